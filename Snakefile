@@ -1,0 +1,37 @@
+# The entry point: configuration, stages, and one target rule per experiment of config.yaml.
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+from sae.errors import UserError
+from workflow import lock, settings
+
+min_version("9.0")
+lock.hold(".snakemake")
+
+
+configfile: "config.yaml"
+
+
+try:
+    settings.check(config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/artifacts.smk"
+include: "workflow/rules/activations.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/score.smk"
+include: "workflow/rules/figures.smk"
+
+
+# `snakemake` alone runs the demo; `snakemake NAME` runs any other experiment.
+for experiment in config["experiments"]:
+
+    rule:
+        name:
+            experiment
+        default_target: experiment == "demo"
+        input:
+            results_of(experiment),

@@ -1,0 +1,14 @@
+"""Top-k sparse autoencoders on frozen vision embeddings, their regularizers and their scores.
+
+The package is lazy on purpose: importing it imports nothing else, so that the command line starts fast and so that the
+code hash of one stage never includes another stage.
+"""
+
+__version__ = "0.1.0"
+
+
+def load(path):
+    """Load a trained SAE; see :func:`sae.model.load`."""
+    from sae.model import load as load_sae
+
+    return load_sae(path)

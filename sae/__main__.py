@@ -1,0 +1,167 @@
+"""The command line: every step of the workflow, to run and debug without Snakemake.
+
+Steps import only what they need, so that `python -m sae fetch` does not wait for torch.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from sae.errors import UserError
+
+
+def fetch(a):
+    from sae import artifacts
+
+    artifacts.fetch(a.name, a.settings, a.root)
+
+
+def dataset(a):
+    from sae.data import dataset as datasets
+
+    datasets.build(a.name, a.settings, a.artifacts, a.out)
+
+
+def embed(a):
+    from sae.data.embed import embed
+
+    options = {"batch_size": a.settings["batch_size"], "device": _torch(a)}
+    spec = a.settings["backbone"]
+    embed(a.settings["dataset"], a.dataset, a.settings["name"], spec, a.artifacts, a.out, **options)
+
+
+def train(a):
+    from sae.bank import train_bank
+
+    train_bank(a.settings, a.activations, a.store, a.out, device=_torch(a))
+
+
+def score(a):
+    from sae.score import score_bank
+
+    score_bank(a.bank, a.activations, a.out, device=_torch(a))
+
+
+def collect(a):
+    from sae.collect import collect
+
+    collect(a.scores, a.out)
+
+
+def table1(a):
+    from sae.tables import write_table1
+
+    write_table1(a.metrics, a.published, a.out)
+
+
+def plot_lambda(a):
+    from sae.plots.lambda_sweep import draw
+
+    draw(a.metrics, a.out)
+
+
+ARGUMENTS = {
+    "name": "its name",
+    "root": "folder of artifacts",
+    "artifacts": "folder of artifacts",
+    "dataset": "folder of the dataset's index",
+    "activations": "folder of the splits' activations",
+    "store": "folder of finished SAEs",
+    "bank": "bank.json",
+    "scores": "the banks' score files",
+    "metrics": "metrics.parquet",
+    "published": "CSV of the paper's table",
+    "out": "file or folder to write",
+}
+# Step: function, what it does, arguments, and what its settings hold (None: it has none).
+STEPS = {
+    "fetch": (fetch, "fetch one artifact", "name root", "the artifact's specification"),
+    "dataset": (dataset, "build a dataset's index and splits", "name artifacts out", "the dataset's specification"),
+    "embed": (
+        embed,
+        "embed a dataset with a backbone",
+        "dataset artifacts out",
+        "dataset (its name), name, backbone (its specification), batch_size",
+    ),
+    "train": (
+        train,
+        "train a bank of SAEs",
+        "activations store out",
+        "dataset, backbone, k, seeds, mask, lambdas, training",
+    ),
+    "score": (score, "score a bank on val and test", "bank activations out", None),
+    "collect": (collect, "join scores and choose lambda", "scores out", None),
+    "table1": (table1, "write Table 1", "metrics published out", None),
+    "plot-lambda": (plot_lambda, "draw R2 and MS against lambda", "metrics out", None),
+}
+
+
+def parser():
+    """The argument parser."""
+    top = argparse.ArgumentParser(prog="python -m sae", description=__doc__)
+    steps = top.add_subparsers(dest="step", required=True)
+    for name, (function, text, arguments, settings) in STEPS.items():
+        step = steps.add_parser(name, help=text, description=text)
+        step.set_defaults(run=function)
+        for argument in arguments.split():
+            many = {"nargs": "+"} if argument == "scores" else {}
+            step.add_argument(f"--{argument}", required=True, help=ARGUMENTS[argument], **many)
+        if settings:
+            step.add_argument("--settings", type=_settings, required=True, help=f"JSON, or @FILE: {settings}")
+        if function in (embed, train, score):
+            step.add_argument("--threads", type=int, default=1, help="CPU threads of torch; results depend on it")
+            step.add_argument("--device", default="cpu", help="cpu, cuda, mps, or auto for the best there is")
+        step.add_argument("--log", type=Path, help="also write a detailed log to this file")
+    return top
+
+
+def main(argv=None):
+    """Run one step; a `UserError` becomes one line on stderr and exit code 1."""
+    a = parser().parse_args(argv)
+    _log_to(a.log)
+    try:
+        a.run(a)
+    except UserError as error:
+        logging.getLogger("sae").error("error: %s", error)
+        return 1
+    except Exception:
+        logging.getLogger("sae").exception("%s failed", a.step)
+        return 1
+    return 0
+
+
+def _settings(text):
+    try:
+        return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+    except (OSError, json.JSONDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+
+
+def _log_to(file):
+    # The terminal gets progress and trouble, the file everything.
+    root = logging.getLogger("sae")
+    root.setLevel(logging.DEBUG)
+    console = logging.StreamHandler()
+    console.addFilter(lambda record: record.name == "sae.progress" or record.levelno >= logging.WARNING)
+    root.addHandler(console)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(file, mode="w", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        root.addHandler(handler)
+
+
+def _torch(a):
+    import torch
+
+    torch.set_num_threads(a.threads)
+    torch.use_deterministic_algorithms(True)
+    if a.device != "auto":
+        return a.device
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

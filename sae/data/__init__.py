@@ -1,0 +1,1 @@
+"""Images to embeddings: datasets, backbones and the activation store."""

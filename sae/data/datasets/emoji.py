@@ -1,0 +1,71 @@
+"""Emoji pictures of several vendors (64 x 64, composited on white), from the npm packages emoji-datasource-*.
+
+`label` is the Unicode subcategory, `label_coarse` the category. A `group` is the person-neutral base emoji across
+vendors, since the same emoji in another skin tone, gender or vendor's drawing is a near-duplicate.
+
+Spec: `artifacts` {vendor: artifact name}, `fractions` {split: fraction}, `split_seed`.
+"""
+
+import io
+import json
+import tarfile
+
+import pandas as pd
+from PIL import Image
+
+from sae import artifacts
+from sae.data.dataset import COLUMNS, Dataset
+from sae.data.splits import grouped_split
+
+# Dropped: joiner, variation selector, gender signs, skin tones. Mapped: man, woman -> person; boy, girl -> child;
+# old man, old woman -> older person; gendered couples holding hands -> the neutral one.
+_DROPPED = {"200D", "FE0F", "2640", "2642", "1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
+_NEUTRAL = {"1F468": "1F9D1", "1F469": "1F9D1", "1F466": "1F9D2", "1F467": "1F9D2", "1F474": "1F9D3", "1F475": "1F9D3"}
+_NEUTRAL |= dict.fromkeys(("1F46B", "1F46C", "1F46D"), "1F9D1-1F91D-1F9D1")
+
+
+def neutral(unified):
+    """The person-neutral base of an emoji's code points, such as '1F468-1F3FB-200D-1F692' (man firefighter)."""
+    kept = [_NEUTRAL.get(c, c) for c in unified.upper().split("-") if c not in _DROPPED]
+    return "-".join(kept) or unified
+
+
+def load(spec, artifacts_root):
+    pictures, rows = {}, []
+    for vendor, artifact in spec["artifacts"].items():
+        (file,) = artifacts.manifest(artifacts_root, artifact)["files"]
+        folder = f"package/img/{vendor}/64/"
+        # One pass over the archive: a gzip stream has no random access, and all pictures together are 15 MB.
+        with tarfile.open(artifacts.path(artifacts_root, artifact, file)) as archive:
+            for member in archive:
+                if member.name.startswith(folder) and member.name.endswith(".png"):
+                    pictures[f"{vendor}/{member.name.removeprefix(folder)}"] = archive.extractfile(member).read()
+                elif member.name == "package/emoji.json":
+                    emoji = json.load(archive.extractfile(member))
+        for base in emoji:
+            for variant in [base, *base.get("skin_variations", {}).values()]:
+                path = f"{vendor}/{variant['image']}"
+                if path in pictures:
+                    rows.append((f"{vendor}/{variant['unified']}", path, base, neutral(variant["unified"])))
+    subcategories = sorted({base["subcategory"] for _, _, base, _ in rows})
+    categories = sorted({base["category"] for _, _, base, _ in rows})
+    index = pd.DataFrame(
+        {
+            "image_id": [r[0] for r in rows],
+            "path": [r[1] for r in rows],
+            "label": [subcategories.index(r[2]["subcategory"]) for r in rows],
+            "label_name": [r[2]["subcategory"] for r in rows],
+            "label_coarse": pd.array([categories.index(r[2]["category"]) for r in rows], dtype="Int64"),
+            "label_coarse_name": [r[2]["category"] for r in rows],
+            "group": [r[3] for r in rows],
+        }
+    ).sort_values("image_id", ignore_index=True)
+    index["split"] = grouped_split(index["group"], index["label_coarse_name"], spec["fractions"], spec["split_seed"])
+
+    def open_image(path):
+        picture = Image.open(io.BytesIO(pictures[path])).convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        white.alpha_composite(picture)
+        return white.convert("RGB")
+
+    return Dataset(index[COLUMNS], open_image, grouped=True)

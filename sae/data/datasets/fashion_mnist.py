@@ -1,0 +1,59 @@
+"""A class-balanced subset of Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747; 28 x 28 grey).
+
+Train and val come from the official training images, test from the official test images.
+
+Spec: `artifacts` [name], `counts` {split: images}, `split_seed`.
+"""
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sae import artifacts
+from sae.data.dataset import COLUMNS, Dataset
+from sae.data.splits import balanced_rows
+from sae.errors import UserError
+
+CLASSES = "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag".split() + ["Ankle boot"]
+
+
+def load(spec, artifacts_root):
+    (artifact,) = spec["artifacts"]
+    images, labels = {}, {}
+    for part in ("train", "t10k"):
+        images[part] = _idx(artifacts.path(artifacts_root, artifact, f"{part}-images-idx3-ubyte"), 3)
+        labels[part] = _idx(artifacts.path(artifacts_root, artifact, f"{part}-labels-idx1-ubyte"), 1)
+    counts, seed = spec["counts"], spec["split_seed"]
+    try:
+        # Train is a balanced part of train + val, so the two stay disjoint and both balanced.
+        pool = balanced_rows(labels["train"], counts["train"] + counts["val"], seed)
+        in_train = balanced_rows(labels["train"][pool], counts["train"], seed)
+        test = balanced_rows(labels["t10k"], counts["test"], seed)
+    except ValueError as error:
+        raise UserError(f"dataset fashion_mnist, key counts: {error}") from None
+    in_val = np.setdiff1d(np.arange(len(pool)), in_train)
+    chosen = [("train", "train", pool[in_train]), ("train", "val", pool[in_val]), ("t10k", "test", test)]
+    index = pd.DataFrame(
+        [
+            (f"{part}/{row}", f"{part}/{row}", int(labels[part][row]), CLASSES[labels[part][row]], split)
+            for part, split, rows in chosen
+            for row in rows
+        ],
+        columns=["image_id", "path", "label", "label_name", "split"],
+    )
+    index["label_coarse"] = pd.array([pd.NA] * len(index), dtype="Int64")
+    index["label_coarse_name"] = pd.array([pd.NA] * len(index), dtype="string")
+    index["group"] = index["image_id"]
+
+    def open_image(path):
+        part, row = path.split("/")
+        return Image.fromarray(images[part][int(row)]).convert("RGB")
+
+    return Dataset(index[COLUMNS], open_image)
+
+
+def _idx(path, dimensions):
+    # The IDX format: a 4-byte magic number whose last byte is the rank, one big-endian int32 a dimension, then bytes.
+    raw = path.read_bytes()
+    shape = np.frombuffer(raw, ">i4", count=dimensions, offset=4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)

@@ -1,0 +1,56 @@
+"""Splits that never part a group and keep the classes' shares."""
+
+import numpy as np
+
+SPLITS = ("train", "val", "test")
+
+
+def grouped_split(groups, strata, fractions, seed):
+    """Assign every row to a split, whole groups at a time, stratum by stratum.
+
+    Within a stratum the groups come in seeded random order, the largest first, and each goes to the split that is
+    furthest below its share of the images.
+
+    Args:
+        groups: N group names; rows of one group get one split.
+        strata: N labels; each split gets about its fraction of every stratum. A group belongs to the stratum of its
+            first row.
+        fractions: {split: fraction}; they sum to 1.
+        seed: of the random order.
+
+    Returns:
+        N split names.
+    """
+    groups, strata = np.asarray(groups), np.asarray(strata)
+    names, first, member, size = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    target = np.array(list(fractions.values()), dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    chosen = np.empty(len(names), dtype=np.int64)
+    for stratum in np.unique(strata):
+        here = rng.permutation(np.flatnonzero(strata[first] == stratum))
+        here = here[np.argsort(-size[here], kind="stable")]
+        filled = np.zeros(len(target))
+        total = size[here].sum()
+        for group in here:
+            chosen[group] = np.argmax(target - filled / total)
+            filled[chosen[group]] += size[group]
+    return np.array(list(fractions))[chosen[member]]
+
+
+def balanced_rows(labels, count, seed):
+    """`count` row numbers, the same number of each class (the first classes get the remainder), in random order.
+
+    Raises:
+        ValueError: a class has too few rows.
+    """
+    labels = np.asarray(labels)
+    classes = np.unique(labels)
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i, label in enumerate(classes):
+        wanted = count // len(classes) + (i < count % len(classes))
+        available = np.flatnonzero(labels == label)
+        if wanted > len(available):
+            raise ValueError(f"class {label} has {len(available)} images, {wanted} are asked for")
+        rows.append(rng.permutation(available)[:wanted])
+    return rng.permutation(np.concatenate(rows))

@@ -1,0 +1,28 @@
+"""How names from the config are written in tables and figures."""
+
+METHODS = {"none": "Baseline", "off_support_l1": "Reg. 1", "l1_l2_ratio": "Reg. 2"}
+DESCRIPTIONS = {"none": "baseline", "off_support_l1": "off-support l1", "l1_l2_ratio": "l1/l2 ratio"}
+NAMES = {
+    "emoji": "Emoji",
+    "fashion_mnist": "Fashion-MNIST",
+    "fashion_mnist_smoke": "Fashion-MNIST (smoke)",
+    "efficientnet_lite0": "EffNet-Lite0",
+    "efficientnet_lite1": "EffNet-Lite1",
+    "efficientnet_lite2": "EffNet-Lite2",
+}
+
+
+def method(regularizer):
+    """'Baseline', 'Reg. 1', 'Reg. 2', or the name itself for a regularizer of your own."""
+    return METHODS.get(regularizer, regularizer)
+
+
+def name(key):
+    """A dataset's or backbone's name for print."""
+    return NAMES.get(key, key)
+
+
+def method_order(regularizers):
+    """Baseline, the paper's two, then any others by name."""
+    known = list(METHODS)
+    return sorted(regularizers, key=lambda r: (known.index(r) if r in known else len(known), r))

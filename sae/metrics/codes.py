@@ -1,0 +1,49 @@
+"""Encode a split once; every metric reads the result."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+import torch
+
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Sparse codes of N samples, largest activation first.
+
+    Attributes:
+        values: (N, k) float32; a value of 0 is an empty place: the sample has fewer than k active latents.
+        indices: (N, k) int32.
+        m: latents in the dictionary.
+    """
+
+    values: np.ndarray
+    indices: np.ndarray
+    m: int
+
+    def matrix(self):
+        """The codes as a float64 sparse matrix (N, m), without explicit zeros, columns sorted."""
+        n, k = self.values.shape
+        rows = np.arange(0, n * k + 1, k)
+        values = self.values.astype(np.float64).ravel()
+        matrix = scipy.sparse.csr_matrix((values, self.indices.ravel(), rows), shape=(n, self.m))
+        matrix.eliminate_zeros()
+        matrix.sort_indices()
+        return matrix
+
+    def firing_counts(self):
+        """(m,) the number of samples on which each latent's activation is > 0."""
+        return np.bincount(self.indices[self.values > 0], minlength=self.m)
+
+
+@torch.no_grad()
+def encode(sae, x, k=None):
+    """Codes of prepared inputs `x` (N, d), in chunks: the `k` (default: the SAE's) largest activations of each."""
+    values, indices = [], []
+    for start in range(0, len(x), _CHUNK):
+        v, i = sae.encode(x[start : start + _CHUNK], k)
+        values.append(v.cpu().numpy())
+        indices.append(i.cpu().numpy().astype(np.int32))
+    return Codes(np.concatenate(values), np.concatenate(indices), len(sae.W_dec))

@@ -1,0 +1,159 @@
+"""The Top-k sparse autoencoder (Gao et al. 2024, arXiv:2406.04093; the form of arXiv:2606.27321).
+
+    pi = W_e (x - b_d) + b_e;  a = ReLU(pi);  z = TopK_k(a);  xhat = W_d z + b_d
+
+Shapes: N samples, d dimensions, m latents, k kept. Codes are always sparse: `values` and `indices`, both (N, k).
+"""
+
+import json
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from sae import inputs
+from sae.errors import UserError
+
+TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec")
+
+
+class TopKSAE(nn.Module):
+    """Parameters `W_enc` (d, m), `b_enc` (m,), `W_dec` (m, d) with unit rows, `b_dec` (d,).
+
+    Args:
+        d, m, k: dimensions, latents, latents kept per sample.
+        input_norm: one of `sae.inputs.INPUT_NORMS`; with 'unit_l2_layernorm' each sample is standardised before the
+            encoder, and that is undone after the decoder.
+        tied: the encoder is the decoder's transpose; `W_enc` is then no parameter of its own.
+        metadata: what :func:`save` writes beside the tensors.
+    """
+
+    def __init__(self, d, m, k, input_norm="none", tied=False, metadata=None):
+        super().__init__()
+        self.k, self.layernorm, self.tied = k, input_norm == "unit_l2_layernorm", tied
+        self.metadata = dict(metadata or {})
+        self.W_dec = nn.Parameter(torch.zeros(m, d))
+        self.b_dec = nn.Parameter(torch.zeros(d))
+        self.b_enc = nn.Parameter(torch.zeros(m))
+        if not tied:
+            self.W_enc = nn.Parameter(torch.zeros(d, m))
+
+    @torch.no_grad()
+    def initialise(self, mean, seed):
+        """Random unit decoder rows, encoder = decoder transposed, `b_dec` = `mean` (d,) of the (standardised) inputs."""
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.randn(self.W_dec.shape, generator=generator)
+        self.W_dec.copy_(functional.normalize(rows, dim=1))
+        self.b_dec.copy_(mean)
+        if not self.tied:
+            self.W_enc.copy_(self.W_dec.T)
+
+    def encoder_weight(self):
+        """(d, m)."""
+        return self.W_dec.T if self.tied else self.W_enc
+
+    def standardise(self, x):
+        """x, and how to undo it: (x', scale, shift) with x = x' * scale + shift; scale None without LayerNorm."""
+        if not self.layernorm:
+            return x, None, None
+        shift = x.mean(dim=1, keepdim=True)
+        scale = x.std(dim=1, keepdim=True, correction=0).clamp_min(1e-8)
+        return (x - shift) / scale, scale, shift
+
+    def activations(self, x):
+        """a = ReLU(pi): standardised inputs (N, d) to (N, m).
+
+        b_d is folded into the encoder's bias, so that no gradient has to flow to the inputs.
+        """
+        weight = self.encoder_weight()
+        return functional.relu(torch.addmm(self.b_enc - self.b_dec @ weight, x, weight))
+
+    def select(self, a, k=None):
+        """The k largest activations of each sample, in no particular order: values and indices, both (N, k)."""
+        return a.topk(k or self.k, dim=1, sorted=False)
+
+    def decode(self, values, indices):
+        """xhat (N, d), standardised, from sparse codes (N, k)."""
+        return gather_sum(values, indices, self.W_dec) + self.b_dec
+
+    def encode(self, x, k=None):
+        """Sparse codes of prepared inputs (N, d), largest first: values and indices, both (N, k)."""
+        return self.activations(self.standardise(x)[0]).topk(k or self.k, dim=1)
+
+    def reconstruct(self, x, values, indices):
+        """xhat (N, d) in the space of the prepared inputs `x`, from their codes."""
+        _, scale, shift = self.standardise(x)
+        x_hat = self.decode(values, indices)
+        return x_hat if scale is None else x_hat * scale + shift
+
+    def prepare(self, embeddings):
+        """Stored embeddings (N, d) as the backbone gave them, to the model's input space."""
+        return inputs.prepare(embeddings, self.metadata["input_norm"], self.metadata["input_scale"])
+
+
+def gather_sum(values, indices, weight):
+    """sum_j values[n, j] * weight[indices[n, j]]: (N, k), (N, k), (m, d) to (N, d), differentiable in both floats.
+
+    Never a dense (N, m) product: N k d multiplications instead of N m d. The gradient of `weight` gathers too: with the
+    picks sorted by latent it is the same operation, and its order of summation is fixed, on a GPU as well.
+    """
+    out = functional.embedding_bag(indices, weight.detach(), per_sample_weights=values, mode="sum")
+    return _WeightGradient.apply(out, weight, values.detach(), indices) if weight.requires_grad else out
+
+
+class _WeightGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, out, weight, values, indices):
+        ctx.save_for_backward(values, indices)
+        ctx.rows = len(weight)
+        return out.view_as(out)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        values, indices = ctx.saved_tensors
+        # Narrow integers sort faster; the sort is stable, so samples are summed in order.
+        flat = indices.reshape(-1)
+        order = torch.sort(flat.short() if ctx.rows < 2**15 else flat.int(), stable=True).indices
+        counts = torch.bincount(flat, minlength=ctx.rows)
+        weight_gradient = functional.embedding_bag(
+            order // indices.shape[1],
+            gradient,
+            offsets=counts.cumsum(0) - counts,
+            per_sample_weights=values.reshape(-1)[order],
+            mode="sum",
+        )
+        return gradient, weight_gradient, None, None
+
+
+def save(sae, path):
+    """Write the tensors and `sae.metadata` to a safetensors file; the same SAE gives the same bytes.
+
+    The metadata lie under one key as sorted JSON, since the format writes several keys in random order.
+    """
+    # Clones: a tied encoder is a view of the decoder, which the format refuses.
+    tensors = {"W_enc": sae.encoder_weight(), "b_enc": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
+    tensors = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
+    save_file(tensors, path, metadata={"sae": json.dumps(sae.metadata, sort_keys=True)})
+
+
+def load(path):
+    """Load an SAE that :func:`save` wrote, on the CPU, ready to encode.
+
+    Raises:
+        UserError: the file is missing, cut short, or holds no SAE.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads(file.metadata()["sae"])
+            tensors = {name: file.get_tensor(name) for name in TENSORS}
+    except FileNotFoundError:
+        raise UserError(f"SAE file {path} does not exist") from None
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not a whole SAE file ({error}); delete it and run again") from None
+    d, m = tensors["W_enc"].shape
+    sae = TopKSAE(d, m, metadata["k"], metadata["input_norm"], metadata=metadata)
+    sae.load_state_dict(tensors)
+    return sae.requires_grad_(False)

@@ -1,0 +1,75 @@
+"""R^2 and MS against lambda, per cell, as differences from the cell's baseline, with the chosen lambda marked."""
+
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from sae import labels
+from sae.plots import style
+from sae.plots.style import plt
+from sae.selection import CELL
+
+# column, split, label: lambda is chosen on the first, on val; the second is what it buys, on test.
+ROWS = [("r2", "val", r"$\Delta R^2$ (val)"), ("ms_mean_alive", "test", r"$\Delta$ mean MS, alive (test)")]
+
+
+def draw(metrics_file, out):
+    """Draw `out/lambda.png` and `.pdf`: a row per dataset and quantity, a column per backbone, a line per k and method."""
+    metrics = pd.read_parquet(metrics_file)
+    metrics = metrics[metrics["mask"] == "batch_active"]
+    datasets, backbones = metrics["dataset"].unique(), metrics["backbone"].unique()
+    regularizers = [r for r in labels.method_order(metrics["regularizer"].unique()) if r != "none"]
+    ks = sorted(metrics["k"].unique())
+    with plt.rc_context(style.RC):
+        figure, axes = plt.subplots(
+            2 * len(datasets),
+            len(backbones),
+            figsize=(max(style.WIDTH, 2.3 * len(backbones)), 1.75 * 2 * len(datasets) + 0.6),
+            sharex=True,
+            sharey="row",
+            squeeze=False,
+            layout="constrained",
+        )
+        for i, dataset in enumerate(datasets):
+            for q, (column, split, label) in enumerate(ROWS):
+                for j, backbone in enumerate(backbones):
+                    ax = axes[2 * i + q, j]
+                    here = metrics[(metrics["dataset"] == dataset) & (metrics["backbone"] == backbone)]
+                    _panel(ax, _differences(here[here["split"] == split], column), regularizers, ks)
+                    if q == 0:
+                        ax.set_title(f"{labels.name(dataset)}, {labels.name(backbone)}")
+                    if j == 0:
+                        ax.set_ylabel(label)
+                    if 2 * i + q == 2 * len(datasets) - 1:
+                        ax.set_xlabel(r"$\lambda$")
+        figure.legend(handles=_legend(regularizers, ks), loc="outside lower center", ncols=8, frameon=False)
+        style.save(figure, out, "lambda")
+
+
+def _differences(rows, column):
+    baseline = rows[rows["regularizer"] == "none"][[*CELL, "seed", column]]
+    both = rows[rows["regularizer"] != "none"].merge(baseline, on=[*CELL, "seed"], suffixes=("", "_base"))
+    both["difference"] = both[column] - both[f"{column}_base"]
+    by = ["regularizer", "k", "lambda"]
+    return both.groupby(by, as_index=False).agg(difference=("difference", "mean"), selected=("selected", "any"))
+
+
+def _panel(ax, points, regularizers, ks):
+    ax.axhline(0, color=style.COLOURS["none"], linewidth=0.8, zorder=1)
+    for regularizer in regularizers:
+        for number, k in enumerate(ks):
+            line = points[(points["regularizer"] == regularizer) & (points["k"] == k)].sort_values("lambda")
+            look = {"color": style.colour(regularizer), "marker": style.MARKERS[number % len(style.MARKERS)]}
+            ax.plot(line["lambda"], line["difference"], alpha=0.85, **look)
+            picked = line[line["selected"]]
+            ring = look | {"markerfacecolor": "none", "markersize": 8, "linestyle": "none", "markeredgewidth": 1.2}
+            ax.plot(picked["lambda"], picked["difference"], **ring)
+    ax.set_xscale("log")
+    ax.grid(True, axis="y")
+
+
+def _legend(regularizers, ks):
+    handles = [Line2D([], [], color=style.colour(r), label=labels.method(r)) for r in regularizers]
+    grey = {"color": "#777777", "linestyle": "none"}
+    handles += [Line2D([], [], marker=style.MARKERS[n], label=f"k = {k}", **grey) for n, k in enumerate(ks)]
+    handles += [Line2D([], [], marker="o", markerfacecolor="none", markersize=8, label=r"chosen $\lambda$", **grey)]
+    return [*handles, Line2D([], [], color=style.COLOURS["none"], linewidth=0.8, label="baseline")]

@@ -1,0 +1,90 @@
+"""Score a bank: every SAE on val and test, from one encoding a split."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from sae import bank as banks
+from sae import files
+from sae.data import store
+from sae.metrics import codes as coding
+from sae.metrics import monosemanticity, reconstruction
+
+log = logging.getLogger(__name__)
+progress = logging.getLogger("sae.progress")
+
+
+def score_bank(bank_file, activations_dir, out, *, device):
+    """Write `out` (parquet): one row per SAE of the bank and split (val, test), metrics NaN where diverged."""
+    bank = files.read_json(bank_file, "bank")
+    splits = {split: store.read(Path(activations_dir) / split) for split in ("train", "val", "test")}
+    floors = {split: monosemanticity.floor(splits[split].embeddings) for split in ("val", "test")}
+    prepared, rows = {}, []
+    for entry in bank["saes"]:
+        key = {name: bank[name] for name in ("dataset", "backbone", "k")}
+        key |= {name: entry[name] for name in ("regularizer", "lambda", "mask", "seed")}
+        if entry["status"] != "ok":
+            rows += [key | {"split": split, "status": entry["status"], "m": entry["m"]} for split in ("val", "test")]
+            continue
+        sae = banks.open_sae(bank_file, bank, entry)
+        sae.to(device)
+        if not prepared:  # The same norm and scale for the whole bank.
+            prepared = {split: sae.prepare(data.embeddings).to(device) for split, data in splits.items()}
+        counts = coding.encode(sae, prepared["train"]).firing_counts()
+        for split in ("val", "test"):
+            scores = score_split(sae, prepared[split], splits[split], float(floors[split]))
+            rows.append(key | {"split": split, "status": "ok"} | scores | {"dead_train": int((counts == 0).sum())})
+        log.info("%s: r2 %.4f, MS (alive) %.4f on test", entry["path"], scores["r2"], scores["ms_mean_alive"])
+    cell = f"{bank['dataset']} / {bank['backbone']} / k{bank['k']}"
+    progress.info("%s: scored %d SAEs on val and test", cell, len(bank["saes"]))
+    with files.atomic_file(out) as temporary:
+        pd.DataFrame(rows).to_parquet(temporary, index=False)
+
+
+@torch.no_grad()
+def score_split(sae, x, data, ms_floor):
+    """Every score of one SAE on one split, by its column name in `metrics.parquet`.
+
+    Args:
+        x: (N, d) prepared inputs.
+        data: the split (`sae.data.store.Activations`); its stored embeddings are the similarity encoder of MS.
+        ms_floor: mean pairwise cosine of the split.
+    """
+    codes = coding.encode(sae, x)
+    fit = reconstruction.score(sae, x, codes)
+    counts = codes.firing_counts()
+    scaled = monosemanticity.scale_activations(codes)
+    ms = monosemanticity.scores(scaled, data.embeddings)
+    scores = {
+        "r2": fit.r2,
+        "r2_dim_mean": fit.r2_dim_mean,
+        "nmse": fit.nmse,
+        "l0": fit.l0,
+        "constant_dims": fit.constant_dims,
+        "dead": int((counts == 0).sum()),
+        "fires_1": int((counts == 1).sum()),
+        "fires_below_10": int((counts < 10).sum()),
+        "alive": int((counts >= 2).sum()),
+        "n_active_median": float(np.median(counts)),
+        "m": codes.m,
+        "n_images": len(x),
+        "n_k_over_m": len(x) * sae.k / codes.m,
+        "ms_floor": ms_floor,
+    }
+    scores |= _named(monosemanticity.summary(ms), "")
+    if data.grouped:
+        across = monosemanticity.scores(scaled, data.embeddings, data.index["group"])
+        scores |= _named(monosemanticity.summary(across), "_across_groups")
+    return scores
+
+
+def _named(summary, suffix):
+    return {
+        f"ms_mean{suffix}": summary.mean,
+        f"ms_median{suffix}": summary.median,
+        f"ms_mean_alive{suffix}": summary.mean_alive,
+        f"ms_median_alive{suffix}": summary.median_alive,
+    }

@@ -1,0 +1,179 @@
+"""Train one Top-k SAE: reconstruction + AuxK + lambda times a regularizer.
+
+Loss (arXiv:2606.27321), N samples a batch, R a batch mean so that lambda does not depend on the batch size:
+
+    (1/N) sum_i ||x_i - xhat_i||^2 + alpha (1/N) sum_i ||e_i - ehat_i||^2 + lambda (1/N) sum_i R_i
+
+with e the detached residual and ehat its reconstruction from the top dead latents, without b_d (arXiv:2406.04093).
+"""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from sae.model import TopKSAE, gather_sum
+
+log = logging.getLogger(__name__)
+
+# A reconstruction this many times worse than the mean's is beyond recovery.
+DIVERGED_AT = 100.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides the result, with the data.
+
+    Attributes:
+        m, k: latents, latents kept.
+        lam, mask, seed: lambda; 'batch_active' or 'all'; of initialisation and batch order.
+        epochs, batch_size, lr, adam_eps: Adam; an epoch is a fresh permutation, its incomplete batch dropped.
+        decay_fraction: share of the steps, at the end, over which lr falls linearly to 0.
+        auxk_alpha, auxk_k: weight of AuxK; dead latents it may use per sample.
+        dead_after: samples without an activation > 0 after which a latent counts as dead.
+        input_norm, tied: see `sae.model.TopKSAE`.
+        log_every: steps between rows of the training log.
+    """
+
+    m: int
+    k: int
+    lam: float
+    mask: str
+    seed: int
+    epochs: int
+    batch_size: int
+    lr: float
+    adam_eps: float
+    decay_fraction: float
+    auxk_alpha: float
+    auxk_k: int
+    dead_after: int
+    input_norm: str
+    tied: bool
+    log_every: int
+
+
+class Diverged(Exception):
+    """Training left the finite numbers, or the reconstruction got absurd; carries the step and the log so far."""
+
+    def __init__(self, step, rows):
+        super().__init__(f"diverged by step {step}")
+        self.step, self.rows = step, rows
+
+
+def train(x, settings, penalty=None, progress=None):
+    """Train an SAE on prepared inputs.
+
+    Args:
+        x: (N, d) float32 tensor on the device to train on, total variance about 1 (lambda depends on that scale).
+        settings: see :class:`Settings`.
+        penalty: a regularizer (`sae.regularizers`); None trains the baseline.
+        progress: called with each row of the log.
+
+    Returns:
+        The trained `TopKSAE` and the log, a list of dicts: step, epoch, lr, loss, reconstruction, penalty, aux, r2, l0,
+        dead.
+
+    Raises:
+        Diverged: the loss is not finite, or the reconstruction error is `DIVERGED_AT` times the variance.
+    """
+    s, rows = settings, []
+    count, d = x.shape
+    sae = TopKSAE(d, s.m, s.k, s.input_norm, s.tied).to(x.device)
+    standardised = sae.standardise(x)[0]
+    sae.initialise(standardised.mean(dim=0), s.seed)
+    variance = float((x - x.mean(dim=0)).square().sum(dim=1).mean())
+    optimiser = torch.optim.Adam(sae.parameters(), lr=s.lr, eps=s.adam_eps, fused=True)
+    generator = torch.Generator().manual_seed(s.seed)
+
+    batch_size = min(s.batch_size, count)
+    steps_per_epoch = count // batch_size
+    steps = s.epochs * steps_per_epoch
+    since_fired = torch.zeros(s.m, dtype=torch.int64, device=x.device)
+    everything = torch.ones(s.m, device=x.device)
+    for step in range(steps):
+        if step % steps_per_epoch == 0:
+            order = torch.randperm(count, generator=generator).to(x.device)
+        start = step % steps_per_epoch * batch_size
+        batch = x[order[start : start + batch_size]]
+        lr = s.lr * min(1.0, (steps - step) / max(1.0, s.decay_fraction * steps))
+        optimiser.param_groups[0]["lr"] = lr
+
+        standard, scale, shift = sae.standardise(batch)
+        a = sae.activations(standard)
+        values, indices = sae.select(a)
+        x_hat = sae.decode(values, indices)
+        residual = batch - (x_hat if scale is None else x_hat * scale + shift)
+        reconstruction = residual.square().sum(dim=1).mean()
+        fired = fired_latents(values, indices, s.m)
+        since_fired = torch.where(fired, 0, since_fired + batch_size)
+
+        loss = reconstruction
+        regularization = aux = torch.zeros((), device=x.device)
+        if penalty is not None:
+            mask = fired.to(a.dtype) if s.mask == "batch_active" else everything
+            regularization = penalty(a, values, indices, mask).mean()
+            loss = loss + s.lam * regularization
+        dead = since_fired >= s.dead_after
+        if dead.any():
+            aux = auxk_loss(sae, a, residual, scale, dead, s.auxk_k)
+            loss = loss + s.auxk_alpha * aux
+
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        remove_parallel(sae.W_dec)
+        optimiser.step()
+        unit_rows_(sae.W_dec)
+
+        if step % s.log_every == 0 or step == steps - 1:
+            row = {
+                "step": step,
+                "epoch": step // steps_per_epoch,
+                "lr": lr,
+                "loss": loss.item(),
+                "reconstruction": reconstruction.item(),
+                "penalty": regularization.item(),
+                "aux": aux.item(),
+                "r2": 1 - reconstruction.item() / variance,
+                "l0": (values > 0).sum().item() / batch_size,
+                "dead": int(dead.sum()),
+            }
+            rows.append(row)
+            # `not <` also catches NaN. The last step may have broken a weight after this loss was computed.
+            broken = step == steps - 1 and not all(p.isfinite().all() for p in sae.parameters())
+            if broken or not row["loss"] < float("inf") or not row["reconstruction"] < DIVERGED_AT * variance:
+                raise Diverged(step, rows)
+            if progress is not None:
+                progress(row)
+    return sae, rows
+
+
+def fired_latents(values, indices, m):
+    """(m,) bool: which latents have an activation > 0 among the picks; a pick of value 0 did not fire."""
+    hits = torch.zeros(m, device=values.device)
+    return hits.scatter_add_(0, indices.reshape(-1), (values > 0).to(hits.dtype).reshape(-1)) > 0
+
+
+def auxk_loss(sae, a, residual, scale, dead, auxk_k):
+    """AuxK: mean squared error of the residual's reconstruction from the `auxk_k` most active dead latents.
+
+    The residual is detached, and b_d takes no part: x - xhat has it already subtracted.
+    """
+    dead_indices = dead.nonzero().squeeze(1)
+    values, picks = a[:, dead_indices].topk(min(auxk_k, len(dead_indices)), dim=1, sorted=False)
+    e_hat = gather_sum(values, dead_indices[picks], sae.W_dec)
+    if scale is not None:
+        e_hat = e_hat * scale
+    return (residual.detach() - e_hat).square().sum(dim=1).mean()
+
+
+@torch.no_grad()
+def remove_parallel(weight):
+    """Remove from the gradient of each unit row its component along the row."""
+    weight.grad.addcmul_(weight, (weight.grad * weight).sum(dim=1, keepdim=True), value=-1)
+
+
+@torch.no_grad()
+def unit_rows_(weight):
+    """Scale each row to unit l2 norm, in place."""
+    weight.div_(weight.norm(dim=1, keepdim=True).clamp_min(1e-12))

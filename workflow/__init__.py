@@ -1,0 +1,1 @@
+"""What the Snakefile needs in Python: settings for each job, and the lock that proves a run alive."""

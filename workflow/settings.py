@@ -1,0 +1,152 @@
+"""From config.yaml to the settings of each job, and the checks that need more than a schema."""
+
+import functools
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from sae import registry
+from sae.errors import UserError
+from sae.names import format_lambda
+
+HERE = Path(__file__).parent
+REGULARIZERS, DATASETS, LOADERS = "sae.regularizers", "sae.data.datasets", "sae.data.backbones"
+# Names of rules and folders of results/, which an experiment cannot take.
+RESERVED = {"artifact", "artifacts", "activations", "datasets", "store", "logs", "benchmarks", "dataset", "embed"}
+RESERVED |= {"train", "score", "collect", "table1", "plot_lambda"}
+
+
+@functools.cache
+def artifacts():
+    """{name: specification} of workflow/resources/artifacts.yaml."""
+    return yaml.safe_load((HERE / "resources/artifacts.yaml").read_text())
+
+
+@functools.cache
+def _schema():
+    return yaml.safe_load((HERE / "schemas/config.schema.yaml").read_text())
+
+
+def check(config):
+    """Check the configuration.
+
+    Raises:
+        UserError: the message names every wrong key and the values it may take.
+    """
+    problems = [_explain(e) for e in jsonschema.Draft202012Validator(_schema()).iter_errors(config)]
+    if not problems:
+        problems = [f"config key {key}: {text}" for key, text in _cross_checks(config)]
+    if problems:
+        raise UserError("\n".join(["config.yaml is not right:", *problems]))
+
+
+def _explain(error):
+    where = ".".join(str(p) for p in error.absolute_path) or "(top level)"
+    hint = ""
+    if error.validator == "additionalProperties":
+        hint = f"; allowed: {', '.join(sorted(error.schema['properties']))}"
+    elif error.validator == "type" and isinstance(error.instance, str) and "number" in str(error.validator_value):
+        hint = " (write 0.001 or 1.0e-3: YAML reads 1e-3 as text)"
+    return f"config key {where}: {error.message}{hint}"
+
+
+def _cross_checks(config):
+    for name, spec in config["datasets"].items():
+        yield from _known(f"datasets.{name}.type", [spec["type"]], registry.names(DATASETS))
+        yield from _known(f"datasets.{name}.artifacts", artifact_names(spec), artifacts())
+    for name, spec in config["backbones"].items():
+        yield from _known(f"backbones.{name}.loader", [spec["loader"]], registry.names(LOADERS))
+        yield from _known(f"backbones.{name}.artifacts", artifact_names(spec), artifacts())
+    for name, spec in config["experiments"].items():
+        key = f"experiments.{name}"
+        if name in RESERVED:
+            yield key, "this name is taken by a rule or folder; choose another"
+        yield from _known(f"{key}.datasets", spec["datasets"], config["datasets"])
+        yield from _known(f"{key}.backbones", spec["backbones"], config["backbones"])
+        yield from _known(f"{key}.training", [spec["training"]], config["training"])
+        yield from _known(f"{key}.lambdas", spec["lambdas"], registry.names(REGULARIZERS))
+        m = config["training"].get(spec["training"], {}).get("m")
+        for k in spec["k"]:
+            if m is not None and k > m:
+                yield f"{key}.k", f"k = {k} is larger than m = {m} of training.{spec['training']}; allowed: 1 to {m}"
+        for regularizer, grid in spec["lambdas"].items():
+            yield from _check_grid(f"{key}.lambdas.{regularizer}", grid, [f"k{k}" for k in spec["k"]])
+
+
+def _known(key, names, allowed):
+    for name in names:
+        if name not in allowed:
+            yield key, f"{name!r} is not known; allowed: {', '.join(sorted(allowed))}"
+
+
+def _check_grid(key, grid, ks):
+    lists = {key: grid}
+    if isinstance(grid, dict):
+        yield from _known(key, grid, ks)
+        missing = [k for k in ks if k not in grid]
+        if missing:
+            yield key, f"no grid for {', '.join(missing)}"
+        lists = {f"{key}.{k}": values for k, values in grid.items()}
+    for where, values in lists.items():
+        seen = [format_lambda(v) for v in values]
+        twice = sorted({s for s in seen if seen.count(s) > 1})
+        if twice:
+            yield where, f"two values are both written {twice[0]} in paths; leave one out or set them further apart"
+
+
+def artifact_names(spec):
+    """The artifacts that a dataset's or backbone's specification names."""
+    named = spec.get("artifacts", [])
+    return list(named.values()) if isinstance(named, dict) else list(named)
+
+
+def banks(config, experiment):
+    """Every (dataset, backbone, k) of an experiment, as dicts, in the order of the config."""
+    spec = config["experiments"][experiment]
+    return [
+        {"dataset": dataset, "backbone": backbone, "k": k}
+        for dataset in spec["datasets"]
+        for backbone in spec["backbones"]
+        for k in spec["k"]
+    ]
+
+
+def bank_plan(config, experiment, dataset, backbone, k):
+    """The settings of `python -m sae train` for one bank."""
+    spec = config["experiments"][experiment]
+    grids = {r: grid[f"k{k}"] if isinstance(grid, dict) else grid for r, grid in spec["lambdas"].items()}
+    return {
+        "dataset": dataset,
+        "backbone": backbone,
+        "k": k,
+        "seeds": spec["seeds"],
+        "mask": "batch_active",
+        "lambdas": {r: sorted(float(v) for v in grid) for r, grid in grids.items()},
+        "training": config["training"][spec["training"]],
+    }
+
+
+def embed_plan(config, dataset, backbone):
+    """The settings of `python -m sae embed`."""
+    return {
+        "dataset": dataset,
+        "name": backbone,
+        "backbone": config["backbones"][backbone],
+        "batch_size": config["compute"]["embed_batch_size"],
+    }
+
+
+def dataset_module(config, dataset):
+    """The module of a dataset's type."""
+    return registry.module(DATASETS, config["datasets"][dataset]["type"])
+
+
+def backbone_module(config, backbone):
+    """The module of a backbone's loader."""
+    return registry.module(LOADERS, config["backbones"][backbone]["loader"])
+
+
+def regularizer_modules(config, experiment):
+    """The modules of an experiment's regularizers."""
+    return [registry.module(REGULARIZERS, r) for r in config["experiments"][experiment]["lambdas"]]
