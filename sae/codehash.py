@@ -1,8 +1,8 @@
 """A hash of what a stage's code means: the syntax trees of its module and of all that it imports from `sae`.
 
-Snakemake does not see a change in an imported module; this hash, given to a rule as a parameter and put into the key of
-a trained SAE, does. Comments, docstrings, blank lines and formatting do not count. `sae/__init__` does not count either:
-it imports nothing, and every module would otherwise depend on it.
+Snakemake does not see a change in an imported module; this hash, given to a rule as a parameter and put into the key
+of a trained SAE, does. Comments, docstrings, blank lines and formatting do not count. `sae/__init__` does not count
+either: it imports nothing, and every module would otherwise depend on it.
 """
 
 import ast

@@ -42,7 +42,7 @@ class TopKSAE(nn.Module):
 
     @torch.no_grad()
     def initialise(self, mean, seed):
-        """Random unit decoder rows, encoder = decoder transposed, `b_dec` = `mean` (d,) of the (standardised) inputs."""
+        """Random unit decoder rows, encoder = decoder transposed, `b_dec` = `mean` (d,) of the standardised inputs."""
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randn(self.W_dec.shape, generator=generator)
         self.W_dec.copy_(functional.normalize(rows, dim=1))

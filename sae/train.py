@@ -84,41 +84,15 @@ def train(x, settings, penalty=None, progress=None):
     sae.initialise(standardised.mean(dim=0), s.seed)
     variance = float((x - x.mean(dim=0)).square().sum(dim=1).mean())
     optimiser = torch.optim.Adam(sae.parameters(), lr=s.lr, eps=s.adam_eps, fused=True)
-    generator = torch.Generator().manual_seed(s.seed)
-
     batch_size = min(s.batch_size, count)
-    steps_per_epoch = count // batch_size
-    steps = s.epochs * steps_per_epoch
+    steps = s.epochs * (count // batch_size)
     since_fired = torch.zeros(s.m, dtype=torch.int64, device=x.device)
-    everything = torch.ones(s.m, device=x.device)
-    for step in range(steps):
-        if step % steps_per_epoch == 0:
-            order = torch.randperm(count, generator=generator).to(x.device)
-        start = step % steps_per_epoch * batch_size
-        batch = x[order[start : start + batch_size]]
+    for step, (epoch, picked) in enumerate(batches(count, batch_size, s.epochs, s.seed)):
+        batch = x[picked.to(x.device)]
         lr = s.lr * min(1.0, (steps - step) / max(1.0, s.decay_fraction * steps))
         optimiser.param_groups[0]["lr"] = lr
 
-        standard, scale, shift = sae.standardise(batch)
-        a = sae.activations(standard)
-        values, indices = sae.select(a)
-        x_hat = sae.decode(values, indices)
-        residual = batch - (x_hat if scale is None else x_hat * scale + shift)
-        reconstruction = residual.square().sum(dim=1).mean()
-        fired = fired_latents(values, indices, s.m)
-        since_fired = torch.where(fired, 0, since_fired + batch_size)
-
-        loss = reconstruction
-        regularization = aux = torch.zeros((), device=x.device)
-        if penalty is not None:
-            mask = fired.to(a.dtype) if s.mask == "batch_active" else everything
-            regularization = penalty(a, values, indices, mask).mean()
-            loss = loss + s.lam * regularization
-        dead = since_fired >= s.dead_after
-        if dead.any():
-            aux = auxk_loss(sae, a, residual, scale, dead, s.auxk_k)
-            loss = loss + s.auxk_alpha * aux
-
+        loss, parts, since_fired = objective(sae, batch, s, penalty, since_fired)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         remove_parallel(sae.W_dec)
@@ -126,18 +100,8 @@ def train(x, settings, penalty=None, progress=None):
         unit_rows_(sae.W_dec)
 
         if step % s.log_every == 0 or step == steps - 1:
-            row = {
-                "step": step,
-                "epoch": step // steps_per_epoch,
-                "lr": lr,
-                "loss": loss.item(),
-                "reconstruction": reconstruction.item(),
-                "penalty": regularization.item(),
-                "aux": aux.item(),
-                "r2": 1 - reconstruction.item() / variance,
-                "l0": (values > 0).sum().item() / batch_size,
-                "dead": int(dead.sum()),
-            }
+            row = {"step": step, "epoch": epoch, "lr": lr} | {name: part.item() for name, part in parts.items()}
+            row["r2"] = 1 - row["reconstruction"] / variance
             rows.append(row)
             # `not <` also catches NaN. The last step may have broken a weight after this loss was computed.
             broken = step == steps - 1 and not all(p.isfinite().all() for p in sae.parameters())
@@ -146,6 +110,48 @@ def train(x, settings, penalty=None, progress=None):
             if progress is not None:
                 progress(row)
     return sae, rows
+
+
+def batches(count, batch_size, epochs, seed):
+    """Yield (epoch, row numbers (batch_size,)): a fresh permutation each epoch, its incomplete batch dropped."""
+    generator = torch.Generator().manual_seed(seed)
+    for epoch in range(epochs):
+        for rows in torch.randperm(count, generator=generator).split(batch_size):
+            if len(rows) == batch_size:
+                yield epoch, rows
+
+
+def objective(sae, batch, settings, penalty, since_fired):
+    """The loss of one batch (N, d).
+
+    Args:
+        penalty: a regularizer, or None.
+        since_fired: (m,) samples since each latent last fired, before this batch.
+
+    Returns:
+        The loss; its parts as tensors (loss, reconstruction, penalty, aux, l0, dead); the new `since_fired`.
+    """
+    standard, scale, shift = sae.standardise(batch)
+    a = sae.activations(standard)
+    values, indices = sae.select(a)
+    x_hat = sae.decode(values, indices)
+    residual = batch - (x_hat if scale is None else x_hat * scale + shift)
+    reconstruction = residual.square().sum(dim=1).mean()
+    fired = fired_latents(values, indices, settings.m)
+    since_fired = torch.where(fired, 0, since_fired + len(batch))
+
+    loss = reconstruction
+    regularization = aux = torch.zeros((), device=batch.device)
+    if penalty is not None:
+        mask = fired.to(a.dtype) if settings.mask == "batch_active" else torch.ones_like(a[0])
+        regularization = penalty(a, values, indices, mask).mean()
+        loss = loss + settings.lam * regularization
+    dead = since_fired >= settings.dead_after
+    if dead.any():
+        aux = auxk_loss(sae, a, residual, scale, dead, settings.auxk_k)
+        loss = loss + settings.auxk_alpha * aux
+    parts = {"loss": loss, "reconstruction": reconstruction, "penalty": regularization, "aux": aux}
+    return loss, parts | {"l0": (values > 0).sum() / len(batch), "dead": dead.sum()}, since_fired
 
 
 def fired_latents(values, indices, m):

@@ -1,7 +1,7 @@
 """The activation store: one folder a split, immutable once its manifest is there.
 
-`embeddings.npy` (N, d) float16 or float32, memory-mappable; `index.parquet`, row for row; `manifest.json`, written last,
-with the shape, the dtype and the SHA-256 of both.
+`embeddings.npy` (N, d) float16 or float32, memory-mappable; `index.parquet`, row for row; `manifest.json`, written
+last, with the shape, the dtype and the SHA-256 of both.
 """
 
 import platform

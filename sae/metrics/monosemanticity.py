@@ -114,7 +114,7 @@ def _norm_of_sums(weights, e):
 
 
 def _per_group(scaled, groups):
-    """The rows of `scaled`.T parted by group: csr (R, N), one row a (latent, group) that occurs, and each row's latent."""
+    """`scaled`.T with its rows parted by group: csr (R, N), one row per (latent, group), and each row's latent."""
     names = np.unique(np.asarray(groups), return_inverse=True)[1]
     coo = scaled.tocoo()
     pair = coo.col.astype(np.int64) * (names.max() + 1) + names[coo.row]

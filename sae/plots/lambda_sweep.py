@@ -13,7 +13,7 @@ ROWS = [("r2", "val", r"$\Delta R^2$ (val)"), ("ms_mean_alive", "test", r"$\Delt
 
 
 def draw(metrics_file, out):
-    """Draw `out/lambda.png` and `.pdf`: a row per dataset and quantity, a column per backbone, a line per k and method."""
+    """Draw `out/lambda.png` and `.pdf`: rows are dataset and quantity, columns backbones, lines k and method."""
     metrics = pd.read_parquet(metrics_file)
     metrics = metrics[metrics["mask"] == "batch_active"]
     datasets, backbones = metrics["dataset"].unique(), metrics["backbone"].unique()

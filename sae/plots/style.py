@@ -1,13 +1,13 @@
-"""One look for all figures: the same colour for the same method everywhere, told apart in grey and by the colour-blind."""
+"""One look for all figures: a method has the same colour everywhere, fit for the colour-blind and for grey print."""
 
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
-from sae import files  # noqa: E402
+from sae import files
 
 # Okabe and Ito's palette.
 COLOURS = {"none": "#444444", "off_support_l1": "#0072B2", "l1_l2_ratio": "#D55E00"}

@@ -23,15 +23,27 @@ def artifact_files(*specs):
     return [f"results/artifacts/{name}/artifact.json" for name in names]
 
 
+def of_banks(experiment, pattern):
+    """`pattern` filled in for every bank of an experiment, each name once."""
+    banks = settings.banks(config, experiment)
+    return list(dict.fromkeys(pattern.format(experiment=experiment, **bank) for bank in banks))
+
+
 def scores_of(experiment):
     """The score files of all banks of an experiment."""
-    pattern = "results/{experiment}/scores/{dataset}/{backbone}/k{k}/scores.parquet"
-    return [pattern.format(experiment=experiment, **bank) for bank in settings.banks(config, experiment)]
+    return of_banks(experiment, "results/{experiment}/scores/{dataset}/{backbone}/k{k}/scores.parquet")
 
 
 def results_of(experiment):
-    """What an experiment ends in."""
-    return expand(
+    """What an experiment ends in, and every manifest on the way.
+
+    Snakemake does not make a lost intermediate file again while the final files look fresh, and a job that fails loses
+    its old output: without the manifests, stale tables could pass for finished.
+    """
+    manifests = [f"results/activations/{{dataset}}/{{backbone}}/{split}/manifest.json" for split in SPLITS]
+    manifests.append("results/{experiment}/saes/{dataset}/{backbone}/k{k}/bank.json")
+    on_the_way = [file for pattern in manifests for file in of_banks(experiment, pattern)] + scores_of(experiment)
+    return on_the_way + expand(
         "results/{experiment}/{file}",
         experiment=experiment,
         file=[

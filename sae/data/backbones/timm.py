@@ -1,6 +1,6 @@
 """Any model of timm; the embedding is the pooled output before the classifier.
 
-Spec: `model` (timm's name), and `checkpoint` (a local file, .safetensors or .pth) or none for timm's pretrained weights.
+Spec: `model` (timm's name), and `checkpoint` (a local file, .safetensors or .pth); without it, timm's own weights.
 """
 
 from pathlib import Path

@@ -1,5 +1,5 @@
 """Datasets: one file an entry, named by `type` in the config.
 
-An entry has one function, `load(spec, artifacts)`: `spec` is the dataset's mapping in the config, `artifacts` the folder
-of fetched artifacts. It returns a :class:`sae.data.dataset.Dataset`.
+An entry has one function, `load(spec, artifacts)`: `spec` is the dataset's mapping in the config, `artifacts` the
+folder of fetched artifacts. It returns a :class:`sae.data.dataset.Dataset`.
 """

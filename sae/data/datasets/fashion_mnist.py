@@ -14,7 +14,7 @@ from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import balanced_rows
 from sae.errors import UserError
 
-CLASSES = "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag".split() + ["Ankle boot"]
+CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 
 def load(spec, artifacts_root):

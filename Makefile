@@ -1,0 +1,48 @@
+# make demo   set up if needed, run the experiment `demo`, print its table
+# make test   set up if needed, run the tests (under 5 minutes on 2 cores)
+# make lint   ruff, snakefmt, snakemake --lint
+# make bench  time the training step against a plain one
+# make NAME works for every experiment of config.yaml that is listed in EXPERIMENTS.
+
+EXPERIMENTS := demo smoke
+PYTHON ?= python3
+
+# Nothing is written outside the checkout: every cache has its place in .cache.
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
+export HF_HOME := $(CURDIR)/.cache/huggingface
+export TORCH_HOME := $(CURDIR)/.cache/torch
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: $(EXPERIMENTS) test lint bench setup clean
+
+$(EXPERIMENTS): setup
+	@python workflow/run.py $@
+
+test: setup
+	@python -m pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+bench: setup
+	python bench/train_step.py
+
+setup: .venv/.complete
+
+.venv/.complete: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
+	@echo "Setting up .venv (about two minutes; Snakemake, PyTorch and friends) ..."
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet -r requirements.lock
+	@.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean:
+	rm -rf .venv .cache .snakemake

@@ -1,0 +1,119 @@
+"""What the tests share: a copy of the checkout with a tiny config on real images, and a way to run Snakemake in it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("Snakefile", "config.yaml", "environment.yml", "workflow", "sae", "profiles")
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """scikit-learn's handwritten digits (real images, 8 x 8) as a folder of PNGs, and a small backbone's checkpoint."""
+    import timm
+    import torch
+    from PIL import Image
+    from safetensors.torch import save_file
+    from sklearn.datasets import load_digits
+
+    folder = tmp_path_factory.mktemp("digits")
+    images, labels = load_digits(return_X_y=True)
+    for i, (image, label) in enumerate(zip(images[:500], labels, strict=False)):
+        split = "test" if i % 5 == 0 else "val" if i % 5 == 1 else "train"
+        path = folder / split / str(label) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image.reshape(8, 8) * 15.9).astype("uint8")).save(path)
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_efficientnet").state_dict(), folder / "backbone.safetensors")
+    return folder
+
+
+class Checkout:
+    """A copy of the project with an experiment `tiny`: 1 dataset, 1 backbone, k = 4, 2 regularizers x 2 lambdas."""
+
+    def __init__(self, folder, digits):
+        self.folder = folder
+        for part in PARTS:
+            source = ROOT / part
+            copy = shutil.copytree if source.is_dir() else shutil.copy2
+            copy(source, folder / part)
+        os.symlink(digits, folder / "digits")
+        self.config = yaml.safe_load((ROOT / "config.yaml").read_text())
+        self.config["datasets"]["digits"] = {"type": "image_folder", "root": "digits", "image_size": 32}
+        checkpoint = {"loader": "timm", "model": "test_efficientnet", "checkpoint": "digits/backbone.safetensors"}
+        self.config["backbones"]["tiny"] = checkpoint
+        recipe = self.config["training"]["smoke"]
+        self.config["training"]["tiny"] = recipe | {"m": 32, "epochs": 4, "batch_size": 50, "log_every": 5}
+        self.experiment = {
+            "datasets": ["digits"],
+            "backbones": ["tiny"],
+            "k": [4],
+            "seeds": [0],
+            "lambdas": {"off_support_l1": [0.0001, 0.001], "l1_l2_ratio": [0.0001, 0.001]},
+            "training": "tiny",
+        }
+        self.config["experiments"]["tiny"] = self.experiment
+        self.write()
+
+    def write(self):
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config))
+
+    def command(self, *arguments):
+        return [Path(sys.executable).with_name("snakemake"), *arguments]
+
+    @property
+    def environment(self):
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        # The copy comes before the installed package.
+        return {**os.environ, "PATH": path, "PYTHONPATH": str(self.folder)}
+
+    def snakemake(self, *arguments, ok=True):
+        """Run Snakemake here; returns what it printed."""
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert (done.returncode == 0) == ok, done.stdout
+        return done.stdout
+
+    def planned(self, *arguments):
+        """{rule: jobs} of a dry run of `tiny`, the target itself left out."""
+        lines = self.snakemake("-n", "tiny", *arguments).splitlines()
+        start = next((i for i, line in enumerate(lines) if line.startswith("job  ")), None)
+        if start is None:
+            return {}
+        rows = [line.split() for line in lines[start + 2 :]]
+        rows = rows[: next(i for i, row in enumerate(rows) if row[:1] == ["total"])]
+        return {rule: int(count) for rule, count in rows if rule != "tiny"}
+
+    def edit(self, file, old, new):
+        text = (self.folder / file).read_text()
+        assert old in text, f"{file} has no {old!r}"
+        (self.folder / file).write_text(text.replace(old, new, 1))
+
+    def results(self):
+        """{relative path: content} of the SAEs and the metrics."""
+        base = self.folder / "results/tiny"
+        found = [*base.glob("saes/**/*.safetensors"), *base.glob("saes/**/train.parquet"), *base.glob("metrics.*")]
+        return {str(f.relative_to(base)): f.read_bytes() for f in found}
+
+
+@pytest.fixture
+def make_checkout(tmp_path, digits):
+    """A function that makes one more copy."""
+
+    def make(name="checkout"):
+        (tmp_path / name).mkdir()
+        return Checkout(tmp_path / name, digits)
+
+    return make

@@ -1,0 +1,75 @@
+"""Downloads: verified, resumable, with one error that says why each source failed."""
+
+import gzip
+import hashlib
+import http.server
+import threading
+
+import pytest
+
+from sae import artifacts
+from sae.errors import UserError
+
+CONTENT = b"the content of a pinned file"
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server on the loopback address; yields its address, its folder and the list of requests."""
+    folder, requests = tmp_path / "www", []
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=folder)
+
+        def log_message(self, *arguments):
+            requests.append(self.path)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
+        threading.Thread(target=http_server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http_server.server_port}", folder, requests
+        http_server.shutdown()
+
+
+def spec(*sources, digest=DIGEST):
+    return {"version": "1", "licence": "MIT", "citation": "C", "files": {"a.bin": digest}, "sources": list(sources)}
+
+
+def test_second_source_serves_a_packed_file_and_nothing_is_fetched_twice(server, tmp_path):
+    address, folder, requests = server
+    (folder / "a.bin.gz").write_bytes(gzip.compress(CONTENT))
+    both = spec({"url": f"{address}/missing/{{file}}"}, {"url": f"{address}/{{file}}.gz"})
+    artifacts.fetch("thing", both, tmp_path / "store")
+    assert artifacts.path(tmp_path / "store", "thing", "a.bin").read_bytes() == CONTENT
+    assert artifacts.manifest(tmp_path / "store", "thing")["licence"] == "MIT"
+    asked = len(requests)
+    artifacts.fetch("thing", both, tmp_path / "store")
+    assert len(requests) == asked
+    assert sorted(f.name for f in (tmp_path / "store/thing").iterdir()) == ["a.bin", "artifact.json"]
+
+
+def test_when_all_fail_each_source_is_named_with_its_reason(server, tmp_path):
+    address, folder, _ = server
+    (folder / "a.bin").write_bytes(b"something else")
+    sources = [{"url": f"{address}/{{file}}"}, {"torchvision": "NoSuchDataset"}, {"npm": "./no-such-folder@@"}]
+    with pytest.raises(UserError) as caught:
+        artifacts.fetch("thing", spec(*sources), tmp_path / "store")
+    text = str(caught.value)
+    assert f"url {address}" in text and hashlib.sha256(b"something else").hexdigest() in text and DIGEST in text
+    assert "torchvision NoSuchDataset" in text and "npm ./no-such-folder@@" in text
+    assert not list((tmp_path / "store/thing").iterdir())
+
+
+def test_a_file_with_another_hash_is_an_error_that_shows_both(tmp_path):
+    (tmp_path / "thing").mkdir()
+    (tmp_path / "thing/a.bin").write_bytes(b"tampered")
+    with pytest.raises(UserError) as caught:
+        artifacts.fetch("thing", spec(), tmp_path)
+    assert hashlib.sha256(b"tampered").hexdigest() in str(caught.value) and DIGEST in str(caught.value)
+
+
+def test_an_unknown_kind_lists_those_there_are(tmp_path):
+    with pytest.raises(UserError, match="one kind of url, wheel, npm, apt, torchvision"):
+        artifacts.fetch("thing", spec({"ftp": "x"}), tmp_path)

@@ -1,0 +1,101 @@
+"""Splits, the emoji groups, and the activation store."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sae.data import store
+from sae.data.datasets.emoji import neutral
+from sae.data.splits import balanced_rows, grouped_split
+from sae.errors import UserError
+
+
+def test_no_group_crosses_splits_and_strata_keep_their_shares():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(400), rng.integers(1, 12, 400))
+    strata = groups % 3
+    splits = grouped_split(groups, strata, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=0)
+    frame = pd.DataFrame({"group": groups, "stratum": strata, "split": splits})
+    assert frame.groupby("group")["split"].nunique().max() == 1
+    shares = frame.groupby("stratum")["split"].value_counts(normalize=True).unstack()
+    assert np.abs(shares[["train", "val", "test"]] - [0.7, 0.1, 0.2]).to_numpy().max() < 0.01
+    assert (splits == grouped_split(groups, strata, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=0)).all()
+    assert (splits != grouped_split(groups, strata, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=1)).any()
+
+
+def test_balanced_rows():
+    labels = np.array([0] * 50 + [1] * 20 + [2] * 30)
+    rows = balanced_rows(labels, 32, seed=0)
+    assert len(set(rows)) == 32
+    assert np.bincount(labels[rows]).tolist() == [11, 11, 10]
+    with pytest.raises(ValueError, match="class 1 has 20"):
+        balanced_rows(labels, 90, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("unified", "base"),
+    [
+        ("1F468-200D-1F692", "1F9D1-1F692"),  # man firefighter
+        ("1F469-1F3FF-200D-1F692", "1F9D1-1F692"),  # woman firefighter, dark skin
+        ("1F9D1-200D-1F692", "1F9D1-1F692"),  # firefighter
+        ("1F64E-1F3FB-200D-2642-FE0F", "1F64E"),  # man pouting, light skin
+        ("1F46B-1F3FB", "1F9D1-1F91D-1F9D1"),  # woman and man holding hands
+        ("1F9D1-1F3FB-200D-1F91D-200D-1F9D1-1F3FF", "1F9D1-1F91D-1F9D1"),  # people holding hands
+        ("1F467", "1F9D2"),  # girl: child
+        ("2640-FE0F", "2640-FE0F"),  # the sign itself keeps its name
+    ],
+)
+def test_person_neutral_base(unified, base):
+    assert neutral(unified) == base
+
+
+@pytest.fixture
+def split(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    index = pd.DataFrame({"image_id": [f"i{n}" for n in range(20)], "group": "g"})
+    dataset = {"name": "d", "fingerprint": "f", "grouped": False}
+    store.write(tmp_path / "train", [rows[:13], rows[13:]], index, {"dataset": dataset})
+    return tmp_path / "train", rows, index
+
+
+def test_store_gives_back_what_was_written_and_the_same_bytes_twice(split, tmp_path):
+    folder, rows, index = split
+    read = store.read(folder)
+    np.testing.assert_array_equal(read.embeddings, rows)
+    pd.testing.assert_frame_equal(read.index, index, check_dtype=False)
+    assert isinstance(read.embeddings, np.memmap)
+    store.write(tmp_path / "again", [rows], index, {"dataset": read.manifest["dataset"]})
+    for file in ("embeddings.npy", "index.parquet", "manifest.json"):
+        assert (tmp_path / "again" / file).read_bytes() == (folder / file).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "missing"])
+@pytest.mark.parametrize("name", ["embeddings.npy", "index.parquet"])
+def test_damaged_files_are_refused_by_name(split, name, damage):
+    file = split[0] / name
+    content = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    elif damage == "truncated":
+        file.write_bytes(content[:-5])
+    else:
+        content[-5] ^= 1
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=name):
+        store.read(split[0])
+
+
+def test_a_bad_backbone_or_manifest_is_refused(split, tmp_path):
+    folder, rows, index = split
+    broken = rows.copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(UserError, match="not finite"):
+        store.write(tmp_path / "nan", [broken], index, {})
+    assert not list((tmp_path / "nan").iterdir())  # Nothing half-written is left.
+    with pytest.raises(UserError, match="13 embeddings for 20 images"):
+        store.write(tmp_path / "short", [rows[:13]], index, {})
+    (folder / "manifest.json").write_text(json.dumps(store.read(folder).manifest)[:-9])
+    with pytest.raises(UserError, match=r"manifest\.json is not valid JSON"):
+        store.read(folder)

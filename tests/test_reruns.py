@@ -1,0 +1,110 @@
+"""What reruns after which change: proven on the real workflow, with a tiny config. The tests run in order."""
+
+import os
+import re
+
+import pytest
+import yaml
+from conftest import Checkout
+
+pytestmark = pytest.mark.workflow
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, digits):
+    """One finished run of `tiny`, which the tests change step by step."""
+    checkout = Checkout(tmp_path_factory.mktemp("done"), digits)
+    checkout.snakemake("tiny")
+    return checkout
+
+
+def stored(checkout):
+    return {f.name for f in (checkout.folder / "results/store/saes").iterdir()}
+
+
+def test_nothing_changed_nothing_runs(done):
+    assert done.planned() == {}
+
+
+def test_a_comment_and_a_touched_file_rerun_nothing(done):
+    done.edit("sae/train.py", "def train(x,", "# A remark.\ndef train(x,")
+    for file in ("sae/train.py", "config.yaml", "results/activations/digits/tiny/train/embeddings.npy"):
+        os.utime(done.folder / file)
+    assert done.planned() == {}
+
+
+def test_a_plots_code_redraws_that_figure_only(done):
+    done.edit("sae/plots/lambda_sweep.py", "alpha=0.85", "alpha=0.8")
+    assert done.planned() == {"plot_lambda": 1}
+
+
+def test_one_more_lambda_trains_one_sae(done):
+    before, files = stored(done), done.results()
+    done.experiment["lambdas"]["off_support_l1"] = [0.0001, 0.001, 0.01]
+    done.write()
+    assert done.planned() == {"train": 1, "score": 1, "collect": 1, "table1": 1, "plot_lambda": 1}
+    done.snakemake("tiny")
+    assert len(stored(done) - before) == 1 and before <= stored(done)
+    kept = {name: content for name, content in files.items() if name.startswith("saes/")}
+    assert {name: done.results()[name] for name in kept} == kept
+
+
+def test_one_more_seed_trains_its_saes_only(done):
+    before = stored(done)
+    done.experiment["seeds"] = [0, 1]
+    done.write()
+    assert done.planned() == {"train": 1, "score": 1, "collect": 1, "table1": 1, "plot_lambda": 1}
+    done.snakemake("tiny")
+    assert len(stored(done) - before) == 6
+
+
+def test_an_unrelated_key_reruns_nothing(done):
+    done.config["experiments"]["demo"]["seeds"] = [7]
+    done.config["datasets"]["emoji"]["image_size"] = 32
+    done.write()
+    assert done.planned() == {}
+
+
+def test_a_deleted_link_is_restored_and_a_damaged_sae_is_named(done):
+    sae = next((done.folder / "results/tiny/saes").glob("**/none/**/sae.safetensors"))
+    assert sae.is_symlink() and not os.path.isabs(os.readlink(sae))
+    sae.unlink()
+    done.snakemake("tiny", "--forcerun", "score")
+    assert sae.exists()
+    content = sae.read_bytes()
+    sae.resolve().write_bytes(content[:-8])
+    output = done.snakemake("tiny", "--forcerun", "score", ok=False)
+    assert re.search(r"error: .*sae\.safetensors was altered or cut short", output)
+    (done.folder / "results/tiny/saes/digits/tiny/k4/bank.json").unlink()
+    done.snakemake("tiny")  # As the message says; the damaged SAE is trained again.
+    assert sae.read_bytes() == content
+
+
+def test_deleted_embeddings_are_made_again_when_needed_and_nothing_is_retrained(done):
+    before = stored(done)
+    folder = done.folder / "results/activations/digits/tiny/train"
+    content = (folder / "embeddings.npy").read_bytes()
+    (folder / "embeddings.npy").unlink()
+    assert done.planned() == {}
+    (folder / "manifest.json").unlink()
+    done.snakemake("tiny")
+    assert (folder / "embeddings.npy").read_bytes() == content and stored(done) == before
+
+
+def test_training_code_retrains_and_touches_no_embedding(done):
+    done.edit("sae/train.py", "DIVERGED_AT = 100.0", "DIVERGED_AT = 101.0")
+    assert done.planned() == {"train": 1, "score": 1, "collect": 1, "table1": 1, "plot_lambda": 1}
+    before = stored(done)
+    done.snakemake("tiny")
+    assert len(stored(done) - before) == 12  # 2 seeds x (1 baseline + 3 + 2 lambdas)
+
+
+def test_a_diverged_sae_is_recorded_and_its_siblings_finish(done):
+    done.experiment |= {"lambdas": {"off_support_l1": [0.001, 1.0e39]}, "seeds": [0]}
+    done.write()
+    output = done.snakemake("tiny")
+    assert re.search(r"off_support_l1 lambda 1e\+39 .*DIVERGED by step \d+", output)
+    bank = yaml.safe_load((done.folder / "results/tiny/saes/digits/tiny/k4/bank.json").read_text())
+    assert [s["status"] for s in bank["saes"]] == ["ok", "ok", "diverged"]
+    log = (done.folder / "results/tiny/logs/train/digits/tiny/k4.log").read_text()
+    assert '"lam":1e+39' in log

@@ -1,0 +1,39 @@
+"""The real workflow, with a tiny config: what a user sees when something is wrong or new."""
+
+import re
+
+import pytest
+import yaml
+from conftest import ROOT
+
+pytestmark = pytest.mark.workflow
+
+
+def test_a_diverged_baseline_fails_the_cell(make_checkout):
+    checkout = make_checkout()
+    checkout.config["training"]["tiny"]["lr"] = 1.0e30
+    checkout.write()
+    output = checkout.snakemake("tiny", ok=False)
+    assert re.search(r"error: digits / tiny / k4: the baseline diverged \(seed 0, step \d+\)", output)
+    assert not (checkout.folder / "results/tiny/saes/digits/tiny/k4/bank.json").exists()
+
+
+def test_a_wrong_config_stops_before_any_job(make_checkout):
+    checkout = make_checkout()
+    checkout.experiment["k"] = [33]
+    checkout.write()
+    output = checkout.snakemake("tiny", ok=False)
+    assert "config key experiments.tiny.k: k = 33 is larger than m = 32" in output
+    assert not (checkout.folder / "results").exists()
+
+
+def test_the_documented_regularizer_works(make_checkout):
+    text = (ROOT / "docs/extending.md").read_text()
+    path, code = re.search(r"<!-- test: (\S+\.py) -->\n```python\n(.*?)```", text, re.S).groups()
+    grid = yaml.safe_load(re.search(r"<!-- test: lambdas -->\n```yaml\n(.*?)```", text, re.S)[1])
+    checkout = make_checkout()
+    (checkout.folder / path).write_text(code)
+    checkout.experiment["lambdas"] |= grid["lambdas"]
+    checkout.write()
+    checkout.snakemake("tiny")
+    assert "| runner_up " in (checkout.folder / "results/tiny/tables/table1.md").read_text()
