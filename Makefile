@@ -2,9 +2,7 @@
 # make test   set up if needed, run the tests (under 5 minutes on 2 cores)
 # make lint   ruff, snakefmt, snakemake --lint
 # make bench  time the training step against a plain one
-# make NAME works for every experiment of config.yaml that is listed in EXPERIMENTS.
-
-EXPERIMENTS := demo smoke
+# make run EXPERIMENT=NAME   any experiment of config.yaml
 PYTHON ?= python3
 
 # Nothing is written outside the checkout: every cache has its place in .cache.
@@ -16,9 +14,14 @@ export TORCH_HOME := $(CURDIR)/.cache/torch
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: $(EXPERIMENTS) test lint bench setup clean
+EXPERIMENT ?= demo
 
-$(EXPERIMENTS): setup
+.PHONY: demo smoke run test lint bench setup clean
+
+run: setup
+	@python workflow/run.py $(EXPERIMENT)
+
+demo smoke: setup
 	@python workflow/run.py $@
 
 test: setup

@@ -6,7 +6,8 @@ from sae.errors import UserError
 from workflow import lock, settings
 
 min_version("9.0")
-lock.hold(".snakemake")
+lock.hold()
+shell.prefix(lock.shell_prefix())
 
 
 configfile: "config.yaml"

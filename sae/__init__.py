@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 
 def load(path):
-    """Load a trained SAE; see :func:`sae.model.load`."""
-    from sae.model import load as load_sae
+    """Load a trained SAE; see :func:`sae.saefile.load`."""
+    from sae.saefile import load as load_sae
 
     return load_sae(path)

@@ -6,6 +6,7 @@ Steps import only what they need, so that `python -m sae fetch` does not wait fo
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from sae.errors import UserError
 
 
 def fetch(a):
-    from sae import artifacts
+    from sae.fetch import fetch
 
-    artifacts.fetch(a.name, a.settings, a.root)
+    fetch(a.name, a.settings, a.root)
 
 
 def dataset(a):
@@ -154,6 +155,8 @@ def _log_to(file):
 
 
 def _torch(a):
+    # cuBLAS is deterministic only with a fixed workspace, which it reads when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
     torch.set_num_threads(a.threads)

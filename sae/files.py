@@ -1,10 +1,11 @@
 """Files that are either whole or absent: write under a temporary name, then rename."""
 
+import glob
 import hashlib
 import json
 import os
 import shutil
-import tempfile
+import socket
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,18 +19,25 @@ def atomic_file(path):
     The bytes reach the disk before the rename, so that a crash leaves the old file or the new one, never half of one.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(temporary)
+    temporary = _temporary(path)
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_directory(path):
+    """Yield a new temporary directory beside `path`, gone afterwards."""
+    temporary = _temporary(Path(path))
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -39,18 +47,34 @@ def atomic_directory(path):
     When `path` exists by then (another process made the same content first), the temporary directory is dropped.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    try:
+    with scratch_directory(path) as temporary:
         yield temporary
-        os.chmod(temporary, 0o777 & ~_umask())
         try:
             os.rename(temporary, path)
         except OSError:
             if not path.is_dir():
                 raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path):
+    """A new name beside `path` that tells its process; what dead processes of this machine left there is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    host = socket.gethostname().replace(".", "-")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{host}-*.tmp"):
+        pid = left.name.split("-")[-1].split(".")[0]
+        if pid.isdecimal() and not _alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{host}-{os.getpid()}.tmp")
+
+
+def _alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_text(path, text):
@@ -92,9 +116,3 @@ def sha256(path):
 def sha256_text(text):
     """The SHA-256 of a string's UTF-8 bytes, as hex."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

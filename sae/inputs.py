@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-INPUT_NORMS = ("none", "unit_l2", "unit_l2_layernorm")
 _CHUNK = 65_536
 
 

@@ -1,7 +1,6 @@
 """How names from the config are written in tables and figures."""
 
 METHODS = {"none": "Baseline", "off_support_l1": "Reg. 1", "l1_l2_ratio": "Reg. 2"}
-DESCRIPTIONS = {"none": "baseline", "off_support_l1": "off-support l1", "l1_l2_ratio": "l1/l2 ratio"}
 NAMES = {
     "emoji": "Emoji",
     "fashion_mnist": "Fashion-MNIST",

@@ -5,18 +5,11 @@
 Shapes: N samples, d dimensions, m latents, k kept. Codes are always sparse: `values` and `indices`, both (N, k).
 """
 
-import json
-
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
 from sae import inputs
-from sae.errors import UserError
-
-TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
 
 class TopKSAE(nn.Module):
@@ -24,10 +17,10 @@ class TopKSAE(nn.Module):
 
     Args:
         d, m, k: dimensions, latents, latents kept per sample.
-        input_norm: one of `sae.inputs.INPUT_NORMS`; with 'unit_l2_layernorm' each sample is standardised before the
+        input_norm: 'none', 'unit_l2' or 'unit_l2_layernorm'; with the last each sample is standardised before the
             encoder, and that is undone after the decoder.
         tied: the encoder is the decoder's transpose; `W_enc` is then no parameter of its own.
-        metadata: what :func:`save` writes beside the tensors.
+        metadata: what :func:`sae.saefile.save` writes beside the tensors.
     """
 
     def __init__(self, d, m, k, input_norm="none", tied=False, metadata=None):
@@ -70,9 +63,9 @@ class TopKSAE(nn.Module):
         weight = self.encoder_weight()
         return functional.relu(torch.addmm(self.b_enc - self.b_dec @ weight, x, weight))
 
-    def select(self, a, k=None):
+    def select(self, a):
         """The k largest activations of each sample, in no particular order: values and indices, both (N, k)."""
-        return a.topk(k or self.k, dim=1, sorted=False)
+        return a.topk(self.k, dim=1, sorted=False)
 
     def decode(self, values, indices):
         """xhat (N, d), standardised, from sparse codes (N, k)."""
@@ -126,34 +119,3 @@ class _WeightGradient(torch.autograd.Function):
             mode="sum",
         )
         return gradient, weight_gradient, None, None
-
-
-def save(sae, path):
-    """Write the tensors and `sae.metadata` to a safetensors file; the same SAE gives the same bytes.
-
-    The metadata lie under one key as sorted JSON, since the format writes several keys in random order.
-    """
-    # Clones: a tied encoder is a view of the decoder, which the format refuses.
-    tensors = {"W_enc": sae.encoder_weight(), "b_enc": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
-    tensors = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
-    save_file(tensors, path, metadata={"sae": json.dumps(sae.metadata, sort_keys=True)})
-
-
-def load(path):
-    """Load an SAE that :func:`save` wrote, on the CPU, ready to encode.
-
-    Raises:
-        UserError: the file is missing, cut short, or holds no SAE.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads(file.metadata()["sae"])
-            tensors = {name: file.get_tensor(name) for name in TENSORS}
-    except FileNotFoundError:
-        raise UserError(f"SAE file {path} does not exist") from None
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is not a whole SAE file ({error}); delete it and run again") from None
-    d, m = tensors["W_enc"].shape
-    sae = TopKSAE(d, m, metadata["k"], metadata["input_norm"], metadata=metadata)
-    sae.load_state_dict(tensors)
-    return sae.requires_grad_(False)

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sae import bank as banks
-from sae import files
+from sae import bankfile, files
 from sae.data import store
+from sae.data.splits import SPLITS
 from sae.metrics import codes as coding
 from sae.metrics import monosemanticity, reconstruction
 
@@ -20,16 +20,19 @@ progress = logging.getLogger("sae.progress")
 def score_bank(bank_file, activations_dir, out, *, device):
     """Write `out` (parquet): one row per SAE of the bank and split (val, test), metrics NaN where diverged."""
     bank = files.read_json(bank_file, "bank")
-    splits = {split: store.read(Path(activations_dir) / split) for split in ("train", "val", "test")}
+    splits = {split: store.read(Path(activations_dir) / split) for split in SPLITS}
     floors = {split: monosemanticity.floor(splits[split].embeddings) for split in ("val", "test")}
     prepared, rows = {}, []
     for entry in bank["saes"]:
         key = {name: bank[name] for name in ("dataset", "backbone", "k")}
         key |= {name: entry[name] for name in ("regularizer", "lambda", "mask", "seed")}
         if entry["status"] != "ok":
-            rows += [key | {"split": split, "status": entry["status"], "m": entry["m"]} for split in ("val", "test")]
+            rows += [
+                key | {"split": split, "status": entry["status"], "m": entry["settings"]["m"]}
+                for split in ("val", "test")
+            ]
             continue
-        sae = banks.open_sae(bank_file, bank, entry)
+        sae = bankfile.open_sae(bank_file, bank, entry)
         sae.to(device)
         if not prepared:  # The same norm and scale for the whole bank.
             prepared = {split: sae.prepare(data.embeddings).to(device) for split, data in splits.items()}

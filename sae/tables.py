@@ -1,5 +1,6 @@
 """The paper's tables from the tidy metrics, as csv, md and tex."""
 
+from math import isnan, nan
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ TABLE1 = {
     "MS_median": ("ms_median", ".3f"),
     "MS_mean_alive": ("ms_mean_alive", ".3f"),
     "MS_median_alive": ("ms_median_alive", ".3f"),
+    "MS_across": ("ms_mean_alive_across_groups", ".3f"),
     "dead": ("dead", ".0f"),
     "dead_train": ("dead_train", ".0f"),
 }
@@ -20,11 +22,14 @@ NOTES1 = """\
 Test split; means over {seeds} seed(s). lambda is chosen on the validation split: the largest whose R2 is at least the
 baseline's. MS_mean and MS_median count latents without a score as 0; the _alive columns leave them out (a score needs
 two images that activate the latent). MS compares only within a backbone: floor is the mean cosine of two test images.
-dead: latents never active on the test images; dead_train: on the training images. n k/m: activations per latent on the
-test images.
+MS_across is MS_mean_alive without pairs of near-duplicates, where the dataset knows them (`-`: it does not). dead:
+latents never active on the test images; dead_train: on the training images. n k/m: activations per latent on the test
+images.
 
 Marks: `>` the choice is the largest lambda of the grid, so a larger one might do too; `=` no lambda was acceptable, and
-the row repeats the baseline's numbers."""
+the row repeats the baseline's numbers (after a mark: in how many of the seeds); `!` the baseline leaves 5 % or more of
+its latents dead on the training images: it is not well trained."""
+DEAD_LIMIT = 0.05
 
 
 def table1(metrics):
@@ -34,16 +39,23 @@ def table1(metrics):
     for (backbone, dataset, k), cell in rows.groupby(["backbone", "dataset", "k"], sort=False):
         for regularizer in labels.method_order(cell["regularizer"].unique()):
             runs = cell[cell["regularizer"] == regularizer]
-            marks = {"edge": ">", "fallback": "="}
             row = {"encoder": backbone, "data": dataset, "k": k, "method": labels.method(regularizer)}
-            row |= {column: runs[source].mean() for column, (source, _) in TABLE1.items()}
+            row |= {column: runs[source].mean() if source in runs else nan for column, (source, _) in TABLE1.items()}
             row["floor"] = runs["ms_floor"].mean()
             row["n_k_over_m"] = runs["n_k_over_m"].mean()
             row["lambda"] = " ".join(format(v, "g") for v in sorted(runs["lambda"].unique()))
-            row["mark"] = "".join(sorted({marks.get(s, "") for s in runs["selection"]}))
+            row["mark"] = _marks(runs)
             row["seeds"] = len(runs)
             out.append(row)
     return pd.DataFrame(out)
+
+
+def _marks(runs):
+    counts = {">": (runs["selection"] == "edge").sum(), "=": (runs["selection"] == "fallback").sum()}
+    marks = [mark if n == len(runs) else f"{mark}{n}/{len(runs)}" for mark, n in counts.items() if n]
+    baseline = runs[runs["regularizer"] == "none"]
+    badly = (baseline["dead_train"] >= DEAD_LIMIT * baseline["m"]).any()
+    return " ".join(marks + (["!"] if badly else []))
 
 
 def write_table1(metrics_file, published_file, out):
@@ -75,10 +87,10 @@ def _format1(table):
         }
     )
     for column, (_, style) in TABLE1.items():
-        shown[column] = [format(v, style) for v in table[column]]
+        shown[column] = ["-" if isnan(v) else format(v, style) for v in table[column]]
     shown["floor"] = [format(v, ".3f") for v in table["floor"]]
     shown["n k/m"] = [format(v, ".0f") for v in table["n_k_over_m"]]
-    shown["lambda"] = table["lambda"] + table["mark"]
+    shown["lambda"] = (table["lambda"] + " " + table["mark"]).str.strip()
     return shown
 
 

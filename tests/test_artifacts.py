@@ -9,6 +9,7 @@ import pytest
 
 from sae import artifacts
 from sae.errors import UserError
+from sae.fetch import fetch
 
 CONTENT = b"the content of a pinned file"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -41,11 +42,11 @@ def test_second_source_serves_a_packed_file_and_nothing_is_fetched_twice(server,
     address, folder, requests = server
     (folder / "a.bin.gz").write_bytes(gzip.compress(CONTENT))
     both = spec({"url": f"{address}/missing/{{file}}"}, {"url": f"{address}/{{file}}.gz"})
-    artifacts.fetch("thing", both, tmp_path / "store")
+    fetch("thing", both, tmp_path / "store")
     assert artifacts.path(tmp_path / "store", "thing", "a.bin").read_bytes() == CONTENT
     assert artifacts.manifest(tmp_path / "store", "thing")["licence"] == "MIT"
     asked = len(requests)
-    artifacts.fetch("thing", both, tmp_path / "store")
+    fetch("thing", both, tmp_path / "store")
     assert len(requests) == asked
     assert sorted(f.name for f in (tmp_path / "store/thing").iterdir()) == ["a.bin", "artifact.json"]
 
@@ -55,7 +56,7 @@ def test_when_all_fail_each_source_is_named_with_its_reason(server, tmp_path):
     (folder / "a.bin").write_bytes(b"something else")
     sources = [{"url": f"{address}/{{file}}"}, {"torchvision": "NoSuchDataset"}, {"npm": "./no-such-folder@@"}]
     with pytest.raises(UserError) as caught:
-        artifacts.fetch("thing", spec(*sources), tmp_path / "store")
+        fetch("thing", spec(*sources), tmp_path / "store")
     text = str(caught.value)
     assert f"url {address}" in text and hashlib.sha256(b"something else").hexdigest() in text and DIGEST in text
     assert "torchvision NoSuchDataset" in text and "npm ./no-such-folder@@" in text
@@ -66,10 +67,10 @@ def test_a_file_with_another_hash_is_an_error_that_shows_both(tmp_path):
     (tmp_path / "thing").mkdir()
     (tmp_path / "thing/a.bin").write_bytes(b"tampered")
     with pytest.raises(UserError) as caught:
-        artifacts.fetch("thing", spec(), tmp_path)
+        fetch("thing", spec(), tmp_path)
     assert hashlib.sha256(b"tampered").hexdigest() in str(caught.value) and DIGEST in str(caught.value)
 
 
 def test_an_unknown_kind_lists_those_there_are(tmp_path):
     with pytest.raises(UserError, match="one kind of url, wheel, npm, apt, torchvision"):
-        artifacts.fetch("thing", spec({"ftp": "x"}), tmp_path)
+        fetch("thing", spec({"ftp": "x"}), tmp_path)

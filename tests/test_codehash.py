@@ -13,6 +13,7 @@ def package(tmp_path, monkeypatch):
         "__init__.py": "from sae import b\n",
         "a.py": "from sae.sub.c import f\n\ndef g(x):\n    return f(x) + 1\n",
         "b.py": "VALUE = 1\n",
+        "sub/d.py": "from . import c\nfrom ..b import VALUE\n",
         "sub/__init__.py": "",
         "sub/c.py": 'def f(x):\n    """Doc."""\n    return 2 * x\n',
     }
@@ -24,6 +25,10 @@ def package(tmp_path, monkeypatch):
 
 def test_closure_leaves_out_the_top_package_and_what_is_not_imported(package):
     assert codehash.closure(["sae.a"]) == ["sae.a", "sae.sub", "sae.sub.c"]
+
+
+def test_relative_imports_count(package):
+    assert codehash.closure(["sae.sub.d"]) == ["sae.b", "sae.sub", "sae.sub.c", "sae.sub.d"]
 
 
 @pytest.mark.parametrize(
@@ -46,5 +51,7 @@ def test_what_changes_the_hash(package, file, text, changes):
 
 def test_stages_do_not_depend_on_each_other():
     training, plots = codehash.closure(["sae.train"]), codehash.closure(["sae.plots.lambda_sweep"])
-    assert training == ["sae.errors", "sae.inputs", "sae.model", "sae.train"]
-    assert "sae.train" not in plots and "sae.plots.lambda_sweep" not in codehash.closure(["sae.score"])
+    assert training == ["sae.inputs", "sae.model", "sae.train"]
+    assert "sae.train" not in plots
+    scoring = codehash.closure(["sae.score"])
+    assert not {"sae.plots.lambda_sweep", "sae.train", "sae.bank", "sae.fetch"} & set(scoring)

@@ -1,12 +1,17 @@
 """Splits, the emoji groups, and the activation store."""
 
+import hashlib
+import io
 import json
+import tarfile
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from sae.data import store
+from sae.data.dataset import load
 from sae.data.datasets.emoji import neutral
 from sae.data.splits import balanced_rows, grouped_split
 from sae.errors import UserError
@@ -49,6 +54,45 @@ def test_balanced_rows():
 )
 def test_person_neutral_base(unified, base):
     assert neutral(unified) == base
+
+
+def emoji_archive(folder, vendor, emoji, colours):
+    """An artifact as the npm packages are: emoji.json and one PNG for each code point sequence."""
+    folder.mkdir(parents=True)
+    with tarfile.open(folder / "package.tgz", "w:gz") as archive:
+
+        def add(name, content):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+        add("package/emoji.json", json.dumps(emoji).encode())
+        for image, colour in colours.items():
+            stream = io.BytesIO()
+            Image.new("RGBA", (64, 64), colour).save(stream, "png")
+            add(f"package/img/{vendor}/64/{image}", stream.getvalue())
+    digest = hashlib.sha256((folder / "package.tgz").read_bytes()).hexdigest()
+    (folder / "artifact.json").write_text(json.dumps({"files": {"package.tgz": digest}}))
+
+
+def test_emoji_index_groups_and_pictures(tmp_path):
+    def entry(code, **more):
+        return {"unified": code, "image": f"{code.lower()}.png", "category": "C", "subcategory": "s"} | more
+
+    tones = {"1F3FB-1F3FC": {"unified": "1F9D1-1F3FB-200D-1F91D-200D-1F9D1-1F3FC", "image": "mixed.png"}}
+    singles = [entry(f"1F40{i}") for i in range(8)]
+    emoji = [entry("1F46B", skin_variations=tones), entry("1F1F3-1F1F4"), entry("1F1E7-1F1FB"), *singles]
+    colours = {e["image"]: (i * 20, 0, 0, 255) for i, e in enumerate(emoji)} | {"mixed.png": (0, 9, 0, 0)}
+    colours["1f1e7-1f1fb.png"] = colours["1f1f3-1f1f4.png"]  # Bouvet Island flies Norway's flag.
+    emoji_archive(tmp_path / "pack", "google", emoji, colours)
+    spec = {"type": "emoji", "artifacts": {"google": "pack"}, "split_seed": 0}
+    dataset = load(spec | {"fractions": {"train": 0.6, "val": 0.2, "test": 0.2}}, tmp_path)
+    groups = dataset.index.set_index("path")["group"]
+    assert groups["google/mixed.png"] == groups["google/1f46b.png"]
+    assert groups["google/1f1e7-1f1fb.png"] == groups["google/1f1f3-1f1f4.png"]
+    assert groups.nunique() == 10 and len(groups) == 12
+    assert dataset.open("google/mixed.png").getpixel((0, 0)) == (255, 255, 255)  # Transparent: on white.
+    assert dataset.open("google/1f400.png").getpixel((0, 0)) == (60, 0, 0)
 
 
 @pytest.fixture

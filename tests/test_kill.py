@@ -1,5 +1,6 @@
 """Killed at any moment, taken up again: nothing is lost and nothing half-written is taken for a result."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ def kill_tree(process):
     """SIGKILL a process and all its descendants, as a power cut would."""
     parent = psutil.Process(process.pid)
     for victim in [parent, *parent.children(recursive=True)]:
-        victim.send_signal(signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.send_signal(signal.SIGKILL)
     process.wait()
 
 
@@ -44,18 +46,37 @@ def test_killed_at_any_moment_the_rerun_gives_the_same_bytes(make_checkout):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "its owner is gone: unlocking" in done.stdout
     assert killed.results() == undisturbed.results()
-    assert not [f for f in results.rglob("*.tmp") if f.is_file() and f.suffix == ".safetensors"]
+    assert not list(results.rglob("*.tmp"))  # What the kills left half-written was swept away.
 
 
-def test_a_live_owner_is_an_error_and_is_left_alone(make_checkout):
+def is_embedding(process):
+    try:
+        return "embed" in process.cmdline()
+    except psutil.Error:  # It ended in the meantime.
+        return False
+
+
+def test_a_live_owner_or_orphaned_job_is_an_error_and_is_left_alone(make_checkout):
     checkout = make_checkout()
     process = subprocess.Popen(
         checkout.command("tiny"), cwd=checkout.folder, env=checkout.environment, stdout=subprocess.DEVNULL
     )
-    while not list(checkout.folder.glob(".snakemake/locks/*.lock")):
-        time.sleep(0.01)
     run = [sys.executable, "workflow/run.py", "tiny"]
-    second = subprocess.run(run, cwd=checkout.folder, env=checkout.environment, capture_output=True, text=True)
-    assert second.returncode == 1
-    assert "error: this folder is locked by a run: another Snakemake is running here" in second.stderr
-    assert process.wait() == 0
+
+    def second_run():
+        done = subprocess.run(run, cwd=checkout.folder, env=checkout.environment, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "error: this folder is locked by a run: another Snakemake, or a job of a killed one" in done.stderr
+
+    jobs = []
+    while not jobs:
+        assert process.poll() is None, "finished before it was seen at work"
+        jobs = [child for child in psutil.Process(process.pid).children(recursive=True) if is_embedding(child)]
+        time.sleep(0.01)
+    second_run()
+    process.kill()  # Snakemake alone: its job lives on.
+    process.wait()
+    second_run()
+    psutil.wait_procs(jobs)
+    done = subprocess.run(run, cwd=checkout.folder, env=checkout.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

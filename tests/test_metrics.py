@@ -72,6 +72,12 @@ def test_ms_of_a_pair_is_its_cosine_also_in_float16(example):
     np.testing.assert_allclose(ms.scores(scaled, half), brute_force(dense, half), atol=1e-12)
 
 
+def test_ms_when_nothing_fires(example):
+    silent = Codes(np.zeros((30, 2), np.float32), np.zeros((30, 2), np.int32), 8)
+    for groups in (None, example[2]):
+        assert np.isnan(ms.scores(ms.scale_activations(silent), example[1], groups)).all()
+
+
 def test_summary_in_both_conventions():
     summary = ms.summary(np.array([np.nan, 0.2, 0.6, np.nan]))
     assert summary == ms.Summary(pytest.approx(0.2), pytest.approx(0.1), pytest.approx(0.4), pytest.approx(0.4))

@@ -17,7 +17,7 @@ def metrics(baseline, grid, status=None):
             row = {"dataset": "d", "backbone": "b", "k": 4, "regularizer": regularizer, "lambda": lam, "seed": 0}
             row |= {"mask": "batch_active", "split": split, "r2": r2 + shift, "status": (status or {}).get(lam, "ok")}
             rows.append(row | dict.fromkeys(("ms_mean", "ms_median", "ms_mean_alive", "ms_median_alive"), r2))
-    extra = {"dead": 1, "dead_train": 0, "ms_floor": 0.3, "n_k_over_m": 20.0}
+    extra = {"m": 20, "dead": 1, "dead_train": 0, "ms_floor": 0.3, "n_k_over_m": 20.0}
     return pd.DataFrame(rows).assign(**extra)
 
 
@@ -55,3 +55,8 @@ def test_fallback_uses_the_baseline_and_says_so():
     table = table1(frame).set_index("method")
     assert table["mark"].to_dict() == {"Baseline": "", "Reg. 1": "="}
     assert table.loc["Reg. 1", "R2"] == table.loc["Baseline", "R2"]
+
+
+def test_a_badly_trained_baseline_is_marked():
+    frame = select(metrics(0.7, {0.001: 0.71, 0.003: 0.5})).assign(dead_train=1)  # 1 of 20 is 5 %.
+    assert table1(frame).set_index("method")["mark"].to_dict() == {"Baseline": "!", "Reg. 1": ""}

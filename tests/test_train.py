@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sae import model
+from sae import saefile
 from sae.model import TopKSAE, gather_sum
 from sae.regularizers import l1_l2_ratio, off_support_l1
 from sae.train import Diverged, Settings, auxk_loss, batches, fired_latents, objective, remove_parallel, train
@@ -192,7 +192,7 @@ def test_same_seed_same_bytes_and_evaluation_changes_nothing(tmp_path):
             sae.encode(x)
         assert not list(sae.buffers())  # Nothing that an evaluation could count up.
         sae.metadata = {"k": 3, "input_norm": "unit_l2", "z": 1, "a": 2}
-        model.save(sae, tmp_path / f"{run}.safetensors")
+        saefile.save(sae, tmp_path / f"{run}.safetensors")
         files.append((tmp_path / f"{run}.safetensors").read_bytes())
     assert files[0] == files[1]
     assert not torch.equal(sae.W_dec, train(x, replace(SETTINGS, seed=1), l1_l2_ratio.penalty)[0].W_dec)
@@ -201,8 +201,8 @@ def test_same_seed_same_bytes_and_evaluation_changes_nothing(tmp_path):
 def test_tied_encoder_survives_saving(tmp_path):
     sae, _ = train(data(), replace(SETTINGS, tied=True))
     sae.metadata = {"k": 3, "input_norm": "unit_l2"}
-    model.save(sae, tmp_path / "sae.safetensors")
-    loaded = model.load(tmp_path / "sae.safetensors")
+    saefile.save(sae, tmp_path / "sae.safetensors")
+    loaded = saefile.load(tmp_path / "sae.safetensors")
     for got, expected in zip(loaded.encode(data()), sae.encode(data()), strict=True):
         torch.testing.assert_close(got, expected)
 

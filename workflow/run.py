@@ -5,6 +5,7 @@ After a SIGKILL, Snakemake leaves a lock behind; it is removed here, but only wh
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -14,18 +15,37 @@ from workflow import lock
 def main(experiment, *options):
     """Run `snakemake EXPERIMENT OPTIONS` in this folder, then print where the results are, and the table."""
     if any(Path(".snakemake/locks").glob("*.lock")):
-        gone, why = lock.owner_is_gone(".snakemake")
+        gone, why = lock.owner_is_gone()
+        for _ in range(30):  # What was killed a moment ago may take a little to end.
+            if gone:
+                break
+            time.sleep(0.1)
+            gone, why = lock.owner_is_gone()
         if not gone:
             sys.exit(
                 f"error: this folder is locked by a run: {why}. Wait for it or stop it; if you are sure that it is "
                 "gone, run `.venv/bin/snakemake --unlock`."
             )
         print("A killed run left its lock; its owner is gone: unlocking.", flush=True)
-        subprocess.run(["snakemake", "--unlock", "--quiet", "all"], check=True)
-    code = subprocess.run(["snakemake", experiment, *options]).returncode
+        snakemake("--unlock", "--quiet", "all")
+    snakemake(experiment, *options)
+    show(Path("results") / experiment)
+
+
+def snakemake(*arguments):
+    """Run Snakemake; exit with its code if it fails. On Ctrl-C it cleans up by itself: wait for it."""
+    try:
+        process = subprocess.Popen(["snakemake", *arguments])
+    except FileNotFoundError:
+        sys.exit("error: snakemake is not on the PATH: activate .venv, or run `make demo`")
+    while True:
+        try:
+            code = process.wait()
+            break
+        except KeyboardInterrupt:
+            continue
     if code:
         sys.exit(code)
-    show(Path("results") / experiment)
 
 
 def show(results):

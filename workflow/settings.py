@@ -7,6 +7,7 @@ import jsonschema
 import yaml
 
 from sae import registry
+from sae.artifacts import names as artifact_names
 from sae.errors import UserError
 from sae.names import format_lambda
 
@@ -55,6 +56,9 @@ def _cross_checks(config):
     for name, spec in config["datasets"].items():
         yield from _known(f"datasets.{name}.type", [spec["type"]], registry.names(DATASETS))
         yield from _known(f"datasets.{name}.artifacts", artifact_names(spec), artifacts())
+        shares = sum(spec.get("fractions", {"train": 1.0}).values())
+        if abs(shares - 1) > 1e-9:
+            yield f"datasets.{name}.fractions", f"they sum to {shares:g}; they must sum to 1"
     for name, spec in config["backbones"].items():
         yield from _known(f"backbones.{name}.loader", [spec["loader"]], registry.names(LOADERS))
         yield from _known(f"backbones.{name}.artifacts", artifact_names(spec), artifacts())
@@ -95,12 +99,6 @@ def _check_grid(key, grid, ks):
             yield where, f"two values are both written {twice[0]} in paths; leave one out or set them further apart"
 
 
-def artifact_names(spec):
-    """The artifacts that a dataset's or backbone's specification names."""
-    named = spec.get("artifacts", [])
-    return list(named.values()) if isinstance(named, dict) else list(named)
-
-
 def banks(config, experiment):
     """Every (dataset, backbone, k) of an experiment, as dicts, in the order of the config."""
     spec = config["experiments"][experiment]
@@ -135,6 +133,12 @@ def embed_plan(config, dataset, backbone):
         "backbone": config["backbones"][backbone],
         "batch_size": config["compute"]["embed_batch_size"],
     }
+
+
+def local_weights(config, backbone):
+    """The weights of a backbone that lie in a local file: an input of its embeddings."""
+    spec = config["backbones"][backbone]
+    return [f for f in (spec.get("checkpoint"), spec.get("pretrained")) if f and Path(f).is_file()]
 
 
 def dataset_module(config, dataset):

@@ -59,7 +59,7 @@ def build(name, spec, artifacts_root, out):
     dataset = load(spec, artifacts_root)
     with files.atomic_file(Path(out) / "index.parquet") as temporary:
         dataset.index.to_parquet(temporary, index=False)
-    sources = [artifacts.manifest(artifacts_root, a) for a in artifact_names(spec)]
+    sources = [artifacts.manifest(artifacts_root, a) for a in artifacts.names(spec)]
     index_hash = files.sha256(Path(out) / "index.parquet")
     files.write_json(
         Path(out) / "manifest.json",
@@ -73,9 +73,3 @@ def build(name, spec, artifacts_root, out):
             "fingerprint": files.sha256_text(files.dumps([spec, index_hash, [s["files"] for s in sources]]))[:16],
         },
     )
-
-
-def artifact_names(spec):
-    """The artifacts that a dataset's or backbone's `spec` refers to, in order."""
-    named = spec.get("artifacts", [])
-    return list(named.values()) if isinstance(named, dict) else list(named)

@@ -13,6 +13,7 @@ from sae import artifacts, files, registry
 from sae.data import dataset as datasets
 from sae.data import store
 from sae.data.splits import SPLITS
+from sae.errors import UserError
 
 progress = logging.getLogger("sae.progress")
 
@@ -49,7 +50,7 @@ def embed(dataset_name, dataset_dir, backbone_name, backbone_spec, artifacts_roo
     model = backbone.model.eval().to(device, memory_format=torch.channels_last)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    sources = [artifacts.manifest(artifacts_root, a) for a in datasets.artifact_names(backbone_spec)]
+    sources = [artifacts.manifest(artifacts_root, a) for a in artifacts.names(backbone_spec)]
     weights = [s["files"] for s in sources] or (backbone.checkpoint and _weights_hash(backbone.checkpoint))
     provenance = {
         "dataset": {key: manifest[key] for key in ("name", "fingerprint", "grouped")},
@@ -73,9 +74,16 @@ def embed(dataset_name, dataset_dir, backbone_name, backbone_spec, artifacts_roo
 def _forward(dataset, paths, transform, model, batch_size, device):
     with torch.inference_mode():
         for start in range(0, len(paths), batch_size):
-            images = torch.stack([transform(dataset.open(p)) for p in paths[start : start + batch_size]])
+            images = torch.stack([transform(_open(dataset, p)) for p in paths[start : start + batch_size]])
             images = images.to(device).contiguous(memory_format=torch.channels_last)
             yield model(images).float().cpu().numpy()
+
+
+def _open(dataset, path):
+    try:
+        return dataset.open(path)
+    except (OSError, SyntaxError) as error:  # PIL raises SyntaxError on some broken PNGs.
+        raise UserError(f"image {path} cannot be read: {error}") from None
 
 
 def _weights_hash(checkpoint):

@@ -109,8 +109,10 @@ def summary(ms):
 def _norm_of_sums(weights, e):
     """|| sum_n w_rn e_n ||^2 for each row r of a csr matrix (R, N), in chunks of rows: never R x d at once."""
     step = max(1, _CHUNK // e.shape[1])
-    parts = [((weights[start : start + step] @ e) ** 2).sum(axis=1) for start in range(0, weights.shape[0], step)]
-    return np.concatenate(parts)
+    out = np.zeros(weights.shape[0])
+    for start in range(0, len(out), step):
+        out[start : start + step] = ((weights[start : start + step] @ e) ** 2).sum(axis=1)
+    return out
 
 
 def _per_group(scaled, groups):

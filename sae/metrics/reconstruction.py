@@ -39,15 +39,16 @@ def from_sums(residual, variance, l0):
 def score(sae, x, codes):
     """Scores of `codes` (`sae.metrics.codes.Codes`) for prepared inputs `x` (N, d)."""
     d = x.shape[1]
-    mean = x.double().mean(dim=0)
+    mean = sum(part.cpu().double().sum(dim=0) for part in x.split(_CHUNK)) / len(x)
     residual, variance = torch.zeros(d, dtype=torch.float64), torch.zeros(d, dtype=torch.float64)
     for start in range(0, len(x), _CHUNK):
         rows = slice(start, start + _CHUNK)
         values = torch.from_numpy(codes.values[rows]).to(x.device)
         indices = torch.from_numpy(codes.indices[rows]).to(x.device)
         x_hat = sae.reconstruct(x[rows], values, indices)
-        residual += (x[rows].double() - x_hat.double()).square().sum(dim=0).cpu()
-        variance += (x[rows].double() - mean).square().sum(dim=0).cpu()
+        part = x[rows].cpu().double()  # On the CPU: not every accelerator has float64.
+        residual += (part - x_hat.cpu().double()).square().sum(dim=0)
+        variance += (part - mean).square().sum(dim=0)
     l0 = float((codes.values > 0).sum() / len(x))
     # A dimension whose float32 values are all equal has a sum of rounding errors, not a variance.
     variance[(x == x[0]).all(dim=0).cpu()] = 0

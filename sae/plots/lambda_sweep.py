@@ -1,4 +1,8 @@
-"""R^2 and MS against lambda, per cell, as differences from the cell's baseline, with the chosen lambda marked."""
+"""R^2 and MS against lambda, per cell, with the chosen lambda marked.
+
+Drawn as differences from the cell's baseline, whose values stand in the panel: the effects are a tenth of the spread
+between the k. An exception (no lambda acceptable, or the choice at the grid's end) is written out in its panel.
+"""
 
 import pandas as pd
 from matplotlib.lines import Line2D
@@ -34,7 +38,9 @@ def draw(metrics_file, out):
                 for j, backbone in enumerate(backbones):
                     ax = axes[2 * i + q, j]
                     here = metrics[(metrics["dataset"] == dataset) & (metrics["backbone"] == backbone)]
-                    _panel(ax, _differences(here[here["split"] == split], column), regularizers, ks)
+                    here = here[here["split"] == split]
+                    _panel(ax, _differences(here, column), regularizers, ks)
+                    _notes(ax, here, column, ks)
                     if q == 0:
                         ax.set_title(f"{labels.name(dataset)}, {labels.name(backbone)}")
                     if j == 0:
@@ -65,6 +71,14 @@ def _panel(ax, points, regularizers, ks):
             ax.plot(picked["lambda"], picked["difference"], **ring)
     ax.set_xscale("log")
     ax.grid(True, axis="y")
+
+
+def _notes(ax, rows, column, ks):
+    baseline = rows[rows["regularizer"] == "none"].groupby("k")[column].mean()
+    lines = ["baseline " + " / ".join(f"{baseline[k]:.3f}" for k in ks)]
+    special = rows[rows["selection"].isin(["edge", "fallback"])].drop_duplicates(["regularizer", "k", "selection"])
+    lines += [f"{labels.method(r)}, k = {k}: {s}" for r, k, s in special[["regularizer", "k", "selection"]].to_numpy()]
+    ax.text(0.03, 0.04, "\n".join(lines), transform=ax.transAxes, fontsize=6.5, color="#555555")
 
 
 def _legend(regularizers, ks):

@@ -32,7 +32,6 @@ RC = {
     "grid.color": "#dddddd",
     "savefig.dpi": 200,
     "pdf.fonttype": 42,
-    "svg.hashsalt": "sae",
 }
 
 

@@ -24,6 +24,7 @@ rule embed:
         "results/datasets/{dataset}/index.parquet",
         "results/datasets/{dataset}/manifest.json",
         lambda w: artifact_files(config["datasets"][w.dataset], config["backbones"][w.backbone]),
+        lambda w: settings.local_weights(config, w.backbone),
     output:
         expand(
             "results/activations/{{dataset}}/{{backbone}}/{split}/{file}",

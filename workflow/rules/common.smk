@@ -1,11 +1,12 @@
 # What the rules share: names of files, and settings as canonical JSON (a rule's parameter holds only what the rule reads).
 from pathlib import Path
 
+from sae.artifacts import names as artifact_names
 from sae.codehash import code_hash
+from sae.data.splits import SPLITS
 from sae.files import dumps
 
 ENVIRONMENT = "../../environment.yml"
-SPLITS = ("train", "val", "test")
 COMPUTE = config["compute"]
 
 
@@ -19,7 +20,7 @@ wildcard_constraints:
 
 def artifact_files(*specs):
     """The manifests of the artifacts that some datasets' or backbones' specifications name."""
-    names = [name for spec in specs for name in settings.artifact_names(spec)]
+    names = [name for spec in specs for name in artifact_names(spec)]
     return [f"results/artifacts/{name}/artifact.json" for name in names]
 
 

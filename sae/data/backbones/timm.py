@@ -16,11 +16,10 @@ def load(spec, _artifacts_root, image_size):
     checkpoint = spec.get("checkpoint")
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise UserError(f"backbone {spec['model']}: checkpoint {checkpoint} does not exist")
-    size = {"img_size": image_size} if image_size and _takes_img_size(spec["model"]) else {}
-    if checkpoint is None:
-        model = timm.create_model(spec["model"], pretrained=True, num_classes=0, **size)
-    else:
-        model = timm.create_model(spec["model"], num_classes=0, **size)
+    if not timm.is_model(spec["model"]):
+        raise UserError(f"timm has no model {spec['model']!r}; `timm.list_models()` lists those there are")
+    model = _create(spec["model"], image_size, pretrained=checkpoint is None)
+    if checkpoint is not None:
         timm.models.load_checkpoint(model, checkpoint, strict=False, weights_only=True)
         _all_loaded(model, checkpoint)
     return Backbone(model, preprocessing(model, image_size), checkpoint)
@@ -34,9 +33,14 @@ def preprocessing(model, image_size):
     return create_transform(**config, is_training=False)
 
 
-def _takes_img_size(name):
-    # Transformers fix their position embedding at creation; convolutional models take any size.
-    return "vit" in name or "eva" in name or "siglip" in name
+def _create(name, image_size, **options):
+    # Transformers fix their position embedding at creation; convolutional models take any size, but not the argument.
+    if image_size is not None:
+        try:
+            return timm.create_model(name, num_classes=0, img_size=image_size, **options)
+        except TypeError:
+            pass
+    return timm.create_model(name, num_classes=0, **options)
 
 
 def _all_loaded(model, checkpoint):

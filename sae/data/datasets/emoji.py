@@ -1,33 +1,50 @@
 """Emoji pictures of several vendors (64 x 64, composited on white), from the npm packages emoji-datasource-*.
 
 `label` is the Unicode subcategory, `label_coarse` the category. A `group` is the person-neutral base emoji across
-vendors, since the same emoji in another skin tone, gender or vendor's drawing is a near-duplicate.
+vendors, since the same emoji in another skin tone, gender or vendor's drawing is a near-duplicate; groups that share a
+picture to the pixel (some flags do) are one.
 
 Spec: `artifacts` {vendor: artifact name}, `fractions` {split: fraction}, `split_seed`.
 """
 
+import hashlib
 import io
 import json
 import tarfile
 
+import numpy as np
 import pandas as pd
+import scipy.sparse
 from PIL import Image
+from scipy.sparse.csgraph import connected_components
 
 from sae import artifacts
 from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import grouped_split
 
 # Dropped: joiner, variation selector, gender signs, skin tones. Mapped: man, woman -> person; boy, girl -> child;
-# old man, old woman -> older person; gendered couples holding hands -> the neutral one.
+# old man, old woman -> older person; couples and families with a code point of their own -> their neutral sequence.
 _DROPPED = {"200D", "FE0F", "2640", "2642", "1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
 _NEUTRAL = {"1F468": "1F9D1", "1F469": "1F9D1", "1F466": "1F9D2", "1F467": "1F9D2", "1F474": "1F9D3", "1F475": "1F9D3"}
 _NEUTRAL |= dict.fromkeys(("1F46B", "1F46C", "1F46D"), "1F9D1-1F91D-1F9D1")
+_NEUTRAL |= {"1F491": "1F9D1-2764-1F9D1", "1F48F": "1F9D1-2764-1F48B-1F9D1", "1F46A": "1F9D1-1F9D1-1F9D2"}
 
 
 def neutral(unified):
     """The person-neutral base of an emoji's code points, such as '1F468-1F3FB-200D-1F692' (man firefighter)."""
     kept = [_NEUTRAL.get(c, c) for c in unified.upper().split("-") if c not in _DROPPED]
     return "-".join(kept) or unified
+
+
+def _join(groups, pictures):
+    """Group names with groups that share a picture joined: connected components over both."""
+    names, group = np.unique(np.array(groups), return_inverse=True)
+    picture = np.unique(np.array(pictures), return_inverse=True)[1] + len(names)
+    size = picture.max() + 1
+    edges = scipy.sparse.coo_matrix((np.ones(len(group)), (group, picture)), shape=(size, size))
+    component = connected_components(edges, directed=False)[1]
+    first = {c: name for c, name in zip(component[: len(names)][::-1], names[::-1], strict=True)}
+    return [first[c] for c in component[group]]
 
 
 def load(spec, artifacts_root):
@@ -46,7 +63,8 @@ def load(spec, artifacts_root):
             for variant in [base, *base.get("skin_variations", {}).values()]:
                 path = f"{vendor}/{variant['image']}"
                 if path in pictures:
-                    rows.append((f"{vendor}/{variant['unified']}", path, base, neutral(variant["unified"])))
+                    # The base's group, since variants of mixed skin tones are spelled in another way.
+                    rows.append((f"{vendor}/{variant['unified']}", path, base, neutral(base["unified"])))
     subcategories = sorted({base["subcategory"] for _, _, base, _ in rows})
     categories = sorted({base["category"] for _, _, base, _ in rows})
     index = pd.DataFrame(
@@ -57,7 +75,7 @@ def load(spec, artifacts_root):
             "label_name": [r[2]["subcategory"] for r in rows],
             "label_coarse": pd.array([categories.index(r[2]["category"]) for r in rows], dtype="Int64"),
             "label_coarse_name": [r[2]["category"] for r in rows],
-            "group": [r[3] for r in rows],
+            "group": _join([r[3] for r in rows], [hashlib.sha256(pictures[r[1]]).digest() for r in rows]),
         }
     ).sort_values("image_id", ignore_index=True)
     index["split"] = grouped_split(index["group"], index["label_coarse_name"], spec["fractions"], spec["split_seed"])
