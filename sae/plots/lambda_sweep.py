@@ -40,7 +40,7 @@ def draw(metrics_file, out):
                     here = metrics[(metrics["dataset"] == dataset) & (metrics["backbone"] == backbone)]
                     here = here[here["split"] == split]
                     _panel(ax, _differences(here, column), regularizers, ks)
-                    _notes(ax, here, column, ks)
+                    _notes(ax, here, column, ks, *((0.04, "bottom") if q == 0 else (0.98, "top")))
                     if q == 0:
                         ax.set_title(f"{labels.name(dataset)}, {labels.name(backbone)}")
                     if j == 0:
@@ -73,12 +73,13 @@ def _panel(ax, points, regularizers, ks):
     ax.grid(True, axis="y")
 
 
-def _notes(ax, rows, column, ks):
+def _notes(ax, rows, column, ks, y, side):
     baseline = rows[rows["regularizer"] == "none"].groupby("k")[column].mean()
     lines = ["baseline " + " / ".join(f"{baseline[k]:.3f}" for k in ks)]
     special = rows[rows["selection"].isin(["edge", "fallback"])].drop_duplicates(["regularizer", "k", "selection"])
     lines += [f"{labels.method(r)}, k = {k}: {s}" for r, k, s in special[["regularizer", "k", "selection"]].to_numpy()]
-    ax.text(0.03, 0.04, "\n".join(lines), transform=ax.transAxes, fontsize=6.5, color="#555555")
+    text = "\n".join(lines)
+    ax.text(0.03, y, text, transform=ax.transAxes, verticalalignment=side, fontsize=6.5, color="#555555")
 
 
 def _legend(regularizers, ks):
@@ -86,4 +87,4 @@ def _legend(regularizers, ks):
     grey = {"color": "#777777", "linestyle": "none"}
     handles += [Line2D([], [], marker=style.MARKERS[n], label=f"k = {k}", **grey) for n, k in enumerate(ks)]
     handles += [Line2D([], [], marker="o", markerfacecolor="none", markersize=8, label=r"chosen $\lambda$", **grey)]
-    return [*handles, Line2D([], [], color=style.COLOURS["none"], linewidth=0.8, label="baseline")]
+    return [*handles, Line2D([], [], color=style.COLOURS["none"], linewidth=0.8, label="baseline (values by k)")]
