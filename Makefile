@@ -1,7 +1,7 @@
 # make demo   set up if needed, run the experiment `demo`, print its table
 # make test   set up if needed, run the tests (under 5 minutes on 2 cores)
 # make lint   ruff, snakefmt, snakemake --lint
-# make bench  time the training step against a plain one
+# make bench  time the training step against a plain one, and the embedding by batch size
 # make run EXPERIMENT=NAME   any experiment of config.yaml
 PYTHON ?= python3
 
@@ -35,6 +35,7 @@ lint: setup
 
 bench: setup
 	python bench/train_step.py
+	python bench/embed.py
 
 setup: .venv/.complete
 

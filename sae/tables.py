@@ -29,6 +29,8 @@ images.
 Marks: `>` the choice is the largest lambda of the grid, so a larger one might do too; `=` no lambda was acceptable, and
 the row repeats the baseline's numbers (after a mark: in how many of the seeds); `!` the baseline leaves 5 % or more of
 its latents dead on the training images: it is not well trained."""
+NOTES_EFFECTS = """\
+Mean over the cells (lowest to highest), and in how many cells it is higher than the baseline's."""
 DEAD_LIMIT = 0.05
 
 
@@ -47,6 +49,25 @@ def table1(metrics):
             row["mark"] = _marks(runs)
             row["seeds"] = len(runs)
             out.append(row)
+    return pd.DataFrame(out)
+
+
+def effects(table):
+    """Each method's difference from the baseline over the cells of :func:`table1`, as text.
+
+    Per column: the mean over cells, the lowest and the highest, and in how many cells it is above the baseline's.
+    """
+    cell = ["encoder", "data", "k"]
+    baseline = table[table["method"] == labels.method("none")]
+    out = []
+    for method, rows in table[table["method"] != labels.method("none")].groupby("method", sort=False):
+        both = rows.merge(baseline, on=cell, suffixes=("", "_base"))
+        line = {"method": method}
+        for column, (_, style) in TABLE1.items():
+            d = (both[column] - both[f"{column}_base"]).dropna()
+            low, mean, high = (format(v, "+" + style) for v in (d.min(), d.mean(), d.max()))
+            line[column] = f"{mean} ({low} to {high}), {(d > 0).sum()}/{len(d)}" if len(d) else "-"
+        out.append(line)
     return pd.DataFrame(out)
 
 
@@ -71,8 +92,10 @@ def write_table1(metrics_file, published_file, out):
     their_title = "Published (arXiv:2606.27321, Table 1)"
     their_notes = "The paper's numbers, for its own datasets and backbones at m = 8192."
     theirs = published.astype(str)
-    md = f"# {title}\n\n{markdown(shown)}\n\n{notes}\n\n# {their_title}\n\n{their_notes}\n\n{markdown(theirs)}\n"
-    files.write_text(Path(out) / "table1.md", md)
+    difference = markdown(effects(table).set_index("method").T.reset_index(names="difference from the baseline"))
+    parts = [f"# {title}", markdown(shown), notes, difference, NOTES_EFFECTS]
+    parts += [f"# {their_title}", their_notes, markdown(theirs)]
+    files.write_text(Path(out) / "table1.md", "\n\n".join(parts) + "\n")
     tex = latex(shown, title + ". " + notes) + "\n" + latex(theirs, their_title + ". " + their_notes)
     files.write_text(Path(out) / "table1.tex", tex)
 

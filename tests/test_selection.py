@@ -3,7 +3,7 @@
 import pandas as pd
 
 from sae.selection import chosen, select
-from sae.tables import table1
+from sae.tables import effects, table1
 
 
 def metrics(baseline, grid, status=None):
@@ -55,6 +55,14 @@ def test_fallback_uses_the_baseline_and_says_so():
     table = table1(frame).set_index("method")
     assert table["mark"].to_dict() == {"Baseline": "", "Reg. 1": "="}
     assert table.loc["Reg. 1", "R2"] == table.loc["Baseline", "R2"]
+
+
+def test_effects_are_differences_over_cells():
+    frame = pd.concat([metrics(0.7, {0.001: 0.71, 0.003: 0.5}), metrics(0.6, {0.001: 0.63, 0.003: 0.5}).assign(k=8)])
+    row = effects(table1(select(frame.reset_index(drop=True)))).set_index("method").loc["Reg. 1"]
+    assert row["R2"] == "+0.020 (+0.010 to +0.030), 2/2"
+    assert row["dead"] == "+0 (+0 to +0), 0/2"
+    assert row["MS_across"] == "-"
 
 
 def test_a_badly_trained_baseline_is_marked():
