@@ -42,25 +42,27 @@ def train(a):
 def score(a):
     from sae.score import score_bank
 
-    score_bank(a.bank, a.activations, a.out, device=_torch(a))
+    score_bank(a.bank, a.activations, a.out, a.curves, device=_torch(a))
 
 
 def collect(a):
     from sae.collect import collect
 
-    collect(a.scores, a.out)
+    collect(a.scores, a.curves, a.out)
 
 
-def table1(a):
-    from sae.tables import write_table1
+def table(a):
+    from sae.tables import write
 
-    write_table1(a.metrics, a.published, a.out)
+    write(int(a.number), a.metrics, a.published, a.out)
 
 
-def plot_lambda(a):
-    from sae.plots.lambda_sweep import draw
+def plot(a):
+    from importlib import import_module
 
-    draw(a.metrics, a.out)
+    from sae.plots import FIGURES
+
+    import_module(FIGURES[a.figure]).draw(a.results, a.out, a.figure)
 
 
 ARGUMENTS = {
@@ -73,7 +75,11 @@ ARGUMENTS = {
     "bank": "bank.json",
     "scores": "the banks' score files",
     "metrics": "metrics.parquet",
+    "number": "which of the paper's tables",
     "published": "CSV of the paper's table",
+    "curves": "the banks' curve files (score: the one to write)",
+    "figure": "which figure: lambda, fig4, fig5",
+    "results": "folder of metrics.parquet and curves.parquet",
     "out": "file or folder to write",
 }
 # Step: function, what it does, arguments, and what its settings hold (None: it has none).
@@ -92,10 +98,10 @@ STEPS = {
         "activations store out",
         "dataset, backbone, k, seeds, mask, lambdas, training",
     ),
-    "score": (score, "score a bank on val and test", "bank activations out", None),
-    "collect": (collect, "join scores and choose lambda", "scores out", None),
-    "table1": (table1, "write Table 1", "metrics published out", None),
-    "plot-lambda": (plot_lambda, "draw R2 and MS against lambda", "metrics out", None),
+    "score": (score, "score a bank on val and test", "bank activations out curves", None),
+    "collect": (collect, "join scores and choose lambda", "scores curves out", None),
+    "table": (table, "write one of the paper's tables", "number metrics published out", None),
+    "plot": (plot, "draw one figure", "figure results out", None),
 }
 
 
@@ -107,7 +113,7 @@ def parser():
         step = steps.add_parser(name, help=text, description=text)
         step.set_defaults(run=function)
         for argument in arguments.split():
-            many = {"nargs": "+"} if argument == "scores" else {}
+            many = {"nargs": "+"} if name == "collect" and argument != "out" else {}
             step.add_argument(f"--{argument}", required=True, help=ARGUMENTS[argument], **many)
         if settings:
             step.add_argument("--settings", type=_settings, required=True, help=f"JSON, or @FILE: {settings}")

@@ -1,6 +1,7 @@
-"""Score a bank: every SAE on val and test, from one encoding a split."""
+"""Score a bank: every SAE on val and test, from one encoding a split, and its curves on test."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,23 @@ from sae import bankfile, files
 from sae.data import store
 from sae.data.splits import SPLITS
 from sae.metrics import codes as coding
-from sae.metrics import monosemanticity, reconstruction
+from sae.metrics import monosemanticity, purity, reconstruction, robustness
 
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
 
 
-def score_bank(bank_file, activations_dir, out, *, device):
-    """Write `out` (parquet): one row per SAE of the bank and split (val, test), metrics NaN where diverged."""
+def score_bank(bank_file, activations_dir, out, curves_out, *, device):
+    """Write two parquet files.
+
+    `out`: one row per SAE of the bank and split (val, test), metrics NaN where diverged. `curves_out`: one row per SAE
+    and point of its curves on test: `curve` ('robustness': NMSE `y` at inference-time k `x`; 'rank_profile': mean
+    activation `y` at rank `x`).
+    """
     bank = files.read_json(bank_file, "bank")
     splits = {split: store.read(Path(activations_dir) / split) for split in SPLITS}
     floors = {split: monosemanticity.floor(splits[split].embeddings) for split in ("val", "test")}
-    prepared, rows = {}, []
+    prepared, rows, curves = {}, [], []
     for entry in bank["saes"]:
         key = {name: bank[name] for name in ("dataset", "backbone", "k")}
         key |= {name: entry[name] for name in ("regularizer", "lambda", "mask", "seed")}
@@ -40,11 +46,22 @@ def score_bank(bank_file, activations_dir, out, *, device):
         for split in ("val", "test"):
             scores = score_split(sae, prepared[split], splits[split], float(floors[split]))
             rows.append(key | {"split": split, "status": "ok"} | scores | {"dead_train": int((counts == 0).sum())})
+        curves.append(_curves(sae, prepared["test"]).assign(**key, split="test"))
         log.info("%s: r2 %.4f, MS (alive) %.4f on test", entry["path"], scores["r2"], scores["ms_mean_alive"])
     cell = f"{bank['dataset']} / {bank['backbone']} / k{bank['k']}"
     progress.info("%s: scored %d SAEs on val and test", cell, len(bank["saes"]))
     with files.atomic_file(out) as temporary:
         pd.DataFrame(rows).to_parquet(temporary, index=False)
+    with files.atomic_file(curves_out) as temporary:
+        pd.concat(curves, ignore_index=True).to_parquet(temporary, index=False)
+
+
+def _curves(sae, x):
+    ks = robustness.k_grid(sae.k, len(sae.W_dec))
+    ranks = robustness.ranks(sae.k, len(sae.W_dec))
+    profile = robustness.rank_profile(sae, x)[ranks - 1]
+    by_k = pd.DataFrame({"curve": "robustness", "x": ks, "y": robustness.nmse_by_k(sae, x, ks)})
+    return pd.concat([by_k, pd.DataFrame({"curve": "rank_profile", "x": ranks, "y": profile})])
 
 
 @torch.no_grad()
@@ -81,6 +98,10 @@ def score_split(sae, x, data, ms_floor):
     if data.grouped:
         across = monosemanticity.scores(scaled, data.embeddings, data.index["group"])
         scores |= _named(monosemanticity.summary(across), "_across_groups")
+    for suffix, column in (("", "label"), ("_coarse", "label_coarse")):
+        if not data.index[column].isna().any():
+            pure = purity.score(codes, data.index[column].to_numpy(dtype=np.int64))
+            scores |= {f"purity_{name}{suffix}": value for name, value in asdict(pure).items()}
     return scores
 
 

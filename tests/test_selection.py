@@ -3,7 +3,7 @@
 import pandas as pd
 
 from sae.selection import chosen, select
-from sae.tables import effects, table1
+from sae.tables import effects, measured
 
 
 def metrics(baseline, grid, status=None):
@@ -52,14 +52,14 @@ def test_fallback_uses_the_baseline_and_says_so():
     rows = chosen(frame, "test").set_index("regularizer")
     assert rows.loc["off_support_l1", "r2"] == rows.loc["none", "r2"]
     assert rows["fallback"].to_dict() == {"none": False, "off_support_l1": True}
-    table = table1(frame).set_index("method")
+    table = measured(1, frame).set_index("method")
     assert table["mark"].to_dict() == {"Baseline": "", "Reg. 1": "="}
     assert table.loc["Reg. 1", "R2"] == table.loc["Baseline", "R2"]
 
 
 def test_effects_are_differences_over_cells():
     frame = pd.concat([metrics(0.7, {0.001: 0.71, 0.003: 0.5}), metrics(0.6, {0.001: 0.63, 0.003: 0.5}).assign(k=8)])
-    row = effects(table1(select(frame.reset_index(drop=True)))).set_index("method").loc["Reg. 1"]
+    row = effects(1, measured(1, select(frame.reset_index(drop=True)))).set_index("method").loc["Reg. 1"]
     assert row["R2"] == "+0.020 (+0.010 to +0.030), 2/2"
     assert row["dead"] == "+0 (+0 to +0), 0/2"
     assert row["MS_across"] == "-"
@@ -67,4 +67,4 @@ def test_effects_are_differences_over_cells():
 
 def test_a_badly_trained_baseline_is_marked():
     frame = select(metrics(0.7, {0.001: 0.71, 0.003: 0.5})).assign(dead_train=1)  # 1 of 20 is 5 %.
-    assert table1(frame).set_index("method")["mark"].to_dict() == {"Baseline": "!", "Reg. 1": ""}
+    assert measured(1, frame).set_index("method")["mark"].to_dict() == {"Baseline": "!", "Reg. 1": ""}

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 REGULARIZERS, DATASETS, LOADERS = "sae.regularizers", "sae.data.datasets", "sae.data.backbones"
 # Names of rules and folders of results/, which an experiment cannot take.
 RESERVED = {"artifact", "artifacts", "activations", "datasets", "store", "logs", "benchmarks", "dataset", "embed"}
-RESERVED |= {"train", "score", "collect", "table1", "plot_lambda"}
+RESERVED |= {"train", "score", "collect", "table", "plot"}
 
 
 @functools.cache

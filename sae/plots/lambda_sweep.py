@@ -4,6 +4,8 @@ Drawn as differences from the cell's baseline, whose values stand in the panel: 
 between the k. An exception (no lambda acceptable, or the choice at the grid's end) is written out in its panel.
 """
 
+from pathlib import Path
+
 import pandas as pd
 from matplotlib.lines import Line2D
 
@@ -16,9 +18,9 @@ from sae.selection import CELL
 ROWS = [("r2", "val", r"$\Delta R^2$ (val)"), ("ms_mean_alive", "test", r"$\Delta$ mean MS, alive (test)")]
 
 
-def draw(metrics_file, out):
-    """Draw `out/lambda.png` and `.pdf`: rows are dataset and quantity, columns backbones, lines k and method."""
-    metrics = pd.read_parquet(metrics_file)
+def draw(results, out, name):
+    """Rows are dataset and quantity, columns backbones, lines k and method."""
+    metrics = pd.read_parquet(Path(results) / "metrics.parquet")
     metrics = metrics[metrics["mask"] == "batch_active"]
     datasets, backbones = metrics["dataset"].unique(), metrics["backbone"].unique()
     regularizers = [r for r in labels.method_order(metrics["regularizer"].unique()) if r != "none"]
@@ -48,7 +50,7 @@ def draw(metrics_file, out):
                     if 2 * i + q == 2 * len(datasets) - 1:
                         ax.set_xlabel(r"$\lambda$")
         figure.legend(handles=_legend(regularizers, ks), loc="outside lower center", ncols=8, frameon=False)
-        style.save(figure, out, "lambda")
+        style.save(figure, out, name)
 
 
 def _differences(rows, column):

@@ -4,6 +4,7 @@ from pathlib import Path
 from sae.artifacts import names as artifact_names
 from sae.codehash import code_hash
 from sae.data.splits import SPLITS
+from sae.plots import FIGURES
 from sae.files import dumps
 
 ENVIRONMENT = "../../environment.yml"
@@ -16,6 +17,8 @@ wildcard_constraints:
     backbone="|".join(config["backbones"]),
     artifact="|".join(settings.artifacts()),
     k=r"\d+",
+    number="[12]",
+    figure="|".join(FIGURES),
 
 
 def artifact_files(*specs):
@@ -30,9 +33,9 @@ def of_banks(experiment, pattern):
     return list(dict.fromkeys(pattern.format(experiment=experiment, **bank) for bank in banks))
 
 
-def scores_of(experiment):
-    """The score files of all banks of an experiment."""
-    return of_banks(experiment, "results/{experiment}/scores/{dataset}/{backbone}/k{k}/scores.parquet")
+def scores_of(experiment, kind):
+    """The files of one kind ('scores', 'curves') of all banks of an experiment."""
+    return of_banks(experiment, f"results/{{experiment}}/scores/{{dataset}}/{{backbone}}/k{{k}}/{kind}.parquet")
 
 
 def results_of(experiment):
@@ -43,17 +46,17 @@ def results_of(experiment):
     """
     manifests = [f"results/activations/{{dataset}}/{{backbone}}/{split}/manifest.json" for split in SPLITS]
     manifests.append("results/{experiment}/saes/{dataset}/{backbone}/k{k}/bank.json")
-    on_the_way = [file for pattern in manifests for file in of_banks(experiment, pattern)] + scores_of(experiment)
+    on_the_way = [file for pattern in manifests for file in of_banks(experiment, pattern)] + scores_of(
+        experiment, "scores"
+    )
     return on_the_way + expand(
         "results/{experiment}/{file}",
         experiment=experiment,
         file=[
             "metrics.parquet",
             "metrics.csv",
-            "tables/table1.csv",
-            "tables/table1.md",
-            "tables/table1.tex",
-            "figures/lambda.png",
-            "figures/lambda.pdf",
+            "curves.parquet",
+            *expand("tables/table{number}.{suffix}", number=(1, 2), suffix=("csv", "md", "tex")),
+            *expand("figures/{figure}.{suffix}", figure=FIGURES, suffix=("png", "pdf")),
         ],
     )

@@ -1,33 +1,42 @@
 # Tables and figures, from the tidy metrics alone.
 
 
-rule table1:
+PUBLISHED = {
+    "1": "workflow/resources/paper/table1_reconstruction_monosemanticity.csv",
+    "2": "workflow/resources/paper/table2_class_purity.csv",
+}
+
+
+rule table:
     input:
         metrics="results/{experiment}/metrics.parquet",
-        published="workflow/resources/paper/table1_reconstruction_monosemanticity.csv",
+        published=lambda w: PUBLISHED[w.number],
     output:
-        expand("results/{{experiment}}/tables/table1.{suffix}", suffix=("csv", "md", "tex")),
+        expand("results/{{experiment}}/tables/table{{number}}.{suffix}", suffix=("csv", "md", "tex")),
     log:
-        "results/{experiment}/logs/table1.log",
+        "results/{experiment}/logs/table{number}.log",
     conda:
         ENVIRONMENT
     params:
         code=code_hash("sae.tables"),
     shell:
-        "python -m sae table1 --metrics {input.metrics} --published {input.published}"
+        "python -m sae table --number {wildcards.number} --metrics {input.metrics} --published {input.published}"
         " --out results/{wildcards.experiment}/tables --log {log}"
 
 
-rule plot_lambda:
+rule plot:
     input:
         "results/{experiment}/metrics.parquet",
+        "results/{experiment}/curves.parquet",
     output:
-        expand("results/{{experiment}}/figures/lambda.{suffix}", suffix=("png", "pdf")),
+        expand("results/{{experiment}}/figures/{{figure}}.{suffix}", suffix=("png", "pdf")),
     log:
-        "results/{experiment}/logs/plot_lambda.log",
+        "results/{experiment}/logs/plot/{figure}.log",
     conda:
         ENVIRONMENT
     params:
-        code=code_hash("sae.plots.lambda_sweep"),
+        code=lambda w: code_hash(FIGURES[w.figure]),
+        results=lambda w, input: Path(input[0]).parent,
     shell:
-        "python -m sae plot-lambda --metrics {input} --out results/{wildcards.experiment}/figures --log {log}"
+        "python -m sae plot --figure {wildcards.figure} --results {params.results}"
+        " --out {params.results}/figures --log {log}"

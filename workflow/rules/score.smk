@@ -7,7 +7,8 @@ rule score:
         embeddings=ancient(expand("results/activations/{{dataset}}/{{backbone}}/{split}/embeddings.npy", split=SPLITS)),
         bank="results/{experiment}/saes/{dataset}/{backbone}/k{k}/bank.json",
     output:
-        "results/{experiment}/scores/{dataset}/{backbone}/k{k}/scores.parquet",
+        scores="results/{experiment}/scores/{dataset}/{backbone}/k{k}/scores.parquet",
+        curves="results/{experiment}/scores/{dataset}/{backbone}/k{k}/curves.parquet",
     log:
         "results/{experiment}/logs/score/{dataset}/{backbone}/k{k}.log",
     benchmark:
@@ -20,16 +21,18 @@ rule score:
         device=COMPUTE["device"],
         activations=lambda w, input: Path(input.manifests[0]).parent.parent,
     shell:
-        "python -m sae score --bank {input.bank} --activations {params.activations} --out {output}"
-        " --threads {threads} --device {params.device} --log {log}"
+        "python -m sae score --bank {input.bank} --activations {params.activations} --out {output.scores}"
+        " --curves {output.curves} --threads {threads} --device {params.device} --log {log}"
 
 
 rule collect:
     input:
-        lambda w: scores_of(w.experiment),
+        scores=lambda w: scores_of(w.experiment, "scores"),
+        curves=lambda w: scores_of(w.experiment, "curves"),
     output:
         "results/{experiment}/metrics.parquet",
         "results/{experiment}/metrics.csv",
+        "results/{experiment}/curves.parquet",
     log:
         "results/{experiment}/logs/collect.log",
     conda:
@@ -37,4 +40,5 @@ rule collect:
     params:
         code=code_hash("sae.collect"),
     shell:
-        "python -m sae collect --scores {input} --out results/{wildcards.experiment} --log {log}"
+        "python -m sae collect --scores {input.scores} --curves {input.curves}"
+        " --out results/{wildcards.experiment} --log {log}"
