@@ -73,10 +73,14 @@ def test_a_live_owner_or_orphaned_job_is_an_error_and_is_left_alone(make_checkou
         assert process.poll() is None, "finished before it was seen at work"
         jobs = [child for child in psutil.Process(process.pid).children(recursive=True) if is_embedding(child)]
         time.sleep(0.01)
+    for job in jobs:  # Held where it is, so that it cannot end before it was asked about.
+        job.suspend()
     second_run()
     process.kill()  # Snakemake alone: its job lives on.
     process.wait()
     second_run()
+    for job in jobs:
+        job.resume()
     psutil.wait_procs(jobs)
     done = subprocess.run(run, cwd=checkout.folder, env=checkout.environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
