@@ -42,13 +42,34 @@ def train(a):
 def score(a):
     from sae.score import score_bank
 
-    score_bank(a.bank, a.activations, a.out, a.curves, device=_torch(a))
+    score_bank(a.bank, a.activations, a.scores, a.curves, device=_torch(a))
+
+
+def ablate(a):
+    from sae.ablation import ablate_bank
+
+    ablate_bank(a.bank, a.scores, a.activations, a.store, a.out, device=_torch(a))
+
+
+def evaluate(a):
+    from sae.evaluate import evaluate_bank
+
+    judges = dict(judge.split("=", 1) for judge in a.judges)
+    files = (a.bank, a.ablation, a.scores)
+    evaluate_bank(*files, a.activations, judges, a.settings, a.out, device=_torch(a))
+
+
+def probe(a):
+    from sae.evaluate import probe_embeddings
+
+    _torch(a)
+    probe_embeddings(a.activations, a.settings, a.out)
 
 
 def collect(a):
     from sae.collect import collect
 
-    collect(a.scores, a.curves, a.out)
+    collect(a.banks, a.references, a.out)
 
 
 def table(a):
@@ -57,12 +78,25 @@ def table(a):
     write(int(a.number), a.metrics, a.published, a.out)
 
 
+def claims(a):
+    from sae.claims import write
+
+    write(a.metrics, a.curves, a.published, a.settings, a.out)
+
+
+def gallery(a):
+    from sae.gallery import build
+
+    files = (a.bank, a.scores, a.latents)
+    build(*files, a.activations, a.dataset, a.artifacts, a.out, device=_torch(a))
+
+
 def plot(a):
     from importlib import import_module
 
     from sae.plots import FIGURES
 
-    import_module(FIGURES[a.figure]).draw(a.results, a.out, a.figure)
+    import_module(FIGURES[a.figure][0]).draw(a.results, a.out, a.figure)
 
 
 ARGUMENTS = {
@@ -73,15 +107,21 @@ ARGUMENTS = {
     "activations": "folder of the splits' activations",
     "store": "folder of finished SAEs",
     "bank": "bank.json",
-    "scores": "the banks' score files",
+    "scores": "the bank's scores (score: writes them)",
+    "ablation": "bank_all.json",
+    "judges": "NAME=FOLDER of the activations of each other backbone; may be none",
+    "banks": "folders with the scores of each bank",
+    "references": "files that `probe` wrote",
+    "latents": "latents.parquet of the bank",
     "metrics": "metrics.parquet",
     "number": "which of the paper's tables",
-    "published": "CSV of the paper's table",
-    "curves": "the banks' curve files (score: the one to write)",
-    "figure": "which figure: lambda, fig4, fig5",
-    "results": "folder of metrics.parquet and curves.parquet",
+    "published": "folder of the paper's tables as CSV",
+    "curves": "curves.parquet (score: writes it)",
+    "figure": "which figure: lambda, fig1 to fig5, fig5_probe",
+    "results": "folder of the experiment's tables",
     "out": "file or folder to write",
 }
+MANY = {"banks": "+", "references": "+", "judges": "*"}
 # Step: function, what it does, arguments, and what its settings hold (None: it has none).
 STEPS = {
     "fetch": (fetch, "fetch one artifact", "name root", "the artifact's specification"),
@@ -98,9 +138,24 @@ STEPS = {
         "activations store out",
         "dataset, backbone, k, seeds, mask, lambdas, training",
     ),
-    "score": (score, "score a bank on val and test", "bank activations out curves", None),
-    "collect": (collect, "join scores and choose lambda", "scores curves out", None),
+    "score": (score, "score a bank on val and test", "bank activations scores curves", None),
+    "ablate": (ablate, "train a bank's mask ablation", "bank scores activations store out", None),
+    "evaluate": (
+        evaluate,
+        "probes, independent MS and latents of a bank's chosen SAEs, and its ablation's scores",
+        "bank ablation scores activations judges out",
+        "largest (K of the probes), probe (C, max_iter)",
+    ),
+    "probe": (probe, "probe the embeddings themselves", "activations out", "probe (C, max_iter)"),
+    "collect": (collect, "join scores and choose lambda", "banks references out", None),
     "table": (table, "write one of the paper's tables", "number metrics published out", None),
+    "claims": (claims, "judge the paper's claims", "metrics curves published out", "the rule: `claims` of config.yaml"),
+    "gallery": (
+        gallery,
+        "find the images of Figs. 1 to 3",
+        "bank scores latents activations dataset artifacts out",
+        None,
+    ),
     "plot": (plot, "draw one figure", "figure results out", None),
 }
 
@@ -113,11 +168,11 @@ def parser():
         step = steps.add_parser(name, help=text, description=text)
         step.set_defaults(run=function)
         for argument in arguments.split():
-            many = {"nargs": "+"} if name == "collect" and argument != "out" else {}
+            many = {"nargs": MANY[argument]} if argument in MANY else {}
             step.add_argument(f"--{argument}", required=True, help=ARGUMENTS[argument], **many)
         if settings:
             step.add_argument("--settings", type=_settings, required=True, help=f"JSON, or @FILE: {settings}")
-        if function in (embed, train, score):
+        if function in (embed, train, score, ablate, evaluate, probe, gallery):
             step.add_argument("--threads", type=int, default=1, help="CPU threads of torch; results depend on it")
             step.add_argument("--device", default="cpu", help="cpu, cuda, mps, or auto for the best there is")
         step.add_argument("--log", type=Path, help="also write a detailed log to this file")

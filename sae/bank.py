@@ -61,30 +61,40 @@ def train_bank(plan, activations_dir, store, out, *, device):
     Raises:
         UserError: bad activations, or a diverged baseline.
     """
-    out, store = Path(out), Path(store)
     data = activations.read(Path(activations_dir) / "train")
-    norm = plan["training"]["input_norm"]
-    x = inputs.prepare(data.embeddings, norm)
+    x = inputs.prepare(data.embeddings, plan["training"]["input_norm"])
     scale = inputs.total_variance(x) ** -0.5 if plan["training"]["unit_variance"] else 1.0
-    x = (x * scale).to(device)
-    todo, entries = list(members(plan)), []
+    bank = {key: plan[key] for key in ("dataset", "backbone", "k")} | {"input_scale": scale}
+    train_all(list(members(plan)), bank, data, (x * scale).to(device), store, out)
+
+
+def train_all(todo, bank, data, x, store, out):
+    """Train SAEs, link them beside `out`, write `out`.
+
+    Args:
+        todo: (regularizer, Settings) of each.
+        bank: what heads bank.json: dataset, backbone, k, input_scale.
+        data, x: the activations (`sae.data.store.Activations`), and (N, d) their prepared embeddings.
+        store, out: as for :func:`train_bank`.
+    """
+    store, out, entries = Path(store), Path(out), []
     # Code and its hash are read together, before the first step: an edit while the bank trains belongs to the next run.
     penalties, codes = {"none": None}, {"none": code_hash("sae.train")}
-    for regularizer in plan["lambdas"]:
+    for regularizer in dict.fromkeys(r for r, _ in todo if r != "none"):
         penalties[regularizer] = registry.load(REGULARIZERS, regularizer).penalty
         codes[regularizer] = code_hash("sae.train", registry.module(REGULARIZERS, regularizer))
-    cell = f"{plan['dataset']} / {plan['backbone']} / k{plan['k']}"
+    cell = f"{bank['dataset']} / {bank['backbone']} / k{bank['k']}"
     for number, (regularizer, settings) in enumerate(todo, 1):
         made_by = {
             "data": data.manifest["sha256"],
-            "dataset": plan["dataset"],
-            "backbone": plan["backbone"],
+            "dataset": bank["dataset"],
+            "backbone": bank["backbone"],
             "regularizer": regularizer,
             "settings": asdict(settings),
-            "input_scale": scale,
+            "input_scale": bank["input_scale"],
             "code": codes[regularizer],
             "precision": "float32",
-            "device": torch.device(device).type,
+            "device": x.device.type,
         }
         key = files.sha256_text(files.dumps(made_by))[:32]
         name = f"{regularizer} lambda {format_lambda(settings.lam)} {settings.mask} seed {settings.seed}"
@@ -118,16 +128,16 @@ def train_bank(plan, activations_dir, store, out, *, device):
     lost = [e for e in entries if e["regularizer"] == "none" and e["status"] != "ok"]
     if lost:
         raise UserError(f"{cell}: the baseline diverged (seed {lost[0]['seed']}, step {lost[0]['step']}); lower lr")
-    _prune(out.parent, plan["mask"], entries)
-    bank = {key: plan[key] for key in ("dataset", "backbone", "k")} | {"saes": entries}
-    bank["store"] = os.path.relpath(store, out.parent)
-    files.write_json(out, bank)
+    _prune(out, entries)
+    files.write_json(out, bank | {"saes": entries, "store": os.path.relpath(store, out.parent)})
 
 
-def _prune(folder, mask, entries):
-    """Unlink SAEs of an earlier plan, so that what lies in the bank's folder is what bank.json lists."""
-    listed = {entry["path"] for entry in entries}
-    for link_path in folder.glob(f"*/lambda*/{mask}/seed*/sae.safetensors"):
+def _prune(out, entries):
+    """Unlink SAEs of an earlier plan: neither `entries` nor the folder's other bank file lists them."""
+    folder, listed = out.parent, {entry["path"] for entry in entries}
+    for other in set(folder.glob("bank*.json")) - {out}:
+        listed |= {entry["path"] for entry in files.read_json(other, "bank")["saes"]}
+    for link_path in folder.glob("*/lambda*/*/seed*/sae.safetensors"):
         if link_path.relative_to(folder).as_posix() not in listed:
             link_path.unlink()
             link_path.with_name("train.parquet").unlink(missing_ok=True)

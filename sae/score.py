@@ -27,11 +27,28 @@ def score_bank(bank_file, activations_dir, out, curves_out, *, device):
     """
     bank = files.read_json(bank_file, "bank")
     splits = {split: store.read(Path(activations_dir) / split) for split in SPLITS}
+    curves = []
+    rows = score_bank_splits(bank_file, bank, splits, device, curves)
+    cell = f"{bank['dataset']} / {bank['backbone']} / k{bank['k']}"
+    progress.info("%s: scored %d SAEs on val and test", cell, len(bank["saes"]))
+    with files.atomic_file(out) as temporary:
+        pd.DataFrame(rows).to_parquet(temporary, index=False)
+    with files.atomic_file(curves_out) as temporary:
+        pd.concat(curves, ignore_index=True).to_parquet(temporary, index=False)
+
+
+def score_bank_splits(bank_file, bank, splits, device, curves=None):
+    """One row, a dict, per SAE of a bank and split (val, test).
+
+    Args:
+        bank_file, bank: bank.json and its content.
+        splits: {split: `sae.data.store.Activations`}.
+        curves: a list that takes the curves of each SAE on test, if given.
+    """
     floors = {split: monosemanticity.floor(splits[split].embeddings) for split in ("val", "test")}
-    prepared, rows, curves = {}, [], []
+    prepared, rows = {}, []
     for entry in bank["saes"]:
-        key = {name: bank[name] for name in ("dataset", "backbone", "k")}
-        key |= {name: entry[name] for name in ("regularizer", "lambda", "mask", "seed")}
+        key = key_of(bank, entry)
         if entry["status"] != "ok":
             rows += [
                 key | {"split": split, "status": entry["status"], "m": entry["settings"]["m"]}
@@ -46,14 +63,16 @@ def score_bank(bank_file, activations_dir, out, curves_out, *, device):
         for split in ("val", "test"):
             scores = score_split(sae, prepared[split], splits[split], float(floors[split]))
             rows.append(key | {"split": split, "status": "ok"} | scores | {"dead_train": int((counts == 0).sum())})
-        curves.append(_curves(sae, prepared["test"]).assign(**key, split="test"))
+        if curves is not None:
+            curves.append(_curves(sae, prepared["test"]).assign(**key, split="test"))
         log.info("%s: r2 %.4f, MS (alive) %.4f on test", entry["path"], scores["r2"], scores["ms_mean_alive"])
-    cell = f"{bank['dataset']} / {bank['backbone']} / k{bank['k']}"
-    progress.info("%s: scored %d SAEs on val and test", cell, len(bank["saes"]))
-    with files.atomic_file(out) as temporary:
-        pd.DataFrame(rows).to_parquet(temporary, index=False)
-    with files.atomic_file(curves_out) as temporary:
-        pd.concat(curves, ignore_index=True).to_parquet(temporary, index=False)
+    return rows
+
+
+def key_of(bank, entry):
+    """The key columns of one SAE of a bank, without the split."""
+    key = {name: bank[name] for name in ("dataset", "backbone", "k")}
+    return key | {name: entry[name] for name in ("regularizer", "lambda", "mask", "seed")}
 
 
 def _curves(sae, x):

@@ -53,3 +53,19 @@ def chosen(metrics, split):
     borrowed = lost[[*CELL, "seed", "regularizer"]].merge(baseline, on=[*CELL, "seed"])
     borrowed = borrowed.assign(fallback=True, selected=False, selection="fallback")
     return pd.concat([picked, borrowed[picked.columns]], ignore_index=True) if len(borrowed) else picked
+
+
+def of_chosen(picked, points):
+    """The curves of chosen SAEs: rows of `points` (curves.parquet) under the method they stand for.
+
+    Args:
+        picked: what :func:`chosen` returned. On fallback the baseline's curve stands for the method, as its numbers do.
+
+    Returns:
+        Columns dataset, backbone, k, regularizer, lambda, mask, seed, curve, x, y.
+    """
+    sae = [*CELL, "lambda", "mask", "seed"]
+    picked = picked.assign(source=picked["regularizer"].where(~picked["fallback"], "none"))
+    points = points[[*sae, "regularizer", "curve", "x", "y"]].rename(columns={"regularizer": "source"})
+    both = picked[[*sae, "regularizer", "source"]].merge(points, on=[*sae, "source"])
+    return both[[*CELL, "regularizer", "lambda", "mask", "seed", "curve", "x", "y"]]

@@ -15,7 +15,8 @@ HERE = Path(__file__).parent
 REGULARIZERS, DATASETS, LOADERS = "sae.regularizers", "sae.data.datasets", "sae.data.backbones"
 # Names of rules and folders of results/, which an experiment cannot take.
 RESERVED = {"artifact", "artifacts", "activations", "datasets", "store", "logs", "benchmarks", "dataset", "embed"}
-RESERVED |= {"train", "score", "collect", "table", "plot"}
+RESERVED |= {"train", "ablate", "score", "evaluate", "probe_embeddings", "collect", "table", "claims", "gallery"}
+RESERVED |= {"plot", "report"}
 
 
 @functools.cache
@@ -70,6 +71,8 @@ def _cross_checks(config):
         yield from _known(f"{key}.backbones", spec["backbones"], config["backbones"])
         yield from _known(f"{key}.training", [spec["training"]], config["training"])
         yield from _known(f"{key}.lambdas", spec["lambdas"], registry.names(REGULARIZERS))
+        for part, value in spec.get("gallery", {}).items():
+            yield from _known(f"{key}.gallery.{part}", [value], spec[part if part == "k" else f"{part}s"])
         m = config["training"].get(spec["training"], {}).get("m")
         for k in spec["k"]:
             if m is not None and k > m:
@@ -81,7 +84,7 @@ def _cross_checks(config):
 def _known(key, names, allowed):
     for name in names:
         if name not in allowed:
-            yield key, f"{name!r} is not known; allowed: {', '.join(sorted(allowed))}"
+            yield key, f"{name!r} is not known; allowed: {', '.join(sorted(map(str, allowed)))}"
 
 
 def _check_grid(key, grid, ks):
@@ -123,6 +126,23 @@ def bank_plan(config, experiment, dataset, backbone, k):
         "lambdas": {r: sorted(float(v) for v in grid) for r, grid in grids.items()},
         "training": config["training"][spec["training"]],
     }
+
+
+def evaluation_plan(config, experiment):
+    """The settings of `python -m sae evaluate`: K of the probes is the experiment's smallest k."""
+    return {"largest": min(config["experiments"][experiment]["k"]), "probe": config["probe"]}
+
+
+def judges(config, experiment, backbone):
+    """The backbones whose embeddings judge the latents of another one's SAEs: the experiment's others."""
+    return [b for b in config["experiments"][experiment]["backbones"] if b != backbone]
+
+
+def gallery(config, experiment):
+    """The cell that the galleries show: by default the first dataset and backbone, and the smallest k."""
+    spec = config["experiments"][experiment]
+    cell = {"dataset": spec["datasets"][0], "backbone": spec["backbones"][0], "k": min(spec["k"])}
+    return cell | spec.get("gallery", {})
 
 
 def embed_plan(config, dataset, backbone):

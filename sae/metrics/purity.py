@@ -29,14 +29,14 @@ class Purity:
 
 
 def per_latent(matrix, labels):
-    """Binary and weighted purity of every latent.
+    """Purity and dominant class of every latent.
 
     Args:
         matrix: codes, csr (N, m), no explicit zeros.
         labels: (N,) class numbers from 0.
 
     Returns:
-        binary and weighted, both (m,) float64; NaN for a latent that never fires.
+        binary and weighted purity, both (m,) float64, NaN for a latent that never fires; dominant class (m,).
     """
     labels = np.asarray(labels)
     one_hot = scipy.sparse.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))))
@@ -45,7 +45,8 @@ def per_latent(matrix, labels):
     latents = np.arange(matrix.shape[1])
     dominant = counts.argmax(axis=0)
     with np.errstate(invalid="ignore"):
-        return counts[dominant, latents] / counts.sum(axis=0), weights[dominant, latents] / weights.sum(axis=0)
+        binary = counts[dominant, latents] / counts.sum(axis=0)
+        return binary, weights[dominant, latents] / weights.sum(axis=0), dominant
 
 
 def score(codes, labels, permutations=20, seed=0):
@@ -55,9 +56,9 @@ def score(codes, labels, permutations=20, seed=0):
     active = fires > 0
     if not active.any():
         return Purity(*[float("nan")] * 5)
-    binary, weighted = per_latent(matrix, labels)
+    binary, weighted, _ = per_latent(matrix, labels)
     rng = np.random.default_rng(seed)
-    null = [[p[active].mean() for p in per_latent(matrix, rng.permutation(labels))] for _ in range(permutations)]
+    null = [[p[active].mean() for p in per_latent(matrix, rng.permutation(labels))[:2]] for _ in range(permutations)]
     often = binary[fires >= 10]
     return Purity(
         binary[active].mean(),

@@ -37,5 +37,5 @@ def draw(results, out, name):
                     ax.set_ylabel("mean activation")
                 if i == len(datasets) - 1:
                     ax.set_xlabel("rank within the sample")
-        curves.legend(figure, points["regularizer"].unique(), f"k = {k}")
+        curves.legend(figure, points["regularizer"].unique(), {"linestyle": ":", "label": f"k = {k}"})
         style.save(figure, out, name)

@@ -1,14 +1,18 @@
 # What the rules share: names of files, and settings as canonical JSON (a rule's parameter holds only what the rule reads).
 from pathlib import Path
 
+from sae import published
 from sae.artifacts import names as artifact_names
 from sae.codehash import code_hash
 from sae.data.splits import SPLITS
-from sae.plots import FIGURES
 from sae.files import dumps
+from sae.plots import FIGURES
 
 ENVIRONMENT = "../../environment.yml"
 COMPUTE = config["compute"]
+PUBLISHED = [f"workflow/resources/paper/{name}" for name in published.FILES.values()]
+EVALUATED = ("extras", "ablation", "probe", "latents")
+TABLES = (1, 2, 3, 4)
 
 
 wildcard_constraints:
@@ -17,7 +21,7 @@ wildcard_constraints:
     backbone="|".join(config["backbones"]),
     artifact="|".join(settings.artifacts()),
     k=r"\d+",
-    number="[12]",
+    number="|".join(map(str, TABLES)),
     figure="|".join(FIGURES),
 
 
@@ -34,8 +38,13 @@ def of_banks(experiment, pattern):
 
 
 def scores_of(experiment, kind):
-    """The files of one kind ('scores', 'curves') of all banks of an experiment."""
+    """The files of one kind ('scores', 'curves', ...) of all banks of an experiment."""
     return of_banks(experiment, f"results/{{experiment}}/scores/{{dataset}}/{{backbone}}/k{{k}}/{kind}.parquet")
+
+
+def of_gallery(w, pattern):
+    """`pattern` filled in for the cell that an experiment's galleries show."""
+    return pattern.format(experiment=w.experiment, **settings.gallery(config, w.experiment))
 
 
 def results_of(experiment):
@@ -44,19 +53,23 @@ def results_of(experiment):
     Snakemake does not make a lost intermediate file again while the final files look fresh, and a job that fails loses
     its old output: without the manifests, stale tables could pass for finished.
     """
-    manifests = [f"results/activations/{{dataset}}/{{backbone}}/{split}/manifest.json" for split in SPLITS]
-    manifests.append("results/{experiment}/saes/{dataset}/{backbone}/k{k}/bank.json")
-    on_the_way = [file for pattern in manifests for file in of_banks(experiment, pattern)] + scores_of(
-        experiment, "scores"
-    )
-    return on_the_way + expand(
-        "results/{experiment}/{file}",
-        experiment=experiment,
-        file=[
-            "metrics.parquet",
-            "metrics.csv",
-            "curves.parquet",
-            *expand("tables/table{number}.{suffix}", number=(1, 2), suffix=("csv", "md", "tex")),
-            *expand("figures/{figure}.{suffix}", figure=FIGURES, suffix=("png", "pdf")),
-        ],
-    )
+    on_the_way = [f"results/activations/{{dataset}}/{{backbone}}/{split}/manifest.json" for split in SPLITS]
+    bank = "results/{experiment}/saes/{dataset}/{backbone}/k{k}"
+    on_the_way += [f"{bank}/bank.json", f"{bank}/bank_all.json"]
+    scores = [file for kind in ("scores", EVALUATED[0]) for file in scores_of(experiment, kind)]
+    return [
+        *(file for pattern in on_the_way for file in of_banks(experiment, pattern)),
+        *scores,
+        *expand(
+            "results/{experiment}/{file}",
+            experiment=experiment,
+            file=[
+                *expand("{table}.parquet", table=("metrics", "curves", "latents", "gallery/images")),
+                *expand("tables/table{number}.{suffix}", number=TABLES, suffix=("csv", "md", "tex")),
+                *expand("figures/{figure}.{suffix}", figure=FIGURES, suffix=("png", "pdf")),
+                "metrics.csv",
+                "claims.csv",
+                "claims.md",
+            ],
+        ),
+    ]

@@ -1,16 +1,10 @@
-# Tables and figures, from the tidy metrics alone.
-
-
-PUBLISHED = {
-    "1": "workflow/resources/paper/table1_reconstruction_monosemanticity.csv",
-    "2": "workflow/resources/paper/table2_class_purity.csv",
-}
+# Tables, claims and figures, from the tidy tables alone; the galleries from the images of one cell.
 
 
 rule table:
     input:
         metrics="results/{experiment}/metrics.parquet",
-        published=lambda w: PUBLISHED[w.number],
+        published=PUBLISHED,
     output:
         expand("results/{{experiment}}/tables/table{{number}}.{suffix}", suffix=("csv", "md", "tex")),
     log:
@@ -19,15 +13,64 @@ rule table:
         ENVIRONMENT
     params:
         code=code_hash("sae.tables"),
+        published=lambda w, input: Path(input.published[0]).parent,
     shell:
-        "python -m sae table --number {wildcards.number} --metrics {input.metrics} --published {input.published}"
+        "python -m sae table --number {wildcards.number} --metrics {input.metrics} --published {params.published}"
         " --out results/{wildcards.experiment}/tables --log {log}"
+
+
+rule claims:
+    input:
+        metrics="results/{experiment}/metrics.parquet",
+        curves="results/{experiment}/curves.parquet",
+        published=PUBLISHED,
+    output:
+        expand("results/{{experiment}}/claims.{suffix}", suffix=("csv", "md")),
+    log:
+        "results/{experiment}/logs/claims.log",
+    conda:
+        ENVIRONMENT
+    params:
+        settings=dumps(config["claims"]),
+        code=code_hash("sae.claims"),
+        published=lambda w, input: Path(input.published[0]).parent,
+    shell:
+        "python -m sae claims --metrics {input.metrics} --curves {input.curves} --published {params.published}"
+        " --settings {params.settings:q} --out results/{wildcards.experiment} --log {log}"
+
+
+rule gallery:
+    input:
+        lambda w: artifact_files(config["datasets"][settings.gallery(config, w.experiment)["dataset"]]),
+        dataset=lambda w: of_gallery(w, "results/datasets/{dataset}/manifest.json"),
+        manifest=lambda w: of_gallery(w, "results/activations/{dataset}/{backbone}/test/manifest.json"),
+        bank=lambda w: of_gallery(w, "results/{experiment}/saes/{dataset}/{backbone}/k{k}/bank.json"),
+        scores=lambda w: of_gallery(w, "results/{experiment}/scores/{dataset}/{backbone}/k{k}/scores.parquet"),
+        latents=lambda w: of_gallery(w, "results/{experiment}/scores/{dataset}/{backbone}/k{k}/latents.parquet"),
+    output:
+        expand("results/{{experiment}}/gallery/{kind}.parquet", kind=("images", "sample")),
+    log:
+        "results/{experiment}/logs/gallery.log",
+    conda:
+        ENVIRONMENT
+    threads: COMPUTE["threads"]
+    params:
+        code=lambda w: code_hash(
+            "sae.gallery",
+            settings.dataset_module(config, settings.gallery(config, w.experiment)["dataset"]),
+        ),
+        device=COMPUTE["device"],
+        dataset=lambda w, input: Path(input.dataset).parent,
+        activations=lambda w, input: Path(input.manifest).parent.parent,
+    shell:
+        "python -m sae gallery --bank {input.bank} --scores {input.scores} --latents {input.latents}"
+        " --activations {params.activations} --dataset {params.dataset} --artifacts results/artifacts"
+        " --out results/{wildcards.experiment}/gallery --threads {threads} --device {params.device} --log {log}"
 
 
 rule plot:
     input:
-        "results/{experiment}/metrics.parquet",
-        "results/{experiment}/curves.parquet",
+        lambda w: [f"results/{w.experiment}/{table}" for table in FIGURES[w.figure][1]],
     output:
         expand("results/{{experiment}}/figures/{{figure}}.{suffix}", suffix=("png", "pdf")),
     log:
@@ -35,8 +78,7 @@ rule plot:
     conda:
         ENVIRONMENT
     params:
-        code=lambda w: code_hash(FIGURES[w.figure]),
-        results=lambda w, input: Path(input[0]).parent,
+        code=lambda w: code_hash(FIGURES[w.figure][0]),
     shell:
-        "python -m sae plot --figure {wildcards.figure} --results {params.results}"
-        " --out {params.results}/figures --log {log}"
+        "python -m sae plot --figure {wildcards.figure} --results results/{wildcards.experiment}"
+        " --out results/{wildcards.experiment}/figures --log {log}"

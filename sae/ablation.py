@@ -1,0 +1,34 @@
+"""The mask ablation (arXiv:2606.27321, Table 4): chosen SAEs again, with the penalty on all latents (mask 'all')."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from sae import bank as banks
+from sae import files, inputs
+from sae.data import store as activations
+from sae.selection import select
+from sae.train import Settings
+
+
+def ablate_bank(bank_file, scores_file, activations_dir, store, out, *, device):
+    """Train the ablation of a bank.
+
+    Args:
+        bank_file, scores_file: the bank, and its scores, of which the validation split chooses lambda. Where no lambda
+            was acceptable there is nothing to ablate.
+        activations_dir, store, out: as for `sae.bank.train_bank`.
+    """
+    bank = files.read_json(bank_file, "bank")
+    rows = select(pd.read_parquet(scores_file))
+    rows = rows[(rows["split"] == "val") & rows["selected"] & (rows["regularizer"] != "none")]
+    chosen = set(zip(rows["regularizer"], rows["lambda"], rows["seed"], strict=True))
+    todo = [
+        (entry["regularizer"], Settings(**entry["settings"] | {"mask": "all"}))
+        for entry in bank["saes"]
+        if (entry["regularizer"], entry["lambda"], entry["seed"]) in chosen
+    ]
+    data = activations.read(Path(activations_dir) / "train")
+    x = inputs.prepare(data.embeddings, bank["saes"][0]["settings"]["input_norm"]) * bank["input_scale"]
+    bank = {key: bank[key] for key in ("dataset", "backbone", "k", "input_scale")}
+    banks.train_all(todo, bank, data, x.to(device), store, out)

@@ -1,0 +1,139 @@
+"""What Figs. 1 to 3 of arXiv:2606.27321 show: the activations of one image, and the images that activate a latent.
+
+No picking by hand: latents stand at fixed ranks of MS, and the image of Fig. 1 is the one with the median error.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from sae import bankfile, files, labels
+from sae.data import dataset as datasets
+from sae.data import store
+from sae.errors import UserError
+from sae.metrics import codes as coding
+from sae.selection import select
+
+# Ranks shown, as shares of the latents ordered by MS from the highest.
+RANKS = (0.0, 0.1, 0.25, 0.5)
+# A latent must fire on this many images, so that its top, middle and bottom ones differ.
+ENOUGH = 30
+IMAGES = 10
+SIDE = 64  # pixels of a thumbnail
+
+
+def build(bank_file, scores_file, latents_file, activations_dir, dataset_dir, artifacts_root, out, *, device):
+    """Write two parquet files into the folder `out`, for the bank's first seed.
+
+    `images`: figure ('fig2': latents at the same rank of MS, 'fig3': the same latent index, ranked by the baseline's
+    MS), rank, regularizer, latent, ms, n_active, top_class, part (top, middle, bottom), place, image_id, activation,
+    png. Methods: the baseline, and the first regularizer with a chosen lambda (Reg. 1, if it has one).
+    `sample`: regularizer, rank, activation, kept; and image_id, png of one test image, every method.
+
+    Args:
+        latents_file: what `sae.evaluate` wrote for this bank.
+        dataset_dir, artifacts_root: the dataset's index, and the images themselves.
+    """
+    bank = files.read_json(bank_file, "bank")
+    test = store.read(Path(activations_dir) / "test")
+    manifest = files.read_json(Path(dataset_dir) / "manifest.json", "manifest of dataset")
+    dataset = datasets.load(manifest["spec"], artifacts_root)
+    saes = _chosen(bank_file, bank, scores_file, device)
+    latents = pd.read_parquet(latents_file)
+    seed = latents["seed"].iloc[0]
+    tables = {r: latents[(latents["regularizer"] == r) & (latents["seed"] == seed)] for r in saes}
+    tables = {r: table.set_index("latent") for r, table in tables.items()}
+    x = next(iter(saes.values())).prepare(test.embeddings).to(device)
+
+    def png(row):
+        path = test.index["path"].iloc[row]
+        try:
+            image = dataset.open(path).convert("RGB")
+        except OSError as error:
+            raise UserError(f"image {path} cannot be read: {error}") from None
+        image.thumbnail((SIDE, SIDE))
+        buffer = io.BytesIO()
+        image.save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    rows = []
+    methods = list(saes)[:2]
+    codes = {r: coding.encode(saes[r], x).matrix().tocsc() for r in methods}
+    for figure, latents_of in (("fig2", _rank_matched), ("fig3", _unit_matched)):
+        for rank, pairs in latents_of({r: tables[r] for r in methods}):
+            for regularizer, latent in pairs.items():
+                about = tables[regularizer].loc[latent, ["ms", "n_active", "top_class"]].to_dict()
+                for part, place, row, activation in _activating(codes[regularizer], latent):
+                    shown = {"figure": figure, "rank": rank, "regularizer": regularizer, "latent": latent} | about
+                    shown |= {"part": part, "place": place, "image_id": test.index["image_id"].iloc[row]}
+                    rows.append(shown | {"activation": activation, "png": png(row)})
+    sample = _sample(saes, x, test.index, png)
+    for name, table in (("images", pd.DataFrame(rows)), ("sample", sample)):
+        with files.atomic_file(Path(out) / f"{name}.parquet") as temporary:
+            table.to_parquet(temporary, index=False)
+
+
+def _chosen(bank_file, bank, scores_file, device):
+    """{regularizer: SAE} of the first seed: the baseline, then the others with a chosen lambda."""
+    rows = select(pd.read_parquet(scores_file))
+    rows = rows[(rows["split"] == "test") & rows["selected"] & (rows["seed"] == rows["seed"].iloc[0])]
+    chosen = dict(zip(rows["regularizer"], rows["lambda"], strict=True))
+    seed = rows["seed"].iloc[0]
+    entries = {(e["regularizer"], e["lambda"], e["seed"]): e for e in bank["saes"]}
+    return {
+        r: bankfile.open_sae(bank_file, bank, entries[r, chosen[r], seed]).to(device)
+        for r in labels.method_order(chosen)
+    }
+
+
+def _ordered(table):
+    """Latents by MS, highest first, of those that fire on enough images (or the ten that fire most)."""
+    enough = min(ENOUGH, table["n_active"].nlargest(10).min())
+    return table[(table["n_active"] >= enough) & table["ms"].notna()].sort_values("ms", ascending=False).index
+
+
+def _rank_matched(tables):
+    ordered = {r: _ordered(table) for r, table in tables.items()}
+    for rank in RANKS:
+        if all(len(o) for o in ordered.values()):
+            yield rank, {r: int(o[int(rank * (len(o) - 1))]) for r, o in ordered.items()}
+
+
+def _unit_matched(tables):
+    ordered = [_ordered(table) for table in tables.values()]
+    shared = [latent for latent in ordered[0] if all(latent in o for o in ordered)]
+    for rank in RANKS:
+        if shared:
+            latent = int(shared[int(rank * (len(shared) - 1))])
+            yield rank, dict.fromkeys(tables, latent)
+
+
+def _activating(codes, latent):
+    """(part, place, row, activation) of the images with the highest, the middle and the lowest activations > 0."""
+    column = codes[:, latent]
+    order = np.argsort(-column.data, kind="stable")
+    rows, values = column.indices[order], column.data[order]
+    count = min(IMAGES, len(rows) // 3)
+    middle = (len(rows) - count) // 2
+    for part, start in (("top", 0), ("middle", middle), ("bottom", len(rows) - count)):
+        for place in range(count):
+            yield part, place, int(rows[start + place]), float(values[start + place])
+
+
+@torch.no_grad()
+def _sample(saes, x, index, png):
+    baseline = next(iter(saes.values()))
+    error = []
+    for part in x.split(4096):
+        error.append((part - baseline.reconstruct(part, *baseline.encode(part))).square().sum(dim=1).cpu())
+    row = int(torch.cat(error).argsort(stable=True)[len(x) // 2])
+    tables = []
+    for regularizer, sae in saes.items():
+        a = sae.activations(sae.standardise(x[row : row + 1])[0])[0].sort(descending=True).values.cpu().numpy()
+        ranks = np.arange(1, len(a) + 1)
+        table = pd.DataFrame({"regularizer": regularizer, "rank": ranks, "activation": a, "kept": ranks <= sae.k})
+        tables.append(table[table["activation"] > 0])
+    return pd.concat(tables, ignore_index=True).assign(image_id=index["image_id"].iloc[row], png=png(row))
