@@ -13,6 +13,9 @@ shell.prefix(lock.shell_prefix())
 configfile: "config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 try:
     settings.check(config)
 except UserError as error:
@@ -25,6 +28,7 @@ include: "workflow/rules/activations.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 
 
 # `snakemake` alone runs the demo; `snakemake NAME` runs any other experiment.

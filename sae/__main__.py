@@ -96,7 +96,13 @@ def plot(a):
 
     from sae.plots import FIGURES
 
-    import_module(FIGURES[a.figure][0]).draw(a.results, a.out, a.figure)
+    import_module(FIGURES[a.figure].module).draw(a.results, a.out, a.figure)
+
+
+def report(a):
+    from sae.report.page import write
+
+    write(a.results, a.manifests, a.published, a.settings, a.out)
 
 
 ARGUMENTS = {
@@ -119,9 +125,10 @@ ARGUMENTS = {
     "curves": "curves.parquet (score: writes it)",
     "figure": "which figure: lambda, fig1 to fig5, fig5_probe",
     "results": "folder of the experiment's tables",
+    "manifests": "manifests of the embeddings' train splits",
     "out": "file or folder to write",
 }
-MANY = {"banks": "+", "references": "+", "judges": "*"}
+MANY = {"banks": "+", "references": "+", "judges": "*", "manifests": "+"}
 # Step: function, what it does, arguments, and what its settings hold (None: it has none).
 STEPS = {
     "fetch": (fetch, "fetch one artifact", "name root", "the artifact's specification"),
@@ -157,6 +164,12 @@ STEPS = {
         None,
     ),
     "plot": (plot, "draw one figure", "figure results out", None),
+    "report": (
+        report,
+        "write the experiment's page",
+        "results manifests published out",
+        "experiment (its name), config (the parts it uses)",
+    ),
 }
 
 

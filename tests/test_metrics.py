@@ -51,6 +51,14 @@ def example():
     return dense, rng.normal(size=(30, 5)) + 0.5, rng.integers(0, 6, 30)
 
 
+def test_the_matrix_leaves_the_codes_as_they_are(example):
+    codes = codes_of(example[0])
+    values, indices = codes.values.copy(), codes.indices.copy()
+    np.testing.assert_array_equal(codes.matrix().toarray(), example[0].astype(np.float32))
+    np.testing.assert_array_equal(codes.matrix().toarray(), example[0].astype(np.float32))
+    assert (codes.values == values).all() and (codes.indices == indices).all()
+
+
 def test_ms_equals_brute_force(example):
     dense, embeddings, groups = example
     scaled = ms.scale_activations(codes_of(dense))

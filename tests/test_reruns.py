@@ -18,6 +18,10 @@ def done(tmp_path_factory, digits):
     return checkout
 
 
+AFTER_TRAINING = {"train": 1, "score": 1, "ablate": 1, "evaluate": 1, "collect": 1}
+AFTER_TRAINING |= {"table": 4, "claims": 1, "gallery": 1, "plot": 7, "page": 1}
+
+
 def stored(checkout):
     return {f.name for f in (checkout.folder / "results/store/saes").iterdir()}
 
@@ -35,14 +39,14 @@ def test_a_comment_and_a_touched_file_rerun_nothing(done):
 
 def test_a_plots_code_redraws_that_figure_only(done):
     done.edit("sae/plots/lambda_sweep.py", "alpha=0.85", "alpha=0.8")
-    assert done.planned() == {"plot": 1}
+    assert done.planned() == {"plot": 1, "page": 1}
 
 
 def test_one_more_lambda_trains_one_sae(done):
     before, files = stored(done), done.results()
     done.experiment["lambdas"]["off_support_l1"] = [0.0001, 0.001, 0.01]
     done.write()
-    assert done.planned() == {"train": 1, "score": 1, "collect": 1, "table": 2, "plot": 3}
+    assert done.planned() == AFTER_TRAINING
     done.snakemake("tiny")
     assert len(stored(done) - before) == 1 and before <= stored(done)
     kept = {name: content for name, content in files.items() if name.startswith("saes/")}
@@ -53,7 +57,7 @@ def test_one_more_seed_trains_its_saes_only(done):
     before = stored(done)
     done.experiment["seeds"] = [0, 1]
     done.write()
-    assert done.planned() == {"train": 1, "score": 1, "collect": 1, "table": 2, "plot": 3}
+    assert done.planned() == AFTER_TRAINING
     done.snakemake("tiny")
     assert len(stored(done) - before) == 6
 
@@ -93,7 +97,7 @@ def test_deleted_embeddings_are_made_again_when_needed_and_nothing_is_retrained(
 
 def test_training_code_retrains_and_touches_no_embedding(done):
     done.edit("sae/train.py", "DIVERGED_AT = 100.0", "DIVERGED_AT = 101.0")
-    assert done.planned() == {"train": 1, "score": 1, "collect": 1, "table": 2, "plot": 3}
+    assert done.planned() == AFTER_TRAINING
     before = stored(done)
     done.snakemake("tiny")
     assert len(stored(done) - before) == 12  # 2 seeds x (1 baseline + 3 + 2 lambdas)

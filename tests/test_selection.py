@@ -1,9 +1,14 @@
 """The choice of lambda, and what the tables make of it."""
 
 import pandas as pd
+import pytest
+from conftest import ROOT
 
+from sae import published
 from sae.selection import chosen, select
-from sae.tables import effects, measured
+from sae.tables import as_text, beside_published, effects, measured
+
+PUBLISHED = published.read(ROOT / "workflow/resources/paper")
 
 
 def metrics(baseline, grid, status=None):
@@ -59,10 +64,33 @@ def test_fallback_uses_the_baseline_and_says_so():
 
 def test_effects_are_differences_over_cells():
     frame = pd.concat([metrics(0.7, {0.001: 0.71, 0.003: 0.5}), metrics(0.6, {0.001: 0.63, 0.003: 0.5}).assign(k=8)])
-    row = effects(1, measured(1, select(frame.reset_index(drop=True)))).set_index("method").loc["Reg. 1"]
-    assert row["R2"] == "+0.020 (+0.010 to +0.030), 2/2"
-    assert row["dead"] == "+0 (+0 to +0), 0/2"
-    assert row["MS_across"] == "-"
+    row = effects(1, measured(1, select(frame.reset_index(drop=True))), PUBLISHED).set_index("difference")
+    assert row.loc["R2", "Reg. 1"] == "+0.020 (+0.010 to +0.030), 2/2"
+    assert row.loc["R2", "Reg. 1, published"] == "+0.001 (up 11, down 0 of 18)"
+    assert row.loc["dead", "Reg. 1"] == "+0 (+0 to +0), 0/2"
+    assert row.loc["MS_across", "Reg. 1"] == "-"
+
+
+def test_the_papers_own_cells_stand_beside_its_numbers():
+    frame = metrics(0.874, {0.001: 0.9, 0.003: 0.5}).assign(dataset="imagenet", backbone="clip_vit_l14", k=32)
+    table = beside_published(1, measured(1, select(frame)), PUBLISHED).set_index("method")
+    # Table 1: CLIP, ImageNet, k = 32: R2 0.774 both; our test R2 is 0.1 below validation.
+    assert table["R2_published"].to_dict() == {"Baseline": 0.774, "Reg. 1": 0.774}
+    assert table["R2_difference"].to_dict() == pytest.approx({"Baseline": 0.0, "Reg. 1": 0.026})
+    assert table["dead_published"].to_dict() == {"Baseline": 29, "Reg. 1": 26}
+    assert as_text(1, table.reset_index())["R2"].tolist() == ["0.774 (0.774, +0.000)", "0.800 (0.774, +0.026)"]
+    elsewhere = beside_published(1, measured(1, select(metrics(0.7, {0.001: 0.71}))), PUBLISHED)
+    assert not [c for c in elsewhere.columns if c.endswith("_published")]
+
+
+def test_the_ablation_stands_beside_what_it_ablates():
+    frame = metrics(0.7, {0.001: 0.71, 0.003: 0.5})
+    ablated = frame[frame["lambda"] == 0.001].assign(mask="all", dead=7, ms_mean_alive=0.2)
+    table = measured(4, select(pd.concat([frame, ablated], ignore_index=True)))
+    assert table["method"].tolist() == ["Reg. 1"]
+    row = table.iloc[0]
+    assert (row["dead"], row["dead_no_mask"], row["dead_added"]) == (1, 7, 6)
+    assert row["MS_mean_alive_added"] == pytest.approx(0.2 - 0.71)
 
 
 def test_a_badly_trained_baseline_is_marked():

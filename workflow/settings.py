@@ -16,7 +16,7 @@ REGULARIZERS, DATASETS, LOADERS = "sae.regularizers", "sae.data.datasets", "sae.
 # Names of rules and folders of results/, which an experiment cannot take.
 RESERVED = {"artifact", "artifacts", "activations", "datasets", "store", "logs", "benchmarks", "dataset", "embed"}
 RESERVED |= {"train", "ablate", "score", "evaluate", "probe_embeddings", "collect", "table", "claims", "gallery"}
-RESERVED |= {"plot", "report"}
+RESERVED |= {"plot", "page"}
 
 
 @functools.cache
@@ -143,6 +143,15 @@ def gallery(config, experiment):
     spec = config["experiments"][experiment]
     cell = {"dataset": spec["datasets"][0], "backbone": spec["backbones"][0], "k": min(spec["k"])}
     return cell | spec.get("gallery", {})
+
+
+def report_plan(config, experiment):
+    """What the report says of the settings: the parts of the config that the experiment uses."""
+    spec = config["experiments"][experiment]
+    used = {"experiment": spec, "training": config["training"][spec["training"]]}
+    for kind in ("datasets", "backbones"):
+        used[kind] = {name: config[kind][name] for name in spec[kind]}
+    return {"experiment": experiment, "config": used | {key: config[key] for key in ("probe", "claims", "compute")}}
 
 
 def embed_plan(config, dataset, backbone):

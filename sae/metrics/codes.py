@@ -27,8 +27,9 @@ class Codes:
         """The codes as a float64 sparse matrix (N, m), without explicit zeros, columns sorted."""
         n, k = self.values.shape
         rows = np.arange(0, n * k + 1, k)
-        values = self.values.astype(np.float64).ravel()
-        matrix = scipy.sparse.csr_matrix((values, self.indices.ravel(), rows), shape=(n, self.m))
+        # Copies: scipy would sort the indices in place, under the values.
+        values, indices = self.values.astype(np.float64).flatten(), self.indices.flatten()
+        matrix = scipy.sparse.csr_matrix((values, indices, rows), shape=(n, self.m))
         matrix.eliminate_zeros()
         matrix.sort_indices()
         return matrix

@@ -34,7 +34,8 @@ def draw(results, out, name):
             for j, method in enumerate(methods):
                 here = rows[(rows["rank"] == rank) & (rows["regularizer"] == method)]
                 _panel(axes[i, j], here, places)
-                axes[i, j].set_title(_title(here.iloc[0], method), color=style.colour(method), loc="left")
+                title = _title(here.iloc[0], method)
+                axes[i, j].set_title(title, color=style.colour(method), loc="left", fontsize=7)
                 if j == 0:
                     axes[i, j].set_ylabel(f"rank {rank:.0%}" if rank else "highest MS")
         for ax in axes.flat[len(ranks) * len(methods) :]:
@@ -50,7 +51,7 @@ def _panel(ax, rows, places):
         ax.imshow(image, extent=(row["place"] + 0.03, row["place"] + 0.97, line + 0.03, line + 0.97), aspect="equal")
     ax.set(xlim=(0, places), ylim=(0, len(PARTS)), xticks=[], yticks=[])
     for line, part in enumerate(reversed(PARTS)):
-        ax.text(-0.12, line + 0.5, part, fontsize=5.5, rotation=90, ha="center", va="center", color="#777777")
+        ax.text(-0.14, line + 0.5, part, fontsize=4.5, rotation=90, ha="center", va="center", color="#777777")
     ax.yaxis.labelpad = 9
     for spine in ax.spines.values():
         spine.set_visible(False)
@@ -59,4 +60,4 @@ def _panel(ax, rows, places):
 def _title(row, method):
     about = row["top_class"] if isinstance(row["top_class"], str) else ""
     text = f"{labels.method(method)}, latent {row['latent']}: MS {row['ms']:.2f}, {row['n_active']} images"
-    return text + (f", {about}" if about and len(text) + len(about) < 62 else "")
+    return text + (f", {about}" if about and len(text) + len(about) < 58 else "")

@@ -17,7 +17,7 @@ def draw(results, out, name):
     methods = labels.method_order(rows["regularizer"].unique())
     with plt.rc_context(style.RC):
         figure, axes = plt.subplots(
-            1, len(methods), figsize=(style.WIDTH, 1.9), sharex=True, sharey=True, squeeze=False, layout="constrained"
+            1, len(methods), figsize=(style.WIDTH, 2.1), sharex=True, sharey=True, squeeze=False, layout="constrained"
         )
         for ax, method in zip(axes[0], methods, strict=True):
             here = rows[rows["regularizer"] == method]
@@ -25,7 +25,7 @@ def draw(results, out, name):
                 part = here[here["kept"] == kept]
                 ax.bar(part["rank"], part["activation"], width=1.0, color=colour, linewidth=0)
             off, total = here.loc[~here["kept"], "activation"].sum(), here["activation"].sum()
-            ax.set_title(f"{labels.method(method)}: {len(here)} active, {off / total:.0%} of the mass not kept")
+            ax.set_title(f"{labels.method(method)}\n{len(here)} active, {off / total:.0%} of the sum not kept")
             ax.set_xlabel("latents by activation")
         axes[0, 0].set_ylabel("activation")
         # Beyond this rank every method's activations are too small to see.

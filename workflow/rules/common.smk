@@ -70,6 +70,7 @@ def results_of(experiment):
                 "metrics.csv",
                 "claims.csv",
                 "claims.md",
+                "report/index.html",
             ],
         ),
     ]

@@ -6,7 +6,8 @@ rule table:
         metrics="results/{experiment}/metrics.parquet",
         published=PUBLISHED,
     output:
-        expand("results/{{experiment}}/tables/table{{number}}.{suffix}", suffix=("csv", "md", "tex")),
+        expand("results/{{experiment}}/tables/table{{number}}.{suffix}", suffix=("csv", "tex")),
+        report("results/{experiment}/tables/table{number}.md", category="Tables", caption="../report/table.rst"),
     log:
         "results/{experiment}/logs/table{number}.log",
     conda:
@@ -25,7 +26,8 @@ rule claims:
         curves="results/{experiment}/curves.parquet",
         published=PUBLISHED,
     output:
-        expand("results/{{experiment}}/claims.{suffix}", suffix=("csv", "md")),
+        "results/{experiment}/claims.csv",
+        report("results/{experiment}/claims.md", category="Claims", caption="../report/claims.rst"),
     log:
         "results/{experiment}/logs/claims.log",
     conda:
@@ -70,15 +72,17 @@ rule gallery:
 
 rule plot:
     input:
-        lambda w: [f"results/{w.experiment}/{table}" for table in FIGURES[w.figure][1]],
+        lambda w: [f"results/{w.experiment}/{table}" for table in FIGURES[w.figure].tables],
     output:
-        expand("results/{{experiment}}/figures/{{figure}}.{suffix}", suffix=("png", "pdf")),
+        report("results/{experiment}/figures/{figure}.png", category="Figures", caption="../report/figure.rst"),
+        "results/{experiment}/figures/{figure}.pdf",
     log:
         "results/{experiment}/logs/plot/{figure}.log",
     conda:
         ENVIRONMENT
     params:
-        code=lambda w: code_hash(FIGURES[w.figure][0]),
+        code=lambda w: code_hash(FIGURES[w.figure].module),
+        caption=lambda w: FIGURES[w.figure].caption,
     shell:
         "python -m sae plot --figure {wildcards.figure} --results results/{wildcards.experiment}"
         " --out results/{wildcards.experiment}/figures --log {log}"

@@ -1,0 +1,1 @@
+"""An experiment's results as one self-contained page."""

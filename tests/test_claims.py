@@ -1,0 +1,136 @@
+"""Verdicts on planted effects, the interval against all resamples, the published effects against the specification."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+
+from sae import claims, published
+from sae.selection import select
+
+RULE = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"]
+PAPER = ROOT / "workflow/resources/paper"
+CELLS = list(itertools.product(["d1", "d2"], ["b1", "b2", "b3"], [4, 8, 16]))
+BASE = {"r2": 0.7, "ms_mean": 0.4, "ms_mean_alive": 0.5, "dead": 10.0, "purity_binary": 0.5, "purity_binary_null": 0.2}
+BASE |= {"probe_auc": 0.5, "probe_top1": 0.7}
+
+
+VERDICTS = (claims.HOLDS, claims.IN_PART, claims.NOT, claims.UNTESTED)
+RUNS = ["dataset", "backbone", "k", "seed"]
+INDEPENDENT = {"reg1_raises_independent_ms", "reg2_raises_independent_ms"}
+
+
+def results(effect=None, ablation=None, rise=None, seeds=(0, 1, 2), noise=0.0, fallback=()):
+    """Metrics and curves of a grid with planted effects on the regularized SAEs, the ablation, NMSE(4k)/NMSE(k)."""
+    rng = np.random.default_rng(0)
+    rows, points = [], []
+    methods = [("none", "batch_active"), *itertools.product((claims.REG1, claims.REG2), ("batch_active", "all"))]
+    for cell, seed in itertools.product(CELLS, seeds):
+        key = dict(zip(RUNS, (*cell, seed), strict=True)) | {"status": "ok"}
+        shared = rng.normal(size=len(BASE)) * 0.05  # by all methods of a cell: pairing must remove it
+        for regularizer, mask in methods:
+            plain = regularizer == "none"
+            added = {} if plain else (effect or {}) | ((ablation or {}) if mask == "all" else {})
+            values = {name: value + shift for (name, value), shift in zip(BASE.items(), shared, strict=True)}
+            values = {name: v + added.get(name, 0) + rng.normal() * noise for name, v in values.items()}
+            about = key | {"regularizer": regularizer, "mask": mask, "lambda": 0.0 if plain else 0.01}
+            on_val = 0.1 if cell in fallback and not plain else 0.8
+            rows += [about | values | {"split": "test"}, about | values | {"split": "val", "r2": on_val}]
+            up, k = (rise or {}).get(regularizer, 1.0), cell[2]
+            below = 0.9 if regularizer == claims.REG2 else 1.0
+            curve = {k // 4: 0.6 * below, k // 2: 0.5 * below, k: 0.3, 2 * k: 0.3, 4 * k: 0.3 * up}
+            points += [about | {"split": "test", "curve": "robustness", "x": x, "y": y} for x, y in curve.items()]
+    return select(pd.DataFrame(rows)), pd.DataFrame(points)
+
+
+def verdicts(**planted):
+    metrics, points = results(**planted)
+    evidence = claims.Evidence(metrics, points)
+    return {c.name: claims.judge(c, evidence, RULE) for c in claims.claims(RULE)}
+
+
+def test_planted_effects_get_their_verdicts():
+    effect = {"ms_mean": 0.02, "ms_mean_alive": 0.03, "purity_binary": 0.02, "dead": 5, "r2": -0.001, "probe_auc": 0.05}
+    ablation = {"dead": 40, "ms_mean_alive": -0.05, "ms_mean": -0.06}
+    rows = verdicts(effect=effect, ablation=ablation, rise={"none": 1.4, claims.REG2: 1.02}, noise=0.0005)
+    by = {verdict: {n for n, row in rows.items() if row["verdict"] == verdict} for verdict in VERDICTS}
+    assert by["not tested here"] == INDEPENDENT and not by["holds in part"]
+    assert by["does not hold"] == {"reg1_ms_above_reg2", "reg1_fewer_dead"}
+    row = rows["reg1_raises_ms"]
+    assert row["measured"] == pytest.approx(0.03, abs=0.001) and row["ci_low"] < row["measured"] < row["ci_high"]
+    assert (row["cells_for"], row["cells_against"]) == (18, 0)
+    assert rows["reg2_error_below_k"]["measured"] == pytest.approx(np.log(0.9))
+    assert rows["baseline_rises_above_k"]["measured"] == pytest.approx(1.4)
+    assert rows["mask_prevents_dead_reg1"]["measured"] == pytest.approx(40 - 5, abs=0.01)
+
+
+def test_a_planted_null_holds_nothing_but_no_loss():
+    rows = verdicts(noise=0.003)
+    positive = {name for name, row in rows.items() if row["verdict"] in ("holds", "holds in part")}
+    assert positive == {"reg1_keeps_r2", "reg2_keeps_r2", "reg2_keeps_probe_top1", "reg2_error_below_k"}
+    assert rows["reg2_flat_above_k"]["verdict"] == "not tested here"  # the baseline rises nowhere
+
+
+def test_a_loss_beyond_the_margin_is_a_loss():
+    rows = verdicts(effect={"r2": -0.006, "probe_top1": -0.02})
+    assert {rows[n]["verdict"] for n in ("reg1_keeps_r2", "reg2_keeps_r2", "reg2_keeps_probe_top1")} == {
+        "does not hold"
+    }
+
+
+def test_a_sign_that_turns_when_dead_latents_count_as_0_holds_in_part():
+    row = verdicts(effect={"ms_mean_alive": 0.03, "ms_mean": -0.01})["reg1_raises_ms"]
+    assert row["verdict"] == "holds in part" and "dead as 0: -0.010" in row["note"]
+
+
+def test_a_fallback_is_a_tie_and_stays_in_the_mean():
+    row = verdicts(effect={"ms_mean_alive": 0.03, "ms_mean": 0.03}, fallback=CELLS[:3])["reg1_raises_ms"]
+    assert (row["cells_for"], row["cells_against"]) == (15, 0)
+    assert row["measured"] == pytest.approx(0.03 * 15 / 18)
+
+
+def test_cells_must_agree():
+    values = pd.Series(0.001, pd.MultiIndex.from_tuples([(*c, 0) for c in CELLS], names=RUNS))
+    values[values.index.get_level_values("k") == 4] = 1.0
+    values[values.index.get_level_values("k") != 4] = -0.001
+    claim = claims.Claim("x", "x", lambda e: values, lambda p: "-")
+    row = claims.judge(claim, claims.Evidence(*results(seeds=(0,))), RULE)
+    assert row["ci_low"] > 0 and (row["cells_for"], row["cells_against"]) == (6, 12)
+    assert row["verdict"] == "holds in part" and row["note"] == "interval across blocks only"
+
+
+def test_the_interval_is_that_of_all_resamples():
+    index = pd.MultiIndex.from_product([["d"], ["b1", "b2", "b3", "b4"], [4, 8], [0]], names=RUNS)
+    values = pd.Series([0.1, 0.3, -0.2, 0.1, 0.5, 0.4, 0.0, 0.2], index)
+    blocks = values.groupby("backbone").mean().to_numpy()
+    means = [blocks[list(drawn)].mean() for drawn in itertools.product(range(4), repeat=4)]
+    expected = np.quantile(means, [0.025, 0.975])
+    np.testing.assert_allclose(claims.interval(values, RULE | {"resamples": 200_000}), expected, atol=0.004)
+
+
+def test_seeds_are_drawn_inside_blocks():
+    # All blocks alike: what varies is the seeds alone. Mean of 3 seeds x 3 blocks, each drawn from {0, 0, 3}.
+    index = pd.MultiIndex.from_product([["d"], ["b1", "b2", "b3"], [4], [0, 1, 2]], names=RUNS)
+    values = pd.Series([0.0, 0.0, 3.0] * 3, index)
+    low, high = claims.interval(values, RULE)
+    counts = np.random.default_rng(1).binomial(9, 1 / 3, 200_000) / 3
+    assert (low, high) == pytest.approx(tuple(np.quantile(counts, [0.025, 0.975])), abs=1e-9)
+    assert claims.interval(values, RULE) == (low, high)
+
+
+def test_published_effects_are_those_of_the_specification():
+    tables = published.read(PAPER)
+    assert published.effect(tables, claims.REG1, "ms_mean") == "+0.043 (up 18, down 0 of 18)"
+    assert published.effect(tables, claims.REG1, "r2").startswith("+0.001")
+    assert published.effect(tables, claims.REG2, "ms_mean").startswith("+0.021")
+    assert published.effect(tables, claims.REG2, "r2").startswith("+0.008")
+    assert published.effect(tables, claims.REG1, "ms_mean", other=claims.REG2).endswith("(up 18, down 0 of 18)")
+    assert published.effect(tables, claims.REG2, "probe_auc").endswith("(up 9, down 0 of 9)")
+    # Table 4 by hand: CLIP, k = 32, ImageNet, Reg. 1: 1052 without the mask, 26 with it.
+    cell = tables[(tables["encoder"] == "CLIP") & (tables["k"] == 32) & (tables["data"] == "ImageNet")]
+    cell = cell[cell["regularizer"] == claims.REG1].set_index("mask")["dead"]
+    assert cell.to_dict() == {"batch_active": 26, "all": 1052}
+    assert published.effect(tables, claims.REG1, "purity_weighted", "none").endswith("of 9)")

@@ -1,0 +1,72 @@
+"""Probes under truncation, and one row per latent, against closed forms and brute force."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from test_metrics import brute_force, codes_of
+
+from sae import evaluate
+from sae.metrics import probe
+
+
+def test_budgets_are_powers_of_2_and_the_largest():
+    assert probe.budgets(1) == [1] and probe.budgets(8) == [1, 2, 4, 8] and probe.budgets(6) == [1, 2, 4, 6]
+
+
+def test_auc_in_closed_form():
+    ks = [1, 2, 4, 8]
+    # A constant c: c (K-1) over K, or over K-1. A line through the points: trapezoids are exact on it.
+    assert probe.auc(ks, [0.6] * 4) == pytest.approx((0.6 * 7 / 8, 0.6))
+    assert probe.auc(ks, [k / 10 for k in ks]) == pytest.approx(((64 - 1) / 20 / 8, (64 - 1) / 20 / 7))
+    assert np.isnan(probe.auc([1], [0.5])).all()
+
+
+def test_truncation_keeps_the_largest_and_divides_by_one_scalar():
+    codes = codes_of(np.array([[3.0, 0, 4, 1], [0, 0, 0, 2]]))
+    scale = probe.rms(codes)
+    assert scale == pytest.approx(np.sqrt((9 + 16 + 1 + 4) / 4))
+    kept = probe.truncate(codes, 2, scale).toarray() * scale
+    np.testing.assert_allclose(kept, [[3, 0, 4, 0], [0, 0, 0, 2]], rtol=1e-6)
+
+
+def test_the_probe_is_the_dense_one_at_the_C_that_validation_prefers():
+    rng = np.random.default_rng(0)
+    y = {split: rng.integers(0, 3, n) for split, n in (("train", 90), ("val", 60), ("test", 60))}
+    noise = {split: rng.normal(size=(len(labels), 12)) for split, labels in y.items()}
+    dense = {s: np.maximum(noise[s] + 2 * (np.arange(12) % 3 == y[s][:, None]), 0) for s in y}
+    grid = [0.001, 0.1, 10.0]
+    found = dict(probe.by_budget({s: codes_of(d) for s, d in dense.items()}, y, 4, grid, 1000))
+    scale = np.sqrt((dense["train"][dense["train"] > 0] ** 2).mean())
+    # Dense, and truncated in another way.
+    x = {s: np.where(d >= np.sort(d, axis=1)[:, [-4]], d, 0) / scale for s, d in dense.items()}
+    scores = []
+    for C in grid:
+        model = LogisticRegression(C=C, max_iter=1000).fit(x["train"], y["train"])
+        scores.append((model.score(x["val"], y["val"]), model.score(x["test"], y["test"])))
+    best = max(range(3), key=lambda i: scores[i][0])
+    assert len({s[0] for s in scores}) > 1  # or validation would have nothing to prefer
+    assert grid[best] == found[4].C and found[4].top1 == pytest.approx(scores[best][1], abs=1 / 60)
+    assert found[4].at_edge == (best != 1)
+
+
+def test_latents_are_judged_by_other_embeddings():
+    rng = np.random.default_rng(1)
+    dense = np.maximum(rng.normal(size=(40, 6)), 0) * (rng.random((40, 6)) < 0.3)
+    dense[:, 2] = 0
+    own, other = rng.normal(size=(40, 5)), rng.normal(size=(40, 7))
+    labels = rng.integers(0, 3, 40)
+    index = pd.DataFrame({"label": labels, "label_name": [f"class {c}" for c in labels]})
+    table, summary = evaluate._per_latent(codes_of(dense), SimpleNamespace(embeddings=own, index=index), {"b": other})
+    np.testing.assert_allclose(table["ms"], brute_force(dense, own), atol=1e-12)
+    expected = brute_force(dense, other)
+    np.testing.assert_allclose(table["ms_by_b"], expected, atol=1e-12)
+    assert summary["ms_mean_alive_by_b"] == summary["ms_mean_alive_independent"] == pytest.approx(np.nanmean(expected))
+    assert table["n_active"].tolist() == (dense > 0).sum(axis=0).tolist()
+    for latent in (0, 1, 3, 4, 5):
+        counts = np.bincount(labels[dense[:, latent] > 0], minlength=3)
+        assert table["top_class"][latent] == f"class {counts.argmax()}"
+        assert table["purity"][latent] == pytest.approx(counts.max() / counts.sum())
+    assert table["top_class"][2] is None or pd.isna(table["top_class"][2])
