@@ -86,9 +86,9 @@ class Checkout:
         assert (done.returncode == 0) == ok, done.stdout
         return done.stdout
 
-    def planned(self, *arguments):
-        """{rule: jobs} of a dry run of `tiny`, the target itself left out."""
-        lines = self.snakemake("-n", "tiny", *arguments).splitlines()
+    def planned(self, target="tiny"):
+        """{rule: jobs} of a dry run, the target `tiny` itself left out."""
+        lines = self.snakemake("-n", target).splitlines()
         start = next((i for i, line in enumerate(lines) if line.startswith("job  ")), None)
         if start is None:
             return {}

@@ -3,6 +3,7 @@
 import os
 import re
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import Checkout
@@ -22,12 +23,44 @@ AFTER_TRAINING = {"train": 1, "score": 1, "ablate": 1, "evaluate": 1, "collect":
 AFTER_TRAINING |= {"table": 4, "claims": 1, "gallery": 1, "plot": 7, "page": 1}
 
 
+# What the tests run again: all but tables, figures and the page.
+METRICS = "results/tiny/metrics.csv"
+BANK = "results/tiny/saes/digits/tiny/k4/bank.json"
+
+
 def stored(checkout):
     return {f.name for f in (checkout.folder / "results/store/saes").iterdir()}
 
 
+def trained(checkout, bank=BANK):
+    """Keys of a bank's SAEs."""
+    return {entry["key"] for entry in yaml.safe_load((checkout.folder / bank).read_text())["saes"]}
+
+
 def test_nothing_changed_nothing_runs(done):
     assert done.planned() == {}
+
+
+def test_the_page_shows_everything_and_loads_nothing(done):
+    page = (done.folder / "results/tiny/report/index.html").read_text()
+    assert not re.search(r"(src|href)=.(?!data:|#)", page) and "url(" not in page and "@import" not in page
+    assert page.count("data:image/png;base64,") == AFTER_TRAINING["plot"]
+    titles = re.findall(r"<h3>(Table \d)", page)
+    assert titles == [f"Table {n}" for n in range(1, 5)]
+    assert page.count("not tested here") >= 20  # one block: no claim can be judged
+    assert "Reg. 2 raises mean MS" in page and "test_efficientnet" in page
+
+
+def test_the_ablation_trains_the_chosen_saes_without_the_mask(done):
+    bank = yaml.safe_load((done.folder / BANK.replace("bank", "bank_all")).read_text())
+    metrics = pd.read_parquet(done.folder / "results/tiny/metrics.parquet")
+    chosen = metrics[(metrics["split"] == "val") & metrics["selected"] & (metrics["mask"] == "batch_active")]
+    chosen = chosen[chosen["regularizer"] != "none"]
+    expected = set(zip(chosen["regularizer"], chosen["lambda"], strict=True))
+    assert expected and {(e["regularizer"], e["lambda"]) for e in bank["saes"]} == expected
+    assert {e["mask"] for e in bank["saes"]} == {"all"}
+    ablated = metrics[metrics["mask"] == "all"]
+    assert len(ablated) == 2 * len(expected) and ablated["r2"].notna().all() and ablated["selected"].all()
 
 
 def test_a_comment_and_a_touched_file_rerun_nothing(done):
@@ -37,31 +70,6 @@ def test_a_comment_and_a_touched_file_rerun_nothing(done):
     assert done.planned() == {}
 
 
-def test_a_plots_code_redraws_that_figure_only(done):
-    done.edit("sae/plots/lambda_sweep.py", "alpha=0.85", "alpha=0.8")
-    assert done.planned() == {"plot": 1, "page": 1}
-
-
-def test_one_more_lambda_trains_one_sae(done):
-    before, files = stored(done), done.results()
-    done.experiment["lambdas"]["off_support_l1"] = [0.0001, 0.001, 0.01]
-    done.write()
-    assert done.planned() == AFTER_TRAINING
-    done.snakemake("tiny")
-    assert len(stored(done) - before) == 1 and before <= stored(done)
-    kept = {name: content for name, content in files.items() if name.startswith("saes/")}
-    assert {name: done.results()[name] for name in kept} == kept
-
-
-def test_one_more_seed_trains_its_saes_only(done):
-    before = stored(done)
-    done.experiment["seeds"] = [0, 1]
-    done.write()
-    assert done.planned() == AFTER_TRAINING
-    done.snakemake("tiny")
-    assert len(stored(done) - before) == 6
-
-
 def test_an_unrelated_key_reruns_nothing(done):
     done.config["experiments"]["demo"]["seeds"] = [7]
     done.config["datasets"]["emoji"]["image_size"] = 32
@@ -69,18 +77,50 @@ def test_an_unrelated_key_reruns_nothing(done):
     assert done.planned() == {}
 
 
+def test_a_plots_code_redraws_that_figure_only(done):
+    done.edit("sae/plots/lambda_sweep.py", "alpha=0.85", "alpha=0.8")
+    assert done.planned() == {"plot": 1, "page": 1}
+
+
+def test_the_rule_of_the_claims_judges_again(done):
+    done.config["claims"]["margin_r2"] = 0.01
+    done.write()
+    assert done.planned() == {"plot": 1, "claims": 1, "page": 1}
+
+
+def test_one_more_lambda_trains_one_sae(done):
+    before, files = trained(done), done.results()
+    done.experiment["lambdas"]["off_support_l1"] = [0.0001, 0.001, 0.01]
+    done.write()
+    assert done.planned() == AFTER_TRAINING
+    done.snakemake(METRICS)
+    assert len(trained(done) - before) == 1 and before <= trained(done)
+    kept = {name: content for name, content in files.items() if "/batch_active/" in name}
+    assert kept and {name: done.results()[name] for name in kept} == kept
+
+
+def test_one_more_seed_trains_its_saes_only(done):
+    before = trained(done)
+    done.experiment["seeds"] = [0, 1]
+    done.write()
+    assert done.planned() == AFTER_TRAINING
+    done.snakemake(METRICS)
+    assert len(trained(done) - before) == 6 and before <= trained(done)
+
+
 def test_a_deleted_link_is_restored_and_a_damaged_sae_is_named(done):
     sae = next((done.folder / "results/tiny/saes").glob("**/none/**/sae.safetensors"))
     assert sae.is_symlink() and not os.path.isabs(os.readlink(sae))
     sae.unlink()
-    done.snakemake("tiny", "--forcerun", "score")
+    scores = "results/tiny/scores/digits/tiny/k4/scores.parquet"
+    done.snakemake(scores, "--forcerun", "score")
     assert sae.exists()
     content = sae.read_bytes()
     sae.resolve().write_bytes(content[:-8])
-    output = done.snakemake("tiny", "--forcerun", "score", ok=False)
+    output = done.snakemake(scores, "--forcerun", "score", ok=False)
     assert re.search(r"error: .*sae\.safetensors was altered or cut short", output)
-    (done.folder / "results/tiny/saes/digits/tiny/k4/bank.json").unlink()
-    done.snakemake("tiny")  # As the message says; the damaged SAE is trained again.
+    (done.folder / BANK).unlink()
+    done.snakemake(scores)  # As the message says; the damaged SAE is trained again.
     assert sae.read_bytes() == content
 
 
@@ -89,9 +129,9 @@ def test_deleted_embeddings_are_made_again_when_needed_and_nothing_is_retrained(
     folder = done.folder / "results/activations/digits/tiny/train"
     content = (folder / "embeddings.npy").read_bytes()
     (folder / "embeddings.npy").unlink()
-    assert done.planned() == {}
+    assert done.planned(BANK) == {}
     (folder / "manifest.json").unlink()
-    done.snakemake("tiny")
+    done.snakemake(BANK)
     assert (folder / "embeddings.npy").read_bytes() == content and stored(done) == before
 
 
@@ -99,16 +139,16 @@ def test_training_code_retrains_and_touches_no_embedding(done):
     done.edit("sae/train.py", "DIVERGED_AT = 100.0", "DIVERGED_AT = 101.0")
     assert done.planned() == AFTER_TRAINING
     before = stored(done)
-    done.snakemake("tiny")
-    assert len(stored(done) - before) == 12  # 2 seeds x (1 baseline + 3 + 2 lambdas)
+    done.snakemake(BANK)
+    assert len(trained(done) - before) == 12 == len(trained(done))  # 2 seeds x (1 baseline + 3 + 2 lambdas)
 
 
 def test_a_diverged_sae_is_recorded_and_its_siblings_finish(done):
     done.experiment |= {"lambdas": {"off_support_l1": [0.001, 1.0e39]}, "seeds": [0]}
     done.write()
-    output = done.snakemake("tiny")
+    output = done.snakemake(METRICS)
     assert re.search(r"off_support_l1 lambda 1e\+39 .*DIVERGED by step \d+", output)
-    bank = yaml.safe_load((done.folder / "results/tiny/saes/digits/tiny/k4/bank.json").read_text())
+    bank = yaml.safe_load((done.folder / BANK).read_text())
     assert [s["status"] for s in bank["saes"]] == ["ok", "ok", "diverged"]
     log = (done.folder / "results/tiny/logs/train/digits/tiny/k4.log").read_text()
     assert '"lam":1e+39' in log

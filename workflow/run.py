@@ -3,6 +3,7 @@
 After a SIGKILL, Snakemake leaves a lock behind; it is removed here, but only when its owner is proven gone.
 """
 
+import csv
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from workflow import lock
 
 
 def main(experiment, *options):
-    """Run `snakemake EXPERIMENT OPTIONS` in this folder, then print where the results are, and the table."""
+    """Run `snakemake EXPERIMENT OPTIONS` in this folder, then print its claims, and where the results are."""
     if any(Path(".snakemake/locks").glob("*.lock")):
         gone, why = lock.owner_is_gone()
         for _ in range(30):  # What was killed a moment ago may take a little to end.
@@ -49,11 +50,18 @@ def snakemake(*arguments):
 
 
 def show(results):
-    """Print the experiment's tables and figures, and Table 1 itself."""
-    print((results / "tables/table1.md").read_text().split("\n# Published")[0])
+    """Print the claims with their verdicts, and where everything is."""
+    with open(results / "claims.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    print(f"\nThe paper's claims, on {results.name} (mean over cells and its interval):\n")
+    for row in rows:
+        numbers = [f"{float(row[c]):+.3f}" if row[c] else "-" for c in ("measured", "ci_low", "ci_high")]
+        measured = "{:>8} [{:>8}, {:>8}]".format(*numbers) if row["measured"] else ""
+        print(f"  {row['verdict']:<16}{measured:<30} {row['statement']}")
+    print(f"\nreport: {results / 'report/index.html'} (open it in a browser)")
     for kind in ("tables", "figures"):
-        print(f"{kind}: " + ", ".join(str(f) for f in sorted((results / kind).iterdir())))
-    print(f"metrics: {results / 'metrics.csv'}")
+        print(f"{kind}: {results / kind}/")
+    print(f"every number: {results / 'metrics.csv'}")
 
 
 if __name__ == "__main__":
