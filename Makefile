@@ -3,6 +3,7 @@
 # make lint   ruff, snakefmt, snakemake --lint
 # make bench  time the training step against a plain one, and the embedding by batch size
 # make run EXPERIMENT=NAME   any experiment of config.yaml
+# make reference   copy the small results of `study` to docs/study, which is committed
 PYTHON ?= python3
 
 # Nothing is written outside the checkout: every cache has its place in .cache.
@@ -16,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 EXPERIMENT ?= demo
 
-.PHONY: demo smoke run test lint bench setup clean
+.PHONY: demo smoke run test lint bench reference setup clean
 
 run: setup
 	@python workflow/run.py $(EXPERIMENT)
@@ -36,6 +37,12 @@ lint: setup
 bench: setup
 	python bench/train_step.py
 	python bench/embed.py
+
+reference:
+	mkdir -p docs/study/tables docs/study/figures
+	cp results/study/claims.csv results/study/claims.md results/study/metrics.csv docs/study/
+	cp results/study/tables/*.md results/study/tables/*.csv docs/study/tables/
+	cp results/study/figures/*.png docs/study/figures/
 
 setup: .venv/.complete
 

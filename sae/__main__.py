@@ -94,7 +94,7 @@ def gallery(a):
 def plot(a):
     from importlib import import_module
 
-    from sae.plots import FIGURES
+    from sae.figures import FIGURES
 
     import_module(FIGURES[a.figure].module).draw(a.results, a.out, a.figure)
 

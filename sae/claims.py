@@ -21,7 +21,7 @@ COLUMNS = ["claim", "statement", "published", "measured", "ci_low", "ci_high", "
 HOLDS, IN_PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested here"
 REG1, REG2 = "off_support_l1", "l1_l2_ratio"
 _RUN = [*CELL, "seed"]
-_RATIOS = ("baseline_rises_above_k", "reg2_flat_above_k")
+RATIOS = ("baseline_rises_above_k", "reg2_flat_above_k")
 
 
 class Claim(NamedTuple):
@@ -35,7 +35,9 @@ class Claim(NamedTuple):
         bound: what the value is compared with: 0 for a difference, minus the margin for 'no loss'.
         agreement: whether two thirds of the cells must agree too.
         beside: the same value with dead latents counted as 0: if its sign differs, the claim holds in part.
+        methods: the regularizers it is about: where one fell back on the baseline, the cell counts for neither side.
         ours: not a claim of the paper.
+        caveat: what a reader must know beside the numbers.
     """
 
     name: str
@@ -46,7 +48,9 @@ class Claim(NamedTuple):
     bound: float = 0.0
     agreement: bool = True
     beside: Callable | None = None
+    methods: tuple = ()
     ours: bool = False
+    caveat: str = ""
 
 
 class Evidence:
@@ -75,8 +79,15 @@ class Evidence:
         return (self.of(regularizer, metric, minus) - self.of(other, metric, minus)).dropna()
 
     def unmasked(self, regularizer, metric):
-        """What leaving out the batch-active mask adds to a metric."""
-        return (self.of(regularizer, metric, ablated=True) - self.of(regularizer, metric)).dropna()
+        """What leaving out the batch-active mask adds to a metric; 0 where there is no SAE to ablate."""
+        added = self.of(regularizer, metric, ablated=True) - self.of(regularizer, metric)
+        added[added.index.isin(self.fallen(regularizer))] = 0.0
+        return added.dropna()
+
+    def fallen(self, regularizer):
+        """The runs in which no lambda of a regularizer was acceptable."""
+        rows = self.picked[(self.picked["regularizer"] == regularizer) & self.picked["fallback"]]
+        return rows.set_index(_RUN).index
 
     def error(self, regularizer):
         """NMSE of one method by run (rows) and inference-time k relative to the training k (columns)."""
@@ -99,9 +110,10 @@ class Evidence:
 
     def rise_where_the_baseline_rises(self, regularizer, threshold):
         """:meth:`rise`, of the cells in which the baseline's (mean over seeds) reaches `threshold`."""
-        ours, cells = self.rise(regularizer), self.rise("none").groupby(CELL).mean()
+        ours = self.rise(regularizer)
         if ours.empty:
             return ours
+        cells = self.rise("none").groupby(CELL).mean()
         rising = cells.index[cells >= threshold]
         return ours[pd.MultiIndex.from_arrays([ours.index.get_level_values(c) for c in CELL]).isin(rising)]
 
@@ -121,6 +133,7 @@ def claims(rule, regularizers=()):
                 lambda e, r=r: e.difference(r, "ms_mean_alive"),
                 lambda p, r=r: published.effect(p, r, "ms_mean"),
                 beside=lambda e, r=r: e.difference(r, "ms_mean"),
+                methods=(r,),
                 ours=ours,
             ),
             Claim(
@@ -130,6 +143,7 @@ def claims(rule, regularizers=()):
                 lambda p, r=r: published.effect(p, r, "r2"),
                 bound=-rule["margin_r2"],
                 agreement=False,
+                methods=(r,),
                 ours=ours,
             ),
         ]
@@ -140,6 +154,7 @@ def claims(rule, regularizers=()):
             lambda e: e.difference(REG1, "ms_mean_alive", REG2),
             lambda p: published.effect(p, REG1, "ms_mean", other=REG2),
             beside=lambda e: e.difference(REG1, "ms_mean", REG2),
+            methods=(REG1, REG2),
         )
     )
     for r, said in names.items():
@@ -148,7 +163,8 @@ def claims(rule, regularizers=()):
                 f"{'reg1' if r == REG1 else 'reg2'}_raises_purity",
                 f"{said} raises class purity (minus its permutation null)",
                 lambda e, r=r: e.difference(r, "purity_binary", minus="purity_binary_null"),
-                lambda p, r=r: published.effect(p, r, "purity_binary"),
+                lambda p, r=r: published.effect(p, r, "purity_binary") + ", no null taken off",
+                methods=(r,),
             )
         )
     found += [
@@ -158,6 +174,7 @@ def claims(rule, regularizers=()):
             lambda e: e.error_below(REG2),
             lambda p: "lower (Fig. 5)",
             sign=-1,
+            methods=(REG2,),
         ),
         Claim(
             "baseline_rises_above_k",
@@ -173,12 +190,14 @@ def claims(rule, regularizers=()):
             lambda p: "flat (Fig. 5)",
             sign=-1,
             bound=rule["flat"],
+            methods=(REG2,),
         ),
         Claim(
             "reg2_raises_probe_auc",
             "Reg. 2 raises the truncated probe's normalised AUC",
             lambda e: e.difference(REG2, "probe_auc"),
             lambda p: published.effect(p, REG2, "probe_auc"),
+            methods=(REG2,),
         ),
         Claim(
             "reg2_keeps_probe_top1",
@@ -187,6 +206,7 @@ def claims(rule, regularizers=()):
             lambda p: published.effect(p, REG2, "probe_top1"),
             bound=-rule["margin_top1"],
             agreement=False,
+            methods=(REG2,),
         ),
     ]
     for r, said in names.items():
@@ -197,6 +217,7 @@ def claims(rule, regularizers=()):
                 f"Without the batch-active mask {said} leaves more latents dead",
                 lambda e, r=r: e.unmasked(r, "dead"),
                 lambda p, r=r: published.effect(p, r, "dead", mask="all", other=r),
+                methods=(r,),
             ),
             Claim(
                 f"mask_raises_ms_{stem}",
@@ -205,6 +226,7 @@ def claims(rule, regularizers=()):
                 lambda p: "lower (text)",
                 sign=-1,
                 beside=lambda e, r=r: e.unmasked(r, "ms_mean"),
+                methods=(r,),
             ),
         ]
     found += [
@@ -213,6 +235,7 @@ def claims(rule, regularizers=()):
             "Reg. 2 tends to raise the number of dead latents",
             lambda e: e.difference(REG2, "dead"),
             lambda p: published.effect(p, REG2, "dead"),
+            methods=(REG2,),
         ),
         Claim(
             "reg1_fewer_dead",
@@ -220,6 +243,7 @@ def claims(rule, regularizers=()):
             lambda e: e.difference(REG1, "dead"),
             lambda p: published.effect(p, REG1, "dead"),
             sign=-1,
+            methods=(REG1,),
         ),
     ]
     for r, said in names.items():
@@ -229,7 +253,9 @@ def claims(rule, regularizers=()):
                 f"{said} raises mean MS as other backbones see it",
                 lambda e, r=r: e.difference(r, "ms_mean_alive_independent"),
                 lambda p: "-",
+                methods=(r,),
                 ours=True,
+                caveat="as independent as the experiment's backbones are",
             )
         )
     return found
@@ -238,22 +264,32 @@ def claims(rule, regularizers=()):
 def judge(claim, evidence, rule):
     """One row of the claims table, and a note."""
     values = claim.value(evidence)
-    row = {"claim": claim.name, "statement": claim.statement}
-    blocks = values.groupby(["dataset", "backbone"]).ngroups if len(values) else 0
-    if blocks < rule["min_blocks"]:
-        why = f"{blocks} blocks, {rule['min_blocks']} needed" if len(values) else "not measured"
-        return row | {"cells_for": 0, "cells_against": 0, "verdict": UNTESTED, "note": why}
+    row = {"claim": claim.name, "statement": claim.statement, "cells_for": 0, "cells_against": 0, "verdict": UNTESTED}
+    notes = [text for text in ("ours, not the paper's" if claim.ours else "", claim.caveat) if text]
+    if values.empty:
+        return row | {"note": "; ".join([*notes, "not measured"])}
     cells = values.groupby(CELL).mean()
-    low, high = interval(values, rule)
-    row |= {"measured": cells.mean(), "ci_low": low, "ci_high": high}
-    # Rounding errors of a difference are a tie, as a method that fell back on the baseline is.
+    row["measured"] = cells.mean()
+    # Neither side: rounding errors of a difference, and cells in which a method fell back on the baseline in every run.
     beyond = claim.sign * (cells - claim.bound)
+    for method in claim.methods:
+        runs = values.groupby(CELL).size()
+        fallen = pd.Series(1, evidence.fallen(method)).groupby(CELL).size().reindex(runs.index).fillna(0)
+        beyond = beyond[fallen < runs]
     row["cells_for"], row["cells_against"] = int((beyond > 1e-12).sum()), int((beyond < -1e-12).sum())
+    total = evidence.picked.groupby(CELL).ngroups
+    if len(cells) < total:
+        notes.append(f"{len(cells)} of {total} cells")
+    blocks = values.groupby(["dataset", "backbone"]).ngroups
+    if blocks < rule["min_blocks"]:
+        notes.append(f"{blocks} (dataset, backbone), {rule['min_blocks']} needed")
+        return row | {"note": "; ".join(notes)}
+    low, high = interval(values, rule)
+    row |= {"ci_low": low, "ci_high": high}
     decided = row["cells_for"] + row["cells_against"]
     certain = low > claim.bound if claim.sign > 0 else high < claim.bound
     agrees = not claim.agreement or (decided > 0 and row["cells_for"] >= rule["agreement"] * decided)
     row["verdict"] = (HOLDS if agrees else IN_PART) if certain else NOT
-    notes = []
     if claim.beside:
         other = claim.beside(evidence).groupby(CELL).mean().mean()
         notes.append(f"dead as 0: {published.signed(other)}")
@@ -261,8 +297,6 @@ def judge(claim, evidence, rule):
             row["verdict"] = IN_PART
     if len(values.index.unique("seed")) == 1:
         notes.append("interval across blocks only")
-    if len(cells) < len(evidence.picked.groupby(CELL)):
-        notes.append(f"of {len(cells)} cells")
     return row | {"note": "; ".join(notes)}
 
 
@@ -300,9 +334,7 @@ def write(metrics_file, curves_file, published_folder, rule, out):
     evidence, tables = Evidence(metrics, pd.read_parquet(curves_file)), published.read(published_folder)
     rows = []
     for claim in claims(rule, metrics["regularizer"].unique()):
-        row = judge(claim, evidence, rule) | {"published": claim.published(tables)}
-        row["note"] = "; ".join(filter(None, ["ours, not the paper's" if claim.ours else "", row["note"]]))
-        rows.append(row)
+        rows.append(judge(claim, evidence, rule) | {"published": claim.published(tables)})
     table = pd.DataFrame(rows, columns=[*COLUMNS, "note"])
     with files.atomic_file(Path(out) / "claims.csv") as temporary:
         table.to_csv(temporary, index=False)
@@ -315,10 +347,11 @@ def as_text(table):
     shown = []
     for row in table.fillna({"note": ""}).to_dict("records"):
         measured = "-"
+        write = "{:.3f}".format if row["claim"] in RATIOS else published.signed
         if not np.isnan(row["measured"]):
-            write = "{:.3f}".format if row["claim"] in _RATIOS else published.signed
-            effect, low, high = (write(row[c]) for c in ("measured", "ci_low", "ci_high"))
-            measured = f"{effect} [{low}, {high}]"
+            measured = write(row["measured"])
+        if not np.isnan(row["ci_low"]):
+            measured += f" [{write(row['ci_low'])}, {write(row['ci_high'])}]"
         shown.append(
             {
                 "claim": row["statement"],

@@ -24,11 +24,11 @@ progress = logging.getLogger("sae.progress")
 def evaluate_bank(bank_file, ablation_file, scores_file, activations_dir, judges, settings, out, *, device):
     """Write four parquet files into the folder `out`.
 
-    `extras`: a row per chosen SAE, on test: `probe_auc`, `probe_auc_above_1` (divided by K-1), `probe_top1` (at K),
-    `probe_edges` (probes whose C is at the grid's edge), `ms_mean_alive_by_{backbone}`, `ms_mean_alive_independent`
-    (the mean of those). `ablation`: the rows of `sae.score` for the ablation's SAEs. `probe`: the curve of top-1
-    against k'. `latents`: a row per latent of each chosen SAE, on test: `latent`, `ms`, `ms_by_{backbone}`, `n_active`,
-    `purity`, `top_class`.
+    `extras`: a row per chosen SAE, on test: `probe_auc`, `probe_auc_above_1` (over K-1), `probe_top1` and `probe_C` (at
+    K), `probe_edges` (probes whose C is at the grid's edge), `probe_unconverged`, `ms_mean_alive_by_{backbone}`,
+    `ms_mean_alive_independent` (the mean of those). `ablation`: the rows of `sae.score` for the ablation's SAEs.
+    `probe`: the curve of top-1 against k'. `latents`: a row per latent of each chosen SAE, on test: `latent`, `ms`,
+    `ms_by_{backbone}`, `n_active`, `purity`, `top_class`.
 
     Args:
         bank_file, ablation_file, scores_file: bank.json, bank_all.json, and the scores of the first.
@@ -121,8 +121,15 @@ def _probe(codes, splits, settings, curves, key):
     budgets, top1 = [b for b, _ in found], [p.top1 for _, p in found]
     curves.append(pd.DataFrame({"curve": "probe", "x": budgets, "y": top1}).assign(**key))
     auc, auc_above_1 = probe.auc(budgets, top1)
-    edges = sum(p.at_edge for _, p in found)
-    return {"probe_auc": auc, "probe_auc_above_1": auc_above_1, "probe_top1": top1[-1], "probe_edges": edges}
+    last = found[-1][1]
+    return {
+        "probe_auc": auc,
+        "probe_auc_above_1": auc_above_1,
+        "probe_top1": last.top1,
+        "probe_C": last.C,
+        "probe_edges": sum(p.at_edge for _, p in found),
+        "probe_unconverged": sum(not p.converged for _, p in found),
+    }
 
 
 def _labels(splits):

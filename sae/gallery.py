@@ -23,15 +23,18 @@ RANKS = (0.0, 0.1, 0.25, 0.5)
 ENOUGH = 30
 IMAGES = 10
 SIDE = 64  # pixels of a thumbnail
+COLUMNS = ["dataset", "backbone", "k", "seed", "figure", "rank", "regularizer", "latent", "ms", "n_active", "top_class"]
+COLUMNS += ["part", "place", "image_id", "activation", "png"]
 
 
 def build(bank_file, scores_file, latents_file, activations_dir, dataset_dir, artifacts_root, out, *, device):
     """Write two parquet files into the folder `out`, for the bank's first seed.
 
-    `images`: figure ('fig2': latents at the same rank of MS, 'fig3': the same latent index, ranked by the baseline's
-    MS), rank, regularizer, latent, ms, n_active, top_class, part (top, middle, bottom), place, image_id, activation,
-    png. Methods: the baseline, and the first regularizer with a chosen lambda (Reg. 1, if it has one).
-    `sample`: regularizer, rank, activation, kept; and image_id, png of one test image, every method.
+    Both name their dataset, backbone, k and seed. `images`: figure ('fig2': latents at the same rank of MS, 'fig3': the
+    same latent index, ranked by the baseline's MS), rank, regularizer, latent, ms, n_active, top_class, part (top,
+    middle, bottom), place, image_id, activation, png. Methods: the baseline, and the first regularizer with a chosen
+    lambda (Reg. 1, if it has one). `sample`: regularizer, rank, activation, kept; and image_id, png of one test image,
+    every method.
 
     Args:
         latents_file: what `sae.evaluate` wrote for this bank.
@@ -59,6 +62,7 @@ def build(bank_file, scores_file, latents_file, activations_dir, dataset_dir, ar
         image.save(buffer, format="PNG")
         return buffer.getvalue()
 
+    cell = {name: bank[name] for name in ("dataset", "backbone", "k")} | {"seed": seed}
     rows = []
     methods = list(saes)[:2]
     codes = {r: coding.encode(saes[r], x).matrix().tocsc() for r in methods}
@@ -69,9 +73,10 @@ def build(bank_file, scores_file, latents_file, activations_dir, dataset_dir, ar
                 for part, place, row, activation in _activating(codes[regularizer], latent):
                     shown = {"figure": figure, "rank": rank, "regularizer": regularizer, "latent": latent} | about
                     shown |= {"part": part, "place": place, "image_id": test.index["image_id"].iloc[row]}
-                    rows.append(shown | {"activation": activation, "png": png(row)})
-    sample = _sample(saes, x, test.index, png)
-    for name, table in (("images", pd.DataFrame(rows)), ("sample", sample)):
+                    rows.append(cell | shown | {"activation": activation, "png": png(row)})
+    images = pd.DataFrame(rows, columns=COLUMNS)
+    sample = _sample(saes, x, test.index, png).assign(**cell)
+    for name, table in (("images", images), ("sample", sample)):
         with files.atomic_file(Path(out) / f"{name}.parquet") as temporary:
             table.to_parquet(temporary, index=False)
 
@@ -89,21 +94,23 @@ def _chosen(bank_file, bank, scores_file, device):
     }
 
 
-def _ordered(table):
-    """Latents by MS, highest first, of those that fire on enough images (or the ten that fire most)."""
-    enough = min(ENOUGH, table["n_active"].nlargest(10).min())
-    return table[(table["n_active"] >= enough) & table["ms"].notna()].sort_values("ms", ascending=False).index
+def _ordered(tables):
+    """{method: latents by MS, highest first}, of those that fire on enough images (or as often as the tenth)."""
+    tenth = min(table["n_active"].nlargest(10).min() for table in tables.values())
+    enough = max(3, min(ENOUGH, tenth))  # Three: a top, a middle and a bottom one.
+    shown = {r: t[(t["n_active"] >= enough) & t["ms"].notna()] for r, t in tables.items()}
+    return {r: table.sort_values("ms", ascending=False).index for r, table in shown.items()}
 
 
 def _rank_matched(tables):
-    ordered = {r: _ordered(table) for r, table in tables.items()}
+    ordered = _ordered(tables)
     for rank in RANKS:
         if all(len(o) for o in ordered.values()):
             yield rank, {r: int(o[int(rank * (len(o) - 1))]) for r, o in ordered.items()}
 
 
 def _unit_matched(tables):
-    ordered = [_ordered(table) for table in tables.values()]
+    ordered = list(_ordered(tables).values())
     shared = [latent for latent in ordered[0] if all(latent in o for o in ordered)]
     for rank in RANKS:
         if shared:

@@ -10,14 +10,16 @@ from sae import files, labels, published
 from sae.selection import CELL, chosen
 
 DEAD_LIMIT = 0.05
+_NAMES = ("encoder", "data", "k", "method")
 
 
 class Column(NamedTuple):
-    """A column: which metric, how it is written, and a second metric to subtract from it, if any."""
+    """A column: which metric, how it is written, a second metric to subtract from it, whether methods compare in it."""
 
     source: str
     style: str = ".3f"
     minus: str | None = None
+    compare: bool = True
 
 
 class Table(NamedTuple):
@@ -39,15 +41,17 @@ TABLES = {
             "MS_mean_alive": Column("ms_mean_alive"),
             "MS_median_alive": Column("ms_median_alive"),
             "MS_across": Column("ms_mean_alive_across_groups"),
+            "MS_independent": Column("ms_mean_alive_independent"),
             "dead": Column("dead", ".0f"),
             "dead_train": Column("dead_train", ".0f"),
-            "floor": Column("ms_floor"),
-            "n_k_over_m": Column("n_k_over_m", ".0f"),
+            "floor": Column("ms_floor", compare=False),
+            "n_k_over_m": Column("n_k_over_m", ".0f", compare=False),
         },
         """\
 MS_mean and MS_median count latents without a score as 0; the _alive columns leave them out (a score needs two images
 that activate the latent). MS compares only within a backbone: floor is the mean cosine of two test images. MS_across is
-MS_mean_alive without pairs of near-duplicates, where the dataset knows them. dead: latents never active on the test
+MS_mean_alive without pairs of near-duplicates, where the dataset knows them. MS_independent is MS_mean_alive as the
+experiment's other backbones see it, mean over these: as independent as they are. dead: latents never active on the test
 images; dead_train: on the training images. n_k_over_m: activations per latent on the test images.""",
     ),
     2: Table(
@@ -73,14 +77,16 @@ coarse labels.""",
             "AUC": Column("probe_auc"),
             "AUC_above_1": Column("probe_auc_above_1"),
             "top1": Column("probe_top1"),
-            "top1_raw": Column("probe_top1_raw"),
-            "edges": Column("probe_edges", ".0f"),
+            "top1_raw": Column("probe_top1_raw", compare=False),
+            "edges": Column("probe_edges", ".1f", compare=False),
+            "unconverged": Column("probe_unconverged", ".1f", compare=False),
         },
         """\
 Each sample's k' largest activations, a multinomial logistic regression on the training codes, top-1 on test. AUC: area
 under top-1 over k' from 1 to K, divided by K (at most (K-1)/K); AUC_above_1: divided by K-1. K is the smallest training
 k of the experiment; top1: at k' = K. top1_raw: the same probe on the embedding itself. C is chosen on the validation
-split for every SAE and k'; edges: for how many of the k' it is the first or last value of the grid.""",
+split for every SAE and k'; edges: for how many of the k' it is the first or last value of the grid; unconverged: for
+how many the chosen fit stopped at its limit of iterations.""",
     ),
     4: Table(
         "mask ablation",
@@ -124,13 +130,17 @@ def measured(number, metrics):
             if regularizer == "none" and not TABLES[number].against_baseline:
                 continue
             runs = cell[cell["regularizer"] == regularizer]
-            row = {"encoder": backbone, "data": dataset, "k": k, "method": labels.method(regularizer)}
+            if not TABLES[number].against_baseline:  # The ablation: only of the runs that have one.
+                runs = runs[runs["dead_no_mask"].notna()]
+                if runs.empty:
+                    continue
+            row = dict(zip(_NAMES, (backbone, dataset, k, labels.method(regularizer)), strict=True))
             row |= {name: _mean(runs, column) for name, column in TABLES[number].columns.items()}
             row["lambda"] = " ".join(format(v, "g") for v in sorted(runs["lambda"].unique()))
             row["mark"] = _marks(runs, cell)
             row["seeds"] = len(runs)
             out.append(row)
-    return pd.DataFrame(out)
+    return pd.DataFrame(out, columns=None if out else [*_NAMES, *TABLES[number].columns, "lambda", "mark", "seeds"])
 
 
 def _with_ablation(picked, metrics):
@@ -179,7 +189,7 @@ def effects(number, table, tables):
     difference already. Per line: the mean over cells, the lowest and the highest, and in how many it is above 0.
     """
     spec, cell = TABLES[number], ["encoder", "data", "k"]
-    columns = {n: c for n, c in spec.columns.items() if spec.against_baseline or c.minus is not None}
+    columns = {n: c for n, c in spec.columns.items() if c.compare and (spec.against_baseline or c.minus is not None)}
     baseline = table[table["method"] == labels.method("none")]
     out = {"difference": list(columns)}
     for method, rows in table[table["method"] != labels.method("none")].groupby("method", sort=False):
@@ -197,7 +207,7 @@ def _published_effect(tables, method, column):
     regularizer = {labels.method(r): r for r in tables["regularizer"].unique()}.get(method)
     if column.source.endswith("_no_mask"):
         return published.effect(tables, regularizer, column.source.removesuffix("_no_mask"), regularizer, "all")
-    return published.effect(tables, regularizer, column.source)
+    return published.effect(tables, regularizer, column.source) if column.minus is None else "-"
 
 
 def _marks(runs, cell):

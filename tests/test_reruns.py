@@ -88,11 +88,21 @@ def test_the_rule_of_the_claims_judges_again(done):
     assert done.planned() == {"plot": 1, "claims": 1, "page": 1}
 
 
+def test_the_probes_settings_train_nothing(done):
+    done.config["probe"]["max_iter"] = 50
+    done.write()
+    evaluated = {"evaluate": 1, "probe_embeddings": 1, "collect": 1}
+    made = {
+        name: count for name, count in AFTER_TRAINING.items() if name in ("table", "claims", "gallery", "plot", "page")
+    }
+    assert done.planned() == evaluated | made
+
+
 def test_one_more_lambda_trains_one_sae(done):
     before, files = trained(done), done.results()
     done.experiment["lambdas"]["off_support_l1"] = [0.0001, 0.001, 0.01]
     done.write()
-    assert done.planned() == AFTER_TRAINING
+    assert done.planned() == AFTER_TRAINING | {"probe_embeddings": 1}
     done.snakemake(METRICS)
     assert len(trained(done) - before) == 1 and before <= trained(done)
     kept = {name: content for name, content in files.items() if "/batch_active/" in name}

@@ -55,9 +55,11 @@ def show(results):
         rows = list(csv.DictReader(file))
     print(f"\nThe paper's claims, on {results.name} (mean over cells and its interval):\n")
     for row in rows:
-        numbers = [f"{float(row[c]):+.3f}" if row[c] else "-" for c in ("measured", "ci_low", "ci_high")]
-        measured = "{:>8} [{:>8}, {:>8}]".format(*numbers) if row["measured"] else ""
-        print(f"  {row['verdict']:<16}{measured:<30} {row['statement']}")
+        sign = "" if row["claim"].endswith("_above_k") else "+"  # A ratio has none.
+        effect, low, high = (f"{float(row[c]):{sign}.3f}" if row[c] else "" for c in ("measured", "ci_low", "ci_high"))
+        measured = f"{effect} [{low}, {high}]" if low else effect
+        note = f" ({row['note']})" if row["note"] else ""
+        print(f"  {row['verdict']:<16}{measured:<30} {row['statement']}{note}")
     print(f"\nreport: {results / 'report/index.html'} (open it in a browser)")
     for kind in ("tables", "figures"):
         print(f"{kind}: {results / kind}/")

@@ -23,11 +23,13 @@ class Probe:
         top1: share of test samples whose label is predicted.
         C: the chosen inverse strength of the l2 penalty.
         at_edge: whether C is the grid's first or last value, so that one outside might do better.
+        converged: whether its fit did; else it stopped at `max_iter`, and depends on where it started.
     """
 
     top1: float
     C: float
     at_edge: bool
+    converged: bool
 
 
 def budgets(largest):
@@ -63,8 +65,9 @@ def fit(x, y, grid, max_iter):
             model.fit(x["train"], y["train"])
         on_val = model.score(x["val"], y["val"])
         if best is None or on_val > best[0]:
-            best = on_val, C, model.score(x["test"], y["test"])
-    return Probe(float(best[2]), float(best[1]), best[1] in (grid[0], grid[-1]) and len(grid) > 1)
+            best = on_val, C, model.score(x["test"], y["test"]), bool(model.n_iter_.max() < max_iter)
+    _, C, top1, converged = best
+    return Probe(float(top1), float(C), len(grid) > 1 and C in (grid[0], grid[-1]), converged)
 
 
 def by_budget(codes, y, largest, grid, max_iter):

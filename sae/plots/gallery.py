@@ -38,8 +38,11 @@ def draw(results, out, name):
                 axes[i, j].set_title(title, color=style.colour(method), loc="left", fontsize=7)
                 if j == 0:
                     axes[i, j].set_ylabel(f"rank {rank:.0%}" if rank else "highest MS")
-        for ax in axes.flat[len(ranks) * len(methods) :]:
-            ax.axis("off")
+        if rows.empty:
+            axes[0, 0].axis("off")
+            axes[0, 0].text(0.5, 0.5, "no latent fires on enough images", ha="center")
+        else:
+            figure.suptitle(style.cell(rows.iloc[0]), fontsize=8, y=0.94 if len(ranks) > 2 else 1.0)
         style.save(figure, out, name)
 
 

@@ -28,6 +28,7 @@ def draw(results, out, name):
             ax.set_title(f"{labels.method(method)}\n{len(here)} active, {off / total:.0%} of the sum not kept")
             ax.set_xlabel("latents by activation")
         axes[0, 0].set_ylabel("activation")
+        figure.suptitle(style.cell(rows.iloc[0]), fontsize=8)
         # Beyond this rank every method's activations are too small to see.
         visible = rows[rows["activation"] > 0.01 * rows["activation"].max()]["rank"].max()
         axes[0, 0].set_xlim(0.5, visible + 0.5)

@@ -7,7 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from sae import files
+from sae import files, labels
 
 # Okabe and Ito's palette.
 COLOURS = {"none": "#444444", "off_support_l1": "#0072B2", "l1_l2_ratio": "#D55E00"}
@@ -38,6 +38,11 @@ RC = {
 def colour(regularizer):
     """A method's colour; a regularizer of your own gets one of the spare ones, by its name."""
     return COLOURS.get(regularizer) or SPARE[sum(map(ord, regularizer)) % len(SPARE)]
+
+
+def cell(row):
+    """A cell in words: dataset, backbone, k, seed."""
+    return f"{labels.name(row['dataset'])}, {labels.name(row['backbone'])}, k = {row['k']}, seed {row['seed']}"
 
 
 def save(figure, out, name):

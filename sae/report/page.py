@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from sae import claims, files, labels, published, tables
-from sae.plots import FIGURES
+from sae.figures import FIGURES
 
 PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "pandas", "snakemake")
 GALLERIES = ("fig1", "fig2", "fig3")
@@ -29,20 +29,21 @@ def write(results, activations, published_folder, settings, out):
     results = Path(results)
     theirs = published.read(published_folder)
     verdicts = pd.read_csv(results / "claims.csv")
+    theirs_alone = verdicts[~verdicts["note"].fillna("").str.startswith("ours")]
     manifests = [files.read_json(file, "manifest of activations") for file in activations]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     page = template.render(
         experiment=settings["experiment"],
         description=settings["config"]["experiment"].get("description", ""),
-        counts=verdicts["verdict"].value_counts().to_dict(),
+        counts=theirs_alone["verdict"].value_counts().to_dict(),
         claims=claims.as_text(verdicts).to_dict("records"),
         badges=_BADGES,
         tables=[_table(number, results, theirs) for number in tables.TABLES],
         figures=[_figure(name, results) for name in FIGURES if name not in GALLERIES],
         galleries=[_figure(name, results) for name in GALLERIES],
         settings=yaml.safe_dump(settings["config"], sort_keys=False, width=100),
-        times=_times(results),
+        times=_times(results, manifests),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         versions={package: version(package) for package in PACKAGES},
         embeddings=[_embeddings(manifest) for manifest in manifests],
@@ -53,9 +54,8 @@ def write(results, activations, published_folder, settings, out):
 
 def _table(number, results, theirs):
     spec = tables.TABLES[number]
-    table = pd.read_csv(results / f"tables/table{number}.csv", keep_default_na=True)
+    table = pd.read_csv(results / f"tables/table{number}.csv", dtype={"lambda": str})
     table["mark"] = table["mark"].fillna("")
-    table["lambda"] = table["lambda"].astype(str)
     return {
         "title": f"Table {number}: {spec.title}",
         "notes": spec.notes,
@@ -71,13 +71,19 @@ def _figure(name, results):
     return {"title": title, "caption": FIGURES[name].caption, "png": png}
 
 
-def _times(results):
+def _times(results, manifests):
     """Per kind of job, from Snakemake's benchmark files: jobs, their total time, the most memory of one."""
-    rows = []
+    cells = [(manifest["dataset"]["name"], manifest["backbone"]["name"]) for manifest in manifests]
+    found = {"embed": [results.parent / f"benchmarks/embed/{dataset}/{backbone}.tsv" for dataset, backbone in cells]}
     for folder in sorted((results / "benchmarks").glob("*")):
-        runs = pd.concat([pd.read_csv(f, sep="\t", na_values="-") for f in sorted(folder.rglob("*.tsv"))])
-        times = {"jobs": len(runs), "minutes": f"{runs['s'].sum() / 60:.1f}", "longest": f"{runs['s'].max():.0f} s"}
-        rows.append({"step": folder.name} | times | {"memory": f"{runs['max_rss'].max():.0f} MiB"})
+        found[folder.name] = [f for d, b in cells for f in (*folder.glob(f"{d}/{b}/*.tsv"), folder / f"{d}/{b}.tsv")]
+    rows = []
+    for step, paths in found.items():
+        runs = [pd.read_csv(path, sep="\t", na_values="-") for path in paths if path.is_file()]
+        if runs:
+            runs = pd.concat(runs)
+            times = {"jobs": len(runs), "minutes": f"{runs['s'].sum() / 60:.1f}", "longest": f"{runs['s'].max():.0f} s"}
+            rows.append({"step": step} | times | {"memory": f"{runs['max_rss'].max():.0f} MiB"})
     return rows
 
 

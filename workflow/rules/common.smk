@@ -6,7 +6,7 @@ from sae.artifacts import names as artifact_names
 from sae.codehash import code_hash
 from sae.data.splits import SPLITS
 from sae.files import dumps
-from sae.plots import FIGURES
+from sae.figures import FIGURES
 
 ENVIRONMENT = "../../environment.yml"
 COMPUTE = config["compute"]
@@ -56,6 +56,7 @@ def results_of(experiment):
     on_the_way = [f"results/activations/{{dataset}}/{{backbone}}/{split}/manifest.json" for split in SPLITS]
     bank = "results/{experiment}/saes/{dataset}/{backbone}/k{k}"
     on_the_way += [f"{bank}/bank.json", f"{bank}/bank_all.json"]
+    on_the_way.append("results/{experiment}/scores/{dataset}/{backbone}/embeddings.json")
     scores = [file for kind in ("scores", EVALUATED[0]) for file in scores_of(experiment, kind)]
     return [
         *(file for pattern in on_the_way for file in of_banks(experiment, pattern)),

@@ -46,6 +46,7 @@ rule gallery:
         lambda w: artifact_files(config["datasets"][settings.gallery(config, w.experiment)["dataset"]]),
         dataset=lambda w: of_gallery(w, "results/datasets/{dataset}/manifest.json"),
         manifest=lambda w: of_gallery(w, "results/activations/{dataset}/{backbone}/test/manifest.json"),
+        embeddings=lambda w: ancient(of_gallery(w, "results/activations/{dataset}/{backbone}/test/embeddings.npy")),
         bank=lambda w: of_gallery(w, "results/{experiment}/saes/{dataset}/{backbone}/k{k}/bank.json"),
         scores=lambda w: of_gallery(w, "results/{experiment}/scores/{dataset}/{backbone}/k{k}/scores.parquet"),
         latents=lambda w: of_gallery(w, "results/{experiment}/scores/{dataset}/{backbone}/k{k}/latents.parquet"),

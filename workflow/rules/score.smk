@@ -34,6 +34,12 @@ rule evaluate:
             f"results/activations/{w.dataset}/{judge}/test/manifest.json"
             for judge in settings.judges(config, w.experiment, w.backbone)
         ],
+        judging=lambda w: ancient(
+            [
+                f"results/activations/{w.dataset}/{judge}/test/embeddings.npy"
+                for judge in settings.judges(config, w.experiment, w.backbone)
+            ]
+        ),
         bank="results/{experiment}/saes/{dataset}/{backbone}/k{k}/bank.json",
         ablation="results/{experiment}/saes/{dataset}/{backbone}/k{k}/bank_all.json",
         scores="results/{experiment}/scores/{dataset}/{backbone}/k{k}/scores.parquet",
