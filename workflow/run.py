@@ -3,7 +3,6 @@
 After a SIGKILL, Snakemake leaves a lock behind; it is removed here, but only when its owner is proven gone.
 """
 
-import csv
 import subprocess
 import sys
 import time
@@ -51,15 +50,14 @@ def snakemake(*arguments):
 
 def show(results):
     """Print the claims with their verdicts, and where everything is."""
-    with open(results / "claims.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    import pandas as pd
+
+    from sae.claims import as_text
+
     print(f"\nThe paper's claims, on {results.name} (mean over cells and its interval):\n")
-    for row in rows:
-        sign = "" if row["claim"].endswith("_above_k") else "+"  # A ratio has none.
-        effect, low, high = (f"{float(row[c]):{sign}.3f}" if row[c] else "" for c in ("measured", "ci_low", "ci_high"))
-        measured = f"{effect} [{low}, {high}]" if low else effect
+    for row in as_text(pd.read_csv(results / "claims.csv")).to_dict("records"):
         note = f" ({row['note']})" if row["note"] else ""
-        print(f"  {row['verdict']:<16}{measured:<30} {row['statement']}{note}")
+        print(f"  {row['verdict']:<16}{row['measured']:<30} {row['claim']}{note}")
     print(f"\nreport: {results / 'report/index.html'} (open it in a browser)")
     for kind in ("tables", "figures"):
         print(f"{kind}: {results / kind}/")
