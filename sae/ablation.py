@@ -7,7 +7,7 @@ import pandas as pd
 from sae import bank as banks
 from sae import files, inputs
 from sae.data import store as activations
-from sae.selection import select
+from sae.selection import chosen_entries
 from sae.train import Settings
 
 
@@ -20,15 +20,12 @@ def ablate_bank(bank_file, scores_file, activations_dir, store, out, *, device):
         activations_dir, store, out: as for `sae.bank.train_bank`.
     """
     bank = files.read_json(bank_file, "bank")
-    rows = select(pd.read_parquet(scores_file))
-    rows = rows[(rows["split"] == "val") & rows["selected"] & (rows["regularizer"] != "none")]
-    chosen = set(zip(rows["regularizer"], rows["lambda"], rows["seed"], strict=True))
     todo = [
         (entry["regularizer"], Settings(**entry["settings"] | {"mask": "all"}))
-        for entry in bank["saes"]
-        if (entry["regularizer"], entry["lambda"], entry["seed"]) in chosen
+        for entry in chosen_entries(bank, pd.read_parquet(scores_file))
+        if entry["regularizer"] != "none"
     ]
     data = activations.read(Path(activations_dir) / "train")
-    x = inputs.prepare(data.embeddings, bank["saes"][0]["settings"]["input_norm"]) * bank["input_scale"]
+    x = inputs.open_inputs(data.embeddings, bank["saes"][0]["settings"]["input_norm"], bank["input_scale"], device)
     bank = {key: bank[key] for key in ("dataset", "backbone", "k", "input_scale")}
-    banks.train_all(todo, bank, data, x.to(device), store, out)
+    banks.train_all(todo, bank, data, x, store, out)

@@ -62,10 +62,13 @@ def train_bank(plan, activations_dir, store, out, *, device):
         UserError: bad activations, or a diverged baseline.
     """
     data = activations.read(Path(activations_dir) / "train")
-    x = inputs.prepare(data.embeddings, plan["training"]["input_norm"])
-    scale = inputs.total_variance(x) ** -0.5 if plan["training"]["unit_variance"] else 1.0
+    norm = plan["training"]["input_norm"]
+    scale = 1.0
+    if plan["training"]["unit_variance"]:
+        scale = inputs.total_variance(inputs.Inputs(data.embeddings, norm, 1.0, "cpu")) ** -0.5
     bank = {key: plan[key] for key in ("dataset", "backbone", "k")} | {"input_scale": scale}
-    train_all(list(members(plan)), bank, data, (x * scale).to(device), store, out)
+    x = inputs.open_inputs(data.embeddings, norm, scale, device)
+    train_all(list(members(plan)), bank, data, x, store, out)
 
 
 def train_all(todo, bank, data, x, store, out):
@@ -74,7 +77,7 @@ def train_all(todo, bank, data, x, store, out):
     Args:
         todo: (regularizer, Settings) of each.
         bank: what heads bank.json: dataset, backbone, k, input_scale.
-        data, x: the activations (`sae.data.store.Activations`), and (N, d) their prepared embeddings.
+        data, x: the activations (`sae.data.store.Activations`), and (N, d) their prepared inputs.
         store, out: as for :func:`train_bank`.
     """
     store, out, entries = Path(store), Path(out), []
@@ -93,7 +96,6 @@ def train_all(todo, bank, data, x, store, out):
             "settings": asdict(settings),
             "input_scale": bank["input_scale"],
             "code": codes[regularizer],
-            "precision": "float32",
             "device": x.device.type,
         }
         key = files.sha256_text(files.dumps(made_by))[:32]

@@ -16,7 +16,7 @@ from sae.errors import UserError
 from sae.metrics import codes as coding
 from sae.metrics import monosemanticity, probe, purity
 from sae.score import key_of, score_bank_splits
-from sae.selection import select
+from sae.selection import chosen_entries
 
 progress = logging.getLogger("sae.progress")
 
@@ -34,25 +34,21 @@ def evaluate_bank(bank_file, ablation_file, scores_file, activations_dir, judges
         bank_file, ablation_file, scores_file: bank.json, bank_all.json, and the scores of the first.
         activations_dir: folder of the splits of this (dataset, backbone).
         judges: {backbone: folder of the splits} of the experiment's other backbones.
-        settings: {largest: K, the experiment's smallest k; probe: {C: [...], max_iter}}.
+        settings: {largest: K, the experiment's smallest k; probe: {C: [...], max_iter, max_train: training images}}.
     """
     bank = files.read_json(bank_file, "bank")
     splits = {split: store.read(Path(activations_dir) / split) for split in SPLITS}
+    probed = splits | {"train": splits["train"].sample(settings["probe"]["max_train"])}
     by_others = {name: _similarity(folder, splits["test"]) for name, folder in judges.items()}
-    rows = select(pd.read_parquet(scores_file))
-    rows = rows[(rows["split"] == "test") & rows["selected"]]
-    chosen = set(zip(rows["regularizer"], rows["lambda"], rows["seed"], strict=True))
     extras, curves, latents, x = [], [], [], None
-    for entry in bank["saes"]:
-        if (entry["regularizer"], entry["lambda"], entry["seed"]) not in chosen:
-            continue
+    for entry in chosen_entries(bank, pd.read_parquet(scores_file)):
         sae = bankfile.open_sae(bank_file, bank, entry).to(device)
-        x = x or {split: sae.prepare(data.embeddings).to(device) for split, data in splits.items()}
+        x = x or {split: sae.open_inputs(data.embeddings) for split, data in probed.items()}
         codes = {split: coding.encode(sae, x[split]) for split in SPLITS}
         key = key_of(bank, entry) | {"split": "test"}
         table, summary = _per_latent(codes["test"], splits["test"], by_others)
         latents.append(table.assign(**key))
-        summary |= _probe(codes, splits, settings, curves, key)
+        summary |= _probe(codes, probed, settings, curves, key)
         extras.append(key | summary)
     ablation = files.read_json(ablation_file, "bank")
     files_and_rows = {
@@ -71,15 +67,18 @@ def evaluate_bank(bank_file, ablation_file, scores_file, activations_dir, judges
 def probe_embeddings(activations_dir, settings, out):
     """The probes' reference, the same on the embeddings themselves: writes JSON to `out`.
 
-    Keys: dataset, backbone, top1. `top1` is null for a dataset without labels. Settings: {probe: {C: [...], max_iter}}.
+    Keys: dataset, backbone, top1. `top1` is null for a dataset without labels. Settings: {probe: as above}.
     """
     splits = {split: store.read(Path(activations_dir) / split) for split in SPLITS}
+    splits["train"] = splits["train"].sample(settings["probe"]["max_train"])
     y = _labels(splits)
     found = None
     if y is not None:
-        x = {split: np.asarray(data.embeddings, dtype=np.float64) for split, data in splits.items()}
+        x = {split: np.array(data.embeddings, dtype=probe.precision(y["train"])) for split, data in splits.items()}
         scale = np.sqrt((x["train"] ** 2).mean())
-        found = probe.fit({split: v / scale for split, v in x.items()}, y, **_grid(settings)).top1
+        for features in x.values():
+            features /= scale
+        found = probe.fit(x, y, **_grid(settings)).top1
     provenance = splits["train"].manifest
     cell = {"dataset": provenance["dataset"]["name"], "backbone": provenance["backbone"]["name"]}
     files.write_json(out, cell | {"top1": found})

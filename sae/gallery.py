@@ -15,7 +15,7 @@ from sae.data import dataset as datasets
 from sae.data import store
 from sae.errors import UserError
 from sae.metrics import codes as coding
-from sae.selection import select
+from sae.selection import chosen_entries
 
 # Ranks shown, as shares of the latents ordered by MS from the highest.
 RANKS = (0.0, 0.1, 0.25, 0.5)
@@ -43,18 +43,18 @@ def build(bank_file, scores_file, latents_file, activations_dir, dataset_dir, ar
     bank = files.read_json(bank_file, "bank")
     test = store.read(Path(activations_dir) / "test")
     manifest = files.read_json(Path(dataset_dir) / "manifest.json", "manifest of dataset")
-    dataset = datasets.load(manifest["spec"], artifacts_root)
+    open_image = datasets.reader(manifest["spec"], artifacts_root)
     saes = _chosen(bank_file, bank, scores_file, device)
     latents = pd.read_parquet(latents_file)
     seed = latents["seed"].iloc[0]
     tables = {r: latents[(latents["regularizer"] == r) & (latents["seed"] == seed)] for r in saes}
     tables = {r: table.set_index("latent") for r, table in tables.items()}
-    x = next(iter(saes.values())).prepare(test.embeddings).to(device)
+    x = next(iter(saes.values())).open_inputs(test.embeddings)
 
     def png(row):
         path = test.index["path"].iloc[row]
         try:
-            image = dataset.open(path).convert("RGB")
+            image = open_image(path).convert("RGB")
         except OSError as error:
             raise UserError(f"image {path} cannot be read: {error}") from None
         image.thumbnail((SIDE, SIDE))
@@ -83,15 +83,9 @@ def build(bank_file, scores_file, latents_file, activations_dir, dataset_dir, ar
 
 def _chosen(bank_file, bank, scores_file, device):
     """{regularizer: SAE} of the first seed: the baseline, then the others with a chosen lambda."""
-    rows = select(pd.read_parquet(scores_file))
-    rows = rows[(rows["split"] == "test") & rows["selected"] & (rows["seed"] == rows["seed"].iloc[0])]
-    chosen = dict(zip(rows["regularizer"], rows["lambda"], strict=True))
-    seed = rows["seed"].iloc[0]
-    entries = {(e["regularizer"], e["lambda"], e["seed"]): e for e in bank["saes"]}
-    return {
-        r: bankfile.open_sae(bank_file, bank, entries[r, chosen[r], seed]).to(device)
-        for r in labels.method_order(chosen)
-    }
+    chosen = chosen_entries(bank, pd.read_parquet(scores_file))
+    first = {entry["regularizer"]: entry for entry in chosen if entry["seed"] == chosen[0]["seed"]}
+    return {r: bankfile.open_sae(bank_file, bank, first[r]).to(device) for r in labels.method_order(first)}
 
 
 def _ordered(tables):

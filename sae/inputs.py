@@ -4,9 +4,44 @@ import numpy as np
 import torch
 
 _CHUNK = 65_536
+# Prepared inputs up to this many bytes are kept in main memory; on a GPU, up to half of what is free there.
+RESIDENT = 1 << 30
 
 
-def prepare(embeddings, input_norm, input_scale=1.0):
+def open_inputs(embeddings, input_norm, input_scale=1.0, device="cpu"):
+    """Prepared inputs to index by rows: a tensor on `device` where that fits, else :class:`Inputs`, which stay on disk.
+
+    Both give the same values.
+    """
+    limit = torch.cuda.mem_get_info(device)[0] // 2 if torch.device(device).type == "cuda" else RESIDENT
+    if 4 * embeddings.shape[0] * embeddings.shape[1] <= limit:
+        return prepare(embeddings, input_norm, input_scale, device)
+    return Inputs(embeddings, input_norm, input_scale, device)
+
+
+class Inputs:
+    """(N, d) prepared inputs of a memory map, read, normalised and scaled as they are asked for.
+
+    Index with a slice or with a tensor of row numbers on the CPU: a float32 tensor on `device`.
+    """
+
+    def __init__(self, embeddings, input_norm, input_scale, device):
+        self.embeddings, self.input_norm, self.input_scale = embeddings, input_norm, input_scale
+        self.device, self.shape = torch.device(device), embeddings.shape
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        picked = self.embeddings[rows if isinstance(rows, slice) else rows.numpy()]
+        return _prepared(picked, self.input_norm, self.input_scale).to(self.device)
+
+    def split(self, size):
+        """Consecutive chunks of `size` rows, as `torch.Tensor.split`."""
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+
+def prepare(embeddings, input_norm, input_scale=1.0, device="cpu"):
     """Normalise and scale embeddings: the model's input space.
 
     Args:
@@ -15,15 +50,19 @@ def prepare(embeddings, input_norm, input_scale=1.0):
         input_scale: the factor that every vector is multiplied with, after the norm.
 
     Returns:
-        (N, d) float32 tensor.
+        (N, d) float32 tensor on `device`.
     """
-    out = torch.empty(embeddings.shape, dtype=torch.float32)
+    out = torch.empty(embeddings.shape, dtype=torch.float32, device=device)
     for start in range(0, len(embeddings), _CHUNK):
-        chunk = np.asarray(embeddings[start : start + _CHUNK], dtype=np.float64)
-        if input_norm != "none":
-            chunk = unit_rows(chunk)
-        out[start : start + _CHUNK] = torch.from_numpy(chunk * input_scale)
+        out[start : start + _CHUNK] = _prepared(embeddings[start : start + _CHUNK], input_norm, input_scale)
     return out
+
+
+def _prepared(rows, input_norm, input_scale):
+    rows = np.asarray(rows, dtype=np.float64)
+    if input_norm != "none":
+        rows = unit_rows(rows)
+    return torch.from_numpy(rows).float().mul_(input_scale)
 
 
 def unit_rows(x):
@@ -34,10 +73,11 @@ def unit_rows(x):
 
 
 def total_variance(x):
-    """sum over dimensions of the variance of (N, d), in float64: E || x - E x ||^2."""
+    """sum over dimensions of the variance of (N, d), an array, tensor or `Inputs`: E || x - E x ||^2, in float64."""
     count, mean, square = 0, 0.0, 0.0
     for start in range(0, len(x), _CHUNK):
-        chunk = np.asarray(x[start : start + _CHUNK], dtype=np.float64)
+        chunk = x[start : start + _CHUNK]
+        chunk = np.asarray(chunk.cpu() if isinstance(chunk, torch.Tensor) else chunk, dtype=np.float64)
         # Chan et al. 1983: the pairwise update does not cancel, unlike E x^2 - (E x)^2.
         delta = chunk.mean(axis=0) - mean
         total = count + len(chunk)

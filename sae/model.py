@@ -55,13 +55,19 @@ class TopKSAE(nn.Module):
         scale = x.std(dim=1, keepdim=True, correction=0).clamp_min(1e-8)
         return (x - shift) / scale, scale, shift
 
-    def activations(self, x):
-        """a = ReLU(pi): standardised inputs (N, d) to (N, m).
+    def activations(self, x, precision=torch.float32):
+        """a = ReLU(pi): standardised inputs (N, d) to (N, m) float32.
 
         b_d is folded into the encoder's bias, so that no gradient has to flow to the inputs.
+
+        Args:
+            precision: what the product with the encoder, and its gradient, are computed in; weights stay float32.
         """
         weight = self.encoder_weight()
-        return functional.relu(torch.addmm(self.b_enc - self.b_dec @ weight, x, weight))
+        bias = self.b_enc - self.b_dec @ weight
+        if precision == torch.float32:
+            return functional.relu(torch.addmm(bias, x, weight))
+        return functional.relu((x.to(precision) @ weight.to(precision)).float() + bias)
 
     def select(self, a):
         """The k largest activations of each sample, in no particular order: values and indices, both (N, k)."""
@@ -84,6 +90,11 @@ class TopKSAE(nn.Module):
     def prepare(self, embeddings):
         """Stored embeddings (N, d) as the backbone gave them, to the model's input space."""
         return inputs.prepare(embeddings, self.metadata["input_norm"], self.metadata["input_scale"])
+
+    def open_inputs(self, embeddings):
+        """The same on the model's device, and without holding what does not fit: see `sae.inputs.open_inputs`."""
+        norm, scale = self.metadata["input_norm"], self.metadata["input_scale"]
+        return inputs.open_inputs(embeddings, norm, scale, self.b_dec.device)
 
 
 def gather_sum(values, indices, weight):
@@ -109,12 +120,14 @@ class _WeightGradient(torch.autograd.Function):
         values, indices = ctx.saved_tensors
         # Narrow integers sort faster; the sort is stable, so samples are summed in order.
         flat = indices.reshape(-1)
-        order = torch.sort(flat.short() if ctx.rows < 2**15 else flat.int(), stable=True).indices
-        counts = torch.bincount(flat, minlength=ctx.rows)
+        narrow = torch.short if ctx.rows < 2**15 else torch.int
+        ordered, order = torch.sort(flat.to(narrow), stable=True)
+        # Not by counting: `bincount` waits for a GPU.
+        starts = torch.searchsorted(ordered, torch.arange(ctx.rows, dtype=narrow, device=flat.device))
         weight_gradient = functional.embedding_bag(
             order // indices.shape[1],
             gradient,
-            offsets=counts.cumsum(0) - counts,
+            offsets=starts,
             per_sample_weights=values.reshape(-1)[order],
             mode="sum",
         )

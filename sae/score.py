@@ -58,8 +58,8 @@ def score_bank_splits(bank_file, bank, splits, device, curves=None):
         sae = bankfile.open_sae(bank_file, bank, entry)
         sae.to(device)
         if not prepared:  # The same norm and scale for the whole bank.
-            prepared = {split: sae.prepare(data.embeddings).to(device) for split, data in splits.items()}
-        counts = coding.encode(sae, prepared["train"]).firing_counts()
+            prepared = {split: sae.open_inputs(data.embeddings) for split, data in splits.items()}
+        counts = coding.firing_counts(sae, prepared["train"])
         for split in ("val", "test"):
             scores = score_split(sae, prepared[split], splits[split], float(floors[split]))
             rows.append(key | {"split": split, "status": "ok"} | scores | {"dead_train": int((counts == 0).sum())})

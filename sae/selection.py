@@ -55,6 +55,14 @@ def chosen(metrics, split):
     return pd.concat([picked, borrowed[picked.columns]], ignore_index=True) if len(borrowed) else picked
 
 
+def chosen_entries(bank, scores):
+    """The entries of a bank (bank.json) that validation chose, baselines among them, given the bank's scores."""
+    rows = select(scores)
+    rows = rows[rows["selected"]]
+    selected = set(zip(rows["regularizer"], rows["lambda"], rows["seed"], strict=True))
+    return [entry for entry in bank["saes"] if (entry["regularizer"], entry["lambda"], entry["seed"]) in selected]
+
+
 def of_chosen(picked, points):
     """The curves of chosen SAEs: rows of `points` (curves.parquet) under the method they stand for.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sae import inputs
 from sae.model import TopKSAE, gather_sum
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Settings:
         dead_after: samples without an activation > 0 after which a latent counts as dead.
         input_norm, tied: see `sae.model.TopKSAE`.
         log_every: steps between rows of the training log.
+        precision: 'float32', or 'bfloat16' for the encoder's products; weights and all else stay float32.
     """
 
     m: int
@@ -51,6 +53,7 @@ class Settings:
     input_norm: str
     tied: bool
     log_every: int
+    precision: str = "float32"
 
 
 class Diverged(Exception):
@@ -65,7 +68,8 @@ def train(x, settings, penalty=None, progress=None):
     """Train an SAE on prepared inputs.
 
     Args:
-        x: (N, d) float32 tensor on the device to train on, total variance about 1 (lambda depends on that scale).
+        x: (N, d) prepared inputs (`sae.inputs.open_inputs`) on the device to train on, total variance about 1 (lambda
+            depends on that scale).
         settings: see :class:`Settings`.
         penalty: a regularizer (`sae.regularizers`); None trains the baseline.
         progress: called with each row of the log.
@@ -80,15 +84,15 @@ def train(x, settings, penalty=None, progress=None):
     s, rows = settings, []
     count, d = x.shape
     sae = TopKSAE(d, s.m, s.k, s.input_norm, s.tied).to(x.device)
-    standardised = sae.standardise(x)[0]
-    sae.initialise(standardised.mean(dim=0), s.seed)
-    variance = float((x - x.mean(dim=0)).square().sum(dim=1).mean())
+    sae.initialise(mean_standardised(sae, x), s.seed)
+    variance = inputs.total_variance(x)
     optimiser = torch.optim.Adam(sae.parameters(), lr=s.lr, eps=s.adam_eps, fused=True)
     batch_size = min(s.batch_size, count)
     steps = s.epochs * (count // batch_size)
     since_fired = torch.zeros(s.m, dtype=torch.int64, device=x.device)
-    for step, (epoch, picked) in enumerate(batches(count, batch_size, s.epochs, s.seed)):
-        batch = x[picked.to(x.device)]
+    rows_on = x.device if isinstance(x, torch.Tensor) else "cpu"
+    for step, (epoch, picked) in enumerate(batches(count, batch_size, s.epochs, s.seed, rows_on)):
+        batch = x[picked]
         lr = s.lr * min(1.0, (steps - step) / max(1.0, s.decay_fraction * steps))
         optimiser.param_groups[0]["lr"] = lr
 
@@ -112,11 +116,22 @@ def train(x, settings, penalty=None, progress=None):
     return sae, rows
 
 
-def batches(count, batch_size, epochs, seed):
-    """Yield (epoch, row numbers (batch_size,)): a fresh permutation each epoch, its incomplete batch dropped."""
+def mean_standardised(sae, x):
+    """Mean (d,) of the inputs as the encoder sees them, where b_d starts."""
+    total = 0.0
+    for part in x.split(65_536):
+        total = total + sae.standardise(part)[0].mean(dim=0).cpu().double() * len(part)
+    return (total / len(x)).float().to(x.device)
+
+
+def batches(count, batch_size, epochs, seed, device="cpu"):
+    """Yield (epoch, row numbers (batch_size,)): a fresh permutation each epoch, its incomplete batch dropped.
+
+    The permutation is drawn on the CPU, the same for every device, and moved there as a whole.
+    """
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
-        for rows in torch.randperm(count, generator=generator).split(batch_size):
+        for rows in torch.randperm(count, generator=generator).to(device).split(batch_size):
             if len(rows) == batch_size:
                 yield epoch, rows
 
@@ -132,7 +147,7 @@ def objective(sae, batch, settings, penalty, since_fired):
         The loss; its parts as tensors (loss, reconstruction, penalty, aux, l0, dead); the new `since_fired`.
     """
     standard, scale, shift = sae.standardise(batch)
-    a = sae.activations(standard)
+    a = sae.activations(standard, getattr(torch, settings.precision))
     values, indices = sae.select(a)
     x_hat = sae.decode(values, indices)
     residual = batch - (x_hat if scale is None else x_hat * scale + shift)
@@ -147,7 +162,9 @@ def objective(sae, batch, settings, penalty, since_fired):
         regularization = penalty(a, values, indices, mask).mean()
         loss = loss + settings.lam * regularization
     dead = since_fired >= settings.dead_after
-    if dead.any():
+    # An accelerator is not asked whether any latent is dead, since that would wait for it: there AuxK is computed every
+    # time, and is 0 if none is.
+    if dead.device.type != "cpu" or dead.any():
         aux = auxk_loss(sae, a, residual, scale, dead, settings.auxk_k)
         loss = loss + settings.auxk_alpha * aux
     parts = {"loss": loss, "reconstruction": reconstruction, "penalty": regularization, "aux": aux}
@@ -163,14 +180,28 @@ def fired_latents(values, indices, m):
 def auxk_loss(sae, a, residual, scale, dead, auxk_k):
     """AuxK: mean squared error of the residual's reconstruction from the `auxk_k` most active dead latents.
 
-    The residual is detached, and b_d takes no part: x - xhat has it already subtracted.
+    The residual is detached, and b_d takes no part: x - xhat has it already subtracted. Without dead latents it is 0.
     """
-    dead_indices = dead.nonzero().squeeze(1)
-    values, picks = a[:, dead_indices].topk(min(auxk_k, len(dead_indices)), dim=1, sorted=False)
-    e_hat = gather_sum(values, dead_indices[picks], sae.W_dec)
+    values, indices = dead_picks(a, dead, auxk_k) if a.device.type == "cpu" else dead_picks_masked(a, dead, auxk_k)
+    e_hat = gather_sum(values, indices, sae.W_dec)
     if scale is not None:
         e_hat = e_hat * scale
-    return (residual.detach() - e_hat).square().sum(dim=1).mean()
+    return (residual.detach() - e_hat).square().sum(dim=1).mean() * dead.any()
+
+
+def dead_picks(a, dead, count):
+    """The `count` most active dead latents of each sample: values and indices, both (N, at most `count`).
+
+    Reads the number of dead latents, and then touches their columns alone.
+    """
+    dead_indices = dead.nonzero().squeeze(1)
+    values, picks = a[:, dead_indices].topk(min(count, len(dead_indices)), dim=1, sorted=False)
+    return values, dead_indices[picks]
+
+
+def dead_picks_masked(a, dead, count):
+    """The same without knowing their number; what is short of `count` is filled with activations of 0."""
+    return (a * dead).topk(min(count, a.shape[1]), dim=1, sorted=False)
 
 
 @torch.no_grad()

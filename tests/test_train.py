@@ -6,10 +6,21 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sae import saefile
+from sae import inputs, saefile
+from sae import train as training
 from sae.model import TopKSAE, gather_sum
 from sae.regularizers import l1_l2_ratio, off_support_l1
-from sae.train import Diverged, Settings, auxk_loss, batches, fired_latents, objective, remove_parallel, train
+from sae.train import (
+    Diverged,
+    Settings,
+    auxk_loss,
+    batches,
+    dead_picks_masked,
+    fired_latents,
+    objective,
+    remove_parallel,
+    train,
+)
 
 SETTINGS = Settings(
     m=24,
@@ -81,12 +92,15 @@ def dense_objective(sae, x, s, name, since_fired):
     return loss
 
 
-@pytest.mark.parametrize("dead", [False, True])
+@pytest.mark.parametrize("dead", [False, True, "without asking which"])
 @pytest.mark.parametrize("name", [None, "off_support_l1", "l1_l2_ratio"])
 @pytest.mark.parametrize(
     ("mask", "norm", "tied"), [("batch_active", "none", False), ("all", "unit_l2_layernorm", True)]
 )
-def test_loss_and_gradients_equal_the_dense_reference(name, mask, norm, tied, dead):
+def test_loss_and_gradients_equal_the_dense_reference(name, mask, norm, tied, dead, monkeypatch):
+    if dead == "without asking which":  # As on a GPU.
+        monkeypatch.setattr(training, "dead_picks", dead_picks_masked)
+    dead = bool(dead)
     x = data().double()
     s = replace(SETTINGS, mask=mask, lam=0.3, input_norm=norm, tied=tied)
     penalty = {None: None, "off_support_l1": off_support_l1.penalty, "l1_l2_ratio": l1_l2_ratio.penalty}[name]
@@ -159,6 +173,38 @@ def test_auxk_by_hand():
     loss.backward()
     assert residual.grad is None
     torch.testing.assert_close(a.grad, torch.tensor([[0.0, -2.0, 0.0]]))
+
+
+def test_auxk_without_dead_latents_is_zero(monkeypatch):
+    monkeypatch.setattr(training, "dead_picks", dead_picks_masked)
+    sae = TopKSAE(2, 3, 1)
+    a, residual = torch.rand(4, 3, requires_grad=True), torch.rand(4, 2)
+    loss = auxk_loss(sae, a, residual, None, torch.zeros(3, dtype=torch.bool), 2)
+    loss.backward()
+    assert loss.item() == 0 and not a.grad.any() and not sae.W_dec.grad.any()
+
+
+def test_inputs_on_disk_train_the_same_sae(monkeypatch):
+    stored, trained = data(n=200).numpy().astype("float16"), []
+    for resident in (1 << 30, 0):
+        monkeypatch.setattr(inputs, "RESIDENT", resident)
+        x = inputs.open_inputs(stored, "unit_l2", 2.0)
+        trained.append(train(x, replace(SETTINGS, input_norm="unit_l2_layernorm"), off_support_l1.penalty))
+    assert isinstance(x, inputs.Inputs)
+    (one, rows), (two, again) = trained
+    assert all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters(), strict=True)) and rows == again
+
+
+def test_bfloat16_rounds_the_products_and_keeps_the_weights(monkeypatch):
+    x, gradients = data(), []
+    for precision in ("float32", "bfloat16"):
+        sae = make_sae(x).float()
+        loss, _, _ = objective(sae, x, replace(SETTINGS, precision=precision), None, torch.zeros(24, dtype=torch.int64))
+        loss.backward()
+        gradients.append(sae.W_enc.grad)
+        assert sae.W_enc.dtype == sae.W_enc.grad.dtype == torch.float32
+    assert not torch.equal(*gradients)
+    assert functional.cosine_similarity(*(g.flatten() for g in gradients), dim=0) > 0.995
 
 
 def test_every_epoch_is_a_fresh_permutation():

@@ -4,7 +4,9 @@
 last, with the shape, the dtype and the SHA-256 of both.
 """
 
+import os
 import platform
+import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sae import files
+from sae.data.parts import write_header
 from sae.errors import UserError
 
 
@@ -34,6 +37,13 @@ class Activations:
     def grouped(self):
         """Whether `group` joins several images."""
         return self.manifest["dataset"]["grouped"]
+
+    def sample(self, count, seed=0):
+        """At most `count` of the rows, drawn at random, in their order."""
+        if len(self.index) <= count:
+            return self
+        rows = np.sort(np.random.default_rng(seed).choice(len(self.index), count, replace=False))
+        return Activations(self.embeddings[rows], self.index.iloc[rows].reset_index(drop=True), self.manifest)
 
 
 def write(folder, batches, index, provenance):
@@ -64,20 +74,57 @@ def write(folder, batches, index, provenance):
         if done != len(index):
             raise UserError(f"{folder}: {done} embeddings for {len(index)} images")
         array.flush()
+    _seal(folder, index, provenance, array.shape, array.dtype)
+
+
+def adopt(folder, parts, index, provenance):
+    """Write one split from finished parts (`sae.data.parts.Part`), in their order; a single one is moved, not copied.
+
+    Raises:
+        UserError: the parts have other numbers of columns, or not as many rows as `index`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").unlink(missing_ok=True)
+    parts = [part for part in parts if part.rows]
+    kinds = {(part.shape[1], part.dtype) for part in parts}
+    rows = sum(part.rows for part in parts)
+    if len(kinds) != 1 or rows != len(index):
+        raise UserError(f"{folder}: parts of {sorted(map(str, kinds))} with {rows} rows for {len(index)} images")
+    ((d, dtype),) = kinds
+    if len(parts) == 1:
+        with open(parts[0].path, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(parts[0].path, folder / "embeddings.npy")
+    else:
+        with files.atomic_file(folder / "embeddings.npy") as temporary, open(temporary, "wb") as file:
+            write_header(file, (rows, d), dtype)
+            for part in parts:
+                with part.data() as data:
+                    shutil.copyfileobj(data, file, 1 << 24)
+    _seal(folder, index, provenance, (rows, d), dtype)
+
+
+def _seal(folder, index, provenance, shape, dtype):
     with files.atomic_file(folder / "index.parquet") as temporary:
         index.to_parquet(temporary, index=False)
     hashes = {name: files.sha256(folder / name) for name in ("embeddings.npy", "index.parquet")}
-    versions = {package: version(package) for package in ("torch", "torchvision", "timm", "numpy", "pillow")}
     files.write_json(
         folder / "manifest.json",
         provenance
         | {
-            "shape": list(array.shape),
-            "dtype": str(array.dtype),
+            "shape": list(shape),
+            "dtype": str(dtype),
             "sha256": hashes,
-            "versions": versions | {"python": platform.python_version()},
+            "versions": versions(),
         },
     )
+
+
+def versions():
+    """What an embedding may depend on: {package: version}."""
+    packages = ("torch", "torchvision", "timm", "open_clip_torch", "numpy", "pillow")
+    return {package: version(package) for package in packages} | {"python": platform.python_version()}
 
 
 def read(folder):

@@ -39,12 +39,20 @@ class Codes:
         return np.bincount(self.indices[self.values > 0], minlength=self.m)
 
 
-@torch.no_grad()
 def encode(sae, x, k=None):
-    """Codes of prepared inputs `x` (N, d), in chunks: the `k` (default: the SAE's) largest activations of each."""
-    values, indices = [], []
-    for start in range(0, len(x), _CHUNK):
-        v, i = sae.encode(x[start : start + _CHUNK], k)
-        values.append(v.cpu().numpy())
-        indices.append(i.cpu().numpy().astype(np.int32))
-    return Codes(np.concatenate(values), np.concatenate(indices), len(sae.W_dec))
+    """Codes of prepared inputs `x` (N, d): the `k` (default: the SAE's) largest activations of each."""
+    parts = list(encode_chunks(sae, x, k))
+    return Codes(np.concatenate([p.values for p in parts]), np.concatenate([p.indices for p in parts]), len(sae.W_dec))
+
+
+def firing_counts(sae, x):
+    """:meth:`Codes.firing_counts` of prepared inputs, without keeping their codes."""
+    return sum(part.firing_counts() for part in encode_chunks(sae, x))
+
+
+@torch.no_grad()
+def encode_chunks(sae, x, k=None):
+    """Yield the codes of consecutive chunks of rows."""
+    for part in x.split(_CHUNK):
+        values, indices = sae.encode(part, k)
+        yield Codes(values.cpu().numpy(), indices.cpu().numpy().astype(np.int32), len(sae.W_dec))

@@ -48,6 +48,14 @@ def truncate(codes, budget, scale):
     return Codes(codes.values[:, :budget] / np.float32(scale), codes.indices[:, :budget], codes.m).matrix()
 
 
+def precision(y):
+    """The dtype to fit in: float32 where a score for each training sample and class would take over 200 MB in float64.
+
+    The fit holds several such arrays. Where memory allows, float64 it is, in which a fit stops where it should.
+    """
+    return np.float32 if 8 * len(y) * len(np.unique(y)) > 2e8 else np.float64
+
+
 def fit(x, y, grid, max_iter):
     """Fit on train, choose C on val (the smallest of equals), report on test.
 
@@ -80,7 +88,7 @@ def by_budget(codes, y, largest, grid, max_iter):
     scale = rms(codes["train"])
     found = []
     for budget in budgets(largest):
-        x = {split: truncate(c, budget, scale) for split, c in codes.items()}
+        x = {split: truncate(c, budget, scale).astype(precision(y["train"])) for split, c in codes.items()}
         found.append((budget, fit(x, y, grid, max_iter)))
     return found
 

@@ -41,15 +41,17 @@ def score(sae, x, codes):
     d = x.shape[1]
     mean = sum(part.cpu().double().sum(dim=0) for part in x.split(_CHUNK)) / len(x)
     residual, variance = torch.zeros(d, dtype=torch.float64), torch.zeros(d, dtype=torch.float64)
-    for start in range(0, len(x), _CHUNK):
-        rows = slice(start, start + _CHUNK)
+    first, constant = x[:1], torch.ones(d, dtype=torch.bool)
+    for number, part in enumerate(x.split(_CHUNK)):
+        rows = slice(number * _CHUNK, (number + 1) * _CHUNK)
         values = torch.from_numpy(codes.values[rows]).to(x.device)
         indices = torch.from_numpy(codes.indices[rows]).to(x.device)
-        x_hat = sae.reconstruct(x[rows], values, indices)
-        part = x[rows].cpu().double()  # On the CPU: not every accelerator has float64.
+        x_hat = sae.reconstruct(part, values, indices)
+        constant &= (part == first).all(dim=0).cpu()
+        part = part.cpu().double()  # On the CPU: not every accelerator has float64.
         residual += (part - x_hat.cpu().double()).square().sum(dim=0)
         variance += (part - mean).square().sum(dim=0)
     l0 = float((codes.values > 0).sum() / len(x))
     # A dimension whose float32 values are all equal has a sum of rounding errors, not a variance.
-    variance[(x == x[0]).all(dim=0).cpu()] = 0
+    variance[constant] = 0
     return from_sums(residual.numpy(), variance.numpy(), np.float64(l0))
