@@ -1,0 +1,135 @@
+"""Open Images V7 (Kuznetsova et al. 2020, doi:10.1007/s11263-020-01316-z): `root/{train,validation,test}/*.jpg`.
+
+An image has any number of labels: `label` is null, and `label_name` joins the names of the labels that people verified
+as present (`Confidence` 1 in the image-level CSVs below `root/annotations/`) with '; ', in alphabetical order.
+
+Spec: `root`, `images` {split: expected count}, `subset`: a list of training images below root, a CSV with a column
+ImageID or text with one ID a line.
+"""
+
+import csv
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from sae.data import archives, indexing
+from sae.data.dataset import Dataset
+from sae.errors import UserError
+
+# Split: folder, and the names of its labels' file from V7 back to V4.
+_PARTS = {
+    "train": (
+        "train",
+        ["oidv7-train-annotations-human-imagelabels.csv", "oidv6-train-annotations-human-imagelabels.csv"],
+    ),
+    "val": ("validation", ["oidv7-val-annotations-human-imagelabels.csv"]),
+    "test": ("test", ["oidv7-test-annotations-human-imagelabels.csv"]),
+}
+_CLASSES = ["oidv7-class-descriptions.csv", "oidv6-class-descriptions.csv", "class-descriptions.csv"]
+_CHUNK = 16 << 20  # bytes of CSV in memory at a time
+
+
+def reader(spec):
+    """See `sae.data.dataset.reader`."""
+    return archives.opener(indexing.root(spec))
+
+
+def load(spec, _artifacts_root):
+    root = indexing.root(spec)
+    display = _display_names(_annotations(root, _CLASSES))
+    ids, paths, names, splits = [], [], [], []
+    for split, (folder, files) in _PARTS.items():
+        part = _images(root, folder)
+        if split == "train" and "subset" in spec:
+            part = _restrict(part, root / spec["subset"])
+        older = [f"{folder}-annotations-human-imagelabels{kind}.csv" for kind in ("", "-boxable")]
+        ids.append(part)
+        paths.append(pc.binary_join_element_wise(f"{folder}/", part, ".jpg", ""))
+        names.append(_names(_annotations(root, files + older), part, display))
+        splits.append(np.full(len(part), split))
+    splits = np.concatenate(splits)
+    indexing.check_counts(spec, splits)
+    ids, paths, names = (pa.chunked_array(column) for column in (ids, paths, names))
+    return Dataset(indexing.frame(ids, paths, splits, label_name=names), reader(spec))
+
+
+def _annotations(root, names):
+    for name in names:
+        if (root / "annotations" / name).is_file():
+            return root / "annotations" / name
+    raise UserError(f"open_images: {root / 'annotations'} has none of {', '.join(names)}: download the first of them")
+
+
+def _images(root, folder):
+    """The IDs of a folder's images, sorted: an Arrow array, which for 9 million is a fifth of a list of strings."""
+    if not (root / folder).is_dir():
+        raise UserError(
+            f"open_images: no folder {root / folder}, expected train/, validation/ and test/ with *.jpg; "
+            f"found in {root}: {indexing.contents(root)}"
+        )
+    with os.scandir(root / folder) as entries:
+        ids = pa.array((e.name.removesuffix(".jpg") for e in entries if e.name.endswith(".jpg")), pa.string())
+    return ids.take(pc.sort_indices(ids))
+
+
+def _restrict(ids, path):
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            columns = file.readline().rstrip("\r\n").split(",")
+            file.seek(0)
+            if "ImageID" in columns:
+                wanted = pa.array((row["ImageID"] for row in csv.DictReader(file)), pa.string())
+            else:
+                # The official downloader's lists say train/ID.
+                wanted = pa.array((line.strip().removeprefix("train/") for line in file if line.strip()), pa.string())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"open_images, key subset: {path} cannot be read: {error}") from None
+    absent = wanted.filter(pc.invert(pc.is_in(wanted, value_set=ids)))
+    if len(absent):
+        raise UserError(
+            f"open_images, key subset: {len(absent):,} of the {len(wanted):,} images that {path} lists are not in "
+            f"train/, such as {absent[0]}: download them or take them from the list"
+        )
+    return ids.filter(pc.is_in(ids, value_set=wanted))
+
+
+def _display_names(path):
+    """{LabelName: display name}; the file has a header in some versions, which does no harm here."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row[0]: row[1] for row in csv.reader(file) if len(row) == 2}
+
+
+def _names(path, ids, display):
+    """The joined label names (N,) of N images.
+
+    The file has up to 59 million rows. It is read in chunks, and only the positive labels stay in memory: an ID and a
+    small integer each.
+    """
+    types = {"ImageID": pa.string(), "LabelName": pa.dictionary(pa.int32(), pa.string()), "Confidence": pa.float32()}
+    convert = pa.csv.ConvertOptions(column_types=types, include_columns=list(types))
+    images, labels, codes = [], [], {}
+    try:
+        with pa.csv.open_csv(path, pa.csv.ReadOptions(block_size=_CHUNK), convert_options=convert) as chunks:
+            for chunk in chunks:
+                chunk = chunk.filter(pc.equal(chunk["Confidence"], 1))
+                # Codes of this chunk's labels to codes of the file's; a label without a description names itself.
+                names = [display.get(label, label) for label in chunk["LabelName"].dictionary.to_pylist()]
+                code = np.array([codes.setdefault(name, len(codes)) for name in names], dtype=np.int32)
+                images.append(chunk["ImageID"])
+                labels.append(code[chunk["LabelName"].indices.to_numpy()])
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise UserError(
+            f"{path} is not a file of image-level labels ({error}): expected the columns {', '.join(types)}: "
+            f"download it again"
+        ) from None
+    row = pc.index_in(pa.chunked_array(images, pa.string()), value_set=ids)
+    known = pc.is_valid(row).to_numpy()
+    rank = np.argsort(np.argsort(list(codes)))[np.concatenate([*labels, np.empty(0, np.int32)])[known]]
+    # One integer for (image, label) sorts both and drops what several annotators said.
+    pairs = np.unique(row.drop_null().to_numpy() * np.int64(len(codes)) + rank)
+    ends = np.searchsorted(pairs, np.arange(len(ids) + 1) * len(codes))
+    texts = pa.array(sorted(codes), pa.string()).take(pairs % max(len(codes), 1))
+    return pc.binary_join(pa.ListArray.from_arrays(ends.astype(np.int32), texts), "; ")

@@ -1,0 +1,53 @@
+"""Embeddings without images: `root/{train,val,test}.csv`, one row an image, in the order of the embeddings' rows.
+
+Columns: `image_id`, and as far as they are known `label`, `label_name`, `label_coarse`, `label_coarse_name`, `group`.
+
+Spec: `root`.
+"""
+
+import pandas as pd
+
+from sae.data import indexing
+from sae.data.dataset import COLUMNS, Dataset
+from sae.data.splits import SPLITS
+from sae.errors import UserError
+
+HAS_IMAGES = False
+_TYPES = {c: "Int64" if c in ("label", "label_coarse") else "str" for c in COLUMNS if c not in ("path", "split")}
+
+
+def load(spec, _artifacts_root):
+    root = indexing.root(spec)
+    tables = {split: _read(root / f"{split}.csv") for split in SPLITS}
+    columns = {split: list(table.columns) for split, table in tables.items()}
+    if any(set(columns[split]) != set(columns["train"]) for split in SPLITS):
+        raise UserError(f"table {root}: the files have different columns: {columns}; give all of them the same")
+    rows = pd.concat(tables, names=["split"]).reset_index("split").reset_index(drop=True)
+    given = {column: rows[column].array for column in rows if column not in ("image_id", "split")}
+    if "label" in given:
+        given["label"] = given["label"].astype("int64")
+    index = indexing.frame(rows["image_id"], rows["image_id"], rows["split"], **given)
+
+    def open_image(path):
+        raise UserError(f"table {root} has no images, so that {path!r} cannot be opened: use loader precomputed")
+
+    return Dataset(index, open_image, grouped=not index["group"].is_unique)
+
+
+def _read(path):
+    try:
+        # Only an empty field is missing: a class may be called NA or None.
+        table = pd.read_csv(path, dtype=_TYPES, keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        raise UserError(f"table {path.parent}: no {path.name}, expected train.csv, val.csv and test.csv") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read as a table: {error}; labels are integers") from None
+    unknown = [column for column in table if column not in _TYPES]
+    if unknown or "image_id" not in table:
+        raise UserError(f"{path} has the columns {list(table)}, expected image_id and as needed {list(_TYPES)[1:]}")
+    # A label may be missing nowhere, or everywhere by leaving out the column.
+    for column in ("image_id", "label", "group"):
+        if column in table and table[column].isna().any():
+            row = int(table[column].isna().to_numpy().argmax())
+            raise UserError(f"{path}: {column} is empty in row {row + 1}: fill it, or leave out the column")
+    return table
