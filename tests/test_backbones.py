@@ -4,18 +4,20 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import open_clip
 import pytest
 import timm
 import torch
 import yaml
 from conftest import ROOT
+from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 
-from sae.data.backbones import efficientnet_lite
+from sae.data.backbones import efficientnet_lite, precomputed
 from sae.data.backbones import open_clip as open_clip_loader
 from sae.data.backbones import timm as timm_loader
 from sae.errors import UserError
@@ -96,21 +98,191 @@ def test_timm_refuses_a_checkpoint_that_lacks_tensors(tmp_path):
         timm_loader.load({"model": "test_vit", "checkpoint": "nowhere.pth"}, None, None)
 
 
-def test_open_clip_equals_its_own_pipeline(tmp_path, flower):
-    tiny = {
-        "embed_dim": 24,
-        "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
-        "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-    }
-    (tmp_path / "tiny-vit.json").write_text(json.dumps(tiny))
-    open_clip.add_model_config(tmp_path / "tiny-vit.json")
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An offline hub cache: the function gives the folder in it that holds the files of a repo."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def repo(name):
+        folder = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs/main").write_text("0" * 40)
+        (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
+        return folder / "snapshots" / ("0" * 40)
+
+    return repo
+
+
+@pytest.mark.parametrize("size", [None, 96])
+def test_timm_weights_from_the_hub_equal_its_own_pipeline(size, hub, flower):
+    name = "test_vit.r160_in1k"
     torch.manual_seed(0)
-    reference, _, transform = open_clip.create_model_and_transforms("tiny-vit")
-    path = tmp_path / "tiny.pt"
-    torch.save(reference.state_dict(), path)
-    got = embedding(open_clip_loader.load({"model": "tiny-vit", "pretrained": str(path)}, None, None), flower)
+    snapshot = hub(f"timm/{name}")
+    save_file(timm.create_model("test_vit").state_dict(), snapshot / "model.safetensors")
+    kwargs = {"img_size": size} if size else {}
+    reference = timm.create_model(name, pretrained=True, num_classes=0, **kwargs).eval()
+    config = resolve_data_config({}, model=reference)
+    if size:
+        config |= {"input_size": (3, size, size), "crop_pct": 1.0}
     with torch.no_grad():
-        expected = reference.eval().encode_image(transform(flower)[None])
-    torch.testing.assert_close(got, expected)
+        expected = reference(create_transform(**config)(flower)[None])
+    for spec in ({"model": name}, {"model": name, "checkpoint": str(snapshot)}):
+        backbone = timm_loader.load(spec, None, size)
+        torch.testing.assert_close(embedding(backbone, flower), expected)
+        assert backbone.checkpoint == str(snapshot / "model.safetensors")
+
+
+def test_timm_takes_a_repo_or_folder_in_its_format(hub, flower):
+    torch.manual_seed(0)
+    model = timm.create_model("test_vit", global_pool="avg").eval()
+    model.pretrained_cfg |= {"mean": (0.1, 0.2, 0.3), "crop_pct": 0.8}
+    snapshot = hub("someone/vit")
+    timm.models.save_for_hf(model, snapshot, model_args={"global_pool": "avg"})
+    with torch.no_grad():
+        image = create_transform(**resolve_data_config({}, model=model))(flower)[None]
+        expected = model.forward_head(model.forward_features(image), pre_logits=True)
+    for spec in ({"model": "hf-hub:someone/vit"}, {"model": "test_vit", "checkpoint": str(snapshot)}):
+        torch.testing.assert_close(embedding(timm_loader.load(spec, None, None), flower), expected)
+    with pytest.raises(UserError, match=r"holds a test_vit by its config\.json; expected test_vit2"):
+        timm_loader.load({"model": "test_vit2", "checkpoint": str(snapshot)}, None, None)
+
+
+TEXT = {"context_length": 8, "vocab_size": 100, "width": 32, "heads": 2, "layers": 1}
+# A CLIP transformer, and the layout of ViT-SO400M-14-SigLIP2: a transformer of timm with attention pooling.
+CLIP = {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16}
+SIGLIP = {"image_size": 160, "timm_model_name": "test_vit3", "timm_pool": "map", "timm_proj": "none"}
+OPEN_CLIP = {
+    "tiny-clip": {"embed_dim": 24, "vision_cfg": CLIP, "text_cfg": TEXT},
+    "tiny-siglip": {
+        "embed_dim": 96,
+        "init_logit_bias": -10,
+        "custom_text": True,
+        "vision_cfg": SIGLIP,
+        "text_cfg": TEXT | {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
+    },
+}
+
+
+@pytest.fixture
+def tiny(hub, tmp_path, monkeypatch):
+    """(name, folder of the hub's repo) of a tiny model of open_clip, registered with the tag of a real one."""
+
+    def make(name):
+        tag, real = {"tiny-clip": ("openai", "ViT-L-14"), "tiny-siglip": ("webli", "ViT-SO400M-14-SigLIP2")}[name]
+        (tmp_path / f"{name}.json").write_text(json.dumps(OPEN_CLIP[name]))
+        open_clip.add_model_config(tmp_path / f"{name}.json")
+        settings = open_clip.get_pretrained_cfg(real, tag) | {"hf_hub": f"someone/{name}/"}
+        monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, {tag: settings})
+        torch.manual_seed(0)
+        state = open_clip.create_model(name).state_dict()
+        snapshot = hub(f"someone/{name}")
+        save_file(state, snapshot / "open_clip_model.safetensors")
+        for file in ("weights.pt", "folder/open_clip_pytorch_model.bin"):
+            (tmp_path / file).parent.mkdir(exist_ok=True)
+            torch.save(state, tmp_path / file)
+        # open_clip only warns that the openai weights need QuickGELU.
+        quick = {"force_quick_gelu": True} if tag == "openai" else {}
+        reference, _, transform = open_clip.create_model_and_transforms(name, pretrained=tag, **quick)
+        return tag, snapshot, reference.eval(), transform
+
+    return make
+
+
+@pytest.mark.parametrize("name", list(OPEN_CLIP))
+def test_open_clip_equals_its_own_pipeline(name, tiny, tmp_path, flower):
+    tag, snapshot, reference, transform = tiny(name)
+    with torch.no_grad():
+        expected = reference.encode_image(transform(flower)[None])
+    hub_file = str(snapshot / "open_clip_model.safetensors")
+    preprocessing = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    if name == "tiny-clip":
+        preprocessing = {}
+    config = {"model_cfg": OPEN_CLIP[name] | {"quick_gelu": name == "tiny-clip"}, "preprocess_cfg": preprocessing}
+    (snapshot / "open_clip_config.json").write_text(json.dumps(config))
+    specs = [
+        ({"model": name, "pretrained": tag}, hub_file),
+        ({"model": f"hf-hub:someone/{name}"}, hub_file),
+        ({"model": name, "pretrained": str(snapshot)}, hub_file),
+        ({"model": name, "pretrained": hub_file}, hub_file),
+        ({"model": name, "pretrained": tag, "checkpoint": str(tmp_path / "weights.pt")}, str(tmp_path / "weights.pt")),
+        ({"model": name, "pretrained": f"{tmp_path}/folder"}, f"{tmp_path}/folder/open_clip_pytorch_model.bin"),
+    ]
+    for spec, file in specs:
+        backbone = open_clip_loader.load(spec, None, None)
+        torch.testing.assert_close(embedding(backbone, flower), expected)
+        assert backbone.checkpoint == file
+        assert {key.split(".")[0] for key in backbone.model.state_dict()} == {"visual"}
+    smaller = open_clip_loader.load({"model": name, "pretrained": tag}, None, 96)
+    assert smaller.transform(flower).shape == (3, 96, 96)
+    assert embedding(smaller, flower).shape == expected.shape
+
+
+def test_open_clip_refuses_what_it_cannot_load(tiny, tmp_path):
+    tag, *_ = tiny("tiny-clip")
     with pytest.raises(UserError, match="no model 'nothing'"):
-        open_clip_loader.load({"model": "nothing", "pretrained": str(path)}, None, None)
+        open_clip_loader.load({"model": "nothing", "pretrained": tag}, None, None)
+    with pytest.raises(
+        UserError, match=r"nowhere is neither a tag of tiny-clip \(there are: openai\) nor a local path"
+    ):
+        open_clip_loader.load({"model": "tiny-clip", "pretrained": "nowhere"}, None, None)
+    path = str(tmp_path / "weights.pt")
+    # One tag of ViT-L-14 has another mean, others another activation: a bare file could be of any of them.
+    with pytest.raises(UserError, match=r"the tags of ViT-L-14 differ; set `pretrained` to the tag"):
+        open_clip_loader.load({"model": "ViT-L-14", "pretrained": path}, None, None)
+    with pytest.raises(UserError, match=r"weights\.pt cannot be loaded into RN50"):
+        open_clip_loader.load({"model": "RN50", "pretrained": "openai", "checkpoint": path}, None, None)
+    (tmp_path / "weights.pt").write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(UserError, match="fetch them anew if the file is broken"):
+        open_clip_loader.load({"model": "tiny-clip", "pretrained": path}, None, None)
+
+
+LARGE = "vit_large_patch16_224.augreg_in21k_ft_in1k"
+
+
+@pytest.mark.parametrize(
+    ("loader", "spec", "repo", "file"),
+    [
+        (
+            open_clip_loader,
+            {"model": "ViT-L-14", "pretrained": "laion2b_s32b_b82k"},
+            "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
+            "open_clip_model.safetensors",
+        ),
+        (
+            open_clip_loader,
+            {"model": "ViT-SO400M-14-SigLIP2", "pretrained": "webli"},
+            "timm/ViT-SO400M-14-SigLIP2",
+            "open_clip_model.safetensors",
+        ),
+        (timm_loader, {"model": LARGE}, f"timm/{LARGE}", "model.safetensors"),
+        (timm_loader, {"model": f"hf-hub:timm/{LARGE}"}, f"timm/{LARGE}", "config.json"),
+    ],
+)
+def test_without_network_the_error_tells_what_to_fetch(loader, spec, repo, file, hub, tmp_path):
+    with pytest.raises(UserError) as error:
+        loader.load(spec, None, None)
+    for part in (
+        f"run `hf download {repo} {file}`",
+        f"models--{repo.replace('/', '--')}",
+        f"{tmp_path}/hub",
+        "`checkpoint",
+    ):
+        assert part in str(error.value)
+
+
+def test_precomputed_embeddings_are_mapped_and_checked(tmp_path):
+    (tmp_path / "dino").mkdir()
+    array = np.arange(12, dtype=np.float16).reshape(4, 3)
+    np.save(tmp_path / "dino/train.npy", array)
+    np.save(tmp_path / "dino/val.npy", np.zeros((4, 3, 2), dtype=np.float32))
+    (tmp_path / "dino/test.npy").write_text("1,2,3")
+    specs = {"root": str(tmp_path)}, {"model": "dino"}
+    got = precomputed.embeddings(*specs, "train")
+    assert isinstance(got, np.memmap) and np.array_equal(got, array)
+    with pytest.raises(UserError, match=r"val\.npy are float32 of shape \(4, 3, 2\); expected"):
+        precomputed.embeddings(*specs, "val")
+    with pytest.raises(UserError, match=r"test\.npy cannot be read"):
+        precomputed.embeddings(*specs, "test")
+    with pytest.raises(UserError, match=r"none/train\.npy do not exist"):
+        precomputed.embeddings({"root": str(tmp_path)}, {"model": "none"}, "train")

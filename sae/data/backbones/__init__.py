@@ -2,5 +2,5 @@
 
 A loader has one function, `load(spec, artifacts, image_size)`: `spec` is the backbone's mapping in the config,
 `artifacts` the folder of fetched artifacts, `image_size` the dataset's input size in pixels or None for the model's
-own. It returns a :class:`sae.data.embed.Backbone`.
+own. It returns a :class:`sae.data.embed.Backbone`. `precomputed` has `embeddings` in its place.
 """

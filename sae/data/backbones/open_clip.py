@@ -1,17 +1,34 @@
 """The image tower of any open_clip model; the embedding is `encode_image`, not normalised.
 
-Spec: `model` (open_clip's name), and `pretrained`: a weights tag, or a local file.
+Spec: `model`, open_clip's name, or `hf-hub:org/name` for a repo in open_clip's format (open_clip_config.json and
+weights), which needs no more; `pretrained`, a weights tag, or a local file or folder; and `checkpoint`, a local copy
+(file or folder) of the tag's weights. Without it, they come from the Hugging Face hub or its cache. OpenAI's own files,
+TorchScript, are refused as unsafe to load: the tag `openai` has the same weights on the hub.
+
+A tag stands for more than weights: it fixes the preprocessing (mean, std, resizing) and the activation (GELU or
+QuickGELU). open_clip itself drops the former for a local file and only warns of the latter; here both hold wherever the
+weights come from. Local weights without a tag take them from open_clip_config.json, if they are a folder with one, or
+from the model's tags, if those agree.
 """
+
+from pathlib import Path
 
 import open_clip
 from torch import nn
 
+from sae import files
+from sae.data.backbones import _hub
 from sae.data.embed import Backbone
 from sae.errors import UserError
 
+_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_LOCAL_FILES = (*_FILES, "model.safetensors", "pytorch_model.bin")
+_CONFIG = "open_clip_config.json"
+_PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
+
 
 class ImageTower(nn.Module):
-    """Images to `encode_image`, without the text tower's weights in the forward pass."""
+    """Images to `encode_image`; the text tower is left to the garbage collector."""
 
     def __init__(self, model):
         super().__init__()
@@ -19,12 +36,67 @@ class ImageTower(nn.Module):
 
     def forward(self, images):
         """(N, 3, H, W) to (N, d)."""
-        return self.visual(images)
+        embeddings = self.visual(images)
+        # CoCa's tower returns its tokens too.
+        return embeddings[0] if isinstance(embeddings, tuple) else embeddings
 
 
 def load(spec, _artifacts_root, image_size):
-    if spec["model"] not in open_clip.list_models():
-        raise UserError(f"open_clip has no model {spec['model']!r}; `open_clip.list_models()` lists those there are")
-    size = {"force_image_size": image_size} if image_size else {}
-    model, _, transform = open_clip.create_model_and_transforms(spec["model"], pretrained=spec["pretrained"], **size)
-    return Backbone(ImageTower(model), transform, spec["pretrained"])
+    name = spec["model"]
+    if name.startswith("hf-hub:"):
+        repo = name.removeprefix("hf-hub:")
+        instead = "give open_clip's own name as `model` and the folder as `pretrained`"
+        name = f"local-dir:{Path(_hub.fetch(repo, [_CONFIG], instead)).parent}"
+        file, settings = _hub.fetch(repo, _FILES, instead), {}
+    elif name in open_clip.list_models():
+        file, settings = _weights(name, spec["pretrained"], spec.get("checkpoint"))
+    else:
+        raise UserError(f"open_clip has no model {name!r}; `open_clip.list_models()` lists those there are")
+    options = {f"image_{key}": settings[key] for key in _PREPROCESSING if key in settings}
+    options |= {"quick_gelu": True} if settings.get("quick_gelu") else {}
+    with _hub.loading(file, spec["model"]):
+        model, transform = open_clip.create_model_from_pretrained(
+            name, None if name.startswith("local-dir:") else file, force_image_size=image_size, **options
+        )
+    trunk = getattr(model.visual, "trunk", None)
+    if image_size and hasattr(trunk, "set_input_size"):
+        # open_clip resizes the position embedding of its own transformers only, not of timm's.
+        trunk.set_input_size(image_size)
+    return Backbone(ImageTower(model), transform, file)
+
+
+def _weights(name, pretrained, checkpoint):
+    """The weights file, and the preprocessing and activation that belong to it."""
+    settings = open_clip.get_pretrained_cfg(name, pretrained)
+    if not settings:
+        if checkpoint is not None or not Path(pretrained).exists():
+            tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+            raise UserError(f"pretrained: {pretrained} is neither a tag of {name} (there are: {tags}) nor a local path")
+        file = _hub.weights_file(pretrained, _LOCAL_FILES)
+        return file, _folder_settings(Path(pretrained)) or _common_settings(name, pretrained)
+    if checkpoint is not None:
+        return _hub.weights_file(checkpoint, _LOCAL_FILES), settings
+    repo, _, single = settings["hf_hub"].rpartition("/")
+    instead = "name a local copy in the backbone's entry as `checkpoint: PATH`"
+    return _hub.fetch(repo, [single] if single else _FILES, instead), settings
+
+
+def _folder_settings(folder):
+    path = folder / _CONFIG
+    if not path.is_file():
+        return None
+    config = files.read_json(path, "open_clip's config")
+    return {**config.get("preprocess_cfg", {}), "quick_gelu": config.get("model_cfg", {}).get("quick_gelu", False)}
+
+
+def _common_settings(name, path):
+    """The settings of the model's tags, or {} (open_clip's defaults) for a model without any."""
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    every = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]
+    every = [{key: c.get(key) for key in (*_PREPROCESSING, "quick_gelu")} for c in every]
+    if any(settings != every[0] for settings in every):
+        raise UserError(
+            f"pretrained: {path} does not tell its preprocessing and activation, on which the tags of {name} differ; "
+            f"set `pretrained` to the tag that it is of ({', '.join(tags)}) and `checkpoint: {path}`"
+        )
+    return every[0] if every else {}

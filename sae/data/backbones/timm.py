@@ -1,28 +1,49 @@
 """Any model of timm; the embedding is the pooled output before the classifier.
 
-Spec: `model` (timm's name), and `checkpoint` (a local file, .safetensors or .pth); without it, timm's own weights.
+Spec: `model`, timm's name with its tag, or `hf-hub:org/name` for a repo in timm's format (config.json and weights); and
+`checkpoint`, a local file or folder with the weights. Without it they are those that timm names, from the Hugging Face
+hub or its cache.
+
+The preprocessing is that of the tag (of timm's default tag, if none is named) or, for a repo or a folder with timm's
+config.json, of that config.
 """
 
+import sys
 from pathlib import Path
 
 import timm
 from timm.data import create_transform, resolve_data_config
 
+from sae import files
+from sae.data.backbones import _hub
 from sae.data.embed import Backbone
 from sae.errors import UserError
 
+_FILES = ("model.safetensors", "pytorch_model.bin")
+
 
 def load(spec, _artifacts_root, image_size):
-    checkpoint = spec.get("checkpoint")
-    if checkpoint is not None and not Path(checkpoint).is_file():
-        raise UserError(f"backbone {spec['model']}: checkpoint {checkpoint} does not exist")
-    if not timm.is_model(spec["model"]):
-        raise UserError(f"timm has no model {spec['model']!r}; `timm.list_models()` lists those there are")
-    model = _create(spec["model"], image_size, pretrained=checkpoint is None)
-    if checkpoint is not None:
-        timm.models.load_checkpoint(model, checkpoint, strict=False, weights_only=True)
-        _all_loaded(model, checkpoint)
-    return Backbone(model, preprocessing(model, image_size), checkpoint)
+    name, checkpoint = spec["model"], spec.get("checkpoint")
+    if name.startswith("hf-hub:"):
+        name, checkpoint = _snapshot(name.removeprefix("hf-hub:"))
+    known = _known(name)
+    if checkpoint is None:
+        if known.hf_hub_id is None:
+            raise UserError(f"timm has no weights of {name} on the hub; name a local file as `checkpoint`")
+        file = _hub.fetch(known.hf_hub_id, _FILES, "name a local copy in the backbone's entry as `checkpoint: PATH`")
+        with _hub.loading(file, name):
+            model = _create(name, image_size, pretrained=True, pretrained_cfg_overlay={"file": file})
+        return Backbone(model, preprocessing(model, image_size), file)
+    file = _hub.weights_file(checkpoint, _FILES)
+    with _hub.loading(file, name):
+        model = _create(_source(name, Path(checkpoint)), image_size)
+        # timm's own adaptation for this family: it renames old tensors and resizes the position embedding.
+        adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+        # `strict` would refuse a checkpoint for its classifier, which is left out here.
+        missing = timm.models.load_checkpoint(model, file, strict=False, filter_fn=adapt).missing_keys
+    if missing:
+        raise UserError(f"checkpoint {file} lacks {len(missing)} tensors of the model {name}, such as {missing[0]}")
+    return Backbone(model, preprocessing(model, image_size), file)
 
 
 def preprocessing(model, image_size):
@@ -43,9 +64,37 @@ def _create(name, image_size, **options):
     return timm.create_model(name, num_classes=0, **options)
 
 
-def _all_loaded(model, checkpoint):
-    # `strict` would refuse a checkpoint for its classifier, which is left out here; everything else must be there.
-    saved = set(timm.models.load_state_dict(checkpoint, weights_only=True))
-    missing = sorted(set(model.state_dict()) - saved)
-    if missing:
-        raise UserError(f"checkpoint {checkpoint} lacks {len(missing)} tensors of the model, such as {missing[0]}")
+def _known(name):
+    """timm's entry for the weights of a model."""
+    try:
+        known = timm.is_model(name) and timm.models.get_pretrained_cfg(name)
+    except RuntimeError:  # The model exists, its tag does not.
+        known = None
+    if not known:
+        raise UserError(f"timm has no model {name!r}; `timm.list_models(pretrained=True)` lists those there are")
+    return known
+
+
+def _snapshot(repo):
+    """(timm's name, folder) of a repo of the hub."""
+    instead = "give timm's own name as `model` and the folder as `checkpoint`"
+    folder = Path(_hub.fetch(repo, ["config.json"], instead)).parent
+    _hub.fetch(repo, _FILES, instead)
+    if not _architecture(folder):
+        raise UserError(f"backbone hf-hub:{repo} is not in timm's format: its config.json names no `architecture`")
+    return _architecture(folder), folder
+
+
+def _source(name, checkpoint):
+    """What to make the model from: a folder that says so in timm's config.json, else the name."""
+    architecture = _architecture(checkpoint)
+    if architecture is None:
+        return name
+    if architecture != name.split(".")[0]:
+        raise UserError(f"checkpoint {checkpoint} holds a {architecture} by its config.json; expected {name}")
+    return f"local-dir:{checkpoint}"
+
+
+def _architecture(folder):
+    path = folder / "config.json"
+    return files.read_json(path, "timm's config").get("architecture") if path.is_file() else None
