@@ -7,8 +7,8 @@ code hash of one stage never includes another stage.
 __version__ = "0.1.0"
 
 
-def load(path):
-    """Load a trained SAE; see :func:`sae.saefile.load`."""
-    from sae.saefile import load as load_sae
+def load(path, device="cpu"):
+    """Load a trained SAE to apply it: `sae.load(path).encode(embeddings)`; see :class:`sae.apply.Encoder`."""
+    from sae.apply import Encoder
 
-    return load_sae(path)
+    return Encoder(path, device)

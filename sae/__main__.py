@@ -22,15 +22,15 @@ def fetch(a):
 def dataset(a):
     from sae.data import dataset as datasets
 
-    datasets.build(a.name, a.settings, a.artifacts, a.out)
+    datasets.build(a.name, a.settings, a.artifacts, a.out, workers=a.workers)
 
 
 def embed(a):
-    from sae.data.embed import embed
+    from sae.data.embed import Job, embed
 
-    options = {"batch_size": a.settings["batch_size"], "device": _torch(a)}
-    spec = a.settings["backbone"]
-    embed(a.settings["dataset"], a.dataset, a.settings["name"], spec, a.artifacts, a.out, **options)
+    s = a.settings
+    place = (Path(a.dataset), s["name"], s["backbone"], Path(a.artifacts), Path(a.out))
+    embed(Job(*place, s["batch_size"], _torch(a), a.workers, a.shards), a.shard)
 
 
 def train(a):
@@ -64,6 +64,13 @@ def probe(a):
 
     _torch(a)
     probe_embeddings(a.activations, a.settings, a.out)
+
+
+def encode(a):
+    from sae.apply import encode
+
+    options = {"activations": a.activations, "artifacts_root": a.artifacts, "workers": a.workers, "k": a.k}
+    encode(a.sae, a.source, a.out, device=_torch(a), **options)
 
 
 def collect(a):
@@ -107,6 +114,8 @@ def report(a):
 
 ARGUMENTS = {
     "name": "its name",
+    "sae": "sae.safetensors",
+    "source": "embeddings (.npy) or a folder of images",
     "root": "folder of artifacts",
     "artifacts": "folder of artifacts",
     "dataset": "folder of the dataset's index",
@@ -137,7 +146,7 @@ STEPS = {
         embed,
         "embed a dataset with a backbone",
         "dataset artifacts out",
-        "dataset (its name), name, backbone (its specification), batch_size",
+        "name, backbone (its specification), batch_size",
     ),
     "train": (
         train,
@@ -151,9 +160,10 @@ STEPS = {
         evaluate,
         "probes, independent MS and latents of a bank's chosen SAEs, and its ablation's scores",
         "bank ablation scores activations judges out",
-        "largest (K of the probes), probe (C, max_iter)",
+        "largest (K of the probes), probe (C, max_iter, max_train)",
     ),
-    "probe": (probe, "probe the embeddings themselves", "activations out", "probe (C, max_iter)"),
+    "probe": (probe, "probe the embeddings themselves", "activations out", "probe (C, max_iter, max_train)"),
+    "encode": (encode, "apply a trained SAE to new embeddings or images", "sae source out", None),
     "collect": (collect, "join scores and choose lambda", "banks references out", None),
     "table": (table, "write one of the paper's tables", "number metrics published out", None),
     "claims": (claims, "judge the paper's claims", "metrics curves published out", "the rule: `claims` of config.yaml"),
@@ -185,9 +195,18 @@ def parser():
             step.add_argument(f"--{argument}", required=True, help=ARGUMENTS[argument], **many)
         if settings:
             step.add_argument("--settings", type=_settings, required=True, help=f"JSON, or @FILE: {settings}")
-        if function in (embed, train, score, ablate, evaluate, probe, gallery):
+        if function in (embed, train, score, ablate, evaluate, probe, gallery, encode):
             step.add_argument("--threads", type=int, default=1, help="CPU threads of torch; results depend on it")
             step.add_argument("--device", default="cpu", help="cpu, cuda, mps, or auto for the best there is")
+        if function is encode:
+            step.add_argument("--activations", help="for images: the embeddings the SAE was trained on, embedded alike")
+            step.add_argument("--artifacts", default="results/artifacts", help=ARGUMENTS["artifacts"])
+            step.add_argument("--k", type=int, help="activations to keep; the SAE's own number by default")
+        if function in (dataset, embed, encode):
+            step.add_argument("--workers", type=int, default=0, help="processes that decode images; 0: this one")
+        if function is embed:
+            step.add_argument("--shards", type=int, default=1, help="parts to cut the work into")
+            step.add_argument("--shard", type=int, help="embed this part only, from 0; without it all, and join them")
         step.add_argument("--log", type=Path, help="also write a detailed log to this file")
     return top
 

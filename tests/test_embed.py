@@ -1,0 +1,210 @@
+"""Extraction: any number of shards, kills and workers give the same store; what is broken is left out and named."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import timm
+import torch
+from conftest import ROOT
+
+from sae.data import dataset as datasets
+from sae.data import embed, store
+from sae.data.backbones import timm as timm_loader
+from sae.data.parts import Part
+from sae.data.splits import SPLITS
+from sae.errors import UserError
+
+SPEC = {"type": "image_folder", "image_size": 32}
+FILES = ("embeddings.npy", "index.parquet", "manifest.json")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Results depend on the number of threads; the command line's default is one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def made(digits, tmp_path_factory):
+    """The dataset's index, the backbone's entry, and the store that one undisturbed job writes."""
+    folder = tmp_path_factory.mktemp("made")
+    datasets.build("digits", SPEC | {"root": str(digits)}, None, folder / "dataset")
+    backbone = {"loader": "timm", "model": "test_efficientnet", "checkpoint": str(digits / "backbone.safetensors")}
+    embed.embed(job(folder, backbone, folder / "store"))
+    return folder, backbone
+
+
+def job(folder, backbone, out, **options):
+    return embed.Job(folder / "dataset", "tiny", backbone, None, out, 16, "cpu", **options)
+
+
+def content(out):
+    return {f"{split}/{file}": (out / split / file).read_bytes() for split in SPLITS for file in FILES}
+
+
+def test_the_store_holds_what_the_model_says_image_by_image(made, digits):
+    folder, backbone = made
+    loaded = timm_loader.load(backbone, None, 32)
+    for split in SPLITS:
+        got = store.read(folder / "store" / split)
+        assert got.index["path"].str.startswith(split).all() and len(got.index) == {"train": 300}.get(split, 100)
+        for row in (0, 17, len(got.index) - 1):
+            image = datasets.reader(SPEC | {"root": str(digits)}, None)(got.index["path"][row])
+            with torch.inference_mode():
+                alone = loaded.model.eval()(loaded.transform(image)[None])[0].numpy()
+            # Alone, not in its batch: the order of summation may differ.
+            np.testing.assert_allclose(got.embeddings[row], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shards", "workers"), [(1, 2), (3, 0), (7, 1)])
+def test_shards_and_workers_give_the_identical_store(made, tmp_path, shards, workers):
+    folder, backbone = made
+    some = job(folder, backbone, tmp_path, shards=shards, workers=workers)
+    for shard in reversed(range(shards)):
+        embed.embed(some, shard)
+    embed.embed(some)
+    assert content(tmp_path) == content(folder / "store")
+    assert not list(tmp_path.glob(".embedding-*"))
+
+
+def test_a_shard_killed_at_any_moment_loses_at_most_a_batch(made, tmp_path):
+    folder, backbone = made
+    settings = json.dumps({"name": "tiny", "backbone": backbone, "batch_size": 16})
+    places = ["--dataset", str(folder / "dataset"), "--artifacts", "nowhere", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "sae", "embed", *places, "--settings", settings]
+    for wanted in (1, 6):  # A signal as soon as so many batches are in the journal.
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        while process.poll() is None and batches(tmp_path) < wanted:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "test/manifest.json").exists(), "finished before it could be killed"
+    before = batches(tmp_path)
+    (part,) = tmp_path.glob(".embedding-*/0-of-1/train.npy")
+    with open(part, "ab") as file:
+        file.write(b"half a batch")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"500 images ({16 * before} were there)" in done.stderr
+    assert content(tmp_path) == content(folder / "store")
+
+
+def batches(out):
+    return sum(file.read_text().count("crc32") for file in out.glob(".embedding-*/0-of-1/*.journal"))
+
+
+@pytest.mark.parametrize("damage", ["altered", "cut", "journal cut", "journal gone"])
+def test_a_part_keeps_only_what_its_journal_vouches_for(tmp_path, damage):
+    rows = np.arange(40, dtype=np.float16).reshape(20, 2)
+    part = Part(tmp_path / "p.npy", 20)
+    for start in (0, 8, 16):
+        part.append(rows[start : start + 8])
+    assert part.complete and (np.load(part.path) == rows).all()
+    file = part.journal if "journal" in damage else part.path
+    raw = bytearray(file.read_bytes())
+    if damage == "altered":
+        raw[-20] ^= 1  # In the second batch.
+        file.write_bytes(raw)
+    elif damage == "journal gone":
+        file.unlink()
+    else:
+        file.write_bytes(raw[:-3])
+    again = Part(tmp_path / "p.npy", 20)
+    assert again.done == {"altered": 8, "cut": 16, "journal cut": 16, "journal gone": 0}[damage]
+    again.append(rows[again.done : again.done + 8])
+    while not again.complete:
+        again.append(rows[again.done : again.done + 8])
+    assert (np.load(part.path) == rows).all() and Part(tmp_path / "p.npy", 20).complete
+
+
+def test_other_weights_or_settings_are_never_mixed(made, tmp_path):
+    folder, backbone = made
+    weights = tmp_path / "weights.safetensors"
+    shutil.copy(backbone["checkpoint"], weights)
+    moved = backbone | {"checkpoint": str(weights)}
+    embed.embed(job(folder, moved, tmp_path / "out", shards=2), 0)
+    torch.manual_seed(1)
+    from safetensors.torch import save_file
+
+    save_file(timm.create_model("test_efficientnet").state_dict(), weights)
+    embed.embed(job(folder, moved, tmp_path / "out", shards=2), 1)
+    with pytest.raises(UserError, match="have other weights; delete it and run again"):
+        embed.embed(job(folder, moved, tmp_path / "out", shards=2))
+    # The same weights elsewhere are the same backbone.
+    shutil.copy(backbone["checkpoint"], weights)
+    embed.embed(job(folder, moved, tmp_path / "again"))
+    one, two = (store.read(path / "val").manifest["backbone"] for path in (folder / "store", tmp_path / "again"))
+    assert one["fingerprint"] == two["fingerprint"]
+
+
+def test_float16_and_bfloat16_are_close_and_too_large_a_value_is_refused(made, tmp_path):
+    folder, backbone = made
+    embed.embed(job(folder, backbone | {"dtype": "float16", "precision": "bfloat16"}, tmp_path / "half"))
+    whole, half = store.read(folder / "store/test").embeddings, store.read(tmp_path / "half/test").embeddings
+    assert half.dtype == np.float16
+    cosine = (whole * half).sum(axis=1) / np.linalg.norm(whole, axis=1) / np.linalg.norm(half.astype(float), axis=1)
+    assert cosine.min() > 0.999 and not (whole == half).all()
+    work = embed._Work(
+        job(folder, backbone | {"dtype": "float16"}, tmp_path), {"name": "digits"} | _manifest(folder), {}
+    )
+    with pytest.raises(UserError, match="not finite as float16"), np.errstate(over="ignore"):
+        work.checked(np.full((1, 2), 1e6, dtype=np.float32), "train")
+
+
+def _manifest(folder):
+    return json.loads((folder / "dataset/manifest.json").read_text())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_images_are_left_out_for_every_backbone_and_named(digits, tmp_path, workers):
+    root = tmp_path / "images"
+    shutil.copytree(digits, root)
+    cut, text = root / "train/4/4.png", root / "test/0/10.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    text.write_text("not found")
+    spec = SPEC | {"root": str(root)}
+    with pytest.raises(UserError, match=r"2 of 500 images cannot be read, `max_broken` .* allows 1: train/4/4\.png: "):
+        datasets.build("digits", spec | {"max_broken": 1}, None, tmp_path / "dataset", workers=workers)
+    assert not (tmp_path / "dataset").exists()
+    datasets.build("digits", spec | {"max_broken": 2}, None, tmp_path / "dataset", workers=workers)
+    manifest = _manifest(tmp_path)
+    assert set(manifest["broken"]) == {"train/4/4.png", "test/0/10.png"}
+    assert manifest["images"] == {"train": 299, "val": 100, "test": 99}
+
+
+def test_an_image_that_breaks_later_is_named(made, digits, tmp_path):
+    root = tmp_path / "images"
+    shutil.copytree(digits, root)
+    datasets.build("digits", SPEC | {"root": str(root)}, None, tmp_path / "dataset")
+    (root / "val/1/1.png").write_bytes(b"")
+    for workers in (0, 1):
+        with pytest.raises(UserError, match=r"image val/1/1\.png cannot be read: "):
+            embed.embed(job(tmp_path, made[1], tmp_path / "out", workers=workers))
+
+
+def test_given_embeddings_become_a_store(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = {split: rng.normal(size=(n, 5)).astype(np.float32) for split, n in zip(SPLITS, (40, 10, 10), strict=True)}
+    (tmp_path / "root/ours").mkdir(parents=True)
+    for split, values in rows.items():
+        np.save(tmp_path / f"root/ours/{split}.npy", values)
+        names = [f"{split}{i},{i % 2}" for i in range(len(values))]
+        (tmp_path / f"root/{split}.csv").write_text("\n".join(["image_id,label", *names]) + "\n")
+    datasets.build("given", {"type": "table", "root": str(tmp_path / "root")}, None, tmp_path / "dataset")
+    embed.embed(job(tmp_path, {"loader": "precomputed", "model": "ours"}, tmp_path / "out", shards=2))
+    for split, values in rows.items():
+        got = store.read(tmp_path / "out" / split)
+        np.testing.assert_array_equal(got.embeddings, values)
+        assert got.index["label"].tolist() == [i % 2 for i in range(len(values))]
+    np.save(tmp_path / "root/ours/val.npy", rows["val"][:9])
+    with pytest.raises(UserError, match="9 embeddings of val for 10 rows"):
+        embed.embed(job(tmp_path, {"loader": "precomputed", "model": "ours"}, tmp_path / "again"))
