@@ -8,6 +8,7 @@ import yaml
 
 from sae import registry
 from sae.artifacts import names as artifact_names
+from sae.data.splits import SPLITS
 from sae.errors import UserError
 from sae.names import format_lambda
 
@@ -15,7 +16,18 @@ HERE = Path(__file__).parent
 REGULARIZERS, DATASETS, LOADERS = "sae.regularizers", "sae.data.datasets", "sae.data.backbones"
 # Names of rules and folders of results/, which an experiment cannot take.
 RESERVED = {"artifact", "artifacts", "activations", "datasets", "store", "logs", "benchmarks", "dataset", "embed"}
-RESERVED |= {"train", "ablate", "score", "evaluate", "probe_embeddings", "collect", "table", "claims", "gallery"}
+RESERVED |= {
+    "train",
+    "embed_shard",
+    "ablate",
+    "score",
+    "evaluate",
+    "probe_embeddings",
+    "collect",
+    "table",
+    "claims",
+    "gallery",
+}
 RESERVED |= {"plot", "page"}
 
 
@@ -69,6 +81,7 @@ def _cross_checks(config):
             yield key, "this name is taken by a rule or folder; choose another"
         yield from _known(f"{key}.datasets", spec["datasets"], config["datasets"])
         yield from _known(f"{key}.backbones", spec["backbones"], config["backbones"])
+        yield from _check_sources(key, config, spec)
         yield from _known(f"{key}.training", [spec["training"]], config["training"])
         yield from _known(f"{key}.lambdas", spec["lambdas"], registry.names(REGULARIZERS))
         for part, value in spec.get("gallery", {}).items():
@@ -85,6 +98,18 @@ def _known(key, names, allowed):
     for name in names:
         if name not in allowed:
             yield key, f"{name!r} is not known; allowed: {', '.join(sorted(map(str, allowed)))}"
+
+
+def _check_sources(key, config, spec):
+    """Embeddings that are given belong to a table, and a table has nothing else."""
+    for dataset in spec["datasets"]:
+        for backbone in spec["backbones"]:
+            kind = config["datasets"].get(dataset, {}).get("type")
+            loader = config["backbones"].get(backbone, {}).get("loader")
+            if kind and loader and (kind == "table") != (loader == "precomputed"):
+                why = "embeddings of type `table` need the loader `precomputed`, and images another one"
+                pair = f"dataset {dataset} (type {kind}) and backbone {backbone} (loader {loader})"
+                yield key, f"{pair} do not go together: {why}"
 
 
 def _check_grid(key, grid, ks):
@@ -130,7 +155,12 @@ def bank_plan(config, experiment, dataset, backbone, k):
 
 def evaluation_plan(config, experiment):
     """The settings of `python -m sae evaluate`: K of the probes is the experiment's smallest k."""
-    return {"largest": min(config["experiments"][experiment]["k"]), "probe": config["probe"]}
+    return {"largest": min(config["experiments"][experiment]["k"])} | probe_plan(config, experiment)
+
+
+def probe_plan(config, experiment):
+    """The settings of `python -m sae probe`; an experiment may have its own."""
+    return {"probe": config["probe"] | config["experiments"][experiment].get("probe", {})}
 
 
 def judges(config, experiment, backbone):
@@ -154,10 +184,9 @@ def report_plan(config, experiment):
     return {"experiment": experiment, "config": used | {key: config[key] for key in ("probe", "claims", "compute")}}
 
 
-def embed_plan(config, dataset, backbone):
+def embed_plan(config, backbone):
     """The settings of `python -m sae embed`."""
     return {
-        "dataset": dataset,
         "name": backbone,
         "backbone": config["backbones"][backbone],
         "batch_size": config["compute"]["embed_batch_size"],
@@ -165,9 +194,24 @@ def embed_plan(config, dataset, backbone):
 
 
 def local_weights(config, backbone):
-    """The weights of a backbone that lie in a local file: an input of its embeddings."""
+    """Files on this machine that a backbone's embeddings are made of."""
     spec = config["backbones"][backbone]
-    return [f for f in (spec.get("checkpoint"), spec.get("pretrained")) if f and Path(f).is_file()]
+    named = [Path(f) for f in (spec.get("checkpoint"), spec.get("pretrained")) if f and Path(f).exists()]
+    return [str(file) for path in named for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+
+
+def given_embeddings(config, dataset, backbone):
+    """The files of a dataset's embeddings that are given, not made (loader `precomputed`)."""
+    if config["backbones"][backbone]["loader"] != "precomputed":
+        return []
+    folder = Path(config["datasets"][dataset]["root"]) / config["backbones"][backbone]["model"]
+    return [str(folder / f"{split}.npy") for split in SPLITS]
+
+
+def tables(config, dataset):
+    """The files of a dataset of type `table`, which its index is made of."""
+    spec = config["datasets"][dataset]
+    return [str(Path(spec["root"]) / f"{split}.csv") for split in SPLITS] if spec["type"] == "table" else []
 
 
 def dataset_module(config, dataset):

@@ -4,6 +4,7 @@
 rule dataset:
     input:
         lambda w: artifact_files(config["datasets"][w.dataset]),
+        lambda w: settings.tables(config, w.dataset),
     output:
         "results/datasets/{dataset}/index.parquet",
         "results/datasets/{dataset}/manifest.json",
@@ -11,20 +12,71 @@ rule dataset:
         "results/logs/dataset/{dataset}.log",
     conda:
         ENVIRONMENT
+    threads: max(1, COMPUTE["decode_workers"])
     params:
+        workers=COMPUTE["decode_workers"],
         settings=lambda w: dumps(config["datasets"][w.dataset]),
         code=lambda w: code_hash("sae.data.dataset", settings.dataset_module(config, w.dataset)),
     shell:
         "python -m sae dataset --name {wildcards.dataset} --artifacts results/artifacts"
-        " --out results/datasets/{wildcards.dataset} --settings {params.settings:q} --log {log}"
+        " --out results/datasets/{wildcards.dataset} --settings {params.settings:q} --workers {params.workers}"
+        " --log {log}"
+
+
+# What embeds, and what it is told. With several shards, each is a job that leaves its part in an undeclared folder, from
+# which it takes up again after a kill; the last job joins the parts.
+SHARDS = COMPUTE["embed_shards"]
+EMBED = (
+    "python -m sae embed --dataset results/datasets/{wildcards.dataset} --artifacts results/artifacts"
+    " --out results/activations/{wildcards.dataset}/{wildcards.backbone} --settings {params.settings:q}"
+    " --threads {threads} --workers {params.workers} --device {params.device} --shards {params.shards} --log {log}"
+)
+
+
+def embed_code(w):
+    modules = settings.dataset_module(config, w.dataset), settings.backbone_module(config, w.backbone)
+    return code_hash("sae.data.embed", *modules)
+
+
+def embed_inputs(w):
+    return [
+        f"results/datasets/{w.dataset}/index.parquet",
+        f"results/datasets/{w.dataset}/manifest.json",
+        *artifact_files(config["datasets"][w.dataset], config["backbones"][w.backbone]),
+        *settings.local_weights(config, w.backbone),
+        *settings.given_embeddings(config, w.dataset, w.backbone),
+    ]
+
+
+rule embed_shard:
+    input:
+        embed_inputs,
+    output:
+        temp(touch("results/activations/{dataset}/{backbone}/.shards/{shard}-of-{shards}")),
+    log:
+        "results/logs/embed/{dataset}/{backbone}/{shard}-of-{shards}.log",
+    benchmark:
+        "results/benchmarks/embed/{dataset}/{backbone}/{shard}-of-{shards}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: COMPUTE["threads"]
+    params:
+        settings=lambda w: dumps(settings.embed_plan(config, w.backbone)),
+        code=embed_code,
+        device=COMPUTE["device"],
+        workers=COMPUTE["decode_workers"],
+        shards=SHARDS,
+    shell:
+        EMBED + " --shard {wildcards.shard}"
 
 
 rule embed:
     input:
-        "results/datasets/{dataset}/index.parquet",
-        "results/datasets/{dataset}/manifest.json",
-        lambda w: artifact_files(config["datasets"][w.dataset], config["backbones"][w.backbone]),
-        lambda w: settings.local_weights(config, w.backbone),
+        embed_inputs,
+        lambda w: [
+            f"results/activations/{w.dataset}/{w.backbone}/.shards/{shard}-of-{SHARDS}"
+            for shard in (range(SHARDS) if SHARDS > 1 else [])
+        ],
     output:
         expand(
             "results/activations/{{dataset}}/{{backbone}}/{split}/{file}",
@@ -39,14 +91,10 @@ rule embed:
         ENVIRONMENT
     threads: COMPUTE["threads"]
     params:
-        settings=lambda w: dumps(settings.embed_plan(config, w.dataset, w.backbone)),
-        code=lambda w: code_hash(
-            "sae.data.embed",
-            settings.dataset_module(config, w.dataset),
-            settings.backbone_module(config, w.backbone),
-        ),
+        settings=lambda w: dumps(settings.embed_plan(config, w.backbone)),
+        code=embed_code,
         device=COMPUTE["device"],
+        workers=COMPUTE["decode_workers"],
+        shards=SHARDS,
     shell:
-        "python -m sae embed --dataset results/datasets/{wildcards.dataset} --artifacts results/artifacts"
-        " --out results/activations/{wildcards.dataset}/{wildcards.backbone} --settings {params.settings:q}"
-        " --threads {threads} --device {params.device} --log {log}"
+        EMBED

@@ -21,6 +21,8 @@ wildcard_constraints:
     backbone="|".join(config["backbones"]),
     artifact="|".join(settings.artifacts()),
     k=r"\d+",
+    shard=r"\d+",
+    shards=r"\d+",
     number="|".join(map(str, TABLES)),
     figure="|".join(FIGURES),
 

@@ -82,7 +82,7 @@ rule probe_embeddings:
         ENVIRONMENT
     threads: COMPUTE["threads"]
     params:
-        settings=dumps({"probe": config["probe"]}),
+        settings=lambda w: dumps(settings.probe_plan(config, w.experiment)),
         code=code_hash("sae.evaluate"),
         activations=lambda w, input: Path(input.manifests[0]).parent.parent,
     shell:

@@ -1,0 +1,81 @@
+"""What an experiment needs that is not on this machine. Quick to import, since the Snakefile does; asks no network."""
+
+import sys
+from pathlib import Path
+
+from sae.artifacts import names as artifact_names
+from workflow import settings
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+def warn(config, arguments):
+    """Tell on stderr what the experiments named in a command line (its words) lack of data and local weights."""
+    for experiment in config["experiments"]:
+        if experiment in arguments:
+            for line in local(config, experiment):
+                print(f"{experiment}: {line}", file=sys.stderr)
+
+
+def local(config, experiment):
+    """One line per path of the config that does not exist: roots of datasets, local weights."""
+    spec = config["experiments"][experiment]
+    for name in spec["datasets"]:
+        dataset = config["datasets"][name]
+        root = dataset.get("root")
+        if root is None or Path(root).exists():
+            continue
+        if dataset.get("download"):
+            yield f"dataset {name}: will be downloaded to {root} by torchvision, which needs the internet"
+        else:
+            yield f"dataset {name}: {root} does not exist (docs/data.md)"
+    for name in spec["backbones"]:
+        for key, path in _paths(config["backbones"][name]).items():
+            if not Path(path).exists():
+                yield f"backbone {name}: {key} {path} does not exist (docs/data.md)"
+
+
+def hub(config, experiment, repos):
+    """One line per backbone whose weights are to come from the Hugging Face hub.
+
+    Args:
+        repos: {model, or model and tag: repo}; of others nobody knows here whether they are in the cache.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in config["experiments"][experiment]["backbones"]:
+        backbone = config["backbones"][name]
+        if artifact_names(backbone) or _paths(backbone) or backbone["loader"] not in ("timm", "open_clip"):
+            continue
+        model = backbone["model"]
+        key = " ".join([model, *filter(None, [backbone.get("pretrained")])])
+        repo, _, revision = (model.removeprefix("hf-hub:") if ":" in model else repos.get(key, "")).partition("@")
+        if not repo:
+            yield f"backbone {name}: weights of {model} come from the Hugging Face hub or its cache"
+        elif not any(isinstance(try_to_load_from_cache(repo, f, revision=revision or None), str) for f in _HUB_FILES):
+            yield f"backbone {name}: weights will be downloaded from the Hugging Face hub, {repo}"
+
+
+def artifacts(config, experiment):
+    """One line per artifact that is not fetched yet."""
+    for name in artifacts_of(config, experiment):
+        if not Path(f"results/artifacts/{name}/artifact.json").exists():
+            kinds = (next(iter(source)) for source in settings.artifacts()[name]["sources"])
+            yield f"artifact {name}: will be fetched ({' or '.join(kinds)})"
+
+
+def artifacts_of(config, experiment):
+    """The artifacts of an experiment's datasets and backbones, each once."""
+    spec = config["experiments"][experiment]
+    specs = [config[kind][name] for kind in ("datasets", "backbones") for name in spec[kind]]
+    return list(dict.fromkeys(artifact for s in specs for artifact in artifact_names(s)))
+
+
+def _paths(backbone):
+    """{key: path} of the weights that an entry says are local; `pretrained` may be a tag instead."""
+    paths = {key: backbone[key] for key in ("checkpoint", "pretrained") if key in backbone}
+    tag = paths.get("pretrained", "/")
+    if "/" not in tag and Path(tag).suffix not in _WEIGHTS and not Path(tag).exists():
+        del paths["pretrained"]
+    return paths
