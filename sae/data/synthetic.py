@@ -1,0 +1,124 @@
+"""Paper-shaped embeddings with a known structure: an oracle that no real dataset gives.
+
+Image i of class y_i has the embedding
+
+    x_i = mu + sum_c s_ic D_c + noise
+
+with D (concepts, d) random unit rows and s_ic >= 0 sparse. Concept c is active with probability p_c, a power law in c,
+or with `SIGNATURE` if it is one of its class's own concepts; an active one has a log-normal strength. Rows come in
+seeded chunks, so that a smaller set is the beginning of a larger one.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.sparse
+
+from sae import files
+from sae.data import store
+from sae.data.splits import SPLITS
+
+CHUNK = 8192
+OWN = 4  # concepts that a class has of its own (classes may share some)
+SIGNATURE = 0.8  # probability that an image shows one of them
+PER_IMAGE = 16.0  # mean number of other concepts on an image
+EXPONENT = 0.8  # of the power law
+SPREAD = 0.5  # standard deviation of the log of a strength
+MEAN = 3.0  # length of mu
+NOISE = 1.5  # expected length of the noise
+
+
+@dataclass(frozen=True)
+class World:
+    """What all images share.
+
+    Attributes:
+        dictionary: D, (concepts, d) float32, unit rows.
+        probability: (concepts,) that a concept is active on an image of another class.
+        own: (classes, OWN) the concepts of each class.
+        mean: mu, (d,).
+        seed: of everything.
+    """
+
+    dictionary: np.ndarray
+    probability: np.ndarray
+    own: np.ndarray
+    mean: np.ndarray
+    seed: int
+
+
+def world(d, concepts, classes, seed=0):
+    """Draw a :class:`World`."""
+    rng = np.random.default_rng([seed, 0])
+    dictionary = rng.standard_normal((concepts, d), dtype=np.float32)
+    dictionary /= np.linalg.norm(dictionary, axis=1, keepdims=True)
+    power = np.arange(1, concepts + 1) ** -EXPONENT
+    mean = rng.standard_normal(d, dtype=np.float32)
+    return World(
+        dictionary,
+        np.minimum(0.5, PER_IMAGE * power / power.sum()),
+        np.stack([rng.choice(concepts, OWN, replace=False) for _ in range(classes)]),
+        MEAN * mean / np.linalg.norm(mean),
+        seed,
+    )
+
+
+def chunks(world, split, count):
+    """Yield (embeddings (n, d) float32, strengths csr (n, concepts)) of the first `count` images of a split."""
+    concepts, d = world.dictionary.shape
+    for number, start in enumerate(range(0, count, CHUNK)):
+        labels, rng = _labels(world, split, number)
+        active = rng.random((CHUNK, concepts), dtype=np.float32) < world.probability.astype(np.float32)
+        own = world.own[labels]
+        shown = rng.random(own.shape) < SIGNATURE
+        active[np.arange(CHUNK)[:, None], own] |= shown
+        rows, columns = active.nonzero()
+        values = np.exp(SPREAD * rng.standard_normal(len(rows))).astype(np.float32)
+        strengths = scipy.sparse.csr_matrix((values, (rows, columns)), shape=active.shape)
+        noise = rng.standard_normal((CHUNK, d), dtype=np.float32) * np.float32(NOISE / np.sqrt(d))
+        x = strengths @ world.dictionary + world.mean + noise
+        n = min(CHUNK, count - start)
+        yield x[:n], strengths[:n]
+
+
+def _labels(world, split, number):
+    """The class of each image of a chunk, and the generator that draws all else of it."""
+    rng = np.random.default_rng([world.seed, 1 + SPLITS.index(split), number])
+    return rng.integers(len(world.own), size=CHUNK), rng
+
+
+def write(world, counts, out, *, dataset="synthetic", backbone="synthetic"):
+    """Write a store of float16 embeddings to `out/{split}`, and the truth to `out/truth`.
+
+    The truth: `dictionary.npy` (concepts, d), and `test.npz`, the strengths of the test split (scipy, csr).
+
+    Args:
+        counts: {split: images}.
+    """
+    out = Path(out)
+    about = {"seed": world.seed, "counts": counts, "shape": list(world.dictionary.shape), "classes": len(world.own)}
+    fingerprint = files.sha256_text(files.dumps(about))[:16]
+    provenance = {
+        "dataset": {"name": dataset, "fingerprint": fingerprint, "grouped": False},
+        "backbone": {"name": backbone, "spec": about, "fingerprint": fingerprint},
+        "preprocessing": "none",
+        "artifacts": [],
+    }
+    for split in SPLITS:
+        labels = np.concatenate([_labels(world, split, number)[0] for number in range(-(-counts[split] // CHUNK))])
+        labels = labels[: counts[split]]
+        names = [f"{split}/{row}" for row in range(counts[split])]
+        index = pd.DataFrame({"image_id": names, "path": names, "label": labels, "label_name": labels.astype(str)})
+        index["label_coarse"] = pd.array([pd.NA] * len(index), dtype="Int64")
+        index["label_coarse_name"] = pd.array([pd.NA] * len(index), dtype="string")
+        index["group"] = names
+        store.write(
+            out / split, (x.astype(np.float16) for x, _ in chunks(world, split, counts[split])), index, provenance
+        )
+    truth = scipy.sparse.vstack([strengths for _, strengths in chunks(world, "test", counts["test"])])
+    with files.atomic_file(out / "truth/test.npz") as temporary, open(temporary, "wb") as file:
+        scipy.sparse.save_npz(file, truth)
+    with files.atomic_file(out / "truth/dictionary.npy") as temporary, open(temporary, "wb") as file:
+        np.save(file, world.dictionary)
