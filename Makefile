@@ -2,6 +2,7 @@
 # make test   set up if needed, run the tests (under 5 minutes on 2 cores)
 # make lint   ruff, snakefmt, snakemake --lint
 # make bench  time the training step against a plain one, and the embedding by batch size
+# make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
 # make run EXPERIMENT=NAME   any experiment of config.yaml
 # make reference   copy the small results of `study` to docs/study, which is committed
 PYTHON ?= python3
@@ -17,10 +18,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 EXPERIMENT ?= demo
 
-.PHONY: demo smoke run test lint bench reference setup clean
+.PHONY: demo smoke plan run test lint bench reference setup clean
 
 run: setup
 	@python workflow/run.py $(EXPERIMENT)
+
+plan: setup
+	@python workflow/plan.py $(EXPERIMENT)
 
 demo smoke: setup
 	@python workflow/run.py $@

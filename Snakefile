@@ -1,9 +1,11 @@
 # The entry point: configuration, stages, and one target rule per experiment of config.yaml.
+import sys
+
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from sae.errors import UserError
-from workflow import lock, settings
+from workflow import lock, missing, settings
 
 min_version("9.0")
 lock.hold()
@@ -20,6 +22,9 @@ try:
     settings.check(config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
+# A dry run needs neither data nor weights, but should not pass for a promise. Targets are not known yet: hence `argv`.
+if workflow.is_main_process:
+    missing.warn(config, sys.argv)
 
 
 include: "workflow/rules/common.smk"

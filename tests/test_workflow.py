@@ -38,3 +38,24 @@ def test_the_documented_regularizer_works(make_checkout):
     checkout.snakemake("results/tiny/tables/table1.md", "results/tiny/claims.md", "results/tiny/figures/fig5.png")
     assert "runner_up raises mean MS" in (checkout.folder / "results/tiny/claims.md").read_text()
     assert "| runner_up " in (checkout.folder / "results/tiny/tables/table1.md").read_text()
+
+
+def test_embedding_in_several_jobs_gives_the_same_bytes_and_retrains_nothing(make_checkout):
+    checkout = make_checkout()
+    bank = "results/tiny/saes/digits/tiny/k4/bank.json"
+    checkout.snakemake(bank)
+    one = contents(checkout)
+    checkout.config["compute"] |= {"embed_shards": 3, "decode_workers": 1}
+    checkout.write()
+    assert checkout.planned("results/activations/digits/tiny/test/manifest.json") == {"embed_shard": 3, "embed": 1}
+    checkout.snakemake(bank)
+    assert contents(checkout) == one
+    assert not list((checkout.folder / "results/activations").rglob(".*/*"))
+    checkout.config["compute"]["decode_workers"] = 0
+    checkout.write()
+    assert checkout.planned(bank) == {}
+
+
+def contents(checkout):
+    files = [*checkout.folder.glob("results/activations/**/*.*"), *checkout.folder.glob("results/store/saes/*/*")]
+    return {str(f.relative_to(checkout.folder)): f.read_bytes() for f in files}

@@ -49,12 +49,12 @@ def hub(config, experiment, repos):
         if artifact_names(backbone) or _paths(backbone) or backbone["loader"] not in ("timm", "open_clip"):
             continue
         model = backbone["model"]
-        key = " ".join([model, *filter(None, [backbone.get("pretrained")])])
-        repo, _, revision = (model.removeprefix("hf-hub:") if ":" in model else repos.get(key, "")).partition("@")
+        key = f"{model} {backbone['pretrained']}" if "pretrained" in backbone else model
+        repo, _, revision = repos.get(key, model.removeprefix("hf-hub:") if ":" in model else "").partition("@")
         if not repo:
             yield f"backbone {name}: weights of {model} come from the Hugging Face hub or its cache"
         elif not any(isinstance(try_to_load_from_cache(repo, f, revision=revision or None), str) for f in _HUB_FILES):
-            yield f"backbone {name}: weights will be downloaded from the Hugging Face hub, {repo}"
+            yield f"backbone {name}: will be downloaded from the Hugging Face hub, {repo}"
 
 
 def artifacts(config, experiment):

@@ -13,39 +13,26 @@ rule dataset:
     conda:
         ENVIRONMENT
     threads: max(1, COMPUTE["decode_workers"])
-    params:
+    resources:
         workers=COMPUTE["decode_workers"],
+    params:
         settings=lambda w: dumps(config["datasets"][w.dataset]),
         code=lambda w: code_hash("sae.data.dataset", settings.dataset_module(config, w.dataset)),
     shell:
         "python -m sae dataset --name {wildcards.dataset} --artifacts results/artifacts"
-        " --out results/datasets/{wildcards.dataset} --settings {params.settings:q} --workers {params.workers}"
+        " --out results/datasets/{wildcards.dataset} --settings {params.settings:q} --workers {resources.workers}"
         " --log {log}"
 
 
-# What embeds, and what it is told. With several shards, each is a job that leaves its part in an undeclared folder, from
-# which it takes up again after a kill; the last job joins the parts.
+# With several shards, each is a job that leaves its part in an undeclared folder, from which it takes up again after a
+# kill; the last job joins the parts. Shards and workers change no result, so they are resources, not parameters.
 SHARDS = COMPUTE["embed_shards"]
 EMBED = (
     "python -m sae embed --dataset results/datasets/{wildcards.dataset} --artifacts results/artifacts"
     " --out results/activations/{wildcards.dataset}/{wildcards.backbone} --settings {params.settings:q}"
-    " --threads {threads} --workers {params.workers} --device {params.device} --shards {params.shards} --log {log}"
+    " --threads {params.threads} --device {params.device} --workers {resources.workers} --shards {resources.shards}"
+    " --log {log}"
 )
-
-
-def embed_code(w):
-    modules = settings.dataset_module(config, w.dataset), settings.backbone_module(config, w.backbone)
-    return code_hash("sae.data.embed", *modules)
-
-
-def embed_inputs(w):
-    return [
-        f"results/datasets/{w.dataset}/index.parquet",
-        f"results/datasets/{w.dataset}/manifest.json",
-        *artifact_files(config["datasets"][w.dataset], config["backbones"][w.backbone]),
-        *settings.local_weights(config, w.backbone),
-        *settings.given_embeddings(config, w.dataset, w.backbone),
-    ]
 
 
 rule embed_shard:
@@ -59,15 +46,17 @@ rule embed_shard:
         "results/benchmarks/embed/{dataset}/{backbone}/{shard}-of-{shards}.tsv"
     conda:
         ENVIRONMENT
-    threads: COMPUTE["threads"]
+    threads: COMPUTE["threads"] + COMPUTE["decode_workers"]
+    resources:
+        workers=COMPUTE["decode_workers"],
+        shards=SHARDS,
     params:
         settings=lambda w: dumps(settings.embed_plan(config, w.backbone)),
         code=embed_code,
+        threads=COMPUTE["threads"],
         device=COMPUTE["device"],
-        workers=COMPUTE["decode_workers"],
-        shards=SHARDS,
     shell:
-        EMBED + " --shard {wildcards.shard}"
+        f"{EMBED} --shard {{wildcards.shard}}"
 
 
 rule embed:
@@ -89,12 +78,14 @@ rule embed:
         "results/benchmarks/embed/{dataset}/{backbone}.tsv"
     conda:
         ENVIRONMENT
-    threads: COMPUTE["threads"]
+    threads: COMPUTE["threads"] + COMPUTE["decode_workers"]
+    resources:
+        workers=COMPUTE["decode_workers"],
+        shards=SHARDS,
     params:
         settings=lambda w: dumps(settings.embed_plan(config, w.backbone)),
         code=embed_code,
+        threads=COMPUTE["threads"],
         device=COMPUTE["device"],
-        workers=COMPUTE["decode_workers"],
-        shards=SHARDS,
     shell:
         EMBED

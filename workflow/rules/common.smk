@@ -33,6 +33,23 @@ def artifact_files(*specs):
     return [f"results/artifacts/{name}/artifact.json" for name in names]
 
 
+def embed_code(w):
+    """The code that embeds one dataset with one backbone."""
+    modules = settings.dataset_module(config, w.dataset), settings.backbone_module(config, w.backbone)
+    return code_hash("sae.data.embed", *modules)
+
+
+def embed_inputs(w):
+    """What the embeddings of a dataset by a backbone are made of."""
+    return [
+        f"results/datasets/{w.dataset}/index.parquet",
+        f"results/datasets/{w.dataset}/manifest.json",
+        *artifact_files(config["datasets"][w.dataset], config["backbones"][w.backbone]),
+        *settings.local_weights(config, w.backbone),
+        *settings.given_embeddings(config, w.dataset, w.backbone),
+    ]
+
+
 def of_banks(experiment, pattern):
     """`pattern` filled in for every bank of an experiment, each name once."""
     banks = settings.banks(config, experiment)

@@ -1,0 +1,116 @@
+"""workflow/plan.py: it must agree with Snakemake, and with numbers computed by hand."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import PARTS, ROOT
+
+from workflow import missing, plan
+
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """A working directory with the project's code, without data and results."""
+    for part in PARTS:
+        os.symlink(ROOT / part, tmp_path / part)
+    (tmp_path / "config.yaml").unlink()
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+def snakemake(*arguments):
+    """What a dry run says on stdout and on stderr."""
+    done = subprocess.run(["snakemake", "-n", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+def dry_run(experiment):
+    """{rule: jobs} by Snakemake, and what it said on stderr."""
+    said = snakemake(experiment)
+    lines = "\n".join(said).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("job  ")) + 2
+    rows = [line.split() for line in lines[start:]]
+    rows = rows[: next(i for i, row in enumerate(rows) if row[:1] == ["total"])]
+    return {rule: int(count) for rule, count in rows if rule != experiment}, said[1]
+
+
+def test_jobs_and_missing_data_are_what_snakemake_says(empty):
+    counts, said = dry_run("paper")
+    assert plan.jobs(CONFIG, "paper") == counts
+    assert "paper: dataset imagenet: data/imagenet does not exist (docs/data.md)\n" in said
+    # A process that Snakemake starts for a job says nothing.
+    assert "does not exist" not in "".join(snakemake("paper", "--mode", "subprocess"))
+    (empty / "data/imagenet").mkdir(parents=True)
+    assert not any("imagenet" in line for line in missing.local(CONFIG, "paper"))
+
+
+def test_jobs_with_shards_are_what_snakemake_says(empty):
+    sharded = CONFIG | {"compute": CONFIG["compute"] | {"embed_shards": 3}}
+    (empty / "config.yaml").write_text(yaml.safe_dump(sharded))
+    assert plan.jobs(sharded, "smoke") == dry_run("smoke")[0]
+
+
+def test_the_paper_by_hand(empty):
+    """18 banks x (1 + 2 x 6) x 3 seeds; 18 x 2 x 3; ImageNet 1,331,167 x 1024 x 2 bytes; SAEs of m = 8192."""
+    shown = "\n".join(plan.text(CONFIG, "paper"))
+    assert "SAEs: 702 in 18 banks, and at most 108 in the mask ablation" in shown
+    assert len(shown.splitlines()) < 60 and max(map(len, shown.splitlines())) <= 120
+    cell = next(c for c in plan.cells(CONFIG, "paper")[0] if (c.dataset, c.backbone) == ("imagenet", "vit_l16"))
+    plans = plan.plans_of(cell, CONFIG, "paper")
+    # (702 + 108) / 6 SAEs of 2 x 8192 x 1024 + 8192 + 1024 float32.
+    assert plan.disk(cell, plans) == (2_726_230_016, 135, 9_064_673_280)
+    # One bank without a GPU: 39 SAEs x 50 epochs x 601 steps x 4 x 2048 x 1024 x (8192 + 32) FLOP.
+    seconds = plan.of_bank(cell, plans[0], {"largest": 32, "probe": CONFIG["probe"]}, judges=2)["train"][2]
+    assert seconds == pytest.approx(39 * 50 * 601 * 68_987.6 / 1000 / plan.rate("cpu"), rel=1e-4)
+
+
+def test_the_estimate_is_near_what_the_demo_took(empty):
+    """docs/performance.md: 861 s on 2 cores after the set-up."""
+    known, _ = plan.cells(CONFIG, "demo")
+    spent = plan.hours(CONFIG, "demo", known, plan.jobs(CONFIG, "demo"))
+    assert sum(spent.values())[2] == pytest.approx(2 * 861 / 3600, rel=0.3)
+
+
+def test_what_nobody_knows_is_named_and_left_out(empty):
+    config = copy.deepcopy(CONFIG)
+    config["backbones"]["ours"] = {"loader": "timm", "model": "resnet18", "checkpoint": "weights/ours.pt"}
+    config["datasets"]["birds"] = {"type": "image_folder", "root": "birds"}
+    config["experiments"]["paper"] |= {"backbones": ["vit_l16", "ours"], "datasets": ["imagenet", "birds", "cifar100"]}
+    shown = "\n".join(plan.text(config, "paper"))
+    assert "backbone ours: checkpoint weights/ours.pt does not exist" in shown
+    assert "no figures of backbone ours (model resnet18): left out of disk and hours; add them to workflow/" in shown
+    assert "no number of images of dataset birds" in shown
+    assert "cifar100: will be downloaded to data/torchvision by torchvision, which needs the internet" in shown
+    assert [(c.dataset, c.rows["val"]) for c in plan.cells(config, "paper")[0]] == [
+        ("imagenet", 50000),
+        ("cifar100", 5000),
+    ]
+
+
+def test_weights_in_the_hubs_cache_are_not_missing(empty, monkeypatch):
+    import huggingface_hub
+
+    name, repo = "vit_large_patch16_224.augreg_in21k_ft_in1k", "timm/vit_large_patch16_224.augreg_in21k_ft_in1k"
+    monkeypatch.setattr(
+        huggingface_hub, "try_to_load_from_cache", lambda r, f, revision: f if r == repo else None, raising=True
+    )
+    lines = list(missing.hub(CONFIG, "paper", plan.costs()["hub"]))
+    assert len(lines) == 2 and not any(name in line for line in lines)
+
+
+def test_an_unknown_experiment_is_a_clear_error(empty):
+    done = subprocess.run(
+        [sys.executable, "workflow/plan.py", "papr"], capture_output=True, text=True, env={**os.environ}
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: experiment 'papr' is not in config.yaml; there are: demo, ")
