@@ -178,7 +178,7 @@ STEPS = {
         report,
         "write the experiment's page",
         "results manifests published out",
-        "experiment (its name), config (the parts it uses)",
+        "experiment (its name), figures, config (the parts it uses)",
     ),
 }
 

@@ -10,6 +10,11 @@ class Figure(NamedTuple):
     tables: list[str]
     caption: str
 
+    @property
+    def needs_images(self):
+        """Whether it shows images of the dataset."""
+        return any(table.startswith("gallery/") for table in self.tables)
+
 
 _CURVES = ["metrics.parquet", "curves.parquet"]
 FIGURES = {

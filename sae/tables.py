@@ -256,7 +256,7 @@ def as_text(number, table):
 
 def markdown(table):
     """A pipe table of a DataFrame of text, padded so that it reads as it stands."""
-    widths = [max(len(c), *(len(v) for v in table[c])) for c in table.columns]
+    widths = [max(map(len, (c, *table[c]))) for c in table.columns]
     lines = [[c.ljust(w) for c, w in zip(table.columns, widths, strict=True)], ["-" * w for w in widths]]
     lines += [[v.ljust(w) for v, w in zip(row, widths, strict=True)] for row in table.to_numpy()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -2,6 +2,8 @@
 
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
@@ -59,3 +61,24 @@ def test_embedding_in_several_jobs_gives_the_same_bytes_and_retrains_nothing(mak
 def contents(checkout):
     files = [*checkout.folder.glob("results/activations/**/*.*"), *checkout.folder.glob("results/store/saes/*/*")]
     return {str(f.relative_to(checkout.folder)): f.read_bytes() for f in files}
+
+
+def test_embeddings_alone_without_images_or_labels_go_the_whole_way(make_checkout):
+    checkout = make_checkout()
+    rng = np.random.default_rng(0)
+    (checkout.folder / "given/ours").mkdir(parents=True)
+    for split, count in (("train", 200), ("val", 60), ("test", 60)):
+        np.save(checkout.folder / f"given/ours/{split}.npy", rng.normal(size=(count, 12)).astype(np.float32))
+        names = "\n".join(f"{split}{i}" for i in range(count))
+        (checkout.folder / f"given/{split}.csv").write_text(f"image_id\n{names}\n")
+    checkout.config["datasets"]["given"] = {"type": "table", "root": "given"}
+    checkout.config["backbones"]["ours"] = {"loader": "precomputed", "model": "ours"}
+    checkout.experiment |= {"datasets": ["given"], "backbones": ["ours"]}
+    checkout.write()
+    checkout.snakemake("tiny")
+    metrics = pd.read_parquet(checkout.folder / "results/tiny/metrics.parquet")
+    assert metrics["r2"].notna().all() and metrics["ms_mean"].notna().all()
+    page = (checkout.folder / "results/tiny/report/index.html").read_text()
+    assert "this experiment has embeddings without images" in page
+    assert not (checkout.folder / "results/tiny/gallery").exists()
+    assert not (checkout.folder / "results/tiny/figures/fig1.png").exists()

@@ -15,7 +15,6 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sae.data.splits import SPLITS
 from sae.errors import UserError
-from sae.figures import FIGURES
 from workflow import missing, settings
 
 COSTS = "workflow/resources/costs.yaml"
@@ -63,8 +62,8 @@ def jobs(config, experiment):
         "collect": 1,
         "table": 4,
         "claims": 1,
-        "gallery": 1,
-        "plot": len(FIGURES),
+        "gallery": int(settings.gallery(config, experiment) is not None),
+        "plot": len(settings.figures(config, experiment)),
         "page": 1,
     }
     return {rule: count for rule, count in counts.items() if count}

@@ -10,6 +10,7 @@ from sae import registry
 from sae.artifacts import names as artifact_names
 from sae.data.splits import SPLITS
 from sae.errors import UserError
+from sae.figures import FIGURES
 from sae.names import format_lambda
 
 HERE = Path(__file__).parent
@@ -86,6 +87,9 @@ def _cross_checks(config):
         yield from _known(f"{key}.lambdas", spec["lambdas"], registry.names(REGULARIZERS))
         for part, value in spec.get("gallery", {}).items():
             yield from _known(f"{key}.gallery.{part}", [value], spec[part if part == "k" else f"{part}s"])
+        shown = config["datasets"].get(spec.get("gallery", {}).get("dataset"), {})
+        if shown.get("type") == "table":
+            yield f"{key}.gallery.dataset", "it holds embeddings alone, without images to show"
         m = config["training"].get(spec["training"], {}).get("m")
         for k in spec["k"]:
             if m is not None and k > m:
@@ -169,10 +173,21 @@ def judges(config, experiment, backbone):
 
 
 def gallery(config, experiment):
-    """The cell that the galleries show: by default the first dataset and backbone, and the smallest k."""
+    """The cell that the galleries show: by default the first dataset with images, the first backbone, the smallest k.
+
+    None where the experiment has embeddings alone, and so no galleries.
+    """
     spec = config["experiments"][experiment]
-    cell = {"dataset": spec["datasets"][0], "backbone": spec["backbones"][0], "k": min(spec["k"])}
-    return cell | spec.get("gallery", {})
+    pictured = [d for d in spec["datasets"] if config["datasets"][d]["type"] != "table"]
+    if not pictured:
+        return None
+    return {"dataset": pictured[0], "backbone": spec["backbones"][0], "k": min(spec["k"])} | spec.get("gallery", {})
+
+
+def figures(config, experiment):
+    """The figures that an experiment ends in."""
+    shown = gallery(config, experiment) is not None
+    return [name for name, figure in FIGURES.items() if shown or not figure.needs_images]
 
 
 def report_plan(config, experiment):
@@ -181,7 +196,8 @@ def report_plan(config, experiment):
     used = {"experiment": spec, "training": config["training"][spec["training"]]}
     for kind in ("datasets", "backbones"):
         used[kind] = {name: config[kind][name] for name in spec[kind]}
-    return {"experiment": experiment, "config": used | {key: config[key] for key in ("probe", "claims", "compute")}}
+    used |= probe_plan(config, experiment) | {key: config[key] for key in ("claims", "compute")}
+    return {"experiment": experiment, "figures": figures(config, experiment), "config": used}
 
 
 def embed_plan(config, backbone):

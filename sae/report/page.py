@@ -13,7 +13,6 @@ from sae import claims, files, labels, published, tables
 from sae.figures import FIGURES
 
 PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "pandas", "snakemake")
-GALLERIES = ("fig1", "fig2", "fig3")
 _BADGES = {claims.HOLDS: "yes", claims.IN_PART: "part", claims.NOT: "no", claims.UNTESTED: "untested"}
 
 
@@ -24,7 +23,7 @@ def write(results, activations, published_folder, settings, out):
         results: folder of the experiment's tables, figures and claims.
         activations: manifests of the train splits of its embeddings.
         published_folder: the paper's tables as CSV.
-        settings: {experiment: name, config: what of the config the experiment uses}.
+        settings: {experiment: name, figures: their names, config: what of the config the experiment uses}.
     """
     results = Path(results)
     theirs = published.read(published_folder)
@@ -40,8 +39,8 @@ def write(results, activations, published_folder, settings, out):
         claims=claims.as_text(verdicts).to_dict("records"),
         badges=_BADGES,
         tables=[_table(number, results, theirs) for number in tables.TABLES],
-        figures=[_figure(name, results) for name in FIGURES if name not in GALLERIES],
-        galleries=[_figure(name, results) for name in GALLERIES],
+        figures=[_figure(name, results) for name in settings["figures"] if not FIGURES[name].needs_images],
+        galleries=[_figure(name, results) for name in settings["figures"] if FIGURES[name].needs_images],
         settings=yaml.safe_dump(settings["config"], sort_keys=False, width=100),
         times=_times(results, manifests),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",

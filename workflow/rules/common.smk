@@ -84,9 +84,14 @@ def results_of(experiment):
             "results/{experiment}/{file}",
             experiment=experiment,
             file=[
-                *expand("{table}.parquet", table=("metrics", "curves", "latents", "gallery/images")),
+                *expand("{table}.parquet", table=("metrics", "curves", "latents")),
+                *(["gallery/images.parquet"] if settings.gallery(config, experiment) else []),
                 *expand("tables/table{number}.{suffix}", number=TABLES, suffix=("csv", "md", "tex")),
-                *expand("figures/{figure}.{suffix}", figure=FIGURES, suffix=("png", "pdf")),
+                *expand(
+                    "figures/{figure}.{suffix}",
+                    figure=settings.figures(config, experiment),
+                    suffix=("png", "pdf"),
+                ),
                 "metrics.csv",
                 "claims.csv",
                 "claims.md",

@@ -4,7 +4,11 @@
 rule page:
     input:
         expand("results/{{experiment}}/tables/table{number}.csv", number=TABLES),
-        expand("results/{{experiment}}/figures/{figure}.png", figure=FIGURES),
+        lambda w: expand(
+            "results/{experiment}/figures/{figure}.png",
+            experiment=w.experiment,
+            figure=settings.figures(config, w.experiment),
+        ),
         "results/{experiment}/claims.csv",
         activations=lambda w: of_banks(w.experiment, "results/activations/{dataset}/{backbone}/train/manifest.json"),
         published=PUBLISHED,
