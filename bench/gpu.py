@@ -8,7 +8,9 @@ paper takes: what is assumed in workflow/resources/costs.yaml, measured.
 
 import argparse
 import statistics
+import sys
 import time
+from pathlib import Path
 
 import timm
 import torch
@@ -17,6 +19,8 @@ import yaml
 from sae import registry
 from sae.model import TopKSAE
 from sae.train import Settings, objective, remove_parallel, unit_rows_
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from workflow import plan
 
 METHODS = ("none", "off_support_l1", "l1_l2_ratio")
