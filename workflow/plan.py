@@ -165,7 +165,7 @@ def of_bank(cell, plan, evaluation, judges):
     trained, ablated = saes(plan)
     chosen = len(plan["seeds"]) + ablated
     batch = min(recipe["batch_size"], rows["train"])
-    step = dense(4 * batch * d * (m + k))
+    step = dense(4 * batch * d * (m + k), recipe.get("precision", "float32"))
     step[0] = max(step[0], rate("gpu_step") / 1000)
     training = recipe["epochs"] * (rows["train"] // batch) * step
     held_out = rows["val"] + rows["test"]
