@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sae import files, registry, saefile
+from sae import artifacts, files, registry, saefile
 from sae.data import archives
-from sae.data.embed import LOADERS, embed_images
+from sae.data.embed import LOADERS, embed_images, fingerprint
 from sae.errors import UserError
 from sae.metrics import codes as coding
 
@@ -117,6 +117,19 @@ def image_paths(folder):
 def embed_like(manifest, folder, paths, artifacts_root, device, workers):
     """Embeddings (N, d) of images below `folder`, made as those of a store's manifest."""
     spec = manifest["backbone"]["spec"]
-    backbone = registry.load(LOADERS, spec["loader"]).load(spec, artifacts_root, manifest["image_size"])
+    module = registry.load(LOADERS, spec.get("loader", "precomputed"))
+    if not hasattr(module, "load"):
+        raise UserError(
+            f"embeddings of {manifest['backbone']['name']} were given, not made: encode a .npy file of them"
+        )
+    backbone = module.load(spec, artifacts_root, manifest["image_size"])
+    weights = [artifacts.manifest(artifacts_root, a)["files"] for a in artifacts.names(spec)]
+    weights = weights or (backbone.checkpoint and files.sha256(backbone.checkpoint))
+    if fingerprint(spec, weights) != manifest["backbone"]["fingerprint"]:
+        raise UserError(
+            f"the weights of {manifest['backbone']['name']} are not those that the SAE's embeddings were made with; "
+            "put those back, or embed and train anew"
+        )
     options = {"batch_size": manifest["batch_size"], "device": device, "workers": workers, "spec": spec}
-    return np.concatenate(list(embed_images(backbone, archives.opener(folder), paths, **options)))
+    embeddings = np.concatenate(list(embed_images(backbone, archives.opener(folder), paths, **options)))
+    return embeddings.astype(manifest["dtype"])

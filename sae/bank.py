@@ -24,7 +24,7 @@ from sae.codehash import code_hash
 from sae.data import store as activations
 from sae.errors import UserError
 from sae.names import format_lambda, sae_path
-from sae.train import Diverged, Settings, train
+from sae.train import Diverged, Settings, moments, train
 
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
@@ -86,7 +86,7 @@ def train_all(todo, bank, data, x, store, out):
     for regularizer in dict.fromkeys(r for r, _ in todo if r != "none"):
         penalties[regularizer] = registry.load(REGULARIZERS, regularizer).penalty
         codes[regularizer] = code_hash("sae.train", registry.module(REGULARIZERS, regularizer))
-    cell = f"{bank['dataset']} / {bank['backbone']} / k{bank['k']}"
+    cell, known = f"{bank['dataset']} / {bank['backbone']} / k{bank['k']}", None
     for number, (regularizer, settings) in enumerate(todo, 1):
         made_by = {
             "data": data.manifest["sha256"],
@@ -103,7 +103,8 @@ def train_all(todo, bank, data, x, store, out):
         result = _finished(store / key)
         if result is None:
             log.info("%s: start %s as %s", cell, name, key)
-            result = _train_one(x, penalties[regularizer], settings, made_by, store / key)
+            known = known or moments(x, settings.input_norm)
+            result = _train_one(x, penalties[regularizer], settings, made_by, store / key, known)
         else:
             log.info("%s: %s is in the store as %s", cell, name, key)
         if result["status"] == "ok":
@@ -169,7 +170,7 @@ def _versions():
     return packages | {"python": platform.python_version(), "threads": torch.get_num_threads()}
 
 
-def _train_one(x, penalty, settings, made_by, folder):
+def _train_one(x, penalty, settings, made_by, folder, known):
     started = time.perf_counter()
 
     def log_row(row):
@@ -181,7 +182,7 @@ def _train_one(x, penalty, settings, made_by, folder):
 
     with files.atomic_directory(folder) as temporary:
         try:
-            sae, rows = train(x, settings, penalty, log_row)
+            sae, rows = train(x, settings, penalty, log_row, known)
         except Diverged as error:
             result = {"status": "diverged", "step": error.step, "sha256": None}
             rows = error.rows

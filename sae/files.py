@@ -56,6 +56,20 @@ def atomic_directory(path):
                 raise
 
 
+def link_or_copy(source, target):
+    """Make folder `target` hold the files of folder `source`: by hard links, which take no space, or by copies."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in source.iterdir():
+        if not file.is_file() or ((target / file.name).exists() and file.samefile(target / file.name)):
+            continue
+        temporary = _temporary(target / file.name)
+        try:
+            os.link(file, temporary)
+        except OSError:
+            shutil.copy2(file, temporary)
+        os.replace(temporary, target / file.name)
+
+
 def _temporary(path):
     """A new name beside `path` that tells its process; what dead processes of this machine left there is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)

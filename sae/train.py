@@ -64,7 +64,20 @@ class Diverged(Exception):
         self.step, self.rows = step, rows
 
 
-def train(x, settings, penalty=None, progress=None):
+@dataclass(frozen=True)
+class Moments:
+    """What every SAE of a bank needs to know of its inputs.
+
+    Attributes:
+        mean: (d,) of the inputs as the encoder sees them, where b_d starts.
+        variance: total variance of the inputs.
+    """
+
+    mean: torch.Tensor
+    variance: float
+
+
+def train(x, settings, penalty=None, progress=None, known=None):
     """Train an SAE on prepared inputs.
 
     Args:
@@ -73,6 +86,7 @@ def train(x, settings, penalty=None, progress=None):
         settings: see :class:`Settings`.
         penalty: a regularizer (`sae.regularizers`); None trains the baseline.
         progress: called with each row of the log.
+        known: what :func:`moments` returned for `x`, if it was asked before.
 
     Returns:
         The trained `TopKSAE` and the log, a list of dicts: step, epoch, lr, loss, reconstruction, penalty, aux, r2, l0,
@@ -84,8 +98,8 @@ def train(x, settings, penalty=None, progress=None):
     s, rows = settings, []
     count, d = x.shape
     sae = TopKSAE(d, s.m, s.k, s.input_norm, s.tied).to(x.device)
-    sae.initialise(mean_standardised(sae, x), s.seed)
-    variance = inputs.total_variance(x)
+    known = known or moments(x, s.input_norm)
+    sae.initialise(known.mean, s.seed)
     optimiser = torch.optim.Adam(sae.parameters(), lr=s.lr, eps=s.adam_eps, fused=True)
     batch_size = min(s.batch_size, count)
     steps = s.epochs * (count // batch_size)
@@ -105,23 +119,23 @@ def train(x, settings, penalty=None, progress=None):
 
         if step % s.log_every == 0 or step == steps - 1:
             row = {"step": step, "epoch": epoch, "lr": lr} | {name: part.item() for name, part in parts.items()}
-            row["r2"] = 1 - row["reconstruction"] / variance
+            row["r2"] = 1 - row["reconstruction"] / known.variance
             rows.append(row)
             # `not <` also catches NaN. The last step may have broken a weight after this loss was computed.
             broken = step == steps - 1 and not all(p.isfinite().all() for p in sae.parameters())
-            if broken or not row["loss"] < float("inf") or not row["reconstruction"] < DIVERGED_AT * variance:
+            if broken or not row["loss"] < float("inf") or not row["reconstruction"] < DIVERGED_AT * known.variance:
                 raise Diverged(step, rows)
             if progress is not None:
                 progress(row)
     return sae, rows
 
 
-def mean_standardised(sae, x):
-    """Mean (d,) of the inputs as the encoder sees them, where b_d starts."""
-    total = 0.0
+def moments(x, input_norm):
+    """The :class:`Moments` of prepared inputs."""
+    sae, total = TopKSAE(x.shape[1], 1, 1, input_norm), 0.0
     for part in x.split(65_536):
         total = total + sae.standardise(part)[0].mean(dim=0).cpu().double() * len(part)
-    return (total / len(x)).float().to(x.device)
+    return Moments((total / len(x)).float().to(x.device), inputs.total_variance(x))
 
 
 def batches(count, batch_size, epochs, seed, device="cpu"):

@@ -102,9 +102,10 @@ class Checkout:
         (self.folder / file).write_text(text.replace(old, new, 1))
 
     def results(self):
-        """{relative path: content} of the SAEs and the metrics."""
+        """{relative path: content} of the SAEs, their scores and the metrics."""
         base = self.folder / "results/tiny"
-        found = [*base.glob("saes/**/*.safetensors"), *base.glob("saes/**/train.parquet"), *base.glob("metrics.*")]
+        patterns = ("saes/**/*.safetensors", "saes/**/train.parquet", "scores/**/*.parquet", "metrics.*")
+        found = [file for pattern in patterns for file in base.glob(pattern)]
         return {str(f.relative_to(base)): f.read_bytes() for f in found}
 
 

@@ -65,7 +65,7 @@ def test_the_store_holds_what_the_model_says_image_by_image(made, digits):
             np.testing.assert_allclose(got.embeddings[row], alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("shards", "workers"), [(1, 2), (3, 0), (7, 1)])
+@pytest.mark.parametrize(("shards", "workers"), [(1, 2), (3, 0), (40, 0)])  # 33 batches: some shards are empty
 def test_shards_and_workers_give_the_identical_store(made, tmp_path, shards, workers):
     folder, backbone = made
     some = job(folder, backbone, tmp_path, shards=shards, workers=workers)
@@ -73,7 +73,7 @@ def test_shards_and_workers_give_the_identical_store(made, tmp_path, shards, wor
         embed.embed(some, shard)
     embed.embed(some)
     assert content(tmp_path) == content(folder / "store")
-    assert not list(tmp_path.glob(".embedding-*"))
+    assert not list(tmp_path.glob(".embedding-*/*-of-*"))
 
 
 def test_a_shard_killed_at_any_moment_loses_at_most_a_batch(made, tmp_path):
@@ -139,6 +139,14 @@ def test_other_weights_or_settings_are_never_mixed(made, tmp_path):
     embed.embed(job(folder, moved, tmp_path / "out", shards=2), 1)
     with pytest.raises(UserError, match="have other weights; delete it and run again"):
         embed.embed(job(folder, moved, tmp_path / "out", shards=2))
+    embed.embed(job(folder, moved, tmp_path / "out", shards=2), 0)  # Complete, of the old weights: made again.
+    embed.embed(job(folder, moved, tmp_path / "out", shards=2))
+    new = store.read(tmp_path / "out/train")
+    assert (
+        new.manifest["backbone"]["fingerprint"]
+        != store.read(folder / "store/train").manifest["backbone"]["fingerprint"]
+    )
+    assert not (new.embeddings == store.read(folder / "store/train").embeddings).all()
     # The same weights elsewhere are the same backbone.
     shutil.copy(backbone["checkpoint"], weights)
     embed.embed(job(folder, moved, tmp_path / "again"))
@@ -148,14 +156,15 @@ def test_other_weights_or_settings_are_never_mixed(made, tmp_path):
 
 def test_float16_and_bfloat16_are_close_and_too_large_a_value_is_refused(made, tmp_path):
     folder, backbone = made
-    embed.embed(job(folder, backbone | {"dtype": "float16", "precision": "bfloat16"}, tmp_path / "half"))
-    whole, half = store.read(folder / "store/test").embeddings, store.read(tmp_path / "half/test").embeddings
-    assert half.dtype == np.float16
-    cosine = (whole * half).sum(axis=1) / np.linalg.norm(whole, axis=1) / np.linalg.norm(half.astype(float), axis=1)
-    assert cosine.min() > 0.999 and not (whole == half).all()
-    work = embed._Work(
-        job(folder, backbone | {"dtype": "float16"}, tmp_path), {"name": "digits"} | _manifest(folder), {}
-    )
+    whole = store.read(folder / "store/test").embeddings
+    for name, options in (("half", {"dtype": "float16"}), ("brain", {"precision": "bfloat16"})):
+        embed.embed(job(folder, backbone | options, tmp_path / name))
+    half, brain = (store.read(tmp_path / name / "test").embeddings for name in ("half", "brain"))
+    np.testing.assert_array_equal(half, whole.astype(np.float16))
+    assert brain.dtype == np.float32 and not (brain == whole).all()
+    cosine = (whole * brain).sum(axis=1) / np.linalg.norm(whole, axis=1) / np.linalg.norm(brain, axis=1)
+    assert cosine.min() > 0.999
+    work = embed._Extraction(job(folder, backbone | {"dtype": "float16"}, tmp_path))
     with pytest.raises(UserError, match="not finite as float16"), np.errstate(over="ignore"):
         work.checked(np.full((1, 2), 1e6, dtype=np.float32), "train")
 
@@ -174,7 +183,7 @@ def test_broken_images_are_left_out_for_every_backbone_and_named(digits, tmp_pat
     spec = SPEC | {"root": str(root)}
     with pytest.raises(UserError, match=r"2 of 500 images cannot be read, `max_broken` .* allows 1: train/4/4\.png: "):
         datasets.build("digits", spec | {"max_broken": 1}, None, tmp_path / "dataset", workers=workers)
-    assert not (tmp_path / "dataset").exists()
+    assert not (tmp_path / "dataset/manifest.json").exists()
     datasets.build("digits", spec | {"max_broken": 2}, None, tmp_path / "dataset", workers=workers)
     manifest = _manifest(tmp_path)
     assert set(manifest["broken"]) == {"train/4/4.png", "test/0/10.png"}
@@ -205,6 +214,49 @@ def test_given_embeddings_become_a_store(tmp_path):
         got = store.read(tmp_path / "out" / split)
         np.testing.assert_array_equal(got.embeddings, values)
         assert got.index["label"].tolist() == [i % 2 for i in range(len(values))]
+    ours, again = {"loader": "precomputed", "model": "ours"}, tmp_path / "again"
+    rows["test"][3, 2] = np.nan
+    np.save(tmp_path / "root/ours/test.npy", rows["test"])
+    with pytest.raises(UserError, match="not finite"):
+        embed.embed(job(tmp_path, ours, again))
+    for split, values in rows.items():  # Mended, and other numbers: nothing of the first attempt may stay.
+        rows[split] = np.nan_to_num(values).astype(np.float16) + np.float16(1)
+        np.save(tmp_path / f"root/ours/{split}.npy", rows[split])
+    embed.embed(job(tmp_path, ours, again))
+    for split, values in rows.items():
+        got = store.read(again / split).embeddings
+        assert got.dtype == np.float16 and (got == values).all()
+    np.save(tmp_path / "root/ours/val.npy", rows["val"][:, :4])
+    with pytest.raises(UserError, match=r"different \(d, dtype\): \[\(4, 'float16'\), \(5, 'float16'\)\]"):
+        embed.embed(job(tmp_path, ours, again))
     np.save(tmp_path / "root/ours/val.npy", rows["val"][:9])
     with pytest.raises(UserError, match="9 embeddings of val for 10 rows"):
-        embed.embed(job(tmp_path, {"loader": "precomputed", "model": "ours"}, tmp_path / "again"))
+        embed.embed(job(tmp_path, ours, again))
+
+
+def test_a_finished_store_is_brought_back_and_no_kill_while_joining_loses_a_split(made, tmp_path, monkeypatch):
+    folder, backbone = made
+    adopt, calls = store.adopt, []
+
+    def killed(*arguments):
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(adopt(*arguments))
+
+    monkeypatch.setattr(store, "adopt", killed)
+    with pytest.raises(KeyboardInterrupt):
+        embed.embed(job(folder, backbone, tmp_path))
+    monkeypatch.setattr(store, "adopt", adopt)
+    monkeypatch.setattr(embed, "embed_images", None)  # What is there must do.
+    embed.embed(job(folder, backbone, tmp_path))
+    assert content(tmp_path) == content(folder / "store")
+    for split in SPLITS:
+        shutil.rmtree(tmp_path / split)
+    embed.embed(job(folder, backbone, tmp_path, shards=5))
+    assert content(tmp_path) == content(folder / "store")
+
+
+def test_there_is_no_shard_beyond_the_last(made, tmp_path):
+    for shard, shards in ((4, 4), (-1, 4), (None, 0)):
+        with pytest.raises(UserError, match="shards are numbered from 0"):
+            embed.embed(job(made[0], made[1], tmp_path, shards=shards), shard)

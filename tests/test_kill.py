@@ -23,8 +23,8 @@ def kill_tree(process):
 
 def test_killed_at_any_moment_the_rerun_gives_the_same_bytes(make_checkout):
     undisturbed, killed = make_checkout("undisturbed"), make_checkout("killed")
-    undisturbed.snakemake("results/tiny/metrics.csv")
-    run = [sys.executable, "workflow/run.py", "tiny"]
+    undisturbed.snakemake("tiny", "--until", "score")
+    run = [sys.executable, "workflow/run.py", "tiny", "--until", "score"]
     results = killed.folder / "results"
     moments = [
         lambda: (results / "datasets/digits/manifest.json").exists(),
@@ -61,7 +61,7 @@ def test_a_live_owner_or_orphaned_job_is_an_error_and_is_left_alone(make_checkou
     process = subprocess.Popen(
         checkout.command("tiny"), cwd=checkout.folder, env=checkout.environment, stdout=subprocess.DEVNULL
     )
-    run = [sys.executable, "workflow/run.py", "tiny"]
+    run = [sys.executable, "workflow/run.py", "tiny", "--until", "embed"]
 
     def second_run():
         done = subprocess.run(run, cwd=checkout.folder, env=checkout.environment, capture_output=True, text=True)

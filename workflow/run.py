@@ -29,7 +29,9 @@ def main(experiment, *options):
         print("A killed run left its lock; its owner is gone: unlocking.", flush=True)
         snakemake("--unlock", "--quiet", "all")
     snakemake(experiment, *options)
-    show(Path("results") / experiment)
+    results = Path("results") / experiment
+    if (results / "claims.csv").exists():  # Not with options such as `--until train`.
+        show(results)
 
 
 def snakemake(*arguments):

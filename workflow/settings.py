@@ -16,10 +16,18 @@ from sae.names import format_lambda
 HERE = Path(__file__).parent
 REGULARIZERS, DATASETS, LOADERS = "sae.regularizers", "sae.data.datasets", "sae.data.backbones"
 # Names of rules and folders of results/, which an experiment cannot take.
-RESERVED = {"artifact", "artifacts", "activations", "datasets", "store", "logs", "benchmarks", "dataset", "embed"}
-RESERVED |= {
-    "train",
+RESERVED = {
+    "artifact",
+    "artifacts",
+    "activations",
+    "datasets",
+    "store",
+    "logs",
+    "benchmarks",
+    "dataset",
+    "embed",
     "embed_shard",
+    "train",
     "ablate",
     "score",
     "evaluate",
@@ -28,8 +36,9 @@ RESERVED |= {
     "table",
     "claims",
     "gallery",
+    "plot",
+    "page",
 }
-RESERVED |= {"plot", "page"}
 
 
 @functools.cache
@@ -218,16 +227,16 @@ def local_weights(config, backbone):
 
 def given_embeddings(config, dataset, backbone):
     """The files of a dataset's embeddings that are given, not made (loader `precomputed`)."""
-    if config["backbones"][backbone]["loader"] != "precomputed":
+    spec = config["backbones"][backbone]
+    if spec["loader"] != "precomputed":
         return []
-    folder = Path(config["datasets"][dataset]["root"]) / config["backbones"][backbone]["model"]
-    return [str(folder / f"{split}.npy") for split in SPLITS]
+    return [f"{config['datasets'][dataset]['root']}/{spec['model']}/{split}.npy" for split in SPLITS]
 
 
 def tables(config, dataset):
     """The files of a dataset of type `table`, which its index is made of."""
     spec = config["datasets"][dataset]
-    return [str(Path(spec["root"]) / f"{split}.csv") for split in SPLITS] if spec["type"] == "table" else []
+    return [f"{spec['root']}/{split}.csv" for split in SPLITS] if spec["type"] == "table" else []
 
 
 def dataset_module(config, dataset):

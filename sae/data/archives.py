@@ -118,6 +118,14 @@ def samples(root, files, image="image", label=None):
             places.append(f"{shard}/{row}")
             locations.append(location)
             labels.append(number)
+    negative = next((row for row, number in enumerate(labels) if number is not None and number < 0), None)
+    if negative is not None:
+        raise UserError(
+            f"image {keys[negative]} ({root / places[negative]}) has the label {labels[negative]}, expected 0 or "
+            f"more; -1 often means that a split has no labels: use one that has, or leave them out of all"
+        )
+    if names is not None and (too_large := [n for n in labels if n is not None and n >= len(names)]):
+        raise UserError(f"{root}: label {too_large[0]} is beyond the {len(names)} class names that {files[-1]} records")
     unlabelled = labels.count(None)
     if 0 < unlabelled < len(labels):
         first = labels.index(None)

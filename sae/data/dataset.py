@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from sae.errors import UserError
 
 progress = logging.getLogger("sae.progress")
 DATASETS = "sae.data.datasets"
+# Keys of a spec that say where the images are or what to check, not what they are.
+NO_CONTENT = {"root", "images", "max_broken", "download"}
 # What PIL raises on broken pictures.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 COLUMNS = ["image_id", "path", "label", "label_name", "label_coarse", "label_coarse_name", "group", "split"]
@@ -107,9 +110,11 @@ def build(name, spec, artifacts_root, out, *, workers=0):
         kept = dataset.index[~dataset.index["path"].isin(broken)].reset_index(drop=True)
         dataset = Dataset(kept, dataset.open, dataset.grouped)
         check(spec, dataset)
+    (Path(out) / "manifest.json").unlink(missing_ok=True)
     with files.atomic_file(Path(out) / "index.parquet") as temporary:
         dataset.index.to_parquet(temporary, index=False)
     sources = [artifacts.manifest(artifacts_root, a) for a in artifacts.names(spec)]
+    content = {key: value for key, value in spec.items() if key not in NO_CONTENT}
     index_hash = files.sha256(Path(out) / "index.parquet")
     files.write_json(
         Path(out) / "manifest.json",
@@ -121,7 +126,7 @@ def build(name, spec, artifacts_root, out, *, workers=0):
             "broken": broken,
             "sha256": index_hash,
             "artifacts": sources,
-            "fingerprint": files.sha256_text(files.dumps([spec, index_hash, [s["files"] for s in sources]]))[:16],
+            "fingerprint": files.sha256_text(files.dumps([content, index_hash, [s["files"] for s in sources]]))[:16],
         },
     )
 
@@ -157,8 +162,9 @@ def _map(function, items, workers):
         yield from map(function, items)
         return
     _mapped = function
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
-        yield from pool.imap(_call, items, chunksize=64)
+    # Not a Pool: that waits for ever when one of its processes is killed.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+        yield from pool.map(_call, items, chunksize=64)
 
 
 def _call(item):

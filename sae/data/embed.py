@@ -57,7 +57,7 @@ class Job:
         batch_size: images a forward pass; small ones fit a CPU's cache and are the fastest there. The spec's own has
             precedence.
         device: a torch device.
-        workers: processes that read and decode images; 0: this one.
+        workers: processes that read and decode images (forked: leave it at 0 on macOS); 0: this one.
         shards: into how many parts the work is cut.
     """
 
@@ -73,30 +73,61 @@ class Job:
 
 
 def embed(job, shard=None):
-    """Embed one shard (0 to shards - 1), or, with None, what is missing of all of them, then write the store."""
-    manifest = files.read_json(Path(job.dataset_dir) / "manifest.json", "manifest of dataset")
-    index = pd.read_parquet(Path(job.dataset_dir) / "index.parquet")
-    rows = {split: index[index["split"] == split].drop(columns="split").reset_index(drop=True) for split in SPLITS}
-    work = _Work(job, manifest, rows)
+    """Embed one shard (0 to shards - 1), or, with None, what is missing of all of them, then write the store.
+
+    Raises:
+        UserError: an image, the backbone or its embeddings are not right; there is no such shard.
+    """
+    if job.shards < 1 or not (shard is None or 0 <= shard < job.shards):
+        raise UserError(f"shard {shard} of {job.shards}: shards are numbered from 0 to their number - 1")
+    work = _Extraction(job)
+    if work.restore():
+        return
     for number in range(job.shards) if shard is None else [shard]:
-        work.embed_shard(number)
+        # What only joins finished shards does without the backbone; a shard's own job looks whether it has changed.
+        if shard is not None or job.shards == 1 or not work.is_complete(number):
+            work.embed_shard(number)
     if shard is None:
         work.finish()
 
 
-class _Work:
-    def __init__(self, job, manifest, rows):
-        self.job, self.manifest, self.rows = job, manifest, rows
+def fingerprint(spec, weights):
+    """What a backbone is: its mapping in the config, but for where its weights lie, and the hashes of those."""
+    return files.sha256_text(files.dumps([_without_places(spec), weights]))[:16]
+
+
+def _without_places(spec):
+    places = {"checkpoint"} | ({"pretrained"} if Path(spec.get("pretrained", "/")).exists() else set())
+    return {key: value for key, value in spec.items() if key not in places}
+
+
+class _Extraction:
+    """The work on one dataset and backbone, and where it is kept until it is finished.
+
+    The key of its folder holds all that an embedding depends on, but for the weights: those stand in each shard's
+    `provenance.json`.
+    """
+
+    def __init__(self, job):
+        self.job, self.manifest = job, files.read_json(Path(job.dataset_dir) / "manifest.json", "manifest of dataset")
+        index_file = Path(job.dataset_dir) / "index.parquet"
+        if files.sha256(index_file) != self.manifest["sha256"]:
+            raise UserError(f"{index_file} is not the one of its manifest; delete {job.dataset_dir} and run again")
+        index = pd.read_parquet(index_file)
+        self.rows = {s: index[index["split"] == s].drop(columns="split").reset_index(drop=True) for s in SPLITS}
         self.batch_size = job.spec.get("batch_size", job.batch_size)
         self.module = registry.load(LOADERS, job.spec["loader"])
-        self.cell = f"{manifest['name']} / {job.name}"
-        self.backbone = None  # Loaded when it is needed: what only joins finished shards does without.
-        dataset_module = registry.module(datasets.DATASETS, manifest["spec"]["type"])
+        self.given = hasattr(self.module, "embeddings")
+        self.cell = f"{self.manifest['name']} / {job.name}"
+        self.backbone = None
+        dataset_module = registry.module(datasets.DATASETS, self.manifest["spec"]["type"])
+        device = torch.device(job.device).type
         made_by = {
-            "dataset": manifest["fingerprint"],
-            "backbone": job.spec,
+            "dataset": self.manifest["fingerprint"],
+            "backbone": _without_places(job.spec),
             "batch_size": self.batch_size,
-            "device": torch.device(job.device).type,
+            "device": device,
+            "threads": torch.get_num_threads() if device == "cpu" else None,
             "code": code_hash("sae.data.embed", dataset_module, registry.module(LOADERS, job.spec["loader"])),
             "versions": store.versions(),
         }
@@ -113,28 +144,32 @@ class _Work:
             before += count
         return found
 
+    def place(self, shard):
+        """The folder of a shard."""
+        return self.folder / f"{shard}-of-{self.job.shards}"
+
     def parts(self, shard):
         """{split: Part} of a shard."""
-        folder = self.folder / f"{shard}-of-{self.job.shards}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return {s: Part(folder / f"{s}.npy", last - first) for s, (first, last) in self.ranges(shard).items()}
+        self.place(shard).mkdir(parents=True, exist_ok=True)
+        ranges = self.ranges(shard).items()
+        return {split: Part(self.place(shard) / f"{split}.npy", last - first) for split, (first, last) in ranges}
+
+    def is_complete(self, shard):
+        """Whether a shard has all its rows."""
+        recorded = (self.place(shard) / "provenance.json").exists()
+        return recorded and all(part.complete for part in self.parts(shard).values())
 
     def embed_shard(self, shard):
         """Embed what is missing of a shard."""
+        recorded, provenance = self.place(shard) / "provenance.json", self.provenance()
+        if recorded.exists() and files.read_json(recorded) != provenance:
+            shutil.rmtree(self.place(shard))  # Of other weights: nothing of it can be kept.
         parts, ranges = self.parts(shard), self.ranges(shard)
-        about = self.folder / f"{shard}-of-{self.job.shards}" / "provenance.json"
-        if about.exists() and all(part.complete for part in parts.values()):
-            return
-        provenance = self.provenance()
-        if about.exists() and files.read_json(about) != provenance:
-            # Embedded with other weights: nothing of it can be kept.
-            shutil.rmtree(about.parent)
-            parts = self.parts(shard)
-        files.write_json(about, provenance)
-        left = {split: part.rows - part.done for split, part in parts.items()}
-        clock = _Clock(f"{self.cell}{self.label(shard)}", sum(p.rows for p in parts.values()), sum(left.values()))
+        files.write_json(recorded, provenance)
+        missing = {split: part.rows - part.done for split, part in parts.items()}
+        clock = _Clock(f"{self.cell}{self.label(shard)}", sum(p.rows for p in parts.values()), sum(missing.values()))
         for split, part in parts.items():
-            if left[split]:
+            if missing[split]:
                 first, last = ranges[split]
                 for batch in self.batches(split, first + part.done, last):
                     part.append(self.checked(batch, split))
@@ -145,7 +180,9 @@ class _Work:
         return f", shard {shard} of {self.job.shards}" if self.job.shards > 1 else ""
 
     def checked(self, batch, split):
-        stored = batch.astype(self.job.spec.get("dtype", "float32"))
+        """A batch as it is stored."""
+        given = batch.dtype if self.given and batch.dtype in (np.float16, np.float32) else np.float32
+        stored = batch.astype(self.job.spec.get("dtype", given))
         if stored.ndim != 2 or not np.isfinite(stored).all():
             raise UserError(
                 f"{self.cell}, split {split}: the backbone gave shape {batch.shape}, or values that are not finite as "
@@ -154,23 +191,19 @@ class _Work:
         return stored
 
     def provenance(self):
-        """What goes into the manifests; loads the backbone."""
+        """What goes into the manifests; loads the backbone, or reads the given embeddings through."""
         spec = self.job.spec
         sources = [artifacts.manifest(self.job.artifacts_root, a) for a in artifacts.names(spec)]
         weights, preprocessing = [s["files"] for s in sources], "none"
-        if not hasattr(self.module, "embeddings"):
+        if self.given:
+            weights = {s: files.sha256(f) for s, f in self.module.files(self.manifest["spec"], spec).items()}
+        else:
             self.load()
             preprocessing = str(self.backbone.transform)
             weights = weights or (self.backbone.checkpoint and files.sha256(self.backbone.checkpoint))
-        # Where the weights lie is not what they are.
-        told = {key: value for key, value in spec.items() if key != "checkpoint"}
         return {
             "dataset": {key: self.manifest[key] for key in ("name", "fingerprint", "grouped")},
-            "backbone": {
-                "name": self.job.name,
-                "spec": spec,
-                "fingerprint": files.sha256_text(files.dumps([told, weights]))[:16],
-            },
+            "backbone": {"name": self.job.name, "spec": spec, "fingerprint": fingerprint(spec, weights)},
             "preprocessing": preprocessing,
             "image_size": self.manifest["spec"].get("image_size"),
             "batch_size": self.batch_size,
@@ -186,7 +219,7 @@ class _Work:
 
     def batches(self, split, first, last):
         """Yield the embeddings (n, d) of rows `first` to `last` of a split, batch by batch."""
-        if hasattr(self.module, "embeddings"):
+        if self.given:
             given = self.module.embeddings(self.manifest["spec"], self.job.spec, split)
             if len(given) != len(self.rows[split]):
                 raise UserError(f"{self.cell}: {len(given)} embeddings of {split} for {len(self.rows[split])} rows")
@@ -201,17 +234,42 @@ class _Work:
     def finish(self):
         """Make the store of the finished shards."""
         shards = [self.parts(shard) for shard in range(self.job.shards)]
-        told = [files.read_json(self.folder / f"{i}-of-{self.job.shards}/provenance.json") for i in range(len(shards))]
-        if any(provenance != told[0] for provenance in told):
+        recorded = [files.read_json(self.place(shard) / "provenance.json") for shard in range(self.job.shards)]
+        if any(provenance != recorded[0] for provenance in recorded):
             raise UserError(f"{self.cell}: the shards in {self.folder} have other weights; delete it and run again")
+        kinds = {(p.shape[1], p.dtype.name) for parts in shards for p in parts.values() if p.rows}
+        if len(kinds) > 1:
+            raise UserError(f"{self.cell}: embeddings of different (d, dtype): {sorted(kinds)}")
+        out = Path(self.job.out)
         for split in SPLITS:
-            store.adopt(Path(self.job.out) / split, [parts[split] for parts in shards], self.rows[split], told[0])
-        for folder in Path(self.job.out).glob(".embedding-*"):
+            store.adopt(out / split, [parts[split] for parts in shards], self.rows[split], recorded[0])
+        for folder in [*(f for f in out.glob(".embedding-*") if f != self.folder), *self.folder.glob("*-of-*")]:
             shutil.rmtree(folder)
+        # Links to the finished files, which take no space: Snakemake deletes what a job made while it was not there to
+        # see it end, and embeds no second time thanks to these.
+        for split in SPLITS:
+            files.link_or_copy(out / split, self.folder / "finished" / split)
+
+    def restore(self):
+        """Bring back finished splits that were deleted, if what they were made of is unchanged; whether it was so."""
+        finished = {split: self.folder / "finished" / split for split in SPLITS}
+        if not all((folder / "manifest.json").is_file() for folder in finished.values()):
+            return False
+        try:
+            recorded = [store.read(folder).manifest for folder in finished.values()]
+        except UserError:
+            return False
+        provenance = self.provenance()
+        if any({key: manifest[key] for key in provenance} != provenance for manifest in recorded):
+            return False
+        for split, folder in finished.items():
+            files.link_or_copy(folder, Path(self.job.out) / split)
+        progress.info("%s: was finished before", self.cell)
+        return True
 
 
 def embed_images(backbone, open_image, paths, *, batch_size, device, workers, spec):
-    """Yield the embeddings (n, d) float32 of images, batch by batch.
+    """Yield the embeddings (n, d) float32 of images, batch by batch; on a GPU one batch late.
 
     Args:
         open_image: from one of `paths` to a PIL image.
@@ -232,18 +290,18 @@ def embed_images(backbone, open_image, paths, *, batch_size, device, workers, sp
         pin_memory=cuda,
     )
     half = spec.get("precision") == "bfloat16"
-    before = None
+    pending = []
     for batch in loader:
         if isinstance(batch, str):
+            yield from (embeddings.cpu().numpy() for embeddings in pending)
             raise UserError(batch)
         batch = batch.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(batch.device.type, torch.bfloat16, enabled=half):
-            now = model(batch)
-        # The last batch is fetched while this one is computed.
-        if before is not None:
-            yield before.float().cpu().numpy()
-        before = now
-    yield before.float().cpu().numpy()
+            pending.append(model(batch).float())
+        # On a GPU a batch is fetched while the next is computed.
+        if len(pending) > cuda:
+            yield pending.pop(0).cpu().numpy()
+    yield from (embeddings.cpu().numpy() for embeddings in pending)
 
 
 class _Images(torch.utils.data.Dataset):

@@ -32,8 +32,16 @@ class Part:
         return self.done == self.rows
 
     def append(self, batch):
-        """Add a batch (n, d) and its line in the journal."""
+        """Add a batch (n, d) and its line in the journal.
+
+        Raises:
+            ValueError: another d or dtype than before, or more rows than there is room for.
+        """
         first = self.shape is None
+        if self.done + len(batch) > self.rows or not (
+            first or (batch.shape[1], batch.dtype) == (self.shape[1], self.dtype)
+        ):
+            raise ValueError(f"{batch.dtype} {batch.shape} does not fit {self.path}, {self.done} of {self.rows} rows")
         if first:
             self.shape, self.dtype = (self.rows, batch.shape[1]), batch.dtype
             with open(self.path, "wb") as file:

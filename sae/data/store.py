@@ -43,7 +43,10 @@ class Activations:
         if len(self.index) <= count:
             return self
         rows = np.sort(np.random.default_rng(seed).choice(len(self.index), count, replace=False))
-        return Activations(self.embeddings[rows], self.index.iloc[rows].reset_index(drop=True), self.manifest)
+        # Through a map of its own, closed at once: pages read from a map that stays open would stay in memory.
+        mapped = isinstance(self.embeddings, np.memmap)
+        embeddings = np.load(self.embeddings.filename, mmap_mode="r") if mapped else self.embeddings
+        return Activations(embeddings[rows], self.index.iloc[rows].reset_index(drop=True), self.manifest)
 
 
 def write(folder, batches, index, provenance):
@@ -78,7 +81,7 @@ def write(folder, batches, index, provenance):
 
 
 def adopt(folder, parts, index, provenance):
-    """Write one split from finished parts (`sae.data.parts.Part`), in their order; a single one is moved, not copied.
+    """Write one split from finished parts (`sae.data.parts.Part`), in their order; a single one is linked, not copied.
 
     Raises:
         UserError: the parts have other numbers of columns, or not as many rows as `index`.
@@ -93,9 +96,11 @@ def adopt(folder, parts, index, provenance):
         raise UserError(f"{folder}: parts of {sorted(map(str, kinds))} with {rows} rows for {len(index)} images")
     ((d, dtype),) = kinds
     if len(parts) == 1:
-        with open(parts[0].path, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(parts[0].path, folder / "embeddings.npy")
+        with files.atomic_file(folder / "embeddings.npy") as temporary:
+            try:
+                os.link(parts[0].path, temporary)
+            except OSError:  # Not every file system has hard links.
+                shutil.copyfile(parts[0].path, temporary)
     else:
         with files.atomic_file(folder / "embeddings.npy") as temporary, open(temporary, "wb") as file:
             write_header(file, (rows, d), dtype)

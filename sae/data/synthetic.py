@@ -7,6 +7,9 @@ Image i of class y_i has the embedding
 with D (concepts, d) random unit rows and s_ic >= 0 sparse. Concept c is active with probability p_c, a power law in c,
 or with `SIGNATURE` if it is one of its class's own concepts; an active one has a log-normal strength. Rows come in
 seeded chunks, so that a smaller set is the beginning of a larger one.
+
+Concepts are independent of each other given the class, unlike those of real images, which come in hierarchies: what an
+SAE recovers here is an upper bound, and says nothing of features that split or absorb one another.
 """
 
 from dataclasses import dataclass

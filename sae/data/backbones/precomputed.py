@@ -8,9 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
+from sae.data.splits import SPLITS
 from sae.errors import UserError
 
 _TYPES = ("float16", "float32", "float64")
+
+
+def files(dataset_spec, backbone_spec):
+    """{split: path} of the files."""
+    folder = Path(dataset_spec["root"]) / backbone_spec["model"]
+    return {split: _existing(folder / f"{split}.npy") for split in SPLITS}
+
+
+def _existing(path):
+    if not path.is_file():
+        raise UserError(f"embeddings {path} do not exist; expected an array (N, d) saved there with `numpy.save`")
+    return path
 
 
 def embeddings(dataset_spec, backbone_spec, split):
@@ -19,9 +32,7 @@ def embeddings(dataset_spec, backbone_spec, split):
     Raises:
         UserError: the file is missing, is not NumPy's, or holds something else.
     """
-    path = Path(dataset_spec["root"]) / backbone_spec["model"] / f"{split}.npy"
-    if not path.is_file():
-        raise UserError(f"embeddings {path} do not exist; expected an array (N, d) saved there with `numpy.save`")
+    path = files(dataset_spec, backbone_spec)[split]
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, OSError) as error:

@@ -59,8 +59,9 @@ def _create(name, image_size, **options):
     if image_size is not None:
         try:
             return timm.create_model(name, num_classes=0, img_size=image_size, **options)
-        except TypeError:
-            pass
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
     return timm.create_model(name, num_classes=0, **options)
 
 
