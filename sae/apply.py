@@ -42,8 +42,8 @@ class Encoder:
             )
         if k is not None and not 1 <= k <= m:
             raise UserError(f"k = {k}; this SAE has {m} latents: give 1 to {m}")
-        for start in range(0, len(embeddings), 65_536):
-            if not np.isfinite(embeddings[start : start + 65_536]).all():
+        for start in range(0, len(embeddings), 16_384):
+            if not np.isfinite(embeddings[start : start + 16_384]).all():
                 raise UserError("the embeddings hold NaN or infinite values")
         return coding.encode(self.sae, self.sae.open_inputs(embeddings), k)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-_CHUNK = 65_536
+_CHUNK = 16_384
 # Prepared inputs up to this many bytes are kept in main memory; on a GPU, up to half of what is free there.
 RESIDENT = 1 << 30
 

@@ -133,7 +133,7 @@ def train(x, settings, penalty=None, progress=None, known=None):
 def moments(x, input_norm):
     """The :class:`Moments` of prepared inputs."""
     sae, total = TopKSAE(x.shape[1], 1, 1, input_norm), 0.0
-    for part in x.split(65_536):
+    for part in x.split(16_384):
         total = total + sae.standardise(part)[0].mean(dim=0).cpu().double() * len(part)
     return Moments((total / len(x)).float().to(x.device), inputs.total_variance(x))
 
