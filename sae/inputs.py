@@ -1,5 +1,7 @@
 """From stored embeddings to the space the SAE works in."""
 
+import mmap
+
 import numpy as np
 import torch
 
@@ -34,7 +36,11 @@ class Inputs:
 
     def __getitem__(self, rows):
         picked = self.embeddings[rows if isinstance(rows, slice) else rows.numpy()]
-        return _prepared(picked, self.input_norm, self.input_scale).to(self.device)
+        picked = _prepared(picked, self.input_norm, self.input_scale).to(self.device)
+        if isinstance(self.embeddings, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            # What was read stays in the system's cache, but counts no longer as this process's memory.
+            self.embeddings._mmap.madvise(mmap.MADV_DONTNEED)
+        return picked
 
     def split(self, size):
         """Consecutive chunks of `size` rows, as `torch.Tensor.split`."""
