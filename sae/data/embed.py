@@ -243,12 +243,12 @@ class _Extraction:
         out = Path(self.job.out)
         for split in SPLITS:
             store.adopt(out / split, [parts[split] for parts in shards], self.rows[split], recorded[0])
-        for folder in [*(f for f in out.glob(".embedding-*") if f != self.folder), *self.folder.glob("*-of-*")]:
-            shutil.rmtree(folder)
         # Links to the finished files, which take no space: Snakemake deletes what a job made while it was not there to
         # see it end, and embeds no second time thanks to these.
         for split in SPLITS:
             files.link_or_copy(out / split, self.folder / "finished" / split)
+        for folder in [*(f for f in out.glob(".embedding-*") if f != self.folder), *self.folder.glob("*-of-*")]:
+            shutil.rmtree(folder)
 
     def restore(self):
         """Bring back finished splits that were deleted, if what they were made of is unchanged; whether it was so."""
