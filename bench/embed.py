@@ -100,7 +100,7 @@ def plain(a, model, transform, folder, paths):
 
 def ours(a, model, transform, folder, paths):
     """`sae.data.embed`, with a worker for decoding."""
-    torch.set_num_threads(max(1, a.cores - 1))
+    torch.set_num_threads(a.cores)
     open_image = archives.opener(folder)
     options = {"batch_size": 16, "device": "cpu", "workers": 1, "spec": {}}
     return np.concatenate(list(embed_images(Backbone(model, transform), open_image, paths, **options)))

@@ -48,6 +48,7 @@ rule embed_shard:
         ENVIRONMENT
     threads: COMPUTE["threads"] + COMPUTE["decode_workers"]
     resources:
+        gpu=GPU,
         workers=COMPUTE["decode_workers"],
         shards=SHARDS,
     params:
@@ -80,6 +81,7 @@ rule embed:
         ENVIRONMENT
     threads: COMPUTE["threads"] + COMPUTE["decode_workers"]
     resources:
+        gpu=GPU,
         workers=COMPUTE["decode_workers"],
         shards=SHARDS,
     params:

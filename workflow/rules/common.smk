@@ -10,6 +10,8 @@ from sae.figures import FIGURES
 
 ENVIRONMENT = "../../environment.yml"
 COMPUTE = config["compute"]
+# Jobs that compute on an accelerator each take one: how many there are is for the profile to say.
+GPU = int(COMPUTE["device"] != "cpu")
 PUBLISHED = [f"workflow/resources/paper/{name}" for name in published.FILES.values()]
 EVALUATED = ("extras", "ablation", "probe", "latents")
 TABLES = (1, 2, 3, 4)

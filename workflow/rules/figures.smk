@@ -57,6 +57,8 @@ rule gallery:
     conda:
         ENVIRONMENT
     threads: COMPUTE["threads"]
+    resources:
+        gpu=GPU,
     params:
         code=lambda w: code_hash(
             "sae.gallery",

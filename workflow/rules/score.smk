@@ -17,6 +17,8 @@ rule score:
     conda:
         ENVIRONMENT
     threads: COMPUTE["threads"]
+    resources:
+        gpu=GPU,
     params:
         code=code_hash("sae.score"),
         device=COMPUTE["device"],
@@ -52,6 +54,8 @@ rule evaluate:
     conda:
         ENVIRONMENT
     threads: COMPUTE["threads"]
+    resources:
+        gpu=GPU,
     params:
         settings=lambda w: dumps(settings.evaluation_plan(config, w.experiment)),
         code=code_hash("sae.evaluate"),

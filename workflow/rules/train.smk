@@ -17,6 +17,8 @@ rule train:
     conda:
         ENVIRONMENT
     threads: COMPUTE["threads"]
+    resources:
+        gpu=GPU,
     params:
         settings=lambda w: dumps(settings.bank_plan(config, w.experiment, w.dataset, w.backbone, int(w.k))),
         code=lambda w: code_hash("sae.bank", *settings.regularizer_modules(config, w.experiment)),
@@ -42,6 +44,8 @@ rule ablate:
     conda:
         ENVIRONMENT
     threads: COMPUTE["threads"]
+    resources:
+        gpu=GPU,
     params:
         code=lambda w: code_hash("sae.ablation", *settings.regularizer_modules(config, w.experiment)),
         device=COMPUTE["device"],
