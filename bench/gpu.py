@@ -18,7 +18,7 @@ import yaml
 
 from sae import registry
 from sae.model import TopKSAE
-from sae.train import Settings, objective, remove_parallel, unit_rows_
+from sae.train import Settings, objective, update
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from workflow import plan
@@ -81,11 +81,7 @@ def step(a, x, method, precision, compiled):
         if watched:
             torch.cuda.set_sync_debug_mode("error")  # A step that waits for the device is an error.
         loss, _, since = loss_of(sae, batch, settings, penalty, since)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        remove_parallel(sae.W_dec)
-        optimiser.step()
-        unit_rows_(sae.W_dec)
+        update(sae, optimiser, loss)
         if watched:
             torch.cuda.set_sync_debug_mode("default")
         wait(a.device)

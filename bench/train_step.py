@@ -14,7 +14,7 @@ import yaml
 
 from sae import registry
 from sae.model import TopKSAE
-from sae.train import Settings, objective, remove_parallel, unit_rows_
+from sae.train import Settings, objective, update
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,11 +65,7 @@ def main():
                         loss, _, since = objective(sae, x, s, penalty, since.clamp_max(0))
                     else:
                         loss = plain_objective(sae, x, s, name)
-                    optimisers[which].zero_grad()
-                    loss.backward()
-                    remove_parallel(sae.W_dec)
-                    optimisers[which].step()
-                    unit_rows_(sae.W_dec)
+                    update(sae, optimisers[which], loss)
                     times[which].append(1e3 * (time.perf_counter() - start))
             plain, ours = (statistics.median(times[which][5:]) for which in ("plain", "ours"))
             print(f"{k:4d} {name:15} {plain:9.2f} {ours:9.2f} {plain / ours:11.2f}")

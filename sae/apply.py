@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sae import artifacts, files, registry, saefile
+from sae import files, registry, saefile
 from sae.data import archives
 from sae.data.embed import LOADERS, embed_images, fingerprint
 from sae.errors import UserError
@@ -123,9 +123,7 @@ def embed_like(manifest, folder, paths, artifacts_root, device, workers):
             f"embeddings of {manifest['backbone']['name']} were given, not made: encode a .npy file of them"
         )
     backbone = module.load(spec, artifacts_root, manifest["image_size"])
-    weights = [artifacts.manifest(artifacts_root, a)["files"] for a in artifacts.names(spec)]
-    weights = weights or (backbone.checkpoint and files.sha256(backbone.checkpoint))
-    if fingerprint(spec, weights) != manifest["backbone"]["fingerprint"]:
+    if fingerprint(spec, backbone, artifacts_root) != manifest["backbone"]["fingerprint"]:
         raise UserError(
             f"the weights of {manifest['backbone']['name']} are not those that the SAE's embeddings were made with; "
             "put those back, or embed and train anew"

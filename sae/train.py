@@ -111,11 +111,7 @@ def train(x, settings, penalty=None, progress=None, known=None):
         optimiser.param_groups[0]["lr"] = lr
 
         loss, parts, since_fired = objective(sae, batch, s, penalty, since_fired)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        remove_parallel(sae.W_dec)
-        optimiser.step()
-        unit_rows_(sae.W_dec)
+        update(sae, optimiser, loss)
 
         if step % s.log_every == 0 or step == steps - 1:
             row = {"step": step, "epoch": epoch, "lr": lr} | {name: part.item() for name, part in parts.items()}
@@ -128,6 +124,15 @@ def train(x, settings, penalty=None, progress=None, known=None):
             if progress is not None:
                 progress(row)
     return sae, rows
+
+
+def update(sae, optimiser, loss):
+    """One step down the gradient of `loss`; the decoder's rows stay of unit norm."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    remove_parallel(sae.W_dec)
+    optimiser.step()
+    unit_rows_(sae.W_dec)
 
 
 def moments(x, input_norm):

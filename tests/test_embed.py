@@ -252,7 +252,8 @@ def test_a_finished_store_is_brought_back_and_no_kill_while_joining_loses_a_spli
     assert content(tmp_path) == content(folder / "store")
     for split in SPLITS:
         shutil.rmtree(tmp_path / split)
-    embed.embed(job(folder, backbone, tmp_path, shards=5))
+    moved = shutil.copy(backbone["checkpoint"], tmp_path / "moved.safetensors")  # The same weights in another place.
+    embed.embed(job(folder, backbone | {"checkpoint": str(moved)}, tmp_path, shards=5))
     assert content(tmp_path) == content(folder / "store")
 
 

@@ -91,14 +91,24 @@ def embed(job, shard=None):
         work.finish()
 
 
-def fingerprint(spec, weights):
-    """What a backbone is: its mapping in the config, but for where its weights lie, and the hashes of those."""
+def fingerprint(spec, backbone, artifacts_root):
+    """What a loaded backbone is: its mapping in the config, but for where its weights lie, and the hashes of those."""
+    weights = [artifacts.manifest(artifacts_root, a)["files"] for a in artifacts.names(spec)]
+    return _fingerprint(spec, weights or (backbone.checkpoint and files.sha256(backbone.checkpoint)))
+
+
+def _fingerprint(spec, weights):
     return files.sha256_text(files.dumps([_without_places(spec), weights]))[:16]
 
 
 def _without_places(spec):
     places = {"checkpoint"} | ({"pretrained"} if Path(spec.get("pretrained", "/")).exists() else set())
     return {key: value for key, value in spec.items() if key not in places}
+
+
+def _weights(provenance):
+    # All else that an embedding depends on is in the key of the folder.
+    return provenance["backbone"]["fingerprint"]
 
 
 class _Extraction:
@@ -162,7 +172,7 @@ class _Extraction:
     def embed_shard(self, shard):
         """Embed what is missing of a shard."""
         recorded, provenance = self.place(shard) / "provenance.json", self.provenance()
-        if recorded.exists() and files.read_json(recorded) != provenance:
+        if recorded.exists() and _weights(files.read_json(recorded)) != _weights(provenance):
             shutil.rmtree(self.place(shard))  # Of other weights: nothing of it can be kept.
         parts, ranges = self.parts(shard), self.ranges(shard)
         files.write_json(recorded, provenance)
@@ -194,16 +204,16 @@ class _Extraction:
         """What goes into the manifests; loads the backbone, or reads the given embeddings through."""
         spec = self.job.spec
         sources = [artifacts.manifest(self.job.artifacts_root, a) for a in artifacts.names(spec)]
-        weights, preprocessing = [s["files"] for s in sources], "none"
         if self.given:
-            weights = {s: files.sha256(f) for s, f in self.module.files(self.manifest["spec"], spec).items()}
+            given = self.module.files(self.manifest["spec"], spec)
+            preprocessing, made = "none", _fingerprint(spec, {s: files.sha256(f) for s, f in given.items()})
         else:
             self.load()
             preprocessing = str(self.backbone.transform)
-            weights = weights or (self.backbone.checkpoint and files.sha256(self.backbone.checkpoint))
+            made = fingerprint(spec, self.backbone, self.job.artifacts_root)
         return {
             "dataset": {key: self.manifest[key] for key in ("name", "fingerprint", "grouped")},
-            "backbone": {"name": self.job.name, "spec": spec, "fingerprint": fingerprint(spec, weights)},
+            "backbone": {"name": self.job.name, "spec": spec, "fingerprint": made},
             "preprocessing": preprocessing,
             "image_size": self.manifest["spec"].get("image_size"),
             "batch_size": self.batch_size,
@@ -235,7 +245,7 @@ class _Extraction:
         """Make the store of the finished shards."""
         shards = [self.parts(shard) for shard in range(self.job.shards)]
         recorded = [files.read_json(self.place(shard) / "provenance.json") for shard in range(self.job.shards)]
-        if any(provenance != recorded[0] for provenance in recorded):
+        if len(set(map(_weights, recorded))) > 1:
             raise UserError(f"{self.cell}: the shards in {self.folder} have other weights; delete it and run again")
         kinds = {(p.shape[1], p.dtype.name) for parts in shards for p in parts.values() if p.rows}
         if len(kinds) > 1:
@@ -259,8 +269,7 @@ class _Extraction:
             recorded = [store.read(folder).manifest for folder in finished.values()]
         except UserError:
             return False
-        provenance = self.provenance()
-        if any({key: manifest[key] for key in provenance} != provenance for manifest in recorded):
+        if set(map(_weights, recorded)) != {_weights(self.provenance())}:
             return False
         for split, folder in finished.items():
             files.link_or_copy(folder, Path(self.job.out) / split)
