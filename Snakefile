@@ -8,8 +8,13 @@ from sae.errors import UserError
 from workflow import lock, missing, settings
 
 min_version("9.0")
-lock.hold()
+if workflow.is_main_process:
+    lock.hold()
 shell.prefix(lock.shell_prefix())
+
+
+onstart:
+    lock.end_orphans()
 
 
 configfile: "config.yaml"

@@ -30,13 +30,13 @@ def embed(a):
 
     s = a.settings
     place = (Path(a.dataset), s["name"], s["backbone"], Path(a.artifacts), Path(a.out))
-    embed(Job(*place, s["batch_size"], _torch(a), a.workers, a.shards), a.shard)
+    embed(Job(*place, s["batch_size"], _torch(a), a.workers, a.shards, a.shared), a.shard)
 
 
 def train(a):
     from sae.bank import train_bank
 
-    train_bank(a.settings, a.activations, a.store, a.out, device=_torch(a))
+    train_bank(a.settings, a.activations, _place(a), device=_torch(a))
 
 
 def score(a):
@@ -48,7 +48,14 @@ def score(a):
 def ablate(a):
     from sae.ablation import ablate_bank
 
-    ablate_bank(a.bank, a.scores, a.activations, a.store, a.out, device=_torch(a))
+    ablate_bank(a.bank, a.scores, a.activations, _place(a), device=_torch(a))
+
+
+def _place(a):
+    from sae.bank import Place
+
+    part = None if a.part is None else (a.part, a.parts)
+    return Place(Path(a.store), Path(a.out), a.shared, part)
 
 
 def evaluate(a):
@@ -207,6 +214,13 @@ def parser():
         if function is embed:
             step.add_argument("--shards", type=int, default=1, help="parts to cut the work into")
             step.add_argument("--shard", type=int, help="embed this part only, from 0; without it all, and join them")
+        if function in (train, ablate):
+            step.add_argument("--parts", type=int, default=1, help="parts to cut the bank into")
+            step.add_argument("--part", type=int, help="train this part only, from 0; without it all, and write")
+        if function in (embed, train, ablate):
+            what = "of activations of this dataset and backbone" if function is embed else "of finished SAEs"
+            help_text = f"other people's folders {what}, read only, with `{os.pathsep}` between them"
+            step.add_argument("--shared", type=_paths, default=(), help=help_text)
         step.add_argument("--log", type=Path, help="also write a detailed log to this file")
     return top
 
@@ -231,6 +245,10 @@ def _settings(text):
         return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
     except (OSError, json.JSONDecodeError) as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+
+
+def _paths(text):
+    return tuple(Path(part) for part in text.split(os.pathsep) if part)
 
 
 def _log_to(file):

@@ -11,13 +11,13 @@ from sae.selection import chosen_entries
 from sae.train import Settings
 
 
-def ablate_bank(bank_file, scores_file, activations_dir, store, out, *, device):
+def ablate_bank(bank_file, scores_file, activations_dir, place, *, device):
     """Train the ablation of a bank.
 
     Args:
         bank_file, scores_file: the bank, and its scores, of which the validation split chooses lambda. Where no lambda
             was acceptable there is nothing to ablate.
-        activations_dir, store, out: as for `sae.bank.train_bank`.
+        activations_dir, place: as for `sae.bank.train_bank`.
     """
     bank = files.read_json(bank_file, "bank")
     todo = [
@@ -28,4 +28,4 @@ def ablate_bank(bank_file, scores_file, activations_dir, store, out, *, device):
     data = activations.read(Path(activations_dir) / "train")
     x = inputs.open_inputs(data.embeddings, bank["saes"][0]["settings"]["input_norm"], bank["input_scale"], device)
     bank = {key: bank[key] for key in ("dataset", "backbone", "k", "input_scale")}
-    banks.train_all(todo, bank, data, x, store, out)
+    banks.train_all(todo, bank, data, x, place)

@@ -9,9 +9,9 @@ into the store, restored on reading when they are gone.
 import logging
 import os
 import platform
-import shutil
 import time
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -50,13 +50,30 @@ def members(plan):
                 yield regularizer, Settings(**recipe, lam=lam, mask=plan["mask"], seed=seed)
 
 
-def train_bank(plan, activations_dir, store, out, *, device):
-    """Train what the store lacks, link everything beside `out`, then write `out` (bank.json).
+@dataclass(frozen=True)
+class Place:
+    """Where a bank's SAEs come from and go.
+
+    Attributes:
+        store: folder of finished SAEs, of all banks and experiments.
+        out: the bank's file; the links to its SAEs lie beside it.
+        shared: stores of others, only read: an SAE that is there is taken, not trained.
+        part: (number, parts): only bring this part of the SAEs, from 0, into the store. None: all, and write `out`.
+    """
+
+    store: Path
+    out: Path
+    shared: tuple = ()
+    part: tuple | None = None
+
+
+def train_bank(plan, activations_dir, place, *, device):
+    """Train what the store lacks, link everything beside `place.out`, then write that (bank.json).
 
     Args:
         plan: see :func:`members`; also {dataset, backbone, training: {unit_variance}}.
         activations_dir: folder of the splits of one (dataset, backbone).
-        store: folder of finished SAEs, shared by all banks and experiments.
+        place: see :class:`Place`.
 
     Raises:
         UserError: bad activations, or a diverged baseline.
@@ -68,19 +85,22 @@ def train_bank(plan, activations_dir, store, out, *, device):
         scale = inputs.total_variance(inputs.Inputs(data.embeddings, norm, 1.0, "cpu")) ** -0.5
     bank = {key: plan[key] for key in ("dataset", "backbone", "k")} | {"input_scale": scale}
     x = inputs.open_inputs(data.embeddings, norm, scale, device)
-    train_all(list(members(plan)), bank, data, x, store, out)
+    train_all(list(members(plan)), bank, data, x, place)
 
 
-def train_all(todo, bank, data, x, store, out):
-    """Train SAEs, link them beside `out`, write `out`.
+def train_all(todo, bank, data, x, place):
+    """Train SAEs, link them beside `place.out`, write that; of a part, only bring them into the store.
 
     Args:
         todo: (regularizer, Settings) of each.
         bank: what heads bank.json: dataset, backbone, k, input_scale.
         data, x: the activations (`sae.data.store.Activations`), and (N, d) their prepared inputs.
-        store, out: as for :func:`train_bank`.
+        place: see :class:`Place`.
     """
-    store, out, entries = Path(store), Path(out), []
+    if place.part is not None:
+        number, parts = place.part
+        todo = todo[len(todo) * number // parts : len(todo) * (number + 1) // parts]
+    store, out, entries = place.store, place.out, []
     # Code and its hash are read together, before the first step: an edit while the bank trains belongs to the next run.
     penalties, codes = {"none": None}, {"none": code_hash("sae.train")}
     for regularizer in dict.fromkeys(r for r, _ in todo if r != "none"):
@@ -100,7 +120,7 @@ def train_all(todo, bank, data, x, store, out):
         }
         key = files.sha256_text(files.dumps(made_by))[:32]
         name = f"{regularizer} lambda {format_lambda(settings.lam)} {settings.mask} seed {settings.seed}"
-        result = _finished(store / key)
+        result = _finished(store / key) or _taken(place.shared, store / key)
         if result is None:
             log.info("%s: start %s as %s", cell, name, key)
             known = known or moments(x, settings.input_norm)
@@ -112,6 +132,8 @@ def train_all(todo, bank, data, x, store, out):
         else:
             said = f"DIVERGED by step {result['step']} ({files.dumps(made_by['settings'])})"
         progress.info("%s: %d/%d %s: %s", cell, number, len(todo), name, said)
+        if place.part is not None:
+            continue
         relative = sae_path(regularizer, settings)
         link(store / key, out.parent / relative, result)
         entries.append(
@@ -128,6 +150,8 @@ def train_all(todo, bank, data, x, store, out):
                 "step": result["step"],
             }
         )
+    if place.part is not None:
+        return
     lost = [e for e in entries if e["regularizer"] == "none" and e["status"] != "ok"]
     if lost:
         raise UserError(f"{cell}: the baseline diverged (seed {lost[0]['seed']}, step {lost[0]['step']}); lower lr")
@@ -148,19 +172,33 @@ def _prune(out, entries):
 
 def _finished(folder):
     """The result of a finished SAE; None where there is none, or where it was damaged: it is then trained again."""
-    if not folder.exists():
+    result = _whole(folder)
+    if result is None and folder.exists():
+        log.warning("%s is damaged and is trained again", folder)
+        with files.scratch_directory(folder) as scratch, suppress(FileNotFoundError):
+            os.replace(folder, scratch / "damaged")
+    return result
+
+
+def _taken(stores, folder):
+    """The result of a finished SAE that lies in another store, whose files `folder` then holds too; None if in none."""
+    for store in stores:
+        result = _whole(Path(store) / folder.name)
+        if result is not None:
+            with files.atomic_directory(folder) as temporary:
+                files.link_or_copy(Path(store) / folder.name, temporary)
+            log.info("%s was taken from %s", folder.name, store)
+            return _whole(folder)
+    return None
+
+
+def _whole(folder):
+    """The result of the SAE in a folder; None where there is none or its file is not the one of the result."""
+    if not (folder / "result.json").is_file():
         return None
-    result = files.read_json(folder / "result.json", "result of SAE") if (folder / "result.json").is_file() else None
-    if result is not None and result["status"] == "diverged":
+    result, sae = files.read_json(folder / "result.json", "result of SAE"), folder / "sae.safetensors"
+    if result["status"] == "diverged" or (sae.is_file() and files.sha256(sae) == result["sha256"]):
         return result
-    sae = folder / "sae.safetensors"
-    if result is not None and sae.is_file() and files.sha256(sae) == result["sha256"]:
-        return result
-    log.warning("%s is damaged and is trained again", folder)
-    damaged = folder.with_name(f".{folder.name}.damaged")
-    shutil.rmtree(damaged, ignore_errors=True)
-    os.replace(folder, damaged)
-    shutil.rmtree(damaged)
     return None
 
 
@@ -207,4 +245,5 @@ def _train_one(x, penalty, settings, made_by, folder, known):
         pd.DataFrame(rows).to_parquet(temporary / "train.parquet", index=False)
         files.write_json(temporary / "result.json", result | {"made_by": made_by, "made_with": _versions()})
     log.info("%.1f s, %.2f ms a step", seconds := time.perf_counter() - started, 1e3 * seconds / (last["step"] + 1))
-    return result
+    # Not `result`: where another process was first with this SAE, it is the store's that counts.
+    return _whole(folder)

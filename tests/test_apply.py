@@ -28,7 +28,7 @@ def trained(digits, tmp_path_factory):
     training |= {"auxk_alpha": 0.03, "auxk_k": 8, "dead_after": 200, "input_norm": "unit_l2", "unit_variance": True}
     plan = {"dataset": "digits", "backbone": "tiny", "k": 4, "seeds": [0], "mask": "batch_active", "lambdas": {}}
     plan |= {"training": training | {"tied": False, "log_every": 5}}
-    bank.train_bank(plan, folder / "store", folder / "saes", folder / "bank.json", device="cpu")
+    bank.train_bank(plan, folder / "store", bank.Place(folder / "saes", folder / "bank.json"), device="cpu")
     return folder / "none/lambda0/batch_active/seed0/sae.safetensors", folder / "store"
 
 

@@ -59,6 +59,7 @@ class Job:
         device: a torch device.
         workers: processes that read and decode images (forked: leave it at 0 on macOS); 0: this one.
         shards: into how many parts the work is cut.
+        shared: folders like `out` of others, only read: finished splits that are there are taken, not made.
     """
 
     dataset_dir: Path
@@ -70,6 +71,7 @@ class Job:
     device: str
     workers: int = 0
     shards: int = 1
+    shared: tuple = ()
 
 
 def embed(job, shard=None):
@@ -261,20 +263,23 @@ class _Extraction:
             shutil.rmtree(folder)
 
     def restore(self):
-        """Bring back finished splits that were deleted, if what they were made of is unchanged; whether it was so."""
-        finished = {split: self.folder / "finished" / split for split in SPLITS}
-        if not all((folder / "manifest.json").is_file() for folder in finished.values()):
-            return False
-        try:
-            recorded = [store.read(folder).manifest for folder in finished.values()]
-        except UserError:
-            return False
-        if set(map(_weights, recorded)) != {_weights(self.provenance())}:
-            return False
-        for split, folder in finished.items():
-            files.link_or_copy(folder, Path(self.job.out) / split)
-        progress.info("%s: was finished before", self.cell)
-        return True
+        """Take finished splits, deleted here or made by others, if they are of the same things; whether it was so."""
+        for place in (self.job.out, *self.job.shared):
+            finished = {split: Path(place) / self.folder.name / "finished" / split for split in SPLITS}
+            if not all((folder / "manifest.json").is_file() for folder in finished.values()):
+                continue
+            try:
+                recorded = [store.read(folder).manifest for folder in finished.values()]
+            except UserError:
+                continue
+            if set(map(_weights, recorded)) != {_weights(self.provenance())}:
+                continue
+            for split, folder in finished.items():
+                files.link_or_copy(folder, self.folder / "finished" / split)
+                files.link_or_copy(self.folder / "finished" / split, Path(self.job.out) / split)
+            progress.info("%s: was finished before%s", self.cell, "" if place == self.job.out else f", in {place}")
+            return True
+        return False
 
 
 def embed_images(backbone, open_image, paths, *, batch_size, device, workers, spec):
