@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import PARTS, ROOT
 
-from workflow import missing, plan
+from workflow import costs, missing, plan
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 
@@ -65,18 +65,18 @@ def test_the_paper_by_hand(empty):
     shown = "\n".join(plan.text(CONFIG, "paper"))
     assert "SAEs: 702 in 18 banks, and at most 108 in the mask ablation" in shown
     assert len(shown.splitlines()) < 60 and max(map(len, shown.splitlines())) <= 120
-    cell = next(c for c in plan.cells(CONFIG, "paper")[0] if (c.dataset, c.backbone) == ("imagenet", "vit_l16"))
-    plans = plan.plans_of(cell, CONFIG, "paper")
+    cell = next(c for c in costs.cells(CONFIG, "paper")[0] if (c.dataset, c.backbone) == ("imagenet", "vit_l16"))
+    plans = costs.plans_of(cell, CONFIG, "paper")
     # (702 + 108) / 6 SAEs of 2 x 8192 x 1024 + 8192 + 1024 float32.
-    assert plan.disk(cell, plans) == (2_726_230_016, 135, 9_064_673_280)
+    assert costs.disk(cell, plans) == (2_726_230_016, 135, 9_064_673_280)
     # One bank without a GPU: 39 SAEs x 50 epochs x 601 steps x 4 x 2048 x 1024 x (8192 + 32) FLOP.
-    seconds = plan.of_bank(cell, plans[0], {"largest": 32, "probe": CONFIG["probe"]}, judges=2)["train"][2]
-    assert seconds == pytest.approx(39 * 50 * 601 * 68_987.6 / 1000 / plan.rate("cpu"), rel=1e-4)
+    seconds = costs.of_bank(cell, plans[0], {"largest": 32, "probe": CONFIG["probe"]}, judges=2)["train"][2]
+    assert seconds == pytest.approx(39 * 50 * 601 * 68_987.6 / 1000 / costs.rate("cpu"), rel=1e-4)
 
 
 def test_the_estimate_is_near_what_the_demo_took(empty):
     """docs/performance.md: 861 s on 2 cores after the set-up."""
-    known, _ = plan.cells(CONFIG, "demo")
+    known, _ = costs.cells(CONFIG, "demo")
     spent = plan.hours(CONFIG, "demo", known, plan.jobs(CONFIG, "demo"))
     assert sum(spent.values())[2] == pytest.approx(2 * 861 / 3600, rel=0.3)
 
@@ -91,7 +91,7 @@ def test_what_nobody_knows_is_named_and_left_out(empty):
     assert "no figures of backbone ours (model resnet18): left out of disk and hours; add them to workflow/" in shown
     assert "no number of images of dataset birds" in shown
     assert "cifar100: will be downloaded to data/torchvision by torchvision, which needs the internet" in shown
-    assert [(c.dataset, c.rows["val"]) for c in plan.cells(config, "paper")[0]] == [
+    assert [(c.dataset, c.rows["val"]) for c in costs.cells(config, "paper")[0]] == [
         ("imagenet", 50000),
         ("cifar100", 5000),
     ]
@@ -104,7 +104,7 @@ def test_weights_in_the_hubs_cache_are_not_missing(empty, monkeypatch):
     monkeypatch.setattr(
         huggingface_hub, "try_to_load_from_cache", lambda r, f, revision: f if r == repo else None, raising=True
     )
-    lines = list(missing.hub(CONFIG, "paper", plan.costs()["hub"]))
+    lines = list(missing.hub(CONFIG, "paper", costs.figures()["hub"]))
     assert len(lines) == 2 and not any(name in line for line in lines)
 
 

@@ -28,7 +28,9 @@ RESERVED = {
     "embed",
     "embed_shard",
     "train",
+    "train_part",
     "ablate",
+    "ablate_part",
     "score",
     "evaluate",
     "probe_embeddings",
@@ -164,6 +166,12 @@ def bank_plan(config, experiment, dataset, backbone, k):
         "lambdas": {r: sorted(float(v) for v in grid) for r, grid in grids.items()},
         "training": config["training"][spec["training"]],
     }
+
+
+def parts(config, saes):
+    """How many jobs train the SAEs of a bank, beside the bank's own; 0: that one does."""
+    limit = config["compute"]["saes_per_job"]
+    return 0 if limit is None or saes <= limit else -(-saes // limit)
 
 
 def evaluation_plan(config, experiment):

@@ -14,6 +14,8 @@ rule dataset:
         ENVIRONMENT
     threads: max(1, COMPUTE["decode_workers"])
     resources:
+        mem_mb=needs.memory("dataset"),
+        runtime=needs.runtime("dataset"),
         workers=COMPUTE["decode_workers"],
     params:
         settings=lambda w: dumps(config["datasets"][w.dataset]),
@@ -31,6 +33,7 @@ EMBED = (
     "python -m sae embed --dataset results/datasets/{wildcards.dataset} --artifacts results/artifacts"
     " --out results/activations/{wildcards.dataset}/{wildcards.backbone} --settings {params.settings:q}"
     " --threads {params.threads} --device {params.device} --workers {resources.workers} --shards {resources.shards}"
+    " {resources.shared}"
     " --log {log}"
 )
 
@@ -48,9 +51,12 @@ rule embed_shard:
         ENVIRONMENT
     threads: COMPUTE["threads"] + COMPUTE["decode_workers"]
     resources:
+        mem_mb=needs.memory("embed"),
+        runtime=needs.runtime("embed"),
         gpu=GPU,
         workers=COMPUTE["decode_workers"],
         shards=SHARDS,
+        shared=lambda w: shared(f"activations/{w.dataset}/{w.backbone}"),
     params:
         settings=lambda w: dumps(settings.embed_plan(config, w.backbone)),
         code=embed_code,
@@ -81,9 +87,12 @@ rule embed:
         ENVIRONMENT
     threads: COMPUTE["threads"] + COMPUTE["decode_workers"]
     resources:
+        mem_mb=needs.memory("embed"),
+        runtime=needs.runtime("embed"),
         gpu=GPU,
         workers=COMPUTE["decode_workers"],
         shards=SHARDS,
+        shared=lambda w: shared(f"activations/{w.dataset}/{w.backbone}"),
     params:
         settings=lambda w: dumps(settings.embed_plan(config, w.backbone)),
         code=embed_code,

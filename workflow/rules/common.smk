@@ -1,4 +1,5 @@
 # What the rules share: names of files, and settings as canonical JSON (a rule's parameter holds only what the rule reads).
+import shlex
 from pathlib import Path
 
 from sae import published
@@ -7,11 +8,15 @@ from sae.codehash import code_hash
 from sae.data.splits import SPLITS
 from sae.files import dumps
 from sae.figures import FIGURES
+from workflow import costs
+from workflow.needs import Needs
 
 ENVIRONMENT = "../../environment.yml"
 COMPUTE = config["compute"]
 # Jobs that compute on an accelerator each take one: how many there are is for the profile to say.
 GPU = int(COMPUTE["device"] != "cpu")
+# What a job asks a cluster for. A local run takes no notice of it.
+needs = Needs(config)
 PUBLISHED = [f"workflow/resources/paper/{name}" for name in published.FILES.values()]
 EVALUATED = ("extras", "ablation", "probe", "latents")
 TABLES = (1, 2, 3, 4)
@@ -25,6 +30,8 @@ wildcard_constraints:
     k=r"\d+",
     shard=r"\d+",
     shards=r"\d+",
+    part=r"\d+",
+    parts=r"\d+",
     number="|".join(map(str, TABLES)),
     figure="|".join(FIGURES),
 
@@ -50,6 +57,20 @@ def embed_inputs(w):
         *settings.local_weights(config, w.backbone),
         *settings.given_embeddings(config, w.dataset, w.backbone),
     ]
+
+
+def parts_of(kind, w):
+    """Marks of the jobs that train a bank's SAEs ('bank') or its ablation's ('bank_all'), if there are several."""
+    trained, ablated = costs.saes(settings.bank_plan(config, w.experiment, w.dataset, w.backbone, int(w.k)))
+    parts = settings.parts(config, trained if kind == "bank" else ablated)
+    folder = f"results/{w.experiment}/saes/{w.dataset}/{w.backbone}/k{w.k}/.parts/{kind}"
+    return [f"{folder}/{part}-of-{parts}" for part in range(parts)]
+
+
+def shared(folder):
+    """The option that names a folder of other people's results; a resource, not a parameter: it changes no result."""
+    places = ":".join(f"{place}/{folder}" for place in COMPUTE["shared"])
+    return f"--shared {shlex.quote(places)}" if places else ""
 
 
 def of_banks(experiment, pattern):

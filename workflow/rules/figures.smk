@@ -12,6 +12,9 @@ rule table:
         "results/{experiment}/logs/table{number}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=needs.memory("small"),
+        runtime=needs.runtime("small"),
     params:
         code=code_hash("sae.tables"),
         published=lambda w, input: Path(input.published[0]).parent,
@@ -32,6 +35,9 @@ rule claims:
         "results/{experiment}/logs/claims.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=needs.memory("small"),
+        runtime=needs.runtime("small"),
     params:
         settings=dumps(config["claims"]),
         code=code_hash("sae.claims"),
@@ -58,6 +64,8 @@ rule gallery:
         ENVIRONMENT
     threads: COMPUTE["threads"]
     resources:
+        mem_mb=needs.memory("gallery"),
+        runtime=needs.runtime("small"),
         gpu=GPU,
     params:
         code=lambda w: code_hash(
@@ -83,6 +91,9 @@ rule plot:
         "results/{experiment}/logs/plot/{figure}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=needs.memory("small"),
+        runtime=needs.runtime("small"),
     params:
         code=lambda w: code_hash(FIGURES[w.figure].module),
         caption=lambda w: FIGURES[w.figure].caption,

@@ -19,6 +19,9 @@ rule page:
         "results/{experiment}/logs/page.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=needs.memory("small"),
+        runtime=needs.runtime("small"),
     params:
         settings=lambda w: dumps(settings.report_plan(config, w.experiment)),
         code=code_hash("sae.report.page"),

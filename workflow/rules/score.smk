@@ -18,6 +18,8 @@ rule score:
         ENVIRONMENT
     threads: COMPUTE["threads"]
     resources:
+        mem_mb=needs.memory("score"),
+        runtime=needs.runtime("score"),
         gpu=GPU,
     params:
         code=code_hash("sae.score"),
@@ -55,6 +57,8 @@ rule evaluate:
         ENVIRONMENT
     threads: COMPUTE["threads"]
     resources:
+        mem_mb=needs.memory("evaluate"),
+        runtime=needs.runtime("evaluate"),
         gpu=GPU,
     params:
         settings=lambda w: dumps(settings.evaluation_plan(config, w.experiment)),
@@ -85,6 +89,9 @@ rule probe_embeddings:
     conda:
         ENVIRONMENT
     threads: COMPUTE["threads"]
+    resources:
+        mem_mb=needs.memory("probe_embeddings"),
+        runtime=needs.runtime("probe_embeddings"),
     params:
         settings=lambda w: dumps(settings.probe_plan(config, w.experiment)),
         code=code_hash("sae.evaluate"),
@@ -108,6 +115,9 @@ rule collect:
         "results/{experiment}/logs/collect.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=needs.memory("collect"),
+        runtime=needs.runtime("small"),
     params:
         code=code_hash("sae.collect"),
         banks=lambda w, input: [Path(file).parent for file in input.scores],
