@@ -4,6 +4,8 @@
 # make bench  time the training step against a plain one, and the embedding by batch size
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
 # make run EXPERIMENT=NAME   any experiment of config.yaml
+# make sizes  what results/ holds, in MB by kind
+# make unused what of it no experiment of config.yaml refers to; make prune deletes just that
 # make reference   copy the small results of `study` to docs/study, which is committed
 PYTHON ?= python3
 
@@ -18,13 +20,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 EXPERIMENT ?= demo
 
-.PHONY: demo smoke plan run test lint bench reference setup clean
+.PHONY: demo smoke plan run sizes unused prune test lint bench reference setup clean
 
 run: setup
 	@python workflow/run.py $(EXPERIMENT)
 
 plan: setup
 	@python workflow/plan.py $(EXPERIMENT)
+
+sizes unused prune: setup
+	@python workflow/housekeeping.py $@
 
 demo smoke: setup
 	@python workflow/run.py $@

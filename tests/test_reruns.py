@@ -8,6 +8,8 @@ import pytest
 import yaml
 from conftest import Checkout
 
+from workflow.housekeeping import Survey
+
 pytestmark = pytest.mark.workflow
 
 
@@ -39,6 +41,15 @@ def trained(checkout, bank=BANK):
 
 def test_nothing_changed_nothing_runs(done):
     assert done.planned() == {}
+
+
+def test_housekeeping_knows_every_file_of_a_run(done, monkeypatch):
+    monkeypatch.chdir(done.folder)
+    survey = Survey(done.config)
+    assert (survey.unused, survey.foreign) == ({}, {})
+    survey = Survey(done.config | {"experiments": {}})
+    assert {path.parts[1] for path in survey.unused} == {"activations", "datasets", "store", "tiny"}
+    assert (survey.foreign, survey.unreadable) == ({}, {})
 
 
 def test_the_page_shows_everything_and_loads_nothing(done):
