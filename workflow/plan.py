@@ -51,6 +51,8 @@ def jobs(config, experiment):
     shards = config["compute"]["embed_shards"]
     counts = {
         "artifact": len(missing.artifacts_of(config, experiment)),
+        "weights": sum(settings.from_hub(config, backbone) for backbone in spec["backbones"]),
+        "download": sum(settings.downloads(config, dataset) for dataset in spec["datasets"]),
         "dataset": len(spec["datasets"]),
         "embed_shard": embedded * shards if shards > 1 else 0,
         "embed": embedded,
