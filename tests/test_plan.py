@@ -58,14 +58,6 @@ def test_downloads_are_jobs_of_what_is_not_pinned_or_local(empty):
     counts = dry_run("laptop")[0]
     assert plan.jobs(CONFIG, "laptop") == counts
     assert (counts["download"], counts["weights"]) == (2, 3)
-    config = copy.deepcopy(CONFIG)
-    config["datasets"]["cifar100"]["download"] = False
-    config["backbones"]["vit_b16"]["checkpoint"] = "vit.safetensors"
-    (empty / "vit.safetensors").touch()
-    (empty / "config.yaml").write_text(yaml.safe_dump(config))
-    counts = dry_run("laptop")[0]
-    assert plan.jobs(config, "laptop") == counts
-    assert (counts["download"], counts["weights"]) == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class ImageTower(nn.Module):
 
 
 def fetch(spec):
-    """Bring what a backbone needs of the hub into its cache; returns the files, the weights last ([] if they are local).
+    """Bring what a backbone needs of the hub into its cache; returns the files, weights last ([] if those are local).
 
     Raises:
         UserError: the library does not know the model, or a file is not to be had.

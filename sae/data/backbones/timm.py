@@ -23,7 +23,7 @@ _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def fetch(spec):
-    """Bring what a backbone needs of the hub into its cache; returns the files, the weights last ([] if they are local).
+    """Bring what a backbone needs of the hub into its cache; returns the files, weights last ([] if those are local).
 
     Raises:
         UserError: the library does not know the model, or a file is not to be had.
