@@ -19,6 +19,18 @@ def fetch(a):
     fetch(a.name, a.settings, a.root)
 
 
+def weights(a):
+    from sae.data.weights import fetch
+
+    fetch(a.name, a.settings, a.out)
+
+
+def download(a):
+    from sae.data.download import download
+
+    download(a.name, a.settings, a.out)
+
+
 def dataset(a):
     from sae.data import dataset as datasets
 
@@ -148,6 +160,8 @@ MANY = {"banks": "+", "references": "+", "judges": "*", "manifests": "+"}
 # Step: function, what it does, arguments, and what its settings hold (None: it has none).
 STEPS = {
     "fetch": (fetch, "fetch one artifact", "name root", "the artifact's specification"),
+    "weights": (weights, "bring a backbone's weights into the hub's cache", "name out", "the backbone's specification"),
+    "download": (download, "bring a dataset's images below its root", "name out", "the dataset's specification"),
     "dataset": (dataset, "build a dataset's index and splits", "name artifacts out", "the dataset's specification"),
     "embed": (
         embed,

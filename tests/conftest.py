@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,21 @@ def digits(tmp_path_factory):
     torch.manual_seed(0)
     save_file(timm.create_model("test_efficientnet").state_dict(), folder / "backbone.safetensors")
     return folder
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """No network; the list of hosts and addresses that were asked for all the same."""
+    asked = []
+
+    def refuse(*arguments, **_):
+        asked.append(arguments)
+        raise OSError("no network")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return asked
 
 
 class Checkout:

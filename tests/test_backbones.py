@@ -1,5 +1,6 @@
 """Loaders: the same embedding as the library's own pipeline, from checkpoints saved as users have them."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from timm.data import ImageNetInfo, create_transform, resolve_data_config
 from sae.data.backbones import efficientnet_lite, precomputed
 from sae.data.backbones import open_clip as open_clip_loader
 from sae.data.backbones import timm as timm_loader
+from sae.data.weights import fetch
 from sae.errors import UserError
 
 
@@ -266,9 +268,55 @@ def test_without_network_the_error_tells_what_to_fetch(loader, spec, repo, file,
         f"run `hf download {repo} {file}`",
         f"models--{repo.replace('/', '--')}",
         f"{tmp_path}/hub",
+        "HF_HOME must be a folder that both see",
         "`checkpoint",
     ):
         assert part in str(error.value)
+
+
+LOADERS = {"timm": timm_loader, "open_clip": open_clip_loader}
+
+
+@pytest.mark.parametrize(
+    ("loader", "model", "names"),
+    [
+        ("timm", "test_vit.r160_in1k", ["model.safetensors"]),
+        ("timm", "hf-hub:someone/vit", ["config.json", "model.safetensors"]),
+        ("open_clip", "tiny-clip", ["open_clip_model.safetensors"]),
+        ("open_clip", "hf-hub:someone/tiny-clip", ["open_clip_config.json", "open_clip_model.safetensors"]),
+    ],
+)
+def test_fetched_weights_are_listed_and_load_without_asking_anybody(
+    loader, model, names, hub, tiny, tmp_path, monkeypatch, network
+):
+    spec = {"loader": loader, "model": model}
+    if loader == "timm":
+        repo = model.removeprefix("hf-hub:") if ":" in model else f"timm/{model}"
+        snapshot = hub(repo)
+        timm.models.save_for_hf(timm.create_model("test_vit"), snapshot, safe_serialization=True)
+    else:
+        tag, snapshot, *_ = tiny("tiny-clip")
+        (snapshot / "open_clip_config.json").write_text(json.dumps({"model_cfg": OPEN_CLIP["tiny-clip"]}))
+        repo, spec = "someone/tiny-clip", spec if ":" in model else spec | {"pretrained": tag}
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    fetch("ours", spec, tmp_path / "ours.json")
+    listed = json.loads((tmp_path / "ours.json").read_text())
+    digests = [hashlib.sha256((snapshot / name).read_bytes()).hexdigest() for name in names]
+    files = [{"repo": repo, "file": n, "sha256": digest} for n, digest in zip(names, digests, strict=True)]
+    assert listed == {"backbone": "ours", "files": files}
+    LOADERS[loader].load(spec, None, None)
+    assert network == []
+
+
+def test_local_weights_are_not_fetched(tmp_path):
+    for spec in (
+        {"loader": "timm", "model": "test_vit", "checkpoint": "vit.pt"},
+        {"loader": "open_clip", "model": "ViT-B-32", "pretrained": "openai", "checkpoint": "vit.pt"},
+        {"loader": "precomputed", "model": "dino"},
+    ):
+        with pytest.raises(UserError, match="there is nothing to fetch"):
+            fetch("ours", spec, tmp_path / "ours.json")
+    assert not (tmp_path / "ours.json").exists()
 
 
 def test_precomputed_embeddings_are_mapped_and_checked(tmp_path):

@@ -1,10 +1,12 @@
 """Datasets as people have them: the same real photographs in every layout, read back to the pixel."""
 
 import gzip
+import hashlib
 import io
 import json
 import multiprocessing
 import pickle
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from sklearn.datasets import load_sample_image
 
 from sae.data import archives
 from sae.data.dataset import load
+from sae.data.download import download
 from sae.errors import UserError
 
 CLASSES = {"n01440764": 0, "n02123045": 281, "n15075141": 999}  # WordNet IDs and their class numbers
@@ -291,6 +294,67 @@ def test_torchvision(tmp_path, monkeypatch):
         load(spec | {"name": "CIFAR1000"}, None)
     with pytest.raises(UserError, match=r"CIFAR100, train: the keywords \{'split': 'train'\} do not suit it"):
         load(spec | {"train": {"split": "train"}}, None)
+
+
+def test_torchvision_downloads_whole_or_not_at_all(tmp_path, monkeypatch, network):
+    """Places365 asks only whether the folder of its images is there, and, told not to download, not even that."""
+    site, root, part = tmp_path / "site", tmp_path / "data", "data_256_standard"
+    site.mkdir()
+    lists = {
+        "categories_places365.txt": "/a/abbey 0\n/b/bakery 1\n",
+        "places365_train_standard.txt": "".join(f"/a/{i}.jpg {i % 2}\n" for i in range(20)),
+        "places365_val.txt": "v0.jpg 1\nv1.jpg 0\n",
+    }
+    archives = {
+        "devkit.tar": [(name, text.encode()) for name, text in lists.items()],
+        "train.tar": [(f"data_256/a/{i}.jpg", jpeg(i)) for i in range(20)],
+        "val.tar": [(f"val_256/v{i}.jpg", jpeg(20 + i)) for i in range(2)],
+    }
+    for name, members in archives.items():
+        (site / name).write_bytes(tar(members))
+    digest = {name: hashlib.md5((site / name).read_bytes()).hexdigest() for name in archives}
+    of_list = {name: (name, hashlib.md5(text.encode()).hexdigest()) for name, text in lists.items()}
+    categories, train, val = of_list.values()
+    for attribute, value in {
+        "_BASE_URL": f"{site.as_uri()}/",
+        "_CATEGORIES_META": categories,
+        "_FILE_LIST_META": {"train-standard": train, "val": val},
+        "_DEVKIT_META": {"standard": ("devkit.tar", digest["devkit.tar"])},
+        "_IMAGES_META": {
+            ("train-standard", True): ("train.tar", digest["train.tar"]),
+            ("val", True): ("val.tar", digest["val.tar"]),
+        },
+    }.items():
+        monkeypatch.setattr(f"torchvision.datasets.Places365.{attribute}", value)
+    monkeypatch.setattr(
+        "torchvision.datasets.utils._urlretrieve", lambda url, file: shutil.copyfile(site / Path(url).name, file)
+    )
+    spec = {"type": "torchvision", "name": "Places365", "root": str(root), "download": True}
+    spec |= {"train": {"split": "train-standard", "small": True}, "test": {"split": "val", "small": True}}
+    spec |= {"val_fraction": 0.2, "split_seed": 0}
+    with monkeypatch.context() as m:
+
+        def killed(_url, folder, **_):
+            (Path(folder) / part).mkdir()
+            raise OSError("disk full")
+
+        m.setattr("torchvision.datasets.places365.download_and_extract_archive", killed)
+        with pytest.raises(UserError, match="Places365, train: disk full: the download needs the internet"):
+            download("places", spec, tmp_path / "download.json")
+    assert list(root.iterdir()) == [] and not (tmp_path / "download.json").exists()
+    download("places", spec, tmp_path / "download.json")
+    manifest = (tmp_path / "download.json").read_text()
+    assert json.loads(manifest) == {"dataset": "places", "images": {"train": 20, "test": 2}}
+    for name in archives:
+        (site / name).unlink()
+    dataset = load(spec, None)
+    assert dataset.index["split"].value_counts().to_dict() == {"train": 16, "val": 4, "test": 2}
+    assert np.array_equal(np.asarray(dataset.open("test/1")), pixels(jpeg(21)))
+    download("places", spec, tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_text() == manifest
+    with pytest.raises(UserError, match="dataset ours: type image_folder cannot download"):
+        download("ours", {"type": "image_folder", "root": "x", "download": True}, tmp_path / "ours.json")
+    assert network == []
 
 
 def test_table(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import PARTS, ROOT
 
-from workflow import costs, missing, plan
+from workflow import costs, missing, plan, settings
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 
@@ -52,6 +52,31 @@ def test_jobs_and_missing_data_are_what_snakemake_says(empty):
     assert "does not exist" not in "".join(snakemake("paper", "--mode", "subprocess"))
     (empty / "data/imagenet").mkdir(parents=True)
     assert not any("imagenet" in line for line in missing.local(CONFIG, "paper"))
+
+
+def test_downloads_are_jobs_of_what_is_not_pinned_or_local(empty):
+    counts = dry_run("laptop")[0]
+    assert plan.jobs(CONFIG, "laptop") == counts
+    assert (counts["download"], counts["weights"]) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"loader": "timm", "model": "test_vit"}, True),
+        ({"loader": "timm", "model": "hf-hub:someone/vit"}, True),
+        ({"loader": "timm", "model": "test_vit", "checkpoint": "nowhere.pt"}, False),
+        ({"loader": "open_clip", "model": "ViT-B-32", "pretrained": "openai"}, True),
+        ({"loader": "open_clip", "model": "hf-hub:someone/clip"}, True),
+        ({"loader": "open_clip", "model": "ViT-B-32", "pretrained": "nowhere.pt"}, False),
+        ({"loader": "open_clip", "model": "ViT-B-32", "pretrained": "weights/clip"}, False),
+        ({"loader": "open_clip", "model": "ViT-B-32", "pretrained": "openai", "checkpoint": "clip.pt"}, False),
+        ({"loader": "efficientnet_lite", "model": "tf_efficientnet_lite0", "artifacts": ["a"]}, False),
+        ({"loader": "precomputed", "model": "dino"}, False),
+    ],
+)
+def test_which_weights_come_from_the_hub(spec, expected):
+    assert settings.from_hub({"backbones": {"b": spec}}, "b") == expected
 
 
 def test_jobs_with_shards_are_what_snakemake_says(empty):

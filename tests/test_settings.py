@@ -49,6 +49,7 @@ def test_the_config_is_right():
             "datasets.emoji",
             "'image_sise' was unexpected.*allowed: artifacts, fractions",
         ),
+        ("datasets/cifar100/test/download", True, "datasets.cifar100.test.download", "of the entry"),
         ("datasets/emoji/artifacts", [["a"]], "datasets.emoji.artifacts", "not valid|not of type"),
         ("datasets/emoji/fractions/test", 0.3, "datasets.emoji.fractions", "they sum to 1.1"),
         ("datasets/fashion_mnist/counts/train", -5, "datasets.fashion_mnist.counts.train", "-5 is less than"),
@@ -59,6 +60,12 @@ def test_the_config_is_right():
             "allowed: batch_size, checkpoint, dtype, loader",
         ),
         ("backbones/x", {"loader": "open_clip", "model": "m"}, "backbones.x", "'pretrained' is a required property"),
+        (
+            "backbones/x",
+            {"loader": "timm", "model": "hf-hub:a/b", "checkpoint": "c"},
+            "backbones.x.checkpoint",
+            "leave it out",
+        ),
         ("experiments/smoke/lambdas/l1_l2_ratio", [float("inf")], "experiments.smoke.lambdas.l1_l2_ratio.0", "inf"),
         (
             "datasets/emoji/type",
@@ -78,6 +85,7 @@ def test_the_config_is_right():
         ("experiments/smoke/probe", {"C": []}, "experiments.smoke.probe.C", "non-empty|too short"),
         ("datasets/imagenet/images", {"train": 0}, "datasets.imagenet.images.train", "0 is less than"),
         ("experiments/train", CONFIG["experiments"]["smoke"], "experiments.train", "taken by a rule"),
+        ("experiments/weights", CONFIG["experiments"]["smoke"], "experiments.weights", "taken by a rule"),
     ],
 )
 def test_a_mistake_names_its_key_and_what_is_allowed(path, value, key, said):

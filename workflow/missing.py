@@ -6,7 +6,6 @@ from pathlib import Path
 from sae.artifacts import names as artifact_names
 from workflow import settings
 
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -31,7 +30,7 @@ def local(config, experiment):
         else:
             yield f"dataset {name}: {root} does not exist (docs/data.md)"
     for name in spec["backbones"]:
-        for key, path in _paths(config["backbones"][name]).items():
+        for key, path in settings.weights_paths(config["backbones"][name]).items():
             if not Path(path).exists():
                 yield f"backbone {name}: {key} {path} does not exist (docs/data.md)"
 
@@ -45,9 +44,9 @@ def hub(config, experiment, repos):
     from huggingface_hub import try_to_load_from_cache
 
     for name in config["experiments"][experiment]["backbones"]:
-        backbone = config["backbones"][name]
-        if artifact_names(backbone) or _paths(backbone) or backbone["loader"] not in ("timm", "open_clip"):
+        if not settings.from_hub(config, name):
             continue
+        backbone = config["backbones"][name]
         model = backbone["model"]
         key = f"{model} {backbone['pretrained']}" if "pretrained" in backbone else model
         repo, _, revision = repos.get(key, model.removeprefix("hf-hub:") if ":" in model else "").partition("@")
@@ -70,12 +69,3 @@ def artifacts_of(config, experiment):
     spec = config["experiments"][experiment]
     specs = [config[kind][name] for kind in ("datasets", "backbones") for name in spec[kind]]
     return list(dict.fromkeys(artifact for s in specs for artifact in artifact_names(s)))
-
-
-def _paths(backbone):
-    """{key: path} of the weights that an entry says are local; `pretrained` may be a tag instead."""
-    paths = {key: backbone[key] for key in ("checkpoint", "pretrained") if key in backbone}
-    tag = paths.get("pretrained", "/")
-    if "/" not in tag and Path(tag).suffix not in _WEIGHTS and not Path(tag).exists():
-        del paths["pretrained"]
-    return paths

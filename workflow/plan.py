@@ -23,6 +23,8 @@ def jobs(config, experiment):
     sizes = [costs.saes(plan) for plan in costs.plans(config, experiment)]
     counts = {
         "artifact": len(missing.artifacts_of(config, experiment)),
+        "weights": sum(settings.from_hub(config, backbone) for backbone in spec["backbones"]),
+        "download": sum(settings.downloads(config, dataset) for dataset in spec["datasets"]),
         "dataset": len(spec["datasets"]),
         "embed_shard": embedded * shards if shards > 1 else 0,
         "embed": embedded,

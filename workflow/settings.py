@@ -15,10 +15,15 @@ from sae.names import format_lambda
 
 HERE = Path(__file__).parent
 REGULARIZERS, DATASETS, LOADERS = "sae.regularizers", "sae.data.datasets", "sae.data.backbones"
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".tar")  # suffixes of a file of weights
+HUB_LOADERS = ("timm", "open_clip")
+NAMES_WEIGHTS = ("loader", "model", "pretrained")
 # Names of rules and folders of results/, which an experiment cannot take.
 RESERVED = {
     "artifact",
     "artifacts",
+    "weights",
+    "download",
     "activations",
     "datasets",
     "store",
@@ -81,12 +86,17 @@ def _cross_checks(config):
     for name, spec in config["datasets"].items():
         yield from _known(f"datasets.{name}.type", [spec["type"]], registry.names(DATASETS))
         yield from _known(f"datasets.{name}.artifacts", artifact_names(spec), artifacts())
+        for part in ("train", "test"):
+            if spec["type"] == "torchvision" and "download" in spec[part]:
+                yield f"datasets.{name}.{part}.download", "set `download` of the entry instead: jobs do not download"
         shares = sum(spec.get("fractions", {"train": 1.0}).values())
         if abs(shares - 1) > 1e-9:
             yield f"datasets.{name}.fractions", f"they sum to {shares:g}; they must sum to 1"
     for name, spec in config["backbones"].items():
         yield from _known(f"backbones.{name}.loader", [spec["loader"]], registry.names(LOADERS))
         yield from _known(f"backbones.{name}.artifacts", artifact_names(spec), artifacts())
+        if spec["model"].startswith("hf-hub:") and "checkpoint" in spec:
+            yield f"backbones.{name}.checkpoint", "`hf-hub:` names the weights too; leave it out, or change `model`"
     for name, spec in config["experiments"].items():
         key = f"experiments.{name}"
         if name in RESERVED:
@@ -226,11 +236,35 @@ def embed_plan(config, backbone):
     }
 
 
+def weights_paths(spec):
+    """{key: path} of the weights that a backbone's entry says are local; `pretrained` may be a tag instead."""
+    paths = {key: spec[key] for key in ("checkpoint", "pretrained") if key in spec}
+    tag = paths.get("pretrained", "/")
+    if "/" not in tag and Path(tag).suffix not in WEIGHTS and not Path(tag).exists():
+        del paths["pretrained"]
+    return paths
+
+
+def from_hub(config, backbone):
+    """Whether a backbone's weights come by name from the Hugging Face hub or its cache."""
+    spec = config["backbones"][backbone]
+    return spec["loader"] in HUB_LOADERS and not artifact_names(spec) and not weights_paths(spec)
+
+
+def weights_plan(config, backbone):
+    """The settings of `python -m sae weights`: what of a backbone's entry says which weights they are."""
+    return {key: value for key, value in config["backbones"][backbone].items() if key in NAMES_WEIGHTS}
+
+
 def local_weights(config, backbone):
     """Files on this machine that a backbone's embeddings are made of."""
-    spec = config["backbones"][backbone]
-    named = [Path(f) for f in (spec.get("checkpoint"), spec.get("pretrained")) if f and Path(f).exists()]
+    named = [Path(f) for f in weights_paths(config["backbones"][backbone]).values() if f and Path(f).exists()]
     return [str(file) for path in named for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+
+
+def downloads(config, dataset):
+    """Whether a dataset is to be downloaded by its type's own function."""
+    return bool(config["datasets"][dataset].get("download"))
 
 
 def given_embeddings(config, dataset, backbone):

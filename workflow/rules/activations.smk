@@ -3,7 +3,7 @@
 
 rule dataset:
     input:
-        lambda w: artifact_files(config["datasets"][w.dataset]),
+        lambda w: images_of(w.dataset),
         lambda w: settings.tables(config, w.dataset),
     output:
         "results/datasets/{dataset}/index.parquet",

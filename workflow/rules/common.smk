@@ -42,6 +42,13 @@ def artifact_files(*specs):
     return [f"results/artifacts/{name}/artifact.json" for name in names]
 
 
+def images_of(dataset):
+    """The manifests of what a dataset's images were downloaded as."""
+    # That of the download is named only so that it is there: the dataset's own parameters say what is in it.
+    own = [ancient(f"results/datasets/{dataset}/download.json")] if settings.downloads(config, dataset) else []
+    return artifact_files(config["datasets"][dataset]) + own
+
+
 def embed_code(w):
     """The code that embeds one dataset with one backbone."""
     modules = settings.dataset_module(config, w.dataset), settings.backbone_module(config, w.backbone)
@@ -53,7 +60,9 @@ def embed_inputs(w):
     return [
         f"results/datasets/{w.dataset}/index.parquet",
         f"results/datasets/{w.dataset}/manifest.json",
-        *artifact_files(config["datasets"][w.dataset], config["backbones"][w.backbone]),
+        *images_of(w.dataset),
+        *artifact_files(config["backbones"][w.backbone]),
+        *([f"results/weights/{w.backbone}.json"] if settings.from_hub(config, w.backbone) else []),
         *settings.local_weights(config, w.backbone),
         *settings.given_embeddings(config, w.dataset, w.backbone),
     ]

@@ -49,7 +49,7 @@ rule claims:
 
 rule gallery:
     input:
-        lambda w: artifact_files(config["datasets"][settings.gallery(config, w.experiment)["dataset"]]),
+        lambda w: images_of(settings.gallery(config, w.experiment)["dataset"]),
         dataset=lambda w: of_gallery(w, "results/datasets/{dataset}/manifest.json"),
         manifest=lambda w: of_gallery(w, "results/activations/{dataset}/{backbone}/test/manifest.json"),
         embeddings=lambda w: ancient(of_gallery(w, "results/activations/{dataset}/{backbone}/test/embeddings.npy")),

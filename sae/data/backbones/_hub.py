@@ -7,6 +7,7 @@ The cache is `$HF_HUB_CACHE`, else `$HF_HOME/hub`. A file in it is taken as it i
 import pickle
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RemoteEntryNotFoundError
@@ -20,23 +21,32 @@ _BROKEN = (RuntimeError, AssertionError, ValueError, KeyError, TypeError, OSErro
 _BROKEN += (pickle.UnpicklingError, SafetensorError)
 
 
+class File(NamedTuple):
+    """A file of the hub: its repo (`org/name`, or `org/name@revision`), its name there, and its local path."""
+
+    repo: str
+    name: str
+    path: str
+
+
 def fetch(repo, names, instead):
-    """The local path of the first of `names` that a repo of the hub has: `org/name`, or `org/name@revision`.
+    """The first of `names` that a repo of the hub has, as a :class:`File`: from the cache, else downloaded into it.
 
     Raises:
         UserError: it is neither in the cache nor to be had; the message says what to fetch and where to put it, or
             `instead`, what to write in the config for a local copy.
     """
+    source = repo
     repo, _, revision = repo.partition("@")
     revision = revision or None
     try:
         for name in names:
             path = try_to_load_from_cache(repo, name, revision=revision)
             if isinstance(path, str):
-                return path
+                return File(source, name, path)
         for name in names:
             try:
-                return hf_hub_download(repo, name, revision=revision)
+                return File(source, name, hf_hub_download(repo, name, revision=revision))
             except RemoteEntryNotFoundError:
                 reason = "the repo has no such file"
     except LocalEntryNotFoundError:
@@ -48,7 +58,9 @@ def fetch(repo, names, instead):
     raise UserError(
         f"{names[0]}{others} of {repo} is not in the Hugging Face cache and cannot be fetched ({reason}): on a machine "
         f"with internet run `hf download {repo} {names[0]}{option}`, then copy the folder "
-        f"models--{repo.replace('/', '--')} of its cache into {constants.HF_HUB_CACHE}, or {instead}"
+        f"models--{repo.replace('/', '--')} of its cache (`cp -rL`: its links may lead out of it) into "
+        f"{constants.HF_HUB_CACHE}, or {instead}. If it was fetched already, on another machine: HF_HOME must be a "
+        "folder that both see"
     )
 
 

@@ -41,17 +41,35 @@ class ImageTower(nn.Module):
         return embeddings[0] if isinstance(embeddings, tuple) else embeddings
 
 
-def load(spec, _artifacts_root, image_size):
+def fetch(spec):
+    """Bring what a backbone needs of the hub into its cache; returns the files, weights last ([] if those are local).
+
+    Raises:
+        UserError: the library does not know the model, or a file is not to be had.
+    """
     name = spec["model"]
     if name.startswith("hf-hub:"):
         repo = name.removeprefix("hf-hub:")
         instead = "give open_clip's own name as `model` and the folder as `pretrained`"
-        name = f"local-dir:{Path(_hub.fetch(repo, [_CONFIG], instead)).parent}"
-        file, settings = _hub.fetch(repo, _FILES, instead), {}
-    elif name in open_clip.list_models():
-        file, settings = _weights(name, spec["pretrained"], spec.get("checkpoint"))
-    else:
+        return [_hub.fetch(repo, [_CONFIG], instead), _hub.fetch(repo, _FILES, instead)]
+    if name not in open_clip.list_models():
         raise UserError(f"open_clip has no model {name!r}; `open_clip.list_models()` lists those there are")
+    settings = open_clip.get_pretrained_cfg(name, spec["pretrained"])
+    if not settings or "checkpoint" in spec:
+        return []
+    repo, _, single = settings["hf_hub"].rpartition("/")
+    instead = "name a local copy in the backbone's entry as `checkpoint: PATH`"
+    return [_hub.fetch(repo, [single] if single else _FILES, instead)]
+
+
+def load(spec, _artifacts_root, image_size):
+    name, fetched = spec["model"], fetch(spec)
+    if name.startswith("hf-hub:"):
+        name, file, settings = f"local-dir:{Path(fetched[0].path).parent}", fetched[-1].path, {}
+    elif fetched:
+        file, settings = fetched[-1].path, open_clip.get_pretrained_cfg(name, spec["pretrained"])
+    else:
+        file, settings = _local_weights(name, spec["pretrained"], spec.get("checkpoint"))
     options = {f"image_{key}": settings[key] for key in _PREPROCESSING if key in settings}
     options |= {"quick_gelu": True} if settings.get("quick_gelu") else {}
     with _hub.loading(file, spec["model"]):
@@ -65,8 +83,8 @@ def load(spec, _artifacts_root, image_size):
     return Backbone(ImageTower(model), transform, file)
 
 
-def _weights(name, pretrained, checkpoint):
-    """The weights file, and the preprocessing and activation that belong to it."""
+def _local_weights(name, pretrained, checkpoint):
+    """A local weights file, and the preprocessing and activation that belong to it."""
     settings = open_clip.get_pretrained_cfg(name, pretrained)
     if not settings:
         if checkpoint is not None or not Path(pretrained).exists():
@@ -74,11 +92,7 @@ def _weights(name, pretrained, checkpoint):
             raise UserError(f"pretrained: {pretrained} is neither a tag of {name} (there are: {tags}) nor a local path")
         file = _hub.weights_file(pretrained, _LOCAL_FILES)
         return file, _folder_settings(Path(pretrained)) or _common_settings(name, pretrained)
-    if checkpoint is not None:
-        return _hub.weights_file(checkpoint, _LOCAL_FILES), settings
-    repo, _, single = settings["hf_hub"].rpartition("/")
-    instead = "name a local copy in the backbone's entry as `checkpoint: PATH`"
-    return _hub.fetch(repo, [single] if single else _FILES, instead), settings
+    return _hub.weights_file(checkpoint, _LOCAL_FILES), settings
 
 
 def _folder_settings(folder):

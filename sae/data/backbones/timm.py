@@ -22,15 +22,30 @@ from sae.errors import UserError
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def load(spec, _artifacts_root, image_size):
-    name, checkpoint = spec["model"], spec.get("checkpoint")
+def fetch(spec):
+    """Bring what a backbone needs of the hub into its cache; returns the files, weights last ([] if those are local).
+
+    Raises:
+        UserError: the library does not know the model, or a file is not to be had.
+    """
+    name = spec["model"]
     if name.startswith("hf-hub:"):
-        name, checkpoint = _snapshot(name.removeprefix("hf-hub:"))
+        return _snapshot(name.removeprefix("hf-hub:"))
     known = _known(name)
+    if "checkpoint" in spec:
+        return []
+    if known.hf_hub_id is None:
+        raise UserError(f"timm has no weights of {name} on the hub; name a local file as `checkpoint`")
+    return [_hub.fetch(known.hf_hub_id, _FILES, "name a local copy in the backbone's entry as `checkpoint: PATH`")]
+
+
+def load(spec, _artifacts_root, image_size):
+    name, checkpoint, fetched = spec["model"], spec.get("checkpoint"), fetch(spec)
+    if name.startswith("hf-hub:"):
+        checkpoint = Path(fetched[0].path).parent
+        name = _architecture(checkpoint)
     if checkpoint is None:
-        if known.hf_hub_id is None:
-            raise UserError(f"timm has no weights of {name} on the hub; name a local file as `checkpoint`")
-        file = _hub.fetch(known.hf_hub_id, _FILES, "name a local copy in the backbone's entry as `checkpoint: PATH`")
+        file = fetched[-1].path
         with _hub.loading(file, name):
             model = _create(name, image_size, pretrained=True, pretrained_cfg_overlay={"file": file})
         return Backbone(model, preprocessing(model, image_size), file)
@@ -77,13 +92,14 @@ def _known(name):
 
 
 def _snapshot(repo):
-    """(timm's name, folder) of a repo of the hub."""
+    """timm's config and the weights of a repo of the hub."""
     instead = "give timm's own name as `model` and the folder as `checkpoint`"
-    folder = Path(_hub.fetch(repo, ["config.json"], instead)).parent
-    _hub.fetch(repo, _FILES, instead)
-    if not _architecture(folder):
+    config = _hub.fetch(repo, ["config.json"], instead)
+    architecture = _architecture(Path(config.path).parent)
+    if not architecture:
         raise UserError(f"backbone hf-hub:{repo} is not in timm's format: its config.json names no `architecture`")
-    return _architecture(folder), folder
+    _known(architecture)
+    return [config, _hub.fetch(repo, _FILES, instead)]
 
 
 def _source(name, checkpoint):

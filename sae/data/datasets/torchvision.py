@@ -5,9 +5,13 @@ Test is what the keywords `test` give; val is a stratified part of what `train` 
 Spec: `name`, `root`, `train` and `test` (keywords of the class), `val_fraction`, `split_seed`, `download`.
 """
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from sae import files
 from sae.data import indexing
 from sae.data.dataset import Dataset
 from sae.errors import UserError
@@ -32,6 +36,15 @@ def load(spec, _artifacts_root):
     return Dataset(indexing.frame(ids, ids, split, numbers, names), open_image)
 
 
+def download(spec):
+    """Bring the images below `root`, unless they are there; returns {part: number of images}.
+
+    Raises:
+        UserError: torchvision cannot download them, or has no such dataset.
+    """
+    return {part: len(_open(spec, part)) for part in ("train", "test")}
+
+
 def _open(spec, part):
     import torchvision.datasets
 
@@ -39,22 +52,46 @@ def _open(spec, part):
     if name not in torchvision.datasets.__all__:
         known = ", ".join(torchvision.datasets.__all__)
         raise UserError(f"dataset type torchvision, key name: torchvision has no dataset {name!r}; it has: {known}")
-    # Not every class has the keyword `download`.
-    keywords = spec[part] | ({"download": True} if spec["download"] else {})
-    what = f"dataset type torchvision, {name}, {part}"
+    make, what = getattr(torchvision.datasets, name), f"dataset type torchvision, {name}, {part}"
     try:
-        return getattr(torchvision.datasets, name)(spec["root"], **keywords)
+        try:
+            dataset = make(spec["root"], **spec[part])
+            if spec["download"]:
+                dataset[0]  # Places365 looks for its lists, not for its images.
+        except (OSError, RuntimeError):
+            if not spec["download"]:
+                raise
+            _fetch(make, spec["root"], spec[part])
+            dataset = make(spec["root"], **spec[part])
+        return dataset
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{what}: the keywords {keywords} do not suit it ({error}): correct them in the config"
+            f"{what}: the keywords {spec[part]} do not suit it ({error}): correct them in the config"
         ) from None
     except (OSError, RuntimeError) as error:
         advice = (
-            f"the download needs the internet; without it, put the dataset's files under {spec['root']}"
+            f"the download needs the internet; without it, put the dataset's files under {spec['root']}, a folder that "
+            "all machines see which work on them"
             if spec["download"]
             else f"put the dataset's files under {spec['root']}, or set `download: true`, which needs the internet"
         )
         raise UserError(f"{what}: {' '.join(str(error).split())}: {advice}") from None
+
+
+def _fetch(make, root, keywords):
+    # In a folder of its own: many a class takes a folder that a killed unpacking has left behind for the whole dataset.
+    root = Path(root).expanduser()
+    with files.scratch_directory(root / "download") as scratch:
+        make(scratch, **keywords, download=True)
+        _move(scratch, root)
+
+
+def _move(source, target):
+    for item in source.iterdir():
+        if item.is_dir() and (target / item.name).is_dir():
+            _move(item, target / item.name)
+        else:
+            os.replace(item, target / item.name)
 
 
 def _labels(spec, part, dataset):
