@@ -6,6 +6,8 @@ import tomllib
 import yaml
 from conftest import ROOT
 
+LOCKS = ("requirements.lock", "requirements-cluster.lock")
+
 
 def normal(name):
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -26,8 +28,15 @@ def test_environment_and_lock_agree_and_cover_what_is_needed():
     assert set(pins(needed)) <= set(conda) and set(pins(needed)) <= set(lock)
 
 
+def test_the_cluster_lock_adds_what_the_other_groups_need():
+    lock, cluster = (pins((ROOT / name).read_text().splitlines()) for name in LOCKS)
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    needed = [name for group, names in groups.items() if group != "dev" for name in names]
+    assert set(pins(needed)) <= set(cluster) and not set(cluster) & set(lock)
+
+
 def test_only_torch_and_torchvision_are_ranges_and_no_host_is_named():
-    text = (ROOT / "requirements.lock").read_text()
+    text = "".join((ROOT / name).read_text() for name in LOCKS)
     ranges = {name for name, version in pins(text.splitlines()).items() if not version.startswith("==")}
     assert ranges == {"torch", "torchvision"}
     assert "://" not in text and "+cpu" not in text
