@@ -3,7 +3,7 @@
 # make lint   ruff, snakefmt, snakemake --lint
 # make bench  time the training step against a plain one, and the embedding by batch size
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
-# make run EXPERIMENT=NAME   any experiment of config.yaml
+# make run EXPERIMENT=NAME   any experiment of config.yaml; with PROFILE=profiles/slurm on a cluster
 # make sizes  what results/ holds, in MB by kind
 # make unused what of it no experiment of config.yaml refers to; make prune deletes just that
 # make reference   copy the small results of `study` to docs/study, which is committed
@@ -19,11 +19,12 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 EXPERIMENT ?= demo
+PROFILE ?=
 
 .PHONY: demo smoke plan run sizes unused prune test lint bench reference setup clean
 
 run: setup
-	@python workflow/run.py $(EXPERIMENT)
+	@python workflow/run.py $(EXPERIMENT) $(if $(PROFILE),--profile $(PROFILE))
 
 plan: setup
 	@python workflow/plan.py $(EXPERIMENT)

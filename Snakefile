@@ -14,7 +14,10 @@ shell.prefix(lock.shell_prefix())
 
 
 onstart:
-    lock.end_orphans()
+    try:
+        lock.end_orphans()
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 configfile: "config.yaml"

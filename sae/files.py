@@ -11,6 +11,11 @@ from pathlib import Path
 
 from sae.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 
 @contextmanager
 def atomic_file(path):
@@ -54,6 +59,26 @@ def atomic_directory(path):
         except OSError:
             if not path.is_dir():
                 raise
+
+
+@contextmanager
+def locked(path, waiting=None):
+    """Hold the lock that the file `path` stands for, alone; where the file system has no locks, nothing is held.
+
+    Args:
+        waiting: called once if another process holds it, before waiting for that.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is not None:
+                waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except (OSError, AttributeError):  # AttributeError: Windows.
+            pass
+        yield
 
 
 def link_or_copy(source, target):

@@ -117,9 +117,9 @@ class Checkout:
         assert old in text, f"{file} has no {old!r}"
         (self.folder / file).write_text(text.replace(old, new, 1))
 
-    def results(self):
+    def results(self, experiment="tiny"):
         """{relative path: content} of the SAEs, their scores and the metrics."""
-        base = self.folder / "results/tiny"
+        base = self.folder / "results" / experiment
         patterns = ("saes/**/*.safetensors", "saes/**/train.parquet", "scores/**/*.parquet", "metrics.*")
         found = [file for pattern in patterns for file in base.glob(pattern)]
         return {str(f.relative_to(base)): f.read_bytes() for f in found}

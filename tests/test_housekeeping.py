@@ -90,7 +90,6 @@ def old(run):
     result = {"made_by": {"dataset": "emoji", "backbone": "b", "regularizer": "none", "settings": {}, "code": "0"}}
     result["made_by"] |= {"input_scale": 1.0, "device": "cpu", "data": {}}
     write(STORE / ("0" * 32) / "result.json", json.dumps(result))
-    write(STORE / f".{'1' * 32}.damaged/result.json")
     # What a killed process leaves, and what one that is alive works on.
     program = (
         "import os, sys; from sae.files import scratch_directory as s; c = s(sys.argv[1]); c.__enter__(); os._exit(0)"
@@ -114,7 +113,6 @@ def old(run):
         "results/smoke/saes/emoji/efficientnet_lite0/k8",
         "results/bygone",
         f"{STORE}/{'0' * 32}",
-        f"{STORE}/.{'1' * 32}.damaged",
         str(left),
     }
 

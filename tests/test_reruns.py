@@ -2,11 +2,12 @@
 
 import os
 import re
+import shutil
 
 import pandas as pd
 import pytest
 import yaml
-from conftest import Checkout
+from conftest import ROOT, Checkout
 
 from workflow.housekeeping import Survey
 
@@ -30,6 +31,33 @@ METRICS = "results/tiny/metrics.csv"
 BANK = "results/tiny/saes/digits/tiny/k4/bank.json"
 
 
+ORDER = [
+    "dataset",
+    "embed",
+    "train",
+    "score",
+    "ablate",
+    "evaluate",
+    "collect",
+    "table",
+    "claims",
+    "gallery",
+    "plot",
+    "page",
+]
+
+
+def documented(change):
+    """The rules that docs/reruns.md says run after a change."""
+    rows = re.findall(r"^\| (.+?) \| (.*?) \| (.*?) ?\|$", (ROOT / "docs/reruns.md").read_text(), re.M)
+    ((said,),) = [[jobs] for name, jobs, _ in rows if name.replace("`", "") == change]
+    rules = set()
+    for part in said.replace("none", "").split(", ") if said != "none" else []:
+        first = re.match(r"from (\w+) on", part)
+        rules |= set(ORDER[ORDER.index(first[1]) :]) if first else {part}
+    return rules
+
+
 def stored(checkout):
     return {f.name for f in (checkout.folder / "results/store/saes").iterdir()}
 
@@ -40,7 +68,7 @@ def trained(checkout, bank=BANK):
 
 
 def test_nothing_changed_nothing_runs(done):
-    assert done.planned() == {}
+    assert set(done.planned()) == documented("nothing") == set()
 
 
 def test_housekeeping_knows_every_file_of_a_run(done, monkeypatch):
@@ -78,25 +106,90 @@ def test_a_comment_and_a_touched_file_rerun_nothing(done):
     done.edit("sae/train.py", "def train(x,", "# A remark.\ndef train(x,")
     for file in ("sae/train.py", "config.yaml", "results/activations/digits/tiny/train/embeddings.npy"):
         os.utime(done.folder / file)
-    assert done.planned() == {}
+    assert set(done.planned()) == documented("a comment, a docstring, a touched file") == set()
 
 
 def test_an_unrelated_key_reruns_nothing(done):
     done.config["experiments"]["demo"]["seeds"] = [7]
     done.config["datasets"]["emoji"]["image_size"] = 32
     done.write()
-    assert done.planned() == {}
+    assert set(done.planned()) == documented("a key of config.yaml that the experiment does not use") == set()
+
+
+def test_another_version_of_a_library_reruns_nothing(done):
+    newer = done.folder / "torch-99.0.dist-info"  # Found before the real one.
+    newer.mkdir()
+    (newer / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 99.0\n")
+    assert set(done.planned()) == documented("another version of a library") == set()
+    before = stored(done)
+    done.snakemake(BANK, "--forcerun", "train")
+    assert stored(done) == before
+    shutil.rmtree(newer)
+
+
+def changed(done, edit):
+    """What would run after a change of the config, which is then taken back."""
+    before = yaml.safe_dump(done.config)
+    edit(done.config, done.config["experiments"]["tiny"])
+    done.write()
+    planned = done.planned()
+    done.config = yaml.safe_load(before)
+    done.experiment = done.config["experiments"]["tiny"]
+    done.write()
+    return planned
+
+
+def test_one_more_k_backbone_or_dataset_makes_its_cells(done):
+    def k(_, experiment):
+        experiment["k"] = [4, 8]
+
+    one = {rule: 1 for rule in ("train", "score", "ablate", "evaluate", "collect", "claims", "page")}
+    found = changed(done, k)
+    assert {rule: found[rule] for rule in one} == one and found["table"] == 4
+    assert set(found) == documented("one more k")
+
+    def backbone(config, experiment):
+        config["backbones"]["second"] = config["backbones"]["tiny"]
+        experiment["backbones"] = ["tiny", "second"]
+
+    found = changed(done, backbone)
+    assert {rule: found[rule] for rule in one} == one | {"evaluate": 2} and found["embed"] == 1
+    assert set(found) == documented("one more backbone")
+
+    def dataset(config, experiment):
+        config["datasets"]["larger"] = config["datasets"]["digits"] | {"image_size": 40}
+        experiment["datasets"] = ["digits", "larger"]
+
+    found = changed(done, dataset)
+    assert {rule: found[rule] for rule in one} == one and (found["dataset"], found["embed"]) == (1, 1)
+    assert set(found) == documented("one more dataset")
+
+
+def test_a_value_of_the_recipe_and_the_number_of_jobs(done):
+    def recipe(config, _):
+        config["training"]["tiny"]["lr"] = 0.002
+
+    assert set(changed(done, recipe)) == documented("a value of the training recipe")
+
+    def parts(config, _):
+        config["compute"]["saes_per_job"] = 2
+
+    found = changed(done, parts)
+    assert found["train_part"] == 3
+    assert set(found) - {"train_part"} == documented("more saes_per_job or embed_shards")
 
 
 def test_a_plots_code_redraws_that_figure_only(done):
     done.edit("sae/plots/lambda_sweep.py", "alpha=0.85", "alpha=0.8")
     assert done.planned() == {"plot": 1, "page": 1}
+    assert documented("code of a figure") == {"plot", "page"}
 
 
 def test_the_rule_of_the_claims_judges_again(done):
     done.config["claims"]["margin_r2"] = 0.01
     done.write()
     assert done.planned() == {"plot": 1, "claims": 1, "page": 1}
+    assert documented("claims") == {"plot", "claims", "page"}
 
 
 def test_the_probes_settings_train_nothing(done):
@@ -107,6 +200,7 @@ def test_the_probes_settings_train_nothing(done):
         name: count for name, count in AFTER_TRAINING.items() if name in ("table", "claims", "gallery", "plot", "page")
     }
     assert done.planned() == evaluated | made
+    assert documented("probe") == set(evaluated | made)
 
 
 def test_one_more_lambda_trains_one_sae(done):
@@ -114,6 +208,7 @@ def test_one_more_lambda_trains_one_sae(done):
     done.experiment["lambdas"]["off_support_l1"] = [0.0001, 0.001, 0.01]
     done.write()
     assert done.planned() == AFTER_TRAINING | {"probe_embeddings": 1}
+    assert documented("one more lambda") == set(AFTER_TRAINING)
     done.snakemake(METRICS)
     assert len(trained(done) - before) == 1 and before <= trained(done)
     kept = {name: content for name, content in files.items() if "/batch_active/" in name}
@@ -124,7 +219,7 @@ def test_one_more_seed_trains_its_saes_only(done):
     before = trained(done)
     done.experiment["seeds"] = [0, 1]
     done.write()
-    assert done.planned() == AFTER_TRAINING
+    assert set(done.planned()) == documented("one more seed") == set(AFTER_TRAINING)
     done.snakemake(METRICS)
     assert len(trained(done) - before) == 6 and before <= trained(done)
 
@@ -158,6 +253,7 @@ def test_deleted_embeddings_are_made_again_when_needed_and_nothing_is_retrained(
 
 def test_training_code_retrains_and_touches_no_embedding(done):
     done.edit("sae/train.py", "DIVERGED_AT = 100.0", "DIVERGED_AT = 101.0")
+    assert set(done.planned()) == documented("code of training")
     assert done.planned() == AFTER_TRAINING
     before = stored(done)
     done.snakemake(BANK)

@@ -25,10 +25,10 @@ from sae.figures import FIGURES
 from workflow import lock, missing, settings
 
 RESULTS = Path("results")
-KINDS = ("artifacts", "datasets", "activations", "store/saes")
+KINDS = ("artifacts", "weights", "datasets", "activations", "store/saes")
 BANKS = ("bank.json", "bank_all.json")
 # Names of the files in what may be deleted; `*` stands for slashes too.
-DATASET = ("index.parquet", "manifest.json")
+DATASET = ("index.parquet", "manifest.json", "download.json")
 ACTIVATIONS = (
     *(f"{split}/{file}" for split in SPLITS for file in ("embeddings.npy", "index.parquet", "manifest.json")),
     ".embedding-*/*",
@@ -38,6 +38,7 @@ STORED = ("sae.safetensors", "train.parquet", "result.json")
 EXPERIMENT = (
     *(f"saes/*/*/k[0-9]*/{bank}" for bank in BANKS),
     *(f"saes/*/*/k[0-9]*/*/lambda*/*/seed*/{file}" for file in ("sae.safetensors", "train.parquet")),
+    "saes/*/*/k[0-9]*/.parts/*",
     "scores/*/*/embeddings.json",
     "scores/*/*/k[0-9]*/*.parquet",
     "metrics.csv",
@@ -115,7 +116,12 @@ class Survey:
             self.foreign[path] = "of a process that is alive, or of another machine"
             return
         match path.relative_to(RESULTS).parts:
-            case () | ("artifacts" | "datasets" | "activations" | "store",) | ("store", "saes") | ("activations", _):
+            case (
+                ()
+                | ("artifacts" | "weights" | "datasets" | "activations" | "store",)
+                | ("store", "saes")
+                | ("activations", _)
+            ):
                 self._open(path)
             case ("README.md",):
                 pass
@@ -123,6 +129,9 @@ class Survey:
                 self._keep(path)
             case ("artifacts", name):
                 self._artifact(path, name in self.artifacts)
+            case ("weights", name):
+                used = path.stem in {backbone for _, backbone in self.pairs}
+                self._judge(path, used, "no experiment uses this backbone", ("*.json",), path.parent)
             case ("datasets", name):
                 self._judge(path, name in self.datasets, "no experiment uses this dataset", DATASET)
             case ("activations", dataset, backbone):
@@ -259,12 +268,10 @@ def _code(*modules):
 
 
 def _is_left_over(path):
-    """Whether `path` is a temporary file or folder of a dead process of this machine, or a damaged SAE."""
+    """Whether `path` is a temporary file or folder of a dead process of this machine."""
     host = re.escape(socket.gethostname().replace(".", "-"))
     temporary = re.fullmatch(rf"\..+\.{host}-(\d+)\.tmp", path.name)
-    if temporary:
-        return not files._alive(int(temporary[1]))
-    return bool(re.fullmatch(r"\.[0-9a-f]{32}\.damaged", path.name))
+    return bool(temporary) and not files._alive(int(temporary[1]))
 
 
 def _is_temporary(name):
@@ -310,6 +317,9 @@ def refuse_while_alive():
     """
     traces = [*Path(".snakemake/locks").glob("*.lock"), *Path(".snakemake").glob("alive-*")]
     gone, why = lock.owner_is_gone() if traces else (True, "")
+    queued = lock.queued()
+    if queued:
+        gone, why = False, f"Slurm jobs {', '.join(queued)} are in the queue"
     if not gone:
         raise UserError(
             f"a run of this folder may be alive: {why}. Nothing was deleted. Wait for it or stop it; if you are sure "

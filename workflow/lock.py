@@ -11,9 +11,10 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
+
+from sae.errors import UserError
 
 try:
     import fcntl
@@ -79,10 +80,11 @@ def end_orphans():
     To be called when a run starts, before it submits anything: what this folder then has in the queue is of an earlier
     run, and would write the very files that this one is about to make. Where another run may be alive, nothing is
     cancelled.
+
+    Raises:
+        UserError: they do not end.
     """
-    if not (Path(".snakemake/slurm_logs").exists() and shutil.which("squeue")):
-        return
-    jobs = _queued()
+    jobs = queued()
     if not jobs:
         return
     alone, why = _alone(_held[0]) if _held else (False, "this file system has no locks")
@@ -94,14 +96,16 @@ def end_orphans():
     print(f"A killed run left Slurm jobs {', '.join(jobs)}: cancelling them. What they finished is kept.", flush=True)
     subprocess.run(["scancel", *jobs], check=False, timeout=60)
     for _ in range(120):
-        if not _queued():
+        if not queued():
             return
         time.sleep(1)
-    sys.exit(f"error: Slurm jobs {', '.join(jobs)} of a killed run do not end; try again when they have")
+    raise UserError(f"Slurm jobs {', '.join(jobs)} of a killed run do not end; try again when they have")
 
 
-def _queued():
+def queued():
     """The Slurm jobs that a Snakemake of this folder and user submitted and that have not ended."""
+    if not (Path(".snakemake/slurm_logs").exists() and shutil.which("squeue")):
+        return []
     command = ["squeue", "--me", "--noheader", "--format=%A|%j|%k|%Z"]
     listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout.splitlines()
     rows = [line.split("|", 3) for line in listed]

@@ -36,7 +36,7 @@ class Needs:
         def ask(wildcards, attempt):
             sizes = self.sizes(rule, wildcards)
             used = beside + (figures["unknown"] if sizes is None else memory_of(rule, sizes))
-            return math.ceil(used * figures["margin"] * self.compute["memory_factor"] * 2 ** (attempt - 1))
+            return self.asked("memory", used * figures["margin"], attempt)
 
         return ask
 
@@ -47,9 +47,15 @@ class Needs:
         def ask(wildcards, attempt):
             seconds = self.seconds(rule, wildcards)
             minutes = figures["unknown"] if seconds is None else figures["least"] + figures["margin"] * seconds / 60
-            return math.ceil(minutes * self.compute["time_factor"] * 2 ** (attempt - 1))
+            return self.asked("time", minutes, attempt)
 
         return ask
+
+    def asked(self, what, amount, attempt):
+        """What is asked for at an attempt, from 1; at most the limit of the config."""
+        amount = math.ceil(amount * self.compute[f"{what}_factor"] * 2 ** (attempt - 1))
+        limit = self.compute[f"{what}_limit"]
+        return amount if limit is None else min(amount, limit)
 
     def sizes(self, rule, w):
         """{what a job's memory grows with: how much of it}; None if unknown."""

@@ -10,6 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,14 +84,19 @@ def embed(job, shard=None):
     if job.shards < 1 or not (shard is None or 0 <= shard < job.shards):
         raise UserError(f"shard {shard} of {job.shards}: shards are numbered from 0 to their number - 1")
     work = _Extraction(job)
-    if work.restore():
-        return
     for number in range(job.shards) if shard is None else [shard]:
         # What only joins finished shards does without the backbone; a shard's own job looks whether it has changed.
-        if shard is not None or job.shards == 1 or not work.is_complete(number):
-            work.embed_shard(number)
+        with work.locked(number):
+            if work.restore():  # By now: another process may have held the lock.
+                return
+            if shard is not None or job.shards == 1 or not work.is_complete(number):
+                work.embed_shard(number)
     if shard is None:
-        work.finish()
+        with ExitStack() as locks:
+            for number in range(job.shards):
+                locks.enter_context(work.locked(number))
+            if not work.restore():
+                work.finish()
 
 
 def fingerprint(spec, backbone, artifacts_root):
@@ -159,6 +165,14 @@ class _Extraction:
     def place(self, shard):
         """The folder of a shard."""
         return self.folder / f"{shard}-of-{self.job.shards}"
+
+    def locked(self, shard):
+        """A context that keeps other processes off a shard: a second one would write into the same file."""
+
+        def tell():
+            progress.info("%s%s: waits for another process that embeds it", self.cell, self.label(shard))
+
+        return files.locked(self.folder / "locks" / f"{shard}.of.{self.job.shards}", tell)
 
     def parts(self, shard):
         """{split: Part} of a shard."""
