@@ -1,5 +1,6 @@
 # make demo   set up if needed, run the experiment `demo`, print its table
 # make test   set up if needed, run the tests (under 5 minutes on 2 cores)
+# make test-cluster   the tests that take longer, on a real Slurm (`make slurm` installs Debian's)
 # make lint   ruff, snakefmt, snakemake --lint
 # make bench  time the training step against a plain one, and the embedding by batch size
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
@@ -21,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 EXPERIMENT ?= demo
 PROFILE ?=
 
-.PHONY: demo smoke plan run sizes unused prune test lint bench reference setup clean
+.PHONY: demo smoke plan run sizes unused prune test test-cluster slurm lint bench reference setup clean
 
 run: setup
 	@python workflow/run.py $(EXPERIMENT) $(if $(PROFILE),--profile $(PROFILE))
@@ -38,10 +39,23 @@ demo smoke: setup
 test: setup
 	@python -m pytest
 
+# What `make test` leaves out: the workflow on a real Slurm (`make slurm` installs it), faults, sharing, remote storage.
+test-cluster: setup .venv/.cluster
+	@python -m pytest -m "slow or slurm"
+
+.venv/.cluster: .venv/.complete requirements-cluster.lock
+	@python -m pip install --quiet -r requirements.lock -r requirements-cluster.lock
+	@touch $@
+
+# Debian's and Ubuntu's packages; nothing is started. Needs root.
+slurm:
+	apt-get -qq update
+	apt-get install -qq -y --no-install-recommends slurmctld slurmd slurm-client munge
+
 lint: setup
 	ruff check .
 	ruff format --check .
-	snakefmt --check Snakefile workflow
+	snakefmt --check Snakefile workflow docs/examples
 	snakemake --lint
 
 bench: setup

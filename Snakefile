@@ -26,6 +26,10 @@ configfile: "config.yaml"
 report: "workflow/report/workflow.rst"
 
 
+# Used with `--sdm apptainer` alone: built from workflow/containers/sae.def.
+container: "sae.sif"
+
+
 try:
     settings.check(config)
 except UserError as error:

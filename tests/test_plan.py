@@ -2,6 +2,7 @@
 
 import copy
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from conftest import PARTS, ROOT
 
+from bench import dag
 from workflow import costs, missing, plan, settings
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -83,6 +85,15 @@ def test_jobs_with_shards_are_what_snakemake_says(empty):
     sharded = CONFIG | {"compute": CONFIG["compute"] | {"embed_shards": 3}}
     (empty / "config.yaml").write_text(yaml.safe_dump(sharded))
     assert plan.jobs(sharded, "smoke") == dry_run("smoke")[0]
+
+
+def test_ten_times_the_lambdas_and_seeds_are_no_more_jobs(empty):
+    """65,340 SAEs; a job each would be 65,340 jobs."""
+    larger = dag.times(CONFIG, 10)
+    assert sum(costs.saes(bank)[0] for bank in costs.plans(larger, "paper")) == 18 * 30 * (1 + 2 * 60)
+    (empty / "config.yaml").write_text(yaml.safe_dump(larger))
+    assert dry_run("paper")[0] == plan.jobs(CONFIG, "paper")
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2**20  # KiB, of the largest child
 
 
 def test_the_paper_by_hand(empty):

@@ -122,7 +122,7 @@ def test_smoke_gives_the_same_bytes_as_without_slurm(make_checkout, cluster):
     here.snakemake("smoke")
     shutil.copytree(here.folder / "results/artifacts", there.folder / "results/artifacts")
     shutil.rmtree(there.folder / "results/artifacts/fashion_mnist")
-    there.run("smoke")
+    there.run("smoke", memory_factor=0.5, time_factor=0.1)
     results = here.results("smoke")
     assert len(results) > 30 and there.checkout.results("smoke") == results
     jobs = there.jobs()
@@ -134,6 +134,15 @@ def test_smoke_gives_the_same_bytes_as_without_slurm(make_checkout, cluster):
         assert (job["partition"], "gpu" in job["gpus"]) == (("gpu", True) if gpu else ("cpu", False)), job
     # Downloads are no jobs, since nodes may be offline.
     assert not there.jobs("artifact") and (there.folder / "results/artifacts/fashion_mnist/artifact.json").exists()
+
+
+def test_gpu_jobs_stand_in_the_queue_side_by_side(submitted):
+    slow(submitted, 500)
+    submitted.checkout.experiment["k"] = [4, 8]
+    submitted.checkout.write()
+    process = submitted.start(BANK, BANK.replace("k4", "k8"))
+    submitted.wait_for(lambda: [job["state"] for job in submitted.jobs("train")] == ["RUNNING", "RUNNING"])
+    submitted.finish(process)
 
 
 def test_too_little_memory_is_retried_with_more(submitted):
