@@ -5,19 +5,16 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from sae.errors import UserError
-from workflow import lock, missing, settings
+from workflow import lock, missing, preflight, settings
 
 min_version("9.0")
 if workflow.is_main_process:
+    try:
+        preflight.writable(".snakemake")
+    except UserError as error:
+        raise WorkflowError(f"{error} (even a dry run keeps records there)") from None
     lock.hold()
 shell.prefix(lock.shell_prefix())
-
-
-onstart:
-    try:
-        lock.end_orphans()
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
 
 
 configfile: "config.yaml"
@@ -37,6 +34,15 @@ except UserError as error:
 # A dry run needs neither data nor weights, but should not pass for a promise. Targets are not known yet: hence `argv`.
 if workflow.is_main_process:
     missing.warn(config, sys.argv)
+
+
+onstart:
+    try:
+        lock.end_orphans()
+        preflight.writable("results")
+        preflight.no_future("results", "sae", "workflow")
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 include: "workflow/rules/common.smk"

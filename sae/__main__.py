@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from sae import faults
 from sae.errors import UserError
 
 
@@ -240,17 +241,22 @@ def parser():
 
 
 def main(argv=None):
-    """Run one step; a `UserError` becomes one line on stderr and exit code 1."""
+    """Run one step; a `UserError`, or a fault of the machine, becomes one line on stderr and an exit code."""
     a = parser().parse_args(argv)
-    _log_to(a.log)
+    log = logging.getLogger("sae")
     try:
+        _log_to(a.log)
         a.run(a)
     except UserError as error:
-        logging.getLogger("sae").error("error: %s", error)
+        log.error("error: %s", error)
         return 1
-    except Exception:
-        logging.getLogger("sae").exception("%s failed", a.step)
-        return 1
+    except (Exception, faults.Stopped) as error:
+        line, code = faults.explain(error, a.step) or (None, 1)
+        if line is None:
+            log.exception("%s failed", a.step)
+        else:
+            log.error("error: %s", line)
+        return code
     return 0
 
 
@@ -274,9 +280,16 @@ def _log_to(file):
     root.addHandler(console)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(file, mode="w", encoding="utf-8")
+        handler = _LogFile(file, mode="w", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root.addHandler(handler)
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record):
+        # A full disk cuts the log short. That is for the step to tell, once, if it cannot write either.
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def _torch(a):
@@ -293,4 +306,5 @@ def _torch(a):
 
 
 if __name__ == "__main__":
+    faults.stop_on_signals()
     sys.exit(main())

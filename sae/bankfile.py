@@ -34,7 +34,4 @@ def link(stored, path, result):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     for link in (path, path.with_name("train.parquet")):
-        temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(os.path.relpath(stored / link.name, path.parent))
-        os.replace(temporary, link)
+        files.symlink(os.path.relpath(stored / link.name, path.parent), link)

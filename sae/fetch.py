@@ -20,7 +20,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from sae import files
+from sae import faults, files
 from sae.artifacts import is_present
 from sae.errors import UserError
 
@@ -41,15 +41,17 @@ def fetch(name, spec, root):
         if not missing:
             break
         kind, reference = _kind(name, source)
-        # Scratch space beside the target: nothing is written elsewhere.
-        with files.scratch_directory(folder.resolve() / "fetch") as scratch:
-            try:
+        try:
+            # Scratch space beside the target: nothing is written elsewhere.
+            with files.scratch_directory(folder.resolve() / "fetch") as scratch:
                 tree = SOURCES[kind](reference, scratch, missing)
                 for file in missing:
                     _take(tree, source.get("path", "{file}").format(file=file), folder / file, spec["files"][file])
-                missing = []
-            except Exception as error:
-                reasons.append(f"  {kind} {reference}: {str(error).strip() or type(error).__name__}")
+            missing = []
+        except Exception as error:
+            if faults.disk_error(error):  # No other source would help.
+                raise
+            reasons.append(f"  {kind} {reference}: {str(error).strip() or type(error).__name__}")
     if missing:
         raise UserError(
             f"artifact {name}: no source gave {', '.join(missing)}.\n"

@@ -9,6 +9,7 @@ import socket
 from contextlib import contextmanager
 from pathlib import Path
 
+from sae import faults
 from sae.errors import UserError
 
 try:
@@ -22,38 +23,44 @@ def atomic_file(path):
     """Yield a temporary path beside `path`; rename it onto `path` on success, remove it on failure.
 
     The bytes reach the disk before the rename, so that a crash leaves the old file or the new one, never half of one.
+
+    Raises:
+        OSError: as :func:`writing`.
     """
     path = Path(path)
-    temporary = _temporary(path)
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        temporary = _temporary(path)
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def scratch_directory(path):
     """Yield a new temporary directory beside `path`, gone afterwards."""
-    temporary = _temporary(Path(path))
-    temporary.mkdir()
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(path):
+        temporary = _temporary(Path(path))
+        temporary.mkdir()
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
 def atomic_directory(path):
-    """Yield a temporary directory beside `path`; rename it to `path` on success.
+    """Yield a temporary directory beside `path`; rename it to `path` on success, its files on the disk.
 
     When `path` exists by then (another process made the same content first), the temporary directory is dropped.
     """
     path = Path(path)
     with scratch_directory(path) as temporary:
         yield temporary
+        for file in temporary.iterdir():
+            _sync(file)
         try:
             os.rename(temporary, path)
         except OSError:
@@ -81,18 +88,52 @@ def locked(path, waiting=None):
         yield
 
 
+@contextmanager
+def writing(path):
+    """While `path` is written: a disk that is full or closed is an OSError that names it.
+
+    Libraries name no file, or the temporary one, and some have exceptions of their own for it.
+
+    Raises:
+        OSError: the disk is full, its quota used up, read-only, or closed to this user.
+    """
+    try:
+        yield
+    except Exception as error:
+        code = faults.disk_error(error)
+        named = getattr(error, "filename2", None) or getattr(error, "filename", None)  # Of a copy its target.
+        if code is None or (named is not None and f"/.{Path(path).name}." not in str(named)):
+            raise
+        raise OSError(code, os.strerror(code), str(path)) from error
+
+
 def link_or_copy(source, target):
     """Make folder `target` hold the files of folder `source`: by hard links, which take no space, or by copies."""
     target.mkdir(parents=True, exist_ok=True)
     for file in source.iterdir():
         if not file.is_file() or ((target / file.name).exists() and file.samefile(target / file.name)):
             continue
-        temporary = _temporary(target / file.name)
+        with atomic_file(target / file.name) as temporary:
+            try:
+                os.link(file, temporary)
+            except OSError:
+                shutil.copy2(file, temporary)
+
+
+def symlink(target, path):
+    """Make `path` a symlink to `target`, atomically."""
+    with writing(path):
+        temporary = _temporary(path)
         try:
-            os.link(file, temporary)
-        except OSError:
-            shutil.copy2(file, temporary)
-        os.replace(temporary, target / file.name)
+            temporary.symlink_to(target)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(file):
+    with open(file, "rb") as opened:  # Not for writing: what is linked may be another user's.
+        os.fsync(opened.fileno())
 
 
 def _temporary(path):

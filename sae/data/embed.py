@@ -8,6 +8,7 @@ become the store's files.
 
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -315,6 +316,7 @@ def embed_images(backbone, open_image, paths, *, batch_size, device, workers, sp
         num_workers=workers,
         multiprocessing_context="fork" if workers else None,
         collate_fn=_collate,
+        worker_init_fn=_silence_threads,
         pin_memory=cuda,
     )
     half = spec.get("precision") == "bfloat16"
@@ -352,7 +354,22 @@ class _Images(torch.utils.data.Dataset):
 
 def _collate(batch):
     wrong = [item for item in batch if isinstance(item, str)]
-    return wrong[0] if wrong else torch.stack(batch)
+    if wrong:
+        return wrong[0]
+    batch = torch.stack(batch)
+    if torch.utils.data.get_worker_info() is not None:
+        try:
+            # Else a thread of the queue does it, where a failure goes unheard and the reader waits for ever.
+            batch.share_memory_()
+        except RuntimeError as error:
+            return f"processes that decode lack shared memory ({error}): make /dev/shm larger, or use fewer workers"
+    return batch
+
+
+def _silence_threads(_worker):
+    # The thread that hands a batch over reports a reader that was stopped meanwhile by this hook. A worker's own errors
+    # take another way, to the reader.
+    sys.excepthook = lambda *_: None
 
 
 class _Clock:

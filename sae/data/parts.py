@@ -5,11 +5,12 @@ after the last whole one.
 """
 
 import json
-import os
 import zlib
 from pathlib import Path
 
 import numpy as np
+
+from sae import files
 
 
 class Part:
@@ -42,18 +43,19 @@ class Part:
             first or (batch.shape[1], batch.dtype) == (self.shape[1], self.dtype)
         ):
             raise ValueError(f"{batch.dtype} {batch.shape} does not fit {self.path}, {self.done} of {self.rows} rows")
-        if first:
-            self.shape, self.dtype = (self.rows, batch.shape[1]), batch.dtype
-            with open(self.path, "wb") as file:
-                write_header(file, self.shape, self.dtype)
         content = np.ascontiguousarray(batch).tobytes()
-        with open(self.path, "ab") as file:
-            file.write(content)
         line = {"rows": len(batch), "crc32": zlib.crc32(content)}
-        with open(self.journal, "w" if first else "a") as file:
+        with files.writing(self.path):
             if first:
-                file.write(json.dumps({"shape": self.shape, "dtype": batch.dtype.str}) + "\n")
-            file.write(json.dumps(line) + "\n")
+                self.shape, self.dtype = (self.rows, batch.shape[1]), batch.dtype
+                with open(self.path, "wb") as file:
+                    write_header(file, self.shape, self.dtype)
+            with open(self.path, "ab") as file:
+                file.write(content)
+            with open(self.journal, "w" if first else "a") as file:
+                if first:
+                    file.write(json.dumps({"shape": self.shape, "dtype": batch.dtype.str}) + "\n")
+                file.write(json.dumps(line) + "\n")
         self.done += len(batch)
 
     def data(self):
@@ -85,9 +87,7 @@ class Part:
             self.done = 0
             return
         self.shape, self.dtype = shape, dtype
-        temporary = self.journal.with_name(f"{self.journal.name}.tmp")
-        temporary.write_text("".join(line + "\n" for line in lines[:kept]))
-        os.replace(temporary, self.journal)
+        files.write_text(self.journal, "".join(line + "\n" for line in lines[:kept]))
 
 
 def write_header(file, shape, dtype):
