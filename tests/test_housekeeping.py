@@ -16,7 +16,7 @@ import torch
 import yaml
 from conftest import ROOT
 
-from sae.bank import train_bank
+from sae.bank import Place, train_bank
 from sae.data import store
 from workflow import settings
 from workflow.housekeeping import Survey, main, sizes
@@ -52,7 +52,7 @@ def trained(tmp_path_factory):
     plan = settings.bank_plan(CONFIG, "smoke", *CELL.split("/"), 8)
     for mask, name in (("batch_active", "bank.json"), ("all", "bank_all.json")):
         out = folder / BANK.with_name(name)
-        train_bank(plan | {"mask": mask}, activations, folder / STORE, out, device="cpu")
+        train_bank(plan | {"mask": mask}, activations, Place(folder / STORE, out), device="cpu")
     return folder
 
 
@@ -138,6 +138,7 @@ def test_sizes_count_a_file_once_and_follow_no_link(tmp_path, monkeypatch):
     assert link.st_size > 0
     assert sizes(CONFIG) == {
         "artifacts": 10,
+        "weights": 0,
         "datasets": 0,
         "activations": 200,
         "store/saes": 3000,

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-pytestmark = pytest.mark.workflow
+pytestmark = pytest.mark.slow
 
 REPO = "timm/test_efficientnet.r160_in1k"
 FILE = f"/{REPO}/resolve/main/model.safetensors"
