@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from sae import bank as banks
 from sae import files, inputs
 from sae.data import store as activations
@@ -22,7 +20,7 @@ def ablate_bank(bank_file, scores_file, activations_dir, place, *, device):
     bank = files.read_json(bank_file, "bank")
     todo = [
         (entry["regularizer"], Settings(**entry["settings"] | {"mask": "all"}))
-        for entry in chosen_entries(bank, pd.read_parquet(scores_file))
+        for entry in chosen_entries(bank, files.read_parquet(scores_file))
         if entry["regularizer"] != "none"
     ]
     data = activations.read(Path(activations_dir) / "train")

@@ -330,8 +330,8 @@ def interval(values, rule):
 
 def write(metrics_file, curves_file, published_folder, rule, out):
     """Write `out`/claims.csv (columns `COLUMNS`, and `note`) and `out`/claims.md."""
-    metrics = pd.read_parquet(metrics_file)
-    evidence, tables = Evidence(metrics, pd.read_parquet(curves_file)), published.read(published_folder)
+    metrics = files.read_parquet(metrics_file)
+    evidence, tables = Evidence(metrics, files.read_parquet(curves_file)), published.read(published_folder)
     rows = []
     for claim in claims(rule, metrics["regularizer"].unique()):
         rows.append(judge(claim, evidence, rule) | {"published": claim.published(tables)})

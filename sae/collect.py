@@ -40,7 +40,7 @@ def collect(folders, references, out):
 
 def _bank(folder):
     scores, curves, extras, ablation, probe, latents = (
-        pd.read_parquet(folder / f"{name}.parquet")
+        files.read_parquet(folder / f"{name}.parquet")
         for name in ("scores", "curves", "extras", "ablation", "probe", "latents")
     )
     rows = scores.merge(extras, on=KEY, how="left", validate="one_to_one")

@@ -41,7 +41,7 @@ def evaluate_bank(bank_file, ablation_file, scores_file, activations_dir, judges
     probed = splits | {"train": splits["train"].sample(settings["probe"]["max_train"])}
     by_others = {name: _similarity(folder, splits["test"]) for name, folder in judges.items()}
     extras, curves, latents, x = [], [], [], None
-    for entry in chosen_entries(bank, pd.read_parquet(scores_file)):
+    for entry in chosen_entries(bank, files.read_parquet(scores_file)):
         sae = bankfile.open_sae(bank_file, bank, entry).to(device)
         x = x or {split: sae.open_inputs(data.embeddings) for split, data in probed.items()}
         codes = {split: coding.encode(sae, x[split]) for split in SPLITS}

@@ -187,6 +187,22 @@ def read_json(path, what="file"):
         raise UserError(f"{what} {path} is not valid JSON ({error}); delete it and run again") from None
 
 
+def read_parquet(path):
+    """Read a table.
+
+    Raises:
+        UserError: the file is missing or cut short.
+    """
+    import pandas as pd  # Here: fetching a file does without.
+
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise UserError(f"table {path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no whole parquet file ({error}); delete it and run again") from None
+
+
 def sha256(path):
     """The SHA-256 of a file's bytes, as hex."""
     with open(path, "rb") as file:

@@ -45,7 +45,7 @@ def build(bank_file, scores_file, latents_file, activations_dir, dataset_dir, ar
     manifest = files.read_json(Path(dataset_dir) / "manifest.json", "manifest of dataset")
     open_image = datasets.reader(manifest["spec"], artifacts_root)
     saes = _chosen(bank_file, bank, scores_file, device)
-    latents = pd.read_parquet(latents_file)
+    latents = files.read_parquet(latents_file)
     seed = latents["seed"].iloc[0]
     tables = {r: latents[(latents["regularizer"] == r) & (latents["seed"] == seed)] for r in saes}
     tables = {r: table.set_index("latent") for r, table in tables.items()}
@@ -83,7 +83,7 @@ def build(bank_file, scores_file, latents_file, activations_dir, dataset_dir, ar
 
 def _chosen(bank_file, bank, scores_file, device):
     """{regularizer: SAE} of the first seed: the baseline, then the others with a chosen lambda."""
-    chosen = chosen_entries(bank, pd.read_parquet(scores_file))
+    chosen = chosen_entries(bank, files.read_parquet(scores_file))
     first = {entry["regularizer"]: entry for entry in chosen if entry["seed"] == chosen[0]["seed"]}
     return {r: bankfile.open_sae(bank_file, bank, first[r]).to(device) for r in labels.method_order(first)}
 

@@ -220,7 +220,7 @@ def _marks(runs, cell):
 
 def write(number, metrics_file, published_folder, out):
     """Write `out`/table{number}.csv, .md and .tex; md and tex end in the published table, for the paper's own cells."""
-    metrics, tables = pd.read_parquet(metrics_file), published.read(published_folder)
+    metrics, tables = files.read_parquet(metrics_file), published.read(published_folder)
     table = beside_published(number, measured(number, metrics), tables)
     spec, name = TABLES[number], f"table{number}"
     with files.atomic_file(Path(out) / f"{name}.csv") as temporary:

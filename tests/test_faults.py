@@ -427,3 +427,11 @@ def test_a_run_told_to_stop_ends_and_the_rerun_gives_the_same_bytes(make_checkou
     checkout.snakemake(*TARGETS)  # No lock is left.
     assert everything(checkout) == everything(undisturbed)
     assert kept and {f: f.stat().st_ino for f in kept} == kept
+
+
+def test_a_table_cut_short_between_two_jobs_is_named(tmp_path):
+    file = tmp_path / "scores.parquet"
+    of_table(file)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"scores\.parquet is no whole parquet file .*; delete it and run again"):
+        files.read_parquet(file)

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from sae import labels
+from sae import files, labels
 from sae.plots import style
 from sae.plots.style import plt
 from sae.selection import CELL, chosen, of_chosen
@@ -14,8 +13,8 @@ from sae.selection import CELL, chosen, of_chosen
 
 def chosen_curves(results, curve):
     """Points of the chosen SAEs' `curve` on test, mean over seeds: dataset, backbone, k, regularizer, x, y."""
-    picked = chosen(pd.read_parquet(Path(results) / "metrics.parquet"), "test")
-    points = of_chosen(picked, pd.read_parquet(Path(results) / "curves.parquet"))
+    picked = chosen(files.read_parquet(Path(results) / "metrics.parquet"), "test")
+    points = of_chosen(picked, files.read_parquet(Path(results) / "curves.parquet"))
     points = points[points["curve"] == curve]
     return points.groupby([*CELL, "regularizer", "x"], sort=False, as_index=False)["y"].mean()
 

@@ -3,10 +3,9 @@
 import io
 from pathlib import Path
 
-import pandas as pd
 from PIL import Image
 
-from sae import labels
+from sae import files, labels
 from sae.plots import style
 from sae.plots.style import plt
 
@@ -16,7 +15,7 @@ TITLES = {"fig2": "at the same rank of MS", "fig3": "of the same index"}
 
 def draw(results, out, name):
     """A block per rank, a column per method; in each block a row of images for top, middle and bottom."""
-    rows = pd.read_parquet(Path(results) / "gallery/images.parquet")
+    rows = files.read_parquet(Path(results) / "gallery/images.parquet")
     rows = rows[rows["figure"] == name]
     ranks, methods = list(rows["rank"].unique()), labels.method_order(rows["regularizer"].unique())
     places = int(rows["place"].max()) + 1 if len(rows) else 1

@@ -6,10 +6,9 @@ between the k. An exception (no lambda acceptable, or the choice at the grid's e
 
 from pathlib import Path
 
-import pandas as pd
 from matplotlib.lines import Line2D
 
-from sae import labels
+from sae import files, labels
 from sae.plots import style
 from sae.plots.style import plt
 from sae.selection import CELL
@@ -20,7 +19,7 @@ ROWS = [("r2", "val", r"$\Delta R^2$ (val)"), ("ms_mean_alive", "test", r"$\Delt
 
 def draw(results, out, name):
     """Rows are dataset and quantity, columns backbones, lines k and method."""
-    metrics = pd.read_parquet(Path(results) / "metrics.parquet")
+    metrics = files.read_parquet(Path(results) / "metrics.parquet")
     metrics = metrics[metrics["mask"] == "batch_active"]
     datasets, backbones = metrics["dataset"].unique(), metrics["backbone"].unique()
     regularizers = [r for r in labels.method_order(metrics["regularizer"].unique()) if r != "none"]

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import pandas as pd
-
+from sae import files
 from sae.plots import curves, style
 from sae.plots.style import plt
 from sae.selection import CELL
@@ -12,7 +11,7 @@ from sae.selection import CELL
 def draw(results, out, name):
     """A row per dataset and backbone, a column per training k; the raw embedding's probe as a line."""
     points = curves.chosen_curves(results, "probe")
-    metrics = pd.read_parquet(Path(results) / "metrics.parquet")
+    metrics = files.read_parquet(Path(results) / "metrics.parquet")
     raw = metrics.groupby(CELL)["probe_top1_raw"].first()
     points["raw"] = [raw.get(cell) for cell in points[CELL].itertuples(index=False, name=None)]
     with plt.rc_context(style.RC):

@@ -3,17 +3,16 @@
 import io
 from pathlib import Path
 
-import pandas as pd
 from PIL import Image
 
-from sae import labels
+from sae import files, labels
 from sae.plots import style
 from sae.plots.style import plt
 
 
 def draw(results, out, name):
     """A panel per method: activations by rank, kept ones in colour; the image itself in the first panel."""
-    rows = pd.read_parquet(Path(results) / "gallery/sample.parquet")
+    rows = files.read_parquet(Path(results) / "gallery/sample.parquet")
     methods = labels.method_order(rows["regularizer"].unique())
     with plt.rc_context(style.RC):
         figure, axes = plt.subplots(
