@@ -7,6 +7,7 @@ import argparse
 import json
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -300,9 +301,15 @@ def _torch(a):
     torch.set_num_threads(a.threads)
     # What `use_deterministic_algorithms(True)` does, without importing the compiler, which takes 1.6 s a job.
     torch.set_deterministic_debug_mode("error")
-    if a.device != "auto":
-        return a.device
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if a.device == "auto":
+        return next(device for device, usable in there.items() if usable)
+    if not there.get(a.device.split(":")[0], True):
+        raise UserError(
+            f"PyTorch {torch.__version__} finds no {a.device} on {socket.gethostname()}: ask for one, install a build "
+            "of PyTorch that knows it, or set compute.device to cpu"
+        )
+    return a.device
 
 
 if __name__ == "__main__":
