@@ -47,7 +47,8 @@ test-cluster: setup .venv/.cluster
 	@python -m pip install --quiet -r requirements.lock -r requirements-cluster.lock
 	@touch $@
 
-# Debian's and Ubuntu's packages; nothing is started. Needs root.
+# Debian's and Ubuntu's packages, as root. Under systemd they may start services, which the tests do not use.
+slurm: export DEBIAN_FRONTEND = noninteractive
 slurm:
 	apt-get -qq update
 	apt-get install -qq -y --no-install-recommends slurmctld slurmd slurm-client munge

@@ -14,7 +14,8 @@ if workflow.is_main_process:
     except UserError as error:
         raise WorkflowError(f"{error} (even a dry run keeps records there)") from None
     lock.hold()
-shell.prefix(lock.shell_prefix())
+    # Not in a process that another Snakemake started on a node: the queue tells of that.
+    shell.prefix(lock.shell_prefix())
 
 
 configfile: "config.yaml"

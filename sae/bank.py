@@ -172,8 +172,10 @@ def _prune(out, entries):
 
 def _finished(folder):
     """The result of a finished SAE; None where there is none, or where it was damaged: it is then trained again."""
+    if not folder.exists():
+        return None
     result = _whole(folder)
-    if result is None and folder.exists():
+    if result is None:
         log.warning("%s is damaged and is trained again", folder)
         with files.scratch_directory(folder) as scratch, suppress(FileNotFoundError):
             os.replace(folder, scratch / "damaged")
@@ -183,12 +185,16 @@ def _finished(folder):
 def _taken(stores, folder):
     """The result of a finished SAE that lies in another store, whose files `folder` then holds too; None if in none."""
     for store in stores:
-        result = _whole(Path(store) / folder.name)
-        if result is not None:
+        try:
+            if _whole(Path(store) / folder.name) is None:
+                continue
             with files.atomic_directory(folder) as temporary:
                 files.link_or_copy(Path(store) / folder.name, temporary)
-            log.info("%s was taken from %s", folder.name, store)
-            return _whole(folder)
+        except (OSError, UserError) as error:
+            log.warning("%s cannot be taken from %s: %s", folder.name, store, error)
+            continue
+        log.info("%s was taken from %s", folder.name, store)
+        return _whole(folder)
     return None
 
 

@@ -4,6 +4,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 from contextlib import contextmanager
@@ -117,7 +118,16 @@ def link_or_copy(source, target):
             try:
                 os.link(file, temporary)
             except OSError:
-                shutil.copy2(file, temporary)
+                shutil.copyfile(file, temporary)
+
+
+def copy_files(source, target):
+    """Make folder `target` hold copies of the files of folder `source`, this user's own."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in source.iterdir():
+        if file.is_file():
+            with atomic_file(target / file.name) as temporary:
+                shutil.copyfile(file, temporary)
 
 
 def symlink(target, path):
@@ -139,12 +149,20 @@ def _sync(file):
 def _temporary(path):
     """A new name beside `path` that tells its process; what dead processes of this machine left there is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    host = socket.gethostname().replace(".", "-")
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{host}-*.tmp"):
-        pid = left.name.split("-")[-1].split(".")[0]
-        if pid.isdecimal() and not _alive(int(pid)):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if is_left_over(left):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}.{host}-{os.getpid()}.tmp")
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
+
+
+def is_left_over(path):
+    """Whether `path` is a temporary file or folder of a dead process of this machine."""
+    temporary = re.fullmatch(rf"\..+\.{re.escape(_host())}-(\d+)\.tmp", path.name)
+    return bool(temporary) and not _alive(int(temporary[1]))
+
+
+def _host():
+    return socket.gethostname().replace(".", "-")
 
 
 def _alive(pid):

@@ -1,6 +1,7 @@
 """A trained SAE as a safetensors file: the tensors, and what made them."""
 
 import json
+import os
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -20,6 +21,10 @@ def save(sae, path):
     tensors = {"W_enc": sae.encoder_weight(), "b_enc": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
     tensors = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
     save_file(tensors, path, metadata={"sae": json.dumps(sae.metadata, sort_keys=True)})
+    # The library closes the file to others, with whom a store may be shared.
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(path, 0o666 & ~umask)
 
 
 def load(path):

@@ -1,6 +1,7 @@
 """What jobs ask for, against numbers worked out by hand."""
 
 import copy
+import json
 import math
 from types import SimpleNamespace
 
@@ -8,7 +9,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from workflow import costs
+from sae import inputs
+from sae.metrics import codes
+from workflow import costs, needs
 from workflow.needs import Needs
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -62,3 +65,38 @@ def test_the_unknown_has_figures_of_its_own_until_its_size_is_known(config, tmp_
     manifest.write_text('{"images": {"train": 1000, "val": 100, "test": 100}}')
     used = 430 + 1.9 * 4 * 1000 * 1024 / 1e6 + 5.4 * 8 * 8192 * 1024 / 1e6
     assert Needs(config).memory("train")(birds, 1) == math.ceil(1.5 * (used + 400))
+
+
+def test_a_labelled_dataset_whose_classes_nobody_knows(config, tmp_path):
+    """Probes of 1000 classes take hours, of none nothing: neither is assumed."""
+    config["datasets"]["birds"] = {"type": "image_folder", "root": "birds"}
+    config["experiments"]["paper"]["datasets"] = ["birds"]
+    birds = SimpleNamespace(**vars(CELL) | {"dataset": "birds"})
+    manifest = tmp_path / "results/datasets/birds/manifest.json"
+    manifest.parent.mkdir(parents=True)
+    images = {"train": 1_231_167, "val": 50_000, "test": 50_000}
+    manifest.write_text(json.dumps({"images": images}))
+    assert Needs(config).runtime("evaluate")(birds, 1) == costs.figures()["runtime"]["unknown"]
+    manifest.write_text(json.dumps({"images": images, "classes": 1000}))
+    of_imagenet = Needs(CONFIG).memory("evaluate")(CELL, 1), Needs(CONFIG).runtime("evaluate")(CELL, 1)
+    assert (Needs(config).memory("evaluate")(birds, 1), Needs(config).runtime("evaluate")(birds, 1)) == of_imagenet
+
+
+def test_given_embeddings_of_which_only_the_manifests_tell(config, tmp_path):
+    config["datasets"]["ours"] = {"type": "table", "root": "ours"}
+    config["backbones"]["given"] = {"loader": "precomputed", "model": "given"}
+    config["experiments"]["paper"] |= {"datasets": ["ours"], "backbones": ["given"]}
+    ours = SimpleNamespace(**vars(CELL) | {"dataset": "ours", "backbone": "given"})
+    for file, content in (
+        ("datasets/ours/manifest.json", {"images": {"train": 1000, "val": 100, "test": 100}, "classes": 0}),
+        ("activations/ours/given/train/manifest.json", {"shape": [1000, 64]}),
+    ):
+        (tmp_path / "results" / file).parent.mkdir(parents=True)
+        (tmp_path / "results" / file).write_text(json.dumps(content))
+    needs = Needs(config)
+    for rule in ("dataset", "embed", "train", "score", "ablate", "evaluate", "probe_embeddings"):
+        assert needs.runtime(rule)(ours, 1) <= 30 and needs.memory(rule.replace("ablate", "train"))(ours, 1) < 10_000
+
+
+def test_sizes_are_those_of_the_library():
+    assert (needs.RESIDENT, needs.CHUNK) == (inputs.RESIDENT, codes._CHUNK)

@@ -29,18 +29,18 @@ def run_both(checkouts, *arguments):
 
 def test_two_runs_on_one_store_and_then_others_results_are_taken_and_left_as_they_are(make_checkout, tmp_path):
     ours, theirs, third = make_checkout("ours"), make_checkout("theirs"), make_checkout("third")
-    for kind in ("activations", "store"):
-        (tmp_path / "lab" / kind).mkdir(parents=True)
-        for checkout in (ours, theirs):
-            (checkout.folder / "results").mkdir(exist_ok=True)
-            os.symlink(tmp_path / "lab" / kind, checkout.folder / "results" / kind)
+    (tmp_path / "lab/store").mkdir(parents=True)
+    for checkout in (ours, theirs):
+        (checkout.folder / "results").mkdir()
+        os.symlink(tmp_path / "lab/store", checkout.folder / "results/store")
     run_both([ours, theirs], "tiny", "--until", "ablate")
     assert ours.results() == theirs.results() and len(ours.results()) == 14  # 6 SAEs, their logs, scores and curves
     banks = [yaml.safe_load((c.folder / BANK).read_text()) for c in (ours, theirs)]
     assert banks[0] == banks[1]
-    left = [f for f in (tmp_path / "lab").rglob(".*") if f.name.endswith(".tmp")]
-    assert not left
+    stored = [f for f in (tmp_path / "lab").rglob("*") if f.is_file()]
+    assert len(stored) == 18 and all(f.stat().st_mode & 0o044 == 0o044 for f in stored)  # Others may read them.
 
+    shutil.move(ours.folder / "results/activations", tmp_path / "lab/activations")
     before = content(tmp_path / "lab")
     third.config["compute"]["shared"] = [str(tmp_path / "lab")]
     third.write()

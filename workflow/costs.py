@@ -19,12 +19,15 @@ SIZE = 224  # pixels: of `gflop` in costs.yaml, and where a dataset leaves the s
 
 
 class Cell(NamedTuple):
-    """A dataset embedded by a backbone: images per split, classes (0: no probes), d; what the config says of both."""
+    """A dataset embedded by a backbone: images per split, classes, d; what costs.yaml and the config say of both.
+
+    classes: 0 if images have no single label, and are not probed; None if that is unknown.
+    """
 
     dataset: str
     backbone: str
     rows: dict
-    classes: int
+    classes: int | None
     d: int
     specs: tuple
 
@@ -83,7 +86,9 @@ def cell(config, dataset, backbone):
         lacking.append(f"no figures of backbone {backbone} (model {specs[1]['model']})")
     if lacking:
         return None, lacking
-    return Cell(dataset, backbone, rows, data.get("classes", 0), model["d"], (data, model, *specs)), []
+    classes = _made(f"results/datasets/{dataset}/manifest.json", "classes")
+    classes = data.get("classes") if classes is None else classes
+    return Cell(dataset, backbone, rows, classes, model["d"], (data, model, *specs)), []
 
 
 def rows_of(config, dataset):
@@ -145,8 +150,10 @@ def decoding(rows, data):
 
 
 def embedding(cell):
-    """Seconds to embed a cell's images, decoding included."""
+    """Seconds to embed a cell's images, decoding included; 0 for embeddings that are given."""
     _, model, dataset, backbone = cell.specs
+    if backbone["loader"] == "precomputed":
+        return cores(0.0)
     count, size = sum(cell.rows.values()), dataset.get("image_size") or SIZE
     flop = count * model["gflop"] * 1e9 * (size / SIZE) ** 2
     seconds = dense(flop, backbone.get("precision", "float32")) + decoding(cell.rows, cell.specs[0])
@@ -159,7 +166,7 @@ def embedding(cell):
 
 def probing(cell, probe):
     """Seconds to probe a cell's embeddings."""
-    flop = 4 * min(cell.rows["train"], probe["max_train"]) * cell.d * cell.classes
+    flop = 4 * min(cell.rows["train"], probe["max_train"]) * cell.d * (cell.classes or 0)
     return cores(dense(flop * len(probe["C"]) * probe["max_iter"])[2])
 
 
@@ -187,7 +194,8 @@ def of_bank(cell, plan, evaluation, judges):
     probed = min(rows["train"], probe["max_train"])
     largest = evaluation["largest"]
     budgets = {2**e for e in range(largest.bit_length()) if 2**e <= largest} | {largest}
-    fits = probed / 1e5 * cell.classes / 1000 * sum(budgets) / 32 * len(probe["C"]) * probe["max_iter"] * rate("probe")
+    classes = cell.classes or 0
+    fits = probed / 1e5 * classes / 1000 * sum(budgets) / 32 * len(probe["C"]) * probe["max_iter"] * rate("probe")
     depth = dense(2 * d * m * (probed + held_out)) + cores(fits + ms * rows["test"] * (1 + judges))
     return {
         "train": trained * training,

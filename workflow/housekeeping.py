@@ -8,8 +8,8 @@ import functools
 import glob
 import os
 import re
-import socket
 import sys
+from contextlib import contextmanager
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -109,7 +109,7 @@ class Survey:
         if path.is_symlink():
             self.shared.append(path)
             return
-        if _is_left_over(path):
+        if files.is_left_over(path):
             self.unused[path] = "left by a process that is gone"
             return
         if _is_temporary(path.name):
@@ -167,7 +167,7 @@ class Survey:
 
     def _keep(self, path):
         for child in [] if path.is_symlink() else _children(path):
-            if _is_left_over(child):
+            if files.is_left_over(child):
                 self.unused[child] = "left by a process that is gone"
             else:
                 self._keep(child)
@@ -210,11 +210,10 @@ class Survey:
     def _would_be_made(self, made_by, planned, data):
         """Whether a bank of an experiment would train this very SAE: a killed run's is in no bank.json yet."""
         identity, scale = _identity(made_by), made_by["input_scale"]
-        return (
-            self.config["compute"]["device"] in (made_by["device"], "auto")
-            and data.get((made_by["dataset"], made_by["backbone"])) in (made_by["data"], None)
-            and not planned.isdisjoint({(identity, scale), (identity, None)})
-        )
+        return data.get((made_by["dataset"], made_by["backbone"])) in (
+            made_by["data"],
+            None,
+        ) and not planned.isdisjoint({(identity, scale), (identity, None)})
 
     @functools.cached_property
     def planned(self):
@@ -267,13 +266,6 @@ def _code(*modules):
     return code_hash("sae.train", *modules)
 
 
-def _is_left_over(path):
-    """Whether `path` is a temporary file or folder of a dead process of this machine."""
-    host = re.escape(socket.gethostname().replace(".", "-"))
-    temporary = re.fullmatch(rf"\..+\.{host}-(\d+)\.tmp", path.name)
-    return bool(temporary) and not files._alive(int(temporary[1]))
-
-
 def _is_temporary(name):
     return any(re.fullmatch(r"\..+\.tmp", part) for part in name.split("/"))
 
@@ -309,31 +301,32 @@ def _bytes(path, seen):
     return total
 
 
-def refuse_while_alive():
-    """Go on only if it is proven that no run of this folder, and no job of one, is alive.
+@contextmanager
+def no_run():
+    """While this is held no run of this folder starts, and it is proven that none, and no job of one, is alive.
 
     Raises:
         UserError: it is not proven; the message says why.
     """
     traces = [*Path(".snakemake/locks").glob("*.lock"), *Path(".snakemake").glob("alive-*")]
-    gone, why = lock.owner_is_gone() if traces else (True, "")
-    queued = lock.queued()
-    if queued:
-        gone, why = False, f"Slurm jobs {', '.join(queued)} are in the queue"
-    if not gone:
-        raise UserError(
-            f"a run of this folder may be alive: {why}. Nothing was deleted. Wait for it or stop it; if you are sure "
-            "that it is gone, run `.venv/bin/snakemake --unlock`, delete .snakemake/alive-*, and try again."
-        )
+    with lock.alone() as (gone, why):
+        gone, queued = gone or not traces, lock.queued()
+        if queued:
+            gone, why = False, f"Slurm jobs {', '.join(queued)} are in the queue"
+        if not gone:
+            raise UserError(
+                f"a run of this folder may be alive: {why}. Nothing was deleted. Wait for it or stop it; if you are "
+                "sure that it is gone, run `.venv/bin/snakemake --unlock`, delete .snakemake/alive-*, and try again."
+            )
+        yield
 
 
 def prune(unused):
     """Delete the paths, and the folders that are empty for it.
 
     Raises:
-        UserError: a run may be alive, or a path cannot be deleted.
+        UserError: a path cannot be deleted.
     """
-    refuse_while_alive()
     for path in filter(Path.exists, unused):
         try:
             # Moved first: what is deleted by half must not pass for a result.
@@ -392,7 +385,8 @@ def main(command="", *rest):
         survey = Survey(config)
         print("\n".join(_unused_text(survey)), flush=True)
         if command == "prune":
-            prune(survey.unused)
+            with no_run():
+                prune(survey.unused)
             print(f"\nDeleted: {len(survey.unused)} files and folders")
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")

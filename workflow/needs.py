@@ -14,6 +14,7 @@ from workflow import costs, settings
 MB = 1e6
 # Inputs up to so many bytes are kept in memory; of larger ones a job has a part at a time (sae.inputs).
 RESIDENT = 1 << 30
+PROBED = ("evaluate", "probe_embeddings")  # How much they do hangs on the number of classes.
 CHUNK = 4096  # rows encoded at once (sae.metrics.codes)
 ON_GPU = ("embed", "train", "score", "evaluate", "gallery")
 
@@ -71,7 +72,7 @@ class Needs:
         if rule == "gallery":
             w = SimpleNamespace(experiment=w.experiment, **settings.gallery(self.config, w.experiment))
         cell = self.cell(w.dataset, w.backbone)
-        if cell is None:
+        if cell is None or (cell.classes is None and rule in PROBED):
             return None
         if rule == "embed":
             return {"workers": self.compute["decode_workers"], "weights": 4 * cell.specs[1].get("parameters", 0)}
@@ -83,29 +84,31 @@ class Needs:
 
     def seconds(self, rule, w):
         """What a job is reckoned to take; None if unknown."""
-        threads, workers, share = self.compute["threads"], self.compute["decode_workers"], 1
+        threads, workers = self.compute["threads"], self.compute["decode_workers"]
+        cores, share = threads, 1
         if rule == "small":
             return costs.rate("start")
         if rule == "dataset":
             data, rows = self.dataset(w.dataset)
             return rows and costs.rate("start") + costs.decoding(rows, data)[2] / max(1, workers)
         cell = self.cell(w.dataset, w.backbone)
-        if cell is None:
+        if cell is None or (cell.classes is None and rule in PROBED):
             return None
         if rule == "embed":
             spent, shards = costs.embedding(cell), self.compute["embed_shards"]
             share = 1 / shards if hasattr(w, "shard") else int(shards == 1)
+            cores = max(threads, workers)
         elif rule == "probe_embeddings":
             spent = costs.probing(cell, self.evaluation(w.experiment)["probe"])
         else:
-            plan, judges = self.plan(w.experiment, w.dataset, w.backbone, int(w.k)), settings.judges
-            judges = len(judges(self.config, w.experiment, w.backbone))
+            plan = self.plan(w.experiment, w.dataset, w.backbone, int(w.k))
+            judges = len(settings.judges(self.config, w.experiment, w.backbone))
             spent = costs.of_bank(cell, plan, self.evaluation(w.experiment), judges)[rule]
             if rule in ("train", "ablate"):
                 parts = settings.parts(self.config, costs.saes(plan)[rule == "ablate"])
                 share = 1 / parts if hasattr(w, "part") else int(parts == 0)
         on_gpu, beside, alone = share * spent
-        on_gpu += beside / max(threads, workers)
+        on_gpu += beside / cores
         return costs.rate("start") + (alone / threads if self.compute["device"] == "cpu" else on_gpu)
 
 

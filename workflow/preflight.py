@@ -5,10 +5,13 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from sae import faults
 from sae.errors import UserError
+
+SKEW = 5  # seconds by which the clocks of a cluster's machines may differ
 
 
 def writable(folder):
@@ -35,10 +38,15 @@ def no_future(*folders):
         UserError: a file cannot be dated back.
     """
     now, found = time.time(), []
+    latest = now + SKEW
     for folder, inside, names in (entry for root in folders for entry in os.walk(root)):
         # Not the SAEs and their links, of which there are many: Snakemake knows nothing of them.
         inside[:] = [] if Path(folder).match("saes/*/*/k*") else [name for name in inside if name != "store"]
-        found += [path for path in (os.path.join(folder, name) for name in names) if os.lstat(path).st_mtime > now]
+        for name in names:
+            path = os.path.join(folder, name)
+            with suppress(FileNotFoundError):  # Another process's temporary file.
+                if os.lstat(path).st_mtime > latest:
+                    found.append(path)
     for path in found:
         try:
             os.utime(path, (now, now), follow_symlinks=False)

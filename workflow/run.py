@@ -29,7 +29,7 @@ def main(experiment, *options):
         print("A killed run left its lock; its owner is gone: unlocking.", flush=True)
         snakemake("--unlock", "--quiet", "all")
     # Not in profiles/default: jobs on a cluster would then fail without a word.
-    snakemake(experiment, *options, *([] if "--profile" in options else ["--quiet", "rules"]))
+    snakemake(experiment, *options, *([] if any(o.startswith("--profile") for o in options) else ["--quiet", "rules"]))
     results = Path("results") / experiment
     if (results / "claims.csv").exists():  # Not with options such as `--until train`.
         show(results)

@@ -223,7 +223,9 @@ def report_plan(config, experiment):
     used = {"experiment": spec, "training": config["training"][spec["training"]]}
     for kind in ("datasets", "backbones"):
         used[kind] = {name: config[kind][name] for name in spec[kind]}
-    used |= probe_plan(config, experiment) | {key: config[key] for key in ("claims", "compute")}
+    used |= probe_plan(config, experiment) | {"claims": config["claims"]}
+    # Of the machine only what decides on bits: the rest is where and how fast.
+    used["compute"] = {key: config["compute"][key] for key in ("device", "threads", "embed_batch_size")}
     return {"experiment": experiment, "figures": figures(config, experiment), "config": used}
 
 

@@ -115,7 +115,7 @@ def build(name, spec, artifacts_root, out, *, workers=0):
         dataset.index.to_parquet(temporary, index=False)
     sources = [artifacts.manifest(artifacts_root, a) for a in artifacts.names(spec)]
     content = {key: value for key, value in spec.items() if key not in NO_CONTENT}
-    index_hash = files.sha256(Path(out) / "index.parquet")
+    index_hash, labels = files.sha256(Path(out) / "index.parquet"), dataset.index["label"]
     files.write_json(
         Path(out) / "manifest.json",
         {
@@ -123,6 +123,7 @@ def build(name, spec, artifacts_root, out, *, workers=0):
             "spec": spec,
             "grouped": dataset.grouped,
             "images": {split: int((dataset.index["split"] == split).sum()) for split in SPLITS},
+            "classes": int(labels.nunique()) if labels.notna().all() else 0,
             "broken": broken,
             "sha256": index_hash,
             "artifacts": sources,

@@ -290,7 +290,9 @@ class _Extraction:
             if set(map(_weights, recorded)) != {_weights(self.provenance())}:
                 continue
             for split, folder in finished.items():
-                files.link_or_copy(folder, self.folder / "finished" / split)
+                if place != self.job.out:
+                    # Not linked: Snakemake dates what a job made anew, and these are others'.
+                    files.copy_files(folder, self.folder / "finished" / split)
                 files.link_or_copy(self.folder / "finished" / split, Path(self.job.out) / split)
             progress.info("%s: was finished before%s", self.cell, "" if place == self.job.out else f", in {place}")
             return True
