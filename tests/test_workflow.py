@@ -42,6 +42,7 @@ def test_the_documented_regularizer_works(make_checkout):
     assert "| runner_up " in (checkout.folder / "results/tiny/tables/table1.md").read_text()
 
 
+@pytest.mark.slow
 def test_embedding_in_several_jobs_and_nothing_twice(make_checkout):
     checkout = make_checkout()
     store = "results/activations/digits/tiny/test/manifest.json"
@@ -64,6 +65,7 @@ def contents(checkout):
     return {str(f.relative_to(checkout.folder)): f.read_bytes() for f in files}
 
 
+@pytest.mark.slow
 def test_embeddings_alone_without_images_or_labels_go_the_whole_way(make_checkout):
     checkout = make_checkout()
     rng = np.random.default_rng(0)
