@@ -112,6 +112,7 @@ def test_a_comment_and_a_touched_file_rerun_nothing(done):
 def test_an_unrelated_key_reruns_nothing(done):
     done.config["experiments"]["demo"]["seeds"] = [7]
     done.config["datasets"]["emoji"]["image_size"] = 32
+    done.config["compute"] |= {"time_limit": 60, "memory_factor": 2, "shared": ["elsewhere"]}  # Where and how fast.
     done.write()
     assert set(done.planned()) == documented("a key of config.yaml that the experiment does not use") == set()
 
