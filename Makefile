@@ -25,16 +25,16 @@ PROFILE ?=
 .PHONY: demo smoke plan run sizes unused prune test test-cluster slurm lint bench reference setup clean
 
 run: setup
-	@python workflow/run.py $(EXPERIMENT) $(if $(PROFILE),--profile $(PROFILE))
+	@python -m sae_workflow.run $(EXPERIMENT) $(if $(PROFILE),--profile $(PROFILE))
 
 plan: setup
-	@python workflow/plan.py $(EXPERIMENT)
+	@python -m sae_workflow.plan $(EXPERIMENT)
 
 sizes unused prune: setup
-	@python workflow/housekeeping.py $@
+	@python -m sae_workflow.housekeeping $@
 
 demo smoke: setup
-	@python workflow/run.py $@
+	@python -m sae_workflow.run $@
 
 test: setup
 	@python -m pytest

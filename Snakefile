@@ -4,8 +4,8 @@ import sys
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from sae.errors import UserError
-from workflow import lock, missing, preflight, settings
+from sae.core.errors import UserError
+from sae_workflow import lock, missing, preflight, settings
 
 min_version("9.0")
 if workflow.is_main_process:

@@ -12,9 +12,7 @@ import time
 from pathlib import Path
 
 import yaml
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from workflow import costs
+from sae_workflow import costs
 
 
 def main():

@@ -8,20 +8,16 @@ paper takes: what is assumed in workflow/resources/costs.yaml, measured.
 
 import argparse
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import timm
 import torch
 import yaml
+from sae_workflow import plan
 
-from sae import registry
-from sae.model import TopKSAE
-from sae.train import Settings, objective, update
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from workflow import plan
+from sae.core import registry
+from sae.models.coder import TopKSAE
+from sae.training.loop import Settings, objective, update
 
 METHODS = ("none", "off_support_l1", "l1_l2_ratio")
 
@@ -61,11 +57,11 @@ def wait(device):
 
 
 def step(a, x, method, precision, compiled):
-    """Median seconds of a training step, as `sae.train.train` makes it."""
+    """Median seconds of a training step, as `sae.training.loop.train` makes it."""
     settings = dict(m=a.m, k=a.k, lam=1e-3, mask="batch_active", seed=0, epochs=1, batch_size=a.n, lr=1e-4)
     settings |= dict(adam_eps=6.25e-10, decay_fraction=0.2, auxk_alpha=1 / 32, auxk_k=512, dead_after=10**6)
     settings = Settings(**settings, input_norm="unit_l2", tied=False, log_every=100, precision=precision)
-    penalty = None if method == "none" else registry.load("sae.regularizers", method).penalty
+    penalty = None if method == "none" else registry.load("sae.training.penalties", method).penalty
     sae = TopKSAE(a.d, a.m, a.k).to(a.device)
     sae.initialise(x[:1000].mean(dim=0), seed=0)
     optimiser = torch.optim.Adam(sae.parameters(), lr=1e-4, eps=6.25e-10, fused=True)

@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 
 from paper_sized import TRAINING, measured
+from sae_workflow import costs, needs
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from sae import files
+from sae.core import files
 from sae.data import synthetic
-from workflow import costs, needs
 
 CLASSES = 1000
 PROBE = {"C": [1.0], "max_iter": 3, "max_train": 100_000}

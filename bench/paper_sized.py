@@ -21,10 +21,11 @@ import pandas as pd
 import scipy.sparse
 import torch
 
-from sae import bankfile, files
+from sae.bank import read as bankfile
+from sae.core import files
 from sae.data import store, synthetic
-from sae.metrics import codes as coding
-from sae.metrics import recovery
+from sae.models import codes as coding
+from sae.scoring.metrics import recovery
 
 TRAINING = {
     "m": 8192,

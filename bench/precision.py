@@ -13,13 +13,14 @@ import pandas as pd
 import torch
 import yaml
 
-from sae import files, inputs, registry
+from sae.core import files, registry
 from sae.data import dataset as datasets
 from sae.data import embed, store
 from sae.data.splits import SPLITS
-from sae.metrics import codes as coding
-from sae.metrics import monosemanticity, purity, reconstruction
-from sae.train import Settings, train
+from sae.models import codes as coding
+from sae.models import inputs
+from sae.scoring.metrics import monosemanticity, purity, reconstruction
+from sae.training.loop import Settings, train
 
 METHODS = {"none": 0.0, "off_support_l1": 0.003, "l1_l2_ratio": 0.003}
 SCORES = ("r2", "ms", "purity", "dead")
@@ -105,7 +106,7 @@ def scores(embeddings, test, settings, method):
     """Train on `embeddings["train"]`, score on `embeddings["test"]`, all in float32."""
     scale = inputs.total_variance(inputs.prepare(embeddings["train"], settings.input_norm)) ** -0.5
     x = {split: inputs.prepare(embeddings[split], settings.input_norm, scale) for split in ("train", "test")}
-    penalty = None if method == "none" else registry.load("sae.regularizers", method).penalty
+    penalty = None if method == "none" else registry.load("sae.training.penalties", method).penalty
     sae, _ = train(x["train"], settings, penalty)
     with torch.no_grad():
         codes = coding.encode(sae, x["test"])

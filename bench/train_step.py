@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 import yaml
 
-from sae import registry
-from sae.model import TopKSAE
-from sae.train import Settings, objective, update
+from sae.core import registry
+from sae.models.coder import TopKSAE
+from sae.training.loop import Settings, objective, update
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,7 +50,7 @@ def main():
     for k in a.k:
         for name in ("none", "off_support_l1", "l1_l2_ratio"):
             s = Settings(**(recipe | {"m": a.m, "k": k}), lam=1e-3, mask="batch_active", seed=0)
-            penalty = None if name == "none" else registry.load("sae.regularizers", name).penalty
+            penalty = None if name == "none" else registry.load("sae.training.penalties", name).penalty
             times = {"plain": [], "ours": []}
             models = {which: TopKSAE(a.d, a.m, k) for which in times}
             optimisers = {}

@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 
 def load(path, device="cpu"):
-    """Load a trained SAE to apply it: `sae.load(path).encode(embeddings)`; see :class:`sae.apply.Encoder`."""
-    from sae.apply import Encoder
+    """Load a trained SAE to apply it: `sae.load(path).encode(embeddings)`; see :class:`sae.models.apply.Encoder`."""
+    from sae.models.apply import Encoder
 
     return Encoder(path, device)

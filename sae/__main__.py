@@ -11,12 +11,12 @@ import socket
 import sys
 from pathlib import Path
 
-from sae import faults
-from sae.errors import UserError
+from sae.core import faults
+from sae.core.errors import UserError
 
 
 def fetch(a):
-    from sae.fetch import fetch
+    from sae.data.fetch import fetch
 
     fetch(a.name, a.settings, a.root)
 
@@ -48,32 +48,32 @@ def embed(a):
 
 
 def train(a):
-    from sae.bank import train_bank
+    from sae.bank.train import train_bank
 
     train_bank(a.settings, a.activations, _place(a), device=_torch(a))
 
 
 def score(a):
-    from sae.score import score_bank
+    from sae.scoring.score import score_bank
 
     score_bank(a.bank, a.activations, a.scores, a.curves, device=_torch(a))
 
 
 def ablate(a):
-    from sae.ablation import ablate_bank
+    from sae.bank.ablation import ablate_bank
 
     ablate_bank(a.bank, a.scores, a.activations, _place(a), device=_torch(a))
 
 
 def _place(a):
-    from sae.bank import Place
+    from sae.bank.train import Place
 
     part = None if a.part is None else (a.part, a.parts)
     return Place(Path(a.store), Path(a.out), a.shared, part)
 
 
 def evaluate(a):
-    from sae.evaluate import evaluate_bank
+    from sae.scoring.evaluate import evaluate_bank
 
     judges = dict(judge.split("=", 1) for judge in a.judges)
     files = (a.bank, a.ablation, a.scores)
@@ -81,39 +81,39 @@ def evaluate(a):
 
 
 def probe(a):
-    from sae.evaluate import probe_embeddings
+    from sae.scoring.evaluate import probe_embeddings
 
     _torch(a)
     probe_embeddings(a.activations, a.settings, a.out)
 
 
 def encode(a):
-    from sae.apply import encode
+    from sae.models.apply import encode
 
     options = {"activations": a.activations, "artifacts_root": a.artifacts, "workers": a.workers, "k": a.k}
     encode(a.sae, a.source, a.out, device=_torch(a), **options)
 
 
 def collect(a):
-    from sae.collect import collect
+    from sae.scoring.collect import collect
 
     collect(a.banks, a.references, a.out)
 
 
 def table(a):
-    from sae.tables import write
+    from sae.report.tables import write
 
     write(int(a.number), a.metrics, a.published, a.out)
 
 
 def claims(a):
-    from sae.claims import write
+    from sae.report.claims import write
 
     write(a.metrics, a.curves, a.published, a.settings, a.out)
 
 
 def gallery(a):
-    from sae.gallery import build
+    from sae.report.gallery import build
 
     files = (a.bank, a.scores, a.latents)
     build(*files, a.activations, a.dataset, a.artifacts, a.out, device=_torch(a))
@@ -122,7 +122,7 @@ def gallery(a):
 def plot(a):
     from importlib import import_module
 
-    from sae.figures import FIGURES
+    from sae.report.figures import FIGURES
 
     import_module(FIGURES[a.figure].module).draw(a.results, a.out, a.figure)
 

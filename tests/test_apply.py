@@ -10,10 +10,11 @@ import torch
 from conftest import ROOT
 
 import sae
-from sae import apply, bank
+from sae.bank import train as bank
+from sae.core.errors import UserError
 from sae.data import dataset as datasets
 from sae.data import embed, store
-from sae.errors import UserError
+from sae.models import apply
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from sae import artifacts
-from sae.errors import UserError
-from sae.fetch import fetch
+from sae.core.errors import UserError
+from sae.data import artifacts
+from sae.data.fetch import fetch
 
 CONTENT = b"the content of a pinned file"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

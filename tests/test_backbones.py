@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 
+from sae.core.errors import UserError
 from sae.data.backbones import efficientnet_lite, precomputed
 from sae.data.backbones import open_clip as open_clip_loader
 from sae.data.backbones import timm as timm_loader
 from sae.data.weights import fetch
-from sae.errors import UserError
 
 
 @pytest.fixture(scope="module")

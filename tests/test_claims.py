@@ -8,8 +8,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from sae import claims, published
-from sae.selection import select
+from sae.report import claims, published
+from sae.scoring.selection import select
 
 RULE = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"]
 PAPER = ROOT / "workflow/resources/paper"

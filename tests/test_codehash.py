@@ -2,7 +2,7 @@
 
 import pytest
 
-from sae import codehash
+from sae.core import codehash
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def test_what_changes_the_hash(package, file, text, changes):
 
 
 def test_stages_do_not_depend_on_each_other():
-    training, plots = codehash.closure(["sae.train"]), codehash.closure(["sae.plots.lambda_sweep"])
-    assert training == ["sae.inputs", "sae.model", "sae.train"]
-    assert "sae.train" not in plots
-    scoring = codehash.closure(["sae.score"])
-    assert not {"sae.plots.lambda_sweep", "sae.train", "sae.bank", "sae.fetch"} & set(scoring)
+    training, plots = codehash.closure(["sae.training.loop"]), codehash.closure(["sae.report.plots.lambda_sweep"])
+    assert training == ["sae.models.inputs", "sae.models.coder", "sae.training.loop"]
+    assert "sae.training.loop" not in plots
+    scoring = codehash.closure(["sae.scoring.score"])
+    assert not {"sae.report.plots.lambda_sweep", "sae.training.loop", "sae.bank.train", "sae.data.fetch"} & set(scoring)

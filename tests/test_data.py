@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from sae.core.errors import UserError
 from sae.data import store
 from sae.data.dataset import load
 from sae.data.datasets.emoji import neutral
 from sae.data.splits import balanced_rows, grouped_split
-from sae.errors import UserError
 
 
 def test_no_group_crosses_splits_and_strata_keep_their_shares():

@@ -13,12 +13,12 @@ import timm
 import torch
 from conftest import ROOT
 
+from sae.core.errors import UserError
 from sae.data import dataset as datasets
 from sae.data import embed, store
 from sae.data.backbones import timm as timm_loader
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
-from sae.errors import UserError
 
 SPEC = {"type": "image_folder", "image_size": 32}
 FILES = ("embeddings.npy", "index.parquet", "manifest.json")

@@ -20,13 +20,14 @@ import pytest
 import torch
 from conftest import Checkout
 
-from sae import faults, fetch, files, saefile
 from sae.__main__ import main
-from sae.data import embed
+from sae.core import faults, files
+from sae.core.errors import UserError
+from sae.data import embed, fetch
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
-from sae.errors import UserError
-from sae.model import TopKSAE
+from sae.models import saefile
+from sae.models.coder import TopKSAE
 
 BANK = "results/tiny/saes/digits/tiny/k4/bank.json"
 # Like the Snakefile's targets these name what is on the way: Snakemake makes a lost file again only if it is named.

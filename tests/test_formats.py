@@ -19,10 +19,10 @@ import scipy.io
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from sae.core.errors import UserError
 from sae.data import archives
 from sae.data.dataset import load
 from sae.data.download import download
-from sae.errors import UserError
 
 CLASSES = {"n01440764": 0, "n02123045": 281, "n15075141": 999}  # WordNet IDs and their class numbers
 NAMES = ["tench, Tinca tinca", "tabby, tabby cat", "toilet tissue, toilet paper, bathroom tissue"]

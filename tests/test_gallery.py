@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 
-from sae import gallery
+from sae.report import gallery
 
 
 def table(n_active, ms):

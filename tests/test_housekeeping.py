@@ -15,11 +15,11 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
+from sae_workflow import settings
+from sae_workflow.housekeeping import Survey, main, sizes
 
-from sae.bank import Place, train_bank
+from sae.bank.train import Place, train_bank
 from sae.data import store
-from workflow import settings
-from workflow.housekeeping import Survey, main, sizes
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 CONFIG["experiments"] = {"smoke": CONFIG["experiments"]["smoke"]}
@@ -91,9 +91,7 @@ def old(run):
     result["made_by"] |= {"input_scale": 1.0, "device": "cpu", "data": {}}
     write(STORE / ("0" * 32) / "result.json", json.dumps(result))
     # What a killed process leaves, and what one that is alive works on.
-    program = (
-        "import os, sys; from sae.files import scratch_directory as s; c = s(sys.argv[1]); c.__enter__(); os._exit(0)"
-    )
+    program = "import os, sys; from sae.core.files import scratch_directory as s; c = s(sys.argv[1]); c.__enter__(); os._exit(0)"
     subprocess.run([sys.executable, "-c", program, STORE / ("2" * 32)], cwd=run, env={"PYTHONPATH": str(ROOT)})
     (left,) = STORE.glob(".*.tmp")
     write(left / "train.parquet")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sae import inputs
+from sae.models import inputs
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

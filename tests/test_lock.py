@@ -5,9 +5,9 @@ import os
 import time
 
 import pytest
+from sae_workflow import lock
 
-from sae.errors import UserError
-from workflow import lock
+from sae.core.errors import UserError
 
 RUN = "sae_cbeb6cc1-af7e-4079-befc-2b050aab342b"
 

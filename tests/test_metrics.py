@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.metrics import r2_score
 
-from sae.metrics import monosemanticity as ms
-from sae.metrics import reconstruction
-from sae.metrics.codes import Codes, encode
-from sae.model import TopKSAE
+from sae.models.coder import TopKSAE
+from sae.models.codes import Codes, encode
+from sae.scoring.metrics import monosemanticity as ms
+from sae.scoring.metrics import reconstruction
 
 
 def codes_of(dense):

@@ -8,11 +8,10 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from conftest import ROOT
+from sae_workflow import costs, needs
+from sae_workflow.needs import Needs
 
-from sae import inputs
-from sae.metrics import codes
-from workflow import costs, needs
-from workflow.needs import Needs
+from sae.models import codes, inputs
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 CELL = SimpleNamespace(experiment="paper", dataset="imagenet", backbone="vit_l16", k="32")

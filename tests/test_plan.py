@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import PARTS, ROOT
+from sae_workflow import costs, missing, plan, settings
 
 from bench import dag
-from workflow import costs, missing, plan, settings
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 

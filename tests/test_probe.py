@@ -8,8 +8,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from test_metrics import brute_force, codes_of
 
-from sae import evaluate
-from sae.metrics import probe
+from sae.scoring import evaluate
+from sae.scoring.metrics import probe
 
 
 def test_budgets_are_powers_of_2_and_the_largest():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_metrics import codes_of
 
-from sae.metrics import purity
+from sae.scoring.metrics import purity
 
 
 def brute_force(dense, labels):

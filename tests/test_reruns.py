@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, Checkout
-
-from workflow.housekeeping import Survey
+from sae_workflow.housekeeping import Survey
 
 pytestmark = pytest.mark.workflow
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sae.metrics import codes, reconstruction, robustness
-from sae.model import TopKSAE
+from sae.models import codes
+from sae.models.coder import TopKSAE
+from sae.scoring.metrics import reconstruction, robustness
 
 
 @pytest.fixture(params=["none", "unit_l2_layernorm"])

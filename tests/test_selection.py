@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from sae import published
-from sae.selection import chosen, select
-from sae.tables import as_text, beside_published, effects, measured
+from sae.report import published
+from sae.report.tables import as_text, beside_published, effects, measured
+from sae.scoring.selection import chosen, select
 
 PUBLISHED = published.read(ROOT / "workflow/resources/paper")
 

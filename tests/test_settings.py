@@ -6,9 +6,9 @@ import re
 import pytest
 import yaml
 from conftest import ROOT
+from sae_workflow import settings
 
-from sae.errors import UserError
-from workflow import settings
+from sae.core.errors import UserError
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 

@@ -4,8 +4,8 @@ import numpy as np
 import scipy.sparse
 
 from sae.data import store, synthetic
-from sae.metrics import recovery
-from sae.metrics.codes import Codes
+from sae.models.codes import Codes
+from sae.scoring.metrics import recovery
 
 
 def test_embeddings_are_the_stated_sum_and_a_smaller_set_is_the_beginning_of_a_larger(tmp_path, monkeypatch):

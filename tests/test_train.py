@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sae import inputs, saefile
-from sae import train as training
-from sae.model import TopKSAE, gather_sum
-from sae.regularizers import l1_l2_ratio, off_support_l1
-from sae.train import (
+from sae.models import inputs, saefile
+from sae.models.coder import TopKSAE, gather_sum
+from sae.training import loop as training
+from sae.training.loop import (
     Diverged,
     Settings,
     auxk_loss,
@@ -21,6 +20,7 @@ from sae.train import (
     remove_parallel,
     train,
 )
+from sae.training.penalties import l1_l2_ratio, off_support_l1
 
 SETTINGS = Settings(
     m=24,

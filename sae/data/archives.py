@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 _BLOCK = 512  # a tar's header, and the unit of its padding
 _LOCATION = re.compile(r"(?P<file>.+)@(?P<first>\d+)(?P<kind>[+:])(?P<second>\d+)", re.DOTALL)

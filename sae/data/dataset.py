@@ -12,9 +12,10 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from sae import artifacts, files, registry
+from sae.data import artifacts
+from sae.core import files, registry
 from sae.data.splits import SPLITS
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 progress = logging.getLogger("sae.progress")
 DATASETS = "sae.data.datasets"

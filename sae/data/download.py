@@ -1,8 +1,8 @@
 """Bring the images of a dataset that downloads itself below its root, for jobs on machines without internet."""
 
-from sae import files, registry
+from sae.core import files, registry
 from sae.data.dataset import DATASETS
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 
 def download(name, spec, out):

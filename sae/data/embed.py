@@ -19,13 +19,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sae import artifacts, files, registry
-from sae.codehash import code_hash
+from sae.data import artifacts
+from sae.core import files, registry
+from sae.core.codehash import code_hash
 from sae.data import dataset as datasets
 from sae.data import store
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 progress = logging.getLogger("sae.progress")
 LOADERS = "sae.data.backbones"

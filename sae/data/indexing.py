@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sae.data.dataset import COLUMNS
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 
 def root(spec):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sae import files
+from sae.core import files
 
 
 class Part:

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sae import files
+from sae.core import files
 from sae.data.parts import write_header
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 
 @dataclass(frozen=True)

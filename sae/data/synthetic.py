@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 
-from sae import files
+from sae.core import files
 from sae.data import store
 from sae.data.splits import SPLITS
 

@@ -1,8 +1,8 @@
 """Bring a backbone's weights from the Hugging Face hub into its cache, for jobs on machines without internet."""
 
-from sae import files, registry
+from sae.core import files, registry
 from sae.data.embed import LOADERS
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 
 def fetch(name, spec, out):

@@ -9,8 +9,9 @@ import jinja2
 import pandas as pd
 import yaml
 
-from sae import claims, files, labels, published, tables
-from sae.figures import FIGURES
+from sae.core import files
+from sae.report import claims, labels, published, tables
+from sae.report.figures import FIGURES
 
 PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "pandas", "snakemake")
 _BADGES = {claims.HOLDS: "yes", claims.IN_PART: "part", claims.NOT: "no", claims.UNTESTED: "untested"}

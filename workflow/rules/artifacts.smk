@@ -21,7 +21,7 @@ rule artifact:
         ENVIRONMENT
     params:
         settings=lambda w: dumps(settings.artifacts()[w.artifact]),
-        code=code_hash("sae.fetch"),
+        code=code_hash("sae.data.fetch"),
     shell:
         "python -m sae fetch --name {wildcards.artifact} --root results/artifacts"
         " --settings {params.settings:q} --log {log}"

@@ -2,14 +2,14 @@
 import shlex
 from pathlib import Path
 
-from sae import published
-from sae.artifacts import names as artifact_names
-from sae.codehash import code_hash
+from sae.report import published
+from sae.data.artifacts import names as artifact_names
+from sae.core.codehash import code_hash
 from sae.data.splits import SPLITS
-from sae.files import dumps
-from sae.figures import FIGURES
-from workflow import costs
-from workflow.needs import Needs
+from sae.core.files import dumps
+from sae.report.figures import FIGURES
+from sae_workflow import costs
+from sae_workflow.needs import Needs
 
 ENVIRONMENT = "../../environment.yml"
 COMPUTE = config["compute"]

@@ -16,7 +16,7 @@ rule table:
         mem_mb=needs.memory("small"),
         runtime=needs.runtime("small"),
     params:
-        code=code_hash("sae.tables"),
+        code=code_hash("sae.report.tables"),
         published=lambda w, input: Path(input.published[0]).parent,
     shell:
         "python -m sae table --number {wildcards.number} --metrics {input.metrics} --published {params.published}"
@@ -40,7 +40,7 @@ rule claims:
         runtime=needs.runtime("small"),
     params:
         settings=dumps(config["claims"]),
-        code=code_hash("sae.claims"),
+        code=code_hash("sae.report.claims"),
         published=lambda w, input: Path(input.published[0]).parent,
     shell:
         "python -m sae claims --metrics {input.metrics} --curves {input.curves} --published {params.published}"
@@ -69,7 +69,7 @@ rule gallery:
         gpu=GPU,
     params:
         code=lambda w: code_hash(
-            "sae.gallery",
+            "sae.report.gallery",
             settings.dataset_module(config, settings.gallery(config, w.experiment)["dataset"]),
         ),
         device=COMPUTE["device"],

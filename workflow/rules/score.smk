@@ -22,7 +22,7 @@ rule score:
         runtime=needs.runtime("score"),
         gpu=GPU,
     params:
-        code=code_hash("sae.score"),
+        code=code_hash("sae.scoring.score"),
         device=COMPUTE["device"],
         activations=lambda w, input: Path(input.manifests[0]).parent.parent,
     shell:
@@ -62,7 +62,7 @@ rule evaluate:
         gpu=GPU,
     params:
         settings=lambda w: dumps(settings.evaluation_plan(config, w.experiment)),
-        code=code_hash("sae.evaluate"),
+        code=code_hash("sae.scoring.evaluate"),
         device=COMPUTE["device"],
         activations=lambda w, input: Path(input.manifests[0]).parent.parent,
         judges=lambda w: [
@@ -94,7 +94,7 @@ rule probe_embeddings:
         runtime=needs.runtime("probe_embeddings"),
     params:
         settings=lambda w: dumps(settings.probe_plan(config, w.experiment)),
-        code=code_hash("sae.evaluate"),
+        code=code_hash("sae.scoring.evaluate"),
         activations=lambda w, input: Path(input.manifests[0]).parent.parent,
     shell:
         "python -m sae probe --activations {params.activations} --out {output} --settings {params.settings:q}"
@@ -119,7 +119,7 @@ rule collect:
         mem_mb=needs.memory("collect"),
         runtime=needs.runtime("small"),
     params:
-        code=code_hash("sae.collect"),
+        code=code_hash("sae.scoring.collect"),
         banks=lambda w, input: [Path(file).parent for file in input.scores],
     shell:
         "python -m sae collect --banks {params.banks} --references {input.references}"

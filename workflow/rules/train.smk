@@ -27,7 +27,7 @@ rule train:
         runtime=needs.runtime("train"),
     params:
         settings=lambda w: dumps(settings.bank_plan(config, w.experiment, w.dataset, w.backbone, int(w.k))),
-        code=lambda w: code_hash("sae.bank", *settings.regularizer_modules(config, w.experiment)),
+        code=lambda w: code_hash("sae.bank.train", *settings.regularizer_modules(config, w.experiment)),
         device=COMPUTE["device"],
         activations=lambda w, input: Path(input.manifest).parent.parent,
         out=lambda w: f"{BANK}/bank.json".format(**w),
@@ -77,7 +77,7 @@ rule ablate:
         mem_mb=needs.memory("train"),
         runtime=needs.runtime("ablate"),
     params:
-        code=lambda w: code_hash("sae.ablation", *settings.regularizer_modules(config, w.experiment)),
+        code=lambda w: code_hash("sae.bank.ablation", *settings.regularizer_modules(config, w.experiment)),
         device=COMPUTE["device"],
         activations=lambda w, input: Path(input.manifest).parent.parent,
         out=lambda w: f"{BANK}/bank_all.json".format(**w),

@@ -13,7 +13,7 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RemoteEntryNotFoundError
 from safetensors import SafetensorError
 
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar")
 # open_clip and timm assert where another would raise.

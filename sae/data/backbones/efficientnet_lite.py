@@ -12,10 +12,10 @@ import timm
 import torch
 from torch import nn
 
-from sae import artifacts
+from sae.data import artifacts
 from sae.data.backbones.timm import preprocessing
 from sae.data.embed import Backbone
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 _OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 # The first block has no expansion, which shifts timm's names by one.

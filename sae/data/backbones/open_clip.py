@@ -16,10 +16,10 @@ from pathlib import Path
 import open_clip
 from torch import nn
 
-from sae import files
+from sae.core import files
 from sae.data.backbones import _hub
 from sae.data.embed import Backbone
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 _FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _LOCAL_FILES = (*_FILES, "model.safetensors", "pytorch_model.bin")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sae.data.splits import SPLITS
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 _TYPES = ("float16", "float32", "float64")
 

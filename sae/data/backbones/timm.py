@@ -14,10 +14,10 @@ from pathlib import Path
 import timm
 from timm.data import create_transform, resolve_data_config
 
-from sae import files
+from sae.core import files
 from sae.data.backbones import _hub
 from sae.data.embed import Backbone
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 

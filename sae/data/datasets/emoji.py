@@ -18,7 +18,7 @@ import scipy.sparse
 from PIL import Image
 from scipy.sparse.csgraph import connected_components
 
-from sae import artifacts
+from sae.data import artifacts
 from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import grouped_split
 

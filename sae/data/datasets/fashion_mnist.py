@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sae import artifacts
+from sae.data import artifacts
 from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import balanced_rows
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import SPLITS
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 
 def load(spec, _artifacts_root):

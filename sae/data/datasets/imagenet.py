@@ -17,7 +17,7 @@ import pandas as pd
 
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 _TRAIN, _VAL, _DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 _WNID = re.compile(r"n\d{8}")

@@ -17,7 +17,7 @@ import pyarrow.csv
 
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 # Split: folder, and the names of its labels' file from V7 back to V4.
 _PARTS = {

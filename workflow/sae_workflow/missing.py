@@ -1,0 +1,71 @@
+"""What an experiment needs that is not on this machine. Quick to import, since the Snakefile does; asks no network."""
+
+import sys
+from pathlib import Path
+
+from sae.data.artifacts import names as artifact_names
+from sae_workflow import settings
+
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+def warn(config, arguments):
+    """Tell on stderr what the experiments named in a command line (its words) lack of data and local weights."""
+    for experiment in config["experiments"]:
+        if experiment in arguments:
+            for line in local(config, experiment):
+                print(f"{experiment}: {line}", file=sys.stderr)
+
+
+def local(config, experiment):
+    """One line per path of the config that does not exist: roots of datasets, local weights."""
+    spec = config["experiments"][experiment]
+    for name in spec["datasets"]:
+        dataset = config["datasets"][name]
+        root = dataset.get("root")
+        if root is None or Path(root).exists():
+            continue
+        if dataset.get("download"):
+            yield f"dataset {name}: will be downloaded to {root} by torchvision, which needs the internet"
+        else:
+            yield f"dataset {name}: {root} does not exist (docs/data.md)"
+    for name in spec["backbones"]:
+        for key, path in settings.weights_paths(config["backbones"][name]).items():
+            if not Path(path).exists():
+                yield f"backbone {name}: {key} {path} does not exist (docs/data.md)"
+
+
+def hub(config, experiment, repos):
+    """One line per backbone whose weights are to come from the Hugging Face hub.
+
+    Args:
+        repos: {model, or model and tag: repo}; of others nobody knows here whether they are in the cache.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in config["experiments"][experiment]["backbones"]:
+        if not settings.from_hub(config, name):
+            continue
+        backbone = config["backbones"][name]
+        model = backbone["model"]
+        key = f"{model} {backbone['pretrained']}" if "pretrained" in backbone else model
+        repo, _, revision = repos.get(key, model.removeprefix("hf-hub:") if ":" in model else "").partition("@")
+        if not repo:
+            yield f"backbone {name}: weights of {model} come from the Hugging Face hub or its cache"
+        elif not any(isinstance(try_to_load_from_cache(repo, f, revision=revision or None), str) for f in _HUB_FILES):
+            yield f"backbone {name}: will be downloaded from the Hugging Face hub, {repo}"
+
+
+def artifacts(config, experiment):
+    """One line per artifact that is not fetched yet."""
+    for name in artifacts_of(config, experiment):
+        if not Path(f"results/artifacts/{name}/artifact.json").exists():
+            kinds = (next(iter(source)) for source in settings.artifacts()[name]["sources"])
+            yield f"artifact {name}: will be fetched ({' or '.join(kinds)})"
+
+
+def artifacts_of(config, experiment):
+    """The artifacts of an experiment's datasets and backbones, each once."""
+    spec = config["experiments"][experiment]
+    specs = [config[kind][name] for kind in ("datasets", "backbones") for name in spec[kind]]
+    return list(dict.fromkeys(artifact for s in specs for artifact in artifact_names(s)))

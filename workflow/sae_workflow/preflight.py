@@ -1,0 +1,56 @@
+"""What Snakemake would fail at later and say less plainly: a folder that cannot be written, files from the future."""
+
+import logging
+import os
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from sae.core import faults
+from sae.core.errors import UserError
+
+SKEW = 5  # seconds by which the clocks of a cluster's machines may differ
+
+
+def writable(folder):
+    """Check that files can be written into `folder`, which is made if needed.
+
+    Raises:
+        UserError: the disk is full or read-only, or the folder is closed to this user.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        # Snakemake's own log lies there too, and would add a traceback for every line that it cannot write.
+        logging.raiseExceptions = False
+        line, _ = faults.explain(OSError(error.errno, error.strerror, str(folder)), "Snakemake") or (str(error), 1)
+        raise UserError(line) from None
+
+
+def no_future(*folders):
+    """Date files that a clock ahead of time left in the future back to now: jobs that read them would fail till then.
+
+    Raises:
+        UserError: a file cannot be dated back.
+    """
+    now, found = time.time(), []
+    latest = now + SKEW
+    for folder, inside, names in (entry for root in folders for entry in os.walk(root)):
+        # Not the SAEs and their links, of which there are many: Snakemake knows nothing of them.
+        inside[:] = [] if Path(folder).match("saes/*/*/k*") else [name for name in inside if name != "store"]
+        for name in names:
+            path = os.path.join(folder, name)
+            with suppress(FileNotFoundError):  # Another process's temporary file.
+                if os.lstat(path).st_mtime > latest:
+                    found.append(path)
+    for path in found:
+        try:
+            os.utime(path, (now, now), follow_symlinks=False)
+        except OSError as error:
+            raise UserError(f"{path} is dated in the future; `touch` it or set the clock right ({error})") from None
+    if found:
+        print(f"dated in the future, set to the present time: {len(found)} files, first {min(found)}", file=sys.stderr)

@@ -1,0 +1,70 @@
+"""Run an experiment and show its result: what `make demo` calls.
+
+After a SIGKILL, Snakemake leaves a lock behind; it is removed here, but only when its owner is proven gone.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from sae_workflow import lock
+
+
+def main(experiment, *options):
+    """Run `snakemake EXPERIMENT OPTIONS` in this folder, then print its claims, and where the results are."""
+    if any(Path(".snakemake/locks").glob("*.lock")):
+        gone, why = lock.owner_is_gone()
+        for _ in range(30):  # What was killed a moment ago may take a little to end.
+            if gone:
+                break
+            time.sleep(0.1)
+            gone, why = lock.owner_is_gone()
+        if not gone:
+            sys.exit(
+                f"error: this folder is locked by a run: {why}. Wait for it or stop it; if you are sure that it is "
+                "gone, run `.venv/bin/snakemake --unlock`."
+            )
+        print("A killed run left its lock; its owner is gone: unlocking.", flush=True)
+        snakemake("--unlock", "--quiet", "all")
+    # Not in profiles/default: jobs on a cluster would then fail without a word.
+    snakemake(experiment, *options, *([] if any(o.startswith("--profile") for o in options) else ["--quiet", "rules"]))
+    results = Path("results") / experiment
+    if (results / "claims.csv").exists():  # Not with options such as `--until train`.
+        show(results)
+
+
+def snakemake(*arguments):
+    """Run Snakemake; exit with its code if it fails. On Ctrl-C it cleans up by itself: wait for it."""
+    try:
+        process = subprocess.Popen(["snakemake", *arguments])
+    except FileNotFoundError:
+        sys.exit("error: snakemake is not on the PATH: activate .venv, or run `make demo`")
+    while True:
+        try:
+            code = process.wait()
+            break
+        except KeyboardInterrupt:
+            continue
+    if code:
+        sys.exit(code)
+
+
+def show(results):
+    """Print the claims with their verdicts, and where everything is."""
+    import pandas as pd
+
+    from sae.report.claims import as_text
+
+    print(f"\nThe paper's claims, on {results.name} (mean over cells and its interval):\n")
+    for row in as_text(pd.read_csv(results / "claims.csv")).to_dict("records"):
+        note = f" ({row['note']})" if row["note"] else ""
+        print(f"  {row['verdict']:<16}{row['measured']:<30} {row['claim']}{note}")
+    print(f"\nreport: {results / 'report/index.html'} (open it in a browser)")
+    for kind in ("tables", "figures"):
+        print(f"{kind}: {results / kind}/")
+    print(f"every number: {results / 'metrics.csv'}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
