@@ -1,7 +1,8 @@
 # make demo   set up if needed, run the experiment `demo`, print its table
 # make test   set up if needed, run the tests (under 5 minutes on 2 cores)
 # make test-cluster   the tests that take longer, on a real Slurm (`make slurm` installs Debian's)
-# make lint   ruff, snakefmt, snakemake --lint
+# make lint   ruff, mypy, snakefmt, snakemake --lint
+# make schema   write the schema of config.yaml that editors use
 # make bench  time the training step against a plain one, and the embedding by batch size
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
 # make run EXPERIMENT=NAME   any experiment of config.yaml; with PROFILE=profiles/slurm on a cluster
@@ -22,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 EXPERIMENT ?= demo
 PROFILE ?=
 
-.PHONY: demo smoke plan run sizes unused prune test test-cluster slurm lint bench reference setup clean
+.PHONY: demo smoke plan run sizes unused prune test test-cluster slurm lint schema bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(if $(PROFILE),--profile $(PROFILE))
@@ -56,8 +57,12 @@ slurm:
 lint: setup
 	ruff check .
 	ruff format --check .
+	mypy
 	snakefmt --check Snakefile workflow docs/examples
 	snakemake --lint
+
+schema: setup
+	python -m sae_workflow.schema
 
 bench: setup
 	python bench/train_step.py

@@ -4,6 +4,7 @@ import sys
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from sae.core import registry
 from sae.core.errors import UserError
 from sae_workflow import lock, missing, preflight, settings
 
@@ -14,8 +15,6 @@ if workflow.is_main_process:
     except UserError as error:
         raise WorkflowError(f"{error} (even a dry run keeps records there)") from None
     lock.hold()
-    # Not in a process that another Snakemake started on a node: the queue tells of that.
-    shell.prefix(lock.shell_prefix())
 
 
 configfile: "config.yaml"
@@ -28,13 +27,16 @@ report: "workflow/report/workflow.rst"
 container: "sae.sif"
 
 
+# `cfg` is the checked and typed form of Snakemake's `config`.
 try:
-    settings.check(config)
+    cfg = settings.load(config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
+# Every job finds the entries of one's own. A job on a node holds no lock of this machine: the queue tells of that.
+shell.prefix(settings.shell_prefix(cfg) + (lock.shell_prefix() if workflow.is_main_process else ""))
 # A dry run needs neither data nor weights, but should not pass for a promise. Targets are not known yet: hence `argv`.
 if workflow.is_main_process:
-    missing.warn(config, sys.argv)
+    missing.warn(cfg, sys.argv)
 
 
 onstart:
@@ -56,7 +58,7 @@ include: "workflow/rules/report.smk"
 
 
 # `snakemake` alone runs the demo; `snakemake NAME` runs any other experiment.
-for experiment in config["experiments"]:
+for experiment in cfg.experiments:
 
     rule:
         name:

@@ -1,53 +1,64 @@
 """Plan `paper` as it is, and with ten times its lambdas and seeds: `python bench/dag.py`, from the project's root.
 
-Prints what Snakemake's dry run takes: seconds, peak memory, jobs; and how many SAEs they train.
+Prints what Snakemake's dry run takes: seconds, peak memory, jobs; and how many SAEs they train. `--tiny`: each once.
 """
 
+import argparse
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
+from typing import Any
 
 import yaml
-from sae_workflow import costs
+from sae_workflow import costs, settings
+
+from sae import config as configuration
+from sae.bank.plan import count
 
 
-def main():
+def main() -> None:
     """Both, each three times, the fastest counts."""
-    config = yaml.safe_load(Path("config.yaml").read_text())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true")
+    runs = 1 if parser.parse_args().tiny else 3
+    config = configuration.parse("config.yaml")
     print(f"{'':<12}{'SAEs':>8}{'jobs':>7}{'seconds':>9}{'peak MB':>9}")
     for factor in (1, 10):
         larger = times(config, factor)
-        saes = sum(costs.saes(plan)[0] for plan in costs.plans(larger, "paper"))
+        saes = sum(count(plan)[0] for plan in costs.plans(settings.load(larger), "paper"))
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as overlay:
             yaml.safe_dump(larger, overlay)
             overlay.flush()
-            runs = [dry_run(overlay.name) for _ in range(3)]
-        seconds, peak, jobs = min(runs)
+            seconds, peak, jobs = min(dry_run(overlay.name) for _ in range(runs))
         print(f"{f'paper x {factor}':<12}{saes:>8,}{jobs:>7}{seconds:>9.1f}{peak:>9.0f}")
 
 
-def times(config, factor):
+def times(config: dict[str, Any], factor: int) -> dict[str, Any]:
     """The config with `factor` times the lambdas and seeds of `paper`."""
     paper = config["experiments"]["paper"]
-    lambdas = {r: [v * (1 + i / factor) for v in grid for i in range(factor)] for r, grid in paper["lambdas"].items()}
-    paper = paper | {"lambdas": lambdas, "seeds": list(range(factor * len(paper["seeds"])))}
+    sweep = {
+        method: {"lambda": [v * (1 + i / factor) for v in grids["lambda"] for i in range(factor)]}
+        for method, grids in paper["sweep"].items()
+    }
+    paper = paper | {"sweep": sweep, "seeds": list(range(factor * len(paper["seeds"])))}
     return config | {"experiments": config["experiments"] | {"paper": paper}}
 
 
-def dry_run(overlay):
+def dry_run(overlay: str) -> tuple[float, float, int]:
     """(seconds, peak MB, jobs) of a dry run of `paper`."""
     started = time.perf_counter()
     command = ["snakemake", "-n", "paper", "--configfile", overlay]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
     said = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
-    if status:
+    total = re.search(r"^total\s+(\d+)", said, re.MULTILINE)
+    if status or not total:
         sys.exit(said)
-    return time.perf_counter() - started, used.ru_maxrss / 1024, int(re.search(r"^total\s+(\d+)", said, re.M)[1])
+    return time.perf_counter() - started, used.ru_maxrss / 1024, int(total[1])
 
 
 if __name__ == "__main__":

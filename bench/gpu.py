@@ -1,9 +1,9 @@
 """A paper-sized step on an accelerator: `python bench/gpu.py`.
 
-For the baseline and both regularizers at N = 2048, d = 1024, m = 8192: ms a step and samples/s in float32, in bfloat16
-and compiled, on prepared inputs that lie on the device; on CUDA also that a step never waits for the device. Then the
-forward pass of the paper's largest timm backbone (random weights) in images/s, and from both the hours that the whole
-paper takes: what is assumed in workflow/resources/costs.yaml, measured.
+For the baseline, both regularizers and BatchTopK at N = 2048, d = 1024, m = 8192: ms a step and samples/s in float32,
+in bfloat16 and compiled, on prepared inputs that lie on the device; on CUDA also that a step never waits for the
+device. Then the forward pass of the paper's largest timm backbone (random weights) in images/s, and from both the hours
+that the whole paper takes: what is assumed in workflow/resources/costs.yaml, measured.
 """
 
 import argparse
@@ -12,17 +12,20 @@ import time
 
 import timm
 import torch
-import yaml
-from sae_workflow import plan
+from sae_workflow import costs
+from train_step import METHODS, ROOT, settings_of
 
-from sae.core import registry
-from sae.models.coder import TopKSAE
-from sae.training.loop import Settings, objective, update
+from sae.bank.plan import count
+from sae.config import read
+from sae.models.coder import Coder
+from sae.training import step as stepping
+from sae.training.loop import update
 
-METHODS = ("none", "off_support_l1", "l1_l2_ratio")
+TINY = ["--device", "cpu", "--n", "32", "--d", "16", "--m", "64", "--k", "4", "--steps", "2", "--rows", "200"]
+TINY += ["--backbone", "test_vit", "--batch", "2", "--size", "160"]
 
 
-def main():
+def main() -> None:
     """Print all figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cuda, mps or cpu")
@@ -31,7 +34,10 @@ def main():
     parser.add_argument("--compile", action="store_true", help="also through torch.compile")
     parser.add_argument("--backbone", default="vit_large_patch16_224")
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--size", type=int, default=224, help="pixels of an image")
+    parser.add_argument("--tiny", action="store_true", help="seconds on a CPU, to see that it runs")
     a = parser.parse_args()
+    a = parser.parse_args(TINY) if a.tiny else a
     card = torch.cuda.get_device_name() if a.device == "cuda" else a.device
     print(f"{card}, torch {torch.__version__}, N {a.n}, d {a.d}, m {a.m}, k {a.k}; median of {a.steps} steps")
     x = torch.nn.functional.normalize(torch.randn(a.rows, a.d, device=a.device), dim=1)
@@ -45,10 +51,11 @@ def main():
                 print(f" {a.n / ms[precision, compiled, method]:10,.0f} samples/s", flush=True)
     rate = embed(a)
     print(f"  {a.backbone}, bfloat16, batch {a.batch}: {rate:,.0f} images/s")
-    whole_paper({p: statistics.mean(ms[p, False, m] for m in METHODS) for p in ("float32", "bfloat16")}, rate)
+    own = [method for method in METHODS if method in read(ROOT / "config.yaml").experiments["paper"].methods]
+    whole_paper({p: statistics.mean(ms[p, False, m] for m in own) for p in ("float32", "bfloat16")}, rate)
 
 
-def wait(device):
+def wait(device: str) -> None:
     """Until the device has done what it was given."""
     if device == "cuda":
         torch.cuda.synchronize()
@@ -56,17 +63,14 @@ def wait(device):
         torch.mps.synchronize()
 
 
-def step(a, x, method, precision, compiled):
+def step(a: argparse.Namespace, x: torch.Tensor, method: str, precision: str, compiled: bool) -> float:
     """Median seconds of a training step, as `sae.training.loop.train` makes it."""
-    settings = dict(m=a.m, k=a.k, lam=1e-3, mask="batch_active", seed=0, epochs=1, batch_size=a.n, lr=1e-4)
-    settings |= dict(adam_eps=6.25e-10, decay_fraction=0.2, auxk_alpha=1 / 32, auxk_k=512, dead_after=10**6)
-    settings = Settings(**settings, input_norm="unit_l2", tied=False, log_every=100, precision=precision)
-    penalty = None if method == "none" else registry.load("sae.training.penalties", method).penalty
-    sae = TopKSAE(a.d, a.m, a.k).to(a.device)
-    sae.initialise(x[:1000].mean(dim=0), seed=0)
-    optimiser = torch.optim.Adam(sae.parameters(), lr=1e-4, eps=6.25e-10, fused=True)
-    loss_of = torch.compile(objective) if compiled else objective
-    since = torch.zeros(a.m, dtype=torch.int64, device=a.device)
+    s, *entries = settings_of(method, "paper", m=a.m, k=a.k, precision=precision)
+    coder = Coder(a.d, a.m, a.k).to(a.device)
+    coder.initialise(x[:1000].mean(dim=0), seed=0)
+    optimiser = torch.optim.Adam(coder.parameters(), lr=1e-4, eps=6.25e-10, fused=True)
+    objective = stepping.start(coder, s, *entries)
+    loss_of = torch.compile(objective.loss) if compiled else objective.loss
     order = torch.randperm(a.rows, device=a.device).split(a.n)
     seconds = []
     for number in range(a.steps + 5):
@@ -76,8 +80,8 @@ def step(a, x, method, precision, compiled):
         watched = a.device == "cuda" and number >= 5
         if watched:
             torch.cuda.set_sync_debug_mode("error")  # A step that waits for the device is an error.
-        loss, _, since = loss_of(sae, batch, settings, penalty, since)
-        update(sae, optimiser, loss)
+        loss, _ = loss_of(batch, 0)
+        update(coder, optimiser, loss)
         if watched:
             torch.cuda.set_sync_debug_mode("default")
         wait(a.device)
@@ -86,10 +90,10 @@ def step(a, x, method, precision, compiled):
 
 
 @torch.inference_mode()
-def embed(a):
+def embed(a: argparse.Namespace) -> float:
     """Images per second of a backbone's forward pass."""
     model = timm.create_model(a.backbone, num_classes=0).eval().to(a.device, memory_format=torch.channels_last)
-    images = torch.randn(a.batch, 3, 224, 224, device=a.device).contiguous(memory_format=torch.channels_last)
+    images = torch.randn(a.batch, 3, a.size, a.size, device=a.device).contiguous(memory_format=torch.channels_last)
     seconds = []
     for _ in range(8):
         wait(a.device)
@@ -101,15 +105,15 @@ def embed(a):
     return a.batch / statistics.median(seconds[3:])
 
 
-def whole_paper(seconds_a_step, images_a_second):
+def whole_paper(seconds_a_step: dict[str, float], images_a_second: float) -> None:
     """The hours of the experiment `paper` at these rates."""
-    with open("config.yaml") as file:
-        config = yaml.safe_load(file)
-    cells, _ = plan.cells(config, "paper")
+    config = read(ROOT / "config.yaml")
+    cells, _ = costs.cells(config, "paper")
+    recipe = config.training[config.experiments["paper"].training]
     steps = sum(
-        sum(plan.saes(bank)) * bank["training"]["epochs"] * (cell.rows["train"] // bank["training"]["batch_size"])
+        sum(count(plan)) * recipe.epochs * (cell.rows["train"] // recipe.batch_size)
         for cell in cells
-        for bank in plan.plans_of(cell, config, "paper")
+        for plan in costs.plans(config, "paper", cell)
     )
     images = sum(sum(cell.rows.values()) for cell in cells)
     for precision, seconds in seconds_a_step.items():

@@ -6,27 +6,31 @@ products, seed by seed; beside their difference, how far seeds lie apart.
 """
 
 import argparse
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import yaml
+from train_step import settings_of
 
 from sae.core import files, registry
 from sae.data import dataset as datasets
 from sae.data import embed, store
 from sae.data.splits import SPLITS
-from sae.models import codes as coding
+from sae.data.store import Activations
 from sae.models import inputs
-from sae.scoring.metrics import monosemanticity, purity, reconstruction
-from sae.training.loop import Settings, train
+from sae.scoring.metrics import _ms, _residuals, purity
+from sae.training.loop import train
 
-METHODS = {"none": 0.0, "off_support_l1": 0.003, "l1_l2_ratio": 0.003}
+# Of the methods, with lambda; `--tiny` has a recipe of its own.
+METHODS = {"topk": {}, "reg1": {"lam": 0.003}, "reg2": {"lam": 0.003}}
 SCORES = ("r2", "ms", "purity", "dead")
+Splits = dict[str, Activations]
 
 
-def main():
+def main() -> None:
     """Print both comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -36,8 +40,19 @@ def main():
     parser.add_argument("--k", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tiny", action="store_true", help="seconds, on handwritten digits, to see that it runs")
     a = parser.parse_args()
+    a.changed = {}
     torch.set_num_threads(a.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        if a.tiny:
+            a.k, a.seeds, a.changed = 4, 2, {"m": 32, "batch_size": 50, "epochs": 2}
+            a.activations, a.dataset = digits(Path(scratch))
+        compare(a)
+
+
+def compare(a: argparse.Namespace) -> None:
+    """Embedding, then training."""
     splits = {split: store.read(a.activations / split) for split in SPLITS}
     exact = {split: np.asarray(data.embeddings) for split, data in splits.items()}
     print("\nEmbedding: difference from batches of 16 in float32, over", len(exact["test"]), "test images")
@@ -50,15 +65,14 @@ def main():
     half = {s: embedded(a, splits, s, {"batch_size": 16, "precision": "bfloat16"}) for s in ("train", "test")}
     print(f"\nTraining, means over {a.seeds} seeds (k = {a.k}):")
     rows = [
-        {"method": method, "precision": precision, "seed": seed}
-        | scores(exact, splits["test"], recipe(a, method, seed, precision), method)
+        {"method": method, "precision": precision, "seed": seed} | scores(a, exact, splits, method, seed, precision)
         for method in METHODS
         for precision in ("float32", "bfloat16")
         for seed in range(a.seeds)
     ]
     rows += [
-        {"method": "none", "precision": "on bfloat16 embeddings", "seed": seed}
-        | scores(half, splits["test"], recipe(a, "none", seed, "float32"), "none")
+        {"method": "topk", "precision": "on bfloat16 embeddings", "seed": seed}
+        | scores(a, half, splits, "topk", seed, "float32")
         for seed in range(a.seeds)
     ]
     table = pd.DataFrame(rows)
@@ -71,12 +85,33 @@ def main():
     print(by_seed.loc["float32"].groupby("method", sort=False).std().round(4).to_string())
 
 
-def embedded(a, splits, split, options):
+def digits(folder: Path) -> tuple[Path, Path]:
+    """Folders of the activations and of the index of scikit-learn's handwritten digits, by an untrained backbone."""
+    import timm
+    from PIL import Image
+    from safetensors.torch import save_file
+    from sklearn.datasets import load_digits
+
+    for i, (image, label) in enumerate(zip(*load_digits(return_X_y=True), strict=True)):
+        path = folder / "images" / ("train", "val", "test")[i % 3] / str(label) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if i < 600:
+            Image.fromarray((image.reshape(8, 8) * 15.9).astype("uint8")).save(path)
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_efficientnet").state_dict(), folder / "backbone.safetensors")
+    spec: dict[str, Any] = {"type": "image_folder", "root": str(folder / "images"), "image_size": 32}
+    datasets.build("digits", spec, None, folder / "dataset")
+    spec = {"loader": "timm", "model": "test_efficientnet", "checkpoint": str(folder / "backbone.safetensors")}
+    embed.embed(embed.Job(folder / "dataset", "tiny", spec, folder, folder / "activations", 16, "cpu"))
+    return folder / "activations", folder / "dataset"
+
+
+def embedded(a: argparse.Namespace, splits: Splits, split: str, options: dict[str, Any]) -> np.ndarray:
     """Embeddings of a split, made again with other options."""
     manifest = splits[split].manifest
     index = files.read_json(a.dataset / "manifest.json")
     spec = manifest["backbone"]["spec"] | options
-    backbone = registry.load(embed.LOADERS, spec["loader"]).load(spec, "results/artifacts", manifest["image_size"])
+    backbone = registry.load("backbone", spec["loader"]).load(spec, "results/artifacts", manifest["image_size"])
     open_image = datasets.reader(index["spec"], "results/artifacts")
     paths = splits[split].index["path"].tolist()
     batches = embed.embed_images(
@@ -85,7 +120,7 @@ def embedded(a, splits, split, options):
     return np.concatenate(list(batches))
 
 
-def difference(exact, other):
+def difference(exact: np.ndarray, other: np.ndarray) -> str:
     """How far embeddings lie from the exact ones, as text."""
     cosine = (inputs.unit_rows(exact) * inputs.unit_rows(other)).sum(axis=1)
     relative = np.linalg.norm(exact - other, axis=1) / np.linalg.norm(exact, axis=1)
@@ -94,27 +129,25 @@ def difference(exact, other):
     )
 
 
-def recipe(a, method, seed, precision):
-    """The demo's recipe for one SAE."""
-    demo = yaml.safe_load(Path("config.yaml").read_text())["training"]["demo"]
-    demo = {key: demo[key] for key in Settings.__dataclass_fields__ if key in demo}
-    chosen = {"k": a.k, "lam": METHODS[method], "mask": "batch_active", "seed": seed, "precision": precision}
-    return Settings(**demo | chosen)
-
-
-def scores(embeddings, test, settings, method):
-    """Train on `embeddings["train"]`, score on `embeddings["test"]`, all in float32."""
-    scale = inputs.total_variance(inputs.prepare(embeddings["train"], settings.input_norm)) ** -0.5
-    x = {split: inputs.prepare(embeddings[split], settings.input_norm, scale) for split in ("train", "test")}
-    penalty = None if method == "none" else registry.load("sae.training.penalties", method).penalty
-    sae, _ = train(x["train"], settings, penalty)
-    with torch.no_grad():
-        codes = coding.encode(sae, x["test"])
-        ms = monosemanticity.scores(monosemanticity.scale_activations(codes), test.embeddings)
-        pure = purity.score(codes, test.index["label"].to_numpy(dtype=np.int64), permutations=1)
-        fit = reconstruction.score(sae, x["test"], codes)
+def scores(
+    a: argparse.Namespace,
+    embeddings: dict[str, np.ndarray],
+    splits: Splits,
+    method: str,
+    seed: int,
+    precision: str,
+) -> dict[str, float]:
+    """Train by the demo's recipe on `embeddings["train"]`, score on `embeddings["test"]`, all in float32."""
+    changed = {"k": a.k, "seed": seed, "precision": precision} | METHODS[method] | a.changed
+    s, *entries = settings_of(method, "demo", **changed)
+    scale = inputs.total_variance(inputs.prepare(embeddings["train"], s.input_norm)) ** -0.5
+    x = {split: inputs.prepare(embeddings[split], s.input_norm, scale) for split in ("train", "test")}
+    coder, _ = train(x["train"], s, *entries)
+    codes = coder.encode(x["test"])
+    ms = _ms.summary(_ms.scores(_ms.scale_activations(codes), splits["test"].embeddings)).mean_alive
+    pure = purity.of_codes(codes, splits["test"].index["label"].to_numpy(dtype=np.int64))["binary"]
     dead = int((codes.firing_counts() == 0).sum())
-    return {"r2": fit.r2, "ms": monosemanticity.summary(ms).mean_alive, "purity": pure.binary, "dead": dead}
+    return {"r2": _residuals.fit(coder, x["test"], codes).r2, "ms": ms, "purity": pure, "dead": dead}
 
 
 if __name__ == "__main__":

@@ -9,37 +9,39 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from sae.core import faults
+from sae.core import faults, registry
 from sae.core.errors import UserError
 
 
-def fetch(a):
+def fetch(a: argparse.Namespace) -> None:
     from sae.data.fetch import fetch
 
     fetch(a.name, a.settings, a.root)
 
 
-def weights(a):
+def weights(a: argparse.Namespace) -> None:
     from sae.data.weights import fetch
 
     fetch(a.name, a.settings, a.out)
 
 
-def download(a):
+def download(a: argparse.Namespace) -> None:
     from sae.data.download import download
 
     download(a.name, a.settings, a.out)
 
 
-def dataset(a):
+def dataset(a: argparse.Namespace) -> None:
     from sae.data import dataset as datasets
 
     datasets.build(a.name, a.settings, a.artifacts, a.out, workers=a.workers)
 
 
-def embed(a):
+def embed(a: argparse.Namespace) -> None:
     from sae.data.embed import Job, embed
 
     s = a.settings
@@ -47,90 +49,90 @@ def embed(a):
     embed(Job(*place, s["batch_size"], _torch(a), a.workers, a.shards, a.shared), a.shard)
 
 
-def train(a):
+def train(a: argparse.Namespace) -> None:
     from sae.bank.train import train_bank
 
     train_bank(a.settings, a.activations, _place(a), device=_torch(a))
 
 
-def score(a):
-    from sae.scoring.score import score_bank
+def train_chosen(a: argparse.Namespace) -> None:
+    from sae.bank.train import train_chosen
 
-    score_bank(a.bank, a.activations, a.scores, a.curves, device=_torch(a))
-
-
-def ablate(a):
-    from sae.bank.ablation import ablate_bank
-
-    ablate_bank(a.bank, a.scores, a.activations, _place(a), device=_torch(a))
+    train_chosen(a.settings, a.bank, a.selection, a.activations, _place(a), device=_torch(a))
 
 
-def _place(a):
-    from sae.bank.train import Place
+def select(a: argparse.Namespace) -> None:
+    from sae.scoring.select import select
 
-    part = None if a.part is None else (a.part, a.parts)
-    return Place(Path(a.store), Path(a.out), a.shared, part)
-
-
-def evaluate(a):
-    from sae.scoring.evaluate import evaluate_bank
-
-    judges = dict(judge.split("=", 1) for judge in a.judges)
-    files = (a.bank, a.ablation, a.scores)
-    evaluate_bank(*files, a.activations, judges, a.settings, a.out, device=_torch(a))
+    select(a.bank, a.activations, a.settings, a.out, device=_torch(a))
 
 
-def probe(a):
-    from sae.scoring.evaluate import probe_embeddings
+def score(a: argparse.Namespace) -> None:
+    from sae.scoring.stage import run
+
+    others = dict(other.split("=", 1) for other in a.others)
+    files = {"chosen": a.chosen, "selection": a.selection}
+    run(a.stage, a.bank, a.activations, a.settings, a.out, **files, others=others, device=_torch(a))
+
+
+def probe(a: argparse.Namespace) -> None:
+    from sae.scoring.metrics.probe import probe_embeddings
 
     _torch(a)
     probe_embeddings(a.activations, a.settings, a.out)
 
 
-def encode(a):
+def encode(a: argparse.Namespace) -> None:
     from sae.models.apply import encode
 
     options = {"activations": a.activations, "artifacts_root": a.artifacts, "workers": a.workers, "k": a.k}
     encode(a.sae, a.source, a.out, device=_torch(a), **options)
 
 
-def collect(a):
+def collect(a: argparse.Namespace) -> None:
     from sae.scoring.collect import collect
 
-    collect(a.banks, a.references, a.out)
+    collect(a.scores, a.references, a.out)
 
 
-def table(a):
+def tables(a: argparse.Namespace) -> None:
     from sae.report.tables import write
 
-    write(int(a.number), a.metrics, a.published, a.out)
+    write(a.metrics, a.published, a.settings, a.out)
 
 
-def claims(a):
+def claims(a: argparse.Namespace) -> None:
     from sae.report.claims import write
 
     write(a.metrics, a.curves, a.published, a.settings, a.out)
 
 
-def gallery(a):
+def gallery(a: argparse.Namespace) -> None:
     from sae.report.gallery import build
 
-    files = (a.bank, a.scores, a.latents)
-    build(*files, a.activations, a.dataset, a.artifacts, a.out, device=_torch(a))
+    files = (a.bank, a.selection, a.latents)
+    build(*files, a.activations, a.dataset, a.artifacts, a.settings, a.out, device=_torch(a))
 
 
-def plot(a):
-    from importlib import import_module
+def plot(a: argparse.Namespace) -> None:
+    from sae.report.plot import plot
 
-    from sae.report.figures import FIGURES
-
-    import_module(FIGURES[a.figure].module).draw(a.results, a.out, a.figure)
+    plot(a.figure, a.results, a.settings, a.out)
 
 
-def report(a):
+def report(a: argparse.Namespace) -> None:
     from sae.report.page import write
 
-    write(a.results, a.manifests, a.published, a.settings, a.out)
+    write(a.results, a.manifests, a.published, a.settings, a.out, times=a.times)
+
+
+class Step(NamedTuple):
+    """A step: what runs it, what it does, its required arguments, and what its settings hold (None: it has none)."""
+
+    run: Callable[[argparse.Namespace], None]
+    text: str
+    arguments: str
+    settings: str | None = None
 
 
 ARGUMENTS = {
@@ -143,110 +145,121 @@ ARGUMENTS = {
     "activations": "folder of the splits' activations",
     "store": "folder of finished SAEs",
     "bank": "bank.json",
-    "scores": "the bank's scores (score: writes them)",
-    "ablation": "bank_all.json",
-    "judges": "NAME=FOLDER of the activations of each other backbone; may be none",
-    "banks": "folders with the scores of each bank",
+    "selection": "the bank's selection.parquet",
+    "scores": "folders with the scores of each bank",
     "references": "files that `probe` wrote",
     "latents": "latents.parquet of the bank",
     "metrics": "metrics.parquet",
-    "number": "which of the paper's tables",
     "published": "folder of the paper's tables as CSV",
-    "curves": "curves.parquet (score: writes it)",
-    "figure": "which figure: lambda, fig1 to fig5, fig5_probe",
+    "curves": "curves.parquet",
+    "figure": "an entry of sae/report/figures",
+    "stage": "score, score_chosen, robustness or probe",
     "results": "folder of the experiment's tables",
     "manifests": "manifests of the embeddings' train splits",
     "out": "file or folder to write",
 }
-MANY = {"banks": "+", "references": "+", "judges": "*", "manifests": "+"}
-# Step: function, what it does, arguments, and what its settings hold (None: it has none).
+MANY = {"scores": "+", "references": "*", "manifests": "+"}
+_NAMES = "methods, datasets, backbones: what is printed for each"
 STEPS = {
-    "fetch": (fetch, "fetch one artifact", "name root", "the artifact's specification"),
-    "weights": (weights, "bring a backbone's weights into the hub's cache", "name out", "the backbone's specification"),
-    "download": (download, "bring a dataset's images below its root", "name out", "the dataset's specification"),
-    "dataset": (dataset, "build a dataset's index and splits", "name artifacts out", "the dataset's specification"),
-    "embed": (
+    "fetch": Step(fetch, "fetch one artifact", "name root", "the artifact's specification"),
+    "weights": Step(weights, "bring a backbone's weights into the hub's cache", "name out", "the backbone's entry"),
+    "download": Step(download, "bring a dataset's images below its root", "name out", "the dataset's entry"),
+    "dataset": Step(dataset, "build a dataset's index and splits", "name artifacts out", "the dataset's entry"),
+    "embed": Step(
         embed,
         "embed a dataset with a backbone",
         "dataset artifacts out",
-        "name, backbone (its specification), batch_size",
+        "name, backbone (its entry), batch_size",
     ),
-    "train": (
-        train,
-        "train a bank of SAEs",
-        "activations store out",
-        "dataset, backbone, k, seeds, mask, lambdas, training",
+    "train": Step(
+        train, "train a bank of SAEs", "activations store out", "dataset, backbone, k, seeds, recipe, methods"
     ),
-    "score": (score, "score a bank on val and test", "bank activations scores curves", None),
-    "ablate": (ablate, "train a bank's mask ablation", "bank scores activations store out", None),
-    "evaluate": (
-        evaluate,
-        "probes, independent MS and latents of a bank's chosen SAEs, and its ablation's scores",
-        "bank ablation scores activations judges out",
-        "largest (K of the probes), probe (C, max_iter, max_train)",
+    "train_chosen": Step(
+        train_chosen,
+        "train the methods that take what selection chose for another one",
+        "bank selection activations store out",
+        "as for train",
     ),
-    "probe": (probe, "probe the embeddings themselves", "activations out", "probe (C, max_iter, max_train)"),
-    "encode": (encode, "apply a trained SAE to new embeddings or images", "sae source out", None),
-    "collect": (collect, "join scores and choose lambda", "banks references out", None),
-    "table": (table, "write one of the paper's tables", "number metrics published out", None),
-    "claims": (claims, "judge the paper's claims", "metrics curves published out", "the rule: `claims` of config.yaml"),
-    "gallery": (
-        gallery,
-        "find the images of Figs. 1 to 3",
-        "bank scores latents activations dataset artifacts out",
-        None,
+    "select": Step(
+        select, "choose trials on the validation split", "bank activations out", "methods (against, sweep), protocol"
     ),
-    "plot": (plot, "draw one figure", "figure results out", None),
-    "report": (
+    "score": Step(score, "score a bank", "stage bank activations out", "metrics: {name: its options}"),
+    "probe": Step(probe, "probe the embeddings themselves", "activations out", "the options of the metric `probe`"),
+    "encode": Step(encode, "apply a trained SAE to new embeddings or images", "sae source out"),
+    "collect": Step(collect, "join the scores of all banks", "scores references out"),
+    "tables": Step(tables, "write the paper's tables", "metrics published out", _NAMES),
+    "claims": Step(claims, "judge the paper's claims", "metrics curves published out", f"claims (the rule), {_NAMES}"),
+    "gallery": Step(
+        gallery, "find the images of Figs. 1 to 3", "bank selection latents activations dataset artifacts out", _NAMES
+    ),
+    "plot": Step(plot, "draw one figure", "figure results out", _NAMES),
+    "report": Step(
         report,
         "write the experiment's page",
         "results manifests published out",
-        "experiment (its name), figures, config (the parts it uses)",
+        f"experiment (its name), figures, config (the parts it uses), {_NAMES}",
     ),
 }
 
 
-def parser():
+def parser() -> argparse.ArgumentParser:
     """The argument parser."""
     top = argparse.ArgumentParser(prog="python -m sae", description=__doc__)
+    top.add_argument(
+        "--extensions",
+        default=os.environ.get("SAE_EXTENSIONS") or None,
+        help="folder with entries of your own (`extensions` in config.yaml); by default $SAE_EXTENSIONS",
+    )
     steps = top.add_subparsers(dest="step", required=True)
-    for name, (function, text, arguments, settings) in STEPS.items():
-        step = steps.add_parser(name, help=text, description=text)
-        step.set_defaults(run=function)
-        for argument in arguments.split():
-            many = {"nargs": MANY[argument]} if argument in MANY else {}
-            step.add_argument(f"--{argument}", required=True, help=ARGUMENTS[argument], **many)
-        if settings:
-            step.add_argument("--settings", type=_settings, required=True, help=f"JSON, or @FILE: {settings}")
-        if function in (embed, train, score, ablate, evaluate, probe, gallery, encode):
-            step.add_argument("--threads", type=int, default=1, help="CPU threads of torch; results depend on it")
-            step.add_argument("--device", default="cpu", help="cpu, cuda, mps, or auto for the best there is")
-        if function is encode:
-            step.add_argument("--activations", help="for images: the embeddings the SAE was trained on, embedded alike")
-            step.add_argument("--artifacts", default="results/artifacts", help=ARGUMENTS["artifacts"])
-            step.add_argument("--k", type=int, help="activations to keep; the SAE's own number by default")
-        if function in (dataset, embed, encode):
-            step.add_argument("--workers", type=int, default=0, help="processes that decode images; 0: this one")
-        if function is embed:
-            step.add_argument("--shards", type=int, default=1, help="parts to cut the work into")
-            step.add_argument("--shard", type=int, help="embed this part only, from 0; without it all, and join them")
-        if function in (train, ablate):
-            step.add_argument("--parts", type=int, default=1, help="parts to cut the bank into")
-            step.add_argument("--part", type=int, help="train this part only, from 0; without it all, and write")
-        if function in (embed, train, ablate):
-            what = "of activations of this dataset and backbone" if function is embed else "of finished SAEs"
-            help_text = f"other people's folders {what}, read only, with `{os.pathsep}` between them"
-            step.add_argument("--shared", type=_paths, default=(), help=help_text)
-        step.add_argument("--log", type=Path, help="also write a detailed log to this file")
+    for name, step in STEPS.items():
+        sub = steps.add_parser(name, help=step.text, description=step.text)
+        sub.set_defaults(run=step.run)
+        for argument in step.arguments.split():
+            many: dict[str, Any] = {"nargs": MANY[argument]} if argument in MANY else {}
+            sub.add_argument(f"--{argument}", required=True, help=ARGUMENTS[argument], **many)
+        if step.settings:
+            sub.add_argument("--settings", type=_settings, required=True, help=f"JSON, or @FILE: {step.settings}")
+        _add_options(sub, step.run)
+        sub.add_argument("--log", type=Path, help="also write a detailed log to this file")
     return top
 
 
-def main(argv=None):
+def _add_options(sub: argparse.ArgumentParser, run: Callable) -> None:
+    training = (train, train_chosen)
+    if run in (embed, *training, select, score, probe, gallery, encode):
+        sub.add_argument("--threads", type=int, default=1, help="CPU threads of torch; results depend on it")
+        sub.add_argument("--device", default="cpu", help="cpu, cuda, mps, or auto for the best there is")
+    if run is encode:
+        sub.add_argument("--activations", help="for images: the embeddings the SAE was trained on, embedded alike")
+        sub.add_argument("--artifacts", default="results/artifacts", help=ARGUMENTS["artifacts"])
+        sub.add_argument("--k", type=int, help="activations to keep; the SAE's own number by default")
+    if run in (dataset, embed, encode):
+        sub.add_argument("--workers", type=int, default=0, help="processes that decode images; 0: this one")
+    if run is embed:
+        sub.add_argument("--shards", type=int, default=1, help="parts to cut the work into")
+        sub.add_argument("--shard", type=int, help="embed this part only, from 0; without it all, and join them")
+    if run in training:
+        sub.add_argument("--parts", type=int, default=1, help="parts to cut the bank into")
+        sub.add_argument("--part", type=int, help="train this part only, from 0; without it all, and write")
+    if run in (embed, *training):
+        what = "of activations of this dataset and backbone" if run is embed else "of finished SAEs"
+        help_text = f"other people's folders {what}, read only, with `{os.pathsep}` between them"
+        sub.add_argument("--shared", type=_paths, default=(), help=help_text)
+    if run is score:
+        sub.add_argument("--chosen", help="bank_chosen.json, whose SAEs get every metric of the stage `score`")
+        sub.add_argument("--selection", help=ARGUMENTS["selection"])
+        sub.add_argument("--others", nargs="*", default=(), help="NAME=FOLDER of other backbones' activations")
+    if run is report:
+        sub.add_argument("--times", help="JSON: rows of step, jobs, minutes, longest, memory")
+
+
+def main(argv: list[str] | None = None) -> int:
     """Run one step; a `UserError`, or a fault of the machine, becomes one line on stderr and an exit code."""
     a = parser().parse_args(argv)
     log = logging.getLogger("sae")
     try:
         _log_to(a.log)
+        registry.extend(a.extensions)
         a.run(a)
     except UserError as error:
         log.error("error: %s", error)
@@ -261,18 +274,25 @@ def main(argv=None):
     return 0
 
 
-def _settings(text):
+def _place(a: argparse.Namespace) -> Any:
+    from sae.bank.train import Place
+
+    part = None if a.part is None else (a.part, a.parts)
+    return Place(Path(a.store), Path(a.out), a.shared, part)
+
+
+def _settings(text: str) -> Any:
     try:
         return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
     except (OSError, json.JSONDecodeError) as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
 
 
-def _paths(text):
+def _paths(text: str) -> tuple[Path, ...]:
     return tuple(Path(part) for part in text.split(os.pathsep) if part)
 
 
-def _log_to(file):
+def _log_to(file: Path | None) -> None:
     # The terminal gets progress and trouble, the file everything.
     root = logging.getLogger("sae")
     root.setLevel(logging.DEBUG)
@@ -287,13 +307,13 @@ def _log_to(file):
 
 
 class _LogFile(logging.FileHandler):
-    def handleError(self, record):
-        # A full disk cuts the log short. That is for the step to tell, once, if it cannot write either.
+    def handleError(self, record: logging.LogRecord) -> None:
+        # A full disk cuts the log short. The step tells of it, once, if it cannot write either.
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
 
 
-def _torch(a):
+def _torch(a: argparse.Namespace) -> str:
     # cuBLAS is deterministic only with a fixed workspace, which it reads when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch

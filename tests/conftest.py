@@ -51,7 +51,7 @@ def network(monkeypatch):
 
 
 class Checkout:
-    """A copy of the project with an experiment `tiny`: 1 dataset, 1 backbone, k = 4, 2 regularizers x 2 lambdas."""
+    """A copy of the project with an experiment `tiny`: 1 dataset, 1 backbone, k = 4, the paper's methods, 2 lambdas."""
 
     def __init__(self, folder, digits):
         self.folder = folder
@@ -65,13 +65,14 @@ class Checkout:
         checkpoint = {"loader": "timm", "model": "test_efficientnet", "checkpoint": "digits/backbone.safetensors"}
         self.config["backbones"]["tiny"] = checkpoint
         recipe = self.config["training"]["smoke"]
-        self.config["training"]["tiny"] = recipe | {"m": 32, "epochs": 4, "batch_size": 50, "log_every": 5}
+        self.config["training"]["tiny"] = recipe | {"m": 32, "auxk_k": 32, "epochs": 4, "batch_size": 50, "log_every": 5}
         self.experiment = {
             "datasets": ["digits"],
             "backbones": ["tiny"],
             "k": [4],
             "seeds": [0],
-            "lambdas": {"off_support_l1": [0.0001, 0.001], "l1_l2_ratio": [0.0001, 0.001]},
+            "methods": ["topk", "reg1", "reg2", "reg1_all", "reg2_all"],
+            "sweep": {"reg1": {"lambda": [0.0001, 0.001]}, "reg2": {"lambda": [0.0001, 0.001]}},
             "training": "tiny",
         }
         self.config["experiments"]["tiny"] = self.experiment
@@ -86,8 +87,8 @@ class Checkout:
     @property
     def environment(self):
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        # The copy comes before the installed package.
-        return {**os.environ, "PATH": path, "PYTHONPATH": str(self.folder)}
+        # The copy comes before the installed packages.
+        return {**os.environ, "PATH": path, "PYTHONPATH": f"{self.folder}{os.pathsep}{self.folder / 'workflow'}"}
 
     def snakemake(self, *arguments, ok=True):
         """Run Snakemake here; returns what it printed."""
@@ -120,7 +121,7 @@ class Checkout:
     def results(self, experiment="tiny"):
         """{relative path: content} of the SAEs, their scores and the metrics."""
         base = self.folder / "results" / experiment
-        patterns = ("saes/**/*.safetensors", "saes/**/train.parquet", "scores/**/*.parquet", "metrics.*")
+        patterns = ("saes/**/*.safetensors", "saes/**/train.parquet", "scores/*/*/k*/[a-z]*/*.parquet", "metrics.*")
         found = [file for pattern in patterns for file in base.glob(pattern)]
         return {str(f.relative_to(base)): f.read_bytes() for f in found}
 

@@ -1,15 +1,21 @@
 """Read a bank: open its SAEs, checked, and restore their links into the store."""
 
-import os
 from pathlib import Path
+from typing import Any
 
+from sae.bank import store
 from sae.core import files
 from sae.core.errors import UserError
 from sae.models import saefile
+from sae.models.coder import Coder
 
 
-def open_sae(bank_file, bank, entry):
+def open_sae(bank_file: Path | str, bank: dict[str, Any], entry: dict[str, Any]) -> Coder:
     """Load one SAE of a bank, its hash checked; a missing link is restored from the store.
+
+    Args:
+        bank_file, bank: bank.json or bank_chosen.json, and its content.
+        entry: one of `bank["saes"]` whose status is 'ok'.
 
     Raises:
         UserError: the SAE is in neither place, or was altered.
@@ -17,9 +23,9 @@ def open_sae(bank_file, bank, entry):
     path = Path(bank_file).parent / entry["path"]
     if not path.exists():
         stored = Path(bank_file).parent / bank["store"] / entry["key"]
-        if not (stored / "sae.safetensors").is_file():
+        if not (stored / path.name).is_file():
             raise UserError(f"{path} is gone, and {stored} too; delete {bank_file} and run again")
-        link(stored, path, entry)
+        store.link(stored, path)
     found = files.sha256(path)
     if found != entry["sha256"]:
         raise UserError(
@@ -27,12 +33,3 @@ def open_sae(bank_file, bank, entry):
             f"delete {path.resolve().parent} and {bank_file}, and run again"
         )
     return saefile.load(path)
-
-
-def link(stored, path, result):
-    """Link a finished SAE's files from the store to where the bank has them, relatively and atomically."""
-    if result["status"] != "ok":
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for link in (path, path.with_name("train.parquet")):
-        files.symlink(os.path.relpath(stored / link.name, path.parent), link)

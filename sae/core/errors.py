@@ -1,4 +1,4 @@
-"""The one exception that the command line shows without a traceback."""
+"""The exception that the command line shows without a traceback."""
 
 
 class UserError(Exception):

@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+from types import FrameType
+from typing import NoReturn
 
 _FREE = "Free some, then run again: what is finished, to the SAE and the batch of embeddings, is kept"
 _OPEN = "Make it writable, or work in a copy of this folder elsewhere, then run again"
@@ -16,20 +18,20 @@ _DISK = {
 # Libraries that write by themselves put these into the text of an exception of their own.
 _IN_TEXT = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_received = []
+_received: list[int] = []
 
 
 class Stopped(SystemExit):
-    """A signal asked this process to stop. Like Ctrl-C no `Exception`, so that only clean-up sees it on its way out."""
+    """A signal asked this process to stop. Like KeyboardInterrupt it is no `Exception`: only clean-up code sees it."""
 
 
-def stop_on_signals():
-    """Turn the first SIGTERM or SIGINT into :class:`Stopped`; more of them do not disturb the clean-up."""
+def stop_on_signals() -> None:
+    """Raise :class:`Stopped` at the first SIGTERM or SIGINT; further ones are ignored, so that clean-up can finish."""
 
-    def stop(number, _frame):
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_IGN)
-        # The processes that decode were told too: their end is no error that torch should raise in the clean-up.
+        # The processes that decode got the signal too. Torch would report their end as an error during the clean-up.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _received.append(number)
         raise Stopped(128 + number)
@@ -39,20 +41,20 @@ def stop_on_signals():
             signal.signal(number, stop)
 
 
-def disk_error(error):
-    """The errno of a full or closed disk behind an exception of any library; None if it is another trouble."""
+def disk_error(error: BaseException) -> int | None:
+    """The errno of a full or closed disk that caused an exception of any library; None for another cause."""
     if isinstance(error, OSError) and error.errno in _DISK:
         return error.errno
     return next((code for code, text in _IN_TEXT.items() if text in str(error)), None)
 
 
-def explain(error, step):
-    """(one line for the user, exit code) of an exception that a fault caused; None for any other.
+def explain(error: BaseException, step: str) -> tuple[str, int] | None:
+    """(one line for the user, exit code) of an exception that a fault caused; None for any other exception.
 
     Args:
-        step: what was at work.
+        step: the name of the step that ran.
     """
-    # A process that decodes may be stopped first, and is then what is reported.
+    # A process that decodes may have been stopped before this one; torch then reports that one's end.
     stopped = _received[:1] or ([signal.SIGTERM] if "killed by signal: Terminated" in str(error) else [])
     if stopped:
         name = signal.Signals(stopped[0]).name

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: write under a temporary name, then rename."""
+"""Files that are either whole or absent: each is written under a temporary name, then renamed."""
 
 import glob
 import hashlib
@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import socket
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sae.core import faults
 from sae.core.errors import UserError
@@ -16,11 +18,14 @@ from sae.core.errors import UserError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
-def atomic_file(path):
+def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it onto `path` on success, remove it on failure.
 
     The bytes reach the disk before the rename, so that a crash leaves the old file or the new one, never half of one.
@@ -40,8 +45,8 @@ def atomic_file(path):
 
 
 @contextmanager
-def scratch_directory(path):
-    """Yield a new temporary directory beside `path`, gone afterwards."""
+def scratch_directory(path: str | Path) -> Iterator[Path]:
+    """Yield a new temporary directory beside `path`; it is removed afterwards."""
     with writing(path):
         temporary = _temporary(Path(path))
         temporary.mkdir()
@@ -52,10 +57,10 @@ def scratch_directory(path):
 
 
 @contextmanager
-def atomic_directory(path):
-    """Yield a temporary directory beside `path`; rename it to `path` on success, its files on the disk.
+def atomic_directory(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary directory beside `path`; on success bring its files to the disk and rename it to `path`.
 
-    When `path` exists by then (another process made the same content first), the temporary directory is dropped.
+    If `path` exists by then (another process made the same content first), the temporary directory is removed.
     """
     path = Path(path)
     with scratch_directory(path) as temporary:
@@ -70,11 +75,11 @@ def atomic_directory(path):
 
 
 @contextmanager
-def locked(path, waiting=None):
-    """Hold the lock that the file `path` stands for, alone; where the file system has no locks, nothing is held.
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold an exclusive lock on the file `path`, which is made if needed. A file system without locks gives none.
 
     Args:
-        waiting: called once if another process holds it, before waiting for that.
+        waiting: called once if another process holds the lock, before this one waits for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
@@ -90,10 +95,10 @@ def locked(path, waiting=None):
 
 
 @contextmanager
-def writing(path):
-    """While `path` is written: a disk that is full or closed is an OSError that names it.
+def writing(path: str | Path) -> Iterator[None]:
+    """Wrap the writing of `path`: a full or closed disk raises an OSError that names `path`.
 
-    Libraries name no file, or the temporary one, and some have exceptions of their own for it.
+    Libraries name no file or only the temporary one, and some raise exceptions of their own.
 
     Raises:
         OSError: the disk is full, its quota used up, read-only, or closed to this user.
@@ -102,13 +107,14 @@ def writing(path):
         yield
     except Exception as error:
         code = faults.disk_error(error)
-        named = getattr(error, "filename2", None) or getattr(error, "filename", None)  # Of a copy its target.
+        # The error of a copy has the target in `filename2`.
+        named = getattr(error, "filename2", None) or getattr(error, "filename", None)
         if code is None or (named is not None and f"/.{Path(path).name}." not in str(named)):
             raise
         raise OSError(code, os.strerror(code), str(path)) from error
 
 
-def link_or_copy(source, target):
+def link_or_copy(source: Path, target: Path) -> None:
     """Make folder `target` hold the files of folder `source`: by hard links, which take no space, or by copies."""
     target.mkdir(parents=True, exist_ok=True)
     for file in source.iterdir():
@@ -121,8 +127,8 @@ def link_or_copy(source, target):
                 shutil.copyfile(file, temporary)
 
 
-def copy_files(source, target):
-    """Make folder `target` hold copies of the files of folder `source`, this user's own."""
+def copy_files(source: Path, target: Path) -> None:
+    """Make folder `target` hold copies, owned by this user, of the files of folder `source`."""
     target.mkdir(parents=True, exist_ok=True)
     for file in source.iterdir():
         if file.is_file():
@@ -130,7 +136,7 @@ def copy_files(source, target):
                 shutil.copyfile(file, temporary)
 
 
-def symlink(target, path):
+def symlink(target: str | Path, path: Path) -> None:
     """Make `path` a symlink to `target`, atomically."""
     with writing(path):
         temporary = _temporary(path)
@@ -141,13 +147,13 @@ def symlink(target, path):
             temporary.unlink(missing_ok=True)
 
 
-def _sync(file):
-    with open(file, "rb") as opened:  # Not for writing: what is linked may be another user's.
+def _sync(file: Path) -> None:
+    with open(file, "rb") as opened:  # Not opened for writing: a linked file may belong to another user.
         os.fsync(opened.fileno())
 
 
-def _temporary(path):
-    """A new name beside `path` that tells its process; what dead processes of this machine left there is removed."""
+def _temporary(path: Path) -> Path:
+    """A new name beside `path` that holds this process's id; removes what dead processes of this machine left there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         if is_left_over(left):
@@ -155,17 +161,17 @@ def _temporary(path):
     return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
 
 
-def is_left_over(path):
-    """Whether `path` is a temporary file or folder of a dead process of this machine."""
+def is_left_over(path: Path) -> bool:
+    """Whether `path` is a temporary file or folder that a dead process of this machine left."""
     temporary = re.fullmatch(rf"\..+\.{re.escape(_host())}-(\d+)\.tmp", path.name)
-    return bool(temporary) and not _alive(int(temporary[1]))
+    return temporary is not None and not _alive(int(temporary[1]))
 
 
-def _host():
+def _host() -> str:
     return socket.gethostname().replace(".", "-")
 
 
-def _alive(pid):
+def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -175,27 +181,30 @@ def _alive(pid):
     return True
 
 
-def write_text(path, text):
+def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` atomically, as UTF-8."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def dumps(value):
+def dumps(value: Any) -> str:
     """JSON in one canonical form: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def write_json(path, value):
-    """Write `value` to `path` atomically, as JSON a person can read."""
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` to `path` atomically, as indented JSON with sorted keys."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path, what="file"):
-    """Read JSON.
+def read_json(path: str | Path, what: str = "file") -> Any:
+    """The content of a JSON file.
+
+    Args:
+        what: what error messages call the file.
 
     Raises:
-        UserError: the file is missing or is not JSON; the message calls it `what`.
+        UserError: the file is missing or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -205,13 +214,13 @@ def read_json(path, what="file"):
         raise UserError(f"{what} {path} is not valid JSON ({error}); delete it and run again") from None
 
 
-def read_parquet(path):
-    """Read a table.
+def read_parquet(path: str | Path) -> "pd.DataFrame":
+    """The table in a parquet file.
 
     Raises:
         UserError: the file is missing or cut short.
     """
-    import pandas as pd  # Here: fetching a file does without.
+    import pandas as pd  # Imported here because the step `fetch` does not need it.
 
     try:
         return pd.read_parquet(path)
@@ -221,12 +230,12 @@ def read_parquet(path):
         raise UserError(f"{path} is no whole parquet file ({error}); delete it and run again") from None
 
 
-def sha256(path):
+def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, as hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_text(text):
+def sha256_text(text: str) -> str:
     """The SHA-256 of a string's UTF-8 bytes, as hex."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

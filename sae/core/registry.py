@@ -1,33 +1,175 @@
-"""A folder is a registry: `sae/regularizers/my_penalty.py` is the regularizer `my_penalty`.
+"""A folder is a registry: `sae/training/penalties/my_penalty.py` is the penalty `my_penalty`.
 
-Adding an entry is adding a file; nothing else changes. An entry's module is also what the code hash of a stage takes in
-(`sae.core.codehash`), so a new or edited entry reruns only what uses it.
+Adding an entry is adding a file and naming it in config.yaml. The file may lie in the project or in a folder of one's
+own (`extensions` in config.yaml): there `penalties/my_penalty.py` is the module `sae_extensions.penalties.my_penalty`,
+and it may import helpers that lie beside it (`from sae_extensions import helper`). A name that begins with `_` is no
+entry.
+
+What the workflow must know of an entry is its head: its docstring, its constants and its options. The head is read
+without running the file, since an entry may import torch, which takes seconds.
 """
 
+import ast
 import importlib
-import pkgutil
+import sys
+import types
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from sae.core.errors import UserError
+from sae.core.options import Options
+
+PACKAGES = {
+    "dataset": "sae.data.datasets",
+    "backbone": "sae.data.backbones",
+    "objective": "sae.training.objectives",
+    "penalty": "sae.training.penalties",
+    "metric": "sae.scoring.metrics",
+    "figure": "sae.report.figures",
+}
+EXTENSIONS = "sae_extensions"
+# What an `Options` class may use beside the constants of its file.
+_LIGHT = ("pydantic", "typing", "sae.core.options")
 
 
-def names(package):
-    """The entries of a registry package, sorted."""
-    folder = importlib.import_module(package)
-    return sorted(m.name for m in pkgutil.iter_modules(folder.__path__) if not m.name.startswith("_"))
+class Head(NamedTuple):
+    """What is known of an entry without running it.
+
+    Attributes:
+        doc: its docstring.
+        constants: its constants: names in capitals with a literal value.
+        options: its class `Options`; the empty one if it has none.
+    """
+
+    doc: str
+    constants: dict[str, Any]
+    options: type[Options]
 
 
-def module(package, name):
-    """The dotted module name of entry `name`.
+def extend(folder: str | Path | None) -> None:
+    """Make the entries in a folder of one's own known to this process; None forgets those of an earlier call.
+
+    Raises:
+        UserError: the folder does not exist, or a file in it has the name of an entry of the project.
+    """
+    for name in [m for m in sys.modules if m.split(".")[0] == EXTENSIONS]:
+        del sys.modules[name]
+    if folder is None:
+        return
+    folder = Path(folder).resolve()
+    if not folder.is_dir():
+        raise UserError(f"extensions: {folder} is no folder")
+    package = types.ModuleType(EXTENSIONS, "Entries of one's own.")
+    package.__path__ = [str(folder)]
+    sys.modules[EXTENSIONS] = package
+    importlib.invalidate_caches()
+    for kind in PACKAGES:
+        taken = set(_own(kind)) & set(_external(kind))
+        if taken:
+            file = folder / _room(kind) / f"{min(taken)}.py"
+            raise UserError(f"extensions: {file} has the name of a {kind} of the project; rename the file")
+
+
+def names(kind: str) -> list[str]:
+    """The entries of a kind, sorted."""
+    return sorted(_own(kind) + _external(kind))
+
+
+def module(kind: str, name: str) -> str:
+    """The dotted module name of an entry.
 
     Raises:
         UserError: there is no such entry; the message lists those there are.
     """
-    known = names(package)
-    if name not in known:
-        raise UserError(f"{package} has no entry {name!r}; there are: {', '.join(known)}")
-    return f"{package}.{name}"
+    if name in _own(kind):
+        return f"{PACKAGES[kind]}.{name}"
+    if name in _external(kind):
+        return f"{EXTENSIONS}.{_room(kind)}.{name}"
+    raise UserError(f"there is no {kind} {name!r}; there are: {', '.join(names(kind))}")
 
 
-def load(package, name):
-    """Import and return the module of entry `name`."""
-    return importlib.import_module(module(package, name))
+def load(kind: str, name: str) -> types.ModuleType:
+    """Import and return the module of an entry.
+
+    Raises:
+        UserError: there is no such entry, or its file cannot be imported.
+    """
+    dotted = module(kind, name)
+    try:
+        return importlib.import_module(dotted)
+    except (SyntaxError, ImportError) as error:
+        if dotted.startswith(EXTENSIONS):
+            raise UserError(f"{kind} {name}: {locate(dotted)} cannot be imported: {error}") from error
+        raise
+
+
+def head(kind: str, name: str) -> Head:
+    """The :class:`Head` of an entry; its file is not run.
+
+    Raises:
+        UserError: there is no such entry, it is not valid Python, or its `Options` cannot be read.
+    """
+    file = locate(module(kind, name))
+    assert file is not None
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    except SyntaxError as error:
+        raise UserError(f"{kind} {name}: {file} line {error.lineno} is not valid Python: {error.msg}") from None
+    constants, light = {}, []
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
+            try:
+                constants[node.targets[0].id] = ast.literal_eval(node.value)
+            except ValueError:
+                continue
+        elif (isinstance(node, ast.ImportFrom) and _is_light(node)) or _is_options(node):
+            light.append(node)
+    space: dict[str, Any] = {"__name__": f"{kind}.{name}", **constants}
+    try:
+        exec(compile(ast.Module(light, []), str(file), "exec"), space)
+    except Exception as error:
+        raise UserError(
+            f"{kind} {name}: the class Options of {file} cannot be read ({type(error).__name__}: {error}); it may use "
+            f"constants of its file and what it imports by `from {' / '.join(_LIGHT)} import ...`"
+        ) from None
+    return Head(ast.get_docstring(tree) or "", constants, space.get("Options", Options))
+
+
+def locate(dotted: str) -> Path | None:
+    """The file of a module or package of `sae` or of the extensions; None if there is none."""
+    top, *rest = dotted.split(".")
+    path = roots().get(top, Path("/nowhere")).joinpath(*rest)
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def roots() -> dict[str, Path]:
+    """{top-level package: its folder}: of the library, and of the extensions if there are any."""
+    found = {"sae": Path(__file__).parent.parent}
+    if EXTENSIONS in sys.modules:
+        found[EXTENSIONS] = Path(sys.modules[EXTENSIONS].__path__[0])
+    return found
+
+
+def _room(kind: str) -> str:
+    return PACKAGES[kind].rpartition(".")[2]
+
+
+def _own(kind: str) -> list[str]:
+    return _entries(roots()["sae"].joinpath(*PACKAGES[kind].split(".")[1:]))
+
+
+def _external(kind: str) -> list[str]:
+    return _entries(roots()[EXTENSIONS] / _room(kind)) if EXTENSIONS in sys.modules else []
+
+
+def _entries(folder: Path) -> list[str]:
+    return [file.stem for file in folder.glob("*.py") if not file.name.startswith("_")]
+
+
+def _is_light(node: ast.ImportFrom) -> bool:
+    imported = {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
+    return node.level == 0 and any(name in _LIGHT for name in imported)
+
+
+def _is_options(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ClassDef) and node.name.endswith("Options")

@@ -1,7 +1,7 @@
 """Images read in place: from an uncompressed tar or a parquet file, without unpacking.
 
 A location is a path relative to the dataset's root, in one of three forms: `train/a.jpg` (a file),
-`train.tar@OFFSET+SIZE` (bytes of a tar) or `train.parquet@GROUP:ROW` (a row of a row group). Nothing stays open between
+`train.tar@OFFSET+SIZE` (bytes of a tar) or `train.parquet@GROUP:ROW` (a row of a row group). No file stays open between
 two reads, so that forked DataLoader workers and several processes can read at once.
 """
 
@@ -11,26 +11,34 @@ import json
 import operator
 import re
 import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image
 
 from sae.core.errors import UserError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
 _BLOCK = 512  # a tar's header, and the unit of its padding
 _LOCATION = re.compile(r"(?P<file>.+)@(?P<first>\d+)(?P<kind>[+:])(?P<second>\d+)", re.DOTALL)
 _IMAGES = {"jpg", "jpeg", "png", "webp"}
+# (key, location, label) of each image of a shard.
+_Found = Iterator[tuple[str, str, int | None]]
 
 
-def tar_members(path, start=0, end=None):
+def tar_members(path: str | Path, start: int = 0, end: int | None = None) -> Iterator[tuple[str, int, int]]:
     """Yield (name, offset, size) of the regular files in a tar, in order; offsets in bytes from the file's start.
 
     Args:
-        start, end: where the tar lies in the file, for a tar inside a tar.
+        start, end: the bytes of the file that are the tar, for a tar inside a tar.
 
     Raises:
-        UserError: not an uncompressed tar, or one that is cut off or damaged.
+        UserError: it is no uncompressed tar, or it is cut off or damaged.
     """
     end = Path(path).stat().st_size if end is None else end
     with open(path, "rb") as file:
@@ -38,12 +46,12 @@ def tar_members(path, start=0, end=None):
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 while (member := archive.next()) is not None:
-                    archive.members.clear()  # tarfile keeps every header, about 1 KB each
+                    archive.members.clear()  # type: ignore[attr-defined]  # else tarfile keeps every header, 1 KB each
                     if member.offset_data + member.size > end:
                         raise tarfile.ReadError(f"member {member.name} is cut off")
                     if member.isreg():
                         yield member.name, member.offset_data, member.size
-                # tarfile takes a header that it cannot read for the end; the true end is a block of zeros.
+                # tarfile stops without an error at a header that it cannot read; the true end is a block of zeros.
                 file.seek(archive.offset)
                 if archive.offset + _BLOCK > end or any(file.read(_BLOCK)):
                     raise tarfile.ReadError(f"no end-of-archive mark at byte {archive.offset}")
@@ -53,7 +61,13 @@ def tar_members(path, start=0, end=None):
             ) from None
 
 
-def parquet_file(path, columns=()):
+def content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """The bytes of one member of an open tar; none if the member is not a file."""
+    file = archive.extractfile(member)
+    return file.read() if file else b""
+
+
+def parquet_file(path: str | Path, columns: Iterable[str] = ()) -> "pq.ParquetFile":
     """Open a parquet file that has the columns `columns`.
 
     Raises:
@@ -70,7 +84,7 @@ def parquet_file(path, columns=()):
     if missing:
         raise UserError(
             f"{path} has no column {missing[0]!r}; it has {', '.join(file.schema_arrow.names)}: "
-            f"name the columns in the config (`image`, `label`)"
+            f"name the columns in the config (`image_column`, `label_column`)"
         )
     return file
 
@@ -80,21 +94,21 @@ class Samples:
     """The N images of some shards, in the shards' order.
 
     Attributes:
-        keys: (N) names: the WebDataset key, or for parquet the image's own path, or where that is null its row number.
-        places: (N) `shard/row`, unique, the shard without its ending.
-        locations: (N) where the image's bytes are.
-        labels: (N) integers, or None where there are none.
+        keys: N names: the WebDataset key; for parquet the image's own path, or its row number where that is null.
+        places: N texts `shard/row`, unique; the shard without its ending.
+        locations: N texts that say where the image's bytes are, as :func:`read` takes them.
+        labels: N integers, or None where there are none.
         label_names: the class names that a parquet schema records, or None.
     """
 
-    keys: list
-    places: list
-    locations: list
-    labels: list | None
-    label_names: list | None
+    keys: list[str]
+    places: list[str]
+    locations: list[str]
+    labels: list[int] | None
+    label_names: list[str] | None
 
 
-def samples(root, files, image="image", label=None):
+def samples(root: Path, files: Sequence[str], image: str = "image", label: str | None = None) -> Samples:
     """List the images of WebDataset tars (`key.jpg` with `key.cls`, or `key.json` with `label`) or of parquet files.
 
     Args:
@@ -104,7 +118,12 @@ def samples(root, files, image="image", label=None):
     Raises:
         UserError: a shard is damaged, a label is not an integer, or only some images have one.
     """
-    keys, places, locations, labels, names = [], [], [], [], None
+    keys: list[str] = []
+    places: list[str] = []
+    locations: list[str] = []
+    labels: list[Any] = []
+    names: list[str] | None = None
+    found: _Found
     for file in files:
         if file.endswith(".parquet"):
             found, names = _parquet_samples(root, file, image, label)
@@ -136,9 +155,9 @@ def samples(root, files, image="image", label=None):
     return Samples(keys, places, locations, None if unlabelled else labels, names)
 
 
-def _tar_samples(root, file):
+def _tar_samples(root: Path, file: str) -> _Found:
     path = root / file
-    # Labels are read here, a few bytes each; the images' bytes are left alone.
+    # Only labels are read here, a few bytes each.
     with open(path, "rb") as content:
         for key, parts in _by_key(path):
             image = next((ending for ending in parts if ending in _IMAGES), None)
@@ -147,9 +166,10 @@ def _tar_samples(root, file):
                 yield key, f"{file}@{offset}+{size}", _tar_label(content, parts, f"{path}: {key}")
 
 
-def _by_key(path):
+def _by_key(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, int]]]]:
     # WebDataset: members of one sample follow each other; the ending starts at the first dot of the base name.
-    key, parts = None, {}
+    key: str = ""
+    parts: dict[str, tuple[int, int]] = {}
     for name, offset, size in tar_members(path):
         folder, slash, base = name.removeprefix("./").rpartition("/")
         stem, _, ending = base.partition(".")
@@ -160,7 +180,7 @@ def _by_key(path):
     yield key, parts
 
 
-def _tar_label(content, parts, what):
+def _tar_label(content: IO[bytes], parts: dict[str, tuple[int, int]], what: str) -> int | None:
     ending = next((ending for ending in ("cls", "json") if ending in parts), None)
     if ending is None:
         return None
@@ -174,7 +194,7 @@ def _tar_label(content, parts, what):
         raise UserError(f"{what}.{ending} holds {text[:40]!r}, expected a class number") from None
 
 
-def _parquet_samples(root, file, image, label):
+def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> tuple[_Found, list[str] | None]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -188,7 +208,7 @@ def _parquet_samples(root, file, image, label):
     columns = ([label] if label else []) + ([f"{image}.path"] if has_path else [])
     recorded = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
 
-    def rows():
+    def rows() -> _Found:
         before = 0
         for group in range(parquet.num_row_groups):
             count = parquet.metadata.row_group(group).num_rows
@@ -202,15 +222,15 @@ def _parquet_samples(root, file, image, label):
     return rows(), recorded.get("info", {}).get("features", {}).get(label, {}).get("names")
 
 
-def read(root, location, image="image"):
+def read(root: str | Path, location: str, image: str = "image") -> bytes:
     """The bytes of one image.
 
     Args:
         image: the column of a parquet file: bytes, or a struct with a field `bytes`.
 
     Raises:
-        UserError: the archive is gone, or shorter than when it was indexed.
-        OSError: as `open`, for a plain file.
+        UserError: the archive is missing, or shorter than when it was indexed.
+        OSError: a plain file cannot be read.
     """
     match = _LOCATION.fullmatch(location)
     if not match:
@@ -228,24 +248,24 @@ def read(root, location, image="image"):
     return content
 
 
-# Rows are read in order, so that the last groups are enough: one that ends, one that begins. A group of ImageNet's
-# shards is about 100 images, 11 MB.
+# Rows are read in order, so that two groups are enough: one that ends and one that begins. A group of ImageNet's
+# shards holds about 100 images, 11 MB.
 @functools.lru_cache(maxsize=2)
-def _row_group(path, group, image):
+def _row_group(path: str, group: int, image: str) -> "pa.Array":
     import pyarrow as pa
 
-    # No threads: a forked worker has none of its parent's.
+    # Without threads, because a forked worker does not have those of its parent.
     table = parquet_file(path, [image]).read_row_group(group, columns=[image], use_threads=False)
     column = table[image].combine_chunks()
     return column.field("bytes") if pa.types.is_struct(column.type) else column
 
 
-def open_image(root, image, location):
+def open_image(root: str | Path, image: str, location: str) -> Image.Image:
     """The image at a location as PIL RGB; see :func:`read`."""
     with Image.open(io.BytesIO(read(root, location, image))) as picture:
         return picture.convert("RGB")
 
 
-def opener(root, image="image"):
-    """:func:`open_image` of one root, as `Dataset.open` wants it; can be pickled."""
+def opener(root: str | Path, image: str = "image") -> Callable[[str], Image.Image]:
+    """:func:`open_image` of one root: the function that `Dataset.open` holds. It can be pickled."""
     return functools.partial(open_image, root, image)

@@ -1,42 +1,54 @@
-"""Read fetched artifacts: pinned files with a licence and a citation (`sae.data.fetch` brings them)."""
+"""Read fetched artifacts: pinned files with a licence and a citation. `sae.data.fetch` fetches them."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sae.core import files
 from sae.core.errors import UserError
 
 
-def path(root, name, file):
-    """The path of one fetched file, its hash checked against the artifact's manifest.
+def path(root: str | Path | None, name: str, file: str) -> Path:
+    """The path of one fetched file, after its hash was checked against the artifact's manifest.
 
     Raises:
         UserError: the manifest or the file is missing, or the content has another hash.
     """
-    folder = Path(root) / name
-    manifest = files.read_json(folder / "artifact.json", f"manifest of artifact {name}")
-    if file not in manifest["files"]:
-        raise UserError(f"artifact {name} has no file {file!r}; it has {', '.join(manifest['files'])}")
-    if not is_present(folder / file, manifest["files"][file]):
+    folder, hashes = _folder(root, name), manifest(root, name)["files"]
+    if file not in hashes:
+        raise UserError(f"artifact {name} has no file {file!r}; it has {', '.join(hashes)}")
+    if not is_present(folder / file, hashes[file]):
         raise UserError(f"{folder / file} is missing; delete {folder / 'artifact.json'} and run again")
     return folder / file
 
 
-def manifest(root, name):
+def manifest(root: str | Path | None, name: str) -> dict[str, Any]:
     """What is recorded of a fetched artifact: version, licence, citation, homepage, hashes."""
-    return files.read_json(Path(root) / name / "artifact.json", f"manifest of artifact {name}")
+    return files.read_json(_folder(root, name) / "artifact.json", f"manifest of artifact {name}")
 
 
-def names(spec):
+def manifests(root: str | Path | None, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The :func:`manifest` of each artifact that a dataset's or backbone's specification names, in order."""
+    return [manifest(root, name) for name in names(spec)]
+
+
+def names(spec: Mapping[str, Any]) -> list[str]:
     """The artifacts that a dataset's or backbone's specification refers to, in order."""
     named = spec.get("artifacts", [])
     return list(named.values()) if isinstance(named, dict) else list(named)
 
 
-def is_present(target, digest):
-    """Whether file `target` is there.
+def _folder(root: str | Path | None, name: str) -> Path:
+    if root is None:
+        raise UserError(f"artifact {name} is needed: name the folder of fetched artifacts")
+    return Path(root) / name
+
+
+def is_present(target: Path, digest: str) -> bool:
+    """Whether file `target` exists.
 
     Raises:
-        UserError: it is there, with another SHA-256 than `digest`; the message shows both.
+        UserError: it exists and its SHA-256 is not `digest`; the message shows both.
     """
     if not target.exists():
         return False

@@ -4,22 +4,22 @@ import functools
 import logging
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from PIL import Image
 
-from sae.data import artifacts
 from sae.core import files, registry
-from sae.data.splits import SPLITS
 from sae.core.errors import UserError
+from sae.data import artifacts
+from sae.data.splits import SPLITS
 
 progress = logging.getLogger("sae.progress")
-DATASETS = "sae.data.datasets"
-# Keys of a spec that say where the images are or what to check, not what they are.
+# Keys of a spec that do not say what the images are, but where they lie or what to check.
 NO_CONTENT = {"root", "images", "max_broken", "download"}
 # What PIL raises on broken pictures.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -33,7 +33,7 @@ class Dataset:
     Attributes:
         index: one row per image, columns `COLUMNS` (`label` and `label_coarse` integers, null where there is no single
             label; the rest text).
-        open: from a row's `path` to a PIL image in RGB.
+        open: returns the PIL image, in RGB, of a row's `path`.
         grouped: whether `group` joins several images (near-duplicates that must not cross splits).
     """
 
@@ -42,33 +42,37 @@ class Dataset:
     grouped: bool = False
 
 
-def load(spec, artifacts_root):
+def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
     """Load the dataset that `spec` (its mapping in the config) describes, and check its index.
 
+    Args:
+        artifacts_root: folder of fetched artifacts; None for a dataset without any.
+
     Raises:
-        UserError: unknown type, or an index that breaks the contract (a split without rows, a group in two splits).
+        UserError: the type is unknown, or the index breaks the contract (:func:`check`).
     """
-    dataset = registry.load(DATASETS, spec["type"]).load(spec, artifacts_root)
+    dataset: Dataset = registry.load("dataset", spec["type"]).load(spec, artifacts_root)
     check(spec, dataset)
     return dataset
 
 
-def reader(spec, artifacts_root):
-    """Only the function that opens an image: a type with a `reader` need not list its images for that."""
-    module = registry.load(DATASETS, spec["type"])
+def reader(spec: dict[str, Any], artifacts_root: str | Path | None) -> Callable[[str], Image.Image]:
+    """The function that opens an image. A type that has a `reader` does not list its images for this."""
+    module = registry.load("dataset", spec["type"])
     return module.reader(spec) if hasattr(module, "reader") else module.load(spec, artifacts_root).open
 
 
-def has_images(spec):
-    """Whether a dataset is made of images, not of embeddings alone."""
-    return getattr(registry.load(DATASETS, spec["type"]), "HAS_IMAGES", True)
+def has_images(spec: dict[str, Any]) -> bool:
+    """Whether a dataset has images; else it has only embeddings."""
+    return registry.head("dataset", spec["type"]).constants.get("HAS_IMAGES", True)
 
 
-def check(spec, dataset):
+def check(spec: dict[str, Any], dataset: Dataset) -> None:
     """Check an index against the contract.
 
     Raises:
-        UserError: other columns, a split without rows, an image twice, or a group in two splits.
+        UserError: the columns are not `COLUMNS`, a split has no rows, an image occurs twice, or a group lies in two
+            splits.
     """
     index = dataset.index
     if list(index.columns) != COLUMNS:
@@ -86,17 +90,19 @@ def check(spec, dataset):
         raise UserError(f"dataset {spec['type']}: group {splits_of_group.idxmax()!r} lies in more than one split")
 
 
-def build(name, spec, artifacts_root, out, *, workers=0):
+def build(
+    name: str, spec: dict[str, Any], artifacts_root: str | Path | None, out: str | Path, *, workers: int = 0
+) -> None:
     """Write the index of dataset `name` to `out/index.parquet`, and `out/manifest.json` with its fingerprint.
 
-    The splits and the row order are fixed here, once, for every backbone. So is which images can be read: each is
-    decoded once; a broken one is left out, and named in the manifest.
+    The splits and the row order are fixed here, once, for every backbone. Every image is decoded once; one that cannot
+    be read is left out and named in the manifest.
 
     Args:
-        workers: processes that decode; 0 decodes here.
+        workers: number of processes that decode; with 0, this process does.
 
     Raises:
-        UserError: more broken images than the spec's `max_broken` (default 0).
+        UserError: more images are broken than the spec's `max_broken` (default 0).
     """
     dataset = load(spec, artifacts_root)
     broken = _broken(name, dataset, workers) if has_images(spec) else {}
@@ -114,7 +120,7 @@ def build(name, spec, artifacts_root, out, *, workers=0):
     (Path(out) / "manifest.json").unlink(missing_ok=True)
     with files.atomic_file(Path(out) / "index.parquet") as temporary:
         dataset.index.to_parquet(temporary, index=False)
-    sources = [artifacts.manifest(artifacts_root, a) for a in artifacts.names(spec)]
+    sources = artifacts.manifests(artifacts_root, spec)
     content = {key: value for key, value in spec.items() if key not in NO_CONTENT}
     index_hash, labels = files.sha256(Path(out) / "index.parquet"), dataset.index["label"]
     files.write_json(
@@ -133,9 +139,10 @@ def build(name, spec, artifacts_root, out, *, workers=0):
     )
 
 
-def _broken(name, dataset, workers):
+def _broken(name: str, dataset: Dataset, workers: int) -> dict[str, str]:
     """{path: why} of the images that cannot be decoded."""
-    paths, found, started, told = dataset.index["path"].tolist(), {}, time.monotonic(), time.monotonic()
+    paths, started, told = dataset.index["path"].tolist(), time.monotonic(), time.monotonic()
+    found: dict[str, str] = {}
     check_one = functools.partial(why_broken, dataset.open)
     for number, (path, why) in enumerate(zip(paths, _map(check_one, paths, workers), strict=True), 1):
         if why is not None:
@@ -148,8 +155,8 @@ def _broken(name, dataset, workers):
     return found
 
 
-def why_broken(open_image, path):
-    """None for an image that can be decoded, else the reason in one line."""
+def why_broken(open_image: Callable[[str], Image.Image], path: str) -> str | None:
+    """None for an image that can be decoded; else the reason why not, in one line."""
     try:
         open_image(path)
     except UNREADABLE as error:
@@ -157,17 +164,23 @@ def why_broken(open_image, path):
     return None
 
 
-def _map(function, items, workers):
-    """`map` in the given order, by forked processes, which need no pickled function."""
+_Check = Callable[[str], str | None]
+
+
+def _map(function: _Check, items: Iterable[str], workers: int) -> Iterator[str | None]:
+    """`map` in the given order, by forked processes, to which the function need not be pickled."""
     global _mapped
     if not workers:
         yield from map(function, items)
         return
     _mapped = function
-    # Not a Pool: that waits for ever when one of its processes is killed.
+    # A multiprocessing.Pool would wait for ever when one of its processes is killed.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
         yield from pool.map(_call, items, chunksize=64)
 
 
-def _call(item):
+_mapped: _Check
+
+
+def _call(item: str) -> str | None:
     return _mapped(item)

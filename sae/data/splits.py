@@ -1,11 +1,14 @@
-"""Splits that never part a group and keep the classes' shares."""
+"""Splits that never part a group, and that keep the share of every class."""
+
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 SPLITS = ("train", "val", "test")
 
 
-def grouped_split(groups, strata, fractions, seed):
+def grouped_split(groups: ArrayLike, strata: ArrayLike, fractions: Mapping[str, float], seed: int) -> np.ndarray:
     """Assign every row to a split, whole groups at a time, stratum by stratum.
 
     Within a stratum the groups come in seeded random order, the largest first, and each goes to the split that is
@@ -37,7 +40,7 @@ def grouped_split(groups, strata, fractions, seed):
     return np.array(list(fractions))[chosen[member]]
 
 
-def balanced_rows(labels, count, seed):
+def balanced_rows(labels: ArrayLike, count: int, seed: int) -> np.ndarray:
     """`count` row numbers, the same number of each class (the first classes get the remainder), in random order.
 
     Raises:

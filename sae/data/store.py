@@ -1,22 +1,24 @@
-"""The activation store: one folder a split, immutable once its manifest is there.
+"""The activation store: one folder for each split, which is never changed after its manifest is written.
 
-`embeddings.npy` (N, d) float16 or float32, memory-mappable; `index.parquet`, row for row; `manifest.json`, written
-last, with the shape, the dtype and the SHA-256 of both.
+`embeddings.npy` holds (N, d) float16 or float32 and can be memory-mapped. `index.parquet` has the same N rows.
+`manifest.json` is written last, with the shape, the dtype and the SHA-256 of both files.
 """
 
 import os
 import platform
 import shutil
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sae.core import files
-from sae.data.parts import write_header
 from sae.core.errors import UserError
+from sae.data.parts import Part, write_header
 
 
 @dataclass(frozen=True)
@@ -31,35 +33,35 @@ class Activations:
 
     embeddings: np.ndarray
     index: pd.DataFrame
-    manifest: dict
+    manifest: dict[str, Any]
 
     @property
-    def grouped(self):
+    def grouped(self) -> bool:
         """Whether `group` joins several images."""
         return self.manifest["dataset"]["grouped"]
 
-    def sample(self, count, seed=0):
-        """At most `count` of the rows, drawn at random, in their order."""
+    def sample(self, count: int, seed: int = 0) -> "Activations":
+        """At most `count` of the rows, drawn at random; they keep their order."""
         if len(self.index) <= count:
             return self
         rows = np.sort(np.random.default_rng(seed).choice(len(self.index), count, replace=False))
-        # Through a map of its own, closed at once: pages read from a map that stays open would stay in memory.
-        mapped = isinstance(self.embeddings, np.memmap)
-        embeddings = np.load(self.embeddings.filename, mmap_mode="r") if mapped else self.embeddings
+        # A memory map of its own, closed at once: pages read from one that stays open would stay in memory.
+        mapped = isinstance(self.embeddings, np.memmap) and self.embeddings.filename
+        embeddings = np.load(mapped, mmap_mode="r") if mapped else self.embeddings
         return Activations(embeddings[rows], self.index.iloc[rows].reset_index(drop=True), self.manifest)
 
 
-def write(folder, batches, index, provenance):
+def write(folder: str | Path, batches: Iterable[np.ndarray], index: pd.DataFrame, provenance: dict[str, Any]) -> None:
     """Write one split.
 
     Args:
-        folder: where; made if needed.
-        batches: iterable of arrays (n, d), in the order of `index`.
-        index: DataFrame of N rows.
-        provenance: goes into the manifest: dataset, backbone, preprocessing, artifacts.
+        folder: the split's folder; made if needed.
+        batches: arrays (n, d), in the order of `index`.
+        index: N rows.
+        provenance: entries of the manifest: dataset, backbone, preprocessing, artifacts.
 
     Raises:
-        UserError: the backbone gave other than two dimensions, a value that is not finite, or a wrong number of rows.
+        UserError: an array does not have two dimensions or holds values that are not finite, or there are no N rows.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,23 +76,23 @@ def write(folder, batches, index, provenance):
                 array = np.lib.format.open_memmap(temporary, mode="w+", dtype=batch.dtype, shape=shape)
             array[done : done + len(batch)] = batch
             done += len(batch)
-        if done != len(index):
+        if array is None or done != len(index):
             raise UserError(f"{folder}: {done} embeddings for {len(index)} images")
         array.flush()
     _seal(folder, index, provenance, array.shape, array.dtype)
 
 
-def adopt(folder, parts, index, provenance):
-    """Write one split from finished parts (`sae.data.parts.Part`), in their order; a single one is linked, not copied.
+def adopt(folder: str | Path, parts: Sequence[Part], index: pd.DataFrame, provenance: dict[str, Any]) -> None:
+    """Write one split from finished parts, in their order; a single part is linked, not copied.
 
     Raises:
-        UserError: the parts have other numbers of columns, or not as many rows as `index`.
+        UserError: the parts differ in d or dtype, or have not as many rows as `index`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").unlink(missing_ok=True)
     parts = [part for part in parts if part.rows]
-    kinds = {(part.shape[1], part.dtype) for part in parts}
+    kinds = {(part.shape[1], part.dtype) for part in parts if part.shape is not None and part.dtype is not None}
     rows = sum(part.rows for part in parts)
     if len(kinds) != 1 or rows != len(index):
         raise UserError(f"{folder}: parts of {sorted(map(str, kinds))} with {rows} rows for {len(index)} images")
@@ -110,7 +112,7 @@ def adopt(folder, parts, index, provenance):
     _seal(folder, index, provenance, (rows, d), dtype)
 
 
-def _seal(folder, index, provenance, shape, dtype):
+def _seal(folder: Path, index: pd.DataFrame, provenance: dict[str, Any], shape: Sequence[int], dtype: np.dtype) -> None:
     with files.atomic_file(folder / "index.parquet") as temporary:
         index.to_parquet(temporary, index=False)
     hashes = {name: files.sha256(folder / name) for name in ("embeddings.npy", "index.parquet")}
@@ -126,14 +128,14 @@ def _seal(folder, index, provenance, shape, dtype):
     )
 
 
-def versions():
+def versions() -> dict[str, str]:
     """What an embedding may depend on: {package: version}."""
     packages = ("torch", "torchvision", "timm", "open_clip_torch", "numpy", "pillow")
     return {package: version(package) for package in packages} | {"python": platform.python_version()}
 
 
-def read(folder):
-    """Open one split, its content checked against its manifest.
+def read(folder: str | Path) -> Activations:
+    """Open one split and check its content against its manifest.
 
     Raises:
         UserError: a file is missing, truncated or altered; the message names it.

@@ -1,17 +1,18 @@
-"""Paper-shaped embeddings with a known structure: an oracle that no real dataset gives.
+"""Embeddings of the paper's shape that have a known structure: an oracle, which no real dataset gives.
 
 Image i of class y_i has the embedding
 
     x_i = mu + sum_c s_ic D_c + noise
 
 with D (concepts, d) random unit rows and s_ic >= 0 sparse. Concept c is active with probability p_c, a power law in c,
-or with `SIGNATURE` if it is one of its class's own concepts; an active one has a log-normal strength. Rows come in
-seeded chunks, so that a smaller set is the beginning of a larger one.
+or with probability `SIGNATURE` if it is one of its class's own concepts. The strength of an active concept is
+log-normal. Rows come in seeded chunks, so that a smaller set is the beginning of a larger one.
 
-Concepts are independent of each other given the class, unlike those of real images, which come in hierarchies: what an
-SAE recovers here is an upper bound, and says nothing of features that split or absorb one another.
+Given the class, concepts are independent of each other. Those of real images come in hierarchies. So what an SAE
+recovers here is an upper bound, and it says nothing about features that split or absorb one another.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,14 +36,14 @@ NOISE = 1.5  # expected length of the noise
 
 @dataclass(frozen=True)
 class World:
-    """What all images share.
+    """What all images have in common.
 
     Attributes:
         dictionary: D, (concepts, d) float32, unit rows.
-        probability: (concepts,) that a concept is active on an image of another class.
+        probability: (concepts,) of each concept to be active on an image of a class that does not own it.
         own: (classes, OWN) the concepts of each class.
         mean: mu, (d,).
-        seed: of everything.
+        seed: of this world and its images.
     """
 
     dictionary: np.ndarray
@@ -52,7 +53,7 @@ class World:
     seed: int
 
 
-def world(d, concepts, classes, seed=0):
+def world(d: int, concepts: int, classes: int, seed: int = 0) -> World:
     """Draw a :class:`World`."""
     rng = np.random.default_rng([seed, 0])
     dictionary = rng.standard_normal((concepts, d), dtype=np.float32)
@@ -68,7 +69,7 @@ def world(d, concepts, classes, seed=0):
     )
 
 
-def chunks(world, split, count):
+def chunks(world: World, split: str, count: int) -> Iterator[tuple[np.ndarray, scipy.sparse.csr_matrix]]:
     """Yield (embeddings (n, d) float32, strengths csr (n, concepts)) of the first `count` images of a split."""
     concepts, d = world.dictionary.shape
     for number, start in enumerate(range(0, count, CHUNK)):
@@ -86,13 +87,15 @@ def chunks(world, split, count):
         yield x[:n], strengths[:n]
 
 
-def _labels(world, split, number):
-    """The class of each image of a chunk, and the generator that draws all else of it."""
+def _labels(world: World, split: str, number: int) -> tuple[np.ndarray, np.random.Generator]:
+    """The class of each image of a chunk, and the generator that draws everything else of the chunk."""
     rng = np.random.default_rng([world.seed, 1 + SPLITS.index(split), number])
     return rng.integers(len(world.own), size=CHUNK), rng
 
 
-def write(world, counts, out, *, dataset="synthetic", backbone="synthetic"):
+def write(
+    world: World, counts: dict[str, int], out: str | Path, *, dataset: str = "synthetic", backbone: str = "synthetic"
+) -> None:
     """Write a store of float16 embeddings to `out/{split}`, and the truth to `out/truth`.
 
     The truth: `dictionary.npy` (concepts, d), and `test.npz`, the strengths of the test split (scipy, csr).

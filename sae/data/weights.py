@@ -1,19 +1,21 @@
-"""Bring a backbone's weights from the Hugging Face hub into its cache, for jobs on machines without internet."""
+"""Download a backbone's weights from the Hugging Face hub into its cache, for jobs on machines without internet."""
+
+from pathlib import Path
+from typing import Any
 
 from sae.core import files, registry
-from sae.data.embed import LOADERS
 from sae.core.errors import UserError
 
 
-def fetch(name, spec, out):
-    """Bring the files of backbone `name` that the cache lacks, then write the manifest `out`.
+def fetch(name: str, spec: dict[str, Any], out: str | Path) -> None:
+    """Download the files of backbone `name` that the cache lacks, then write the manifest `out`.
 
-    It holds the repo, name and SHA-256 of each file; neither a path nor a time.
+    The manifest holds the repo, name and SHA-256 of each file; neither a path nor a time.
 
     Raises:
-        UserError: a file is not to be had, or the backbone has none on the hub.
+        UserError: a file cannot be downloaded, or the backbone has none on the hub.
     """
-    module = registry.load(LOADERS, spec["loader"])
+    module = registry.load("backbone", spec["loader"])
     fetched = module.fetch(spec) if hasattr(module, "fetch") else []
     if not fetched:
         raise UserError(f"backbone {name}: its weights are not named on the hub but local: there is nothing to fetch")

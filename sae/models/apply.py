@@ -1,6 +1,7 @@
 """Use a trained SAE on new embeddings or images."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,34 +9,35 @@ import pandas as pd
 from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.data import archives
-from sae.data.embed import LOADERS, embed_images, fingerprint
-from sae.models import codes as coding
+from sae.data.embed import embed_images, fingerprint
 from sae.models import saefile
+from sae.models.coder import TopK
+from sae.models.codes import Codes
 
 
 class Encoder:
     """A trained SAE, ready for embeddings as its backbone gives them.
 
     Attributes:
-        sae: the `sae.models.coder.TopKSAE`.
-        metadata: k, input_norm, input_scale, regularizer, lambda, mask, seed, dataset, backbone.
+        coder: the `sae.models.coder.Coder`.
+        metadata: select, k, input_norm, input_scale, method, trial, seed, dataset, backbone, code.
     """
 
-    def __init__(self, path, device="cpu"):
-        self.sae = saefile.load(path).to(device)
-        self.metadata = self.sae.metadata
+    def __init__(self, path: Path | str, device: str = "cpu") -> None:
+        self.coder = saefile.load(path).to(device)
+        self.metadata = self.coder.metadata
 
-    def encode(self, embeddings, k=None):
-        """Sparse codes of embeddings (N, d), any float type, not normalised: `sae.models.codes.Codes`.
+    def encode(self, embeddings: np.ndarray, k: int | None = None) -> Codes:
+        """Sparse codes of embeddings (N, d), any float type, not normalised.
 
         Args:
-            k: activations to keep for each; the SAE's own by default.
+            k: keep the k largest activations of each; by default the SAE selects as it does, by its k or threshold.
 
         Raises:
             UserError: another number of dimensions, no rows, values that are not finite, or k above m.
         """
         embeddings = np.asanyarray(embeddings)
-        d, m = self.sae.W_dec.shape[1], self.sae.W_dec.shape[0]
+        d, m = self.coder.d, self.coder.m
         if embeddings.ndim != 2 or embeddings.shape[1] != d or not len(embeddings):
             raise UserError(
                 f"embeddings have shape {embeddings.shape}, this SAE takes (N, {d}) as {self.metadata['backbone']} "
@@ -46,27 +48,33 @@ class Encoder:
         for start in range(0, len(embeddings), 16_384):
             if not np.isfinite(embeddings[start : start + 16_384]).all():
                 raise UserError("the embeddings hold NaN or infinite values")
-        return coding.encode(self.sae, self.sae.open_inputs(embeddings), k)
+        return self.coder.encode(self.coder.open_inputs(embeddings), None if k is None else TopK(k))
 
-    def decode(self, codes):
+    def decode(self, codes: Codes) -> np.ndarray:
         """Codes back to the SAE's input space, (N, d) float32: embeddings normalised and scaled as in training.
 
         With `input_norm` 'unit_l2_layernorm' a reconstruction needs the input's own mean and scale: use
-        `sae.reconstruct`.
+        `coder.reconstruct`.
 
         Raises:
             UserError: for that `input_norm`.
         """
-        import torch
-
-        if self.sae.layernorm:
-            raise UserError("this SAE standardises each input (unit_l2_layernorm): use Encoder.sae.reconstruct")
-        device = self.sae.b_dec.device
-        values, indices = torch.from_numpy(codes.values).to(device), torch.from_numpy(codes.indices).to(device)
-        return self.sae.decode(values, indices).cpu().numpy()
+        if self.coder.input_norm == "unit_l2_layernorm":
+            raise UserError("this SAE standardises each input (unit_l2_layernorm): use Encoder.coder.reconstruct")
+        return self.coder.decode(codes).cpu().numpy()
 
 
-def encode(path, source, out, *, device, activations=None, artifacts_root=None, workers=0, k=None):
+def encode(
+    path: Path | str,
+    source: Path | str,
+    out: Path | str,
+    *,
+    device: str,
+    activations: Path | str | None = None,
+    artifacts_root: Path | str | None = None,
+    workers: int = 0,
+    k: int | None = None,
+) -> None:
     """Write the codes of `source` to `out` (parquet): columns row, path (of images), latent, activation; largest first.
 
     Args:
@@ -96,16 +104,14 @@ def encode(path, source, out, *, device, activations=None, artifacts_root=None, 
         except (OSError, ValueError) as error:
             raise UserError(f"{source} is neither a folder of images nor a .npy file ({error})") from None
     codes = encoder.encode(embeddings, k)
-    n, kept = codes.values.shape
-    columns = {"row": np.repeat(np.arange(n), kept)}
-    if paths is not None:
-        columns["path"] = np.repeat(np.array(paths, dtype=object), kept)
-    table = pd.DataFrame(columns | {"latent": codes.indices.ravel(), "activation": codes.values.ravel()})
+    rows = codes.row_numbers()
+    columns = {"row": rows} | ({} if paths is None else {"path": np.array(paths, dtype=object)[rows]})
+    table = pd.DataFrame(columns | {"latent": codes.indices, "activation": codes.values})
     with files.atomic_file(out) as temporary:
-        table[table["activation"] > 0].to_parquet(temporary, index=False)
+        table.to_parquet(temporary, index=False)
 
 
-def image_paths(folder):
+def image_paths(folder: Path) -> list[str]:
     """The images in a folder and below, relative to it, sorted."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
@@ -115,10 +121,17 @@ def image_paths(folder):
     return paths
 
 
-def embed_like(manifest, folder, paths, artifacts_root, device, workers):
+def embed_like(
+    manifest: dict[str, Any],
+    folder: Path,
+    paths: list[str],
+    artifacts_root: Path | str | None,
+    device: str,
+    workers: int,
+) -> np.ndarray:
     """Embeddings (N, d) of images below `folder`, made as those of a store's manifest."""
     spec = manifest["backbone"]["spec"]
-    module = registry.load(LOADERS, spec.get("loader", "precomputed"))
+    module = registry.load("backbone", spec.get("loader", "precomputed"))
     if not hasattr(module, "load"):
         raise UserError(
             f"embeddings of {manifest['backbone']['name']} were given, not made: encode a .npy file of them"

@@ -1,40 +1,118 @@
-"""The Top-k sparse autoencoder (Gao et al. 2024, arXiv:2406.04093; the form of arXiv:2606.27321).
+"""The one form in which an SAE is saved, scored, drawn, exported and applied, however it was trained.
 
-    pi = W_e (x - b_d) + b_e;  a = ReLU(pi);  z = TopK_k(a);  xhat = W_d z + b_d
+    a = ReLU((x - b_d) @ W_e + b_e);  z = select(a);  xhat = z @ W_d + b_d
 
-Shapes: N samples, d dimensions, m latents, k kept. Codes are always sparse: `values` and `indices`, both (N, k).
+`select` is :class:`TopK` (Gao et al. 2024, arXiv:2406.04093) or :class:`Threshold` (a threshold per latent: BatchTopK,
+JumpReLU, ReLU and others reduce to it). A coder has no state: what it gives for a sample depends on that sample alone.
+
+Shapes: N samples, d dimensions, m latents.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from sae.models import inputs
+from sae.models.codes import Codes, concatenate
+from sae.models.inputs import Inputs
+
+_CHUNK = 4096
 
 
-class TopKSAE(nn.Module):
-    """Parameters `W_enc` (d, m), `b_enc` (m,), `W_dec` (m, d) with unit rows, `b_dec` (d,).
+class TopK(nn.Module):
+    """Keep the k largest activations of each sample."""
 
-    Args:
-        d, m, k: dimensions, latents, latents kept per sample.
-        input_norm: 'none', 'unit_l2' or 'unit_l2_layernorm'; with the last each sample is standardised before the
-            encoder, and that is undone after the decoder.
-        tied: the encoder is the decoder's transpose; `W_enc` is then no parameter of its own.
-        metadata: what :func:`sae.models.saefile.save` writes beside the tensors.
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, a: torch.Tensor) -> Codes:
+        """Codes of the activations (N, m)."""
+        values, indices = a.topk(self.k, dim=1)
+        kept = values > 0
+        return _codes(values[kept], indices[kept], kept.sum(dim=1), a.shape[1])
+
+
+class Threshold(nn.Module):
+    """Keep the activations above their latent's threshold; `theta` (m,).
+
+    The comparison is strict. Of a threshold below 0, 0 is used: an activation of 0 is never active.
     """
 
-    def __init__(self, d, m, k, input_norm="none", tied=False, metadata=None):
+    theta: torch.Tensor
+
+    def __init__(self, theta: torch.Tensor) -> None:
         super().__init__()
-        self.k, self.layernorm, self.tied = k, input_norm == "unit_l2_layernorm", tied
+        self.register_buffer("theta", theta)
+
+    def forward(self, a: torch.Tensor) -> Codes:
+        """Codes of the activations (N, m)."""
+        kept = a > self.theta.clamp_min(0)
+        rows, indices = kept.nonzero(as_tuple=True)
+        values = a[kept]
+        # Largest first in each row: both sorts are stable, so that equal values stay in the order of their latents.
+        order = values.argsort(descending=True, stable=True)
+        order = order[rows[order].argsort(stable=True)]
+        return _codes(values[order], indices[order], kept.sum(dim=1), a.shape[1])
+
+
+def _codes(values: torch.Tensor, indices: torch.Tensor, lengths: torch.Tensor, m: int) -> Codes:
+    offsets = functional.pad(lengths.cumsum(0), (1, 0))
+    return Codes(values.cpu().numpy(), indices.int().cpu().numpy(), offsets.cpu().numpy(), m)
+
+
+class Coder(nn.Module):
+    """A sparse autoencoder: `W_enc` (d, m), `b_enc` (m,), `W_dec` (m, d), `b_dec` (d,), `select`.
+
+    Args:
+        d, m: dimensions, latents.
+        k: the budget: the k of a Top-k coder, the mean number of active latents that a threshold is fixed for.
+        select: :class:`TopK` or :class:`Threshold`; by default `TopK(k)`.
+        input_norm: 'none', 'unit_l2' or 'unit_l2_layernorm'; with the last each sample is standardised before the
+            encoder, and that is undone after the decoder.
+        input_scale: the factor of the inputs after their norm.
+        tied: the encoder is the decoder's transpose; `W_enc` is then no parameter of its own.
+        metadata: what :func:`sae.models.saefile.save` writes beside the tensors: what made this SAE.
+    """
+
+    def __init__(
+        self,
+        d: int,
+        m: int,
+        k: int,
+        select: TopK | Threshold | None = None,
+        *,
+        input_norm: str = "none",
+        input_scale: float = 1.0,
+        tied: bool = False,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.k, self.input_norm, self.input_scale, self.tied = k, input_norm, input_scale, tied
         self.metadata = dict(metadata or {})
+        self.select: TopK | Threshold = select or TopK(k)
         self.W_dec = nn.Parameter(torch.zeros(m, d))
         self.b_dec = nn.Parameter(torch.zeros(d))
         self.b_enc = nn.Parameter(torch.zeros(m))
         if not tied:
             self.W_enc = nn.Parameter(torch.zeros(d, m))
 
+    @property
+    def d(self) -> int:
+        """Dimensions of the inputs."""
+        return self.W_dec.shape[1]
+
+    @property
+    def m(self) -> int:
+        """Latents in the dictionary."""
+        return self.W_dec.shape[0]
+
     @torch.no_grad()
-    def initialise(self, mean, seed):
+    def initialise(self, mean: torch.Tensor, seed: int) -> None:
         """Random unit decoder rows, encoder = decoder transposed, `b_dec` = `mean` (d,) of the standardised inputs."""
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randn(self.W_dec.shape, generator=generator)
@@ -43,19 +121,19 @@ class TopKSAE(nn.Module):
         if not self.tied:
             self.W_enc.copy_(self.W_dec.T)
 
-    def encoder_weight(self):
+    def encoder_weight(self) -> torch.Tensor:
         """(d, m)."""
         return self.W_dec.T if self.tied else self.W_enc
 
-    def standardise(self, x):
-        """x, and how to undo it: (x', scale, shift) with x = x' * scale + shift; scale None without LayerNorm."""
-        if not self.layernorm:
+    def standardise(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """x (N, d), and how to undo it: (x', scale, shift) with x = x' * scale + shift, both None without LayerNorm."""
+        if self.input_norm != "unit_l2_layernorm":
             return x, None, None
         shift = x.mean(dim=1, keepdim=True)
         scale = x.std(dim=1, keepdim=True, correction=0).clamp_min(1e-8)
         return (x - shift) / scale, scale, shift
 
-    def activations(self, x, precision=torch.float32):
+    def activations(self, x: torch.Tensor, precision: torch.dtype = torch.float32) -> torch.Tensor:
         """a = ReLU(pi): standardised inputs (N, d) to (N, m) float32.
 
         b_d is folded into the encoder's bias, so that no gradient has to flow to the inputs.
@@ -69,66 +147,92 @@ class TopKSAE(nn.Module):
             return functional.relu(torch.addmm(bias, x, weight))
         return functional.relu((x.to(precision) @ weight.to(precision)).float() + bias)
 
-    def select(self, a):
-        """The k largest activations of each sample, in no particular order: values and indices, both (N, k)."""
-        return a.topk(self.k, dim=1, sorted=False)
+    def activations_by_chunk(self, x: torch.Tensor | Inputs) -> Iterator[torch.Tensor]:
+        """`a` of prepared inputs (N, d), a chunk of rows at a time: never (N, m) as a whole."""
+        with torch.no_grad():
+            for part in x.split(_CHUNK):
+                yield self.activations(self.standardise(part)[0])
 
-    def decode(self, values, indices):
-        """xhat (N, d), standardised, from sparse codes (N, k)."""
-        return gather_sum(values, indices, self.W_dec) + self.b_dec
+    def encode(self, x: torch.Tensor | Inputs, select: TopK | Threshold | None = None) -> Codes:
+        """Codes of prepared inputs (N, d), by the coder's own selection or by another."""
+        select = select or self.select
+        return concatenate([select(a) for a in self.activations_by_chunk(x)])
 
-    def encode(self, x, k=None):
-        """Sparse codes of prepared inputs (N, d), largest first: values and indices, both (N, k)."""
-        return self.activations(self.standardise(x)[0]).topk(k or self.k, dim=1)
+    def firing_counts(self, x: torch.Tensor | Inputs) -> np.ndarray:
+        """(m,) the samples of prepared inputs (N, d) on which each latent is active, without keeping their codes."""
+        return np.sum([self.select(a).firing_counts() for a in self.activations_by_chunk(x)], axis=0)
 
-    def reconstruct(self, x, values, indices):
-        """xhat (N, d) in the space of the prepared inputs `x`, from their codes."""
-        _, scale, shift = self.standardise(x)
-        x_hat = self.decode(values, indices)
-        return x_hat if scale is None else x_hat * scale + shift
+    def largest(self, x: torch.Tensor | Inputs, r: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The r largest of `a`, whatever the selection, largest first: values, from 0, and latents, both (N, r)."""
+        values, indices = zip(*(a.topk(r, dim=1) for a in self.activations_by_chunk(x)), strict=True)
+        return torch.cat(values), torch.cat(indices)
 
-    def prepare(self, embeddings):
+    @torch.no_grad()
+    def decode(self, codes: Codes) -> torch.Tensor:
+        """xhat (N, d), standardised, from codes."""
+        device = self.b_dec.device
+        values, indices, starts = (
+            torch.from_numpy(part).to(device) for part in (codes.values, codes.indices.astype(np.int64), codes.offsets)
+        )
+        return gather_sum(values.to(self.W_dec.dtype), indices, self.W_dec, starts[:-1]) + self.b_dec
+
+    def reconstruct(self, x: torch.Tensor, codes: Codes) -> torch.Tensor:
+        """xhat (N, d) in the space of the prepared inputs `x` (N, d), from their codes."""
+        return restore(self.decode(codes), *self.standardise(x)[1:])
+
+    def prepare(self, embeddings: np.ndarray) -> torch.Tensor:
         """Stored embeddings (N, d) as the backbone gave them, to the model's input space."""
-        return inputs.prepare(embeddings, self.metadata["input_norm"], self.metadata["input_scale"])
+        return inputs.prepare(embeddings, self.input_norm, self.input_scale)
 
-    def open_inputs(self, embeddings):
-        """The same on the model's device, and without holding what does not fit: see `sae.models.inputs.open_inputs`."""
-        norm, scale = self.metadata["input_norm"], self.metadata["input_scale"]
-        return inputs.open_inputs(embeddings, norm, scale, self.b_dec.device)
+    def open_inputs(self, embeddings: np.ndarray) -> torch.Tensor | Inputs:
+        """The same on the model's device, without holding what does not fit: see `sae.models.inputs.open_inputs`."""
+        return inputs.open_inputs(embeddings, self.input_norm, self.input_scale, self.b_dec.device)
 
 
-def gather_sum(values, indices, weight):
-    """sum_j values[n, j] * weight[indices[n, j]]: (N, k), (N, k), (m, d) to (N, d), differentiable in both floats.
+def restore(x_hat: torch.Tensor, scale: torch.Tensor | None, shift: torch.Tensor | None) -> torch.Tensor:
+    """Undo :meth:`Coder.standardise`: (N, d) in the space of the prepared inputs."""
+    return x_hat if scale is None or shift is None else x_hat * scale + shift
 
-    Never a dense (N, m) product: N k d multiplications instead of N m d. The gradient of `weight` gathers too: with the
-    picks sorted by latent it is the same operation, and its order of summation is fixed, on a GPU as well.
+
+def gather_sum(
+    values: torch.Tensor, indices: torch.Tensor, weight: torch.Tensor, starts: torch.Tensor | None = None
+) -> torch.Tensor:
+    """sum_j values[n, j] * weight[indices[n, j]], differentiable in both floats; never a dense (N, m) product.
+
+    The gradient of `weight` gathers too: with the picks sorted by latent it is the same operation, and its order of
+    summation is fixed, on a GPU as well.
+
+    Args:
+        values, indices: (N, k) each; or (P,) each, row after row, with `starts`.
+        weight: (m, d).
+        starts: (N,) where each row starts, if rows have different lengths.
+
+    Returns:
+        (N, d).
     """
-    out = functional.embedding_bag(indices, weight.detach(), per_sample_weights=values, mode="sum")
-    return _WeightGradient.apply(out, weight, values.detach(), indices) if weight.requires_grad else out
+    out = functional.embedding_bag(indices, weight.detach(), starts, per_sample_weights=values, mode="sum")
+    return _WeightGradient.apply(out, weight, values.detach(), indices, starts) if weight.requires_grad else out
 
 
 class _WeightGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, out, weight, values, indices):
-        ctx.save_for_backward(values, indices)
+    def forward(ctx: Any, out: torch.Tensor, weight: torch.Tensor, *picks: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(*picks)
         ctx.rows = len(weight)
         return out.view_as(out)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
-        values, indices = ctx.saved_tensors
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        values, indices, starts = ctx.saved_tensors
         # Narrow integers sort faster; the sort is stable, so samples are summed in order.
         flat = indices.reshape(-1)
         narrow = torch.short if ctx.rows < 2**15 else torch.int
         ordered, order = torch.sort(flat.to(narrow), stable=True)
+        samples = order // indices.shape[1] if starts is None else torch.searchsorted(starts, order, right=True) - 1
         # Not by counting: `bincount` waits for a GPU.
-        starts = torch.searchsorted(ordered, torch.arange(ctx.rows, dtype=narrow, device=flat.device))
+        first = torch.searchsorted(ordered, torch.arange(ctx.rows, dtype=narrow, device=flat.device))
         weight_gradient = functional.embedding_bag(
-            order // indices.shape[1],
-            gradient,
-            offsets=starts,
-            per_sample_weights=values.reshape(-1)[order],
-            mode="sum",
+            samples, gradient, offsets=first, per_sample_weights=values.reshape(-1)[order], mode="sum"
         )
-        return gradient, weight_gradient, None, None
+        return gradient, weight_gradient, None, None, None

@@ -1,58 +1,72 @@
-"""Encode a split once; every metric reads the result."""
+"""Sparse codes of many samples: rows of any length, largest activation first. Every metric reads this one object."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
-import torch
-
-_CHUNK = 4096
 
 
 @dataclass(frozen=True)
 class Codes:
-    """Sparse codes of N samples, largest activation first.
+    """The active latents of N samples, in compressed rows: row i is `offsets[i]` to `offsets[i + 1]`.
 
     Attributes:
-        values: (N, k) float32; a value of 0 is an empty place: the sample has fewer than k active latents.
-        indices: (N, k) int32.
+        values: (nnz,) float32, all > 0, largest first in each row.
+        indices: (nnz,) int32, the latent of each value.
+        offsets: (N + 1,) int64.
         m: latents in the dictionary.
     """
 
     values: np.ndarray
     indices: np.ndarray
+    offsets: np.ndarray
     m: int
 
-    def matrix(self):
-        """The codes as a float64 sparse matrix (N, m), without explicit zeros, columns sorted."""
-        n, k = self.values.shape
-        rows = np.arange(0, n * k + 1, k)
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.offsets) - 1
+
+    def lengths(self) -> np.ndarray:
+        """(N,) int64: the active latents of each sample."""
+        return np.diff(self.offsets)
+
+    def l0(self) -> float:
+        """The mean number of active latents."""
+        return len(self.values) / len(self)
+
+    def row_numbers(self) -> np.ndarray:
+        """(nnz,) int64: the sample of each value."""
+        return np.repeat(np.arange(len(self)), self.lengths())
+
+    def firing_counts(self) -> np.ndarray:
+        """(m,) int64: the number of samples on which each latent is active."""
+        return np.bincount(self.indices, minlength=self.m)
+
+    def prefix(self, k: int) -> "Codes":
+        """The codes with the k largest values of each row, of shorter rows all."""
+        kept = np.arange(len(self.values)) - self.offsets[self.row_numbers()] < k
+        offsets = np.concatenate([[0], np.minimum(self.lengths(), k).cumsum()]).astype(np.int64)
+        return Codes(self.values[kept], self.indices[kept], offsets, self.m)
+
+    def rows(self, start: int, stop: int) -> "Codes":
+        """The codes of the samples `start` to `stop`, the latter excluded; views, not copies."""
+        offsets = self.offsets[start : stop + 1]
+        part = slice(offsets[0], offsets[-1])
+        return Codes(self.values[part], self.indices[part], offsets - offsets[0], self.m)
+
+    def matrix(self) -> scipy.sparse.csr_matrix:
+        """The codes as a float64 sparse matrix (N, m), columns sorted."""
         # Copies: scipy would sort the indices in place, under the values.
-        values, indices = self.values.astype(np.float64).flatten(), self.indices.flatten()
-        matrix = scipy.sparse.csr_matrix((values, indices, rows), shape=(n, self.m))
-        matrix.eliminate_zeros()
+        parts = (self.values.astype(np.float64), self.indices.copy(), self.offsets.copy())
+        matrix = scipy.sparse.csr_matrix(parts, shape=(len(self), self.m))
         matrix.sort_indices()
         return matrix
 
-    def firing_counts(self):
-        """(m,) the number of samples on which each latent's activation is > 0."""
-        return np.bincount(self.indices[self.values > 0], minlength=self.m)
 
-
-def encode(sae, x, k=None):
-    """Codes of prepared inputs `x` (N, d): the `k` (default: the SAE's) largest activations of each."""
-    parts = list(encode_chunks(sae, x, k))
-    return Codes(np.concatenate([p.values for p in parts]), np.concatenate([p.indices for p in parts]), len(sae.W_dec))
-
-
-def firing_counts(sae, x):
-    """:meth:`Codes.firing_counts` of prepared inputs, without keeping their codes."""
-    return sum(part.firing_counts() for part in encode_chunks(sae, x))
-
-
-@torch.no_grad()
-def encode_chunks(sae, x, k=None):
-    """Yield the codes of consecutive chunks of rows."""
-    for part in x.split(_CHUNK):
-        values, indices = sae.encode(part, k)
-        yield Codes(values.cpu().numpy(), indices.cpu().numpy().astype(np.int32), len(sae.W_dec))
+def concatenate(parts: Sequence[Codes]) -> Codes:
+    """The codes of consecutive chunks of rows as one; there is at least one chunk."""
+    lengths = np.concatenate([part.lengths() for part in parts])
+    offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
+    values, indices = (np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "indices"))
+    return Codes(values, indices, offsets, parts[0].m)

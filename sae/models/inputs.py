@@ -1,6 +1,7 @@
 """From stored embeddings to the space the SAE works in."""
 
 import mmap
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -10,7 +11,9 @@ _CHUNK = 16_384
 RESIDENT = 1 << 30
 
 
-def open_inputs(embeddings, input_norm, input_scale=1.0, device="cpu"):
+def open_inputs(
+    embeddings: np.ndarray, input_norm: str, input_scale: float = 1.0, device: torch.device | str = "cpu"
+) -> "torch.Tensor | Inputs":
     """Prepared inputs to index by rows: a tensor on `device` where that fits, else :class:`Inputs`, which stay on disk.
 
     Both give the same values.
@@ -27,27 +30,29 @@ class Inputs:
     Index with a slice or with a tensor of row numbers on the CPU: a float32 tensor on `device`.
     """
 
-    def __init__(self, embeddings, input_norm, input_scale, device):
+    def __init__(self, embeddings: np.ndarray, input_norm: str, input_scale: float, device: torch.device | str) -> None:
         self.embeddings, self.input_norm, self.input_scale = embeddings, input_norm, input_scale
         self.device, self.shape = torch.device(device), embeddings.shape
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows):
-        picked = self.embeddings[rows if isinstance(rows, slice) else rows.numpy()]
-        picked = _prepared(picked, self.input_norm, self.input_scale).to(self.device)
+    def __getitem__(self, rows: slice | torch.Tensor) -> torch.Tensor:
+        stored = self.embeddings[rows if isinstance(rows, slice) else rows.numpy()]
+        picked = _prepared(stored, self.input_norm, self.input_scale).to(self.device)
         if isinstance(self.embeddings, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
             # What was read stays in the system's cache, but counts no longer as this process's memory.
-            self.embeddings._mmap.madvise(mmap.MADV_DONTNEED)
+            self.embeddings._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
         return picked
 
-    def split(self, size):
+    def split(self, size: int) -> Iterator[torch.Tensor]:
         """Consecutive chunks of `size` rows, as `torch.Tensor.split`."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
 
-def prepare(embeddings, input_norm, input_scale=1.0, device="cpu"):
+def prepare(
+    embeddings: np.ndarray, input_norm: str, input_scale: float = 1.0, device: torch.device | str = "cpu"
+) -> torch.Tensor:
     """Normalise and scale embeddings: the model's input space.
 
     Args:
@@ -64,21 +69,21 @@ def prepare(embeddings, input_norm, input_scale=1.0, device="cpu"):
     return out
 
 
-def _prepared(rows, input_norm, input_scale):
+def _prepared(rows: np.ndarray, input_norm: str, input_scale: float) -> torch.Tensor:
     rows = np.asarray(rows, dtype=np.float64)
     if input_norm != "none":
         rows = unit_rows(rows)
     return torch.from_numpy(rows).float().mul_(input_scale)
 
 
-def unit_rows(x):
+def unit_rows(x: np.ndarray) -> np.ndarray:
     """(N, d) with every row divided by its l2 norm, in float64; a row of zeros stays zero."""
     x = np.asarray(x, dtype=np.float64)
     norm = np.linalg.norm(x, axis=1, keepdims=True)
     return x / np.where(norm > 0, norm, 1)
 
 
-def total_variance(x):
+def total_variance(x: "np.ndarray | torch.Tensor | Inputs") -> float:
     """sum over dimensions of the variance of (N, d), an array, tensor or `Inputs`: E || x - E x ||^2, in float64."""
     count, mean, square = 0, 0.0, 0.0
     for start in range(0, len(x), _CHUNK):

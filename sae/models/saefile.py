@@ -2,46 +2,61 @@
 
 import json
 import os
+from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sae.core.errors import UserError
-from sae.models.coder import TopKSAE
+from sae.models.coder import Coder, Threshold, TopK
 
 TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
 
-def save(sae, path):
-    """Write the tensors and `sae.metadata` to a safetensors file; the same SAE gives the same bytes.
+def save(coder: Coder, path: Path) -> None:
+    """Write a coder to a safetensors file; the same coder gives the same bytes.
 
-    The metadata lie under one key as sorted JSON, since the format writes several keys in random order.
+    Tensors: `W_enc` (d, m), `b_enc` (m,), `W_dec` (m, d), `b_dec` (d,), and `theta` (m,) of a threshold coder.
+    Metadata: `coder.metadata` with `select` ('topk' or 'threshold'), `k`, `input_norm` and `input_scale`. They lie
+    under one key as sorted JSON, since the format writes several keys in random order.
     """
+    tensors = {"W_enc": coder.encoder_weight(), "b_enc": coder.b_enc, "W_dec": coder.W_dec, "b_dec": coder.b_dec}
+    select = "topk"
+    if isinstance(coder.select, Threshold):
+        tensors["theta"], select = coder.select.theta, "threshold"
     # Clones: a tied encoder is a view of the decoder, which the format refuses.
-    tensors = {"W_enc": sae.encoder_weight(), "b_enc": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
     tensors = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
-    save_file(tensors, path, metadata={"sae": json.dumps(sae.metadata, sort_keys=True)})
+    metadata = coder.metadata | {"select": select, "k": coder.k}
+    metadata |= {"input_norm": coder.input_norm, "input_scale": coder.input_scale}
+    save_file(tensors, path, metadata={"sae": json.dumps(metadata, sort_keys=True, allow_nan=False)})
     # The library closes the file to others, with whom a store may be shared.
     umask = os.umask(0)
     os.umask(umask)
     os.chmod(path, 0o666 & ~umask)
 
 
-def load(path):
-    """Load an SAE that :func:`save` wrote, on the CPU, ready to encode.
+def load(path: Path | str) -> Coder:
+    """Load an SAE that :func:`save` wrote, on the CPU, ready to encode; all that the file says is in its metadata.
 
     Raises:
         UserError: the file is missing, cut short, or holds no SAE.
     """
+    if Path(path).is_dir():
+        raise UserError(f"{path} is a folder, not an SAE file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads(file.metadata()["sae"])
             tensors = {name: file.get_tensor(name) for name in TENSORS}
+            if metadata["select"] == "threshold":
+                tensors["select.theta"] = file.get_tensor("theta")
+        d, m = tensors["W_enc"].shape
+        selections: dict[str, TopK | Threshold] = {"topk": TopK(metadata["k"]), "threshold": Threshold(torch.zeros(m))}
+        norms = {name: metadata[name] for name in ("input_norm", "input_scale")}
+        coder = Coder(d, m, metadata["k"], selections[metadata["select"]], **norms, metadata=metadata)
+        coder.load_state_dict(tensors)
     except FileNotFoundError:
         raise UserError(f"SAE file {path} does not exist") from None
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is not a whole SAE file ({error}); delete it and run again") from None
-    d, m = tensors["W_enc"].shape
-    sae = TopKSAE(d, m, metadata["k"], metadata["input_norm"], metadata=metadata)
-    sae.load_state_dict(tensors)
-    return sae.requires_grad_(False)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path} is not a whole SAE file of this project ({error})") from None
+    return coder.requires_grad_(False)

@@ -1,6 +1,6 @@
 """The paper's claims (arXiv:2606.27321) against an experiment: effect, interval and verdict, by a rule set beforehand.
 
-Every claim is about a value per (dataset, backbone, k, seed), most often a difference from the baseline of the same
+Every claim is about a value per (dataset, backbone, k, seed), most often a difference from another method of the same
 seed. Measured is its mean over cells; the interval is a percentile bootstrap over (dataset, backbone) blocks, with
 seeds drawn again inside each block, since most of an effect's variance lies between blocks. The rule's numbers are
 `claims` in config.yaml.
@@ -8,21 +8,88 @@ seeds drawn again inside each block, since most of an effect's variance lies bet
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from sae.core import files
-from sae.report import labels, published
+from sae.report import published
+from sae.report.names import Names
+from sae.report.published import BASELINE, REG1, REG1_ALL, REG2, REG2_ALL
 from sae.report.tables import markdown
 from sae.scoring.selection import CELL, chosen, of_chosen
 
 COLUMNS = ["claim", "statement", "published", "measured", "ci_low", "ci_high", "cells_for", "cells_against", "verdict"]
+COLUMNS += ["ours", "note"]
 HOLDS, IN_PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested here"
-REG1, REG2 = "off_support_l1", "l1_l2_ratio"
-_RUN = [*CELL, "seed"]
 RATIOS = ("baseline_rises_above_k", "reg2_flat_above_k")
+_RUN = [*CELL, "seed"]
+_NOTHING = pd.Series(dtype=float, index=pd.MultiIndex.from_arrays([[]] * len(_RUN), names=_RUN))
+
+
+class Evidence:
+    """An experiment's results on test: the chosen SAEs, the SAEs trained at their choice, and the chosen ones' curves.
+
+    Args:
+        metrics, points: metrics.parquet and curves.parquet.
+    """
+
+    def __init__(self, metrics: pd.DataFrame, points: pd.DataFrame, names: Names) -> None:
+        self.picked = chosen(metrics, "test", names.compared)
+        at = metrics[(metrics["split"] == "test") & metrics["method"].isin([method for _, method in names.pairs])]
+        self._rows = pd.concat([self.picked, at]) if len(at) else self.picked
+        self._points = of_chosen(self.picked, points[points["curve"] == "robustness"])
+
+    def of(self, method: str, metric: str, minus: str | None = None) -> pd.Series:
+        """A metric of one method, by run; what is not defined is left out."""
+        rows = self._rows[self._rows["method"] == method].set_index(_RUN)
+        if rows.empty or metric not in rows:
+            return _NOTHING
+        values = rows[metric] if minus is None else rows[metric] - rows[minus]
+        return values.astype(float).dropna()
+
+    def difference(self, method: str, other: str, metric: str, minus: str | None = None) -> pd.Series:
+        """A metric of one method minus another's, paired by run."""
+        return (self.of(method, metric, minus) - self.of(other, metric, minus)).dropna()
+
+    def added(self, method: str, base: str, metric: str) -> pd.Series:
+        """What a method that is trained at the choice of `base` adds to a metric; 0 where `base` had no choice."""
+        added = self.of(method, metric) - self.of(base, metric)
+        added[added.index.isin(self.fallen(base))] = 0.0
+        return added.dropna()
+
+    def fallen(self, method: str) -> pd.Index:
+        """The runs in which no trial of a method was acceptable."""
+        return self.picked[(self.picked["method"] == method) & self.picked["fallback"]].set_index(_RUN).index
+
+    def error(self, method: str) -> pd.DataFrame:
+        """NMSE of one method by run (rows) and inference-time k relative to the training k (columns)."""
+        points = self._points[self._points["method"] == method]
+        points = points.assign(relative=points["x"] / points["k"])
+        return points.pivot_table(index=_RUN, columns="relative", values="y")
+
+    def error_below(self, method: str, other: str) -> pd.Series:
+        """Mean over the k below the training k of log(NMSE / the other method's)."""
+        ours, theirs = self.error(method), self.error(other)
+        if ours.empty or theirs.empty:
+            return _NOTHING
+        ratio = np.log(ours / theirs)
+        return ratio.loc[:, ratio.columns < 1].mean(axis=1).dropna()
+
+    def rise(self, method: str) -> pd.Series:
+        """NMSE at four times the training k, divided by that at the training k."""
+        error = self.error(method)
+        return (error[4.0] / error[1.0]).dropna() if {1.0, 4.0} <= set(error.columns) else _NOTHING
+
+    def rise_where(self, method: str, other: str, threshold: float) -> pd.Series:
+        """:meth:`rise`, of the cells in which the other method's (mean over seeds) reaches `threshold`."""
+        ours, cells = self.rise(method), self.rise(other).groupby(CELL).mean()
+        rising = cells.index[cells >= threshold]
+        return ours[ours.index.droplevel("seed").isin(rising)]
+
+
+Value = Callable[[Evidence], pd.Series]
 
 
 class Claim(NamedTuple):
@@ -32,252 +99,170 @@ class Claim(NamedTuple):
         name, statement: for the table.
         value: from `Evidence` to a Series indexed by (dataset, backbone, k, seed); empty where nothing was measured.
         published: what the paper reports, from the tables of `sae.report.published`, as text.
+        methods: the methods it is about: where one fell back on another, the cell counts for neither side.
         sign: +1 if the claim says that the value lies above `bound`, -1 below.
         bound: what the value is compared with: 0 for a difference, minus the margin for 'no loss'.
         agreement: whether two thirds of the cells must agree too.
         beside: the same value with dead latents counted as 0: if its sign differs, the claim holds in part.
-        methods: the regularizers it is about: where one fell back on the baseline, the cell counts for neither side.
         ours: not a claim of the paper.
         caveat: what a reader must know beside the numbers.
     """
 
     name: str
     statement: str
-    value: Callable
-    published: Callable
+    value: Value
+    published: Callable[[pd.DataFrame], str]
+    methods: tuple[str, ...] = ()
     sign: int = 1
     bound: float = 0.0
     agreement: bool = True
-    beside: Callable | None = None
-    methods: tuple = ()
+    beside: Value | None = None
     ours: bool = False
     caveat: str = ""
 
 
-class Evidence:
-    """An experiment's results on test: the chosen SAEs, their mask ablation and their curves.
-
-    Args:
-        metrics, points: metrics.parquet and curves.parquet.
-    """
-
-    def __init__(self, metrics, points):
-        self.picked = chosen(metrics, "test")
-        self.ablated = metrics[(metrics["mask"] == "all") & (metrics["split"] == "test")]
-        self.points = of_chosen(self.picked, points)
-
-    def of(self, regularizer, metric, minus=None, ablated=False):
-        """A metric of one method, per run; what is not defined is left out."""
-        rows = self.ablated if ablated else self.picked
-        rows = rows[rows["regularizer"] == regularizer].set_index(_RUN)
-        if metric not in rows:
-            return pd.Series(dtype=float)
-        values = rows[metric] if minus is None else rows[metric] - rows[minus]
-        return values.astype(float).dropna()
-
-    def difference(self, regularizer, metric, other="none", minus=None):
-        """A metric of one method minus another's, paired by run."""
-        return (self.of(regularizer, metric, minus) - self.of(other, metric, minus)).dropna()
-
-    def unmasked(self, regularizer, metric):
-        """What leaving out the batch-active mask adds to a metric; 0 where there is no SAE to ablate."""
-        added = self.of(regularizer, metric, ablated=True) - self.of(regularizer, metric)
-        added[added.index.isin(self.fallen(regularizer))] = 0.0
-        return added.dropna()
-
-    def fallen(self, regularizer):
-        """The runs in which no lambda of a regularizer was acceptable."""
-        rows = self.picked[(self.picked["regularizer"] == regularizer) & self.picked["fallback"]]
-        return rows.set_index(_RUN).index
-
-    def error(self, regularizer):
-        """NMSE of one method by run (rows) and inference-time k relative to the training k (columns)."""
-        p = self.points
-        p = p[(p["curve"] == "robustness") & (p["regularizer"] == regularizer)]
-        return p.assign(relative=p["x"] / p["k"]).pivot_table(index=_RUN, columns="relative", values="y")
-
-    def error_below(self, regularizer):
-        """Mean over the k below the training k of log(NMSE / the baseline's)."""
-        ours, theirs = self.error(regularizer), self.error("none")
-        if ours.empty:
-            return pd.Series(dtype=float)
-        ratio = np.log(ours / theirs)
-        return ratio.loc[:, ratio.columns < 1].mean(axis=1).dropna()
-
-    def rise(self, regularizer):
-        """NMSE at four times the training k, divided by that at the training k."""
-        error = self.error(regularizer)
-        return (error[4.0] / error[1.0]).dropna() if {1.0, 4.0} <= set(error.columns) else pd.Series(dtype=float)
-
-    def rise_where_the_baseline_rises(self, regularizer, threshold):
-        """:meth:`rise`, of the cells in which the baseline's (mean over seeds) reaches `threshold`."""
-        ours = self.rise(regularizer)
-        if ours.empty:
-            return ours
-        cells = self.rise("none").groupby(CELL).mean()
-        rising = cells.index[cells >= threshold]
-        return ours[pd.MultiIndex.from_arrays([ours.index.get_level_values(c) for c in CELL]).isin(rising)]
-
-
-def claims(rule, regularizers=()):
-    """All claims; further `regularizers` get the two that any regularizer is tried for."""
-    names = {REG1: "Reg. 1", REG2: "Reg. 2"}
-    extra = [r for r in regularizers if r not in (*names, "none")]
-    found = []
-    for r, said in (names | {r: labels.method(r) for r in extra}).items():
-        ours = r in extra
-        stem = {REG1: "reg1", REG2: "reg2"}.get(r, r)
-        found += [
-            Claim(
-                f"{stem}_raises_ms",
-                f"{said} raises mean MS",
-                lambda e, r=r: e.difference(r, "ms_mean_alive"),
-                lambda p, r=r: published.effect(p, r, "ms_mean"),
-                beside=lambda e, r=r: e.difference(r, "ms_mean"),
-                methods=(r,),
-                ours=ours,
-            ),
-            Claim(
-                f"{stem}_keeps_r2",
-                f"... at no loss of R² (difference above -{rule['margin_r2']:g})",
-                lambda e, r=r: e.difference(r, "r2"),
-                lambda p, r=r: published.effect(p, r, "r2"),
-                bound=-rule["margin_r2"],
-                agreement=False,
-                methods=(r,),
-                ours=ours,
-            ),
-        ]
-    found.append(
-        Claim(
-            "reg1_ms_above_reg2",
-            "Reg. 1 raises mean MS more than Reg. 2",
-            lambda e: e.difference(REG1, "ms_mean_alive", REG2),
-            lambda p: published.effect(p, REG1, "ms_mean", other=REG2),
-            beside=lambda e: e.difference(REG1, "ms_mean", REG2),
-            methods=(REG1, REG2),
-        )
-    )
-    for r, said in names.items():
-        found.append(
-            Claim(
-                f"{'reg1' if r == REG1 else 'reg2'}_raises_purity",
-                f"{said} raises class purity (minus its permutation null)",
-                lambda e, r=r: e.difference(r, "purity_binary", minus="purity_binary_null"),
-                lambda p, r=r: published.effect(p, r, "purity_binary") + ", no null taken off",
-                methods=(r,),
-            )
-        )
-    found += [
-        Claim(
-            "reg2_error_below_k",
-            "Reg. 2 reconstructs better than the baseline below the training k (mean log NMSE ratio)",
-            lambda e: e.error_below(REG2),
-            lambda p: "lower (Fig. 5)",
-            sign=-1,
-            methods=(REG2,),
-        ),
-        Claim(
-            "baseline_rises_above_k",
-            f"The baseline's error rises above the training k (NMSE(4k)/NMSE(k) at least {rule['rises']:g})",
-            lambda e: e.rise("none"),
-            lambda p: "rises (Fig. 5)",
-            bound=rule["rises"],
-        ),
-        Claim(
-            "reg2_flat_above_k",
-            f"Where it does, Reg. 2's stays flat (at most {rule['flat']:g})",
-            lambda e: e.rise_where_the_baseline_rises(REG2, rule["rises"]),
-            lambda p: "flat (Fig. 5)",
-            sign=-1,
-            bound=rule["flat"],
-            methods=(REG2,),
-        ),
-        Claim(
-            "reg2_raises_probe_auc",
-            "Reg. 2 raises the truncated probe's normalised AUC",
-            lambda e: e.difference(REG2, "probe_auc"),
-            lambda p: published.effect(p, REG2, "probe_auc"),
-            methods=(REG2,),
-        ),
-        Claim(
-            "reg2_keeps_probe_top1",
-            f"... at the same top-1 at the largest k' (difference above -{rule['margin_top1']:g})",
-            lambda e: e.difference(REG2, "probe_top1"),
-            lambda p: published.effect(p, REG2, "probe_top1"),
-            bound=-rule["margin_top1"],
-            agreement=False,
-            methods=(REG2,),
-        ),
-    ]
-    for r, said in names.items():
-        stem = "reg1" if r == REG1 else "reg2"
-        found += [
-            Claim(
-                f"mask_prevents_dead_{stem}",
-                f"Without the batch-active mask {said} leaves more latents dead",
-                lambda e, r=r: e.unmasked(r, "dead"),
-                lambda p, r=r: published.effect(p, r, "dead", mask="all", other=r),
-                methods=(r,),
-            ),
-            Claim(
-                f"mask_raises_ms_{stem}",
-                f"... and mean MS is lower without it ({said})",
-                lambda e, r=r: e.unmasked(r, "ms_mean_alive"),
-                lambda p: "lower (text)",
-                sign=-1,
-                beside=lambda e, r=r: e.unmasked(r, "ms_mean"),
-                methods=(r,),
-            ),
-        ]
-    found += [
-        Claim(
-            "reg2_more_dead",
-            "Reg. 2 tends to raise the number of dead latents",
-            lambda e: e.difference(REG2, "dead"),
-            lambda p: published.effect(p, REG2, "dead"),
-            methods=(REG2,),
-        ),
-        Claim(
-            "reg1_fewer_dead",
-            "Reg. 1 tends to lower it",
-            lambda e: e.difference(REG1, "dead"),
-            lambda p: published.effect(p, REG1, "dead"),
-            sign=-1,
-            methods=(REG1,),
-        ),
-    ]
-    for r, said in names.items():
-        found.append(
-            Claim(
-                f"{'reg1' if r == REG1 else 'reg2'}_raises_independent_ms",
-                f"{said} raises mean MS as other backbones see it",
-                lambda e, r=r: e.difference(r, "ms_mean_alive_independent"),
-                lambda p: "-",
-                methods=(r,),
-                ours=True,
-                caveat="as independent as the experiment's backbones are",
-            )
-        )
+def claims(rule: dict[str, Any], names: Names) -> list[Claim]:
+    """The paper's claims, and for each other method that is compared with one the two that any method is tried for."""
+    found = _of_the_paper(rule)
+    for method, other in names.compared.items():
+        if other is not None and method not in (REG1, REG2):
+            found += _of_any(method, other, names.method(method), rule)
     return found
 
 
-def judge(claim, evidence, rule):
-    """One row of the claims table, and a note."""
+def _of_the_paper(rule: dict[str, Any]) -> list[Claim]:
+    r, rises, flat = rule, rule["rises"], rule["flat"]
+    said = {REG1: "Reg. 1", REG2: "Reg. 2"}  # As the paper calls them.
+    return [
+        *_of_any(REG1, BASELINE, said[REG1], r, ours=False),
+        *_of_any(REG2, BASELINE, said[REG2], r, ours=False),
+        _ms("reg1_ms_above_reg2", "Reg. 1 raises mean MS more than Reg. 2", REG1, REG2, methods=(REG1, REG2)),
+        *(_purity(method, said[method]) for method in said),
+        Claim(
+            "reg2_error_below_k",
+            "Reg. 2 reconstructs better than the baseline below the training k (mean log NMSE ratio)",
+            lambda e: e.error_below(REG2, BASELINE),
+            _text("lower (Fig. 5)"),
+            methods=(REG2,),
+            sign=-1,
+        ),
+        Claim(
+            "baseline_rises_above_k",
+            f"The baseline's error rises above the training k (NMSE(4k)/NMSE(k) at least {rises:g})",
+            lambda e: e.rise(BASELINE),
+            _text("rises (Fig. 5)"),
+            bound=rises,
+        ),
+        Claim(
+            "reg2_flat_above_k",
+            f"Where it does, Reg. 2's stays flat (at most {flat:g})",
+            lambda e: e.rise_where(REG2, BASELINE, rises),
+            _text("flat (Fig. 5)"),
+            methods=(REG2,),
+            sign=-1,
+            bound=flat,
+        ),
+        _difference("reg2_raises_probe_auc", "Reg. 2 raises the truncated probe's normalised AUC", REG2, "probe_auc"),
+        _difference(
+            "reg2_keeps_probe_top1",
+            f"... at the same top-1 at the largest k' (difference above -{r['margin_top1']:g})",
+            REG2,
+            "probe_top1",
+            bound=-r["margin_top1"],
+            agreement=False,
+        ),
+        *_mask(REG1_ALL, REG1, said[REG1]),
+        *_mask(REG2_ALL, REG2, said[REG2]),
+        _difference("reg2_more_dead", "Reg. 2 tends to raise the number of dead latents", REG2, "dead"),
+        _difference("reg1_fewer_dead", "Reg. 1 tends to lower it", REG1, "dead", sign=-1),
+        *(_independent(method, said[method]) for method in said),
+    ]
+
+
+def _difference(name: str, statement: str, method: str, metric: str, other: str = BASELINE, **more: Any) -> Claim:
+    return Claim(
+        name,
+        statement,
+        lambda e: e.difference(method, other, metric),
+        lambda p: published.effect(p, method, metric, other),
+        **{"methods": (method,), **more},
+    )
+
+
+def _ms(name: str, statement: str, method: str, other: str, **more: Any) -> Claim:
+    """MS is judged over latents that have a score; the paper reports it with the others as 0."""
+    claim = _difference(name, statement, method, "ms_mean", other, **more)
+    return claim._replace(value=lambda e: e.difference(method, other, "ms_mean_alive"), beside=claim.value)
+
+
+def _of_any(method: str, other: str, said: str, rule: dict[str, Any], ours: bool = True) -> list[Claim]:
+    margin = rule["margin_r2"]
+    statement = f"... at no loss of R² (difference above -{margin:g})"
+    keeps = {"bound": -margin, "agreement": False, "ours": ours}
+    return [
+        _ms(f"{method}_raises_ms", f"{said} raises mean MS", method, other, ours=ours),
+        _difference(f"{method}_keeps_r2", statement, method, "r2", other, **keeps),
+    ]
+
+
+def _purity(method: str, said: str) -> Claim:
+    return Claim(
+        f"{method}_raises_purity",
+        f"{said} raises class purity (minus its permutation null)",
+        lambda e: e.difference(method, BASELINE, "purity_binary", minus="purity_binary_null"),
+        lambda p: published.effect(p, method, "purity_binary") + ", no null taken off",
+        methods=(method,),
+    )
+
+
+def _mask(method: str, base: str, said: str) -> list[Claim]:
+    dead = f"Without the batch-active mask {said} leaves more latents dead"
+    return [
+        Claim(
+            f"mask_prevents_dead_{base}",
+            dead,
+            lambda e: e.added(method, base, "dead"),
+            lambda p: published.effect(p, method, "dead", base),
+            methods=(base,),
+        ),
+        Claim(
+            f"mask_raises_ms_{base}",
+            f"... and mean MS is lower without it ({said})",
+            lambda e: e.added(method, base, "ms_mean_alive"),
+            _text("lower (text)"),
+            methods=(base,),
+            sign=-1,
+            beside=lambda e: e.added(method, base, "ms_mean"),
+        ),
+    ]
+
+
+def _independent(method: str, said: str) -> Claim:
+    return _difference(
+        f"{method}_raises_independent_ms",
+        f"{said} raises mean MS as other backbones see it",
+        method,
+        "ms_mean_alive_independent",
+        ours=True,
+        caveat="as independent as the experiment's backbones are",
+    )
+
+
+def _text(text: str) -> Callable[[pd.DataFrame], str]:
+    return lambda _: text
+
+
+def judge(claim: Claim, evidence: Evidence, rule: dict[str, Any]) -> dict[str, Any]:
+    """One row of the claims table, without what was published."""
     values = claim.value(evidence)
-    row = {"claim": claim.name, "statement": claim.statement, "cells_for": 0, "cells_against": 0, "verdict": UNTESTED}
-    notes = [text for text in ("ours, not the paper's" if claim.ours else "", claim.caveat) if text]
+    row: dict[str, Any] = {"claim": claim.name, "statement": claim.statement, "cells_for": 0, "cells_against": 0}
+    row |= {"verdict": UNTESTED, "ours": claim.ours}
+    notes = [claim.caveat] if claim.caveat else []
     if values.empty:
         return row | {"note": "; ".join([*notes, "not measured"])}
     cells = values.groupby(CELL).mean()
     row["measured"] = cells.mean()
-    # Neither side: rounding errors of a difference, and cells in which a method fell back on the baseline in every run.
-    beyond = claim.sign * (cells - claim.bound)
-    for method in claim.methods:
-        runs = values.groupby(CELL).size()
-        fallen = pd.Series(1, evidence.fallen(method)).groupby(CELL).size().reindex(runs.index).fillna(0)
-        beyond = beyond[fallen < runs]
-    row["cells_for"], row["cells_against"] = int((beyond > 1e-12).sum()), int((beyond < -1e-12).sum())
+    row["cells_for"], row["cells_against"] = _sides(claim, evidence, values)
     total = evidence.picked.groupby(CELL).ngroups
     if len(cells) < total:
         notes.append(f"{len(cells)} of {total} cells")
@@ -301,11 +286,24 @@ def judge(claim, evidence, rule):
     return row | {"note": "; ".join(notes)}
 
 
-def interval(values, rule):
+def _sides(claim: Claim, evidence: Evidence, values: pd.Series) -> tuple[int, int]:
+    """How many cells are for and against a claim.
+
+    On neither side: differences that are rounding errors, and cells in which a method fell back in every run.
+    """
+    beyond = claim.sign * (values.groupby(CELL).mean() - claim.bound)
+    runs = values.groupby(CELL).size()
+    for method in claim.methods:
+        fallen = pd.Series(1, evidence.fallen(method)).groupby(CELL).size().reindex(runs.index).fillna(0)
+        beyond = beyond[(fallen < runs).reindex(beyond.index)]
+    return int((beyond > 1e-12).sum()), int((beyond < -1e-12).sum())
+
+
+def interval(values: pd.Series, rule: dict[str, Any]) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean over cells.
 
     Args:
-        values: Series indexed by (dataset, backbone, k, seed).
+        values: indexed by (dataset, backbone, k, seed).
         rule: confidence, resamples, bootstrap_seed.
 
     Blocks (dataset, backbone) are drawn with replacement; in each drawn block, so are its seeds. With one seed the
@@ -326,24 +324,34 @@ def interval(values, rule):
             sums += rows[seeds].sum(axis=1) * (times > time)[:, None]
     means = sums[:, 0] / sums[:, 1]
     tail = (1 - rule["confidence"]) / 2
-    return tuple(float(v) for v in np.quantile(means, [tail, 1 - tail]))
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
 
 
-def write(metrics_file, curves_file, published_folder, rule, out):
-    """Write `out`/claims.csv (columns `COLUMNS`, and `note`) and `out`/claims.md."""
-    metrics = files.read_parquet(metrics_file)
-    evidence, tables = Evidence(metrics, files.read_parquet(curves_file)), published.read(published_folder)
-    rows = []
-    for claim in claims(rule, metrics["regularizer"].unique()):
-        rows.append(judge(claim, evidence, rule) | {"published": claim.published(tables)})
-    table = pd.DataFrame(rows, columns=[*COLUMNS, "note"])
+def write(
+    metrics_file: str | Path,
+    curves_file: str | Path,
+    published_folder: str | Path,
+    settings: dict[str, Any],
+    out: str | Path,
+) -> None:
+    """Write `out`/claims.csv (columns `COLUMNS`) and `out`/claims.md.
+
+    Args:
+        settings: `claims`, the rule; and those of :class:`sae.report.names.Names`.
+    """
+    metrics, points = files.read_parquet(metrics_file), files.read_parquet(curves_file)
+    rule, names = settings["claims"], Names(settings)
+    evidence, tables = Evidence(metrics, points, names), published.read(published_folder)
+    rows = [judge(claim, evidence, rule) | {"published": claim.published(tables)} for claim in claims(rule, names)]
+    table = pd.DataFrame(rows, columns=COLUMNS)
     with files.atomic_file(Path(out) / "claims.csv") as temporary:
         table.to_csv(temporary, index=False)
-    seeds, cells = metrics["seed"].nunique(), len(metrics.groupby(CELL))
+    seeds, cells = metrics["seed"].nunique(), metrics.groupby(CELL).ngroups
     files.write_text(Path(out) / "claims.md", _page(table, rule, seeds, cells))
 
 
-def as_text(table):
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
     """The claims table for reading: effect with interval, cells for and against."""
     shown = []
     for row in table.fillna({"note": ""}).to_dict("records"):
@@ -353,6 +361,7 @@ def as_text(table):
             measured = write(row["measured"])
         if not np.isnan(row["ci_low"]):
             measured += f" [{write(row['ci_low'])}, {write(row['ci_high'])}]"
+        whose = ["ours, not the paper's"] if row["ours"] else []
         shown.append(
             {
                 "claim": row["statement"],
@@ -360,13 +369,13 @@ def as_text(table):
                 "measured": measured,
                 "for / against": f"{row['cells_for']} / {row['cells_against']}",
                 "verdict": row["verdict"],
-                "note": row["note"],
+                "note": "; ".join([*whose, *filter(None, [row["note"]])]),
             }
         )
     return pd.DataFrame(shown)
 
 
-def _page(table, rule, seeds, cells):
+def _page(table: pd.DataFrame, rule: dict[str, Any], seeds: int, cells: int) -> str:
     drawn = "seeds inside them" if seeds > 1 else "one seed, so across blocks only"
     return f"""\
 # Claims of the paper, and what was measured here

@@ -4,20 +4,24 @@ No picking by hand: latents stand at fixed ranks of MS, and the image of Fig. 1 
 """
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse
 import torch
 
 from sae.bank import read as bankfile
 from sae.core import files
 from sae.core.errors import UserError
+from sae.core.paths import trial_name
 from sae.data import dataset as datasets
 from sae.data import store
-from sae.models import codes as coding
-from sae.report import labels
-from sae.scoring.selection import chosen_entries
+from sae.models.coder import Coder
+from sae.report.names import Names
+from sae.report.published import REG1
 
 # Ranks shown, as shares of the latents ordered by MS from the highest.
 RANKS = (0.0, 0.1, 0.25, 0.5)
@@ -25,35 +29,46 @@ RANKS = (0.0, 0.1, 0.25, 0.5)
 ENOUGH = 30
 IMAGES = 10
 SIDE = 64  # pixels of a thumbnail
-COLUMNS = ["dataset", "backbone", "k", "seed", "figure", "rank", "regularizer", "latent", "ms", "n_active", "top_class"]
+_ABOUT = ["ms", "n_active", "top_class"]
+COLUMNS = ["dataset", "backbone", "k", "seed", "figure", "rank", "method", "latent", *_ABOUT]
 COLUMNS += ["part", "place", "image_id", "activation", "png"]
 
 
-def build(bank_file, scores_file, latents_file, activations_dir, dataset_dir, artifacts_root, out, *, device):
+def build(
+    bank_file: str | Path,
+    selection_file: str | Path,
+    latents_file: str | Path,
+    activations_dir: str | Path,
+    dataset_dir: str | Path,
+    artifacts_root: str | Path,
+    settings: dict[str, Any],
+    out: str | Path,
+    *,
+    device: str,
+) -> None:
     """Write two parquet files into the folder `out`, for the bank's first seed.
 
     Both name their dataset, backbone, k and seed. `images`: figure ('fig2': latents at the same rank of MS, 'fig3': the
-    same latent index, ranked by the baseline's MS), rank, regularizer, latent, ms, n_active, top_class, part (top,
-    middle, bottom), place, image_id, activation, png. Methods: the baseline, and the first regularizer with a chosen
-    lambda (Reg. 1, if it has one). `sample`: regularizer, rank, activation, kept; and image_id, png of one test image,
-    every method.
+    same latent index, ranked by the baseline's MS), rank, method, latent, ms, n_active, top_class, part (top, middle,
+    bottom), place, image_id, activation, png. Methods: the first baseline, and Reg. 1, or else the first other method
+    with a choice. `sample`: method, rank, activation, kept; and image_id, png of one test image, of every method with a
+    choice.
 
     Args:
-        latents_file: what `sae.scoring.evaluate` wrote for this bank.
+        selection_file, latents_file: what validation chose in this bank, and the latents of these SAEs.
         dataset_dir, artifacts_root: the dataset's index, and the images themselves.
+        settings: of :class:`sae.report.names.Names`.
+
+    Raises:
+        UserError: an image cannot be read.
     """
     bank = files.read_json(bank_file, "bank")
+    names = Names(settings)
     test = store.read(Path(activations_dir) / "test")
     manifest = files.read_json(Path(dataset_dir) / "manifest.json", "manifest of dataset")
     open_image = datasets.reader(manifest["spec"], artifacts_root)
-    saes = _chosen(bank_file, bank, scores_file, device)
-    latents = files.read_parquet(latents_file)
-    seed = latents["seed"].iloc[0]
-    tables = {r: latents[(latents["regularizer"] == r) & (latents["seed"] == seed)] for r in saes}
-    tables = {r: table.set_index("latent") for r, table in tables.items()}
-    x = next(iter(saes.values())).open_inputs(test.embeddings)
 
-    def png(row):
+    def png(row: int) -> bytes:
         path = test.index["path"].iloc[row]
         try:
             image = open_image(path).convert("RGB")
@@ -64,48 +79,64 @@ def build(bank_file, scores_file, latents_file, activations_dir, dataset_dir, ar
         image.save(buffer, format="PNG")
         return buffer.getvalue()
 
-    cell = {name: bank[name] for name in ("dataset", "backbone", "k")} | {"seed": seed}
+    entries = _chosen(bank, files.read_parquet(selection_file), names)
+    seed = next(iter(entries.values()))["seed"]
+    coders = {method: bankfile.open_sae(bank_file, bank, entry).to(device) for method, entry in entries.items()}
+    latents = files.read_parquet(latents_file)
+    latents = latents[latents["seed"] == seed].reindex(columns=["method", "latent", *_ABOUT])
+    tables = {m: latents[latents["method"] == m].set_index("latent") for m in _two(list(coders))}
+    codes = {m: coders[m].encode(coders[m].open_inputs(test.embeddings)).matrix().tocsc() for m in tables}
     rows = []
-    methods = list(saes)[:2]
-    codes = {r: coding.encode(saes[r], x).matrix().tocsc() for r in methods}
     for figure, latents_of in (("fig2", _rank_matched), ("fig3", _unit_matched)):
-        for rank, pairs in latents_of({r: tables[r] for r in methods}):
-            for regularizer, latent in pairs.items():
-                about = tables[regularizer].loc[latent, ["ms", "n_active", "top_class"]].to_dict()
-                for part, place, row, activation in _activating(codes[regularizer], latent):
-                    shown = {"figure": figure, "rank": rank, "regularizer": regularizer, "latent": latent} | about
+        for rank, pairs in latents_of(tables):
+            for method, latent in pairs.items():
+                about = tables[method].loc[latent, _ABOUT].to_dict()
+                for part, place, row, activation in _activating(codes[method], latent):
+                    shown = {"figure": figure, "rank": rank, "method": method, "latent": latent} | about
                     shown |= {"part": part, "place": place, "image_id": test.index["image_id"].iloc[row]}
-                    rows.append(cell | shown | {"activation": activation, "png": png(row)})
-    images = pd.DataFrame(rows, columns=COLUMNS)
-    sample = _sample(saes, x, test.index, png).assign(**cell)
+                    rows.append(shown | {"activation": activation, "png": png(row)})
+    cell = {name: bank[name] for name in ("dataset", "backbone", "k")} | {"seed": seed}
+    images = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in cell]).assign(**cell)[COLUMNS]
+    row = _median_image(next(iter(coders.values())), test.embeddings)
+    sample = pd.concat([_sample(m, coder, test.embeddings[row : row + 1]) for m, coder in coders.items()])
+    sample = sample.assign(image_id=test.index["image_id"].iloc[row], png=png(row), **cell)
     for name, table in (("images", images), ("sample", sample)):
         with files.atomic_file(Path(out) / f"{name}.parquet") as temporary:
             table.to_parquet(temporary, index=False)
 
 
-def _chosen(bank_file, bank, scores_file, device):
-    """{regularizer: SAE} of the first seed: the baseline, then the others with a chosen lambda."""
-    chosen = chosen_entries(bank, files.read_parquet(scores_file))
-    first = {entry["regularizer"]: entry for entry in chosen if entry["seed"] == chosen[0]["seed"]}
-    return {r: bankfile.open_sae(bank_file, bank, first[r]).to(device) for r in labels.method_order(first)}
+def _chosen(bank: dict[str, Any], selection: pd.DataFrame, names: Names) -> dict[str, dict[str, Any]]:
+    """{method: entry of the bank} of what was chosen with the first seed: baselines, then all others."""
+    rows = selection[selection["trial"].notna()]
+    chosen = set(zip(rows["method"], rows["trial"], rows["seed"], strict=True))
+    entries = [e for e in bank["saes"] if (e["method"], trial_name(e["trial"]), e["seed"]) in chosen]
+    first = {entry["method"]: entry for entry in entries if entry["seed"] == entries[0]["seed"]}
+    order = names.order(first)
+    return {method: first[method] for method in sorted(order, key=lambda method: method not in names.baselines)}
 
 
-def _ordered(tables):
+def _two(methods: list[str]) -> list[str]:
+    """The methods that Figs. 2 and 3 compare."""
+    first, *others = methods
+    return [first, *([REG1] if REG1 in others else others[:1])]
+
+
+def _ordered(tables: dict[str, pd.DataFrame]) -> dict[str, pd.Index]:
     """{method: latents by MS, highest first}, of those that fire on enough images (or as often as the tenth)."""
     tenth = min(table["n_active"].nlargest(10).min() for table in tables.values())
     enough = max(3, min(ENOUGH, tenth))  # Three: a top, a middle and a bottom one.
-    shown = {r: t[(t["n_active"] >= enough) & t["ms"].notna()] for r, t in tables.items()}
-    return {r: table.sort_values("ms", ascending=False).index for r, table in shown.items()}
+    shown = {m: t[(t["n_active"] >= enough) & t["ms"].notna()] for m, t in tables.items()}
+    return {m: table.sort_values("ms", ascending=False).index for m, table in shown.items()}
 
 
-def _rank_matched(tables):
+def _rank_matched(tables: dict[str, pd.DataFrame]) -> Iterator[tuple[float, dict[str, int]]]:
     ordered = _ordered(tables)
     for rank in RANKS:
         if all(len(o) for o in ordered.values()):
-            yield rank, {r: int(o[int(rank * (len(o) - 1))]) for r, o in ordered.items()}
+            yield rank, {m: int(o[int(rank * (len(o) - 1))]) for m, o in ordered.items()}
 
 
-def _unit_matched(tables):
+def _unit_matched(tables: dict[str, pd.DataFrame]) -> Iterator[tuple[float, dict[str, int]]]:
     ordered = list(_ordered(tables).values())
     shared = [latent for latent in ordered[0] if all(latent in o for o in ordered)]
     for rank in RANKS:
@@ -114,9 +145,9 @@ def _unit_matched(tables):
             yield rank, dict.fromkeys(tables, latent)
 
 
-def _activating(codes, latent):
+def _activating(codes: scipy.sparse.csc_matrix, latent: int) -> Iterator[tuple[str, int, int, float]]:
     """(part, place, row, activation) of the images with the highest, the middle and the lowest activations > 0."""
-    column = codes[:, latent]
+    column = codes[:, [latent]].tocsc()
     order = np.argsort(-column.data, kind="stable")
     rows, values = column.indices[order], column.data[order]
     count = min(IMAGES, len(rows) // 3)
@@ -127,16 +158,18 @@ def _activating(codes, latent):
 
 
 @torch.no_grad()
-def _sample(saes, x, index, png):
-    baseline = next(iter(saes.values()))
+def _median_image(coder: Coder, embeddings: np.ndarray) -> int:
+    """The row of (N, d) embeddings whose reconstruction has the median error."""
     error = []
-    for part in x.split(4096):
-        error.append((part - baseline.reconstruct(part, *baseline.encode(part))).square().sum(dim=1).cpu())
-    row = int(torch.cat(error).argsort(stable=True)[len(x) // 2])
-    tables = []
-    for regularizer, sae in saes.items():
-        a = sae.activations(sae.standardise(x[row : row + 1])[0])[0].sort(descending=True).values.cpu().numpy()
-        ranks = np.arange(1, len(a) + 1)
-        table = pd.DataFrame({"regularizer": regularizer, "rank": ranks, "activation": a, "kept": ranks <= sae.k})
-        tables.append(table[table["activation"] > 0])
-    return pd.concat(tables, ignore_index=True).assign(image_id=index["image_id"].iloc[row], png=png(row))
+    for part in coder.open_inputs(embeddings).split(4096):
+        error.append((part - coder.reconstruct(part, coder.encode(part))).square().sum(dim=1).cpu())
+    return int(torch.cat(error).argsort(stable=True)[len(embeddings) // 2])
+
+
+def _sample(method: str, coder: Coder, embedding: np.ndarray) -> pd.DataFrame:
+    """The activations > 0 of one embedding (1, d), largest first, and whether the coder keeps them."""
+    x = coder.open_inputs(embedding)
+    values, latents = (found[0].cpu().numpy() for found in coder.largest(x, coder.m))
+    ranks, kept = np.arange(1, len(values) + 1), np.isin(latents, coder.encode(x).indices)
+    table = pd.DataFrame({"method": method, "rank": ranks, "activation": values, "kept": kept})
+    return table[table["activation"] > 0]

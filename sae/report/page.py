@@ -2,101 +2,114 @@
 
 import base64
 import platform
-from importlib.metadata import version
+import re
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pandas as pd
 import yaml
 
-from sae.core import files
-from sae.report import claims, labels, published, tables
-from sae.report.figures import FIGURES
+from sae.core import files, registry
+from sae.report import claims, published, tables
+from sae.report.names import Names
 
 PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "pandas", "snakemake")
 _BADGES = {claims.HOLDS: "yes", claims.IN_PART: "part", claims.NOT: "no", claims.UNTESTED: "untested"}
 
 
-def write(results, activations, published_folder, settings, out):
+def write(
+    results: str | Path,
+    activations: Sequence[str | Path],
+    published_folder: str | Path,
+    settings: dict[str, Any],
+    out: str | Path,
+    *,
+    times: str | Path | None = None,
+) -> None:
     """Write the page to `out`; everything it shows is inside it, it needs no network.
 
     Args:
         results: folder of the experiment's tables, figures and claims.
         activations: manifests of the train splits of its embeddings.
         published_folder: the paper's tables as CSV.
-        settings: {experiment: name, figures: their names, config: what of the config the experiment uses}.
+        settings: {experiment: name, figures: their names, config: what of the config the experiment uses}, and
+            those of :class:`sae.report.names.Names`.
+        times: JSON of what the jobs took: rows of step, jobs, minutes, longest, memory.
     """
-    results = Path(results)
+    results, names = Path(results), Names(settings)
     theirs = published.read(published_folder)
     verdicts = pd.read_csv(results / "claims.csv")
-    theirs_alone = verdicts[~verdicts["note"].fillna("").str.startswith("ours")]
     manifests = [files.read_json(file, "manifest of activations") for file in activations]
+    figures = [_figure(name, results) for name in settings["figures"]]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     page = template.render(
         experiment=settings["experiment"],
         description=settings["config"]["experiment"].get("description", ""),
-        counts=theirs_alone["verdict"].value_counts().to_dict(),
+        counts=verdicts.loc[~verdicts["ours"], "verdict"].value_counts().to_dict(),
         claims=claims.as_text(verdicts).to_dict("records"),
         badges=_BADGES,
-        tables=[_table(number, results, theirs) for number in tables.TABLES],
-        figures=[_figure(name, results) for name in settings["figures"] if not FIGURES[name].needs_images],
-        galleries=[_figure(name, results) for name in settings["figures"] if FIGURES[name].needs_images],
+        tables=[_table(number, results, theirs, names) for number in tables.TABLES],
+        figures=[figure for figure in figures if not figure["images"]],
+        galleries=[figure for figure in figures if figure["images"]],
         settings=yaml.safe_dump(settings["config"], sort_keys=False, width=100),
-        times=_times(results, manifests),
+        times=files.read_json(times, "times of jobs") if times else [],
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        versions={package: version(package) for package in PACKAGES},
-        embeddings=[_embeddings(manifest) for manifest in manifests],
+        versions=_versions(),
+        embeddings=[_embeddings(manifest, names) for manifest in manifests],
         sources=_sources(manifests),
     )
     files.write_text(out, page)
 
 
-def _table(number, results, theirs):
+def _table(number: int, results: Path, theirs: pd.DataFrame, names: Names) -> dict[str, Any]:
     spec = tables.TABLES[number]
-    table = pd.read_csv(results / f"tables/table{number}.csv", dtype={"lambda": str})
-    table["mark"] = table["mark"].fillna("")
+    table = tables.read(results / f"tables/table{number}.csv")
+    effects = tables.effects(number, table, theirs, names)
     return {
         "title": f"Table {number}: {spec.title}",
         "notes": spec.notes,
-        "effects_notes": tables.NOTES_EFFECTS[spec.against_baseline],
-        "effects": tables.effects(number, table, theirs).to_dict("split"),
-        "rows": tables.as_text(number, table).to_dict("split"),
+        "effects_notes": tables.effects_notes(number, effects),
+        "effects": effects.to_dict("split"),
+        "rows": tables.as_text(number, table, names).to_dict("split"),
     }
 
 
-def _figure(name, results):
+def _figure(name: str, results: Path) -> dict[str, Any]:
     png = base64.b64encode((results / f"figures/{name}.png").read_bytes()).decode()
-    title = name.replace("fig", "Fig. ").replace("_", ", ").capitalize()
-    return {"title": title, "caption": FIGURES[name].caption, "png": png}
+    about = registry.head("figure", name).constants
+    images = any(table.startswith("gallery/") for table in about["READS"])
+    return {"title": _title(name), "caption": about["CAPTION"], "png": png, "images": images}
 
 
-def _times(results, manifests):
-    """Per kind of job, from Snakemake's benchmark files: jobs, their total time, the most memory of one."""
-    cells = [(manifest["dataset"]["name"], manifest["backbone"]["name"]) for manifest in manifests]
-    found = {"embed": [results.parent / f"benchmarks/embed/{dataset}/{backbone}.tsv" for dataset, backbone in cells]}
-    for folder in sorted((results / "benchmarks").glob("*")):
-        found[folder.name] = [f for d, b in cells for f in (*folder.glob(f"{d}/{b}/*.tsv"), folder / f"{d}/{b}.tsv")]
-    rows = []
-    for step, paths in found.items():
-        runs = [pd.read_csv(path, sep="\t", na_values="-") for path in paths if path.is_file()]
-        if runs:
-            runs = pd.concat(runs)
-            times = {"jobs": len(runs), "minutes": f"{runs['s'].sum() / 60:.1f}", "longest": f"{runs['s'].max():.0f} s"}
-            rows.append({"step": step} | times | {"memory": f"{runs['max_rss'].max():.0f} MiB"})
-    return rows
+def _title(name: str) -> str:
+    words = re.sub(r"^fig(\d+)_?", r"fig. \1, ", name).replace("_", " ")
+    return words.removesuffix(", ").capitalize()
 
 
-def _embeddings(manifest):
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # The library does without a workflow engine.
+            continue
+    return found
+
+
+def _embeddings(manifest: dict[str, Any], names: Names) -> dict[str, str]:
     return {
-        "dataset": labels.name(manifest["dataset"]["name"]),
-        "backbone": labels.name(manifest["backbone"]["name"]),
+        "dataset": names.dataset(manifest["dataset"]["name"]),
+        "backbone": names.backbone(manifest["backbone"]["name"]),
         "shape": " x ".join(map(str, manifest["shape"])),
         "sha256": manifest["sha256"]["embeddings.npy"],
         "fingerprints": f"{manifest['dataset']['fingerprint']}, {manifest['backbone']['fingerprint']}",
     }
 
 
-def _sources(manifests):
+def _sources(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = {source["name"]: source for manifest in manifests for source in manifest["artifacts"]}
     return sorted(found.values(), key=lambda source: source["name"])

@@ -1,4 +1,4 @@
-"""The paper's four tables as tidy numbers under this project's names (arXiv:2606.27321)."""
+"""The paper's four tables as tidy numbers under this project's ids (arXiv:2606.27321)."""
 
 from pathlib import Path
 
@@ -10,55 +10,63 @@ FILES = {
     3: "table3_truncated_probe.csv",
     4: "table4_mask_ablation_dead.csv",
 }
-KEY = ["encoder", "data", "k", "regularizer", "mask"]
-_METHODS = {"Baseline": "none", "Reg1": "off_support_l1", "Reg2": "l1_l2_ratio"}
-_SUFFIXES = {"base": "none", "reg1": "off_support_l1", "reg2": "l1_l2_ratio"}
+KEY = ["encoder", "data", "k", "method"]
+BASELINE, REG1, REG2, REG1_ALL, REG2_ALL = "topk", "reg1", "reg2", "reg1_all", "reg2_all"
+_ENCODERS = {"CLIP": "clip_vit_l14", "SigLIP": "siglip2_so400m", "ViT": "vit_l16"}
+_DATA = {"ImageNet": "imagenet", "OpenImages": "openimages"}
+_METHODS = {"Baseline": BASELINE, "Reg1": REG1, "Reg2": REG2}
+_SUFFIXES = {"base": BASELINE, "reg1": REG1, "reg2": REG2}
+_UNMASKED = {"Reg1": REG1_ALL, "Reg2": REG2_ALL}
 _METRICS = {"bin": "purity_binary", "wtd": "purity_weighted", "auc": "probe_auc", "top1_k32": "probe_top1"}
 
 
-def read(folder):
-    """All published numbers: one row per (encoder, data, k, regularizer, mask), a column per metric, else NaN.
+def read(folder: str | Path) -> pd.DataFrame:
+    """All published numbers: one row per (encoder, data, k, method), a column per metric, else NaN.
 
     Args:
         folder: of the four CSV files.
+
+    Returns:
+        Backbones, datasets and methods are our ids; `reg1_all` and `reg2_all` have the number of dead latents alone.
     """
     one, two, three, four = (pd.read_csv(Path(folder) / name) for name in FILES.values())
     one = one.rename(columns={"R2": "r2", "MS_mean": "ms_mean", "MS_median": "ms_median"})
-    one = one.assign(regularizer=one["method"].map(_METHODS), mask="batch_active").drop(columns="method")
+    one = one.assign(method=one["method"].map(_METHODS))
     long = []
     for table in (two, three):  # On ImageNet alone.
         for column in table.columns.drop(["encoder", "k"]):
             metric, suffix = column.rsplit("_", 1)
-            part = table[["encoder", "k"]].assign(data="ImageNet", mask="batch_active")
-            long.append(part.assign(regularizer=_SUFFIXES[suffix], metric=_METRICS[metric], value=table[column]))
+            part = table[["encoder", "k"]].assign(data="ImageNet", method=_SUFFIXES[suffix])
+            long.append(part.assign(metric=_METRICS[metric], value=table[column]))
     # The masked half of Table 4 repeats Table 1.
     for column, data in (("imagenet_nomask", "ImageNet"), ("openimages_nomask", "OpenImages")):
-        part = four[["encoder", "k"]].assign(data=data, mask="all", regularizer=four["method"].map(_METHODS))
+        part = four[["encoder", "k"]].assign(data=data, method=four["method"].map(_UNMASKED))
         long.append(part.assign(metric="dead", value=four[column]))
     wide = pd.concat(long).pivot(index=KEY, columns="metric", values="value").reset_index()
-    both = one.merge(wide, on=KEY, how="outer", suffixes=("", "_ablation"))
-    both["dead"] = both["dead"].fillna(both.pop("dead_ablation"))
-    return both
+    both = one.merge(wide, on=KEY, how="outer", suffixes=("", "_unmasked"))
+    both["dead"] = both["dead"].fillna(both.pop("dead_unmasked"))
+    return both.assign(encoder=both["encoder"].map(_ENCODERS), data=both["data"].map(_DATA))
 
 
-def effect(tables, regularizer, metric, other="none", mask="batch_active"):
-    """A difference between two methods as text: its mean, and in how many cells it is above and below 0.
+def effect(tables: pd.DataFrame, method: str, metric: str, other: str | None = BASELINE) -> str:
+    """A metric of `method` minus that of `other` as text: its mean, and in how many cells it is above and below 0.
 
     Args:
         tables: what :func:`read` returned.
-        regularizer, mask: the first method; `other` with mask 'batch_active' is subtracted.
+
+    Returns:
+        '-' where the paper does not report both.
     """
     if metric not in tables:
         return "-"
-    cell = ["encoder", "data", "k"]
-    first = tables[(tables["regularizer"] == regularizer) & (tables["mask"] == mask)].set_index(cell)[metric]
-    second = tables[(tables["regularizer"] == other) & (tables["mask"] == "batch_active")].set_index(cell)[metric]
+    cells = tables.set_index(["encoder", "data", "k"])
+    first, second = (cells.loc[cells["method"] == name, metric] for name in (method, other))
     d = (first - second).dropna().round(6)
     if d.empty:
         return "-"
     return f"{signed(d.mean())} (up {int((d > 0).sum())}, down {int((d < 0).sum())} of {len(d)})"
 
 
-def signed(value):
+def signed(value: float) -> str:
     """A difference for print."""
     return f"{value:+.1f}" if abs(value) >= 10 else f"{value:+.3f}"

@@ -1,17 +1,22 @@
-"""The paper's tables from the tidy metrics, as csv, md and tex."""
+"""The paper's tables from the tidy metrics, as csv (with ids), md and tex (with labels)."""
 
+import re
+from collections.abc import Iterable
 from math import isnan, nan
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from sae.core import files
-from sae.report import labels, published
+from sae.report import published
+from sae.report.names import Names
 from sae.scoring.selection import CELL, chosen
 
 DEAD_LIMIT = 0.05
-_NAMES = ("encoder", "data", "k", "method")
+_KEY = ["encoder", "data", "k", "method"]
+# Metrics that a table shows of an `at` method beside those of its base, as `{metric}_no_mask`.
+_OF_ABLATION = ["dead", "dead_train", "ms_mean", "ms_mean_alive", "r2"]
 
 
 class Column(NamedTuple):
@@ -24,12 +29,12 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """One of the paper's tables: its title, columns and notes; whether it compares methods with the baseline."""
+    """One of the paper's tables: its title, columns and notes; whether its rows are a method and its ablation each."""
 
     title: str
     columns: dict[str, Column]
     notes: str
-    against_baseline: bool = True
+    of_pairs: bool = False
 
 
 TABLES = {
@@ -102,57 +107,88 @@ how many the chosen fit stopped at its limit of iterations.""",
             "R2_added": Column("r2_no_mask", minus="r2"),
         },
         """\
-The chosen SAEs, and the same trained with the penalty on all latents instead of the batch-active ones (no_mask; same
-lambda and seed). _added: what leaving out the mask adds. MS and dead as in Table 1.""",
-        against_baseline=False,
+The chosen SAEs of a method, and of the ablation that is trained as it was chosen: with the same trial and seed, in the
+paper with the penalty on all latents instead of the batch-active ones (no_mask). _added: what the ablation adds. MS and
+dead as in Table 1.""",
+        of_pairs=True,
     ),
 }
 GENERAL_NOTES = """\
-Test split; means over {seeds} seed(s). lambda is chosen on the validation split: the largest whose R2 is at least the
-baseline's. `-`: not defined here. Where the paper has the very cell, ours (published, difference).
+Test split; means over {seeds} seed(s). lambda is chosen on the validation split: the largest whose R2 is at least that
+of the method compared with (the baseline). `-`: not defined here. Where the paper has the very cell, ours (published,
+difference).
 
-Marks: `>` the choice is the largest lambda of the grid, so a larger one might do too; `=` no lambda was acceptable, and
-the row repeats the baseline's numbers (after a mark: in how many of the seeds); `!` the baseline leaves 5 % or more of
-its latents dead on the training images: it is not well trained."""
+Marks: `>` the choice is the largest lambda of the sweep, so a larger one might do too; `=` nothing was acceptable, and
+the row repeats the numbers of the method compared with (after a mark: in how many of the seeds); `!` the baseline
+leaves 5 % or more of its latents dead on the training images: it is not well trained."""
+_EFFECTS_NOTES = "Mean over cells (lowest to highest), and in how many it is above 0."
 _PUBLISHED_NOTE = "Published: the paper's mean, and in how many of its own cells it goes up or down."
-NOTES_EFFECTS = {
-    True: "Difference from the baseline: mean over cells (lowest to highest), and in how many it is above 0.\n"
-    + _PUBLISHED_NOTE,
-    False: "Mean over cells (lowest to highest), and in how many it is above 0.\n" + _PUBLISHED_NOTE,
-}
+_NO_PAIRS = "Empty: no method of this experiment is trained at the choice of another one (`at` in config.yaml)."
+_NO_EFFECTS = "No effects: no method of this experiment is compared with another one (`against` in config.yaml)."
 
 
-def measured(number, metrics):
-    """The rows of table `number`: one per (backbone, dataset, k, method), means over seeds, on the test split."""
-    rows = _with_ablation(chosen(metrics, "test"), metrics)
+def measured(number: int, metrics: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """The rows of table `number` on the test split, means over seeds.
+
+    Returns:
+        A row per backbone (`encoder`), dataset (`data`), k and method; in a table of pairs a row per such method and
+        `ablation`. Then the table's columns, `lambda`, `trial`, `mark`, `seeds`. Names are ids.
+    """
+    spec = TABLES[number]
+    picked = chosen(metrics, "test", names.compared)
     out = []
-    for (backbone, dataset, k), cell in rows.groupby(["backbone", "dataset", "k"], sort=False):
-        for regularizer in labels.method_order(cell["regularizer"].unique()):
-            if regularizer == "none" and not TABLES[number].against_baseline:
-                continue
-            runs = cell[cell["regularizer"] == regularizer]
-            if not TABLES[number].against_baseline:  # The ablation: only of the runs that have one.
-                runs = runs[runs["dead_no_mask"].notna()]
-                if runs.empty:
-                    continue
-            row = dict(zip(_NAMES, (backbone, dataset, k, labels.method(regularizer)), strict=True))
-            row |= {name: _mean(runs, column) for name, column in TABLES[number].columns.items()}
-            row["lambda"] = " ".join(format(v, "g") for v in sorted(runs["lambda"].unique()))
-            row["mark"] = _marks(runs, cell)
-            row["seeds"] = len(runs)
-            out.append(row)
-    return pd.DataFrame(out, columns=None if out else [*_NAMES, *TABLES[number].columns, "lambda", "mark", "seeds"])
+    for (backbone, dataset, k), cell in picked.groupby(["backbone", "dataset", "k"], sort=False):
+        for key, runs in _rows(spec, cell, metrics, names):
+            row = {"encoder": backbone, "data": dataset, "k": k} | key
+            row |= {name: _mean(runs, column) for name, column in spec.columns.items()}
+            row |= {"lambda": _joined(format(v, "g") for v in sorted(_column(runs, "lambda").dropna().unique()))}
+            row |= {"trial": _joined(sorted(runs["trial"].unique()))}
+            out.append(row | {"mark": _marks(runs, names), "seeds": len(runs)})
+    keys = [*_KEY, *(["ablation"] if spec.of_pairs else [])]
+    return pd.DataFrame(out, columns=[*keys, *spec.columns, "lambda", "trial", "mark", "seeds"])
 
 
-def _with_ablation(picked, metrics):
-    """The mask ablation's metrics beside those of the SAEs that it ablates, as `{metric}_no_mask`."""
-    run = [*CELL, "seed", "regularizer"]
-    ablated = metrics[(metrics["mask"] == "all") & (metrics["split"] == "test")].set_index(run)
-    ablated = ablated[["dead", "dead_train", "ms_mean", "ms_mean_alive", "r2"]].add_suffix("_no_mask")
-    return picked.merge(ablated.reset_index(), on=run, how="left")
+def _rows(
+    spec: Table, cell: pd.DataFrame, metrics: pd.DataFrame, names: Names
+) -> Iterable[tuple[dict[str, str], pd.DataFrame]]:
+    """What identifies a row within a cell, and its runs."""
+    if not spec.of_pairs:
+        for method in names.order(cell["method"]):
+            yield {"method": method}, cell[cell["method"] == method]
+        return
+    run = [*CELL, "seed"]
+    for base, method in names.pairs:
+        rows = metrics[(metrics["method"] == method) & (metrics["split"] == "test")]
+        rows = rows[[*run, *(name for name in _OF_ABLATION if name in rows)]]
+        # Where the base fell back on another method there is nothing to ablate.
+        runs = cell[(cell["method"] == base) & ~cell["fallback"]].merge(
+            rows.rename(columns={name: f"{name}_no_mask" for name in _OF_ABLATION}), on=run
+        )
+        if len(runs):
+            yield {"method": base, "ablation": method}, runs
 
 
-def beside_published(number, table, tables):
+def _column(runs: pd.DataFrame, name: str) -> pd.Series:
+    return runs[name].astype(float) if name in runs else pd.Series(nan, runs.index)
+
+
+def _mean(runs: pd.DataFrame, column: Column) -> float:
+    values = _column(runs, column.source)
+    return (values if column.minus is None else values - _column(runs, column.minus)).mean()
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return " ".join(parts)
+
+
+def _marks(runs: pd.DataFrame, names: Names) -> str:
+    counts = {">": (runs["selection"] == "edge").sum(), "=": (runs["selection"] == "fallback").sum()}
+    marks = [mark if n == len(runs) else f"{mark}{n}/{len(runs)}" for mark, n in counts.items() if n]
+    badly = (_column(runs, "dead_train") >= DEAD_LIMIT * runs["m"]).any()
+    return " ".join(marks + (["!"] if badly and runs["method"].iloc[0] in names.baselines else []))
+
+
+def beside_published(number: int, table: pd.DataFrame, tables: pd.DataFrame) -> pd.DataFrame:
     """`table` with `{column}_published` and `{column}_difference` where the paper has that very cell.
 
     Args:
@@ -160,88 +196,115 @@ def beside_published(number, table, tables):
         tables: what `sae.report.published.read` returned.
     """
     out = table.copy()
-    cell = [out["encoder"].map(labels.name), out["data"].map(labels.name), out["k"], out["method"]]
-    keys = list(zip(*cell, strict=True))
+    theirs = tables.set_index(published.KEY)
     for name, column in TABLES[number].columns.items():
         metric = column.source.removesuffix("_no_mask")
-        if column.minus is not None or metric not in tables:
+        if column.minus is not None or metric not in theirs:
             continue
-        masked = tables["mask"] == ("all" if column.source.endswith("_no_mask") else "batch_active")
-        theirs = tables[masked].assign(method=tables["regularizer"].map(labels.method))
-        theirs = theirs.set_index(["encoder", "data", "k", "method"])[metric].to_dict()
-        values = [theirs.get(key, nan) for key in keys]
+        method = out["ablation"] if column.source.endswith("_no_mask") else out["method"]
+        known = theirs[metric].to_dict()
+        keys = zip(out["encoder"], out["data"], out["k"], method, strict=True)
+        values = [known.get(key, nan) for key in keys]
         if any(not isnan(v) for v in values):
             out[f"{name}_published"] = values
             out[f"{name}_difference"] = out[name] - out[f"{name}_published"]
     return out
 
 
-def _mean(runs, column):
-    if column.source not in runs:
-        return nan
-    values = runs[column.source] if column.minus is None else runs[column.source] - runs[column.minus]
-    return values.astype(float).mean()
-
-
-def effects(number, table, tables):
+def effects(number: int, table: pd.DataFrame, tables: pd.DataFrame, names: Names) -> pd.DataFrame:
     """Each method's effect over the cells of :func:`measured`, as text, the published one in the column after it.
 
-    An effect is the difference from the baseline; in a table that is not against the baseline, a column that is a
-    difference already. Per line: the mean over cells, the lowest and the highest, and in how many it is above 0.
+    An effect is the difference from the method that it is `against`; in a table of pairs, a column that is a difference
+    already. Per line: the mean over cells, the lowest and the highest, and in how many it is above 0. Empty where no
+    method is compared.
     """
     spec, cell = TABLES[number], ["encoder", "data", "k"]
-    columns = {n: c for n, c in spec.columns.items() if c.compare and (spec.against_baseline or c.minus is not None)}
-    baseline = table[table["method"] == labels.method("none")]
-    out = {"difference": list(columns)}
-    for method, rows in table[table["method"] != labels.method("none")].groupby("method", sort=False):
-        both = rows.merge(baseline, on=cell, suffixes=("", "_base")) if spec.against_baseline else rows
-        out[method], out[f"{method}, published"] = [], []
+    columns = {n: c for n, c in spec.columns.items() if c.compare and (c.minus is not None or not spec.of_pairs)}
+    compared = _compared(spec, table, names)
+    out: dict[str, list[str]] = {"difference": list(columns) if compared else []}
+    for title, method, other in compared:
+        if spec.of_pairs:
+            both = table[(table["method"] == other) & (table["ablation"] == method)]
+        else:
+            ours, theirs = (table[table["method"] == name] for name in (method, other))
+            both = ours.merge(theirs, on=cell, suffixes=("", "_base"))
         for name, column in columns.items():
-            d = (both[name] - both[f"{name}_base"] if spec.against_baseline else both[name]).dropna()
+            d = (both[name] if spec.of_pairs else both[name] - both[f"{name}_base"]).dropna()
             low, mean, high = (format(v, "+" + column.style) for v in (d.min(), d.mean(), d.max()))
-            out[method].append(f"{mean} ({low} to {high}), {(d > 0).sum()}/{len(d)}" if len(d) else "-")
-            out[f"{method}, published"].append(_published_effect(tables, method, column))
+            text = f"{mean} ({low} to {high}), {(d > 0).sum()}/{len(d)}" if len(d) else "-"
+            out.setdefault(title, []).append(text)
+            out.setdefault(f"{title}, published", []).append(_published_effect(tables, method, other, column))
     return pd.DataFrame(out)
 
 
-def _published_effect(tables, method, column):
-    regularizer = {labels.method(r): r for r in tables["regularizer"].unique()}.get(method)
+def _compared(spec: Table, table: pd.DataFrame, names: Names) -> list[tuple[str, str, str]]:
+    """What effects are of: the title, the method, the method whose numbers are subtracted."""
+    if spec.of_pairs:
+        there = set(table["ablation"])
+        pairs = [(method, base) for base, method in names.pairs if method in there]
+        # The ablation is named only where a method has several.
+        several = len({base for _, base in pairs}) < len(pairs)
+        return [(names.method(method if several else base), method, base) for method, base in pairs]
+    there = set(table["method"])
+    pairs = [(m, other) for m, other in names.compared.items() if m in there and other is not None and other in there]
+    several = len({other for _, other in pairs}) > 1
+    titles = [names.method(m) + (f" against {names.method(other)}" if several else "") for m, other in pairs]
+    return [(title, *pair) for title, pair in zip(titles, pairs, strict=True)]
+
+
+def _published_effect(tables: pd.DataFrame, method: str, other: str, column: Column) -> str:
     if column.source.endswith("_no_mask"):
-        return published.effect(tables, regularizer, column.source.removesuffix("_no_mask"), regularizer, "all")
-    return published.effect(tables, regularizer, column.source) if column.minus is None else "-"
+        return published.effect(tables, method, column.source.removesuffix("_no_mask"), other)
+    return published.effect(tables, method, column.source, other) if column.minus is None else "-"
 
 
-def _marks(runs, cell):
-    counts = {">": (runs["selection"] == "edge").sum(), "=": (runs["selection"] == "fallback").sum()}
-    marks = [mark if n == len(runs) else f"{mark}{n}/{len(runs)}" for mark, n in counts.items() if n]
-    baseline = cell[cell["regularizer"] == "none"]
-    badly = (baseline["dead_train"] >= DEAD_LIMIT * baseline["m"]).any()
-    return " ".join(marks + (["!"] if badly and (runs["regularizer"] == "none").all() else []))
+def effects_notes(number: int, effects: pd.DataFrame) -> str:
+    """What a reader must know of :func:`effects`."""
+    spec = TABLES[number]
+    if effects.empty:
+        return _NO_PAIRS if spec.of_pairs else _NO_EFFECTS
+    first = "" if spec.of_pairs else "Difference from the method compared with (the baseline). "
+    return f"{first}{_EFFECTS_NOTES}\n{_PUBLISHED_NOTE}"
 
 
-def write(number, metrics_file, published_folder, out):
-    """Write `out`/table{number}.csv, .md and .tex; md and tex end in the published table, for the paper's own cells."""
-    metrics, tables = files.read_parquet(metrics_file), published.read(published_folder)
-    table = beside_published(number, measured(number, metrics), tables)
-    spec, name = TABLES[number], f"table{number}"
-    with files.atomic_file(Path(out) / f"{name}.csv") as temporary:
-        table.to_csv(temporary, index=False)
-    notes = spec.notes + "\n" + GENERAL_NOTES.format(seeds=metrics["seed"].nunique())
-    shown = as_text(number, table)
-    theirs = pd.read_csv(Path(published_folder) / published.FILES[number], dtype=str)
-    title, their_title = f"Table {number}: {spec.title}", f"Published (arXiv:2606.27321, Table {number})"
-    their_notes = "The paper's numbers, for its own datasets and backbones at m = 8192."
-    parts = [f"# {title}", markdown(shown), notes, markdown(effects(number, table, tables))]
-    parts += [NOTES_EFFECTS[spec.against_baseline], f"# {their_title}", their_notes, markdown(theirs)]
-    files.write_text(Path(out) / f"{name}.md", "\n\n".join(parts) + "\n")
-    tex = latex(shown, title + ". " + notes) + "\n" + latex(theirs, their_title + ". " + their_notes)
-    files.write_text(Path(out) / f"{name}.tex", tex)
+def write(metrics_file: str | Path, published_folder: str | Path, settings: dict[str, Any], out: str | Path) -> None:
+    """Write all tables: `out`/table{1,2,3,4}.csv, .md and .tex; md and tex end in the published table.
+
+    Args:
+        settings: of :class:`sae.report.names.Names`.
+    """
+    metrics, tables, names = files.read_parquet(metrics_file), published.read(published_folder), Names(settings)
+    for number, spec in TABLES.items():
+        table = beside_published(number, measured(number, metrics, names), tables)
+        file = Path(out) / f"table{number}"
+        with files.atomic_file(file.with_suffix(".csv")) as temporary:
+            table.to_csv(temporary, index=False)
+        notes = spec.notes + "\n" + GENERAL_NOTES.format(seeds=metrics["seed"].nunique())
+        shown, compared = as_text(number, table, names), effects(number, table, tables, names)
+        theirs = pd.read_csv(Path(published_folder) / published.FILES[number], dtype=str)
+        title, their_title = f"Table {number}: {spec.title}", f"Published (arXiv:2606.27321, Table {number})"
+        their_notes = "The paper's numbers, for its own datasets and backbones at m = 8192."
+        parts = [f"# {title}", markdown(shown), notes, markdown(compared), effects_notes(number, compared)]
+        parts += [f"# {their_title}", their_notes, markdown(theirs)]
+        files.write_text(file.with_suffix(".md"), "\n\n".join(parts) + "\n")
+        tex = latex(shown, title + ". " + notes) + "\n" + latex(theirs, their_title + ". " + their_notes)
+        files.write_text(file.with_suffix(".tex"), tex)
 
 
-def as_text(number, table):
-    """A table for reading; a cell that the paper has too shows 'ours (published, difference)'."""
-    shown = {"encoder": table["encoder"].map(labels.name), "data": table["data"].map(labels.name)}
-    shown |= {"k": table["k"].astype(str), "method": table["method"]}
+def read(file: str | Path) -> pd.DataFrame:
+    """A table as :func:`write` wrote its csv; a text that is empty, or looks like 'NA', stays a text."""
+    text = dict.fromkeys((*_KEY, "ablation", "lambda", "trial", "mark"), str) | {"k": int}
+    table = pd.read_csv(file, keep_default_na=False, na_values={}, dtype=text)
+    numbers = [name for name in table if name not in text]
+    return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
+
+
+def as_text(number: int, table: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """A table for reading, with labels; a cell that the paper has too shows 'ours (published, difference)'."""
+    shown = {"encoder": table["encoder"].map(names.backbone), "data": table["data"].map(names.dataset)}
+    shown |= {"k": table["k"].astype(str), "method": table["method"].map(names.method)}
+    if TABLES[number].of_pairs:
+        shown["ablation"] = table["ablation"].map(names.method)
     for name, column in TABLES[number].columns.items():
         values = ["-" if isnan(v) else format(v, column.style) for v in table[name]]
         if f"{name}_published" in table:
@@ -251,29 +314,47 @@ def as_text(number, table):
                 for v, p, d in both
             ]
         shown[name] = values
-    shown["lambda"] = (table["lambda"] + " " + table["mark"]).str.strip()
+    # What was chosen: lambda alone where nothing else is swept.
+    plain = all(_is_lambda(trial) for trials in table["trial"] for trial in trials.split())
+    choice = table["lambda"] if plain else table["trial"]
+    shown["lambda" if plain else "trial"] = (choice.replace("", "-") + " " + table["mark"]).str.strip()
     return pd.DataFrame(shown)
 
 
-def markdown(table):
+def _is_lambda(trial: str) -> bool:
+    return re.fullmatch(r"default|lambda\d[\d.]*(e[+-]\d+)?", trial) is not None
+
+
+def markdown(table: pd.DataFrame) -> str:
     """A pipe table of a DataFrame of text, padded so that it reads as it stands."""
-    widths = [max(map(len, (c, *table[c]))) for c in table.columns]
-    lines = [[c.ljust(w) for c, w in zip(table.columns, widths, strict=True)], ["-" * w for w in widths]]
-    lines += [[v.ljust(w) for v, w in zip(row, widths, strict=True)] for row in table.to_numpy()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    rows = [[_cell(v) for v in row] for row in (table.columns, *table.to_numpy())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
+    padded = [[v.ljust(w) for v, w in zip(row, widths, strict=True)] for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in padded)
 
 
-def latex(table, caption):
-    """A `longtable` with booktabs rules, one rule between cells of the first three columns."""
-    escape = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "<": r"$<$", ">": r"$>$"})
-    head = " & ".join(c.translate(escape) for c in table.columns)
-    body, previous = [], None
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+_TEX = str.maketrans(
+    {c: rf"\{c}" for c in "_%&#${}"}
+    | {"<": r"$<$", ">": r"$>$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def latex(table: pd.DataFrame, caption: str) -> str:
+    """A `longtable` with booktabs rules, a space between cells (the first three columns)."""
+    head = " & ".join(c.translate(_TEX) for c in table.columns)
+    body: list[str] = []
+    previous = None
     for row in table.to_numpy():
         if previous is not None and tuple(row[:3]) != previous and "method" in table.columns:
             body.append(r"\addlinespace")
         previous = tuple(row[:3])
-        body.append(" & ".join(v.translate(escape) for v in row) + r" \\")
-    caption = " ".join(caption.replace("`", "").split()).translate(escape)
+        body.append(" & ".join(v.translate(_TEX) for v in row) + r" \\")
+    caption = " ".join(caption.replace("`", "").split()).translate(_TEX)
     return "\n".join(
         [
             r"% needs \usepackage{booktabs,longtable}",

@@ -1,79 +1,149 @@
-"""Choose lambda on the validation split: the largest whose R^2 is at least the baseline's (arXiv:2606.27321)."""
+"""Which trial of each method counts: chosen on the validation split by the rule of arXiv:2606.27321 (protocol `paper`).
 
+A method that is compared with another one (`against`) gets its largest lambda whose R^2 is at least the other's.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import pandas as pd
 
-CELL = ["dataset", "backbone", "k"]
+from sae.core.errors import UserError
+from sae.scoring.rows import CELL, KEY
+
+__all__ = ["CELL", "KEY", "choose", "chosen", "mark", "of_chosen"]
+TOLERANCE = 0.0  # of protocol `paper`: R^2 at least the other's, not one bit less.
 
 
-def select(metrics):
-    """Add `selected` and `selection` to the tidy metrics, per cell, regularizer and seed.
+def choose(validation: pd.DataFrame, methods: Mapping[str, Mapping[str, Any]], protocol: str = "paper") -> pd.DataFrame:
+    """Choose one trial per method and seed of one bank.
 
-    `selection` is 'chosen'; 'edge' when the choice is the largest lambda of the grid, so that a larger one might have
-    done too; 'fallback' on all rows of a regularizer of which no lambda is acceptable (the tables then use the
-    baseline's numbers); 'not_selected' otherwise. An R^2 equal to the baseline's is acceptable; a diverged SAE is not.
+    A method without a sweep has one trial, which is chosen. With `against`: of the trials whose R^2 is at least that of
+    the other method's choice of the same seed (an equal one is enough), those of the largest lambda; of several the one
+    with the highest R^2. Without `against`: the highest R^2. Of equals the first in the order of `validation`. A
+    diverged SAE is never chosen.
 
     Args:
-        metrics: rows of val and test with columns dataset, backbone, k, regularizer, lambda, mask, seed, split, r2,
-            status.
+        validation: a row per SAE of the bank: dataset, backbone, k, method, trial, seed, lambda, status, r2 on val.
+        methods: {name: {against: name or None, sweep: names of options}}, of all methods in `validation` at least.
+        protocol: name of the rule; 'paper'.
 
     Returns:
-        A copy; the rows of one SAE agree on both splits. Baselines and rows of the mask ablation are selected.
+        A row per method and seed, in the order of `validation`. Columns dataset, backbone, k, method, seed, protocol,
+        tolerance, trial, status, r2, bar. `status`: 'chosen';
+        'edge' where the choice is the sweep's largest lambda, so that a larger one might have done too; 'fallback'
+        where nothing is acceptable: `trial` is then missing, and the numbers of the method it is `against` stand for
+        it. `r2`: of the choice, NaN on fallback. `bar`: R^2 to reach, NaN where there is none.
+
+    Raises:
+        UserError: `validation` has no row of a method that another one is `against`, with the same seed.
     """
-    out = metrics.copy()
-    out["selected"] = False
-    out["selection"] = "not_selected"
-    given = (out["regularizer"] == "none") | (out["mask"] == "all")
-    out.loc[given, ["selected", "selection"]] = [True, "chosen"]
-    val = out[(out["split"] == "val") & ~given]
-    baseline = out[(out["split"] == "val") & (out["regularizer"] == "none")].set_index([*CELL, "seed"])["r2"]
-    for cell, rows in val.groupby([*CELL, "regularizer", "seed"]):
-        bar = baseline.loc[(*cell[:3], cell[4])]
-        acceptable = rows[(rows["status"] == "ok") & (rows["r2"] >= bar)]
-        here = ~given & pd.Series(True, out.index)
-        for column, value in zip([*CELL, "regularizer", "seed"], cell, strict=True):
-            here &= out[column] == value
-        if acceptable.empty:
-            out.loc[here, "selection"] = "fallback"
-            continue
-        lam = acceptable["lambda"].max()
-        verdict = "edge" if lam == rows["lambda"].max() else "chosen"
-        out.loc[here & (out["lambda"] == lam), ["selected", "selection"]] = [True, verdict]
-    return out
+    made: dict[tuple[str, int], dict[str, Any]] = {}
+
+    def decide(method: str, seed: int) -> dict[str, Any]:
+        if (method, seed) not in made:
+            rows = validation[(validation["method"] == method) & (validation["seed"] == seed)]
+            if rows.empty:
+                raise UserError(f"selection: the bank has no SAE of method {method} with seed {seed} to compare with")
+            made[method, seed] = _one(rows, methods[method], bar(methods[method].get("against"), seed))
+        return made[method, seed]
+
+    def bar(method: str | None, seed: int) -> float:
+        if method is None:
+            return math.nan
+        choice = decide(method, seed)
+        return choice["r2"] if choice["trial"] is not None else choice["bar"]
+
+    there = {name: rows["seed"].unique() for name, rows in validation.groupby("method")}
+    cell = {name: validation[name].iloc[0] for name in CELL}
+    rows = []
+    for method in validation["method"].unique():
+        for seed in there[method]:
+            rule = {"method": method, "seed": seed, "protocol": protocol, "tolerance": TOLERANCE}
+            rows.append(cell | rule | decide(method, seed))
+    return pd.DataFrame(rows)
 
 
-def chosen(metrics, split):
-    """One row per cell, regularizer and seed, of one split: the selected SAE, or on fallback the baseline's numbers.
+def _one(rows: pd.DataFrame, method: Mapping[str, Any], bar: float) -> dict[str, Any]:
+    acceptable = rows[rows["status"] == "ok"]
+    verdict = "chosen"
+    if method.get("sweep") and method.get("against"):
+        acceptable = acceptable[acceptable["r2"] >= bar]
+        if acceptable["lambda"].notna().any():
+            largest = acceptable["lambda"].max()
+            acceptable = acceptable[acceptable["lambda"] == largest]
+            verdict = "edge" if "lambda" in method["sweep"] and largest == rows["lambda"].max() else "chosen"
+    if acceptable.empty:
+        return {"trial": None, "status": "fallback", "r2": math.nan, "bar": bar}
+    best = acceptable.loc[acceptable["r2"].idxmax()]
+    return {"trial": best["trial"], "status": verdict, "r2": best["r2"], "bar": bar}
 
-    The mask ablation's rows are left out. Column `fallback` marks rows that carry the baseline's numbers.
+
+def mark(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
+    """Add `selected` and `selection` to tidy metrics of any number of banks.
+
+    `selection` is that of the choice ('chosen' or 'edge') on its rows, 'fallback' on all rows of a method and seed of
+    which nothing was acceptable, 'not_selected' otherwise. A method of which `selection` knows nothing was trained at
+    the choice of another one (`at`): its SAEs are all 'chosen', unless they diverged.
+
+    Args:
+        metrics: with columns dataset, backbone, k, method, trial, seed, status.
+        selection: what :func:`choose` returned, of all the banks.
+
+    Returns:
+        A copy, its rows in the same order; the rows of one SAE agree on all splits.
     """
-    rows = metrics[(metrics["split"] == split) & (metrics["mask"] == "batch_active")]
-    picked = rows[rows["selected"]].assign(fallback=False)
-    lost = rows[rows["selection"] == "fallback"].drop_duplicates([*CELL, "regularizer", "seed"])
-    baseline = rows[rows["regularizer"] == "none"].drop(columns="regularizer")
-    borrowed = lost[[*CELL, "seed", "regularizer"]].merge(baseline, on=[*CELL, "seed"])
-    borrowed = borrowed.assign(fallback=True, selected=False, selection="fallback")
-    return pd.concat([picked, borrowed[picked.columns]], ignore_index=True) if len(borrowed) else picked
+    by = [*CELL, "method", "seed"]
+    choice = selection[[*by, "trial", "status"]].rename(columns={"trial": "_trial", "status": "_verdict"})
+    both = metrics[[*by, "trial", "status"]].merge(choice, on=by, how="left", validate="many_to_one")
+    given = both["_verdict"].isna() & (both["status"] == "ok")
+    selected = given | (both["_trial"] == both["trial"])
+    verdict = np.where(selected, both["_verdict"].fillna("chosen"), "not_selected")
+    verdict = np.where(both["_verdict"] == "fallback", "fallback", verdict)
+    return metrics.assign(selected=selected.to_numpy(bool), selection=verdict)
 
 
-def chosen_entries(bank, scores):
-    """The entries of a bank (bank.json) that validation chose, baselines among them, given the bank's scores."""
-    rows = select(scores)
-    rows = rows[rows["selected"]]
-    selected = set(zip(rows["regularizer"], rows["lambda"], rows["seed"], strict=True))
-    return [entry for entry in bank["saes"] if (entry["regularizer"], entry["lambda"], entry["seed"]) in selected]
+def chosen(metrics: pd.DataFrame, split: str, against: Mapping[str, str | None]) -> pd.DataFrame:
+    """One row per cell, method and seed, of one split: the selected SAE, or on fallback the numbers of another method.
+
+    Args:
+        metrics: tidy metrics that :func:`mark` marked.
+        split: 'val' or 'test'.
+        against: {method: the method it is compared with, or None}; rows of methods that are not in it are left out.
+
+    Returns:
+        Rows of `metrics` with two more columns: `source`, the method whose numbers they are, and `fallback`, whether
+        that is another one than `method`. A fallback that has nothing to fall back on has no row.
+    """
+    rows = metrics[(metrics["split"] == split) & metrics["method"].isin(list(against))]
+    picked = rows[rows["selected"]]
+    parts = [picked.assign(source=picked["method"], fallback=False)]
+    lost = rows[rows["selection"] == "fallback"].drop_duplicates([*CELL, "method", "seed"])[[*CELL, "seed", "method"]]
+    lost = lost.assign(source=lost["method"].map(against))
+    while len(lost):
+        found = lost.merge(picked.rename(columns={"method": "source"}), on=[*CELL, "seed", "source"])
+        parts.append(found.assign(fallback=True, selected=False, selection="fallback")[parts[0].columns])
+        # What fell back on a method that fell back too goes on to the one that that is against.
+        known = found[[*CELL, "seed", "method"]].assign(found=True)
+        left = lost.merge(known, on=[*CELL, "seed", "method"], how="left")
+        left = left[left["found"].isna()].drop(columns="found")
+        lost = left.assign(source=left["source"].map(against)).dropna(subset="source")
+    return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
 
 
-def of_chosen(picked, points):
+def of_chosen(picked: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """The curves of chosen SAEs: rows of `points` (curves.parquet) under the method they stand for.
 
     Args:
-        picked: what :func:`chosen` returned. On fallback the baseline's curve stands for the method, as its numbers do.
+        picked: what :func:`chosen` returned. On fallback another method's curve stands for it, as its numbers do.
+        points: columns dataset, backbone, k, method, trial, seed, curve, x, y.
 
     Returns:
-        Columns dataset, backbone, k, regularizer, lambda, mask, seed, curve, x, y.
+        The same columns.
     """
-    sae = [*CELL, "lambda", "mask", "seed"]
-    picked = picked.assign(source=picked["regularizer"].where(~picked["fallback"], "none"))
-    points = points[[*sae, "regularizer", "curve", "x", "y"]].rename(columns={"regularizer": "source"})
-    both = picked[[*sae, "regularizer", "source"]].merge(points, on=[*sae, "source"])
-    return both[[*CELL, "regularizer", "lambda", "mask", "seed", "curve", "x", "y"]]
+    sae = [*CELL, "trial", "seed", "source"]
+    points = points.rename(columns={"method": "source"})[[*sae, "curve", "x", "y"]]
+    both = picked[[*sae, "method"]].merge(points, on=sae)
+    return both[[*CELL, "method", "trial", "seed", "curve", "x", "y"]]

@@ -1,65 +1,28 @@
-"""Train one Top-k SAE: reconstruction + AuxK + lambda times a regularizer.
+"""Train one SAE: optimiser, schedule, log and divergence; the objective says what is minimised."""
 
-Loss (arXiv:2606.27321), N samples a batch, R a batch mean so that lambda does not depend on the batch size:
-
-    (1/N) sum_i ||x_i - xhat_i||^2 + alpha (1/N) sum_i ||e_i - ehat_i||^2 + lambda (1/N) sum_i R_i
-
-with e the detached residual and ehat its reconstruction from the top dead latents, without b_d (arXiv:2406.04093).
-"""
-
-import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import torch
 
 from sae.models import inputs
-from sae.models.coder import TopKSAE, gather_sum
-
-log = logging.getLogger(__name__)
+from sae.models.coder import Coder
+from sae.models.inputs import Inputs
+from sae.training import step as stepping
+from sae.training.settings import Settings
 
 # A reconstruction this many times worse than the mean's is beyond recovery.
 DIVERGED_AT = 100.0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides the result, with the data.
-
-    Attributes:
-        m, k: latents, latents kept.
-        lam, mask, seed: lambda; 'batch_active' or 'all'; of initialisation and batch order.
-        epochs, batch_size, lr, adam_eps: Adam; an epoch is a fresh permutation, its incomplete batch dropped.
-        decay_fraction: share of the steps, at the end, over which lr falls linearly to 0.
-        auxk_alpha, auxk_k: weight of AuxK; dead latents it may use per sample.
-        dead_after: samples without an activation > 0 after which a latent counts as dead.
-        input_norm, tied: see `sae.models.coder.TopKSAE`.
-        log_every: steps between rows of the training log.
-        precision: 'float32', or 'bfloat16' for the encoder's products; weights and all else stay float32.
-    """
-
-    m: int
-    k: int
-    lam: float
-    mask: str
-    seed: int
-    epochs: int
-    batch_size: int
-    lr: float
-    adam_eps: float
-    decay_fraction: float
-    auxk_alpha: float
-    auxk_k: int
-    dead_after: int
-    input_norm: str
-    tied: bool
-    log_every: int
-    precision: str = "float32"
+# Steps between looks; not those of the log, which may not decide what becomes of an SAE.
+CHECK_EVERY = 25
 
 
 class Diverged(Exception):
     """Training left the finite numbers, or the reconstruction got absurd; carries the step and the log so far."""
 
-    def __init__(self, step, rows):
+    def __init__(self, step: int, rows: list[dict[str, Any]]) -> None:
         super().__init__(f"diverged by step {step}")
         self.step, self.rows = step, rows
 
@@ -77,73 +40,97 @@ class Moments:
     variance: float
 
 
-def train(x, settings, penalty=None, progress=None, known=None):
+def train(
+    x: torch.Tensor | Inputs,
+    settings: Settings,
+    objective: ModuleType,
+    penalty: ModuleType | None = None,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+    known: Moments | None = None,
+) -> tuple[Coder, list[dict[str, Any]]]:
     """Train an SAE on prepared inputs.
 
     Args:
-        x: (N, d) prepared inputs (`sae.models.inputs.open_inputs`) on the device to train on, total variance about 1 (lambda
-            depends on that scale).
-        settings: see :class:`Settings`.
-        penalty: a regularizer (`sae.training.penalties`); None trains the baseline.
+        x: (N, d) prepared inputs (`sae.models.inputs.open_inputs`) on the device to train on, total variance about 1
+            (lambda depends on that scale).
+        objective, penalty: modules of the entries that the settings name; no penalty trains without one.
         progress: called with each row of the log.
         known: what :func:`moments` returned for `x`, if it was asked before.
 
     Returns:
-        The trained `TopKSAE` and the log, a list of dicts: step, epoch, lr, loss, reconstruction, penalty, aux, r2, l0,
-        dead.
+        The trained coder and the log, a list of dicts: step, epoch, lr, the parts of the objective's loss (of Top-k:
+        loss, reconstruction, penalty, aux, l0, dead), r2.
 
     Raises:
         Diverged: the loss is not finite, or the reconstruction error is `DIVERGED_AT` times the variance.
+        UserError: an entry is not of its form.
     """
-    s, rows = settings, []
+    s = settings
+    rows: list[dict[str, Any]] = []
     count, d = x.shape
-    sae = TopKSAE(d, s.m, s.k, s.input_norm, s.tied).to(x.device)
     known = known or moments(x, s.input_norm)
-    sae.initialise(known.mean, s.seed)
-    optimiser = torch.optim.Adam(sae.parameters(), lr=s.lr, eps=s.adam_eps, fused=True)
+    coder = Coder(d, s.m, s.k, input_norm=s.input_norm, tied=s.tied).to(x.device)
+    coder.initialise(known.mean, s.seed)
+    state = stepping.start(coder, s, objective, penalty)
+    optimiser = torch.optim.Adam(coder.parameters(), lr=s.lr, eps=s.adam_eps, fused=True)
     batch_size = min(s.batch_size, count)
     steps = s.epochs * (count // batch_size)
-    since_fired = torch.zeros(s.m, dtype=torch.int64, device=x.device)
     rows_on = x.device if isinstance(x, torch.Tensor) else "cpu"
     for step, (epoch, picked) in enumerate(batches(count, batch_size, s.epochs, s.seed, rows_on)):
-        batch = x[picked]
-        lr = s.lr * min(1.0, (steps - step) / max(1.0, s.decay_fraction * steps))
-        optimiser.param_groups[0]["lr"] = lr
+        lr = optimiser.param_groups[0]["lr"] = learning_rate(s, step, steps)
+        loss, parts = state.loss(x[picked], step)
+        update(coder, optimiser, loss)
 
-        loss, parts, since_fired = objective(sae, batch, s, penalty, since_fired)
-        update(sae, optimiser, loss)
-
-        if step % s.log_every == 0 or step == steps - 1:
-            row = {"step": step, "epoch": epoch, "lr": lr} | {name: part.item() for name, part in parts.items()}
-            row["r2"] = 1 - row["reconstruction"] / known.variance
+        last = step == steps - 1
+        logged, checked = last or step % s.log_every == 0, last or step % CHECK_EVERY == 0
+        if not logged and not checked:
+            continue
+        row = {"step": step, "epoch": epoch, "lr": lr} | {name: part.item() for name, part in parts.items()}
+        row["r2"] = 1 - row["reconstruction"] / known.variance
+        if checked and (is_broken(row, known) or (last and not is_finite(coder))):
+            raise Diverged(step, [*rows, row])
+        if logged:
             rows.append(row)
-            # `not <` also catches NaN. The last step may have broken a weight after this loss was computed.
-            broken = step == steps - 1 and not all(p.isfinite().all() for p in sae.parameters())
-            if broken or not row["loss"] < float("inf") or not row["reconstruction"] < DIVERGED_AT * known.variance:
-                raise Diverged(step, rows)
             if progress is not None:
                 progress(row)
-    return sae, rows
+    return state.finish(x), rows
 
 
-def update(sae, optimiser, loss):
+def learning_rate(settings: Settings, step: int, steps: int) -> float:
+    """Constant, then falling linearly to 0 over the last `decay_fraction` of the steps."""
+    return settings.lr * min(1.0, (steps - step) / max(1.0, settings.decay_fraction * steps))
+
+
+def is_broken(row: dict[str, Any], known: Moments) -> bool:
+    """Whether a row of the log is beyond recovery; `not <` also catches NaN."""
+    return not row["loss"] < float("inf") or not row["reconstruction"] < DIVERGED_AT * known.variance
+
+
+def is_finite(coder: Coder) -> bool:
+    """Whether all weights are; the last step may have broken one after its loss was computed."""
+    return all(bool(p.isfinite().all()) for p in coder.parameters())
+
+
+def update(coder: Coder, optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     """One step down the gradient of `loss`; the decoder's rows stay of unit norm."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    remove_parallel(sae.W_dec)
+    remove_parallel(coder.W_dec)
     optimiser.step()
-    unit_rows_(sae.W_dec)
+    unit_rows_(coder.W_dec)
 
 
-def moments(x, input_norm):
-    """The :class:`Moments` of prepared inputs."""
-    sae, total = TopKSAE(x.shape[1], 1, 1, input_norm), 0.0
+def moments(x: torch.Tensor | Inputs, input_norm: str) -> Moments:
+    """The :class:`Moments` of prepared inputs (N, d)."""
+    coder, total = Coder(x.shape[1], 1, 1, input_norm=input_norm), torch.zeros(x.shape[1], dtype=torch.float64)
     for part in x.split(16_384):
-        total = total + sae.standardise(part)[0].mean(dim=0).cpu().double() * len(part)
+        total = total + coder.standardise(part)[0].mean(dim=0).cpu().double() * len(part)
     return Moments((total / len(x)).float().to(x.device), inputs.total_variance(x))
 
 
-def batches(count, batch_size, epochs, seed, device="cpu"):
+def batches(
+    count: int, batch_size: int, epochs: int, seed: int, device: torch.device | str = "cpu"
+) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield (epoch, row numbers (batch_size,)): a fresh permutation each epoch, its incomplete batch dropped.
 
     The permutation is drawn on the CPU, the same for every device, and moved there as a whole.
@@ -155,81 +142,14 @@ def batches(count, batch_size, epochs, seed, device="cpu"):
                 yield epoch, rows
 
 
-def objective(sae, batch, settings, penalty, since_fired):
-    """The loss of one batch (N, d).
-
-    Args:
-        penalty: a regularizer, or None.
-        since_fired: (m,) samples since each latent last fired, before this batch.
-
-    Returns:
-        The loss; its parts as tensors (loss, reconstruction, penalty, aux, l0, dead); the new `since_fired`.
-    """
-    standard, scale, shift = sae.standardise(batch)
-    a = sae.activations(standard, getattr(torch, settings.precision))
-    values, indices = sae.select(a)
-    x_hat = sae.decode(values, indices)
-    residual = batch - (x_hat if scale is None else x_hat * scale + shift)
-    reconstruction = residual.square().sum(dim=1).mean()
-    fired = fired_latents(values, indices, settings.m)
-    since_fired = torch.where(fired, 0, since_fired + len(batch))
-
-    loss = reconstruction
-    regularization = aux = torch.zeros((), device=batch.device)
-    if penalty is not None:
-        mask = fired.to(a.dtype) if settings.mask == "batch_active" else torch.ones_like(a[0])
-        regularization = penalty(a, values, indices, mask).mean()
-        loss = loss + settings.lam * regularization
-    dead = since_fired >= settings.dead_after
-    # An accelerator is not asked whether any latent is dead, since that would wait for it: there AuxK is computed every
-    # time, and is 0 if none is.
-    if dead.device.type != "cpu" or dead.any():
-        aux = auxk_loss(sae, a, residual, scale, dead, settings.auxk_k)
-        loss = loss + settings.auxk_alpha * aux
-    parts = {"loss": loss, "reconstruction": reconstruction, "penalty": regularization, "aux": aux}
-    return loss, parts | {"l0": (values > 0).sum() / len(batch), "dead": dead.sum()}, since_fired
-
-
-def fired_latents(values, indices, m):
-    """(m,) bool: which latents have an activation > 0 among the picks; a pick of value 0 did not fire."""
-    hits = torch.zeros(m, device=values.device)
-    return hits.scatter_add_(0, indices.reshape(-1), (values > 0).to(hits.dtype).reshape(-1)) > 0
-
-
-def auxk_loss(sae, a, residual, scale, dead, auxk_k):
-    """AuxK: mean squared error of the residual's reconstruction from the `auxk_k` most active dead latents.
-
-    The residual is detached, and b_d takes no part: x - xhat has it already subtracted. Without dead latents it is 0.
-    """
-    values, indices = dead_picks(a, dead, auxk_k) if a.device.type == "cpu" else dead_picks_masked(a, dead, auxk_k)
-    e_hat = gather_sum(values, indices, sae.W_dec)
-    if scale is not None:
-        e_hat = e_hat * scale
-    return (residual.detach() - e_hat).square().sum(dim=1).mean() * dead.any()
-
-
-def dead_picks(a, dead, count):
-    """The `count` most active dead latents of each sample: values and indices, both (N, at most `count`).
-
-    Reads the number of dead latents, and then touches their columns alone.
-    """
-    dead_indices = dead.nonzero().squeeze(1)
-    values, picks = a[:, dead_indices].topk(min(count, len(dead_indices)), dim=1, sorted=False)
-    return values, dead_indices[picks]
-
-
-def dead_picks_masked(a, dead, count):
-    """The same without knowing their number; what is short of `count` is filled with activations of 0."""
-    return (a * dead).topk(min(count, a.shape[1]), dim=1, sorted=False)
-
-
 @torch.no_grad()
-def remove_parallel(weight):
+def remove_parallel(weight: torch.Tensor) -> None:
     """Remove from the gradient of each unit row its component along the row."""
+    assert weight.grad is not None
     weight.grad.addcmul_(weight, (weight.grad * weight).sum(dim=1, keepdim=True), value=-1)
 
 
 @torch.no_grad()
-def unit_rows_(weight):
+def unit_rows_(weight: torch.Tensor) -> None:
     """Scale each row to unit l2 norm, in place."""
     weight.div_(weight.norm(dim=1, keepdim=True).clamp_min(1e-12))

@@ -4,64 +4,86 @@
 rule dataset:
     input:
         lambda w: images_of(w.dataset),
-        lambda w: settings.tables(config, w.dataset),
+        lambda w: settings.dataset_files(cfg, w.dataset),
     output:
-        "results/datasets/{dataset}/index.parquet",
-        "results/datasets/{dataset}/manifest.json",
+        paths.INDEX,
+        manifest=paths.DATASET,
     log:
-        "results/logs/dataset/{dataset}.log",
+        f"{paths.LOGS}/dataset/{{dataset}}.log",
     conda:
         ENVIRONMENT
-    threads: max(1, COMPUTE["decode_workers"])
+    threads: max(1, COMPUTE.decode_workers)
     resources:
         mem_mb=needs.memory("dataset"),
         runtime=needs.runtime("dataset"),
-        workers=COMPUTE["decode_workers"],
+        workers=COMPUTE.decode_workers,
     params:
-        settings=lambda w: dumps(config["datasets"][w.dataset]),
-        code=lambda w: code_hash("sae.data.dataset", settings.dataset_module(config, w.dataset)),
+        settings=lambda w: dumps(settings.dataset_spec(cfg, w.dataset)),
+        code=lambda w: code_hash("sae.data.dataset", settings.dataset_module(cfg, w.dataset)),
+        artifacts=paths.ARTIFACTS,
+        out=lambda w, output: Path(output.manifest).parent,
     shell:
-        "python -m sae dataset --name {wildcards.dataset} --artifacts results/artifacts"
-        " --out results/datasets/{wildcards.dataset} --settings {params.settings:q} --workers {resources.workers}"
-        " --log {log}"
+        "python -m sae dataset --name {wildcards.dataset} --artifacts {params.artifacts} --out {params.out}"
+        " --settings {params.settings:q} --workers {resources.workers} --log {log}"
+
+
+def embed_inputs(w):
+    """What the embeddings of a dataset by a backbone are made of."""
+    return [
+        *at([paths.INDEX, paths.DATASET], dataset=w.dataset),
+        *images_of(w.dataset),
+        *artifact_files(settings.backbone_spec(cfg, w.backbone)),
+        *(at(paths.WEIGHTS, backbone=w.backbone) if settings.from_hub(cfg, w.backbone) else []),
+        *settings.local_weights(cfg, w.backbone),
+        *settings.given_embeddings(cfg, w.dataset, w.backbone),
+    ]
 
 
 # With several shards, each is a job that leaves its part in an undeclared folder, from which it takes up again after a
 # kill; the last job joins the parts. Shards and workers change no result, so they are resources, not parameters.
-SHARDS = COMPUTE["embed_shards"]
+SHARDS = COMPUTE.embed_shards
 EMBED = (
-    "python -m sae embed --dataset results/datasets/{wildcards.dataset} --artifacts results/artifacts"
-    " --out results/activations/{wildcards.dataset}/{wildcards.backbone} --settings {params.settings:q}"
-    " --threads {params.threads} --device {params.device} --workers {resources.workers} --shards {resources.shards}"
-    " {resources.shared}"
-    " --log {log}"
+    "python -m sae embed --dataset {params.dataset} --artifacts {params.artifacts} --out {params.out}"
+    " --settings {params.settings:q} --threads {params.threads} --device {params.device}"
+    " --workers {resources.workers} --shards {resources.shards} {resources.shared} --log {log}"
 )
+EMBED_RESOURCES = {
+    "mem_mb": needs.memory("embed"),
+    "runtime": needs.runtime("embed"),
+    "gpu": GPU,
+    "workers": COMPUTE.decode_workers,
+    "shards": SHARDS,
+    "shared": lambda w: shared(f"activations/{w.dataset}/{w.backbone}"),
+}
+EMBED_PARAMS = {
+    "settings": lambda w: dumps(settings.embed_plan(cfg, w.backbone)),
+    "code": lambda w: code_hash(
+        "sae.data.embed", settings.dataset_module(cfg, w.dataset), settings.backbone_module(cfg, w.backbone)
+    ),
+    "threads": COMPUTE.threads,
+    "device": COMPUTE.device,
+    "artifacts": paths.ARTIFACTS,
+    "dataset": lambda w: paths.DATASETS.format(**w),
+    "out": lambda w: paths.ACTIVATIONS.format(**w),
+}
 
 
 rule embed_shard:
     input:
         embed_inputs,
     output:
-        temp(touch("results/activations/{dataset}/{backbone}/.shards/{shard}-of-{shards}")),
+        temp(touch(paths.SHARD)),
     log:
-        "results/logs/embed/{dataset}/{backbone}/{shard}-of-{shards}.log",
+        f"{paths.LOGS}/embed/{{dataset}}/{{backbone}}/{{shard}}-of-{{shards}}.log",
     benchmark:
-        "results/benchmarks/embed/{dataset}/{backbone}/{shard}-of-{shards}.tsv"
+        f"{paths.BENCHMARKS}/embed/{{dataset}}/{{backbone}}/{{shard}}-of-{{shards}}.tsv"
     conda:
         ENVIRONMENT
-    threads: COMPUTE["threads"] + COMPUTE["decode_workers"]
+    threads: COMPUTE.threads + COMPUTE.decode_workers
     resources:
-        mem_mb=needs.memory("embed"),
-        runtime=needs.runtime("embed"),
-        gpu=GPU,
-        workers=COMPUTE["decode_workers"],
-        shards=SHARDS,
-        shared=lambda w: shared(f"activations/{w.dataset}/{w.backbone}"),
+        **EMBED_RESOURCES,
     params:
-        settings=lambda w: dumps(settings.embed_plan(config, w.backbone)),
-        code=embed_code,
-        threads=COMPUTE["threads"],
-        device=COMPUTE["device"],
+        **EMBED_PARAMS,
     shell:
         f"{EMBED} --shard {{wildcards.shard}}"
 
@@ -69,34 +91,19 @@ rule embed_shard:
 rule embed:
     input:
         embed_inputs,
-        lambda w: [
-            f"results/activations/{w.dataset}/{w.backbone}/.shards/{shard}-of-{SHARDS}"
-            for shard in (range(SHARDS) if SHARDS > 1 else [])
-        ],
+        lambda w: at(paths.SHARD, shard=range(SHARDS), shards=SHARDS, **w) if SHARDS > 1 else [],
     output:
-        expand(
-            "results/activations/{{dataset}}/{{backbone}}/{split}/{file}",
-            split=SPLITS,
-            file=("embeddings.npy", "index.parquet", "manifest.json"),
-        ),
+        at([paths.EMBEDDINGS, paths.EMBEDDINGS_INDEX, paths.EMBEDDINGS_MANIFEST], split=SPLITS),
     log:
-        "results/logs/embed/{dataset}/{backbone}.log",
+        f"{paths.LOGS}/embed/{{dataset}}/{{backbone}}.log",
     benchmark:
-        "results/benchmarks/embed/{dataset}/{backbone}.tsv"
+        f"{paths.BENCHMARKS}/embed/{{dataset}}/{{backbone}}.tsv"
     conda:
         ENVIRONMENT
-    threads: COMPUTE["threads"] + COMPUTE["decode_workers"]
+    threads: COMPUTE.threads + COMPUTE.decode_workers
     resources:
-        mem_mb=needs.memory("embed"),
-        runtime=needs.runtime("embed"),
-        gpu=GPU,
-        workers=COMPUTE["decode_workers"],
-        shards=SHARDS,
-        shared=lambda w: shared(f"activations/{w.dataset}/{w.backbone}"),
+        **EMBED_RESOURCES,
     params:
-        settings=lambda w: dumps(settings.embed_plan(config, w.backbone)),
-        code=embed_code,
-        threads=COMPUTE["threads"],
-        device=COMPUTE["device"],
+        **EMBED_PARAMS,
     shell:
         EMBED

@@ -13,32 +13,32 @@ localrules:
 
 rule artifact:
     output:
-        "results/artifacts/{artifact}/artifact.json",
+        paths.ARTIFACT,
     log:
-        "results/logs/artifact/{artifact}.log",
+        f"{paths.LOGS}/artifact/{{artifact}}.log",
     retries: 1
     conda:
         ENVIRONMENT
     params:
         settings=lambda w: dumps(settings.artifacts()[w.artifact]),
         code=code_hash("sae.data.fetch"),
+        root=paths.ARTIFACTS,
     shell:
-        "python -m sae fetch --name {wildcards.artifact} --root results/artifacts"
-        " --settings {params.settings:q} --log {log}"
+        "python -m sae fetch --name {wildcards.artifact} --root {params.root} --settings {params.settings:q} --log {log}"
 
 
 # Weights named on the Hugging Face hub, into its cache.
 rule weights:
     output:
-        "results/weights/{backbone}.json",
+        paths.WEIGHTS,
     log:
-        "results/logs/weights/{backbone}.log",
+        f"{paths.LOGS}/weights/{{backbone}}.log",
     retries: 1
     conda:
         ENVIRONMENT
     params:
-        settings=lambda w: dumps(settings.weights_plan(config, w.backbone)),
-        code=lambda w: code_hash("sae.data.weights", settings.backbone_module(config, w.backbone)),
+        settings=lambda w: dumps(settings.weights_plan(cfg, w.backbone)),
+        code=lambda w: code_hash("sae.data.weights", settings.backbone_module(cfg, w.backbone)),
     shell:
         "python -m sae weights --name {wildcards.backbone} --out {output} --settings {params.settings:q} --log {log}"
 
@@ -46,14 +46,14 @@ rule weights:
 # Datasets with `download: true`, below their root.
 rule download:
     output:
-        "results/datasets/{dataset}/download.json",
+        paths.DOWNLOAD,
     log:
-        "results/logs/download/{dataset}.log",
+        f"{paths.LOGS}/download/{{dataset}}.log",
     retries: 1
     conda:
         ENVIRONMENT
     params:
-        settings=lambda w: dumps(config["datasets"][w.dataset]),
-        code=lambda w: code_hash("sae.data.download", settings.dataset_module(config, w.dataset)),
+        settings=lambda w: dumps(settings.dataset_spec(cfg, w.dataset)),
+        code=lambda w: code_hash("sae.data.download", settings.dataset_module(cfg, w.dataset)),
     shell:
         "python -m sae download --name {wildcards.dataset} --out {output} --settings {params.settings:q} --log {log}"

@@ -1,102 +1,126 @@
 # Tables, claims and figures, from the tidy tables alone; the galleries from the images of one cell.
 
 
-rule table:
+def names_of(w):
+    return dumps(settings.names(cfg, w.experiment))
+
+
+def of_gallery(w, pattern, **values):
+    """`pattern` filled in for the cell that an experiment's galleries show."""
+    return pattern.format(experiment=w.experiment, **settings.gallery(cfg, w.experiment), **values)
+
+
+rule tables:
     input:
-        metrics="results/{experiment}/metrics.parquet",
+        metrics=rules.collect.output.metrics,
         published=PUBLISHED,
     output:
-        expand("results/{{experiment}}/tables/table{{number}}.{suffix}", suffix=("csv", "tex")),
-        report("results/{experiment}/tables/table{number}.md", category="Tables", caption="../report/table.rst"),
+        at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix=[s for s in paths.TABLE_SUFFIXES if s != "md"]),
+        report(
+            at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix="md"),
+            category="Tables",
+            caption="../report/table.rst",
+        ),
     log:
-        "results/{experiment}/logs/table{number}.log",
+        f"{paths.EXPERIMENT_LOGS}/tables.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=needs.memory("small"),
         runtime=needs.runtime("small"),
     params:
+        settings=names_of,
         code=code_hash("sae.report.tables"),
         published=lambda w, input: Path(input.published[0]).parent,
+        out=lambda w, output: Path(output[0]).parent,
     shell:
-        "python -m sae table --number {wildcards.number} --metrics {input.metrics} --published {params.published}"
-        " --out results/{wildcards.experiment}/tables --log {log}"
+        "python -m sae tables --metrics {input.metrics} --published {params.published} --settings {params.settings:q}"
+        " --out {params.out} --log {log}"
 
 
 rule claims:
     input:
-        metrics="results/{experiment}/metrics.parquet",
-        curves="results/{experiment}/curves.parquet",
+        metrics=rules.collect.output.metrics,
+        curves=rules.collect.output.curves,
         published=PUBLISHED,
     output:
-        "results/{experiment}/claims.csv",
-        report("results/{experiment}/claims.md", category="Claims", caption="../report/claims.rst"),
+        at(paths.CLAIMS, suffix="csv"),
+        report(at(paths.CLAIMS, suffix="md"), category="Claims", caption="../report/claims.rst"),
     log:
-        "results/{experiment}/logs/claims.log",
+        f"{paths.EXPERIMENT_LOGS}/claims.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=needs.memory("small"),
         runtime=needs.runtime("small"),
     params:
-        settings=dumps(config["claims"]),
+        settings=lambda w: dumps(settings.claims_plan(cfg, w.experiment)),
         code=code_hash("sae.report.claims"),
         published=lambda w, input: Path(input.published[0]).parent,
+        out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
         "python -m sae claims --metrics {input.metrics} --curves {input.curves} --published {params.published}"
-        " --settings {params.settings:q} --out results/{wildcards.experiment} --log {log}"
+        " --settings {params.settings:q} --out {params.out} --log {log}"
 
 
 rule gallery:
     input:
-        lambda w: images_of(settings.gallery(config, w.experiment)["dataset"]),
-        dataset=lambda w: of_gallery(w, "results/datasets/{dataset}/manifest.json"),
-        manifest=lambda w: of_gallery(w, "results/activations/{dataset}/{backbone}/test/manifest.json"),
-        embeddings=lambda w: ancient(of_gallery(w, "results/activations/{dataset}/{backbone}/test/embeddings.npy")),
-        bank=lambda w: of_gallery(w, "results/{experiment}/saes/{dataset}/{backbone}/k{k}/bank.json"),
-        scores=lambda w: of_gallery(w, "results/{experiment}/scores/{dataset}/{backbone}/k{k}/scores.parquet"),
-        latents=lambda w: of_gallery(w, "results/{experiment}/scores/{dataset}/{backbone}/k{k}/latents.parquet"),
+        lambda w: images_of(settings.gallery(cfg, w.experiment)["dataset"]),
+        dataset=lambda w: of_gallery(w, paths.DATASET),
+        manifest=lambda w: of_gallery(w, paths.EMBEDDINGS_MANIFEST, split="test"),
+        embeddings=lambda w: ancient(of_gallery(w, paths.EMBEDDINGS, split="test")),
+        bank=lambda w: of_gallery(w, paths.BANK),
+        selection=lambda w: of_gallery(w, paths.SELECTION),
+        latents=lambda w: of_gallery(w, paths.STAGE_TABLE, stage="score_chosen", table="latents"),
     output:
-        expand("results/{{experiment}}/gallery/{kind}.parquet", kind=("images", "sample")),
+        at(paths.GALLERY, part=paths.GALLERY_PARTS),
     log:
-        "results/{experiment}/logs/gallery.log",
+        f"{paths.EXPERIMENT_LOGS}/gallery.log",
     conda:
         ENVIRONMENT
-    threads: COMPUTE["threads"]
+    threads: COMPUTE.threads
     resources:
         mem_mb=needs.memory("gallery"),
         runtime=needs.runtime("small"),
         gpu=GPU,
     params:
+        settings=names_of,
         code=lambda w: code_hash(
             "sae.report.gallery",
-            settings.dataset_module(config, settings.gallery(config, w.experiment)["dataset"]),
+            settings.dataset_module(cfg, settings.gallery(cfg, w.experiment)["dataset"]),
         ),
-        device=COMPUTE["device"],
+        device=COMPUTE.device,
+        artifacts=paths.ARTIFACTS,
         dataset=lambda w, input: Path(input.dataset).parent,
         activations=lambda w, input: Path(input.manifest).parent.parent,
+        out=lambda w, output: Path(output[0]).parent,
     shell:
-        "python -m sae gallery --bank {input.bank} --scores {input.scores} --latents {input.latents}"
-        " --activations {params.activations} --dataset {params.dataset} --artifacts results/artifacts"
-        " --out results/{wildcards.experiment}/gallery --threads {threads} --device {params.device} --log {log}"
+        "python -m sae gallery --bank {input.bank} --selection {input.selection} --latents {input.latents}"
+        " --activations {params.activations} --dataset {params.dataset} --artifacts {params.artifacts}"
+        " --settings {params.settings:q} --out {params.out} --threads {threads} --device {params.device} --log {log}"
 
 
 rule plot:
     input:
-        lambda w: [f"results/{w.experiment}/{table}" for table in FIGURES[w.figure].tables],
+        lambda w: [
+            f"{paths.EXPERIMENT.format(**w)}/{table}" for table in registry.head("figure", w.figure).constants["READS"]
+        ],
     output:
-        report("results/{experiment}/figures/{figure}.png", category="Figures", caption="../report/figure.rst"),
-        "results/{experiment}/figures/{figure}.pdf",
+        report(at(paths.FIGURE, suffix="png"), category="Figures", caption="../report/figure.rst"),
+        at(paths.FIGURE, suffix="pdf"),
     log:
-        "results/{experiment}/logs/plot/{figure}.log",
+        f"{paths.EXPERIMENT_LOGS}/plot/{{figure}}.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=needs.memory("small"),
         runtime=needs.runtime("small"),
     params:
-        code=lambda w: code_hash(FIGURES[w.figure].module),
-        caption=lambda w: FIGURES[w.figure].caption,
+        settings=names_of,
+        code=lambda w: code_hash("sae.report.plot", registry.module("figure", w.figure)),
+        caption=lambda w: registry.head("figure", w.figure).constants["CAPTION"],
+        results=lambda w: paths.EXPERIMENT.format(**w),
+        out=lambda w, output: Path(output[0]).parent,
     shell:
-        "python -m sae plot --figure {wildcards.figure} --results results/{wildcards.experiment}"
-        " --out results/{wildcards.experiment}/figures --log {log}"
+        "python -m sae plot --figure {wildcards.figure} --results {params.results} --settings {params.settings:q}"
+        " --out {params.out} --log {log}"

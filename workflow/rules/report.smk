@@ -3,29 +3,29 @@
 
 rule page:
     input:
-        expand("results/{{experiment}}/tables/table{number}.csv", number=TABLES),
-        lambda w: expand(
-            "results/{experiment}/figures/{figure}.png",
-            experiment=w.experiment,
-            figure=settings.figures(config, w.experiment),
-        ),
-        "results/{experiment}/claims.csv",
-        activations=lambda w: of_banks(w.experiment, "results/activations/{dataset}/{backbone}/train/manifest.json"),
+        at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix="csv"),
+        lambda w: at(paths.FIGURE, figure=settings.figures(cfg, w.experiment), suffix="png", **w),
+        at(paths.CLAIMS, suffix="csv"),
+        activations=lambda w: of_banks(w.experiment, paths.EMBEDDINGS_MANIFEST, split="train"),
         published=PUBLISHED,
         template="sae/report/page.html",
     output:
-        report("results/{experiment}/report/index.html", category="Report", caption="../report/page.rst"),
+        report(paths.PAGE, category="Report", caption="../report/page.rst"),
     log:
-        "results/{experiment}/logs/page.log",
+        f"{paths.EXPERIMENT_LOGS}/page.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=needs.memory("small"),
         runtime=needs.runtime("small"),
     params:
-        settings=lambda w: dumps(settings.report_plan(config, w.experiment)),
+        settings=lambda w: dumps(settings.report_plan(cfg, w.experiment)),
         code=code_hash("sae.report.page"),
         published=lambda w, input: Path(input.published[0]).parent,
+        results=lambda w: paths.EXPERIMENT.format(**w),
     shell:
-        "python -m sae report --results results/{wildcards.experiment} --manifests {input.activations}"
-        " --published {params.published} --settings {params.settings:q} --out {output} --log {log}"
+        # The times of Snakemake's jobs are the workflow's to read: the library knows nothing of them.
+        "python -m sae_workflow.times {wildcards.experiment} --out {params.results}/logs/times.json &&"
+        " python -m sae report --results {params.results} --manifests {input.activations}"
+        " --published {params.published} --times {params.results}/logs/times.json --settings {params.settings:q}"
+        " --out {output} --log {log}"

@@ -1,118 +1,187 @@
-# Scores, in two steps: every SAE of a bank; then, with lambda chosen, the chosen ones and their ablation in depth. One
-# more job joins all banks into the experiment's tidy tables.
+# Scores, a rule a stage. Which metrics a stage computes is for `metrics` in config.yaml and for the metrics themselves to
+# say. Each keeps what it has computed in an undeclared file beside the declared tables, and computes only rows whose
+# SAE, data, code or options are new. One more job joins all banks into the experiment's tidy tables.
+SCORE = (
+    "python -m sae score --stage {params.stage} --activations {params.activations} --out {params.out}"
+    " --settings {params.settings:q} --threads {threads} --device {params.device} --log {log}"
+)
 
 
+def others(w, split_pattern):
+    """A file of each other backbone of the experiment, whose embeddings judge the latents too."""
+    return [
+        split_pattern.format(dataset=w.dataset, backbone=backbone, split="test")
+        for backbone in settings.others(cfg, w.experiment, w.backbone)
+    ]
+
+
+def stage_params(stage):
+    return {
+        "stage": stage,
+        "settings": lambda w: dumps(settings.stage_plan(cfg, w.experiment, stage)),
+        "code": lambda w: code_hash("sae.scoring.stage", *settings.metric_modules(cfg, w.experiment, stage)),
+        "device": COMPUTE.device,
+        "activations": lambda w: paths.ACTIVATIONS.format(**w),
+        "out": lambda w: paths.STAGE.format(stage=stage, **w),
+    }
+
+
+def stage_tables(stage):
+    return at(paths.STAGE_TABLE, stage=stage, table=paths.TABLES_OF_STAGE)
+
+
+# Every SAE of a bank: reconstruction, monosemanticity, class purity and what else is cheap enough.
 rule score:
     input:
-        manifests=expand("results/activations/{{dataset}}/{{backbone}}/{split}/manifest.json", split=SPLITS),
-        embeddings=ancient(expand("results/activations/{{dataset}}/{{backbone}}/{split}/embeddings.npy", split=SPLITS)),
-        bank="results/{experiment}/saes/{dataset}/{backbone}/k{k}/bank.json",
+        **splits_of(*SPLITS),
+        bank=rules.train.output[0],
     output:
-        scores="results/{experiment}/scores/{dataset}/{backbone}/k{k}/scores.parquet",
-        curves="results/{experiment}/scores/{dataset}/{backbone}/k{k}/curves.parquet",
+        stage_tables("score"),
     log:
-        "results/{experiment}/logs/score/{dataset}/{backbone}/k{k}.log",
+        f"{paths.EXPERIMENT_LOGS}/score/{{dataset}}/{{backbone}}/k{{k}}.log",
     benchmark:
-        "results/{experiment}/benchmarks/score/{dataset}/{backbone}/k{k}.tsv"
+        f"{paths.EXPERIMENT_BENCHMARKS}/score/{{dataset}}/{{backbone}}/k{{k}}.tsv"
     conda:
         ENVIRONMENT
-    threads: COMPUTE["threads"]
+    threads: COMPUTE.threads
     resources:
         mem_mb=needs.memory("score"),
         runtime=needs.runtime("score"),
         gpu=GPU,
     params:
-        code=code_hash("sae.scoring.score"),
-        device=COMPUTE["device"],
-        activations=lambda w, input: Path(input.manifests[0]).parent.parent,
+        **stage_params("score"),
     shell:
-        "python -m sae score --bank {input.bank} --activations {params.activations} --scores {output.scores}"
-        " --curves {output.curves} --threads {threads} --device {params.device} --log {log}"
+        f"{SCORE} --bank {{input.bank}}"
 
 
-rule evaluate:
+# The same of the SAEs that were trained at what selection chose; and of the chosen ones, latent by latent, also as
+# other backbones see them.
+rule score_chosen:
     input:
-        manifests=expand("results/activations/{{dataset}}/{{backbone}}/{split}/manifest.json", split=SPLITS),
-        embeddings=ancient(expand("results/activations/{{dataset}}/{{backbone}}/{split}/embeddings.npy", split=SPLITS)),
-        judges=lambda w: [
-            f"results/activations/{w.dataset}/{judge}/test/manifest.json"
-            for judge in settings.judges(config, w.experiment, w.backbone)
-        ],
-        judging=lambda w: ancient(
-            [
-                f"results/activations/{w.dataset}/{judge}/test/embeddings.npy"
-                for judge in settings.judges(config, w.experiment, w.backbone)
-            ]
-        ),
-        bank="results/{experiment}/saes/{dataset}/{backbone}/k{k}/bank.json",
-        ablation="results/{experiment}/saes/{dataset}/{backbone}/k{k}/bank_all.json",
-        scores="results/{experiment}/scores/{dataset}/{backbone}/k{k}/scores.parquet",
+        **splits_of(*SPLITS),
+        others=lambda w: others(w, paths.EMBEDDINGS_MANIFEST),
+        embeddings_of_others=lambda w: ancient(others(w, paths.EMBEDDINGS)),
+        bank=rules.train.output[0],
+        chosen=lambda w: at(paths.BANK_CHOSEN, **w) if settings.has_at(cfg, w.experiment) else [],
+        selection=rules.select.output.selection,
     output:
-        expand("results/{{experiment}}/scores/{{dataset}}/{{backbone}}/k{{k}}/{kind}.parquet", kind=EVALUATED),
+        stage_tables("score_chosen"),
     log:
-        "results/{experiment}/logs/evaluate/{dataset}/{backbone}/k{k}.log",
+        f"{paths.EXPERIMENT_LOGS}/score_chosen/{{dataset}}/{{backbone}}/k{{k}}.log",
     benchmark:
-        "results/{experiment}/benchmarks/evaluate/{dataset}/{backbone}/k{k}.tsv"
+        f"{paths.EXPERIMENT_BENCHMARKS}/score_chosen/{{dataset}}/{{backbone}}/k{{k}}.tsv"
     conda:
         ENVIRONMENT
-    threads: COMPUTE["threads"]
+    threads: COMPUTE.threads
     resources:
-        mem_mb=needs.memory("evaluate"),
-        runtime=needs.runtime("evaluate"),
+        mem_mb=needs.memory("score_chosen"),
+        runtime=needs.runtime("score_chosen"),
         gpu=GPU,
     params:
-        settings=lambda w: dumps(settings.evaluation_plan(config, w.experiment)),
-        code=code_hash("sae.scoring.evaluate"),
-        device=COMPUTE["device"],
-        activations=lambda w, input: Path(input.manifests[0]).parent.parent,
-        judges=lambda w: [
-            f"{judge}=results/activations/{w.dataset}/{judge}"
-            for judge in settings.judges(config, w.experiment, w.backbone)
+        **stage_params("score_chosen"),
+        chosen=lambda w, input: f"--chosen {input.chosen}" if input.chosen else "",
+        others=lambda w: [
+            f"{backbone}={paths.ACTIVATIONS.format(dataset=w.dataset, backbone=backbone)}"
+            for backbone in settings.others(cfg, w.experiment, w.backbone)
         ],
-        out=lambda w, output: Path(output[0]).parent,
     shell:
-        "python -m sae evaluate --bank {input.bank} --ablation {input.ablation} --scores {input.scores}"
-        " --activations {params.activations} --judges {params.judges} --out {params.out}"
-        " --settings {params.settings:q} --threads {threads} --device {params.device} --log {log}"
+        f"{SCORE} {CHOSEN} {{params.chosen}} --others {{params.others}}"
 
 
-rule probe_embeddings:
+# How the chosen SAEs reconstruct at other k than they were trained with.
+rule robustness:
     input:
-        manifests=expand("results/activations/{{dataset}}/{{backbone}}/{split}/manifest.json", split=SPLITS),
-        embeddings=ancient(expand("results/activations/{{dataset}}/{{backbone}}/{split}/embeddings.npy", split=SPLITS)),
+        **splits_of(*SPLITS),
+        bank=rules.train.output[0],
+        selection=rules.select.output.selection,
     output:
-        "results/{experiment}/scores/{dataset}/{backbone}/embeddings.json",
+        stage_tables("robustness"),
     log:
-        "results/{experiment}/logs/probe_embeddings/{dataset}/{backbone}.log",
+        f"{paths.EXPERIMENT_LOGS}/robustness/{{dataset}}/{{backbone}}/k{{k}}.log",
     benchmark:
-        "results/{experiment}/benchmarks/probe_embeddings/{dataset}/{backbone}.tsv"
+        f"{paths.EXPERIMENT_BENCHMARKS}/robustness/{{dataset}}/{{backbone}}/k{{k}}.tsv"
     conda:
         ENVIRONMENT
-    threads: COMPUTE["threads"]
+    threads: COMPUTE.threads
+    resources:
+        mem_mb=needs.memory("robustness"),
+        runtime=needs.runtime("robustness"),
+        gpu=GPU,
+    params:
+        **stage_params("robustness"),
+    shell:
+        f"{SCORE} {CHOSEN}"
+
+
+# Linear probes on the largest activations of the chosen SAEs.
+rule probe:
+    input:
+        **splits_of(*SPLITS),
+        bank=rules.train.output[0],
+        selection=rules.select.output.selection,
+    output:
+        stage_tables("probe"),
+    log:
+        f"{paths.EXPERIMENT_LOGS}/probe/{{dataset}}/{{backbone}}/k{{k}}.log",
+    benchmark:
+        f"{paths.EXPERIMENT_BENCHMARKS}/probe/{{dataset}}/{{backbone}}/k{{k}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: COMPUTE.threads
+    resources:
+        mem_mb=needs.memory("probe"),
+        runtime=needs.runtime("probe"),
+        gpu=GPU,
+    params:
+        **stage_params("probe"),
+    shell:
+        f"{SCORE} {CHOSEN}"
+
+
+# Their reference: the same probes on the embeddings themselves.
+rule probe_embeddings:
+    input:
+        **splits_of(*SPLITS),
+    output:
+        paths.PROBE_OF_EMBEDDINGS,
+    log:
+        f"{paths.EXPERIMENT_LOGS}/probe_embeddings/{{dataset}}/{{backbone}}.log",
+    benchmark:
+        f"{paths.EXPERIMENT_BENCHMARKS}/probe_embeddings/{{dataset}}/{{backbone}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: COMPUTE.threads
     resources:
         mem_mb=needs.memory("probe_embeddings"),
         runtime=needs.runtime("probe_embeddings"),
     params:
-        settings=lambda w: dumps(settings.probe_plan(config, w.experiment)),
-        code=code_hash("sae.scoring.evaluate"),
-        activations=lambda w, input: Path(input.manifests[0]).parent.parent,
+        settings=lambda w: dumps(settings.probe_plan(cfg, w.experiment)),
+        code=lambda w: code_hash(*settings.metric_modules(cfg, w.experiment, "probe")),
+        activations=lambda w: paths.ACTIVATIONS.format(**w),
     shell:
         "python -m sae probe --activations {params.activations} --out {output} --settings {params.settings:q}"
         " --threads {threads} --log {log}"
 
 
+def collected(w):
+    """The tables of every stage, and the selections, of all banks of an experiment."""
+    stages = list(settings.stages(cfg, w.experiment))
+    tables = of_banks(w.experiment, paths.STAGE_TABLE, stage=stages, table=paths.TABLES_OF_STAGE)
+    return tables + of_banks(w.experiment, paths.SELECTION)
+
+
 rule collect:
     input:
-        scores=lambda w: scores_of(w.experiment, "scores"),
-        others=lambda w: [f for kind in ("curves", *EVALUATED) for f in scores_of(w.experiment, kind)],
-        references=lambda w: of_banks(w.experiment, "results/{experiment}/scores/{dataset}/{backbone}/embeddings.json"),
+        collected,
+        references=lambda w: of_banks(w.experiment, paths.PROBE_OF_EMBEDDINGS) if "probe" in cfg.metrics else [],
     output:
-        "results/{experiment}/metrics.parquet",
-        "results/{experiment}/metrics.csv",
-        "results/{experiment}/curves.parquet",
-        "results/{experiment}/latents.parquet",
+        metrics=paths.METRICS,
+        csv=paths.METRICS_CSV,
+        curves=paths.CURVES,
+        latents=paths.LATENTS,
+        selection=paths.ALL_SELECTIONS,
     log:
-        "results/{experiment}/logs/collect.log",
+        f"{paths.EXPERIMENT_LOGS}/collect.log",
     conda:
         ENVIRONMENT
     resources:
@@ -120,7 +189,7 @@ rule collect:
         runtime=needs.runtime("small"),
     params:
         code=code_hash("sae.scoring.collect"),
-        banks=lambda w, input: [Path(file).parent for file in input.scores],
+        scores=lambda w: of_banks(w.experiment, paths.SCORES),
+        out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
-        "python -m sae collect --banks {params.banks} --references {input.references}"
-        " --out results/{wildcards.experiment} --log {log}"
+        "python -m sae collect --scores {params.scores} --references {input.references} --out {params.out} --log {log}"

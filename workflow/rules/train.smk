@@ -1,108 +1,148 @@
-# One job trains a bank: every regularizer x lambda x seed of a (dataset, backbone, k). Finished SAEs lie in the
-# content-addressed results/store/saes, so a bank job trains only what is missing. The mask ablation is a second bank:
-# what it trains is known only when the first is scored and lambda chosen. With `compute.saes_per_job`, jobs of their own
-# first bring parts of a bank into the store; what they leave is undeclared, and the bank's job finds it there.
-BANK = "results/{experiment}/saes/{dataset}/{backbone}/k{k}"
-TRAINING = {"gpu": GPU, "shared": shared("store/saes")}
+# One job trains a bank: every method, trial and seed of a (dataset, backbone, k). Finished SAEs lie in the
+# content-addressed results/store/saes, so a bank job trains only what is missing. Selection reads the validation split
+# alone, and all that follows reads its file. Methods that train `at` what selection chose for another one (the mask
+# ablation) are a second bank. With `compute.saes_per_job`, jobs of their own first bring parts of a bank into the store;
+# what they leave is undeclared, and the bank's job finds it there.
+TRAIN = (
+    "python -m sae {params.step} --activations {params.activations} --store {params.store} --out {params.out}"
+    " --settings {params.settings:q} {resources.shared} {params.part} --threads {threads} --device {params.device}"
+    " --log {log}"
+)
+
+
+def train_resources(rule):
+    return {
+        "gpu": GPU,
+        "shared": shared("store/saes"),
+        "mem_mb": needs.memory(rule),
+        "runtime": needs.runtime(rule),
+    }
+
+
+def bank_plan(w):
+    return settings.bank_plan(cfg, w.experiment, w.dataset, w.backbone, int(w.k))
+
+
+def train_params(bank):
+    """The parameters of the jobs that train a bank, `bank` or `bank_chosen`."""
+    file = {"bank": paths.BANK, "bank_chosen": paths.BANK_CHOSEN}[bank]
+    return {
+        "step": {"bank": "train", "bank_chosen": "train_chosen"}[bank],
+        "settings": lambda w: dumps(settings.methods_of(bank_plan(w), bank)),
+        "code": lambda w: code_hash("sae.bank.train", *settings.training_modules(bank_plan(w), bank)),
+        "device": COMPUTE.device,
+        "activations": lambda w: paths.ACTIVATIONS.format(**w),
+        "store": paths.STORE,
+        "out": lambda w: file.format(**w),
+    }
+
+
+def parts_of(bank, w):
+    """Marks of the jobs that train a bank's SAEs, if there are several."""
+    parts = settings.parts(cfg, bank_plan(w), bank)
+    return at(paths.PART, bank=bank, part=range(parts), parts=parts, **w)
 
 
 rule train:
     input:
         lambda w: parts_of("bank", w),
-        manifest="results/activations/{dataset}/{backbone}/train/manifest.json",
-        # Followed through the manifest; named here only so that a deleted file is made again.
-        embeddings=ancient("results/activations/{dataset}/{backbone}/train/embeddings.npy"),
+        **splits_of("train"),
     output:
-        f"{BANK}/bank.json",
+        paths.BANK,
     log:
-        "results/{experiment}/logs/train/{dataset}/{backbone}/k{k}.log",
+        f"{paths.EXPERIMENT_LOGS}/train/{{dataset}}/{{backbone}}/k{{k}}.log",
     benchmark:
-        "results/{experiment}/benchmarks/train/{dataset}/{backbone}/k{k}.tsv"
+        f"{paths.EXPERIMENT_BENCHMARKS}/train/{{dataset}}/{{backbone}}/k{{k}}.tsv"
     conda:
         ENVIRONMENT
-    threads: COMPUTE["threads"]
+    threads: COMPUTE.threads
     resources:
-        **TRAINING,
-        mem_mb=needs.memory("train"),
-        runtime=needs.runtime("train"),
+        **train_resources("train"),
     params:
-        settings=lambda w: dumps(settings.bank_plan(config, w.experiment, w.dataset, w.backbone, int(w.k))),
-        code=lambda w: code_hash("sae.bank.train", *settings.regularizer_modules(config, w.experiment)),
-        device=COMPUTE["device"],
-        activations=lambda w, input: Path(input.manifest).parent.parent,
-        out=lambda w: f"{BANK}/bank.json".format(**w),
+        **train_params("bank"),
         part="",
     shell:
-        "python -m sae train --activations {params.activations} --store results/store/saes --out {params.out}"
-        " --settings {params.settings:q} {resources.shared} {params.part}"
-        " --threads {threads} --device {params.device} --log {log}"
+        TRAIN
 
 
 use rule train as train_part with:
     input:
-        manifest="results/activations/{dataset}/{backbone}/train/manifest.json",
-        embeddings=ancient("results/activations/{dataset}/{backbone}/train/embeddings.npy"),
+        **splits_of("train"),
     output:
-        temp(touch(f"{BANK}/.parts/bank/{{part}}-of-{{parts}}")),
+        temp(touch(at(paths.PART, bank="bank")[0])),
     log:
-        "results/{experiment}/logs/train/{dataset}/{backbone}/k{k}/{part}-of-{parts}.log",
+        f"{paths.EXPERIMENT_LOGS}/train/{{dataset}}/{{backbone}}/k{{k}}/{{part}}-of-{{parts}}.log",
     benchmark:
-        "results/{experiment}/benchmarks/train/{dataset}/{backbone}/k{k}/{part}-of-{parts}.tsv"
-    resources:
-        **TRAINING,
-        mem_mb=needs.memory("train"),
-        runtime=needs.runtime("train"),
+        f"{paths.EXPERIMENT_BENCHMARKS}/train/{{dataset}}/{{backbone}}/k{{k}}/{{part}}-of-{{parts}}.tsv"
     params:
         part=lambda w: f"--part {w.part} --parts {w.parts}",
 
 
-rule ablate:
+rule select:
     input:
-        lambda w: parts_of("bank_all", w),
-        manifest="results/activations/{dataset}/{backbone}/train/manifest.json",
-        embeddings=ancient("results/activations/{dataset}/{backbone}/train/embeddings.npy"),
-        bank=f"{BANK}/bank.json",
-        scores="results/{experiment}/scores/{dataset}/{backbone}/k{k}/scores.parquet",
+        **splits_of("val"),
+        bank=rules.train.output[0],
     output:
-        f"{BANK}/bank_all.json",
+        selection=paths.SELECTION,
+        validation=paths.VALIDATION,
     log:
-        "results/{experiment}/logs/ablate/{dataset}/{backbone}/k{k}.log",
+        f"{paths.EXPERIMENT_LOGS}/select/{{dataset}}/{{backbone}}/k{{k}}.log",
     benchmark:
-        "results/{experiment}/benchmarks/ablate/{dataset}/{backbone}/k{k}.tsv"
+        f"{paths.EXPERIMENT_BENCHMARKS}/select/{{dataset}}/{{backbone}}/k{{k}}.tsv"
     conda:
         ENVIRONMENT
-    threads: COMPUTE["threads"]
+    threads: COMPUTE.threads
     resources:
-        **TRAINING,
-        mem_mb=needs.memory("train"),
-        runtime=needs.runtime("ablate"),
+        mem_mb=needs.memory("select"),
+        runtime=needs.runtime("select"),
+        gpu=GPU,
     params:
-        code=lambda w: code_hash("sae.bank.ablation", *settings.regularizer_modules(config, w.experiment)),
-        device=COMPUTE["device"],
-        activations=lambda w, input: Path(input.manifest).parent.parent,
-        out=lambda w: f"{BANK}/bank_all.json".format(**w),
+        settings=lambda w: dumps(settings.selection_plan(cfg, w.experiment)),
+        code=code_hash("sae.scoring.select", registry.module("metric", "reconstruction")),
+        device=COMPUTE.device,
+        activations=lambda w: paths.ACTIVATIONS.format(**w),
+    shell:
+        "python -m sae select --bank {input.bank} --activations {params.activations} --out {output.selection}"
+        " --settings {params.settings:q} --threads {threads} --device {params.device} --log {log}"
+
+
+CHOSEN = "--bank {input.bank} --selection {input.selection}"
+
+
+rule train_chosen:
+    input:
+        lambda w: parts_of("bank_chosen", w),
+        **splits_of("train"),
+        bank=rules.train.output[0],
+        selection=rules.select.output.selection,
+    output:
+        paths.BANK_CHOSEN,
+    log:
+        f"{paths.EXPERIMENT_LOGS}/train_chosen/{{dataset}}/{{backbone}}/k{{k}}.log",
+    benchmark:
+        f"{paths.EXPERIMENT_BENCHMARKS}/train_chosen/{{dataset}}/{{backbone}}/k{{k}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: COMPUTE.threads
+    resources:
+        **train_resources("train_chosen"),
+    params:
+        **train_params("bank_chosen"),
         part="",
     shell:
-        "python -m sae ablate --bank {input.bank} --scores {input.scores} --activations {params.activations}"
-        " --store results/store/saes --out {params.out} {resources.shared} {params.part}"
-        " --threads {threads} --device {params.device} --log {log}"
+        f"{TRAIN} {CHOSEN}"
 
 
-use rule ablate as ablate_part with:
+use rule train_chosen as train_chosen_part with:
     input:
-        manifest="results/activations/{dataset}/{backbone}/train/manifest.json",
-        embeddings=ancient("results/activations/{dataset}/{backbone}/train/embeddings.npy"),
-        bank=f"{BANK}/bank.json",
-        scores="results/{experiment}/scores/{dataset}/{backbone}/k{k}/scores.parquet",
+        **splits_of("train"),
+        bank=rules.train.output[0],
+        selection=rules.select.output.selection,
     output:
-        temp(touch(f"{BANK}/.parts/bank_all/{{part}}-of-{{parts}}")),
+        temp(touch(at(paths.PART, bank="bank_chosen")[0])),
     log:
-        "results/{experiment}/logs/ablate/{dataset}/{backbone}/k{k}/{part}-of-{parts}.log",
+        f"{paths.EXPERIMENT_LOGS}/train_chosen/{{dataset}}/{{backbone}}/k{{k}}/{{part}}-of-{{parts}}.log",
     benchmark:
-        "results/{experiment}/benchmarks/ablate/{dataset}/{backbone}/k{k}/{part}-of-{parts}.tsv"
-    resources:
-        **TRAINING,
-        mem_mb=needs.memory("train"),
-        runtime=needs.runtime("ablate"),
+        f"{paths.EXPERIMENT_BENCHMARKS}/train_chosen/{{dataset}}/{{backbone}}/k{{k}}/{{part}}-of-{{parts}}.tsv"
     params:
         part=lambda w: f"--part {w.part} --parts {w.parts}",

@@ -6,200 +6,200 @@ Every figure there names its source. Quick to import, since the Snakefile does.
 import functools
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 
+from sae.bank.plan import count, trials
+from sae.config import Config
+from sae.core import paths
 from sae.data.splits import SPLITS
 from sae_workflow import settings
 
+Plan = dict[str, Any]
+Seconds = np.ndarray  # (of a GPU, of cores beside it, of cores without a GPU)
 COSTS = "workflow/resources/costs.yaml"
 SIZE = 224  # pixels: of `gflop` in costs.yaml, and where a dataset leaves the size to the backbone
 
 
 class Cell(NamedTuple):
-    """A dataset embedded by a backbone: images per split, classes, d; what costs.yaml and the config say of both.
+    """A dataset embedded by a backbone: images per split, d, and what costs.yaml and the config say of both.
 
-    classes: 0 if images have no single label, and are not probed; None if that is unknown.
+    data: as :func:`data_of`. model: without `gflop` where the embeddings are given, not made.
     """
 
     dataset: str
     backbone: str
-    rows: dict
-    classes: int | None
+    rows: dict[str, int]
     d: int
-    specs: tuple
+    data: dict[str, Any]
+    model: dict[str, Any]
 
 
 @functools.cache
-def figures():
+def figures() -> dict[str, Any]:
     """The figures of costs.yaml."""
     return yaml.safe_load((settings.HERE.parent / COSTS).read_text())
 
 
-def rate(name):
+def rate(name: str) -> float:
     """One of the rates, in its unit."""
     return figures()["rates"][name]["value"]
 
 
-def saes(plan):
-    """Of a bank (`settings.bank_plan`): SAEs trained, and at most so many chosen besides the baselines and ablated."""
-    seeds = len(plan["seeds"])
-    return seeds * (1 + sum(map(len, plan["lambdas"].values()))), seeds * len(plan["lambdas"])
+def plans(config: Config, experiment: str, of: Cell | None = None) -> list[Plan]:
+    """The settings of every bank, or of a cell's."""
+    banks = settings.banks(config, experiment)
+    own = [bank for bank in banks if of is None or (bank["dataset"], bank["backbone"]) == of[:2]]
+    return [settings.bank_plan(config, experiment, **bank) for bank in own]
 
 
-def plans(config, experiment):
-    """The settings of every bank."""
-    return [settings.bank_plan(config, experiment, **bank) for bank in settings.banks(config, experiment)]
+def recipe_of(plan: Plan, method: str) -> dict[str, Any]:
+    """What a method's SAEs are trained with; of what is swept, the largest value."""
+    spec = plan["methods"][method]
+    swept = plan["methods"][spec["at"] or method]["sweep"]
+    return plan["recipe"] | spec["recipe"] | {option: max(values) for option, values in swept.items()}
 
 
-def plans_of(cell, config, experiment):
-    """The settings of a cell's banks."""
-    return [p for p in plans(config, experiment) if (p["dataset"], p["backbone"]) == (cell.dataset, cell.backbone)]
+def width(plan: Plan) -> int:
+    """The largest m of a bank."""
+    return max(recipe_of(plan, method)["m"] for method in plan["methods"])
 
 
-def cells(config, experiment):
-    """The cells of which everything is known, and a line for each dataset or backbone that costs.yaml lacks."""
-    spec, found, unknown = config["experiments"][experiment], [], {}
-    for dataset in spec["datasets"]:
-        for backbone in spec["backbones"]:
-            known, lacking = cell(config, dataset, backbone)
-            found += [known] if known else []
-            unknown |= dict.fromkeys(lacking)
-    return found, [f"{what}: left out of disk and hours; add them to {COSTS}" for what in unknown]
+def chosen(plan: Plan) -> int:
+    """How many SAEs selection may choose: one of each method and seed."""
+    return len(plan["seeds"]) * sum(spec["at"] is None for spec in plan["methods"].values())
 
 
-def cell(config, dataset, backbone):
-    """The `Cell` of a dataset and a backbone, or None; and what of it is unknown.
+def cells(config: Config, experiment: str) -> tuple[list[Cell], list[str]]:
+    """The cells of which everything is known, and what of the others costs.yaml lacks."""
+    spec = config.experiments[experiment]
+    found = [cell(config, dataset, backbone) for dataset in spec.datasets for backbone in spec.backbones]
+    unknown = dict.fromkeys(what for _, lacking in found for what in lacking)
+    return [cell for cell, _ in found if cell], list(unknown)
 
-    What is already made in results/ is counted there.
+
+def cell(config: Config, dataset: str, backbone: str) -> tuple[Cell | None, list[str]]:
+    """The `Cell` of a dataset and a backbone, or None; and what of it is unknown. What is made already is counted."""
+    data, entry = data_of(config, dataset), config.backbones[backbone]
+    shape = _made(paths.EMBEDDINGS_MANIFEST.format(dataset=dataset, backbone=backbone, split="train")).get("shape")
+    model = _figures("backbones", backbone, entry.spec) | entry.spec | ({"d": shape[1]} if shape else {})
+    if not entry.reads_images:
+        model["gflop"] = 0
+    lacking = [] if data["rows"] else [f"no number of images of dataset {dataset}"]
+    if not {"d", "gflop"} <= set(model):
+        lacking.append(f"no figures of backbone {backbone} (model {entry.model})")
+    return None if lacking else Cell(dataset, backbone, data["rows"], model["d"], data, model), lacking
+
+
+def data_of(config: Config, dataset: str) -> dict[str, Any]:
+    """What is known of a dataset: `rows` {split: images}, None if unknown; `classes` of the probes, 0 if images have no
+    single label, and None if that is unknown; `size`, pixels of an image; perhaps `decode`, images a second.
     """
-    specs = config["datasets"][dataset], config["backbones"][backbone]
-    data, rows = rows_of(config, dataset)
-    model = _figures("backbones", backbone, specs[1])
-    shape = _made(f"results/activations/{dataset}/{backbone}/train/manifest.json", "shape")
-    model = model | ({"d": shape[1]} if shape else {})
-    needed = {"d"} if specs[1]["loader"] == "precomputed" else {"d", "gflop"}
-    lacking = [] if rows else [f"no number of images of dataset {dataset}"]
-    if not needed <= set(model):
-        lacking.append(f"no figures of backbone {backbone} (model {specs[1]['model']})")
-    if lacking:
-        return None, lacking
-    classes = _made(f"results/datasets/{dataset}/manifest.json", "classes")
-    classes = data.get("classes") if classes is None else classes
-    return Cell(dataset, backbone, rows, classes, model["d"], (data, model, *specs)), []
+    spec = config.datasets[dataset].spec
+    known, made = _figures("datasets", dataset, spec), _made(paths.DATASET.format(dataset=dataset))
+    if "fractions" in spec and "total" in known:
+        rows = {split: round(known["total"] * spec["fractions"][split]) for split in SPLITS}
+        rows["train"] = known["total"] - rows["val"] - rows["test"]
+    else:
+        rows = known | spec.get("images", {}) | spec.get("counts", {})
+    if "val_fraction" in spec and "train" in rows and "val" not in rows:
+        rows["val"] = round(rows["train"] * spec["val_fraction"])
+        rows["train"] -= rows["val"]
+    counted = {split: rows[split] for split in SPLITS} if set(SPLITS) <= set(rows) else None
+    facts = {"rows": made.get("images", counted), "classes": made.get("classes", known.get("classes"))}
+    return known | facts | {"size": spec.get("image_size") or SIZE}
 
 
-def rows_of(config, dataset):
-    """What costs.yaml says of a dataset, and {split: images}, or None if that is unknown."""
-    spec = config["datasets"][dataset]
-    known = _figures("datasets", dataset, spec)
-    return known, _made(f"results/datasets/{dataset}/manifest.json", "images") or images(spec, known)
-
-
-def _made(manifest, key):
+def _made(manifest: str) -> dict[str, Any]:
     try:
-        return json.loads(Path(manifest).read_text())[key]
-    except (OSError, ValueError, KeyError):
-        return None
+        return json.loads(Path(manifest).read_text())
+    except (OSError, ValueError):
+        return {}
 
 
-def _figures(kind, name, spec):
+def _figures(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     keys = [name, *(spec[key] for key in ("model", "name", "type") if key in spec)]
     return next((figures()[kind][key] for key in keys if key in figures()[kind]), {})
 
 
-def images(spec, known):
-    """{split: images} of a dataset, from its entry in the config and what costs.yaml knows of it; None if unknown."""
-    if "fractions" in spec and "total" in known:
-        rows = {split: round(known["total"] * spec["fractions"][split]) for split in SPLITS}
-        return rows | {"train": known["total"] - rows["val"] - rows["test"]}
-    rows = known | spec.get("images", {}) | spec.get("counts", {})
-    if "val_fraction" in spec and "train" in rows and "val" not in rows:
-        rows["val"] = round(rows["train"] * spec["val_fraction"])
-        rows["train"] -= rows["val"]
-    return {split: rows[split] for split in SPLITS} if all(split in rows for split in SPLITS) else None
+def disk(cell: Cell, bank_plans: list[Plan]) -> tuple[int, int, int]:
+    """Bytes of a cell's embeddings, its SAEs at most, and the bytes of those."""
+    m, saes = max(map(width, bank_plans)), sum(sum(count(plan)) for plan in bank_plans)
+    itemsize = np.dtype(cell.model.get("dtype", "float32")).itemsize
+    return sum(cell.rows.values()) * cell.d * itemsize, saes, saes * 4 * (2 * m * cell.d + m + cell.d)
 
 
-def disk(cell, bank_plans):
-    """Bytes of a cell's embeddings, its SAEs at most (banks and ablations), and the bytes of those."""
-    m, count = bank_plans[0]["training"]["m"], sum(sum(saes(plan)) for plan in bank_plans)
-    itemsize = np.dtype(cell.specs[3].get("dtype", "float32")).itemsize
-    return sum(cell.rows.values()) * cell.d * itemsize, count, count * 4 * (2 * m * cell.d + m + cell.d)
-
-
-def dense(flop, precision="float32"):
-    """Seconds of dense products: (of a GPU, of cores beside it, of cores without a GPU)."""
+def dense(flop: float, precision: str = "float32") -> Seconds:
+    """Seconds of dense products."""
     return np.array([flop / 1e12 / rate(f"gpu_{precision}"), 0, flop / 1e9 / rate("cpu")])
 
 
-def cores(seconds):
+def cores(seconds: float) -> Seconds:
     """The same of work that is a CPU's in any case."""
     return np.array([0.0, seconds, seconds])
 
 
-def decoding(rows, data):
-    """Seconds to decode a dataset's images once.
-
-    Args:
-        rows: {split: images}.
-        data: its figures in costs.yaml.
-    """
-    return cores(sum(rows.values()) / data.get("decode", rate("decode")))
+def decoding(data: dict[str, Any]) -> Seconds:
+    """Seconds to decode a dataset's images once."""
+    return cores(sum(data["rows"].values()) / data.get("decode", rate("decode")))
 
 
-def embedding(cell):
+def embedding(cell: Cell) -> Seconds:
     """Seconds to embed a cell's images, decoding included; 0 for embeddings that are given."""
-    _, model, dataset, backbone = cell.specs
-    if backbone["loader"] == "precomputed":
+    if not cell.model["gflop"]:
         return cores(0.0)
-    count, size = sum(cell.rows.values()), dataset.get("image_size") or SIZE
-    flop = count * model["gflop"] * 1e9 * (size / SIZE) ** 2
-    seconds = dense(flop, backbone.get("precision", "float32")) + decoding(cell.rows, cell.specs[0])
-    measured = model.get("images_per_core_second")
+    images, size = sum(cell.rows.values()), cell.data["size"]
+    flop = images * cell.model["gflop"] * 1e9 * (size / SIZE) ** 2
+    seconds = dense(flop, cell.model.get("precision", "float32")) + decoding(cell.data)
+    measured = cell.model.get("images_per_core_second")
     if measured:
         nearest = min(measured, key=lambda pixels: abs(pixels - size))
-        seconds[2] = count / measured[nearest] * (size / nearest) ** 2
+        seconds[2] = images / measured[nearest] * (size / nearest) ** 2
     return seconds
 
 
-def probing(cell, probe):
+def probing(cell: Cell, probe: dict[str, Any]) -> Seconds:
     """Seconds to probe a cell's embeddings."""
-    flop = 4 * min(cell.rows["train"], probe["max_train"]) * cell.d * (cell.classes or 0)
+    flop = 4 * min(cell.rows["train"], probe["max_train"]) * cell.d * (cell.data["classes"] or 0)
     return cores(dense(flop * len(probe["C"]) * probe["max_iter"])[2])
 
 
-def of_bank(cell, plan, evaluation, judges):
-    """{rule: seconds} of one bank of a cell.
-
-    A score encodes train, val and, with its curves, test three times. A chosen SAE encodes what the probes read, and
-    is probed and judged by each backbone on test; an ablated one is scored without curves.
-
-    Args:
-        plan, evaluation: `settings.bank_plan`, `settings.evaluation_plan`.
-        judges: other backbones.
-    """
-    recipe, probe, rows = plan["training"], evaluation["probe"], cell.rows
-    m, k, d = recipe["m"], plan["k"], cell.d
-    trained, ablated = saes(plan)
-    chosen = len(plan["seeds"]) + ablated
-    batch = min(recipe["batch_size"], rows["train"])
-    step = dense(4 * batch * d * (m + k), recipe.get("precision", "float32"))
+def training(cell: Cell, plan: Plan, method: str) -> Seconds:
+    """Seconds to train an SAE of a method."""
+    s, rows = recipe_of(plan, method), cell.rows["train"]
+    batch = min(s["batch_size"], rows)
+    step = dense(4 * batch * cell.d * (s["m"] + plan["k"]), s["precision"])
     step[0] = max(step[0], rate("gpu_step") / 1000)
-    training = recipe["epochs"] * (rows["train"] // batch) * step
+    return s["epochs"] * (rows // batch) * step
+
+
+def of_bank(cell: Cell, plan: Plan, probe: dict[str, Any] | None, others: int) -> dict[str, Seconds]:
+    """{rule: seconds} of one bank of a cell; `others` counts the backbones that judge it too.
+
+    Selection encodes val, a score all splits; robustness takes two encodings of test. A chosen SAE is judged by each
+    backbone on test; it encodes what the probes read, and is probed.
+    """
+    rows, (trained, after) = cell.rows, count(plan)
     held_out = rows["val"] + rows["test"]
-    ms = 2 * k * d / 1e9 / rate("sparse")
-    scoring = dense(2 * d * m * (rows["train"] + held_out)) + cores(ms * held_out)
-    probed = min(rows["train"], probe["max_train"])
-    largest = evaluation["largest"]
-    budgets = {2**e for e in range(largest.bit_length()) if 2**e <= largest} | {largest}
-    classes = cell.classes or 0
-    fits = probed / 1e5 * classes / 1000 * sum(budgets) / 32 * len(probe["C"]) * probe["max_iter"] * rate("probe")
-    depth = dense(2 * d * m * (probed + held_out)) + cores(fits + ms * rows["test"] * (1 + judges))
-    return {
-        "train": trained * training,
-        "ablate": ablated * training,
-        "score": trained * (scoring + dense(2 * d * m * 2 * rows["test"])),
-        "evaluate": chosen * depth + ablated * scoring,
+    encoding, ms = dense(2 * cell.d * width(plan)), cores(2 * plan["k"] * cell.d / 1e9 / rate("sparse"))  # of an image
+    spent = {"train": cores(0), "train_chosen": cores(0)}
+    for name, spec in plan["methods"].items():
+        number = len(plan["seeds"]) * (1 if spec["at"] else len(trials(spec)))
+        spent["train_chosen" if spec["at"] else "train"] += number * training(cell, plan, name)
+    scoring = (rows["train"] + held_out) * encoding + held_out * ms
+    judging = rows["test"] * (encoding + (1 + others) * ms)
+    probed = cores(0)
+    if probe:
+        read, largest = min(rows["train"], probe["max_train"]), probe["largest"]
+        budgets = {2**e for e in range(largest.bit_length())} | {largest}
+        fits = read / 1e5 * (cell.data["classes"] or 0) / 1000 * sum(budgets) / 32 * len(probe["C"]) * probe["max_iter"]
+        probed = (read + held_out) * encoding + cores(fits * rate("probe"))
+    return spent | {
+        "select": trained * rows["val"] * encoding,
+        "score": trained * scoring,
+        "score_chosen": after * scoring + chosen(plan) * judging,
+        "robustness": chosen(plan) * 2 * rows["test"] * encoding,
+        "probe": chosen(plan) * probed,
     }

@@ -1,75 +1,94 @@
 """What results/ holds, and what of it no experiment of config.yaml refers to: `make sizes`, `unused` and `prune`.
 
-Only what the workflow is known to write is ever deleted: a folder that holds one file of another name is left alone,
-and so is everything behind a link, which may be shared with others.
+Only what the workflow is known to write (`sae.core.paths`) is ever deleted: a folder that holds one file of another
+name is left alone, and so is everything behind a link, which may be shared with others.
 """
 
 import functools
-import glob
 import os
 import re
 import sys
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-import yaml
-
-from sae.core import files, registry
+from sae.bank.plan import members
+from sae.config import Config
+from sae.core import files, paths, registry
 from sae.core.codehash import code_hash
 from sae.core.errors import UserError
 from sae.data.splits import SPLITS
-from sae.report.figures import FIGURES
 from sae_workflow import lock, missing, settings
 
-RESULTS = Path("results")
-KINDS = ("artifacts", "weights", "datasets", "activations", "store/saes")
-BANKS = ("bank.json", "bank_all.json")
-# Names of the files in what may be deleted; `*` stands for slashes too.
-DATASET = ("index.parquet", "manifest.json", "download.json")
-ACTIVATIONS = (
-    *(f"{split}/{file}" for split in SPLITS for file in ("embeddings.npy", "index.parquet", "manifest.json")),
-    ".embedding-*/*",
-    ".shards/*",
-)
-STORED = ("sae.safetensors", "train.parquet", "result.json")
-EXPERIMENT = (
-    *(f"saes/*/*/k[0-9]*/{bank}" for bank in BANKS),
-    *(f"saes/*/*/k[0-9]*/*/lambda*/*/seed*/{file}" for file in ("sae.safetensors", "train.parquet")),
-    "saes/*/*/k[0-9]*/.parts/*",
-    "scores/*/*/embeddings.json",
-    "scores/*/*/k[0-9]*/*.parquet",
-    "metrics.csv",
-    *(f"{table}.parquet" for table in ("metrics", "curves", "latents", "gallery/images", "gallery/sample")),
-    "claims.csv",
-    "claims.md",
-    "tables/table[0-9].*",
-    *(f"figures/{figure}.{suffix}" for figure in FIGURES for suffix in ("png", "pdf")),
-    "report/index.html",
-    "logs/*.log",
-    "benchmarks/*.tsv",
-)
+RESULTS = Path(paths.RESULTS)
+STORED = f"{paths.STORE}/{{key}}"
+# What may stand for a wildcard of a pattern; without a line here, any one name.
+WILDCARDS = {
+    "below": ".+",
+    "key": "[0-9a-f]{32}",
+    "split": "|".join(SPLITS),
+    "table": "|".join(paths.TABLES_OF_STAGE),
+    "suffix": "|".join({"csv", "md", *paths.TABLE_SUFFIXES, *paths.FIGURE_SUFFIXES}),
+    "part": "|".join([r"\d+", *paths.GALLERY_PARTS]),
+    **dict.fromkeys(("k", "seed", "number", "parts", "shard", "shards"), r"\d+"),
+}
 # What a broken or foreign file may raise.
 UNREADABLE = (UserError, OSError, KeyError, TypeError, ValueError)
 
 
-def sizes(config):
+def _written() -> list[str]:
+    """The patterns of all files that the workflow writes: `sae.core.paths`, and what lies beside it undeclared."""
+    patterns = [p for p in vars(paths).values() if isinstance(p, str) and p.startswith(f"{paths.RESULTS}/")]
+    patterns += [
+        *(f"{STORED}/{file}" for file in paths.STORED),
+        *(f"{paths.BANK_FOLDER}/{link}" for link in (paths.SAE, paths.TRAINING_LOG)),
+        f"{paths.ACTIVATIONS}/.embedding-{{part_key}}/{{below}}",
+        f"{paths.EXPERIMENT_LOGS}/{{below}}.log",
+        f"{paths.EXPERIMENT_LOGS}/times.json",
+        f"{paths.EXPERIMENT_BENCHMARKS}/{{below}}.tsv",
+    ]
+    folders = set(_above(patterns))
+    return [pattern for pattern in patterns if pattern not in folders]
+
+
+def _matcher(patterns: Iterable[str], wildcards: dict[str, str]) -> Callable[[Path], bool]:
+    """A function that says whether a path fits one of the patterns."""
+
+    def regex(pattern: str) -> str:
+        texts = re.split(r"\{(\w+)\}", pattern)  # Every second one is the name of a wildcard.
+        return "".join(f"(?:{wildcards.get(t, '[^/]+')})" if i % 2 else re.escape(t) for i, t in enumerate(texts))
+
+    joined = re.compile("|".join(map(regex, dict.fromkeys(patterns))))
+    return lambda path: joined.fullmatch(path.as_posix()) is not None
+
+
+def _above(patterns: Iterable[str]) -> list[str]:
+    """The folders that lead to what fits the patterns."""
+    return [parent.as_posix() for pattern in patterns for parent in PurePosixPath(pattern).parents]
+
+
+def _top(pattern: str) -> str:
+    """What of a pattern comes before its first wildcard, below results/."""
+    return pattern.split("/{")[0].removeprefix(f"{paths.RESULTS}/")
+
+
+KINDS = tuple(map(_top, (paths.ARTIFACT, paths.WEIGHTS, paths.DATASET, paths.EMBEDDINGS, STORED)))
+
+
+def sizes(config: Config) -> dict[str, int]:
     """{kind: bytes} of results/; a file with several hard links counts once, links count nothing."""
-    seen, found = set(), dict.fromkeys(KINDS, 0)
+    seen: set[tuple[int, int]] = set()
+    found = dict.fromkeys(KINDS, 0)
     for top in _children(RESULTS):
+        named = top.name in config.experiments or (top / "saes").is_dir()
         for path in _entries(top):
-            kind = _kind(path.relative_to(RESULTS).parts, config)
+            inside = f"{path.relative_to(RESULTS).as_posix()}/"
+            of_kind = (kind for kind in KINDS if inside.startswith(f"{kind}/"))
+            kind = next(of_kind, top.name if named else "anything else")
             found[kind] = found.get(kind, 0) + _bytes(path, seen)
     rest = found.pop("anything else", 0)
     return found | {"anything else": rest}
-
-
-def _kind(parts, config):
-    if parts[:2] == ("store", "saes"):
-        return "store/saes"
-    known = parts[0] in KINDS or parts[0] in config["experiments"] or (RESULTS / parts[0] / "saes").is_dir()
-    return parts[0] if known else "anything else"
 
 
 class Survey:
@@ -82,194 +101,166 @@ class Survey:
         unreadable: {path: why} of what cannot be judged and is kept.
     """
 
-    def __init__(self, config):
-        self.config, self.experiments = config, config["experiments"]
-        self.unused, self.shared, self.foreign, self.unreadable = {}, [], {}, {}
-        cells = [{"experiment": e} | bank for e in self.experiments for bank in settings.banks(config, e)]
-        self.artifacts = {name for e in self.experiments for name in missing.artifacts_of(config, e)}
-        self.datasets = {cell["dataset"] for cell in cells}
-        self.pairs = {(cell["dataset"], cell["backbone"]) for cell in cells}
-        self.cells = {(c["experiment"], c["dataset"], c["backbone"], f"k{c['k']}") for c in cells}
-        self.listed = set()
-        for experiment, dataset, backbone, k in sorted(self.cells):
-            for name in BANKS:
-                self._read_bank(RESULTS / experiment / "saes" / dataset / backbone / k / name)
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.unused: dict[Path, str] = {}
+        self.shared: list[Path] = []
+        self.foreign: dict[Path, str] = {}
+        self.unreadable: dict[Path, str] = {}
+        self.banks = [{"experiment": e, **bank} for e in config.experiments for bank in settings.banks(config, e)]
+        self.listed: set[str] = set()
+        for bank in self.banks:
+            for pattern in (paths.BANK, paths.BANK_CHOSEN):
+                self._read_bank(Path(pattern.format(**bank)))
         self.banks_are_whole = not self.unreadable
+        wildcards = WILDCARDS | {"figure": "|".join(registry.names("figure"))}
+        rules = self._rules()
+        self.rules = [(_matcher([pattern], wildcards), judge) for pattern, judge in rules.items()]
+        self.is_written = _matcher(_written(), wildcards)
+        ours = [pattern.replace("{experiment}", e) for e in config.experiments for pattern in _written()]
+        self.is_ours = _matcher(ours, wildcards)
+        self.leads_on = _matcher(_above([*rules, *ours]), wildcards)
         self._look(RESULTS)
 
-    def _read_bank(self, path):
+    def _read_bank(self, path: Path) -> None:
         if path.exists():
             try:
                 self.listed |= {entry["key"] for entry in files.read_json(path, "bank")["saes"]}
             except UNREADABLE as error:
                 self.unreadable[path] = f"{_said(error)}; while it is so, no SAE of the store counts as unused"
 
-    def _look(self, path):
+    def _rules(self) -> dict[str, Callable[[Path], None]]:
+        """{pattern: what becomes of a path that fits it}; of several that fit, the first counts."""
+
+        def unless(pattern: str, why: str) -> Callable[[Path], None]:
+            """Unused is what the pattern gives for no bank of any experiment."""
+            used = {pattern.format(**bank) for bank in self.banks}
+            return lambda path: self._judge(path, path.as_posix() in used, why)
+
+        artifacts = {name for e in self.config.experiments for name in missing.artifacts_of(self.config, e)}
+        folders = {_top(pattern).split("/")[0] for pattern in _written()}  # Such as `store`, which holds `saes` too.
+        gone = {place.parent.name for place in RESULTS.glob("*/saes")} - folders - set(self.config.experiments)
+        rules = {
+            f"{paths.RESULTS}/README.md": self._keep,
+            paths.LOGS: self._keep,
+            paths.BENCHMARKS: self._keep,
+            PurePosixPath(paths.ARTIFACT).parent.as_posix(): lambda path: self._artifact(path, path.name in artifacts),
+            paths.WEIGHTS: unless(paths.WEIGHTS, "no experiment uses this backbone"),
+            paths.DATASETS: unless(paths.DATASETS, "no experiment uses this dataset"),
+            paths.ACTIVATIONS: unless(paths.ACTIVATIONS, "no experiment has this dataset with this backbone"),
+            STORED: self._sae,
+        }
+        for experiment in gone:
+            rules[paths.EXPERIMENT.format(experiment=experiment)] = unless(paths.EXPERIMENT, "no such experiment")
+        for experiment in self.config.experiments:
+            for folder in (paths.EXPERIMENT_LOGS, paths.EXPERIMENT_BENCHMARKS):
+                rules[folder.format(experiment=experiment)] = self._keep
+            for pattern in (paths.PROBE_OF_EMBEDDINGS, paths.BANK_FOLDER, paths.SCORES):
+                own = pattern.replace("{experiment}", experiment)
+                rules[own] = unless(pattern, f"{experiment} has no such cell")
+        return rules
+
+    def _look(self, path: Path) -> None:
         if path.is_symlink():
             self.shared.append(path)
-            return
-        if files.is_left_over(path):
+        elif files.is_left_over(path):
             self.unused[path] = "left by a process that is gone"
-            return
-        if _is_temporary(path.name):
+        elif _is_temporary(path.name):
             self.foreign[path] = "of a process that is alive, or of another machine"
-            return
-        match path.relative_to(RESULTS).parts:
-            case (
-                ()
-                | ("artifacts" | "weights" | "datasets" | "activations" | "store",)
-                | ("store", "saes")
-                | ("activations", _)
-            ):
-                self._open(path)
-            case ("README.md",):
-                pass
-            case ("logs" | "benchmarks",):
-                self._keep(path)
-            case ("artifacts", name):
-                self._artifact(path, name in self.artifacts)
-            case ("weights", name):
-                used = path.stem in {backbone for _, backbone in self.pairs}
-                self._judge(path, used, "no experiment uses this backbone", ("*.json",), path.parent)
-            case ("datasets", name):
-                self._judge(path, name in self.datasets, "no experiment uses this dataset", DATASET)
-            case ("activations", dataset, backbone):
-                used = (dataset, backbone) in self.pairs
-                self._judge(path, used, "no experiment has this dataset with this backbone", ACTIVATIONS)
-            case ("store", "saes", key) if re.fullmatch(r"[0-9a-f]{32}", key):
-                self._sae(path, key)
-            case ("store", *_):
-                self.foreign[path] = ""
-            case (name,) if name in self.experiments:
-                self._open(path)
-            case (_,) if (path / "saes").is_dir():
-                self._judge(path, False, "no such experiment", EXPERIMENT)
-            case (_, "saes" | "scores") | (_, "saes" | "scores", _) | (_, "saes" | "scores", _, _):
-                self._open(path)
-            case (name, "scores", dataset, backbone, "embeddings.json"):
-                used = any(cell[:3] == (name, dataset, backbone) for cell in self.cells)
-                self._judge(path, used, f"{name} has no such cells", EXPERIMENT, RESULTS / name)
-            case (name, "saes" | "scores", *cell):
-                used = (name, *cell) in self.cells
-                self._judge(path, used, f"{name} has no such cell", EXPERIMENT, RESULTS / name)
-            case (_, name) if any(name == pattern.split("/")[0] for pattern in EXPERIMENT):
-                self._keep(path)
-            case _:
-                self.foreign[path] = ""
-
-    def _open(self, path):
-        if path.is_dir():
+        elif judge := next((judge for fits, judge in self.rules if fits(path)), None):
+            judge(path)
+        elif path.is_dir() and self.leads_on(path):
             for child in _children(path):
                 self._look(child)
-        elif path.exists():
+        elif path.exists() and not self.is_ours(path):
             self.foreign[path] = ""
 
-    def _keep(self, path):
+    def _keep(self, path: Path) -> None:
         for child in [] if path.is_symlink() else _children(path):
             if files.is_left_over(child):
                 self.unused[child] = "left by a process that is gone"
             else:
                 self._keep(child)
 
-    def _judge(self, path, used, why, names, base=None):
-        """Keep `path` or list it as unused, if it holds nothing but files of these names, relative to `base`."""
+    def _judge(self, path: Path, used: bool, why: str, also: Collection[str] = ()) -> None:
+        """Keep `path`, or list it as unused if it holds only what the workflow writes, or `also` these names in it."""
         if used:
             self._keep(path)
             return
-        held = [entry.relative_to(base or path).as_posix() for entry in _entries(path)]
-        strange = [name for name in held if not (_is_temporary(name) or any(fnmatchcase(name, n) for n in names))]
+        held = {entry.relative_to(path).as_posix(): entry for entry in _entries(path)}
+        known = (name for name, e in held.items() if _is_temporary(name) or name in also or self.is_written(e))
+        strange = sorted(set(held) - set(known))
         if strange or not held:
             self.foreign[path] = f"it holds {strange[0]}" if strange else "it is empty"
         else:
             self.unused[path] = why
 
-    def _artifact(self, path, used):
-        names = ()
-        if not used and (path / "artifact.json").exists():
+    def _artifact(self, path: Path, used: bool) -> None:
+        fetched: Collection[str] = ()
+        manifest = Path(paths.ARTIFACT.format(artifact=path.name))
+        if not used and manifest.exists():
             try:
-                fetched = files.read_json(path / "artifact.json", "manifest of artifact")["files"]
-                names = ("artifact.json", *map(glob.escape, fetched))
+                fetched = files.read_json(manifest, "manifest of artifact")["files"]
             except UNREADABLE as error:
-                self.unreadable[path / "artifact.json"] = _said(error)
+                self.unreadable[manifest] = _said(error)
                 used = True
-        self._judge(path, used, "no experiment uses this artifact", names)
+        self._judge(path, used, "no experiment uses this artifact", fetched)
 
-    def _sae(self, path, key):
-        used = key in self.listed or not self.banks_are_whole
+    def _sae(self, path: Path) -> None:
+        used = path.name in self.listed or not self.banks_are_whole
         if not used:
-            planned, data = self.planned, self.data  # Here, since what they may raise does not speak of this SAE.
+            planned = self.planned  # Here, since what it may raise does not speak of this SAE.
             try:
                 made_by = files.read_json(path / "result.json", "result of SAE")["made_by"]
-                used = self._would_be_made(made_by, planned, data)
+                # A killed run's SAE is in no bank.json yet: it is used if a bank would train this very one.
+                what = files.dumps([made_by["settings"], made_by["code"]])
+                data, scale = files.dumps(made_by["data"]), made_by["input_scale"]
+                used = not planned.isdisjoint({(what, d, s) for d in (data, None) for s in (scale, None)})
             except UNREADABLE as error:
                 self.unreadable[path] = _said(error)
                 used = True
-        self._judge(path, used, "no bank lists it, and no experiment would train it", STORED)
-
-    def _would_be_made(self, made_by, planned, data):
-        """Whether a bank of an experiment would train this very SAE: a killed run's is in no bank.json yet."""
-        identity, scale = _identity(made_by), made_by["input_scale"]
-        return data.get((made_by["dataset"], made_by["backbone"])) in (
-            made_by["data"],
-            None,
-        ) and not planned.isdisjoint({(identity, scale), (identity, None)})
+        self._judge(path, used, "no bank lists it, and no experiment would train it")
 
     @functools.cached_property
-    def planned(self):
-        """{(identity, input_scale)} of the SAEs of all banks and of their ablations; a scale of None may be any."""
-        from sae.bank.train import REGULARIZERS, members  # Imports torch, which takes 2 s.
-
+    def planned(self) -> set[tuple[str, str | None, float | None]]:
+        """(settings and code, data, input scale) of all SAEs that banks may train; None: any, since unknown here."""
         found = set()
-        for experiment in self.experiments:
-            for bank in settings.banks(self.config, experiment):
-                plan = settings.bank_plan(self.config, experiment, **bank)
-                scale = None if plan["training"]["unit_variance"] else 1.0
-                for mask in ("batch_active", "all"):
-                    for regularizer, options in members(plan | {"mask": mask}):
-                        modules = [] if regularizer == "none" else [registry.module(REGULARIZERS, regularizer)]
-                        made_by = {
-                            "dataset": bank["dataset"],
-                            "backbone": bank["backbone"],
-                            "regularizer": regularizer,
-                            "settings": asdict(options),
-                            "code": _code(*modules),
-                        }
-                        found.add((_identity(made_by), scale))
+        for bank in self.banks:
+            plan, data = settings.bank_plan(self.config, **bank), self._data(bank)
+            scale = None if plan["recipe"]["unit_variance"] else 1.0
+            methods = plan["methods"]
+            # Selection may choose any trial for the methods that are `at` another one.
+            at = {name: s | {"at": None, "sweep": methods[s["at"]]["sweep"]} for name, s in methods.items() if s["at"]}
+            for member in (*members(plan), *members(plan | {"methods": at})):
+                code = _code(member.settings.objective, member.settings.penalty)
+                found.add((files.dumps([member.settings.identity(), code]), data, scale))
         return found
 
-    @functools.cached_property
-    def data(self):
-        """{(dataset, backbone): the hashes of the embeddings that a bank would read}, of those that are there."""
-        found = {}
-        for dataset, backbone in sorted(self.pairs):
-            path = RESULTS / "activations" / dataset / backbone / "train/manifest.json"
-            if path.exists():
-                try:
-                    found[dataset, backbone] = files.read_json(path, "manifest of activations")["sha256"]
-                except UNREADABLE as error:
-                    self.unreadable[path] = _said(error)
-        return found
+    def _data(self, bank: dict[str, Any]) -> str | None:
+        """The hashes of the embeddings that a bank would read; None if they are not there."""
+        path = Path(paths.EMBEDDINGS_MANIFEST.format(split="train", **bank))
+        try:
+            return files.dumps(files.read_json(path, "manifest of activations")["sha256"]) if path.exists() else None
+        except UNREADABLE as error:
+            self.unreadable[path] = _said(error)
+            return None
 
 
-def _said(error):
+def _said(error: Exception) -> str:
     return str(error) if isinstance(error, (UserError, OSError)) else f"it is not what the workflow writes ({error!r})"
 
 
-def _identity(made_by):
-    keys = ("dataset", "backbone", "regularizer", "settings", "code")
-    return files.dumps({key: made_by[key] for key in keys})
-
-
 @functools.cache
-def _code(*modules):
-    return code_hash("sae.training.loop", *modules)
+def _code(objective: str, penalty: str | None) -> str:
+    entries = [registry.module("objective", objective), *([registry.module("penalty", penalty)] if penalty else [])]
+    return code_hash("sae.training.loop", *entries)
 
 
-def _is_temporary(name):
+def _is_temporary(name: str) -> bool:
     return any(re.fullmatch(r"\..+\.tmp", part) for part in name.split("/"))
 
 
-def _children(path):
+def _children(path: Path) -> list[Path]:
     """What a folder holds, sorted; nothing if it is none, or went meanwhile."""
     try:
         return sorted(path.iterdir())
@@ -277,7 +268,7 @@ def _children(path):
         return []
 
 
-def _entries(path):
+def _entries(path: Path) -> Iterator[Path]:
     """Every file and link under `path`, or `path` itself; links are not followed."""
     if path.is_symlink() or not path.is_dir():
         yield path
@@ -286,7 +277,7 @@ def _entries(path):
         yield from _entries(child)
 
 
-def _bytes(path, seen):
+def _bytes(path: Path, seen: set[tuple[int, int]]) -> int:
     """Bytes under `path`, of files that are not in `seen`, which then holds them too."""
     total = 0
     for entry in _entries(path):
@@ -301,7 +292,7 @@ def _bytes(path, seen):
 
 
 @contextmanager
-def no_run():
+def no_run() -> Iterator[None]:
     """While this is held no run of this folder starts, and it is proven that none, and no job of one, is alive.
 
     Raises:
@@ -320,7 +311,7 @@ def no_run():
         yield
 
 
-def prune(unused):
+def prune(unused: Iterable[Path]) -> None:
     """Delete the paths, and the folders that are empty for it.
 
     Raises:
@@ -341,7 +332,7 @@ def prune(unused):
             parent.rmdir()
 
 
-def _sizes_text(config):
+def _sizes_text(config: Config) -> Iterator[str]:
     found = sizes(config)
     yield f"{'results/':<32}{'MB':>14}"
     for kind, count in [*found.items(), ("total", sum(found.values()))]:
@@ -350,8 +341,8 @@ def _sizes_text(config):
     yield from (f"{path} is a link to {os.readlink(path)}" for path in links if path.is_symlink())
 
 
-def _unused_text(survey):
-    seen = set()
+def _unused_text(survey: Survey) -> Iterator[str]:
+    seen: set[tuple[int, int]] = set()
     counts = {path: _bytes(path, seen) for path in survey.unused}
     yield "Unused: no experiment of config.yaml refers to it (other config files are not looked at)"
     for path, count in counts.items():
@@ -367,17 +358,16 @@ def _unused_text(survey):
             yield from (f"  {path}" + (f": {why}" if why else "") for path, why in found.items())
 
 
-def _mb(count):
+def _mb(count: int) -> str:
     return f"{count / 1e6:,.2f}"
 
 
-def main(command="", *rest):
+def main(command: str = "", *rest: str) -> None:
     """Print the sizes of results/, or what is unused; with `prune`, delete that."""
     if command not in ("sizes", "unused", "prune") or rest:
-        sys.exit("usage: python workflow/housekeeping.py sizes|unused|prune")
-    config = yaml.safe_load(Path("config.yaml").read_text())
+        sys.exit("usage: python -m sae_workflow.housekeeping sizes|unused|prune")
     try:
-        settings.check(config)
+        config = settings.read("config.yaml")
         if command == "sizes":
             print("\n".join(_sizes_text(config)))
             return

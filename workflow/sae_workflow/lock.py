@@ -13,26 +13,28 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from sae.core.errors import UserError
 
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
-_held = []
+_held: list[IO[str]] = []
 _RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
-def alive_file():
+def alive_file() -> str:
     """The lock file of this machine: a flock may not be seen from another one."""
     return f".snakemake/alive-{socket.gethostname()}"
 
 
-def hold():
+def hold() -> None:
     """Hold the lock until this process ends. Where the file system has no locks, nothing can be proven later."""
     if fcntl is None:
         return
@@ -49,13 +51,13 @@ def hold():
             file.close()
 
 
-def _release():
+def _release() -> None:
     # Another run, or a job of a killed one, may hold the lock too.
     if _only_holder(_held[0])[0]:
         Path(alive_file()).unlink(missing_ok=True)
 
 
-def shell_prefix():
+def shell_prefix() -> str:
     """What makes the shell of a job on this machine, and all that it starts, hold the lock too."""
     file = f"'{alive_file()}'"
     here = f"command -v flock >/dev/null && [ -e {file} ]"
@@ -63,7 +65,7 @@ def shell_prefix():
 
 
 @contextmanager
-def alone():
+def alone() -> Iterator[tuple[bool, str]]:
     """While it is held, no run starts here: gives whether it is proven that none is alive, and why not (bool, text)."""
     here = Path(alive_file())
     if fcntl is None or not here.exists():
@@ -73,13 +75,13 @@ def alone():
         yield _alone(file)
 
 
-def owner_is_gone():
+def owner_is_gone() -> tuple[bool, str]:
     """Whether it is proven that no process holds the lock: (bool, why not)."""
     with alone() as found:
         return found
 
 
-def _alone(file):
+def _alone(file: IO[str]) -> tuple[bool, str]:
     """Whether nobody but `file`, open on this machine's lock file, can hold the lock of any machine."""
     here = Path(alive_file()).name
     others = sorted(f.name.removeprefix("alive-") for f in Path(".snakemake").glob("alive-*") if f.name != here)
@@ -88,17 +90,17 @@ def _alone(file):
     return _only_holder(file)
 
 
-def _only_holder(file):
+def _only_holder(file: IO[str]) -> tuple[bool, str]:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False, "another Snakemake, or a job of a killed one, is running here"
     except OSError as error:
-        return False, f"this file system cannot tell ({os.strerror(error.errno)})"
+        return False, f"this file system cannot tell ({error.strerror})"
     return True, ""
 
 
-def end_orphans():
+def end_orphans() -> None:
     """Cancel the Slurm jobs that a killed Snakemake of this folder left, and wait until they are gone.
 
     To be called when a run starts, before it submits anything: what this folder then has in the queue is of an earlier
@@ -127,7 +129,7 @@ def end_orphans():
     raise UserError(f"Slurm jobs {', '.join(jobs)} of a killed run do not end; try again when they have")
 
 
-def queued():
+def queued() -> list[str]:
     """The Slurm jobs that a Snakemake of this folder and user submitted and that have not ended.
 
     Raises:
@@ -142,7 +144,7 @@ def queued():
     ]
 
 
-def _slurm(*command):
+def _slurm(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except subprocess.SubprocessError as error:

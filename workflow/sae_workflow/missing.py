@@ -1,27 +1,30 @@
 """What an experiment needs that is not on this machine. Quick to import, since the Snakefile does; asks no network."""
 
 import sys
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from sae.config import Config
+from sae.core import paths
 from sae.data.artifacts import names as artifact_names
 from sae_workflow import settings
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
-def warn(config, arguments):
+def warn(config: Config, arguments: Collection[str]) -> None:
     """Tell on stderr what the experiments named in a command line (its words) lack of data and local weights."""
-    for experiment in config["experiments"]:
+    for experiment in config.experiments:
         if experiment in arguments:
             for line in local(config, experiment):
                 print(f"{experiment}: {line}", file=sys.stderr)
 
 
-def local(config, experiment):
+def local(config: Config, experiment: str) -> Iterator[str]:
     """One line per path of the config that does not exist: roots of datasets, local weights."""
-    spec = config["experiments"][experiment]
-    for name in spec["datasets"]:
-        dataset = config["datasets"][name]
+    spec = config.experiments[experiment]
+    for name in spec.datasets:
+        dataset = config.datasets[name].spec
         root = dataset.get("root")
         if root is None or Path(root).exists():
             continue
@@ -29,13 +32,13 @@ def local(config, experiment):
             yield f"dataset {name}: will be downloaded to {root} by torchvision, which needs the internet"
         else:
             yield f"dataset {name}: {root} does not exist (docs/data.md)"
-    for name in spec["backbones"]:
-        for key, path in settings.weights_paths(config["backbones"][name]).items():
+    for name in spec.backbones:
+        for key, path in settings.weights_paths(config.backbones[name].spec).items():
             if not Path(path).exists():
                 yield f"backbone {name}: {key} {path} does not exist (docs/data.md)"
 
 
-def hub(config, experiment, repos):
+def hub(config: Config, experiment: str, repos: Mapping[str, str]) -> Iterator[str]:
     """One line per backbone whose weights are to come from the Hugging Face hub.
 
     Args:
@@ -43,10 +46,10 @@ def hub(config, experiment, repos):
     """
     from huggingface_hub import try_to_load_from_cache
 
-    for name in config["experiments"][experiment]["backbones"]:
+    for name in config.experiments[experiment].backbones:
         if not settings.from_hub(config, name):
             continue
-        backbone = config["backbones"][name]
+        backbone = config.backbones[name].spec
         model = backbone["model"]
         key = f"{model} {backbone['pretrained']}" if "pretrained" in backbone else model
         repo, _, revision = repos.get(key, model.removeprefix("hf-hub:") if ":" in model else "").partition("@")
@@ -56,16 +59,16 @@ def hub(config, experiment, repos):
             yield f"backbone {name}: will be downloaded from the Hugging Face hub, {repo}"
 
 
-def artifacts(config, experiment):
+def artifacts(config: Config, experiment: str) -> Iterator[str]:
     """One line per artifact that is not fetched yet."""
     for name in artifacts_of(config, experiment):
-        if not Path(f"results/artifacts/{name}/artifact.json").exists():
+        if not Path(paths.ARTIFACT.format(artifact=name)).exists():
             kinds = (next(iter(source)) for source in settings.artifacts()[name]["sources"])
             yield f"artifact {name}: will be fetched ({' or '.join(kinds)})"
 
 
-def artifacts_of(config, experiment):
+def artifacts_of(config: Config, experiment: str) -> list[str]:
     """The artifacts of an experiment's datasets and backbones, each once."""
-    spec = config["experiments"][experiment]
-    specs = [config[kind][name] for kind in ("datasets", "backbones") for name in spec[kind]]
-    return list(dict.fromkeys(artifact for s in specs for artifact in artifact_names(s)))
+    spec = config.experiments[experiment]
+    entries = [*(config.datasets[name] for name in spec.datasets), *(config.backbones[name] for name in spec.backbones)]
+    return list(dict.fromkeys(artifact for entry in entries for artifact in artifact_names(entry.spec)))

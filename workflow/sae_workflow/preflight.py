@@ -14,7 +14,7 @@ from sae.core.errors import UserError
 SKEW = 5  # seconds by which the clocks of a cluster's machines may differ
 
 
-def writable(folder):
+def writable(folder: str | Path) -> None:
     """Check that files can be written into `folder`, which is made if needed.
 
     Raises:
@@ -31,7 +31,7 @@ def writable(folder):
         raise UserError(line) from None
 
 
-def no_future(*folders):
+def no_future(*folders: str) -> None:
     """Date files that a clock ahead of time left in the future back to now: jobs that read them would fail till then.
 
     Raises:

@@ -8,10 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+from sae.core import paths
 from sae_workflow import lock
 
 
-def main(experiment, *options):
+def main(experiment: str, *options: str) -> None:
     """Run `snakemake EXPERIMENT OPTIONS` in this folder, then print its claims, and where the results are."""
     if any(Path(".snakemake/locks").glob("*.lock")):
         gone, why = lock.owner_is_gone()
@@ -29,12 +30,11 @@ def main(experiment, *options):
         snakemake("--unlock", "--quiet", "all")
     # Not in profiles/default: jobs on a cluster would then fail without a word.
     snakemake(experiment, *options, *([] if any(o.startswith("--profile") for o in options) else ["--quiet", "rules"]))
-    results = Path("results") / experiment
-    if (results / "claims.csv").exists():  # Not with options such as `--until train`.
-        show(results)
+    if Path(paths.CLAIMS.format(experiment=experiment, suffix="csv")).exists():  # Not with `--until train` or the like.
+        show(experiment)
 
 
-def snakemake(*arguments):
+def snakemake(*arguments: str) -> None:
     """Run Snakemake; exit with its code if it fails. On Ctrl-C it cleans up by itself: wait for it."""
     try:
         process = subprocess.Popen(["snakemake", *arguments])
@@ -50,20 +50,21 @@ def snakemake(*arguments):
         sys.exit(code)
 
 
-def show(results):
+def show(experiment: str) -> None:
     """Print the claims with their verdicts, and where everything is."""
     import pandas as pd
 
     from sae.report.claims import as_text
 
-    print(f"\nThe paper's claims, on {results.name} (mean over cells and its interval):\n")
-    for row in as_text(pd.read_csv(results / "claims.csv")).to_dict("records"):
+    where = {"experiment": experiment, "suffix": "csv"}
+    print(f"\nThe paper's claims, on {experiment} (mean over cells and its interval):\n")
+    for row in as_text(pd.read_csv(paths.CLAIMS.format(**where))).to_dict("records"):
         note = f" ({row['note']})" if row["note"] else ""
         print(f"  {row['verdict']:<16}{row['measured']:<30} {row['claim']}{note}")
-    print(f"\nreport: {results / 'report/index.html'} (open it in a browser)")
-    for kind in ("tables", "figures"):
-        print(f"{kind}: {results / kind}/")
-    print(f"every number: {results / 'metrics.csv'}")
+    print(f"\nreport: {paths.PAGE.format(**where)} (open it in a browser)")
+    for kind, file in (("tables", paths.TABLE), ("figures", paths.FIGURE)):
+        print(f"{kind}: {Path(file).parent.as_posix().format(**where)}/")
+    print(f"every number: {paths.METRICS_CSV.format(**where)}")
 
 
 if __name__ == "__main__":

@@ -1,298 +1,306 @@
-"""From config.yaml to the settings of each job, and the checks that need more than a schema."""
+"""From the config to the settings of each job: plain JSON that holds what the job reads and nothing else."""
 
 import functools
+import re
+import shlex
 from pathlib import Path
+from typing import Any
 
-import jsonschema
 import yaml
 
+from sae import config as configuration
+from sae.config import Config
 from sae.core import registry
-from sae.core.errors import UserError
-from sae.core.names import format_lambda
+from sae.core.paths import STAGES
 from sae.data.artifacts import names as artifact_names
-from sae.data.splits import SPLITS
-from sae.report.figures import FIGURES
 
 HERE = Path(__file__).parent.parent
-REGULARIZERS, DATASETS, LOADERS = "sae.training.penalties", "sae.data.datasets", "sae.data.backbones"
+Plan = dict[str, Any]
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".tar")  # suffixes of a file of weights
-HUB_LOADERS = ("timm", "open_clip")
 NAMES_WEIGHTS = ("loader", "model", "pretrained")
-# Names of rules and folders of results/, which an experiment cannot take.
-RESERVED = {
-    "artifact",
-    "artifacts",
-    "weights",
-    "download",
-    "activations",
-    "datasets",
-    "store",
-    "logs",
-    "benchmarks",
-    "dataset",
-    "embed",
-    "embed_shard",
-    "train",
-    "train_part",
-    "ablate",
-    "ablate_part",
-    "score",
-    "evaluate",
-    "probe_embeddings",
-    "collect",
-    "table",
-    "claims",
-    "gallery",
-    "plot",
-    "page",
-}
 
 
 @functools.cache
-def artifacts():
+def artifacts() -> dict[str, Any]:
     """{name: specification} of workflow/resources/artifacts.yaml."""
     return yaml.safe_load((HERE / "resources/artifacts.yaml").read_text())
 
 
 @functools.cache
-def _schema():
-    return yaml.safe_load((HERE / "schemas/config.schema.yaml").read_text())
+def rule_names() -> list[str]:
+    """The names of the rules, which no experiment can have too."""
+    text = "\n".join(file.read_text() for file in sorted((HERE / "rules").glob("*.smk")))
+    return re.findall(r"^(?:rule|checkpoint|use rule \w+ as) (\w+)", text, re.MULTILINE)
 
 
-def check(config):
-    """Check the configuration.
-
-    Raises:
-        UserError: the message names every wrong key and the values it may take.
-    """
-    problems = [_explain(e) for e in jsonschema.Draft202012Validator(_schema()).iter_errors(config)]
-    if not problems:
-        problems = [f"config key {key}: {text}" for key, text in _cross_checks(config)]
-    if problems:
-        raise UserError("\n".join(["config.yaml is not right:", *problems]))
+def load(raw: dict[str, Any]) -> Config:
+    """`sae.config.load` with what the workflow knows of artifacts and rules."""
+    return configuration.load(raw, artifacts=artifacts(), reserved=rule_names())
 
 
-def _explain(error):
-    where = ".".join(str(p) for p in error.absolute_path) or "(top level)"
-    hint = ""
-    if error.validator == "additionalProperties":
-        hint = f"; allowed: {', '.join(sorted(error.schema['properties']))}"
-    elif error.validator == "type" and isinstance(error.instance, str) and "number" in str(error.validator_value):
-        hint = " (write 0.001 or 1.0e-3: YAML reads 1e-3 as text)"
-    return f"config key {where}: {error.message}{hint}"
+def read(path: str | Path) -> Config:
+    """The config in a file; see :func:`load`."""
+    return load(configuration.parse(path))
 
 
-def _cross_checks(config):
-    for name, spec in config["datasets"].items():
-        yield from _known(f"datasets.{name}.type", [spec["type"]], registry.names(DATASETS))
-        yield from _known(f"datasets.{name}.artifacts", artifact_names(spec), artifacts())
-        for part in ("train", "test"):
-            if spec["type"] == "torchvision" and "download" in spec[part]:
-                yield f"datasets.{name}.{part}.download", "set `download` of the entry instead: jobs do not download"
-        shares = sum(spec.get("fractions", {"train": 1.0}).values())
-        if abs(shares - 1) > 1e-9:
-            yield f"datasets.{name}.fractions", f"they sum to {shares:g}; they must sum to 1"
-    for name, spec in config["backbones"].items():
-        yield from _known(f"backbones.{name}.loader", [spec["loader"]], registry.names(LOADERS))
-        yield from _known(f"backbones.{name}.artifacts", artifact_names(spec), artifacts())
-        if spec["model"].startswith("hf-hub:") and "checkpoint" in spec:
-            yield f"backbones.{name}.checkpoint", "`hf-hub:` names the weights too; leave it out, or change `model`"
-    for name, spec in config["experiments"].items():
-        key = f"experiments.{name}"
-        if name in RESERVED:
-            yield key, "this name is taken by a rule or folder; choose another"
-        yield from _known(f"{key}.datasets", spec["datasets"], config["datasets"])
-        yield from _known(f"{key}.backbones", spec["backbones"], config["backbones"])
-        yield from _check_sources(key, config, spec)
-        yield from _known(f"{key}.training", [spec["training"]], config["training"])
-        yield from _known(f"{key}.lambdas", spec["lambdas"], registry.names(REGULARIZERS))
-        for part, value in spec.get("gallery", {}).items():
-            yield from _known(f"{key}.gallery.{part}", [value], spec[part if part == "k" else f"{part}s"])
-        shown = config["datasets"].get(spec.get("gallery", {}).get("dataset"), {})
-        if shown.get("type") == "table":
-            yield f"{key}.gallery.dataset", "it holds embeddings alone, without images to show"
-        m = config["training"].get(spec["training"], {}).get("m")
-        for k in spec["k"]:
-            if m is not None and k > m:
-                yield f"{key}.k", f"k = {k} is larger than m = {m} of training.{spec['training']}; allowed: 1 to {m}"
-        for regularizer, grid in spec["lambdas"].items():
-            yield from _check_grid(f"{key}.lambdas.{regularizer}", grid, [f"k{k}" for k in spec["k"]])
+def shell_prefix(config: Config) -> str:
+    """What tells the shell of every job where the entries of one's own lie."""
+    return f"export SAE_EXTENSIONS={shlex.quote(config.extensions)}; " if config.extensions else ""
 
 
-def _known(key, names, allowed):
-    for name in names:
-        if name not in allowed:
-            yield key, f"{name!r} is not known; allowed: {', '.join(sorted(map(str, allowed)))}"
-
-
-def _check_sources(key, config, spec):
-    """Embeddings that are given belong to a table, and a table has nothing else."""
-    for dataset in spec["datasets"]:
-        for backbone in spec["backbones"]:
-            kind = config["datasets"].get(dataset, {}).get("type")
-            loader = config["backbones"].get(backbone, {}).get("loader")
-            if kind and loader and (kind == "table") != (loader == "precomputed"):
-                why = "embeddings of type `table` need the loader `precomputed`, and images another one"
-                pair = f"dataset {dataset} (type {kind}) and backbone {backbone} (loader {loader})"
-                yield key, f"{pair} do not go together: {why}"
-
-
-def _check_grid(key, grid, ks):
-    lists = {key: grid}
-    if isinstance(grid, dict):
-        yield from _known(key, grid, ks)
-        missing = [k for k in ks if k not in grid]
-        if missing:
-            yield key, f"no grid for {', '.join(missing)}"
-        lists = {f"{key}.{k}": values for k, values in grid.items()}
-    for where, values in lists.items():
-        seen = [format_lambda(v) for v in values]
-        twice = sorted({s for s in seen if seen.count(s) > 1})
-        if twice:
-            yield where, f"two values are both written {twice[0]} in paths; leave one out or set them further apart"
-
-
-def banks(config, experiment):
+def banks(config: Config, experiment: str) -> list[dict[str, Any]]:
     """Every (dataset, backbone, k) of an experiment, as dicts, in the order of the config."""
-    spec = config["experiments"][experiment]
-    return [
-        {"dataset": dataset, "backbone": backbone, "k": k}
-        for dataset in spec["datasets"]
-        for backbone in spec["backbones"]
-        for k in spec["k"]
-    ]
+    spec = config.experiments[experiment]
+    return [{"dataset": d, "backbone": b, "k": k} for d in spec.datasets for b in spec.backbones for k in spec.k]
 
 
-def bank_plan(config, experiment, dataset, backbone, k):
-    """The settings of `python -m sae train` for one bank."""
-    spec = config["experiments"][experiment]
-    grids = {r: grid[f"k{k}"] if isinstance(grid, dict) else grid for r, grid in spec["lambdas"].items()}
+def bank_plan(config: Config, experiment: str, dataset: str, backbone: str, k: int) -> Plan:
+    """All that decides what a bank's SAEs are (`sae.bank.plan`), complete with defaults.
+
+    Returns:
+        {dataset, backbone, k, seeds, recipe, methods: {name: {objective, penalty, mask, lambda, options, recipe, sweep,
+        at, against}}}. `lambda` is null where it is swept; sweeps are in ascending order.
+    """
+    spec = config.experiments[experiment]
     return {
         "dataset": dataset,
         "backbone": backbone,
         "k": k,
-        "seeds": spec["seeds"],
-        "mask": "batch_active",
-        "lambdas": {r: sorted(float(v) for v in grid) for r, grid in grids.items()},
-        "training": config["training"][spec["training"]],
+        "seeds": spec.seeds,
+        "recipe": config.training[spec.training].model_dump(),
+        "methods": {name: _method_plan(config, experiment, name, k) for name in spec.methods},
     }
 
 
-def parts(config, saes):
-    """How many jobs train the SAEs of a bank, beside the bank's own; 0: that one does."""
-    limit = config["compute"]["saes_per_job"]
+def _method_plan(config: Config, experiment: str, name: str, k: int) -> Plan:
+    method, sweep = config.methods[name], config.sweep(experiment, name, k)
+    return {
+        "objective": method.objective,
+        "penalty": method.penalty,
+        "mask": method.mask,
+        "lambda": None if "lambda" in sweep else method.lam,
+        "options": method.options,
+        "recipe": method.recipe,
+        "sweep": sweep,
+        "at": method.at,
+        "against": method.against,
+    }
+
+
+def methods_of(plan: Plan, bank: str) -> Plan:
+    """The part of a bank's plan that one of its files ('bank' or 'bank_chosen') is made by."""
+    methods = plan["methods"]
+    chosen = {name for name, spec in methods.items() if spec["at"]}
+    kept = chosen | {methods[name]["at"] for name in chosen} if bank == "bank_chosen" else set(methods) - chosen
+    return plan | {"methods": {name: spec for name, spec in methods.items() if name in kept}}
+
+
+def training_modules(plan: Plan, bank: str) -> list[str]:
+    """The modules of the objectives and penalties that train the SAEs of one of a bank's files."""
+    specs = [spec for spec in plan["methods"].values() if bool(spec["at"]) == (bank == "bank_chosen")]
+    used = {(kind, spec[kind]) for spec in specs for kind in ("objective", "penalty") if spec[kind]}
+    return ["sae.training.loop", *(registry.module(kind, name) for kind, name in sorted(used))]
+
+
+def has_at(config: Config, experiment: str) -> bool:
+    """Whether an experiment has methods that are trained at the choice of another one, and so a second round."""
+    return any(config.methods[name].at for name in config.experiments[experiment].methods)
+
+
+def parts(config: Config, plan: Plan, bank: str) -> int:
+    """How many jobs train the SAEs of one of a bank's files, beside the file's own; 0: that one does."""
+    from sae.bank.plan import count
+
+    saes, limit = count(plan)[bank == "bank_chosen"], config.compute.saes_per_job
     return 0 if limit is None or saes <= limit else -(-saes // limit)
 
 
-def evaluation_plan(config, experiment):
-    """The settings of `python -m sae evaluate`: K of the probes is the experiment's smallest k."""
-    return {"largest": min(config["experiments"][experiment]["k"])} | probe_plan(config, experiment)
+def selection_plan(config: Config, experiment: str) -> Plan:
+    """The settings of `python -m sae select`: of each method with trials of its own, the options that it sweeps."""
+    spec = config.experiments[experiment]
+    own = {name: config.methods[name] for name in spec.methods if not config.methods[name].at}
+    swept = {name: sorted({*method.sweep, *spec.sweep.get(name, {})}) for name, method in own.items()}
+    methods = {name: {"against": method.against, "sweep": swept[name]} for name, method in own.items()}
+    return {"methods": methods, "protocol": "paper"}
 
 
-def probe_plan(config, experiment):
-    """The settings of `python -m sae probe`; an experiment may have its own."""
-    return {"probe": config["probe"] | config["experiments"][experiment].get("probe", {})}
+def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
+    """{stage: {metric: all its options}}, without stages that have nothing to do.
+
+    SAEs that are trained after the selection get the metrics of `score` in `score_chosen`.
+    """
+    spec = config.experiments[experiment]
+    found: dict[str, dict[str, Plan]] = {stage: {} for stage in STAGES}
+    for name, metric in config.metrics.items():
+        options = metric.options(spec.metrics.get(name, {}))
+        if options.get("largest", 0) is None:
+            options["largest"] = min(spec.k)
+        found[metric.stage][name] = options
+    if has_at(config, experiment):
+        found["score_chosen"] = found["score"] | found["score_chosen"]
+    return {stage: metrics for stage, metrics in found.items() if metrics}
 
 
-def judges(config, experiment, backbone):
-    """The backbones whose embeddings judge the latents of another one's SAEs: the experiment's others."""
-    return [b for b in config["experiments"][experiment]["backbones"] if b != backbone]
+def stage_plan(config: Config, experiment: str, stage: str) -> Plan:
+    """The settings of `python -m sae score` for one stage."""
+    return {"metrics": stages(config, experiment).get(stage, {})}
 
 
-def gallery(config, experiment):
+def metric_modules(config: Config, experiment: str, stage: str) -> list[str]:
+    """The modules of a stage's metrics."""
+    return [registry.module("metric", name) for name in stages(config, experiment).get(stage, {})]
+
+
+def stage_reads(config: Config, experiment: str, stage: str) -> set[str]:
+    """What a stage's metrics read beside the splits that they score: 'train', 'val', 'others'."""
+    return {what for name in stages(config, experiment).get(stage, {}) for what in config.metrics[name].reads}
+
+
+def probe_plan(config: Config, experiment: str) -> Plan:
+    """The options of the metric `probe`, with which `python -m sae probe` probes the embeddings themselves."""
+    return stages(config, experiment).get("probe", {}).get("probe", {})
+
+
+def others(config: Config, experiment: str, backbone: str) -> list[str]:
+    """The experiment's other backbones, whose embeddings judge the latents of this one's SAEs."""
+    return [b for b in config.experiments[experiment].backbones if b != backbone]
+
+
+def gallery(config: Config, experiment: str) -> dict[str, Any] | None:
     """The cell that the galleries show: by default the first dataset with images, the first backbone, the smallest k.
 
     None where the experiment has embeddings alone, and so no galleries.
     """
-    spec = config["experiments"][experiment]
-    pictured = [d for d in spec["datasets"] if config["datasets"][d]["type"] != "table"]
+    spec = config.experiments[experiment]
+    pictured = [d for d in spec.datasets if config.datasets[d].has_images]
     if not pictured:
         return None
-    return {"dataset": pictured[0], "backbone": spec["backbones"][0], "k": min(spec["k"])} | spec.get("gallery", {})
+    default = {"dataset": pictured[0], "backbone": spec.backbones[0], "k": min(spec.k)}
+    return default | spec.gallery.model_dump(exclude_none=True)
 
 
-def figures(config, experiment):
-    """The figures that an experiment ends in."""
+def figures(config: Config, experiment: str) -> list[str]:
+    """The figures that an experiment ends in: without those that show images where there are none."""
     shown = gallery(config, experiment) is not None
-    return [name for name, figure in FIGURES.items() if shown or not figure.needs_images]
+    return [name for name in config.figures if shown or not _needs_images(name)]
 
 
-def report_plan(config, experiment):
-    """What the report says of the settings: the parts of the config that the experiment uses."""
-    spec = config["experiments"][experiment]
-    used = {"experiment": spec, "training": config["training"][spec["training"]]}
-    for kind in ("datasets", "backbones"):
-        used[kind] = {name: config[kind][name] for name in spec[kind]}
-    used |= probe_plan(config, experiment) | {"claims": config["claims"]}
-    # Of the machine only what decides on bits: the rest is where and how fast.
-    used["compute"] = {key: config["compute"][key] for key in ("device", "threads", "embed_batch_size")}
-    return {"experiment": experiment, "figures": figures(config, experiment), "config": used}
+def _needs_images(figure: str) -> bool:
+    return any(file.startswith("gallery/") for file in registry.head("figure", figure).constants.get("READS", ()))
 
 
-def embed_plan(config, backbone):
-    """The settings of `python -m sae embed`."""
+def names(config: Config, experiment: str) -> Plan:
+    """How an experiment's methods, datasets and backbones are printed (`sae.report.names`).
+
+    A method's `position` is that among all methods of the config, so that it looks the same in every experiment.
+    """
+    spec, position = config.experiments[experiment], list(config.methods)
+    used = {name: config.methods[name] for name in position if name in spec.methods}
     return {
-        "name": backbone,
-        "backbone": config["backbones"][backbone],
-        "batch_size": config["compute"]["embed_batch_size"],
+        "methods": {
+            name: {
+                "label": method.label or name,
+                "colour": method.colour,
+                "at": method.at,
+                "against": method.against,
+                "position": position.index(name),
+            }
+            for name, method in used.items()
+        },
+        "datasets": {name: config.datasets[name].label or name for name in spec.datasets},
+        "backbones": {name: config.backbones[name].label or name for name in spec.backbones},
     }
 
 
-def weights_paths(spec):
+def claims_plan(config: Config, experiment: str) -> Plan:
+    """The settings of `python -m sae claims`."""
+    return names(config, experiment) | {"claims": config.claims.model_dump()}
+
+
+def report_plan(config: Config, experiment: str) -> Plan:
+    """The settings of `python -m sae report`; `config` is the part that the experiment uses."""
+    spec = config.experiments[experiment]
+    used: Plan = {"experiment": spec.model_dump(exclude_defaults=True)}
+    methods = {name: config.methods[name].model_dump(exclude={"label", "colour"}) for name in spec.methods}
+    used["methods"] = {name: {key: v for key, v in m.items() if v not in (None, {})} for name, m in methods.items()}
+    used["training"] = config.training[spec.training].model_dump()
+    used["datasets"] = {name: dataset_spec(config, name) for name in spec.datasets}
+    used["backbones"] = {name: backbone_spec(config, name) for name in spec.backbones}
+    used["metrics"] = {
+        name: options for stage in stages(config, experiment).values() for name, options in stage.items()
+    }
+    used["claims"] = config.claims.model_dump()
+    # Of the machine only what decides on bits: the rest is where and how fast.
+    used["compute"] = config.compute.model_dump(include={"device", "threads", "embed_batch_size"})
+    return names(config, experiment) | {
+        "experiment": experiment,
+        "figures": figures(config, experiment),
+        "config": used,
+    }
+
+
+def dataset_spec(config: Config, dataset: str) -> Plan:
+    """The mapping of a dataset that its jobs get."""
+    return config.datasets[dataset].spec
+
+
+def backbone_spec(config: Config, backbone: str) -> Plan:
+    """The mapping of a backbone that its jobs get."""
+    return config.backbones[backbone].spec
+
+
+def embed_plan(config: Config, backbone: str) -> Plan:
+    """The settings of `python -m sae embed`."""
+    batch_size = config.compute.embed_batch_size
+    return {"name": backbone, "backbone": backbone_spec(config, backbone), "batch_size": batch_size}
+
+
+def weights_paths(spec: Plan) -> dict[str, str]:
     """{key: path} of the weights that a backbone's entry says are local; `pretrained` may be a tag instead."""
-    paths = {key: spec[key] for key in ("checkpoint", "pretrained") if key in spec}
+    paths = {key: spec[key] for key in ("checkpoint", "pretrained") if spec.get(key)}
     tag = paths.get("pretrained", "/")
     if "/" not in tag and Path(tag).suffix not in WEIGHTS and not Path(tag).exists():
         del paths["pretrained"]
     return paths
 
 
-def from_hub(config, backbone):
+def from_hub(config: Config, backbone: str) -> bool:
     """Whether a backbone's weights come by name from the Hugging Face hub or its cache."""
-    spec = config["backbones"][backbone]
-    return spec["loader"] in HUB_LOADERS and not artifact_names(spec) and not weights_paths(spec)
+    entry = config.backbones[backbone]
+    return entry.constants.get("FROM_HUB", False) and not artifact_names(entry.spec) and not weights_paths(entry.spec)
 
 
-def weights_plan(config, backbone):
+def weights_plan(config: Config, backbone: str) -> Plan:
     """The settings of `python -m sae weights`: what of a backbone's entry says which weights they are."""
-    return {key: value for key, value in config["backbones"][backbone].items() if key in NAMES_WEIGHTS}
+    return {key: value for key, value in backbone_spec(config, backbone).items() if key in NAMES_WEIGHTS}
 
 
-def local_weights(config, backbone):
+def local_weights(config: Config, backbone: str) -> list[str]:
     """Files on this machine that a backbone's embeddings are made of."""
-    named = [Path(f) for f in weights_paths(config["backbones"][backbone]).values() if f and Path(f).exists()]
+    named = [Path(file) for file in weights_paths(backbone_spec(config, backbone)).values() if Path(file).exists()]
     return [str(file) for path in named for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
 
 
-def downloads(config, dataset):
+def downloads(config: Config, dataset: str) -> bool:
     """Whether a dataset is to be downloaded by its type's own function."""
-    return bool(config["datasets"][dataset].get("download"))
+    return bool(dataset_spec(config, dataset).get("download"))
 
 
-def given_embeddings(config, dataset, backbone):
-    """The files of a dataset's embeddings that are given, not made (loader `precomputed`)."""
-    spec = config["backbones"][backbone]
-    if spec["loader"] != "precomputed":
-        return []
-    return [f"{config['datasets'][dataset]['root']}/{spec['model']}/{split}.npy" for split in SPLITS]
+def dataset_files(config: Config, dataset: str) -> list[str]:
+    """The files that a dataset's index is made of, where its type names them."""
+    return config.datasets[dataset].files
 
 
-def tables(config, dataset):
-    """The files of a dataset of type `table`, which its index is made of."""
-    spec = config["datasets"][dataset]
-    return [f"{spec['root']}/{split}.csv" for split in SPLITS] if spec["type"] == "table" else []
+def given_embeddings(config: Config, dataset: str, backbone: str) -> list[str]:
+    """The files of a dataset's embeddings that are given, not made."""
+    return config.backbones[backbone].files_of(config.datasets[dataset])
 
 
-def dataset_module(config, dataset):
+def dataset_module(config: Config, dataset: str) -> str:
     """The module of a dataset's type."""
-    return registry.module(DATASETS, config["datasets"][dataset]["type"])
+    return registry.module("dataset", config.datasets[dataset].type)
 
 
-def backbone_module(config, backbone):
+def backbone_module(config: Config, backbone: str) -> str:
     """The module of a backbone's loader."""
-    return registry.module(LOADERS, config["backbones"][backbone]["loader"])
-
-
-def regularizer_modules(config, experiment):
-    """The modules of an experiment's regularizers."""
-    return [registry.module(REGULARIZERS, r) for r in config["experiments"][experiment]["lambdas"]]
+    return registry.module("backbone", config.backbones[backbone].loader)

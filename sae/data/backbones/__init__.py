@@ -1,7 +1,23 @@
-"""Backbones: one file a loader, named by `loader` in the config.
+"""Backbones: one file for each entry, a loader, which `loader` in the config names.
 
-A loader has one function, `load(spec, artifacts, image_size)`: `spec` is the backbone's mapping in the config,
-`artifacts` the folder of fetched artifacts, `image_size` the dataset's input size in pixels or None for the model's
-own. It returns a :class:`sae.data.embed.Backbone`. `precomputed` has `embeddings` in its place. `timm` and `open_clip`
-also have `fetch(spec)`, which brings what `load` needs from the Hugging Face hub into its cache (`sae.data.weights`).
+A loader has `class Options`, the keys that its mapping in the config may have, and a function:
+
+    load(spec: dict, artifacts_root: str | Path | None, image_size: int | None) -> sae.data.embed.Backbone
+        `spec` is the mapping in the config, `artifacts_root` the folder of fetched artifacts. `image_size` is the
+        dataset's input size in pixels; with None the model's own is used.
+
+If it takes weights from the Hugging Face hub, it also has:
+
+    FROM_HUB = True
+    fetch(spec) -> list of files
+        Downloads what `load` needs into the hub's cache (`sae.data.weights`).
+
+For embeddings that are given, not made, it has in place of `load`:
+
+    READS_IMAGES = False
+    FILES = ["{root}/{model}/train.npy", ...]
+        The files of the embeddings, with keys of the dataset's and the backbone's mappings in braces: when one changes,
+        the store is rebuilt.
+    files(dataset_spec, backbone_spec) -> {split: path}
+    embeddings(dataset_spec, backbone_spec, split) -> array (N, d)
 """

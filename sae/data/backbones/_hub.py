@@ -1,10 +1,11 @@
-"""Weights files, for the loaders: from the Hugging Face hub through its cache, or from a local file or folder.
+"""Weights files for the loaders, from the Hugging Face hub through its cache or from a local file or folder.
 
-The cache is `$HF_HUB_CACHE`, else `$HF_HOME/hub`. A file in it is taken as it is, without asking the hub; with
+The cache is `$HF_HUB_CACHE`, else `$HF_HOME/hub`. The hub is not asked about a file that is in the cache. With
 `HF_HUB_OFFLINE=1` the hub is never asked.
 """
 
 import pickle
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +18,8 @@ from sae.core.errors import UserError
 
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar")
 # open_clip and timm assert where another would raise.
-_BROKEN = (RuntimeError, AssertionError, ValueError, KeyError, TypeError, OSError, EOFError)
-_BROKEN += (pickle.UnpicklingError, SafetensorError)
+_BROKEN: tuple[type[Exception], ...] = (RuntimeError, AssertionError, ValueError, KeyError, TypeError, OSError)
+_BROKEN += (EOFError, pickle.UnpicklingError, SafetensorError)
 
 
 class File(NamedTuple):
@@ -29,16 +30,18 @@ class File(NamedTuple):
     path: str
 
 
-def fetch(repo, names, instead):
-    """The first of `names` that a repo of the hub has, as a :class:`File`: from the cache, else downloaded into it.
+def fetch(repo: str, names: Sequence[str], instead: str) -> File:
+    """The first of `names` that a repo of the hub has; it is downloaded if the cache lacks it.
+
+    Args:
+        instead: what to write in the config for a local copy; goes into the error message.
 
     Raises:
-        UserError: it is neither in the cache nor to be had; the message says what to fetch and where to put it, or
-            `instead`, what to write in the config for a local copy.
+        UserError: it is not in the cache and cannot be downloaded; the message says what to fetch and where to put it.
     """
     source = repo
-    repo, _, revision = repo.partition("@")
-    revision = revision or None
+    repo, _, given = repo.partition("@")
+    revision = given or None
     try:
         for name in names:
             path = try_to_load_from_cache(repo, name, revision=revision)
@@ -64,11 +67,11 @@ def fetch(repo, names, instead):
     )
 
 
-def weights_file(path, preferred):
-    """The weights file that `path` is or, if it is a folder, holds: the first of `preferred`, else the only one.
+def weights_file(path: str | Path, preferred: Sequence[str]) -> str:
+    """`path` if it is a weights file. If it is a folder: the first of `preferred` in it, else its only weights file.
 
     Raises:
-        UserError: there is none, or no telling which.
+        UserError: there is no weights file, or it is unclear which to take.
     """
     path = Path(path)
     if path.is_dir():
@@ -88,8 +91,8 @@ def weights_file(path, preferred):
 
 
 @contextmanager
-def loading(file, model):
-    """Turn what a library raises on weights that are broken or another model's into a UserError."""
+def loading(file: str, model: str) -> Iterator[None]:
+    """A context that turns what libraries raise on broken weights, or those of another model, into a UserError."""
     try:
         yield
     except _BROKEN as error:
@@ -99,6 +102,6 @@ def loading(file, model):
         ) from None
 
 
-def _brief(error):
+def _brief(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else text[:300] + "..."

@@ -2,20 +2,24 @@
 
 The architecture is timm's `tf_efficientnet_lite*`; the weights are mapped by name. The embedding is the mean-pooled
 output of the last block, before the head: dense and signed.
-
-Spec: `model`, `artifacts` [name].
 """
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import timm
 import torch
+from pydantic import Field
 from torch import nn
 
+from sae.core.errors import UserError
+from sae.core.options import OneArtifact
+from sae.core.options import Options as Base
 from sae.data import artifacts
 from sae.data.backbones.timm import preprocessing
 from sae.data.embed import Backbone
-from sae.core.errors import UserError
 
 _OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 # The first block has no expansion, which shifts timm's names by one.
@@ -24,14 +28,21 @@ _INVERTED = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_
 _INVERTED |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
 
 
-def rename(state, model):
+class Options(Base):
+    """What may be written of such a backbone."""
+
+    model: str = Field(pattern="^tf_efficientnet_lite[0-4]$")
+    artifacts: OneArtifact
+
+
+def rename(state: Mapping[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
     """The wheels' state dict under timm's names.
 
     Raises:
-        UserError: a key has no place in the model, or one of the model's is left without a value.
+        UserError: a key has no place in the model, or a tensor of the model gets no value.
     """
     places = [f"blocks.{s}.{b}" for s, stage in enumerate(model.blocks) for b in range(len(stage))]
-    renamed = {}
+    renamed: dict[str, torch.Tensor] = {}
     for key, value in state.items():
         block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
         if block:
@@ -41,7 +52,7 @@ def rename(state, model):
         else:
             layer, tensor = key.rsplit(".", 1)
             new = f"{_OUTER.get(layer)}.{tensor}"
-        if new not in model.state_dict() or new in renamed:
+        if new is None or new not in model.state_dict() or new in renamed:
             raise UserError(f"weights key {key} has no place in the model")
         renamed[new] = value
     left = sorted(set(model.state_dict()) - set(renamed))
@@ -50,7 +61,7 @@ def rename(state, model):
     return renamed
 
 
-def full_model(spec, artifacts_root):
+def full_model(spec: dict[str, Any], artifacts_root: str | Path | None) -> Any:
     """The classifier with its 1000 ImageNet outputs, weights loaded."""
     (artifact,) = spec["artifacts"]
     (file,) = artifacts.manifest(artifacts_root, artifact)["files"]
@@ -60,7 +71,8 @@ def full_model(spec, artifacts_root):
     return model.eval()
 
 
-def load(spec, artifacts_root, image_size):
+def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+    """The trunk of the model; see `sae.data.backbones`."""
     model = full_model(spec, artifacts_root)
     trunk = nn.Sequential(model.conv_stem, model.bn1, model.blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return Backbone(trunk, preprocessing(model, image_size))

@@ -1,8 +1,6 @@
 """The image tower of any open_clip model; the embedding is `encode_image`, not normalised.
 
-Spec: `model`, open_clip's name, or `hf-hub:org/name` for a repo in open_clip's format (open_clip_config.json and
-weights), which needs no more; `pretrained`, a weights tag, or a local file or folder; and `checkpoint`, a local copy
-(file or folder) of the tag's weights. Without it, they come from the Hugging Face hub or its cache. OpenAI's own files,
+Weights come from a local file or folder, or else from the Hugging Face hub or its cache. OpenAI's own files,
 TorchScript, are refused as unsafe to load: the tag `openai` has the same weights on the hub.
 
 A tag stands for more than weights: it fixes the preprocessing (mean, std, resizing) and the activation (GELU or
@@ -12,40 +10,66 @@ from the model's tags, if those agree.
 """
 
 from pathlib import Path
+from typing import Any
 
 import open_clip
+import torch
+from pydantic import Field, ValidationInfo, field_validator
 from torch import nn
 
 from sae.core import files
+from sae.core.errors import UserError
+from sae.core.options import Options as Base
 from sae.data.backbones import _hub
 from sae.data.embed import Backbone
-from sae.core.errors import UserError
 
+FROM_HUB = True
 _FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _LOCAL_FILES = (*_FILES, "model.safetensors", "pytorch_model.bin")
 _CONFIG = "open_clip_config.json"
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 
-class ImageTower(nn.Module):
-    """Images to `encode_image`; the text tower is left to the garbage collector."""
+class Options(Base):
+    """What may be written of such a backbone."""
 
-    def __init__(self, model):
+    model: str
+    """open_clip's name, or `hf-hub:org/name` for a repo in open_clip's format (open_clip_config.json and weights)."""
+    pretrained: str | None = Field(None, validate_default=True)
+    """A weights tag, or a local file or folder; needed unless `model` is on the hub by itself."""
+    checkpoint: str | None = None
+    """A local copy (file or folder) of the tag's weights."""
+
+    @field_validator("pretrained", "checkpoint")
+    @classmethod
+    def _weights_named_once(cls, value: str | None, info: ValidationInfo) -> str | None:
+        named = str(info.data.get("model", "")).startswith("hf-hub:")
+        if named and value is not None:
+            raise ValueError("`hf-hub:` names the weights too; leave it out, or change `model`")
+        if not named and value is None and info.field_name == "pretrained":
+            raise ValueError("this key is required: a weights tag, or a local file or folder")
+        return value
+
+
+class ImageTower(nn.Module):
+    """Maps images to `encode_image`; the text tower is not kept."""
+
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.visual = model.visual
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) to (N, d)."""
         embeddings = self.visual(images)
         # CoCa's tower returns its tokens too.
         return embeddings[0] if isinstance(embeddings, tuple) else embeddings
 
 
-def fetch(spec):
-    """Bring what a backbone needs of the hub into its cache; returns the files, weights last ([] if those are local).
+def fetch(spec: dict[str, Any]) -> list[_hub.File]:
+    """Download into the hub's cache what a backbone needs; returns the files, weights last ([] for local weights).
 
     Raises:
-        UserError: the library does not know the model, or a file is not to be had.
+        UserError: the library does not know the model, or a file is neither in the cache nor on the hub.
     """
     name = spec["model"]
     if name.startswith("hf-hub:"):
@@ -62,8 +86,10 @@ def fetch(spec):
     return [_hub.fetch(repo, [single] if single else _FILES, instead)]
 
 
-def load(spec, _artifacts_root, image_size):
+def load(spec: dict[str, Any], _artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+    """The image tower; see `sae.data.backbones`."""
     name, fetched = spec["model"], fetch(spec)
+    settings: dict[str, Any]
     if name.startswith("hf-hub:"):
         name, file, settings = f"local-dir:{Path(fetched[0].path).parent}", fetched[-1].path, {}
     elif fetched:
@@ -77,13 +103,13 @@ def load(spec, _artifacts_root, image_size):
             name, None if name.startswith("local-dir:") else file, force_image_size=image_size, **options
         )
     trunk = getattr(model.visual, "trunk", None)
-    if image_size and hasattr(trunk, "set_input_size"):
+    if image_size and trunk is not None and hasattr(trunk, "set_input_size"):
         # open_clip resizes the position embedding of its own transformers only, not of timm's.
         trunk.set_input_size(image_size)
     return Backbone(ImageTower(model), transform, file)
 
 
-def _local_weights(name, pretrained, checkpoint):
+def _local_weights(name: str, pretrained: str, checkpoint: str | None) -> tuple[str, dict[str, Any]]:
     """A local weights file, and the preprocessing and activation that belong to it."""
     settings = open_clip.get_pretrained_cfg(name, pretrained)
     if not settings:
@@ -92,10 +118,11 @@ def _local_weights(name, pretrained, checkpoint):
             raise UserError(f"pretrained: {pretrained} is neither a tag of {name} (there are: {tags}) nor a local path")
         file = _hub.weights_file(pretrained, _LOCAL_FILES)
         return file, _folder_settings(Path(pretrained)) or _common_settings(name, pretrained)
+    assert checkpoint is not None  # Else `fetch` would have fetched the tag's weights.
     return _hub.weights_file(checkpoint, _LOCAL_FILES), settings
 
 
-def _folder_settings(folder):
+def _folder_settings(folder: Path) -> dict[str, Any] | None:
     path = folder / _CONFIG
     if not path.is_file():
         return None
@@ -103,8 +130,8 @@ def _folder_settings(folder):
     return {**config.get("preprocess_cfg", {}), "quick_gelu": config.get("model_cfg", {}).get("quick_gelu", False)}
 
 
-def _common_settings(name, path):
-    """The settings of the model's tags, or {} (open_clip's defaults) for a model without any."""
+def _common_settings(name: str, path: str) -> dict[str, Any]:
+    """The settings on which the model's tags agree, or {} (open_clip's defaults) for a model without tags."""
     tags = open_clip.list_pretrained_tags_by_model(name)
     every = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]
     every = [{key: c.get(key) for key in (*_PREPROCESSING, "quick_gelu")} for c in every]

@@ -1,36 +1,52 @@
 """Embeddings that are already made, for datasets of type `table`: {root}/{model}/{split}.npy.
 
-There is no model and there are no images, hence no `load`. Spec: `model`, the name of the folder inside the dataset's
-`root`. Row i of a split's file belongs to row i of that split in the table.
+There is no model and there are no images, hence no `load`. Row i of a split's file belongs to row i of that split in
+the table.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sae.data.splits import SPLITS
 from sae.core.errors import UserError
+from sae.core.options import Options as Base
+from sae.data.splits import SPLITS
 
+READS_IMAGES = False
+# The embeddings of a dataset: a change is followed.
+FILES = ["{root}/{model}/train.npy", "{root}/{model}/val.npy", "{root}/{model}/test.npy"]
 _TYPES = ("float16", "float32", "float64")
 
 
-def files(dataset_spec, backbone_spec):
-    """{split: path} of the files."""
+class Options(Base):
+    """What may be written of such a backbone."""
+
+    model: str
+    """The name of the folder inside the dataset's `root`."""
+
+
+def files(dataset_spec: dict[str, Any], backbone_spec: dict[str, Any]) -> dict[str, Path]:
+    """{split: path} of the files.
+
+    Raises:
+        UserError: a file does not exist.
+    """
     folder = Path(dataset_spec["root"]) / backbone_spec["model"]
     return {split: _existing(folder / f"{split}.npy") for split in SPLITS}
 
 
-def _existing(path):
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise UserError(f"embeddings {path} do not exist; expected an array (N, d) saved there with `numpy.save`")
     return path
 
 
-def embeddings(dataset_spec, backbone_spec, split):
+def embeddings(dataset_spec: dict[str, Any], backbone_spec: dict[str, Any], split: str) -> np.ndarray:
     """The embeddings of a split, read on demand: (N, d) of type float16, float32 or float64.
 
     Raises:
-        UserError: the file is missing, is not NumPy's, or holds something else.
+        UserError: the file is missing, is not a file of NumPy's, or does not hold such an array.
     """
     path = files(dataset_spec, backbone_spec)[split]
     try:

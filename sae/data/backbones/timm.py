@@ -1,32 +1,50 @@
 """Any model of timm; the embedding is the pooled output before the classifier.
 
-Spec: `model`, timm's name with its tag, or `hf-hub:org/name` for a repo in timm's format (config.json and weights); and
-`checkpoint`, a local file or folder with the weights. Without it they are those that timm names, from the Hugging Face
-hub or its cache.
-
 The preprocessing is that of the tag (of timm's default tag, if none is named) or, for a repo or a folder with timm's
 config.json, of that config.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import timm
+import torch
+from pydantic import ValidationInfo, field_validator
 from timm.data import create_transform, resolve_data_config
 
 from sae.core import files
+from sae.core.errors import UserError
+from sae.core.options import Options as Base
 from sae.data.backbones import _hub
 from sae.data.embed import Backbone
-from sae.core.errors import UserError
 
+FROM_HUB = True
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def fetch(spec):
-    """Bring what a backbone needs of the hub into its cache; returns the files, weights last ([] if those are local).
+class Options(Base):
+    """What may be written of such a backbone."""
+
+    model: str
+    """timm's name with its tag, or `hf-hub:org/name` for a repo in timm's format (config.json and weights)."""
+    checkpoint: str | None = None
+    """A local file or folder with the weights; without it they come from the Hugging Face hub or its cache."""
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _weights_named_once(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and str(info.data.get("model", "")).startswith("hf-hub:"):
+            raise ValueError("`hf-hub:` names the weights too; leave it out, or change `model`")
+        return value
+
+
+def fetch(spec: dict[str, Any]) -> list[_hub.File]:
+    """Download into the hub's cache what a backbone needs; returns the files, weights last ([] for local weights).
 
     Raises:
-        UserError: the library does not know the model, or a file is not to be had.
+        UserError: the library does not know the model, or a file is neither in the cache nor on the hub.
     """
     name = spec["model"]
     if name.startswith("hf-hub:"):
@@ -39,7 +57,8 @@ def fetch(spec):
     return [_hub.fetch(known.hf_hub_id, _FILES, "name a local copy in the backbone's entry as `checkpoint: PATH`")]
 
 
-def load(spec, _artifacts_root, image_size):
+def load(spec: dict[str, Any], _artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+    """The model without its classifier; see `sae.data.backbones`."""
     name, checkpoint, fetched = spec["model"], spec.get("checkpoint"), fetch(spec)
     if name.startswith("hf-hub:"):
         checkpoint = Path(fetched[0].path).parent
@@ -61,7 +80,7 @@ def load(spec, _artifacts_root, image_size):
     return Backbone(model, preprocessing(model, image_size), file)
 
 
-def preprocessing(model, image_size):
+def preprocessing(model: torch.nn.Module, image_size: int | None) -> Callable:
     """timm's evaluation transform; at `image_size` pixels the whole image is kept (no centre crop of a larger one)."""
     config = resolve_data_config({}, model=model)
     if image_size:
@@ -69,7 +88,7 @@ def preprocessing(model, image_size):
     return create_transform(**config, is_training=False)
 
 
-def _create(name, image_size, **options):
+def _create(name: str, image_size: int | None, **options: Any) -> torch.nn.Module:
     # Transformers fix their position embedding at creation; convolutional models take any size, but not the argument.
     if image_size is not None:
         try:
@@ -80,7 +99,7 @@ def _create(name, image_size, **options):
     return timm.create_model(name, num_classes=0, **options)
 
 
-def _known(name):
+def _known(name: str) -> Any:
     """timm's entry for the weights of a model."""
     try:
         known = timm.is_model(name) and timm.models.get_pretrained_cfg(name)
@@ -91,7 +110,7 @@ def _known(name):
     return known
 
 
-def _snapshot(repo):
+def _snapshot(repo: str) -> list[_hub.File]:
     """timm's config and the weights of a repo of the hub."""
     instead = "give timm's own name as `model` and the folder as `checkpoint`"
     config = _hub.fetch(repo, ["config.json"], instead)
@@ -102,8 +121,8 @@ def _snapshot(repo):
     return [config, _hub.fetch(repo, _FILES, instead)]
 
 
-def _source(name, checkpoint):
-    """What to make the model from: a folder that says so in timm's config.json, else the name."""
+def _source(name: str, checkpoint: Path) -> str:
+    """What timm makes the model from: the folder `checkpoint` if it holds timm's config.json, else the name."""
     architecture = _architecture(checkpoint)
     if architecture is None:
         return name
@@ -112,6 +131,6 @@ def _source(name, checkpoint):
     return f"local-dir:{checkpoint}"
 
 
-def _architecture(folder):
+def _architecture(folder: Path) -> str | None:
     path = folder / "config.json"
     return files.read_json(path, "timm's config").get("architecture") if path.is_file() else None

@@ -1,8 +1,18 @@
-"""Datasets: one file an entry, named by `type` in the config.
+"""Datasets: one file for each entry, which `type` in the config names.
 
-An entry has one function, `load(spec, artifacts)`: `spec` is the dataset's mapping in the config, `artifacts` the
-folder of fetched artifacts. It returns a :class:`sae.data.dataset.Dataset`. It may also have
-`reader(spec)`, which returns the function that opens an image without listing them all first, `download(spec)`, which
-brings the images below `root` where they are not there yet and returns {part: number of images} (for entries with
-`download: true`; `sae.data.download`), and `HAS_IMAGES = False` for embeddings without images.
+An entry has `class Options`, the keys that its mapping in the config may have, and a function:
+
+    load(spec: dict, artifacts_root: str | Path | None) -> sae.data.dataset.Dataset
+        `spec` is the mapping in the config, `artifacts_root` the folder of fetched artifacts.
+
+It may also have:
+
+    reader(spec) -> function from a row's `path` to a PIL image
+        Without it, `load` is called for the function.
+    download(spec) -> {part: number of images}
+        For mappings with `download: true`: downloads the images that are missing to below the root.
+    HAS_IMAGES = False
+        For embeddings without images.
+    FILES = ["{root}/train.csv", ...]
+        The files that the index is made of, with keys of the mapping in braces: when one changes, the index is rebuilt.
 """

@@ -3,14 +3,14 @@
 `label` is the Unicode subcategory, `label_coarse` the category. A `group` is the person-neutral base emoji across
 vendors, since the same emoji in another skin tone, gender or vendor's drawing is a near-duplicate; groups that share a
 picture to the pixel (some flags do) are one.
-
-Spec: `artifacts` {vendor: artifact name}, `fractions` {split: fraction}, `split_seed`.
 """
 
 import hashlib
 import io
 import json
 import tarfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,9 @@ import scipy.sparse
 from PIL import Image
 from scipy.sparse.csgraph import connected_components
 
-from sae.data import artifacts
+from sae.core.options import Fractions, Seed
+from sae.core.options import Options as Base
+from sae.data import archives, artifacts
 from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import grouped_split
 
@@ -30,14 +32,23 @@ _NEUTRAL |= dict.fromkeys(("1F46B", "1F46C", "1F46D"), "1F9D1-1F91D-1F9D1")
 _NEUTRAL |= {"1F491": "1F9D1-2764-1F9D1", "1F48F": "1F9D1-2764-1F48B-1F9D1", "1F46A": "1F9D1-1F9D1-1F9D2"}
 
 
-def neutral(unified):
+class Options(Base):
+    """What may be written of such a dataset."""
+
+    artifacts: dict[str, str]
+    """{vendor: the artifact with its pictures}."""
+    fractions: Fractions
+    split_seed: Seed
+
+
+def neutral(unified: str) -> str:
     """The person-neutral base of an emoji's code points, such as '1F468-1F3FB-200D-1F692' (man firefighter)."""
     kept = [_NEUTRAL.get(c, c) for c in unified.upper().split("-") if c not in _DROPPED]
     return "-".join(kept) or unified
 
 
-def _join(groups, pictures):
-    """Group names with groups that share a picture joined: connected components over both."""
+def _join(groups: list[str], pictures: list[bytes]) -> list[str]:
+    """N group names, where groups that share a picture get one name: connected components over both."""
     names, group = np.unique(np.array(groups), return_inverse=True)
     picture = np.unique(np.array(pictures), return_inverse=True)[1] + len(names)
     size = picture.max() + 1
@@ -47,8 +58,10 @@ def _join(groups, pictures):
     return [first[c] for c in component[group]]
 
 
-def load(spec, artifacts_root):
-    pictures, rows = {}, []
+def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
+    """See `sae.data.dataset.load`."""
+    pictures: dict[str, bytes] = {}
+    rows: list[tuple[str, str, dict[str, Any], str]] = []
     for vendor, artifact in spec["artifacts"].items():
         (file,) = artifacts.manifest(artifacts_root, artifact)["files"]
         folder = f"package/img/{vendor}/64/"
@@ -56,14 +69,14 @@ def load(spec, artifacts_root):
         with tarfile.open(artifacts.path(artifacts_root, artifact, file)) as archive:
             for member in archive:
                 if member.name.startswith(folder) and member.name.endswith(".png"):
-                    pictures[f"{vendor}/{member.name.removeprefix(folder)}"] = archive.extractfile(member).read()
+                    pictures[f"{vendor}/{member.name.removeprefix(folder)}"] = archives.content(archive, member)
                 elif member.name == "package/emoji.json":
-                    emoji = json.load(archive.extractfile(member))
+                    emoji = json.loads(archives.content(archive, member))
         for base in emoji:
             for variant in [base, *base.get("skin_variations", {}).values()]:
                 path = f"{vendor}/{variant['image']}"
                 if path in pictures:
-                    # The base's group, since variants of mixed skin tones are spelled in another way.
+                    # The group is that of the base: variants of mixed skin tones are spelled in another way.
                     rows.append((f"{vendor}/{variant['unified']}", path, base, neutral(base["unified"])))
     subcategories = sorted({base["subcategory"] for _, _, base, _ in rows})
     categories = sorted({base["category"] for _, _, base, _ in rows})
@@ -80,7 +93,7 @@ def load(spec, artifacts_root):
     ).sort_values("image_id", ignore_index=True)
     index["split"] = grouped_split(index["group"], index["label_coarse_name"], spec["fractions"], spec["split_seed"])
 
-    def open_image(path):
+    def open_image(path: str) -> Image.Image:
         picture = Image.open(io.BytesIO(pictures[path])).convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         white.alpha_composite(picture)

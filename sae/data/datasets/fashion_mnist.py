@@ -1,23 +1,35 @@
 """A class-balanced subset of Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747; 28 x 28 grey).
 
 Train and val come from the official training images, test from the official test images.
-
-Spec: `artifacts` [name], `counts` {split: images}, `split_seed`.
 """
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from sae.core.errors import UserError
+from sae.core.options import Counts, OneArtifact, Seed
+from sae.core.options import Options as Base
 from sae.data import artifacts
 from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import balanced_rows
-from sae.core.errors import UserError
 
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 
-def load(spec, artifacts_root):
+class Options(Base):
+    """What may be written of such a dataset."""
+
+    artifacts: OneArtifact
+    counts: Counts
+    split_seed: Seed
+
+
+def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
+    """See `sae.data.dataset.load`."""
     (artifact,) = spec["artifacts"]
     images, labels = {}, {}
     for part in ("train", "t10k"):
@@ -45,14 +57,14 @@ def load(spec, artifacts_root):
     index["label_coarse_name"] = pd.array([pd.NA] * len(index), dtype="string")
     index["group"] = index["image_id"]
 
-    def open_image(path):
+    def open_image(path: str) -> Image.Image:
         part, row = path.split("/")
         return Image.fromarray(images[part][int(row)]).convert("RGB")
 
     return Dataset(index[COLUMNS], open_image)
 
 
-def _idx(path, dimensions):
+def _idx(path: Path, dimensions: int) -> np.ndarray:
     # The IDX format: a 4-byte magic number whose last byte is the rank, one big-endian int32 a dimension, then bytes.
     raw = path.read_bytes()
     shape = np.frombuffer(raw, ">i4", count=dimensions, offset=4)

@@ -2,33 +2,51 @@
 
 Test is the official validation set; val is drawn from the official training images, the same images in every layout.
 `label` is a class's place in the order of WordNet IDs, the usual class number when all 1000 are there.
-
-Spec: `root`, `val_per_class`, `split_seed`, `images` {split: expected count}.
 """
 
 import io
 import re
 import tarfile
 import zlib
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
+from sae.core.errors import UserError
+from sae.core.options import Count, Images, Seed
+from sae.core.options import Options as Base
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
-from sae.core.errors import UserError
 
 _TRAIN, _VAL, _DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 _WNID = re.compile(r"n\d{8}")
+# Of the N images of a part: names, paths, and classes (WordNet IDs, or class numbers).
+_Part = tuple[list[str], list[str], np.ndarray]
+# Train, test, and the class names that the files record.
+_Parts = tuple[_Part, _Part, list[str] | None]
 
 
-def reader(spec):
-    """See `sae.data.dataset.reader`."""
+class Options(Base):
+    """What may be written of such a dataset."""
+
+    root: str
+    val_per_class: Count
+    """Images of each class that are drawn from the official training images for val."""
+    split_seed: Seed
+    images: Images = Images()
+
+
+def reader(spec: dict[str, Any]) -> Callable[[str], Image.Image]:
+    """The function that opens an image; see `sae.data.dataset.reader`."""
     return archives.opener(indexing.root(spec))
 
 
-def load(spec, _artifacts_root):
+def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+    """See `sae.data.dataset.load`."""
     root = indexing.root(spec)
     train, test, recorded = _layout(root)(root)
     known, numbers = np.unique(np.concatenate([train[2], test[2]]), return_inverse=True)
@@ -42,11 +60,11 @@ def load(spec, _artifacts_root):
     return Dataset(indexing.frame(ids, paths, split, numbers, names), reader(spec))
 
 
-def _folders(root):
+def _folders(root: Path) -> _Parts:
     """train/ and val/, a folder for each WordNet ID (what torchvision's ImageNet unpacks to)."""
     from torchvision.datasets import ImageFolder
 
-    parts = []
+    parts: list[_Part] = []
     for part in ("train", "val"):
         try:
             folder = ImageFolder(root / part)
@@ -54,10 +72,10 @@ def _folders(root):
             raise UserError(f"imagenet {root / part}: expected one folder a class, nXXXXXXXX/*.JPEG: {error}") from None
         paths = [Path(path).relative_to(root).as_posix() for path, _ in folder.samples]
         parts.append((_stems(paths), paths, np.array(folder.classes)[folder.targets]))
-    return *parts, None
+    return parts[0], parts[1], None
 
 
-def _tars(root):
+def _tars(root: Path) -> _Parts:
     """The original archives, read in place: training images in a tar of one tar a class."""
     ids, paths, wnids = [], [], []
     for name, offset, size in archives.tar_members(root / _TRAIN):
@@ -77,16 +95,16 @@ def _tars(root):
     return train, (_stems(m[0] for m in members), paths, truth[np.array(numbers) - 1]), None
 
 
-def _devkit(path):
+def _devkit(path: Path) -> np.ndarray:
     """The WordNet ID of every validation image, in the images' order."""
     import scipy.io
 
-    content = {}
+    content: dict[str, bytes] = {}
     try:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 if PurePosixPath(member.name).name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"):
-                    content[PurePosixPath(member.name).name] = archive.extractfile(member).read()
+                    content[PurePosixPath(member.name).name] = archives.content(archive, member)
         synsets = scipy.io.loadmat(io.BytesIO(content["meta.mat"]), squeeze_me=True)["synsets"]
         wnid = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
         return np.array([wnid[int(line)] for line in content["ILSVRC2012_validation_ground_truth.txt"].split()])
@@ -97,24 +115,26 @@ def _devkit(path):
         ) from None
 
 
-def _parquet(root):
-    """Parquet shards of the hub's imagenet-1k: columns image {bytes, path} and label."""
+def _parquet(root: Path) -> _Parts:
+    """The hub's imagenet-1k in parquet shards, with the columns image {bytes, path} and label."""
     return _shards(root, "data/train-*.parquet", "data/validation-*.parquet")
 
 
-def _webdataset(root):
-    """WebDataset shards as timm made them: key.jpg, key.cls."""
+def _webdataset(root: Path) -> _Parts:
+    """WebDataset shards as timm made them, with key.jpg and key.cls."""
     return _shards(root, "imagenet1k-train-*.tar", "imagenet1k-validation-*.tar")
 
 
-def _shards(root, train, test):
-    both = []
-    for pattern in (train, test):
-        both.append(archives.samples(root, sorted(p.relative_to(root).as_posix() for p in root.glob(pattern))))
-        if both[-1].labels is None:
+def _shards(root: Path, *patterns: str) -> _Parts:
+    both, numbered = [], []
+    for pattern in patterns:
+        found = archives.samples(root, sorted(p.relative_to(root).as_posix() for p in root.glob(pattern)))
+        if found.labels is None:
             raise UserError(f"imagenet {root / pattern}: the images have no class numbers, expected 0 to 999")
+        both.append(found)
+        numbered += found.labels
     ids = indexing.distinct(_stems(both[0].keys + both[1].keys), both[0].places + both[1].places)
-    labels = np.array(both[0].labels + both[1].labels)
+    labels = np.array(numbered)
     count = len(both[0].keys)
     known, numbers = np.unique(labels, return_inverse=True)
     # Training images are named after their class, so that the labels can be the same as in the other layouts.
@@ -134,7 +154,7 @@ _LAYOUTS = {
 }
 
 
-def _layout(root):
+def _layout(root: Path) -> Callable[[Path], _Parts]:
     missing = {patterns: [p for p in patterns if not any(root.glob(p))] for patterns in _LAYOUTS}
     for patterns, lacking in missing.items():
         if not lacking:
@@ -143,13 +163,13 @@ def _layout(root):
     raise UserError(f"imagenet: root {root} has none of the layouts {tried}; found in it: {indexing.contents(root)}")
 
 
-def _stems(names):
+def _stems(names: Iterable[str]) -> list[str]:
     # Some copies put the class behind the file's name: n01440764_10026_n01440764.JPEG.
     return [re.sub(r"(_\d+)_n\d{8}$", r"\1", PurePosixPath(name).stem) for name in names]
 
 
-def _names(known, recorded):
-    """The names of C classes: timm's description of a WordNet ID, else what the files say."""
+def _names(known: np.ndarray, recorded: list[str] | None) -> list[str]:
+    """The names of C classes: timm's description of a WordNet ID, else the name that the files record."""
     from timm.data import ImageNetInfo
 
     info = ImageNetInfo()

@@ -2,22 +2,25 @@
 
 An image has any number of labels: `label` is null, and `label_name` joins the names of the labels that people verified
 as present (`Confidence` 1 in the image-level CSVs below `root/annotations/`) with '; ', in alphabetical order.
-
-Spec: `root`, `images` {split: expected count}, `subset`: a list of training images below root, a CSV with a column
-ImageID or text with one ID a line.
 """
 
 import csv
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+from PIL import Image
 
+from sae.core.errors import UserError
+from sae.core.options import Images
+from sae.core.options import Options as Base
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
-from sae.core.errors import UserError
 
 # Split: folder, and the names of its labels' file from V7 back to V4.
 _PARTS = {
@@ -32,15 +35,25 @@ _CLASSES = ["oidv7-class-descriptions.csv", "oidv6-class-descriptions.csv", "cla
 _CHUNK = 16 << 20  # bytes of CSV in memory at a time
 
 
-def reader(spec):
-    """See `sae.data.dataset.reader`."""
+class Options(Base):
+    """What may be written of such a dataset."""
+
+    root: str
+    subset: str | None = None
+    """A list of training images, below root: a CSV with a column ImageID, or text with one ID a line."""
+    images: Images = Images()
+
+
+def reader(spec: dict[str, Any]) -> Callable[[str], Image.Image]:
+    """The function that opens an image; see `sae.data.dataset.reader`."""
     return archives.opener(indexing.root(spec))
 
 
-def load(spec, _artifacts_root):
+def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+    """See `sae.data.dataset.load`."""
     root = indexing.root(spec)
     display = _display_names(_annotations(root, _CLASSES))
-    ids, paths, names, splits = [], [], [], []
+    ids, paths, names, parts = [], [], [], []
     for split, (folder, files) in _PARTS.items():
         part = _images(root, folder)
         if split == "train" and "subset" in spec:
@@ -49,22 +62,22 @@ def load(spec, _artifacts_root):
         ids.append(part)
         paths.append(pc.binary_join_element_wise(f"{folder}/", part, ".jpg", ""))
         names.append(_names(_annotations(root, files + older), part, display))
-        splits.append(np.full(len(part), split))
-    splits = np.concatenate(splits)
+        parts.append(np.full(len(part), split))
+    splits = np.concatenate(parts)
     indexing.check_counts(spec, splits)
     ids, paths, names = (pa.chunked_array(column) for column in (ids, paths, names))
     return Dataset(indexing.frame(ids, paths, splits, label_name=names), reader(spec))
 
 
-def _annotations(root, names):
+def _annotations(root: Path, names: list[str]) -> Path:
     for name in names:
         if (root / "annotations" / name).is_file():
             return root / "annotations" / name
     raise UserError(f"open_images: {root / 'annotations'} has none of {', '.join(names)}: download the first of them")
 
 
-def _images(root, folder):
-    """The IDs of a folder's images, sorted: an Arrow array, which for 9 million is a fifth of a list of strings."""
+def _images(root: Path, folder: str) -> pa.Array:
+    """The IDs of a folder's images, sorted. An Arrow array takes a fifth of the memory of a list of strings."""
     if not (root / folder).is_dir():
         raise UserError(
             f"open_images: no folder {root / folder}, expected train/, validation/ and test/ with *.jpg; "
@@ -75,7 +88,7 @@ def _images(root, folder):
     return ids.take(pc.sort_indices(ids))
 
 
-def _restrict(ids, path):
+def _restrict(ids: pa.Array, path: Path) -> pa.Array:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             columns = file.readline().rstrip("\r\n").split(",")
@@ -96,21 +109,22 @@ def _restrict(ids, path):
     return ids.filter(pc.is_in(ids, value_set=wanted))
 
 
-def _display_names(path):
-    """{LabelName: display name}; the file has a header in some versions, which does no harm here."""
+def _display_names(path: Path) -> dict[str, str]:
+    """{LabelName: display name}. Some versions of the file have a header, which does no harm here."""
     with open(path, newline="", encoding="utf-8") as file:
         return {row[0]: row[1] for row in csv.reader(file) if len(row) == 2}
 
 
-def _names(path, ids, display):
+def _names(path: Path, ids: pa.Array, display: dict[str, str]) -> pa.Array:
     """The joined label names (N,) of N images.
 
-    The file has up to 59 million rows. It is read in chunks, and only the positive labels stay in memory: an ID and a
-    small integer each.
+    The file has up to 59 million rows. It is read in chunks. Only the positive labels stay in memory, each as an ID and
+    a small integer.
     """
     types = {"ImageID": pa.string(), "LabelName": pa.dictionary(pa.int32(), pa.string()), "Confidence": pa.float32()}
     convert = pa.csv.ConvertOptions(column_types=types, include_columns=list(types))
-    images, labels, codes = [], [], {}
+    images, labels = [], []
+    codes: dict[str, int] = {}
     try:
         with pa.csv.open_csv(path, pa.csv.ReadOptions(block_size=_CHUNK), convert_options=convert) as chunks:
             for chunk in chunks:

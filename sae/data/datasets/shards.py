@@ -1,25 +1,62 @@
 """Any image set in WebDataset tars (`key.jpg` with `key.cls` or `key.json`) or parquet files, read in place.
 
 `image_id` is the sample's key, or `shard/row` where keys occur twice. Without labels, `label` is null.
-
-Spec: `root`, `splits` {split: glob below root}, `val_fraction` and `split_seed` instead of a glob for val; for parquet
-`image` and `label`, the columns (defaults: image; label, if there is one).
 """
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pandas as pd
+from PIL import Image
+from pydantic import Field, model_validator
 
+from sae.core.errors import UserError
+from sae.core.options import Options as Base
+from sae.core.options import Seed, Share
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
-from sae.core.errors import UserError
 
 
-def reader(spec):
-    """See `sae.data.dataset.reader`."""
-    return archives.opener(indexing.root(spec), spec.get("image", "image"))
+class SplitsOptions(Base):
+    """Globs below root."""
+
+    train: Annotated[str, Field(pattern=r"^[^/].*\.(tar|parquet)$")]
+    val: Annotated[str, Field(pattern=r"^[^/].*\.(tar|parquet)$")] | None = None
+    test: Annotated[str, Field(pattern=r"^[^/].*\.(tar|parquet)$")]
 
 
-def load(spec, _artifacts_root):
+class Options(Base):
+    """What may be written of such a dataset."""
+
+    root: str
+    splits: SplitsOptions
+    val_fraction: Share | None = None
+    """Of train, stratified; needed where `splits` has no glob for val."""
+    split_seed: Seed | None = None
+    image_column: str = "image"
+    """The column of the images in parquet files."""
+    label_column: str | None = None
+    """The column of the class numbers in parquet files; `label` where it is there, if not given."""
+
+    @model_validator(mode="after")
+    def _val_in_one_way(self) -> Self:
+        drawn = [self.val_fraction, self.split_seed]
+        if self.splits.val is None and None in drawn:
+            raise ValueError("val_fraction and split_seed are required where `splits` has no `val`")
+        if self.splits.val is not None and drawn != [None, None]:
+            raise ValueError("`splits` has a `val`: leave val_fraction and split_seed out")
+        return self
+
+
+def reader(spec: dict[str, Any]) -> Callable[[str], Image.Image]:
+    """The function that opens an image; see `sae.data.dataset.reader`."""
+    return archives.opener(indexing.root(spec), spec.get("image_column", "image"))
+
+
+def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+    """See `sae.data.dataset.load`."""
     root = indexing.root(spec)
     found = {}
     for split, pattern in spec["splits"].items():
@@ -29,20 +66,20 @@ def load(spec, _artifacts_root):
                 f"dataset type shards, key splits.{split}: no file matches {pattern!r} below {root}, expected a glob "
                 f"such as 'train-*.tar'; found there: {indexing.contents(root)}"
             )
-        found[split] = archives.samples(root, files, spec.get("image", "image"), spec.get("label"))
+        found[split] = archives.samples(root, files, spec.get("image_column", "image"), spec.get("label_column"))
     labelled = [split for split in found if found[split].labels is not None]
     if labelled and len(labelled) < len(found):
         bare = ", ".join(split for split in found if split not in labelled)
         raise UserError(f"dataset type shards, root {root}: {bare} has no labels, {', '.join(labelled)} has: label all")
     ids = indexing.distinct([k for s in found.values() for k in s.keys], [p for s in found.values() for p in s.places])
     split = np.repeat(list(found), [len(s.keys) for s in found.values()])
-    labels = np.array([n for s in found.values() for n in s.labels]) if labelled else None
+    labels = np.array([n for s in found.values() for n in s.labels or ()]) if labelled else None
     if "val" not in found:
         train = np.flatnonzero(split == "train")
-        of_train = [ids[i] for i in train], labels[train] if labelled else None
+        of_train = [ids[i] for i in train], None if labels is None else labels[train]
         split[train[indexing.draw_fraction(*of_train, spec["val_fraction"], spec["split_seed"])]] = "val"
     names = None
-    if labelled:
+    if labels is not None:
         recorded = next(iter(found.values())).label_names
         known, numbers = np.unique(labels, return_inverse=True)
         names = pd.array([recorded[n] if recorded else str(n) for n in known], dtype="str").take(numbers)

@@ -1,22 +1,34 @@
 """Embeddings without images: `root/{train,val,test}.csv`, one row an image, in the order of the embeddings' rows.
 
-Columns: `image_id`, and as far as they are known `label`, `label_name`, `label_coarse`, `label_coarse_name`, `group`.
-
-Spec: `root`.
+The column `image_id` is required; `label`, `label_name`, `label_coarse`, `label_coarse_name` and `group` are optional.
 """
 
-import pandas as pd
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
+from PIL import Image
+
+from sae.core.errors import UserError
+from sae.core.options import Options as Base
 from sae.data import indexing
 from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import SPLITS
-from sae.core.errors import UserError
 
 HAS_IMAGES = False
+# What the index is made of: a change is followed.
+FILES = ["{root}/train.csv", "{root}/val.csv", "{root}/test.csv"]
 _TYPES = {c: "Int64" if c in ("label", "label_coarse") else "str" for c in COLUMNS if c not in ("path", "split")}
 
 
-def load(spec, _artifacts_root):
+class Options(Base):
+    """What may be written of such a dataset."""
+
+    root: str
+
+
+def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+    """See `sae.data.dataset.load`."""
     root = indexing.root(spec)
     tables = {split: _read(root / f"{split}.csv") for split in SPLITS}
     columns = {split: list(table.columns) for split, table in tables.items()}
@@ -28,15 +40,15 @@ def load(spec, _artifacts_root):
         given["label"] = given["label"].astype("int64")
     index = indexing.frame(rows["image_id"], rows["image_id"], rows["split"], **given)
 
-    def open_image(path):
+    def open_image(path: str) -> Image.Image:
         raise UserError(f"table {root} has no images, so that {path!r} cannot be opened: use loader precomputed")
 
     return Dataset(index, open_image, grouped=not index["group"].is_unique)
 
 
-def _read(path):
+def _read(path: Path) -> pd.DataFrame:
     try:
-        # Only an empty field is missing: a class may be called NA or None.
+        # Only an empty field counts as missing, because a class may be called NA or None.
         table = pd.read_csv(path, dtype=_TYPES, keep_default_na=False, na_values=[""])
     except FileNotFoundError:
         raise UserError(f"table {path.parent}: no {path.name}, expected train.csv, val.csv and test.csv") from None
@@ -45,7 +57,7 @@ def _read(path):
     unknown = [column for column in table if column not in _TYPES]
     if unknown or "image_id" not in table:
         raise UserError(f"{path} has the columns {list(table)}, expected image_id and as needed {list(_TYPES)[1:]}")
-    # A label may be missing nowhere, or everywhere by leaving out the column.
+    # Labels are there for all rows or, if the column is left out, for none.
     for column in ("image_id", "label", "group"):
         if column in table and table[column].isna().any():
             row = int(table[column].isna().to_numpy().argmax())

@@ -1,23 +1,49 @@
-"""Any dataset of torchvision that yields (PIL image, class number), by its class's name.
+"""Any dataset of torchvision that yields (PIL image, class number), by the name of its class.
 
-Test is what the keywords `test` give; val is a stratified part of what `train` gives.
-
-Spec: `name`, `root`, `train` and `test` (keywords of the class), `val_fraction`, `split_seed`, `download`.
+The keywords `test` give the test split. Val is a stratified part of what the keywords `train` give.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
+from pydantic import field_validator
 
 from sae.core import files
+from sae.core.errors import UserError
+from sae.core.options import Options as Base
+from sae.core.options import Seed, Share
 from sae.data import indexing
 from sae.data.dataset import Dataset
-from sae.core.errors import UserError
 
 
-def load(spec, _artifacts_root):
+class Options(Base):
+    """What may be written of such a dataset."""
+
+    name: str
+    root: str
+    train: dict[str, Any]
+    """Keywords of the class for the images of train and val."""
+    test: dict[str, Any]
+    val_fraction: Share
+    split_seed: Seed
+    download: bool
+    """Whether a job of its own brings the images below root where they are not there yet."""
+
+    @field_validator("train", "test")
+    @classmethod
+    def _no_download(cls, keywords: dict[str, Any]) -> dict[str, Any]:
+        if "download" in keywords:
+            raise ValueError("set `download` of the entry instead: jobs do not download")
+        return keywords
+
+
+def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+    """See `sae.data.dataset.load`."""
     parts = {part: _open(spec, part) for part in ("train", "test")}
     labels = {part: _labels(spec, part, dataset) for part, dataset in parts.items()}
     ids = [f"{part}/{row}" for part in parts for row in range(len(labels[part]))]
@@ -29,15 +55,15 @@ def load(spec, _artifacts_root):
     classes = getattr(parts["train"], "classes", None) or range(numbers.max() + 1)
     names = pd.array([", ".join(c) if isinstance(c, tuple) else str(c) for c in classes], dtype="str").take(numbers)
 
-    def open_image(path):
+    def open_image(path: str) -> Image.Image:
         part, row = path.split("/")
         return parts[part][int(row)][0].convert("RGB")
 
     return Dataset(indexing.frame(ids, ids, split, numbers, names), open_image)
 
 
-def download(spec):
-    """Bring the images below `root`, unless they are there; returns {part: number of images}.
+def download(spec: dict[str, Any]) -> dict[str, int]:
+    """Download the images to below `root`, unless they are there; returns {part: number of images}.
 
     Raises:
         UserError: torchvision cannot download them, or has no such dataset.
@@ -45,7 +71,7 @@ def download(spec):
     return {part: len(_open(spec, part)) for part in ("train", "test")}
 
 
-def _open(spec, part):
+def _open(spec: dict[str, Any], part: str) -> Any:
     import torchvision.datasets
 
     name = spec["name"]
@@ -57,7 +83,7 @@ def _open(spec, part):
         try:
             dataset = make(spec["root"], **spec[part])
             if spec["download"]:
-                dataset[0]  # Places365 looks for its lists, not for its images.
+                dataset[0]  # Places365 itself checks only its lists, not its images.
         except (OSError, RuntimeError):
             if not spec["download"]:
                 raise
@@ -78,15 +104,15 @@ def _open(spec, part):
         raise UserError(f"{what}: {' '.join(str(error).split())}: {advice}") from None
 
 
-def _fetch(make, root, keywords):
-    # In a folder of its own: many a class takes a folder that a killed unpacking has left behind for the whole dataset.
-    root = Path(root).expanduser()
-    with files.scratch_directory(root / "download") as scratch:
+def _fetch(make: Callable[..., Any], root: str, keywords: dict[str, Any]) -> None:
+    # Into an empty folder: many a class takes what a killed unpacking has left behind for the whole dataset.
+    folder = Path(root).expanduser()
+    with files.scratch_directory(folder / "download") as scratch:
         make(scratch, **keywords, download=True)
-        _move(scratch, root)
+        _move(scratch, folder)
 
 
-def _move(source, target):
+def _move(source: Path, target: Path) -> None:
     for item in source.iterdir():
         if item.is_dir() and (target / item.name).is_dir():
             _move(item, target / item.name)
@@ -94,8 +120,8 @@ def _move(source, target):
             os.replace(item, target / item.name)
 
 
-def _labels(spec, part, dataset):
-    """(N,) class numbers, without decoding images where the class keeps them in an attribute."""
+def _labels(spec: dict[str, Any], part: str, dataset: Any) -> np.ndarray:
+    """(N,) class numbers. No image is decoded where the class keeps its labels in an attribute."""
     kept = next((getattr(dataset, a) for a in ("targets", "_labels", "labels") if hasattr(dataset, a)), None)
     if kept is None and hasattr(dataset, "_samples"):
         kept = [label for _, label in dataset._samples]

@@ -1,1 +1,9 @@
-"""Scores of one SAE on one split. All read the same sparse codes (`sae.models.codes`); none builds an N x m array."""
+"""Scores of one SAE on one split: a file is a metric (`python -m sae score` runs those that config.yaml names).
+
+An entry has `STAGE` (the job that runs it: 'score', 'score_chosen', 'robustness' or 'probe'), `SPLITS` (the splits it
+gives rows for), `READS` (what it reads beside that split: 'train', 'val', 'others'), perhaps `Options`, and
+
+    def score(subject: Subject, split: str, options: Options) -> Scores
+
+None builds an N x m array: all read the same sparse codes.
+"""

@@ -1,125 +1,30 @@
-"""The Monosemanticity Score of Pach et al. 2025 (arXiv:2504.02821), exact and in one pass over sparse codes.
+"""The Monosemanticity Score (`_ms` has its definition), by the embeddings that the SAE was trained on.
 
-With a~_nj latent j's activation min-max scaled over the images and e_n the unit-norm embedding of image n,
-
-    MS_j = sum_{n<n'} a~_nj a~_n'j <e_n, e_n'>  /  sum_{n<n'} a~_nj a~_n'j
-         = (|| sum_n a~_nj e_n ||^2 - sum_n a~_nj^2) / ((sum_n a~_nj)^2 - sum_n a~_nj^2)
-
-so the cost is the number of non-zero codes times d, not the number of pairs of images.
+`ms_mean`, `ms_median`: undefined scores count as 0; `..._alive`: over the latents that have one; `..._across_groups`:
+pairs of images of one group do not count; `ms_floor`: what a latent with no preference scores.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict
 
-import numpy as np
-import scipy.sparse
+from sae.core.options import Options
+from sae.scoring.metrics import _ms
+from sae.scoring.subject import Scores, Subject
 
-from sae.models.inputs import unit_rows
-
-_CHUNK = 1 << 24
-
-
-@dataclass(frozen=True)
-class Summary:
-    """MS over the latents of one SAE.
-
-    Attributes:
-        mean, median: undefined scores count as 0 (dead latents included).
-        mean_alive, median_alive: over the latents with a score (two or more firing images); NaN if there is none.
-    """
-
-    mean: float
-    median: float
-    mean_alive: float
-    median_alive: float
+STAGE = "score"
+SPLITS = ("val", "test")
+READS = ()
 
 
-def scale_activations(codes):
-    """Min-max scale each latent over the images: a csc matrix (N, m), float64.
-
-    A latent that is silent somewhere has minimum 0 and is divided by its maximum; one that fires on every image has
-    its minimum subtracted. A latent constant over all images becomes empty.
-    """
-    matrix = codes.matrix().tocsc()
-    n = matrix.shape[0]
-    counts = np.diff(matrix.indptr)
-    data = matrix.data
-    starts = matrix.indptr[:-1][counts > 0]
-    high, low = np.zeros(matrix.shape[1]), np.zeros(matrix.shape[1])
-    if len(starts):
-        high[counts > 0] = np.maximum.reduceat(data, starts)
-        low[counts > 0] = np.minimum.reduceat(data, starts)
-    low[counts < n] = 0
-    span = np.where(high > low, high - low, 1)
-    scaled = (data - np.repeat(low, counts)) / np.repeat(span, counts)
-    scaled = scipy.sparse.csc_matrix((scaled, matrix.indices, matrix.indptr), shape=matrix.shape)
-    scaled.eliminate_zeros()
-    return scaled
+def score(subject: Subject, split: str, options: Options) -> Scores:
+    """MS of one SAE."""
+    embeddings, groups = subject.embeddings(split), subject.groups(split)
+    found = {"ms_floor": subject.once_for_all(("ms_floor", split), lambda: _ms.floor(embeddings))}
+    found |= _named(_ms.summary(_ms.of_subject(subject, split)), "")
+    if groups is not None:
+        across = _ms.scores(_ms.scaled_of(subject, split), embeddings, groups)
+        found |= _named(_ms.summary(across), "_across_groups")
+    return found
 
 
-def scores(scaled, embeddings, groups=None):
-    """MS of every latent.
-
-    Args:
-        scaled: what :func:`scale_activations` returned, (N, m).
-        embeddings: (N, d) of the similarity encoder; normalised here, in float64 (a float16 row is not of unit norm).
-        groups: N group names; when given, pairs inside one group do not count.
-
-    Returns:
-        (m,) float64. NaN where undefined: fewer than two images (with `groups`: groups) with a scaled activation > 0.
-        Decided by count: a sum of rounding errors is no score.
-    """
-    e = unit_rows(embeddings)
-    square = np.asarray(scaled.power(2).sum(axis=0)).ravel()
-    together = _norm_of_sums(scaled.T.tocsr(), e)
-    total = np.asarray(scaled.sum(axis=0)).ravel() ** 2
-    partners = np.diff(scaled.indptr)
-    if groups is None:
-        numerator, denominator = together - square, total - square
-    else:
-        # Subtract each group's pairs, n = n' included, so `square` is not subtracted a second time.
-        by_group, latent = _per_group(scaled, groups)
-        within = _norm_of_sums(by_group, e)
-        within_total = np.asarray(by_group.sum(axis=1)).ravel() ** 2
-        m = scaled.shape[1]
-        numerator = together - np.bincount(latent, weights=within, minlength=m)
-        denominator = total - np.bincount(latent, weights=within_total, minlength=m)
-        partners = np.bincount(latent, minlength=m)
-    out = np.full(scaled.shape[1], np.nan)
-    defined = partners >= 2
-    out[defined] = numerator[defined] / denominator[defined]
-    return out
-
-
-def floor(embeddings):
-    """The mean cosine similarity over all pairs of images: what a latent with no preference scores."""
-    e = unit_rows(embeddings)
-    n = len(e)
-    return float(((e.sum(axis=0) ** 2).sum() - (e**2).sum()) / (n * n - n))
-
-
-def summary(ms):
-    """Means and medians in both conventions for latents that never score; `ms` (m,) with NaN where undefined."""
-    alive = ms[~np.isnan(ms)]
-    filled = np.nan_to_num(ms)
-    if not len(alive):
-        return Summary(0.0, 0.0, float("nan"), float("nan"))
-    return Summary(filled.mean(), np.median(filled), alive.mean(), np.median(alive))
-
-
-def _norm_of_sums(weights, e):
-    """|| sum_n w_rn e_n ||^2 for each row r of a csr matrix (R, N), in chunks of rows: never R x d at once."""
-    step = max(1, _CHUNK // e.shape[1])
-    out = np.zeros(weights.shape[0])
-    for start in range(0, len(out), step):
-        out[start : start + step] = ((weights[start : start + step] @ e) ** 2).sum(axis=1)
-    return out
-
-
-def _per_group(scaled, groups):
-    """`scaled`.T with its rows parted by group: csr (R, N), one row per (latent, group), and each row's latent."""
-    names = np.unique(np.asarray(groups), return_inverse=True)[1]
-    coo = scaled.tocoo()
-    pair = coo.col.astype(np.int64) * (names.max() + 1) + names[coo.row]
-    pairs, row = np.unique(pair, return_inverse=True)
-    shape = (len(pairs), scaled.shape[0])
-    return scipy.sparse.csr_matrix((coo.data, (row, coo.row)), shape=shape), pairs // (names.max() + 1)
+def _named(summary: _ms.Summary, suffix: str) -> Scores:
+    return {f"ms_{name}{suffix}": value for name, value in asdict(summary).items()}

@@ -1,18 +1,46 @@
-"""Linear probes under truncation (arXiv:2606.27321, Table 3): what each sample's largest activations tell of its label.
+"""Linear probes under truncation (arXiv:2606.27321, Table 3): what each image's largest activations tell of its label.
 
-Keep each sample's `budget` (k') largest activations, fit a multinomial logistic regression on the truncated training
-codes, report top-1 on test. C is chosen on val, for every model and budget anew, from one fixed grid: with a fixed C
-the sign of a difference between methods depends on that C.
+Keep each image's `budget` (k') largest activations, fit a multinomial logistic regression on the truncated training
+codes, report top-1 on test. C is chosen on val, for every SAE and budget anew, from one fixed grid: with a fixed C the
+sign of a difference between methods depends on that C.
+
+Curve `probe`: top-1 by k', powers of 2 up to K. `probe_auc`, `probe_auc_above_1`: the normalised area under it (over K,
+over K - 1); `probe_top1`, `probe_C`: at K; `probe_edges`: probes whose C is at the grid's edge; `probe_unconverged`.
 """
 
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import scipy.sparse
+from pydantic import Field
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from sae.core import files
+from sae.core.options import Count, Grid
+from sae.core.options import Options as Base
+from sae.data import store
 from sae.models.codes import Codes
+from sae.scoring.subject import Curve, Scores, Subject
+
+STAGE = "probe"
+SPLITS = ("test",)
+READS = ("train", "val")
+_SPLITS = ("train", "val", "test")
+
+
+class Options(Base):
+    """How the probes are fitted."""
+
+    C: Grid = Field([0.01, 0.1, 1.0, 10.0, 100.0], description="inverse strengths of the l2 penalty to choose from")
+    max_iter: Count = Field(100, description="iterations of L-BFGS at each C")
+    max_train: Count = Field(100_000, description="training images; of more, a seeded sample is drawn")
+    largest: Count | None = Field(
+        None, description="K, the largest k' to probe; by default the experiment's smallest k"
+    )
 
 
 @dataclass(frozen=True)
@@ -20,7 +48,7 @@ class Probe:
     """One fitted probe.
 
     Attributes:
-        top1: share of test samples whose label is predicted.
+        top1: share of test images whose label is predicted.
         C: the chosen inverse strength of the l2 penalty.
         at_edge: whether C is the grid's first or last value, so that one outside might do better.
         converged: whether its fit did; else it stopped at `max_iter`, and depends on where it started.
@@ -32,40 +60,83 @@ class Probe:
     converged: bool
 
 
-def budgets(largest):
+def score(subject: Subject, split: str, options: Options) -> Scores:
+    """The probes of one SAE; nothing where the dataset has no labels."""
+    kept = {"train": options.max_train}
+    labels = {s: subject.labels(s, at_most=kept.get(s)) for s in _SPLITS}
+    y = {s: of_split for s, of_split in labels.items() if of_split is not None}
+    if len(y) < len(labels):
+        return {}
+    codes = {s: subject.codes(s, kept.get(s)) for s in _SPLITS}
+    found = by_budget(codes, y, options.largest or subject.coder.k, options)
+    ks, top1, last = list(found), [p.top1 for p in found.values()], list(found.values())[-1]
+    auc, auc_above_1 = area(ks, top1)
+    return {
+        "probe": Curve(ks, top1),
+        "probe_auc": auc,
+        "probe_auc_above_1": auc_above_1,
+        "probe_top1": last.top1,
+        "probe_C": last.C,
+        "probe_edges": sum(p.at_edge for p in found.values()),
+        "probe_unconverged": sum(not p.converged for p in found.values()),
+    }
+
+
+def probe_embeddings(activations_dir: Path, settings: dict[str, Any], out: Path) -> None:
+    """The probes' reference, the same on the embeddings themselves: writes JSON to `out`.
+
+    Keys: dataset, backbone, top1. `top1` is null for a dataset without labels. Settings: :class:`Options`.
+    """
+    options = Options(**settings)
+    splits = {split: store.read(Path(activations_dir) / split) for split in _SPLITS}
+    splits["train"] = splits["train"].sample(options.max_train)
+    found = None
+    if not any(data.index["label"].isna().any() for data in splits.values()):
+        y = {split: data.index["label"].to_numpy(dtype=np.int64) for split, data in splits.items()}
+        x = {split: np.array(data.embeddings, dtype=precision(y["train"])) for split, data in splits.items()}
+        scale = np.sqrt((x["train"] ** 2).mean())
+        for features in x.values():
+            features /= scale
+        found = fit(x, y, options).top1
+    made_by = splits["train"].manifest
+    cell = {"dataset": made_by["dataset"]["name"], "backbone": made_by["backbone"]["name"]}
+    files.write_json(out, cell | {"top1": found})
+
+
+def budgets(largest: int) -> list[int]:
     """The k' at which to probe: powers of 2 from 1, and `largest` (K)."""
     return sorted({2**e for e in range(largest.bit_length()) if 2**e <= largest} | {largest})
 
 
-def rms(codes):
-    """Root mean square of the non-zero activations: the one scalar that a model's codes are divided by."""
-    values = codes.values[codes.values > 0].astype(np.float64)
+def rms(codes: Codes) -> float:
+    """Root mean square of the activations > 0: the one scalar that an SAE's codes are divided by."""
+    values = codes.values.astype(np.float64)
     return float(np.sqrt((values**2).mean())) if len(values) else 1.0
 
 
-def truncate(codes, budget, scale):
-    """Each sample's `budget` largest activations, divided by `scale`: a csr matrix (N, m), float64."""
-    return Codes(codes.values[:, :budget] / np.float32(scale), codes.indices[:, :budget], codes.m).matrix()
+def truncate(codes: Codes, budget: int, scale: float) -> scipy.sparse.csr_matrix:
+    """Each image's `budget` largest activations, divided by `scale`: a csr matrix (N, m), float64."""
+    kept = codes.prefix(budget)
+    return Codes(kept.values / np.float32(scale), kept.indices, kept.offsets, kept.m).matrix()
 
 
-def precision(y):
-    """The dtype to fit in: float32 where a score for each training sample and class would take over 200 MB in float64.
+def precision(y: np.ndarray) -> type[np.floating]:
+    """The dtype to fit in: float32 where a score for each training image and class would take over 200 MB in float64.
 
     The fit holds several such arrays. Where memory allows, float64 it is, in which a fit stops where it should.
     """
     return np.float32 if 8 * len(y) * len(np.unique(y)) > 2e8 else np.float64
 
 
-def fit(x, y, grid, max_iter):
+def fit(x: dict[str, Any], y: dict[str, np.ndarray], options: Options) -> Probe:
     """Fit on train, choose C on val (the smallest of equals), report on test.
 
     Args:
         x, y: {split: (N, d) features, sparse or dense}, {split: (N,) class numbers}.
-        grid: values of C, ascending; each fit starts from the one before.
-        max_iter: iterations of L-BFGS at each C.
+        options: each C's fit starts from that of the next smaller one.
     """
-    model = LogisticRegression(max_iter=max_iter, warm_start=True)
-    best = None
+    model = LogisticRegression(max_iter=options.max_iter, warm_start=True)
+    grid, best = sorted(options.C), None
     for C in grid:
         model.C = C
         with warnings.catch_warnings():
@@ -73,27 +144,27 @@ def fit(x, y, grid, max_iter):
             model.fit(x["train"], y["train"])
         on_val = model.score(x["val"], y["val"])
         if best is None or on_val > best[0]:
-            best = on_val, C, model.score(x["test"], y["test"]), bool(model.n_iter_.max() < max_iter)
+            best = on_val, C, model.score(x["test"], y["test"]), bool(model.n_iter_.max() < options.max_iter)
+    assert best is not None  # The grid has a value.
     _, C, top1, converged = best
     return Probe(float(top1), float(C), len(grid) > 1 and C in (grid[0], grid[-1]), converged)
 
 
-def by_budget(codes, y, largest, grid, max_iter):
-    """[(budget, `Probe`)] of one model.
+def by_budget(codes: dict[str, Codes], y: dict[str, np.ndarray], largest: int, options: Options) -> dict[int, Probe]:
+    """{budget: its probe} of one SAE, ascending.
 
     Args:
-        codes: {split: `Codes`}, at least `largest` wide, largest activation first.
-        largest: K, the smallest training k of the experiment.
+        codes: {split: `Codes`}; a row may have fewer than `largest` active latents.
+        largest: K.
     """
-    scale = rms(codes["train"])
-    found = []
+    scale, found = rms(codes["train"]), {}
     for budget in budgets(largest):
         x = {split: truncate(c, budget, scale).astype(precision(y["train"])) for split, c in codes.items()}
-        found.append((budget, fit(x, y, grid, max_iter)))
+        found[budget] = fit(x, y, options)
     return found
 
 
-def auc(budgets, top1):
+def area(budgets: list[int], top1: list[float]) -> tuple[float, float]:
     """Normalised area under top-1 over k' in [1, K] by trapezoids: divided by K (maximum (K-1)/K), and by K-1.
 
     With K = 1 there is no area: NaN.
@@ -101,5 +172,5 @@ def auc(budgets, top1):
     largest = budgets[-1]
     if largest == 1:
         return float("nan"), float("nan")
-    area = float(np.trapezoid(top1, budgets))
-    return area / largest, area / (largest - 1)
+    found = float(np.trapezoid(top1, budgets))
+    return found / largest, found / (largest - 1)

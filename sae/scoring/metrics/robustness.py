@@ -1,21 +1,42 @@
-"""How an SAE behaves at other k than it was trained with (arXiv:2606.27321, Figs. 4 and 5)."""
+"""How an SAE reconstructs with other k than it was trained with (arXiv:2606.27321, Fig. 4).
+
+Curve `robustness`: NMSE of the k largest activations, whatever the SAE's own selection, at k from k/8 to 4k. Curve
+`robustness_own`, of threshold coders alone: the one point at which they work by themselves, NMSE at their mean L0.
+"""
 
 import numpy as np
 import torch
 
-from sae.models.coder import gather_sum
-from sae.scoring.metrics.reconstruction import from_sums
+from sae.core.options import Options
+from sae.models.coder import Coder, TopK, gather_sum
+from sae.models.inputs import Inputs
+from sae.scoring.metrics import _residuals
+from sae.scoring.subject import Curve, Scores, Subject
 
+STAGE = "robustness"
+SPLITS = ("test",)
+READS = ()
 _CHUNK = 2048
 
 
-def k_grid(k, m):
+def score(subject: Subject, split: str, options: Options) -> Scores:
+    """The curves of one SAE."""
+    coder, x = subject.coder, subject.inputs(split)
+    ks = k_grid(coder.k, coder.m)
+    found = {"robustness": Curve(ks, nmse_by_k(coder, x, ks))}
+    if not isinstance(coder.select, TopK):
+        codes = subject.codes(split)
+        found["robustness_own"] = Curve([codes.l0()], [_residuals.fit(coder, x, codes).nmse])
+    return found
+
+
+def k_grid(k: int, m: int) -> list[int]:
     """Inference-time k, ascending: half octaves from k/8 to 4k, as whole numbers from 1 to m, k among them."""
     return sorted({min(m, max(1, round(k * 2 ** (j / 2)))) for j in range(-6, 5)})
 
 
 @torch.no_grad()
-def nmse_by_k(sae, x, ks):
+def nmse_by_k(coder: Coder, x: torch.Tensor | Inputs, ks: list[int]) -> np.ndarray:
     """Normalised error 1 - R^2 at each inference-time k, from one encoding and one incremental decode.
 
     Args:
@@ -25,34 +46,18 @@ def nmse_by_k(sae, x, ks):
     Returns:
         (len(ks),) float64.
     """
-    mean = sum(part.cpu().double().sum(dim=0) for part in x.split(_CHUNK)) / len(x)
-    residual = torch.zeros(len(ks), x.shape[1], dtype=torch.float64)
-    variance = torch.zeros(x.shape[1], dtype=torch.float64)
+    mean = _residuals.mean_of(x, _CHUNK)
+    residual, variance = torch.zeros(len(ks), len(mean), dtype=torch.float64), torch.zeros_like(mean)
     for part in x.split(_CHUNK):
-        _, scale, shift = sae.standardise(part)
-        values, indices = sae.encode(part, ks[-1])
-        x_hat, done = sae.b_dec.expand_as(part), 0
+        _, scale, shift = coder.standardise(part)
+        values, indices = coder.largest(part, ks[-1])
+        x_hat, done = coder.b_dec.expand_as(part), 0
         exact = part.cpu().double()
         variance += (exact - mean).square().sum(dim=0)
         for row, k in enumerate(ks):
             # Largest first: going from one k to the next only adds what lies between.
-            x_hat = x_hat + gather_sum(values[:, done:k].contiguous(), indices[:, done:k].contiguous(), sae.W_dec)
+            x_hat = x_hat + gather_sum(values[:, done:k].contiguous(), indices[:, done:k].contiguous(), coder.W_dec)
             done = k
-            undone = x_hat if scale is None else x_hat * scale + shift
+            undone = x_hat if scale is None or shift is None else x_hat * scale + shift
             residual[row] += (exact - undone.cpu().double()).square().sum(dim=0)
-    return np.array([from_sums(r.numpy(), variance.numpy(), 0.0).nmse for r in residual])
-
-
-def ranks(k, m, count=64):
-    """Ranks to report of a profile: about `count` of 1 to m, evenly on a log scale, and k."""
-    return np.unique(np.append(np.geomspace(1, m, count).round().astype(int), k))
-
-
-@torch.no_grad()
-def rank_profile(sae, x):
-    """Mean activation by rank: each sample's m activations sorted, largest first, then averaged. (m,) float64."""
-    total = torch.zeros(len(sae.W_dec), dtype=torch.float64)
-    for part in x.split(_CHUNK):
-        a = sae.activations(sae.standardise(part)[0])
-        total += a.sort(dim=1, descending=True).values.cpu().double().sum(dim=0)
-    return (total / len(x)).numpy()
+    return np.array([_residuals.from_sums(r.numpy(), variance.numpy()).nmse for r in residual])

@@ -1,0 +1,85 @@
+"""The store of finished SAEs: `store/{key}/` holds one, `sae.safetensors`, `train.parquet` and `result.json`.
+
+The key hashes what made it: embeddings and index, settings, code and device class. A folder appears whole or not at
+all, so a killed job loses the SAE it was training and no other. A diverged SAE has no `sae.safetensors`.
+
+Names are not in the key. Those in a file's metadata (dataset, backbone, method, trial) are what its first maker called
+them, and the cadence of its log is that of its first maker; a bank's own file says under which names it has the SAE.
+"""
+
+import logging
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sae.core import files, paths
+from sae.core.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_SAE, _LOG, _RESULT = paths.STORED
+
+
+def key_of(made_by: dict[str, Any]) -> str:
+    """The name of an SAE in a store, by all that made it."""
+    return files.sha256_text(files.dumps(made_by))[:32]
+
+
+def find(folder: Path, shared: Iterable[Path]) -> dict[str, Any] | None:
+    """The result of a finished SAE in a folder of the store, taken from another store if need be; None if in none.
+
+    A damaged SAE is moved out of the way.
+    """
+    if folder.exists():
+        result = whole(folder)
+        if result is not None:
+            return result
+        log.warning("%s is damaged and is trained again", folder)
+        with files.scratch_directory(folder) as scratch, suppress(FileNotFoundError):
+            os.replace(folder, scratch / "damaged")
+    return _taken(folder, shared)
+
+
+def whole(folder: Path) -> dict[str, Any] | None:
+    """The result of the SAE in a folder; None where there is none or its file is not the one of the result."""
+    if not (folder / _RESULT).is_file():
+        return None
+    result, sae = files.read_json(folder / _RESULT, "result of SAE"), folder / _SAE
+    if result["status"] == "diverged" or (sae.is_file() and files.sha256(sae) == result["sha256"]):
+        return result
+    return None
+
+
+def _taken(folder: Path, shared: Iterable[Path]) -> dict[str, Any] | None:
+    for store in shared:
+        try:
+            if whole(Path(store) / folder.name) is None:
+                continue
+            with files.atomic_directory(folder) as temporary:
+                files.link_or_copy(Path(store) / folder.name, temporary)
+        except (OSError, UserError) as error:
+            log.warning("%s cannot be taken from %s: %s", folder.name, store, error)
+            continue
+        log.info("%s was taken from %s", folder.name, store)
+        return whole(folder)
+    return None
+
+
+def link(stored: Path, path: Path) -> None:
+    """Link a finished SAE and its log from the store to where a bank has them, relatively and atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for place in (path, path.with_name(_LOG)):
+        files.symlink(os.path.relpath(stored / place.name, path.parent), place)
+
+
+def unlink_others(bank_file: Path, entries: list[dict[str, Any]]) -> None:
+    """Remove the links to SAEs of an earlier plan: neither `entries` nor the folder's other bank files list them."""
+    folder, listed = bank_file.parent, {entry["path"] for entry in entries}
+    for other in set(folder.glob("bank*.json")) - {bank_file}:
+        listed |= {entry["path"] for entry in files.read_json(other, "bank")["saes"]}
+    for place in folder.glob(paths.SAE.format(method="*", trial="*", seed="*")):
+        if place.relative_to(folder).as_posix() not in listed:
+            place.unlink()
+            place.with_name(_LOG).unlink(missing_ok=True)

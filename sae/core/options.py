@@ -1,0 +1,112 @@
+"""What an entry's class `Options` is made of: its base class, and the types that several entries share.
+
+No torch here: the options of every entry are read while the Snakefile is parsed (`sae.core.registry.head`).
+"""
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    ModelWrapValidatorHandler,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+TWICE = "is there twice"
+
+
+class Options(BaseModel):
+    """Typed settings: no unknown keys, no conversion between types, no NaN or infinity, never changed."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        validate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _list_allowed_keys(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Let an error about an unknown key name the keys that there are."""
+        try:
+            return handler(data)
+        except ValidationError as error:
+            allowed = ", ".join(sorted(field.alias or name for name, field in cls.model_fields.items()))
+            details = []
+            for e in error.errors():
+                kind = PydanticCustomError(e["type"], e["msg"])
+                if e["type"] == "extra_forbidden" and len(e["loc"]) == 1:
+                    kind = PydanticCustomError("unknown_key", f"there is no such key; allowed: {allowed or 'none'}")
+                details.append(InitErrorDetails(type=kind, loc=e["loc"], input=e["input"]))
+            raise ValidationError.from_exception_data(cls.__name__, details) from None
+
+
+def by_container(value: Any) -> str:
+    """The tag of a value that may be a list or a mapping: an error then speaks of the form that was meant."""
+    return "mapping" if isinstance(value, dict) else "list"
+
+
+def distinct(values: list) -> list:
+    """The same list.
+
+    Raises:
+        ValueError: a value is there twice.
+    """
+    twice = next((v for i, v in enumerate(values) if v in values[:i]), None)
+    if twice is not None:
+        raise ValueError(f"{twice} {TWICE}; leave one out")
+    return values
+
+
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, le=1e300)]
+Grid = Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)]
+# Names in workflow/resources/artifacts.yaml: a list, or a mapping from what the entry calls each.
+Artifacts = Annotated[
+    Annotated[list[str], Tag("list")] | Annotated[dict[str, str], Tag("mapping")], Discriminator(by_container)
+]
+OneArtifact = Annotated[list[str], Field(min_length=1, max_length=1)]
+Precision = Literal["float32", "bfloat16"]
+
+
+class Counts(Options):
+    """How many images each split has."""
+
+    train: Count
+    val: Count
+    test: Count
+
+
+class Images(Options):
+    """How many images each split must turn out to have, as far as that is known."""
+
+    train: Count | None = None
+    val: Count | None = None
+    test: Count | None = None
+
+
+class Fractions(Options):
+    """The share of the images that each split gets."""
+
+    train: Positive
+    val: Positive
+    test: Positive
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = self.train + self.val + self.test
+        if not math.isclose(total, 1, abs_tol=1e-9):
+            raise ValueError(f"they sum to {total:g}; they must sum to 1")
+        return self

@@ -1,0 +1,77 @@
+"""Where everything lies under results/: patterns whose {wildcards} the rules, housekeeping and tests fill in."""
+
+from typing import Any
+
+RESULTS = "results"
+ARTIFACTS = f"{RESULTS}/artifacts"
+ARTIFACT = f"{ARTIFACTS}/{{artifact}}/artifact.json"
+WEIGHTS = f"{RESULTS}/weights/{{backbone}}.json"
+
+DATASETS = f"{RESULTS}/datasets/{{dataset}}"
+DOWNLOAD = f"{DATASETS}/download.json"
+INDEX = f"{DATASETS}/index.parquet"
+DATASET = f"{DATASETS}/manifest.json"
+
+ACTIVATIONS = f"{RESULTS}/activations/{{dataset}}/{{backbone}}"
+EMBEDDINGS = f"{ACTIVATIONS}/{{split}}/embeddings.npy"
+EMBEDDINGS_INDEX = f"{ACTIVATIONS}/{{split}}/index.parquet"
+EMBEDDINGS_MANIFEST = f"{ACTIVATIONS}/{{split}}/manifest.json"
+SHARD = f"{ACTIVATIONS}/.shards/{{shard}}-of-{{shards}}"
+
+STORE = f"{RESULTS}/store/saes"
+STORED = ("sae.safetensors", "train.parquet", "result.json")
+
+EXPERIMENT = f"{RESULTS}/{{experiment}}"
+_CELL = "{dataset}/{backbone}/k{k}"
+BANK_FOLDER = f"{EXPERIMENT}/saes/{_CELL}"
+BANK = f"{BANK_FOLDER}/bank.json"
+BANK_CHOSEN = f"{BANK_FOLDER}/bank_chosen.json"
+# Marks of jobs that trained a part of a bank; `bank` is the stem of the bank's file.
+PART = f"{BANK_FOLDER}/.parts/{{bank}}/{{part}}-of-{{parts}}"
+# Relative to the bank's folder.
+SAE = "{method}/{trial}/seed{seed}/sae.safetensors"
+TRAINING_LOG = "{method}/{trial}/seed{seed}/train.parquet"
+
+SCORES = f"{EXPERIMENT}/scores/{_CELL}"
+VALIDATION = f"{SCORES}/validation.parquet"
+SELECTION = f"{SCORES}/selection.parquet"
+STAGES = ("score", "score_chosen", "robustness", "probe")
+TABLES_OF_STAGE = ("metrics", "curves", "latents")
+STAGE = f"{SCORES}/{{stage}}"
+STAGE_TABLE = f"{STAGE}/{{table}}.parquet"
+# Undeclared: what a stage has computed, one file a metric, of which it keeps the rows that still hold.
+ROWS = f"{SCORES}/.rows/{{stage}}/{{metric}}.parquet"
+PROBE_OF_EMBEDDINGS = f"{EXPERIMENT}/scores/{{dataset}}/{{backbone}}/embeddings.json"
+
+METRICS = f"{EXPERIMENT}/metrics.parquet"
+METRICS_CSV = f"{EXPERIMENT}/metrics.csv"
+CURVES = f"{EXPERIMENT}/curves.parquet"
+LATENTS = f"{EXPERIMENT}/latents.parquet"
+ALL_SELECTIONS = f"{EXPERIMENT}/selection.parquet"
+GALLERY = f"{EXPERIMENT}/gallery/{{part}}.parquet"
+GALLERY_PARTS = ("images", "sample")
+TABLE = f"{EXPERIMENT}/tables/table{{number}}.{{suffix}}"
+TABLE_NUMBERS = (1, 2, 3, 4)
+TABLE_SUFFIXES = ("csv", "md", "tex")
+CLAIMS = f"{EXPERIMENT}/claims.{{suffix}}"
+FIGURE = f"{EXPERIMENT}/figures/{{figure}}.{{suffix}}"
+FIGURE_SUFFIXES = ("png", "pdf")
+PAGE = f"{EXPERIMENT}/report/index.html"
+
+LOGS, BENCHMARKS = f"{RESULTS}/logs", f"{RESULTS}/benchmarks"
+EXPERIMENT_LOGS, EXPERIMENT_BENCHMARKS = f"{EXPERIMENT}/logs", f"{EXPERIMENT}/benchmarks"
+
+
+def trial_name(trial: dict[str, Any]) -> str:
+    """A trial in paths: `lambda0.001-lr0.002`, names sorted; `default` where nothing is swept."""
+    return "-".join(f"{name}{written(value)}" for name, value in sorted(trial.items())) or "default"
+
+
+def written(value: Any) -> str:
+    """A swept value as paths print it."""
+    return str(value).lower() if isinstance(value, bool | str) else format(value, "g")
+
+
+def rounded(value: Any) -> Any:
+    """A swept value as it is trained: what the path prints, so that the two never differ."""
+    return float(written(value)) if isinstance(value, float) else value

@@ -1,0 +1,82 @@
+"""What the figures of curves share: the chosen SAEs' curves, averaged over seeds, and a grid of panels."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+from sae.core import files
+from sae.report import style
+from sae.report.names import Names
+from sae.report.style import plt
+from sae.scoring.selection import CELL, chosen, of_chosen
+
+_BY = [*CELL, "method"]
+
+
+def chosen_curves(results: Path, names: Names, curve: str) -> pd.DataFrame:
+    """Points of the chosen SAEs' `curve` on test, mean over seeds: dataset, backbone, k, method, x, y."""
+    return _runs(results, names, curve).groupby([*_BY, "x"], sort=False, as_index=False)["y"].mean()
+
+
+def chosen_points(results: Path, names: Names, curve: str) -> pd.DataFrame:
+    """The same of a `curve` that is a single point, whose x differs between seeds too."""
+    return _runs(results, names, curve).groupby(_BY, sort=False, as_index=False)[["x", "y"]].mean()
+
+
+def _runs(results: Path, names: Names, curve: str) -> pd.DataFrame:
+    points = files.read_parquet(results / "curves.parquet")
+    picked = chosen(files.read_parquet(results / "metrics.parquet"), "test", names.compared)
+    return of_chosen(picked, points[points["curve"] == curve])
+
+
+def draw_methods(ax: Axes, points: pd.DataFrame, names: Names) -> None:
+    """One line a method, told apart by colour, dashes and markers."""
+    for method in names.order(points["method"]):
+        curve = points[points["method"] == method].sort_values("x")
+        every = None if len(curve) < 20 else 0.12  # A share of the panel's diagonal.
+        ax.plot(curve["x"], curve["y"], markersize=2.8, markevery=every, **style.line(names, method))
+
+
+def grid_by_k(
+    points: pd.DataFrame, names: Names, y_label: str, x_label: str, finish: Callable[[Axes, pd.DataFrame], None]
+) -> Figure:
+    """A figure of curves: a row per dataset and backbone, a column per training k.
+
+    Args:
+        points: what :func:`chosen_curves` returned.
+        finish: called with a panel and its points after the lines are drawn.
+    """
+    rows = points[["dataset", "backbone"]].drop_duplicates().to_numpy()
+    ks = sorted(points["k"].unique())
+    size = (max(style.WIDTH, 2.3 * len(ks)), 1.45 * max(1, len(rows)) + 0.6)
+    shape = (max(1, len(rows)), max(1, len(ks)))
+    figure, axes = plt.subplots(*shape, figsize=size, sharex="col", squeeze=False, layout="constrained")
+    if points.empty:
+        style.nothing(axes[0, 0], "not defined for these datasets")
+    for i, (dataset, backbone) in enumerate(rows):
+        for j, k in enumerate(ks):
+            ax = axes[i, j]
+            here = points[(points["dataset"] == dataset) & (points["backbone"] == backbone) & (points["k"] == k)]
+            if len(here):
+                draw_methods(ax, here, names)
+                finish(ax, here)
+            ax.grid(True)
+            if i == 0:
+                ax.set_title(f"trained with k = {k}")
+            if j == 0:
+                ax.set_ylabel(f"{style.place(names, dataset, backbone, chr(10))}\n{y_label}")
+            if i == len(rows) - 1:
+                ax.set_xlabel(x_label)
+    return figure
+
+
+def powers_of_2(ax: Axes, x: pd.Series) -> None:
+    """A logarithmic x axis with ticks at the powers of 2 in the range of `x`."""
+    ax.set_xscale("log", base=2)
+    ax.set_xticks([k for k in (2**e for e in range(15)) if x.min() <= k <= x.max()])
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,113 @@
+"""How methods, datasets and backbones are printed and drawn. Ids join tables; labels are looked up here, at the end."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+# Okabe and Ito's colours, then Paul Tol's that stay furthest from all before them, for normal and colour-blind eyes.
+PALETTE = (
+    *("#6699CC", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#332288", "#AA3377", "#661100", "#EE99AA", "#DDCC77", "#F0E442", "#88CCEE"),
+)
+# Of baselines.
+DARK = ("#444444", "#000000")
+# Their numbers have no common factor with each other, so that two methods differ in one at least.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+DASHES = ("-", (0, (7, 1.5, 1.5, 1.5)), (0, (1.5, 1)), (0, (9, 2)), (0, (5, 1, 1, 1, 1, 1)))
+BASELINE_DASHES = (0, (3.5, 1.5))
+
+Dashes = str | tuple[int, tuple[float, ...]]
+
+
+class _Method(NamedTuple):
+    label: str
+    against: str | None
+    at: str | None
+    colour: str | None
+    position: int
+
+
+class Names:
+    """The labels and looks of an experiment's methods, datasets and backbones.
+
+    A method's colour, marker and dashes follow from its position in config.yaml, so that they are the same in every
+    figure. An id without a label is printed as it is.
+
+    Args:
+        settings: {"methods": {id: {"label", "colour", "against", "at", "position"}}, "datasets": {id: label},
+            "backbones": {id: label}}. Each key of a method may be left out or None; the position is then that in
+            `methods`.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._labels = {kind: settings.get(kind, {}) for kind in ("datasets", "backbones")}
+        self._methods = {}
+        for place, (name, given) in enumerate(settings.get("methods", {}).items()):
+            position = given.get("position")
+            self._methods[name] = _Method(
+                label=given.get("label") or name,
+                against=given.get("against"),
+                at=given.get("at"),
+                colour=given.get("colour"),
+                position=place if position is None else position,
+            )
+
+    def method(self, name: str) -> str:
+        """A method's label."""
+        return self._methods[name].label if name in self._methods else name
+
+    def dataset(self, name: str) -> str:
+        """A dataset's label."""
+        return self._labels["datasets"].get(name) or name
+
+    def backbone(self, name: str) -> str:
+        """A backbone's label."""
+        return self._labels["backbones"].get(name) or name
+
+    def against(self, name: str) -> str | None:
+        """The method that a method is compared with."""
+        return self._methods[name].against if name in self._methods else None
+
+    def at(self, name: str) -> str | None:
+        """The method at whose choice a method is trained; None for all others."""
+        return self._methods[name].at if name in self._methods else None
+
+    @property
+    def compared(self) -> dict[str, str | None]:
+        """{method: the method it is compared with}, of all that have trials of their own, in the order of config."""
+        return {name: self.against(name) for name in self.order(self._methods) if self.at(name) is None}
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """(base, method) of all methods that are trained at the choice of another one, the base."""
+        return [(base, name) for name in self.order(self._methods) if (base := self.at(name)) is not None]
+
+    @property
+    def baselines(self) -> list[str]:
+        """The methods that others are compared with, and that are compared with none; without any, the first method."""
+        others = {method.against for method in self._methods.values()}
+        found = [name for name, against in self.compared.items() if against is None and name in others]
+        return found or list(self.compared)[:1]
+
+    def order(self, names: Iterable[str]) -> list[str]:
+        """Methods in the order of config; those that it lacks come last, by id."""
+        return sorted(set(names), key=lambda name: (name not in self._methods, self._position(name), name))
+
+    def colour(self, name: str) -> str:
+        """A method's colour: its own of config.yaml, a dark one for a baseline, else one of the palette."""
+        if name in self._methods and (colour := self._methods[name].colour):
+            return colour
+        baselines = self.baselines
+        if name in baselines[: len(DARK)]:
+            return DARK[baselines.index(name)]
+        return PALETTE[self._position(name) % len(PALETTE)]
+
+    def marker(self, name: str) -> str:
+        """A method's marker, for matplotlib."""
+        return MARKERS[self._position(name) % len(MARKERS)]
+
+    def dashes(self, name: str) -> Dashes:
+        """A method's line style, for matplotlib."""
+        return BASELINE_DASHES if name in self.baselines else DASHES[(self._position(name) - 1) % len(DASHES)]
+
+    def _position(self, name: str) -> int:
+        return self._methods[name].position if name in self._methods else len(self._methods)

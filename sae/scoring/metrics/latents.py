@@ -1,0 +1,26 @@
+"""One row per latent: `ms`, `ms_by_{backbone}`, `n_active` images, binary `purity`, dominant class `top_class`."""
+
+import numpy as np
+
+from sae.core.options import Options
+from sae.scoring.metrics import _ms, _purity
+from sae.scoring.subject import PerLatent, Scores, Subject
+
+STAGE = "score_chosen"
+SPLITS = ("test",)
+READS = ("others",)
+
+
+def score(subject: Subject, split: str, options: Options) -> Scores:
+    """The table of one SAE; without labels `purity` is NaN and `top_class` None, as for latents that never fire."""
+    fires = subject.firing_counts(split)
+    purity, top_class = np.full(len(fires), np.nan), np.full(len(fires), None)
+    labels = subject.labels(split)
+    if labels is not None:
+        purity, _, dominant = _purity.per_latent(subject.codes(split).matrix(), labels)
+        names = dict(zip(labels, subject.splits[split].index["label_name"], strict=True))
+        top_class[:] = [names[c] if n else None for c, n in zip(dominant, fires, strict=True)]
+    found = {"ms": _ms.of_subject(subject, split)}
+    found |= {f"ms_by_{judge}": _ms.of_subject(subject, split, judge) for judge in subject.others}
+    found |= {"n_active": fires, "purity": purity, "top_class": top_class}
+    return {name: PerLatent(values) for name, values in found.items()}

@@ -1,0 +1,39 @@
+"""Mean activation by rank (arXiv:2606.27321, Fig. 5): each image's m activations sorted, largest first, then averaged.
+
+Curve `rank_profile`: about 64 ranks from 1 to m, evenly on a log scale, and k.
+"""
+
+import numpy as np
+import torch
+
+from sae.core.options import Options
+from sae.models.coder import Coder
+from sae.models.inputs import Inputs
+from sae.scoring.subject import Curve, Scores, Subject
+
+STAGE = "robustness"
+SPLITS = ("test",)
+READS = ()
+_CHUNK = 2048
+
+
+def score(subject: Subject, split: str, options: Options) -> Scores:
+    """The profile of one SAE."""
+    coder = subject.coder
+    shown = ranks(coder.k, coder.m)
+    return {"rank_profile": Curve(shown, profile(coder, subject.inputs(split))[shown - 1])}
+
+
+def ranks(k: int, m: int, count: int = 64) -> np.ndarray:
+    """Ranks to report: about `count` of 1 to m, evenly on a log scale, and k."""
+    return np.unique(np.append(np.geomspace(1, m, count).round().astype(int), k))
+
+
+@torch.no_grad()
+def profile(coder: Coder, x: torch.Tensor | Inputs) -> np.ndarray:
+    """(m,) float64: the mean over prepared inputs (N, d) of the activations at each rank."""
+    total = torch.zeros(coder.m, dtype=torch.float64)
+    for part in x.split(_CHUNK):
+        a = coder.activations(coder.standardise(part)[0])
+        total += a.sort(dim=1, descending=True).values.cpu().double().sum(dim=0)
+    return (total / len(x)).numpy()

@@ -1,0 +1,316 @@
+"""Run one stage of scoring over a bank: every metric of the stage on every SAE that it is for, computed once.
+
+A metric's rows lie in a store of their own, `.rows/{stage}/{metric}.parquet` beside the stage's folder. A row's key
+hashes all that decides it: the SAE, the embeddings and indices that were read, what the metric's code means, its
+options. A row whose key stands is kept bit for bit, so that a new SAE or an edited metric computes its own rows alone.
+"""
+
+import functools
+import json
+import logging
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from sae.bank.read import open_sae
+from sae.core import files, registry
+from sae.core.codehash import code_hash
+from sae.core.errors import UserError
+from sae.core.options import Options
+from sae.core.paths import STAGES, trial_name
+from sae.data import store
+from sae.data.splits import SPLITS
+from sae.scoring import rows as tables
+from sae.scoring.rows import KEY
+from sae.scoring.rowstore import RowStore
+from sae.scoring.subject import Curve, PerLatent, Subject
+
+log = logging.getLogger(__name__)
+progress = logging.getLogger("sae.progress")
+T = TypeVar("T")
+# Per SAE and split: what describes it, beginning with `KEY`, and what each metric gave: {scalars, curves, latents}, by
+# column name each.
+Scored = list[tuple[dict[str, Any], list[dict[str, Any]]]]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """A bank file, and which of its SAEs a stage scores with which metrics.
+
+    Attributes:
+        file, content: bank.json or bank_chosen.json, and what it holds.
+        entries: SAEs of it.
+        metrics: names of metrics.
+    """
+
+    file: Path
+    content: dict[str, Any]
+    entries: list[dict[str, Any]]
+    metrics: list[str]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the activations of a bank's images lie.
+
+    Attributes:
+        splits: {split: its folder}.
+        others: {backbone: folder of its test split}, of the experiment's other backbones.
+    """
+
+    splits: dict[str, Path]
+    others: dict[str, Path] = field(default_factory=dict)
+
+
+def run(
+    stage: str,
+    bank_file: Path,
+    activations_dir: Path,
+    settings: dict[str, Any],
+    out: Path,
+    *,
+    chosen: Path | None = None,
+    selection: Path | None = None,
+    others: Mapping[str, Path] | None = None,
+    device: str = "cpu",
+) -> None:
+    """Score a bank; write `out`/metrics.parquet, curves.parquet and latents.parquet, maybe without rows.
+
+    Stage `score` runs over all SAEs of the bank, the others over those that `selection` chose; `score_chosen` also runs
+    the metrics of stage `score` over the SAEs of `chosen`. A diverged SAE has rows without scores.
+
+    Args:
+        bank_file: bank.json.
+        activations_dir: folder of the splits of this (dataset, backbone).
+        settings: {metrics: {name: options or None}}; those of other stages are passed over.
+        chosen: bank_chosen.json.
+        selection: selection.parquet of the bank.
+        others: {backbone: folder of its splits} of the experiment's other backbones.
+
+    Raises:
+        UserError: a file is missing or damaged, a metric unknown, or another backbone's images are other ones.
+    """
+    bank = files.read_json(bank_file, "bank")
+    options = {name: options_of(name, given) for name, given in settings["metrics"].items()}
+    of_stage = {name: registry.head("metric", name).constants.get("STAGE") for name in options}
+    own = [name for name in options if of_stage[name] == stage]
+    for name in (n for n in options if of_stage[n] not in STAGES):
+        raise UserError(f"metric {name}: its STAGE is {of_stage[name]!r}; allowed: {', '.join(STAGES)}")
+    entries = bank["saes"] if selection is None else _selected(bank, tables.read(Path(selection)).to_pandas())
+    banks = [Bank(Path(bank_file), bank, entries, own)]
+    if chosen is not None:
+        content = files.read_json(chosen, "bank")
+        everywhere = [name for name in options if of_stage[name] == "score"]
+        banks.append(Bank(Path(chosen), content, content["saes"], everywhere))
+    data = Data(
+        {split: Path(activations_dir) / split for split in SPLITS},
+        {name: Path(folder) / "test" for name, folder in (others or {}).items()},
+    )
+    scored = score(banks, options, data, Path(out).parent / ".rows" / stage, device)
+    for name, table in zip(("metrics", "curves", "latents"), as_tables(scored), strict=True):
+        tables.write(table, Path(out) / f"{name}.parquet")
+    done = sum(len(b.entries) for b in banks)
+    progress.info("%s / %s / k%d: %s of %d SAEs", bank["dataset"], bank["backbone"], bank["k"], stage, done)
+
+
+def options_of(name: str, given: Mapping[str, Any] | None) -> Options:
+    """The options of a metric, complete with its defaults."""
+    return registry.head("metric", name).options(**(given or {}))
+
+
+def score(
+    banks: list[Bank],
+    options: Mapping[str, Options],
+    data: Data,
+    rows_folder: Path,
+    device: str,
+    splits: tuple[str, ...] = SPLITS,
+) -> Scored:
+    """The rows of a stage, computed where the store of rows lacks them.
+
+    Args:
+        banks: what to score with what.
+        options: {metric: its options}, of all metrics of `banks`, in the order of their columns.
+        data: the activations.
+        rows_folder: of the row store.
+        splits: a metric's other splits are left out.
+
+    Returns:
+        A row per SAE and split, in the order of the banks.
+    """
+    scorer = _Scorer(options, data, rows_folder, device)
+    swept = tables.columns(entry["trial"] for bank in banks for entry in bank.content["saes"])
+    found = []
+    try:
+        for bank in banks:
+            for entry in bank.entries:
+                about = _about(bank.content, entry, swept)
+                found += [(about | {"split": split}, row) for split, row in scorer.of_sae(bank, entry, splits).items()]
+    except BaseException:
+        # A job that was stopped keeps what it has.
+        scorer.write(prune=False)
+        raise
+    scorer.write()
+    return found
+
+
+class _Scorer:
+    """The metrics of a stage, and their rows, computed as they are asked for."""
+
+    def __init__(self, options: Mapping[str, Options], data: Data, rows_folder: Path, device: str) -> None:
+        # Code and its hash are read together: an edit while the stage runs belongs to the next run.
+        self._metrics: dict[str, ModuleType] = {name: registry.load("metric", name) for name in options}
+        self._code = {name: code_hash(registry.module("metric", name)) for name in options}
+        self._options, self._data, self._device = options, data, device
+        self._stored = {name: RowStore(rows_folder / f"{name}.parquet") for name in options}
+        self._hashes: dict[Path, dict[str, str]] = {}
+        self._splits, self._others = _open(data)
+        self._shared: dict[Hashable, Any] = {}
+
+    def of_sae(self, bank: Bank, entry: dict[str, Any], splits: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
+        """{split: what each of the bank's metrics gave}, of the splits that one of them has; none if it diverged."""
+
+        @functools.cache
+        def subject() -> Subject:
+            log.info("score %s", entry["path"])
+            coder = open_sae(bank.file, bank.content, entry).to(self._device)
+            return Subject(coder, self._splits, self._others, self._shared)
+
+        found = {}
+        for split in splits:
+            names = [name for name in bank.metrics if split in self._metrics[name].SPLITS]
+            if names:
+                found[split] = [self._row(n, split, entry, subject) for n in names if entry["status"] == "ok"]
+        return found
+
+    def write(self, prune: bool = True) -> None:
+        """Write the rows of every metric; see :meth:`RowStore.write`."""
+        for rows in self._stored.values():
+            rows.write(prune)
+
+    def _row(self, name: str, split: str, entry: dict[str, Any], subject: Callable[[], Subject]) -> dict[str, Any]:
+        key, stored = self._key(name, split, entry), self._stored[name]
+        if key not in stored:
+            stored.add(key, _parts(name, self._metrics[name].score(subject(), split, self._options[name])))
+        return stored.use(key)
+
+    def _key(self, name: str, split: str, entry: dict[str, Any]) -> str:
+        """The key of a row: a hash of all that decides it."""
+        reads = self._metrics[name].READS
+        read = {s: self._hashes_of(self._data.splits[s]) for s in {split, *reads} - {"others"}}
+        others = self._data.others if "others" in reads else {}
+        made_by = {
+            "sae": entry["sha256"],
+            "split": split,
+            "data": read,
+            "others": {judge: self._hashes_of(folder) for judge, folder in others.items()},
+            "code": self._code[name],
+            "options": self._options[name].model_dump(mode="json"),
+            "device": self._device.split(":")[0],
+        }
+        return files.sha256_text(files.dumps(made_by))
+
+    def _hashes_of(self, folder: Path) -> dict[str, str]:
+        if folder not in self._hashes:
+            self._hashes[folder] = files.read_json(folder / "manifest.json", "manifest of activations")["sha256"]
+        return self._hashes[folder]
+
+
+class _Opened(Mapping[str, T]):
+    """Values by name, each made when it is first asked for."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], T]]) -> None:
+        self._makers = makers
+        self._made: dict[str, T] = {}
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+def _open(data: Data) -> tuple[Mapping[str, store.Activations], Mapping[str, np.ndarray]]:
+    splits = _Opened({split: functools.partial(store.read, folder) for split, folder in data.splits.items()})
+
+    def of_same_images(folder: Path) -> np.ndarray:
+        other = store.read(folder)
+        if not other.index["image_id"].equals(splits["test"].index["image_id"]):
+            raise UserError(f"{folder} holds other images than the split it is to judge; delete it and run again")
+        return other.embeddings
+
+    return splits, _Opened({name: functools.partial(of_same_images, folder) for name, folder in data.others.items()})
+
+
+def _selected(bank: dict[str, Any], selection: pd.DataFrame) -> list[dict[str, Any]]:
+    """The SAEs of a bank that its selection chose."""
+    there = selection[selection["trial"].notna()]
+    picked = set(zip(there["method"], there["trial"], there["seed"], strict=True))
+    return [e for e in bank["saes"] if (e["method"], trial_name(e["trial"]), e["seed"]) in picked]
+
+
+def _about(bank: dict[str, Any], entry: dict[str, Any], swept: list[str]) -> dict[str, Any]:
+    """What describes an SAE in a table of scores: its key without the split, what trained it, the swept options."""
+    settings = entry["settings"]
+    key = {name: bank[name] for name in ("dataset", "backbone", "k")}
+    key |= {"method": entry["method"], "trial": trial_name(entry["trial"]), "seed": entry["seed"], "split": None}
+    made_by = {name: settings.get(name) for name in ("objective", "penalty", "mask")}
+    every = settings.get("options", {}) | settings
+    made_by |= {name: every.get(name) for name in ("lambda", *sorted(set(swept) - {"lambda"}))}
+    return key | made_by | {"status": entry["status"], "m": settings["m"]}
+
+
+def _parts(metric: str, scores: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Scores as JSON can hold them, by the table they belong to."""
+    parts: dict[str, dict[str, Any]] = {"scalars": {}, "curves": {}, "latents": {}}
+    for name, value in scores.items():
+        if isinstance(value, Curve):
+            parts["curves"][name] = {axis: [_plain(v) for v in getattr(value, axis)] for axis in ("x", "y")}
+        elif isinstance(value, PerLatent):
+            parts["latents"][name] = [_plain(v) for v in value.values]
+        else:
+            parts["scalars"][name] = _plain(value)
+    try:
+        json.dumps(parts)
+    except TypeError as error:
+        raise UserError(f"metric {metric}: a score is a number, a text, a Curve or a PerLatent ({error})") from None
+    return parts
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def as_tables(scored: Scored) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """metrics, curves and latents of a stage: a row per SAE and split, per point of a curve, per latent."""
+    metrics, curves, latents = [], [], [tables.table([], (*KEY, "latent"))]
+    for about, results in scored:
+        key, row = {name: about[name] for name in KEY}, dict(about)
+        by_latent: dict[str, list[Any]] = {}
+        for result in results:
+            row |= result["scalars"]
+            by_latent |= result["latents"]
+            for name, curve in result["curves"].items():
+                points = zip(curve["x"], curve["y"], strict=True)
+                curves += [key | {"curve": name, "x": x, "y": y} for x, y in points]
+        metrics.append(row)
+        if by_latent:
+            count = len(next(iter(by_latent.values())))
+            columns = {name: [value] * count for name, value in key.items()} | {"latent": range(count)} | by_latent
+            latents.append(pa.table({name: pa.array(values, from_pandas=False) for name, values in columns.items()}))
+    return (
+        tables.table(metrics, [*KEY, "objective", "penalty", "mask"]),
+        tables.table(curves, (*KEY, "curve", "x", "y")),
+        tables.joined(latents),
+    )

@@ -1,0 +1,111 @@
+"""What a metric is given: one SAE, the images it is scored on, and its codes of them, encoded once for all metrics."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from sae.data.store import Activations
+from sae.models.coder import Coder
+from sae.models.codes import Codes
+from sae.models.inputs import Inputs
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a metric returns for a curve: `y` at each `x`, both of one length."""
+
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
+
+
+@dataclass(frozen=True)
+class PerLatent:
+    """What a metric returns for a column of `latents.parquet`: m values, numbers or texts or None."""
+
+    values: Sequence[Any] | np.ndarray
+
+
+# By column name: a number or text for a column of `metrics.parquet`, or one of the two above.
+Scores = dict[str, Any]
+
+
+class Subject:
+    """One SAE and the data it is scored on.
+
+    Attributes:
+        coder: the SAE (`sae.models.coder.Coder`).
+        splits: {split: `sae.data.store.Activations`}: embeddings as the backbone gave them, and their index.
+        others: {backbone: (N, d') embeddings of the test split's images by another backbone of the experiment}.
+        shared: what is kept for all SAEs of a bank; give the same dict to each.
+    """
+
+    def __init__(
+        self,
+        coder: Coder,
+        splits: Mapping[str, Activations],
+        others: Mapping[str, np.ndarray] | None = None,
+        shared: dict[Hashable, Any] | None = None,
+    ) -> None:
+        self.coder, self.splits, self.others = coder, splits, others or {}
+        self.shared: dict[Hashable, Any] = {} if shared is None else shared
+        self._own: dict[Hashable, Any] = {}
+
+    def embeddings(self, split: str) -> np.ndarray:
+        """(N, d) embeddings as the backbone gave them, a memory map."""
+        return self.splits[split].embeddings
+
+    def inputs(self, split: str, at_most: int | None = None) -> torch.Tensor | Inputs:
+        """(N, d) prepared inputs, on the coder's device.
+
+        Args:
+            at_most: of more rows, only this many, drawn at random; always the same.
+        """
+        space = (self.coder.input_norm, self.coder.input_scale)
+        kept = self.shared.get(("inputs", split, at_most))
+        if kept is None or kept[0] != space:
+            kept = space, self.coder.open_inputs(self._rows(split, at_most).embeddings)
+            self.shared["inputs", split, at_most] = kept
+        return kept[1]
+
+    def codes(self, split: str, at_most: int | None = None) -> Codes:
+        """The SAE's codes of a split, encoded once."""
+        return self.once(("codes", split, at_most), lambda: self.coder.encode(self.inputs(split, at_most)))
+
+    def firing_counts(self, split: str) -> np.ndarray:
+        """(m,) the images of a split on which each latent is active; a large split's codes are not kept for it."""
+        if ("codes", split, None) in self._own:
+            return self.codes(split).firing_counts()
+        return self.once(("firing", split), lambda: self.coder.firing_counts(self.inputs(split)))
+
+    def labels(self, split: str, coarse: bool = False, at_most: int | None = None) -> np.ndarray | None:
+        """(N,) int64 class numbers from 0, fine or coarse; None where the dataset has none."""
+        column = self._rows(split, at_most).index["label_coarse" if coarse else "label"]
+        return None if column.isna().any() else column.to_numpy(dtype=np.int64)
+
+    def groups(self, split: str) -> np.ndarray | None:
+        """(N,) group names; None where each image is a group of its own."""
+        data = self.splits[split]
+        return data.index["group"].to_numpy() if data.grouped else None
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` returns; made once for this SAE, for all metrics that ask for the same key."""
+        return _once(self._own, key, make)
+
+    def once_for_all(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The same for all SAEs of the bank: for what depends on the data alone."""
+        return _once(self.shared, key, make)
+
+    def _rows(self, split: str, at_most: int | None) -> Activations:
+        data = self.splits[split]
+        return data if at_most is None else self.once_for_all(("rows", split, at_most), lambda: data.sample(at_most))
+
+
+def _once(kept: dict[Hashable, Any], key: Hashable, make: Callable[[], T]) -> T:
+    if key not in kept:
+        kept[key] = make()
+    return kept[key]

@@ -1,0 +1,65 @@
+"""Everything that decides a trained SAE, with the data. No torch here: the workflow reads plans with it."""
+
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field
+
+from sae.core.options import Count, Options, Positive, Precision, Seed
+
+EntryOptions = TypeVar("EntryOptions", bound=Options)
+
+
+class Recipe(Options):
+    """How SAEs are trained, whatever the method."""
+
+    m: Count
+    """Latents in the dictionary."""
+    epochs: Count
+    """An epoch is a fresh permutation of the training rows, its incomplete batch dropped."""
+    batch_size: Count
+    lr: Positive
+    """Learning rate of Adam."""
+    adam_eps: Positive
+    decay_fraction: float = Field(ge=0, le=1)
+    """The share of steps, at the end, over which lr falls linearly to 0."""
+    auxk_alpha: float = Field(ge=0)
+    """Weight of AuxK."""
+    auxk_k: Count
+    """Dead latents that AuxK may use per sample."""
+    dead_after: Count
+    """Samples without an activation > 0 after which a latent counts as dead."""
+    input_norm: Literal["none", "unit_l2", "unit_l2_layernorm"]
+    """unit_l2_layernorm: each sample is also standardised, which is undone after decoding."""
+    unit_variance: bool
+    """Then one scalar makes the training split's total variance 1: lambda's scale rests on it."""
+    tied: bool
+    """Whether the encoder is the decoder's transpose."""
+    log_every: Count
+    """Steps between rows of train.parquet."""
+    precision: Precision = "float32"
+    """Of the encoder's products in training; weights and all else stay float32."""
+
+
+class Settings(Recipe):
+    """One SAE: the recipe, and what its method and trial say."""
+
+    k: Count
+    """The budget: latents kept per sample, or on average."""
+    seed: Seed
+    """Of the initialisation and of the order of batches."""
+    objective: str
+    penalty: str | None = None
+    mask: Literal["batch_active", "all"] | None = None
+    """The latents that a penalty is about: those active somewhere in the batch, or all."""
+    lam: float | None = Field(None, ge=0, alias="lambda")
+    """Weight of the penalty's mean over the batch."""
+    options: dict[str, Any] = Field({})
+    """Of the objective and of the penalty, complete."""
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the result, as JSON: what logging says of it is left out."""
+        return self.model_dump(by_alias=True, exclude={"log_every"})
+
+    def of(self, entry: type[EntryOptions]) -> EntryOptions:
+        """The options of one entry, by its class of options."""
+        return entry(**{name: self.options[name] for name in entry.model_fields if name in self.options})

@@ -1,0 +1,152 @@
+"""What the objectives that select activations have in common: the loss of one batch.
+
+Loss (arXiv:2606.27321), N samples a batch, R a batch mean so that lambda does not depend on the batch size:
+
+    (1/N) sum_i ||x_i - xhat_i||^2 + alpha (1/N) sum_i ||e_i - ehat_i||^2 + lambda (1/N) sum_i R_i
+
+with e the detached residual and ehat its reconstruction from the top dead latents, without b_d (`sae.training.auxk`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+
+from sae.core.errors import UserError
+from sae.core.options import Options
+from sae.models.coder import Coder, restore
+from sae.models.inputs import Inputs
+from sae.training.auxk import auxk_loss
+from sae.training.picks import Picks
+from sae.training.settings import Settings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a penalty sees of one batch of N samples.
+
+    Attributes:
+        x: (N, d) prepared inputs.
+        a: (N, m) activations ReLU(pi), before the selection.
+        picks: what was selected of them.
+        mask: (m,) of zeros and ones, constant in backprop: the latents that the penalty is about.
+        coder: as it is before this step.
+        step: from 0.
+        options: the penalty's own.
+    """
+
+    x: torch.Tensor
+    a: torch.Tensor
+    picks: Picks
+    mask: torch.Tensor
+    coder: Coder
+    step: int
+    options: Options
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A penalty entry at work: its name, function and options, and its weight in the loss, lambda."""
+
+    name: str
+    function: Callable[[Batch], torch.Tensor]
+    options: Options
+    weight: float
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        """The mean over the batch.
+
+        Raises:
+            UserError: the entry does not return one value a sample.
+        """
+        values = self.function(batch)
+        if not isinstance(values, torch.Tensor) or values.shape != batch.a.shape[:1]:
+            found = f"shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else type(values).__name__
+            raise UserError(f"penalty {self.name} returned {found}, not one value a sample, ({len(batch.a)},)")
+        return values.mean()
+
+
+class Objective:
+    """The seam of an objective, and the loss of those that decode a selection of a = ReLU(pi).
+
+    Attributes:
+        coder, settings: what is trained, and how.
+        options: the entry's own.
+        penalty: a :class:`Penalty` or None.
+        since_fired: (m,) samples since each latent last fired.
+    """
+
+    def __init__(self, coder: Coder, settings: Settings, options: Options, penalty: Penalty | None = None) -> None:
+        self.coder, self.settings, self.options, self.penalty = coder, settings, options, penalty
+        self.since_fired = torch.zeros(settings.m, dtype=torch.int64, device=coder.b_dec.device)
+        self.start()
+
+    def start(self) -> None:
+        """Set up what the entry keeps from step to step."""
+
+    def pick(self, a: torch.Tensor) -> Picks:
+        """Select of the activations (N, m) of a training batch what is decoded."""
+        raise NotImplementedError
+
+    def finish(self, _x: torch.Tensor | Inputs) -> Coder:
+        """The coder as it is saved, given the prepared training inputs (N, d)."""
+        return self.coder
+
+    def loss(self, x: torch.Tensor, step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of one batch of prepared inputs (N, d), and its parts by name.
+
+        Parts: loss, reconstruction, penalty, aux (scalars), l0 (selected > 0 a sample), dead (latents).
+        """
+        s = self.settings
+        standard, scale, shift = self.coder.standardise(x)
+        a = self.coder.activations(standard, getattr(torch, s.precision))
+        picks = self.pick(a)
+        x_hat = picks.decode(self.coder.W_dec) + self.coder.b_dec
+        residual = x - restore(x_hat, scale, shift)
+        reconstruction = residual.square().sum(dim=1).mean()
+        fired = picks.fired(s.m)
+        self.since_fired = torch.where(fired, 0, self.since_fired + len(x))
+
+        loss = reconstruction
+        regularization = aux = torch.zeros((), device=x.device)
+        if self.penalty is not None:
+            mask = fired.to(a.dtype) if s.mask == "batch_active" else torch.ones_like(a[0])
+            regularization = self.penalty(Batch(x, a, picks, mask, self.coder, step, self.penalty.options))
+            loss = loss + self.penalty.weight * regularization
+        dead = self.since_fired >= s.dead_after
+        # An accelerator is not asked whether any latent is dead, since that would wait for it: there AuxK is computed
+        # every time, and is 0 if none is.
+        if dead.device.type != "cpu" or dead.any():
+            aux = auxk_loss(self.coder, a, residual, scale, dead, s.auxk_k)
+            loss = loss + s.auxk_alpha * aux
+        parts = {"loss": loss, "reconstruction": reconstruction, "penalty": regularization, "aux": aux}
+        return loss, parts | {"l0": (picks.values > 0).sum() / len(x), "dead": dead.sum()}
+
+
+def start(coder: Coder, settings: Settings, objective: ModuleType, penalty: ModuleType | None = None) -> Objective:
+    """An objective entry at work on a coder.
+
+    Args:
+        objective, penalty: modules of the entries (`sae.core.registry.load`).
+
+    Raises:
+        UserError: a module lacks what its kind has, or a penalty has no weight.
+    """
+    made = None
+    if penalty is not None:
+        if settings.lam is None:
+            raise UserError(f"penalty {settings.penalty} has no lambda")
+        function, name = _attribute(penalty, "penalty"), penalty.__name__.rpartition(".")[2]
+        made = Penalty(name, function, _options(penalty, settings), settings.lam)
+    return _attribute(objective, "Objective")(coder, settings, _options(objective, settings), made)
+
+
+def _options(entry: ModuleType, settings: Settings) -> Options:
+    return settings.of(getattr(entry, "Options", Options))
+
+
+def _attribute(entry: ModuleType, name: str) -> Callable:
+    if not hasattr(entry, name):
+        raise UserError(f"{entry.__file__} has no {name}; docs/extending.md says what an entry holds")
+    return getattr(entry, name)

@@ -1,0 +1,178 @@
+"""A bank: trained, taken from the store, restored, its names and its code kept apart from what it holds."""
+
+import json
+import logging
+
+import pandas as pd
+import pytest
+import torch
+from bank.common import METHODS, REG1, method, plan, write_activations
+
+from sae.bank.read import open_sae
+from sae.bank.train import Place, train_bank, train_chosen
+from sae.core import codehash, files, registry
+from sae.core.errors import UserError
+from sae.models.coder import Threshold, TopK
+
+
+@pytest.fixture
+def cell(tmp_path):
+    """Folder of activations; functions that train in `results/NAME` and read what the run said of each SAE."""
+    torch.set_num_threads(1)
+    return Cell(tmp_path)
+
+
+class Cell:
+    def __init__(self, folder):
+        self.folder, self.activations = folder, write_activations(folder / "activations")
+
+    def place(self, name, **options):
+        return Place(self.folder / "store", self.folder / name / "bank.json", **options)
+
+    def train(self, name, plan, **options):
+        place = self.place(name, **options)
+        train_bank(plan, self.activations, place, device="cpu")
+        return place.out, files.read_json(place.out) if place.out.exists() else None
+
+    def stored(self):
+        return {f: f.stat().st_mtime_ns for f in self.folder.glob("store/*/*")}
+
+
+def open_all(file, bank):
+    return [open_sae(file, bank, entry) for entry in bank["saes"] if entry["status"] == "ok"]
+
+
+def test_a_bank_is_listed_linked_and_kept(cell, caplog):
+    with caplog.at_level(logging.INFO, "sae.progress"):
+        file, bank = cell.train("a", plan(METHODS))
+    said = [r.getMessage() for r in caplog.records if r.name == "sae.progress"]
+    assert len(said) == 4 and said[2].startswith("digits / tiny / k4: 3/4 reg1 lambda0.0001 seed 0: R2 ")
+    assert bank.keys() == {"dataset", "backbone", "k", "input_scale", "store", "saes"} and bank["store"] == "../store"
+    paths = ["topk/default", "batch_topk/default", "reg1/lambda0.0001", "reg1/lambda0.001"]
+    assert [e["path"] for e in bank["saes"]] == [f"{p}/seed0/sae.safetensors" for p in paths]
+    assert [(e["method"], e["trial"], e["status"]) for e in bank["saes"][2:]] == [
+        ("reg1", {"lambda": 0.0001}, "ok"),
+        ("reg1", {"lambda": 0.001}, "ok"),
+    ]
+    coders = open_all(file, bank)
+    assert [type(c.select) for c in coders] == [TopK, Threshold, TopK, TopK]
+    expected = {"method": "reg1", "trial": {"lambda": 0.001}, "seed": 0, "dataset": "digits", "backbone": "tiny"}
+    expected |= {"select": "topk", "k": 4, "input_norm": "unit_l2", "input_scale": bank["input_scale"]}
+    assert coders[2].metadata == expected | {"code": coders[2].metadata["code"]}
+    assert coders[3].metadata["threshold_uncalibrated"] > 0
+    links = [file.parent / e["path"] for e in bank["saes"]]
+    assert all(
+        p.is_symlink() and not p.readlink().is_absolute()
+        for link in links
+        for p in (link, link.with_name("train.parquet"))
+    )
+    assert len(pd.read_parquet(links[3].with_name("train.parquet"))) > 1
+
+    before = cell.stored()
+    links[0].unlink()  # A reader restores it.
+    open_all(file, bank)
+    assert links[0].is_symlink()
+    # Other names, another cadence of the log, other methods: nothing is trained.
+    renamed = plan({"base": METHODS["topk"], "mine": METHODS["batch_topk"] | {"against": "base"}}, dataset="others")
+    renamed["recipe"] = renamed["recipe"] | {"log_every": 3}
+    other, again = cell.train("b", renamed)
+    assert cell.stored() == before and again["dataset"] == "others"
+    assert [e["key"] for e in again["saes"]] == [bank["saes"][0]["key"], bank["saes"][3]["key"]]
+    assert open_all(other, again)[0].metadata["dataset"] == "digits"  # As its first maker called it.
+    cell.train("a", plan({"topk": METHODS["topk"]}))
+    assert links[0].exists() and not links[1].exists()  # Of an earlier plan.
+
+
+def test_chosen_trains_what_selection_asks_for_and_prunes_nothing_of_the_bank(cell):
+    file, bank = cell.train("a", plan(METHODS))
+    table = pd.DataFrame({"method": ["topk", "reg1"], "seed": [0, 0], "trial": ["default", "lambda0.001"]})
+    table.to_parquet(cell.folder / "selection.parquet")
+    place = Place(cell.folder / "store", cell.folder / "a/bank_chosen.json")
+    where = (file, cell.folder / "selection.parquet", cell.activations, place)
+    train_chosen(plan(METHODS), *where, device="cpu")
+    chosen = files.read_json(place.out)
+    (entry,) = chosen["saes"]
+    assert (entry["method"], entry["trial"], entry["settings"]["mask"]) == ("reg1_all", {"lambda": 0.001}, "all")
+    assert chosen["input_scale"] == bank["input_scale"] and len(open_all(place.out, chosen) + open_all(file, bank)) == 5
+    table.assign(trial=["default", None]).to_parquet(cell.folder / "selection.parquet")
+    train_chosen(plan(METHODS), *where, device="cpu")
+    assert files.read_json(place.out)["saes"] == [] and not (cell.folder / "a" / entry["path"]).exists()
+
+
+def test_parts_fill_the_store_and_leave_the_bank_to_who_joins_them(cell):
+    for part in range(3):
+        assert cell.train("a", plan(METHODS), part=(part, 3))[1] is None
+    before = cell.stored()
+    _, bank = cell.train("a", plan(METHODS))
+    assert cell.stored() == before and len(bank["saes"]) == 4
+
+
+def test_damaged_is_trained_again_to_the_same_bytes_and_altered_is_refused(cell):
+    file, bank = cell.train("a", plan(METHODS))
+    stored = (file.parent / bank["saes"][0]["path"]).resolve()
+    content = stored.read_bytes()
+    stored.write_bytes(content[:-8])
+    with pytest.raises(
+        UserError, match=r"was altered or cut short: .* delete .*/store/\w{32} and .*bank\.json, and run"
+    ):
+        open_sae(file, bank, bank["saes"][0])
+    assert cell.train("a", plan(METHODS))[1] == bank and stored.read_bytes() == content
+
+
+def test_shared_stores_are_taken_from_and_left_as_they_are(cell, tmp_path):
+    _, bank = cell.train("a", plan(METHODS))
+    before = cell.stored()
+    mine = Place(tmp_path / "mine", tmp_path / "c/bank.json", shared=(tmp_path / "nowhere", tmp_path / "store"))
+    train_bank(plan(METHODS), cell.activations, mine, device="cpu")
+    assert files.read_json(mine.out)["saes"] == bank["saes"] and cell.stored() == before
+
+
+def test_a_diverged_sae_is_recorded_and_its_siblings_finish(cell):
+    methods = METHODS | {"reg1": method(**REG1, sweep={"lambda": [0.001], "lr": [1e30, 0.001]})}
+    _, bank = cell.train("a", plan(methods))
+    lost = next(e for e in bank["saes"] if e["trial"].get("lr") == 1e30)
+    assert (lost["status"], lost["path"], lost["sha256"]) == ("diverged", None, None) and lost["step"] >= 0
+    assert [e["status"] for e in bank["saes"] if e is not lost] == ["ok", "ok", "ok"]
+    before = cell.stored()
+    assert cell.train("a", plan(methods))[1] == bank and cell.stored() == before
+    json.loads((cell.folder / "store" / lost["key"] / "result.json").read_text(), parse_constant=pytest.fail)
+    with pytest.raises(
+        UserError, match=r"digits / tiny / k4: the baseline diverged \(seed 0, step \d+\): .* with reg0"
+    ):
+        methods = {"reg0": method(recipe={"lr": 1e30}), "reg1": METHODS["reg1"] | {"against": "reg0"}}
+        cell.train("b", plan(methods))
+    assert not (cell.folder / "b/bank.json").exists()
+
+
+def test_the_key_follows_data_settings_and_code(cell, tmp_path, monkeypatch):
+    def key(**changed):
+        return cell.train("a", plan({"topk": method()}, **changed))[1]["saes"][0]["key"]
+
+    known = key()
+    recipe = plan({})["recipe"]
+    assert key(recipe=recipe | {"log_every": 1}) == key(backbone="other") == known
+    others = [key(recipe=recipe | {"lr": 0.002}), key(seeds=[1]), key(k=3)]
+    monkeypatch.setattr(codehash, "code_hash", lambda *_: "0" * 16)
+    monkeypatch.setattr("sae.bank.train.code_hash", lambda *_: "0" * 16)
+    others.append(key())
+    monkeypatch.undo()
+    write_activations(tmp_path / "activations", n=201)
+    assert len({known, *others, key()}) == 6
+
+
+def test_entries_from_outside_train_with_their_options_and_their_code_is_in_the_key(cell, tmp_path):
+    (tmp_path / "own/penalties").mkdir(parents=True)
+    source = "def penalty(batch):\n    return batch.a.sum(dim=1) * batch.options.scale\n"
+    head = "from sae.core.options import Options as Base\n\nclass Options(Base):\n    scale: float = 1.0\n\n"
+    (tmp_path / "own/penalties/mine.py").write_text(head + source)
+    spec = method(penalty="mine", mask="all", options={"scale": 2.0}, **{"lambda": 0.1})
+    try:
+        registry.extend(tmp_path / "own")
+        first = cell.train("a", plan({"mine": spec}))[1]["saes"][0]
+        (tmp_path / "own/penalties/mine.py").write_text(head + source.replace("sum(", "amax("))
+        registry.extend(tmp_path / "own")
+        second = cell.train("a", plan({"mine": spec}))[1]["saes"][0]
+    finally:
+        registry.extend(None)
+    assert first["status"] == second["status"] == "ok" and first["key"] != second["key"]
+    assert first["settings"]["options"] == {"scale": 2.0} and first["sha256"] != second["sha256"]

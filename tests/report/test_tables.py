@@ -1,0 +1,127 @@
+"""What the tables make of metrics: differences, marks, ablations, the paper's own cells; ids in csv, labels in md."""
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from sae.report import published, tables
+from sae.report.names import Names
+
+PAPER = ROOT / "workflow/resources/paper"
+PUBLISHED = published.read(PAPER)
+METHODS = {
+    "topk": {"label": "Baseline"},
+    "reg1": {"label": "Reg. 1", "against": "topk"},
+    "reg1_all": {"label": "Reg. 1, no mask", "against": "topk", "at": "reg1"},
+}
+NAMES = Names({"methods": METHODS})
+SCORES = ("ms_mean", "ms_median", "ms_mean_alive", "ms_median_alive")
+REST = {"m": 20, "dead": 1, "dead_train": 0, "ms_floor": 0.3, "n_k_over_m": 20.0}
+
+
+def metrics(r2, selection="chosen", seed=0, **cell):
+    """One cell: a row per method with its R^2 on test; others score 0.9."""
+    rows = []
+    for method, value in r2.items():
+        lost = selection == "fallback" and METHODS.get(method, {}).get("against")
+        row = {"dataset": "d", "backbone": "b", "k": 4, "method": method, "seed": seed, "split": "test", "r2": value}
+        swept = method.startswith("reg")
+        row |= {"trial": "lambda0.001" if swept else "default", "lambda": 0.001 if swept else None}
+        row |= {"selected": not lost, "selection": selection if swept else "chosen"}
+        rows += [row, row | {"split": "val", "r2": 0.9}]
+    return pd.DataFrame(rows).assign(**dict.fromkeys(SCORES, 0.9), **REST, **cell)
+
+
+def measured(number, frame, names=NAMES):
+    return tables.measured(number, frame, names).set_index("method")
+
+
+def test_a_row_is_the_mean_of_the_chosen_over_seeds():
+    frame = pd.concat([metrics({"topk": 0.7, "reg1": 0.8}), metrics({"topk": 0.5, "reg1": 0.7}, "edge", seed=1)])
+    table = measured(1, frame)
+    assert table["R2"].to_dict() == pytest.approx({"topk": 0.6, "reg1": 0.75})
+    assert table["mark"].to_dict() == {"topk": "", "reg1": ">1/2"} and table["seeds"].tolist() == [2, 2]
+    assert table["lambda"].to_dict() == {"topk": "", "reg1": "0.001"}
+
+
+def test_fallback_repeats_the_numbers_and_says_so():
+    table = measured(1, metrics({"topk": 0.7, "reg1": 0.2}, "fallback"))
+    assert table["mark"].to_dict() == {"topk": "", "reg1": "="}
+    assert table.loc["reg1", "R2"] == table.loc["topk", "R2"] == 0.7
+
+
+def test_effects_are_differences_from_what_a_method_is_against():
+    frame = pd.concat([metrics({"topk": 0.7, "reg1": 0.71}), metrics({"topk": 0.6, "reg1": 0.63}, k=8)])
+    row = tables.effects(1, tables.measured(1, frame, NAMES), PUBLISHED, NAMES).set_index("difference")
+    assert row.loc["R2", "Reg. 1"] == "+0.020 (+0.010 to +0.030), 2/2"
+    assert row.loc["R2", "Reg. 1, published"] == "+0.001 (up 11, down 0 of 18)"
+    assert row.loc["dead", "Reg. 1"] == "+0 (+0 to +0), 0/2" and row.loc["MS_across", "Reg. 1"] == "-"
+    names = Names({"methods": METHODS | {"rival": {"label": "Rival", "against": "reg1"}}})
+    table = tables.measured(1, metrics({"topk": 0.7, "reg1": 0.71, "rival": 0.72}), names)
+    row = tables.effects(1, table, PUBLISHED, names).set_index("difference").loc["R2"]
+    assert row["Reg. 1 against Baseline"].startswith("+0.010") and row["Rival against Reg. 1"].startswith("+0.010")
+    assert row["Rival against Reg. 1, published"] == "-"
+
+
+def test_the_papers_own_cells_stand_beside_its_numbers():
+    frame = metrics({"topk": 0.774, "reg1": 0.8}, dataset="imagenet", backbone="clip_vit_l14").assign(k=32)
+    table = tables.beside_published(1, tables.measured(1, frame, NAMES), PUBLISHED)
+    by = table.set_index("method")
+    # Table 1: CLIP, ImageNet, k = 32: R2 0.774 both.
+    assert by["R2_published"].to_dict() == {"topk": 0.774, "reg1": 0.774}
+    assert by["R2_difference"].to_dict() == pytest.approx({"topk": 0.0, "reg1": 0.026})
+    assert by["dead_published"].to_dict() == {"topk": 29, "reg1": 26}
+    shown = tables.as_text(1, table, NAMES)
+    assert shown["R2"].tolist() == ["0.774 (0.774, +0.000)", "0.800 (0.774, +0.026)"]
+    assert shown["method"].tolist() == ["Baseline", "Reg. 1"]
+    elsewhere = tables.beside_published(1, tables.measured(1, metrics({"topk": 0.7}), NAMES), PUBLISHED)
+    assert not [c for c in elsewhere.columns if c.endswith("_published")]
+
+
+def test_an_ablation_stands_beside_what_it_ablates():
+    frame = metrics({"topk": 0.7, "reg1": 0.71, "reg1_all": 0.6}, dataset="imagenet", backbone="clip_vit_l14")
+    frame = frame.assign(k=32)
+    frame.loc[frame["method"] == "reg1_all", ["dead", "ms_mean_alive"]] = [7, 0.2]
+    table = tables.beside_published(4, tables.measured(4, frame, NAMES), PUBLISHED)
+    row = table.iloc[0]
+    assert len(table) == 1 and (row["method"], row["ablation"]) == ("reg1", "reg1_all")
+    assert (row["dead"], row["dead_no_mask"], row["dead_added"]) == (1, 7, 6)
+    assert (row["dead_published"], row["dead_no_mask_published"]) == (26, 1052)
+    assert row["MS_mean_alive_added"] == pytest.approx(0.2 - 0.9)
+    effects = tables.effects(4, table, PUBLISHED, NAMES).set_index("difference")
+    assert effects.loc["dead_added"].tolist() == ["+6 (+6 to +6), 1/1", "+722.3 (up 16, down 0 of 18)"]
+    assert "reg1_all" not in tables.measured(1, frame, NAMES)["method"].tolist()
+    lost = metrics({"topk": 0.7, "reg1": 0.2}, "fallback", seed=1)
+    assert tables.measured(4, pd.concat([frame, lost]), NAMES)["seeds"].tolist() == [1]
+
+
+def test_a_badly_trained_baseline_is_marked():
+    frame = metrics({"topk": 0.7, "reg1": 0.71}).assign(dead_train=1)  # 1 of 20 is 5 %.
+    assert measured(1, frame)["mark"].to_dict() == {"topk": "!", "reg1": ""}
+
+
+def written(frame, methods, folder):
+    frame.to_parquet(folder / "metrics.parquet")
+    tables.write(folder / "metrics.parquet", PAPER, {"methods": methods, "datasets": {"d": "50% & $"}}, folder)
+    return {n: (tables.read(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text()) for n in tables.TABLES}
+
+
+def test_files_hold_ids_in_csv_and_escaped_labels_elsewhere(tmp_path):
+    methods = METHODS | {"NA": {"label": r"a|b_$\x$", "against": "topk"}}
+    frame = metrics({"topk": 0.7, "reg1": 0.71, "NA": 0.72})
+    frame.loc[frame["method"] == "NA", "trial"] = "lr0.1"
+    csv, md = written(frame, methods, tmp_path)[1]
+    assert csv["method"].tolist() == ["topk", "reg1", "NA"] and csv["data"].tolist() == ["d"] * 3
+    assert csv.columns[:5].tolist() == ["encoder", "data", "k", "method", "R2"]
+    pd.testing.assert_frame_equal(csv, tables.measured(1, frame, Names({"methods": methods})), check_dtype=False)
+    assert r"| a\|b_$\x$ " in md and " lr0.1 " in md and " lambda0.001 " in md
+    assert r" & a|b\_\$\textbackslash{}x\$ & " in (tmp_path / "table1.tex").read_text()
+
+
+@pytest.mark.parametrize("methods", [["topk"], ["topk", "reg1"]])
+def test_without_ablations_or_comparisons_tables_are_well_formed(tmp_path, methods):
+    found = written(metrics(dict.fromkeys(methods, 0.7)), {m: METHODS[m] for m in methods}, tmp_path)
+    empty, text = found[4]
+    assert empty.empty and {"method", "ablation", "dead_no_mask", "lambda"} <= set(empty) and "Empty: no method" in text
+    assert found[1][0]["method"].tolist() == methods
+    assert ("No effects:" in found[1][1]) == (methods == ["topk"])

@@ -1,0 +1,93 @@
+"""What the tests of scoring share: codes of a dense array, MS by definition, and tiny activations and banks on disk."""
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from sae.core import files
+from sae.core.paths import trial_name
+from sae.data import store
+from sae.models import saefile
+from sae.models.coder import Coder, Threshold
+from sae.models.codes import Codes
+
+COUNTS = {"train": 60, "val": 24, "test": 30}
+
+
+def codes_of(dense):
+    """Codes of a dense (N, m) array."""
+    order = np.argsort(-dense, axis=1, kind="stable")
+    values = np.take_along_axis(dense, order, 1)
+    offsets = np.concatenate([[0], (dense > 0).sum(axis=1).cumsum()])
+    return Codes(values[values > 0].astype(np.float32), order[values > 0].astype(np.int32), offsets, dense.shape[1])
+
+
+def ms_by_definition(dense, embeddings, groups=None):
+    """MS by a double loop over pairs of images."""
+    e = embeddings.astype(np.float64)
+    e = e / np.linalg.norm(e, axis=1, keepdims=True)
+    out = []
+    for column in dense.astype(np.float32).astype(np.float64).T:
+        low, high = column.min(), column.max()
+        if high == low:
+            out.append(np.nan)
+            continue
+        a = (column - low) / (high - low)
+        pairs = [(i, j) for i, j in itertools.combinations(range(len(a)), 2) if a[i] > 0 and a[j] > 0]
+        pairs = [(i, j) for i, j in pairs if groups is None or groups[i] != groups[j]]
+        weight = sum(a[i] * a[j] for i, j in pairs)
+        out.append(sum(a[i] * a[j] * e[i] @ e[j] for i, j in pairs) / weight if pairs else np.nan)
+    return np.array(out)
+
+
+def write_activations(folder, name, d=6, labels=True, grouped=False, seed=0):
+    """Splits of random embeddings (N, d) of the same images for every `name` and seed."""
+    for number, (split, count) in enumerate(COUNTS.items()):
+        rng = np.random.default_rng(number)
+        label = rng.integers(0, 3, count)
+        embeddings = (
+            np.random.default_rng([number, d, seed]).normal(size=(count, d)) + label[:, None] * np.arange(d) / d
+        )
+        index = pd.DataFrame({"image_id": [f"{split}{i}" for i in range(count)], "path": "x"})
+        index["label"] = pd.array(label if labels else [pd.NA] * count, dtype="Int64")
+        index["label_name"] = [f"class {c}" if labels else None for c in label]
+        index["label_coarse"] = pd.array([pd.NA] * count, dtype="Int64")
+        index["group"] = [f"{split}{i // 2 if grouped else i}" for i in range(count)]
+        made_by = {"dataset": {"name": "d", "grouped": grouped}, "backbone": {"name": name}}
+        store.write(Path(folder) / split, [embeddings.astype(np.float16)], index, made_by)
+
+
+def coder(seed, d=6, m=16, k=4, threshold=None):
+    """An untrained SAE."""
+    select = None if threshold is None else Threshold(torch.full((m,), threshold))
+    made = Coder(d, m, k, select, input_norm="unit_l2", input_scale=2.0)
+    made.initialise(torch.zeros(d), seed)
+    return made.requires_grad_(False)
+
+
+@dataclass
+class TinyBank:
+    """A bank file that is written anew with every SAE."""
+
+    file: Path
+    saes: list = field(default_factory=list)
+
+    def add(self, method, trial=None, seed=0, *, coder=None, status="ok", **settings):
+        trial = trial or {}
+        path = Path(method) / trial_name(trial) / f"seed{seed}" / "sae.safetensors"
+        sha256 = None
+        if status == "ok":
+            (self.file.parent / path).parent.mkdir(parents=True, exist_ok=True)
+            coder.metadata = {"method": method, "trial": trial, "seed": seed}
+            saefile.save(coder, self.file.parent / path)
+            sha256 = files.sha256(self.file.parent / path)
+        made_by = {"objective": "topk", "penalty": None, "mask": None, "lambda": None, "options": {}, "m": 16}
+        entry = {"path": str(path) if status == "ok" else None, "method": method, "trial": trial, "seed": seed}
+        entry |= {"settings": made_by | trial | settings, "key": "x", "sha256": sha256, "status": status, "step": 1}
+        self.saes.append(entry)
+        head = {"dataset": "d", "backbone": "b", "k": 4, "input_scale": 2.0, "store": "store"}
+        files.write_json(self.file, head | {"saes": self.saes})

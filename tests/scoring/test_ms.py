@@ -1,0 +1,60 @@
+"""The Monosemanticity Score against its definition."""
+
+import numpy as np
+import pytest
+from scoring.examples import codes_of, ms_by_definition
+
+from sae.scoring.metrics import _ms
+
+
+@pytest.fixture
+def example():
+    rng = np.random.default_rng(0)
+    dense = np.maximum(rng.normal(size=(30, 8)), 0) * (rng.random((30, 8)) < 0.4)
+    dense[:, 0] = 0  # never fires
+    dense[:, 1] = np.eye(30)[4] * 2  # once
+    dense[:, 2] = np.eye(30)[4] + np.eye(30)[9] * 0.3  # twice
+    dense[:, 3] = rng.random(30) + 0.5  # always: its minimum is not 0
+    dense[:, 4] = 0.7  # always the same
+    dense[:, 5] = (np.arange(30) % 3 == 0) * 0.4  # constant where it fires, silent elsewhere
+    return dense, rng.normal(size=(30, 5)) + 0.5, rng.integers(0, 6, 30)
+
+
+def test_ms_equals_its_definition(example):
+    dense, embeddings, groups = example
+    scaled = _ms.scale_activations(codes_of(dense))
+    expected = ms_by_definition(dense, embeddings)
+    np.testing.assert_allclose(_ms.scores(scaled, embeddings), expected, atol=1e-12)
+    assert np.isnan(expected).tolist() == [True, True, False, False, True, False, False, False]
+    across = ms_by_definition(dense, embeddings, groups)
+    np.testing.assert_allclose(_ms.scores(scaled, embeddings, groups), across, atol=1e-12)
+    one_group = np.where(dense[:, 2] > 0, "same", groups.astype(str))
+    assert np.isnan(_ms.scores(scaled, embeddings, one_group)[2])
+
+
+def test_ms_of_a_pair_is_its_cosine_also_in_float16(example):
+    dense, embeddings, _ = example
+    scaled = _ms.scale_activations(codes_of(dense))
+    e = embeddings[[4, 9]] / np.linalg.norm(embeddings[[4, 9]], axis=1, keepdims=True)
+    assert _ms.scores(scaled, embeddings)[2] == pytest.approx(e[0] @ e[1])
+    half = embeddings.astype(np.float16)
+    np.testing.assert_allclose(_ms.scores(scaled, half), ms_by_definition(dense, half), atol=1e-12)
+
+
+def test_ms_when_nothing_fires(example):
+    silent = codes_of(np.zeros((30, 8)))
+    for groups in (None, example[2]):
+        assert np.isnan(_ms.scores(_ms.scale_activations(silent), example[1], groups)).all()
+
+
+def test_summary_in_both_conventions():
+    summary = _ms.summary(np.array([np.nan, 0.2, 0.6, np.nan]))
+    assert summary == _ms.Summary(pytest.approx(0.2), pytest.approx(0.1), pytest.approx(0.4), pytest.approx(0.4))
+    none = _ms.summary(np.array([np.nan, np.nan]))
+    assert none.mean == 0 and np.isnan(none.mean_alive)
+
+
+def test_floor_equals_ms_by_definition(example):
+    e = example[1] / np.linalg.norm(example[1], axis=1, keepdims=True)
+    cosines = (e @ e.T)[np.triu_indices(30, 1)]
+    assert _ms.floor(example[1]) == pytest.approx(cosines.mean())

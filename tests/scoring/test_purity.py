@@ -1,0 +1,51 @@
+"""Purity against brute force, and its null against the exact expectation."""
+
+import math
+
+import numpy as np
+import pytest
+from scoring.examples import codes_of
+
+from sae.scoring.metrics import purity
+
+
+def brute_force(dense, labels):
+    binary, weighted = [], []
+    for column in dense.T:
+        fires = np.flatnonzero(column > 0)
+        if not len(fires):
+            continue
+        classes = [np.sum(labels[fires] == c) for c in range(labels.max() + 1)]
+        of_class = fires[labels[fires] == int(np.argmax(classes))]
+        binary.append(len(of_class) / len(fires))
+        weighted.append(column[of_class].sum() / column[fires].sum())
+    return np.mean(binary), np.mean(weighted)
+
+
+def test_purity_equals_brute_force():
+    rng = np.random.default_rng(0)
+    dense = rng.random((60, 9)) * (rng.random((60, 9)) < rng.random(9) ** 2)
+    dense[:, 4] = 0
+    labels = rng.integers(0, 5, 60)
+    got = purity.of_codes(codes_of(dense), labels)
+    assert (got["binary"], got["weighted"]) == pytest.approx(brute_force(dense.astype(np.float32), labels), rel=1e-6)
+    often = dense[:, (dense > 0).sum(axis=0) >= 10]
+    assert got["binary_min10"] == pytest.approx(brute_force(often, labels)[0])
+
+
+def test_by_hand():
+    dense = np.array([[2.0, 0], [1, 3], [1, 0], [0, 0]])
+    got = purity.of_codes(codes_of(dense), np.array([1, 0, 0, 1]))
+    # Latent 0 fires on classes 1, 0, 0: class 0, 2/3 of the images, half the activation. Latent 1 fires once: pure.
+    assert (got["binary"], got["weighted"]) == pytest.approx(((2 / 3 + 1) / 2, (1 / 2 + 1) / 2))
+    assert np.isnan(got["binary_min10"])
+    assert np.isnan(purity.of_codes(codes_of(dense * 0), np.array([1, 0, 0, 1]))["binary"])
+
+
+def test_the_null_is_the_chance_level_of_a_latent_that_fires_n_times():
+    labels = np.repeat([0, 1], 20)
+    dense = np.zeros((40, 200))
+    for latent in range(200):  # Each fires on 4 of 40 images, half of them of each class.
+        dense[np.random.default_rng(latent).permutation(40)[:4], latent] = 1
+    chance = sum(math.comb(20, a) * math.comb(20, 4 - a) * max(a, 4 - a) / 4 for a in range(5)) / math.comb(40, 4)
+    assert purity.of_codes(codes_of(dense), labels)["binary_null"] == pytest.approx(chance, abs=0.01)

@@ -1,0 +1,361 @@
+"""config.yaml: every mistake names its key and what is allowed, before any job starts."""
+
+import copy
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT
+from sae_workflow import settings
+
+from sae import config
+from sae.core import registry
+from sae.core.errors import UserError
+from sae.core.options import Options
+
+RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
+REMOVED = object()
+
+
+@pytest.fixture(autouse=True)
+def no_extensions():
+    yield
+    registry.extend(None)
+
+
+def put(**changes):
+    """The config with some values changed; keys are paths, with `__` between their parts."""
+    return changed({path.replace("__", "/"): value for path, value in changes.items()})
+
+
+def changed(changes):
+    raw = copy.deepcopy(RAW)
+    for path, value in changes.items():
+        *parents, last = path.split("/")
+        node = raw
+        for parent in parents:
+            node = node[parent]
+        if value is REMOVED:
+            del node[last]
+        else:
+            node[last] = value
+    return raw
+
+
+def refused(raw):
+    with pytest.raises(UserError) as caught:
+        settings.load(raw)
+    return str(caught.value)
+
+
+def test_the_config_is_right_and_typed():
+    found = settings.read(ROOT / "config.yaml")
+    assert found.experiments["demo"].k == [8, 16, 32]
+    assert found.training["demo"].lr == 0.002 and found.training["paper"].precision == "bfloat16"
+    assert found.datasets["emoji"].image_size == 96 and found.datasets["imagenet"].max_broken == 10
+    assert found.backbones["vit_l16"].dtype == "float16" and found.backbones["vit_b16"].dtype == "float32"
+    # Jobs get what is written, and nothing that is only printed.
+    expected = {key: value for key, value in RAW["datasets"]["cifar100"].items() if key != "label"}
+    assert found.datasets["cifar100"].spec == expected
+
+
+def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
+    for kind in ("dataset", "backbone"):
+        for name in registry.names(kind):
+            assert registry.head(kind, name).options is not Options, name
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "key", "said"),
+    [
+        ("experiments/demo/seed", [1], "experiments.demo.seed", "no such key; allowed: backbones, datasets"),
+        ("experiments/demo/lambdas", {}, "experiments.demo.lambdas", "no such key; allowed: .*methods.*sweep"),
+        ("experiments/demo/k", REMOVED, "experiments.demo.k", "required"),
+        ("experiments/demo/datasets", ["emojis"], "experiments.demo.datasets", "'emojis'.*allowed: .*emoji, fashion"),
+        ("experiments/demo/datasets", [], "experiments.demo.datasets", "at least 1 item"),
+        ("experiments/demo/datasets", ["emoji", "emoji"], "experiments.demo.datasets", "emoji is there twice"),
+        ("experiments/demo/backbones", ["vit"], "experiments.demo.backbones", "'vit'.*allowed: .*efficientnet_lite0"),
+        ("experiments/demo/methods", ["topk", "reg3"], "experiments.demo.methods", "'reg3'.*allowed: .*reg1, reg1_all"),
+        ("experiments/demo/training", "big", "experiments.demo.training", "'big'.*allowed: .*small"),
+        ("experiments/demo/gallery", {"k": 9}, "experiments.demo.gallery.k", "9 is not known; allowed: 16, 32, 8"),
+        ("experiments/smoke/k", [65], "experiments.smoke.k", "k = 65 is larger than m = 64 of training.smoke.*1 to 64"),
+        ("experiments/smoke/k", ["8"], "experiments.smoke.k.0", "'8' should be a valid integer"),
+        ("experiments/smoke/k", [8, 8], "experiments.smoke.k", "8 is there twice"),
+        ("experiments/smoke/seeds", [2**70], "experiments.smoke.seeds.0", "less than or equal to 9223372036854775807"),
+        ("experiments/smoke/seeds", [-1], "experiments.smoke.seeds.0", "-1 should be greater than or equal to 0"),
+        ("experiments/smoke/seeds", [True], "experiments.smoke.seeds.0", "True should be a valid integer"),
+        ("experiments/smoke/metrics", {"probe": {"C": []}}, "experiments.smoke.metrics.probe.C", "at least 1 item"),
+        ("experiments/smoke/metrics", {"prob": {}}, "experiments.smoke.metrics", "'prob'.*allowed: firing"),
+        ("experiments/train", RAW["experiments"]["smoke"], "experiments.train", "taken by a rule"),
+        ("experiments/weights", RAW["experiments"]["smoke"], "experiments.weights", "taken by a rule"),
+        ("experiments/store", RAW["experiments"]["smoke"], "experiments.store", "taken by a rule"),
+        ("experiments/Demo", RAW["experiments"]["smoke"], "experiments.Demo", "'Demo'.*allowed: a to z"),
+        ("experiments/2nd", RAW["experiments"]["smoke"], "experiments.2nd", "'2nd'.*a letter first"),
+        ("training/small/input_norm", "l2", "training.small.input_norm", "'none', 'unit_l2' or 'unit_l2_layernorm'"),
+        ("training/small/lr", 0, "training.small.lr", "0 should be greater than 0"),
+        ("training/small/lr", "1e-3", "training.small.lr", "'1e-3'.*1.0e-3"),
+        ("training/small/lr", float("nan"), "training.small.lr", "nan .*finite"),
+        ("training/smoke/auxk_k", 65, "training.smoke.auxk_k", "65 is larger than m = 64.*allowed: 1 to 64"),
+        ("training/small/epochs", 1.5, "training.small.epochs", "1.5 should be a valid integer"),
+        ("datasets/emoji/image_sise", 64, "datasets.emoji.image_sise", "allowed: artifacts, fractions, image_size"),
+        ("datasets/cifar100/test/download", True, "datasets.cifar100.test", "`download` of the entry"),
+        ("datasets/emoji/artifacts", [["a"]], "datasets.emoji.artifacts", "valid dictionary"),
+        ("datasets/fashion_mnist/artifacts", [["a"]], "datasets.fashion_mnist.artifacts.0", "valid string"),
+        ("datasets/fashion_mnist/artifacts", ["a"], "datasets.fashion_mnist.artifacts", "'a'.*allowed: effic"),
+        ("datasets/emoji/fractions/test", 0.3, "datasets.emoji.fractions", "they sum to 1.1"),
+        ("datasets/fashion_mnist/counts/train", -5, "datasets.fashion_mnist.counts.train", "-5 should be greater"),
+        ("datasets/imagenet/images", {"train": 0}, "datasets.imagenet.images.train", "0 should be greater"),
+        ("datasets/emoji/type", "emojy", "datasets.emoji.type", "allowed: emoji, fashion_mnist, image_folder"),
+        ("datasets/emoji", {"type": "table", "root": "x"}, "experiments.demo", "emoji .*do not go together"),
+        (
+            "datasets/x",
+            {"type": "table", "root": "x", "image_size": 8},
+            "datasets.x.image_size",
+            "allowed: label, root",
+        ),
+        (
+            "datasets/x",
+            {"type": "shards", "root": "x", "splits": {"train": "a.tar", "test": "b.zip"}},
+            "splits.test",
+            "b",
+        ),
+        ("datasets/x", {"type": "shards", "root": "x", "splits": {"train": "a.tar", "test": "b.tar"}}, "x", "val_frac"),
+        (
+            "backbones/x",
+            {"loader": "timm", "model": "m", "checkpont": "y"},
+            "x.checkpont",
+            "batch_size, checkpoint, dt",
+        ),
+        ("backbones/x", {"loader": "timm"}, "backbones.x.model", "required"),
+        ("backbones/x", {"loader": "open_clip", "model": "m"}, "backbones.x.pretrained", "required"),
+        (
+            "backbones/x",
+            {"loader": "timm", "model": "hf-hub:a/b", "checkpoint": "c"},
+            "backbones.x.checkpoint",
+            "leave it",
+        ),
+        ("backbones/efficientnet_lite0/model", "lite9", "backbones.efficientnet_lite0.model", "lite9.*match"),
+        ("backbones/efficientnet_lite0/artifacts", ["x"], "backbones.efficientnet_lite0.artifacts", "allowed: effic"),
+        (
+            "backbones/efficientnet_lite0/loader",
+            "precomputed",
+            "efficientnet_lite0.artifacts",
+            "allowed: label, loader",
+        ),
+        ("metrics/probe/D", 1, "metrics.probe.D", "allowed: C, largest, max_iter, max_train"),
+        ("metrics/impurity", None, "metrics", "'impurity'.*allowed: firing"),
+        ("figures", ["fig9"], "figures", "'fig9'.*allowed: fig1, fig2"),
+        ("extensions", "nowhere", "extensions", "nowhere is no folder"),
+        ("compute/device", "gpu", "compute.device", "'auto'"),
+        ("compute/shared", ["a:b"], "compute.shared.0", "match"),
+        ("claims/resamples", 10, "claims.resamples", "10 should be greater than or equal to 100"),
+        ("claims", REMOVED, "claims", "required"),
+    ],
+)
+def test_a_mistake_names_its_key_and_what_is_allowed(path, value, key, said):
+    message = refused(changed({path: value}))
+    assert message.startswith("config.yaml is not right:\n") or path == "extensions"
+    line = next((line for line in message.splitlines() if f"{key}:" in line), "")
+    assert re.search(said, line), message
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "said"),
+    [
+        ({}, "methods.x.objective", "required"),
+        ({"objective": "topc"}, "methods.x.objective", "'topc' is not known; allowed: batch_topk, topk"),
+        ({"objective": "topk", "penalty": "l3"}, "methods.x.penalty", "'l3'.*l1_l2_ratio, off_support_l1"),
+        ({"objective": "topk", "momentum": 0.9}, "methods.x.momentum", "no such key; allowed: .*lr"),
+        ({"objective": "batch_topk", "momentum": 1}, "methods.x.momentum", "1 should be less than 1"),
+        ({"objective": "topk", "lambda": 0.1}, "methods.x.lambda", "no penalty"),
+        ({"objective": "topk", "mask": "all"}, "methods.x.mask", "no penalty"),
+        ({"objective": "topk", "mask": "some"}, "methods.x.mask", "'batch_active' or 'all'"),
+        ({"extends": "reg1", "lambda": "1e-3"}, "methods.x.lambda", "1.0e-3"),
+        ({"extends": "reg1", "lambda": 0}, "methods.x.lambda", "greater than 0"),
+        ({"extends": "nobody"}, "methods.x.extends", "'nobody'.*allowed: .*reg1"),
+        ({"extends": "x"}, "methods.x.extends", "x -> x is a circle"),
+        ({"extends": "reg1", "at": "reg1_all"}, "methods.x.at", "reg1_all is itself trained at the choice of reg1"),
+        ({"extends": "reg1", "at": "x"}, "methods.x.at", "x -> x is a circle|itself trained"),
+        ({"extends": "topk", "against": "x"}, "methods.x.against", "x -> x is a circle"),
+        ({"extends": "topk", "against": "reg1_all"}, "methods.x.against", "itself trained"),
+        ({"extends": "topk", "lr": "fast"}, "methods.x.lr", "'fast' should be a valid number"),
+        ({"extends": "topk", "input_norm": "none"}, "methods.x.input_norm", "in `training`"),
+        ({"extends": "topk", "colour": "red"}, "methods.x.colour", "'red' should match"),
+        ({"extends": "topk", "sweep": {"lr": []}}, "methods.x.sweep.lr", "at least 1 item"),
+        ({"extends": "topk", "sweep": {"lr": {}}}, "methods.x.sweep.lr", "at least 1 item"),
+        ({"extends": "topk", "sweep": {"lr": 0.1}}, "methods.x.sweep.lr", "valid list"),
+        ({"extends": "topk", "sweep": {"lr": [0.1, -0.1]}}, "methods.x.sweep.lr.1", "-0.1 should be greater"),
+        ({"extends": "topk", "sweep": {"epochs": [1.5]}}, "methods.x.sweep.epochs.0", "valid integer"),
+        ({"extends": "topk", "sweep": {"seed": [1]}}, "methods.x.sweep", "'seed'.*allowed: adam_eps"),
+        ({"extends": "topk", "sweep": {"log_every": [1]}}, "methods.x.sweep", "'log_every'.*allowed"),
+        ({"extends": "topk", "sweep": {"lr": {"16": [0.1]}}}, "methods.x.sweep.lr", "'16'.*such as k8"),
+        ({"extends": "topk", "lr": 0.1, "sweep": {"lr": [0.1]}}, "methods.x.lr", "swept as well"),
+        ({"extends": "reg1", "at": "reg1", "sweep": {"lambda": [0.1]}}, "methods.x.sweep", "leave `sweep` out"),
+        ({"objective": "batch_topk", "sweep": {"momentum": [0.9, None]}}, "methods.x.sweep.momentum.1", "in a path"),
+        ({"objective": "batch_topk", "sweep": {"momentum": [0.9, 1.0]}}, "methods.x.sweep.momentum.1", "less than 1"),
+    ],
+)
+def test_a_mistake_in_a_method(method, key, said):
+    message = refused(put(methods__x=method))
+    line = next((line for line in message.splitlines() if f"{key}:" in line), "")
+    assert re.search(said, line), message
+
+
+@pytest.mark.parametrize(
+    ("sweep", "key", "said"),
+    [
+        ({"reg3": {}}, "sweep", "'reg3'.*allowed: reg1"),
+        ({"reg1": {"lambda": [-0.1]}}, "sweep.reg1.lambda.0", "-0.1 should be greater than 0"),
+        ({"reg1": {"lambda": ["1e-3"]}}, "sweep.reg1.lambda.0", "1.0e-3"),
+        ({"reg1": {"lambda": [float("inf")]}}, "sweep.reg1.lambda.0", "inf"),
+        ({"reg1": {"lambda": [0.001, 0.0010000001]}}, "sweep.reg1.lambda", "both written 0.001"),
+        ({"reg1": {"lambda": {"k9": [0.1]}}}, "sweep.reg1.lambda", "'k9'|no grid for k8"),
+        ({"reg1": {"mask": ["all"]}}, "sweep.reg1", "'mask'.*allowed"),
+        ({"reg1_all": {"lambda": [0.1]}}, "sweep.reg1_all", "that of reg1: leave it out"),
+        ({"topk": {"lambda": [0.1]}}, "sweep.topk", "'lambda'.*allowed"),
+        ({"topk": {"m": [4, 64]}}, "k", "k = 8 is larger than m = 4"),
+        ({}, "methods", "reg1 has the penalty off_support_l1, but no lambda"),
+    ],
+)
+def test_a_mistake_in_a_sweep(sweep, key, said):
+    before = RAW["experiments"]["smoke"]["sweep"]
+    message = refused(put(experiments__smoke__sweep=before | sweep if sweep else {}))
+    line = next((line for line in message.splitlines() if f"experiments.smoke.{key}:" in line), "")
+    assert re.search(said, line), message
+
+
+def test_partners_must_be_in_the_experiment():
+    assert re.search(
+        r"experiments\.smoke\.methods: reg1 is against topk, which the experiment lacks",
+        refused(put(experiments__smoke__methods=["reg1", "reg2"])),
+    )
+    raw = put(experiments__smoke__methods=["topk", "reg1_all"], experiments__smoke__sweep={})
+    assert "reg1_all is at reg1, which the experiment lacks" in refused(raw)
+    raw = put(methods__x={"extends": "topk", "at": "reg1"}, experiments__smoke__methods=["topk", "reg1", "reg2", "x"])
+    assert "x is at reg1, which sweeps lambda; x has no such option" in refused(raw)
+
+
+def test_longer_circles_are_named():
+    message = refused(put(methods__a={"extends": "b"}, methods__b={"extends": "a"}))
+    assert re.search(r"methods\.(a|b)\.extends: .*(a -> b -> a|b -> a -> b) is a circle", message)
+    a, b = {"extends": "topk", "against": "b"}, {"extends": "topk", "against": "a"}
+    assert "methods.b.against: b -> a -> b is a circle" in refused(put(methods__a=a, methods__b=b))
+
+
+def test_every_problem_has_its_line():
+    raw = put(training__small__lr=0, experiments__demo__seed=1, compute__device="gpu")
+    assert refused(raw).count("config key") == 3
+
+
+def test_what_json_lacks_is_refused():
+    raw = changed({"datasets/cifar100/train": {"since": yaml.safe_load("2020-01-01"), "x": [float("nan")]}})
+    message = refused(raw)
+    assert re.search(r"datasets\.cifar100\.train\.since: .*date; put it in quotes", message)
+    assert "datasets.cifar100.train.x.0: nan is not allowed" in message
+    assert "experiments.True: YAML reads this key as bool" in refused(put(experiments=yaml.safe_load("on: {}")))
+
+
+def methods(**written):
+    raw = changed({f"methods/{name}": value for name, value in written.items()})
+    return settings.load(raw).methods
+
+
+def test_a_method_takes_over_what_still_holds():
+    found = methods(
+        a={"objective": "batch_topk", "penalty": "l1_l2_ratio", "momentum": 0.5, "lambda": 1, "lr": 0.1, "label": "A"},
+        b={"extends": "a", "objective": "topk"},
+        c={"extends": "a", "penalty": None},
+        d={"extends": "a", "sweep": {"lambda": [1, 0.5], "lr": {"k8": [0.1]}}},
+        e={"extends": "d", "lr": 0.2, "mask": "all"},
+        f={"extends": "d", "at": "d", "against": "topk"},
+    )
+    a = found["a"]
+    assert (a.options, a.recipe, a.lam, a.mask, a.label) == ({"momentum": 0.5}, {"lr": 0.1}, 1.0, "batch_active", "A")
+    # The option of an objective that was replaced is gone, and so is what only a penalty has.
+    b, c = found["b"], found["c"]
+    assert (b.options, b.recipe, b.lam, b.label) == ({}, {"lr": 0.1}, 1.0, None)
+    assert (c.penalty, c.lam, c.mask, c.options) == (None, None, None, {"momentum": 0.5})
+    # A sweep replaces a fixed value, and a fixed value a sweep.
+    assert found["d"].sweep == {"lambda": [0.5, 1.0], "lr": {"k8": [0.1]}}
+    assert (found["d"].lam, found["d"].recipe) == (None, {})
+    assert (found["e"].sweep, found["e"].recipe, found["e"].mask) == ({"lambda": [0.5, 1.0]}, {"lr": 0.2}, "all")
+    assert (found["f"].sweep, found["f"].at, found["f"].against) == ({}, "d", "topk")
+    # Defaults are complete.
+    assert settings.load(RAW).methods["batch_topk"].options == {"momentum": 0.99}
+
+
+@pytest.fixture
+def extensions(tmp_path):
+    """A folder of one's own with an entry of each kind; importing one of them would fail."""
+
+    def add(place, text):
+        file = tmp_path / place
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"raise RuntimeError('it was run')\n{text}")
+
+    options = "from pydantic import Field\nfrom sae.core.options import Options as Base\n"
+    options += "class Options(Base):\n    {}\n"
+    add("datasets/mine.py", options.format("place: str"))
+    add("datasets/loose.py", "")
+    add("backbones/mine.py", "FROM_HUB = True\n" + options.format("depth: int = 3"))
+    add("objectives/mine.py", options.format("jitter: float = Field(ge=0)"))
+    add("penalties/mine.py", options.format("power: int = 2"))
+    add("penalties/greedy.py", options.format("lr: float = 2.0"))
+    add("metrics/mine.py", "STAGE = 'score'\n" + options.format("bins: int = 10"))
+    add("figures/mine.py", "READS = ['gallery/images.parquet']\n")
+    return tmp_path
+
+
+def test_entries_from_outside_are_checked_like_ours(extensions):
+    good = {
+        "extensions": str(extensions),
+        "datasets/mine": {"type": "mine", "place": "x", "image_size": 8},
+        "datasets/loose": {"type": "loose", "whatever": [1]},
+        "backbones/mine": {"loader": "mine", "model": "m", "depth": 4},
+        "methods/mine": {"objective": "mine", "penalty": "mine", "lambda": 0.1, "sweep": {"jitter": [2, 1]}},
+        "metrics/mine": None,
+        "figures": ["mine", "fig4"],
+    }
+    found = settings.load(changed(good))
+    assert found.methods["mine"].options == {"jitter": 2.0, "power": 2}
+    assert found.methods["mine"].sweep == {"jitter": [1.0, 2.0]}
+    assert found.datasets["mine"].spec == {"type": "mine", "place": "x", "image_size": 8}
+    assert found.datasets["loose"].spec == {"type": "loose", "whatever": [1]}
+    assert settings.stages(found, "smoke")["score"]["mine"] == {"bins": 10}
+    assert settings.from_hub(found, "mine") and settings.figures(found, "smoke") == ["mine", "fig4"]
+    for path, value, said in (
+        ("datasets/mine", {"type": "mine", "plase": "x"}, r"datasets\.mine\.plase: .*allowed: image_size, label"),
+        ("backbones/mine/depth", "3", r"backbones\.mine\.depth: '3' should be a valid integer"),
+        ("methods/mine/sweep", {"jitter": [-1]}, r"methods\.mine\.sweep\.jitter\.0: -1 should be greater"),
+        ("methods/mine/sweep", {}, r"methods\.mine\.jitter: this key is required"),
+        ("methods/mine/penalty", "greedy", r"methods\.mine\.penalty: greedy has an option 'lr', a name that is taken"),
+        ("metrics/mine", {"bin": 1}, r"metrics\.mine\.bin: .*allowed: bins"),
+    ):
+        assert re.search(said, refused(changed(good | {path: value}))), path
+
+
+def test_yaml_errors_name_file_and_line(tmp_path):
+    file = tmp_path / "mine.yaml"
+    for text, said in (
+        ("a:\n  b: 1\n  c: 2\n  b: 3\n", "line 4.*'b' is there twice"),
+        ("a: [1\nb: 2\n", "line 2"),
+        ("[1]", "expected keys"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UserError, match=f"(?s)mine.yaml.*{said}"):
+            config.parse(file)
+    # What is merged may be said anew, whatever the order of anchors.
+    file.write_text("x: {y: &a {<<: &b {k: 1, l: 1}, k: 2}}\nz: {<<: *a, k: 3}\n")
+    assert config.parse(file) == {"x": {"y": {"k": 2, "l": 1}}, "z": {"k": 3, "l": 1}}
+    with pytest.raises(UserError, match=r"nowhere\.yaml cannot be read"):
+        config.parse(tmp_path / "nowhere.yaml")
+
+
+def test_reading_the_config_imports_no_heavy_library():
+    code = "import sys; from sae_workflow import settings, schema; c = settings.read('config.yaml'); schema.schema();"
+    code += "[settings.bank_plan(c, e, **b) for e in c.experiments for b in settings.banks(c, e)];"
+    code += "print(*{'torch', 'sklearn', 'matplotlib', 'timm', 'open_clip', 'pandas', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

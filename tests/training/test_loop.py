@@ -1,0 +1,140 @@
+"""The loop: batches, schedule, log, divergence."""
+
+import sys
+import types
+
+import pytest
+import torch
+from torch.nn import functional
+from training.common import REG1, REG2, data, entries, settings
+
+from sae.core.options import Options
+from sae.models import inputs, saefile
+from sae.training.loop import CHECK_EVERY, Diverged, batches, remove_parallel, train
+from sae.training.objectives import topk
+
+
+def run(x, s, **options):
+    return train(x, s, *entries(s), **options)
+
+
+@pytest.mark.parametrize("objective", ["topk", "batch_topk"])
+def test_inputs_on_disk_train_the_same_sae(objective, monkeypatch):
+    stored, trained = data(n=200).numpy().astype("float16"), []
+    for resident in (1 << 30, 0):
+        monkeypatch.setattr(inputs, "RESIDENT", resident)
+        x = inputs.open_inputs(stored, "unit_l2", 2.0)
+        trained.append(run(x, settings(objective=objective, input_norm="unit_l2_layernorm", **REG1)))
+    assert isinstance(x, inputs.Inputs)
+    (one, rows), (two, again) = ((coder.state_dict(), rows) for coder, rows in trained)
+    assert all(torch.equal(one[name], two[name]) for name in one) and rows == again
+
+
+def test_every_epoch_is_a_fresh_permutation():
+    epochs = {}
+    for epoch, rows in batches(10, 3, 4, seed=5):
+        epochs.setdefault(epoch, []).extend(rows.tolist())
+    assert all(len(rows) == 9 == len(set(rows)) for rows in epochs.values())
+    assert len({tuple(rows) for rows in epochs.values()}) == 4
+
+
+@pytest.mark.parametrize("objective", ["topk", "batch_topk"])
+def test_training_keeps_unit_rows_and_learns(objective):
+    coder, rows = run(data(n=400), settings(objective=objective, epochs=20, **REG1))
+    torch.testing.assert_close(coder.W_dec.norm(dim=1), torch.ones(24))
+    assert rows[-1]["r2"] > rows[0]["r2"] + 0.2
+    assert rows[-1]["lr"] < rows[0]["lr"] / 10
+
+
+def test_parallel_gradient_is_removed():
+    weight = functional.normalize(torch.randn(4, 3), dim=1).requires_grad_()
+    weight.grad = torch.randn(4, 3)
+    remove_parallel(weight)
+    torch.testing.assert_close((weight.grad * weight).sum(dim=1), torch.zeros(4), atol=1e-6, rtol=0)
+
+
+def test_same_seed_same_bytes_whatever_is_logged(tmp_path):
+    x, files = data(), []
+    for log_every in (2, 4):
+        s = settings(log_every=log_every, **REG2)
+        coder, rows = run(x, s)
+        assert [row["step"] for row in rows] == sorted({*range(0, 16, log_every), 15})
+        saefile.save(coder, tmp_path / "sae.safetensors")
+        files.append((s.identity(), (tmp_path / "sae.safetensors").read_bytes()))
+    assert files[0] == files[1]
+    assert not torch.equal(coder.W_dec, run(x, settings(seed=1, **REG2))[0].W_dec)
+
+
+@pytest.mark.parametrize("log_every", [1, 1000])
+def test_divergence_is_found_at_the_same_step_whatever_is_logged(log_every):
+    x = data(n=16 * CHECK_EVERY)
+    with pytest.raises(Diverged) as caught:
+        run(x, settings(lr=1e30, log_every=log_every))
+    assert caught.value.step == CHECK_EVERY
+    assert [caught.value.rows[0]["step"], caught.value.rows[-1]["step"]] == [0, CHECK_EVERY]
+
+
+def test_a_last_step_that_breaks_a_weight_diverged():
+    class Breaks(topk.Objective):
+        def loss(self, x, step):
+            loss, parts = super().loss(x, step)
+            return loss * (float("nan") if step == 15 else 1), parts
+
+    broken = types.SimpleNamespace(Objective=Breaks)
+    with pytest.raises(Diverged) as caught:
+        train(data(), settings(), broken)
+    assert caught.value.step == 15
+
+
+def test_an_objective_from_outside_is_a_few_lines():
+    """Top-k with a jittered k: what docs/extending.md shows."""
+    mine = types.ModuleType("mine")
+    sys.modules["mine"] = mine
+    exec(
+        """
+import torch
+from pydantic import Field
+from sae.core.options import Options as Base
+from sae.training import picks, step
+
+class Options(Base):
+    jitter: int = Field(1, ge=0)
+
+class Objective(step.Objective):
+    def start(self):
+        self.generator = torch.Generator().manual_seed(self.settings.seed)
+        self.seen = []
+
+    def pick(self, a):
+        shift = torch.randint(-self.options.jitter, self.options.jitter + 1, (), generator=self.generator)
+        self.seen.append(self.settings.k + int(shift))
+        return picks.of_each(a, self.seen[-1])
+
+    def finish(self, x):
+        self.coder.metadata["seen"] = sorted(set(self.seen))
+        return self.coder
+""",
+        mine.__dict__,
+    )
+    coder, rows = train(data(), settings(options={"jitter": 2}), mine)
+    assert coder.metadata["seen"] == [1, 2, 3, 4, 5] and len({row["l0"] for row in rows}) > 1
+    assert coder.encode(data()).lengths().max() == 3
+
+
+def test_a_penalty_sees_its_options_the_step_and_what_was_selected():
+    class Own(Options):
+        power: float = 2.0
+
+    mine, seen = types.ModuleType("sae_extensions.penalties.mine"), []
+    mine.Options = Own
+
+    def penalty(batch):
+        seen.append(batch)
+        return batch.a.pow(batch.options.power).sum(dim=1)
+
+    mine.penalty = penalty
+    train(data(), settings(penalty="mine", mask="all", lam=0.1, options={"power": 3.0}), topk, mine)
+    assert [b.step for b in seen] == list(range(16)) and {b.options.power for b in seen} == {3.0}
+    first = seen[0]
+    assert first.x.shape == (16, 8) and first.a.shape == (16, 24) and first.mask.tolist() == [1.0] * 24
+    assert first.picks.values.shape == (16, 3)

@@ -1,0 +1,170 @@
+"""The loss of one batch and its gradients, against plain dense formulas in float64 and hand-computed values."""
+
+import types
+
+import pytest
+import torch
+from training.common import REG1, REG2, data, dense_loss, dense_penalty, make_objective, settings
+
+from sae.core.errors import UserError
+from sae.core.options import Options
+from sae.models.coder import Coder, gather_sum
+from sae.training import auxk, step
+from sae.training.auxk import auxk_loss, dead_picks_masked
+from sae.training.objectives import topk
+from sae.training.penalties import l1_l2_ratio, off_support_l1
+from sae.training.picks import Picks, of_batch, of_each
+
+PENALTIES = {"off_support_l1": off_support_l1.penalty, "l1_l2_ratio": l1_l2_ratio.penalty}
+
+
+def batch(a, picks, mask):
+    return step.Batch(a, a, picks, mask, Coder(1, 1, 1), 0, Options())
+
+
+@pytest.mark.parametrize("objective", ["topk", "batch_topk"])
+@pytest.mark.parametrize("dead", [False, True, "without asking which"])
+@pytest.mark.parametrize("method", [{}, REG1, REG2])
+@pytest.mark.parametrize(
+    ("mask", "norm", "tied"), [("batch_active", "none", False), ("all", "unit_l2_layernorm", True)]
+)
+def test_loss_and_gradients_equal_the_dense_reference(objective, method, mask, norm, tied, dead, monkeypatch):
+    if dead == "without asking which":  # As on a GPU.
+        monkeypatch.setattr(auxk, "dead_picks", dead_picks_masked)
+    dead = bool(dead)
+    x = data().double()
+    method = method | {"lam": 0.3, "mask": mask} if method else {}
+    s = settings(objective=objective, input_norm=norm, tied=tied, dead_after=500, **method)
+    made = make_objective(x, s)
+    if dead:  # Half the latents never fire in this batch, and have not for long.
+        made.since_fired[: s.m // 2] = 1000
+        with torch.no_grad():
+            made.coder.b_enc[: s.m // 2] -= 0.4
+    since = made.since_fired.clone()
+    loss, parts = made.loss(x, 0)
+    loss.backward()
+    gradients = {n: p.grad.clone() for n, p in made.coder.named_parameters()}
+    assert (parts["aux"] > 0) == dead and (parts["penalty"] > 0) == bool(method)
+    made.coder.zero_grad()
+    expected, _ = dense_loss(made.coder, x, s, since)
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    for n, p in made.coder.named_parameters():
+        torch.testing.assert_close(gradients[n], p.grad, msg=n)
+
+
+def test_picks_of_a_batch_are_its_largest_whoever_has_them():
+    a = torch.tensor([[0.0, 5.0, 4.0, 3.0], [0.0, 0.0, 0.0, 0.0], [2.0, 0.0, 6.0, 0.5]], requires_grad=True)
+    picks = of_batch(a, 2)
+    assert picks.starts.tolist() == [0, 3, picks.starts[2]] and len(picks.values) == 6
+    assert picks.sums().tolist() == [12.0, 0.0, 8.5]
+    dense = torch.zeros(3, 4)
+    dense[0, 1:], dense[2, [0, 2, 3]] = torch.tensor([5.0, 4.0, 3.0]), torch.tensor([2.0, 6.0, 0.5])
+    weight = torch.randn(4, 2)
+    torch.testing.assert_close(picks.decode(weight), dense @ weight)
+    assert picks.fired(4).tolist() == [True, True, True, True]
+    assert of_batch(a, 1).fired(4).tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+@pytest.mark.parametrize("select", [of_each, of_batch])
+def test_penalty_gradcheck(name, select):
+    a = torch.rand(5, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) + 0.1
+    mask = (torch.arange(9) % 3 > 0).double()
+    places = select(a * mask, 2)  # Picks are batch-active, as in training.
+    flat = places.indices if places.starts is not None else places.indices.reshape(-1)
+    rows = (
+        torch.arange(10) // 2
+        if places.starts is None
+        else torch.searchsorted(places.starts, torch.arange(10), right=True) - 1
+    )
+
+    def sparse(a):
+        values = a[rows, flat].reshape(places.values.shape)
+        return PENALTIES[name](batch(a, Picks(values, places.indices, places.starts), mask))
+
+    z = torch.zeros_like(a)
+    z[rows, flat] = a[rows, flat]
+    torch.testing.assert_close(sparse(a), dense_penalty(name, a, z, mask))
+    assert torch.autograd.gradcheck(sparse, a.requires_grad_())
+
+
+def test_ratio_by_hand_and_zero_row():
+    a = torch.tensor([[3.0, 4.0, 12.0], [0.0, 0.0, 5.0]], requires_grad=True)
+    value = l1_l2_ratio.penalty(batch(a, None, torch.tensor([1.0, 1.0, 0.0])))
+    torch.testing.assert_close(value, torch.tensor([7 / 5, 0.0]))
+    value.sum().backward()
+    expected = torch.tensor([[1 / 5 - 3 * 7 / 125, 1 / 5 - 4 * 7 / 125, 0.0], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(a.grad, expected)
+
+
+def test_what_is_no_penalty_is_said():
+    s = settings(**REG1)
+    scalar = types.ModuleType("sae_extensions.penalties.mine")
+    scalar.penalty = lambda batch: batch.a.sum()
+    with pytest.raises(UserError, match=r"penalty mine returned shape \(\), not one value a sample, \(64,\)"):
+        step.start(Coder(8, s.m, s.k), s, topk, scalar).loss(data(), 0)
+    scalar.penalty = lambda batch: 0.0
+    with pytest.raises(UserError, match="penalty mine returned float, not one value a sample"):
+        step.start(Coder(8, s.m, s.k), s, topk, scalar).loss(data(), 0)
+    del scalar.penalty
+    scalar.__file__ = "mine.py"
+    with pytest.raises(UserError, match=r"mine\.py has no penalty"):
+        step.start(Coder(8, s.m, s.k), s, topk, scalar)
+
+
+@pytest.mark.parametrize("starts", [None, [0, 3, 3, 7, 12, 12]])
+def test_gather_sum_gradcheck(starts):
+    g = torch.Generator().manual_seed(0)
+    values = torch.rand(18, dtype=torch.float64, generator=g, requires_grad=True)
+    weight = torch.rand(10, 4, dtype=torch.float64, generator=g, requires_grad=True)
+    indices = torch.randint(10, (18,), generator=g)
+    if starts is None:
+        values, indices = values.reshape(6, 3).detach().requires_grad_(), indices.reshape(6, 3)
+        rows = torch.arange(18) // 3
+    else:
+        rows, starts = torch.bucketize(torch.arange(18), torch.tensor(starts), right=True) - 1, torch.tensor(starts)
+    z = torch.zeros(6, 10, dtype=torch.float64)
+    z.index_put_((rows, indices.reshape(-1)), values.detach().reshape(-1), accumulate=True)
+    torch.testing.assert_close(gather_sum(values, indices, weight, starts), z @ weight)
+    assert torch.autograd.gradcheck(gather_sum, (values, indices, weight, starts))
+
+
+def test_zero_valued_picks_did_not_fire():
+    picks = Picks(torch.tensor([[0.5, 0.0], [0.0, 0.0]]), torch.tensor([[1, 2], [3, 1]]))
+    assert picks.fired(5).tolist() == [False, True, False, False, False]
+
+
+def test_auxk_by_hand():
+    coder = Coder(2, 3, 1)
+    with torch.no_grad():
+        coder.W_dec.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]))
+        coder.b_dec.copy_(torch.tensor([100.0, 100.0]))  # Takes no part.
+    a = torch.tensor([[9.0, 2.0, 1.0]], requires_grad=True)
+    residual = torch.tensor([[0.0, 3.0]], requires_grad=True)
+    loss = auxk_loss(coder, a, residual, None, torch.tensor([False, True, True]), 1)
+    assert loss.item() == pytest.approx(1.0)  # (0, 3) - 2 (0, 1) = (0, 1)
+    loss.backward()
+    assert residual.grad is None
+    torch.testing.assert_close(a.grad, torch.tensor([[0.0, -2.0, 0.0]]))
+
+
+def test_auxk_without_dead_latents_is_zero(monkeypatch):
+    monkeypatch.setattr(auxk, "dead_picks", dead_picks_masked)
+    coder = Coder(2, 3, 1)
+    a, residual = torch.rand(4, 3, requires_grad=True), torch.rand(4, 2)
+    loss = auxk_loss(coder, a, residual, None, torch.zeros(3, dtype=torch.bool), 2)
+    loss.backward()
+    assert loss.item() == 0 and not a.grad.any() and not coder.W_dec.grad.any()
+
+
+def test_bfloat16_rounds_the_products_and_keeps_the_weights():
+    x, gradients = data(), []
+    for precision in ("float32", "bfloat16"):
+        made = make_objective(x, settings(precision=precision))
+        made.coder.float()
+        made.loss(x, 0)[0].backward()
+        gradients.append(made.coder.W_enc.grad)
+        assert made.coder.W_enc.dtype == made.coder.W_enc.grad.dtype == torch.float32
+    assert not torch.equal(*gradients)
+    assert torch.nn.functional.cosine_similarity(*(g.flatten() for g in gradients), dim=0) > 0.995

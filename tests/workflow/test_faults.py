@@ -1,0 +1,439 @@
+"""Faults of the machine: one clear line, nothing half-written, and a rerun that gives the same bytes.
+
+A damaged SAE: `test_reruns.py`; damaged parts of embeddings: `test_embed.py`; SIGKILL: `test_kill.py`.
+"""
+
+import errno
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Checkout
+
+from sae.__main__ import main
+from sae.core import faults, files, paths
+from sae.core.errors import UserError
+from sae.data import embed, fetch
+from sae.data.parts import Part
+from sae.data.splits import SPLITS
+from sae.models import saefile
+from sae.models.coder import Coder
+
+BANK = "results/tiny/saes/digits/tiny/k4/bank.json"
+# Like the Snakefile's targets these name what is on the way: Snakemake makes a lost file again only if it is named.
+TARGETS = [f"results/activations/digits/tiny/{split}/manifest.json" for split in SPLITS]
+TARGETS += [BANK, BANK.replace("bank.json", "bank_chosen.json")]
+TARGETS += ["results/tiny/scores/digits/tiny/k4/selection.parquet"]
+TARGETS += [f"results/tiny/scores/digits/tiny/k4/{stage}/metrics.parquet" for stage in paths.STAGES]
+TARGETS += ["results/tiny/metrics.csv"]
+YEAR = 365 * 86_400
+FULL = r"could not be written: its file system is full .*\. Free some, then run again: what is finished, .* is kept"
+CLOSED = r"could not be written: its file system is read-only\. Make it writable"
+
+
+@contextmanager
+def mounted(folder, options):
+    """A file system of its own at `folder`, as a function that changes its options."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system takes root")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=True)
+    try:
+        yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(disk):
+    """Write a file `filler` until nothing fits on the disk any more."""
+    with open(disk / "filler", "wb", buffering=0) as filler, suppress(OSError):
+        while filler.write(bytes(1 << 16)):
+            pass
+
+
+def left_in(folder):
+    return sorted(f.name for f in folder.rglob("*"))
+
+
+def of_sae(file):
+    saefile.save(Coder(64, 512, 4), file)
+
+
+def of_table(file):
+    pd.DataFrame(np.random.default_rng(0).random((10_000, 4)), columns=list("abcd")).to_parquet(file)
+
+
+def of_figure(file):
+    from matplotlib.figure import Figure
+
+    Figure(figsize=(9, 9)).add_subplot().imshow(np.random.default_rng(0).random((200, 200))).figure.savefig(
+        file, format="png"
+    )
+
+
+@pytest.mark.parametrize("write", [of_sae, of_table, of_figure])
+def test_whoever_writes_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, write):
+    with mounted(tmp_path / "disk", "size=64k"):
+        for place in (files.atomic_file, files.atomic_directory):
+            with pytest.raises(OSError) as caught, place(tmp_path / "disk/results/made") as temporary:
+                write(temporary / "part" if temporary.is_dir() else temporary)
+            line, code = faults.explain(caught.value, "train")
+            assert code == 1 and re.fullmatch(f"{tmp_path}/disk/results/made {FULL}", line)
+            assert left_in(tmp_path / "disk") == ["results"]
+
+
+@pytest.mark.parametrize(("code", "says"), [(errno.EDQUOT, "quota there is used up"), (errno.EACCES, "closed to this")])
+def test_quota_and_missing_rights_name_the_file(tmp_path, code, says):
+    with pytest.raises(OSError) as caught, files.atomic_file(tmp_path / "made") as temporary:
+        raise OSError(code, os.strerror(code), str(temporary))
+    assert faults.explain(caught.value, "score")[0].startswith(f"{tmp_path / 'made'} ")
+    assert says in faults.explain(caught.value, "score")[0]
+
+
+def test_other_troubles_stay_what_they_are(tmp_path):
+    for error in (ValueError("No such thing"), FileNotFoundError(errno.ENOENT, "gone", "x"), OSError("odd")):
+        with pytest.raises(type(error)) as caught, files.atomic_file(tmp_path / "made"):
+            raise error
+        assert caught.value is error and faults.explain(error, "score") is None
+    # What cannot be read while another file is written is named, not the other one.
+    with pytest.raises(PermissionError, match="images/3") as caught, files.atomic_file(tmp_path / "made"):
+        raise PermissionError(errno.EACCES, "Permission denied", "images/3")
+    assert faults.explain(caught.value, "embed")[0].startswith("images/3 is closed to this user")
+
+
+def test_embeddings_go_on_after_a_full_disk(tmp_path):
+    rows = np.arange(40_000, dtype=np.float32).reshape(-1, 8)
+    batches = np.split(rows, 50)
+    with mounted(tmp_path / "disk", "size=80k") as remount:
+        path, kept = tmp_path / "disk/train.npy", []
+        part = Part(path, len(rows))
+        with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
+            for batch in batches:
+                part.append(batch)
+                kept.append(batch)
+        remount("size=1m")
+        part = Part(path, len(rows))
+        assert 0 < part.done == 100 * len(kept) < len(rows)
+        for batch in batches[len(kept) :]:
+            part.append(batch)
+        assert (np.load(path) == rows).all()
+
+
+def test_a_full_disk_is_not_blamed_on_a_source(tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/f").write_bytes(bytes(100_000))
+
+    def from_folder(_reference, _scratch, _wanted):
+        return tmp_path / "source"
+
+    spec = {"files": {"f": files.sha256(tmp_path / "source/f")}, "sources": [{"url": "here"}, {"url": "there"}]}
+    with mounted(tmp_path / "disk", "size=64k"), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(fetch.SOURCES, "url", from_folder)
+        with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/disk/a/f'"):
+            fetch.fetch("a", spec, tmp_path / "disk")
+        assert left_in(tmp_path / "disk") == ["a"]
+
+
+def test_full_shared_memory_is_told_and_is_no_endless_wait(monkeypatch):
+    # In a thread of the queue, where torch would do it by itself, the failure is printed and the batch never comes.
+    def full(_tensor):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    backbone = embed.Backbone(torch.nn.Flatten(), lambda image: torch.zeros(3, 2, 2))
+    options = {"batch_size": 2, "device": "cpu", "workers": 1, "spec": {}}
+    with pytest.raises(UserError, match=r"lack shared memory .*: make /dev/shm larger, or use fewer workers"):
+        list(embed.embed_images(backbone, str, ["a", "b", "c"], **options))
+
+
+@pytest.fixture
+def step(digits, capsys):
+    """A function that runs the step `dataset` here, and returns its exit code and what it said."""
+    log = logging.getLogger("sae")
+    before, level = list(log.handlers), log.level
+
+    def run(out, *options):
+        settings = files.dumps({"type": "image_folder", "root": str(digits), "image_size": 32})
+        places = ["--name", "digits", "--artifacts", "nowhere", "--out", str(out), "--settings", settings]
+        try:
+            return main(["dataset", *places, *options]), capsys.readouterr().err
+        finally:
+            for handler in set(log.handlers) - set(before):
+                log.removeHandler(handler)
+                with suppress(OSError):
+                    handler.close()
+
+    yield run
+    log.setLevel(level)
+
+
+def test_a_step_on_a_full_or_read_only_disk_says_one_line_though_its_log_lies_there_too(step, tmp_path):
+    disk = tmp_path / "disk"
+    log = ("--log", str(disk / "logs/dataset.log"))
+    with mounted(disk, "size=64k") as remount:
+        (disk / "logs").mkdir()
+        fill(disk)
+        code, said = step(disk / "dataset", *log)
+        assert code == 1 and re.fullmatch(f"error: {disk}/dataset/index.parquet {FULL}\n", said)
+        assert left_in(disk / "dataset") == []
+        (disk / "filler").unlink()
+        remount("ro")
+        code, said = step(disk / "dataset", *log)
+        assert code == 1 and re.fullmatch(f"error: {disk}/logs/dataset.log {CLOSED}.*\n", said)
+        remount("rw")
+        assert step(disk / "dataset", *log) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, digits):
+    """A finished run up to the metrics; what the others must give too."""
+    checkout = Checkout(tmp_path_factory.mktemp("undisturbed"), digits)
+    checkout.snakemake(*TARGETS)
+    return checkout
+
+
+@pytest.fixture
+def finished(undisturbed, tmp_path, digits):
+    """A copy of it to damage."""
+    (tmp_path / "finished").mkdir()
+    checkout = Checkout(tmp_path / "finished", digits)
+    for folder in ("results", ".snakemake"):
+        shutil.copytree(undisturbed.folder / folder, checkout.folder / folder, symlinks=True)
+    assert not planned(checkout)
+    return checkout
+
+
+def planned(checkout):
+    """Whether there is something to do, as a dry run says."""
+    return "Nothing to be done" not in checkout.snakemake("-n", *TARGETS)
+
+
+def everything(checkout):
+    """{path: content} of embeddings, SAEs, scores and metrics."""
+    store = checkout.folder / "results/activations"
+    embeddings = {str(f.relative_to(store)): f.read_bytes() for f in store.glob("digits/tiny/[a-z]*/*")}
+    assert len(embeddings) == 9
+    return checkout.results() | embeddings
+
+
+def temporaries(checkout):
+    return [f for f in (checkout.folder / "results").rglob("*.tmp")]
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_space(undisturbed, make_checkout):
+    checkout = make_checkout()
+    results = checkout.folder / "results"
+    with mounted(results, "size=200k") as remount:
+        for size, where in (
+            (200, r"results/activations/digits/tiny/\.embedding-\w+/0-of-1/train\.npy"),
+            (800, r"results/store/saes/\w{32}"),
+        ):
+            remount(f"size={size}k")
+            output = checkout.snakemake(*TARGETS, ok=False)
+            assert re.search(f"^error: {where} {FULL}$", output, re.M)
+            assert "Traceback" not in output and "Logging error" not in output
+            assert not temporaries(checkout)
+        kept = {f: f.stat().st_mtime for f in results.glob("store/saes/*/sae.safetensors")}
+        assert kept
+        remount("size=20m")
+        checkout.snakemake(*TARGETS)
+        assert {f: f.stat().st_mtime for f in kept} == kept
+        assert everything(checkout) == everything(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_full_or_read_only_checkout_is_said_before_any_job(digits, tmp_path):
+    with mounted(tmp_path / "disk", "size=8m") as remount:
+        checkout = Checkout(tmp_path / "disk", digits)
+        fill(tmp_path / "disk")
+        for arguments in (("tiny",), ("-n", "tiny")):
+            output = checkout.snakemake(*arguments, ok=False)
+            assert re.search(rf"^\.snakemake {FULL}", output, re.M)
+            assert "Traceback" not in output and "Logging error" not in output
+        (tmp_path / "disk/filler").unlink()
+        remount("ro")
+        output = checkout.snakemake("tiny", ok=False)
+        assert re.search(rf"^\.snakemake {CLOSED}", output, re.M) and "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_read_only_results_can_be_looked_at_but_not_added_to(finished, undisturbed):
+    results = finished.folder / "results"
+    shutil.move(results, finished.folder / "aside")
+    with mounted(results, "size=20m") as remount:
+        shutil.copytree(finished.folder / "aside", results, symlinks=True, dirs_exist_ok=True)
+        for table in ("metrics.csv", "metrics.parquet", "curves.parquet", "latents.parquet"):
+            (results / "tiny" / table).unlink()
+        remount("ro")
+        assert planned(finished)
+        output = finished.snakemake(*TARGETS, ok=False)
+        assert re.search(f"^results {CLOSED}", output, re.M) and "Traceback" not in output
+        sae = next(results.glob("tiny/saes/**/topk/**/sae.safetensors"))
+        step = ["encode", "--sae", sae, "--source", results / "activations/digits/tiny/test/embeddings.npy"]
+        out = finished.folder / "codes.parquet"
+        subprocess.run([sys.executable, "-m", "sae", *step, "--out", out], cwd=finished.folder, check=True)
+        assert len(pd.read_parquet(out)) > 100
+        remount("rw")
+        finished.snakemake(*TARGETS)
+        assert everything(finished) == everything(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_a_read_only_checkout_from_a_folder_of_links(finished, tmp_path):
+    disk = tmp_path / "disk"
+    with mounted(disk, "size=40m") as remount:
+        shutil.copytree(finished.folder, disk, symlinks=True, dirs_exist_ok=True)
+        remount("ro")
+        linked = tmp_path / "linked"
+        recipe = f"mkdir {linked} && cd {linked} && ln -s {disk}/* . && cp -r {disk}/.snakemake . && snakemake -n"
+        done = subprocess.run(
+            f"{recipe} {TARGETS[-1]}", shell=True, env=finished.environment, capture_output=True, text=True
+        )
+        assert "Nothing to be done" in done.stdout + done.stderr
+
+
+ADVICE = re.compile(r"^error: .*[;:] delete (\S+?)(?: and (\S+?))?,? and run again$", re.M)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "rule"),
+    [
+        ("activations/digits/tiny/train/embeddings.npy", "train"),
+        ("activations/digits/tiny/val/index.parquet", "score"),
+        ("datasets/digits/index.parquet", "embed"),
+        ("tiny/saes/digits/tiny/k4/bank.json", "score"),
+    ],
+)
+def test_what_the_message_on_a_damaged_file_says_is_all_that_is_to_do(finished, undisturbed, file, rule):
+    damaged = finished.folder / "results" / file
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    output = finished.snakemake(*TARGETS, "--forcerun", rule, ok=False)
+    found = ADVICE.search(output)
+    assert found, output
+    for path in filter(None, found.groups()):
+        path = damaged if path == "it" else finished.folder / path
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    finished.snakemake(*TARGETS)
+    assert everything(finished) == everything(undisturbed)
+    assert not planned(finished)
+
+
+@pytest.mark.slow
+def test_a_damaged_part_of_an_embedding_costs_its_batches_and_no_more(undisturbed, make_checkout):
+    checkout = make_checkout()
+    checkout.config["compute"] |= {"embed_shards": 2}
+    checkout.write()
+    checkout.snakemake(*TARGETS, "--until", "embed_shard")
+    (part,) = (checkout.folder / "results").glob("activations/digits/tiny/.embedding-*/0-of-2/train.npy")
+    raw = bytearray(part.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    part.write_bytes(raw)
+    output = checkout.snakemake(*TARGETS)
+    assert re.search(r"digits / tiny, shard 0 of 2: \d+ images \((\d+) were there\)", output)[1] != "0"
+    assert everything(checkout) == everything(undisturbed)
+
+
+def redate(folders, seconds):
+    for folder in folders:
+        for file in folder.rglob("*"):
+            stat = file.lstat()
+            os.utime(file, (stat.st_atime, stat.st_mtime + seconds), follow_symlinks=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folders", "seconds", "lost"),
+    [
+        ([""], -YEAR, None),  # Everything older than the backbone's weights: all is looked at again.
+        (["datasets", "activations"], YEAR, "tiny"),  # The jobs that read them would fail until that date.
+    ],
+)
+def test_a_clock_that_jumped_costs_at_most_one_rerun(finished, undisturbed, folders, seconds, lost):
+    results = finished.folder / "results"
+    stored = {f: f.stat().st_ino for f in results.glob("store/saes/*/sae.safetensors")}
+    redate([results / folder for folder in folders], seconds)
+    if lost:
+        shutil.rmtree(results / lost)
+    finished.snakemake(*TARGETS)
+    assert not planned(finished)
+    assert everything(finished) == everything(undisturbed)
+    assert {f: f.stat().st_ino for f in stored} == stored  # Nothing was trained again.
+
+
+def wait_for(what, process):
+    while not what():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_step_told_to_stop_says_so_leaves_nothing_and_goes_on(finished, undisturbed, workers):
+    out = finished.folder / "results/activations/digits/tiny"
+    shutil.rmtree(out)
+    spec = finished.config["backbones"]["tiny"]
+    settings = files.dumps({"name": "tiny", "backbone": spec, "batch_size": 1})  # Slow enough to be caught.
+    places = ["--dataset", "results/datasets/digits", "--artifacts", "results/artifacts", "--out", out]
+    step = [sys.executable, "-m", "sae", "embed", *places, "--settings", settings, "--workers", str(workers)]
+    place = {"cwd": finished.folder, "env": finished.environment, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(step, start_new_session=True, **place)
+    wait_for(lambda: list(out.glob(".embedding-*/0-of-1/train.npy.journal")), process)
+    os.killpg(process.pid, signal.SIGTERM)  # As Slurm does: every process of the job.
+    said = process.communicate()[1]
+    assert said == "error: embed was told to stop (SIGTERM); what it has finished is kept, run again to go on\n"
+    assert process.returncode == 143 and not temporaries(finished)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    again = subprocess.run(step, **place)
+    assert again.returncode == 0 and re.search(r"500 images \([1-9]\d* were there\)", again.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", ["all", "snakemake"])
+def test_a_run_told_to_stop_ends_and_the_rerun_gives_the_same_bytes(make_checkout, undisturbed, told):
+    checkout = make_checkout()
+    process = subprocess.Popen(
+        checkout.command(*TARGETS),
+        cwd=checkout.folder,
+        env=checkout.environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    stored = checkout.folder / "results/store/saes"
+    wait_for(lambda: list(stored.glob("[0-9a-f]*")), process)
+    kept = {f: f.stat().st_ino for f in stored.glob("[0-9a-f]*/sae.safetensors")}
+    (os.killpg if told == "all" else os.kill)(process.pid, signal.SIGTERM)
+    said = process.communicate()[0]
+    assert process.returncode == 1 and "Traceback" not in said
+    bank = checkout.folder / BANK
+    if told == "all":
+        assert said.count("error: train was told to stop (SIGTERM); what it has finished is kept, run again to go on")
+        assert not bank.exists()
+    else:
+        assert bank.exists() and not (checkout.folder / TARGETS[-1]).exists()  # Jobs at work end, no other begins.
+    assert not temporaries(checkout)
+    checkout.snakemake(*TARGETS)  # No lock is left.
+    assert everything(checkout) == everything(undisturbed)
+    assert kept and {f: f.stat().st_ino for f in kept} == kept
+
+
+def test_a_table_cut_short_between_two_jobs_is_named(tmp_path):
+    file = tmp_path / "scores.parquet"
+    of_table(file)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"scores\.parquet is no whole parquet file .*; delete it and run again"):
+        files.read_parquet(file)

@@ -1,0 +1,294 @@
+"""sae_workflow.housekeeping, on a bank that was really trained and on small files written by hand."""
+
+import copy
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+from sae_workflow import settings
+from sae_workflow.housekeeping import Survey, main, sizes
+
+from sae import config as configuration
+from sae.bank.train import Place, train_bank, train_chosen
+from sae.core import paths
+from sae.data import store
+
+CONFIG = configuration.parse(ROOT / "config.yaml")
+CONFIG["experiments"] = {"smoke": CONFIG["experiments"]["smoke"]}
+CELL = "fashion_mnist_smoke/efficientnet_lite0"
+BANK = Path(f"results/smoke/saes/{CELL}/k8/bank.json")
+CHOSEN = BANK.with_name("bank_chosen.json")
+STORE = Path("results/store/saes")
+
+
+def write(path, text="x"):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+
+
+def everything():
+    """{path: content, or where a link leads} of results/."""
+    found = [Path(folder) / name for folder, names, files in os.walk("results") for name in names + files]
+    return {
+        str(p): os.readlink(p) if p.is_symlink() else p.read_bytes() if p.is_file() else None for p in sorted(found)
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """results/ with embeddings and the two files of the bank of `smoke`, for which selection chose lambda 0.003."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("trained")
+    embeddings = np.random.default_rng(0).normal(size=(150, 8)).astype(np.float32)
+    activations = folder / "results/activations" / CELL
+    store.write(activations / "train", [embeddings], pd.DataFrame({"image_id": range(150)}), {})
+    plan = settings.bank_plan(settings.load(CONFIG), "smoke", *CELL.split("/"), 8)
+    train_bank(plan, activations, Place(folder / STORE, folder / BANK), device="cpu")
+    selection = pd.DataFrame({"method": ["reg1", "reg2"], "seed": 0, "trial": "lambda0.003"})
+    selection.to_parquet(folder / "selection.parquet")
+    files = (folder / BANK, folder / "selection.parquet", activations)
+    train_chosen(plan, *files, Place(folder / STORE, folder / CHOSEN), device="cpu")
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path, monkeypatch):
+    """A working directory with a copy of it."""
+    shutil.copytree(trained, tmp_path, symlinks=True, dirs_exist_ok=True)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def old(run):
+    """Adds what nothing refers to, and beside it what is ours to keep or not ours; returns the former, as paths."""
+    write("results/README.md")
+    write("results/artifacts/fashion_mnist/artifact.json", '{"files": {"data.gz": "0"}}')
+    write("results/artifacts/emoji_google/artifact.json", '{"files": {"emoji.ttf": "0"}}')
+    write("results/artifacts/emoji_google/emoji.ttf")
+    write("results/datasets/fashion_mnist_smoke/index.parquet")
+    write("results/datasets/emoji/index.parquet")
+    write("results/activations/emoji/efficientnet_lite0/test/embeddings.npy", "x" * 1000)
+    write("results/activations/emoji/efficientnet_lite0/.embedding-0/0-of-1/train.npy")
+    write(f"results/activations/{CELL}/.embedding-1/0-of-2/train.npy")
+    write(f"results/smoke/scores/{CELL}/k8/.rows/select/reconstruction.parquet")
+    write(f"results/smoke/scores/{CELL}/embeddings.json")
+    write(f"results/smoke/scores/{CELL}/k16/score/latents.parquet")
+    write(f"results/smoke/scores/{CELL}/k16/.rows/score/purity.parquet")
+    write("results/smoke/scores/emoji/efficientnet_lite0/embeddings.json")
+    write("results/smoke/saes/emoji/efficientnet_lite0/k8/bank.json")
+    write("results/smoke/metrics.csv")
+    write("results/logs/embed/emoji.log")
+    write("results/bygone/saes/emoji/efficientnet_lite0/k8/bank.json", '{"saes": [{"key": "%s"}]}' % ("0" * 32))
+    write("results/bygone/figures/fig5_probe.pdf")
+    write("results/bygone/logs/plot/fig1.log")
+    write("results/bygone/saes/emoji/efficientnet_lite0/k8/reg1/lambda0.01-lr0.1/seed0/train.parquet")
+    write("results/bygone/scores/emoji/efficientnet_lite0/embeddings.json")
+    made_by = {"data": {}, "settings": {}, "input_scale": 1.0, "code": "0", "device": "cpu"}
+    write(STORE / ("0" * 32) / "result.json", json.dumps({"made_by": made_by}))
+    # What a killed process leaves, and what one that is alive works on.
+    program = "import os, sys; from sae.core.files import scratch_directory as new; "
+    program += "folder = new(sys.argv[1]); folder.__enter__(); os._exit(0)"
+    subprocess.run([sys.executable, "-c", program, STORE / ("2" * 32)], cwd=run, env={"PYTHONPATH": str(ROOT)})
+    (left,) = STORE.glob(".*.tmp")
+    write(left / "train.parquet")
+    write(left.with_name(left.name.replace(left.name.split("-")[-1], f"{os.getpid()}.tmp")))
+    # A user's own.
+    write("results/notes.txt")
+    write("results/mine/saes/emoji/efficientnet_lite0/k8/bank.json")
+    write("results/mine/figures/draft.pdf")
+    write("results/smoke/notes.txt")
+    write("results/datasets/birds/photo.png")
+    return {
+        "results/artifacts/emoji_google",
+        "results/datasets/emoji",
+        "results/activations/emoji/efficientnet_lite0",
+        f"results/smoke/scores/{CELL}/k16",
+        "results/smoke/scores/emoji/efficientnet_lite0/embeddings.json",
+        "results/smoke/saes/emoji/efficientnet_lite0/k8",
+        "results/bygone",
+        f"{STORE}/{'0' * 32}",
+        str(left),
+    }
+
+
+def unused(config=CONFIG):
+    return set(map(str, Survey(settings.load(config)).unused))
+
+
+def test_sizes_count_a_file_once_and_follow_no_link(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("results/artifacts/a/b", "x" * 10)
+    write("results/activations/d/b/train/embeddings.npy", "x" * 200)
+    Path("results/activations/d/b/.embedding-0").mkdir()
+    os.link("results/activations/d/b/train/embeddings.npy", "results/activations/d/b/.embedding-0/train.npy")
+    write("results/store/saes/0/sae", "x" * 3000)
+    write("results/smoke/metrics.csv", "x" * 40000)
+    os.symlink("../store/saes/0", "results/smoke/sae")
+    write("results/bygone/saes/sae", "x" * 500000)
+    write("results/notes.txt", "x" * 6000000)
+    write("elsewhere/file")
+    os.symlink("../elsewhere", "results/datasets")
+    link = os.lstat("results/datasets")
+    assert link.st_size > 0
+    assert sizes(settings.load(CONFIG)) == {
+        "artifacts": 10,
+        "weights": 0,
+        "datasets": 0,
+        "activations": 200,
+        "store/saes": 3000,
+        "bygone": 500000,
+        "smoke": 40000,
+        "anything else": 6000000,
+    }
+
+
+def test_an_sae_is_used_if_a_bank_lists_it_or_would_train_it(run):
+    keys = {f"{STORE}/{path.name}" for path in STORE.iterdir()}
+    assert len(keys) == 9 + 2 and unused() == set()
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["smoke"]["sweep"]["reg2"] = {"lambda": [0.0003, 0.001, 0.003]}
+    assert unused(config) == set()  # Still listed: the results of now rest on them.
+    # As if the run had been killed before it could write the lists: selection might choose any lambda.
+    listed = [entry for file in (BANK, CHOSEN) for entry in json.loads(file.read_text())["saes"]]
+    BANK.unlink()
+    CHOSEN.unlink()
+    assert unused() == set()
+    (dropped,) = (e["key"] for e in listed if (e["method"], e["trial"]) == ("reg2", {"lambda": 0.01}))
+    assert unused(config) == {f"{STORE}/{dropped}"}
+    config["experiments"]["smoke"]["sweep"]["reg2"] = {"lambda": [0.01]}
+    of_reg2 = {e["key"] for e in listed if e["method"] in ("reg2", "reg2_all")} - {dropped}
+    assert len(of_reg2) == 4 and unused(config) == {f"{STORE}/{key}" for key in of_reg2}
+    config = copy.deepcopy(CONFIG)
+    for key, value, used in (("lr", 0.002, False), ("unit_variance", False, False), ("log_every", 7, True)):
+        config["training"]["smoke"] = CONFIG["training"]["smoke"] | {key: value}
+        assert unused(config) == (set() if used else keys)
+    # Made on a GPU through a profile, of which config.yaml knows nothing.
+    assert unused(CONFIG | {"compute": CONFIG["compute"] | {"device": "cuda"}}) == set()
+    # Other names, for no name is in what made an SAE.
+    text = json.dumps(CONFIG["experiments"]["smoke"])
+    smoke = json.loads(text.replace("reg2", "other").replace("topk", "plain"))
+    methods = json.loads(json.dumps(CONFIG["methods"]).replace("reg2", "other").replace('"topk"', '"plain"'))
+    methods["plain"]["objective"] = "topk"
+    assert unused(CONFIG | {"experiments": {"smoke": smoke}, "methods": methods}) == set()
+    # Other code, then other embeddings, then none that anybody could compare.
+    (changed,) = (STORE / e["key"] for e in listed if e["method"] == "reg2_all")
+    result = json.loads((changed / "result.json").read_text())
+    result["made_by"]["code"] = "0" * 16
+    write(changed / "result.json", json.dumps(result))
+    assert unused() == {str(changed)}
+    manifest = Path(f"results/activations/{CELL}/train/manifest.json")
+    found = json.loads(manifest.read_text())
+    write(manifest, json.dumps(found | {"sha256": found["sha256"] | {"index.parquet": "0"}}))
+    assert unused() == keys
+    manifest.unlink()
+    assert unused() == {str(changed)}
+
+
+def test_every_file_that_the_workflow_writes_is_known(run):
+    """Each pattern of `sae.core.paths`, filled in, below an experiment that is gone."""
+    values = {"dataset": "d", "backbone": "b", "k": 8, "stage": "score", "metric": "purity", "figure": "fig5_probe"}
+    values |= {"bank": "bank", "part": 0, "parts": 2, "number": 1, "experiment": "bygone"}
+    written = [p for p in vars(paths).values() if isinstance(p, str) and p.startswith(f"{paths.EXPERIMENT}/")]
+    places = [p.format(**values, table="metrics", suffix="csv") for p in written if "." in p.rsplit("/", 1)[1]]
+    places += [paths.PART.format(**values), paths.GALLERY.format(experiment="bygone", part="images")]
+    places += [f"results/bygone/logs/{name}" for name in ("times.json", "train/d/b/k8.log")]
+    assert len(places) > 20
+    for place in places:
+        write(place)
+    write(f"results/bygone/saes/d/b/k8/{paths.SAE.format(method='m', trial='default', seed=3)}")
+    assert unused() == {"results/bygone"}
+    for strange in ("figures/draft.pdf", "tables/table1.bak", "scores/d/b/k8/notes.txt", "saes/d/b/k8/m/default/x"):
+        write(f"results/bygone/{strange}")
+        survey = Survey(settings.load(CONFIG))
+        assert (survey.unused, survey.foreign) == ({}, {Path("results/bygone"): f"it holds {strange}"})
+        Path(f"results/bygone/{strange}").unlink()
+
+
+def test_prune_deletes_what_unused_lists_and_nothing_else(old, capsys):
+    before = everything()
+    main("unused")
+    said = capsys.readouterr().out
+    assert everything() == before
+    assert {line.split(" MB  ")[1].split(":")[0] for line in said.splitlines() if " MB  results" in line} == old
+    for foreign in (
+        "notes.txt",
+        "mine: it holds figures/draft.pdf",
+        "smoke/notes.txt",
+        "datasets/birds: it holds photo.png",
+    ):
+        assert f"  results/{foreign}\n" in said
+    main("prune")
+    gone = {path for path in before if any(path == o or path.startswith(f"{o}/") for o in old)}
+    # With them the folders that they leave empty.
+    gone |= {f"results/{path}" for path in ("activations/emoji", "smoke/scores/emoji", "smoke/saes/emoji")}
+    gone |= {f"results/smoke/{kind}/emoji/efficientnet_lite0" for kind in ("scores", "saes")}
+    assert everything() == {path: content for path, content in before.items() if path not in gone}
+    main("unused")
+    assert "          0.00 MB  in all" in capsys.readouterr().out
+
+
+def test_what_lies_behind_a_link_is_left_alone(old, capsys):
+    for kind in ("store", "activations", "bygone"):
+        shutil.move(f"results/{kind}", kind)
+        os.symlink(f"../{kind}", f"results/{kind}")
+    shared = {str(p) for kind in ("store", "activations", "bygone") for p in Path(kind).rglob("*")}
+    main("prune")
+    said = capsys.readouterr().out
+    assert "  results/store: ../store\n" in said and "  results/activations: ../activations\n" in said
+    assert {str(p) for kind in ("store", "activations", "bygone") for p in Path(kind).rglob("*")} == shared
+    assert all(Path(f"results/{kind}").is_symlink() for kind in ("store", "activations", "bygone"))
+    assert not Path("results/datasets/emoji").exists()
+    shutil.move("results", "all")
+    os.symlink("all", "results")
+    survey = Survey(settings.load(CONFIG))
+    assert (survey.unused, survey.shared) == ({}, [Path("results")])
+
+
+def test_what_cannot_be_read_is_kept_and_named(old):
+    broken = STORE / ("0" * 32)
+    for text in ("{", "[]", '{"made_by": {}}', None):
+        write(broken / "result.json", text) if text else (broken / "result.json").unlink()
+        survey = Survey(settings.load(CONFIG))
+        assert set(survey.unreadable) == {broken} and set(map(str, survey.unused)) == old - {str(broken)}
+    # Nobody knows which SAEs a broken list names.
+    write(BANK, "{")
+    write("results/artifacts/emoji_google/artifact.json", "{")
+    survey = Survey(settings.load(CONFIG))
+    assert set(survey.unreadable) == {BANK, Path("results/artifacts/emoji_google/artifact.json")}
+    assert str(BANK) in survey.unreadable[BANK] and not any(len(path.name) == 32 for path in survey.unused)
+
+
+def test_prune_refuses_while_a_run_may_be_alive(old):
+    def refused():
+        with pytest.raises(SystemExit) as stopped:
+            main("prune")
+        assert everything() == before
+        return stopped.value.code  # A text: Python prints it and exits with 1.
+
+    before = everything()
+    alive = Path(f".snakemake/alive-{os.uname().nodename}")
+    write(".snakemake/locks/0.input.lock")
+    assert refused().startswith("error: a run of this folder may be alive: nothing on this machine recorded its owner")
+    write(alive)
+    with open(alive) as file:  # As a run does, or a job that outlived it, after somebody removed Snakemake's lock.
+        fcntl.flock(file, fcntl.LOCK_SH)
+        for _ in range(2):
+            assert "another Snakemake, or a job of a killed one, is running here. Nothing was deleted" in refused()
+            shutil.rmtree(".snakemake/locks", ignore_errors=True)
+    write(".snakemake/alive-elsewhere")
+    assert "it may be of elsewhere, which cannot be seen from here" in refused()
+    os.unlink(".snakemake/alive-elsewhere")
+    main("prune")
+    assert not any(Path(path).exists() for path in old)

@@ -1,0 +1,170 @@
+"""sae_workflow.plan: it must agree with Snakemake, and with numbers computed by hand."""
+
+import copy
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import PARTS, ROOT
+from sae_workflow import costs, missing, plan, settings
+
+from bench import dag
+from sae import config as configuration
+from sae.bank.plan import count
+
+CONFIG = configuration.parse(ROOT / "config.yaml")
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """A working directory with the project's code, without data and results."""
+    for part in PARTS:
+        os.symlink(ROOT / part, tmp_path / part)
+    (tmp_path / "config.yaml").unlink()
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+def snakemake(*arguments):
+    """What a dry run says on stdout and on stderr."""
+    done = subprocess.run(["snakemake", "-n", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+def dry_run(experiment):
+    """{rule: jobs} by Snakemake, and what it said on stderr."""
+    said = snakemake(experiment)
+    lines = "\n".join(said).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("job  ")) + 2
+    rows = [line.split() for line in lines[start:]]
+    rows = rows[: next(i for i, row in enumerate(rows) if row[:1] == ["total"])]
+    return {rule: int(count) for rule, count in rows if rule != experiment}, said[1]
+
+
+def test_jobs_and_missing_data_are_what_snakemake_says(empty):
+    counts, said = dry_run("paper")
+    assert plan.jobs(settings.load(CONFIG), "paper") == counts
+    assert "paper: dataset imagenet: data/imagenet does not exist (docs/data.md)\n" in said
+    # A process that Snakemake starts for a job says nothing.
+    assert "does not exist" not in "".join(snakemake("paper", "--mode", "subprocess"))
+    (empty / "data/imagenet").mkdir(parents=True)
+    assert not any("imagenet" in line for line in missing.local(settings.load(CONFIG), "paper"))
+
+
+def test_downloads_are_jobs_of_what_is_not_pinned_or_local(empty):
+    counts = dry_run("laptop")[0]
+    assert plan.jobs(settings.load(CONFIG), "laptop") == counts
+    assert (counts["download"], counts["weights"]) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"loader": "timm", "model": "test_vit"}, True),
+        ({"loader": "timm", "model": "hf-hub:someone/vit"}, True),
+        ({"loader": "timm", "model": "test_vit", "checkpoint": "nowhere.pt"}, False),
+        ({"loader": "open_clip", "model": "ViT-B-32", "pretrained": "openai"}, True),
+        ({"loader": "open_clip", "model": "hf-hub:someone/clip"}, True),
+        ({"loader": "open_clip", "model": "ViT-B-32", "pretrained": "nowhere.pt"}, False),
+        ({"loader": "open_clip", "model": "ViT-B-32", "pretrained": "weights/clip"}, False),
+        ({"loader": "open_clip", "model": "ViT-B-32", "pretrained": "openai", "checkpoint": "clip.pt"}, False),
+        ({"loader": "efficientnet_lite", "model": "tf_efficientnet_lite0", "artifacts": ["efficientnet_lite0"]}, False),
+        ({"loader": "precomputed", "model": "dino"}, False),
+    ],
+)
+def test_which_weights_come_from_the_hub(spec, expected):
+    config = settings.load(CONFIG | {"backbones": CONFIG["backbones"] | {"b": spec}})
+    assert settings.from_hub(config, "b") == expected
+
+
+def test_jobs_of_parts_and_without_a_second_round_or_some_metrics_are_what_snakemake_says(empty):
+    config = copy.deepcopy(CONFIG)
+    config["compute"] |= {"embed_shards": 3, "saes_per_job": 1}
+    (empty / "config.yaml").write_text(yaml.safe_dump(config))
+    assert plan.jobs(settings.load(config), "smoke") == dry_run("smoke")[0]
+    config["experiments"] = {"smoke": config["experiments"]["smoke"]}
+    config["experiments"]["smoke"]["methods"] = ["topk", "reg1"]
+    config["experiments"]["smoke"]["sweep"].pop("reg2")
+    del config["metrics"]["probe"], config["metrics"]["robustness"], config["metrics"]["rank_profile"]
+    (empty / "config.yaml").write_text(yaml.safe_dump(config))
+    counts = plan.jobs(settings.load(config), "smoke")
+    assert counts == dry_run("smoke")[0]
+    assert not {"train_chosen", "probe", "probe_embeddings", "robustness"} & set(counts)
+
+
+def test_ten_times_the_lambdas_and_seeds_are_no_more_jobs(empty):
+    """65,340 SAEs; a job each would be 65,340 jobs."""
+    larger = dag.times(CONFIG, 10)
+    config = settings.load(larger)
+    assert sum(count(bank)[0] for bank in costs.plans(config, "paper")) == 18 * 30 * (1 + 2 * 60)
+    (empty / "config.yaml").write_text(yaml.safe_dump(larger))
+    assert dry_run("paper")[0] == plan.jobs(settings.load(CONFIG), "paper")
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2**20  # KiB, of the largest child
+
+
+def test_the_paper_by_hand(empty):
+    """18 banks x (1 + 2 x 6) x 3 seeds; 18 x 2 x 3; ImageNet 1,331,167 x 1024 x 2 bytes; SAEs of m = 8192."""
+    config = settings.load(CONFIG)
+    shown = "\n".join(plan.text(config, "paper"))
+    assert "SAEs: 702 in 18 banks, and at most 108 at what validation chooses" in shown
+    assert len(shown.splitlines()) < 64 and max(map(len, shown.splitlines())) <= 120
+    cell = next(c for c in costs.cells(config, "paper")[0] if (c.dataset, c.backbone) == ("imagenet", "vit_l16"))
+    plans = costs.plans(config, "paper", cell)
+    # (702 + 108) / 6 SAEs of 2 x 8192 x 1024 + 8192 + 1024 float32.
+    assert costs.disk(cell, plans) == (2_726_230_016, 135, 9_064_673_280)
+    # One bank without a GPU: 39 SAEs x 50 epochs x 601 steps x 4 x 2048 x 1024 x (8192 + 32) FLOP.
+    spent = costs.of_bank(cell, plans[0], settings.probe_plan(config, "paper"), others=2)
+    step = 68_987.6 / 1000 / costs.rate("cpu")
+    assert spent["train"][2] == pytest.approx(39 * 50 * 601 * step, rel=1e-4)
+    assert spent["train_chosen"][2] == pytest.approx(6 * 50 * 601 * step, rel=1e-4)
+    # Of 9 chosen SAEs, 2 x 8192 x 1024 FLOP an image: twice test.
+    assert spent["robustness"][2] == pytest.approx(9 * 100_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu"))
+
+
+def test_the_estimate_is_near_what_the_demo_took(empty):
+    """docs/performance.md: 861 s on 2 cores after the set-up."""
+    config = settings.load(CONFIG)
+    known, _ = costs.cells(config, "demo")
+    spent = plan.hours(config, "demo", known, plan.jobs(config, "demo"))
+    assert sum(spent.values())[2] == pytest.approx(2 * 861 / 3600, rel=0.3)
+
+
+def test_what_nobody_knows_is_named_and_left_out(empty):
+    config = copy.deepcopy(CONFIG)
+    config["backbones"]["ours"] = {"loader": "timm", "model": "resnet18", "checkpoint": "weights/ours.pt"}
+    config["datasets"]["birds"] = {"type": "image_folder", "root": "birds"}
+    config["experiments"]["paper"] |= {"backbones": ["vit_l16", "ours"], "datasets": ["imagenet", "birds", "cifar100"]}
+    config = settings.load(config)
+    shown = "\n".join(plan.text(config, "paper"))
+    assert "backbone ours: checkpoint weights/ours.pt does not exist" in shown
+    assert "no figures of backbone ours (model resnet18): left out of disk and hours; add them to workflow/" in shown
+    assert "no number of images of dataset birds" in shown
+    assert "cifar100: will be downloaded to data/torchvision by torchvision, which needs the internet" in shown
+    assert [(c.dataset, c.rows["val"]) for c in costs.cells(config, "paper")[0]] == [
+        ("imagenet", 50000),
+        ("cifar100", 5000),
+    ]
+
+
+def test_weights_in_the_hubs_cache_are_not_missing(empty, monkeypatch):
+    import huggingface_hub
+
+    name, repo = "vit_large_patch16_224.augreg_in21k_ft_in1k", "timm/vit_large_patch16_224.augreg_in21k_ft_in1k"
+    monkeypatch.setattr(
+        huggingface_hub, "try_to_load_from_cache", lambda r, f, revision: f if r == repo else None, raising=True
+    )
+    lines = list(missing.hub(settings.load(CONFIG), "paper", costs.figures()["hub"]))
+    assert len(lines) == 2 and not any(name in line for line in lines)
+
+
+def test_an_unknown_experiment_is_a_clear_error(empty):
+    done = subprocess.run([sys.executable, "-m", "sae_workflow.plan", "papr"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: experiment 'papr' is not in config.yaml; there are: demo, ")

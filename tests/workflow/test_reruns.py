@@ -1,0 +1,334 @@
+"""What reruns after which change: proven on the real workflow, with a tiny config. The tests run in order."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, Checkout
+from sae_workflow.housekeeping import Survey
+
+from sae import config as configuration
+from sae.core import paths
+
+pytestmark = pytest.mark.workflow
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, digits):
+    """One finished run of `tiny`, which the tests change step by step."""
+    checkout = Checkout(tmp_path_factory.mktemp("done"), digits)
+    checkout.snakemake("tiny")
+    return checkout
+
+
+# In the order of the stages.
+ORDER = ["dataset", "embed", "train", "select", "train_chosen", "score", "score_chosen", "robustness", "probe"]
+ORDER += ["collect", "tables", "claims", "gallery", "plot", "page"]
+# Jobs of one bank, and of all that follows it.
+AFTER_TRAINING = dict.fromkeys(ORDER[ORDER.index("train") :], 1) | {"plot": 7}
+FINAL = {rule: AFTER_TRAINING[rule] for rule in ("collect", "tables", "claims", "plot", "page")}
+
+# What the tests run again: all but tables, figures and the page.
+METRICS = "results/tiny/metrics.csv"
+CELL = {"experiment": "tiny", "dataset": "digits", "backbone": "tiny", "k": 4}
+BANK, BANK_CHOSEN = paths.BANK.format(**CELL), paths.BANK_CHOSEN.format(**CELL)
+
+
+def documented(change):
+    """The rules that docs/reruns.md says run after a change."""
+    rows = re.findall(r"^\| (.+?) \| (.*?) \| (.*?) ?\|$", (ROOT / "docs/reruns.md").read_text(), re.M)
+    ((said,),) = [[jobs] for name, jobs, _ in rows if name.replace("`", "") == change]
+    rules = set()
+    for part in said.replace("none", "").split(", ") if said != "none" else []:
+        first = re.match(r"from (\w+) on", part)
+        rules |= set(ORDER[ORDER.index(first[1]) :]) if first else {part}
+    return rules
+
+
+def stored(checkout):
+    return {f.name for f in (checkout.folder / "results/store/saes").iterdir()}
+
+
+def trained(checkout, bank=BANK):
+    """Keys of a bank's SAEs."""
+    return {entry["key"] for entry in yaml.safe_load((checkout.folder / bank).read_text())["saes"]}
+
+
+def test_nothing_changed_nothing_runs(done):
+    assert set(done.planned()) == documented("nothing") == set()
+
+
+def test_housekeeping_knows_every_file_of_a_run(done, monkeypatch):
+    monkeypatch.chdir(done.folder)
+    survey = Survey(configuration.load(done.config))
+    assert (survey.unused, survey.foreign) == ({}, {})
+    survey = Survey(configuration.load(done.config | {"experiments": {"smoke": done.config["experiments"]["smoke"]}}))
+    assert {path.parts[1] for path in survey.unused} == {"activations", "datasets", "store", "tiny"}
+    assert (survey.foreign, survey.unreadable) == ({}, {})
+
+
+def test_the_page_shows_everything_and_loads_nothing(done):
+    page = (done.folder / "results/tiny/report/index.html").read_text()
+    assert not re.search(r"(src|href)=.(?!data:|#)", page) and "url(" not in page and "@import" not in page
+    assert page.count("data:image/png;base64,") == AFTER_TRAINING["plot"]
+    titles = re.findall(r"<h3>(Table \d)", page)
+    assert titles == [f"Table {n}" for n in range(1, 5)]
+    assert page.count("not tested here") >= 20  # one block: no claim can be judged
+    assert "Reg. 2 raises mean MS" in page and "test_efficientnet" in page
+
+
+def rows_of(checkout):
+    """{stage/metric: keys of its stored rows}."""
+    folder = checkout.folder / Path(paths.ROWS.format(**CELL, stage="score", metric="x")).parent.parent
+    files = folder.glob("*/*.parquet")
+    return {f"{f.parent.name}/{f.stem}": set(pd.read_parquet(f, columns=["key"])["key"]) for f in files}
+
+
+def test_selection_is_a_file_and_the_ablation_trains_what_it_chose(done):
+    selection = pd.read_parquet(done.folder / paths.SELECTION.format(**CELL))
+    assert list(selection["method"]) == ["topk", "reg1", "reg2"] and set(selection["protocol"]) == {"paper"}
+    expected = {(f"{row.method}_all", row.trial) for row in selection[1:].itertuples() if row.trial is not None}
+    bank = json.loads((done.folder / BANK_CHOSEN).read_text())
+    assert expected and {(e["method"], paths.trial_name(e["trial"])) for e in bank["saes"]} == expected
+    assert {e["settings"]["mask"] for e in bank["saes"]} == {"all"}
+    metrics = pd.read_parquet(done.folder / "results/tiny/metrics.parquet")
+    ablated = metrics[metrics["method"].str.endswith("_all")]
+    assert len(ablated) == 2 * len(expected) and ablated["r2"].notna().all() and ablated["selected"].all()
+    # The largest lambda whose validation R^2 is at least the baseline's, by hand.
+    val = metrics[(metrics["split"] == "val") & ~metrics["method"].str.endswith("_all")]
+    bar = val.loc[val["method"] == "topk", "r2"].item()
+    for method, rows in val[val["method"] != "topk"].groupby("method"):
+        assert rows.loc[rows["selected"], "lambda"].tolist() == [rows.loc[rows["r2"] >= bar, "lambda"].max()], method
+
+
+def test_a_comment_and_a_touched_file_rerun_nothing(done):
+    done.edit("sae/training/loop.py", "def train(", "# A remark.\ndef train(")
+    for file in ("sae/training/loop.py", "config.yaml", "results/activations/digits/tiny/train/embeddings.npy"):
+        os.utime(done.folder / file)
+    assert set(done.planned()) == documented("a comment, a docstring, a touched file") == set()
+
+
+def test_a_moved_and_renamed_module_reruns_nothing(done):
+    (done.folder / "sae/training/auxk.py").rename(done.folder / "sae/models/dead.py")
+    done.edit("sae/training/step.py", "from sae.training.auxk import", "from sae.models.dead import")
+    assert set(done.planned()) == documented("a module moved or renamed") == set()
+
+
+def test_an_unrelated_key_reruns_nothing(done):
+    done.config["experiments"]["demo"]["seeds"] = [7]
+    done.config["datasets"]["emoji"]["image_size"] = 32
+    done.config["compute"] |= {"time_limit": 60, "memory_factor": 2, "shared": ["elsewhere"]}  # Where and how fast.
+    done.write()
+    assert set(done.planned()) == documented("a key of config.yaml that the experiment does not use") == set()
+
+
+def test_another_version_of_a_library_reruns_nothing(done):
+    newer = done.folder / "torch-99.0.dist-info"  # Found before the real one.
+    newer.mkdir()
+    (newer / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 99.0\n")
+    assert set(done.planned()) == documented("another version of a library") == set()
+    before = stored(done)
+    done.snakemake(BANK, "--forcerun", "train")
+    assert stored(done) == before
+    shutil.rmtree(newer)
+
+
+def changed(done, edit):
+    """What would run after a change of the config, which is then taken back."""
+    before = yaml.safe_dump(done.config)
+    edit(done.config, done.config["experiments"]["tiny"])
+    done.write()
+    planned = done.planned()
+    done.config = yaml.safe_load(before)
+    done.experiment = done.config["experiments"]["tiny"]
+    done.write()
+    return planned
+
+
+def test_one_more_k_backbone_or_dataset_makes_its_cells(done):
+    def k(_, experiment):
+        experiment["k"] = [4, 8]
+
+    one = {rule: 1 for rule in AFTER_TRAINING if rule not in ("gallery", "plot")}
+    found = changed(done, k)
+    assert {rule: found[rule] for rule in one} == one
+    assert set(found) == documented("one more k")
+
+    def backbone(config, experiment):
+        config["backbones"]["second"] = config["backbones"]["tiny"]
+        experiment["backbones"] = ["tiny", "second"]
+
+    found = changed(done, backbone)
+    assert {rule: found[rule] for rule in one} == one | {"score_chosen": 2} and found["embed"] == 1
+    assert set(found) == documented("one more backbone")
+
+    def dataset(config, experiment):
+        config["datasets"]["larger"] = config["datasets"]["digits"] | {"image_size": 40}
+        experiment["datasets"] = ["digits", "larger"]
+
+    found = changed(done, dataset)
+    assert {rule: found[rule] for rule in one} == one and (found["dataset"], found["embed"]) == (1, 1)
+    assert set(found) == documented("one more dataset")
+
+
+def test_a_value_of_the_recipe_and_the_number_of_jobs(done):
+    def recipe(config, _):
+        config["training"]["tiny"]["lr"] = 0.002
+
+    assert set(changed(done, recipe)) == documented("a value of the training recipe")
+
+    def parts(config, _):
+        config["compute"]["saes_per_job"] = 2
+
+    found = changed(done, parts)
+    assert found["train_part"] == 3
+    assert set(found) - {"train_part"} == documented("more saes_per_job or embed_shards")
+
+
+def test_a_figures_code_redraws_that_figure_only(done):
+    done.edit("sae/report/figures/sweep.py", "alpha=0.85", "alpha=0.8")
+    assert done.planned() == {"plot": 1, "page": 1}
+    assert documented("code of a figure") == {"plot", "page"}
+
+
+def test_the_rule_of_the_claims_judges_again(done):
+    done.config["claims"]["margin_r2"] = 0.01
+    done.write()
+    assert done.planned() == {"claims": 1, "page": 1}
+    assert documented("claims") == {"claims", "page"}
+
+
+def test_the_probes_settings_run_the_probes(done):
+    done.config["metrics"]["probe"]["max_iter"] = 50
+    done.write()
+    assert done.planned() == {"probe": 1, "probe_embeddings": 1} | FINAL
+    assert documented("options of the metric probe") == {"probe", "probe_embeddings", *FINAL}
+
+
+def test_a_metrics_code_computes_that_metric_alone(done):
+    done.snakemake("tiny")
+    before, files = rows_of(done), done.results()
+    done.edit("sae/scoring/metrics/purity.py", "_PERMUTATIONS = 20", "_PERMUTATIONS = 19")
+    assert set(done.planned()) == documented("code of a metric of all SAEs, such as purity")
+    assert not {"select", "robustness", "probe", "train", "train_chosen"} & set(done.planned())
+    done.snakemake("tiny")
+    after = rows_of(done)
+    assert {name for name in after if after[name] != before[name]} == {"score/purity", "score_chosen/purity"}
+    name = "scores/digits/tiny/k4/probe/metrics.parquet"
+    assert done.results()[name] == files[name]
+
+
+def test_a_new_metric_computes_itself_alone(done):
+    (done.folder / "mine/metrics").mkdir(parents=True)
+    (done.folder / "mine/metrics/width.py").write_text(WIDTH)
+    done.config |= {"extensions": "mine", "metrics": done.config["metrics"] | {"width": {"factor": 2.0}}}
+    done.write()
+    assert set(done.planned()) == documented("one more metric")
+    before = rows_of(done)
+    done.snakemake(METRICS)
+    after = rows_of(done)
+    assert {name: after[name] for name in before} == before and {*after} - {*before} == {"score/width", "score_chosen/width"}
+    metrics = pd.read_csv(done.folder / METRICS)
+    assert (metrics["width"] == 64).all()  # 2.0 x m
+
+
+WIDTH = '''"""The size of the dictionary."""
+
+from sae.core.options import Options as Base
+
+STAGE = "score"
+SPLITS = ("val", "test")
+READS = ()
+
+
+class Options(Base):
+    factor: float
+
+
+def score(subject, split, options):
+    return {"width": options.factor * subject.coder.m}
+'''
+
+
+def test_one_more_lambda_trains_one_sae(done):
+    before, files = trained(done), done.results()
+    rows = rows_of(done)
+    done.experiment["sweep"]["reg1"]["lambda"] = [0.0001, 0.001, 0.01]
+    done.write()
+    assert done.planned() == AFTER_TRAINING
+    assert documented("one more value of a sweep") == set(AFTER_TRAINING)
+    done.snakemake(METRICS)
+    assert len(trained(done) - before) == 1 and before <= trained(done)
+    assert all(rows[name] <= found for name, found in rows_of(done).items() if name.startswith("score/"))
+    kept = {name: content for name, content in files.items() if name.startswith("saes/") and "_all/" not in name}
+    assert kept and {name: done.results()[name] for name in kept} == kept
+
+
+def test_one_more_seed_trains_its_saes_only(done):
+    before = trained(done)
+    done.experiment["seeds"] = [0, 1]
+    done.write()
+    assert set(done.planned()) == documented("one more seed") == set(AFTER_TRAINING)
+    done.snakemake(METRICS)
+    assert len(trained(done) - before) == 6 and before <= trained(done)
+
+
+def test_a_deleted_link_is_restored_and_a_damaged_sae_is_named(done):
+    sae = next((done.folder / "results/tiny/saes").glob("**/topk/**/sae.safetensors"))
+    assert sae.is_symlink() and not os.path.isabs(os.readlink(sae))
+    sae.unlink()
+    scores = paths.STAGE_TABLE.format(**CELL, stage="score", table="metrics")
+    shutil.rmtree((done.folder / scores).parent.parent / ".rows/score")  # Else no SAE is read.
+    done.snakemake(scores, "--forcerun", "score")
+    assert sae.exists()
+    content = sae.read_bytes()
+    sae.resolve().write_bytes(content[:-8])
+    shutil.rmtree((done.folder / scores).parent.parent / ".rows/score")
+    output = done.snakemake(scores, "--forcerun", "score", ok=False)
+    assert re.search(r"error: .*sae\.safetensors was altered or cut short", output)
+    (done.folder / BANK).unlink()
+    done.snakemake(scores)  # As the message says; the damaged SAE is trained again.
+    assert sae.read_bytes() == content
+
+
+def test_deleted_embeddings_are_made_again_when_needed_and_nothing_is_retrained(done):
+    before = stored(done)
+    folder = done.folder / "results/activations/digits/tiny/train"
+    content = (folder / "embeddings.npy").read_bytes()
+    (folder / "embeddings.npy").unlink()
+    assert done.planned(BANK) == {}
+    (folder / "manifest.json").unlink()
+    done.snakemake(str((folder / "manifest.json").relative_to(done.folder)), BANK)
+    assert (folder / "embeddings.npy").read_bytes() == content and stored(done) == before
+
+
+def test_training_code_retrains_and_touches_no_embedding(done):
+    done.edit("sae/training/loop.py", "DIVERGED_AT = 100.0", "DIVERGED_AT = 101.0")
+    assert set(done.planned()) == documented("code of training")
+    assert done.planned() == AFTER_TRAINING
+    before = stored(done)
+    done.snakemake(BANK)
+    assert len(trained(done) - before) == 12 == len(trained(done))  # 2 seeds x (1 baseline + 3 + 2 lambdas)
+
+
+def test_a_diverged_sae_is_recorded_and_its_siblings_finish(done):
+    done.experiment |= {"methods": ["topk", "reg1"], "sweep": {"reg1": {"lambda": [0.001, 1.0e39]}}, "seeds": [0]}
+    done.write()
+    output = done.snakemake(METRICS)
+    assert re.search(r"reg1 lambda1e\+39 seed 0: DIVERGED by step \d+", output)
+    bank = json.loads((done.folder / BANK).read_text())
+    assert [s["status"] for s in bank["saes"]] == ["ok", "ok", "diverged"]
+
+
+def test_an_experiment_without_any_regularizer_goes_the_whole_way(done):
+    done.experiment |= {"methods": ["topk", "batch_topk"], "sweep": {}}
+    done.write()
+    done.snakemake("tiny")
+    metrics = pd.read_csv(done.folder / METRICS)
+    assert set(metrics["method"]) == {"topk", "batch_topk"} and metrics["penalty"].isna().all()
+    assert (abs(metrics.loc[metrics["method"] == "batch_topk", "l0"] - 4) < 1).all()

@@ -1,0 +1,206 @@
+"""From a config to the settings of jobs: each has all that it needs, and nothing that another one is about."""
+
+import copy
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from conftest import ROOT
+from sae_workflow import schema, settings
+
+from sae.bank.plan import count, members
+from sae.core import registry
+
+RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
+CONFIG = settings.load(RAW)
+CELL = ("emoji", "efficientnet_lite0")
+
+
+def with_changes(change):
+    raw = copy.deepcopy(RAW)
+    change(raw)
+    return settings.load(raw)
+
+
+def test_a_plan_is_complete_and_survives_json():
+    plan = settings.bank_plan(CONFIG, "demo", *CELL, 16)
+    assert json.loads(json.dumps(plan)) == plan
+    assert plan["recipe"] == RAW["training"]["demo"] | {"precision": "float32"}
+    assert plan["methods"]["topk"] == {
+        "objective": "topk",
+        "penalty": None,
+        "mask": None,
+        "lambda": None,
+        "options": {},
+        "recipe": {},
+        "sweep": {},
+        "at": None,
+        "against": None,
+    }
+    reg1 = plan["methods"]["reg1"]
+    assert (reg1["penalty"], reg1["mask"], reg1["against"]) == ("off_support_l1", "batch_active", "topk")
+    assert reg1["sweep"] == {"lambda": RAW["experiments"]["demo"]["sweep"]["reg1"]["lambda"]["k16"]}
+    reg1_all = plan["methods"]["reg1_all"]
+    assert (reg1_all["penalty"], reg1_all["mask"], reg1_all["at"]) == ("off_support_l1", "all", "reg1")
+    assert reg1_all["sweep"] == {} and reg1_all["lambda"] is None
+    # What the bank trains is what the config asks for: 1 + 2 x 3 trials of one seed, and at most two `at` methods.
+    assert count(plan) == (7, 2)
+    assert len(settings.banks(CONFIG, "demo")) == 18
+
+
+def test_an_experiments_sweep_is_laid_over_the_methods_own():
+    def change(raw):
+        raw["methods"]["reg1"]["sweep"] = {"lambda": [0.5, 0.25], "lr": [0.01, 0.003000000001]}
+        raw["methods"]["topk"]["lr"] = 0.02
+        smoke = raw["experiments"]["smoke"]
+        smoke["sweep"] = {"reg1": {"lambda": {"k8": [1, 0.1]}}, "reg2": smoke["sweep"]["reg2"], "topk": {"lr": [0.1]}}
+
+    plan = settings.bank_plan(with_changes(change), "smoke", "fashion_mnist_smoke", CELL[1], 8)
+    assert plan["methods"]["reg1"]["sweep"] == {"lambda": [0.1, 1.0], "lr": [0.003, 0.01]}
+    assert plan["methods"]["topk"]["sweep"] == {"lr": [0.1]}
+    assert plan["methods"]["reg2"]["recipe"] == {"lr": 0.02}
+    paths = [member.path for member in members(plan)]
+    assert paths[1] == "reg1/lambda0.1-lr0.003/seed0/sae.safetensors"
+
+
+def test_the_order_of_a_grid_and_labels_change_no_plan():
+    def change(raw):
+        raw["experiments"]["smoke"]["sweep"]["reg1"]["lambda"].reverse()
+        for section in ("methods", "datasets", "backbones"):
+            for entry in raw[section].values():
+                entry["label"] = "another"
+
+    other, bank = with_changes(change), ("smoke", "fashion_mnist_smoke", CELL[1])
+    assert settings.bank_plan(other, *bank, 8) == settings.bank_plan(CONFIG, *bank, 8)
+    assert settings.dataset_spec(other, bank[1]) == settings.dataset_spec(CONFIG, bank[1])
+    assert settings.embed_plan(other, bank[2]) == settings.embed_plan(CONFIG, bank[2])
+    assert settings.names(other, "smoke") != settings.names(CONFIG, "smoke")
+
+
+def test_each_round_of_a_bank_has_its_own_part_of_the_plan():
+    plan = settings.bank_plan(CONFIG, "demo", *CELL, 8)
+    assert list(settings.methods_of(plan, "bank")["methods"]) == ["topk", "reg1", "reg2"]
+    assert list(settings.methods_of(plan, "bank_chosen")["methods"]) == ["reg1", "reg2", "reg1_all", "reg2_all"]
+    modules = settings.training_modules(plan, "bank")
+    assert {"sae.training.loop", "sae.training.objectives.topk", "sae.training.penalties.off_support_l1"} < set(modules)
+    assert not any("batch_topk" in module for module in modules)
+    limited = with_changes(lambda raw: raw["compute"].update(saes_per_job=4))
+    assert [settings.parts(limited, plan, bank) for bank in ("bank", "bank_chosen")] == [3, 0]
+
+
+def test_an_experiment_may_have_no_penalty_at_all():
+    def change(raw):
+        raw["experiments"]["smoke"] |= {"methods": ["topk", "batch_topk"], "sweep": {}}
+
+    config = with_changes(change)
+    assert not settings.has_at(config, "smoke")
+    assert list(settings.stages(config, "smoke")["score_chosen"]) == ["independent", "latents"]
+    assert settings.selection_plan(config, "smoke")["methods"]["batch_topk"] == {"against": "topk", "sweep": []}
+
+
+def test_metrics_are_sorted_into_stages_with_all_their_options():
+    stages = settings.stages(CONFIG, "paper")
+    assert list(stages) == ["score", "score_chosen", "robustness", "probe"]
+    assert stages["score"] == {"reconstruction": {}, "firing": {}, "monosemanticity": {}, "purity": {}}
+    # SAEs that are trained after the selection get these too.
+    assert set(stages["score_chosen"]) == {*stages["score"], "independent", "latents"}
+    expected = {"C": [0.1, 1.0, 10.0], "max_iter": 20, "max_train": 100000, "largest": 32}
+    assert stages["probe"] == {"probe": expected} and settings.probe_plan(CONFIG, "paper") == expected
+    assert settings.probe_plan(CONFIG, "demo")["largest"] == 8
+    assert settings.metric_modules(CONFIG, "demo", "probe") == ["sae.scoring.metrics.probe"]
+    assert settings.stage_reads(CONFIG, "demo", "score_chosen") == {"train", "others"}
+    # Without a metric, its stage has nothing to do.
+
+    def without_probes(raw):
+        del raw["metrics"]["probe"], raw["experiments"]["paper"]["metrics"]
+
+    assert "probe" not in settings.stages(with_changes(without_probes), "demo")
+    assert settings.probe_plan(with_changes(without_probes), "demo") == {}
+
+
+def test_names_keep_a_methods_place_among_all():
+    names = settings.names(
+        with_changes(
+            lambda r: r["experiments"]["smoke"].update(methods=["reg2", "topk"], sweep={"reg2": {"lambda": [0.1]}})
+        ),
+        "smoke",
+    )
+    assert {name: method["position"] for name, method in names["methods"].items()} == {"topk": 0, "reg2": 2}
+    assert list(names["methods"]) == ["topk", "reg2"]
+    assert names["methods"]["reg2"]["label"] == "Reg. 2" and names["methods"]["reg2"]["against"] == "topk"
+    assert names["datasets"] == {"fashion_mnist_smoke": "Fashion-MNIST (smoke)"}
+
+
+def test_given_embeddings_have_no_galleries_and_name_their_files():
+    def change(raw):
+        raw["datasets"]["given"] = {"type": "table", "root": "here"}
+        raw["backbones"]["ours"] = {"loader": "precomputed", "model": "clip"}
+        raw["experiments"]["smoke"] |= {"datasets": ["given"], "backbones": ["ours"]}
+
+    config = with_changes(change)
+    assert settings.gallery(config, "smoke") is None
+    assert settings.figures(config, "smoke") == ["fig4", "fig5", "fig5_probe", "sweep"]
+    assert settings.dataset_files(config, "given") == ["here/train.csv", "here/val.csv", "here/test.csv"]
+    assert settings.given_embeddings(config, "given", "ours")[0] == "here/clip/train.npy"
+    assert settings.given_embeddings(config, "emoji", CELL[1]) == settings.dataset_files(config, "emoji") == []
+    assert not settings.from_hub(config, "ours")
+
+
+def test_the_gallery_is_that_of_the_config_or_the_first_cell():
+    assert settings.gallery(CONFIG, "demo") == {"dataset": CELL[0], "backbone": CELL[1], "k": 8}
+    assert settings.gallery(CONFIG, "paper") == {"dataset": "imagenet", "backbone": "vit_l16", "k": 32}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"loader": "timm"}, True),
+        ({"loader": "timm", "checkpoint": "weights.bin"}, False),
+        ({"loader": "open_clip", "pretrained": "webli"}, True),
+        ({"loader": "open_clip", "pretrained": "a/folder"}, False),
+    ],
+)
+def test_weights_from_the_hub(more, expected):
+    config = with_changes(lambda raw: raw["backbones"].update(b={"model": "m", **more}))
+    assert settings.from_hub(config, "b") == expected
+    assert settings.weights_plan(config, "b") == {"model": "m"} | {k: v for k, v in more.items() if k != "checkpoint"}
+
+
+def test_the_report_shows_only_what_the_experiment_uses():
+    shown = settings.report_plan(CONFIG, "smoke")
+    assert list(shown["config"]["datasets"]) == ["fashion_mnist_smoke"]
+    assert "shared" not in shown["config"]["compute"] and shown["experiment"] == "smoke"
+    assert json.loads(json.dumps(shown)) == shown
+
+
+def test_experiments_cannot_have_the_name_of_a_rule():
+    names = settings.rule_names()
+    assert {"train", "select", "collect", "gallery"} <= set(names) and len(names) == len(set(names))
+
+
+def test_the_schema_is_current():
+    registry.extend(None)
+    assert schema.PATH.read_text() == schema.text(), "run `make schema`"
+    first = Path(ROOT / "config.yaml").read_text().splitlines()[0]
+    assert first == f"# yaml-language-server: $schema={schema.PATH.relative_to(ROOT)}"
+
+
+def test_the_schema_refuses_what_it_knows_and_admits_entries_from_outside():
+    validator = jsonschema.Draft202012Validator(schema.schema())
+    validator.check_schema(validator.schema)
+
+    def errors(change):
+        raw = copy.deepcopy(RAW)
+        change(raw)
+        return [".".join(map(str, error.absolute_path)) for error in validator.iter_errors(raw)]
+
+    assert errors(lambda raw: None) == []
+    mine = {"type": "mine", "whatever": 1}
+    assert errors(lambda raw: raw["datasets"].update(x=mine) or raw["metrics"].update(mine={"a": 1})) == []
+    assert errors(lambda raw: raw["methods"].update(x={"objective": "mine", "wobble": 1})) == []
+    assert errors(lambda raw: raw["datasets"]["emoji"].update(image_sise=1)) == ["datasets.emoji"]
+    assert errors(lambda raw: raw["metrics"]["probe"].update(D=1)) == ["metrics.probe"]
+    assert errors(lambda raw: raw["methods"]["topk"].update(lr="fast")) == ["methods.topk.lr"]
+    assert errors(lambda raw: raw["experiments"].update({"A": raw["experiments"]["demo"]})) == ["experiments"]

@@ -1,0 +1,35 @@
+"""sae_workflow.times, on benchmark files written by hand."""
+
+import json
+import sys
+
+import pandas as pd
+from sae_workflow import times
+
+HEAD = "s\th:m:s\tmax_rss\tmax_vms\n"
+
+
+def test_times_are_those_of_the_experiments_own_banks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    jobs = {
+        "benchmarks/embed/emoji/lite0.tsv": (90, 500),
+        "benchmarks/embed/emoji/lite0/0-of-2.tsv": (30, 700),
+        "benchmarks/embed/emoji/elsewhere.tsv": (1000, 9000),
+        "demo/benchmarks/train/emoji/lite0/k8.tsv": (10, "-"),  # Ended before the first look.
+        "demo/benchmarks/train/emoji/lite0/k16.tsv": (50, 400.4),
+        "demo/benchmarks/train/emoji/lite0/k16/1-of-3.tsv": (60, 300),
+        "demo/benchmarks/train/emoji/lite0/k32.tsv": (1000, 9000),  # Of an earlier config.
+        "demo/benchmarks/bygone/emoji/lite0/k32.tsv": (1000, 9000),
+    }
+    for name, (seconds, memory) in jobs.items():
+        file = tmp_path / "results" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{HEAD}{seconds}\t0:00:01\t{memory}\t1\n")
+    metrics = pd.DataFrame({"dataset": "emoji", "backbone": "lite0", "k": [8, 16, 16], "r2": 0.5})
+    metrics.to_parquet(tmp_path / "results/demo/metrics.parquet")
+    monkeypatch.setattr(sys, "argv", ["times", "demo", "--out", "times.json"])
+    times.main()
+    assert json.loads((tmp_path / "times.json").read_text()) == [
+        {"step": "embed", "jobs": 2, "minutes": "2.0", "longest": "90 s", "memory": "700 MiB"},
+        {"step": "train", "jobs": 3, "minutes": "2.0", "longest": "60 s", "memory": "400 MiB"},
+    ]

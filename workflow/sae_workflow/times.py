@@ -1,0 +1,53 @@
+"""What each step of an experiment took, from Snakemake's benchmark files: rows for the report page, as JSON."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sae.core import files, paths
+
+
+def rows(experiment: str) -> list[dict[str, Any]]:
+    """A row for each step with benchmarks: step, jobs, minutes in all, the longest job, the most memory of one.
+
+    Only the banks of the experiment's metrics count: an earlier config may have left benchmarks of others.
+    """
+    table = files.read_parquet(paths.METRICS.format(experiment=experiment))
+    banks = table[["dataset", "backbone", "k"]].drop_duplicates().sort_values(["dataset", "backbone", "k"])
+    cells = [f"{dataset}/{backbone}" for dataset, backbone, _ in banks.itertuples(index=False)]
+    names = [*cells, *(f"{cell}/k{k}" for cell, k in zip(cells, banks["k"], strict=True))]
+    places = [Path(paths.BENCHMARKS) / "embed"]
+    places += sorted(Path(paths.EXPERIMENT_BENCHMARKS.format(experiment=experiment)).glob("*"))
+    found = [_row(place, list(dict.fromkeys(names))) for place in places]
+    return [row for row in found if row]
+
+
+def _row(place: Path, names: list[str]) -> dict[str, Any] | None:
+    """The row of the step whose benchmarks lie in `place`: `NAME.tsv` and, of parts, `NAME/PART-of-PARTS.tsv`."""
+    files_of = [file for name in names for file in (place / f"{name}.tsv", *sorted(place.glob(f"{name}/*-of-*.tsv")))]
+    tables = [pd.read_csv(file, sep="\t", na_values="-") for file in files_of if file.is_file()]
+    if not tables:
+        return None
+    jobs = pd.concat(tables)
+    return {
+        "step": place.name,
+        "jobs": len(jobs),
+        "minutes": f"{jobs['s'].sum() / 60:.1f}",
+        "longest": f"{jobs['s'].max():.0f} s",
+        "memory": f"{jobs['max_rss'].max():.0f} MiB",
+    }
+
+
+def main() -> None:
+    """Write the rows of an experiment of this folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiment")
+    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    arguments = parser.parse_args()
+    files.write_json(arguments.out, rows(arguments.experiment))
+
+
+if __name__ == "__main__":
+    main()
