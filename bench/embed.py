@@ -1,4 +1,4 @@
-"""Images per second: `python bench/embed.py`.
+"""Images per second: `python bench/embed.py`; with `--tiny` in seconds, to see that it still runs.
 
 First a backbone's forward pass by batch size, on random images; then the whole way from JPEG files to embeddings, the
 plain loop (batches of 128, NCHW, decoding in between) against this project's (batches of 16, channels_last, decoding in
@@ -11,6 +11,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,10 @@ from timm.data import create_transform, resolve_data_config
 from sae.data import archives
 from sae.data.embed import Backbone, embed_images
 
+Transform = Callable[[Image.Image], torch.Tensor]
 
-def main():
+
+def main() -> None:
     """Print both comparisons: medians, and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tf_efficientnet_lite2")
@@ -33,18 +36,22 @@ def main():
     parser.add_argument("--batch", type=int, nargs="+", default=[4, 16, 32, 128])
     parser.add_argument("--images", type=int, default=384, help="photographs (500 x 375) of the second comparison")
     parser.add_argument("--cores", type=int, default=os.cpu_count())
+    parser.add_argument("--tiny", action="store_true", help="a small model and few images: the figures mean nothing")
     a = parser.parse_args()
+    models = [a.model, "vit_small_patch16_224"]
+    if a.tiny:
+        a.model, a.size, a.rounds, a.batch, a.images, models = "test_efficientnet", 32, 1, [2, 4], 8, ["test_vit"]
     by_batch_size(a)
-    for name in (a.model, "vit_small_patch16_224"):
+    for name in models:
         against_plain(a, name)
 
 
-def by_batch_size(a):
+def by_batch_size(a: argparse.Namespace) -> None:
     """The forward pass alone, one thread."""
     torch.set_num_threads(1)
     model = timm.create_model(a.model).eval().to(memory_format=torch.channels_last)
     images = {b: torch.randn(b, 3, a.size, a.size).contiguous(memory_format=torch.channels_last) for b in a.batch}
-    rates = {b: [] for b in a.batch}
+    rates: dict[int, list[float]] = {b: [] for b in a.batch}
     with torch.inference_mode():
         for _ in range(a.rounds + 1):
             for batch, x in images.items():
@@ -58,7 +65,7 @@ def by_batch_size(a):
         print(f"  batch {batch:4d}: {rate:6.0f} images/s, {rate / medians[max(medians)]:.2f} of batch {max(medians)}")
 
 
-def against_plain(a, name):
+def against_plain(a: argparse.Namespace, name: str) -> None:
     """From JPEG files to embeddings, at the model's own size."""
     model = timm.create_model(name, num_classes=0).eval()
     transform = create_transform(**resolve_data_config({}, model=model), is_training=False)
@@ -66,7 +73,7 @@ def against_plain(a, name):
         paths = photographs(Path(folder), a.images)
         loops = {"plain": lambda: plain(a, model, transform, folder, paths)}
         loops["ours"] = lambda: ours(a, model, transform, folder, paths)
-        seconds = {loop: [] for loop in loops}
+        seconds: dict[str, list[float]] = {loop: [] for loop in loops}
         for _ in range(a.rounds):
             for loop, run in loops.items():
                 start = time.perf_counter()
@@ -77,7 +84,7 @@ def against_plain(a, name):
     print(", ".join(f"{k} {v:.1f} images/s" for k, v in rates.items()), f"ratio {rates['ours'] / rates['plain']:.2f}")
 
 
-def photographs(folder, count):
+def photographs(folder: Path, count: int) -> list[str]:
     """Crops of real photographs, 500 x 375 as ImageNet's are on average, saved as JPEG."""
     sources, rng = [Image.fromarray(image) for image in load_sample_images().images], np.random.default_rng(0)
     for i in range(count):
@@ -86,7 +93,9 @@ def photographs(folder, count):
     return [f"{i}.jpg" for i in range(count)]
 
 
-def plain(a, model, transform, folder, paths):
+def plain(
+    a: argparse.Namespace, model: torch.nn.Module, transform: Transform, folder: str, paths: list[str]
+) -> np.ndarray:
     """What one writes first."""
     torch.set_num_threads(a.cores)
     model = model.to(memory_format=torch.contiguous_format)
@@ -98,12 +107,15 @@ def plain(a, model, transform, folder, paths):
     return np.concatenate(found)
 
 
-def ours(a, model, transform, folder, paths):
+def ours(
+    a: argparse.Namespace, model: torch.nn.Module, transform: Transform, folder: str, paths: list[str]
+) -> np.ndarray:
     """`sae.data.embed`, with a worker for decoding."""
     torch.set_num_threads(a.cores)
     open_image = archives.opener(folder)
-    options = {"batch_size": 16, "device": "cpu", "workers": 1, "spec": {}}
-    return np.concatenate(list(embed_images(Backbone(model, transform), open_image, paths, **options)))
+    backbone = Backbone(model, transform)
+    batches = embed_images(backbone, open_image, paths, batch_size=16, device="cpu", workers=1, spec={})
+    return np.concatenate(list(batches))
 
 
 if __name__ == "__main__":

@@ -1,27 +1,30 @@
 """A hash of what a stage's code means: the syntax trees of its modules and of all that they import from the project.
 
 Snakemake does not see a change in an imported module. This hash, given to a rule as a parameter and put into the key
-of a trained SAE, does. Comments, docstrings, blank lines and formatting do not count. Neither do the names and places
-of modules: an import counts as the content hash of what it imports, so that a move changes nothing. What is imported
-under which name does count, and so do the names of functions.
+of a trained SAE, does. Comments, docstrings, blank lines, formatting and the order of imports do not count. Neither do
+the names and places of modules: an import counts as the content hash of what it imports, and so does a name that stands
+for an imported module. So a move or a renaming changes nothing. The names of functions do count, and so does what is
+imported under which name.
 """
 
 import ast
 import functools
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from sae.core import registry
+from sae.core.errors import UserError
 from sae.core.files import dumps, sha256, sha256_text
 
 
 def code_hash(*modules: str) -> str:
     """Hash of the meaning of `modules` (dotted names) and of what they import; 16 hex digits.
 
-    Of an entry outside the project, the files beside it that are not Python count too.
+    For an entry outside the project, all files in its folder of extensions that are not Python count too.
 
     Raises:
-        ValueError: there is no such module, or modules import each other in a circle.
+        UserError: there is no such module, it is not valid Python, or modules import each other in a circle.
     """
     hashes: list[Any] = [_module_hash(name, ()) for name in modules]
     if any(name.split(".")[0] == registry.EXTENSIONS for name in modules):
@@ -46,52 +49,60 @@ _known: dict[tuple, str] = {}
 
 def _module_hash(name: str, importers: tuple[str, ...]) -> str:
     if name in importers:
-        raise ValueError(f"modules import each other in a circle: {' -> '.join((*importers, name))}")
+        raise UserError(f"modules import each other in a circle: {' -> '.join((*importers, name))}")
     # What is imported is part of the key: it may be edited while the module itself stays.
     key = (name, *((module, _stamp(module)) for module in closure([name])))
     if key not in _known:
-        _known[key] = sha256_text(dumps(_walk(_parse(*_stamp(name)), name, (*importers, name))))
+        _known[key] = sha256_text(dumps(_Meaning(_parse(*_stamp(name)), name, (*importers, name)).value))
     return _known[key]
 
 
 def _stamp(name: str) -> tuple[str, int, int]:
     file = registry.locate(name)
     if file is None:
-        raise ValueError(f"there is no module {name}")
+        raise UserError(f"there is no module {name}")
+    return str(file), *_state(file)
+
+
+def _state(file: Path) -> tuple[int, int]:
     stat = file.stat()
-    return str(file), stat.st_mtime_ns, stat.st_size
+    return stat.st_mtime_ns, stat.st_size
 
 
 @functools.cache
 def _parse(file: str, _modified: int, _size: int) -> ast.Module:
-    return ast.parse(Path(file).read_text(encoding="utf-8"), filename=file)
+    return registry.parse(Path(file))
 
 
 @functools.cache
 def _imported(name: str, file: str, modified: int, size: int) -> list[str]:
     nodes = [n for n in ast.walk(_parse(file, modified, size)) if isinstance(n, ast.Import | ast.ImportFrom)]
-    return sorted({module for node in nodes for module, _ in _targets(node, name) if module})
+    return sorted({module for node in nodes for module, _, _ in _targets(node, name) if module})
 
 
-def _targets(node: ast.Import | ast.ImportFrom, importer: str) -> list[tuple[str | None, str]]:
-    """(module of the project or None, the rest) of each name that an import binds.
+def _targets(node: ast.Import | ast.ImportFrom, importer: str) -> list[tuple[str | None, str, str]]:
+    """(module of the project or None, what of it, local name) of each name that an import binds.
 
-    `from sae.core.files import sha256` names a function of a module, `from sae.core import files` a module.
+    `from sae.core.files import sha256` binds a function of a module, `from sae.core import files` a module.
     """
     if isinstance(node, ast.Import):
-        return [(a.name, "") if _is_ours(a.name) else (None, a.name) for a in node.names]
+        pairs = [(a.name, "") if _is_ours(a.name) else (None, a.name) for a in node.names]
+        return [(*pair, a.asname or a.name) for pair, a in zip(pairs, node.names, strict=True)]
     base = node.module or ""
     if node.level:
         # `from . import x` starts at the module's own package, each further dot one above.
         source, parts = registry.locate(importer), importer.split(".")
         own = parts if source is not None and source.name == "__init__.py" else parts[:-1]
         base = ".".join([*own[: len(own) - node.level + 1], *([base] if base else [])])
-    if not _is_ours(base):
-        return [(None, f"{base}.{a.name}") for a in node.names]
-    found: list[tuple[str | None, str]] = []
+    found: list[tuple[str | None, str, str]] = []
     for a in node.names:
-        inner = f"{base}.{a.name}"
-        found.append((inner, "") if registry.locate(inner) else (base if registry.locate(base) else None, a.name))
+        inner, local = f"{base}.{a.name}", a.asname or a.name
+        if not _is_ours(base):
+            found.append((None, inner, local))
+        elif registry.locate(inner):
+            found.append((inner, "", local))
+        else:
+            found.append((base if registry.locate(base) else None, a.name, local))
     return found
 
 
@@ -99,23 +110,67 @@ def _is_ours(name: str) -> bool:
     return name.split(".")[0] in ("sae", registry.EXTENSIONS)
 
 
-def _walk(node: Any, name: str, importers: tuple[str, ...]) -> Any:
-    # Own walk, since ast.dump prints fields that come and go between Python versions: class names and non-empty fields.
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        bound = [a.asname or a.name.split(".")[-1] for a in node.names]
-        targets = [(m and _module_hash(m, importers), rest) for m, rest in _targets(node, name)]
-        return ["import", [[*target, as_] for target, as_ in zip(targets, bound, strict=True)]]
-    if isinstance(node, ast.AST):
-        fields = {}
-        for key, value in ast.iter_fields(node):
-            if key == "body" and isinstance(value, list):
-                value = [v for v in value if not _is_docstring(v)] or ["pass"]
-            if value not in (None, []):
-                fields[key] = _walk(value, name, importers)
-        return [type(node).__name__, fields]
-    if isinstance(node, list):
-        return [_walk(v, name, importers) for v in node]
-    return node if isinstance(node, str | int | bool) else repr(node)
+class _Meaning:
+    """What a module means, as a value for JSON.
+
+    This is a walk of its own, since `ast.dump` prints fields that come and go between Python versions.
+    """
+
+    def __init__(self, tree: ast.Module, name: str, importers: tuple[str, ...]) -> None:
+        self.name, self.importers = name, importers
+        self.modules: dict[str, str] = {}
+        names = _bound(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                for module, rest, local in _targets(node, name):
+                    # A name that is bound in two ways, by an argument say, stays a name.
+                    if module and not rest and names[local] == 1:
+                        self.modules[local] = _module_hash(module, importers)
+        self.value = self.of(tree)
+
+    def of(self, node: Any) -> Any:
+        """The meaning of a node, of a list of them, or of a value in a node's field."""
+        if isinstance(node, ast.Name) and node.id in self.modules:
+            return ["module", self.modules[node.id]]
+        if isinstance(node, ast.Constant):
+            return ["constant", type(node.value).__name__, repr(node.value)]
+        if isinstance(node, ast.AST):
+            fields = {}
+            for key, value in ast.iter_fields(node):
+                if key == "body" and isinstance(value, list):
+                    value = [v for v in value if not _is_docstring(v)] or ["pass"]
+                if value not in (None, []):
+                    fields[key] = self.of(value)
+            return [type(node).__name__, fields]
+        if isinstance(node, list):
+            imports = [v for v in node if isinstance(v, ast.Import | ast.ImportFrom)]
+            rest = [self.of(v) for v in node if v not in imports]
+            return [["import", self.imported(imports)], *rest] if imports else rest
+        return node
+
+    def imported(self, nodes: list[ast.Import | ast.ImportFrom]) -> list[list[str | None]]:
+        """[content hash or None, what of it, local name] of all that some imports bind, in an order of its own."""
+        found = [target for node in nodes for target in _targets(node, self.name)]
+        rows = [
+            [module and _module_hash(module, self.importers), rest, "" if local in self.modules else local]
+            for module, rest, local in found
+        ]
+        # Of two with the same local name the later one holds, so their order is kept.
+        return sorted(rows, key=lambda row: (row[2], row[0] if not row[2] else ""))
+
+
+def _bound(tree: ast.Module) -> Counter[str]:
+    """How often each name is, or may be, bound in a file: in all mentions but reads, attributes and keywords."""
+    found: Counter[str] = Counter()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.alias):
+            found[node.asname or node.name] += 1
+        elif isinstance(node, ast.Name):
+            found[node.id] += not isinstance(node.ctx, ast.Load)
+        elif not isinstance(node, ast.Attribute | ast.keyword | ast.Constant | ast.ImportFrom):
+            for _, value in ast.iter_fields(node):
+                found.update(v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str))
+    return found
 
 
 def _is_docstring(node: Any) -> bool:
@@ -123,5 +178,15 @@ def _is_docstring(node: Any) -> bool:
 
 
 def _other_files(folder: Path) -> dict[str, str]:
-    found = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix not in (".py", ".pyc")]
-    return {p.relative_to(folder).as_posix(): sha256(p) for p in found}
+    """{path: SHA-256} of the files in a folder that are neither Python nor hidden."""
+    found = {p.relative_to(folder): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        path.as_posix(): _sha256(str(file), *_state(file))
+        for path, file in found.items()
+        if path.suffix not in (".py", ".pyc") and not any(part.startswith(".") for part in path.parts)
+    }
+
+
+@functools.cache
+def _sha256(file: str, _modified: int, _size: int) -> str:
+    return sha256(file)

@@ -10,6 +10,7 @@ without running the file, since an entry may import torch, which takes seconds.
 """
 
 import ast
+import contextlib
 import importlib
 import sys
 import types
@@ -59,15 +60,15 @@ def extend(folder: str | Path | None) -> None:
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise UserError(f"extensions: {folder} is no folder")
+    for kind in PACKAGES:
+        taken = set(_own(kind)) & set(_entries(folder / _room(kind)))
+        if taken:
+            file = folder / _room(kind) / f"{min(taken)}.py"
+            raise UserError(f"extensions: {file} has the name of a {kind} of the project; rename the file")
     package = types.ModuleType(EXTENSIONS, "Entries of one's own.")
     package.__path__ = [str(folder)]
     sys.modules[EXTENSIONS] = package
     importlib.invalidate_caches()
-    for kind in PACKAGES:
-        taken = set(_own(kind)) & set(_external(kind))
-        if taken:
-            file = folder / _room(kind) / f"{min(taken)}.py"
-            raise UserError(f"extensions: {file} has the name of a {kind} of the project; rename the file")
 
 
 def names(kind: str) -> list[str]:
@@ -111,17 +112,15 @@ def head(kind: str, name: str) -> Head:
     """
     file = locate(module(kind, name))
     assert file is not None
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
-    except SyntaxError as error:
-        raise UserError(f"{kind} {name}: {file} line {error.lineno} is not valid Python: {error.msg}") from None
-    constants, light = {}, []
+    tree = parse(file)
+    constants: dict[str, Any] = {}
+    light: list[ast.stmt] = []
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
-            try:
-                constants[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:
-                continue
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name) and target.id.isupper():
+                with contextlib.suppress(ValueError):  # Not a literal.
+                    constants[target.id] = ast.literal_eval(node.value)
         elif (isinstance(node, ast.ImportFrom) and _is_light(node)) or _is_options(node):
             light.append(node)
     space: dict[str, Any] = {"__name__": f"{kind}.{name}", **constants}
@@ -132,14 +131,31 @@ def head(kind: str, name: str) -> Head:
             f"{kind} {name}: the class Options of {file} cannot be read ({type(error).__name__}: {error}); it may use "
             f"constants of its file and what it imports by `from {' / '.join(_LIGHT)} import ...`"
         ) from None
-    return Head(ast.get_docstring(tree) or "", constants, space.get("Options", Options))
+    options = space.get("Options", Options)
+    if not (isinstance(options, type) and issubclass(options, Options)):
+        raise UserError(f"{kind} {name}: the class Options of {file} must derive from sae.core.options.Options")
+    return Head(ast.get_docstring(tree) or "", constants, options)
+
+
+def parse(file: Path) -> ast.Module:
+    """The syntax tree of a file.
+
+    Raises:
+        UserError: it is not valid Python; names the file and the line.
+    """
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    except SyntaxError as error:
+        raise UserError(f"{file} line {error.lineno} is not valid Python: {error.msg}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8: {error}") from None
 
 
 def locate(dotted: str) -> Path | None:
     """The file of a module or package of `sae` or of the extensions; None if there is none."""
     top, *rest = dotted.split(".")
     path = roots().get(top, Path("/nowhere")).joinpath(*rest)
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+    return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
 
 
 def roots() -> dict[str, Path]:

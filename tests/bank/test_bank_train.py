@@ -58,8 +58,8 @@ def test_a_bank_is_listed_linked_and_kept(cell, caplog):
     assert [type(c.select) for c in coders] == [TopK, Threshold, TopK, TopK]
     expected = {"method": "reg1", "trial": {"lambda": 0.001}, "seed": 0, "dataset": "digits", "backbone": "tiny"}
     expected |= {"select": "topk", "k": 4, "input_norm": "unit_l2", "input_scale": bank["input_scale"]}
-    assert coders[2].metadata == expected | {"code": coders[2].metadata["code"]}
-    assert coders[3].metadata["threshold_uncalibrated"] > 0
+    assert coders[3].metadata == expected | {"code": coders[3].metadata["code"]}
+    assert coders[1].metadata["threshold_uncalibrated"] > 0
     links = [file.parent / e["path"] for e in bank["saes"]]
     assert all(
         p.is_symlink() and not p.readlink().is_absolute()
@@ -77,7 +77,7 @@ def test_a_bank_is_listed_linked_and_kept(cell, caplog):
     renamed["recipe"] = renamed["recipe"] | {"log_every": 3}
     other, again = cell.train("b", renamed)
     assert cell.stored() == before and again["dataset"] == "others"
-    assert [e["key"] for e in again["saes"]] == [bank["saes"][0]["key"], bank["saes"][3]["key"]]
+    assert [e["key"] for e in again["saes"]] == [bank["saes"][0]["key"], bank["saes"][1]["key"]]
     assert open_all(other, again)[0].metadata["dataset"] == "digits"  # As its first maker called it.
     cell.train("a", plan({"topk": METHODS["topk"]}))
     assert links[0].exists() and not links[1].exists()  # Of an earlier plan.

@@ -1,57 +1,171 @@
-"""The code hash follows meaning and imports, nothing else."""
+"""The code hash follows meaning and imports, nothing else: modules may move and take other names."""
+
+import ast
 
 import pytest
+from conftest import ROOT
 
-from sae.core import codehash
+from sae.core import codehash, registry
+from sae.core.errors import UserError
+
+ENTRY = "sae_extensions.penalties.mine"
+IMPORTS = "from sae_extensions import helper\nfrom sae_extensions.sub.one import f\n"
+MINE = IMPORTS + "\n\ndef g(x):\n    return helper.h(f(x)) + 1\n"
+FILES = {
+    "penalties/mine.py": MINE,
+    "helper.py": "def h(x):\n    return -x\n",
+    "sub/one.py": 'def f(x):\n    """Doc."""\n    return 2 * x\n',
+    "sub/two.py": "from . import one\nfrom ..helper import h\n",
+    "other.py": "VALUE = 1\n",
+}
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
-    root = tmp_path / "sae"
-    (root / "sub").mkdir(parents=True)
-    files = {
-        "__init__.py": "from sae import b\n",
-        "a.py": "from sae.sub.c import f\n\ndef g(x):\n    return f(x) + 1\n",
-        "b.py": "VALUE = 1\n",
-        "sub/d.py": "from . import c\nfrom ..b import VALUE\n",
-        "sub/__init__.py": "",
-        "sub/c.py": 'def f(x):\n    """Doc."""\n    return 2 * x\n',
-    }
-    for name, text in files.items():
-        (root / name).write_text(text)
-    monkeypatch.setattr(codehash, "ROOT", root)
-    return root
+def hash_of(tmp_path):
+    """The hash of an entry in a new folder of extensions with `FILES`, some of them changed; None leaves one out."""
+    folders = iter(range(9))
+
+    def make(changes, entry=ENTRY):
+        folder = tmp_path / str(next(folders))
+        for name, text in (FILES | changes).items():
+            if text is not None:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(text)
+        registry.extend(folder)
+        return codehash.code_hash(entry)
+
+    yield make
+    registry.extend(None)
 
 
-def test_closure_leaves_out_the_top_package_and_what_is_not_imported(package):
-    assert codehash.closure(["sae.a"]) == ["sae.a", "sae.sub", "sae.sub.c"]
+@pytest.fixture
+def hash_of_text(hash_of):
+    """The hash of an entry with this text alone; `a` and `b` are two modules to import from."""
+    both = {"a.py": "def f(): return 1\ndef g(): return 2\n", "b.py": "def f(): return 3\ndef g(): return 4\n"}
+    return lambda text: hash_of({"penalties/mine.py": text} | both)
 
 
-def test_relative_imports_count(package):
-    assert codehash.closure(["sae.sub.d"]) == ["sae.b", "sae.sub", "sae.sub.c", "sae.sub.d"]
+SAME = {
+    "comments, docstrings, layout": {"sub/one.py": 'def f(x):\n    "Other."\n\n    # Said.\n    return (2\n  * x)\n'},
+    "a file that is not imported": {"other.py": "VALUE = 2\n", "sub/two.py": None, "penalties/next.py": "X = 1\n"},
+    "the order of imports": {"penalties/mine.py": "\n".join(IMPORTS.split("\n")[::-1]) + MINE.removeprefix(IMPORTS)},
+    "a module that moved": {
+        "penalties/mine.py": MINE.replace("sub.one", "elsewhere"),
+        "elsewhere.py": FILES["sub/one.py"],
+        "sub/one.py": None,
+    },
+    "a module under another name": {
+        "penalties/mine.py": MINE.replace("helper", "tools"),
+        "tools.py": FILES["helper.py"],
+        "helper.py": None,
+    },
+    "a module under another name, the old one kept here": {
+        "penalties/mine.py": MINE.replace("import helper", "import tools as helper"),
+        "tools.py": FILES["helper.py"],
+    },
+    "relative imports": {
+        "penalties/mine.py": MINE.replace("sae_extensions.sub", "..sub").replace("sae_extensions", "..")
+    },
+    "hidden files": {".git/HEAD": "ref", "penalties/.notes.txt": "x"},
+}
+OTHER = {
+    "an imported function": {"sub/one.py": "def f(x):\n    return 3 * x\n"},
+    "a signature": {"sub/one.py": "def f(x, y=0):\n    return 2 * x\n"},
+    "a helper that is imported as a module": {"helper.py": "def h(x):\n    return x\n"},
+    "one more import": {"penalties/mine.py": "from sae_extensions import other\n" + MINE},
+    "a number that becomes text": {"penalties/mine.py": MINE.replace("+ 1", "+ '1'")},
+    "a file that is not Python": {"penalties/weights.json": "[1]"},
+    "a function's name": {
+        "penalties/mine.py": MINE.replace("f(x)", "e(x)").replace("import f", "import e"),
+        "sub/one.py": "def e(x):\n    return 2 * x\n",
+    },
+}
+
+
+@pytest.mark.parametrize("changes", SAME.values(), ids=SAME)
+def test_what_leaves_the_hash_alone(hash_of, changes):
+    assert hash_of(changes) == hash_of({})
+
+
+@pytest.mark.parametrize("changes", OTHER.values(), ids=OTHER)
+def test_what_changes_the_hash(hash_of, changes):
+    assert hash_of(changes) != hash_of({})
+
+
+def test_an_entry_may_move_and_be_renamed(hash_of):
+    moved = {"penalties/mine.py": None, "objectives/yours.py": MINE}
+    assert hash_of(moved, "sae_extensions.objectives.yours") == hash_of({})
+
+
+def test_an_edit_is_seen_at_once_and_a_file_that_is_not_python_by_its_content(hash_of, tmp_path):
+    before = hash_of({"penalties/weights.json": "[1]"})
+    (tmp_path / "0/penalties/weights.json").write_text("[1, 2]")
+    after = codehash.code_hash(ENTRY)
+    (tmp_path / "0/helper.py").write_text("def h(x):\n    return abs(x)\n")
+    assert len({before, after, codehash.code_hash(ENTRY)}) == 3
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "changes"),
+    ("one", "two"),
     [
-        ("sub/c.py", 'def f(x):\n    """Other words."""\n\n    # A remark.\n    return (2 * x)\n', False),
-        ("sub/c.py", "def f(x):\n    return 2 * x\n", False),
-        ("sub/c.py", "def f(x):\n    return 3 * x\n", True),
-        ("sub/c.py", "def f(x, y=0):\n    return 2 * x\n", True),
-        ("a.py", "from sae import b\nfrom sae.sub.c import f\n\ndef g(x):\n    return f(x) + 1\n", True),
-        ("b.py", "VALUE = 2\n", False),
-        ("__init__.py", "import os\n", False),
+        ("def f(x): return x\ndef g(x): return -x\n", "def g(x): return x\ndef f(x): return -x\n"),
+        ("from A import f\nfrom B import g\n", "from B import f\nfrom A import g\n"),
+        ("from A import f\nfrom A import g\n", "from A import f as g\nfrom A import g as f\n"),
+        ("from A import f, g\n", "from A import f as g, g as f\n"),
+        ("from A import f\nfrom B import f\n", "from B import f\nfrom A import f\n"),
+        ("from X import a, b\ny = a.f() - b.f()\n", "from X import b as a, a as b\ny = a.f() - b.f()\n"),
+        ("from X import a\ny = a.f()\n", "from X import b as a\ny = a.f()\n"),
+        ("import A as m, B as n\ny = m.f() - n.f()\n", "import B as m, A as n\ny = m.f() - n.f()\n"),
+        ("from math import sin, cos\n", "from math import sin as cos, cos as sin\n"),
+        # A name that stands for a module in one place and for an argument in another.
+        ("from X import a\ndef h(a, b): return a.f()\n", "from X import a\ndef h(b, a): return a.f()\n"),
     ],
 )
-def test_what_changes_the_hash(package, file, text, changes):
-    before = codehash.code_hash("sae.a")
-    (package / file).write_text(text)
-    assert (codehash.code_hash("sae.a") != before) == changes
+def test_swaps_are_seen(hash_of_text, one, two):
+    def text(short):
+        return short.replace("A", "sae_extensions.a").replace("B", "sae_extensions.b").replace("X", "sae_extensions")
+
+    assert hash_of_text(text(one)) != hash_of_text(text(two))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"helper.py": "def h(x):\n    from sae_extensions.penalties import mine\n"},
+            "in a circle: sae_extensions.penalties.mine -> sae_extensions.helper -> sae_extensions.penalties.mine",
+        ),
+        ({"helper.py": "def h(x):\n    return (\n"}, r"helper\.py line 2 is not valid Python"),
+        ({"helper.py": "import sae.nothing\n"}, r"there is no module sae\.nothing"),
+    ],
+)
+def test_what_cannot_be_hashed_is_told(hash_of, changes, message):
+    with pytest.raises(UserError, match=message):
+        hash_of(changes)
+
+
+MODULES = sorted(
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for file in ROOT.glob("sae/**/*.py")
+)
+
+
+def test_no_module_of_the_project_imports_another_in_a_circle():
+    assert codehash.code_hash(*MODULES)
+
+
+def test_rooms_hold_no_code():
+    """Importing a module runs the packages above it, which the hash does not count."""
+    for file in ROOT.glob("sae/*/**/__init__.py"):
+        assert not [node for node in ast.parse(file.read_text()).body if not codehash._is_docstring(node)], file
 
 
 def test_stages_do_not_depend_on_each_other():
-    training, plots = codehash.closure(["sae.training.loop"]), codehash.closure(["sae.report.plots.lambda_sweep"])
-    assert training == ["sae.models.inputs", "sae.models.coder", "sae.training.loop"]
-    assert "sae.training.loop" not in plots
-    scoring = codehash.closure(["sae.scoring.score"])
-    assert not {"sae.report.plots.lambda_sweep", "sae.training.loop", "sae.bank.train", "sae.data.fetch"} & set(scoring)
+    def rooms(module):
+        return {name.split(".")[1] for name in codehash.closure([module])}
+
+    assert rooms("sae.training.loop") == {"core", "models", "training"}
+    assert rooms("sae.data.embed") == {"core", "data"}
+    assert not {"training", "report"} & rooms("sae.scoring.stage")
+    assert not {"training", "bank"} & rooms("sae.report.tables")
+    assert not {"sae.data.embed", "sae.data.fetch"} & set(codehash.closure(["sae.bank.train"]))

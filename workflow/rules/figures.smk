@@ -84,7 +84,7 @@ rule gallery:
         runtime=needs.runtime("small"),
         gpu=GPU,
     params:
-        settings=names_of,
+        settings=lambda w: dumps({"methods": settings.names(cfg, w.experiment)["methods"]}),
         code=lambda w: code_hash(
             "sae.report.gallery",
             settings.dataset_module(cfg, settings.gallery(cfg, w.experiment)["dataset"]),

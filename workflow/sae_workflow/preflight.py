@@ -2,15 +2,17 @@
 
 import logging
 import os
+import re
 import sys
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from sae.core import faults
+from sae.core import faults, paths
 from sae.core.errors import UserError
 
+_BANKS = re.sub(r"{\w+}", "*", paths.BANK_FOLDER)
 SKEW = 5  # seconds by which the clocks of a cluster's machines may differ
 
 
@@ -41,7 +43,8 @@ def no_future(*folders: str) -> None:
     latest = now + SKEW
     for folder, inside, names in (entry for root in folders for entry in os.walk(root)):
         # Not the SAEs and their links, of which there are many: Snakemake knows nothing of them.
-        inside[:] = [] if Path(folder).match("saes/*/*/k*") else [name for name in inside if name != "store"]
+        if any(Path(folder).match(pattern) for pattern in (_BANKS, paths.STORE)):
+            inside.clear()
         for name in names:
             path = os.path.join(folder, name)
             with suppress(FileNotFoundError):  # Another process's temporary file.

@@ -14,7 +14,7 @@ from sae.core.options import Options as Base
 from sae.data.splits import SPLITS
 
 READS_IMAGES = False
-# The embeddings of a dataset: a change is followed.
+# The store is made of these files: a change in one rebuilds it.
 FILES = ["{root}/{model}/train.npy", "{root}/{model}/val.npy", "{root}/{model}/test.npy"]
 _TYPES = ("float16", "float32", "float64")
 

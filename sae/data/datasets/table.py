@@ -16,7 +16,7 @@ from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import SPLITS
 
 HAS_IMAGES = False
-# What the index is made of: a change is followed.
+# The index is made of these files: a change in one rebuilds it.
 FILES = ["{root}/train.csv", "{root}/val.csv", "{root}/test.csv"]
 _TYPES = {c: "Int64" if c in ("label", "label_coarse") else "str" for c in COLUMNS if c not in ("path", "split")}
 

@@ -105,7 +105,7 @@ def _open(spec: dict[str, Any], part: str) -> Any:
 
 
 def _fetch(make: Callable[..., Any], root: str, keywords: dict[str, Any]) -> None:
-    # Into an empty folder: many a class takes what a killed unpacking has left behind for the whole dataset.
+    # Into an empty folder: many classes take what a killed unpacking has left behind for the whole dataset.
     folder = Path(root).expanduser()
     with files.scratch_directory(folder / "download") as scratch:
         make(scratch, **keywords, download=True)

@@ -1,0 +1,161 @@
+"""A folder is a registry: entries are found by their files, and their heads are read without running them."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from sae.core import registry
+from sae.core.errors import UserError
+from sae.core.options import Options
+
+
+@pytest.fixture
+def extend(tmp_path):
+    """A function that makes a folder of extensions of {path: text} and makes it known."""
+    folders = iter(range(9))
+
+    def make(files):
+        folder = tmp_path / str(next(folders))
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        registry.extend(folder)
+        return folder
+
+    yield make
+    registry.extend(None)
+
+
+HEAD = '''"""What it is."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field, field_validator
+
+from sae.core.options import Count
+from sae.core.options import Options as Base
+
+raise RuntimeError("this file was run")
+
+LARGEST = 4
+READS: tuple[str, ...] = ("train", "val")
+MADE = torch.zeros(3)
+
+
+class StepOptions(Base):
+    at: Count = 1
+
+
+class Options(Base):
+    """What may be set."""
+
+    size: int = Field(LARGEST, le=LARGEST, description="Of it.")
+    kind: Literal["a", "b"]
+    step: StepOptions = StepOptions()
+
+    @field_validator("kind")
+    @classmethod
+    def _not_b(cls, kind):
+        if kind == "b":
+            raise ValueError("b is no good")
+        return kind
+
+
+def helper(x: "torch.Tensor") -> None: ...
+'''
+
+
+def test_a_head_is_read_without_running_the_file(extend):
+    extend({"penalties/mine.py": HEAD})
+    head = registry.head("penalty", "mine")
+    assert head.doc == "What it is."
+    assert head.constants == {"LARGEST": 4, "READS": ("train", "val")}
+    assert issubclass(head.options, Options)
+    assert head.options(kind="a").model_dump() == {"size": 4, "kind": "a", "step": {"at": 1}}
+    for wrong in ({"kind": "a", "size": 5}, {"kind": "b"}, {"kind": "a", "sise": 1}, {"kind": "a", "step": {"at": 0}}):
+        with pytest.raises(ValidationError):
+            head.options(**wrong)
+    assert head.options.model_json_schema()["properties"]["size"]["description"] == "Of it."
+    with pytest.raises(RuntimeError, match="this file was run"):
+        registry.load("penalty", "mine")
+
+
+def test_an_entry_without_options_has_none(extend):
+    extend({"penalties/mine.py": "import torch\n"})
+    assert registry.head("penalty", "mine") == ("", {}, Options)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\ndef f(:\n", r"penalties/mine\.py line 2 is not valid Python"),
+        (
+            "import torch\nfrom sae.core.options import Options as Base\nclass Options(Base):\n    x: torch.dtype\n",
+            r"penalty mine: the class Options of .*mine\.py cannot be read \(NameError: .*torch.*from pydantic / ",
+        ),
+        (
+            "from pydantic import BaseModel\nclass Options(BaseModel):\n    x: int\n",
+            "must derive from sae.core.options",
+        ),
+    ],
+)
+def test_a_head_that_cannot_be_read_is_told(extend, text, message):
+    extend({"penalties/mine.py": text})
+    with pytest.raises(UserError, match=message):
+        registry.head("penalty", "mine")
+
+
+def test_the_heads_of_all_entries_are_read_and_nothing_heavy_is_imported():
+    code = (
+        "import sys; from sae.core import registry\n"
+        "for kind in registry.PACKAGES:\n"
+        "    assert all(registry.head(kind, name).doc for name in registry.names(kind)), kind\n"
+        "print([m for m in ('torch', 'numpy', 'pandas', 'sklearn', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
+def test_an_unknown_entry_lists_those_there_are(extend):
+    extend({"penalties/mine.py": "", "penalties/_helper.py": "", "datasets/other.py": ""})
+    assert registry.names("penalty") == ["l1_l2_ratio", "mine", "off_support_l1"]
+    with pytest.raises(UserError, match="no penalty 'their'; there are: l1_l2_ratio, mine, off_support_l1"):
+        registry.load("penalty", "their")
+
+
+def test_an_entry_may_import_what_lies_beside_it(extend):
+    files = {
+        "penalties/mine.py": "from sae_extensions import helper\nfrom sae_extensions.penalties._near import TWO\n"
+        "SUM = helper.ONE + TWO\n",
+        "penalties/_near.py": "TWO = 2\n",
+        "helper.py": "ONE = 1\n",
+    }
+    extend(files)
+    assert registry.module("penalty", "mine") == "sae_extensions.penalties.mine"
+    assert registry.load("penalty", "mine").SUM == 3
+    # The same name elsewhere is another module, and its helper too.
+    extend(files | {"helper.py": "ONE = 10\n"})
+    assert registry.load("penalty", "mine").SUM == 12
+    registry.extend(None)
+    assert "mine" not in registry.names("penalty")
+    with pytest.raises(ImportError):
+        importlib.import_module("sae_extensions.helper")
+
+
+def test_an_entry_that_cannot_be_imported_is_told(extend):
+    extend({"penalties/mine.py": "import no_such_package\n"})
+    with pytest.raises(UserError, match=r"penalty mine: .*mine\.py cannot be imported: No module named 'no_such_pack"):
+        registry.load("penalty", "mine")
+
+
+def test_a_folder_that_is_not_there_or_shadows_an_entry_is_refused(extend, tmp_path):
+    with pytest.raises(UserError, match="nowhere is no folder"):
+        registry.extend(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"penalties/l1_l2_ratio\.py has the name of a penalty of the project"):
+        extend({"penalties/l1_l2_ratio.py": "", "datasets/mine.py": ""})
+    assert "mine" not in registry.names("dataset")
