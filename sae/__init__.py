@@ -1,13 +1,22 @@
-"""Top-k sparse autoencoders on frozen vision embeddings, their regularizers and their scores.
+"""Sparse autoencoders on frozen vision embeddings: how they are trained, what they are worth.
 
-The package is lazy on purpose: importing it imports nothing else, so that the command line starts fast and so that the
-code hash of one stage never includes another stage.
+`core` holds what all rooms use; `data` turns images into embeddings; `models` is what a trained SAE is; `training` makes
+one, `bank` many; `scoring` says what they are worth; `report` prints and draws it; `config` describes config.yaml.
+
+The package is lazy on purpose: importing it imports nothing else, so that the command line starts fast.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sae.models.apply import Encoder
 
 __version__ = "0.1.0"
 
 
-def load(path, device="cpu"):
+def load(path: str, device: str = "cpu") -> Encoder:
     """Load a trained SAE to apply it: `sae.load(path).encode(embeddings)`; see :class:`sae.models.apply.Encoder`."""
     from sae.models.apply import Encoder
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
+TINY = {"m": 32, "auxk_k": 32, "epochs": 4, "batch_size": 50, "log_every": 5}
 PARTS = ("Snakefile", "config.yaml", "environment.yml", "workflow", "sae", "profiles")
 
 
@@ -65,7 +66,7 @@ class Checkout:
         checkpoint = {"loader": "timm", "model": "test_efficientnet", "checkpoint": "digits/backbone.safetensors"}
         self.config["backbones"]["tiny"] = checkpoint
         recipe = self.config["training"]["smoke"]
-        self.config["training"]["tiny"] = recipe | {"m": 32, "auxk_k": 32, "epochs": 4, "batch_size": 50, "log_every": 5}
+        self.config["training"]["tiny"] = recipe | TINY
         self.experiment = {
             "datasets": ["digits"],
             "backbones": ["tiny"],

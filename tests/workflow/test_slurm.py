@@ -203,7 +203,8 @@ def test_a_failing_sae_leaves_its_finished_siblings(submitted):
     penalty.parent.mkdir(parents=True)
     penalty.write_text('def penalty(batch):\n    raise ValueError("no such penalty")\n')
     method = {"extends": "topk", "against": "topk", "penalty": "wrong", "lambda": 0.001}
-    submitted.checkout.config |= {"extensions": "mine", "methods": submitted.checkout.config["methods"] | {"wrong": method}}
+    submitted.checkout.config["extensions"] = "mine"
+    submitted.checkout.config["methods"]["wrong"] = method
     submitted.checkout.experiment["methods"].append("wrong")
     submitted.checkout.write()
     printed = submitted.run(BANK, "--retries", "0", ok=False)
