@@ -6,6 +6,7 @@ import tomllib
 import yaml
 from conftest import ROOT
 
+LOCKED = ("workflow", "dev")  # groups that requirements.lock covers
 LOCKS = ("requirements.lock", "requirements-cluster.lock")
 
 
@@ -24,14 +25,15 @@ def test_environment_and_lock_agree_and_cover_what_is_needed():
     conda = pins(environment["dependencies"][-1]["pip"])
     assert {name: lock[name] for name in conda} == conda
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = project["dependencies"] + project["optional-dependencies"]["dev"]
+    needed = [project["dependencies"], *(project["optional-dependencies"][group] for group in LOCKED)]
+    needed = [name for group in needed for name in group]
     assert set(pins(needed)) <= set(conda) and set(pins(needed)) <= set(lock)
 
 
 def test_the_cluster_lock_adds_what_the_other_groups_need():
     lock, cluster = (pins((ROOT / name).read_text().splitlines()) for name in LOCKS)
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    needed = [name for group, names in groups.items() if group != "dev" for name in names]
+    needed = [name for group, names in groups.items() if group not in LOCKED for name in names]
     assert set(pins(needed)) <= set(cluster) and not set(cluster) & set(lock)
 
 

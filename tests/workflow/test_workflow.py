@@ -5,8 +5,6 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from conftest import ROOT
 
 pytestmark = pytest.mark.workflow
 
@@ -27,19 +25,6 @@ def test_a_wrong_config_stops_before_any_job(make_checkout):
     output = checkout.snakemake("tiny", ok=False)
     assert "config key experiments.tiny.k: k = 33 is larger than m = 32" in output
     assert not (checkout.folder / "results").exists()
-
-
-def test_the_documented_regularizer_works(make_checkout):
-    text = (ROOT / "docs/extending.md").read_text()
-    path, code = re.search(r"<!-- test: (\S+\.py) -->\n```python\n(.*?)```", text, re.S).groups()
-    grid = yaml.safe_load(re.search(r"<!-- test: lambdas -->\n```yaml\n(.*?)```", text, re.S)[1])
-    checkout = make_checkout()
-    (checkout.folder / path).write_text(code)
-    checkout.experiment["lambdas"] |= grid["lambdas"]
-    checkout.write()
-    checkout.snakemake("results/tiny/tables/table1.md", "results/tiny/claims.md", "results/tiny/figures/fig5.png")
-    assert "runner_up raises mean MS" in (checkout.folder / "results/tiny/claims.md").read_text()
-    assert "| runner_up " in (checkout.folder / "results/tiny/tables/table1.md").read_text()
 
 
 @pytest.mark.slow

@@ -1,0 +1,131 @@
+"""Entries of one's own in a folder outside the checkout, one of each kind: those that docs/extending.md shows."""
+
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import ROOT, Checkout
+
+import sae
+from sae.core import files, paths
+
+pytestmark = pytest.mark.workflow
+CELL = {"experiment": "tiny", "dataset": "colours", "backbone": "mean_colour", "k": 4}
+KINDS = ("penalties", "objectives", "metrics", "figures", "datasets", "backbones")
+
+
+def documented():
+    """{path: code} of the files in docs/extending.md, and the config that names them."""
+    text = (ROOT / "docs/extending.md").read_text()
+    code = dict(re.findall(r"<!-- file: (\S+\.py) -->\n```python\n(.*?)```", text, re.S))
+    config = {}
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.S):
+        for key, value in yaml.safe_load(block).items():
+            config[key] = config.get(key, {}) | value if isinstance(value, dict) else value
+    return code, config
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, digits):
+    """A finished run with all of them."""
+    folder = tmp_path_factory.mktemp("extensions")
+    code, config = documented()
+    assert {path.split("/")[0] for path in code} == set(KINDS)
+    for path, content in code.items():
+        (folder / "mine" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "mine" / path).write_text(content)
+    (folder / "checkout").mkdir()
+    checkout = Checkout(folder / "checkout", digits)
+    checkout.config["extensions"] = config["extensions"]
+    for kind, names in {
+        "methods": ["runner_up", "jittered"],
+        "metrics": ["concentration"],
+        "datasets": ["colours"],
+        "backbones": ["mean_colour"],
+    }.items():
+        checkout.config[kind] |= {name: config[kind][name] for name in names}
+    checkout.config["figures"] = ["fig5", "firing"]
+    checkout.experiment |= {"datasets": ["colours"], "backbones": ["mean_colour"]}
+    checkout.experiment |= {"methods": ["topk", "runner_up", "jittered"], "sweep": {}}
+    checkout.write()
+    checkout.snakemake("tiny")
+    return checkout
+
+
+def results(run):
+    bank = files.read_json(run.folder / paths.BANK.format(**CELL))
+    return run.folder / "results/tiny", bank, pd.read_csv(run.folder / "results/tiny/metrics.csv")
+
+
+def test_a_dataset_and_a_backbone(run):
+    manifest = files.read_json(run.folder / paths.DATASET.format(**CELL))
+    assert manifest["images"] == {"train": 120, "val": 40, "test": 40} and manifest["classes"] == 2
+    embeddings = np.load(run.folder / paths.EMBEDDINGS.format(**CELL, split="test"))
+    assert embeddings.shape == (40, 12)
+    # The first test image is red/4: (104, 0, 0) of 255.
+    basis = torch.randn(3, 12, generator=torch.Generator().manual_seed(0)).numpy()
+    np.testing.assert_allclose(embeddings[0], 104 / 255 * basis[0], rtol=1e-5)
+
+
+def test_a_penalty(run):
+    folder, _, metrics = results(run)
+    found = metrics[metrics["method"] == "runner_up"]
+    assert set(found["penalty"]) == {"runner_up"} and sorted(found["lambda"].unique()) == [0.001, 0.003, 0.01, 0.03]
+    assert found["r2"].notna().all() and found["r2"].nunique() > 2
+    assert "Runner-up raises mean MS" in (folder / "claims.md").read_text()
+    assert re.search(r"\| Runner-up +\|", (folder / "tables/table1.md").read_text())
+
+
+def test_an_objective(run):
+    _, bank, metrics = results(run)
+    (entry,) = [e for e in bank["saes"] if e["method"] == "jittered"]
+    assert entry["settings"]["options"] == {"spread": 0.25} and entry["path"].startswith("jittered/default/")
+    found = metrics[(metrics["method"] == "jittered") & (metrics["split"] == "test")]
+    assert found["l0"].item() <= 4 and found["objective"].item() == "jittered_topk"
+
+
+def test_a_metric(run):
+    folder, bank, metrics = results(run)
+    (entry,) = [e for e in bank["saes"] if e["method"] == "topk"]
+    model = sae.load(folder / "saes/colours/mean_colour/k4" / entry["path"])
+    codes = model.encode(np.load(run.folder / paths.EMBEDDINGS.format(**CELL, split="val"))).matrix().toarray()
+    expected = np.sort(codes, axis=1)[:, -3:].sum() / codes.sum()
+    found = metrics[(metrics["method"] == "topk") & (metrics["split"] == "val")]
+    assert found["concentration"].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_figure(run):
+    folder, _, _ = results(run)
+    assert (folder / "figures/firing.png").stat().st_size > 5000
+    assert "Latents of the chosen SAEs by the number" in (folder / "report/index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("penalties/off_support_l1.py", "has the name of a penalty of the project; rename the file"),
+        ("penalties/runner_up.py", r"penalty runner_up: .*runner_up.py line 1 is not valid Python"),
+    ],
+)
+def test_a_wrong_file_is_named_before_any_job(run, file, says):
+    path = run.folder.parent / "mine" / file
+    before = path.read_text() if path.exists() else None
+    path.write_text("def penalty(batch:\n")
+    try:
+        assert re.search(says, run.snakemake("-n", "tiny", ok=False))
+    finally:
+        path.unlink() if before is None else path.write_text(before)
+
+
+def test_the_folder_may_move_and_helpers_and_data_files_count(run):
+    mine = run.folder.parent / "mine"
+    shutil.move(mine, run.folder.parent / "elsewhere")
+    run.config["extensions"] = "../elsewhere"
+    run.write()
+    assert run.planned() == {}
+    (run.folder.parent / "elsewhere/table.json").write_text("{}")
+    assert {"train", "score", "plot", "embed"} <= set(run.planned())
