@@ -1,6 +1,7 @@
 """One row per latent: `ms`, `ms_by_{backbone}`, `n_active` images, binary `purity`, dominant class `top_class`."""
 
 import numpy as np
+import pandas as pd
 
 from sae.core.options import Options
 from sae.scoring.metrics import _ms, _purity
@@ -18,7 +19,8 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     labels = subject.labels(split)
     if labels is not None:
         purity, _, dominant = _purity.per_latent(subject.codes(split).matrix(), labels)
-        names = dict(zip(labels, subject.splits[split].index["label_name"], strict=True))
+        named = zip(labels, subject.splits[split].index["label_name"], strict=True)
+        names = {label: str(label) if pd.isna(name) else name for label, name in named}  # A class may have no name.
         top_class[:] = [names[c] if n else None for c, n in zip(dominant, fires, strict=True)]
     found = {"ms": _ms.of_subject(subject, split)}
     found |= {f"ms_by_{judge}": _ms.of_subject(subject, split, judge) for judge in subject.others}
