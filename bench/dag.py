@@ -1,6 +1,7 @@
 """Plan `paper` as it is, and with ten times its lambdas and seeds: `python bench/dag.py`, from the project's root.
 
-Prints what Snakemake's dry run takes: seconds, peak memory, jobs; and how many SAEs they train. `--tiny`: each once.
+It prints what Snakemake's dry run takes (seconds, peak memory), how many jobs it plans, and how many SAEs these train
+before the selection. `--tiny` runs each once instead of three times.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Images per second: `python bench/embed.py`; with `--tiny` in seconds, to see that it still runs.
 
-First a backbone's forward pass by batch size, on random images; then the whole way from JPEG files to embeddings, the
-plain loop (batches of 128, NCHW, decoding in between) against this project's (batches of 16, channels_last, decoding in
-a worker process), both with all of the machine's cores. What is compared is timed in turn, round after round, so that a
-machine whose speed drifts slows all of them.
+First it times a backbone's forward pass by batch size, on random images. Then it times the whole way from JPEG files to
+embeddings: the plain loop (batches of 128, NCHW, decoding in between) against this project's (batches of 16,
+channels_last, decoding in a worker process), both with all of the machine's cores. What is compared is timed in turn,
+round after round, so that a machine whose speed drifts slows all of them.
 """
 
 import argparse

@@ -1,9 +1,10 @@
 """A paper-sized step on an accelerator: `python bench/gpu.py`.
 
 For the baseline, both regularizers and BatchTopK at N = 2048, d = 1024, m = 8192: ms a step and samples/s in float32,
-in bfloat16 and compiled, on prepared inputs that lie on the device; on CUDA also that a step never waits for the
-device. Then the forward pass of the paper's largest timm backbone (random weights) in images/s, and from both the hours
-that the whole paper takes: what is assumed in workflow/resources/costs.yaml, measured.
+in bfloat16 and, with `--compile`, compiled. The inputs are prepared and lie on the device. On CUDA it also checks that
+a step never waits for the device. Then it times the forward pass of the paper's largest timm backbone (random weights)
+in images/s, and works out from both the hours that the whole paper takes. So it measures what
+workflow/resources/costs.yaml assumes.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """What jobs take in memory, against what they would ask for: `python bench/memory.py`, from the project's root.
 
 Runs the workflow's own commands on generated embeddings of several sizes and prints peak memory in MB, and the formulas
-of sae_workflow.needs (before their margin) divided by it. Takes about 20 minutes on one core; `--tiny` seconds, to see
-that it works.
+of `sae_workflow.needs` (before their margin) divided by it. It took about 20 minutes on one core before scoring was
+several jobs; `--tiny` takes seconds, to see that it works.
 """
 
 import argparse

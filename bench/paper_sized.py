@@ -1,10 +1,11 @@
 """One cell of the paper at full size on this machine: `python bench/paper_sized.py`, from the project's root.
 
-Per size: write a store of generated embeddings (`sae.data.synthetic`; val and test have 1/25 of its rows each), train
-one epoch of a bank of three SAEs (baseline, Reg. 1, Reg. 2), choose, and score it on both splits; at the largest size
-also do all that is done with chosen SAEs, probes included. Each step is the workflow's own command. Writes, after every
-step, a row to `OUT/times.csv`: seconds, CPU seconds, peak memory, bytes written; and to `OUT/recovery.csv` what each
-SAE recovers of the generator's concepts. `--tiny` does all of it in seconds, to see that it works.
+Per size it writes a store of generated embeddings (`sae.data.synthetic`; val and test have 1/25 of its rows each),
+trains one epoch of a bank of three SAEs (`topk`, `reg1`, `reg2`), selects, and runs the stage `score`. At the largest
+size it also runs the stages of chosen SAEs: `score_chosen`, `robustness`, `probe`. Each step is the workflow's own
+command. After every step it writes a row to `OUT/times.csv`: seconds, CPU seconds, peak memory, bytes written.
+`OUT/recovery.csv` gets what each SAE recovers of the generator's concepts. `--tiny` does all of it in seconds, to see
+that it works.
 """
 
 import argparse

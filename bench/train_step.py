@@ -1,7 +1,7 @@
-"""Time one training step against a plain one: dense decode, dense autograd penalties, the same optimiser.
+"""Time one training step of each method against a plain one: dense decode, dense autograd penalties, Adam not fused.
 
 `python bench/train_step.py [--threads 1] [--m 512 --d 320 --n 512]`. The two are timed in turn, step by step, so that a
-machine whose speed drifts slows both; the ratio of the medians is the figure to quote.
+machine whose speed drifts slows both. Quote the ratio of the medians. `--tiny` takes seconds, to see that it runs.
 """
 
 import argparse

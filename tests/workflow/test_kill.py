@@ -21,6 +21,7 @@ def kill_tree(process):
     process.wait()
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_rerun_gives_the_same_bytes(make_checkout):
     undisturbed, killed = make_checkout("undisturbed"), make_checkout("killed")
     undisturbed.snakemake("tiny", "--until", "score")

@@ -177,11 +177,16 @@ def test_one_more_k_backbone_or_dataset_makes_its_cells(done):
     assert set(found) == documented("one more dataset")
 
 
-def test_a_value_of_the_recipe_and_the_number_of_jobs(done):
+def test_a_value_of_the_recipe_a_method_and_the_number_of_jobs(done):
     def recipe(config, _):
         config["training"]["tiny"]["lr"] = 0.002
 
     assert set(changed(done, recipe)) == documented("a value of the training recipe")
+
+    def method(_, experiment):
+        experiment["methods"].append("batch_topk")
+
+    assert set(changed(done, method)) == documented("one more method")
 
     def parts(config, _):
         config["compute"]["saes_per_job"] = 2
@@ -276,7 +281,7 @@ def test_one_more_seed_trains_its_saes_only(done):
     done.experiment["seeds"] = [0, 1]
     done.write()
     assert set(done.planned()) == documented("one more seed") == set(AFTER_TRAINING)
-    done.snakemake(METRICS)
+    done.snakemake(BANK)
     assert len(trained(done) - before) == 6 and before <= trained(done)
 
 
@@ -318,6 +323,7 @@ def test_training_code_retrains_and_touches_no_embedding(done):
     assert len(trained(done) - before) == 12 == len(trained(done))  # 2 seeds x (1 baseline + 3 + 2 lambdas)
 
 
+@pytest.mark.slow
 def test_a_diverged_sae_is_recorded_and_its_siblings_finish(done):
     done.experiment |= {"methods": ["topk", "reg1"], "sweep": {"reg1": {"lambda": [0.001, 1.0e39]}}, "seeds": [0]}
     done.write()

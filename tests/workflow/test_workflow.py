@@ -9,6 +9,7 @@ import pytest
 pytestmark = pytest.mark.workflow
 
 
+@pytest.mark.slow
 def test_a_diverged_baseline_fails_the_cell(make_checkout):
     checkout = make_checkout()
     checkout.config["training"]["tiny"]["lr"] = 1.0e30

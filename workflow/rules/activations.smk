@@ -27,18 +27,6 @@ rule dataset:
         " --settings {params.settings:q} --workers {resources.workers} --log {log}"
 
 
-def embed_inputs(w):
-    """What the embeddings of a dataset by a backbone are made of."""
-    return [
-        *at([paths.INDEX, paths.DATASET], dataset=w.dataset),
-        *images_of(w.dataset),
-        *artifact_files(settings.backbone_spec(cfg, w.backbone)),
-        *(at(paths.WEIGHTS, backbone=w.backbone) if settings.from_hub(cfg, w.backbone) else []),
-        *settings.local_weights(cfg, w.backbone),
-        *settings.given_embeddings(cfg, w.dataset, w.backbone),
-    ]
-
-
 # With several shards, each is a job that leaves its part in an undeclared folder, from which it takes up again after a
 # kill; the last job joins the parts. Shards and workers change no result, so they are resources, not parameters.
 SHARDS = COMPUTE.embed_shards

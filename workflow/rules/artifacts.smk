@@ -22,9 +22,9 @@ rule artifact:
     params:
         settings=lambda w: dumps(settings.artifacts()[w.artifact]),
         code=code_hash("sae.data.fetch"),
-        root=paths.ARTIFACTS,
     shell:
-        "python -m sae fetch --name {wildcards.artifact} --root {params.root} --settings {params.settings:q} --log {log}"
+        f"python -m sae fetch --name {{wildcards.artifact}} --root {paths.ARTIFACTS}"
+        " --settings {params.settings:q} --log {log}"
 
 
 # Weights named on the Hugging Face hub, into its cache.

@@ -73,6 +73,95 @@ def splits_of(*splits):
     }
 
 
+def embed_inputs(w):
+    """What the embeddings of a dataset by a backbone are made of."""
+    return [
+        *at([paths.INDEX, paths.DATASET], dataset=w.dataset),
+        *images_of(w.dataset),
+        *artifact_files(settings.backbone_spec(cfg, w.backbone)),
+        *(at(paths.WEIGHTS, backbone=w.backbone) if settings.from_hub(cfg, w.backbone) else []),
+        *settings.local_weights(cfg, w.backbone),
+        *settings.given_embeddings(cfg, w.dataset, w.backbone),
+    ]
+
+
+def train_resources(rule):
+    """The resources of the jobs that train."""
+    return {
+        "gpu": GPU,
+        "shared": shared("store/saes"),
+        "mem_mb": needs.memory(rule),
+        "runtime": needs.runtime(rule),
+    }
+
+
+def bank_plan(w):
+    """The settings of a bank (`sae.bank.plan`)."""
+    return settings.bank_plan(cfg, w.experiment, w.dataset, w.backbone, int(w.k))
+
+
+def train_params(bank):
+    """The parameters of the jobs that train a bank, `bank` or `bank_chosen`."""
+    file = {"bank": paths.BANK, "bank_chosen": paths.BANK_CHOSEN}[bank]
+    return {
+        "step": {"bank": "train", "bank_chosen": "train_chosen"}[bank],
+        "settings": lambda w: dumps(settings.methods_of(bank_plan(w), bank)),
+        "code": lambda w: code_hash("sae.bank.train", *settings.training_modules(bank_plan(w), bank)),
+        "device": COMPUTE.device,
+        "activations": lambda w: paths.ACTIVATIONS.format(**w),
+        "store": paths.STORE,
+        "out": lambda w: file.format(**w),
+    }
+
+
+def parts_of(bank, w):
+    """Marks of the jobs that train a bank's SAEs, if there are several."""
+    parts = settings.parts(cfg, bank_plan(w), bank)
+    return at(paths.PART, bank=bank, part=range(parts), parts=parts, **w)
+
+
+def of_others(w, pattern):
+    """A file of each other backbone of the experiment, whose embeddings judge the latents too."""
+    return [
+        pattern.format(dataset=w.dataset, backbone=backbone, split="test")
+        for backbone in settings.others(cfg, w.experiment, w.backbone)
+    ]
+
+
+def stage_params(stage):
+    """The parameters of the job of a stage of scoring."""
+    return {
+        "stage": stage,
+        "settings": lambda w: dumps(settings.stage_plan(cfg, w.experiment, stage)),
+        "code": lambda w: code_hash("sae.scoring.stage", *settings.metric_modules(cfg, w.experiment, stage)),
+        "device": COMPUTE.device,
+        "activations": lambda w: paths.ACTIVATIONS.format(**w),
+        "out": lambda w: paths.STAGE.format(stage=stage, **w),
+    }
+
+
+def stage_tables(stage):
+    """What that job declares."""
+    return at(paths.STAGE_TABLE, stage=stage, table=paths.TABLES_OF_STAGE)
+
+
+def collected(w):
+    """The tables of every stage, and the selections, of all banks of an experiment."""
+    stages = list(settings.stages(cfg, w.experiment))
+    tables = of_banks(w.experiment, paths.STAGE_TABLE, stage=stages, table=paths.TABLES_OF_STAGE)
+    return tables + of_banks(w.experiment, paths.SELECTION)
+
+
+def names_of(w):
+    """How an experiment's methods, datasets and backbones are printed and drawn."""
+    return dumps(settings.names(cfg, w.experiment))
+
+
+def of_gallery(w, pattern, **values):
+    """`pattern` filled in for the cell that an experiment's galleries show."""
+    return pattern.format(experiment=w.experiment, **settings.gallery(cfg, w.experiment), **values)
+
+
 def results_of(experiment):
     """What an experiment ends in, and every manifest on the way.
 

@@ -1,15 +1,6 @@
 # Tables, claims and figures, from the tidy tables alone; the galleries from the images of one cell.
 
 
-def names_of(w):
-    return dumps(settings.names(cfg, w.experiment))
-
-
-def of_gallery(w, pattern, **values):
-    """`pattern` filled in for the cell that an experiment's galleries show."""
-    return pattern.format(experiment=w.experiment, **settings.gallery(cfg, w.experiment), **values)
-
-
 rule tables:
     input:
         metrics=rules.collect.output.metrics,

@@ -24,8 +24,10 @@ rule page:
         published=lambda w, input: Path(input.published[0]).parent,
         results=lambda w: paths.EXPERIMENT.format(**w),
     shell:
-        # The times of Snakemake's jobs are the workflow's to read: the library knows nothing of them.
-        "python -m sae_workflow.times {wildcards.experiment} --out {params.results}/logs/times.json &&"
-        " python -m sae report --results {params.results} --manifests {input.activations}"
+        # The times of Snakemake's jobs are the workflow's to read: the library knows nothing of them. The path: a container
+        # has no installed project.
+        "PYTHONPATH=workflow${{PYTHONPATH:+:$PYTHONPATH}} python -m sae_workflow.times {wildcards.experiment}"
+        " --out {params.results}/logs/times.json"
+        " && python -m sae report --results {params.results} --manifests {input.activations}"
         " --published {params.published} --times {params.results}/logs/times.json --settings {params.settings:q}"
         " --out {output} --log {log}"

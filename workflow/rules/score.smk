@@ -7,29 +7,6 @@ SCORE = (
 )
 
 
-def others(w, split_pattern):
-    """A file of each other backbone of the experiment, whose embeddings judge the latents too."""
-    return [
-        split_pattern.format(dataset=w.dataset, backbone=backbone, split="test")
-        for backbone in settings.others(cfg, w.experiment, w.backbone)
-    ]
-
-
-def stage_params(stage):
-    return {
-        "stage": stage,
-        "settings": lambda w: dumps(settings.stage_plan(cfg, w.experiment, stage)),
-        "code": lambda w: code_hash("sae.scoring.stage", *settings.metric_modules(cfg, w.experiment, stage)),
-        "device": COMPUTE.device,
-        "activations": lambda w: paths.ACTIVATIONS.format(**w),
-        "out": lambda w: paths.STAGE.format(stage=stage, **w),
-    }
-
-
-def stage_tables(stage):
-    return at(paths.STAGE_TABLE, stage=stage, table=paths.TABLES_OF_STAGE)
-
-
 # Every SAE of a bank: reconstruction, monosemanticity, class purity and what else is cheap enough.
 rule score:
     input:
@@ -59,8 +36,8 @@ rule score:
 rule score_chosen:
     input:
         **splits_of(*SPLITS),
-        others=lambda w: others(w, paths.EMBEDDINGS_MANIFEST),
-        embeddings_of_others=lambda w: ancient(others(w, paths.EMBEDDINGS)),
+        others=lambda w: of_others(w, paths.EMBEDDINGS_MANIFEST),
+        embeddings_of_others=lambda w: ancient(of_others(w, paths.EMBEDDINGS)),
         bank=rules.train.output[0],
         chosen=lambda w: at(paths.BANK_CHOSEN, **w) if settings.has_at(cfg, w.experiment) else [],
         selection=rules.select.output.selection,
@@ -161,13 +138,6 @@ rule probe_embeddings:
     shell:
         "python -m sae probe --activations {params.activations} --out {output} --settings {params.settings:q}"
         " --threads {threads} --log {log}"
-
-
-def collected(w):
-    """The tables of every stage, and the selections, of all banks of an experiment."""
-    stages = list(settings.stages(cfg, w.experiment))
-    tables = of_banks(w.experiment, paths.STAGE_TABLE, stage=stages, table=paths.TABLES_OF_STAGE)
-    return tables + of_banks(w.experiment, paths.SELECTION)
 
 
 rule collect:

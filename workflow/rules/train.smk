@@ -10,39 +10,6 @@ TRAIN = (
 )
 
 
-def train_resources(rule):
-    return {
-        "gpu": GPU,
-        "shared": shared("store/saes"),
-        "mem_mb": needs.memory(rule),
-        "runtime": needs.runtime(rule),
-    }
-
-
-def bank_plan(w):
-    return settings.bank_plan(cfg, w.experiment, w.dataset, w.backbone, int(w.k))
-
-
-def train_params(bank):
-    """The parameters of the jobs that train a bank, `bank` or `bank_chosen`."""
-    file = {"bank": paths.BANK, "bank_chosen": paths.BANK_CHOSEN}[bank]
-    return {
-        "step": {"bank": "train", "bank_chosen": "train_chosen"}[bank],
-        "settings": lambda w: dumps(settings.methods_of(bank_plan(w), bank)),
-        "code": lambda w: code_hash("sae.bank.train", *settings.training_modules(bank_plan(w), bank)),
-        "device": COMPUTE.device,
-        "activations": lambda w: paths.ACTIVATIONS.format(**w),
-        "store": paths.STORE,
-        "out": lambda w: file.format(**w),
-    }
-
-
-def parts_of(bank, w):
-    """Marks of the jobs that train a bank's SAEs, if there are several."""
-    parts = settings.parts(cfg, bank_plan(w), bank)
-    return at(paths.PART, bank=bank, part=range(parts), parts=parts, **w)
-
-
 rule train:
     input:
         lambda w: parts_of("bank", w),
