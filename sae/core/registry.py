@@ -9,16 +9,20 @@ What the workflow must know of an entry is its head: its docstring, its constant
 without running the file, since an entry may import torch, which takes seconds.
 """
 
+from __future__ import annotations
+
 import ast
 import contextlib
 import importlib
 import sys
 import types
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sae.core.errors import UserError
-from sae.core.options import Options
+
+if TYPE_CHECKING:
+    from sae.core.options import Options
 
 PACKAGES = {
     "dataset": "sae.data.datasets",
@@ -110,6 +114,8 @@ def head(kind: str, name: str) -> Head:
     Raises:
         UserError: there is no such entry, it is not valid Python, or its `Options` cannot be read.
     """
+    from sae.core.options import Options  # Here: pydantic takes a third of a second, and most jobs do without.
+
     file = locate(module(kind, name))
     assert file is not None
     tree = parse(file)
