@@ -131,7 +131,7 @@ def head(kind: str, name: str) -> Head:
             light.append(node)
     space: dict[str, Any] = {"__name__": f"{kind}.{name}", **constants}
     try:
-        exec(compile(ast.Module(light, []), str(file), "exec"), space)
+        exec(compile(ast.Module(light, []), str(file), "exec", dont_inherit=True), space)
     except Exception as error:
         raise UserError(
             f"{kind} {name}: the class Options of {file} cannot be read ({type(error).__name__}: {error}); it may use "
