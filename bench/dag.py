@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 from sae_workflow import costs, settings
 
-from sae import config as configuration
 from sae.bank.plan import count
+from sae.config import load as configuration
 
 
 def main() -> None:

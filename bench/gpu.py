@@ -17,7 +17,7 @@ from sae_workflow import costs
 from train_step import METHODS, ROOT, settings_of
 
 from sae.bank.plan import count
-from sae.config import read
+from sae.config.load import read
 from sae.models.coder import Coder
 from sae.training import step as stepping
 from sae.training.loop import update

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import torch
 
-from sae.config import read
+from sae.config.load import read
 from sae.core import registry
 from sae.models.coder import Coder
 from sae.training import step

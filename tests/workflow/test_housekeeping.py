@@ -18,8 +18,8 @@ from conftest import ROOT
 from sae_workflow import settings
 from sae_workflow.housekeeping import Survey, main, sizes
 
-from sae import config as configuration
 from sae.bank.train import Place, train_bank, train_chosen
+from sae.config import load as configuration
 from sae.core import paths
 from sae.data import store
 

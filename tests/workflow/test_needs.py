@@ -10,7 +10,7 @@ from conftest import ROOT
 from sae_workflow import costs, needs, settings
 from sae_workflow.needs import Needs
 
-from sae import config as configuration
+from sae.config import load as configuration
 from sae.models import coder, inputs
 
 CONFIG = configuration.parse(ROOT / "config.yaml")

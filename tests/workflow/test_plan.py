@@ -13,8 +13,8 @@ from conftest import PARTS, ROOT
 from sae_workflow import costs, missing, plan, settings
 
 from bench import dag
-from sae import config as configuration
 from sae.bank.plan import count
+from sae.config import load as configuration
 
 CONFIG = configuration.parse(ROOT / "config.yaml")
 

@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT, Checkout
 from sae_workflow.housekeeping import Survey
 
-from sae import config as configuration
+from sae.config import load as configuration
 from sae.core import paths
 
 pytestmark = pytest.mark.workflow

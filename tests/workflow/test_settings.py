@@ -62,7 +62,7 @@ def test_an_experiments_sweep_is_laid_over_the_methods_own():
     assert plan["methods"]["topk"]["sweep"] == {"lr": [0.1]}
     assert plan["methods"]["reg2"]["recipe"] == {"lr": 0.02}
     paths = [member.path for member in members(plan)]
-    assert paths[1] == "reg1/lambda0.1-lr0.003/seed0/sae.safetensors"
+    assert paths[2] == "reg1/lambda0.1-lr0.003/seed0/sae.safetensors"
 
 
 def test_the_order_of_a_grid_and_labels_change_no_plan():

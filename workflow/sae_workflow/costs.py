@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from sae.bank.plan import count, trials
-from sae.config import Config
+from sae.config.models import Config
 from sae.core import paths
 from sae.data.splits import SPLITS
 from sae_workflow import settings

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sae.bank.plan import members
-from sae.config import Config
+from sae.config.models import Config
 from sae.core import files, paths, registry
 from sae.core.codehash import code_hash
 from sae.core.errors import UserError

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from sae.config import Config
+from sae.config.models import Config
 from sae.core import paths
 from sae.data.artifacts import names as artifact_names
 from sae_workflow import settings

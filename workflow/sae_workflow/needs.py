@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sae.bank.plan import count
-from sae.config import Config
+from sae.config.models import Config
 from sae.data.splits import SPLITS
 from sae_workflow import costs, settings
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sae.bank.plan import count
-from sae.config import Config
+from sae.config.models import Config
 from sae.core.errors import UserError
 from sae_workflow import costs, missing, settings
 

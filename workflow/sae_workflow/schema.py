@@ -1,7 +1,7 @@
 """The JSON schema of config.yaml, with which editors complete and check it: `python -m sae_workflow.schema` writes it.
 
-It is made from the classes of `sae.config` and the entries' `Options`. It knows the project's own entries to the last
-key, and lets entries from outside (`extensions`) have what they like.
+It is made from `sae.config.models` and the entries' `Options`. It knows the project's own entries to the last key, and
+lets entries from outside (`extensions`) have what they like.
 """
 
 import json
@@ -9,10 +9,9 @@ from typing import Any, Literal
 
 from pydantic.json_schema import models_json_schema
 
-from sae.config import Frame, entry_model
+from sae.config.models import Config, Trained, entry_model
 from sae.core import registry
 from sae.core.files import write_text
-from sae.training.settings import Recipe
 from sae_workflow.settings import HERE
 
 PATH = HERE / "schemas/config.schema.json"
@@ -22,15 +21,14 @@ Schema = dict[str, Any]
 
 def schema() -> Schema:
     """The schema; call it where no extensions are known."""
-    models: dict[tuple[str, str], Any] = {("frame", ""): Frame, ("recipe", ""): Recipe}
+    models: dict[tuple[str, str], Any] = {("config", ""): Config, ("recipe", ""): Trained}
     for kind in registry.PACKAGES:
         for name in registry.names(kind):
-            head = registry.head(kind, name)
-            models[kind, name] = entry_model(kind, name, head) if kind in CHOSEN_BY else head.options
+            models[kind, name] = entry_model(kind, name) if kind in CHOSEN_BY else registry.head(kind, name).options
     refs, content = models_json_schema([(model, "validation") for model in models.values()])
     found = {key: refs[model, "validation"] for key, model in models.items()}
     definitions = content["$defs"]
-    frame = _definition(definitions, found["frame", ""])
+    frame = _definition(definitions, found["config", ""])
     for kind, chosen_by in CHOSEN_BY.items():
         _definition(definitions, _values(frame, f"{kind}s")).update(_by_name(kind, chosen_by, found))
     method = _definition(definitions, _values(frame, "methods"))
@@ -39,7 +37,7 @@ def schema() -> Schema:
             options = _definition(definitions, ref)["properties"]
             method["properties"] |= {name: {**o, "default": None} for name, o in options.items()}
     for kind in ("objective", "penalty"):
-        method["properties"][kind]["anyOf"].insert(0, {"enum": registry.names(kind)})
+        method["properties"][kind] = {"anyOf": [{"enum": registry.names(kind)}, {"type": ["string", "null"]}]}
     for section in frame["properties"].values():
         if "patternProperties" in section:
             section["additionalProperties"] = False
@@ -49,8 +47,8 @@ def schema() -> Schema:
     frame["properties"]["figures"]["items"] = {"anyOf": [{"enum": registry.names("figure")}, {"type": "string"}]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$comment": "made by `make schema` from sae/config.py and the entries' Options; not to be edited",
-        **found["frame", ""],
+        "$comment": "made by `make schema` from sae/config/ and the entries' Options; not to be edited",
+        **found["config", ""],
         "$defs": definitions,
     }
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from sae import config as configuration
-from sae.config import Config
+from sae.config import load as configuration
+from sae.config.models import Config
 from sae.core import registry
 from sae.core.paths import STAGES
 from sae.data.artifacts import names as artifact_names
@@ -135,7 +135,7 @@ def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
         options = metric.options(spec.metrics.get(name, {}))
         if options.get("largest", 0) is None:
             options["largest"] = min(spec.k)
-        found[metric.stage][name] = options
+        found[metric.constants["STAGE"]][name] = options
     if has_at(config, experiment):
         found["score_chosen"] = found["score"] | found["score_chosen"]
     return {stage: metrics for stage, metrics in found.items() if metrics}
@@ -153,7 +153,11 @@ def metric_modules(config: Config, experiment: str, stage: str) -> list[str]:
 
 def stage_reads(config: Config, experiment: str, stage: str) -> set[str]:
     """What a stage's metrics read beside the splits that they score: 'train', 'val', 'others'."""
-    return {what for name in stages(config, experiment).get(stage, {}) for what in config.metrics[name].reads}
+    return {
+        what
+        for name in stages(config, experiment).get(stage, {})
+        for what in config.metrics[name].constants.get("READS", ())
+    }
 
 
 def probe_plan(config: Config, experiment: str) -> Plan:
@@ -221,7 +225,10 @@ def report_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae report`; `config` is the part that the experiment uses."""
     spec = config.experiments[experiment]
     used: Plan = {"experiment": spec.model_dump(exclude_defaults=True)}
-    methods = {name: config.methods[name].model_dump(exclude={"label", "colour"}) for name in spec.methods}
+    methods = {
+        name: config.methods[name].model_dump(by_alias=True, exclude={"label", "colour", "extends"})
+        for name in spec.methods
+    }
     used["methods"] = {name: {key: v for key, v in m.items() if v not in (None, {})} for name, m in methods.items()}
     used["training"] = config.training[spec.training].model_dump()
     used["datasets"] = {name: dataset_spec(config, name) for name in spec.datasets}
@@ -288,12 +295,14 @@ def downloads(config: Config, dataset: str) -> bool:
 
 def dataset_files(config: Config, dataset: str) -> list[str]:
     """The files that a dataset's index is made of, where its type names them."""
-    return config.datasets[dataset].files
+    entry = config.datasets[dataset]
+    return [pattern.format(**entry.spec) for pattern in entry.constants.get("FILES", ())]
 
 
 def given_embeddings(config: Config, dataset: str, backbone: str) -> list[str]:
     """The files of a dataset's embeddings that are given, not made."""
-    return config.backbones[backbone].files_of(config.datasets[dataset])
+    both, entry = dataset_spec(config, dataset) | backbone_spec(config, backbone), config.backbones[backbone]
+    return [pattern.format(**both) for pattern in entry.constants.get("FILES", ())]
 
 
 def dataset_module(config: Config, dataset: str) -> str:

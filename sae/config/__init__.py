@@ -1,0 +1,5 @@
+"""config.yaml as one typed object, and what is wrong with one that is not right.
+
+`load` reads it, `models` says what it may hold, `methods` resolves the methods, `problems` words what is wrong. Entries
+are read without being run (`sae.core.registry.head`), so that nothing here imports torch.
+"""

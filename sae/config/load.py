@@ -1,0 +1,185 @@
+"""Read config.yaml: what it may hold, then its methods, then what concerns several keys.
+
+What is wrong is said before any job starts: one line for each problem of the first of these that finds one.
+"""
+
+import functools
+import math
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sae.config.methods import OF_A_PENALTY, resolve
+from sae.config.models import Config, Entry, entry_model
+from sae.config.problems import Problems
+from sae.core import paths, registry
+from sae.core.errors import UserError
+from sae.data.artifacts import names as artifact_names
+
+# {section: (kind, the key that names the entry; a metric's own name does)}
+ENTRIES = {"datasets": ("dataset", "type"), "backbones": ("backbone", "loader"), "metrics": ("metric", "")}
+
+
+def read(path: str | Path) -> Config:
+    """The config in a YAML file; see :func:`parse` and :func:`load`."""
+    return load(parse(path))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that does not keep the last of two equal keys in silence; what `<<` merges may be said anew."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} is there twice", problem_mark=key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return node
+
+
+def parse(path: str | Path) -> dict[str, Any]:
+    """The content of a YAML file.
+
+    Raises:
+        UserError: it cannot be read, is not YAML, or has a key twice in one mapping; with the line.
+    """
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line} is not right: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not right: it holds {type(content).__name__}, expected keys and their values")
+    return content
+
+
+def load(raw: dict[str, Any], *, artifacts: Collection[str] | None = None, reserved: Collection[str] = ()) -> Config:
+    """Check a config as YAML gives it, and resolve its methods.
+
+    Args:
+        raw: the content of config.yaml. The entries in its folder `extensions` become known to this process.
+        artifacts: the artifacts that there are; None: not checked.
+        reserved: names that no experiment can take, beside the folders of results/.
+
+    Raises:
+        UserError: one line for each problem, with the key, the value and what is allowed.
+    """
+    problems = Problems()
+    _check_json("", raw, problems)
+    problems.end()
+    if isinstance(folder := raw.get("extensions"), str | None):
+        registry.extend(folder)
+    written = problems.build(Config, raw)
+    problems.end()
+    assert written is not None
+    for name in written.figures:
+        problems.tried("figures", registry.head, "figure", name)
+    entries = {s: _entries(s, getattr(written, s), raw[s], artifacts, problems) for s in ENTRIES}
+    config = resolve(written.model_copy(update=entries), raw["methods"], problems)
+    problems.end()
+    below = [p.split("/") for p in vars(paths).values() if isinstance(p, str) and p.startswith(f"{paths.RESULTS}/")]
+    for name in config.experiments:
+        if name in {*reserved, *(parts[1] for parts in below)}:
+            problems.add(f"experiments.{name}", "this name is taken by a rule or folder; choose another")
+        _check_experiment(config, name, problems)
+    problems.end()
+    return config
+
+
+def _entries(
+    section: str, written: dict[str, Any], raw: dict[str, Any], artifacts: Collection[str] | None, problems: Problems
+) -> dict[str, Entry]:
+    """A section, each of its values of the class of the entry that it names."""
+    kind, by = ENTRIES[section]
+    found, of_entry = {}, functools.cache(entry_model)
+    for name, value in written.items():
+        key, entry = (f"{section}.{name}.{by}", getattr(value, by)) if by else (section, name)
+        model = problems.tried(key, of_entry, kind, entry)
+        if model and (built := problems.build(model, raw[name] or {}, f"{section}.{name}")):
+            found[name] = built
+            if artifacts is not None:
+                problems.known(f"{section}.{name}.artifacts", artifact_names(built.spec), artifacts)
+    return found
+
+
+def _check_json(key: str, value: Any, problems: Problems) -> None:
+    """What YAML can hold and a job's settings cannot."""
+    if isinstance(value, dict | list):
+        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            where = f"{key}.{name}" if key else str(name)
+            if isinstance(value, list) or isinstance(name, str):
+                _check_json(where, inner, problems)
+            else:
+                problems.add(where, f"YAML reads this key as {type(name).__name__}; put it in quotes")
+    elif isinstance(value, float) and not math.isfinite(value):
+        problems.add(key, f"{value} is not allowed; it must be a finite number")
+    elif not isinstance(value, str | int | float | None):
+        problems.add(key, f"YAML reads {value} as {type(value).__name__}; put it in quotes")
+
+
+def _check_experiment(config: Config, experiment: str, problems: Problems) -> None:
+    spec, key = config.experiments[experiment], f"experiments.{experiment}"
+    sections = ("datasets", "backbones", "methods", "metrics")
+    known = [problems.known(f"{key}.{s}", getattr(spec, s), getattr(config, s)) for s in sections]
+    known.append(problems.known(f"{key}.training", [spec.training], config.training))
+    known.append(problems.known(f"{key}.sweep", spec.sweep, spec.methods))
+    cell: dict[str, list] = {"dataset": spec.datasets, "backbone": spec.backbones, "k": spec.k}
+    for part, value in spec.gallery.model_dump(exclude_none=True).items():
+        problems.known(f"{key}.gallery.{part}", [value], cell[part])
+    if not all(known):
+        return
+    for name, options in spec.metrics.items():
+        metric = config.metrics[name]
+        problems.build(type(metric), metric.model_dump(exclude_unset=True) | options, f"{key}.metrics.{name}")
+    for d in spec.datasets:
+        for b in spec.backbones:
+            dataset, backbone = config.datasets[d], config.backbones[b]
+            if dataset.has_images != backbone.reads_images:
+                pair = f"dataset {d} (type {dataset.type}) and backbone {b} (loader {backbone.loader})"
+                why = "a dataset without images needs a loader of given embeddings, and images another one"
+                problems.add(key, f"{pair} do not go together: {why}")
+    if (shown := spec.gallery.dataset) in spec.datasets and not config.datasets[shown].has_images:
+        problems.add(f"{key}.gallery.dataset", f"{shown} holds embeddings alone, without images to show")
+    for name in spec.methods:
+        _check_method(config, experiment, name, problems)
+
+
+def _check_method(config: Config, experiment: str, name: str, problems: Problems) -> None:
+    """What a method needs in an experiment: its partners, a grid for every k, a lambda, trials that it can train at."""
+    spec, method, key = config.experiments[experiment], config.methods[name], f"experiments.{experiment}"
+    for link, other in (("at", method.at), ("against", method.against)):
+        if other is not None and other not in spec.methods:
+            problems.add(f"{key}.methods", f"{name} is {link} {other}, which the experiment lacks; add {other}")
+    ks, own = [f"k{k}" for k in spec.k], spec.sweep.get(name, {})
+    for option, grid in (method.sweep | own).items():
+        if isinstance(grid, dict):
+            where = f"{key}.sweep.{name}.{option}" if option in own else f"methods.{name}.sweep.{option}"
+            if missing := [k for k in ks if k not in grid]:
+                problems.add(where, f"no grid for {', '.join(missing)} of experiment {experiment}")
+            if option in own:
+                problems.known(where, grid, ks)
+    recipe = config.training[spec.training].model_dump() | method.recipe
+    for k in spec.k:
+        trials = config.sweep(experiment, method.at or name, k)
+        strange = trials.keys() - {*recipe, *method.options, *(OF_A_PENALTY if method.penalty else ())}
+        for option in sorted(strange):
+            text = f"{name} is at {method.at}, which sweeps {option}; {name} has no such option"
+            problems.add(f"{key}.methods", text)
+        if method.penalty and method.lam is None and "lambda" not in trials:
+            problems.add(f"{key}.methods", f"{name} has the penalty {method.penalty}, but no lambda; set or sweep it")
+        # k and auxk_k are at most m, in every trial.
+        m, auxk_k = min(trials.get("m", [recipe["m"]])), max(trials.get("auxk_k", [recipe["auxk_k"]]))
+        set_here = {*method.recipe, *trials}
+        of_m = f"methods.{name}" if "m" in set_here else f"training.{spec.training}"
+        of_auxk_k = f"methods.{name}" if {"m", "auxk_k"} & set_here else of_m
+        for where, value in ((f"{key}.k", k), (f"{of_auxk_k}.auxk_k", auxk_k)):
+            if value > m:
+                option = where.rpartition(".")[2]
+                problems.add(where, f"{option} = {value} is larger than m = {m} of {of_m}; allowed: 1 to {m}")

@@ -1,0 +1,141 @@
+"""The methods of a config with what they take over from others, and all sweeps, checked."""
+
+import functools
+import re
+from typing import Any
+
+from pydantic import ValidationError
+
+from sae.config.models import Config, Method, Sweep, Trained, extended
+from sae.config.problems import Problems, text_of
+from sae.core import paths, registry
+
+KINDS = ("objective", "penalty")
+OF_A_PENALTY = {"lambda", "mask"}
+OF_A_BANK = {"input_norm", "unit_variance"}
+_SWEPT = {"lambda", *Trained.model_fields} - {*Method.model_fields, *OF_A_BANK, "log_every"}
+
+
+def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) -> Config:
+    """The config with its methods complete, its sweeps in order; `raw` is the section `methods`."""
+    before = len(problems.lines)
+    for name, method in config.methods.items():
+        check_link(config.methods, name, "extends", problems)
+        for kind in KINDS:
+            if entry := getattr(method, kind):
+                problems.tried(f"methods.{name}.{kind}", registry.head, kind, entry)
+    if len(problems.lines) > before:
+        problems.end()
+    resolver = _Resolver(raw, problems)
+    found = {name: resolver.method(name) for name in config.methods}
+    methods = {name: method for name, method in found.items() if method}
+    if len(methods) < len(found):
+        problems.end()
+    for name, method in methods.items():
+        for link in ("at", "against"):
+            other = check_link(methods, name, link, problems)
+            if other and other.at:
+                text = (
+                    f"{getattr(method, link)} is itself trained at the choice of {other.at}: name a method that is not"
+                )
+                problems.add(f"methods.{name}.{link}", text)
+    experiments = {}
+    for e, spec in config.experiments.items():
+        known = {name: grids for name, grids in spec.sweep.items() if name in methods}
+        swept = {name: resolver.sweep(f"experiments.{e}.sweep.{name}", g, methods[name]) for name, g in known.items()}
+        experiments[e] = spec.model_copy(update={"sweep": spec.sweep | swept})
+    return config.model_copy(update={"methods": methods, "experiments": experiments})
+
+
+def check_link(methods: dict[str, Method], name: str, link: str, problems: Problems) -> Method | None:
+    """The method that another one `extends`, or is `at` or `against`; the link must not lead back."""
+    first = following = getattr(methods[name], link)
+    if first is None or not problems.known(f"methods.{name}.{link}", [first], methods):
+        return None
+    chain = [name]
+    while following in methods and following not in chain:
+        chain, following = [*chain, following], getattr(methods[following], link)
+    if following == name:
+        problems.add(f"methods.{name}.{link}", f"{' -> '.join([*chain, name])} is a circle")
+    return methods[first]
+
+
+class _Resolver:
+    def __init__(self, raw: dict[str, dict[str, Any]], problems: Problems) -> None:
+        self.raw, self.problems, self.extended = raw, problems, functools.cache(extended)
+
+    def merged(self, name: str) -> dict[str, Any]:
+        """A method's own words, laid over what of the inherited ones still holds."""
+        own = self.raw[name]
+        inherited = self.merged(own["extends"]) if own.get("extends") else {"sweep": {}}
+        sweep = own.get("sweep", {})
+        # What this method sets or sweeps itself, and the options of an entry that it replaces.
+        gone = {*own, *sweep, "extends", "label", "colour", "at"}
+        for kind in KINDS:
+            if (before := inherited.get(kind)) and own.get(kind, before) != before:
+                gone |= set(registry.head(kind, before).options.model_fields)
+                gone |= OF_A_PENALTY if kind == "penalty" and own[kind] is None else set()
+        swept = {} if own.get("at") else {n: grid for n, grid in inherited["sweep"].items() if n not in gone}
+        return {n: value for n, value in inherited.items() if n not in gone} | own | {"sweep": swept | sweep}
+
+    def method(self, name: str) -> Method | None:
+        """A method with all that it takes over; None where that is not right."""
+        words, own, key = self.merged(name), self.raw[name], f"methods.{name}"
+        model: type[Method] = Trained
+        for kind in KINDS:
+            if entry := words.get(kind):
+                add = functools.partial(self.extended, model)
+                model = self.problems.tried(f"{key}.{kind}", add, kind, entry) or model
+            elif kind == "objective":
+                self.problems.add(f"{key}.objective", "this key is required")
+        for options, text in (
+            (own.get("sweep", {}), "it is swept as well; leave one of the two out"),
+            (OF_A_BANK, "all methods of a bank see the same inputs: set it in the recipe, in `training`"),
+            (() if words.get("penalty") else OF_A_PENALTY, "this method has no penalty that it could belong to"),
+        ):
+            for option in sorted(own.keys() & options):
+                self.problems.add(f"{key}.{option}", text)
+        if words.get("penalty"):
+            words["mask"] = words.get("mask") or "batch_active"
+        # An option of an entry need not have a value of its own where it is swept: then it has the first.
+        places = {}
+        for option in words["sweep"].keys() & (model.model_fields.keys() - Trained.model_fields):
+            grid = words["sweep"][option]
+            k, values = next(iter(grid.items())) if isinstance(grid, dict) else ("", grid)
+            places[option], words[option] = ".".join(filter(None, ("sweep", option, k, "0"))), values[0]
+        built = self.problems.build(model, words, key, places)
+        return built and built.model_copy(update={"sweep": self.sweep(f"{key}.sweep", built.sweep, built)})
+
+    def sweep(self, key: str, sweep: Sweep, method: Method) -> Sweep:
+        """What a method sweeps, its values checked, as they are trained, in ascending order."""
+        if method.at and sweep:
+            self.problems.add(key, f"its trial is that of {method.at}: leave it out")
+        allowed = {*_SWEPT, *method.options} - (set() if method.penalty else OF_A_PENALTY)
+        if not self.problems.known(key, sweep, allowed):
+            return {}
+        return {
+            option: {k: self.grid(f"{key}.{option}.{k}", option, values, method) for k, values in grid.items()}
+            if isinstance(grid, dict)
+            else self.grid(f"{key}.{option}", option, grid, method)
+            for option, grid in sweep.items()
+        }
+
+    def grid(self, key: str, option: str, values: list, method: Method) -> list:
+        """The values of a swept option; see sweep."""
+        found: dict[str, Any] = {}
+        words = method.model_dump(by_alias=True, exclude_unset=True)
+        model = type(method)
+        for i, value in enumerate(values):
+            try:
+                trained = model.model_validate(words | {option: value}).model_dump(by_alias=True)[option]
+            except ValidationError as error:
+                self.problems.add(f"{key}.{i}", text_of(error.errors()[0]))
+                continue
+            text = paths.written(trained) if isinstance(trained, str | int | float) else ""
+            if not re.fullmatch("[A-Za-z0-9_.+-]+", text):
+                self.problems.add(f"{key}.{i}", f"{value!r} cannot stand in a path, so it cannot be swept")
+                continue
+            if text in found:
+                self.problems.add(key, f"two values are both written {text} in paths; leave one out, or part them more")
+            found[text] = paths.rounded(trained)
+        return sorted(found.values())

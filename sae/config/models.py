@@ -1,0 +1,269 @@
+"""What config.yaml may hold. The comments in it say what each key means."""
+
+import re
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    create_model,
+    field_validator,
+)
+
+from sae.core import paths, registry
+from sae.core.errors import UserError
+from sae.core.options import Count, Options, Positive, Precision, Seed, Share, by_container, distinct
+from sae.training.settings import Recipe
+
+NAME = "^[a-z][a-z0-9_]*$"
+Model = TypeVar("Model", bound=Options)
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(NAME, text):
+        raise ValueError("a name stands in paths; allowed: a to z, 0 to 9 and _, a letter first")
+    return text
+
+
+def _by_k(grids: dict[str, list]) -> dict[str, list]:
+    for k in grids:
+        if not re.fullmatch(r"k[1-9]\d*", k):
+            raise ValueError(f"{k!r} is not known; allowed: k and a number, such as k8")
+    return grids
+
+
+Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME})]
+Names = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
+Label = Annotated[str, Field(min_length=1, description="How it is printed; its name, if not given.")]
+_List = Annotated[list[Any], Field(min_length=1), Tag("list")]
+_ByK = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1), AfterValidator(_by_k)]
+# {option: [values], or {k8: [values], ...}}
+Sweep = dict[str, Annotated[_List | Annotated[_ByK, Tag("mapping")], Discriminator(by_container)]]
+
+
+class Gallery(Options):
+    """The cell that the galleries show; what is left out is the first that has images."""
+
+    dataset: str | None = None
+    backbone: str | None = None
+    k: Count | None = None
+
+
+class Experiment(Options):
+    """A grid of datasets, backbones, k, methods and seeds, and a target of Snakemake."""
+
+    description: str = ""
+    datasets: Names
+    backbones: Names
+    k: Annotated[list[Count], Field(min_length=1), AfterValidator(distinct)]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
+    methods: Names
+    sweep: dict[str, Sweep] = Field({})
+    training: str
+    metrics: dict[str, dict[str, Any]] = Field({})
+    gallery: Gallery = Gallery()
+
+
+class Method(Options):
+    """A way to train an SAE; its other keys are options of its objective, of its penalty and of the recipe."""
+
+    # In a config that was loaded, it holds what it takes over too, and all options of its objective and its penalty (at
+    # its first value where one that must be given is swept); its class is `Trained`, extended by these.
+    model_config = ConfigDict(extra="allow", validate_by_name=False)
+
+    extends: str | None = None
+    objective: str = Field("", description="Required where nothing is extended.")
+    penalty: str | None = None
+    mask: Literal["batch_active", "all"] | None = None
+    lam: Positive | None = Field(None, alias="lambda")
+    at: str | None = None
+    against: str | None = None
+    sweep: Sweep = Field({})
+    label: Label | None = None
+    colour: str | None = Field(None, pattern="^#[0-9A-Fa-f]{6}$")
+
+    @field_validator("sweep")
+    @classmethod
+    def _none_beside_at(cls, sweep: Sweep, info: ValidationInfo) -> Sweep:
+        if sweep and info.data.get("at"):
+            raise ValueError(f"its trial is that of {info.data['at']}: leave `sweep` out")
+        return sweep
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of its objective and its penalty."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in Trained.model_fields}
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What it trains with instead of the experiment's recipe."""
+        return {name: getattr(self, name) for name in Recipe.model_fields if name in self.model_fields_set}
+
+
+_of_recipe: dict[str, Any] = {
+    name: (field.rebuild_annotation(), Field(None, description=field.description))
+    for name, field in Recipe.model_fields.items()
+}
+Trained: type[Method] = create_model("Trained", __base__=Method, **_of_recipe)
+
+
+class Entry(Options):
+    """What is written of an entry; its other keys are the entry's own options.
+
+    Attributes:
+        constants: the constants of the entry's file.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    constants: ClassVar[dict[str, Any]] = {}
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The mapping that jobs get: as it is written, without what is only printed."""
+        return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"label"})
+
+
+class Dataset(Entry):
+    """An entry of `datasets`."""
+
+    type: str
+    label: Label | None = None
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there are images to embed and to show, not embeddings alone."""
+        return self.constants.get("HAS_IMAGES", True)
+
+
+class ImageDataset(Dataset):
+    """A dataset of images."""
+
+    image_size: Count | None = Field(None, description="Pixels; each backbone's own, if not given.")
+    max_broken: int = Field(0, ge=0, description="How many images may be unreadable, and are then left out.")
+
+
+class Backbone(Entry):
+    """An entry of `backbones`."""
+
+    loader: str
+    label: Label | None = None
+    model: str
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether it embeds images; else its embeddings are given."""
+        return self.constants.get("READS_IMAGES", True)
+
+
+class Network(Backbone):
+    """A backbone that embeds images."""
+
+    precision: Precision = "float32"
+    dtype: Literal["float32", "float16"] = Field("float32", description="Of the embeddings as they are stored.")
+    batch_size: Count | None = Field(None, description="Images a forward pass; compute.embed_batch_size, if not given.")
+
+
+class Metric(Entry):
+    """An entry of `metrics`."""
+
+    def options(self, overrides: dict[str, Any]) -> dict[str, Any]:
+        """All its options, with an experiment's overrides laid over."""
+        return self.model_validate(self.model_dump(exclude_unset=True) | overrides).model_dump()
+
+
+def entry_model(kind: Literal["dataset", "backbone", "metric"], name: str) -> type[Entry]:
+    """The class of what may be written of an entry: what all of its kind have, :func:`extended` by its own options."""
+    head = registry.head(kind, name)
+    common: type[Entry] = Metric
+    if kind == "dataset":
+        common = ImageDataset if head.constants.get("HAS_IMAGES", True) else Dataset
+    elif kind == "backbone":
+        common = Network if head.constants.get("READS_IMAGES", True) else Backbone
+    elif head.constants.get("STAGE") not in paths.STAGES:
+        raise UserError(f"the file of {name} must set STAGE, a text; allowed: {', '.join(paths.STAGES)}")
+    return extended(common, kind, name)
+
+
+def extended(common: type[Model], kind: str, name: str) -> type[Model]:
+    """A class with an entry's own options among its fields.
+
+    It has no other keys, but where a dataset or backbone of one's own has no class `Options`.
+
+    Raises:
+        UserError: the entry's file is not right, or an option in it has a name that is taken.
+    """
+    head = registry.head(kind, name)
+    taken = {*common.model_fields, *dir(common)} | (
+        {*Recipe.model_fields, "k", "seed"} if issubclass(common, Method) else set()
+    )
+    # A loader may narrow which models it knows.
+    if twice := (taken - {*dir(Options), "model"}) & {*head.options.model_fields, *dir(head.options)}:
+        file = registry.locate(registry.module(kind, name))
+        raise UserError(f"{name} has an option {min(twice)!r}, a name that is taken: rename it in {file}")
+    bases: Any = common if head.options is Options else (head.options, common)
+    open_ended = head.options is Options and kind in ("dataset", "backbone")
+    return create_model(
+        name,
+        __base__=bases,
+        __cls_kwargs__={"extra": "allow" if open_ended else "forbid", "use_attribute_docstrings": False},
+        constants=(ClassVar[dict[str, Any]], head.constants),
+    )
+
+
+class Claims(Options):
+    """The rule by which the paper's claims are judged (sae/report/claims.py)."""
+
+    confidence: Share
+    resamples: int = Field(ge=100)
+    bootstrap_seed: Seed
+    min_blocks: int = Field(ge=2)
+    agreement: float = Field(ge=0, le=1)
+    margin_r2: float = Field(ge=0)
+    margin_top1: float = Field(ge=0)
+    rises: float = Field(gt=0)
+    flat: float = Field(gt=0)
+
+
+class Compute(Options):
+    """The machine."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    threads: Count
+    embed_batch_size: Count
+    embed_shards: Count
+    decode_workers: int = Field(ge=0)
+    saes_per_job: Count | None
+    shared: list[Annotated[str, Field(pattern="^[^:]+$")]]
+    memory_factor: Positive
+    time_factor: Positive
+    memory_limit: Count | None
+    time_limit: Count | None
+
+
+class Config(Options):
+    """config.yaml."""
+
+    extensions: str | None = None
+    experiments: dict[Name, Experiment] = Field(min_length=1)
+    methods: dict[Name, Method] = Field(min_length=1)
+    training: dict[Name, Recipe] = Field(min_length=1)
+    datasets: dict[Name, Dataset]
+    backbones: dict[Name, Backbone]
+    metrics: dict[str, Annotated[Metric, BeforeValidator(lambda options: options or {}, Metric | None)]]
+    figures: Annotated[list[str], AfterValidator(distinct)]
+    claims: Claims
+    compute: Compute
+
+    def sweep(self, experiment: str, method: str, k: int) -> dict[str, list]:
+        """{option: values} that a method's trials in an experiment go through; {} if it has but one trial."""
+        if self.methods[method].at:
+            return {}
+        grids = self.methods[method].sweep | self.experiments[experiment].sweep.get(method, {})
+        found = {option: grid.get(f"k{k}") if isinstance(grid, dict) else grid for option, grid in grids.items()}
+        return {option: values for option, values in found.items() if values}

@@ -1,0 +1,80 @@
+"""What is wrong with a config: lines that name the key, the value and what is allowed."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from sae.core import registry
+from sae.core.errors import UserError
+from sae.core.options import Options
+
+Model = TypeVar("Model", bound=Options)
+Result = TypeVar("Result")
+
+
+class Problems:
+    """Collects what is wrong; each line once."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, None] = {}
+
+    def add(self, key: str, text: str) -> None:
+        """Note what is wrong with the value of a key."""
+        self.lines[f"config key {key or '(top level)'}: {text}"] = None
+
+    def end(self) -> None:
+        """Raise what there is."""
+        if self.lines:
+            raise UserError("\n".join(["config.yaml is not right:", *self.lines]))
+
+    def known(self, key: str, names: Iterable[Any], allowed: Iterable[Any]) -> bool:
+        """Whether all names are among the allowed ones."""
+        allowed = list(allowed)
+        wrong = [name for name in names if name not in allowed]
+        for name in wrong:
+            self.add(key, f"{name!r} is not known; allowed: {', '.join(sorted(map(str, allowed))) or 'none'}")
+        return not wrong
+
+    def tried(self, key: str, function: Callable[..., Result], kind: Any, name: str) -> Result | None:
+        """What a function finds of an entry; None where there is no such entry, or its file is not right."""
+        try:
+            return function(kind, name) if self.known(key, [name], registry.names(kind)) else None
+        except UserError as error:
+            self.add(key, str(error))
+            return None
+
+    def build(self, model: type[Model], data: Any, key: str = "", places: Mapping[str, str] = {}) -> Model | None:
+        """The model of some data, None where that is not right; `places` are keys that stand elsewhere."""
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            for e in error.errors():
+                first, *rest = _parts(e["loc"], data) or [""]
+                self.add(".".join(filter(None, (key, places.get(first, first), *rest))), text_of(e))
+            return None
+
+
+def _parts(loc: tuple[int | str, ...], data: Any) -> list[str]:
+    """The keys that lead to an error, also to what is missing, without pydantic's marks of keys and forms."""
+    parts = []
+    for part in loc:
+        inside = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
+        if inside or (isinstance(data, dict) and part not in ("[key]", "list", "mapping")):
+            parts.append(str(part))
+        data = data[part] if inside else data
+    return parts
+
+
+def text_of(error: Any) -> str:
+    """What an error of pydantic says, with the value."""
+    value, said = error["input"], error["msg"].removeprefix("Value error, ")
+    if error["type"] in ("missing", "unknown_key"):
+        return "this key is required" if error["type"] == "missing" else said
+    shown = "null" if value is None else repr(value)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    said = re.sub("^(Input|Dictionary|List|String) should", lambda _: f"{shown} should", said)
+    if isinstance(value, str) and error["type"] in ("float_type", "int_type"):
+        said += " (write 0.001 or 1.0e-3: YAML reads 1e-3 as text)"
+    return said if said.startswith(shown) else f"{shown}: {said}"
