@@ -122,7 +122,8 @@ class Checkout:
     def results(self, experiment="tiny"):
         """{relative path: content} of the SAEs, their scores and the metrics."""
         base = self.folder / "results" / experiment
-        patterns = ("saes/**/*.safetensors", "saes/**/train.parquet", "scores/*/*/k*/[a-z]*/*.parquet", "metrics.*")
+        patterns = ["saes/**/*.safetensors", "saes/**/train.parquet", "metrics.*"]
+        patterns += ["scores/*/*/k*/*.parquet", "scores/*/*/k*/[a-z]*/*.parquet"]
         found = [file for pattern in patterns for file in base.glob(pattern)]
         return {str(f.relative_to(base)): f.read_bytes() for f in found}
 

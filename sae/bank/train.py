@@ -32,6 +32,8 @@ from sae.training.loop import Diverged, Moments, moments, train
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
 
+# Names in an SAE's settings; its key has the hash of what they name instead.
+ENTRIES = ("objective", "penalty")
 # What the last row of a training log says of an SAE, as far as its objective has it.
 _SAID = {"r2": "R2 {:.3f}", "l0": "L0 {:.1f}", "dead": "dead {:.0f}", "penalty": "penalty {:.3g}"}
 
@@ -155,13 +157,14 @@ def _bring(todo: list[Member], cell: Cell, place: Place) -> list[dict[str, Any]]
             "device": cell.x.device.type,
         }
         key = store.key_of(made_by)
-        result = store.find(place.store / key, place.shared)
+        result, found = store.find(place.store / key, place.shared), ", found in the store"
         if result is None:
+            found = ""
             log.info("%s: start %s as %s", cell, member, key)
             result = _train(member, cell, code, made_by, place.store / key)
         else:
             log.info("%s: %s is in the store as %s", cell, member, key)
-        progress.info("%s: %d/%d %s: %s", cell, number, len(todo), member, _said(result, made_by))
+        progress.info("%s: %d/%d %s: %s%s", cell, number, len(todo), member, _said(result, made_by), found)
         if place.part is None and result["status"] == "ok":
             store.link(place.store / key, place.out.parent / member.path)
         entries.append(
@@ -170,7 +173,7 @@ def _bring(todo: list[Member], cell: Cell, place: Place) -> list[dict[str, Any]]
                 "method": member.method,
                 "trial": member.trial,
                 "seed": member.settings.seed,
-                "settings": made_by["settings"],
+                "settings": made_by["settings"] | {name: getattr(member.settings, name) for name in ENTRIES},
                 "key": key,
                 "sha256": result["sha256"],
                 "status": result["status"],
@@ -199,12 +202,14 @@ def _said(result: dict[str, Any], made_by: dict[str, Any]) -> str:
 
 
 def _check_baselines(plan: dict[str, Any], entries: list[dict[str, Any]], cell: Cell) -> None:
-    for method in sorted({spec["against"] for spec in plan["methods"].values()} - {None}):
+    specs = plan["methods"].items()
+    alone = {name for name, spec in specs if spec["against"] is None and spec["at"] is None}
+    for method in sorted({spec["against"] for _, spec in specs} - {None} | alone):
         for seed in plan["seeds"]:
             found = [e for e in entries if (e["method"], e["seed"]) == (method, seed)]
             if found and all(e["status"] != "ok" for e in found):
                 raise UserError(
-                    f"{cell}: the baseline diverged (seed {seed}, step {found[0]['step']}): other methods are compared "
+                    f"{cell}: the baseline diverged (seed {seed}, step {found[0]['step']}): nothing can be compared "
                     f"with {method}; lower lr"
                 )
 

@@ -44,6 +44,7 @@ def closure(modules: list[str]) -> list[str]:
     return sorted(seen)
 
 
+_NO_DATA = (".py", ".pyc", ".md", ".yaml", ".yml")
 _known: dict[tuple, str] = {}
 
 
@@ -178,12 +179,12 @@ def _is_docstring(node: Any) -> bool:
 
 
 def _other_files(folder: Path) -> dict[str, str]:
-    """{path: SHA-256} of the files in a folder that are neither Python nor hidden."""
+    """{path: SHA-256} of the data files in a folder: not Python, not hidden, neither notes nor a config laid over."""
     found = {p.relative_to(folder): p for p in sorted(folder.rglob("*")) if p.is_file()}
     return {
         path.as_posix(): _sha256(str(file), *_state(file))
         for path, file in found.items()
-        if path.suffix not in (".py", ".pyc") and not any(part.startswith(".") for part in path.parts)
+        if path.suffix not in _NO_DATA and not any(part.startswith(".") for part in path.parts)
     }
 
 

@@ -69,7 +69,9 @@ def trial_name(trial: dict[str, Any]) -> str:
 
 def written(value: Any) -> str:
     """A swept value as paths print it."""
-    return str(value).lower() if isinstance(value, bool | str) else format(value, "g")
+    if isinstance(value, float):
+        return format(value, "g")
+    return value if isinstance(value, str) else str(value).lower()
 
 
 def rounded(value: Any) -> Any:

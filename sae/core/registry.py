@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
+import inspect
 import sys
 import types
 from pathlib import Path
@@ -137,10 +138,22 @@ def head(kind: str, name: str) -> Head:
             f"{kind} {name}: the class Options of {file} cannot be read ({type(error).__name__}: {error}); it may use "
             f"constants of its file and what it imports by `from {' / '.join(_LIGHT)} import ...`"
         ) from None
+    for node in light:
+        if isinstance(node, ast.ClassDef):
+            _describe(space[node.name], node)
     options = space.get("Options", Options)
     if not (isinstance(options, type) and issubclass(options, Options)):
         raise UserError(f"{kind} {name}: the class Options of {file} must derive from sae.core.options.Options")
     return Head(ast.get_docstring(tree) or "", constants, options)
+
+
+def _describe(options: type[Options], node: ast.ClassDef) -> None:
+    """Make the text below each field its description; pydantic finds it only where the file itself was run."""
+    for field, text in zip(node.body, node.body[1:], strict=False):
+        name = field.target.id if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) else ""
+        if name in options.model_fields and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            options.model_fields[name].description = inspect.cleandoc(str(text.value.value))
+    options.model_rebuild(force=True)
 
 
 def parse(file: Path) -> ast.Module:

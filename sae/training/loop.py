@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from sae.core.errors import UserError
 from sae.models import inputs
 from sae.models.coder import Coder
 from sae.models.inputs import Inputs
@@ -79,6 +80,8 @@ def train(
     for step, (epoch, picked) in enumerate(batches(count, batch_size, s.epochs, s.seed, rows_on)):
         lr = optimiser.param_groups[0]["lr"] = learning_rate(s, step, steps)
         loss, parts = state.loss(x[picked], step)
+        if step == 0:
+            check(parts, s.objective)
         update(coder, optimiser, loss)
 
         last = step == steps - 1
@@ -94,6 +97,19 @@ def train(
             if progress is not None:
                 progress(row)
     return state.finish(x), rows
+
+
+def check(parts: dict[str, torch.Tensor], objective: str) -> None:
+    """Check the parts of an objective's loss.
+
+    Raises:
+        UserError: one is no scalar tensor, or one that the loop needs is not there.
+    """
+    wrong = [name for name, part in parts.items() if not isinstance(part, torch.Tensor) or part.numel() != 1]
+    lacking = [name for name in ("loss", "reconstruction") if name not in parts]
+    if wrong or lacking:
+        why = f"{wrong[0]} is no scalar tensor" if wrong else f"there is no {lacking[0]}"
+        raise UserError(f"objective {objective}: the parts that loss() returns are not right: {why}")
 
 
 def learning_rate(settings: Settings, step: int, steps: int) -> float:

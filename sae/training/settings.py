@@ -57,8 +57,8 @@ class Settings(Recipe):
     """Of the objective and of the penalty, complete."""
 
     def identity(self) -> dict[str, Any]:
-        """All that decides the result, as JSON: what logging says of it is left out."""
-        return self.model_dump(by_alias=True, exclude={"log_every"})
+        """All that decides the result beside the entries' code, as JSON: no names of entries, no cadence of the log."""
+        return self.model_dump(by_alias=True, exclude={"log_every", "objective", "penalty"})
 
     def of(self, entry: type[EntryOptions]) -> EntryOptions:
         """The options of one entry, by its class of options."""

@@ -7,6 +7,7 @@ Loss (arXiv:2606.27321), N samples a batch, R a batch mean so that lambda does n
 with e the detached residual and ehat its reconstruction from the top dead latents, without b_d (`sae.training.auxk`).
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -20,6 +21,8 @@ from sae.models.inputs import Inputs
 from sae.training.auxk import auxk_loss
 from sae.training.picks import Picks
 from sae.training.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Penalty:
         if not isinstance(values, torch.Tensor) or values.shape != batch.a.shape[:1]:
             found = f"shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else type(values).__name__
             raise UserError(f"penalty {self.name} returned {found}, not one value a sample, ({len(batch.a)},)")
+        if batch.step == 0 and not values.requires_grad:  # May be meant, if it warms up.
+            log.warning("penalty %s has no gradient in the first step", self.name)
         return values.mean()
 
 

@@ -96,6 +96,11 @@ def test_a_metric(run):
     expected = np.sort(codes, axis=1)[:, -3:].sum() / codes.sum()
     found = metrics[(metrics["method"] == "topk") & (metrics["split"] == "val")]
     assert found["concentration"].item() == pytest.approx(expected, rel=1e-6)
+    curve = pd.read_parquet(folder / "curves.parquet").query("curve == 'concentration_by_k' and method == 'topk'")
+    assert curve.loc[(curve["split"] == "val") & (curve["x"] == 3), "y"].item() == found["concentration"].item()
+    latents = pd.read_parquet(folder / "latents.parquet").query("method == 'topk' and split == 'test'")
+    assert len(latents) == 32 and latents["share_of_activation"].sum() == pytest.approx(1)
+    assert latents["n_active"].notna().all()
 
 
 def test_a_figure(run):

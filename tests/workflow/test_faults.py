@@ -273,7 +273,7 @@ def test_read_only_results_can_be_looked_at_but_not_added_to(finished, undisturb
     shutil.move(results, finished.folder / "aside")
     with mounted(results, "size=20m") as remount:
         shutil.copytree(finished.folder / "aside", results, symlinks=True, dirs_exist_ok=True)
-        for table in ("metrics.csv", "metrics.parquet", "curves.parquet", "latents.parquet"):
+        for table in ("metrics.csv", *(f"{name}.parquet" for name in ("metrics", "curves", "latents", "selection"))):
             (results / "tiny" / table).unlink()
         remount("ro")
         assert planned(finished)
@@ -318,6 +318,8 @@ ADVICE = re.compile(r"^error: .*[;:] delete (\S+?)(?: and (\S+?))?,? and run aga
 )
 def test_what_the_message_on_a_damaged_file_says_is_all_that_is_to_do(finished, undisturbed, file, rule):
     damaged = finished.folder / "results" / file
+    # Else no score is computed, and nothing is read that could be damaged.
+    shutil.rmtree(finished.folder / "results/tiny/scores/digits/tiny/k4/.rows")
     damaged.write_bytes(damaged.read_bytes()[:-20])
     output = finished.snakemake(*TARGETS, "--forcerun", rule, ok=False)
     found = ADVICE.search(output)

@@ -156,7 +156,7 @@ def test_sizes_count_a_file_once_and_follow_no_link(tmp_path, monkeypatch):
 
 def test_an_sae_is_used_if_a_bank_lists_it_or_would_train_it(run):
     keys = {f"{STORE}/{path.name}" for path in STORE.iterdir()}
-    assert len(keys) == 9 + 2 and unused() == set()
+    assert len(keys) == 10 + 2 and unused() == set()
     config = copy.deepcopy(CONFIG)
     config["experiments"]["smoke"]["sweep"]["reg2"] = {"lambda": [0.0003, 0.001, 0.003]}
     assert unused(config) == set()  # Still listed: the results of now rest on them.

@@ -1,12 +1,32 @@
-"""profiles/default: what of it limits the jobs of this machine."""
+"""The profiles and the examples of configs fit the rules."""
 
 import re
 
 import pytest
+import yaml
+from conftest import ROOT
+from sae_workflow import settings
 
-pytestmark = pytest.mark.slow
+
+def test_the_slurm_profile_sends_just_the_rules_that_ask_for_a_gpu_to_gpus():
+    profile = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())
+    text = "".join(file.read_text() for file in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    asking = set()
+    for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.M | re.S):
+        if re.search(r"gpu=GPU|EMBED_RESOURCES|train_resources", body):
+            asking |= {name, *re.findall(rf"^use rule {name} as (\w+)", text, re.M)}
+    assert set(profile["set-resources"]) == asking and "robustness" in asking
 
 
+def test_the_configs_that_docs_offer_are_right():
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    laid_over = yaml.safe_load((ROOT / "docs/examples/s3/config.yaml").read_text())
+    for key, value in laid_over.items():  # As Snakemake lays one config over another.
+        raw[key] = raw[key] | value if isinstance(value, dict) else value
+    assert "from_s3" in settings.load(raw).experiments
+
+
+@pytest.mark.slow
 def test_jobs_on_an_accelerator_run_one_at_a_time(make_checkout):
     checkout = make_checkout()
     checkout.config["compute"]["device"] = "auto"

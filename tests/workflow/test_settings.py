@@ -120,15 +120,13 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
     assert settings.probe_plan(with_changes(without_probes), "demo") == {}
 
 
-def test_names_keep_a_methods_place_among_all():
-    names = settings.names(
-        with_changes(
-            lambda r: r["experiments"]["smoke"].update(methods=["reg2", "topk"], sweep={"reg2": {"lambda": [0.1]}})
-        ),
-        "smoke",
-    )
-    assert {name: method["position"] for name, method in names["methods"].items()} == {"topk": 0, "reg2": 2}
-    assert list(names["methods"]) == ["topk", "reg2"]
+def test_names_are_of_the_experiment_alone():
+    def change(raw):
+        raw["methods"] = {"unused": {"objective": "topk", "colour": "#000000"}} | raw["methods"]
+        raw["experiments"]["smoke"].update(methods=["topk", "reg2"], sweep={"reg2": {"lambda": [0.1]}})
+
+    names = settings.names(with_changes(change), "smoke")
+    assert {name: method["position"] for name, method in names["methods"].items()} == {"topk": 0, "reg2": 1}
     assert names["methods"]["reg2"]["label"] == "Reg. 2" and names["methods"]["reg2"]["against"] == "topk"
     assert names["datasets"] == {"fashion_mnist_smoke": "Fashion-MNIST (smoke)"}
 

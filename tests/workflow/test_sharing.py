@@ -34,7 +34,7 @@ def test_two_runs_on_one_store_and_then_others_results_are_taken_and_left_as_the
         (checkout.folder / "results").mkdir()
         os.symlink(tmp_path / "lab/store", checkout.folder / "results/store")
     run_both([ours, theirs], "tiny", "--until", "train_chosen")
-    assert ours.results() == theirs.results() and len(ours.results()) == 14  # 7 SAEs and their logs
+    assert ours.results() == theirs.results() and len(ours.results()) == 14  # 6 SAEs, their logs, the selection
     banks = [yaml.safe_load((c.folder / BANK).read_text()) for c in (ours, theirs)]
     assert banks[0] == banks[1]
     stored = [f for f in (tmp_path / "lab").rglob("*") if f.is_file()]

@@ -124,7 +124,7 @@ def test_smoke_gives_the_same_bytes_as_without_slurm(make_checkout, cluster):
     shutil.rmtree(there.folder / "results/artifacts/fashion_mnist")
     there.run("smoke", memory_factor=0.5, time_factor=0.1)
     results = here.results("smoke")
-    assert len(results) == 38 and there.checkout.results("smoke") == results
+    assert len(results) == 40 and there.checkout.results("smoke") == results
     jobs = there.jobs()
     assert {job["state"] for job in jobs} == {"COMPLETED"}
     on_gpu = {"embed", "train", "select", "train_chosen", "score", "score_chosen", "robustness", "probe", "gallery"}

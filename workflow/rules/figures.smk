@@ -75,7 +75,7 @@ rule gallery:
         runtime=needs.runtime("small"),
         gpu=GPU,
     params:
-        settings=lambda w: dumps({"methods": settings.names(cfg, w.experiment)["methods"]}),
+        settings=lambda w: dumps(settings.roles(cfg, w.experiment)),
         code=lambda w: code_hash(
             "sae.report.gallery",
             settings.dataset_module(cfg, settings.gallery(cfg, w.experiment)["dataset"]),

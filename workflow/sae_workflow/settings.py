@@ -133,7 +133,7 @@ def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
     found: dict[str, dict[str, Plan]] = {stage: {} for stage in STAGES}
     for name, metric in config.metrics.items():
         options = metric.options(spec.metrics.get(name, {}))
-        if options.get("largest", 0) is None:
+        if name == "probe" and options["largest"] is None:
             options["largest"] = min(spec.k)
         found[metric.constants["STAGE"]][name] = options
     if has_at(config, experiment):
@@ -196,10 +196,10 @@ def _needs_images(figure: str) -> bool:
 def names(config: Config, experiment: str) -> Plan:
     """How an experiment's methods, datasets and backbones are printed (`sae.report.names`).
 
-    A method's `position` is that among all methods of the config, so that it looks the same in every experiment.
+    A method's looks follow from its place among the experiment's methods: others of the config change nothing here.
     """
-    spec, position = config.experiments[experiment], list(config.methods)
-    used = {name: config.methods[name] for name in position if name in spec.methods}
+    spec = config.experiments[experiment]
+    used = {name: config.methods[name] for name in spec.methods}
     return {
         "methods": {
             name: {
@@ -207,13 +207,20 @@ def names(config: Config, experiment: str) -> Plan:
                 "colour": method.colour,
                 "at": method.at,
                 "against": method.against,
-                "position": position.index(name),
+                "position": position,
             }
-            for name, method in used.items()
+            for position, (name, method) in enumerate(used.items())
         },
         "datasets": {name: config.datasets[name].label or name for name in spec.datasets},
         "backbones": {name: config.backbones[name].label or name for name in spec.backbones},
     }
+
+
+def roles(config: Config, experiment: str) -> Plan:
+    """Of the same what decides which methods are shown, and nothing that is only printed."""
+    methods = names(config, experiment)["methods"]
+    kept = ("at", "against", "position")
+    return {"methods": {name: {key: method[key] for key in kept} for name, method in methods.items()}}
 
 
 def claims_plan(config: Config, experiment: str) -> Plan:
