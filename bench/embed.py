@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import timm
@@ -49,7 +50,7 @@ def main() -> None:
 def by_batch_size(a: argparse.Namespace) -> None:
     """The forward pass alone, one thread."""
     torch.set_num_threads(1)
-    model = timm.create_model(a.model).eval().to(memory_format=torch.channels_last)
+    model = cast(Any, timm.create_model(a.model).eval()).to(memory_format=torch.channels_last)  # torch's stub lacks it.
     images = {b: torch.randn(b, 3, a.size, a.size).contiguous(memory_format=torch.channels_last) for b in a.batch}
     rates: dict[int, list[float]] = {b: [] for b in a.batch}
     with torch.inference_mode():
@@ -98,7 +99,7 @@ def plain(
 ) -> np.ndarray:
     """What one writes first."""
     torch.set_num_threads(a.cores)
-    model = model.to(memory_format=torch.contiguous_format)
+    model = cast(Any, model).to(memory_format=torch.contiguous_format)
     found = []
     with torch.no_grad():
         for start in range(0, len(paths), 128):

@@ -10,6 +10,7 @@ workflow/resources/costs.yaml assumes.
 import argparse
 import statistics
 import time
+from typing import Any, cast
 
 import timm
 import torch
@@ -66,7 +67,7 @@ def wait(device: str) -> None:
 
 def step(a: argparse.Namespace, x: torch.Tensor, method: str, precision: str, compiled: bool) -> float:
     """Median seconds of a training step, as `sae.training.loop.train` makes it."""
-    s, *entries = settings_of(method, "paper", m=a.m, k=a.k, precision=precision)
+    s, entries = settings_of(method, "paper", m=a.m, k=a.k, precision=precision)
     coder = Coder(a.d, a.m, a.k).to(a.device)
     coder.initialise(x[:1000].mean(dim=0), seed=0)
     optimiser = torch.optim.Adam(coder.parameters(), lr=1e-4, eps=6.25e-10, fused=True)
@@ -93,7 +94,8 @@ def step(a: argparse.Namespace, x: torch.Tensor, method: str, precision: str, co
 @torch.inference_mode()
 def embed(a: argparse.Namespace) -> float:
     """Images per second of a backbone's forward pass."""
-    model = timm.create_model(a.backbone, num_classes=0).eval().to(a.device, memory_format=torch.channels_last)
+    model = cast(Any, timm.create_model(a.backbone, num_classes=0).eval())  # torch's stub lacks `memory_format`.
+    model.to(a.device, memory_format=torch.channels_last)
     images = torch.randn(a.batch, 3, a.size, a.size, device=a.device).contiguous(memory_format=torch.channels_last)
     seconds = []
     for _ in range(8):

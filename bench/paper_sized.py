@@ -29,7 +29,7 @@ from sae.core import files, paths, registry
 from sae.data import store, synthetic
 from sae.scoring import recovery
 
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "m": 8192,
     "epochs": 1,
     "batch_size": 2048,
@@ -100,7 +100,7 @@ def write(rows: int, held_out: int, d: int, concepts: int, classes: int, out: st
 
 def bank_plan(k: int, recipe: dict[str, Any], penalties: dict[str, str | None] = PENALTIES) -> dict[str, Any]:
     """The plan of a bank with one SAE of each method."""
-    methods = {
+    methods: dict[str, dict[str, Any]] = {
         name: {
             "objective": "topk",
             "penalty": penalty,

@@ -26,7 +26,7 @@ from sae.scoring.metrics import _ms, _residuals, purity
 from sae.training.loop import train
 
 # Of the methods, with lambda; `--tiny` has a recipe of its own.
-METHODS = {"topk": {}, "reg1": {"lam": 0.003}, "reg2": {"lam": 0.003}}
+METHODS: dict[str, dict[str, float]] = {"topk": {}, "reg1": {"lam": 0.003}, "reg2": {"lam": 0.003}}
 SCORES = ("r2", "ms", "purity", "dead")
 Splits = dict[str, Activations]
 
@@ -57,15 +57,16 @@ def compare(a: argparse.Namespace) -> None:
     splits = {split: store.read(a.activations / split) for split in SPLITS}
     exact = {split: np.asarray(data.embeddings) for split, data in splits.items()}
     print("\nEmbedding: difference from batches of 16 in float32, over", len(exact["test"]), "test images")
-    for name, options in {
+    variants: dict[str, dict[str, Any]] = {
         "float32, batches of 1": {"batch_size": 1},
         "float32, batches of 64": {"batch_size": 64},
         "bfloat16, batches of 16": {"batch_size": 16, "precision": "bfloat16"},
-    }.items():
+    }
+    for name, options in variants.items():
         print(f"  {name:26}{difference(exact['test'], embedded(a, splits, 'test', options))}")
     half = {s: embedded(a, splits, s, {"batch_size": 16, "precision": "bfloat16"}) for s in ("train", "test")}
     print(f"\nTraining, means over {a.seeds} seeds (k = {a.k}):")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"method": method, "precision": precision, "seed": seed} | scores(a, exact, splits, method, seed, precision)
         for method in METHODS
         for precision in ("float32", "bfloat16")
@@ -140,7 +141,7 @@ def scores(
 ) -> dict[str, float]:
     """Train by the demo's recipe on `embeddings["train"]`, score on `embeddings["test"]`, all in float32."""
     changed = {"k": a.k, "seed": seed, "precision": precision} | METHODS[method] | a.changed
-    s, *entries = settings_of(method, "demo", **changed)
+    s, entries = settings_of(method, "demo", **changed)
     scale = inputs.total_variance(inputs.prepare(embeddings["train"], s.input_norm)) ** -0.5
     x = {split: inputs.prepare(embeddings[split], s.input_norm, scale) for split in ("train", "test")}
     coder, _ = train(x["train"], s, *entries)

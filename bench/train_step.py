@@ -22,16 +22,17 @@ from sae.training.settings import Settings
 ROOT = Path(__file__).parent.parent
 METHODS = ("topk", "reg1", "reg2", "batch_topk")
 TINY = ["--n", "32", "--m", "64", "--d", "16", "--steps", "3", "--k", "4"]
+Entries = tuple[ModuleType, ModuleType | None]  # An objective and a penalty.
 
 
-def settings_of(name: str, recipe: str, **changed: object) -> tuple[Settings, ModuleType, ModuleType | None]:
+def settings_of(name: str, recipe: str, **changed: object) -> tuple[Settings, Entries]:
     """Settings of a method of config.yaml, by one of its recipes, and the modules of its entries."""
     config = read(ROOT / "config.yaml")
     method = config.methods[name]
     values = config.training[recipe].model_dump() | method.recipe | {"seed": 0, "options": method.options}
     values |= {"objective": method.objective, "penalty": method.penalty, "mask": method.mask}
     s = Settings(**values | ({"lam": 1e-3} if method.penalty else {}) | changed)
-    return s, registry.load("objective", s.objective), registry.load("penalty", s.penalty) if s.penalty else None
+    return s, (registry.load("objective", s.objective), registry.load("penalty", s.penalty) if s.penalty else None)
 
 
 def plain_loss(coder: Coder, x: torch.Tensor, s: Settings) -> torch.Tensor:
@@ -41,16 +42,16 @@ def plain_loss(coder: Coder, x: torch.Tensor, s: Settings) -> torch.Tensor:
     values, indices = rows.topk(k, dim=1)
     z = torch.zeros_like(rows).scatter(1, indices, values).reshape(a.shape)
     loss = (x - z @ coder.W_dec - coder.b_dec).square().sum(dim=1).mean()
-    mask = (z > 0).any(dim=0).float()
+    mask, lam = (z > 0).any(dim=0).float(), s.lam or 0.0
     if s.penalty == "off_support_l1":
-        loss = loss + s.lam * (mask * (a - z)).abs().sum(dim=1).mean()
+        loss = loss + lam * (mask * (a - z)).abs().sum(dim=1).mean()
     elif s.penalty == "l1_l2_ratio":
         masked = mask * a
-        loss = loss + s.lam * (masked.abs().sum(dim=1) / masked.norm(dim=1).clamp_min(1e-12)).mean()
+        loss = loss + lam * (masked.abs().sum(dim=1) / masked.norm(dim=1).clamp_min(1e-12)).mean()
     return loss
 
 
-def compare(x: torch.Tensor, s: Settings, entries: tuple[ModuleType, ModuleType | None], steps: int) -> list[float]:
+def compare(x: torch.Tensor, s: Settings, entries: Entries, steps: int) -> list[float]:
     """Median milliseconds of a plain step and of ours."""
     times: dict[str, list[float]] = {"plain": [], "ours": []}
     coders = {which: Coder(x.shape[1], s.m, s.k) for which in times}
@@ -87,7 +88,7 @@ def main() -> None:
     print(f"{'k':>4} {'method':15} {'plain ms':>9} {'ours ms':>9} {'plain/ours':>11}")
     for k in a.k:
         for name in METHODS:
-            s, *entries = settings_of(name, "small", m=a.m, k=k)
+            s, entries = settings_of(name, "small", m=a.m, k=k)
             plain, ours = compare(x, s, entries, a.steps)
             print(f"{k:4d} {name:15} {plain:9.2f} {ours:9.2f} {plain / ours:11.2f}")
 

@@ -92,7 +92,7 @@ def encode(a: argparse.Namespace) -> None:
 def collect(a: argparse.Namespace) -> None:
     from sae.scoring.collect import collect
 
-    collect(a.scores, a.references, a.out)
+    collect(a.scores, a.stages, a.references, a.out)
 
 
 def tables(a: argparse.Namespace) -> None:
@@ -147,6 +147,7 @@ ARGUMENTS = {
     "bank": "bank.json",
     "selection": "the bank's selection.parquet",
     "scores": "folders with the scores of each bank",
+    "stages": "the stages to join",
     "references": "files that `probe` wrote",
     "latents": "latents.parquet of the bank",
     "metrics": "metrics.parquet",
@@ -158,7 +159,7 @@ ARGUMENTS = {
     "manifests": "manifests of the embeddings' train splits",
     "out": "file or folder to write",
 }
-MANY = {"scores": "+", "references": "*", "manifests": "+"}
+MANY = {"scores": "+", "stages": "+", "references": "*", "manifests": "+"}
 _NAMES = "methods, datasets, backbones: what is printed for each"
 STEPS = {
     "fetch": Step(fetch, "fetch one artifact", "name root", "the artifact's specification"),
@@ -186,7 +187,7 @@ STEPS = {
     "score": Step(score, "score a bank", "stage bank activations out", "metrics: {name: its options}"),
     "probe": Step(probe, "probe the embeddings themselves", "activations out", "the options of the metric `probe`"),
     "encode": Step(encode, "apply a trained SAE to new embeddings or images", "sae source out"),
-    "collect": Step(collect, "join the scores of all banks", "scores references out"),
+    "collect": Step(collect, "join the scores of all banks", "scores stages references out"),
     "tables": Step(tables, "write the paper's tables", "metrics published out", _NAMES),
     "claims": Step(claims, "judge the paper's claims", "metrics curves published out", f"claims (the rule), {_NAMES}"),
     "gallery": Step(

@@ -145,8 +145,8 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "allowed: label, loader",
         ),
         ("metrics/probe/D", 1, "metrics.probe.D", "allowed: C, largest, max_iter, max_train"),
-        ("metrics/impurity", None, "metrics", "'impurity'.*allowed: firing"),
-        ("figures", ["fig9"], "figures", "'fig9'.*allowed: fig1, fig2"),
+        ("metrics/impurity", None, "metrics.impurity", "'impurity'.*allowed: firing"),
+        ("figures", ["fig9"], "figures.fig9", "'fig9'.*allowed: fig1, fig2"),
         ("extensions", "nowhere", "extensions", "nowhere is no folder"),
         ("compute/device", "gpu", "compute.device", "'auto'"),
         ("compute/shared", ["a:b"], "compute.shared.0", "match"),
@@ -156,7 +156,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
 )
 def test_a_mistake_names_its_key_and_what_is_allowed(path, value, key, said):
     message = refused(changed({path: value}))
-    assert message.startswith("config.yaml is not right:\n") or path == "extensions"
+    assert message.startswith("the configuration is not right:\n") or path == "extensions"
     line = next((line for line in message.splitlines() if f"{key}:" in line), "")
     assert re.search(said, line), message
 
@@ -297,15 +297,101 @@ def extensions(tmp_path):
 
     options = "from pydantic import Field\nfrom sae.core.options import Options as Base\n"
     options += "class Options(Base):\n    {}\n"
-    add("datasets/mine.py", options.format("place: str"))
-    add("datasets/loose.py", "")
-    add("backbones/mine.py", "FROM_HUB = True\n" + options.format("depth: int = 3"))
-    add("objectives/mine.py", options.format("jitter: float = Field(ge=0)"))
-    add("penalties/mine.py", options.format("power: int = 2"))
-    add("penalties/greedy.py", options.format("lr: float = 2.0"))
-    add("metrics/mine.py", "STAGE = 'score'\n" + options.format("bins: int = 10"))
-    add("figures/mine.py", "READS = ['gallery/images.parquet']\n")
+    add("datasets/mine.py", "def load(): ...\n" + options.format("place: str"))
+    add("datasets/loose.py", "from x import load")
+    add("backbones/mine.py", "def load(): ...\nFROM_HUB = True\n" + options.format("depth: int = 3"))
+    add("objectives/mine.py", "class Objective: ...\n" + options.format("jitter: float = Field(ge=0)"))
+    add("penalties/mine.py", "def penalty(): ...\n" + options.format("power: int = 2"))
+    add("penalties/greedy.py", "def penalty(): ...\n" + options.format("lr: float = 2.0"))
+    add("penalties/jittered.py", "def penalty(): ...\n" + options.format("jitter: float = 2.0"))
+    add("metrics/mine.py", METRIC + options.format("bins: int = 10"))
+    add("figures/mine.py", FIGURE)
     return tmp_path
+
+
+METRIC = "STAGE = 'score'\nSPLITS = ['test']\nREADS = ()\ndef score(): ...\n"
+FIGURE = "READS = ['gallery/images.parquet']\nCAPTION = 'C'\ndef draw(): ...\n"
+OURS = {
+    "dataset": ("datasets/mine", {"type": "mine", "place": "x"}, "datasets.mine.type"),
+    "backbone": ("backbones/mine", {"loader": "mine", "model": "m"}, "backbones.mine.loader"),
+    "objective": ("methods/mine", {"objective": "mine", "jitter": 1}, "methods.mine.objective"),
+    "penalty": ("methods/mine", {"objective": "topk", "penalty": "mine", "lambda": 1}, "methods.mine.penalty"),
+    "metric": ("metrics/mine", None, "metrics.mine"),
+    "figure": ("figures", ["mine"], "figures.mine"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "said"),
+    [
+        ("dataset", "def load", "def loads", "must define load"),
+        ("backbone", "def load", "def loads", "must define load"),
+        ("backbone", "def load", "READS_IMAGES = False\ndef load", "must define files, embeddings"),
+        ("objective", "class Objective", "class Other", "must define Objective"),
+        ("penalty", "def penalty()", "class Penalty:\n    def penalty()", "must define penalty"),
+        ("metric", METRIC, "", "must define STAGE, SPLITS, READS, score"),
+        ("metric", "'score'", "'scores'", "has STAGE = 'scores', which must be a text among score, score_chosen, ro.*"),
+        ("metric", "['test']", "'test'", "has SPLITS = 'test', which must be a list of texts among train, val, test"),
+        (
+            "metric",
+            "= ()",
+            "= ('other',)",
+            r"has READS = \('other',\), which must be .* among train, val, test, others",
+        ),
+        ("metric", "'test'", "['test']", r"has SPLITS = \[\['test'\]\], which must be .*"),
+        ("figure", "CAPTION", "caption", "must define CAPTION"),
+        ("figure", "def draw", "def paint", "must define draw"),
+        ("figure", "'C'", "'C' + D", "must write out CAPTION, since it is read without running the file"),
+        ("figure", "'C'", "3", "has CAPTION = 3, which must be a text"),
+        ("figure", "['gallery/images.parquet']", "'metrics.parquet'", "has READS = .*, which must be a list of texts"),
+        ("figure", "['gallery/images.parquet']", "[1]", r"has READS = \[1\], which must be a list of texts"),
+    ],
+)
+def test_an_entry_that_lacks_what_its_kind_needs_is_told(extensions, kind, old, new, said):
+    place, value, key = OURS[kind]
+    written = {"extensions": str(extensions), place: value}
+    settings.load(changed(written))
+    file = extensions / registry.PACKAGES[kind].rpartition(".")[2] / "mine.py"
+    assert file.read_text().count(old) == 1
+    file.write_text(file.read_text().replace(old, new))
+    first, *lines = refused(changed(written)).splitlines()
+    assert first == "the configuration is not right:" and len(lines) == 1
+    assert re.fullmatch(f"config key {key}: {file} {said}; docs/extending.md shows how", lines[0]), lines
+
+
+@pytest.mark.parametrize(
+    ("method", "text", "said"),
+    [
+        ({"penalty": "mine"}, "def penalty(:\n", r"penalty: .*mine\.py line 1 is not valid Python"),
+        ({"penalty": "mine"}, "class Options:\n    power: int\n", "penalty: penalty mine: .* must derive from"),
+        ({"penalty": "greedy"}, None, "penalty: greedy has an option 'lr'"),
+        ({"penalty": "none"}, None, "penalty: 'none' is not known"),
+        ({"objective": "mine", "penalty": "jittered"}, None, "penalty: jittered has an option 'jitter'"),
+        ({"objective": "none", "penalty": "mine"}, None, "objective: 'none' is not known"),
+        ({"objective": None, "penalty": "mine"}, None, "objective: "),
+        ({"penalty": "mine", "lr": 0}, None, "lr: 0 should be greater"),
+        ({"penalty": "mine", "sweep": {"lr": [0.1, 0]}}, None, r"sweep\.lr\.1: 0 should be greater"),
+        ({"penalty": "mine", "sweep": {"none": [1]}}, None, "sweep: 'none' is not known"),
+    ],
+)
+def test_one_cause_is_told_once(extensions, method, text, said):
+    if text:
+        (extensions / "penalties/mine.py").write_text(text)
+    raw = {"extensions": str(extensions), "methods/a": {"objective": "topk", "lambda": 0.1, "power": 3} | method}
+    if method.get("penalty") != "mine":
+        raw["methods/a"] |= {"sweep": {"jitter": [1.0, 2.0]}}
+    raw |= {"methods/b": {"extends": "a", "sweep": {"power": [1, 2]}}, "methods/c": {"extends": "b", "at": "b"}}
+    raw["experiments/smoke/methods"] = ["topk", "a", "b"]
+    message = refused(changed(raw))
+    assert re.search(rf"config key methods\.a\.{said}", message) and message.count("config key") == 1, message
+
+
+def test_a_file_that_is_wrong_is_told_at_one_key(extensions):
+    (extensions / "datasets/mine.py").write_text("def load(:\n")
+    raw = {f"datasets/{name}": {"type": "mine", "place": "x"} for name in ("one", "two")}
+    raw["compute/threads"] = 2
+    message = refused(changed({"extensions": str(extensions), **raw}))
+    assert message.count("config key") == 1 and "datasets.one.type: " in message
 
 
 def test_entries_from_outside_are_checked_like_ours(extensions):

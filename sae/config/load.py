@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from sae.config.entries import head_of
 from sae.config.methods import OF_A_PENALTY, resolve
 from sae.config.models import Config, Entry, entry_model
 from sae.config.problems import Problems
@@ -80,7 +81,7 @@ def load(raw: dict[str, Any], *, artifacts: Collection[str] | None = None, reser
     problems.end()
     assert written is not None
     for name in written.figures:
-        problems.tried("figures", registry.head, "figure", name)
+        problems.tried(f"figures.{name}", head_of, "figure", name)
     entries = {s: _entries(s, getattr(written, s), raw[s], artifacts, problems) for s in ENTRIES}
     config = resolve(written.model_copy(update=entries), raw["methods"], problems)
     problems.end()
@@ -100,7 +101,7 @@ def _entries(
     kind, by = ENTRIES[section]
     found, of_entry = {}, functools.cache(entry_model)
     for name, value in written.items():
-        key, entry = (f"{section}.{name}.{by}", getattr(value, by)) if by else (section, name)
+        key, entry = (f"{section}.{name}.{by}", getattr(value, by)) if by else (f"{section}.{name}", name)
         model = problems.tried(key, of_entry, kind, entry)
         if model and (built := problems.build(model, raw[name] or {}, f"{section}.{name}")):
             found[name] = built

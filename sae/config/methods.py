@@ -23,7 +23,7 @@ def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) 
         check_link(config.methods, name, "extends", problems)
         for kind in KINDS:
             if entry := getattr(method, kind):
-                problems.tried(f"methods.{name}.{kind}", registry.head, kind, entry)
+                problems.tried(f"methods.{name}.{kind}", functools.partial(extended, Trained), kind, entry)
     if len(problems.lines) > before:
         problems.end()
     resolver = _Resolver(raw, problems)
@@ -63,6 +63,7 @@ def check_link(methods: dict[str, Method], name: str, link: str, problems: Probl
 class _Resolver:
     def __init__(self, raw: dict[str, dict[str, Any]], problems: Problems) -> None:
         self.raw, self.problems, self.extended = raw, problems, functools.cache(extended)
+        self.method = functools.cache(self._method)
 
     def merged(self, name: str) -> dict[str, Any]:
         """A method's own words, laid over what of the inherited ones still holds."""
@@ -78,14 +79,20 @@ class _Resolver:
         swept = {} if own.get("at") else {n: grid for n, grid in inherited["sweep"].items() if n not in gone}
         return {n: value for n, value in inherited.items() if n not in gone} | own | {"sweep": swept | sweep}
 
-    def method(self, name: str) -> Method | None:
-        """A method with all that it takes over; None where that is not right."""
+    def _method(self, name: str) -> Method | None:
+        """A method with all that it takes over; None where that is not right, which is said of the first alone."""
         words, own, key = self.merged(name), self.raw[name], f"methods.{name}"
+        if own.get("extends") and not self.method(own["extends"]):
+            return None
+        before = len(self.problems.lines)
         model: type[Method] = Trained
         for kind in KINDS:
             if entry := words.get(kind):
                 add = functools.partial(self.extended, model)
-                model = self.problems.tried(f"{key}.{kind}", add, kind, entry) or model
+                wider = self.problems.tried(f"{key}.{kind}", add, kind, entry)
+                if not wider:
+                    return None
+                model = wider
             elif kind == "objective":
                 self.problems.add(f"{key}.objective", "this key is required")
         for options, text in (
@@ -104,7 +111,8 @@ class _Resolver:
             k, values = next(iter(grid.items())) if isinstance(grid, dict) else ("", grid)
             places[option], words[option] = ".".join(filter(None, ("sweep", option, k, "0"))), values[0]
         built = self.problems.build(model, words, key, places)
-        return built and built.model_copy(update={"sweep": self.sweep(f"{key}.sweep", built.sweep, built)})
+        found = built and built.model_copy(update={"sweep": self.sweep(f"{key}.sweep", built.sweep, built)})
+        return found if len(self.problems.lines) == before else None
 
     def sweep(self, key: str, sweep: Sweep, method: Method) -> Sweep:
         """What a method sweeps, its values checked, as they are trained, in ascending order."""

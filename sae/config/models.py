@@ -16,7 +16,8 @@ from pydantic import (
     field_validator,
 )
 
-from sae.core import paths, registry
+from sae.config.entries import head_of
+from sae.core import registry
 from sae.core.errors import UserError
 from sae.core.options import Count, Options, Positive, Precision, Seed, Share, by_container, distinct
 from sae.training.settings import Recipe
@@ -179,14 +180,12 @@ class Metric(Entry):
 
 def entry_model(kind: Literal["dataset", "backbone", "metric"], name: str) -> type[Entry]:
     """The class of what may be written of an entry: what all of its kind have, :func:`extended` by its own options."""
-    head = registry.head(kind, name)
+    head = head_of(kind, name)
     common: type[Entry] = Metric
     if kind == "dataset":
         common = ImageDataset if head.constants.get("HAS_IMAGES", True) else Dataset
     elif kind == "backbone":
         common = Network if head.constants.get("READS_IMAGES", True) else Backbone
-    elif head.constants.get("STAGE") not in paths.STAGES:
-        raise UserError(f"the file of {name} must set STAGE, a text; allowed: {', '.join(paths.STAGES)}")
     return extended(common, kind, name)
 
 
@@ -198,7 +197,7 @@ def extended(common: type[Model], kind: str, name: str) -> type[Model]:
     Raises:
         UserError: the entry's file is not right, or an option in it has a name that is taken.
     """
-    head = registry.head(kind, name)
+    head = head_of(kind, name)
     taken = {*common.model_fields, *dir(common)} | (
         {*Recipe.model_fields, "k", "seed"} if issubclass(common, Method) else set()
     )

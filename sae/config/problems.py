@@ -15,10 +15,11 @@ Result = TypeVar("Result")
 
 
 class Problems:
-    """Collects what is wrong; each line once."""
+    """Collects what is wrong; each line once, and what is wrong with an entry's file at the first key that names it."""
 
     def __init__(self) -> None:
         self.lines: dict[str, None] = {}
+        self._of_files: set[str] = set()
 
     def add(self, key: str, text: str) -> None:
         """Note what is wrong with the value of a key."""
@@ -27,7 +28,7 @@ class Problems:
     def end(self) -> None:
         """Raise what there is."""
         if self.lines:
-            raise UserError("\n".join(["config.yaml is not right:", *self.lines]))
+            raise UserError("\n".join(["the configuration is not right:", *self.lines]))
 
     def known(self, key: str, names: Iterable[Any], allowed: Iterable[Any]) -> bool:
         """Whether all names are among the allowed ones."""
@@ -42,7 +43,9 @@ class Problems:
         try:
             return function(kind, name) if self.known(key, [name], registry.names(kind)) else None
         except UserError as error:
-            self.add(key, str(error))
+            if str(error) not in self._of_files:
+                self.add(key, str(error))
+            self._of_files.add(str(error))
             return None
 
     def build(self, model: type[Model], data: Any, key: str = "", places: Mapping[str, str] = {}) -> Model | None:

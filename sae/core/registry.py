@@ -17,6 +17,7 @@ import importlib
 import inspect
 import sys
 import types
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,18 +46,21 @@ class Head(NamedTuple):
         doc: its docstring.
         constants: its constants: names in capitals with a literal value.
         options: its class `Options`; the empty one if it has none.
+        names: what the file defines or imports outside functions and classes.
     """
 
     doc: str
     constants: dict[str, Any]
     options: type[Options]
+    names: frozenset[str]
 
 
 def extend(folder: str | Path | None) -> None:
     """Make the entries in a folder of one's own known to this process; None forgets those of an earlier call.
 
     Raises:
-        UserError: the folder does not exist, or a file in it has the name of an entry of the project.
+        UserError: the folder does not exist, a folder in it has the name of a kind where that of its entries is meant,
+            or a file in it has the name of an entry of the project.
     """
     for name in [m for m in sys.modules if m.split(".")[0] == EXTENSIONS]:
         del sys.modules[name]
@@ -66,6 +70,8 @@ def extend(folder: str | Path | None) -> None:
     if not folder.is_dir():
         raise UserError(f"extensions: {folder} is no folder")
     for kind in PACKAGES:
+        if (folder / kind).is_dir():
+            raise UserError(f"extensions: {folder / kind} is no kind of entry; did you mean {_room(kind)}?")
         taken = set(_own(kind)) & set(_entries(folder / _room(kind)))
         if taken:
             file = folder / _room(kind) / f"{min(taken)}.py"
@@ -139,12 +145,25 @@ def head(kind: str, name: str) -> Head:
             f"constants of its file and what it imports by `from {' / '.join(_LIGHT)} import ...`"
         ) from None
     for node in light:
-        if isinstance(node, ast.ClassDef):
+        if isinstance(node, ast.ClassDef) and hasattr(space[node.name], "model_fields"):
             _describe(space[node.name], node)
     options = space.get("Options", Options)
     if not (isinstance(options, type) and issubclass(options, Options)):
         raise UserError(f"{kind} {name}: the class Options of {file} must derive from sae.core.options.Options")
-    return Head(ast.get_docstring(tree) or "", constants, options)
+    return Head(ast.get_docstring(tree) or "", constants, options, frozenset(_bound(tree.body)))
+
+
+def _bound(body: Iterable[ast.AST]) -> Iterator[str]:
+    """The names that statements bind, also below `if` and `try`."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        else:
+            yield from _bound(ast.iter_child_nodes(node))
 
 
 def _describe(options: type[Options], node: ast.ClassDef) -> None:

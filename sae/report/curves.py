@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from sae.core import files
+from sae.core.errors import UserError
 from sae.report import style
 from sae.report.names import Names
 from sae.report.style import plt
@@ -17,8 +18,20 @@ from sae.scoring.selection import CELL, chosen, of_chosen
 _BY = [*CELL, "method"]
 
 
-def chosen_curves(results: Path, names: Names, curve: str) -> pd.DataFrame:
-    """Points of the chosen SAEs' `curve` on test, mean over seeds: dataset, backbone, k, method, x, y."""
+def chosen_curves(results: Path, names: Names, curve: str, *, optional: bool = False) -> pd.DataFrame:
+    """Points of the chosen SAEs' `curve` on test, mean over seeds: dataset, backbone, k, method, x, y.
+
+    Args:
+        optional: whether an experiment may lack the curve, and then has no points.
+
+    Raises:
+        UserError: the experiment has curves, but not this one, and it is not optional.
+    """
+    there = sorted(files.read_parquet(results / "curves.parquet")["curve"].unique())
+    if there and curve not in there and not optional:
+        raise UserError(
+            f"no curve {curve}; there are: {', '.join(there)} (if an experiment may lack it, say optional=True)"
+        )
     return _runs(results, names, curve).groupby([*_BY, "x"], sort=False, as_index=False)["y"].mean()
 
 

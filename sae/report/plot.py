@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from sae.core import registry
+from sae.core.errors import UserError
 from sae.report import style
 from sae.report.names import Names
 from sae.report.style import plt
@@ -19,8 +22,11 @@ def plot(name: str, results: str | Path, settings: dict[str, Any], out: str | Pa
         settings: of :class:`sae.report.names.Names`.
 
     Raises:
-        UserError: there is no such figure, or a table that it reads is missing.
+        UserError: there is no such figure, a table that it reads is missing, or it draws no figure.
     """
     draw = registry.load("figure", name).draw
     with plt.rc_context(style.RC):
-        style.save(draw(Path(results), Names(settings)), out, name)
+        figure = draw(Path(results), Names(settings))
+        if not isinstance(figure, Figure):
+            raise UserError(f"figure {name}: draw must return a matplotlib figure, not {type(figure).__name__}")
+        style.save(figure, out, name)

@@ -1,34 +1,39 @@
 """Join what all banks of an experiment gave into its tidy tables."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from sae.core import files
-from sae.core.paths import STAGES
 from sae.scoring import rows
 from sae.scoring.rows import KEY
 from sae.scoring.selection import mark
 
 
-def collect(folders: Iterable[Path], references: Iterable[Path], out: Path) -> None:
+def collect(folders: Iterable[Path], stages: Sequence[str], references: Iterable[Path], out: Path) -> None:
     """Write `out`/metrics.parquet and .csv, curves.parquet, latents.parquet and selection.parquet.
 
     Rows are in the order of the banks; within a bank as trained, the `at` methods last. The CSV holds the same numbers
-    with all their digits.
+    with all their digits. A latent has one row, whatever the stages that scored it; `selected` is that of its SAE.
 
     Args:
-        folders: one a bank, with selection.parquet and a folder for each stage that was run (`sae.scoring.stage`).
+        folders: one a bank, with selection.parquet and a folder for each stage (`sae.scoring.stage`).
+        stages: those to join; what an earlier run left of others is passed over.
         references: what `sae.scoring.metrics.probe.probe_embeddings` wrote, one a (dataset, backbone).
+
+    Raises:
+        UserError: a file is missing or damaged, or two metrics gave a score of one name.
     """
     folders, out = [Path(folder) for folder in folders], Path(out)
     selection = rows.joined(rows.read(folder / "selection.parquet") for folder in folders)
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     about: list[str] = []
-    for table in filter(len, map(rows.read, _of_stages(folders, "metrics"))):
+    for table in filter(len, itertools.chain(*_read(folders, stages, "metrics"))):
         names = table.column_names
         about += [name for name in names[: names.index("status") + 1] if name not in about]
         for row in table.to_pylist():
@@ -50,9 +55,38 @@ def collect(folders: Iterable[Path], references: Iterable[Path], out: Path) -> N
         metrics.to_csv(temporary, index=False)
     rows.write(selection, out / "selection.parquet")
     for name in ("curves", "latents"):
-        rows.write(rows.joined(map(rows.read, _of_stages(folders, name))), out / f"{name}.parquet")
+        banks = [_marked(_by_latent(rows.joined(tables)), metrics) for tables in _read(folders, stages, name)]
+        rows.write(rows.joined(banks).replace_schema_metadata(), out / f"{name}.parquet")
 
 
-def _of_stages(folders: list[Path], table: str) -> list[Path]:
-    paths = [folder / stage / f"{table}.parquet" for folder in folders for stage in STAGES]
-    return [path for path in paths if path.exists()]
+def _read(folders: list[Path], stages: Sequence[str], name: str) -> Iterator[list[pa.Table]]:
+    """A table of each stage, one bank after the other."""
+    owners: dict[str, str] = {}
+    for folder in folders:
+        paths = [folder / stage / f"{name}.parquet" for stage in stages]
+        tables = [rows.read(path) for path in paths]
+        for given, metric in itertools.chain(*(rows.owners_of(table).items() for table in tables)):
+            rows.claim(owners, metric, [given])
+        yield tables
+
+
+def _by_latent(table: pa.Table) -> pa.Table:
+    """One row per SAE, split and latent: beside each other what several stages gave of it; other tables as they are."""
+    if "latent" not in table.column_names:
+        return table
+    by = table.select([*KEY, "latent"]).to_pandas()
+    row = by.groupby(list(by), sort=False).ngroup().to_numpy(np.int64)
+    joined = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        there = column.is_valid().to_numpy()
+        source = np.full(row.max(initial=-1) + 1, -1)
+        source[row[there]] = np.flatnonzero(there)
+        joined[name] = column.take(pa.array(source, mask=source < 0))
+    return pa.table(joined)
+
+
+def _marked(table: pa.Table, metrics: pd.DataFrame) -> pa.Table:
+    """With the column `selected`, that `metrics` has of the same SAE."""
+    selected = pd.Series(metrics["selected"].to_numpy(), pd.MultiIndex.from_frame(metrics[KEY]))
+    of_row = selected.reindex(pd.MultiIndex.from_frame(table.select(KEY).to_pandas()))
+    return table.append_column("selected", pa.array(of_row.to_numpy(), pa.bool_()))

@@ -1,6 +1,7 @@
 """What a row of scores is called, and tables of rows as parquet files."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ from sae.core.errors import UserError
 
 CELL = ["dataset", "backbone", "k"]
 KEY = [*CELL, "method", "trial", "seed", "split"]
+# What no metric may call a score, beside what describes an SAE: columns that joining and reports add.
+RESERVED: dict[str, tuple[str, ...]] = {
+    "scalars": ("selected", "selection", "probe_top1_raw", "source", "fallback"),
+    "curves": (),
+    "latents": (*KEY, "latent", "selected"),
+}
 
 
 def columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -28,6 +35,29 @@ def table(rows: list[dict[str, Any]], first: Iterable[str] = KEY) -> pa.Table:
 def joined(tables: Iterable[pa.Table]) -> pa.Table:
     """All rows of several tables; a column that one lacks is null there."""
     return pa.concat_tables(list(tables), promote_options="permissive").combine_chunks()
+
+
+def claim(owners: dict[str, str], metric: str, names: Iterable[str], reserved: Collection[str] = ()) -> None:
+    """Note in `owners`, {name: metric}, that a metric gives these columns or curves.
+
+    Raises:
+        UserError: another metric gives one of them, or its name is a reserved one.
+    """
+    for name in names:
+        if name in reserved:
+            raise UserError(f"metric {metric} gives {name!r}, a name that is reserved for another column; rename it")
+        if owners.setdefault(name, metric) != metric:
+            raise UserError(f"the metrics {owners[name]} and {metric} both give {name!r}; rename it in one of them")
+
+
+def owned(what: pa.Table, owners: Mapping[str, str]) -> pa.Table:
+    """A table that says which metric gave what; see :func:`owners_of`."""
+    return what.replace_schema_metadata({"metrics": json.dumps(owners)})
+
+
+def owners_of(what: pa.Table) -> dict[str, str]:
+    """{column or curve: the metric that gave it}, as far as the table says it."""
+    return json.loads((what.schema.metadata or {}).get(b"metrics", "{}"))
 
 
 def write(what: pa.Table, path: Path) -> None:

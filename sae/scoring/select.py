@@ -35,4 +35,5 @@ def select(bank_file: Path, activations_dir: Path, settings: dict[str, Any], out
     rows.write(pa.Table.from_pandas(choice, preserve_index=False).replace_schema_metadata(), out)
     counts = choice["status"].value_counts().to_dict()
     said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    progress.info("%s / %s / k%d: selection: %s", bank["dataset"], bank["backbone"], bank["k"], said)
+    said = f"selection: {said}; {scored.said}"
+    progress.info("%s / %s / k%d: %s", bank["dataset"], bank["backbone"], bank["k"], said)

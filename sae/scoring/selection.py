@@ -67,7 +67,7 @@ def choose(validation: pd.DataFrame, methods: Mapping[str, Mapping[str, Any]], p
 
 
 def _one(rows: pd.DataFrame, method: Mapping[str, Any], bar: float) -> dict[str, Any]:
-    acceptable = rows[rows["status"] == "ok"]
+    acceptable = rows[(rows["status"] == "ok") & rows["r2"].notna()]
     verdict = "chosen"
     if method.get("sweep") and method.get("against"):
         acceptable = acceptable[acceptable["r2"] >= bar]

@@ -6,9 +6,9 @@ options. A row whose key stands is kept bit for bit, so that a new SAE or an edi
 """
 
 import functools
-import json
+import itertools
 import logging
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -19,11 +19,12 @@ import pandas as pd
 import pyarrow as pa
 
 from sae.bank.read import open_sae
+from sae.config.entries import head_of
 from sae.core import files, registry
 from sae.core.codehash import code_hash
 from sae.core.errors import UserError
 from sae.core.options import Options
-from sae.core.paths import STAGES, trial_name
+from sae.core.paths import trial_name
 from sae.data import store
 from sae.data.splits import SPLITS
 from sae.scoring import rows as tables
@@ -34,9 +35,6 @@ from sae.scoring.subject import Curve, PerLatent, Subject
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
 T = TypeVar("T")
-# Per SAE and split: what describes it, beginning with `KEY`, and what each metric gave: {scalars, curves, latents}, by
-# column name each.
-Scored = list[tuple[dict[str, Any], list[dict[str, Any]]]]
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,22 @@ class Data:
     others: dict[str, Path] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a stage gives.
+
+    Attributes:
+        found: per SAE and split: what describes it, beginning with `KEY`, and what each metric gave: {metric: {scalars,
+            curves, latents}}, by column name each.
+        owners: which metric gave a name: {scalars, curves, latents}, {name: metric} each.
+        said: how much of it was computed, the rest being kept.
+    """
+
+    found: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]]
+    owners: dict[str, dict[str, str]]
+    said: str
+
+
 def run(
     stage: str,
     bank_file: Path,
@@ -94,14 +108,13 @@ def run(
         others: {backbone: folder of its splits} of the experiment's other backbones.
 
     Raises:
-        UserError: a file is missing or damaged, a metric unknown, or another backbone's images are other ones.
+        UserError: a file is missing or damaged, a metric unknown or what it gives not right, or another backbone's
+            images are other ones.
     """
     bank = files.read_json(bank_file, "bank")
     options = {name: options_of(name, given) for name, given in settings["metrics"].items()}
-    of_stage = {name: registry.head("metric", name).constants.get("STAGE") for name in options}
+    of_stage = {name: head_of("metric", name).constants["STAGE"] for name in options}
     own = [name for name in options if of_stage[name] == stage]
-    for name in (n for n in options if of_stage[n] not in STAGES):
-        raise UserError(f"metric {name}: its STAGE is {of_stage[name]!r}; allowed: {', '.join(STAGES)}")
     entries = bank["saes"] if selection is None else _selected(bank, tables.read(Path(selection)).to_pandas())
     banks = [Bank(Path(bank_file), bank, entries, own)]
     if chosen is not None:
@@ -115,8 +128,8 @@ def run(
     scored = score(banks, options, data, Path(out).parent / ".rows" / stage, device)
     for name, table in zip(("metrics", "curves", "latents"), as_tables(scored), strict=True):
         tables.write(table, Path(out) / f"{name}.parquet")
-    done = sum(len(b.entries) for b in banks)
-    progress.info("%s / %s / k%d: %s of %d SAEs", bank["dataset"], bank["backbone"], bank["k"], stage, done)
+    done = f"{stage} of {sum(len(b.entries) for b in banks)} SAEs: {scored.said}"
+    progress.info("%s / %s / k%d: %s", bank["dataset"], bank["backbone"], bank["k"], done)
 
 
 def options_of(name: str, given: Mapping[str, Any] | None) -> Options:
@@ -132,7 +145,7 @@ def score(
     device: str,
     splits: tuple[str, ...] = SPLITS,
 ) -> Scored:
-    """The rows of a stage, computed where the store of rows lacks them.
+    """What a stage gives, in the order of the banks; computed where the store of rows lacks it.
 
     Args:
         banks: what to score with what.
@@ -141,27 +154,36 @@ def score(
         rows_folder: of the row store.
         splits: a metric's other splits are left out.
 
-    Returns:
-        A row per SAE and split, in the order of the banks.
+    Raises:
+        UserError: what a metric gives is not right, or has the name of another column.
     """
     scorer = _Scorer(options, data, rows_folder, device)
     swept = tables.columns(entry["trial"] for bank in banks for entry in bank.content["saes"])
-    found = []
+    found: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]] = []
+    owners: dict[str, dict[str, str]] = {kind: {} for kind in tables.RESERVED}
     try:
         for bank in banks:
             for entry in bank.entries:
                 about = _about(bank.content, entry, swept)
-                found += [(about | {"split": split}, row) for split, row in scorer.of_sae(bank, entry, splits).items()]
+                for split, results in scorer.of_sae(bank, entry, splits).items():
+                    for (metric, parts), kind in itertools.product(results.items(), owners):
+                        reserved = tables.RESERVED[kind] + (tuple(about) if kind == "scalars" else ())
+                        tables.claim(owners[kind], metric, parts[kind], reserved)
+                    found.append((about | {"split": split}, results))
     except BaseException:
         # A job that was stopped keeps what it has.
         scorer.write(prune=False)
         raise
     scorer.write()
-    return found
+    return Scored(found, owners, f"{scorer.computed} of {scorer.asked} rows computed")
 
 
 class _Scorer:
-    """The metrics of a stage, and their rows, computed as they are asked for."""
+    """The metrics of a stage, and their rows, computed as they are asked for.
+
+    Attributes:
+        asked, computed: how many rows were asked for, and how many of them were computed.
+    """
 
     def __init__(self, options: Mapping[str, Options], data: Data, rows_folder: Path, device: str) -> None:
         # Code and its hash are read together: an edit while the stage runs belongs to the next run.
@@ -172,9 +194,10 @@ class _Scorer:
         self._hashes: dict[Path, dict[str, str]] = {}
         self._splits, self._others = _open(data)
         self._shared: dict[Hashable, Any] = {}
+        self.asked = self.computed = 0
 
-    def of_sae(self, bank: Bank, entry: dict[str, Any], splits: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
-        """{split: what each of the bank's metrics gave}, of the splits that one of them has; none if it diverged."""
+    def of_sae(self, bank: Bank, entry: dict[str, Any], splits: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+        """{split: {metric of the bank: what it gave}}, of the splits that one of them has; none if it diverged."""
 
         @functools.cache
         def subject() -> Subject:
@@ -186,7 +209,7 @@ class _Scorer:
         for split in splits:
             names = [name for name in bank.metrics if split in self._metrics[name].SPLITS]
             if names:
-                found[split] = [self._row(n, split, entry, subject) for n in names if entry["status"] == "ok"]
+                found[split] = {n: self._row(n, split, entry, subject) for n in names if entry["status"] == "ok"}
         return found
 
     def write(self, prune: bool = True) -> None:
@@ -196,8 +219,13 @@ class _Scorer:
 
     def _row(self, name: str, split: str, entry: dict[str, Any], subject: Callable[[], Subject]) -> dict[str, Any]:
         key, stored = self._key(name, split, entry), self._stored[name]
+        self.asked += 1
         if key not in stored:
-            stored.add(key, _parts(name, self._metrics[name].score(subject(), split, self._options[name])))
+            reads = self._metrics[name].READS
+            limited = subject().limited({split, *reads}, "others" in reads)
+            scores = self._metrics[name].score(limited, split, self._options[name])
+            stored.add(key, _parts(name, scores, entry["settings"]["m"]))
+            self.computed += 1
         return stored.use(key)
 
     def _key(self, name: str, split: str, entry: dict[str, Any]) -> str:
@@ -271,34 +299,53 @@ def _about(bank: dict[str, Any], entry: dict[str, Any], swept: list[str]) -> dic
     return key | made_by | {"status": entry["status"], "m": settings["m"]}
 
 
-def _parts(metric: str, scores: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _parts(metric: str, scores: Any, m: int) -> dict[str, dict[str, Any]]:
     """Scores as JSON can hold them, by the table they belong to."""
+    if not isinstance(scores, dict):
+        raise _wrong(metric, f"score returns {_kind(scores)}, not a dict")
     parts: dict[str, dict[str, Any]] = {"scalars": {}, "curves": {}, "latents": {}}
     for name, value in scores.items():
         if isinstance(value, Curve):
-            parts["curves"][name] = {axis: [_plain(v) for v in getattr(value, axis)] for axis in ("x", "y")}
+            curve = {axis: _values(metric, f"{name}: {axis}", getattr(value, axis)) for axis in ("x", "y")}
+            if len(curve["x"]) != len(curve["y"]):
+                raise _wrong(metric, f"{name}: x has {len(curve['x'])} values, y {len(curve['y'])}")
+            parts["curves"][name] = curve
         elif isinstance(value, PerLatent):
-            parts["latents"][name] = [_plain(v) for v in value.values]
+            parts["latents"][name] = _values(metric, name, value.values)
+            if len(parts["latents"][name]) != m:
+                raise _wrong(metric, f"{name}: {len(parts['latents'][name])} values for {m} latents")
         else:
-            parts["scalars"][name] = _plain(value)
-    try:
-        json.dumps(parts)
-    except TypeError as error:
-        raise UserError(f"metric {metric}: a score is a number, a text, a Curve or a PerLatent ({error})") from None
+            parts["scalars"][name] = _values(metric, name, [value])[0]
     return parts
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+def _values(metric: str, name: str, values: Any) -> list[Any]:
+    given = list(values) if isinstance(values, Iterable) else [values]
+    plain = [value.item() if isinstance(value, np.generic) else value for value in given]
+    for value in plain:
+        if not (value is None or isinstance(value, str | int | float)):
+            raise _wrong(metric, f"{name} is or holds {_kind(value)}")
+    return plain
+
+
+def _kind(value: Any) -> str:
+    return f"a value of type {type(value).__name__}"
+
+
+def _wrong(metric: str, what: str) -> UserError:
+    return UserError(
+        f"metric {metric}: {what}; allowed is a dict of numbers, texts, None, Curve(x, y) with x and y of one length, "
+        "and PerLatent(values) with a value for each of the m latents"
+    )
 
 
 def as_tables(scored: Scored) -> tuple[pa.Table, pa.Table, pa.Table]:
     """metrics, curves and latents of a stage: a row per SAE and split, per point of a curve, per latent."""
     metrics, curves, latents = [], [], [tables.table([], (*KEY, "latent"))]
-    for about, results in scored:
+    for about, results in scored.found:
         key, row = {name: about[name] for name in KEY}, dict(about)
         by_latent: dict[str, list[Any]] = {}
-        for result in results:
+        for result in results.values():
             row |= result["scalars"]
             by_latent |= result["latents"]
             for name, curve in result["curves"].items():
@@ -310,7 +357,7 @@ def as_tables(scored: Scored) -> tuple[pa.Table, pa.Table, pa.Table]:
             columns = {name: [value] * count for name, value in key.items()} | {"latent": range(count)} | by_latent
             latents.append(pa.table({name: pa.array(values, from_pandas=False) for name, values in columns.items()}))
     return (
-        tables.table(metrics, [*KEY, "objective", "penalty", "mask"]),
-        tables.table(curves, (*KEY, "curve", "x", "y")),
-        tables.joined(latents),
+        tables.owned(tables.table(metrics, [*KEY, "objective", "penalty", "mask"]), scored.owners["scalars"]),
+        tables.owned(tables.table(curves, (*KEY, "curve", "x", "y")), scored.owners["curves"]),
+        tables.owned(tables.joined(latents), scored.owners["latents"]),
     )

@@ -1,12 +1,14 @@
 """What a metric is given: one SAE, the images it is scored on, and its codes of them, encoded once for all metrics."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from sae.core.errors import UserError
 from sae.data.store import Activations
 from sae.models.coder import Coder
 from sae.models.codes import Codes
@@ -28,6 +30,13 @@ class PerLatent:
     """What a metric returns for a column of `latents.parquet`: m values, numbers or texts or None."""
 
     values: Sequence[Any] | np.ndarray
+
+
+class _Declared(dict[str, Activations]):
+    """The splits that a metric says it reads."""
+
+    def __missing__(self, split: str) -> Activations:
+        raise UserError(f"a metric reads the split {split!r}, which neither its SPLITS nor its READS name")
 
 
 # By column name: a number or text for a column of `metrics.parquet`, or one of the two above.
@@ -55,6 +64,13 @@ class Subject:
         self.shared: dict[Hashable, Any] = {} if shared is None else shared
         self._own: dict[Hashable, Any] = {}
 
+    def limited(self, splits: Collection[str], others: bool) -> "Subject":
+        """The same for a metric that reads these splits, and other backbones or not: all else is an error or absent."""
+        view = copy.copy(self)
+        view.splits = _Declared({split: data for split, data in self.splits.items() if split in splits})
+        view.others = self.others if others else {}
+        return view
+
     def embeddings(self, split: str) -> np.ndarray:
         """(N, d) embeddings as the backbone gave them, a memory map."""
         return self.splits[split].embeddings
@@ -65,6 +81,7 @@ class Subject:
         Args:
             at_most: of more rows, only this many, drawn at random; always the same.
         """
+        self.splits[split]  # Asked for, though what was made of it may be kept.
         space = (self.coder.input_norm, self.coder.input_scale)
         kept = self.shared.get(("inputs", split, at_most))
         if kept is None or kept[0] != space:
@@ -74,10 +91,12 @@ class Subject:
 
     def codes(self, split: str, at_most: int | None = None) -> Codes:
         """The SAE's codes of a split, encoded once."""
+        self.splits[split]
         return self.once(("codes", split, at_most), lambda: self.coder.encode(self.inputs(split, at_most)))
 
     def firing_counts(self, split: str) -> np.ndarray:
         """(m,) the images of a split on which each latent is active; a large split's codes are not kept for it."""
+        self.splits[split]
         if ("codes", split, None) in self._own:
             return self.codes(split).firing_counts()
         return self.once(("firing", split), lambda: self.coder.firing_counts(self.inputs(split)))

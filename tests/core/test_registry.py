@@ -87,7 +87,14 @@ def test_a_head_is_read_without_running_the_file(extend):
 
 def test_an_entry_without_options_has_none(extend):
     extend({"penalties/mine.py": "import torch\n"})
-    assert registry.head("penalty", "mine") == ("", {}, Options)
+    assert registry.head("penalty", "mine") == ("", {}, Options, {"torch"})
+
+
+def test_a_head_knows_what_the_file_defines(extend):
+    text = "from x import y, z as penalty\ntry:\n    import a\nexcept ImportError:\n    b = c = None\n"
+    text += "class D:\n    def e(self): ...\nasync def f(g):\n    h = 1\ni.j = k[l] = m(n)\nif o: p: int = 1\n"
+    extend({"penalties/mine.py": text})
+    assert registry.head("penalty", "mine").names == {"y", "penalty", "a", "b", "c", "D", "f", "p"}
 
 
 @pytest.mark.parametrize(
@@ -102,6 +109,7 @@ def test_an_entry_without_options_has_none(extend):
             "from pydantic import BaseModel\nclass Options(BaseModel):\n    x: int\n",
             "must derive from sae.core.options",
         ),
+        ("class Options:\n    x: int\n", "must derive from sae.core.options"),
     ],
 )
 def test_a_head_that_cannot_be_read_is_told(extend, text, message):
@@ -158,4 +166,8 @@ def test_a_folder_that_is_not_there_or_shadows_an_entry_is_refused(extend, tmp_p
         registry.extend(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"penalties/l1_l2_ratio\.py has the name of a penalty of the project"):
         extend({"penalties/l1_l2_ratio.py": "", "datasets/mine.py": ""})
+    for kind, meant in (("penalty", "penalties"), ("metric", "metrics")):
+        with pytest.raises(UserError, match=f"/{kind} is no kind of entry; did you mean {meant}\\?"):
+            extend({f"{kind}/mine.py": "", "penalties/other.py": ""})
     assert "mine" not in registry.names("dataset")
+    extend({"penalties_of_mine/mine.py": "", "data/mine.py": ""})

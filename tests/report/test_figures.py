@@ -9,8 +9,11 @@ import pytest
 from PIL import Image
 
 from sae.core import registry
+from sae.core.errors import UserError
+from sae.report import curves, style
 from sae.report.names import Names
 from sae.report.plot import plot
+from sae.report.style import plt
 
 METHODS = {
     "topk": {"label": "Top $k$ and $m$"},
@@ -88,6 +91,37 @@ def test_the_same_figure_gives_the_same_bytes(results):
         assert (results / f"once/sweep.{suffix}").read_bytes() == (results / f"again/sweep.{suffix}").read_bytes()
 
 
+@pytest.mark.parametrize("drawn", ["None", "plt.subplots()"])
+def test_a_figure_that_returns_no_figure_is_named(results, tmp_path, drawn):
+    (tmp_path / "own/figures").mkdir(parents=True)
+    (tmp_path / "own/figures/mine.py").write_text(
+        f"from sae.report.style import plt\ndef draw(results, names):\n    return {drawn}\n"
+    )
+    try:
+        registry.extend(tmp_path / "own")
+        with pytest.raises(UserError, match="figure mine: draw must return a matplotlib figure, not "):
+            plot("mine", results, SETTINGS, results / "figures")
+    finally:
+        registry.extend(None)
+
+
+@pytest.mark.parametrize("count", [3, 7])
+def test_titles_of_fig1_do_not_overlap(results, count):
+    label = "A method with a rather long name, $x$, at the choice of another"
+    methods = {f"m{i}": {"label": label, "against": "m0" if i else None} for i in range(count)}
+    shown = pd.read_parquet(results / "gallery/sample.parquet").query("method == 'topk'")
+    shown = pd.concat([shown] * 4000, ignore_index=True)  # 12000 active.
+    pd.concat([shown.assign(method=m) for m in methods]).to_parquet(results / "gallery/sample.parquet")
+    with plt.rc_context(style.RC):
+        figure = registry.load("figure", "fig1").draw(results, Names(SETTINGS | {"methods": methods}))
+        figure.draw_without_rendering()
+    texts = [text for ax in figure.axes for text in (ax.title, *ax.get_xticklabels(), ax.xaxis.label) if ax.get_title()]
+    assert sum("12000 active" in text.get_text() for text in texts) == count
+    boxes = [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
+    titles = [ax.title.get_window_extent() for ax in figure.axes if ax.get_title()]
+    assert all(sum(title.overlaps(box) for box in boxes) == 1 for title in titles)
+
+
 def test_fig4_cuts_no_curve(results):
     figure = registry.load("figure", "fig4").draw(results, NAMES)
     for ax in figure.axes:
@@ -113,6 +147,23 @@ def test_sweep_draws_lambda_where_it_is_swept_else_the_first_option(results):
     # Trials that differ in another option are not joined: epochs 5 and 10 at lr 0.1; and 5 alone at lr 0.2.
     xs = [line.get_xdata().tolist() for line in figure.axes[2].get_lines()[1:] if line.get_linestyle() != "None"]
     assert xs == [[5, 10], [5]] * 2
+
+
+def test_an_unknown_curve_lists_those_there_are(results):
+    with pytest.raises(UserError, match="no curve prob; there are: probe, rank_profile, robustness, robustness_own"):
+        curves.chosen_curves(results, NAMES, "prob")
+    assert curves.chosen_curves(results, NAMES, "prob", optional=True).empty
+    # Without any curves, nothing tells a slip from a metric that is not measured.
+    pd.read_parquet(results / "curves.parquet")[:0].to_parquet(results / "curves.parquet")
+    assert curves.chosen_curves(results, NAMES, "prob").empty
+
+
+@pytest.mark.parametrize(("name", "curve"), [("fig4", "rank_profile"), ("fig5", "robustness"), ("fig5_probe", "probe")])
+def test_a_metric_that_is_left_out_is_said(results, name, curve):
+    points = pd.read_parquet(results / "curves.parquet")
+    points[points["curve"] != curve].to_parquet(results / "curves.parquet")
+    figure = registry.load("figure", name).draw(results, NAMES)
+    assert figure.axes[0].texts[0].get_text().startswith("not ") and not figure.axes[0].get_lines()
 
 
 @pytest.mark.parametrize("name", ["fig4", "fig5", "fig5_probe", "sweep"])

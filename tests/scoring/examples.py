@@ -9,13 +9,18 @@ import pandas as pd
 import torch
 
 from sae.core import files
-from sae.core.paths import trial_name
+from sae.core.paths import STAGES, trial_name
 from sae.data import store
 from sae.models import saefile
 from sae.models.coder import Coder, Threshold
 from sae.models.codes import Codes
 
 COUNTS = {"train": 60, "val": 24, "test": 30}
+
+
+def stages_of(scores):
+    """The stages that were run, by the folders that they left."""
+    return [stage for stage in STAGES if (scores / stage).exists()]
 
 
 def codes_of(dense):

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from scoring.examples import TinyBank, coder, codes_of, ms_by_definition, write_activations
+from scoring.examples import TinyBank, coder, codes_of, ms_by_definition, stages_of, write_activations
 
 from sae.core import files, registry
 from sae.core.errors import UserError
@@ -277,7 +277,7 @@ def test_an_experiment_is_joined_into_tidy_tables(cell, tmp_path):
     cell.run("robustness", ALL, **selection)
     cell.run("probe", ALL, **selection)
     files.write_json(tmp_path / "embeddings.json", {"dataset": "d", "backbone": "b", "top1": 0.75})
-    collect([cell.scores], [tmp_path / "embeddings.json"], tmp_path / "out")
+    collect([cell.scores], stages_of(cell.scores), [tmp_path / "embeddings.json"], tmp_path / "out")
     got = pd.read_parquet(tmp_path / "out/metrics.parquet")
     first = [*rows.KEY, "objective", "penalty", "mask", "lambda", "status", "selected", "selection", "m"]
     assert got.columns[: len(first)].tolist() == first
@@ -291,7 +291,7 @@ def test_an_experiment_is_joined_into_tidy_tables(cell, tmp_path):
     csv = pd.read_csv(tmp_path / "out/metrics.csv")
     np.testing.assert_array_equal(csv["ms_mean"], got["ms_mean"])
     curves = pd.read_parquet(tmp_path / "out/curves.parquet")
-    assert curves.columns.tolist() == [*rows.KEY, "curve", "x", "y"]
+    assert curves.columns.tolist() == [*rows.KEY, "curve", "x", "y", "selected"] and curves["selected"].all()
     assert set(curves["curve"]) == {"robustness", "rank_profile", "probe"}
     assert len(pd.read_parquet(tmp_path / "out/latents.parquet")) == 32
     assert len(pd.read_parquet(tmp_path / "out/selection.parquet")) == 2
@@ -299,7 +299,7 @@ def test_an_experiment_is_joined_into_tidy_tables(cell, tmp_path):
     cell.bank.saes.pop()
     cell.bank.add("topk", seed=1, coder=coder(9))
     cell.run("score", QUICK)
-    collect([cell.scores], [tmp_path / "embeddings.json"], tmp_path / "out")
+    collect([cell.scores], stages_of(cell.scores), [tmp_path / "embeddings.json"], tmp_path / "out")
     got = pd.read_parquet(tmp_path / "out/metrics.parquet")
     assert got["dead"].dtype == got["dead_train"].dtype == got["n_images"].dtype == np.int64
 
@@ -313,7 +313,7 @@ def test_without_labels_there_is_no_column_that_needs_them_and_without_penalties
     cell.run("probe", ALL, **selection)
     cell.run("score_chosen", ALL, **selection)
     files.write_json(tmp_path / "embeddings.json", {"dataset": "d", "backbone": "b", "top1": None})
-    collect([cell.scores], [tmp_path / "embeddings.json"], tmp_path / "out")
+    collect([cell.scores], stages_of(cell.scores), [tmp_path / "embeddings.json"], tmp_path / "out")
     got = pd.read_parquet(tmp_path / "out/metrics.parquet")
     assert not [c for c in got if c.startswith(("purity", "probe")) or "independent" in c]
     assert got["lambda"].dtype == np.float64 and got["lambda"].isna().all() and got["penalty"].isna().all()

@@ -160,6 +160,8 @@ rule collect:
     params:
         code=code_hash("sae.scoring.collect"),
         scores=lambda w: of_banks(w.experiment, paths.SCORES),
+        stages=lambda w: list(settings.stages(cfg, w.experiment)),
         out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
-        "python -m sae collect --scores {params.scores} --references {input.references} --out {params.out} --log {log}"
+        "python -m sae collect --scores {params.scores} --stages {params.stages} --references {input.references}"
+        " --out {params.out} --log {log}"

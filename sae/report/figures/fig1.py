@@ -1,6 +1,7 @@
 """Fig. 1: what the regularizers do to one image's activations before the selection."""
 
 import io
+import textwrap
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -16,7 +17,8 @@ CAPTION = (
     "Activations of one test image (the one with the baseline's median error) before the Top-k, sorted. In colour what "
     "the Top-k, or a latent's threshold, keeps, in grey what it discards and the regularizers act on."
 )
-_COLUMNS = 4
+_COLUMNS = 3
+_LETTERS = 34  # as many as a panel is wide
 
 
 def draw(results: Path, names: Names) -> Figure:
@@ -38,8 +40,10 @@ def draw(results: Path, names: Names) -> Figure:
             ax.bar(part["rank"], part["activation"], width=1.0, color=colour, linewidth=0)
         off, total = here.loc[~here["kept"], "activation"].sum(), here["activation"].sum()
         share = f"{off / total:.0%} of the sum not kept" if total else "nothing"
-        ax.set_title(f"{style.plain(names.method(method))}\n{len(here)} active, {share}")
+        label = style.plain(textwrap.fill(names.method(method), _LETTERS))
+        ax.set_title(f"{label}\n{len(here)} active, {share}", fontsize=7)
         ax.set_xlabel("latents by activation")
+        ax.tick_params(labelbottom=True)
     for ax in axes[:, 0]:
         ax.set_ylabel("activation")
     figure.suptitle(style.cell(names, rows.iloc[0]), fontsize=8)

@@ -14,7 +14,7 @@ CAPTION = "Mean activation by rank within the sample, before the Top-k, at the m
 
 def draw(results: Path, names: Names) -> Figure:
     """A row per dataset, a column per backbone, at the middle training k."""
-    points = curves.chosen_curves(results, names, "rank_profile")
+    points = curves.chosen_curves(results, names, "rank_profile", optional=True)
     ks = sorted(points["k"].unique())
     k = ks[len(ks) // 2] if ks else None
     points = points[points["k"] == k]

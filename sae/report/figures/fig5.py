@@ -27,7 +27,7 @@ _STAR: dict[str, Any] = {
 
 def draw(results: Path, names: Names) -> Figure:
     """A row per dataset and backbone, a column per training k; both axes logarithmic."""
-    points = curves.chosen_curves(results, names, "robustness")
+    points = curves.chosen_curves(results, names, "robustness", optional=True)
     own = curves.chosen_points(results, names, "robustness_own")
 
     def finish(ax: Axes, here: pd.DataFrame) -> None:

@@ -5,5 +5,5 @@ gives rows for), `READS` (what it reads beside that split: 'train', 'val', 'othe
 
     def score(subject: Subject, split: str, options: Options) -> Scores
 
-None builds an N x m array: all read the same sparse codes.
+No two metrics give a score of one name. None builds an N x m array: all read the same sparse codes.
 """

@@ -1,0 +1,46 @@
+"""What the file of an entry must hold, by its kind: said before any job needs it."""
+
+from sae.core import paths, registry
+from sae.core.errors import UserError
+
+_SPLITS = ("train", "val", "test")
+# {kind: {constant: (a text or a list of texts, what is allowed; any, if nothing is said)}}
+_CONSTANTS: dict[str, dict[str, tuple[type, tuple[str, ...]]]] = {
+    "metric": {"STAGE": (str, paths.STAGES), "SPLITS": (list, _SPLITS), "READS": (list, (*_SPLITS, "others"))},
+    "figure": {"READS": (list, ()), "CAPTION": (str, ())},
+}
+_CODE = {
+    "dataset": ["load"],
+    "backbone": ["load"],
+    "objective": ["Objective"],
+    "penalty": ["penalty"],
+    "metric": ["score"],
+    "figure": ["draw"],
+}
+_CODE_OF_GIVEN = ["files", "embeddings"]  # Of a backbone that reads no images.
+_HOW = "docs/extending.md shows how"
+
+
+def head_of(kind: str, name: str) -> registry.Head:
+    """The :class:`sae.core.registry.Head` of an entry.
+
+    Raises:
+        UserError: it cannot be read, or the file lacks what its kind needs; in one line.
+    """
+    head, file = registry.head(kind, name), registry.locate(registry.module(kind, name))
+    given = kind == "backbone" and not head.constants.get("READS_IMAGES", True)
+    constants = _CONSTANTS.get(kind, {})
+    if missing := [n for n in (*constants, *(_CODE_OF_GIVEN if given else _CODE[kind])) if n not in head.names]:
+        raise UserError(f"{file} must define {', '.join(missing)}; {_HOW}")
+    for constant, (form, allowed) in constants.items():
+        if constant not in head.constants:
+            raise UserError(f"{file} must write out {constant}, since it is read without running the file; {_HOW}")
+        value = head.constants[constant]
+        texts = [value] if form is str else value
+        if not isinstance(texts, list | tuple) or any(
+            not isinstance(text, str) or (allowed and text not in allowed) for text in texts
+        ):
+            expected = "a text" if form is str else "a list of texts"
+            expected += f" among {', '.join(allowed)}" if allowed else ""
+            raise UserError(f"{file} has {constant} = {value!r}, which must be {expected}; {_HOW}")
+    return head

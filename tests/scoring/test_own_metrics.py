@@ -1,0 +1,210 @@
+"""What a newcomer's metric gives is joined well, and what is wrong with it is said in one line."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from scoring.examples import coder, stages_of
+from scoring.test_stage import METHODS, Cell, chosen_bank
+
+from sae.core import registry
+from sae.core.errors import UserError
+from sae.scoring import rows, select
+from sae.scoring.collect import collect
+
+HEAD = {"STAGE": "score", "SPLITS": ("val", "test"), "READS": ()}
+IMPORTS = "import numpy as np\nfrom sae.scoring.subject import Curve, PerLatent\n"
+
+
+@pytest.fixture
+def cell(tmp_path):
+    return Cell(tmp_path)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A function that writes metrics of one's own: {name: what `score` returns}, or that and other constants."""
+    folder = tmp_path / "extensions/metrics"
+    folder.mkdir(parents=True)
+
+    def write(**metrics):
+        for name, given in metrics.items():
+            returned, constants = (given, {}) if isinstance(given, str) else given
+            head = "".join(f"{key} = {value!r}\n" for key, value in (HEAD | constants).items() if value != "missing")
+            body = f"def score(subject, split, options):\n    return {returned}\n" if returned else ""
+            (folder / f"{name}.py").write_text(IMPORTS + head + body)
+        registry.extend(folder.parent)
+        return dict.fromkeys(metrics)
+
+    yield write
+    registry.extend(None)
+
+
+@pytest.mark.parametrize("gives", ["1", "Curve([1], [2])", "PerLatent([0] * 16)"])
+def test_two_metrics_do_not_give_scores_of_one_name(cell, own, gives):
+    metrics = own(first=f"{{'mine': {gives}}}", second=f"{{'mine': {gives}}}")
+    for name in metrics:
+        cell.run(metrics={name: None})
+    with pytest.raises(UserError, match="metrics first and second both give 'mine'"):
+        cell.run(metrics=metrics)
+    kept = cell.stored()
+    with pytest.raises(UserError, match="metrics first and second both give 'mine'"):
+        cell.run(metrics=metrics)  # From the row store.
+    assert cell.stored() == kept and all(kept.values())
+
+
+@pytest.mark.parametrize("gives", ["1", "Curve([1], [2])", "PerLatent([0] * 16)"])
+def test_nor_do_metrics_of_two_stages(cell, own, gives, tmp_path):
+    selection, _ = chosen_bank(cell)
+    late = {"STAGE": "probe", "SPLITS": ("test",)}
+    metrics = own(first=f"{{'mine': {gives}}}", second=(f"{{'mine': {gives}}}", late))
+    cell.run("score", metrics)
+    cell.run("probe", metrics, **selection)
+    with pytest.raises(UserError, match="metrics first and second both give 'mine'"):
+        collect([cell.scores], stages_of(cell.scores), [], tmp_path / "out")
+
+
+def test_a_score_a_curve_and_a_column_of_latents_may_share_a_name(cell, own):
+    metrics = own(first="{'a': 1}", second="{'a': Curve([1], [2])}", third="{'a': PerLatent([3] * 16)}")
+    got = cell.run(metrics=metrics)
+    assert (
+        set(got["metrics"]["a"].dropna()) == {1} and set(got["curves"]["y"]) == {2} and set(got["latents"]["a"]) == {3}
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*rows.KEY, "objective", "penalty", "mask", "lambda", "status", "m", "selected", "selection", "probe_top1_raw"],
+)
+def test_a_score_has_no_name_of_what_describes_an_sae(cell, own, name):
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"metric mine gives {name!r}, a name that is reserved"):
+            cell.run(metrics=own(mine=f"{{{name!r}: 1}}"))
+
+
+def test_nor_that_of_a_swept_option_nor_a_latent_s_column_that_of_a_key(cell, own):
+    cell.bank.add("reg1", {"lr": 0.5}, coder=coder(3))
+    with pytest.raises(UserError, match="metric mine gives 'lr', a name that is reserved"):
+        cell.run(metrics=own(mine="{'lr': 1}"))
+    for name in (*rows.KEY, "latent", "selected"):
+        with pytest.raises(UserError, match=f"metric mine gives {name!r}, a name that is reserved"):
+            cell.run(metrics=own(mine=f"{{{name!r}: PerLatent([0] * 16)}}"))
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("{'a': PerLatent([1, 2])}", "a: 2 values for 16 latents"),
+        ("{'a': PerLatent(3)}", "a: 1 values for 16 latents"),
+        ("{'a': PerLatent(np.zeros((16, 2)))}", "a is or holds a value of type ndarray"),
+        ("{'a': Curve([1, 2], [3])}", "a: x has 2 values, y 1"),
+        ("{'a': [1, 2]}", "a is or holds a value of type list"),
+        ("{'a': np.zeros(3)}", "a is or holds a value of type ndarray"),
+        ("{'a': subject.coder.b_dec.sum()}", "a is or holds a value of type Tensor"),
+        ("None", "score returns a value of type NoneType, not a dict"),
+        ("0.5", "score returns a value of type float, not a dict"),
+    ],
+)
+def test_what_a_metric_may_not_return_is_named(cell, own, returned, message):
+    with pytest.raises(UserError) as error:
+        cell.run(metrics=own(mine=returned))
+    assert str(error.value).startswith(
+        f"metric mine: {message}; allowed is a dict of numbers, texts, None, Curve(x, y)"
+    )
+    assert "\n" not in str(error.value)
+
+
+def test_what_it_may_return_is_kept_as_it_is(cell, own):
+    returned = (
+        "{'a': np.int64(3), 'b': 'text', 'c': None, 'd': float('nan'), 'e': np.bool_(True), 'f': np.float32(0.5)}"
+    )
+    got = cell.run(metrics=own(mine=returned))["metrics"].iloc[0]
+    assert (
+        (got["a"], got["b"], got["e"], got["f"]) == (3, "text", True, 0.5) and got["c"] is None and np.isnan(got["d"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("constants", "returned", "message"),
+    [
+        ({"STAGE": "scores"}, "{}", "STAGE = 'scores'.*score, score_chosen, robustness, probe"),
+        ({"STAGE": "missing"}, "{}", "STAGE"),
+        ({"SPLITS": ("valid",)}, "{}", "SPLITS = .*'valid'.*train, val, test"),
+        ({"SPLITS": "test"}, "{}", "SPLITS = 'test'.*train, val, test"),
+        ({"READS": ("other",)}, "{}", "READS = .*'other'.*train, val, test, others"),
+        ({}, "", "must define score"),
+    ],
+)
+def test_what_a_metric_s_file_lacks_is_named(cell, own, constants, returned, message):
+    with pytest.raises(UserError, match=message) as error:
+        cell.run(metrics=own(mine=(returned, constants)))
+    assert "metrics/mine.py" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_latent_has_one_row_with_what_all_stages_gave_of_it(cell, own, tmp_path):
+    selection, chosen = chosen_bank(cell)
+    mine = own(mine="{'number': PerLatent(range(16)), 'point': Curve([0], [1])}")
+    for name, options in (("score", {}), ("score_chosen", selection | chosen)):
+        cell.run(name, mine | {"latents": None}, **options)
+    collect([cell.scores], stages_of(cell.scores), [], tmp_path / "out")
+    got = pd.read_parquet(tmp_path / "out/latents.parquet")
+    assert len(got) == (3 * 2 + 2) * 16 and not got.duplicated([*rows.KEY, "latent"]).any()
+    assert got["number"].dtype == np.int64 and got["number"].equals(got["latent"])
+    metrics = pd.read_parquet(tmp_path / "out/metrics.parquet")
+    assert got["selected"].dtype == bool and metrics["selected"].tolist() == [True] * 4 + [False] * 4 + [True] * 2
+    both = got.merge(metrics, on=rows.KEY, validate="many_to_one", suffixes=("", "_there"))
+    assert len(both) == len(got) and both["selected"].equals(both["selected_there"])
+    # What only chosen SAEs have: all of it, integers among it, on the rows that it is of.
+    alone = rows.read(cell.scores / "score_chosen/latents.parquet").to_pandas()
+    alone = alone[alone["method"] != "reg1_all"].drop(columns="number").reset_index(drop=True)
+    given = got[got["n_active"].notna()].drop(columns=["number", "selected"])
+    assert len(given) == 32 and given["ms"].isna().sum() == alone["ms"].isna().sum()
+    pd.testing.assert_frame_equal(given.reset_index(drop=True)[alone.columns], alone, check_dtype=False)
+    raw = rows.read(tmp_path / "out/latents.parquet")
+    assert str(raw.schema.field("n_active").type) == "int64" and not raw.schema.metadata
+    curves = pd.read_parquet(tmp_path / "out/curves.parquet")
+    assert curves.columns.tolist() == [*rows.KEY, "curve", "x", "y", "selected"]
+    assert curves["selected"].tolist() == [True] * 4 + [False] * 2 + [True] * 2
+
+
+def test_the_progress_says_how_much_was_computed(cell, caplog):
+    metrics = {"reconstruction": None, "firing": None}
+
+    def said(run):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "sae.progress"):
+            run()
+        return caplog.messages[-1]
+
+    def score():
+        cell.run(metrics=metrics)
+
+    def choose():
+        settings = {"methods": METHODS, "protocol": "paper"}
+        select.select(cell.bank.file, cell.folder / "own", settings, cell.scores / "selection.parquet")
+
+    assert said(score) == "d / b / k4: score of 4 SAEs: 12 of 12 rows computed"
+    assert said(score).endswith(": 0 of 12 rows computed")
+    assert said(choose).endswith("; 3 of 3 rows computed") and said(choose).endswith("; 0 of 3 rows computed")
+    cell.bank.add("reg1", {"lambda": 0.0001}, coder=coder(3))
+    assert said(score) == "d / b / k4: score of 5 SAEs: 4 of 16 rows computed"
+    assert said(choose).endswith("; 1 of 4 rows computed")
+
+
+@pytest.mark.parametrize("reads", ["codes('train').l0()", "inputs('train')[0, 0].item()", "firing_counts('train')[0]"])
+def test_a_metric_reads_only_what_it_declares(cell, own, reads):
+    metrics = own(sneaky=f"{{'mine': subject.{reads}}}")
+    with pytest.raises(UserError, match="reads the split 'train', which neither its SPLITS nor its READS name"):
+        # Another metric has encoded that split before.
+        cell.run(metrics={"firing": None, **metrics})
+    cell.run(metrics=own(sneaky=(f"{{'mine': subject.{reads}}}", {"READS": ("train",)})))
+
+
+def test_what_an_earlier_run_left_of_another_stage_is_not_joined(cell, own, tmp_path):
+    selection, _ = chosen_bank(cell)
+    cell.run("score", own(mine="{'a': 1}"))
+    cell.run("probe", own(late=("{'old': 2}", {"STAGE": "probe"})), **selection)
+    collect([cell.scores], ["score"], [], tmp_path / "out")
+    metrics = pd.read_parquet(tmp_path / "out/metrics.parquet")
+    assert "a" in metrics and "old" not in metrics
