@@ -43,7 +43,7 @@ def chosen_points(results: Path, names: Names, curve: str) -> pd.DataFrame:
 def _runs(results: Path, names: Names, curve: str) -> pd.DataFrame:
     points = files.read_parquet(results / "curves.parquet")
     picked = chosen(files.read_parquet(results / "metrics.parquet"), "test", names.compared)
-    return of_chosen(picked, points[points["curve"] == curve])
+    return of_chosen(picked, points[(points["curve"] == curve) & (points["split"] == "test")])
 
 
 def draw_methods(ax: Axes, points: pd.DataFrame, names: Names) -> None:

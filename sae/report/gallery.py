@@ -83,7 +83,8 @@ def build(
     seed = next(iter(entries.values()))["seed"]
     coders = {method: bankfile.open_sae(bank_file, bank, entry).to(device) for method, entry in entries.items()}
     latents = files.read_parquet(latents_file)
-    latents = latents[latents["seed"] == seed].reindex(columns=["method", "latent", *_ABOUT])
+    latents = latents[(latents["seed"] == seed) & (latents["split"] == "test")]
+    latents = latents.reindex(columns=["method", "latent", *_ABOUT])
     tables = {m: latents[latents["method"] == m].set_index("latent") for m in _two(list(coders))}
     codes = {m: coders[m].encode(coders[m].open_inputs(test.embeddings)).matrix().tocsc() for m in tables}
     rows = []
