@@ -57,6 +57,7 @@ def is_embedding(process):
         return False
 
 
+@pytest.mark.slow
 def test_a_live_owner_or_orphaned_job_is_an_error_and_is_left_alone(make_checkout):
     checkout = make_checkout()
     process = subprocess.Popen(
