@@ -110,7 +110,6 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
     assert stages["probe"] == {"probe": expected} and settings.probe_plan(CONFIG, "paper") == expected
     assert settings.probe_plan(CONFIG, "demo")["largest"] == 8
     assert settings.metric_modules(CONFIG, "demo", "probe") == ["sae.scoring.metrics.probe"]
-    assert settings.stage_reads(CONFIG, "demo", "score_chosen") == {"train", "others"}
     # Without a metric, its stage has nothing to do.
 
     def without_probes(raw):

@@ -151,15 +151,6 @@ def metric_modules(config: Config, experiment: str, stage: str) -> list[str]:
     return [registry.module("metric", name) for name in stages(config, experiment).get(stage, {})]
 
 
-def stage_reads(config: Config, experiment: str, stage: str) -> set[str]:
-    """What a stage's metrics read beside the splits that they score: 'train', 'val', 'others'."""
-    return {
-        what
-        for name in stages(config, experiment).get(stage, {})
-        for what in config.metrics[name].constants.get("READS", ())
-    }
-
-
 def probe_plan(config: Config, experiment: str) -> Plan:
     """The options of the metric `probe`, with which `python -m sae probe` probes the embeddings themselves."""
     return stages(config, experiment).get("probe", {}).get("probe", {})
