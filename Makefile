@@ -6,6 +6,7 @@
 # make bench  time the training step against a plain one, and the embedding by batch size
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
 # make run EXPERIMENT=NAME   any experiment of config.yaml; with PROFILE=profiles/slurm on a cluster
+# make check EXPERIMENT=NAME  every file of its results against the hash that was written with it
 # make sizes  what results/ holds, in MB by kind
 # make unused what of it no experiment of config.yaml refers to; make prune deletes just that
 # make reference   copy the small results of `study` to docs/study, which is committed
@@ -23,13 +24,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 EXPERIMENT ?= demo
 PROFILE ?=
 
-.PHONY: demo smoke plan run sizes unused prune test test-cluster slurm lint schema bench reference setup clean
+.PHONY: demo smoke plan run check sizes unused prune test test-cluster slurm lint schema bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(if $(PROFILE),--profile $(PROFILE))
 
 plan: setup
 	@python -m sae_workflow.plan $(EXPERIMENT)
+
+check: setup
+	@python -m sae_workflow.check $(EXPERIMENT)
 
 sizes unused prune: setup
 	@python -m sae_workflow.housekeeping $@

@@ -26,10 +26,5 @@ def open_sae(bank_file: Path | str, bank: dict[str, Any], entry: dict[str, Any])
         if not (stored / path.name).is_file():
             raise UserError(f"{path} is gone, and {stored} too; delete {bank_file} and run again")
         store.link(stored, path)
-    found = files.sha256(path)
-    if found != entry["sha256"]:
-        raise UserError(
-            f"{path} was altered or cut short: SHA-256 {found}, {bank_file} says {entry['sha256']}; "
-            f"delete {path.resolve().parent} and {bank_file}, and run again"
-        )
+    files.check_sum(path, entry["sha256"], bank_file, f"delete {path.resolve().parent} and {bank_file}, and run again")
     return saefile.load(path)

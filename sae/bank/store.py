@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sae.core import files, paths
+from sae.core import files, paths, seals
 from sae.core.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -43,13 +43,16 @@ def find(folder: Path, shared: Iterable[Path]) -> dict[str, Any] | None:
 
 
 def whole(folder: Path) -> dict[str, Any] | None:
-    """The result of the SAE in a folder; None where there is none or its file is not the one of the result."""
-    if not (folder / _RESULT).is_file():
+    """The result of the SAE in a folder; None where one of the three files is missing, altered, or of another SAE."""
+    try:
+        result = files.read_json(folder / _RESULT, "result of SAE")
+        seals.read(folder / _LOG)
+        if result["status"] != "diverged":
+            files.check_sum(folder / _SAE, result["sha256"], folder / _RESULT)
+    except UserError as error:
+        log.debug("%s", error)
         return None
-    result, sae = files.read_json(folder / _RESULT, "result of SAE"), folder / _SAE
-    if result["status"] == "diverged" or (sae.is_file() and files.sha256(sae) == result["sha256"]):
-        return result
-    return None
+    return result if key_of(result["made_by"]) == folder.name else None
 
 
 def _taken(folder: Path, shared: Iterable[Path]) -> dict[str, Any] | None:

@@ -236,7 +236,7 @@ def _train(member: Member, cell: Cell, code: Code, made_by: dict[str, Any], fold
             result = {"status": "ok", "step": rows[-1]["step"], "sha256": files.sha256(temporary / "sae.safetensors")}
         last = rows[-1]
         result |= {name: last[name] for name in _SAID if abs(last.get(name, float("inf"))) < float("inf")}
-        pd.DataFrame(rows).to_parquet(temporary / "train.parquet", index=False)
+        files.write_parquet(temporary / "train.parquet", pd.DataFrame(rows))
         files.write_json(temporary / "result.json", result | {"made_by": made_by, "made_with": _versions()})
     log.info("%.1f s, %.2f ms a step", seconds := time.perf_counter() - started, 1e3 * seconds / (last["step"] + 1))
     # Not `result`: where another process was first with this SAE, it is the store's that counts.

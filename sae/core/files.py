@@ -1,4 +1,7 @@
-"""Files that are either whole or absent: each is written under a temporary name, then renamed."""
+"""Files that are either whole or absent: each is written under a temporary name, then renamed.
+
+What a later step reads is sealed (`sae.core.seals`), or a sealed file beside it holds its SHA-256.
+"""
 
 import glob
 import hashlib
@@ -7,12 +10,12 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae.core import faults
+from sae.core import faults, seals
 from sae.core.errors import UserError
 
 try:
@@ -22,6 +25,7 @@ except ImportError:  # Windows
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 @contextmanager
@@ -192,16 +196,30 @@ def dumps(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` to `path` atomically, as indented JSON with sorted keys."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+def write_json(path: str | Path, content: dict[str, Any]) -> None:
+    """Write a sealed JSON file, indented and with sorted keys; beside those of `content` it has the key `seal`."""
+    with atomic_file(path) as temporary:
+        text = json.dumps(content | {"seal": seals.BLANK}, indent=2, sort_keys=True, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+        seals.seal(temporary)
 
 
-def read_json(path: str | Path, what: str = "file") -> Any:
-    """The content of a JSON file.
+def read_json(path: str | Path, what: str = "file") -> dict[str, Any]:
+    """The content that :func:`write_json` wrote, its seal checked.
 
     Args:
         what: what error messages call the file.
+
+    Raises:
+        UserError: the file is missing or was altered.
+    """
+    content = json.loads(seals.read(path, what))
+    del content["seal"]
+    return content
+
+
+def read_foreign_json(path: str | Path, what: str = "file") -> Any:
+    """The content of a JSON file that others wrote.
 
     Raises:
         UserError: the file is missing or is not JSON.
@@ -211,23 +229,66 @@ def read_json(path: str | Path, what: str = "file") -> Any:
     except FileNotFoundError:
         raise UserError(f"{what} {path} does not exist") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{what} {path} is not valid JSON ({error}); delete it and run again") from None
+        raise UserError(f"{what} {path} is not valid JSON ({error})") from None
+
+
+def write_parquet(path: str | Path, table: "pa.Table | pd.DataFrame") -> None:
+    """Write a sealed parquet file; the same table gives the same bytes. The index of a data frame is left out."""
+    import pyarrow as pa  # Imported here because the step `fetch` does not need it.
+    import pyarrow.parquet as pq
+
+    if not isinstance(table, pa.Table):
+        table = pa.Table.from_pandas(table, preserve_index=False)
+    with atomic_file(path) as temporary:
+        with pq.ParquetWriter(temporary, table.schema) as writer:
+            writer.write_table(table)
+            writer.add_key_value_metadata({"seal": seals.BLANK})
+        seals.seal(temporary)
+
+
+def read_table(path: str | Path, columns: list[str] | None = None) -> "pa.Table":
+    """The table that :func:`write_parquet` wrote, or some columns of it; its seal is checked.
+
+    Raises:
+        UserError: the file is missing or was altered.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pq.read_table(pa.BufferReader(seals.read(path, "table")), columns=columns)
 
 
 def read_parquet(path: str | Path) -> "pd.DataFrame":
-    """The table in a parquet file.
+    """As :func:`read_table`, as a data frame."""
+    return read_table(path).to_pandas()
+
+
+def write_sums(path: str | Path, made: Iterable[Path]) -> None:
+    """Write the SHA-256 of files beside `path` that cannot hold a seal, as a sealed JSON file."""
+    write_json(path, {file.name: sha256(file) for file in made})
+
+
+def check_sums(path: str | Path) -> None:
+    """Check the files that :func:`write_sums` listed.
 
     Raises:
-        UserError: the file is missing or cut short.
+        UserError: the list or one of the files is missing or was altered.
     """
-    import pandas as pd  # Imported here because the step `fetch` does not need it.
+    for name, digest in read_json(path, "list of sums").items():
+        check_sum(Path(path).with_name(name), digest, path)
 
-    try:
-        return pd.read_parquet(path)
-    except FileNotFoundError:
-        raise UserError(f"table {path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no whole parquet file ({error}); delete it and run again") from None
+
+def check_sum(file: Path, digest: str, source: str | Path, advice: str = "delete both and run again") -> None:
+    """Check a file whose SHA-256 the sealed file `source` holds.
+
+    Raises:
+        UserError: the file is missing or was altered.
+    """
+    if not file.is_file():
+        raise UserError(f"{file} is missing, {source} lists it; {advice}")
+    found = sha256(file)
+    if found != digest:
+        raise UserError(f"{file} was altered or cut short: SHA-256 {found}, {source} says {digest}; {advice}")
 
 
 def sha256(path: str | Path) -> str:

@@ -45,18 +45,24 @@ PROBE_OF_EMBEDDINGS = f"{EXPERIMENT}/scores/{{dataset}}/{{backbone}}/embeddings.
 
 METRICS = f"{EXPERIMENT}/metrics.parquet"
 METRICS_CSV = f"{EXPERIMENT}/metrics.csv"
+# The SHA-256 of files that cannot hold a seal (`sae.core.seals`).
+METRICS_SUMS = f"{EXPERIMENT}/metrics.sums.json"
 CURVES = f"{EXPERIMENT}/curves.parquet"
 LATENTS = f"{EXPERIMENT}/latents.parquet"
 ALL_SELECTIONS = f"{EXPERIMENT}/selection.parquet"
 GALLERY = f"{EXPERIMENT}/gallery/{{part}}.parquet"
 GALLERY_PARTS = ("images", "sample")
 TABLE = f"{EXPERIMENT}/tables/table{{number}}.{{suffix}}"
+TABLES_SUMS = f"{EXPERIMENT}/tables/tables.sums.json"
 TABLE_NUMBERS = (1, 2, 3, 4)
 TABLE_SUFFIXES = ("csv", "md", "tex")
 CLAIMS = f"{EXPERIMENT}/claims.{{suffix}}"
+CLAIMS_SUMS = f"{EXPERIMENT}/claims.sums.json"
 FIGURE = f"{EXPERIMENT}/figures/{{figure}}.{{suffix}}"
+FIGURE_SUMS = f"{EXPERIMENT}/figures/{{figure}}.sums.json"
 FIGURE_SUFFIXES = ("png", "pdf")
 PAGE = f"{EXPERIMENT}/report/index.html"
+PAGE_SUMS = f"{EXPERIMENT}/report/index.sums.json"
 
 LOGS, BENCHMARKS = f"{RESULTS}/logs", f"{RESULTS}/benchmarks"
 EXPERIMENT_LOGS, EXPERIMENT_BENCHMARKS = f"{EXPERIMENT}/logs", f"{EXPERIMENT}/benchmarks"

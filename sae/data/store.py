@@ -113,8 +113,7 @@ def adopt(folder: str | Path, parts: Sequence[Part], index: pd.DataFrame, proven
 
 
 def _seal(folder: Path, index: pd.DataFrame, provenance: dict[str, Any], shape: Sequence[int], dtype: np.dtype) -> None:
-    with files.atomic_file(folder / "index.parquet") as temporary:
-        index.to_parquet(temporary, index=False)
+    files.write_parquet(folder / "index.parquet", index)
     hashes = {name: files.sha256(folder / name) for name in ("embeddings.npy", "index.parquet")}
     files.write_json(
         folder / "manifest.json",
@@ -143,15 +142,8 @@ def read(folder: str | Path) -> Activations:
     folder = Path(folder)
     manifest = files.read_json(folder / "manifest.json", "manifest of activations")
     for name, digest in manifest["sha256"].items():
-        if not (folder / name).is_file():
-            raise UserError(f"{folder / name} is missing; delete {folder} and run again")
-        found = files.sha256(folder / name)
-        if found != digest:
-            raise UserError(
-                f"{folder / name} was altered or cut short: SHA-256 {found}, its manifest says {digest}; "
-                f"delete {folder} and run again"
-            )
+        files.check_sum(folder / name, digest, folder / "manifest.json", f"delete {folder} and run again")
     embeddings = np.load(folder / "embeddings.npy", mmap_mode="r")
     if list(embeddings.shape) != manifest["shape"]:
         raise UserError(f"{folder / 'embeddings.npy'} has shape {embeddings.shape}, expected {manifest['shape']}")
-    return Activations(embeddings, pd.read_parquet(folder / "index.parquet"), manifest)
+    return Activations(embeddings, files.read_parquet(folder / "index.parquet"), manifest)

@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from sae.core import seals
 from sae.core.errors import UserError
 from sae.models.coder import Coder, Threshold, TopK
 
@@ -19,7 +20,7 @@ def save(coder: Coder, path: Path) -> None:
 
     Tensors: `W_enc` (d, m), `b_enc` (m,), `W_dec` (m, d), `b_dec` (d,), and `theta` (m,) of a threshold coder.
     Metadata: `coder.metadata` with `select` ('topk' or 'threshold'), `k`, `input_norm` and `input_scale`. They lie
-    under one key as sorted JSON, since the format writes several keys in random order.
+    under one key as sorted JSON, since the format writes several keys in random order; `seal` is among them.
     """
     tensors = {"W_enc": coder.encoder_weight(), "b_enc": coder.b_enc, "W_dec": coder.W_dec, "b_dec": coder.b_dec}
     select = "topk"
@@ -28,8 +29,9 @@ def save(coder: Coder, path: Path) -> None:
     # Clones: a tied encoder is a view of the decoder, which the format refuses.
     tensors = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
     metadata = coder.metadata | {"select": select, "k": coder.k}
-    metadata |= {"input_norm": coder.input_norm, "input_scale": coder.input_scale}
+    metadata |= {"input_norm": coder.input_norm, "input_scale": coder.input_scale, "seal": seals.BLANK}
     save_file(tensors, path, metadata={"sae": json.dumps(metadata, sort_keys=True, allow_nan=False)})
+    seals.seal(path)
     # The library closes the file to others, with whom a store may be shared.
     umask = os.umask(0)
     os.umask(umask)
@@ -40,13 +42,15 @@ def load(path: Path | str) -> Coder:
     """Load an SAE that :func:`save` wrote, on the CPU, ready to encode; all that the file says is in its metadata.
 
     Raises:
-        UserError: the file is missing, cut short, or holds no SAE.
+        UserError: the file is missing, altered, or holds no SAE.
     """
     if Path(path).is_dir():
         raise UserError(f"{path} is a folder, not an SAE file")
+    seals.read(path, "SAE file", "get a whole copy of it")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads(file.metadata()["sae"])
+            del metadata["seal"]
             tensors = {name: file.get_tensor(name) for name in TENSORS}
             if metadata["select"] == "threshold":
                 tensors["select.theta"] = file.get_tensor("theta")
@@ -55,8 +59,6 @@ def load(path: Path | str) -> Coder:
         norms = {name: metadata[name] for name in ("input_norm", "input_scale")}
         coder = Coder(d, m, metadata["k"], selections[metadata["select"]], **norms, metadata=metadata)
         coder.load_state_dict(tensors)
-    except FileNotFoundError:
-        raise UserError(f"SAE file {path} does not exist") from None
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is not a whole SAE file of this project ({error})") from None
     return coder.requires_grad_(False)

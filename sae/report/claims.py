@@ -349,6 +349,7 @@ def write(
         table.to_csv(temporary, index=False)
     seeds, cells = metrics["seed"].nunique(), metrics.groupby(CELL).ngroups
     files.write_text(Path(out) / "claims.md", _page(table, rule, seeds, cells))
+    files.write_sums(Path(out) / "claims.sums.json", [Path(out) / "claims.csv", Path(out) / "claims.md"])
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:

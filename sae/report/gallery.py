@@ -102,8 +102,7 @@ def build(
     sample = pd.concat([_sample(m, coder, test.embeddings[row : row + 1]) for m, coder in coders.items()])
     sample = sample.assign(image_id=test.index["image_id"].iloc[row], png=png(row), **cell)
     for name, table in (("images", images), ("sample", sample)):
-        with files.atomic_file(Path(out) / f"{name}.parquet") as temporary:
-            table.to_parquet(temporary, index=False)
+        files.write_parquet(Path(out) / f"{name}.parquet", table)
 
 
 def _chosen(bank: dict[str, Any], selection: pd.DataFrame, names: Names) -> dict[str, dict[str, Any]]:

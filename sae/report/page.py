@@ -37,9 +37,11 @@ def write(
         published_folder: the paper's tables as CSV.
         settings: {experiment: name, figures: their names, config: what of the config the experiment uses}, and
             those of :class:`sae.report.names.Names`.
-        times: JSON of what the jobs took: rows of step, jobs, minutes, longest, memory.
+        times: JSON of what the jobs took: `jobs`, rows of step, jobs, minutes, longest, memory.
     """
     results, names = Path(results), Names(settings)
+    for sums in ("claims", "tables/tables", *(f"figures/{name}" for name in settings["figures"])):
+        files.check_sums(results / f"{sums}.sums.json")
     theirs = published.read(published_folder)
     verdicts = pd.read_csv(results / "claims.csv")
     manifests = [files.read_json(file, "manifest of activations") for file in activations]
@@ -56,13 +58,14 @@ def write(
         figures=[figure for figure in figures if not figure["images"]],
         galleries=[figure for figure in figures if figure["images"]],
         settings=yaml.safe_dump(settings["config"], sort_keys=False, width=100),
-        times=files.read_json(times, "times of jobs") if times else [],
+        times=files.read_json(times, "times of jobs")["jobs"] if times else [],
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         versions=_versions(),
         embeddings=[_embeddings(manifest, names) for manifest in manifests],
         sources=_sources(manifests),
     )
     files.write_text(out, page)
+    files.write_sums(Path(out).with_name("index.sums.json"), [Path(out)])
 
 
 def _table(number: int, results: Path, theirs: pd.DataFrame, names: Names) -> dict[str, Any]:

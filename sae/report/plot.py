@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from sae.core import registry
+from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.report import style
 from sae.report.names import Names
@@ -30,3 +30,4 @@ def plot(name: str, results: str | Path, settings: dict[str, Any], out: str | Pa
         if not isinstance(figure, Figure):
             raise UserError(f"figure {name}: draw must return a matplotlib figure, not {type(figure).__name__}")
         style.save(figure, out, name)
+    files.write_sums(Path(out) / f"{name}.sums.json", [Path(out) / f"{name}.{suffix}" for suffix in ("png", "pdf")])

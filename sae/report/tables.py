@@ -289,6 +289,8 @@ def write(metrics_file: str | Path, published_folder: str | Path, settings: dict
         files.write_text(file.with_suffix(".md"), "\n\n".join(parts) + "\n")
         tex = latex(shown, title + ". " + notes) + "\n" + latex(theirs, their_title + ". " + their_notes)
         files.write_text(file.with_suffix(".tex"), tex)
+    made = [Path(out) / f"table{number}.{suffix}" for number in TABLES for suffix in ("csv", "md", "tex")]
+    files.write_sums(Path(out) / "tables.sums.json", made)
 
 
 def read(file: str | Path) -> pd.DataFrame:

@@ -30,7 +30,7 @@ def collect(folders: Iterable[Path], stages: Sequence[str], references: Iterable
         UserError: a file is missing or damaged, or two metrics gave a score of one name.
     """
     folders, out = [Path(folder) for folder in folders], Path(out)
-    selection = rows.joined(rows.read(folder / "selection.parquet") for folder in folders)
+    selection = rows.joined(files.read_table(folder / "selection.parquet") for folder in folders)
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     about: list[str] = []
     for table in filter(len, itertools.chain(*_read(folders, stages, "metrics"))):
@@ -50,13 +50,15 @@ def collect(folders: Iterable[Path], stages: Sequence[str], references: Iterable
         cells = zip(metrics["dataset"], metrics["backbone"], strict=True)
         of_embeddings = pd.Series([raw[cell] for cell in cells], metrics.index, dtype=float)
         metrics["probe_top1_raw"] = of_embeddings.where(metrics["probe_top1"].notna())
-    rows.write(pa.Table.from_pandas(metrics, preserve_index=False).replace_schema_metadata(), out / "metrics.parquet")
+    table = pa.Table.from_pandas(metrics, preserve_index=False).replace_schema_metadata()
+    files.write_parquet(out / "metrics.parquet", table)
     with files.atomic_file(out / "metrics.csv") as temporary:
         metrics.to_csv(temporary, index=False)
-    rows.write(selection, out / "selection.parquet")
+    files.write_sums(out / "metrics.sums.json", [out / "metrics.csv"])
+    files.write_parquet(out / "selection.parquet", selection)
     for name in ("curves", "latents"):
         banks = [_marked(_by_latent(rows.joined(tables)), metrics) for tables in _read(folders, stages, name)]
-        rows.write(rows.joined(banks).replace_schema_metadata(), out / f"{name}.parquet")
+        files.write_parquet(out / f"{name}.parquet", rows.joined(banks).replace_schema_metadata())
 
 
 def _read(folders: list[Path], stages: Sequence[str], name: str) -> Iterator[list[pa.Table]]:
@@ -64,7 +66,7 @@ def _read(folders: list[Path], stages: Sequence[str], name: str) -> Iterator[lis
     owners: dict[str, str] = {}
     for folder in folders:
         paths = [folder / stage / f"{name}.parquet" for stage in stages]
-        tables = [rows.read(path) for path in paths]
+        tables = [files.read_table(path) for path in paths]
         for given, metric in itertools.chain(*(rows.owners_of(table).items() for table in tables)):
             rows.claim(owners, metric, [given])
         yield tables

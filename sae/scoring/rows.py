@@ -2,13 +2,10 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sae.core import files
 from sae.core.errors import UserError
 
 CELL = ["dataset", "backbone", "k"]
@@ -58,23 +55,3 @@ def owned(what: pa.Table, owners: Mapping[str, str]) -> pa.Table:
 def owners_of(what: pa.Table) -> dict[str, str]:
     """{column or curve: the metric that gave it}, as far as the table says it."""
     return json.loads((what.schema.metadata or {}).get(b"metrics", "{}"))
-
-
-def write(what: pa.Table, path: Path) -> None:
-    """Write a table; the same content gives the same bytes."""
-    with files.atomic_file(path) as temporary:
-        pq.write_table(what, temporary, write_page_checksum=True)
-
-
-def read(path: Path) -> pa.Table:
-    """Read a table that :func:`write` wrote.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    try:
-        return pq.read_table(path, page_checksum_verification=True)
-    except FileNotFoundError:
-        raise UserError(f"table {path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no whole parquet file ({error}); delete it and run again") from None

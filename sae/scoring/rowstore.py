@@ -1,4 +1,4 @@
-"""What a metric has computed, kept between jobs; a row that was damaged is never believed."""
+"""What a metric has computed, kept between jobs."""
 
 import json
 import logging
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sae.core import files
+from sae.core.errors import UserError
 from sae.scoring import rows
 
 log = logging.getLogger(__name__)
@@ -14,8 +15,7 @@ log = logging.getLogger(__name__)
 class RowStore:
     """What a metric gave for each SAE and split, by key, in one file that is replaced whole.
 
-    Columns: `key`; `row`, the result as JSON; `sha256`, of both. A row that does not fit its hash is left out on
-    reading, and so are all rows of a file that cannot be read.
+    Columns: `key`; `row`, the result as JSON. A file that was altered counts as empty.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,15 +28,11 @@ class RowStore:
 
     def _read(self) -> None:
         try:
-            stored = rows.read(self.path).to_pylist()
-            self._rows = {r["key"]: r["row"] for r in stored if _hash(r["key"], r["row"]) == r["sha256"]}
-        except Exception as error:  # Damaged bytes may raise anything in the reader.
-            log.debug("%s: %s", self.path, error)
-            stored = None
-        self._in_file = dict(self._rows)
-        if stored is None or len(self._rows) < len(stored):
+            self._rows = {row["key"]: row["row"] for row in files.read_table(self.path).to_pylist()}
+            self._in_file = dict(self._rows)
+        except UserError as error:
             self._in_file = None
-            log.warning("%s is damaged; what it lost is computed again", self.path)
+            log.warning("%s; its rows are computed again", error)
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows
@@ -54,9 +50,5 @@ class RowStore:
         """Replace the file, unless it holds just this; with `prune` rows that were not used are dropped."""
         kept = {key: row for key, row in self._rows.items() if key in self._used or not prune}
         if kept != self._in_file:
-            content = [{"key": key, "row": row, "sha256": _hash(key, row)} for key, row in kept.items()]
-            rows.write(rows.table(content, ("key", "row", "sha256")), self.path)
-
-
-def _hash(key: str, row: str) -> str:
-    return files.sha256_text(f"{key} {row}")
+            content = [{"key": key, "row": row} for key, row in kept.items()]
+            files.write_parquet(self.path, rows.table(content, ("key", "row")))

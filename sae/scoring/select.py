@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from sae.core import files
-from sae.scoring import rows, selection, stage
+from sae.scoring import selection, stage
 
 progress = logging.getLogger("sae.progress")
 METRIC = "reconstruction"
@@ -31,8 +31,8 @@ def select(bank_file: Path, activations_dir: Path, settings: dict[str, Any], out
     scored = stage.score(banks, options, data, out.parent / ".rows/select", device, ("val",))
     validation = stage.as_tables(scored)[0]
     choice = selection.choose(validation.to_pandas(), settings["methods"], settings["protocol"])
-    rows.write(validation, out.with_name("validation.parquet"))
-    rows.write(pa.Table.from_pandas(choice, preserve_index=False).replace_schema_metadata(), out)
+    files.write_parquet(out.with_name("validation.parquet"), validation)
+    files.write_parquet(out, pa.Table.from_pandas(choice, preserve_index=False).replace_schema_metadata())
     counts = choice["status"].value_counts().to_dict()
     said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     said = f"selection: {said}; {scored.said}"

@@ -115,7 +115,7 @@ def run(
     options = {name: options_of(name, given) for name, given in settings["metrics"].items()}
     of_stage = {name: head_of("metric", name).constants["STAGE"] for name in options}
     own = [name for name in options if of_stage[name] == stage]
-    entries = bank["saes"] if selection is None else _selected(bank, tables.read(Path(selection)).to_pandas())
+    entries = bank["saes"] if selection is None else _selected(bank, files.read_parquet(selection))
     banks = [Bank(Path(bank_file), bank, entries, own)]
     if chosen is not None:
         content = files.read_json(chosen, "bank")
@@ -127,7 +127,7 @@ def run(
     )
     scored = score(banks, options, data, Path(out).parent / ".rows" / stage, device)
     for name, table in zip(("metrics", "curves", "latents"), as_tables(scored), strict=True):
-        tables.write(table, Path(out) / f"{name}.parquet")
+        files.write_parquet(Path(out) / f"{name}.parquet", table)
     done = f"{stage} of {sum(len(b.entries) for b in banks)} SAEs: {scored.said}"
     progress.info("%s / %s / k%d: %s", bank["dataset"], bank["backbone"], bank["k"], done)
 

@@ -86,7 +86,7 @@ def test_a_bank_is_listed_linked_and_kept(cell, caplog):
 def test_chosen_trains_what_selection_asks_for_and_prunes_nothing_of_the_bank(cell):
     file, bank = cell.train("a", plan(METHODS))
     table = pd.DataFrame({"method": ["topk", "reg1"], "seed": [0, 0], "trial": ["default", "lambda0.001"]})
-    table.to_parquet(cell.folder / "selection.parquet")
+    files.write_parquet(cell.folder / "selection.parquet", table)
     place = Place(cell.folder / "store", cell.folder / "a/bank_chosen.json")
     where = (file, cell.folder / "selection.parquet", cell.activations, place)
     train_chosen(plan(METHODS), *where, device="cpu")
@@ -94,7 +94,7 @@ def test_chosen_trains_what_selection_asks_for_and_prunes_nothing_of_the_bank(ce
     (entry,) = chosen["saes"]
     assert (entry["method"], entry["trial"], entry["settings"]["mask"]) == ("reg1_all", {"lambda": 0.001}, "all")
     assert chosen["input_scale"] == bank["input_scale"] and len(open_all(place.out, chosen) + open_all(file, bank)) == 5
-    table.assign(trial=["default", None]).to_parquet(cell.folder / "selection.parquet")
+    files.write_parquet(cell.folder / "selection.parquet", table.assign(trial=["default", None]))
     train_chosen(plan(METHODS), *where, device="cpu")
     assert files.read_json(place.out)["saes"] == [] and not (cell.folder / "a" / entry["path"]).exists()
 

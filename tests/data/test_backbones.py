@@ -19,6 +19,7 @@ from sklearn.datasets import load_sample_image
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 
 from sae.core.errors import UserError
+from sae.core.files import read_json
 from sae.data.backbones import efficientnet_lite, precomputed
 from sae.data.backbones import open_clip as open_clip_loader
 from sae.data.backbones import timm as timm_loader
@@ -300,7 +301,7 @@ def test_fetched_weights_are_listed_and_load_without_asking_anybody(
         repo, spec = "someone/tiny-clip", spec if ":" in model else spec | {"pretrained": tag}
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     fetch("ours", spec, tmp_path / "ours.json")
-    listed = json.loads((tmp_path / "ours.json").read_text())
+    listed = read_json(tmp_path / "ours.json")
     digests = [hashlib.sha256((snapshot / name).read_bytes()).hexdigest() for name in names]
     files = [{"repo": repo, "file": n, "sha256": digest} for n, digest in zip(names, digests, strict=True)]
     assert listed == {"backbone": "ours", "files": files}

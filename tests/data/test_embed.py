@@ -13,6 +13,7 @@ import timm
 import torch
 from conftest import ROOT
 
+from sae.core import files
 from sae.core.errors import UserError
 from sae.data import dataset as datasets
 from sae.data import embed, store
@@ -170,7 +171,7 @@ def test_float16_and_bfloat16_are_close_and_too_large_a_value_is_refused(made, t
 
 
 def _manifest(folder):
-    return json.loads((folder / "dataset/manifest.json").read_text())
+    return files.read_json(folder / "dataset/manifest.json")
 
 
 @pytest.mark.parametrize("workers", [0, 2])

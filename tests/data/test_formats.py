@@ -19,6 +19,7 @@ import scipy.io
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from sae.core import files
 from sae.core.errors import UserError
 from sae.data import archives
 from sae.data.dataset import load
@@ -343,8 +344,7 @@ def test_torchvision_downloads_whole_or_not_at_all(tmp_path, monkeypatch, networ
             download("places", spec, tmp_path / "download.json")
     assert list(root.iterdir()) == [] and not (tmp_path / "download.json").exists()
     download("places", spec, tmp_path / "download.json")
-    manifest = (tmp_path / "download.json").read_text()
-    assert json.loads(manifest) == {"dataset": "places", "images": {"train": 20, "test": 2}}
+    assert files.read_json(tmp_path / "download.json") == {"dataset": "places", "images": {"train": 20, "test": 2}}
     for name in archives:
         (site / name).unlink()
     dataset = load(spec, None)

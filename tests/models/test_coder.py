@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sae.core import seals
 from sae.core.errors import UserError
 from sae.models import coder as coders
 from sae.models import saefile
@@ -114,11 +115,12 @@ def test_what_is_no_sae_file_is_said_and_nobody_is_told_to_delete_it(tmp_path):
     save_file({"encoder.weight": torch.zeros(2, 3)}, tmp_path / "other")
     metadata = saefile.load(tmp_path / "whole").metadata
     tensors = {name: torch.zeros(2, 3) for name in saefile.TENSORS}
-    save_file(tensors, tmp_path / "shapes", metadata={"sae": json.dumps(metadata)})
-    save_file(tensors, tmp_path / "select", metadata={"sae": json.dumps(metadata | {"select": "magic"})})
-    save_file(tensors, tmp_path / "theta", metadata={"sae": json.dumps(metadata | {"select": "threshold"})})
+    for name, change in (("shapes", {}), ("select", {"select": "magic"}), ("theta", {"select": "threshold"})):
+        sealed = json.dumps(metadata | change | {"seal": seals.BLANK})
+        save_file(tensors, tmp_path / name, metadata={"sae": sealed})
+        seals.seal(tmp_path / name)
     for name in ("cut", "text", "other", "shapes", "select", "theta"):
-        with pytest.raises(UserError, match=f"{name} is not a whole SAE file") as caught:
+        with pytest.raises(UserError, match=f"{name} (is not a whole SAE file|was altered)") as caught:
             saefile.load(tmp_path / name)
         assert "delete" not in str(caught.value)
     with pytest.raises(UserError, match="is a folder, not an SAE file"):

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from sae.core import files
 from sae.report import claims, published
 from sae.report.names import Names
 
@@ -154,10 +155,10 @@ def test_other_methods_get_two_claims_of_ours_against_what_they_are_compared_wit
     methods = METHODS | {"mine": {"label": "Mine | $x$", "against": "reg1"}}
     metrics, points = results(effect={"ms_mean_alive": 0.03, "ms_mean": 0.03}, methods=methods)
     metrics.loc[metrics["method"] == "mine", "ms_mean_alive"] += 0.01
-    metrics.to_parquet(tmp_path / "metrics.parquet")
-    points.to_parquet(tmp_path / "curves.parquet")
-    files = (tmp_path / "metrics.parquet", tmp_path / "curves.parquet")
-    claims.write(*files, PAPER, {"claims": RULE, "methods": methods}, tmp_path)
+    files.write_parquet(tmp_path / "metrics.parquet", metrics)
+    files.write_parquet(tmp_path / "curves.parquet", points)
+    written = (tmp_path / "metrics.parquet", tmp_path / "curves.parquet")
+    claims.write(*written, PAPER, {"claims": RULE, "methods": methods}, tmp_path)
     table = pd.read_csv(tmp_path / "claims.csv").set_index("claim")
     ours = ["reg1_raises_independent_ms", "reg2_raises_independent_ms", "mine_raises_ms", "mine_keeps_r2"]
     assert table["ours"].dtype == bool and table.index[table["ours"]].tolist() == ours

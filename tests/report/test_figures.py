@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sae.core import registry
+from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.report import curves, style
 from sae.report.names import Names
@@ -49,8 +49,8 @@ def results(tmp_path):
             points += [key | {"curve": "probe", "x": x, "y": x / 10} for x in (1, 2, 4)]
             if method == "batch":
                 points.append(key | {"curve": "robustness_own", "x": k + 0.1 * seed, "y": 0.2})
-    pd.DataFrame(rows).to_parquet(tmp_path / "metrics.parquet")
-    pd.DataFrame(points).assign(split="test").to_parquet(tmp_path / "curves.parquet")
+    files.write_parquet(tmp_path / "metrics.parquet", pd.DataFrame(rows))
+    files.write_parquet(tmp_path / "curves.parquet", pd.DataFrame(points).assign(split="test"))
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(buffer, format="PNG")
     cell = {"dataset": "d", "backbone": "b1", "k": 4, "seed": 0, "png": buffer.getvalue()}
@@ -58,9 +58,9 @@ def results(tmp_path):
     shown = {"latent": 3, "ms": 0.5, "n_active": 40, "top_class": "$a$", "activation": 1.0, "rank": 0.0}
     images = itertools.product(("fig2", "fig3"), ("topk", "reg1"), ("top", "middle", "bottom"), range(2))
     images = [cell | shown | dict(zip(("figure", "method", "part", "place"), row, strict=True)) for row in images]
-    pd.DataFrame(images).to_parquet(tmp_path / "gallery/images.parquet")
+    files.write_parquet(tmp_path / "gallery/images.parquet", pd.DataFrame(images))
     sample = [cell | {"method": m, "rank": r, "activation": 1 / r, "kept": r < 3} for m in METHODS for r in (1, 2, 3)]
-    pd.DataFrame(sample).to_parquet(tmp_path / "gallery/sample.parquet")
+    files.write_parquet(tmp_path / "gallery/sample.parquet", pd.DataFrame(sample))
     return tmp_path
 
 
@@ -111,7 +111,7 @@ def test_titles_of_fig1_do_not_overlap(results, count):
     methods = {f"m{i}": {"label": label, "against": "m0" if i else None} for i in range(count)}
     shown = pd.read_parquet(results / "gallery/sample.parquet").query("method == 'topk'")
     shown = pd.concat([shown] * 40, ignore_index=True)  # 120 active.
-    pd.concat([shown.assign(method=m) for m in methods]).to_parquet(results / "gallery/sample.parquet")
+    files.write_parquet(results / "gallery/sample.parquet", pd.concat([shown.assign(method=m) for m in methods]))
     with plt.rc_context(style.RC):
         figure = registry.load("figure", "fig1").draw(results, Names(SETTINGS | {"methods": methods}))
         figure.draw_without_rendering()
@@ -154,14 +154,14 @@ def test_an_unknown_curve_lists_those_there_are(results):
         curves.chosen_curves(results, NAMES, "prob")
     assert curves.chosen_curves(results, NAMES, "prob", optional=True).empty
     # Without any curves, nothing tells a slip from a metric that is not measured.
-    pd.read_parquet(results / "curves.parquet")[:0].to_parquet(results / "curves.parquet")
+    files.write_parquet(results / "curves.parquet", pd.read_parquet(results / "curves.parquet")[:0])
     assert curves.chosen_curves(results, NAMES, "prob").empty
 
 
 @pytest.mark.parametrize(("name", "curve"), [("fig4", "rank_profile"), ("fig5", "robustness"), ("fig5_probe", "probe")])
 def test_a_metric_that_is_left_out_is_said(results, name, curve):
     points = pd.read_parquet(results / "curves.parquet")
-    points[points["curve"] != curve].to_parquet(results / "curves.parquet")
+    files.write_parquet(results / "curves.parquet", points[points["curve"] != curve])
     figure = registry.load("figure", name).draw(results, NAMES)
     assert figure.axes[0].texts[0].get_text().startswith("not ") and not figure.axes[0].get_lines()
 
@@ -169,8 +169,9 @@ def test_a_metric_that_is_left_out_is_said(results, name, curve):
 @pytest.mark.parametrize("name", ["fig4", "fig5", "fig5_probe", "sweep"])
 def test_nothing_to_show_is_said(results, name):
     metrics = pd.read_parquet(results / "metrics.parquet")
-    metrics[metrics["method"] == "topk"].drop(columns="probe_top1_raw").to_parquet(results / "metrics.parquet")
-    pd.read_parquet(results / "curves.parquet")[:0].to_parquet(results / "curves.parquet")
+    metrics = metrics[metrics["method"] == "topk"].drop(columns="probe_top1_raw")
+    files.write_parquet(results / "metrics.parquet", metrics)
+    files.write_parquet(results / "curves.parquet", pd.read_parquet(results / "curves.parquet")[:0])
     figure = registry.load("figure", name).draw(results, NAMES)
     assert any(text.get_text() for text in figure.axes[0].texts)
     assert np.all([not ax.get_lines() for ax in figure.axes])

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
+from sae.core import files
 from sae.report import published, tables
 from sae.report.names import Names
 
@@ -101,7 +102,7 @@ def test_a_badly_trained_baseline_is_marked():
 
 
 def written(frame, methods, folder):
-    frame.to_parquet(folder / "metrics.parquet")
+    files.write_parquet(folder / "metrics.parquet", frame)
     tables.write(folder / "metrics.parquet", PAPER, {"methods": methods, "datasets": {"d": "50% & $"}}, folder)
     return {n: (tables.read(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text()) for n in tables.TABLES}
 

@@ -8,7 +8,7 @@ import pytest
 from scoring.examples import coder, stages_of
 from scoring.test_stage import METHODS, Cell, chosen_bank
 
-from sae.core import registry
+from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.scoring import rows, select
 from sae.scoring.collect import collect
@@ -156,12 +156,12 @@ def test_a_latent_has_one_row_with_what_all_stages_gave_of_it(cell, own, tmp_pat
     both = got.merge(metrics, on=rows.KEY, validate="many_to_one", suffixes=("", "_there"))
     assert len(both) == len(got) and both["selected"].equals(both["selected_there"])
     # What only chosen SAEs have: all of it, integers among it, on the rows that it is of.
-    alone = rows.read(cell.scores / "score_chosen/latents.parquet").to_pandas()
+    alone = files.read_parquet(cell.scores / "score_chosen/latents.parquet")
     alone = alone[alone["method"] != "reg1_all"].drop(columns="number").reset_index(drop=True)
     given = got[got["n_active"].notna()].drop(columns=["number", "selected"])
     assert len(given) == 32 and given["ms"].isna().sum() == alone["ms"].isna().sum()
     pd.testing.assert_frame_equal(given.reset_index(drop=True)[alone.columns], alone, check_dtype=False)
-    raw = rows.read(tmp_path / "out/latents.parquet")
+    raw = files.read_table(tmp_path / "out/latents.parquet")
     assert str(raw.schema.field("n_active").type) == "int64" and not raw.schema.metadata
     curves = pd.read_parquet(tmp_path / "out/curves.parquet")
     assert curves.columns.tolist() == [*rows.KEY, "curve", "x", "y", "selected"]

@@ -70,7 +70,7 @@ def of_sae(file):
 
 
 def of_table(file):
-    pd.DataFrame(np.random.default_rng(0).random((10_000, 4)), columns=list("abcd")).to_parquet(file)
+    files.write_parquet(file, pd.DataFrame(np.random.default_rng(0).random((10_000, 4)), columns=list("abcd")))
 
 
 def of_figure(file):
@@ -437,5 +437,5 @@ def test_a_table_cut_short_between_two_jobs_is_named(tmp_path):
     file = tmp_path / "scores.parquet"
     of_table(file)
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"scores\.parquet is no whole parquet file .*; delete it and run again"):
+    with pytest.raises(UserError, match=r"scores\.parquet was altered or cut short.*; delete it and run again"):
         files.read_parquet(file)

@@ -1,11 +1,12 @@
 """Weights named on the hub come to the machine that runs Snakemake; the jobs ask nobody."""
 
 import hashlib
-import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from sae.core import files
 
 pytestmark = pytest.mark.slow
 
@@ -67,4 +68,4 @@ def test_only_the_local_rule_asks_the_hub(make_checkout, hub, digits):
     assert not [request for request in asked if request[-1]], "asked after the weights were there"
     digest = hashlib.sha256((digits / "backbone.safetensors").read_bytes()).hexdigest()
     listed = {"repo": REPO, "file": "model.safetensors", "sha256": digest}
-    assert json.loads(manifest.read_text()) == {"backbone": "tiny", "files": [listed]}
+    assert files.read_json(manifest) == {"backbone": "tiny", "files": [listed]}

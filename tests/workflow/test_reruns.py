@@ -1,6 +1,5 @@
 """What reruns after which change: proven on the real workflow, with a tiny config. The tests run in order."""
 
-import json
 import os
 import re
 import shutil
@@ -13,7 +12,7 @@ from conftest import ROOT, Checkout
 from sae_workflow.housekeeping import Survey
 
 from sae.config import load as configuration
-from sae.core import paths
+from sae.core import files, paths
 
 pytestmark = pytest.mark.workflow
 
@@ -93,7 +92,7 @@ def test_selection_is_a_file_and_the_ablation_trains_what_it_chose(done):
     selection = pd.read_parquet(done.folder / paths.SELECTION.format(**CELL))
     assert list(selection["method"]) == ["topk", "reg1", "reg2"] and set(selection["protocol"]) == {"paper"}
     expected = {(f"{row.method}_all", row.trial) for row in selection[1:].dropna().itertuples()}
-    bank = json.loads((done.folder / BANK_CHOSEN).read_text())
+    bank = files.read_json(done.folder / BANK_CHOSEN)
     assert expected and {(e["method"], paths.trial_name(e["trial"])) for e in bank["saes"]} == expected
     assert {e["settings"]["mask"] for e in bank["saes"]} == {"all"}
     metrics = pd.read_parquet(done.folder / "results/tiny/metrics.parquet")
@@ -326,7 +325,7 @@ def test_a_diverged_sae_is_recorded_and_its_siblings_finish(done):
     done.write()
     output = done.snakemake(METRICS)
     assert re.search(r"reg1 lambda1e\+39 seed 0: DIVERGED by step \d+", output)
-    bank = json.loads((done.folder / BANK).read_text())
+    bank = files.read_json(done.folder / BANK)
     assert [s["status"] for s in bank["saes"]] == ["ok", "ok", "diverged"]
 
 

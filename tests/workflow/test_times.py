@@ -1,10 +1,11 @@
 """sae_workflow.times, on benchmark files written by hand."""
 
-import json
 import sys
 
 import pandas as pd
 from sae_workflow import times
+
+from sae.core import files
 
 HEAD = "s\th:m:s\tmax_rss\tmax_vms\n"
 
@@ -26,10 +27,10 @@ def test_times_are_those_of_the_experiments_own_banks(tmp_path, monkeypatch):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{HEAD}{seconds}\t0:00:01\t{memory}\t1\n")
     metrics = pd.DataFrame({"dataset": "emoji", "backbone": "lite0", "k": [8, 16, 16], "r2": 0.5})
-    metrics.to_parquet(tmp_path / "results/demo/metrics.parquet")
+    files.write_parquet(tmp_path / "results/demo/metrics.parquet", metrics)
     monkeypatch.setattr(sys, "argv", ["times", "demo", "--out", "times.json"])
     times.main()
-    assert json.loads((tmp_path / "times.json").read_text()) == [
+    assert files.read_json(tmp_path / "times.json")["jobs"] == [
         {"step": "embed", "jobs": 2, "minutes": "2.0", "longest": "90 s", "memory": "700 MiB"},
         {"step": "train", "jobs": 3, "minutes": "2.0", "longest": "60 s", "memory": "400 MiB"},
     ]

@@ -12,6 +12,7 @@ rule tables:
             category="Tables",
             caption="../report/table.rst",
         ),
+        sums=paths.TABLES_SUMS,
     log:
         f"{paths.EXPERIMENT_LOGS}/tables.log",
     conda:
@@ -37,6 +38,7 @@ rule claims:
     output:
         at(paths.CLAIMS, suffix="csv"),
         report(at(paths.CLAIMS, suffix="md"), category="Claims", caption="../report/claims.rst"),
+        sums=paths.CLAIMS_SUMS,
     log:
         f"{paths.EXPERIMENT_LOGS}/claims.log",
     conda:
@@ -99,6 +101,7 @@ rule plot:
     output:
         report(at(paths.FIGURE, suffix="png"), category="Figures", caption="../report/figure.rst"),
         at(paths.FIGURE, suffix="pdf"),
+        sums=paths.FIGURE_SUMS,
     log:
         f"{paths.EXPERIMENT_LOGS}/plot/{{figure}}.log",
     conda:

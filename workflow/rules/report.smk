@@ -5,12 +5,15 @@ rule page:
     input:
         at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix="csv"),
         lambda w: at(paths.FIGURE, figure=settings.figures(cfg, w.experiment), suffix="png", **w),
+        lambda w: at(paths.FIGURE_SUMS, figure=settings.figures(cfg, w.experiment), **w),
         at(paths.CLAIMS, suffix="csv"),
+        sums=[paths.TABLES_SUMS, paths.CLAIMS_SUMS],
         activations=lambda w: of_banks(w.experiment, paths.EMBEDDINGS_MANIFEST, split="train"),
         published=PUBLISHED,
         template="sae/report/page.html",
     output:
         report(paths.PAGE, category="Report", caption="../report/page.rst"),
+        sums=paths.PAGE_SUMS,
     log:
         f"{paths.EXPERIMENT_LOGS}/page.log",
     conda:
@@ -30,4 +33,4 @@ rule page:
         " --out {params.results}/logs/times.json"
         " && python -m sae report --results {params.results} --manifests {input.activations}"
         " --published {params.published} --times {params.results}/logs/times.json --settings {params.settings:q}"
-        " --out {output} --log {log}"
+        " --out {output[0]} --log {log}"

@@ -147,6 +147,7 @@ rule collect:
     output:
         metrics=paths.METRICS,
         csv=paths.METRICS_CSV,
+        sums=paths.METRICS_SUMS,
         curves=paths.CURVES,
         latents=paths.LATENTS,
         selection=paths.ALL_SELECTIONS,

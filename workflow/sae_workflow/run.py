@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from sae.core import paths
-from sae_workflow import lock
+from sae_workflow import check, lock
 
 
 def main(experiment: str, *options: str) -> None:
@@ -31,6 +31,9 @@ def main(experiment: str, *options: str) -> None:
     # Not in profiles/default: jobs on a cluster would then fail without a word.
     snakemake(experiment, *options, *([] if any(o.startswith("--profile") for o in options) else ["--quiet", "rules"]))
     if Path(paths.CLAIMS.format(experiment=experiment, suffix="csv")).exists():  # Not with `--until train` or the like.
+        # Snakemake looks at times: it would not notice that a finished file was altered.
+        if check.main(experiment):
+            sys.exit(1)
         show(experiment)
 
 

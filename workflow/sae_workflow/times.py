@@ -1,4 +1,4 @@
-"""What each step of an experiment took, from Snakemake's benchmark files: rows for the report page, as JSON."""
+"""What each step of an experiment took, from Snakemake's benchmark files: rows for the report page, in JSON."""
 
 import argparse
 from pathlib import Path
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("experiment")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     arguments = parser.parse_args()
-    files.write_json(arguments.out, rows(arguments.experiment))
+    files.write_json(arguments.out, {"jobs": rows(arguments.experiment)})
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def _folder_settings(folder: Path) -> dict[str, Any] | None:
     path = folder / _CONFIG
     if not path.is_file():
         return None
-    config = files.read_json(path, "open_clip's config")
+    config = files.read_foreign_json(path, "open_clip's config")
     return {**config.get("preprocess_cfg", {}), "quick_gelu": config.get("model_cfg", {}).get("quick_gelu", False)}
 
 

@@ -1,0 +1,112 @@
+"""Flip one bit of a finished experiment at a time, run every job that reads the file, and say what came of it.
+
+Run by `test_damage.py` in a folder with results, in a process of its own, since it forks: a job then waits for no
+import. It reads {jobs, seed, count} as JSON, and prints a JSON list of {file, byte, outcomes}.
+"""
+
+import json
+import os
+import random
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+# Imported before the forks: what the jobs import.
+import matplotlib.pyplot as plt
+import sklearn.linear_model  # noqa: F401
+import torch  # noqa: F401
+from sae_workflow.check import Check
+
+from sae.__main__ import main
+
+RESULTS = Path("results")
+
+
+def kind(file: Path) -> str:
+    """Files of one kind are read by the same code."""
+    parts = file.relative_to(RESULTS).parts
+    return "/".join([parts[0], *parts[1:2]] if parts[0] == "tiny" else [parts[0]]) + f"/{parts[-1]}"
+
+
+def readers(file: Path, jobs: list[dict]) -> list[dict]:
+    """The jobs that read a file, or may; those that read one undeclared are known by its place."""
+    path, rules = file.as_posix(), []
+    if "/store/" in path:
+        rules = ["train", "train_chosen", "select", "score", "score_chosen", "robustness", "probe", "gallery"]
+    elif "/.rows/" in path:
+        rules = [file.parent.name]
+    elif "/.embedding-" in path:
+        rules = ["embed"]
+    elif file.name == "times.json":
+        rules = ["page"]
+    return [job for job in jobs if path in job["inputs"] or job["rule"] in rules]
+
+
+def run(job: dict, damaged: Path) -> tuple[int, str]:
+    """The exit code of a job, and what it printed; as under Snakemake its outputs are gone before it begins."""
+    for output in map(Path, job["outputs"]):
+        if output != damaged:
+            output.unlink(missing_ok=True)
+    arguments = shlex.split(job["command"].rpartition("python -m sae ")[2])
+    with tempfile.TemporaryFile("w+") as said:
+        pid = os.fork()
+        if not pid:
+            os.dup2(said.fileno(), 1)
+            os.dup2(said.fileno(), 2)
+            os._exit(main(arguments))
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        said.seek(0)
+        return code, said.read()
+
+
+def outcome(job: dict, damaged: Path, whole: dict[Path, bytes]) -> str:
+    """'error', one clear line; 'same', the right result; or what is wrong."""
+    code, said = run(job, damaged)
+    if code:
+        clear = said.count("error: ") == 1 and "Traceback" not in said
+        return "error" if clear else f"{job['rule']}: no clear error: {said[-2000:]}"
+    made = [output for output in map(Path, job["outputs"]) if output != damaged]
+    changed = [str(output) for output in made if not output.exists() or output.read_bytes() != whole[output]]
+    return f"{job['rule']}: another result: {changed}" if changed else "same"
+
+
+def restore(whole: dict[Path, bytes]) -> None:
+    """Give every file its content back, in place: some are hard links of others."""
+    for file, content in whole.items():
+        if not file.exists() or file.read_bytes() != content:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with open(file, "r+b" if file.exists() else "wb") as opened:
+                opened.truncate()
+                opened.write(content)
+
+
+def experiment(jobs: list[dict], seed: int, count: int) -> list[dict]:
+    """Damage `count` files, drawn by kind and then by file."""
+    draw, found = random.Random(seed), []
+    plt.switch_backend("agg")
+    every = [file for file in sorted(RESULTS.rglob("*")) if file.is_file() and not file.is_symlink()]
+    # Snakemake writes the times of jobs, and logs are for people: no number of a result comes from them.
+    skipped = ("logs", "benchmarks", "locks")
+    whole = {f: f.read_bytes() for f in every if f.name == "times.json" or not set(f.parts) & set(skipped)}
+    kinds: dict[str, list[Path]] = {}
+    for file in whole:
+        kinds.setdefault(kind(file), []).append(file)
+    for _ in range(count):
+        file = draw.choice(kinds[draw.choice(list(kinds))])
+        place = draw.randrange(len(whole[file]))
+        damaged = bytearray(whole[file])
+        damaged[place] ^= 1 << draw.randrange(8)
+        with open(file, "r+b") as opened:
+            opened.write(damaged)
+        outcomes = []
+        if file.parts[1] == "tiny" or (file.parts[1] == "activations" and "finished" not in file.parts):
+            outcomes.append("error" if Check("tiny").wrong or file.name == "times.json" else "`make check` is content")
+        outcomes += [outcome(job, file, whole) for job in readers(file, jobs)]
+        found.append({"file": str(file), "byte": place, "outcomes": outcomes})
+        restore(whole)
+    return found
+
+
+if __name__ == "__main__":
+    json.dump(experiment(**json.load(sys.stdin)), sys.stdout)

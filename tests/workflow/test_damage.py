@@ -1,0 +1,45 @@
+"""One flipped bit anywhere under results/ is an error or changes no result; seeded, end to end."""
+
+import collections
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+COUNT, SEED = 200, 20261125
+JOB = re.compile(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)Shell command: (.*)$", re.M)
+
+
+def jobs_of(text):
+    """What a dry run says of its jobs: rule, inputs, outputs and command."""
+    found = []
+    for rule, lines, command in JOB.findall(text):
+        named = dict(line.strip().split(": ", 1) for line in lines.splitlines())
+        listed = {key: named.get(key[:-1], "").split(", ") for key in ("inputs", "outputs")}
+        found.append({"rule": rule, "command": command} | listed)
+    return [job for job in found if job["command"].startswith(("python", "PYTHON"))]
+
+
+@pytest.mark.slow
+def test_no_damaged_byte_gives_another_number(make_checkout):
+    checkout = make_checkout()
+    checkout.snakemake("tiny")
+    jobs = jobs_of(checkout.snakemake("-n", "--forceall", "--printshellcmds", "tiny"))
+    assert len(jobs) == 22
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests/workflow/damage.py"],
+        cwd=checkout.folder,
+        env=checkout.environment,
+        input=json.dumps({"jobs": jobs, "seed": SEED, "count": COUNT}),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    damages = json.loads(done.stdout)
+    wrong = [damage for damage in damages if set(damage["outcomes"]) - {"error", "same"}]
+    assert len(damages) == COUNT and not wrong, json.dumps(wrong, indent=1)
+    counts = collections.Counter(outcome for damage in damages for outcome in damage["outcomes"])
+    assert counts["error"] > COUNT / 2 and counts["same"], counts

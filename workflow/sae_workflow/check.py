@@ -1,0 +1,78 @@
+"""Check the files of an experiment against the hashes that were written with them: `make check`, and after a run."""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sae.core import files, paths, seals
+from sae.core.errors import UserError
+from sae.data.splits import SPLITS
+
+T = TypeVar("T")
+
+
+class Check:
+    """All files of an experiment, checked.
+
+    These are the files below results/{experiment} that hold a seal or that a list of sums names, the SAEs of its banks
+    with their logs, and the embeddings that those were made of. Logs and times of jobs hold no hash.
+
+    Attributes:
+        count: how many files were checked.
+        wrong: what is wrong, a line each.
+    """
+
+    def __init__(self, experiment: str) -> None:
+        self.count = 0
+        self.wrong: list[str] = []
+        folder = Path(paths.EXPERIMENT.format(experiment=experiment))
+        cells: set[tuple[str, str]] = set()
+        for file in sorted(folder.rglob("*")):
+            of_jobs = file.relative_to(folder).parts[0] in ("logs", "benchmarks")
+            if of_jobs or file.suffix not in (".json", ".parquet"):
+                continue
+            if self._tried(functools.partial(seals.read, file)) is None:
+                continue
+            if file.name.endswith(".sums.json"):
+                self._listed(files.read_json(file), file)
+            elif file.name.startswith("bank"):
+                bank = files.read_json(file)
+                self._listed({entry["path"]: entry["sha256"] for entry in bank["saes"] if entry["path"]}, file)
+                cells.add((bank["dataset"], bank["backbone"]))
+        for dataset, backbone in sorted(cells):
+            for split in SPLITS:
+                file = Path(paths.EMBEDDINGS_MANIFEST.format(dataset=dataset, backbone=backbone, split=split))
+                manifest = self._tried(functools.partial(files.read_json, file))
+                self._listed(manifest["sha256"] if manifest else {}, file)
+
+    def _tried(self, check: Callable[[], T]) -> T | None:
+        self.count += 1
+        try:
+            return check()
+        except (UserError, OSError) as error:
+            self.wrong.append(str(error))
+        return None
+
+    def _listed(self, sums: dict[str, str], source: Path) -> None:
+        """Check the files that the sealed file `source` lists."""
+        for name, digest in sums.items():
+            self._tried(functools.partial(files.check_sum, source.parent / name, digest, source))
+
+
+def main(experiment: str) -> int:
+    """Say what is wrong with an experiment's files; 0 if nothing is."""
+    check = Check(experiment)
+    for line in check.wrong:
+        print(f"error: {line}", file=sys.stderr)
+    if not check.count:
+        print(f"error: results/{experiment} holds nothing to check", file=sys.stderr)
+    if check.wrong or not check.count:
+        return 1
+    print(f"checked: {check.count} files of {experiment} are as they were written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
