@@ -16,6 +16,7 @@ from sae.report.style import plt
 from sae.scoring.selection import CELL, chosen, of_chosen
 
 _BY = [*CELL, "method"]
+_HEIGHT = 1.45  # inches, of a panel
 
 
 def chosen_curves(results: Path, names: Names, curve: str, *, optional: bool = False) -> pd.DataFrame:
@@ -65,7 +66,7 @@ def grid_by_k(
     """
     rows = points[["dataset", "backbone"]].drop_duplicates().to_numpy()
     ks = sorted(points["k"].unique())
-    size = (max(style.WIDTH, 2.3 * len(ks)), 1.45 * max(1, len(rows)) + 0.6)
+    size = (max(style.WIDTH, 2.3 * len(ks)), _HEIGHT * max(1, len(rows)) + 0.6)
     shape = (max(1, len(rows)), max(1, len(ks)))
     figure, axes = plt.subplots(*shape, figsize=size, sharex="col", squeeze=False, layout="constrained")
     if points.empty:
@@ -81,7 +82,8 @@ def grid_by_k(
             if i == 0:
                 ax.set_title(f"trained with k = {k}")
             if j == 0:
-                ax.set_ylabel(f"{style.place(names, dataset, backbone, chr(10))}\n{y_label}")
+                rows_of = [style.fit(label, _HEIGHT) for label in (names.dataset(dataset), names.backbone(backbone))]
+                ax.set_ylabel("\n".join([*rows_of, y_label]))
             if i == len(rows) - 1:
                 ax.set_xlabel(x_label)
     return figure

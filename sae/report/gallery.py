@@ -4,7 +4,7 @@ No picking by hand: latents stand at fixed ranks of MS, and the image of Fig. 1 
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ IMAGES = 10
 SIDE = 64  # pixels of a thumbnail
 _ABOUT = ["ms", "n_active", "top_class"]
 COLUMNS = ["dataset", "backbone", "k", "seed", "figure", "rank", "method", "latent", *_ABOUT]
-COLUMNS += ["part", "place", "image_id", "activation", "png"]
+COLUMNS += ["part", "place", "image_id", "activation", "png", "left_out"]
 
 
 def build(
@@ -52,7 +52,7 @@ def build(
     same latent index, ranked by the baseline's MS), rank, method, latent, ms, n_active, top_class, part (top, middle,
     bottom), place, image_id, activation, png. Methods: the first baseline, and Reg. 1, or else the first other method
     with a choice. `sample`: method, rank, activation, kept; and image_id, png of one test image, of every method with a
-    choice.
+    choice. Both have `left_out`: the methods without one, with spaces between them.
 
     Args:
         selection_file, latents_file: what validation chose in this bank, and the latents of these SAEs.
@@ -79,7 +79,8 @@ def build(
         image.save(buffer, format="PNG")
         return buffer.getvalue()
 
-    entries = _chosen(bank, files.read_parquet(selection_file), names)
+    selection = files.read_parquet(selection_file)
+    entries = _chosen(bank, selection, names)
     seed = next(iter(entries.values()))["seed"]
     coders = {method: bankfile.open_sae(bank_file, bank, entry).to(device) for method, entry in entries.items()}
     latents = files.read_parquet(latents_file)
@@ -97,6 +98,7 @@ def build(
                     shown |= {"part": part, "place": place, "image_id": test.index["image_id"].iloc[row]}
                     rows.append(shown | {"activation": activation, "png": png(row)})
     cell = {name: bank[name] for name in ("dataset", "backbone", "k")} | {"seed": seed}
+    cell["left_out"] = _left_out(selection, entries, names)
     images = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in cell]).assign(**cell)[COLUMNS]
     row = _median_image(next(iter(coders.values())), test.embeddings)
     sample = pd.concat([_sample(m, coder, test.embeddings[row : row + 1]) for m, coder in coders.items()])
@@ -113,6 +115,11 @@ def _chosen(bank: dict[str, Any], selection: pd.DataFrame, names: Names) -> dict
     first = {entry["method"]: entry for entry in entries if entry["seed"] == entries[0]["seed"]}
     order = names.order(first)
     return {method: first[method] for method in sorted(order, key=lambda method: method not in names.baselines)}
+
+
+def _left_out(selection: pd.DataFrame, chosen: Iterable[str], names: Names) -> str:
+    """The methods of a selection that are not among the chosen ones, with spaces between them."""
+    return " ".join(names.order(set(selection["method"]) - set(chosen)))
 
 
 def _two(methods: list[str]) -> list[str]:

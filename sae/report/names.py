@@ -1,6 +1,8 @@
 """How methods, datasets and backbones are printed and drawn. Ids join tables; labels are looked up here, at the end."""
 
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 # Okabe and Ito's colours, then Paul Tol's that stay furthest from all before them, for normal and colour-blind eyes.
@@ -18,8 +20,23 @@ BASELINE_DASHES = (0, (3.5, 1.5))
 Dashes = str | tuple[int, tuple[float, ...]]
 
 
+# Control characters, halves of surrogate pairs, and marks that would turn round the text after them.
+_UNPRINTED = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+
+
+def printed(text: str) -> str:
+    """A label or the name of a class on one line, without what no page, table or figure can print."""
+    return _UNPRINTED.sub(" ", text).strip()
+
+
+def _labels(given: Mapping[str, str | None]) -> dict[str, str]:
+    """{id: what is printed}: two ids that have one label are told apart."""
+    labels = {name: printed(label or "") or name for name, label in given.items()}
+    count = Counter(labels.values())
+    return {name: label if count[label] == 1 else f"{label} ({name})" for name, label in labels.items()}
+
+
 class _Method(NamedTuple):
-    label: str
     against: str | None
     at: str | None
     colour: str | None
@@ -30,7 +47,7 @@ class Names:
     """The labels and looks of an experiment's methods, datasets and backbones.
 
     A method's colour, marker and dashes follow from its position in config.yaml, so that they are the same in every
-    figure. An id without a label is printed as it is.
+    figure. An id without a label is printed as it is. A label is printed on one line (:func:`printed`).
 
     Args:
         settings: {"methods": {id: {"label", "colour", "against", "at", "position"}}, "datasets": {id: label},
@@ -39,12 +56,13 @@ class Names:
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._labels = {kind: settings.get(kind, {}) for kind in ("datasets", "backbones")}
+        methods = settings.get("methods", {})
+        self._labels = {kind: _labels(settings.get(kind, {})) for kind in ("datasets", "backbones")}
+        self._labels["methods"] = _labels({name: given.get("label") for name, given in methods.items()})
         self._methods = {}
-        for place, (name, given) in enumerate(settings.get("methods", {}).items()):
+        for place, (name, given) in enumerate(methods.items()):
             position = given.get("position")
             self._methods[name] = _Method(
-                label=given.get("label") or name,
                 against=given.get("against"),
                 at=given.get("at"),
                 colour=given.get("colour"),
@@ -53,15 +71,15 @@ class Names:
 
     def method(self, name: str) -> str:
         """A method's label."""
-        return self._methods[name].label if name in self._methods else name
+        return self._labels["methods"].get(name, name)
 
     def dataset(self, name: str) -> str:
         """A dataset's label."""
-        return self._labels["datasets"].get(name) or name
+        return self._labels["datasets"].get(name, name)
 
     def backbone(self, name: str) -> str:
         """A backbone's label."""
-        return self._labels["backbones"].get(name) or name
+        return self._labels["backbones"].get(name, name)
 
     def against(self, name: str) -> str | None:
         """The method that a method is compared with."""

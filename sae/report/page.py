@@ -14,7 +14,7 @@ import yaml
 
 from sae.core import files, registry
 from sae.report import claims, published, tables
-from sae.report.names import Names
+from sae.report.names import Names, printed
 
 PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "pandas", "snakemake")
 _BADGES = {claims.HOLDS: "yes", claims.IN_PART: "part", claims.NOT: "no", claims.UNTESTED: "untested"}
@@ -50,14 +50,14 @@ def write(
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     page = template.render(
         experiment=settings["experiment"],
-        description=settings["config"]["experiment"].get("description", ""),
+        description=printed(settings["config"]["experiment"].get("description", "")),
         counts=verdicts.loc[~verdicts["ours"], "verdict"].value_counts().to_dict(),
         claims=claims.as_text(verdicts).to_dict("records"),
         badges=_BADGES,
         tables=[_table(number, results, theirs, names) for number in tables.TABLES],
         figures=[figure for figure in figures if not figure["images"]],
         galleries=[figure for figure in figures if figure["images"]],
-        settings=yaml.safe_dump(settings["config"], sort_keys=False, width=100),
+        settings=yaml.safe_dump(settings["config"], sort_keys=False, allow_unicode=True, width=100),
         times=files.read_json(times, "times of jobs")["jobs"] if times else [],
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         versions=_versions(),

@@ -1,5 +1,6 @@
-"""One look for all figures, and the pieces that they share: text that is no mathematics, a legend, files."""
+"""One look for all figures, and the pieces that they share: text that is printed as it is, a legend, files."""
 
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import Formatter, LogFormatterMathtext
 
 from sae.core import files
 from sae.report.names import Names
@@ -18,6 +20,7 @@ from sae.report.names import Names
 WIDTH = 7.0  # inches: the text width of a page
 GREY = "#999999"  # of references: a training k, the raw embedding
 _HANDLE = 3.2  # of legends: long enough to show the dashes
+_LETTER = 0.06  # inches, about, at the size of a legend's text
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -36,22 +39,32 @@ RC: dict[Any, Any] = {
     "grid.color": "#dddddd",
     "savefig.dpi": 200,
     "pdf.fonttype": 42,
+    # A label is printed as it is: what stands between two $ would else be mathematics, and wrong as such.
+    "text.parse_math": False,
 }
 
 
-def plain(text: object) -> str:
-    """A label or the name of a class, for matplotlib: it would take what lies between two $ for mathematics."""
-    return str(text).replace("$", r"\$")
+def fit(text: str, width: float, lines: int = 2) -> str:
+    """A text in lines that are about `width` inches long; it ends in ... where it has more of them than `lines`."""
+    return "\n".join(textwrap.wrap(text, int(width / _LETTER), max_lines=lines, placeholder=" ..."))
 
 
-def cell(names: Names, row: Any) -> str:
-    """A cell in words: dataset, backbone, k, seed."""
-    return f"{place(names, row['dataset'], row['backbone'])}, k = {row['k']}, seed {row['seed']}"
-
-
-def place(names: Names, dataset: str, backbone: str, between: str = ", ") -> str:
+def place(names: Names, dataset: str, backbone: str) -> str:
     """A dataset and a backbone in words."""
-    return plain(names.dataset(dataset) + between + names.backbone(backbone))
+    return f"{names.dataset(dataset)}, {names.backbone(backbone)}"
+
+
+def of_gallery(figure: Figure, names: Names, row: Any, **look: Any) -> None:
+    """Write above a gallery which cell it shows, and which methods it lacks.
+
+    Args:
+        row: one of the gallery's.
+    """
+    text = fit(f"{place(names, row['dataset'], row['backbone'])}, k = {row['k']}, seed {row['seed']}", WIDTH)
+    if row["left_out"]:
+        left_out = ", ".join(map(names.method, row["left_out"].split()))
+        text += "\n" + fit(f"Not shown, since no trial was acceptable here: {left_out}", WIDTH, 4)
+    figure.suptitle(text, fontsize=8, **look)
 
 
 def line(names: Names, method: str) -> dict[str, Any]:
@@ -66,19 +79,20 @@ def handles(names: Names, methods: Iterable[str], **other: Any) -> list[Line2D]:
         other: what differs from :func:`line`.
     """
     return [
-        Line2D([], [], **{**line(names, method), **other}, label=plain(names.method(method)))
+        Line2D([], [], **{**line(names, method), **other}, label=names.method(method))
         for method in names.order(methods)
     ]
 
 
 def reference(label: str, **look: Any) -> Line2D:
     """An entry of a legend that is no method; grey, unless `look` says more."""
-    return Line2D([], [], **{"color": GREY, **look}, label=plain(label))
+    return Line2D([], [], **{"color": GREY, **look}, label=label)
 
 
 def legend(figure: Figure, entries: list[Line2D]) -> None:
     """A legend below the panels, in as many columns as the figure's width takes."""
-    widths = [0.06 * len(str(entry.get_label())) + 0.62 for entry in entries]  # inches, about
+    labels = [fit(str(entry.get_label()), 0.6 * WIDTH) for entry in entries]
+    widths = [_LETTER * max(map(len, label.split("\n"))) + 0.62 for label in labels]  # inches, about
 
     def fits(columns: int) -> bool:
         rows = -(-len(widths) // columns)  # Filled column by column.
@@ -86,7 +100,7 @@ def legend(figure: Figure, entries: list[Line2D]) -> None:
 
     columns = next((n for n in range(len(entries), 1, -1) if fits(n)), 1)
     look: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "frameon": False}
-    figure.legend(handles=entries, handlelength=_HANDLE, columnspacing=1.2, **look)
+    figure.legend(entries, labels, handlelength=_HANDLE, columnspacing=1.2, **look)
 
 
 def nothing(ax: Axes, text: str) -> None:
@@ -97,9 +111,28 @@ def nothing(ax: Axes, text: str) -> None:
 
 def save(figure: Figure, out: str | Path, name: str) -> None:
     """Write `out`/`name`.png and .pdf and close the figure; the same figure gives the same bytes."""
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            if isinstance(major := axis.get_major_formatter(), LogFormatterMathtext):
+                axis.set_major_formatter(_Numbers(major))
+            if isinstance(minor := axis.get_minor_formatter(), LogFormatterMathtext):
+                axis.set_minor_formatter(_Numbers(minor))
     for suffix in ("png", "pdf"):
         # No time, no version.
         metadata: dict[str, Any] = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
         with files.atomic_file(Path(out) / f"{name}.{suffix}") as temporary:
             figure.savefig(temporary, format=suffix, bbox_inches="tight", metadata=metadata)
     plt.close(figure)
+
+
+class _Numbers(Formatter):
+    """Plain numbers at the ticks of a logarithmic axis that matplotlib would write as mathematics."""
+
+    def __init__(self, theirs: LogFormatterMathtext) -> None:
+        self._theirs = theirs
+
+    def set_locs(self, locs: Any) -> None:
+        self._theirs.set_locs(locs)
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if self._theirs(x, pos) else ""

@@ -221,20 +221,23 @@ def effects(number: int, table: pd.DataFrame, tables: pd.DataFrame, names: Names
     spec, cell = TABLES[number], ["encoder", "data", "k"]
     columns = {n: c for n, c in spec.columns.items() if c.compare and (c.minus is not None or not spec.of_pairs)}
     compared = _compared(spec, table, names)
-    out: dict[str, list[str]] = {"difference": list(columns) if compared else []}
+    # Not a mapping: what is a title here, a label may be too.
+    titles, out = ["difference"], [list(columns) if compared else []]
     for title, method, other in compared:
         if spec.of_pairs:
             both = table[(table["method"] == other) & (table["ablation"] == method)]
         else:
             ours, theirs = (table[table["method"] == name] for name in (method, other))
             both = ours.merge(theirs, on=cell, suffixes=("", "_base"))
+        ours_and_theirs = []
         for name, column in columns.items():
             d = (both[name] if spec.of_pairs else both[name] - both[f"{name}_base"]).dropna()
             low, mean, high = (format(v, "+" + column.style) for v in (d.min(), d.mean(), d.max()))
             text = f"{mean} ({low} to {high}), {(d > 0).sum()}/{len(d)}" if len(d) else "-"
-            out.setdefault(title, []).append(text)
-            out.setdefault(f"{title}, published", []).append(_published_effect(tables, method, other, column))
-    return pd.DataFrame(out)
+            ours_and_theirs.append((text, _published_effect(tables, method, other, column)))
+        titles += [title, f"{title}, published"]
+        out += [list(texts) for texts in zip(*ours_and_theirs, strict=True)]
+    return pd.DataFrame(dict(enumerate(out))).set_axis(titles, axis=1)
 
 
 def _compared(spec: Table, table: pd.DataFrame, names: Names) -> list[tuple[str, str, str]]:
@@ -336,13 +339,20 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in padded)
 
 
+# What would be markup: but a _ within a word, and an & that begins no entity, are themselves.
+_MARKUP = re.compile(r"[\\`*|~$<]|\](?=\()|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
+_ENTITIES = {"<": "&lt;", "&": "&amp;"}  # Some readers of markdown take \< for the beginning of a tag.
+
+
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
+    return _MARKUP.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), " ".join(text.split()))
 
 
+# A row that begins with [ or * would be an option of the line break before it.
 _TEX = str.maketrans(
     {c: rf"\{c}" for c in "_%&#${}"}
     | {"<": r"$<$", ">": r"$>$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"|": r"\textbar{}", "[": "{[}", "*": "{*}"}
 )
 
 

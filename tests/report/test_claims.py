@@ -158,14 +158,14 @@ def test_other_methods_get_two_claims_of_ours_against_what_they_are_compared_wit
     files.write_parquet(tmp_path / "metrics.parquet", metrics)
     files.write_parquet(tmp_path / "curves.parquet", points)
     written = (tmp_path / "metrics.parquet", tmp_path / "curves.parquet")
-    claims.write(*written, PAPER, {"claims": RULE, "methods": methods}, tmp_path)
+    claims.write(*written, PAPER, {"claims": RULE | {"resamples": 100}, "methods": methods}, tmp_path)
     table = pd.read_csv(tmp_path / "claims.csv").set_index("claim")
     ours = ["reg1_raises_independent_ms", "reg2_raises_independent_ms", "mine_raises_ms", "mine_keeps_r2"]
     assert table["ours"].dtype == bool and table.index[table["ours"]].tolist() == ours
     assert table.loc["mine_raises_ms", "measured"] == pytest.approx(0.01)
     assert table.loc["mine_raises_ms", "statement"] == "Mine | $x$ raises mean MS"
     text = (tmp_path / "claims.md").read_text()
-    assert r"Mine \| $x$ raises mean MS" in text and text.count("ours, not the paper's") == 4
+    assert r"Mine \| \$x\$ raises mean MS" in text and text.count("ours, not the paper's") == 4
 
 
 def test_cells_must_agree():

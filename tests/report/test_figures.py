@@ -2,11 +2,14 @@
 
 import io
 import itertools
+import xml.etree.ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
+from report import hostile
 
 from sae.core import files, registry
 from sae.core.errors import UserError
@@ -15,12 +18,8 @@ from sae.report.names import Names
 from sae.report.plot import plot
 from sae.report.style import plt
 
-METHODS = {
-    "topk": {"label": "Top $k$ and $m$"},
-    "reg1": {"label": "Reg. 1", "against": "topk"},
-    "batch": {"label": "Batch_TopK", "against": "topk"},
-}
-SETTINGS = {"methods": METHODS, "datasets": {"d": "Data for $5 or $6"}, "backbones": {}}
+METHODS = hostile.METHODS
+SETTINGS = {"methods": METHODS, "datasets": hostile.DATASETS, "backbones": {"b1": "$b_1$"}}
 NAMES = Names(SETTINGS)
 
 
@@ -53,13 +52,14 @@ def results(tmp_path):
     files.write_parquet(tmp_path / "curves.parquet", pd.DataFrame(points).assign(split="test"))
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(buffer, format="PNG")
-    cell = {"dataset": "d", "backbone": "b1", "k": 4, "seed": 0, "png": buffer.getvalue()}
+    cell = {"dataset": "d", "backbone": "b1", "k": 4, "seed": 0, "png": buffer.getvalue(), "left_out": "batch"}
     (tmp_path / "gallery").mkdir()
-    shown = {"latent": 3, "ms": 0.5, "n_active": 40, "top_class": "$a$", "activation": 1.0, "rank": 0.0}
+    shown = {"latent": 3, "ms": 0.5, "n_active": 40, "top_class": hostile.CLASS, "activation": 1.0, "rank": 0.0}
     images = itertools.product(("fig2", "fig3"), ("topk", "reg1"), ("top", "middle", "bottom"), range(2))
     images = [cell | shown | dict(zip(("figure", "method", "part", "place"), row, strict=True)) for row in images]
     files.write_parquet(tmp_path / "gallery/images.parquet", pd.DataFrame(images))
-    sample = [cell | {"method": m, "rank": r, "activation": 1 / r, "kept": r < 3} for m in METHODS for r in (1, 2, 3)]
+    sample = itertools.product(("topk", "reg1"), (1, 2, 3))
+    sample = [cell | {"method": m, "rank": r, "activation": 1 / r, "kept": r < 3} for m, r in sample]
     files.write_parquet(tmp_path / "gallery/sample.parquet", pd.DataFrame(sample))
     return tmp_path
 
@@ -68,27 +68,47 @@ def lines(ax):
     return [line for line in ax.get_lines() if len(line.get_xdata()) > 1]
 
 
+@pytest.fixture
+def as_text(monkeypatch):
+    """A function that returns what a figure prints: SVG takes the place of the PDF, its text as characters."""
+    savefig = Figure.savefig
+
+    def save(figure, file, **look):
+        savefig(figure, file, **look if look["format"] == "png" else {"format": "svg"})
+
+    def text(file):
+        lines = xml.etree.ElementTree.parse(file).iterfind(".//{http://www.w3.org/2000/svg}text")
+        return " ".join("".join(line.itertext()) for line in lines)
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    monkeypatch.setitem(style.RC, "svg.fonttype", "none")
+    return text
+
+
 @pytest.mark.parametrize("name", ["fig1", "fig2", "fig3", "fig4", "fig5", "fig5_probe", "sweep"])
-def test_a_figure_is_drawn_with_its_labels(results, name):
+def test_a_figure_prints_labels_as_they_are(results, name, as_text):
     head = registry.head("figure", name)
-    assert (
-        head.doc and head.constants["CAPTION"] and all((results / file).is_file() for file in head.constants["READS"])
-    )
+    reads = [results / file for file in head.constants["READS"]]
+    assert head.doc and head.constants["CAPTION"] and all(file.is_file() for file in reads)
     plot(name, results, SETTINGS, results / "figures")
     assert Image.open(results / f"figures/{name}.png").width > 1000
-    assert (results / f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
-    figure = registry.load("figure", name).draw(results, NAMES)
-    texts = [t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text"))]
-    assert any("Data for" in text for text in texts)
-    # Every $ of a label is escaped, so that none begins mathematics.
-    assert all(r"\$" in text for text in texts if "Top " in text or "Data for" in text)
+    text = as_text(results / f"figures/{name}.pdf")
+    printed = [hostile.DATASET, "$b_1$", *hostile.LABELS, *([hostile.CLASS] if name in ("fig2", "fig3") else [])]
+    assert [label for label in printed if label not in text] == []
+    # No other text, such as the numbers of an axis, is written as mathematics.
+    for label in printed:
+        text = text.replace(label, "")
+    assert "$" not in text
+    said = f"Not shown, since no trial was acceptable here: {METHODS['batch']['label']}"
+    assert (said in as_text(results / f"figures/{name}.pdf")) == (name in ("fig1", "fig2", "fig3"))
 
 
 def test_the_same_figure_gives_the_same_bytes(results):
     for out in ("once", "again"):
-        plot("sweep", results, SETTINGS, results / out)
+        plot("fig4", results, SETTINGS, results / out)
     for suffix in ("png", "pdf"):
-        assert (results / f"once/sweep.{suffix}").read_bytes() == (results / f"again/sweep.{suffix}").read_bytes()
+        assert (results / f"once/fig4.{suffix}").read_bytes() == (results / f"again/fig4.{suffix}").read_bytes()
+    assert (results / "once/fig4.pdf").read_bytes().startswith(b"%PDF")
 
 
 @pytest.mark.parametrize("drawn", ["None", "plt.subplots()"])
@@ -140,13 +160,40 @@ def test_fig5_stars_a_coder_with_thresholds_at_its_own_point(results):
 def test_sweep_draws_lambda_where_it_is_swept_else_the_first_option(results):
     figure = registry.load("figure", "sweep").draw(results, NAMES)
     drawn = {ax.get_xlabel() for ax in figure.axes}
-    assert drawn == {"", r"$\lambda$", "epochs"}
+    assert drawn == {"", "λ", "epochs"}
     top = figure.axes[0]
     line = lines(top)[1]  # After the line at 0.
     assert line.get_xdata().tolist() == [0.001, 0.01] and line.get_ydata() == pytest.approx([0.001, 0.01])
     # Trials that differ in another option are not joined: epochs 5 and 10 at lr 0.1; and 5 alone at lr 0.2.
     xs = [line.get_xdata().tolist() for line in figure.axes[2].get_lines()[1:] if line.get_linestyle() != "None"]
     assert xs == [[5, 10], [5]] * 2
+    (legend,) = figure.legends
+    shown = {text.get_text(): line.get_color() for text, line in zip(legend.texts, legend.get_lines(), strict=True)}
+    of_batch = {label: colour for label, colour in shown.items() if label.startswith(NAMES.method("batch"))}
+    assert list(of_batch) == [NAMES.method("batch") + said for said in (", lr0.1", ", lr0.2")]
+    drawn = {line.get_color() for line in figure.axes[2].get_lines()[1:]}
+    assert drawn == set(of_batch.values()) and len(drawn) == 2
+
+
+def test_what_sweep_notes_lies_on_no_curve_and_in_no_other_panel(results):
+    metrics = pd.read_parquet(results / "metrics.parquet")
+    of = {method: (metrics["method"] == method) & (metrics["backbone"] == "b1") for method in ("reg1", "batch")}
+    metrics.loc[of["reg1"] & (metrics["k"] == 8), ["selected", "selection"]] = [False, "fallback"]
+    metrics.loc[of["reg1"] & (metrics["k"] == 4) & metrics["selected"], "selection"] = "edge"
+    metrics.loc[of["batch"], ["selected", "selection"]] = [False, "fallback"]
+    files.write_parquet(results / "metrics.parquet", metrics)
+    with plt.rc_context(style.RC):
+        figure = registry.load("figure", "sweep").draw(results, NAMES)
+        figure.draw_without_rendering()
+    notes = [" ".join(ax.get_title().split()) for ax in figure.axes]
+    reg1, batch = NAMES.method("reg1"), NAMES.method("batch")
+    assert notes[0].endswith(f" at the sweep's end: {reg1}, k = 4 nothing acceptable: {reg1}, k = 8")
+    assert notes[2].endswith(f" nothing acceptable: {batch}, k = 4, 8")
+    assert not any(said in note for note in (notes[1], *notes[3:]) for said in ("end", "acceptable"))
+    panels = [ax.bbox for ax in figure.axes]
+    titles = [ax.title.get_window_extent() for ax in figure.axes]
+    assert not any(title.overlaps(panel) for title in titles for panel in panels)
+    assert not any(one.overlaps(two) for one, two in itertools.combinations(titles, 2))
 
 
 def test_an_unknown_curve_lists_those_there_are(results):

@@ -60,7 +60,9 @@ def test_what_was_chosen_comes_baseline_first_and_reg_1_stands_beside_it():
     bank = {"saes": [sae | {"seed": seed} for sae in saes for seed in (3, 4)]}
     trials = {"other": "lr0.001", "reg1": "lambda0.2", "topk": "default", "lost": None}
     rows = [{"method": m, "trial": t, "seed": seed} for m, t in trials.items() for seed in (3, 4)]
-    chosen = gallery._chosen(bank, pd.DataFrame(rows), names)
+    selection = pd.DataFrame(rows)
+    chosen = gallery._chosen(bank, selection, names)
+    assert gallery._left_out(selection, chosen, names) == "lost"
     assert list(chosen) == ["topk", "other", "reg1"] and {entry["seed"] for entry in chosen.values()} == {3}
     assert chosen["reg1"]["trial"] == {"lambda": 0.2}
     assert gallery._two(list(chosen)) == ["topk", "reg1"]

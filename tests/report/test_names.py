@@ -47,6 +47,8 @@ def test_looks_follow_from_the_position_in_config():
     assert names.baselines == ["m0"] and names.colour("m0") == DARK[0]
     assert len({(names.marker(m), str(names.dashes(m))) for m in many}) == 50  # In grey.
     assert len({names.colour(m) for m in list(many)[: len(PALETTE)]}) == len(PALETTE)
+    # Where markers say something else, as the k of a sweep: in colour.
+    assert len({(names.colour(m), str(names.dashes(m))) for m in many}) == 50
     assert np.gcd(len(MARKERS), len(DASHES)) == 1
     for method in many:
         Line2D([], [], marker=names.marker(method), linestyle=names.dashes(method))
@@ -69,5 +71,9 @@ def test_labels_and_relations():
     assert (names.dataset("d"), names.backbone("b"), names.colour("reg1")) == ("Data", "b", "#123456")
     assert names.compared == {"topk": None, "reg1": "topk", "rival": "reg1"} and names.pairs == [("reg1", "reg1_all")]
     assert names.baselines == ["topk"] and names.order(["x", "rival", "topk"]) == ["topk", "rival", "x"]
+    # A label is one line without what cannot be printed, and no other's.
+    labels = {"a": "One\n\tline\x07 \u202e\ud800", "b": "One line", "c": "\x00", "d": None}
+    names = Names({"methods": {}, "datasets": labels, "backbones": {}})
+    assert [names.dataset(name) for name in labels] == ["One line (a)", "One line (b)", "c", "d"]
     # Alone, or where nothing is compared, the first is the baseline: it looks the same everywhere.
     assert Names({"methods": {"topk": {}, "other": {}}}).baselines == ["topk"]

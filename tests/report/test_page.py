@@ -1,16 +1,35 @@
-"""The page is whole, prints labels, escapes them, and shows the times that it is given."""
+"""The page is whole, prints labels as they are, and shows the times that it is given."""
+
+import html.parser
 
 import pandas as pd
 import pytest
 from conftest import ROOT
 from PIL import Image
+from report import hostile
 
 from sae.core import files
 from sae.core.errors import UserError
 from sae.report import claims, page, tables
 
 PAPER = ROOT / "workflow/resources/paper"
-METHODS = {"topk": {"label": "<b>Base</b>"}, "mine": {"label": "Mine & ours", "against": "topk"}}
+METHODS = hostile.METHODS
+DESCRIPTION = "</h1></pre><script>&amp;{{ 1 }}"
+
+
+class Texts(html.parser.HTMLParser):
+    """What the elements of a page print: (tag, text)."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self._open = [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self._open = tag
+
+    def handle_data(self, data):
+        self.found.append((self._open, data))
 
 
 def test_page(tmp_path):
@@ -19,7 +38,7 @@ def test_page(tmp_path):
     metrics, curves = tmp_path / "metrics.parquet", tmp_path / "curves.parquet"
     files.write_parquet(metrics, pd.DataFrame([key | scores | {"method": method} for method in METHODS]))
     files.write_parquet(curves, pd.DataFrame([key | {"method": "topk", "curve": "robustness", "x": 4, "y": 0.5}]))
-    names = {"methods": METHODS, "datasets": {"d": "Data"}, "backbones": {"b": "Back"}}
+    names = {"methods": METHODS, "datasets": hostile.DATASETS, "backbones": {"b": "<i>Back"}}
     rule = {"confidence": 0.95, "resamples": 10, "bootstrap_seed": 0, "min_blocks": 3, "agreement": 0.6}
     rule |= {"margin_r2": 0.005, "margin_top1": 0.01, "rises": 1.1, "flat": 1.05}
     tables.write(metrics, PAPER, names, tmp_path / "tables")
@@ -40,18 +59,22 @@ def test_page(tmp_path):
     files.write_json(tmp_path / "manifest.json", manifest)
     row = {"step": "train", "jobs": 7, "minutes": "1.5", "longest": "20 s", "memory": "300 MiB"}
     files.write_json(tmp_path / "times.json", {"jobs": [row]})
-    settings = {"experiment": "x", "figures": ["fig2", "fig5_probe"], "config": {"experiment": {}}} | names
+    settings = names | {"experiment": "x", "figures": ["fig2", "fig5_probe"]}
+    settings["config"] = {"experiment": {"description": DESCRIPTION}}
     for times in (tmp_path / "times.json", None):
         page.write(tmp_path, [tmp_path / "manifest.json"], PAPER, settings, tmp_path / "index.html", times=times)
-        html = (tmp_path / "index.html").read_text()
-        galleries, figures = html.split('<h2 id="galleries">')[1].split('<h2 id="figures">')
-        assert (
-            "<h3>Fig. 2</h3>" in galleries
-            and "<h3>Fig. 5, probe</h3>" in figures
-            and "src=" not in html.replace('src="data:', "")
-        )
-        assert "<td>&lt;b&gt;Base&lt;/b&gt;</td>" in html and "<b>Base</b>" not in html and "Mine &amp; ours" in html
-        assert ("300 MiB" in html) == (times is not None) and "ours, not the paper&#39;s" in html
+        text = (tmp_path / "index.html").read_text()
+        galleries, figures = text.split('<h2 id="galleries">')[1].split('<h2 id="figures">')
+        assert "<h3>Fig. 2</h3>" in galleries and "<h3>Fig. 5, probe</h3>" in figures
+        assert "src=" not in text.replace('src="data:', "")
+        printed = Texts(text).found
+        assert {("td", label) for label in (*hostile.LABELS, hostile.DATASET, "<i>Back")} <= set(printed)
+        assert {("th", label) for label in hostile.LABELS[1:]} <= set(printed)
+        claims_of = [said for tag, said in printed if tag == "td" and said.endswith(" raises mean MS")]
+        assert claims_of[-1] == f"{hostile.LABELS[2]} raises mean MS"
+        assert ("h1", DESCRIPTION) in printed
+        assert any(tag == "pre" and DESCRIPTION in said for tag, said in printed)
+        assert ("300 MiB" in text) == (times is not None) and "ours, not the paper&#39;s" in text
     png.write_bytes(png.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"fig5_probe.png was altered"):
         page.write(tmp_path, [tmp_path / "manifest.json"], PAPER, settings, tmp_path / "index.html")

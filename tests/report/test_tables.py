@@ -1,8 +1,12 @@
 """What the tables make of metrics: differences, marks, ablations, the paper's own cells; ids in csv, labels in md."""
 
+import html
+import re
+
 import pandas as pd
 import pytest
 from conftest import ROOT
+from report import hostile
 
 from sae.core import files
 from sae.report import published, tables
@@ -101,27 +105,58 @@ def test_a_badly_trained_baseline_is_marked():
     assert measured(1, frame)["mark"].to_dict() == {"topk": "!", "reg1": ""}
 
 
-def written(frame, methods, folder):
+def written(frame, settings, folder):
     files.write_parquet(folder / "metrics.parquet", frame)
-    tables.write(folder / "metrics.parquet", PAPER, {"methods": methods, "datasets": {"d": "50% & $"}}, folder)
+    tables.write(folder / "metrics.parquet", PAPER, settings, folder)
     return {n: (tables.read(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text()) for n in tables.TABLES}
 
 
-def test_files_hold_ids_in_csv_and_escaped_labels_elsewhere(tmp_path):
+def test_files_hold_ids_in_csv_and_labels_elsewhere(tmp_path):
     methods = METHODS | {"NA": {"label": r"a|b_$\x$", "against": "topk"}}
     frame = metrics({"topk": 0.7, "reg1": 0.71, "NA": 0.72})
     frame.loc[frame["method"] == "NA", "trial"] = "lr0.1"
-    csv, md = written(frame, methods, tmp_path)[1]
+    csv, md = written(frame, {"methods": methods}, tmp_path)[1]
     assert csv["method"].tolist() == ["topk", "reg1", "NA"] and csv["data"].tolist() == ["d"] * 3
     assert csv.columns[:5].tolist() == ["encoder", "data", "k", "method", "R2"]
     pd.testing.assert_frame_equal(csv, tables.measured(1, frame, Names({"methods": methods})), check_dtype=False)
-    assert r"| a\|b_$\x$ " in md and " lr0.1 " in md and " lambda0.001 " in md
-    assert r" & a|b\_\$\textbackslash{}x\$ & " in (tmp_path / "table1.tex").read_text()
+    assert r"| a\|b\_\$\\x\$ " in md and " lr0.1 " in md and " lambda0.001 " in md
+    assert r" & a\textbar{}b\_\$\textbackslash{}x\$ & " in (tmp_path / "table1.tex").read_text()
+
+
+# What TeX prints.
+TEX = {r"\textbackslash{}": "\\", r"\textbar{}": "|", r"\textasciicircum{}": "^", r"\textasciitilde{}": "~"}
+TEX |= {"$<$": "<", "$>$": ">", "{[}": "[", "{*}": "*"} | {f"\\{c}": c for c in "_%&#${}"}
+
+
+def test_a_text_is_printed_as_it_is():
+    texts = [*hostile.LABELS, hostile.DATASET, hostile.CLASS, "_a_ b_c", "[*]", "^{~}", "100 %", r"\textbar{}", "&lt;"]
+    frame = pd.DataFrame([texts], columns=texts)
+    for line in tables.markdown(frame).splitlines()[::2]:
+        cells = re.split(r"(?<!\\)\|", line)[1:-1]
+        # None of these is left to begin something else.
+        assert not any(re.search(r"(?<!\\)[`*$<]|(?<![\\\w])_", cell) for cell in cells)
+        assert [html.unescape(re.sub(r"\\([\W_])", r"\1", cell)).strip() for cell in cells] == texts
+    rows = [line.removesuffix(r" \\") for line in tables.latex(frame, "x").splitlines() if " & " in line]
+    assert len(rows) == 2
+    for row in rows:
+        cells = re.split(r"(?<!\\)&", row)
+        every = "|".join(map(re.escape, TEX))
+        assert not any(re.search(r"[\\$%#^~|{}&]|^[\[*]", re.sub(every, "", cell)) for cell in cells)
+        assert [re.sub(every, lambda found: TEX[found[0]], cell).strip() for cell in cells] == texts
+
+
+def test_a_label_may_be_a_title():
+    methods = METHODS | {"odd": {"label": "difference", "against": "topk"}}
+    names = Names({"methods": methods})
+    effects = tables.effects(1, tables.measured(1, metrics(dict.fromkeys(methods, 0.7)), names), PUBLISHED, names)
+    assert effects.columns[::2].tolist() == ["difference", "Reg. 1, published", "difference, published"]
+    assert effects.iloc[0, 0] == "R2" and effects.iloc[0, 3].startswith("+0.000 (")
 
 
 @pytest.mark.parametrize("methods", [["topk"], ["topk", "reg1"]])
 def test_without_ablations_or_comparisons_tables_are_well_formed(tmp_path, methods):
-    found = written(metrics(dict.fromkeys(methods, 0.7)), {m: METHODS[m] for m in methods}, tmp_path)
+    settings = {"methods": {m: METHODS[m] for m in methods}}
+    found = written(metrics(dict.fromkeys(methods, 0.7)), settings, tmp_path)
     empty, text = found[4]
     assert empty.empty and {"method", "ablation", "dead_no_mask", "lambda"} <= set(empty) and "Empty: no method" in text
     assert found[1][0]["method"].tolist() == methods

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sae.core import files
 from sae.report import style
-from sae.report.names import Names
+from sae.report.names import Names, printed
 from sae.report.style import plt
 
 PARTS = ("top", "middle", "bottom")
@@ -44,30 +44,34 @@ def draw(table: Path, names: Names, name: str) -> Figure:
         for j, method in enumerate(methods):
             here = rows[(rows["rank"] == rank) & (rows["method"] == method)]
             _panel(axes[i, j], here, places)
-            title = style.plain(_title(names.method(method), here.iloc[0]))
+            title = _title(names.method(method), here.iloc[0], width)
             axes[i, j].set_title(title, color=names.colour(method), loc="left", fontsize=7)
             if j == 0:
                 axes[i, j].set_ylabel(f"rank {rank:.0%}" if rank else "highest MS")
-    figure.suptitle(style.cell(names, rows.iloc[0]), fontsize=8, y=0.94 if len(ranks) > 2 else 1.0)
+    above_titles = figure.subplotpars.top + 0.24 / figure.get_figheight()
+    style.of_gallery(figure, names, rows.iloc[0], y=above_titles, verticalalignment="bottom")
     return figure
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, places: int) -> None:
     for row in rows.to_dict("records"):
         line = len(PARTS) - 1 - PARTS.index(row["part"])
-        image = Image.open(io.BytesIO(row["png"]))
+        image = Image.open(io.BytesIO(row["png"]), formats=["PNG"])
         # A gap of 0.06 between images, and they stand in lines of equal height whatever their shape.
         extent = (row["place"] + 0.03, row["place"] + 0.97, line + 0.03, line + 0.97)
         ax.imshow(image, extent=extent, aspect="equal")
     ax.set(xlim=(0, places), ylim=(0, len(PARTS)), xticks=[], yticks=[])
     for line, part in enumerate(reversed(PARTS)):
-        ax.text(-0.14, line + 0.5, part, fontsize=4.5, rotation=90, ha="center", va="center", color="#777777")
+        look: dict[str, Any] = {"fontsize": 4.5, "rotation": 90, "ha": "center", "va": "center", "color": "#777777"}
+        ax.annotate(part, (0, line + 0.5), (-3.5, 0), textcoords="offset points", **look)
     ax.yaxis.labelpad = 9
     for spine in ax.spines.values():
         spine.set_visible(False)
 
 
-def _title(method: str, row: Any) -> str:
-    about = row["top_class"] if isinstance(row["top_class"], str) else ""
-    text = f"{method}, latent {row['latent']}: MS {row['ms']:.2f}, {row['n_active']} images"
-    return text + (f", {about}" if about and len(text) + len(about) < 58 else "")
+def _title(method: str, row: Any, width: float) -> str:
+    parts = [style.fit(method, 0.45 * width, 1), f"latent {row['latent']}: MS {row['ms']:.2f}"]
+    parts.append(f"{row['n_active']:.0f} images")
+    if isinstance(row["top_class"], str):
+        parts.append(printed(row["top_class"]))
+    return style.fit(", ".join(parts), width, 1)

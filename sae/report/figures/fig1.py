@@ -1,7 +1,6 @@
 """Fig. 1: what the regularizers do to one image's activations before the selection."""
 
 import io
-import textwrap
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -18,7 +17,6 @@ CAPTION = (
     "the Top-k, or a latent's threshold, keeps, in grey what it discards and the regularizers act on."
 )
 _COLUMNS = 3
-_LETTERS = 34  # as many as a panel is wide
 
 
 def draw(results: Path, names: Names) -> Figure:
@@ -40,17 +38,17 @@ def draw(results: Path, names: Names) -> Figure:
             ax.bar(part["rank"], part["activation"], width=1.0, color=colour, linewidth=0)
         off, total = here.loc[~here["kept"], "activation"].sum(), here["activation"].sum()
         share = f"{off / total:.0%} of the sum not kept" if total else "nothing"
-        label = style.plain(textwrap.fill(names.method(method), _LETTERS))
+        label = style.fit(names.method(method), style.WIDTH / 3.4)
         ax.set_title(f"{label}\n{len(here)} active, {share}", fontsize=7)
         ax.set_xlabel("latents by activation")
         ax.tick_params(labelbottom=True)
     for ax in axes[:, 0]:
         ax.set_ylabel("activation")
-    figure.suptitle(style.cell(names, rows.iloc[0]), fontsize=8)
+    style.of_gallery(figure, names, rows.iloc[0])
     # Beyond this rank every method's activations are too small to see.
     visible = rows[rows["activation"] > 0.01 * rows["activation"].max()]["rank"].max()
     axes[0, 0].set_xlim(0.5, visible + 0.5)
     inset = axes[0, 0].inset_axes([0.66, 0.5, 0.32, 0.48])
-    inset.imshow(Image.open(io.BytesIO(rows["png"].iloc[0])))
+    inset.imshow(Image.open(io.BytesIO(rows["png"].iloc[0]), formats=["PNG"]))
     inset.axis("off")
     return figure

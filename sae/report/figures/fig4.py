@@ -35,7 +35,7 @@ def draw(results: Path, names: Names) -> Figure:
             ax.axvline(k, color=style.GREY, linestyle=":", linewidth=1)
             ax.set_xscale("log")
             ax.set_yscale("symlog", linthresh=1e-3)
-            ax.set_title(style.place(names, dataset, backbone))
+            ax.set_title(style.fit(style.place(names, dataset, backbone), size[0] / columns))
             ax.grid(True, axis="y")
             if j == 0:
                 ax.set_ylabel("mean activation")

@@ -1,14 +1,17 @@
 """R^2 and MS against the swept option, per cell, with the chosen values marked.
 
 Drawn as differences from the method that each is against, whose values stand in the panel: the effects are a tenth of
-the spread between the k. An exception (nothing acceptable, or a choice at the sweep's end) is written out in its panel.
+the spread between the k. An exception (nothing acceptable, or a choice at the sweep's end) is written out above its
+panel. Trials that differ in another option too are lines of another shade.
 """
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
@@ -23,52 +26,64 @@ from sae.scoring.selection import CELL, chosen
 READS = ["metrics.parquet"]
 CAPTION = (
     "Difference from the method that each is against, by the swept option: R² on the validation split, which chooses "
-    "its value (ringed), and mean MS over alive latents on the test split."
+    "its value (ringed), and mean MS over alive latents on the test split. Above: the values of that method by k."
 )
 # Column, split, label. The choice is made by the first, on val; the second is what it buys, on test.
-_ROWS = [("r2", "val", r"$\Delta R^2$ (val)"), ("ms_mean_alive", "test", r"$\Delta$ mean MS, alive (test)")]
+_ROWS = [("r2", "val", "ΔR² (val)"), ("ms_mean_alive", "test", "Δ mean MS, alive (test)")]
+_EXCEPTIONS = {"edge": "at the sweep's end", "fallback": "nothing acceptable"}
 _RUN = [*CELL, "seed"]
 _ZERO: dict[str, Any] = {"color": "#444444", "linewidth": 0.8}
 
 
 class _Sweep(NamedTuple):
-    """A method's sweep: the option on the x axis, the method that it is drawn against."""
+    """A method's sweep: the option on the x axis, the method that it is drawn against, what else its trials say."""
 
     method: str
     option: str
     reference: str
+    others: list[str]
+
+    def look(self, names: Names, other: str) -> dict[str, Any]:
+        """How the line of the trials that say `other` beside the option looks: the later, the lighter."""
+        share = 0.65 * self.others.index(other) / len(self.others)
+        red, green, blue = (value + share * (1 - value) for value in to_rgb(names.colour(self.method)))
+        return style.line(names, self.method) | {"color": to_hex((red, green, blue))}
 
 
 def draw(results: Path, names: Names) -> Figure:
-    """Rows are dataset and quantity, columns backbones and options, lines k and method."""
+    """Rows are dataset and quantity, columns backbones and options, lines k, method and its other swept options."""
     metrics = files.read_parquet(results / READS[0])
     sweeps = _sweeps(metrics, names)
     if not sweeps:
         figure, ax = plt.subplots(figsize=(style.WIDTH, 1.2))
         style.nothing(ax, "this experiment sweeps no option")
         return figure
-    datasets, options = metrics["dataset"].unique(), list(dict.fromkeys(sweep.option for sweep in sweeps))
+    options = list(dict.fromkeys(sweep.option for sweep in sweeps))
     columns = [(backbone, option) for option in options for backbone in metrics["backbone"].unique()]
+    lines = [(dataset, *quantity) for dataset in metrics["dataset"].unique() for quantity in _ROWS]
     ks = sorted(metrics["k"].unique())
-    size = (max(style.WIDTH, 2.3 * len(columns)), 1.75 * 2 * len(datasets) + 0.6)
+    width = max(style.WIDTH / len(columns), 2.3)
     figure, axes = plt.subplots(
-        2 * len(datasets), len(columns), figsize=size, sharex="col", sharey="row", squeeze=False, layout="constrained"
+        len(lines), len(columns), sharex="col", sharey="row", squeeze=False, layout="constrained"
     )
-    lines = [(2 * i + q, dataset, quantity) for i, dataset in enumerate(datasets) for q, quantity in enumerate(_ROWS)]
-    for i, dataset, (column, split, label) in lines:
+    height = 0.6
+    for i, (dataset, column, split, label) in enumerate(lines):
         for j, (backbone, option) in enumerate(columns):
             ax, shown = axes[i, j], [sweep for sweep in sweeps if sweep.option == option]
             here = metrics[(metrics["dataset"] == dataset) & (metrics["backbone"] == backbone)]
             picked = chosen(here, split, names.compared)
             here = here[here["split"] == split]
             _panel(ax, here, picked, column, shown, names, ks)
-            _notes(ax, here, picked, column, shown, names, ks, top=bool(i % 2))
-            if i % 2 == 0:
-                ax.set_title(style.place(names, dataset, backbone))
+            notes = _values(picked, column, shown, names, ks)
+            if split == "val":
+                notes = [style.place(names, dataset, backbone), *notes, *_exceptions(here, shown, names)]
+            ax.set_title("\n".join(style.fit(note, width, 4) for note in notes), fontsize=7)
             if j == 0:
                 ax.set_ylabel(label)
-            if i == len(axes) - 1:
-                ax.set_xlabel(r"$\lambda$" if option == "lambda" else style.plain(option))
+            if i == len(lines) - 1:
+                ax.set_xlabel("λ" if option == "lambda" else option)
+        height += 1.5 + 0.13 * max(ax.get_title().count("\n") + 1 for ax in axes[i])
+    figure.set_size_inches(width * len(columns), height)
     style.legend(figure, _legend(sweeps, names, ks))
     return figure
 
@@ -81,8 +96,14 @@ def _sweeps(metrics: pd.DataFrame, names: Names) -> list[_Sweep]:
         swept = [c for c in sorted(rows.select_dtypes("number")) if _in_trials(rows, c)]
         if swept:
             option = "lambda" if "lambda" in swept else swept[0]
-            found.append(_Sweep(method, option, names.against(method) or method))
+            found.append(_Sweep(method, option, names.against(method) or method, list(_others(rows, option).unique())))
     return found
+
+
+def _others(rows: pd.DataFrame, option: str) -> pd.Series:
+    """What the trials say beside the value of `option`: '-lr0.1-', or '-' where they say nothing else."""
+    parts = zip(rows["trial"], rows[option], strict=True)
+    return pd.Series([f"-{trial}-".replace(_part(option, value), "-") for trial, value in parts], rows.index)
 
 
 def _in_trials(rows: pd.DataFrame, column: str) -> bool:
@@ -102,9 +123,8 @@ def _panel(
     shown = []
     for sweep in sweeps:
         points = _differences(rows, picked, column, sweep)
-        for (k, _), line in points.groupby(["k", "others"]):
-            marker = MARKERS[ks.index(k) % len(MARKERS)]
-            look = style.line(names, sweep.method) | {"marker": marker}
+        for (k, other), line in points.groupby(["k", "others"], sort=False):
+            look = sweep.look(names, other) | {"marker": MARKERS[ks.index(k) % len(MARKERS)]}
             ax.plot(line["x"], line["difference"], alpha=0.85, **look)
             ring = look | {"markerfacecolor": "none", "markersize": 8, "linestyle": "none", "markeredgewidth": 1.2}
             chosen_ones = line[line["selected"]]
@@ -123,38 +143,39 @@ def _differences(rows: pd.DataFrame, picked: pd.DataFrame, column: str, sweep: _
     """Mean over seeds by k, x, and the values of all other swept options: a line joins what differs in x alone."""
     base = picked[picked["method"] == sweep.reference][[*_RUN, column]]
     both = rows[rows["method"] == sweep.method].merge(base, on=_RUN, suffixes=("", "_base"))
-    both = both.assign(x=both[sweep.option], difference=both[column] - both[f"{column}_base"])
-    parts = zip(both["trial"], both["x"], strict=True)
-    both["others"] = [f"-{trial}-".replace(_part(sweep.option, value), "-") for trial, value in parts]
+    difference = both[column] - both[f"{column}_base"]
+    both = both.assign(x=both[sweep.option], difference=difference, others=_others(both, sweep.option))
     grouped = both.groupby(["k", "others", "x"], as_index=False)
     return grouped.agg(difference=("difference", "mean"), selected=("selected", "any"))
 
 
-def _notes(
-    ax: Axes,
-    rows: pd.DataFrame,
-    picked: pd.DataFrame,
-    column: str,
-    sweeps: list[_Sweep],
-    names: Names,
-    ks: list[int],
-    top: bool,
-) -> None:
-    lines = []
+def _values(picked: pd.DataFrame, column: str, sweeps: list[_Sweep], names: Names, ks: list[int]) -> list[str]:
+    """By k, the values of the methods that others are drawn against."""
+    found = []
     for reference in names.order(sweep.reference for sweep in sweeps):
         values = picked[picked["method"] == reference].groupby("k")[column].mean().reindex(ks)
-        lines.append(f"{names.method(reference)} " + " / ".join(f"{value:.3f}" for value in values))
+        found.append(f"{names.method(reference)} " + " / ".join(f"{value:.3f}" for value in values))
+    return found
+
+
+def _exceptions(rows: pd.DataFrame, sweeps: list[_Sweep], names: Names) -> list[str]:
+    found = []
     swept = rows[rows["method"].isin([sweep.method for sweep in sweeps])]
-    special = swept[swept["selection"].isin(["edge", "fallback"])]
-    for (method, selection), some in special.groupby(["method", "selection"], sort=False):
-        lines.append(f"{names.method(method)}, k = {', '.join(map(str, sorted(some['k'].unique())))}: {selection}")
-    y, side = (0.98, "top") if top else (0.04, "bottom")
-    look: dict[str, Any] = {"fontsize": 6.5, "color": "#555555", "verticalalignment": side}
-    ax.text(0.03, y, style.plain("\n".join(lines)), transform=ax.transAxes, in_layout=False, **look)
+    for selection, said in _EXCEPTIONS.items():
+        ks = swept[swept["selection"] == selection].groupby("method")["k"].unique()
+        of = [f"{names.method(m)}, k = {', '.join(map(str, sorted(ks[m])))}" for m in names.order(ks.index)]
+        if of:
+            found.append(f"{said}: {'; '.join(of)}")
+    return found
 
 
 def _legend(sweeps: list[_Sweep], names: Names, ks: list[int]) -> list[Line2D]:
-    entries = style.handles(names, (sweep.method for sweep in sweeps), marker="")
+    entries = []
+    for sweep in sweeps:
+        for other in sweep.others:
+            said = re.sub("-(?=[a-z_])", ", ", other.rstrip("-"))
+            look = sweep.look(names, other) | {"marker": ""}
+            entries.append(style.reference(names.method(sweep.method) + said, **look))
     point: dict[str, Any] = {"color": "#777777", "linestyle": "none"}
     entries += [style.reference(f"k = {k}", marker=MARKERS[n % len(MARKERS)], **point) for n, k in enumerate(ks)]
     entries.append(style.reference("chosen", marker="o", markerfacecolor="none", markersize=8, **point))
