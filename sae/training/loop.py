@@ -81,7 +81,7 @@ def train(
         lr = optimiser.param_groups[0]["lr"] = learning_rate(s, step, steps)
         loss, parts = state.loss(x[picked], step)
         if step == 0:
-            check(parts, s.objective)
+            check(loss, parts, s.objective)
         update(coder, optimiser, loss)
 
         last = step == steps - 1
@@ -99,17 +99,21 @@ def train(
     return state.finish(x), rows
 
 
-def check(parts: dict[str, torch.Tensor], objective: str) -> None:
-    """Check the parts of an objective's loss.
+def check(loss: torch.Tensor, parts: dict[str, torch.Tensor], objective: str) -> None:
+    """Check what an objective's `loss` returned.
 
     Raises:
-        UserError: one is no scalar tensor, or one that the loop needs is not there.
+        UserError: the loss or a part of it is no single real number, or a part that the loop needs is not there.
     """
-    wrong = [name for name, part in parts.items() if not isinstance(part, torch.Tensor) or part.numel() != 1]
-    lacking = [name for name in ("loss", "reconstruction") if name not in parts]
-    if wrong or lacking:
-        why = f"{wrong[0]} is no scalar tensor" if wrong else f"there is no {lacking[0]}"
-        raise UserError(f"objective {objective}: the parts that loss() returns are not right: {why}")
+    every = {"the loss": loss} | {f"the part {name!r}": part for name, part in parts.items()}
+    for name, value in every.items():
+        is_tensor = isinstance(value, torch.Tensor)
+        if not is_tensor or value.numel() != 1 or value.is_complex():
+            found = f"{value.dtype} of shape {tuple(value.shape)}" if is_tensor else type(value).__name__
+            raise UserError(f"objective {objective}: {name} that loss() returns is {found}, not a tensor of one number")
+    for name in ("loss", "reconstruction"):
+        if name not in parts:
+            raise UserError(f"objective {objective}: the parts that loss() returns lack {name!r}")
 
 
 def learning_rate(settings: Settings, step: int, steps: int) -> float:

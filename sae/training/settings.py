@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from sae.core.options import Count, Options, Positive, Precision, Seed
 
@@ -55,6 +55,13 @@ class Settings(Recipe):
     """Weight of the penalty's mean over the batch."""
     options: dict[str, Any] = Field({})
     """Of the objective and of the penalty, complete."""
+
+    @field_validator("k", "auxk_k")
+    @classmethod
+    def _at_most_m(cls, value: int, info: ValidationInfo) -> int:
+        if value > (m := info.data.get("m", value)):
+            raise ValueError(f"{value} is larger than m = {m}")
+        return value
 
     def identity(self) -> dict[str, Any]:
         """All that decides the result beside the entries' code, as JSON: no names of entries, no cadence of the log."""

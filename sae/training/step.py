@@ -50,7 +50,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Penalty:
-    """A penalty entry at work: its name, function and options, and its weight in the loss, lambda."""
+    """A penalty entry at work: its name and file, function and options, and its weight in the loss, lambda."""
 
     name: str
     function: Callable[[Batch], torch.Tensor]
@@ -61,12 +61,16 @@ class Penalty:
         """The mean over the batch.
 
         Raises:
-            UserError: the entry does not return one value a sample.
+            UserError: the entry does not return one real number a sample.
         """
-        values = self.function(batch)
-        if not isinstance(values, torch.Tensor) or values.shape != batch.a.shape[:1]:
-            found = f"shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else type(values).__name__
-            raise UserError(f"penalty {self.name} returned {found}, not one value a sample, ({len(batch.a)},)")
+        values, wanted = self.function(batch), batch.a.shape[:1]
+        is_tensor = isinstance(values, torch.Tensor)
+        if not is_tensor or values.shape != wanted or not values.is_floating_point():
+            found = f"{values.dtype} of shape {tuple(values.shape)}" if is_tensor else type(values).__name__
+            raise UserError(
+                f"penalty {self.name} returned {found}; it has to return one value a sample, floats of shape "
+                f"{tuple(wanted)}, of which lambda weighs the mean"
+            )
         if batch.step == 0 and not values.requires_grad:  # May be meant, if it warms up.
             log.warning("penalty %s has no gradient in the first step", self.name)
         return values.mean()
@@ -108,6 +112,8 @@ class Objective:
         a = self.coder.activations(standard, getattr(torch, s.precision))
         picks = self.pick(a)
         x_hat = picks.decode(self.coder.W_dec) + self.coder.b_dec
+        if x_hat.shape != x.shape:  # One row would be taken for all.
+            raise UserError(f"objective {s.objective}: pick() returned picks of {len(x_hat)} samples, not of {len(x)}")
         residual = x - restore(x_hat, scale, shift)
         reconstruction = residual.square().sum(dim=1).mean()
         fired = picks.fired(s.m)
@@ -136,13 +142,15 @@ def start(coder: Coder, settings: Settings, objective: ModuleType, penalty: Modu
         objective, penalty: modules of the entries (`sae.core.registry.load`).
 
     Raises:
-        UserError: a module lacks what its kind has, or a penalty has no weight.
+        UserError: a module lacks what its kind has, or a penalty has no weight or no mask.
     """
     made = None
     if penalty is not None:
-        if settings.lam is None:
-            raise UserError(f"penalty {settings.penalty} has no lambda")
+        if settings.lam is None or settings.mask is None:
+            raise UserError(f"penalty {settings.penalty} has no {'lambda' if settings.lam is None else 'mask'}")
         function, name = _attribute(penalty, "penalty"), penalty.__name__.rpartition(".")[2]
+        if file := getattr(penalty, "__file__", None):
+            name = f"{name} ({file})"
         made = Penalty(name, function, _options(penalty, settings), settings.lam)
     return _attribute(objective, "Objective")(coder, settings, _options(objective, settings), made)
 

@@ -1,5 +1,8 @@
 """The Monosemanticity Score against its definition."""
 
+import decimal
+import itertools
+
 import numpy as np
 import pytest
 from scoring.examples import codes_of, ms_by_definition
@@ -58,3 +61,34 @@ def test_floor_equals_ms_by_definition(example):
     e = example[1] / np.linalg.norm(example[1], axis=1, keepdims=True)
     cosines = (e @ e.T)[np.triu_indices(30, 1)]
     assert _ms.floor(example[1]) == pytest.approx(cosines.mean())
+
+
+def ms_in_60_digits(dense, embeddings, groups):
+    """MS by its definition; each number of the inputs is taken as it stands in float32."""
+    rows = [[decimal.Decimal(float(v)) for v in row] for row in embeddings]
+    rows = [[v / sum(w * w for w in row).sqrt() for v in row] for row in rows]
+    out = []
+    for column in dense.astype(np.float32).T:
+        a = [decimal.Decimal(float(v)) for v in column]
+        a = [(v - min(a)) / (max(a) - min(a)) for v in a]
+        pairs = itertools.combinations([i for i, v in enumerate(a) if v > 0], 2)
+        weights = {(i, j): a[i] * a[j] for i, j in pairs if groups[i] != groups[j]}
+        of_pairs = sum(w * sum(p * q for p, q in zip(rows[i], rows[j], strict=True)) for (i, j), w in weights.items())
+        out.append(float(of_pairs / sum(weights.values())))
+    return np.array(out)
+
+
+def test_one_activation_may_outweigh_all_others(example):
+    rng, columns = np.random.default_rng(1), []
+    for ratio in (3e-3, 1e-6, 1e-9, 1e-12, 1e-20):
+        largest = np.eye(30)[3] * 1.7
+        columns += [largest + ratio * np.eye(30)[8], largest + ratio * rng.random(30) * (rng.random(30) < 0.8)]
+        columns += [largest + ratio * np.eye(30)[20] + ratio**2 * rng.random(30)]  # And one of the others all the rest.
+        columns += [np.where(np.arange(30) < 2, 1.7, ratio * rng.random(30))]  # Two images share the weight.
+    columns += [1 + np.eye(30)[3] + np.eye(30)[8] * 2.0**-23]  # It fires everywhere, all but twice the same.
+    dense, groups = np.array(columns).T, np.arange(30) // 2  # Where two share the weight, they are of one group.
+    scaled = _ms.scale_activations(codes_of(dense))
+    with decimal.localcontext(prec=60):
+        for parted in (None, groups):
+            expected = ms_in_60_digits(dense, example[1], np.arange(30) if parted is None else parted)
+            np.testing.assert_allclose(_ms.scores(scaled, example[1], parted), expected, rtol=0, atol=1e-13)

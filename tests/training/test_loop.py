@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 from training.common import REG1, REG2, data, entries, settings
 
+from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.models import inputs, saefile
 from sae.training.loop import CHECK_EVERY, Diverged, batches, remove_parallel, train
@@ -138,3 +139,25 @@ def test_a_penalty_sees_its_options_the_step_and_what_was_selected():
     first = seen[0]
     assert first.x.shape == (16, 8) and first.a.shape == (16, 24) and first.mask.tolist() == [1.0] * 24
     assert first.picks.values.shape == (16, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda loss, parts: (loss.expand(16), parts),
+            r"the loss that .* is torch.float32 of shape \(16,\), not a tensor",
+        ),
+        (lambda loss, parts: (loss + 0j, parts), r"the loss that .* is torch.complex64 of shape \(\), not a tensor"),
+        (lambda loss, parts: (loss, parts | {"aux": torch.ones(16)}), r"the part 'aux' .* is torch.float32 of shape"),
+        (lambda loss, parts: (loss, parts | {"aux": 0.0}), "the part 'aux' .* is float, not a tensor"),
+        (lambda loss, parts: (loss, {"loss": loss}), "lack 'reconstruction'"),
+    ],
+)
+def test_what_a_loss_has_to_return_is_said(change, message):
+    class Mine(topk.Objective):
+        def loss(self, x, step):
+            return change(*super().loss(x, step))
+
+    with pytest.raises(UserError, match=f"objective mine: .*{message}"):
+        train(data(), settings(objective="mine"), types.SimpleNamespace(Objective=Mine))

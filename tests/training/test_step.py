@@ -1,5 +1,6 @@
 """The loss of one batch and its gradients, against plain dense formulas in float64 and hand-computed values."""
 
+import re
 import types
 
 import pytest
@@ -14,6 +15,7 @@ from sae.training.auxk import auxk_loss, dead_picks_masked
 from sae.training.objectives import topk
 from sae.training.penalties import l1_l2_ratio, off_support_l1
 from sae.training.picks import Picks, of_batch, of_each
+from sae.training.settings import Settings
 
 PENALTIES = {"off_support_l1": off_support_l1.penalty, "l1_l2_ratio": l1_l2_ratio.penalty}
 
@@ -98,19 +100,58 @@ def test_ratio_by_hand_and_zero_row():
     torch.testing.assert_close(a.grad, expected)
 
 
-def test_what_is_no_penalty_is_said():
-    s = settings(**REG1)
-    scalar = types.ModuleType("sae_extensions.penalties.mine")
-    scalar.penalty = lambda batch: batch.a.sum()
-    with pytest.raises(UserError, match=r"penalty mine returned shape \(\), not one value a sample, \(64,\)"):
-        step.start(Coder(8, s.m, s.k), s, topk, scalar).loss(data(), 0)
-    scalar.penalty = lambda batch: 0.0
-    with pytest.raises(UserError, match="penalty mine returned float, not one value a sample"):
-        step.start(Coder(8, s.m, s.k), s, topk, scalar).loss(data(), 0)
-    del scalar.penalty
-    scalar.__file__ = "mine.py"
-    with pytest.raises(UserError, match=r"mine\.py has no penalty"):
-        step.start(Coder(8, s.m, s.k), s, topk, scalar)
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [
+        (lambda batch: batch.a.sum(), r"torch.float32 of shape \(\)"),
+        (lambda batch: batch.a.sum(dim=1, keepdim=True), r"torch.float32 of shape \(64, 1\)"),
+        (lambda batch: batch.a, r"torch.float32 of shape \(64, 24\)"),
+        (lambda batch: (batch.a > 0).sum(dim=1), r"torch.int64 of shape \(64,\)"),
+        (lambda batch: batch.a.sum(dim=1) * 1j, r"torch.complex64 of shape \(64,\)"),
+        (lambda batch: 0.0, "float"),
+    ],
+)
+def test_a_penalty_gives_one_value_a_sample(returned, found):
+    s, mine = settings(**REG1), types.ModuleType("sae_extensions.penalties.mine")
+    mine.penalty, mine.__file__ = returned, "penalties/mine.py"
+    with pytest.raises(UserError) as caught:
+        step.start(Coder(8, s.m, s.k), s, topk, mine).loss(data(), 0)
+    assert re.fullmatch(
+        rf"penalty mine \(penalties/mine\.py\) returned {found}; .* floats of shape \(64,\), .*", str(caught.value)
+    )
+
+
+@pytest.mark.parametrize("missing", ["mask", "lambda"])
+def test_a_penalty_has_a_lambda_and_a_mask(missing):
+    s = settings(**REG1 | {"lam" if missing == "lambda" else missing: None})
+    with pytest.raises(UserError, match=f"penalty off_support_l1 has no {missing}"):
+        step.start(Coder(8, s.m, s.k), s, topk, off_support_l1)
+
+
+@pytest.mark.parametrize("option", ["k", "auxk_k"])
+def test_no_more_latents_are_asked_for_than_there_are(option):
+    given = settings().model_dump(by_alias=True)
+    Settings(**given | {option: given["m"]})
+    with pytest.raises(ValueError, match=f"{option}\n.* 25 is larger than m = 24"):
+        Settings(**given | {option: 25})
+
+
+def test_an_entry_without_its_function_is_named():
+    mine = types.ModuleType("mine")
+    mine.__file__ = "mine.py"
+    for entries, missing in (((topk, mine), "penalty"), ((mine, off_support_l1), "Objective")):
+        with pytest.raises(UserError, match=rf"mine\.py has no {missing}"):
+            step.start(Coder(8, 24, 3), settings(**REG1), *entries)
+
+
+def test_picks_of_one_sample_are_not_taken_for_all():
+    class OfOne(step.Objective):
+        def pick(self, a):
+            return of_each(a[:1], self.settings.k)
+
+    s = settings(objective="of_one")
+    with pytest.raises(UserError, match=r"objective of_one: pick\(\) returned picks of 1 samples, not of 64"):
+        OfOne(Coder(8, s.m, s.k), s, Options()).loss(data(), 0)
 
 
 @pytest.mark.parametrize("starts", [None, [0, 3, 3, 7, 12, 12]])

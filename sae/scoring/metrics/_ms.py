@@ -6,6 +6,15 @@ With a~_nj latent j's activation min-max scaled over the images and e_n the unit
          = (|| sum_n a~_nj e_n ||^2 - sum_n a~_nj^2) / ((sum_n a~_nj)^2 - sum_n a~_nj^2)
 
 so the cost is the number of non-zero codes times d, not the number of pairs of images.
+
+Where one image outweighs all others together, both terms of the denominator are nearly the square of its activation,
+and their difference loses the digits that count. With n = 1 for that image, and R and T for the sums of a~ and of a~ e
+over all others, the same numerator and denominator are
+
+    2 a~_1j <e_1, T> + || T ||^2 - sum_{n>1} a~_nj^2    and    2 a~_1j R + R^2 - sum_{n>1} a~_nj^2
+
+of which no digit is lost: for R <= 2 a~_1j the first term of the denominator is no less than R^2; for larger R the sum
+of squares, at most a~_1j R, is no more than half of it.
 """
 
 from dataclasses import dataclass
@@ -18,6 +27,9 @@ from sae.models.inputs import unit_rows
 from sae.scoring.subject import Subject
 
 _CHUNK = 1 << 24
+# The share of (sum_n a~_nj)^2 below which a denominator is computed apart from the largest activation. With it, a score
+# is off by less than 1e-12, whatever the activations (seen up to 100,000 firing images; below it by less than 1e-15).
+_CLOSE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ def scores(scaled: scipy.sparse.csc_matrix, embeddings: np.ndarray, groups: np.n
     """
     e = unit_rows(embeddings)
     square = np.asarray(scaled.power(2).sum(axis=0)).ravel()
-    together = _norm_of_sums(scaled.T.tocsr(), e)
+    together = _dot_of_sums(scaled.T.tocsr(), e)
     total = np.asarray(scaled.sum(axis=0)).ravel() ** 2
     partners = np.diff(scaled.indptr)
     if groups is None:
@@ -91,7 +103,7 @@ def scores(scaled: scipy.sparse.csc_matrix, embeddings: np.ndarray, groups: np.n
     else:
         # Subtract each group's pairs, n = n' included, so `square` is not subtracted a second time.
         by_group, latent = _per_group(scaled, groups)
-        within = _norm_of_sums(by_group, e)
+        within = _dot_of_sums(by_group, e)
         within_total = np.asarray(by_group.sum(axis=1)).ravel() ** 2
         m = scaled.shape[1]
         numerator = together - np.bincount(latent, weights=within, minlength=m)
@@ -99,6 +111,10 @@ def scores(scaled: scipy.sparse.csc_matrix, embeddings: np.ndarray, groups: np.n
         partners = np.bincount(latent, minlength=m)
     out = np.full(scaled.shape[1], np.nan)
     defined = partners >= 2
+    close = defined & (denominator < _CLOSE * total)
+    if close.any():
+        each = np.arange(len(e)) if groups is None else groups
+        numerator[close], denominator[close] = _sums_around_largest(scaled[:, close], e, each)
     out[defined] = numerator[defined] / denominator[defined]
     return out
 
@@ -119,12 +135,39 @@ def summary(ms: np.ndarray) -> Summary:
     return Summary(*(float(v) for v in (filled.mean(), np.median(filled), alive.mean(), np.median(alive))))
 
 
-def _norm_of_sums(weights: scipy.sparse.csr_matrix, e: np.ndarray) -> np.ndarray:
-    """|| sum_n w_rn e_n ||^2 for each row r of a csr matrix (R, N), in chunks of rows: never R x d at once."""
+def _sums_around_largest(
+    scaled: scipy.sparse.csc_matrix, e: np.ndarray, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numerator and denominator (m,) of latents that fire in two groups or more, apart from the heaviest group."""
+    by_group, latent = _per_group(scaled, groups)
+    weight = np.asarray(by_group.sum(axis=1)).ravel()
+    # The heaviest row of each latent comes first.
+    order = np.lexsort((-weight, latent))
+    largest = order[np.unique(latent[order], return_index=True)[1]]
+    other = np.ones(len(latent))
+    other[largest] = 0
+    shape = (scaled.shape[1], len(latent))
+    rest = scipy.sparse.csr_matrix((other, (latent, np.arange(len(latent)))), shape=shape) @ by_group
+    rest_weight = np.asarray(rest.sum(axis=1)).ravel()
+    numerator = 2 * _dot_of_sums(by_group[largest], e, rest) + _dot_of_sums(rest, e)
+    denominator = 2 * weight[largest] * rest_weight + rest_weight**2
+    within = np.bincount(latent, weights=other * _dot_of_sums(by_group, e))
+    return numerator - within, denominator - np.bincount(latent, weights=other * weight**2)
+
+
+def _dot_of_sums(
+    weights: scipy.sparse.csr_matrix, e: np.ndarray, others: scipy.sparse.csr_matrix | None = None
+) -> np.ndarray:
+    """<sum_n v_rn e_n, sum_n w_rn e_n> for each row r of csr matrices v and w (R, N), which may be one.
+
+    In chunks of rows: never R x d at once.
+    """
     step = max(1, _CHUNK // e.shape[1])
     out = np.zeros(weights.shape[0])
     for start in range(0, len(out), step):
-        out[start : start + step] = ((weights[start : start + step] @ e) ** 2).sum(axis=1)
+        sums = weights[start : start + step] @ e
+        sums *= sums if others is None else others[start : start + step] @ e
+        out[start : start + step] = sums.sum(axis=1)
     return out
 
 
