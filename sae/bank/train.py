@@ -231,7 +231,8 @@ def _train(member: Member, cell: Cell, code: Code, made_by: dict[str, Any], fold
         else:
             coder.input_scale = cell.head["input_scale"]
             coder.metadata |= {"method": member.method, "trial": member.trial, "seed": member.settings.seed}
-            coder.metadata |= {name: cell.head[name] for name in ("dataset", "backbone")} | {"code": code.hash}
+            coder.metadata |= {name: cell.head[name] for name in ("dataset", "backbone")}
+            coder.metadata |= {"embeddings": cell.data["embeddings.npy"], "code": code.hash}
             saefile.save(coder, temporary / "sae.safetensors")
             result = {"status": "ok", "step": rows[-1]["step"], "sha256": files.sha256(temporary / "sae.safetensors")}
         last = rows[-1]

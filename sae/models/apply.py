@@ -1,14 +1,15 @@
 """Use a trained SAE on new embeddings or images."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sae.core import files, registry
+from sae.core import faults, files, registry, seals
 from sae.core.errors import UserError
-from sae.data import archives
+from sae.data import archives, pictures
 from sae.data.embed import embed_images, fingerprint
 from sae.models import saefile
 from sae.models.coder import TopK
@@ -20,34 +21,40 @@ class Encoder:
 
     Attributes:
         coder: the `sae.models.coder.Coder`.
-        metadata: select, k, input_norm, input_scale, method, trial, seed, dataset, backbone, code.
+        metadata: select, k, input_norm, input_scale, method, trial, seed, dataset, backbone, embeddings (the SHA-256 of
+            those that it was trained on), code. Names are those that its first maker used.
     """
 
     def __init__(self, path: Path | str, device: str = "cpu") -> None:
         self.coder = saefile.load(path).to(device)
         self.metadata = self.coder.metadata
 
-    def encode(self, embeddings: np.ndarray, k: int | None = None) -> Codes:
+    def encode(self, embeddings: np.ndarray, k: int | None = None, name: str = "the array") -> Codes:
         """Sparse codes of embeddings (N, d), any float type, not normalised.
 
         Args:
             k: keep the k largest activations of each; by default the SAE selects as it does, by its k or threshold.
+            name: what error messages call the embeddings.
 
         Raises:
-            UserError: another number of dimensions, no rows, values that are not finite, or k above m.
+            UserError: no floats, another number of dimensions, no rows, values that are not finite in float32, or k
+                above m.
         """
         embeddings = np.asanyarray(embeddings)
         d, m = self.coder.d, self.coder.m
-        if embeddings.ndim != 2 or embeddings.shape[1] != d or not len(embeddings):
+        if embeddings.dtype.kind != "f" or embeddings.ndim != 2 or embeddings.shape[1] != d or not len(embeddings):
             raise UserError(
-                f"embeddings have shape {embeddings.shape}, this SAE takes (N, {d}) as {self.metadata['backbone']} "
-                "gives them"
+                f"{name} holds {embeddings.dtype} of shape {embeddings.shape}; this SAE takes embeddings as "
+                f"{self.metadata.get('backbone', 'its backbone')} gives them: floats of shape (N, {d})"
             )
         if k is not None and not 1 <= k <= m:
             raise UserError(f"k = {k}; this SAE has {m} latents: give 1 to {m}")
         for start in range(0, len(embeddings), 16_384):
-            if not np.isfinite(embeddings[start : start + 16_384]).all():
-                raise UserError("the embeddings hold NaN or infinite values")
+            with np.errstate(over="ignore"):
+                finite = np.isfinite(embeddings[start : start + 16_384].astype(np.float32)).all(axis=1)
+            if not finite.all():
+                row = start + int(finite.argmin())
+                raise UserError(f"row {row} (from 0) of {name} holds NaN, or a value that is not finite in float32")
         return self.coder.encode(self.coder.open_inputs(embeddings), None if k is None else TopK(k))
 
     def decode(self, codes: Codes) -> np.ndarray:
@@ -84,38 +91,60 @@ def encode(
         artifacts_root, workers: as for :func:`sae.data.embed.embed`.
 
     Raises:
-        UserError: `source` is neither, holds no image, or the activations are of another backbone.
+        UserError: `source` is neither or holds no image, the activations are not those of the SAE, `out` cannot be
+            written or would replace what was given, or what :meth:`Encoder.encode` raises.
     """
     encoder, source, paths = Encoder(path, device), Path(source), None
     if source.is_dir():
         if activations is None:
             raise UserError(f"{source} is a folder of images: name the SAE's own embeddings with --activations")
-        manifest = files.read_json(Path(activations) / "train/manifest.json", "manifest of activations")
-        if manifest["backbone"]["name"] != encoder.metadata["backbone"]:
+        recorded = Path(activations) / "train/manifest.json"
+        manifest = json.loads(seals.read(recorded, "manifest of activations", "name a whole folder of embeddings"))
+        # Not by name: the same SAE may be of backbones with several names.
+        if encoder.metadata.get("embeddings") != manifest["sha256"]["embeddings.npy"]:
             raise UserError(
-                f"{activations} are embeddings of {manifest['backbone']['name']}, this SAE was trained on "
-                f"{encoder.metadata['backbone']}"
+                f"{activations} are not the embeddings that {path} was trained on (by the SHA-256 in both): name those"
             )
         paths = image_paths(source)
+        _check_out(out, path, *(source / image for image in paths))
         embeddings = embed_like(manifest, source, paths, artifacts_root, device, workers)
     else:
+        _check_out(out, path, source)
         try:
-            embeddings = np.load(source, mmap_mode="r")
+            embeddings = np.lib.format.open_memmap(source, mode="r")
         except (OSError, ValueError) as error:
-            raise UserError(f"{source} is neither a folder of images nor a .npy file ({error})") from None
-    codes = encoder.encode(embeddings, k)
+            raise UserError(
+                f"{source} is neither a folder of images nor an array saved with `numpy.save` ({error})"
+            ) from None
+    codes = encoder.encode(embeddings, k, str(source))
     rows = codes.row_numbers()
     columns = {"row": rows} | ({} if paths is None else {"path": np.array(paths, dtype=object)[rows]})
     table = pd.DataFrame(columns | {"latent": codes.indices, "activation": codes.values})
-    with files.atomic_file(out) as temporary:
-        table.to_parquet(temporary, index=False)
+    files.write_parquet(out, table)
+
+
+def _check_out(out: Path | str, *given: Path | str) -> None:
+    """Check that `out` can be written, before the work is done, and is none of the files that were `given`."""
+    out = Path(out)
+    try:
+        if out.is_dir():
+            raise UserError(f"{out} is a folder: name the file to write")
+        if out.exists() and any(Path(file).exists() and out.samefile(file) for file in given):
+            raise UserError(f"{out} is what was given to read, and would be replaced: name another file to write")
+        with files.scratch_directory(out):
+            pass
+    except OSError as error:
+        if faults.disk_error(error):
+            raise
+        raise UserError(f"{out} cannot be written ({error})") from None
 
 
 def image_paths(folder: Path) -> list[str]:
     """The images in a folder and below, relative to it, sorted."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+    paths = sorted(path.relative_to(folder).as_posix() for path in found)
     if not paths:
         raise UserError(f"no image in {folder}; endings looked for: {', '.join(IMG_EXTENSIONS)}")
     return paths
@@ -143,5 +172,5 @@ def embed_like(
             "put those back, or embed and train anew"
         )
     options = {"batch_size": manifest["batch_size"], "device": device, "workers": workers, "spec": spec}
-    embeddings = np.concatenate(list(embed_images(backbone, archives.opener(folder), paths, **options)))
+    embeddings = np.concatenate(list(embed_images(backbone, pictures.Guard(archives.opener(folder)), paths, **options)))
     return embeddings.astype(manifest["dtype"])

@@ -46,7 +46,7 @@ def load(path: Path | str) -> Coder:
     """
     if Path(path).is_dir():
         raise UserError(f"{path} is a folder, not an SAE file")
-    seals.read(path, "SAE file", "get a whole copy of it")
+    seals.read(path, "SAE file", "name a whole SAE file of this version of the project")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads(file.metadata()["sae"])
@@ -60,5 +60,6 @@ def load(path: Path | str) -> Coder:
         coder = Coder(d, m, metadata["k"], selections[metadata["select"]], **norms, metadata=metadata)
         coder.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path} is not a whole SAE file of this project ({error})") from None
+        said = " ".join(str(error).split())
+        raise UserError(f"{path} is not a whole SAE file of this project ({said})") from None
     return coder.requires_grad_(False)

@@ -1,21 +1,21 @@
 """A trained SAE on new data: the same codes as when it was scored."""
 
-import subprocess
-import sys
+import logging
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from bank.common import method, plan
-from conftest import ROOT
 
 import sae
+from sae.__main__ import main
 from sae.bank import train as bank
+from sae.core import files
 from sae.core.errors import UserError
 from sae.data import dataset as datasets
 from sae.data import embed, store
-from sae.models import apply
 
 
 @pytest.fixture(scope="module")
@@ -46,20 +46,34 @@ def test_codes_are_the_formula_on_embeddings_as_they_come(trained, name):
     np.testing.assert_allclose(codes.matrix().toarray(), z, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(model.decode(codes), z @ w["W_dec"] + w["b_dec"], rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(model.encode(x, k=4).matrix().toarray(), largest, rtol=1e-3, atol=1e-5)
-    for wrong, said in ((x[:, :-1], r"this SAE takes \(N, "), (x[:0], "have shape"), (x * np.nan, "NaN")):
-        with pytest.raises(UserError, match=said):
-            model.encode(wrong)
+    with pytest.raises(UserError, match=r"the array holds float32 of shape \(100, 255\); .* shape \(N, 256\)"):
+        model.encode(x[:, :-1])
     with pytest.raises(UserError, match="this SAE has 32 latents"):
         model.encode(x, k=33)
 
 
-def test_the_command_encodes_a_folder_of_images_as_the_store_was(trained, digits, tmp_path):
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A function that runs the step `encode` in this process: its exit code, and what it said."""
+    monkeypatch.setattr(torch, "set_deterministic_debug_mode", lambda mode: None)  # It would outlive the test.
+
+    def run(path, source, out, *options):
+        monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
+        code = main([*map(str, ("encode", "--sae", path, "--source", source, "--out", out, *options))])
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def test_the_command_encodes_a_folder_of_images_as_the_store_was(trained, digits, run, tmp_path):
     paths, folder = trained
-    path = paths["batch_topk"]
-    command = [sys.executable, "-m", "sae", "encode", "--sae", path, "--out", tmp_path / "codes.parquet"]
-    images = ["--source", digits / "test", "--activations", folder]
-    subprocess.run([*command, *images], check=True, cwd=ROOT)
-    got = pd.read_parquet(tmp_path / "codes.parquet")
+    path, out = paths["batch_topk"], tmp_path / "codes.parquet"
+    # The backbone may have another name here; what it gave is the same.
+    manifest = files.read_json(folder / "train/manifest.json")
+    renamed = manifest | {"backbone": manifest["backbone"] | {"name": "renamed"}}
+    files.write_json(tmp_path / "renamed/train/manifest.json", renamed)
+    assert run(path, digits / "test", out, "--activations", tmp_path / "renamed") == (0, "")
+    got = pd.read_parquet(out)
     test = store.read(folder / "test")
     expected = sae.load(path).encode(test.embeddings)
     rows = {name.removeprefix("test/"): row for row, name in enumerate(test.index["path"])}
@@ -70,22 +84,92 @@ def test_the_command_encodes_a_folder_of_images_as_the_store_was(trained, digits
             codes["activation"], expected.rows(rows[name], rows[name] + 1).values, rtol=2e-3, atol=1e-4
         )
     np.save(tmp_path / "x.npy", test.embeddings)
-    subprocess.run([*command, "--source", tmp_path / "x.npy"], check=True, cwd=ROOT)
-    given = pd.read_parquet(tmp_path / "codes.parquet")
+    assert run(path, tmp_path / "x.npy", out) == (0, "")
+    given = pd.read_parquet(out)
     np.testing.assert_array_equal(given["activation"], expected.values)
     np.testing.assert_array_equal(given["row"], expected.row_numbers())
 
 
-def test_what_cannot_be_encoded_is_said(trained, digits, tmp_path):
-    paths, folder = trained
-    path = paths["batch_topk"]
-    (tmp_path / "empty").mkdir()
+FLOATS = np.ones((5, 256))
+NAN, HUGE = FLOATS.copy(), FLOATS.copy()
+NAN[3, 7], HUGE[4, 0] = np.nan, 1e39
+SHAPE = r"floats of shape \(N, 256\)"
+NO_ARRAY = "neither a folder of images nor an array saved with `numpy.save`"
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.full((5, 256), "text"), rf"source.npy holds <U4 of shape \(5, 256\); .* {SHAPE}"),
+        (FLOATS + 0j, f"holds complex128 .* {SHAPE}"),
+        (FLOATS.astype(int), f"holds int64 .* {SHAPE}"),
+        (FLOATS[:, 1:], f"of shape .5, 255.; .* {SHAPE}"),
+        (FLOATS[0], f"of shape .256,.; .* {SHAPE}"),
+        (FLOATS[:0], f"of shape .0, 256.; .* {SHAPE}"),
+        (NAN, r"row 3 \(from 0\) of .*source.npy holds NaN"),
+        (HUGE, r"row 4 .* not finite in float32"),
+        (np.array([None, "a"]), NO_ARRAY),
+    ],
+)
+def test_an_array_that_is_no_embeddings_is_named(trained, run, tmp_path, array, said):
+    np.save(tmp_path / "source.npy", array)
+    refused(run(trained[0]["topk"], tmp_path / "source.npy", tmp_path / "out"), said)
+    assert not (tmp_path / "out").exists()
+
+
+def refused(result, said):
+    code, line = result
+    assert code == 1 and line.startswith("error: ") and line.count("\n") == 1 and re.search(said, line), line
+    assert "delete" not in line  # What was given is the user's.
+
+
+def test_what_cannot_be_encoded_is_said(trained, digits, run, tmp_path):
+    (path, _), folder = trained[0].values(), trained[1]
+    x, out, other, images = tmp_path / "x.npy", tmp_path / "out.parquet", tmp_path / "other", digits / "test"
+    np.save(x, FLOATS)
+    np.savez(tmp_path / "x.npz", FLOATS)
     (tmp_path / "text.npy").write_text("no array")
-    for source, activations, said in (
-        (digits / "test", None, "name the SAE's own embeddings with --activations"),
-        (tmp_path / "empty", folder, "no image in .*empty"),
-        (tmp_path / "text.npy", None, "neither a folder of images nor a .npy file"),
-        (tmp_path / "nothing", None, "neither a folder of images nor a .npy file"),
+    (tmp_path / "empty/folder.png").mkdir(parents=True)
+    for source, said in (
+        (tmp_path / "x.npz", NO_ARRAY),
+        (tmp_path / "text.npy", NO_ARRAY),
+        (tmp_path / "nothing", f"{NO_ARRAY} .*No such file"),
+        (images, "name the SAE's own embeddings with --activations"),
     ):
-        with pytest.raises(UserError, match=said):
-            apply.encode(path, source, tmp_path / "out", device="cpu", activations=activations)
+        refused(run(path, source, out), said)
+    refused(run(path, tmp_path / "empty", out, "--activations", folder), "no image in .*empty; endings looked for")
+    # An SAE of other embeddings, whatever their backbone is called; and no embeddings.
+    manifest = files.read_json(folder / "train/manifest.json")
+    files.write_json(other / "train/manifest.json", manifest | {"sha256": {"embeddings.npy": "0" * 64}})
+    refused(run(path, images, out, "--activations", other), "other are not the embeddings that .*sae.safetens")
+    refused(run(path, images, out, "--activations", digits), "manifest of activations .* does not exist")
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "damaged").write_bytes(damaged)
+    for wrong, said in (
+        (folder, "is a folder, not an SAE file"),
+        (tmp_path / "nothing", "SAE file .*nothing does not exist"),
+        (x, "SAE file .*x.npy was altered .* name a whole SAE file"),
+        (tmp_path / "damaged", "SAE file .*damaged was altered: .* name a whole SAE file"),
+    ):
+        refused(run(wrong, x, out), said)
+    for wrong, said in (
+        (other, "other is a folder: name the file to write"),
+        (x / "out", "x.npy/out cannot be written .*File exists: .*x.npy"),
+        (tmp_path / ("n" * 300), "cannot be written .*File name too long"),
+        (x, "x.npy is what was given to read, and would be replaced"),
+        (path, "is what was given to read"),
+    ):
+        refused(run(path, x, wrong), said)
+    refused(run(path, x, out, "--device", "gpu"), "device 'gpu' is not known; allowed: auto, cuda, mps, cpu, cuda:1")
+    refused(run(path, x, out, "--device", "cuda:99"), "finds no cuda:99 on .* take cpu")
+    refused(run(path, x, out, "--k", 33), "k = 33; this SAE has 32 latents: give 1 to 32")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("option", ["--threads=0", "--threads=two", "--threads=1.5", "--k=0", "--workers=-1"])
+def test_a_number_that_is_none_is_named(run, capsys, option):
+    with pytest.raises(SystemExit, match="2"):
+        run("sae", "source", "out", option)
+    name, value = option.split("=")
+    assert f"error: argument {name}: {value} is not a whole number from " in capsys.readouterr().err
