@@ -8,7 +8,7 @@
 # make run EXPERIMENT=NAME   any experiment of config.yaml; with PROFILE=profiles/slurm on a cluster
 # make check EXPERIMENT=NAME  every file of its results against the hash that was written with it
 # make sizes  what results/ holds, in MB by kind
-# make unused what of it no experiment of config.yaml refers to; make prune deletes just that
+# make unused what of it no experiment refers to; make prune asks, then deletes just that (YES=1: without asking)
 # make reference   copy the small results of `study` to docs/study, which is committed
 PYTHON ?= python3
 
@@ -35,8 +35,11 @@ plan: setup
 check: setup
 	@python -m sae_workflow.check $(EXPERIMENT)
 
-sizes unused prune: setup
+sizes unused: setup
 	@python -m sae_workflow.housekeeping $@
+
+prune: setup
+	@python -m sae_workflow.housekeeping prune $(if $(filter 1,$(YES)),--yes)
 
 demo smoke: setup
 	@python -m sae_workflow.run $@

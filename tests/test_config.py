@@ -1,6 +1,7 @@
 """config.yaml: every mistake names its key and what is allowed, before any job starts."""
 
 import copy
+import math
 import re
 import subprocess
 import sys
@@ -81,7 +82,9 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("experiments/demo/training", "big", "experiments.demo.training", "'big'.*allowed: .*small"),
         ("experiments/demo/gallery", {"k": 9}, "experiments.demo.gallery.k", "9 is not known; allowed: 16, 32, 8"),
         ("experiments/smoke/k", [65], "experiments.smoke.k", "k = 65 is larger than m = 64 of training.smoke.*1 to 64"),
-        ("experiments/smoke/k", ["8"], "experiments.smoke.k.0", "'8' should be a valid integer"),
+        ("experiments/smoke/k", ["8"], "experiments.smoke.k.0", "'8' should be a valid integer .*without quotes"),
+        ("experiments/smoke/k", [8.0], "experiments.smoke.k.0", "8.0 should be a valid integer: write 8$"),
+        ("experiments/smoke/k", 8, "experiments.smoke.k", r"8 should be a valid list: write \[8\]"),
         ("experiments/smoke/k", [8, 8], "experiments.smoke.k", "8 is there twice"),
         ("experiments/smoke/seeds", [2**70], "experiments.smoke.seeds.0", "less than or equal to 9223372036854775807"),
         ("experiments/smoke/seeds", [-1], "experiments.smoke.seeds.0", "-1 should be greater than or equal to 0"),
@@ -93,15 +96,23 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("experiments/store", RAW["experiments"]["smoke"], "experiments.store", "taken by a rule"),
         ("experiments/Demo", RAW["experiments"]["smoke"], "experiments.Demo", "'Demo'.*allowed: a to z"),
         ("experiments/2nd", RAW["experiments"]["smoke"], "experiments.2nd", "'2nd'.*a letter first"),
+        *(
+            ("datasets/" + name, RAW["datasets"]["emoji"], f"datasets.{name}", "allowed: a to z.*at most 64")
+            for name in ("a b", ".a", "a-b", "1", "x" * 65)
+        ),
         ("training/small/input_norm", "l2", "training.small.input_norm", "'none', 'unit_l2' or 'unit_l2_layernorm'"),
         ("training/small/lr", 0, "training.small.lr", "0 should be greater than 0"),
         ("training/small/lr", "1e-3", "training.small.lr", "'1e-3'.*1.0e-3"),
-        ("training/small/lr", float("nan"), "training.small.lr", "nan .*finite"),
+        ("training/small/lr", yaml.safe_load(".nan"), "training.small.lr", "nan .*finite"),
+        ("training/small/lr", yaml.safe_load("-.inf"), "training.small.lr", "-inf .*finite"),
+        ("methods/reg1/lambda", yaml.safe_load(".inf"), "methods.reg1.lambda", "inf .*finite"),
+        ("methods/reg1/sweep", {"lr": {"k8": [math.nan]}}, "methods.reg1.sweep.lr.k8.0", "nan .*finite"),
+        ("training/small/lr", 1e301, "training.small.lr", r"1e\+301 should be less than or equal to 1e\+300$"),
         ("training/smoke/auxk_k", 65, "training.smoke.auxk_k", "65 is larger than m = 64.*allowed: 1 to 64"),
         ("training/small/epochs", 1.5, "training.small.epochs", "1.5 should be a valid integer"),
-        ("datasets/emoji/image_sise", 64, "datasets.emoji.image_sise", "allowed: artifacts, fractions, image_size"),
+        ("datasets/emoji/image_sise", 64, "datasets.emoji.image_sise", "allowed: artifacts, .*image_size, label"),
         ("datasets/cifar100/test/download", True, "datasets.cifar100.test", "`download` of the entry"),
-        ("datasets/emoji/artifacts", [["a"]], "datasets.emoji.artifacts", "valid dictionary"),
+        ("datasets/emoji/artifacts", [["a"]], "datasets.emoji.artifacts", "should be a mapping of keys to values"),
         ("datasets/fashion_mnist/artifacts", [["a"]], "datasets.fashion_mnist.artifacts.0", "valid string"),
         ("datasets/fashion_mnist/artifacts", ["a"], "datasets.fashion_mnist.artifacts", "'a'.*allowed: effic"),
         ("datasets/emoji/fractions/test", 0.3, "datasets.emoji.fractions", "they sum to 1.1"),
@@ -113,7 +124,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "datasets/x",
             {"type": "table", "root": "x", "image_size": 8},
             "datasets.x.image_size",
-            "allowed: label, root",
+            "allowed: .*label, root",
         ),
         (
             "datasets/x",
@@ -146,12 +157,14 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ),
         ("metrics/probe/D", 1, "metrics.probe.D", "allowed: C, largest, max_iter, max_train"),
         ("metrics/impurity", None, "metrics.impurity", "'impurity'.*allowed: firing"),
+        ("metrics/purity", [], "metrics.purity", r"\[\] should be a mapping of keys to values"),
         ("figures", ["fig9"], "figures.fig9", "'fig9'.*allowed: fig1, fig2"),
         ("extensions", "nowhere", "extensions", "nowhere is no folder"),
         ("compute/device", "gpu", "compute.device", "'auto'"),
         ("compute/shared", ["a:b"], "compute.shared.0", "match"),
         ("claims/resamples", 10, "claims.resamples", "10 should be greater than or equal to 100"),
         ("claims", REMOVED, "claims", "required"),
+        ("claims", None, "claims", "null should be a mapping of keys to values"),
     ],
 )
 def test_a_mistake_names_its_key_and_what_is_allowed(path, value, key, said):
@@ -216,6 +229,7 @@ def test_a_mistake_in_a_method(method, key, said):
         ({"reg1_all": {"lambda": [0.1]}}, "sweep.reg1_all", "that of reg1: leave it out"),
         ({"topk": {"lambda": [0.1]}}, "sweep.topk", "'lambda'.*allowed"),
         ({"topk": {"m": [4, 64]}}, "k", "k = 8 is larger than m = 4"),
+        ({"reg1": {"lambda": [0.1], "lr": [yaml.safe_load(".nan")]}}, "sweep.reg1.lr.0", "nan .*finite"),
         ({}, "methods", "reg1 has the penalty off_support_l1, but no lambda"),
     ],
 )
@@ -235,6 +249,38 @@ def test_partners_must_be_in_the_experiment():
     assert "reg1_all is at reg1, which the experiment lacks" in refused(raw)
     raw = put(methods__x={"extends": "topk", "at": "reg1"}, experiments__smoke__methods=["topk", "reg1", "reg2", "x"])
     assert "x is at reg1, which sweeps lambda; x has no such option" in refused(raw)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"training/smoke/auxk_k": 65}, r"training\.smoke\.auxk_k: .*65 is larger than m = 64 of training\.smoke"),
+        ({"methods/topk/auxk_k": 65}, r"methods\.topk\.auxk_k: .*65 is larger than m = 64 of training\.smoke"),
+        ({"methods/topk/m": 63}, r"methods\.topk\.auxk_k: .*64 is larger than m = 63 of methods\.topk"),
+        ({"methods/topk/sweep": {"auxk_k": [1, 65]}}, r"methods\.topk\.auxk_k: .*65 is larger than m = 64"),
+        ({"experiments/smoke/sweep/topk": {"m": [63, 64]}}, r"methods\.topk\.auxk_k: .*64 is larger than m = 63"),
+        ({"experiments/smoke/sweep/topk": {"auxk_k": {"k8": [65]}}}, r"methods\.topk\.auxk_k: .*65 is larger"),
+        # A method that is `at` another one is trained at what that one sweeps.
+        (
+            {"experiments/smoke/sweep/reg2": {"lambda": [0.1], "auxk_k": [40]}, "methods/reg2_all/m": 39},
+            r"methods\.reg2_all\.auxk_k: .*40 is larger than m = 39",
+        ),
+    ],
+)
+def test_auxk_k_is_at_most_m_wherever_they_are_said(change, said):
+    assert re.search(rf"config key {said}", refused(changed(change)))
+
+
+def test_an_at_method_sets_nothing_that_the_other_sweeps():
+    text = "reg1_all is trained at the lr that is chosen for reg1 (swept in smoke): leave it out"
+    ours = {"methods/reg1_all/lr": 0.5}
+    swept = RAW["experiments"]["smoke"]["sweep"]["reg1"] | {"lr": [0.1, 0.2]}
+    assert f"methods.reg1_all.lr: {text}" in refused(changed(ours | {"experiments/smoke/sweep/reg1": swept}))
+    assert text in refused(changed(ours | {"methods/reg1/sweep": {"lr": [0.1, 0.2]}}))
+    # Its own value of what the other does not sweep holds, and so does one that both take over.
+    found = settings.load(changed(ours)).methods["reg1_all"]
+    assert (found.lr, found.at) == (0.5, "reg1")
+    settings.load(changed({"methods/topk/lr": 0.5, "experiments/smoke/sweep/reg1": swept}))
 
 
 def test_longer_circles_are_named():
@@ -295,7 +341,7 @@ def extensions(tmp_path):
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"raise RuntimeError('it was run')\n{text}")
 
-    options = "from pydantic import Field\nfrom sae.core.options import Options as Base\n"
+    options = "from pydantic import Field, field_validator\nfrom sae.core.options import Options as Base\n"
     options += "class Options(Base):\n    {}\n"
     add("datasets/mine.py", "def load(): ...\n" + options.format("place: str"))
     add("datasets/loose.py", "from x import load")
@@ -303,6 +349,9 @@ def extensions(tmp_path):
     add("objectives/mine.py", "class Objective: ...\n" + options.format("jitter: float = Field(ge=0)"))
     add("penalties/mine.py", "def penalty(): ...\n" + options.format("power: int = 2"))
     add("penalties/greedy.py", "def penalty(): ...\n" + options.format("lr: float = 2.0"))
+    check = "    @field_validator('p')\n    def check(cls, p): return p.lower()\n"
+    add("penalties/faulty.py", "def penalty(): ...\n" + options.format("p: int") + check)
+    add("penalties/mixed.py", "def penalty(): ...\n" + options.format("form: int | float | str"))
     add("penalties/jittered.py", "def penalty(): ...\n" + options.format("jitter: float = 2.0"))
     add("metrics/mine.py", METRIC + options.format("bins: int = 10"))
     add("figures/mine.py", FIGURE)
@@ -337,6 +386,12 @@ OURS = {
             "= ()",
             "= ('other',)",
             r"has READS = \('other',\), which must be .* among train, val, test, others",
+        ),
+        (
+            "metric",
+            "READS = ()",
+            "READS = ['val', 'others']",
+            "has STAGE = 'score', which gets no 'others' .*",
         ),
         ("metric", "'test'", "['test']", r"has SPLITS = \[\['test'\]\], which must be .*"),
         ("figure", "CAPTION", "caption", "must define CAPTION"),
@@ -407,16 +462,25 @@ def test_entries_from_outside_are_checked_like_ours(extensions):
     found = settings.load(changed(good))
     assert found.methods["mine"].options == {"jitter": 2.0, "power": 2}
     assert found.methods["mine"].sweep == {"jitter": [1.0, 2.0]}
+    mixed = {"objective": "topk", "penalty": "mixed", "lambda": 0.1, "sweep": {"form": ["b", 2, "a", 0.5]}}
+    swept = settings.load(changed(good | {"methods/mixed": mixed})).methods["mixed"].sweep
+    assert swept == {"form": [0.5, 2, "a", "b"]}
     assert found.datasets["mine"].spec == {"type": "mine", "place": "x", "image_size": 8}
     assert found.datasets["loose"].spec == {"type": "loose", "whatever": [1]}
     assert settings.stages(found, "smoke")["score"]["mine"] == {"bins": 10}
     assert settings.from_hub(found, "mine") and settings.figures(found, "smoke") == ["mine", "fig4"]
     for path, value, said in (
-        ("datasets/mine", {"type": "mine", "plase": "x"}, r"datasets\.mine\.plase: .*allowed: image_size, label"),
+        ("datasets/mine", {"type": "mine", "plase": "x"}, r"datasets\.mine\.plase: .*allowed: .*label, .*place, type"),
         ("backbones/mine/depth", "3", r"backbones\.mine\.depth: '3' should be a valid integer"),
         ("methods/mine/sweep", {"jitter": [-1]}, r"methods\.mine\.sweep\.jitter\.0: -1 should be greater"),
         ("methods/mine/sweep", {}, r"methods\.mine\.jitter: this key is required"),
         ("methods/mine/penalty", "greedy", r"methods\.mine\.penalty: greedy has an option 'lr', a name that is taken"),
+        (
+            "methods/mine",
+            {"objective": "topk", "penalty": "faulty", "lambda": 1, "p": 1},
+            r"methods\.mine: .*penalties/faulty\.py line 8 fails .*: AttributeError: 'int' object has no attribute",
+        ),
+        ("metrics/mine", [], r"metrics\.mine: \[\] should be a mapping"),
         ("metrics/mine", {"bin": 1}, r"metrics\.mine\.bin: .*allowed: bins"),
     ):
         assert re.search(said, refused(changed(good | {path: value}))), path
@@ -428,6 +492,11 @@ def test_yaml_errors_name_file_and_line(tmp_path):
         ("a:\n  b: 1\n  c: 2\n  b: 3\n", "line 4.*'b' is there twice"),
         ("a: [1\nb: 2\n", "line 2"),
         ("[1]", "expected keys"),
+        ("a:\n\tb: 1\n", "line 2"),
+        ("a: 1\nb: !!python/name:os.system\n", "line 2.*constructor"),
+        ("a: {[b]: 1}\n", "line 1.*unhashable"),
+        ("x: &x {<<: {k: 1}, l: [{m: 1, n: 2, m: 3}]}\ny: *x\n", "line 1.*'m' is there twice, first in line 1"),
+        ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' is there twice"),
     ):
         file.write_text(text)
         with pytest.raises(UserError, match=f"(?s)mine.yaml.*{said}"):
@@ -435,6 +504,9 @@ def test_yaml_errors_name_file_and_line(tmp_path):
     # What is merged may be said anew, whatever the order of anchors.
     file.write_text("x: {y: &a {<<: &b {k: 1, l: 1}, k: 2}}\nz: {<<: *a, k: 3}\n")
     assert config.parse(file) == {"x": {"y": {"k": 2, "l": 1}}, "z": {"k": 3, "l": 1}}
+    # What Snakemake takes for JSON need not be YAML.
+    file.write_text('{"a":\n\t"\\ud83d\\ude00"}')
+    assert config.parse(file) == {"a": "\N{GRINNING FACE}"}
     with pytest.raises(UserError, match=r"nowhere\.yaml cannot be read"):
         config.parse(tmp_path / "nowhere.yaml")
 

@@ -43,4 +43,7 @@ def head_of(kind: str, name: str) -> registry.Head:
             expected = "a text" if form is str else "a list of texts"
             expected += f" among {', '.join(allowed)}" if allowed else ""
             raise UserError(f"{file} has {constant} = {value!r}, which must be {expected}; {_HOW}")
+    if kind == "metric" and "others" in head.constants["READS"] and head.constants["STAGE"] != "score_chosen":
+        stage = head.constants["STAGE"]
+        raise UserError(f"{file} has STAGE = {stage!r}, which gets no 'others' to read: make it 'score_chosen'; {_HOW}")
     return head

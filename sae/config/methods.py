@@ -44,6 +44,13 @@ def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) 
         known = {name: grids for name, grids in spec.sweep.items() if name in methods}
         swept = {name: resolver.sweep(f"experiments.{e}.sweep.{name}", g, methods[name]) for name, g in known.items()}
         experiments[e] = spec.model_copy(update={"sweep": spec.sweep | swept})
+        for name in spec.methods:
+            if name in methods and (base := methods[name].at) in methods:
+                swept_there = {*methods[base].sweep, *swept.get(base, {})}
+                own, its = resolver.merged(name), resolver.merged(base)
+                for option in sorted(o for o in swept_there & own.keys() if own[o] != its.get(o)):
+                    text = f"{name} is trained at the {option} that is chosen for {base} (swept in {e}): leave it out"
+                    problems.add(f"methods.{name}.{option}", text)
     return config.model_copy(update={"methods": methods, "experiments": experiments})
 
 
@@ -146,4 +153,4 @@ class _Resolver:
             if text in found:
                 self.problems.add(key, f"two values are both written {text} in paths; leave one out, or part them more")
             found[text] = paths.rounded(trained)
-        return sorted(found.values())
+        return sorted(found.values(), key=lambda value: (isinstance(value, str), value))

@@ -22,13 +22,14 @@ from sae.core.errors import UserError
 from sae.core.options import Count, Options, Positive, Precision, Seed, Share, by_container, distinct
 from sae.training.settings import Recipe
 
-NAME = "^[a-z][a-z0-9_]*$"
+NAME = "^[a-z][a-z0-9_]{0,63}$"
+NAMES = "a name stands in paths; allowed: a to z, 0 to 9 and _, a letter first, at most 64 of them"
 Model = TypeVar("Model", bound=Options)
 
 
 def _name(text: str) -> str:
     if not re.fullmatch(NAME, text):
-        raise ValueError("a name stands in paths; allowed: a to z, 0 to 9 and _, a letter first")
+        raise ValueError(NAMES)
     return text
 
 
@@ -37,6 +38,10 @@ def _by_k(grids: dict[str, list]) -> dict[str, list]:
         if not re.fullmatch(r"k[1-9]\d*", k):
             raise ValueError(f"{k!r} is not known; allowed: k and a number, such as k8")
     return grids
+
+
+def _given(options: Any) -> Any:
+    return {} if options is None else options
 
 
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME})]
@@ -135,6 +140,9 @@ class Dataset(Entry):
 
     type: str
     label: Label | None = None
+    duplicates: Literal["allow"] | None = Field(
+        None, description="Whether the same image may lie in several splits; an error, if not given."
+    )
 
     @property
     def has_images(self) -> bool:
@@ -147,6 +155,9 @@ class ImageDataset(Dataset):
 
     image_size: Count | None = Field(None, description="Pixels; each backbone's own, if not given.")
     max_broken: int = Field(0, ge=0, description="How many images may be unreadable, and are then left out.")
+    max_megapixels: Positive | None = Field(
+        None, description="A larger image counts as unreadable, by its header; 89, if not given."
+    )
 
 
 class Backbone(Entry):
@@ -254,7 +265,7 @@ class Config(Options):
     training: dict[Name, Recipe] = Field(min_length=1)
     datasets: dict[Name, Dataset]
     backbones: dict[Name, Backbone]
-    metrics: dict[str, Annotated[Metric, BeforeValidator(lambda options: options or {}, Metric | None)]]
+    metrics: dict[str, Annotated[Metric, BeforeValidator(_given, Metric | None)]]
     figures: Annotated[list[str], AfterValidator(distinct)]
     claims: Claims
     compute: Compute

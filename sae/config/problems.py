@@ -78,6 +78,14 @@ def text_of(error: Any) -> str:
     shown = "null" if value is None else repr(value)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     said = re.sub("^(Input|Dictionary|List|String) should", lambda _: f"{shown} should", said)
-    if isinstance(value, str) and error["type"] in ("float_type", "int_type"):
+    said = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", said)
+    said = re.sub(r"\d{100,}", lambda number: f"{float(number[0]):g}", said)
+    if error["type"] == "list_type" and isinstance(value, str | int | float):
+        said += f": write [{value}]"
+    if isinstance(value, str) and error["type"] == "float_type":
         said += " (write 0.001 or 1.0e-3: YAML reads 1e-3 as text)"
+    if isinstance(value, float) and error["type"] == "int_type" and value.is_integer():
+        said += f": write {value:.0f}"
+    if isinstance(value, str) and error["type"] == "int_type":
+        said += " (YAML reads it as text: write digits alone, without quotes)"
     return said if said.startswith(shown) else f"{shown}: {said}"

@@ -4,6 +4,7 @@ No torch here: the options of every entry are read while the Snakefile is parsed
 """
 
 import math
+import traceback
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -49,6 +50,11 @@ class Options(BaseModel):
                     kind = PydanticCustomError("unknown_key", f"there is no such key; allowed: {allowed or 'none'}")
                 details.append(InitErrorDetails(type=kind, loc=e["loc"], input=e["input"]))
             raise ValidationError.from_exception_data(cls.__name__, details) from None
+        except Exception as error:  # A fault of a validator, of somebody's own entry perhaps.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise ValueError(
+                f"{place.filename} line {place.lineno} fails as it checks this: {type(error).__name__}: {error}"
+            ) from None
 
 
 def by_container(value: Any) -> str:

@@ -63,6 +63,8 @@ FIGURE_SUMS = f"{EXPERIMENT}/figures/{{figure}}.sums.json"
 FIGURE_SUFFIXES = ("png", "pdf")
 PAGE = f"{EXPERIMENT}/report/index.html"
 PAGE_SUMS = f"{EXPERIMENT}/report/index.sums.json"
+# Undeclared: a configuration other than config.yaml that the experiment was run with.
+CONFIGURATION = f"{EXPERIMENT}/configurations/{{configuration}}.json"
 
 LOGS, BENCHMARKS = f"{RESULTS}/logs", f"{RESULTS}/benchmarks"
 EXPERIMENT_LOGS, EXPERIMENT_BENCHMARKS = f"{EXPERIMENT}/logs", f"{EXPERIMENT}/benchmarks"

@@ -12,9 +12,12 @@ without running the file, since an entry may import torch, which takes seconds.
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
+import functools
 import importlib
 import inspect
+import symtable
 import sys
 import types
 from collections.abc import Iterable, Iterator
@@ -37,6 +40,7 @@ PACKAGES = {
 EXTENSIONS = "sae_extensions"
 # What an `Options` class may use beside the constants of its file.
 _LIGHT = ("pydantic", "typing", "sae.core.options")
+_ALLOWED = f"it may use constants of its file and what that imports by `from {' / '.join(_LIGHT)} import ...`"
 
 
 class Head(NamedTuple):
@@ -64,6 +68,7 @@ def extend(folder: str | Path | None) -> None:
     """
     for name in [m for m in sys.modules if m.split(".")[0] == EXTENSIONS]:
         del sys.modules[name]
+    parse.cache_clear()
     if folder is None:
         return
     folder = Path(folder).resolve()
@@ -141,12 +146,14 @@ def head(kind: str, name: str) -> Head:
         exec(compile(ast.Module(light, []), str(file), "exec", dont_inherit=True), space)
     except Exception as error:
         raise UserError(
-            f"{kind} {name}: the class Options of {file} cannot be read ({type(error).__name__}: {error}); it may use "
-            f"constants of its file and what it imports by `from {' / '.join(_LIGHT)} import ...`"
+            f"{kind} {name}: the class Options of {file} cannot be read ({type(error).__name__}: {error}): {_ALLOWED}"
         ) from None
     for node in light:
-        if isinstance(node, ast.ClassDef) and hasattr(space[node.name], "model_fields"):
-            _describe(space[node.name], node)
+        if isinstance(node, ast.ClassDef):
+            if unknown := sorted(_globals(node) - {*space, *dir(builtins)}):
+                raise UserError(f"{kind} {name}: the class {node.name} of {file} uses {unknown[0]}: {_ALLOWED}")
+            if hasattr(space[node.name], "model_fields"):
+                _describe(space[node.name], node)
     options = space.get("Options", Options)
     if not (isinstance(options, type) and issubclass(options, Options)):
         raise UserError(f"{kind} {name}: the class Options of {file} must derive from sae.core.options.Options")
@@ -166,6 +173,16 @@ def _bound(body: Iterable[ast.AST]) -> Iterator[str]:
             yield from _bound(ast.iter_child_nodes(node))
 
 
+def _globals(node: ast.ClassDef) -> set[str]:
+    """The names that a class, or a function in it, takes from its file."""
+    tables, found = [symtable.symtable(ast.unparse(node), "", "exec")], set()
+    while tables:
+        table = tables.pop()
+        found |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global()}
+        tables += table.get_children()
+    return found
+
+
 def _describe(options: type[Options], node: ast.ClassDef) -> None:
     """Make the text below each field its description; pydantic finds it only where the file itself was run."""
     for field, text in zip(node.body, node.body[1:], strict=False):
@@ -175,8 +192,9 @@ def _describe(options: type[Options], node: ast.ClassDef) -> None:
     options.model_rebuild(force=True)
 
 
+@functools.cache
 def parse(file: Path) -> ast.Module:
-    """The syntax tree of a file.
+    """The syntax tree of a file, as it was when this process first looked, or looked first after :func:`extend`.
 
     Raises:
         UserError: it is not valid Python; names the file and the line.

@@ -54,6 +54,7 @@ def test_an_at_method_takes_the_chosen_trial_of_each_seed():
         (method(recipe={"input_norm": "none"}), "input_norm is the same for all methods"),
         (method(sweep={"lr": [-1.0]}), "method mine: lr: Input should be greater than 0"),
         (method(**REG1), "penalty off_support_l1 needs lambda"),
+        (method(sweep={"auxk_k": [8, 999]}), "method mine: auxk_k: Value error, 999 is larger than m = "),
     ],
 )
 def test_a_plan_that_cannot_be_is_said(spec, said):

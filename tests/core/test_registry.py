@@ -110,6 +110,10 @@ def test_a_head_knows_what_the_file_defines(extend):
             "must derive from sae.core.options",
         ),
         ("class Options:\n    x: int\n", "must derive from sae.core.options"),
+        (
+            HEAD.replace('if kind == "b":', "helper(kind)\n        if [t for t in kind if t in torch.__all__]:"),
+            r"the class Options of .*mine\.py uses helper: it may use constants of its file and what that imports by",
+        ),
     ],
 )
 def test_a_head_that_cannot_be_read_is_told(extend, text, message):

@@ -15,12 +15,12 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
-from sae_workflow import settings
+from sae_workflow import recorded, settings
 from sae_workflow.housekeeping import Survey, main, sizes
 
 from sae.bank.train import Place, train_bank, train_chosen
 from sae.config import load as configuration
-from sae.core import paths
+from sae.core import files, paths
 from sae.data import store
 
 CONFIG = configuration.parse(ROOT / "config.yaml")
@@ -55,9 +55,9 @@ def trained(tmp_path_factory):
     plan = settings.bank_plan(settings.load(CONFIG), "smoke", *CELL.split("/"), 8)
     train_bank(plan, activations, Place(folder / STORE, folder / BANK), device="cpu")
     selection = pd.DataFrame({"method": ["reg1", "reg2"], "seed": 0, "trial": "lambda0.003"})
-    selection.to_parquet(folder / "selection.parquet")
-    files = (folder / BANK, folder / "selection.parquet", activations)
-    train_chosen(plan, *files, Place(folder / STORE, folder / CHOSEN), device="cpu")
+    files.write_parquet(folder / "selection.parquet", selection)
+    given = (folder / BANK, folder / "selection.parquet", activations)
+    train_chosen(plan, *given, Place(folder / STORE, folder / CHOSEN), device="cpu")
     return folder
 
 
@@ -74,8 +74,8 @@ def run(trained, tmp_path, monkeypatch):
 def old(run):
     """Adds what nothing refers to, and beside it what is ours to keep or not ours; returns the former, as paths."""
     write("results/README.md")
-    write("results/artifacts/fashion_mnist/artifact.json", '{"files": {"data.gz": "0"}}')
-    write("results/artifacts/emoji_google/artifact.json", '{"files": {"emoji.ttf": "0"}}')
+    files.write_json("results/artifacts/fashion_mnist/artifact.json", {"files": {"data.gz": "0"}})
+    files.write_json("results/artifacts/emoji_google/artifact.json", {"files": {"emoji.ttf": "0"}})
     write("results/artifacts/emoji_google/emoji.ttf")
     write("results/datasets/fashion_mnist_smoke/index.parquet")
     write("results/datasets/emoji/index.parquet")
@@ -90,13 +90,13 @@ def old(run):
     write("results/smoke/saes/emoji/efficientnet_lite0/k8/bank.json")
     write("results/smoke/metrics.csv")
     write("results/logs/embed/emoji.log")
-    write("results/bygone/saes/emoji/efficientnet_lite0/k8/bank.json", '{"saes": [{"key": "%s"}]}' % ("0" * 32))
+    files.write_json("results/bygone/saes/emoji/efficientnet_lite0/k8/bank.json", {"saes": [{"key": "0" * 32}]})
     write("results/bygone/figures/fig5_probe.pdf")
     write("results/bygone/logs/plot/fig1.log")
     write("results/bygone/saes/emoji/efficientnet_lite0/k8/reg1/lambda0.01-lr0.1/seed0/train.parquet")
     write("results/bygone/scores/emoji/efficientnet_lite0/embeddings.json")
     made_by = {"data": {}, "settings": {}, "input_scale": 1.0, "code": "0", "device": "cpu"}
-    write(STORE / ("0" * 32) / "result.json", json.dumps({"made_by": made_by}))
+    files.write_json(STORE / ("0" * 32) / "result.json", {"made_by": made_by})
     # What a killed process leaves, and what one that is alive works on.
     program = "import os, sys; from sae.core.files import scratch_directory as new; "
     program += "folder = new(sys.argv[1]); folder.__enter__(); os._exit(0)"
@@ -106,7 +106,7 @@ def old(run):
     write(left.with_name(left.name.replace(left.name.split("-")[-1], f"{os.getpid()}.tmp")))
     # A user's own.
     write("results/notes.txt")
-    write("results/mine/saes/emoji/efficientnet_lite0/k8/bank.json")
+    files.write_json("results/mine/saes/emoji/efficientnet_lite0/k8/bank.json", {"saes": []})
     write("results/mine/figures/draft.pdf")
     write("results/smoke/notes.txt")
     write("results/datasets/birds/photo.png")
@@ -124,7 +124,7 @@ def old(run):
 
 
 def unused(config=CONFIG):
-    return set(map(str, Survey(settings.load(config)).unused))
+    return set(map(str, Survey(settings.load(config) if isinstance(config, dict) else config).unused))
 
 
 def test_sizes_count_a_file_once_and_follow_no_link(tmp_path, monkeypatch):
@@ -162,8 +162,7 @@ def test_an_sae_is_used_if_a_bank_lists_it_or_would_train_it(run):
     assert unused(config) == set()  # Still listed: the results of now rest on them.
     # As if the run had been killed before it could write the lists: selection might choose any lambda.
     listed = [entry for file in (BANK, CHOSEN) for entry in json.loads(file.read_text())["saes"]]
-    BANK.unlink()
-    CHOSEN.unlink()
+    shutil.rmtree(BANK.parent)
     assert unused() == set()
     (dropped,) = (e["key"] for e in listed if (e["method"], e["trial"]) == ("reg2", {"lambda": 0.01}))
     assert unused(config) == {f"{STORE}/{dropped}"}
@@ -184,13 +183,13 @@ def test_an_sae_is_used_if_a_bank_lists_it_or_would_train_it(run):
     assert unused(CONFIG | {"experiments": {"smoke": smoke}, "methods": methods}) == set()
     # Other code, then other embeddings, then none that anybody could compare.
     (changed,) = (STORE / e["key"] for e in listed if e["method"] == "reg2_all")
-    result = json.loads((changed / "result.json").read_text())
+    result = files.read_json(changed / "result.json")
     result["made_by"]["code"] = "0" * 16
-    write(changed / "result.json", json.dumps(result))
+    files.write_json(changed / "result.json", result)
     assert unused() == {str(changed)}
     manifest = Path(f"results/activations/{CELL}/train/manifest.json")
-    found = json.loads(manifest.read_text())
-    write(manifest, json.dumps(found | {"sha256": found["sha256"] | {"index.parquet": "0"}}))
+    found = files.read_json(manifest)
+    files.write_json(manifest, found | {"sha256": found["sha256"] | {"index.parquet": "0"}})
     assert unused() == keys
     manifest.unlink()
     assert unused() == {str(changed)}
@@ -202,6 +201,7 @@ def test_every_file_that_the_workflow_writes_is_known(run):
     values = {"dataset": "d", "backbone": "b", "k": 8, "stage": "score", "metric": "purity", "figure": "fig5_probe"}
     values |= {"bank": "bank", "part": 0, "parts": 2, "number": 1, "experiment": "bygone"}
     written = [p for p in vars(paths).values() if isinstance(p, str) and p.startswith(f"{paths.EXPERIMENT}/")]
+    written.remove(paths.CONFIGURATION)  # An experiment that has one is not gone.
     places = [p.format(**values, table="metrics", suffix="csv") for p in written if "." in p.rsplit("/", 1)[1]]
     places += [paths.PART.format(**values), paths.GALLERY.format(experiment="bygone", part="images")]
     places += [f"results/bygone/logs/{name}" for name in ("times.json", "train/d/b/k8.log")]
@@ -230,7 +230,7 @@ def test_prune_deletes_what_unused_lists_and_nothing_else(old, capsys):
         "datasets/birds: it holds photo.png",
     ):
         assert f"  results/{foreign}\n" in said
-    main("prune")
+    main("prune", "--yes")
     gone = {path for path in before if any(path == o or path.startswith(f"{o}/") for o in old)}
     # With them the folders that they leave empty.
     gone |= {f"results/{path}" for path in ("activations/emoji", "smoke/scores/emoji", "smoke/saes/emoji")}
@@ -245,7 +245,7 @@ def test_what_lies_behind_a_link_is_left_alone(old, capsys):
         shutil.move(f"results/{kind}", kind)
         os.symlink(f"../{kind}", f"results/{kind}")
     shared = {str(p) for kind in ("store", "activations", "bygone") for p in Path(kind).rglob("*")}
-    main("prune")
+    main("prune", "--yes")
     said = capsys.readouterr().out
     assert "  results/store: ../store\n" in said and "  results/activations: ../activations\n" in said
     assert {str(p) for kind in ("store", "activations", "bygone") for p in Path(kind).rglob("*")} == shared
@@ -259,8 +259,11 @@ def test_what_lies_behind_a_link_is_left_alone(old, capsys):
 
 def test_what_cannot_be_read_is_kept_and_named(old):
     broken = STORE / ("0" * 32)
-    for text in ("{", "[]", '{"made_by": {}}', None):
-        write(broken / "result.json", text) if text else (broken / "result.json").unlink()
+    for content in ("{", {"made_by": {}}, None):
+        if content is None:
+            (broken / "result.json").unlink()
+        else:
+            (write if isinstance(content, str) else files.write_json)(broken / "result.json", content)
         survey = Survey(settings.load(CONFIG))
         assert set(survey.unreadable) == {broken} and set(map(str, survey.unused)) == old - {str(broken)}
     # Nobody knows which SAEs a broken list names.
@@ -274,7 +277,7 @@ def test_what_cannot_be_read_is_kept_and_named(old):
 def test_prune_refuses_while_a_run_may_be_alive(old):
     def refused():
         with pytest.raises(SystemExit) as stopped:
-            main("prune")
+            main("prune", "--yes")
         assert everything() == before
         return stopped.value.code  # A text: Python prints it and exits with 1.
 
@@ -291,5 +294,120 @@ def test_prune_refuses_while_a_run_may_be_alive(old):
     write(".snakemake/alive-elsewhere")
     assert "it may be of elsewhere, which cannot be seen from here" in refused()
     os.unlink(".snakemake/alive-elsewhere")
-    main("prune")
+    main("prune", "--yes")
     assert not any(Path(path).exists() for path in old)
+
+
+DEMO = configuration.parse(ROOT / "config.yaml")
+DEMO["experiments"] = {"demo": DEMO["experiments"]["demo"]}
+
+
+def dangling():
+    return [path for path in Path("results").rglob("*") if path.is_symlink() and not path.exists()]
+
+
+@pytest.fixture
+def elsewhere(run):
+    """config.yaml has another experiment; `smoke` was run with `--configfile mine.yaml`."""
+    write("config.yaml", yaml.safe_dump(DEMO))
+    smoke = DEMO | {"experiments": DEMO["experiments"] | CONFIG["experiments"]}
+    recorded.write(smoke, {"smoke", "all"}, [run / "mine.yaml"], {})
+    (record,) = Path("results/smoke/configurations").iterdir()
+    return smoke, record
+
+
+def test_what_another_configuration_made_is_used(elsewhere, capsys):
+    (smoke, record), demo = elsewhere, settings.load(DEMO)
+    before = everything()
+    main("prune", "--yes")
+    assert everything() == before and unused(demo) == set()
+    assert f"  {record}: mine.yaml\n" in capsys.readouterr().out
+    # Without its banks, as after a kill: what it would train is used too.
+    shutil.rmtree("results/smoke/saes")
+    assert unused(demo) == set()
+    # An edit of the same file takes the record's place, and other files have another one.
+    fewer = copy.deepcopy(smoke)
+    fewer["experiments"]["smoke"] |= {"methods": ["topk"], "sweep": {}}
+    recorded.write(fewer, {"smoke"}, ["mine.yaml"], {})
+    assert list(record.parent.iterdir()) == [record] and len(unused(demo)) == 12 - 1
+    recorded.write(smoke, {"smoke"}, ["mine.yaml"], {"options": 1})
+    assert len(list(record.parent.iterdir())) == 2 and unused(demo) == set()
+    # An experiment that is gone takes its records with it.
+    shutil.rmtree("results/smoke")
+    assert unused(demo) > {f"{STORE}/{path.name}" for path in STORE.iterdir()}
+
+
+def test_config_yaml_stands_for_itself(elsewhere):
+    smoke, record = elsewhere
+    machine = smoke | {"compute": smoke["compute"] | {"threads": 7}}
+    recorded.write(machine, {"demo"}, ["config.yaml", "machine.yaml"], {})
+    assert not Path("results/demo").exists()
+    # Once config.yaml says the same there is no need of the record.
+    write("config.yaml", yaml.safe_dump(machine))
+    recorded.write(smoke, {"smoke"}, ["mine.yaml"], {})
+    assert not record.exists()
+
+
+def test_a_record_that_cannot_be_read_stops_prune(elsewhere):
+    _, record = elsewhere
+    content = files.read_json(record)
+    content["config"]["extensions"] = "nowhere"
+    files.write_json(record, content)
+    for said in ("nowhere is no folder", "was altered"):
+        before = everything()
+        for command in (["unused"], ["prune", "--yes"]):
+            with pytest.raises(SystemExit, match=f"(?s)^error: {record} says which configuration .*{said}.*delete"):
+                main(*command)
+        assert everything() == before
+        record.write_bytes(record.read_bytes()[:-9] + b"x\n")
+
+
+def test_an_experiment_that_is_gone_is_left_whole_or_deleted_whole(run, monkeypatch):
+    write("config.yaml", yaml.safe_dump(DEMO))
+    write("results/smoke/notes.txt")
+    shutil.rmtree("results/activations")
+    before = everything()
+    main("prune", "--yes")
+    assert everything() == before and not dangling()
+    Path("results/smoke/notes.txt").unlink()
+    replace, done = os.replace, []
+
+    def killed(source, target):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(source)
+        replace(source, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "replace", killed)
+        main("prune", "--yes")
+    assert not Path("results/smoke").exists() and len(list(STORE.iterdir())) == 12 - 1
+    main("prune", "--yes")
+    assert list(Path("results").rglob("*")) == [STORE.parent]
+
+
+def test_prune_asks_before_it_deletes(old, monkeypatch, capsys):
+    before = everything()
+    with pytest.raises(SystemExit, match=r"^error: nothing was deleted, since there is no terminal .*YES=1"):
+        main("prune")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    for answer in ("", "n", "nay", EOFError):
+
+        def reply(question, answer=answer):
+            assert question == f"\nDelete these {len(old)} files and folders? [y/N] "
+            if answer is EOFError:
+                raise EOFError
+            return answer
+
+        monkeypatch.setattr("builtins.input", reply)
+        main("prune")
+        assert everything() == before and capsys.readouterr().out.endswith("Nothing was deleted.\n")
+
+    # What a run has taken up meanwhile stays.
+    def reply(_):
+        write("results/datasets/emoji/mine.txt")
+        return "Y"
+
+    monkeypatch.setattr("builtins.input", reply)
+    main("prune")
+    assert {path for path in old if Path(path).exists()} == {"results/datasets/emoji"}

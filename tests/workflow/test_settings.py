@@ -12,6 +12,7 @@ from sae_workflow import schema, settings
 
 from sae.bank.plan import count, members
 from sae.core import registry
+from sae.core.errors import UserError
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
 CONFIG = settings.load(RAW)
@@ -170,6 +171,17 @@ def test_the_report_shows_only_what_the_experiment_uses():
     assert list(shown["config"]["datasets"]) == ["fashion_mnist_smoke"]
     assert "shared" not in shown["config"]["compute"] and shown["experiment"] == "smoke"
     assert json.loads(json.dumps(shown)) == shown
+
+
+def test_config_files_are_looked_at_before_snakemake_reads_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings.check_files("config.yaml")  # Snakemake says what it needs.
+    Path("config.yaml").write_text("a: 1\n")
+    Path("mine.yaml").write_text("a: 1\nb: {c: 1,\n c: 2}\n")
+    with pytest.raises(
+        UserError, match=r"^mine\.yaml line 3 is not right: the key 'c' is there twice, first in line 2"
+    ):
+        settings.check_files("config.yaml", tmp_path / "mine.yaml")
 
 
 def test_experiments_cannot_have_the_name_of_a_rule():

@@ -1,7 +1,8 @@
-"""What results/ holds, and what of it no experiment of config.yaml refers to: `make sizes`, `unused` and `prune`.
+"""What results/ holds, and what of it no experiment refers to: `make sizes`, `unused` and `prune`.
 
-Only what the workflow is known to write (`sae.core.paths`) is ever deleted: a folder that holds one file of another
-name is left alone, and so is everything behind a link, which may be shared with others.
+Experiments are those of config.yaml and of every other configuration that made results here (`recorded`). Only what
+the workflow is known to write (`sae.core.paths`) is ever deleted: a folder that holds one file of another name is left
+whole, and so is everything behind a link, which may be shared with others.
 """
 
 import functools
@@ -13,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sae.bank.plan import members
+from sae.bank.plan import Member, members
 from sae.config.models import Config
 from sae.core import files, paths, registry
 from sae.core.codehash import code_hash
 from sae.core.errors import UserError
 from sae.data.splits import SPLITS
-from sae_workflow import lock, missing, settings
+from sae_workflow import lock, missing, recorded, settings
 
 RESULTS = Path(paths.RESULTS)
 STORED = f"{paths.STORE}/{{key}}"
@@ -27,12 +28,14 @@ STORED = f"{paths.STORE}/{{key}}"
 WILDCARDS = {
     "below": ".+",
     "key": "[0-9a-f]{32}",
+    "configuration": "[0-9a-f]{16}",
     "split": "|".join(SPLITS),
     "table": "|".join(paths.TABLES_OF_STAGE),
     "suffix": "|".join({"csv", "md", *paths.TABLE_SUFFIXES, *paths.FIGURE_SUFFIXES}),
     "part": "|".join([r"\d+", *paths.GALLERY_PARTS]),
     **dict.fromkeys(("k", "seed", "number", "parts", "shard", "shards"), r"\d+"),
 }
+BANK_FILES = tuple(PurePosixPath(pattern).name for pattern in (paths.BANK, paths.BANK_CHOSEN))
 # What a broken or foreign file may raise.
 UNREADABLE = (UserError, OSError, KeyError, TypeError, ValueError)
 
@@ -96,38 +99,68 @@ class Survey:
 
     Attributes:
         unused: {path: why} of what `prune` deletes.
+        records: {path: config files} of the recorded configurations, whose experiments count as those of config.yaml.
         shared: links, behind which nothing was looked at.
         foreign: {path: why} of what the workflow does not write.
         unreadable: {path: why} of what cannot be judged and is kept.
+
+    Raises:
+        UserError: a recorded configuration cannot be read.
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
         self.unused: dict[Path, str] = {}
+        self.records: dict[Path, list[str]] = {}
         self.shared: list[Path] = []
         self.foreign: dict[Path, str] = {}
         self.unreadable: dict[Path, str] = {}
-        self.banks = [{"experiment": e, **bank} for e in config.experiments for bank in settings.banks(config, e)]
-        self.listed: set[str] = set()
-        for bank in self.banks:
-            for pattern in (paths.BANK, paths.BANK_CHOSEN):
-                self._read_bank(Path(pattern.format(**bank)))
-        self.banks_are_whole = not self.unreadable
-        wildcards = WILDCARDS | {"figure": "|".join(registry.names("figure"))}
+        self.configs = [config]
+        figures = set(registry.names("figure"))
+        for path, configfiles, other in recorded.read():
+            self.records[path] = configfiles
+            self.configs.append(other)
+            figures |= set(registry.names("figure"))
+        registry.extend(config.extensions)
+        self.experiments = {e for c in self.configs for e in c.experiments}
+        self.banks = [
+            {"experiment": e, **bank} for c in self.configs for e in c.experiments for bank in settings.banks(c, e)
+        ]
+        wildcards = WILDCARDS | {"figure": "|".join(figures)}
+        self.stored: list[Path] = []
         rules = self._rules()
         self.rules = [(_matcher([pattern], wildcards), judge) for pattern, judge in rules.items()]
         self.is_written = _matcher(_written(), wildcards)
-        ours = [pattern.replace("{experiment}", e) for e in config.experiments for pattern in _written()]
+        ours = [pattern.replace("{experiment}", e) for e in self.experiments for pattern in _written()]
         self.is_ours = _matcher(ours, wildcards)
         self.leads_on = _matcher(_above([*rules, *ours]), wildcards)
         self._look(RESULTS)
+        # Last, since every bank that stays keeps its SAEs, also in a folder that is left alone.
+        listed = self._listed() if self.stored else set()
+        for path in self.stored:
+            self._sae(path, listed)
 
-    def _read_bank(self, path: Path) -> None:
-        if path.exists():
-            try:
-                self.listed |= {entry["key"] for entry in files.read_json(path, "bank")["saes"]}
-            except UNREADABLE as error:
-                self.unreadable[path] = f"{_said(error)}; while it is so, no SAE of the store counts as unused"
+    def _listed(self) -> set[str] | None:
+        """The keys of the SAEs that a bank's file or a link lists, of those that stay; None: nobody knows them all."""
+        found: set[str] = set()
+        whole = True
+        for top in sorted(set(RESULTS.glob("*/saes")) - {Path(paths.STORE)}):
+            for folder, inside, names in os.walk(top):
+                here = Path(folder)
+                if not self.unused.keys().isdisjoint({here, *here.parents}):
+                    inside.clear()
+                    continue
+                for name in names:
+                    path = here / name
+                    if path.is_symlink():
+                        found.add(PurePosixPath(os.readlink(path)).parent.name)
+                    elif name in BANK_FILES:
+                        try:
+                            found |= {entry["key"] for entry in files.read_json(path, "bank")["saes"]}
+                        except UNREADABLE as error:
+                            whole = False
+                            why = "while it is so, no SAE of the store counts as unused"
+                            self.unreadable[path] = f"{_said(error)}; {why}"
+        return found if whole else None
 
     def _rules(self) -> dict[str, Callable[[Path], None]]:
         """{pattern: what becomes of a path that fits it}; of several that fit, the first counts."""
@@ -137,9 +170,9 @@ class Survey:
             used = {pattern.format(**bank) for bank in self.banks}
             return lambda path: self._judge(path, path.as_posix() in used, why)
 
-        artifacts = {name for e in self.config.experiments for name in missing.artifacts_of(self.config, e)}
+        artifacts = {name for c in self.configs for e in c.experiments for name in missing.artifacts_of(c, e)}
         folders = {_top(pattern).split("/")[0] for pattern in _written()}  # Such as `store`, which holds `saes` too.
-        gone = {place.parent.name for place in RESULTS.glob("*/saes")} - folders - set(self.config.experiments)
+        gone = {place.parent.name for place in RESULTS.glob("*/saes")} - folders - self.experiments
         rules = {
             f"{paths.RESULTS}/README.md": self._keep,
             paths.LOGS: self._keep,
@@ -148,11 +181,13 @@ class Survey:
             paths.WEIGHTS: unless(paths.WEIGHTS, "no experiment uses this backbone"),
             paths.DATASETS: unless(paths.DATASETS, "no experiment uses this dataset"),
             paths.ACTIVATIONS: unless(paths.ACTIVATIONS, "no experiment has this dataset with this backbone"),
-            STORED: self._sae,
+            STORED: self.stored.append,
         }
         for experiment in gone:
-            rules[paths.EXPERIMENT.format(experiment=experiment)] = unless(paths.EXPERIMENT, "no such experiment")
-        for experiment in self.config.experiments:
+            rules[paths.EXPERIMENT.format(experiment=experiment)] = unless(
+                paths.EXPERIMENT, "no configuration that is known here has this experiment"
+            )
+        for experiment in self.experiments:
             for folder in (paths.EXPERIMENT_LOGS, paths.EXPERIMENT_BENCHMARKS):
                 rules[folder.format(experiment=experiment)] = self._keep
             for pattern in (paths.PROBE_OF_EMBEDDINGS, paths.BANK_FOLDER, paths.SCORES):
@@ -206,8 +241,8 @@ class Survey:
                 used = True
         self._judge(path, used, "no experiment uses this artifact", fetched)
 
-    def _sae(self, path: Path) -> None:
-        used = path.name in self.listed or not self.banks_are_whole
+    def _sae(self, path: Path, listed: Collection[str] | None) -> None:
+        used = listed is None or path.name in listed
         if not used:
             planned = self.planned  # Here, since what it may raise does not speak of this SAE.
             try:
@@ -225,15 +260,16 @@ class Survey:
     def planned(self) -> set[tuple[str, str | None, float | None]]:
         """(settings and code, data, input scale) of all SAEs that banks may train; None: any, since unknown here."""
         found = set()
-        for bank in self.banks:
-            plan, data = settings.bank_plan(self.config, **bank), self._data(bank)
-            scale = None if plan["recipe"]["unit_variance"] else 1.0
-            methods = plan["methods"]
-            # Selection may choose any trial for the methods that are `at` another one.
-            at = {name: s | {"at": None, "sweep": methods[s["at"]]["sweep"]} for name, s in methods.items() if s["at"]}
-            for member in (*members(plan), *members(plan | {"methods": at})):
-                code = _code(member.settings.objective, member.settings.penalty)
-                found.add((files.dumps([member.settings.identity(), code]), data, scale))
+        for config in self.configs:
+            registry.extend(config.extensions)
+            for experiment in config.experiments:
+                for bank in settings.banks(config, experiment):
+                    plan, data = settings.bank_plan(config, experiment, **bank), self._data(bank)
+                    scale = None if plan["recipe"]["unit_variance"] else 1.0
+                    for member in _members(plan):
+                        code = _code(member.settings.objective, member.settings.penalty, config.extensions)
+                        found.add((files.dumps([member.settings.identity(), code]), data, scale))
+        registry.extend(self.configs[0].extensions)
         return found
 
     def _data(self, bank: dict[str, Any]) -> str | None:
@@ -250,8 +286,16 @@ def _said(error: Exception) -> str:
     return str(error) if isinstance(error, (UserError, OSError)) else f"it is not what the workflow writes ({error!r})"
 
 
+def _members(plan: dict[str, Any]) -> Iterator[Member]:
+    """Every SAE that a bank may train: selection may choose any trial for the methods that are `at` another one."""
+    methods = plan["methods"]
+    at = {name: s | {"at": None, "sweep": methods[s["at"]]["sweep"]} for name, s in methods.items() if s["at"]}
+    yield from members(plan)
+    yield from members(plan | {"methods": at})
+
+
 @functools.cache
-def _code(objective: str, penalty: str | None) -> str:
+def _code(objective: str, penalty: str | None, _extensions: str | None) -> str:
     entries = [registry.module("objective", objective), *([registry.module("penalty", penalty)] if penalty else [])]
     return code_hash("sae.training.loop", *entries)
 
@@ -312,12 +356,14 @@ def no_run() -> Iterator[None]:
 
 
 def prune(unused: Iterable[Path]) -> None:
-    """Delete the paths, and the folders that are empty for it.
+    """Delete the paths, SAEs of the store last, and the folders that are empty for it.
+
+    Each vanishes at once, and links before what they lead to: a kill leaves nothing half deleted, and no broken link.
 
     Raises:
         UserError: a path cannot be deleted.
     """
-    for path in filter(Path.exists, unused):
+    for path in filter(Path.exists, sorted(unused, key=lambda path: (path.is_relative_to(paths.STORE), path))):
         try:
             # Moved first: what is deleted by half must not pass for a result.
             with files.scratch_directory(path) as doomed:
@@ -344,11 +390,15 @@ def _sizes_text(config: Config) -> Iterator[str]:
 def _unused_text(survey: Survey) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
     counts = {path: _bytes(path, seen) for path in survey.unused}
-    yield "Unused: no experiment of config.yaml refers to it (other config files are not looked at)"
+    yield "Unused: no experiment of config.yaml, or of another configuration that made results here, refers to it"
     for path, count in counts.items():
         yield f"{_mb(count):>14} MB  {path}: {survey.unused[path]}"
     yield f"{_mb(sum(counts.values())):>14} MB  in all"
     for title, found in (
+        (
+            "Other configurations, whose experiments count too (delete a line's file, and they do not)",
+            {path: " + ".join(configfiles) for path, configfiles in survey.records.items()},
+        ),
         ("Links, perhaps to what others share: left alone", {p: os.readlink(p) for p in survey.shared}),
         ("Not ours: left alone", survey.foreign),
         ("Cannot be read: kept", survey.unreadable),
@@ -362,10 +412,24 @@ def _mb(count: int) -> str:
     return f"{count / 1e6:,.2f}"
 
 
-def main(command: str = "", *rest: str) -> None:
-    """Print the sizes of results/, or what is unused; with `prune`, delete that."""
-    if command not in ("sizes", "unused", "prune") or rest:
-        sys.exit("usage: python -m sae_workflow.housekeeping sizes|unused|prune")
+def _agreed(count: int) -> bool:
+    """Ask whether to delete so many files and folders.
+
+    Raises:
+        UserError: there is nobody to ask.
+    """
+    if not sys.stdin.isatty():
+        raise UserError("nothing was deleted, since there is no terminal to ask in: `make prune YES=1` does not ask")
+    try:
+        return input(f"\nDelete these {count} files and folders? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def main(command: str = "", *options: str) -> None:
+    """Print the sizes of results/, or what is unused; `prune` then deletes that, after asking unless told `--yes`."""
+    if (command, *options) not in (("sizes",), ("unused",), ("prune",), ("prune", "--yes")):
+        sys.exit("usage: python -m sae_workflow.housekeeping sizes|unused|prune [--yes]")
     try:
         config = settings.read("config.yaml")
         if command == "sizes":
@@ -373,10 +437,16 @@ def main(command: str = "", *rest: str) -> None:
             return
         survey = Survey(config)
         print("\n".join(_unused_text(survey)), flush=True)
-        if command == "prune":
-            with no_run():
-                prune(survey.unused)
-            print(f"\nDeleted: {len(survey.unused)} files and folders")
+        if command == "unused" or not survey.unused:
+            return
+        if not options and not _agreed(len(survey.unused)):
+            print("Nothing was deleted.")
+            return
+        with no_run():
+            # A run may have come and gone since the question was asked.
+            unused = survey.unused.keys() & Survey(config).unused.keys()
+            prune(unused)
+        print(f"\nDeleted: {len(unused)} files and folders")
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
 

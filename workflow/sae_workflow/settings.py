@@ -1,6 +1,7 @@
 """From the config to the settings of each job: plain JSON that holds what the job reads and nothing else."""
 
 import functools
+import os
 import re
 import shlex
 from pathlib import Path
@@ -41,6 +42,12 @@ def load(raw: dict[str, Any]) -> Config:
 def read(path: str | Path) -> Config:
     """The config in a file; see :func:`load`."""
     return load(configuration.parse(path))
+
+
+def check_files(*files: str | Path) -> None:
+    """Refuse what Snakemake, which reads these files too, passes over or says less plainly: see `parse` there."""
+    for file in dict.fromkeys(os.path.relpath(file) for file in files if Path(file).exists()):
+        configuration.parse(file)
 
 
 def shell_prefix(config: Config) -> str:

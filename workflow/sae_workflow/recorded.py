@@ -1,0 +1,76 @@
+"""Which configurations made the results here: a run records its own with the results, for `make prune` to know.
+
+config.yaml stands for itself, as it is today. What differs from it (`--configfile config.yaml mine.yaml`) is recorded
+in the folder of each experiment that a run is about. A later run with the same files takes the record's place, so that
+a file that is edited has one record, not many.
+"""
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from sae.config import load as configuration
+from sae.config.models import Config
+from sae.core import files, paths
+from sae.core.errors import UserError
+from sae_workflow import settings
+
+
+def start(workflow: Any, config: dict[str, Any]) -> None:
+    """Record the merged `config` of a Snakemake that is about to run jobs (its object `workflow`)."""
+    about = {getattr(job.wildcards, "experiment", job.rule.name) for job in workflow.dag.jobs}
+    write(config, about, workflow.configfiles, workflow.config_settings.config)
+
+
+def write(
+    config: dict[str, Any], experiments: Collection[str], configfiles: Collection[Path | str], options: dict[str, Any]
+) -> None:
+    """Record a config with some experiments, but where it says of them just what config.yaml does.
+
+    Args:
+        experiments: names, of which those in the config count.
+        configfiles: what it was read from.
+        options: what the command line said beside them (`--config`).
+    """
+    source = {"configfiles": [os.path.relpath(file) for file in configfiles], "options": options}
+    name = files.sha256_text(files.dumps(source))[:16]
+    usual = configuration.parse("config.yaml") if Path("config.yaml").exists() else {}
+    for experiment in sorted(experiments & config["experiments"].keys()):
+        path = Path(paths.CONFIGURATION.format(experiment=experiment, configuration=name))
+        part = _part(config, experiment)
+        if _deciding(part) == _deciding(_part(usual, experiment)):
+            path.unlink(missing_ok=True)
+        else:
+            files.write_json(path, source | {"config": part})
+
+
+def _part(config: dict[str, Any], experiment: str) -> dict[str, Any]:
+    """A config with one of its experiments."""
+    return config | {"experiments": {experiment: config.get("experiments", {}).get(experiment)}}
+
+
+def _deciding(config: dict[str, Any]) -> dict[str, Any]:
+    """What decides which files belong to an experiment: not the machine."""
+    return {section: value for section, value in config.items() if section != "compute"}
+
+
+def read() -> Iterator[tuple[Path, list[str], Config]]:
+    """Each record that there is: (its file, the config files it was read from, the config with one experiment).
+
+    The entries from outside that a config names are known to this process until the next one is read.
+
+    Raises:
+        UserError: a record was altered, or its config is not right any more.
+    """
+    for path in sorted(Path().glob(paths.CONFIGURATION.format(experiment="*", configuration="*"))):
+        try:
+            found = files.read_json(path, "configuration")
+            config = settings.load(found["config"])
+        except UserError as error:
+            raise UserError(
+                f"{path} says which configuration made results, and cannot be read: {error}\nRun that experiment again "
+                "with its configuration, which records it anew; or delete the file: then what only it refers to counts "
+                "as unused."
+            ) from None
+        yield path, found["configfiles"], config
