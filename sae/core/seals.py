@@ -42,7 +42,7 @@ def read(path: str | Path, what: str = "file", advice: str = "delete it and run 
     """
     try:
         content = Path(path).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{what} {path} does not exist") from None
     found = list(_SEAL.finditer(content))
     if len(found) != 1:

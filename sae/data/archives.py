@@ -47,6 +47,9 @@ def tar_members(path: str | Path, start: int = 0, end: int | None = None) -> Ite
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 while (member := archive.next()) is not None:
                     archive.members.clear()  # type: ignore[attr-defined]  # else tarfile keeps every header, 1 KB each
+                    # tarfile would go back to an earlier member, and round and round.
+                    if member.size < 0 or member.issparse():
+                        raise tarfile.ReadError(f"member {member.name} has the size {member.size}, or holes")
                     if member.offset_data + member.size > end:
                         raise tarfile.ReadError(f"member {member.name} is cut off")
                     if member.isreg():
@@ -55,7 +58,7 @@ def tar_members(path: str | Path, start: int = 0, end: int | None = None) -> Ite
                 file.seek(archive.offset)
                 if archive.offset + _BLOCK > end or any(file.read(_BLOCK)):
                     raise tarfile.ReadError(f"no end-of-archive mark at byte {archive.offset}")
-        except tarfile.TarError as error:
+        except (tarfile.TarError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{path} is not a whole, uncompressed tar ({error}; {end - start:,} bytes): copy or download it again"
             ) from None
@@ -78,8 +81,8 @@ def parquet_file(path: str | Path, columns: Iterable[str] = ()) -> "pq.ParquetFi
 
     try:
         file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path} is not a whole parquet file ({error}): copy or download it again") from None
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
     missing = [c for c in columns if c not in file.schema_arrow.names]
     if missing:
         raise UserError(
@@ -87,6 +90,11 @@ def parquet_file(path: str | Path, columns: Iterable[str] = ()) -> "pq.ParquetFi
             f"name the columns in the config (`image_column`, `label_column`)"
         )
     return file
+
+
+def _damaged(path: str | Path, error: Exception) -> UserError:
+    said = " ".join(str(error).split())
+    return UserError(f"{path} is not a whole parquet file ({said}): copy or download it again")
 
 
 @dataclass(frozen=True)
@@ -212,9 +220,12 @@ def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> tu
         before = 0
         for group in range(parquet.num_row_groups):
             count = parquet.metadata.row_group(group).num_rows
-            table = parquet.read_row_group(group, columns=columns)  # never the images' bytes
-            numbers = table[label].to_pylist() if label else [None] * count
-            paths = pc.struct_field(table[image], "path").to_pylist() if has_path else [None] * count
+            try:
+                table = parquet.read_row_group(group, columns=columns)  # never the images' bytes
+                numbers = table[label].to_pylist() if label else [None] * count
+                paths = pc.struct_field(table[image], "path").to_pylist() if has_path else [None] * count
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+                raise _damaged(root / file, error) from None
             for row in range(count):
                 yield paths[row] or str(before + row), f"{file}@{group}:{row}", numbers[row]
             before += count

@@ -6,23 +6,22 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from sae.core import files, registry
 from sae.core.errors import UserError
-from sae.data import artifacts
+from sae.data import artifacts, pictures
 from sae.data.splits import SPLITS
 
 progress = logging.getLogger("sae.progress")
 # Keys of a spec that do not say what the images are, but where they lie or what to check.
-NO_CONTENT = {"root", "images", "max_broken", "download"}
-# What PIL raises on broken pictures.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+NO_CONTENT = {"root", "images", "max_broken", "max_megapixels", "duplicates", "download"}
 COLUMNS = ["image_id", "path", "label", "label_name", "label_coarse", "label_coarse_name", "group", "split"]
 
 
@@ -53,13 +52,18 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
     """
     dataset: Dataset = registry.load("dataset", spec["type"]).load(spec, artifacts_root)
     check(spec, dataset)
-    return dataset
+    return replace(dataset, open=_guarded(spec, dataset.open))
 
 
 def reader(spec: dict[str, Any], artifacts_root: str | Path | None) -> Callable[[str], Image.Image]:
     """The function that opens an image. A type that has a `reader` does not list its images for this."""
     module = registry.load("dataset", spec["type"])
-    return module.reader(spec) if hasattr(module, "reader") else module.load(spec, artifacts_root).open
+    found = module.reader(spec) if hasattr(module, "reader") else module.load(spec, artifacts_root).open
+    return _guarded(spec, found)
+
+
+def _guarded(spec: dict[str, Any], open_image: Callable[[str], Image.Image]) -> pictures.Guard:
+    return pictures.Guard(open_image, spec.get("max_megapixels", pictures.MAX_MEGAPIXELS))
 
 
 def has_images(spec: dict[str, Any]) -> bool:
@@ -96,16 +100,18 @@ def build(
     """Write the index of dataset `name` to `out/index.parquet`, and `out/manifest.json` with its fingerprint.
 
     The splits and the row order are fixed here, once, for every backbone. Every image is decoded once; one that cannot
-    be read is left out and named in the manifest.
+    be read is left out and named in the manifest. The column `pixels` holds what the others show
+    (`sae.data.pictures.digest`): by it the fingerprint follows the images' content.
 
     Args:
         workers: number of processes that decode; with 0, this process does.
 
     Raises:
-        UserError: more images are broken than the spec's `max_broken` (default 0).
+        UserError: more images are broken than the spec's `max_broken` (default 0), or :func:`refuse_duplicates` does.
     """
     dataset = load(spec, artifacts_root)
-    broken = _broken(name, dataset, workers) if has_images(spec) else {}
+    shown = _look(name, dataset, workers) if has_images(spec) else []
+    broken = {path: why for path, why in zip(dataset.index["path"], shown, strict=False) if isinstance(why, str)}
     if len(broken) > spec.get("max_broken", 0):
         some = "; ".join(f"{path}: {why}" for path, why in list(broken.items())[:3])
         raise UserError(
@@ -115,11 +121,15 @@ def build(
     if broken:
         progress.warning("dataset %s: %d broken images are left out: %s", name, len(broken), ", ".join(broken))
         kept = dataset.index[~dataset.index["path"].isin(broken)].reset_index(drop=True)
-        dataset = Dataset(kept, dataset.open, dataset.grouped)
+        dataset = replace(dataset, index=kept)
         check(spec, dataset)
+    index, duplicates = dataset.index, []
+    if shown:
+        index = index.assign(pixels=[pixels for pixels in shown if not isinstance(pixels, str)])
+        duplicates = in_several(index, index["pixels"])
+        refuse_duplicates(f"dataset {name}", "pictures", duplicates, spec)
     (Path(out) / "manifest.json").unlink(missing_ok=True)
-    with files.atomic_file(Path(out) / "index.parquet") as temporary:
-        dataset.index.to_parquet(temporary, index=False)
+    files.write_parquet(Path(out) / "index.parquet", index)
     sources = artifacts.manifests(artifacts_root, spec)
     content = {key: value for key, value in spec.items() if key not in NO_CONTENT}
     index_hash, labels = files.sha256(Path(out) / "index.parquet"), dataset.index["label"]
@@ -132,6 +142,7 @@ def build(
             "images": {split: int((dataset.index["split"] == split).sum()) for split in SPLITS},
             "classes": int(labels.nunique()) if labels.notna().all() else 0,
             "broken": broken,
+            "duplicates": duplicates,
             "sha256": index_hash,
             "artifacts": sources,
             "fingerprint": files.sha256_text(files.dumps([content, index_hash, [s["files"] for s in sources]]))[:16],
@@ -139,35 +150,66 @@ def build(
     )
 
 
-def _broken(name: str, dataset: Dataset, workers: int) -> dict[str, str]:
-    """{path: why} of the images that cannot be decoded."""
+def in_several(index: pd.DataFrame, content: ArrayLike) -> list[dict[str, list[str]]]:
+    """What lies in more than one split: {split: `image_id`s} of each such content, in the order of the rows.
+
+    Args:
+        index: N rows with `image_id` and `split`.
+        content: N hashes.
+    """
+    rows = pd.DataFrame({"content": content, "split": index["split"], "image_id": index["image_id"]})
+    splits = rows[["content", "split"]].drop_duplicates()
+    several = splits["content"][splits["content"].duplicated()]
+    shared = rows[rows["content"].isin(several)].groupby("content", sort=False)
+    return [{split: ids.tolist() for split, ids in same.groupby("split", sort=False)["image_id"]} for _, same in shared]
+
+
+def refuse_duplicates(what: str, things: str, found: list[dict[str, list[str]]], spec: dict[str, Any]) -> None:
+    """Tell of things that lie in several splits (:func:`in_several`), if there are any.
+
+    Raises:
+        UserError: the spec's `duplicates` does not allow them.
+    """
+    if not found:
+        return
+    some = "; ".join(" = ".join(f"{ids[0]} ({split})" for split, ids in same.items()) for same in found[:3])
+    said = f"{what}: {len(found)} {things} lie in more than one split, such as {some}"
+    if spec.get("duplicates") != "allow":
+        raise UserError(
+            f"{said}: scores would rest on what was trained on; remove them, or set `duplicates: allow` in the entry "
+            "of the dataset in the config, and the manifest lists them all"
+        )
+    progress.warning("%s; its entry allows it", said)
+
+
+def _look(name: str, dataset: Dataset, workers: int) -> list[int | str]:
+    """:func:`look` at every image, in the order of the index."""
     paths, started, told = dataset.index["path"].tolist(), time.monotonic(), time.monotonic()
-    found: dict[str, str] = {}
-    check_one = functools.partial(why_broken, dataset.open)
-    for number, (path, why) in enumerate(zip(paths, _map(check_one, paths, workers), strict=True), 1):
-        if why is not None:
-            found[path] = why
+    found: list[int | str] = []
+    for seen in _map(functools.partial(look, dataset.open), paths, workers):
+        found.append(seen)
         if time.monotonic() - told > 30:
             told = time.monotonic()
-            rate = number / (told - started)
-            left = (len(paths) - number) / rate / 60
-            progress.info("%s: %d of %d images checked, %.0f/s, %.0f min left", name, number, len(paths), rate, left)
+            rate = len(found) / (told - started)
+            left = (len(paths) - len(found)) / rate / 60
+            progress.info(
+                "%s: %d of %d images checked, %.0f/s, %.0f min left", name, len(found), len(paths), rate, left
+            )
     return found
 
 
-def why_broken(open_image: Callable[[str], Image.Image], path: str) -> str | None:
-    """None for an image that can be decoded; else the reason why not, in one line."""
+def look(open_image: Callable[[str], Image.Image], path: str) -> int | str:
+    """The `sae.data.pictures.digest` of an image; of one that cannot be decoded the reason why not, in one line."""
     try:
-        open_image(path)
-    except UNREADABLE as error:
+        return pictures.digest(open_image(path))
+    except pictures.UNREADABLE as error:
         return f"{type(error).__name__}: {error}"
-    return None
 
 
-_Check = Callable[[str], str | None]
+_Look = Callable[[str], int | str]
 
 
-def _map(function: _Check, items: Iterable[str], workers: int) -> Iterator[str | None]:
+def _map(function: _Look, items: Iterable[str], workers: int) -> Iterator[int | str]:
     """`map` in the given order, by forked processes, to which the function need not be pickled."""
     global _mapped
     if not workers:
@@ -179,8 +221,8 @@ def _map(function: _Check, items: Iterable[str], workers: int) -> Iterator[str |
         yield from pool.map(_call, items, chunksize=64)
 
 
-_mapped: _Check
+_mapped: _Look
 
 
-def _call(item: str) -> str | None:
+def _call(item: str) -> int | str:
     return _mapped(item)

@@ -24,7 +24,7 @@ from PIL import Image
 from sae.core import files, registry
 from sae.core.codehash import code_hash
 from sae.core.errors import UserError
-from sae.data import artifacts, store
+from sae.data import artifacts, pictures, store
 from sae.data import dataset as datasets
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
@@ -131,9 +131,9 @@ class _Extraction:
     def __init__(self, job: Job) -> None:
         self.job, self.manifest = job, files.read_json(Path(job.dataset_dir) / "manifest.json", "manifest of dataset")
         index_file = Path(job.dataset_dir) / "index.parquet"
-        if files.sha256(index_file) != self.manifest["sha256"]:
-            raise UserError(f"{index_file} is not the one of its manifest; delete {job.dataset_dir} and run again")
-        index = pd.read_parquet(index_file)
+        advice = f"delete {job.dataset_dir} and run again"
+        files.check_sum(index_file, self.manifest["sha256"], f"{job.dataset_dir}/manifest.json", advice)
+        index = files.read_parquet(index_file)
         self.rows = {s: index[index["split"] == s].drop(columns="split").reset_index(drop=True) for s in SPLITS}
         self.batch_size = job.spec.get("batch_size", job.batch_size)
         self.module = registry.load("backbone", job.spec["loader"])
@@ -201,7 +201,7 @@ class _Extraction:
             if missing[split]:
                 first, last = ranges[split]
                 for batch in self.batches(split, first + part.done, last):
-                    part.append(self.checked(batch, split))
+                    part.append(self.checked(batch, split, first + part.done))
                     clock.tell(len(batch))
         clock.end()
 
@@ -209,28 +209,55 @@ class _Extraction:
         """What messages say of a shard after the cell."""
         return f", shard {shard} of {self.job.shards}" if self.job.shards > 1 else ""
 
-    def checked(self, batch: np.ndarray, split: str) -> np.ndarray:
-        """A batch (n, d) in the type in which it is stored.
+    def checked(self, batch: np.ndarray, split: str, first: int) -> np.ndarray:
+        """A batch (n, d), of which `first` is the first row's number, in the type in which it is stored.
 
         Raises:
-            UserError: it does not have two dimensions, or holds values that are not finite.
+            UserError: it does not have two dimensions, or holds no real numbers or values that are not finite.
         """
+        if batch.ndim != 2 or batch.dtype.kind != "f":
+            raise UserError(
+                f"{self.cell}: the backbone gave {batch.dtype} of shape {batch.shape}, not floats (images, d)"
+            )
         given = batch.dtype if self.given and batch.dtype in (np.float16, np.float32) else np.float32
         stored = batch.astype(self.job.spec.get("dtype", given))
-        if stored.ndim != 2 or not np.isfinite(stored).all():
-            raise UserError(
-                f"{self.cell}, split {split}: the backbone gave shape {batch.shape}, or values that are not finite as "
-                f"{stored.dtype}"
-            )
+        finite = np.isfinite(stored).all(axis=1)
+        if not finite.all():
+            row = first + int(finite.argmin())
+            where = f"row {row} (from 0) of {self.files()[split]}" if self.given else f"the embedding in {split}"
+            image_id = self.rows[split]["image_id"][row]
+            raise UserError(f"{self.cell}: {where}, {image_id!r}, holds NaN or values not finite as {stored.dtype}")
         return stored
+
+    def files(self) -> dict[str, Path]:
+        """{split: file} of embeddings that are given."""
+        return self.module.files(self.manifest["spec"], self.job.spec)
+
+    def duplicates(self) -> list[dict[str, list[str]]]:
+        """The given embeddings that lie in several splits (`sae.data.dataset.in_several`).
+
+        Raises:
+            UserError: there are some, and the dataset's entry does not allow them; or :meth:`checked` does.
+        """
+        content: list[int] = []
+        for split, rows in self.rows.items():
+            before = len(content)
+            for batch in self.batches(split, 0, len(rows)):
+                stored = self.checked(batch, split, len(content) - before)
+                content += [pictures.digest_bytes(row.tobytes()) for row in stored]
+        index = pd.concat([rows.assign(split=split) for split, rows in self.rows.items()], ignore_index=True)
+        found = datasets.in_several(index, content)
+        datasets.refuse_duplicates(self.cell, "embeddings", found, self.manifest["spec"])
+        return found
 
     def provenance(self) -> dict[str, Any]:
         """Entries of the splits' manifests. This loads the backbone, or hashes the given embeddings."""
         spec = self.job.spec
         sources = artifacts.manifests(self.job.artifacts_root, spec)
+        more: dict[str, Any] = {}
         if self.given:
-            given = self.module.files(self.manifest["spec"], spec)
-            preprocessing, made = "none", _fingerprint(spec, {s: files.sha256(f) for s, f in given.items()})
+            preprocessing, made = "none", _fingerprint(spec, {s: files.sha256(f) for s, f in self.files().items()})
+            more["duplicates"] = self.duplicates()
         else:
             backbone = self.load()
             preprocessing = str(backbone.transform)
@@ -243,13 +270,17 @@ class _Extraction:
             "batch_size": self.batch_size,
             "device": torch.device(self.job.device).type,
             "artifacts": self.manifest["artifacts"] + sources,
+            **more,
         }
 
     def load(self) -> Backbone:
         """The backbone, loaded at the first call."""
         if self.backbone is None:
             size = self.manifest["spec"].get("image_size")
-            self.backbone = self.module.load(self.job.spec, self.job.artifacts_root, size)
+            try:
+                self.backbone = self.module.load(self.job.spec, self.job.artifacts_root, size)
+            except UserError as error:
+                raise UserError(f"config key backbones.{self.job.name}: {error}") from None
         return self.backbone
 
     def batches(self, split: str, first: int, last: int) -> Iterator[np.ndarray]:
@@ -261,15 +292,16 @@ class _Extraction:
             yield from (given[i : min(i + self.batch_size, last)] for i in range(first, last, self.batch_size))
             return
         open_image = datasets.reader(self.manifest["spec"], self.job.artifacts_root)
-        paths = self.rows[split]["path"][first:last].tolist()
+        rows = self.rows[split][first:last]
         yield from embed_images(
             self.load(),
             open_image,
-            paths,
+            rows["path"].tolist(),
             batch_size=self.batch_size,
             device=self.job.device,
             workers=self.job.workers,
             spec=self.job.spec,
+            pixels=rows["pixels"].to_numpy(),
         )
 
     def finish(self) -> None:
@@ -284,7 +316,8 @@ class _Extraction:
             raise UserError(f"{self.cell}: embeddings of different (d, dtype): {sorted(kinds)}")
         out = Path(self.job.out)
         for split in SPLITS:
-            store.adopt(out / split, [parts[split] for parts in shards], self.rows[split], recorded[0])
+            index = self.rows[split].drop(columns="pixels", errors="ignore")
+            store.adopt(out / split, [parts[split] for parts in shards], index, recorded[0])
         # Snakemake deletes the output of a job that ended while Snakemake itself was not running. Links to the finished
         # files, which take no space, save embedding them a second time.
         for split in SPLITS:
@@ -323,6 +356,7 @@ def embed_images(
     device: str,
     workers: int,
     spec: dict[str, Any],
+    pixels: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield the embeddings (n, d) float32 of images, batch by batch; on a GPU one batch late.
 
@@ -330,15 +364,16 @@ def embed_images(
         open_image: returns the PIL image of one of `paths`.
         workers: number of processes that open and transform images; with 0, this process does.
         spec: the backbone's mapping in the config; its `precision` is used.
+        pixels: the `sae.data.pictures.digest` that each image must have; None: not checked.
 
     Raises:
-        UserError: an image cannot be read.
+        UserError: an image cannot be read or is another one, or the backbone gives complex numbers.
     """
     cuda = torch.device(device).type == "cuda"
     model = backbone.model.eval().requires_grad_(False)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loader: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
-        _Images(open_image, paths, backbone.transform),
+        _Images(open_image, paths, backbone.transform, pixels),
         batch_size=batch_size,
         num_workers=workers,
         multiprocessing_context="fork" if workers else None,
@@ -350,15 +385,18 @@ def embed_images(
     pending: list[torch.Tensor] = []
     for batch in loader:
         if isinstance(batch, str):
-            yield from (embeddings.cpu().numpy() for embeddings in pending)
+            yield from (left.cpu().numpy() for left in pending)
             raise UserError(batch)
         batch = batch.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(batch.device.type, torch.bfloat16, enabled=half):
-            pending.append(model(batch).float())
+            embeddings = model(batch)
+            if embeddings.is_complex():
+                raise UserError(f"the backbone gave {embeddings.dtype}; embeddings are real numbers")
+            pending.append(embeddings.float())
         # On a GPU a batch is copied back while the next one is computed.
         if len(pending) > cuda:
             yield pending.pop(0).cpu().numpy()
-    yield from (embeddings.cpu().numpy() for embeddings in pending)
+    yield from (left.cpu().numpy() for left in pending)
 
 
 class _Images(torch.utils.data.Dataset):
@@ -369,18 +407,25 @@ class _Images(torch.utils.data.Dataset):
         open_image: Callable[[str], Image.Image],
         paths: Sequence[str],
         transform: Callable[[Image.Image], torch.Tensor],
+        pixels: np.ndarray | None,
     ) -> None:
-        self.open_image, self.paths, self.transform = open_image, paths, transform
+        self.open_image, self.paths, self.transform, self.pixels = open_image, paths, transform, pixels
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, i: int) -> torch.Tensor | str:
         try:
-            return self.transform(self.open_image(self.paths[i]))
+            image = self.open_image(self.paths[i])
+            if self.pixels is not None and pictures.digest(image) != self.pixels[i]:
+                raise UserError(
+                    f"image {self.paths[i]} is not what it was when the dataset was indexed (or another version of "
+                    "Pillow decodes it otherwise): delete the dataset's manifest.json and run again"
+                )
+            return self.transform(image)
         except UserError as error:
             return str(error)
-        except datasets.UNREADABLE as error:
+        except pictures.UNREADABLE as error:
             return f"image {self.paths[i]} cannot be read: {error}"
 
 

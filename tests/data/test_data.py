@@ -132,6 +132,17 @@ def test_damaged_files_are_refused_by_name(split, name, damage):
         store.read(split[0])
 
 
+@pytest.mark.parametrize("of", [np.complex64, np.int32])
+def test_a_store_of_no_floats_is_refused(split, of):
+    folder, rows, _ = split
+    np.save(folder / "embeddings.npy", rows.astype(of))
+    manifest = files.read_json(folder / "manifest.json")
+    manifest["sha256"]["embeddings.npy"] = files.sha256(folder / "embeddings.npy")
+    files.write_json(folder / "manifest.json", manifest | {"dtype": np.dtype(of).name})
+    with pytest.raises(UserError, match=rf"embeddings\.npy holds {np.dtype(of).name} of shape .* expected float16"):
+        store.read(folder)
+
+
 def test_a_bad_backbone_or_manifest_is_refused(split, tmp_path):
     folder, rows, index = split
     broken = rows.copy()
@@ -139,6 +150,12 @@ def test_a_bad_backbone_or_manifest_is_refused(split, tmp_path):
     with pytest.raises(UserError, match="not finite"):
         store.write(tmp_path / "nan", [broken], index, {})
     assert not list((tmp_path / "nan").iterdir())  # Nothing half-written is left.
+    for of in (np.complex64, np.int32, np.bool_, np.float64, object, "U8"):
+        with pytest.raises(UserError, match=r"typed: the backbone gave .* expected \(n, d\) of float16 or float32"):
+            store.write(tmp_path / "typed", [rows.astype(of)], index, {})
+    for second in (rows[13:, :1], rows[13:].astype(np.float16)):  # The one would be repeated, the other cast.
+        with pytest.raises(UserError, match=r"the backbone gave d and type .* after others"):
+            store.write(tmp_path / "mixed", [rows[:13], second], index, {})
     with pytest.raises(UserError, match="13 embeddings for 20 images"):
         store.write(tmp_path / "short", [rows[:13]], index, {})
     (folder / "manifest.json").write_text((folder / "manifest.json").read_text().replace("float", "gloat"))

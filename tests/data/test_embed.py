@@ -48,6 +48,12 @@ def job(folder, backbone, out, **options):
     return embed.Job(folder / "dataset", "tiny", backbone, None, out, 16, "cpu", **options)
 
 
+def test_weights_of_another_model_name_the_config_key(made, tmp_path):
+    folder, backbone = made
+    with pytest.raises(UserError, match=r"config key backbones\.tiny: checkpoint .*backbone\..* lacks .*test_vit"):
+        embed.embed(job(folder, backbone | {"model": "test_vit"}, tmp_path / "store"))
+
+
 def content(out):
     return {f"{split}/{file}": (out / split / file).read_bytes() for split in SPLITS for file in FILES}
 
@@ -103,7 +109,7 @@ def batches(out):
     return sum(file.read_text().count("crc32") for file in out.glob(".embedding-*/0-of-1/*.journal"))
 
 
-@pytest.mark.parametrize("damage", ["altered", "cut", "journal cut", "journal gone"])
+@pytest.mark.parametrize("damage", ["altered", "cut", "header", "journal cut", "journal gone", "journal's type"])
 def test_a_part_keeps_only_what_its_journal_vouches_for(tmp_path, damage):
     rows = np.arange(40, dtype=np.float16).reshape(20, 2)
     part = Part(tmp_path / "p.npy", 20)
@@ -115,12 +121,14 @@ def test_a_part_keeps_only_what_its_journal_vouches_for(tmp_path, damage):
     if damage == "altered":
         raw[-20] ^= 1  # In the second batch.
         file.write_bytes(raw)
+    elif damage in ("header", "journal's type"):
+        file.write_bytes(raw.replace(b"<f2", b"<i2"))  # As many bytes, other numbers.
     elif damage == "journal gone":
         file.unlink()
     else:
         file.write_bytes(raw[:-3])
     again = Part(tmp_path / "p.npy", 20)
-    assert again.done == {"altered": 8, "cut": 16, "journal cut": 16, "journal gone": 0}[damage]
+    assert again.done == {"altered": 8, "cut": 16, "journal cut": 16}.get(damage, 0)
     again.append(rows[again.done : again.done + 8])
     while not again.complete:
         again.append(rows[again.done : again.done + 8])
@@ -167,7 +175,9 @@ def test_float16_and_bfloat16_are_close_and_too_large_a_value_is_refused(made, t
     assert cosine.min() > 0.999
     work = embed._Extraction(job(folder, backbone | {"dtype": "float16"}, tmp_path))
     with pytest.raises(UserError, match="not finite as float16"), np.errstate(over="ignore"):
-        work.checked(np.full((1, 2), 1e6, dtype=np.float32), "train")
+        work.checked(np.full((1, 2), 1e6, dtype=np.float32), "train", 0)
+    with pytest.raises(UserError, match=r"gave complex64 of shape \(1, 2\), not floats"):
+        work.checked(np.ones((1, 2), dtype=np.complex64), "train", 0)
 
 
 def _manifest(folder):
@@ -191,10 +201,13 @@ def test_broken_images_are_left_out_for_every_backbone_and_named(digits, tmp_pat
     assert manifest["images"] == {"train": 299, "val": 100, "test": 99}
 
 
-def test_an_image_that_breaks_later_is_named(made, digits, tmp_path):
+def test_an_image_that_breaks_later_or_is_replaced_is_named(made, digits, tmp_path):
     root = tmp_path / "images"
     shutil.copytree(digits, root)
     datasets.build("digits", SPEC | {"root": str(root)}, None, tmp_path / "dataset")
+    shutil.copy(next((root / "val/2").iterdir()), root / "val/1/1.png")
+    with pytest.raises(UserError, match=r"image val/1/1\.png is not what it was when the dataset was indexed"):
+        embed.embed(job(tmp_path, made[1], tmp_path / "out"))
     (root / "val/1/1.png").write_bytes(b"")
     for workers in (0, 1):
         with pytest.raises(UserError, match=r"image val/1/1\.png cannot be read: "):
@@ -218,7 +231,10 @@ def test_given_embeddings_become_a_store(tmp_path):
     ours, again = {"loader": "precomputed", "model": "ours"}, tmp_path / "again"
     rows["test"][3, 2] = np.nan
     np.save(tmp_path / "root/ours/test.npy", rows["test"])
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(UserError, match=r"row 3 \(from 0\) of .*ours/test\.npy, 'test3', holds NaN"):
+        embed.embed(job(tmp_path, ours, again))
+    np.save(tmp_path / "root/ours/test.npy", rows["train"][5:15])
+    with pytest.raises(UserError, match=r"10 embeddings lie in more than one split, such as train5 \(train\) = test0 "):
         embed.embed(job(tmp_path, ours, again))
     for split, values in rows.items():  # Mended, and other numbers: nothing of the first attempt may stay.
         rows[split] = np.nan_to_num(values).astype(np.float16) + np.float16(1)

@@ -23,6 +23,7 @@ from sae.core import files
 from sae.core.errors import UserError
 from sae.data import archives
 from sae.data.dataset import load
+from sae.data.datasets import shards, torchvision
 from sae.data.download import download
 
 CLASSES = {"n01440764": 0, "n02123045": 281, "n15075141": 999}  # WordNet IDs and their class numbers
@@ -160,6 +161,18 @@ def test_a_cut_tar_is_refused(tmp_path, photos, cut):
         list(archives.tar_members(tmp_path / "a.tar"))
 
 
+@pytest.mark.parametrize("size", [-1536, -1, 2**60, 2**80])
+def test_a_member_of_negative_or_absurd_size_is_refused(tmp_path, photos, size):
+    member = tarfile.TarInfo("x.jpg")
+    member.size = size
+    header = member.tobuf(tarfile.GNU_FORMAT)
+    before = tar([(name, photos["val"][0][2][:512]) for name in ("1.jpg", "2.jpg")])[:2048]
+    (tmp_path / "a.tar").write_bytes(before + header + bytes(1024))
+    with pytest.raises(UserError, match=r"a\.tar is not a whole, uncompressed tar"):
+        for number, _ in enumerate(archives.tar_members(tmp_path / "a.tar")):
+            assert number < 9, "goes round and round"
+
+
 def test_imagenet_says_what_is_wrong(tmp_path, photos):
     def refused(message, **changes):
         with pytest.raises(UserError, match=message):
@@ -251,6 +264,9 @@ def test_shards(tmp_path, photos, labelled):
 
 
 def test_shards_say_what_is_wrong(tmp_path, photos):
+    for glob in ("../a.tar", "a/../../b/*.parquet"):
+        with pytest.raises(ValueError, match="a glob stays below root"):
+            shards.SplitsOptions(train="a.tar", test=glob)
     spec = {"type": "shards", "root": str(tmp_path), "splits": dict.fromkeys(("train", "val", "test"), "a.*")}
     with pytest.raises(UserError, match=r"splits\.train: no file matches 'a\.\*'"):
         load(spec, None)
@@ -355,6 +371,19 @@ def test_torchvision_downloads_whole_or_not_at_all(tmp_path, monkeypatch, networ
     with pytest.raises(UserError, match="dataset ours: type image_folder cannot download"):
         download("ours", {"type": "image_folder", "root": "x", "download": True}, tmp_path / "ours.json")
     assert network == []
+
+
+@pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="Python has no filters of tars before 3.11.4")
+def test_a_downloaded_tar_writes_nowhere_else(tmp_path):
+    (tmp_path / "evil.tar").write_bytes(tar([("../../outside", b"x")]))
+
+    def unpack(folder, download):
+        with tarfile.open(tmp_path / "evil.tar") as archive:
+            archive.extractall(folder)
+
+    with pytest.raises(tarfile.OutsideDestinationError):
+        torchvision._fetch(unpack, str(tmp_path / "root"), {})
+    assert not list(tmp_path.glob("**/outside"))
 
 
 def test_table(tmp_path):

@@ -19,12 +19,14 @@ rule artifact:
     retries: 1
     conda:
         ENVIRONMENT
+    resources:
+        modules=modules_of("artifact"),
     params:
         settings=lambda w: dumps(settings.artifacts()[w.artifact]),
-        code=code_hash("sae.data.fetch"),
+        code=code_of("artifact"),
     shell:
         f"python -m sae fetch --name {{wildcards.artifact}} --root {paths.ARTIFACTS}"
-        " --settings {params.settings:q} --log {log}"
+        f" --settings {{params.settings:q}} {CODE} --log {{log}}"
 
 
 # Weights named on the Hugging Face hub, into its cache.
@@ -36,11 +38,14 @@ rule weights:
     retries: 1
     conda:
         ENVIRONMENT
+    resources:
+        modules=modules_of("weights"),
     params:
         settings=lambda w: dumps(settings.weights_plan(cfg, w.backbone)),
-        code=lambda w: code_hash("sae.data.weights", settings.backbone_module(cfg, w.backbone)),
+        code=code_of("weights"),
     shell:
-        "python -m sae weights --name {wildcards.backbone} --out {output} --settings {params.settings:q} --log {log}"
+        "python -m sae weights --name {wildcards.backbone} --out {output} --settings {params.settings:q}"
+        f" {CODE} --log {{log}}"
 
 
 # Datasets with `download: true`, below their root.
@@ -52,8 +57,11 @@ rule download:
     retries: 1
     conda:
         ENVIRONMENT
+    resources:
+        modules=modules_of("download"),
     params:
         settings=lambda w: dumps(settings.dataset_spec(cfg, w.dataset)),
-        code=lambda w: code_hash("sae.data.download", settings.dataset_module(cfg, w.dataset)),
+        code=code_of("download"),
     shell:
-        "python -m sae download --name {wildcards.dataset} --out {output} --settings {params.settings:q} --log {log}"
+        "python -m sae download --name {wildcards.dataset} --out {output} --settings {params.settings:q}"
+        f" {CODE} --log {{log}}"

@@ -18,6 +18,7 @@ from sae.core.errors import UserError
 from sae.core.options import OneArtifact
 from sae.core.options import Options as Base
 from sae.data import artifacts
+from sae.data.backbones import _hub
 from sae.data.backbones.timm import preprocessing
 from sae.data.embed import Backbone
 
@@ -66,8 +67,9 @@ def full_model(spec: dict[str, Any], artifacts_root: str | Path | None) -> Any:
     (artifact,) = spec["artifacts"]
     (file,) = artifacts.manifest(artifacts_root, artifact)["files"]
     model = timm.create_model(spec["model"])
-    state = torch.load(artifacts.path(artifacts_root, artifact, file), map_location="cpu", weights_only=True)
-    model.load_state_dict(rename(state, model))
+    path = artifacts.path(artifacts_root, artifact, file)
+    with _hub.loading(str(path), spec["model"]):
+        model.load_state_dict(rename(torch.load(path, map_location="cpu", weights_only=True), model))
     return model.eval()
 
 

@@ -38,7 +38,10 @@ def files(dataset_spec: dict[str, Any], backbone_spec: dict[str, Any]) -> dict[s
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise UserError(f"embeddings {path} do not exist; expected an array (N, d) saved there with `numpy.save`")
+        instead = f" (a {path.stem}.npz may hold several)" if path.with_suffix(".npz").exists() else ""
+        raise UserError(
+            f"embeddings {path} do not exist; expected an array (N, d) saved there with `numpy.save`{instead}"
+        )
     return path
 
 

@@ -74,10 +74,19 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None, image_size: i
         # timm's own adaptation for this family: it renames old tensors and resizes the position embedding.
         adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
         # `strict` would refuse a checkpoint for its classifier, which is left out here.
-        missing = timm.models.load_checkpoint(model, file, strict=False, filter_fn=adapt).missing_keys
+        missing, others = timm.models.load_checkpoint(model, file, strict=False, filter_fn=adapt)
     if missing:
         raise UserError(f"checkpoint {file} lacks {len(missing)} tensors of the model {name}, such as {missing[0]}")
+    if deeper := [key for key in others if _is_of_a_further_layer(key, model)]:
+        raise UserError(f"checkpoint {file} holds more layers than the model {name} has, such as {deeper[0]}")
     return Backbone(model, preprocessing(model, image_size), file)
+
+
+def _is_of_a_further_layer(key: str, model: torch.nn.Module) -> bool:
+    """Whether a tensor belongs to a layer that follows the last one of its kind, as `blocks.12.norm1.weight` may."""
+    parts, modules = key.split("."), {name for name, _ in model.named_modules()}
+    places = [(".".join(parts[:i]), part) for i, part in enumerate(parts) if i and part.isdigit()]
+    return any(f"{above}.0" in modules and f"{above}.{number}" not in modules for above, number in places)
 
 
 def preprocessing(model: torch.nn.Module, image_size: int | None) -> Callable:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 import pandas as pd
 from PIL import Image
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sae.core.errors import UserError
 from sae.core.options import Options as Base
@@ -18,13 +18,22 @@ from sae.core.options import Seed, Share
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
 
+_GLOB = r"^[^/].*\.(tar|parquet)$"
+
 
 class SplitsOptions(Base):
     """Globs below root."""
 
-    train: Annotated[str, Field(pattern=r"^[^/].*\.(tar|parquet)$")]
-    val: Annotated[str, Field(pattern=r"^[^/].*\.(tar|parquet)$")] | None = None
-    test: Annotated[str, Field(pattern=r"^[^/].*\.(tar|parquet)$")]
+    train: Annotated[str, Field(pattern=_GLOB)]
+    val: Annotated[str, Field(pattern=_GLOB)] | None = None
+    test: Annotated[str, Field(pattern=_GLOB)]
+
+    @field_validator("train", "val", "test")
+    @classmethod
+    def _below_root(cls, pattern: str | None) -> str | None:
+        if pattern and ".." in pattern.split("/"):
+            raise ValueError("a glob stays below root: leave `..` out")
+        return pattern
 
 
 class Options(Base):

@@ -4,6 +4,7 @@ The keywords `test` give the test split. Val is a stratified part of what the ke
 """
 
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,9 @@ def _open(spec: dict[str, Any], part: str) -> Any:
 def _fetch(make: Callable[..., Any], root: str, keywords: dict[str, Any]) -> None:
     # Into an empty folder: many classes take what a killed unpacking has left behind for the whole dataset.
     folder = Path(root).expanduser()
+    # torchvision asks for no filter, and without one a tar may write anywhere. Python has them since 3.11.4.
+    if hasattr(tarfile, "data_filter"):
+        tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     with files.scratch_directory(folder / "download") as scratch:
         make(scratch, **keywords, download=True)
         _move(scratch, folder)
