@@ -6,15 +6,20 @@ from snakemake.utils import min_version
 
 from sae.core import registry
 from sae.core.errors import UserError
-from sae_workflow import lock, missing, preflight, settings
+from sae_workflow import lock, missing, planned, preflight, recorded, settings
 
 min_version("9.0")
 if workflow.is_main_process:
     try:
-        preflight.writable(".snakemake")
+        preflight.records()
     except UserError as error:
         raise WorkflowError(f"{error} (even a dry run keeps records there)") from None
     lock.hold()
+    planned.name_run()
+    try:
+        settings.check_files("config.yaml", *workflow.configfiles)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 configfile: "config.yaml"
@@ -27,11 +32,18 @@ report: "workflow/report/workflow.rst"
 container: "sae.sif"
 
 
+# Goes with the jobs on a cluster.
+envvars:
+    planned.VARIABLE,
+
+
 # `cfg` is the checked and typed form of Snakemake's `config`.
 try:
-    cfg = settings.load(config)
+    cfg = settings.load(config if workflow.is_main_process else planned.read())
 except UserError as error:
     raise WorkflowError(str(error)) from None
+# Jobs run the Python that runs Snakemake, also where its environment is not activated.
+preflight.activate()
 # Every job finds the entries of one's own. A job on a node holds no lock of this machine: the queue tells of that.
 shell.prefix(settings.shell_prefix(cfg) + (lock.shell_prefix() if workflow.is_main_process else ""))
 # A dry run needs neither data nor weights, but should not pass for a promise. Targets are not known yet: hence `argv`.
@@ -44,6 +56,10 @@ onstart:
         lock.end_orphans()
         preflight.writable("results")
         preflight.no_future("results", "sae", "workflow")
+        for job in workflow.dag.needrun_jobs():
+            job.params  # Snakemake evaluates most of them later, when the plan is written.
+        planned.write(config)
+        recorded.start(workflow, config)
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
@@ -66,3 +82,11 @@ for experiment in cfg.experiments:
         default_target: experiment == "demo"
         input:
             results_of(experiment),
+
+
+# Snakemake would say no more than that no rule makes it. A Snakefile that includes this one has rules of its own.
+if workflow.is_main_process and len(workflow.included_stack) == 1:
+    try:
+        missing.refuse_unknown(cfg, sys.argv, workflow.is_rule)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None

@@ -7,13 +7,14 @@ import argparse
 import json
 import logging
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sae.core import faults, registry
+from sae.core import codehash, faults, registry
 from sae.core.errors import UserError
 
 
@@ -221,6 +222,8 @@ def parser() -> argparse.ArgumentParser:
         if step.settings:
             sub.add_argument("--settings", type=_settings, required=True, help=f"JSON, or @FILE: {step.settings}")
         _add_options(sub, step.run)
+        code = "the hash that the step's code is to have, then the modules that it covers (`sae.core.codehash`)"
+        sub.add_argument("--code", nargs="+", metavar=("HASH", "MODULE"), help=code)
         sub.add_argument("--log", type=Path, help="also write a detailed log to this file")
     return top
 
@@ -228,14 +231,14 @@ def parser() -> argparse.ArgumentParser:
 def _add_options(sub: argparse.ArgumentParser, run: Callable) -> None:
     training = (train, train_chosen)
     if run in (embed, *training, select, score, probe, gallery, encode):
-        sub.add_argument("--threads", type=int, default=1, help="CPU threads of torch; results depend on it")
-        sub.add_argument("--device", default="cpu", help="cpu, cuda, mps, or auto for the best there is")
+        sub.add_argument("--threads", type=_from(1), default=1, help="CPU threads of torch; results depend on it")
+        sub.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, or auto for the best there is")
     if run is encode:
         sub.add_argument("--activations", help="for images: the embeddings the SAE was trained on, embedded alike")
         sub.add_argument("--artifacts", default="results/artifacts", help=ARGUMENTS["artifacts"])
-        sub.add_argument("--k", type=int, help="activations to keep; the SAE's own number by default")
+        sub.add_argument("--k", type=_from(1), help="activations to keep; the SAE's own number by default")
     if run in (dataset, embed, encode):
-        sub.add_argument("--workers", type=int, default=0, help="processes that decode images; 0: this one")
+        sub.add_argument("--workers", type=_from(0), default=0, help="processes that decode images; 0: this one")
     if run is embed:
         sub.add_argument("--shards", type=int, default=1, help="parts to cut the work into")
         sub.add_argument("--shard", type=int, help="embed this part only, from 0; without it all, and join them")
@@ -261,7 +264,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _log_to(a.log)
         registry.extend(a.extensions)
+        _check_code(a)
         a.run(a)
+        _check_code(a)  # Again: files of an extension that are not Python may have been read at any time.
     except UserError as error:
         log.error("error: %s", error)
         return 1
@@ -273,6 +278,18 @@ def main(argv: list[str] | None = None) -> int:
             log.error("error: %s", line)
         return code
     return 0
+
+
+def _check_code(a: argparse.Namespace) -> None:
+    if a.code is None:
+        return
+    planned, *modules = a.code
+    found = codehash.code_hash(*modules)
+    if found != planned:
+        raise UserError(
+            f"the code of the step {a.step} was edited after this run was planned (its hash is {found}, planned was "
+            f"{planned}; {', '.join(modules)}): run again, to plan with the code as it is then"
+        )
 
 
 def _place(a: argparse.Namespace) -> Any:
@@ -287,6 +304,15 @@ def _settings(text: str) -> Any:
         return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
     except (OSError, json.JSONDecodeError) as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+
+
+def _from(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not re.fullmatch(r"\d+", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {least}")
+        return int(text)
+
+    return number
 
 
 def _paths(text: str) -> tuple[Path, ...]:
@@ -322,17 +348,23 @@ def _torch(a: argparse.Namespace) -> str:
     torch.set_num_threads(a.threads)
     # What `use_deterministic_algorithms(True)` does, without importing the compiler, which takes 1.6 s a job.
     torch.set_deterministic_debug_mode("error")
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    # How many there are of each.
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = {"cuda": cuda, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if a.device == "auto":
-        return next(device for device, usable in there.items() if usable)
-    if not there.get(a.device.split(":")[0], True):
+        return next(device for device, count in there.items() if count)
+    named = re.fullmatch(rf"({'|'.join(there)})(?::(\d+))?", a.device)
+    if not named:
+        raise UserError(f"device {a.device!r} is not known; allowed: auto, {', '.join(there)}, cuda:1 for the second")
+    if int(named[2] or 0) >= there[named[1]]:
         raise UserError(
             f"PyTorch {torch.__version__} finds no {a.device} on {socket.gethostname()}: ask for one, install a build "
-            "of PyTorch that knows it, or set compute.device to cpu"
+            "of PyTorch that knows it, or take cpu (--device; compute.device in config.yaml)"
         )
     return a.device
 
 
 if __name__ == "__main__":
     faults.stop_on_signals()
+    codehash.run_what_is_hashed()
     sys.exit(main())

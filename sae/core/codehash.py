@@ -5,12 +5,20 @@ of a trained SAE, does. Comments, docstrings, blank lines, formatting and the or
 the names and places of modules: an import counts as the content hash of what it imports, and so does a name that stands
 for an imported module. So a move or a renaming changes nothing. The names of functions do count, and so does what is
 imported under which name.
+
+A process reads each file of code once. What it hashes is what it runs (:func:`run_what_is_hashed`), whatever happens to
+the files meanwhile.
 """
 
 import ast
 import functools
+import importlib.util
+import sys
 from collections import Counter
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
 from sae.core import registry
@@ -40,8 +48,28 @@ def closure(modules: list[str]) -> list[str]:
         name = queue.pop()
         if name not in seen:
             seen.add(name)
-            queue += _imported(name, *_stamp(name))
+            queue += _imported(name, _tree(name))
     return sorted(seen)
+
+
+def run_what_is_hashed() -> None:
+    """Import the modules of the project from now on as the hash reads them, not from their files or Python's cache.
+
+    Only the few that the start of a step itself takes (`sae.core.files` and its like) are there already.
+    """
+    sys.meta_path.insert(0, _Finder)
+
+
+class _Finder:
+    @staticmethod
+    def find_spec(name: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
+        file = registry.locate(name) if _is_ours(name) else None
+        return importlib.util.spec_from_file_location(name, loader=_Loader(name, str(file))) if file else None
+
+
+class _Loader(SourceFileLoader):
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(_tree(fullname), self.path, "exec", dont_inherit=True)
 
 
 _NO_DATA = (".py", ".pyc", ".md", ".yaml", ".yml")
@@ -51,33 +79,22 @@ _known: dict[tuple, str] = {}
 def _module_hash(name: str, importers: tuple[str, ...]) -> str:
     if name in importers:
         raise UserError(f"modules import each other in a circle: {' -> '.join((*importers, name))}")
-    # What is imported is part of the key: it may be edited while the module itself stays.
-    key = (name, *((module, _stamp(module)) for module in closure([name])))
+    key = (name, sys.modules.get(registry.EXTENSIONS))  # `registry.extend` makes that package anew.
     if key not in _known:
-        _known[key] = sha256_text(dumps(_Meaning(_parse(*_stamp(name)), name, (*importers, name)).value))
+        _known[key] = sha256_text(dumps(_Meaning(_tree(name), name, (*importers, name)).value))
     return _known[key]
 
 
-def _stamp(name: str) -> tuple[str, int, int]:
+def _tree(name: str) -> ast.Module:
     file = registry.locate(name)
     if file is None:
         raise UserError(f"there is no module {name}")
-    return str(file), *_state(file)
-
-
-def _state(file: Path) -> tuple[int, int]:
-    stat = file.stat()
-    return stat.st_mtime_ns, stat.st_size
+    return registry.parse(file)
 
 
 @functools.cache
-def _parse(file: str, _modified: int, _size: int) -> ast.Module:
-    return registry.parse(Path(file))
-
-
-@functools.cache
-def _imported(name: str, file: str, modified: int, size: int) -> list[str]:
-    nodes = [n for n in ast.walk(_parse(file, modified, size)) if isinstance(n, ast.Import | ast.ImportFrom)]
+def _imported(name: str, tree: ast.Module) -> list[str]:
+    nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
     return sorted({module for node in nodes for module, _, _ in _targets(node, name) if module})
 
 
@@ -182,12 +199,17 @@ def _other_files(folder: Path) -> dict[str, str]:
     """{path: SHA-256} of the data files in a folder: not Python, not hidden, neither notes nor a config laid over."""
     found = {p.relative_to(folder): p for p in sorted(folder.rglob("*")) if p.is_file()}
     return {
-        path.as_posix(): _sha256(str(file), *_state(file))
+        path.as_posix(): _sha256(file, *_state(file))
         for path, file in found.items()
         if path.suffix not in _NO_DATA and not any(part.startswith(".") for part in path.parts)
     }
 
 
+def _state(file: Path) -> tuple[int, int, int]:
+    stat = file.stat()
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
+
+
 @functools.cache
-def _sha256(file: str, _modified: int, _size: int) -> str:
+def _sha256(file: Path, *_state: int) -> str:
     return sha256(file)

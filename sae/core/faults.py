@@ -1,4 +1,4 @@
-"""Faults of the machine rather than of the input, each told in one line: a full or closed disk, a signal to stop."""
+"""Faults of the machine rather than of the input, each told in one line: of the disk, of memory, a signal to stop."""
 
 import errno
 import os
@@ -17,6 +17,13 @@ _DISK = {
 }
 # Libraries that write by themselves put these into the text of an exception of their own.
 _IN_TEXT = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
+# What PyTorch says where it raises no MemoryError: on the CPU, on a GPU, of a process that the system ended.
+_NO_MEMORY = (os.strerror(errno.ENOMEM), "out of memory", "killed by signal: Killed")
+_LOWER = {
+    "dataset": "compute.decode_workers",
+    "embed": "compute.embed_batch_size or compute.decode_workers",
+    **dict.fromkeys(("train", "train_chosen"), "batch_size or m of the recipe"),
+}
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _received: list[int] = []
 
@@ -59,6 +66,14 @@ def explain(error: BaseException, step: str) -> tuple[str, int] | None:
     if stopped:
         name = signal.Signals(stopped[0]).name
         return f"{step} was told to stop ({name}); what it has finished is kept, run again to go on", 128 + stopped[0]
+    if isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY):
+        lower = f"lower {_LOWER[step]}, " if step in _LOWER else ""
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        return (
+            f"{step} ran out of memory ({said}): {lower}run fewer jobs at once (`--cores 1`), or ask for more "
+            "(compute.memory_factor, on a cluster); what is finished is kept",
+            1,
+        )
     code = disk_error(error)
     if code is None:
         return None

@@ -58,6 +58,7 @@ def test_a_bank_is_listed_linked_and_kept(cell, caplog):
     assert [type(c.select) for c in coders] == [TopK, Threshold, TopK, TopK]
     expected = {"method": "reg1", "trial": {"lambda": 0.001}, "seed": 0, "dataset": "digits", "backbone": "tiny"}
     expected |= {"select": "topk", "k": 4, "input_norm": "unit_l2", "input_scale": bank["input_scale"]}
+    expected["embeddings"] = files.sha256(cell.activations / "train/embeddings.npy")
     assert coders[3].metadata == expected | {"code": coders[3].metadata["code"]}
     assert coders[1].metadata["threshold_uncalibrated"] > 0
     links = [file.parent / e["path"] for e in bank["saes"]]

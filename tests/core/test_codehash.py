@@ -1,6 +1,7 @@
 """The code hash follows meaning and imports, nothing else: modules may move and take other names."""
 
 import ast
+import sys
 
 import pytest
 from conftest import ROOT
@@ -97,12 +98,17 @@ def test_an_entry_may_move_and_be_renamed(hash_of):
     assert hash_of(moved, "sae_extensions.objectives.yours") == hash_of({})
 
 
-def test_an_edit_is_seen_at_once_and_a_file_that_is_not_python_by_its_content(hash_of, tmp_path):
-    before = hash_of({"penalties/weights.json": "[1]"})
-    (tmp_path / "0/penalties/weights.json").write_text("[1, 2]")
-    after = codehash.code_hash(ENTRY)
+def test_a_process_runs_what_it_hashed_and_sees_other_files_change(hash_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    codehash.run_what_is_hashed()
+    planned = hash_of({"penalties/weights.json": "[1]"})
     (tmp_path / "0/helper.py").write_text("def h(x):\n    return abs(x)\n")
-    assert len({before, after, codehash.code_hash(ENTRY)}) == 3
+    assert registry.load("penalty", "mine").g(3) == -5 and codehash.code_hash(ENTRY) == planned
+    (tmp_path / "0/penalties/weights.json").write_text("[2]")
+    assert codehash.code_hash(ENTRY) != planned
+    (tmp_path / "0/penalties/weights.json").write_text("[1]")
+    registry.extend(tmp_path / "0")  # As a new process does.
+    assert codehash.code_hash(ENTRY) != planned and registry.load("penalty", "mine").g(3) == 7
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,31 @@ def test_quota_and_missing_rights_name_the_file(tmp_path, code, says):
     assert says in faults.explain(caught.value, "score")[0]
 
 
+def too_large_for_torch():
+    torch.empty(10**15)
+
+
+def too_large_for_numpy():
+    np.empty(10**15)
+
+
+def too_large_for_python():
+    raise MemoryError
+
+
+def worker_ended():
+    raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+
+@pytest.mark.parametrize("work", [too_large_for_torch, too_large_for_numpy, too_large_for_python, worker_ended])
+def test_too_little_memory_is_one_line_that_says_what_to_lower(work):
+    with pytest.raises((MemoryError, RuntimeError)) as caught:
+        work()
+    line, code = faults.explain(caught.value, "embed")
+    said = r"embed ran out of memory \(.+\): lower compute\.embed_batch_size or compute\.decode_workers, .*"
+    assert code == 1 and re.fullmatch(said, line)
+
+
 def test_other_troubles_stay_what_they_are(tmp_path):
     for error in (ValueError("No such thing"), FileNotFoundError(errno.ENOENT, "gone", "x"), OSError("odd")):
         with pytest.raises(type(error)) as caught, files.atomic_file(tmp_path / "made"):
@@ -437,5 +462,5 @@ def test_a_table_cut_short_between_two_jobs_is_named(tmp_path):
     file = tmp_path / "scores.parquet"
     of_table(file)
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"scores\.parquet was altered or cut short.*; delete it and run again"):
+    with pytest.raises(UserError, match=r"scores\.parquet was altered.*; delete it and run again"):
         files.read_parquet(file)

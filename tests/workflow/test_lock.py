@@ -3,9 +3,10 @@
 import multiprocessing
 import os
 import time
+from pathlib import Path
 
 import pytest
-from sae_workflow import lock
+from sae_workflow import lock, run
 
 from sae.core.errors import UserError
 
@@ -68,3 +69,25 @@ def test_the_lock_is_proven_free_only_when_its_holder_is_gone(folder):
     holder.kill()
     holder.join()
     assert lock.owner_is_gone() == (True, "")
+
+
+def end_slowly(ready):
+    """As Snakemake that was told to stop."""
+    lock.hold()
+    Path(".snakemake/locks/0.input.lock").touch()
+    ready.set()
+    time.sleep(0.5)
+    Path(".snakemake/locks/0.input.lock").unlink()
+    lock._release()
+
+
+def test_a_run_that_is_about_to_end_is_waited_for(folder, monkeypatch):
+    monkeypatch.setattr(run, "snakemake", lambda *_: pytest.fail("there is nothing to unlock"))
+    (folder / ".snakemake/locks").mkdir()
+    ready = multiprocessing.Event()
+    ending = multiprocessing.Process(target=end_slowly, args=(ready,))
+    ending.start()
+    assert ready.wait(30)
+    run.free_the_folder()
+    ending.join()
+    assert not (folder / ".snakemake/locks/0.input.lock").exists()

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, Checkout
+from sae_workflow import recorded
 from sae_workflow.housekeeping import Survey
 
 from sae.config import load as configuration
@@ -60,6 +61,13 @@ def trained(checkout, bank=BANK):
 
 def test_nothing_changed_nothing_runs(done):
     assert set(done.planned()) == documented("nothing") == set()
+
+
+def test_a_deleted_manifest_of_a_dataset_is_made_again(done):
+    manifest = done.folder / paths.DATASET.format(dataset="digits")
+    manifest.rename(done.folder / "aside")
+    assert set(done.planned()) == documented("a deleted manifest of a dataset")
+    (done.folder / "aside").rename(manifest)
 
 
 def test_housekeeping_knows_every_file_of_a_run(done, monkeypatch):
@@ -125,6 +133,18 @@ def test_an_unrelated_key_reruns_nothing(done):
     done.config["compute"] |= {"time_limit": 60, "memory_factor": 2, "shared": ["elsewhere"]}  # Where and how fast.
     done.write()
     assert set(done.planned()) == documented("a key of config.yaml that the experiment does not use") == set()
+
+
+def test_another_image_makes_its_dataset_anew(done):
+    images = done.folder / "digits"
+    original = images.resolve()
+    images.unlink()
+    shutil.copytree(original, images)  # With their times: these are the same.
+    shutil.copy(next(images.glob("train/1/*.png")), images / "train/1/one_more.png")
+    change = "an image touched, added, replaced or removed below a dataset's root"
+    assert set(done.planned()) == documented(change)
+    shutil.rmtree(images)
+    images.symlink_to(original)
 
 
 def test_another_version_of_a_library_reruns_nothing(done):
@@ -275,13 +295,19 @@ def test_one_more_lambda_trains_one_sae(done):
     assert kept and {name: done.results()[name] for name in kept} == kept
 
 
-def test_one_more_seed_trains_its_saes_only(done):
+def test_one_more_seed_trains_its_saes_only(done, monkeypatch):
+    monkeypatch.chdir(done.folder)
     before = trained(done)
     done.experiment["seeds"] = [0, 1]
     done.write()
     assert set(done.planned()) == documented("one more seed") == set(AFTER_TRAINING)
-    done.snakemake(BANK)
+    (done.folder / "mine.yaml").write_text("experiments: {tiny: {description: mine}}")
+    done.snakemake(BANK, "--configfile", "mine.yaml")
     assert len(trained(done) - before) == 6 and before <= trained(done)
+    # What is not config.yaml alone is recorded, for `make prune` to know.
+    ((_, configfiles, config),) = recorded.read()
+    assert "mine.yaml" in configfiles and config.experiments["tiny"].seeds == [0, 1]
+    assert config.experiments["tiny"].description == "mine"
 
 
 def test_a_deleted_link_is_restored_and_a_damaged_sae_is_named(done):

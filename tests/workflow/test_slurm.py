@@ -13,6 +13,8 @@ import yaml
 from conftest import Checkout
 from slurm import Cluster
 
+from sae.core import files
+
 pytestmark = pytest.mark.slurm
 
 BANK = "results/tiny/saes/digits/tiny/k4/bank.json"
@@ -124,7 +126,7 @@ def test_smoke_gives_the_same_bytes_as_without_slurm(make_checkout, cluster):
     shutil.rmtree(there.folder / "results/artifacts/fashion_mnist")
     there.run("smoke", memory_factor=0.5, time_factor=0.1)
     results = here.results("smoke")
-    assert len(results) == 40 and there.checkout.results("smoke") == results
+    assert len(results) == 41 and there.checkout.results("smoke") == results
     jobs = there.jobs()
     assert {job["state"] for job in jobs} == {"COMPLETED"}
     on_gpu = {"embed", "train", "select", "train_chosen", "score", "score_chosen", "robustness", "probe", "gallery"}
@@ -134,6 +136,15 @@ def test_smoke_gives_the_same_bytes_as_without_slurm(make_checkout, cluster):
         assert (job["partition"], given) == (("gpu", True) if rule in on_gpu else ("cpu", False)), job
     # Downloads are no jobs, since nodes may be offline.
     assert not there.jobs("artifact") and (there.folder / "results/artifacts/fashion_mnist/artifact.json").exists()
+
+
+def test_jobs_take_the_config_that_their_run_was_planned_with(submitted):
+    process = submitted.start(BANK)
+    submitted.wait_for(lambda: list(submitted.folder.glob(".snakemake/planned-*.json")))
+    slow(submitted, 1)  # Nothing is submitted before the plan is written, and no job has read the config.
+    submitted.finish(process)
+    assert {entry["settings"]["epochs"] for entry in files.read_json(submitted.folder / BANK)["saes"]} == {4}
+    assert not list(submitted.folder.glob(".snakemake/planned-*.json"))
 
 
 def test_gpu_jobs_stand_in_the_queue_side_by_side(submitted):

@@ -26,6 +26,25 @@ def test_a_wrong_config_stops_before_any_job(make_checkout):
     output = checkout.snakemake("tiny", ok=False)
     assert "config key experiments.tiny.k: k = 33 is larger than m = 32" in output
     assert not (checkout.folder / "results").exists()
+    # Snakemake alone would keep the last one in silence.
+    (checkout.folder / "mine.yaml").write_text("compute: {threads: 1}\ncompute: {device: cpu}\n")
+    output = checkout.snakemake("-n", "tiny", "--configfile", "mine.yaml", ok=False)
+    assert "mine.yaml line 2 is not right: the key 'compute' is there twice, first in line 1" in output
+
+
+def test_code_edited_during_a_run_is_an_error_until_it_is_put_back(make_checkout, monkeypatch):
+    checkout = make_checkout()
+    target = "results/datasets/digits/manifest.json"
+    (checkout.folder / "edit.sh").write_text("sed -i 's/^import/X = 1\\nimport/' sae/data/dataset.py\n")
+    before = (checkout.folder / "sae/data/dataset.py").read_text()
+    monkeypatch.setenv("BASH_ENV", str(checkout.folder / "edit.sh"))  # The shell of a job reads it first.
+    output = checkout.snakemake(target, ok=False)
+    assert "error: the code of the step dataset was edited after this run was planned" in output
+    assert not (checkout.folder / target).exists()
+    monkeypatch.delenv("BASH_ENV")
+    assert (checkout.folder / "sae/data/dataset.py").read_text() != before
+    (checkout.folder / "sae/data/dataset.py").write_text(before)
+    assert checkout.planned(target) == {"dataset": 1}
 
 
 @pytest.mark.slow

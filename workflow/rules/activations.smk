@@ -17,14 +17,17 @@ rule dataset:
         mem_mb=needs.memory("dataset"),
         runtime=needs.runtime("dataset"),
         workers=COMPUTE.decode_workers,
+        modules=modules_of("dataset"),
     params:
         settings=lambda w: dumps(settings.dataset_spec(cfg, w.dataset)),
-        code=lambda w: code_hash("sae.data.dataset", settings.dataset_module(cfg, w.dataset)),
+        # Only looked at, so that another image builds the index anew.
+        images=lambda w: listing.of(cfg.datasets[w.dataset]),
+        code=code_of("dataset"),
         artifacts=paths.ARTIFACTS,
         out=lambda w, output: Path(output.manifest).parent,
     shell:
         "python -m sae dataset --name {wildcards.dataset} --artifacts {params.artifacts} --out {params.out}"
-        " --settings {params.settings:q} --workers {resources.workers} --log {log}"
+        f" --settings {{params.settings:q}} --workers {{resources.workers}} {CODE} --log {{log}}"
 
 
 # With several shards, each is a job that leaves its part in an undeclared folder, from which it takes up again after a
@@ -33,7 +36,7 @@ SHARDS = COMPUTE.embed_shards
 EMBED = (
     "python -m sae embed --dataset {params.dataset} --artifacts {params.artifacts} --out {params.out}"
     " --settings {params.settings:q} --threads {params.threads} --device {params.device}"
-    " --workers {resources.workers} --shards {resources.shards} {resources.shared} --log {log}"
+    f" --workers {{resources.workers}} --shards {{resources.shards}} {{resources.shared}} {CODE} --log {{log}}"
 )
 EMBED_RESOURCES = {
     "mem_mb": needs.memory("embed"),
@@ -42,12 +45,11 @@ EMBED_RESOURCES = {
     "workers": COMPUTE.decode_workers,
     "shards": SHARDS,
     "shared": lambda w: shared(f"activations/{w.dataset}/{w.backbone}"),
+    "modules": modules_of("embed"),
 }
 EMBED_PARAMS = {
     "settings": lambda w: dumps(settings.embed_plan(cfg, w.backbone)),
-    "code": lambda w: code_hash(
-        "sae.data.embed", settings.dataset_module(cfg, w.dataset), settings.backbone_module(cfg, w.backbone)
-    ),
+    "code": code_of("embed"),
     "threads": COMPUTE.threads,
     "device": COMPUTE.device,
     "artifacts": paths.ARTIFACTS,

@@ -3,10 +3,10 @@ import shlex
 from pathlib import Path
 
 from sae.core import paths
-from sae.core.codehash import code_hash
 from sae.core.files import dumps
 from sae.data.artifacts import names as artifact_names
 from sae.data.splits import SPLITS
+from sae_workflow import listing, planned
 from sae_workflow.needs import Needs
 
 ENVIRONMENT = "../../environment.yml"
@@ -16,7 +16,48 @@ GPU = int(COMPUTE.device != "cpu")
 # What a job asks a cluster for. A local run takes no notice of it.
 needs = Needs(cfg)
 PUBLISHED = sorted(map(str, Path("workflow/resources/paper").glob("*.csv")))
-TORCH = f"--threads {{threads}} --device {COMPUTE.device}"
+# The modules whose code the jobs of a rule run, with all that these import.
+MODULES = {
+    "artifact": lambda w: ["sae.data.fetch"],
+    "weights": lambda w: ["sae.data.weights", settings.backbone_module(cfg, w.backbone)],
+    "download": lambda w: ["sae.data.download", settings.dataset_module(cfg, w.dataset)],
+    "dataset": lambda w: ["sae.data.dataset", settings.dataset_module(cfg, w.dataset)],
+    "embed": lambda w: [
+        "sae.data.embed",
+        settings.dataset_module(cfg, w.dataset),
+        settings.backbone_module(cfg, w.backbone),
+    ],
+    "train": lambda w: ["sae.bank.train", *settings.training_modules(bank_plan(w), "bank")],
+    "select": lambda w: ["sae.scoring.select", registry.module("metric", "reconstruction")],
+    "train_chosen": lambda w: ["sae.bank.train", *settings.training_modules(bank_plan(w), "bank_chosen")],
+    **{
+        stage: lambda w, stage=stage: ["sae.scoring.stage", *settings.metric_modules(cfg, w.experiment, stage)]
+        for stage in paths.STAGES
+    },
+    "probe_embeddings": lambda w: settings.metric_modules(cfg, w.experiment, "probe"),
+    "collect": lambda w: ["sae.scoring.collect"],
+    "tables": lambda w: ["sae.report.tables"],
+    "claims": lambda w: ["sae.report.claims"],
+    "gallery": lambda w: [
+        "sae.report.gallery",
+        settings.dataset_module(cfg, settings.gallery(cfg, w.experiment)["dataset"]),
+    ],
+    "plot": lambda w: ["sae.report.plot", registry.module("figure", w.figure)],
+    "page": lambda w: ["sae.report.page"],
+}
+# A job is told the hash that its code had when it was planned, a parameter, and of which modules it is, a resource, since
+# their names change no result. Code that is another one by then is an error.
+CODE = "--code {params.code} {resources.modules}"
+
+
+def modules_of(rule):
+    """The resource `modules` of a rule."""
+    return lambda w: " ".join(MODULES[rule](w))
+
+
+def code_of(rule):
+    """The parameter `code` of a rule."""
+    return lambda w: planned.code(" ".join(MODULES[rule](w)))
 
 
 wildcard_constraints:
@@ -89,6 +130,7 @@ def train_resources(rule):
     """The resources of the jobs that train."""
     return {
         "gpu": GPU,
+        "modules": modules_of(rule),
         "shared": shared("store/saes"),
         "mem_mb": needs.memory(rule),
         "runtime": needs.runtime(rule),
@@ -103,10 +145,11 @@ def bank_plan(w):
 def train_params(bank):
     """The parameters of the jobs that train a bank, `bank` or `bank_chosen`."""
     file = {"bank": paths.BANK, "bank_chosen": paths.BANK_CHOSEN}[bank]
+    step = {"bank": "train", "bank_chosen": "train_chosen"}[bank]
     return {
-        "step": {"bank": "train", "bank_chosen": "train_chosen"}[bank],
+        "step": step,
         "settings": lambda w: dumps(settings.methods_of(bank_plan(w), bank)),
-        "code": lambda w: code_hash("sae.bank.train", *settings.training_modules(bank_plan(w), bank)),
+        "code": code_of(step),
         "device": COMPUTE.device,
         "activations": lambda w: paths.ACTIVATIONS.format(**w),
         "store": paths.STORE,
@@ -133,7 +176,7 @@ def stage_params(stage):
     return {
         "stage": stage,
         "settings": lambda w: dumps(settings.stage_plan(cfg, w.experiment, stage)),
-        "code": lambda w: code_hash("sae.scoring.stage", *settings.metric_modules(cfg, w.experiment, stage)),
+        "code": code_of(stage),
         "device": COMPUTE.device,
         "activations": lambda w: paths.ACTIVATIONS.format(**w),
         "out": lambda w: paths.STAGE.format(stage=stage, **w),
@@ -173,6 +216,7 @@ def results_of(experiment):
     on_the_way = [paths.BANK, paths.SELECTION, *([paths.BANK_CHOSEN] if settings.has_at(cfg, experiment) else [])]
     gallery = settings.gallery(cfg, experiment) is not None
     return [
+        *of_banks(experiment, paths.DATASET),
         *of_banks(experiment, paths.EMBEDDINGS_MANIFEST, split=SPLITS),
         *(file for pattern in on_the_way for file in of_banks(experiment, pattern)),
         *of_banks(experiment, paths.STAGE_TABLE, stage=stages, table="metrics"),

@@ -20,14 +20,15 @@ rule tables:
     resources:
         mem_mb=needs.memory("small"),
         runtime=needs.runtime("small"),
+        modules=modules_of("tables"),
     params:
         settings=names_of,
-        code=code_hash("sae.report.tables"),
+        code=code_of("tables"),
         published=lambda w, input: Path(input.published[0]).parent,
         out=lambda w, output: Path(output[0]).parent,
     shell:
         "python -m sae tables --metrics {input.metrics} --published {params.published} --settings {params.settings:q}"
-        " --out {params.out} --log {log}"
+        f" --out {{params.out}} {CODE} --log {{log}}"
 
 
 rule claims:
@@ -46,14 +47,15 @@ rule claims:
     resources:
         mem_mb=needs.memory("small"),
         runtime=needs.runtime("small"),
+        modules=modules_of("claims"),
     params:
         settings=lambda w: dumps(settings.claims_plan(cfg, w.experiment)),
-        code=code_hash("sae.report.claims"),
+        code=code_of("claims"),
         published=lambda w, input: Path(input.published[0]).parent,
         out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
         "python -m sae claims --metrics {input.metrics} --curves {input.curves} --published {params.published}"
-        " --settings {params.settings:q} --out {params.out} --log {log}"
+        f" --settings {{params.settings:q}} --out {{params.out}} {CODE} --log {{log}}"
 
 
 rule gallery:
@@ -76,12 +78,10 @@ rule gallery:
         mem_mb=needs.memory("gallery"),
         runtime=needs.runtime("small"),
         gpu=GPU,
+        modules=modules_of("gallery"),
     params:
         settings=lambda w: dumps(settings.roles(cfg, w.experiment)),
-        code=lambda w: code_hash(
-            "sae.report.gallery",
-            settings.dataset_module(cfg, settings.gallery(cfg, w.experiment)["dataset"]),
-        ),
+        code=code_of("gallery"),
         device=COMPUTE.device,
         artifacts=paths.ARTIFACTS,
         dataset=lambda w, input: Path(input.dataset).parent,
@@ -90,7 +90,8 @@ rule gallery:
     shell:
         "python -m sae gallery --bank {input.bank} --selection {input.selection} --latents {input.latents}"
         " --activations {params.activations} --dataset {params.dataset} --artifacts {params.artifacts}"
-        " --settings {params.settings:q} --out {params.out} --threads {threads} --device {params.device} --log {log}"
+        " --settings {params.settings:q} --out {params.out} --threads {threads} --device {params.device}"
+        f" {CODE} --log {{log}}"
 
 
 rule plot:
@@ -109,12 +110,13 @@ rule plot:
     resources:
         mem_mb=needs.memory("small"),
         runtime=needs.runtime("small"),
+        modules=modules_of("plot"),
     params:
         settings=names_of,
-        code=lambda w: code_hash("sae.report.plot", registry.module("figure", w.figure)),
+        code=code_of("plot"),
         caption=lambda w: registry.head("figure", w.figure).constants["CAPTION"],
         results=lambda w: paths.EXPERIMENT.format(**w),
         out=lambda w, output: Path(output[0]).parent,
     shell:
         "python -m sae plot --figure {wildcards.figure} --results {params.results} --settings {params.settings:q}"
-        " --out {params.out} --log {log}"
+        f" --out {{params.out}} {CODE} --log {{log}}"

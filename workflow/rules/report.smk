@@ -11,8 +11,9 @@ rule page:
         activations=lambda w: of_banks(w.experiment, paths.EMBEDDINGS_MANIFEST, split="train"),
         published=PUBLISHED,
         template="sae/report/page.html",
+        times="workflow/sae_workflow/times.py",
     output:
-        report(paths.PAGE, category="Report", caption="../report/page.rst"),
+        page=report(paths.PAGE, category="Report", caption="../report/page.rst"),
         sums=paths.PAGE_SUMS,
     log:
         f"{paths.EXPERIMENT_LOGS}/page.log",
@@ -21,9 +22,10 @@ rule page:
     resources:
         mem_mb=needs.memory("small"),
         runtime=needs.runtime("small"),
+        modules=modules_of("page"),
     params:
         settings=lambda w: dumps(settings.report_plan(cfg, w.experiment)),
-        code=code_hash("sae.report.page"),
+        code=code_of("page"),
         published=lambda w, input: Path(input.published[0]).parent,
         results=lambda w: paths.EXPERIMENT.format(**w),
     shell:
@@ -33,4 +35,4 @@ rule page:
         " --out {params.results}/logs/times.json"
         " && python -m sae report --results {params.results} --manifests {input.activations}"
         " --published {params.published} --times {params.results}/logs/times.json --settings {params.settings:q}"
-        " --out {output[0]} --log {log}"
+        f" --out {{output.page}} {CODE} --log {{log}}"

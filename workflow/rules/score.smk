@@ -3,7 +3,7 @@
 # SAE, data, code or options are new. One more job joins all banks into the experiment's tidy tables.
 SCORE = (
     "python -m sae score --stage {params.stage} --activations {params.activations} --out {params.out}"
-    " --settings {params.settings:q} --threads {threads} --device {params.device} --log {log}"
+    f" --settings {{params.settings:q}} --threads {{threads}} --device {{params.device}} {CODE} --log {{log}}"
 )
 
 
@@ -25,6 +25,7 @@ rule score:
         mem_mb=needs.memory("score"),
         runtime=needs.runtime("score"),
         gpu=GPU,
+        modules=modules_of("score"),
     params:
         **stage_params("score"),
     shell:
@@ -54,6 +55,7 @@ rule score_chosen:
         mem_mb=needs.memory("score_chosen"),
         runtime=needs.runtime("score_chosen"),
         gpu=GPU,
+        modules=modules_of("score_chosen"),
     params:
         **stage_params("score_chosen"),
         chosen=lambda w, input: f"--chosen {input.chosen}" if input.chosen else "",
@@ -84,6 +86,7 @@ rule robustness:
         mem_mb=needs.memory("robustness"),
         runtime=needs.runtime("robustness"),
         gpu=GPU,
+        modules=modules_of("robustness"),
     params:
         **stage_params("robustness"),
     shell:
@@ -109,6 +112,7 @@ rule probe:
         mem_mb=needs.memory("probe"),
         runtime=needs.runtime("probe"),
         gpu=GPU,
+        modules=modules_of("probe"),
     params:
         **stage_params("probe"),
     shell:
@@ -131,13 +135,14 @@ rule probe_embeddings:
     resources:
         mem_mb=needs.memory("probe_embeddings"),
         runtime=needs.runtime("probe_embeddings"),
+        modules=modules_of("probe_embeddings"),
     params:
         settings=lambda w: dumps(settings.probe_plan(cfg, w.experiment)),
-        code=lambda w: code_hash(*settings.metric_modules(cfg, w.experiment, "probe")),
+        code=code_of("probe_embeddings"),
         activations=lambda w: paths.ACTIVATIONS.format(**w),
     shell:
         "python -m sae probe --activations {params.activations} --out {output} --settings {params.settings:q}"
-        " --threads {threads} --log {log}"
+        f" --threads {{threads}} {CODE} --log {{log}}"
 
 
 rule collect:
@@ -158,11 +163,12 @@ rule collect:
     resources:
         mem_mb=needs.memory("collect"),
         runtime=needs.runtime("small"),
+        modules=modules_of("collect"),
     params:
-        code=code_hash("sae.scoring.collect"),
+        code=code_of("collect"),
         scores=lambda w: of_banks(w.experiment, paths.SCORES),
         stages=lambda w: list(settings.stages(cfg, w.experiment)),
         out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
         "python -m sae collect --scores {params.scores} --stages {params.stages} --references {input.references}"
-        " --out {params.out} --log {log}"
+        f" --out {{params.out}} {CODE} --log {{log}}"

@@ -6,7 +6,7 @@
 TRAIN = (
     "python -m sae {params.step} --activations {params.activations} --store {params.store} --out {params.out}"
     " --settings {params.settings:q} {resources.shared} {params.part} --threads {threads} --device {params.device}"
-    " --log {log}"
+    f" {CODE} --log {{log}}"
 )
 
 
@@ -63,14 +63,15 @@ rule select:
         mem_mb=needs.memory("select"),
         runtime=needs.runtime("select"),
         gpu=GPU,
+        modules=modules_of("select"),
     params:
         settings=lambda w: dumps(settings.selection_plan(cfg, w.experiment)),
-        code=code_hash("sae.scoring.select", registry.module("metric", "reconstruction")),
+        code=code_of("select"),
         device=COMPUTE.device,
         activations=lambda w: paths.ACTIVATIONS.format(**w),
     shell:
         "python -m sae select --bank {input.bank} --activations {params.activations} --out {output.selection}"
-        " --settings {params.settings:q} --threads {threads} --device {params.device} --log {log}"
+        f" --settings {{params.settings:q}} --threads {{threads}} --device {{params.device}} {CODE} --log {{log}}"
 
 
 CHOSEN = "--bank {input.bank} --selection {input.selection}"

@@ -1,11 +1,14 @@
-"""What an experiment needs that is not on this machine. Quick to import, since the Snakefile does; asks no network."""
+"""What a run asks for that is not there. Quick to import, since the Snakefile does; asks no network."""
 
+import io
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 
 from sae.config.models import Config
 from sae.core import paths
+from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
 from sae_workflow import settings
 
@@ -18,6 +21,28 @@ def warn(config: Config, arguments: Collection[str]) -> None:
         if experiment in arguments:
             for line in local(config, experiment):
                 print(f"{experiment}: {line}", file=sys.stderr)
+
+
+def refuse_unknown(config: Config, command: Sequence[str], is_rule: Callable[[str], bool]) -> None:
+    """Refuse a target that can be no experiment, rule or file.
+
+    Args:
+        command: the whole command line of this process; one that is not Snakemake's own says nothing of targets.
+
+    Raises:
+        UserError: names the target, and the experiments that there are.
+    """
+    from snakemake.cli import parse_args
+
+    if Path(command[0]).stem not in ("snakemake", "__main__"):
+        return
+    with redirect_stderr(io.StringIO()):  # It tells of profiles, as it did before.
+        targets = parse_args(command[1:])[1].targets
+    for target in targets:
+        if not (is_rule(target) or "/" in target or Path(target).exists()):
+            raise UserError(
+                f"there is no experiment {target!r} in the config; there are: {', '.join(config.experiments)}"
+            )
 
 
 def local(config: Config, experiment: str) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What Snakemake would fail at later and say less plainly: a folder that cannot be written, files from the future."""
 
+import errno
 import logging
 import os
 import re
@@ -16,6 +17,25 @@ _BANKS = re.sub(r"{\w+}", "*", paths.BANK_FOLDER)
 SKEW = 5  # seconds by which the clocks of a cluster's machines may differ
 
 
+def activate() -> None:
+    """Let `python` be the Python of this process, also where its environment is not activated."""
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+
+
+def records() -> None:
+    """Check that Snakemake can keep its records, of which even a dry run makes some.
+
+    Raises:
+        UserError: as :func:`writable`, or another user made them and keeps them closed.
+    """
+    writable(".snakemake")
+    # Of other records Snakemake makes new files, for which it is enough that their folder is open.
+    for pattern in ("*/", "iocache/*", "metadata/*"):
+        for path in Path(".snakemake").glob(pattern):
+            if not os.access(path, os.W_OK):
+                raise _unwritable(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), path)
+
+
 def writable(folder: str | Path) -> None:
     """Check that files can be written into `folder`, which is made if needed.
 
@@ -27,10 +47,14 @@ def writable(folder: str | Path) -> None:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             file.write(bytes(4096))
     except OSError as error:
-        # Snakemake's own log lies there too, and would add a traceback for every line that it cannot write.
-        logging.raiseExceptions = False
-        line, _ = faults.explain(OSError(error.errno, error.strerror, str(folder)), "Snakemake") or (str(error), 1)
-        raise UserError(line) from None
+        raise _unwritable(error, folder) from None
+
+
+def _unwritable(error: OSError, path: str | Path) -> UserError:
+    # Snakemake's own log lies there too, and would add a traceback for every line that it cannot write.
+    logging.raiseExceptions = False
+    line, _ = faults.explain(OSError(error.errno, error.strerror, str(path)), "Snakemake") or (str(error), 1)
+    return UserError(line)
 
 
 def no_future(*folders: str) -> None:

@@ -11,23 +11,12 @@ from pathlib import Path
 from sae.core import paths
 from sae_workflow import check, lock
 
+PATIENCE = 5  # seconds that a run that was stopped a moment ago may take to end
+
 
 def main(experiment: str, *options: str) -> None:
     """Run `snakemake EXPERIMENT OPTIONS` in this folder, then print its claims, and where the results are."""
-    if any(Path(".snakemake/locks").glob("*.lock")):
-        gone, why = lock.owner_is_gone()
-        for _ in range(30):  # What was killed a moment ago may take a little to end.
-            if gone:
-                break
-            time.sleep(0.1)
-            gone, why = lock.owner_is_gone()
-        if not gone:
-            sys.exit(
-                f"error: this folder is locked by a run: {why}. Wait for it or stop it; if you are sure that it is "
-                "gone, run `.venv/bin/snakemake --unlock`."
-            )
-        print("A killed run left its lock; its owner is gone: unlocking.", flush=True)
-        snakemake("--unlock", "--quiet", "all")
+    free_the_folder()
     # Not in profiles/default: jobs on a cluster would then fail without a word.
     snakemake(experiment, *options, *([] if any(o.startswith("--profile") for o in options) else ["--quiet", "rules"]))
     if Path(paths.CLAIMS.format(experiment=experiment, suffix="csv")).exists():  # Not with `--until train` or the like.
@@ -35,6 +24,23 @@ def main(experiment: str, *options: str) -> None:
         if check.main(experiment):
             sys.exit(1)
         show(experiment)
+
+
+def free_the_folder() -> None:
+    """Wait a little for a run of this folder to end, and remove the lock of one that is gone; exit if one is alive."""
+    latest = time.monotonic() + PATIENCE
+    while any(Path(".snakemake/locks").glob("*.lock")):
+        gone, why = lock.owner_is_gone()
+        if gone:
+            print("A killed run left its lock; its owner is gone: unlocking.", flush=True)
+            snakemake("--unlock", "--quiet", "all")
+            return
+        if time.monotonic() > latest:
+            sys.exit(
+                f"error: this folder is locked by a run: {why}. Wait for it or stop it; if you are sure that it is "
+                "gone, run `.venv/bin/snakemake --unlock`."
+            )
+        time.sleep(0.1)
 
 
 def snakemake(*arguments: str) -> None:

@@ -1,0 +1,80 @@
+"""What a run checks before its first job, where no run of Snakemake is needed to tell."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from sae_workflow import missing, planned, preflight, settings
+
+from sae.core.errors import UserError
+
+CONFIG = settings.load(yaml.safe_load((ROOT / "config.yaml").read_text()))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".snakemake/metadata").mkdir(parents=True)
+    return tmp_path
+
+
+def test_jobs_run_the_python_that_runs_snakemake(monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    preflight.activate()
+    found = subprocess.run(["bash", "-c", "command -v python"], capture_output=True, text=True).stdout.strip()
+    assert Path(found).parent == Path(sys.executable).parent
+
+
+def test_records_that_another_user_keeps_closed_are_named(folder, monkeypatch):
+    preflight.records()
+    (folder / ".snakemake/metadata/record").touch()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "record")  # Root may write all.
+    with pytest.raises(UserError, match=r"^\.snakemake/metadata/record is closed to this user"):
+        preflight.records()
+
+
+def test_each_run_has_its_plan_for_as_long_as_it_lives(folder, monkeypatch):
+    monkeypatch.setenv(planned.VARIABLE, "")
+    codes = iter(["then", "now", "now"])
+    monkeypatch.setattr(planned, "code_hash", lambda *_: next(codes))
+    monkeypatch.setattr(planned, "_codes", {})
+    planned.name_run()
+    assert planned.code("sae.core.files") == "then"
+    planned.write({"k": 8})
+    # A job's Snakemake: another process, which finds other code.
+    monkeypatch.setattr(planned, "_codes", {})
+    assert planned.read() == {"k": 8}
+    assert (planned.code("sae.core.files"), planned.code("sae.core.paths")) == ("then", "now")
+    monkeypatch.setenv(planned.VARIABLE, "a-later-run")
+    with pytest.raises(UserError, match=r"plan of the run \.snakemake/planned-a-later-run\.json does not exist"):
+        planned.read()
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (["nosuch"], True),
+        (["-n", "--configfile", "config.yaml", "mine.yaml", "--", "smoke", "nosuch"], True),
+        (["smoke", "--cores", "2", "--forcerun", "train"], False),
+        (["train"], False),
+        (["results/smoke/metrics.csv"], False),
+        (["there.txt"], False),
+        ([], False),
+    ],
+)
+@pytest.mark.parametrize("program", ["bin/snakemake", "snakemake/__main__.py", "my_script.py"])
+def test_an_experiment_that_does_not_exist_lists_those_there_are(folder, words, refused, program):
+    (folder / "there.txt").touch()
+
+    def refuse():
+        missing.refuse_unknown(CONFIG, [program, *words], {*CONFIG.experiments, "train"}.__contains__)
+
+    if refused and program != "my_script.py":
+        with pytest.raises(UserError, match=r"no experiment 'nosuch' in the config; there are: demo, .*smoke"):
+            refuse()
+    else:
+        refuse()
