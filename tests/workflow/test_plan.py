@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import PARTS, ROOT
-from sae_workflow import costs, missing, plan, settings
+from sae_workflow import costs, missing, plan, planned, settings
 
 from bench import dag
 from sae.bank.plan import count
@@ -48,11 +48,13 @@ def dry_run(experiment):
     return {rule: int(count) for rule, count in rows if rule != experiment}, said[1]
 
 
-def test_jobs_and_missing_data_are_what_snakemake_says(empty):
+def test_jobs_and_missing_data_are_what_snakemake_says(empty, monkeypatch):
     counts, said = dry_run("paper")
     assert plan.jobs(settings.load(CONFIG), "paper") == counts
     assert "paper: dataset imagenet: data/imagenet does not exist (docs/data.md)\n" in said
     # A process that Snakemake starts for a job says nothing.
+    monkeypatch.setenv(planned.VARIABLE, "this")
+    planned.write(CONFIG)
     assert "does not exist" not in "".join(snakemake("paper", "--mode", "subprocess"))
     (empty / "data/imagenet").mkdir(parents=True)
     assert not any("imagenet" in line for line in missing.local(settings.load(CONFIG), "paper"))
