@@ -6,7 +6,7 @@
 # make bench  time the training step against a plain one, and the embedding by batch size
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
 # make run EXPERIMENT=NAME   any experiment of config.yaml; with PROFILE=profiles/slurm on a cluster
-# make check EXPERIMENT=NAME  every file of its results against the hash that was written with it
+# make check EXPERIMENT=NAME  its results, embeddings and datasets against the hashes that were written with them
 # make sizes  what results/ holds, in MB by kind
 # make unused what of it no experiment refers to; make prune asks, then deletes just that (YES=1: without asking)
 # make reference   copy the small results of `study` to docs/study, which is committed

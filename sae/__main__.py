@@ -223,7 +223,9 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--settings", type=_settings, required=True, help=f"JSON, or @FILE: {step.settings}")
         _add_options(sub, step.run)
         code = "the hash that the step's code is to have, then the modules that it covers (`sae.core.codehash`)"
-        sub.add_argument("--code", nargs="+", metavar=("HASH", "MODULE"), help=code)
+        sub.add_argument(
+            "--code", nargs="+", metavar=("HASH", "MODULE"), help=argparse.SUPPRESS if step.run is encode else code
+        )
         sub.add_argument("--log", type=Path, help="also write a detailed log to this file")
     return top
 
@@ -308,8 +310,8 @@ def _settings(text: str) -> Any:
 
 def _from(least: int) -> Callable[[str], int]:
     def number(text: str) -> int:
-        if not re.fullmatch(r"\d+", text) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {least}")
+        if not re.fullmatch("[0-9]{1,4}", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {least} to 9999")
         return int(text)
 
     return number

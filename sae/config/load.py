@@ -109,9 +109,9 @@ def load(raw: dict[str, Any], *, artifacts: Collection[str] | None = None, reser
     entries = {s: _entries(s, getattr(written, s), raw[s], artifacts, problems) for s in ENTRIES}
     config = resolve(written.model_copy(update=entries), raw["methods"], problems)
     problems.end()
-    below = [p.split("/") for p in vars(paths).values() if isinstance(p, str) and p.startswith(f"{paths.RESULTS}/")]
+    taken = paths.shared().union(reserved)
     for name in config.experiments:
-        if name in {*reserved, *(parts[1] for parts in below)}:
+        if name in taken:
             problems.add(f"experiments.{name}", "this name is taken by a rule or folder; choose another")
         _check_experiment(config, name, problems)
     problems.end()

@@ -168,14 +168,15 @@ def _temporary(path: Path) -> Path:
 def is_left_over(path: Path) -> bool:
     """Whether `path` is a temporary file or folder that a dead process of this machine left."""
     temporary = re.fullmatch(rf"\..+\.{re.escape(_host())}-(\d+)\.tmp", path.name)
-    return temporary is not None and not _alive(int(temporary[1]))
+    return temporary is not None and not is_alive(int(temporary[1]))
 
 
 def _host() -> str:
     return socket.gethostname().replace(".", "-")
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -204,16 +205,17 @@ def write_json(path: str | Path, content: dict[str, Any]) -> None:
         seals.seal(temporary)
 
 
-def read_json(path: str | Path, what: str = "file") -> dict[str, Any]:
+def read_json(path: str | Path, what: str = "file", advice: str = seals.ADVICE) -> dict[str, Any]:
     """The content that :func:`write_json` wrote, its seal checked.
 
     Args:
         what: what error messages call the file.
+        advice: how they end.
 
     Raises:
         UserError: the file is missing or was altered.
     """
-    content = json.loads(seals.read(path, what))
+    content = json.loads(seals.read(path, what, advice))
     del content["seal"]
     return content
 

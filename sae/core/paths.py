@@ -85,3 +85,9 @@ def written(value: Any) -> str:
 def rounded(value: Any) -> Any:
     """A swept value as it is trained: what the path prints, so that the two never differ."""
     return float(written(value)) if isinstance(value, float) else value
+
+
+def shared() -> set[str]:
+    """The folders of results/ that are no experiment's."""
+    patterns = [p for p in globals().values() if isinstance(p, str) and p.startswith(f"{RESULTS}/")]
+    return {pattern.split("/")[1] for pattern in patterns} - {EXPERIMENT.split("/")[1]}

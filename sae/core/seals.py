@@ -30,7 +30,10 @@ def seal(path: str | Path) -> None:
         file.write(hashlib.sha256(content).hexdigest().encode())
 
 
-def read(path: str | Path, what: str = "file", advice: str = "delete it and run again") -> bytes:
+ADVICE = "delete it and run again"
+
+
+def read(path: str | Path, what: str = "file", advice: str = ADVICE) -> bytes:
     """The content of a sealed file.
 
     Args:

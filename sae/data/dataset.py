@@ -173,7 +173,7 @@ def refuse_duplicates(what: str, things: str, found: list[dict[str, list[str]]],
     if not found:
         return
     some = "; ".join(" = ".join(f"{ids[0]} ({split})" for split, ids in same.items()) for same in found[:3])
-    said = f"{what}: {len(found)} {things} lie in more than one split, such as {some}"
+    said = f"{what}: {things} that lie in more than one split: {len(found)}, such as {some}"
     if spec.get("duplicates") != "allow":
         raise UserError(
             f"{said}: scores would rest on what was trained on; remove them, or set `duplicates: allow` in the entry "

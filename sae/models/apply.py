@@ -110,6 +110,8 @@ def encode(
         embeddings = embed_like(manifest, source, paths, artifacts_root, device, workers)
     else:
         _check_out(out, path, source)
+        if not source.exists():
+            raise UserError(f"{source} does not exist; name a folder of images, or an array saved with `numpy.save`")
         try:
             embeddings = np.lib.format.open_memmap(source, mode="r")
         except (OSError, ValueError) as error:

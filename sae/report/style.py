@@ -11,7 +11,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import Formatter, LogFormatterMathtext
 
 from sae.core import files
@@ -47,6 +49,20 @@ RC: dict[Any, Any] = {
 def fit(text: str, width: float, lines: int = 2) -> str:
     """A text in lines that are about `width` inches long; it ends in ... where it has more of them than `lines`."""
     return "\n".join(textwrap.wrap(text, int(width / _LETTER), max_lines=lines, placeholder=" ..."))
+
+
+def cut(text: str, width: float, size: float) -> str:
+    """A text on one line, ending in ... where it is wider than `width` inches in letters of `size` points."""
+    font = FontProperties(family=RC["font.family"], size=size)
+
+    def inches(text: str) -> float:
+        return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
+
+    words, end = text.split(" "), ""
+    while words and inches(" ".join(words) + end) > width:
+        words.pop()
+        end = " ..."
+    return " ".join(words) + end
 
 
 def place(names: Names, dataset: str, backbone: str) -> str:

@@ -234,7 +234,9 @@ def test_given_embeddings_become_a_store(tmp_path):
     with pytest.raises(UserError, match=r"row 3 \(from 0\) of .*ours/test\.npy, 'test3', holds NaN"):
         embed.embed(job(tmp_path, ours, again))
     np.save(tmp_path / "root/ours/test.npy", rows["train"][5:15])
-    with pytest.raises(UserError, match=r"10 embeddings lie in more than one split, such as train5 \(train\) = test0 "):
+    with pytest.raises(
+        UserError, match=r"embeddings that lie in more than one split: 10, such as train5 \(train\) = test0 "
+    ):
         embed.embed(job(tmp_path, ours, again))
     for split, values in rows.items():  # Mended, and other numbers: nothing of the first attempt may stay.
         rows[split] = np.nan_to_num(values).astype(np.float16) + np.float16(1)

@@ -133,7 +133,7 @@ def test_what_cannot_be_encoded_is_said(trained, digits, run, tmp_path):
     for source, said in (
         (tmp_path / "x.npz", NO_ARRAY),
         (tmp_path / "text.npy", NO_ARRAY),
-        (tmp_path / "nothing", f"{NO_ARRAY} .*No such file"),
+        (tmp_path / "nothing", "does not exist; name a folder of images"),
         (images, "name the SAE's own embeddings with --activations"),
     ):
         refused(run(path, source, out), said)

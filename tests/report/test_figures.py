@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from report import hostile
 
@@ -140,6 +141,19 @@ def test_titles_of_fig1_do_not_overlap(results, count):
     boxes = [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
     titles = [ax.title.get_window_extent() for ax in figure.axes if ax.get_title()]
     assert all(sum(title.overlaps(box) for box in boxes) == 1 for title in titles)
+
+
+@pytest.mark.parametrize("name", ["fig2", "fig3"])
+def test_titles_of_galleries_do_not_overlap(results, name):
+    with plt.rc_context(style.RC):
+        figure = registry.load("figure", name).draw(results, NAMES)
+        figure.draw_without_rendering()
+    titles = [
+        text for ax in figure.axes for text in ax.get_children() if isinstance(text, Text) and "MS" in text.get_text()
+    ]
+    assert len(titles) == 2
+    boxes = [title.get_window_extent() for title in titles]
+    assert not any(one.overlaps(two) for one, two in itertools.combinations(boxes, 2))
 
 
 def test_fig4_cuts_no_curve(results):

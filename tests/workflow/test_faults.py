@@ -298,7 +298,11 @@ def test_read_only_results_can_be_looked_at_but_not_added_to(finished, undisturb
     shutil.move(results, finished.folder / "aside")
     with mounted(results, "size=20m") as remount:
         shutil.copytree(finished.folder / "aside", results, symlinks=True, dirs_exist_ok=True)
-        for table in ("metrics.csv", *(f"{name}.parquet" for name in ("metrics", "curves", "latents", "selection"))):
+        for table in (
+            "metrics.csv",
+            "metrics.sums.json",
+            *(f"{name}.parquet" for name in ("metrics", "curves", "latents", "selection")),
+        ):
             (results / "tiny" / table).unlink()
         remount("ro")
         assert planned(finished)

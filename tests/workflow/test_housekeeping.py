@@ -328,7 +328,7 @@ def test_what_another_configuration_made_is_used(elsewhere, capsys):
     # An edit of the same file takes the record's place, and other files have another one.
     fewer = copy.deepcopy(smoke)
     fewer["experiments"]["smoke"] |= {"methods": ["topk"], "sweep": {}}
-    recorded.write(fewer, {"smoke"}, ["mine.yaml"], {})
+    recorded.write(fewer, {"smoke"}, ["config.yaml", "mine.yaml", "config.yaml"], {})
     assert list(record.parent.iterdir()) == [record] and len(unused(demo)) == 12 - 1
     recorded.write(smoke, {"smoke"}, ["mine.yaml"], {"options": 1})
     assert len(list(record.parent.iterdir())) == 2 and unused(demo) == set()
@@ -356,7 +356,9 @@ def test_a_record_that_cannot_be_read_stops_prune(elsewhere):
     for said in ("nowhere is no folder", "was altered"):
         before = everything()
         for command in (["unused"], ["prune", "--yes"]):
-            with pytest.raises(SystemExit, match=f"(?s)^error: {record} says which configuration .*{said}.*delete"):
+            with pytest.raises(
+                SystemExit, match=f"(?s)^error: recorded configuration {record} .*{said}.*or delete the file"
+            ):
                 main(*command)
         assert everything() == before
         record.write_bytes(record.read_bytes()[:-9] + b"x\n")

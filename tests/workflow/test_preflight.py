@@ -1,6 +1,7 @@
 """What a run checks before its first job, where no run of Snakemake is needed to tell."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,12 @@ def test_each_run_has_its_plan_for_as_long_as_it_lives(folder, monkeypatch):
     monkeypatch.setattr(planned, "_codes", {})
     planned.name_run()
     assert planned.code("sae.core.files") == "then"
+    killed = Path(f".snakemake/planned-{socket.gethostname()}-{2**22 + 1}.json")
+    elsewhere = Path(".snakemake/planned-elsewhere-1.json")
+    for file in (killed, elsewhere):
+        file.touch()
     planned.write({"k": 8})
+    assert elsewhere.exists() and not killed.exists()
     # A job's Snakemake: another process, which finds other code.
     monkeypatch.setattr(planned, "_codes", {})
     assert planned.read() == {"k": 8}
@@ -62,6 +68,8 @@ def test_each_run_has_its_plan_for_as_long_as_it_lives(folder, monkeypatch):
         (["smoke", "--cores", "2", "--forcerun", "train"], False),
         (["train"], False),
         (["results/smoke/metrics.csv"], False),
+        (["results/nosuch/metrics.csv"], True),
+        (["results/datasets/emoji/index.parquet"], False),
         (["there.txt"], False),
         ([], False),
     ],

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 from conftest import ROOT
-from sae_workflow import schema, settings
+from sae_workflow import missing, run, schema, settings
 
 from sae.bank.plan import count, members
 from sae.core import registry
@@ -131,7 +131,7 @@ def test_names_are_of_the_experiment_alone():
     assert names["datasets"] == {"fashion_mnist_smoke": "Fashion-MNIST (smoke)"}
 
 
-def test_given_embeddings_have_no_galleries_and_name_their_files():
+def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monkeypatch):
     def change(raw):
         raw["datasets"]["given"] = {"type": "table", "root": "here"}
         raw["backbones"]["ours"] = {"loader": "precomputed", "model": "clip"}
@@ -144,6 +144,13 @@ def test_given_embeddings_have_no_galleries_and_name_their_files():
     assert settings.given_embeddings(config, "given", "ours")[0] == "here/clip/train.npy"
     assert settings.given_embeddings(config, "emoji", CELL[1]) == settings.dataset_files(config, "emoji") == []
     assert not settings.from_hub(config, "ours")
+    monkeypatch.chdir(tmp_path)
+    Path("here/clip").mkdir(parents=True)
+    for name in ("train.npy", "test.npz"):
+        Path("here/clip", name).touch()
+    there = list(missing.local(config, "smoke"))
+    assert there[0] == "dataset given: here/clip/val.npy does not exist"
+    assert there[1].startswith("dataset given: here/clip/test.npy does not exist (save each array of the .npz")
 
 
 def test_the_gallery_is_that_of_the_config_or_the_first_cell():
@@ -182,6 +189,9 @@ def test_config_files_are_looked_at_before_snakemake_reads_them(tmp_path, monkey
         UserError, match=r"^mine\.yaml line 3 is not right: the key 'c' is there twice, first in line 2"
     ):
         settings.check_files("config.yaml", tmp_path / "mine.yaml")
+    Path("mine.yaml").write_text("a: [1\nb: 2\n")
+    with pytest.raises(SystemExit, match=r"^error: mine\.yaml line 2 is not right"):
+        run.check_configfiles(["-n", "--configfile", "config.yaml", "mine.yaml", "--cores", "2"])
 
 
 def test_experiments_cannot_have_the_name_of_a_rule():

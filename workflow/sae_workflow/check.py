@@ -17,7 +17,7 @@ class Check:
     """All files of an experiment, checked.
 
     These are the files below results/{experiment} that hold a seal or that a list of sums names, the SAEs of its banks
-    with their logs, and the embeddings that those were made of. Logs and times of jobs hold no hash.
+    with their logs, and the embeddings and datasets that those were made of. Logs and times of jobs hold no hash.
 
     Attributes:
         count: how many files were checked.
@@ -46,6 +46,10 @@ class Check:
                 file = Path(paths.EMBEDDINGS_MANIFEST.format(dataset=dataset, backbone=backbone, split=split))
                 manifest = self._tried(functools.partial(files.read_json, file))
                 self._listed(manifest["sha256"] if manifest else {}, file)
+        for dataset in sorted({dataset for dataset, _ in cells}):
+            file = Path(paths.DATASET.format(dataset=dataset))
+            manifest = self._tried(functools.partial(files.read_json, file))
+            self._listed({"index.parquet": manifest["sha256"]} if manifest else {}, file)
 
     def _tried(self, check: Callable[[], T]) -> T | None:
         self.count += 1

@@ -4,12 +4,13 @@ import io
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sae.config.models import Config
 from sae.core import paths
 from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
+from sae.data.splits import SPLITS
 from sae_workflow import settings
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -39,9 +40,13 @@ def refuse_unknown(config: Config, command: Sequence[str], is_rule: Callable[[st
     with redirect_stderr(io.StringIO()):  # It tells of profiles, as it did before.
         targets = parse_args(command[1:])[1].targets
     for target in targets:
-        if not (is_rule(target) or "/" in target or Path(target).exists()):
+        parts = PurePosixPath(target).parts
+        if is_rule(target) or Path(target).exists():
+            continue
+        name = parts[1] if parts[:1] == (paths.RESULTS,) and len(parts) > 2 else target
+        if "/" not in name and name not in config.experiments.keys() | paths.shared():
             raise UserError(
-                f"there is no experiment {target!r} in the config; there are: {', '.join(config.experiments)}"
+                f"there is no experiment {name!r} in the config; there are: {', '.join(config.experiments)}"
             )
 
 
@@ -52,6 +57,8 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         dataset = config.datasets[name].spec
         root = dataset.get("root")
         if root is None or Path(root).exists():
+            if root is not None and dataset["type"] == "table":
+                yield from _embeddings(name, Path(root), spec.backbones, config)
             continue
         if dataset.get("download"):
             yield f"dataset {name}: will be downloaded to {root} by torchvision, which needs the internet"
@@ -61,6 +68,20 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         for key, path in settings.weights_paths(config.backbones[name].spec).items():
             if not Path(path).exists():
                 yield f"backbone {name}: {key} {path} does not exist (docs/data.md)"
+
+
+def _embeddings(dataset: str, root: Path, backbones: Collection[str], config: Config) -> Iterator[str]:
+    """The given embeddings of a dataset that do not exist."""
+    for backbone in backbones:
+        for split in SPLITS:
+            file = root / config.backbones[backbone].spec["model"] / f"{split}.npy"
+            if not file.exists():
+                npz = (
+                    " (save each array of the .npz by itself, with `numpy.save`)"
+                    if file.with_suffix(".npz").exists()
+                    else ""
+                )
+                yield f"dataset {dataset}: {file} does not exist{npz}"
 
 
 def hub(config: Config, experiment: str, repos: Mapping[str, str]) -> Iterator[str]:

@@ -31,7 +31,13 @@ def code(modules: str) -> str:
 
 
 def write(config: dict[str, Any]) -> None:
-    """Say until this process ends what it planned with: a config, and what :func:`code` was asked for."""
+    """Say until this process ends what it planned with: a config, and what :func:`code` was asked for.
+
+    Jobs of killed runs have been ended by then (`lock.end_orphans`), so what those runs said is deleted.
+    """
+    for file in Path(".snakemake").glob(f"planned-{socket.gethostname()}-*.json"):
+        if not files.is_alive(int(file.stem.rpartition("-")[2])):
+            file.unlink(missing_ok=True)
     files.write_json(_file(), {"config": config, "codes": _codes})
     atexit.register(_file().unlink, missing_ok=True)
 

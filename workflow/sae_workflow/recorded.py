@@ -16,6 +16,11 @@ from sae.core import files, paths
 from sae.core.errors import UserError
 from sae_workflow import settings
 
+_ADVICE = (
+    "run that experiment again with its configuration, which records it anew; or delete the file: then what only it "
+    "refers to counts as unused"
+)
+
 
 def start(workflow: Any, config: dict[str, Any]) -> None:
     """Record the merged `config` of a Snakemake that is about to run jobs (its object `workflow`)."""
@@ -33,7 +38,8 @@ def write(
         configfiles: what it was read from.
         options: what the command line said beside them (`--config`).
     """
-    source = {"configfiles": [os.path.relpath(file) for file in configfiles], "options": options}
+    others = [os.path.relpath(file) for file in configfiles if os.path.relpath(file) != "config.yaml"]
+    source = {"configfiles": others, "options": options}
     name = files.sha256_text(files.dumps(source))[:16]
     usual = configuration.parse("config.yaml") if Path("config.yaml").exists() else {}
     for experiment in sorted(experiments & config["experiments"].keys()):
@@ -64,13 +70,9 @@ def read() -> Iterator[tuple[Path, list[str], Config]]:
         UserError: a record was altered, or its config is not right any more.
     """
     for path in sorted(Path().glob(paths.CONFIGURATION.format(experiment="*", configuration="*"))):
+        found = files.read_json(path, "recorded configuration", _ADVICE)
         try:
-            found = files.read_json(path, "configuration")
             config = settings.load(found["config"])
         except UserError as error:
-            raise UserError(
-                f"{path} says which configuration made results, and cannot be read: {error}\nRun that experiment again "
-                "with its configuration, which records it anew; or delete the file: then what only it refers to counts "
-                "as unused."
-            ) from None
+            raise UserError(f"recorded configuration {path} is not right any more: {error}\n{_ADVICE}") from None
         yield path, found["configfiles"], config

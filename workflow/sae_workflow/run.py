@@ -3,19 +3,23 @@
 After a SIGKILL, Snakemake leaves a lock behind; it is removed here, but only when its owner is proven gone.
 """
 
+import itertools
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from sae.core import paths
-from sae_workflow import check, lock
+from sae.core.errors import UserError
+from sae_workflow import check, lock, settings
 
 PATIENCE = 5  # seconds that a run that was stopped a moment ago may take to end
 
 
 def main(experiment: str, *options: str) -> None:
     """Run `snakemake EXPERIMENT OPTIONS` in this folder, then print its claims, and where the results are."""
+    check_configfiles(options)
     free_the_folder()
     # Not in profiles/default: jobs on a cluster would then fail without a word.
     snakemake(experiment, *options, *([] if any(o.startswith("--profile") for o in options) else ["--quiet", "rules"]))
@@ -24,6 +28,16 @@ def main(experiment: str, *options: str) -> None:
         if check.main(experiment):
             sys.exit(1)
         show(experiment)
+
+
+def check_configfiles(options: Sequence[str]) -> None:
+    """Exit if a file after `--configfile` is no YAML: Snakemake itself would not say which, nor the line."""
+    try:
+        for first, option in enumerate(options, 1):
+            if option in ("--configfile", "--configfiles"):
+                settings.check_files(*itertools.takewhile(lambda word: not word.startswith("-"), options[first:]))
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 def free_the_folder() -> None:

@@ -15,6 +15,7 @@ from sae.report.names import Names, printed
 from sae.report.style import plt
 
 PARTS = ("top", "middle", "bottom")
+_SIZE, _GAP = 7, 0.1  # of titles: points, and inches to the next one
 
 
 def draw(table: Path, names: Names, name: str) -> Figure:
@@ -45,7 +46,7 @@ def draw(table: Path, names: Names, name: str) -> Figure:
             here = rows[(rows["rank"] == rank) & (rows["method"] == method)]
             _panel(axes[i, j], here, places)
             title = _title(names.method(method), here.iloc[0], width)
-            axes[i, j].set_title(title, color=names.colour(method), loc="left", fontsize=7)
+            axes[i, j].set_title(title, color=names.colour(method), loc="left", fontsize=_SIZE)
             if j == 0:
                 axes[i, j].set_ylabel(f"rank {rank:.0%}" if rank else "highest MS")
     above_titles = figure.subplotpars.top + 0.24 / figure.get_figheight()
@@ -74,4 +75,4 @@ def _title(method: str, row: Any, width: float) -> str:
     parts.append(f"{row['n_active']:.0f} images")
     if isinstance(row["top_class"], str):
         parts.append(printed(row["top_class"]))
-    return style.fit(", ".join(parts), width, 1)
+    return style.cut(", ".join(parts), width - _GAP, _SIZE)
