@@ -41,15 +41,16 @@ def draw(table: Path, names: Names, name: str) -> Figure:
     if rows.empty:
         style.nothing(axes[0, 0], "no latent fires on enough images")
         return figure
+    margins = figure.subplotpars
     for i, rank in enumerate(ranks):
         for j, method in enumerate(methods):
             here = rows[(rows["rank"] == rank) & (rows["method"] == method)]
             _panel(axes[i, j], here, places)
-            title = _title(names.method(method), here.iloc[0], width)
+            title = _title(names.method(method), here.iloc[0], width * (margins.right - margins.left))
             axes[i, j].set_title(title, color=names.colour(method), loc="left", fontsize=_SIZE)
             if j == 0:
                 axes[i, j].set_ylabel(f"rank {rank:.0%}" if rank else "highest MS")
-    above_titles = figure.subplotpars.top + 0.24 / figure.get_figheight()
+    above_titles = margins.top + 0.24 / figure.get_figheight()
     style.of_gallery(figure, names, rows.iloc[0], y=above_titles, verticalalignment="bottom")
     return figure
 
@@ -72,7 +73,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, places: int) -> None:
 
 def _title(method: str, row: Any, width: float) -> str:
     parts = [style.fit(method, 0.45 * width, 1), f"latent {row['latent']}: MS {row['ms']:.2f}"]
-    parts.append(f"{row['n_active']:.0f} images")
     if isinstance(row["top_class"], str):
         parts.append(printed(row["top_class"]))
+    parts.append(f"{row['n_active']:.0f} images")
     return style.cut(", ".join(parts), width - _GAP, _SIZE)
