@@ -141,7 +141,7 @@ def test_another_image_makes_its_dataset_anew(done):
     images.unlink()
     shutil.copytree(original, images)  # With their times: these are the same.
     shutil.copy(next(images.glob("train/1/*.png")), images / "train/1/one_more.png")
-    change = "an image touched, added, replaced or removed below a dataset's root"
+    change = "an image touched, added, removed or replaced by one of another size or time, below a dataset's root"
     assert set(done.planned()) == documented(change)
     shutil.rmtree(images)
     images.symlink_to(original)
