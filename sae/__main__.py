@@ -345,6 +345,8 @@ class _LogFile(logging.FileHandler):
 def _torch(a: argparse.Namespace) -> str:
     # cuBLAS is deterministic only with a fixed workspace, which it reads when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Large arrays in large pages: in small ones the system's paging took a third of a paper-sized training step.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     import torch
 
     torch.set_num_threads(a.threads)

@@ -99,7 +99,7 @@ class Coder(nn.Module):
         self.b_dec = nn.Parameter(torch.zeros(d))
         self.b_enc = nn.Parameter(torch.zeros(m))
         if not tied:
-            self.W_enc = nn.Parameter(torch.zeros(d, m))
+            self.W_enc = nn.Parameter(torch.zeros(m, d).T)  # Each latent's weights lie together, as its gradient does.
 
     @property
     def d(self) -> int:
@@ -144,8 +144,8 @@ class Coder(nn.Module):
         weight = self.encoder_weight()
         bias = self.b_enc - self.b_dec @ weight
         if precision == torch.float32:
-            return functional.relu(torch.addmm(bias, x, weight))
-        return functional.relu((x.to(precision) @ weight.to(precision)).float() + bias)
+            return torch.addmm(bias, x, weight).relu_()
+        return torch.add(x.to(precision) @ weight.to(precision), bias).relu_()
 
     def activations_by_chunk(self, x: torch.Tensor | Inputs) -> Iterator[torch.Tensor]:
         """`a` of prepared inputs (N, d), a chunk of rows at a time: never (N, m) as a whole."""
@@ -197,42 +197,11 @@ def restore(x_hat: torch.Tensor, scale: torch.Tensor | None, shift: torch.Tensor
 def gather_sum(
     values: torch.Tensor, indices: torch.Tensor, weight: torch.Tensor, starts: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """sum_j values[n, j] * weight[indices[n, j]], differentiable in both floats; never a dense (N, m) product.
-
-    The gradient of `weight` gathers too: with the picks sorted by latent it is the same operation, and its order of
-    summation is fixed, on a GPU as well.
+    """sum_j values[n, j] * weight[indices[n, j]]: (N, d); never a dense (N, m) product.
 
     Args:
         values, indices: (N, k) each; or (P,) each, row after row, with `starts`.
         weight: (m, d).
         starts: (N,) where each row starts, if rows have different lengths.
-
-    Returns:
-        (N, d).
     """
-    out = functional.embedding_bag(indices, weight.detach(), starts, per_sample_weights=values, mode="sum")
-    return _WeightGradient.apply(out, weight, values.detach(), indices, starts) if weight.requires_grad else out
-
-
-class _WeightGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, out: torch.Tensor, weight: torch.Tensor, *picks: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(*picks)
-        ctx.rows = len(weight)
-        return out.view_as(out)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        values, indices, starts = ctx.saved_tensors
-        # Narrow integers sort faster; the sort is stable, so samples are summed in order.
-        flat = indices.reshape(-1)
-        narrow = torch.short if ctx.rows < 2**15 else torch.int
-        ordered, order = torch.sort(flat.to(narrow), stable=True)
-        samples = order // indices.shape[1] if starts is None else torch.searchsorted(starts, order, right=True) - 1
-        # Not by counting: `bincount` waits for a GPU.
-        first = torch.searchsorted(ordered, torch.arange(ctx.rows, dtype=narrow, device=flat.device))
-        weight_gradient = functional.embedding_bag(
-            samples, gradient, offsets=first, per_sample_weights=values.reshape(-1)[order], mode="sum"
-        )
-        return gradient, weight_gradient, None, None, None
+    return functional.embedding_bag(indices, weight, starts, per_sample_weights=values, mode="sum")

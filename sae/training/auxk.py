@@ -2,40 +2,47 @@
 
 import torch
 
-from sae.models.coder import Coder, gather_sum
+from sae.models.coder import Coder
+from sae.training.picks import Picks, largest
 
 
 def auxk_loss(
-    coder: Coder, a: torch.Tensor, residual: torch.Tensor, scale: torch.Tensor | None, dead: torch.Tensor, auxk_k: int
+    coder: Coder,
+    x: torch.Tensor,
+    a: torch.Tensor,
+    residual: torch.Tensor,
+    scale: torch.Tensor | None,
+    dead: torch.Tensor,
+    auxk_k: int,
 ) -> torch.Tensor:
     """Mean squared error of the residual's reconstruction from the `auxk_k` most active dead latents; 0 without any.
 
     The residual is detached, and b_d takes no part: x - xhat has it already subtracted.
 
     Args:
-        a: (N, m) activations.
+        x: (N, d) standardised inputs.
+        a: (N, m) their activations.
         residual: (N, d) x - xhat.
         scale: (N, 1) by which each standardised sample was divided, or None.
         dead: (m,) bool.
     """
-    values, indices = dead_picks(a, dead, auxk_k) if a.device.type == "cpu" else dead_picks_masked(a, dead, auxk_k)
-    e_hat = gather_sum(values, indices, coder.W_dec)
+    pick = dead_picks if a.device.type == "cpu" else dead_picks_masked
+    e_hat = pick(a, dead, auxk_k).attach(coder, x).decode(coder.W_dec)
     if scale is not None:
         e_hat = e_hat * scale
     return (residual.detach() - e_hat).square().sum(dim=1).mean() * dead.any()
 
 
-def dead_picks(a: torch.Tensor, dead: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `count` most active dead latents of each sample: values and indices, both (N, at most `count`).
+def dead_picks(a: torch.Tensor, dead: torch.Tensor, count: int) -> Picks:
+    """The `count` most active dead latents of each sample: N rows of at most `count`.
 
     Reads the number of dead latents, and then touches their columns alone.
     """
     dead_indices = dead.nonzero().squeeze(1)
-    values, picks = a[:, dead_indices].topk(min(count, len(dead_indices)), dim=1, sorted=False)
-    return values, dead_indices[picks]
+    values, picks = largest(a[:, dead_indices], min(count, len(dead_indices)))
+    return Picks(values, dead_indices[picks], a.shape[1])
 
 
-def dead_picks_masked(a: torch.Tensor, dead: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def dead_picks_masked(a: torch.Tensor, dead: torch.Tensor, count: int) -> Picks:
     """The same without knowing their number; what is short of `count` is filled with activations of 0."""
-    values, indices = (a * dead).topk(min(count, a.shape[1]), dim=1, sorted=False)
-    return values, indices
+    return Picks(*largest(a * dead, min(count, a.shape[1])), a.shape[1])

@@ -1,32 +1,58 @@
-"""The activations that training selects: as many for each sample, or as many as fall to it of a whole batch.
+"""The activations that training selects, and the gradients that flow through them and nothing else.
 
-Shapes: N samples, m latents, k a sample, P = k N picks. A pick of value 0 is an empty place.
+Shapes: N samples, d dimensions, m latents, k a sample, P = k N picks. A pick of value 0 is an empty place.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch.nn import functional
 
-from sae.models.coder import gather_sum
+from sae.models.coder import Coder, gather_sum
+
+_GROUP = 8  # latents whose largest activation is looked at first
 
 
 @dataclass(frozen=True)
 class Picks:
-    """Selected activations, through which gradients flow.
+    """Selected activations of m latents; as many for each sample, or as many as fall to it of a whole batch.
 
     Attributes:
         values, indices: (N, k) activations and latents, in no particular order; or (P,), row after row.
+        m: latents there are.
         starts: (N,) where each row starts, if they are (P,).
     """
 
     values: torch.Tensor
     indices: torch.Tensor
+    m: int
     starts: torch.Tensor | None = None
+    _sorted: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict, repr=False, compare=False)
+
+    def attach(self, coder: Coder, x: torch.Tensor) -> "Picks":
+        """The same, as functions of the encoder's weights, in float32 whatever `a` was computed in.
+
+        Activations that were not picked get no gradient, so it takes no dense product.
+
+        Args:
+            x: (N, d) standardised inputs that the values are activations of.
+        """
+        weight = coder.encoder_weight().T
+        values = _Encoded.apply(self.values, weight, coder.b_enc, coder.b_dec, x, self)
+        return replace(self, values=values)
+
+    def gather(self, a: torch.Tensor) -> "Picks":
+        """The same, as functions of the activations `a` (N, m), whose gradient is dense anyway."""
+        if self.starts is None:
+            return replace(self, values=a.gather(1, self.indices))
+        rows = torch.searchsorted(self.starts, torch.arange(len(self.indices), device=a.device), right=True) - 1
+        return replace(self, values=a.flatten().gather(0, rows * self.m + self.indices))
 
     def decode(self, weight: torch.Tensor) -> torch.Tensor:
-        """The sum of each row's picks times their rows of `weight` (m, d): (N, d)."""
-        return gather_sum(self.values, self.indices, weight, self.starts)
+        """The sum of each row's picks times their rows of `weight` (m, d): (N, d); differentiable in both."""
+        out = gather_sum(self.values, self.indices, weight.detach(), self.starts)
+        return _Decoded.apply(out, weight, self) if weight.requires_grad else out
 
     def sums(self) -> torch.Tensor:
         """(N,) the sum of each row's values."""
@@ -35,20 +61,104 @@ class Picks:
         ones, zeros = self.values.new_ones(1, 1), torch.zeros_like(self.indices)
         return functional.embedding_bag(zeros, ones, self.starts, per_sample_weights=self.values, mode="sum").squeeze(1)
 
-    def fired(self, m: int) -> torch.Tensor:
+    def fired(self) -> torch.Tensor:
         """(m,) bool: which latents have an activation > 0 among the picks; a pick of value 0 did not fire."""
-        hits = torch.zeros(m, device=self.values.device)
+        hits = torch.zeros(self.m, device=self.values.device)
         return hits.scatter_add_(0, self.indices.reshape(-1), (self.values > 0).to(hits.dtype).reshape(-1)) > 0
+
+    def sum_by_latent(self, weights: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """For each latent the sum over its picks of their `weights`, shaped as the values, times `rows` (N, d): (m, d).
+
+        With the picks sorted by latent this gathers, as decoding does, and its order of summation is fixed, on a GPU
+        as well.
+        """
+        order, samples, first = self._by_latent()
+        return gather_sum(weights.reshape(-1)[order], samples, rows, first)
+
+    def _by_latent(self) -> tuple[torch.Tensor, ...]:
+        """Of the picks in the order of their latents: their places (P,), samples (P,), and where latents start (m,)."""
+        if not self._sorted:
+            # Narrow integers sort faster; the sort is stable, so samples are summed in order.
+            narrow = torch.short if self.m < 2**15 else torch.int
+            flat = self.indices.reshape(-1)
+            ordered, order = torch.sort(flat.to(narrow), stable=True)
+            if self.starts is None:
+                samples = torch.div(order, self.indices.shape[1], rounding_mode="floor")
+            else:
+                samples = torch.searchsorted(self.starts, order, right=True) - 1
+            # Not by counting: `bincount` waits for a GPU.
+            first = torch.searchsorted(ordered, torch.arange(self.m, dtype=narrow, device=flat.device))
+            self._sorted["by latent"] = (order, samples, first)
+        return self._sorted["by latent"]
+
+
+class _Decoded(torch.autograd.Function):
+    # The gradient of the decoder's weight alone; that of the values is `embedding_bag`'s own.
+
+    @staticmethod
+    def forward(ctx: Any, out: torch.Tensor, _weight: torch.Tensor, picks: Picks) -> torch.Tensor:
+        ctx.picks = replace(picks, values=picks.values.detach())
+        return out.view_as(out)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return gradient, ctx.picks.sum_by_latent(ctx.picks.values, gradient), None
+
+
+class _Encoded(torch.autograd.Function):
+    # values = ReLU((x - b_d) . w_j + b_j) of the picked latents j.
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: torch.Tensor,
+        weight: torch.Tensor,
+        _b_enc: torch.Tensor,
+        b_dec: torch.Tensor,
+        x: torch.Tensor,
+        picks: Picks,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(weight, b_dec, x)
+        ctx.picks = picks
+        return values.view_as(values)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        weight, b_dec, x = ctx.saved_tensors
+        picks = ctx.picks
+        gradient = torch.where(picks.values > 0, gradient, 0)
+        of_weight = picks.sum_by_latent(gradient, x - b_dec)
+        of_bias = gradient.new_zeros(picks.m).scatter_add_(0, picks.indices.reshape(-1), gradient.reshape(-1))
+        return None, of_weight, of_bias, -(of_bias @ weight), None, None
 
 
 def of_each(a: torch.Tensor, k: int) -> Picks:
     """The k largest activations of each sample, of `a` (N, m)."""
-    return Picks(*a.topk(k, dim=1, sorted=False))
+    return Picks(*largest(a, k), a.shape[1])
 
 
 def of_batch(a: torch.Tensor, k: int) -> Picks:
     """The k N largest activations of the whole batch `a` (N, m), so k a sample on average."""
-    every = a.flatten()
-    flat = every.detach().topk(k * len(a), sorted=False).indices.sort().values
-    rows = torch.arange(len(a), device=a.device)
-    return Picks(every.gather(0, flat), flat % a.shape[1], torch.searchsorted(flat // a.shape[1], rows))
+    n, m = a.shape
+    values, flat = (part.squeeze(0) for part in largest(a.reshape(1, -1), k * n))
+    flat, order = flat.sort()
+    return Picks(values[order], flat % m, m, torch.searchsorted(flat // m, torch.arange(n, device=a.device)))
+
+
+def largest(a: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k largest of each row of `a` (N, m): values and places, both (N, k), in no particular order.
+
+    On a CPU the k groups of latents with the largest members are found first, and then the k largest of those groups:
+    no other group can hold one of them. That is one quick pass, and two selections among few.
+    """
+    n, m = a.shape
+    if a.device.type != "cpu" or m % _GROUP or 2 * k * _GROUP > m:
+        return a.topk(k, dim=1, sorted=False)
+    count = m // _GROUP  # Each group's members lie this far apart, so that its maximum is one of whole vectors.
+    grouped = a.view(n, _GROUP, count)
+    groups = grouped.amax(dim=1).topk(k, dim=1, sorted=False).indices
+    members = grouped.gather(2, groups.unsqueeze(1).expand(-1, _GROUP, -1)).view(n, -1)
+    values, places = members.topk(k, dim=1, sorted=False)
+    return values, groups.gather(1, places % k) + places // k * count

@@ -19,6 +19,7 @@ from sae.core.options import Options
 from sae.models.coder import Coder, restore
 from sae.models.inputs import Inputs
 from sae.training.auxk import auxk_loss
+from sae.training.encoder import activations
 from sae.training.picks import Picks
 from sae.training.settings import Settings
 
@@ -95,7 +96,7 @@ class Objective:
         """Set up what the entry keeps from step to step."""
 
     def pick(self, a: torch.Tensor) -> Picks:
-        """Select of the activations (N, m) of a training batch what is decoded."""
+        """Select of the activations (N, m) of a training batch what is decoded; gradients are attached afterwards."""
         raise NotImplementedError
 
     def finish(self, _x: torch.Tensor | Inputs) -> Coder:
@@ -109,14 +110,18 @@ class Objective:
         """
         s = self.settings
         standard, scale, shift = self.coder.standardise(x)
-        a = self.coder.activations(standard, getattr(torch, s.precision))
-        picks = self.pick(a)
+        precision, penalised = getattr(torch, s.precision), self.penalty is not None
+        a = activations(self.coder, standard, precision, differentiable=penalised)
+        picks = self.pick(a.detach())
+        # Where a penalty needs the dense gradient in full precision, it may as well hold that of the picks.
+        both = penalised and precision == torch.float32
+        picks = picks.gather(a) if both else picks.attach(self.coder, standard)
         x_hat = picks.decode(self.coder.W_dec) + self.coder.b_dec
         if x_hat.shape != x.shape:  # One row would be taken for all.
             raise UserError(f"objective {s.objective}: pick() returned picks of {len(x_hat)} samples, not of {len(x)}")
         residual = x - restore(x_hat, scale, shift)
         reconstruction = residual.square().sum(dim=1).mean()
-        fired = picks.fired(s.m)
+        fired = picks.fired()
         self.since_fired = torch.where(fired, 0, self.since_fired + len(x))
 
         loss = reconstruction
@@ -129,7 +134,7 @@ class Objective:
         # An accelerator is not asked whether any latent is dead, since that would wait for it: there AuxK is computed
         # every time, and is 0 if none is.
         if dead.device.type != "cpu" or dead.any():
-            aux = auxk_loss(self.coder, a, residual, scale, dead, s.auxk_k)
+            aux = auxk_loss(self.coder, standard, a.detach(), residual, scale, dead, s.auxk_k)
             loss = loss + s.auxk_alpha * aux
         parts = {"loss": loss, "reconstruction": reconstruction, "penalty": regularization, "aux": aux}
         return loss, parts | {"l0": (picks.values > 0).sum() / len(x), "dead": dead.sum()}

@@ -9,12 +9,13 @@ from training.common import REG1, REG2, data, dense_loss, dense_penalty, make_ob
 
 from sae.core.errors import UserError
 from sae.core.options import Options
-from sae.models.coder import Coder, gather_sum
+from sae.models.coder import Coder
 from sae.training import auxk, step
 from sae.training.auxk import auxk_loss, dead_picks_masked
+from sae.training.encoder import activations
 from sae.training.objectives import topk
 from sae.training.penalties import l1_l2_ratio, off_support_l1
-from sae.training.picks import Picks, of_batch, of_each
+from sae.training.picks import Picks, largest, of_batch, of_each
 from sae.training.settings import Settings
 
 PENALTIES = {"off_support_l1": off_support_l1.penalty, "l1_l2_ratio": l1_l2_ratio.penalty}
@@ -64,8 +65,8 @@ def test_picks_of_a_batch_are_its_largest_whoever_has_them():
     dense[0, 1:], dense[2, [0, 2, 3]] = torch.tensor([5.0, 4.0, 3.0]), torch.tensor([2.0, 6.0, 0.5])
     weight = torch.randn(4, 2)
     torch.testing.assert_close(picks.decode(weight), dense @ weight)
-    assert picks.fired(4).tolist() == [True, True, True, True]
-    assert of_batch(a, 1).fired(4).tolist() == [False, True, True, False]
+    assert picks.fired().tolist() == [True, True, True, True]
+    assert of_batch(a, 1).fired().tolist() == [False, True, True, False]
 
 
 @pytest.mark.parametrize("name", PENALTIES)
@@ -83,7 +84,7 @@ def test_penalty_gradcheck(name, select):
 
     def sparse(a):
         values = a[rows, flat].reshape(places.values.shape)
-        return PENALTIES[name](batch(a, Picks(values, places.indices, places.starts), mask))
+        return PENALTIES[name](batch(a, Picks(values, places.indices, 9, places.starts), mask))
 
     z = torch.zeros_like(a)
     z[rows, flat] = a[rows, flat]
@@ -154,26 +155,58 @@ def test_picks_of_one_sample_are_not_taken_for_all():
         OfOne(Coder(8, s.m, s.k), s, Options()).loss(data(), 0)
 
 
+def random_coder(**options):
+    generator, coder = torch.Generator().manual_seed(0), Coder(4, 10, 3, **options).double()
+    for parameter in coder.parameters():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator))
+    return coder, torch.randn(6, 4, dtype=torch.float64, generator=generator)
+
+
+def same_gradients(coder, sparse, dense):
+    weight = torch.rand(sparse.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(sparse, dense)
+    found, expected = (
+        torch.autograd.grad((of * weight).sum(), tuple(coder.parameters()), retain_graph=True, materialize_grads=True)
+        for of in (sparse, dense)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("starts", [None, [0, 3, 3, 7, 12, 12]])
-def test_gather_sum_gradcheck(starts):
-    g = torch.Generator().manual_seed(0)
-    values = torch.rand(18, dtype=torch.float64, generator=g, requires_grad=True)
-    weight = torch.rand(10, 4, dtype=torch.float64, generator=g, requires_grad=True)
-    indices = torch.randint(10, (18,), generator=g)
-    if starts is None:
-        values, indices = values.reshape(6, 3).detach().requires_grad_(), indices.reshape(6, 3)
-        rows = torch.arange(18) // 3
-    else:
-        rows, starts = torch.bucketize(torch.arange(18), torch.tensor(starts), right=True) - 1, torch.tensor(starts)
-    z = torch.zeros(6, 10, dtype=torch.float64)
-    z.index_put_((rows, indices.reshape(-1)), values.detach().reshape(-1), accumulate=True)
-    torch.testing.assert_close(gather_sum(values, indices, weight, starts), z @ weight)
-    assert torch.autograd.gradcheck(gather_sum, (values, indices, weight, starts))
+def test_picks_have_the_gradients_of_the_dense_formula(starts, tied):
+    coder, x = random_coder(tied=tied)
+    flat, rows, shape = torch.arange(18) * 7 % 10, torch.arange(18) // 3, (6, 3)
+    if starts is not None:
+        starts, shape = torch.tensor(starts), (18,)
+        rows = torch.bucketize(torch.arange(18), starts, right=True) - 1
+    a = torch.relu((x - coder.b_dec) @ coder.encoder_weight() + coder.b_enc)
+    z = torch.zeros_like(a).index_put((rows, flat), a[rows, flat])
+    picks = Picks(a.detach()[rows, flat].reshape(shape), flat.reshape(shape), 10, starts).attach(coder, x)
+    same_gradients(coder, picks.decode(coder.W_dec), z @ coder.W_dec)
+    same_gradients(coder, picks.sums(), z.sum(dim=1))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_dense_activations_have_the_gradients_of_the_formula(tied):
+    coder, x = random_coder(tied=tied)
+    a = torch.relu((x - coder.b_dec) @ coder.encoder_weight() + coder.b_enc)
+    same_gradients(coder, activations(coder, x, torch.float32, differentiable=True).square(), a.square())
+    assert not activations(coder, x, torch.float32, differentiable=False).requires_grad
+
+
+@pytest.mark.parametrize(("m", "k"), [(512, 16), (512, 17), (96, 3), (100, 3), (64, 64)])
+def test_the_largest_are_those_of_a_sort(m, k):
+    a = torch.randn(20, m, generator=torch.Generator().manual_seed(0))
+    a[3], a[5, 7:] = 0.0, -1.0
+    values, places = largest(a, k)
+    assert torch.equal(values, a.gather(1, places)) and all(len(set(row)) == k for row in places.tolist())
+    assert torch.equal(values.sort(dim=1).values, a.sort(dim=1).values[:, -k:])
 
 
 def test_zero_valued_picks_did_not_fire():
-    picks = Picks(torch.tensor([[0.5, 0.0], [0.0, 0.0]]), torch.tensor([[1, 2], [3, 1]]))
-    assert picks.fired(5).tolist() == [False, True, False, False, False]
+    picks = Picks(torch.tensor([[0.5, 0.0], [0.0, 0.0]]), torch.tensor([[1, 2], [3, 1]]), 5)
+    assert picks.fired().tolist() == [False, True, False, False, False]
 
 
 def test_auxk_by_hand():
@@ -181,22 +214,23 @@ def test_auxk_by_hand():
     with torch.no_grad():
         coder.W_dec.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]))
         coder.b_dec.copy_(torch.tensor([100.0, 100.0]))  # Takes no part.
-    a = torch.tensor([[9.0, 2.0, 1.0]], requires_grad=True)
+    a, x = torch.tensor([[9.0, 2.0, 1.0]]), torch.tensor([[104.0, 100.0]])
     residual = torch.tensor([[0.0, 3.0]], requires_grad=True)
-    loss = auxk_loss(coder, a, residual, None, torch.tensor([False, True, True]), 1)
+    loss = auxk_loss(coder, x, a, residual, None, torch.tensor([False, True, True]), 1)
     assert loss.item() == pytest.approx(1.0)  # (0, 3) - 2 (0, 1) = (0, 1)
     loss.backward()
     assert residual.grad is None
-    torch.testing.assert_close(a.grad, torch.tensor([[0.0, -2.0, 0.0]]))
+    torch.testing.assert_close(coder.b_enc.grad, torch.tensor([0.0, -2.0, 0.0]))
+    torch.testing.assert_close(coder.W_enc.grad, torch.tensor([[0.0, -8.0, 0.0], [0.0, 0.0, 0.0]]))
 
 
 def test_auxk_without_dead_latents_is_zero(monkeypatch):
     monkeypatch.setattr(auxk, "dead_picks", dead_picks_masked)
     coder = Coder(2, 3, 1)
-    a, residual = torch.rand(4, 3, requires_grad=True), torch.rand(4, 2)
-    loss = auxk_loss(coder, a, residual, None, torch.zeros(3, dtype=torch.bool), 2)
+    a, residual = torch.rand(4, 3), torch.rand(4, 2)
+    loss = auxk_loss(coder, residual, a, residual, None, torch.zeros(3, dtype=torch.bool), 2)
     loss.backward()
-    assert loss.item() == 0 and not a.grad.any() and not coder.W_dec.grad.any()
+    assert loss.item() == 0 and not any(p.grad.any() for p in (coder.W_enc, coder.b_enc, coder.W_dec))
 
 
 def test_bfloat16_rounds_the_products_and_keeps_the_weights():

@@ -32,6 +32,7 @@ def test_a_wrong_config_stops_before_any_job(make_checkout):
     assert "mine.yaml line 2 is not right: the key 'compute' is there twice, first in line 1" in output
 
 
+@pytest.mark.slow
 def test_code_edited_during_a_run_is_an_error_until_it_is_put_back(make_checkout, monkeypatch):
     checkout = make_checkout()
     target = "results/datasets/digits/manifest.json"
