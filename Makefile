@@ -3,7 +3,7 @@
 # make test-cluster   the tests that take longer, on a real Slurm (`make slurm` installs Debian's)
 # make lint   ruff, mypy, snakefmt, snakemake --lint
 # make schema   write the schema of config.yaml that editors use
-# make bench  time the training step against a plain one, and the embedding by batch size
+# make bench  time the training step beside other libraries' (it installs them into .cache/bench), and the embedding
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
 # make run EXPERIMENT=NAME   any experiment of config.yaml; with PROFILE=profiles/slurm on a cluster
 # make check EXPERIMENT=NAME  its results, embeddings and datasets against the hashes that were written with them

@@ -1,15 +1,26 @@
-"""Time one training step of each method against a plain one: dense decode, dense autograd penalties, Adam not fused.
+"""Time one training step of each method beside other libraries' steps without a regularizer: `make bench`, or
 
-`python bench/train_step.py [--threads 1] [--m 512 --d 320 --n 512]`. The two are timed in turn, step by step, so that a
-machine whose speed drifts slows both. Quote the ratio of the medians. `--tiny` takes seconds, to see that it runs.
+    python bench/train_step.py [--n 2048 --d 768 --m 8192 --k 64 --threads 2 --rounds 7]
+
+Each has a process of its own; they are timed in turn, round after round, on the same batch, so that a machine whose
+speed drifts slows all of them. What counts is the ratio of the medians. The libraries are installed into environments
+of their own in .cache/bench (a few minutes, once). `--plain` compares with a plain step in PyTorch alone: dense
+products and autograd for everything, Adam not fused. `--tiny` takes seconds, to see that it runs.
 """
 
 import argparse
+import os
 import statistics
+import subprocess
+import sys
 import time
+import venv
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NamedTuple
 
+import _peers as peers
+import _record as record
 import torch
 
 from sae.config.load import read
@@ -21,8 +32,21 @@ from sae.training.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("topk", "reg1", "reg2", "batch_topk")
-TINY = ["--n", "32", "--m", "64", "--d", "16", "--steps", "3", "--k", "4"]
+TARGETS = {"topk": 0.5, "batch_topk": 0.5, "reg1": 0.6, "reg2": 0.6}  # of the fastest peer's step
+# As our jobs set it (`sae.__main__`): large arrays in large pages.
+PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
+TINY = ["--n", "32", "--m", "64", "--d", "16", "--rounds", "3", "--k", "4", "--plain"]
 Entries = tuple[ModuleType, ModuleType | None]  # An objective and a penalty.
+
+
+class Shape(NamedTuple):
+    """Of what is timed."""
+
+    n: int
+    d: int
+    m: int
+    k: int
+    threads: int
 
 
 def settings_of(name: str, recipe: str, **changed: object) -> tuple[Settings, Entries]:
@@ -35,62 +59,118 @@ def settings_of(name: str, recipe: str, **changed: object) -> tuple[Settings, En
     return s, (registry.load("objective", s.objective), registry.load("penalty", s.penalty) if s.penalty else None)
 
 
-def plain_loss(coder: Coder, x: torch.Tensor, s: Settings) -> torch.Tensor:
-    """The loss as the formulas stand: a dense code, dense products, autograd for all."""
-    a = torch.relu((x - coder.b_dec) @ coder.W_enc + coder.b_enc)
-    rows, k = (a.flatten()[None], s.k * len(a)) if s.objective == "batch_topk" else (a, s.k)
-    values, indices = rows.topk(k, dim=1)
-    z = torch.zeros_like(rows).scatter(1, indices, values).reshape(a.shape)
-    loss = (x - z @ coder.W_dec - coder.b_dec).square().sum(dim=1).mean()
-    mask, lam = (z > 0).any(dim=0).float(), s.lam or 0.0
-    if s.penalty == "off_support_l1":
-        loss = loss + lam * (mask * (a - z)).abs().sum(dim=1).mean()
-    elif s.penalty == "l1_l2_ratio":
-        masked = mask * a
-        loss = loss + lam * (masked.abs().sum(dim=1) / masked.norm(dim=1).clamp_min(1e-12)).mean()
-    return loss
+def ours(x: torch.Tensor, m: int, k: int, name: str, precision: str) -> peers.Step:
+    """The step of `sae.training.loop.train`, with AuxK's bookkeeping, as long as no latent is dead."""
+    auxk = min(m, x.shape[1] // 2)
+    s, entries = settings_of(name, "paper", m=m, k=k, auxk_k=auxk, precision=precision, dead_after=10**9)
+    coder = Coder(x.shape[1], m, k)
+    coder.initialise(x.mean(dim=0), seed=0)
+    optimiser = torch.optim.Adam(coder.parameters(), lr=s.lr, eps=s.adam_eps, fused=True)
+    objective = step.start(coder, s, *entries)
+    return lambda: update(coder, optimiser, objective.loss(x, 1)[0])
 
 
-def compare(x: torch.Tensor, s: Settings, entries: Entries, steps: int) -> list[float]:
-    """Median milliseconds of a plain step and of ours."""
-    times: dict[str, list[float]] = {"plain": [], "ours": []}
-    coders = {which: Coder(x.shape[1], s.m, s.k) for which in times}
-    optimisers = {}
-    for which, coder in coders.items():
-        coder.initialise(x.mean(dim=0), seed=0)
-        optimisers[which] = torch.optim.Adam(coder.parameters(), lr=1e-4, fused=which == "ours")
-    objective = step.start(coders["ours"], s, *entries)
-    for number in range(steps + 5):
-        for which, coder in coders.items():
-            start = time.perf_counter()
-            if which == "ours":
-                loss, _ = objective.loss(x, number)
-                objective.since_fired.zero_()  # The plain step has no AuxK.
-            else:
-                loss = plain_loss(coder, x, s)
-            update(coder, optimisers[which], loss)
-            times[which].append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(times[which][5:]) for which in ("plain", "ours")]
+def plain(x: torch.Tensor, m: int, k: int) -> peers.Step:
+    """Top-k as its formulas stand."""
+    coder = Coder(x.shape[1], m, k)
+    coder.initialise(x.mean(dim=0), seed=0)
+    optimiser = torch.optim.Adam(coder.parameters(), lr=1e-4)
+
+    def loss() -> torch.Tensor:
+        a = torch.relu((x - coder.b_dec) @ coder.W_enc + coder.b_enc)
+        values, indices = a.topk(k, dim=1)
+        z = torch.zeros_like(a).scatter(1, indices, values)
+        return (x - z @ coder.W_dec - coder.b_dec).square().sum(dim=1).mean()
+
+    return lambda: update(coder, optimiser, loss())
+
+
+def work(name: str, *numbers: str) -> None:
+    """One step of ours, or of the plain one, for each line on stdin, as `_peers.main` does for others."""
+    n, d, m, k, threads = map(int, numbers)
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode("error")
+    x = peers.batch(n, d)
+    made = plain(x, m, k) if name == "plain" else ours(x, m, k, *name.split())
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        made()
+        print(1e3 * (time.perf_counter() - started), flush=True)
+
+
+def environment(library: str) -> Path:
+    """The Python of an environment that holds a library; made if it is not there."""
+    folder = ROOT / ".cache/bench" / library
+    python = folder / "bin/python"
+    if not (folder / ".complete").exists():
+        print(f"installing {peers.REQUIREMENTS[library]} into {folder.relative_to(ROOT)} ...", flush=True)
+        venv.create(folder, with_pip=True, clear=True)
+        command = [str(python), "-m", "pip", "install", "--quiet", "torch", peers.REQUIREMENTS[library]]
+        subprocess.run(command, check=True)
+        (folder / ".complete").touch()
+    return python
+
+
+def compare(commands: dict[str, list[str]], rounds: int) -> dict[str, float]:
+    """Median milliseconds of a step of each process; the first two rounds do not count.
+
+    Other libraries run as they are installed, unless their name ends in "large pages".
+    """
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    processes = {}
+    for name, command in commands.items():
+        as_installed = name in peers.STEPS
+        processes[name] = subprocess.Popen(command, env={**os.environ, **({} if as_installed else PAGES)}, **pipes)
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for number in range(rounds + 2):
+        for name, process in processes.items():
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write("step\n")
+            answer = process.stdout.readline()
+            if not answer:
+                sys.exit(f"{name}: the process ended; its message is above")
+            if number > 1:
+                times[name].append(float(answer))
+    for process in processes.values():
+        process.communicate()
+    return {name: statistics.median(ms) for name, ms in times.items()}
 
 
 def main() -> None:
-    """Print a row per k and method: median ms of both steps, and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("threads", 1), ("n", 512), ("m", 512), ("d", 320), ("steps", 60)):
+    """Print a row per step, and write the comparisons with the fastest peer."""
+    if sys.argv[1:2] == ["--worker"]:
+        work(*sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("n", 2048), ("d", 768), ("m", 8192), ("k", 64), ("rounds", 7)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--k", type=int, nargs="+", default=[8, 32])
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--plain", action="store_true", help="beside a plain step, not beside other libraries")
+    parser.add_argument("--out", type=Path, default=record.OUT)
     parser.add_argument("--tiny", action="store_true", help="seconds, to see that it runs")
     a = parser.parse_args()
-    a = parser.parse_args(TINY) if a.tiny else a
-    torch.set_num_threads(a.threads)
-    x = torch.nn.functional.normalize(torch.randn(a.n, a.d, generator=torch.Generator().manual_seed(0)), dim=1)
-    print(f"N {a.n}, d {a.d}, m {a.m}, {a.threads} thread(s), torch {torch.__version__}; median of {a.steps} steps")
-    print(f"{'k':>4} {'method':15} {'plain ms':>9} {'ours ms':>9} {'plain/ours':>11}")
-    for k in a.k:
-        for name in METHODS:
-            s, entries = settings_of(name, "small", m=a.m, k=k)
-            plain, ours = compare(x, s, entries, a.steps)
-            print(f"{k:4d} {name:15} {plain:9.2f} {ours:9.2f} {plain / ours:11.2f}")
+    a = parser.parse_args([*TINY, "--out", str(a.out)]) if a.tiny else a
+    shape = Shape(a.n, a.d, a.m, a.k, a.threads)
+    numbers = list(map(str, shape))
+    own = [sys.executable, __file__, "--worker"]
+    commands = {"plain": [*own, "plain", *numbers]}
+    if not a.plain:
+        script = str(Path(__file__).with_name("_peers.py"))
+        commands = {n: [str(environment(n.split()[0])), script, n, *numbers] for n in peers.STEPS}
+        commands |= {f"{name}, large pages": command for name, command in commands.items()}
+    ours = {f"{name} {precision}": name for precision in ("float32", "bfloat16") for name in METHODS}
+    medians = compare(commands | {name: [*own, name, *numbers] for name in ours}, a.rounds)
+    fastest = min(commands, key=medians.__getitem__)
+    where = record.machine(a.threads)
+    print(f"{where}\nN {a.n}, d {a.d}, m {a.m}, k {a.k}; median ms of {a.rounds} steps, in turn")
+    for name, ms in medians.items():
+        print(f"  {name:34}{ms:9.1f}   {ms / medians[fastest]:5.2f} of {fastest}")
+    what = f"ms a step, N {a.n}, d {a.d}, m {a.m}, k {a.k}"
+    rows = [
+        record.row("1", f"{what}, {name}", medians[name], fastest, medians[fastest], TARGETS[method], where)
+        for name, method in ours.items()
+    ]
+    record.write(a.out, f"train_step_{a.d}x{a.m}", rows)
 
 
 if __name__ == "__main__":
