@@ -55,14 +55,14 @@ def settings_of(name: str, recipe: str, **changed: object) -> tuple[Settings, En
     method = config.methods[name]
     values = config.training[recipe].model_dump() | method.recipe | {"seed": 0, "options": method.options}
     values |= {"objective": method.objective, "penalty": method.penalty, "mask": method.mask}
-    s = Settings(**values | ({"lam": 1e-3} if method.penalty else {}) | changed)
+    values |= ({"lam": 1e-3} if method.penalty else {}) | changed
+    s = Settings(**values | {"auxk_k": min(values["auxk_k"], values["m"])})
     return s, (registry.load("objective", s.objective), registry.load("penalty", s.penalty) if s.penalty else None)
 
 
 def ours(x: torch.Tensor, m: int, k: int, name: str, precision: str) -> peers.Step:
     """The step of `sae.training.loop.train`, with AuxK's bookkeeping, as long as no latent is dead."""
-    auxk = min(m, x.shape[1] // 2)
-    s, entries = settings_of(name, "paper", m=m, k=k, auxk_k=auxk, precision=precision, dead_after=10**9)
+    s, entries = settings_of(name, "paper", m=m, k=k, precision=precision, dead_after=10**9)
     coder = Coder(x.shape[1], m, k)
     coder.initialise(x.mean(dim=0), seed=0)
     optimiser = torch.optim.Adam(coder.parameters(), lr=s.lr, eps=s.adam_eps, fused=True)
