@@ -3,18 +3,25 @@
 Steps import only what they need, so that `python -m sae fetch` does not wait for torch.
 """
 
+from sae.core import warm
+
+if __name__ == "__main__":
+    warm.hand_over()  # Before other imports: a job that a server runs needs none.
+
 import argparse
 import json
 import logging
 import os
 import re
+import resource
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sae.core import codehash, faults, registry
+from sae.core import codehash, faults, files, registry
 from sae.core.errors import UserError
 
 
@@ -72,8 +79,8 @@ def score(a: argparse.Namespace) -> None:
     from sae.scoring.stage import run
 
     others = dict(other.split("=", 1) for other in a.others)
-    files = {"chosen": a.chosen, "selection": a.selection}
-    run(a.stage, a.bank, a.activations, a.settings, a.out, **files, others=others, device=_torch(a))
+    also = {"chosen": a.chosen, "selection": a.selection}
+    run(a.stage, a.bank, a.activations, a.settings, a.out, **also, others=others, device=_torch(a))
 
 
 def probe(a: argparse.Namespace) -> None:
@@ -111,8 +118,8 @@ def claims(a: argparse.Namespace) -> None:
 def gallery(a: argparse.Namespace) -> None:
     from sae.report.gallery import build
 
-    files = (a.bank, a.selection, a.latents)
-    build(*files, a.activations, a.dataset, a.artifacts, a.settings, a.out, device=_torch(a))
+    tables = (a.bank, a.selection, a.latents)
+    build(*tables, a.activations, a.dataset, a.artifacts, a.settings, a.out, device=_torch(a))
 
 
 def plot(a: argparse.Namespace) -> None:
@@ -226,7 +233,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--code", nargs="+", metavar=("HASH", "MODULE"), help=argparse.SUPPRESS if step.run is encode else code
         )
-        sub.add_argument("--log", type=Path, help="also write a detailed log to this file")
+        text = "also write a detailed log to this file and, if all goes well, what it took to one beside it, .tsv"
+        sub.add_argument("--log", type=Path, help=text)
     return top
 
 
@@ -262,13 +270,15 @@ def _add_options(sub: argparse.ArgumentParser, run: Callable) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one step; a `UserError`, or a fault of the machine, becomes one line on stderr and an exit code."""
     a = parser().parse_args(argv)
-    log = logging.getLogger("sae")
+    log, started = logging.getLogger("sae"), time.monotonic()
     try:
         _log_to(a.log)
         registry.extend(a.extensions)
         _check_code(a)
         a.run(a)
         _check_code(a)  # Again: files of an extension that are not Python may have been read at any time.
+        if a.log:
+            _write_usage(a.log.with_suffix(".tsv"), time.monotonic() - started)
     except UserError as error:
         log.error("error: %s", error)
         return 1
@@ -292,6 +302,15 @@ def _check_code(a: argparse.Namespace) -> None:
             f"the code of the step {a.step} was edited after this run was planned (its hash is {found}, planned was "
             f"{planned}; {', '.join(modules)}): run again, to plan with the code as it is then"
         )
+
+
+def _write_usage(file: Path, seconds: float) -> None:
+    # Columns as in Snakemake's `benchmark`, which does not see what a server runs: seconds, and MiB at the highest, of
+    # this process and of the largest that it started.
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    cpu, memory = sum(u.ru_utime + u.ru_stime for u in both), sum(u.ru_maxrss for u in both) / unit
+    files.write_text(file, f"s\tcpu_time\tmax_rss\n{seconds:.2f}\t{cpu:.2f}\t{memory:.0f}\n")
 
 
 def _place(a: argparse.Namespace) -> Any:

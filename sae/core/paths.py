@@ -66,8 +66,8 @@ PAGE_SUMS = f"{EXPERIMENT}/report/index.sums.json"
 # Undeclared: a configuration other than config.yaml that the experiment was run with.
 CONFIGURATION = f"{EXPERIMENT}/configurations/{{configuration}}.json"
 
-LOGS, BENCHMARKS = f"{RESULTS}/logs", f"{RESULTS}/benchmarks"
-EXPERIMENT_LOGS, EXPERIMENT_BENCHMARKS = f"{EXPERIMENT}/logs", f"{EXPERIMENT}/benchmarks"
+# What a job said, and as .tsv beside it what it took.
+LOGS, EXPERIMENT_LOGS = f"{RESULTS}/logs", f"{EXPERIMENT}/logs"
 
 
 def trial_name(trial: dict[str, Any]) -> str:

@@ -86,8 +86,8 @@ def experiment(jobs: list[dict], seed: int, count: int) -> list[dict]:
     draw, found = random.Random(seed), []
     plt.switch_backend("agg")
     every = [file for file in sorted(RESULTS.rglob("*")) if file.is_file() and not file.is_symlink()]
-    # Snakemake writes the times of jobs, and logs are for people: no number of a result comes from them.
-    skipped = ("logs", "benchmarks", "locks")
+    # Logs and times of jobs are for people: no number of a result comes from them.
+    skipped = ("logs", "locks")
     whole = {f: f.read_bytes() for f in every if f.name == "times.json" or not set(f.parts) & set(skipped)}
     kinds: dict[str, list[Path]] = {}
     for file in whole:

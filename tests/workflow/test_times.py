@@ -1,4 +1,4 @@
-"""sae_workflow.times, on benchmark files written by hand."""
+"""sae_workflow.times, on files written by hand."""
 
 import sys
 
@@ -7,25 +7,25 @@ from sae_workflow import times
 
 from sae.core import files
 
-HEAD = "s\th:m:s\tmax_rss\tmax_vms\n"
+HEAD = "s\tcpu_time\tmax_rss\n"
 
 
 def test_times_are_those_of_the_experiments_own_banks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     jobs = {
-        "benchmarks/embed/emoji/lite0.tsv": (90, 500),
-        "benchmarks/embed/emoji/lite0/0-of-2.tsv": (30, 700),
-        "benchmarks/embed/emoji/elsewhere.tsv": (1000, 9000),
-        "demo/benchmarks/train/emoji/lite0/k8.tsv": (10, "-"),  # Ended before the first look.
-        "demo/benchmarks/train/emoji/lite0/k16.tsv": (50, 400.4),
-        "demo/benchmarks/train/emoji/lite0/k16/1-of-3.tsv": (60, 300),
-        "demo/benchmarks/train/emoji/lite0/k32.tsv": (1000, 9000),  # Of an earlier config.
-        "demo/benchmarks/bygone/emoji/lite0/k32.tsv": (1000, 9000),
+        "logs/embed/emoji/lite0.tsv": (90, 500),
+        "logs/embed/emoji/lite0/0-of-2.tsv": (30, 700),
+        "logs/embed/emoji/elsewhere.tsv": (1000, 9000),
+        "demo/logs/train/emoji/lite0/k8.tsv": (10, 300),
+        "demo/logs/train/emoji/lite0/k16.tsv": (50, 400.4),
+        "demo/logs/train/emoji/lite0/k16/1-of-3.tsv": (60, 300),
+        "demo/logs/train/emoji/lite0/k32.tsv": (1000, 9000),  # Of an earlier config.
+        "demo/logs/bygone/emoji/lite0/k32.tsv": (1000, 9000),
     }
     for name, (seconds, memory) in jobs.items():
         file = tmp_path / "results" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{HEAD}{seconds}\t0:00:01\t{memory}\t1\n")
+        file.write_text(f"{HEAD}{seconds}\t1\t{memory}\n")
     metrics = pd.DataFrame({"dataset": "emoji", "backbone": "lite0", "k": [8, 16, 16], "r2": 0.5})
     files.write_parquet(tmp_path / "results/demo/metrics.parquet", metrics)
     monkeypatch.setattr(sys, "argv", ["times", "demo", "--out", "times.json"])

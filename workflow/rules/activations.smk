@@ -65,8 +65,6 @@ rule embed_shard:
         temp(touch(paths.SHARD)),
     log:
         f"{paths.LOGS}/embed/{{dataset}}/{{backbone}}/{{shard}}-of-{{shards}}.log",
-    benchmark:
-        f"{paths.BENCHMARKS}/embed/{{dataset}}/{{backbone}}/{{shard}}-of-{{shards}}.tsv"
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads + COMPUTE.decode_workers
@@ -86,8 +84,6 @@ rule embed:
         at([paths.EMBEDDINGS, paths.EMBEDDINGS_INDEX, paths.EMBEDDINGS_MANIFEST], split=SPLITS),
     log:
         f"{paths.LOGS}/embed/{{dataset}}/{{backbone}}.log",
-    benchmark:
-        f"{paths.BENCHMARKS}/embed/{{dataset}}/{{backbone}}.tsv"
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads + COMPUTE.decode_workers

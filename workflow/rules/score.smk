@@ -16,8 +16,6 @@ rule score:
         stage_tables("score"),
     log:
         f"{paths.EXPERIMENT_LOGS}/score/{{dataset}}/{{backbone}}/k{{k}}.log",
-    benchmark:
-        f"{paths.EXPERIMENT_BENCHMARKS}/score/{{dataset}}/{{backbone}}/k{{k}}.tsv"
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads
@@ -46,8 +44,6 @@ rule score_chosen:
         stage_tables("score_chosen"),
     log:
         f"{paths.EXPERIMENT_LOGS}/score_chosen/{{dataset}}/{{backbone}}/k{{k}}.log",
-    benchmark:
-        f"{paths.EXPERIMENT_BENCHMARKS}/score_chosen/{{dataset}}/{{backbone}}/k{{k}}.tsv"
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads
@@ -77,8 +73,6 @@ rule robustness:
         stage_tables("robustness"),
     log:
         f"{paths.EXPERIMENT_LOGS}/robustness/{{dataset}}/{{backbone}}/k{{k}}.log",
-    benchmark:
-        f"{paths.EXPERIMENT_BENCHMARKS}/robustness/{{dataset}}/{{backbone}}/k{{k}}.tsv"
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads
@@ -103,8 +97,6 @@ rule probe:
         stage_tables("probe"),
     log:
         f"{paths.EXPERIMENT_LOGS}/probe/{{dataset}}/{{backbone}}/k{{k}}.log",
-    benchmark:
-        f"{paths.EXPERIMENT_BENCHMARKS}/probe/{{dataset}}/{{backbone}}/k{{k}}.tsv"
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads
@@ -127,8 +119,6 @@ rule probe_embeddings:
         paths.PROBE_OF_EMBEDDINGS,
     log:
         f"{paths.EXPERIMENT_LOGS}/probe_embeddings/{{dataset}}/{{backbone}}.log",
-    benchmark:
-        f"{paths.EXPERIMENT_BENCHMARKS}/probe_embeddings/{{dataset}}/{{backbone}}.tsv"
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads

@@ -18,8 +18,6 @@ rule train:
         paths.BANK,
     log:
         f"{paths.EXPERIMENT_LOGS}/train/{{dataset}}/{{backbone}}/k{{k}}.log",
-    benchmark:
-        f"{paths.EXPERIMENT_BENCHMARKS}/train/{{dataset}}/{{backbone}}/k{{k}}.tsv"
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads
@@ -39,8 +37,6 @@ use rule train as train_part with:
         temp(touch(at(paths.PART, bank="bank")[0])),
     log:
         f"{paths.EXPERIMENT_LOGS}/train/{{dataset}}/{{backbone}}/k{{k}}/{{part}}-of-{{parts}}.log",
-    benchmark:
-        f"{paths.EXPERIMENT_BENCHMARKS}/train/{{dataset}}/{{backbone}}/k{{k}}/{{part}}-of-{{parts}}.tsv"
     params:
         part=lambda w: f"--part {w.part} --parts {w.parts}",
 
@@ -54,8 +50,6 @@ rule select:
         validation=paths.VALIDATION,
     log:
         f"{paths.EXPERIMENT_LOGS}/select/{{dataset}}/{{backbone}}/k{{k}}.log",
-    benchmark:
-        f"{paths.EXPERIMENT_BENCHMARKS}/select/{{dataset}}/{{backbone}}/k{{k}}.tsv"
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads
@@ -87,8 +81,6 @@ rule train_chosen:
         paths.BANK_CHOSEN,
     log:
         f"{paths.EXPERIMENT_LOGS}/train_chosen/{{dataset}}/{{backbone}}/k{{k}}.log",
-    benchmark:
-        f"{paths.EXPERIMENT_BENCHMARKS}/train_chosen/{{dataset}}/{{backbone}}/k{{k}}.tsv"
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads
@@ -110,7 +102,5 @@ use rule train_chosen as train_chosen_part with:
         temp(touch(at(paths.PART, bank="bank_chosen")[0])),
     log:
         f"{paths.EXPERIMENT_LOGS}/train_chosen/{{dataset}}/{{backbone}}/k{{k}}/{{part}}-of-{{parts}}.log",
-    benchmark:
-        f"{paths.EXPERIMENT_BENCHMARKS}/train_chosen/{{dataset}}/{{backbone}}/k{{k}}/{{part}}-of-{{parts}}.tsv"
     params:
         part=lambda w: f"--part {w.part} --parts {w.parts}",

@@ -30,7 +30,7 @@ class Check:
         folder = Path(paths.EXPERIMENT.format(experiment=experiment))
         cells: set[tuple[str, str]] = set()
         for file in sorted(folder.rglob("*")):
-            of_jobs = file.relative_to(folder).parts[0] in ("logs", "benchmarks")
+            of_jobs = file.relative_to(folder).parts[0] == "logs"
             if of_jobs or file.suffix not in (".json", ".parquet"):
                 continue
             if self._tried(functools.partial(seals.read, file)) is None:

@@ -49,7 +49,7 @@ def _written() -> list[str]:
         f"{paths.ACTIVATIONS}/.embedding-{{part_key}}/{{below}}",
         f"{paths.EXPERIMENT_LOGS}/{{below}}.log",
         f"{paths.EXPERIMENT_LOGS}/times.json",
-        f"{paths.EXPERIMENT_BENCHMARKS}/{{below}}.tsv",
+        f"{paths.EXPERIMENT_LOGS}/{{below}}.tsv",
     ]
     folders = set(_above(patterns))
     return [pattern for pattern in patterns if pattern not in folders]
@@ -176,7 +176,6 @@ class Survey:
         rules = {
             f"{paths.RESULTS}/README.md": self._keep,
             paths.LOGS: self._keep,
-            paths.BENCHMARKS: self._keep,
             PurePosixPath(paths.ARTIFACT).parent.as_posix(): lambda path: self._artifact(path, path.name in artifacts),
             paths.WEIGHTS: unless(paths.WEIGHTS, "no experiment uses this backbone"),
             paths.DATASETS: unless(paths.DATASETS, "no experiment uses this dataset"),
@@ -188,8 +187,7 @@ class Survey:
                 paths.EXPERIMENT, "no configuration that is known here has this experiment"
             )
         for experiment in self.experiments:
-            for folder in (paths.EXPERIMENT_LOGS, paths.EXPERIMENT_BENCHMARKS):
-                rules[folder.format(experiment=experiment)] = self._keep
+            rules[paths.EXPERIMENT_LOGS.format(experiment=experiment)] = self._keep
             for pattern in (paths.PROBE_OF_EMBEDDINGS, paths.BANK_FOLDER, paths.SCORES):
                 own = pattern.replace("{experiment}", experiment)
                 rules[own] = unless(pattern, f"{experiment} has no such cell")

@@ -1,4 +1,4 @@
-"""What each step of an experiment took, from Snakemake's benchmark files: rows for the report page, in JSON."""
+"""What each step of an experiment took, from the `.tsv` beside its jobs' logs: rows for the report page, in JSON."""
 
 import argparse
 from pathlib import Path
@@ -10,24 +10,24 @@ from sae.core import files, paths
 
 
 def rows(experiment: str) -> list[dict[str, Any]]:
-    """A row for each step with benchmarks: step, jobs, minutes in all, the longest job, the most memory of one.
+    """A row for each step of banks and embeddings: step, jobs, minutes in all, the longest job, the most memory of one.
 
-    Only the banks of the experiment's metrics count: an earlier config may have left benchmarks of others.
+    Only the banks of the experiment's metrics count: an earlier config may have left files of others.
     """
     table = files.read_parquet(paths.METRICS.format(experiment=experiment))
     banks = table[["dataset", "backbone", "k"]].drop_duplicates().sort_values(["dataset", "backbone", "k"])
     cells = [f"{dataset}/{backbone}" for dataset, backbone, _ in banks.itertuples(index=False)]
     names = [*cells, *(f"{cell}/k{k}" for cell, k in zip(cells, banks["k"], strict=True))]
-    places = [Path(paths.BENCHMARKS) / "embed"]
-    places += sorted(Path(paths.EXPERIMENT_BENCHMARKS.format(experiment=experiment)).glob("*"))
+    places = [Path(paths.LOGS) / "embed"]
+    places += sorted(Path(paths.EXPERIMENT_LOGS.format(experiment=experiment)).glob("*"))
     found = [_row(place, list(dict.fromkeys(names))) for place in places]
     return [row for row in found if row]
 
 
 def _row(place: Path, names: list[str]) -> dict[str, Any] | None:
-    """The row of the step whose benchmarks lie in `place`: `NAME.tsv` and, of parts, `NAME/PART-of-PARTS.tsv`."""
+    """The row of the step whose jobs' files lie in `place`: `NAME.tsv` and, of parts, `NAME/PART-of-PARTS.tsv`."""
     files_of = [file for name in names for file in (place / f"{name}.tsv", *sorted(place.glob(f"{name}/*-of-*.tsv")))]
-    tables = [pd.read_csv(file, sep="\t", na_values="-") for file in files_of if file.is_file()]
+    tables = [pd.read_csv(file, sep="\t") for file in files_of if file.is_file()]
     if not tables:
         return None
     jobs = pd.concat(tables)
