@@ -1,53 +1,100 @@
 """What jobs take in memory, against what they would ask for: `python bench/memory.py`, from the project's root.
 
 Runs the workflow's own commands on generated embeddings of several sizes and prints peak memory in MB, and the formulas
-of `sae_workflow.needs` (before their margin) divided by it. It took about 20 minutes on one core before scoring was
-several jobs; `--tiny` takes seconds, to see that it works.
+of `sae_workflow.needs` (before their margin) divided by it. Then the same at ImageNet's size, where no step may take
+over 4 GiB: there a step is stopped after CAP seconds, since its peak comes early, and what follows it takes the SAE of
+a smaller size. `--imagenet` does that alone (about 15 minutes and 3 GB of disk); `--short` the smallest size alone;
+`--tiny` takes seconds, to see that it works.
 """
 
 import argparse
-import subprocess
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from paper_sized import RECIPE, bank_plan, commands, measured, write_command
+import _record as record
+from _cell import RECIPE, bank_plan, commands, measured, write_command
 from sae_workflow import costs, needs
 
-CLASSES = 1000
 PROBE = {"C": [1.0], "max_iter": 3, "max_train": 100_000}
-# Rows of train, of val and of test; d; m; batch; k.
+CAP = 150.0  # seconds
+LIMIT = 4.0  # GiB, at ImageNet's size
+
+
+class Size(NamedTuple):
+    """Rows of train, of val and of test; the rest as everywhere."""
+
+    rows: int
+    held_out: int
+    d: int
+    m: int
+    batch: int
+    k: int
+
+
 SIZES = [
-    (2_000, 500, 320, 512, 512, 16),
-    (20_000, 2_000, 768, 2048, 1024, 32),
-    (60_000, 4_000, 1024, 8192, 2048, 32),
-    (60_000, 4_000, 1024, 2048, 2048, 64),
-    (20_000, 2_000, 320, 4096, 512, 32),
-    (20_000, 10_000, 1024, 8192, 512, 128),
+    Size(2_000, 500, 320, 512, 512, 16),
+    Size(20_000, 2_000, 768, 2048, 1024, 32),
+    Size(60_000, 4_000, 1024, 8192, 2048, 32),
+    Size(60_000, 4_000, 1024, 2048, 2048, 64),
+    Size(20_000, 2_000, 320, 4096, 512, 32),
+    Size(20_000, 10_000, 1024, 8192, 512, 128),
 ]
-TINY = [(1_000, 100, 16, 64, 256, 4)]
+IMAGENET = Size(1_281_167, 51_246, 1024, 8192, 2048, 32)
+TINY = Size(1_000, 100, 16, 64, 256, 4)
 
 
 def main() -> None:
     """Every size, every step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("results/bench/memory"))
-    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="at ImageNet's size; elsewhere one")
+    parser.add_argument("--out", type=Path, default=record.OUT)
+    parser.add_argument("--imagenet", action="store_true", help="ImageNet's size alone")
+    parser.add_argument("--short", action="store_true", help="the smallest size alone")
+    parser.add_argument("--tiny", action="store_true", help="seconds, to see that it works")
     a = parser.parse_args()
-    print(f"{'rows':>8}{'held out':>9}{'d':>6}{'m':>6}{'k':>5}  {'job':<18}{'MB':>6}{'formula / MB':>14}")
-    for size in TINY if a.tiny else SIZES:
-        rows, held_out, d, m, batch_size, k = size
-        folder, classes = a.out / "_".join(map(str, size)), 10 if a.tiny else CLASSES
-        if not (folder / "store/test/manifest.json").exists():
-            subprocess.run(write_command([rows, held_out, d, 2 * d, classes], folder), check=True)
-        recipe = RECIPE | {"m": m, "batch_size": batch_size, "auxk_k": min(m, RECIPE["auxk_k"])}
-        plan, probe = bank_plan(k, recipe, {"reg2": "l1_l2_ratio"}), PROBE | {"largest": k}
-        images = {"train": rows, "val": held_out, "test": held_out}
-        cell = costs.Cell("synthetic", "synthetic", images, d, {"classes": classes}, {})
-        for rule, command in commands(folder, plan, probe, ["--threads", "1"]):
-            width = d if rule == "probe_embeddings" else m
+    classes, folder = (10, a.out / "memory_tiny") if a.tiny else (1000, a.out / "memory")
+    print(f"{'rows':>8}{'held out':>9}{'d':>6}{'m':>6}{'k':>5}  {'job':<18}{'MB':>6}{'formula / MB':>14}{'s':>8}")
+    sizes = [TINY] if a.tiny else [] if a.imagenet else SIZES[: 1 if a.short else None]
+    for size in sizes:
+        list(peaks(size, classes, folder, 1))
+    if a.short:
+        return
+    largest = TINY if a.tiny else IMAGENET
+    found = list(peaks(largest, classes, folder, a.threads, capped=True))
+    where, shape = record.machine(a.threads), f"{largest.rows:,} rows, d = {largest.d}, m = {largest.m}"
+    rows = [record.row("9", f"GiB, {step}, {shape}", gib, "a limit", LIMIT, 1.0, where) for step, gib in found]
+    record.write(a.out, folder.name, rows)
+
+
+def peaks(size: Size, classes: int, out: Path, threads: int, capped: bool = False) -> Iterator[tuple[str, float]]:
+    """(step, its peak in GiB) of each step, which are printed too.
+
+    Args:
+        capped: stop a step after CAP seconds; those after `train` then work on an SAE of fewer images.
+    """
+    rows, held_out, d, m, batch_size, k = size
+    folder = out / "_".join(map(str, size))
+    recipe = RECIPE | {"m": m, "batch_size": batch_size, "auxk_k": min(m, RECIPE["auxk_k"])}
+    plan, probe = bank_plan(k, recipe, {"reg2": "l1_l2_ratio"}), PROBE | {"largest": k}
+    images = {"train": rows, "val": held_out, "test": held_out}
+    cell = costs.Cell("synthetic", "synthetic", images, d, {"classes": classes}, {})
+    options, store = ["--threads", str(threads)], folder / "store"
+    if capped:
+        few = folder / "few"
+        measured(write_command([4 * batch_size, batch_size, d, 2 * d, classes], few))
+        measured(dict(commands(folder, few, plan, probe, options))["train"])
+    sizes = [rows, held_out, d, 4 * d if capped else 2 * d, classes]
+    for rule, command in [("cache", write_command(sizes, store)), *commands(folder, store, plan, probe, options)]:
+        taken = measured(command, CAP if capped and rule != "cache" else None)
+        width, used, of = d if rule == "probe_embeddings" else m, taken["peak_gib"] * 1024, ""
+        if rule != "cache":
             expected = needs.memory_of(rule, needs.bank_sizes(cell, plan) | needs.probe_sizes(cell, width, probe))
-            used = measured(command)["peak_gib"] * 1024
-            shown = f"{rows:>8}{held_out:>9}{d:>6}{m:>6}{k:>5}  {rule:<18}{used:>6.0f}{expected / used:>14.2f}"
-            print(shown, flush=True)
+            of = f"{expected / used:.2f}"
+        seconds = f"{taken['seconds']:.0f}" + ("+" if taken["stopped"] else "")
+        print(f"{rows:>8}{held_out:>9}{d:>6}{m:>6}{k:>5}  {rule:<18}{used:>6.0f}{of:>14}{seconds:>8}", flush=True)
+        yield rule, taken["peak_gib"]
 
 
 if __name__ == "__main__":

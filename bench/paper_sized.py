@@ -9,11 +9,7 @@ that it works.
 """
 
 import argparse
-import json
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -23,31 +19,14 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
+from _cell import PROBE, RECIPE, bank_plan, commands, measured, write_command
 
 from sae.bank import read as bankfile
-from sae.core import files, paths, registry
-from sae.data import store, synthetic
+from sae.core import files
+from sae.data import store
 from sae.scoring import recovery
 
-RECIPE: dict[str, Any] = {
-    "m": 8192,
-    "epochs": 1,
-    "batch_size": 2048,
-    "lr": 0.001,
-    "adam_eps": 6.25e-10,
-    "decay_fraction": 0.2,
-    "auxk_alpha": 0.03125,
-    "auxk_k": 512,
-    "dead_after": 100_000,
-    "input_norm": "unit_l2",
-    "unit_variance": True,
-    "tied": False,
-    "log_every": 10,
-    "precision": "float32",
-}
 TINY = {"m": 64, "batch_size": 256, "auxk_k": 8}
-PENALTIES = {"topk": None, "reg1": "off_support_l1", "reg2": "l1_l2_ratio"}
-PROBE = {"C": [1.0], "max_iter": 10, "max_train": 100_000}
 
 
 def main() -> None:
@@ -73,8 +52,11 @@ def main() -> None:
     for rows in sorted(a.rows):
         folder = a.out / str(rows)
         folder.mkdir(parents=True, exist_ok=True)
-        cache = write_command([rows, rows // a.share, a.d, a.concepts, classes], folder)
-        for step, command in [("cache", cache), *commands(folder, plan, probe | {"largest": a.k}, options)]:
+        cache = write_command([rows, rows // a.share, a.d, a.concepts, classes], folder / "store")
+        for step, command in [
+            ("cache", cache),
+            *commands(folder, folder / "store", plan, probe | {"largest": a.k}, options),
+        ]:
             if rows < max(a.rows) and step in ("score_chosen", "robustness", "probe", "probe_embeddings"):
                 continue
             times.append({"rows": rows, "step": step, "threads": a.threads} | measured(command))
@@ -84,82 +66,6 @@ def main() -> None:
         pd.DataFrame(recovered).to_csv(a.out / "recovery.csv", index=False)
     print(pd.DataFrame(times).to_string(index=False))
     print(pd.DataFrame(recovered).to_string(index=False))
-
-
-def write_command(sizes: list[int], folder: Path) -> list[str]:
-    """The command that writes `folder`/store; sizes: rows of train, of val and test, d, concepts, classes."""
-    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import paper_sized as p; p.write"
-    return [sys.executable, "-c", f"{program}(*{sizes}, {str(folder / 'store')!r})"]
-
-
-def write(rows: int, held_out: int, d: int, concepts: int, classes: int, out: str) -> None:
-    """Write a store, in a process of its own, since its memory is measured."""
-    world = synthetic.world(d, concepts, classes=classes)
-    synthetic.write(world, {"train": rows, "val": held_out, "test": held_out}, Path(out))
-
-
-def bank_plan(k: int, recipe: dict[str, Any], penalties: dict[str, str | None] = PENALTIES) -> dict[str, Any]:
-    """The plan of a bank with one SAE of each method."""
-    methods: dict[str, dict[str, Any]] = {
-        name: {
-            "objective": "topk",
-            "penalty": penalty,
-            "mask": "batch_active" if penalty else None,
-            "lambda": 0.001 if penalty else None,
-            "options": {},
-            "recipe": {},
-            "sweep": {},
-            "at": None,
-            "against": "topk" if penalty and "topk" in penalties else None,
-        }
-        for name, penalty in penalties.items()
-    }
-    head = {"dataset": "synthetic", "backbone": "synthetic", "k": k, "seeds": [0]}
-    return head | {"recipe": recipe, "methods": methods}
-
-
-def commands(
-    folder: Path, plan: dict[str, Any], probe: dict[str, Any], options: list[str]
-) -> Iterator[tuple[str, list[str]]]:
-    """(rule, command) of all that the workflow does with a bank; everything lies in `folder`."""
-    bank, selection = folder / "bank.json", folder / "scores/selection.parquet"
-    given = ["--activations", str(folder / "store"), *options]
-
-    def step(name: str, out: Path, settings: dict[str, Any], *more: str) -> list[str]:
-        told = ["--out", str(out), "--settings", json.dumps(settings)]
-        return [sys.executable, "-m", "sae", name, *given, *told, *more]
-
-    methods = {name: {"against": spec["against"], "sweep": []} for name, spec in plan["methods"].items()}
-    of_bank, chosen = ["--bank", str(bank)], ["--bank", str(bank), "--selection", str(selection)]
-    yield "train", step("train", bank, plan, "--store", str(folder / "saes"))
-    yield "select", step("select", selection, {"methods": methods, "protocol": "paper"}, *of_bank)
-    for stage in paths.STAGES:
-        settings = {"metrics": {name: probe if name == "probe" else {} for name in metrics(stage)}}
-        files_of = of_bank if stage == "score" else chosen
-        yield stage, step("score", folder / "scores" / stage, settings, "--stage", stage, *files_of)
-    told = ["--out", str(folder / "embeddings.json"), "--settings", json.dumps(probe)]
-    where = ["--activations", str(folder / "store"), "--threads", options[options.index("--threads") + 1]]
-    yield "probe_embeddings", [sys.executable, "-m", "sae", "probe", *where, *told]
-
-
-def metrics(stage: str) -> list[str]:
-    """The metrics of a stage."""
-    return [name for name in registry.names("metric") if registry.head("metric", name).constants["STAGE"] == stage]
-
-
-def measured(command: list[str]) -> dict[str, float]:
-    """Run a command: seconds, CPU seconds, its peak resident memory and the bytes it wrote to disk."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command)
-    _, status, used = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status):
-        sys.exit(f"failed: {command}")
-    return {
-        "seconds": round(time.perf_counter() - started, 1),
-        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
-        "peak_gib": round(used.ru_maxrss / 2**20, 2),
-        "written_gb": round(used.ru_oublock * 512 / 1e9, 2),
-    }
 
 
 def truth(folder: Path) -> Iterator[dict[str, Any]]:

@@ -70,24 +70,27 @@ def write(folder: str | Path, batches: Iterable[np.ndarray], index: pd.DataFrame
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").unlink(missing_ok=True)
     with files.atomic_file(folder / "embeddings.npy") as temporary:
-        array, done = None, 0
-        for batch in batches:
-            if batch.ndim != 2 or batch.dtype.name not in TYPES or not np.isfinite(batch).all():
-                raise UserError(
-                    f"{folder}: the backbone gave {batch.dtype} of shape {batch.shape}, or values that are not finite; "
-                    f"expected (n, d) of {' or '.join(TYPES)}"
-                )
-            if array is not None and (batch.shape[1], batch.dtype) != (array.shape[1], array.dtype):
-                raise UserError(f"{folder}: the backbone gave d and type {batch.shape[1], batch.dtype} after others")
-            if array is None:
-                shape = (len(index), batch.shape[1])
-                array = np.lib.format.open_memmap(temporary, mode="w+", dtype=batch.dtype, shape=shape)
-            array[done : done + len(batch)] = batch
-            done += len(batch)
-        if array is None or done != len(index):
+        # Not a memory map: its pages would count as this process's memory, all of them in the end.
+        shape, dtype, done = None, None, 0
+        with open(temporary, "wb") as file:
+            for batch in batches:
+                if batch.ndim != 2 or batch.dtype.name not in TYPES or not np.isfinite(batch).all():
+                    raise UserError(
+                        f"{folder}: the backbone gave {batch.dtype} of shape {batch.shape}, or values that are not "
+                        f"finite; expected (n, d) of {' or '.join(TYPES)}"
+                    )
+                if shape is None or dtype is None:
+                    shape, dtype = (len(index), batch.shape[1]), batch.dtype
+                    write_header(file, shape, dtype)
+                if (batch.shape[1], batch.dtype) != (shape[1], dtype):
+                    raise UserError(
+                        f"{folder}: the backbone gave d and type {batch.shape[1], batch.dtype} after others"
+                    )
+                file.write(np.ascontiguousarray(batch).data)
+                done += len(batch)
+        if shape is None or dtype is None or done != len(index):
             raise UserError(f"{folder}: {done} embeddings for {len(index)} images")
-        array.flush()
-    _seal(folder, index, provenance, array.shape, array.dtype)
+    _seal(folder, index, provenance, shape, dtype)
 
 
 def adopt(folder: str | Path, parts: Sequence[Part], index: pd.DataFrame, provenance: dict[str, Any]) -> None:

@@ -1,0 +1,128 @@
+"""One cell of generated embeddings, the workflow's own commands on it, and what each of them takes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sae.core import paths, registry
+from sae.data import synthetic
+
+# As of a paper-sized bank.
+RECIPE: dict[str, Any] = {
+    "m": 8192,
+    "epochs": 1,
+    "batch_size": 2048,
+    "lr": 0.001,
+    "adam_eps": 6.25e-10,
+    "decay_fraction": 0.2,
+    "auxk_alpha": 0.03125,
+    "auxk_k": 512,
+    "dead_after": 100_000,
+    "input_norm": "unit_l2",
+    "unit_variance": True,
+    "tied": False,
+    "log_every": 10,
+    "precision": "float32",
+}
+PENALTIES = {"topk": None, "reg1": "off_support_l1", "reg2": "l1_l2_ratio"}
+PROBE = {"C": [1.0], "max_iter": 10, "max_train": 100_000}
+
+
+def write_command(sizes: list[int], store: Path) -> list[str]:
+    """The command that writes a store; sizes: rows of train, of val and test, d, concepts, classes."""
+    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import _cell; _cell.write"
+    return [sys.executable, "-c", f"{program}(*{sizes}, {str(store)!r})"]
+
+
+def write(rows: int, held_out: int, d: int, concepts: int, classes: int, out: str) -> None:
+    """Write a store, in a process of its own, since its memory is measured."""
+    world = synthetic.world(d, concepts, classes=classes)
+    synthetic.write(world, {"train": rows, "val": held_out, "test": held_out}, Path(out))
+
+
+def bank_plan(
+    k: int,
+    recipe: dict[str, Any],
+    penalties: dict[str, str | None] = PENALTIES,
+    seeds: int = 1,
+    lambdas: Sequence[float] = (),
+) -> dict[str, Any]:
+    """The plan of a bank with one SAE of each method and seed, or with one for each of the lambdas."""
+    methods: dict[str, dict[str, Any]] = {
+        name: {
+            "objective": "topk",
+            "penalty": penalty,
+            "mask": "batch_active" if penalty else None,
+            "lambda": 0.001 if penalty else None,
+            "options": {},
+            "recipe": {},
+            "sweep": {"lambda": list(lambdas)} if penalty and lambdas else {},
+            "at": None,
+            "against": "topk" if penalty and "topk" in penalties else None,
+        }
+        for name, penalty in penalties.items()
+    }
+    head = {"dataset": "synthetic", "backbone": "synthetic", "k": k, "seeds": list(range(seeds))}
+    return head | {"recipe": recipe, "methods": methods}
+
+
+def commands(
+    folder: Path, store: Path, plan: dict[str, Any], probe: dict[str, Any], options: list[str]
+) -> Iterator[tuple[str, list[str]]]:
+    """(rule, command) of all that the workflow does with a bank, on the embeddings of `store`; the rest in `folder`."""
+    bank, selection = folder / "bank.json", folder / "scores/selection.parquet"
+    given = ["--activations", str(store), *options]
+
+    def step(name: str, out: Path, settings: dict[str, Any], *more: str) -> list[str]:
+        told = ["--out", str(out), "--settings", json.dumps(settings)]
+        return [sys.executable, "-m", "sae", name, *given, *told, *more]
+
+    methods = {
+        name: {"against": spec["against"], "sweep": list(spec["sweep"])} for name, spec in plan["methods"].items()
+    }
+    of_bank, chosen = ["--bank", str(bank)], ["--bank", str(bank), "--selection", str(selection)]
+    yield "train", step("train", bank, plan, "--store", str(folder / "saes"))
+    yield "select", step("select", selection, {"methods": methods, "protocol": "paper"}, *of_bank)
+    for stage in paths.STAGES:
+        settings = {"metrics": {name: probe if name == "probe" else {} for name in metrics(stage)}}
+        files_of = of_bank if stage == "score" else chosen
+        yield stage, step("score", folder / "scores" / stage, settings, "--stage", stage, *files_of)
+    told = ["--out", str(folder / "embeddings.json"), "--settings", json.dumps(probe)]
+    where = ["--activations", str(store), "--threads", options[options.index("--threads") + 1]]
+    yield "probe_embeddings", [sys.executable, "-m", "sae", "probe", *where, *told]
+
+
+def metrics(stage: str) -> list[str]:
+    """The metrics of a stage."""
+    return [name for name in registry.names("metric") if registry.head("metric", name).constants["STAGE"] == stage]
+
+
+def measured(command: list[str], at_most: float | None = None) -> dict[str, Any]:
+    """Run a command: seconds, CPU seconds, its peak resident memory and the bytes it wrote to disk.
+
+    Args:
+        at_most: seconds after which it is stopped; `stopped` says whether it was.
+    """
+    started, stopped = time.perf_counter(), False
+    process = subprocess.Popen(command)
+    while not (found := os.wait4(process.pid, 0 if at_most is None else os.WNOHANG))[0]:
+        time.sleep(0.05)
+        if not stopped and at_most is not None and time.perf_counter() - started > at_most:
+            process.kill()
+            stopped = True
+    _, status, used = found
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode and not stopped:
+        sys.exit(f"failed: {command}")
+    return {
+        "seconds": round(time.perf_counter() - started, 2),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 2),
+        "peak_gib": round(used.ru_maxrss / 2**20, 3),
+        "written_gb": round(used.ru_oublock * 512 / 1e9, 3),
+        "stopped": stopped,
+    }
