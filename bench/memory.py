@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import _record as record
-from _cell import RECIPE, bank_plan, commands, measured, write_command
+from _cell import PROBE, RECIPE, bank_plan, commands, measured, write_command
 from sae_workflow import costs, needs
 
-PROBE = {"C": [1.0], "max_iter": 3, "max_train": 100_000}
 CAP = 150.0  # seconds
 LIMIT = 4.0  # GiB, at ImageNet's size
 

@@ -1,5 +1,6 @@
 """From stored embeddings to the space the SAE works in."""
 
+import io
 import mmap
 from collections.abc import Iterator
 
@@ -7,6 +8,8 @@ import numpy as np
 import torch
 
 _CHUNK = 16_384
+# Values that are normalised at once, in float64: more leave the cache, and each time their arrays are new memory.
+_IN_CACHE = 1 << 15
 # Prepared inputs up to this many bytes are kept in main memory; on a GPU, up to half of what is free there.
 RESIDENT = 1 << 30
 
@@ -33,17 +36,39 @@ class Inputs:
     def __init__(self, embeddings: np.ndarray, input_norm: str, input_scale: float, device: torch.device | str) -> None:
         self.embeddings, self.input_norm, self.input_scale = embeddings, input_norm, input_scale
         self.device, self.shape = torch.device(device), embeddings.shape
+        self._file: io.FileIO | None = None
+        if (
+            isinstance(embeddings, np.memmap)
+            and isinstance(embeddings.base, mmap.mmap)
+            and embeddings.flags.c_contiguous
+        ):
+            self._file = io.FileIO(str(embeddings.filename))
+            self._start: int = embeddings.offset
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | torch.Tensor) -> torch.Tensor:
-        stored = self.embeddings[rows if isinstance(rows, slice) else rows.numpy()]
-        picked = _prepared(stored, self.input_norm, self.input_scale).to(self.device)
-        if isinstance(self.embeddings, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
-            # What was read stays in the system's cache, but counts no longer as this process's memory.
-            self.embeddings._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
-        return picked
+        stored = self._read(rows)
+        return _prepared(stored, self.input_norm, self.input_scale).to(self.device)
+
+    def _read(self, rows: slice | torch.Tensor) -> np.ndarray:
+        # Not through the map: a fault for each row that is read took a third of a small training step, and the pages
+        # would count as this process's memory.
+        if self._file is None:
+            return self.embeddings[rows if isinstance(rows, slice) else rows.numpy()]
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            firsts, each = [start], max(0, stop - start)
+        else:
+            firsts, each = rows.tolist(), 1
+        out = np.empty((len(firsts), each, self.shape[1]), dtype=self.embeddings.dtype)
+        size = self.embeddings.itemsize * self.shape[1]
+        for first, part in zip(firsts, out, strict=True):
+            self._file.seek(self._start + first * size)
+            if self._file.readinto(part) != part.nbytes:
+                raise OSError(f"{self._file.name} ends before row {first + each}")
+        return out.reshape(-1, self.shape[1])
 
     def split(self, size: int) -> Iterator[torch.Tensor]:
         """Consecutive chunks of `size` rows, as `torch.Tensor.split`."""
@@ -70,10 +95,12 @@ def prepare(
 
 
 def _prepared(rows: np.ndarray, input_norm: str, input_scale: float) -> torch.Tensor:
-    rows = np.asarray(rows, dtype=np.float64)
-    if input_norm != "none":
-        rows = unit_rows(rows)
-    return torch.from_numpy(rows).float().mul_(input_scale)
+    out = np.empty(rows.shape, dtype=np.float32)
+    step = max(1, _IN_CACHE // rows.shape[1])
+    for start in range(0, len(rows), step):
+        part = np.asarray(rows[start : start + step], dtype=np.float64)
+        out[start : start + step] = part if input_norm == "none" else unit_rows(part)
+    return torch.from_numpy(out).mul_(input_scale)
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:

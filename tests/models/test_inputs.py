@@ -34,3 +34,19 @@ def test_inputs_that_stay_on_disk_are_the_prepared_ones(norm, tmp_path, monkeypa
     assert torch.equal(lazy[rows], prepared[rows]) and torch.equal(lazy[5:9], prepared[5:9])
     assert all(torch.equal(a, b) for a, b in zip(lazy.split(16), prepared.split(16), strict=True))
     assert inputs.total_variance(lazy) == inputs.total_variance(prepared)
+    # A part of a map, and one of columns: not to be read as the file's own rows.
+    np.save(tmp_path / "columns.npy", np.asfortranarray(stored))
+    for part, start in ((on_disk[20:], 20), (np.load(tmp_path / "columns.npy", mmap_mode="r"), 0)):
+        read = inputs.Inputs(part, norm, 1.7, "cpu")
+        assert torch.equal(read[rows % 30], prepared[start + rows % 30])
+
+
+def test_inputs_of_a_file_that_was_cut_short_are_an_error(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((50, 6), dtype=np.float16))
+    lazy = inputs.Inputs(np.load(tmp_path / "x.npy", mmap_mode="r"), "none", 1.0, "cpu")
+    with open(tmp_path / "x.npy", "rb+") as file:
+        file.truncate(128 + 49 * 12)
+    assert torch.equal(lazy[torch.tensor([48])], torch.ones(1, 6))
+    for rows in (torch.tensor([49]), slice(40, 50)):
+        with pytest.raises(OSError, match="ends before row 50"):
+            lazy[rows]
