@@ -28,6 +28,7 @@ import _record as record
 import numpy as np
 import pandas as pd
 from _cell import PROBE, bank_plan, commands, measured, write_command
+from matplotlib.ticker import EngFormatter
 
 from sae.config.load import read
 from sae.report import style
@@ -147,25 +148,27 @@ def by_saes(times: pd.DataFrame, start: pd.Series, where: str) -> Iterator[dict[
 
 
 def draw(times: pd.DataFrame, out: Path, name: str) -> None:
-    """Seconds against rows, a panel per bank; dashed: start, and the rest in proportion to the rows."""
-    banks = [saes for saes in BANKS if saes in set(times["saes"])]
+    """Seconds against rows, a panel per bank; dashed: in proportion to the rows."""
+    shown = times[times["rows"] > START]
+    banks = [saes for saes in BANKS if saes in set(shown["saes"])]
     with style.plt.rc_context(style.RC):
         figure, axes = style.plt.subplots(
             1, len(banks), figsize=(style.WIDTH, 3.4), sharey=True, squeeze=False, layout="constrained"
         )
         for ax, saes in zip(axes[0], banks, strict=True):
             for step in STEPS:
-                line = times[(times["step"] == step) & times["saes"].isin([0, saes])].sort_values("rows")
-                line = line[line["rows"] > START]
+                line = shown[(shown["step"] == step) & shown["saes"].isin([0, saes])].sort_values("rows")
                 ax.plot(line["rows"], line["seconds"], "o-", color=LOOK[step], label=step)
-            rows = np.array([times["rows"].loc[times["rows"] > START].min(), times["rows"].max()])
-            for at in (1e-4, 1e-3, 1e-2):
+            rows = np.array([1e3, 1e7])
+            for at in (1e-5, 1e-4, 1e-3, 1e-2):
                 ax.plot(rows, rows * at, "--", color=style.GREY, linewidth=0.6, zorder=0)
             ax.set(title=f"{saes} SAEs", xlabel="training images", xscale="log", yscale="log")
-            ax.grid(which="major")
+            ax.set(xlim=(0.8 * shown["rows"].min(), 1.25 * shown["rows"].max()))
+            ax.set(ylim=(0.8 * shown["seconds"].min(), 1.5 * shown["seconds"].max()))
+            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes[0, 0].set_ylabel("seconds")
-        entries = [style.reference(step, color=LOOK[step], marker="o") for step in STEPS if step in set(times["step"])]
-        style.legend(figure, [*entries, style.reference("in proportion to images", linestyle="--")])
+        entries = [style.reference(step, color=LOOK[step], marker="o") for step in STEPS if step in set(shown["step"])]
+        style.legend(figure, [*entries, style.reference("in proportion", linestyle="--")])
         style.save(figure, out, name)
 
 
