@@ -103,16 +103,22 @@ def metrics(stage: str) -> list[str]:
     return [name for name in registry.names("metric") if registry.head("metric", name).constants["STAGE"] == stage]
 
 
-def measured(command: list[str], at_most: float | None = None) -> dict[str, Any]:
+def measured(
+    command: list[str],
+    at_most: float | None = None,
+    cwd: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> dict[str, Any]:
     """Run a command: seconds, CPU seconds, its peak resident memory and the bytes it wrote to disk.
 
     A peak below that of this process (about 0.35 GiB) reads as that.
 
     Args:
         at_most: seconds after which it is stopped; `stopped` says whether it was.
+        cwd, environment: of the command, if not this process's.
     """
     started, stopped = time.perf_counter(), False
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, cwd=cwd, env=environment)
     while not (found := os.wait4(process.pid, 0 if at_most is None else os.WNOHANG))[0]:
         time.sleep(0.05)
         if not stopped and at_most is not None and time.perf_counter() - started > at_most:

@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-
-from snakemake.workflow import Workflow
+from typing import TYPE_CHECKING
 
 from sae.core import warm
+
+if TYPE_CHECKING:
+    from snakemake.workflow import Workflow
 
 # What most jobs import. To import them takes a server about as long as two jobs.
 MODULES = ("torch", "numpy", "pandas", "pyarrow.parquet", "scipy.sparse", "safetensors.torch", "matplotlib.figure")
@@ -16,7 +18,7 @@ _LIMITS = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")
 _started: list[subprocess.Popen] = []  # Their standard input ends with this process, however that ends.
 
 
-def start(workflow: Workflow, threads: int) -> None:
+def start(workflow: "Workflow", threads: int) -> None:
     """Start it, and tell this process's jobs where it is, if enough of them are to run here, as they are.
 
     Args:
