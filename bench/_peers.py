@@ -1,14 +1,20 @@
-"""Training steps of other libraries, one process each: `ENV/bin/python bench/_peers.py LIBRARY N D M K THREADS`.
+"""Other libraries' training steps, one process each, with the Python of an environment that holds the library:
 
-`bench/train_step.py` starts it with the Python of an environment that holds the library. For each line on stdin it
-makes one step and prints its milliseconds. Steps are those of the library's own trainer on batches in memory: no
-logging, no saving. Only what is timed is imported from the library.
+    ENV/bin/python bench/_peers.py time LIBRARY N D M K THREADS
+    ENV/bin/python bench/_peers.py fit LIBRARY DATA M K THREADS BATCH STEPS LR
+
+`time` makes one step for each line on stdin and prints its milliseconds (`bench/train_step.py`). `fit` trains on DATA
+and prints, as JSON, seconds of training and the validation FVU after them, every few steps (`bench/time_to_fvu.py`);
+LR 0 stands for the library's own learning rate and warm-up. Steps are those of the library's own trainer on batches in
+memory: no logging, no saving. Only what is timed is imported from the library.
 """
 
+import json
 import os
 import sys
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,19 +23,30 @@ REQUIREMENTS = {
     "dictionary-learning": "dictionary-learning==0.1.0",
     "sae-lens": "sae-lens==6.54.0",
 }
-Step = Callable[[], object]
+EVERY = 10  # steps between looks at the validation FVU
+WARM_UP = 1000  # steps, by default, of eai-sparsify's and dictionary-learning's trainers
 
 
-def eai_sparsify(x: torch.Tensor, m: int, k: int) -> Step:
+class Trainer(NamedTuple):
+    """What trains: one step on a batch (N, d), and the reconstruction of some rows (N, d)."""
+
+    step: Callable[[torch.Tensor], object]
+    reconstruct: Callable[[torch.Tensor], torch.Tensor]
+
+
+def eai_sparsify(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
     """Forward, FVU, backward, as `sparsify.trainer.Trainer.fit`; Adam, fused, which is faster than its default."""
     os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
     from sparsify import SparseCoder
     from sparsify.config import SparseCoderConfig
 
     coder = SparseCoder(x.shape[1], SparseCoderConfig(num_latents=m, k=k))
-    optimiser = torch.optim.Adam(coder.parameters(), lr=1e-4, fused=True)
+    coder.b_dec.data = x.mean(dim=0)
+    rate, warm_up = (lr, 1) if lr else (2e-4 / (m / 2**14) ** 0.5, WARM_UP)
+    optimiser = torch.optim.Adam(coder.parameters(), lr=rate, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / warm_up))
 
-    def step() -> None:
+    def step(x: torch.Tensor) -> None:
         if coder.cfg.normalize_decoder:
             coder.set_decoder_norm_to_unit_norm()
         out = coder(x)
@@ -38,42 +55,47 @@ def eai_sparsify(x: torch.Tensor, m: int, k: int) -> Step:
             coder.remove_gradient_parallel_to_decoder_directions()
         optimiser.step()
         optimiser.zero_grad()
+        schedule.step()
 
-    return step
+    return Trainer(step, lambda x: coder(x).sae_out)
 
 
-def dictionary_learning(x: torch.Tensor, m: int, k: int) -> Step:
+def dictionary_learning(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
     """`TopKTrainer.update`; its AuxK bookkeeping is within."""
     from dictionary_learning.trainers.top_k import TopKTrainer
 
-    trainer = TopKTrainer(steps=100_000, activation_dim=x.shape[1], dict_size=m, k=k, layer=0, lm_name="", device="cpu")
-    return lambda: trainer.update(1, x)
+    rate: dict[str, Any] = {"lr": lr, "warmup_steps": 0} if lr else {}
+    names = {"layer": 0, "lm_name": "", "device": "cpu"}
+    trainer = TopKTrainer(steps=100_000, activation_dim=x.shape[1], dict_size=m, k=k, **names, **rate)
+    trainer.update(0, x)  # Its first step also sets the decoder's bias.
+    return Trainer(lambda x: trainer.update(1, x), trainer.ae)
 
 
-def sae_lens(x: torch.Tensor, m: int, k: int, autocast: bool = False) -> Step:
+def sae_lens(x: torch.Tensor, m: int, k: int, lr: float, autocast: bool = False) -> Trainer:
     """`SAETrainer._train_step` of a Top-k SAE; its AuxK bookkeeping is within."""
     from sae_lens.config import LoggingConfig, SAETrainerConfig
     from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
     from sae_lens.training.sae_trainer import SAETrainer
 
+    rate = lr or SAETrainerConfig.__dataclass_fields__["lr"].default
     config = SAETrainerConfig(
         total_training_samples=10**9,
         train_batch_size_samples=len(x),
-        lr=1e-4,
-        lr_end=1e-5,
+        lr=rate,
+        lr_end=rate / 10,
         autocast=autocast,
         logger=LoggingConfig(log_to_wandb=False),
     )
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=x.shape[1], d_sae=m, k=k))
     trainer = SAETrainer(config, sae, iter(()))
-    return lambda: trainer._train_step(sae, x)
+    return Trainer(lambda x: trainer._train_step(sae, x), sae)
 
 
-STEPS: dict[str, Callable[[torch.Tensor, int, int], Step]] = {
+MAKERS: dict[str, Callable[[torch.Tensor, int, int, float], Trainer]] = {
     "eai-sparsify": eai_sparsify,
     "dictionary-learning": dictionary_learning,
     "sae-lens": sae_lens,
-    "sae-lens autocast": lambda x, m, k: sae_lens(x, m, k, autocast=True),
+    "sae-lens autocast": lambda x, m, k, lr: sae_lens(x, m, k, lr, autocast=True),
 }
 
 
@@ -82,17 +104,42 @@ def batch(n: int, d: int) -> torch.Tensor:
     return torch.nn.functional.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(0)), dim=1)
 
 
-def main(name: str, *numbers: str) -> None:
+def timed(make: Callable[[torch.Tensor, int, int, float], Trainer], *numbers: str) -> None:
     """One step for each line on stdin."""
     n, d, m, k, threads = map(int, numbers)
     torch.set_num_threads(threads)
     answers, sys.stdout = sys.stdout, sys.stderr  # Libraries greet.
-    step = STEPS[name](batch(n, d), m, k)
+    x = batch(n, d)
+    trainer = make(x, m, k, 1e-4)
     for _ in sys.stdin:
         started = time.perf_counter()
-        step()
+        trainer.step(x)
         print(1e3 * (time.perf_counter() - started), file=answers, flush=True)
 
 
+def fit(make: Callable[[torch.Tensor, int, int, float], Trainer], data: str, *numbers: str) -> None:
+    """Train for some steps; time that is spent looking does not count."""
+    m, k, threads, size, steps = map(int, numbers[:-1])
+    torch.set_num_threads(threads)
+    answers, sys.stdout = sys.stdout, sys.stderr
+    splits = torch.load(data)
+    train, val = splits["train"], splits["val"]
+    variance = (val - train.mean(dim=0)).square().sum()
+    generator = torch.Generator().manual_seed(0)
+    order = torch.cat([torch.randperm(len(train), generator=generator) for _ in range(1 + size * steps // len(train))])
+    trainer = make(train[order[:size]], m, k, float(numbers[-1]))
+    seen, seconds = [], 0.0
+    for step, rows in enumerate(order.split(size)[:steps], 1):
+        started = time.perf_counter()
+        trainer.step(train[rows])
+        seconds += time.perf_counter() - started
+        if step % EVERY == 0:
+            with torch.no_grad():
+                seen.append((seconds, ((val - trainer.reconstruct(val)).square().sum() / variance).item()))
+    print(json.dumps(seen), file=answers, flush=True)
+
+
+KINDS: dict[str, Callable[..., None]] = {"time": timed, "fit": fit}
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    KINDS[sys.argv[1]](MAKERS[sys.argv[2]], *sys.argv[3:])

@@ -5,7 +5,8 @@
 Each has a process of its own; they are timed in turn, round after round, on the same batch, so that a machine whose
 speed drifts slows all of them. What counts is the ratio of the medians. The libraries are installed into environments
 of their own in .cache/bench (a few minutes, once). `--plain` compares with a plain step in PyTorch alone: dense
-products and autograd for everything, Adam not fused. `--tiny` takes seconds, to see that it runs.
+products and autograd for everything, Adam not fused. `--short` takes a smaller shape; `--tiny` seconds, to see that it
+runs.
 """
 
 import argparse
@@ -13,7 +14,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 import venv
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +35,7 @@ METHODS = ("topk", "reg1", "reg2", "batch_topk")
 TARGETS = {"topk": 0.5, "batch_topk": 0.5, "reg1": 0.6, "reg2": 0.6}  # of the fastest peer's step
 # As our jobs set it (`sae.__main__`): large arrays in large pages.
 PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
+SHORT = ["--n", "1024", "--d", "256", "--m", "2048", "--k", "32"]
 TINY = ["--n", "32", "--m", "64", "--d", "16", "--rounds", "3", "--k", "4", "--plain"]
 Entries = tuple[ModuleType, ModuleType | None]  # An objective and a penalty.
 
@@ -60,42 +61,48 @@ def settings_of(name: str, recipe: str, **changed: object) -> tuple[Settings, En
     return s, (registry.load("objective", s.objective), registry.load("penalty", s.penalty) if s.penalty else None)
 
 
-def ours(x: torch.Tensor, m: int, k: int, name: str, precision: str) -> peers.Step:
-    """The step of `sae.training.loop.train`, with AuxK's bookkeeping, as long as no latent is dead."""
-    s, entries = settings_of(name, "paper", m=m, k=k, precision=precision, dead_after=10**9)
+def ours(x: torch.Tensor, m: int, k: int, name: str, recipe: str, **changed: object) -> peers.Trainer:
+    """The step of `sae.training.loop.train`, with AuxK's bookkeeping."""
+    s, entries = settings_of(name, recipe, m=m, k=k, **changed)
     coder = Coder(x.shape[1], m, k)
     coder.initialise(x.mean(dim=0), seed=0)
     optimiser = torch.optim.Adam(coder.parameters(), lr=s.lr, eps=s.adam_eps, fused=True)
     objective = step.start(coder, s, *entries)
-    return lambda: update(coder, optimiser, objective.loss(x, 1)[0])
+    return peers.Trainer(
+        lambda x: update(coder, optimiser, objective.loss(x, 1)[0]), lambda x: coder.decode(coder.encode(x))
+    )
 
 
-def plain(x: torch.Tensor, m: int, k: int) -> peers.Step:
+def plain(x: torch.Tensor, m: int, k: int, lr: float) -> peers.Trainer:
     """Top-k as its formulas stand."""
     coder = Coder(x.shape[1], m, k)
     coder.initialise(x.mean(dim=0), seed=0)
-    optimiser = torch.optim.Adam(coder.parameters(), lr=1e-4)
+    optimiser = torch.optim.Adam(coder.parameters(), lr=lr)
 
-    def loss() -> torch.Tensor:
+    def reconstruct(x: torch.Tensor) -> torch.Tensor:
         a = torch.relu((x - coder.b_dec) @ coder.W_enc + coder.b_enc)
         values, indices = a.topk(k, dim=1)
-        z = torch.zeros_like(a).scatter(1, indices, values)
-        return (x - z @ coder.W_dec - coder.b_dec).square().sum(dim=1).mean()
+        return torch.zeros_like(a).scatter(1, indices, values) @ coder.W_dec + coder.b_dec
 
-    return lambda: update(coder, optimiser, loss())
+    def step(x: torch.Tensor) -> None:
+        update(coder, optimiser, (x - reconstruct(x)).square().sum(dim=1).mean())
+
+    return peers.Trainer(step, reconstruct)
 
 
-def work(name: str, *numbers: str) -> None:
-    """One step of ours, or of the plain one, for each line on stdin, as `_peers.main` does for others."""
-    n, d, m, k, threads = map(int, numbers)
-    torch.set_num_threads(threads)
+def work(kind: str, name: str, *arguments: str) -> None:
+    """As `_peers.py` does for others: steps of ours, or of the plain one."""
     torch.set_deterministic_debug_mode("error")
-    x = peers.batch(n, d)
-    made = plain(x, m, k) if name == "plain" else ours(x, m, k, *name.split())
-    for _ in sys.stdin:
-        started = time.perf_counter()
-        made()
-        print(1e3 * (time.perf_counter() - started), flush=True)
+    method, _, precision = name.partition(" ")
+
+    def make(x: torch.Tensor, m: int, k: int, lr: float) -> peers.Trainer:
+        if name == "plain":
+            return plain(x, m, k, lr or 1e-4)
+        if kind == "time":  # As long as no latent is dead.
+            return ours(x, m, k, method, "paper", precision=precision, dead_after=10**9)
+        return ours(x, m, k, method, "demo", **({"lr": lr} if lr else {}))
+
+    peers.KINDS[kind](make, *arguments)
 
 
 def environment(library: str) -> Path:
@@ -119,7 +126,7 @@ def compare(commands: dict[str, list[str]], rounds: int) -> dict[str, float]:
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
     processes = {}
     for name, command in commands.items():
-        as_installed = name in peers.STEPS
+        as_installed = name in peers.MAKERS
         processes[name] = subprocess.Popen(command, env={**os.environ, **({} if as_installed else PAGES)}, **pipes)
     times: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(rounds + 2):
@@ -147,19 +154,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--plain", action="store_true", help="beside a plain step, not beside other libraries")
     parser.add_argument("--out", type=Path, default=record.OUT)
+    parser.add_argument("--short", action="store_true", help="a smaller shape")
     parser.add_argument("--tiny", action="store_true", help="seconds, to see that it runs")
     a = parser.parse_args()
-    a = parser.parse_args([*TINY, "--out", str(a.out)]) if a.tiny else a
+    if a.tiny or a.short:
+        a = parser.parse_args([*(TINY if a.tiny else SHORT), "--out", str(a.out)])
     shape = Shape(a.n, a.d, a.m, a.k, a.threads)
     numbers = list(map(str, shape))
     own = [sys.executable, __file__, "--worker"]
-    commands = {"plain": [*own, "plain", *numbers]}
+    commands = {"plain": [*own, "time", "plain", *numbers]}
     if not a.plain:
         script = str(Path(__file__).with_name("_peers.py"))
-        commands = {n: [str(environment(n.split()[0])), script, n, *numbers] for n in peers.STEPS}
+        commands = {n: [str(environment(n.split()[0])), script, "time", n, *numbers] for n in peers.MAKERS}
         commands |= {f"{name}, large pages": command for name, command in commands.items()}
     ours = {f"{name} {precision}": name for precision in ("float32", "bfloat16") for name in METHODS}
-    medians = compare(commands | {name: [*own, name, *numbers] for name in ours}, a.rounds)
+    medians = compare(commands | {name: [*own, "time", name, *numbers] for name in ours}, a.rounds)
     fastest = min(commands, key=medians.__getitem__)
     where = record.machine(a.threads)
     print(f"{where}\nN {a.n}, d {a.d}, m {a.m}, k {a.k}; median ms of {a.rounds} steps, in turn")
