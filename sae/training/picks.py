@@ -28,7 +28,8 @@ class Picks:
     indices: torch.Tensor
     m: int
     starts: torch.Tensor | None = None
-    _sorted: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict, repr=False, compare=False)
+    # Not carried over by `dataclasses.replace`, which may change what the order is of.
+    _sorted: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def attach(self, coder: Coder, x: torch.Tensor) -> "Picks":
         """The same, as functions of the encoder's weights, in float32 whatever `a` was computed in.
@@ -38,16 +39,20 @@ class Picks:
         Args:
             x: (N, d) standardised inputs that the values are activations of.
         """
-        weight = coder.encoder_weight().T
-        values = _Encoded.apply(self.values, weight, coder.b_enc, coder.b_dec, x, self)
-        return replace(self, values=values)
+        picks, weight = replace(self, m=coder.m), coder.encoder_weight().T  # They may be picks of the first latents.
+        return picks._with(_Encoded.apply(self.values, weight, coder.b_enc, coder.b_dec, x, picks))
 
     def gather(self, a: torch.Tensor) -> "Picks":
         """The same, as functions of the activations `a` (N, m), whose gradient is dense anyway."""
+        values = torch.where(self.values == 0, 0, self.of(a))  # An empty place stays empty.
+        return replace(self, values=values, m=a.shape[1])
+
+    def of(self, a: torch.Tensor) -> torch.Tensor:
+        """What `a` (N, m) has at the places of the picks; shaped as the values."""
         if self.starts is None:
-            return replace(self, values=a.gather(1, self.indices))
+            return a.gather(1, self.indices)
         rows = torch.searchsorted(self.starts, torch.arange(len(self.indices), device=a.device), right=True) - 1
-        return replace(self, values=a.flatten().gather(0, rows * self.m + self.indices))
+        return a.flatten().gather(0, rows * a.shape[1] + self.indices)
 
     def decode(self, weight: torch.Tensor) -> torch.Tensor:
         """The sum of each row's picks times their rows of `weight` (m, d): (N, d); differentiable in both."""
@@ -75,6 +80,12 @@ class Picks:
         order, samples, first = self._by_latent()
         return gather_sum(weights.reshape(-1)[order], samples, rows, first)
 
+    def _with(self, values: torch.Tensor) -> "Picks":
+        """Picks of the same latents with other values; they share what is sorted."""
+        picks = replace(self, values=values)
+        object.__setattr__(picks, "_sorted", self._sorted)
+        return picks
+
     def _by_latent(self) -> tuple[torch.Tensor, ...]:
         """Of the picks in the order of their latents: their places (P,), samples (P,), and where latents start (m,)."""
         if not self._sorted:
@@ -97,7 +108,7 @@ class _Decoded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, out: torch.Tensor, _weight: torch.Tensor, picks: Picks) -> torch.Tensor:
-        ctx.picks = replace(picks, values=picks.values.detach())
+        ctx.picks = picks._with(picks.values.detach())
         return out.view_as(out)
 
     @staticmethod
@@ -159,6 +170,6 @@ def largest(a: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     count = m // _GROUP  # Each group's members lie this far apart, so that its maximum is one of whole vectors.
     grouped = a.view(n, _GROUP, count)
     groups = grouped.amax(dim=1).topk(k, dim=1, sorted=False).indices
-    members = grouped.gather(2, groups.unsqueeze(1).expand(-1, _GROUP, -1)).view(n, -1)
+    members = grouped.gather(2, groups.unsqueeze(1).expand(-1, _GROUP, -1)).flatten(1)
     values, places = members.topk(k, dim=1, sorted=False)
     return values, groups.gather(1, places % k) + places // k * count

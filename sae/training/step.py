@@ -96,7 +96,11 @@ class Objective:
         """Set up what the entry keeps from step to step."""
 
     def pick(self, a: torch.Tensor) -> Picks:
-        """Select of the activations (N, m) of a training batch what is decoded; gradients are attached afterwards."""
+        """Select of the activations (N, m) of a training batch what is decoded.
+
+        They come without gradient and are not to be changed. Gradients are attached to the picks afterwards, so these
+        have the values that they have in `a`, or 0 where a place stays empty.
+        """
         raise NotImplementedError
 
     def finish(self, _x: torch.Tensor | Inputs) -> Coder:
@@ -112,13 +116,11 @@ class Objective:
         standard, scale, shift = self.coder.standardise(x)
         precision, penalised = getattr(torch, s.precision), self.penalty is not None
         a = activations(self.coder, standard, precision, differentiable=penalised)
-        picks = self.pick(a.detach())
+        picks = self._picks(a.detach(), step)
         # Where a penalty needs the dense gradient in full precision, it may as well hold that of the picks.
         both = penalised and precision == torch.float32
         picks = picks.gather(a) if both else picks.attach(self.coder, standard)
         x_hat = picks.decode(self.coder.W_dec) + self.coder.b_dec
-        if x_hat.shape != x.shape:  # One row would be taken for all.
-            raise UserError(f"objective {s.objective}: pick() returned picks of {len(x_hat)} samples, not of {len(x)}")
         residual = x - restore(x_hat, scale, shift)
         reconstruction = residual.square().sum(dim=1).mean()
         fired = picks.fired()
@@ -138,6 +140,17 @@ class Objective:
             loss = loss + s.auxk_alpha * aux
         parts = {"loss": loss, "reconstruction": reconstruction, "penalty": regularization, "aux": aux}
         return loss, parts | {"l0": (picks.values > 0).sum() / len(x), "dead": dead.sum()}
+
+    def _picks(self, a: torch.Tensor, step: int) -> Picks:
+        picks, of = self.pick(a), f"objective {self.settings.objective}: pick() returned"
+        rows = len(picks.values if picks.starts is None else picks.starts)
+        if rows != len(a):  # One row would be taken for all.
+            raise UserError(f"{of} picks of {rows} samples, not of {len(a)}")
+        if step == 0:
+            there = torch.where(picks.values == 0, 0, picks.of(a))
+            if not torch.allclose(picks.values, there, rtol=0, atol=0, equal_nan=True):
+                raise UserError(f"{of} values that are neither activations of their latents nor 0")
+        return picks
 
 
 def start(coder: Coder, settings: Settings, objective: ModuleType, penalty: ModuleType | None = None) -> Objective:

@@ -2,10 +2,11 @@
 
 import re
 import types
+from dataclasses import replace
 
 import pytest
 import torch
-from training.common import REG1, REG2, data, dense_loss, dense_penalty, make_objective, settings
+from training.common import REG1, REG2, data, dense_loss, dense_penalty, kept_of_each, make_objective, settings
 
 from sae.core.errors import UserError
 from sae.core.options import Options
@@ -155,6 +156,37 @@ def test_picks_of_one_sample_are_not_taken_for_all():
         OfOne(Coder(8, s.m, s.k), s, Options()).loss(data(), 0)
 
 
+def test_values_that_are_no_activations_would_get_wrong_gradients():
+    class Doubled(step.Objective):
+        def pick(self, a):
+            picks = of_each(a, self.settings.k)
+            return replace(picks, values=2 * picks.values)
+
+    coder, s = make_objective(data(), settings()).coder, settings(objective="doubled")
+    with pytest.raises(UserError, match=r"objective doubled: pick\(\) returned values that are neither activations"):
+        Doubled(coder, s, Options()).loss(data().double(), 0)
+
+
+@pytest.mark.parametrize("method", [{}, REG1 | {"lam": 0.3, "mask": "all"}])
+def test_picks_may_be_of_the_first_latents_and_leave_places_empty(method):
+    class Own(step.Objective):
+        def pick(self, a):
+            picks = of_each(a[:, :12], self.settings.k)
+            return replace(picks, values=torch.where(picks.values > 0.3, picks.values, 0))
+
+    x, s = data().double(), settings(dead_after=10**9, **method)
+    coder = make_objective(x, s).coder
+    made = step.start(coder, s, types.SimpleNamespace(Objective=Own), off_support_l1 if method else None)
+    a = torch.relu((x - coder.b_dec) @ coder.W_enc + coder.b_enc)
+    first = a * (torch.arange(24) < 12)
+    z = first * kept_of_each(first.detach(), s.k) * (first > 0.3)
+    assert len(set((z > 0).sum(dim=1).tolist())) > 1
+    loss = (x - z @ coder.W_dec - coder.b_dec).square().sum(dim=1).mean()
+    if method:
+        loss = loss + s.lam * dense_penalty(s.penalty, a, z, torch.ones(24)).mean()
+    same_gradients(coder, made.loss(x, 0)[0], loss)
+
+
 def random_coder(**options):
     generator, coder = torch.Generator().manual_seed(0), Coder(4, 10, 3, **options).double()
     for parameter in coder.parameters():
@@ -185,6 +217,16 @@ def test_picks_have_the_gradients_of_the_dense_formula(starts, tied):
     picks = Picks(a.detach()[rows, flat].reshape(shape), flat.reshape(shape), 10, starts).attach(coder, x)
     same_gradients(coder, picks.decode(coder.W_dec), z @ coder.W_dec)
     same_gradients(coder, picks.sums(), z.sum(dim=1))
+
+
+def test_a_part_of_the_picks_has_gradients_of_its_own():
+    """What the one has sorted for its gradients is not taken for the other's."""
+    coder, x = random_coder()
+    a = torch.relu((x - coder.b_dec) @ coder.W_enc + coder.b_enc)
+    picks = of_each(a.detach(), 4).attach(coder, x)
+    part = replace(picks, values=picks.values[:, 1:3], indices=picks.indices[:, 1:3])
+    whole, some = (torch.zeros_like(a).scatter(1, p.indices, a.gather(1, p.indices)) for p in (picks, part))
+    same_gradients(coder, picks.decode(coder.W_dec) + part.decode(coder.W_dec), (whole + some) @ coder.W_dec)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -243,3 +285,26 @@ def test_bfloat16_rounds_the_products_and_keeps_the_weights():
         assert made.coder.W_enc.dtype == made.coder.W_enc.grad.dtype == torch.float32
     assert not torch.equal(*gradients)
     assert torch.nn.functional.cosine_similarity(*(g.flatten() for g in gradients), dim=0) > 0.995
+
+
+@pytest.mark.parametrize("method", [{}, REG1, REG2])
+def test_bfloat16_rounds_of_the_gradient_only_what_a_penalty_adds(method):
+    x, s = data(), settings(precision="bfloat16", dead_after=10**9, **method)
+    made = make_objective(x, s)
+    made.coder.float()
+    made.loss(x, 0)[0].backward()
+    rounded = made.coder.activations(x, torch.bfloat16).detach().double()
+    coder, x = made.coder.double(), x.double()
+    found = {name: p.grad for name, p in coder.named_parameters()}
+    coder.zero_grad(set_to_none=True)
+    pre = (x - coder.b_dec) @ coder.W_enc + coder.b_enc
+    a = rounded + (pre - pre.detach()) * (rounded > 0)  # Its values, with the gradients of exact ones.
+    z = a * kept_of_each(rounded, s.k)
+    penalty = 0 * a
+    if method:
+        penalty = s.lam * dense_penalty(s.penalty, a, z, (z > 0).any(dim=0).double())
+    (added,) = torch.autograd.grad(penalty.mean(), coder.W_enc, retain_graph=True, materialize_grads=True)
+    ((x - z @ coder.W_dec - coder.b_dec).square().sum(dim=1).mean() + penalty.mean()).backward()
+    for name, p in coder.named_parameters():
+        error = (found[name] - p.grad).norm()
+        assert error < 1e-6 * p.grad.norm() + (2**-8 * added.norm() if name == "W_enc" else 0), name
