@@ -112,7 +112,8 @@ def environment(library: str) -> Path:
     if not (folder / ".complete").exists():
         print(f"installing {peers.REQUIREMENTS[library]} into {folder.relative_to(ROOT)} ...", flush=True)
         venv.create(folder, with_pip=True, clear=True)
-        command = [str(python), "-m", "pip", "install", "--quiet", "torch", peers.REQUIREMENTS[library]]
+        same = f"torch=={torch.__version__.partition('+')[0]}"  # The library alone is compared.
+        command = [str(python), "-m", "pip", "install", "--quiet", same, peers.REQUIREMENTS[library]]
         subprocess.run(command, check=True)
         (folder / ".complete").touch()
     return python
