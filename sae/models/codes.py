@@ -55,6 +55,11 @@ class Codes:
         part = slice(offsets[0], offsets[-1])
         return Codes(self.values[part], self.indices[part], offsets - offsets[0], self.m)
 
+    def by_latent(self) -> scipy.sparse.csc_matrix:
+        """The codes as a float32 sparse matrix (N, m) in compressed columns: the samples of each latent, ascending."""
+        parts = (self.values, self.indices, self.offsets)
+        return scipy.sparse.csr_matrix(parts, shape=(len(self), self.m)).tocsc()
+
     def matrix(self) -> scipy.sparse.csr_matrix:
         """The codes as a float64 sparse matrix (N, m), columns sorted."""
         # Copies: scipy would sort the indices in place, under the values.

@@ -18,7 +18,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     purity, top_class = np.full(len(fires), np.nan), np.full(len(fires), None)
     labels = subject.labels(split)
     if labels is not None:
-        purity, _, dominant = _purity.per_latent(subject.codes(split).matrix(), labels)
+        (purity,), _, (dominant,) = _purity.per_latent(subject.codes(split).by_latent(), labels[None])
         named = zip(labels, subject.splits[split].index["label_name"], strict=True)
         names = {label: str(label) if pd.isna(name) else name for label, name in named}  # A class may have no name.
         top_class[:] = [names[c] if n else None for c, n in zip(dominant, fires, strict=True)]

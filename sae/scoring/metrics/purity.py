@@ -32,15 +32,16 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
 
 def of_codes(codes: Codes, labels: np.ndarray) -> dict[str, float]:
     """Averages of `codes` against `labels` (N,): binary, weighted, binary_null, weighted_null, binary_min10."""
-    matrix, fires = codes.matrix(), codes.firing_counts()
+    fires = codes.firing_counts()
     active = fires > 0
     names = ("binary", "weighted", "binary_null", "weighted_null", "binary_min10")
     if not active.any():
         return dict.fromkeys(names, float("nan"))
-    binary, weighted, _ = _purity.per_latent(matrix, labels)
     rng = np.random.default_rng(_SEED)
-    permuted = (_purity.per_latent(matrix, rng.permutation(labels))[:2] for _ in range(_PERMUTATIONS))
-    null = [[purity[active].mean() for purity in both] for both in permuted]
-    often = binary[fires >= 10]
-    values = binary[active].mean(), weighted[active].mean(), *np.mean(null, axis=0)
+    labellings = np.stack([labels, *(rng.permutation(labels) for _ in range(_PERMUTATIONS))])
+    binary, weighted, _ = _purity.per_latent(codes.by_latent(), labellings)
+    # The first is of the labels as they are.
+    found = [purity[:, active].mean(axis=1) for purity in (binary, weighted)]
+    often = binary[0, fires >= 10]
+    values = [of[0] for of in found] + [of[1:].mean() for of in found]
     return dict(zip(names, map(float, (*values, often.mean() if len(often) else np.nan)), strict=True))
