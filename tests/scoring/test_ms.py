@@ -5,13 +5,17 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from scoring.examples import codes_of, ms_by_definition
 
 from sae.scoring.metrics import _ms
 
 
-@pytest.fixture
-def example():
+@pytest.fixture(params=["whole", "in small pieces"])
+def example(request, monkeypatch):
+    if request.param != "whole":
+        for name, size in (("_ROWS", 3), ("_DIMENSIONS", 2), ("_CHUNK", 7)):
+            monkeypatch.setattr(_ms, name, size)
     rng = np.random.default_rng(0)
     dense = np.maximum(rng.normal(size=(30, 8)), 0) * (rng.random((30, 8)) < 0.4)
     dense[:, 0] = 0  # never fires
@@ -61,6 +65,18 @@ def test_floor_equals_ms_by_definition(example):
     e = example[1] / np.linalg.norm(example[1], axis=1, keepdims=True)
     cosines = (e @ e.T)[np.triu_indices(30, 1)]
     assert _ms.floor(example[1]) == pytest.approx(cosines.mean())
+
+
+def test_ms_is_bitwise_the_same_with_any_number_of_threads(example):
+    dense, embeddings, groups = example
+    scaled, threads, found = _ms.scale_activations(codes_of(dense)), torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            found.append(_ms.scores(scaled, embeddings, groups).tobytes())
+    finally:
+        torch.set_num_threads(threads)
+    assert len(set(found)) == 1
 
 
 def ms_in_60_digits(dense, embeddings, groups):

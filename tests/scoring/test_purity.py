@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scoring.examples import codes_of
 
-from sae.scoring.metrics import purity
+from sae.scoring.metrics import _purity, purity
 
 
 def brute_force(dense, labels):
@@ -22,7 +22,9 @@ def brute_force(dense, labels):
     return np.mean(binary), np.mean(weighted)
 
 
-def test_purity_equals_brute_force():
+@pytest.mark.parametrize("bins", [1, 16, 1 << 17])
+def test_purity_equals_brute_force(bins, monkeypatch):
+    monkeypatch.setattr(_purity, "_BINS", bins)
     rng = np.random.default_rng(0)
     dense = rng.random((60, 9)) * (rng.random((60, 9)) < rng.random(9) ** 2)
     dense[:, 4] = 0

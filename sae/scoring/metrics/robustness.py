@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from sae.core.options import Options
-from sae.models.coder import Coder, TopK, gather_sum
+from sae.models.coder import Coder, TopK, gather_sum, restore
 from sae.models.inputs import Inputs
 from sae.scoring.metrics import _residuals
 from sae.scoring.subject import Curve, Scores, Subject
@@ -16,7 +16,7 @@ from sae.scoring.subject import Curve, Scores, Subject
 STAGE = "robustness"
 SPLITS = ("test",)
 READS = ()
-_CHUNK = 2048
+_CHUNK, _ROWS = 2048, 256
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
@@ -47,17 +47,18 @@ def nmse_by_k(coder: Coder, x: torch.Tensor | Inputs, ks: list[int]) -> np.ndarr
         (len(ks),) float64.
     """
     mean = _residuals.mean_of(x, _CHUNK)
-    residual, variance = torch.zeros(len(ks), len(mean), dtype=torch.float64), torch.zeros_like(mean)
+    residual, variance = torch.zeros(len(ks), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for part in x.split(_CHUNK):
-        _, scale, shift = coder.standardise(part)
-        values, indices = coder.largest(part, ks[-1])
-        x_hat, done = coder.b_dec.expand_as(part), 0
-        exact = part.cpu().double()
-        variance += (exact - mean).square().sum(dim=0)
-        for row, k in enumerate(ks):
-            # Largest first: going from one k to the next only adds what lies between.
-            x_hat = x_hat + gather_sum(values[:, done:k].contiguous(), indices[:, done:k].contiguous(), coder.W_dec)
-            done = k
-            undone = x_hat if scale is None or shift is None else x_hat * scale + shift
-            residual[row] += (exact - undone.cpu().double()).square().sum(dim=0)
-    return np.array([_residuals.from_sums(r.numpy(), variance.numpy()).nmse for r in residual])
+        encoded = coder.largest(part, ks[-1])
+        # Few rows at a time: for every k they are looked at again, in the cache.
+        for rows, values, indices in zip(*(t.split(_ROWS) for t in (part, *encoded)), strict=True):
+            _, scale, shift = coder.standardise(rows)
+            x_hat, done = coder.b_dec.expand_as(rows).clone(), 0
+            exact = rows.cpu().double()
+            variance += (exact - mean).square_().sum()
+            for number, k in enumerate(ks):
+                # Largest first: going from one k to the next only adds what lies between.
+                x_hat += gather_sum(values[:, done:k].contiguous(), indices[:, done:k].contiguous(), coder.W_dec)
+                done = k
+                residual[number] += (exact - restore(x_hat, scale, shift).cpu()).square_().sum()
+    return (residual / variance).numpy()
