@@ -5,8 +5,8 @@
 The plain loop: Pillow, float32, NCHW, batches of 128, decoding in between, the model as timm makes it, all cores. Ours:
 `sae.data.embed.embed_images` in batches of 16 on as many threads, what it does to the model before its first batch
 included. Each has a process of its own; they are timed in turn, round after round, so that a machine whose speed drifts
-slows all. The first round does not count. The plain loop runs as one starts it, and once more with large arrays in large
-pages, as our jobs set it.
+slows all. The first round does not count. The plain loop runs as one starts it, and once more with large arrays in
+large pages, as our jobs set it.
 
 With the artifacts of the demo (results/artifacts) the images are emoji at 96 pixels, saved as PNG, and the weights of
 the EfficientNets are real; else the images are crops of photographs and the weights random. The ViT-S/16 at 224 pixels

@@ -1,0 +1,165 @@
+"""A backbone made ready for inference gives the embeddings of the model as its library runs it."""
+
+import copy
+import logging
+
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from timm.data import create_transform
+from torch import nn
+from torchvision.transforms import Compose, Normalize, ToTensor
+
+from sae.core.errors import UserError
+from sae.data import inference
+from sae.data.embed import Backbone, embed_images
+
+
+def untrained(model):
+    """Random weights, and statistics and scales of BatchNorm that are not those at the start."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.running_mean, module.bias.data):
+                values.normal_(std=0.2)
+            for values in (module.running_var, module.weight.data):
+                values.uniform_(0.5, 1.5)
+    return model.eval().requires_grad_(False)
+
+
+def normalised(model):
+    return sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+class Odd(nn.Module):
+    """A convolution whose output two modules read, one applied twice, a BatchNorm before a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.twice = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1, bias=False)
+        self.a, self.b, self.c = nn.BatchNorm2d(8), nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+        self.last = nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, x):
+        x = self.first(x)
+        x = self.a(x) * x
+        x = self.b(self.twice(x)) + self.twice(x)
+        return self.last(self.c(x)).mean(dim=(2, 3))
+
+
+# EfficientNet-Lite pads as TensorFlow does: at 33 and 50 pixels some layers get unequal numbers of zeros, at 32 others.
+@pytest.mark.parametrize("size", [32, 33, 50])
+@pytest.mark.parametrize(
+    ("make", "left"),
+    [
+        (lambda: timm.create_model("tf_efficientnet_lite0", num_classes=0), 0),
+        (lambda: timm.create_model("test_resnet", num_classes=0), 0),
+        (lambda: timm.create_model("test_efficientnet", num_classes=0), 0),
+        (Odd, 3),
+    ],
+)
+def test_folded_models_compute_the_same(make, left, size):
+    model = untrained(make())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    exact = copy.deepcopy(model).double()
+    folded = inference.fold(model).to(memory_format=torch.channels_last)
+    assert normalised(folded) == left
+    with torch.inference_mode():
+        for count in (4, 1):
+            x = torch.randn(count, 3, size, size)
+            expected = exact(x.double()).float()
+            got = folded(x.contiguous(memory_format=torch.channels_last))
+            assert (got - expected).norm() < 1e-5 * expected.norm()
+            with torch.autocast("cpu", torch.bfloat16):
+                half = folded(x)
+            assert 1e-5 * expected.norm() < (half - expected).norm() < 0.1 * expected.norm()
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+class Untraceable(nn.Module):
+    """What it does depends on the values."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        return (x if x.sum() > 0 else -x).mean(dim=(2, 3))
+
+
+def test_what_cannot_be_folded_stays_and_the_log_says_why(caplog):
+    caplog.set_level(logging.INFO, logger="sae.progress")
+    vit = timm.create_model("test_vit")
+    assert inference.fold(vit.eval()) is vit and not caplog.messages  # There is nothing to fold.
+    model = Untraceable().eval()
+    assert inference.fold(model) is model
+    assert "BatchNorm is not folded, the model cannot be traced: TraceError" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """40 crops of two photographs."""
+    sources, rng = [Image.fromarray(image) for image in load_sample_images().images], np.random.default_rng(0)
+    places = rng.integers(300, size=(40, 2))
+    return {str(i): sources[i % 2].crop((x, y, x + 100, y + 90)) for i, (x, y) in enumerate(places)}
+
+
+def test_normalised_bytes_are_the_transform_bit_for_bit(photographs):
+    timms = create_transform((3, 48, 48), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    for transform in (timms, open_clip.image_transform(48, is_train=False)):
+        split = inference.pixels(transform)
+        got = split.normalise(torch.stack([split(image) for image in photographs.values()]))
+        expected = torch.stack([transform(image) for image in photographs.values()])
+        assert got.is_contiguous(memory_format=torch.channels_last) and torch.equal(got, expected)
+    assert inference.pixels(lambda image: torch.zeros(3, 8, 8)) is None
+    assert inference.pixels(Compose([ToTensor(), Normalize(0.5, 0.5), torch.neg])) is None
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "test_vit"])
+def test_an_embedding_depends_neither_on_threads_nor_on_what_came_before(name, photographs):
+    model = untrained(timm.create_model(name, num_classes=0))
+    size = model.pretrained_cfg["input_size"][1] if name == "test_vit" else 64
+    transform = create_transform((3, size, size))
+    options = {"batch_size": 8, "device": "cpu", "workers": 0, "spec": {}}
+    paths, before, found = list(photographs), torch.get_num_threads(), {}
+    paths = paths[:36]  # The last batch is smaller.
+    with torch.inference_mode():  # As its library runs it: images alone, NCHW, float32.
+        expected = np.concatenate([model(transform(photographs[path])[None]).numpy() for path in paths])
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found[threads] = list(embed_images(Backbone(model, transform), photographs.get, paths, **options))
+            assert torch.get_num_threads() == threads
+        again = list(embed_images(Backbone(model, transform), photographs.get, paths[32:], **options))
+        again += embed_images(Backbone(model, transform), photographs.get, paths[16:], **options)
+    finally:
+        torch.set_num_threads(before)
+    assert [len(batch) for batch in found[3]] == [8, 8, 8, 8, 4]
+    for one, other in zip(found[1] * 2, found[3] + [*found[1][:2], *again[1:]], strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(again[0], found[1][4])
+    distance = np.linalg.norm(np.concatenate(found[3]) - expected, axis=1)
+    assert (distance < 1e-5 * np.linalg.norm(expected, axis=1)).all()
+
+
+def test_batches_before_a_broken_image_are_kept(photographs):
+    def open_image(path):
+        if path == "20":
+            raise OSError("it is gone")
+        return photographs[path]
+
+    model, transform, kept, before = nn.Flatten(), create_transform((3, 8, 8)), [], torch.get_num_threads()
+    options = {"batch_size": 4, "device": "cpu", "workers": 0, "spec": {}}
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(UserError, match="image 20 cannot be read: it is gone"):
+            for batch in embed_images(Backbone(model, transform), open_image, list(photographs), **options):
+                kept.append(batch)
+    finally:
+        torch.set_num_threads(before)
+    assert len(kept) == 5
