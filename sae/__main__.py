@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import resource
 import socket
 import sys
 import time
@@ -307,6 +306,10 @@ def _check_code(a: argparse.Namespace) -> None:
 def _write_usage(file: Path, seconds: float) -> None:
     # Columns as in Snakemake's `benchmark`, which does not see what a server runs: seconds, and MiB at the highest, of
     # this process and of the largest that it started.
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
     both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     unit = 2**20 if sys.platform == "darwin" else 2**10
     cpu, memory = sum(u.ru_utime + u.ru_stime for u in both), sum(u.ru_maxrss for u in both) / unit

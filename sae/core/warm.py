@@ -28,6 +28,7 @@ VARIABLE = "SAE_WARM"
 # What the shells of jobs may set. Any other variable may have decided how a module was imported.
 _FREE = {VARIABLE, "SAE_EXTENSIONS", "_", "OLDPWD", "PWD", "SHLVL", "TEMP", "TEMPDIR", "TMP", "TMPDIR"}
 _STOPS = [getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name)]
+_PATIENCE = 1  # seconds that a client may keep the others waiting; one that is late does its work itself
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
@@ -36,15 +37,14 @@ def hand_over() -> None:
     place = os.environ.pop(VARIABLE, None)
     if place is None:
         return
-    with socket.socket(socket.AF_UNIX) as server:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # Until it is known which process they are for.
+    pid = 0
+    with socket.socket(socket.AF_UNIX) as server, server.makefile("rb") as answers:
         with suppress(OSError):
             server.connect(place)
             _ask(server)
-            with server.makefile("rb") as answers:
-                if pid := json.loads(answers.readline() or "0"):
-                    _wait(answers, pid)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+            pid = json.loads(answers.readline() or "0")
+        if pid:
+            _wait(answers, pid)
 
 
 def _ask(server: socket.socket) -> None:
@@ -78,7 +78,6 @@ def _wait(answers: IO[bytes], pid: int) -> None:
     for number in _STOPS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, forward)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     answer = answers.readline()
     if not answer:
         sys.exit("error: the process that started this job ended (out of memory?); run again")
@@ -137,9 +136,7 @@ class Server:
             os.unlink(self.place)
 
     def _fork(self, client: socket.socket) -> dict[str, Any] | None:
-        _, files, *_ = socket.recv_fds(client, 1, 253)
-        with client.makefile("rb") as stream:
-            request = json.loads(stream.readline() or "{}")
+        request, files = _asked(client)
         known = {"environment": self.environment, "python": sys.prefix}
         pid = 0
         if request and known == {"environment": _fixed(request["environment"]), "python": request["python"]}:
@@ -153,7 +150,7 @@ class Server:
                     return request | {"received": files}
         for file in files:
             os.close(file)
-        with suppress(BrokenPipeError):
+        with suppress(OSError):
             _say(client, pid)
         if pid:
             self.jobs[os.pidfd_open(pid)] = pid, client
@@ -172,13 +169,26 @@ class Server:
     def _end(self, job: int) -> None:
         pid, client = self.jobs.pop(job)
         os.close(job)
-        with suppress(BrokenPipeError), client:
+        with suppress(OSError), client:
             _say(client, os.waitpid(pid, 0)[1])
 
     def _kill(self, gone: int) -> None:
         for pid, client in self.jobs.values():
             if client.fileno() == gone:
                 os.kill(pid, signal.SIGKILL)
+
+
+def _asked(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """What a client asks for, and its open files; nothing of one that is stopped or killed meanwhile."""
+    request: dict[str, Any] = {}
+    files: list[int] = []
+    client.settimeout(_PATIENCE)
+    with suppress(OSError, ValueError):
+        _, files, *_ = socket.recv_fds(client, 1, 253)
+        with client.makefile("rb") as stream:
+            request = json.loads(stream.readline())
+        client.settimeout(None)
+    return request, files
 
 
 def _fixed(environment: Any) -> dict[str, str]:
@@ -188,13 +198,15 @@ def _fixed(environment: Any) -> dict[str, str]:
 def become(request: dict[str, Any]) -> None:
     """Turn this fork into `python -m sae ...` as a client asked for it."""
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    for file, received in zip(request["files"], _out_of_the_way(request["received"]), strict=True):
-        os.dup2(received, file)
-        os.close(received)
-    sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)  # noqa: SIM115
+    files, received = request["files"], request["received"]
+    for file, moved in zip(files, _out_of_the_way(received, max(files, default=0) + 1), strict=True):
+        os.dup2(moved, file)
+        os.close(moved)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     for number in _STOPS:
         own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         signal.signal(number, signal.SIG_IGN if number in request["ignored"] else own)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)  # One that came meanwhile is delivered now.
     os.umask(request["umask"])
     os.chdir(request["cwd"])
     os.environ.clear()
@@ -206,20 +218,21 @@ def become(request: dict[str, Any]) -> None:
     runpy.run_module("sae", run_name="__main__", alter_sys=True)
 
 
-def _out_of_the_way(files: list[int]) -> list[int]:
-    """The same open files under numbers that no client has asked for."""
+def _out_of_the_way(files: list[int], free: int) -> list[int]:
+    """The same open files under numbers from `free`."""
     import fcntl
 
-    moved = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 1000) for file in files]
+    moved = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, free) for file in files]
     for file in files:
         os.close(file)
     return moved
 
 
 def main(place: str, *modules: str) -> None:
-    """Serve until standard input ends and the last fork has ended."""
-    for number in _STOPS:
-        signal.signal(number, signal.SIG_IGN)  # A terminal sends them to the whole group, also to the forks.
+    """Serve until standard input ends and the last fork has ended; not where the system or Python lacks pidfds."""
+    # A terminal sends them to the whole group: a fork takes them once it can, the server never.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    os.close(os.pidfd_open(os.getpid()))
     for module in modules:
         with suppress(ImportError):
             importlib.import_module(module)

@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 from conftest import ROOT
@@ -49,9 +51,18 @@ class Place:
         (folder / "sae/__main__.py").write_text(JOB)
         self.environment = {**os.environ, "PYTHONPATH": str(folder)}
         self.environment.pop("SAE_WARM", None)
-        command = [sys.executable, "-m", "sae.core.warm", "socket", "colorsys", "no_such_module"]
-        self.server = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, env=self.environment)
+        self.server = self.serve("socket")
         until(lambda: self.reachable())
+
+    def serve(self, name, before=""):
+        command = f"{before} exec {sys.executable} -m sae.core.warm {name} colorsys no_such_module"
+        pipe = subprocess.PIPE
+        return subprocess.Popen(["bash", "-c", command], cwd=self.folder, stdin=pipe, env=self.environment)
+
+    def connected(self):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(self.folder / "socket"))
+        return client
 
     def reachable(self):
         return (self.folder / "socket").exists() and self.run("exit", "0").returncode == 0
@@ -150,3 +161,43 @@ def test_a_job_outlives_the_run_and_dies_with_the_server(place):
     _, err = job.communicate(timeout=30)
     assert job.returncode == 1 and "the process that started this job ended" in err
     until(lambda: ended(fork))
+
+
+def test_a_client_that_is_stopped_or_killed_amid_its_request_harms_no_other(place):
+    job = place.start("wait")
+    json.loads(job.stdout.readline())
+    with closing(place.connected()) as killed:
+        socket.send_fds(killed, [b"\n"], [0])
+        killed.sendall(b'{"argv": ["')
+    with closing(place.connected()):  # Says nothing.
+        assert json.loads(place.run("exit", "0").stdout)["was_imported"]
+    assert job.poll() is None and place.server.poll() is None
+    assert set(os.listdir(f"/proc/{place.server.pid}/fd")) == {"0", "1", "2", "3", "4", "5"}  # Two of them of `job`.
+    job.kill()
+    job.communicate()
+
+
+def test_a_signal_that_comes_before_the_fork_can_take_it_is_kept(place):
+    request = {"argv": ["wait"], "files": [1, 2], "cwd": str(place.folder), "umask": 0o22, "ignored": []}
+    request |= {"python": sys.prefix, "environment": place.environment}
+    for _ in range(8):
+        with closing(place.connected()) as client, open(os.devnull, "w") as null, client.makefile("rb") as answers:
+            socket.send_fds(client, [b"\n"], [null.fileno()] * 2)
+            client.sendall(json.dumps(request).encode() + b"\n")
+            os.kill(json.loads(answers.readline()), signal.SIGTERM)
+            client.settimeout(20)
+            # By default, or by the job's own handler.
+            assert json.loads(answers.readline()) in (signal.SIGTERM, 5 << 8)
+
+
+def test_a_low_limit_of_open_files(place):
+    server = place.serve("low", before="ulimit -n 64;")
+    until(lambda: (place.folder / "low").exists())
+    assert place.run("exit", "3", before="exec 9</dev/null;", SAE_WARM="low").returncode == 3
+    server.communicate()  # Its input ends: it ends.
+
+
+def test_a_python_without_pidfds_serves_none(place):
+    (place.folder / "sitecustomize.py").write_text("import os\ndel os.pidfd_open\n")
+    server = place.serve("none")
+    assert server.wait(timeout=30) == 1 and not (place.folder / "none").exists()
