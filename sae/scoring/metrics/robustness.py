@@ -16,7 +16,7 @@ from sae.scoring.subject import Curve, Scores, Subject
 STAGE = "robustness"
 SPLITS = ("test",)
 READS = ()
-_CHUNK, _ROWS = 2048, 256
+_CHUNK, _ROWS = 2048, 1024
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
