@@ -53,7 +53,7 @@ class Inputs:
         return _prepared(stored, self.input_norm, self.input_scale).to(self.device)
 
     def _read(self, rows: slice | torch.Tensor) -> np.ndarray:
-        # Not through the map: a fault for each row that is read took a third of a small training step, and the pages
+        # Not through the map: a fault for each row that is read took a quarter of a small training step, and the pages
         # would count as this process's memory.
         if self._file is None:
             return self.embeddings[rows if isinstance(rows, slice) else rows.numpy()]
