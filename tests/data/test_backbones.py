@@ -61,7 +61,9 @@ def test_every_weight_is_mapped_and_the_prediction_is_sane(weights, flower):
         backbone = efficientnet_lite.load(spec, weights, None)
         got = backbone.model(image)
         features = model.blocks(model.bn1(model.conv_stem(image))).mean(dim=(2, 3))
+        folded = backbone.folded(image)
     torch.testing.assert_close(got, features)
+    assert 0 < (folded - features).norm() < 1e-5 * features.norm()
     assert got.shape == (1, 320) and (got < 0).any()
 
 
