@@ -3,7 +3,7 @@
 # make test-cluster   the tests that take longer, on a real Slurm (`make slurm` installs Debian's)
 # make lint   ruff, mypy, snakefmt, snakemake --lint
 # make schema   write the schema of config.yaml that editors use
-# make bench  time the training step beside other libraries' (it installs them into .cache/bench), and the embedding
+# make bench  the short form of every comparison (it installs other libraries into .cache/bench): results/bench/summary.json
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
 # make run EXPERIMENT=NAME   any experiment of config.yaml; with PROFILE=profiles/slurm on a cluster
 # make check EXPERIMENT=NAME  its results, embeddings and datasets against the hashes that were written with them
@@ -23,6 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 EXPERIMENT ?= demo
 PROFILE ?=
+BENCHES = train_step time_to_fvu bank scoring embed growth
 
 .PHONY: demo smoke plan run check sizes unused prune test test-cluster slurm lint schema bench reference setup clean
 
@@ -72,8 +73,7 @@ schema: setup
 	python -m sae_workflow.schema
 
 bench: setup
-	python bench/train_step.py
-	python bench/embed.py
+	for name in $(BENCHES); do python bench/$$name.py --short || exit 1; done
 
 reference:
 	mkdir -p docs/study/tables docs/study/figures
