@@ -35,7 +35,7 @@ class Trainer(NamedTuple):
 
 
 def eai_sparsify(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
-    """Forward, FVU, backward, as `sparsify.trainer.Trainer.fit`; Adam, fused, which is faster than its default."""
+    """Forward, FVU, backward, as `sparsify.trainer.Trainer.fit`; Adam, fused: about as fast as its default."""
     os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
     from sparsify import SparseCoder
     from sparsify.config import SparseCoderConfig
