@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -313,7 +314,8 @@ def _write_usage(file: Path, seconds: float) -> None:
     both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     unit = 2**20 if sys.platform == "darwin" else 2**10
     cpu, memory = sum(u.ru_utime + u.ru_stime for u in both), sum(u.ru_maxrss for u in both) / unit
-    files.write_text(file, f"s\tcpu_time\tmax_rss\n{seconds:.2f}\t{cpu:.2f}\t{memory:.0f}\n")
+    with suppress(OSError):  # As a log that a full disk cuts short: what the step made is whole.
+        files.write_text(file, f"s\tcpu_time\tmax_rss\n{seconds:.2f}\t{cpu:.2f}\t{memory:.0f}\n")
 
 
 def _place(a: argparse.Namespace) -> Any:
