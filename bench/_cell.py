@@ -31,7 +31,7 @@ RECIPE: dict[str, Any] = {
 }
 PENALTIES = {"topk": None, "reg1": "off_support_l1", "reg2": "l1_l2_ratio"}
 # Ten iterations: after them L-BFGS holds all that it will.
-PROBE = {"C": [1.0], "max_iter": 10, "max_train": 100_000}
+PROBE = {"C": [1.0], "max_passes": 10, "max_train": 100_000}
 
 
 def write_command(sizes: list[int], store: Path) -> list[str]:

@@ -86,8 +86,7 @@ def score(a: argparse.Namespace) -> None:
 def probe(a: argparse.Namespace) -> None:
     from sae.scoring.metrics.probe import probe_embeddings
 
-    _torch(a)
-    probe_embeddings(a.activations, a.settings, a.out)
+    probe_embeddings(a.activations, a.settings, a.out, device=_torch(a))
 
 
 def encode(a: argparse.Namespace) -> None:

@@ -155,7 +155,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "efficientnet_lite0.artifacts",
             "allowed: label, loader",
         ),
-        ("metrics/probe/D", 1, "metrics.probe.D", "allowed: C, largest, max_iter, max_train"),
+        ("metrics/probe/D", 1, "metrics.probe.D", "allowed: C, largest, max_passes, max_train, tol"),
         ("metrics/impurity", None, "metrics.impurity", "'impurity'.*allowed: firing"),
         ("metrics/purity", [], "metrics.purity", r"\[\] should be a mapping of keys to values"),
         ("figures", ["fig9"], "figures.fig9", "'fig9'.*allowed: fig1, fig2"),

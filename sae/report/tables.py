@@ -92,7 +92,7 @@ Each sample's k' largest activations, a multinomial logistic regression on the t
 under top-1 over k' from 1 to K, divided by K (at most (K-1)/K); AUC_above_1: divided by K-1. K is the smallest training
 k of the experiment; top1: at k' = K. top1_raw: the same probe on the embedding itself. C is chosen on the validation
 split for every SAE and k'; edges: for how many of the k' it is the first or last value of the grid; unconverged: for
-how many the chosen fit stopped at its limit of iterations.""",
+how many a fit stopped at its limit of passes over the codes, short of its tolerance.""",
     ),
     4: Table(
         "mask ablation",

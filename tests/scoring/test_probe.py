@@ -1,11 +1,15 @@
-"""Probes under truncation, against closed forms and dense fits."""
+"""Probes under truncation, against closed forms, dense fits and scikit-learn's optimum."""
 
 import numpy as np
 import pytest
+import scipy.sparse
+import torch
 from scoring.examples import codes_of
 from sklearn.linear_model import LogisticRegression
 
-from sae.scoring.metrics import probe
+from sae.core import files
+from sae.data import store, synthetic
+from sae.scoring.metrics import _softmax, probe
 
 
 def test_budgets_are_powers_of_2_and_the_largest():
@@ -28,6 +32,87 @@ def test_truncation_keeps_the_largest_and_divides_by_one_scalar():
     np.testing.assert_allclose(kept, [[3, 0, 4, 0], [0, 0, 0, 2]], rtol=1e-6)
 
 
+@pytest.fixture(scope="module", params=["noisy", "separable"])
+def problem(request):
+    """(x (N, m), y): sparse codes whose classes overlap, or do not."""
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 5, 300)
+    x = np.maximum(rng.normal(size=(300, 20)) - 0.8 + 0.7 * (np.arange(20) % 5 == y[:, None]), 0)
+    x[:, :5] += {"noisy": 0.2, "separable": 4.0}[request.param] * (np.arange(5) == y[:, None])
+    return x.astype(np.float32).astype(np.float64), y
+
+
+def objective(weights, x, y, C):
+    """f and its gradient (m + 1, q), by the formula, in float64."""
+    scores = x @ weights[:-1] + weights[-1]
+    p = np.exp(scores - scores.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    rest = p - np.eye(weights.shape[1])[y]
+    gradient = C * np.vstack([x.T @ rest, rest.sum(axis=0)])
+    gradient[:-1] += weights[:-1]
+    return -C * np.log(p[np.arange(len(y)), y]).sum() + (weights[:-1] ** 2).sum() / 2, gradient
+
+
+@pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("kind", [np.asarray, scipy.sparse.csr_matrix])
+def test_a_fit_is_as_near_the_optimum_as_it_says(problem, kind, C):
+    x, y = problem
+    best = LogisticRegression(C=C, tol=1e-10, max_iter=100_000).fit(x, y)
+    optimum = np.vstack([best.coef_.T, best.intercept_])
+    f_best = objective(optimum, x, y, C)[0]
+    for tol in (0.01, 0.001):
+        found = _softmax.fit(_softmax.features(kind(x), "cpu"), y, 5, C, tol, 5000)
+        weights = found.weights.numpy().astype(np.float64)
+        f, gradient = objective(weights, x, y, C)
+        size, slack = np.linalg.norm(weights[:-1]), 1e-5  # Of float32.
+        assert found.converged and np.linalg.norm(gradient) <= (tol + slack) * size
+        assert np.linalg.norm(weights[:-1] - optimum[:-1]) <= (tol + slack) * size
+        of_intercepts = gradient[-1] @ (weights[-1] - optimum[-1])
+        assert -1e-6 * f <= f - f_best <= (gradient[:-1] ** 2).sum() / 2 + of_intercepts + 1e-6 * f
+    assert (found.predict(_softmax.features(kind(x), "cpu")) == best.predict(x)).mean() >= 1 - 1 / len(y)
+
+
+def test_where_a_fit_starts_does_not_decide_where_it_ends(problem):
+    x, y = problem
+    on_device = _softmax.features(scipy.sparse.csr_matrix(x), "cpu")
+    cold = _softmax.fit(on_device, y, 5, 100.0, 0.001, 5000)
+    far = _softmax.Fit(5 * torch.randn(cold.weights.shape, generator=torch.Generator().manual_seed(0)), True, 0)
+    for start in (_softmax.fit(on_device, y, 5, 1.0, 0.001, 5000), far):
+        warm = _softmax.fit(on_device, y, 5, 100.0, 0.001, 5000, start)
+        # Both within 0.001 of the optimum; and the larger C was tried, though its start was an optimum too.
+        assert warm.converged and warm.passes > 1
+        assert (warm.weights - cold.weights)[:-1].norm() <= 0.002 * cold.weights[:-1].norm()
+
+
+def test_principal_axes_change_no_probability():
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(6, 6))
+    x = {s: (rng.normal(size=(n, 6)) @ mixed + 3).astype(np.float32) for s, n in (("train", 90), ("test", 40))}
+    y = (x["train"][:, 0] > 3).astype(int) + (x["train"][:, 1] > 3)
+    turned = _softmax.principal(x, "train")
+    gram = turned["train"].T @ turned["train"]
+    assert np.abs(gram - np.diag(np.diag(gram))).max() < 1e-4 * gram.max()
+    assert np.abs(turned["train"].mean(axis=0)).max() < 1e-4
+    plain, other = (LogisticRegression(solver="newton-cg", tol=1e-7).fit(v["train"], y) for v in (x, turned))
+    np.testing.assert_allclose(plain.predict_proba(x["test"]), other.predict_proba(turned["test"]), atol=1e-4)
+
+
+def test_embeddings_are_probed_up_to_scale_and_shift(tmp_path):
+    world, counts = synthetic.world(12, 20, classes=4), {"train": 120, "val": 40, "test": 50}
+    synthetic.write(world, counts, tmp_path / "store")
+    settings = {"C": [0.1, 10.0], "max_train": 100}
+    probe.probe_embeddings(tmp_path / "store", settings, tmp_path / "out.json")
+    data = {split: store.read(tmp_path / "store" / split) for split in counts}
+    data["train"] = data["train"].sample(100)
+    x = {split: d.embeddings.astype(np.float64) for split, d in data.items()}
+    y = {split: d.index["label"].to_numpy() for split, d in data.items()}
+    scale = np.sqrt((x["train"] ** 2).mean())
+    models = [LogisticRegression(C=C, tol=1e-8, max_iter=10_000).fit(x["train"] / scale, y["train"]) for C in (0.1, 10)]
+    best = max(models, key=lambda model: model.score(x["val"] / scale, y["val"]))
+    top1 = files.read_json(tmp_path / "out.json", "probe")["top1"]
+    assert top1 == pytest.approx(best.score(x["test"] / scale, y["test"]), abs=1 / 50 + 1e-9)
+
+
 @pytest.mark.parametrize(("spread", "best"), [(0.5, 0), (1.5, 1), (8.0, 2)])
 def test_the_probe_is_the_dense_one_at_the_C_that_validation_prefers(spread, best):
     rng = np.random.default_rng(2)
@@ -35,7 +120,7 @@ def test_the_probe_is_the_dense_one_at_the_C_that_validation_prefers(spread, bes
     noise = {split: rng.normal(size=(len(labels), 12)) for split, labels in y.items()}
     dense = {s: np.maximum(noise[s] + spread * (np.arange(12) % 3 == y[s][:, None]), 0) for s in y}
     grid = [0.003, 0.1, 30.0]
-    options = probe.Options(C=grid, max_iter=1000)
+    options = probe.Options(C=grid)
     found = probe.by_budget({s: codes_of(d) for s, d in dense.items()}, y, 4, options)[4]
     scale = np.sqrt((dense["train"][dense["train"] > 0] ** 2).mean())
     # Dense, and truncated in another way.
@@ -56,6 +141,6 @@ def test_C_is_chosen_on_validation_not_on_test_and_a_cut_fit_is_told():
     # Validation agrees with one fit to the last label, test with the other.
     for C, on_val, on_test in ((1e-3, weak, strong), (10.0, strong, weak)):
         labels = y | {"val": on_val.predict(x["val"]), "test": on_test.predict(x["test"])}
-        found = probe.fit(x, labels, probe.Options(C=grid, max_iter=1000))
+        found = probe.fit(x, labels, probe.Options(C=grid))
         assert found.C == C and found.at_edge and found.converged and found.top1 < 1
-    assert not probe.fit(x, labels, probe.Options(C=[10.0], max_iter=2)).converged
+    assert not probe.fit(x, labels, probe.Options(C=[10.0], max_passes=2)).converged

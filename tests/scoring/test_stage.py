@@ -17,7 +17,7 @@ from sae.scoring.metrics import firing, independent, latents
 from sae.scoring.subject import Subject
 
 QUICK = {name: None for name in ("reconstruction", "firing", "monosemanticity", "purity")}
-PROBE = {"probe": {"C": [1.0], "max_iter": 20, "max_train": 50, "largest": 2}}
+PROBE = {"probe": {"C": [1.0], "max_passes": 20, "max_train": 50, "largest": 2}}
 ALL = QUICK | dict.fromkeys(("independent", "latents", "robustness", "rank_profile")) | PROBE
 METHODS = {"topk": {"against": None, "sweep": {}}, "reg1": {"against": "topk", "sweep": {"lambda": [0.001, 0.003]}}}
 

@@ -229,7 +229,7 @@ def test_the_rule_of_the_claims_judges_again(done):
 
 
 def test_the_probes_settings_run_the_probes(done):
-    done.config["metrics"]["probe"]["max_iter"] = 50
+    done.config["metrics"]["probe"]["max_passes"] = 50
     done.write()
     assert done.planned() == {"probe": 1, "probe_embeddings": 1} | FINAL | {"plot": 4}  # All but the galleries.
     assert documented("options of the metric probe") == {"probe", "probe_embeddings", *FINAL}

@@ -107,7 +107,7 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
     assert stages["score"] == {"reconstruction": {}, "firing": {}, "monosemanticity": {}, "purity": {}}
     # SAEs that are trained after the selection get these too.
     assert set(stages["score_chosen"]) == {*stages["score"], "independent", "latents"}
-    expected = {"C": [0.1, 1.0, 10.0], "max_iter": 20, "max_train": 100000, "largest": 32}
+    expected = {"C": [0.1, 1.0, 10.0], "tol": 0.01, "max_passes": 5000, "max_train": 100000, "largest": 32}
     assert stages["probe"] == {"probe": expected} and settings.probe_plan(CONFIG, "paper") == expected
     assert settings.probe_plan(CONFIG, "demo")["largest"] == 8
     assert settings.metric_modules(CONFIG, "demo", "probe") == ["sae.scoring.metrics.probe"]

@@ -125,14 +125,16 @@ rule probe_embeddings:
     resources:
         mem_mb=needs.memory("probe_embeddings"),
         runtime=needs.runtime("probe_embeddings"),
+        gpu=GPU,
         modules=modules_of("probe_embeddings"),
     params:
         settings=lambda w: dumps(settings.probe_plan(cfg, w.experiment)),
         code=code_of("probe_embeddings"),
+        device=COMPUTE.device,
         activations=lambda w: paths.ACTIVATIONS.format(**w),
     shell:
         "python -m sae probe --activations {params.activations} --out {output} --settings {params.settings:q}"
-        f" --threads {{threads}} {CODE} --log {{log}}"
+        f" --threads {{threads}} --device {{params.device}} {CODE} --log {{log}}"
 
 
 rule collect:

@@ -163,7 +163,15 @@ def embedding(cell: Cell) -> Seconds:
 def probing(cell: Cell, probe: dict[str, Any]) -> Seconds:
     """Seconds to probe a cell's embeddings."""
     flop = 4 * min(cell.rows["train"], probe["max_train"]) * cell.d * (cell.data["classes"] or 0)
-    return cores(dense(flop * len(probe["C"]) * probe["max_iter"])[2])
+    return dense(flop * len(probe["C"]) * 8 * rate("probe_passes"))
+
+
+def probing_codes(cell: Cell, probe: dict[str, Any]) -> Seconds:
+    """Seconds to probe an SAE's codes at every k'; a pass takes a part that grows with k', and one that does not."""
+    budgets = {2**e for e in range(probe["largest"].bit_length())} | {probe["largest"]}
+    size = min(cell.rows["train"], probe["max_train"]) / 1e5 * (cell.data["classes"] or 0) / 1000
+    passes = rate("probe_passes") * len(probe["C"]) * sum((k + 14) / 46 for k in budgets)
+    return size * passes * np.array([rate("gpu_probe") / 1000, 0, rate("probe")])
 
 
 def training(cell: Cell, plan: Plan, method: str) -> Seconds:
@@ -192,10 +200,8 @@ def of_bank(cell: Cell, plan: Plan, probe: dict[str, Any] | None, others: int) -
     judging = rows["test"] * (encoding + (1 + others) * ms)
     probed = cores(0)
     if probe:
-        read, largest = min(rows["train"], probe["max_train"]), probe["largest"]
-        budgets = {2**e for e in range(largest.bit_length())} | {largest}
-        fits = read / 1e5 * (cell.data["classes"] or 0) / 1000 * sum(budgets) / 32 * len(probe["C"]) * probe["max_iter"]
-        probed = (read + held_out) * encoding + cores(fits * rate("probe"))
+        read = min(rows["train"], probe["max_train"])
+        probed = (read + held_out) * encoding + probing_codes(cell, probe)
     return spent | {
         "select": trained * rows["val"] * encoding,
         "score": trained * scoring,

@@ -23,7 +23,7 @@ PROBED = ("probe", "probe_embeddings")  # How much they do hangs on the number o
 # Rules that take the memory of another one.
 LIKE = {"train_chosen": "train", **dict.fromkeys(("select", "score_chosen", "robustness", "gallery"), "score")}
 BANK = {"train": "bank", "train_chosen": "bank_chosen"}
-ON_GPU = ("embed", "train", "score", "probe", *LIKE)
+ON_GPU = ("embed", "train", "score", *PROBED, *LIKE)
 Ask = Callable[[Any, int], int]  # from a job's wildcards and the number of its attempt, from 1
 
 
@@ -124,10 +124,9 @@ def bank_sizes(cell: costs.Cell, plan: costs.Plan) -> dict[str, float]:
 def probe_sizes(cell: costs.Cell, width: int, probe: dict[str, Any]) -> dict[str, float]:
     """Of probes on `width` features, in MB: embeddings that they read, a score for each image and class, weights."""
     images, classes = min(cell.rows["train"], probe["max_train"]), cell.data["classes"]
-    scores = 8 * images * classes
-    scores = scores if scores <= 2e8 else scores // 2  # in float32 then (sae.scoring.metrics.probe.precision)
+    scores = 4 * images * classes
     read = 4 * (images + cell.rows["val"] + cell.rows["test"]) * cell.d
-    return {"read": read / MB, "scores": scores / MB, "coefficients": 8 * classes * width / MB}
+    return {"read": read / MB, "scores": scores / MB, "coefficients": 4 * classes * width / MB}
 
 
 def memory_of(rule: str, sizes: dict[str, float]) -> float:

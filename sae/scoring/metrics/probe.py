@@ -2,28 +2,28 @@
 
 Keep each image's `budget` (k') largest activations, fit a multinomial logistic regression on the truncated training
 codes, report top-1 on test. C is chosen on val, for every SAE and budget anew, from one fixed grid: with a fixed C the
-sign of a difference between methods depends on that C.
+sign of a difference between methods depends on that C. `_softmax` says what is minimised, and how far.
 
 Curve `probe`: top-1 by k', powers of 2 up to K. `probe_auc`, `probe_auc_above_1`: the normalised area under it (over K,
-over K - 1); `probe_top1`, `probe_C`: at K; `probe_edges`: probes whose C is at the grid's edge; `probe_unconverged`.
+over K - 1); `probe_top1`, `probe_C`: at K; `probe_edges`: probes whose C is at the grid's edge; `probe_unconverged`:
+those of which a fit, at any C, stopped at `max_passes`.
 """
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
+import torch
 from pydantic import Field
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from sae.core import files
-from sae.core.options import Count, Grid
+from sae.core.options import Count, Grid, Positive
 from sae.core.options import Options as Base
 from sae.data import store
 from sae.models.codes import Codes
+from sae.scoring.metrics import _softmax
 from sae.scoring.subject import Curve, Scores, Subject
 
 STAGE = "probe"
@@ -36,7 +36,8 @@ class Options(Base):
     """How the probes are fitted."""
 
     C: Grid = Field([0.01, 0.1, 1.0, 10.0, 100.0], description="inverse strengths of the l2 penalty to choose from")
-    max_iter: Count = Field(100, description="iterations of L-BFGS at each C")
+    tol: Positive = Field(0.01, description="a fit's weights are this near the optimum, as a share of their norm")
+    max_passes: Count = Field(5000, description="passes over the codes at each C after which a fit ends unconverged")
     max_train: Count = Field(100_000, description="training images; of more, a seeded sample is drawn")
     largest: Count | None = Field(
         None, description="K, the largest k' to probe; by default the experiment's smallest k"
@@ -48,16 +49,19 @@ class Probe:
     """One fitted probe.
 
     Attributes:
-        top1: share of test images whose label is predicted.
+        top1, on_val: share of the test images, and of the validation images, whose label is predicted.
         C: the chosen inverse strength of the l2 penalty.
         at_edge: whether C is the grid's first or last value, so that one outside might do better.
-        converged: whether its fit did; else it stopped at `max_iter`, and depends on where it started.
+        converged: whether every fit of the grid came within `tol`; else one stopped at `max_passes`.
+        passes: over the training features, of all fits.
     """
 
     top1: float
+    on_val: float
     C: float
     at_edge: bool
     converged: bool
+    passes: int
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
@@ -68,7 +72,8 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     if len(y) < len(labels):
         return {}
     codes = {s: subject.codes(s, kept.get(s)) for s in _SPLITS}
-    found = by_budget(codes, y, options.largest or subject.coder.k, options)
+    device = subject.coder.b_dec.device
+    found = by_budget(codes, y, options.largest or subject.coder.k, options, device)
     ks, top1, last = list(found), [p.top1 for p in found.values()], list(found.values())[-1]
     auc, auc_above_1 = area(ks, top1)
     return {
@@ -82,7 +87,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     }
 
 
-def probe_embeddings(activations_dir: Path, settings: dict[str, Any], out: Path) -> None:
+def probe_embeddings(activations_dir: Path, settings: dict[str, Any], out: Path, device: str = "cpu") -> None:
     """The probes' reference, the same on the embeddings themselves: writes JSON to `out`.
 
     Keys: dataset, backbone, top1. `top1` is null for a dataset without labels. Settings: :class:`Options`.
@@ -93,11 +98,12 @@ def probe_embeddings(activations_dir: Path, settings: dict[str, Any], out: Path)
     found = None
     if not any(data.index["label"].isna().any() for data in splits.values()):
         y = {split: data.index["label"].to_numpy(dtype=np.int64) for split, data in splits.items()}
-        x = {split: np.array(data.embeddings, dtype=precision(y["train"])) for split, data in splits.items()}
-        scale = np.sqrt((x["train"] ** 2).mean())
-        for features in x.values():
-            features /= scale
-        found = fit(x, y, options).top1
+        x = {split: np.array(data.embeddings, dtype=np.float32) for split, data in splits.items()}
+        scale = np.sqrt(np.square(x["train"], dtype=np.float64).mean())
+        for rows in x.values():
+            rows /= scale
+        x = _softmax.principal(x, "train")
+        found = fit(x, y, options, device).top1
     made_by = splits["train"].manifest
     cell = {"dataset": made_by["dataset"]["name"], "backbone": made_by["backbone"]["name"]}
     files.write_json(out, cell | {"top1": found})
@@ -120,48 +126,47 @@ def truncate(codes: Codes, budget: int, scale: float) -> scipy.sparse.csr_matrix
     return Codes(kept.values / np.float32(scale), kept.indices, kept.offsets, kept.m).matrix()
 
 
-def precision(y: np.ndarray) -> type[np.floating]:
-    """The dtype to fit in: float32 where a score for each training image and class would take over 200 MB in float64.
-
-    The fit holds several such arrays. Where memory allows, float64 it is, in which a fit stops where it should.
-    """
-    return np.float32 if 8 * len(y) * len(np.unique(y)) > 2e8 else np.float64
-
-
-def fit(x: dict[str, Any], y: dict[str, np.ndarray], options: Options) -> Probe:
+def fit(x: dict[str, Any], y: dict[str, np.ndarray], options: Options, device: str | torch.device = "cpu") -> Probe:
     """Fit on train, choose C on val (the smallest of equals), report on test.
 
     Args:
-        x, y: {split: (N, d) features, sparse or dense}, {split: (N,) class numbers}.
+        x, y: {split: (N, m) features, sparse or dense}, {split: (N,) class numbers}.
         options: each C's fit starts from that of the next smaller one.
+        device: to compute on.
     """
-    model = LogisticRegression(max_iter=options.max_iter, warm_start=True)
-    grid, best = sorted(options.C), None
+    classes, train = np.unique(y["train"], return_inverse=True)
+    on_device = {split: _softmax.features(rows, device) for split, rows in x.items()}
+    grid, best, converged, passes, last = sorted(options.C), None, True, 0, None
     for C in grid:
-        model.C = C
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(x["train"], y["train"])
-        on_val = model.score(x["val"], y["val"])
+        last = _softmax.fit(on_device["train"], train, len(classes), C, options.tol, options.max_passes, last)
+        converged, passes = converged and last.converged, passes + last.passes
+        on_val, on_test = (np.mean(classes[last.predict(on_device[split])] == y[split]) for split in ("val", "test"))
         if best is None or on_val > best[0]:
-            best = on_val, C, model.score(x["test"], y["test"]), bool(model.n_iter_.max() < options.max_iter)
+            best = on_val, C, on_test
     assert best is not None  # The grid has a value.
-    _, C, top1, converged = best
-    return Probe(float(top1), float(C), len(grid) > 1 and C in (grid[0], grid[-1]), converged)
+    on_val, C, top1 = best
+    return Probe(float(top1), float(on_val), float(C), len(grid) > 1 and C in (grid[0], grid[-1]), converged, passes)
 
 
-def by_budget(codes: dict[str, Codes], y: dict[str, np.ndarray], largest: int, options: Options) -> dict[int, Probe]:
+def by_budget(
+    codes: dict[str, Codes],
+    y: dict[str, np.ndarray],
+    largest: int,
+    options: Options,
+    device: str | torch.device = "cpu",
+) -> dict[int, Probe]:
     """{budget: its probe} of one SAE, ascending.
 
     Args:
         codes: {split: `Codes`}; a row may have fewer than `largest` active latents.
         largest: K.
+        device: to compute on.
     """
-    scale, found = rms(codes["train"]), {}
-    for budget in budgets(largest):
-        x = {split: truncate(c, budget, scale).astype(precision(y["train"])) for split, c in codes.items()}
-        found[budget] = fit(x, y, options)
-    return found
+    scale = rms(codes["train"])
+    return {
+        budget: fit({split: truncate(c, budget, scale) for split, c in codes.items()}, y, options, device)
+        for budget in budgets(largest)
+    }
 
 
 def area(budgets: list[int], top1: list[float]) -> tuple[float, float]:
