@@ -30,7 +30,7 @@ RECIPE: dict[str, Any] = {
     "precision": "float32",
 }
 PENALTIES = {"topk": None, "reg1": "off_support_l1", "reg2": "l1_l2_ratio"}
-# Ten iterations: after them L-BFGS holds all that it will.
+# Ten passes: after them a fit holds all that it will.
 PROBE = {"C": [1.0], "max_passes": 10, "max_train": 100_000}
 
 
