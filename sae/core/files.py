@@ -53,8 +53,8 @@ def scratch_directory(path: str | Path) -> Iterator[Path]:
     """Yield a new temporary directory beside `path`; it is removed afterwards."""
     with writing(path):
         temporary = _temporary(Path(path))
-        temporary.mkdir()
         try:
+            temporary.mkdir()  # In here: a signal to stop may come while it is made.
             yield temporary
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -420,7 +420,8 @@ def test_a_step_told_to_stop_says_so_leaves_nothing_and_goes_on(finished, undist
     step = [sys.executable, "-m", "sae", "embed", *places, "--settings", settings, "--workers", str(workers)]
     place = {"cwd": finished.folder, "env": finished.environment, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(step, start_new_session=True, **place)
-    wait_for(lambda: list(out.glob(".embedding-*/0-of-1/train.npy.journal")), process)
+    journal = ".embedding-*/0-of-1/train.npy.journal"
+    wait_for(lambda: any(f.stat().st_size for f in out.glob(journal)), process)  # A first batch is kept.
     os.killpg(process.pid, signal.SIGTERM)  # As Slurm does: every process of the job.
     said = process.communicate()[1]
     assert said == "error: embed was told to stop (SIGTERM); what it has finished is kept, run again to go on\n"

@@ -126,7 +126,9 @@ def test_smoke_gives_the_same_bytes_as_without_slurm(make_checkout, cluster):
     shutil.rmtree(there.folder / "results/artifacts/fashion_mnist")
     there.run("smoke", memory_factor=0.5, time_factor=0.1)
     results = here.results("smoke")
-    assert len(results) == 41 and there.checkout.results("smoke") == results
+    # How many SAEs there are depends on what was chosen, and so on the machine.
+    assert {f.split("/")[4] for f in results if f.endswith("sae.safetensors")} >= {"topk", "reg1", "reg2", "batch_topk"}
+    assert there.checkout.results("smoke") == results
     jobs = there.jobs()
     assert {job["state"] for job in jobs} == {"COMPLETED"}
     on_gpu = {"embed", "train", "select", "train_chosen", "score", "score_chosen", "robustness", "probe", "gallery"}
