@@ -63,8 +63,8 @@ class Checkout:
         os.symlink(digits, folder / "digits")
         self.config = yaml.safe_load((ROOT / "config.yaml").read_text())
         self.config["datasets"]["digits"] = {"type": "image_folder", "root": "digits", "image_size": 32}
-        checkpoint = {"loader": "timm", "model": "test_efficientnet", "checkpoint": "digits/backbone.safetensors"}
-        self.config["backbones"]["tiny"] = checkpoint
+        checkpoint = {"model": "test_efficientnet", "checkpoint": "digits/backbone.safetensors"}
+        self.config["backbones"]["tiny"] = {"loader": "timm", "family": "tiny"} | checkpoint
         recipe = self.config["training"]["smoke"]
         self.config["training"]["tiny"] = recipe | TINY
         self.experiment = {

@@ -131,8 +131,8 @@ class Entry(Options):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The mapping that jobs get: as it is written, without what is only printed."""
-        return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"label"})
+        """The mapping that jobs get: as it is written, without what does not decide what they make."""
+        return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"label", "family"})
 
 
 class Dataset(Entry):
@@ -165,6 +165,7 @@ class Backbone(Entry):
 
     loader: str
     label: Label | None = None
+    family: Name = Field(description="Backbones of one family are no independent judges of each other's latents.")
     model: str
 
     @property

@@ -105,7 +105,6 @@ class Claim(NamedTuple):
         agreement: whether two thirds of the cells must agree too.
         beside: the same value with dead latents counted as 0: if its sign differs, the claim holds in part.
         ours: not a claim of the paper.
-        caveat: what a reader must know beside the numbers.
     """
 
     name: str
@@ -118,7 +117,6 @@ class Claim(NamedTuple):
     agreement: bool = True
     beside: Value | None = None
     ours: bool = False
-    caveat: str = ""
 
 
 def claims(rule: dict[str, Any], names: Names) -> list[Claim]:
@@ -240,11 +238,10 @@ def _mask(method: str, base: str, said: str) -> list[Claim]:
 def _independent(method: str, said: str) -> Claim:
     return _difference(
         f"{method}_raises_independent_ms",
-        f"{said} raises mean MS as other backbones see it",
+        f"{said} raises mean MS as backbones of other families see it",
         method,
         "ms_mean_alive_independent",
         ours=True,
-        caveat="as independent as the experiment's backbones are",
     )
 
 
@@ -257,7 +254,7 @@ def judge(claim: Claim, evidence: Evidence, rule: dict[str, Any]) -> dict[str, A
     values = claim.value(evidence)
     row: dict[str, Any] = {"claim": claim.name, "statement": claim.statement, "cells_for": 0, "cells_against": 0}
     row |= {"verdict": UNTESTED, "ours": claim.ours}
-    notes = [claim.caveat] if claim.caveat else []
+    notes: list[str] = []
     if values.empty:
         return row | {"note": "; ".join([*notes, "not measured"])}
     cells = values.groupby(CELL).mean()

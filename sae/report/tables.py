@@ -57,8 +57,8 @@ TABLES = {
 MS_mean and MS_median count latents without a score as 0; the _alive columns leave them out (a score needs two images
 that activate the latent). MS compares only within a backbone: floor is the mean cosine of two test images. MS_across is
 MS_mean_alive without pairs of near-duplicates, where the dataset knows them. MS_independent is MS_mean_alive as the
-experiment's other backbones see it, mean over these: as independent as they are. dead: latents never active on the test
-images; dead_train: on the training images. n_k_over_m: activations per latent on the test images.""",
+experiment's backbones of other families see it, mean over these. dead: latents never active on the test images;
+dead_train: on the training images. n_k_over_m: activations per latent on the test images.""",
     ),
     2: Table(
         "class purity",

@@ -203,13 +203,14 @@ class _Scorer:
         def subject() -> Subject:
             log.info("score %s", entry["path"])
             coder = open_sae(bank.file, bank.content, entry).to(self._device)
-            return Subject(coder, self._splits, self._others, self._shared)
+            return Subject(coder, self._splits, self._others, self._shared, bank.content["backbone"])
 
         found = {}
         for split in splits:
             names = [name for name in bank.metrics if split in self._metrics[name].SPLITS]
             if names:
-                found[split] = {n: self._row(n, split, entry, subject) for n in names if entry["status"] == "ok"}
+                rows = ((n, self._key(n, split, bank, entry)) for n in names if entry["status"] == "ok")
+                found[split] = {n: self._row(n, split, key, subject) for n, key in rows}
         return found
 
     def write(self, prune: bool = True) -> None:
@@ -217,22 +218,24 @@ class _Scorer:
         for rows in self._stored.values():
             rows.write(prune)
 
-    def _row(self, name: str, split: str, entry: dict[str, Any], subject: Callable[[], Subject]) -> dict[str, Any]:
-        key, stored = self._key(name, split, entry), self._stored[name]
+    def _row(self, name: str, split: str, key: str, subject: Callable[[], Subject]) -> dict[str, Any]:
+        stored = self._stored[name]
         self.asked += 1
         if key not in stored:
             reads = self._metrics[name].READS
             limited = subject().limited({split, *reads}, "others" in reads)
             scores = self._metrics[name].score(limited, split, self._options[name])
-            stored.add(key, _parts(name, scores, entry["settings"]["m"]))
+            stored.add(key, _parts(name, scores, subject().coder.m))
             self.computed += 1
         return stored.use(key)
 
-    def _key(self, name: str, split: str, entry: dict[str, Any]) -> str:
+    def _key(self, name: str, split: str, bank: Bank, entry: dict[str, Any]) -> str:
         """The key of a row: a hash of all that decides it."""
         reads = self._metrics[name].READS
         read = {s: self._hashes_of(self._data.splits[s]) for s in {split, *reads} - {"others"}}
         others = self._data.others if "others" in reads else {}
+        # A name decides only who is a judge of whom.
+        judged = {"backbone": bank.content["backbone"]} if "others" in reads else {}
         made_by = {
             "sae": entry["sha256"],
             "split": split,
@@ -242,7 +245,7 @@ class _Scorer:
             "options": self._options[name].model_dump(mode="json"),
             "device": self._device.split(":")[0],
         }
-        return files.sha256_text(files.dumps(made_by))
+        return files.sha256_text(files.dumps(made_by | judged))
 
     def _hashes_of(self, folder: Path) -> dict[str, str]:
         if folder not in self._hashes:

@@ -51,6 +51,7 @@ class Subject:
         splits: {split: `sae.data.store.Activations`}: embeddings as the backbone gave them, and their index.
         others: {backbone: (N, d') embeddings of the test split's images by another backbone of the experiment}.
         shared: what is kept for all SAEs of a bank; give the same dict to each.
+        backbone: name of the one whose embeddings the SAE was trained on.
     """
 
     def __init__(
@@ -59,8 +60,9 @@ class Subject:
         splits: Mapping[str, Activations],
         others: Mapping[str, np.ndarray] | None = None,
         shared: dict[Hashable, Any] | None = None,
+        backbone: str = "",
     ) -> None:
-        self.coder, self.splits, self.others = coder, splits, others or {}
+        self.coder, self.splits, self.others, self.backbone = coder, splits, others or {}, backbone
         self.shared: dict[Hashable, Any] = {} if shared is None else shared
         self._own: dict[Hashable, Any] = {}
 

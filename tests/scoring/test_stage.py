@@ -340,14 +340,25 @@ def test_latents_are_judged_by_other_embeddings():
     labels = rng.integers(0, 3, 40)
     index = pd.DataFrame({"label": labels, "label_name": [f"class {c}" for c in labels]})
     data = store.Activations(own, index, {"dataset": {"grouped": False}})
-    subject = Subject(coder(0, d=5, m=6, k=2), {"test": data}, {"b": other})
+    others = {"b": other, "c": rng.normal(size=(40, 3))}
+    subject = Subject(coder(0, d=5, m=6, k=2), {"test": data}, others, backbone="a")
     subject.once(("codes", "test", None), lambda: codes_of(dense))
     table = pd.DataFrame({name: column.values for name, column in latents.score(subject, "test", None).items()})
     np.testing.assert_allclose(table["ms"], ms_by_definition(dense, own), atol=1e-12)
     expected = ms_by_definition(dense, other)
     np.testing.assert_allclose(table["ms_by_b"], expected, atol=1e-12)
-    summary = independent.score(subject, "test", None)
-    assert summary["ms_mean_alive_by_b"] == summary["ms_mean_alive_independent"] == pytest.approx(np.nanmean(expected))
+    by_c = np.nanmean(ms_by_definition(dense, others["c"]))
+    for families, judges in (
+        ({"a": "one", "b": "two", "c": "one"}, [np.nanmean(expected)]),
+        ({"a": "one", "b": "two", "c": "two"}, [np.nanmean(expected), by_c]),
+        (None, [np.nanmean(expected), by_c]),
+    ):
+        summary = independent.score(subject, "test", independent.Options(families=families))
+        assert summary["ms_mean_alive_by_b"] == pytest.approx(np.nanmean(expected))
+        assert summary["ms_mean_alive_by_c"] == pytest.approx(by_c)
+        assert summary["ms_mean_alive_independent"] == pytest.approx(np.mean(judges))
+    relatives = independent.Options(families=dict.fromkeys("abc", "one"))
+    assert "ms_mean_alive_independent" not in independent.score(subject, "test", relatives)
     assert table["n_active"].tolist() == (dense > 0).sum(axis=0).tolist()
     for latent in (0, 1, 3, 4, 5):
         counts = np.bincount(labels[dense[:, latent] > 0], minlength=3)

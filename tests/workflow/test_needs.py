@@ -90,7 +90,7 @@ def test_a_labelled_dataset_whose_classes_nobody_knows(config, tmp_path):
 
 def test_given_embeddings_of_which_only_the_manifests_tell(config, tmp_path):
     config["datasets"]["ours"] = {"type": "table", "root": "ours"}
-    config["backbones"]["given"] = {"loader": "precomputed", "model": "given"}
+    config["backbones"]["given"] = {"loader": "precomputed", "family": "ours", "model": "given"}
     config["experiments"]["paper"] |= {"datasets": ["ours"], "backbones": ["given"], "gallery": {}}
     ours = SimpleNamespace(**vars(CELL) | {"dataset": "ours", "backbone": "given"})
     for file, content in (

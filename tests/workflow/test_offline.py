@@ -59,7 +59,7 @@ def hub(digits, monkeypatch, tmp_path):
 
 def test_only_the_local_rule_asks_the_hub(make_checkout, hub, digits):
     checkout = make_checkout()
-    checkout.config["backbones"]["tiny"] = {"loader": "timm", "model": REPO.removeprefix("timm/")}
+    checkout.config["backbones"]["tiny"] = {"loader": "timm", "family": "tiny", "model": REPO.removeprefix("timm/")}
     checkout.write()
     manifest = checkout.folder / "results/weights/tiny.json"
     asked = hub(manifest)

@@ -82,7 +82,7 @@ def test_downloads_are_jobs_of_what_is_not_pinned_or_local(empty):
     ],
 )
 def test_which_weights_come_from_the_hub(spec, expected):
-    config = settings.load(CONFIG | {"backbones": CONFIG["backbones"] | {"b": spec}})
+    config = settings.load(CONFIG | {"backbones": CONFIG["backbones"] | {"b": spec | {"family": "b"}}})
     assert settings.from_hub(config, "b") == expected
 
 
@@ -141,7 +141,8 @@ def test_the_estimate_is_near_what_the_demo_took(empty):
 
 def test_what_nobody_knows_is_named_and_left_out(empty):
     config = copy.deepcopy(CONFIG)
-    config["backbones"]["ours"] = {"loader": "timm", "model": "resnet18", "checkpoint": "weights/ours.pt"}
+    ours = {"loader": "timm", "family": "ours", "model": "resnet18", "checkpoint": "weights/ours.pt"}
+    config["backbones"]["ours"] = ours
     config["datasets"]["birds"] = {"type": "image_folder", "root": "birds"}
     config["experiments"]["paper"] |= {"backbones": ["vit_l16", "ours"], "datasets": ["imagenet", "birds", "cifar100"]}
     config = settings.load(config)

@@ -134,7 +134,7 @@ def test_names_are_of_the_experiment_alone():
 def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monkeypatch):
     def change(raw):
         raw["datasets"]["given"] = {"type": "table", "root": "here"}
-        raw["backbones"]["ours"] = {"loader": "precomputed", "model": "clip"}
+        raw["backbones"]["ours"] = {"loader": "precomputed", "family": "clip", "model": "clip"}
         raw["experiments"]["smoke"] |= {"datasets": ["given"], "backbones": ["ours"]}
 
     config = with_changes(change)
@@ -168,7 +168,7 @@ def test_the_gallery_is_that_of_the_config_or_the_first_cell():
     ],
 )
 def test_weights_from_the_hub(more, expected):
-    config = with_changes(lambda raw: raw["backbones"].update(b={"model": "m", **more}))
+    config = with_changes(lambda raw: raw["backbones"].update(b={"family": "b", "model": "m", **more}))
     assert settings.from_hub(config, "b") == expected
     assert settings.weights_plan(config, "b") == {"model": "m"} | {k: v for k, v in more.items() if k != "checkpoint"}
 

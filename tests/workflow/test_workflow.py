@@ -81,7 +81,7 @@ def test_embeddings_alone_without_images_or_labels_go_the_whole_way(make_checkou
         names = "\n".join(f"{split}{i}" for i in range(count))
         (checkout.folder / f"given/{split}.csv").write_text(f"image_id\n{names}\n")
     checkout.config["datasets"]["given"] = {"type": "table", "root": "given"}
-    checkout.config["backbones"]["ours"] = {"loader": "precomputed", "model": "ours"}
+    checkout.config["backbones"]["ours"] = {"loader": "precomputed", "family": "ours", "model": "ours"}
     checkout.experiment |= {"datasets": ["given"], "backbones": ["ours"]}
     checkout.write()
     checkout.snakemake("tiny")

@@ -142,6 +142,8 @@ def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
         options = metric.options(spec.metrics.get(name, {}))
         if name == "probe" and options["largest"] is None:
             options["largest"] = min(spec.k)
+        if name == "independent" and options["families"] is None:
+            options["families"] = {b: config.backbones[b].family for b in spec.backbones}
         found[metric.constants["STAGE"]][name] = options
     if has_at(config, experiment):
         found["score_chosen"] = found["score"] | found["score_chosen"]

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from snakemake.workflow import Workflow
 
 # What most jobs import. To import them takes a server about as long as two jobs.
-MODULES = ("torch", "numpy", "pandas", "pyarrow.parquet", "scipy.sparse", "safetensors.torch", "matplotlib.figure")
-MODULES += ("torch._dynamo",)  # The first optimiser imports it, in 1.7 s.
+MODULES = ["torch", "numpy", "pandas", "pyarrow.parquet", "scipy.sparse", "safetensors.torch", "matplotlib.figure"]
+MODULES += ["torch._dynamo"]  # The first optimiser imports it, in 1.7 s.
 _WORTH = 8  # jobs
 _LIMITS = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")
 _started: list[subprocess.Popen] = []  # Their standard input ends with this process, however that ends.
