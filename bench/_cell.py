@@ -65,6 +65,7 @@ def bank_plan(
             "sweep": {"lambda": list(lambdas)} if penalty and lambdas else {},
             "at": None,
             "against": "topk" if penalty and "topk" in penalties else None,
+            "control": False,
         }
         for name, penalty in penalties.items()
     }

@@ -100,6 +100,11 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             ("datasets/" + name, RAW["datasets"]["emoji"], f"datasets.{name}", "allowed: a to z.*at most 64")
             for name in ("a b", ".a", "a-b", "1", "x" * 65)
         ),
+        ("methods/pca/against", "topk", "methods.pca.against", "a control is not tuned, and compared with nothing"),
+        ("methods/untrained/sweep", {"lr": [1, 2]}, "methods.untrained.sweep", "a control is not tuned"),
+        ("experiments/smoke/sweep/raw", {"m": [8]}, "experiments.smoke.sweep.raw", "a control is not tuned"),
+        ("methods/reg1/against", "untrained", "methods.reg1.against", "untrained is a control"),
+        ("methods/frozen_decoder/tied", True, "methods.frozen_decoder.frozen", "no decoder of its own to freeze"),
         ("training/small/input_norm", "l2", "training.small.input_norm", "'none', 'unit_l2' or 'unit_l2_layernorm'"),
         ("training/small/lr", 0, "training.small.lr", "0 should be greater than 0"),
         ("training/small/lr", "1e-3", "training.small.lr", "'1e-3'.*1.0e-3"),
@@ -179,7 +184,7 @@ def test_a_mistake_names_its_key_and_what_is_allowed(path, value, key, said):
     ("method", "key", "said"),
     [
         ({}, "methods.x.objective", "required"),
-        ({"objective": "topc"}, "methods.x.objective", "'topc' is not known; allowed: batch_topk, topk"),
+        ({"objective": "topc"}, "methods.x.objective", "'topc' is not known; allowed: axes, batch_topk, topk"),
         ({"objective": "topk", "penalty": "l3"}, "methods.x.penalty", "'l3'.*l1_l2_ratio, off_support_l1"),
         ({"objective": "topk", "momentum": 0.9}, "methods.x.momentum", "no such key; allowed: .*lr"),
         ({"objective": "batch_topk", "momentum": 1}, "methods.x.momentum", "1 should be less than 1"),

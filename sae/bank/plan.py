@@ -1,7 +1,7 @@
 """What SAEs a bank's plan asks for. No torch here: the workflow counts and keeps SAEs by it.
 
 A plan is JSON: {dataset, backbone, k, seeds: [...], recipe: {...}, methods: {name: {objective, penalty, mask, lambda,
-options: {...}, recipe: {overrides}, sweep: {option: [values]}, at, against}}}, complete with all defaults.
+options: {...}, recipe: {overrides}, sweep: {option: [values]}, at, against, control}}}, complete with all defaults.
 """
 
 from __future__ import annotations
@@ -49,19 +49,24 @@ class Member:
 def members(plan: dict[str, Any]) -> list[Member]:
     """The SAEs of bank.json: of every method without `at` its trials, of every trial its seeds.
 
-    Methods that are compared with no other come first: if a baseline diverges, the rest is not worth its time. Then
-    methods are in the order of their names, since that of config.yaml should decide nothing.
+    Baselines, compared with no other method, come first: if one diverges, the rest is not worth its time. Then methods
+    are in the order of their names, since that of config.yaml should decide nothing.
 
     Raises:
         UserError: a method sets or sweeps what it does not have, or what the whole bank has in common.
     """
     return [
         _member(plan, method, trial, seed)
-        for method, spec in sorted(plan["methods"].items(), key=lambda item: (item[1]["against"] is not None, item[0]))
+        for method, spec in sorted(plan["methods"].items(), key=_place)
         if spec["at"] is None
         for trial in trials(spec)
         for seed in plan["seeds"]
     ]
+
+
+def _place(item: tuple[str, dict[str, Any]]) -> tuple[bool, str]:
+    name, spec = item
+    return spec["against"] is not None or spec["control"], name
 
 
 def chosen_members(plan: dict[str, Any], selection: pd.DataFrame) -> list[Member]:

@@ -173,7 +173,9 @@ def _bring(todo: list[Member], cell: Cell, place: Place) -> list[dict[str, Any]]
                 "method": member.method,
                 "trial": member.trial,
                 "seed": member.settings.seed,
-                "settings": made_by["settings"] | {name: getattr(member.settings, name) for name in ENTRIES},
+                "settings": made_by["settings"]
+                | {n: getattr(member.settings, n) for n in ENTRIES}
+                | {"m": result["m"]},
                 "key": key,
                 "sha256": result["sha256"],
                 "status": result["status"],
@@ -203,7 +205,7 @@ def _said(result: dict[str, Any], made_by: dict[str, Any]) -> str:
 
 def _check_baselines(plan: dict[str, Any], entries: list[dict[str, Any]], cell: Cell) -> None:
     specs = plan["methods"].items()
-    alone = {name for name, spec in specs if spec["against"] is None and spec["at"] is None}
+    alone = {name for name, spec in specs if spec["against"] is None and spec["at"] is None and not spec["control"]}
     for method in sorted({spec["against"] for _, spec in specs} - {None} | alone):
         for seed in plan["seeds"]:
             found = [e for e in entries if (e["method"], e["seed"]) == (method, seed)]
@@ -227,19 +229,24 @@ def _train(member: Member, cell: Cell, code: Code, made_by: dict[str, Any], fold
         try:
             coder, rows = train(cell.x, member.settings, code.objective, code.penalty, _log_row, cell.moments)
         except Diverged as error:
-            rows, result = error.rows, {"status": "diverged", "step": error.step, "sha256": None}
+            rows, result = (
+                error.rows,
+                {"status": "diverged", "step": error.step, "m": member.settings.m, "sha256": None},
+            )
         else:
             coder.input_scale = cell.head["input_scale"]
             coder.metadata |= {"method": member.method, "trial": member.trial, "seed": member.settings.seed}
             coder.metadata |= {name: cell.head[name] for name in ("dataset", "backbone")}
             coder.metadata |= {"embeddings": cell.data["embeddings.npy"], "code": code.hash}
             saefile.save(coder, temporary / "sae.safetensors")
-            result = {"status": "ok", "step": rows[-1]["step"], "sha256": files.sha256(temporary / "sae.safetensors")}
+            result = {"status": "ok", "step": rows[-1]["step"], "m": coder.m}
+            result["sha256"] = files.sha256(temporary / "sae.safetensors")
         last = rows[-1]
         result |= {name: last[name] for name in _SAID if abs(last.get(name, float("inf"))) < float("inf")}
         files.write_parquet(temporary / "train.parquet", pd.DataFrame(rows))
         files.write_json(temporary / "result.json", result | {"made_by": made_by, "made_with": _versions()})
-    log.info("%.1f s, %.2f ms a step", seconds := time.perf_counter() - started, 1e3 * seconds / (last["step"] + 1))
+    seconds, steps = time.perf_counter() - started, last["step"] + 1
+    log.info("%.1f s, %d steps of %.2f ms", seconds, steps, 1e3 * seconds / max(1, steps))
     # Not `result`: where another process was first with this SAE, it is the store's that counts.
     found = store.whole(folder)
     assert found is not None

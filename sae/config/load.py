@@ -200,6 +200,11 @@ def _check_method(config: Config, experiment: str, name: str, problems: Problems
             problems.add(f"{key}.methods", text)
         if method.penalty and method.lam is None and "lambda" not in trials:
             problems.add(f"{key}.methods", f"{name} has the penalty {method.penalty}, but no lambda; set or sweep it")
+        if recipe["frozen"] in ("encoder", "decoder") and recipe["tied"]:
+            text = f"tied: true leaves {name} no {recipe['frozen']} of its own to freeze; freeze all, or untie it"
+            problems.add(
+                f"methods.{name}.frozen" if "frozen" in method.recipe else f"training.{spec.training}.frozen", text
+            )
         # k and auxk_k are at most m, in every trial.
         m, auxk_k = min(trials.get("m", [recipe["m"]])), max(trials.get("auxk_k", [recipe["auxk_k"]]))
         set_here = {*method.recipe, *trials}

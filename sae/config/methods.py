@@ -13,6 +13,7 @@ from sae.core import paths, registry
 KINDS = ("objective", "penalty")
 OF_A_PENALTY = {"lambda", "mask"}
 OF_A_BANK = {"input_norm", "unit_variance"}
+_OF_A_CONTROL = "a control is not tuned, and compared with nothing: leave it out"
 _SWEPT = {"lambda", *Trained.model_fields} - {*Method.model_fields, *OF_A_BANK, "log_every"}
 
 
@@ -39,9 +40,18 @@ def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) 
                     f"{getattr(method, link)} is itself trained at the choice of {other.at}: name a method that is not"
                 )
                 problems.add(f"methods.{name}.{link}", text)
+            if other and other.control:
+                problems.add(
+                    f"methods.{name}.{link}", f"{getattr(method, link)} is a control: name a method that is none"
+                )
+        for word in ("at", "against", "sweep"):
+            if method.control and getattr(method, word):
+                problems.add(f"methods.{name}.{word}", _OF_A_CONTROL)
     experiments = {}
     for e, spec in config.experiments.items():
         known = {name: grids for name, grids in spec.sweep.items() if name in methods}
+        for name in sorted(n for n in known if methods[n].control):
+            problems.add(f"experiments.{e}.sweep.{name}", _OF_A_CONTROL)
         swept = {name: resolver.sweep(f"experiments.{e}.sweep.{name}", g, methods[name]) for name, g in known.items()}
         experiments[e] = spec.model_copy(update={"sweep": spec.sweep | swept})
         for name in spec.methods:
@@ -83,7 +93,8 @@ class _Resolver:
             if (before := inherited.get(kind)) and own.get(kind, before) != before:
                 gone |= set(registry.head(kind, before).options.model_fields)
                 gone |= OF_A_PENALTY if kind == "penalty" and own[kind] is None else set()
-        swept = {} if own.get("at") else {n: grid for n, grid in inherited["sweep"].items() if n not in gone}
+        stays = own.get("at") or own.get("control", inherited.get("control"))
+        swept = {} if stays else {n: grid for n, grid in inherited["sweep"].items() if n not in gone}
         return {n: value for n, value in inherited.items() if n not in gone} | own | {"sweep": swept | sweep}
 
     def _method(self, name: str) -> Method | None:

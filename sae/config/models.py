@@ -90,6 +90,7 @@ class Method(Options):
     lam: Positive | None = Field(None, alias="lambda")
     at: str | None = None
     against: str | None = None
+    control: bool = False
     sweep: Sweep = Field({})
     label: Label | None = None
     colour: str | None = Field(None, pattern="^#[0-9A-Fa-f]{6}$")

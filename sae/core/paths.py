@@ -53,6 +53,7 @@ ALL_SELECTIONS = f"{EXPERIMENT}/selection.parquet"
 GALLERY = f"{EXPERIMENT}/gallery/{{part}}.parquet"
 GALLERY_PARTS = ("images", "sample")
 TABLE = f"{EXPERIMENT}/tables/table{{number}}.{{suffix}}"
+CONTROLS = f"{EXPERIMENT}/tables/controls.{{suffix}}"
 TABLES_SUMS = f"{EXPERIMENT}/tables/tables.sums.json"
 TABLE_NUMBERS = (1, 2, 3, 4)
 TABLE_SUFFIXES = ("csv", "md", "tex")

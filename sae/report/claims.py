@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from sae.core import files
-from sae.report import published
+from sae.report import controls, published
+from sae.report.bootstrap import interval
 from sae.report.names import Names
 from sae.report.published import BASELINE, REG1, REG1_ALL, REG2, REG2_ALL
 from sae.report.tables import markdown
@@ -40,6 +41,7 @@ class Evidence:
         at = metrics[(metrics["split"] == "test") & metrics["method"].isin([method for _, method in names.pairs])]
         self._rows = pd.concat([self.picked, at]) if len(at) else self.picked
         self._points = of_chosen(self.picked, points[points["curve"] == "robustness"])
+        self._names = names
 
     def of(self, method: str, metric: str, minus: str | None = None) -> pd.Series:
         """A metric of one method, by run; what is not defined is left out."""
@@ -88,6 +90,16 @@ class Evidence:
         rising = cells.index[cells >= threshold]
         return ours[ours.index.droplevel("seed").isin(rising)]
 
+    def of_controls(self, score: tuple[str, str | None], rule: dict[str, Any]) -> list[str]:
+        """Where a score tells nothing, in words, with the controls that have it as high as the baseline."""
+        found = controls.compare(self.picked, self._names, {"": score}, rule)
+        found = found[found["tells_nothing"]]
+        said = []
+        for dataset, rows in found.groupby("dataset", sort=False):
+            reached = ", ".join(self._names.method(name) for name in rows["control"])
+            said.append(f"tells nothing on {self._names.dataset(str(dataset))}: {reached} as high as the baseline")
+        return said
+
 
 Value = Callable[[Evidence], pd.Series]
 
@@ -105,6 +117,7 @@ class Claim(NamedTuple):
         agreement: whether two thirds of the cells must agree too.
         beside: the same value with dead latents counted as 0: if its sign differs, the claim holds in part.
         ours: not a claim of the paper.
+        score: (metric, what is subtracted or None) that it is about, which controls may have as high.
     """
 
     name: str
@@ -117,6 +130,7 @@ class Claim(NamedTuple):
     agreement: bool = True
     beside: Value | None = None
     ours: bool = False
+    score: tuple[str, str | None] | None = None
 
 
 def claims(rule: dict[str, Any], names: Names) -> list[Claim]:
@@ -171,8 +185,8 @@ def _of_the_paper(rule: dict[str, Any]) -> list[Claim]:
         ),
         *_mask(REG1_ALL, REG1, said[REG1]),
         *_mask(REG2_ALL, REG2, said[REG2]),
-        _difference("reg2_more_dead", "Reg. 2 tends to raise the number of dead latents", REG2, "dead"),
-        _difference("reg1_fewer_dead", "Reg. 1 tends to lower it", REG1, "dead", sign=-1),
+        _difference("reg2_more_dead", "Reg. 2 tends to raise the number of dead latents", REG2, "dead", score=None),
+        _difference("reg1_fewer_dead", "Reg. 1 tends to lower it", REG1, "dead", sign=-1, score=None),
         *(_independent(method, said[method]) for method in said),
     ]
 
@@ -183,14 +197,15 @@ def _difference(name: str, statement: str, method: str, metric: str, other: str 
         statement,
         lambda e: e.difference(method, other, metric),
         lambda p: published.effect(p, method, metric, other),
-        **{"methods": (method,), **more},
+        **{"methods": (method,), "score": (metric, None), **more},
     )
 
 
 def _ms(name: str, statement: str, method: str, other: str, **more: Any) -> Claim:
     """MS is judged over latents that have a score; the paper reports it with the others as 0."""
     claim = _difference(name, statement, method, "ms_mean", other, **more)
-    return claim._replace(value=lambda e: e.difference(method, other, "ms_mean_alive"), beside=claim.value)
+    judged = claim._replace(value=lambda e: e.difference(method, other, "ms_mean_alive"), beside=claim.value)
+    return judged._replace(score=("ms_mean_alive", None))
 
 
 def _of_any(method: str, other: str, said: str, rule: dict[str, Any], ours: bool = True) -> list[Claim]:
@@ -210,6 +225,7 @@ def _purity(method: str, said: str) -> Claim:
         lambda e: e.difference(method, BASELINE, "purity_binary", minus="purity_binary_null"),
         lambda p: published.effect(p, method, "purity_binary") + ", no null taken off",
         methods=(method,),
+        score=("purity_binary", "purity_binary_null"),
     )
 
 
@@ -280,6 +296,8 @@ def judge(claim: Claim, evidence: Evidence, rule: dict[str, Any]) -> dict[str, A
             row["verdict"] = IN_PART
     if len(values.index.unique("seed")) == 1:
         notes.append("interval across blocks only")
+    if claim.score:
+        notes += evidence.of_controls(claim.score, rule)
     return row | {"note": "; ".join(notes)}
 
 
@@ -294,35 +312,6 @@ def _sides(claim: Claim, evidence: Evidence, values: pd.Series) -> tuple[int, in
         fallen = pd.Series(1, evidence.fallen(method)).groupby(CELL).size().reindex(runs.index).fillna(0)
         beyond = beyond[(fallen < runs).reindex(beyond.index)]
     return int((beyond > 1e-12).sum()), int((beyond < -1e-12).sum())
-
-
-def interval(values: pd.Series, rule: dict[str, Any]) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over cells.
-
-    Args:
-        values: indexed by (dataset, backbone, k, seed).
-        rule: confidence, resamples, bootstrap_seed.
-
-    Blocks (dataset, backbone) are drawn with replacement; in each drawn block, so are its seeds. With one seed the
-    interval speaks of blocks only.
-    """
-    frame = values.rename("value").reset_index()
-    block = frame.groupby(["dataset", "backbone"], sort=False).ngroup()
-    totals = frame.groupby([block, "seed"], sort=True)["value"].agg(["sum", "count"])
-    per_block = [rows.to_numpy(dtype=float) for _, rows in totals.groupby(level=0)]
-    rng = np.random.default_rng(rule["bootstrap_seed"])
-    drawn = rng.integers(len(per_block), size=(rule["resamples"], len(per_block)))
-    sums = np.zeros((rule["resamples"], 2))
-    for number, rows in enumerate(per_block):
-        # Each of the times this block was drawn, draw as many seeds as it has.
-        times = (drawn == number).sum(axis=1)
-        for time in range(times.max(initial=0)):
-            seeds = rng.integers(len(rows), size=(rule["resamples"], len(rows)))
-            sums += rows[seeds].sum(axis=1) * (times > time)[:, None]
-    means = sums[:, 0] / sums[:, 1]
-    tail = (1 - rule["confidence"]) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def write(
@@ -385,6 +374,7 @@ Test split, {cells} cells (dataset, backbone, k), {seeds} seed(s). Measured: mea
 the interval lies beyond its bound and at least {rule["agreement"]:.0%} of the cells that differ agree. It holds in part
 if only the interval does, or if the sign of its mean turns when dead latents count as 0. Else it does not hold.
 'No loss' and 'the same' ask the interval alone. MS is over latents that fire on two test images or more. Published:
-the paper's own datasets and backbones, mean effect, and in how many of its cells it goes up or down. The rule's
+the paper's own datasets and backbones, mean effect, and in how many of its cells it goes up or down. A score 'tells
+nothing' where the interval of a control's difference from the baseline reaches 0 (tables/controls.md). The rule's
 numbers: `claims` in config.yaml.
 """

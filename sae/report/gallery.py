@@ -108,8 +108,8 @@ def build(
 
 
 def _chosen(bank: dict[str, Any], selection: pd.DataFrame, names: Names) -> dict[str, dict[str, Any]]:
-    """{method: entry of the bank} of what was chosen with the first seed: baselines, then all others."""
-    rows = selection[selection["trial"].notna()]
+    """{method: entry of the bank} of what was chosen with the first seed: baselines, then others, but no controls."""
+    rows = selection[selection["trial"].notna() & ~selection["method"].isin(names.controls)]
     chosen = set(zip(rows["method"], rows["trial"], rows["seed"], strict=True))
     entries = [e for e in bank["saes"] if (e["method"], trial_name(e["trial"]), e["seed"]) in chosen]
     first = {entry["method"]: entry for entry in entries if entry["seed"] == entries[0]["seed"]}
@@ -119,7 +119,7 @@ def _chosen(bank: dict[str, Any], selection: pd.DataFrame, names: Names) -> dict
 
 def _left_out(selection: pd.DataFrame, chosen: Iterable[str], names: Names) -> str:
     """The methods of a selection that are not among the chosen ones, with spaces between them."""
-    return " ".join(names.order(set(selection["method"]) - set(chosen)))
+    return " ".join(names.order(set(selection["method"]) - set(chosen) - set(names.controls)))
 
 
 def _two(methods: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ PALETTE = (
 )
 # Of baselines.
 DARK = ("#444444", "#000000")
+CONTROL = "#AAAAAA"
 # Their numbers have no common factor with each other, so that two methods differ in one at least.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES = ("-", (0, (7, 1.5, 1.5, 1.5)), (0, (1.5, 1)), (0, (9, 2)), (0, (5, 1, 1, 1, 1, 1)))
@@ -40,6 +41,7 @@ class _Method(NamedTuple):
     against: str | None
     at: str | None
     colour: str | None
+    control: bool
     position: int
 
 
@@ -50,9 +52,9 @@ class Names:
     figure. An id without a label is printed as it is. A label is printed on one line (:func:`printed`).
 
     Args:
-        settings: {"methods": {id: {"label", "colour", "against", "at", "position"}}, "datasets": {id: label},
-            "backbones": {id: label}}. Each key of a method may be left out or None; the position is then that in
-            `methods`.
+        settings: {"methods": {id: {"label", "colour", "against", "at", "control", "position"}}, "datasets": {id:
+            label}, "backbones": {id: label}}. Each key of a method may be left out or None; the position is then that
+            in `methods`.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -66,6 +68,7 @@ class Names:
                 against=given.get("against"),
                 at=given.get("at"),
                 colour=given.get("colour"),
+                control=bool(given.get("control")),
                 position=place if position is None else position,
             )
 
@@ -104,19 +107,26 @@ class Names:
         """The methods that others are compared with, and that are compared with none; without any, the first method."""
         others = {method.against for method in self._methods.values()}
         found = [name for name, against in self.compared.items() if against is None and name in others]
-        return found or list(self.compared)[:1]
+        return found or [name for name in self.compared if not self._methods[name].control][:1]
+
+    @property
+    def controls(self) -> list[str]:
+        """The methods that say what a score is worth: not tuned, and compared with none."""
+        return [name for name in self.order(self._methods) if self._methods[name].control]
 
     def order(self, names: Iterable[str]) -> list[str]:
         """Methods in the order of config; those that it lacks come last, by id."""
         return sorted(set(names), key=lambda name: (name not in self._methods, self._position(name), name))
 
     def colour(self, name: str) -> str:
-        """A method's colour: its own of config.yaml, a dark one for a baseline, else one of the palette."""
+        """A method's colour: its own of config.yaml; dark for a baseline, grey for a control, else of the palette."""
         if name in self._methods and (colour := self._methods[name].colour):
             return colour
         baselines = self.baselines
         if name in baselines[: len(DARK)]:
             return DARK[baselines.index(name)]
+        if name in self._methods and self._methods[name].control:
+            return CONTROL
         return PALETTE[self._position(name) % len(PALETTE)]
 
     def marker(self, name: str) -> str:

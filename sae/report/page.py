@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from sae.core import files, registry
-from sae.report import claims, published, tables
+from sae.report import claims, controls, published, tables
 from sae.report.names import Names, printed
 
 PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "pandas", "snakemake")
@@ -54,6 +54,8 @@ def write(
         counts=verdicts.loc[~verdicts["ours"], "verdict"].value_counts().to_dict(),
         claims=claims.as_text(verdicts).to_dict("records"),
         badges=_BADGES,
+        training=tables.training(files.read_parquet(results / "metrics.parquet"), names),
+        controls=_controls(results, names),
         tables=[_table(number, results, theirs, names) for number in tables.TABLES],
         figures=[figure for figure in figures if not figure["images"]],
         galleries=[figure for figure in figures if figure["images"]],
@@ -79,6 +81,11 @@ def _table(number: int, results: Path, theirs: pd.DataFrame, names: Names) -> di
         "effects": effects.to_dict("split"),
         "rows": tables.as_text(number, table, names).to_dict("split"),
     }
+
+
+def _controls(results: Path, names: Names) -> dict[str, Any] | None:
+    table = pd.read_csv(results / "tables/controls.csv", keep_default_na=False, dtype={"dataset": str, "control": str})
+    return {"rows": controls.as_text(table, names).to_dict("split"), "notes": controls.NOTES} if len(table) else None
 
 
 def _figure(name: str, results: Path) -> dict[str, Any]:

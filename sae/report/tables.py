@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sae.core import files
-from sae.report import published
+from sae.report import controls, published
 from sae.report.names import Names
 from sae.scoring.selection import CELL, chosen
 
@@ -121,6 +121,7 @@ difference).
 Marks: `>` the choice is the largest lambda of the sweep, so a larger one might do too; `=` nothing was acceptable, and
 the row repeats the numbers of the method compared with (after a mark: in how many of the seeds); `!` the baseline
 leaves 5 % or more of its latents dead on the training images: it is not well trained."""
+NO_CONTROLS = "Empty: no method of this experiment is a control (`control` in config.yaml)."
 _EFFECTS_NOTES = "Mean over cells (lowest to highest), and in how many it is above 0."
 _PUBLISHED_NOTE = "Published: the paper's mean, and in how many of its own cells it goes up or down."
 _NO_PAIRS = "Empty: no method of this experiment is trained at the choice of another one (`at` in config.yaml)."
@@ -273,10 +274,13 @@ def effects_notes(number: int, effects: pd.DataFrame) -> str:
 def write(metrics_file: str | Path, published_folder: str | Path, settings: dict[str, Any], out: str | Path) -> None:
     """Write all tables: `out`/table{1,2,3,4}.csv, .md and .tex; md and tex end in the published table.
 
+    And `out`/controls.csv and .md: what the scores of these tables are worth (`sae.report.controls`).
+
     Args:
-        settings: of :class:`sae.report.names.Names`.
+        settings: of :class:`sae.report.names.Names`; and `claims`, whose rule the controls' intervals follow.
     """
     metrics, tables, names = files.read_parquet(metrics_file), published.read(published_folder), Names(settings)
+    about = training(metrics, names)
     for number, spec in TABLES.items():
         table = beside_published(number, measured(number, metrics, names), tables)
         file = Path(out) / f"table{number}"
@@ -287,13 +291,43 @@ def write(metrics_file: str | Path, published_folder: str | Path, settings: dict
         theirs = pd.read_csv(Path(published_folder) / published.FILES[number], dtype=str)
         title, their_title = f"Table {number}: {spec.title}", f"Published (arXiv:2606.27321, Table {number})"
         their_notes = "The paper's numbers, for its own datasets and backbones at m = 8192."
-        parts = [f"# {title}", markdown(shown), notes, markdown(compared), effects_notes(number, compared)]
+        parts = [f"# {title}", about, markdown(shown), notes, markdown(compared), effects_notes(number, compared)]
         parts += [f"# {their_title}", their_notes, markdown(theirs)]
         files.write_text(file.with_suffix(".md"), "\n\n".join(parts) + "\n")
-        tex = latex(shown, title + ". " + notes) + "\n" + latex(theirs, their_title + ". " + their_notes)
+        tex = latex(shown, f"{title}. {about} {notes}") + "\n" + latex(theirs, their_title + ". " + their_notes)
         files.write_text(file.with_suffix(".tex"), tex)
+    worth = controls.compare(chosen(metrics, "test", names.compared), names, controls.SCORES, settings["claims"])
+    with files.atomic_file(Path(out) / "controls.csv") as temporary:
+        worth.to_csv(temporary, index=False)
+    parts = ["# What the scores are worth", about]
+    parts += [markdown(controls.as_text(worth, names)), controls.NOTES] if len(worth) else [NO_CONTROLS]
+    files.write_text(Path(out) / "controls.md", "\n\n".join(parts) + "\n")
     made = [Path(out) / f"table{number}.{suffix}" for number in TABLES for suffix in ("csv", "md", "tex")]
+    made += [Path(out) / f"controls.{suffix}" for suffix in ("csv", "md")]
     files.write_sums(Path(out) / "tables.sums.json", made)
+
+
+def training(metrics: pd.DataFrame, names: Names) -> str:
+    """How the baseline was trained, which decides what a difference from it is worth: for the head of every table."""
+    said = []
+    for baseline in names.baselines[:1]:
+        rows = metrics[(metrics["method"] == baseline) & (metrics["split"] == "test")]
+        for dataset, of in rows.groupby("dataset", sort=False):
+            said.append(
+                f"{names.dataset(str(dataset))}: {_range(_column(of, 'steps'))} steps, "
+                f"{_range(_column(of, 'images_per_latent'))} training images per latent"
+            )
+        trials = int(rows.groupby([*CELL, "seed"])["trial"].nunique().max()) if len(rows) else 0
+        tuned = (
+            f"validation chose among {trials} trials" if trials > 1 else "it has the recipe as it is given, not tuned"
+        )
+        said.append(f"{names.method(baseline)}: {tuned}")
+    return "; ".join(said) + "." if said else ""
+
+
+def _range(values: pd.Series) -> str:
+    low, high = ("-" if isnan(v) else format(round(v, 1), ",g") for v in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
 
 
 def read(file: str | Path) -> pd.DataFrame:

@@ -299,7 +299,7 @@ def _about(bank: dict[str, Any], entry: dict[str, Any], swept: list[str]) -> dic
     made_by = {name: settings.get(name) for name in ("objective", "penalty", "mask")}
     every = settings.get("options", {}) | settings
     made_by |= {name: every.get(name) for name in ("lambda", *sorted(set(swept) - {"lambda"}))}
-    return key | made_by | {"status": entry["status"], "m": settings["m"]}
+    return key | made_by | {"status": entry["status"], "m": settings["m"], "steps": entry["step"] + 1}
 
 
 def _parts(metric: str, scores: Any, m: int) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,8 @@ from sae.training.settings import Settings
 
 # A reconstruction this many times worse than the mean's is beyond recovery.
 DIVERGED_AT = 100.0
+# The coder's parameters that an option `frozen` of the recipe leaves as they were initialised.
+FROZEN = {None: (), "encoder": ("W_enc", "b_enc"), "decoder": ("W_dec",)}
 # Steps between looks; not those of the log, which may not decide what becomes of an SAE.
 CHECK_EVERY = 25
 
@@ -60,7 +62,7 @@ def train(
 
     Returns:
         The trained coder and the log, a list of dicts: step, epoch, lr, the parts of the objective's loss (of Top-k:
-        loss, reconstruction, penalty, aux, l0, dead), r2.
+        loss, reconstruction, penalty, aux, l0, dead), r2. Where nothing is trained, the log has one row, of step -1.
 
     Raises:
         Diverged: the loss is not finite, or the reconstruction error is `DIVERGED_AT` times the variance.
@@ -73,7 +75,13 @@ def train(
     coder = Coder(d, s.m, s.k, input_norm=s.input_norm, tied=s.tied).to(x.device)
     coder.initialise(known.mean, s.seed)
     state = stepping.start(coder, s, objective, penalty)
-    optimiser = torch.optim.Adam(coder.parameters(), lr=s.lr, eps=s.adam_eps, fused=True)
+    if s.frozen == "all" or not getattr(state, "trains", True):
+        coder = state.finish(x)
+        return coder, [untrained(coder, x, known)]
+    for name in FROZEN[s.frozen]:
+        getattr(coder, name).requires_grad_(False)
+    learning = [parameter for parameter in coder.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(learning, lr=s.lr, eps=s.adam_eps, fused=True)
     batch_size = min(s.batch_size, count)
     steps = s.epochs * (count // batch_size)
     rows_on = x.device if isinstance(x, torch.Tensor) else "cpu"
@@ -135,9 +143,24 @@ def update(coder: Coder, optimiser: torch.optim.Optimizer, loss: torch.Tensor) -
     """One step down the gradient of `loss`; the decoder's rows stay of unit norm."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    remove_parallel(coder.W_dec)
+    if coder.W_dec.requires_grad:
+        remove_parallel(coder.W_dec)
     optimiser.step()
-    unit_rows_(coder.W_dec)
+    if coder.W_dec.requires_grad:
+        unit_rows_(coder.W_dec)
+
+
+@torch.no_grad()
+def untrained(coder: Coder, x: torch.Tensor | Inputs, known: Moments) -> dict[str, Any]:
+    """The row of the log of a coder that no step made: its reconstruction of all prepared inputs (N, d)."""
+    error = active = 0.0
+    for part in x.split(16_384):
+        codes = coder.encode(part)
+        error += (part - coder.reconstruct(part, codes)).double().square().sum().item()
+        active += len(codes.values)
+    error /= len(x)
+    row = {"step": -1, "epoch": 0, "lr": 0.0, "loss": error, "reconstruction": error, "l0": active / len(x)}
+    return row | {"r2": 1 - error / known.variance}
 
 
 def moments(x: torch.Tensor | Inputs, input_norm: str) -> Moments:

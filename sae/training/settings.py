@@ -34,10 +34,19 @@ class Recipe(Options):
     """Then one scalar makes the training split's total variance 1: lambda's scale rests on it."""
     tied: bool
     """Whether the encoder is the decoder's transpose."""
+    frozen: Literal["encoder", "decoder", "all"] | None = None
+    """What stays as it was initialised: the encoder's weights and biases, the decoder's weights, or all."""
     log_every: Count
     """Steps between rows of train.parquet."""
     precision: Precision = "float32"
     """Of the encoder's products in training; weights and all else stay float32."""
+
+    @field_validator("frozen")
+    @classmethod
+    def _one_of_two(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value in ("encoder", "decoder") and info.data.get("tied"):
+            raise ValueError(f"with `tied` there is no {value} of its own to freeze; set tied: false, or freeze all")
+        return value
 
 
 class Settings(Recipe):

@@ -13,7 +13,7 @@ RECIPE |= {"tied": False, "log_every": 5, "precision": "float32"}
 def method(objective="topk", **values):
     """A method as plans have it."""
     spec = {"objective": objective, "penalty": None, "mask": None, "lambda": None, "options": {}, "recipe": {}}
-    return spec | {"sweep": {}, "at": None, "against": None} | values
+    return spec | {"sweep": {}, "at": None, "against": None, "control": False} | values
 
 
 def plan(methods, **values):

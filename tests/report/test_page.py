@@ -41,7 +41,7 @@ def test_page(tmp_path):
     names = {"methods": METHODS, "datasets": hostile.DATASETS, "backbones": {"b": "<i>Back"}}
     rule = {"confidence": 0.95, "resamples": 10, "bootstrap_seed": 0, "min_blocks": 3, "agreement": 0.6}
     rule |= {"margin_r2": 0.005, "margin_top1": 0.01, "rises": 1.1, "flat": 1.05}
-    tables.write(metrics, PAPER, names, tmp_path / "tables")
+    tables.write(metrics, PAPER, names | {"claims": rule}, tmp_path / "tables")
     claims.write(metrics, curves, PAPER, names | {"claims": rule}, tmp_path)
     (tmp_path / "figures").mkdir()
     for figure in ("fig2", "fig5_probe"):

@@ -107,7 +107,8 @@ def test_a_badly_trained_baseline_is_marked():
 
 def written(frame, settings, folder):
     files.write_parquet(folder / "metrics.parquet", frame)
-    tables.write(folder / "metrics.parquet", PAPER, settings, folder)
+    rule = {"confidence": 0.95, "resamples": 100, "bootstrap_seed": 0}
+    tables.write(folder / "metrics.parquet", PAPER, settings | {"claims": rule}, folder)
     return {n: (tables.read(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text()) for n in tables.TABLES}
 
 

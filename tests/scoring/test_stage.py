@@ -74,7 +74,7 @@ def test_one_row_per_sae_and_split_with_what_made_it_and_its_scores(cell):
     assert got[["method", "trial", "split"]].drop_duplicates().shape == (8, 3) and len(got) == 8
     assert got["lambda"].isna().tolist() == [True] * 2 + [False] * 6
     lost = got[got["status"] == "diverged"]
-    assert len(lost) == 2 and lost["m"].eq(16).all() and lost.drop(columns=got.columns[:13]).isna().all(axis=None)
+    assert len(lost) == 2 and lost["m"].eq(16).all() and lost.drop(columns=got.columns[:14]).isna().all(axis=None)
     row = got[(got["method"] == "topk") & (got["split"] == "test")].iloc[0]
     test, sae = store.read(cell.folder / "own/test"), coder(0)
     dense = sae.encode(sae.open_inputs(test.embeddings)).matrix().toarray()
@@ -271,7 +271,7 @@ def test_an_experiment_is_joined_into_tidy_tables(cell, tmp_path):
     files.write_json(tmp_path / "embeddings.json", {"dataset": "d", "backbone": "b", "top1": 0.75})
     collect([cell.scores], stages_of(cell.scores), [tmp_path / "embeddings.json"], tmp_path / "out")
     got = pd.read_parquet(tmp_path / "out/metrics.parquet")
-    first = [*rows.KEY, "objective", "penalty", "mask", "lambda", "status", "selected", "selection", "m"]
+    first = [*rows.KEY, "objective", "penalty", "mask", "lambda", "status", "selected", "selection", "m", "steps"]
     assert got.columns[: len(first)].tolist() == first
     assert got["method"].tolist() == ["topk"] * 2 + ["reg1"] * 6 + ["reg1_all"] * 2
     assert got["selection"].tolist() == ["chosen"] * 4 + ["not_selected"] * 4 + ["chosen"] * 2

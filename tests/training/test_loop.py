@@ -3,6 +3,7 @@
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -11,6 +12,7 @@ from training.common import REG1, REG2, data, entries, settings
 from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.models import inputs, saefile
+from sae.models.coder import Coder
 from sae.training.loop import CHECK_EVERY, Diverged, batches, remove_parallel, train
 from sae.training.objectives import topk
 
@@ -45,6 +47,53 @@ def test_training_keeps_unit_rows_and_learns(objective):
     torch.testing.assert_close(coder.W_dec.norm(dim=1), torch.ones(24))
     assert rows[-1]["r2"] > rows[0]["r2"] + 0.2
     assert rows[-1]["lr"] < rows[0]["lr"] / 10
+
+
+@pytest.mark.parametrize(
+    ("frozen", "kept"),
+    [
+        ("encoder", {"W_enc", "b_enc"}),
+        ("decoder", {"W_dec"}),
+        ("all", {"W_enc", "b_enc", "W_dec", "b_dec"}),
+        (None, set()),
+    ],
+)
+@pytest.mark.parametrize("objective", ["topk", "batch_topk"])
+def test_what_is_frozen_stays_as_it_was_initialised(objective, frozen, kept):
+    x = data(n=200)
+    s = settings(objective=objective, frozen=frozen, dead_after=16, **REG1)
+    coder, rows = run(x, s)
+    start = Coder(8, s.m, s.k, input_norm=s.input_norm)
+    start.initialise(x.mean(dim=0), s.seed)
+    same = {n for n, p in start.named_parameters() if torch.allclose(p, coder.get_parameter(n), rtol=0, atol=1e-6)}
+    assert same == kept
+    if frozen == "all":
+        (row,) = rows
+        residual = x - coder.reconstruct(x, coder.encode(x))
+        assert row["step"] == -1 and row["r2"] == pytest.approx(
+            1 - (residual.square().sum() / (x - x.mean(dim=0)).square().sum()).item(), abs=1e-5
+        )
+    else:
+        assert rows[-1]["r2"] > rows[0]["r2"]
+
+
+@pytest.mark.parametrize("norm", ["unit_l2", "unit_l2_layernorm"])
+def test_axes_keep_the_largest_coordinates(norm):
+    x, k = data(n=300) @ torch.diag(torch.arange(1.0, 9.0)) + 0.5, 3
+    for basis in ("dimensions", "principal"):
+        s = settings(objective="axes", options={"basis": basis}, input_norm=norm, k=k)
+        coder, (row,) = run(x, s)
+        z = coder.standardise(x)[0]
+        centred = z - z.mean(dim=0)
+        # By hand: coordinates along orthonormal axes, of which the k of the largest size are kept.
+        axes = np.eye(8) if basis == "dimensions" else np.linalg.svd(centred.double().numpy(), full_matrices=False)[2]
+        along = centred.double().numpy() @ axes.T
+        along[np.arange(300)[:, None], np.argsort(np.abs(along), axis=1)[:, : 8 - k]] = 0
+        codes = coder.encode(x)
+        torch.testing.assert_close(
+            coder.decode(codes) - z.mean(dim=0), torch.tensor(along @ axes).float(), atol=1e-5, rtol=0
+        )
+        assert coder.m == 16 and (codes.values > 0).all() and row["l0"] == pytest.approx(k)
 
 
 def test_parallel_gradient_is_removed():

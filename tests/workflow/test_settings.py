@@ -39,6 +39,7 @@ def test_a_plan_is_complete_and_survives_json():
         "sweep": {},
         "at": None,
         "against": None,
+        "control": False,
     }
     reg1 = plan["methods"]["reg1"]
     assert (reg1["penalty"], reg1["mask"], reg1["against"]) == ("off_support_l1", "batch_active", "topk")
@@ -46,8 +47,9 @@ def test_a_plan_is_complete_and_survives_json():
     reg1_all = plan["methods"]["reg1_all"]
     assert (reg1_all["penalty"], reg1_all["mask"], reg1_all["at"]) == ("off_support_l1", "all", "reg1")
     assert reg1_all["sweep"] == {} and reg1_all["lambda"] is None
-    # What the bank trains is what the config asks for: 1 + 2 x 3 trials of one seed, and at most two `at` methods.
-    assert count(plan) == (7, 2)
+    # What the bank trains is what the config asks for: 1 + 2 x 3 trials of one seed and 5 controls, and at most two `at`
+    # methods.
+    assert count(plan) == (12, 2)
     assert len(settings.banks(CONFIG, "demo")) == 18
 
 
@@ -63,7 +65,10 @@ def test_an_experiments_sweep_is_laid_over_the_methods_own():
     assert plan["methods"]["topk"]["sweep"] == {"lr": [0.1]}
     assert plan["methods"]["reg2"]["recipe"] == {"lr": 0.02}
     paths = [member.path for member in members(plan)]
-    assert paths[2] == "reg1/lambda0.1-lr0.003/seed0/sae.safetensors"
+    # Baselines first, then by name. A control takes over no sweep.
+    assert paths[:2] == ["topk/lr0.1/seed0/sae.safetensors", "batch_topk/default/seed0/sae.safetensors"]
+    assert "reg1/lambda0.1-lr0.003/seed0/sae.safetensors" in paths
+    assert "untrained/default/seed0/sae.safetensors" in paths
 
 
 def test_the_order_of_a_grid_and_labels_change_no_plan():
@@ -82,7 +87,8 @@ def test_the_order_of_a_grid_and_labels_change_no_plan():
 
 def test_each_round_of_a_bank_has_its_own_part_of_the_plan():
     plan = settings.bank_plan(CONFIG, "demo", *CELL, 8)
-    assert list(settings.methods_of(plan, "bank")["methods"]) == ["topk", "reg1", "reg2"]
+    controls = ["untrained", "frozen_decoder", "frozen_encoder", "pca", "raw"]
+    assert list(settings.methods_of(plan, "bank")["methods"]) == ["topk", "reg1", "reg2", *controls]
     assert list(settings.methods_of(plan, "bank_chosen")["methods"]) == ["reg1", "reg2", "reg1_all", "reg2_all"]
     modules = settings.training_modules(plan, "bank")
     assert {"sae.training.loop", "sae.training.objectives.topk", "sae.training.penalties.off_support_l1"} < set(modules)

@@ -7,8 +7,9 @@ rule tables:
         published=PUBLISHED,
     output:
         at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix=[s for s in paths.TABLE_SUFFIXES if s != "md"]),
+        at(paths.CONTROLS, suffix="csv"),
         report(
-            at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix="md"),
+            [*at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix="md"), *at(paths.CONTROLS, suffix="md")],
             category="Tables",
             caption="../report/table.rst",
         ),
@@ -22,7 +23,7 @@ rule tables:
         runtime=needs.runtime("small"),
         modules=modules_of("tables"),
     params:
-        settings=names_of,
+        settings=lambda w: dumps(settings.claims_plan(cfg, w.experiment)),
         code=code_of("tables"),
         published=lambda w, input: Path(input.published[0]).parent,
         out=lambda w, output: Path(output[0]).parent,

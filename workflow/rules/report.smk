@@ -4,10 +4,12 @@
 rule page:
     input:
         at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix="csv"),
+        at(paths.CONTROLS, suffix="csv"),
         lambda w: at(paths.FIGURE, figure=settings.figures(cfg, w.experiment), suffix="png", **w),
         lambda w: at(paths.FIGURE_SUMS, figure=settings.figures(cfg, w.experiment), **w),
         at(paths.CLAIMS, suffix="csv"),
         sums=[paths.TABLES_SUMS, paths.CLAIMS_SUMS],
+        metrics=paths.METRICS,
         activations=lambda w: of_banks(w.experiment, paths.EMBEDDINGS_MANIFEST, split="train"),
         published=PUBLISHED,
         template="sae/report/page.html",

@@ -66,7 +66,7 @@ def bank_plan(config: Config, experiment: str, dataset: str, backbone: str, k: i
 
     Returns:
         {dataset, backbone, k, seeds, recipe, methods: {name: {objective, penalty, mask, lambda, options, recipe, sweep,
-        at, against}}}. `lambda` is null where it is swept; sweeps are in ascending order.
+        at, against, control}}}. `lambda` is null where it is swept; sweeps are in ascending order.
     """
     spec = config.experiments[experiment]
     return {
@@ -91,6 +91,7 @@ def _method_plan(config: Config, experiment: str, name: str, k: int) -> Plan:
         "sweep": sweep,
         "at": method.at,
         "against": method.against,
+        "control": method.control,
     }
 
 
@@ -207,6 +208,7 @@ def names(config: Config, experiment: str) -> Plan:
                 "colour": method.colour,
                 "at": method.at,
                 "against": method.against,
+                "control": method.control,
                 "position": position,
             }
             for position, (name, method) in enumerate(used.items())
@@ -219,7 +221,7 @@ def names(config: Config, experiment: str) -> Plan:
 def roles(config: Config, experiment: str) -> Plan:
     """Of the same what decides which methods are shown, and nothing that is only printed."""
     methods = names(config, experiment)["methods"]
-    kept = ("at", "against", "position")
+    kept = ("at", "against", "control", "position")
     return {"methods": {name: {key: method[key] for key in kept} for name, method in methods.items()}}
 
 

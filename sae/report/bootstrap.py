@@ -1,0 +1,35 @@
+"""The interval of a mean over an experiment's cells."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def interval(values: pd.Series, rule: dict[str, Any]) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean over cells.
+
+    Args:
+        values: indexed by (dataset, backbone, k, seed).
+        rule: confidence, resamples, bootstrap_seed.
+
+    Blocks (dataset, backbone) are drawn with replacement; in each drawn block, so are its seeds. With one seed the
+    interval speaks of blocks only.
+    """
+    frame = values.rename("value").reset_index()
+    block = frame.groupby(["dataset", "backbone"], sort=False).ngroup()
+    totals = frame.groupby([block, "seed"], sort=True)["value"].agg(["sum", "count"])
+    per_block = [rows.to_numpy(dtype=float) for _, rows in totals.groupby(level=0)]
+    rng = np.random.default_rng(rule["bootstrap_seed"])
+    drawn = rng.integers(len(per_block), size=(rule["resamples"], len(per_block)))
+    sums = np.zeros((rule["resamples"], 2))
+    for number, rows in enumerate(per_block):
+        # Each of the times this block was drawn, draw as many seeds as it has.
+        times = (drawn == number).sum(axis=1)
+        for time in range(times.max(initial=0)):
+            seeds = rng.integers(len(rows), size=(rule["resamples"], len(rows)))
+            sums += rows[seeds].sum(axis=1) * (times > time)[:, None]
+    means = sums[:, 0] / sums[:, 1]
+    tail = (1 - rule["confidence"]) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)

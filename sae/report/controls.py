@@ -1,0 +1,82 @@
+"""What a score is worth: the controls (`control` in config.yaml) beside the trained baseline.
+
+A control has not learned what the baseline has: it is untrained, in part or wholly, or no SAE at all. Where it scores
+as high, the score does not tell a trained SAE from such a thing, and a difference in it tells nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from sae.report.bootstrap import interval
+from sae.report.names import Names
+from sae.scoring.selection import CELL
+
+# {name in the tables: (metric, what is subtracted or None)}; of all of these, more is better.
+SCORES: dict[str, tuple[str, str | None]] = {
+    "R2": ("r2", None),
+    "MS_mean": ("ms_mean", None),
+    "MS_mean_alive": ("ms_mean_alive", None),
+    "MS_across": ("ms_mean_alive_across_groups", None),
+    "MS_independent": ("ms_mean_alive_independent", None),
+    "binary-null": ("purity_binary", "purity_binary_null"),
+    "weighted-null": ("purity_weighted", "purity_weighted_null"),
+    "binary_min10": ("purity_binary_min10", None),
+    "AUC": ("probe_auc", None),
+    "top1": ("probe_top1", None),
+}
+COLUMNS = ["dataset", "score", "baseline", "control", "value", "difference", "low", "high", "tells_nothing"]
+NOTES = """\
+Per dataset: the baseline's mean over cells, then each control's difference from it, with the interval of a bootstrap
+over (dataset, backbone) blocks, seeds inside them, as for the claims. `?`: the interval reaches 0. There the score
+tells nothing: what was not trained has it too. Controls are not tuned and stand at their own R2."""
+_RUN = [*CELL, "seed"]
+
+
+def compare(
+    picked: pd.DataFrame, names: Names, scores: Mapping[str, tuple[str, str | None]], rule: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Each control's difference from the baseline, per dataset and score.
+
+    Args:
+        picked: of :func:`sae.scoring.selection.chosen`, on test.
+        rule: confidence, resamples, bootstrap_seed (`claims` in config.yaml).
+
+    Returns:
+        Columns `COLUMNS`: means over cells and seeds; `low`, `high`, the interval of `difference`; `tells_nothing`,
+        whether it reaches 0. A score that either lacks has no row.
+    """
+    found = []
+    for baseline in names.baselines[:1]:
+        for dataset, rows in picked.groupby("dataset", sort=False):
+            by_method = {name: of.set_index(_RUN) for name, of in rows.groupby("method")}
+            for score, (metric, minus) in scores.items():
+                for control in names.controls:
+                    if metric not in rows or not {baseline, control} <= by_method.keys():
+                        continue
+                    theirs, ours = (_score(by_method[name], metric, minus) for name in (baseline, control))
+                    difference = (ours - theirs).dropna()
+                    if difference.empty:
+                        continue
+                    means = (difference.groupby(CELL).mean().mean(), *interval(difference, dict(rule)))
+                    values = (theirs[difference.index].mean(), control, ours[difference.index].mean())
+                    found.append((dataset, score, *values, *means, means[2] >= 0))
+    return pd.DataFrame(found, columns=COLUMNS).astype({"tells_nothing": bool})
+
+
+def _score(rows: pd.DataFrame, metric: str, minus: str | None) -> pd.Series:
+    return (rows[metric] if minus is None else rows[metric] - rows[minus]).astype(float)
+
+
+def as_text(table: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """What :func:`compare` returned, for reading: a row per dataset and score, a column per control."""
+    shown = []
+    for (dataset, score), rows in table.groupby(["dataset", "score"], sort=False):
+        line = {"data": names.dataset(str(dataset)), "score": score, "baseline": f"{rows['baseline'].iloc[0]:.3f}"}
+        for row in rows.to_dict("records"):
+            text = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+            line[names.method(row["control"])] = text + (" ?" if row["tells_nothing"] else "")
+        shown.append(line)
+    columns = ["data", "score", "baseline", *(names.method(name) for name in names.controls)]
+    return pd.DataFrame(shown, columns=columns).fillna("-")

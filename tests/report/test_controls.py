@@ -1,0 +1,57 @@
+"""Controls beside the baseline, on metrics made up so that the answer is known."""
+
+import numpy as np
+import pandas as pd
+
+from sae.report import controls, tables
+from sae.report.names import Names
+from sae.scoring.selection import chosen
+
+NAMES = Names(
+    {
+        "methods": {"topk": {}, "reg1": {"against": "topk"}, "pca": {"control": True}, "raw": {"control": True}},
+        "datasets": {"emoji": "Emoji"},
+    }
+)
+RULE = {"confidence": 0.95, "resamples": 500, "bootstrap_seed": 0}
+# A score's level differs more between backbones than between methods: what counts is the difference within a cell.
+LEVEL = {"a": 0.2, "b": 0.5, "c": 0.8}
+ADDED = {"topk": 0.0, "reg1": 0.1, "pca": -0.05, "raw": 0.0}
+
+
+def metrics():
+    rng, rows = np.random.default_rng(0), []
+    for dataset in ("emoji", "shirts"):
+        for backbone, level in LEVEL.items():
+            for method, added in ADDED.items():
+                for seed in (0, 1):
+                    ms = level + added + rng.normal(scale=0.005)
+                    row = {"dataset": dataset, "backbone": backbone, "k": 8, "method": method, "seed": seed}
+                    # On shirts the principal axes have as much as the baseline.
+                    ms += 0.06 * (method == "pca" and dataset == "shirts")
+                    row |= {"trial": "default", "split": "test", "status": "ok", "ms_mean_alive": ms, "r2": np.nan}
+                    row |= {"selected": True, "selection": "chosen", "steps": 120, "images_per_latent": 10.26}
+                    rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def test_a_score_that_a_control_has_as_high_tells_nothing():
+    found = controls.compare(chosen(metrics(), "test", NAMES.compared), NAMES, controls.SCORES, RULE)
+    assert set(found["score"]) == {"MS_mean_alive"}  # The others were not measured.
+    flags = found.set_index(["dataset", "control"])["tells_nothing"].to_dict()
+    assert flags == {("emoji", "pca"): False, ("emoji", "raw"): True, ("shirts", "pca"): True, ("shirts", "raw"): True}
+    row = found.iloc[0]
+    assert abs(row["difference"] + 0.05) < 0.01 and row["low"] <= row["difference"] <= row["high"] < 0
+    assert abs(row["baseline"] - 0.5) < 0.01 and np.isclose(row["value"] - row["baseline"], row["difference"])
+    text = controls.as_text(found, NAMES)
+    assert text["data"].tolist() == ["Emoji", "shirts"] and text["raw"].str.endswith(" ?").all()
+    assert text["pca"].str.endswith(" ?").tolist() == [False, True]
+
+
+def test_the_head_of_a_table_says_how_the_baseline_was_trained():
+    said = tables.training(metrics(), NAMES)
+    assert said.startswith("Emoji: 120 steps, 10.3 training images per latent; shirts: 120 steps")
+    assert said.endswith("topk: it has the recipe as it is given, not tuned.")
+    tuned = metrics()
+    tuned = pd.concat([tuned, tuned[tuned["method"] == "topk"].assign(trial="lr0.1", selected=False)])
+    assert tables.training(tuned, NAMES).endswith("topk: validation chose among 2 trials.")
