@@ -450,7 +450,7 @@ def test_a_run_told_to_stop_ends_and_the_rerun_gives_the_same_bytes(make_checkou
     kept = {f: f.stat().st_ino for f in stored.glob("[0-9a-f]*/sae.safetensors")}
     (os.killpg if told == "all" else os.kill)(process.pid, signal.SIGTERM)
     said = process.communicate()[0]
-    assert process.returncode == 1 and "Traceback" not in said
+    assert process.returncode == 1 and "Traceback" not in said, said
     bank = checkout.folder / BANK
     if told == "all":
         assert said.count("error: train was told to stop (SIGTERM); what it has finished is kept, run again to go on")
