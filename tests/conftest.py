@@ -1,5 +1,6 @@
 """What the tests share: a copy of the checkout with a tiny config on real images, and a way to run Snakemake in it."""
 
+import json
 import os
 import shutil
 import socket
@@ -34,6 +35,25 @@ def digits(tmp_path_factory):
     torch.manual_seed(0)
     save_file(timm.create_model("test_efficientnet").state_dict(), folder / "backbone.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def fetched(tmp_path_factory):
+    """A function that fetches artifacts by the project's own command, if they are not there; gives their folder."""
+
+    def fetch(*names):
+        root, known = (
+            ROOT / "results/artifacts",
+            yaml.safe_load((ROOT / "workflow/resources/artifacts.yaml").read_text()),
+        )
+        if not all((root / name / "artifact.json").exists() for name in names):
+            root = tmp_path_factory.mktemp("artifacts")
+        for name in names:
+            command = [sys.executable, "-m", "sae", "fetch", "--name", name, "--root", str(root)]
+            subprocess.run([*command, "--settings", json.dumps(known[name])], check=True, cwd=ROOT)
+        return root
+
+    return fetch
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("datasets/cifar100/test/download", True, "datasets.cifar100.test", "`download` of the entry"),
         ("datasets/emoji/artifacts", [["a"]], "datasets.emoji.artifacts", "should be a mapping of keys to values"),
         ("datasets/fashion_mnist/artifacts", [["a"]], "datasets.fashion_mnist.artifacts.0", "valid string"),
-        ("datasets/fashion_mnist/artifacts", ["a"], "datasets.fashion_mnist.artifacts", "'a'.*allowed: effic"),
+        ("datasets/fashion_mnist/artifacts", ["a"], "datasets.fashion_mnist.artifacts", "'a'.*allowed: dinov2"),
         ("datasets/emoji/fractions/test", 0.3, "datasets.emoji.fractions", "they sum to 1.1"),
         ("datasets/fashion_mnist/counts/train", -5, "datasets.fashion_mnist.counts.train", "-5 should be greater"),
         ("datasets/imagenet/images", {"train": 0}, "datasets.imagenet.images.train", "0 should be greater"),
@@ -154,7 +154,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "leave it",
         ),
         ("backbones/efficientnet_lite0/model", "lite9", "backbones.efficientnet_lite0.model", "lite9.*match"),
-        ("backbones/efficientnet_lite0/artifacts", ["x"], "backbones.efficientnet_lite0.artifacts", "allowed: effic"),
+        ("backbones/efficientnet_lite0/artifacts", ["x"], "backbones.efficientnet_lite0.artifacts", "allowed: dinov2"),
         (
             "backbones/efficientnet_lite0/loader",
             "precomputed",

@@ -154,7 +154,9 @@ class Dataset(Entry):
 class ImageDataset(Dataset):
     """A dataset of images."""
 
-    image_size: Count | None = Field(None, description="Pixels; each backbone's own, if not given.")
+    image_size: Count | None = Field(
+        None, description="Pixels, for the backbones that have none of their own; each model's own, if not given."
+    )
     max_broken: int = Field(0, ge=0, description="How many images may be unreadable, and are then left out.")
     max_megapixels: Positive | None = Field(
         None, description="A larger image counts as unreadable, by its header; 89, if not given."
@@ -178,6 +180,7 @@ class Backbone(Entry):
 class Network(Backbone):
     """A backbone that embeds images."""
 
+    image_size: Count | None = Field(None, description="Pixels; the dataset's, if not given.")
     precision: Precision = "float32"
     dtype: Literal["float32", "float16"] = Field("float32", description="Of the embeddings as they are stored.")
     batch_size: Count | None = Field(None, description="Images a forward pass; compute.embed_batch_size, if not given.")

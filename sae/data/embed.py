@@ -145,6 +145,7 @@ class _Extraction:
         index = files.read_parquet(index_file)
         self.rows = {s: index[index["split"] == s].drop(columns="split").reset_index(drop=True) for s in SPLITS}
         self.batch_size = job.spec.get("batch_size", job.batch_size)
+        self.image_size = job.spec.get("image_size", self.manifest["spec"].get("image_size"))
         self.module = registry.load("backbone", job.spec["loader"])
         self.given = not registry.head("backbone", job.spec["loader"]).constants.get("READS_IMAGES", True)
         self.cell = f"{self.manifest['name']} / {job.name}"
@@ -274,7 +275,7 @@ class _Extraction:
             "dataset": {key: self.manifest[key] for key in ("name", "fingerprint", "grouped")},
             "backbone": {"name": self.job.name, "spec": spec, "fingerprint": made},
             "preprocessing": preprocessing,
-            "image_size": self.manifest["spec"].get("image_size"),
+            "image_size": self.image_size,
             "batch_size": self.batch_size,
             "device": torch.device(self.job.device).type,
             "artifacts": self.manifest["artifacts"] + sources,
@@ -284,9 +285,8 @@ class _Extraction:
     def load(self) -> Backbone:
         """The backbone, loaded at the first call."""
         if self.backbone is None:
-            size = self.manifest["spec"].get("image_size")
             try:
-                self.backbone = self.module.load(self.job.spec, self.job.artifacts_root, size)
+                self.backbone = self.module.load(self.job.spec, self.job.artifacts_root, self.image_size)
             except UserError as error:
                 raise UserError(f"config key backbones.{self.job.name}: {error}") from None
         return self.backbone

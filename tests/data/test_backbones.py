@@ -2,16 +2,12 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 
 import numpy as np
 import open_clip
 import pytest
 import timm
 import torch
-import yaml
-from conftest import ROOT
 from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
@@ -36,19 +32,8 @@ def embedding(backbone, image):
         return backbone.model.eval()(backbone.transform(image)[None])
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """The real EfficientNet-Lite0 weights, through the project's own command."""
-    root = ROOT / "results/artifacts"
-    if not (root / "efficientnet_lite0/artifact.json").exists():
-        root = tmp_path_factory.mktemp("artifacts")
-    spec = yaml.safe_load((ROOT / "workflow/resources/artifacts.yaml").read_text())["efficientnet_lite0"]
-    command = [sys.executable, "-m", "sae", "fetch", "--name", "efficientnet_lite0", "--root", str(root)]
-    subprocess.run([*command, "--settings", json.dumps(spec)], check=True, cwd=ROOT)
-    return root
-
-
-def test_every_weight_is_mapped_and_the_prediction_is_sane(weights, flower):
+def test_every_weight_is_mapped_and_the_prediction_is_sane(fetched, flower):
+    weights = fetched("efficientnet_lite0")
     spec = {"model": "tf_efficientnet_lite0", "artifacts": ["efficientnet_lite0"]}
     model = efficientnet_lite.full_model(spec, weights)
     with torch.no_grad():

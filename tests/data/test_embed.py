@@ -72,6 +72,17 @@ def test_the_store_holds_what_the_model_says_image_by_image(made, digits):
             np.testing.assert_allclose(got.embeddings[row], alone, rtol=1e-4, atol=1e-5)
 
 
+def test_a_backbones_own_size_wins_over_the_datasets(made, digits, tmp_path):
+    folder, backbone = made
+    embed.embed(job(folder, backbone | {"image_size": 48}, tmp_path))
+    got, loaded = store.read(tmp_path / "val"), timm_loader.load(backbone, None, 48)
+    image = datasets.reader(SPEC | {"root": str(digits)}, None)(got.index["path"][0])
+    with torch.inference_mode():
+        alone = loaded.model.eval()(loaded.transform(image)[None])[0].numpy()
+    np.testing.assert_allclose(got.embeddings[0], alone, rtol=1e-4, atol=1e-5)
+    assert got.manifest["image_size"] == 48 and got.manifest["dataset"]["name"] == "digits"
+
+
 @pytest.mark.parametrize(("shards", "workers"), [(1, 2), (3, 0), (40, 0)])  # 33 batches: some shards are empty
 def test_shards_and_workers_give_the_identical_store(made, tmp_path, shards, workers):
     folder, backbone = made

@@ -139,6 +139,16 @@ def test_the_estimate_is_near_what_the_demo_took(empty):
     assert sum(spent.values())[2] == pytest.approx(2 * 861 / 3600, rel=0.3)
 
 
+def test_a_backbone_costs_what_its_own_size_does(empty):
+    spent = {}
+    for size in (None, 224, 448):
+        config = copy.deepcopy(CONFIG)
+        config["datasets"]["imagenet"]["image_size"] = 112
+        config["backbones"]["vit_l16"]["image_size"] = size
+        spent[size] = costs.embedding(costs.cell(settings.load(config), "imagenet", "vit_l16")[0])[0]
+    assert [spent[224] / spent[None], spent[448] / spent[None]] == pytest.approx([4, 16])
+
+
 def test_what_nobody_knows_is_named_and_left_out(empty):
     config = copy.deepcopy(CONFIG)
     ours = {"loader": "timm", "family": "ours", "model": "resnet18", "checkpoint": "weights/ours.pt"}

@@ -95,7 +95,7 @@ def cell(config: Config, dataset: str, backbone: str) -> tuple[Cell | None, list
 
 def data_of(config: Config, dataset: str) -> dict[str, Any]:
     """What is known of a dataset: `rows` {split: images}, None if unknown; `classes` of the probes, 0 if images have no
-    single label, and None if that is unknown; `size`, pixels of an image; perhaps `decode`, images a second.
+    single label, and None if that is unknown; `size`, pixels of an image, unless the backbone says it; perhaps `decode`, images a second.
     """
     spec = config.datasets[dataset].spec
     known, made = _figures("datasets", dataset, spec), _made(paths.DATASET.format(dataset=dataset))
@@ -150,7 +150,7 @@ def embedding(cell: Cell) -> Seconds:
     """Seconds to embed a cell's images, decoding included; 0 for embeddings that are given."""
     if not cell.model["gflop"]:
         return cores(0.0)
-    images, size = sum(cell.rows.values()), cell.data["size"]
+    images, size = sum(cell.rows.values()), cell.model.get("image_size") or cell.data["size"]
     flop = images * cell.model["gflop"] * 1e9 * (size / SIZE) ** 2
     seconds = dense(flop, cell.model.get("precision", "float32")) + decoding(cell.data)
     measured = cell.model.get("images_per_core_second")

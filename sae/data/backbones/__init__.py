@@ -3,8 +3,8 @@
 A loader has `class Options`, the keys that its mapping in the config may have, and a function:
 
     load(spec: dict, artifacts_root: str | Path | None, image_size: int | None) -> sae.data.embed.Backbone
-        `spec` is the mapping in the config, `artifacts_root` the folder of fetched artifacts. `image_size` is the
-        dataset's input size in pixels; with None the model's own is used.
+        `spec` is the mapping in the config, `artifacts_root` the folder of fetched artifacts. `image_size` is the input
+        size in pixels, of the backbone's entry or else of the dataset's; with None the model's own is used.
 
 If it takes weights from the Hugging Face hub, it also has:
 
