@@ -31,7 +31,7 @@ IMAGES = 10
 SIDE = 64  # pixels of a thumbnail
 _ABOUT = ["ms", "n_active", "top_class"]
 COLUMNS = ["dataset", "backbone", "k", "seed", "figure", "rank", "method", "latent", *_ABOUT]
-COLUMNS += ["part", "place", "image_id", "activation", "png", "left_out"]
+COLUMNS += ["part", "place", "image_id", "activation", "png", "left_out", "credit"]
 
 
 def build(
@@ -52,7 +52,8 @@ def build(
     same latent index, ranked by the baseline's MS), rank, method, latent, ms, n_active, top_class, part (top, middle,
     bottom), place, image_id, activation, png. Methods: the first baseline, and Reg. 1, or else the first other method
     with a choice. `sample`: method, rank, activation, kept; and image_id, png of one test image, of every method with a
-    choice. Both have `left_out`: the methods without one, with spaces between them.
+    choice. Both have `left_out`: the methods without one, with spaces between them; and `credit`: whose pictures these
+    are and their licences, which many ask to be said wherever they are shown.
 
     Args:
         selection_file, latents_file: what validation chose in this bank, and the latents of these SAEs.
@@ -98,7 +99,7 @@ def build(
                     shown |= {"part": part, "place": place, "image_id": test.index["image_id"].iloc[row]}
                     rows.append(shown | {"activation": activation, "png": png(row)})
     cell = {name: bank[name] for name in ("dataset", "backbone", "k")} | {"seed": seed}
-    cell["left_out"] = _left_out(selection, entries, names)
+    cell["left_out"], cell["credit"] = _left_out(selection, entries, names), _credit(manifest["artifacts"])
     images = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in cell]).assign(**cell)[COLUMNS]
     row = _median_image(next(iter(coders.values())), test.embeddings)
     sample = pd.concat([_sample(m, coder, test.embeddings[row : row + 1]) for m, coder in coders.items()])
@@ -120,6 +121,11 @@ def _chosen(bank: dict[str, Any], selection: pd.DataFrame, names: Names) -> dict
 def _left_out(selection: pd.DataFrame, chosen: Iterable[str], names: Names) -> str:
     """The methods of a selection that are not among the chosen ones, with spaces between them."""
     return " ".join(names.order(set(selection["method"]) - set(chosen) - set(names.controls)))
+
+
+def _credit(sources: list[dict[str, Any]]) -> str:
+    """Whom a dataset's pictures are from, and their licences; empty where it has no artifacts."""
+    return " ".join(f"{source['citation']}. Licence: {source['licence']}." for source in sources)
 
 
 def _two(methods: list[str]) -> list[str]:

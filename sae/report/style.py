@@ -22,6 +22,7 @@ from sae.report.names import Names
 WIDTH = 7.0  # inches: the text width of a page
 GREY = "#999999"  # of references: a training k, the raw embedding
 _HANDLE = 3.2  # of legends: long enough to show the dashes
+_LEGEND, _CREDIT = 7.5, 5  # points: the text of legends, and of who made the pictures
 _LETTER = 0.06  # inches, about, at the size of a legend's text
 
 RC: dict[Any, Any] = {
@@ -31,7 +32,7 @@ RC: dict[Any, Any] = {
     "axes.labelsize": 8,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
-    "legend.fontsize": 7.5,
+    "legend.fontsize": _LEGEND,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
@@ -70,17 +71,22 @@ def place(names: Names, dataset: str, backbone: str) -> str:
     return f"{names.dataset(dataset)}, {names.backbone(backbone)}"
 
 
-def of_gallery(figure: Figure, names: Names, row: Any, **look: Any) -> None:
-    """Write above a gallery which cell it shows, and which methods it lacks.
+def of_gallery(figure: Figure, names: Names, row: Any, bottom: float = 0, **look: Any) -> None:
+    """Write above a gallery which cell it shows, and which methods it lacks; below it, whose pictures it shows.
 
     Args:
         row: one of the gallery's.
+        bottom: of what is drawn, as a share of the figure's height.
     """
     text = fit(f"{place(names, row['dataset'], row['backbone'])}, k = {row['k']}, seed {row['seed']}", WIDTH)
     if row["left_out"]:
         left_out = ", ".join(map(names.method, row["left_out"].split()))
         text += "\n" + fit(f"Not shown, since no trial was acceptable here: {left_out}", WIDTH, 4)
     figure.suptitle(text, fontsize=8, **look)
+    if row["credit"]:
+        credit = fit(f"Pictures: {row['credit']}", WIDTH * _LEGEND / _CREDIT, 20)
+        below = bottom - 0.06 / figure.get_figheight()
+        figure.text(0.5, below, credit, fontsize=_CREDIT, color="#777777", ha="center", va="top")
 
 
 def line(names: Names, method: str) -> dict[str, Any]:

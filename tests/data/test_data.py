@@ -57,43 +57,86 @@ def test_person_neutral_base(unified, base):
     assert neutral(unified) == base
 
 
-def emoji_archive(folder, vendor, emoji, colours):
-    """An artifact as the npm packages are: emoji.json and one PNG for each code point sequence."""
-    folder.mkdir(parents=True)
-    with tarfile.open(folder / "package.tgz", "w:gz") as archive:
+def entry(code, **more):
+    return {"unified": code, "category": "C", "subcategory": "s"} | more
 
-        def add(name, content):
-            member = tarfile.TarInfo(name)
+
+def picture(colour, side=(64, 64), kind="png"):
+    stream = io.BytesIO()
+    Image.new("RGBA", side, colour).save(stream, kind, lossless=True)
+    return stream.getvalue()
+
+
+def package(folder, pictures, emoji=None):
+    """An artifact as the npm packages are: pictures {name: content}, and emoji.json."""
+    folder.mkdir(parents=True)
+    labels = {"emoji.json": json.dumps(emoji).encode()} if emoji else {}
+    with tarfile.open(folder / "package.tgz", "w:gz") as archive:
+        for name, content in (labels | pictures).items():
+            member = tarfile.TarInfo(f"package/{name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-
-        add("package/emoji.json", json.dumps(emoji).encode())
-        for image, colour in colours.items():
-            stream = io.BytesIO()
-            Image.new("RGBA", (64, 64), colour).save(stream, "png")
-            add(f"package/img/{vendor}/64/{image}", stream.getvalue())
     digest = hashlib.sha256((folder / "package.tgz").read_bytes()).hexdigest()
     files.write_json(folder / "artifact.json", {"files": {"package.tgz": digest}})
 
 
-def test_emoji_index_groups_and_pictures(tmp_path):
-    def entry(code, **more):
-        return {"unified": code, "image": f"{code.lower()}.png", "category": "C", "subcategory": "s"} | more
+# SHA-256 of the index below as CSV, as the code made it that knew packages of one form.
+BEFORE = "0de38aa771da8defa56eb842360f6b2122b86cff6b290364488658b772304ecf"
+TONES = "1F9D1-1F3FB-200D-1F91D-200D-1F9D1-1F3FC"
 
-    tones = {"1F3FB-1F3FC": {"unified": "1F9D1-1F3FB-200D-1F91D-200D-1F9D1-1F3FC", "image": "mixed.png"}}
+
+def test_emoji_index_groups_and_pictures(tmp_path):
+    tones = {"1F3FB-1F3FC": {"unified": TONES}}
     singles = [entry(f"1F40{i}") for i in range(8)]
     emoji = [entry("1F46B", skin_variations=tones), entry("1F1F3-1F1F4"), entry("1F1E7-1F1FB"), *singles]
-    colours = {e["image"]: (i * 20, 0, 0, 255) for i, e in enumerate(emoji)} | {"mixed.png": (0, 9, 0, 0)}
-    colours["1f1e7-1f1fb.png"] = colours["1f1f3-1f1f4.png"]  # Bouvet Island flies Norway's flag.
-    emoji_archive(tmp_path / "pack", "google", emoji, colours)
+    colours = {e["unified"]: (i * 20, 0, 0, 255) for i, e in enumerate(emoji)} | {TONES: (0, 9, 0, 0)}
+    colours["1F1E7-1F1FB"] = colours["1F1F3-1F1F4"]  # Bouvet Island flies Norway's flag.
+    shown = {f"img/google/64/{code.lower()}.png": picture(colour) for code, colour in colours.items()}
+    package(tmp_path / "pack", shown, emoji)
     spec = {"type": "emoji", "artifacts": {"google": "pack"}, "split_seed": 0}
     dataset = load(spec | {"fractions": {"train": 0.6, "val": 0.2, "test": 0.2}}, tmp_path)
+    assert files.sha256_text(dataset.index.to_csv(index=False, lineterminator="\n")) == BEFORE
     groups = dataset.index.set_index("path")["group"]
-    assert groups["google/mixed.png"] == groups["google/1f46b.png"]
+    assert groups[f"google/{TONES.lower()}.png"] == groups["google/1f46b.png"]
     assert groups["google/1f1e7-1f1fb.png"] == groups["google/1f1f3-1f1f4.png"]
     assert groups.nunique() == 10 and len(groups) == 12
-    assert dataset.open("google/mixed.png").getpixel((0, 0)) == (255, 255, 255)  # Transparent: on white.
-    assert dataset.open("google/1f400.png").getpixel((0, 0)) == (60, 0, 0)
+    assert dataset.open(f"google/{TONES.lower()}.png").getpixel((0, 0)) == (255, 255, 255)  # Transparent: on white.
+    assert dataset.open("google/1f400.png").tobytes() == bytes([60, 0, 0]) * 64 * 64
+
+
+def test_emoji_of_other_vendors_join_by_code_points_and_are_drawn_alike(tmp_path):
+    tones = {"1F3FF": {"unified": "1F468-1F3FF-200D-2696-FE0F"}}
+    emoji = [entry("1F468-200D-2696-FE0F", skin_variations=tones), entry("00A9-FE0F"), *map(entry, ("1F400", "1F401"))]
+    unified = [e["unified"] for e in (*emoji, *tones.values())]
+    shown = {f"img/any/64/{code.lower()}.png": picture((i, 0, 0)) for i, code in enumerate(unified)}
+    package(tmp_path / "labelled", shown, emoji)
+    # No zeros in front, a double by another name, one picture that is higher than wide, a flag that nobody knows.
+    names = ("1f468-1f3ff-200d-2696-fe0f", "a9-fe0f", "00a9-fe0f", "1f3f4-e0067_e0062")
+    webp = {f"assets/{name}.webp": picture((0, 0, i), (256, 256), "webp") for i, name in enumerate(names)}
+    package(tmp_path / "webp", webp | {"assets/1f400.webp": picture((0, 0, 5), (256, 320), "webp")})
+    circle = '<circle cx="36" cy="36" r="30" fill="{}"/>'
+    circle = f'<svg viewBox="0 0 72 72" xmlns="http://www.w3.org/2000/svg">{circle}</svg>'
+    svg = {"00A9": "#00ff00", "1F468-1F3FF-200D-2696-FE0F": "#008000", "E001": "#00ffff"}
+    package(tmp_path / "svg", {f"color/svg/{name}.svg": circle.format(c).encode() for name, c in svg.items()})
+    vendors = {"a": "labelled", "b": "webp", "c": "svg"}
+    spec = {"type": "emoji", "fractions": {"train": 0.5, "val": 0.25, "test": 0.25}, "split_seed": 0}
+    dataset = load(spec | {"artifacts": vendors}, tmp_path)
+    rows = dataset.index.set_index("image_id")
+    assert set(rows.index) == {f"a/{code}" for code in unified} | {
+        f"{vendor}/{code}" for vendor in "bc" for code in (unified[-1], "00A9-FE0F")
+    } | {"b/1F400"}
+    assert rows["group"].groupby(rows.index.str[2:]).nunique().max() == 1 and rows["group"].nunique() == 4
+    assert rows["group"][f"c/{unified[-1]}"] == rows["group"][f"a/{unified[0]}"]
+    pictures = {image_id: dataset.open(path) for image_id, path in rows["path"].items()}
+    assert {(image.size, image.mode) for image in pictures.values()} == {((64, 64), "RGB")}
+    assert pictures["b/00A9-FE0F"].getpixel((0, 0)) == (0, 0, 2)  # The name in full counts.
+    tall = np.asarray(pictures["b/1F400"])[32]
+    assert (tall[:6] == 255).all() and (tall[-6:] == 255).all() and (tall[8:56] == (0, 0, 5)).all()
+    drawn = np.asarray(pictures["c/00A9-FE0F"]).astype(int)
+    assert (drawn[:5] == 255).all() and drawn[32, 32].tolist() == [0, 255, 0]
+    assert (255 - drawn[..., 0]).sum() / 255 == pytest.approx(np.pi * (30 * 64 / 72) ** 2, rel=0.01)
+    with pytest.raises(UserError, match="emoji-datasource"):
+        load(spec | {"artifacts": {"c": "svg"}}, tmp_path)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from sae.report.style import plt
 METHODS = hostile.METHODS
 SETTINGS = {"methods": METHODS, "datasets": hostile.DATASETS, "backbones": {"b1": "$b_1$"}}
 NAMES = Names(SETTINGS)
+CREDIT = "Who drew these. Licence: CC-BY-SA-4.0."
 
 
 @pytest.fixture
@@ -53,7 +54,8 @@ def results(tmp_path):
     files.write_parquet(tmp_path / "curves.parquet", pd.DataFrame(points).assign(split="test"))
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(buffer, format="PNG")
-    cell = {"dataset": "d", "backbone": "b1", "k": 4, "seed": 0, "png": buffer.getvalue(), "left_out": "batch"}
+    cell = {"dataset": "d", "backbone": "b1", "k": 4, "seed": 0, "png": buffer.getvalue()}
+    cell |= {"left_out": "batch", "credit": f"{CREDIT} Others. Licence: MIT."}
     (tmp_path / "gallery").mkdir()
     shown = {"latent": 3, "ms": 0.5, "n_active": 40, "top_class": hostile.CLASS, "activation": 1.0, "rank": 0.0}
     images = itertools.product(("fig2", "fig3"), ("topk", "reg1"), ("top", "middle", "bottom"), range(2))
@@ -101,7 +103,8 @@ def test_a_figure_prints_labels_as_they_are(results, name, as_text):
         text = text.replace(label, "")
     assert "$" not in text
     said = f"Not shown, since no trial was acceptable here: {METHODS['batch']['label']}"
-    assert (said in as_text(results / f"figures/{name}.pdf")) == (name in ("fig1", "fig2", "fig3"))
+    for text in (said, f"Pictures: {CREDIT}"):
+        assert (text in as_text(results / f"figures/{name}.pdf")) == (name in ("fig1", "fig2", "fig3"))
 
 
 def test_the_same_figure_gives_the_same_bytes(results):

@@ -1,23 +1,27 @@
-"""Emoji pictures of several vendors (64 x 64, composited on white), from the npm packages emoji-datasource-*.
+"""Emoji pictures of several vendors (64 x 64, composited on white), from npm packages of three forms (`_PICTURE`).
 
-`label` is the Unicode subcategory, `label_coarse` the category. A `group` is the person-neutral base emoji across
-vendors, since the same emoji in another skin tone, gender or vendor's drawing is a near-duplicate; groups that share a
-picture to the pixel (some flags do) are one.
+An emoji-datasource-* says what emoji there are and brings their labels: `label` is the Unicode subcategory,
+`label_coarse` the category. Other vendors' pictures of what it does not know are left out. A `group` is the
+person-neutral base emoji across vendors, since the same emoji in another skin tone, gender or vendor's drawing is a
+near-duplicate; groups that share a picture to the pixel (some flags do) are one.
 """
 
 import hashlib
 import io
 import json
+import re
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.sparse.csgraph import connected_components
 
+from sae.core.errors import UserError
 from sae.core.options import Fractions, Seed
 from sae.core.options import Options as Base
 from sae.data import archives, artifacts
@@ -31,12 +35,16 @@ _NEUTRAL = {"1F468": "1F9D1", "1F469": "1F9D1", "1F466": "1F9D2", "1F467": "1F9D
 _NEUTRAL |= dict.fromkeys(("1F46B", "1F46C", "1F46D"), "1F9D1-1F91D-1F9D1")
 _NEUTRAL |= {"1F491": "1F9D1-2764-1F9D1", "1F48F": "1F9D1-2764-1F48B-1F9D1", "1F46A": "1F9D1-1F9D1-1F9D2"}
 
+# Where pictures lie in a package: emoji-datasource-*, @lobehub/fluent-emoji-3d, openmoji. A file's name is code points.
+_PICTURE = re.compile(r"package/(?:img/[^/]+/64|assets|color/svg)/([^/]+\.(?:png|webp|svg))")
+_SIDE = 64  # Of all vendors, so that none is sharper than others.
+
 
 class Options(Base):
     """What may be written of such a dataset."""
 
     artifacts: dict[str, str]
-    """{vendor: the artifact with its pictures}."""
+    """{vendor: the artifact with its pictures}; one of them an emoji-datasource-*, which brings the labels."""
     fractions: Fractions
     split_seed: Seed
 
@@ -61,21 +69,24 @@ def _join(groups: list[str], pictures: list[bytes]) -> list[str]:
 def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
     pictures: dict[str, bytes] = {}
-    rows: list[tuple[str, str, dict[str, Any], str]] = []
+    emoji: list[dict[str, Any]] = []
     for vendor, artifact in spec["artifacts"].items():
         (file,) = artifacts.manifest(artifacts_root, artifact)["files"]
-        folder = f"package/img/{vendor}/64/"
-        # One pass over the archive: a gzip stream has no random access, and all pictures together are 15 MB.
+        # One pass over the archive: a gzip stream has no random access, and all pictures together are tens of MB.
         with tarfile.open(artifacts.path(artifacts_root, artifact, file)) as archive:
             for member in archive:
-                if member.name.startswith(folder) and member.name.endswith(".png"):
-                    pictures[f"{vendor}/{member.name.removeprefix(folder)}"] = archives.content(archive, member)
+                if picture := _PICTURE.fullmatch(member.name):
+                    pictures[f"{vendor}/{picture[1]}"] = archives.content(archive, member)
                 elif member.name == "package/emoji.json":
                     emoji = json.loads(archives.content(archive, member))
-        for base in emoji:
-            for variant in [base, *base.get("skin_variations", {}).values()]:
-                path = f"{vendor}/{variant['image']}"
-                if path in pictures:
+    if not emoji:
+        raise UserError("dataset emoji, key artifacts: none is a package emoji-datasource-*, which brings the labels")
+    places = _by_code_points(pictures)
+    rows: list[tuple[str, str, dict[str, Any], str]] = []
+    for base in emoji:
+        for variant in [base, *base.get("skin_variations", {}).values()]:
+            for vendor in spec["artifacts"]:
+                if path := places.get((vendor, _plain(variant["unified"]))):
                     # The group is that of the base: variants of mixed skin tones are spelled in another way.
                     rows.append((f"{vendor}/{variant['unified']}", path, base, neutral(base["unified"])))
     subcategories = sorted({base["subcategory"] for _, _, base, _ in rows})
@@ -94,9 +105,32 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
     index["split"] = grouped_split(index["group"], index["label_coarse_name"], spec["fractions"], spec["split_seed"])
 
     def open_image(path: str) -> Image.Image:
-        picture = Image.open(io.BytesIO(pictures[path])).convert("RGBA")
+        content = _drawn(pictures[path]) if path.endswith(".svg") else pictures[path]
+        picture = Image.open(io.BytesIO(content)).convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         white.alpha_composite(picture)
-        return white.convert("RGB")
+        return ImageOps.pad(white.convert("RGB"), (_SIDE, _SIDE), color="white")
 
     return Dataset(index[COLUMNS], open_image, grouped=True)
+
+
+def _plain(code_points: str) -> str:
+    """One spelling of code points: vendors differ in case, in leading zeros and in their use of FE0F."""
+    return "-".join(c.zfill(4) for c in code_points.upper().split("-") if c != "FE0F")
+
+
+def _by_code_points(paths: Iterable[str]) -> dict[tuple[str, str], str]:
+    """{(vendor, plain code points): path}. Of a vendor's two files for one emoji the longer name counts, in full."""
+    found = {}
+    for path in sorted(paths, key=len):
+        vendor, _, name = path.rpartition("/")
+        found[vendor, _plain(Path(name).stem)] = path
+    return found
+
+
+def _drawn(svg: bytes) -> bytes:
+    """An SVG as a PNG."""
+    import resvg_py
+
+    # No picture has text, and what fonts a machine has must not matter.
+    return resvg_py.svg_to_bytes(svg_string=svg.decode(), width=_SIDE, height=_SIDE, skip_system_fonts=True)

@@ -51,7 +51,7 @@ def draw(table: Path, names: Names, name: str) -> Figure:
             if j == 0:
                 axes[i, j].set_ylabel(f"rank {rank:.0%}" if rank else "highest MS")
     above_titles = margins.top + 0.24 / figure.get_figheight()
-    style.of_gallery(figure, names, rows.iloc[0], y=above_titles, verticalalignment="bottom")
+    style.of_gallery(figure, names, rows.iloc[0], margins.bottom, y=above_titles, verticalalignment="bottom")
     return figure
 
 
