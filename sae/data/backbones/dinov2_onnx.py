@@ -108,7 +108,7 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: in
         UserError: `image_size` is no multiple of the patches' side, or :func:`rename` does.
     """
     # Random weights take seconds to draw, and none of them would be left.
-    model = timm.create_model(spec["model"], img_size=image_size, num_classes=0, weight_init="skip")
+    model: Any = timm.create_model(spec["model"], img_size=image_size, num_classes=0, weight_init="skip")
     side = model.patch_embed.patch_size[0]
     if image_size and image_size % side:
         # timm would leave out the pixels beyond the last whole patch.
