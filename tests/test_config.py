@@ -74,7 +74,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("experiments/demo/seed", [1], "experiments.demo.seed", "no such key; allowed: backbones, datasets"),
         ("experiments/demo/lambdas", {}, "experiments.demo.lambdas", "no such key; allowed: .*methods.*sweep"),
         ("experiments/demo/k", REMOVED, "experiments.demo.k", "required"),
-        ("experiments/demo/datasets", ["emojis"], "experiments.demo.datasets", "'emojis'.*allowed: .*emoji, fashion"),
+        ("experiments/demo/datasets", ["emojis"], "experiments.demo.datasets", "'emojis'.*allowed: .*emoji, emoji_v"),
         ("experiments/demo/datasets", [], "experiments.demo.datasets", "at least 1 item"),
         ("experiments/demo/datasets", ["emoji", "emoji"], "experiments.demo.datasets", "emoji is there twice"),
         ("experiments/demo/backbones", ["vit"], "experiments.demo.backbones", "'vit'.*allowed: .*efficientnet_lite0"),

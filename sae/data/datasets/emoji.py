@@ -120,7 +120,7 @@ def _plain(code_points: str) -> str:
 
 
 def _by_code_points(paths: Iterable[str]) -> dict[tuple[str, str], str]:
-    """{(vendor, plain code points): path}. Of a vendor's two files for one emoji the longer name counts, in full."""
+    """{(vendor, plain code points): path}. Of two files for one emoji the longer name, its full one, counts."""
     found = {}
     for path in sorted(paths, key=len):
         vendor, _, name = path.rpartition("/")
