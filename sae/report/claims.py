@@ -32,11 +32,14 @@ _NOTHING = pd.Series(dtype=float, index=pd.MultiIndex.from_arrays([[]] * len(_RU
 class Evidence:
     """An experiment's results on test: the chosen SAEs, the SAEs trained at their choice, and the chosen ones' curves.
 
+    MS is across groups, where a dataset has groups (:func:`across_groups`).
+
     Args:
         metrics, points: metrics.parquet and curves.parquet.
     """
 
     def __init__(self, metrics: pd.DataFrame, points: pd.DataFrame, names: Names) -> None:
+        metrics = across_groups(metrics)
         self.picked = chosen(metrics, "test", names.compared)
         at = metrics[(metrics["split"] == "test") & metrics["method"].isin([method for _, method in names.pairs])]
         self._rows = pd.concat([self.picked, at]) if len(at) else self.picked
@@ -99,6 +102,17 @@ class Evidence:
             reached = ", ".join(self._names.method(name) for name in rows["control"])
             said.append(f"tells nothing on {self._names.dataset(str(dataset))}: {reached} as high as the baseline")
         return said
+
+
+def across_groups(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The metrics with every score replaced by its `{score}_across_groups` where that is there.
+
+    Several pictures of one thing, near-duplicates, inflate a score that compares images. Datasets that know them have
+    the score without such pairs: it is the one to read.
+    """
+    suffix = "_across_groups"
+    found = {c.removesuffix(suffix): metrics[c] for c in metrics if c.endswith(suffix)}
+    return metrics.assign(**{c: across.fillna(metrics[c]) for c, across in found.items() if c in metrics})
 
 
 Value = Callable[[Evidence], pd.Series]
@@ -373,7 +387,8 @@ Test split, {cells} cells (dataset, backbone, k), {seeds} seed(s). Measured: mea
 {rule["confidence"]:.0%} interval of a bootstrap over (dataset, backbone) blocks, {drawn}. A claim holds if
 the interval lies beyond its bound and at least {rule["agreement"]:.0%} of the cells that differ agree. It holds in part
 if only the interval does, or if the sign of its mean turns when dead latents count as 0. Else it does not hold.
-'No loss' and 'the same' ask the interval alone. MS is over latents that fire on two test images or more. Published:
+'No loss' and 'the same' ask the interval alone. MS is over latents that fire on two test images or more;
+where a dataset knows near-duplicates, pairs of them do not count. Published:
 the paper's own datasets and backbones, mean effect, and in how many of its cells it goes up or down. A score 'tells
 nothing' where the interval of a control's difference from the baseline reaches 0 (tables/controls.md). The rule's
 numbers: `claims` in config.yaml.

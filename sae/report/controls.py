@@ -20,6 +20,7 @@ SCORES: dict[str, tuple[str, str | None]] = {
     "MS_mean_alive": ("ms_mean_alive", None),
     "MS_across": ("ms_mean_alive_across_groups", None),
     "MS_independent": ("ms_mean_alive_independent", None),
+    "MS_independent_across": ("ms_mean_alive_independent_across_groups", None),
     "binary-null": ("purity_binary", "purity_binary_null"),
     "weighted-null": ("purity_weighted", "purity_weighted_null"),
     "binary_min10": ("purity_binary_min10", None),

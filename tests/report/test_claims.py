@@ -211,3 +211,11 @@ def test_published_effects_are_those_of_the_specification():
     cell = cell.set_index("method")["dead"]
     assert (cell["reg1"], cell["reg1_all"]) == (26, 1052)
     assert published.effect(tables, "reg1", "purity_weighted").endswith("of 9)")
+
+
+def test_ms_is_read_across_groups_where_a_dataset_has_groups():
+    metrics, points = results(effect={"ms_mean_alive": 0.1})
+    # On d1 the difference lies in pairs of near-duplicates alone.
+    metrics["ms_mean_alive_across_groups"] = np.where(metrics["dataset"] == "d1", 0.5, np.nan)
+    row = judged(metrics, points)["reg1_raises_ms"]
+    assert row["measured"] == pytest.approx(0.05, abs=0.005) and row["cells_for"] == 9

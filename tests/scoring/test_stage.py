@@ -357,6 +357,14 @@ def test_latents_are_judged_by_other_embeddings():
         assert summary["ms_mean_alive_by_b"] == pytest.approx(np.nanmean(expected))
         assert summary["ms_mean_alive_by_c"] == pytest.approx(by_c)
         assert summary["ms_mean_alive_independent"] == pytest.approx(np.mean(judges))
+    # Without pairs of one group, by hand.
+    index["group"] = np.arange(40) // 4
+    grouped = store.Activations(own, index, {"dataset": {"grouped": True}})
+    of_groups = Subject(subject.coder, {"test": grouped}, others, backbone="a")
+    of_groups.once(("codes", "test", None), lambda: codes_of(dense))
+    summary = independent.score(of_groups, "test", independent.Options(families={"a": "one", "b": "two", "c": "one"}))
+    by_hand = np.nanmean(ms_by_definition(dense, other, index["group"].to_numpy()))
+    assert summary["ms_mean_alive_independent_across_groups"] == pytest.approx(by_hand)
     relatives = independent.Options(families=dict.fromkeys("abc", "one"))
     assert "ms_mean_alive_independent" not in independent.score(subject, "test", relatives)
     assert table["n_active"].tolist() == (dense > 0).sum(axis=0).tolist()

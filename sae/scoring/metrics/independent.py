@@ -2,6 +2,7 @@
 
 `ms_mean_alive_by_{backbone}` for each other backbone of the experiment; `ms_mean_alive_independent`, the mean over
 those of another family. Sizes of one architecture, trained alike on the same images, are no independent judges.
+`ms_mean_alive_independent_across_groups`: the same without pairs of images of one group, where the dataset has groups.
 """
 
 import numpy as np
@@ -26,9 +27,18 @@ class Options(Base):
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """MS of one SAE by each judge; nothing where there is no other backbone."""
-    families = options.families or {}
+    families, groups = options.families or {}, subject.groups(split)
     own = families.get(subject.backbone, subject.backbone)
-    by = {judge: _ms.summary(_ms.of_subject(subject, split, judge)).mean_alive for judge in subject.others}
-    independent = [ms for judge, ms in by.items() if families.get(judge, judge) != own]
-    found = {f"ms_mean_alive_by_{judge}": ms for judge, ms in by.items()}
-    return found | ({"ms_mean_alive_independent": float(np.mean(independent))} if independent else {})
+    found = {}
+    independent, across = [], []
+    for judge, embeddings in subject.others.items():
+        ms = found[f"ms_mean_alive_by_{judge}"] = _ms.summary(_ms.of_subject(subject, split, judge)).mean_alive
+        if families.get(judge, judge) == own:
+            continue
+        independent.append(ms)
+        if groups is not None:
+            across.append(_ms.summary(_ms.scores(_ms.scaled_of(subject, split), embeddings, groups)).mean_alive)
+    for name, values in (("", independent), ("_across_groups", across)):
+        if values:
+            found[f"ms_mean_alive_independent{name}"] = float(np.mean(values))
+    return found
