@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+# Before NumPy and PyTorch start theirs: threads that wait for each other's cores take more time than they save.
+for _name in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_name}_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parent.parent
 TINY = {"m": 32, "auxk_k": 32, "epochs": 4, "batch_size": 50, "log_every": 5}
 PARTS = ("Snakefile", "config.yaml", "environment.yml", "workflow", "sae", "profiles")

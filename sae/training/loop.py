@@ -75,7 +75,7 @@ def train(
     coder = Coder(d, s.m, s.k, input_norm=s.input_norm, tied=s.tied).to(x.device)
     coder.initialise(known.mean, s.seed)
     state = stepping.start(coder, s, objective, penalty)
-    if s.frozen == "all" or not getattr(state, "trains", True):
+    if s.frozen == "all" or not getattr(objective, "TRAINS", True):
         coder = state.finish(x)
         return coder, [untrained(coder, x, known)]
     for name in FROZEN[s.frozen]:

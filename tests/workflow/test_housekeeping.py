@@ -156,7 +156,7 @@ def test_sizes_count_a_file_once_and_follow_no_link(tmp_path, monkeypatch):
 
 def test_an_sae_is_used_if_a_bank_lists_it_or_would_train_it(run):
     keys = {f"{STORE}/{path.name}" for path in STORE.iterdir()}
-    assert len(keys) == 10 + 2 and unused() == set()
+    assert len(keys) == 15 + 2 and unused() == set()
     config = copy.deepcopy(CONFIG)
     config["experiments"]["smoke"]["sweep"]["reg2"] = {"lambda": [0.0003, 0.001, 0.003]}
     assert unused(config) == set()  # Still listed: the results of now rest on them.
@@ -329,7 +329,7 @@ def test_what_another_configuration_made_is_used(elsewhere, capsys):
     fewer = copy.deepcopy(smoke)
     fewer["experiments"]["smoke"] |= {"methods": ["topk"], "sweep": {}}
     recorded.write(fewer, {"smoke"}, ["config.yaml", "mine.yaml", "config.yaml"], {})
-    assert list(record.parent.iterdir()) == [record] and len(unused(demo)) == 12 - 1
+    assert list(record.parent.iterdir()) == [record] and len(unused(demo)) == 17 - 1
     recorded.write(smoke, {"smoke"}, ["mine.yaml"], {"options": 1})
     assert len(list(record.parent.iterdir())) == 2 and unused(demo) == set()
     # An experiment that is gone takes its records with it.
@@ -383,7 +383,7 @@ def test_an_experiment_that_is_gone_is_left_whole_or_deleted_whole(run, monkeypa
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(os, "replace", killed)
         main("prune", "--yes")
-    assert not Path("results/smoke").exists() and len(list(STORE.iterdir())) == 12 - 1
+    assert not Path("results/smoke").exists() and len(list(STORE.iterdir())) == 17 - 1
     main("prune", "--yes")
     assert list(Path("results").rglob("*")) == [STORE.parent]
 

@@ -224,8 +224,8 @@ def test_a_figures_code_redraws_that_figure_only(done):
 def test_the_rule_of_the_claims_judges_again(done):
     done.config["claims"]["margin_r2"] = 0.01
     done.write()
-    assert done.planned() == {"claims": 1, "page": 1, "plot": 1}  # The plot is that of the test before.
-    assert documented("claims") == {"claims", "page"}
+    assert done.planned() == {"claims": 1, "tables": 1, "page": 1, "plot": 1}  # The plot is that of the test before.
+    assert documented("claims") == {"claims", "tables", "page"}
 
 
 def test_the_probes_settings_run_the_probes(done):

@@ -13,7 +13,7 @@ import yaml
 
 from sae.bank.plan import count, trials
 from sae.config.models import Config
-from sae.core import paths
+from sae.core import paths, registry
 from sae.data.splits import SPLITS
 from sae_workflow import settings
 
@@ -178,6 +178,9 @@ def probing_codes(cell: Cell, probe: dict[str, Any]) -> Seconds:
 def training(cell: Cell, plan: Plan, method: str) -> Seconds:
     """Seconds to train an SAE of a method."""
     s, rows = recipe_of(plan, method), cell.rows["train"]
+    objective = registry.head("objective", plan["methods"][method]["objective"])
+    if s["frozen"] == "all" or not objective.constants.get("TRAINS", True):
+        return cores(0)
     batch = min(s["batch_size"], rows)
     step = dense(4 * batch * cell.d * (s["m"] + plan["k"]), s["precision"])
     step[0] = max(step[0], rate("gpu_step") / 1000)

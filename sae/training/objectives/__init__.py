@@ -4,5 +4,6 @@ An entry holds a class `Objective`. Most derive from `sae.training.step.Objectiv
 the penalty, and say how activations are selected: `pick(a)`. An entry may also override `start()` (set up what it
 keeps), `loss(x, step) -> (loss, {part: scalar})` (the parts `loss` and `reconstruction` are needed) and `finish(x) ->
 Coder` (fix a threshold, say). State lives in the objective, never in the coder, so that evaluation cannot change it.
-Its options, if any, are a class `Options`; the entry reads them as `self.options`.
+Its options, if any, are a class `Options`; the entry reads them as `self.options`. With `TRAINS = False` in the file no
+step is taken, and `finish(x)` makes the coder.
 """

@@ -13,6 +13,8 @@ from sae.models.coder import Coder
 from sae.models.inputs import Inputs
 from sae.training import step
 
+TRAINS = False
+
 
 class Options(Base):
     """Of this objective."""
@@ -25,7 +27,6 @@ class Objective(step.Objective):
     """Take the axes, both signs of each."""
 
     options: Options
-    trains = False
 
     @torch.no_grad()
     def finish(self, x: torch.Tensor | Inputs) -> Coder:
