@@ -95,7 +95,7 @@ def cell(config: Config, dataset: str, backbone: str) -> tuple[Cell | None, list
 
 def data_of(config: Config, dataset: str) -> dict[str, Any]:
     """What is known of a dataset: `rows` {split: images}, None if unknown; `classes` of the probes, 0 if images have no
-    single label, and None if that is unknown; `size`, pixels of an image, unless the backbone says it; perhaps
+    single label, and None if that is unknown; `size`, pixels of an image where the backbone's entry gives none; perhaps
     `decode`, images a second.
     """
     spec = config.datasets[dataset].spec
