@@ -22,7 +22,7 @@ from typing import Any
 
 import _record as record
 from _cell import bank_plan, commands, measured, write_command
-from sae_workflow.warm import MODULES
+from sae_workflow.warm import MODULES, OF_TRAINING
 
 from sae.config.load import read
 from sae.core import warm
@@ -80,7 +80,7 @@ class Served:
 
     def __enter__(self) -> "Served":
         started = time.perf_counter()
-        command = [sys.executable, "-m", "sae.core.warm", str(self.place), *MODULES]
+        command = [sys.executable, "-m", "sae.core.warm", str(self.place), *MODULES, *OF_TRAINING]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT)
         while not self.place.exists():
             time.sleep(0.01)

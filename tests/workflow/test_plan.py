@@ -122,7 +122,7 @@ def test_the_paper_by_hand(empty):
     plans = costs.plans(config, "paper", cell)
     # (972 + 108) / 6 SAEs of 2 x 8192 x 1024 + 8192 + 1024 float32.
     assert costs.disk(cell, plans) == (2_726_230_016, 135, 9_064_673_280)
-    # One bank without a GPU: of 54 SAEs 9 take no step. 45 x 50 epochs x 601 steps x 4 x 2048 x 1024 x (8192 + 32) FLOP.
+    # One bank without a GPU, 9 of 54 SAEs without a step: 45 x 50 epochs x 601 steps x 4 x 2048 x 1024 x 8224 FLOP.
     spent = costs.of_bank(cell, plans[0], settings.probe_plan(config, "paper"), others=2)
     step = 68_987.6 / 1000 / costs.rate("cpu")
     assert spent["train"][2] == pytest.approx(45 * 50 * 601 * step, rel=1e-4)

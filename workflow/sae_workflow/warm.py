@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 # What most jobs import. To import them takes a server about as long as two jobs.
 MODULES = ["torch", "numpy", "pandas", "pyarrow.parquet", "scipy.sparse", "safetensors.torch", "matplotlib.figure"]
-MODULES += ["torch._dynamo"]  # The first optimiser imports it, in 1.7 s.
+OF_TRAINING = ["torch._dynamo"]  # The first optimiser of a process imports it, in about 2 s.
 _WORTH = 8  # jobs
+_WORTH_OF_TRAINING = 4  # jobs that train
 _LIMITS = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")
 _started: list[subprocess.Popen] = []  # Their standard input ends with this process, however that ends.
 
@@ -26,13 +27,16 @@ def start(workflow: "Workflow", threads: int) -> None:
         threads: of the jobs that compute; a job with another number starts by itself.
     """
     here = sys.platform == "linux" and workflow.local_exec and not workflow.deployment_settings.deployment_method
-    if not here or len(list(workflow.dag.needrun_jobs())) < _WORTH:
+    rules = [job.rule.name for job in workflow.dag.needrun_jobs()] if here else []
+    if len(rules) < _WORTH:
         return
+    training = sum(rule.startswith("train") for rule in rules)
+    modules = MODULES + (OF_TRAINING if training >= _WORTH_OF_TRAINING else [])
     place = Path(f".snakemake/warm-{os.getpid()}")
     place.unlink(missing_ok=True)
     # Numerical libraries read these when they are imported; Snakemake sets them for each job.
     limits = dict.fromkeys([f"{name}_NUM_THREADS" for name in _LIMITS] + ["VECLIB_MAXIMUM_THREADS"], str(threads))
-    command = [sys.executable, "-m", "sae.core.warm", str(place), *MODULES]
+    command = [sys.executable, "-m", "sae.core.warm", str(place), *modules]
     pipe, nowhere, environment = subprocess.PIPE, subprocess.DEVNULL, os.environ | limits
     _started.append(subprocess.Popen(command, stdin=pipe, stdout=nowhere, stderr=nowhere, env=environment))
     os.environ[warm.VARIABLE] = str(place)
