@@ -32,6 +32,7 @@ def embedding(backbone, image):
         return backbone.model.eval()(backbone.transform(image)[None])
 
 
+@pytest.mark.slow
 def test_every_weight_is_mapped_and_the_prediction_is_sane(fetched, flower):
     weights = fetched("efficientnet_lite0")
     spec = {"model": "tf_efficientnet_lite0", "artifacts": ["efficientnet_lite0"]}

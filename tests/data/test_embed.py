@@ -94,6 +94,7 @@ def test_shards_and_workers_give_the_identical_store(made, tmp_path, shards, wor
     assert not list(tmp_path.glob(".embedding-*/*-of-*"))
 
 
+@pytest.mark.slow
 def test_a_shard_killed_at_any_moment_loses_at_most_a_batch(made, tmp_path):
     folder, backbone = made
     settings = json.dumps({"name": "tiny", "backbone": backbone, "batch_size": 16})

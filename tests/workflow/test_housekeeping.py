@@ -154,6 +154,7 @@ def test_sizes_count_a_file_once_and_follow_no_link(tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_an_sae_is_used_if_a_bank_lists_it_or_would_train_it(run):
     keys = {f"{STORE}/{path.name}" for path in STORE.iterdir()}
     assert len(keys) == 15 + 2 and unused() == set()
@@ -257,6 +258,7 @@ def test_what_lies_behind_a_link_is_left_alone(old, capsys):
     assert (survey.unused, survey.shared) == ({}, [Path("results")])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_kept_and_named(old):
     broken = STORE / ("0" * 32)
     for content in ("{", {"made_by": {}}, None):
@@ -274,6 +276,7 @@ def test_what_cannot_be_read_is_kept_and_named(old):
     assert str(BANK) in survey.unreadable[BANK] and not any(len(path.name) == 32 for path in survey.unused)
 
 
+@pytest.mark.slow
 def test_prune_refuses_while_a_run_may_be_alive(old):
     def refused():
         with pytest.raises(SystemExit) as stopped:
@@ -316,6 +319,7 @@ def elsewhere(run):
     return smoke, record
 
 
+@pytest.mark.slow
 def test_what_another_configuration_made_is_used(elsewhere, capsys):
     (smoke, record), demo = elsewhere, settings.load(DEMO)
     before = everything()

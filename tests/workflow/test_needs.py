@@ -42,18 +42,18 @@ def test_memory_of_training_by_hand(config):
 
 
 def test_time_of_a_bank_and_of_its_parts(config):
-    """45 SAEs x 50 epochs x 601 steps of at least 6 ms on a GPU, a quarter of it in each of 4 parts."""
+    """45 SAEs x 50 epochs x 601 steps of at least 6 ms on a GPU, a sixth of it in each of 6 parts."""
     config["compute"] |= {"device": "cuda", "threads": 8}
     step = max(0.006, 4 * 2048 * 1024 * (8192 + 32) / 1e12 / costs.rate("gpu_bfloat16"))
     whole = 45 * 50 * 601 * step
     assert needs_of(config).runtime("train")(CELL, 1) == math.ceil(10 + 3 * (whole + 5) / 60)
     config["compute"]["saes_per_job"] = 10
     asked = needs_of(config)
-    part = SimpleNamespace(**vars(CELL), part="0", parts="4")
-    assert asked.runtime("train")(part, 1) == math.ceil(10 + 3 * (whole / 4 + 5) / 60)
+    part = SimpleNamespace(**vars(CELL), part="0", parts="6")
+    assert asked.runtime("train")(part, 1) == math.ceil(10 + 3 * (whole / 6 + 5) / 60)
     assert asked.runtime("train")(CELL, 1) == math.ceil(10 + 3 * 5 / 60)  # It only joins.
     config["compute"] |= {"time_factor": 0.5, "time_limit": 60}
-    assert [needs_of(config).runtime("train")(part, attempt) for attempt in (1, 3)] == [50, 60]
+    assert [needs_of(config).runtime("train")(part, attempt) for attempt in (1, 3)] == [39, 60]
 
 
 def test_the_unknown_has_figures_of_its_own_until_its_size_is_known(config, tmp_path):

@@ -93,7 +93,7 @@ def test_each_round_of_a_bank_has_its_own_part_of_the_plan():
     assert {"sae.training.loop", "sae.training.objectives.topk", "sae.training.penalties.off_support_l1"} < set(modules)
     assert not any("batch_topk" in module for module in modules)
     limited = with_changes(lambda raw: raw["compute"].update(saes_per_job=4))
-    assert [settings.parts(limited, plan, bank) for bank in ("bank", "bank_chosen")] == [3, 0]
+    assert [settings.parts(limited, plan, bank) for bank in ("bank", "bank_chosen")] == [4, 0]
 
 
 def test_an_experiment_may_have_no_penalty_at_all():
