@@ -137,7 +137,8 @@ def test_the_estimate_is_near_what_the_demo_took(empty):
     """docs/performance.md: 948 s on 2 cores after the set-up, when it had these backbones and methods."""
     config = copy.deepcopy(CONFIG)
     backbones = [f"efficientnet_lite{size}" for size in (0, 1, 2)]
-    config["experiments"]["demo"] |= {"backbones": backbones, "methods": ["topk", "reg1", "reg2", "reg1_all", "reg2_all"]}
+    methods = ["topk", "reg1", "reg2", "reg1_all", "reg2_all"]
+    config["experiments"]["demo"] |= {"backbones": backbones, "methods": methods}
     config = settings.load(config)
     known, _ = costs.cells(config, "demo")
     spent = plan.hours(config, "demo", known, plan.jobs(config, "demo"))
