@@ -229,10 +229,8 @@ def _train(member: Member, cell: Cell, code: Code, made_by: dict[str, Any], fold
         try:
             coder, rows = train(cell.x, member.settings, code.objective, code.penalty, _log_row, cell.moments)
         except Diverged as error:
-            rows, result = (
-                error.rows,
-                {"status": "diverged", "step": error.step, "m": member.settings.m, "sha256": None},
-            )
+            rows, result = error.rows, {"status": "diverged", "step": error.step, "sha256": None}
+            result["m"] = member.settings.m
         else:
             coder.input_scale = cell.head["input_scale"]
             coder.metadata |= {"method": member.method, "trial": member.trial, "seed": member.settings.seed}

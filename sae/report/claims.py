@@ -44,7 +44,7 @@ class Evidence:
         at = metrics[(metrics["split"] == "test") & metrics["method"].isin([method for _, method in names.pairs])]
         self._rows = pd.concat([self.picked, at]) if len(at) else self.picked
         self._points = of_chosen(self.picked, points[points["curve"] == "robustness"])
-        self._names = names
+        self._names, self._worth = names, dict[tuple[str, str | None], list[str]]()
 
     def of(self, method: str, metric: str, minus: str | None = None) -> pd.Series:
         """A metric of one method, by run; what is not defined is left out."""
@@ -95,9 +95,10 @@ class Evidence:
 
     def of_controls(self, score: tuple[str, str | None], rule: dict[str, Any]) -> list[str]:
         """Where a score tells nothing, in words, with the controls that have it as high as the baseline."""
+        if score in self._worth:  # Several claims are about one score.
+            return self._worth[score]
         found = controls.compare(self.picked, self._names, {"": score}, rule)
-        found = found[found["tells_nothing"]]
-        said = []
+        found, said = found[found["tells_nothing"]], self._worth.setdefault(score, [])
         for dataset, rows in found.groupby("dataset", sort=False):
             reached = ", ".join(self._names.method(name) for name in rows["control"])
             said.append(f"tells nothing on {self._names.dataset(str(dataset))}: {reached} as high as the baseline")

@@ -36,7 +36,7 @@ _RUN = [*CELL, "seed"]
 
 
 def compare(
-    picked: pd.DataFrame, names: Names, scores: Mapping[str, tuple[str, str | None]], rule: Mapping[str, Any]
+    picked: pd.DataFrame, names: Names, scores: Mapping[str, tuple[str, str | None]], rule: dict[str, Any]
 ) -> pd.DataFrame:
     """Each control's difference from the baseline, per dataset and score.
 
@@ -60,7 +60,7 @@ def compare(
                     difference = (ours - theirs).dropna()
                     if difference.empty:
                         continue
-                    means = (difference.groupby(CELL).mean().mean(), *interval(difference, dict(rule)))
+                    means = (difference.groupby(CELL).mean().mean(), *interval(difference, rule))
                     values = (theirs[difference.index].mean(), control, ours[difference.index].mean())
                     found.append((dataset, score, *values, *means, means[2] >= 0))
     return pd.DataFrame(found, columns=COLUMNS).astype({"tells_nothing": bool})

@@ -13,7 +13,7 @@ from sae.core.errors import UserError
 from sae.report import claims, page, tables
 
 PAPER = ROOT / "workflow/resources/paper"
-METHODS = hostile.METHODS
+METHODS = hostile.METHODS | {"raw": {"label": "<i>R&D</i>", "control": True}}
 DESCRIPTION = "</h1></pre><script>&amp;{{ 1 }}"
 
 
@@ -68,6 +68,8 @@ def test_page(tmp_path):
         assert "<h3>Fig. 2</h3>" in galleries and "<h3>Fig. 5, probe</h3>" in figures
         assert "src=" not in text.replace('src="data:', "")
         printed = Texts(text).found
+        # A control that scores as the baseline does, its label printed as it is.
+        assert ("th", "<i>R&D</i>") in printed and ("td", "+0.000 [+0.000, +0.000] ?") in printed
         assert {("td", label) for label in (*hostile.LABELS, hostile.DATASET, "<i>Back")} <= set(printed)
         assert {("th", label) for label in hostile.LABELS[1:]} <= set(printed)
         claims_of = [said for tag, said in printed if tag == "td" and said.endswith(" raises mean MS")]

@@ -96,6 +96,11 @@ def test_axes_keep_the_largest_coordinates(norm):
         assert coder.m == 16 and (codes.values > 0).all() and row["l0"] == pytest.approx(k)
 
 
+def test_axes_keep_everything_where_k_is_above_their_number():
+    coder, (row,) = run(data(n=60), settings(objective="axes", options={"basis": "principal"}, k=20))
+    assert coder.m == coder.k == 16 and row["l0"] == pytest.approx(8) and row["r2"] == pytest.approx(1, abs=1e-5)
+
+
 def test_parallel_gradient_is_removed():
     weight = functional.normalize(torch.randn(4, 3), dim=1).requires_grad_()
     weight.grad = torch.randn(4, 3)

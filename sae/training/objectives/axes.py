@@ -1,7 +1,8 @@
 """Signed orthogonal axes, a control that no step trains: the principal axes of the training inputs, or the dimensions.
 
 Each of the d axes gives two latents, its positive and its negative side, since activations are not negative: m = 2d,
-whatever the recipe says. As in Top-k, the k largest activations of a sample are kept; b_d is the mean of the inputs.
+whatever the recipe says. As in Top-k, the k largest activations of a sample are kept, all where k is above 2d; b_d is
+the mean of the inputs.
 """
 
 from typing import Literal
@@ -34,7 +35,8 @@ class Objective(step.Objective):
         like = self.coder
         axes = torch.eye(like.d) if self.options.basis == "dimensions" else principal_axes(x, like)
         both = torch.cat([axes, -axes])
-        coder = Coder(like.d, 2 * like.d, self.settings.k, input_norm=like.input_norm, tied=like.tied)
+        m = 2 * like.d
+        coder = Coder(like.d, m, min(self.settings.k, m), input_norm=like.input_norm, tied=like.tied)
         coder = coder.to(like.b_dec.device)
         coder.W_dec.copy_(both)
         coder.b_dec.copy_(like.b_dec)
