@@ -82,10 +82,9 @@ def train(
         getattr(coder, name).requires_grad_(False)
     learning = [parameter for parameter in coder.parameters() if parameter.requires_grad]
     optimiser = torch.optim.Adam(learning, lr=s.lr, eps=s.adam_eps, fused=True)
-    batch_size = min(s.batch_size, count)
-    steps = s.epochs * (count // batch_size)
+    steps = s.steps_on(count)
     rows_on = x.device if isinstance(x, torch.Tensor) else "cpu"
-    for step, (epoch, picked) in enumerate(batches(count, batch_size, s.epochs, s.seed, rows_on)):
+    for step, (epoch, picked) in enumerate(batches(count, min(s.batch_size, count), steps, s.seed, rows_on)):
         lr = optimiser.param_groups[0]["lr"] = learning_rate(s, step, steps)
         loss, parts = state.loss(x[picked], step)
         if step == 0:
@@ -172,17 +171,19 @@ def moments(x: torch.Tensor | Inputs, input_norm: str) -> Moments:
 
 
 def batches(
-    count: int, batch_size: int, epochs: int, seed: int, device: torch.device | str = "cpu"
+    count: int, batch_size: int, steps: int, seed: int, device: torch.device | str = "cpu"
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield (epoch, row numbers (batch_size,)): a fresh permutation each epoch, its incomplete batch dropped.
+    """Yield `steps` times (epoch, row numbers (batch_size,)): each epoch a fresh permutation without its incomplete batch.
 
     The permutation is drawn on the CPU, the same for every device, and moved there as a whole.
     """
     generator = torch.Generator().manual_seed(seed)
-    for epoch in range(epochs):
-        for rows in torch.randperm(count, generator=generator).to(device).split(batch_size):
-            if len(rows) == batch_size:
-                yield epoch, rows
+    of_an_epoch = count // batch_size
+    for step in range(steps):
+        epoch, batch = divmod(step, of_an_epoch)
+        if batch == 0:
+            parts = torch.randperm(count, generator=generator).to(device).split(batch_size)
+        yield epoch, parts[batch]
 
 
 @torch.no_grad()

@@ -16,6 +16,8 @@ class Recipe(Options):
     """Latents in the dictionary."""
     epochs: Count
     """An epoch is a fresh permutation of the training rows, its incomplete batch dropped."""
+    steps: Count | None = None
+    """Of the optimiser, instead of `epochs`; the last epoch may then end early."""
     batch_size: Count
     lr: Positive
     """Learning rate of Adam."""
@@ -40,6 +42,10 @@ class Recipe(Options):
     """Steps between rows of train.parquet."""
     precision: Precision = "float32"
     """Of the encoder's products in training; weights and all else stay float32."""
+
+    def steps_on(self, rows: int) -> int:
+        """Steps of the optimiser on so many training rows."""
+        return self.steps or self.epochs * (rows // min(self.batch_size, rows))
 
     @field_validator("frozen")
     @classmethod

@@ -35,10 +35,20 @@ def test_inputs_on_disk_train_the_same_sae(objective, monkeypatch):
 
 def test_every_epoch_is_a_fresh_permutation():
     epochs = {}
-    for epoch, rows in batches(10, 3, 4, seed=5):
+    for epoch, rows in batches(10, 3, 14, seed=5):
         epochs.setdefault(epoch, []).extend(rows.tolist())
+    assert len({tuple(rows) for rows in epochs.values()}) == 5 and len(epochs.pop(4)) == 6
     assert all(len(rows) == 9 == len(set(rows)) for rows in epochs.values())
-    assert len({tuple(rows) for rows in epochs.values()}) == 4
+
+
+def test_steps_count_instead_of_epochs():
+    assert settings(epochs=4, batch_size=50).steps_on(170) == 12
+    assert settings(epochs=4, batch_size=500).steps_on(170) == 4
+    assert settings(epochs=4, batch_size=50, steps=7).steps_on(170) == 7
+    _, rows = run(data(n=200), settings(batch_size=50, steps=7))
+    assert (rows[-1]["step"], rows[-1]["epoch"]) == (6, 1)
+    # The schedule's end, lr 0 after the last step, is that of its own number of steps.
+    assert rows[-1]["lr"] == pytest.approx(rows[0]["lr"] / (0.2 * 7))
 
 
 @pytest.mark.parametrize("objective", ["topk", "batch_topk"])

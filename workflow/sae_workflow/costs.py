@@ -184,7 +184,7 @@ def training(cell: Cell, plan: Plan, method: str) -> Seconds:
     batch = min(s["batch_size"], rows)
     step = dense(4 * batch * cell.d * (s["m"] + plan["k"]), s["precision"])
     step[0] = max(step[0], rate("gpu_step") / 1000)
-    return s["epochs"] * (rows // batch) * step
+    return (s.get("steps") or s["epochs"] * (rows // batch)) * step
 
 
 def of_bank(cell: Cell, plan: Plan, probe: dict[str, Any] | None, others: int) -> dict[str, Seconds]:
