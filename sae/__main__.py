@@ -60,7 +60,19 @@ def embed(a: argparse.Namespace) -> None:
 def train(a: argparse.Namespace) -> None:
     from sae.bank.train import train_bank
 
-    train_bank(a.settings, a.activations, _place(a), device=_torch(a))
+    train_bank(a.settings, a.activations, _place(a), lengths_file=a.lengths, device=_torch(a))
+
+
+def train_shortlist(a: argparse.Namespace) -> None:
+    from sae.bank.train import train_shortlist
+
+    train_shortlist(a.settings, a.bank, a.shortlist, a.activations, _place(a), device=_torch(a))
+
+
+def lengths(a: argparse.Namespace) -> None:
+    from sae.scoring.lengths import find
+
+    find(a.settings, a.activations, _place(a), device=_torch(a))
 
 
 def train_chosen(a: argparse.Namespace) -> None:
@@ -72,14 +84,20 @@ def train_chosen(a: argparse.Namespace) -> None:
 def select(a: argparse.Namespace) -> None:
     from sae.scoring.select import select
 
-    select(a.bank, a.activations, a.settings, a.out, device=_torch(a))
+    select(a.bank, a.activations, a.settings, a.out, shortlist_file=a.tuned, device=_torch(a))
+
+
+def shortlist(a: argparse.Namespace) -> None:
+    from sae.scoring.select import shortlist
+
+    shortlist(a.bank, a.activations, a.settings, a.out, device=_torch(a))
 
 
 def score(a: argparse.Namespace) -> None:
     from sae.scoring.stage import run
 
     others = dict(other.split("=", 1) for other in a.others)
-    also = {"chosen": a.chosen, "selection": a.selection}
+    also = {"chosen": a.chosen, "shortlist": a.tuned, "selection": a.selection}
     run(a.stage, a.bank, a.activations, a.settings, a.out, **also, others=others, device=_torch(a))
 
 
@@ -108,10 +126,16 @@ def tables(a: argparse.Namespace) -> None:
     write(a.metrics, a.published, a.settings, a.out)
 
 
+def compare(a: argparse.Namespace) -> None:
+    from sae.report.fair import write
+
+    write(a.results, a.settings, a.out)
+
+
 def claims(a: argparse.Namespace) -> None:
     from sae.report.claims import write
 
-    write(a.metrics, a.curves, a.published, a.settings, a.out)
+    write(a.metrics, a.curves, a.published, a.settings, a.out, selection_file=a.selection)
 
 
 def gallery(a: argparse.Namespace) -> None:
@@ -153,6 +177,7 @@ ARGUMENTS = {
     "store": "folder of finished SAEs",
     "bank": "bank.json",
     "selection": "the bank's selection.parquet",
+    "shortlist": "the bank's shortlist.parquet",
     "scores": "folders with the scores of each bank",
     "stages": "the stages to join",
     "references": "files that `probe` wrote",
@@ -182,20 +207,35 @@ STEPS = {
     "train": Step(
         train, "train a bank of SAEs", "activations store out", "dataset, backbone, k, seeds, recipe, methods"
     ),
+    "lengths": Step(
+        lengths, "find how long SAEs train under protocol fair", "activations store out", "as for train, with fair"
+    ),
+    "shortlist": Step(
+        shortlist, "choose the trials that get more tuning seeds", "bank activations out", "as for select"
+    ),
+    "train_shortlist": Step(
+        train_shortlist,
+        "train the shortlisted trials with more tuning seeds",
+        "bank shortlist activations store out",
+        "as for train, with fair",
+    ),
     "train_chosen": Step(
         train_chosen,
-        "train the methods that take what selection chose for another one",
+        "train the methods that take what selection chose for another one, and the candidates of protocol fair",
         "bank selection activations store out",
         "as for train",
     ),
     "select": Step(
-        select, "choose trials on the validation split", "bank activations out", "methods (against, sweep), protocol"
+        select, "choose trials on the validation split", "bank activations out", "methods (against, sweep), fair"
     ),
     "score": Step(score, "score a bank", "stage bank activations out", "metrics: {name: its options}"),
     "probe": Step(probe, "probe the embeddings themselves", "activations out", "the options of the metric `probe`"),
     "encode": Step(encode, "apply a trained SAE to new embeddings or images", "sae source out"),
     "collect": Step(collect, "join the scores of all banks", "scores stages references out"),
     "tables": Step(tables, "write the paper's tables", "metrics published out", _NAMES),
+    "compare": Step(
+        compare, "write the tables of protocol fair", "results out", f"claims (the rule of intervals), {_NAMES}"
+    ),
     "claims": Step(claims, "judge the paper's claims", "metrics curves published out", f"claims (the rule), {_NAMES}"),
     "gallery": Step(
         gallery, "find the images of Figs. 1 to 3", "bank selection latents activations dataset artifacts out", _NAMES
@@ -238,8 +278,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_options(sub: argparse.ArgumentParser, run: Callable) -> None:
-    training = (train, train_chosen)
-    if run in (embed, *training, select, score, probe, gallery, encode):
+    training = (train, lengths, train_shortlist, train_chosen)
+    if run in (embed, *training, shortlist, select, score, probe, gallery, encode):
         sub.add_argument("--threads", type=_from(1), default=1, help="CPU threads of torch; results depend on it")
         sub.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, or auto for the best there is")
     if run is encode:
@@ -258,6 +298,12 @@ def _add_options(sub: argparse.ArgumentParser, run: Callable) -> None:
         what = "of activations of this dataset and backbone" if run is embed else "of finished SAEs"
         help_text = f"other people's folders {what}, read only, with `{os.pathsep}` between them"
         sub.add_argument("--shared", type=_paths, default=(), help=help_text)
+    if run is train:
+        sub.add_argument("--lengths", help="bank_lengths.json; for protocol fair")
+    if run is claims:
+        sub.add_argument("--selection", help="selection.parquet, to judge by protocol fair too")
+    if run in (select, score):
+        sub.add_argument("--tuned", help="bank_shortlist.json; for protocol fair")
     if run is score:
         sub.add_argument("--chosen", help="bank_chosen.json, whose SAEs get every metric of the stage `score`")
         sub.add_argument("--selection", help=ARGUMENTS["selection"])

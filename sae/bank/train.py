@@ -1,6 +1,7 @@
 """Train a bank: the SAEs of one (dataset, backbone, k), in one process, of which the store has some already.
 
-bank.json (the trials) and bank_chosen.json (what selection asks for) list a bank's SAEs; beside them lie relative
+bank.json (the trials) and bank_chosen.json (what selection asks for) list a bank's SAEs, and under protocol `fair`
+bank_lengths.json and bank_shortlist.json (`sae.bank.plan`); beside them lie relative
 symlinks into the store, restored on reading when they are gone. What these files say of an SAE's names is what counts;
 the SAE's own file says what its first maker called it (`sae.bank.store`).
 """
@@ -20,7 +21,7 @@ import pandas as pd
 import torch
 
 from sae.bank import store
-from sae.bank.plan import Member, chosen_members, members
+from sae.bank.plan import Member, chosen_members, members, shortlist_members
 from sae.core import files, registry
 from sae.core.codehash import code_hash
 from sae.core.errors import UserError
@@ -89,21 +90,53 @@ class Code:
     hash: str
 
 
-def train_bank(plan: dict[str, Any], activations_dir: Path | str, place: Place, *, device: str) -> None:
+def train_bank(
+    plan: dict[str, Any],
+    activations_dir: Path | str,
+    place: Place,
+    *,
+    lengths_file: Path | str | None = None,
+    device: str,
+) -> None:
     """Train what the store lacks, link everything beside `place.out`, then write that (bank.json).
 
     Args:
         plan: see `sae.bank.plan`.
         activations_dir: folder of the splits of one (dataset, backbone).
+        lengths_file: bank_lengths.json, which says how long the trials of protocol `fair` train.
 
     Raises:
         UserError: a bad plan or bad activations, or a method that others are `against` diverged.
     """
-    cell = _open(plan, activations_dir, None, device)
-    entries = _bring(members(plan), cell, place)
+    fair = _fair_of(lengths_file)
+    cell = open_cell(plan, activations_dir, None, device)
+    entries = bring(members(plan, fair.get("steps")), cell, place)
     if place.part is None:
         _check_baselines(plan, entries, cell)
-        _write(entries, cell, place)
+        write(entries, cell, place, fair)
+
+
+def train_shortlist(
+    plan: dict[str, Any],
+    bank_file: Path | str,
+    shortlist_file: Path | str,
+    activations_dir: Path | str,
+    place: Place,
+    *,
+    device: str,
+) -> None:
+    """Train the shortlisted trials of protocol `fair` with its other tuning seeds, and write bank_shortlist.json.
+
+    Args:
+        bank_file, activations_dir, place: as for :func:`train_chosen`.
+        shortlist_file: shortlist.parquet of this bank.
+    """
+    bank, picked = files.read_json(bank_file, "bank"), files.read_parquet(shortlist_file)
+    cell = open_cell(plan, activations_dir, bank["input_scale"], device)
+    pairs = zip(picked["method"], picked["trial"], strict=True)
+    entries = bring(shortlist_members(plan, bank["steps"], pairs), cell, place)
+    if place.part is None:
+        write(entries, cell, place, _fair_of(bank_file))
 
 
 def train_chosen(
@@ -115,7 +148,9 @@ def train_chosen(
     *,
     device: str,
 ) -> None:
-    """Train the methods that are `at` another at what selection chose for it, and write bank_chosen.json.
+    """Train what selection asks for, and write bank_chosen.json.
+
+    These are the methods that are `at` another one, at its choice; and the candidates of protocol `fair`.
 
     Args:
         plan: as for :func:`train_bank`.
@@ -124,13 +159,23 @@ def train_chosen(
         activations_dir, place: as for :func:`train_bank`.
     """
     bank = files.read_json(bank_file, "bank")
-    cell = _open(plan, activations_dir, bank["input_scale"], device)
-    entries = _bring(chosen_members(plan, files.read_parquet(selection_file)), cell, place)
+    cell = open_cell(plan, activations_dir, bank["input_scale"], device)
+    asked = chosen_members(plan, files.read_parquet(selection_file), bank.get("steps"))
+    entries = bring(asked, cell, place)
     if place.part is None:
-        _write(entries, cell, place)
+        write(entries, cell, place, _fair_of(bank_file) if "steps" in bank else {})
 
 
-def _open(plan: dict[str, Any], activations_dir: Path | str, scale: float | None, device: str) -> Cell:
+def _fair_of(bank_file: Path | str | None) -> dict[str, Any]:
+    """What a bank's file says of the length of training under protocol `fair`."""
+    if bank_file is None:
+        return {}
+    bank = files.read_json(bank_file, "bank")
+    return {name: bank[name] for name in ("steps", "undertrained")}
+
+
+def open_cell(plan: dict[str, Any], activations_dir: Path | str, scale: float | None, device: str) -> Cell:
+    """The training inputs of a bank, scaled as its first file is; `scale` None: that is still to be found."""
     data, recipe = activations.read(Path(activations_dir) / "train"), plan["recipe"]
     norm = recipe["input_norm"]
     if scale is None:
@@ -141,7 +186,7 @@ def _open(plan: dict[str, Any], activations_dir: Path | str, scale: float | None
     return Cell(head, data.manifest["sha256"], inputs.open_inputs(data.embeddings, norm, scale, device), norm)
 
 
-def _bring(todo: list[Member], cell: Cell, place: Place) -> list[dict[str, Any]]:
+def bring(todo: list[Member], cell: Cell, place: Place) -> list[dict[str, Any]]:
     """Bring SAEs into the store and link them, unless only a part is wanted; their entries in the bank's file."""
     if place.part is not None:
         number, parts = place.part
@@ -171,6 +216,7 @@ def _bring(todo: list[Member], cell: Cell, place: Place) -> list[dict[str, Any]]
             {
                 "path": member.path if result["status"] == "ok" else None,
                 "method": member.method,
+                "protocol": member.protocol,
                 "trial": member.trial,
                 "seed": member.settings.seed,
                 "settings": made_by["settings"]
@@ -208,7 +254,8 @@ def _check_baselines(plan: dict[str, Any], entries: list[dict[str, Any]], cell: 
     alone = {name for name, spec in specs if spec["against"] is None and spec["at"] is None and not spec["control"]}
     for method in sorted({spec["against"] for _, spec in specs} - {None} | alone):
         for seed in plan["seeds"]:
-            found = [e for e in entries if (e["method"], e["seed"]) == (method, seed)]
+            own = [e for e in entries if e["protocol"] == "paper"]
+            found = [e for e in own if (e["method"], e["seed"]) == (method, seed)]
             if found and all(e["status"] != "ok" for e in found):
                 raise UserError(
                     f"{cell}: the baseline diverged (seed {seed}, step {found[0]['step']}): nothing can be compared "
@@ -216,10 +263,15 @@ def _check_baselines(plan: dict[str, Any], entries: list[dict[str, Any]], cell: 
                 )
 
 
-def _write(entries: list[dict[str, Any]], cell: Cell, place: Place) -> None:
+def write(entries: list[dict[str, Any]], cell: Cell, place: Place, more: dict[str, Any]) -> None:
+    """Write a bank's file; links of SAEs that no file of the bank lists any more go."""
     store.unlink_others(place.out, entries)
-    where = os.path.relpath(place.store, place.out.parent)
-    files.write_json(place.out, cell.head | {"saes": entries, "store": where})
+    files.write_json(place.out, content(entries, cell, place) | more)
+
+
+def content(entries: list[dict[str, Any]], cell: Cell, place: Place) -> dict[str, Any]:
+    """What a bank's file holds of its SAEs."""
+    return cell.head | {"saes": entries, "store": os.path.relpath(place.store, place.out.parent)}
 
 
 def _train(member: Member, cell: Cell, code: Code, made_by: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from yaml.constructor import SafeConstructor
 
 from sae.config.entries import head_of
 from sae.config.methods import OF_A_PENALTY, resolve
-from sae.config.models import NAMES, Config, Entry, entry_model
+from sae.config.models import NAMES, Config, Entry, Tuning, entry_model
 from sae.config.problems import Problems
 from sae.core import paths, registry
 from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
+from sae.training.settings import Recipe
 
 # {section: (kind, the key that names the entry; a metric's own name does)}
 ENTRIES = {"datasets": ("dataset", "type"), "backbones": ("backbone", "loader"), "metrics": ("metric", "")}
@@ -175,6 +176,44 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
         problems.add(f"{key}.gallery.dataset", f"{shown} holds embeddings alone, without images to show")
     for name in spec.methods:
         _check_method(config, experiment, name, problems)
+    if spec.fair:
+        _check_fair(config, experiment, spec.fair, problems)
+
+
+def _check_fair(config: Config, experiment: str, tuning: Tuning, problems: Problems) -> None:
+    """What protocol `fair` needs: a baseline, a limit of steps for every dataset, a range of every option it draws."""
+    spec, key = config.experiments[experiment], f"experiments.{experiment}.fair"
+    tuned = {name: m for name in spec.methods if not ((m := config.methods[name]).control or m.at)}
+    if all(method.against for method in tuned.values()):
+        problems.add(key, "no method of this experiment is a baseline, compared with no other one; add one")
+    problems.known(f"{key}.most_steps", tuning.most_steps, spec.datasets)
+    for name in sorted(set(spec.datasets) - tuning.most_steps.keys()):
+        problems.add(f"{key}.most_steps", f"no number of steps for {name}")
+    for name, most in tuning.most_steps.items():
+        if most < config.fair.steps.first:
+            problems.add(f"{key}.most_steps.{name}", f"{most} is less than fair.steps.first, {config.fair.steps.first}")
+    if config.training[spec.training].tied:
+        problems.add(key, f"training.{spec.training} is tied: its encoder has no scale of its own to tune")
+    problems.known(f"{key}.ranges", tuning.ranges, tuned)
+    for name, method in tuned.items():
+        own, where = tuning.ranges.get(name, {}), f"{key}.ranges.{name}"
+        taken = {"lr", "encoder_scale", "steps"}
+        allowed = {*Recipe.model_fields, *method.options, *(("lambda",) if method.penalty else ())} - taken
+        problems.known(where, own, allowed)
+        if method.penalty and method.lam is None and "lambda" not in own:
+            problems.add(where, f"{name} has the penalty {method.penalty}, but no range of lambda")
+        for option, ends in own.items():
+            by_k = ends if isinstance(ends, dict) else dict.fromkeys((f"k{k}" for k in spec.k), ends)
+            if missing := [f"k{k}" for k in spec.k if f"k{k}" not in by_k]:
+                problems.add(f"{where}.{option}", f"no range for {', '.join(missing)}")
+            for k, values in by_k.items():
+                place = f"{where}.{option}.{k}" if isinstance(ends, dict) else f"{where}.{option}"
+                if len(values) != 2 or not all(isinstance(v, float | int) and v > 0 for v in values):
+                    problems.add(place, f"{values} is no range of positive numbers; write [lowest, highest]")
+                elif values[0] >= values[1]:
+                    problems.add(place, f"{values} is no range; write the lower end first")
+                elif isinstance(getattr(method, option, None), int):
+                    problems.add(place, f"{option} is a whole number, which is not drawn from a range; sweep it instead")
 
 
 def _check_method(config: Config, experiment: str, name: str, problems: Problems) -> None:

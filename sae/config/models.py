@@ -19,7 +19,7 @@ from pydantic import (
 from sae.config.entries import head_of
 from sae.core import registry
 from sae.core.errors import UserError
-from sae.core.options import Count, Options, Positive, Precision, Seed, Share, by_container, distinct
+from sae.core.options import Count, Grid, Options, Positive, Precision, Seed, Share, by_container, distinct
 from sae.training.settings import Recipe
 
 NAME = "^[a-z][a-z0-9_]{0,63}$"
@@ -53,12 +53,42 @@ _ByK = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min
 Sweep = dict[str, Annotated[_List | Annotated[_ByK, Tag("mapping")], Discriminator(by_container)]]
 
 
+def ascending(ends: list[float]) -> list[float]:
+    """The same two numbers.
+
+    Raises:
+        ValueError: they are not two, or the second is not the larger.
+    """
+    if len(ends) != 2 or not ends[0] < ends[1]:
+        raise ValueError(f"{ends} is no range; write [lowest, highest]")
+    return ends
+
+
+Range = Annotated[list[Positive], AfterValidator(ascending)]
+
+
 class Gallery(Options):
     """The cell that the galleries show; what is left out is the first that has images."""
 
     dataset: str | None = None
     backbone: str | None = None
     k: Count | None = None
+
+
+class Tuning(Options):
+    """What protocol `fair` needs to know of an experiment; its rule is the section `fair`."""
+
+    trials: Count
+    """Of each method, at the tuning seed."""
+    most_steps: dict[str, Count]
+    """By dataset: longer SAEs are not trained."""
+    ranges: dict[str, Sweep] = Field({})
+    """By method, its own options beside lr and encoder_scale: [low, high], or by k. Drawn evenly in the logarithm."""
+
+    def ranges_at(self, method: str, k: int) -> dict[str, list[float]]:
+        """{option: [low, high]} of a method in a bank."""
+        own = self.ranges.get(method, {})
+        return {option: ends[f"k{k}"] if isinstance(ends, dict) else ends for option, ends in own.items()}
 
 
 class Experiment(Options):
@@ -74,6 +104,7 @@ class Experiment(Options):
     training: str
     metrics: dict[str, dict[str, Any]] = Field({})
     gallery: Gallery = Gallery()
+    fair: Tuning | None = Field(None, description="Also compare by protocol `fair`.")
 
 
 class Method(Options):
@@ -245,6 +276,52 @@ class Claims(Options):
     flat: float = Field(gt=0)
 
 
+class Lengths(Options):
+    """How long a cell's SAEs train: steps double until the baseline gains less than both."""
+
+    first: Count
+    lr: Grid
+    """Learning rates of the baseline, of which the best counts at each length."""
+    gain_r2: Share
+    gain_ms: Share
+
+
+class FairSeeds(Options):
+    """Seeds of protocol `fair`."""
+
+    tuning: Seed
+    """Of every trial."""
+    shortlist: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
+    """Added for shortlisted trials; choices read means over these and `tuning`."""
+    fresh: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
+    """Of the candidates, which are judged by these alone."""
+
+    @field_validator("shortlist", "fresh")
+    @classmethod
+    def _apart(cls, seeds: list[int], info: ValidationInfo) -> list[int]:
+        for name in ("tuning", "shortlist"):
+            before = info.data.get(name, [])
+            if twice := set(seeds) & set(before if isinstance(before, list) else [before]):
+                raise ValueError(f"{min(twice)} is a seed of `{name}` too; what is judged must not have been tuned on")
+        return seeds
+
+
+class Fair(Options):
+    """Protocol `fair` (sae/scoring/fair.py, docs/protocol.md)."""
+
+    lr: Range
+    encoder_scale: Range
+    design_seed: Seed
+    steps: Lengths
+    seeds: FairSeeds
+    shortlist: Count
+    near: Share
+    tolerances: Annotated[list[Share], Field(min_length=1), AfterValidator(distinct)]
+    """The first is the headline."""
+    l0: float = Field(ge=1)
+    firing: float = Field(ge=0, le=1)
+
+
 class Compute(Options):
     """The machine."""
 
@@ -273,6 +350,7 @@ class Config(Options):
     metrics: dict[str, Annotated[Metric, BeforeValidator(_given, Metric | None)]]
     figures: Annotated[list[str], AfterValidator(distinct)]
     claims: Claims
+    fair: Fair
     compute: Compute
 
     def sweep(self, experiment: str, method: str, k: int) -> dict[str, list]:

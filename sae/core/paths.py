@@ -26,6 +26,22 @@ _CELL = "{dataset}/{backbone}/k{k}"
 BANK_FOLDER = f"{EXPERIMENT}/saes/{_CELL}"
 BANK = f"{BANK_FOLDER}/bank.json"
 BANK_CHOSEN = f"{BANK_FOLDER}/bank_chosen.json"
+# Protocol `fair` has two rounds more: the baseline at several lengths, and the shortlist with more tuning seeds.
+BANK_LENGTHS = f"{BANK_FOLDER}/bank_lengths.json"
+BANK_SHORTLIST = f"{BANK_FOLDER}/bank_shortlist.json"
+# {stem of a bank's file: itself; the step that makes it}
+BANKS = {
+    "bank_lengths": BANK_LENGTHS,
+    "bank": BANK,
+    "bank_shortlist": BANK_SHORTLIST,
+    "bank_chosen": BANK_CHOSEN,
+}
+TRAINS = {
+    "bank_lengths": "lengths",
+    "bank": "train",
+    "bank_shortlist": "train_shortlist",
+    "bank_chosen": "train_chosen",
+}
 # Marks of jobs that trained a part of a bank; `bank` is the stem of the bank's file.
 PART = f"{BANK_FOLDER}/.parts/{{bank}}/{{part}}-of-{{parts}}"
 # Relative to the bank's folder.
@@ -35,6 +51,7 @@ TRAINING_LOG = "{method}/{trial}/seed{seed}/train.parquet"
 SCORES = f"{EXPERIMENT}/scores/{_CELL}"
 VALIDATION = f"{SCORES}/validation.parquet"
 SELECTION = f"{SCORES}/selection.parquet"
+SHORTLIST = f"{SCORES}/shortlist.parquet"
 STAGES = ("score", "score_chosen", "robustness", "probe")
 TABLES_OF_STAGE = ("metrics", "curves", "latents")
 STAGE = f"{SCORES}/{{stage}}"
@@ -54,6 +71,9 @@ GALLERY = f"{EXPERIMENT}/gallery/{{part}}.parquet"
 GALLERY_PARTS = ("images", "sample")
 TABLE = f"{EXPERIMENT}/tables/table{{number}}.{{suffix}}"
 CONTROLS = f"{EXPERIMENT}/tables/controls.{{suffix}}"
+FAIR = f"{EXPERIMENT}/tables/fair.{{suffix}}"
+FAIR_EFFECTS = f"{EXPERIMENT}/tables/fair_effects.csv"
+FAIR_SUMS = f"{EXPERIMENT}/tables/fair.sums.json"
 TABLES_SUMS = f"{EXPERIMENT}/tables/tables.sums.json"
 TABLE_NUMBERS = (1, 2, 3, 4)
 TABLE_SUFFIXES = ("csv", "md", "tex")

@@ -112,14 +112,17 @@ class Coder(nn.Module):
         return self.W_dec.shape[0]
 
     @torch.no_grad()
-    def initialise(self, mean: torch.Tensor, seed: int) -> None:
-        """Random unit decoder rows, encoder = decoder transposed, `b_dec` = `mean` (d,) of the standardised inputs."""
+    def initialise(self, mean: torch.Tensor, seed: int, encoder_scale: float = 1.0) -> None:
+        """Random unit decoder rows, encoder = decoder transposed times `encoder_scale` (if not tied), `b_dec` = `mean`.
+
+        `mean` (d,) is that of the standardised inputs.
+        """
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randn(self.W_dec.shape, generator=generator)
         self.W_dec.copy_(functional.normalize(rows, dim=1))
         self.b_dec.copy_(mean)
         if not self.tied:
-            self.W_enc.copy_(self.W_dec.T)
+            self.W_enc.copy_(encoder_scale * self.W_dec.T)
 
     def encoder_weight(self) -> torch.Tensor:
         """(d, m)."""

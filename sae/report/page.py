@@ -13,8 +13,9 @@ import pandas as pd
 import yaml
 
 from sae.core import files, registry
-from sae.report import claims, controls, published, tables
+from sae.report import claims, controls, fair, published, tables
 from sae.report.names import Names, printed
+from sae.scoring.selection import under
 
 PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "pandas", "snakemake")
 _BADGES = {claims.HOLDS: "yes", claims.IN_PART: "part", claims.NOT: "no", claims.UNTESTED: "untested"}
@@ -35,7 +36,8 @@ def write(
         results: folder of the experiment's tables, figures and claims.
         activations: manifests of the train splits of its embeddings.
         published_folder: the paper's tables as CSV.
-        settings: {experiment: name, figures: their names, config: what of the config the experiment uses}, and
+        settings: {experiment: name, figures: their names, fair: whether it has protocol `fair`, config: what of the
+            config the experiment uses}, and
             those of :class:`sae.report.names.Names`.
         times: JSON of what the jobs took: `jobs`, rows of step, jobs, minutes, longest, memory.
     """
@@ -54,8 +56,9 @@ def write(
         counts=verdicts.loc[~verdicts["ours"], "verdict"].value_counts().to_dict(),
         claims=claims.as_text(verdicts).to_dict("records"),
         badges=_BADGES,
-        training=tables.training(files.read_parquet(results / "metrics.parquet"), names),
+        training=tables.training(under(files.read_parquet(results / "metrics.parquet"), "paper"), names),
         controls=_controls(results, names),
+        fair=_fair(results, names) if settings["fair"] else None,
         tables=[_table(number, results, theirs, names) for number in tables.TABLES],
         figures=[figure for figure in figures if not figure["images"]],
         galleries=[figure for figure in figures if figure["images"]],
@@ -86,6 +89,17 @@ def _table(number: int, results: Path, theirs: pd.DataFrame, names: Names) -> di
 def _controls(results: Path, names: Names) -> dict[str, Any] | None:
     table = pd.read_csv(results / "tables/controls.csv", keep_default_na=False, dtype={"dataset": str, "control": str})
     return {"rows": controls.as_text(table, names).to_dict("split"), "notes": controls.NOTES} if len(table) else None
+
+
+def _fair(results: Path, names: Names) -> dict[str, Any]:
+    files.check_sums(results / "tables/fair.sums.json")
+    text = {"dataset": str, "backbone": str, "method": str, "data": str}
+    effects, cells = (pd.read_csv(results / f"tables/{name}.csv", dtype=text) for name in ("fair_effects", "fair"))
+    return {
+        "effects": fair.effects_text(effects, names).to_dict("split"),
+        "cells": fair.cells_text(cells, names).to_dict("split"),
+        "notes": fair.NOTES,
+    }
 
 
 def _figure(name: str, results: Path) -> dict[str, Any]:

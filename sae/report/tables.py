@@ -11,7 +11,7 @@ import pandas as pd
 from sae.core import files
 from sae.report import controls, published
 from sae.report.names import Names
-from sae.scoring.selection import CELL, chosen
+from sae.scoring.selection import CELL, chosen, under
 
 DEAD_LIMIT = 0.05
 _KEY = ["encoder", "data", "k", "method"]
@@ -279,7 +279,8 @@ def write(metrics_file: str | Path, published_folder: str | Path, settings: dict
     Args:
         settings: of :class:`sae.report.names.Names`; and `claims`, whose rule the controls' intervals follow.
     """
-    metrics, tables, names = files.read_parquet(metrics_file), published.read(published_folder), Names(settings)
+    metrics, tables = under(files.read_parquet(metrics_file), "paper"), published.read(published_folder)
+    names = Names(settings)
     about = training(metrics, names)
     for number, spec in TABLES.items():
         table = beside_published(number, measured(number, metrics, names), tables)

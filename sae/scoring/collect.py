@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sae.core import files
 from sae.scoring import rows
-from sae.scoring.rows import KEY
+from sae.scoring.rows import ABOUT, KEY
 from sae.scoring.selection import mark
 
 
@@ -39,11 +39,11 @@ def collect(folders: Iterable[Path], stages: Sequence[str], references: Iterable
         for row in table.to_pylist():
             # Null is what another stage may have; not a number is a score.
             given = {name: value for name, value in row.items() if value is not None}
-            found.setdefault(tuple(row[name] for name in KEY), dict.fromkeys(names[: len(KEY) + 3])).update(given)
-    swept = [name for name in about if name not in [*KEY, "objective", "penalty", "mask", "status"]]
+            found.setdefault(tuple(row[name] for name in KEY), dict.fromkeys(names[: len(KEY) + len(ABOUT)])).update(given)
+    swept = [name for name in about if name not in [*KEY, *ABOUT, "status"]]
     metrics = mark(pd.DataFrame(list(found.values())), selection.to_pandas())
     metrics["lambda"] = metrics["lambda"].astype(float) if "lambda" in metrics else float("nan")
-    first = [*KEY, "objective", "penalty", "mask", *swept, "status", "selected", "selection"]
+    first = [*KEY, *ABOUT, *swept, "status", "selected", "selection"]
     metrics = metrics.reindex(columns=[*first, *(c for c in metrics.columns if c not in first)])
     raw = {(r["dataset"], r["backbone"]): r["top1"] for r in (files.read_json(f, "probe") for f in references)}
     if "probe_top1" in metrics:

@@ -13,11 +13,16 @@ import pandas as pd
 from sae.core.errors import UserError
 from sae.scoring.rows import CELL, KEY
 
-__all__ = ["CELL", "KEY", "choose", "chosen", "mark", "of_chosen"]
+__all__ = ["CELL", "KEY", "choose", "chosen", "mark", "of_chosen", "under"]
 TOLERANCE = 0.0  # of protocol `paper`: R^2 at least the other's, not one bit less.
 
 
-def choose(validation: pd.DataFrame, methods: Mapping[str, Mapping[str, Any]], protocol: str = "paper") -> pd.DataFrame:
+def under(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """The rows of a table of SAEs, or of choices, that belong to a protocol."""
+    return table[table["protocol"] == protocol]
+
+
+def choose(validation: pd.DataFrame, methods: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Choose one trial per method and seed of one bank.
 
     A method without a sweep has one trial, which is chosen. With `against`: of the trials whose R^2 is at least that of
@@ -28,7 +33,6 @@ def choose(validation: pd.DataFrame, methods: Mapping[str, Mapping[str, Any]], p
     Args:
         validation: a row per SAE of the bank: dataset, backbone, k, method, trial, seed, lambda, status, r2 on val.
         methods: {name: {against: name or None, sweep: names of options}}, of all methods in `validation` at least.
-        protocol: name of the rule; 'paper'.
 
     Returns:
         A row per method and seed, in the order of `validation`. Columns dataset, backbone, k, method, seed, protocol,
@@ -61,7 +65,7 @@ def choose(validation: pd.DataFrame, methods: Mapping[str, Mapping[str, Any]], p
     rows = []
     for method in validation["method"].unique():
         for seed in there[method]:
-            rule = {"method": method, "seed": seed, "protocol": protocol, "tolerance": TOLERANCE}
+            rule = {"method": method, "seed": seed, "protocol": "paper", "tolerance": TOLERANCE}
             rows.append(cell | rule | decide(method, seed))
     return pd.DataFrame(rows)
 
@@ -85,23 +89,25 @@ def mark(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
     """Add `selected` and `selection` to tidy metrics of any number of banks.
 
     `selection` is that of the choice ('chosen' or 'edge') on its rows, 'fallback' on all rows of a method and seed of
-    which nothing was acceptable, 'not_selected' otherwise. A method of which `selection` knows nothing was trained at
+    which nothing was acceptable, 'not_selected' otherwise. Both speak of protocol `paper` alone. A method of which `selection` knows nothing was trained at
     the choice of another one (`at`): its SAEs are all 'chosen', unless they diverged.
 
     Args:
-        metrics: with columns dataset, backbone, k, method, trial, seed, status.
+        metrics: with columns dataset, backbone, k, method, trial, seed, status, protocol.
         selection: what :func:`choose` returned, of all the banks.
 
     Returns:
         A copy, its rows in the same order; the rows of one SAE agree on all splits.
     """
     by = [*CELL, "method", "seed"]
-    choice = selection[[*by, "trial", "status"]].rename(columns={"trial": "_trial", "status": "_verdict"})
-    both = metrics[[*by, "trial", "status"]].merge(choice, on=by, how="left", validate="many_to_one")
+    choice = under(selection, "paper")[[*by, "trial", "status"]]
+    choice = choice.rename(columns={"trial": "_trial", "status": "_verdict"})
+    both = metrics[[*by, "trial", "status", "protocol"]].merge(choice, on=by, how="left", validate="many_to_one")
+    own = both["protocol"] == "paper"
     given = both["_verdict"].isna() & (both["status"] == "ok")
-    selected = given | (both["_trial"] == both["trial"])
+    selected = own & (given | (both["_trial"] == both["trial"]))
     verdict = np.where(selected, both["_verdict"].fillna("chosen"), "not_selected")
-    verdict = np.where(both["_verdict"] == "fallback", "fallback", verdict)
+    verdict = np.where(own & (both["_verdict"] == "fallback"), "fallback", verdict)
     return metrics.assign(selected=selected.to_numpy(bool), selection=verdict)
 
 

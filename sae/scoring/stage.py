@@ -27,6 +27,7 @@ from sae.core.options import Options
 from sae.core.paths import trial_name
 from sae.data import store
 from sae.data.splits import SPLITS
+from sae.scoring import fair
 from sae.scoring import rows as tables
 from sae.scoring.rows import KEY
 from sae.scoring.rowstore import RowStore
@@ -42,7 +43,7 @@ class Bank:
     """A bank file, and which of its SAEs a stage scores with which metrics.
 
     Attributes:
-        file, content: bank.json or bank_chosen.json, and what it holds.
+        file, content: bank.json or another of the bank's files, and what it holds.
         entries: SAEs of it.
         metrics: names of metrics.
     """
@@ -90,20 +91,23 @@ def run(
     out: Path,
     *,
     chosen: Path | None = None,
+    shortlist: Path | None = None,
     selection: Path | None = None,
     others: Mapping[str, Path] | None = None,
     device: str = "cpu",
 ) -> None:
     """Score a bank; write `out`/metrics.parquet, curves.parquet and latents.parquet, maybe without rows.
 
-    Stage `score` runs over all SAEs of the bank, the others over those that `selection` chose; `score_chosen` also runs
-    the metrics of stage `score` over the SAEs of `chosen`. A diverged SAE has rows without scores.
+    Stage `score` runs over all SAEs of the bank and of `shortlist`, the others over those that `selection` chose.
+    `score_chosen` also runs the metrics of stage `score` over the SAEs of `chosen`. The candidates of protocol `fair`
+    among these get every stage's own metrics too. A diverged SAE has rows without scores.
 
     Args:
         bank_file: bank.json.
         activations_dir: folder of the splits of this (dataset, backbone).
         settings: {metrics: {name: options or None}}; those of other stages are passed over.
         chosen: bank_chosen.json.
+        shortlist: bank_shortlist.json.
         selection: selection.parquet of the bank.
         others: {backbone: folder of its splits} of the experiment's other backbones.
 
@@ -117,10 +121,15 @@ def run(
     own = [name for name in options if of_stage[name] == stage]
     entries = bank["saes"] if selection is None else _selected(bank, files.read_parquet(selection))
     banks = [Bank(Path(bank_file), bank, entries, own)]
+    if shortlist is not None:
+        content = files.read_json(shortlist, "bank")
+        banks.append(Bank(Path(shortlist), content, content["saes"], own))
     if chosen is not None:
         content = files.read_json(chosen, "bank")
-        everywhere = [name for name in options if of_stage[name] == "score"]
-        banks.append(Bank(Path(chosen), content, content["saes"], everywhere))
+        everywhere = [name for name in options if of_stage[name] == "score"] if stage == "score_chosen" else []
+        for candidates, metrics in ((False, everywhere), (True, everywhere + own)):
+            entries = [e for e in content["saes"] if (e["protocol"] == fair.PROTOCOL) == candidates]
+            banks.append(Bank(Path(chosen), content, entries if metrics else [], metrics))
     data = Data(
         {split: Path(activations_dir) / split for split in SPLITS},
         {name: Path(folder) / "test" for name, folder in (others or {}).items()},
@@ -296,7 +305,7 @@ def _about(bank: dict[str, Any], entry: dict[str, Any], swept: list[str]) -> dic
     settings = entry["settings"]
     key = {name: bank[name] for name in ("dataset", "backbone", "k")}
     key |= {"method": entry["method"], "trial": trial_name(entry["trial"]), "seed": entry["seed"], "split": None}
-    made_by = {name: settings.get(name) for name in ("objective", "penalty", "mask")}
+    made_by = {"protocol": entry["protocol"]} | {n: settings.get(n) for n in ("objective", "penalty", "mask")}
     every = settings.get("options", {}) | settings
     made_by |= {name: every.get(name) for name in ("lambda", *sorted(set(swept) - {"lambda"}))}
     return key | made_by | {"status": entry["status"], "m": settings["m"], "steps": entry["step"] + 1}
@@ -360,7 +369,7 @@ def as_tables(scored: Scored) -> tuple[pa.Table, pa.Table, pa.Table]:
             columns = {name: [value] * count for name, value in key.items()} | {"latent": range(count)} | by_latent
             latents.append(pa.table({name: pa.array(values, from_pandas=False) for name, values in columns.items()}))
     return (
-        tables.owned(tables.table(metrics, [*KEY, "objective", "penalty", "mask"]), scored.owners["scalars"]),
+        tables.owned(tables.table(metrics, [*KEY, *tables.ABOUT]), scored.owners["scalars"]),
         tables.owned(tables.table(curves, (*KEY, "curve", "x", "y")), scored.owners["curves"]),
         tables.owned(tables.joined(latents), scored.owners["latents"]),
     )

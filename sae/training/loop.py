@@ -73,7 +73,7 @@ def train(
     count, d = x.shape
     known = known or moments(x, s.input_norm)
     coder = Coder(d, s.m, s.k, input_norm=s.input_norm, tied=s.tied).to(x.device)
-    coder.initialise(known.mean, s.seed)
+    coder.initialise(known.mean, s.seed, s.encoder_scale)
     state = stepping.start(coder, s, objective, penalty)
     if s.frozen == "all" or not getattr(objective, "TRAINS", True):
         coder = state.finish(x)

@@ -36,6 +36,8 @@ class Recipe(Options):
     """Then one scalar makes the training split's total variance 1: lambda's scale rests on it."""
     tied: bool
     """Whether the encoder is the decoder's transpose."""
+    encoder_scale: Positive = 1.0
+    """The encoder starts as the decoder's transpose times this."""
     frozen: Literal["encoder", "decoder", "all"] | None = None
     """What stays as it was initialised: the encoder's weights and biases, the decoder's weights, or all."""
     log_every: Count
@@ -46,6 +48,13 @@ class Recipe(Options):
     def steps_on(self, rows: int) -> int:
         """Steps of the optimiser on so many training rows."""
         return self.steps or self.epochs * (rows // min(self.batch_size, rows))
+
+    @field_validator("encoder_scale")
+    @classmethod
+    def _none_if_tied(cls, value: float, info: ValidationInfo) -> float:
+        if value != 1 and info.data.get("tied"):
+            raise ValueError("a tied encoder is the decoder's transpose, at scale 1; set tied: false")
+        return value
 
     @field_validator("frozen")
     @classmethod

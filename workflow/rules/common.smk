@@ -28,7 +28,9 @@ MODULES = {
         settings.backbone_module(cfg, w.backbone),
     ],
     "train": lambda w: ["sae.bank.train", *settings.training_modules(bank_plan(w), "bank")],
-    "select": lambda w: ["sae.scoring.select", registry.module("metric", "reconstruction")],
+    "select": lambda w: ["sae.scoring.select", *settings.selecting_modules(cfg, w.experiment)],
+    "lengths": lambda w: ["sae.scoring.lengths", *settings.training_modules(bank_plan(w), "bank_lengths")],
+    "train_shortlist": lambda w: ["sae.bank.train", *settings.training_modules(bank_plan(w), "bank_shortlist")],
     "train_chosen": lambda w: ["sae.bank.train", *settings.training_modules(bank_plan(w), "bank_chosen")],
     **{
         stage: lambda w, stage=stage: ["sae.scoring.stage", *settings.metric_modules(cfg, w.experiment, stage)]
@@ -37,6 +39,7 @@ MODULES = {
     "probe_embeddings": lambda w: settings.metric_modules(cfg, w.experiment, "probe"),
     "collect": lambda w: ["sae.scoring.collect"],
     "tables": lambda w: ["sae.report.tables"],
+    "compare": lambda w: ["sae.report.fair"],
     "claims": lambda w: ["sae.report.claims"],
     "gallery": lambda w: [
         "sae.report.gallery",
@@ -143,9 +146,8 @@ def bank_plan(w):
 
 
 def train_params(bank):
-    """The parameters of the jobs that train a bank, `bank` or `bank_chosen`."""
-    file = {"bank": paths.BANK, "bank_chosen": paths.BANK_CHOSEN}[bank]
-    step = {"bank": "train", "bank_chosen": "train_chosen"}[bank]
+    """The parameters of the jobs that train one of a bank's files, by its stem."""
+    file, step = paths.BANKS[bank], paths.TRAINS[bank]
     return {
         "step": step,
         "settings": lambda w: dumps(settings.methods_of(bank_plan(w), bank)),
@@ -161,6 +163,16 @@ def parts_of(bank, w):
     """Marks of the jobs that train a bank's SAEs, if there are several."""
     parts = settings.parts(cfg, bank_plan(w), bank)
     return at(paths.PART, bank=bank, part=range(parts), parts=parts, **w)
+
+
+def of_fair(pattern, w, **values):
+    """A file that protocol `fair` has, or nothing."""
+    return at(pattern, **values, **w) if settings.is_fair(cfg, w.experiment) else []
+
+
+# Options of commands, for files that not every experiment has.
+TUNED = lambda w, input: f"--tuned {input.tuned}" if input.tuned else ""
+CANDIDATES = lambda w, input: f"--chosen {input.chosen}" if input.chosen else ""
 
 
 def of_others(w, pattern):
@@ -213,7 +225,10 @@ def results_of(experiment):
     """
     here = {"experiment": experiment}
     stages = list(settings.stages(cfg, experiment))
-    on_the_way = [paths.BANK, paths.SELECTION, *([paths.BANK_CHOSEN] if settings.has_at(cfg, experiment) else [])]
+    on_the_way = [paths.BANK, paths.SELECTION]
+    on_the_way += [paths.BANK_CHOSEN] if settings.has_chosen(cfg, experiment) else []
+    fair = settings.is_fair(cfg, experiment)
+    on_the_way += [paths.BANK_LENGTHS, paths.SHORTLIST, paths.BANK_SHORTLIST] if fair else []
     gallery = settings.gallery(cfg, experiment) is not None
     return [
         *of_banks(experiment, paths.DATASET),
@@ -225,6 +240,7 @@ def results_of(experiment):
         *(expand(paths.GALLERY, **here, part=paths.GALLERY_PARTS) if gallery else []),
         *expand(paths.TABLE, **here, number=paths.TABLE_NUMBERS, suffix=paths.TABLE_SUFFIXES),
         *expand(paths.CONTROLS, **here, suffix=("csv", "md")),
+        *(expand([paths.FAIR, paths.FAIR_EFFECTS], **here, suffix=("csv", "md")) if fair else []),
         *expand(paths.FIGURE, **here, figure=settings.figures(cfg, experiment), suffix=paths.FIGURE_SUFFIXES),
         *expand(paths.CLAIMS, **here, suffix=("csv", "md")),
         *expand(paths.PAGE, **here),

@@ -32,9 +32,39 @@ rule tables:
         f" --out {{params.out}} {CODE} --log {{log}}"
 
 
+# Protocol `fair` alone: its table.
+rule compare:
+    input:
+        metrics=rules.collect.output.metrics,
+        selection=rules.collect.output.selection,
+        latents=rules.collect.output.latents,
+    output:
+        at(paths.FAIR, suffix="csv"),
+        paths.FAIR_EFFECTS,
+        report(at(paths.FAIR, suffix="md"), category="Tables", caption="../report/table.rst"),
+        sums=paths.FAIR_SUMS,
+    log:
+        f"{paths.EXPERIMENT_LOGS}/compare.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=needs.memory("small"),
+        runtime=needs.runtime("small"),
+        modules=modules_of("compare"),
+    params:
+        settings=lambda w: dumps(settings.claims_plan(cfg, w.experiment)),
+        code=code_of("compare"),
+        results=lambda w: paths.EXPERIMENT.format(**w),
+        out=lambda w, output: Path(output[0]).parent,
+    shell:
+        "python -m sae compare --results {params.results} --settings {params.settings:q} --out {params.out}"
+        f" {CODE} --log {{log}}"
+
+
 rule claims:
     input:
         metrics=rules.collect.output.metrics,
+        selection=lambda w: of_fair(paths.ALL_SELECTIONS, w),
         curves=rules.collect.output.curves,
         published=PUBLISHED,
     output:
@@ -53,9 +83,10 @@ rule claims:
         settings=lambda w: dumps(settings.claims_plan(cfg, w.experiment)),
         code=code_of("claims"),
         published=lambda w, input: Path(input.published[0]).parent,
+        selection=lambda w, input: f"--selection {input.selection}" if input.selection else "",
         out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
-        "python -m sae claims --metrics {input.metrics} --curves {input.curves} --published {params.published}"
+        "python -m sae claims {params.selection} --metrics {input.metrics} --curves {input.curves} --published {params.published}"
         f" --settings {{params.settings:q}} --out {{params.out}} {CODE} --log {{log}}"
 
 

@@ -12,6 +12,7 @@ rule score:
     input:
         **splits_of(*SPLITS),
         bank=rules.train.output[0],
+        tuned=lambda w: of_fair(paths.BANK_SHORTLIST, w),
     output:
         stage_tables("score"),
     log:
@@ -26,8 +27,9 @@ rule score:
         modules=modules_of("score"),
     params:
         **stage_params("score"),
+        tuned=TUNED,
     shell:
-        f"{SCORE} --bank {{input.bank}}"
+        f"{SCORE} --bank {{input.bank}} {{params.tuned}}"
 
 
 # The same of the SAEs that were trained at what selection chose; and of the chosen ones, latent by latent, also as
@@ -38,7 +40,7 @@ rule score_chosen:
         others=lambda w: of_others(w, paths.EMBEDDINGS_MANIFEST),
         embeddings_of_others=lambda w: ancient(of_others(w, paths.EMBEDDINGS)),
         bank=rules.train.output[0],
-        chosen=lambda w: at(paths.BANK_CHOSEN, **w) if settings.has_at(cfg, w.experiment) else [],
+        chosen=lambda w: at(paths.BANK_CHOSEN, **w) if settings.has_chosen(cfg, w.experiment) else [],
         selection=rules.select.output.selection,
     output:
         stage_tables("score_chosen"),
@@ -54,7 +56,7 @@ rule score_chosen:
         modules=modules_of("score_chosen"),
     params:
         **stage_params("score_chosen"),
-        chosen=lambda w, input: f"--chosen {input.chosen}" if input.chosen else "",
+        chosen=CANDIDATES,
         others=lambda w: [
             f"{backbone}={paths.ACTIVATIONS.format(dataset=w.dataset, backbone=backbone)}"
             for backbone in settings.others(cfg, w.experiment, w.backbone)
@@ -68,6 +70,7 @@ rule robustness:
     input:
         **splits_of(*SPLITS),
         bank=rules.train.output[0],
+        chosen=lambda w: of_fair(paths.BANK_CHOSEN, w),
         selection=rules.select.output.selection,
     output:
         stage_tables("robustness"),
@@ -83,8 +86,9 @@ rule robustness:
         modules=modules_of("robustness"),
     params:
         **stage_params("robustness"),
+        chosen=CANDIDATES,
     shell:
-        f"{SCORE} {CHOSEN}"
+        f"{SCORE} {CHOSEN} {{params.chosen}}"
 
 
 # Linear probes on the largest activations of the chosen SAEs.
@@ -92,6 +96,7 @@ rule probe:
     input:
         **splits_of(*SPLITS),
         bank=rules.train.output[0],
+        chosen=lambda w: of_fair(paths.BANK_CHOSEN, w),
         selection=rules.select.output.selection,
     output:
         stage_tables("probe"),
@@ -107,8 +112,9 @@ rule probe:
         modules=modules_of("probe"),
     params:
         **stage_params("probe"),
+        chosen=CANDIDATES,
     shell:
-        f"{SCORE} {CHOSEN}"
+        f"{SCORE} {CHOSEN} {{params.chosen}}"
 
 
 # Their reference: the same probes on the embeddings themselves.

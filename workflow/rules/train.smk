@@ -10,10 +10,31 @@ TRAIN = (
 )
 
 
+# Protocol `fair` alone: how long this cell's SAEs train.
+rule lengths:
+    input:
+        **splits_of("train", "val"),
+    output:
+        paths.BANK_LENGTHS,
+    log:
+        f"{paths.EXPERIMENT_LOGS}/lengths/{{dataset}}/{{backbone}}/k{{k}}.log",
+    conda:
+        ENVIRONMENT
+    threads: COMPUTE.threads
+    resources:
+        **train_resources("lengths"),
+    params:
+        **train_params("bank_lengths"),
+        part="",
+    shell:
+        TRAIN
+
+
 rule train:
     input:
         lambda w: parts_of("bank", w),
         **splits_of("train"),
+        lengths=lambda w: of_fair(paths.BANK_LENGTHS, w),
     output:
         paths.BANK,
     log:
@@ -26,13 +47,15 @@ rule train:
     params:
         **train_params("bank"),
         part="",
+        lengths=lambda w, input: f"--lengths {input.lengths}" if input.lengths else "",
     shell:
-        TRAIN
+        f"{TRAIN} {{params.lengths}}"
 
 
 use rule train as train_part with:
     input:
         **splits_of("train"),
+        lengths=lambda w: of_fair(paths.BANK_LENGTHS, w),
     output:
         temp(touch(at(paths.PART, bank="bank")[0])),
     log:
@@ -41,10 +64,60 @@ use rule train as train_part with:
         part=lambda w: f"--part {w.part} --parts {w.parts}",
 
 
+# Protocol `fair` alone: the trials that get more tuning seeds, and these.
+rule shortlist:
+    input:
+        **splits_of("train", "val"),
+        bank=rules.train.output[0],
+    output:
+        paths.SHORTLIST,
+    log:
+        f"{paths.EXPERIMENT_LOGS}/shortlist/{{dataset}}/{{backbone}}/k{{k}}.log",
+    conda:
+        ENVIRONMENT
+    threads: COMPUTE.threads
+    resources:
+        mem_mb=needs.memory("shortlist"),
+        runtime=needs.runtime("shortlist"),
+        gpu=GPU,
+        modules=modules_of("select"),
+    params:
+        settings=lambda w: dumps(settings.selection_plan(cfg, w.experiment)),
+        code=code_of("select"),
+        device=COMPUTE.device,
+        activations=lambda w: paths.ACTIVATIONS.format(**w),
+    shell:
+        "python -m sae shortlist --bank {input.bank} --activations {params.activations} --out {output}"
+        f" --settings {{params.settings:q}} --threads {{threads}} --device {{params.device}} {CODE} --log {{log}}"
+
+
+rule train_shortlist:
+    input:
+        **splits_of("train"),
+        bank=rules.train.output[0],
+        shortlist=rules.shortlist.output[0],
+    output:
+        paths.BANK_SHORTLIST,
+    log:
+        f"{paths.EXPERIMENT_LOGS}/train_shortlist/{{dataset}}/{{backbone}}/k{{k}}.log",
+    conda:
+        ENVIRONMENT
+    threads: COMPUTE.threads
+    resources:
+        **train_resources("train_shortlist"),
+    params:
+        **train_params("bank_shortlist"),
+        part="",
+    shell:
+        f"{TRAIN} --bank {{input.bank}} --shortlist {{input.shortlist}}"
+
+
 rule select:
     input:
+        lambda w: of_fair(paths.EMBEDDINGS_MANIFEST, w, split="train"),
         **splits_of("val"),
         bank=rules.train.output[0],
+        tuned=lambda w: of_fair(paths.BANK_SHORTLIST, w),
     output:
         selection=paths.SELECTION,
         validation=paths.VALIDATION,
@@ -63,8 +136,10 @@ rule select:
         code=code_of("select"),
         device=COMPUTE.device,
         activations=lambda w: paths.ACTIVATIONS.format(**w),
+        tuned=TUNED,
     shell:
         "python -m sae select --bank {input.bank} --activations {params.activations} --out {output.selection}"
+        " {params.tuned}"
         f" --settings {{params.settings:q}} --threads {{threads}} --device {{params.device}} {CODE} --log {{log}}"
 
 

@@ -68,8 +68,9 @@ def width(plan: Plan) -> int:
 
 
 def chosen(plan: Plan) -> int:
-    """How many SAEs selection may choose: one of each method and seed."""
-    return len(plan["seeds"]) * sum(spec["at"] is None for spec in plan["methods"].values())
+    """How many SAEs are judged in full: of each method and seed one; and the candidates of protocol `fair`."""
+    own = len(plan["seeds"]) * sum(spec["at"] is None for spec in plan["methods"].values())
+    return own + (count(plan)["bank_chosen"] if plan["fair"] else 0)
 
 
 def cells(config: Config, experiment: str) -> tuple[list[Cell], list[str]]:
@@ -127,7 +128,7 @@ def _figures(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 def disk(cell: Cell, bank_plans: list[Plan]) -> tuple[int, int, int]:
     """Bytes of a cell's embeddings, its SAEs at most, and the bytes of those."""
-    m, saes = max(map(width, bank_plans)), sum(sum(count(plan)) for plan in bank_plans)
+    m, saes = max(map(width, bank_plans)), sum(sum(count(plan).values()) for plan in bank_plans)
     itemsize = np.dtype(cell.model.get("dtype", "float32")).itemsize
     return sum(cell.rows.values()) * cell.d * itemsize, saes, saes * 4 * (2 * m * cell.d + m + cell.d)
 
@@ -187,19 +188,33 @@ def training(cell: Cell, plan: Plan, method: str) -> Seconds:
     return (s.get("steps") or s["epochs"] * (rows // batch)) * step
 
 
+def training_fair(cell: Cell, plan: Plan, bank: str) -> Seconds:
+    """Seconds to train the SAEs of protocol `fair` in one of a bank's files, at most."""
+    fair, saes = plan["fair"], count(plan)
+    if not fair:
+        return cores(0)
+    longest = training(cell, plan | {"recipe": plan["recipe"] | {"steps": fair["steps"]["most"]}}, fair["baseline"])
+    if bank == "bank_lengths":  # Each half as long as the one after it.
+        return 2 * len(fair["steps"]["lr"]) * longest
+    own = fair["trials"] * len(fair["ranges"]) if bank == "bank" else saes[bank]
+    return own * longest
+
+
 def of_bank(cell: Cell, plan: Plan, probe: dict[str, Any] | None, others: int) -> dict[str, Seconds]:
     """{rule: seconds} of one bank of a cell; `others` counts the backbones that judge it too.
 
     Selection encodes val, a score all splits; robustness takes two encodings of test. A chosen SAE is judged by each
     backbone on test; it encodes what the probes read, and is probed.
     """
-    rows, (trained, after) = cell.rows, count(plan)
+    rows, saes = cell.rows, count(plan)
+    trained, after = saes["bank"] + saes.get("bank_shortlist", 0), saes["bank_chosen"]
     held_out = rows["val"] + rows["test"]
     encoding, ms = dense(2 * cell.d * width(plan)), cores(2 * plan["k"] * cell.d / 1e9 / rate("sparse"))  # of an image
-    spent = {"train": cores(0), "train_chosen": cores(0)}
+    spent = {step: training_fair(cell, plan, bank) for bank, step in paths.TRAINS.items()}
     for name, spec in plan["methods"].items():
         number = len(plan["seeds"]) * (1 if spec["at"] else len(trials(spec)))
-        spent["train_chosen" if spec["at"] else "train"] += number * training(cell, plan, name)
+        step = "train_chosen" if spec["at"] else "train"
+        spent[step] = spent[step] + number * training(cell, plan, name)
     scoring = (rows["train"] + held_out) * encoding + held_out * ms
     judging = rows["test"] * (encoding + (1 + others) * ms)
     probed = cores(0)
@@ -207,6 +222,7 @@ def of_bank(cell: Cell, plan: Plan, probe: dict[str, Any] | None, others: int) -
         read = min(rows["train"], probe["max_train"])
         probed = (read + held_out) * encoding + probing_codes(cell, probe)
     return spent | {
+        "shortlist": saes["bank"] * (rows["train"] + rows["val"]) * encoding,
         "select": trained * rows["val"] * encoding,
         "score": trained * scoring,
         "score_chosen": after * scoring + chosen(plan) * judging,

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sae.bank.plan import Member, members
+from sae.bank.plan import Member, length_members, members
 from sae.config.models import Config
 from sae.core import files, paths, registry
 from sae.core.codehash import code_hash
@@ -35,7 +35,7 @@ WILDCARDS = {
     "part": "|".join([r"\d+", *paths.GALLERY_PARTS]),
     **dict.fromkeys(("k", "seed", "number", "parts", "shard", "shards"), r"\d+"),
 }
-BANK_FILES = tuple(PurePosixPath(pattern).name for pattern in (paths.BANK, paths.BANK_CHOSEN))
+BANK_FILES = tuple(PurePosixPath(pattern).name for pattern in paths.BANKS.values())
 # What a broken or foreign file may raise.
 UNREADABLE = (UserError, OSError, KeyError, TypeError, ValueError)
 
@@ -286,10 +286,25 @@ def _said(error: Exception) -> str:
 
 def _members(plan: dict[str, Any]) -> Iterator[Member]:
     """Every SAE that a bank may train: selection may choose any trial for the methods that are `at` another one."""
-    methods = plan["methods"]
+    methods, fair = plan["methods"], plan["fair"]
     at = {name: s | {"at": None, "sweep": methods[s["at"]]["sweep"]} for name, s in methods.items() if s["at"]}
-    yield from members(plan)
-    yield from members(plan | {"methods": at})
+    yield from members(plan | {"fair": None})
+    yield from members(plan | {"methods": at, "fair": None})
+    if not fair:
+        return
+    ranges = fair["ranges"] | {n: fair["ranges"][s["at"]] for n, s in methods.items() if s["at"] in fair["ranges"]}
+    every = {fair["seeds"]["tuning"], *fair["seeds"]["shortlist"], *fair["seeds"]["fresh"]}
+    steps = fair["steps"]["first"]
+    while steps <= fair["steps"]["most"]:
+        yield from length_members(plan, steps)
+        for seed in every:
+            tuning = fair["seeds"] | {"tuning": seed}
+            # Of the methods that are `at` another one too: they train at its candidate.
+            free = {name: s | {"at": None} for name, s in methods.items()}
+            yield from members(
+                plan | {"methods": free, "seeds": [], "fair": fair | {"ranges": ranges, "seeds": tuning}}, steps
+            )
+        steps *= 2
 
 
 @functools.cache

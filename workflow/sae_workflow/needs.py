@@ -21,7 +21,8 @@ RESIDENT = 1 << 30
 CHUNK = 4096  # rows encoded at once (sae.models.coder)
 PROBED = ("probe", "probe_embeddings")  # How much they do hangs on the number of classes.
 # Rules that take the memory of another one.
-LIKE = {"train_chosen": "train", **dict.fromkeys(("select", "score_chosen", "robustness", "gallery"), "score")}
+LIKE = dict.fromkeys(("train_chosen", "train_shortlist"), "train")
+LIKE |= dict.fromkeys(("select", "shortlist", "lengths", "score_chosen", "robustness", "gallery"), "score")
 BANK = {"train": "bank", "train_chosen": "bank_chosen"}
 ON_GPU = ("embed", "train", "score", *PROBED, *LIKE)
 Ask = Callable[[Any, int], int]  # from a job's wildcards and the number of its attempt, from 1
@@ -71,7 +72,7 @@ class Needs:
         if rule == "collect":
             plans = costs.plans(self.config, w.experiment)
             latents = sum(costs.chosen(plan) * costs.width(plan) for plan in plans)
-            return {"latents": latents / MB, "saes": sum(sum(count(plan)) for plan in plans)}
+            return {"latents": latents / MB, "saes": sum(sum(count(plan).values()) for plan in plans)}
         if rule == "gallery":
             w = SimpleNamespace(experiment=w.experiment, **settings.gallery(self.config, w.experiment) or {})
         cell = self.cell(w.dataset, w.backbone)

@@ -20,7 +20,8 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
     spec, plans = config.experiments[experiment], costs.plans(config, experiment)
     embedded, shards = len(spec.datasets) * len(spec.backbones), config.compute.embed_shards
     parts = {bank: sum(settings.parts(config, plan, bank) for plan in plans) for bank in ("bank", "bank_chosen")}
-    after, stages = settings.has_at(config, experiment), dict.fromkeys(settings.stages(config, experiment), len(plans))
+    after, stages = settings.has_chosen(config, experiment), dict.fromkeys(settings.stages(config, experiment), len(plans))
+    fair = len(plans) if settings.is_fair(config, experiment) else 0
     counts = {
         "artifact": len(missing.artifacts_of(config, experiment)),
         "weights": sum(settings.from_hub(config, backbone) for backbone in spec.backbones),
@@ -28,8 +29,11 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
         "dataset": len(spec.datasets),
         "embed_shard": embedded * shards if shards > 1 else 0,
         "embed": embedded,
+        "lengths": fair,
         "train_part": parts["bank"],
         "train": len(plans),
+        "shortlist": fair,
+        "train_shortlist": fair,
         "select": len(plans),
         "train_chosen_part": parts["bank_chosen"] if after else 0,
         "train_chosen": len(plans) if after else 0,
@@ -37,6 +41,7 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
         "probe_embeddings": embedded if "probe" in stages else 0,
         "collect": 1,
         "tables": 1,
+        "compare": int(fair > 0),
         "claims": 1,
         "gallery": int(settings.gallery(config, experiment) is not None),
         "plot": len(settings.figures(config, experiment)),
@@ -81,7 +86,9 @@ def text(config: Config, experiment: str) -> Iterator[str]:
     lines += missing.artifacts(config, experiment)
     yield from (f"  {line}" for line in lines or ["nothing is lacking"])
     banks = costs.plans(config, experiment)
-    trained, after = map(sum, zip(*map(count, banks), strict=True))
+    saes = [count(plan) for plan in banks]
+    after = sum(found["bank_chosen"] for found in saes)
+    trained = sum(sum(found.values()) for found in saes) - after
     said = f", and at most {after} at what validation chooses" if after else ""
     yield f"\nSAEs: {trained} in {len(banks)} banks{said}"
     known, unknown = costs.cells(config, experiment)

@@ -66,7 +66,7 @@ def bank_plan(config: Config, experiment: str, dataset: str, backbone: str, k: i
 
     Returns:
         {dataset, backbone, k, seeds, recipe, methods: {name: {objective, penalty, mask, lambda, options, recipe, sweep,
-        at, against, control}}}. `lambda` is null where it is swept; sweeps are in ascending order.
+        at, against, control}}, fair}. `lambda` is null where it is swept; sweeps are in ascending order.
     """
     spec = config.experiments[experiment]
     return {
@@ -76,7 +76,33 @@ def bank_plan(config: Config, experiment: str, dataset: str, backbone: str, k: i
         "seeds": spec.seeds,
         "recipe": config.training[spec.training].model_dump(),
         "methods": {name: _method_plan(config, experiment, name, k) for name in spec.methods},
+        "fair": _fair_plan(config, experiment, dataset, k),
     }
+
+
+def _fair_plan(config: Config, experiment: str, dataset: str, k: int) -> Plan | None:
+    """What protocol `fair` trains in a bank; None where the experiment does without it."""
+    tuning, rule = config.experiments[experiment].fair, config.fair
+    if tuning is None:
+        return None
+    common = {"lr": rule.lr, "encoder_scale": rule.encoder_scale}
+    methods = tuned(config, experiment)
+    return {
+        "trials": tuning.trials,
+        "design_seed": rule.design_seed,
+        "ranges": {name: common | tuning.ranges_at(name, k) for name in methods},
+        "baseline": next(name for name, against in methods.items() if against is None),
+        "steps": rule.steps.model_dump() | {"most": tuning.most_steps[dataset]},
+        "seeds": rule.seeds.model_dump(),
+        "shortlist": rule.shortlist,
+        "tolerances": rule.tolerances,
+    }
+
+
+def tuned(config: Config, experiment: str) -> dict[str, str | None]:
+    """{method: the one it is `against`}, of those that protocol `fair` tunes."""
+    methods = {name: config.methods[name] for name in config.experiments[experiment].methods}
+    return {name: method.against for name, method in methods.items() if not (method.control or method.at)}
 
 
 def _method_plan(config: Config, experiment: str, name: str, k: int) -> Plan:
@@ -96,30 +122,53 @@ def _method_plan(config: Config, experiment: str, name: str, k: int) -> Plan:
 
 
 def methods_of(plan: Plan, bank: str) -> Plan:
-    """The part of a bank's plan that one of its files ('bank' or 'bank_chosen') is made by."""
-    methods = plan["methods"]
-    chosen = {name for name, spec in methods.items() if spec["at"]}
-    kept = chosen | {methods[name]["at"] for name in chosen} if bank == "bank_chosen" else set(methods) - chosen
-    return plan | {"methods": {name: spec for name, spec in methods.items() if name in kept}}
+    """The part of a bank's plan that one of its files is made by; `bank` is its stem, such as 'bank_chosen'."""
+    methods, fair = plan["methods"], plan["fair"]
+    kept = _trained(plan, bank)
+    if bank == "bank_chosen":
+        kept |= {methods[name]["at"] for name in kept} - {None}
+    # Seeds and tolerances of later rounds change no earlier one.
+    late = {"bank_lengths": ("trials", "ranges", "design_seed", "shortlist", "tolerances"), "bank": ("tolerances",)}
+    if fair:
+        fair = {key: value for key, value in fair.items() if key not in late.get(bank, ())}
+    return plan | {"methods": {name: spec for name, spec in methods.items() if name in kept}, "fair": fair}
+
+
+def _trained(plan: Plan, bank: str) -> set[str]:
+    """The methods whose SAEs one of a bank's files holds."""
+    at = {name for name, spec in plan["methods"].items() if spec["at"]}
+    fair = plan["fair"]
+    return {
+        "bank": plan["methods"].keys() - at,
+        "bank_lengths": {fair["baseline"]} if fair else set(),
+        "bank_shortlist": set(fair["ranges"]) if fair else set(),
+        "bank_chosen": at | (set(fair["ranges"]) if fair else set()),
+    }[bank]
 
 
 def training_modules(plan: Plan, bank: str) -> list[str]:
     """The modules of the objectives and penalties that train the SAEs of one of a bank's files."""
-    specs = [spec for spec in plan["methods"].values() if bool(spec["at"]) == (bank == "bank_chosen")]
+    specs = [plan["methods"][name] for name in _trained(plan, bank)]
     used = {(kind, spec[kind]) for spec in specs for kind in ("objective", "penalty") if spec[kind]}
     return ["sae.training.loop", *(registry.module(kind, name) for kind, name in sorted(used))]
 
 
-def has_at(config: Config, experiment: str) -> bool:
-    """Whether an experiment has methods that are trained at the choice of another one, and so a second round."""
-    return any(config.methods[name].at for name in config.experiments[experiment].methods)
+def is_fair(config: Config, experiment: str) -> bool:
+    """Whether an experiment is compared by protocol `fair` too."""
+    return config.experiments[experiment].fair is not None
+
+
+def has_chosen(config: Config, experiment: str) -> bool:
+    """Whether SAEs are trained after the selection: methods `at` the choice of another one, or candidates of `fair`."""
+    methods = config.experiments[experiment].methods
+    return is_fair(config, experiment) or any(config.methods[name].at for name in methods)
 
 
 def parts(config: Config, plan: Plan, bank: str) -> int:
     """How many jobs train the SAEs of one of a bank's files, beside the file's own; 0: that one does."""
     from sae.bank.plan import count
 
-    saes, limit = count(plan)[bank == "bank_chosen"], config.compute.saes_per_job
+    saes, limit = count(plan)[bank], config.compute.saes_per_job
     return 0 if limit is None or saes <= limit else -(-saes // limit)
 
 
@@ -129,7 +178,19 @@ def selection_plan(config: Config, experiment: str) -> Plan:
     own = {name: config.methods[name] for name in spec.methods if not config.methods[name].at}
     swept = {name: sorted({*method.sweep, *spec.sweep.get(name, {})}) for name, method in own.items()}
     methods = {name: {"against": method.against, "sweep": swept[name]} for name, method in own.items()}
-    return {"methods": methods, "protocol": "paper"}
+    fair = None
+    if spec.fair:
+        fair = config.fair.model_dump(include={"seeds", "shortlist", "near", "tolerances", "l0", "firing"})
+        fair |= {"trials": spec.fair.trials, "methods": tuned(config, experiment)}
+    return {"methods": methods, "fair": fair}
+
+
+def selecting_modules(config: Config, experiment: str) -> list[str]:
+    """The modules of the metrics that selection reads."""
+    from sae.scoring import fair
+
+    names = fair.METRICS if is_fair(config, experiment) else ("reconstruction",)
+    return [registry.module("metric", name) for name in names]
 
 
 def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
@@ -146,7 +207,7 @@ def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
         if name == "independent" and options["families"] is None:
             options["families"] = {b: config.backbones[b].family for b in spec.backbones}
         found[metric.constants["STAGE"]][name] = options
-    if has_at(config, experiment):
+    if has_chosen(config, experiment):
         found["score_chosen"] = found["score"] | found["score_chosen"]
     return {stage: metrics for stage, metrics in found.items() if metrics}
 
@@ -185,13 +246,18 @@ def gallery(config: Config, experiment: str) -> dict[str, Any] | None:
 
 
 def figures(config: Config, experiment: str) -> list[str]:
-    """The figures that an experiment ends in: without those that show images where there are none."""
+    """The figures that an experiment ends in: without those of images, or of protocol `fair`, where there is none."""
     shown = gallery(config, experiment) is not None
-    return [name for name in config.figures if shown or not _needs_images(name)]
+    fair = is_fair(config, experiment)
+    return [n for n in config.figures if (shown or not _needs_images(n)) and (fair or not _needs_fair(n))]
 
 
 def _needs_images(figure: str) -> bool:
     return any(file.startswith("gallery/") for file in registry.head("figure", figure).constants.get("READS", ()))
+
+
+def _needs_fair(figure: str) -> bool:
+    return registry.head("figure", figure).constants.get("NEEDS_FAIR", False)
 
 
 def names(config: Config, experiment: str) -> Plan:
@@ -246,11 +312,13 @@ def report_plan(config: Config, experiment: str) -> Plan:
         name: options for stage in stages(config, experiment).values() for name, options in stage.items()
     }
     used["claims"] = config.claims.model_dump()
+    used |= {"fair": config.fair.model_dump()} if spec.fair else {}
     # Of the machine only what decides on bits: the rest is where and how fast.
     used["compute"] = config.compute.model_dump(include={"device", "threads", "embed_batch_size"})
     return names(config, experiment) | {
         "experiment": experiment,
         "figures": figures(config, experiment),
+        "fair": is_fair(config, experiment),
         "config": used,
     }
 

@@ -21,7 +21,7 @@ from sae.core.paths import trial_name
 from sae.report import style
 from sae.report.names import MARKERS, Names
 from sae.report.style import plt
-from sae.scoring.selection import CELL, chosen
+from sae.scoring.selection import CELL, chosen, under
 
 READS = ["metrics.parquet"]
 CAPTION = (
@@ -52,7 +52,7 @@ class _Sweep(NamedTuple):
 
 def draw(results: Path, names: Names) -> Figure:
     """Rows are dataset and quantity, columns backbones and options, lines k, method and its other swept options."""
-    metrics = files.read_parquet(results / READS[0])
+    metrics = under(files.read_parquet(results / READS[0]), "paper")
     sweeps = _sweeps(metrics, names)
     if not sweeps:
         figure, ax = plt.subplots(figsize=(style.WIDTH, 1.2))

@@ -1,4 +1,4 @@
-"""One row per latent: `ms`, `ms_by_{backbone}`, `n_active` images, binary `purity`, dominant class `top_class`."""
+"""One row per latent: `ms`, `ms_across_groups`, `ms_by_{backbone}`, `n_active` images, binary `purity`, dominant class `top_class`."""
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,8 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         names = {label: str(label) if pd.isna(name) else name for label, name in named}  # A class may have no name.
         top_class[:] = [names[c] if n else None for c, n in zip(dominant, fires, strict=True)]
     found = {"ms": _ms.of_subject(subject, split)}
+    if (groups := subject.groups(split)) is not None:
+        found["ms_across_groups"] = _ms.scores(_ms.scaled_of(subject, split), subject.embeddings(split), groups)
     found |= {f"ms_by_{judge}": _ms.of_subject(subject, split, judge) for judge in subject.others}
     found |= {"n_active": fires, "purity": purity, "top_class": top_class}
     return {name: PerLatent(values) for name, values in found.items()}

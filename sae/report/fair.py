@@ -1,0 +1,261 @@
+"""Protocol `fair` for readers: what each method's candidates score on test, against the baseline's, and where.
+
+Candidates were chosen on validation and trained with fresh seeds (`sae.scoring.fair`); a difference is paired by cell and
+seed. A cell whose baseline would gain from more steps is *undertrained*: it stands in the table of cells, marked, and
+not in the effects.
+"""
+
+from collections.abc import Iterator
+from math import isnan, nan
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sae.core import files
+from sae.report.across import across_groups
+from sae.report.bootstrap import wider_interval
+from sae.report.names import Names
+from sae.report.tables import markdown
+from sae.scoring.fair import PROTOCOL
+from sae.scoring.selection import CELL, under
+
+RUN = [*CELL, "seed"]
+# {name: (column of metrics, what is subtracted or None)}; of all but dead, more is better.
+SCORES: dict[str, tuple[str, str | None]] = {
+    "R2": ("r2", None),
+    "MS": ("ms_mean_alive", None),
+    "MS_dead_as_0": ("ms_mean", None),
+    "MS_best_n": ("ms_best_n", None),
+    "MS_independent": ("ms_mean_alive_independent", None),
+    "purity-null": ("purity_binary", "purity_binary_null"),
+    "AUC": ("probe_auc", None),
+    "dead": ("dead", None),
+}
+EFFECTS = ["tolerance", "method", "data", "score", "difference", "low", "high", "cells_for", "cells_against", "ties"]
+NOTES = """\
+Difference from the method compared with, on test, mean over cells and fresh seeds, with the wider of two intervals: the
+bootstrap over (dataset, backbone) blocks, seeds inside them, and Student's t of the blocks' means. Candidates of both
+are chosen by the same rule on validation: highest MS among the trials whose R2 is at most `tolerance` below R*, the best
+that the tuned baseline reaches. A tie: no trial of the method is; the cell counts as 0. MS is over alive latents, across
+groups where images have groups. MS_best_n: mean of the n highest, n the smallest number of alive latents of the cell's
+candidates. Cells whose baseline is undertrained are left out."""
+
+
+def picked(
+    metrics: pd.DataFrame, selection: pd.DataFrame, against: dict[str, str | None], tolerance: float
+) -> pd.DataFrame:
+    """One row per cell, tuned method and fresh seed, on test: the candidate's, or on a tie that of another method.
+
+    Args:
+        metrics, selection: metrics.parquet and selection.parquet.
+        against: {method: the method it is compared with, or None}.
+
+    Returns:
+        Rows of `metrics`, with `source` and `fallback` as :func:`sae.scoring.selection.chosen` gives them, and
+        `undertrained`.
+    """
+    rows = metrics[metrics["split"] == "test"]
+    choice = under(selection, PROTOCOL)
+    choice = choice[choice["tolerance"] == tolerance][[*RUN, "method", "trial", "undertrained"]]
+    choice = choice.astype({"undertrained": bool})  # Rows of protocol `paper` have none.
+    whole = choice[choice["trial"].notna()]
+    found = rows.merge(whole, on=[*RUN, "method", "trial"])
+    parts = [found.assign(source=found["method"], fallback=False)]
+    for tie in choice[choice["trial"].isna()].to_dict("records"):
+        source = against[tie["method"]]
+        there = parts[0].iloc[:0]
+        while source is not None and there.empty:
+            same = (parts[0][RUN] == pd.Series({name: tie[name] for name in RUN})).all(axis=1)
+            there = parts[0][same & (parts[0]["method"] == source)]
+            source = against[source]
+        parts.append(there.assign(method=tie["method"], fallback=True))
+    return pd.concat(parts, ignore_index=True)
+
+
+def best_n(picks: pd.DataFrame, latents: pd.DataFrame) -> pd.Series:
+    """Mean MS of the n best latents of each row of `picks`, n the smallest number of alive ones in its cell.
+
+    Args:
+        picks: of :func:`picked`.
+        latents: latents.parquet; MS across groups, where that is there.
+    """
+    key = [*RUN, "method", "trial"]
+    ms = latents["ms"]
+    if "ms_across_groups" in latents:
+        ms = latents["ms_across_groups"].fillna(ms)
+    alive = latents.assign(ms=ms).dropna(subset="ms").sort_values("ms", ascending=False)
+    by_sae = {name: values.to_numpy() for name, values in alive.groupby(key)["ms"]}
+    rows = picks.assign(method=picks["source"])[key].itertuples(index=False, name=None)
+    found = [by_sae.get(row) for row in rows]
+    counts = pd.Series([nan if values is None else len(values) for values in found], picks.index, dtype=float)
+    least = counts.groupby([picks[name] for name in CELL]).transform("min")
+    both = zip(found, least, strict=True)
+    means = [nan if values is None else float(values[: int(n)].mean()) for values, n in both]
+    return pd.Series(means, picks.index, dtype=float)
+
+
+def differences(picks: pd.DataFrame, method: str, other: str, score: str) -> pd.Series:
+    """A method's score minus another's, by (dataset, backbone, k, seed); what is not defined is left out."""
+    ours, theirs = (_by_run(picks[picks["method"] == name], score) for name in (method, other))
+    return (ours - theirs).dropna()
+
+
+def _by_run(rows: pd.DataFrame, score: str) -> pd.Series:
+    column, minus = SCORES[score]
+    values = [rows[name].astype(float) if name in rows else pd.Series(nan, rows.index) for name in (column, minus) if name]
+    value = values[0] if minus is None else values[0] - values[1]
+    return pd.Series(value.to_numpy(), pd.MultiIndex.from_frame(rows[RUN]), dtype=float)
+
+
+def effects(picks: dict[float, pd.DataFrame], names: Names, rule: dict[str, Any]) -> pd.DataFrame:
+    """What each method differs by from the one it is compared with: columns `EFFECTS`, `data` 'all' or a dataset.
+
+    Args:
+        picks: {tolerance: what :func:`picked` returned, with ms_best_n}.
+        rule: confidence, resamples, bootstrap_seed (`claims` in config.yaml).
+    """
+    found = []
+    for tolerance, rows in picks.items():
+        rows = rows[~rows["undertrained"]]
+        for method, other in names.compared.items():
+            if other is None or method not in set(rows["method"]):
+                continue
+            for data in ["all", *rows["dataset"].unique()]:
+                here = rows if data == "all" else rows[rows["dataset"] == data]
+                ties = here[(here["method"] == method) & here["fallback"]].groupby(CELL).ngroups
+                for score in SCORES:
+                    values = differences(here, method, other, score)
+                    if values.empty:
+                        continue
+                    cells = values.groupby(CELL).mean()
+                    sides = int((cells > 1e-12).sum()), int((cells < -1e-12).sum())
+                    found.append(
+                        (tolerance, method, data, score, cells.mean(), *wider_interval(values, rule), *sides, ties)
+                    )
+    return pd.DataFrame(found, columns=EFFECTS)
+
+
+def cells(picks: dict[float, pd.DataFrame], selection: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """A row per cell, tolerance and tuned method: what was chosen, on what grounds, and what it scores on test."""
+    choice = under(selection, PROTOCOL).drop_duplicates([*CELL, "method", "tolerance"])
+    found = []
+    for row in choice.to_dict("records"):
+        tests = picks[row["tolerance"]]
+        here = tests[(tests[CELL] == pd.Series({n: row[n] for n in CELL})).all(axis=1)]
+        own = here[here["method"] == row["method"]]
+        line = {name: row[name] for name in (*CELL, "tolerance", "method", "status", "trial", "steps", "undertrained")}
+        line |= {f"val_{name}": row[name] for name in ("r2", "ms", "l0", "firing")} | {"val_bar": row["bar"]}
+        line |= {score: _by_run(own, score).mean() for score in SCORES}
+        other = names.against(row["method"])
+        if other is not None:
+            line |= {f"{score}_difference": differences(here, row["method"], other, score).mean() for score in SCORES}
+        found.append(line)
+    return pd.DataFrame(found)
+
+
+def edges(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
+    """How often a choice lies at an edge of what was tried: method, tolerance, option, cells, lowest, highest."""
+    choice = under(selection, PROTOCOL).drop_duplicates([*CELL, "method", "tolerance"])
+    choice = choice[choice["trial"].notna()]
+    tried = under(metrics, PROTOCOL)
+    options = [name for name in ("lr", "encoder_scale", "lambda") if name in tried]
+    found = []
+    for (method, tolerance), rows in choice.groupby(["method", "tolerance"], sort=False):
+        trials = tried[tried["method"] == method]
+        both = rows.merge(trials[[*CELL, "trial", *options]].drop_duplicates(), on=[*CELL, "trial"])
+        ends = trials[trials["encoder_scale"].notna()].groupby(CELL)[options].agg(["min", "max"])
+        for option in options:
+            values = both.set_index(CELL)[option].dropna()
+            if len(values):
+                low, high = (ends.loc[values.index, (option, end)] for end in ("min", "max"))
+                at = int((values == low).sum()), int((values == high).sum())
+                found.append((method, tolerance, option, len(values), *at))
+    return pd.DataFrame(found, columns=["method", "tolerance", "option", "cells", "at_lowest", "at_highest"])
+
+
+def evidence(
+    metrics: pd.DataFrame, selection: pd.DataFrame, latents: pd.DataFrame, names: Names
+) -> dict[float, pd.DataFrame]:
+    """{tolerance: picks, with ms_best_n}, the headline first."""
+    found = {}
+    for tolerance in under(selection, PROTOCOL)["tolerance"].unique():
+        picks = picked(metrics, selection, names.compared, tolerance)
+        found[float(tolerance)] = picks.assign(ms_best_n=best_n(picks, latents))
+    return found
+
+
+def write(results: str | Path, settings: dict[str, Any], out: str | Path) -> None:
+    """Write `out`/fair.csv (:func:`cells`), fair_effects.csv (:func:`effects`) and fair.md.
+
+    Args:
+        results: folder of the experiment's tables.
+        settings: of :class:`sae.report.names.Names`; and `claims`, whose rule the intervals follow.
+    """
+    names, out = Names(settings), Path(out)
+    read = {name: files.read_parquet(Path(results) / f"{name}.parquet") for name in ("metrics", "selection", "latents")}
+    metrics = across_groups(read["metrics"])
+    picks = evidence(metrics, read["selection"], read["latents"], names)
+    tables = {
+        "fair": cells(picks, read["selection"], names),
+        "fair_effects": effects(picks, names, settings["claims"]),
+    }
+    for name, table in tables.items():
+        with files.atomic_file(out / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
+    lines = _page(tables["fair"], tables["fair_effects"], edges(metrics, read["selection"]), metrics, names)
+    files.write_text(out / "fair.md", "\n\n".join(lines) + "\n")
+    files.write_sums(out / "fair.sums.json", [out / "fair.csv", out / "fair_effects.csv", out / "fair.md"])
+
+
+def _page(
+    cells: pd.DataFrame, effects: pd.DataFrame, edges: pd.DataFrame, metrics: pd.DataFrame, names: Names
+) -> Iterator[str]:
+    yield "# The same reconstruction after the same tuning"
+    tried = under(metrics, PROTOCOL)
+    tried = tried[tried["encoder_scale"].notna()] if "encoder_scale" in tried else tried
+    trials = sorted(tried.groupby([*CELL, "method"])["trial"].nunique().unique())
+    where = cells.drop_duplicates(CELL)
+    yield (
+        f"{', '.join(map(str, trials))} trials of each method in each cell; {int(where['undertrained'].sum())} of "
+        f"{len(where)} cells undertrained."
+    )
+    yield markdown(effects_text(effects, names))
+    yield NOTES
+    yield "# What was chosen"
+    yield markdown(cells_text(cells, names))
+    yield "`!`: the baseline would still gain from more steps. Scores on test, means over fresh seeds; +/-: from the baseline's."
+    yield "# Choices at the edge of what was tried"
+    shown = edges.assign(method=[names.method(name) for name in edges["method"]])
+    yield markdown(shown.astype(str))
+
+
+def effects_text(effects: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """:func:`effects` for reading: a row per method, tolerance and data, a column per score."""
+    shown = []
+    for (tolerance, method, data), rows in effects.groupby(["tolerance", "method", "data"], sort=False):
+        line = {"tolerance": f"{tolerance:g}", "method": names.method(str(method))}
+        line |= {"data": "all" if data == "all" else names.dataset(str(data)), "ties": str(rows["ties"].iloc[0])}
+        for row in rows.to_dict("records"):
+            style = "+.1f" if row["score"] == "dead" else "+.3f"
+            ends = [format(row[name], style) for name in ("difference", "low", "high")]
+            line[row["score"]] = f"{ends[0]} [{ends[1]}, {ends[2]}], {row['cells_for']}/{row['cells_against']}"
+        shown.append(line)
+    return pd.DataFrame(shown, columns=["tolerance", "method", "data", "ties", *SCORES]).fillna("-")
+
+
+def cells_text(cells: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """:func:`cells` for reading, of the headline's tolerance."""
+    shown = []
+    for row in cells[cells["tolerance"] == cells["tolerance"].iloc[0]].to_dict("records") if len(cells) else []:
+        line = {"data": names.dataset(row["dataset"]), "encoder": names.backbone(row["backbone"]), "k": str(row["k"])}
+        line |= {"steps": f"{row['steps']}{' !' if row['undertrained'] else ''}", "method": names.method(row["method"])}
+        line["trial"] = "tie" if row["trial"] is None or row["trial"] != row["trial"] else row["trial"]
+        for score in ("R2", "MS", "MS_independent", "dead"):
+            style = ".0f" if score == "dead" else ".3f"
+            text = "-" if isnan(row[score]) else format(row[score], style)
+            change = row.get(f"{score}_difference", nan)
+            line[score] = text + ("" if isnan(change) else f" ({change:+{style}})")
+        shown.append(line)
+    columns = ["data", "encoder", "k", "steps", "method", "trial", "R2", "MS", "MS_independent", "dead"]
+    return pd.DataFrame(shown, columns=columns)

@@ -1,0 +1,64 @@
+"""What the figures of protocol `fair` share: the trials of the tuning seed, and what a choice among them gives on test."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import pandas as pd
+
+from sae.core import files
+from sae.report.across import across_groups
+from sae.report.names import Names
+from sae.scoring.fair import PROTOCOL, root
+from sae.scoring.selection import CELL, under
+
+MS = "ms_mean_alive"
+
+
+def of_tuning(results: Path, names: Names) -> pd.DataFrame:
+    """A row per cell, tuned method and trial of the tuning seed, the first that has all of them.
+
+    Columns `CELL`, method, trial, point (the trial's number in the design, the same for every method), r2, ms, and
+    val_r2, val_ms. A trial that diverged is left out.
+    """
+    metrics = across_groups(under(files.read_parquet(results / "metrics.parquet"), PROTOCOL))
+    metrics = metrics[metrics["encoder_scale"].notna() & (metrics["status"] == "ok")]
+    counts = metrics.groupby("seed")["trial"].nunique()
+    rows = metrics[(metrics["seed"] == counts.idxmax()) & metrics["method"].isin(names.compared)]
+    test, val = (rows[rows["split"] == split] for split in ("test", "val"))
+    key = [*CELL, "method", "trial"]
+    # Methods share their learning rates, point by point.
+    point = test.groupby(CELL, sort=False)["lr"].rank(method="dense").astype(int)
+    found = test[key].assign(point=point, r2=test["r2"], ms=test[MS])
+    return found.merge(val[[*key, "r2", MS]].rename(columns={"r2": "val_r2", MS: "val_ms"}), on=key)
+
+
+def effects(trials: pd.DataFrame, names: Names, tolerance: float, points: Collection[int] | None = None) -> pd.DataFrame:
+    """What each method's choice gives on test beyond its baseline's choice: `CELL`, method, ms, r2; 0 on a tie.
+
+    The rule of protocol `fair` with one tuning seed and no shortlist: highest MS on val among the trials whose R^2 on val
+    is at most `tolerance` below the baseline's best.
+
+    Args:
+        trials: of :func:`of_tuning`.
+        points: of the design; None: all.
+    """
+    if points is not None:
+        trials = trials[trials["point"].isin(points)]
+    best = trials.groupby([*CELL, "method"], sort=False)["val_r2"].max()
+    against = names.compared
+    bars = trials[CELL].assign(method=[root(m, against) for m in trials["method"]])
+    reached = trials["val_r2"] >= best.reindex(pd.MultiIndex.from_frame(bars)).to_numpy() - tolerance
+    eligible = trials[reached]
+    choice = eligible.loc[eligible.groupby([*CELL, "method"], sort=False)["val_ms"].idxmax()]
+    chosen = choice.set_index([*CELL, "method"])[["ms", "r2"]]
+    found = []
+    for key, cell in trials.groupby(CELL, sort=False):
+        for method in names.order(cell["method"]):
+            other = against[method]
+            if other is None:
+                continue
+            row = dict(zip(CELL, key, strict=True)) | {"method": method, "ms": 0.0, "r2": 0.0}
+            if (*key, method) in chosen.index and (*key, other) in chosen.index:
+                row |= (chosen.loc[(*key, method)] - chosen.loc[(*key, other)]).to_dict()
+            found.append(row)
+    return pd.DataFrame(found, columns=[*CELL, "method", "ms", "r2"])
