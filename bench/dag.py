@@ -29,7 +29,7 @@ def main() -> None:
     print(f"{'':<12}{'SAEs':>8}{'jobs':>7}{'seconds':>9}{'peak MB':>9}")
     for factor in (1, 10):
         larger = times(config, factor)
-        saes = sum(count(plan)[0] for plan in costs.plans(settings.load(larger), "paper"))
+        saes = sum(count(plan)["bank"] for plan in costs.plans(settings.load(larger), "paper"))
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as overlay:
             yaml.safe_dump(larger, overlay)
             overlay.flush()

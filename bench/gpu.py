@@ -114,7 +114,7 @@ def whole_paper(seconds_a_step: dict[str, float], images_a_second: float) -> Non
     cells, _ = costs.cells(config, "paper")
     recipe = config.training[config.experiments["paper"].training]
     steps = sum(
-        sum(count(plan)) * recipe.steps_on(cell.rows["train"])
+        sum(count(plan).values()) * recipe.steps_on(cell.rows["train"])
         for cell in cells
         for plan in costs.plans(config, "paper", cell)
     )

@@ -1,9 +1,9 @@
 """What SAEs a bank's plan asks for. No torch here: the workflow counts and keeps SAEs by it.
 
 A plan is JSON: {dataset, backbone, k, seeds: [...], recipe: {...}, methods: {name: {objective, penalty, mask, lambda,
-options: {...}, recipe: {overrides}, sweep: {option: [values]}, at, against, control}}, fair}, complete with all defaults.
-`fair` is null, or what protocol `fair` trains: {trials, design_seed, ranges: {method: {option: [low, high]}}, baseline,
-steps: {first, most, lr, ...}, seeds: {tuning, shortlist, fresh}, tolerances}.
+options: {...}, recipe: {overrides}, sweep: {option: [values]}, at, against, control}}, fair}, complete with all
+defaults. `fair` is null, or what protocol `fair` trains: {trials, design_seed, ranges: {method: {option: [low, high]}},
+baseline, steps: {first, most, lr, ...}, seeds: {tuning, shortlist, fresh}, tolerances}.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def members(plan: dict[str, Any], steps: int | None = None) -> list[Member]:
     """The SAEs of bank.json: of every method without `at` its trials, of every trial its seeds.
 
     Baselines, compared with no other method, come first: if one diverges, the rest is not worth its time. Then methods
-    are in the order of their names, since that of config.yaml should decide nothing. Trials of protocol `fair` come last.
+    are in the order of their names, since that of config.yaml should decide nothing. Trials of `fair` come last.
 
     Args:
         steps: of the trials of protocol `fair`; by default as many as are allowed.
@@ -108,7 +108,9 @@ def designed(fair: dict[str, Any], method: str, steps: int) -> list[dict[str, An
     names = first + sorted(ranges.keys() - first)
     points = _sobol(fair["trials"], fair["design_seed"])
     if len(names) > DIMENSIONS:
-        raise UserError(f"fair: {method} has {len(names)} options with a range; at most {DIMENSIONS} can be drawn together")
+        raise UserError(
+            f"fair: {method} has {len(names)} options with a range; at most {DIMENSIONS} can be drawn together"
+        )
     found = []
     for point in points:
         trial: dict[str, Any] = {"steps": steps}
@@ -121,7 +123,7 @@ def designed(fair: dict[str, Any], method: str, steps: int) -> list[dict[str, An
 
 @functools.cache
 def _sobol(count: int, seed: int) -> list[list[float]]:
-    """(count, DIMENSIONS) points in the unit cube; always so many coordinates, since scrambling hangs on their number."""
+    """(count, DIMENSIONS) points in the unit cube; always so many coordinates: scrambling hangs on their number."""
     from scipy.stats import qmc  # Takes half a second.
 
     # A prefix of a longer design is the shorter one. Its length must be a power of 2, or it warns.
@@ -145,8 +147,8 @@ def _place(item: tuple[str, dict[str, Any]]) -> tuple[bool, str]:
 def chosen_members(plan: dict[str, Any], selection: pd.DataFrame, steps: int | None = None) -> list[Member]:
     """The SAEs of bank_chosen.json: what selection asks for.
 
-    Of every `at` method, per seed, the trial chosen for the method it refers to; under protocol `fair` the candidates with
-    fresh seeds, and the `at` methods at the candidate of the first tolerance.
+    Of every `at` method, per seed, the trial chosen for the method it refers to; under protocol `fair` the candidates
+    with fresh seeds, and the `at` methods at the candidate of the first tolerance.
 
     Args:
         selection: selection.parquet of this bank. Where no trial was acceptable there is nothing to train.

@@ -174,6 +174,8 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
                 problems.add(key, f"{pair} do not go together: {why}")
     if (shown := spec.gallery.dataset) in spec.datasets and not config.datasets[shown].has_images:
         problems.add(f"{key}.gallery.dataset", f"{shown} holds embeddings alone, without images to show")
+    if all(config.methods[name].control for name in spec.methods):
+        problems.add(f"{key}.methods", "all of them are controls; add a method to compare them with")
     for name in spec.methods:
         _check_method(config, experiment, name, problems)
     if spec.fair:
@@ -213,7 +215,9 @@ def _check_fair(config: Config, experiment: str, tuning: Tuning, problems: Probl
                 elif values[0] >= values[1]:
                     problems.add(place, f"{values} is no range; write the lower end first")
                 elif isinstance(getattr(method, option, None), int):
-                    problems.add(place, f"{option} is a whole number, which is not drawn from a range; sweep it instead")
+                    problems.add(
+                        place, f"{option} is a whole number, which is not drawn from a range; sweep it instead"
+                    )
 
 
 def _check_method(config: Config, experiment: str, name: str, problems: Problems) -> None:
@@ -231,6 +235,10 @@ def _check_method(config: Config, experiment: str, name: str, problems: Problems
             if option in own:
                 problems.known(where, grid, ks)
     recipe = config.training[spec.training].model_dump() | method.recipe
+    said = {*method.recipe, *method.sweep, *own}
+    if recipe["steps"] and "epochs" in said and "steps" not in said:
+        text = f"training.{spec.training} counts steps, so that epochs of {name} would change nothing; give it steps"
+        problems.add(f"{key}.methods", text)
     for k in spec.k:
         trials = config.sweep(experiment, method.at or name, k)
         strange = trials.keys() - {*recipe, *method.options, *(OF_A_PENALTY if method.penalty else ())}

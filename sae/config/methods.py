@@ -88,7 +88,7 @@ class _Resolver:
         inherited = self.merged(own["extends"]) if own.get("extends") else {"sweep": {}}
         sweep = own.get("sweep", {})
         # What this method sets or sweeps itself, and the options of an entry that it replaces.
-        gone = {*own, *sweep, "extends", "label", "colour", "at"}
+        gone = {*own, *sweep, "extends", "label", "colour", "at"} | ({"against"} if own.get("control") else set())
         for kind in KINDS:
             if (before := inherited.get(kind)) and own.get(kind, before) != before:
                 gone |= set(registry.head(kind, before).options.model_fields)

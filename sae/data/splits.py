@@ -26,7 +26,8 @@ def grouped_split(groups: ArrayLike, strata: ArrayLike, fractions: Mapping[str, 
     """
     groups, strata = np.asarray(groups), np.asarray(strata)
     names, first, member, size = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
-    target = np.array(list(fractions.values()), dtype=np.float64)
+    order = sorted(fractions)  # Not as they are written: that should decide nothing.
+    target = np.array([fractions[split] for split in order], dtype=np.float64)
     rng = np.random.default_rng(seed)
     chosen = np.empty(len(names), dtype=np.int64)
     for stratum in np.unique(strata):
@@ -37,7 +38,7 @@ def grouped_split(groups: ArrayLike, strata: ArrayLike, fractions: Mapping[str, 
         for group in here:
             chosen[group] = np.argmax(target - filled / total)
             filled[chosen[group]] += size[group]
-    return np.array(list(fractions))[chosen[member]]
+    return np.array(order)[chosen[member]]
 
 
 def balanced_rows(labels: ArrayLike, count: int, seed: int) -> np.ndarray:

@@ -36,8 +36,8 @@ class Evidence:
     """An experiment's results on test under one protocol: the chosen SAEs, the SAEs trained at their choice, curves.
 
     Args:
-        picked: the chosen SAEs, as :func:`sae.scoring.selection.chosen` or :func:`sae.report.fair.picked` gives them. MS is
-            across groups, where a dataset has groups (:func:`sae.report.across.across_groups`).
+        picked: the chosen SAEs, as :func:`sae.scoring.selection.chosen` or :func:`sae.report.fair.picked` gives them.
+            MS is across groups, where a dataset has groups (:func:`sae.report.across.across_groups`).
         metrics: metrics.parquet under that protocol, MS likewise.
         points: curves.parquet.
     """
@@ -255,6 +255,7 @@ def _mask(method: str, base: str, said: str) -> list[Claim]:
             methods=(base,),
             sign=-1,
             beside=lambda e: e.added(method, base, "ms_mean"),
+            score=("ms_mean_alive", None),
         ),
     ]
 
@@ -374,20 +375,21 @@ def under_fair(
     left_out = picked[picked["undertrained"]].groupby(CELL).ngroups
     whole = picked[~picked["undertrained"]]
     if whole.empty:
-        row = {name: np.nan for name in OF_FAIR} | {"cells_for": 0, "cells_against": 0, "verdict": UNTESTED}
-        rows = [row | {"note": f"all {left_out} cells undertrained"} for _ in asked]
+        note = f"all {left_out} cells undertrained"
+        rows = [{"cells_for": 0, "cells_against": 0, "verdict": UNTESTED, "note": note} for _ in asked]
     else:
         evidence = Evidence(whole, under(metrics, fair.PROTOCOL), points, names)
         rows = [judge(claim, evidence, rule, bootstrap.wider_interval) for claim in asked]
         verdicts = {row["claim"]: row["verdict"] for row in rows}
         for claim, row in zip(asked, rows, strict=True):
             lost = [m for m in claim.methods if verdicts.get(f"{m}_keeps_r2", HOLDS) != HOLDS]
+            notes = [str(row["note"])] if row["note"] else []
             if claim.score and claim.score[0].startswith("ms_") and lost and row["verdict"] in (HOLDS, IN_PART):
-                said = f"R² is not kept ({', '.join(names.method(m) for m in lost)})"
-                row |= {"verdict": NOT, "note": "; ".join(filter(None, [row["note"], said]))}
+                row["verdict"] = NOT
+                notes.append(f"R² is not kept ({', '.join(names.method(m) for m in lost)})")
             if left_out:
-                said = f"{left_out} undertrained cells left out"
-                row["note"] = "; ".join(filter(None, [row["note"], said]))
+                notes.append(f"{left_out} undertrained cells left out")
+            row["note"] = "; ".join(notes)
     return pd.DataFrame(rows).reindex(columns=OF_FAIR).add_prefix(FAIR)
 
 

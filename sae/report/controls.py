@@ -5,11 +5,12 @@ as high, the score does not tell a trained SAE from such a thing, and a differen
 """
 
 from collections.abc import Mapping
+from math import isnan, nan
 from typing import Any
 
 import pandas as pd
 
-from sae.report.bootstrap import interval
+from sae.report.bootstrap import wider_interval
 from sae.report.names import Names
 from sae.scoring.selection import CELL
 
@@ -29,9 +30,10 @@ SCORES: dict[str, tuple[str, str | None]] = {
 }
 COLUMNS = ["dataset", "score", "baseline", "control", "value", "difference", "low", "high", "tells_nothing"]
 NOTES = """\
-Per dataset: the baseline's mean over cells, then each control's difference from it, with the interval of a bootstrap
-over (dataset, backbone) blocks, seeds inside them, as for the claims. `?`: the interval reaches 0. There the score
-tells nothing: what was not trained has it too. Controls are not tuned and stand at their own R2."""
+Per dataset: the baseline's mean over cells, then each control's difference from it, with the wider of two intervals:
+a bootstrap over (dataset, backbone) blocks, seeds inside them, and Student's t of the blocks' means; none with fewer
+blocks than the claims ask for. `?`: the interval reaches 0. There the score tells nothing: what was not trained, or
+only in part, has it too. Controls are not tuned and stand at their own R2."""
 _RUN = [*CELL, "seed"]
 
 
@@ -42,11 +44,11 @@ def compare(
 
     Args:
         picked: of :func:`sae.scoring.selection.chosen`, on test.
-        rule: confidence, resamples, bootstrap_seed (`claims` in config.yaml).
+        rule: confidence, resamples, bootstrap_seed, min_blocks (`claims` in config.yaml).
 
     Returns:
-        Columns `COLUMNS`: means over cells and seeds; `low`, `high`, the interval of `difference`; `tells_nothing`,
-        whether it reaches 0. A score that either lacks has no row.
+        Columns `COLUMNS`: means over cells and seeds; `low`, `high`, the interval of `difference`, NaN with fewer than
+        `min_blocks` blocks; `tells_nothing`, whether it reaches 0. A score that either lacks has no row.
     """
     found = []
     for baseline in names.baselines[:1]:
@@ -60,7 +62,9 @@ def compare(
                     difference = (ours - theirs).dropna()
                     if difference.empty:
                         continue
-                    means = (difference.groupby(CELL).mean().mean(), *interval(difference, rule))
+                    enough = difference.groupby(["dataset", "backbone"]).ngroups >= rule["min_blocks"]
+                    ends = wider_interval(difference, rule) if enough else (nan, nan)
+                    means = (difference.groupby(CELL).mean().mean(), *ends)
                     values = (theirs[difference.index].mean(), control, ours[difference.index].mean())
                     found.append((dataset, score, *values, *means, means[2] >= 0))
     return pd.DataFrame(found, columns=COLUMNS).astype({"tells_nothing": bool})
@@ -76,7 +80,8 @@ def as_text(table: pd.DataFrame, names: Names) -> pd.DataFrame:
     for (dataset, score), rows in table.groupby(["dataset", "score"], sort=False):
         line = {"data": names.dataset(str(dataset)), "score": score, "baseline": f"{rows['baseline'].iloc[0]:.3f}"}
         for row in rows.to_dict("records"):
-            text = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+            text = f"{row['difference']:+.3f}"
+            text += "" if isnan(row["low"]) else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
             line[names.method(row["control"])] = text + (" ?" if row["tells_nothing"] else "")
         shown.append(line)
     columns = ["data", "score", "baseline", *(names.method(name) for name in names.controls)]

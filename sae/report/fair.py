@@ -1,12 +1,12 @@
 """Protocol `fair` for readers: what each method's candidates score on test, against the baseline's, and where.
 
-Candidates were chosen on validation and trained with fresh seeds (`sae.scoring.fair`); a difference is paired by cell and
-seed. A cell whose baseline would gain from more steps is *undertrained*: it stands in the table of cells, marked, and
-not in the effects.
+Candidates were chosen on validation and trained with fresh seeds (`sae.scoring.fair`); a difference is paired by cell
+and seed. A cell whose baseline would gain from more steps is *undertrained*: it stands in the table of cells, marked,
+and not in the effects.
 """
 
 from collections.abc import Iterator
-from math import isnan, nan
+from math import isinf, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,12 @@ SCORES: dict[str, tuple[str, str | None]] = {
 }
 EFFECTS = ["tolerance", "method", "data", "score", "difference", "low", "high", "cells_for", "cells_against", "ties"]
 NOTES = """\
-Difference from the method compared with, on test, mean over cells and fresh seeds, with the wider of two intervals: the
-bootstrap over (dataset, backbone) blocks, seeds inside them, and Student's t of the blocks' means. Candidates of both
-are chosen by the same rule on validation: highest MS among the trials whose R2 is at most `tolerance` below R*, the best
-that the tuned baseline reaches. A tie: no trial of the method is; the cell counts as 0. MS is over alive latents, across
-groups where images have groups. MS_best_n: mean of the n highest, n the smallest number of alive latents of the cell's
-candidates. Cells whose baseline is undertrained are left out."""
+Difference from the method compared with, on test, mean over cells and fresh seeds, with the wider of two intervals:
+the bootstrap over (dataset, backbone) blocks, seeds inside them, and Student's t of the blocks' means. Candidates of
+both are chosen by the same rule on validation: highest MS among the trials whose R2 is at most `tolerance` below R*,
+the best that the tuned baseline reaches. A tie: no trial of the method is; the cell counts as 0. MS is over alive
+latents, across groups where images have groups. MS_best_n: mean of the n highest, n the smallest number of alive
+latents of the cell's candidates. Cells whose baseline is undertrained are left out."""
 
 
 def picked(
@@ -103,7 +103,9 @@ def differences(picks: pd.DataFrame, method: str, other: str, score: str) -> pd.
 
 def _by_run(rows: pd.DataFrame, score: str) -> pd.Series:
     column, minus = SCORES[score]
-    values = [rows[name].astype(float) if name in rows else pd.Series(nan, rows.index) for name in (column, minus) if name]
+    values = [
+        rows[name].astype(float) if name in rows else pd.Series(nan, rows.index) for name in (column, minus) if name
+    ]
     value = values[0] if minus is None else values[0] - values[1]
     return pd.Series(value.to_numpy(), pd.MultiIndex.from_frame(rows[RUN]), dtype=float)
 
@@ -214,6 +216,7 @@ def _page(
     yield "# The same reconstruction after the same tuning"
     tried = under(metrics, PROTOCOL)
     tried = tried[tried["encoder_scale"].notna()] if "encoder_scale" in tried else tried
+    tried = tried[[names.at(method) is None for method in tried["method"]]]
     trials = sorted(tried.groupby([*CELL, "method"])["trial"].nunique().unique())
     where = cells.drop_duplicates(CELL)
     yield (
@@ -224,7 +227,10 @@ def _page(
     yield NOTES
     yield "# What was chosen"
     yield markdown(cells_text(cells, names))
-    yield "`!`: the baseline would still gain from more steps. Scores on test, means over fresh seeds; +/-: from the baseline's."
+    yield (
+        "At the first tolerance. `!`: the baseline would still gain from more steps. Scores on test, means over fresh "
+        "seeds; in brackets the difference from the method compared with."
+    )
     yield "# Choices at the edge of what was tried"
     shown = edges.assign(method=[names.method(name) for name in edges["method"]])
     yield markdown(shown.astype(str))
@@ -238,8 +244,9 @@ def effects_text(effects: pd.DataFrame, names: Names) -> pd.DataFrame:
         line |= {"data": "all" if data == "all" else names.dataset(str(data)), "ties": str(rows["ties"].iloc[0])}
         for row in rows.to_dict("records"):
             style = "+.1f" if row["score"] == "dead" else "+.3f"
-            ends = [format(row[name], style) for name in ("difference", "low", "high")]
-            line[row["score"]] = f"{ends[0]} [{ends[1]}, {ends[2]}], {row['cells_for']}/{row['cells_against']}"
+            value, low, high = (format(row[name], style) for name in ("difference", "low", "high"))
+            ends = "" if isinf(row["low"]) else f" [{low}, {high}]"
+            line[row["score"]] = f"{value}{ends}, {row['cells_for']}/{row['cells_against']}"
         shown.append(line)
     return pd.DataFrame(shown, columns=["tolerance", "method", "data", "ties", *SCORES]).fillna("-")
 
@@ -249,7 +256,10 @@ def cells_text(cells: pd.DataFrame, names: Names) -> pd.DataFrame:
     shown = []
     for row in cells[cells["tolerance"] == cells["tolerance"].iloc[0]].to_dict("records") if len(cells) else []:
         line = {"data": names.dataset(row["dataset"]), "encoder": names.backbone(row["backbone"]), "k": str(row["k"])}
-        line |= {"steps": f"{row['steps']}{' !' if row['undertrained'] else ''}", "method": names.method(row["method"])}
+        line |= {
+            "steps": f"{row['steps']:.0f}{' !' if row['undertrained'] else ''}",
+            "method": names.method(row["method"]),
+        }
         line["trial"] = "tie" if row["trial"] is None or row["trial"] != row["trial"] else row["trial"]
         for score in ("R2", "MS", "MS_independent", "dead"):
             style = ".0f" if score == "dead" else ".3f"

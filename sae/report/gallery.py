@@ -86,8 +86,13 @@ def build(
     coders = {method: bankfile.open_sae(bank_file, bank, entry).to(device) for method, entry in entries.items()}
     latents = files.read_parquet(latents_file)
     latents = latents[(latents["seed"] == seed) & (latents["split"] == "test")]
-    latents = latents.reindex(columns=["method", "latent", *_ABOUT])
-    tables = {m: latents[latents["method"] == m].set_index("latent") for m in _two(list(coders))}
+    if "ms_across_groups" in latents:  # Else several drawings of one thing would make a latent look monosemantic.
+        latents = latents.assign(ms=latents["ms_across_groups"].fillna(latents["ms"]))
+    latents = latents.reindex(columns=["method", "trial", "latent", *_ABOUT])
+    tables = {}
+    for m in _two(list(coders)):
+        own = (latents["method"] == m) & (latents["trial"] == trial_name(entries[m]["trial"]))
+        tables[m] = latents[own].set_index("latent")
     codes = {m: coders[m].encode(coders[m].open_inputs(test.embeddings)).matrix().tocsc() for m in tables}
     rows = []
     for figure, latents_of in (("fig2", _rank_matched), ("fig3", _unit_matched)):

@@ -16,7 +16,7 @@ from sae.scoring.selection import CELL, chosen, under
 DEAD_LIMIT = 0.05
 _KEY = ["encoder", "data", "k", "method"]
 # Metrics that a table shows of an `at` method beside those of its base, as `{metric}_no_mask`.
-_OF_ABLATION = ["dead", "dead_train", "ms_mean", "ms_mean_alive", "r2"]
+_OF_ABLATION = ["dead", "dead_train", "ms_mean", "ms_mean_alive", "ms_mean_alive_across_groups", "r2"]
 
 
 class Column(NamedTuple):
@@ -48,6 +48,7 @@ TABLES = {
             "MS_median_alive": Column("ms_median_alive"),
             "MS_across": Column("ms_mean_alive_across_groups"),
             "MS_independent": Column("ms_mean_alive_independent"),
+            "MS_independent_across": Column("ms_mean_alive_independent_across_groups"),
             "dead": Column("dead", ".0f"),
             "dead_train": Column("dead_train", ".0f"),
             "floor": Column("ms_floor", compare=False),
@@ -55,14 +56,15 @@ TABLES = {
         },
         """\
 MS_mean and MS_median count latents without a score as 0; the _alive columns leave them out (a score needs two images
-that activate the latent). MS compares only within a backbone: floor is the mean cosine of two test images. MS_across is
-MS_mean_alive without pairs of near-duplicates, where the dataset knows them. MS_independent is MS_mean_alive as the
-experiment's backbones of other families see it, mean over these. dead: latents never active on the test images;
-dead_train: on the training images. n_k_over_m: activations per latent on the test images.""",
+that activate the latent). MS compares only within a backbone: floor is the mean cosine of two test images. MS_across
+is MS_mean_alive without pairs of near-duplicates, where the dataset knows them. MS_independent is MS_mean_alive as
+the experiment's backbones of other families see it, mean over these; _across: likewise. dead: latents never active
+on the test images; dead_train: on the training images. n_k_over_m: activations per latent on the test images.""",
     ),
     2: Table(
         "class purity",
         {
+            "R2": Column("r2", compare=False),
             "binary": Column("purity_binary"),
             "weighted": Column("purity_weighted"),
             "binary-null": Column("purity_binary", minus="purity_binary_null"),
@@ -80,6 +82,7 @@ coarse labels.""",
     3: Table(
         "linear probes on truncated codes",
         {
+            "R2": Column("r2", compare=False),
             "AUC": Column("probe_auc"),
             "AUC_above_1": Column("probe_auc_above_1"),
             "top1": Column("probe_top1"),
@@ -103,6 +106,7 @@ how many a fit stopped at its limit of passes over the codes, short of its toler
             "dead_train_added": Column("dead_train_no_mask", ".0f", minus="dead_train"),
             "MS_mean_alive": Column("ms_mean_alive"),
             "MS_mean_alive_added": Column("ms_mean_alive_no_mask", minus="ms_mean_alive"),
+            "MS_across_added": Column("ms_mean_alive_across_groups_no_mask", minus="ms_mean_alive_across_groups"),
             "MS_mean_added": Column("ms_mean_no_mask", minus="ms_mean"),
             "R2_added": Column("r2_no_mask", minus="r2"),
         },
@@ -115,7 +119,8 @@ dead as in Table 1.""",
 }
 GENERAL_NOTES = """\
 Test split; means over {seeds} seed(s). lambda is chosen on the validation split: the largest whose R2 is at least that
-of the method compared with (the baseline). `-`: not defined here. Where the paper has the very cell, ours (published,
+of the method compared with (the baseline). Controls ({controls}) are not tuned and stand at their own R2. `-`: not
+defined here. Where the paper has the very cell, ours (published,
 difference).
 
 Marks: `>` the choice is the largest lambda of the sweep, so a larger one might do too; `=` nothing was acceptable, and
@@ -287,7 +292,13 @@ def write(metrics_file: str | Path, published_folder: str | Path, settings: dict
         file = Path(out) / f"table{number}"
         with files.atomic_file(file.with_suffix(".csv")) as temporary:
             table.to_csv(temporary, index=False)
-        notes = spec.notes + "\n" + GENERAL_NOTES.format(seeds=metrics["seed"].nunique())
+        notes = (
+            spec.notes
+            + "\n"
+            + GENERAL_NOTES.format(
+                seeds=metrics["seed"].nunique(), controls=", ".join(map(names.method, names.controls)) or "none here"
+            )
+        )
         shown, compared = as_text(number, table, names), effects(number, table, tables, names)
         theirs = pd.read_csv(Path(published_folder) / published.FILES[number], dtype=str)
         title, their_title = f"Table {number}: {spec.title}", f"Published (arXiv:2606.27321, Table {number})"
@@ -313,7 +324,7 @@ def training(metrics: pd.DataFrame, names: Names) -> str:
     said = []
     for baseline in names.baselines[:1]:
         rows = metrics[(metrics["method"] == baseline) & (metrics["split"] == "test")]
-        for dataset, of in rows.groupby("dataset", sort=False):
+        for dataset, of in rows[rows["selected"]].groupby("dataset", sort=False):
             said.append(
                 f"{names.dataset(str(dataset))}: {_range(_column(of, 'steps'))} steps, "
                 f"{_range(_column(of, 'images_per_latent'))} training images per latent"

@@ -1,4 +1,4 @@
-"""What the figures of protocol `fair` share: the trials of the tuning seed, and what a choice among them gives on test."""
+"""What the figures of protocol `fair` share: the tuning seed's trials, and what a choice among them gives on test."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -32,11 +32,13 @@ def of_tuning(results: Path, names: Names) -> pd.DataFrame:
     return found.merge(val[[*key, "r2", MS]].rename(columns={"r2": "val_r2", MS: "val_ms"}), on=key)
 
 
-def effects(trials: pd.DataFrame, names: Names, tolerance: float, points: Collection[int] | None = None) -> pd.DataFrame:
+def effects(
+    trials: pd.DataFrame, names: Names, tolerance: float, points: Collection[int] | None = None
+) -> pd.DataFrame:
     """What each method's choice gives on test beyond its baseline's choice: `CELL`, method, ms, r2; 0 on a tie.
 
-    The rule of protocol `fair` with one tuning seed and no shortlist: highest MS on val among the trials whose R^2 on val
-    is at most `tolerance` below the baseline's best.
+    The rule of protocol `fair` with one tuning seed and no shortlist: highest MS on val among the trials whose R^2 on
+    val is at most `tolerance` below the baseline's best.
 
     Args:
         trials: of :func:`of_tuning`.

@@ -39,7 +39,9 @@ def collect(folders: Iterable[Path], stages: Sequence[str], references: Iterable
         for row in table.to_pylist():
             # Null is what another stage may have; not a number is a score.
             given = {name: value for name, value in row.items() if value is not None}
-            found.setdefault(tuple(row[name] for name in KEY), dict.fromkeys(names[: len(KEY) + len(ABOUT)])).update(given)
+            found.setdefault(tuple(row[name] for name in KEY), dict.fromkeys(names[: len(KEY) + len(ABOUT)])).update(
+                given
+            )
     swept = [name for name in about if name not in [*KEY, *ABOUT, "status"]]
     metrics = mark(pd.DataFrame(list(found.values())), selection.to_pandas())
     metrics["lambda"] = metrics["lambda"].astype(float) if "lambda" in metrics else float("nan")

@@ -92,11 +92,11 @@ def _score(
     data = stage.Data({split: Path(activations_dir) / split for split in splits})
     scoring = []
     for file, bank in zip(bank_files, banks, strict=True):
-        for protocol, metrics in (("paper", [METRIC]), (fair.PROTOCOL, list(fair.METRICS))):
+        for protocol, names in (("paper", [METRIC]), (fair.PROTOCOL, list(fair.METRICS))):
             entries = [entry for entry in bank["saes"] if entry["protocol"] == protocol]
-            scoring.append(stage.Bank(file, bank, entries, metrics))
-    metrics = fair.METRICS if settings["fair"] else (METRIC,)
-    options = {name: stage.options_of(name, None) for name in metrics}
+            scoring.append(stage.Bank(file, bank, entries, names))
+    every = list(fair.METRICS) if settings["fair"] else [METRIC]
+    options = {name: stage.options_of(name, None) for name in every}
     return stage.score(scoring, options, data, out.parent / ".rows/select", device, ("val",))
 
 

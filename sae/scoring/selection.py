@@ -88,9 +88,10 @@ def _one(rows: pd.DataFrame, method: Mapping[str, Any], bar: float) -> dict[str,
 def mark(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
     """Add `selected` and `selection` to tidy metrics of any number of banks.
 
-    `selection` is that of the choice ('chosen' or 'edge') on its rows, 'fallback' on all rows of a method and seed of
-    which nothing was acceptable, 'not_selected' otherwise. Both speak of protocol `paper` alone. A method of which `selection` knows nothing was trained at
-    the choice of another one (`at`): its SAEs are all 'chosen', unless they diverged.
+    `selection` is that of the choice ('chosen' or 'edge') on its rows, 'fallback' on all rows of a method and seed
+    of which nothing was acceptable, 'not_selected' otherwise. Both speak of protocol `paper` alone. A method of
+    which `selection` knows nothing was trained at the choice of another one (`at`): its SAEs are all 'chosen',
+    unless they diverged.
 
     Args:
         metrics: with columns dataset, backbone, k, method, trial, seed, status, protocol.

@@ -308,7 +308,9 @@ def _about(bank: dict[str, Any], entry: dict[str, Any], swept: list[str]) -> dic
     made_by = {"protocol": entry["protocol"]} | {n: settings.get(n) for n in ("objective", "penalty", "mask")}
     every = settings.get("options", {}) | settings
     made_by |= {name: every.get(name) for name in ("lambda", *sorted(set(swept) - {"lambda"}))}
-    return key | made_by | {"status": entry["status"], "m": settings["m"], "steps": entry["step"] + 1}
+    # As planned, where the plan counts steps: a diverged SAE took fewer.
+    steps = settings.get("steps") or entry["step"] + 1
+    return key | made_by | {"status": entry["status"], "m": settings["m"], "steps": steps}
 
 
 def _parts(metric: str, scores: Any, m: int) -> dict[str, dict[str, Any]]:

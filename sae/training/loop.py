@@ -173,7 +173,7 @@ def moments(x: torch.Tensor | Inputs, input_norm: str) -> Moments:
 def batches(
     count: int, batch_size: int, steps: int, seed: int, device: torch.device | str = "cpu"
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield `steps` times (epoch, row numbers (batch_size,)): each epoch a fresh permutation without its incomplete batch.
+    """Yield `steps` times (epoch, row numbers (batch_size,)): each epoch a fresh permutation, its last part dropped.
 
     The permutation is drawn on the CPU, the same for every device, and moved there as a whole.
     """

@@ -20,7 +20,10 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
     spec, plans = config.experiments[experiment], costs.plans(config, experiment)
     embedded, shards = len(spec.datasets) * len(spec.backbones), config.compute.embed_shards
     parts = {bank: sum(settings.parts(config, plan, bank) for plan in plans) for bank in ("bank", "bank_chosen")}
-    after, stages = settings.has_chosen(config, experiment), dict.fromkeys(settings.stages(config, experiment), len(plans))
+    after, stages = (
+        settings.has_chosen(config, experiment),
+        dict.fromkeys(settings.stages(config, experiment), len(plans)),
+    )
     fair = len(plans) if settings.is_fair(config, experiment) else 0
     counts = {
         "artifact": len(missing.artifacts_of(config, experiment)),

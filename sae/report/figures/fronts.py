@@ -20,9 +20,9 @@ from sae.scoring.selection import CELL, chosen, under
 NEEDS_FAIR = True
 READS = ["metrics.parquet", "selection.parquet"]
 CAPTION = (
-    "Mean MS over alive latents against R², on the test split: every trial of the tuning seed (dots), the trials that no "
-    "other of the same method beats in both (lines), the candidates, mean of the fresh seeds (rings), and the controls "
-    "(crosses). Where two fronts lie upon each other, the method buys nothing that tuning does not."
+    "Mean MS over alive latents against R², on the test split: every trial of the tuning seed (dots), the trials that "
+    "no other of the same method beats in both (lines), the candidates, mean of the fresh seeds (rings), and the "
+    "controls (crosses). Where two fronts lie upon each other, the method buys nothing that tuning does not."
 )
 
 
@@ -41,8 +41,10 @@ def draw(results: Path, names: Names) -> Figure:
     for i, (dataset, backbone) in enumerate(rows):
         for j, k in enumerate(ks):
             cell = {"dataset": dataset, "backbone": backbone, "k": k}
-            parts = [table[(table[CELL] == pd.Series(cell)).all(axis=1)] for table in (trials, candidates, controls)]
-            _panel(axes[i, j], *parts, names)
+            own, rings, crosses = (
+                table[(table[CELL] == pd.Series(cell)).all(axis=1)] for table in (trials, candidates, controls)
+            )
+            _panel(axes[i, j], own, rings, crosses, names)
             if i == 0:
                 axes[i, j].set_title(f"k = {k}")
             if j == 0:
@@ -68,7 +70,9 @@ def _panel(ax: Axes, trials: pd.DataFrame, candidates: pd.DataFrame, controls: p
     for method in names.order(controls["method"]):
         mean = controls[controls["method"] == method][["r2", MS]].mean()
         ax.plot(*mean, color=names.colour(method), marker="x", linestyle="none", zorder=0)
-        ax.annotate(names.method(method), tuple(mean), fontsize=5, color="#777777", xytext=(2, 2), textcoords="offset points")
+        ax.annotate(
+            names.method(method), tuple(mean), fontsize=5, color="#777777", xytext=(2, 2), textcoords="offset points"
+        )
     # Trials far below the best say nothing of fronts; controls may lie anywhere.
     best = trials["r2"].max()
     near = trials[trials["r2"] >= best - 0.12]

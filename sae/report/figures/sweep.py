@@ -19,6 +19,7 @@ from matplotlib.ticker import NullFormatter
 from sae.core import files
 from sae.core.paths import trial_name
 from sae.report import style
+from sae.report.across import across_groups
 from sae.report.names import MARKERS, Names
 from sae.report.style import plt
 from sae.scoring.selection import CELL, chosen, under
@@ -26,7 +27,8 @@ from sae.scoring.selection import CELL, chosen, under
 READS = ["metrics.parquet"]
 CAPTION = (
     "Difference from the method that each is against, by the swept option: R² on the validation split, which chooses "
-    "its value (ringed), and mean MS over alive latents on the test split. Above: the values of that method by k."
+    "its value (ringed), and mean MS over alive latents on the test split (across groups, where images have groups). "
+    "Above: the values of that method by k."
 )
 # Column, split, label. The choice is made by the first, on val; the second is what it buys, on test.
 _ROWS = [("r2", "val", "ΔR² (val)"), ("ms_mean_alive", "test", "Δ mean MS, alive (test)")]
@@ -52,7 +54,7 @@ class _Sweep(NamedTuple):
 
 def draw(results: Path, names: Names) -> Figure:
     """Rows are dataset and quantity, columns backbones and options, lines k, method and its other swept options."""
-    metrics = under(files.read_parquet(results / READS[0]), "paper")
+    metrics = across_groups(under(files.read_parquet(results / READS[0]), "paper"))
     sweeps = _sweeps(metrics, names)
     if not sweeps:
         figure, ax = plt.subplots(figsize=(style.WIDTH, 1.2))

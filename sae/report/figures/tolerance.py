@@ -13,9 +13,9 @@ from sae.report.trials import effects, of_tuning
 NEEDS_FAIR = True
 READS = ["metrics.parquet"]
 CAPTION = (
-    "Differences from the baseline on test by the tolerance: how far below the tuned baseline's best R² on validation a "
-    "candidate may be, the baseline's as well. Above mean MS over alive latents, below the R² that was really reached; "
-    "mean over cells, one tuning seed; a tie counts as 0."
+    "Differences from the baseline on test by the tolerance: how far below the tuned baseline's best R² on validation "
+    "a candidate may be, the baseline's as well. Above mean MS over alive latents, below the R² that was really "
+    "reached; mean over cells, one tuning seed; a tie counts as 0."
 )
 _TOLERANCES = np.linspace(0, 0.02, 21)
 _ROWS = {"ms": "Δ mean MS, alive (test)", "r2": "ΔR² (test)"}
@@ -26,7 +26,9 @@ def draw(results: Path, names: Names) -> Figure:
     trials = of_tuning(results, names)
     datasets, shown = list(trials["dataset"].unique()), []
     size = (style.WIDTH, 4.0)
-    figure, axes = plt.subplots(2, len(datasets), figsize=size, squeeze=False, sharex=True, sharey="row", layout="constrained")
+    figure, axes = plt.subplots(
+        2, len(datasets), figsize=size, squeeze=False, sharex=True, sharey="row", layout="constrained"
+    )
     for j, dataset in enumerate(datasets):
         own = trials[trials["dataset"] == dataset]
         found = [effects(own, names, float(t)).groupby("method")[list(_ROWS)].mean() for t in _TOLERANCES]

@@ -17,8 +17,8 @@ NEEDS_FAIR = True
 READS = ["metrics.parquet", "selection.parquet"]
 CAPTION = (
     "Difference in mean MS (alive, test) from the baseline at equal reconstruction, by how many trials every method is "
-    "tuned in: mean over cells and over random subsets of the stored trials, with the middle 80 % of subsets. One tuning "
-    "seed, headline tolerance; a tie counts as 0."
+    "tuned in: mean over cells and over random subsets of the stored trials, with the middle 80 % of subsets. One "
+    "tuning seed, headline tolerance; a tie counts as 0."
 )
 _SUBSETS = 100
 
@@ -34,7 +34,9 @@ def draw(results: Path, names: Names) -> Figure:
     subsets[len(points)] = [points]
     for ax, dataset in zip(axes[0], datasets, strict=True):
         own = trials[trials["dataset"] == dataset]
-        found = {n: [effects(own, names, tolerance, s).groupby("method")["ms"].mean() for s in subsets[n]] for n in subsets}
+        found = {
+            n: [effects(own, names, tolerance, s).groupby("method")["ms"].mean() for s in subsets[n]] for n in subsets
+        }
         ax.axhline(0, color="#444444", linewidth=0.8, zorder=1)
         for method in names.order(found[1][0].index):
             values = [[mean[method] for mean in means] for means in found.values()]

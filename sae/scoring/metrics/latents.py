@@ -1,4 +1,7 @@
-"""One row per latent: `ms`, `ms_across_groups`, `ms_by_{backbone}`, `n_active` images, binary `purity`, dominant class `top_class`."""
+"""One row per latent: `ms`, `ms_by_{backbone}`, `n_active` images, binary `purity`, dominant class `top_class`.
+
+`ms_across_groups`, where images have groups: pairs of images of one group do not count.
+"""
 
 import numpy as np
 import pandas as pd
