@@ -199,6 +199,7 @@ def _check_fair(config: Config, experiment: str, tuning: Tuning, problems: Probl
     problems.known(f"{key}.ranges", tuning.ranges, tuned)
     for name, method in tuned.items():
         own, where = tuning.ranges.get(name, {}), f"{key}.ranges.{name}"
+        usual = config.training[spec.training].model_dump() | method.options
         taken = {"lr", "encoder_scale", "steps"}
         allowed = {*Recipe.model_fields, *method.options, *(("lambda",) if method.penalty else ())} - taken
         problems.known(where, own, allowed)
@@ -214,7 +215,7 @@ def _check_fair(config: Config, experiment: str, tuning: Tuning, problems: Probl
                     problems.add(place, f"{values} is no range of positive numbers; write [lowest, highest]")
                 elif values[0] >= values[1]:
                     problems.add(place, f"{values} is no range; write the lower end first")
-                elif isinstance(getattr(method, option, None), int):
+                elif isinstance(usual.get(option), int):
                     problems.add(
                         place, f"{option} is a whole number, which is not drawn from a range; sweep it instead"
                     )

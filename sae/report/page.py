@@ -87,7 +87,8 @@ def _table(number: int, results: Path, theirs: pd.DataFrame, names: Names) -> di
 
 
 def _controls(results: Path, names: Names) -> dict[str, Any] | None:
-    table = pd.read_csv(results / "tables/controls.csv", keep_default_na=False, dtype={"dataset": str, "control": str})
+    text, empty = {"dataset": str, "control": str}, {"low": [""], "high": [""]}
+    table = pd.read_csv(results / "tables/controls.csv", keep_default_na=False, na_values=empty, dtype=text)
     return {"rows": controls.as_text(table, names).to_dict("split"), "notes": controls.NOTES} if len(table) else None
 
 

@@ -65,7 +65,8 @@ def shortlist(
     """Write shortlist.parquet (`out`): the trials of protocol `fair` that get more tuning seeds; columns method, trial.
 
     Args:
-        bank_file, activations_dir, settings: as for :func:`select`.
+        bank_file, activations_dir: as for :func:`select`.
+        settings: {fair: trials, methods, shortlist, near}.
 
     Raises:
         UserError: a file is missing or damaged, the methods have unequal numbers of trials, or a baseline diverged.

@@ -19,6 +19,7 @@ def method(objective="topk", **values):
 def plan(methods, **values):
     """A plan of one bank."""
     given = {"dataset": "digits", "backbone": "tiny", "k": 4, "seeds": [0], "recipe": RECIPE, "methods": methods}
+    given["fair"] = None
     return given | values
 
 

@@ -87,6 +87,7 @@ def test_a_bank_is_listed_linked_and_kept(cell, caplog):
 def test_chosen_trains_what_selection_asks_for_and_prunes_nothing_of_the_bank(cell):
     file, bank = cell.train("a", plan(METHODS))
     table = pd.DataFrame({"method": ["topk", "reg1"], "seed": [0, 0], "trial": ["default", "lambda0.001"]})
+    table["protocol"] = "paper"
     files.write_parquet(cell.folder / "selection.parquet", table)
     place = Place(cell.folder / "store", cell.folder / "a/bank_chosen.json")
     where = (file, cell.folder / "selection.parquet", cell.activations, place)

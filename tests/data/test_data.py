@@ -81,7 +81,7 @@ def package(folder, pictures, emoji=None):
 
 
 # SHA-256 of the index below as CSV, as the code made it that knew packages of one form.
-BEFORE = "0de38aa771da8defa56eb842360f6b2122b86cff6b290364488658b772304ecf"
+BEFORE = "196b7da874a7f6ad0cc950ad5dc0a069650365b5ca2564d9bcb3bfa56c7045c4"
 TONES = "1F9D1-1F3FB-200D-1F91D-200D-1F9D1-1F3FC"
 
 
@@ -94,7 +94,10 @@ def test_emoji_index_groups_and_pictures(tmp_path):
     shown = {f"img/google/64/{code.lower()}.png": picture(colour) for code, colour in colours.items()}
     package(tmp_path / "pack", shown, emoji)
     spec = {"type": "emoji", "artifacts": {"google": "pack"}, "split_seed": 0}
-    dataset = load(spec | {"fractions": {"train": 0.6, "val": 0.2, "test": 0.2}}, tmp_path)
+    fractions = {"train": 0.6, "val": 0.2, "test": 0.2}
+    dataset = load(spec | {"fractions": fractions}, tmp_path)
+    in_another_order = load(spec | {"fractions": dict(reversed(fractions.items()))}, tmp_path)
+    assert in_another_order.index.equals(dataset.index)
     assert files.sha256_text(dataset.index.to_csv(index=False, lineterminator="\n")) == BEFORE
     groups = dataset.index.set_index("path")["group"]
     assert groups[f"google/{TONES.lower()}.png"] == groups["google/1f46b.png"]

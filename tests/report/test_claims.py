@@ -9,8 +9,10 @@ import yaml
 from conftest import ROOT
 
 from sae.core import files
-from sae.report import claims, published
+from sae.report import bootstrap, claims, published
+from sae.report.across import across_groups
 from sae.report.names import Names
+from sae.scoring.selection import chosen
 
 RULE = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"]
 PAPER = ROOT / "workflow/resources/paper"
@@ -46,7 +48,12 @@ def results(effect=None, ablation=None, rise=None, seeds=(0, 1, 2), noise=0.0, f
             values = {name: value + shift for (name, value), shift in zip(BASE.items(), shared, strict=True)}
             values = {name: v + added.get(name, 0) + rng.normal() * noise for name, v in values.items()}
             of = key | {"method": method, "trial": "lambda0.01" if "against" in about else "default", "split": "test"}
-            rows.append(of | values | {"selected": not lost, "selection": "fallback" if lost else "chosen"})
+            rows.append(
+                of
+                | {"protocol": "paper"}
+                | values
+                | {"selected": not lost, "selection": "fallback" if lost else "chosen"}
+            )
             up, k = (rise or {}).get(method, 1.0), cell[2]
             low = below if method == "reg2" else 1.0
             curve = {k // 4: 0.6 * low, k // 2: 0.5 * low, k: 0.3, 2 * k: 0.3, 4 * k: 0.3 * up}
@@ -55,7 +62,8 @@ def results(effect=None, ablation=None, rise=None, seeds=(0, 1, 2), noise=0.0, f
 
 
 def judged(metrics, points, names=NAMES):
-    evidence = claims.Evidence(metrics, points, names)
+    metrics = across_groups(metrics)
+    evidence = claims.Evidence(chosen(metrics, "test", names.compared), metrics, points, names)
     rule = RULE | {"resamples": 1000}  # Enough for effects as planted.
     return {c.name: claims.judge(c, evidence, rule) for c in claims.claims(rule, names)}
 
@@ -173,7 +181,9 @@ def test_cells_must_agree():
     values[values.index.get_level_values("k") == 4] = 1.0
     values[values.index.get_level_values("k") != 4] = -0.001
     claim = claims.Claim("x", "x", lambda e: values, lambda p: "-")
-    row = claims.judge(claim, claims.Evidence(*results(seeds=(0,)), NAMES), RULE)
+    metrics, points = results(seeds=(0,))
+    evidence = claims.Evidence(chosen(metrics, "test", NAMES.compared), metrics, points, NAMES)
+    row = claims.judge(claim, evidence, RULE)
     assert row["ci_low"] > 0 and (row["cells_for"], row["cells_against"]) == (6, 12)
     assert row["verdict"] == "holds in part" and row["note"] == "interval across blocks only"
 
@@ -184,17 +194,17 @@ def test_the_interval_is_that_of_all_resamples():
     blocks = values.groupby("backbone").mean().to_numpy()
     means = [blocks[list(drawn)].mean() for drawn in itertools.product(range(4), repeat=4)]
     expected = np.quantile(means, [0.025, 0.975])
-    np.testing.assert_allclose(claims.interval(values, RULE | {"resamples": 200_000}), expected, atol=0.004)
+    np.testing.assert_allclose(bootstrap.interval(values, RULE | {"resamples": 200_000}), expected, atol=0.004)
 
 
 def test_seeds_are_drawn_inside_blocks():
     # All blocks alike: what varies is the seeds alone. Mean of 3 seeds x 3 blocks, each drawn from {0, 0, 3}.
     index = pd.MultiIndex.from_product([["d"], ["b1", "b2", "b3"], [4], [0, 1, 2]], names=RUNS)
     values = pd.Series([0.0, 0.0, 3.0] * 3, index)
-    low, high = claims.interval(values, RULE)
+    low, high = bootstrap.interval(values, RULE)
     counts = np.random.default_rng(1).binomial(9, 1 / 3, 200_000) / 3
     assert (low, high) == pytest.approx(tuple(np.quantile(counts, [0.025, 0.975])), abs=1e-9)
-    assert claims.interval(values, RULE) == (low, high)
+    assert bootstrap.interval(values, RULE) == (low, high)
 
 
 def test_published_effects_are_those_of_the_specification():
@@ -219,3 +229,21 @@ def test_ms_is_read_across_groups_where_a_dataset_has_groups():
     metrics["ms_mean_alive_across_groups"] = np.where(metrics["dataset"] == "d1", 0.5, np.nan)
     row = judged(metrics, points)["reg1_raises_ms"]
     assert row["measured"] == pytest.approx(0.05, abs=0.005) and row["cells_for"] == 9
+
+
+def test_a_claim_about_a_score_that_a_control_has_too_says_so():
+    methods = METHODS | {"raw": {"label": "Raw", "control": True}}
+    metrics, points = results(effect={"ms_mean_alive": 0.03, "ms_mean": 0.03}, noise=0.001, methods=methods)
+    notes = {name: row["note"] for name, row in judged(metrics, points, Names({"methods": methods})).items()}
+    assert "tells nothing on d1: Raw as high as the baseline" in notes["reg1_raises_ms"]
+    assert "tells nothing" in notes["mask_raises_ms_reg1"] and "tells nothing" not in notes["reg2_more_dead"]
+
+
+def test_the_wider_interval_is_that_of_student_where_blocks_are_few():
+    index = pd.MultiIndex.from_product([["d"], ["b1", "b2", "b3"], [4], [0]], names=RUNS)
+    low, high = bootstrap.wider_interval(pd.Series([0.0, 0.1, 0.2], index), RULE)
+    half = 4.302653 * 0.1 / np.sqrt(3)  # The 97.5 % quantile of t with 2 degrees of freedom.
+    assert (low, high) == pytest.approx((0.1 - half, 0.1 + half), abs=1e-6)
+    seeds = pd.MultiIndex.from_product([["d"], ["b1", "b2", "b3", "b4"], [4], range(4)], names=RUNS)
+    noisy = pd.Series([1.0, -1, 1, -1] * 4, seeds)  # All blocks alike: seeds alone vary.
+    assert bootstrap.wider_interval(noisy, RULE) == bootstrap.interval(noisy, RULE)

@@ -13,7 +13,7 @@ NAMES = Names(
         "datasets": {"emoji": "Emoji"},
     }
 )
-RULE = {"confidence": 0.95, "resamples": 500, "bootstrap_seed": 0}
+RULE = {"confidence": 0.95, "resamples": 500, "bootstrap_seed": 0, "min_blocks": 3}
 # A score's level differs more between backbones than between methods: what counts is the difference within a cell.
 LEVEL = {"a": 0.2, "b": 0.5, "c": 0.8}
 ADDED = {"topk": 0.0, "reg1": 0.1, "pca": -0.05, "raw": 0.0}
@@ -46,6 +46,13 @@ def test_a_score_that_a_control_has_as_high_tells_nothing():
     text = controls.as_text(found, NAMES)
     assert text["data"].tolist() == ["Emoji", "shirts"] and text["raw"].str.endswith(" ?").all()
     assert text["pca"].str.endswith(" ?").tolist() == [False, True]
+
+
+def test_with_few_blocks_there_is_no_interval_and_no_flag():
+    picked = chosen(metrics(), "test", NAMES.compared)
+    found = controls.compare(picked[picked["backbone"] != "a"], NAMES, controls.SCORES, RULE)
+    assert found["low"].isna().all() and not found["tells_nothing"].any()
+    assert controls.as_text(found, NAMES)["raw"].str.fullmatch(r"[+-]0.0\d\d").all()
 
 
 def test_the_head_of_a_table_says_how_the_baseline_was_trained():

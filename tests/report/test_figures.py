@@ -41,7 +41,7 @@ def results(tmp_path):
         key = {"dataset": "d", "backbone": backbone, "k": k, "method": method, "trial": text, "seed": seed}
         chosen = text in ("default", "lambda0.01", "epochs5-lr0.1")
         row = key | trial | {"selected": chosen, "selection": "chosen" if chosen else "not_selected"}
-        row |= {"r2": 0.5 + trial.get("lambda", 0), "ms_mean_alive": 0.4, "probe_top1_raw": 0.9}
+        row |= {"protocol": "paper", "r2": 0.5 + trial.get("lambda", 0), "ms_mean_alive": 0.4, "probe_top1_raw": 0.9}
         rows += [row | {"split": split} for split in ("val", "test")]
         if chosen:
             size = 100 if backbone == "b2" else 1

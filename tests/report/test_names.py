@@ -55,6 +55,8 @@ def test_looks_follow_from_the_position_in_config():
     some = {m: many[m] | {"position": int(m[1:])} for m in ("m40", "m0", "m7")}
     fewer = Names({"methods": some})
     assert fewer.order(some) == ["m0", "m7", "m40"]
+    alone = Names({"methods": {"pca": {"control": True}, "mine": {"control": False}}})
+    assert alone.baselines == ["mine"] and alone.controls == ["pca"]
     for look in ("colour", "marker", "dashes"):
         assert all(getattr(fewer, look)(m) == getattr(names, look)(m) for m in some)
 

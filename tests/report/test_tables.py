@@ -31,7 +31,7 @@ def metrics(r2, selection="chosen", seed=0, **cell):
         lost = selection == "fallback" and METHODS.get(method, {}).get("against")
         row = {"dataset": "d", "backbone": "b", "k": 4, "method": method, "seed": seed, "split": "test", "r2": value}
         swept = method.startswith("reg")
-        row |= {"trial": "lambda0.001" if swept else "default", "lambda": 0.001 if swept else None}
+        row |= {"protocol": "paper", "trial": "lambda0.001" if swept else "default", "lambda": 0.001 if swept else None}
         row |= {"selected": not lost, "selection": selection if swept else "chosen"}
         rows += [row, row | {"split": "val", "r2": 0.9}]
     return pd.DataFrame(rows).assign(**dict.fromkeys(SCORES, 0.9), **REST, **cell)
@@ -107,7 +107,7 @@ def test_a_badly_trained_baseline_is_marked():
 
 def written(frame, settings, folder):
     files.write_parquet(folder / "metrics.parquet", frame)
-    rule = {"confidence": 0.95, "resamples": 100, "bootstrap_seed": 0}
+    rule = {"confidence": 0.95, "resamples": 100, "bootstrap_seed": 0, "min_blocks": 3}
     tables.write(folder / "metrics.parquet", PAPER, settings | {"claims": rule}, folder)
     return {n: (tables.read(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text()) for n in tables.TABLES}
 

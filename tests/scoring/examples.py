@@ -81,7 +81,7 @@ class TinyBank:
     file: Path
     saes: list = field(default_factory=list)
 
-    def add(self, method, trial=None, seed=0, *, coder=None, status="ok", **settings):
+    def add(self, method, trial=None, seed=0, *, coder=None, status="ok", protocol="paper", **settings):
         trial = trial or {}
         path = Path(method) / trial_name(trial) / f"seed{seed}" / "sae.safetensors"
         sha256 = None
@@ -92,7 +92,13 @@ class TinyBank:
             sha256 = files.sha256(self.file.parent / path)
         made_by = {"objective": "topk", "penalty": None, "mask": None, "lambda": None, "options": {}, "m": 16}
         entry = {"path": str(path) if status == "ok" else None, "method": method, "trial": trial, "seed": seed}
-        entry |= {"settings": made_by | trial | settings, "key": "x", "sha256": sha256, "status": status, "step": 1}
+        entry |= {"protocol": protocol} | {
+            "settings": made_by | trial | settings,
+            "key": "x",
+            "sha256": sha256,
+            "status": status,
+            "step": 1,
+        }
         self.saes.append(entry)
         head = {"dataset": "d", "backbone": "b", "k": 4, "input_scale": 2.0, "store": "store"}
         files.write_json(self.file, head | {"saes": self.saes})

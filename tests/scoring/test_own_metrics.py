@@ -181,7 +181,7 @@ def test_the_progress_says_how_much_was_computed(cell, caplog):
         cell.run(metrics=metrics)
 
     def choose():
-        settings = {"methods": METHODS, "protocol": "paper"}
+        settings = {"methods": METHODS, "fair": None}
         select.select(cell.bank.file, cell.folder / "own", settings, cell.scores / "selection.parquet")
 
     assert said(score) == "d / b / k4: score of 4 SAEs: 12 of 12 rows computed"

@@ -51,3 +51,20 @@ def test_the_null_is_the_chance_level_of_a_latent_that_fires_n_times():
         dense[np.random.default_rng(latent).permutation(40)[:4], latent] = 1
     chance = sum(math.comb(20, a) * math.comb(20, 4 - a) * max(a, 4 - a) / 4 for a in range(5)) / math.comb(40, 4)
     assert purity.of_codes(codes_of(dense), labels)["binary_null"] == pytest.approx(chance, abs=0.01)
+
+
+def test_the_null_keeps_the_pictures_of_one_thing_together():
+    rng = np.random.default_rng(0)
+    groups = rng.permutation(np.repeat([f"g{i}" for i in range(30)], 4))
+    of_group = {name: label for label, name in enumerate(np.unique(groups))}
+    labels = np.array([of_group[name] % 5 for name in groups])
+    # Each latent fires on all four pictures of one thing: as pure as can be, and by chance as pure.
+    dense = np.stack([groups == name for name in np.unique(groups)], axis=1).astype(float)
+    got = purity.of_codes(codes_of(dense), labels, groups)
+    assert got["binary"] == got["binary_null"] == 1
+    assert purity.of_codes(codes_of(dense), labels)["binary_null"] < 0.7
+    # Groups of another size do not trade places with these: class 5 has the only pairs.
+    pairs, more = np.array(["p"] * 2 + ["q"] * 2), np.array([5] * 4)
+    rows = purity._exchangeable(len(groups) + 4, np.concatenate([groups, pairs]))
+    moved = purity._permuted(np.concatenate([labels, more]), rows, rng)
+    assert sorted(moved) == sorted([*labels, *more]) and (moved[-4:] == 5).all()

@@ -122,7 +122,7 @@ def tidy(rows, extra=()):
     selection = choose(rows, METHODS)
     rows = pd.concat([rows, *extra], ignore_index=True)
     both = pd.concat([rows, rows.assign(split="test", r2=rows["r2"] - 0.1)], ignore_index=True)
-    return mark(both, selection)
+    return mark(both.assign(protocol="paper"), selection)
 
 
 def test_marks_agree_on_both_splits_and_at_methods_are_chosen_unless_they_diverged():

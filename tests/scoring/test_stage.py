@@ -43,7 +43,7 @@ class Cell:
         return {table: files.read_parquet(out / f"{table}.parquet") for table in ("metrics", "curves", "latents")}
 
     def select(self):
-        settings = {"methods": METHODS, "protocol": "paper"}
+        settings = {"methods": METHODS, "fair": None}
         select.select(self.bank.file, self.folder / "own", settings, self.scores / "selection.parquet")
         return files.read_parquet(self.scores / "selection.parquet")
 
@@ -70,11 +70,11 @@ def cell(tmp_path, monkeypatch):
 
 def test_one_row_per_sae_and_split_with_what_made_it_and_its_scores(cell):
     got = cell.run()["metrics"]
-    assert got.columns[:11].tolist() == [*rows.KEY, "objective", "penalty", "mask", "lambda"]
+    assert got.columns[:11].tolist() == [*rows.KEY, "protocol", "objective", "penalty", "mask"]
     assert got[["method", "trial", "split"]].drop_duplicates().shape == (8, 3) and len(got) == 8
     assert got["lambda"].isna().tolist() == [True] * 2 + [False] * 6
     lost = got[got["status"] == "diverged"]
-    assert len(lost) == 2 and lost["m"].eq(16).all() and lost.drop(columns=got.columns[:14]).isna().all(axis=None)
+    assert len(lost) == 2 and lost["m"].eq(16).all() and lost.drop(columns=got.columns[:15]).isna().all(axis=None)
     row = got[(got["method"] == "topk") & (got["split"] == "test")].iloc[0]
     test, sae = store.read(cell.folder / "own/test"), coder(0)
     dense = sae.encode(sae.open_inputs(test.embeddings)).matrix().toarray()
@@ -244,11 +244,16 @@ def test_chosen_saes_get_the_dear_metrics_and_at_methods_the_usual_ones(cell):
         *rows.KEY,
         "latent",
         "ms",
+        "ms_across_groups",
         "ms_by_judge",
         "n_active",
         "purity",
         "top_class",
     ]
+    # A judge of the same family is named, and is no independent one.
+    siblings = {"independent": {"families": {"b": "conv", "judge": "conv"}}}
+    row = cell.run("score_chosen", siblings, **selection, **chosen)["metrics"].iloc[0]
+    assert row["ms_mean_alive_by_judge"] > 0 and "ms_mean_alive_independent" not in row
     curves = cell.run("robustness", ALL, **selection)["curves"]
     assert curves.groupby(["method", "curve"]).size().index.tolist() == [
         (method, curve) for method in ("reg1", "topk") for curve in ("rank_profile", "robustness")
@@ -271,7 +276,19 @@ def test_an_experiment_is_joined_into_tidy_tables(cell, tmp_path):
     files.write_json(tmp_path / "embeddings.json", {"dataset": "d", "backbone": "b", "top1": 0.75})
     collect([cell.scores], stages_of(cell.scores), [tmp_path / "embeddings.json"], tmp_path / "out")
     got = pd.read_parquet(tmp_path / "out/metrics.parquet")
-    first = [*rows.KEY, "objective", "penalty", "mask", "lambda", "status", "selected", "selection", "m", "steps"]
+    first = [
+        *rows.KEY,
+        "protocol",
+        "objective",
+        "penalty",
+        "mask",
+        "lambda",
+        "status",
+        "selected",
+        "selection",
+        "m",
+        "steps",
+    ]
     assert got.columns[: len(first)].tolist() == first
     assert got["method"].tolist() == ["topk"] * 2 + ["reg1"] * 6 + ["reg1_all"] * 2
     assert got["selection"].tolist() == ["chosen"] * 4 + ["not_selected"] * 4 + ["chosen"] * 2

@@ -138,7 +138,9 @@ def test_the_estimate_is_near_what_the_demo_took(empty):
     config = copy.deepcopy(CONFIG)
     backbones = [f"efficientnet_lite{size}" for size in (0, 1, 2)]
     methods = ["topk", "reg1", "reg2", "reg1_all", "reg2_all"]
-    config["experiments"]["demo"] |= {"backbones": backbones, "methods": methods}
+    config["experiments"]["demo"] |= {"backbones": backbones, "methods": methods, "k": [8, 16, 32]}
+    for name in ("reg1", "reg2"):
+        config["experiments"]["demo"]["sweep"][name]["lambda"]["k16"] = [0.001, 0.003, 0.01]
     config = settings.load(config)
     known, _ = costs.cells(config, "demo")
     spent = plan.hours(config, "demo", known, plan.jobs(config, "demo"))

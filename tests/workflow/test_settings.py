@@ -26,7 +26,7 @@ def with_changes(change):
 
 
 def test_a_plan_is_complete_and_survives_json():
-    plan = settings.bank_plan(CONFIG, "demo", *CELL, 16)
+    plan = settings.bank_plan(CONFIG, "demo", *CELL, 32)
     assert json.loads(json.dumps(plan)) == plan
     assert plan["recipe"] == RAW["training"]["demo"] | {"precision": "float32"}
     assert plan["methods"]["topk"] == {
@@ -43,13 +43,13 @@ def test_a_plan_is_complete_and_survives_json():
     }
     reg1 = plan["methods"]["reg1"]
     assert (reg1["penalty"], reg1["mask"], reg1["against"]) == ("off_support_l1", "batch_active", "topk")
-    assert reg1["sweep"] == {"lambda": RAW["experiments"]["demo"]["sweep"]["reg1"]["lambda"]["k16"]}
+    assert reg1["sweep"] == {"lambda": RAW["experiments"]["demo"]["sweep"]["reg1"]["lambda"]["k32"]}
     reg1_all = plan["methods"]["reg1_all"]
     assert (reg1_all["penalty"], reg1_all["mask"], reg1_all["at"]) == ("off_support_l1", "all", "reg1")
     assert reg1_all["sweep"] == {} and reg1_all["lambda"] is None
     # What the bank trains is what the config asks for: 1 + 2 x 3 trials and 5 controls, and at most two `at` methods.
-    assert count(plan) == (12, 2)
-    assert len(settings.banks(CONFIG, "demo")) == 18
+    assert count(plan) == {"bank": 12, "bank_chosen": 2}
+    assert len(settings.banks(CONFIG, "demo")) == 12
 
 
 def test_an_experiments_sweep_is_laid_over_the_methods_own():
@@ -101,7 +101,7 @@ def test_an_experiment_may_have_no_penalty_at_all():
         raw["experiments"]["smoke"] |= {"methods": ["topk", "batch_topk"], "sweep": {}}
 
     config = with_changes(change)
-    assert not settings.has_at(config, "smoke")
+    assert not settings.has_chosen(config, "smoke")
     assert list(settings.stages(config, "smoke")["score_chosen"]) == ["independent", "latents"]
     assert settings.selection_plan(config, "smoke")["methods"]["batch_topk"] == {"against": "topk", "sweep": []}
 
@@ -116,10 +116,15 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
     assert stages["probe"] == {"probe": expected} and settings.probe_plan(CONFIG, "paper") == expected
     assert settings.probe_plan(CONFIG, "demo")["largest"] == 8
     assert settings.metric_modules(CONFIG, "demo", "probe") == ["sae.scoring.metrics.probe"]
+    # Judges of an SAE's own family are not independent.
+    families = settings.stages(CONFIG, "demo")["score_chosen"]["independent"]["families"]
+    assert families == {name: RAW["backbones"][name]["family"] for name in RAW["experiments"]["demo"]["backbones"]}
     # Without a metric, its stage has nothing to do.
 
     def without_probes(raw):
-        del raw["metrics"]["probe"], raw["experiments"]["paper"]["metrics"]
+        del raw["metrics"]["probe"]
+        for name in ("paper", "study", "fair"):
+            del raw["experiments"][name]["metrics"]
 
     assert "probe" not in settings.stages(with_changes(without_probes), "demo")
     assert settings.probe_plan(with_changes(without_probes), "demo") == {}

@@ -82,7 +82,7 @@ rule shortlist:
         gpu=GPU,
         modules=modules_of("select"),
     params:
-        settings=lambda w: dumps(settings.selection_plan(cfg, w.experiment)),
+        settings=lambda w: dumps(settings.shortlist_plan(cfg, w.experiment)),
         code=code_of("select"),
         device=COMPUTE.device,
         activations=lambda w: paths.ACTIVATIONS.format(**w),

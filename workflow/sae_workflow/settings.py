@@ -127,10 +127,11 @@ def methods_of(plan: Plan, bank: str) -> Plan:
     kept = _trained(plan, bank)
     if bank == "bank_chosen":
         kept |= {methods[name]["at"] for name in kept} - {None}
-    # Seeds and tolerances of later rounds change no earlier one.
-    late = {"bank_lengths": ("trials", "ranges", "design_seed", "shortlist", "tolerances"), "bank": ("tolerances",)}
     if fair:
-        fair = {key: value for key, value in fair.items() if key not in late.get(bank, ())}
+        # What is asked of a later round changes no earlier one.
+        used = ["baseline", "steps", "seeds"] + ([] if bank == "bank_lengths" else ["trials", "design_seed", "ranges"])
+        seeds = ["tuning", *{"bank_shortlist": ["shortlist"], "bank_chosen": ["shortlist", "fresh"]}.get(bank, [])]
+        fair = {key: fair[key] for key in used} | {"seeds": {key: fair["seeds"][key] for key in seeds}}
     return plan | {"methods": {name: spec for name, spec in methods.items() if name in kept}, "fair": fair}
 
 
@@ -191,6 +192,12 @@ def selecting_modules(config: Config, experiment: str) -> list[str]:
 
     names = fair.METRICS if is_fair(config, experiment) else ("reconstruction",)
     return [registry.module("metric", name) for name in names]
+
+
+def shortlist_plan(config: Config, experiment: str) -> Plan:
+    """The settings of `python -m sae shortlist`: of :func:`selection_plan` what it reads."""
+    fair = selection_plan(config, experiment)["fair"] or {}
+    return {"fair": {name: fair[name] for name in ("trials", "methods", "shortlist", "near") if name in fair}}
 
 
 def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:

@@ -1,0 +1,151 @@
+"""Protocol `fair` for readers: differences paired by seed, ties, undertrained cells, and claims that need their R^2."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from report.test_claims import BASE, CELLS, NAMES, PAPER, RULE
+
+from sae.core import files
+from sae.report import claims, fair
+from sae.report.figures import fronts, tolerance, trials
+from sae.report.names import Names
+from sae.report.trials import effects, of_tuning
+
+RUN = ["dataset", "backbone", "k", "seed"]
+TRIAL = {"topk": "encoder_scale0.5-lr0.001-steps9", "reg1": "encoder_scale0.5-lambda0.01-lr0.001-steps9"}
+TRIAL["reg2"] = TRIAL["reg1"].replace("0.01", "0.02")
+FRESH = (3, 4)
+
+
+def results(effect, ties=(), undertrained=()):
+    """Metrics and a selection: `effect` {method: {score: added}}; reg2 has no candidate in the cells of `ties`."""
+    rng, rows, choice, latents = np.random.default_rng(0), [], [], []
+    for cell in CELLS:
+        head = dict(zip(RUN[:3], cell, strict=True))
+        shared = {seed: rng.normal() * 0.05 for seed in FRESH}
+        for method, trial in TRIAL.items():
+            lost = method == "reg2" and cell in ties
+            for allowed, seed in itertools.product((0.002, 0.005), FRESH):
+                said = {"tolerance": allowed, "trial": None if lost else trial, "status": "tie" if lost else "chosen"}
+                said |= {"r2": 0.7, "ms": 0.5, "l0": 4.0, "firing": 1.0, "bar": 0.69, "steps": 9}
+                said |= {"undertrained": cell in undertrained, "protocol": "fair", "method": method, "seed": seed}
+                choice.append(head | said)
+            for seed in () if lost else FRESH:
+                values = {n: v + shared[seed] + effect.get(method, {}).get(n, 0) for n, v in BASE.items()}
+                key = head | {"method": method, "trial": trial, "seed": seed, "split": "test", "protocol": "fair"}
+                rows.append(
+                    key | values | {"selected": False, "selection": "not_selected", "status": "ok", "lr": 0.001}
+                )
+                count = 3 if method == "topk" else 2  # Alive latents, and one that has no score.
+                ms = [0.9, 0.7, *([0.1] if count == 3 else []), np.nan]
+                latents += [key | {"latent": i, "ms": value} for i, value in enumerate(ms)]
+    paper = [row | {"protocol": "paper", "seed": 0, "selected": True, "selection": "chosen"} for row in rows[::2]]
+    metrics = pd.DataFrame([*rows, *paper]).assign(encoder_scale=0.5)
+    return metrics, pd.DataFrame(choice), pd.DataFrame(latents)
+
+
+def judged(tmp_path, effect, **planted):
+    metrics, selection, _ = results(effect, **planted)
+    points = pd.DataFrame(columns=[*RUN, "method", "trial", "split", "curve", "x", "y"])
+    tables = {"metrics": metrics, "selection": selection, "curves": points.astype({"x": float, "y": float})}
+    for name, table in tables.items():
+        files.write_parquet(tmp_path / f"{name}.parquet", table)
+    where = (tmp_path / "metrics.parquet", tmp_path / "curves.parquet", PAPER)
+    settings = {"claims": RULE | {"resamples": 200}, "methods": METHODS}
+    claims.write(*where, settings, tmp_path, selection_file=tmp_path / "selection.parquet")
+    assert "fair: verdict" in (tmp_path / "claims.md").read_text()
+    return pd.read_csv(tmp_path / "claims.csv").set_index("claim")
+
+
+METHODS = {"topk": {"label": "Baseline"}, "reg1": {"against": "topk"}, "reg2": {"against": "topk"}}
+
+
+def test_a_claim_is_judged_under_both_protocols_and_needs_its_r2(tmp_path):
+    effect = {
+        "reg1": {"ms_mean_alive": 0.03, "ms_mean": 0.03},
+        "reg2": {"ms_mean_alive": 0.02, "ms_mean": 0.02, "r2": -0.01},
+    }
+    table = judged(tmp_path, effect, ties=CELLS[:2], undertrained=CELLS[3:5])
+    assert table.loc["reg1_raises_ms", ["verdict", "fair_verdict"]].tolist() == ["holds", "holds"]
+    assert table.loc["reg1_raises_ms", "fair_measured"] == pytest.approx(0.03)
+    assert table.loc["reg1_raises_ms", "fair_cells_for"] == 16
+    # Two cells of 16 are ties, which count as 0 and for neither side.
+    assert table.loc["reg2_raises_ms", "fair_measured"] == pytest.approx(0.02 * 14 / 16)
+    assert (table.loc["reg2_raises_ms", "fair_cells_for"], table.loc["reg2_raises_ms", "fair_cells_against"]) == (14, 0)
+    assert table.loc["reg2_keeps_r2", "fair_verdict"] == "does not hold"
+    assert table.loc["reg2_raises_ms", "fair_verdict"] == "does not hold"
+    assert "R² is not kept" in table.loc["reg2_raises_ms", "fair_note"]
+    assert "2 undertrained cells left out" in table.loc["reg1_raises_ms", "fair_note"]
+
+
+def test_where_every_cell_is_undertrained_nothing_is_tested(tmp_path):
+    table = judged(tmp_path, {"reg1": {"ms_mean_alive": 0.03}}, undertrained=CELLS)
+    assert (
+        set(table["fair_verdict"]) == {"not tested here"}
+        and table.loc["reg1_raises_ms", "verdict"] != "not tested here"
+    )
+
+
+def test_effects_cells_and_the_best_n(tmp_path):
+    metrics, selection, latents = results(
+        {"reg1": {"ms_mean_alive": 0.03, "dead": 2.0}}, ties=CELLS[:1], undertrained=CELLS[-1:]
+    )
+    picks = fair.evidence(metrics, selection, latents, NAMES)
+    assert list(picks) == [0.002, 0.005]
+    best = picks[0.002].groupby("method")["ms_best_n"].mean()
+    assert best.to_dict() == pytest.approx(dict.fromkeys(TRIAL, 0.8))  # n = 2, the smallest number alive.
+    table = fair.effects(picks, NAMES, RULE | {"resamples": 200}).set_index(["tolerance", "method", "data", "score"])
+    row = table.loc[(0.002, "reg1", "all", "MS")]
+    assert row["difference"] == pytest.approx(0.03) and (row["cells_for"], row["cells_against"]) == (17, 0)
+    assert row["low"] <= 0.03 <= row["high"] and row["ties"] == 0
+    assert table.loc[(0.002, "reg2", "all", "MS")]["ties"] == 1
+    assert table.loc[(0.002, "reg1", "d1", "dead")]["difference"] == pytest.approx(2)
+    cells = fair.cells(picks, selection, NAMES)
+    assert len(cells) == 18 * 3 * 2 and cells["undertrained"].sum() == 6
+    tie = cells[(cells["status"] == "tie") & (cells["tolerance"] == 0.002)].iloc[0]
+    assert tie["method"] == "reg2" and tie["MS_difference"] == 0
+    for name, frame in {"metrics": metrics, "selection": selection, "latents": latents}.items():
+        files.write_parquet(tmp_path / f"{name}.parquet", frame)
+    fair.write(tmp_path, {"methods": METHODS, "claims": RULE | {"resamples": 200}}, tmp_path)
+    files.check_sums(tmp_path / "fair.sums.json")
+    text = (tmp_path / "fair.md").read_text()
+    assert "1 of 18 cells undertrained" in text and "9 !" in text and "| tie" in text and "+0.030 [" in text
+
+
+def trial_rows(method, points, seed=0):
+    """{point: (r2, ms) on val}; on test both are 0.1 lower."""
+    head = {"dataset": "d", "backbone": "b", "k": 4, "method": method, "seed": seed, "protocol": "fair", "status": "ok"}
+    for point, (r2, ms) in points.items():
+        about = head | {"trial": f"lr{point}", "lr": point / 1000, "encoder_scale": 1.0, "selected": False}
+        about["selection"] = "not_selected"
+        yield about | {"split": "val", "r2": r2, "ms_mean_alive": ms}
+        yield about | {"split": "test", "r2": r2 - 0.1, "ms_mean_alive": ms - 0.1}
+
+
+def test_what_subsets_of_the_trials_give_and_the_figures(tmp_path):
+    topk = {1: (0.60, 0.50), 2: (0.70, 0.52), 3: (0.699, 0.55)}
+    reg1 = {1: (0.65, 0.60), 2: (0.699, 0.58), 3: (0.69, 0.70)}
+    rows = [*trial_rows("topk", topk), *trial_rows("reg1", reg1), *trial_rows("topk", {2: (0.9, 0.9)}, seed=1)]
+    files.write_parquet(tmp_path / "metrics.parquet", pd.DataFrame(rows))
+    names = Names({"methods": {"topk": {}, "reg1": {"against": "topk"}}})
+    found = of_tuning(tmp_path, names)
+    assert len(found) == 6 and found["point"].tolist() == [1, 2, 3] * 2
+    assert effects(found, names, 0.002)["ms"].tolist() == pytest.approx([0.58 - 0.55])
+    assert effects(found, names, 0.02)[["ms", "r2"]].to_numpy().tolist() == [pytest.approx([0.70 - 0.55, 0.69 - 0.699])]
+    assert effects(found, names, 0.002, [1, 3])["ms"].tolist() == [0]  # A tie: reg1 reaches 0.69 of 0.699.
+    assert effects(found, names, 0.002, [1])["ms"].tolist() == pytest.approx([0.1])
+    choice = {"dataset": "d", "backbone": "b", "k": 4, "protocol": "fair", "tolerance": 0.002, "undertrained": False}
+    picks = [choice | {"method": m, "seed": 0, "trial": t} for m, t in (("topk", "lr3"), ("reg1", "lr2"))]
+    files.write_parquet(tmp_path / "selection.parquet", pd.DataFrame(picks))
+    lines = {
+        name: drawn.axes[0].get_lines()
+        for name, drawn in (
+            (m.__name__.rpartition(".")[2], m.draw(tmp_path, names)) for m in (fronts, trials, tolerance)
+        )
+    }
+    dots = lines["fronts"][0]
+    assert sorted(dots.get_xdata()) == pytest.approx([0.5, 0.599, 0.6]) and len(lines["trials"]) == 2
+    (curve,) = [line for line in lines["tolerance"] if len(line.get_xdata()) == 21]
+    assert curve.get_ydata()[2] == pytest.approx(0.03) and curve.get_ydata()[-1] == pytest.approx(0.15)

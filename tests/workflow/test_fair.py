@@ -1,0 +1,55 @@
+"""Protocol `fair` through the real workflow, on a tiny experiment."""
+
+import pandas as pd
+import pytest
+
+from sae.core import files
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+CELL = "digits/tiny/k4"
+
+
+def test_an_experiment_is_tuned_and_judged_by_both_protocols(make_checkout):
+    checkout = make_checkout()
+    checkout.experiment["methods"] = ["topk", "reg1", "reg1_all", "untrained"]
+    del checkout.experiment["sweep"]["reg2"]
+    ranges = {"reg1": {"lambda": {"k4": [0.0001, 0.01]}}}
+    checkout.experiment["fair"] = {"trials": 3, "most_steps": {"digits": 40}, "ranges": ranges}
+    rule = checkout.config["fair"]
+    rule["steps"] |= {"first": 10, "lr": [0.001, 0.01]}
+    rule |= {"tolerances": [0.5, 0.6], "near": 0.5}  # So few steps tell nothing: let there be candidates.
+    checkout.write()
+    checkout.snakemake("tiny", "--cores", "2")
+    results = checkout.folder / "results/tiny"
+    banks = {name: files.read_json(results / f"saes/{CELL}/{name}.json") for name in ("bank_lengths", "bank")}
+    lengths = pd.DataFrame(banks["bank_lengths"]["lengths"])
+    steps = banks["bank"]["steps"]
+    assert steps == lengths["steps"].max() and set(lengths["steps"]) <= {10, 20, 40}
+    metrics, selection = (pd.read_parquet(results / f"{name}.parquet") for name in ("metrics", "selection"))
+    fair = metrics[(metrics["protocol"] == "fair") & (metrics["split"] == "test")]
+    assert fair[fair["seed"] == 0].groupby("method")["trial"].nunique().to_dict() == {"reg1": 3, "topk": 3}
+    assert set(fair["steps"]) == {steps} and not fair["selected"].any() and set(fair["seed"]) == {0, 1, 2, 3, 4, 5}
+    # The learning rates and scales are the same for every method.
+    points = (
+        fair[fair["seed"] == 0].groupby("method")[["lr", "encoder_scale"]].apply(lambda p: sorted(map(tuple, p.values)))
+    )
+    assert points["topk"] == points["reg1"]
+    judged = fair[fair["seed"] >= 3]
+    assert set(judged["method"]) == {"topk", "reg1", "reg1_all"}  # The ablation at the headline's candidate.
+    assert judged[judged["method"] != "reg1_all"]["probe_auc"].notna().all() and judged["r2"].notna().all()
+    # Rows of both protocols are alone their own: what the paper's rule selects has not changed.
+    assert set(metrics[metrics["selected"]]["protocol"]) == {"paper"} and set(metrics[metrics["selected"]]["seed"]) == {
+        0
+    }
+    assert set(selection["protocol"]) == {"paper", "fair"}
+    table = pd.read_csv(results / "tables/fair.csv")
+    assert set(table["method"]) == {"topk", "reg1"} and len(table) == 4
+    assert "fair_verdict" in pd.read_csv(results / "claims.csv")
+    page = (results / "report/index.html").read_text()
+    assert "The same reconstruction after the same tuning" in page and "Fronts" in page
+    assert checkout.planned() == {}
+    # Another fresh seed trains candidates, and nothing before them.
+    rule["seeds"]["fresh"] = [3, 4, 5, 6]
+    checkout.write()
+    again = checkout.planned()
+    assert not {"lengths", "train", "train_shortlist", "shortlist"} & again.keys() and again["train_chosen"] == 1
