@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sae.core import files
 from sae.report import style
@@ -46,6 +47,7 @@ def draw(results: Path, names: Names) -> Figure:
             shown.append(method)
         ax.set_title(names.dataset(dataset))
         ax.set_xlabel("trials of each method")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(True)
     axes[0, 0].set_ylabel("Δ mean MS, alive (test)")
     style.legend(figure, style.handles(names, shown))
