@@ -532,6 +532,12 @@ def test_reading_the_config_imports_no_heavy_library():
         ("experiments/fair/fair/most_steps", {"emoji": 9}, "experiments.fair.fair.most_steps", "'emoji'.*allowed"),
         ("experiments/fair/fair/most_steps/emoji_vendors", REMOVED, "experiments.fair.fair.most_steps", "for emoji_v"),
         ("experiments/fair/fair/most_steps/emoji_vendors", 99, "most_steps.emoji_vendors", "99 is less than .*first"),
+        (
+            "experiments/fair/fair/most_steps",
+            REMOVED,
+            "fair.most_steps",
+            "how many steps reg1 may train, which sets none",
+        ),
         ("experiments/fair/fair/ranges/reg1", REMOVED, "fair.ranges.reg1", "off_support_l1, but no range of lambda"),
         ("experiments/fair/fair/ranges/reg1/lambda/k16", [0.1], "ranges.reg1.lambda.k16", "is no range of positive"),
         ("experiments/fair/fair/ranges/reg1/lambda/k16", [0.1, 0.1], "ranges.reg1.lambda.k16", "lower end first"),

@@ -3,7 +3,8 @@
 A plan is JSON: {dataset, backbone, k, seeds: [...], recipe: {...}, methods: {name: {objective, penalty, mask, lambda,
 options: {...}, recipe: {overrides}, sweep: {option: [values]}, at, against, control}}, fair}, complete with all
 defaults. `fair` is null, or what protocol `fair` trains: {trials, design_seed, ranges: {method: {option: [low, high]}},
-baseline, steps: {first, most, lr, ...}, seeds: {tuning, shortlist, fresh}, tolerances}.
+baseline, steps: {first, most, lr, ...} or null where every method sets its own, seeds: {tuning, shortlist, fresh},
+shortlist, tolerances}.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def members(plan: dict[str, Any], steps: int | None = None) -> list[Member]:
     are in the order of their names, since that of config.yaml should decide nothing. Trials of `fair` come last.
 
     Args:
-        steps: of the trials of protocol `fair`; by default as many as are allowed.
+        steps: of the trials of protocol `fair`, where methods set none; by default as many as are allowed.
 
     Raises:
         UserError: a method sets or sweeps what it does not have, or what the whole bank has in common.
@@ -74,8 +75,9 @@ def members(plan: dict[str, Any], steps: int | None = None) -> list[Member]:
         for seed in plan["seeds"]
     ]
     if fair := plan["fair"]:
+        most = fair["steps"] and fair["steps"]["most"]
         for method in fair["ranges"]:
-            every = designed(fair, method, steps or fair["steps"]["most"])
+            every = designed(plan, method, steps or most)
             found += [_member(plan, method, trial, fair["seeds"]["tuning"], "fair") for trial in every]
     return found
 
@@ -87,22 +89,24 @@ def length_members(plan: dict[str, Any], steps: int) -> list[Member]:
     return [_member(plan, fair["baseline"], trial, fair["seeds"]["tuning"], "fair") for trial in every]
 
 
-def shortlist_members(plan: dict[str, Any], steps: int, picked: Iterable[tuple[str, str]]) -> list[Member]:
+def shortlist_members(plan: dict[str, Any], steps: int | None, picked: Iterable[tuple[str, str]]) -> list[Member]:
     """The SAEs of bank_shortlist.json: (method, trial) with the other tuning seeds."""
     fair = plan["fair"]
     return [
-        _member(plan, method, _designed_as(fair, method, steps, trial), seed, "fair")
+        _member(plan, method, _designed_as(plan, method, steps, trial), seed, "fair")
         for method, trial in picked
         for seed in fair["seeds"]["shortlist"]
     ]
 
 
-def designed(fair: dict[str, Any], method: str, steps: int) -> list[dict[str, Any]]:
+def designed(plan: dict[str, Any], method: str, steps: int | None) -> list[dict[str, Any]]:
     """The trials of a method under protocol `fair`: the first points of one scrambled Sobol sequence for all methods.
 
     Its first two coordinates are lr and encoder_scale, so that all methods share these; then come the method's own
-    options by name. Each is spread evenly in the logarithm between the ends of its range; values have three digits.
+    options by name. Each is spread evenly in the logarithm between the ends of its range; values have three digits. A
+    method that sets its own number of steps keeps it.
     """
+    fair, steps = plan["fair"], plan["methods"][method]["recipe"].get("steps") or steps
     ranges = fair["ranges"][method]
     first = ["lr", "encoder_scale"]
     names = first + sorted(ranges.keys() - first)
@@ -131,9 +135,9 @@ def _sobol(count: int, seed: int) -> list[list[float]]:
     return sequence.random_base2(max(0, count - 1).bit_length())[:count].tolist()
 
 
-def _designed_as(fair: dict[str, Any], method: str, steps: int, name: str) -> dict[str, Any]:
+def _designed_as(plan: dict[str, Any], method: str, steps: int | None, name: str) -> dict[str, Any]:
     """The trial of protocol `fair` that has this name in paths."""
-    there = {paths.trial_name(trial): trial for trial in designed(fair, method, steps)}
+    there = {paths.trial_name(trial): trial for trial in designed(plan, method, steps)}
     if name not in there:
         raise UserError(f"the selection chose {name} for {method}, whose trials are {', '.join(there)}")
     return there[name]
@@ -170,8 +174,7 @@ def chosen_members(plan: dict[str, Any], selection: pd.DataFrame, steps: int | N
                     raise UserError(f"the selection chose {name} for {spec['at']}, which sweeps {', '.join(named)}")
                 found.append(_member(plan, method, named[name], seed))
     for (method, seed), names in fair.items():
-        assert steps is not None
-        pick = functools.partial(_designed_as, plan["fair"], method, steps)
+        pick = functools.partial(_designed_as, plan, method, steps)
         found += [_member(plan, method, pick(name), seed, "fair") for name in dict.fromkeys(names)]
         # The first tolerance is the headline.
         at = [name for name, spec in plan["methods"].items() if spec["at"] == method]
@@ -194,12 +197,13 @@ def count(plan: dict[str, Any]) -> dict[str, int]:
     if fair:
         methods, at = len(fair["ranges"]), sum(spec["at"] in fair["ranges"] for spec in specs)
         roots = sum(plan["methods"][name]["against"] is None for name in fair["ranges"])
-        lengths = (fair["steps"]["most"] // fair["steps"]["first"]).bit_length()
-        shortlisted = min(fair["shortlist"], fair["trials"]) * methods + min(fair["shortlist"], fair["trials"]) * roots
+        shortlisted = min(fair["shortlist"], fair["trials"]) * (methods + roots)
         found["bank"] += fair["trials"] * methods
         found["bank_chosen"] += len(fair["seeds"]["fresh"]) * (methods * len(fair["tolerances"]) + at)
         found["bank_shortlist"] = len(fair["seeds"]["shortlist"]) * shortlisted
-        found["bank_lengths"] = lengths * len(fair["steps"]["lr"])
+        if fair["steps"]:
+            lengths = (fair["steps"]["most"] // fair["steps"]["first"]).bit_length()
+            found["bank_lengths"] = lengths * len(fair["steps"]["lr"])
     return found
 
 

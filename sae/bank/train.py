@@ -108,7 +108,7 @@ def train_bank(
     Raises:
         UserError: a bad plan or bad activations, or a method that others are `against` diverged.
     """
-    fair = _fair_of(lengths_file)
+    fair = _fair_of(lengths_file) if lengths_file or not plan["fair"] else {"steps": None, "undertrained": False}
     cell = open_cell(plan, activations_dir, None, device)
     entries = bring(members(plan, fair.get("steps")), cell, place)
     if place.part is None:

@@ -188,10 +188,13 @@ def _check_fair(config: Config, experiment: str, tuning: Tuning, problems: Probl
     tuned = {name: m for name in spec.methods if not ((m := config.methods[name]).control or m.at)}
     if all(method.against for method in tuned.values()):
         problems.add(key, "no method of this experiment is a baseline, compared with no other one; add one")
-    problems.known(f"{key}.most_steps", tuning.most_steps, spec.datasets)
-    for name in sorted(set(spec.datasets) - tuning.most_steps.keys()):
+    most_steps = tuning.most_steps or {}
+    problems.known(f"{key}.most_steps", most_steps, spec.datasets)
+    for name in sorted(set(spec.datasets) - most_steps.keys()) if tuning.most_steps else []:
         problems.add(f"{key}.most_steps", f"no number of steps for {name}")
-    for name, most in tuning.most_steps.items():
+    for name in sorted(n for n, m in tuned.items() if "steps" not in m.recipe) if not most_steps else []:
+        problems.add(f"{key}.most_steps", f"it must say how many steps {name} may train, which sets none of its own")
+    for name, most in most_steps.items():
         if most < config.fair.steps.first:
             problems.add(f"{key}.most_steps.{name}", f"{most} is less than fair.steps.first, {config.fair.steps.first}")
     if config.training[spec.training].tied:

@@ -19,7 +19,7 @@ from pydantic import (
 from sae.config.entries import head_of
 from sae.core import registry
 from sae.core.errors import UserError
-from sae.core.options import Count, Grid, Options, Positive, Precision, Seed, Share, by_container, distinct
+from sae.core.options import Count, Options, Positive, Precision, Seed, Share, by_container, distinct
 from sae.training.settings import Recipe
 
 NAME = "^[a-z][a-z0-9_]{0,63}$"
@@ -80,8 +80,10 @@ class Tuning(Options):
 
     trials: Count
     """Of each method, at the tuning seed."""
-    most_steps: dict[str, Count]
-    """By dataset: longer SAEs are not trained."""
+    most_steps: dict[str, Count] | None = None
+    """By dataset: longer SAEs are not trained. If it is not given, every method sets its own number of steps."""
+    lr: Range | None = None
+    """Learning rates, instead of those of the section `fair`."""
     ranges: dict[str, Sweep] = Field({})
     """By method, its own options beside lr and encoder_scale: [low, high], or by k. Drawn evenly in the logarithm."""
 
@@ -280,8 +282,6 @@ class Lengths(Options):
     """How long a cell's SAEs train: steps double until the baseline gains less than both."""
 
     first: Count
-    lr: Grid
-    """Learning rates of the baseline, of which the best counts at each length."""
     gain_r2: Share
     gain_ms: Share
 

@@ -78,7 +78,7 @@ FAIR |= {"ranges": {"topk": COMMON, "reg1": COMMON | {"lambda": [0.001, 0.1]}}}
 
 def test_every_method_is_tuned_at_the_same_points():
     fair = plan(METHODS, fair=FAIR)
-    topk, reg1 = (designed(FAIR, name, 40) for name in ("topk", "reg1"))
+    topk, reg1 = (designed(fair, name, 40) for name in ("topk", "reg1"))
     assert [{**t, "lambda": None} for t in topk] == [{**t, "lambda": None} for t in reg1]
     # Sobol's points, scrambled, in the unit cube: spread evenly in the logarithm.
     points = qmc.Sobol(8, scramble=True, rng=0).random(8)[:5, :3]
@@ -86,19 +86,21 @@ def test_every_method_is_tuned_at_the_same_points():
         ends = (COMMON["lr"], COMMON["encoder_scale"], [0.001, 0.1])
         expected = [low * (high / low) ** at for (low, high), at in zip(ends, point, strict=True)]
         assert [trial["lr"], trial["encoder_scale"], trial["lambda"]] == pytest.approx(expected, rel=0.005)
-    more = designed(FAIR | {"trials": 9}, "reg1", 40)
+    more = designed(fair | {"fair": FAIR | {"trials": 9}}, "reg1", 40)
     assert more[:5] == reg1 and all(float(f"{v:.3g}") == v for t in more for v in t.values())
     found = [m for m in members(fair, 40) if m.protocol == "fair"]
     assert [m.method for m in found] == ["topk"] * 5 + ["reg1"] * 5
     assert {(m.settings.steps, m.settings.seed) for m in found} == {(40, 0)}
     assert {m.settings.lam for m in found[5:]} == {t["lambda"] for t in reg1} and found[0].settings.lam is None
+    own = METHODS | {"topk": method(recipe={"steps": 7})}
+    assert {t["steps"] for t in designed(plan(own, fair=FAIR), "topk", 40)} == {7}
     assert members(plan(METHODS)) == [m for m in members(fair, 40) if m.protocol == "paper"]
 
 
 def test_what_the_rounds_of_fair_train():
     fair = plan(METHODS, fair=FAIR, seeds=[7])
     assert [(m.settings.lr, m.settings.steps) for m in length_members(fair, 20)] == [(0.001, 20), (0.01, 20)]
-    name = paths.trial_name(designed(FAIR, "reg1", 40)[2])
+    name = paths.trial_name(designed(fair, "reg1", 40)[2])
     again = shortlist_members(fair, 40, [("reg1", name)])
     assert [m.path for m in again] == [f"reg1/{name}/seed{seed}/sae.safetensors" for seed in (1, 2)]
     rows = [("reg1", seed, name, tolerance) for tolerance in (0.002, 0.005) for seed in (3, 4)]

@@ -9,7 +9,7 @@ from report.test_claims import BASE, CELLS, NAMES, PAPER, RULE
 
 from sae.core import files
 from sae.report import claims, fair
-from sae.report.figures import fronts, tolerance, trials
+from sae.report.figures import fronts, regimes, tolerance, trials
 from sae.report.names import Names
 from sae.report.trials import effects, of_tuning
 
@@ -149,3 +149,19 @@ def test_what_subsets_of_the_trials_give_and_the_figures(tmp_path):
     assert sorted(dots.get_xdata()) == pytest.approx([0.5, 0.599, 0.6]) and len(lines["trials"]) == 2
     (curve,) = [line for line in lines["tolerance"] if len(line.get_xdata()) == 21]
     assert curve.get_ydata()[2] == pytest.approx(0.03) and curve.get_ydata()[-1] == pytest.approx(0.15)
+
+
+def test_regimes_places_each_cell_by_images_and_by_learning_rate_times_steps(tmp_path):
+    metrics, selection, _ = results({"reg1": {"ms_mean_alive": 0.03}}, ties=CELLS[:1], undertrained=CELLS[1:2])
+    metrics = metrics.assign(steps=500, images_per_latent=np.where(metrics["dataset"] == "d1", 10.0, 50.0))
+    for name, frame in {"metrics": metrics, "selection": selection}.items():
+        files.write_parquet(tmp_path / f"{name}.parquet", frame)
+    found = regimes.effects_by_cell(tmp_path, NAMES).set_index(["method", "dataset", "backbone", "k"])
+    assert len(found) == 36 and found.loc[("reg1", *CELLS[0]), "mean"] == pytest.approx(0.03)
+    assert found.loc[("reg2", *CELLS[0]), ["mean", "low", "high"]].tolist() == [0, 0, 0]
+    assert found["lr_times_steps"].unique() == pytest.approx([0.5])
+    assert set(found.loc["reg1"].groupby("dataset")["images_per_latent"].mean()) == {10, 50}
+    assert found["undertrained"].sum() == 2
+    figure = regimes.draw(tmp_path, NAMES)
+    hollow = [line for line in figure.axes[0].get_lines() if line.get_markerfacecolor() == "none"]
+    assert len(hollow) == 2

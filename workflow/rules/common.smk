@@ -228,7 +228,8 @@ def results_of(experiment):
     on_the_way = [paths.BANK, paths.SELECTION]
     on_the_way += [paths.BANK_CHOSEN] if settings.has_chosen(cfg, experiment) else []
     fair = settings.is_fair(cfg, experiment)
-    on_the_way += [paths.BANK_LENGTHS, paths.SHORTLIST, paths.BANK_SHORTLIST] if fair else []
+    on_the_way += [paths.SHORTLIST, paths.BANK_SHORTLIST] if fair else []
+    on_the_way += [paths.BANK_LENGTHS] if settings.finds_steps(cfg, experiment) else []
     gallery = settings.gallery(cfg, experiment) is not None
     return [
         *of_banks(experiment, paths.DATASET),

@@ -34,7 +34,7 @@ rule train:
     input:
         lambda w: parts_of("bank", w),
         **splits_of("train"),
-        lengths=lambda w: of_fair(paths.BANK_LENGTHS, w),
+        lengths=lambda w: at(paths.BANK_LENGTHS, **w) if settings.finds_steps(cfg, w.experiment) else [],
     output:
         paths.BANK,
     log:
@@ -55,7 +55,7 @@ rule train:
 use rule train as train_part with:
     input:
         **splits_of("train"),
-        lengths=lambda w: of_fair(paths.BANK_LENGTHS, w),
+        lengths=lambda w: at(paths.BANK_LENGTHS, **w) if settings.finds_steps(cfg, w.experiment) else [],
     output:
         temp(touch(at(paths.PART, bank="bank")[0])),
     log:

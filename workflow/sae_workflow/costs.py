@@ -193,11 +193,12 @@ def training_fair(cell: Cell, plan: Plan, bank: str) -> Seconds:
     fair, saes = plan["fair"], count(plan)
     if not fair:
         return cores(0)
-    longest = training(cell, plan | {"recipe": plan["recipe"] | {"steps": fair["steps"]["most"]}}, fair["baseline"])
+    most = {"steps": fair["steps"]["most"]} if fair["steps"] else {}
+    each = {m: training(cell, plan | {"recipe": plan["recipe"] | most}, m) for m in fair["ranges"]}
     if bank == "bank_lengths":  # Each half as long as the one after it.
-        return 2 * len(fair["steps"]["lr"]) * longest
-    own = fair["trials"] * len(fair["ranges"]) if bank == "bank" else saes[bank]
-    return own * longest
+        return 2 * len(fair["steps"]["lr"]) * each[fair["baseline"]] if fair["steps"] else cores(0)
+    own = fair["trials"] * len(each) if bank == "bank" else saes[bank]
+    return own / len(each) * np.sum(list(each.values()), axis=0)
 
 
 def of_bank(cell: Cell, plan: Plan, probe: dict[str, Any] | None, others: int) -> dict[str, Seconds]:

@@ -294,9 +294,9 @@ def _members(plan: dict[str, Any]) -> Iterator[Member]:
         return
     ranges = fair["ranges"] | {n: fair["ranges"][s["at"]] for n, s in methods.items() if s["at"] in fair["ranges"]}
     every = {fair["seeds"]["tuning"], *fair["seeds"]["shortlist"], *fair["seeds"]["fresh"]}
-    steps = fair["steps"]["first"]
-    while steps <= fair["steps"]["most"]:
-        yield from length_members(plan, steps)
+    steps, most = (fair["steps"]["first"], fair["steps"]["most"]) if fair["steps"] else (1, 1)
+    while steps <= most:
+        yield from length_members(plan, steps) if fair["steps"] else ()
         for seed in every:
             tuning = fair["seeds"] | {"tuning": seed}
             # Of the methods that are `at` another one too: they train at its candidate.

@@ -32,7 +32,7 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
         "dataset": len(spec.datasets),
         "embed_shard": embedded * shards if shards > 1 else 0,
         "embed": embedded,
-        "lengths": fair,
+        "lengths": len(plans) if settings.finds_steps(config, experiment) else 0,
         "train_part": parts["bank"],
         "train": len(plans),
         "shortlist": fair,

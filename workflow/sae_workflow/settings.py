@@ -85,14 +85,19 @@ def _fair_plan(config: Config, experiment: str, dataset: str, k: int) -> Plan | 
     tuning, rule = config.experiments[experiment].fair, config.fair
     if tuning is None:
         return None
-    common = {"lr": rule.lr, "encoder_scale": rule.encoder_scale}
-    methods = tuned(config, experiment)
+    lr = tuning.lr or rule.lr
+    common, methods = {"lr": lr, "encoder_scale": rule.encoder_scale}, tuned(config, experiment)
+    steps = None
+    if tuning.most_steps:
+        # The middles of the range's thirds, in the logarithm.
+        tried = [float(f"{lr[0] * (lr[1] / lr[0]) ** (third / 6):.3g}") for third in (1, 3, 5)]
+        steps = rule.steps.model_dump() | {"most": tuning.most_steps[dataset], "lr": tried}
     return {
         "trials": tuning.trials,
         "design_seed": rule.design_seed,
         "ranges": {name: common | tuning.ranges_at(name, k) for name in methods},
         "baseline": next(name for name, against in methods.items() if against is None),
-        "steps": rule.steps.model_dump() | {"most": tuning.most_steps[dataset]},
+        "steps": steps,
         "seeds": rule.seeds.model_dump(),
         "shortlist": rule.shortlist,
         "tolerances": rule.tolerances,
@@ -129,7 +134,7 @@ def methods_of(plan: Plan, bank: str) -> Plan:
         kept |= {methods[name]["at"] for name in kept} - {None}
     if fair:
         # What is asked of a later round changes no earlier one.
-        used = ["baseline", "steps", "seeds"] + ([] if bank == "bank_lengths" else ["trials", "design_seed", "ranges"])
+        used = ["baseline", "steps"] + ([] if bank == "bank_lengths" else ["trials", "design_seed", "ranges"])
         seeds = ["tuning", *{"bank_shortlist": ["shortlist"], "bank_chosen": ["shortlist", "fresh"]}.get(bank, [])]
         fair = {key: fair[key] for key in used} | {"seeds": {key: fair["seeds"][key] for key in seeds}}
     return plan | {"methods": {name: spec for name, spec in methods.items() if name in kept}, "fair": fair}
@@ -157,6 +162,12 @@ def training_modules(plan: Plan, bank: str) -> list[str]:
 def is_fair(config: Config, experiment: str) -> bool:
     """Whether an experiment is compared by protocol `fair` too."""
     return config.experiments[experiment].fair is not None
+
+
+def finds_steps(config: Config, experiment: str) -> bool:
+    """Whether protocol `fair` looks for the number of steps of each cell; else every method sets its own."""
+    tuning = config.experiments[experiment].fair
+    return tuning is not None and tuning.most_steps is not None
 
 
 def has_chosen(config: Config, experiment: str) -> bool:
