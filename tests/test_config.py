@@ -78,7 +78,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("experiments/demo/datasets", [], "experiments.demo.datasets", "at least 1 item"),
         ("experiments/demo/datasets", ["emoji", "emoji"], "experiments.demo.datasets", "emoji is there twice"),
         ("experiments/demo/backbones", ["vit"], "experiments.demo.backbones", "'vit'.*allowed: .*efficientnet_lite0"),
-        ("experiments/demo/methods", ["topk", "reg3"], "experiments.demo.methods", "'reg3'.*allowed: .*reg1, reg1_all"),
+        ("experiments/demo/methods", ["topk", "reg3"], "experiments.demo.methods", "'reg3'.*allowed: .*reg1, reg1_2"),
         ("experiments/demo/training", "big", "experiments.demo.training", "'big'.*allowed: .*small"),
         ("experiments/demo/gallery", {"k": 9}, "experiments.demo.gallery.k", "9 is not known; allowed: 32, 8"),
         ("experiments/smoke/k", [65], "experiments.smoke.k", "k = 65 is larger than m = 64 of training.smoke.*1 to 64"),

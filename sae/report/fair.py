@@ -31,6 +31,7 @@ SCORES: dict[str, tuple[str, str | None]] = {
     "purity-null": ("purity_binary", "purity_binary_null"),
     "AUC": ("probe_auc", None),
     "dead": ("dead", None),
+    "recovered": ("recovery_found", None),
 }
 EFFECTS = ["tolerance", "method", "data", "score", "difference", "low", "high", "cells_for", "cells_against", "ties"]
 NOTES = """\
@@ -39,7 +40,8 @@ the bootstrap over (dataset, backbone) blocks, seeds inside them, and Student's 
 both are chosen by the same rule on validation: highest MS among the trials whose R2 is at most `tolerance` below R*,
 the best that the tuned baseline reaches. A tie: no trial of the method is; the cell counts as 0. MS is over alive
 latents, across groups where images have groups. MS_best_n: mean of the n highest, n the smallest number of alive
-latents of the cell's candidates. Cells whose baseline is undertrained are left out."""
+latents of the cell's candidates. recovered, of generated data: the share of the concepts that a latent has. Cells
+whose baseline is undertrained are left out."""
 
 
 def picked(
@@ -248,7 +250,8 @@ def effects_text(effects: pd.DataFrame, names: Names) -> pd.DataFrame:
             ends = "" if isinf(row["low"]) else f" [{low}, {high}]"
             line[row["score"]] = f"{value}{ends}, {row['cells_for']}/{row['cells_against']}"
         shown.append(line)
-    return pd.DataFrame(shown, columns=["tolerance", "method", "data", "ties", *SCORES]).fillna("-")
+    measured = [score for score in SCORES if score in set(effects["score"])]
+    return pd.DataFrame(shown, columns=["tolerance", "method", "data", "ties", *measured]).fillna("-")
 
 
 def cells_text(cells: pd.DataFrame, names: Names) -> pd.DataFrame:

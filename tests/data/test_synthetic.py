@@ -1,11 +1,20 @@
 """The generator is what it says, and recovery measures it."""
 
 import numpy as np
+import pytest
 import scipy.sparse
+import torch
 from scoring.examples import codes_of
 
+from sae.core.errors import UserError
+from sae.core.options import Options
+from sae.data import dataset as datasets
 from sae.data import store, synthetic
+from sae.data.backbones import generated
+from sae.models.coder import Coder
 from sae.scoring import recovery
+from sae.scoring.metrics import recovery as metric
+from sae.scoring.subject import Subject
 
 
 def test_embeddings_are_the_stated_sum_and_a_smaller_set_is_the_beginning_of_a_larger(tmp_path, monkeypatch):
@@ -25,6 +34,45 @@ def test_embeddings_are_the_stated_sum_and_a_smaller_set_is_the_beginning_of_a_l
     labels = test.index["label"].to_numpy()
     own = (truth[np.arange(100)[:, None], world.own[labels]] > 0).mean()
     assert own > synthetic.SIGNATURE - 0.05
+
+
+@pytest.mark.parametrize("structure", ["independent", "correlated", "hierarchical"])
+def test_concepts_go_together_as_the_structure_says_and_are_as_frequent(structure, monkeypatch):
+    monkeypatch.setattr(synthetic, "SIGNATURE", 0.0)
+    world = synthetic.world(d=8, concepts=40, classes=5, structure=structure)
+    shown = next(synthetic.chunks(world, "train", synthetic.CHUNK))[1].toarray() > 0
+    np.testing.assert_allclose(shown.mean(axis=0), world.probability, atol=0.03)
+    together = np.corrcoef(shown.T.astype(float))
+    siblings = {"correlated": (3, 8), "hierarchical": (3, 13)}.get(structure, (3, 4))  # 5 groups; 10 parents
+    assert (together[siblings] > 0.15) == (structure != "independent") and abs(together[3, 4]) < 0.05
+    child, parent = shown[:, 13], shown[:, 3]
+    assert ((child & ~parent).sum() == 0) == (structure == "hierarchical")
+
+
+def test_an_own_concept_brings_its_parent_and_the_metric_knows_the_world(tmp_path):
+    spec = {"loader": "generated", "model": "hierarchical", "d": 16, "concepts": 24, "classes": 3, "seed": 1}
+    data = {"type": "generated", "counts": {"train": 30, "val": 10, "test": 60}, "classes": 3, "seed": 1}
+    world, index = generated.world(spec), datasets.load(data, None).index
+    assert index["split"].value_counts().to_dict() == data["counts"]
+    x = generated.embeddings(data, spec, "test")
+    truth = next(synthetic.chunks(world, "test", 60))[1].toarray() > 0
+    assert not (truth[:, 6:] & ~truth[:, np.arange(6, 24) % 6]).any()
+    labels = index[index["split"] == "test"]["label"].to_numpy()
+    assert truth[np.arange(60)[:, None], world.own[labels]].mean() > 0.7
+    with pytest.raises(UserError, match="a world of seed 1 does not fit a dataset of type generated with seed 2"):
+        generated.embeddings(data | {"seed": 2}, spec, "test")
+    made_by = {"dataset": {"name": "d", "grouped": False}, "backbone": {"name": "b", "spec": spec}}
+    store.write(tmp_path / "test", [x], index[index["split"] == "test"].drop(columns="split"), made_by)
+    coder = Coder(16, 24, 4)
+    with torch.no_grad():
+        coder.W_dec.copy_(torch.from_numpy(world.dictionary))
+        coder.W_enc.copy_(coder.W_dec.T)
+        coder.b_dec.copy_(torch.from_numpy(world.mean))
+    subject = Subject(coder, {"test": store.read(tmp_path / "test")}, {}, {}, "b")
+    found = metric.score(subject, "test", Options())
+    assert found["recovery_found"] == 1 and found["recovery_recall"] > 0.25
+    coder.W_dec.data[:12] *= -1  # Half of the directions are gone.
+    assert metric.score(Subject(coder, subject.splits, {}, {}, "b"), "test", Options())["recovery_found"] < 0.7
 
 
 def test_recovery_of_the_truth_is_perfect_and_every_loss_is_counted():

@@ -123,7 +123,7 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
 
     def without_probes(raw):
         del raw["metrics"]["probe"]
-        for name in ("paper", "study", "fair"):
+        for name in ("paper", "paper_fair", "study", "fair", "regimes"):
             del raw["experiments"][name]["metrics"]
 
     assert "probe" not in settings.stages(with_changes(without_probes), "demo")
