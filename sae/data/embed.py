@@ -233,7 +233,9 @@ class _Extraction:
         finite = np.isfinite(stored).all(axis=1)
         if not finite.all():
             row = first + int(finite.argmin())
-            where = f"row {row} (from 0) of {self.files().get(split, split)}" if self.given else f"the embedding in {split}"
+            where = (
+                f"row {row} (from 0) of {self.files().get(split, split)}" if self.given else f"the embedding in {split}"
+            )
             image_id = self.rows[split]["image_id"][row]
             raise UserError(f"{self.cell}: {where}, {image_id!r}, holds NaN or values not finite as {stored.dtype}")
         return stored

@@ -80,7 +80,8 @@ def train(
         return coder, [untrained(coder, x, known)]
     for name in FROZEN[s.frozen]:
         getattr(coder, name).requires_grad_(False)
-    learning = [parameter for parameter in coder.parameters() if parameter.requires_grad]
+    learning: list[torch.Tensor] = [parameter for parameter in coder.parameters() if parameter.requires_grad]
+    learning += state.parameters()
     optimiser = torch.optim.Adam(learning, lr=s.lr, eps=s.adam_eps, fused=True)
     steps = s.steps_on(count)
     rows_on = x.device if isinstance(x, torch.Tensor) else "cpu"

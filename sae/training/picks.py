@@ -54,6 +54,25 @@ class Picks:
         rows = torch.searchsorted(self.starts, torch.arange(len(self.indices), device=a.device), right=True) - 1
         return a.flatten().gather(0, rows * a.shape[1] + self.indices)
 
+    def rows(self) -> torch.Tensor:
+        """The sample of each pick, shaped as the values."""
+        if self.starts is None:
+            return torch.arange(len(self.values), device=self.values.device)[:, None].expand_as(self.values)
+        places = torch.arange(len(self.indices), device=self.indices.device)
+        return torch.searchsorted(self.starts, places, right=True) - 1
+
+    def dense(self) -> torch.Tensor:
+        """The codes as a whole, (N, m), with their gradients."""
+        samples = len(self.values) if self.starts is None else len(self.starts)
+        places = (self.rows() * self.m + self.indices).reshape(-1)
+        return (
+            self.values.new_zeros(samples * self.m).index_add(0, places, self.values.reshape(-1)).view(samples, self.m)
+        )
+
+    def where(self, kept: torch.Tensor) -> "Picks":
+        """The same picks, those that are not `kept` (bool, shaped as the values) made empty places."""
+        return self._with(torch.where(kept, self.values, 0))
+
     def decode(self, weight: torch.Tensor) -> torch.Tensor:
         """The sum of each row's picks times their rows of `weight` (m, d): (N, d); differentiable in both."""
         out = gather_sum(self.values, self.indices, weight.detach(), self.starts)

@@ -50,6 +50,46 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """What an objective's `fit` sees of one batch of N samples.
+
+    Attributes:
+        a: (N, m) activations ReLU(pi), without gradient.
+        picks: what was selected of them, with gradients.
+        reconstruction: their mean squared error, summed over dimensions.
+        attach: gives other picks of `a` their gradients.
+        error: the mean squared error of the reconstruction from other picks.
+    """
+
+    a: torch.Tensor
+    picks: Picks
+    reconstruction: torch.Tensor
+    attach: Callable[[Picks], Picks]
+    error: Callable[[Picks], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class View:
+    """What :meth:`Objective.total` needs of one batch of N samples.
+
+    Attributes:
+        x, standard, scale: (N, d) inputs; standardised; (N, 1) what each was divided by, or None.
+        a: (N, m) activations ReLU(pi), with gradients where there is a penalty.
+        picks: what was selected of them, with gradients.
+        residual: (N, d) what their reconstruction leaves.
+        step: from 0.
+    """
+
+    x: torch.Tensor
+    standard: torch.Tensor
+    scale: torch.Tensor | None
+    a: torch.Tensor
+    picks: Picks
+    residual: torch.Tensor
+    step: int
+
+
+@dataclass(frozen=True)
 class Penalty:
     """A penalty entry at work: its name and file, function and options, and its weight in the loss, lambda."""
 
@@ -95,6 +135,10 @@ class Objective:
     def start(self) -> None:
         """Set up what the entry keeps from step to step."""
 
+    def parameters(self) -> list[torch.Tensor]:
+        """What is learned beside the coder's own parameters, such as thresholds."""
+        return []
+
     def pick(self, a: torch.Tensor) -> Picks:
         """Select of the activations (N, m) of a training batch what is decoded.
 
@@ -103,6 +147,10 @@ class Objective:
         """
         raise NotImplementedError
 
+    def fit(self, fit: Fit) -> torch.Tensor:
+        """The part of the loss that asks for reconstruction: the error of the selection, or of several of its parts."""
+        return fit.reconstruction
+
     def finish(self, _x: torch.Tensor | Inputs) -> Coder:
         """The coder as it is saved, given the prepared training inputs (N, d)."""
         return self.coder
@@ -110,7 +158,8 @@ class Objective:
     def loss(self, x: torch.Tensor, step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of one batch of prepared inputs (N, d), and its parts by name.
 
-        Parts: loss, reconstruction, penalty, aux (scalars), l0 (selected > 0 a sample), dead (latents).
+        Parts: loss, reconstruction (of the selection, whatever `fit` asks for), penalty, aux (scalars), l0 (selected
+        > 0 a sample), dead (latents).
         """
         s = self.settings
         standard, scale, shift = self.coder.standardise(x)
@@ -119,27 +168,44 @@ class Objective:
         picks = self._picks(a.detach(), step)
         # Where a penalty needs the dense gradient in full precision, it may as well hold that of the picks.
         both = penalised and precision == torch.float32
-        picks = picks.gather(a) if both else picks.attach(self.coder, standard)
-        x_hat = picks.decode(self.coder.W_dec) + self.coder.b_dec
-        residual = x - restore(x_hat, scale, shift)
-        reconstruction = residual.square().sum(dim=1).mean()
-        fired = picks.fired()
-        self.since_fired = torch.where(fired, 0, self.since_fired + len(x))
 
-        loss = reconstruction
-        regularization = aux = torch.zeros((), device=x.device)
+        def attach(picks: Picks) -> Picks:
+            return picks.gather(a) if both else picks.attach(self.coder, standard)
+
+        def left(picks: Picks) -> torch.Tensor:
+            return x - restore(picks.decode(self.coder.W_dec) + self.coder.b_dec, scale, shift)
+
+        picks = attach(picks)
+        residual = left(picks)
+        reconstruction = residual.square().sum(dim=1).mean()
+
+        def error(other: Picks) -> torch.Tensor:
+            return left(other).square().sum(dim=1).mean()
+
+        loss = self.fit(Fit(a.detach(), picks, reconstruction, attach, error))
+        return self.total(loss, reconstruction, View(x, standard, scale, a, picks, residual, step))
+
+    def total(
+        self, loss: torch.Tensor, reconstruction: torch.Tensor, view: "View"
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """A batch's loss with the penalty and AuxK added, and its parts; latents that fired are noted."""
+        s, a, picks = self.settings, view.a, view.picks
+        fired = picks.fired()
+        self.since_fired = torch.where(fired, 0, self.since_fired + len(view.x))
+        regularization = aux = torch.zeros((), device=view.x.device)
         if self.penalty is not None:
             mask = fired.to(a.dtype) if s.mask == "batch_active" else torch.ones_like(a[0])
-            regularization = self.penalty(Batch(x, a, picks, mask, self.coder, step, self.penalty.options))
+            seen = Batch(view.x, a, picks, mask, self.coder, view.step, self.penalty.options)
+            regularization = self.penalty(seen)
             loss = loss + self.penalty.weight * regularization
         dead = self.since_fired >= s.dead_after
         # An accelerator is not asked whether any latent is dead, since that would wait for it: there AuxK is computed
         # every time, and is 0 if none is.
         if dead.device.type != "cpu" or dead.any():
-            aux = auxk_loss(self.coder, standard, a.detach(), residual, scale, dead, s.auxk_k)
+            aux = auxk_loss(self.coder, view.standard, a.detach(), view.residual, view.scale, dead, s.auxk_k)
             loss = loss + s.auxk_alpha * aux
         parts = {"loss": loss, "reconstruction": reconstruction, "penalty": regularization, "aux": aux}
-        return loss, parts | {"l0": (picks.values > 0).sum() / len(x), "dead": dead.sum()}
+        return loss, parts | {"l0": (picks.values > 0).sum() / len(view.x), "dead": dead.sum()}
 
     def _picks(self, a: torch.Tensor, step: int) -> Picks:
         picks, of = self.pick(a), f"objective {self.settings.objective}: pick() returned"

@@ -1,0 +1,53 @@
+"""What JumpReLU and ReLU with an l1 norm share: codes of any length, and a threshold a latent that is fixed at the end.
+
+N samples, m latents.
+"""
+
+import torch
+
+from sae.models.coder import Coder, Threshold, restore
+from sae.models.inputs import Inputs
+from sae.training import step
+from sae.training.calibrate import calibrate
+from sae.training.encoder import activations
+from sae.training.picks import Picks
+
+
+class Objective(step.Objective):
+    """The loss of an objective whose codes are dense while it trains."""
+
+    def codes(self, a: torch.Tensor) -> torch.Tensor:
+        """(N, m) codes of the activations, with gradients."""
+        raise NotImplementedError
+
+    def sparsity(self, z: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        """The part of the loss that asks for few active latents."""
+        raise NotImplementedError
+
+    def thresholds(self) -> torch.Tensor:
+        """(m,) the thresholds that were trained with; their common factor is then set so that L0 is k."""
+        raise NotImplementedError
+
+    def loss(self, x: torch.Tensor, step_number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """As of Top-k, with a part `sparsity`."""
+        standard, scale, shift = self.coder.standardise(x)
+        a = activations(self.coder, standard, getattr(torch, self.settings.precision), differentiable=True)
+        z = self.codes(a)
+        residual = x - restore(z @ self.coder.W_dec + self.coder.b_dec, scale, shift)
+        reconstruction, sparsity = residual.square().sum(dim=1).mean(), self.sparsity(z, a)
+        view = step.View(x, standard, scale, a, picks_of(z), residual, step_number)
+        loss, parts = self.total(reconstruction + sparsity, reconstruction, view)
+        return loss, parts | {"sparsity": sparsity}
+
+    def finish(self, x: torch.Tensor | Inputs) -> Coder:
+        """The coder with thresholds that keep k latents a sample, on average."""
+        theta = self.thresholds().detach()
+        self.coder.select = Threshold(calibrate(self.coder, x, theta, self.settings.k))
+        return self.coder
+
+
+def picks_of(z: torch.Tensor) -> Picks:
+    """The codes > 0 of (N, m) as picks, with their gradients."""
+    rows, latents = (z.detach() > 0).nonzero(as_tuple=True)
+    starts = torch.searchsorted(rows, torch.arange(len(z), device=z.device))
+    return Picks(z[rows, latents], latents, z.shape[1], starts)

@@ -1,0 +1,41 @@
+"""HierarchicalTopK (Balagansky et al. 2025, arXiv:2505.24473): one SAE that reconstructs from 1, 2, ... and k latents.
+
+Loss: the mean over j in J of ||x - xhat_j||^2, with xhat_j from the j largest of the k activations of a sample. The
+paper's J is 1 to k, or a subset; by default it is the powers of 2 and k, which costs a few decodings in place of k.
+Afterwards it is Top-k.
+"""
+
+import torch
+from pydantic import Field
+
+from sae.core.options import Count
+from sae.core.options import Options as Base
+from sae.training import step
+from sae.training.objectives import topk
+
+
+class Options(Base):
+    """Of this objective."""
+
+    budgets: list[Count] | None = Field(None, min_length=1)
+    """J; those above k are left out, and k belongs to it. null: 1, 2, 4, ... and k."""
+
+
+class Objective(topk.Objective):
+    """The mean over the budgets' errors."""
+
+    options: Options
+
+    def start(self) -> None:
+        """The budgets, smallest first, the last of them k."""
+        k = self.settings.k
+        given = self.options.budgets or [1 << e for e in range(k.bit_length())]
+        self.budgets = [*sorted({budget for budget in given if budget < k}), k]
+
+    def fit(self, fit: step.Fit) -> torch.Tensor:
+        """The mean over budgets."""
+        # Ranks from 0 within a sample, of equal activations the first in the order of the picks.
+        order = fit.picks.values.detach().argsort(dim=1, descending=True, stable=True)
+        ranks = order.argsort(dim=1)
+        fewer = [fit.error(fit.picks.where(ranks < budget)) for budget in self.budgets[:-1]]
+        return torch.stack([*fewer, fit.reconstruction]).mean()

@@ -1,0 +1,89 @@
+"""JumpReLU (Rajamanoharan et al. 2024, arXiv:2407.14435): a threshold a latent is learned with the rest.
+
+z = a where a > theta, else 0. Loss: ||x - xhat||^2 + s (L0 / k - 1)^2, where L0 is the batch's mean number of active
+latents: the second part steers L0 to the budget, as dictionary_learning's trainer does; the paper weighs L0 itself by a
+constant, which then must be searched for each budget. Neither z nor L0 has a gradient in theta. As in the paper it is
+estimated through the activations within half a bandwidth e of theta: dz/dtheta = -theta / e and dL0/dtheta = -1 / e
+there, 0 elsewhere. At the end one factor of all thresholds is set so that L0 is k on the training rows.
+"""
+
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from sae.core.options import Options as Base
+from sae.training.objectives import _threshold
+
+
+class Options(Base):
+    """Of this objective. Defaults of theta and bandwidth: SAELens'."""
+
+    sparsity: float = Field(1.0, gt=0)
+    """s: weight of the squared relative difference of L0 from k."""
+    theta: float = Field(0.01, gt=0)
+    """Every latent's threshold at the start."""
+    bandwidth: float = Field(0.05, gt=0)
+    """e: width of the window through which thresholds learn."""
+
+
+class Objective(_threshold.Objective):
+    """Learn the thresholds."""
+
+    options: Options
+
+    def start(self) -> None:
+        """The thresholds."""
+        like = self.coder.b_enc
+        self.theta = torch.full_like(like, self.options.theta).detach().requires_grad_()
+
+    def parameters(self) -> list[torch.Tensor]:
+        """The thresholds."""
+        return [self.theta]
+
+    def codes(self, a: torch.Tensor) -> torch.Tensor:
+        """JumpReLU of the activations (N, m)."""
+        z: torch.Tensor = _Jump.apply(a, self.theta, self.options.bandwidth)
+        return z
+
+    def sparsity(self, z: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        """How far L0 is from k."""
+        l0 = _Active.apply(a.detach(), self.theta, self.options.bandwidth) / len(a)
+        return self.options.sparsity * (l0 / self.settings.k - 1).square()
+
+    def thresholds(self) -> torch.Tensor:
+        """Those that were learned; at least 0, as a coder takes them."""
+        return self.theta.clamp_min(0)
+
+
+class _Jump(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: torch.Tensor, theta: torch.Tensor, bandwidth: float) -> torch.Tensor:
+        ctx.save_for_backward(a, theta)
+        ctx.bandwidth = bandwidth
+        return torch.where(a > theta, a, 0)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        a, theta = ctx.saved_tensors
+        inside = (a - theta).abs() < ctx.bandwidth / 2
+        of_theta = -(theta / ctx.bandwidth) * torch.where(inside, gradient, 0).sum(dim=0)
+        return torch.where(a > theta, gradient, 0), of_theta, None
+
+
+class _Active(torch.autograd.Function):
+    # How many activations are above their threshold, of the whole batch.
+
+    @staticmethod
+    def forward(ctx: Any, a: torch.Tensor, theta: torch.Tensor, bandwidth: float) -> torch.Tensor:
+        ctx.save_for_backward(a, theta)
+        ctx.bandwidth = bandwidth
+        return (a > theta).sum().to(a.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        a, theta = ctx.saved_tensors
+        inside = (a - theta).abs() < ctx.bandwidth / 2
+        return None, -gradient / ctx.bandwidth * inside.sum(dim=0), None

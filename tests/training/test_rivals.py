@@ -1,0 +1,213 @@
+"""The rivals' losses and gradients against dense formulas in float64, written from the papers' equations."""
+
+from itertools import accumulate
+
+import numpy as np
+import pytest
+import torch
+from scoring.examples import ms_by_definition
+from torch.nn import functional
+from training.common import data, entries, kept_of_batch, kept_of_each, make_objective, settings
+
+from sae.core.options import Options
+from sae.models import saefile
+from sae.models.coder import Threshold, TopK
+from sae.training import step
+from sae.training.loop import train
+from sae.training.penalties import both, decoder_orthogonality, l1_l2_ratio, monoloss, off_support_l1
+from sae.training.picks import Picks, of_batch, of_each
+
+K, M = 3, 24
+
+
+def dense(coder, x):
+    """(N, m) activations."""
+    return ((x - coder.b_dec) @ coder.encoder_weight() + coder.b_enc).clamp_min(0)
+
+
+def error(coder, x, z):
+    """The mean squared error of codes (N, m)."""
+    return (x - z @ coder.W_dec - coder.b_dec).square().sum() / len(x)
+
+
+def matryoshka(coder, x, shares=(0.0625, 0.0625, 0.125, 0.25, 0.5)):
+    a = dense(coder, x)
+    z = a * kept_of_batch(a.detach(), K)
+    ends = [max(1, round(M * share)) for share in accumulate(shares)]
+    return sum(error(coder, x, z * (torch.arange(M) < end)) for end in sorted(set(ends))) / len(set(ends))
+
+
+def multi_topk(coder, x, ratio=4.0, weight=0.125):
+    a = dense(coder, x)
+    at_k, more = (error(coder, x, a * kept_of_each(a.detach(), k)) for k in (K, round(ratio * K)))
+    return at_k + weight * more
+
+
+def hierarchical_topk(coder, x, budgets=(1, 2, 3)):
+    a = dense(coder, x)
+    return sum(error(coder, x, a * kept_of_each(a.detach(), k)) for k in budgets) / len(budgets)
+
+
+@pytest.mark.parametrize(
+    ("objective", "options", "reference"),
+    [
+        ("matryoshka", {"momentum": 0.9, "shares": [0.0625, 0.0625, 0.125, 0.25, 0.5]}, matryoshka),
+        ("matryoshka", {"momentum": None, "shares": [0.5, 0.5]}, lambda c, x: matryoshka(c, x, (0.5, 0.5))),
+        ("multi_topk", {"ratio": 4.0, "weight": 0.125}, multi_topk),
+        ("multi_topk", {"ratio": 100.0, "weight": 1.0}, lambda c, x: multi_topk(c, x, M / K, 1.0)),
+        ("hierarchical_topk", {"budgets": None}, hierarchical_topk),
+        ("hierarchical_topk", {"budgets": [9, 2]}, lambda c, x: hierarchical_topk(c, x, (2, 3))),
+    ],
+)
+@pytest.mark.parametrize("method", [{}, {"penalty": "off_support_l1", "mask": "batch_active", "lam": 0.3}])
+def test_loss_and_gradients_equal_the_dense_reference(objective, options, reference, method):
+    x = data().double()
+    made = make_objective(x, settings(objective=objective, options=options, dead_after=500, **method))
+    coder = made.coder
+    loss, parts = made.loss(x, 0)
+    loss.backward()
+    gradients = {n: p.grad.clone() for n, p in coder.named_parameters()}
+    coder.zero_grad()
+    expected = reference(coder, x)
+    a = dense(coder, x)
+    kept = (kept_of_batch if objective == "matryoshka" else kept_of_each)(a.detach(), K)
+    torch.testing.assert_close(parts["reconstruction"], error(coder, x, a * kept))
+    if method:
+        active = ((a * kept) > 0).any(dim=0).double()
+        expected = expected + 0.3 * (active * (a - a * kept)).sum() / len(x)
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    for n, p in coder.named_parameters():
+        torch.testing.assert_close(gradients[n], p.grad, msg=n)
+
+
+def test_jumprelu_is_the_papers_loss_with_its_estimated_gradients():
+    x = data().double()
+    options = {"sparsity": 0.7, "theta": 0.2, "bandwidth": 0.15}
+    made = make_objective(x, settings(objective="jumprelu", options=options, dead_after=500))
+    coder, theta = made.coder, made.theta
+    with torch.no_grad():
+        theta.add_(0.1 * torch.rand(M, generator=torch.Generator().manual_seed(2), dtype=theta.dtype))
+    loss, parts = made.loss(x, 0)
+    loss.backward()
+    gradients = {n: p.grad.clone() for n, p in coder.named_parameters()} | {"theta": theta.grad.clone()}
+    coder.zero_grad()
+    a = dense(coder, x)
+    above = (a > theta).detach()
+    z = a * above
+    z.retain_grad()
+    l0 = above.sum() / len(x)
+    torch.testing.assert_close(loss, error(coder, x, z) + 0.7 * (l0 / K - 1) ** 2)
+    assert parts["l0"] == l0 and parts["sparsity"] > 0
+    error(coder, x, z).backward()
+    for n, p in coder.named_parameters():
+        torch.testing.assert_close(gradients[n], p.grad, msg=n)
+    window = ((a - theta).abs() / 0.15 < 0.5).detach()
+    assert window.sum() > 10
+    of_z = (z.grad * -(theta / 0.15) * window).sum(dim=0)
+    of_l0 = 2 * 0.7 * (l0 / K - 1) / K * (-1 / 0.15) * window.sum(dim=0) / len(x)
+    torch.testing.assert_close(gradients["theta"], of_z.detach() + of_l0)
+
+
+def test_the_l1_norm_is_weighed_and_its_weight_steered():
+    x = data().double()
+    made = make_objective(x, settings(objective="relu_l1", options={"weight": 0.05, "rate": 0.1}, dead_after=500))
+    coder = made.coder
+    loss, parts = made.loss(x, 0)
+    loss.backward()
+    gradients = {n: p.grad.clone() for n, p in coder.named_parameters()}
+    coder.zero_grad()
+    a = dense(coder, x)
+    expected = error(coder, x, a) + 0.05 * (a * coder.W_dec.norm(dim=1)).sum() / len(x)
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    for n, p in coder.named_parameters():
+        torch.testing.assert_close(gradients[n], p.grad, msg=n)
+    # More latents are active than k = 3: log w grows by rate (L0 / k - 1), at most by rate.
+    grown = 0.1 * min(1.0, float(parts["l0"]) / K - 1)
+    assert made.log_weight.exp().item() == pytest.approx(0.05 * np.exp(grown))
+
+
+THRESHOLDS = {
+    "jumprelu": {"sparsity": 1.0, "theta": 0.01, "bandwidth": 0.05},
+    "relu_l1": {"weight": 0.01, "rate": 0.02},
+}
+BUDGETS = {
+    "matryoshka": {"momentum": 0.99, "shares": [0.25, 0.25, 0.5]},
+    "multi_topk": {"ratio": 4.0, "weight": 0.125},
+    "hierarchical_topk": {"budgets": None},
+}
+
+
+@pytest.mark.parametrize(("objective", "options"), [*THRESHOLDS.items(), *BUDGETS.items()])
+def test_trained_it_reconstructs_keeps_its_budget_and_survives_its_file(objective, options, tmp_path):
+    x = data(n=800, d=12)
+    s = settings(objective=objective, options=options, epochs=40)
+    coder, rows = train(x, s, *entries(s))
+    assert rows[-1]["r2"] > max(0.3, rows[0]["r2"])
+    saefile.save(coder, tmp_path / "sae.safetensors")
+    loaded = saefile.load(tmp_path / "sae.safetensors")
+    codes = loaded.encode(x)
+    if objective in ("multi_topk", "hierarchical_topk"):
+        assert isinstance(loaded.select, TopK) and (codes.lengths() <= K).all()
+    else:
+        assert isinstance(loaded.select, Threshold) and abs(codes.l0() - K) <= 0.005 * K
+    if objective in THRESHOLDS:
+        assert rows[-1]["l0"] < 2.5 * K  # The control has brought it near, before the threshold is set.
+    if objective == "jumprelu":
+        assert loaded.select.theta.unique().numel() > 1
+
+
+def batch(a, picks, x=None, coder=None, number=0, options=None):
+    return step.Batch(x, a, picks, torch.ones(a.shape[1]).double(), coder, number, options or Options())
+
+
+@pytest.mark.parametrize("select", [of_each, of_batch])
+def test_monoloss_is_one_minus_the_mean_score_of_the_batch(select):
+    generator = torch.Generator().manual_seed(0)
+    a = torch.rand(20, 9, dtype=torch.float64, generator=generator) * (torch.rand(20, 9, generator=generator) < 0.6)
+    a[:, 4] = 0
+    a[3:, 5], a[0, 5] = 0, 9.0  # Fires on few images, on one strongly.
+    x = torch.randn(20, 6, dtype=torch.float64, generator=generator)
+    picks = select(a, 4)
+    z = picks.dense()
+    kept = (kept_of_each if select is of_each else kept_of_batch)(a, 4)
+    torch.testing.assert_close(z, a * kept)
+    expected = 1 - np.nanmean(ms_by_definition(z.numpy(), x.numpy()))
+    options = monoloss.Options()
+    value = monoloss.penalty(batch(a, picks, x, options=options))
+    assert value.shape == (20,) and value.unique().numel() == 1
+    assert value[0].item() == pytest.approx(expected, rel=1e-6)
+
+    def of_values(values):
+        return monoloss.penalty(batch(a, Picks(values, picks.indices, 9, picks.starts), x, options=options))[0]
+
+    # Away from ties and zeros, where the extremes of a latent are no functions with a slope.
+    inside = torch.where(picks.values > 0, picks.values + 0.01 * torch.rand_like(picks.values), 0.3)
+    assert torch.autograd.gradcheck(of_values, inside.requires_grad_())
+
+
+def test_orthogonality_by_brute_force():
+    x = data().double()
+    coder = make_objective(x, settings()).coder
+    a = dense(coder, x).detach()
+    whole = decoder_orthogonality.penalty(batch(a, None, coder=coder, options=decoder_orthogonality.Options(chunk=99)))
+    rows = functional.normalize(coder.W_dec, dim=1)
+    expected = [max(float(rows[i] @ rows[j]) for j in range(M) if j != i) ** 2 for i in range(M)]
+    assert whole.shape == (len(x),) and whole[0].item() == pytest.approx(np.mean(expected))
+    whole[0].backward()
+    assert coder.W_dec.grad.abs().sum() > 0
+    # In chunks, drawn anew at each step, a latent meets fewer others.
+    chunks = [
+        decoder_orthogonality.penalty(
+            batch(a, None, coder=coder, number=n, options=decoder_orthogonality.Options(chunk=6))
+        )
+        for n in (0, 0, 1)
+    ]
+    assert chunks[0][0] == chunks[1][0] != chunks[2][0] and all(c[0] <= whole[0] for c in chunks)
+
+
+def test_both_regularizers_are_their_weighted_sum():
+    a = torch.rand(5, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    seen = batch(a, of_each(a, 2), options=both.Options(ratio_weight=0.25))
+    torch.testing.assert_close(both.penalty(seen), off_support_l1.penalty(seen) + 0.25 * l1_l2_ratio.penalty(seen))
