@@ -109,7 +109,7 @@ def test_an_experiment_may_have_no_penalty_at_all():
 def test_metrics_are_sorted_into_stages_with_all_their_options():
     stages = settings.stages(CONFIG, "paper")
     assert list(stages) == ["score", "score_chosen", "robustness", "probe"]
-    assert stages["score"] == {"reconstruction": {}, "firing": {}, "monosemanticity": {}, "purity": {}}
+    assert stages["score"] == {"reconstruction": {}, "firing": {}, "monosemanticity": {}, "purity": {}, "recovery": {}}
     # SAEs that are trained after the selection get these too.
     assert set(stages["score_chosen"]) == {*stages["score"], "independent", "latents"}
     expected = {"C": [0.1, 1.0, 10.0], "tol": 0.01, "max_passes": 5000, "max_train": 100000, "largest": 32}
