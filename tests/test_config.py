@@ -123,7 +123,12 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("datasets/emoji/fractions/test", 0.3, "datasets.emoji.fractions", "they sum to 1.1"),
         ("datasets/fashion_mnist/counts/train", -5, "datasets.fashion_mnist.counts.train", "-5 should be greater"),
         ("datasets/imagenet/images", {"train": 0}, "datasets.imagenet.images.train", "0 should be greater"),
-        ("datasets/emoji/type", "emojy", "datasets.emoji.type", "allowed: emoji, fashion_mnist, generated, image_folder"),
+        (
+            "datasets/emoji/type",
+            "emojy",
+            "datasets.emoji.type",
+            "allowed: emoji, fashion_mnist, generated, image_folder",
+        ),
         ("datasets/emoji", {"type": "table", "root": "x"}, "experiments.demo", "emoji .*do not go together"),
         (
             "datasets/x",

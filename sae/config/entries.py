@@ -6,7 +6,11 @@ from sae.core.errors import UserError
 _SPLITS = ("train", "val", "test")
 # {kind: {constant: (a text or a list of texts, what is allowed; any, if nothing is said)}}
 _CONSTANTS: dict[str, dict[str, tuple[type, tuple[str, ...]]]] = {
-    "metric": {"STAGE": (str, paths.STAGES), "SPLITS": (list, _SPLITS), "READS": (list, (*_SPLITS, "others"))},
+    "metric": {
+        "STAGE": (str, paths.STAGES),
+        "SPLITS": (list, _SPLITS),
+        "READS": (list, (*_SPLITS, "others", "siblings")),
+    },
     "figure": {"READS": (list, ()), "CAPTION": (str, ())},
 }
 _CODE = {

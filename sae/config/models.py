@@ -222,9 +222,12 @@ class Network(Backbone):
 class Metric(Entry):
     """An entry of `metrics`."""
 
+    optional: bool = Field(False, description="Whether it is computed for those experiments alone that name it.")
+
     def options(self, overrides: dict[str, Any]) -> dict[str, Any]:
         """All its options, with an experiment's overrides laid over."""
-        return self.model_validate(self.model_dump(exclude_unset=True) | overrides).model_dump()
+        given = self.model_validate(self.model_dump(exclude_unset=True) | overrides)
+        return given.model_dump(exclude={"optional"})
 
 
 def entry_model(kind: Literal["dataset", "backbone", "metric"], name: str) -> type[Entry]:

@@ -8,7 +8,7 @@ options. A row whose key stands is kept bit for bit, so that a new SAE or an edi
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +27,7 @@ from sae.core.options import Options
 from sae.core.paths import trial_name
 from sae.data import store
 from sae.data.splits import SPLITS
+from sae.models.coder import Coder
 from sae.scoring import fair
 from sae.scoring import rows as tables
 from sae.scoring.rows import KEY
@@ -212,7 +213,8 @@ class _Scorer:
         def subject() -> Subject:
             log.info("score %s", entry["path"])
             coder = open_sae(bank.file, bank.content, entry).to(self._device)
-            return Subject(coder, self._splits, self._others, self._shared, bank.content["backbone"])
+            siblings = _Siblings(bank, _siblings(bank, entry), self._device)
+            return Subject(coder, self._splits, self._others, self._shared, bank.content["backbone"], siblings)
 
         found = {}
         for split in splits:
@@ -232,7 +234,7 @@ class _Scorer:
         self.asked += 1
         if key not in stored:
             reads = self._metrics[name].READS
-            limited = subject().limited({split, *reads}, "others" in reads)
+            limited = subject().limited({split, *reads})
             scores = self._metrics[name].score(limited, split, self._options[name])
             stored.add(key, _parts(name, scores, subject().coder.m))
             self.computed += 1
@@ -241,10 +243,10 @@ class _Scorer:
     def _key(self, name: str, split: str, bank: Bank, entry: dict[str, Any]) -> str:
         """The key of a row: a hash of all that decides it."""
         reads = self._metrics[name].READS
-        read = {s: self._hashes_of(self._data.splits[s]) for s in {split, *reads} - {"others"}}
+        read = {s: self._hashes_of(self._data.splits[s]) for s in {split, *reads} - {"others", "siblings"}}
         others = self._data.others if "others" in reads else {}
         # A name decides only who is a judge of whom.
-        judged = {"backbone": bank.content["backbone"]} if "others" in reads else {}
+        judged: dict[str, Any] = {"backbone": bank.content["backbone"]} if "others" in reads else {}
         made_by = {
             "sae": entry["sha256"],
             "split": split,
@@ -254,12 +256,33 @@ class _Scorer:
             "options": self._options[name].model_dump(mode="json"),
             "device": self._device.split(":")[0],
         }
+        if "siblings" in reads:
+            judged["siblings"] = sorted(sibling["sha256"] for sibling in _siblings(bank, entry))
         return files.sha256_text(files.dumps(made_by | judged))
 
     def _hashes_of(self, folder: Path) -> dict[str, str]:
         if folder not in self._hashes:
             self._hashes[folder] = files.read_json(folder / "manifest.json", "manifest of activations")["sha256"]
         return self._hashes[folder]
+
+
+def _siblings(bank: Bank, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The SAEs of a bank's file that differ from one of it in the seed alone."""
+    same = [e for e in bank.content["saes"] if (e["method"], e["trial"]) == (entry["method"], entry["trial"])]
+    return [e for e in same if e["seed"] != entry["seed"] and e["status"] == "ok"]
+
+
+class _Siblings(Sequence[Coder]):
+    """Coders, each opened when it is asked for."""
+
+    def __init__(self, bank: Bank, entries: list[dict[str, Any]], device: str) -> None:
+        self._bank, self._entries, self._device = bank, entries, device
+
+    def __getitem__(self, number: Any) -> Any:
+        return open_sae(self._bank.file, self._bank.content, self._entries[number]).to(self._device)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 class _Opened(Mapping[str, T]):

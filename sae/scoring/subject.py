@@ -50,6 +50,7 @@ class Subject:
         coder: the SAE (`sae.models.coder.Coder`).
         splits: {split: `sae.data.store.Activations`}: embeddings as the backbone gave them, and their index.
         others: {backbone: (N, d') embeddings of the test split's images by another backbone of the experiment}.
+        siblings: coders of the same method and trial that were trained with other seeds, opened as they are read.
         shared: what is kept for all SAEs of a bank; give the same dict to each.
         backbone: name of the one whose embeddings the SAE was trained on.
     """
@@ -61,16 +62,19 @@ class Subject:
         others: Mapping[str, np.ndarray] | None = None,
         shared: dict[Hashable, Any] | None = None,
         backbone: str = "",
+        siblings: Sequence[Coder] = (),
     ) -> None:
         self.coder, self.splits, self.others, self.backbone = coder, splits, others or {}, backbone
+        self.siblings = siblings
         self.shared: dict[Hashable, Any] = {} if shared is None else shared
         self._own: dict[Hashable, Any] = {}
 
-    def limited(self, splits: Collection[str], others: bool) -> "Subject":
-        """The same for a metric that reads these splits, and other backbones or not: all else is an error or absent."""
+    def limited(self, reads: Collection[str]) -> "Subject":
+        """The same for a metric that reads these splits, `others` or `siblings`: all else is an error or absent."""
         view = copy.copy(self)
-        view.splits = _Declared({split: data for split, data in self.splits.items() if split in splits})
-        view.others = self.others if others else {}
+        view.splits = _Declared({split: data for split, data in self.splits.items() if split in reads})
+        view.others = self.others if "others" in reads else {}
+        view.siblings = self.siblings if "siblings" in reads else ()
         return view
 
     def embeddings(self, split: str) -> np.ndarray:

@@ -132,7 +132,7 @@ def test_what_it_may_return_is_kept_as_it_is(cell, own):
         ({"STAGE": "missing"}, "{}", "STAGE"),
         ({"SPLITS": ("valid",)}, "{}", "SPLITS = .*'valid'.*train, val, test"),
         ({"SPLITS": "test"}, "{}", "SPLITS = 'test'.*train, val, test"),
-        ({"READS": ("other",)}, "{}", "READS = .*'other'.*train, val, test, others"),
+        ({"READS": ("other",)}, "{}", "READS = .*'other'.*train, val, test, others, siblings"),
         ({}, "", "must define score"),
     ],
 )

@@ -119,11 +119,15 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
     # Judges of an SAE's own family are not independent.
     families = settings.stages(CONFIG, "demo")["score_chosen"]["independent"]["families"]
     assert families == {name: RAW["backbones"][name]["family"] for name in RAW["experiments"]["demo"]["backbones"]}
+    # What is optional is for those experiments alone that name it.
+    rivals = settings.stages(CONFIG, "rivals")
+    assert "density" in rivals["score"] and "density" not in settings.stages(CONFIG, "demo")["score"]
+    assert rivals["score_chosen"]["sparse_probe"] == {"ks": [1, 5], "max_train": 10_000, "classes": 30}
     # Without a metric, its stage has nothing to do.
 
     def without_probes(raw):
         del raw["metrics"]["probe"]
-        for name in ("paper", "paper_fair", "study", "fair", "regimes"):
+        for name in ("paper", "paper_fair", "study", "fair", "regimes", "concepts", "rivals"):
             del raw["experiments"][name]["metrics"]
 
     assert "probe" not in settings.stages(with_changes(without_probes), "demo")

@@ -16,6 +16,7 @@ from sae_workflow.settings import HERE
 
 PATH = HERE / "schemas/config.schema.json"
 CHOSEN_BY: dict[Literal["dataset", "backbone"], str] = {"dataset": "type", "backbone": "loader"}
+WITH_MORE = (*CHOSEN_BY, "metric")  # Kinds that have keys beside those of their entries.
 Schema = dict[str, Any]
 
 
@@ -24,7 +25,7 @@ def schema() -> Schema:
     models: dict[tuple[str, str], Any] = {("config", ""): Config, ("recipe", ""): Trained}
     for kind in registry.PACKAGES:
         for name in registry.names(kind):
-            models[kind, name] = entry_model(kind, name) if kind in CHOSEN_BY else registry.head(kind, name).options
+            models[kind, name] = entry_model(kind, name) if kind in WITH_MORE else registry.head(kind, name).options
     refs, content = models_json_schema([(model, "validation") for model in models.values()])
     found = {key: refs[model, "validation"] for key, model in models.items()}
     definitions = content["$defs"]

@@ -219,6 +219,8 @@ def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
     spec = config.experiments[experiment]
     found: dict[str, dict[str, Plan]] = {stage: {} for stage in STAGES}
     for name, metric in config.metrics.items():
+        if metric.optional and name not in spec.metrics:
+            continue
         options = metric.options(spec.metrics.get(name, {}))
         if name == "probe" and options["largest"] is None:
             options["largest"] = min(spec.k)

@@ -1,0 +1,79 @@
+"""Feature absorption (Chanin et al. 2024, arXiv:2409.14507) on coarse and fine labels, scored on held-out images.
+
+A coarse class has a direction, that of a logistic regression on training inputs, and a main latent, the one that fires
+most specifically on its training images (`sparse_probe`'s ranking). On an image of the split that the regression
+recognises, the class is *absorbed* where the main latent is silent and another latent carries `share` or more of the
+reconstruction's projection on the direction: a latent of a finer class has taken over.
+
+`absorption_rate`: absorbed images of those recognised, mean over coarse classes; `absorption_silent`: those on which
+the main latent is silent. Nothing without coarse labels.
+"""
+
+import numpy as np
+from pydantic import Field
+from sklearn.linear_model import LogisticRegression
+
+from sae.core.options import Count, Positive, Share
+from sae.core.options import Options as Base
+from sae.scoring.metrics.sparse_probe import difference
+from sae.scoring.subject import Scores, Subject
+
+STAGE = "score_chosen"
+SPLITS = ("test",)
+READS = ("train",)
+
+
+class Options(Base):
+    """How classes are found, and when one is absorbed."""
+
+    share: Share = Field(0.4, description="of the projection, that another latent carries")
+    C: Positive = Field(1.0, description="inverse strength of the regressions' l2 penalty")
+    max_train: Count = Field(10_000, description="training images; of more, a seeded sample is drawn")
+
+
+def score(subject: Subject, split: str, options: Options) -> Scores:
+    """Absorption in one SAE."""
+    coarse = subject.labels(split, coarse=True)
+    coarse_train = subject.labels("train", coarse=True, at_most=options.max_train)
+    if coarse is None or coarse_train is None:
+        return {}
+    coder = subject.coder
+    key = ("absorption", split, options.model_dump_json(), coder.input_norm, coder.input_scale)
+    directions = subject.once_for_all(key, lambda: _directions(subject, split, coarse_train, options))
+    train, codes = subject.codes("train", options.max_train).matrix(), subject.codes(split).matrix()
+    decoder = coder.W_dec.detach().cpu().numpy()
+    rates, silences = [], []
+    for label, (direction, recognised) in directions.items():
+        images = np.flatnonzero((coarse == label) & recognised)
+        if not len(images):
+            continue
+        main = int(np.argmax(difference(train, coarse_train == label)))
+        # What each active latent adds along the direction of the class: (images, m), sparse.
+        shares = codes[images].multiply(decoder @ direction).tocsr()
+        total = np.asarray(shares.sum(axis=1)).ravel()
+        silent = codes[images][:, main].toarray().ravel() == 0
+        largest = shares.max(axis=1).toarray().ravel()
+        absorbed = silent & (total > 0) & (largest >= options.share * total)
+        rates.append(absorbed.mean())
+        silences.append(silent.mean())
+    if not rates:
+        return {}
+    return {"absorption_rate": float(np.mean(rates)), "absorption_silent": float(np.mean(silences))}
+
+
+def _directions(
+    subject: Subject, split: str, coarse_train: np.ndarray, options: Options
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """{coarse class: its direction (d,), and which images of the split (N,) are recognised as of it}."""
+    x, held_out = (
+        np.concatenate([part.cpu().numpy() for part in subject.inputs(*of).split(4096)])
+        for of in (("train", options.max_train), (split,))
+    )
+    mean, scale, found = x.mean(axis=0), x.std(), {}
+    for label in np.unique(coarse_train):
+        positive = coarse_train == label
+        if positive.all():
+            continue
+        probe = LogisticRegression(C=options.C, max_iter=300).fit((x - mean) / scale, positive)
+        found[int(label)] = probe.coef_[0], probe.predict((held_out - mean) / scale)
+    return found

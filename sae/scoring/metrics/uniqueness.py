@@ -1,0 +1,54 @@
+"""Whether latents have top images of their own (Pach et al. 2025, arXiv:2504.02821).
+
+The top images of a latent are the 16 that activate it most; latents that fire on fewer are left out.
+`uniqueness`: 1 - the mean over latents of the highest Jaccard index of its top images and another latent's.
+`uniqueness_shared`: the share of latents that share more than half of their top images with another (Jaccard index
+above 1/3). `uniqueness_null`: what `uniqueness` is for as many sets of 16 random images. NaN for less than two latents.
+"""
+
+import numpy as np
+import scipy.sparse
+
+from sae.core.options import Options
+from sae.scoring.subject import Scores, Subject
+
+STAGE = "score_chosen"
+SPLITS = ("test",)
+READS = ()
+TOP = 16
+
+
+def score(subject: Subject, split: str, options: Options) -> Scores:
+    """Uniqueness of one SAE's top images."""
+    images = len(subject.embeddings(split))
+    sets = top_images(subject.codes(split).by_latent())
+    if len(sets) < 2:
+        return dict.fromkeys(("uniqueness", "uniqueness_shared", "uniqueness_null"), float("nan"))
+    highest, rng = highest_jaccard(sets, images), np.random.default_rng(0)
+    random = np.stack([rng.choice(images, TOP, replace=False) for _ in sets])
+    return {
+        "uniqueness": 1 - highest.mean(),
+        "uniqueness_shared": (highest > 1 / 3).mean(),
+        "uniqueness_null": 1 - highest_jaccard(random, images).mean(),
+    }
+
+
+def top_images(by_latent: scipy.sparse.csc_matrix) -> np.ndarray:
+    """(latents, TOP) the images of the highest activations of each latent that has as many; of equal ones the first."""
+    found = []
+    for start, end in zip(by_latent.indptr[:-1], by_latent.indptr[1:], strict=True):
+        if end - start >= TOP:
+            order = np.argsort(-by_latent.data[start:end], kind="stable")[:TOP]
+            found.append(by_latent.indices[start:end][order])
+    return np.stack(found) if found else np.empty((0, TOP), dtype=np.int64)
+
+
+def highest_jaccard(sets: np.ndarray, images: int) -> np.ndarray:
+    """(L,) of each set of TOP images, (L, TOP), the highest Jaccard index with another set."""
+    count = len(sets)
+    rows = np.repeat(np.arange(count), TOP)
+    member = scipy.sparse.csr_matrix((np.ones(count * TOP), (rows, sets.ravel())), shape=(count, images))
+    common = (member @ member.T).tolil()
+    common.setdiag(0)
+    most = common.tocsr().max(axis=1).toarray().ravel()
+    return most / (2 * TOP - most)
