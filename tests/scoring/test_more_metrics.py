@@ -153,7 +153,7 @@ def test_what_a_classifier_still_sees(tmp_path):
 
 
 def test_a_fine_latent_that_takes_over_is_absorption(tmp_path):
-    """Coarse class 0 lies along dimension 0. On a finer class of it latent 0 is silent, and latent 1 has its direction."""
+    """Coarse class 0 lies along dimension 0. On a finer class latent 0 is silent, and latent 1 has its direction."""
     rng = np.random.default_rng(0)
     coarse = {split: np.repeat([0, 1], 40) for split in ("train", "test")}
     x = {}

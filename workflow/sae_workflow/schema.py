@@ -16,7 +16,8 @@ from sae_workflow.settings import HERE
 
 PATH = HERE / "schemas/config.schema.json"
 CHOSEN_BY: dict[Literal["dataset", "backbone"], str] = {"dataset": "type", "backbone": "loader"}
-WITH_MORE = (*CHOSEN_BY, "metric")  # Kinds that have keys beside those of their entries.
+# Kinds whose entries have keys beside their own options.
+WITH_MORE: tuple[Literal["dataset", "backbone", "metric"], ...] = ("dataset", "backbone", "metric")
 Schema = dict[str, Any]
 
 
@@ -24,8 +25,9 @@ def schema() -> Schema:
     """The schema; call it where no extensions are known."""
     models: dict[tuple[str, str], Any] = {("config", ""): Config, ("recipe", ""): Trained}
     for kind in registry.PACKAGES:
-        for name in registry.names(kind):
-            models[kind, name] = entry_model(kind, name) if kind in WITH_MORE else registry.head(kind, name).options
+        models |= {(kind, name): registry.head(kind, name).options for name in registry.names(kind)}
+    for with_more in WITH_MORE:
+        models |= {(with_more, name): entry_model(with_more, name) for name in registry.names(with_more)}
     refs, content = models_json_schema([(model, "validation") for model in models.values()])
     found = {key: refs[model, "validation"] for key, model in models.items()}
     definitions = content["$defs"]
