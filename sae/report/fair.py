@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from sae.core import files
+from sae.report import leaderboard
 from sae.report.across import across_groups
 from sae.report.bootstrap import wider_interval
 from sae.report.names import Names
@@ -42,6 +43,8 @@ the best that the tuned baseline reaches. A tie: no trial of the method is; the 
 latents, across groups where images have groups. MS_best_n: mean of the n highest, n the smallest number of alive
 latents of the cell's candidates. recovered, of generated data: the share of the concepts that a latent has. Cells
 whose baseline is undertrained are left out."""
+
+NO_CELLS = "Empty: every cell is undertrained (docs/protocol.md)."
 
 
 def picked(
@@ -190,7 +193,7 @@ def evidence(
 
 
 def write(results: str | Path, settings: dict[str, Any], out: str | Path) -> None:
-    """Write `out`/fair.csv (:func:`cells`), fair_effects.csv (:func:`effects`) and fair.md.
+    """Write `out`/fair.csv (:func:`cells`), fair_effects.csv (:func:`effects`), fair.md; leaderboard.csv and .md.
 
     Args:
         results: folder of the experiment's tables.
@@ -210,6 +213,13 @@ def write(results: str | Path, settings: dict[str, Any], out: str | Path) -> Non
     lines = _page(tables["fair"], tables["fair_effects"], edges(metrics, read["selection"]), metrics, names)
     files.write_text(out / "fair.md", "\n\n".join(lines) + "\n")
     files.write_sums(out / "fair.sums.json", [out / "fair.csv", out / "fair_effects.csv", out / "fair.md"])
+    headline = leaderboard.with_rise(next(iter(picks.values())), files.read_parquet(Path(results) / "curves.parquet"))
+    board = leaderboard.table(headline, names, settings["claims"])
+    with files.atomic_file(out / "leaderboard.csv") as temporary:
+        board.to_csv(temporary, index=False)
+    shown = markdown(leaderboard.as_text(board, names)) if len(board) else NO_CELLS
+    files.write_text(out / "leaderboard.md", "\n\n".join(["# Leaderboard", shown, leaderboard.NOTES]) + "\n")
+    files.write_sums(out / "leaderboard.sums.json", [out / "leaderboard.csv", out / "leaderboard.md"])
 
 
 def _page(

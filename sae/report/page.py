@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from sae.core import files, registry
-from sae.report import claims, controls, fair, published, tables
+from sae.report import claims, controls, fair, leaderboard, published, tables
 from sae.report.names import Names, printed
 from sae.scoring.selection import under
 
@@ -94,12 +94,15 @@ def _controls(results: Path, names: Names) -> dict[str, Any] | None:
 
 def _fair(results: Path, names: Names) -> dict[str, Any]:
     files.check_sums(results / "tables/fair.sums.json")
+    files.check_sums(results / "tables/leaderboard.sums.json")
     text = {"dataset": str, "backbone": str, "method": str, "data": str}
     effects, cells = (pd.read_csv(results / f"tables/{name}.csv", dtype=text) for name in ("fair_effects", "fair"))
     return {
         "effects": fair.effects_text(effects, names).to_dict("split"),
         "cells": fair.cells_text(cells, names).to_dict("split"),
         "notes": fair.NOTES,
+        "board": leaderboard.as_text(leaderboard.read(results / "tables/leaderboard.csv"), names).to_dict("split"),
+        "board_notes": leaderboard.NOTES,
     }
 
 

@@ -106,10 +106,16 @@ def test_effects_cells_and_the_best_n(tmp_path):
     assert len(cells) == 18 * 3 * 2 and cells["undertrained"].sum() == 6
     tie = cells[(cells["status"] == "tie") & (cells["tolerance"] == 0.002)].iloc[0]
     assert tie["method"] == "reg2" and tie["MS_difference"] == 0
-    for name, frame in {"metrics": metrics, "selection": selection, "latents": latents}.items():
+    points = pd.DataFrame(columns=[*RUN, "method", "trial", "split", "curve", "x", "y"]).astype(
+        {"x": float, "y": float}
+    )
+    tables = {"metrics": metrics, "selection": selection, "latents": latents, "curves": points}
+    for name, frame in tables.items():
         files.write_parquet(tmp_path / f"{name}.parquet", frame)
     fair.write(tmp_path, {"methods": METHODS, "claims": RULE | {"resamples": 200}}, tmp_path)
     files.check_sums(tmp_path / "fair.sums.json")
+    files.check_sums(tmp_path / "leaderboard.sums.json")
+    assert "Leaderboard" in (tmp_path / "leaderboard.md").read_text()
     text = (tmp_path / "fair.md").read_text()
     assert "1 of 18 cells undertrained" in text and "9 !" in text and "| tie" in text and "+0.030 [" in text
 

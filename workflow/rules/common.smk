@@ -241,7 +241,7 @@ def results_of(experiment):
         *(expand(paths.GALLERY, **here, part=paths.GALLERY_PARTS) if gallery else []),
         *expand(paths.TABLE, **here, number=paths.TABLE_NUMBERS, suffix=paths.TABLE_SUFFIXES),
         *expand(paths.CONTROLS, **here, suffix=("csv", "md")),
-        *(expand([paths.FAIR, paths.FAIR_EFFECTS], **here, suffix=("csv", "md")) if fair else []),
+        *(expand([paths.FAIR, paths.FAIR_EFFECTS, paths.LEADERBOARD], **here, suffix=("csv", "md")) if fair else []),
         *expand(paths.FIGURE, **here, figure=settings.figures(cfg, experiment), suffix=paths.FIGURE_SUFFIXES),
         *expand(paths.CLAIMS, **here, suffix=("csv", "md")),
         *expand(paths.PAGE, **here),

@@ -32,17 +32,18 @@ rule tables:
         f" --out {{params.out}} {CODE} --log {{log}}"
 
 
-# Protocol `fair` alone: its table.
+# Protocol `fair` alone: its tables, and the leaderboard.
 rule compare:
     input:
         metrics=rules.collect.output.metrics,
         selection=rules.collect.output.selection,
         latents=rules.collect.output.latents,
+        curves=rules.collect.output.curves,
     output:
-        at(paths.FAIR, suffix="csv"),
+        at([paths.FAIR, paths.LEADERBOARD], suffix="csv"),
         paths.FAIR_EFFECTS,
-        report(at(paths.FAIR, suffix="md"), category="Tables", caption="../report/table.rst"),
-        sums=paths.FAIR_SUMS,
+        report(at([paths.FAIR, paths.LEADERBOARD], suffix="md"), category="Tables", caption="../report/table.rst"),
+        sums=[paths.FAIR_SUMS, paths.LEADERBOARD_SUMS],
     log:
         f"{paths.EXPERIMENT_LOGS}/compare.log",
     conda:

@@ -1,0 +1,68 @@
+"""Ranks and ties on planted scores."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sae.core import files
+from sae.report import leaderboard
+from sae.report.figures import leaderboard as drawn
+from sae.report.names import Names
+
+METHODS = {"topk": {}, "good": {"against": "topk"}, "same": {"against": "topk"}, "more": {"against": "good"}}
+NAMES = Names({"methods": METHODS | {"control": {"control": True}}})
+RULE = {"confidence": 0.95, "resamples": 400, "bootstrap_seed": 0}
+ADDED = {"topk": 0.0, "good": 0.05, "same": 0.0, "more": 0.08}
+
+
+def picks(lost=(), undertrained=()):
+    rng, rows = np.random.default_rng(0), []
+    for cell in itertools.product(("d1", "d2"), ("b1", "b2", "b3"), (4, 8)):
+        level = rng.normal()  # Of the cell, the same for every method.
+        for seed, (method, added) in itertools.product((3, 4), ADDED.items()):
+            row = dict(zip(("dataset", "backbone", "k", "seed"), (*cell, seed), strict=True))
+            row |= {"method": method, "fallback": method == "same" and cell in lost, "source": method, "trial": "t"}
+            row |= {"ms_mean_alive_independent": level + added + 0.001 * rng.normal(), "dead": 10 - 100 * added}
+            rows.append(row | {"undertrained": cell in undertrained})
+    return pd.DataFrame(rows)
+
+
+def test_ranks_and_ties():
+    board = leaderboard.table(picks(lost=[("d1", "b1", 4)], undertrained=[("d2", "b3", 8)]), NAMES, RULE)
+    assert list(dict.fromkeys(board["score"])) == ["MS independent", "dead"]
+    rows = board[board["score"] == "MS independent"].set_index("method")
+    assert rows.index[:2].tolist() == ["more", "good"] and rows["rank"].loc[["more", "good"]].tolist() == [1, 2]
+    assert rows.loc["more", ["rank_low", "rank_high"]].tolist() == [1, 1] and (rows["cells"] == 11).all()
+    # From the tuned baseline, also where a method is compared with another one.
+    assert rows.loc["more", "difference"] == pytest.approx(0.08, abs=0.002) and rows.loc["topk", "difference"] == 0
+    assert rows["tie"].to_dict() == {"more": False, "good": False, "same": True, "topk": False}
+    assert rows.loc["same", "lost"] == 1 and rows.loc["same", "rank_low"] == 3 and rows.loc["same", "rank_high"] == 4
+    dead = board[board["score"] == "dead"].set_index("method")
+    assert dead.index[0] == "more" and dead.loc["more", "rank"] == 1  # Fewer are better.
+    assert dead.loc["topk", "rank"] == dead.loc["same", "rank"] == 3  # Equal values share the better rank.
+    text = leaderboard.as_text(board, NAMES)
+    assert text["method"].tolist()[:2] == ["more", "good"] and "same (none in 1)" in text["method"].tolist()
+    assert text.set_index("method").loc["same (none in 1)", "MS independent"].endswith("; 3 (3 to 4)") or " =" in str(
+        text
+    )
+
+
+def test_the_rise_is_read_off_each_candidates_curve():
+    own = picks()[:1]
+    key = {name: own[name].iloc[0] for name in ("dataset", "backbone", "k", "seed", "trial", "method")}
+    points = pd.DataFrame([key | {"curve": "robustness", "x": x, "y": y} for x, y in ((4, 0.2), (8, 0.21), (16, 0.3))])
+    assert leaderboard.with_rise(own, points)["rise"].tolist() == [pytest.approx(1.5)]
+
+
+def test_it_is_drawn_with_ties_hollow_and_what_nobody_can_rank_is_said(tmp_path):
+    (tmp_path / "tables").mkdir()
+    for frame in (picks(), picks(undertrained=list(itertools.product(("d1", "d2"), ("b1", "b2", "b3"), (4, 8))))):
+        file = tmp_path / "tables/leaderboard.csv"
+        leaderboard.table(frame, NAMES, RULE).to_csv(file, index=False)
+        files.write_sums(tmp_path / "tables/leaderboard.sums.json", [file])
+        figure = drawn.draw(tmp_path, NAMES)
+        hollow = [line for line in figure.axes[0].get_lines() if line.get_markerfacecolor() == "white"]
+        assert len(hollow) == (1 if frame["undertrained"].sum() == 0 else 0)
+    assert figure.axes[0].texts[0].get_text() == "no cell that is trained long enough"
