@@ -154,6 +154,7 @@ def cells(picks: dict[float, pd.DataFrame], selection: pd.DataFrame, names: Name
         line = {name: row[name] for name in (*CELL, "tolerance", "method", "status", "trial", "steps", "undertrained")}
         line |= {f"val_{name}": row[name] for name in ("r2", "ms", "l0", "firing")} | {"val_bar": row["bar"]}
         line |= {score: _by_run(own, score).mean() for score in SCORES}
+        line["AUC_se"] = own["probe_auc_se"].mean() if "probe_auc_se" in own else nan
         other = names.against(row["method"])
         if other is not None:
             line |= {f"{score}_difference": differences(here, row["method"], other, score).mean() for score in SCORES}

@@ -5,7 +5,8 @@ codes, report top-1 on test. C is chosen on val, for every SAE and budget anew, 
 sign of a difference between methods depends on that C. `_softmax` says what is minimised, and how far.
 
 Curve `probe`: top-1 by k', powers of 2 up to K. `probe_auc`, `probe_auc_above_1`: the normalised area under it (over K,
-over K - 1); `probe_top1`, `probe_C`: at K; `probe_edges`: probes whose C is at the grid's edge; `probe_unconverged`:
+over K - 1); `probe_auc_se`: its standard error by the test images that happened to be drawn, beside which the solver's `tol`
+is small (an image or less at each k'); `probe_top1`, `probe_C`: at K; `probe_edges`: probes whose C is at the grid's edge; `probe_unconverged`:
 those of which a fit, at any C, stopped at `max_passes`.
 """
 
@@ -49,19 +50,25 @@ class Probe:
     """One fitted probe.
 
     Attributes:
-        top1, on_val: share of the test images, and of the validation images, whose label is predicted.
+        right: (N,) bool, whether each test image's label is predicted.
+        on_val: share of the validation images whose label is.
         C: the chosen inverse strength of the l2 penalty.
         at_edge: whether C is the grid's first or last value, so that one outside might do better.
         converged: whether every fit of the grid came within `tol`; else one stopped at `max_passes`.
         passes: over the training features, of all fits.
     """
 
-    top1: float
+    right: np.ndarray
     on_val: float
     C: float
     at_edge: bool
     converged: bool
     passes: int
+
+    @property
+    def top1(self) -> float:
+        """Share of the test images whose label is predicted."""
+        return float(self.right.mean())
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
@@ -80,6 +87,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         "probe": Curve(ks, top1),
         "probe_auc": auc,
         "probe_auc_above_1": auc_above_1,
+        "probe_auc_se": standard_error(ks, np.stack([p.right for p in found.values()])),
         "probe_top1": last.top1,
         "probe_C": last.C,
         "probe_edges": sum(p.at_edge for p in found.values()),
@@ -140,12 +148,12 @@ def fit(x: dict[str, Any], y: dict[str, np.ndarray], options: Options, device: s
     for C in grid:
         last = _softmax.fit(on_device["train"], train, len(classes), C, options.tol, options.max_passes, last)
         converged, passes = converged and last.converged, passes + last.passes
-        on_val, on_test = (np.mean(classes[last.predict(on_device[split])] == y[split]) for split in ("val", "test"))
-        if best is None or on_val > best[0]:
-            best = on_val, C, on_test
+        of_val, of_test = (classes[last.predict(on_device[split])] == y[split] for split in ("val", "test"))
+        if best is None or of_val.mean() > best[0]:
+            best = of_val.mean(), C, of_test
     assert best is not None  # The grid has a value.
-    on_val, C, top1 = best
-    return Probe(float(top1), float(on_val), float(C), len(grid) > 1 and C in (grid[0], grid[-1]), converged, passes)
+    on_val, C, right = best
+    return Probe(right, float(on_val), float(C), len(grid) > 1 and C in (grid[0], grid[-1]), converged, passes)
 
 
 def by_budget(
@@ -179,3 +187,9 @@ def area(budgets: list[int], top1: list[float]) -> tuple[float, float]:
         return float("nan"), float("nan")
     found = float(np.trapezoid(top1, budgets))
     return found / largest, found / (largest - 1)
+
+
+def standard_error(budgets: list[int], right: np.ndarray) -> float:
+    """Of the area over K, by the images: `right` (budgets, N), whether each image's label is predicted at each k'."""
+    each = np.trapezoid(right.astype(np.float64), budgets, axis=0) / budgets[-1]
+    return float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
