@@ -5,9 +5,9 @@ codes, report top-1 on test. C is chosen on val, for every SAE and budget anew, 
 sign of a difference between methods depends on that C. `_softmax` says what is minimised, and how far.
 
 Curve `probe`: top-1 by k', powers of 2 up to K. `probe_auc`, `probe_auc_above_1`: the normalised area under it (over K,
-over K - 1); `probe_auc_se`: its standard error by the test images that happened to be drawn, beside which the solver's `tol`
-is small (an image or less at each k'); `probe_top1`, `probe_C`: at K; `probe_edges`: probes whose C is at the grid's edge; `probe_unconverged`:
-those of which a fit, at any C, stopped at `max_passes`.
+over K - 1); `probe_auc_se`: the standard error of the first by the test images that happened to be drawn, beside which
+the solver's `tol` is small (an image or less at each k'); `probe_top1`, `probe_C`: at K; `probe_edges`: probes whose C
+is at the grid's edge; `probe_unconverged`: those of which a fit, at any C, stopped at `max_passes`.
 """
 
 from dataclasses import dataclass
@@ -144,13 +144,14 @@ def fit(x: dict[str, Any], y: dict[str, np.ndarray], options: Options, device: s
     """
     classes, train = np.unique(y["train"], return_inverse=True)
     on_device = {split: _softmax.features(rows, device) for split, rows in x.items()}
-    grid, best, converged, passes, last = sorted(options.C), None, True, 0, None
+    grid, converged, passes, last = sorted(options.C), True, 0, None
+    best: tuple[float, float, np.ndarray] | None = None
     for C in grid:
         last = _softmax.fit(on_device["train"], train, len(classes), C, options.tol, options.max_passes, last)
         converged, passes = converged and last.converged, passes + last.passes
         of_val, of_test = (classes[last.predict(on_device[split])] == y[split] for split in ("val", "test"))
         if best is None or of_val.mean() > best[0]:
-            best = of_val.mean(), C, of_test
+            best = float(of_val.mean()), C, of_test
     assert best is not None  # The grid has a value.
     on_val, C, right = best
     return Probe(right, float(on_val), float(C), len(grid) > 1 and C in (grid[0], grid[-1]), converged, passes)
