@@ -114,6 +114,20 @@ def encode(a: argparse.Namespace) -> None:
     encode(a.sae, a.source, a.out, device=_torch(a), **options)
 
 
+def import_(a: argparse.Namespace) -> None:
+    from sae.models.convert import Options, import_
+
+    options = Options(k=a.k, input_norm=a.input_norm, input_scale=a.input_scale)
+    import_(a.place, a.format, options, Path(a.out), a.check)
+
+
+def export(a: argparse.Namespace) -> None:
+    from sae.models import saefile
+    from sae.models.convert import export
+
+    export(saefile.load(a.sae), a.format, Path(a.out))
+
+
 def collect(a: argparse.Namespace) -> None:
     from sae.scoring.collect import collect
 
@@ -169,6 +183,7 @@ class Step(NamedTuple):
 ARGUMENTS = {
     "name": "its name",
     "sae": "sae.safetensors",
+    "place": "a checkpoint: a file, a folder, or owner/name[:folder] on the Hugging Face hub",
     "source": "embeddings (.npy) or a folder of images",
     "root": "folder of artifacts",
     "artifacts": "folder of artifacts",
@@ -231,6 +246,8 @@ STEPS = {
     "score": Step(score, "score a bank", "stage bank activations out", "metrics: {name: its options}"),
     "probe": Step(probe, "probe the embeddings themselves", "activations out", "the options of the metric `probe`"),
     "encode": Step(encode, "apply a trained SAE to new embeddings or images", "sae source out"),
+    "import": Step(import_, "turn another library's SAE into a file of this project", "place out"),
+    "export": Step(export, "write an SAE for another library", "sae out"),
     "collect": Step(collect, "join the scores of all banks", "scores stages references out"),
     "tables": Step(tables, "write the paper's tables", "metrics published out", _NAMES),
     "compare": Step(
@@ -270,7 +287,10 @@ def parser() -> argparse.ArgumentParser:
         _add_options(sub, step.run)
         code = "the hash that the step's code is to have, then the modules that it covers (`sae.core.codehash`)"
         sub.add_argument(
-            "--code", nargs="+", metavar=("HASH", "MODULE"), help=argparse.SUPPRESS if step.run is encode else code
+            "--code",
+            nargs="+",
+            metavar=("HASH", "MODULE"),
+            help=argparse.SUPPRESS if step.run in (encode, import_, export) else code,
         )
         text = "also write a detailed log to this file and, if all goes well, what it took to one beside it, .tsv"
         sub.add_argument("--log", type=Path, help=text)
@@ -304,6 +324,14 @@ def _add_options(sub: argparse.ArgumentParser, run: Callable) -> None:
         sub.add_argument("--selection", help="selection.parquet, to judge by protocol fair too")
     if run in (select, score):
         sub.add_argument("--tuned", help="bank_shortlist.json; for protocol fair")
+    if run in (import_, export):
+        names = ["auto", *registry.names("importer")] if run is import_ else registry.names("exporter")
+        sub.add_argument("--format", choices=names, required=run is export, default="auto")
+    if run is import_:
+        sub.add_argument("--k", type=_from(1), help="latents that are kept, where the checkpoint does not say")
+        sub.add_argument("--input-norm", choices=("none", "unit_l2", "unit_l2_layernorm"), help="of its inputs")
+        sub.add_argument("--input-scale", type=float, help="the factor of its inputs after their norm")
+        sub.add_argument("--check", type=Path, help="embeddings.npy: compare with the format's own arithmetic")
     if run is score:
         sub.add_argument("--chosen", help="bank_chosen.json, whose SAEs get every metric of the stage `score`")
         sub.add_argument("--selection", help=ARGUMENTS["selection"])

@@ -19,6 +19,8 @@ _CODE = {
     "objective": ["Objective"],
     "penalty": ["penalty"],
     "metric": ["score"],
+    "importer": ["fits", "read", "forward"],
+    "exporter": ["write"],
     "figure": ["draw"],
 }
 _CODE_OF_GIVEN = ["files", "embeddings"]  # Of a backbone that reads no images.

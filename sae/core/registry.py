@@ -35,6 +35,8 @@ PACKAGES = {
     "objective": "sae.training.objectives",
     "penalty": "sae.training.penalties",
     "metric": "sae.scoring.metrics",
+    "importer": "sae.models.importers",
+    "exporter": "sae.models.exporters",
     "figure": "sae.report.figures",
 }
 EXTENSIONS = "sae_extensions"

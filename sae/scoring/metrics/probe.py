@@ -192,5 +192,5 @@ def area(budgets: list[int], top1: list[float]) -> tuple[float, float]:
 
 def standard_error(budgets: list[int], right: np.ndarray) -> float:
     """Of the area over K, by the images: `right` (budgets, N), whether each image's label is predicted at each k'."""
-    each = np.trapezoid(right.astype(np.float64), budgets, axis=0) / budgets[-1]
+    each = np.asarray(np.trapezoid(right.astype(np.float64), budgets, axis=0)) / budgets[-1]
     return float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")

@@ -1,0 +1,54 @@
+"""Overcomplete (MIT): `state_dict.pt` for `TopKSAE(d, m, top_k=k, encoder_module="linear")`, and how to load it.
+
+It has no b_dec: add `b_dec.npy` to its reconstructions. Decoder rows must have unit norm, as this project's do.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sae.core import files
+from sae.core.errors import UserError
+from sae.models.coder import Coder, Threshold
+
+_HOW = """\
+from overcomplete.sae import TopKSAE
+import numpy, torch
+
+model = TopKSAE({d}, {m}, top_k={k}, encoder_module="linear")
+model.load_state_dict(torch.load("state_dict.pt", weights_only=True))
+model.eval()
+# x: embeddings normalised and scaled as `sae.Coder.prepare` does (input_norm {norm}, input_scale {scale!r})
+_, codes = model.encode(x)
+reconstruction = model.decode(codes) + torch.from_numpy(numpy.load("b_dec.npy"))
+"""
+
+
+def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
+    """Write `state_dict.pt`, `b_dec.npy` and `load.py`.
+
+    Raises:
+        UserError: the SAE has thresholds, a LayerNorm, or decoder rows of another norm than 1.
+    """
+    if isinstance(coder.select, Threshold):
+        raise UserError(
+            "Overcomplete's threshold is no part of its state dict: export an SAE with thresholds to saelens"
+        )
+    if coder.input_norm == "unit_l2_layernorm":
+        raise UserError("Overcomplete has no LayerNorm: an SAE with input_norm unit_l2_layernorm cannot be exported")
+    norms = coder.W_dec.norm(dim=1)
+    if not torch.allclose(norms, torch.ones_like(norms), atol=1e-4):
+        raise UserError("Overcomplete's decoder rows have norm 1, and this SAE's have not: export it to saelens")
+    tensors = {
+        "encoder.final_block.0.weight": coder.encoder_weight().T,
+        "encoder.final_block.0.bias": coder.b_enc - coder.b_dec @ coder.encoder_weight(),
+        "dictionary._weights": coder.W_dec,
+        "dictionary.multiplier": torch.zeros(()),
+    }
+    torch.save({n: t.detach().clone().contiguous() for n, t in tensors.items()}, folder / "state_dict.pt")
+    np.save(folder / "b_dec.npy", coder.b_dec.detach().numpy())
+    shape = {"d": coder.d, "m": coder.m, "k": coder.k, "norm": coder.input_norm, "scale": coder.input_scale}
+    files.write_text(folder / "load.py", _HOW.format(**shape))
+    files.write_text(folder / "made_by.json", files.dumps(about) + "\n")

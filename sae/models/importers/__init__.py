@@ -1,0 +1,7 @@
+"""Formats of other libraries' SAEs: one file an entry, named by its file; `python -m sae import` reads them.
+
+An entry holds `fits(checkpoint) -> bool`, whether a checkpoint looks like this format; `read(checkpoint, options) ->
+Coder`, the same SAE in this project's form; and `forward(checkpoint, options, x) -> (z, xhat)`, the format's own
+arithmetic on its own inputs x (N, d), plainly written, with which `--check` compares. `options` are a
+`sae.models.convert.Options`.
+"""
