@@ -11,7 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy import ndarray
+    from numpy.typing import ArrayLike
+
     from sae.models.apply import Encoder
+    from sae.models.coder import Coder
 
 __version__ = "0.1.0"
 
@@ -21,3 +27,10 @@ def load(path: str, device: str = "cpu") -> Encoder:
     from sae.models.apply import Encoder
 
     return Encoder(path, device)
+
+
+def score(sae: Encoder | Coder, embeddings: ndarray, labels: ArrayLike | None = None, **more: Any) -> dict[str, Any]:
+    """What an SAE is worth on held-out embeddings (N, d): the columns of metrics.csv; see `sae.scoring.alone.score`."""
+    from sae.scoring.alone import score
+
+    return score(sae, embeddings, labels, **more)
