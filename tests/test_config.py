@@ -167,7 +167,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "allowed: family, label, loader",
         ),
         ("metrics/probe/D", 1, "metrics.probe.D", "allowed: C, largest, max_passes, max_train, optional, tol"),
-        ("metrics/impurity", None, "metrics.impurity", "'impurity'.*allowed: firing"),
+        ("metrics/impurity", None, "metrics.impurity", "'impurity'.*allowed: .*firing"),
         ("metrics/purity", [], "metrics.purity", r"\[\] should be a mapping of keys to values"),
         ("figures", ["fig9"], "figures.fig9", "'fig9'.*allowed: fig1, fig2"),
         ("extensions", "nowhere", "extensions", "nowhere is no folder"),
@@ -396,7 +396,7 @@ OURS = {
             "metric",
             "= ()",
             "= ('other',)",
-            r"has READS = \('other',\), which must be .* among train, val, test, others",
+            r"has READS = \('other',\), which must be .* among train, val, test, others, siblings",
         ),
         (
             "metric",

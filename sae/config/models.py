@@ -1,7 +1,7 @@
 """What config.yaml may hold. The comments in it say what each key means."""
 
 import re
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -250,6 +250,9 @@ def extended(common: type[Model], kind: str, name: str) -> type[Model]:
         UserError: the entry's file is not right, or an option in it has a name that is taken.
     """
     head = head_of(kind, name)
+    key = (common, kind, name)
+    if key in _extended and _extended[key][0] is head:
+        return cast(type[Model], _extended[key][1])
     taken = {*common.model_fields, *dir(common)} | (
         {*Recipe.model_fields, "k", "seed"} if issubclass(common, Method) else set()
     )
@@ -259,12 +262,18 @@ def extended(common: type[Model], kind: str, name: str) -> type[Model]:
         raise UserError(f"{name} has an option {min(twice)!r}, a name that is taken: rename it in {file}")
     bases: Any = common if head.options is Options else (head.options, common)
     open_ended = head.options is Options and kind in ("dataset", "backbone")
-    return create_model(
+    made: type[Model] = create_model(
         name,
         __base__=bases,
         __cls_kwargs__={"extra": "allow" if open_ended else "forbid", "use_attribute_docstrings": False},
         constants=(ClassVar[dict[str, Any]], head.constants),
     )
+    _extended[key] = head, made
+    return made
+
+
+# {(what was extended, kind, name of the entry): the entry's head as it was then, and the class}
+_extended: dict[tuple[type, str, str], tuple[registry.Head, type]] = {}
 
 
 class Claims(Options):

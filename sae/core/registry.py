@@ -128,10 +128,22 @@ def head(kind: str, name: str) -> Head:
     Raises:
         UserError: there is no such entry, it is not valid Python, or its `Options` cannot be read.
     """
-    from sae.core.options import Options  # Here: pydantic takes a third of a second, and most jobs do without.
-
     file = locate(module(kind, name))
     assert file is not None
+    if not file.is_relative_to(roots()["sae"]):
+        return _head(kind, name, file)
+    # The library's own stay as they were first seen: with many modules loaded a class of options takes long to make.
+    if (kind, name, file) not in _heads:
+        _heads[kind, name, file] = _head(kind, name, file)
+    return _heads[kind, name, file]
+
+
+_heads: dict[tuple[str, str, Path], Head] = {}
+
+
+def _head(kind: str, name: str, file: Path) -> Head:
+    from sae.core.options import Options  # Here: pydantic takes a third of a second, and most jobs do without.
+
     tree = parse(file)
     constants: dict[str, Any] = {}
     light: list[ast.stmt] = []

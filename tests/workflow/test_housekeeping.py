@@ -54,7 +54,7 @@ def trained(tmp_path_factory):
     store.write(activations / "train", [embeddings], pd.DataFrame({"image_id": range(150)}), {})
     plan = settings.bank_plan(settings.load(CONFIG), "smoke", *CELL.split("/"), 8)
     train_bank(plan, activations, Place(folder / STORE, folder / BANK), device="cpu")
-    selection = pd.DataFrame({"method": ["reg1", "reg2"], "seed": 0, "trial": "lambda0.003"})
+    selection = pd.DataFrame({"method": ["reg1", "reg2"], "seed": 0, "trial": "lambda0.003", "protocol": "paper"})
     files.write_parquet(folder / "selection.parquet", selection)
     given = (folder / BANK, folder / "selection.parquet", activations)
     train_chosen(plan, *given, Place(folder / STORE, folder / CHOSEN), device="cpu")
