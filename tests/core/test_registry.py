@@ -137,7 +137,7 @@ def test_an_unknown_entry_lists_those_there_are(extend):
     extend({"penalties/mine.py": "", "penalties/_helper.py": "", "datasets/other.py": ""})
     ours = ["both", "decoder_orthogonality", "l1_l2_ratio", "monoloss", "off_support_l1"]
     assert registry.names("penalty") == sorted([*ours, "mine"])
-    with pytest.raises(UserError, match="no penalty 'their'; there are: both, .*, mine, monoloss, off_support_l1"):
+    with pytest.raises(UserError, match=r"no penalty 'their'; there are: both, .*, mine, monoloss, off_support_l1"):
         registry.load("penalty", "their")
 
 
