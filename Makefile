@@ -1,6 +1,7 @@
 # make demo   set up if needed, run the experiment `demo`, print its table
 # make test   set up if needed, run the tests (under 5 minutes on 2 cores)
 # make test-cluster   the tests that take longer, on a real Slurm (`make slurm` installs Debian's)
+# make test-libraries   round trips of SAEs with SAELens, dictionary_learning, eai-sparsify and Overcomplete, installed once
 # make lint   ruff, mypy, snakefmt, snakemake --lint
 # make schema   write the schema of config.yaml that editors use
 # make bench  the short form of every comparison (it installs other libraries into .cache/bench): results/bench/summary.json
@@ -25,7 +26,7 @@ EXPERIMENT ?= demo
 PROFILE ?=
 BENCHES = train_step time_to_fvu bank scoring embed growth
 
-.PHONY: demo smoke plan run check sizes unused prune test test-cluster slurm lint schema bench reference setup clean
+.PHONY: demo smoke plan run check sizes unused prune test test-cluster test-libraries slurm lint schema bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(if $(PROFILE),--profile $(PROFILE))
@@ -51,6 +52,9 @@ test: setup
 # What `make test` leaves out: the workflow on a real Slurm (`make slurm` installs it), faults, sharing, remote storage.
 test-cluster: setup .venv/.cluster
 	@python -m pytest -m "slow or slurm"
+
+test-libraries: setup
+	@python -m pytest -m libraries
 
 .venv/.cluster: .venv/.complete requirements-cluster.lock
 	@python -m pip install --quiet -r requirements.lock -r requirements-cluster.lock

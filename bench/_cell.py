@@ -33,6 +33,9 @@ PENALTIES = {"topk": None, "reg1": "off_support_l1", "reg2": "l1_l2_ratio"}
 # Ten passes: after them a fit holds all that it will.
 PROBE = {"C": [1.0], "max_passes": 10, "max_train": 100_000}
 
+PAPERS = ["firing", "independent", "latents", "monosemanticity", "probe", "purity", "rank_profile", "reconstruction"]
+PAPERS += ["robustness"]
+
 
 def write_command(sizes: list[int], store: Path) -> list[str]:
     """The command that writes a store; sizes: rows of train, of val and test, d, concepts, classes."""
@@ -70,7 +73,7 @@ def bank_plan(
         for name, penalty in penalties.items()
     }
     head = {"dataset": "synthetic", "backbone": "synthetic", "k": k, "seeds": list(range(seeds))}
-    return head | {"recipe": recipe, "methods": methods}
+    return head | {"recipe": recipe, "methods": methods, "fair": None}
 
 
 def commands(
@@ -89,7 +92,7 @@ def commands(
     }
     of_bank, chosen = ["--bank", str(bank)], ["--bank", str(bank), "--selection", str(selection)]
     yield "train", step("train", bank, plan, "--store", str(folder / "saes"))
-    yield "select", step("select", selection, {"methods": methods, "protocol": "paper"}, *of_bank)
+    yield "select", step("select", selection, {"methods": methods, "protocol": "paper", "fair": None}, *of_bank)
     for stage in paths.STAGES:
         settings = {"metrics": {name: probe if name == "probe" else {} for name in metrics(stage)}}
         files_of = of_bank if stage == "score" else chosen
@@ -100,8 +103,8 @@ def commands(
 
 
 def metrics(stage: str) -> list[str]:
-    """The metrics of a stage."""
-    return [name for name in registry.names("metric") if registry.head("metric", name).constants["STAGE"] == stage]
+    """The metrics of a stage that are the paper's: the others are optional, and earlier commits lack them."""
+    return [name for name in PAPERS if registry.head("metric", name).constants["STAGE"] == stage]
 
 
 def measured(

@@ -1,6 +1,6 @@
 """Other libraries' formats: read as their own arithmetic has it, written and read back, refused where they do harm.
 
-The libraries themselves are asked in test_libraries.py (slow).
+The libraries themselves are asked in test_libraries.py (`make test-libraries`).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Round trips with the libraries themselves, each in an environment of its own (slow: they are installed once)."""
+"""Round trips with the libraries themselves, each in an environment of its own (`make test-libraries`; they are installed once)."""
 
 import subprocess
 import venv
@@ -14,7 +14,7 @@ from torch.nn import functional
 from sae.models import convert
 from sae.models.coder import Coder, Threshold
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.libraries
 REQUIREMENTS = {
     "saelens": ["sae-lens==6.54.0"],
     "dictionary_learning": ["dictionary-learning==0.1.0"],
