@@ -107,7 +107,7 @@ def test_ten_times_the_lambdas_and_seeds_are_no_more_jobs(empty):
     """68,040 SAEs; a job each would be 68,040 jobs."""
     larger = dag.times(CONFIG, 10)
     config = settings.load(larger)
-    assert sum(count(bank)[0] for bank in costs.plans(config, "paper")) == 18 * 30 * (6 + 2 * 60)
+    assert sum(count(bank)["bank"] for bank in costs.plans(config, "paper")) == 18 * 30 * (6 + 2 * 60)
     (empty / "config.yaml").write_text(yaml.safe_dump(larger))
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB, of the largest child so far.
     assert dry_run("paper")[0] == plan.jobs(settings.load(CONFIG), "paper")
