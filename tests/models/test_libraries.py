@@ -1,4 +1,7 @@
-"""Round trips with the libraries themselves, each in an environment of its own (`make test-libraries`; they are installed once)."""
+"""Round trips with the libraries themselves, each in an environment of its own.
+
+`make test-libraries` runs them; the libraries are installed once.
+"""
 
 import subprocess
 import venv
