@@ -46,7 +46,7 @@ def find(plan: dict[str, Any], activations_dir: Path, place: train.Place, *, dev
             scored = stage.score([bank], options, splits, Path(rows), device, ("val",))
             tried = _tried(stage.as_tables(scored)[0].to_pandas())
             if steps not in set(tried["steps"]):
-                raise UserError(f"{cell}: the baseline diverged at every learning rate: lower `fair.steps.lr`")
+                raise UserError(f"{cell}: the baseline diverged at every learning rate: lower `fair.lr`")
             last, steps = steps, fair.longer(tried, rule)
     undertrained = not fair.settled(tried, rule)
     said = " (UNDERTRAINED: it would gain from more)" if undertrained else ""
