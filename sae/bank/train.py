@@ -108,7 +108,9 @@ def train_bank(
     Raises:
         UserError: a bad plan or bad activations, or a method that others are `against` diverged.
     """
-    fair = _fair_of(lengths_file) if lengths_file or not plan["fair"] else {"steps": None, "undertrained": False}
+    fair = {} if not plan["fair"] else {"steps": None, "undertrained": False}
+    if lengths_file:
+        fair = _fair_of(files.read_json(lengths_file, "bank"))
     cell = open_cell(plan, activations_dir, None, device)
     entries = bring(members(plan, fair.get("steps")), cell, place)
     if place.part is None:
@@ -136,7 +138,7 @@ def train_shortlist(
     pairs = zip(picked["method"], picked["trial"], strict=True)
     entries = bring(shortlist_members(plan, bank["steps"], pairs), cell, place)
     if place.part is None:
-        write(entries, cell, place, _fair_of(bank_file))
+        write(entries, cell, place, _fair_of(bank))
 
 
 def train_chosen(
@@ -163,14 +165,11 @@ def train_chosen(
     asked = chosen_members(plan, files.read_parquet(selection_file), bank.get("steps"))
     entries = bring(asked, cell, place)
     if place.part is None:
-        write(entries, cell, place, _fair_of(bank_file) if "steps" in bank else {})
+        write(entries, cell, place, _fair_of(bank) if "steps" in bank else {})
 
 
-def _fair_of(bank_file: Path | str | None) -> dict[str, Any]:
+def _fair_of(bank: dict[str, Any]) -> dict[str, Any]:
     """What a bank's file says of the length of training under protocol `fair`."""
-    if bank_file is None:
-        return {}
-    bank = files.read_json(bank_file, "bank")
     return {name: bank[name] for name in ("steps", "undertrained")}
 
 
