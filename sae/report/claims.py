@@ -19,12 +19,13 @@ from sae.report.across import across_groups
 from sae.report.names import Names
 from sae.report.published import BASELINE, REG1, REG1_ALL, REG2, REG2_ALL
 from sae.report.tables import markdown
+from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, chosen, of_chosen, under
 
 COLUMNS = ["claim", "statement", "published", "measured", "ci_low", "ci_high", "cells_for", "cells_against", "verdict"]
 COLUMNS += ["ours", "note"]
 # Of experiments with protocol `fair`: the same under it, each with this before its name.
-FAIR = "fair_"
+PREFIX = "fair_"
 OF_FAIR = ["measured", "ci_low", "ci_high", "cells_for", "cells_against", "verdict", "note"]
 HOLDS, IN_PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested here"
 RATIOS = ("baseline_rises_above_k", "reg2_flat_above_k")
@@ -370,7 +371,7 @@ def under_fair(
     Intervals are the wider ones (:func:`sae.report.bootstrap.wider_interval`). Undertrained cells are left out. A claim
     about MS holds only if that method's claim about R^2 holds.
     """
-    choice = under(selection, fair.PROTOCOL)
+    choice = under(selection, FAIR)
     picked = fair.picked(metrics, choice, names.compared, choice["tolerance"].iloc[0])
     left_out = picked[picked["undertrained"]].groupby(CELL).ngroups
     whole = picked[~picked["undertrained"]]
@@ -378,7 +379,7 @@ def under_fair(
         note = f"all {left_out} cells undertrained"
         rows = [{"cells_for": 0, "cells_against": 0, "verdict": UNTESTED, "note": note} for _ in asked]
     else:
-        evidence = Evidence(whole, under(metrics, fair.PROTOCOL), points, names)
+        evidence = Evidence(whole, under(metrics, FAIR), points, names)
         rows = [judge(claim, evidence, rule, bootstrap.wider_interval) for claim in asked]
         verdicts = {row["claim"]: row["verdict"] for row in rows}
         for claim, row in zip(asked, rows, strict=True):
@@ -390,13 +391,13 @@ def under_fair(
             if left_out:
                 notes.append(f"{left_out} undertrained cells left out")
             row["note"] = "; ".join(notes)
-    return pd.DataFrame(rows).reindex(columns=OF_FAIR).add_prefix(FAIR)
+    return pd.DataFrame(rows).reindex(columns=OF_FAIR).add_prefix(PREFIX)
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
     """The claims table for reading: effect with interval, cells for and against; under `fair` too, where it is."""
     shown = []
-    is_fair = f"{FAIR}verdict" in table
+    is_fair = f"{PREFIX}verdict" in table
     for row in table.fillna({"note": ""}).to_dict("records"):
         whose = ["ours, not the paper's"] if row["ours"] else []
         line = {
@@ -407,9 +408,9 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
             "verdict": row["verdict"],
         }
         if is_fair:
-            line["fair"] = _measured(row, FAIR)
-            line["fair: for / against"] = f"{row[f'{FAIR}cells_for']} / {row[f'{FAIR}cells_against']}"
-            line["fair: verdict"] = row[f"{FAIR}verdict"]
+            line["fair"] = _measured(row, PREFIX)
+            line["fair: for / against"] = f"{row[f'{PREFIX}cells_for']} / {row[f'{PREFIX}cells_against']}"
+            line["fair: verdict"] = row[f"{PREFIX}verdict"]
         line["note"] = "; ".join([*whose, *filter(None, [row["note"]])])
         shown.append(line)
     return pd.DataFrame(shown)
@@ -445,5 +446,5 @@ if only the interval does, or if the sign of its mean turns when dead latents co
 where a dataset knows near-duplicates, pairs of them do not count. Published:
 the paper's own datasets and backbones, mean effect, and in how many of its cells it goes up or down. A score 'tells
 nothing' where the interval of a control's difference from the baseline reaches 0 (tables/controls.md). The rule's
-numbers: `claims` in config.yaml.{_ABOUT_FAIR if f"{FAIR}verdict" in table else ""}
+numbers: `claims` in config.yaml.{_ABOUT_FAIR if f"{PREFIX}verdict" in table else ""}
 """

@@ -18,7 +18,7 @@ from sae.report.across import across_groups
 from sae.report.bootstrap import wider_interval
 from sae.report.names import Names
 from sae.report.tables import markdown
-from sae.scoring.fair import PROTOCOL
+from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, under
 
 RUN = [*CELL, "seed"]
@@ -61,7 +61,7 @@ def picked(
         `undertrained`.
     """
     rows = metrics[metrics["split"] == "test"]
-    choice = under(selection, PROTOCOL)
+    choice = under(selection, FAIR)
     choice = choice[choice["tolerance"] == tolerance][[*RUN, "method", "trial", "undertrained"]]
     choice = choice.astype({"undertrained": bool})  # Rows of protocol `paper` have none.
     whole = choice[choice["trial"].notna()]
@@ -145,7 +145,7 @@ def effects(picks: dict[float, pd.DataFrame], names: Names, rule: dict[str, Any]
 
 def cells(picks: dict[float, pd.DataFrame], selection: pd.DataFrame, names: Names) -> pd.DataFrame:
     """A row per cell, tolerance and tuned method: what was chosen, on what grounds, and what it scores on test."""
-    choice = under(selection, PROTOCOL).drop_duplicates([*CELL, "method", "tolerance"])
+    choice = under(selection, FAIR).drop_duplicates([*CELL, "method", "tolerance"])
     found = []
     for row in choice.to_dict("records"):
         tests = picks[row["tolerance"]]
@@ -164,9 +164,9 @@ def cells(picks: dict[float, pd.DataFrame], selection: pd.DataFrame, names: Name
 
 def edges(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
     """How often a choice lies at an edge of what was tried: method, tolerance, option, cells, lowest, highest."""
-    choice = under(selection, PROTOCOL).drop_duplicates([*CELL, "method", "tolerance"])
+    choice = under(selection, FAIR).drop_duplicates([*CELL, "method", "tolerance"])
     choice = choice[choice["trial"].notna()]
-    tried = under(metrics, PROTOCOL)
+    tried = under(metrics, FAIR)
     options = [name for name in ("lr", "encoder_scale", "lambda") if name in tried]
     found = []
     for (method, tolerance), rows in choice.groupby(["method", "tolerance"], sort=False):
@@ -187,7 +187,7 @@ def evidence(
 ) -> dict[float, pd.DataFrame]:
     """{tolerance: picks, with ms_best_n}, the headline first."""
     found = {}
-    for tolerance in under(selection, PROTOCOL)["tolerance"].unique():
+    for tolerance in under(selection, FAIR)["tolerance"].unique():
         picks = picked(metrics, selection, names.compared, tolerance)
         found[float(tolerance)] = picks.assign(ms_best_n=best_n(picks, latents))
     return found
@@ -227,7 +227,7 @@ def _page(
     cells: pd.DataFrame, effects: pd.DataFrame, edges: pd.DataFrame, metrics: pd.DataFrame, names: Names
 ) -> Iterator[str]:
     yield "# The same reconstruction after the same tuning"
-    tried = under(metrics, PROTOCOL)
+    tried = under(metrics, FAIR)
     tried = tried[tried["encoder_scale"].notna()] if "encoder_scale" in tried else tried
     tried = tried[[names.at(method) is None for method in tried["method"]]]
     trials = sorted(tried.groupby([*CELL, "method"])["trial"].nunique().unique())

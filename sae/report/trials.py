@@ -8,7 +8,8 @@ import pandas as pd
 from sae.core import files
 from sae.report.across import across_groups
 from sae.report.names import Names
-from sae.scoring.fair import PROTOCOL, root
+from sae.scoring.fair import root
+from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, under
 
 MS = "ms_mean_alive"
@@ -20,7 +21,7 @@ def of_tuning(results: Path, names: Names) -> pd.DataFrame:
     Columns `CELL`, method, trial, point (the trial's number in the design, the same for every method), r2, ms, and
     val_r2, val_ms. A trial that diverged is left out.
     """
-    metrics = across_groups(under(files.read_parquet(results / "metrics.parquet"), PROTOCOL))
+    metrics = across_groups(under(files.read_parquet(results / "metrics.parquet"), FAIR))
     metrics = metrics[metrics["encoder_scale"].notna() & (metrics["status"] == "ok")]
     counts = metrics.groupby("seed")["trial"].nunique()
     rows = metrics[(metrics["seed"] == counts.idxmax()) & metrics["method"].isin(names.compared)]

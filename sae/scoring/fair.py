@@ -11,9 +11,8 @@ from typing import Any
 import pandas as pd
 
 from sae.core.errors import UserError
-from sae.scoring.rows import CELL
+from sae.scoring.rows import CELL, FAIR
 
-PROTOCOL = "fair"
 METRICS = ("reconstruction", "monosemanticity", "firing")  # What the rule reads.
 _MS = "ms_mean_alive"
 _SAE = ["method", "trial", "seed"]
@@ -108,7 +107,7 @@ def choose(
                 & (means["firing"] >= star["firing"] - rule["firing"])
             ]
             row = {name: cell[name] for name in CELL} | {"method": method}
-            rest = {"protocol": PROTOCOL, "tolerance": tolerance}
+            rest = {"protocol": FAIR, "tolerance": tolerance}
             if eligible.empty:
                 rest |= {"trial": None, "status": "tie", **dict.fromkeys(_MEANS, float("nan"))}
             else:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sae.core import files
 from sae.scoring import fair, selection, stage
-from sae.scoring.rows import CELL
+from sae.scoring.rows import CELL, FAIR
 
 progress = logging.getLogger("sae.progress")
 METRIC = "reconstruction"
@@ -47,7 +47,7 @@ def select(
     rows = validation.to_pandas()
     choice = selection.choose(selection.under(rows, "paper"), settings["methods"])
     if rule := settings["fair"]:
-        trials = selection.under(rows, fair.PROTOCOL)
+        trials = selection.under(rows, FAIR)
         # Of the first round only what was shortlisted has every tuning seed.
         candidates = fair.choose(fair.scores(trials), rule["methods"], rule, {name: banks[0][name] for name in CELL})
         steps = {name: banks[0][name] for name in ("steps", "undertrained")}
@@ -74,7 +74,7 @@ def shortlist(
     bank, rule = files.read_json(bank_file, "bank"), settings["fair"]
     scored = _score([Path(bank_file)], [bank], activations_dir, settings, Path(out), device)
     validation = stage.as_tables(scored)[0].to_pandas()
-    picked = fair.shortlist(fair.scores(selection.under(validation, fair.PROTOCOL)), rule["methods"], rule)
+    picked = fair.shortlist(fair.scores(selection.under(validation, FAIR)), rule["methods"], rule)
     files.write_parquet(out, pa.Table.from_pandas(picked, preserve_index=False).replace_schema_metadata())
     counts = ", ".join(f"{count} of {method}" for method, count in picked["method"].value_counts().items())
     _say(bank, f"shortlist: {counts}; {scored.said}")
@@ -93,7 +93,7 @@ def _score(
     data = stage.Data({split: Path(activations_dir) / split for split in splits})
     scoring = []
     for file, bank in zip(bank_files, banks, strict=True):
-        for protocol, names in (("paper", [METRIC]), (fair.PROTOCOL, list(fair.METRICS))):
+        for protocol, names in (("paper", [METRIC]), (FAIR, list(fair.METRICS))):
             entries = [entry for entry in bank["saes"] if entry["protocol"] == protocol]
             scoring.append(stage.Bank(file, bank, entries, names))
     every = list(fair.METRICS) if settings["fair"] else [METRIC]

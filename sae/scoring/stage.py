@@ -28,9 +28,8 @@ from sae.core.paths import trial_name
 from sae.data import store
 from sae.data.splits import SPLITS
 from sae.models.coder import Coder
-from sae.scoring import fair
 from sae.scoring import rows as tables
-from sae.scoring.rows import KEY
+from sae.scoring.rows import FAIR, KEY
 from sae.scoring.rowstore import RowStore
 from sae.scoring.subject import Curve, PerLatent, Subject
 
@@ -129,7 +128,7 @@ def run(
         content = files.read_json(chosen, "bank")
         everywhere = [name for name in options if of_stage[name] == "score"] if stage == "score_chosen" else []
         for candidates, metrics in ((False, everywhere), (True, everywhere + own)):
-            entries = [e for e in content["saes"] if (e["protocol"] == fair.PROTOCOL) == candidates]
+            entries = [e for e in content["saes"] if (e["protocol"] == FAIR) == candidates]
             banks.append(Bank(Path(chosen), content, entries if metrics else [], metrics))
     data = Data(
         {split: Path(activations_dir) / split for split in SPLITS},

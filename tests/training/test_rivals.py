@@ -48,6 +48,14 @@ def hierarchical_topk(coder, x, budgets=(1, 2, 3)):
     return sum(error(coder, x, a * kept_of_each(a.detach(), k)) for k in budgets) / len(budgets)
 
 
+def assert_same_gradients(coder, loss, expected):
+    torch.testing.assert_close(loss, expected)
+    names, parameters = zip(*coder.named_parameters(), strict=True)
+    found, wanted = (torch.autograd.grad(value, parameters) for value in (loss, expected))
+    for name, ours, theirs in zip(names, found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, msg=name)
+
+
 @pytest.mark.parametrize(
     ("objective", "options", "reference"),
     [
@@ -65,9 +73,6 @@ def test_loss_and_gradients_equal_the_dense_reference(objective, options, refere
     made = make_objective(x, settings(objective=objective, options=options, dead_after=500, **method))
     coder = made.coder
     loss, parts = made.loss(x, 0)
-    loss.backward()
-    gradients = {n: p.grad.clone() for n, p in coder.named_parameters()}
-    coder.zero_grad()
     expected = reference(coder, x)
     a = dense(coder, x)
     kept = (kept_of_batch if objective == "matryoshka" else kept_of_each)(a.detach(), K)
@@ -75,10 +80,7 @@ def test_loss_and_gradients_equal_the_dense_reference(objective, options, refere
     if method:
         active = ((a * kept) > 0).any(dim=0).double()
         expected = expected + 0.3 * (active * (a - a * kept)).sum() / len(x)
-    expected.backward()
-    torch.testing.assert_close(loss, expected)
-    for n, p in coder.named_parameters():
-        torch.testing.assert_close(gradients[n], p.grad, msg=n)
+    assert_same_gradients(coder, loss, expected)
 
 
 def test_jumprelu_is_the_papers_loss_with_its_estimated_gradients():
@@ -114,15 +116,9 @@ def test_the_l1_norm_is_weighed_and_its_weight_steered():
     made = make_objective(x, settings(objective="relu_l1", options={"weight": 0.05, "rate": 0.1}, dead_after=500))
     coder = made.coder
     loss, parts = made.loss(x, 0)
-    loss.backward()
-    gradients = {n: p.grad.clone() for n, p in coder.named_parameters()}
-    coder.zero_grad()
     a = dense(coder, x)
     expected = error(coder, x, a) + 0.05 * (a * coder.W_dec.norm(dim=1)).sum() / len(x)
-    expected.backward()
-    torch.testing.assert_close(loss, expected)
-    for n, p in coder.named_parameters():
-        torch.testing.assert_close(gradients[n], p.grad, msg=n)
+    assert_same_gradients(coder, loss, expected)
     # More latents are active than k = 3: log w grows by rate (L0 / k - 1), at most by rate.
     grown = 0.1 * min(1.0, float(parts["l0"]) / K - 1)
     assert made.log_weight.exp().item() == pytest.approx(0.05 * np.exp(grown))

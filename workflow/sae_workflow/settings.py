@@ -199,9 +199,11 @@ def selection_plan(config: Config, experiment: str) -> Plan:
 
 def selecting_modules(config: Config, experiment: str) -> list[str]:
     """The modules of the metrics that selection reads."""
-    from sae.scoring import fair
+    names: tuple[str, ...] = ("reconstruction",)
+    if is_fair(config, experiment):
+        from sae.scoring import fair  # Loads pandas, which every start of Snakemake would pay for.
 
-    names = fair.METRICS if is_fair(config, experiment) else ("reconstruction",)
+        names = fair.METRICS
     return [registry.module("metric", name) for name in names]
 
 

@@ -14,7 +14,7 @@ from sae.report.fair import picked
 from sae.report.names import Names
 from sae.report.style import plt
 from sae.report.trials import MS, of_tuning
-from sae.scoring.fair import PROTOCOL
+from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, chosen, under
 
 NEEDS_FAIR = True
@@ -30,7 +30,7 @@ def draw(results: Path, names: Names) -> Figure:
     """A row per dataset and backbone, a column per k."""
     trials = of_tuning(results, names)
     metrics = across_groups(files.read_parquet(results / READS[0]))
-    selection = under(files.read_parquet(results / READS[1]), PROTOCOL)
+    selection = under(files.read_parquet(results / READS[1]), FAIR)
     candidates = picked(metrics, selection, names.compared, selection["tolerance"].iloc[0])
     controls = chosen(under(metrics, "paper"), "test", names.compared)
     controls = controls[controls["method"].isin(names.controls)]

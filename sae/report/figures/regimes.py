@@ -13,7 +13,7 @@ from sae.report.fair import picked
 from sae.report.names import Names
 from sae.report.style import plt
 from sae.report.trials import MS
-from sae.scoring.fair import PROTOCOL
+from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, under
 
 NEEDS_FAIR = True
@@ -49,7 +49,7 @@ def draw(results: Path, names: Names) -> Figure:
 def effects_by_cell(results: Path, names: Names) -> pd.DataFrame:
     """A row per cell and compared method: its effect (mean, low, high over seeds) and where the cell lies."""
     metrics = across_groups(files.read_parquet(results / READS[0]))
-    selection = under(files.read_parquet(results / READS[1]), PROTOCOL)
+    selection = under(files.read_parquet(results / READS[1]), FAIR)
     picks = picked(metrics, selection, names.compared, selection["tolerance"].iloc[0])
     found = []
     for key, cell in picks.groupby(CELL, sort=False):

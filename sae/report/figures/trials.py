@@ -11,7 +11,7 @@ from sae.report import style
 from sae.report.names import Names
 from sae.report.style import plt
 from sae.report.trials import effects, of_tuning
-from sae.scoring.fair import PROTOCOL
+from sae.scoring.rows import FAIR
 from sae.scoring.selection import under
 
 NEEDS_FAIR = True
@@ -27,7 +27,7 @@ _SUBSETS = 100
 def draw(results: Path, names: Names) -> Figure:
     """A panel per dataset, a line per method."""
     trials = of_tuning(results, names)
-    tolerance = under(files.read_parquet(results / READS[1]), PROTOCOL)["tolerance"].iloc[0]
+    tolerance = under(files.read_parquet(results / READS[1]), FAIR)["tolerance"].iloc[0]
     datasets, points = list(trials["dataset"].unique()), np.array(sorted(trials["point"].unique()))
     figure, axes = plt.subplots(1, len(datasets), figsize=(style.WIDTH, 2.4), squeeze=False, layout="constrained")
     rng, shown = np.random.default_rng(0), []
