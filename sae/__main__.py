@@ -246,8 +246,8 @@ STEPS = {
     "score": Step(score, "score a bank", "stage bank activations out", "metrics: {name: its options}"),
     "probe": Step(probe, "probe the embeddings themselves", "activations out", "the options of the metric `probe`"),
     "encode": Step(encode, "apply a trained SAE to new embeddings or images", "sae source out"),
-    "import": Step(import_, "turn another library's SAE into a file of this project", "place out"),
-    "export": Step(export, "write an SAE for another library", "sae out"),
+    "import": Step(import_, "turn another library's SAE into a file of this project", "<place> out"),
+    "export": Step(export, "write an SAE for another library", "<sae> out"),
     "collect": Step(collect, "join the scores of all banks", "scores stages references out"),
     "tables": Step(tables, "write the paper's tables", "metrics published out", _NAMES),
     "compare": Step(
@@ -280,6 +280,9 @@ def parser() -> argparse.ArgumentParser:
         sub = steps.add_parser(name, help=step.text, description=step.text)
         sub.set_defaults(run=step.run)
         for argument in step.arguments.split():
+            if argument.startswith("<"):
+                sub.add_argument(argument.strip("<>"), help=ARGUMENTS[argument.strip("<>")])
+                continue
             many: dict[str, Any] = {"nargs": MANY[argument]} if argument in MANY else {}
             sub.add_argument(f"--{argument}", required=True, help=ARGUMENTS[argument], **many)
         if step.settings:

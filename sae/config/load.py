@@ -212,16 +212,8 @@ def _check_fair(config: Config, experiment: str, tuning: Tuning, problems: Probl
             by_k = ends if isinstance(ends, dict) else dict.fromkeys((f"k{k}" for k in spec.k), ends)
             if missing := [f"k{k}" for k in spec.k if f"k{k}" not in by_k]:
                 problems.add(f"{where}.{option}", f"no range for {', '.join(missing)}")
-            for k, values in by_k.items():
-                place = f"{where}.{option}.{k}" if isinstance(ends, dict) else f"{where}.{option}"
-                if len(values) != 2 or not all(isinstance(v, float | int) and v > 0 for v in values):
-                    problems.add(place, f"{values} is no range of positive numbers; write [lowest, highest]")
-                elif values[0] >= values[1]:
-                    problems.add(place, f"{values} is no range; write the lower end first")
-                elif isinstance(usual.get(option), int):
-                    problems.add(
-                        place, f"{option} is a whole number, which is not drawn from a range; sweep it instead"
-                    )
+            if isinstance(usual.get(option), int):
+                problems.add(f"{where}.{option}", "a whole number, which is not drawn from a range; sweep it instead")
 
 
 def _check_method(config: Config, experiment: str, name: str, problems: Problems) -> None:

@@ -65,6 +65,10 @@ def ascending(ends: list[float]) -> list[float]:
 
 
 Range = Annotated[list[Positive], AfterValidator(ascending)]
+_OneRange = Annotated[Range, Tag("list")]
+_RangeByK = Annotated[dict[str, Range], Field(min_length=1), AfterValidator(_by_k), Tag("mapping")]
+# {option: [low, high], or {k8: [low, high], ...}}
+Ranges = dict[str, Annotated[_OneRange | _RangeByK, Discriminator(by_container)]]
 
 
 class Gallery(Options):
@@ -84,7 +88,7 @@ class Tuning(Options):
     """By dataset: longer SAEs are not trained. If it is not given, every method sets its own number of steps."""
     lr: Range | None = None
     """Learning rates, instead of those of the section `fair`."""
-    ranges: dict[str, Sweep] = Field({})
+    ranges: dict[str, Ranges] = Field({})
     """By method, its own options beside lr and encoder_scale: [low, high], or by k. Drawn evenly in the logarithm."""
 
     def ranges_at(self, method: str, k: int) -> dict[str, list[float]]:

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -55,28 +56,36 @@ def load(place: str, format: str = AUTO, options: Options | None = None) -> Code
     Raises:
         UserError: it cannot be read, or cannot be reduced to a linear encoder, Top-k or thresholds, a linear decoder.
     """
-    checkpoint = foreign.read(place)
-    name, importer = _importer(checkpoint, format)
-    found: Coder = importer.read(checkpoint, options or Options())
-    found.metadata |= {"method": "imported", "trial": {}, "seed": 0, "imported": name}
-    found.metadata |= {"imported_sha256": files.sha256(checkpoint.path)}
-    return found
+    return _open(place, format, options or Options()).coder
+
+
+def load_checked(place: str, format: str, options: Options, rows: np.ndarray) -> Coder:
+    """As :func:`load`, after its codes and reconstructions of `rows`, embeddings (N, d), were found to be the format's.
+
+    Raises:
+        UserError: as :func:`load`, or the embeddings have other dimensions, or codes or reconstructions differ.
+    """
+    opened = _open(place, format, options)
+    if rows.ndim != 2 or rows.shape[1] != opened.coder.d:
+        raise UserError(f"embeddings of shape {rows.shape} for an SAE of {opened.coder.d} dimensions")
+    _compare(opened, options, np.array(rows[:1000], dtype=np.float32))
+    return opened.coder
 
 
 def import_(place: str, format: str, options: Options, out: Path, check: Path | None = None) -> None:
     """Write a checkpoint of another library as an SAE file of this project; see :func:`load`.
 
     Args:
-        check: embeddings (N, d) saved with `numpy.save`, on which codes and reconstruction are compared with the
-            format's own arithmetic before anything is written.
+        check: embeddings (N, d) saved with `numpy.save`, for :func:`load_checked`, before anything is written.
 
     Raises:
-        UserError: as :func:`load`, or they differ.
+        UserError: as these do.
     """
-    found = load(place, format, options)
-    said = ""
-    if check is not None:
-        said = compare(found, place, format, options, np.load(check, mmap_mode="r", allow_pickle=False))
+    if check is None:
+        found, said = load(place, format, options), ""
+    else:
+        found = load_checked(place, format, options, _rows(check))
+        said = f"; codes and reconstructions of embeddings of {check} are the format's own"
     with files.atomic_file(out) as temporary:
         saefile.save(found, temporary)
     kind = "Top-k" if hasattr(found.select, "k") else "thresholds"
@@ -85,25 +94,41 @@ def import_(place: str, format: str, options: Options, out: Path, check: Path | 
     )
 
 
-@torch.no_grad()
-def compare(found: Coder, place: str, format: str, options: Options, embeddings: np.ndarray) -> str:
-    """What was compared, in words; an error if the two differ.
+class _Opened(NamedTuple):
+    checkpoint: Checkpoint
+    importer: ModuleType
+    coder: Coder
 
-    Raises:
-        UserError: the embeddings have other dimensions, or codes or reconstructions are not those of the format.
-    """
-    if embeddings.ndim != 2 or embeddings.shape[1] != found.d:
-        raise UserError(f"embeddings of shape {embeddings.shape} for an SAE of {found.d} dimensions")
+
+def _open(place: str, format: str, options: Options) -> _Opened:
     checkpoint = foreign.read(place)
-    _, importer = _importer(checkpoint, format)
-    rows = np.asarray(embeddings[:1000], dtype=np.float32)
-    raw, inputs = torch.from_numpy(rows), found.prepare(rows)
+    name, importer = _importer(checkpoint, format)
+    coder: Coder = importer.read(checkpoint, options)
+    coder.metadata |= {"method": "imported", "trial": {}, "seed": 0, "imported": name}
+    coder.metadata |= {"imported_sha256": files.sha256(checkpoint.path)}
+    return _Opened(checkpoint, importer, coder)
+
+
+def _rows(file: Path) -> np.ndarray:
+    try:
+        rows = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{file} cannot be read as embeddings: {' '.join(str(error).split())}") from None
+    if not isinstance(rows, np.ndarray):
+        raise UserError(f"{file} holds several arrays; write the embeddings alone, with numpy.save")
+    return rows
+
+
+@torch.no_grad()
+def _compare(opened: _Opened, options: Options, rows: np.ndarray) -> None:
+    checkpoint, importer, coder = opened
+    raw, inputs = torch.from_numpy(rows), coder.prepare(rows)
     itself = getattr(importer, "normalises", lambda _: False)(checkpoint)
     z, x_hat = importer.forward(checkpoint, options, raw if itself else inputs)
-    codes = found.encode(inputs)
-    ours = found.reconstruct(inputs, codes)
+    codes = coder.encode(inputs)
+    ours = coder.reconstruct(inputs, codes)
     if itself:
-        ours = ours * raw.norm(dim=1, keepdim=True) / found.input_scale
+        ours = ours * raw.norm(dim=1, keepdim=True) / coder.input_scale
     dense = torch.from_numpy(codes.matrix().toarray()).float()
     # Codes may differ by one factor: formats that normalise to another length.
     factor = float((z * dense).sum() / dense.square().sum().clamp_min(1e-30))
@@ -111,10 +136,9 @@ def compare(found: Coder, place: str, format: str, options: Options, embeddings:
         most = float((theirs - mine).abs().max() / theirs.abs().max().clamp_min(1e-30))
         if not most <= CLOSE:
             raise UserError(
-                f"{place}: {what} differ from the format's own by up to {most:.2g} of the largest; nothing was "
-                "written. Is the input space right (--input-norm, --input-scale), and k?"
+                f"{checkpoint.path}: {what} differ from the format's own by up to {most:.2g} of the largest; nothing "
+                "was written. Is the input space right (--input-norm, --input-scale), and k?"
             )
-    return f"; codes and reconstructions of {len(rows)} embeddings are the format's own"
 
 
 def export(coder: Coder, format: str, folder: Path) -> None:

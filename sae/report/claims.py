@@ -15,9 +15,9 @@ import pandas as pd
 
 from sae.core import files
 from sae.report import bootstrap, controls, fair, published
-from sae.report.across import across_groups
 from sae.report.names import Names
 from sae.report.published import BASELINE, REG1, REG1_ALL, REG2, REG2_ALL
+from sae.report.scores import across_groups
 from sae.report.tables import markdown
 from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, chosen, of_chosen, under
@@ -38,7 +38,7 @@ class Evidence:
 
     Args:
         picked: the chosen SAEs, as :func:`sae.scoring.selection.chosen` or :func:`sae.report.fair.picked` gives them.
-            MS is across groups, where a dataset has groups (:func:`sae.report.across.across_groups`).
+            MS is across groups, where a dataset has groups (:func:`sae.report.scores.across_groups`).
         metrics: metrics.parquet under that protocol, MS likewise.
         points: curves.parquet.
     """

@@ -12,6 +12,7 @@ import pandas as pd
 
 from sae.report.bootstrap import wider_interval
 from sae.report.names import Names
+from sae.report.scores import by_run
 from sae.scoring.selection import CELL
 
 # {name in the tables: (metric, what is subtracted or None)}; of all of these, more is better.
@@ -34,7 +35,6 @@ Per dataset: the baseline's mean over cells, then each control's difference from
 a bootstrap over (dataset, backbone) blocks, seeds inside them, and Student's t of the blocks' means; none with fewer
 blocks than the claims ask for. `?`: the interval reaches 0. There the score tells nothing: what was not trained, or
 only in part, has it too. Controls are not tuned and stand at their own R2."""
-_RUN = [*CELL, "seed"]
 
 
 def compare(
@@ -53,12 +53,12 @@ def compare(
     found = []
     for baseline in names.baselines[:1]:
         for dataset, rows in picked.groupby("dataset", sort=False):
-            by_method = {name: of.set_index(_RUN) for name, of in rows.groupby("method")}
+            by_method = dict(iter(rows.groupby("method")))
             for score, (metric, minus) in scores.items():
                 for control in names.controls:
                     if metric not in rows or not {baseline, control} <= by_method.keys():
                         continue
-                    theirs, ours = (_score(by_method[name], metric, minus) for name in (baseline, control))
+                    theirs, ours = (by_run(by_method[name], metric, minus) for name in (baseline, control))
                     difference = (ours - theirs).dropna()
                     if difference.empty:
                         continue
@@ -68,10 +68,6 @@ def compare(
                     values = (theirs[difference.index].mean(), control, ours[difference.index].mean())
                     found.append((dataset, score, *values, *means, means[2] >= 0))
     return pd.DataFrame(found, columns=COLUMNS).astype({"tells_nothing": bool})
-
-
-def _score(rows: pd.DataFrame, metric: str, minus: str | None) -> pd.Series:
-    return (rows[metric] if minus is None else rows[metric] - rows[minus]).astype(float)
 
 
 def as_text(table: pd.DataFrame, names: Names) -> pd.DataFrame:

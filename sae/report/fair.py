@@ -14,14 +14,13 @@ import pandas as pd
 
 from sae.core import files
 from sae.report import leaderboard
-from sae.report.across import across_groups
 from sae.report.bootstrap import wider_interval
 from sae.report.names import Names
+from sae.report.scores import RUN, across_groups, by_run
 from sae.report.tables import markdown
 from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, under
 
-RUN = [*CELL, "seed"]
 # {name: (column of metrics, what is subtracted or None)}; of all but dead, more is better.
 SCORES: dict[str, tuple[str, str | None]] = {
     "R2": ("r2", None),
@@ -102,17 +101,8 @@ def best_n(picks: pd.DataFrame, latents: pd.DataFrame) -> pd.Series:
 
 def differences(picks: pd.DataFrame, method: str, other: str, score: str) -> pd.Series:
     """A method's score minus another's, by (dataset, backbone, k, seed); what is not defined is left out."""
-    ours, theirs = (_by_run(picks[picks["method"] == name], score) for name in (method, other))
+    ours, theirs = (by_run(picks[picks["method"] == name], *SCORES[score]) for name in (method, other))
     return (ours - theirs).dropna()
-
-
-def _by_run(rows: pd.DataFrame, score: str) -> pd.Series:
-    column, minus = SCORES[score]
-    values = [
-        rows[name].astype(float) if name in rows else pd.Series(nan, rows.index) for name in (column, minus) if name
-    ]
-    value = values[0] if minus is None else values[0] - values[1]
-    return pd.Series(value.to_numpy(), pd.MultiIndex.from_frame(rows[RUN]), dtype=float)
 
 
 def effects(picks: dict[float, pd.DataFrame], names: Names, rule: dict[str, Any]) -> pd.DataFrame:
@@ -153,7 +143,7 @@ def cells(picks: dict[float, pd.DataFrame], selection: pd.DataFrame, names: Name
         own = here[here["method"] == row["method"]]
         line = {name: row[name] for name in (*CELL, "tolerance", "method", "status", "trial", "steps", "undertrained")}
         line |= {f"val_{name}": row[name] for name in ("r2", "ms", "l0", "firing")} | {"val_bar": row["bar"]}
-        line |= {score: _by_run(own, score).mean() for score in SCORES}
+        line |= {score: by_run(own, *of).mean() for score, of in SCORES.items()}
         line["AUC_se"] = own["probe_auc_se"].mean() if "probe_auc_se" in own else nan
         other = names.against(row["method"])
         if other is not None:
@@ -172,7 +162,7 @@ def edges(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
     for (method, tolerance), rows in choice.groupby(["method", "tolerance"], sort=False):
         trials = tried[tried["method"] == method]
         both = rows.merge(trials[[*CELL, "trial", *options]].drop_duplicates(), on=[*CELL, "trial"])
-        ends = trials[trials["encoder_scale"].notna()].groupby(CELL)[options].agg(["min", "max"])
+        ends = trials.groupby(CELL)[options].agg(["min", "max"])
         for option in options:
             values = both.set_index(CELL)[option].dropna()
             if len(values):
@@ -228,7 +218,6 @@ def _page(
 ) -> Iterator[str]:
     yield "# The same reconstruction after the same tuning"
     tried = under(metrics, FAIR)
-    tried = tried[tried["encoder_scale"].notna()] if "encoder_scale" in tried else tried
     tried = tried[[names.at(method) is None for method in tried["method"]]]
     trials = sorted(tried.groupby([*CELL, "method"])["trial"].nunique().unique())
     where = cells.drop_duplicates(CELL)

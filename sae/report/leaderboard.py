@@ -14,10 +14,10 @@ import pandas as pd
 
 from sae.report.bootstrap import wider_interval
 from sae.report.names import Names
+from sae.report.scores import RUN, by_run
 from sae.scoring.fair import root
 from sae.scoring.selection import CELL, of_chosen
 
-RUN = [*CELL, "seed"]
 BLOCK = ["dataset", "backbone"]
 COLUMNS = [
     "score",
@@ -82,7 +82,7 @@ def table(picks: pd.DataFrame, names: Names, rule: dict[str, Any]) -> pd.DataFra
     picks, against, found = picks[~picks["undertrained"]], names.compared, []
     methods = [name for name in names.order(picks["method"]) if name in against]
     for name, score in SCORES.items():
-        values = {method: _values(picks[picks["method"] == method], score) for method in methods}
+        values = {m: by_run(picks[picks["method"] == m], score.column, score.minus).dropna() for m in methods}
         values = {method: of for method, of in values.items() if len(of)}
         if not values:
             continue
@@ -100,14 +100,6 @@ def table(picks: pd.DataFrame, names: Names, rule: dict[str, Any]) -> pd.DataFra
                 (name, method, means[method], change, *ends, tie, *ranks[method], cells, lost.groupby(CELL).ngroups)
             )
     return pd.DataFrame(found, columns=COLUMNS).astype({"tie": bool})
-
-
-def _values(rows: pd.DataFrame, score: Score) -> pd.Series:
-    if score.column not in rows or (score.minus and score.minus not in rows):
-        return pd.Series(dtype=float)
-    value = rows[score.column].astype(float)
-    value = value - rows[score.minus].astype(float) if score.minus else value
-    return pd.Series(value.to_numpy(), pd.MultiIndex.from_frame(rows[RUN])).dropna()
 
 
 def _ranks(values: dict[str, pd.Series], score: Score, rule: dict[str, Any]) -> dict[str, tuple[float, float, float]]:

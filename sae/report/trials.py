@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from sae.core import files
-from sae.report.across import across_groups
 from sae.report.names import Names
+from sae.report.scores import across_groups
 from sae.scoring.fair import root
 from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, under
@@ -22,7 +22,7 @@ def of_tuning(results: Path, names: Names) -> pd.DataFrame:
     val_r2, val_ms. A trial that diverged is left out.
     """
     metrics = across_groups(under(files.read_parquet(results / "metrics.parquet"), FAIR))
-    metrics = metrics[metrics["encoder_scale"].notna() & (metrics["status"] == "ok")]
+    metrics = metrics[metrics["status"] == "ok"]
     counts = metrics.groupby("seed")["trial"].nunique()
     rows = metrics[(metrics["seed"] == counts.idxmax()) & metrics["method"].isin(names.compared)]
     test, val = (rows[rows["split"] == split] for split in ("test", "val"))

@@ -23,14 +23,17 @@ def scores(validation: pd.DataFrame) -> pd.DataFrame:
     """What the rule reads of each SAE: `_SAE`, ok, r2, ms, l0, and firing, the share of latents that fire on train.
 
     Args:
-        validation: a row per SAE with status, m, the swept options, and what `METRICS` give on val. MS is that across
-            groups, where images have groups.
+        validation: a row per SAE with status, m, the swept options, and what `METRICS` give on val.
     """
-    across = validation.get(f"{_MS}_across_groups")
-    ms = validation[_MS] if across is None else across.fillna(validation[_MS])
     firing = 1 - validation["dead_train"] / validation["m"]
-    found = validation[[*_SAE, "r2", "l0"]].assign(ms=ms, firing=firing)
+    found = validation[[*_SAE, "r2", "l0"]].assign(ms=ms(validation), firing=firing)
     return found.assign(ok=(validation["status"] == "ok") & found[_MEANS].notna().all(axis=1))
+
+
+def ms(validation: pd.DataFrame) -> pd.Series:
+    """The MS that the rule reads: over alive latents, across groups where images have groups."""
+    across = validation.get(f"{_MS}_across_groups")
+    return validation[_MS] if across is None else across.fillna(validation[_MS])
 
 
 def root(method: str, methods: Mapping[str, str | None]) -> str:

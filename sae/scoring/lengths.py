@@ -18,6 +18,7 @@ from sae.core.errors import UserError
 from sae.scoring import fair, stage
 
 progress = logging.getLogger("sae.progress")
+_METRICS = ("reconstruction", "monosemanticity")
 
 
 def find(plan: dict[str, Any], activations_dir: Path, place: train.Place, *, device: str) -> None:
@@ -35,14 +36,14 @@ def find(plan: dict[str, Any], activations_dir: Path, place: train.Place, *, dev
     """
     rule = plan["fair"]["steps"]
     cell = train.open_cell(plan, activations_dir, None, device)
-    splits = stage.Data({split: Path(activations_dir) / split for split in ("train", "val")})
-    options = {name: stage.options_of(name, None) for name in fair.METRICS}
+    splits = stage.Data({"val": Path(activations_dir) / "val"})
+    options = {name: stage.options_of(name, None) for name in _METRICS}
     entries: list[dict[str, Any]] = []
     steps: int | None = rule["first"]
     with tempfile.TemporaryDirectory() as rows:
         while steps is not None:
             entries += train.bring(length_members(plan, steps), cell, place)
-            bank = stage.Bank(place.out, train.content(entries, cell, place), entries, list(fair.METRICS))
+            bank = stage.Bank(place.out, train.content(entries, cell, place), entries, list(_METRICS))
             scored = stage.score([bank], options, splits, Path(rows), device, ("val",))
             tried = _tried(stage.as_tables(scored)[0].to_pandas())
             if steps not in set(tried["steps"]):
@@ -56,5 +57,5 @@ def find(plan: dict[str, Any], activations_dir: Path, place: train.Place, *, dev
 
 
 def _tried(validation: pd.DataFrame) -> pd.DataFrame:
-    found = validation.assign(ms=fair.scores(validation)["ms"])
+    found = validation.assign(ms=fair.ms(validation))
     return found[found["status"] == "ok"][["steps", "lr", "r2", "ms"]].reset_index(drop=True)

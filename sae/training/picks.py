@@ -51,8 +51,7 @@ class Picks:
         """What `a` (N, m) has at the places of the picks; shaped as the values."""
         if self.starts is None:
             return a.gather(1, self.indices)
-        rows = torch.searchsorted(self.starts, torch.arange(len(self.indices), device=a.device), right=True) - 1
-        return a.flatten().gather(0, rows * a.shape[1] + self.indices)
+        return a.flatten().gather(0, self.rows() * a.shape[1] + self.indices)
 
     def rows(self) -> torch.Tensor:
         """The sample of each pick, shaped as the values."""

@@ -169,7 +169,7 @@ class Overcomplete:
         model = self.model(kind, x.shape[1]).train()
         optimiser = torch.optim.Adam(model.parameters(), lr=0.003)
         for batch in batches(x):
-            _, _, rebuilt = model(batch)[:3] if len(model(batch)) == 3 else (*model(batch)[:2], model(batch)[2])
+            rebuilt = model(batch)[2]
             (batch - rebuilt).square().sum(dim=1).mean().backward()
             optimiser.step()
             optimiser.zero_grad()

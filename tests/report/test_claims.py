@@ -10,8 +10,8 @@ from conftest import ROOT
 
 from sae.core import files
 from sae.report import bootstrap, claims, published
-from sae.report.across import across_groups
 from sae.report.names import Names
+from sae.report.scores import across_groups
 from sae.scoring.selection import chosen
 
 RULE = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"]

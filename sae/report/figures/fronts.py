@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from sae.core import files
 from sae.report import style
-from sae.report.across import across_groups
 from sae.report.fair import picked
 from sae.report.names import Names
+from sae.report.scores import across_groups
 from sae.report.style import plt
 from sae.report.trials import MS, of_tuning
 from sae.scoring.rows import FAIR

@@ -19,8 +19,8 @@ from matplotlib.ticker import NullFormatter
 from sae.core import files
 from sae.core.paths import trial_name
 from sae.report import style
-from sae.report.across import across_groups
 from sae.report.names import MARKERS, Names
+from sae.report.scores import across_groups
 from sae.report.style import plt
 from sae.scoring.selection import CELL, chosen, under
 
