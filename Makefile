@@ -8,6 +8,7 @@
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
 # make run EXPERIMENT=NAME   any experiment of config.yaml; with PROFILE=profiles/slurm on a cluster
 # make check EXPERIMENT=NAME  its results, embeddings and datasets against the hashes that were written with them
+# make publish EXPERIMENT=NAME  its chosen SAEs, laid out for the Hugging Face hub in results/NAME/hub; uploads nothing
 # make sizes  what results/ holds, in MB by kind
 # make unused what of it no experiment refers to; make prune asks, then deletes just that (YES=1: without asking)
 # make reference   copy the small results of `study` to docs/study, which is committed
@@ -26,13 +27,16 @@ EXPERIMENT ?= demo
 PROFILE ?=
 BENCHES = train_step time_to_fvu bank scoring embed growth
 
-.PHONY: demo smoke plan run check sizes unused prune test test-cluster test-libraries slurm lint schema bench reference setup clean
+.PHONY: demo smoke plan run check publish sizes unused prune test test-cluster test-libraries slurm lint schema bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(if $(PROFILE),--profile $(PROFILE))
 
 plan: setup
 	@python -m sae_workflow.plan $(EXPERIMENT)
+
+publish: setup
+	@python -m sae_workflow.publish $(EXPERIMENT)
 
 check: setup
 	@python -m sae_workflow.check $(EXPERIMENT)

@@ -573,3 +573,35 @@ def test_reading_the_config_imports_no_heavy_library():
 def test_a_mistake_in_what_is_tuned(path, value, key, said):
     message = refused(changed({path: value}))
     assert any(f"{key}:" in line and re.search(said, line) for line in message.splitlines()), message
+
+
+def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
+    given = {"place": "there/sae", "format": "saelens", "input_scale": 2, "backbone": "efficientnet_lite0"}
+    words = {"methods/theirs": {"import": given, "label": "Theirs"}, "methods/short": {"import": "owner/name:folder"}}
+    used = {"experiments/fair/methods": [*RAW["experiments"]["fair"]["methods"], "theirs", "short"]}
+    config = settings.load(changed(words | used))
+    theirs = config.methods["theirs"]
+    assert (theirs.objective, theirs.options) == ("imported", {"file": "results/imported/theirs.safetensors"})
+    assert config.methods["short"].imported.place == "owner/name:folder"
+    assert settings.import_options(config, "theirs") == "there/sae --format=saelens --input-scale=2.0"
+    # It is scored where it belongs to, and protocol `fair` tunes it nowhere.
+    plans = [settings.bank_plan(config, "fair", "emoji_vendors", f"efficientnet_lite{n}", 16) for n in (0, 2)]
+    assert ["theirs" in plan["methods"] for plan in plans] == [True, False] and "short" in plans[1]["methods"]
+    assert not {"theirs", "short"} & plans[0]["fair"]["ranges"].keys()
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "said"),
+    [
+        ({"import": "x", "lr": 0.1}, "methods.theirs.lr", "is not trained: leave it out"),
+        ({"import": "x", "against": "topk"}, "methods.theirs.against", "is not trained"),
+        ({"import": "x", "sweep": {"lr": [0.1]}}, "methods.theirs.sweep", "is not trained"),
+        ({"import": {"plase": "x"}}, "methods.theirs.import.plase", "there is no such key"),
+        ({"import": {"place": "x", "k": 0}}, "methods.theirs.import.k", "0 should be greater"),
+        ({"import": {"place": "x", "backbone": "no"}}, "methods.theirs.import.backbone", "'no' is not known"),
+        ({"objective": "imported"}, "methods.theirs.objective", "write `import: PATH` instead"),
+    ],
+)
+def test_a_mistake_in_an_import(method, key, said):
+    message = refused(changed({"methods/theirs": method}))
+    assert any(f"{key}:" in line and said in line for line in message.splitlines()), message

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -27,6 +28,7 @@ from sae.core.codehash import code_hash
 from sae.core.errors import UserError
 from sae.data import store as activations
 from sae.models import inputs, saefile
+from sae.models.coder import Coder
 from sae.models.inputs import Inputs
 from sae.training.loop import Diverged, Moments, moments, train
 
@@ -63,12 +65,14 @@ class Cell:
     Attributes:
         head: what begins the bank's file: dataset, backbone, k, input_scale.
         data: hashes of the embeddings and of their index.
+        embeddings: (N, d) of the training split, as the backbone gave them.
         x: (N, d) prepared training inputs.
         input_norm: their norm.
     """
 
     head: dict[str, Any]
     data: dict[str, str]
+    embeddings: np.ndarray
     x: torch.Tensor | Inputs
     input_norm: str
 
@@ -182,7 +186,8 @@ def open_cell(plan: dict[str, Any], activations_dir: Path | str, scale: float | 
         if recipe["unit_variance"]:
             scale = float(inputs.total_variance(Inputs(data.embeddings, norm, 1.0, "cpu")) ** -0.5)
     head = {key: plan[key] for key in ("dataset", "backbone", "k")} | {"input_scale": scale}
-    return Cell(head, data.manifest["sha256"], inputs.open_inputs(data.embeddings, norm, scale, device), norm)
+    x = inputs.open_inputs(data.embeddings, norm, scale, device)
+    return Cell(head, data.manifest["sha256"], data.embeddings, x, norm)
 
 
 def bring(todo: list[Member], cell: Cell, place: Place) -> list[dict[str, Any]]:
@@ -195,7 +200,7 @@ def bring(todo: list[Member], cell: Cell, place: Place) -> list[dict[str, Any]]:
         code = codes[member.settings.objective, member.settings.penalty]
         made_by = {
             "data": cell.data,
-            "settings": member.settings.identity(),
+            "settings": _identity(member, code),
             "input_scale": cell.head["input_scale"],
             "code": code.hash,
             "device": cell.x.device.type,
@@ -242,6 +247,14 @@ def _code_of(todo: list[Member]) -> dict[tuple[str, str | None], Code]:
     return found
 
 
+def _identity(member: Member, code: Code) -> dict[str, Any]:
+    """What of an SAE's settings decides it; of one that was made elsewhere, what its file holds."""
+    found = member.settings.identity()
+    if content := getattr(code.objective, "content", None):
+        found["options"] = content(member.settings.of(code.objective.Options))
+    return found
+
+
 def _said(result: dict[str, Any], made_by: dict[str, Any]) -> str:
     if result["status"] != "ok":
         return f"DIVERGED by step {result['step']} ({files.dumps(made_by['settings'])})"
@@ -278,12 +291,11 @@ def _train(member: Member, cell: Cell, code: Code, made_by: dict[str, Any], fold
     started = time.perf_counter()
     with files.atomic_directory(folder) as temporary:
         try:
-            coder, rows = train(cell.x, member.settings, code.objective, code.penalty, _log_row, cell.moments)
+            coder, rows = _made(member, cell, code)
         except Diverged as error:
             rows, result = error.rows, {"status": "diverged", "step": error.step, "sha256": None}
             result["m"] = member.settings.m
         else:
-            coder.input_scale = cell.head["input_scale"]
             coder.metadata |= {"method": member.method, "trial": member.trial, "seed": member.settings.seed}
             coder.metadata |= {name: cell.head[name] for name in ("dataset", "backbone")}
             coder.metadata |= {"embeddings": cell.data["embeddings.npy"], "code": code.hash}
@@ -300,6 +312,16 @@ def _train(member: Member, cell: Cell, code: Code, made_by: dict[str, Any], fold
     found = store.whole(folder)
     assert found is not None
     return found
+
+
+def _made(member: Member, cell: Cell, code: Code) -> tuple[Coder, list[dict[str, Any]]]:
+    """The SAE and its log: trained, or taken as it was made elsewhere."""
+    if take := getattr(code.objective, "take", None):
+        coder, row = take(member.settings.of(code.objective.Options), member.settings, cell.embeddings)
+        return coder, [{"step": -1, "epoch": 0, "lr": 0.0} | row]
+    coder, rows = train(cell.x, member.settings, code.objective, code.penalty, _log_row, cell.moments)
+    coder.input_scale = cell.head["input_scale"]
+    return coder, rows
 
 
 def _log_row(row: dict[str, Any]) -> None:

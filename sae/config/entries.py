@@ -23,7 +23,8 @@ _CODE = {
     "exporter": ["write"],
     "figure": ["draw"],
 }
-_CODE_OF_GIVEN = ["files", "embeddings"]  # Of a backbone that reads no images.
+# Of a backbone that reads no images, and of an objective that trains nothing.
+_CODE_OF_GIVEN = {"backbone": ["files", "embeddings"], "objective": ["take", "content"]}
 _HOW = "docs/extending.md shows how"
 
 
@@ -34,9 +35,9 @@ def head_of(kind: str, name: str) -> registry.Head:
         UserError: it cannot be read, or the file lacks what its kind needs; in one line.
     """
     head, file = registry.head(kind, name), registry.locate(registry.module(kind, name))
-    given = kind == "backbone" and not head.constants.get("READS_IMAGES", True)
+    given = not head.constants.get("READS_IMAGES", True) or head.constants.get("MADE_ELSEWHERE", False)
     constants = _CONSTANTS.get(kind, {})
-    if missing := [n for n in (*constants, *(_CODE_OF_GIVEN if given else _CODE[kind])) if n not in head.names]:
+    if missing := [n for n in (*constants, *(_CODE_OF_GIVEN if given else _CODE)[kind]) if n not in head.names]:
         raise UserError(f"{file} must define {', '.join(missing)}; {_HOW}")
     for constant, (form, allowed) in constants.items():
         if constant not in head.constants:

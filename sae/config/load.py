@@ -185,7 +185,7 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
 def _check_fair(config: Config, experiment: str, tuning: Tuning, problems: Problems) -> None:
     """What protocol `fair` needs: a baseline, a limit of steps for every dataset, a range of every option it draws."""
     spec, key = config.experiments[experiment], f"experiments.{experiment}.fair"
-    tuned = {name: m for name in spec.methods if not ((m := config.methods[name]).control or m.at)}
+    tuned = {name: m for name in spec.methods if (m := config.methods[name]).tuned}
     if all(method.against for method in tuned.values()):
         problems.add(key, "no method of this experiment is a baseline, compared with no other one; add one")
     most_steps = tuning.most_steps or {}

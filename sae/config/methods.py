@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,6 +14,8 @@ from sae.core import paths, registry
 KINDS = ("objective", "penalty")
 OF_A_PENALTY = {"lambda", "mask"}
 OF_A_BANK = {"input_norm", "unit_variance"}
+IMPORTED = "imported"
+_OF_IMPORTED = {"import", "extends", "label", "colour", "sweep"}
 _OF_A_CONTROL = "a control is not tuned, and compared with nothing: leave it out"
 _SWEPT = {"lambda", *Trained.model_fields} - {*Method.model_fields, *OF_A_BANK, "log_every"}
 
@@ -27,7 +30,7 @@ def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) 
                 problems.tried(f"methods.{name}.{kind}", functools.partial(extended, Trained), kind, entry)
     if len(problems.lines) > before:
         problems.end()
-    resolver = _Resolver(raw, problems)
+    resolver = _Resolver(raw, problems, {"dataset": config.datasets, "backbone": config.backbones})
     found = {name: resolver.method(name) for name in config.methods}
     methods = {name: method for name, method in found.items() if method}
     if len(methods) < len(found):
@@ -44,6 +47,8 @@ def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) 
                 problems.add(
                     f"methods.{name}.{link}", f"{getattr(method, link)} is a control: name a method that is none"
                 )
+            if other and other.imported:
+                problems.add(f"methods.{name}.{link}", f"{getattr(method, link)} is imported: name one that is trained")
         for word in ("at", "against", "sweep"):
             if method.control and getattr(method, word):
                 problems.add(f"methods.{name}.{word}", _OF_A_CONTROL)
@@ -78,8 +83,9 @@ def check_link(methods: dict[str, Method], name: str, link: str, problems: Probl
 
 
 class _Resolver:
-    def __init__(self, raw: dict[str, dict[str, Any]], problems: Problems) -> None:
+    def __init__(self, raw: dict[str, dict[str, Any]], problems: Problems, known: dict[str, Collection[str]]) -> None:
         self.raw, self.problems, self.extended = raw, problems, functools.cache(extended)
+        self.known = known
         self.method = functools.cache(self._method)
 
     def merged(self, name: str) -> dict[str, Any]:
@@ -103,6 +109,15 @@ class _Resolver:
         if own.get("extends") and not self.method(own["extends"]):
             return None
         before = len(self.problems.lines)
+        if words.get("import"):
+            for option in sorted(words.keys() - _OF_IMPORTED) + (["sweep"] if words["sweep"] else []):
+                self.problems.add(f"{key}.{option}", "an SAE that was made elsewhere is not trained: leave it out")
+            words |= {"objective": IMPORTED, "file": paths.IMPORTED.format(method=name)}
+            for part in ("dataset", "backbone"):
+                if isinstance(words["import"], dict) and (named := words["import"].get(part)):
+                    self.problems.known(f"{key}.import.{part}", [named], self.known[part])
+        elif words.get("objective") == IMPORTED:
+            self.problems.add(f"{key}.objective", "write `import: PATH` instead, the SAE's file")
         model: type[Method] = Trained
         for kind in KINDS:
             if entry := words.get(kind):

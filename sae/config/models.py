@@ -113,6 +113,34 @@ class Experiment(Options):
     fair: Tuning | None = Field(None, description="Also compare by protocol `fair`.")
 
 
+def _place(given: Any) -> Any:
+    return {"place": given} if isinstance(given, str) else given
+
+
+class _Import(Options):
+    """Where an SAE of another library, or of this project, comes from, and what its file leaves open."""
+
+    place: str = Field(min_length=1)
+    """A file or folder, or a repository of the Hugging Face hub, owner/name[:folder]."""
+    format: str = "auto"
+    """An importer."""
+    k: Count | None = None
+    """Latents that are kept; by default what the file says."""
+    input_norm: Literal["none", "unit_l2", "unit_l2_layernorm"] | None = None
+    input_scale: Positive | None = None
+    """The space of its inputs; by default what the file says, else embeddings as they are."""
+    dataset: str | None = None
+    backbone: str | None = None
+    """Where it is scored; by default in every cell of an experiment."""
+
+    def belongs_to(self, dataset: str, backbone: str) -> bool:
+        """Whether it is scored on this dataset and backbone."""
+        return self.dataset in (None, dataset) and self.backbone in (None, backbone)
+
+
+Import = Annotated[_Import, BeforeValidator(_place)]
+
+
 class Method(Options):
     """A way to train an SAE; its other keys are options of its objective, of its penalty and of the recipe."""
 
@@ -128,6 +156,7 @@ class Method(Options):
     at: str | None = None
     against: str | None = None
     control: bool = False
+    imported: Import | None = Field(None, alias="import", description="An SAE made elsewhere, instead of all others.")
     sweep: Sweep = Field({})
     label: Label | None = None
     colour: str | None = Field(None, pattern="^#[0-9A-Fa-f]{6}$")
@@ -138,6 +167,11 @@ class Method(Options):
         if sweep and info.data.get("at"):
             raise ValueError(f"its trial is that of {info.data['at']}: leave `sweep` out")
         return sweep
+
+    @property
+    def tuned(self) -> bool:
+        """Whether it has trials of its own."""
+        return not (self.control or self.at or self.imported)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -69,8 +69,9 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with scratch_directory(path) as temporary:
         yield temporary
-        for file in temporary.iterdir():
-            _sync(file)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _sync(file)
         try:
             os.rename(temporary, path)
         except OSError:

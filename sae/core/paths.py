@@ -6,6 +6,7 @@ RESULTS = "results"
 ARTIFACTS = f"{RESULTS}/artifacts"
 ARTIFACT = f"{ARTIFACTS}/{{artifact}}/artifact.json"
 WEIGHTS = f"{RESULTS}/weights/{{backbone}}.json"
+IMPORTED = f"{RESULTS}/imported/{{method}}.safetensors"
 
 DATASETS = f"{RESULTS}/datasets/{{dataset}}"
 DOWNLOAD = f"{DATASETS}/download.json"
@@ -90,6 +91,8 @@ PAGE_SUMS = f"{EXPERIMENT}/report/index.sums.json"
 CONFIGURATION = f"{EXPERIMENT}/configurations/{{configuration}}.json"
 
 # What a job said, and as .tsv beside it what it took.
+# What `make publish` lays out for the Hugging Face hub.
+HUB = f"{EXPERIMENT}/hub"
 LOGS, EXPERIMENT_LOGS = f"{RESULTS}/logs", f"{EXPERIMENT}/logs"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from sae.core.errors import UserError
@@ -121,7 +121,7 @@ def _tensors(file: Path) -> tuple[Tensors, dict[str, Any]]:
     header: dict[str, Any] = {}
     try:
         if file.suffix == ".safetensors":
-            return load_file(file), header
+            return load_file(file), _header(file)
         with open(file, "rb") as stream:
             if stream.read(1) == b"{":  # saev's: a line of JSON, then PyTorch's.
                 stream.seek(0)
@@ -143,6 +143,13 @@ def _tensors(file: Path) -> tuple[Tensors, dict[str, Any]]:
     if not isinstance(content, Mapping) or not all(isinstance(t, torch.Tensor) for t in content.values()):
         raise UserError(f"{file} holds {type(content).__name__}, not a state dict of tensors")
     return dict(content), header
+
+
+def _header(file: Path) -> dict[str, Any]:
+    """What a safetensors file of this project says in front of its tensors; {} of any other."""
+    with safe_open(file, framework="pt") as opened:
+        said = json.loads((opened.metadata() or {}).get("sae", "{}"))
+    return said if isinstance(said, dict) else {}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sae.report.names import Names
 from sae.report.scores import RUN, across_groups, by_run
 from sae.report.tables import markdown
 from sae.scoring.rows import FAIR
-from sae.scoring.selection import CELL, under
+from sae.scoring.selection import CELL, chosen, under
 
 # {name: (column of metrics, what is subtracted or None)}; of all but dead, more is better.
 SCORES: dict[str, tuple[str, str | None]] = {
@@ -204,8 +204,10 @@ def write(results: str | Path, settings: dict[str, Any], out: str | Path) -> Non
     lines = _page(tables["fair"], tables["fair_effects"], edges(metrics, read["selection"]), metrics, names)
     files.write_text(out / "fair.md", "\n\n".join(lines) + "\n")
     files.write_sums(out / "fair.sums.json", [out / "fair.csv", out / "fair_effects.csv", out / "fair.md"])
-    headline = leaderboard.with_rise(next(iter(picks.values())), files.read_parquet(Path(results) / "curves.parquet"))
-    board = leaderboard.table(headline, names, settings["claims"])
+    points = files.read_parquet(Path(results) / "curves.parquet")
+    untuned = leaderboard.with_rise(chosen(under(metrics, "paper"), "test", names.compared), points)
+    headline = leaderboard.with_rise(next(iter(picks.values())), points)
+    board = leaderboard.table(headline, untuned, names, settings["claims"])
     with files.atomic_file(out / "leaderboard.csv") as temporary:
         board.to_csv(temporary, index=False)
     shown = markdown(leaderboard.as_text(board, names)) if len(board) else NO_CELLS

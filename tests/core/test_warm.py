@@ -180,11 +180,16 @@ def test_a_client_that_is_stopped_or_killed_amid_its_request_harms_no_other(plac
 def test_a_signal_that_comes_before_the_fork_can_take_it_is_kept(place):
     request = {"argv": ["wait"], "files": [1, 2], "cwd": str(place.folder), "umask": 0o22, "ignored": []}
     request |= {"python": sys.prefix, "environment": place.environment}
-    for _ in range(8):
+    served = 0
+    while served < 8:
         with closing(place.connected()) as client, open(os.devnull, "w") as null, client.makefile("rb") as answers:
             socket.send_fds(client, [b"\n"], [null.fileno()] * 2)
             client.sendall(json.dumps(request).encode() + b"\n")
-            os.kill(json.loads(answers.readline()), signal.SIGTERM)
+            fork = json.loads(answers.readline())
+            if fork == 0:  # The machine is so busy that the request came late. (And 0 would be the tests themselves.)
+                continue
+            served += 1
+            os.kill(fork, signal.SIGTERM)
             client.settimeout(20)
             # By default, or by the job's own handler.
             assert json.loads(answers.readline()) in (signal.SIGTERM, 5 << 8)

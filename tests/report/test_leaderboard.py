@@ -29,16 +29,32 @@ def picks(lost=(), undertrained=()):
     return pd.DataFrame(rows)
 
 
+def untuned():
+    """A control with one seed of its own: 0.2 below the baseline in every cell."""
+    base = picks()
+    rows = (
+        base[base["method"] == "topk"]
+        .groupby(["dataset", "backbone", "k"], as_index=False, sort=False)
+        .mean(numeric_only=True)
+    )
+    rows["ms_mean_alive_independent"] -= 0.2
+    return rows.assign(seed=0, method="control", fallback=False, source="control", trial="default").drop(columns="dead")
+
+
 def test_ranks_and_ties():
-    board = leaderboard.table(picks(lost=[("d1", "b1", 4)], undertrained=[("d2", "b3", 8)]), NAMES, RULE)
+    board = leaderboard.table(picks(lost=[("d1", "b1", 4)], undertrained=[("d2", "b3", 8)]), untuned(), NAMES, RULE)
     assert list(dict.fromkeys(board["score"])) == ["MS independent", "dead"]
     rows = board[board["score"] == "MS independent"].set_index("method")
     assert rows.index[:2].tolist() == ["more", "good"] and rows["rank"].loc[["more", "good"]].tolist() == [1, 2]
     assert rows.loc["more", ["rank_low", "rank_high"]].tolist() == [1, 1] and (rows["cells"] == 11).all()
     # From the tuned baseline, also where a method is compared with another one.
     assert rows.loc["more", "difference"] == pytest.approx(0.08, abs=0.002) and rows.loc["topk", "difference"] == 0
-    assert rows["tie"].to_dict() == {"more": False, "good": False, "same": True, "topk": False}
+    assert rows[rows["tuned"]]["tie"].to_dict() == {"more": False, "good": False, "same": True, "topk": False}
     assert rows.loc["same", "lost"] == 1 and rows.loc["same", "rank_low"] == 3 and rows.loc["same", "rank_high"] == 4
+    # What nobody tuned has no rank, and stands last; of cells that are trained long enough.
+    control = rows.loc["control"]
+    assert rows.index[-1] == "control" and not control["tuned"] and np.isnan(control["rank"]) and not control["tie"]
+    assert control["difference"] == pytest.approx(-0.2) and control["cells"] == 11
     dead = board[board["score"] == "dead"].set_index("method")
     assert dead.index[0] == "more" and dead.loc["more", "rank"] == 1  # Fewer are better.
     assert dead.loc["topk", "rank"] == dead.loc["same", "rank"] == 3  # Equal values share the better rank.
@@ -61,7 +77,7 @@ def test_it_is_drawn_with_ties_hollow_and_what_nobody_can_rank_is_said(tmp_path)
     (tmp_path / "tables").mkdir()
     for frame in (picks(), picks(undertrained=list(itertools.product(("d1", "d2"), ("b1", "b2", "b3"), (4, 8))))):
         file = tmp_path / "tables/leaderboard.csv"
-        leaderboard.table(frame, NAMES, RULE).to_csv(file, index=False)
+        leaderboard.table(frame, untuned(), NAMES, RULE).to_csv(file, index=False)
         files.write_sums(tmp_path / "tables/leaderboard.sums.json", [file])
         figure = drawn.draw(tmp_path, NAMES)
         hollow = [line for line in figure.axes[0].get_lines() if line.get_markerfacecolor() == "white"]

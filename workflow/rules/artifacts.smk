@@ -6,6 +6,7 @@ localrules:
     artifact,
     weights,
     download,
+    imported,
 
 
 # Artifacts are pinned by content.
@@ -46,6 +47,26 @@ rule weights:
     shell:
         "python -m sae weights --name {wildcards.backbone} --out {output} --settings {params.settings:q}"
         f" {CODE} --log {{log}}"
+
+
+# SAEs made elsewhere, of methods that say `import`, in this project's form.
+rule imported:
+    input:
+        lambda w: settings.import_files(cfg, w.method),
+    output:
+        paths.IMPORTED,
+    log:
+        f"{paths.LOGS}/imported/{{method}}.log",
+    retries: 1
+    conda:
+        ENVIRONMENT
+    resources:
+        modules=modules_of("imported"),
+    params:
+        options=lambda w: settings.import_options(cfg, w.method),
+        code=code_of("imported"),
+    shell:
+        f"python -m sae import {{params.options}} --out {{output}} {CODE} --log {{log}}"
 
 
 # Datasets with `download: true`, below their root.

@@ -20,6 +20,7 @@ PUBLISHED = sorted(map(str, Path("workflow/resources/paper").glob("*.csv")))
 MODULES = {
     "artifact": lambda w: ["sae.data.fetch"],
     "weights": lambda w: ["sae.data.weights", settings.backbone_module(cfg, w.backbone)],
+    "imported": lambda w: settings.import_modules(),
     "download": lambda w: ["sae.data.download", settings.dataset_module(cfg, w.dataset)],
     "dataset": lambda w: ["sae.data.dataset", settings.dataset_module(cfg, w.dataset)],
     "embed": lambda w: [
@@ -68,6 +69,7 @@ wildcard_constraints:
     dataset="|".join(cfg.datasets),
     backbone="|".join(cfg.backbones),
     artifact="|".join(settings.artifacts()),
+    method="|".join(cfg.methods),
     k=r"\d+",
     shard=r"\d+",
     shards=r"\d+",
@@ -157,6 +159,12 @@ def train_params(bank):
         "store": paths.STORE,
         "out": lambda w: file.format(**w),
     }
+
+
+def imported_of(w):
+    """The SAEs of a bank that were made elsewhere."""
+    methods = settings.imported(cfg, w.experiment, w.dataset, w.backbone)
+    return [paths.IMPORTED.format(method=method) for method in methods]
 
 
 def parts_of(bank, w):

@@ -33,6 +33,7 @@ rule lengths:
 rule train:
     input:
         lambda w: parts_of("bank", w),
+        imported_of,
         **splits_of("train"),
         lengths=lambda w: at(paths.BANK_LENGTHS, **w) if settings.finds_steps(cfg, w.experiment) else [],
     output:
@@ -54,6 +55,7 @@ rule train:
 
 use rule train as train_part with:
     input:
+        imported_of,
         **splits_of("train"),
         lengths=lambda w: at(paths.BANK_LENGTHS, **w) if settings.finds_steps(cfg, w.experiment) else [],
     output:

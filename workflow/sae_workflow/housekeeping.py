@@ -47,6 +47,7 @@ def _written() -> list[str]:
         *(f"{STORED}/{file}" for file in paths.STORED),
         *(f"{paths.BANK_FOLDER}/{link}" for link in (paths.SAE, paths.TRAINING_LOG)),
         f"{paths.ACTIVATIONS}/.embedding-{{part_key}}/{{below}}",
+        f"{paths.HUB}/{{below}}",
         f"{paths.EXPERIMENT_LOGS}/{{below}}.log",
         f"{paths.EXPERIMENT_LOGS}/times.json",
         f"{paths.EXPERIMENT_LOGS}/{{below}}.tsv",
@@ -76,7 +77,7 @@ def _top(pattern: str) -> str:
     return pattern.split("/{")[0].removeprefix(f"{paths.RESULTS}/")
 
 
-KINDS = tuple(map(_top, (paths.ARTIFACT, paths.WEIGHTS, paths.DATASET, paths.EMBEDDINGS, STORED)))
+KINDS = tuple(map(_top, (paths.ARTIFACT, paths.WEIGHTS, paths.IMPORTED, paths.DATASET, paths.EMBEDDINGS, STORED)))
 
 
 def sizes(config: Config) -> dict[str, int]:
@@ -171,6 +172,7 @@ class Survey:
             return lambda path: self._judge(path, path.as_posix() in used, why)
 
         artifacts = {name for c in self.configs for e in c.experiments for name in missing.artifacts_of(c, e)}
+        imported = {name for c in self.configs for e in c.experiments for name in settings.imported(c, e)}
         folders = {_top(pattern).split("/")[0] for pattern in _written()}  # Such as `store`, which holds `saes` too.
         gone = {place.parent.name for place in RESULTS.glob("*/saes")} - folders - self.experiments
         rules = {
@@ -178,6 +180,7 @@ class Survey:
             paths.LOGS: self._keep,
             PurePosixPath(paths.ARTIFACT).parent.as_posix(): lambda path: self._artifact(path, path.name in artifacts),
             paths.WEIGHTS: unless(paths.WEIGHTS, "no experiment uses this backbone"),
+            paths.IMPORTED: lambda path: self._judge(path, path.stem in imported, "no experiment has this method"),
             paths.DATASETS: unless(paths.DATASETS, "no experiment uses this dataset"),
             paths.ACTIVATIONS: unless(paths.ACTIVATIONS, "no experiment has this dataset with this backbone"),
             STORED: self.stored.append,

@@ -68,6 +68,10 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         for key, path in settings.weights_paths(config.backbones[name].spec).items():
             if not Path(path).exists():
                 yield f"backbone {name}: {key} {path} does not exist (docs/data.md)"
+    for name in settings.imported(config, experiment):
+        place = settings.import_plan(config, name)["place"]
+        if not Path(place).exists():
+            yield f"method {name}: {place} does not exist here; it is looked for on the Hugging Face hub"
 
 
 def _embeddings(dataset: str, root: Path, backbones: Collection[str], config: Config) -> Iterator[str]:

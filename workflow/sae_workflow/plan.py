@@ -28,6 +28,7 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
     counts = {
         "artifact": len(missing.artifacts_of(config, experiment)),
         "weights": sum(settings.from_hub(config, backbone) for backbone in spec.backbones),
+        "imported": len(settings.imported(config, experiment)),
         "download": sum(settings.downloads(config, dataset) for dataset in spec.datasets),
         "dataset": len(spec.datasets),
         "embed_shard": embedded * shards if shards > 1 else 0,

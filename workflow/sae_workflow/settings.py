@@ -69,13 +69,14 @@ def bank_plan(config: Config, experiment: str, dataset: str, backbone: str, k: i
         at, against, control}}, fair}. `lambda` is null where it is swept; sweeps are in ascending order.
     """
     spec = config.experiments[experiment]
+    alien = {*imported(config, experiment)} - {*imported(config, experiment, dataset, backbone)}
     return {
         "dataset": dataset,
         "backbone": backbone,
         "k": k,
         "seeds": spec.seeds,
         "recipe": config.training[spec.training].model_dump(),
-        "methods": {name: _method_plan(config, experiment, name, k) for name in spec.methods},
+        "methods": {n: _method_plan(config, experiment, n, k) for n in spec.methods if n not in alien},
         "fair": _fair_plan(config, experiment, dataset, k),
     }
 
@@ -107,7 +108,7 @@ def _fair_plan(config: Config, experiment: str, dataset: str, k: int) -> Plan | 
 def tuned(config: Config, experiment: str) -> dict[str, str | None]:
     """{method: the one it is `against`}, of those that protocol `fair` tunes."""
     methods = {name: config.methods[name] for name in config.experiments[experiment].methods}
-    return {name: method.against for name, method in methods.items() if not (method.control or method.at)}
+    return {name: method.against for name, method in methods.items() if method.tuned}
 
 
 def _method_plan(config: Config, experiment: str, name: str, k: int) -> Plan:
@@ -150,6 +151,43 @@ def _trained(plan: Plan, bank: str) -> set[str]:
         "bank_shortlist": set(fair["ranges"]) if fair else set(),
         "bank_chosen": at | (set(fair["ranges"]) if fair else set()),
     }[bank]
+
+
+def imported(config: Config, experiment: str, dataset: str | None = None, backbone: str | None = None) -> list[str]:
+    """The methods of an experiment, or of a cell of it, whose SAEs were made elsewhere."""
+    given = {name: config.methods[name].imported for name in config.experiments[experiment].methods}
+    here = {name: of for name, of in given.items() if of}
+    if dataset and backbone:
+        here = {name: of for name, of in here.items() if of.belongs_to(dataset, backbone)}
+    return list(here)
+
+
+def import_plan(config: Config, method: str) -> Plan:
+    """The options of `python -m sae import` that bring in the SAE of a method."""
+    given = config.methods[method].imported
+    assert given is not None
+    return given.model_dump(exclude_none=True, exclude={"dataset", "backbone"})
+
+
+def import_options(config: Config, method: str) -> str:
+    """The same, as they stand on its command line."""
+    options = import_plan(config, method)
+    place = options.pop("place")
+    return shlex.join([place, *(f"--{name.replace('_', '-')}={value}" for name, value in options.items())])
+
+
+def import_files(config: Config, method: str) -> list[str]:
+    """The local files that an imported SAE is read from; none of a repository of the hub."""
+    place = Path(import_plan(config, method)["place"])
+    if place.is_dir():
+        return sorted(str(file) for file in place.iterdir() if file.is_file())
+    beside = [file for file in (place.with_name("cfg.json"), place.with_name("config.json")) if file.exists()]
+    return [str(file) for file in (place, *beside)] if place.exists() else []
+
+
+def import_modules() -> list[str]:
+    """The modules that bring in SAEs of any format."""
+    return ["sae.models.convert", *(registry.module("importer", name) for name in registry.names("importer"))]
 
 
 def training_modules(plan: Plan, bank: str) -> list[str]:

@@ -22,6 +22,7 @@ def draw(results: Path, names: Names) -> Figure:
     """A panel per score, a line per method."""
     files.check_sums(results / "tables/leaderboard.sums.json")
     board = leaderboard.read(results / READS[0])
+    board = board[board["tuned"]]
     scores = [name for name in leaderboard.SCORES if name in set(board["score"])]
     order = list(board[board["score"] == scores[0]]["method"])[::-1] if scores else []
     columns = min(4, max(1, len(scores)))

@@ -1,0 +1,67 @@
+"""An SAE that was made elsewhere: a method that says `import` (config.yaml) has it, and nothing trains it.
+
+It keeps its own input space, m and threshold. The rule `imported` has brought it into the project's form.
+"""
+
+import numpy as np
+
+from sae.core import files
+from sae.core.errors import UserError
+from sae.core.options import Options as Base
+from sae.models import saefile
+from sae.models.coder import Coder, TopK
+from sae.models.inputs import prepare, total_variance
+from sae.training.settings import Settings
+
+TRAINS = False
+MADE_ELSEWHERE = True
+_ROWS = 16_384  # of the training embeddings that the SAE must reconstruct better than their mean does
+
+
+class Options(Base):
+    """Of this objective."""
+
+    file: str
+    """The SAE, in this project's form."""
+
+
+def content(options: Options) -> dict[str, str]:
+    """What decides the result, instead of the options: the hash of the file, wherever it lies."""
+    return {"file_sha256": files.sha256(options.file)}
+
+
+def take(options: Options, settings: Settings, embeddings: np.ndarray) -> tuple[Coder, dict[str, float]]:
+    """The SAE, and what it gives on the first embeddings that it is scored with: r2, l0.
+
+    Args:
+        settings: its k is that of the bank.
+        embeddings: (N, d) of the training split, as the backbone gave them.
+
+    Raises:
+        UserError: it has another number of dimensions or, with a Top-k, another k than the bank, or it reconstructs
+            the embeddings worse than their mean does: its input space is another one.
+    """
+    coder, where = saefile.load(options.file), f"{options.file}, an imported SAE,"
+    rows = embeddings[:_ROWS]
+    if coder.d != rows.shape[1]:
+        raise UserError(
+            f"{where} takes {coder.d} dimensions, and these embeddings have {rows.shape[1]}: "
+            "name its method in an experiment of the backbone that it was trained on"
+        )
+    if isinstance(coder.select, TopK) and coder.select.k != settings.k:
+        raise UserError(
+            f"{where} keeps {coder.select.k} latents of an image, and this experiment has k = {settings.k}: give the "
+            f"experiment `k: [{coder.select.k}]`, or the method `import: {{ place: ..., k: {settings.k} }}`"
+        )
+    coder.k = settings.k
+    x = prepare(rows, coder.input_norm, coder.input_scale)
+    codes = coder.encode(x)
+    error = (x - coder.reconstruct(x, codes)).double().square().sum().item() / len(x)
+    r2 = 1 - error / total_variance(x)
+    if not r2 > 0:
+        raise UserError(
+            f"{where} reconstructs the training embeddings worse than their mean does (R2 = {r2:.3g}). Its input space "
+            f"is taken to be input_norm {coder.input_norm}, input_scale {coder.input_scale:.6g}: say what it was "
+            "trained on, `import: { place: ..., input_norm: ..., input_scale: ... }`"
+        )
+    return coder, {"loss": error, "reconstruction": error, "l0": codes.l0(), "r2": r2}
