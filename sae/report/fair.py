@@ -1,10 +1,11 @@
 """Protocol `fair` for readers: what each method's candidates score on test, against the baseline's, and where.
 
 Candidates were chosen on validation and trained with fresh seeds (`sae.scoring.fair`); a difference is paired by cell
-and seed. A cell whose baseline would gain from more steps is *undertrained*: it stands in the table of cells, marked,
-and not in the effects.
+and seed. A cell whose baseline would gain from more steps is *undertrained*: it is marked, has no part in the headline,
+and its effects stand in rows of their own.
 """
 
+import itertools
 from collections.abc import Iterator
 from math import isinf, isnan, nan
 from pathlib import Path
@@ -33,15 +34,27 @@ SCORES: dict[str, tuple[str, str | None]] = {
     "dead": ("dead", None),
     "recovered": ("recovery_found", None),
 }
-EFFECTS = ["tolerance", "method", "data", "score", "difference", "low", "high", "cells_for", "cells_against", "ties"]
+EFFECTS = [
+    "tolerance",
+    "undertrained",
+    "method",
+    "data",
+    "score",
+    "difference",
+    "low",
+    "high",
+    "cells_for",
+    "cells_against",
+    "ties",
+]
 NOTES = """\
 Difference from the method compared with, on test, mean over cells and fresh seeds, with the wider of two intervals:
 the bootstrap over (dataset, backbone) blocks, seeds inside them, and Student's t of the blocks' means. Candidates of
 both are chosen by the same rule on validation: highest MS among the trials whose R2 is at most `tolerance` below R*,
 the best that the tuned baseline reaches. A tie: no trial of the method is; the cell counts as 0. MS is over alive
 latents, across groups where images have groups. MS_best_n: mean of the n highest, n the smallest number of alive
-latents of the cell's candidates. recovered, of generated data: the share of the concepts that a latent has. Cells
-whose baseline is undertrained are left out."""
+latents of the cell's candidates. recovered, of generated data: the share of the concepts that a latent has. `!`:
+cells whose baseline would still gain from more steps, by themselves; no other row counts them."""
 
 NO_CELLS = "Empty: every cell is undertrained (docs/protocol.md)."
 
@@ -114,12 +127,10 @@ def effects(picks: dict[float, pd.DataFrame], names: Names, rule: dict[str, Any]
     """
     found = []
     for tolerance, rows in picks.items():
-        rows = rows[~rows["undertrained"]]
-        for method, other in names.compared.items():
-            if other is None or method not in set(rows["method"]):
-                continue
-            for data in ["all", *rows["dataset"].unique()]:
-                here = rows if data == "all" else rows[rows["dataset"] == data]
+        pairs = [(m, other) for m, other in names.compared.items() if other and m in set(rows["method"])]
+        for (undertrained, of), (method, other) in itertools.product(rows.groupby("undertrained"), pairs):
+            for data in ["all", *of["dataset"].unique()]:
+                here = of if data == "all" else of[of["dataset"] == data]
                 ties = here[(here["method"] == method) & here["fallback"]].groupby(CELL).ngroups
                 for score in SCORES:
                     values = differences(here, method, other, score)
@@ -127,9 +138,8 @@ def effects(picks: dict[float, pd.DataFrame], names: Names, rule: dict[str, Any]
                         continue
                     cells = values.groupby(CELL).mean()
                     sides = int((cells > 1e-12).sum()), int((cells < -1e-12).sum())
-                    found.append(
-                        (tolerance, method, data, score, cells.mean(), *wider_interval(values, rule), *sides, ties)
-                    )
+                    key = (tolerance, bool(undertrained), method, data, score)
+                    found.append((*key, cells.mean(), *wider_interval(values, rule), *sides, ties))
     return pd.DataFrame(found, columns=EFFECTS)
 
 
@@ -243,9 +253,11 @@ def _page(
 def effects_text(effects: pd.DataFrame, names: Names) -> pd.DataFrame:
     """:func:`effects` for reading: a row per method, tolerance and data, a column per score."""
     shown = []
-    for (tolerance, method, data), rows in effects.groupby(["tolerance", "method", "data"], sort=False):
+    by = ["tolerance", "undertrained", "method", "data"]
+    for (tolerance, undertrained, method, data), rows in effects.groupby(by, sort=False):
         line = {"tolerance": f"{tolerance:g}", "method": names.method(str(method))}
-        line |= {"data": "all" if data == "all" else names.dataset(str(data)), "ties": str(rows["ties"].iloc[0])}
+        line["data"] = ("all" if data == "all" else names.dataset(str(data))) + (" !" if undertrained else "")
+        line["ties"] = str(rows["ties"].iloc[0])
         for row in rows.to_dict("records"):
             style = "+.1f" if row["score"] == "dead" else "+.3f"
             value, low, high = (format(row[name], style) for name in ("difference", "low", "high"))

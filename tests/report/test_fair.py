@@ -96,7 +96,15 @@ def test_effects_cells_and_the_best_n(tmp_path):
     assert list(picks) == [0.002, 0.005]
     best = picks[0.002].groupby("method")["ms_best_n"].mean()
     assert best.to_dict() == pytest.approx(dict.fromkeys(TRIAL, 0.8))  # n = 2, the smallest number alive.
-    table = fair.effects(picks, NAMES, RULE | {"resamples": 200}).set_index(["tolerance", "method", "data", "score"])
+    both = fair.effects(picks, NAMES, RULE | {"resamples": 200})
+    table, alone = (
+        rows.set_index(["tolerance", "method", "data", "score"]) for _, rows in both.groupby("undertrained")
+    )
+    # The undertrained cell has a row of its own, and no part in the others.
+    assert alone.loc[(0.002, "reg1", "all", "MS")]["cells_for"] == 1 and set(alone.reset_index()["data"]) == {
+        "all",
+        CELLS[-1][0],
+    }
     row = table.loc[(0.002, "reg1", "all", "MS")]
     assert row["difference"] == pytest.approx(0.03) and (row["cells_for"], row["cells_against"]) == (17, 0)
     assert row["low"] <= 0.03 <= row["high"] and row["ties"] == 0
