@@ -19,11 +19,12 @@ def test_the_slurm_profile_sends_just_the_rules_that_ask_for_a_gpu_to_gpus():
 
 
 def test_the_configs_that_docs_offer_are_right():
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
-    laid_over = yaml.safe_load((ROOT / "docs/examples/s3/config.yaml").read_text())
-    for key, value in laid_over.items():  # As Snakemake lays one config over another.
-        raw[key] = raw[key] | value if isinstance(value, dict) else value
-    assert "from_s3" in settings.load(raw).experiments
+    for name, experiment in (("s3", "from_s3"), ("other_saes", "mine")):
+        raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+        laid_over = yaml.safe_load((ROOT / f"docs/examples/{name}/config.yaml").read_text())
+        for key, value in laid_over.items():  # As Snakemake lays one config over another.
+            raw[key] = raw[key] | value if isinstance(value, dict) else value
+        assert experiment in settings.load(raw).experiments
 
 
 @pytest.mark.slow
