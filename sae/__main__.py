@@ -143,7 +143,7 @@ def tables(a: argparse.Namespace) -> None:
 def compare(a: argparse.Namespace) -> None:
     from sae.report.fair import write
 
-    write(a.results, a.settings, a.out)
+    write(a.results, a.settings, a.out, a.join)
 
 
 def claims(a: argparse.Namespace) -> None:
@@ -335,6 +335,8 @@ def _add_options(sub: argparse.ArgumentParser, run: Callable) -> None:
         sub.add_argument("--input-norm", choices=("none", "unit_l2", "unit_l2_layernorm"), help="of its inputs")
         sub.add_argument("--input-scale", type=float, help="the factor of its inputs after their norm")
         sub.add_argument("--check", type=Path, help="embeddings.npy: compare with the format's own arithmetic")
+    if run is compare:
+        sub.add_argument("--join", help="leaderboard.json of another run, whose rows stand beside this run's")
     if run is score:
         sub.add_argument("--chosen", help="bank_chosen.json, whose SAEs get every metric of the stage `score`")
         sub.add_argument("--selection", help=ARGUMENTS["selection"])

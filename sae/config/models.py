@@ -86,6 +86,8 @@ class Tuning(Options):
     """Of each method, at the tuning seed."""
     most_steps: dict[str, Count] | None = None
     """By dataset: longer SAEs are not trained. If it is not given, every method sets its own number of steps."""
+    join: str | None = None
+    """A stored leaderboard (leaderboard.json of another run), whose rows stand beside those of this one."""
     lr: Range | None = None
     """Learning rates, instead of those of the section `fair`."""
     ranges: dict[str, Ranges] = Field({})

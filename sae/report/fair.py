@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from sae.core import files
-from sae.report import leaderboard
+from sae.report import leaderboard, stored
 from sae.report.bootstrap import wider_interval
 from sae.report.names import Names
 from sae.report.scores import RUN, across_groups, by_run
@@ -55,8 +55,6 @@ the best that the tuned baseline reaches. A tie: no trial of the method is; the 
 latents, across groups where images have groups. MS_best_n: mean of the n highest, n the smallest number of alive
 latents of the cell's candidates. recovered, of generated data: the share of the concepts that a latent has. `!`:
 cells whose baseline would still gain from more steps, by themselves; no other row counts them."""
-
-NO_CELLS = "Empty: every cell is undertrained (docs/protocol.md)."
 
 
 def picked(
@@ -193,12 +191,17 @@ def evidence(
     return found
 
 
-def write(results: str | Path, settings: dict[str, Any], out: str | Path) -> None:
-    """Write `out`/fair.csv (:func:`cells`), fair_effects.csv (:func:`effects`), fair.md; leaderboard.csv and .md.
+def write(results: str | Path, settings: dict[str, Any], out: str | Path, join: str | Path | None = None) -> None:
+    """Write `out`/fair.csv (:func:`cells`), fair_effects.csv (:func:`effects`), fair.md; leaderboard.csv, .md, .json.
 
     Args:
         results: folder of the experiment's tables.
-        settings: of :class:`sae.report.names.Names`; and `claims`, whose rule the intervals follow.
+        settings: of :class:`sae.report.names.Names`; `claims`, whose rule the intervals follow; protocol, metrics and
+            manifests as for :func:`sae.report.leaderboard.write`.
+        join: a stored leaderboard, whose rows stand beside this run's.
+
+    Raises:
+        UserError: a file is damaged, or the stored leaderboard does not fit.
     """
     names, out = Names(settings), Path(out)
     read = {name: files.read_parquet(Path(results) / f"{name}.parquet") for name in ("metrics", "selection", "latents")}
@@ -217,12 +220,14 @@ def write(results: str | Path, settings: dict[str, Any], out: str | Path) -> Non
     points = files.read_parquet(Path(results) / "curves.parquet")
     untuned = leaderboard.with_rise(chosen(under(metrics, "paper"), "test", names.compared), points)
     headline = leaderboard.with_rise(next(iter(picks.values())), points)
-    board = leaderboard.table(headline, untuned, names, settings["claims"])
-    with files.atomic_file(out / "leaderboard.csv") as temporary:
-        board.to_csv(temporary, index=False)
-    shown = markdown(leaderboard.as_text(board, names)) if len(board) else NO_CELLS
-    files.write_text(out / "leaderboard.md", "\n\n".join(["# Leaderboard", shown, leaderboard.NOTES]) + "\n")
-    files.write_sums(out / "leaderboard.sums.json", [out / "leaderboard.csv", out / "leaderboard.md"])
+    own = stored.Rows(headline, untuned[~untuned["method"].isin(headline["method"])], names)
+    leaderboard.write(own, stars(read["selection"]), settings, join, out)
+
+
+def stars(selection: pd.DataFrame) -> dict[str, float]:
+    """{cell: R*, the reconstruction that its tuned baseline sets}."""
+    choice = under(selection, FAIR).drop_duplicates(CELL)
+    return dict(zip(stored.cell_names(choice), choice["bar"] + choice["tolerance"], strict=True))
 
 
 def _page(

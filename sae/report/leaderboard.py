@@ -7,15 +7,20 @@ resamples of the (dataset, backbone) blocks. Undertrained cells are left out. Co
 elsewhere, stand below without a rank: nobody tuned them, and they have their own R^2.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from sae.core import files
+from sae.report import stored
 from sae.report.bootstrap import wider_interval
 from sae.report.names import Names
 from sae.report.scores import RUN, by_run
+from sae.report.stored import Rows
+from sae.report.tables import markdown
 from sae.scoring.fair import root
 from sae.scoring.selection import CELL, of_chosen
 
@@ -23,6 +28,7 @@ BLOCK = ["dataset", "backbone"]
 COLUMNS = [
     "score",
     "method",
+    "label",
     "value",
     "difference",
     "low",
@@ -34,6 +40,7 @@ COLUMNS = [
     "cells",
     "lost",
     "tuned",
+    "stored",
 ]
 
 
@@ -63,7 +70,10 @@ baseline; then the rank, with its interval over blocks. `=`: a tie, the interval
 independent: by backbones of other families. rise at 4k: NMSE at four times the training k over that at k. Every method
 was tuned in as many trials, and stands at the baseline's R2 (docs/protocol.md). Where no trial of a method was eligible
 it has the baseline's numbers (none in: how many cells). Methods without a rank were not tuned and stand at their own
-R2."""
+R2. `*`: a row of a stored run, compared with that run's baseline; differences between it and others are not paired."""
+
+
+NO_CELLS = "Empty: every cell is undertrained (docs/protocol.md)."
 
 
 def with_rise(picks: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
@@ -74,38 +84,52 @@ def with_rise(picks: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     return picks.merge(rise.reset_index(), on=[*RUN, "method"], how="left")
 
 
-def table(picks: pd.DataFrame, untuned: pd.DataFrame, names: Names, rule: dict[str, Any]) -> pd.DataFrame:
+def table(runs: Sequence[Rows], rule: dict[str, Any]) -> pd.DataFrame:
     """A row per score and method, the best first, then those that were not tuned; scores that no method has are not in.
 
-    Columns `COLUMNS`; `lost`: cells in which no trial of the method was eligible.
+    Columns `COLUMNS`; `lost`: cells in which no trial of the method was eligible; `stored`: of another run than the
+    first. A method is compared with the baseline of its own run.
 
     Args:
-        picks: of :func:`sae.report.fair.picked` at one tolerance, perhaps with `rise`.
-        untuned: of :func:`sae.scoring.selection.chosen` on test, likewise: of its methods those that `picks` lacks.
+        runs: this run's rows, then those that it joins, of whose methods those are left out that an earlier run has.
+            Rows may have `rise`.
         rule: confidence, resamples, bootstrap_seed (`claims` in config.yaml).
     """
-    picks, against, found = picks[~picks["undertrained"]], names.compared, []
-    trained = pd.MultiIndex.from_frame(picks[CELL]).unique()
-    untuned = untuned[pd.MultiIndex.from_frame(untuned[CELL]).isin(trained)]
+    runs = [_of_trained_cells(run) for run in runs]
+    found = []
     for name, score in SCORES.items():
-        values = _by_method(picks, names, score)
-        if not values:
-            continue
-        means = {method: float(of.groupby(CELL).mean().mean()) for method, of in values.items()}
-        ranks = _ranks(values, score, rule)
-        for method in sorted(values, key=lambda m: -score.better * means[m]):
-            base = root(method, against)
-            difference = (values[method] - values[base]).dropna() if method != base and base in values else None
-            lost = picks[(picks["method"] == method) & picks["fallback"]].groupby(CELL).ngroups
-            row = (name, method, *_compared(values[method], difference, rule), *ranks[method])
-            found.append((*row, values[method].groupby(CELL).ngroups, lost, True))
-        for method, own in _by_method(untuned[~untuned["method"].isin(values)], names, score).items():
-            # Its seeds are not those of the candidates: the difference is from the baseline's mean in the cell.
-            base = values[names.baselines[0]].groupby(CELL).mean()
-            difference = own - base.reindex(own.index.droplevel("seed")).to_numpy()
-            row = (name, method, *_compared(own, difference, rule), *NO_RANK)
-            found.append((*row, own.groupby(CELL).ngroups, 0, False))
-    return pd.DataFrame(found, columns=COLUMNS).astype({"tie": bool, "tuned": bool})
+        values = [_by_method(run.tuned, run.names, score) for run in runs]
+        own = {method: number for number in reversed(range(len(runs))) for method in values[number]}
+        every = {method: values[number][method] for method, number in own.items()}
+        ranks = _ranks(every, score, rule) if every else {}
+        means = {method: float(of.groupby(CELL).mean().mean()) for method, of in every.items()}
+        for method in sorted(every, key=lambda m: -score.better * means[m]):
+            run, there = runs[own[method]], values[own[method]]
+            base = root(method, run.names.compared)
+            difference = (there[method] - there[base]).dropna() if method != base and base in there else None
+            lost = run.tuned[(run.tuned["method"] == method) & run.tuned["fallback"]].groupby(CELL).ngroups
+            row = (name, method, run.names.method(method), *_compared(there[method], difference, rule), *ranks[method])
+            found.append((*row, there[method].groupby(CELL).ngroups, lost, True, own[method] > 0))
+        shown = set(every)
+        for number, run in enumerate(runs):
+            baseline = values[number].get(run.names.baselines[0])
+            untuned = _by_method(run.untuned[~run.untuned["method"].isin(shown)], run.names, score)
+            shown |= untuned.keys()
+            for method, of in untuned.items():
+                if baseline is None:
+                    continue
+                # Its seeds are not those of the candidates: the difference is from the baseline's mean in the cell.
+                difference = of - baseline.groupby(CELL).mean().reindex(of.index.droplevel("seed")).to_numpy()
+                row = (name, method, run.names.method(method), *_compared(of, difference, rule), *NO_RANK)
+                found.append((*row, of.groupby(CELL).ngroups, 0, False, number > 0))
+    return pd.DataFrame(found, columns=COLUMNS).astype({"tie": bool, "tuned": bool, "stored": bool})
+
+
+def _of_trained_cells(run: Rows) -> Rows:
+    """The rows of cells whose baseline was trained long enough."""
+    tuned = run.tuned[~run.tuned["undertrained"].astype(bool)]
+    trained = pd.MultiIndex.from_frame(tuned[CELL]).unique()
+    return run._replace(tuned=tuned, untuned=run.untuned[pd.MultiIndex.from_frame(run.untuned[CELL]).isin(trained)])
 
 
 def _by_method(rows: pd.DataFrame, names: Names, score: Score) -> dict[str, pd.Series]:
@@ -141,13 +165,48 @@ def _ranks(values: dict[str, pd.Series], score: Score, rule: dict[str, Any]) -> 
     return {m: (float(own[i]), float(low[i]), float(high[i])) for i, m in enumerate(blocks.columns)}
 
 
-def as_text(board: pd.DataFrame, names: Names) -> pd.DataFrame:
+def write(own: Rows, stars: dict[str, float], settings: dict[str, Any], join: str | Path | None, out: Path) -> None:
+    """Write leaderboard.csv, .md, and .json, which other runs can join.
+
+    Args:
+        stars: {cell: R*}.
+        settings: claims; protocol, all that a comparison under it rests on; metrics, {name: {code, options}};
+            most_steps, {dataset: limit};
+            manifests, {dataset/backbone: manifest of its test embeddings}.
+        join: such a .json of another run.
+    """
+    read = {name: files.read_json(file, "manifest of activations") for name, file in settings["manifests"].items()}
+    blocks = {
+        name: {
+            "images": m["dataset"]["fingerprint"],
+            "weights": m["backbone"]["fingerprint"],
+            "image size": m["image_size"],
+            "most steps": settings["most_steps"].get(name.partition("/")[0]),
+        }
+        for name, m in read.items()
+    }
+    about = {"protocol": settings["protocol"], "metrics": settings["metrics"], "blocks": blocks}
+    columns = list(dict.fromkeys(c for score in SCORES.values() for c in (score.column, score.minus) if c))
+    runs, said = [own], []
+    if join:
+        joined, near = stored.read(join, about, stars)
+        runs, said = [own, joined], [f"Joined: {join}. {near}"]
+    stored.write(own, about, stars, columns, out / "leaderboard.json")
+    board = table(runs, settings["claims"])
+    with files.atomic_file(out / "leaderboard.csv") as temporary:
+        board.to_csv(temporary, index=False)
+    shown = markdown(as_text(board)) if len(board) else NO_CELLS
+    files.write_text(out / "leaderboard.md", "\n\n".join(["# Leaderboard", shown, NOTES, *said]) + "\n")
+    files.write_sums(out / "leaderboard.sums.json", [out / "leaderboard.csv", out / "leaderboard.md"])
+
+
+def as_text(board: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard for reading: a row per method, by rank in the first score; a column per score."""
     scores = list(dict.fromkeys(board["score"]))
     first = board[board["score"] == scores[0]] if scores else board
     shown = []
-    for method, lost in zip(first["method"], first["lost"], strict=True):
-        line = {"method": names.method(method) + (f" (none in {lost})" if lost else "")}
+    for method, label, lost, joined in first[["method", "label", "lost", "stored"]].itertuples(index=False):
+        line = {"method": label + (" *" if joined else "") + (f" (none in {lost})" if lost else "")}
         for row in board[board["method"] == method].to_dict("records"):
             style = SCORES[row["score"]].style
             text = format(row["value"], style)

@@ -101,7 +101,7 @@ def _fair(results: Path, names: Names) -> dict[str, Any]:
         "effects": fair.effects_text(effects, names).to_dict("split"),
         "cells": fair.cells_text(cells, names).to_dict("split"),
         "notes": fair.NOTES,
-        "board": leaderboard.as_text(leaderboard.read(results / "tables/leaderboard.csv"), names).to_dict("split"),
+        "board": leaderboard.as_text(leaderboard.read(results / "tables/leaderboard.csv")).to_dict("split"),
         "board_notes": leaderboard.NOTES,
     }
 

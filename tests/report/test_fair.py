@@ -18,6 +18,8 @@ TRIAL = {"topk": "encoder_scale0.5-lr0.001-steps9", "reg1": "encoder_scale0.5-la
 TRIAL["reg2"] = TRIAL["reg1"].replace("0.01", "0.02")
 FRESH = (3, 4)
 
+NOTHING_STORED = {"protocol": {}, "metrics": {}, "most_steps": {}, "manifests": {}}
+
 
 def results(effect, ties=(), undertrained=()):
     """Metrics and a selection: `effect` {method: {score: added}}; reg2 has no candidate in the cells of `ties`."""
@@ -120,7 +122,7 @@ def test_effects_cells_and_the_best_n(tmp_path):
     tables = {"metrics": metrics, "selection": selection, "latents": latents, "curves": points}
     for name, frame in tables.items():
         files.write_parquet(tmp_path / f"{name}.parquet", frame)
-    fair.write(tmp_path, {"methods": METHODS, "claims": RULE | {"resamples": 200}}, tmp_path)
+    fair.write(tmp_path, {"methods": METHODS, "claims": RULE | {"resamples": 200}} | NOTHING_STORED, tmp_path)
     files.check_sums(tmp_path / "fair.sums.json")
     files.check_sums(tmp_path / "leaderboard.sums.json")
     assert "Leaderboard" in (tmp_path / "leaderboard.md").read_text()

@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 
 from sae.core import files
+from sae.core.errors import UserError
 from sae.report import leaderboard
+from sae.report import stored as stored_module
 from sae.report.figures import leaderboard as drawn
 from sae.report.names import Names
+from sae.report.stored import Rows
 
 METHODS = {"topk": {}, "good": {"against": "topk"}, "same": {"against": "topk"}, "more": {"against": "good"}}
 NAMES = Names({"methods": METHODS | {"control": {"control": True}}})
@@ -42,7 +45,8 @@ def untuned():
 
 
 def test_ranks_and_ties():
-    board = leaderboard.table(picks(lost=[("d1", "b1", 4)], undertrained=[("d2", "b3", 8)]), untuned(), NAMES, RULE)
+    run = Rows(picks(lost=[("d1", "b1", 4)], undertrained=[("d2", "b3", 8)]), untuned(), NAMES)
+    board = leaderboard.table([run], RULE)
     assert list(dict.fromkeys(board["score"])) == ["MS independent", "dead"]
     rows = board[board["score"] == "MS independent"].set_index("method")
     assert rows.index[:2].tolist() == ["more", "good"] and rows["rank"].loc[["more", "good"]].tolist() == [1, 2]
@@ -58,7 +62,7 @@ def test_ranks_and_ties():
     dead = board[board["score"] == "dead"].set_index("method")
     assert dead.index[0] == "more" and dead.loc["more", "rank"] == 1  # Fewer are better.
     assert dead.loc["topk", "rank"] == dead.loc["same", "rank"] == 3  # Equal values share the better rank.
-    text = leaderboard.as_text(board, NAMES)
+    text = leaderboard.as_text(board)
     assert text["method"].tolist()[:2] == ["more", "good"] and "same (none in 1)" in text["method"].tolist()
     same = rows.loc["same"]
     cell = text.set_index("method").loc["same (none in 1)", "MS independent"]
@@ -77,9 +81,84 @@ def test_it_is_drawn_with_ties_hollow_and_what_nobody_can_rank_is_said(tmp_path)
     (tmp_path / "tables").mkdir()
     for frame in (picks(), picks(undertrained=list(itertools.product(("d1", "d2"), ("b1", "b2", "b3"), (4, 8))))):
         file = tmp_path / "tables/leaderboard.csv"
-        leaderboard.table(frame, untuned(), NAMES, RULE).to_csv(file, index=False)
+        leaderboard.table([Rows(frame, untuned(), NAMES)], RULE).to_csv(file, index=False)
         files.write_sums(tmp_path / "tables/leaderboard.sums.json", [file])
         figure = drawn.draw(tmp_path, NAMES)
         hollow = [line for line in figure.axes[0].get_lines() if line.get_markerfacecolor() == "white"]
         assert len(hollow) == (1 if frame["undertrained"].sum() == 0 else 0)
     assert figure.axes[0].texts[0].get_text() == "no cell that is trained long enough"
+
+
+CELLS = ["/".join(map(str, cell)) for cell in itertools.product(("d1", "d2"), ("b1", "b2", "b3"), (4, 8))]
+STARS = {cell: 0.8 for cell in CELLS}
+
+
+def settings(folder, **changes):
+    """What a run of two datasets and three backbones knows of itself; `changes` to its protocol, metrics or images."""
+    said = {"claims": RULE, "protocol": {"trials": 4} | changes.get("protocol", {}), "most_steps": {}, "manifests": {}}
+    said["metrics"] = {"independent": {"code": changes.get("code", "a"), "options": {}}}
+    for name in sorted({cell.rpartition("/")[0] for cell in CELLS}):
+        manifest = {"dataset": {"fingerprint": changes.get("images", "x")}, "backbone": {"fingerprint": "y"}}
+        said["manifests"][name] = str(folder / f"{name.replace('/', '-')}.json")
+        files.write_json(said["manifests"][name], manifest | {"image_size": 8})
+    return said
+
+
+def own_run():
+    """A run on another machine, .001 higher, of the baseline and a method of one's own that is .02 above it."""
+    rows = picks()
+    rows = rows[rows["method"].isin(["topk", "good"])].replace({"good": "mine"})
+    rows["ms_mean_alive_independent"] += 0.001 - 0.03 * (rows["method"] == "mine")
+    return Rows(rows, untuned()[:0], Names({"methods": {"topk": {}, "mine": {"against": "topk", "label": "Mine"}}}))
+
+
+def test_a_method_of_ones_own_joins_a_stored_leaderboard(tmp_path):
+    for name in ("there", "here"):
+        (tmp_path / name).mkdir()
+    leaderboard.write(Rows(picks(), untuned(), NAMES), STARS, settings(tmp_path), None, tmp_path / "there")
+    stored = tmp_path / "there/leaderboard.json"
+    ours = STARS | {CELLS[0]: 0.802}
+    leaderboard.write(own_run(), ours, settings(tmp_path), stored, tmp_path / "here")
+    board = leaderboard.read(tmp_path / "here/leaderboard.csv")
+    rows = board[board["score"] == "MS independent"].set_index("method")
+    assert rows.index.tolist() == ["more", "good", "mine", "topk", "same", "control"]
+    assert rows["stored"].tolist() == [True, True, False, False, True, True] and rows.loc["mine", "rank"] == 3
+    # Each from the baseline of its own run: the machines differ by .001.
+    assert rows.loc["mine", "difference"] == pytest.approx(0.02, abs=0.002)
+    assert rows.loc["good", "difference"] == pytest.approx(0.05, abs=0.002)
+    assert rows.loc["control", "difference"] == pytest.approx(-0.2) and not rows.loc["control", "tuned"]
+    text = (tmp_path / "here/leaderboard.md").read_text()
+    assert "| good \\*" in text and "| Mine " in text and "differ by at most 0.0020" in text
+    # A second run joins what the first wrote, its own method being the other's.
+    again = stored_module.read(tmp_path / "here/leaderboard.json", about(tmp_path), STARS)[0]
+    assert set(again.tuned["method"]) == {"topk", "mine"}
+
+
+def about(folder, **changes):
+    said = settings(folder, **changes)
+    blocks = {}
+    for name, file in said["manifests"].items():
+        images = files.read_json(file)["dataset"]["fingerprint"]
+        blocks[name] = {"images": images, "weights": "y", "image size": 8, "most steps": None}
+    return {"protocol": said["protocol"], "metrics": said["metrics"], "blocks": blocks}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"protocol": {"trials": 5}}, "protocol: trials"),
+        ({"protocol": {"new": 1}}, "protocol: new"),
+        ({"code": "b"}, "metric independent: its code"),
+        ({"images": "z"}, "d1/b1: its images; d1/b2: its images; .* and 2 more"),
+    ],
+)
+def test_what_is_not_compared_alike_is_not_joined(changes, said, tmp_path):
+    leaderboard.write(Rows(picks(), untuned(), NAMES), STARS, settings(tmp_path), None, tmp_path)
+    with pytest.raises(UserError, match=f"cannot be joined: not the same as here is {said}"):
+        leaderboard.write(own_run(), STARS, settings(tmp_path, **changes), tmp_path / "leaderboard.json", tmp_path)
+    with pytest.raises(UserError, match="it has no cell d9/b1/4"):
+        stored_module.read(
+            tmp_path / "leaderboard.json",
+            about(tmp_path, **changes) | {"blocks": {}, "metrics": {}} | {"protocol": {"trials": 4}},
+            {"d9/b1/4": 0.5},
+        )

@@ -145,6 +145,7 @@ def test_sizes_count_a_file_once_and_follow_no_link(tmp_path, monkeypatch):
     assert sizes(settings.load(CONFIG)) == {
         "artifacts": 10,
         "weights": 0,
+        "imported": 0,
         "datasets": 0,
         "activations": 200,
         "store/saes": 3000,

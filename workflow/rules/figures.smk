@@ -39,8 +39,11 @@ rule compare:
         selection=rules.collect.output.selection,
         latents=rules.collect.output.latents,
         curves=rules.collect.output.curves,
+        manifests=lambda w: of_banks(w.experiment, paths.EMBEDDINGS_MANIFEST, split="test"),
+        join=lambda w: settings.joined(cfg, w.experiment),
     output:
         at([paths.FAIR, paths.LEADERBOARD], suffix="csv"),
+        at(paths.LEADERBOARD, suffix="json"),
         paths.FAIR_EFFECTS,
         report(at([paths.FAIR, paths.LEADERBOARD], suffix="md"), category="Tables", caption="../report/table.rst"),
         sums=[paths.FAIR_SUMS, paths.LEADERBOARD_SUMS],
@@ -53,13 +56,14 @@ rule compare:
         runtime=needs.runtime("small"),
         modules=modules_of("compare"),
     params:
-        settings=lambda w: dumps(settings.claims_plan(cfg, w.experiment)),
+        settings=lambda w: dumps(settings.board_plan(cfg, w.experiment)),
         code=code_of("compare"),
+        join=lambda w, input: f"--join {shlex.quote(str(input.join))}" if input.join else "",
         results=lambda w: paths.EXPERIMENT.format(**w),
         out=lambda w, output: Path(output[0]).parent,
     shell:
         "python -m sae compare --results {params.results} --settings {params.settings:q} --out {params.out}"
-        f" {CODE} --log {{log}}"
+        f" {{params.join}} {CODE} --log {{log}}"
 
 
 rule claims:

@@ -31,7 +31,7 @@ WILDCARDS = {
     "configuration": "[0-9a-f]{16}",
     "split": "|".join(SPLITS),
     "table": "|".join(paths.TABLES_OF_STAGE),
-    "suffix": "|".join({"csv", "md", *paths.TABLE_SUFFIXES, *paths.FIGURE_SUFFIXES}),
+    "suffix": "|".join({"csv", "md", "json", *paths.TABLE_SUFFIXES, *paths.FIGURE_SUFFIXES}),
     "part": "|".join([r"\d+", *paths.GALLERY_PARTS]),
     **dict.fromkeys(("k", "seed", "number", "parts", "shard", "shards"), r"\d+"),
 }

@@ -68,6 +68,9 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         for key, path in settings.weights_paths(config.backbones[name].spec).items():
             if not Path(path).exists():
                 yield f"backbone {name}: {key} {path} does not exist (docs/data.md)"
+    for file in settings.joined(config, experiment):
+        if not Path(file).exists():
+            yield f"fair.join: {file} does not exist"
     for name in settings.imported(config, experiment):
         place = settings.import_plan(config, name)["place"]
         if not Path(place).exists():

@@ -12,7 +12,8 @@ import yaml
 from sae.config import load as configuration
 from sae.config.models import Config
 from sae.core import registry
-from sae.core.paths import STAGES
+from sae.core.codehash import code_hash
+from sae.core.paths import EMBEDDINGS_MANIFEST, STAGES
 from sae.data.artifacts import names as artifact_names
 
 HERE = Path(__file__).parent.parent
@@ -354,6 +355,31 @@ def roles(config: Config, experiment: str) -> Plan:
 def claims_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae claims`."""
     return names(config, experiment) | {"claims": config.claims.model_dump()}
+
+
+def board_plan(config: Config, experiment: str) -> Plan:
+    """The settings of `python -m sae compare`: beside names and claims all that a comparison under `fair` rests on."""
+    spec = config.experiments[experiment]
+    assert spec.fair is not None
+    protocol = {"fair": config.fair.model_dump(), "training": config.training[spec.training].model_dump()}
+    protocol |= spec.fair.model_dump(include={"trials", "lr"})
+    used: Plan = {}
+    for metrics in stages(config, experiment).values():
+        used |= metrics
+    code = {name: code_hash(registry.module("metric", name)) for name in used}
+    cells = [(d, b) for d in spec.datasets for b in spec.backbones]
+    return claims_plan(config, experiment) | {
+        "protocol": protocol,
+        "metrics": {name: {"code": code[name], "options": options} for name, options in used.items()},
+        "most_steps": spec.fair.most_steps or {},
+        "manifests": {f"{d}/{b}": EMBEDDINGS_MANIFEST.format(dataset=d, backbone=b, split="test") for d, b in cells},
+    }
+
+
+def joined(config: Config, experiment: str) -> list[str]:
+    """The stored leaderboard that an experiment joins, or nothing."""
+    tuning = config.experiments[experiment].fair
+    return [tuning.join] if tuning and tuning.join else []
 
 
 def report_plan(config: Config, experiment: str) -> Plan:

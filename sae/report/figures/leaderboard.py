@@ -14,7 +14,8 @@ NEEDS_FAIR = True
 READS = ["tables/leaderboard.csv"]
 CAPTION = (
     "Difference from the tuned baseline at its reconstruction, mean over cells of candidates with fresh seeds, with "
-    "the interval; methods in the order of the first score, better to the right. Hollow: a tie, the interval reaches 0."
+    "the interval; methods in the order of the first score, better to the right. Hollow: a tie, the interval reaches "
+    "0. Stars: a stored run's, against its own baseline."
 )
 
 
@@ -25,6 +26,7 @@ def draw(results: Path, names: Names) -> Figure:
     board = board[board["tuned"]]
     scores = [name for name in leaderboard.SCORES if name in set(board["score"])]
     order = list(board[board["score"] == scores[0]]["method"])[::-1] if scores else []
+    labels = dict(zip(board["method"], board["label"], strict=True))
     columns = min(4, max(1, len(scores)))
     rows = -(-max(1, len(scores)) // columns)
     size = (style.WIDTH, (0.2 * len(order) + 0.7) * rows + 0.2)
@@ -39,7 +41,8 @@ def draw(results: Path, names: Names) -> Figure:
             if np.isfinite([row["low"], row["high"]]).all():
                 ax.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1)
             inside = "white" if row["tie"] else colour
-            ax.plot(row["difference"], y, marker=names.marker(row["method"]), color=colour, markerfacecolor=inside)
+            marker = "*" if row["stored"] else names.marker(row["method"])
+            ax.plot(row["difference"], y, marker=marker, color=colour, markerfacecolor=inside)
         ax.set_title(score + ("" if sign > 0 else " (less is better)"))
         if sign < 0:
             ax.invert_xaxis()
@@ -47,7 +50,7 @@ def draw(results: Path, names: Names) -> Figure:
     for ax in axes.flat[len(scores) :]:
         ax.axis("off")
     for ax in axes[:, 0]:
-        ax.set_yticks(range(len(order)), [style.fit(names.method(method), 1.5, 1) for method in order])
+        ax.set_yticks(range(len(order)), [style.fit(labels[method], 1.5, 1) for method in order])
     if not scores:
         style.nothing(axes[0, 0], "no cell that is trained long enough")
     return figure
