@@ -11,7 +11,7 @@
 # make publish EXPERIMENT=NAME  its chosen SAEs, laid out for the Hugging Face hub in results/NAME/hub; uploads nothing
 # make sizes  what results/ holds, in MB by kind
 # make unused what of it no experiment refers to; make prune asks, then deletes just that (YES=1: without asking)
-# make reference   copy the small results of `study` to docs/study, which is committed
+# make reference EXPERIMENT=NAME  copy its small results to docs/NAME, which is committed
 PYTHON ?= python3
 
 # Nothing is written outside the checkout: every cache has its place in .cache.
@@ -84,10 +84,10 @@ bench: setup
 	for name in $(BENCHES); do python bench/$$name.py --short || exit 1; done
 
 reference:
-	mkdir -p docs/study/tables docs/study/figures
-	cp results/study/claims.csv results/study/claims.md results/study/metrics.csv docs/study/
-	cp results/study/tables/*.md results/study/tables/*.csv docs/study/tables/
-	cp results/study/figures/*.png docs/study/figures/
+	mkdir -p docs/$(EXPERIMENT)/tables docs/$(EXPERIMENT)/figures
+	cp $(addprefix results/$(EXPERIMENT)/,claims.csv claims.md metrics.csv) docs/$(EXPERIMENT)/
+	cp $(wildcard $(addprefix results/$(EXPERIMENT)/tables/,*.md *.csv leaderboard.json)) docs/$(EXPERIMENT)/tables/
+	cp results/$(EXPERIMENT)/figures/*.png docs/$(EXPERIMENT)/figures/
 
 setup: .venv/.complete
 
