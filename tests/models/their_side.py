@@ -3,7 +3,8 @@
     ENV/bin/python tests/models/their_side.py LIBRARY encode FOLDER X OUT     load FOLDER, encode the embeddings X
     ENV/bin/python tests/models/their_side.py LIBRARY train KIND X FOLDER OUT   train a small SAE, save and encode it
 
-OUT gets codes (N, m) and reconstructions (N, d), by the library's own loader and code alone.
+OUT gets codes (N, m) and reconstructions (N, d), by the library's own loader and code alone. The variable SIDE may hold
+other settings than these, as JSON; `options` are more of the SAE's own.
 """
 
 import json
@@ -14,13 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-M, K, STEPS = 48, 4, 60
+SIDE = {"m": 48, "k": 4, "steps": 60, "batch": 64, "lr": 0.003, "seed": 0, "options": {}}
+SIDE |= json.loads(os.environ.get("SIDE", "{}"))
+M, K, STEPS, BATCH, LR = (SIDE[name] for name in ("m", "k", "steps", "batch", "lr"))
+LEVELS = [M // 16, M // 8, M // 4, M // 2, M]
 
 
 def batches(x):
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(SIDE["seed"])
     for _ in range(STEPS):
-        yield x[torch.randint(len(x), (64,), generator=generator)]
+        yield x[torch.randint(len(x), (BATCH,), generator=generator)]
 
 
 class Saelens:
@@ -47,14 +51,15 @@ class Saelens:
         if "topk" in kind or kind == "matryoshka":
             options["k"] = K
         if kind == "matryoshka":
-            options["matryoshka_widths"] = [16, M]
+            options["matryoshka_widths"] = LEVELS
+        options |= SIDE["options"]
         config = getattr(sae_lens, f"{stem[kind]}TrainingSAEConfig")(**options)
         sae = getattr(sae_lens, f"{stem[kind]}TrainingSAE")(config)
         training = SAETrainerConfig(
-            total_training_samples=64 * STEPS,
-            train_batch_size_samples=64,
-            lr=0.003,
-            lr_end=0.0003,
+            total_training_samples=BATCH * STEPS,
+            train_batch_size_samples=BATCH,
+            lr=LR,
+            lr_end=LR / 10,
             logger=LoggingConfig(log_to_wandb=False),
         )
         trainer = SAETrainer(training, sae, iter(()))
@@ -97,13 +102,15 @@ class DictionaryLearning:
         names = {"layer": 0, "lm_name": "", "device": "cpu"}
         options = {"k": K} if kind in ("topk", "batchtopk", "matryoshka") else {}
         if kind == "matryoshka":
-            options["group_fractions"] = [0.25, 0.75]
+            options["group_fractions"] = [1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2]
         if kind in ("batchtopk", "matryoshka"):
-            options["threshold_start_step"] = 5
+            options["threshold_start_step"] = STEPS // 12
         if kind in ("jumprelu", "gated", "standard"):
-            options["sparsity_warmup_steps"] = 5
+            options["sparsity_warmup_steps"] = STEPS // 12
+        if kind == "jumprelu":
+            options["target_l0"] = float(K)
         trainer = trainer_class(
-            steps=STEPS, activation_dim=x.shape[1], dict_size=M, lr=0.003, warmup_steps=2, **names, **options
+            steps=STEPS, activation_dim=x.shape[1], dict_size=M, lr=LR, warmup_steps=2, **names, **options
         )
         for step, batch in enumerate(batches(x)):
             trainer.update(step, batch)
@@ -187,7 +194,7 @@ LIBRARIES = {
 
 
 def main(library, what, *arguments):
-    torch.manual_seed(0)
+    torch.manual_seed(SIDE["seed"])
     side = LIBRARIES[library]()
     if what == "train":
         kind, *arguments = arguments
