@@ -221,13 +221,15 @@ def write(results: str | Path, settings: dict[str, Any], out: str | Path, join: 
     untuned = leaderboard.with_rise(chosen(under(metrics, "paper"), "test", names.compared), points)
     headline = leaderboard.with_rise(next(iter(picks.values())), points)
     own = stored.Rows(headline, untuned[~untuned["method"].isin(headline["method"])], names)
-    leaderboard.write(own, stars(read["selection"]), settings, join, out)
+    leaderboard.write(own, stars(read["selection"], names), settings, join, out)
 
 
-def stars(selection: pd.DataFrame) -> dict[str, float]:
-    """{cell: R*, the reconstruction that its tuned baseline sets}."""
-    choice = under(selection, FAIR).drop_duplicates(CELL)
-    return dict(zip(stored.cell_names(choice), choice["bar"] + choice["tolerance"], strict=True))
+def stars(selection: pd.DataFrame, names: Names) -> dict[str, float]:
+    """{cell and baseline: R*, the reconstruction that it sets}, as in :class:`sae.report.stored.About`."""
+    choice = under(selection, FAIR)
+    choice = choice[[names.against(method) is None for method in choice["method"]]].drop_duplicates([*CELL, "method"])
+    keys = [f"{cell} {method}" for cell, method in zip(stored.cell_names(choice), choice["method"], strict=True)]
+    return dict(zip(keys, choice["bar"] + choice["tolerance"], strict=True))
 
 
 def _page(

@@ -3,8 +3,8 @@
 A method's value is the mean over cells of its candidate's score, seeds averaged first; its difference is from the
 baseline at the end of its chain of `against`, with the wider interval (`sae.report.bootstrap`). Where that reaches 0
 the method is a *tie* with the baseline, whatever its rank. Ranks are of the values; their intervals are of ranks over
-resamples of the (dataset, backbone) blocks. Undertrained cells are left out. Controls, and SAEs that were made
-elsewhere, stand below without a rank: nobody tuned them, and they have their own R^2.
+resamples of the (dataset, backbone) blocks. Undertrained cells, of any run that is shown, are left out. Controls, and
+SAEs that were made elsewhere, stand below without a rank: nobody tuned them, and they have their own R^2.
 """
 
 from collections.abc import Sequence
@@ -45,9 +45,10 @@ COLUMNS = [
 
 
 class Score(NamedTuple):
-    """A column of the leaderboard: of metrics, what is subtracted, which way is better (+1 up), how it is written."""
+    """A column of the leaderboard: of metrics, of which one, what is subtracted, what is better (+1 up), the style."""
 
     column: str
+    metric: str
     minus: str | None = None
     better: int = 1
     style: str = ".3f"
@@ -55,22 +56,24 @@ class Score(NamedTuple):
 
 NO_RANK = (float("nan"),) * 3
 SCORES = {
-    "MS independent": Score("ms_mean_alive_independent"),
-    "MS": Score("ms_mean_alive"),
-    "purity - null": Score("purity_binary", "purity_binary_null"),
-    "probe AUC": Score("probe_auc"),
-    "stability": Score("stability"),
-    "rise at 4k": Score("rise", better=-1),
-    "dead": Score("dead", better=-1, style=".0f"),
-    "R2": Score("r2"),
+    "MS independent": Score("ms_mean_alive_independent", "independent"),
+    "MS": Score("ms_mean_alive", "monosemanticity"),
+    "purity - null": Score("purity_binary", "purity", "purity_binary_null"),
+    "probe AUC": Score("probe_auc", "probe"),
+    "stability": Score("stability", "stability"),
+    "rise at 4k": Score("rise", "robustness", better=-1),
+    "dead": Score("dead", "firing", better=-1, style=".0f"),
+    "R2": Score("r2", "reconstruction"),
 }
+MOST_L0 = 1.02  # times k: what an SAE that nobody tuned has beyond that is said beside its name
 NOTES = """\
 Means over cells of candidates with fresh seeds, on test; in brackets the interval of the difference from the tuned
 baseline; then the rank, with its interval over blocks. `=`: a tie, the interval of the difference reaches 0. MS
 independent: by backbones of other families. rise at 4k: NMSE at four times the training k over that at k. Every method
 was tuned in as many trials, and stands at the baseline's R2 (docs/protocol.md). Where no trial of a method was eligible
 it has the baseline's numbers (none in: how many cells). Methods without a rank were not tuned and stand at their own
-R2. `*`: a row of a stored run, compared with that run's baseline; differences between it and others are not paired."""
+R2; L0 beside a name: above 1.02 k. `*`: a row of a stored run, compared with that run's baseline; differences between
+it and others are not paired."""
 
 
 NO_CELLS = "Empty: every cell is undertrained (docs/protocol.md)."
@@ -95,41 +98,59 @@ def table(runs: Sequence[Rows], rule: dict[str, Any]) -> pd.DataFrame:
             Rows may have `rise`.
         rule: confidence, resamples, bootstrap_seed (`claims` in config.yaml).
     """
-    runs = [_of_trained_cells(run) for run in runs]
+    runs = _alike(runs)
+    owners: dict[str, int] = {}
+    for number, run in enumerate(runs):
+        for method in (*run.tuned["method"].unique(), *run.untuned["method"].unique()):
+            owners.setdefault(method, number)
+    labels = {method: _label(method, runs[number]) for method, number in owners.items()}
     found = []
     for name, score in SCORES.items():
         values = [_by_method(run.tuned, run.names, score) for run in runs]
-        own = {method: number for number in reversed(range(len(runs))) for method in values[number]}
-        every = {method: values[number][method] for method, number in own.items()}
+        every = {m: of for number, own in enumerate(values) for m, of in own.items() if owners[m] == number}
         ranks = _ranks(every, score, rule) if every else {}
         means = {method: float(of.groupby(CELL).mean().mean()) for method, of in every.items()}
         for method in sorted(every, key=lambda m: -score.better * means[m]):
-            run, there = runs[own[method]], values[own[method]]
+            run, there = runs[owners[method]], values[owners[method]]
             base = root(method, run.names.compared)
             difference = (there[method] - there[base]).dropna() if method != base and base in there else None
             lost = run.tuned[(run.tuned["method"] == method) & run.tuned["fallback"]].groupby(CELL).ngroups
-            row = (name, method, run.names.method(method), *_compared(there[method], difference, rule), *ranks[method])
-            found.append((*row, there[method].groupby(CELL).ngroups, lost, True, own[method] > 0))
-        shown = set(every)
+            row = (name, method, labels[method], *_compared(there[method], difference, rule), *ranks[method])
+            found.append((*row, there[method].groupby(CELL).ngroups, lost, True, owners[method] > 0))
         for number, run in enumerate(runs):
-            baseline = values[number].get(run.names.baselines[0])
-            untuned = _by_method(run.untuned[~run.untuned["method"].isin(shown)], run.names, score)
-            shown |= untuned.keys()
-            for method, of in untuned.items():
-                if baseline is None:
+            baseline = next((values[number][b] for b in run.names.baselines if b in values[number]), None)
+            for method, of in _by_method(run.untuned, run.names, score).items():
+                if owners[method] != number or baseline is None:
                     continue
                 # Its seeds are not those of the candidates: the difference is from the baseline's mean in the cell.
                 difference = of - baseline.groupby(CELL).mean().reindex(of.index.droplevel("seed")).to_numpy()
-                row = (name, method, run.names.method(method), *_compared(of, difference, rule), *NO_RANK)
+                row = (name, method, labels[method], *_compared(of, difference, rule), *NO_RANK)
                 found.append((*row, of.groupby(CELL).ngroups, 0, False, number > 0))
     return pd.DataFrame(found, columns=COLUMNS).astype({"tie": bool, "tuned": bool, "stored": bool})
 
 
-def _of_trained_cells(run: Rows) -> Rows:
-    """The rows of cells whose baseline was trained long enough."""
-    tuned = run.tuned[~run.tuned["undertrained"].astype(bool)]
-    trained = pd.MultiIndex.from_frame(tuned[CELL]).unique()
-    return run._replace(tuned=tuned, untuned=run.untuned[pd.MultiIndex.from_frame(run.untuned[CELL]).isin(trained)])
+def _alike(runs: Sequence[Rows]) -> list[Rows]:
+    """The runs in the cells that all have, and in which none's baseline would gain from more steps."""
+    trained = [set(stored.cell_names(r.tuned[~r.tuned["undertrained"].astype(bool)])) for r in runs]
+    common = set.intersection(*trained)
+
+    def of_common(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows[pd.Series([name in common for name in stored.cell_names(rows)], rows.index, dtype=bool)]
+
+    found = []
+    for run in runs:
+        tuned = of_common(run.tuned)
+        untuned = run.untuned[~run.untuned["method"].isin(tuned["method"])]
+        found.append(run._replace(tuned=tuned, untuned=of_common(untuned)))
+    return found
+
+
+def _label(method: str, run: Rows) -> str:
+    """A method's label; of one that nobody tuned also how far its L0 is off, if it is."""
+    label, rows = run.names.method(method), run.untuned[run.untuned["method"] == method]
+    if rows.empty or "l0" not in rows or not (rows["l0"] > MOST_L0 * rows["k"]).any():
+        return label
+    return f"{label} (L0 {rows['l0'].astype(float).mean():.0f})"
 
 
 def _by_method(rows: pd.DataFrame, names: Names, score: Score) -> dict[str, pd.Series]:
@@ -169,10 +190,9 @@ def write(own: Rows, stars: dict[str, float], settings: dict[str, Any], join: st
     """Write leaderboard.csv, .md, and .json, which other runs can join.
 
     Args:
-        stars: {cell: R*}.
-        settings: claims; protocol, all that a comparison under it rests on; metrics, {name: {code, options}};
-            most_steps, {dataset: limit};
-            manifests, {dataset/backbone: manifest of its test embeddings}.
+        stars: as in :class:`sae.report.stored.About`.
+        settings: claims; protocol and tolerance as there; metrics, {name: {code, options}}; most_steps, {dataset:
+            limit}; manifests, {dataset/backbone: manifest of its test embeddings}.
         join: such a .json of another run.
     """
     read = {name: files.read_json(file, "manifest of activations") for name, file in settings["manifests"].items()}
@@ -185,28 +205,34 @@ def write(own: Rows, stars: dict[str, float], settings: dict[str, Any], join: st
         }
         for name, m in read.items()
     }
-    about = {"protocol": settings["protocol"], "metrics": settings["metrics"], "blocks": blocks}
-    columns = list(dict.fromkeys(c for score in SCORES.values() for c in (score.column, score.minus) if c))
-    runs, said = [own], []
+    metrics = {score.metric: settings["metrics"].get(score.metric) for score in SCORES.values()}
+    metrics = {name: of for name, of in metrics.items() if of}
+    about = stored.About(settings["protocol"], metrics, blocks, stars, settings["tolerance"])
+    runs, said = [own], ""
     if join:
-        joined, near = stored.read(join, about, stars)
-        runs, said = [own, joined], [f"Joined: {join}. {near}"]
-    stored.write(own, about, stars, columns, out / "leaderboard.json")
-    board = table(runs, settings["claims"])
+        joined, near = stored.read(join, about)
+        runs, said = [own, joined], f"Joined: {join}. {near}"
+    columns = list(dict.fromkeys(c for score in SCORES.values() for c in (score.column, score.minus) if c))
+    stored.write(own, about, ["l0", *columns], out / "leaderboard.json")
+    board = table(runs, settings["claims"]).assign(joined=said)
     with files.atomic_file(out / "leaderboard.csv") as temporary:
         board.to_csv(temporary, index=False)
     shown = markdown(as_text(board)) if len(board) else NO_CELLS
-    files.write_text(out / "leaderboard.md", "\n\n".join(["# Leaderboard", shown, NOTES, *said]) + "\n")
+    lines = ["# Leaderboard", shown, NOTES, *([said] if said else [])]
+    files.write_text(out / "leaderboard.md", "\n\n".join(lines) + "\n")
     files.write_sums(out / "leaderboard.sums.json", [out / "leaderboard.csv", out / "leaderboard.md"])
 
 
 def as_text(board: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard for reading: a row per method, by rank in the first score; a column per score."""
     scores = list(dict.fromkeys(board["score"]))
-    first = board[board["score"] == scores[0]] if scores else board
-    shown = []
-    for method, label, lost, joined in first[["method", "label", "lost", "stored"]].itertuples(index=False):
+    # By the first score; those that lack it last.
+    first, most, shown = board.drop_duplicates("method"), board["cells"].max(), []
+    for method, label, lost, cells, joined in first[["method", "label", "lost", "cells", "stored"]].itertuples(
+        index=False
+    ):
         line = {"method": label + (" *" if joined else "") + (f" (none in {lost})" if lost else "")}
+        line["method"] += f" ({cells} of {most} cells)" if cells < most else ""
         for row in board[board["method"] == method].to_dict("records"):
             style = SCORES[row["score"]].style
             text = format(row["value"], style)

@@ -97,12 +97,13 @@ def _fair(results: Path, names: Names) -> dict[str, Any]:
     files.check_sums(results / "tables/leaderboard.sums.json")
     text = {"dataset": str, "backbone": str, "method": str, "data": str}
     effects, cells = (pd.read_csv(results / f"tables/{name}.csv", dtype=text) for name in ("fair_effects", "fair"))
+    board = leaderboard.read(results / "tables/leaderboard.csv")
     return {
         "effects": fair.effects_text(effects, names).to_dict("split"),
         "cells": fair.cells_text(cells, names).to_dict("split"),
         "notes": fair.NOTES,
-        "board": leaderboard.as_text(leaderboard.read(results / "tables/leaderboard.csv")).to_dict("split"),
-        "board_notes": leaderboard.NOTES,
+        "board": leaderboard.as_text(board).to_dict("split"),
+        "board_notes": " ".join([leaderboard.NOTES, *board["joined"].dropna().unique()]),
     }
 
 

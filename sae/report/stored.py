@@ -1,9 +1,10 @@
 """A leaderboard as a file that later runs can join: `tables/leaderboard.json`, and `join` of an experiment's `fair`.
 
 It holds each candidate's scores by cell and seed, and all that decides whether other rows compare with them: the data
-and weights of each cell by their fingerprints, the protocol, and the code and options of every metric. Rows of two
-machines differ in bits of the embeddings; so a method is compared with the baseline of its own run, and R*, the
-reconstruction that this baseline sets, is stored and compared too.
+and weights of each cell by their fingerprints, the protocol with the code of its rule and the definition of the
+baselines, and the code and options of every metric that gives a score. Rows of two machines differ in bits of the
+embeddings; so a method is compared with the baseline of its own run, and R*, the reconstruction that this baseline
+sets, is stored and compared too.
 """
 
 from pathlib import Path
@@ -28,12 +29,28 @@ class Rows(NamedTuple):
     names: Names
 
 
-def write(rows: Rows, about: dict[str, Any], stars: dict[str, float], columns: list[str], out: Path) -> None:
+class About(NamedTuple):
+    """What decides whether the rows of two runs compare.
+
+    Attributes:
+        protocol: {what: anything that JSON can hold}.
+        metrics: {name: {code, options}}, of those that give a score.
+        blocks: {dataset/backbone: {what: fingerprint}}.
+        stars: {dataset/backbone/k, the baseline: R*}, text with a space between.
+        tolerance: how far two R* may lie apart.
+    """
+
+    protocol: dict[str, Any]
+    metrics: dict[str, Any]
+    blocks: dict[str, Any]
+    stars: dict[str, float]
+    tolerance: float
+
+
+def write(rows: Rows, about: About, columns: list[str], out: Path) -> None:
     """Write a run's leaderboard for others to join.
 
     Args:
-        about: {protocol, metrics: {name: {code, options}}, blocks: {dataset/backbone: fingerprints}}.
-        stars: {cell: R*}.
         columns: of the scores.
     """
     names = rows.names
@@ -42,47 +59,40 @@ def write(rows: Rows, about: dict[str, Any], stars: dict[str, float], columns: l
         name: {"label": names.method(name), "against": names.against(name), "position": place}
         for place, name in enumerate(every)
     }
-    content = about | {"r_star": stars, "methods": methods}
+    content = about._asdict() | {"methods": methods}
     for kind, table in (("tuned", rows.tuned), ("untuned", rows.untuned)):
         kept = table[[c for c in (*_ROW, *columns) if c in table]].astype(object)
         content[kind] = kept.where(kept.notna(), None).to_dict("list")
     files.write_json(out, content)
 
 
-def read(file: str | Path, about: dict[str, Any], stars: dict[str, float]) -> tuple[Rows, str]:
+def read(file: str | Path, about: About) -> tuple[Rows, str]:
     """The rows of a stored leaderboard in the cells of this run, and in words how near its R* are.
-
-    Args:
-        about, stars: of this run, as for :func:`write`.
 
     Raises:
         UserError: the file is no such leaderboard, or what decides on its scores is not the same here.
     """
     stored = files.read_json(file, "stored leaderboard", "take a whole file of this version of the project")
     try:
-        theirs, blocks = stored["protocol"], stored["blocks"]
-        wrong = [f"protocol: {key}" for key in sorted({*theirs, *about["protocol"]}) if _differ(theirs, about, key)]
-        for name, here in about["metrics"].items():
-            there = stored["metrics"].get(name)
-            wrong += [f"metric {name}: its {part}" for part in here if there is None or there[part] != here[part]]
-        for name, here in about["blocks"].items():
-            there = blocks.get(name)
-            wrong += [f"{name}: its {part}" for part in here if there is None or there[part] != here[part]]
-        if wrong:
+        if wrong := _differences(stored, about):
+            more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
             raise UserError(
-                f"{file} cannot be joined: not the same as here is {'; '.join(wrong[:4])}"
-                f"{f' and {len(wrong) - 4} more' if len(wrong) > 4 else ''}. Compare under the same protocol, metrics, "
-                "data and backbones, or leave `join` out"
+                f"{file} cannot be joined. Not the same as here: {'; '.join(wrong[:4])}{more}. Compare under the same "
+                "protocol, metrics, data and backbones, or leave `join` out"
             )
-        lacking = sorted(stars.keys() - stored["r_star"].keys())
-        if lacking:
-            raise UserError(f"{file} cannot be joined: it has no cell {lacking[0]}")
-        off = max(abs(stored["r_star"][cell] - star) for cell, star in stars.items())
-        tuned, untuned = (_table(stored[kind], stars) for kind in ("tuned", "untuned"))
+        off = {cell: abs(stored["stars"][cell] - star) for cell, star in about.stars.items()}
+        furthest = max(off, key=lambda cell: off[cell])
+        if off[furthest] > about.tolerance:
+            raise UserError(
+                f"{file} cannot be joined: R* of {furthest} is {stored['stars'][furthest]:.4f} there and "
+                f"{about.stars[furthest]:.4f} here, further apart than the tolerance of {about.tolerance:g}"
+            )
+        cells = {name.partition(" ")[0] for name in about.stars}
+        tuned, untuned = (_table(stored[kind], cells) for kind in ("tuned", "untuned"))
         rows = Rows(tuned, untuned, Names({"methods": stored["methods"]}))
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is no leaderboard of this project ({error!r})") from None
-    return rows, f"R* of the stored run and of this one differ by at most {off:.4f}."
+    return rows, f"R* of the stored run and of this one differ by at most {off[furthest]:.4f}."
 
 
 def cell_names(rows: pd.DataFrame) -> list[str]:
@@ -90,13 +100,24 @@ def cell_names(rows: pd.DataFrame) -> list[str]:
     return ["/".join(map(str, key)) for key in rows[CELL].itertuples(index=False)]
 
 
-def _table(columns: dict[str, list[Any]], stars: dict[str, float]) -> pd.DataFrame:
-    """Stored rows of the cells that `stars` has."""
+def _differences(stored: dict[str, Any], about: About) -> list[str]:
+    theirs, ours = stored["protocol"], about.protocol
+    found = [f"protocol: {key}" for key in sorted(theirs.keys() ^ ours.keys())]
+    found += [f"protocol: {key}" for key in sorted(theirs.keys() & ours.keys()) if theirs[key] != ours[key]]
+    # A metric that one of the two lacks gives no score in its rows.
+    for name in sorted(stored["metrics"].keys() & about.metrics.keys()):
+        there, here = stored["metrics"][name], about.metrics[name]
+        found += [f"metric {name}: its {part}" for part in here if there[part] != here[part]]
+    for name, here in about.blocks.items():
+        there = stored["blocks"].get(name)
+        found += [f"{name}: its {part}" for part in here if there and there[part] != here[part]]
+        found += [] if there else [f"{name}: it is not there; leave this dataset or backbone out"]
+    gone = sorted(name for name in about.stars.keys() - stored["stars"].keys())
+    return found + [f"{name}: it is not there; leave this k out" for name in gone if not found]
+
+
+def _table(columns: dict[str, list[Any]], cells: set[str]) -> pd.DataFrame:
+    """Stored rows of some cells."""
     table = pd.DataFrame(columns)
     table = table.astype({c: float for c in table if c not in _ROW})
-    return table[pd.Series([name in stars for name in cell_names(table)], table.index, dtype=bool)]
-
-
-def _differ(theirs: dict[str, Any], about: dict[str, Any], key: str) -> bool:
-    ours = about["protocol"]
-    return (key in theirs) != (key in ours) or theirs.get(key) != ours.get(key)
+    return table[pd.Series([name in cells for name in cell_names(table)], table.index, dtype=bool)]

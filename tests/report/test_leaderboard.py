@@ -8,8 +8,7 @@ import pytest
 
 from sae.core import files
 from sae.core.errors import UserError
-from sae.report import leaderboard
-from sae.report import stored as stored_module
+from sae.report import leaderboard, stored
 from sae.report.figures import leaderboard as drawn
 from sae.report.names import Names
 from sae.report.stored import Rows
@@ -90,36 +89,44 @@ def test_it_is_drawn_with_ties_hollow_and_what_nobody_can_rank_is_said(tmp_path)
 
 
 CELLS = ["/".join(map(str, cell)) for cell in itertools.product(("d1", "d2"), ("b1", "b2", "b3"), (4, 8))]
-STARS = {cell: 0.8 for cell in CELLS}
+STARS = {f"{cell} topk": 0.8 for cell in CELLS}
 
 
 def settings(folder, **changes):
-    """What a run of two datasets and three backbones knows of itself; `changes` to its protocol, metrics or images."""
-    said = {"claims": RULE, "protocol": {"trials": 4} | changes.get("protocol", {}), "most_steps": {}, "manifests": {}}
-    said["metrics"] = {"independent": {"code": changes.get("code", "a"), "options": {}}}
+    """What a run of two datasets and three backbones knows of itself, with changes."""
+    said = {"claims": RULE, "protocol": {"trials": 4} | changes.get("protocol", {}), "manifests": {}}
+    said |= {"tolerance": 0.005, "most_steps": {"d1": changes.get("most", 100)}}
+    said["metrics"] = {"independent": {"code": changes.get("code", "a"), "options": changes.get("options", {})}}
+    said["metrics"] |= changes.get("metrics", {})
     for name in sorted({cell.rpartition("/")[0] for cell in CELLS}):
-        manifest = {"dataset": {"fingerprint": changes.get("images", "x")}, "backbone": {"fingerprint": "y"}}
+        manifest = {"dataset": {"fingerprint": changes.get("images", "x")}, "image_size": changes.get("size", 8)}
         said["manifests"][name] = str(folder / f"{name.replace('/', '-')}.json")
-        files.write_json(said["manifests"][name], manifest | {"image_size": 8})
+        files.write_json(said["manifests"][name], manifest | {"backbone": {"fingerprint": changes.get("weights", "y")}})
     return said
 
 
-def own_run():
+def own_run(**more):
     """A run on another machine, .001 higher, of the baseline and a method of one's own that is .02 above it."""
-    rows = picks()
+    rows = picks(**more)
     rows = rows[rows["method"].isin(["topk", "good"])].replace({"good": "mine"})
     rows["ms_mean_alive_independent"] += 0.001 - 0.03 * (rows["method"] == "mine")
     return Rows(rows, untuned()[:0], Names({"methods": {"topk": {}, "mine": {"against": "topk", "label": "Mine"}}}))
 
 
+def stored_run(folder, rows=None):
+    """The file of the planted methods, with a score more than others have."""
+    rows = picks() if rows is None else rows
+    rows = rows.assign(stability=0.5)
+    leaderboard.write(Rows(rows, untuned(), NAMES), STARS, settings(folder), None, folder)
+    return (folder / "leaderboard.json").rename(folder / "stored.json")
+
+
 def test_a_method_of_ones_own_joins_a_stored_leaderboard(tmp_path):
-    for name in ("there", "here"):
-        (tmp_path / name).mkdir()
-    leaderboard.write(Rows(picks(), untuned(), NAMES), STARS, settings(tmp_path), None, tmp_path / "there")
-    stored = tmp_path / "there/leaderboard.json"
-    ours = STARS | {CELLS[0]: 0.802}
-    leaderboard.write(own_run(), ours, settings(tmp_path), stored, tmp_path / "here")
-    board = leaderboard.read(tmp_path / "here/leaderboard.csv")
+    file = stored_run(tmp_path)
+    # A metric of one's own gives no score of the leaderboard, and hinders nothing.
+    said = settings(tmp_path, metrics={"concentration": {"code": "c", "options": {}}})
+    leaderboard.write(own_run(), STARS | {f"{CELLS[0]} topk": 0.802}, said, file, tmp_path)
+    board = leaderboard.read(tmp_path / "leaderboard.csv")
     rows = board[board["score"] == "MS independent"].set_index("method")
     assert rows.index.tolist() == ["more", "good", "mine", "topk", "same", "control"]
     assert rows["stored"].tolist() == [True, True, False, False, True, True] and rows.loc["mine", "rank"] == 3
@@ -127,20 +134,36 @@ def test_a_method_of_ones_own_joins_a_stored_leaderboard(tmp_path):
     assert rows.loc["mine", "difference"] == pytest.approx(0.02, abs=0.002)
     assert rows.loc["good", "difference"] == pytest.approx(0.05, abs=0.002)
     assert rows.loc["control", "difference"] == pytest.approx(-0.2) and not rows.loc["control", "tuned"]
-    text = (tmp_path / "here/leaderboard.md").read_text()
+    # A method is of one run alone: the stored stability of the baseline is not this run's.
+    assert set(board[board["score"] == "stability"]["method"]) == {"more", "good", "same"}
+    text = (tmp_path / "leaderboard.md").read_text()
     assert "| good \\*" in text and "| Mine " in text and "differ by at most 0.0020" in text
-    # A second run joins what the first wrote, its own method being the other's.
-    again = stored_module.read(tmp_path / "here/leaderboard.json", about(tmp_path), STARS)[0]
+    again = stored.read(tmp_path / "leaderboard.json", about(tmp_path))[0]
     assert set(again.tuned["method"]) == {"topk", "mine"}
 
 
+def test_runs_are_compared_in_cells_that_both_have_trained(tmp_path):
+    file = stored_run(tmp_path, picks(undertrained=[("d2", "b3", 8)]))
+    leaderboard.write(own_run(undertrained=[("d1", "b1", 4)]), STARS, settings(tmp_path), file, tmp_path)
+    board = leaderboard.read(tmp_path / "leaderboard.csv")
+    assert set(board["cells"]) == {10}
+    rows = board[board["score"] == "MS independent"].set_index("method")
+    assert rows.index.tolist()[:3] == ["more", "good", "mine"] and rows.loc["mine", "rank"] == 3
+
+
+def test_what_stands_in_few_cells_or_above_its_budget_says_so():
+    far = untuned().assign(l0=[9.0, *[4.0] * 11])[:2]  # k is 4 and 8.
+    board = leaderboard.table([Rows(picks(), far, NAMES)], RULE)
+    assert "control (L0 6) (2 of 12 cells)" in leaderboard.as_text(board)["method"].tolist()
+
+
 def about(folder, **changes):
-    said = settings(folder, **changes)
-    blocks = {}
+    said, blocks = settings(folder, **changes), {}
     for name, file in said["manifests"].items():
-        images = files.read_json(file)["dataset"]["fingerprint"]
-        blocks[name] = {"images": images, "weights": "y", "image size": 8, "most steps": None}
-    return {"protocol": said["protocol"], "metrics": said["metrics"], "blocks": blocks}
+        manifest = files.read_json(file)
+        blocks[name] = {"images": manifest["dataset"]["fingerprint"], "weights": manifest["backbone"]["fingerprint"]}
+        blocks[name] |= {"image size": manifest["image_size"], "most steps": said["most_steps"].get(name[:2])}
+    return stored.About(said["protocol"], said["metrics"], blocks, STARS, said["tolerance"])
 
 
 @pytest.mark.parametrize(
@@ -149,16 +172,24 @@ def about(folder, **changes):
         ({"protocol": {"trials": 5}}, "protocol: trials"),
         ({"protocol": {"new": 1}}, "protocol: new"),
         ({"code": "b"}, "metric independent: its code"),
+        ({"options": {"families": 1}}, "metric independent: its options"),
         ({"images": "z"}, "d1/b1: its images; d1/b2: its images; .* and 2 more"),
+        ({"weights": "z"}, "d1/b1: its weights"),
+        ({"size": 9}, "d1/b1: its image size"),
+        ({"most": 9}, "d1/b1: its most steps; d1/b2: its most steps; d1/b3: its most steps[.]"),
     ],
 )
 def test_what_is_not_compared_alike_is_not_joined(changes, said, tmp_path):
-    leaderboard.write(Rows(picks(), untuned(), NAMES), STARS, settings(tmp_path), None, tmp_path)
-    with pytest.raises(UserError, match=f"cannot be joined: not the same as here is {said}"):
-        leaderboard.write(own_run(), STARS, settings(tmp_path, **changes), tmp_path / "leaderboard.json", tmp_path)
-    with pytest.raises(UserError, match="it has no cell d9/b1/4"):
-        stored_module.read(
-            tmp_path / "leaderboard.json",
-            about(tmp_path, **changes) | {"blocks": {}, "metrics": {}} | {"protocol": {"trials": 4}},
-            {"d9/b1/4": 0.5},
-        )
+    file = stored_run(tmp_path)
+    with pytest.raises(UserError, match=f"cannot be joined. Not the same as here: {said}"):
+        leaderboard.write(own_run(), STARS, settings(tmp_path, **changes), file, tmp_path)
+
+
+def test_another_cell_or_another_reconstruction_is_not_joined(tmp_path):
+    file, here = stored_run(tmp_path), about(tmp_path)
+    with pytest.raises(UserError, match="d1/b1/16 topk: it is not there; leave this k out"):
+        stored.read(file, here._replace(stars={"d1/b1/16 topk": 0.8}))
+    with pytest.raises(UserError, match="d9/b1: it is not there; leave this dataset"):
+        stored.read(file, here._replace(blocks={"d9/b1": {"images": "x"}}))
+    with pytest.raises(UserError, match=r"R\* of d1/b1/4 topk is 0.8000 there and 0.5000 here, further apart than"):
+        stored.read(file, here._replace(stars={"d1/b1/4 topk": 0.5}))

@@ -361,8 +361,14 @@ def board_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae compare`: beside names and claims all that a comparison under `fair` rests on."""
     spec = config.experiments[experiment]
     assert spec.fair is not None
-    protocol = {"fair": config.fair.model_dump(), "training": config.training[spec.training].model_dump()}
+    protocol: Plan = {"fair": config.fair.model_dump(), "training": config.training[spec.training].model_dump()}
     protocol |= spec.fair.model_dump(include={"trials", "lr"})
+    protocol["code of the rule"] = code_hash("sae.scoring.fair", "sae.bank.plan")
+    protocol["baselines"] = {
+        name: _method_plan(config, experiment, name, min(spec.k)) | {"sweep": None}
+        for name, against in tuned(config, experiment).items()
+        if against is None
+    }
     used: Plan = {}
     for metrics in stages(config, experiment).values():
         used |= metrics
@@ -372,6 +378,7 @@ def board_plan(config: Config, experiment: str) -> Plan:
         "protocol": protocol,
         "metrics": {name: {"code": code[name], "options": options} for name, options in used.items()},
         "most_steps": spec.fair.most_steps or {},
+        "tolerance": max(config.fair.tolerances),
         "manifests": {f"{d}/{b}": EMBEDDINGS_MANIFEST.format(dataset=d, backbone=b, split="test") for d, b in cells},
     }
 
