@@ -596,6 +596,8 @@ def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
         ({"import": "x", "lr": 0.1}, "methods.theirs.lr", "is not trained: leave it out"),
         ({"import": "x", "against": "topk"}, "methods.theirs.against", "is not trained"),
         ({"import": "x", "sweep": {"lr": [0.1]}}, "methods.theirs.sweep", "is not trained"),
+        ({"import": "x", "extends": "topk"}, "methods.theirs.extends", "takes over nothing: leave it out"),
+        ({"import": {"place": "x", "format": "saelans"}}, "methods.theirs.import.format", "'saelans' is not known"),
         ({"import": {"plase": "x"}}, "methods.theirs.import.plase", "there is no such key"),
         ({"import": {"place": "x", "k": 0}}, "methods.theirs.import.k", "0 should be greater"),
         ({"import": {"place": "x", "backbone": "no"}}, "methods.theirs.import.backbone", "'no' is not known"),
@@ -605,3 +607,12 @@ def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
 def test_a_mistake_in_an_import(method, key, said):
     message = refused(changed({"methods/theirs": method}))
     assert any(f"{key}:" in line and said in line for line in message.splitlines()), message
+
+
+def test_an_import_must_belong_to_its_experiment_which_does_not_sweep_it():
+    used = {"experiments/fair/methods": [*RAW["experiments"]["fair"]["methods"], "theirs"]}
+    for given in ({"k": 64}, {"backbone": "vit_b16"}, {"dataset": "emoji"}):
+        message = refused(changed({"methods/theirs": {"import": {"place": "x"} | given}} | used))
+        assert "theirs belongs to a dataset, backbone or k that is not here" in message
+    swept = {"experiments/fair/sweep/theirs": {"lr": [0.1]}, "methods/theirs": {"import": "x"}}
+    assert "experiments.fair.sweep.theirs: an SAE that was made elsewhere" in refused(changed(swept | used))

@@ -72,7 +72,7 @@ def members(plan: dict[str, Any], steps: int | None = None) -> list[Member]:
         for method, spec in sorted(plan["methods"].items(), key=_place)
         if spec["at"] is None
         for trial in trials(spec)
-        for seed in plan["seeds"]
+        for seed in _seeds(plan, spec)
     ]
     if fair := plan["fair"]:
         most = fair["steps"] and fair["steps"]["most"]
@@ -191,7 +191,7 @@ def count(plan: dict[str, Any]) -> dict[str, int]:
     """{stem of a bank's file: its SAEs, at most}."""
     specs, seeds, fair = plan["methods"].values(), len(plan["seeds"]), plan["fair"]
     found = {
-        "bank": seeds * sum(len(trials(spec)) for spec in specs if spec["at"] is None),
+        "bank": sum(len(_seeds(plan, spec)) * len(trials(spec)) for spec in specs if spec["at"] is None),
         "bank_chosen": seeds * sum(spec["at"] is not None for spec in specs),
     }
     if fair:
@@ -205,6 +205,12 @@ def count(plan: dict[str, Any]) -> dict[str, int]:
             lengths = (fair["steps"]["most"] // fair["steps"]["first"]).bit_length()
             found["bank_lengths"] = lengths * len(fair["steps"]["lr"])
     return found
+
+
+def _seeds(plan: dict[str, Any], spec: dict[str, Any]) -> list[int]:
+    """The seeds of a method; an SAE that was made elsewhere is one."""
+    seeds: list[int] = plan["seeds"]
+    return seeds[:1] if spec["objective"] == "imported" else seeds
 
 
 def trials(spec: dict[str, Any]) -> list[dict[str, Any]]:

@@ -250,8 +250,8 @@ def _code_of(todo: list[Member]) -> dict[tuple[str, str | None], Code]:
 def _identity(member: Member, code: Code) -> dict[str, Any]:
     """What of an SAE's settings decides it; of one that was made elsewhere, what its file holds."""
     found = member.settings.identity()
-    if content := getattr(code.objective, "content", None):
-        found["options"] = content(member.settings.of(code.objective.Options))
+    if getattr(code.objective, "MADE_ELSEWHERE", False):
+        found["options"] = code.objective.content(member.settings.of(code.objective.Options))
     return found
 
 
@@ -316,8 +316,8 @@ def _train(member: Member, cell: Cell, code: Code, made_by: dict[str, Any], fold
 
 def _made(member: Member, cell: Cell, code: Code) -> tuple[Coder, list[dict[str, Any]]]:
     """The SAE and its log: trained, or taken as it was made elsewhere."""
-    if take := getattr(code.objective, "take", None):
-        coder, row = take(member.settings.of(code.objective.Options), member.settings, cell.embeddings)
+    if getattr(code.objective, "MADE_ELSEWHERE", False):
+        coder, row = code.objective.take(member.settings.of(code.objective.Options), member.settings, cell.embeddings)
         return coder, [{"step": -1, "epoch": 0, "lr": 0.0} | row]
     coder, rows = train(cell.x, member.settings, code.objective, code.penalty, _log_row, cell.moments)
     coder.input_scale = cell.head["input_scale"]

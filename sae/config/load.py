@@ -4,6 +4,7 @@ What is wrong is said before any job starts: one line for each problem of the fi
 """
 
 import functools
+import itertools
 import json
 import math
 from collections.abc import Collection
@@ -178,6 +179,9 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
         problems.add(f"{key}.methods", "all of them are controls; add a method to compare them with")
     for name in spec.methods:
         _check_method(config, experiment, name, problems)
+        given, cells = config.methods[name].imported, itertools.product(spec.datasets, spec.backbones, spec.k)
+        if given and not any(given.belongs_to(*cell) for cell in cells):
+            problems.add(f"{key}.methods", f"{name} belongs to a dataset, backbone or k that is not here; leave it out")
     if spec.fair:
         _check_fair(config, experiment, spec.fair, problems)
 

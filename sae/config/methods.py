@@ -15,7 +15,8 @@ KINDS = ("objective", "penalty")
 OF_A_PENALTY = {"lambda", "mask"}
 OF_A_BANK = {"input_norm", "unit_variance"}
 IMPORTED = "imported"
-_OF_IMPORTED = {"import", "extends", "label", "colour", "sweep"}
+_OF_AN_IMPORT = "an SAE that was made elsewhere is not trained: leave it out"
+_OF_IMPORTED = {"import", "label", "colour", "sweep"}
 _OF_A_CONTROL = "a control is not tuned, and compared with nothing: leave it out"
 _SWEPT = {"lambda", *Trained.model_fields} - {*Method.model_fields, *OF_A_BANK, "log_every"}
 
@@ -30,7 +31,11 @@ def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) 
                 problems.tried(f"methods.{name}.{kind}", functools.partial(extended, Trained), kind, entry)
     if len(problems.lines) > before:
         problems.end()
-    resolver = _Resolver(raw, problems, {"dataset": config.datasets, "backbone": config.backbones})
+    resolver = _Resolver(
+        raw,
+        problems,
+        {"dataset": config.datasets, "backbone": config.backbones, "format": ["auto", *registry.names("importer")]},
+    )
     found = {name: resolver.method(name) for name in config.methods}
     methods = {name: method for name, method in found.items() if method}
     if len(methods) < len(found):
@@ -55,8 +60,8 @@ def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) 
     experiments = {}
     for e, spec in config.experiments.items():
         known = {name: grids for name, grids in spec.sweep.items() if name in methods}
-        for name in sorted(n for n in known if methods[n].control):
-            problems.add(f"experiments.{e}.sweep.{name}", _OF_A_CONTROL)
+        for name in sorted(n for n in known if methods[n].control or methods[n].imported):
+            problems.add(f"experiments.{e}.sweep.{name}", _OF_A_CONTROL if methods[name].control else _OF_AN_IMPORT)
         swept = {name: resolver.sweep(f"experiments.{e}.sweep.{name}", g, methods[name]) for name, g in known.items()}
         experiments[e] = spec.model_copy(update={"sweep": spec.sweep | swept})
         for name in spec.methods:
@@ -110,10 +115,13 @@ class _Resolver:
             return None
         before = len(self.problems.lines)
         if words.get("import"):
+            if own.get("extends"):
+                self.problems.add(f"{key}.extends", "an SAE that was made elsewhere takes over nothing: leave it out")
+                return None
             for option in sorted(words.keys() - _OF_IMPORTED) + (["sweep"] if words["sweep"] else []):
-                self.problems.add(f"{key}.{option}", "an SAE that was made elsewhere is not trained: leave it out")
+                self.problems.add(f"{key}.{option}", _OF_AN_IMPORT)
             words |= {"objective": IMPORTED, "file": paths.IMPORTED.format(method=name)}
-            for part in ("dataset", "backbone"):
+            for part in ("dataset", "backbone", "format"):
                 if isinstance(words["import"], dict) and (named := words["import"].get(part)):
                     self.problems.known(f"{key}.import.{part}", [named], self.known[part])
         elif words.get("objective") == IMPORTED:

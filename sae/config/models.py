@@ -127,7 +127,7 @@ class _Import(Options):
     format: str = "auto"
     """An importer."""
     k: Count | None = None
-    """Latents that are kept; by default what the file says."""
+    """Latents that are kept, by default what the file says; then it is scored in cells of this k alone."""
     input_norm: Literal["none", "unit_l2", "unit_l2_layernorm"] | None = None
     input_scale: Positive | None = None
     """The space of its inputs; by default what the file says, else embeddings as they are."""
@@ -135,9 +135,11 @@ class _Import(Options):
     backbone: str | None = None
     """Where it is scored; by default in every cell of an experiment."""
 
-    def belongs_to(self, dataset: str, backbone: str) -> bool:
-        """Whether it is scored on this dataset and backbone."""
-        return self.dataset in (None, dataset) and self.backbone in (None, backbone)
+    def belongs_to(self, dataset: str, backbone: str, k: int) -> bool:
+        """Whether it is scored in this cell."""
+        return all(
+            own in (None, here) for own, here in ((self.dataset, dataset), (self.backbone, backbone), (self.k, k))
+        )
 
 
 Import = Annotated[_Import, BeforeValidator(_place)]

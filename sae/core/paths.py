@@ -61,6 +61,7 @@ STAGE_TABLE = f"{STAGE}/{{table}}.parquet"
 ROWS = f"{SCORES}/.rows/{{stage}}/{{metric}}.parquet"
 PROBE_OF_EMBEDDINGS = f"{EXPERIMENT}/scores/{{dataset}}/{{backbone}}/embeddings.json"
 
+HUB = f"{EXPERIMENT}/hub"  # What `make publish` lays out for the Hugging Face hub.
 METRICS = f"{EXPERIMENT}/metrics.parquet"
 METRICS_CSV = f"{EXPERIMENT}/metrics.csv"
 # The SHA-256 of files that cannot hold a seal (`sae.core.seals`).
@@ -91,8 +92,6 @@ PAGE_SUMS = f"{EXPERIMENT}/report/index.sums.json"
 CONFIGURATION = f"{EXPERIMENT}/configurations/{{configuration}}.json"
 
 # What a job said, and as .tsv beside it what it took.
-# What `make publish` lays out for the Hugging Face hub.
-HUB = f"{EXPERIMENT}/hub"
 LOGS, EXPERIMENT_LOGS = f"{RESULTS}/logs", f"{EXPERIMENT}/logs"
 
 

@@ -88,7 +88,7 @@ def read(place: str) -> Checkpoint:
     file = _tensor_file(path) if path.is_dir() else path
     tensors, header = _tensors(file)
     return Checkpoint(
-        file, {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, header | _config(file)
+        file, {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, header or _config(file)
     )
 
 
@@ -148,7 +148,10 @@ def _tensors(file: Path) -> tuple[Tensors, dict[str, Any]]:
 def _header(file: Path) -> dict[str, Any]:
     """What a safetensors file of this project says in front of its tensors; {} of any other."""
     with safe_open(file, framework="pt") as opened:
-        said = json.loads((opened.metadata() or {}).get("sae", "{}"))
+        try:
+            said = json.loads((opened.metadata() or {}).get("sae", "{}"))
+        except ValueError:
+            return {}
     return said if isinstance(said, dict) else {}
 
 

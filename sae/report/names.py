@@ -42,6 +42,7 @@ class _Method(NamedTuple):
     at: str | None
     colour: str | None
     control: bool
+    imported: bool
     position: int
 
 
@@ -52,9 +53,9 @@ class Names:
     figure. An id without a label is printed as it is. A label is printed on one line (:func:`printed`).
 
     Args:
-        settings: {"methods": {id: {"label", "colour", "against", "at", "control", "position"}}, "datasets": {id:
-            label}, "backbones": {id: label}}. Each key of a method may be left out or None; the position is then that
-            in `methods`.
+        settings: {"methods": {id: {"label", "colour", "against", "at", "control", "imported", "position"}},
+            "datasets": {id: label}, "backbones": {id: label}}. Each key of a method may be left out or None; the
+            position is then that in `methods`.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -69,6 +70,7 @@ class Names:
                 at=given.get("at"),
                 colour=given.get("colour"),
                 control=bool(given.get("control")),
+                imported=bool(given.get("imported")),
                 position=place if position is None else position,
             )
 
@@ -104,10 +106,11 @@ class Names:
 
     @property
     def baselines(self) -> list[str]:
-        """The methods that others are compared with, and that are compared with none; without any, the first method."""
+        """The methods that others are compared with, themselves with none; if there are none, the first trained one."""
         others = {method.against for method in self._methods.values()}
         found = [name for name, against in self.compared.items() if against is None and name in others]
-        return found or [name for name in self.compared if not self._methods[name].control][:1]
+        trained = [n for n in self.compared if not (self._methods[n].control or self._methods[n].imported)]
+        return found or trained[:1]
 
     @property
     def controls(self) -> list[str]:

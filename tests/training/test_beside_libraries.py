@@ -22,9 +22,15 @@ SIDE = {"m": 256, "k": 8, "steps": 1500, "batch": 128, "lr": 0.001}
 SEEDS = (0, 1, 2)
 OURS = {"topk": "topk", "batchtopk": "batch_topk", "matryoshka": "matryoshka", "jumprelu": "jumprelu"}
 OURS |= {"standard": "relu_l1"}
-# Their weights of sparsity where there is no target: such that L0 comes near 8.
+# Their weights of sparsity where there is no target: such that L0 comes near 8, and once to 3.
 WEIGHTS = {("saelens", "jumprelu"): {"l0_coefficient": 0.004}, ("saelens", "standard"): {"l1_coefficient": 0.3}}
-PAIRS = [(library, kind) for library in ("saelens", "dictionary_learning") for kind in OURS]
+PAIRS = [
+    (library, kind, WEIGHTS.get((library, kind), {})) for library in ("saelens", "dictionary_learning") for kind in OURS
+]
+FEW = pytest.param(
+    *("saelens", "jumprelu", {"l0_coefficient": 0.1}),
+    marks=pytest.mark.xfail(strict=True, reason="JumpReLU at 3 of 256 latents is worse here (docs/protocol.md)"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +44,10 @@ def fvu(x, rebuilt):
     return float(((x - rebuilt) ** 2).sum() / ((x - x.mean(axis=0)) ** 2).sum())
 
 
-def of_theirs(library, kind, digits, folder, monkeypatch):
+def of_theirs(library, kind, options, digits, folder, monkeypatch):
     """Rows (FVU, L0) on the training images, by seed."""
     np.save(folder / "x.npy", digits)
-    found, options = [], WEIGHTS.get((library, kind), {})
+    found = []
     for seed in SEEDS:
         monkeypatch.setenv("SIDE", json.dumps(SIDE | {"seed": seed, "options": options}))
         out = folder / f"{seed}.npz"
@@ -68,13 +74,13 @@ def of_ours(objective, k, digits):
     return np.array(found)
 
 
-@pytest.mark.parametrize(("library", "kind"), PAIRS)
-def test_ours_reaches_their_fvu_at_their_l0(library, kind, digits, tmp_path, monkeypatch):
-    there = of_theirs(library, kind, digits, tmp_path, monkeypatch)
+@pytest.mark.parametrize(("library", "kind", "options"), [*PAIRS, FEW])
+def test_ours_reaches_their_fvu_at_their_l0(library, kind, options, digits, tmp_path, monkeypatch):
+    there = of_theirs(library, kind, options, digits, tmp_path, monkeypatch)
     # Their thresholds and weights come near a budget, so the budget here is what they came to.
     k = round(there[:, 1].mean())
     ours = of_ours(OURS[kind], k, digits)
-    spread = max(there[:, 0].std(ddof=1), ours[:, 0].std(ddof=1))
-    print(f"{library} {kind}: theirs {there.mean(axis=0)}, ours {ours.mean(axis=0)}, spread {spread:.4f}")
+    error = ((there[:, 0].var(ddof=1) + ours[:, 0].var(ddof=1)) / len(SEEDS)) ** 0.5
+    print(f"{library} {kind}: theirs {there.mean(axis=0)}, ours {ours.mean(axis=0)}, error {error:.4f}")
     assert ours[:, 1].mean() <= 1.07 * there[:, 1].mean()
-    assert ours[:, 0].mean() <= there[:, 0].mean() + 3 * spread
+    assert ours[:, 0].mean() <= there[:, 0].mean() + 3 * error

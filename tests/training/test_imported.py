@@ -52,7 +52,7 @@ def test_what_does_not_fit_the_cell_is_refused_with_what_to_say(made):
     options = imported.Options(file=str(file))
     with pytest.raises(UserError, match="takes 6 dimensions, and these embeddings have 5"):
         imported.take(options, settings(), x[:, :5])
-    with pytest.raises(UserError, match=r"keeps 4 latents of an image, and this experiment has k = 3: .*k: \[4\]"):
+    with pytest.raises(UserError, match=r"keeps 4 latents of an image, and this cell has k = 3: .*place: ..., k: 4 }"):
         imported.take(options, settings(3), x)
     # Embeddings of unit norm are another space: what is 0.25 away from the mean there is far off.
     unit = x / np.linalg.norm(x, axis=1, keepdims=True) * 0.01

@@ -48,6 +48,17 @@ def test_an_experiment_is_tuned_and_judged_by_both_protocols(make_checkout):
     page = (results / "report/index.html").read_text()
     assert "The same reconstruction after the same tuning" in page and "Fronts" in page
     assert checkout.planned() == {}
+    # A method of one's own joins the leaderboard, through a configuration of its own.
+    other = {"methods": ["topk", "reg2"], "sweep": {"reg2": {"lambda": [0.001]}}}
+    joins = {"join": "results/tiny/tables/leaderboard.json", "ranges": {"reg2": ranges["reg1"]}}
+    checkout.config["experiments"]["mine"] = checkout.experiment | other
+    checkout.config["experiments"]["mine"]["fair"] = checkout.experiment["fair"] | joins
+    checkout.write()
+    checkout.snakemake("mine", "--cores", "2")
+    board = pd.read_csv(checkout.folder / "results/mine/tables/leaderboard.csv")
+    if len(board):  # So few steps may leave the cell undertrained.
+        assert board.groupby("method")["stored"].all().to_dict()["reg1"] and not board["stored"].all()
+    assert "Joined: results/tiny/tables" in (checkout.folder / "results/mine/tables/leaderboard.md").read_text()
     # Another fresh seed trains candidates, and nothing before them.
     rule["seeds"]["fresh"] = [3, 4, 5, 6]
     checkout.write()

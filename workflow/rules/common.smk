@@ -163,7 +163,7 @@ def train_params(bank):
 
 def imported_of(w):
     """The SAEs of a bank that were made elsewhere."""
-    methods = settings.imported(cfg, w.experiment, w.dataset, w.backbone)
+    methods = settings.imported(cfg, w.experiment, (w.dataset, w.backbone, int(w.k)))
     return [paths.IMPORTED.format(method=method) for method in methods]
 
 

@@ -12,10 +12,14 @@ from typing import Any
 import pandas as pd
 
 from sae.bank.read import open_sae
+from sae.config.models import Config
 from sae.core import files, paths, registry
 from sae.core.errors import UserError
+from sae.data.artifacts import names as artifact_names
 from sae.report.tables import markdown
-from sae_workflow import missing, settings
+from sae.scoring.rows import FAIR
+from sae.scoring.selection import under
+from sae_workflow import recorded, settings
 
 FORMAT = "saelens"
 KEY = ["dataset", "backbone", "k", "method", "trial", "seed"]
@@ -51,8 +55,7 @@ over alive latents, by the SAE's own backbone, and by backbones of other familie
 {sources}
 
 `cfg.json` names what made each SAE under `metadata.made_by`: method, trial, seed, data, the hash of the embeddings and
-that of the code. The licence of the weights is for whoever publishes them to state, above; those of the data and of the
-backbones are listed here.
+that of the code. The licence of the weights is for whoever publishes them to state, above.
 """
 
 
@@ -60,39 +63,71 @@ def publish(experiment: str, folder: Path | None = None) -> Path:
     """Write the folder; it must not exist.
 
     Raises:
-        UserError: there is no such experiment, it has no results, a file is damaged, or the folder is there.
+        UserError: there is no such experiment, it has no results, they are older than its SAEs, a file is damaged, or
+            the folder is there.
     """
-    config = settings.read("config.yaml")
-    if experiment not in config.experiments:
-        raise UserError(f"there is no experiment {experiment!r}; there are: {', '.join(config.experiments)}")
+    config = _config_of(experiment)
     registry.extend(config.extensions)
     out = folder or Path(paths.HUB.format(experiment=experiment))
     if out.exists():
         raise UserError(f"{out} is there already: move it away, or delete it, and run again")
-    metrics = files.read_parquet(paths.METRICS.format(experiment=experiment))
-    chosen = metrics[(metrics["split"] == "test") & metrics["selected"]]
+    scored = Path(paths.METRICS.format(experiment=experiment))
+    scores = _chosen(files.read_parquet(scored), files.read_parquet(paths.ALL_SELECTIONS.format(experiment=experiment)))
     exporter, rows = registry.load("exporter", FORMAT), []
     with files.atomic_directory(out) as temporary:
         for bank_file, bank, entry in _entries(config, experiment):
-            key = [bank[name] for name in KEY[:3]] + [entry["method"], paths.trial_name(entry["trial"]), entry["seed"]]
-            row = chosen[(chosen[KEY] == pd.Series(key, KEY)).all(axis=1)]
+            if bank_file.stat().st_mtime > scored.stat().st_mtime:
+                raise UserError(f"{bank_file} is newer than {scored}: run `snakemake {experiment}` to its end first")
+            made = {name: bank[name] for name in KEY[:3]} | {"method": entry["method"], "seed": entry["seed"]}
+            row = scores[
+                (scores[KEY] == pd.Series(made | {"trial": paths.trial_name(entry["trial"])})[KEY]).all(axis=1)
+            ]
+            row = row[row["protocol"] == entry["protocol"]]
             if row.empty:
                 continue
-            name = f"{key[0]}-{key[1]}-k{key[2]}-{key[3]}-seed{key[5]}"
+            name = "{dataset}-{backbone}-k{k}-{method}-seed{seed}".format(**made)
+            name += f"-{entry['protocol']}" if entry["protocol"] == FAIR else ""
             coder = open_sae(bank_file, bank, entry)
             (temporary / name).mkdir()
-            exporter.write(coder, temporary / name, coder.metadata)
+            # Not what the SAE's first maker called it: what it is here.
+            exporter.write(coder, temporary / name, coder.metadata | made | {"trial": entry["trial"]})
             rows.append({"folder": name} | {c: row[c].iloc[0] for c in SHOWN if c in row})
         if not rows:
-            raise UserError(f"{experiment} has no SAE that selection chose")
+            raise UserError(f"{experiment} has no SAE that was trained here and chosen")
         table = pd.DataFrame(rows)
-        table = table.drop(columns=[c for c in table if table[c].isna().all()])
-        text = table.map(_number)
-        about = {"experiment": experiment, "description": config.experiments[experiment].description.capitalize()}
-        about |= {"count": str(len(rows)), "first": rows[0]["folder"], "table": markdown(text)}
+        text = table.drop(columns=[c for c in table if table[c].isna().all()]).map(_number)
+        said = config.experiments[experiment].description or "SAEs of one's own"
+        about = {"experiment": experiment, "description": said[:1].upper() + said[1:], "count": str(len(rows))}
+        about |= {"first": rows[0]["folder"], "table": markdown(text)}
         sources = "\n".join(_sources(config, experiment))
         files.write_text(temporary / "README.md", _README.format(**about, sources=sources))
     return out
+
+
+def _config_of(experiment: str) -> Config:
+    """What an experiment's results were made with: config.yaml, or a configuration that was recorded with them."""
+    config = settings.read("config.yaml")
+    if experiment in config.experiments:
+        return config
+    others = [other for _, _, other in recorded.read() if experiment in other.experiments]
+    if len(others) != 1:
+        names = ", ".join(config.experiments)
+        found = "no configuration" if not others else f"{len(others)} configurations"
+        raise UserError(
+            f"{found} with an experiment {experiment!r} made results here; in config.yaml there are: {names}"
+        )
+    return others[0]
+
+
+def _chosen(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
+    """The rows on test of what protocol `paper` chose and, under `fair`, of the headline's candidates."""
+    test = metrics[metrics["split"] == "test"]
+    parts = [test[test["selected"]]]
+    candidates = under(selection, FAIR).dropna(subset="trial")
+    if len(candidates):
+        headline = candidates[candidates["tolerance"] == under(selection, FAIR)["tolerance"].iloc[0]]
+        parts.append(under(test, FAIR).merge(headline[KEY], on=KEY))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _number(value: Any) -> str:
@@ -101,28 +136,30 @@ def _number(value: Any) -> str:
     return "-" if pd.isna(value) else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
-def _entries(config: Any, experiment: str) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
-    """(file, its content, entry) of every SAE of protocol `paper` that was trained here, but for controls."""
+def _entries(config: Config, experiment: str) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
+    """(file, its content, entry) of every SAE of the experiment's methods that was trained here, but for controls."""
+    methods = {name: config.methods[name] for name in config.experiments[experiment].methods}
+    ours = {name for name, method in methods.items() if not (method.control or method.imported)}
     for cell in settings.banks(config, experiment):
         for pattern in (paths.BANK, paths.BANK_CHOSEN):
             file = Path(pattern.format(experiment=experiment, **cell))
             if not file.exists() and pattern == paths.BANK_CHOSEN:
                 continue
             bank = files.read_json(file, "bank")
-            for entry in bank["saes"]:
-                method = config.methods[entry["method"]]
-                ours = not (method.control or method.imported)
-                if ours and entry["status"] == "ok" and entry["protocol"] == "paper":
-                    yield file, bank, entry
+            yield from ((file, bank, e) for e in bank["saes"] if e["status"] == "ok" and e["method"] in ours)
 
 
-def _sources(config: Any, experiment: str) -> Iterator[str]:
-    artifacts = missing.artifacts_of(config, experiment)
-    for name in artifacts:
-        given = settings.artifacts()[name]
-        yield f"- {name} {given['version']}: {given['citation']}. Licence: {given['licence']}. {given['homepage']}"
-    if not artifacts:
-        yield "- Data and backbones of one's own: see the experiment's report."
+def _sources(config: Config, experiment: str) -> Iterator[str]:
+    """A line for each dataset and backbone, and below it what is known of where it comes from."""
+    spec = config.experiments[experiment]
+    specs = {f"dataset {name}": config.datasets[name].spec for name in spec.datasets}
+    specs |= {f"backbone {name}": config.backbones[name].spec for name in spec.backbones}
+    for name, given in specs.items():
+        own = artifact_names(given)
+        yield f"- {name}" + ("" if own else ": its licence is not known here; look it up where you have it from")
+        for artifact in own:
+            of = settings.artifacts()[artifact]
+            yield f"  - {artifact} {of['version']}: {of['citation']}. {of['licence']}. {of['homepage']}"
 
 
 def main(experiment: str) -> int:

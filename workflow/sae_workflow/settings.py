@@ -70,7 +70,7 @@ def bank_plan(config: Config, experiment: str, dataset: str, backbone: str, k: i
         at, against, control}}, fair}. `lambda` is null where it is swept; sweeps are in ascending order.
     """
     spec = config.experiments[experiment]
-    alien = {*imported(config, experiment)} - {*imported(config, experiment, dataset, backbone)}
+    alien = {*imported(config, experiment)} - {*imported(config, experiment, (dataset, backbone, k))}
     return {
         "dataset": dataset,
         "backbone": backbone,
@@ -154,12 +154,12 @@ def _trained(plan: Plan, bank: str) -> set[str]:
     }[bank]
 
 
-def imported(config: Config, experiment: str, dataset: str | None = None, backbone: str | None = None) -> list[str]:
-    """The methods of an experiment, or of a cell of it, whose SAEs were made elsewhere."""
+def imported(config: Config, experiment: str, cell: tuple[str, str, int] | None = None) -> list[str]:
+    """The methods of an experiment, or of a cell of it (dataset, backbone, k), whose SAEs were made elsewhere."""
     given = {name: config.methods[name].imported for name in config.experiments[experiment].methods}
     here = {name: of for name, of in given.items() if of}
-    if dataset and backbone:
-        here = {name: of for name, of in here.items() if of.belongs_to(dataset, backbone)}
+    if cell:
+        here = {name: of for name, of in here.items() if of.belongs_to(*cell)}
     return list(here)
 
 
@@ -336,6 +336,7 @@ def names(config: Config, experiment: str) -> Plan:
                 "at": method.at,
                 "against": method.against,
                 "control": method.control,
+                "imported": method.imported is not None,
                 "position": position,
             }
             for position, (name, method) in enumerate(used.items())
@@ -348,7 +349,7 @@ def names(config: Config, experiment: str) -> Plan:
 def roles(config: Config, experiment: str) -> Plan:
     """Of the same what decides which methods are shown, and nothing that is only printed."""
     methods = names(config, experiment)["methods"]
-    kept = ("at", "against", "control", "position")
+    kept = ("at", "against", "control", "imported", "position")
     return {"methods": {name: {key: method[key] for key in kept} for name, method in methods.items()}}
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from sae.core.errors import UserError
-from sae.models import foreign, saefile
+from sae.models import saefile
 from sae.models.coder import Coder, TopK
 from sae.models.convert import Options
 from sae.models.foreign import Checkpoint, Space
@@ -20,16 +20,18 @@ def read(checkpoint: Checkpoint, options: Options) -> Coder:
     space = options.space(Space(coder.input_norm, coder.input_scale), checkpoint)
     coder.input_norm, coder.input_scale = space.norm, space.scale
     if options.k is not None:
-        if not isinstance(coder.select, TopK):
-            raise UserError(f"{checkpoint.path} has thresholds, not a Top-k: leave k out")
-        coder.select, coder.k = TopK(options.k), options.k
+        if options.k > coder.m:
+            raise UserError(f"{checkpoint.path}: k = {options.k} is not between 1 and the {coder.m} latents")
+        coder.k = options.k  # Of thresholds the budget, which selects nothing.
+        coder.select = TopK(options.k) if isinstance(coder.select, TopK) else coder.select
     return coder
 
 
 def forward(checkpoint: Checkpoint, options: Options, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, from the tensors by the formula of `sae.models.coder`."""
     t, c = checkpoint.tensors, checkpoint.config
-    foreign.one_of(c["input_norm"], ("none", "unit_l2"), f"{checkpoint.path}: check of input_norm")
+    if c["input_norm"] == "unit_l2_layernorm":
+        raise UserError(f"{checkpoint.path} is a file of this project: it needs no check, leave --check out")
     a = ((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
     if c["select"] == "topk":
         values, places = a.topk(options.k or c["k"], dim=1)

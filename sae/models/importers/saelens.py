@@ -69,6 +69,9 @@ def _space(
     c, d = checkpoint.config, len(b_dec)
     norm = c.get("normalize_activations", "none")
     foreign.one_of(norm, ("none", "constant_norm_rescale", "layer_norm"), f"{checkpoint.path}: normalize_activations")
+    given = {"input_norm": options.input_norm, "input_scale": options.input_scale}
+    if norm != "none" and (named := [name for name, value in given.items() if value is not None]):
+        raise UserError(f"{checkpoint.path} normalises its inputs itself ({norm}): leave {' and '.join(named)} out")
     if norm == "constant_norm_rescale":
         return Space("unit_l2", d**0.5), b_enc, W_enc, W_dec, b_dec
     if norm == "layer_norm":

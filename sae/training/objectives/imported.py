@@ -15,7 +15,7 @@ from sae.training.settings import Settings
 
 TRAINS = False
 MADE_ELSEWHERE = True
-_ROWS = 16_384  # of the training embeddings that the SAE must reconstruct better than their mean does
+_ROWS = 16_384  # at most, of the training embeddings, which the SAE must reconstruct better than their mean does
 
 
 class Options(Base):
@@ -31,7 +31,7 @@ def content(options: Options) -> dict[str, str]:
 
 
 def take(options: Options, settings: Settings, embeddings: np.ndarray) -> tuple[Coder, dict[str, float]]:
-    """The SAE, and what it gives on the first embeddings that it is scored with: r2, l0.
+    """The SAE, and what it gives on training embeddings, at most 16,384 of them: r2, l0.
 
     Args:
         settings: its k is that of the bank.
@@ -42,7 +42,7 @@ def take(options: Options, settings: Settings, embeddings: np.ndarray) -> tuple[
             the embeddings worse than their mean does: its input space is another one.
     """
     coder, where = saefile.load(options.file), f"{options.file}, an imported SAE,"
-    rows = embeddings[:_ROWS]
+    rows = embeddings[:: -(-len(embeddings) // _ROWS)]  # Evenly spread: rows may be in the order of their classes.
     if coder.d != rows.shape[1]:
         raise UserError(
             f"{where} takes {coder.d} dimensions, and these embeddings have {rows.shape[1]}: "
@@ -50,8 +50,8 @@ def take(options: Options, settings: Settings, embeddings: np.ndarray) -> tuple[
         )
     if isinstance(coder.select, TopK) and coder.select.k != settings.k:
         raise UserError(
-            f"{where} keeps {coder.select.k} latents of an image, and this experiment has k = {settings.k}: give the "
-            f"experiment `k: [{coder.select.k}]`, or the method `import: {{ place: ..., k: {settings.k} }}`"
+            f"{where} keeps {coder.select.k} latents of an image, and this cell has k = {settings.k}: give its "
+            f"method `import: {{ place: ..., k: {coder.select.k} }}`, and it is scored in cells of that k alone"
         )
     coder.k = settings.k
     x = prepare(rows, coder.input_norm, coder.input_scale)
