@@ -38,13 +38,14 @@ def draw(results: Path, names: Names) -> Figure:
     ks = sorted(trials["k"].unique())
     size = (max(style.WIDTH, 2.6 * len(ks)), 1.9 * len(rows) + 0.6)
     figure, axes = plt.subplots(len(rows), len(ks), figsize=size, squeeze=False, layout="constrained")
+    inside: set[str] = set()
     for i, (dataset, backbone) in enumerate(rows):
         for j, k in enumerate(ks):
             cell = {"dataset": dataset, "backbone": backbone, "k": k}
             own, rings, crosses = (
                 table[(table[CELL] == pd.Series(cell)).all(axis=1)] for table in (trials, candidates, controls)
             )
-            _panel(axes[i, j], own, rings, crosses, names)
+            inside |= _panel(axes[i, j], own, rings, crosses, names)
             if i == 0:
                 axes[i, j].set_title(f"k = {k}")
             if j == 0:
@@ -53,12 +54,13 @@ def draw(results: Path, names: Names) -> Figure:
                 axes[i, j].set_xlabel("R²")
     shown = names.order(trials["method"])
     entries = style.handles(names, shown)
-    entries += style.handles(names, names.order(controls["method"]), linestyle="none", marker="x")
+    entries += style.handles(names, names.order(inside), linestyle="none", marker="x")
     style.legend(figure, [*entries, style.reference("candidate", marker="o", markerfacecolor="none", linestyle="none")])
     return figure
 
 
-def _panel(ax: Axes, trials: pd.DataFrame, candidates: pd.DataFrame, controls: pd.DataFrame, names: Names) -> None:
+def _panel(ax: Axes, trials: pd.DataFrame, candidates: pd.DataFrame, controls: pd.DataFrame, names: Names) -> set[str]:
+    """Draw a cell; the controls that lie within its axes."""
     for method in names.order(trials["method"]):
         own, look = trials[trials["method"] == method], style.line(names, method)
         ax.plot(own["r2"], own["ms"], **look | {"linestyle": "none", "alpha": 0.55, "markersize": 3})
@@ -78,6 +80,8 @@ def _panel(ax: Axes, trials: pd.DataFrame, candidates: pd.DataFrame, controls: p
     near = trials[trials["r2"] >= best - 0.12]
     if len(near):
         ax.set_xlim(near["r2"].min() - 0.01, best + 0.01)
-        heights = [*near["ms"], *controls[controls["r2"] >= near["r2"].min()][MS]]
+        controls = controls[controls["r2"] >= near["r2"].min()]
+        heights = [*near["ms"], *controls[MS]]
         ax.set_ylim(min(heights) - 0.02, max(heights) + 0.02)
     ax.grid(True)
+    return set(controls["method"])

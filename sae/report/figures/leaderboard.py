@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sae.core import files
 from sae.report import leaderboard, style
@@ -46,6 +47,7 @@ def draw(results: Path, names: Names) -> Figure:
         ax.set_title(score + ("" if sign > 0 else " (less is better)"))
         if sign < 0:
             ax.invert_xaxis()
+        ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.grid(True, axis="x")
     for ax in axes.flat[len(scores) :]:
         ax.axis("off")
