@@ -281,7 +281,8 @@ def cells_text(cells: pd.DataFrame, names: Names) -> pd.DataFrame:
     for row in cells[cells["tolerance"] == cells["tolerance"].iloc[0]].to_dict("records") if len(cells) else []:
         line = {"data": names.dataset(row["dataset"]), "encoder": names.backbone(row["backbone"]), "k": str(row["k"])}
         line |= {
-            "steps": f"{row['steps']:.0f}{' !' if row['undertrained'] else ''}",
+            # None where every method sets its own.
+            "steps": ("-" if pd.isna(row["steps"]) else f"{row['steps']:.0f}") + (" !" if row["undertrained"] else ""),
             "method": names.method(row["method"]),
         }
         line["trial"] = "tie" if row["trial"] is None or row["trial"] != row["trial"] else row["trial"]

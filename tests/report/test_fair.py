@@ -116,6 +116,8 @@ def test_effects_cells_and_the_best_n(tmp_path):
     assert len(cells) == 18 * 3 * 2 and cells["undertrained"].sum() == 6
     tie = cells[(cells["status"] == "tie") & (cells["tolerance"] == 0.002)].iloc[0]
     assert tie["method"] == "reg2" and tie["MS_difference"] == 0
+    alone = fair.cells_text(cells.assign(steps=None), NAMES)["steps"]  # Every method sets its own.
+    assert set(alone) == {"-", "- !"}
     points = pd.DataFrame(columns=[*RUN, "method", "trial", "split", "curve", "x", "y"]).astype(
         {"x": float, "y": float}
     )
