@@ -16,6 +16,7 @@ from sae.config.models import Config
 from sae.core import files, paths, registry
 from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
+from sae.report.scores import across_groups
 from sae.report.tables import markdown
 from sae.scoring.rows import FAIR
 from sae.scoring.selection import under
@@ -46,7 +47,8 @@ codes = sae.encode(embeddings)
 ## What they are worth
 
 Scores on test images, which neither training nor selection saw. `r2`: variance explained; `ms`: Monosemanticity Score
-over alive latents, by the SAE's own backbone, and by backbones of other families (`independent`).
+over alive latents, by the SAE's own backbone, and by backbones of other families (`independent`); where the data know
+near-duplicates, pairs of these do not count.
 
 {table}
 
@@ -121,7 +123,7 @@ def _config_of(experiment: str) -> Config:
 
 def _chosen(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
     """The rows on test of what protocol `paper` chose and, under `fair`, of the headline's candidates."""
-    test = metrics[metrics["split"] == "test"]
+    test = across_groups(metrics[metrics["split"] == "test"])
     parts = [test[test["selected"]]]
     candidates = under(selection, FAIR).dropna(subset="trial")
     if len(candidates):
