@@ -160,9 +160,7 @@ class Method(Options):
     at: str | None = None
     against: str | None = None
     control: bool = False
-    imported: Import | None = Field(
-        None, alias="import", description="An SAE made elsewhere, then not trained."
-    )
+    imported: Import | None = Field(None, alias="import", description="An SAE made elsewhere, then not trained.")
     sweep: Sweep = Field({})
     label: Label | None = None
     colour: str | None = Field(None, pattern="^#[0-9A-Fa-f]{6}$")
