@@ -29,6 +29,11 @@ from sae.core import warm
 
 ROOT = Path(__file__).parent.parent
 BEFORE = "c1ff10636"  # where the work on speed began
+SINCE = {
+    "steps": None,
+    "encoder_scale": 1,
+    "frozen": None,
+}  # options of a recipe that it lacks, as it trains without them
 LAMBDAS = [0.0003, 0.001, 0.003, 0.01]
 TARGETS = {"2": 1 / 1.5, "4": 0.5}
 SHORT = {"rounds": 1, "epochs": 3}
@@ -48,6 +53,8 @@ def main() -> None:
     vars(a).update(TINY if a.tiny else SHORT if a.short else {})
     recipe = read(ROOT / "config.yaml").training["demo"].model_dump()
     recipe |= {"m": a.m, "epochs": a.epochs, "auxk_k": min(recipe["auxk_k"], a.m)}
+    if any(recipe.pop(option) != value for option, value in SINCE.items()):
+        sys.exit(f"error: the recipe `demo` sets one of {', '.join(SINCE)}, which the earlier commit does not know")
     plan = bank_plan(a.k, recipe, lambdas=LAMBDAS)
     saes = 1 + 2 * len(LAMBDAS)
     with tempfile.TemporaryDirectory() as name:

@@ -14,8 +14,8 @@ beyond; it is run for 3 SAEs only.
 
 The whole takes about two hours on 2 cores, half of it for 30 SAEs on a million images. Every step is written to
 OUT/growth/times.csv when it ends, and one that is there is not run again: a run that was stopped goes on. Delete the
-folder to measure anew. `--rows`, `--saes` and `--rounds` run a part. `--short`: up to 20,000 rows, without the steps of
-chosen SAEs. `--tiny`: seconds, to see that it runs.
+folder to measure anew. `--rows`, `--saes`, `--steps` and `--rounds` run a part. `--short`: up to 20,000 rows, without
+the steps of chosen SAEs. `--tiny`: seconds, to see that it runs.
 """
 
 import argparse
@@ -55,6 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--saes", type=int, nargs="+", default=list(BANKS), choices=list(BANKS))
+    parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS, help="with those that they need")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=record.OUT)
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="seconds, to see that it runs")
     a = parser.parse_args()
     # d, concepts, classes, k; and the width.
-    a.shape, a.changed, a.steps = (320, 1024, 100, 16), {}, STEPS
+    a.shape, a.changed = (320, 1024, 100, 16), {}
     if a.tiny:
         a.shape, a.changed = (16, 32, 5, 4), {"m": 32, "batch_size": 256, "auxk_k": 8}
     for name, value in ((TINY if a.tiny else {}) | (SHORT if a.short else {})).items():

@@ -65,7 +65,7 @@ def ours(x: torch.Tensor, m: int, k: int, name: str, recipe: str, **changed: obj
     """The step of `sae.training.loop.train`, with AuxK's bookkeeping."""
     s, entries = settings_of(name, recipe, m=m, k=k, **changed)
     coder = Coder(x.shape[1], m, k)
-    coder.initialise(x.mean(dim=0), seed=0)
+    coder.initialise(x.mean(dim=0), seed=0, encoder_scale=s.encoder_scale)
     optimiser = torch.optim.Adam(coder.parameters(), lr=s.lr, eps=s.adam_eps, fused=True)
     objective = step.start(coder, s, *entries)
     return peers.Trainer(
@@ -91,16 +91,17 @@ def plain(x: torch.Tensor, m: int, k: int, lr: float) -> peers.Trainer:
 
 
 def work(kind: str, name: str, *arguments: str) -> None:
-    """As `_peers.py` does for others: steps of ours, or of the plain one."""
+    """As `_peers.py` does for others: steps of ours ("METHOD PRECISION [ENCODER'S SCALE]"), or of `plain`."""
     torch.set_deterministic_debug_mode("error")
-    method, _, precision = name.partition(" ")
+    method, precision, *scale = name.split() if name != "plain" else [name, ""]
+    start = {"encoder_scale": float(*scale)} if scale else {}
 
     def make(x: torch.Tensor, m: int, k: int, lr: float) -> peers.Trainer:
         if name == "plain":
             return plain(x, m, k, lr or 1e-4)
         if kind == "time":  # As long as no latent is dead.
             return ours(x, m, k, method, "paper", precision=precision, dead_after=10**9)
-        return ours(x, m, k, method, "demo", **({"lr": lr} if lr else {}))
+        return ours(x, m, k, method, "demo", **({"lr": lr} if lr else {}), **start)
 
     peers.KINDS[kind](make, *arguments)
 

@@ -96,8 +96,8 @@ def _say(other: socket.socket, message: Any) -> None:
 class Server:
     """The server, and in each of its forks what is left of it."""
 
-    def __init__(self, place: str) -> None:
-        self.place, self.environment = place, _fixed(os.environ)
+    def __init__(self, place: str, environment: dict[str, str]) -> None:
+        self.place, self.environment = place, _fixed(environment)
         self.listener = socket.socket(socket.AF_UNIX)
         self.jobs: dict[int, tuple[int, socket.socket]] = {}  # By what is readable when the fork ends: pid, its client.
         self.closing = False
@@ -233,11 +233,12 @@ def main(place: str, *modules: str) -> None:
     # A terminal sends them to the whole group: a fork takes them once it can, the server never.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     os.close(os.pidfd_open(os.getpid()))
+    environment = dict(os.environ)  # Imports may add to it (torch._dynamo does); jobs have what was there before.
     for module in modules:
         with suppress(ImportError):
             importlib.import_module(module)
     gc.freeze()  # The forks share what was imported: their collections leave it alone.
-    request = Server(place).serve()
+    request = Server(place, environment).serve()
     if request:
         become(request)
 

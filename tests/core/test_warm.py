@@ -55,7 +55,9 @@ class Place:
         until(lambda: self.reachable())
 
     def serve(self, name, before=""):
-        command = f"{before} exec {sys.executable} -m sae.core.warm {name} colorsys no_such_module"
+        # Some modules set variables when they are imported, as torch._dynamo does; jobs have none of these.
+        (self.folder / "sets_a_variable.py").write_text("import os\nos.environ['SET_BY_AN_IMPORT'] = '1'\n")
+        command = f"{before} exec {sys.executable} -m sae.core.warm {name} colorsys no_such_module sets_a_variable"
         pipe = subprocess.PIPE
         return subprocess.Popen(["bash", "-c", command], cwd=self.folder, stdin=pipe, env=self.environment)
 
