@@ -27,7 +27,7 @@ from train_step import PAGES, environment
 from sae.data import synthetic
 
 Curve = list[tuple[float, float]]  # seconds, FVU
-RATES = [0.0003, 0.001, 0.003, 0.01]
+RATES = [0.001, 0.003, 0.01, 0.03]
 SHORT = {"steps": 100, "rates": [0.001, 0.003], "rounds": 1}
 TINY = {"rows": 300, "d": 16, "m": 64, "k": 4, "batch": 50, "steps": 20, "rates": [0.001], "rounds": 1}
 OURS = {"ours": "topk float32", "ours, encoder at a tenth": "topk float32 0.1"}
