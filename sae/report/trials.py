@@ -18,8 +18,8 @@ MS = "ms_mean_alive"
 def of_tuning(results: Path, names: Names) -> pd.DataFrame:
     """A row per cell, tuned method and trial of the tuning seed, the first that has all of them.
 
-    Columns `CELL`, method, trial, point (the trial's number in the design, the same for every method), r2, ms, and
-    val_r2, val_ms. A trial that diverged is left out.
+    Columns `CELL`, method, trial, seed, point (the trial's number in the design, the same for every method), r2, ms,
+    and val_r2, val_ms. A trial that diverged is left out.
     """
     metrics = across_groups(under(files.read_parquet(results / "metrics.parquet"), FAIR))
     metrics = metrics[metrics["status"] == "ok"]
@@ -29,7 +29,7 @@ def of_tuning(results: Path, names: Names) -> pd.DataFrame:
     key = [*CELL, "method", "trial"]
     # Methods share their learning rates, point by point.
     point = test.groupby(CELL, sort=False)["lr"].rank(method="dense").astype(int)
-    found = test[key].assign(point=point, r2=test["r2"], ms=test[MS])
+    found = test[key].assign(seed=test["seed"], point=point, r2=test["r2"], ms=test[MS])
     return found.merge(val[[*key, "r2", MS]].rename(columns={"r2": "val_r2", MS: "val_ms"}), on=key)
 
 

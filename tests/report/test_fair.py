@@ -9,7 +9,7 @@ from report.test_claims import BASE, CELLS, NAMES, PAPER, RULE
 
 from sae.core import files
 from sae.report import claims, fair
-from sae.report.figures import fronts, regimes, tolerance, trials
+from sae.report.figures import fronts, recovered, regimes, tolerance, trials
 from sae.report.names import Names
 from sae.report.trials import effects, of_tuning
 
@@ -183,3 +183,19 @@ def test_regimes_places_each_cell_by_images_and_by_learning_rate_times_steps(tmp
     figure = regimes.draw(tmp_path, NAMES)
     hollow = [line for line in figure.axes[0].get_lines() if line.get_markerfacecolor() == "none"]
     assert len(hollow) == 2
+
+
+def test_recovered_sets_the_concepts_found_beside_r2_and_ms(tmp_path):
+    # Of three trials in one cell R2 orders the shares found, and MS orders them the other way round.
+    head = {"dataset": "d1", "backbone": "b1", "k": 4, "method": "topk", "seed": 0, "protocol": "fair", "status": "ok"}
+    points = [("a", 0.001, 0.5, 0.9, 0.1), ("b", 0.002, 0.6, 0.8, 0.4), ("c", 0.003, 0.7, 0.7, 0.9)]
+    rows = [
+        head | {"trial": trial, "lr": lr, "split": split, "r2": r2, "ms_mean_alive": ms, "recovery_found": found}
+        for trial, lr, r2, ms, found in points
+        for split in ("val", "test")
+    ]
+    files.write_parquet(tmp_path / "metrics.parquet", pd.DataFrame(rows))
+    left, right = recovered.draw(tmp_path, NAMES).axes
+    assert (left.get_title()[-5:], right.get_title()[-5:]) == ("+1.00", "-1.00")
+    (dots,) = left.get_lines()
+    assert dots.get_xydata().tolist() == [[0.5, 0.1], [0.6, 0.4], [0.7, 0.9]]

@@ -145,6 +145,14 @@ def test_names_are_of_the_experiment_alone():
     assert names["datasets"] == {"fashion_mnist_smoke": "Fashion-MNIST (smoke)"}
 
 
+def test_an_experiment_draws_what_it_has_the_data_for():
+    config = with_changes(lambda raw: None)
+    drawn = {name: set(settings.figures(config, name)) for name in ("concepts", "regimes", "study")}
+    assert "recovered" in drawn["concepts"] and not drawn["concepts"] & {"fig1", "fig2", "fig3"}
+    assert {"fronts", "fig1"} <= drawn["regimes"] and "recovered" not in drawn["regimes"]
+    assert "fig1" in drawn["study"] and not drawn["study"] & {"fronts", "recovered"}
+
+
 def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monkeypatch):
     def change(raw):
         raw["datasets"]["given"] = {"type": "table", "root": "here"}

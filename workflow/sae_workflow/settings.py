@@ -307,18 +307,24 @@ def gallery(config: Config, experiment: str) -> dict[str, Any] | None:
 
 
 def figures(config: Config, experiment: str) -> list[str]:
-    """The figures that an experiment ends in: without those of images, or of protocol `fair`, where there is none."""
-    shown = gallery(config, experiment) is not None
-    fair = is_fair(config, experiment)
-    return [n for n in config.figures if (shown or not _needs_images(n)) and (fair or not _needs_fair(n))]
+    """The figures that an experiment ends in: none of images, protocol `fair` or known concepts where it has none."""
+    loaders = {config.backbones[name].spec["loader"] for name in config.experiments[experiment].backbones}
+    there = {
+        "images": gallery(config, experiment) is not None,
+        "fair": is_fair(config, experiment),
+        "concepts": loaders == {"generated"},
+    }
+    return [name for name in config.figures if all(there[need] for need in _needs(name))]
 
 
-def _needs_images(figure: str) -> bool:
-    return any(file.startswith("gallery/") for file in registry.head("figure", figure).constants.get("READS", ()))
-
-
-def _needs_fair(figure: str) -> bool:
-    return registry.head("figure", figure).constants.get("NEEDS_FAIR", False)
+def _needs(figure: str) -> list[str]:
+    constants = registry.head("figure", figure).constants
+    needs = {
+        "images": any(file.startswith("gallery/") for file in constants.get("READS", ())),
+        "fair": constants.get("NEEDS_FAIR", False),
+        "concepts": constants.get("NEEDS_CONCEPTS", False),
+    }
+    return [need for need, needed in needs.items() if needed]
 
 
 def names(config: Config, experiment: str) -> Plan:
