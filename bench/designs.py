@@ -1,7 +1,8 @@
 """A sequence or a grid for the trials of protocol `fair`? What each finds on validation, from two runs.
 
-    snakemake pilot --configfile config.yaml bench/designs.yaml
-    python bench/designs.py
+    python bench/designs.py # of the stored trials
+    snakemake pilot --configfile config.yaml bench/designs.yaml # to make the grid's anew, then
+    python bench/designs.py docs/fair/metrics.csv results/pilot/metrics.csv
 
 docs/fair has the sequence's trials (protocol `fair`, its tuning seed), `pilot` a grid of as many (protocol `paper`).
 Printed are, of each cell and method of both, the best R^2, and the best MS of trials within 0.005 of the baseline's
@@ -26,10 +27,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     stored = ROOT / "docs/fair/metrics.csv"
     parser.add_argument("sequence", type=Path, nargs="?", default=stored)
-    parser.add_argument("grid", type=Path, nargs="?", default=ROOT / "results/pilot/metrics.csv")
-    parser.add_argument("--tiny", action="store_true", help="the recipe's own trials as the grid, to see that it runs")
+    parser.add_argument("grid", type=Path, nargs="?", default=ROOT / "docs/fair/pilot_grid.csv")
+    parser.add_argument("--tiny", action="store_true", help="the same: it takes a second")
     a = parser.parse_args()
-    a.grid = stored if a.tiny else a.grid
     fair = read(ROOT / "config.yaml").fair
     trials = pd.concat([of(a.sequence, "sequence", "fair"), of(a.grid, "grid", "paper")])
     trials = trials[(trials["seed"] == fair.seeds.tuning) & (trials["split"] == "val")]

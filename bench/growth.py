@@ -55,7 +55,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--saes", type=int, nargs="+", default=list(BANKS), choices=list(BANKS))
-    parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS, help="with those that they need")
+    parser.add_argument(
+        "--steps",
+        nargs="+",
+        default=list(STEPS),
+        choices=STEPS,
+        help="those that they need must be named too, or have run",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=record.OUT)

@@ -186,14 +186,16 @@ def test_regimes_places_each_cell_by_images_and_by_learning_rate_times_steps(tmp
 
 
 def test_recovered_sets_the_concepts_found_beside_r2_and_ms(tmp_path):
-    # Of three trials in one cell R2 orders the shares found, and MS orders them the other way round.
-    head = {"dataset": "d1", "backbone": "b1", "k": 4, "method": "topk", "seed": 0, "protocol": "fair", "status": "ok"}
+    # On test, of three trials of the tuning seed, R2 orders the shares found, and MS orders them the other way round.
+    head = {"dataset": "d1", "backbone": "b1", "k": 4, "method": "topk", "status": "ok"}
     points = [("a", 0.001, 0.5, 0.9, 0.1), ("b", 0.002, 0.6, 0.8, 0.4), ("c", 0.003, 0.7, 0.7, 0.9)]
-    rows = [
-        head | {"trial": trial, "lr": lr, "split": split, "r2": r2, "ms_mean_alive": ms, "recovery_found": found}
-        for trial, lr, r2, ms, found in points
-        for split in ("val", "test")
-    ]
+    rows = []
+    for trial, lr, r2, ms, found in points:
+        trained = head | {"trial": trial, "lr": lr, "seed": 0, "protocol": "fair"}
+        rows.append(trained | {"split": "test", "r2": r2, "ms_mean_alive": ms, "recovery_found": found})
+        rows.append(trained | {"split": "val", "r2": 0.2, "ms_mean_alive": 0.3, "recovery_found": 0.3})
+        rows.append(rows[-2] | {"protocol": "paper", "recovery_found": 0.7})
+    rows.append(rows[0] | {"seed": 1, "recovery_found": 0.8})
     files.write_parquet(tmp_path / "metrics.parquet", pd.DataFrame(rows))
     left, right = recovered.draw(tmp_path, NAMES).axes
     assert (left.get_title()[-5:], right.get_title()[-5:]) == ("+1.00", "-1.00")

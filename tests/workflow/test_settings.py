@@ -151,6 +151,8 @@ def test_an_experiment_draws_what_it_has_the_data_for():
     assert "recovered" in drawn["concepts"] and not drawn["concepts"] & {"fig1", "fig2", "fig3"}
     assert {"fronts", "fig1"} <= drawn["regimes"] and "recovered" not in drawn["regimes"]
     assert "fig1" in drawn["study"] and not drawn["study"] & {"fronts", "recovered"}
+    other = with_changes(lambda raw: raw["metrics"].pop("recovery"))
+    assert "recovered" not in settings.figures(other, "concepts")
 
 
 def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monkeypatch):

@@ -312,7 +312,7 @@ def figures(config: Config, experiment: str) -> list[str]:
     there = {
         "images": gallery(config, experiment) is not None,
         "fair": is_fair(config, experiment),
-        "concepts": loaders == {"generated"},
+        "concepts": loaders == {"generated"} and "recovery" in config.metrics,
     }
     return [name for name in config.figures if all(there[need] for need in _needs(name))]
 

@@ -18,7 +18,8 @@ READS = ["metrics.parquet"]
 CAPTION = (
     "Share of the concepts that generated the data for which a latent was found (cosine above 0.9), on the test split, "
     "of every trial of the tuning seed: against R² (left) and mean MS over alive latents (right), with Spearman's rank "
-    "correlation. Where the right panel does not rise, latents of higher MS are not truer ones."
+    "correlation over all trials of a cell. A method that lies to the right without lying higher has latents of higher "
+    "MS that are no truer."
 )
 _LABELS = {"r2": "R²", "ms": "mean MS, alive"}
 
