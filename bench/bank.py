@@ -29,11 +29,8 @@ from sae.core import warm
 
 ROOT = Path(__file__).parent.parent
 BEFORE = "c1ff10636"  # where the work on speed began
-SINCE = {
-    "steps": None,
-    "encoder_scale": 1,
-    "frozen": None,
-}  # options of a recipe that it lacks, as it trains without them
+# Options of a recipe that it lacks, with the values at which it trains the same.
+SINCE = {"steps": None, "encoder_scale": 1, "frozen": None}
 LAMBDAS = [0.0003, 0.001, 0.003, 0.01]
 TARGETS = {"2": 1 / 1.5, "4": 0.5}
 SHORT = {"rounds": 1, "epochs": 3}

@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from sae.config.load import read
+from sae.scoring.selection import CELL, under
 
 ROOT = Path(__file__).parent.parent
-CELL = ["dataset", "backbone", "k"]
 BASELINE = "topk"
 MS = "ms_mean_alive_across_groups"
 
@@ -47,8 +47,7 @@ def main() -> None:
 
 def of(file: Path, design: str, protocol: str) -> pd.DataFrame:
     """The trials of one run under one protocol."""
-    found = pd.read_csv(file)
-    return found[found["protocol"] == protocol].assign(design=design)
+    return under(pd.read_csv(file), protocol).assign(design=design)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from sae.report import style
 from sae.report.names import Names
 from sae.report.style import plt
 from sae.report.trials import of_tuning
-from sae.scoring.selection import CELL
+from sae.scoring.rows import FAIR
+from sae.scoring.selection import CELL, under
 
 NEEDS_FAIR = True
 NEEDS_CONCEPTS = True
@@ -48,8 +49,9 @@ def draw(results: Path, names: Names) -> Figure:
 
 def with_found(results: Path, names: Names) -> pd.DataFrame:
     """The trials of :func:`sae.report.trials.of_tuning`, with `found`, the share of concepts found on test."""
-    trials, metrics = of_tuning(results, names), files.read_parquet(results / READS[0])
+    metrics = under(files.read_parquet(results / READS[0]), FAIR)
     key = [*CELL, "method", "trial", "seed"]
-    rows = metrics[(metrics["split"] == "test") & (metrics["protocol"] == "fair")]
-    found = rows[[*key, "recovery_found"]].rename(columns={"recovery_found": "found"})
-    return trials.merge(found, on=key).dropna(subset=["found"])
+    found = metrics.loc[metrics["split"] == "test", [*key, "recovery_found"]].rename(
+        columns={"recovery_found": "found"}
+    )
+    return of_tuning(results, names).merge(found, on=key).dropna(subset=["found"])
