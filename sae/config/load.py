@@ -156,6 +156,7 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
     spec, key = config.experiments[experiment], f"experiments.{experiment}"
     sections = ("datasets", "backbones", "methods", "metrics")
     known = [problems.known(f"{key}.{s}", getattr(spec, s), getattr(config, s)) for s in sections]
+    known.append(problems.known(f"{key}.judges", spec.judges, config.backbones))
     known.append(problems.known(f"{key}.training", [spec.training], config.training))
     known.append(problems.known(f"{key}.sweep", spec.sweep, spec.methods))
     cell: dict[str, list] = {"dataset": spec.datasets, "backbone": spec.backbones, "k": spec.k}
@@ -166,8 +167,10 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
     for name, options in spec.metrics.items():
         metric = config.metrics[name]
         problems.build(type(metric), metric.model_dump(exclude_unset=True) | options, f"{key}.metrics.{name}")
+    for b in sorted(set(spec.judges) & set(spec.backbones)):
+        problems.add(f"{key}.judges", f"{b} is one of the backbones, which judge each other's latents; leave it out here")
     for d in spec.datasets:
-        for b in spec.backbones:
+        for b in spec.embedding:
             dataset, backbone = config.datasets[d], config.backbones[b]
             if dataset.has_images != backbone.reads_images:
                 pair = f"dataset {d} (type {dataset.type}) and backbone {b} (loader {backbone.loader})"

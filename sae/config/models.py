@@ -105,6 +105,8 @@ class Experiment(Options):
     description: str = ""
     datasets: Names
     backbones: Names
+    judges: Annotated[list[str], AfterValidator(distinct)] = Field([])
+    """Further backbones, whose embeddings judge the latents; no SAE is trained on them."""
     k: Annotated[list[Count], Field(min_length=1), AfterValidator(distinct)]
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
     methods: Names
@@ -113,6 +115,11 @@ class Experiment(Options):
     metrics: dict[str, dict[str, Any]] = Field({})
     gallery: Gallery = Gallery()
     fair: Tuning | None = Field(None, description="Also compare by protocol `fair`.")
+
+    @property
+    def embedding(self) -> list[str]:
+        """The backbones that embed its images: those of its SAEs, then those that judge alone."""
+        return [*self.backbones, *self.judges]
 
 
 def _place(given: Any) -> Any:

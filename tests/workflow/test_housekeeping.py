@@ -155,6 +155,15 @@ def test_sizes_count_a_file_once_and_follow_no_link(tmp_path, monkeypatch):
     }
 
 
+def test_the_embeddings_of_a_judge_are_used(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("results/activations/fashion_mnist_smoke/efficientnet_lite2/test/embeddings.npy")
+    assert unused() == {"results/activations/fashion_mnist_smoke/efficientnet_lite2"}
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["smoke"]["judges"] = ["efficientnet_lite2"]
+    assert unused(config) == set()
+
+
 @pytest.mark.slow
 def test_an_sae_is_used_if_a_bank_lists_it_or_would_train_it(run):
     keys = {f"{STORE}/{path.name}" for path in STORE.iterdir()}

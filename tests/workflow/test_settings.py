@@ -134,6 +134,22 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
     assert settings.probe_plan(with_changes(without_probes), "demo") == {}
 
 
+def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
+    config = with_changes(lambda raw: raw["experiments"]["smoke"].update(judges=["dinov2_vit_s14"]))
+    cell = {"dataset": "fashion_mnist_smoke", "backbone": "efficientnet_lite0"}
+    assert settings.banks(config, "smoke") == [cell | {"k": 8}]
+    assert settings.embedded(config, "smoke") == [cell, cell | {"backbone": "dinov2_vit_s14"}]
+    assert settings.others(config, "smoke", "efficientnet_lite0") == ["dinov2_vit_s14"]
+    families = settings.stages(config, "smoke")["score_chosen"]["independent"]["families"]
+    assert len(families) == len(set(families.values())) == 2
+    # What a stored leaderboard must agree in: a judge's weights too.
+    boards = []
+    for backbones, judges in ((["efficientnet_lite0"], ["dinov2_vit_s14"]), (["efficientnet_lite0", "dinov2_vit_s14"], [])):
+        config = with_changes(lambda raw: raw["experiments"]["fair"].update(backbones=backbones, judges=judges))  # noqa: B023
+        boards.append(settings.board_plan(config, "fair"))
+    assert boards[0] | {"backbones": None} == boards[1] | {"backbones": None}
+
+
 def test_names_are_of_the_experiment_alone():
     def change(raw):
         raw["methods"] = {"unused": {"objective": "topk", "colour": "#000000"}} | raw["methods"]

@@ -102,6 +102,12 @@ def of_banks(experiment, pattern, **values):
     return list(dict.fromkeys(found))
 
 
+def of_embedded(experiment, pattern, **values):
+    """`pattern` filled in for every dataset and backbone of which an experiment reads embeddings."""
+    places = settings.embedded(cfg, experiment)
+    return list(dict.fromkeys(file for place in places for file in expand(pattern, **place, **values)))
+
+
 def shared(folder):
     """The option that names a folder of other people's results; a resource, not a parameter: it changes no result."""
     places = ":".join(f"{place}/{folder}" for place in COMPUTE.shared)
@@ -241,7 +247,7 @@ def results_of(experiment):
     gallery = settings.gallery(cfg, experiment) is not None
     return [
         *of_banks(experiment, paths.DATASET),
-        *of_banks(experiment, paths.EMBEDDINGS_MANIFEST, split=SPLITS),
+        *of_embedded(experiment, paths.EMBEDDINGS_MANIFEST, split=SPLITS),
         *(file for pattern in on_the_way for file in of_banks(experiment, pattern)),
         *of_banks(experiment, paths.STAGE_TABLE, stage=stages, table="metrics"),
         *(of_banks(experiment, paths.PROBE_OF_EMBEDDINGS) if "probe" in cfg.metrics else []),

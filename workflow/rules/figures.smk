@@ -39,7 +39,7 @@ rule compare:
         selection=rules.collect.output.selection,
         latents=rules.collect.output.latents,
         curves=rules.collect.output.curves,
-        manifests=lambda w: of_banks(w.experiment, paths.EMBEDDINGS_MANIFEST, split="test"),
+        manifests=lambda w: of_embedded(w.experiment, paths.EMBEDDINGS_MANIFEST, split="test"),
         join=lambda w: settings.joined(cfg, w.experiment),
     output:
         at([paths.FAIR, paths.LEADERBOARD], suffix="csv"),

@@ -11,7 +11,7 @@ rule page:
         at(paths.CLAIMS, suffix="csv"),
         sums=[paths.TABLES_SUMS, paths.CLAIMS_SUMS],
         metrics=paths.METRICS,
-        activations=lambda w: of_banks(w.experiment, paths.EMBEDDINGS_MANIFEST, split="train"),
+        activations=lambda w: of_embedded(w.experiment, paths.EMBEDDINGS_MANIFEST, split="train"),
         published=PUBLISHED,
         template="sae/report/page.html",
         times="workflow/sae_workflow/times.py",

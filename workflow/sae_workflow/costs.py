@@ -74,9 +74,8 @@ def chosen(plan: Plan) -> int:
 
 
 def cells(config: Config, experiment: str) -> tuple[list[Cell], list[str]]:
-    """The cells of which everything is known, and what of the others costs.yaml lacks."""
-    spec = config.experiments[experiment]
-    found = [cell(config, dataset, backbone) for dataset in spec.datasets for backbone in spec.backbones]
+    """The cells that are embedded, of which everything is known, and what of the others costs.yaml lacks."""
+    found = [cell(config, **place) for place in settings.embedded(config, experiment)]
     unknown = dict.fromkeys(what for _, lacking in found for what in lacking)
     return [cell for cell, _ in found if cell], list(unknown)
 

@@ -126,6 +126,7 @@ class Survey:
         self.banks = [
             {"experiment": e, **bank} for c in self.configs for e in c.experiments for bank in settings.banks(c, e)
         ]
+        self.embedded = [place for c in self.configs for e in c.experiments for place in settings.embedded(c, e)]
         wildcards = WILDCARDS | {"figure": "|".join(figures)}
         self.stored: list[Path] = []
         rules = self._rules()
@@ -167,8 +168,9 @@ class Survey:
         """{pattern: what becomes of a path that fits it}; of several that fit, the first counts."""
 
         def unless(pattern: str, why: str) -> Callable[[Path], None]:
-            """Unused is what the pattern gives for no bank of any experiment."""
-            used = {pattern.format(**bank) for bank in self.banks}
+            """Unused is what the pattern gives for no bank of any experiment, and no judge."""
+            places = self.embedded if pattern in (paths.WEIGHTS, paths.ACTIVATIONS) else self.banks
+            used = {pattern.format(**place) for place in places}
             return lambda path: self._judge(path, path.as_posix() in used, why)
 
         artifacts = {name for c in self.configs for e in c.experiments for name in missing.artifacts_of(c, e)}

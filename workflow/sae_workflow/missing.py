@@ -58,13 +58,13 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         root = dataset.get("root")
         if root is None or Path(root).exists():
             if root is not None and dataset["type"] == "table":
-                yield from _embeddings(name, Path(root), spec.backbones, config)
+                yield from _embeddings(name, Path(root), spec.embedding, config)
             continue
         if dataset.get("download"):
             yield f"dataset {name}: will be downloaded to {root} by torchvision, which needs the internet"
         else:
             yield f"dataset {name}: {root} does not exist (docs/data.md)"
-    for name in spec.backbones:
+    for name in spec.embedding:
         for key, path in settings.weights_paths(config.backbones[name].spec).items():
             if not Path(path).exists():
                 yield f"backbone {name}: {key} {path} does not exist (docs/data.md)"
@@ -99,7 +99,7 @@ def hub(config: Config, experiment: str, repos: Mapping[str, str]) -> Iterator[s
     """
     from huggingface_hub import try_to_load_from_cache
 
-    for name in config.experiments[experiment].backbones:
+    for name in config.experiments[experiment].embedding:
         if not settings.from_hub(config, name):
             continue
         backbone = config.backbones[name].spec
@@ -123,5 +123,5 @@ def artifacts(config: Config, experiment: str) -> Iterator[str]:
 def artifacts_of(config: Config, experiment: str) -> list[str]:
     """The artifacts of an experiment's datasets and backbones, each once."""
     spec = config.experiments[experiment]
-    entries = [*(config.datasets[name] for name in spec.datasets), *(config.backbones[name] for name in spec.backbones)]
+    entries = [*(config.datasets[name] for name in spec.datasets), *(config.backbones[name] for name in spec.embedding)]
     return list(dict.fromkeys(artifact for entry in entries for artifact in artifact_names(entry.spec)))

@@ -18,7 +18,7 @@ from sae_workflow import costs, missing, settings
 def jobs(config: Config, experiment: str) -> dict[str, int]:
     """{rule: jobs} of a run from an empty results/, in the order of the stages."""
     spec, plans = config.experiments[experiment], costs.plans(config, experiment)
-    embedded, shards = len(spec.datasets) * len(spec.backbones), config.compute.embed_shards
+    embedded, shards = len(settings.embedded(config, experiment)), config.compute.embed_shards
     parts = {bank: sum(settings.parts(config, plan, bank) for plan in plans) for bank in ("bank", "bank_chosen")}
     after, stages = (
         settings.has_chosen(config, experiment),
@@ -27,7 +27,7 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
     fair = len(plans) if settings.is_fair(config, experiment) else 0
     counts = {
         "artifact": len(missing.artifacts_of(config, experiment)),
-        "weights": sum(settings.from_hub(config, backbone) for backbone in spec.backbones),
+        "weights": sum(settings.from_hub(config, backbone) for backbone in spec.embedding),
         "imported": len(settings.imported(config, experiment)),
         "download": sum(settings.downloads(config, dataset) for dataset in spec.datasets),
         "dataset": len(spec.datasets),
@@ -42,7 +42,7 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
         "train_chosen_part": parts["bank_chosen"] if after else 0,
         "train_chosen": len(plans) if after else 0,
         **stages,
-        "probe_embeddings": embedded if "probe" in stages else 0,
+        "probe_embeddings": len(spec.datasets) * len(spec.backbones) if "probe" in stages else 0,
         "collect": 1,
         "tables": 1,
         "compare": int(fair > 0),
@@ -71,7 +71,7 @@ def hours(config: Config, experiment: str, known: list[costs.Cell], counts: dict
             others = len(settings.others(config, experiment, cell.backbone))
             for rule, spent in costs.of_bank(cell, plan, probe, others).items():
                 add(rule, spent)
-        if probe:
+        if probe and cell.backbone in config.experiments[experiment].backbones:
             add("probe_embeddings", costs.probing(cell, probe))
     return {rule: spent / 3600 for rule, spent in seconds.items()}
 

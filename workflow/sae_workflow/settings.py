@@ -62,6 +62,12 @@ def banks(config: Config, experiment: str) -> list[dict[str, Any]]:
     return [{"dataset": d, "backbone": b, "k": k} for d in spec.datasets for b in spec.backbones for k in spec.k]
 
 
+def embedded(config: Config, experiment: str) -> list[dict[str, Any]]:
+    """Every (dataset, backbone) of which an experiment reads embeddings, those of judges among them."""
+    spec = config.experiments[experiment]
+    return [{"dataset": d, "backbone": b} for d in spec.datasets for b in spec.embedding]
+
+
 def bank_plan(config: Config, experiment: str, dataset: str, backbone: str, k: int) -> Plan:
     """All that decides what a bank's SAEs are (`sae.bank.plan`), complete with defaults.
 
@@ -266,7 +272,7 @@ def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
         if name == "probe" and options["largest"] is None:
             options["largest"] = min(spec.k)
         if name == "independent" and options["families"] is None:
-            options["families"] = {b: config.backbones[b].family for b in spec.backbones}
+            options["families"] = {b: config.backbones[b].family for b in spec.embedding}
         found[metric.constants["STAGE"]][name] = options
     if has_chosen(config, experiment):
         found["score_chosen"] = found["score"] | found["score_chosen"]
@@ -289,8 +295,8 @@ def probe_plan(config: Config, experiment: str) -> Plan:
 
 
 def others(config: Config, experiment: str, backbone: str) -> list[str]:
-    """The experiment's other backbones, whose embeddings judge the latents of this one's SAEs."""
-    return [b for b in config.experiments[experiment].backbones if b != backbone]
+    """The experiment's other backbones and its judges, whose embeddings judge the latents of this one's SAEs."""
+    return [b for b in config.experiments[experiment].embedding if b != backbone]
 
 
 def gallery(config: Config, experiment: str) -> dict[str, Any] | None:
@@ -348,7 +354,7 @@ def names(config: Config, experiment: str) -> Plan:
             for position, (name, method) in enumerate(used.items())
         },
         "datasets": {name: config.datasets[name].label or name for name in spec.datasets},
-        "backbones": {name: config.backbones[name].label or name for name in spec.backbones},
+        "backbones": {name: config.backbones[name].label or name for name in spec.embedding},
     }
 
 
@@ -380,13 +386,13 @@ def board_plan(config: Config, experiment: str) -> Plan:
     for metrics in stages(config, experiment).values():
         used |= metrics
     code = {name: code_hash(registry.module("metric", name)) for name in used}
-    cells = [(d, b) for d in spec.datasets for b in spec.backbones]
+    places = {"{dataset}/{backbone}".format(**e): e for e in embedded(config, experiment)}
     return claims_plan(config, experiment) | {
         "protocol": protocol,
         "metrics": {name: {"code": code[name], "options": options} for name, options in used.items()},
         "most_steps": spec.fair.most_steps or {},
         "tolerance": max(config.fair.tolerances),
-        "manifests": {f"{d}/{b}": EMBEDDINGS_MANIFEST.format(dataset=d, backbone=b, split="test") for d, b in cells},
+        "manifests": {name: EMBEDDINGS_MANIFEST.format(**place, split="test") for name, place in places.items()},
     }
 
 
@@ -407,7 +413,7 @@ def report_plan(config: Config, experiment: str) -> Plan:
     used["methods"] = {name: {key: v for key, v in m.items() if v not in (None, {})} for name, m in methods.items()}
     used["training"] = config.training[spec.training].model_dump()
     used["datasets"] = {name: dataset_spec(config, name) for name in spec.datasets}
-    used["backbones"] = {name: backbone_spec(config, name) for name in spec.backbones}
+    used["backbones"] = {name: backbone_spec(config, name) for name in spec.embedding}
     used["metrics"] = {
         name: options for stage in stages(config, experiment).values() for name, options in stage.items()
     }
