@@ -143,7 +143,7 @@ def tables(a: argparse.Namespace) -> None:
 def compare(a: argparse.Namespace) -> None:
     from sae.report.fair import write
 
-    write(a.results, a.settings, a.out, a.join)
+    write(a.results, a.settings, a.out, a.join, a.cells)
 
 
 def claims(a: argparse.Namespace) -> None:
@@ -337,6 +337,8 @@ def _add_options(sub: argparse.ArgumentParser, run: Callable) -> None:
         sub.add_argument("--check", type=Path, help="embeddings.npy: compare with the format's own arithmetic")
     if run is compare:
         sub.add_argument("--join", help="leaderboard.json of another run, whose rows stand beside this run's")
+        said = "leaderboard.json of runs of the same methods in other cells, whose rows count as this run's"
+        sub.add_argument("--cells", nargs="+", default=[], help=said)
     if run is score:
         sub.add_argument("--chosen", help="bank_chosen.json, whose SAEs get every metric of the stage `score`")
         sub.add_argument("--selection", help=ARGUMENTS["selection"])

@@ -79,7 +79,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("experiments/demo/datasets", ["emoji", "emoji"], "experiments.demo.datasets", "emoji is there twice"),
         ("experiments/demo/backbones", ["vit"], "experiments.demo.backbones", "'vit'.*allowed: .*efficientnet_lite0"),
         ("experiments/demo/judges", ["vit"], "experiments.demo.judges", "'vit'.*allowed: .*efficientnet_lite0"),
-        ("experiments/smoke/judges", ["efficientnet_lite0"], "experiments.smoke.judges", "one of the backbones"),
+        ("experiments/smoke/judges", ["efficientnet_lite0"], "experiments.smoke.judges", "one of `backbones`"),
         ("experiments/smoke/judges", ["hierarchical"], "experiments.smoke", "hierarchical .* do not go together"),
         ("experiments/demo/methods", ["topk", "reg3"], "experiments.demo.methods", "'reg3'.*allowed: .*reg1, reg1_2"),
         ("experiments/demo/training", "big", "experiments.demo.training", "'big'.*allowed: .*small"),

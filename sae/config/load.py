@@ -168,7 +168,7 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
         metric = config.metrics[name]
         problems.build(type(metric), metric.model_dump(exclude_unset=True) | options, f"{key}.metrics.{name}")
     for b in sorted(set(spec.judges) & set(spec.backbones)):
-        problems.add(f"{key}.judges", f"{b} is one of the backbones, which judge each other's latents; leave it out here")
+        problems.add(f"{key}.judges", f"{b} is one of `backbones`, which judge each other; leave it out here")
     for d in spec.datasets:
         for b in spec.embedding:
             dataset, backbone = config.datasets[d], config.backbones[b]

@@ -6,7 +6,7 @@ and its effects stand in rows of their own.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isinf, isnan, nan
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,13 @@ def evidence(
     return found
 
 
-def write(results: str | Path, settings: dict[str, Any], out: str | Path, join: str | Path | None = None) -> None:
+def write(
+    results: str | Path,
+    settings: dict[str, Any],
+    out: str | Path,
+    join: str | Path | None = None,
+    cells_of: Sequence[str | Path] = (),
+) -> None:
     """Write `out`/fair.csv (:func:`cells`), fair_effects.csv (:func:`effects`), fair.md; leaderboard.csv, .md, .json.
 
     Args:
@@ -199,9 +205,11 @@ def write(results: str | Path, settings: dict[str, Any], out: str | Path, join: 
         settings: of :class:`sae.report.names.Names`; `claims`, whose rule the intervals follow; protocol, metrics and
             manifests as for :func:`sae.report.leaderboard.write`.
         join: a stored leaderboard, whose rows stand beside this run's.
+        cells_of: stored leaderboards of the same methods in other cells, whose rows count as this run's, in the
+            leaderboard alone.
 
     Raises:
-        UserError: a file is damaged, or the stored leaderboard does not fit.
+        UserError: a file is damaged, or a stored leaderboard does not fit.
     """
     names, out = Names(settings), Path(out)
     read = {name: files.read_parquet(Path(results) / f"{name}.parquet") for name in ("metrics", "selection", "latents")}
@@ -221,7 +229,7 @@ def write(results: str | Path, settings: dict[str, Any], out: str | Path, join: 
     untuned = leaderboard.with_rise(chosen(under(metrics, "paper"), "test", names.compared), points)
     headline = leaderboard.with_rise(next(iter(picks.values())), points)
     own = stored.Rows(headline, untuned[~untuned["method"].isin(headline["method"])], names)
-    leaderboard.write(own, stars(read["selection"], names), settings, join, out)
+    leaderboard.write(own, stars(read["selection"], names), settings, join, out, cells_of)
 
 
 def stars(selection: pd.DataFrame, names: Names) -> dict[str, float]:

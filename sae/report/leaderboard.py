@@ -186,14 +186,22 @@ def _ranks(values: dict[str, pd.Series], score: Score, rule: dict[str, Any]) -> 
     return {m: (float(own[i]), float(low[i]), float(high[i])) for i, m in enumerate(blocks.columns)}
 
 
-def write(own: Rows, stars: dict[str, float], settings: dict[str, Any], join: str | Path | None, out: Path) -> None:
+def write(
+    own: Rows,
+    stars: dict[str, float],
+    settings: dict[str, Any],
+    join: str | Path | None,
+    out: Path,
+    cells_of: Sequence[str | Path] = (),
+) -> None:
     """Write leaderboard.csv, .md, and .json, which other runs can join.
 
     Args:
         stars: as in :class:`sae.report.stored.About`.
-        settings: claims; protocol and tolerance as there; metrics, {name: {code, options}}; most_steps, {dataset:
-            limit}; manifests, {dataset/backbone: manifest of its test embeddings}.
+        settings: claims; protocol, definitions and tolerance as there; metrics, {name: {code, options}}; most_steps,
+            {dataset: limit}; manifests, {dataset/backbone: manifest of its test embeddings}.
         join: such a .json of another run.
+        cells_of: such files of runs of the same methods in other cells, which count as this run's.
     """
     read = {name: files.read_json(file, "manifest of activations") for name, file in settings["manifests"].items()}
     blocks = {
@@ -207,11 +215,14 @@ def write(own: Rows, stars: dict[str, float], settings: dict[str, Any], join: st
     }
     metrics = {score.metric: settings["metrics"].get(score.metric) for score in SCORES.values()}
     metrics = {name: of for name, of in metrics.items() if of}
-    about = stored.About(settings["protocol"], metrics, blocks, stars, settings["tolerance"])
-    runs, said = [own], ""
+    about = stored.About(settings["protocol"], settings["definitions"], metrics, blocks, stars, settings["tolerance"])
+    said = f"Cells of other runs: {', '.join(map(str, cells_of))}. Each is paired in itself." if cells_of else ""
+    for file in cells_of:
+        own, about = stored.add_cells(file, own, about)
+    runs = [own]
     if join:
         joined, near = stored.read(join, about)
-        runs, said = [own, joined], f"Joined: {join}. {near}"
+        runs, said = [own, joined], f"{said} Joined: {join}. {near}".strip()
     columns = list(dict.fromkeys(c for score in SCORES.values() for c in (score.column, score.minus) if c))
     stored.write(own, about, ["l0", *columns], out / "leaderboard.json")
     board = table(runs, settings["claims"]).assign(joined=said)

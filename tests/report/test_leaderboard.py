@@ -95,7 +95,11 @@ STARS = {f"{cell} topk": 0.8 for cell in CELLS}
 def settings(folder, **changes):
     """What a run of two datasets and three backbones knows of itself, with changes."""
     said = {"claims": RULE, "protocol": {"trials": 4} | changes.get("protocol", {}), "manifests": {}}
-    said |= {"tolerance": 0.005, "most_steps": {"d1": changes.get("most", 100)}}
+    said |= {
+        "definitions": {"topk": changes.get("topk", 1)} | changes.get("methods", {}),
+        "tolerance": 0.005,
+        "most_steps": {"d1": changes.get("most", 100)},
+    }
     said["metrics"] = {"independent": {"code": changes.get("code", "a"), "options": changes.get("options", {})}}
     said["metrics"] |= changes.get("metrics", {})
     for name in sorted({cell.rpartition("/")[0] for cell in CELLS}):
@@ -163,7 +167,7 @@ def about(folder, **changes):
         manifest = files.read_json(file)
         blocks[name] = {"images": manifest["dataset"]["fingerprint"], "weights": manifest["backbone"]["fingerprint"]}
         blocks[name] |= {"image size": manifest["image_size"], "most steps": said["most_steps"].get(name[:2])}
-    return stored.About(said["protocol"], said["metrics"], blocks, STARS, said["tolerance"])
+    return stored.About(said["protocol"], said["definitions"], said["metrics"], blocks, STARS, said["tolerance"])
 
 
 @pytest.mark.parametrize(
@@ -193,3 +197,45 @@ def test_another_cell_or_another_reconstruction_is_not_joined(tmp_path):
         stored.read(file, here._replace(blocks={"d9/b1": {"images": "x"}}))
     with pytest.raises(UserError, match=r"R\* of d1/b1/4 topk is 0.8000 there and 0.5000 here, further apart than"):
         stored.read(file, here._replace(stars={"d1/b1/4 topk": 0.5}))
+
+
+def of(dataset, folder, **changes):
+    """A run of one dataset's cells: its rows, R*, and settings."""
+    rows, others = picks(), untuned()
+    own = Rows(rows[rows["dataset"] == dataset], others[others["dataset"] == dataset], NAMES)
+    said = settings(folder, **changes)
+    said["manifests"] = {name: file for name, file in said["manifests"].items() if name.startswith(dataset)}
+    return own, {name: star for name, star in STARS.items() if name.startswith(dataset)}, said
+
+
+def test_the_cells_of_another_run_count_as_those_of_one_run(tmp_path):
+    leaderboard.write(Rows(picks(), untuned(), NAMES), STARS, settings(tmp_path), None, tmp_path)
+    whole = leaderboard.read(tmp_path / "leaderboard.csv")
+    leaderboard.write(*of("d2", tmp_path), None, tmp_path)
+    file = (tmp_path / "leaderboard.json").rename(tmp_path / "d2.json")
+    leaderboard.write(*of("d1", tmp_path), None, tmp_path, [file])
+    both = leaderboard.read(tmp_path / "leaderboard.csv")
+    pd.testing.assert_frame_equal(both.drop(columns="joined"), whole.drop(columns="joined"))
+    assert f"Cells of other runs: {file}." in (tmp_path / "leaderboard.md").read_text()
+    # What it writes has all cells: the next run may count them all.
+    grown = files.read_json(tmp_path / "leaderboard.json")
+    assert grown["stars"] == STARS and set(grown["blocks"]) == {name.rpartition("/")[0] for name in CELLS}
+    with pytest.raises(UserError, match=r"cannot be counted here: another run has d2/b1/4; d2/b1/8; .* and 2 more too"):
+        leaderboard.write(*of("d2", tmp_path), None, tmp_path, [file])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"protocol": {"trials": 5}}, "protocol: trials"),
+        ({"code": "b"}, "metric independent: its code"),
+        ({"metrics": {"stability": {"code": "c", "options": {}}}}, "metric stability: one of the two lacks it"),
+        ({"topk": 2}, "method topk[.]"),
+        ({"methods": {"more": 1}}, "method more: one of the two lacks it"),
+    ],
+)
+def test_cells_of_a_run_of_something_else_are_not_counted(changes, said, tmp_path):
+    leaderboard.write(*of("d2", tmp_path), None, tmp_path)
+    file = (tmp_path / "leaderboard.json").rename(tmp_path / "d2.json")
+    with pytest.raises(UserError, match=f"cannot be counted here. Not the same as here: {said}"):
+        leaderboard.write(*of("d1", tmp_path, **changes), None, tmp_path, [file])

@@ -144,7 +144,10 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     assert len(families) == len(set(families.values())) == 2
     # What a stored leaderboard must agree in: a judge's weights too.
     boards = []
-    for backbones, judges in ((["efficientnet_lite0"], ["dinov2_vit_s14"]), (["efficientnet_lite0", "dinov2_vit_s14"], [])):
+    for backbones, judges in (
+        (["efficientnet_lite0"], ["dinov2_vit_s14"]),
+        (["efficientnet_lite0", "dinov2_vit_s14"], []),
+    ):
         config = with_changes(lambda raw: raw["experiments"]["fair"].update(backbones=backbones, judges=judges))  # noqa: B023
         boards.append(settings.board_plan(config, "fair"))
     assert boards[0] | {"backbones": None} == boards[1] | {"backbones": None}

@@ -41,6 +41,7 @@ rule compare:
         curves=rules.collect.output.curves,
         manifests=lambda w: of_embedded(w.experiment, paths.EMBEDDINGS_MANIFEST, split="test"),
         join=lambda w: settings.joined(cfg, w.experiment),
+        cells=lambda w: settings.other_cells(cfg, w.experiment),
     output:
         at([paths.FAIR, paths.LEADERBOARD], suffix="csv"),
         at(paths.LEADERBOARD, suffix="json"),
@@ -59,11 +60,12 @@ rule compare:
         settings=lambda w: dumps(settings.board_plan(cfg, w.experiment)),
         code=code_of("compare"),
         join=lambda w, input: f"--join {shlex.quote(str(input.join))}" if input.join else "",
+        cells=lambda w, input: f"--cells {' '.join(map(shlex.quote, input.cells))}" if input.cells else "",
         results=lambda w: paths.EXPERIMENT.format(**w),
         out=lambda w, output: Path(output[0]).parent,
     shell:
         "python -m sae compare --results {params.results} --settings {params.settings:q} --out {params.out}"
-        f" {{params.join}} {CODE} --log {{log}}"
+        f" {{params.join}} {{params.cells}} {CODE} --log {{log}}"
 
 
 rule claims:

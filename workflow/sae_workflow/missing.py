@@ -68,9 +68,11 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         for key, path in settings.weights_paths(config.backbones[name].spec).items():
             if not Path(path).exists():
                 yield f"backbone {name}: {key} {path} does not exist (docs/data.md)"
-    for file in settings.joined(config, experiment):
-        if not Path(file).exists():
-            yield f"fair.join: {file} does not exist"
+    for key, files in (
+        ("join", settings.joined(config, experiment)),
+        ("cells", settings.other_cells(config, experiment)),
+    ):
+        yield from (f"fair.{key}: {file} does not exist" for file in files if not Path(file).exists())
     for name in settings.imported(config, experiment):
         place = settings.import_plan(config, name)["place"]
         if not Path(place).exists():

@@ -382,6 +382,7 @@ def board_plan(config: Config, experiment: str) -> Plan:
         for name, against in tuned(config, experiment).items()
         if against is None
     }
+    definitions = {name: _definition(config, experiment, name) for name in spec.methods}
     used: Plan = {}
     for metrics in stages(config, experiment).values():
         used |= metrics
@@ -389,6 +390,7 @@ def board_plan(config: Config, experiment: str) -> Plan:
     places = {"{dataset}/{backbone}".format(**e): e for e in embedded(config, experiment)}
     return claims_plan(config, experiment) | {
         "protocol": protocol,
+        "definitions": definitions,
         "metrics": {name: {"code": code[name], "options": options} for name, options in used.items()},
         "most_steps": spec.fair.most_steps or {},
         "tolerance": max(config.fair.tolerances),
@@ -396,10 +398,28 @@ def board_plan(config: Config, experiment: str) -> Plan:
     }
 
 
+def _definition(config: Config, experiment: str, name: str) -> Plan:
+    """What a method is and how it is tuned, so that two runs can say whether it is the same."""
+    spec, method = config.experiments[experiment], config.methods[name]
+    assert spec.fair is not None
+    entries = (("objective", method.objective), ("penalty", method.penalty))
+    modules = [registry.module(kind, entry) for kind, entry in entries if entry]
+    definition = _method_plan(config, experiment, name, min(spec.k)) | {"sweep": None}
+    code = code_hash("sae.training.loop", *modules)
+    brought = import_plan(config, name) if method.imported else None
+    return definition | {"import": brought, "ranges": spec.fair.ranges.get(name), "code": code}
+
+
 def joined(config: Config, experiment: str) -> list[str]:
     """The stored leaderboard that an experiment joins, or nothing."""
     tuning = config.experiments[experiment].fair
     return [tuning.join] if tuning and tuning.join else []
+
+
+def other_cells(config: Config, experiment: str) -> list[str]:
+    """The leaderboards whose cells an experiment counts beside its own."""
+    tuning = config.experiments[experiment].fair
+    return tuning.cells if tuning else []
 
 
 def report_plan(config: Config, experiment: str) -> Plan:
