@@ -58,6 +58,8 @@ onstart:
         preflight.no_future("results", "sae", "workflow")
         for job in workflow.dag.needrun_jobs():
             job.params  # Snakemake evaluates most of them later, when the plan is written.
+            if job.rule.name == "compare":
+                missing.refuse_boards(cfg, job.wildcards.experiment)
         planned.write(config)
         recorded.start(workflow, config)
         warm.start(workflow, cfg.compute.threads)

@@ -81,6 +81,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("experiments/demo/judges", ["vit"], "experiments.demo.judges", "'vit'.*allowed: .*efficientnet_lite0"),
         ("experiments/smoke/judges", ["efficientnet_lite0"], "experiments.smoke.judges", "one of `backbones`"),
         ("experiments/smoke/judges", ["hierarchical"], "experiments.smoke", "hierarchical .* do not go together"),
+        ("experiments/fair/fair/cells", ["results/fair/x.json"], "experiments.fair.fair.cells", "writes itself"),
         ("experiments/demo/methods", ["topk", "reg3"], "experiments.demo.methods", "'reg3'.*allowed: .*reg1, reg1_2"),
         ("experiments/demo/training", "big", "experiments.demo.training", "'big'.*allowed: .*small"),
         ("experiments/demo/gallery", {"k": 9}, "experiments.demo.gallery.k", "9 is not known; allowed: 32, 8"),

@@ -206,6 +206,10 @@ def _check_fair(config: Config, experiment: str, tuning: Tuning, problems: Probl
             problems.add(f"{key}.most_steps.{name}", f"{most} is less than fair.steps.first, {config.fair.steps.first}")
     if config.training[spec.training].tied:
         problems.add(key, f"training.{spec.training} is tied: its encoder has no scale of its own to tune")
+    own_results = Path(paths.RESULTS) / experiment
+    for name, file in [("join", tuning.join), *(("cells", file) for file in tuning.cells)]:
+        if file and own_results in Path(file).parents:
+            problems.add(f"{key}.{name}", f"{file} is what this experiment writes itself; copy it elsewhere")
     problems.known(f"{key}.ranges", tuning.ranges, tuned)
     for name, method in tuned.items():
         own, where = tuning.ranges.get(name, {}), f"{key}.ranges.{name}"

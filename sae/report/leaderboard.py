@@ -7,7 +7,7 @@ resamples of the (dataset, backbone) blocks. Undertrained cells, of any run that
 SAEs that were made elsewhere, stand below without a rank: nobody tuned them, and they have their own R^2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -213,13 +213,10 @@ def write(
         }
         for name, m in read.items()
     }
-    metrics = {score.metric: settings["metrics"].get(score.metric) for score in SCORES.values()}
-    metrics = {name: of for name, of in metrics.items() if of}
-    about = stored.About(settings["protocol"], settings["definitions"], metrics, blocks, stars, settings["tolerance"])
-    said = f"Cells of other runs: {', '.join(map(str, cells_of))}. Each is paired in itself." if cells_of else ""
+    about = _about(settings, stars, blocks)
     for file in cells_of:
         own, about = stored.add_cells(file, own, about)
-    runs = [own]
+    runs, said = [own], _counted(about.counted)
     if join:
         joined, near = stored.read(join, about)
         runs, said = [own, joined], f"{said} Joined: {join}. {near}".strip()
@@ -232,6 +229,41 @@ def write(
     lines = ["# Leaderboard", shown, NOTES, *([said] if said else [])]
     files.write_text(out / "leaderboard.md", "\n\n".join(lines) + "\n")
     files.write_sums(out / "leaderboard.sums.json", [out / "leaderboard.csv", out / "leaderboard.md"])
+
+
+def check(
+    settings: dict[str, Any], stars: Iterable[str], join: str | Path | None, cells_of: Sequence[str | Path]
+) -> None:
+    """Look at the stored leaderboards before anything is trained; settings, join and cells_of as for :func:`write`.
+
+    Args:
+        stars: the names of R*.
+
+    Raises:
+        UserError: one cannot be joined or counted, whatever the data, the weights and R* will be.
+    """
+    about = _about(settings, dict.fromkeys(stars, float("nan")), {})
+    for file in cells_of:
+        stored.check(file, about)
+    if join:
+        stored.check(join, about, settings["manifests"])
+
+
+def _about(settings: dict[str, Any], stars: dict[str, float], blocks: dict[str, Any]) -> stored.About:
+    metrics = {score.metric: settings["metrics"].get(score.metric) for score in SCORES.values()}
+    metrics = {name: of for name, of in metrics.items() if of}
+    return stored.About(settings["protocol"], settings["definitions"], metrics, blocks, stars, settings["tolerance"])
+
+
+def _counted(cells: Mapping[str, Any]) -> str:
+    """Which cells come from which file, in words."""
+    sources: dict[str, list[str]] = {}
+    for cell, of in cells.items():
+        sources.setdefault(f"{of['file']} (sha256 {of['sha256'][:12]})", []).append(cell)
+    if not sources:
+        return ""
+    said = "; ".join(f"{', '.join(names)} from {source}" for source, names in sources.items())
+    return f"Cells of other runs: {said}. In each cell a method is compared with the baseline of the run that made it."
 
 
 def as_text(board: pd.DataFrame) -> pd.DataFrame:

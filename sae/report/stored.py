@@ -10,6 +10,7 @@ embeddings; so a method is compared with the baseline of its own run, and R*, th
 sets, is stored and compared too.
 """
 
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +44,7 @@ class About(NamedTuple):
         blocks: {dataset/backbone: {what: fingerprint}}.
         stars: {dataset/backbone/k, the baseline: R*}, text with a space between.
         tolerance: how far two R* may lie apart.
+        counted: {dataset/backbone/k: {file, sha256}}, of cells that come from another run.
     """
 
     protocol: dict[str, Any]
@@ -51,6 +53,7 @@ class About(NamedTuple):
     blocks: dict[str, Any]
     stars: dict[str, float]
     tolerance: float
+    counted: Mapping[str, Any] = {}
 
 
 def write(rows: Rows, about: About, columns: list[str], out: Path) -> None:
@@ -80,11 +83,7 @@ def read(file: str | Path, about: About) -> tuple[Rows, str]:
     """
     stored = _content(file)
     try:
-        if wrong := [*_differences(stored, about), *_lacking(stored, about)]:
-            raise UserError(
-                f"{file} cannot be joined. Not the same as here: {_first(wrong)}. Compare under the same "
-                "protocol, metrics, data and backbones, or leave `join` out"
-            )
+        _may_join(file, stored, about, about.blocks)
         off = {cell: abs(stored["stars"][cell] - star) for cell, star in about.stars.items()}
         furthest = max(off, key=lambda cell: off[cell])
         if off[furthest] > about.tolerance:
@@ -103,38 +102,52 @@ def read(file: str | Path, about: About) -> tuple[Rows, str]:
 def add_cells(file: str | Path, own: Rows, about: About) -> tuple[Rows, About]:
     """The rows of this run and of a stored leaderboard of the same methods in other cells; what both are about.
 
+    Rows are put in the order of their cells, so that it does not matter which run counts which. SAEs that were made
+    elsewhere are shown in the cells of this run alone.
+
     Raises:
         UserError: the file is no such leaderboard, has a cell of this run, or what decides on its scores or what a
             method is is not the same here.
     """
     stored = _content(file)
     try:
-        if "definitions" not in stored:
-            raise UserError(f"{file} does not say what its methods are: it is of an earlier version. Run it again")
-        wrong = _differences(stored, about)
-        for kind, theirs, ours in (
-            ("metric", stored["metrics"], about.metrics),
-            ("method", stored["definitions"], about.definitions),
-        ):
-            wrong += [f"{kind} {name}: one of the two lacks it" for name in sorted(theirs.keys() ^ ours.keys())]
-        alike = sorted(stored["definitions"].keys() & about.definitions.keys())
-        wrong += [f"method {name}" for name in alike if stored["definitions"][name] != about.definitions[name]]
-        if wrong:
-            raise UserError(
-                f"the cells of {file} cannot be counted here. Not the same as here: {_first(wrong)}. Run both with the "
-                "same methods, protocol, metrics and judges, or leave it out of `cells`"
+        _may_count(file, stored, about)
+        cells = _cells(stored["stars"])
+        tables = []
+        for kind, here in (("tuned", own.tuned), ("untuned", own.untuned)):
+            there = _table(stored[kind], cells)
+            there = there[there["method"].isin(about.definitions)]
+            both = [table for table in (here, there) if len(table)]
+            tables.append(
+                pd.concat(both).sort_values([*CELL, "seed"], kind="stable", ignore_index=True) if both else here
             )
-        cells = {name.partition(" ")[0] for name in stored["stars"]}
-        if both := sorted(cells & {name.partition(" ")[0] for name in about.stars}):
-            raise UserError(f"the cells of {file} cannot be counted here: another run has {_first(both)} too")
-        tables = [
-            pd.concat([here, _table(stored[kind], cells)], ignore_index=True)
-            for kind, here in (("tuned", own.tuned), ("untuned", own.untuned))
-        ]
-        blocks, stars = stored["blocks"] | about.blocks, stored["stars"] | about.stars
+        digest = files.sha256(file)
+        counted = {cell: {"file": str(file), "sha256": digest} for cell in sorted(cells)} | stored["counted"]
+        about = about._replace(
+            blocks=stored["blocks"] | about.blocks,
+            stars=stored["stars"] | about.stars,
+            counted=about.counted | counted,
+        )
     except _NOT_OURS as error:
         raise UserError(f"{file} is no leaderboard of this project ({error!r})") from None
-    return own._replace(tuned=tables[0], untuned=tables[1]), about._replace(blocks=blocks, stars=stars)
+    return own._replace(tuned=tables[0], untuned=tables[1]), about
+
+
+def check(file: str | Path, about: About, blocks: Collection[str] | None = None) -> None:
+    """What can be said of a stored leaderboard before anything is made: all but data, weights and R*.
+
+    Args:
+        about: of a run to come; of its stars the names, and no blocks.
+        blocks: the names of its blocks, if it is to join; without them its cells are to be counted.
+
+    Raises:
+        UserError: as for :func:`read` and :func:`add_cells`.
+    """
+    stored = _content(file)
+    try:
+        _may_count(file, stored, about) if blocks is None else _may_join(file, stored, about, blocks)
+    except _NOT_OURS as error:
+        raise UserError(f"{file} is no leaderboard of this project ({error!r})") from None
 
 
 def cell_names(rows: pd.DataFrame) -> list[str]:
@@ -146,15 +159,56 @@ def _content(file: str | Path) -> dict[str, Any]:
     return files.read_json(file, "stored leaderboard", "take a whole file of this version of the project")
 
 
+def _may_join(file: str | Path, stored: dict[str, Any], about: About, blocks: Collection[str]) -> None:
+    wrong = _differences(stored, about)
+    gone = [name for name in blocks if name not in stored["blocks"]]
+    wrong += [f"{name}: it is not there; leave this dataset or backbone out" for name in gone]
+    lacking = sorted(about.stars.keys() - stored["stars"].keys()) if not gone else []
+    wrong += [f"{name}: it is not there; leave this k out" for name in lacking]
+    if wrong:
+        raise UserError(
+            f"{file} cannot be joined. Not the same as here: {_first(wrong)}. Compare under the same protocol, "
+            "metrics, data and backbones, or leave `join` out"
+        )
+
+
+def _may_count(file: str | Path, stored: dict[str, Any], about: About) -> None:
+    if "definitions" not in stored and "stars" in stored:
+        raise UserError(f"{file} does not say what its methods are: it is of an earlier version. Run it again")
+    theirs = stored["definitions"]
+    wrong = _differences(stored, about)
+    for kind, there, here in (("metric", stored["metrics"], about.metrics), ("method", theirs, about.definitions)):
+        wrong += [f"{kind} {name}: it is not there" for name in sorted(here.keys() - there.keys())]
+        wrong += [f"{kind} {name}: it is not here" for name in sorted(there.keys() - here.keys())]
+    for name in sorted(theirs.keys() & about.definitions.keys()):
+        wrong += [f"method {name}: its {part}" for part in _parts(theirs[name], about.definitions[name])]
+    if about.blocks:
+        wrong += _elsewhere(stored["blocks"], about.blocks)
+    if wrong:
+        raise UserError(
+            f"{file} cannot be counted. Not the same as here: {_first(wrong)}. Run both with the same methods, "
+            "protocol, metrics, data and judges, or leave it out of `cells`"
+        )
+    if both := sorted(_cells(stored["stars"]) & _cells(about.stars)):
+        raise UserError(f"{file} cannot be counted: this run, or another file of `cells`, has {_first(both)} too")
+
+
+def _cells(stars: Iterable[str]) -> set[str]:
+    return {name.partition(" ")[0] for name in stars}
+
+
 def _first(wrong: list[str]) -> str:
     return "; ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
 
 
+def _parts(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """The keys of which two dicts do not say the same."""
+    return [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+
+
 def _differences(stored: dict[str, Any], about: About) -> list[str]:
     """In what the scores of two runs do not compare."""
-    theirs, ours = stored["protocol"], about.protocol
-    found = [f"protocol: {key}" for key in sorted(theirs.keys() ^ ours.keys())]
-    found += [f"protocol: {key}" for key in sorted(theirs.keys() & ours.keys()) if theirs[key] != ours[key]]
+    found = [f"protocol: {key}" for key in _parts(stored["protocol"], about.protocol)]
     # A metric that one of the two lacks gives no score in its rows.
     for name in sorted(stored["metrics"].keys() & about.metrics.keys()):
         there, here = stored["metrics"][name], about.metrics[name]
@@ -165,14 +219,18 @@ def _differences(stored: dict[str, Any], about: About) -> list[str]:
     return found
 
 
-def _lacking(stored: dict[str, Any], about: About) -> list[str]:
-    """What this run has and a stored one has not, in which it would join it."""
-    gone = [name for name in about.blocks if name not in stored["blocks"]]
-    if gone:
-        return [f"{name}: it is not there; leave this dataset or backbone out" for name in gone]
-    return [
-        f"{name}: it is not there; leave this k out" for name in sorted(about.stars.keys() - stored["stars"].keys())
-    ]
+def _elsewhere(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    """In what two runs differ that share no block: weights by backbone, images and steps by dataset, who judges."""
+    found = []
+    for place, parts in ((0, ("images", "most steps")), (1, ("weights",))):
+        for part in parts:
+            there, here = ({name.split("/")[place]: of[part] for name, of in b.items()} for b in (theirs, ours))
+            alike = sorted((there.keys() & here.keys()) - {n.split("/")[place] for n in theirs.keys() & ours.keys()})
+            found += [f"{name}: its {part}" for name in alike if there[name] != here[name]]
+    one, other = ({name.split("/")[1] for name in blocks} for blocks in (theirs, ours))
+    found += [f"backbone {name}: it is in one of the two alone; name it under `judges`" for name in sorted(one ^ other)]
+    finds = [{of["most steps"] is None for of in blocks.values()} for blocks in (theirs, ours)]
+    return found + (["whether steps are found (most_steps)"] if finds[0] != finds[1] else [])
 
 
 def _table(columns: dict[str, list[Any]], cells: set[str]) -> pd.DataFrame:

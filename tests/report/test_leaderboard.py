@@ -96,7 +96,7 @@ def settings(folder, **changes):
     """What a run of two datasets and three backbones knows of itself, with changes."""
     said = {"claims": RULE, "protocol": {"trials": 4} | changes.get("protocol", {}), "manifests": {}}
     said |= {
-        "definitions": {"topk": changes.get("topk", 1)} | changes.get("methods", {}),
+        "definitions": changes.get("methods", {}) | {"topk": {"code": changes.get("topk", "a")}},
         "tolerance": 0.005,
         "most_steps": {"d1": changes.get("most", 100)},
     }
@@ -199,29 +199,47 @@ def test_another_cell_or_another_reconstruction_is_not_joined(tmp_path):
         stored.read(file, here._replace(stars={"d1/b1/4 topk": 0.5}))
 
 
-def of(dataset, folder, **changes):
-    """A run of one dataset's cells: its rows, R*, and settings."""
+def of(backbones, folder, methods=None, **changes):
+    """A run of some backbones' cells, judged by all: its rows, R*, and settings."""
     rows, others = picks(), untuned()
-    own = Rows(rows[rows["dataset"] == dataset], others[others["dataset"] == dataset], NAMES)
-    said = settings(folder, **changes)
-    said["manifests"] = {name: file for name, file in said["manifests"].items() if name.startswith(dataset)}
-    return own, {name: star for name, star in STARS.items() if name.startswith(dataset)}, said
+    rows, others = (table[table["backbone"].isin(backbones)] for table in (rows, others))
+    stars = {name: star for name, star in STARS.items() if name.split("/")[1] in backbones}
+    known = {name: {} for name in dict.fromkeys([*rows["method"], *others["method"]])}
+    said = settings(folder, methods=known if methods is None else methods, **changes)
+    return Rows(rows, others, NAMES), stars, said
 
 
 def test_the_cells_of_another_run_count_as_those_of_one_run(tmp_path):
     leaderboard.write(Rows(picks(), untuned(), NAMES), STARS, settings(tmp_path), None, tmp_path)
     whole = leaderboard.read(tmp_path / "leaderboard.csv")
-    leaderboard.write(*of("d2", tmp_path), None, tmp_path)
-    file = (tmp_path / "leaderboard.json").rename(tmp_path / "d2.json")
-    leaderboard.write(*of("d1", tmp_path), None, tmp_path, [file])
+    leaderboard.write(*of(["b1", "b3"], tmp_path), None, tmp_path)
+    file = (tmp_path / "leaderboard.json").rename(tmp_path / "others.json")
+    own = of(["b2"], tmp_path)
+    leaderboard.write(*own, None, tmp_path, [file])
     both = leaderboard.read(tmp_path / "leaderboard.csv")
     pd.testing.assert_frame_equal(both.drop(columns="joined"), whole.drop(columns="joined"))
-    assert f"Cells of other runs: {file}." in (tmp_path / "leaderboard.md").read_text()
-    # What it writes has all cells: the next run may count them all.
+    said = f"d2/b1/4, d2/b1/8, d2/b3/4, d2/b3/8 from {file} (sha256 {files.sha256(file)[:12]})."
+    assert said in (tmp_path / "leaderboard.md").read_text()
+    # What it writes has all cells, and knows whence: the next run may count them all.
     grown = files.read_json(tmp_path / "leaderboard.json")
-    assert grown["stars"] == STARS and set(grown["blocks"]) == {name.rpartition("/")[0] for name in CELLS}
-    with pytest.raises(UserError, match=r"cannot be counted here: another run has d2/b1/4; d2/b1/8; .* and 2 more too"):
-        leaderboard.write(*of("d2", tmp_path), None, tmp_path, [file])
+    assert grown["stars"] == STARS and len(grown["counted"]) == 8
+    with pytest.raises(
+        UserError, match="this run, or another file of `cells`, has d1/b2/4; d1/b2/8; d2/b2/4; d2/b2/8 too"
+    ):
+        leaderboard.write(*own, None, tmp_path, [tmp_path / "leaderboard.json"])
+    leaderboard.check(own[2], own[1], None, [file])
+    with pytest.raises(UserError, match=r"has d1/b2/4; .* too"):
+        leaderboard.check(own[2], own[1], None, [tmp_path / "leaderboard.json"])
+
+
+def test_no_control_and_a_counted_cell_without_enough_steps(tmp_path):
+    rows, stars, said = of(["b1"], tmp_path)
+    short = rows.tuned.assign(undertrained=rows.tuned["k"] == 8)
+    leaderboard.write(Rows(short, rows.untuned[:0], NAMES), stars, said, None, tmp_path)
+    file = (tmp_path / "leaderboard.json").rename(tmp_path / "b1.json")
+    leaderboard.write(*of(["b2"], tmp_path), None, tmp_path, [file])
+    board = leaderboard.read(tmp_path / "leaderboard.csv")
+    assert set(board[board["tuned"]]["cells"]) == {2 * 2 + 2} and set(board[~board["tuned"]]["cells"]) == {2 * 2}
 
 
 @pytest.mark.parametrize(
@@ -229,13 +247,53 @@ def test_the_cells_of_another_run_count_as_those_of_one_run(tmp_path):
     [
         ({"protocol": {"trials": 5}}, "protocol: trials"),
         ({"code": "b"}, "metric independent: its code"),
-        ({"metrics": {"stability": {"code": "c", "options": {}}}}, "metric stability: one of the two lacks it"),
-        ({"topk": 2}, "method topk[.]"),
-        ({"methods": {"more": 1}}, "method more: one of the two lacks it"),
+        ({"metrics": {"stability": {"code": "c", "options": {}}}}, "metric stability: it is not there"),
+        ({"topk": "b"}, "method topk: its code"),
+        ({"methods": {}}, "method .*: it is not here; "),
+        ({"weights": "z"}, "d1/b1: its weights; .* and 2 more"),
+        ({"images": "z"}, "d1/b1: its images; .* and 2 more"),
     ],
 )
 def test_cells_of_a_run_of_something_else_are_not_counted(changes, said, tmp_path):
-    leaderboard.write(*of("d2", tmp_path), None, tmp_path)
-    file = (tmp_path / "leaderboard.json").rename(tmp_path / "d2.json")
-    with pytest.raises(UserError, match=f"cannot be counted here. Not the same as here: {said}"):
-        leaderboard.write(*of("d1", tmp_path, **changes), None, tmp_path, [file])
+    leaderboard.write(*of(["b1"], tmp_path), None, tmp_path)
+    file = (tmp_path / "leaderboard.json").rename(tmp_path / "b1.json")
+    with pytest.raises(UserError, match=f"cannot be counted. Not the same as here: {said}"):
+        leaderboard.write(*of(["b2"], tmp_path, **changes), None, tmp_path, [file])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"weights": "z"}, "b1: its weights; b2: its weights; b3: its weights[.]"),
+        ({"most": None}, "whether steps are found"),
+        ({}, "backbone b3: it is in one of the two alone; name it under `judges`"),
+    ],
+)
+def test_runs_that_share_no_dataset_are_held_to_the_same_backbones(changes, said, tmp_path):
+    def of_dataset(dataset, **changes):
+        rows, stars, plan = of(["b1", "b2", "b3"], tmp_path, **changes)
+        kept = {name: file for name, file in plan["manifests"].items() if name.startswith(dataset)}
+        if dataset == "d2" and not changes:
+            del kept["d2/b3"]
+        rows = rows._replace(tuned=rows.tuned[rows.tuned["dataset"] == dataset])
+        steps = {"d1": 100, "d2": changes.get("most", 100)}
+        plan |= {"manifests": kept, "most_steps": {name: most for name, most in steps.items() if most}}
+        return rows, {name: star for name, star in stars.items() if name.startswith(dataset)}, plan
+
+    leaderboard.write(*of_dataset("d1"), None, tmp_path)
+    file = (tmp_path / "leaderboard.json").rename(tmp_path / "d1.json")
+    with pytest.raises(UserError, match=f"cannot be counted. Not the same as here: {said}"):
+        leaderboard.write(*of_dataset("d2", **changes), None, tmp_path, [file])
+
+
+def test_what_cannot_be_counted_says_why(tmp_path):
+    own, stars, said = of(["b2"], tmp_path)
+    files.write_json(tmp_path / "other.json", {"a": 1})
+    with pytest.raises(UserError, match="is no leaderboard of this project"):
+        leaderboard.write(own, stars, said, None, tmp_path, [tmp_path / "other.json"])
+    leaderboard.write(own, stars, said, None, tmp_path)
+    old = files.read_json(tmp_path / "leaderboard.json")
+    del old["definitions"]
+    files.write_json(tmp_path / "old.json", old)
+    with pytest.raises(UserError, match=r"old.json does not say what its methods are: .* Run it again"):
+        leaderboard.write(own, stars, said, None, tmp_path, [tmp_path / "old.json"])

@@ -12,6 +12,8 @@ CELL = "digits/tiny/k4"
 def test_an_experiment_is_tuned_and_judged_by_both_protocols(make_checkout):
     checkout = make_checkout()
     checkout.experiment["methods"] = ["topk", "reg1", "reg1_all", "untrained"]
+    checkout.config["backbones"]["second"] = checkout.config["backbones"]["tiny"]
+    checkout.experiment["judges"] = ["second"]
     del checkout.experiment["sweep"]["reg2"]
     ranges = {"reg1": {"lambda": {"k4": [0.0001, 0.01]}}}
     checkout.experiment["fair"] = {"trials": 3, "most_steps": {"digits": 40}, "ranges": ranges}
@@ -59,6 +61,23 @@ def test_an_experiment_is_tuned_and_judged_by_both_protocols(make_checkout):
     if len(board):  # So few steps may leave the cell undertrained.
         assert board.groupby("method")["stored"].all().to_dict()["reg1"] and not board["stored"].all()
     assert "Joined: results/tiny/tables" in (checkout.folder / "results/mine/tables/leaderboard.md").read_text()
+    # A run of the same methods on another backbone counts the first run's cell; one that could not says so at once.
+    counted = checkout.experiment["fair"] | {"cells": ["results/tiny/tables/leaderboard.json"]}
+    elsewhere = {"backbones": ["second"], "judges": ["tiny"], "fair": counted}
+    checkout.config["experiments"] |= {
+        "more": checkout.experiment | elsewhere,
+        "twice": checkout.experiment | {"fair": counted},
+    }
+    checkout.write()
+    checkout.snakemake("more", "--cores", "2")
+    grown = files.read_json(checkout.folder / "results/more/tables/leaderboard.json")
+    assert set(grown["stars"]) == {"digits/tiny/4 topk", "digits/second/4 topk"}
+    assert (
+        "Cells of other runs: digits/tiny/4 from"
+        in (checkout.folder / "results/more/tables/leaderboard.md").read_text()
+    )
+    said = checkout.snakemake("twice", "--cores", "2", ok=False)
+    assert "has digits/tiny/4 too" in said and not (checkout.folder / "results/twice").exists()
     # Another fresh seed trains candidates, and nothing before them.
     rule["seeds"]["fresh"] = [3, 4, 5, 6]
     checkout.write()

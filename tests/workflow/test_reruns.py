@@ -187,6 +187,12 @@ def test_one_more_k_backbone_or_dataset_makes_its_cells(done):
     assert {rule: found[rule] for rule in one} == one | {"score_chosen": 2} and found["embed"] == 1
     assert set(found) == documented("one more backbone")
 
+    def judge(config, experiment):
+        config["backbones"]["second"] = config["backbones"]["tiny"]
+        experiment["judges"] = ["second"]
+
+    assert set(changed(done, judge)) == documented("one more judge")
+
     def dataset(config, experiment):
         config["datasets"]["larger"] = config["datasets"]["digits"] | {"image_size": 40}
         experiment["datasets"] = ["digits", "larger"]

@@ -8,11 +8,12 @@ import jsonschema
 import pytest
 import yaml
 from conftest import ROOT
-from sae_workflow import missing, run, schema, settings
+from sae_workflow import missing, plan, run, schema, settings
 
 from sae.bank.plan import count, members
-from sae.core import registry
+from sae.core import files, registry
 from sae.core.errors import UserError
+from sae.report import leaderboard
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
 CONFIG = settings.load(RAW)
@@ -142,15 +143,91 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     assert settings.others(config, "smoke", "efficientnet_lite0") == ["dinov2_vit_s14"]
     families = settings.stages(config, "smoke")["score_chosen"]["independent"]["families"]
     assert len(families) == len(set(families.values())) == 2
-    # What a stored leaderboard must agree in: a judge's weights too.
-    boards = []
-    for backbones, judges in (
-        (["efficientnet_lite0"], ["dinov2_vit_s14"]),
-        (["efficientnet_lite0", "dinov2_vit_s14"], []),
-    ):
-        config = with_changes(lambda raw: raw["experiments"]["fair"].update(backbones=backbones, judges=judges))  # noqa: B023
-        boards.append(settings.board_plan(config, "fair"))
-    assert boards[0] | {"backbones": None} == boards[1] | {"backbones": None}
+    shown = "\n".join(plan.text(config, "smoke"))
+    assert "fashion_mnist_smoke / dinov2_vit_s14" in shown and "in 1 banks" in shown
+    # What a stored leaderboard must agree in, whoever trains and whoever judges.
+    one, other = "efficientnet_lite0", "dinov2_vit_s14"
+    boards = [
+        board(lambda raw, of=of: raw["experiments"]["fair"].update(of))
+        for of in ({"backbones": [one], "judges": [other]}, {"backbones": [other], "judges": [one]})
+    ]
+    assert boards[0]["definitions"] and boards[0]["manifests"] == boards[1]["manifests"]
+    assert all(boards[0][key] == boards[1][key] for key in ("protocol", "definitions", "metrics"))
+
+
+def board(change):
+    return settings.board_plan(with_changes(change), "fair")
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        (lambda raw: raw["methods"]["reg1"].update(penalty="l1_l2_ratio"), {"reg1"}),
+        (lambda raw: raw["methods"]["reg1"].update(mask="all"), {"reg1"}),
+        (lambda raw: raw["methods"]["reg1"].update(encoder_scale=0.5), {"reg1"}),
+        (
+            lambda raw: raw["experiments"]["fair"]["fair"]["ranges"]["reg2"].update({"lambda": [0.1, 1]}),
+            {"reg1", "reg2"},
+        ),
+        (lambda raw: raw["methods"]["topk"].update(objective="batch_topk"), {"topk", "reg1", "reg2", "controls"}),
+        (lambda raw: raw["methods"]["reg1"].update(label="Other", colour="#000000"), set()),
+        (lambda raw: raw["experiments"]["fair"]["sweep"]["reg1"].update({"lambda": [0.1]}), set()),
+        (lambda raw: raw["experiments"]["fair"].update(seeds=[1]), set()),
+    ],
+)
+def test_a_method_is_the_same_if_what_it_is_and_its_ranges_are(change, differs):
+    before, after = (board(of)["definitions"] for of in (lambda raw: None, change))
+    controls = {"untrained", "frozen_decoder", "frozen_encoder"}
+    differs = differs - {"controls"} | (controls if "controls" in differs else set())
+    assert {name for name in before if before[name] != after[name]} == differs
+
+
+def test_the_documented_parts_of_an_experiment_can_be_counted_together():
+    text = (ROOT / "docs/extending.md").read_text().partition("### Cell by cell")[2]
+    example = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    config = with_changes(lambda raw: raw["experiments"].update(example["experiments"]))
+    first, second = (settings.board_plan(config, name) for name in ("first", "second"))
+    assert first["definitions"] and all(first[key] == second[key] for key in ("protocol", "definitions", "metrics"))
+    assert first["manifests"] == second["manifests"]
+    assert settings.other_cells(config, "second") == ["results/first/tables/leaderboard.json"]
+
+
+def test_stored_leaderboards_are_looked_at_before_anything_is_trained(tmp_path, monkeypatch):
+    file = tmp_path / "leaderboard.json"
+    monkeypatch.chdir(ROOT)
+
+    def said(**tuning):
+        config = with_changes(lambda raw: raw["experiments"]["fair"]["fair"].update(tuning))
+        return list(missing.boards(config, "fair"))
+
+    assert said() == [] and said(join=str(file)) == [f"fair.join: {file} does not exist"]
+    plan = settings.board_plan(CONFIG, "fair")
+    content = {
+        "protocol": plan["protocol"],
+        "definitions": plan["definitions"],
+        "metrics": {},
+        "blocks": {},
+        "stars": {},
+    }
+    files.write_json(file, content)
+    (line,) = said(join=str(file))
+    assert (
+        line.startswith(f"fair.join: {file} cannot be joined")
+        and "emoji_vendors/efficientnet_lite0: it is not there" in line
+    )
+    (line,) = said(cells=[str(file)])
+    assert "cannot be counted" in line and "metric independent: it is not there" in line
+    content["metrics"] = {
+        of.metric: plan["metrics"][of.metric] for of in leaderboard.SCORES.values() if of.metric in plan["metrics"]
+    }
+    files.write_json(file, content)
+    assert said(cells=[str(file)]) == []
+    content["stars"] = {"emoji_vendors/efficientnet_lite0/16 topk": 0.7}
+    files.write_json(file, content)
+    assert (
+        "this run, or another file of `cells`, has emoji_vendors/efficientnet_lite0/16 too"
+        in said(cells=[str(file)])[0]
+    )
 
 
 def test_names_are_of_the_experiment_alone():

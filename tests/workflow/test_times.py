@@ -15,6 +15,7 @@ def test_times_are_those_of_the_experiments_own_banks(tmp_path, monkeypatch):
     jobs = {
         "logs/embed/emoji/lite0.tsv": (90, 500),
         "logs/embed/emoji/lite0/0-of-2.tsv": (30, 700),
+        "logs/embed/emoji/judge.tsv": (60, 600),
         "logs/embed/emoji/elsewhere.tsv": (1000, 9000),
         "demo/logs/train/emoji/lite0/k8.tsv": (10, 300),
         "demo/logs/train/emoji/lite0/k16.tsv": (50, 400.4),
@@ -26,11 +27,11 @@ def test_times_are_those_of_the_experiments_own_banks(tmp_path, monkeypatch):
         file = tmp_path / "results" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{HEAD}{seconds}\t1\t{memory}\n")
-    metrics = pd.DataFrame({"dataset": "emoji", "backbone": "lite0", "k": [8, 16, 16], "r2": 0.5})
+    metrics = pd.DataFrame({"dataset": "emoji", "backbone": "lite0", "k": [8, 16, 16], "ms_mean_alive_by_judge": 0.5})
     files.write_parquet(tmp_path / "results/demo/metrics.parquet", metrics)
     monkeypatch.setattr(sys, "argv", ["times", "demo", "--out", "times.json"])
     times.main()
     assert files.read_json(tmp_path / "times.json")["jobs"] == [
-        {"step": "embed", "jobs": 2, "minutes": "2.0", "longest": "90 s", "memory": "700 MiB"},
+        {"step": "embed", "jobs": 3, "minutes": "3.0", "longest": "90 s", "memory": "700 MiB"},
         {"step": "train", "jobs": 3, "minutes": "2.0", "longest": "60 s", "memory": "400 MiB"},
     ]

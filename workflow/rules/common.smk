@@ -190,7 +190,7 @@ CANDIDATES = lambda w, input: f"--chosen {input.chosen}" if input.chosen else ""
 
 
 def of_others(w, pattern):
-    """A file of each other backbone of the experiment, whose embeddings judge the latents too."""
+    """A file of each other backbone and of each judge of the experiment, whose embeddings judge the latents too."""
     return [
         pattern.format(dataset=w.dataset, backbone=backbone, split="test")
         for backbone in settings.others(cfg, w.experiment, w.backbone)

@@ -6,9 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from sae.core import files, paths, seals
 from sae.core.errors import UserError
 from sae.data.splits import SPLITS
+from sae_workflow import times
 
 T = TypeVar("T")
 
@@ -17,7 +21,8 @@ class Check:
     """All files of an experiment, checked.
 
     These are the files below results/{experiment} that hold a seal or that a list of sums names, the SAEs of its banks
-    with their logs, and the embeddings and datasets that those were made of. Logs and times of jobs hold no hash.
+    with their logs, the embeddings and datasets that those were made of, and the embeddings of judges. Logs and
+    times of jobs hold no hash.
 
     Attributes:
         count: how many files were checked.
@@ -41,6 +46,8 @@ class Check:
                 bank = files.read_json(file)
                 self._listed({entry["path"]: entry["sha256"] for entry in bank["saes"] if entry["path"]}, file)
                 cells.add((bank["dataset"], bank["backbone"]))
+        judges = _judges(Path(paths.METRICS.format(experiment=experiment)))
+        cells |= {(dataset, judge) for dataset, _ in cells for judge in judges}
         for dataset, backbone in sorted(cells):
             for split in SPLITS:
                 file = Path(paths.EMBEDDINGS_MANIFEST.format(dataset=dataset, backbone=backbone, split=split))
@@ -63,6 +70,14 @@ class Check:
         """Check the files that the sealed file `source` lists."""
         for name, digest in sums.items():
             self._tried(functools.partial(files.check_sum, source.parent / name, digest, source))
+
+
+def _judges(metrics: Path) -> list[str]:
+    """Who judged the latents; nobody where the file cannot be read, which is said already."""
+    try:
+        return times.judges(pq.read_schema(metrics).names)
+    except (OSError, pa.ArrowInvalid):
+        return []
 
 
 def main(experiment: str) -> int:

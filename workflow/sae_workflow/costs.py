@@ -126,8 +126,8 @@ def _figures(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def disk(cell: Cell, bank_plans: list[Plan]) -> tuple[int, int, int]:
-    """Bytes of a cell's embeddings, its SAEs at most, and the bytes of those."""
-    m, saes = max(map(width, bank_plans)), sum(sum(count(plan).values()) for plan in bank_plans)
+    """Bytes of a cell's embeddings, its SAEs at most, and the bytes of those; a judge has none."""
+    m, saes = max(map(width, bank_plans), default=0), sum(sum(count(plan).values()) for plan in bank_plans)
     itemsize = np.dtype(cell.model.get("dtype", "float32")).itemsize
     return sum(cell.rows.values()) * cell.d * itemsize, saes, saes * 4 * (2 * m * cell.d + m + cell.d)
 

@@ -68,15 +68,43 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         for key, path in settings.weights_paths(config.backbones[name].spec).items():
             if not Path(path).exists():
                 yield f"backbone {name}: {key} {path} does not exist (docs/data.md)"
-    for key, files in (
-        ("join", settings.joined(config, experiment)),
-        ("cells", settings.other_cells(config, experiment)),
-    ):
-        yield from (f"fair.{key}: {file} does not exist" for file in files if not Path(file).exists())
+    yield from boards(config, experiment)
     for name in settings.imported(config, experiment):
         place = settings.import_plan(config, name)["place"]
         if not Path(place).exists():
             yield f"method {name}: {place} does not exist here; it is looked for on the Hugging Face hub"
+
+
+def boards(config: Config, experiment: str) -> Iterator[str]:
+    """What hinders an experiment from using stored leaderboards, as far as it can be said before it is run."""
+    join, others = settings.joined(config, experiment), settings.other_cells(config, experiment)
+    if not [*join, *others]:
+        return
+    from sae.report import leaderboard  # Loads pandas, which every start of Snakemake would pay for.
+
+    plan, baselines = settings.board_plan(config, experiment), settings.tuned(config, experiment)
+    names = [name for name, against in baselines.items() if against is None]
+    cells = ["{dataset}/{backbone}/{k}".format(**bank) for bank in settings.banks(config, experiment)]
+    stars = [f"{cell} {name}" for cell in cells for name in names]
+    for key, files in (("join", join), ("cells", others)):
+        for file in files:
+            if not Path(file).exists():
+                yield f"fair.{key}: {file} does not exist"
+                continue
+            try:
+                leaderboard.check(plan, stars, *((file, []) if key == "join" else (None, [file])))
+            except UserError as error:
+                yield f"fair.{key}: {error}"
+
+
+def refuse_boards(config: Config, experiment: str) -> None:
+    """Stop before anything is trained whose leaderboard could not be written.
+
+    Raises:
+        UserError: the first line of :func:`boards`.
+    """
+    for line in boards(config, experiment):
+        raise UserError(line)
 
 
 def _embeddings(dataset: str, root: Path, backbones: Collection[str], config: Config) -> Iterator[str]:

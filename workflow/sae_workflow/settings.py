@@ -382,7 +382,9 @@ def board_plan(config: Config, experiment: str) -> Plan:
         for name, against in tuned(config, experiment).items()
         if against is None
     }
-    definitions = {name: _definition(config, experiment, name) for name in spec.methods}
+    # SAEs that were made elsewhere may belong to one cell alone.
+    ours = [name for name in spec.methods if not config.methods[name].imported]
+    definitions = {name: _definition(config, experiment, name) for name in ours}
     used: Plan = {}
     for metrics in stages(config, experiment).values():
         used |= metrics
@@ -405,9 +407,7 @@ def _definition(config: Config, experiment: str, name: str) -> Plan:
     entries = (("objective", method.objective), ("penalty", method.penalty))
     modules = [registry.module(kind, entry) for kind, entry in entries if entry]
     definition = _method_plan(config, experiment, name, min(spec.k)) | {"sweep": None}
-    code = code_hash("sae.training.loop", *modules)
-    brought = import_plan(config, name) if method.imported else None
-    return definition | {"import": brought, "ranges": spec.fair.ranges.get(name), "code": code}
+    return definition | {"ranges": spec.fair.ranges.get(name), "code": code_hash("sae.training.loop", *modules)}
 
 
 def joined(config: Config, experiment: str) -> list[str]:

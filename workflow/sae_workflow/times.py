@@ -1,6 +1,7 @@
 """What each step of an experiment took, from the `.tsv` beside its jobs' logs: rows for the report page, in JSON."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +9,28 @@ import pandas as pd
 
 from sae.core import files, paths
 
+JUDGED_BY = "ms_mean_alive_by_"
+
 
 def rows(experiment: str) -> list[dict[str, Any]]:
     """A row for each step of banks and embeddings: step, jobs, minutes in all, the longest job, the most memory of one.
 
-    Only the banks of the experiment's metrics count: an earlier config may have left files of others.
+    Only the banks of the experiment's metrics and their judges count: an earlier config may have left files of others.
     """
     table = files.read_parquet(paths.METRICS.format(experiment=experiment))
     banks = table[["dataset", "backbone", "k"]].drop_duplicates().sort_values(["dataset", "backbone", "k"])
     cells = [f"{dataset}/{backbone}" for dataset, backbone, _ in banks.itertuples(index=False)]
     names = [*cells, *(f"{cell}/k{k}" for cell, k in zip(cells, banks["k"], strict=True))]
+    names += [f"{dataset}/{judge}" for dataset in banks["dataset"].unique() for judge in judges(table)]
     places = [Path(paths.LOGS) / "embed"]
     places += sorted(Path(paths.EXPERIMENT_LOGS.format(experiment=experiment)).glob("*"))
     found = [_row(place, list(dict.fromkeys(names))) for place in places]
     return [row for row in found if row]
+
+
+def judges(columns: Iterable[str]) -> list[str]:
+    """The backbones that judged the latents of some bank, by the columns of its metrics (metric `independent`)."""
+    return [name.removeprefix(JUDGED_BY) for name in columns if name.startswith(JUDGED_BY)]
 
 
 def _row(place: Path, names: list[str]) -> dict[str, Any] | None:
