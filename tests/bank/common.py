@@ -33,8 +33,9 @@ METHODS = {
 
 
 def write_activations(folder, n=200, d=8):
-    """Embeddings of a train split."""
-    x = np.random.default_rng(0).normal(size=(n, d)).astype(np.float32) + 1
-    index = pd.DataFrame({"image_id": range(n), "path": [str(i) for i in range(n)], "label": 0, "group": range(n)})
-    store.write(folder / "train", [x], index, {"dataset": {}, "backbone": {"name": "tiny"}})
+    """Embeddings of a train and a val split."""
+    for split, seed in (("train", 0), ("val", 1)):
+        x = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32) + 1
+        index = pd.DataFrame({"image_id": range(n), "path": [str(i) for i in range(n)], "label": 0, "group": range(n)})
+        store.write(folder / split, [x], index, {"dataset": {}, "backbone": {"name": "tiny"}})
     return folder

@@ -3,6 +3,7 @@
 import json
 import logging
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -12,6 +13,8 @@ from sae.bank.read import open_sae
 from sae.bank.train import Place, train_bank, train_chosen
 from sae.core import codehash, files, registry
 from sae.core.errors import UserError
+from sae.data import store
+from sae.models import inputs, saefile
 from sae.models.coder import Threshold, TopK
 
 
@@ -178,3 +181,35 @@ def test_entries_from_outside_train_with_their_options_and_their_code_is_in_the_
         registry.extend(None)
     assert first["status"] == second["status"] == "ok" and first["key"] != second["key"]
     assert first["settings"]["options"] == {"scale": 2.0} and first["sha256"] != second["sha256"]
+
+
+def test_thresholds_admit_k_latents_of_held_out_images(cell):
+    methods = {
+        "topk": METHODS["topk"],
+        "batch_topk": METHODS["batch_topk"],
+        "relu_l1": method("relu_l1", against="topk"),
+    }
+    methods["jumprelu"] = method("jumprelu", against="topk")
+    file, bank = cell.train("a", plan(methods))
+    held_out = np.load(cell.activations / "val/embeddings.npy")
+    x = inputs.open_inputs(held_out, "unit_l2", bank["input_scale"], "cpu")
+    topk, *others = open_all(file, bank)
+    assert len(topk.encode(x).values) <= 4 * len(x)
+    for coder, entry in zip(others, bank["saes"][1:], strict=True):
+        assert len(coder.encode(x).values) == 4 * len(x)
+        # Of what training made, thresholds alone are other ones, by one factor.
+        made_by = files.read_json(cell.folder / "store" / entry["key"] / "result.json")["made_by"]
+        trained = saefile.load(cell.folder / "store" / made_by["thresholds"]["of"] / "sae.safetensors")
+        for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
+            assert torch.equal(getattr(coder, name), getattr(trained, name))
+        factor = coder.select.theta / trained.select.theta
+        assert torch.allclose(factor, factor[0]) and len(trained.encode(x).values) != 4 * len(x)
+    before = cell.stored()
+    assert cell.train("a", plan(methods))[1] == bank and cell.stored() == before
+    # Other held-out images: thresholds are fixed anew, and nothing is trained.
+    store.write(cell.activations / "val", [held_out[::-1] * 2 + 1], pd.DataFrame({"image_id": range(200)}), {})
+    again = cell.train("a", plan(methods))[1]
+    changed = [e["method"] for e, old in zip(again["saes"], bank["saes"], strict=True) if e["key"] != old["key"]]
+    assert sorted(changed) == ["batch_topk", "jumprelu", "relu_l1"]
+    added = {path.parent.name for path in cell.stored().keys() - before.keys()}
+    assert added == {e["key"] for e in again["saes"][1:]}

@@ -34,7 +34,7 @@ rule train:
     input:
         lambda w: parts_of("bank", w),
         imported_of,
-        **splits_of("train"),
+        **splits_of("train", "val"),
         lengths=lambda w: at(paths.BANK_LENGTHS, **w) if settings.finds_steps(cfg, w.experiment) else [],
     output:
         paths.BANK,
@@ -56,7 +56,7 @@ rule train:
 use rule train as train_part with:
     input:
         imported_of,
-        **splits_of("train"),
+        **splits_of("train", "val"),
         lengths=lambda w: at(paths.BANK_LENGTHS, **w) if settings.finds_steps(cfg, w.experiment) else [],
     output:
         temp(touch(at(paths.PART, bank="bank")[0])),
@@ -95,7 +95,7 @@ rule shortlist:
 
 rule train_shortlist:
     input:
-        **splits_of("train"),
+        **splits_of("train", "val"),
         bank=rules.train.output[0],
         shortlist=rules.shortlist.output[0],
     output:
@@ -151,7 +151,7 @@ CHOSEN = "--bank {input.bank} --selection {input.selection}"
 rule train_chosen:
     input:
         lambda w: parts_of("bank_chosen", w),
-        **splits_of("train"),
+        **splits_of("train", "val"),
         bank=rules.train.output[0],
         selection=rules.select.output.selection,
     output:
@@ -172,7 +172,7 @@ rule train_chosen:
 
 use rule train_chosen as train_chosen_part with:
     input:
-        **splits_of("train"),
+        **splits_of("train", "val"),
         bank=rules.train.output[0],
         selection=rules.select.output.selection,
     output:

@@ -1,7 +1,8 @@
 """Monosemanticity by the embeddings of other backbones, which took no part in training.
 
 `ms_mean_alive_by_{backbone}` for each other backbone of the experiment, and each of its judges;
-`ms_mean_alive_independent`, the mean over those of another family. Sizes of one architecture, trained alike on the same images, are no independent judges.
+`ms_mean_alive_independent`, the mean over those of another family. Sizes of one architecture, trained alike on the same
+images, are no independent judges.
 `ms_mean_alive_independent_across_groups`: the same without pairs of images of one group, where the dataset has groups.
 """
 
