@@ -225,6 +225,7 @@ def bring(todo: list[Member], cell: Cell, place: Place) -> list[dict[str, Any]]:
             result = _train(member, cell, code, made_by, place.store / key)
         else:
             log.info("%s: %s is in the store as %s", cell, member, key)
+        trained = key
         if result["status"] == "ok" and not getattr(code.objective, "MADE_ELSEWHERE", False):
             key, result = _within_budget(key, result, cell, place)
         progress.info("%s: %d/%d %s: %s%s", cell, number, len(todo), member, _said(result, made_by), found)
@@ -245,6 +246,7 @@ def bring(todo: list[Member], cell: Cell, place: Place) -> list[dict[str, Any]]:
                 "status": result["status"],
                 "step": result["step"],
             }
+            | ({"trained": trained} if trained != key else {})
         )
     return entries
 

@@ -18,7 +18,14 @@ TRIAL = {"topk": "encoder_scale0.5-lr0.001-steps9", "reg1": "encoder_scale0.5-la
 TRIAL["reg2"] = TRIAL["reg1"].replace("0.01", "0.02")
 FRESH = (3, 4)
 
-NOTHING_STORED = {"protocol": {}, "metrics": {}, "most_steps": {}, "manifests": {}, "tolerance": 0.005}
+NOTHING_STORED = {
+    "definitions": {},
+    "protocol": {},
+    "metrics": {},
+    "most_steps": {},
+    "manifests": {},
+    "tolerance": 0.005,
+}
 
 
 def results(effect, ties=(), undertrained=()):

@@ -51,7 +51,8 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     embeddings = np.random.default_rng(0).normal(size=(150, 8)).astype(np.float32)
     activations = folder / "results/activations" / CELL
-    store.write(activations / "train", [embeddings], pd.DataFrame({"image_id": range(150)}), {})
+    for split in ("train", "val"):
+        store.write(activations / split, [embeddings], pd.DataFrame({"image_id": range(150)}), {})
     plan = settings.bank_plan(settings.load(CONFIG), "smoke", *CELL.split("/"), 8)
     train_bank(plan, activations, Place(folder / STORE, folder / BANK), device="cpu")
     selection = pd.DataFrame({"method": ["reg1", "reg2"], "seed": 0, "trial": "lambda0.003", "protocol": "paper"})
@@ -167,7 +168,7 @@ def test_the_embeddings_of_a_judge_are_used(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_an_sae_is_used_if_a_bank_lists_it_or_would_train_it(run):
     keys = {f"{STORE}/{path.name}" for path in STORE.iterdir()}
-    assert len(keys) == 15 + 2 and unused() == set()
+    assert len(keys) == 15 + 2 + 1 and unused() == set()  # One has thresholds, and is stored twice.
     config = copy.deepcopy(CONFIG)
     config["experiments"]["smoke"]["sweep"]["reg2"] = {"lambda": [0.0003, 0.001, 0.003]}
     assert unused(config) == set()  # Still listed: the results of now rest on them.
@@ -343,7 +344,7 @@ def test_what_another_configuration_made_is_used(elsewhere, capsys):
     fewer = copy.deepcopy(smoke)
     fewer["experiments"]["smoke"] |= {"methods": ["topk"], "sweep": {}}
     recorded.write(fewer, {"smoke"}, ["config.yaml", "mine.yaml", "config.yaml"], {})
-    assert list(record.parent.iterdir()) == [record] and len(unused(demo)) == 17 - 1
+    assert list(record.parent.iterdir()) == [record] and len(unused(demo)) == 18 - 1
     recorded.write(smoke, {"smoke"}, ["mine.yaml"], {"options": 1})
     assert len(list(record.parent.iterdir())) == 2 and unused(demo) == set()
     # An experiment that is gone takes its records with it.
@@ -397,7 +398,7 @@ def test_an_experiment_that_is_gone_is_left_whole_or_deleted_whole(run, monkeypa
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(os, "replace", killed)
         main("prune", "--yes")
-    assert not Path("results/smoke").exists() and len(list(STORE.iterdir())) == 17 - 1
+    assert not Path("results/smoke").exists() and len(list(STORE.iterdir())) == 18 - 1
     main("prune", "--yes")
     assert list(Path("results").rglob("*")) == [STORE.parent]
 

@@ -157,7 +157,9 @@ class Survey:
                         found.add(PurePosixPath(os.readlink(path)).parent.name)
                     elif name in BANK_FILES:
                         try:
-                            found |= {entry["key"] for entry in files.read_json(path, "bank")["saes"]}
+                            for entry in files.read_json(path, "bank")["saes"]:
+                                # An SAE with thresholds was trained under another key (`sae.bank.train`).
+                                found |= {entry["key"], entry.get("trained", entry["key"])}
                         except UNREADABLE as error:
                             whole = False
                             why = "while it is so, no SAE of the store counts as unused"
