@@ -1,6 +1,7 @@
 """The store of finished SAEs: `store/{key}/` holds one, `sae.safetensors`, `train.parquet` and `result.json`.
 
-The key hashes what made it: embeddings and index, settings, code and device class. A folder appears whole or not at
+The key hashes what made it: embeddings and index, settings, code and device class; of one with thresholds also the key
+that it was trained under, the validation split, and the code that fixes them. A folder appears whole or not at
 all, so a killed job loses the SAE it was training and no other. A diverged SAE has no `sae.safetensors`.
 
 Names are not in the key. Those in a file's metadata (dataset, backbone, method, trial) are what its first maker called

@@ -2,7 +2,8 @@
 
 Afterwards a threshold takes its place, so that a sample's codes do not depend on its batch. Its estimate in training
 is the mean over batches of the smallest activation > 0 that was kept. `finish` fixes it so that the mean number of
-active latents on the training rows is k; the estimate stays in the metadata as `threshold_uncalibrated`.
+active latents on the training rows is k (a bank then scales it to validation images: `sae.bank.train`); the estimate
+stays in the metadata as `threshold_uncalibrated`.
 """
 
 import torch

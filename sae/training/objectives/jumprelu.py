@@ -4,7 +4,8 @@ z = a where a > theta, else 0. Loss: ||x - xhat||^2 + s (L0 / k - 1)^2, where L0
 latents: the second part steers L0 to the budget, as dictionary_learning's trainer does; the paper weighs L0 itself by a
 constant, which then must be searched for each budget. Neither z nor L0 has a gradient in theta. As in the paper it is
 estimated through the activations within half a bandwidth e of theta: dz/dtheta = -theta / e and dL0/dtheta = -1 / e
-there, 0 elsewhere. At the end one factor of all thresholds is set so that L0 is k on the training rows.
+there, 0 elsewhere. At the end one factor of all thresholds is set so that L0 is k on the training rows
+(and then on validation images: `sae.bank.train`).
 """
 
 from typing import Any

@@ -2,7 +2,8 @@
 
 z = a = ReLU(pi). Loss: ||x - xhat||^2 + w sum_j z_j ||W_d,j||; decoder rows have norm 1 here. After each batch
 log w grows by `rate` (L0 / k - 1), at most by `rate`, so that L0 comes to k by itself. At the end one threshold for all
-latents is set so that L0 is k on the training rows: small activations that the l1 norm left over do not count.
+latents is set so that L0 is k on the training rows (then on validation images: `sae.bank.train`): small
+activations that the l1 norm left over do not count.
 """
 
 import math
