@@ -76,6 +76,8 @@ def test_an_experiment_is_tuned_and_judged_by_both_protocols(make_checkout):
         "Cells of other runs: digits/tiny/4 from"
         in (checkout.folder / "results/more/tables/leaderboard.md").read_text()
     )
+    # What a run makes anew itself is looked at when it is made.
+    checkout.snakemake("more", "--cores", "2", "--forcerun", "compare", "--until", "compare")
     said = checkout.snakemake("twice", "--cores", "2", ok=False)
     assert "has digits/tiny/4 too" in said and not (checkout.folder / "results/twice").exists()
     # Another fresh seed trains candidates, and nothing before them.

@@ -201,6 +201,8 @@ def test_stored_leaderboards_are_looked_at_before_anything_is_trained(tmp_path, 
         return list(missing.boards(config, "fair"))
 
     assert said() == [] and said(join=str(file)) == [f"fair.join: {file} does not exist"]
+    later = with_changes(lambda raw: raw["experiments"]["fair"]["fair"].update(join=str(file)))
+    assert list(missing.boards(later, "fair", made={str(file)})) == []
     plan = settings.board_plan(CONFIG, "fair")
     content = {
         "protocol": plan["protocol"],

@@ -75,8 +75,12 @@ def local(config: Config, experiment: str) -> Iterator[str]:
             yield f"method {name}: {place} does not exist here; it is looked for on the Hugging Face hub"
 
 
-def boards(config: Config, experiment: str) -> Iterator[str]:
-    """What hinders an experiment from using stored leaderboards, as far as it can be said before it is run."""
+def boards(config: Config, experiment: str, made: Collection[str] = ()) -> Iterator[str]:
+    """What hinders an experiment from using stored leaderboards, as far as it can be said before it is run.
+
+    Args:
+        made: files that this run makes, or makes anew, of which nothing can be said yet.
+    """
     join, others = settings.joined(config, experiment), settings.other_cells(config, experiment)
     if not [*join, *others]:
         return
@@ -87,7 +91,7 @@ def boards(config: Config, experiment: str) -> Iterator[str]:
     cells = ["{dataset}/{backbone}/{k}".format(**bank) for bank in settings.banks(config, experiment)]
     stars = [f"{cell} {name}" for cell in cells for name in names]
     for key, files in (("join", join), ("cells", others)):
-        for file in files:
+        for file in (file for file in files if file not in made):
             if not Path(file).exists():
                 yield f"fair.{key}: {file} does not exist"
                 continue
@@ -97,13 +101,13 @@ def boards(config: Config, experiment: str) -> Iterator[str]:
                 yield f"fair.{key}: {error}"
 
 
-def refuse_boards(config: Config, experiment: str) -> None:
+def refuse_boards(config: Config, experiment: str, made: Collection[str]) -> None:
     """Stop before anything is trained whose leaderboard could not be written.
 
     Raises:
         UserError: the first line of :func:`boards`.
     """
-    for line in boards(config, experiment):
+    for line in boards(config, experiment, made):
         raise UserError(line)
 
 
