@@ -4,14 +4,20 @@
 
 A row for each method with thresholds in a bank's file: of its SAEs the mean L0 and R^2 on validation images, first with
 the thresholds that training fixed (k latents on training images), then with those that the bank has (k on validation).
+`--tiny` trains such a bank on generated embeddings first, in seconds, to see that it runs.
 """
 
 import argparse
+import json
+import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from _cell import RECIPE, bank_plan, measured, write_command
 
 from sae.bank.read import open_sae
 from sae.core import files, paths
@@ -20,7 +26,7 @@ from sae.models import inputs, saefile
 from sae.models.coder import Coder
 
 
-def measured(coder: Coder, x: torch.Tensor) -> tuple[float, float]:
+def of_inputs(coder: Coder, x: torch.Tensor) -> tuple[float, float]:
     """L0 and R^2 of prepared inputs (N, d)."""
     codes = coder.encode(x)
     error = (x - coder.reconstruct(x, codes)).square().sum() / (x - x.mean(dim=0)).square().sum()
@@ -30,11 +36,32 @@ def measured(coder: Coder, x: torch.Tensor) -> tuple[float, float]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bank", type=Path)
-    file = parser.parse_args().bank
-    bank = files.read_json(file, "bank")
-    folder = Path(paths.ACTIVATIONS.format(**bank))
-    held_out = np.asarray(store.read(folder / "val").embeddings)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("bank", type=Path, nargs="?")
+    what.add_argument("--tiny", action="store_true", help="seconds, to see that it runs")
+    a = parser.parse_args()
+    if a.tiny:
+        with tempfile.TemporaryDirectory() as name:
+            report(tiny_bank(Path(name)), Path(name) / "store")
+    else:
+        report(a.bank, Path(paths.ACTIVATIONS.format(**files.read_json(a.bank, "bank"))))
+
+
+def tiny_bank(folder: Path) -> Path:
+    """Train a bank with thresholds in a folder, on generated embeddings in its `store`."""
+    plan = bank_plan(4, RECIPE | {"m": 64, "auxk_k": 32, "batch_size": 64}, {"topk": None})
+    plan["methods"]["batch_topk"] = plan["methods"]["topk"] | {"objective": "batch_topk", "against": "topk"}
+    store, bank = folder / "store", folder / "bank.json"
+    measured(write_command([600, 120, 16, 64, 4], store))
+    places = ["--activations", str(store), "--store", str(folder / "saes"), "--out", str(bank)]
+    measured([sys.executable, "-m", "sae", "train", *places, "--settings", json.dumps(plan)])
+    return bank
+
+
+def report(file: Path, activations: Path) -> None:
+    """Print the table of a bank, whose embeddings lie in `activations`."""
+    bank: dict[str, Any] = files.read_json(file, "bank")
+    held_out = np.asarray(store.read(activations / "val").embeddings)
     rows = []
     for entry in bank["saes"]:
         if entry["status"] != "ok":
@@ -45,7 +72,7 @@ def main() -> None:
             continue
         x = inputs.open_inputs(held_out, coder.input_norm, coder.input_scale, "cpu")[:]
         trained = saefile.load(place / made_by["thresholds"]["of"] / "sae.safetensors")
-        rows.append((entry["method"], *measured(trained, x), *measured(coder, x)))
+        rows.append((entry["method"], *of_inputs(trained, x), *of_inputs(coder, x)))
     names = ["method", "L0 as trained", "R2 as trained", "L0", "R2"]
     print(pd.DataFrame(rows, columns=names).groupby("method").mean().round(4).to_string())
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("bench", sorted(file.name for file in (ROOT / "bench").glob("[a-z]*.py")))
 def test_a_bench_runs(bench, tmp_path):
-    out = ["--out", tmp_path] if "--out" in (ROOT / "bench" / bench).read_text() else []
+    out = ["--out", tmp_path] if 'add_argument("--out"' in (ROOT / "bench" / bench).read_text() else []
     path = os.pathsep.join([str(ROOT), str(ROOT / "workflow")])
     done = subprocess.run(
         [sys.executable, f"bench/{bench}", "--tiny", *map(str, out)],
