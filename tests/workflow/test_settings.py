@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 from conftest import ROOT
-from sae_workflow import missing, plan, run, schema, settings
+from sae_workflow import missing, plan, publish, run, schema, settings
 
 from sae.bank.plan import count, members
 from sae.core import files, registry
@@ -145,6 +145,8 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     assert len(families) == len(set(families.values())) == 2
     shown = "\n".join(plan.text(config, "smoke"))
     assert "fashion_mnist_smoke / dinov2_vit_s14" in shown and "in 1 banks" in shown
+    card = "\n".join(publish._sources(config, "smoke"))
+    assert card.count("- judge dinov2_vit_s14") == card.count("- backbone efficientnet_lite0") == 1
     # What a stored leaderboard must agree in, whoever trains and whoever judges.
     one, other = "efficientnet_lite0", "dinov2_vit_s14"
     boards = [

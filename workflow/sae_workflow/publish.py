@@ -156,6 +156,7 @@ def _sources(config: Config, experiment: str) -> Iterator[str]:
     spec = config.experiments[experiment]
     specs = {f"dataset {name}": config.datasets[name].spec for name in spec.datasets}
     specs |= {f"backbone {name}": config.backbones[name].spec for name in spec.backbones}
+    specs |= {f"judge {name}, of `independent` alone": config.backbones[name].spec for name in spec.judges}
     for name, given in specs.items():
         own = artifact_names(given)
         yield f"- {name}" + ("" if own else ": its licence is not known here; look it up where you have it from")

@@ -16,7 +16,8 @@ READS = ["tables/leaderboard.csv"]
 CAPTION = (
     "Difference from the tuned baseline at its reconstruction, mean over cells of candidates with fresh seeds, with "
     "the interval; methods in the order of the first score, better to the right. Hollow: a tie, the interval reaches "
-    "0. Stars: a stored run's, against its own baseline."
+    "0. Grey dots: no trial was eligible in any cell, so the numbers are those of what it is compared with. Stars: a "
+    "stored run's, against its own baseline."
 )
 
 
@@ -39,6 +40,9 @@ def draw(results: Path, names: Names) -> Figure:
             y, colour = order.index(row["method"]) if row["method"] in order else None, names.colour(row["method"])
             if y is None:
                 continue
+            if row["lost"] == row["cells"]:
+                ax.plot(row["difference"], y, marker=".", color=style.GREY, markersize=5)
+                continue
             if np.isfinite([row["low"], row["high"]]).all():
                 ax.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1)
             inside = "white" if row["tie"] else colour
@@ -47,7 +51,7 @@ def draw(results: Path, names: Names) -> Figure:
         ax.set_title(score + ("" if sign > 0 else " (less is better)"))
         if sign < 0:
             ax.invert_xaxis()
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         ax.grid(True, axis="x")
     for ax in axes.flat[len(scores) :]:
         ax.axis("off")
