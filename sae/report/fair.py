@@ -266,8 +266,13 @@ def _page(
 
 
 def effects_text(effects: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """:func:`effects` for reading: a row per method, tolerance and data, a column per score."""
+    """:func:`effects` for reading: a row per method, tolerance and data, a column per score.
+
+    The one dataset of an experiment is not shown twice.
+    """
     shown = []
+    if effects["data"].nunique() == 2:
+        effects = effects[effects["data"] != "all"]
     by = ["tolerance", "undertrained", "method", "data"]
     for (tolerance, undertrained, method, data), rows in effects.groupby(by, sort=False):
         line = {"tolerance": f"{tolerance:g}", "method": names.method(str(method))}
