@@ -51,9 +51,9 @@ def tiny_bank(folder: Path) -> Path:
     """Train a bank with thresholds in a folder, on generated embeddings in its `store`."""
     plan = bank_plan(4, RECIPE | {"m": 64, "auxk_k": 32, "batch_size": 64}, {"topk": None})
     plan["methods"]["batch_topk"] = plan["methods"]["topk"] | {"objective": "batch_topk", "against": "topk"}
-    store, bank = folder / "store", folder / "bank.json"
-    measured(write_command([600, 120, 16, 64, 4], store))
-    places = ["--activations", str(store), "--store", str(folder / "saes"), "--out", str(bank)]
+    embeddings, bank = folder / "store", folder / "bank.json"
+    measured(write_command([600, 120, 16, 64, 4], embeddings))
+    places = ["--activations", str(embeddings), "--store", str(folder / "saes"), "--out", str(bank)]
     measured([sys.executable, "-m", "sae", "train", *places, "--settings", json.dumps(plan)])
     return bank
 

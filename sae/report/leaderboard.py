@@ -69,11 +69,12 @@ MOST_L0 = 1.02  # times k: what an SAE that nobody tuned has beyond that is said
 NOTES = """\
 Means over cells of candidates with fresh seeds, on test; in brackets the interval of the difference from the tuned
 baseline; then the rank, with its interval over blocks. `=`: a tie, the interval of the difference reaches 0. MS
-independent: by backbones of other families. rise at 4k: NMSE at four times the training k over that at k. Every method
-was tuned in as many trials, and stands at the baseline's R2 (docs/protocol.md). Where no trial of a method was eligible
-it has the baseline's numbers (none in: how many cells). Methods without a rank were not tuned and stand at their own
-R2; L0 beside a name: above 1.02 k. `*`: a row of a stored run, compared with that run's baseline; differences between
-it and others are not paired."""
+independent: by backbones of other families. rise at 4k: NMSE at four times the training k over that at k. Every
+method was tuned in as many trials, and stands at the baseline's R2 (docs/protocol.md). Where no trial of a method was
+eligible it has the numbers of the method that it is compared with (none in: how many cells); where that is so in
+every cell it has no rank. Methods below those with ranks were not tuned and stand at their own R2; L0 beside a name:
+above 1.02 k. `*`: a row of a stored run, compared with that run's baseline; differences between it and others are not
+paired."""
 
 
 NO_CELLS = "Empty: every cell is undertrained (docs/protocol.md)."
@@ -108,15 +109,17 @@ def table(runs: Sequence[Rows], rule: dict[str, Any]) -> pd.DataFrame:
     for name, score in SCORES.items():
         values = [_by_method(run.tuned, run.names, score) for run in runs]
         every = {m: of for number, own in enumerate(values) for m, of in own.items() if owners[m] == number}
-        ranks = _ranks(every, score, rule) if every else {}
+        lost = {m: _lost(runs[owners[m]], m) for m in every}
+        ranked = {m: of for m, of in every.items() if lost[m] < of.groupby(CELL).ngroups}
+        ranks = _ranks(ranked, score, rule) if ranked else {}
         means = {method: float(of.groupby(CELL).mean().mean()) for method, of in every.items()}
         for method in sorted(every, key=lambda m: -score.better * means[m]):
             run, there = runs[owners[method]], values[owners[method]]
             base = root(method, run.names.compared)
             difference = (there[method] - there[base]).dropna() if method != base and base in there else None
-            lost = run.tuned[(run.tuned["method"] == method) & run.tuned["fallback"]].groupby(CELL).ngroups
-            row = (name, method, labels[method], *_compared(there[method], difference, rule), *ranks[method])
-            found.append((*row, there[method].groupby(CELL).ngroups, lost, True, owners[method] > 0))
+            row = (name, method, labels[method], *_compared(there[method], difference, rule))
+            row = (*row, *ranks.get(method, NO_RANK), there[method].groupby(CELL).ngroups, lost[method])
+            found.append((*row, True, owners[method] > 0))
         for number, run in enumerate(runs):
             baseline = next((values[number][b] for b in run.names.baselines if b in values[number]), None)
             for method, of in _by_method(run.untuned, run.names, score).items():
@@ -143,6 +146,11 @@ def _alike(runs: Sequence[Rows]) -> list[Rows]:
         untuned = run.untuned[~run.untuned["method"].isin(tuned["method"])]
         found.append(run._replace(tuned=tuned, untuned=of_common(untuned)))
     return found
+
+
+def _lost(run: Rows, method: str) -> int:
+    """In how many cells no trial of a method was eligible."""
+    return run.tuned[(run.tuned["method"] == method) & run.tuned["fallback"]].groupby(CELL).ngroups
 
 
 def _label(method: str, run: Rows) -> str:
@@ -282,7 +290,7 @@ def as_text(board: pd.DataFrame) -> pd.DataFrame:
             if row["low"] != row["high"]:
                 ends = " [-, -]" if np.isinf(row["low"]) else f" [{row['low']:+{style}}, {row['high']:+{style}}]"
                 text += ends + (" =" if row["tie"] else "")
-            if row["tuned"]:
+            if row["tuned"] and np.isfinite(row["rank"]):
                 text += f"; {row['rank']:.0f} ({row['rank_low']:.0f} to {row['rank_high']:.0f})"
             line[row["score"]] = text
         shown.append(line)

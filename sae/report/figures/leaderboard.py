@@ -16,8 +16,8 @@ READS = ["tables/leaderboard.csv"]
 CAPTION = (
     "Difference from the tuned baseline at its reconstruction, mean over cells of candidates with fresh seeds, with "
     "the interval; methods in the order of the first score, better to the right. Hollow: a tie, the interval reaches "
-    "0. Grey dots: no trial was eligible in any cell, so the numbers are those of what it is compared with. Stars: a "
-    "stored run's, against its own baseline."
+    "0. Grey dots: no trial was eligible in any cell, so the numbers are those of what it is compared with. Stars: "
+    "other methods of a stored run, against its own baseline."
 )
 
 
