@@ -69,6 +69,20 @@ def test_ranks_and_ties():
     assert "=" not in text.set_index("method").loc["good", "MS independent"]
 
 
+def test_without_a_candidate_in_any_cell_there_is_no_rank():
+    every = list(itertools.product(("d1", "d2"), ("b1", "b2", "b3"), (4, 8)))
+    board = leaderboard.table([Rows(picks(lost=every), untuned(), NAMES)], RULE)
+    rows = board[board["score"] == "dead"].set_index("method")
+    assert np.isnan(rows.loc["same", "rank"]) and rows["lost"].to_dict() == {
+        "more": 0,
+        "good": 0,
+        "topk": 0,
+        "same": 12,
+    }
+    assert rows["rank"].dropna().to_dict() == {"more": 1, "good": 2, "topk": 3}  # It takes no place from others either.
+    assert ";" not in leaderboard.as_text(board).set_index("method").loc["same (none in 12)", "dead"]
+
+
 def test_the_rise_is_read_off_each_candidates_curve():
     own = picks()[:1]
     key = {name: own[name].iloc[0] for name in ("dataset", "backbone", "k", "seed", "trial", "method")}
