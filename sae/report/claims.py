@@ -63,8 +63,14 @@ class Evidence:
         return (self.of(method, metric, minus) - self.of(other, metric, minus)).dropna()
 
     def added(self, method: str, base: str, metric: str) -> pd.Series:
-        """What a method that is trained at the choice of `base` adds to a metric; 0 where `base` had no choice."""
-        added = self.of(method, metric) - self.of(base, metric)
+        """What a method that is trained at the choice of `base` adds to a metric; 0 where `base` had no choice.
+
+        Nothing where no SAE of the method was trained at all: then it was not asked for, or `base` had no choice.
+        """
+        own = self.of(method, metric)
+        if own.empty:
+            return _NOTHING
+        added = own - self.of(base, metric)
         added[added.index.isin(self.fallen(base))] = 0.0
         return added.dropna()
 

@@ -145,6 +145,13 @@ def test_a_dictionary_too_small_for_4k_leaves_that_claim_untested():
     assert rows["baseline_rises_above_k"]["verdict"] == rows["reg2_flat_above_k"]["verdict"] == "not tested here"
 
 
+def test_the_mask_is_not_tested_where_no_sae_went_without_it():
+    there = {name: METHODS[name] for name in ("topk", "reg1", "reg2")}
+    metrics, points = results(effect={"ms_mean_alive": 0.03}, methods=there, fallback=CELLS[:12])
+    rows = judged(metrics, points, Names({"methods": there}))
+    assert {row["verdict"] for name, row in rows.items() if "mask" in name} == {"not tested here"}
+
+
 @pytest.mark.parametrize("methods", [["topk"], ["topk", "reg1"], ["reg2", "reg2_all"]])
 def test_claims_about_methods_that_are_not_there_are_not_tested(methods):
     there = {name: METHODS[name] for name in methods}
