@@ -4,9 +4,9 @@
     snakemake pilot --configfile config.yaml bench/designs.yaml # to make the grid's anew, then
     python bench/designs.py docs/fair/emoji_k16/metrics.csv results/pilot/metrics.csv
 
-docs/fair/emoji_k16 has the sequence's trials (protocol `fair`, its tuning seed), `pilot` a grid of as many (protocol `paper`).
-Printed are, of each cell and method of both, the best R^2, and the best MS of trials within 0.005 of the baseline's
-best R^2 under either. Test is not read.
+docs/fair/emoji_k16 has the sequence's trials (protocol `fair`, its tuning seed), `pilot` a grid of as many (protocol
+`paper`). Printed are, of each cell and method of both, the best R^2, and the best MS of trials within 0.005 of the
+baseline's best R^2 under either. Test is not read.
 """
 
 import argparse

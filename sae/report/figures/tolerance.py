@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sae.report import style
 from sae.report.names import Names
@@ -43,5 +44,6 @@ def draw(results: Path, names: Names) -> Figure:
                 ax.set_ylabel(label)
         axes[0, j].set_title(names.dataset(dataset))
         axes[1, j].set_xlabel("tolerance")
+        axes[1, j].xaxis.set_major_locator(MaxNLocator(4))  # More would run into each other.
     style.legend(figure, style.handles(names, shown))
     return figure
