@@ -44,6 +44,6 @@ def draw(results: Path, names: Names) -> Figure:
                 ax.set_ylabel(label)
         axes[0, j].set_title(names.dataset(dataset))
         axes[1, j].set_xlabel("tolerance")
-        axes[1, j].xaxis.set_major_locator(MaxNLocator(4))  # More would run into each other.
+        axes[1, j].xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))  # More would run into each other.
     style.legend(figure, style.handles(names, shown))
     return figure
