@@ -53,7 +53,11 @@ def write(
     page = template.render(
         experiment=settings["experiment"],
         description=printed(settings["config"]["experiment"].get("description", "")),
-        counts=verdicts.loc[~verdicts["ours"], "verdict"].value_counts().to_dict(),
+        counts={
+            protocol: verdicts.loc[~verdicts["ours"], column].value_counts().to_dict()
+            for protocol, column in (("the paper's protocol", "verdict"), ("equal tuning", f"{claims.PREFIX}verdict"))
+            if column in verdicts
+        },
         claims=claims.as_text(verdicts).to_dict("records"),
         badges=_BADGES,
         training=tables.training(under(files.read_parquet(results / "metrics.parquet"), "paper"), names),
