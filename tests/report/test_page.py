@@ -75,6 +75,7 @@ def test_page(tmp_path):
         claims_of = [said for tag, said in printed if tag == "td" and said.endswith(" raises mean MS")]
         assert claims_of[-1] == f"{hostile.LABELS[2]} raises mean MS"
         assert ("h1", DESCRIPTION) in printed
+        assert any(tag == "td" and said.endswith("needed") for tag, said in printed)  # A claim's note.
         assert any(tag == "pre" and DESCRIPTION in said for tag, said in printed)
         assert ("300 MiB" in text) == (times is not None) and "ours, not the paper&#39;s" in text
     png.write_bytes(png.read_bytes()[:-1])

@@ -48,6 +48,7 @@ def test_an_experiment_is_tuned_and_judged_by_both_protocols(make_checkout):
     assert set(table["method"]) == {"topk", "reg1"} and len(table) == 4
     assert "fair_verdict" in pd.read_csv(results / "claims.csv")
     page = (results / "report/index.html").read_text()
+    assert "equal tuning:" in page  # Verdicts are counted under both protocols.
     assert "The same reconstruction after the same tuning" in page and "Fronts" in page
     assert checkout.planned() == {}
     # A method of one's own joins the leaderboard, through a configuration of its own.
