@@ -63,9 +63,9 @@ class Evidence:
         return (self.of(method, metric, minus) - self.of(other, metric, minus)).dropna()
 
     def added(self, method: str, base: str, metric: str) -> pd.Series:
-        """What a method that is trained at the choice of `base` adds to a metric; 0 where `base` had no choice.
+        """What a method that is trained at the choice of `base` adds to a metric; 0 in runs where `base` had no choice.
 
-        Nothing where no SAE of the method was trained at all: then it was not asked for, or `base` had no choice.
+        Nothing if no run has an SAE of the method: it is not in the experiment, or `base` never had a choice.
         """
         own = self.of(method, metric)
         if own.empty:
