@@ -404,7 +404,7 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
     """The claims table for reading: effect with interval, cells for and against; under `fair` too, where it is."""
     shown = []
     is_fair = f"{PREFIX}verdict" in table
-    for row in table.fillna({"note": ""}).to_dict("records"):
+    for row in table.fillna({"note": "", f"{PREFIX}note": ""}).to_dict("records"):
         whose = ["ours, not the paper's"] if row["ours"] else []
         line = {
             "claim": row["statement"],
@@ -417,9 +417,16 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
             line["fair"] = _measured(row, PREFIX)
             line["fair: for / against"] = f"{row[f'{PREFIX}cells_for']} / {row[f'{PREFIX}cells_against']}"
             line["fair: verdict"] = row[f"{PREFIX}verdict"]
-        line["note"] = "; ".join([*whose, *filter(None, [row["note"]])])
+        line["note"] = "; ".join([*whose, *filter(None, [row["note"], _of_fair_alone(row)])])
         shown.append(line)
     return pd.DataFrame(shown)
+
+
+def _of_fair_alone(row: dict[str, Any]) -> str:
+    """What the note under `fair` says that the one under `paper` does not."""
+    known = row["note"].split("; ")
+    own = [part for part in row.get(f"{PREFIX}note", "").split("; ") if part and part not in known]
+    return "under fair: " + ", ".join(own) if own else ""
 
 
 def _measured(row: dict[str, Any], prefix: str) -> str:
