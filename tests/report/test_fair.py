@@ -185,15 +185,19 @@ def test_regimes_places_each_cell_by_images_and_by_learning_rate_times_steps(tmp
     metrics = metrics.assign(steps=500, images_per_latent=np.where(metrics["dataset"] == "d1", 10.0, 50.0))
     for name, frame in {"metrics": metrics, "selection": selection}.items():
         files.write_parquet(tmp_path / f"{name}.parquet", frame)
-    found = regimes.effects_by_cell(tmp_path, NAMES).set_index(["method", "dataset", "backbone", "k"])
+    both = regimes.effects_by_cell(tmp_path, NAMES)
+    assert both["tolerance"].unique().tolist() == [0.002, 0.005]
+    found = both[both["tolerance"] == 0.002].set_index(["method", "dataset", "backbone", "k"])
     assert len(found) == 36 and found.loc[("reg1", *CELLS[0]), "mean"] == pytest.approx(0.03)
     assert found.loc[("reg2", *CELLS[0]), ["mean", "low", "high"]].tolist() == [0, 0, 0]
     assert found["lr_times_steps"].unique() == pytest.approx([0.5])
     assert set(found.loc["reg1"].groupby("dataset")["images_per_latent"].mean()) == {10, 50}
-    assert found["undertrained"].sum() == 2
+    assert found["undertrained"].sum() == 2 and found.index[found["tie"]].tolist() == [("reg2", *CELLS[0])]
     figure = regimes.draw(tmp_path, NAMES)
-    hollow = [line for line in figure.axes[0].get_lines() if line.get_markerfacecolor() == "none"]
-    assert len(hollow) == 2
+    assert len(figure.axes) == 4
+    lines = figure.axes[0].get_lines()
+    assert len([line for line in lines if line.get_markerfacecolor() == "none"]) == 2
+    assert len([line for line in lines if line.get_marker() == "x"]) == 1
 
 
 def test_recovered_sets_the_concepts_found_beside_r2_and_ms(tmp_path):

@@ -19,49 +19,58 @@ from sae.scoring.selection import CELL, under
 NEEDS_FAIR = True
 READS = ["metrics.parquet", "selection.parquet"]
 CAPTION = (
-    "Difference in mean MS (alive, test) at equal reconstruction from the tuned baseline, a point per cell: mean of "
+    "Difference in mean MS (alive, test) from the tuned baseline, a row per tolerance in R², a point per cell: mean of "
     "the fresh seeds, with the lowest and the highest. Left by training images per latent, right by the baseline's "
     "learning rate times its steps. Dotted: where the paper is, as far as is known (156 images per latent; 1e-4 times "
-    "31,000 steps: docs/protocol.md). Undertrained cells are hollow; a tie counts as 0."
+    "31,000 steps: docs/protocol.md). A cross is a tie, which counts as 0: no shortlisted trial is eligible. "
+    "Undertrained cells are hollow."
 )
 _PAPER = {"images_per_latent": 156, "lr_times_steps": 3.1}
 _LABELS = {"images_per_latent": "training images per latent", "lr_times_steps": "learning rate x steps of the baseline"}
 
 
 def draw(results: Path, names: Names) -> Figure:
-    """A panel per quantity, a colour and marker per method; cells of one backbone and k are joined by images."""
+    """A row per tolerance, a column per quantity, a colour and marker per method; cells are joined by images."""
     points = effects_by_cell(results, names)
-    figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH, 2.8), sharey=True, layout="constrained")
-    for ax, quantity in zip(axes, _LABELS, strict=True):
-        ax.axhline(0, color="#444444", linewidth=0.8, zorder=1)
-        ax.axvline(_PAPER[quantity], color=style.GREY, linestyle=":", linewidth=1)
-        for method in names.order(points["method"]):
-            _method(ax, points[points["method"] == method], quantity, method, names)
-        ax.set_xscale("log")
-        ax.set_xlabel(_LABELS[quantity])
-        ax.grid(True)
-    axes[0].set_ylabel("Δ mean MS, alive (test)")
+    tolerances = points["tolerance"].unique()
+    shape = {"figsize": (style.WIDTH, 1.9 * len(tolerances) + 0.7), "layout": "constrained"}
+    figure, axes = plt.subplots(len(tolerances), 2, sharex="col", sharey=True, squeeze=False, **shape)
+    for row, tolerance in zip(axes, tolerances, strict=True):
+        at = points[points["tolerance"] == tolerance]
+        for ax, quantity in zip(row, _LABELS, strict=True):
+            ax.axhline(0, color="#444444", linewidth=0.8, zorder=1)
+            ax.axvline(_PAPER[quantity], color=style.GREY, linestyle=":", linewidth=1)
+            for method in names.order(at["method"]):
+                _method(ax, at[at["method"] == method], quantity, method, names)
+            ax.set_xscale("log")
+            ax.grid(True)
+        row[0].set_ylabel(f"R² lost: at most {tolerance:g}\nΔ mean MS, alive (test)")
+    for ax, label in zip(axes[-1], _LABELS.values(), strict=True):
+        ax.set_xlabel(label)
     entries = style.handles(names, names.order(points["method"]))
+    entries += [style.reference("tie", marker="x", linestyle="none")] if points["tie"].any() else []
     style.legend(figure, [*entries, style.reference("the paper", linestyle=":")])
     return figure
 
 
 def effects_by_cell(results: Path, names: Names) -> pd.DataFrame:
-    """A row per cell and compared method: its effect (mean, low, high over seeds) and where the cell lies."""
+    """A row per tolerance, cell and compared method: its effect (mean, low, high over seeds), where the cell lies."""
     metrics = across_groups(files.read_parquet(results / READS[0]))
     selection = under(files.read_parquet(results / READS[1]), FAIR)
-    picks = picked(metrics, selection, names.compared, selection["tolerance"].iloc[0])
     found = []
-    for key, cell in picks.groupby(CELL, sort=False):
-        runs = {method: rows.set_index("seed") for method, rows in cell.groupby("method")}
-        for method, other in names.compared.items():
-            if other is None or not {method, other} <= runs.keys():
-                continue
-            base, change = runs[other], (runs[method][MS] - runs[other][MS]).dropna()
-            where = dict(zip(CELL, key, strict=True)) | {"method": method, "undertrained": base["undertrained"].any()}
-            where |= {"mean": change.mean(), "low": change.min(), "high": change.max()}
-            where |= {"images_per_latent": base["images_per_latent"].mean()}
-            found.append(where | {"lr_times_steps": (base["lr"] * base["steps"]).mean()})
+    for tolerance in selection["tolerance"].unique():
+        picks = picked(metrics, selection, names.compared, tolerance)
+        for key, cell in picks.groupby(CELL, sort=False):
+            runs = {method: rows.set_index("seed") for method, rows in cell.groupby("method")}
+            for method, other in names.compared.items():
+                if other is None or not {method, other} <= runs.keys():
+                    continue
+                base, change = runs[other], (runs[method][MS] - runs[other][MS]).dropna()
+                where = {"tolerance": tolerance} | dict(zip(CELL, key, strict=True)) | {"method": method}
+                where |= {"undertrained": base["undertrained"].any(), "tie": runs[method]["fallback"].all()}
+                where |= {"mean": change.mean(), "low": change.min(), "high": change.max()}
+                where |= {"images_per_latent": base["images_per_latent"].mean()}
+                found.append(where | {"lr_times_steps": (base["lr"] * base["steps"]).mean()})
     return pd.DataFrame(found)
 
 
@@ -74,4 +83,5 @@ def _method(ax: Axes, points: pd.DataFrame, quantity: str, method: str, names: N
     for point in points.to_dict("records"):
         ax.plot([point[quantity]] * 2, [point["low"], point["high"]], color=look["color"], linewidth=0.6)
         inside = {"markerfacecolor": "none"} if point["undertrained"] else {}
+        inside |= {"marker": "x"} if point["tie"] else {}
         ax.plot(point[quantity], point["mean"], **look | {"linestyle": "none"} | inside)
