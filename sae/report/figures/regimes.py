@@ -33,8 +33,10 @@ def draw(results: Path, names: Names) -> Figure:
     """A row per tolerance, a column per quantity, a colour and marker per method; cells are joined by images."""
     points = effects_by_cell(results, names)
     tolerances = points["tolerance"].unique()
-    shape = {"figsize": (style.WIDTH, 1.9 * len(tolerances) + 0.7), "layout": "constrained"}
-    figure, axes = plt.subplots(len(tolerances), 2, sharex="col", sharey=True, squeeze=False, **shape)
+    size = (style.WIDTH, 1.9 * len(tolerances) + 0.7)
+    figure, axes = plt.subplots(
+        len(tolerances), 2, figsize=size, sharex="col", sharey=True, squeeze=False, layout="constrained"
+    )
     for row, tolerance in zip(axes, tolerances, strict=True):
         at = points[points["tolerance"] == tolerance]
         for ax, quantity in zip(row, _LABELS, strict=True):
