@@ -2,9 +2,9 @@
 
     python bench/designs.py # of the stored trials
     snakemake pilot --configfile config.yaml bench/designs.yaml # to make the grid's anew, then
-    python bench/designs.py docs/fair/emoji_k16/metrics.csv results/pilot/metrics.csv
+    python bench/designs.py docs/fair/metrics.csv results/pilot/metrics.csv
 
-docs/fair/emoji_k16 has the sequence's trials (protocol `fair`, its tuning seed), `pilot` a grid of as many (protocol
+docs/fair has the sequence's trials (protocol `fair`, its tuning seed), `pilot` a grid of as many (protocol
 `paper`). Printed are, of each cell and method of both, the best R^2, and the best MS of trials within 0.005 of the
 baseline's best R^2 under either. Test is not read.
 """
@@ -25,9 +25,9 @@ MS = "ms_mean_alive_across_groups"
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    stored = ROOT / "docs/fair/emoji_k16/metrics.csv"
+    stored = ROOT / "docs/fair/metrics.csv"
     parser.add_argument("sequence", type=Path, nargs="?", default=stored)
-    parser.add_argument("grid", type=Path, nargs="?", default=ROOT / "docs/fair/emoji_k16/pilot_grid.csv")
+    parser.add_argument("grid", type=Path, nargs="?", default=ROOT / "docs/fair/pilot_grid.csv")
     parser.add_argument("--tiny", action="store_true", help="the same: it takes a second")
     a = parser.parse_args()
     fair = read(ROOT / "config.yaml").fair

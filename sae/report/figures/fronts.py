@@ -83,5 +83,6 @@ def _panel(ax: Axes, trials: pd.DataFrame, candidates: pd.DataFrame, controls: p
         controls = controls[controls["r2"] >= near["r2"].min()]
         heights = [*near["ms"], *controls[MS]]
         ax.set_ylim(min(heights) - 0.02, max(heights) + 0.02)
+    ax.locator_params(axis="x", nbins=6)  # More would run into each other.
     ax.grid(True)
     return set(controls["method"])
