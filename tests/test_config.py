@@ -501,6 +501,13 @@ def test_entries_from_outside_are_checked_like_ours(extensions):
         assert re.search(said, refused(changed(good | {path: value}))), path
 
 
+def test_nested_anchors_keep_the_nearest_value():
+    # PyYAML 6.0.4 gives 1 for keys of one letter, such as a recipe's `m`, and Snakemake reads config.yaml with it.
+    text = "a: &a { m: 1, lr: 1 }\nb: &b { <<: *a, m: 2, lr: 2 }\nc: { <<: *b, steps: 3 }\n"
+    for loader in (yaml.SafeLoader, config._YAML):
+        assert yaml.load(text, loader)["c"] == {"m": 2, "lr": 2, "steps": 3}
+
+
 def test_yaml_errors_name_file_and_line(tmp_path):
     file = tmp_path / "mine.yaml"
     for text, said in (
