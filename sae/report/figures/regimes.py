@@ -46,7 +46,7 @@ def draw(results: Path, names: Names) -> Figure:
                 _method(ax, at[at["method"] == method], quantity, method, names)
             ax.set_xscale("log")
             ax.grid(True)
-        row[0].set_ylabel(f"R² lost: at most {tolerance:g}\nΔ mean MS, alive (test)")
+        row[0].set_ylabel(f"tolerance {tolerance:g} (R², val)\nΔ mean MS, alive (test)")
     for ax, label in zip(axes[-1], _LABELS.values(), strict=True):
         ax.set_xlabel(label)
     entries = style.handles(names, names.order(points["method"]))
