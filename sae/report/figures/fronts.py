@@ -22,7 +22,7 @@ READS = ["metrics.parquet", "selection.parquet"]
 CAPTION = (
     "Mean MS over alive latents against R², on the test split: every trial of the tuning seed (dots), the trials that "
     "no other of the same method beats in both (lines), the candidates, mean of the fresh seeds (rings), and the "
-    "controls (crosses). Where two fronts lie upon each other, the method buys nothing that tuning does not."
+    "controls that lie near (crosses). Where two fronts lie upon each other, the method buys nothing that tuning does not."
 )
 
 
@@ -73,16 +73,22 @@ def _panel(ax: Axes, trials: pd.DataFrame, candidates: pd.DataFrame, controls: p
         mean = controls[controls["method"] == method][["r2", MS]].mean()
         ax.plot(*mean, color=names.colour(method), marker="x", linestyle="none", zorder=0)
         ax.annotate(
-            names.method(method), tuple(mean), fontsize=5, color="#777777", xytext=(2, 2), textcoords="offset points"
+            names.method(method),
+            tuple(mean),
+            fontsize=5,
+            color="#777777",
+            xytext=(2, 2),
+            textcoords="offset points",
+            annotation_clip=True,
         )
-    # Trials far below the best say nothing of fronts; controls may lie anywhere.
+    # Trials far below the best say nothing of fronts; controls may lie anywhere, and outside.
     best = trials["r2"].max()
     near = trials[trials["r2"] >= best - 0.12]
     if len(near):
         ax.set_xlim(near["r2"].min() - 0.01, best + 0.01)
-        controls = controls[controls["r2"] >= near["r2"].min()]
-        heights = [*near["ms"], *controls[MS]]
-        ax.set_ylim(min(heights) - 0.02, max(heights) + 0.02)
+        low, high = near["ms"].min() - 0.02, near["ms"].max() + 0.02
+        ax.set_ylim(low, high)
+        controls = controls[(controls["r2"] >= near["r2"].min()) & controls[MS].between(low, high)]
     ax.locator_params(axis="x", nbins=6)  # More would run into each other.
     ax.grid(True)
     return set(controls["method"])
