@@ -22,7 +22,7 @@ READS = ["metrics.parquet", "selection.parquet"]
 CAPTION = (
     "Mean MS over alive latents against R², on the test split: every trial of the tuning seed (dots), the trials that "
     "no other of the same method beats in both (lines), the candidates, mean of the fresh seeds (rings), and the "
-    "controls that lie near (crosses). Where two fronts lie upon each other, the method buys nothing that tuning does not."
+    "controls near them (crosses). Where two fronts lie upon each other, the method buys nothing that tuning does not."
 )
 
 
