@@ -73,13 +73,7 @@ def _panel(ax: Axes, trials: pd.DataFrame, candidates: pd.DataFrame, controls: p
         mean = controls[controls["method"] == method][["r2", MS]].mean()
         ax.plot(*mean, color=names.colour(method), marker="x", linestyle="none", zorder=0)
         ax.annotate(
-            names.method(method),
-            tuple(mean),
-            fontsize=5,
-            color="#777777",
-            xytext=(2, 2),
-            textcoords="offset points",
-            annotation_clip=True,
+            names.method(method), tuple(mean), fontsize=5, color="#777777", xytext=(2, 2), textcoords="offset points"
         )
     # Trials far below the best say nothing of fronts; controls may lie anywhere, and outside.
     best = trials["r2"].max()
