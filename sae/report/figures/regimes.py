@@ -22,10 +22,11 @@ CAPTION = (
     "Difference in mean MS (alive, test) from the tuned baseline, a row per tolerance in R², a point per cell: mean of "
     "the fresh seeds, with the lowest and the highest. Left by training images per latent, right by the baseline's "
     "learning rate times its steps. Dotted: where the paper is, as far as is known (156 images per latent; 1e-4 times "
-    "31,000 steps: docs/protocol.md). A cross is a tie, which counts as 0: no shortlisted trial is eligible. "
-    "Undertrained cells are hollow."
+    "31,000 steps: docs/protocol.md). Methods of one cell stand side by side (left). A cross is a tie, which counts "
+    "as 0: no shortlisted trial is eligible. Undertrained cells are hollow."
 )
 _PAPER = {"images_per_latent": 156, "lr_times_steps": 3.1}
+_APART = 1.05  # how far apart methods of one cell stand, as a ratio
 _LABELS = {"images_per_latent": "training images per latent", "lr_times_steps": "learning rate x steps of the baseline"}
 
 
@@ -42,15 +43,18 @@ def draw(results: Path, names: Names) -> Figure:
         for ax, quantity in zip(row, _LABELS, strict=True):
             ax.axhline(0, color="#444444", linewidth=0.8, zorder=1)
             ax.axvline(_PAPER[quantity], color=style.GREY, linestyle=":", linewidth=1)
-            for method in names.order(at["method"]):
-                _method(ax, at[at["method"] == method], quantity, method, names)
+            for method in (order := names.order(at["method"])):
+                place = order.index(method) - (len(order) - 1) / 2
+                beside = _APART**place if quantity == "images_per_latent" else 1
+                own = at[at["method"] == method]
+                _method(ax, own.assign(**{quantity: own[quantity] * beside}), quantity, method, names)
             ax.set_xscale("log")
             ax.grid(True)
         row[0].set_ylabel(f"tolerance {tolerance:g} (R², val)\nΔ mean MS, alive (test)")
     for ax, label in zip(axes[-1], _LABELS.values(), strict=True):
         ax.set_xlabel(label)
     entries = style.handles(names, names.order(points["method"]))
-    entries += [style.reference("tie", marker="x", linestyle="none")] if points["tie"].any() else []
+    entries += [style.reference("tie", marker="X", linestyle="none")] if points["tie"].any() else []
     style.legend(figure, [*entries, style.reference("the paper", linestyle=":")])
     return figure
 
@@ -85,5 +89,5 @@ def _method(ax: Axes, points: pd.DataFrame, quantity: str, method: str, names: N
     for point in points.to_dict("records"):
         ax.plot([point[quantity]] * 2, [point["low"], point["high"]], color=look["color"], linewidth=0.6)
         inside = {"markerfacecolor": "none"} if point["undertrained"] else {}
-        inside |= {"marker": "x"} if point["tie"] else {}
+        inside |= {"marker": "X"} if point["tie"] else {}
         ax.plot(point[quantity], point["mean"], **look | {"linestyle": "none"} | inside)
