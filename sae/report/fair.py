@@ -15,7 +15,7 @@ import pandas as pd
 
 from sae.core import files
 from sae.report import leaderboard, stored
-from sae.report.bootstrap import wider_interval
+from sae.report.bootstrap import half_width, wider_interval
 from sae.report.names import Names
 from sae.report.scores import RUN, across_groups, by_run
 from sae.report.tables import markdown
@@ -55,6 +55,10 @@ the best that the tuned baseline reaches. A tie: no trial of the method is; the 
 latents, across groups where images have groups. MS_best_n: mean of the n highest, n the smallest number of alive
 latents of the cell's candidates. recovered, of generated data: the share of the concepts that a latent has. `!`:
 cells whose baseline would still gain from more steps, by themselves; no other row counts them."""
+CELLS_NOTES = """\
+What was chosen at the first tolerance; fair.csv has every one. `!`: the baseline would still gain from more steps.
+Scores on test, means over fresh seeds; in brackets the difference from the method compared with, ± half of its
+Student's t interval over these seeds."""
 
 
 def picked(
@@ -141,8 +145,12 @@ def effects(picks: dict[float, pd.DataFrame], names: Names, rule: dict[str, Any]
     return pd.DataFrame(found, columns=EFFECTS)
 
 
-def cells(picks: dict[float, pd.DataFrame], selection: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """A row per cell, tolerance and tuned method: what was chosen, on what grounds, and what it scores on test."""
+def cells(picks: dict[float, pd.DataFrame], selection: pd.DataFrame, names: Names, confidence: float) -> pd.DataFrame:
+    """A row per cell, tolerance and tuned method: what was chosen, on what grounds, and what it scores on test.
+
+    `{score}_difference` is from the method compared with; `{score}_half_width` is how far Student's t interval of it,
+    over the fresh seeds, reaches to either side (NaN with one seed).
+    """
     choice = under(selection, FAIR).drop_duplicates([*CELL, "method", "tolerance"])
     found = []
     for row in choice.to_dict("records"):
@@ -155,7 +163,10 @@ def cells(picks: dict[float, pd.DataFrame], selection: pd.DataFrame, names: Name
         line["AUC_se"] = own["probe_auc_se"].mean() if "probe_auc_se" in own else nan
         other = names.against(row["method"])
         if other is not None:
-            line |= {f"{score}_difference": differences(here, row["method"], other, score).mean() for score in SCORES}
+            for score in SCORES:
+                change = differences(here, row["method"], other, score)
+                line[f"{score}_difference"] = change.mean()
+                line[f"{score}_half_width"] = half_width(change, confidence)
         found.append(line)
     return pd.DataFrame(found)
 
@@ -216,7 +227,7 @@ def write(
     metrics = across_groups(read["metrics"])
     picks = evidence(metrics, read["selection"], read["latents"], names)
     tables = {
-        "fair": cells(picks, read["selection"], names),
+        "fair": cells(picks, read["selection"], names, settings["claims"]["confidence"]),
         "fair_effects": effects(picks, names, settings["claims"]),
     }
     for name, table in tables.items():
@@ -256,10 +267,7 @@ def _page(
     yield NOTES
     yield "# What was chosen"
     yield markdown(cells_text(cells, names))
-    yield (
-        "At the first tolerance. `!`: the baseline would still gain from more steps. Scores on test, means over fresh "
-        "seeds; in brackets the difference from the method compared with."
-    )
+    yield CELLS_NOTES
     yield "# Choices at the edge of what was tried"
     shown = edges.assign(method=[names.method(name) for name in edges["method"]])
     yield markdown(shown.astype(str))
@@ -302,8 +310,9 @@ def cells_text(cells: pd.DataFrame, names: Names) -> pd.DataFrame:
         for score in ("R2", "MS", "MS_independent", "dead"):
             style = ".0f" if score == "dead" else ".3f"
             text = "-" if isnan(row[score]) else format(row[score], style)
-            change = row.get(f"{score}_difference", nan)
-            line[score] = text + ("" if isnan(change) else f" ({change:+{style}})")
+            change, half = (row.get(f"{score}_{name}", nan) for name in ("difference", "half_width"))
+            spread = "" if isnan(half) or line["trial"] == "tie" else f" ± {half:{style}}"
+            line[score] = text + ("" if isnan(change) else f" ({change:+{style}}{spread})")
         shown.append(line)
     columns = ["data", "encoder", "k", "steps", "method", "trial", "R2", "MS", "MS_independent", "dead"]
     return pd.DataFrame(shown, columns=columns)

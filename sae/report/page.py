@@ -105,6 +105,7 @@ def _fair(results: Path, names: Names) -> dict[str, Any]:
     return {
         "effects": fair.effects_text(effects, names).to_dict("split"),
         "cells": fair.cells_text(cells, names).to_dict("split"),
+        "cells_notes": fair.CELLS_NOTES,
         "notes": fair.NOTES,
         "board": leaderboard.as_text(board).to_dict("split"),
         "board_notes": " ".join([leaderboard.NOTES, *board["joined"].dropna().unique()]),

@@ -12,6 +12,7 @@ from sae.report import claims, fair
 from sae.report.figures import fronts, recovered, regimes, tolerance, trials
 from sae.report.names import Names
 from sae.report.trials import effects, of_tuning
+from sae.scoring.selection import CELL
 
 RUN = ["dataset", "backbone", "k", "seed"]
 TRIAL = {"topk": "encoder_scale0.5-lr0.001-steps9", "reg1": "encoder_scale0.5-lambda0.01-lr0.001-steps9"}
@@ -123,7 +124,16 @@ def test_effects_cells_and_the_best_n(tmp_path):
     assert row["low"] <= 0.03 <= row["high"] and row["ties"] == 0
     assert table.loc[(0.002, "reg2", "all", "MS")]["ties"] == 1
     assert table.loc[(0.002, "reg1", "d1", "dead")]["difference"] == pytest.approx(2)
-    cells = fair.cells(picks, selection, NAMES)
+    apart = picks[
+        0.002
+    ].copy()  # In one cell two seeds differ, by 0.03 and 0.05: Student's t has one degree of freedom.
+    apart.loc[(apart[RUN] == [*CELLS[1], 4]).all(axis=1) & (apart["method"] == "reg1"), "ms_mean_alive"] += 0.02
+    spread = fair.cells(picks | {0.002: apart}, selection, NAMES, 0.95)
+    wide = spread[spread["MS_half_width"] > 1e-9]
+    assert wide[["method", *CELL]].to_numpy().tolist() == [["reg1", *CELLS[1]]]
+    assert wide[["MS_difference", "MS_half_width"]].to_numpy() == pytest.approx(np.array([[0.04, 12.7062 * 0.01]]))
+    assert fair.cells_text(wide, NAMES)["MS"].str.contains("(+0.040 ± 0.127)", regex=False).all()
+    cells = fair.cells(picks, selection, NAMES, 0.95)
     assert len(cells) == 18 * 3 * 2 and cells["undertrained"].sum() == 6
     tie = cells[(cells["status"] == "tie") & (cells["tolerance"] == 0.002)].iloc[0]
     assert tie["method"] == "reg2" and tie["MS_difference"] == 0
