@@ -57,8 +57,8 @@ latents of the cell's candidates. recovered, of generated data: the share of the
 cells whose baseline would still gain from more steps, by themselves; no other row counts them."""
 CELLS_NOTES = """\
 What was chosen at the first tolerance; fair.csv has every one. `!`: the baseline would still gain from more steps.
-Scores on test, means over fresh seeds; in brackets the difference from the method compared with, ± half of its
-Student's t interval over these seeds."""
+Scores on test, means over fresh seeds; in brackets the difference from the method compared with, ± the half
+width of Student's interval over these seeds."""
 
 
 def picked(
@@ -149,7 +149,7 @@ def cells(picks: dict[float, pd.DataFrame], selection: pd.DataFrame, names: Name
     """A row per cell, tolerance and tuned method: what was chosen, on what grounds, and what it scores on test.
 
     `{score}_difference` is from the method compared with; `{score}_half_width` is how far Student's t interval of it,
-    over the fresh seeds, reaches to either side (NaN with one seed).
+    over the fresh seeds, reaches to either side (NaN with one seed, and on a tie).
     """
     choice = under(selection, FAIR).drop_duplicates([*CELL, "method", "tolerance"])
     found = []
@@ -166,7 +166,7 @@ def cells(picks: dict[float, pd.DataFrame], selection: pd.DataFrame, names: Name
             for score in SCORES:
                 change = differences(here, row["method"], other, score)
                 line[f"{score}_difference"] = change.mean()
-                line[f"{score}_half_width"] = half_width(change, confidence)
+                line[f"{score}_half_width"] = nan if pd.isna(row["trial"]) else half_width(change, confidence)
         found.append(line)
     return pd.DataFrame(found)
 
@@ -311,7 +311,7 @@ def cells_text(cells: pd.DataFrame, names: Names) -> pd.DataFrame:
             style = ".0f" if score == "dead" else ".3f"
             text = "-" if isnan(row[score]) else format(row[score], style)
             change, half = (row.get(f"{score}_{name}", nan) for name in ("difference", "half_width"))
-            spread = "" if isnan(half) or line["trial"] == "tie" else f" ± {half:{style}}"
+            spread = "" if isnan(half) else f" ± {half:{style}}"
             line[score] = text + ("" if isnan(change) else f" ({change:+{style}}{spread})")
         shown.append(line)
     columns = ["data", "encoder", "k", "steps", "method", "trial", "R2", "MS", "MS_independent", "dead"]

@@ -124,9 +124,8 @@ def test_effects_cells_and_the_best_n(tmp_path):
     assert row["low"] <= 0.03 <= row["high"] and row["ties"] == 0
     assert table.loc[(0.002, "reg2", "all", "MS")]["ties"] == 1
     assert table.loc[(0.002, "reg1", "d1", "dead")]["difference"] == pytest.approx(2)
-    apart = picks[
-        0.002
-    ].copy()  # In one cell two seeds differ, by 0.03 and 0.05: Student's t has one degree of freedom.
+    # In one cell two seeds differ, by 0.03 and 0.05: Student's t has one degree of freedom.
+    apart = picks[0.002].copy()
     apart.loc[(apart[RUN] == [*CELLS[1], 4]).all(axis=1) & (apart["method"] == "reg1"), "ms_mean_alive"] += 0.02
     spread = fair.cells(picks | {0.002: apart}, selection, NAMES, 0.95)
     wide = spread[spread["MS_half_width"] > 1e-9]
@@ -136,7 +135,10 @@ def test_effects_cells_and_the_best_n(tmp_path):
     cells = fair.cells(picks, selection, NAMES, 0.95)
     assert len(cells) == 18 * 3 * 2 and cells["undertrained"].sum() == 6
     tie = cells[(cells["status"] == "tie") & (cells["tolerance"] == 0.002)].iloc[0]
-    assert tie["method"] == "reg2" and tie["MS_difference"] == 0
+    assert tie["method"] == "reg2" and tie["MS_difference"] == 0 and np.isnan(tie["MS_half_width"])
+    assert fair.cells_text(tie.to_frame().T, NAMES)["MS"].str.endswith("(+0.000)").all()
+    one = {tolerance: rows[rows["seed"] == 3] for tolerance, rows in picks.items()}
+    assert fair.cells(one, selection, NAMES, 0.95)["MS_half_width"].isna().all()
     alone = fair.cells_text(cells.assign(steps=None), NAMES)["steps"]  # Every method sets its own.
     assert set(alone) == {"-", "- !"}
     points = pd.DataFrame(columns=[*RUN, "method", "trial", "split", "curve", "x", "y"]).astype(
@@ -193,7 +195,7 @@ def test_what_subsets_of_the_trials_give_and_the_figures(tmp_path):
 def test_regimes_places_each_cell_by_images_and_by_learning_rate_times_steps(tmp_path):
     metrics, selection, _ = results({"reg1": {"ms_mean_alive": 0.03}}, ties=CELLS[:1], undertrained=CELLS[:1])
     metrics = metrics.assign(steps=500, images_per_latent=np.where(metrics["dataset"] == "d1", 10.0, 50.0))
-    of = dict(zip(RUN[:3], CELLS[2], strict=True)) | {"method": "reg2", "tolerance": 0.005}
+    of = dict(zip(CELL, CELLS[2], strict=True)) | {"method": "reg2", "tolerance": 0.005}
     at = (selection[list(of)] == pd.Series(of)).all(axis=1)
     selection.loc[at, ["trial", "status"]] = [None, "tie"]  # One more tie, at the other tolerance alone.
     for name, frame in {"metrics": metrics, "selection": selection}.items():
@@ -209,10 +211,12 @@ def test_regimes_places_each_cell_by_images_and_by_learning_rate_times_steps(tmp
     figure = regimes.draw(tmp_path, NAMES)
     for ax, ties in zip(figure.axes, (1, 1, 2, 2), strict=True):
         lines = ax.get_lines()
-        crosses = [line.get_markerfacecolor() for line in lines if line.get_marker() == "X"]
-        assert len(crosses) == ties and crosses.count("none") == 1
-        assert len([line for line in lines if line.get_markerfacecolor() == "none"]) == 2
-    places = {line.get_xdata()[0] for line in figure.axes[0].get_lines() if line.get_marker() not in ("", "None", "X")}
+        crosses = [line.get_alpha() for line in lines if line.get_marker() == "x"]
+        assert len(crosses) == ties and crosses.count(0.4) == 1
+        assert len([line for line in lines if line.get_markerfacecolor() == "none"]) == 1
+    # The two ties have the same images, learning rate and steps: they lie on each other, and are counted.
+    assert [[text.get_text() for text in ax.texts] for ax in figure.axes] == [[], [], ["2"], ["2"]]
+    places = {line.get_xdata()[0] for line in figure.axes[0].get_lines() if line.get_marker() not in ("", "None", "x")}
     assert len(places) == 4  # Two methods, side by side, at two numbers of images.
 
 
