@@ -63,6 +63,7 @@ def write(
         training=tables.training(under(files.read_parquet(results / "metrics.parquet"), "paper"), names),
         controls=_controls(results, names),
         fair=_fair(results, names) if settings["fair"] else None,
+        elsewhere=fair.ELSEWHERE,
         tables=[_table(number, results, theirs, names) for number in tables.TABLES],
         figures=[figure for figure in figures if not figure["images"]],
         galleries=[figure for figure in figures if figure["images"]],

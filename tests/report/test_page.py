@@ -10,7 +10,7 @@ from report import hostile
 
 from sae.core import files
 from sae.core.errors import UserError
-from sae.report import claims, page, tables
+from sae.report import claims, fair, page, tables
 
 PAPER = ROOT / "workflow/resources/paper"
 METHODS = hostile.METHODS | {"raw": {"label": "<i>R&D</i>", "control": True}}
@@ -74,7 +74,7 @@ def test_page(tmp_path):
         assert {("th", label) for label in hostile.LABELS[1:]} <= set(printed)
         claims_of = [said for tag, said in printed if tag == "td" and said.endswith(" raises mean MS")]
         assert claims_of[-1] == f"{hostile.LABELS[2]} raises mean MS"
-        assert ("h1", DESCRIPTION) in printed
+        assert ("h1", DESCRIPTION) in printed and ("p", fair.ELSEWHERE) in printed
         assert any(tag == "td" and said.endswith("needed") for tag, said in printed)  # A claim's note.
         assert any(tag == "pre" and DESCRIPTION in said for tag, said in printed)
         assert ("300 MiB" in text) == (times is not None) and "ours, not the paper&#39;s" in text

@@ -6,6 +6,7 @@ After a SIGKILL, Snakemake leaves a lock behind; it is removed here, but only wh
 import itertools
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,16 +75,20 @@ def snakemake(*arguments: str) -> None:
 
 
 def show(experiment: str) -> None:
-    """Print the claims with their verdicts, and where everything is."""
+    """Print the claims with their verdicts, and where everything is; without tuning, where the tuned ones are."""
     import pandas as pd
 
-    from sae.report.claims import as_text
+    from sae.report.claims import PREFIX, as_text
+    from sae.report.fair import ELSEWHERE
 
     where = {"experiment": experiment, "suffix": "csv"}
     print(f"\nThe paper's claims, on {experiment} (mean over cells and its interval):\n")
-    for row in as_text(pd.read_csv(paths.CLAIMS.format(**where))).to_dict("records"):
+    verdicts = pd.read_csv(paths.CLAIMS.format(**where))
+    for row in as_text(verdicts).to_dict("records"):
         note = f" ({row['note']})" if row["note"] else ""
         print(f"  {row['verdict']:<16}{row['measured']:<30} {row['claim']}{note}")
+    if f"{PREFIX}verdict" not in verdicts:
+        print("", *textwrap.wrap(ELSEWHERE, 100), sep="\n")
     print(f"\nreport: {paths.PAGE.format(**where)} (open it in a browser)")
     for kind, file in (("tables", paths.TABLE), ("figures", paths.FIGURE)):
         print(f"{kind}: {Path(file).parent.as_posix().format(**where)}/")
