@@ -10,6 +10,8 @@ The candidates of `regimes`, and the trials of `tuned_shorter`. In the checkout:
 A judge in the experiment itself would have to embed the training images of all four datasets too.
 """
 
+import functools
+
 import numpy as np
 import pandas as pd
 
@@ -26,6 +28,7 @@ def ms(codes, embeddings):
     return np.mean((((alive.T @ unit) ** 2).sum(1) - square) / (alive.sum(0) ** 2 - square))
 
 
+@functools.cache
 def embeddings(dataset, backbone):
     return np.load(f"results/activations/{dataset}/{backbone}/test/embeddings.npy").astype(np.float64)
 

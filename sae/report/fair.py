@@ -55,15 +55,15 @@ the best that the tuned baseline reaches. A tie: no trial of the method is; the 
 latents, across groups where images have groups. MS_best_n: mean of the n highest, n the smallest number of alive
 latents of the cell's candidates. recovered, of generated data: the share of the concepts that a latent has. `!`:
 cells whose baseline would still gain from more steps, by themselves; no other row counts them."""
+CELLS_NOTES = """\
+What was chosen at the first tolerance; fair.csv has every one. `!`: the baseline would still gain from more steps.
+Scores on test, means over fresh seeds; in brackets the difference from the method compared with, ± the half
+width of Student's interval over these seeds."""
 # What an experiment without this protocol says instead.
 ELSEWHERE = (
     "Each method has one recipe here, the baseline too. After equal tuning little of a gain may be left: "
     "docs/fair/README.md in the project says what is left on two datasets, and `snakemake fair` runs them."
 )
-CELLS_NOTES = """\
-What was chosen at the first tolerance; fair.csv has every one. `!`: the baseline would still gain from more steps.
-Scores on test, means over fresh seeds; in brackets the difference from the method compared with, ± the half
-width of Student's interval over these seeds."""
 
 
 def picked(

@@ -46,8 +46,9 @@ def draw(results: Path, names: Names) -> Figure:
         for ax, quantity in zip(row, _LABELS, strict=True):
             ax.axhline(0, color="#444444", linewidth=0.8, zorder=1)
             ax.axvline(_PAPER[quantity], color=style.GREY, linestyle=":", linewidth=1)
-            for method in (order := names.order(at["method"])):
-                place = order.index(method) - (len(order) - 1) / 2
+            order = names.order(at["method"])
+            for number, method in enumerate(order):
+                place = number - (len(order) - 1) / 2
                 beside = _APART**place if quantity == "images_per_latent" else 1
                 own = at[at["method"] == method]
                 _method(ax, own.assign(**{quantity: own[quantity] * beside}), quantity, method, names)
@@ -97,9 +98,7 @@ def _method(ax: Axes, points: pd.DataFrame, quantity: str, method: str, names: N
         else:
             inside = {"linestyle": "none"} | ({"markerfacecolor": "none"} if point["undertrained"] else {})
         ax.plot(point[quantity], point["mean"], **look | inside)
-    ties = points.loc[points["tie"].astype(bool), quantity].round(
-        6
-    )  # The same learning rate and steps, but for rounding.
+    ties = points.loc[points["tie"].astype(bool), quantity].round(6)  # As many in one place, but for rounding.
     for place, count in ties.value_counts().items():
         if count > 1:
             ax.annotate(str(count), (place, 0), (0, 5), textcoords="offset points", ha="center", color=look["color"])
