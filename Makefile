@@ -11,7 +11,7 @@
 # make publish EXPERIMENT=NAME  its chosen SAEs, laid out for the Hugging Face hub in results/NAME/hub; uploads nothing
 # make sizes  what results/ holds, in MB by kind
 # make unused what of it no experiment refers to; make prune asks, then deletes just that (YES=1: without asking)
-# make reference EXPERIMENT=NAME  copy its small results to docs/NAME, which is committed
+# make reference EXPERIMENT=NAME  copy its small results to docs/NAME, or to INTO=FOLDER, which is committed
 PYTHON ?= python3
 
 # Nothing is written outside the checkout: every cache has its place in .cache.
@@ -24,6 +24,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 EXPERIMENT ?= demo
+INTO ?= docs/$(EXPERIMENT)
 PROFILE ?=
 BENCHES = train_step time_to_fvu bank scoring embed growth
 
@@ -84,10 +85,10 @@ bench: setup
 	for name in $(BENCHES); do python bench/$$name.py --short || exit 1; done
 
 reference:
-	mkdir -p docs/$(EXPERIMENT)/tables docs/$(EXPERIMENT)/figures
-	cp $(addprefix results/$(EXPERIMENT)/,claims.csv claims.md metrics.csv) docs/$(EXPERIMENT)/
-	cp $(wildcard $(addprefix results/$(EXPERIMENT)/tables/,*.md *.csv leaderboard.json)) docs/$(EXPERIMENT)/tables/
-	cp results/$(EXPERIMENT)/figures/*.png docs/$(EXPERIMENT)/figures/
+	mkdir -p $(INTO)/tables $(INTO)/figures
+	cp $(addprefix results/$(EXPERIMENT)/,claims.csv claims.md metrics.csv) $(INTO)/
+	cp $(wildcard $(addprefix results/$(EXPERIMENT)/tables/,*.md *.csv leaderboard.json)) $(INTO)/tables/
+	cp results/$(EXPERIMENT)/figures/*.png $(INTO)/figures/
 
 setup: .venv/.complete
 

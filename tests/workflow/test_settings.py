@@ -9,6 +9,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from sae_workflow import missing, plan, publish, run, schema, settings
+from snakemake.utils import update_config
 
 from sae.bank.plan import count, members
 from sae.core import files, registry
@@ -192,6 +193,15 @@ def test_the_documented_parts_of_an_experiment_can_be_counted_together():
     assert first["definitions"] and all(first[key] == second[key] for key in ("protocol", "definitions", "metrics"))
     assert first["manifests"] == second["manifests"]
     assert settings.other_cells(config, "second") == ["results/first/tables/leaderboard.json"]
+
+
+@pytest.mark.parametrize("part", sorted(file.parent.name for file in ROOT.glob("docs/rivals/*/part.yaml")))
+def test_the_parts_of_rivals_can_still_be_counted_together(part, monkeypatch):
+    """None of protocol, methods, metrics and data has changed since their leaderboards were stored."""
+    monkeypatch.chdir(ROOT)
+    overlay = yaml.safe_load((ROOT / f"docs/rivals/{part}/part.yaml").read_text())
+    config = with_changes(lambda raw: update_config(raw, overlay))
+    assert list(missing.boards(config, "rivals")) == []
 
 
 def test_stored_leaderboards_are_looked_at_before_anything_is_trained(tmp_path, monkeypatch):
