@@ -6,7 +6,7 @@ and its effects stand in rows of their own.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import isinf, isnan, nan
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from sae.core import files
-from sae.report import leaderboard, stored
+from sae.report import leaderboard, measures, stored
 from sae.report.bootstrap import half_width, wider_interval
 from sae.report.names import Names
 from sae.report.scores import RUN, across_groups, by_run
@@ -176,12 +176,16 @@ def cells(picks: dict[float, pd.DataFrame], selection: pd.DataFrame, names: Name
     return pd.DataFrame(found)
 
 
-def edges(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
-    """How often a choice lies at an edge of what was tried: method, tolerance, option, cells, lowest, highest."""
+def edges(metrics: pd.DataFrame, selection: pd.DataFrame, tuned: Iterable[str] = ()) -> pd.DataFrame:
+    """How often a choice lies at an edge of what was tried: method, tolerance, option, cells, lowest, highest.
+
+    Args:
+        tuned: the methods' own options that were tuned, beside learning rate, scale and lambda.
+    """
     choice = under(selection, FAIR).drop_duplicates([*CELL, "method", "tolerance"])
     choice = choice[choice["trial"].notna()]
     tried = under(metrics, FAIR)
-    options = [name for name in ("lr", "encoder_scale", "lambda") if name in tried]
+    options = [name for name in dict.fromkeys(("lr", "encoder_scale", "lambda", *tuned)) if name in tried]
     found = []
     for (method, tolerance), rows in choice.groupby(["method", "tolerance"], sort=False):
         trials = tried[tried["method"] == method]
@@ -238,12 +242,15 @@ def write(
     for name, table in tables.items():
         with files.atomic_file(out / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
-    lines = _page(tables["fair"], tables["fair_effects"], edges(metrics, read["selection"]), metrics, names)
-    files.write_text(out / "fair.md", "\n\n".join(lines) + "\n")
-    files.write_sums(out / "fair.sums.json", [out / "fair.csv", out / "fair_effects.csv", out / "fair.md"])
     points = files.read_parquet(Path(results) / "curves.parquet")
     untuned = leaderboard.with_rise(chosen(under(metrics, "paper"), "test", names.compared), points)
     headline = leaderboard.with_rise(next(iter(picks.values())), points)
+    tuned = sorted({name for of in settings["definitions"].values() for name in of["ranges"] or ()})
+    lines = [*_page(tables["fair"], tables["fair_effects"], edges(metrics, read["selection"], tuned), metrics, names)]
+    beside = measures.table(headline, untuned, names)
+    lines += ["# Measures beside the paper's", markdown(beside), measures.NOTES] if len(beside) else []
+    files.write_text(out / "fair.md", "\n\n".join(lines) + "\n")
+    files.write_sums(out / "fair.sums.json", [out / "fair.csv", out / "fair_effects.csv", out / "fair.md"])
     own = stored.Rows(headline, untuned[~untuned["method"].isin(headline["method"])], names)
     leaderboard.write(own, stars(read["selection"], names), settings, join, out, cells_of)
 

@@ -7,7 +7,7 @@ resamples of the (dataset, backbone) blocks. Undertrained cells, of any run that
 SAEs that were made elsewhere, stand below without a rank: nobody tuned them, and they have their own R^2.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -224,7 +224,7 @@ def write(
     about = _about(settings, stars, blocks)
     for file in cells_of:
         own, about = stored.add_cells(file, own, about)
-    runs, said = [own], _counted(about.counted)
+    runs, said = [own], _counted(about.sources, own.names)
     if join:
         joined, near = stored.read(join, about)
         runs, said = [own, joined], f"{said} Joined: {join}. {near}".strip()
@@ -263,15 +263,17 @@ def _about(settings: dict[str, Any], stars: dict[str, float], blocks: dict[str, 
     return stored.About(settings["protocol"], settings["definitions"], metrics, blocks, stars, settings["tolerance"])
 
 
-def _counted(cells: Mapping[str, Any]) -> str:
+def _counted(sources: Sequence[dict[str, Any]], names: Names) -> str:
     """Which cells come from which file, in words."""
-    sources: dict[str, list[str]] = {}
-    for cell, of in cells.items():
-        sources.setdefault(f"{of['file']} (sha256 {of['sha256'][:12]})", []).append(cell)
-    if not sources:
+    said = []
+    for source in sources:
+        without = [names.method(name) for name in names.order(source["without"])]
+        said.append(f"{', '.join(source['cells'])} from {source['file']} (sha256 {source['sha256'][:12]})")
+        said[-1] += f", without {', '.join(without)}" if without else ""
+    if not said:
         return ""
-    said = "; ".join(f"{', '.join(names)} from {source}" for source, names in sources.items())
-    return f"Cells of other runs: {said}. In each cell a method is compared with the baseline of the run that made it."
+    text = "Cells of other runs: " + "; ".join(said) + "."
+    return f"{text} In each cell a method is compared with the baseline of the run that made it."
 
 
 def as_text(board: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,9 @@
 """A leaderboard as a file for later runs: `tables/leaderboard.json`; `join` and `cells` of an experiment's `fair`.
 
 A run *joins* a leaderboard in the cells that both have: its own method beside the stored ones. Or it counts the *cells*
-of one as its own: the same methods elsewhere, so that a board may grow cell by cell, machine by machine.
+of one as its own, so that a board may grow cell by cell, machine by machine. Where both have a cell, its methods are
+united, if the baselines there have the same scores to the last digit: so may a board grow method by method, and a
+method that was mended be run again by itself. Of a method that is defined otherwise now, no stored row is taken.
 
 It holds each candidate's scores by cell and seed, and all that decides whether other rows compare with them: the data
 and weights of each cell by their fingerprints, the protocol with the code of its rule and the definition of the
@@ -10,10 +12,11 @@ embeddings; so a method is compared with the baseline of its own run, and R*, th
 sets, is stored and compared too.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from sae.core import files
@@ -44,7 +47,8 @@ class About(NamedTuple):
         blocks: {dataset/backbone: {what: fingerprint}}.
         stars: {dataset/backbone/k, the baseline: R*}, text with a space between.
         tolerance: how far two R* may lie apart.
-        counted: {dataset/backbone/k: {file, sha256}}, of cells that come from another run.
+        sources: a {file, sha256, cells, without} for each leaderboard that was counted: its dataset/backbone/k, and the
+            methods of which its rows were not taken.
     """
 
     protocol: dict[str, Any]
@@ -53,7 +57,7 @@ class About(NamedTuple):
     blocks: dict[str, Any]
     stars: dict[str, float]
     tolerance: float
-    counted: Mapping[str, Any] = {}
+    sources: Sequence[dict[str, Any]] = ()
 
 
 def write(rows: Rows, about: About, columns: list[str], out: Path) -> None:
@@ -100,37 +104,44 @@ def read(file: str | Path, about: About) -> tuple[Rows, str]:
 
 
 def add_cells(file: str | Path, own: Rows, about: About) -> tuple[Rows, About]:
-    """The rows of this run and of a stored leaderboard of the same methods in other cells; what both are about.
+    """The rows of this run and of a stored leaderboard of other cells, or of other methods; what both are about.
 
-    Rows are put in the order of their cells, so that it does not matter which run counts which. SAEs that were made
-    elsewhere are shown in the cells of this run alone.
+    Rows are put in the order of their cells, so that it does not matter which run counts which. A stored row is left
+    out where this run has the method in the cell, and where the method is defined otherwise here.
 
     Raises:
-        UserError: the file is no such leaderboard, has a cell of this run, or what decides on its scores or what a
-            method is is not the same here.
+        UserError: the file is no such leaderboard, what decides on its scores is not the same here, or it has a cell of
+            this run with other scores of the baseline.
     """
     stored = _content(file)
     try:
         _may_count(file, stored, about)
+        theirs, baselines = stored["definitions"], own.names.baselines
+        changed = _changed(stored, about)
         cells = _cells(stored["stars"])
-        tables = []
+        tables, without = [], set(changed)
         for kind, here in (("tuned", own.tuned), ("untuned", own.untuned)):
             there = _table(stored[kind], cells)
-            there = there[there["method"].isin(about.definitions)]
+            if kind == "tuned":
+                _same_baselines(file, there, here, baselines)
+            has = set(zip(cell_names(here), here["method"], strict=True))
+            twice = np.array([key in has for key in zip(cell_names(there), there["method"], strict=True)], dtype=bool)
+            without |= set(there["method"][twice]) - set(baselines)
+            there = there[~there["method"].isin(changed) & ~twice]
             both = [table for table in (here, there) if len(table)]
-            tables.append(
-                pd.concat(both).sort_values([*CELL, "seed"], kind="stable", ignore_index=True) if both else here
-            )
-        digest = files.sha256(file)
-        counted = {cell: {"file": str(file), "sha256": digest} for cell in sorted(cells)} | stored["counted"]
+            order = [*CELL, "seed"]
+            tables.append(pd.concat(both).sort_values(order, kind="stable", ignore_index=True) if both else here)
+        source = {"file": str(file), "sha256": files.sha256(file), "cells": sorted(cells), "without": sorted(without)}
         about = about._replace(
+            definitions=theirs | about.definitions,
             blocks=stored["blocks"] | about.blocks,
             stars=stored["stars"] | about.stars,
-            counted=about.counted | counted,
+            sources=[*about.sources, source, *_sources(stored)],
         )
+        names = own.names.beside(stored["methods"])
     except _NOT_OURS as error:
         raise UserError(f"{file} is no leaderboard of this project ({error!r})") from None
-    return own._replace(tuned=tables[0], untuned=tables[1]), about
+    return Rows(tables[0], tables[1], names), about
 
 
 def check(file: str | Path, about: About, blocks: Collection[str] | None = None) -> None:
@@ -175,22 +186,55 @@ def _may_join(file: str | Path, stored: dict[str, Any], about: About, blocks: Co
 def _may_count(file: str | Path, stored: dict[str, Any], about: About) -> None:
     if "definitions" not in stored and "stars" in stored:
         raise UserError(f"{file} does not say what its methods are: it is of an earlier version. Run it again")
-    theirs = stored["definitions"]
-    wrong = _differences(stored, about)
-    for kind, there, here in (("metric", stored["metrics"], about.metrics), ("method", theirs, about.definitions)):
-        wrong += [f"{kind} {name}: it is not there" for name in sorted(here.keys() - there.keys())]
-        wrong += [f"{kind} {name}: it is not here" for name in sorted(there.keys() - here.keys())]
-    for name in sorted(theirs.keys() & about.definitions.keys()):
-        wrong += [f"method {name}: its {part}" for part in _parts(theirs[name], about.definitions[name])]
+    wrong, there, here = _differences(stored, about), stored["metrics"], about.metrics
+    wrong += [f"metric {name}: it is not there" for name in sorted(here.keys() - there.keys())]
+    wrong += [f"metric {name}: it is not here" for name in sorted(there.keys() - here.keys())]
+    bases = {of["against"] for of in stored["methods"].values()} & stored["definitions"].keys()
+    for name in sorted(base for base in bases & about.definitions.keys() if not stored["methods"][base]["against"]):
+        wrong += [f"method {name}: its {part}" for part in _parts(stored["definitions"][name], about.definitions[name])]
     if about.blocks:
         wrong += _elsewhere(stored["blocks"], about.blocks)
     if wrong:
         raise UserError(
-            f"{file} cannot be counted. Not the same as here: {_first(wrong)}. Run both with the same methods, "
-            "protocol, metrics, data and judges, or leave it out of `cells`"
+            f"{file} cannot be counted. Not the same as here: {_first(wrong)}. Run both with the same protocol, "
+            "metrics, data and judges, or leave it out of `cells`"
         )
-    if both := sorted(_cells(stored["stars"]) & _cells(about.stars)):
-        raise UserError(f"{file} cannot be counted: this run, or another file of `cells`, has {_first(both)} too")
+
+
+def _same_baselines(file: str | Path, there: pd.DataFrame, here: pd.DataFrame, baselines: Collection[str]) -> None:
+    """Raise unless the baselines have the same rows in the cells that both have."""
+    shared = set(cell_names(there)) & set(cell_names(here))
+    key = [*CELL, "method", "seed"]
+    columns = [column for column in there if column in here and column != "trial"]
+    one, other = (
+        table[_of_cells(table, shared) & table["method"].isin(baselines)]
+        .sort_values(key, ignore_index=True)[columns]
+        .astype(object)
+        for table in (there, here)
+    )
+    if not one.equals(other):
+        raise UserError(
+            f"{file} cannot be counted: this run, or another file of `cells`, has {_first(sorted(shared))} too, and "
+            "not the same scores of the baseline there. Leave these cells out, or `join` it instead"
+        )
+
+
+def _changed(stored: dict[str, Any], about: About) -> set[str]:
+    """The stored methods that are defined otherwise here, or are compared with one that is: a tie has its numbers."""
+    theirs, against = stored["definitions"], {name: of["against"] for name, of in stored["methods"].items()}
+    found = {name for name in theirs if about.definitions.get(name, theirs[name]) != theirs[name]}
+    while more := {name for name, other in against.items() if other in found} - found:
+        found |= more
+    return found
+
+
+def _sources(stored: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a stored leaderboard counted itself; an earlier version wrote it by cell."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for cell, of in stored.get("counted", {}).items():
+        found.setdefault((of["file"], of["sha256"]), []).append(cell)
+    earlier = [{"file": f, "sha256": digest, "cells": cells, "without": []} for (f, digest), cells in found.items()]
+    return [*stored.get("sources", []), *earlier]
 
 
 def _cells(stars: Iterable[str]) -> set[str]:
@@ -237,4 +281,8 @@ def _table(columns: dict[str, list[Any]], cells: set[str]) -> pd.DataFrame:
     """Stored rows of some cells."""
     table = pd.DataFrame(columns)
     table = table.astype({c: float for c in table if c not in _ROW})
-    return table[pd.Series([name in cells for name in cell_names(table)], table.index, dtype=bool)]
+    return table[_of_cells(table, cells)]
+
+
+def _of_cells(table: pd.DataFrame, cells: Collection[str]) -> pd.Series:
+    return pd.Series([name in cells for name in cell_names(table)], table.index, dtype=bool)

@@ -236,14 +236,49 @@ def test_the_cells_of_another_run_count_as_those_of_one_run(tmp_path):
     assert said in (tmp_path / "leaderboard.md").read_text()
     # What it writes has all cells, and knows whence: the next run may count them all.
     grown = files.read_json(tmp_path / "leaderboard.json")
-    assert grown["stars"] == STARS and len(grown["counted"]) == 8
-    with pytest.raises(
-        UserError, match="this run, or another file of `cells`, has d1/b2/4; d1/b2/8; d2/b2/4; d2/b2/8 too"
-    ):
-        leaderboard.write(*own, None, tmp_path, [tmp_path / "leaderboard.json"])
+    assert grown["stars"] == STARS and len(grown["sources"][0]["cells"]) == 8
     leaderboard.check(own[2], own[1], None, [file])
-    with pytest.raises(UserError, match=r"has d1/b2/4; .* too"):
-        leaderboard.check(own[2], own[1], None, [tmp_path / "leaderboard.json"])
+
+
+def test_methods_that_were_run_apart_count_as_those_of_one_run(tmp_path):
+    leaderboard.write(Rows(picks(), untuned(), NAMES), STARS, settings(tmp_path), None, tmp_path)
+    whole = leaderboard.read(tmp_path / "leaderboard.csv")
+
+    def run(*methods, changed=(), higher=0.0):
+        """The rows of some methods, some of them of another definition, whose scores are higher."""
+        said = settings(tmp_path, methods={name: {"code": "b" if name in changed else "a"} for name in methods})
+        rows = picks()[picks()["method"].isin(methods)]
+        rows.loc[rows["method"].isin(changed), "ms_mean_alive_independent"] += higher
+        return Rows(rows, untuned(), NAMES), STARS, said
+
+    leaderboard.write(*run("topk", "good", "same", "more", changed=["more"], higher=-0.5), None, tmp_path)
+    file = (tmp_path / "leaderboard.json").rename(tmp_path / "before.json")
+    leaderboard.write(*run("topk", "more"), None, tmp_path, [file])
+    both = leaderboard.read(tmp_path / "leaderboard.csv")
+    pd.testing.assert_frame_equal(both.drop(columns="joined"), whole.drop(columns="joined"))
+    assert f"(sha256 {files.sha256(file)[:12]}), without more, control." in (tmp_path / "leaderboard.md").read_text()
+    assert files.read_json(tmp_path / "leaderboard.json")["definitions"]["more"] == {"code": "a"}
+    # Elsewhere, too, no row is taken of a method that is another one now, or of one that is compared with it.
+    own, stars, said = run("topk", "good")
+    here = own.tuned["backbone"] == "b2"
+    file = (tmp_path / "leaderboard.json").rename(tmp_path / "all.json")
+    changed = files.read_json(file)
+    changed["definitions"]["good"] = {"code": "c"}
+    files.write_json(file, changed)
+    own = own._replace(tuned=own.tuned[here], untuned=own.untuned[own.untuned["backbone"] == "b2"])
+    leaderboard.write(own, {n: s for n, s in stars.items() if "/b2/" in n}, said, None, tmp_path, [file])
+    cells = leaderboard.read(tmp_path / "leaderboard.csv").groupby("method")["cells"].max()
+    assert cells.to_dict() == {"topk": 12, "same": 12, "good": 4, "control": 12}
+
+
+def test_a_cell_with_other_scores_of_the_baseline_is_not_counted(tmp_path):
+    leaderboard.write(*of(["b1"], tmp_path), None, tmp_path)
+    file = (tmp_path / "leaderboard.json").rename(tmp_path / "b1.json")
+    own, stars, said = of(["b1"], tmp_path)
+    rows = own.tuned.copy()
+    rows.loc[rows["method"] == "topk", "ms_mean_alive_independent"] += 1e-9
+    with pytest.raises(UserError, match=r"has d1/b1/4; .*; d2/b1/8 too, and not the same scores of the baseline"):
+        leaderboard.write(own._replace(tuned=rows), stars, said, None, tmp_path, [file])
 
 
 def test_no_control_and_a_counted_cell_without_enough_steps(tmp_path):
@@ -263,7 +298,6 @@ def test_no_control_and_a_counted_cell_without_enough_steps(tmp_path):
         ({"code": "b"}, "metric independent: its code"),
         ({"metrics": {"stability": {"code": "c", "options": {}}}}, "metric stability: it is not there"),
         ({"topk": "b"}, "method topk: its code"),
-        ({"methods": {}}, "method .*: it is not here; "),
         ({"weights": "z"}, "d1/b1: its weights; .* and 2 more"),
         ({"images": "z"}, "d1/b1: its images; .* and 2 more"),
     ],

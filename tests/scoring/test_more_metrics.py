@@ -45,7 +45,7 @@ def test_density_by_hand(tmp_path):
     x = np.zeros((100, 4))
     x[:, 0], x[:11, 1], x[:2, 2], x[0, 3] = 1, 1, 1, 1  # On 100, 11, 2 and 1 % of the images.
     got = density.score(subject(tmp_path, identity(4, 4), {"test": x}), "test", Options())
-    assert got == {"dense_1": 0.75, "dense_10": 0.5, "dense_null": 1.0}
+    assert got == {"dense_1": 0.75, "dense_10": 0.5, "dense_null": 1.0, "dense_10_null": 1.0}
 
 
 @pytest.mark.parametrize("part", [3, 4096])
@@ -63,6 +63,7 @@ def test_redundancy_by_brute_force_and_its_null(part, monkeypatch, tmp_path):
     )
     # Eight random directions of 300 dimensions: the highest of seven cosines of standard deviation 1 / sqrt(300).
     assert got["redundancy_null"] == pytest.approx(1.35 / 300**0.5, abs=0.03) and got["redundancy_max"] < 0.3
+    assert got["redundancy_null"] < got["redundancy_max_null"] < 0.3
 
 
 def test_uniqueness_by_sets():
@@ -169,5 +170,13 @@ def test_a_fine_latent_that_takes_over_is_absorption(tmp_path):
     got = absorption.score(subject(tmp_path / "a", made, x, coarse, coarse), "test", absorption.Options())
     assert got["absorption_silent"] == pytest.approx((0.25 + 0) / 2) and got["absorption_rate"] == pytest.approx(0.125)
     whole = absorption.score(subject(tmp_path / "b", identity(4, 2), x, coarse, coarse), "test", absorption.Options())
-    assert whole == {"absorption_rate": 0, "absorption_silent": 0}
+    assert whole["absorption_rate"] == whole["absorption_silent"] == 0
     assert absorption.score(subject(tmp_path / "c", made, x, coarse), "test", absorption.Options()) == {}
+    # With one latent for each class, permuted labels either find the same two latents or have them the wrong way round.
+    for count, turned in ((40, False), (20, True)):
+        coarse = dict.fromkeys(("train", "test"), np.repeat([0, 1], count))
+        assert ((np.random.default_rng(0).permutation(coarse["train"]) == coarse["train"]).mean() < 0.5) == turned
+        x = {split: np.eye(4)[3 * labels] for split, labels in coarse.items()}
+        made = subject(tmp_path / f"{count}", identity(4, 1), x, coarse, coarse)
+        alone = absorption.score(made, "test", absorption.Options())
+        assert alone == {"absorption_rate": 0, "absorption_silent": 0, "absorption_null": turned}

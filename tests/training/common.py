@@ -88,14 +88,19 @@ def dense_loss(coder, x, s, since_fired):
     kept = {"topk": kept_of_each, "batch_topk": kept_of_batch}[s.objective](a.detach(), s.k)
     z = a * kept
     x_hat = (z @ coder.W_dec + coder.b_dec) * scale + shift
-    loss = (x - x_hat).square().sum() / len(x)
-    active = (z > 0).any(dim=0)
+    loss = (x - x_hat).square().sum() / len(x) + dense_rest(coder, s, a, z, x - x_hat, since_fired, scale)
+    return loss, z[z > 0].min().item()
+
+
+def dense_rest(coder, s, a, z, residual, since_fired, scale=1):
+    """What all objectives add to theirs: the penalty, and AuxK on the residual, of codes z of activations a (N, m)."""
+    active, rest = (z > 0).any(dim=0), 0
     if s.penalty:
         mask = active.double() if s.mask == "batch_active" else torch.ones_like(active).double()
-        loss = loss + s.lam * dense_penalty(s.penalty, a, z, mask.detach()).sum() / len(x)
-    dead = torch.where(active, 0, since_fired + len(x)) >= s.dead_after
+        rest = rest + s.lam * dense_penalty(s.penalty, a, z, mask.detach()).sum() / len(a)
+    dead = torch.where(active, 0, since_fired + len(a)) >= s.dead_after
     if dead.any():
         a_dead = a * dead
         e_hat = (a_dead * kept_of_each(a_dead, s.auxk_k)) @ coder.W_dec * scale
-        loss = loss + s.auxk_alpha * ((x - x_hat).detach() - e_hat).square().sum() / len(x)
-    return loss, z[z > 0].min().item()
+        rest = rest + s.auxk_alpha * (residual.detach() - e_hat).square().sum() / len(a)
+    return rest

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scoring.examples import ms_by_definition
-from torch.nn import functional
-from training.common import data, entries, kept_of_batch, kept_of_each, make_objective, settings
+from training.common import data, dense_rest, entries, kept_of_batch, kept_of_each, make_objective, settings
 
 from sae.core.options import Options
 from sae.models import saefile
@@ -67,29 +66,47 @@ def assert_same_gradients(coder, loss, expected):
         ("hierarchical_topk", {"budgets": [9, 2]}, lambda c, x: hierarchical_topk(c, x, (2, 3))),
     ],
 )
-@pytest.mark.parametrize("method", [{}, {"penalty": "off_support_l1", "mask": "batch_active", "lam": 0.3}])
-def test_loss_and_gradients_equal_the_dense_reference(objective, options, reference, method):
+@pytest.mark.parametrize("penalty", [None, "off_support_l1", "l1_l2_ratio"])
+@pytest.mark.parametrize("dead", [False, True])
+def test_loss_and_gradients_equal_the_dense_reference(objective, options, reference, penalty, dead):
     x = data().double()
-    made = make_objective(x, settings(objective=objective, options=options, dead_after=500, **method))
+    method = {"penalty": penalty, "mask": "batch_active", "lam": 0.3} if penalty else {}
+    s = settings(objective=objective, options=options, dead_after=500, **method)
+    made = make_objective(x, s)
     coder = made.coder
+    if dead:  # Half the latents never fire in this batch, and have not for long.
+        made.since_fired[: M // 2] = 1000
+        with torch.no_grad():
+            coder.b_enc[: M // 2] -= 0.9
+    since = made.since_fired.clone()
     loss, parts = made.loss(x, 0)
-    expected = reference(coder, x)
     a = dense(coder, x)
-    kept = (kept_of_batch if objective == "matryoshka" else kept_of_each)(a.detach(), K)
-    torch.testing.assert_close(parts["reconstruction"], error(coder, x, a * kept))
-    if method:
-        active = ((a * kept) > 0).any(dim=0).double()
-        expected = expected + 0.3 * (active * (a - a * kept)).sum() / len(x)
-    assert_same_gradients(coder, loss, expected)
+    z = a * (kept_of_batch if objective == "matryoshka" else kept_of_each)(a.detach(), K)
+    residual = x - z @ coder.W_dec - coder.b_dec
+    torch.testing.assert_close(parts["reconstruction"], residual.square().sum() / len(x))
+    assert (parts["aux"] > 0) == dead
+    # Of the whole dictionary: AuxK and the penalty see the code of all levels, budgets or ks.
+    assert_same_gradients(coder, loss, reference(coder, x) + dense_rest(coder, s, a, z, residual, since))
 
 
-def test_jumprelu_is_the_papers_loss_with_its_estimated_gradients():
+@pytest.mark.parametrize(
+    ("k", "budgets"), [(32, [4, 8, 12, 16, 20, 24, 28, 32]), (3, [1, 2, 3]), (10, [2, 3, 4, 5, 7, 8, 9, 10])]
+)
+def test_budgets_are_the_eighths_of_k(k, budgets):
     x = data().double()
-    options = {"sparsity": 0.7, "theta": 0.2, "bandwidth": 0.15}
+    made = make_objective(x, settings(objective="hierarchical_topk", options={"budgets": None}, m=64, k=k))
+    assert made.budgets == budgets
+
+
+@pytest.mark.parametrize(("theta", "bandwidth"), [(0.2, 0.15), (0.01, 0.05)])
+def test_jumprelu_is_the_papers_loss_with_its_estimated_gradients(theta, bandwidth):
+    """With the second, the defaults, the window reaches below 0: latents that are silent do not move thresholds."""
+    x = data().double()
+    options = {"sparsity": 0.7, "theta": theta, "bandwidth": bandwidth}
     made = make_objective(x, settings(objective="jumprelu", options=options, dead_after=500))
     coder, theta = made.coder, made.theta
     with torch.no_grad():
-        theta.add_(0.1 * torch.rand(M, generator=torch.Generator().manual_seed(2), dtype=theta.dtype))
+        theta.mul_(1 + 0.5 * torch.rand(M, generator=torch.Generator().manual_seed(2), dtype=theta.dtype))
     loss, parts = made.loss(x, 0)
     loss.backward()
     gradients = {n: p.grad.clone() for n, p in coder.named_parameters()} | {"theta": theta.grad.clone()}
@@ -104,10 +121,11 @@ def test_jumprelu_is_the_papers_loss_with_its_estimated_gradients():
     error(coder, x, z).backward()
     for n, p in coder.named_parameters():
         torch.testing.assert_close(gradients[n], p.grad, msg=n)
-    window = ((a - theta).abs() / 0.15 < 0.5).detach()
-    assert window.sum() > 10
-    of_z = (z.grad * -(theta / 0.15) * window).sum(dim=0)
-    of_l0 = 2 * 0.7 * (l0 / K - 1) / K * (-1 / 0.15) * window.sum(dim=0) / len(x)
+    pi = (x - coder.b_dec) @ coder.W_enc + coder.b_enc
+    window = ((pi > 0) & ((pi - theta).abs() / bandwidth < 0.5)).detach()
+    assert window.sum() > 10 and (a == 0).any()
+    of_z = (z.grad * -(theta / bandwidth) * window).sum(dim=0)
+    of_l0 = 2 * 0.7 * (l0 / K - 1) / K * (-1 / bandwidth) * window.sum(dim=0) / len(x)
     torch.testing.assert_close(gradients["theta"], of_z.detach() + of_l0)
 
 
@@ -188,11 +206,12 @@ def test_orthogonality_by_brute_force():
     coder = make_objective(x, settings()).coder
     a = dense(coder, x).detach()
     whole = decoder_orthogonality.penalty(batch(a, None, coder=coder, options=decoder_orthogonality.Options(chunk=99)))
-    rows = functional.normalize(coder.W_dec, dim=1)
-    expected = [max(float(rows[i] @ rows[j]) for j in range(M) if j != i) ** 2 for i in range(M)]
-    assert whole.shape == (len(x),) and whole[0].item() == pytest.approx(np.mean(expected))
-    whole[0].backward()
-    assert coder.W_dec.grad.abs().sum() > 0
+    rows = coder.W_dec / coder.W_dec.norm(dim=1, keepdim=True)
+    expected = sum(max(rows[i] @ rows[j] for j in range(M) if j != i) ** 2 for i in range(M)) / M
+    assert whole.shape == (len(x),)
+    torch.testing.assert_close(whole[0], expected)
+    ours, theirs = (torch.autograd.grad(value, coder.W_dec, retain_graph=True)[0] for value in (whole[0], expected))
+    torch.testing.assert_close(ours, theirs)
     # In chunks, drawn anew at each step, a latent meets fewer others.
     chunks = [
         decoder_orthogonality.penalty(

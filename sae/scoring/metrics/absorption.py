@@ -6,7 +6,8 @@ recognises, the class is *absorbed* where the main latent is silent and another 
 reconstruction's projection on the direction: a latent of a finer class has taken over.
 
 `absorption_rate`: absorbed images of those recognised, mean over coarse classes; `absorption_silent`: those on which
-the main latent is silent. Nothing without coarse labels.
+the main latent is silent. `absorption_null`: the rate with main latents that have nothing to do with their classes, the
+first of the ranking on permuted training labels. Nothing without coarse labels.
 """
 
 import numpy as np
@@ -42,23 +43,21 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     directions = subject.once_for_all(key, lambda: _directions(subject, split, coarse_train, options))
     train, codes = subject.codes("train", options.max_train).matrix(), subject.codes(split).matrix()
     decoder = coder.W_dec.detach().cpu().numpy()
-    rates, silences = [], []
+    permuted = np.random.default_rng(0).permutation(coarse_train)
+    found = []
     for label, (direction, recognised) in directions.items():
         images = np.flatnonzero((coarse == label) & recognised)
         if not len(images):
             continue
-        main = int(np.argmax(difference(train, coarse_train == label)))
         # What each active latent adds along the direction of the class: (images, m), sparse.
         shares = codes[images].multiply(decoder @ direction).tocsr()
         total = np.asarray(shares.sum(axis=1)).ravel()
-        silent = codes[images][:, main].toarray().ravel() == 0
-        largest = shares.max(axis=1).toarray().ravel()
-        absorbed = silent & (total > 0) & (largest >= options.share * total)
-        rates.append(absorbed.mean())
-        silences.append(silent.mean())
-    if not rates:
-        return {}
-    return {"absorption_rate": float(np.mean(rates)), "absorption_silent": float(np.mean(silences))}
+        carried = (total > 0) & (shares.max(axis=1).toarray().ravel() >= options.share * total)
+        main, other = (int(np.argmax(difference(train, classes == label))) for classes in (coarse_train, permuted))
+        silent, null = (codes[images][:, latent].toarray().ravel() == 0 for latent in (main, other))
+        found.append(((silent & carried).mean(), silent.mean(), (null & carried).mean()))
+    names = ("absorption_rate", "absorption_silent", "absorption_null")
+    return dict(zip(names, np.mean(found, axis=0).tolist(), strict=True)) if found else {}
 
 
 def _directions(

@@ -1,7 +1,7 @@
 """Latents of one direction: the highest cosine of each decoder row with another one.
 
-`redundancy_mean`, `redundancy_max`: over the latents; `redundancy_null`: the mean for random directions, as an SAE has
-them before training.
+`redundancy_mean`, `redundancy_max`: over the latents; `redundancy_null`, `redundancy_max_null`: these for random
+directions, as an SAE has them before training.
 """
 
 import torch
@@ -21,15 +21,16 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     decoder = subject.coder.W_dec.detach()
     shape = tuple(decoder.shape)
 
-    def null() -> float:
+    def null() -> torch.Tensor:
         rows = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        return highest_cosines(rows.to(decoder.device)).mean().item()
+        return highest_cosines(rows.to(decoder.device))
 
-    found = highest_cosines(decoder)
+    found, random = highest_cosines(decoder), subject.once_for_all(("redundancy", shape), null)
     return {
         "redundancy_mean": found.mean().item(),
         "redundancy_max": found.max().item(),
-        "redundancy_null": subject.once_for_all(("redundancy", shape), null),
+        "redundancy_null": random.mean().item(),
+        "redundancy_max_null": random.max().item(),
     }
 
 

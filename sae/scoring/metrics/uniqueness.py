@@ -3,7 +3,8 @@
 The top images of a latent are the 16 that activate it most; latents that fire on fewer are left out.
 `uniqueness`: 1 - the mean over latents of the highest Jaccard index of its top images and another latent's.
 `uniqueness_shared`: the share of latents that share more than half of their top images with another (Jaccard index
-above 1/3). `uniqueness_null`: what `uniqueness` is for as many sets of 16 random images. NaN for less than two latents.
+above 1/3). `uniqueness_null`, `uniqueness_shared_null`: what these are for as many sets of 16 random images. NaN for
+less than two latents.
 """
 
 import numpy as np
@@ -23,13 +24,16 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     images = len(subject.embeddings(split))
     sets = top_images(subject.codes(split).by_latent())
     if len(sets) < 2:
-        return dict.fromkeys(("uniqueness", "uniqueness_shared", "uniqueness_null"), float("nan"))
+        return dict.fromkeys(
+            (n + end for n in ("uniqueness", "uniqueness_shared") for end in ("", "_null")), float("nan")
+        )
     highest, rng = highest_jaccard(sets, images), np.random.default_rng(0)
-    random = np.stack([rng.choice(images, TOP, replace=False) for _ in sets])
+    random = highest_jaccard(np.stack([rng.choice(images, TOP, replace=False) for _ in sets]), images)
     return {
         "uniqueness": 1 - highest.mean(),
         "uniqueness_shared": (highest > 1 / 3).mean(),
-        "uniqueness_null": 1 - highest_jaccard(random, images).mean(),
+        "uniqueness_null": 1 - random.mean(),
+        "uniqueness_shared_null": (random > 1 / 3).mean(),
     }
 
 

@@ -1,8 +1,9 @@
 """HierarchicalTopK (Balagansky et al. 2025, arXiv:2505.24473): one SAE that reconstructs from 1, 2, ... and k latents.
 
 Loss: the mean over j in J of ||x - xhat_j||^2, with xhat_j from the j largest of the k activations of a sample. The
-paper's J is 1 to k, or a subset; by default it is the powers of 2 and k, which costs a few decodings in place of k.
-Afterwards it is Top-k.
+paper's J is 1 to k, or a subset; by default it is the eighths of k, as evenly spread as the paper's and eight decodings
+in place of k. (The powers of 2 weigh small budgets more, and cost reconstruction: docs/protocol.md.) Afterwards it is
+Top-k.
 """
 
 import torch
@@ -18,7 +19,7 @@ class Options(Base):
     """Of this objective."""
 
     budgets: list[Count] | None = Field(None, min_length=1)
-    """J; those above k are left out, and k belongs to it. null: 1, 2, 4, ... and k."""
+    """J; those above k are left out, and k belongs to it. null: k/8, 2k/8, ... and k, rounded up."""
 
 
 class Objective(topk.Objective):
@@ -29,7 +30,7 @@ class Objective(topk.Objective):
     def start(self) -> None:
         """The budgets, smallest first, the last of them k."""
         k = self.settings.k
-        given = self.options.budgets or [1 << e for e in range(k.bit_length())]
+        given = self.options.budgets or [-(-k * eighth // 8) for eighth in range(1, 8)]
         self.budgets = [*sorted({budget for budget in given if budget < k}), k]
 
     def fit(self, fit: step.Fit) -> torch.Tensor:

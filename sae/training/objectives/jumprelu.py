@@ -4,8 +4,9 @@ z = a where a > theta, else 0. Loss: ||x - xhat||^2 + s (L0 / k - 1)^2, where L0
 latents: the second part steers L0 to the budget, as dictionary_learning's trainer does; the paper weighs L0 itself by a
 constant, which then must be searched for each budget. Neither z nor L0 has a gradient in theta. As in the paper it is
 estimated through the activations within half a bandwidth e of theta: dz/dtheta = -theta / e and dL0/dtheta = -1 / e
-there, 0 elsewhere. At the end one factor of all thresholds is set so that L0 is k on the training rows
-(and then on validation images: `sae.bank.train`).
+there, 0 elsewhere. An activation of 0 is not one of them, however near theta is: the ReLU has put it there, and half of
+all latents would pull at thresholds that start below e / 2. At the end one factor of all thresholds is set so that L0
+is k on the training rows (and then on validation images: `sae.bank.train`).
 """
 
 from typing import Any
@@ -68,7 +69,7 @@ class _Jump(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         a, theta = ctx.saved_tensors
-        inside = (a - theta).abs() < ctx.bandwidth / 2
+        inside = _window(a, theta, ctx.bandwidth)
         of_theta = -(theta / ctx.bandwidth) * torch.where(inside, gradient, 0).sum(dim=0)
         return torch.where(a > theta, gradient, 0), of_theta, None
 
@@ -86,5 +87,10 @@ class _Active(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         a, theta = ctx.saved_tensors
-        inside = (a - theta).abs() < ctx.bandwidth / 2
+        inside = _window(a, theta, ctx.bandwidth)
         return None, -gradient / ctx.bandwidth * inside.sum(dim=0), None
+
+
+def _window(a: torch.Tensor, theta: torch.Tensor, bandwidth: float) -> torch.Tensor:
+    # The activations through which a threshold learns.
+    return (a > 0) & ((a - theta).abs() < bandwidth / 2)
