@@ -68,11 +68,12 @@ SCORES = {
 MOST_L0 = 1.02  # times k: what an SAE that nobody tuned has beyond that is said beside its name
 NOTES = """\
 Means over cells of candidates with fresh seeds, on test; in brackets the interval of the difference from the tuned
-baseline; then the rank, with its interval over blocks. `=`: a tie, the interval of the difference reaches 0. MS
-independent: by backbones of other families. rise at 4k: NMSE at four times the training k over that at k. Every
-method was tuned in as many trials, and stands at the baseline's R2 (docs/protocol.md). Where no trial of a method was
-eligible it has the numbers of the method that it is compared with (none in: how many cells); where that is so in
-every cell it has no rank. Methods below those with ranks were not tuned and stand at their own R2; L0 beside a name:
+baseline; then the rank, with its interval over blocks and seeds, too narrow where blocks are few. `=`: a tie, the
+interval of the difference reaches 0. MS independent: by backbones of other families. rise at 4k: NMSE at four times
+the training k over that at k. Every method was tuned in as many trials, and stands at the baseline's R2
+(docs/protocol.md). Where no trial of a method was eligible it has the numbers of the method that it is compared with
+(none in: how many cells); with fewer than five blocks one such cell makes a tie of it, whatever the others say; where
+that is so in every cell it has no numbers. Methods below were not tuned and stand at their own R2; L0 beside a name:
 above 1.02 k. `*`: a row of a stored run, compared with that run's baseline; differences between it and others are not
 paired."""
 
@@ -178,20 +179,28 @@ def _compared(values: pd.Series, difference: pd.Series | None, rule: dict[str, A
 
 
 def _ranks(values: dict[str, pd.Series], score: Score, rule: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
-    """{method: its rank, and the interval of its rank} on the blocks that all methods have; 1 is the best."""
-    blocks = pd.DataFrame({method: of.groupby(BLOCK).mean() for method, of in values.items()}).dropna()
-    if blocks.empty:
+    """{method: its rank, and the interval of its rank} on the blocks that all methods have; 1 is the best.
+
+    The bootstrap draws blocks, and inside each drawn block its seeds, the same ones for all methods.
+    """
+    table = pd.DataFrame({method: of.groupby([*BLOCK, "seed"]).mean() for method, of in values.items()}).dropna()
+    if table.empty:
         return dict.fromkeys(values, NO_RANK)
-    signed = -score.better * blocks.to_numpy()
-    rng = np.random.default_rng(rule["bootstrap_seed"])
+    blocks = [-score.better * of.to_numpy() for _, of in table.groupby(BLOCK)]
+    rng, most = np.random.default_rng(rule["bootstrap_seed"]), max(map(len, blocks))
     drawn = rng.integers(len(blocks), size=(rule["resamples"], len(blocks)))
-    means = signed[drawn].mean(axis=1)
-    # Equal means share the better rank.
+    # What each block gives in each resample, were it drawn: the mean over as many of its seeds as a block may have.
+    seeds = [rng.integers(len(of), size=(*drawn.shape, most)) for of in blocks]
+    means = np.zeros((len(drawn), len(values)))
+    for number, of in enumerate(blocks):
+        means += (of[seeds[number]].mean(axis=2) * (drawn == number)[:, :, None]).sum(axis=1)
+    # Equal means share the better rank; those of equal rows may differ in their last bits.
+    means, signed = means.round(12), np.mean([of.mean(axis=0) for of in blocks], axis=0).round(12)
     ranks = 1 + (means[:, None, :] < means[:, :, None]).sum(axis=2)
-    own = 1 + (signed.mean(axis=0)[None, :] < signed.mean(axis=0)[:, None]).sum(axis=1)
+    own = 1 + (signed[None, :] < signed[:, None]).sum(axis=1)
     tail = (1 - rule["confidence"]) / 2
     low, high = np.quantile(ranks, [tail, 1 - tail], axis=0)
-    return {m: (float(own[i]), float(low[i]), float(high[i])) for i, m in enumerate(blocks.columns)}
+    return {m: (float(own[i]), float(low[i]), float(high[i])) for i, m in enumerate(table.columns)}
 
 
 def write(
@@ -279,14 +288,16 @@ def _counted(sources: Sequence[dict[str, Any]], names: Names) -> str:
 def as_text(board: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard for reading: a row per method, by rank in the first score; a column per score."""
     scores = list(dict.fromkeys(board["score"]))
-    # By the first score; those that lack it last.
+    # By the first score, those that lack it last; then what has no candidate of its own, then what is not tuned.
     first, most, shown = board.drop_duplicates("method"), board["cells"].max(), []
+    none = first["tuned"] & (first["lost"] == first["cells"])
+    first = pd.concat([first[first["tuned"] & ~none], first[none], first[~first["tuned"]]])
     for method, label, lost, cells, joined in first[["method", "label", "lost", "cells", "stored"]].itertuples(
         index=False
     ):
         line = {"method": label + (" *" if joined else "") + (f" (none in {lost})" if lost else "")}
         line["method"] += f" ({cells} of {most} cells)" if cells < most else ""
-        for row in board[board["method"] == method].to_dict("records"):
+        for row in board[board["method"] == method].to_dict("records") if lost < cells else ():
             style = SCORES[row["score"]].style
             text = format(row["value"], style)
             if row["low"] != row["high"]:

@@ -4,7 +4,8 @@
     ENV/bin/python tests/models/their_side.py LIBRARY train KIND X FOLDER OUT   train a small SAE, save and encode it
 
 OUT gets codes (N, m) and reconstructions (N, d), by the library's own loader and code alone. The variable SIDE may hold
-other settings than these, as JSON; `options` are more of the SAE's own.
+other settings than these, as JSON; `options` are more of the SAE's own, `start` is a file of the weights to begin with,
+W_enc (d, m), W_dec (m, d) and b_dec (d,).
 """
 
 import json
@@ -25,6 +26,19 @@ def batches(x):
     generator = torch.Generator().manual_seed(SIDE["seed"])
     for _ in range(STEPS):
         yield x[torch.randint(len(x), (BATCH,), generator=generator)]
+
+
+@torch.no_grad()
+def begin(model, centred):
+    """Give a model the weights of `start`; `centred`: whether it subtracts b_dec from its inputs."""
+    if "start" not in SIDE:
+        return
+    w_enc, w_dec, b_dec = (torch.from_numpy(np.load(SIDE["start"])[name]) for name in ("W_enc", "W_dec", "b_dec"))
+    whole = hasattr(model, "W_enc")
+    (model.W_enc if whole else model.encoder.weight).copy_(w_enc if whole else w_enc.T)
+    (model.W_dec if whole else model.decoder.weight).copy_(w_dec if whole else w_dec.T)
+    (model.b_enc if whole else model.encoder.bias).copy_(-b_dec @ w_enc * (not centred))
+    (model.b_dec if hasattr(model, "b_dec") else model.bias).copy_(b_dec)
 
 
 class Saelens:
@@ -55,11 +69,13 @@ class Saelens:
         options |= SIDE["options"]
         config = getattr(sae_lens, f"{stem[kind]}TrainingSAEConfig")(**options)
         sae = getattr(sae_lens, f"{stem[kind]}TrainingSAE")(config)
+        begin(sae, config.apply_b_dec_to_input)
         training = SAETrainerConfig(
             total_training_samples=BATCH * STEPS,
             train_batch_size_samples=BATCH,
             lr=LR,
-            lr_end=LR / 10,
+            lr_end=LR / 10 if "start" not in SIDE else 0.0,
+            lr_decay_steps=0 if "start" not in SIDE else STEPS // 5,
             logger=LoggingConfig(log_to_wandb=False),
         )
         trainer = SAETrainer(training, sae, iter(()))
@@ -112,6 +128,7 @@ class DictionaryLearning:
         trainer = trainer_class(
             steps=STEPS, activation_dim=x.shape[1], dict_size=M, lr=LR, warmup_steps=2, **names, **options
         )
+        begin(trainer.ae, not isinstance(trainer, self.classes("jumprelu")[0]))
         for step, batch in enumerate(batches(x)):
             trainer.update(step, batch)
         folder.mkdir(parents=True)

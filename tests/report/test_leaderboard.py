@@ -69,6 +69,17 @@ def test_ranks_and_ties():
     assert "=" not in text.set_index("method").loc["good", "MS independent"]
 
 
+def test_ranks_are_as_sure_as_the_seeds_are():
+    """Two seeds of one block: `good` is .03 above the baseline on one of them, and .01 below it on the other."""
+    rows = picks()[lambda all: (all[["dataset", "backbone", "k"]] == ["d1", "b1", 4]).all(axis=1)]
+    rows = rows[rows["method"].isin(["topk", "good"])].assign(ms_mean_alive_independent=0.5)
+    good = rows["method"] == "good"
+    rows.loc[good, "ms_mean_alive_independent"] += np.where(rows.loc[good, "seed"] == 3, 0.03, -0.01)
+    board = leaderboard.table([Rows(rows, untuned()[:0], NAMES)], RULE)
+    ranks = board[board["score"] == "MS independent"].set_index("method")[["rank", "rank_low", "rank_high"]]
+    assert ranks.T.to_dict("list") == {"good": [1, 1, 2], "topk": [2, 1, 2]}
+
+
 def test_without_a_candidate_in_any_cell_there_is_no_rank():
     every = list(itertools.product(("d1", "d2"), ("b1", "b2", "b3"), (4, 8)))
     board = leaderboard.table([Rows(picks(lost=every), untuned(), NAMES)], RULE)
@@ -80,7 +91,8 @@ def test_without_a_candidate_in_any_cell_there_is_no_rank():
         "same": 12,
     }
     assert rows["rank"].dropna().to_dict() == {"more": 1, "good": 2, "topk": 3}  # It takes no place from others either.
-    assert ";" not in leaderboard.as_text(board).set_index("method").loc["same (none in 12)", "dead"]
+    text = leaderboard.as_text(board).set_index("method")
+    assert text.loc["same (none in 12)"].eq("-").all() and text.index[-2:].tolist() == ["same (none in 12)", "control"]
 
 
 def test_the_rise_is_read_off_each_candidates_curve():
