@@ -1,9 +1,13 @@
 """What JumpReLU and ReLU with an l1 norm share: codes of any length, and a threshold a latent that is fixed at the end.
 
+Gradients are clipped: their norm, over all parameters, is at most `MOST`, as in SAELens and dictionary_learning. In the
+first steps half of all latents are active, and Adam would remember gradients as large as those for a thousand steps.
+
 N samples, m latents.
 """
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from sae.models.coder import Coder, Threshold, restore
 from sae.models.inputs import Inputs
@@ -11,6 +15,8 @@ from sae.training import step
 from sae.training.calibrate import calibrate
 from sae.training.encoder import activations
 from sae.training.picks import Picks
+
+MOST = 1.0  # norm of the gradients
 
 
 class Objective(step.Objective):
@@ -30,6 +36,9 @@ class Objective(step.Objective):
 
     def loss(self, x: torch.Tensor, step_number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """As of Top-k, with a part `sparsity`."""
+        if step_number == 0:  # By now it is known what stays frozen.
+            learning = [p for p in (*self.coder.parameters(), *self.parameters()) if p.requires_grad]
+            self._clipped = clip(learning, MOST)
         standard, scale, shift = self.coder.standardise(x)
         a = activations(self.coder, standard, getattr(torch, self.settings.precision), differentiable=True)
         z = self.codes(a)
@@ -41,9 +50,25 @@ class Objective(step.Objective):
 
     def finish(self, x: torch.Tensor | Inputs) -> Coder:
         """The coder with thresholds that keep k latents a sample, on average."""
+        for hook in getattr(self, "_clipped", ()):
+            hook.remove()
         theta = self.thresholds().detach()
         self.coder.select = Threshold(calibrate(self.coder, x, theta, self.settings.k))
         return self.coder
+
+
+def clip(parameters: list[torch.Tensor], most: float) -> list[RemovableHandle]:
+    """Scale the gradients of each backward pass down to a norm of `most` together, once the last of them is there."""
+    left = len(parameters)
+
+    def after(_: torch.Tensor) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            torch.nn.utils.clip_grad_norm_(parameters, most)
+            left = len(parameters)
+
+    return [parameter.register_post_accumulate_grad_hook(after) for parameter in parameters]
 
 
 def picks_of(z: torch.Tensor) -> Picks:
