@@ -125,6 +125,8 @@ class DictionaryLearning:
             options["sparsity_warmup_steps"] = STEPS // 12
         if kind == "jumprelu":
             options["target_l0"] = float(K)
+        if "start" in SIDE:
+            options["decay_start"] = STEPS - STEPS // 5
         trainer = trainer_class(
             steps=STEPS, activation_dim=x.shape[1], dict_size=M, lr=LR, warmup_steps=2, **names, **options
         )
