@@ -33,8 +33,8 @@ SAME = {
     ("dictionary_learning", "standard"): ({}, {"weight": 0.1}),
 }
 PAIRS = list(itertools.product(("saelens", "dictionary_learning"), OURS))
-# Where theirs is another recipe, ours must be as good: SAELens' loss is about each sample's L0; dictionary_learning warms
-# the weight of sparsity up, and its JumpReLU has Adam without momentum.
+# Where theirs is another recipe, ours must be as good: SAELens' loss is about each sample's L0; dictionary_learning
+# warms the weight of sparsity up, and its JumpReLU has Adam without momentum.
 OTHERS = [("saelens", "jumprelu"), ("dictionary_learning", "jumprelu"), ("dictionary_learning", "standard")]
 NEAR = 0.05  # of their FVU, beside three standard errors
 
