@@ -29,6 +29,8 @@ def draw(results: Path, names: Names) -> Figure:
     scores = [name for name in leaderboard.SCORES if name in set(board["score"])]
     order = list(board[board["score"] == scores[0]]["method"])[::-1] if scores else []
     labels = dict(zip(board["method"], board["label"], strict=True))
+    # Those of other runs have looks of their own, too.
+    names = names.beside({method: {"position": place} for place, method in enumerate(labels)})
     columns = min(4, max(1, len(scores)))
     rows = -(-max(1, len(scores)) // columns)
     size = (style.WIDTH, (0.2 * len(order) + 0.7) * rows + 0.2)
@@ -47,7 +49,7 @@ def draw(results: Path, names: Names) -> Figure:
                 ax.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1)
             inside = "white" if row["tie"] else colour
             marker = "*" if row["stored"] else names.marker(row["method"])
-            ax.plot(row["difference"], y, marker=marker, color=colour, markerfacecolor=inside)
+            ax.plot(row["difference"], y, marker, color=colour, mfc=inside, markersize=6.5, mew=0.9)
         ax.set_title(score + ("" if sign > 0 else " (less is better)"))
         if sign < 0:
             ax.invert_xaxis()
