@@ -337,7 +337,7 @@ def _add_options(sub: argparse.ArgumentParser, run: Callable) -> None:
         sub.add_argument("--check", type=Path, help="embeddings.npy: compare with the format's own arithmetic")
     if run is compare:
         sub.add_argument("--join", help="leaderboard.json of another run, whose rows stand beside this run's")
-        said = "leaderboard.json of runs of the same methods in other cells, whose rows count as this run's"
+        said = "leaderboard.json of runs of other cells, or of other methods, whose rows count as this run's"
         sub.add_argument("--cells", nargs="+", default=[], help=said)
     if run is score:
         sub.add_argument("--chosen", help="bank_chosen.json, whose SAEs get every metric of the stage `score`")

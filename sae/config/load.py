@@ -196,7 +196,7 @@ def _check_fair(config: Config, experiment: str, tuning: Tuning, problems: Probl
     if all(method.against for method in tuned.values()):
         problems.add(key, "no method of this experiment is a baseline, compared with no other one; add one")
     most_steps = tuning.most_steps or {}
-    problems.known(f"{key}.most_steps", most_steps, config.datasets)  # a run of some leaves the rest
+    problems.known(f"{key}.most_steps", most_steps, config.datasets)  # a part of an experiment has some of its datasets
     for name in sorted(set(spec.datasets) - most_steps.keys()) if tuning.most_steps else []:
         problems.add(f"{key}.most_steps", f"no number of steps for {name}")
     for name in sorted(n for n, m in tuned.items() if "steps" not in m.recipe) if not most_steps else []:

@@ -89,7 +89,7 @@ class Tuning(Options):
     join: str | None = None
     """A stored leaderboard (leaderboard.json of another run), whose rows stand beside those of this one."""
     cells: Annotated[list[str], AfterValidator(distinct)] = Field([])
-    """Leaderboards of the same methods in other cells, from other runs; their rows count as this one's."""
+    """Leaderboards of other runs, of other cells or other methods, whose rows count as this one's."""
     lr: Range | None = None
     """Learning rates, instead of those of the section `fair`."""
     ranges: dict[str, Ranges] = Field({})

@@ -225,7 +225,7 @@ def write(
         settings: of :class:`sae.report.names.Names`; `claims`, whose rule the intervals follow; protocol, metrics and
             manifests as for :func:`sae.report.leaderboard.write`.
         join: a stored leaderboard, whose rows stand beside this run's.
-        cells_of: stored leaderboards of the same methods in other cells, whose rows count as this run's, in the
+        cells_of: stored leaderboards of other cells, or of other methods, whose rows count as this run's, in the
             leaderboard alone.
 
     Raises:

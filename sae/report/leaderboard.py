@@ -3,8 +3,9 @@
 A method's value is the mean over cells of its candidate's score, seeds averaged first; its difference is from the
 baseline at the end of its chain of `against`, with the wider interval (`sae.report.bootstrap`). Where that reaches 0
 the method is a *tie* with the baseline, whatever its rank. Ranks are of the values; their intervals are of ranks over
-resamples of the (dataset, backbone) blocks. Undertrained cells, of any run that is shown, are left out. Controls, and
-SAEs that were made elsewhere, stand below without a rank: nobody tuned them, and they have their own R^2.
+resamples of the (dataset, backbone) blocks and of the seeds in them. Undertrained cells, of any run that is shown, are
+left out. Controls, and SAEs that were made elsewhere, stand below without a rank: nobody tuned them, and they have
+their own R^2.
 """
 
 from collections.abc import Iterable, Sequence
@@ -72,10 +73,10 @@ baseline; then the rank, with its interval over blocks and seeds, too narrow whe
 interval of the difference reaches 0. MS independent: by backbones of other families. rise at 4k: NMSE at four times
 the training k over that at k. Every method was tuned in as many trials, and stands at the baseline's R2
 (docs/protocol.md). Where no trial of a method was eligible it has the numbers of the method that it is compared with
-(none in: how many cells); with fewer than five blocks one such cell makes a tie of it, whatever the others say; where
-that is so in every cell it has no numbers. Methods below were not tuned and stand at their own R2; L0 beside a name:
-above 1.02 k. `*`: a row of a stored run, compared with that run's baseline; differences between it and others are not
-paired."""
+(none in: how many cells); with fewer than five blocks, one block of such cells alone makes a tie of it, whatever the
+others say; where that is so in every cell it has no numbers. A method that lacks blocks has no rank. Methods below
+were not tuned and stand at their own R2; L0 beside a name: above 1.02 k. `*`: a row of a stored run, compared with
+that run's baseline; differences between it and others are not paired."""
 
 
 NO_CELLS = "Empty: every cell is undertrained (docs/protocol.md)."
@@ -183,24 +184,27 @@ def _ranks(values: dict[str, pd.Series], score: Score, rule: dict[str, Any]) -> 
 
     The bootstrap draws blocks, and inside each drawn block its seeds, the same ones for all methods.
     """
-    table = pd.DataFrame({method: of.groupby([*BLOCK, "seed"]).mean() for method, of in values.items()}).dropna()
+    table = pd.DataFrame({method: of.groupby([*BLOCK, "seed"]).mean() for method, of in values.items()})
+    # A method that lacks blocks which others have has no rank.
+    table = table.loc[:, table.notna().sum() == table.notna().sum().max()].dropna()
     if table.empty:
         return dict.fromkeys(values, NO_RANK)
     blocks = [-score.better * of.to_numpy() for _, of in table.groupby(BLOCK)]
-    rng, most = np.random.default_rng(rule["bootstrap_seed"]), max(map(len, blocks))
+    rng = np.random.default_rng(rule["bootstrap_seed"])
     drawn = rng.integers(len(blocks), size=(rule["resamples"], len(blocks)))
-    # What each block gives in each resample, were it drawn: the mean over as many of its seeds as a block may have.
-    seeds = [rng.integers(len(of), size=(*drawn.shape, most)) for of in blocks]
-    means = np.zeros((len(drawn), len(values)))
+    means = np.zeros((len(drawn), table.shape[1]))
     for number, of in enumerate(blocks):
-        means += (of[seeds[number]].mean(axis=2) * (drawn == number)[:, :, None]).sum(axis=1)
+        # What the block gives wherever it is drawn: the mean over as many of its seeds as it has.
+        seeds = rng.integers(len(of), size=(*drawn.shape, len(of)))
+        means += (of[seeds].mean(axis=2) * (drawn == number)[:, :, None]).sum(axis=1)
     # Equal means share the better rank; those of equal rows may differ in their last bits.
     means, signed = means.round(12), np.mean([of.mean(axis=0) for of in blocks], axis=0).round(12)
     ranks = 1 + (means[:, None, :] < means[:, :, None]).sum(axis=2)
     own = 1 + (signed[None, :] < signed[:, None]).sum(axis=1)
     tail = (1 - rule["confidence"]) / 2
     low, high = np.quantile(ranks, [tail, 1 - tail], axis=0)
-    return {m: (float(own[i]), float(low[i]), float(high[i])) for i, m in enumerate(table.columns)}
+    ranked = {m: (float(own[i]), float(low[i]), float(high[i])) for i, m in enumerate(table.columns)}
+    return dict.fromkeys(values, NO_RANK) | ranked
 
 
 def write(
@@ -218,7 +222,7 @@ def write(
         settings: claims; protocol, definitions and tolerance as there; metrics, {name: {code, options}}; most_steps,
             {dataset: limit}; manifests, {dataset/backbone: manifest of its test embeddings}.
         join: such a .json of another run.
-        cells_of: such files of runs of the same methods in other cells, which count as this run's.
+        cells_of: such files of runs of other cells, or of other methods, which count as this run's.
     """
     read = {name: files.read_json(file, "manifest of activations") for name, file in settings["manifests"].items()}
     blocks = {
@@ -269,7 +273,8 @@ def check(
 def _about(settings: dict[str, Any], stars: dict[str, float], blocks: dict[str, Any]) -> stored.About:
     metrics = {score.metric: settings["metrics"].get(score.metric) for score in SCORES.values()}
     metrics = {name: of for name, of in metrics.items() if of}
-    return stored.About(settings["protocol"], settings["definitions"], metrics, blocks, stars, settings["tolerance"])
+    known = (settings["protocol"], settings["definitions"], metrics, blocks, stars, settings["tolerance"])
+    return stored.About(*known, elsewhere=settings.get("elsewhere", {}))
 
 
 def _counted(sources: Sequence[dict[str, Any]], names: Names) -> str:
@@ -290,14 +295,17 @@ def as_text(board: pd.DataFrame) -> pd.DataFrame:
     scores = list(dict.fromkeys(board["score"]))
     # By the first score, those that lack it last; then what has no candidate of its own, then what is not tuned.
     first, most, shown = board.drop_duplicates("method"), board["cells"].max(), []
-    none = first["tuned"] & (first["lost"] == first["cells"])
+    without = without_candidate(board)
+    none = first["method"].isin(without)
     first = pd.concat([first[first["tuned"] & ~none], first[none], first[~first["tuned"]]])
     for method, label, lost, cells, joined in first[["method", "label", "lost", "cells", "stored"]].itertuples(
         index=False
     ):
         line = {"method": label + (" *" if joined else "") + (f" (none in {lost})" if lost else "")}
         line["method"] += f" ({cells} of {most} cells)" if cells < most else ""
-        for row in board[board["method"] == method].to_dict("records") if lost < cells else ():
+        for row in (
+            board[board["method"] == method].to_dict("records") if method not in set(first[none]["method"]) else ()
+        ):
             style = SCORES[row["score"]].style
             text = format(row["value"], style)
             if row["low"] != row["high"]:
@@ -308,6 +316,12 @@ def as_text(board: pd.DataFrame) -> pd.DataFrame:
             line[row["score"]] = text
         shown.append(line)
     return pd.DataFrame(shown, columns=["method", *scores]).fillna("-")
+
+
+def without_candidate(board: pd.DataFrame) -> set[str]:
+    """The tuned methods of which no trial was eligible in any cell."""
+    most = board[board["tuned"]].groupby("method")[["lost", "cells"]].max()
+    return set(most.index[most["lost"] == most["cells"]])
 
 
 def read(file: str | Path) -> pd.DataFrame:

@@ -76,7 +76,7 @@ class Names:
             )
 
     def beside(self, methods: dict[str, Any]) -> "Names":
-        """These names, and those of other methods, likewise given, that they lack; these come last."""
+        """These names and, after them, those of `methods` that are not here yet."""
         own = self._settings.get("methods", {})
         last = max((method.position for method in self._methods.values()), default=-1) + 1
         more = {n: of | {"position": last + of["position"]} for n, of in methods.items() if n not in own}

@@ -2,7 +2,7 @@
 
 A run *joins* a leaderboard in the cells that both have: its own method beside the stored ones. Or it counts the *cells*
 of one as its own, so that a board may grow cell by cell, machine by machine. Where both have a cell, its methods are
-united, if the baselines there have the same scores to the last digit: so may a board grow method by method, and a
+united, if what both have there has the same scores to the last digit: so may a board grow method by method, and a
 method that was mended be run again by itself. Of a method that is defined otherwise now, no stored row is taken.
 
 It holds each candidate's scores by cell and seed, and all that decides whether other rows compare with them: the data
@@ -12,7 +12,7 @@ embeddings; so a method is compared with the baseline of its own run, and R*, th
 sets, is stored and compared too.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +48,9 @@ class About(NamedTuple):
         stars: {dataset/backbone/k, the baseline: R*}, text with a space between.
         tolerance: how far two R* may lie apart.
         sources: a {file, sha256, cells, without} for each leaderboard that was counted: its dataset/backbone/k, and the
-            methods of which its rows were not taken.
+            methods of which no row was taken, since they are others now.
+        elsewhere: {method: part of its definition}, of those that this run lacks and config.yaml has; not stored.
+        taken: {method: the counted file that its definition is of}; not stored.
     """
 
     protocol: dict[str, Any]
@@ -58,6 +60,8 @@ class About(NamedTuple):
     stars: dict[str, float]
     tolerance: float
     sources: Sequence[dict[str, Any]] = ()
+    elsewhere: Mapping[str, Any] = {}
+    taken: Mapping[str, str] = {}
 
 
 def write(rows: Rows, about: About, columns: list[str], out: Path) -> None:
@@ -72,7 +76,8 @@ def write(rows: Rows, about: About, columns: list[str], out: Path) -> None:
         name: {"label": names.method(name), "against": names.against(name), "position": place}
         for place, name in enumerate(every)
     }
-    content = about._asdict() | {"methods": methods}
+    kept_of = {name: of for name, of in about._asdict().items() if name not in ("elsewhere", "taken")}
+    content: dict[str, Any] = kept_of | {"methods": methods}
     for kind, table in (("tuned", rows.tuned), ("untuned", rows.untuned)):
         kept = table[[c for c in (*_ROW, *columns) if c in table]].astype(object)
         content[kind] = kept.where(kept.notna(), None).to_dict("list")
@@ -96,47 +101,52 @@ def read(file: str | Path, about: About) -> tuple[Rows, str]:
                 f"{about.stars[furthest]:.4f} here, further apart than the tolerance of {about.tolerance:g}"
             )
         cells = {name.partition(" ")[0] for name in about.stars}
+        changed = _changed(stored, about)
         tuned, untuned = (_table(stored[kind], cells) for kind in ("tuned", "untuned"))
-        rows = Rows(tuned, untuned, Names({"methods": stored["methods"]}))
+        gone = sorted((changed & set(tuned["method"])) - about.definitions.keys())
+        names = Names({"methods": stored["methods"]})
+        tuned, untuned = (table[~table["method"].isin(gone)] for table in (tuned, untuned))
+        rows = Rows(tuned, untuned, names)
     except _NOT_OURS as error:
         raise UserError(f"{file} is no leaderboard of this project ({error!r})") from None
-    return rows, f"R* of the stored run and of this one differ by at most {off[furthest]:.4f}."
+    said = f"R* of the stored run and of this one differ by at most {off[furthest]:.4f}."
+    return rows, said + (f" Left out, since they are other methods now: {', '.join(gone)}." if gone else "")
 
 
 def add_cells(file: str | Path, own: Rows, about: About) -> tuple[Rows, About]:
     """The rows of this run and of a stored leaderboard of other cells, or of other methods; what both are about.
 
-    Rows are put in the order of their cells, so that it does not matter which run counts which. A stored row is left
-    out where this run has the method in the cell, and where the method is defined otherwise here.
+    Rows are put in the order of their cells, so that it does not matter which run counts which. Imported SAEs are shown
+    in the cells of this run alone.
 
     Raises:
-        UserError: the file is no such leaderboard, what decides on its scores is not the same here, or it has a cell of
-            this run with other scores of the baseline.
+        UserError: the file is no such leaderboard, what decides on its scores is not the same here, it has another
+            definition of a method than another file, or other scores where both have a method in a cell.
     """
     stored = _content(file)
     try:
         _may_count(file, stored, about)
-        theirs, baselines = stored["definitions"], own.names.baselines
-        changed = _changed(stored, about)
-        cells = _cells(stored["stars"])
-        tables, without = [], set(changed)
+        theirs, changed = stored["definitions"], _changed(stored, about)
+        cells, tables, without = _cells(stored["stars"]), [], set()
         for kind, here in (("tuned", own.tuned), ("untuned", own.untuned)):
             there = _table(stored[kind], cells)
-            if kind == "tuned":
-                _same_baselines(file, there, here, baselines)
-            has = set(zip(cell_names(here), here["method"], strict=True))
-            twice = np.array([key in has for key in zip(cell_names(there), there["method"], strict=True)], dtype=bool)
-            without |= set(there["method"][twice]) - set(baselines)
-            there = there[~there["method"].isin(changed) & ~twice]
-            both = [table for table in (here, there) if len(table)]
+            there = there[there["method"].isin(theirs)]
+            without |= changed & set(there["method"])
+            there = there[~there["method"].isin(changed)]
+            _same_rows(file, there, here)
+            new = [key not in set(_keys(here)) for key in _keys(there)]
+            both = [table for table in (here, there[np.array(new, dtype=bool)]) if len(table)]
             order = [*CELL, "seed"]
             tables.append(pd.concat(both).sort_values(order, kind="stable", ignore_index=True) if both else here)
         source = {"file": str(file), "sha256": files.sha256(file), "cells": sorted(cells), "without": sorted(without)}
+        sources = {of["sha256"]: of for of in (*_sources(stored), source, *about.sources)}
+        taken = {name: str(file) for name in theirs.keys() - about.definitions.keys() - changed}
         about = about._replace(
-            definitions=theirs | about.definitions,
+            definitions={name: of for name, of in theirs.items() if name in taken} | about.definitions,
             blocks=stored["blocks"] | about.blocks,
             stars=stored["stars"] | about.stars,
-            sources=[*about.sources, source, *_sources(stored)],
+            sources=list(sources.values())[::-1],
+            taken=taken | dict(about.taken),
         )
         names = own.names.beside(stored["methods"])
     except _NOT_OURS as error:
@@ -189,9 +199,12 @@ def _may_count(file: str | Path, stored: dict[str, Any], about: About) -> None:
     wrong, there, here = _differences(stored, about), stored["metrics"], about.metrics
     wrong += [f"metric {name}: it is not there" for name in sorted(here.keys() - there.keys())]
     wrong += [f"metric {name}: it is not here" for name in sorted(there.keys() - here.keys())]
-    bases = {of["against"] for of in stored["methods"].values()} & stored["definitions"].keys()
-    for name in sorted(base for base in bases & about.definitions.keys() if not stored["methods"][base]["against"]):
-        wrong += [f"method {name}: its {part}" for part in _parts(stored["definitions"][name], about.definitions[name])]
+    bases = [name for name in _baselines(stored) if name in about.definitions]
+    wrong += [f"method {n}: its {p}" for n in bases for p in _parts(stored["definitions"][n], about.definitions[n])]
+    wrong += [
+        f"method {name}: it is another one in {about.taken[name]}"
+        for name in sorted(_changed(stored, about) & about.taken.keys())
+    ]
     if about.blocks:
         wrong += _elsewhere(stored["blocks"], about.blocks)
     if wrong:
@@ -201,28 +214,42 @@ def _may_count(file: str | Path, stored: dict[str, Any], about: About) -> None:
         )
 
 
-def _same_baselines(file: str | Path, there: pd.DataFrame, here: pd.DataFrame, baselines: Collection[str]) -> None:
-    """Raise unless the baselines have the same rows in the cells that both have."""
-    shared = set(cell_names(there)) & set(cell_names(here))
-    key = [*CELL, "method", "seed"]
-    columns = [column for column in there if column in here and column != "trial"]
-    one, other = (
-        table[_of_cells(table, shared) & table["method"].isin(baselines)]
-        .sort_values(key, ignore_index=True)[columns]
-        .astype(object)
-        for table in (there, here)
-    )
-    if not one.equals(other):
-        raise UserError(
-            f"{file} cannot be counted: this run, or another file of `cells`, has {_first(sorted(shared))} too, and "
-            "not the same scores of the baseline there. Leave these cells out, or `join` it instead"
-        )
+def _same_rows(file: str | Path, there: pd.DataFrame, here: pd.DataFrame) -> None:
+    """Raise unless what both have, of a method in a cell, has the same scores."""
+    columns = [column for column in there if column in here]
+
+    def rows_of(table: pd.DataFrame, key: tuple[str, str]) -> pd.DataFrame:
+        own = np.array([other == key for other in _keys(table)], dtype=bool)
+        return table.loc[own, columns].sort_values("seed", ignore_index=True).astype(object)
+
+    for cell, method in sorted(set(_keys(there)) & set(_keys(here))):
+        if not rows_of(there, (cell, method)).equals(rows_of(here, (cell, method))):
+            raise UserError(
+                f"{file} cannot be counted: this run, or another file of `cells`, has {cell} too, and other scores of "
+                f"{method} there. Leave this cell out of one of them, or `join` the file instead"
+            )
+
+
+def _keys(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """(dataset/backbone/k, method) of each row."""
+    return list(zip(cell_names(table), table["method"], strict=True))
+
+
+def _baselines(stored: dict[str, Any]) -> list[str]:
+    """The stored methods that others are compared with, themselves with none."""
+    others = {of["against"] for of in stored["methods"].values()}
+    known = stored["definitions"]
+    return sorted(n for n, of in stored["methods"].items() if of["against"] is None and n in others and n in known)
 
 
 def _changed(stored: dict[str, Any], about: About) -> set[str]:
     """The stored methods that are defined otherwise here, or are compared with one that is: a tie has its numbers."""
-    theirs, against = stored["definitions"], {name: of["against"] for name, of in stored["methods"].items()}
-    found = {name for name in theirs if about.definitions.get(name, theirs[name]) != theirs[name]}
+    found = set()
+    for name, there in stored["definitions"].items():
+        here = about.definitions.get(name) or about.elsewhere.get(name, {})
+        found |= {name} if any(there.get(part) != of for part, of in here.items()) else set()
+        found |= {name} if name in about.definitions and there.keys() != here.keys() else set()
+    against = {name: of["against"] for name, of in stored["methods"].items()}
     while more := {name for name, other in against.items() if other in found} - found:
         found |= more
     return found

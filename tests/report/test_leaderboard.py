@@ -258,7 +258,8 @@ def test_methods_that_were_run_apart_count_as_those_of_one_run(tmp_path):
 
     def run(*methods, changed=(), higher=0.0):
         """The rows of some methods, some of them of another definition, whose scores are higher."""
-        said = settings(tmp_path, methods={name: {"code": "b" if name in changed else "a"} for name in methods})
+        known = {name: {"code": "b" if name in changed else "a"} for name in (*methods, "control")}
+        said = settings(tmp_path, methods=known)
         rows = picks()[picks()["method"].isin(methods)]
         rows.loc[rows["method"].isin(changed), "ms_mean_alive_independent"] += higher
         return Rows(rows, untuned(), NAMES), STARS, said
@@ -268,7 +269,7 @@ def test_methods_that_were_run_apart_count_as_those_of_one_run(tmp_path):
     leaderboard.write(*run("topk", "more"), None, tmp_path, [file])
     both = leaderboard.read(tmp_path / "leaderboard.csv")
     pd.testing.assert_frame_equal(both.drop(columns="joined"), whole.drop(columns="joined"))
-    assert f"(sha256 {files.sha256(file)[:12]}), without more, control." in (tmp_path / "leaderboard.md").read_text()
+    assert f"(sha256 {files.sha256(file)[:12]}), without more." in (tmp_path / "leaderboard.md").read_text()
     assert files.read_json(tmp_path / "leaderboard.json")["definitions"]["more"] == {"code": "a"}
     # Elsewhere, too, no row is taken of a method that is another one now, or of one that is compared with it.
     own, stars, said = run("topk", "good")
@@ -283,13 +284,37 @@ def test_methods_that_were_run_apart_count_as_those_of_one_run(tmp_path):
     assert cells.to_dict() == {"topk": 12, "same": 12, "good": 4, "control": 12}
 
 
+def test_two_files_must_agree_on_a_method_that_the_run_lacks(tmp_path):
+    names = []
+    for code in ("old", "new"):
+        known = {"good": {"code": "a"}, "more": {"code": code}, "same": {"code": "a"}}
+        own, stars, said = of(["b1"] if code == "old" else ["b3"], tmp_path, methods=known)
+        leaderboard.write(own, stars, said, None, tmp_path)
+        names.append((tmp_path / "leaderboard.json").rename(tmp_path / f"{code}.json"))
+    own, stars, said = of(["b2"], tmp_path, methods={"good": {"code": "a"}})
+    own = own._replace(tuned=own.tuned[own.tuned["method"].isin(["topk", "good"])], untuned=own.untuned[:0])
+    for files_of in (names, names[::-1]):
+        with pytest.raises(
+            UserError, match=f"{files_of[1].name} cannot .* more: it is another one in .*{files_of[0].name}"
+        ):
+            leaderboard.write(own, stars, said, None, tmp_path, files_of)
+    # Of what config.yaml has, though this run lacks it, the code must be today's.
+    leaderboard.write(own, stars, said | {"elsewhere": {"more": {"code": "new"}}}, None, tmp_path, names)
+    assert "b1/8 from" in (text := (tmp_path / "leaderboard.md").read_text()) and "old.json" in text
+    assert files.read_json(tmp_path / "leaderboard.json")["definitions"]["more"] == {"code": "new"}
+    cells = leaderboard.read(tmp_path / "leaderboard.csv").groupby("method")[["cells", "rank"]].max()
+    # What lacks blocks has no rank.
+    assert cells["cells"].to_dict() == {"good": 12, "topk": 12, "same": 8, "more": 4}
+    assert cells["rank"].notna().to_dict() == {"good": True, "topk": True, "same": False, "more": False}
+
+
 def test_a_cell_with_other_scores_of_the_baseline_is_not_counted(tmp_path):
     leaderboard.write(*of(["b1"], tmp_path), None, tmp_path)
     file = (tmp_path / "leaderboard.json").rename(tmp_path / "b1.json")
     own, stars, said = of(["b1"], tmp_path)
     rows = own.tuned.copy()
     rows.loc[rows["method"] == "topk", "ms_mean_alive_independent"] += 1e-9
-    with pytest.raises(UserError, match=r"has d1/b1/4; .*; d2/b1/8 too, and not the same scores of the baseline"):
+    with pytest.raises(UserError, match=r"has d1/b1/4 too, and other scores of topk there"):
         leaderboard.write(own._replace(tuned=rows), stars, said, None, tmp_path, [file])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from sae.config import load as configuration
-from sae.config.models import Config
+from sae.config.models import Config, Method
 from sae.core import registry
 from sae.core.codehash import code_hash
 from sae.core.paths import EMBEDDINGS_MANIFEST, STAGES
@@ -393,6 +393,11 @@ def board_plan(config: Config, experiment: str) -> Plan:
     return claims_plan(config, experiment) | {
         "protocol": protocol,
         "definitions": definitions,
+        "elsewhere": {
+            name: {"objective": m.objective, "penalty": m.penalty, "options": m.options, "code": _code(m)}
+            for name, m in config.methods.items()
+            if name not in spec.methods and not m.imported
+        },
         "metrics": {name: {"code": code[name], "options": options} for name, options in used.items()},
         "most_steps": spec.fair.most_steps or {},
         "tolerance": max(config.fair.tolerances),
@@ -404,10 +409,14 @@ def _definition(config: Config, experiment: str, name: str) -> Plan:
     """What a method is and how it is tuned, so that two runs can say whether it is the same."""
     spec, method = config.experiments[experiment], config.methods[name]
     assert spec.fair is not None
-    entries = (("objective", method.objective), ("penalty", method.penalty))
-    modules = [registry.module(kind, entry) for kind, entry in entries if entry]
     definition = _method_plan(config, experiment, name, min(spec.k)) | {"sweep": None}
-    return definition | {"ranges": spec.fair.ranges.get(name), "code": code_hash("sae.training.loop", *modules)}
+    return definition | {"ranges": spec.fair.ranges.get(name), "code": _code(method)}
+
+
+def _code(method: Method) -> str:
+    """The hash of what trains a method."""
+    entries = (("objective", method.objective), ("penalty", method.penalty))
+    return code_hash("sae.training.loop", *(registry.module(kind, entry) for kind, entry in entries if entry))
 
 
 def joined(config: Config, experiment: str) -> list[str]:

@@ -26,6 +26,7 @@ def draw(results: Path, names: Names) -> Figure:
     files.check_sums(results / "tables/leaderboard.sums.json")
     board = leaderboard.read(results / READS[0])
     board = board[board["tuned"]]
+    none = leaderboard.without_candidate(board)
     scores = [name for name in leaderboard.SCORES if name in set(board["score"])]
     order = list(board[board["score"] == scores[0]]["method"])[::-1] if scores else []
     labels = dict(zip(board["method"], board["label"], strict=True))
@@ -42,7 +43,7 @@ def draw(results: Path, names: Names) -> Figure:
             y, colour = order.index(row["method"]) if row["method"] in order else None, names.colour(row["method"])
             if y is None:
                 continue
-            if row["lost"] == row["cells"]:
+            if row["method"] in none:
                 ax.plot(row["difference"], y, marker=".", color=style.GREY, markersize=5)
                 continue
             if np.isfinite([row["low"], row["high"]]).all():
