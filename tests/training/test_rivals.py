@@ -1,5 +1,7 @@
 """The rivals' losses and gradients against dense formulas in float64, written from the papers' equations."""
 
+import gc
+import weakref
 from itertools import accumulate
 
 import numpy as np
@@ -159,6 +161,30 @@ def test_all_gradients_together_have_at_most_norm_1(objective, size, monkeypatch
     made.finish(x)
     (size * made.loss(x, 2)[0]).backward()
     torch.testing.assert_close(norm([p.grad for p in learning]), norm(whole), rtol=1e-9, atol=0)
+
+
+def test_clipping_keeps_no_sae_alive():
+    """One that was given up, as training diverged."""
+    x = data().double()
+    made = make_objective(x, settings(objective="jumprelu", options=THRESHOLDS["jumprelu"], dead_after=500))
+    made.loss(x, 0)[0].backward()
+    seen = [weakref.ref(made.theta), weakref.ref(made.coder.W_enc)]
+    del made
+    gc.collect()
+    assert [ref() for ref in seen] == [None, None]
+
+
+def test_a_threshold_below_0_comes_back():
+    """There no latent that is silent counts as active."""
+    x = data().double()
+    made = make_objective(x, settings(objective="jumprelu", options=THRESHOLDS["jumprelu"], dead_after=500))
+    with torch.no_grad():
+        made.theta[:5] = -0.03
+    _, parts = made.loss(x, 0)
+    assert (made.theta[:5] == 0).all() and made.theta.requires_grad
+    l0 = (dense(made.coder, x) > made.theta).sum() / len(x)
+    assert parts["l0"] == l0
+    assert parts["sparsity"].item() == pytest.approx((l0.item() / K - 1) ** 2)
 
 
 THRESHOLDS = {

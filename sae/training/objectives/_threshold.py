@@ -1,10 +1,12 @@
 """What JumpReLU and ReLU with an l1 norm share: codes of any length, and a threshold a latent that is fixed at the end.
 
-Gradients are clipped: their norm, over all parameters, is at most `MOST`, as in SAELens and dictionary_learning. In the
-first steps half of all latents are active, and Adam would remember gradients as large as those for a thousand steps.
+Gradients are clipped: their norm, over all parameters, is at most `MOST`, as in SAELens. In the first steps half of all
+latents are active, and Adam would remember gradients as large as those for a thousand steps.
 
 N samples, m latents.
 """
+
+import weakref
 
 import torch
 from torch.utils.hooks import RemovableHandle
@@ -58,15 +60,18 @@ class Objective(step.Objective):
 
 
 def clip(parameters: list[torch.Tensor], most: float) -> list[RemovableHandle]:
-    """Scale the gradients of each backward pass down to a norm of `most` together, once the last of them is there."""
-    left = len(parameters)
+    """Scale the gradients of each backward pass down to a norm of `most` together, once the last of them is there.
+
+    Each pass has to give all of them one. The hooks do not keep the parameters alive.
+    """
+    left, known = len(parameters), [weakref.ref(parameter) for parameter in parameters]
 
     def after(_: torch.Tensor) -> None:
         nonlocal left
         left -= 1
         if not left:
-            torch.nn.utils.clip_grad_norm_(parameters, most)
-            left = len(parameters)
+            left = len(known)
+            torch.nn.utils.clip_grad_norm_([p for ref in known if (p := ref()) is not None], most)
 
     return [parameter.register_post_accumulate_grad_hook(after) for parameter in parameters]
 

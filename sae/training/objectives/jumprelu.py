@@ -5,8 +5,8 @@ latents: the second part steers L0 to the budget, as dictionary_learning's train
 constant, which then must be searched for each budget. Neither z nor L0 has a gradient in theta. As in the paper it is
 estimated through the activations within half a bandwidth e of theta: dz/dtheta = -theta / e and dL0/dtheta = -1 / e
 there, 0 elsewhere. An activation of 0 is not one of them, however near theta is: the ReLU has put it there, and half of
-all latents would pull at thresholds that start below e / 2. At the end one factor of all thresholds is set so that L0
-is k on the training rows (and then on validation images: `sae.bank.train`).
+all latents would pull at thresholds that start below e / 2. Thresholds are at least 0, as in SAELens. At the end one
+factor of all thresholds is set so that L0 is k on the training rows (and then on validation images: `sae.bank.train`).
 """
 
 from typing import Any
@@ -45,6 +45,8 @@ class Objective(_threshold.Objective):
 
     def codes(self, a: torch.Tensor) -> torch.Tensor:
         """JumpReLU of the activations (N, m)."""
+        with torch.no_grad():  # The last step may have brought some below.
+            self.theta.clamp_(min=0)
         z: torch.Tensor = _Jump.apply(a, self.theta, self.options.bandwidth)
         return z
 
