@@ -7,7 +7,7 @@ method that was mended be run again by itself. Of a method that is defined other
 
 It holds each candidate's scores by cell and seed, and all that decides whether other rows compare with them: the data
 and weights of each cell by their fingerprints, the protocol with the code of its rule and the definition of the
-baselines, and the code and options of every metric that gives a score. Rows of two machines differ in bits of the
+baselines, and the code and options of every metric that gives a score. Rows of two machines may differ in bits of the
 embeddings; so a method is compared with the baseline of its own run, and R*, the reconstruction that this baseline
 sets, is stored and compared too.
 """
@@ -139,7 +139,8 @@ def add_cells(file: str | Path, own: Rows, about: About) -> tuple[Rows, About]:
             order = [*CELL, "seed"]
             tables.append(pd.concat(both).sort_values(order, kind="stable", ignore_index=True) if both else here)
         source = {"file": str(file), "sha256": files.sha256(file), "cells": sorted(cells), "without": sorted(without)}
-        sources = {of["sha256"]: of for of in (*_sources(stored), source, *about.sources)}
+        before = [of | {"without": sorted(without | {*of["without"]})} for of in _sources(stored)]
+        sources = {of["sha256"]: of for of in (*before, source, *about.sources)}
         taken = {name: str(file) for name in theirs.keys() - about.definitions.keys() - changed}
         about = about._replace(
             definitions={name: of for name, of in theirs.items() if name in taken} | about.definitions,
