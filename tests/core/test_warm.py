@@ -77,7 +77,7 @@ class Place:
 
     def run(self, *arguments, **changed):
         process = self.start(*arguments, **changed)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
@@ -132,7 +132,7 @@ def test_another_environment_or_no_server_is_a_job_of_its_own(place):
     own = place.run("exit", "4", OMP_NUM_THREADS="77")
     assert own.returncode == 4 and not json.loads(own.stdout)["was_imported"]
     place.server.stdin.close()
-    place.server.wait(timeout=30)
+    place.server.wait(timeout=120)
     assert not (place.folder / "socket").exists()
     alone = place.run("exit", "5")
     assert alone.returncode == 5 and not json.loads(alone.stdout)["was_imported"]
@@ -142,14 +142,14 @@ def test_signals(place):
     asked = place.start("wait")
     json.loads(asked.stdout.readline())
     asked.send_signal(signal.SIGTERM)
-    out, _ = asked.communicate(timeout=30)
+    out, _ = asked.communicate(timeout=120)
     assert out == f"stopped by {int(signal.SIGTERM)}" and asked.returncode == 5
 
     killed = place.start("wait")
     fork = json.loads(killed.stdout.readline())["pid"]
     assert fork != killed.pid
     killed.kill()
-    killed.wait(timeout=30)
+    killed.wait(timeout=120)
     until(lambda: ended(fork))
 
 
@@ -160,7 +160,7 @@ def test_a_job_outlives_the_run_and_dies_with_the_server(place):
     until(lambda: not (place.folder / "socket").exists())
     assert job.poll() is None and not ended(fork)
     place.server.kill()
-    _, err = job.communicate(timeout=30)
+    _, err = job.communicate(timeout=120)
     assert job.returncode == 1 and "the process that started this job ended" in err
     until(lambda: ended(fork))
 
@@ -207,4 +207,4 @@ def test_a_low_limit_of_open_files(place):
 def test_a_python_without_pidfds_serves_none(place):
     (place.folder / "sitecustomize.py").write_text("import os\ndel os.pidfd_open\n")
     server = place.serve("none")
-    assert server.wait(timeout=30) == 1 and not (place.folder / "none").exists()
+    assert server.wait(timeout=120) == 1 and not (place.folder / "none").exists()
