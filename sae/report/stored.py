@@ -134,8 +134,9 @@ def add_cells(file: str | Path, own: Rows, about: About) -> tuple[Rows, About]:
             without |= changed & set(there["method"])
             there = there[~there["method"].isin(changed)]
             _same_rows(file, there, here)
-            new = [key not in set(_keys(here)) for key in _keys(there)]
-            both = [table for table in (here, there[np.array(new, dtype=bool)]) if len(table)]
+            has = set(_keys(here))
+            new = np.array([key not in has for key in _keys(there)], dtype=bool)
+            both = [table for table in (here, there[new]) if len(table)]
             order = [*CELL, "seed"]
             tables.append(pd.concat(both).sort_values(order, kind="stable", ignore_index=True) if both else here)
         source = {"file": str(file), "sha256": files.sha256(file), "cells": sorted(cells), "without": sorted(without)}
@@ -247,9 +248,12 @@ def _changed(stored: dict[str, Any], about: About) -> set[str]:
     """The stored methods that are defined otherwise here, or are compared with one that is: a tie has its numbers."""
     found = set()
     for name, there in stored["definitions"].items():
-        here = about.definitions.get(name) or about.elsewhere.get(name, {})
-        found |= {name} if any(there.get(part) != of for part, of in here.items()) else set()
-        found |= {name} if name in about.definitions and there.keys() != here.keys() else set()
+        if name in about.definitions:
+            differs = there != about.definitions[name]
+        else:
+            differs = any(there.get(part) != of for part, of in about.elsewhere.get(name, {}).items())
+        if differs:
+            found.add(name)
     against = {name: of["against"] for name, of in stored["methods"].items()}
     while more := {name for name, other in against.items() if other in found} - found:
         found |= more

@@ -395,7 +395,7 @@ def board_plan(config: Config, experiment: str) -> Plan:
         "definitions": definitions,
         "elsewhere": {
             name: {"objective": m.objective, "penalty": m.penalty, "options": m.options, "code": _code(m)}
-            for name, m in config.methods.items()
+            for name, m in (config.methods.items() if spec.fair.join or spec.fair.cells else ())
             if name not in spec.methods and not m.imported
         },
         "metrics": {name: {"code": code[name], "options": options} for name, options in used.items()},
