@@ -17,6 +17,7 @@ def test_an_experiment_is_tuned_and_judged_by_both_protocols(make_checkout):
     del checkout.experiment["sweep"]["reg2"]
     ranges = {"reg1": {"lambda": {"k4": [0.0001, 0.01]}}}
     checkout.experiment["fair"] = {"trials": 3, "most_steps": {"digits": 40}, "ranges": ranges}
+    checkout.config["compute"]["saes_per_job"] = 4  # Each bank is cut.
     rule = checkout.config["fair"]
     rule["steps"]["first"] = 10
     rule |= {"tolerances": [0.5, 0.6], "near": 0.5}  # So few steps tell nothing: let there be candidates.

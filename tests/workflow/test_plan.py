@@ -89,10 +89,11 @@ def test_which_weights_come_from_the_hub(spec, expected):
 @pytest.mark.slow
 def test_jobs_of_parts_and_without_a_second_round_or_some_metrics_are_what_snakemake_says(empty):
     config = copy.deepcopy(CONFIG)
-    config["compute"] |= {"embed_shards": 3, "saes_per_job": 1}
     config["experiments"]["smoke"]["judges"] = ["efficientnet_lite2"]
-    (empty / "config.yaml").write_text(yaml.safe_dump(config))
-    assert plan.jobs(settings.load(config), "smoke") == dry_run("smoke")[0]
+    for experiment, saes in (("fair", 20), ("smoke", 1)):
+        config["compute"] |= {"embed_shards": 3, "saes_per_job": saes}
+        (empty / "config.yaml").write_text(yaml.safe_dump(config))
+        assert plan.jobs(settings.load(config), experiment) == dry_run(experiment)[0]
     config["experiments"] = {"smoke": config["experiments"]["smoke"]}
     config["experiments"]["smoke"]["methods"] = ["topk", "reg1"]
     config["experiments"]["smoke"]["sweep"].pop("reg2")

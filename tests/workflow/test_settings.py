@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from pathlib import Path
 
 import jsonschema
@@ -95,7 +96,10 @@ def test_each_round_of_a_bank_has_its_own_part_of_the_plan():
     assert {"sae.training.loop", "sae.training.objectives.topk", "sae.training.penalties.off_support_l1"} < set(modules)
     assert not any("batch_topk" in module for module in modules)
     limited = with_changes(lambda raw: raw["compute"].update(saes_per_job=4))
-    assert [settings.parts(limited, plan, bank) for bank in ("bank", "bank_chosen")] == [4, 0]
+    assert [settings.parts(limited, plan, bank) for bank in ("bank", "bank_chosen", "bank_shortlist")] == [4, 0, 0]
+    # Three trials each of two regularizers, and of the baseline once more without them; two more tuning seeds.
+    fair = settings.bank_plan(CONFIG, "fair", "emoji_vendors", CELL[1], 32)
+    assert settings.parts(limited, fair, "bank_shortlist") == math.ceil(2 * 3 * (3 + 1) / 4)
 
 
 def test_an_experiment_may_have_no_penalty_at_all():

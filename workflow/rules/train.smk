@@ -95,6 +95,7 @@ rule shortlist:
 
 rule train_shortlist:
     input:
+        lambda w: parts_of("bank_shortlist", w),
         **splits_of("train", "val"),
         bank=rules.train.output[0],
         shortlist=rules.shortlist.output[0],
@@ -112,6 +113,19 @@ rule train_shortlist:
         part="",
     shell:
         f"{TRAIN} --bank {{input.bank}} --shortlist {{input.shortlist}}"
+
+
+use rule train_shortlist as train_shortlist_part with:
+    input:
+        **splits_of("train", "val"),
+        bank=rules.train.output[0],
+        shortlist=rules.shortlist.output[0],
+    output:
+        temp(touch(at(paths.PART, bank="bank_shortlist")[0])),
+    log:
+        f"{paths.EXPERIMENT_LOGS}/train_shortlist/{{dataset}}/{{backbone}}/k{{k}}/{{part}}-of-{{parts}}.log",
+    params:
+        part=lambda w: f"--part {w.part} --parts {w.parts}",
 
 
 rule select:

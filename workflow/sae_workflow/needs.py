@@ -23,7 +23,7 @@ PROBED = ("probe", "probe_embeddings")  # How much they do hangs on the number o
 # Rules that take the memory of another one.
 LIKE = dict.fromkeys(("train_chosen", "train_shortlist"), "train")
 LIKE |= dict.fromkeys(("select", "shortlist", "lengths", "score_chosen", "robustness", "gallery"), "score")
-BANK = {"train": "bank", "train_chosen": "bank_chosen"}
+BANK = {"train": "bank", "train_shortlist": "bank_shortlist", "train_chosen": "bank_chosen"}
 ON_GPU = ("embed", "train", "score", *PROBED, *LIKE)
 Ask = Callable[[Any, int], int]  # from a job's wildcards and the number of its attempt, from 1
 

@@ -19,7 +19,8 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
     """{rule: jobs} of a run from an empty results/, in the order of the stages."""
     spec, plans = config.experiments[experiment], costs.plans(config, experiment)
     embedded, shards = len(settings.embedded(config, experiment)), config.compute.embed_shards
-    parts = {bank: sum(settings.parts(config, plan, bank) for plan in plans) for bank in ("bank", "bank_chosen")}
+    cut = ("bank", "bank_shortlist", "bank_chosen")
+    parts = {bank: sum(settings.parts(config, plan, bank) for plan in plans) for bank in cut}
     after, stages = (
         settings.has_chosen(config, experiment),
         dict.fromkeys(settings.stages(config, experiment), len(plans)),
@@ -37,6 +38,7 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
         "train_part": parts["bank"],
         "train": len(plans),
         "shortlist": fair,
+        "train_shortlist_part": parts["bank_shortlist"],
         "train_shortlist": fair,
         "select": len(plans),
         "train_chosen_part": parts["bank_chosen"] if after else 0,

@@ -225,7 +225,7 @@ def parts(config: Config, plan: Plan, bank: str) -> int:
     """How many jobs train the SAEs of one of a bank's files, beside the file's own; 0: that one does."""
     from sae.bank.plan import count
 
-    saes, limit = count(plan)[bank], config.compute.saes_per_job
+    saes, limit = count(plan).get(bank, 0), config.compute.saes_per_job
     return 0 if limit is None or saes <= limit else -(-saes // limit)
 
 
