@@ -1,4 +1,4 @@
-"""The measures beside the paper's, of the three cells of emoji, all parts together: python docs/rivals/measures.py
+"""The measures beside the paper's, a table per dataset, of all parts together: python docs/rivals/measures.py
 
 What was run again in `mended` counts as it is there.
 """
@@ -12,26 +12,32 @@ from sae.report import fair, measures
 from sae.report.names import Names
 from sae.report.scores import across_groups
 from sae.report.tables import markdown
+from sae.scoring.selection import CELL
 
 HERE = Path(__file__).parent
+PARTS = ("lite0", "lite2_dinov2", "mended")  # A later one replaces the methods that it runs again.
 TOLERANCE, FRESH = 0.002, (3, 4, 5)
 
 
 def read(file: str) -> pd.DataFrame:
     """A table of all parts, one below the other."""
-    again = pd.read_csv(HERE / "mended" / file, low_memory=False)
-    once = [pd.read_csv(HERE / part / file, low_memory=False) for part in ("lite0", "lite2_dinov2")]
-    return pd.concat([again, *(rows[~rows["method"].isin(set(again["method"]))] for rows in once)], ignore_index=True)
+    parts = [pd.read_csv(HERE / part / file, low_memory=False).assign(part=part) for part in PARTS]
+    rows = pd.concat(parts, ignore_index=True)
+    last = rows.groupby([*CELL, "method"])["part"].transform("last")
+    return rows[rows["part"] == last].drop(columns="part").reset_index(drop=True)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     names = Names(settings.names(settings.read("config.yaml"), "rivals"))
     metrics = across_groups(read("metrics.csv"))
     choice = read("tables/fair.csv").assign(protocol="fair").merge(pd.DataFrame({"seed": FRESH}), "cross")
     tuned = fair.picked(metrics[metrics["protocol"] == "fair"], choice, names.compared, TOLERANCE)
     untuned = metrics[metrics["method"].isin(names.controls) & (metrics["split"] == "test")]
-    print(markdown(measures.table(tuned, untuned, names)))
+    for dataset, rows in tuned.groupby("dataset", sort=False):
+        cells = untuned[untuned["dataset"] == dataset]
+        print(f"{names.dataset(dataset)}, cells: {rows[CELL].drop_duplicates().shape[0]}\n")
+        print(markdown(measures.table(rows, cells, names)) + "\n")
 
 
 if __name__ == "__main__":
