@@ -17,7 +17,7 @@ def test_an_experiment_is_tuned_and_judged_by_both_protocols(make_checkout):
     del checkout.experiment["sweep"]["reg2"]
     ranges = {"reg1": {"lambda": {"k4": [0.0001, 0.01]}}}
     checkout.experiment["fair"] = {"trials": 3, "most_steps": {"digits": 40}, "ranges": ranges}
-    checkout.config["compute"]["saes_per_job"] = 4  # Each bank is cut.
+    checkout.config["compute"]["saes_per_job"] = 4
     rule = checkout.config["fair"]
     rule["steps"]["first"] = 10
     rule |= {"tolerances": [0.5, 0.6], "near": 0.5}  # So few steps tell nothing: let there be candidates.
@@ -28,6 +28,9 @@ def test_an_experiment_is_tuned_and_judged_by_both_protocols(make_checkout):
     lengths = pd.DataFrame(banks["bank_lengths"]["lengths"])
     steps = banks["bank"]["steps"]
     assert steps == lengths["steps"].max() and set(lengths["steps"]) <= {10, 20, 40}
+    # Parts trained the shortlist; the bank's own job found all of it.
+    logs = results / "logs/train_shortlist/digits/tiny"
+    assert " start " not in (logs / "k4.log").read_text() and " start " in (logs / "k4/0-of-3.log").read_text()
     metrics, selection = (pd.read_parquet(results / f"{name}.parquet") for name in ("metrics", "selection"))
     fair = metrics[(metrics["protocol"] == "fair") & (metrics["split"] == "test")]
     assert fair[fair["seed"] == 0].groupby("method")["trial"].nunique().to_dict() == {"reg1": 3, "topk": 3}

@@ -52,6 +52,8 @@ def test_time_of_a_bank_and_of_its_parts(config):
     part = SimpleNamespace(**vars(CELL), part="0", parts="6")
     assert asked.runtime("train")(part, 1) == math.ceil(10 + 3 * (whole / 6 + 5) / 60)
     assert asked.runtime("train")(CELL, 1) == math.ceil(10 + 3 * 5 / 60)  # It only joins.
+    tuned = SimpleNamespace(**vars(CELL) | {"experiment": "paper_fair"})
+    assert asked.runtime("train_shortlist")(tuned, 1) == math.ceil(10 + 3 * 5 / 60)
     config["compute"] |= {"time_factor": 0.5, "time_limit": 60}
     assert [needs_of(config).runtime("train")(part, attempt) for attempt in (1, 3)] == [39, 60]
 
