@@ -30,7 +30,7 @@ def test_an_experiment_is_tuned_and_judged_by_both_protocols(make_checkout):
     assert steps == lengths["steps"].max() and set(lengths["steps"]) <= {10, 20, 40}
     # Parts trained the shortlist; the bank's own job found all of it.
     logs = results / "logs/train_shortlist/digits/tiny"
-    assert " start " not in (logs / "k4.log").read_text() and " start " in (logs / "k4/0-of-3.log").read_text()
+    assert " start " not in (logs / "k4.log").read_text() and " start " in (logs / "k4/0-of-5.log").read_text()
     metrics, selection = (pd.read_parquet(results / f"{name}.parquet") for name in ("metrics", "selection"))
     fair = metrics[(metrics["protocol"] == "fair") & (metrics["split"] == "test")]
     assert fair[fair["seed"] == 0].groupby("method")["trial"].nunique().to_dict() == {"reg1": 3, "topk": 3}
