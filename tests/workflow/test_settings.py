@@ -97,7 +97,7 @@ def test_each_round_of_a_bank_has_its_own_part_of_the_plan():
     assert not any("batch_topk" in module for module in modules)
     limited = with_changes(lambda raw: raw["compute"].update(saes_per_job=4))
     assert [settings.parts(limited, plan, bank) for bank in ("bank", "bank_chosen", "bank_shortlist")] == [4, 0, 0]
-    # Three trials each of two regularizers, and of the baseline once more without them; two more tuning seeds.
+    # Three trials of each of three methods, and up to three more of the baseline; two more tuning seeds.
     fair = settings.bank_plan(CONFIG, "fair", "emoji_vendors", CELL[1], 32)
     assert settings.parts(limited, fair, "bank_shortlist") == math.ceil(2 * 3 * (3 + 1) / 4)
 
