@@ -15,7 +15,13 @@ from sae.report.tables import markdown
 from sae.scoring.selection import CELL
 
 HERE = Path(__file__).parent
-PARTS = ("lite0", "lite2_dinov2", "mended", "fashion_lite0")  # A later one replaces the methods that it runs again.
+PARTS = (
+    "lite0",
+    "lite2_dinov2",
+    "mended",
+    "fashion_lite0",
+    "fashion_dinov2",
+)  # A later one replaces the methods that it runs again.
 TOLERANCE, FRESH = 0.002, (3, 4, 5)
 
 

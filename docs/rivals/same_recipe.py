@@ -1,40 +1,53 @@
-"""Fashion-MNIST, Lite0: methods at one learning rate and scale, on test, one tuning seed: same_recipe.csv.
+"""Every method beside Top-k at the same learning rate, scale and steps: python docs/rivals/same_recipe.py
 
-The candidates of MonoLoss and of the regularizers have this pair, the baseline's has another. MS by DINOv2, which took
-no part, is computed here by numpy alone from the stored SAEs; all else is in metrics.csv. In the checkout:
-
-    snakemake rivals --configfile config.yaml docs/rivals/fashion_lite0/part.yaml
-    python docs/rivals/same_recipe.py
+All trials are in it (test split, tuning seed 0), none is picked: each method was tried at the same eight pairs of a
+learning rate and a scale. A penalty's weight goes with the pair, as it was drawn.
 """
 
-from pathlib import Path
-
-import numpy as np
+import measures
 import pandas as pd
+from sae_workflow import settings
 
-import sae
+from sae.report.bootstrap import wider_interval
+from sae.report.names import Names
+from sae.report.scores import across_groups
+from sae.report.tables import markdown
+from sae.scoring.selection import CELL
 
-LR, SCALE, SEED = 0.001, 0.123, 0
-CELL, JUDGE = "fashion_mnist_13k/efficientnet_lite0", "fashion_mnist_13k/dinov2_vit_s14"
-SHOWN = ["r2", "ms_mean_alive", "purity_binary", "purity_binary_null", "dead", "dense_1", "dense_10"]
+PAIR = ["lr", "encoder_scale", "steps"]
+SHOWN = {
+    "R2": "r2",
+    "MS": "ms_mean_alive",
+    "MS independent": "ms_independent",
+    "purity - null": "purity",
+    "dead": "dead",
+}
 
 
-def ms(codes, embeddings):
-    """Mean cosine of two images, weighed by both activations; mean over latents that two or more images activate."""
-    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    codes = codes - codes.min(0)  # Of a latent that is silent nowhere.
-    alive = codes[:, (codes > 0).sum(0) >= 2]
-    square = (alive**2).sum(0)
-    return np.mean((((alive.T @ unit) ** 2).sum(1) - square) / (alive.sum(0) ** 2 - square))
+def main() -> None:
+    """Print a row per method: the mean over cells and pairs, its interval over cells, and in how many it is up."""
+    config = settings.read("config.yaml")
+    rule = config.claims.model_dump()
+    names = Names(settings.names(config, "rivals"))
+    rows = across_groups(measures.read("metrics.csv"))
+    rows = rows[(rows["protocol"] == "fair") & (rows["split"] == "test") & (rows["seed"] == 0)]
+    independent = pd.concat(pd.read_csv(file) for file in sorted(measures.HERE.glob("*/independent.csv")))
+    rows = rows.merge(independent, on=[*CELL, "method", "trial"], how="left")
+    rows["purity"] = rows["purity_binary"] - rows["purity_binary_null"]
+    at = rows.set_index([*CELL, *PAIR, "method"])[list(SHOWN.values())]
+    difference = at - at.xs("topk", level="method").reindex(at.index.droplevel("method")).to_numpy()
+    found = []
+    for method, own in difference.drop("topk", level="method").groupby("method"):
+        cells = own.groupby(CELL).mean()
+        row = {"method": names.method(method)}
+        for label, column in SHOWN.items():
+            known = pd.concat({0: cells[column].dropna()}, names=["seed"])
+            low, high = wider_interval(known, rule)
+            style = "+.0f" if column == "dead" else "+.3f"
+            row[label] = f"{known.mean():{style}} [{low:{style}}, {high:{style}}], {(known > 0).sum()}/{len(known)}"
+        found.append((-cells["ms_mean_alive"].mean(), row))
+    print(markdown(pd.DataFrame([row for _, row in sorted(found, key=lambda of: of[0])])))
 
 
-own, judge = (np.load(f"results/activations/{cell}/test/embeddings.npy") for cell in (CELL, JUDGE))
-rows = pd.read_csv(Path(__file__).parent / "fashion_lite0/metrics.csv", low_memory=False)
-same = (rows["lr"] == LR) & (rows["encoder_scale"] == SCALE) & (rows["seed"] == SEED) & (rows["split"] == "test")
-rows = rows[same & (rows["protocol"] == "fair")].sort_values("method")
-for index, row in rows.iterrows():
-    file = f"results/rivals/saes/{CELL}/k32/{row['method']}/{row['trial']}/seed{SEED}/sae.safetensors"
-    codes = sae.load(file).encode(own).matrix().toarray().astype(float)
-    rows.loc[index, ["ms_own_again", "ms_dinov2"]] = ms(codes, own.astype(float)), ms(codes, judge.astype(float))
-assert np.allclose(rows["ms_own_again"], rows["ms_mean_alive"], atol=1e-5)  # The same definition.
-rows[["method", "trial", *SHOWN, "ms_dinov2"]].round(4).to_csv("same_recipe.csv", index=False)
+if __name__ == "__main__":
+    main()
