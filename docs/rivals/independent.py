@@ -1,9 +1,11 @@
 """MS of every trial by backbones of other families, which the run has of candidates alone: PART/independent.csv.
 
-By numpy alone, from the stored SAEs, in the checkout where the part was run. Test split, tuning seed 0:
+By numpy alone, from the stored SAEs, in the checkout where the part was run. Test split, tuning seed 0. The arguments
+are the part, its backbone, and the backbones of other families:
 
-    snakemake rivals --configfile config.yaml docs/rivals/fashion_lite0/part.yaml
     python docs/rivals/independent.py fashion_lite0 efficientnet_lite0 dinov2_vit_s14
+    python docs/rivals/independent.py fashion_lite2 efficientnet_lite2 dinov2_vit_s14
+    python docs/rivals/independent.py fashion_dinov2 dinov2_vit_s14 efficientnet_lite0 efficientnet_lite2
 """
 
 import sys
@@ -20,7 +22,7 @@ DATASET = "fashion_mnist_13k"
 def ms(codes, embeddings):
     """Mean cosine of two images, weighed by both activations; mean over latents that two or more images activate."""
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    codes = codes - codes.min(0)  # Of a latent that is silent nowhere.
+    codes = codes - codes.min(0)  # What a latent that fires on every image has everywhere.
     alive = codes[:, (codes > 0).sum(0) >= 2]
     square = (alive**2).sum(0)
     return np.mean((((alive.T @ unit) ** 2).sum(1) - square) / (alive.sum(0) ** 2 - square))

@@ -15,13 +15,14 @@ from sae.report.tables import markdown
 from sae.scoring.selection import CELL
 
 HERE = Path(__file__).parent
+# A later one replaces the methods that it runs again.
 PARTS = (
     "lite0",
     "lite2_dinov2",
     "mended",
     "fashion_lite0",
     "fashion_dinov2",
-)  # A later one replaces the methods that it runs again.
+)
 TOLERANCE, FRESH = 0.002, (3, 4, 5)
 
 

@@ -1,0 +1,77 @@
+"""Two tables beside the leaderboard, of all parts together: python docs/rivals/compare.py
+
+The first: differences from tuned Top-k at the wider tolerance of .005 in R^2. The second: every method beside Top-k at
+the same learning rate, scale and steps. All trials are in that one (test split, tuning seed 0), none is picked: each
+method was tried at the same eight pairs of a learning rate and a scale. A penalty's weight goes with the pair.
+"""
+
+import measures
+import pandas as pd
+from sae_workflow import settings
+
+from sae.report.bootstrap import wider_interval
+from sae.report.names import Names
+from sae.report.scores import across_groups
+from sae.report.tables import markdown
+from sae.scoring.selection import CELL
+
+WIDER = 0.005
+TUNED = ["R2", "MS", "MS_dead_as_0", "MS_independent", "purity-null", "AUC", "dead"]
+RECIPE = ["lr", "encoder_scale", "steps"]
+AT_RECIPE = {
+    "R2": "r2",
+    "MS": "ms_mean_alive",
+    "MS_dead_as_0": "ms_mean",
+    "MS_independent": "ms_independent",
+    "purity-null": "purity",
+    "dead": "dead",
+}
+
+
+def at_tolerance() -> pd.DataFrame:
+    """A row per cell and method: its candidate's scores on test less those of tuned Top-k's candidate.
+
+    Without a candidate it has the scores of the method that it is compared with; without one in any cell, no rows.
+    """
+    rows = measures.read("tables/fair.csv")
+    rows = rows[rows["tolerance"] == WIDER]
+    some = rows[rows["status"] != "tie"]["method"].unique()
+    return _less_topk(rows[rows["method"].isin(some)].set_index([*CELL, "method"])[TUNED])
+
+
+def at_recipe() -> pd.DataFrame:
+    """A row per cell and method: the mean over the pairs of its score on test less that of Top-k at the same pair."""
+    rows = across_groups(measures.read("metrics.csv"))
+    rows = rows[(rows["protocol"] == "fair") & (rows["split"] == "test") & (rows["seed"] == 0)]
+    independent = pd.concat(pd.read_csv(file) for file in sorted(measures.HERE.glob("*/independent.csv")))
+    rows = rows.merge(independent, on=[*CELL, "method", "trial"], how="left")
+    rows["purity"] = rows["purity_binary"] - rows["purity_binary_null"]
+    rows = rows.set_index([*CELL, *RECIPE, "method"])[list(AT_RECIPE.values())]
+    difference = _less_topk(rows.set_axis(list(AT_RECIPE), axis=1))
+    assert difference["R2"].notna().all()  # Top-k was tried at every pair.
+    return difference.groupby([*CELL, "method"]).mean()
+
+
+def _less_topk(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows - rows.xs("topk", level="method").reindex(rows.index.droplevel("method")).to_numpy()
+
+
+def main() -> None:
+    """Print a row per method: means over cells, their intervals, and in how many cells the difference is above 0."""
+    config = settings.read("config.yaml")
+    rule, names = config.claims.model_dump(), Names(settings.names(config, "rivals"))
+    for difference in (at_tolerance(), at_recipe()):
+        found = []
+        for method, cells in difference.drop("topk", level="method").groupby("method"):
+            row = {"method": names.method(method)}
+            for score in difference:
+                known = pd.concat({0: cells[score].dropna()}, names=["seed"])  # One seed, or a mean over seeds.
+                low, high = wider_interval(known, rule)
+                style = "+.0f" if score == "dead" else "+.3f"
+                row[score] = f"{known.mean():{style}} [{low:{style}}, {high:{style}}], {(known > 0).sum()}/{len(known)}"
+            found.append((-cells["MS"].mean(), row))
+        print(markdown(pd.DataFrame([row for _, row in sorted(found, key=lambda of: of[0])])) + "\n")
+
+
+if __name__ == "__main__":
+    main()
