@@ -13,13 +13,14 @@ from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, under
 
 MS = "ms_mean_alive"
+RECIPE = ["lr", "encoder_scale", "steps"]
 
 
 def of_tuning(results: Path, names: Names) -> pd.DataFrame:
     """A row per cell, tuned method and trial of the tuning seed, the first that has all of them.
 
-    Columns `CELL`, method, trial, seed, point (the trial's number in the design, the same for every method), r2, ms,
-    and val_r2, val_ms. A trial that diverged is left out.
+    Columns `CELL`, method, trial, seed, `RECIPE`, point (the trial's number in the design, the same for every method),
+    r2, ms, and val_r2, val_ms. A trial that diverged is left out.
     """
     metrics = across_groups(under(files.read_parquet(results / "metrics.parquet"), FAIR))
     metrics = metrics[metrics["status"] == "ok"]
@@ -29,7 +30,7 @@ def of_tuning(results: Path, names: Names) -> pd.DataFrame:
     key = [*CELL, "method", "trial"]
     # Methods share their learning rates, point by point.
     point = test.groupby(CELL, sort=False)["lr"].rank(method="dense").astype(int)
-    found = test[key].assign(seed=test["seed"], point=point, r2=test["r2"], ms=test[MS])
+    found = test[[*key, *RECIPE]].assign(seed=test["seed"], point=point, r2=test["r2"], ms=test[MS])
     return found.merge(val[[*key, "r2", MS]].rename(columns={"r2": "val_r2", MS: "val_ms"}), on=key)
 
 
@@ -65,3 +66,22 @@ def effects(
                 row |= (chosen.loc[(*key, method)] - chosen.loc[(*key, other)]).to_dict()
             found.append(row)
     return pd.DataFrame(found, columns=[*CELL, "method", "ms", "r2"])
+
+
+def at_one_recipe(trials: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """What each trial gives on test beyond the method compared with, trained by the same recipe; none is chosen.
+
+    A row per trial: `CELL`, method, `RECIPE`, ms, r2. Left out: a trial at whose recipe the other method was not tried.
+
+    Args:
+        trials: of :func:`of_tuning`.
+    """
+    key = [*CELL, *RECIPE]
+    found = [pd.DataFrame(columns=[*key, "method", "ms", "r2"])]
+    for method, other in names.compared.items():
+        own = trials[trials["method"] == method].set_index(key)
+        base = trials[trials["method"] == other].groupby(key)[["ms", "r2"]].mean()
+        difference = (own[["ms", "r2"]] - base.reindex(own.index)).dropna()
+        if len(difference):
+            found.append(difference.reset_index().assign(method=method))
+    return pd.concat(found[1:] or found, ignore_index=True)

@@ -9,9 +9,9 @@ from report.test_claims import BASE, CELLS, NAMES, PAPER, RULE
 
 from sae.core import files
 from sae.report import claims, fair
-from sae.report.figures import fronts, recovered, regimes, tolerance, trials
+from sae.report.figures import fronts, recovered, regimes, same_recipe, tolerance, trials
 from sae.report.names import Names
-from sae.report.trials import effects, of_tuning
+from sae.report.trials import at_one_recipe, effects, of_tuning
 from sae.scoring.selection import CELL
 
 RUN = ["dataset", "backbone", "k", "seed"]
@@ -159,7 +159,7 @@ def trial_rows(method, points, seed=0):
     """{point: (r2, ms) on val}; on test both are 0.1 lower."""
     head = {"dataset": "d", "backbone": "b", "k": 4, "method": method, "seed": seed, "protocol": "fair", "status": "ok"}
     for point, (r2, ms) in points.items():
-        about = head | {"trial": f"lr{point}", "lr": point / 1000, "encoder_scale": 1.0, "selected": False}
+        about = head | {"trial": f"lr{point}", "lr": point / 1000, "encoder_scale": 1.0, "steps": 9, "selected": False}
         about["selection"] = "not_selected"
         yield about | {"split": "val", "r2": r2, "ms_mean_alive": ms}
         yield about | {"split": "test", "r2": r2 - 0.1, "ms_mean_alive": ms - 0.1}
@@ -177,19 +177,31 @@ def test_what_subsets_of_the_trials_give_and_the_figures(tmp_path):
     assert effects(found, names, 0.02)[["ms", "r2"]].to_numpy().tolist() == [pytest.approx([0.70 - 0.55, 0.69 - 0.699])]
     assert effects(found, names, 0.002, [1, 3])["ms"].tolist() == [0]  # A tie: reg1 reaches 0.69 of 0.699.
     assert effects(found, names, 0.002, [1])["ms"].tolist() == pytest.approx([0.1])
+    alike = at_one_recipe(found, names)
+    assert alike["lr"].tolist() == [0.001, 0.002, 0.003] and set(alike["method"]) == {"reg1"}
+    assert alike[["ms", "r2"]].to_numpy().T.tolist() == [
+        pytest.approx([0.1, 0.06, 0.15]),
+        pytest.approx([0.05, -0.001, -0.009]),
+    ]
+    # A trial whose recipe the baseline was not tried at is not compared.
+    assert at_one_recipe(found[(found["method"] != "topk") | (found["point"] != 2)], names)["lr"].tolist() == [
+        0.001,
+        0.003,
+    ]
     choice = {"dataset": "d", "backbone": "b", "k": 4, "protocol": "fair", "tolerance": 0.002, "undertrained": False}
     picks = [choice | {"method": m, "seed": 0, "trial": t} for m, t in (("topk", "lr3"), ("reg1", "lr2"))]
     files.write_parquet(tmp_path / "selection.parquet", pd.DataFrame(picks))
     lines = {
         name: drawn.axes[0].get_lines()
         for name, drawn in (
-            (m.__name__.rpartition(".")[2], m.draw(tmp_path, names)) for m in (fronts, trials, tolerance)
+            (m.__name__.rpartition(".")[2], m.draw(tmp_path, names)) for m in (fronts, trials, tolerance, same_recipe)
         )
     }
     dots = lines["fronts"][0]
     assert sorted(dots.get_xdata()) == pytest.approx([0.5, 0.599, 0.6]) and len(lines["trials"]) == 2
     (curve,) = [line for line in lines["tolerance"] if len(line.get_xdata()) == 21]
     assert curve.get_ydata()[2] == pytest.approx(0.03) and curve.get_ydata()[-1] == pytest.approx(0.15)
+    assert lines["same_recipe"][1].get_ydata() == pytest.approx([0.1, 0.06, 0.15])
 
 
 def test_regimes_places_each_cell_by_images_and_by_learning_rate_times_steps(tmp_path):
@@ -226,7 +238,7 @@ def test_recovered_sets_the_concepts_found_beside_r2_and_ms(tmp_path):
     points = [("a", 0.001, 0.5, 0.9, 0.1), ("b", 0.002, 0.6, 0.8, 0.4), ("c", 0.003, 0.7, 0.7, 0.9)]
     rows = []
     for trial, lr, r2, ms, found in points:
-        trained = head | {"trial": trial, "lr": lr, "seed": 0, "protocol": "fair"}
+        trained = head | {"trial": trial, "lr": lr, "seed": 0, "protocol": "fair", "encoder_scale": 1.0, "steps": 9}
         rows.append(trained | {"split": "test", "r2": r2, "ms_mean_alive": ms, "recovery_found": found})
         rows.append(trained | {"split": "val", "r2": 0.2, "ms_mean_alive": 0.3, "recovery_found": 0.3})
         rows.append(rows[-2] | {"protocol": "paper", "recovery_found": 0.7})

@@ -1,0 +1,65 @@
+"""The regularizers beside the baseline at the same recipe, pair by pair: python docs/fair/same_recipe.py
+
+All trials are in it (test split, tuning seed 0), none is chosen: each method was tried at the same twelve pairs of a
+learning rate and an encoder scale, in as many steps, with one lambda at each pair. Rate and lambda were drawn
+independently; how the effect goes with each is a plane, fitted in each cell.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sae_workflow import settings
+
+from sae.report.bootstrap import wider_interval
+from sae.report.names import Names
+from sae.report.scores import across_groups
+from sae.report.tables import markdown
+from sae.scoring.selection import CELL
+
+RECIPE = ["lr", "encoder_scale", "steps"]
+SHOWN = {"R2": "r2", "MS": "ms_mean_alive", "MS_dead_as_0": "ms_mean", "purity-null": "purity", "dead": "dead"}
+
+
+def differences() -> pd.DataFrame:
+    """A row per cell, pair and regularizer: its scores on test less the baseline's at the same pair; its lambda."""
+    rows = across_groups(pd.read_csv(Path(__file__).parent / "metrics.csv", low_memory=False))
+    rows = rows[(rows["protocol"] == "fair") & (rows["split"] == "test") & (rows["seed"] == 0)]
+    rows = rows.assign(purity=rows["purity_binary"] - rows["purity_binary_null"]).set_index([*CELL, *RECIPE, "method"])
+    scores = rows[list(SHOWN.values())].set_axis(list(SHOWN), axis=1)
+    less = scores - scores.xs("topk", level="method").reindex(scores.index.droplevel("method")).to_numpy()
+    return less.assign(weight=rows["lambda"]).drop("topk", level="method").reset_index()
+
+
+def slopes(cell: pd.DataFrame) -> pd.Series:
+    """By how much the difference in MS changes with ten times the learning rate, and with ten times the lambda."""
+    logs = np.log10(cell[["lr", "weight"]].to_numpy())
+    fitted = np.linalg.lstsq(np.column_stack([np.ones(len(cell)), logs]), cell["MS"], rcond=None)[0]
+    return pd.Series(fitted[1:], ["MS, ten times the rate", "MS, ten times the lambda"])
+
+
+def main() -> None:
+    """Print the mean of all pairs with its interval over cells and in how many cells it is up; then pair by pair."""
+    config = settings.read("config.yaml")
+    rule, names = config.claims.model_dump(), Names(settings.names(config, "fair"))
+    found, every = [], differences()
+    for method, rows in every.groupby("method"):
+        cells = rows.groupby(CELL)[list(SHOWN)].mean().join(rows.groupby(CELL)[["lr", "weight", "MS"]].apply(slopes))
+        row = {"method": names.method(method)}
+        for score in cells:
+            values = pd.concat({0: cells[score]}, names=["seed"])
+            low, high = wider_interval(values, rule)
+            style = "+.0f" if score == "dead" else "+.3f"
+            row[score] = f"{values.mean():{style}} [{low:{style}}, {high:{style}}], {(values > 0).sum()}/{len(values)}"
+        found.append(row)
+    print(markdown(pd.DataFrame(found)) + "\n")
+    by_pair = every.groupby(["lr", "encoder_scale", "weight", "method"])[["R2", "MS", "dead"]].mean().unstack("method")
+    by_pair.columns = [f"{names.method(method)}: {score}" for score, method in by_pair]
+    for column in by_pair:
+        by_pair[column] = by_pair[column].map(("{:+.0f}" if column.endswith("dead") else "{:+.3f}").format)
+    by_pair.index = by_pair.index.map(lambda pair: tuple(f"{value:g}" for value in pair))
+    print(markdown(by_pair.reset_index()))
+
+
+if __name__ == "__main__":
+    main()
