@@ -1,8 +1,8 @@
 """The regularizers beside the baseline at the same recipe, pair by pair: python docs/fair/same_recipe.py
 
 All trials are in it (test split, tuning seed 0), none is chosen: each method was tried at the same twelve pairs of a
-learning rate and an encoder scale, in as many steps, with one lambda at each pair. Rate and lambda were drawn
-independently; how the effect goes with each is a plane, fitted in each cell.
+learning rate and an encoder scale, in as many steps, with one lambda at each pair. The design spreads
+rates and lambdas evenly over each other; how the effect goes with each is a plane, fitted in each cell.
 """
 
 from pathlib import Path
@@ -15,9 +15,9 @@ from sae.report.bootstrap import wider_interval
 from sae.report.names import Names
 from sae.report.scores import across_groups
 from sae.report.tables import markdown
+from sae.report.trials import RECIPE
 from sae.scoring.selection import CELL
 
-RECIPE = ["lr", "encoder_scale", "steps"]
 SHOWN = {"R2": "r2", "MS": "ms_mean_alive", "MS_dead_as_0": "ms_mean", "purity-null": "purity", "dead": "dead"}
 
 
@@ -28,6 +28,7 @@ def differences() -> pd.DataFrame:
     rows = rows.assign(purity=rows["purity_binary"] - rows["purity_binary_null"]).set_index([*CELL, *RECIPE, "method"])
     scores = rows[list(SHOWN.values())].set_axis(list(SHOWN), axis=1)
     less = scores - scores.xs("topk", level="method").reindex(scores.index.droplevel("method")).to_numpy()
+    assert less["R2"].notna().all()  # The baseline was tried at every pair.
     return less.assign(weight=rows["lambda"]).drop("topk", level="method").reset_index()
 
 
@@ -53,7 +54,9 @@ def main() -> None:
             row[score] = f"{values.mean():{style}} [{low:{style}}, {high:{style}}], {(values > 0).sum()}/{len(values)}"
         found.append(row)
     print(markdown(pd.DataFrame(found)) + "\n")
-    by_pair = every.groupby(["lr", "encoder_scale", "weight", "method"])[["R2", "MS", "dead"]].mean().unstack("method")
+    by_pair = (
+        every.groupby(["k", "lr", "encoder_scale", "weight", "method"])[["R2", "MS", "dead"]].mean().unstack("method")
+    )
     by_pair.columns = [f"{names.method(method)}: {score}" for score, method in by_pair]
     for column in by_pair:
         by_pair[column] = by_pair[column].map(("{:+.0f}" if column.endswith("dead") else "{:+.3f}").format)

@@ -13,11 +13,11 @@ from sae.report.bootstrap import wider_interval
 from sae.report.names import Names
 from sae.report.scores import across_groups
 from sae.report.tables import markdown
+from sae.report.trials import RECIPE
 from sae.scoring.selection import CELL
 
 WIDER = 0.005
 TUNED = ["R2", "MS", "MS_dead_as_0", "MS_independent", "purity-null", "AUC", "dead"]
-RECIPE = ["lr", "encoder_scale", "steps"]
 AT_RECIPE = {
     "R2": "r2",
     "MS": "ms_mean_alive",

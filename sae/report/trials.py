@@ -71,17 +71,20 @@ def effects(
 def at_one_recipe(trials: pd.DataFrame, names: Names) -> pd.DataFrame:
     """What each trial gives on test beyond the method compared with, trained by the same recipe; none is chosen.
 
-    A row per trial: `CELL`, method, `RECIPE`, ms, r2. Left out: a trial at whose recipe the other method was not tried.
+    A row per trial: `CELL`, `RECIPE`, ms, r2, method. Left out: a trial at whose recipe the other method was not tried.
+    Where that was tried more than once (other options) it is the mean.
 
     Args:
         trials: of :func:`of_tuning`.
     """
-    key = [*CELL, *RECIPE]
-    found = [pd.DataFrame(columns=[*key, "method", "ms", "r2"])]
+    key, columns = [*CELL, *RECIPE], ["ms", "r2"]
+    found = []
     for method, other in names.compared.items():
-        own = trials[trials["method"] == method].set_index(key)
-        base = trials[trials["method"] == other].groupby(key)[["ms", "r2"]].mean()
-        difference = (own[["ms", "r2"]] - base.reindex(own.index)).dropna()
+        if other is None:
+            continue
+        own = trials[trials["method"] == method].set_index(key)[columns]
+        base = trials[trials["method"] == other].groupby(key, dropna=False)[columns].mean()
+        difference = (own - base.reindex(own.index)).dropna().reset_index()
         if len(difference):
-            found.append(difference.reset_index().assign(method=method))
-    return pd.concat(found[1:] or found, ignore_index=True)
+            found.append(difference.assign(method=method))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*key, *columns, "method"])

@@ -177,31 +177,50 @@ def test_what_subsets_of_the_trials_give_and_the_figures(tmp_path):
     assert effects(found, names, 0.02)[["ms", "r2"]].to_numpy().tolist() == [pytest.approx([0.70 - 0.55, 0.69 - 0.699])]
     assert effects(found, names, 0.002, [1, 3])["ms"].tolist() == [0]  # A tie: reg1 reaches 0.69 of 0.699.
     assert effects(found, names, 0.002, [1])["ms"].tolist() == pytest.approx([0.1])
-    alike = at_one_recipe(found, names)
-    assert alike["lr"].tolist() == [0.001, 0.002, 0.003] and set(alike["method"]) == {"reg1"}
-    assert alike[["ms", "r2"]].to_numpy().T.tolist() == [
-        pytest.approx([0.1, 0.06, 0.15]),
-        pytest.approx([0.05, -0.001, -0.009]),
-    ]
-    # A trial whose recipe the baseline was not tried at is not compared.
-    assert at_one_recipe(found[(found["method"] != "topk") | (found["point"] != 2)], names)["lr"].tolist() == [
-        0.001,
-        0.003,
-    ]
     choice = {"dataset": "d", "backbone": "b", "k": 4, "protocol": "fair", "tolerance": 0.002, "undertrained": False}
     picks = [choice | {"method": m, "seed": 0, "trial": t} for m, t in (("topk", "lr3"), ("reg1", "lr2"))]
     files.write_parquet(tmp_path / "selection.parquet", pd.DataFrame(picks))
     lines = {
         name: drawn.axes[0].get_lines()
         for name, drawn in (
-            (m.__name__.rpartition(".")[2], m.draw(tmp_path, names)) for m in (fronts, trials, tolerance, same_recipe)
+            (m.__name__.rpartition(".")[2], m.draw(tmp_path, names)) for m in (fronts, trials, tolerance)
         )
     }
     dots = lines["fronts"][0]
     assert sorted(dots.get_xdata()) == pytest.approx([0.5, 0.599, 0.6]) and len(lines["trials"]) == 2
     (curve,) = [line for line in lines["tolerance"] if len(line.get_xdata()) == 21]
     assert curve.get_ydata()[2] == pytest.approx(0.03) and curve.get_ydata()[-1] == pytest.approx(0.15)
-    assert lines["same_recipe"][1].get_ydata() == pytest.approx([0.1, 0.06, 0.15])
+
+
+def test_a_trial_is_compared_with_the_one_of_the_same_recipe(tmp_path):
+    shared, rows = {"dataset": "d", "k": 4, "seed": 0, "protocol": "fair", "status": "ok", "steps": 9}, []
+    for backbone, gain in (("b1", 0.03), ("b2", 0.05)):
+        for method, lr, scale, r2, ms in (
+            ("topk", 0.001, 1.0, 0.7, 0.5),
+            ("topk", 0.002, 1.0, 0.8, 0.6),
+            ("reg1", 0.001, 1.0, 0.69, 0.5 + gain),
+            ("reg1", 0.002, 2.0, 0.9, 0.9),  # Of another scale than the baseline's.
+        ):
+            trial = shared | {
+                "backbone": backbone,
+                "method": method,
+                "trial": f"lr{lr}",
+                "lr": lr,
+                "encoder_scale": scale,
+            }
+            rows.append(trial | {"split": "test", "r2": r2, "ms_mean_alive": ms})
+            rows.append(trial | {"split": "val", "r2": 0.4 * r2, "ms_mean_alive": 0.3 * ms})
+    files.write_parquet(tmp_path / "metrics.parquet", pd.DataFrame(rows))
+    names = Names({"methods": {"topk": {}, "reg1": {"against": "topk"}}})
+    found = at_one_recipe(of_tuning(tmp_path, names), names)
+    assert found["backbone"].tolist() == ["b1", "b2"] and found["lr"].tolist() == [0.001] * 2
+    assert found["ms"].tolist() == pytest.approx([0.03, 0.05]) and found["r2"].tolist() == pytest.approx([-0.01] * 2)
+    above, below = same_recipe.draw(tmp_path, names).axes
+    assert above.get_lines()[1].get_ydata() == pytest.approx([0.04])  # After the line at 0.
+    assert below.get_lines()[1].get_ydata() == pytest.approx([-0.01])
+    (band,) = above.collections
+    assert set(band.get_paths()[0].vertices[:, 1].round(6)) == {0.03, 0.05}
+    assert at_one_recipe(of_tuning(tmp_path, names), Names({"methods": {"topk": {}}})).empty
 
 
 def test_regimes_places_each_cell_by_images_and_by_learning_rate_times_steps(tmp_path):

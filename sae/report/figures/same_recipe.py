@@ -14,8 +14,9 @@ NEEDS_FAIR = True
 READS = ["metrics.parquet"]
 CAPTION = (
     "Differences on test from the method compared with, at the same learning rate, encoder scale and steps: every "
-    "trial, none is chosen. Above mean MS over alive latents, below R², which is not held equal. Mean over cells, "
-    "bands from lowest to highest; one tuning seed. A penalty has one weight at each rate of a cell."
+    "trial, none is chosen. Above mean MS over alive latents, below R², which is not held equal. Mean over cells, and "
+    "with few methods a band from the lowest to the highest; one tuning seed. In a cell each rate was tried with one "
+    "weight of a penalty."
 )
 _ROWS = {"ms": "Δ mean MS, alive (test)", "r2": "ΔR² (test)"}
 _FEW = 4  # methods; the bands of more would hide each other
