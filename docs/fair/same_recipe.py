@@ -1,8 +1,8 @@
 """The regularizers beside the baseline at the same recipe, pair by pair: python docs/fair/same_recipe.py
 
 All trials are in it (test split, tuning seed 0), none is chosen: each method was tried at the same twelve pairs of a
-learning rate and an encoder scale, in as many steps, with one lambda at each pair. The design spreads
-rates and lambdas evenly over each other; how the effect goes with each is a plane, fitted in each cell.
+learning rate and an encoder scale, in as many steps, with one lambda at each pair. The design spreads rates, scales and
+lambdas evenly over each other; how the effect goes with each is a plane, fitted in each cell.
 """
 
 from pathlib import Path
@@ -19,6 +19,7 @@ from sae.report.trials import RECIPE
 from sae.scoring.selection import CELL
 
 SHOWN = {"R2": "r2", "MS": "ms_mean_alive", "MS_dead_as_0": "ms_mean", "purity-null": "purity", "dead": "dead"}
+DRAWN = ["lr", "encoder_scale", "lambda"]
 
 
 def differences() -> pd.DataFrame:
@@ -29,14 +30,20 @@ def differences() -> pd.DataFrame:
     scores = rows[list(SHOWN.values())].set_axis(list(SHOWN), axis=1)
     less = scores - scores.xs("topk", level="method").reindex(scores.index.droplevel("method")).to_numpy()
     assert less["R2"].notna().all()  # The baseline was tried at every pair.
-    return less.assign(weight=rows["lambda"]).drop("topk", level="method").reset_index()
+    return less.assign(**{"lambda": rows["lambda"]}).drop("topk", level="method").reset_index()
 
 
 def slopes(cell: pd.DataFrame) -> pd.Series:
-    """By how much the difference in MS changes with ten times the learning rate, and with ten times the lambda."""
-    logs = np.log10(cell[["lr", "weight"]].to_numpy())
-    fitted = np.linalg.lstsq(np.column_stack([np.ones(len(cell)), logs]), cell["MS"], rcond=None)[0]
-    return pd.Series(fitted[1:], ["MS, ten times the rate", "MS, ten times the lambda"])
+    """By how much the differences in MS and purity change with ten times the rate, the scale and the lambda."""
+    logs = np.log10(cell[DRAWN].to_numpy())
+    known = np.column_stack([np.ones(len(cell)), logs])
+    return pd.Series(
+        {
+            f"{score}, ten times the {name}": slope
+            for score in ("MS", "purity-null")
+            for name, slope in zip(DRAWN, np.linalg.lstsq(known, cell[score], rcond=None)[0][1:], strict=True)
+        }
+    )
 
 
 def main() -> None:
@@ -45,7 +52,9 @@ def main() -> None:
     rule, names = config.claims.model_dump(), Names(settings.names(config, "fair"))
     found, every = [], differences()
     for method, rows in every.groupby("method"):
-        cells = rows.groupby(CELL)[list(SHOWN)].mean().join(rows.groupby(CELL)[["lr", "weight", "MS"]].apply(slopes))
+        cells = (
+            rows.groupby(CELL)[list(SHOWN)].mean().join(rows.groupby(CELL)[[*DRAWN, "MS", "purity-null"]].apply(slopes))
+        )
         row = {"method": names.method(method)}
         for score in cells:
             values = pd.concat({0: cells[score]}, names=["seed"])
@@ -54,8 +63,9 @@ def main() -> None:
             row[score] = f"{values.mean():{style}} [{low:{style}}, {high:{style}}], {(values > 0).sum()}/{len(values)}"
         found.append(row)
     print(markdown(pd.DataFrame(found)) + "\n")
+    print(every.groupby("k")[DRAWN].apply(lambda drawn: np.log10(drawn).corr()).round(2).to_string() + "\n")
     by_pair = (
-        every.groupby(["k", "lr", "encoder_scale", "weight", "method"])[["R2", "MS", "dead"]].mean().unstack("method")
+        every.groupby(["k", "lr", "encoder_scale", "lambda", "method"])[["R2", "MS", "dead"]].mean().unstack("method")
     )
     by_pair.columns = [f"{names.method(method)}: {score}" for score, method in by_pair]
     for column in by_pair:
