@@ -22,6 +22,7 @@ PARTS = (
     "mended",
     "fashion_lite0",
     "fashion_dinov2",
+    "fashion_lite2",
 )
 TOLERANCE, FRESH = 0.002, (3, 4, 5)
 
