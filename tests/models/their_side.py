@@ -34,10 +34,11 @@ def begin(model, centred):
     if "start" not in SIDE:
         return
     w_enc, w_dec, b_dec = (torch.from_numpy(np.load(SIDE["start"])[name]) for name in ("W_enc", "W_dec", "b_dec"))
-    whole = hasattr(model, "W_enc")
-    (model.W_enc if whole else model.encoder.weight).copy_(w_enc if whole else w_enc.T)
-    (model.W_dec if whole else model.decoder.weight).copy_(w_dec if whole else w_dec.T)
-    (model.b_enc if whole else model.encoder.bias).copy_(-b_dec @ w_enc * (not centred))
+    encoder = model.W_enc if hasattr(model, "W_enc") else model.encoder.weight
+    decoder = model.W_dec if hasattr(model, "W_dec") else model.decoder.weight
+    encoder.copy_(w_enc if hasattr(model, "W_enc") else w_enc.T)
+    decoder.copy_(w_dec if hasattr(model, "W_dec") else w_dec.T)
+    (model.b_enc if hasattr(model, "b_enc") else model.encoder.bias).copy_(-b_dec @ w_enc * (not centred))
     (model.b_dec if hasattr(model, "b_dec") else model.bias).copy_(b_dec)
 
 
@@ -139,7 +140,14 @@ class DictionaryLearning:
 
 
 class Sparsify:
-    KINDS = ("topk",)
+    KINDS = ("topk", "multitopk")
+
+    def encoder(self, x, weight, bias, k, activation):
+        """Its `fused_encoder`, with the gradient of all activations; its own drops all but that of the k largest."""
+        from sparsify.fused_encoder import EncoderOutput
+
+        a = torch.relu(torch.nn.functional.linear(x, weight, bias))
+        return EncoderOutput(*a.topk(k, dim=-1, sorted=False), a)
 
     def encode(self, folder, x):
         os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
@@ -152,17 +160,26 @@ class Sparsify:
 
     def train(self, kind, x, folder):
         os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
-        from sparsify import SparseCoder
+        from sparsify import SparseCoder, sparse_coder
         from sparsify.config import SparseCoderConfig
 
-        coder = SparseCoder(x.shape[1], SparseCoderConfig(num_latents=M, k=K))
+        if kind == "multitopk_whole":
+            sparse_coder.fused_encoder = self.encoder
+        # As its Trainer does with Adam, which wants a language model around the coder.
+        coder = SparseCoder(x.shape[1], SparseCoderConfig(num_latents=M, k=K, multi_topk=kind != "topk"))
         coder.b_dec.data = x.mean(dim=0)
-        optimiser = torch.optim.Adam(coder.parameters(), lr=0.003)
+        begin(coder, True)
+        optimiser = torch.optim.Adam(coder.parameters(), lr=LR)
+        decay = STEPS // 5 if "start" in SIDE else 1
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (STEPS - step) / decay))
         for batch in batches(x):
             coder.set_decoder_norm_to_unit_norm()
-            coder(batch).fvu.backward()
+            out = coder(batch)
+            (out.fvu + out.multi_topk_fvu / 8).backward()
+            coder.remove_gradient_parallel_to_decoder_directions()
             optimiser.step()
             optimiser.zero_grad()
+            schedule.step()
         coder.save_to_disk(folder)
 
 
