@@ -70,13 +70,14 @@ MOST_L0 = 1.02  # times k: what an SAE that nobody tuned has beyond that is said
 NOTES = """\
 Means over cells of candidates with fresh seeds, on test; in brackets the interval of the difference from the tuned
 baseline; then the rank, with its interval over blocks and seeds, too narrow where blocks are few. `=`: a tie, the
-interval of the difference reaches 0. MS independent: by backbones of other families. rise at 4k: NMSE at four times the
-training k over that at k. Every method was tuned in as many trials, and stands at the baseline's R2 (docs/protocol.md).
-Where no trial of a method was eligible it has the numbers of the method that it is compared with (none in: how many
-cells); with fewer than five blocks, a single block without an eligible trial makes the method a tie, whatever the
-others say; where that is so in every cell it has no numbers. A method that lacks blocks has no rank. Controls and
-imported SAEs, at the end, were not tuned and stand at their own R2; L0 beside a name: above 1.02 k. `*`: a row of a
-stored run, compared with that run's baseline; differences between it and others are not paired."""
+interval of the difference reaches 0. MS independent: by backbones of other families. stability: of all latents; it
+falls with the number of dead ones, which no two seeds share. rise at 4k: NMSE at four times the training k over that at
+k. Every method was tuned in as many trials, and stands at the baseline's R2 (docs/protocol.md). Where no trial of a
+method was eligible it has the numbers of the method that it is compared with (none in: how many cells); with fewer than
+five blocks, a single block without an eligible trial makes the method a tie, whatever the others say; where that is so
+in every cell it has no numbers. A method that lacks blocks has no rank. Controls and imported SAEs, at the end, were
+not tuned and stand at their own R2; L0 beside a name: above 1.02 k. `*`: a row of a stored run, compared with that
+run's baseline; differences between it and others are not paired."""
 
 
 NO_CELLS = "Empty: every cell is undertrained (docs/protocol.md)."

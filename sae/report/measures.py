@@ -27,6 +27,7 @@ MEASURES = {
     "redundancy": Measure("redundancy_mean", "redundancy_null"),
     "uniqueness": Measure("uniqueness", "uniqueness_null"),
     "stability": Measure("stability", "stability_null"),
+    "stability, alive": Measure("stability_alive", "stability_alive_null"),
     "AUC of 1 latent": Measure("sparse_probe_auc_1", "sparse_probe_auc_null"),
     "AUC of 5 latents": Measure("sparse_probe_auc_5", "sparse_probe_auc_null"),
     "preserved": Measure("preserved_share", "preserved_null"),
@@ -35,12 +36,14 @@ MEASURES = {
 NOTES = """\
 Means over cells, on test: of candidates with fresh seeds, then of controls, which are not tuned and stand at their own
 R2. Chance: latents that all fire as often (dense: 0 or 1), random directions and images, permuted labels (absorption:
-the rate if a class's latent were drawn at random, which is high). dense: the share of latents that fire on more than so
-many images; redundancy: mean over latents of the highest cosine with another decoder row; uniqueness: of a latent's 16
-top images; stability: mean cosine of latents that are matched between two seeds; AUC: of probes that read one or five
-latents; preserved: the share of a classifier's accuracy that reconstructions keep; absorption: the share of images of a
-coarse class on which its latent is silent and another one carries the class. A method without a candidate in any cell
-has no row; with one in some cells alone, it has the numbers of the method compared with in the others."""
+the rate if a class's latent were drawn at random, which is high, and differs from method to method: this is the
+baseline's). dense: the share of latents that fire on more than so many images; redundancy: mean over latents of the
+highest cosine with another decoder row; uniqueness: of a latent's 16 top images; stability: mean cosine of latents that
+are matched between two seeds, which falls with the number of dead ones; stability, alive: of those that fire on
+training images; AUC: of probes that read one or five latents; preserved: the share of a classifier's accuracy that
+reconstructions keep; absorption: the share of images of a coarse class on which its latent is silent and another one
+carries the class. A method without a candidate in any cell has no row; with one in some cells alone, it has the numbers
+of the method compared with in the others."""
 
 
 def table(tuned: pd.DataFrame, untuned: pd.DataFrame, names: Names) -> pd.DataFrame:

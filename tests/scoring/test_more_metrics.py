@@ -15,7 +15,16 @@ from sae.core.options import Options
 from sae.data import store
 from sae.models.coder import Coder
 from sae.scoring import stage
-from sae.scoring.metrics import absorption, density, preserved, redundancy, sparse_probe, stability, uniqueness
+from sae.scoring.metrics import (
+    absorption,
+    density,
+    preserved,
+    redundancy,
+    sparse_probe,
+    stability,
+    stability_alive,
+    uniqueness,
+)
 from sae.scoring.subject import Subject
 
 
@@ -89,6 +98,25 @@ def test_stability_by_all_matchings_and_of_a_shuffled_copy():
     assert stability.matches(one, other).mean() == pytest.approx(best, rel=1e-5)
     shuffled = 3 * one[torch.tensor([3, 1, 4, 0, 2])]
     np.testing.assert_allclose(stability.matches(one, shuffled), 1, rtol=1e-5)
+
+
+def test_stability_of_the_living_by_all_matchings_whatever_the_dead_are(tmp_path):
+    x = np.random.default_rng(1).random((40, 3)) + 0.1  # All above 0: a latent that points below is dead.
+    given = subject(tmp_path, coder(0, 3, 7, 7), {"train": x, "test": x[:5]})
+    given.siblings = [coder(1, 3, 6, 6)]
+    own, other = given.coder, given.siblings[0]
+    for made, dead in ((own, [2, 5]), (other, [0])):
+        made.W_enc.abs_()[:, dead] *= -1
+    got = stability_alive.score(given, "test", Options())
+    unit = [torch.nn.functional.normalize(made.W_dec, dim=1).numpy() for made in (own, other)]
+    cosine = unit[0][[0, 1, 3, 4, 6]] @ unit[1][1:].T
+    best = max(([cosine[i, j] for i, j in enumerate(order)] for order in itertools.permutations(range(5))), key=np.mean)
+    assert got["stability_alive"] == pytest.approx(np.mean(best), rel=1e-5)
+    assert got["stability_alive_shared"] == np.mean(np.array(best) > 0.7)
+    own.W_dec[2].neg_()
+    assert stability_alive.score(given, "test", Options()) == got
+    other.W_enc.abs_().neg_()
+    assert stability_alive.score(given, "test", Options()) == {}
 
 
 def test_siblings_are_the_other_seeds_of_a_trial_and_a_new_one_computes_anew(tmp_path):
