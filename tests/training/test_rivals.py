@@ -92,6 +92,50 @@ def test_loss_and_gradients_equal_the_dense_reference(objective, options, refere
     assert_same_gradients(coder, loss, reference(coder, x) + dense_rest(coder, s, a, z, residual, since))
 
 
+def pairs_of_images(a, z, x, coder):
+    """One minus MonoLoss' score of a batch, pair by pair of images."""
+    e = torch.nn.functional.normalize(x, dim=1)
+    apart = 1 - torch.eye(len(x), dtype=x.dtype)
+    scaled = [(column - column.min()) / (column.max() - column.min()) for column in z.T if (column > 0).sum() > 1]
+    weights = [apart * torch.outer(column, column) for column in scaled]
+    return 1 - sum((w * (e @ e.T)).sum() / w.sum() for w in weights) / len(weights)
+
+
+def nearest_rows(a, z, x, coder):
+    """The mean over latents of their highest cosine with another, squared."""
+    rows = coder.W_dec / coder.W_dec.norm(dim=1, keepdim=True)
+    return sum(max(rows[i] @ rows[j] for j in range(M) if j != i) ** 2 for i in range(M)) / M
+
+
+def two_regularizers(a, z, x, coder):
+    """Off-support l1 and a quarter of the ratio, over the latents that are active in the batch."""
+    active = (z > 0).any(dim=0)
+    outside, on = (a - z)[:, active], a[:, active]
+    ratio = on.sum(dim=1) / on.square().sum(dim=1).sqrt()
+    return (outside.abs().sum(dim=1) + 0.25 * ratio).mean()
+
+
+@pytest.mark.parametrize("objective", ["topk", "batch_topk"])
+@pytest.mark.parametrize(
+    ("penalty", "options", "reference"),
+    [
+        ("monoloss", {}, pairs_of_images),
+        ("decoder_orthogonality", {"chunk": M}, nearest_rows),
+        ("both", {"ratio_weight": 0.25}, two_regularizers),
+    ],
+)
+def test_a_penalty_within_the_whole_loss(objective, penalty, options, reference):
+    x = data().double()
+    options = options | ({"momentum": None} if objective == "batch_topk" else {})
+    s = settings(objective=objective, options=options, penalty=penalty, mask="batch_active", lam=0.3, dead_after=500)
+    made = make_objective(x, s)
+    coder = made.coder
+    loss, _ = made.loss(x, 0)
+    a = dense(coder, x)
+    z = a * (kept_of_batch if objective == "batch_topk" else kept_of_each)(a.detach(), K)
+    assert_same_gradients(coder, loss, error(coder, x, z) + 0.3 * reference(a, z, x, coder))
+
+
 @pytest.mark.parametrize(
     ("k", "budgets"), [(32, [4, 8, 12, 16, 20, 24, 28, 32]), (3, [1, 2, 3]), (10, [2, 3, 4, 5, 7, 8, 9, 10])]
 )
@@ -212,7 +256,7 @@ def test_trained_it_reconstructs_keeps_its_budget_and_survives_its_file(objectiv
     else:
         assert isinstance(loaded.select, Threshold) and abs(codes.l0() - K) <= 0.005 * K
     if objective in THRESHOLDS:
-        assert rows[-1]["l0"] < 2.5 * K  # The control has brought it near, before the threshold is set.
+        assert rows[-1]["l0"] < 2.5 * K  # The loss alone has brought it near, before thresholds are set to the budget.
     if objective == "jumprelu":
         assert loaded.select.theta.unique().numel() > 1
 
