@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -58,6 +59,7 @@ class Saelens:
     def train(self, kind, x, folder):
         import sae_lens
         from sae_lens.config import LoggingConfig, SAETrainerConfig
+        from sae_lens.saes import jumprelu_sae
         from sae_lens.training.sae_trainer import SAETrainer
 
         stem = {"topk": "TopK", "batchtopk": "BatchTopK", "matryoshka": "MatryoshkaBatchTopK", "jumprelu": "JumpReLU"}
@@ -68,6 +70,9 @@ class Saelens:
         if kind == "matryoshka":
             options["matryoshka_widths"] = LEVELS
         options |= SIDE["options"]
+        if kind == "jumprelu_batch":  # Its quadratic loss, of the batch's mean L0 instead of each sample's.
+            kind, own = "jumprelu", jumprelu_sae.Step
+            jumprelu_sae.Step = SimpleNamespace(apply=lambda *given: own.apply(*given).mean(dim=0, keepdim=True))
         config = getattr(sae_lens, f"{stem[kind]}TrainingSAEConfig")(**options)
         sae = getattr(sae_lens, f"{stem[kind]}TrainingSAE")(config)
         begin(sae, config.apply_b_dec_to_input)

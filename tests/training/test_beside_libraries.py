@@ -28,18 +28,19 @@ OURS |= {"standard": "relu_l1"}
 QUADRATIC = {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": 8.0, "l0_coefficient": 1 / 16}
 SAME = {
     ("saelens", "jumprelu"): (QUADRATIC, {"sparsity": 1.0}),
+    ("saelens", "jumprelu_batch"): (QUADRATIC, {"sparsity": 1.0}),
     ("saelens", "standard"): ({"l1_coefficient": 0.3}, {"weight": 0.3}),
     ("dictionary_learning", "jumprelu"): ({}, {"theta": 0.001, "bandwidth": 0.001}),
     ("dictionary_learning", "standard"): ({}, {"weight": 0.1}),
 }
 PAIRS = list(itertools.product(("saelens", "dictionary_learning"), OURS))
-PAIRS += [("sparsify", "topk"), ("sparsify", "multitopk"), ("sparsify", "multitopk_whole")]
+PAIRS += [("saelens", "jumprelu_batch"), ("sparsify", "topk"), ("sparsify", "multitopk"), ("sparsify", "multitopk_whole")]
 # Where theirs is another recipe, ours must be as good: SAELens' loss is about each sample's L0. dictionary_learning's
 # thresholds end below the budget that it trains with; it warms the weight of sparsity up, and its JumpReLU has Adam
 # without momentum. eai-sparsify's encoder gets no gradient of the error at 4 k (`multitopk_whole`: with it).
 OTHERS = [("saelens", "jumprelu"), ("sparsify", "multitopk")]
 OTHERS += [("dictionary_learning", kind) for kind in OURS if kind != "topk"]
-OURS |= {"multitopk": "multi_topk", "multitopk_whole": "multi_topk"}
+OURS |= {"jumprelu_batch": "jumprelu", "multitopk": "multi_topk", "multitopk_whole": "multi_topk"}
 NEAR = 0.05  # of their FVU, beside three standard errors
 
 
