@@ -1,13 +1,13 @@
-"""Feature absorption (Chanin et al. 2024, arXiv:2409.14507) on coarse and fine labels, scored on held-out images.
+"""Feature absorption (Chanin et al. 2024, arXiv:2409.14507) of coarse classes, scored on held-out images.
 
 A coarse class has a direction, that of a logistic regression on training inputs, and a main latent, the one that fires
 most specifically on its training images (`sparse_probe`'s ranking). On an image of the split that the regression
 recognises, the class is *absorbed* where the main latent is silent and another latent carries `share` or more of the
-reconstruction's projection on the direction: a latent of a finer class has taken over.
+reconstruction's projection on the direction: as if a latent of a finer class had taken over. Fine labels are not read.
 
 `absorption_rate`: absorbed images of those recognised, mean over coarse classes; `absorption_silent`: those on which
 the main latent is silent. `absorption_null`: the rate with main latents that have nothing to do with their classes, the
-first of the ranking on permuted training labels. Nothing without coarse labels.
+first of the ranking on permuted training labels. It differs from SAE to SAE: compare rates beside their own nulls. Nothing without coarse labels.
 """
 
 import numpy as np

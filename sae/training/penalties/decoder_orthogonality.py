@@ -2,7 +2,8 @@
 
 Each step parts the latents at random into chunks. For each latent the penalty takes the square of its highest cosine
 with another latent of its chunk, and the mean of that over all latents, the same for each sample. Chunks keep the cost
-linear in m. The paper's weight on BatchTopK is about 0.25.
+linear in m. Written from descriptions of the paper, which put its weight on BatchTopK at about 0.25; its equation was not
+at hand (docs/protocol.md). The cosine is signed: rows that point opposite ways cost nothing.
 """
 
 import torch
@@ -20,7 +21,7 @@ class Options(Base):
 
 
 def penalty(batch: Batch) -> torch.Tensor:
-    """Mean over latents of their highest squared cosine within a chunk: (N,), all equal."""
+    """Mean over latents of the square of their highest cosine within a chunk: (N,), all equal."""
     rows = torch.nn.functional.normalize(batch.coder.W_dec, dim=1)
     generator = torch.Generator().manual_seed(batch.step)
     order = torch.randperm(len(rows), generator=generator).to(rows.device)
