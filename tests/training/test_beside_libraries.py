@@ -34,10 +34,11 @@ SAME = {
     ("dictionary_learning", "standard"): ({}, {"weight": 0.1}),
 }
 PAIRS = list(itertools.product(("saelens", "dictionary_learning"), OURS))
-PAIRS += [("saelens", "jumprelu_batch"), ("sparsify", "topk"), ("sparsify", "multitopk"), ("sparsify", "multitopk_whole")]
-# Where theirs is another recipe, ours must be as good: SAELens' loss is about each sample's L0. dictionary_learning's
-# thresholds end below the budget that it trains with; it warms the weight of sparsity up, and its JumpReLU has Adam
-# without momentum. eai-sparsify's encoder gets no gradient of the error at 4 k (`multitopk_whole`: with it).
+PAIRS += [("saelens", "jumprelu_batch"), *(("sparsify", kind) for kind in ("topk", "multitopk", "multitopk_whole"))]
+# Where theirs is another recipe, ours must be as good: SAELens' JumpReLU loss is about each sample's L0, and
+# `jumprelu_batch` has the same of the batch's, as ours. dictionary_learning's thresholds end below the budget that it
+# trains with; it warms the weight of sparsity up, and its JumpReLU has Adam without momentum. eai-sparsify's encoder
+# gets no gradient of the error at 4 k (`multitopk_whole`: with it).
 OTHERS = [("saelens", "jumprelu"), ("sparsify", "multitopk")]
 OTHERS += [("dictionary_learning", kind) for kind in OURS if kind != "topk"]
 OURS |= {"jumprelu_batch": "jumprelu", "multitopk": "multi_topk", "multitopk_whole": "multi_topk"}

@@ -7,7 +7,8 @@ reconstruction's projection on the direction: as if a latent of a finer class ha
 
 `absorption_rate`: absorbed images of those recognised, mean over coarse classes; `absorption_silent`: those on which
 the main latent is silent. `absorption_null`: the rate with main latents that have nothing to do with their classes, the
-first of the ranking on permuted training labels. It differs from SAE to SAE: compare rates beside their own nulls. Nothing without coarse labels.
+first of the ranking on permuted training labels. It differs from SAE to SAE: compare rates beside their own nulls.
+Nothing without coarse labels.
 """
 
 import numpy as np

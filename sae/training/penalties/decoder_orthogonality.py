@@ -2,8 +2,8 @@
 
 Each step parts the latents at random into chunks. For each latent the penalty takes the square of its highest cosine
 with another latent of its chunk, and the mean of that over all latents, the same for each sample. Chunks keep the cost
-linear in m. Written from descriptions of the paper, which put its weight on BatchTopK at about 0.25; its equation was not
-at hand (docs/protocol.md). The cosine is signed: rows that point opposite ways cost nothing.
+linear in m. The cosine is signed: rows that point opposite ways cost nothing. Written from descriptions of the paper,
+which put its weight on BatchTopK at about 0.25; its equation was not at hand (docs/protocol.md).
 """
 
 import torch
