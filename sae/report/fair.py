@@ -218,7 +218,7 @@ def write(
     join: str | Path | None = None,
     cells_of: Sequence[str | Path] = (),
 ) -> None:
-    """Write `out`/fair.csv (:func:`cells`), fair_effects.csv (:func:`effects`), fair.md; leaderboard.csv, .md, .json.
+    """Write `out`/fair.csv (:func:`cells`), fair_effects.csv (:func:`effects`), measures.csv, fair.md; leaderboard.*.
 
     Args:
         results: folder of the experiment's tables.
@@ -235,22 +235,23 @@ def write(
     read = {name: files.read_parquet(Path(results) / f"{name}.parquet") for name in ("metrics", "selection", "latents")}
     metrics = across_groups(read["metrics"])
     picks = evidence(metrics, read["selection"], read["latents"], names)
+    points = files.read_parquet(Path(results) / "curves.parquet")
+    untuned = leaderboard.with_rise(chosen(under(metrics, "paper"), "test", names.compared), points)
+    headline = leaderboard.with_rise(next(iter(picks.values())), points)
     tables = {
         "fair": cells(picks, read["selection"], names, settings["claims"]["confidence"]),
         "fair_effects": effects(picks, names, settings["claims"]),
+        "measures": measures.table(headline, untuned, names),
     }
     for name, table in tables.items():
         with files.atomic_file(out / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
-    points = files.read_parquet(Path(results) / "curves.parquet")
-    untuned = leaderboard.with_rise(chosen(under(metrics, "paper"), "test", names.compared), points)
-    headline = leaderboard.with_rise(next(iter(picks.values())), points)
     tuned = sorted({name for of in settings["definitions"].values() for name in of["ranges"] or ()})
     lines = [*_page(tables["fair"], tables["fair_effects"], edges(metrics, read["selection"], tuned), metrics, names)]
-    beside = measures.table(headline, untuned, names)
-    lines += ["# Measures beside the paper's", markdown(beside), measures.NOTES] if len(beside) else []
+    if len(tables["measures"]):
+        lines += ["# Measures beside the paper's", markdown(tables["measures"]), measures.NOTES]
     files.write_text(out / "fair.md", "\n\n".join(lines) + "\n")
-    files.write_sums(out / "fair.sums.json", [out / "fair.csv", out / "fair_effects.csv", out / "fair.md"])
+    files.write_sums(out / "fair.sums.json", [*(out / f"{name}.csv" for name in tables), out / "fair.md"])
     own = stored.Rows(headline, untuned[~untuned["method"].isin(headline["method"])], names)
     leaderboard.write(own, stars(read["selection"], names), settings, join, out, cells_of)
 

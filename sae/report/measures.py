@@ -60,7 +60,7 @@ def table(tuned: pd.DataFrame, untuned: pd.DataFrame, names: Names) -> pd.DataFr
         name: of.column for name, of in MEASURES.items() if of.column in tuned and tuned[of.column].notna().any()
     }
     if not columns:
-        return pd.DataFrame()
+        return pd.DataFrame(columns=["method"])
     baseline = tuned[tuned["method"] == names.baselines[0]]
     rows = [{"method": "Chance"} | _means(baseline, {name: MEASURES[name].null for name in columns})]
     trained = set(tuned["method"][~tuned["fallback"]])

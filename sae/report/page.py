@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from sae.core import files, registry
-from sae.report import claims, controls, fair, leaderboard, published, tables
+from sae.report import claims, controls, fair, leaderboard, measures, published, tables
 from sae.report.names import Names, printed
 from sae.scoring.selection import under
 
@@ -102,12 +102,15 @@ def _fair(results: Path, names: Names) -> dict[str, Any]:
     files.check_sums(results / "tables/leaderboard.sums.json")
     text = {"dataset": str, "backbone": str, "method": str, "data": str}
     effects, cells = (pd.read_csv(results / f"tables/{name}.csv", dtype=text) for name in ("fair_effects", "fair"))
+    beside = pd.read_csv(results / "tables/measures.csv", dtype=str)
     board = leaderboard.read(results / "tables/leaderboard.csv")
     return {
         "effects": fair.effects_text(effects, names).to_dict("split"),
         "cells": fair.cells_text(cells, names).to_dict("split"),
         "cells_notes": fair.CELLS_NOTES,
         "notes": fair.NOTES,
+        "measures": beside.to_dict("split") if len(beside) else None,
+        "measures_notes": measures.NOTES,
         "board": leaderboard.as_text(board).to_dict("split"),
         "board_notes": " ".join([leaderboard.NOTES, *board["joined"].dropna().unique()]),
     }

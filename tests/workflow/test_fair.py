@@ -14,6 +14,7 @@ def test_an_experiment_is_tuned_and_judged_by_both_protocols(make_checkout):
     checkout.experiment["methods"] = ["topk", "reg1", "reg1_all", "untrained"]
     checkout.config["backbones"]["second"] = checkout.config["backbones"]["tiny"]
     checkout.experiment["judges"] = ["second"]
+    checkout.experiment["metrics"] = checkout.experiment.get("metrics", {}) | {"stability_alive": {}}
     del checkout.experiment["sweep"]["reg2"]
     ranges = {"reg1": {"lambda": {"k4": [0.0001, 0.01]}}}
     checkout.experiment["fair"] = {"trials": 3, "most_steps": {"digits": 40}, "ranges": ranges}
@@ -54,6 +55,8 @@ def test_an_experiment_is_tuned_and_judged_by_both_protocols(make_checkout):
     page = (results / "report/index.html").read_text()
     assert "equal tuning:" in page  # Verdicts are counted under both protocols.
     assert "The same reconstruction after the same tuning" in page and "Fronts" in page
+    # A measure that reads the other seeds; the one cell is undertrained, so the table of measures has no rows.
+    assert judged["stability_alive"].between(-1, 1).all() and pd.read_csv(results / "tables/measures.csv").empty
     assert checkout.planned() == {}
     # A method of one's own joins the leaderboard, through a configuration of its own.
     other = {"methods": ["topk", "reg2"], "sweep": {"reg2": {"lambda": [0.001]}}}

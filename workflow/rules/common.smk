@@ -15,6 +15,8 @@ COMPUTE = cfg.compute
 GPU = int(COMPUTE.device != "cpu")
 # What a job asks a cluster for. A local run takes no notice of it.
 needs = Needs(cfg)
+# Not in sae/core/paths.py: stored leaderboards rest on that file's code.
+MEASURES = f"{paths.EXPERIMENT}/tables/measures.csv"
 PUBLISHED = sorted(map(str, Path("workflow/resources/paper").glob("*.csv")))
 # The modules whose code the jobs of a rule run, with all that these import.
 MODULES = {
@@ -255,7 +257,11 @@ def results_of(experiment):
         *(expand(paths.GALLERY, **here, part=paths.GALLERY_PARTS) if gallery else []),
         *expand(paths.TABLE, **here, number=paths.TABLE_NUMBERS, suffix=paths.TABLE_SUFFIXES),
         *expand(paths.CONTROLS, **here, suffix=("csv", "md")),
-        *(expand([paths.FAIR, paths.FAIR_EFFECTS, paths.LEADERBOARD], **here, suffix=("csv", "md")) if fair else []),
+        *(
+            expand([paths.FAIR, paths.FAIR_EFFECTS, MEASURES, paths.LEADERBOARD], **here, suffix=("csv", "md"))
+            if fair
+            else []
+        ),
         *expand(paths.FIGURE, **here, figure=settings.figures(cfg, experiment), suffix=paths.FIGURE_SUFFIXES),
         *expand(paths.CLAIMS, **here, suffix=("csv", "md")),
         *expand(paths.PAGE, **here),

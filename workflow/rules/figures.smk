@@ -46,6 +46,7 @@ rule compare:
         at([paths.FAIR, paths.LEADERBOARD], suffix="csv"),
         at(paths.LEADERBOARD, suffix="json"),
         paths.FAIR_EFFECTS,
+        MEASURES,
         report(at([paths.FAIR, paths.LEADERBOARD], suffix="md"), category="Tables", caption="../report/table.rst"),
         sums=[paths.FAIR_SUMS, paths.LEADERBOARD_SUMS],
     log:
