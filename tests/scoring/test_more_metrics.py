@@ -102,20 +102,26 @@ def test_stability_by_all_matchings_and_of_a_shuffled_copy():
 
 def test_stability_of_the_living_by_all_matchings_whatever_the_dead_are(tmp_path):
     x = np.random.default_rng(1).random((40, 3)) + 0.1  # All above 0: a latent that points below is dead.
-    given = subject(tmp_path, coder(0, 3, 7, 7), {"train": x, "test": x[:5]})
-    given.siblings = [coder(1, 3, 6, 6)]
-    own, other = given.coder, given.siblings[0]
-    for made, dead in ((own, [2, 5]), (other, [0])):
+    given = subject(tmp_path, coder(0, 3, 7, 7), {"train": x, "test": -x})
+    given.siblings = [coder(1, 3, 6, 6), coder(2, 3, 6, 6)]
+    own = given.coder
+    for made, dead in ((own, [2, 5]), (given.siblings[0], [0]), (given.siblings[1], [4])):
         made.W_enc.abs_()[:, dead] *= -1
     got = stability_alive.score(given, "test", Options())
-    unit = [torch.nn.functional.normalize(made.W_dec, dim=1).numpy() for made in (own, other)]
-    cosine = unit[0][[0, 1, 3, 4, 6]] @ unit[1][1:].T
-    best = max(([cosine[i, j] for i, j in enumerate(order)] for order in itertools.permutations(range(5))), key=np.mean)
-    assert got["stability_alive"] == pytest.approx(np.mean(best), rel=1e-5)
-    assert got["stability_alive_shared"] == np.mean(np.array(best) > 0.7)
+    living, means, shares = [0, 1, 3, 4, 6], [], []
+    for other, kept in zip(given.siblings, ([1, 2, 3, 4, 5], [0, 1, 2, 3, 5]), strict=True):
+        unit = [torch.nn.functional.normalize(made.W_dec, dim=1).numpy() for made in (own, other)]
+        cosine = unit[0][living] @ unit[1][kept].T
+        matchings = ([cosine[i, j] for i, j in enumerate(order)] for order in itertools.permutations(range(5)))
+        best = np.array(max(matchings, key=np.mean))
+        means.append(best.mean()), shares.append((best > 0.7).mean())
+    assert got["stability_alive"] == pytest.approx(np.mean(means), rel=1e-5)
+    assert got["stability_alive_shared"] == pytest.approx(np.mean(shares))
+    assert 0 < got["stability_alive_null"] < 0.95  # Of five random directions in three dimensions; of the same ones 1.
     own.W_dec[2].neg_()
     assert stability_alive.score(given, "test", Options()) == got
-    other.W_enc.abs_().neg_()
+    for other in given.siblings:
+        other.W_enc.abs_().neg_()
     assert stability_alive.score(given, "test", Options()) == {}
 
 
