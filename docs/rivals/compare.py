@@ -1,9 +1,10 @@
-"""Four tables beside the leaderboard, of all parts together: python docs/rivals/compare.py
+"""Seven tables beside the leaderboard, of all parts together: python docs/rivals/compare.py
 
 The first two: differences from tuned Top-k at both tolerances in R^2, .002 and .005. The third: the candidates at .005
 beside tuned Top-k at .002; its own candidate at .005 has less R^2 in some cells. The fourth: every method beside Top-k
 at the same learning rate, scale and steps. All trials are in that one (test split, tuning seed 0), none is picked: each
-method was tried at the same eight pairs of a learning rate and a scale. A penalty's weight goes with the pair.
+method was tried at the same eight pairs of a learning rate and a scale. A penalty's weight goes with the pair. Then the
+first, cell by cell, in MS and in MS by other families; and the fourth, rate by rate, in MS, with R^2 in brackets.
 """
 
 import measures
@@ -45,7 +46,7 @@ def at_tolerance(tolerance: float, of_topk: float) -> pd.DataFrame:
 
 
 def at_recipe() -> pd.DataFrame:
-    """A row per cell and method: the mean over the pairs of its score on test less that of Top-k at the same pair."""
+    """A row per cell, pair and method: its score on test less that of Top-k at the same pair."""
     rows = across_groups(measures.read("metrics.csv"))
     rows = rows[(rows["protocol"] == "fair") & (rows["split"] == "test") & (rows["seed"] == 0)]
     independent = pd.concat(pd.read_csv(file) for file in sorted(measures.HERE.glob("*/independent.csv")))
@@ -55,7 +56,7 @@ def at_recipe() -> pd.DataFrame:
     rows = rows.set_axis(list(AT_RECIPE), axis=1)
     difference = _less(rows, rows.xs("topk", level="method"))
     assert difference["R2"].notna().all()  # Top-k was tried at every pair.
-    return difference.groupby([*CELL, "method"]).mean()
+    return difference
 
 
 def _less(rows: pd.DataFrame, topk: pd.DataFrame) -> pd.DataFrame:
@@ -66,8 +67,9 @@ def main() -> None:
     """Print a row per method: means over cells, their intervals, and in how many cells the difference is above 0."""
     config = settings.read("config.yaml")
     rule, names = config.claims.model_dump(), Names(settings.names(config, "rivals"))
-    for tolerances in ((TIGHT, TIGHT), (WIDER, WIDER), (WIDER, TIGHT), None):
-        difference = at_tolerance(*tolerances) if tolerances else at_recipe()
+    tuned, pairs = at_tolerance(TIGHT, TIGHT), at_recipe()
+    by_cell = pairs.groupby([*CELL, "method"]).mean()
+    for difference in (tuned, at_tolerance(WIDER, WIDER), at_tolerance(WIDER, TIGHT), by_cell):
         found = []
         for method, cells in difference.drop("topk", level="method").groupby("method"):
             row = {"method": names.method(method)}
@@ -78,6 +80,12 @@ def main() -> None:
                 row[score] = f"{known.mean():{style}} [{low:{style}}, {high:{style}}], {(known > 0).sum()}/{len(known)}"
             found.append((-cells["MS"].mean(), row))
         print(markdown(pd.DataFrame([row for _, row in sorted(found, key=lambda of: of[0])])) + "\n")
+    by_rate = pairs.groupby(["method", "lr"]).mean()
+    of_rates = by_rate["MS"].map("{:+.3f}".format) + by_rate["R2"].map(" ({:+.3f})".format)
+    for score in ("MS", "MS_independent"):
+        of_cells = tuned[score].map("{:+.3f}".format).unstack(["dataset", "backbone"])
+        print(f"{score}\n\n{of_cells.droplevel('k').drop('topk').to_string()}\n")
+    print(of_rates.unstack("lr").drop("topk").to_string())
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ GREY = "#999999"  # of references: a training k, the raw embedding
 _HANDLE = 3.2  # of legends: long enough to show the dashes
 _LEGEND, _CREDIT = 7.5, 5  # points: the text of legends, and of who made the pictures
 _LETTER = 0.06  # inches, about, at the size of a legend's text
+_ROW = 0.213  # inches, of a row of a legend
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -112,7 +113,10 @@ def reference(label: str, **look: Any) -> Line2D:
 
 
 def legend(figure: Figure, entries: list[Line2D]) -> None:
-    """A legend below the panels, in as many columns as the figure's width takes."""
+    """A legend below the panels, in as many columns as the figure's width takes.
+
+    A figure's size has room for two rows; it grows by the others, so that panels keep their height.
+    """
     labels = [fit(str(entry.get_label()), 0.6 * WIDTH) for entry in entries]
     widths = [_LETTER * max(map(len, label.split("\n"))) + 0.62 for label in labels]  # inches, about
 
@@ -123,6 +127,8 @@ def legend(figure: Figure, entries: list[Line2D]) -> None:
     columns = next((n for n in range(len(entries), 1, -1) if fits(n)), 1)
     look: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "frameon": False}
     figure.legend(entries, labels, handlelength=_HANDLE, columnspacing=1.2, **look)
+    rows = -(-len(entries) // columns)
+    figure.set_figheight(figure.get_figheight() + _ROW * max(0, rows - 2))
 
 
 def nothing(ax: Axes, text: str) -> None:

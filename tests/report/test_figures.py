@@ -192,6 +192,16 @@ def test_sweep_draws_lambda_where_it_is_swept_else_the_first_option(results):
     assert drawn == set(of_batch.values()) and len(drawn) == 2
 
 
+def test_a_long_legend_takes_no_height_from_the_panels():
+    def height(entries):
+        figure, ax = plt.subplots(figsize=(style.WIDTH, 2), layout="constrained")
+        style.legend(figure, [style.reference(f"a method, the {n}th") for n in range(entries)])
+        figure.draw_without_rendering()
+        return ax.get_window_extent().height
+
+    assert height(22) == pytest.approx(height(8), rel=0.05)
+
+
 def test_what_sweep_notes_lies_on_no_curve_and_in_no_other_panel(results):
     metrics = pd.read_parquet(results / "metrics.parquet")
     of = {method: (metrics["method"] == method) & (metrics["backbone"] == "b1") for method in ("reg1", "batch")}

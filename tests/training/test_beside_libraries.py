@@ -111,7 +111,7 @@ def test_ours_reaches_their_fvu_at_their_l0(library, kind, digits, tmp_path, mon
     share = min(1.0, max(0.0, l0 - below))
     here = (1 - share) * ours[0] + share * ours[1]
     assert here[:, 1].mean() <= 1.01 * l0
-    for place, at in ((0, f"L0 {l0:.1f}"), (2, "4 k")) if library == "sparsify" else ((0, f"L0 {l0:.1f}"),):
+    for at, place in ({f"L0 {l0:.1f}": 0} | ({"4 k": 2} if library == "sparsify" else {})).items():
         theirs_mean, mean = there[:, place].mean(), here[:, place].mean()
         error = ((there[:, place].var(ddof=1) + here[:, place].var(ddof=1)) / len(SEEDS)) ** 0.5
         print(f"{library} {kind}: {at}, FVU theirs {theirs_mean:.4f}, ours {mean:.4f}, error {error:.4f}")

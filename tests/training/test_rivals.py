@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 from scoring.examples import ms_by_definition
-from training.common import data, dense_rest, entries, kept_of_batch, kept_of_each, make_objective, settings
+from training.common import (
+    data,
+    dense_penalty,
+    dense_rest,
+    entries,
+    kept_of_batch,
+    kept_of_each,
+    make_objective,
+    settings,
+)
 
 from sae.core.options import Options
 from sae.models import saefile
@@ -109,10 +118,8 @@ def nearest_rows(a, z, x, coder):
 
 def two_regularizers(a, z, x, coder):
     """Off-support l1 and a quarter of the ratio, over the latents that are active in the batch."""
-    active = (z > 0).any(dim=0)
-    outside, on = (a - z)[:, active], a[:, active]
-    ratio = on.sum(dim=1) / on.square().sum(dim=1).sqrt()
-    return (outside.abs().sum(dim=1) + 0.25 * ratio).mean()
+    mask = (z > 0).any(dim=0).double()
+    return (dense_penalty("off_support_l1", a, z, mask) + 0.25 * dense_penalty("l1_l2_ratio", a, z, mask)).mean()
 
 
 @pytest.mark.parametrize("objective", ["topk", "batch_topk"])
@@ -295,8 +302,7 @@ def test_orthogonality_by_brute_force():
     coder = make_objective(x, settings()).coder
     a = dense(coder, x).detach()
     whole = decoder_orthogonality.penalty(batch(a, None, coder=coder, options=decoder_orthogonality.Options(chunk=99)))
-    rows = coder.W_dec / coder.W_dec.norm(dim=1, keepdim=True)
-    expected = sum(max(rows[i] @ rows[j] for j in range(M) if j != i) ** 2 for i in range(M)) / M
+    expected = nearest_rows(a, None, x, coder)
     assert whole.shape == (len(x),)
     torch.testing.assert_close(whole[0], expected)
     ours, theirs = (torch.autograd.grad(value, coder.W_dec, retain_graph=True)[0] for value in (whole[0], expected))
