@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from numpy import ndarray
@@ -29,8 +30,31 @@ def load(path: str, device: str = "cpu") -> Encoder:
     return Encoder(path, device)
 
 
-def score(sae: Encoder | Coder, embeddings: ndarray, labels: ArrayLike | None = None, **more: Any) -> dict[str, Any]:
-    """What an SAE is worth on held-out embeddings (N, d): the columns of metrics.csv; see `sae.scoring.alone.score`."""
+def score(
+    sae: Encoder | Coder,
+    embeddings: ndarray,
+    labels: ArrayLike | None = None,
+    *,
+    groups: ArrayLike | None = None,
+    judges: Mapping[str, ndarray] | None = None,
+    train: ndarray | None = None,
+    train_labels: ArrayLike | None = None,
+    metrics: Iterable[str] | None = None,
+) -> dict[str, Any]:
+    """What an SAE is worth on held-out embeddings (N, d): columns of metrics.csv by name.
+
+    What is given decides which of them: (N,) `labels`; (N,) `groups` of near-duplicates, `range(N)` where there are
+    none; `judges`, {backbone: (N, d') embeddings}; `train` (N', d). See :func:`sae.scoring.alone.score`.
+    """
     from sae.scoring.alone import score
 
-    return score(sae, embeddings, labels, **more)
+    return score(
+        sae,
+        embeddings,
+        labels,
+        groups=groups,
+        judges=judges,
+        train=train,
+        train_labels=train_labels,
+        metrics=metrics,
+    )

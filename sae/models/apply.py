@@ -40,21 +40,10 @@ class Encoder:
             UserError: no floats, another number of dimensions, no rows, values that are not finite in float32, or k
                 above m.
         """
-        embeddings = np.asanyarray(embeddings)
-        d, m = self.coder.d, self.coder.m
-        if embeddings.dtype.kind != "f" or embeddings.ndim != 2 or embeddings.shape[1] != d or not len(embeddings):
-            raise UserError(
-                f"{name} holds {embeddings.dtype} of shape {embeddings.shape}; this SAE takes embeddings as "
-                f"{self.metadata.get('backbone', 'its backbone')} gives them: floats of shape (N, {d})"
-            )
-        if k is not None and not 1 <= k <= m:
-            raise UserError(f"k = {k}; this SAE has {m} latents: give 1 to {m}")
-        for start in range(0, len(embeddings), 16_384):
-            with np.errstate(over="ignore"):
-                finite = np.isfinite(embeddings[start : start + 16_384].astype(np.float32)).all(axis=1)
-            if not finite.all():
-                row = start + int(finite.argmin())
-                raise UserError(f"row {row} (from 0) of {name} holds NaN, or a value that is not finite in float32")
+        backbone = self.metadata.get("backbone", "its backbone")
+        embeddings = check_embeddings(embeddings, self.coder.d, name, f"embeddings as {backbone} gives them")
+        if k is not None and not 1 <= k <= self.coder.m:
+            raise UserError(f"k = {k}; this SAE has {self.coder.m} latents: give 1 to {self.coder.m}")
         return self.coder.encode(self.coder.open_inputs(embeddings), None if k is None else TopK(k))
 
     def decode(self, codes: Codes) -> np.ndarray:
@@ -69,6 +58,33 @@ class Encoder:
         if self.coder.input_norm == "unit_l2_layernorm":
             raise UserError("this SAE standardises each input (unit_l2_layernorm): use Encoder.coder.reconstruct")
         return self.coder.decode(codes).cpu().numpy()
+
+
+def check_embeddings(embeddings: Any, d: int | None, name: str, needed: str = "embeddings") -> np.ndarray:
+    """Embeddings (N, d) as an array, whatever float type they have.
+
+    Args:
+        d: the number of dimensions; None: any.
+        name: what error messages call the embeddings.
+        needed: what they say is needed.
+
+    Raises:
+        UserError: no floats, another number of dimensions, no rows, or values that are not finite in float32.
+    """
+    try:
+        found = np.asanyarray(embeddings)
+    except (ValueError, TypeError, RuntimeError) as error:  # Rows of several lengths, a tensor that is no array.
+        raise UserError(f"{name} cannot be read as an array: {error}") from None
+    if found.dtype.kind != "f" or found.ndim != 2 or not len(found) or d not in (None, found.shape[1]):
+        shape = f"(N, {'d' if d is None else d})"
+        raise UserError(f"{name} holds {found.dtype} of shape {found.shape}; needed: {needed}, floats of shape {shape}")
+    for start in range(0, len(found), 16_384):
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(found[start : start + 16_384].astype(np.float32)).all(axis=1)
+        if not finite.all():
+            row = start + int(finite.argmin())
+            raise UserError(f"row {row} (from 0) of {name} holds NaN, or a value that is not finite in float32")
+    return found
 
 
 def encode(

@@ -6,7 +6,7 @@ seeds drawn again inside each block, since most of an effect's variance lies bet
 `claims` in config.yaml.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from sae.core import files
 from sae.report import bootstrap, controls, fair, published
 from sae.report.names import Names
 from sae.report.published import BASELINE, REG1, REG1_ALL, REG2, REG2_ALL
-from sae.report.scores import across_groups
+from sae.report.scores import across_groups, diverged
 from sae.report.tables import markdown
 from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, chosen, of_chosen, under
@@ -49,6 +49,7 @@ class Evidence:
         self._rows = pd.concat([self.picked, at]) if len(at) else self.picked
         self._points = of_chosen(self.picked, points[points["curve"] == "robustness"])
         self._names, self._worth = names, dict[tuple[str, str | None], list[str]]()
+        self._diverged = diverged(metrics)
 
     def of(self, method: str, metric: str, minus: str | None = None) -> pd.Series:
         """A metric of one method, by run; what is not defined is left out."""
@@ -102,6 +103,11 @@ class Evidence:
         ours, cells = self.rise(method), self.rise(other).groupby(CELL).mean()
         rising = cells.index[cells >= threshold]
         return ours[ours.index.droplevel("seed").isin(rising)]
+
+    def lost(self, methods: Iterable[str]) -> list[str]:
+        """How many SAEs of some methods diverged, in words; nothing where none did."""
+        lost = [name for name in methods if name in self._diverged]
+        return [f"{self._names.method(name)}: {self._diverged[name]} SAEs diverged" for name in lost]
 
     def of_controls(self, score: tuple[str, str | None], rule: dict[str, Any]) -> list[str]:
         """Where a score tells nothing, in words, with the controls that have it as high as the baseline."""
@@ -288,7 +294,7 @@ def judge(
     values = claim.value(evidence)
     row: dict[str, Any] = {"claim": claim.name, "statement": claim.statement, "cells_for": 0, "cells_against": 0}
     row |= {"verdict": UNTESTED, "ours": claim.ours}
-    notes: list[str] = []
+    notes = evidence.lost(claim.methods)
     if values.empty:
         return row | {"note": "; ".join([*notes, "not measured"])}
     cells = values.groupby(CELL).mean()

@@ -17,7 +17,7 @@ from sae.core import files
 from sae.report import leaderboard, measures, stored
 from sae.report.bootstrap import half_width, wider_interval
 from sae.report.names import Names
-from sae.report.scores import RUN, across_groups, by_run
+from sae.report.scores import RUN, across_groups, by_run, diverged
 from sae.report.tables import markdown
 from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, chosen, under
@@ -150,12 +150,15 @@ def effects(picks: dict[float, pd.DataFrame], names: Names, rule: dict[str, Any]
     return pd.DataFrame(found, columns=EFFECTS)
 
 
-def cells(picks: dict[float, pd.DataFrame], selection: pd.DataFrame, names: Names, confidence: float) -> pd.DataFrame:
+def cells(
+    picks: dict[float, pd.DataFrame], metrics: pd.DataFrame, selection: pd.DataFrame, names: Names, confidence: float
+) -> pd.DataFrame:
     """A row per cell, tolerance and tuned method: what was chosen, on what grounds, and what it scores on test.
 
     `{score}_difference` is from the method compared with; `{score}_half_width` is how far Student's t interval of it,
-    over the fresh seeds, reaches to either side (NaN with one seed, and on a tie).
+    over the fresh seeds, reaches to either side (NaN with one seed, and on a tie). `diverged`: '1 of 6' SAEs.
     """
+    tried = {cell: diverged(rows) for cell, rows in under(metrics, FAIR).groupby(CELL)}
     choice = under(selection, FAIR).drop_duplicates([*CELL, "method", "tolerance"])
     found = []
     for row in choice.to_dict("records"):
@@ -163,6 +166,7 @@ def cells(picks: dict[float, pd.DataFrame], selection: pd.DataFrame, names: Name
         here = tests[(tests[CELL] == pd.Series({n: row[n] for n in CELL})).all(axis=1)]
         own = here[here["method"] == row["method"]]
         line = {name: row[name] for name in (*CELL, "tolerance", "method", "status", "trial", "steps", "undertrained")}
+        line["diverged"] = tried[tuple(row[n] for n in CELL)].get(row["method"], "")
         line |= {f"val_{name}": row[name] for name in ("r2", "ms", "l0", "firing")} | {"val_bar": row["bar"]}
         line |= {score: by_run(own, *of).mean() for score, of in SCORES.items()}
         line["AUC_se"] = own["probe_auc_se"].mean() if "probe_auc_se" in own else nan
@@ -239,7 +243,7 @@ def write(
     untuned = leaderboard.with_rise(chosen(under(metrics, "paper"), "test", names.compared), points)
     headline = leaderboard.with_rise(next(iter(picks.values())), points)
     tables = {
-        "fair": cells(picks, read["selection"], names, settings["claims"]["confidence"]),
+        "fair": cells(picks, metrics, read["selection"], names, settings["claims"]["confidence"]),
         "fair_effects": effects(picks, names, settings["claims"]),
         "measures": measures.table(headline, untuned, names),
     }
@@ -319,7 +323,10 @@ def cells_text(cells: pd.DataFrame, names: Names) -> pd.DataFrame:
             "steps": ("-" if pd.isna(row["steps"]) else f"{row['steps']:.0f}") + (" !" if row["undertrained"] else ""),
             "method": names.method(row["method"]),
         }
-        line["trial"] = "tie" if row["trial"] is None or row["trial"] != row["trial"] else row["trial"]
+        line["trial"] = "tie" if pd.isna(row["trial"]) else row["trial"]
+        line["trial"] += (
+            f" ({row['diverged']} diverged)" if isinstance(row["diverged"], str) and row["diverged"] else ""
+        )
         for score in ("R2", "MS", "MS_independent", "dead"):
             style = ".0f" if score == "dead" else ".3f"
             text = "-" if isnan(row[score]) else format(row[score], style)

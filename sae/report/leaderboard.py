@@ -68,8 +68,8 @@ SCORES = {
 }
 MOST_L0 = 1.02  # times k: what an SAE that nobody tuned has beyond that is said beside its name
 NOTES = """\
-Means over cells of candidates with fresh seeds, on test; in brackets the interval of the difference from the tuned
-baseline; then the rank, with its interval over blocks and seeds, too narrow where blocks are few. `=`: a tie, the
+Means over cells of candidates with fresh seeds, on test; in parentheses the difference from the tuned baseline and its
+interval; then the rank, with its interval over blocks and seeds, too narrow where blocks are few. `=`: a tie, the
 interval of the difference reaches 0. MS independent: by backbones of other families. stability: of all latents; it
 falls with the number of dead ones, which no two seeds share. rise at 4k: NMSE at four times the training k over that at
 k. Every method was tuned in as many trials, and stands at the baseline's R2 (docs/protocol.md). Where no trial of a
@@ -310,8 +310,8 @@ def as_text(board: pd.DataFrame) -> pd.DataFrame:
             style = SCORES[row["score"]].style
             text = format(row["value"], style)
             if row["low"] != row["high"]:
-                ends = " [-, -]" if np.isinf(row["low"]) else f" [{row['low']:+{style}}, {row['high']:+{style}}]"
-                text += ends + (" =" if row["tie"] else "")
+                ends = "-, -" if np.isinf(row["low"]) else f"{row['low']:+{style}}, {row['high']:+{style}}"
+                text += f" ({row['difference']:+{style}} [{ends}])" + (" =" if row["tie"] else "")
             if row["tuned"] and np.isfinite(row["rank"]):
                 text += f"; {row['rank']:.0f} ({row['rank_low']:.0f} to {row['rank_high']:.0f})"
             line[row["score"]] = text

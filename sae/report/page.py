@@ -54,9 +54,10 @@ def write(
         experiment=settings["experiment"],
         description=printed(settings["config"]["experiment"].get("description", "")),
         counts={
-            protocol: verdicts.loc[~verdicts["ours"], column].value_counts().to_dict()
+            f"{whose}, {protocol}": verdicts.loc[verdicts["ours"] == ours, column].value_counts().to_dict()
             for protocol, column in (("the paper's protocol", "verdict"), ("equal tuning", f"{claims.PREFIX}verdict"))
-            if column in verdicts
+            for whose, ours in (("The paper's claims", False), ("Ours", True))
+            if column in verdicts and (verdicts["ours"] == ours).any()
         },
         claims=claims.as_text(verdicts).to_dict("records"),
         badges=_BADGES,

@@ -25,3 +25,14 @@ def by_run(rows: pd.DataFrame, metric: str, minus: str | None = None) -> pd.Seri
     values = [rows[name] if name in rows else pd.Series(nan, rows.index) for name in (metric, minus) if name]
     value = values[0].astype(float) - (values[1].astype(float) if minus else 0.0)
     return pd.Series(value.to_numpy(), pd.MultiIndex.from_frame(rows[RUN]), dtype=float)
+
+
+def diverged(metrics: pd.DataFrame) -> dict[str, str]:
+    """{method: how many of its SAEs diverged, as '1 of 6'}, of the methods that have any.
+
+    Args:
+        metrics: with `KEY` and status; the rows of one SAE count once.
+    """
+    saes = metrics.drop_duplicates([*RUN, "method", "trial"])
+    lost = (saes["status"] == "diverged").groupby(saes["method"], sort=False).agg(["sum", "size"])
+    return {str(method): f"{n} of {every}" for method, n, every in lost[lost["sum"] > 0].itertuples()}

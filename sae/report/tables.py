@@ -11,6 +11,7 @@ import pandas as pd
 from sae.core import files
 from sae.report import controls, published
 from sae.report.names import Names
+from sae.report.scores import diverged
 from sae.scoring.selection import CELL, chosen, under
 
 DEAD_LIMIT = 0.05
@@ -125,7 +126,8 @@ difference).
 
 Marks: `>` the choice is the largest lambda of the sweep, so a larger one might do too; `=` nothing was acceptable, and
 the row repeats the numbers of the method compared with (after a mark: in how many of the seeds); `!` the baseline
-leaves 5 % or more of its latents dead on the training images: it is not well trained."""
+leaves 5 % or more of its latents dead on the training images: it is not well trained; `x` so many of the SAEs among
+which was chosen diverged: none of these can be chosen."""
 NO_CONTROLS = "Empty: no method of this experiment is a control (`control` in config.yaml)."
 _EFFECTS_NOTES = "Mean over cells (lowest to highest), and in how many it is above 0."
 _PUBLISHED_NOTE = "Published: the paper's mean, and in how many of its own cells it goes up or down."
@@ -149,7 +151,10 @@ def measured(number: int, metrics: pd.DataFrame, names: Names) -> pd.DataFrame:
             row |= {name: _mean(runs, column) for name, column in spec.columns.items()}
             row |= {"lambda": _joined(format(v, "g") for v in sorted(_column(runs, "lambda").dropna().unique()))}
             row |= {"trial": _joined(sorted(runs["trial"].unique()))}
-            out.append(row | {"mark": _marks(runs, names), "seeds": len(runs)})
+            own = metrics[
+                metrics[["backbone", "dataset", "k", "method"]].eq([backbone, dataset, k, key["method"]]).all(axis=1)
+            ]
+            out.append(row | {"mark": _marks(runs, own, names), "seeds": len(runs)})
     keys = [*_KEY, *(["ablation"] if spec.of_pairs else [])]
     return pd.DataFrame(out, columns=[*keys, *spec.columns, "lambda", "trial", "mark", "seeds"])
 
@@ -187,11 +192,13 @@ def _joined(parts: Iterable[str]) -> str:
     return " ".join(parts)
 
 
-def _marks(runs: pd.DataFrame, names: Names) -> str:
+def _marks(runs: pd.DataFrame, tried: pd.DataFrame, names: Names) -> str:
+    """What is said of a row: of its runs, and of all rows of metrics of the SAEs among which was chosen."""
     counts = {">": (runs["selection"] == "edge").sum(), "=": (runs["selection"] == "fallback").sum()}
     marks = [mark if n == len(runs) else f"{mark}{n}/{len(runs)}" for mark, n in counts.items() if n]
     badly = (_column(runs, "dead_train") >= DEAD_LIMIT * runs["m"]).any()
-    return " ".join(marks + (["!"] if badly and runs["method"].iloc[0] in names.baselines else []))
+    marks += ["!"] if badly and runs["method"].iloc[0] in names.baselines else []
+    return " ".join([*marks, *(f"x{n.replace(' of ', '/')}" for n in diverged(tried).values())])
 
 
 def beside_published(number: int, table: pd.DataFrame, tables: pd.DataFrame) -> pd.DataFrame:
@@ -320,7 +327,7 @@ def write(metrics_file: str | Path, published_folder: str | Path, settings: dict
 
 
 def training(metrics: pd.DataFrame, names: Names) -> str:
-    """How the baseline was trained, which decides what a difference from it is worth: for the head of every table."""
+    """How the baseline was trained, which decides what a difference is worth, and what diverged: a table's head."""
     said = []
     for baseline in names.baselines[:1]:
         rows = metrics[(metrics["method"] == baseline) & (metrics["split"] == "test")]
@@ -334,6 +341,7 @@ def training(metrics: pd.DataFrame, names: Names) -> str:
             f"validation chose among {trials} trials" if trials > 1 else "it has the recipe as it is given, not tuned"
         )
         said.append(f"{names.method(baseline)}: {tuned}")
+    said += [f"{names.method(name)}: {count} SAEs diverged" for name, count in diverged(metrics).items()]
     return "; ".join(said) + "." if said else ""
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from sae.core import files
 from sae.report.names import Names
-from sae.report.scores import across_groups
+from sae.report.scores import across_groups, diverged
 from sae.scoring.fair import root
 from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, under
@@ -20,7 +20,7 @@ def of_tuning(results: Path, names: Names) -> pd.DataFrame:
     """A row per cell, tuned method and trial of the tuning seed, the first that has all of them.
 
     Columns `CELL`, method, trial, seed, `RECIPE`, point (the trial's number in the design, the same for every method),
-    r2, ms, and val_r2, val_ms. A trial that diverged is left out.
+    r2, ms, and val_r2, val_ms. A trial that diverged is left out; :func:`lost` counts it.
     """
     metrics = across_groups(under(files.read_parquet(results / "metrics.parquet"), FAIR))
     metrics = metrics[metrics["status"] == "ok"]
@@ -32,6 +32,11 @@ def of_tuning(results: Path, names: Names) -> pd.DataFrame:
     point = test.groupby(CELL, sort=False)["lr"].rank(method="dense").astype(int)
     found = test[[*key, *RECIPE]].assign(seed=test["seed"], point=point, r2=test["r2"], ms=test[MS])
     return found.merge(val[[*key, "r2", MS]].rename(columns={"r2": "val_r2", MS: "val_ms"}), on=key)
+
+
+def lost(results: Path) -> dict[str, str]:
+    """What :func:`sae.report.scores.diverged` says of all SAEs of protocol `fair`: for the legends of trials."""
+    return diverged(under(files.read_parquet(results / "metrics.parquet"), FAIR))
 
 
 def effects(

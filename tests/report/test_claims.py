@@ -50,7 +50,7 @@ def results(effect=None, ablation=None, rise=None, seeds=(0, 1, 2), noise=0.0, f
             of = key | {"method": method, "trial": "lambda0.01" if "against" in about else "default", "split": "test"}
             rows.append(
                 of
-                | {"protocol": "paper"}
+                | {"protocol": "paper", "status": "ok"}
                 | values
                 | {"selected": not lost, "selection": "fallback" if lost else "chosen"}
             )
@@ -66,6 +66,15 @@ def judged(metrics, points, names=NAMES):
     evidence = claims.Evidence(chosen(metrics, "test", names.compared), metrics, points, names)
     rule = RULE | {"resamples": 1000}  # Enough for effects as planted.
     return {c.name: claims.judge(c, evidence, rule) for c in claims.claims(rule, names)}
+
+
+def test_a_claim_counts_what_diverged():
+    metrics, points = results()
+    lost = metrics[(metrics["method"] == "reg1") & (metrics["k"] == metrics["k"].min())]
+    lost = lost.assign(trial="lambda9", status="diverged", selected=False, selection="not_selected")
+    found, every = judged(pd.concat([metrics, lost]), points), (metrics["method"] == "reg1").sum() + len(lost)
+    assert found["reg1_raises_ms"]["note"].startswith(f"Reg. 1: {len(lost)} of {every} SAEs diverged; ")
+    assert "diverged" not in found["reg2_raises_ms"]["note"]
 
 
 def verdicts(**planted):

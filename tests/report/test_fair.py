@@ -127,18 +127,22 @@ def test_effects_cells_and_the_best_n(tmp_path):
     # In one cell two seeds differ, by 0.03 and 0.05: Student's t has one degree of freedom.
     apart = picks[0.002].copy()
     apart.loc[(apart[RUN] == [*CELLS[1], 4]).all(axis=1) & (apart["method"] == "reg1"), "ms_mean_alive"] += 0.02
-    spread = fair.cells(picks | {0.002: apart}, selection, NAMES, 0.95)
+    spread = fair.cells(picks | {0.002: apart}, metrics, selection, NAMES, 0.95)
     wide = spread[spread["MS_half_width"] > 1e-9]
     assert wide[["method", *CELL]].to_numpy().tolist() == [["reg1", *CELLS[1]]]
     assert wide[["MS_difference", "MS_half_width"]].to_numpy() == pytest.approx(np.array([[0.04, 12.7062 * 0.01]]))
     assert fair.cells_text(wide, NAMES)["MS"].str.contains("(+0.040 ± 0.127)", regex=False).all()
-    cells = fair.cells(picks, selection, NAMES, 0.95)
+    cells = fair.cells(picks, metrics, selection, NAMES, 0.95)
     assert len(cells) == 18 * 3 * 2 and cells["undertrained"].sum() == 6
     tie = cells[(cells["status"] == "tie") & (cells["tolerance"] == 0.002)].iloc[0]
     assert tie["method"] == "reg2" and tie["MS_difference"] == 0 and np.isnan(tie["MS_half_width"])
     assert fair.cells_text(tie.to_frame().T, NAMES)["MS"].str.endswith("(+0.000)").all()
+    lost = metrics[(metrics["method"] == "reg2") & (metrics["protocol"] == "fair")].assign(trial="x", status="diverged")
+    spoilt = fair.cells_text(fair.cells(picks, pd.concat([metrics, lost]), selection, NAMES, 0.95), NAMES)
+    assert set(spoilt[spoilt["method"] == "Reg. 2"]["trial"]) == {f"{TRIAL['reg2']} (2 of 4 diverged)", "tie"}
+    assert not spoilt[spoilt["method"] == "Reg. 1"]["trial"].str.contains("diverged").any()
     one = {tolerance: rows[rows["seed"] == 3] for tolerance, rows in picks.items()}
-    assert fair.cells(one, selection, NAMES, 0.95)["MS_half_width"].isna().all()
+    assert fair.cells(one, metrics, selection, NAMES, 0.95)["MS_half_width"].isna().all()
     alone = fair.cells_text(cells.assign(steps=None), NAMES)["steps"]  # Every method sets its own.
     assert set(alone) == {"-", "- !"}
     points = pd.DataFrame(columns=[*RUN, "method", "trial", "split", "curve", "x", "y"]).astype(
@@ -180,16 +184,18 @@ def test_what_subsets_of_the_trials_give_and_the_figures(tmp_path):
     choice = {"dataset": "d", "backbone": "b", "k": 4, "protocol": "fair", "tolerance": 0.002, "undertrained": False}
     picks = [choice | {"method": m, "seed": 0, "trial": t} for m, t in (("topk", "lr3"), ("reg1", "lr2"))]
     files.write_parquet(tmp_path / "selection.parquet", pd.DataFrame(picks))
-    lines = {
-        name: drawn.axes[0].get_lines()
-        for name, drawn in (
-            (m.__name__.rpartition(".")[2], m.draw(tmp_path, names)) for m in (fronts, trials, tolerance)
-        )
-    }
+    drawn = {m.__name__.rpartition(".")[2]: m.draw(tmp_path, names) for m in (fronts, trials, tolerance)}
+    lines = {name: figure.axes[0].get_lines() for name, figure in drawn.items()}
     dots = lines["fronts"][0]
     assert sorted(dots.get_xdata()) == pytest.approx([0.5, 0.599, 0.6]) and len(lines["trials"]) == 2
     (curve,) = [line for line in lines["tolerance"] if len(line.get_xdata()) == 21]
     assert curve.get_ydata()[2] == pytest.approx(0.03) and curve.get_ydata()[-1] == pytest.approx(0.15)
+    assert not any("diverged" in text.get_text() for figure in drawn.values() for text in figure.legends[0].texts)
+    lost = [row | {"status": "diverged"} for row in trial_rows("reg2", {2: (np.nan, np.nan), 3: (np.nan, np.nan)})]
+    files.write_parquet(tmp_path / "metrics.parquet", pd.DataFrame([*rows, *lost]))
+    names = Names({"methods": METHODS | {"reg2": {"label": "Reg. 2", "against": "topk"}}})
+    for figure in (module.draw(tmp_path, names) for module in (fronts, trials, tolerance)):
+        assert "Reg. 2 (2 of 2 diverged)" in [text.get_text() for text in figure.legends[0].texts]
 
 
 def test_a_trial_is_compared_with_the_one_of_the_same_recipe(tmp_path):

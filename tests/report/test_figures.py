@@ -41,7 +41,13 @@ def results(tmp_path):
         key = {"dataset": "d", "backbone": backbone, "k": k, "method": method, "trial": text, "seed": seed}
         chosen = text in ("default", "lambda0.01", "epochs5-lr0.1")
         row = key | trial | {"selected": chosen, "selection": "chosen" if chosen else "not_selected"}
-        row |= {"protocol": "paper", "r2": 0.5 + trial.get("lambda", 0), "ms_mean_alive": 0.4, "probe_top1_raw": 0.9}
+        row |= {
+            "status": "ok",
+            "protocol": "paper",
+            "r2": 0.5 + trial.get("lambda", 0),
+            "ms_mean_alive": 0.4,
+            "probe_top1_raw": 0.9,
+        }
         rows += [row | {"split": split} for split in ("val", "test")]
         if chosen:
             size = 100 if backbone == "b2" else 1
@@ -190,6 +196,18 @@ def test_sweep_draws_lambda_where_it_is_swept_else_the_first_option(results):
     assert list(of_batch) == [NAMES.method("batch") + said for said in (", lr0.1", ", lr0.2")]
     drawn = {line.get_color() for line in figure.axes[2].get_lines()[1:]}
     assert drawn == set(of_batch.values()) and len(drawn) == 2
+
+
+def test_sweep_shows_what_diverged(results):
+    metrics = pd.read_parquet(results / "metrics.parquet")
+    lost = metrics[(metrics["method"] == "reg1") & (metrics["seed"] == 0) & metrics["selected"]]
+    lost = lost.assign(trial="lambda0.1", status="diverged", selected=False, **{"lambda": 0.1, "r2": np.nan})
+    files.write_parquet(results / "metrics.parquet", pd.concat([metrics, lost]))
+    figure = registry.load("figure", "sweep").draw(results, NAMES)
+    crosses = [line for line in figure.axes[0].get_lines() if line.get_marker() == "x"]
+    assert {line.get_xdata()[0] for line in crosses} == {0.1} and len(crosses) == 2  # One a k.
+    shown = [text.get_text() for text in figure.legends[0].texts]
+    assert f"{NAMES.method('reg1')} (4 of 20 diverged)" in shown and "diverged" in shown
 
 
 def test_a_long_legend_takes_no_height_from_the_panels():

@@ -65,7 +65,8 @@ def test_ranks_and_ties():
     assert text["method"].tolist()[:2] == ["more", "good"] and "same (none in 1)" in text["method"].tolist()
     same = rows.loc["same"]
     cell = text.set_index("method").loc["same (none in 1)", "MS independent"]
-    assert " =; " in cell and cell.endswith(f"; {same['rank']:.0f} (3 to 4)")
+    value, apart, low, high = same[["value", "difference", "low", "high"]]
+    assert cell.startswith(f"{value:.3f} ({apart:+.3f} [{low:+.3f}, {high:+.3f}]) =; ") and cell.endswith(f"; {same['rank']:.0f} (3 to 4)")
     assert "=" not in text.set_index("method").loc["good", "MS independent"]
 
 

@@ -1,6 +1,7 @@
 """The page is whole, prints labels as they are, and shows the times that it is given."""
 
 import html.parser
+import re
 
 import pandas as pd
 import pytest
@@ -33,7 +34,16 @@ class Texts(html.parser.HTMLParser):
 
 
 def test_page(tmp_path):
-    key = {"dataset": "d", "backbone": "b", "k": 4, "trial": "default", "seed": 0, "split": "test", "protocol": "paper"}
+    key = {
+        "dataset": "d",
+        "backbone": "b",
+        "k": 4,
+        "trial": "default",
+        "seed": 0,
+        "split": "test",
+        "protocol": "paper",
+        "status": "ok",
+    }
     scores = {"r2": 0.5, "dead": 1, "dead_train": 0, "m": 20, "selected": True, "selection": "chosen"}
     metrics, curves = tmp_path / "metrics.parquet", tmp_path / "curves.parquet"
     files.write_parquet(metrics, pd.DataFrame([key | scores | {"method": method} for method in METHODS]))
@@ -75,6 +85,9 @@ def test_page(tmp_path):
         claims_of = [said for tag, said in printed if tag == "td" and said.endswith(" raises mean MS")]
         assert claims_of[-1] == f"{hostile.LABELS[2]} raises mean MS"
         assert ("h1", DESCRIPTION) in printed and ("p", fair.ELSEWHERE) in printed
+        badges = [said for tag, said in printed if tag == "span" and re.fullmatch(r"\d+ (holds|does|not tested).*", said)]
+        rows = len(pd.read_csv(tmp_path / "claims.csv"))
+        assert sum(int(said.split()[0]) for said in badges) == rows  # Every row is counted, once.
         assert any(tag == "td" and said.endswith("needed") for tag, said in printed)  # A claim's note.
         assert any(tag == "pre" and DESCRIPTION in said for tag, said in printed)
         assert ("300 MiB" in text) == (times is not None) and "ours, not the paper&#39;s" in text

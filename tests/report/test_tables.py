@@ -32,7 +32,7 @@ def metrics(r2, selection="chosen", seed=0, **cell):
         row = {"dataset": "d", "backbone": "b", "k": 4, "method": method, "seed": seed, "split": "test", "r2": value}
         swept = method.startswith("reg")
         row |= {"protocol": "paper", "trial": "lambda0.001" if swept else "default", "lambda": 0.001 if swept else None}
-        row |= {"selected": not lost, "selection": selection if swept else "chosen"}
+        row |= {"status": "ok", "selected": not lost, "selection": selection if swept else "chosen"}
         rows += [row, row | {"split": "val", "r2": 0.9}]
     return pd.DataFrame(rows).assign(**dict.fromkeys(SCORES, 0.9), **REST, **cell)
 
@@ -103,6 +103,16 @@ def test_an_ablation_stands_beside_what_it_ablates():
 def test_a_badly_trained_baseline_is_marked():
     frame = metrics({"topk": 0.7, "reg1": 0.71}).assign(dead_train=1)  # 1 of 20 is 5 %.
     assert measured(1, frame)["mark"].to_dict() == {"topk": "!", "reg1": ""}
+
+
+def test_what_diverged_is_counted_in_the_row_and_in_the_head():
+    frame = metrics({"topk": 0.7, "reg1": 0.71})
+    lost = metrics({"reg1": float("nan")}).assign(status="diverged", selected=False, selection="not_selected")
+    every = [frame, *(lost.assign(trial=f"lambda{value}", seed=seed) for value in (1, 2) for seed in (0, 1))]
+    frame = pd.concat([*every, metrics({"topk": 0.5, "reg1": 0.6}, "edge", k=8)])
+    table = tables.measured(1, frame, NAMES).set_index(["k", "method"])
+    assert table["mark"].to_dict() == {(4, "topk"): "", (4, "reg1"): "x4/5", (8, "topk"): "", (8, "reg1"): ">"}
+    assert tables.training(frame, NAMES).endswith("; Reg. 1: 4 of 6 SAEs diverged.")
 
 
 def written(frame, settings, folder):

@@ -8,41 +8,80 @@ import sae
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import store
-from sae.scoring import alone, stage
+from sae.scoring import stage
+from sae.scoring.rows import ABOUT, KEY
+
+NAMES = ("reconstruction", "firing", "monosemanticity", "purity", "density", "redundancy", "uniqueness", "independent")
 
 
-def test_the_columns_are_those_of_metrics_csv(tmp_path):
-    write_activations(tmp_path / "own", "b", grouped=True)
+def test_the_same_arguments_give_the_numbers_of_metrics_csv(tmp_path):
+    for name, d in (("b", 6), ("judge", 9)):
+        write_activations(tmp_path / name, name, d, grouped=True)
     bank = TinyBank(tmp_path / "bank.json")
     bank.add("topk", coder=coder(0))
-    names = ("reconstruction", "firing", "monosemanticity", "purity", "density", "redundancy")
-    stage.run("score", bank.file, tmp_path / "own", {"metrics": dict.fromkeys(names)}, tmp_path / "out")
-    row = files.read_parquet(tmp_path / "out/metrics.parquet").query("split == 'test'").iloc[0]
-    test, train = (store.read(tmp_path / "own" / split) for split in ("test", "train"))
+    row = {}
+    for stage_name in ("score", "score_chosen"):
+        settings = {"metrics": dict.fromkeys(NAMES)}
+        others = {"judge": tmp_path / "judge"}
+        stage.run(stage_name, bank.file, tmp_path / "b", settings, tmp_path / "out", others=others)
+        row |= files.read_parquet(tmp_path / "out/metrics.parquet").query("split == 'test'").iloc[0].to_dict()
+    test, train, judge = (store.read(tmp_path / f) for f in ("b/test", "b/train", "judge/test"))
     labels = [f"class {c}" for c in test.index["label"]]  # Of any kind.
-    given = {"train": train.embeddings, "groups": test.index["group"], "metrics": names}
-    found = sae.score(coder(0), test.embeddings, labels, **given)
-    assert found.keys() <= set(row.index) and len(found) > 25
+    given = {"train": train.embeddings, "groups": test.index["group"], "judges": {"judge": judge.embeddings}}
+    found = sae.score(coder(0), test.embeddings, labels, **given)  # Its own metrics are all of these.
+    assert found.keys() == set(row) - set(KEY) - {*ABOUT, "status", "m", "steps", "lambda"} and len(found) > 30
     for name, value in found.items():
         assert value == pytest.approx(row[name], rel=1e-6, nan_ok=True), name
-    by_default = sae.score(sae.load(tmp_path / "topk/default/seed0/sae.safetensors"), test.embeddings)
-    assert by_default["r2"] == found["r2"] and "purity_binary" not in by_default and "dead_train" not in by_default
-    assert set(alone.METRICS) <= set(names) | {"uniqueness"}
     curve = sae.score(coder(0), test.embeddings, metrics=["robustness"])["robustness"]
     assert curve[4] == pytest.approx(found["nmse"])
+
+
+def test_what_is_given_decides_which_columns_come_back(tmp_path):
+    write_activations(tmp_path / "own", "b", grouped=True)
+    test = store.read(tmp_path / "own/test")
+    given = (coder(0), test.embeddings)
+    everything = sae.score(*given, test.index["label"], groups=test.index["group"])
+    ungrouped = sae.score(*given, test.index["label"], groups=range(len(test.index)))
+    bare = sae.score(*given, test.index["label"])
+    # A null that ignores groups is another number, and is given only where it is said that there are none.
+    assert everything["purity_binary_null"] != ungrouped["purity_binary_null"]
+    assert {name for name in ungrouped if name not in bare} == {"purity_binary_null", "purity_weighted_null"}
+    assert {name for name in everything if name not in ungrouped} == {
+        f"ms_{name}_across_groups" for name in ("mean", "median", "mean_alive", "median_alive")
+    }
+    assert all(everything[name] == bare[name] for name in bare)
+    without = sae.score(*given, groups=test.index["group"])
+    assert {name for name in everything if name not in without} == {n for n in everything if n.startswith("purity")}
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"embeddings": np.zeros((5, 9), np.float32)}, r"shape \(5, 9\); this SAE takes floats \(N, 6\)"),
-        ({"labels": [1, 2]}, "2 labels for 30 embeddings"),
+        ({"sae": "sae.safetensors"}, r"takes an SAE, not str: open a file with sae\.load\(path\)"),
+        ({"embeddings": np.zeros((5, 9), np.float32)}, r"shape \(5, 9\); needed: embeddings, floats of shape \(N, 6\)"),
+        ({"embeddings": "test/embeddings.npy"}, r"embeddings holds <U19 of shape \(\); needed"),
+        ({"embeddings": [[1.0, 2.0], [3.0]]}, "embeddings cannot be read as an array: "),
+        ({"embeddings": np.zeros((0, 6), np.float32)}, r"float32 of shape \(0, 6\); needed"),
+        ({"embeddings": np.ones((1, 6), np.float32)}, r"no variance to explain \(it has one row\)"),
+        ({"embeddings": np.ones((9, 6), np.float32)}, r"no variance to explain \(all its rows are the same\)"),
+        ({"embeddings": np.full((9, 6), np.nan, np.float32)}, r"row 0 \(from 0\) of embeddings holds NaN"),
+        ({"train": np.ones((1, 6), np.float32)}, r"train has no variance to explain"),
+        ({"train_labels": [1]}, "train_labels are given without train"),
+        ({"labels": [1, 2]}, r"labels are of shape \(2,\) for 30 embeddings; give one for each"),
+        ({"labels": "labels.csv"}, r"labels are of shape \(\) for 30"),
+        ({"labels": [None] + [1] * 29}, r"labels has nothing in row 0"),
+        ({"labels": ["a", 1] * 15}, "labels mixes kinds"),
+        ({"groups": [1.0, float("nan")] * 15}, r"groups has nothing in row 1"),
+        ({"judges": np.zeros((30, 4))}, "judges must be a mapping"),
+        ({"judges": {"dinov2": np.zeros((29, 4))}}, r"judges\['dinov2'\] has 29 rows for 30"),
+        ({"judges": {"dinov2": np.zeros((30, 4), int)}}, r"judges\['dinov2'\] holds int64 of shape \(30, 4\); needed"),
+        ({"metrics": "purity"}, r"give a list of names, as \['purity'\]"),
         ({"metrics": ["firing"]}, "metric firing reads train, which is not given"),
         ({"metrics": ["independent"]}, "metric independent reads others"),
         ({"metrics": ["nothing"]}, "nothing"),
     ],
 )
 def test_what_does_not_fit_is_said(change, said):
-    given = {"embeddings": np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)} | change
+    given = {"sae": coder(0), "embeddings": np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)} | change
     with pytest.raises(UserError, match=said):
-        sae.score(coder(0), **given)
+        sae.score(**given)

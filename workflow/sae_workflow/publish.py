@@ -16,7 +16,6 @@ from sae.config.models import Config
 from sae.core import files, paths, registry
 from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
-from sae.report.scores import across_groups
 from sae.report.tables import markdown
 from sae.scoring.rows import FAIR
 from sae.scoring.selection import under
@@ -25,7 +24,8 @@ from sae_workflow import recorded, settings
 FORMAT = "saelens"
 KEY = ["dataset", "backbone", "k", "method", "trial", "seed"]
 # Columns of metrics.parquet, on test; those that an experiment has.
-SHOWN = ["r2", "l0", "dead", "ms_mean_alive", "ms_mean_alive_independent", "purity_binary", "probe_auc"]
+SHOWN = ["r2", "l0", "dead", "ms_mean_alive", "ms_mean_alive_across_groups", "ms_mean_alive_independent"]
+SHOWN += ["ms_mean_alive_independent_across_groups", "purity_binary", "purity_binary_null", "probe_auc"]
 _README = """\
 ---
 library_name: saelens
@@ -47,8 +47,8 @@ codes = sae.encode(embeddings)
 ## What they are worth
 
 Scores on test images, which neither training nor selection saw. `r2`: variance explained; `ms`: Monosemanticity Score
-over alive latents, by the SAE's own backbone, and by backbones of other families (`independent`); where the data know
-near-duplicates, pairs of these do not count.
+over alive latents, by the SAE's own backbone, and by backbones of other families (`independent`); `across_groups`, where
+the data know near-duplicates: without pairs of these; `null`: what chance gives.
 
 {table}
 
@@ -123,7 +123,7 @@ def _config_of(experiment: str) -> Config:
 
 def _chosen(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
     """The rows on test of what protocol `paper` chose and, under `fair`, of the headline's candidates."""
-    test = across_groups(metrics[metrics["split"] == "test"])
+    test = metrics[metrics["split"] == "test"]
     parts = [test[test["selected"]]]
     candidates = under(selection, FAIR).dropna(subset="trial")
     if len(candidates):

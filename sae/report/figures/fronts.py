@@ -13,7 +13,7 @@ from sae.report.fair import picked
 from sae.report.names import Names
 from sae.report.scores import across_groups
 from sae.report.style import plt
-from sae.report.trials import MS, of_tuning
+from sae.report.trials import MS, lost, of_tuning
 from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, chosen, under
 
@@ -53,7 +53,7 @@ def draw(results: Path, names: Names) -> Figure:
             if i == len(rows) - 1:
                 axes[i, j].set_xlabel("R²")
     shown = names.order(trials["method"])
-    entries = style.handles(names, shown)
+    entries = style.handles(names, shown, lost(results))
     entries += style.handles(names, names.order(inside), linestyle="none", marker="x")
     style.legend(figure, [*entries, style.reference("candidate", marker="o", markerfacecolor="none", linestyle="none")])
     return figure

@@ -9,7 +9,7 @@ from sae.core import files
 from sae.report import style
 from sae.report.names import Names
 from sae.report.style import plt
-from sae.report.trials import of_tuning
+from sae.report.trials import lost, of_tuning
 from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, under
 
@@ -43,7 +43,7 @@ def draw(results: Path, names: Names) -> Figure:
             ax.set_xlabel(label)
             ax.label_outer()
         row[0].set_ylabel(f"{names.dataset(dataset)}\n{names.backbone(backbone)}, k = {k}\nconcepts found")
-    style.legend(figure, style.handles(names, names.order(trials["method"]), linestyle="none"))
+    style.legend(figure, style.handles(names, trials["method"], lost(results), linestyle="none"))
     return figure
 
 

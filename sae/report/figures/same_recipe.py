@@ -8,7 +8,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from sae.report import style
 from sae.report.names import Names
 from sae.report.style import plt
-from sae.report.trials import at_one_recipe, of_tuning
+from sae.report.trials import at_one_recipe, lost, of_tuning
 
 NEEDS_FAIR = True
 READS = ["metrics.parquet"]
@@ -50,5 +50,5 @@ def draw(results: Path, names: Names) -> Figure:
                 ax.set_ylabel(label)
         axes[0, j].set_title(names.dataset(dataset))
         axes[1, j].set_xlabel("learning rate")
-    style.legend(figure, style.handles(names, methods))
+    style.legend(figure, style.handles(names, methods, lost(results)))
     return figure

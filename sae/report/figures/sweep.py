@@ -20,7 +20,7 @@ from sae.core import files
 from sae.core.paths import trial_name
 from sae.report import style
 from sae.report.names import MARKERS, Names
-from sae.report.scores import across_groups
+from sae.report.scores import across_groups, diverged
 from sae.report.style import plt
 from sae.scoring.selection import CELL, chosen, under
 
@@ -28,7 +28,7 @@ READS = ["metrics.parquet"]
 CAPTION = (
     "Difference from the method that each is against, by the swept option: R² on the validation split, which chooses "
     "its value (ringed), and mean MS over alive latents on the test split (across groups, where images have groups). "
-    "Above: the values of that method by k."
+    "Above: the values of that method by k. A cross at the bottom: an SAE there diverged; it has no value."
 )
 # Column, split, label. The choice is made by the first, on val; the second is what it buys, on test.
 _ROWS = [("r2", "val", "ΔR² (val)"), ("ms_mean_alive", "test", "Δ mean MS, alive (test)")]
@@ -86,7 +86,7 @@ def draw(results: Path, names: Names) -> Figure:
                 ax.set_xlabel("λ" if option == "lambda" else option)
         height += 1.5 + 0.13 * max(ax.get_title().count("\n") + 1 for ax in axes[i])
     figure.set_size_inches(width * len(columns), height)
-    style.legend(figure, _legend(sweeps, names, ks))
+    style.legend(figure, _legend(sweeps, names, ks, diverged(metrics)))
     return figure
 
 
@@ -131,6 +131,9 @@ def _panel(
             ring = look | {"markerfacecolor": "none", "markersize": 8, "linestyle": "none", "markeredgewidth": 1.2}
             chosen_ones = line[line["selected"]]
             ax.plot(chosen_ones["x"], chosen_ones["difference"], **ring)
+        lost = rows[(rows["method"] == sweep.method) & (rows["status"] == "diverged")][sweep.option]
+        for x in lost:
+            ax.plot(x, 0.03, "x", color=names.colour(sweep.method), transform=ax.get_xaxis_transform())
         shown.append(points["x"])
     x = pd.concat(shown)
     if (x > 0).all():
@@ -171,15 +174,16 @@ def _exceptions(rows: pd.DataFrame, sweeps: list[_Sweep], names: Names) -> list[
     return found
 
 
-def _legend(sweeps: list[_Sweep], names: Names, ks: list[int]) -> list[Line2D]:
+def _legend(sweeps: list[_Sweep], names: Names, ks: list[int], lost: dict[str, str]) -> list[Line2D]:
     entries = []
     for sweep in sweeps:
         for other in sweep.others:
             said = re.sub("-(?=[a-z_])", ", ", other.rstrip("-"))
             look = sweep.look(names, other) | {"marker": ""}
-            entries.append(style.reference(names.method(sweep.method) + said, **look))
+            entries.append(style.reference(style.named(names, sweep.method, lost) + said, **look))
     point: dict[str, Any] = {"color": "#777777", "linestyle": "none"}
     entries += [style.reference(f"k = {k}", marker=MARKERS[n % len(MARKERS)], **point) for n, k in enumerate(ks)]
     entries.append(style.reference("chosen", marker="o", markerfacecolor="none", markersize=8, **point))
+    entries += [style.reference("diverged", marker="x", **point)] if lost else []
     references = " or ".join(names.method(r) for r in names.order(sweep.reference for sweep in sweeps))
     return [*entries, style.reference(f"{references} (values by k)", **_ZERO)]

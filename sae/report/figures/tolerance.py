@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from sae.report import style
 from sae.report.names import Names
 from sae.report.style import plt
-from sae.report.trials import effects, of_tuning
+from sae.report.trials import effects, lost, of_tuning
 
 NEEDS_FAIR = True
 READS = ["metrics.parquet"]
@@ -45,5 +45,5 @@ def draw(results: Path, names: Names) -> Figure:
         axes[0, j].set_title(names.dataset(dataset))
         axes[1, j].set_xlabel("tolerance")
         axes[1, j].xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))  # More would run into each other.
-    style.legend(figure, style.handles(names, shown))
+    style.legend(figure, style.handles(names, shown, lost(results)))
     return figure

@@ -10,7 +10,7 @@ from sae.core import files
 from sae.report import style
 from sae.report.names import Names
 from sae.report.style import plt
-from sae.report.trials import effects, of_tuning
+from sae.report.trials import effects, lost, of_tuning
 from sae.scoring.rows import FAIR
 from sae.scoring.selection import under
 
@@ -50,5 +50,5 @@ def draw(results: Path, names: Names) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(True)
     axes[0, 0].set_ylabel("Δ mean MS, alive (test)")
-    style.legend(figure, style.handles(names, shown))
+    style.legend(figure, style.handles(names, shown, lost(results)))
     return figure
