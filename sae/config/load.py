@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.constructor import SafeConstructor
 
 from sae.config.entries import head_of
-from sae.config.methods import OF_A_PENALTY, resolve
+from sae.config.methods import OF_A_PENALTY, grid_of, resolve
 from sae.config.models import NAMES, Config, Entry, Tuning, entry_model
 from sae.config.problems import Problems
 from sae.core import paths, registry
@@ -25,6 +24,7 @@ from sae.training.settings import Recipe
 
 # {section: (kind, the key that names the entry; a metric's own name does)}
 ENTRIES = {"datasets": ("dataset", "type"), "backbones": ("backbone", "loader"), "metrics": ("metric", "")}
+MEANT_OTHERWISE = ("all", "report", paths.RESULTS, "shared")  # which nobody reads as the name of one experiment
 NAMED = ("experiments", "methods", "training", "datasets", "backbones")  # sections whose keys are names of the user's
 
 
@@ -37,22 +37,21 @@ def parse(path: str | Path) -> dict[str, Any]:
     """The content of a YAML or JSON file.
 
     Raises:
-        UserError: it cannot be read, is neither, or has a key twice in one mapping; with the line.
+        UserError: it cannot be read, is neither, has a key twice in one mapping, or nests without end; with the line.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
         try:
             content = json.loads(text, object_pairs_hook=_once)
-        except ValueError:
-            node = yaml.compose(text, _YAML)
-            _refuse_twice(node, set())
-            content = SafeConstructor().construct_document(node) if node else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+        except (ValueError, RecursionError):
+            _look_through(text)
+            content = yaml.load(text, _YAML)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{line} is not right: {getattr(error, 'problem', None) or error}") from None
+    except (OSError, ValueError) as error:  # A ValueError: bytes that are no text, or a date that is none.
+        raise UserError(f"{path} cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is not right: it holds {type(content).__name__}, expected keys and their values")
     return content
@@ -60,6 +59,8 @@ def parse(path: str | Path) -> dict[str, Any]:
 
 # Ten times as fast, where PyYAML was built with it.
 _YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DEEPEST = 50  # levels; config.yaml has 8
+MOST_VALUES = 100_000  # with all aliases written out; config.yaml has 3,000
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -71,20 +72,49 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _refuse_twice(node: yaml.Node | None, seen: set[int]) -> None:
-    """Refuse two equal keys, of which YAML keeps the last in silence; what `<<` merges may be said anew."""
-    if node is None or id(node) in seen:  # An alias stands for the very node of its anchor.
-        return
-    seen.add(id(node))
-    lines: dict[str, int] = {}
-    for inner in node.value if isinstance(node, yaml.CollectionNode) else ():
-        key, value = inner if isinstance(node, yaml.MappingNode) else (None, inner)
-        if isinstance(key, yaml.ScalarNode):
-            if key.value in lines:
-                problem = f"the key {key.value!r} is there twice, first in line {lines[key.value]}; leave one out"
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-            lines[key.value] = key.start_mark.line + 1
-        _refuse_twice(value, seen)
+class _Open:
+    """A list or mapping that is being read: its size so far, its keys {key: line}, whether a value comes next."""
+
+    def __init__(self, event: yaml.CollectionStartEvent) -> None:
+        self.anchor, self.is_mapping = event.anchor, isinstance(event, yaml.MappingStartEvent)
+        self.size, self.keys, self.value_is_next = 1, dict[str, int](), False
+
+
+def _look_through(text: str) -> None:
+    """Refuse what YAML keeps silent about or would not end with, before anything is made of it.
+
+    That is two equal keys, of which YAML keeps the last (what `<<` merges may be said anew); deep nesting; and aliases
+    that stand in what they mean, or for too much.
+
+    Raises:
+        yaml.MarkedYAMLError: with the line.
+    """
+    within, sizes = [_Open(yaml.SequenceStartEvent(None, None, True))], dict[str, int]()
+    for event in yaml.parse(text, _YAML):
+        around, problem = within[-1], ""
+        if isinstance(event, yaml.NodeEvent) and around.is_mapping:
+            around.value_is_next = not around.value_is_next
+            if around.value_is_next and isinstance(event, yaml.ScalarEvent):
+                if first := around.keys.get(event.value):
+                    problem = f"the key {event.value!r} is there twice, first in line {first}; leave one out"
+                around.keys[event.value] = event.start_mark.line + 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            within.append(_Open(event))
+            if len(within) > DEEPEST + 1:
+                problem = f"lists and mappings are nested more than {DEEPEST} deep; write it flatter"
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor in (collection.anchor for collection in within):
+                problem = f"*{event.anchor} stands inside of what it means, which would have no end; leave it out"
+            around.size += sizes.get(event.anchor, 1)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            sizes[within.pop().anchor] = around.size
+            within[-1].size += around.size
+        else:
+            around.size += 1
+        if around.size > MOST_VALUES:
+            problem = f"with its aliases written out it has more than {MOST_VALUES:,} values; use fewer of them"
+        if problem:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
 def load(raw: dict[str, Any], *, artifacts: Collection[str] | None = None, reserved: Collection[str] = ()) -> Config:
@@ -111,10 +141,10 @@ def load(raw: dict[str, Any], *, artifacts: Collection[str] | None = None, reser
     entries = {s: _entries(s, getattr(written, s), raw[s], artifacts, problems) for s in ENTRIES}
     config = resolve(written.model_copy(update=entries), raw["methods"], problems)
     problems.end()
-    taken = paths.shared().union(reserved)
+    taken = paths.shared().union(reserved, MEANT_OTHERWISE)
     for name in config.experiments:
         if name in taken:
-            problems.add(f"experiments.{name}", "this name is taken by a rule or folder; choose another")
+            problems.add(f"experiments.{name}", "this name is taken by a rule or folder, or by Snakemake; choose another")
         _check_experiment(config, name, problems)
     problems.end()
     return config
@@ -138,7 +168,9 @@ def _entries(
 
 def _check_json(key: str, value: Any, problems: Problems) -> None:
     """What YAML can hold and a job's settings cannot."""
-    if isinstance(value, dict | list):
+    if key.count(".") > DEEPEST:
+        problems.add(key[:80] + "...", f"it is nested more than {DEEPEST} deep; write it flatter")
+    elif isinstance(value, dict | list):
         for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
             where = f"{key}.{name}" if key else str(name)
             if isinstance(value, list) or isinstance(name, str):
@@ -225,6 +257,9 @@ def _check_fair(config: Config, experiment: str, tuning: Tuning, problems: Probl
                 problems.add(f"{where}.{option}", f"no range for {', '.join(missing)}")
             if isinstance(usual.get(option), int):
                 problems.add(f"{where}.{option}", "a whole number, which is not drawn from a range; sweep it instead")
+            elif option in allowed:
+                for k, drawn in by_k.items():
+                    grid_of(f"{where}.{option}.{k}" if by_k is ends else f"{where}.{option}", option, drawn, method, problems)
 
 
 def _check_method(config: Config, experiment: str, name: str, problems: Problems) -> None:

@@ -15,6 +15,7 @@ KINDS = ("objective", "penalty")
 OF_A_PENALTY = {"lambda", "mask"}
 OF_A_BANK = {"input_norm", "unit_variance"}
 IMPORTED = "imported"
+LONGEST = 50  # methods in a row, each of which `extends` the next; each takes some room of Python's stack
 _OF_AN_IMPORT = "an SAE that was made elsewhere is not trained: leave it out"
 _OF_IMPORTED = {"import", "label", "colour", "sweep"}
 _OF_A_CONTROL = "a control is not tuned, and compared with nothing: leave it out"
@@ -80,10 +81,12 @@ def check_link(methods: dict[str, Method], name: str, link: str, problems: Probl
     if first is None or not problems.known(f"methods.{name}.{link}", [first], methods):
         return None
     chain = [name]
-    while following in methods and following not in chain:
+    while following in methods and following not in chain and len(chain) <= LONGEST:
         chain, following = [*chain, following], getattr(methods[following], link)
     if following == name:
         problems.add(f"methods.{name}.{link}", f"{' -> '.join([*chain, name])} is a circle")
+    elif len(chain) > LONGEST:  # Once for all: the line names none.
+        problems.add("methods", f"`{link}` leads through more than {LONGEST} of them in a row; shorten the way")
     return methods[first]
 
 
@@ -163,28 +166,29 @@ class _Resolver:
         if not self.problems.known(key, sweep, allowed):
             return {}
         return {
-            option: {k: self.grid(f"{key}.{option}.{k}", option, values, method) for k, values in grid.items()}
+            option: {k: grid_of(f"{key}.{option}.{k}", option, values, method, self.problems) for k, values in grid.items()}
             if isinstance(grid, dict)
-            else self.grid(f"{key}.{option}", option, grid, method)
+            else grid_of(f"{key}.{option}", option, grid, method, self.problems)
             for option, grid in sweep.items()
         }
 
-    def grid(self, key: str, option: str, values: list, method: Method) -> list:
-        """The values of a swept option; see sweep."""
-        found: dict[str, Any] = {}
-        words = method.model_dump(by_alias=True, exclude_unset=True)
-        model = type(method)
-        for i, value in enumerate(values):
-            try:
-                trained = model.model_validate(words | {option: value}).model_dump(by_alias=True)[option]
-            except ValidationError as error:
-                self.problems.add(f"{key}.{i}", text_of(error.errors()[0]))
-                continue
-            text = paths.written(trained) if isinstance(trained, str | int | float) else ""
-            if not re.fullmatch("[A-Za-z0-9_.+-]+", text):
-                self.problems.add(f"{key}.{i}", f"{value!r} cannot stand in a path, so it cannot be swept")
-                continue
-            if text in found:
-                self.problems.add(key, f"two values are both written {text} in paths; leave one out, or part them more")
-            found[text] = paths.rounded(trained)
-        return sorted(found.values(), key=lambda value: (isinstance(value, str), value))
+
+def grid_of(key: str, option: str, values: list, method: Method, problems: Problems) -> list:
+    """Values of an option that a method tries, checked, as they are trained, in ascending order."""
+    found: dict[str, Any] = {}
+    words = method.model_dump(by_alias=True, exclude_unset=True)
+    model = type(method)
+    for i, value in enumerate(values):
+        try:
+            trained = model.model_validate(words | {option: value}).model_dump(by_alias=True)[option]
+        except ValidationError as error:
+            problems.add(f"{key}.{i}", text_of(error.errors()[0]))
+            continue
+        text = paths.written(trained) if isinstance(trained, str | int | float) else ""
+        if not re.fullmatch("[A-Za-z0-9_.+-]+", text):
+            problems.add(f"{key}.{i}", f"{value!r} cannot stand in a path, so it cannot be swept")
+            continue
+        if text in found:
+            problems.add(key, f"two values are both written {text} in paths; leave one out, or part them more")
+        found[text] = paths.rounded(trained)
+    return sorted(found.values(), key=lambda value: (isinstance(value, str), value))

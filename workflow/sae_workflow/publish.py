@@ -47,8 +47,8 @@ codes = sae.encode(embeddings)
 ## What they are worth
 
 Scores on test images, which neither training nor selection saw. `r2`: variance explained; `ms`: Monosemanticity Score
-over alive latents, by the SAE's own backbone, and by backbones of other families (`independent`); `across_groups`, where
-the data know near-duplicates: without pairs of these; `null`: what chance gives.
+over alive latents, by the SAE's own backbone, and by backbones of other families (`independent`); `across_groups`:
+without pairs of near-duplicates, where the data know them; `null`: what chance gives.
 
 {table}
 
