@@ -1,6 +1,8 @@
 """SAEs of other libraries into this project's form, and back."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,12 +15,11 @@ from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.models import foreign, saefile
 from sae.models.coder import Coder
-from sae.models.foreign import Checkpoint, Space
+from sae.models.foreign import Checkpoint, Stated
 
 progress = logging.getLogger("sae.progress")
 AUTO = "auto"
 CLOSE = 1e-4  # Of what `check` compares, relative to the largest value: float32 sums in another order.
-NORMS = ("none", "unit_l2", "unit_l2_layernorm")
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,22 @@ class Options:
     Attributes:
         k: latents that are kept, or the budget of thresholds; None: as the checkpoint says.
         input_norm, input_scale: the space of its inputs; None: as the checkpoint says, else raw embeddings.
+
+    Raises:
+        UserError: a value is of another type, or beyond its range.
     """
 
     k: int | None = None
     input_norm: str | None = None
     input_scale: float | None = None
 
-    def space(self, found: Space, checkpoint: Checkpoint) -> Space:
-        """The input space that the checkpoint names, unless these options do.
+    def __post_init__(self) -> None:
+        Stated.of(vars(self), "import options")
 
-        Raises:
-            UserError: the checkpoint names a norm that is not known.
-        """
-        norm = self.input_norm or found.norm
-        if norm not in NORMS:
-            raise UserError(f"{checkpoint.path}: input norm {norm!r} is not known; allowed: {', '.join(NORMS)}")
-        return Space(norm, found.scale if self.input_scale is None else self.input_scale)
+    def over(self, found: Stated) -> Stated:
+        """These options, and the input space that the checkpoint names where they are None."""
+        own = {name: value for name, value in vars(self).items() if value is not None}
+        return found.model_copy(update={"k": None} | own)
 
 
 def load(place: str, format: str = AUTO, options: Options | None = None) -> Coder:
@@ -59,16 +60,27 @@ def load(place: str, format: str = AUTO, options: Options | None = None) -> Code
     return _open(place, format, options or Options()).coder
 
 
-def load_checked(place: str, format: str, options: Options, rows: np.ndarray) -> Coder:
+def load_checked(
+    place: str, format: str, options: Options, rows: np.ndarray, source: str | Path = "embeddings"
+) -> Coder:
     """As :func:`load`, after its codes and reconstructions of `rows`, embeddings (N, d), were found to be the format's.
 
+    Args:
+        source: what errors call the embeddings.
+
     Raises:
-        UserError: as :func:`load`, or the embeddings have other dimensions, or codes or reconstructions differ.
+        UserError: as :func:`load`, or the embeddings are of another form, or codes or reconstructions differ.
     """
     opened = _open(place, format, options)
-    if rows.ndim != 2 or rows.shape[1] != opened.coder.d:
-        raise UserError(f"embeddings of shape {rows.shape} for an SAE of {opened.coder.d} dimensions")
-    _compare(opened, options, np.array(rows[:1000], dtype=np.float32))
+    if rows.ndim != 2 or rows.shape[1] != opened.coder.d or len(rows) == 0:
+        raise UserError(
+            f"{source} holds an array of shape {rows.shape}, expected (N, {opened.coder.d}) with at least one row, for "
+            f"an SAE of {opened.coder.d} dimensions"
+        )
+    taken = rows[:1000].astype(np.float64)
+    if not (np.abs(taken) < foreign.LARGEST).all():
+        raise UserError(f"{source} holds NaN, or numbers beyond {foreign.LARGEST:g}, in its first {len(taken)} rows")
+    _compare(opened, taken.astype(np.float32))
     return opened.coder
 
 
@@ -84,9 +96,9 @@ def import_(place: str, format: str, options: Options, out: Path, check: Path | 
     if check is None:
         found, said = load(place, format, options), ""
     else:
-        found = load_checked(place, format, options, _rows(check))
+        found = load_checked(place, format, options, foreign.array(check), check)
         said = f"; codes and reconstructions of embeddings of {check} are the format's own"
-    with files.atomic_file(out) as temporary:
+    with _named(out), files.atomic_file(out) as temporary:
         saefile.save(found, temporary)
     kind = "Top-k" if hasattr(found.select, "k") else "thresholds"
     progress.info(
@@ -109,22 +121,20 @@ def _open(place: str, format: str, options: Options) -> _Opened:
     return _Opened(checkpoint, importer, coder)
 
 
-def _rows(file: Path) -> np.ndarray:
+@contextmanager
+def _named(out: Path) -> Iterator[None]:
     try:
-        rows = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{file} cannot be read as embeddings: {' '.join(str(error).split())}") from None
-    if not isinstance(rows, np.ndarray):
-        raise UserError(f"{file} holds several arrays; write the embeddings alone, with numpy.save")
-    return rows
+        yield
+    except (FileExistsError, IsADirectoryError, NotADirectoryError):
+        raise UserError(f"{out} cannot be written: it is a folder, or lies below a file; name another place") from None
 
 
 @torch.no_grad()
-def _compare(opened: _Opened, options: Options, rows: np.ndarray) -> None:
+def _compare(opened: _Opened, rows: np.ndarray) -> None:
     checkpoint, importer, coder = opened
     raw, inputs = torch.from_numpy(rows), coder.prepare(rows)
     itself = getattr(importer, "normalises", lambda _: False)(checkpoint)
-    z, x_hat = importer.forward(checkpoint, options, raw if itself else inputs)
+    z, x_hat = importer.forward(checkpoint, coder.k, raw if itself else inputs)
     codes = coder.encode(inputs)
     ours = coder.reconstruct(inputs, codes)
     if itself:
@@ -150,16 +160,20 @@ def export(coder: Coder, format: str, folder: Path) -> None:
     if folder.exists():
         raise UserError(f"{folder} is there already; name another folder")
     exporter = registry.load("exporter", format)
-    with files.atomic_directory(folder) as temporary:
+    with _named(folder), files.atomic_directory(folder) as temporary:
         exporter.write(coder, temporary, coder.metadata)
 
 
 def _importer(checkpoint: Checkpoint, format: str) -> tuple[str, ModuleType]:
     if format != AUTO:
         return format, registry.load("importer", format)
-    fitting = [n for n in registry.names("importer") if registry.load("importer", n).fits(checkpoint)]
+    names, entries = checkpoint.tensors.keys(), {n: registry.load("importer", n) for n in registry.names("importer")}
+    fitting = [name for name, entry in entries.items() if entry.fits(checkpoint)]
+    if not fitting and checkpoint.said_in is None:  # Reading it as such a format then says what is missing.
+        fitting = [name for name, entry in entries.items() if getattr(entry, "TENSORS", {""}) <= names]
     if len(fitting) != 1:
         found = ", ".join(fitting) or "none"
-        names = ", ".join(sorted(checkpoint.tensors)[:12])
-        raise UserError(f"{checkpoint.path}: its format is not plain ({found} fit; tensors: {names}); say --format")
-    return fitting[0], registry.load("importer", fitting[0])
+        raise UserError(
+            f"{checkpoint.path}: its format is not plain ({found} fit; tensors: {foreign.listed(names)}); say --format"
+        )
+    return fitting[0], entries[fitting[0]]

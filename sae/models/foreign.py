@@ -2,27 +2,73 @@
 
 Tensors come from safetensors files, or from PyTorch's with `weights_only=True`. A file that needs more to be opened,
 such as a pickled model, is refused: to open it is to run it.
+
+Nothing that a file says is trusted. An importer declares the settings that it reads, a :class:`Settings`, and the axes
+of each tensor; :meth:`Checkpoint.settings` and :meth:`Checkpoint.take` give what fits them, and each other.
 """
 
 import json
+import os
 import pickle
 import re
-from collections.abc import Collection, Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
+import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 
 from sae.core.errors import UserError
 from sae.models.coder import Coder, Threshold, TopK
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 CONFIGS = ("cfg.json", "config.json")
+LARGEST = 1e18  # The product of two such numbers is still finite in float32.
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w./-]+)?")
 Tensors = dict[str, torch.Tensor]
+Size = Annotated[int, Field(ge=1, lt=2**31)]
+Norm = Literal["none", "unit_l2", "unit_l2_layernorm"]
+Scale = Annotated[float, Field(gt=1e-30, lt=1e30)]  # A factor of numbers in float32.
+
+
+class Settings(BaseModel):
+    """The settings that an importer reads, by key: nothing is converted between types, other keys are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+    PLACE: ClassVar[str] = "cfg.json beside it"
+
+    @classmethod
+    def of(cls, content: Any, where: Path | str) -> Self:
+        """The settings of some JSON.
+
+        Raises:
+            UserError: a key is missing, or a value of another type or beyond its range; `where` names the source.
+        """
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise UserError(f"{where}: {'; '.join(map(_in_words, error.errors()))}") from None
+
+
+class Stated(Settings):
+    """What this project's exports say of themselves, and users of a checkpoint.
+
+    Attributes:
+        k: latents that are kept, or the budget of thresholds.
+        input_norm, input_scale: the space of its inputs, as in `sae.models.coder.Coder`.
+    """
+
+    k: Size | None = None
+    input_norm: Norm | None = None
+    input_scale: Scale | None = None
+
+
+Model = TypeVar("Model", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -33,22 +79,101 @@ class Checkpoint:
         path: the file with the tensors.
         tensors: float32 where they are floats.
         config: of the JSON file beside them, or in front of them; {} if there is none.
+        said_in: the file with the settings; None if there is none.
     """
 
     path: Path
     tensors: Tensors
     config: dict[str, Any]
+    said_in: Path | None
 
-    def take(self, *names: str) -> list[torch.Tensor]:
-        """Tensors by name.
+    def settings(self, model: type[Model]) -> Model:
+        """The settings that an importer reads.
 
         Raises:
-            UserError: one is not there.
+            UserError: there are none, and some are needed; or as :meth:`Settings.of`.
         """
-        if missing := [name for name in names if name not in self.tensors]:
-            there = ", ".join(sorted(self.tensors)) or "none"
-            raise UserError(f"{self.path}: no tensor {missing[0]}; there are: {there}")
-        return [self.tensors[name] for name in names]
+        if self.said_in is None and any(field.is_required() for field in model.model_fields.values()):
+            raise UserError(
+                f"{self.path} has no {model.PLACE}, where its format keeps the settings: put it there, or name another "
+                "format (--format)"
+            )
+        return model.of(self.config, self.said_in or self.path)
+
+    def made_by(self) -> Stated:
+        """What `made_by.json` beside it says, which this project's exports have."""
+        file = self.path.with_name("made_by.json")
+        return Stated.of(_json(file), file) if file.exists() else Stated()
+
+    def take(
+        self, shapes: Mapping[str, str], d: Mapping[str, float | None] = {}, m: Mapping[str, float | None] = {}
+    ) -> Tensors:
+        """Tensors by name, finite, of sizes that fit each other and the settings. Blame is put on the odd one out.
+
+        Args:
+            shapes: a tensor's name -> its axes: 'dm' for (d, m), '' for one number, 'm?' for (m,) or one number, which
+                is then repeated.
+            d, m: keys of the settings that state this size -> what they say; None where a key is not there.
+
+        Raises:
+            UserError: one is not there, does not hold floats, or does not fit; it names the file and the tensor or key.
+        """
+        found = {name: self._floats(name, axes) for name, axes in shapes.items()}
+        axes_of = {n: "" if axes == "m?" and found[n].ndim == 0 else axes.strip("?") for n, axes in shapes.items()}
+        said = [(k, axis, n) for axis, keys in (("d", d), ("m", m)) for k, n in keys.items() if n is not None]
+        sizes = _agreed([*((axes_of[n], *found[n].shape) for n in shapes), *((axis, size) for _, axis, size in said)])
+        for name, axes in axes_of.items():
+            needed = tuple(sizes[axis] for axis in axes)
+            if (shape := tuple(found[name].shape)) != needed:
+                text = str(needed).replace("'", "")
+                raise UserError(f"{self.path}: {name} is of shape {shape}, expected {text}, to fit the others")
+            if not _within(found[name], torch.inf):
+                raise UserError(f"{self.path}: {name} holds NaN, infinity or numbers beyond float32")
+        for key, axis, size in said:
+            if size != sizes[axis]:
+                raise UserError(f"{self.said_in}: {key} is {size}, expected {sizes[axis]}, to fit {self.path}")
+        return {n: t.expand(sizes["m"]) if shapes[n] == "m?" else t for n, t in found.items()}
+
+    def _floats(self, name: str, axes: str) -> torch.Tensor:
+        if name not in self.tensors:
+            raise UserError(f"{self.path}: no tensor {name}; there are: {listed(self.tensors)}")
+        tensor = self.tensors[name]
+        if not tensor.is_floating_point():
+            raise UserError(f"{self.path}: {name} is of {tensor.dtype}, expected floats, such as torch.float32")
+        return tensor.reshape(()) if axes in ("", "m?") and tensor.numel() == 1 else tensor
+
+
+def _within(tensor: torch.Tensor, limit: float) -> bool:
+    low, high = torch.aminmax(tensor)
+    return bool(-limit < low and high < limit)  # NaN is not.
+
+
+def _agreed(parts: list[tuple]) -> dict[str, Any]:
+    """The sizes d and m that fit most of these (axes, *sizes); the letter itself where no size is seen."""
+    whole = [(axes, size) for axes, *size in parts if len(axes) == len(size)]
+    seen = {
+        axis: [n for axes, size in whole for a, n in zip(axes, size, strict=True) if a == axis and n] for axis in "dm"
+    }
+    pairs = [{"d": d, "m": m} for d in seen["d"] or ["d"] for m in seen["m"] or ["m"]]
+    return max(pairs, key=lambda sizes: sum(size == [sizes[a] for a in axes] for axes, size in whole))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a line."""
+    return ", ".join(repr(name)[1:-1] for name in sorted(names)[:12]) or "none"
+
+
+def _in_words(problem: Any) -> str:
+    key, value = ".".join(map(str, problem["loc"])), problem["input"]
+    shown = "null" if value is None else reprlib.repr(value)
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    if problem["type"] == "literal_error":
+        return f"{key} {shown} cannot be imported; allowed: {problem['ctx']['expected']}"
+    if "dictionary" in problem["msg"]:
+        return f"{key} is {shown}; it should be a mapping of keys to values"
+    needed = re.sub(r"[\d.]{9,}", lambda number: f"{float(number[0]):g}", problem["msg"].replace("Input", "it"))
+    return f"{key} is {shown}; {needed}"
 
 
 def find(place: str) -> Path:
@@ -58,7 +183,7 @@ def find(place: str) -> Path:
         UserError: there is neither.
     """
     path = Path(place)
-    if path.exists():
+    if os.path.exists(path):  # A name that is too long is none, too.
         return path
     if not _REPOSITORY.fullmatch(place):
         raise UserError(
@@ -82,14 +207,18 @@ def read(place: str) -> Checkpoint:
     """Open a checkpoint.
 
     Raises:
-        UserError: it is not there, holds several files of tensors or none, is cut short, or would have to be run.
+        UserError: it is not there, holds several files of tensors or none, is cut short, would have to be run, or
+            holds other tensors than dense ones under names.
     """
     path = find(place)
     file = _tensor_file(path) if path.is_dir() else path
-    tensors, header = _tensors(file)
-    return Checkpoint(
-        file, {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, header or _config(file)
-    )
+    tensors, config = _tensors(file)
+    said_in = next((f for name in CONFIGS if (f := file.with_name(name)).exists()), None)
+    if config:
+        said_in = file
+    elif said_in:
+        config = _json(said_in)
+    return Checkpoint(file, tensors, config, said_in)
 
 
 def _tensor_file(folder: Path) -> Path:
@@ -102,106 +231,132 @@ def _tensor_file(folder: Path) -> Path:
     return found[0]
 
 
-def _config(file: Path) -> dict[str, Any]:
-    for name in CONFIGS:
-        path = file.with_name(name)
-        if path.exists():
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise UserError(f"{path} is no JSON: {error}") from None
-            if not isinstance(content, dict):
-                raise UserError(f"{path} holds {type(content).__name__}, not settings")
-            return content
-    return {}
+def _json(file: Path, text: str | bytes | None = None) -> dict[str, Any]:
+    """The settings in a file, or in a text of it."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8") if text is None else text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} cannot be read as settings, it is no JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds {type(content).__name__}, not settings")
+    return content
 
 
 def _tensors(file: Path) -> tuple[Tensors, dict[str, Any]]:
-    """The tensors of a file, and what stands in front of them."""
+    """The tensors of a file, and the settings that stand in front of them."""
     header: dict[str, Any] = {}
     try:
         if file.suffix == ".safetensors":
-            return load_file(file), _header(file)
-        with open(file, "rb") as stream:
-            if stream.read(1) == b"{":  # saev's: a line of JSON, then PyTorch's.
-                stream.seek(0)
-                header = json.loads(stream.readline())
-            else:
-                stream.seek(0)
-            content = torch.load(stream, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"{file} holds a pickled object, which would have to be run to be opened. Where you trust it, write its "
-            "tensors with the library that made it:\n"
-            f'    model = torch.load("{file.name}", weights_only=False)\n'
-            '    torch.save(model.state_dict(), "state_dict.pt")'
-        ) from None
-    except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as error:
+            with safe_open(file, framework="pt") as opened:
+                content: Any = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                own = (opened.metadata() or {}).get("sae", "{}")
+            with suppress(UserError):  # Other projects may use the key.
+                header = _json(file, own)
+        else:
+            with open(file, "rb") as stream:
+                if stream.peek(1)[:1] == b"{":  # saev's: a line of JSON, then PyTorch's.
+                    header = _json(file, stream.readline())
+                content = _unpickled(file, stream)
+        if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+            content = content["state_dict"]
+        return {name: _dense(file, name, tensor) for name, tensor in content.items()}, header
+    except (SafetensorError, RuntimeError, OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read as tensors: {' '.join(str(error).split())[:200]}") from None
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(isinstance(t, torch.Tensor) for t in content.values()):
+
+
+def _unpickled(file: Path, stream: Any) -> Mapping:
+    try:
+        content = torch.load(stream, map_location="cpu", weights_only=True)
+    except Exception as error:  # Of PyTorch's reader alone: at bytes that are no checkpoint it raises of any kind.
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+            raise UserError(
+                f"{file} holds a pickled object, which would have to be run to be opened. Where you trust it, write "
+                f'its tensors with the library that made it: model = torch.load("{file.name}", weights_only=False); '
+                'torch.save(model.state_dict(), "state_dict.pt")'
+            ) from None
+        said = " ".join(str(error).split())[:100] if isinstance(error, RuntimeError) else type(error).__name__
+        raise UserError(
+            f"{file} cannot be read as tensors: it is cut short, or not written by torch.save ({said})"
+        ) from None
+    if not isinstance(content, Mapping):
         raise UserError(f"{file} holds {type(content).__name__}, not a state dict of tensors")
-    return dict(content), header
+    return content
 
 
-def _header(file: Path) -> dict[str, Any]:
-    """What a safetensors file of this project says in front of its tensors; {} of any other."""
-    with safe_open(file, framework="pt") as opened:
-        try:
-            said = json.loads((opened.metadata() or {}).get("sae", "{}"))
-        except ValueError:
-            return {}
-    return said if isinstance(said, dict) else {}
+def _dense(file: Path, name: Any, tensor: Any) -> torch.Tensor:
+    if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+        found = f"{type(tensor).__name__} under {reprlib.repr(name)}"
+        raise UserError(f"{file} holds {found}, not a state dict of tensors under names")
+    if tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided:
+        raise UserError(
+            f"{file}: {repr(name)[1:-1]} is no dense tensor of numbers (it is on the device meta, nested or sparse): "
+            "write it as one"
+        )
+    return tensor.detach().float() if tensor.is_floating_point() else tensor
 
 
-@dataclass(frozen=True)
-class Space:
-    """The input space of a checkpoint: `input_norm`, `input_scale` as in `sae.models.coder.Coder`."""
+def array(file: Path) -> np.ndarray:
+    """The numbers in a file of `numpy.save`, as a memory map.
 
-    norm: str = "none"
-    scale: float = 1.0
+    Raises:
+        UserError: there are none.
+    """
+    if not file.is_file():
+        raise UserError(f"{file} is no file")
+    try:
+        found = np.load(file, mmap_mode="r", allow_pickle=False)
+    except Exception:  # Of NumPy's reader alone: at bytes that are no array it raises of many kinds.
+        raise UserError(f"{file} cannot be read as an array: cut short, or not written by numpy.save") from None
+    if not isinstance(found, np.ndarray):
+        raise UserError(f"{file} holds several arrays; write one alone, with numpy.save")
+    if found.dtype.kind not in "fiu":
+        raise UserError(f"{file} holds an array of {found.dtype}, expected numbers")
+    return found
 
 
 def coder(
-    W_enc: torch.Tensor,
-    b_enc: torch.Tensor,
-    W_dec: torch.Tensor,
-    b_dec: torch.Tensor,
-    select: TopK | Threshold,
-    k: int,
-    space: Space,
+    checkpoint: Checkpoint,
+    given: Stated,
+    tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+    k: float | None,
+    theta: torch.Tensor | None = None,
 ) -> Coder:
-    """A coder of given tensors: `W_enc` (d, m), `b_enc` (m,), `W_dec` (m, d), `b_dec` (d,).
+    """A coder of tensors that :meth:`Checkpoint.take` gave, or that were made from them.
+
+    Args:
+        given: its input space, and a k that overrides the checkpoint's.
+        tensors: `W_enc` (d, m), `b_enc` (m,), `W_dec` (m, d), `b_dec` (d,).
+        k: what the checkpoint says: latents that a Top-k SAE keeps, or the budget of thresholds, where any number
+            will do.
+        theta: (m,) the thresholds; None for a Top-k SAE.
 
     Raises:
-        UserError: the shapes do not fit each other, or a number is not finite.
+        UserError: no k is known, it is not between 1 and m, or a number is too large to calculate with.
     """
-    d, m = W_enc.shape if W_enc.ndim == 2 else (0, 0)
-    shapes = {"W_enc": (d, m), "b_enc": (m,), "W_dec": (m, d), "b_dec": (d,)}
-    given = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": b_dec}
-    for name, shape in shapes.items():
-        if not d or tuple(given[name].shape) != shape:
-            raise UserError(f"{name} is of shape {tuple(given[name].shape)}, expected {shape or '(d, m)'}")
-        if not given[name].isfinite().all():
-            raise UserError(f"{name} holds NaN or infinity")
-    if isinstance(select, Threshold) and tuple(select.theta.shape) != (m,):
-        raise UserError(f"there are {tuple(select.theta.shape)} thresholds for {m} latents")
-    if not 1 <= k <= m:
-        raise UserError(f"k = {k} is not between 1 and the {m} latents")
-    found = Coder(d, m, k, select, input_norm=space.norm, input_scale=space.scale)
+    parts = dict(zip(("W_enc", "b_enc", "W_dec", "b_dec"), tensors, strict=True))
+    for name, value in (parts if theta is None else parts | {"the threshold": theta}).items():
+        if not _within(value, LARGEST):
+            raise UserError(
+                f"{checkpoint.path}: {name} comes out as NaN or beyond {LARGEST:g}: numbers too large or small"
+            )
+    m, d = parts["W_dec"].shape
+    if theta is not None and given.k is None:
+        k = min(m, max(1, round(k or 1)))
+    k = given.k or k
+    if k is None:
+        beside = "" if checkpoint.said_in else f" (there is no {' or '.join(CONFIGS)} beside it)"
+        raise UserError(f"{checkpoint.path} does not say how many latents are kept: give --k{beside}")
+    if not (1 <= k <= m and k == int(k)):
+        raise UserError(f"{checkpoint.path}: k = {k:g} is not between 1 and the {m} latents")
+    select = TopK(int(k)) if theta is None else Threshold(theta.clone())
+    norm, scale = given.input_norm or "none", given.input_scale or 1.0
+    found = Coder(d, m, int(k), select, input_norm=norm, input_scale=scale)
     with torch.no_grad():
-        for name, value in given.items():
+        for name, value in parts.items():
             getattr(found, name).copy_(value)
     return found.requires_grad_(False)
 
 
-def one_of(value: Any, allowed: Collection[Any], what: str) -> None:
-    """Refuse a setting that cannot be reduced to a linear encoder, Top-k or thresholds, and a linear decoder.
-
-    Raises:
-        UserError: the value is not among those allowed.
-    """
-    if value not in allowed:
-        named = ", ".join(map(repr, allowed))
-        raise UserError(f"{what} {value!r} cannot be imported; allowed: {named}")
+def times(size: int | None, factor: float | None) -> float | None:
+    """The product; None where one of them is not known."""
+    return None if size is None or factor is None else size * factor

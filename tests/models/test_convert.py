@@ -3,14 +3,29 @@
 The libraries themselves are asked in test_libraries.py (`make test-libraries`).
 """
 
-import json
 import re
 
 import numpy as np
 import pytest
 import torch
+from models.checkpoints import (
+    FORMATS,
+    LEARNED,
+    LENS,
+    LINEAR,
+    OURS,
+    OVER,
+    D,
+    K,
+    M,
+    embeddings,
+    folder,
+    learned,
+    lens,
+    ours,
+    random,
+)
 from safetensors.torch import save_file
-from scoring.examples import coder as make_coder
 
 import sae
 from sae.__main__ import main
@@ -18,132 +33,6 @@ from sae.core import registry
 from sae.core.errors import UserError
 from sae.models import convert, foreign, saefile
 from sae.models.coder import Threshold, TopK
-
-D, M, K = 6, 16, 4
-GENERATOR = torch.Generator().manual_seed(0)
-
-
-def random(*shape):
-    return torch.randn(*shape, generator=GENERATOR)
-
-
-def embeddings(n=200):
-    return np.random.default_rng(0).normal(size=(n, D)).astype(np.float32)
-
-
-def folder(path, tensors, config, name="sae_weights.safetensors", config_name="cfg.json"):
-    path.mkdir(parents=True)
-    tensors = {key: t.contiguous() for key, t in tensors.items()}
-    (save_file if name.endswith("safetensors") else torch.save)(tensors, path / name)
-    if config is not None:
-        (path / config_name).write_text(json.dumps(config))
-    return path
-
-
-OURS = {"W_enc": random(D, M), "b_enc": random(M), "W_dec": random(M, D), "b_dec": random(D)}
-LENS = {"architecture": "topk", "k": K, "d_in": D, "d_sae": M, "apply_b_dec_to_input": True}
-GATED = {k: OURS[k] for k in ("W_enc", "W_dec", "b_dec")} | {
-    "r_mag": 0.3 * random(M),
-    "b_mag": random(M),
-    "b_gate": random(M),
-}
-LINEAR = {"encoder.weight": random(M, D), "encoder.bias": random(M)}
-LEARNED = LINEAR | {"decoder.weight": random(D, M), "b_dec": random(D), "k": torch.tensor(K)}
-GATES = {"gate_bias": random(M), "mag_bias": random(M), "r_mag": 0.3 * random(M), "decoder_bias": random(D)}
-UNITS = torch.nn.functional.normalize(random(M, D), dim=1)
-OVER = {
-    "encoder.final_block.0.weight": random(M, D),
-    "encoder.final_block.0.bias": random(M),
-    "dictionary._weights": 3 * UNITS,
-    "dictionary.multiplier": torch.tensor(0.2),
-}
-VISAE = LINEAR | {"decoder.weight": random(M, D), "decoder.bias": random(D)}
-
-
-def lens(**changed):
-    return lambda p: folder(p, OURS | {"threshold": 0.5 + random(M).abs()}, LENS | changed)
-
-
-def learned(name, tensors):
-    return lambda p: folder(p, tensors, {"trainer": {"dict_class": name, "k": K}}, "ae.pt", "config.json")
-
-
-def visae(**config):
-    return lambda p: folder(p, VISAE, {"k": K, "threshold": 0.7} | config, "sae.pt", "config.json")
-
-
-def saev(name):
-    def write(path):
-        path.mkdir(parents=True)
-        header = {"schema": 5, "cfg": {"activation": {"cls": name, "params": {"top_k": 2}}}, "lib": "saev"}
-        with open(path / "sae.pt", "wb") as stream:
-            stream.write((json.dumps(header) + "\n").encode())
-            torch.save(OURS | {"activation.threshold": torch.tensor(0.6)}, stream)
-        return path
-
-    return write
-
-
-FORMATS = {
-    "saelens topk": ("saelens", lens(), {}),
-    "saelens without b_dec": ("saelens", lens(apply_b_dec_to_input=False), {}),
-    "saelens rescaled": ("saelens", lens(rescale_acts_by_decoder_norm=True), {}),
-    "saelens of constant norm": ("saelens", lens(normalize_activations="constant_norm_rescale"), {}),
-    "saelens layer norm": ("saelens", lens(normalize_activations="layer_norm", architecture="jumprelu"), {}),
-    "saelens jumprelu": ("saelens", lens(architecture="jumprelu"), {}),
-    "saelens standard": ("saelens", lens(architecture="standard"), {}),
-    "saelens gated": ("saelens", lambda p: folder(p, GATED, LENS | {"architecture": "gated"}), {}),
-    "dictionary_learning topk": ("dictionary_learning", learned("AutoEncoderTopK", LEARNED), {}),
-    "dictionary_learning batch": (
-        "dictionary_learning",
-        learned("BatchTopKSAE", LEARNED | {"threshold": torch.tensor(0.7)}),
-        {},
-    ),
-    "dictionary_learning by tensors": (
-        "dictionary_learning",
-        lambda p: folder(p, LEARNED | {"threshold": torch.tensor(0.7)}, None, "ae.pt"),
-        {},
-    ),
-    "dictionary_learning matryoshka": (
-        "dictionary_learning",
-        learned("MatryoshkaBatchTopKSAE", OURS | {"threshold": torch.tensor(0.4), "group_sizes": torch.tensor([8, 8])}),
-        {},
-    ),
-    "dictionary_learning jumprelu": (
-        "dictionary_learning",
-        learned("JumpReluAutoEncoder", OURS | {"threshold": random(M).abs()}),
-        {},
-    ),
-    "dictionary_learning gated": (
-        "dictionary_learning",
-        learned("GatedAutoEncoder", {"encoder.weight": random(M, D), "decoder.weight": random(D, M)} | GATES),
-        {},
-    ),
-    "dictionary_learning relu": (
-        "dictionary_learning",
-        learned("AutoEncoder", LINEAR | {"decoder.weight": random(D, M), "bias": random(D)}),
-        {},
-    ),
-    "sparsify": (
-        "sparsify",
-        lambda p: folder(
-            p, LINEAR | {"W_dec": random(M, D), "b_dec": random(D)}, {"k": K, "d_in": D}, "sae.safetensors"
-        ),
-        {},
-    ),
-    "overcomplete": ("overcomplete", lambda p: folder(p, OVER, None, "state_dict.pt"), {"k": K}),
-    "overcomplete jump": (
-        "overcomplete",
-        lambda p: folder(p, OVER | {"thresholds": random(M)}, None, "state_dict.pt"),
-        {},
-    ),
-    "saev topk": ("saev", saev("TopK"), {}),
-    "saev batch": ("saev", saev("BatchTopK"), {}),
-    "saev relu": ("saev", saev("Relu"), {}),
-    "visaebench topk": ("visaebench", visae(activation="topk"), {}),
-    "visaebench batch": ("visaebench", visae(activation="batchtopk"), {}),
-    "visaebench jumprelu": ("visaebench", visae(activation="jumprelu"), {}),
-}
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -173,7 +62,7 @@ def test_the_command_writes_a_file_that_encodes(tmp_path, caplog):
     ]
     assert main(command) == 0
     (tmp_path / "x.npy").write_bytes(b"no array")
-    assert main(command) == 1 and "x.npy cannot be read as embeddings" in caplog.text
+    assert main(command) == 1 and "x.npy cannot be read as an array" in caplog.text
     coder, loaded = saefile.load(tmp_path / "sae.safetensors"), sae.load(tmp_path / "sae.safetensors")
     assert coder.metadata["imported"] == "saelens" and coder.k == K
     x = torch.from_numpy(embeddings())
@@ -183,15 +72,29 @@ def test_the_command_writes_a_file_that_encodes(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("threshold", [None, 0.05])
+def test_a_file_of_this_project_stays_what_it_is(threshold, tmp_path):
+    file = ours(threshold)(tmp_path / "sae") / "sae.safetensors"
+    before, found = saefile.load(file), convert.load(str(file))
+    assert all(torch.equal(value, found.state_dict()[name]) for name, value in before.state_dict().items())
+    assert (found.k, found.input_norm, found.input_scale) == (K, "unit_l2", 2.0)
+    assert before.metadata.items() <= found.metadata.items()
+
+
+def test_the_input_space_is_what_the_options_say_else_what_the_checkpoint_says(tmp_path):
+    place = str(lens(metadata={"input_norm": "unit_l2", "input_scale": 3.0})(tmp_path / "theirs"))
+    found, other = convert.load(place), convert.load(place, "auto", convert.Options(input_norm="none"))
+    assert (found.input_norm, found.input_scale) == ("unit_l2", 3.0)
+    assert (other.input_norm, other.input_scale) == ("none", 3.0)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.05])
 @pytest.mark.parametrize("format_", registry.names("exporter"))
 def test_what_is_exported_reads_back_as_the_same_sae(format_, threshold, tmp_path, monkeypatch):
-    ours = make_coder(0, d=D, m=M, k=K, threshold=threshold)
-    with torch.no_grad():
-        ours.b_enc.copy_(0.1 * random(M)), ours.b_dec.copy_(0.1 * random(D))
-    saefile.save(ours, tmp_path / "sae.safetensors")
+    source = ours(threshold)(tmp_path / "ours") / "sae.safetensors"
+    made = saefile.load(source)
     command = [
         "export",
-        str(tmp_path / "sae.safetensors"),
+        str(source),
         "--out",
         str(tmp_path / "out"),
         "--format",
@@ -201,21 +104,20 @@ def test_what_is_exported_reads_back_as_the_same_sae(format_, threshold, tmp_pat
         assert main(command) == 1 and not (tmp_path / "out").exists()
         return
     assert main(command) == 0
-    file = {"overcomplete": tmp_path / "out/state_dict.pt"}.get(format_, tmp_path / "out")
-    options = (
-        convert.Options(k=K) if format_ == "saelens" else convert.Options(k=K, input_norm="unit_l2", input_scale=2.0)
-    )
     if format_ == "saelens":  # It normalises itself: nothing that is said of its inputs would count.
         with pytest.raises(UserError, match=r"normalises its inputs itself .*: leave input_norm out"):
-            convert.load(str(file), format_, convert.Options(input_norm="none"))
-        options = convert.Options()
-    back = convert.load(str(file), format_, options)
+            convert.load(str(tmp_path / "out"), format_, convert.Options(input_norm="none"))
+    back = convert.load_checked(str(tmp_path / "out"), "auto", convert.Options(), embeddings())
+    assert (back.metadata["imported"], back.k) == (format_, K)
     x = embeddings()
-    one, other = ours.encode(ours.prepare(x)), back.encode(back.prepare(x))
+    inputs, others = made.prepare(x), back.prepare(x)
+    one, other = made.encode(inputs), back.encode(others)
     np.testing.assert_array_equal(one.indices, other.indices)
     # SAELens takes raw embeddings: its codes are sqrt(d) / input_scale times ours.
     factor = D**0.5 / 2 if format_ == "saelens" else 1.0
     np.testing.assert_allclose(other.values, factor * one.values, rtol=1e-5, atol=1e-6)
+    rebuilt = back.reconstruct(others, other)
+    np.testing.assert_allclose(rebuilt, factor * made.reconstruct(inputs, one), rtol=1e-4, atol=1e-5)
     assert main(command) == 1  # Nothing is overwritten.
 
 
@@ -241,7 +143,10 @@ def test_what_is_exported_reads_back_as_the_same_sae(format_, threshold, tmp_pat
             lambda p: folder(p, LINEAR | {"W_dec": random(M, D), "b_dec": random(D)}, {"k": 2, "transcode": True}),
             "transcode True",
         ),
-        (lambda p: folder(p, OURS, LENS | {"metadata": {"input_norm": "l7"}}), "input norm 'l7' is not known"),
+        (
+            lambda p: folder(p, OURS, LENS | {"metadata": {"input_norm": "l7"}}),
+            "metadata.input_norm 'l7' cannot be imported",
+        ),
     ],
 )
 def test_what_cannot_be_reduced_or_does_not_fit_is_refused_by_name(write, said, tmp_path):
@@ -257,7 +162,7 @@ class Harmful:
 def test_nothing_of_a_file_is_run_and_what_is_cut_short_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"model": Harmful()}, tmp_path / "model.pt")
-    with pytest.raises(UserError, match=r"(?s)holds a pickled object.*state_dict") as caught:
+    with pytest.raises(UserError, match=r"holds a pickled object.*state_dict") as caught:
         convert.load(str(tmp_path / "model.pt"))
     assert "weights_only=False" in str(caught.value) and not (tmp_path / "harm").exists()
     for name in ("a.safetensors", "b.pt"):
@@ -266,7 +171,7 @@ def test_nothing_of_a_file_is_run_and_what_is_cut_short_is_said(tmp_path, monkey
         with pytest.raises(UserError, match=re.escape(f"{whole} cannot be read as tensors")):
             convert.load(str(whole.parent))
     (tmp_path / "c.pt").write_bytes(b'{"schema"')
-    with pytest.raises(UserError, match="cannot be read as tensors"):
+    with pytest.raises(UserError, match=r"c\.pt cannot be read as settings, it is no JSON"):
         convert.load(str(tmp_path / "c.pt"))
     torch.save([1, 2], tmp_path / "d.pt")
     with pytest.raises(UserError, match="holds list, not a state dict"):

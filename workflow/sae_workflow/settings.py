@@ -188,8 +188,8 @@ def import_files(config: Config, method: str) -> list[str]:
     place = Path(import_plan(config, method)["place"])
     if place.is_dir():
         return sorted(str(file) for file in place.iterdir() if file.is_file())
-    beside = [file for file in (place.with_name("cfg.json"), place.with_name("config.json")) if file.exists()]
-    return [str(file) for file in (place, *beside)] if place.exists() else []
+    beside = [place.with_name(name) for name in ("cfg.json", "config.json", "made_by.json", "b_dec.npy")]
+    return [str(file) for file in (place, *beside) if file.exists()] if place.exists() else []
 
 
 def import_modules() -> list[str]:

@@ -27,7 +27,7 @@ reconstruction = model.decode(codes) + torch.from_numpy(numpy.load("b_dec.npy"))
 
 
 def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
-    """Write `state_dict.pt`, `b_dec.npy` and `load.py`.
+    """Write `state_dict.pt`, `b_dec.npy`, `load.py`, and `made_by.json`, which has k and the input space.
 
     Raises:
         UserError: the SAE has thresholds, a LayerNorm, or decoder rows of another norm than 1.
@@ -51,4 +51,5 @@ def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
     np.save(folder / "b_dec.npy", coder.b_dec.detach().numpy())
     shape = {"d": coder.d, "m": coder.m, "k": coder.k, "norm": coder.input_norm, "scale": coder.input_scale}
     files.write_text(folder / "load.py", _HOW.format(**shape))
-    files.write_text(folder / "made_by.json", files.dumps(about) + "\n")
+    stated = {"k": coder.k, "input_norm": coder.input_norm, "input_scale": coder.input_scale}
+    files.write_text(folder / "made_by.json", files.dumps(about | stated) + "\n")

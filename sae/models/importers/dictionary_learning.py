@@ -4,111 +4,129 @@ Top-k, BatchTopK, Matryoshka, JumpReLU, gated and plain SAEs have state dicts of
 keeps `threshold` at -1; a threshold from 0 on makes the same tensors a BatchTopK SAE.
 """
 
-from typing import Any
+from typing import Literal
 
 import torch
 
 from sae.core.errors import UserError
 from sae.models import foreign
-from sae.models.coder import Coder, Threshold, TopK
+from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint, Space
+from sae.models.foreign import Checkpoint, Size, Stated, Tensors
 
-CLASSES = {
-    "AutoEncoderTopK": "topk",
-    "BatchTopKSAE": "threshold",
-    "MatryoshkaBatchTopKSAE": "matryoshka",
-    "JumpReluAutoEncoder": "jumprelu",
-    "GatedAutoEncoder": "gated",
-    "AutoEncoder": "relu",
+Kind = Literal[
+    "AutoEncoderTopK",
+    "BatchTopKSAE",
+    "MatryoshkaBatchTopKSAE",
+    "JumpReluAutoEncoder",
+    "GatedAutoEncoder",
+    "AutoEncoder",
+]
+_LINEAR = {"encoder.weight": "md", "decoder.weight": "dm"}
+_TOPK = _LINEAR | {"encoder.bias": "m", "b_dec": "d"}
+_JUMP = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d", "threshold": "m?"}
+SHAPES: dict[Kind, dict[str, str]] = {
+    "AutoEncoderTopK": _TOPK,
+    "BatchTopKSAE": _TOPK | {"threshold": "m?"},
+    "MatryoshkaBatchTopKSAE": _JUMP,
+    "JumpReluAutoEncoder": _JUMP,
+    "GatedAutoEncoder": _LINEAR | {"gate_bias": "m", "mag_bias": "m", "r_mag": "m", "decoder_bias": "d"},
+    "AutoEncoder": _LINEAR | {"encoder.bias": "m", "bias": "d"},
 }
+
+
+class Trainer(foreign.Settings):
+    """What made it."""
+
+    dict_class: Kind | None = None
+    activation_dim: Size | None = None
+    dict_size: Size | None = None
+    group_sizes: list[Size] | None = None
+    k: Size | None = None
+
+
+class Settings(foreign.Settings):
+    """Of config.json; `made_by` is in this project's exports."""
+
+    trainer: Trainer = Trainer()
+    made_by: Stated = Stated()
 
 
 def fits(checkpoint: Checkpoint) -> bool:
     """Whether the settings name a trainer's class, or the tensors are those of one of the classes."""
-    names = checkpoint.tensors.keys()
-    own = {"encoder.weight", "decoder.weight"} <= names and bool({"b_dec", "bias", "decoder_bias"} & names)
-    return bool(_class_of(checkpoint)) or (own and "activation" not in checkpoint.config) or "group_sizes" in names
+    names, trainer = checkpoint.tensors.keys(), checkpoint.config.get("trainer")
+    own = _LINEAR.keys() <= names and bool({"b_dec", "bias", "decoder_bias"} & names)
+    named = isinstance(trainer, dict) and "dict_class" in trainer
+    return named or (own and "activation" not in checkpoint.config) or "group_sizes" in names
 
 
-def _class_of(checkpoint: Checkpoint) -> str | None:
-    trainer = checkpoint.config.get("trainer")
-    return trainer.get("dict_class") if isinstance(trainer, dict) else None
-
-
-def kind(checkpoint: Checkpoint) -> str:
-    """Which of the library's SAEs it is.
-
-    Raises:
-        UserError: its class is none that can be imported.
-    """
-    if named := _class_of(checkpoint):
-        foreign.one_of(named, CLASSES, f"{checkpoint.path}: dict_class")
-        return CLASSES[named]
+def _kind(checkpoint: Checkpoint) -> Kind:
+    """Which of the library's SAEs it is, by its tensors."""
     names = checkpoint.tensors.keys()
     if "group_sizes" in names:
-        return "matryoshka"
+        return "MatryoshkaBatchTopKSAE"
     if "r_mag" in names:
-        return "gated"
+        return "GatedAutoEncoder"
     if {"W_enc", "threshold"} <= names:
-        return "jumprelu"
+        return "JumpReluAutoEncoder"
     if "bias" in names:
-        return "relu"
-    (threshold,) = checkpoint.take("threshold")
-    return "threshold" if float(threshold) >= 0 else "topk"
+        return "AutoEncoder"
+    return "BatchTopKSAE" if float(checkpoint.take({"threshold": ""})["threshold"]) >= 0 else "AutoEncoderTopK"
+
+
+def _parts(checkpoint: Checkpoint) -> tuple[Settings, Kind, Tensors]:
+    c = checkpoint.settings(Settings)
+    kind = c.trainer.dict_class or _kind(checkpoint)
+    d, m = {"trainer.activation_dim": c.trainer.activation_dim}, {"trainer.dict_size": c.trainer.dict_size}
+    m |= {"the sum of trainer.group_sizes": sum(c.trainer.group_sizes or []) or None}
+    return c, kind, checkpoint.take(SHAPES[kind], d, m)
+
+
+def _k(checkpoint: Checkpoint, said: int | None, options: Options) -> int | None:
+    """What the settings or the tensor k say."""
+    if "k" not in checkpoint.tensors:
+        return said
+    held = Stated.of({"k": checkpoint.tensors["k"].tolist()}, checkpoint.path).k
+    if options.k is None and said not in (None, held):
+        raise UserError(f"{checkpoint.said_in}: trainer.k is {said}, its tensor k is {held}: say which (--k)")
+    return held
 
 
 def read(checkpoint: Checkpoint, options: Options) -> Coder:
     """The same SAE as a coder."""
-    what = kind(checkpoint)
-    space = options.space(Space(), checkpoint)
-    if what in ("matryoshka", "jumprelu"):
-        W_enc, b_enc, W_dec, b_dec, theta = checkpoint.take("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
-        if what == "jumprelu":  # It does not subtract b_dec.
+    c, kind, t = _parts(checkpoint)
+    if "W_enc" in t:
+        W_enc, b_enc, W_dec, b_dec, theta = t.values()
+        if kind == "JumpReluAutoEncoder":  # It does not subtract b_dec.
             b_enc = b_enc + b_dec @ W_enc
-        theta = theta.expand(len(b_enc)).clone() if theta.ndim == 0 else theta
-        return foreign.coder(W_enc, b_enc, W_dec, b_dec, Threshold(theta), _k(checkpoint, options, len(b_enc)), space)
-    encoder, decoder = checkpoint.take("encoder.weight", "decoder.weight")
-    if what == "gated":
-        gate, magnitude, r_mag, b_dec = checkpoint.take("gate_bias", "mag_bias", "r_mag", "decoder_bias")
-        W_enc, theta = encoder.T * r_mag.exp(), magnitude - r_mag.exp() * gate
-        selection: Threshold | TopK = Threshold(theta)
-        return foreign.coder(W_enc, magnitude, decoder.T, b_dec, selection, _k(checkpoint, options, len(gate)), space)
-    (b_enc,) = checkpoint.take("encoder.bias")
-    (b_dec,) = checkpoint.take("bias" if what == "relu" else "b_dec")
-    k = _k(checkpoint, options, len(b_enc))
-    theta = torch.zeros_like(b_enc)
-    if what == "threshold":
-        theta = theta + checkpoint.take("threshold")[0]
-    selection = TopK(k) if what == "topk" else Threshold(theta)
-    return foreign.coder(encoder.T, b_enc, decoder.T, b_dec, selection, k, space)
+    elif kind == "GatedAutoEncoder":
+        encoder, decoder, gate, b_enc, r_mag, b_dec = t.values()
+        W_enc, W_dec, theta = encoder.T * r_mag.exp(), decoder.T, b_enc - r_mag.exp() * gate
+    else:
+        encoder, decoder, b_enc, b_dec, *thresholds = t.values()
+        W_enc, W_dec, theta = encoder.T, decoder.T, thresholds[0] if thresholds else torch.zeros_like(b_enc)
+    tensors = (W_enc, b_enc, W_dec, b_dec)
+    given, k = options.over(c.made_by), _k(checkpoint, c.trainer.k, options)
+    return foreign.coder(checkpoint, given, tensors, k, None if kind == "AutoEncoderTopK" else theta)
 
 
-def _k(checkpoint: Checkpoint, options: Options, m: int) -> int:
-    trainer: Any = checkpoint.config.get("trainer") or {}
-    k = options.k or trainer.get("k") or checkpoint.tensors.get("k")
-    if k is None and kind(checkpoint) == "topk":
-        raise UserError(f"{checkpoint.path}: neither a tensor k nor the settings say how many latents are kept (--k)")
-    return min(m, max(1, int(k))) if k is not None else 1
-
-
-def forward(checkpoint: Checkpoint, options: Options, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in the library's own steps."""
-    t, what = checkpoint.tensors, kind(checkpoint)
-    if what in ("matryoshka", "jumprelu"):
-        pre = (x if what == "jumprelu" else x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]
+    _, kind, t = _parts(checkpoint)
+    if "W_enc" in t:
+        pre = (x if kind == "JumpReluAutoEncoder" else x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]
         z = pre.relu() * (pre > t["threshold"])
         return z, z @ t["W_dec"] + t["b_dec"]
     decoder = t["decoder.weight"].T
-    if what == "gated":
+    if kind == "GatedAutoEncoder":
         pi = (x - t["decoder_bias"]) @ t["encoder.weight"].T
         z = (pi + t["gate_bias"] > 0) * (t["r_mag"].exp() * pi + t["mag_bias"]).relu()
         return z, z @ decoder + t["decoder_bias"]
-    b_dec = t["bias" if what == "relu" else "b_dec"]
+    b_dec = t["bias" if kind == "AutoEncoder" else "b_dec"]
     z = ((x - b_dec) @ t["encoder.weight"].T + t["encoder.bias"]).relu()
-    if what == "topk":
-        values, places = z.topk(_k(checkpoint, options, z.shape[1]), dim=1)
+    if kind == "AutoEncoderTopK":
+        values, places = z.topk(k, dim=1)
         z = torch.zeros_like(z).scatter(1, places, values)
-    elif what == "threshold":
+    elif kind == "BatchTopKSAE":
         z = z * (z > t["threshold"])
     return z, z @ decoder + b_dec

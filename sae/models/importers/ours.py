@@ -1,12 +1,26 @@
 """This project's own files (`sae.models.saefile`), to be scored in another experiment as they are."""
 
+from typing import Literal
+
 import torch
 
+from sae.core import files
 from sae.core.errors import UserError
-from sae.models import saefile
-from sae.models.coder import Coder, TopK
+from sae.models import foreign, saefile
+from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint, Space
+from sae.models.foreign import Checkpoint, Norm, Scale, Size, Stated, Tensors
+
+SHAPES = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d"}
+
+
+class Settings(foreign.Settings):
+    """Of the file's header."""
+
+    select: Literal["topk", "threshold"]
+    k: Size
+    input_norm: Norm
+    input_scale: Scale
 
 
 def fits(checkpoint: Checkpoint) -> bool:
@@ -14,27 +28,34 @@ def fits(checkpoint: Checkpoint) -> bool:
     return {"select", "input_norm", "input_scale", "seal"} <= checkpoint.config.keys()
 
 
+def _parts(checkpoint: Checkpoint) -> tuple[Settings, Tensors]:
+    c = checkpoint.settings(Settings)
+    return c, checkpoint.take(SHAPES | ({"theta": "m"} if c.select == "threshold" else {}))
+
+
 def read(checkpoint: Checkpoint, options: Options) -> Coder:
     """The SAE; its seal is checked."""
-    coder = saefile.load(checkpoint.path)
-    space = options.space(Space(coder.input_norm, coder.input_scale), checkpoint)
-    coder.input_norm, coder.input_scale = space.norm, space.scale
-    if options.k is not None:
-        if options.k > coder.m:
-            raise UserError(f"{checkpoint.path}: k = {options.k} is not between 1 and the {coder.m} latents")
-        coder.k = options.k  # Of thresholds the budget, which selects nothing.
-        coder.select = TopK(options.k) if isinstance(coder.select, TopK) else coder.select
+    sealed = saefile.load(checkpoint.path)
+    c, t = _parts(checkpoint)
+    try:
+        files.dumps(sealed.metadata)
+    except ValueError:
+        raise UserError(f"{checkpoint.path}: its header holds NaN or infinity") from None
+    given = options.over(Stated(input_norm=c.input_norm, input_scale=c.input_scale))
+    W_enc, b_enc, W_dec, b_dec, *theta = t.values()
+    coder = foreign.coder(checkpoint, given, (W_enc, b_enc, W_dec, b_dec), c.k, *theta)
+    coder.metadata = sealed.metadata
     return coder
 
 
-def forward(checkpoint: Checkpoint, options: Options, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, from the tensors by the formula of `sae.models.coder`."""
-    t, c = checkpoint.tensors, checkpoint.config
-    if c["input_norm"] == "unit_l2_layernorm":
+    c, t = _parts(checkpoint)
+    if c.input_norm == "unit_l2_layernorm":
         raise UserError(f"{checkpoint.path} is a file of this project: it needs no check, leave --check out")
     a = ((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
-    if c["select"] == "topk":
-        values, places = a.topk(options.k or c["k"], dim=1)
+    if c.select == "topk":
+        values, places = a.topk(k, dim=1)
         z = torch.zeros_like(a).scatter(1, places, values)
     else:
         z = a * (a > t["theta"].clamp_min(0))

@@ -3,17 +3,23 @@
 Overcomplete saves whole models by pickling; write `model.state_dict()` instead. It has no b_dec: users subtract a mean
 themselves. Its state dict does not say k (`--k`), nor BatchTopK's running threshold (which cannot be imported without).
 The decoder rows are those of `get_dictionary()`: of unit norm, times the exponential of `multiplier`.
+
+This project's own exports have what is missing in files beside it: `made_by.json` and `b_dec.npy`.
 """
+
+from dataclasses import replace
 
 import torch
 
 from sae.core.errors import UserError
 from sae.models import foreign
-from sae.models.coder import Coder, Threshold, TopK
+from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint, Space
+from sae.models.foreign import Checkpoint, Tensors
 
-_ENCODER = "encoder.final_block.0.{}"
+ENCODER = {"encoder.final_block.0.weight": "md", "encoder.final_block.0.bias": "m"}
+SHAPES = ENCODER | {"dictionary._weights": "md", "dictionary.multiplier": "", "thresholds": "m", "b_dec.npy": "d"}
+OPTIONAL = {"dictionary.multiplier", "thresholds", "b_dec.npy"}
 
 
 def fits(checkpoint: Checkpoint) -> bool:
@@ -21,43 +27,39 @@ def fits(checkpoint: Checkpoint) -> bool:
     return "dictionary._weights" in checkpoint.tensors
 
 
-def _parts(checkpoint: Checkpoint) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Encoder (d, m), its bias (m,), decoder (m, d)."""
-    others = {name for name in checkpoint.tensors if name.startswith("encoder.")}
-    strange = sorted(others - {_ENCODER.format("weight"), _ENCODER.format("bias")})
+def _parts(checkpoint: Checkpoint) -> tuple[Tensors, torch.Tensor, torch.Tensor]:
+    """The tensors, the decoder (m, d), and what is added to its reconstructions (d,)."""
+    strange = sorted(name for name in checkpoint.tensors if name.startswith("encoder.") and name not in ENCODER)
     if strange:
         raise UserError(f"{checkpoint.path}: its encoder is not linear ({strange[0]}), and cannot be imported")
-    weight, bias, rows = checkpoint.take(_ENCODER.format("weight"), _ENCODER.format("bias"), "dictionary._weights")
-    multiplier = checkpoint.tensors.get("dictionary.multiplier", torch.zeros(()))
-    decoder = torch.nn.functional.normalize(rows, dim=1) * multiplier.exp()
-    return weight.T, bias, decoder
+    tensors = dict(checkpoint.tensors)
+    if (beside := checkpoint.path.with_name("b_dec.npy")).exists():
+        tensors["b_dec.npy"] = torch.tensor(foreign.array(beside).astype(float).tolist())
+    left_out = OPTIONAL - tensors.keys()
+    t = replace(checkpoint, tensors=tensors).take({n: axes for n, axes in SHAPES.items() if n not in left_out})
+    rows = t["dictionary._weights"]
+    decoder = torch.nn.functional.normalize(rows, dim=1) * t.get("dictionary.multiplier", torch.zeros(())).exp()
+    return t, decoder, t.get("b_dec.npy", torch.zeros(rows.shape[1]))
 
 
 def read(checkpoint: Checkpoint, options: Options) -> Coder:
     """The same SAE as a coder."""
-    W_enc, b_enc, W_dec = _parts(checkpoint)
-    b_dec, space = torch.zeros(len(W_enc)), options.space(Space(), checkpoint)
-    if "thresholds" in checkpoint.tensors:
-        theta = checkpoint.tensors["thresholds"].exp()
-        return foreign.coder(W_enc, b_enc, W_dec, b_dec, Threshold(theta), options.k or 1, space)
-    return foreign.coder(W_enc, b_enc, W_dec, b_dec, TopK(_k(checkpoint, options)), _k(checkpoint, options), space)
+    (t, W_dec, b_dec), made_by = _parts(checkpoint), checkpoint.made_by()
+    W_enc, bias = (t[name] for name in ENCODER)
+    W_enc = W_enc.T
+    theta = t["thresholds"].exp() if "thresholds" in t else None
+    tensors = (W_enc, bias + b_dec @ W_enc, W_dec, b_dec)
+    return foreign.coder(checkpoint, options.over(made_by), tensors, made_by.k, theta)
 
 
-def _k(checkpoint: Checkpoint, options: Options) -> int:
-    if options.k is None:
-        raise UserError(
-            f"{checkpoint.path}: Overcomplete's state dict does not say how many latents are kept: give --k"
-        )
-    return options.k
-
-
-def forward(checkpoint: Checkpoint, options: Options, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in the library's own steps."""
-    W_enc, b_enc, W_dec = _parts(checkpoint)
-    pre = x @ W_enc + b_enc
-    if "thresholds" in checkpoint.tensors:
-        z = pre.relu() * (pre > checkpoint.tensors["thresholds"].exp())
+    t, W_dec, b_dec = _parts(checkpoint)
+    weight, bias = (t[name] for name in ENCODER)
+    pre = x @ weight.T + bias
+    if "thresholds" in t:
+        z = pre.relu() * (pre > t["thresholds"].exp())
     else:
-        values, places = pre.relu().topk(_k(checkpoint, options), dim=1)
+        values, places = pre.relu().topk(k, dim=1)
         z = torch.zeros_like(pre).scatter(1, places, values)
-    return z, z @ W_dec
+    return z, z @ W_dec + b_dec

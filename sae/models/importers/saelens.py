@@ -4,113 +4,114 @@ BatchTopK and Matryoshka SAEs are saved as JumpReLU by the library. Gated ones a
 threshold of the magnitude's pre-activation.
 """
 
+from typing import Annotated, Literal
+
 import torch
+from pydantic import Field
 
 from sae.core.errors import UserError
 from sae.models import foreign
-from sae.models.coder import Coder, Threshold, TopK
+from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint, Space
+from sae.models.foreign import Checkpoint, Size, Stated, Tensors
 
-ARCHITECTURES = ("topk", "jumprelu", "standard", "gated")
+SHAPES = {"W_enc": "dm", "W_dec": "md", "b_dec": "d"}
+TENSORS = set(SHAPES)
+MORE = {"gated": {"r_mag": "m", "b_mag": "m", "b_gate": "m"}, "jumprelu": {"b_enc": "m", "threshold": "m"}}
+
+
+class Settings(foreign.Settings):
+    """Of cfg.json; its metadata hold the input space in this project's exports."""
+
+    architecture: Literal["topk", "jumprelu", "standard", "gated"]
+    d_in: Size | None = None
+    d_sae: Size | None = None
+    k: Annotated[float, Field(gt=0)] | None = None
+    apply_b_dec_to_input: bool = True
+    rescale_acts_by_decoder_norm: bool = False
+    normalize_activations: Literal["none", "constant_norm_rescale", "layer_norm"] = "none"
+    reshape_activations: Literal["none"] = "none"
+    metadata: Stated = Stated()
 
 
 def fits(checkpoint: Checkpoint) -> bool:
     """Whether settings and tensors have SAELens' names."""
-    return "architecture" in checkpoint.config and {"W_enc", "W_dec", "b_dec"} <= checkpoint.tensors.keys()
+    return "architecture" in checkpoint.config and checkpoint.tensors.keys() >= TENSORS
+
+
+def _parts(checkpoint: Checkpoint) -> tuple[Settings, Tensors]:
+    c = checkpoint.settings(Settings)
+    shapes = SHAPES | MORE.get(c.architecture, {"b_enc": "m"})
+    return c, checkpoint.take(shapes, {"d_in": c.d_in}, {"d_sae": c.d_sae})
 
 
 def read(checkpoint: Checkpoint, options: Options) -> Coder:
     """The same SAE as a coder."""
-    c = checkpoint.config
-    foreign.one_of(c.get("architecture"), ARCHITECTURES, f"{checkpoint.path}: architecture")
-    foreign.one_of(c.get("reshape_activations", "none"), ("none",), f"{checkpoint.path}: reshape_activations")
-    W_enc, W_dec, b_dec = checkpoint.take("W_enc", "W_dec", "b_dec")
-    if c["architecture"] == "gated":
-        r_mag, b_mag, b_gate = checkpoint.take("r_mag", "b_mag", "b_gate")
+    c, t = _parts(checkpoint)
+    W_enc, W_dec, b_dec = (t[name] for name in SHAPES)
+    theta = None if c.architecture == "topk" else t.get("threshold", torch.zeros(len(W_dec)))
+    if c.architecture == "gated":
         # pi + b_gate > 0 where pi e^r + b_mag > b_mag - e^r b_gate.
-        b_enc, theta = b_mag, b_mag - r_mag.exp() * b_gate
-        W_enc = W_enc * r_mag.exp()
+        b_enc, theta = t["b_mag"], t["b_mag"] - t["r_mag"].exp() * t["b_gate"]
+        W_enc = W_enc * t["r_mag"].exp()
     else:
-        (b_enc,) = checkpoint.take("b_enc")
-        theta = checkpoint.take("threshold")[0] if c["architecture"] == "jumprelu" else torch.zeros_like(b_enc)
-    if not c.get("apply_b_dec_to_input", True):
+        b_enc = t["b_enc"]
+    if not c.apply_b_dec_to_input:
         b_enc = b_enc + b_dec @ W_enc
-    if c.get("rescale_acts_by_decoder_norm"):
-        foreign.one_of(
-            c["architecture"], ("topk",), f"{checkpoint.path}: rescale_acts_by_decoder_norm with architecture"
-        )
+    if c.rescale_acts_by_decoder_norm:
+        if theta is not None:
+            raise UserError(
+                f"{checkpoint.said_in}: rescale_acts_by_decoder_norm with architecture {c.architecture!r} cannot be "
+                "imported; allowed: 'topk'"
+            )
         norm = W_dec.norm(dim=1)
         W_enc, b_enc, W_dec = W_enc * norm, b_enc * norm, W_dec / norm[:, None]
-    space, b_enc, W_enc, W_dec, b_dec = _space(checkpoint, options, b_enc, W_enc, W_dec, b_dec)
-    if c["architecture"] == "topk":
-        k = options.k or c.get("k")
-        if not isinstance(k, int):
-            raise UserError(f"{checkpoint.path}: cfg.json has no k; give one (--k)")
-        return foreign.coder(W_enc, b_enc, W_dec, b_dec, TopK(k), k, space)
-    return foreign.coder(W_enc, b_enc, W_dec, b_dec, Threshold(theta), options.k or _k(c, len(b_enc)), space)
-
-
-def _k(config: dict, m: int) -> int:
-    """The budget of a threshold coder, as far as it is known."""
-    k = config.get("k") or config.get("metadata", {}).get("k")
-    return round(k) if isinstance(k, int | float) and 1 <= k <= m else 1
-
-
-def _space(
-    checkpoint: Checkpoint,
-    options: Options,
-    b_enc: torch.Tensor,
-    W_enc: torch.Tensor,
-    W_dec: torch.Tensor,
-    b_dec: torch.Tensor,
-) -> tuple[Space, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The input space, and the tensors in it."""
-    c, d = checkpoint.config, len(b_dec)
-    norm = c.get("normalize_activations", "none")
-    foreign.one_of(norm, ("none", "constant_norm_rescale", "layer_norm"), f"{checkpoint.path}: normalize_activations")
-    given = {"input_norm": options.input_norm, "input_scale": options.input_scale}
-    if norm != "none" and (named := [name for name, value in given.items() if value is not None]):
-        raise UserError(f"{checkpoint.path} normalises its inputs itself ({norm}): leave {' and '.join(named)} out")
-    if norm == "constant_norm_rescale":
-        return Space("unit_l2", d**0.5), b_enc, W_enc, W_dec, b_dec
-    if norm == "layer_norm":
+    given = _space(checkpoint, c, options, len(b_dec))
+    if c.normalize_activations == "layer_norm":
         # It divides by the unbiased deviation: its inputs are s times ours.
-        s = ((d - 1) / d) ** 0.5
-        return Space("unit_l2_layernorm", 1.0), b_enc, s * W_enc, W_dec / s, b_dec / s
-    about = c.get("metadata", {})
-    space = Space(about.get("input_norm", "none"), float(about.get("input_scale", 1.0)))
-    return options.space(space, checkpoint), b_enc, W_enc, W_dec, b_dec
+        s = ((len(b_dec) - 1) / len(b_dec)) ** 0.5
+        W_enc, W_dec, b_dec = s * W_enc, W_dec / s, b_dec / s
+    return foreign.coder(checkpoint, given, (W_enc, b_enc, W_dec, b_dec), c.k or c.metadata.k, theta)
+
+
+def _space(checkpoint: Checkpoint, c: Settings, options: Options, d: int) -> Stated:
+    """The input space, and a k that the options name."""
+    norm = c.normalize_activations
+    if norm == "none":
+        return options.over(c.metadata)
+    if named := [name for name in ("input_norm", "input_scale") if getattr(options, name) is not None]:
+        raise UserError(f"{checkpoint.path} normalises its inputs itself ({norm}): leave {' and '.join(named)} out")
+    if norm == "layer_norm":
+        return Stated(k=options.k, input_norm="unit_l2_layernorm")
+    return Stated(k=options.k, input_norm="unit_l2", input_scale=d**0.5)
 
 
 def normalises(checkpoint: Checkpoint) -> bool:
     """Whether the SAE takes embeddings as they come, and normalises them itself."""
-    return checkpoint.config.get("normalize_activations", "none") != "none"
+    return checkpoint.settings(Settings).normalize_activations != "none"
 
 
-def forward(checkpoint: Checkpoint, options: Options, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in SAELens' own steps; `x` are raw embeddings where it normalises itself."""
-    c, t = checkpoint.config, checkpoint.tensors
+    c, t = _parts(checkpoint)
     shift: torch.Tensor | float = 0.0
     scale: torch.Tensor | float = 1.0
-    if c.get("normalize_activations") == "constant_norm_rescale":
+    if c.normalize_activations == "constant_norm_rescale":
         scale = x.norm(dim=-1, keepdim=True) / x.shape[1] ** 0.5
-    elif c.get("normalize_activations") == "layer_norm":
+    elif c.normalize_activations == "layer_norm":
         shift = x.mean(dim=-1, keepdim=True)
         scale = (x - shift).std(dim=-1, keepdim=True) + 1e-5
     inputs = (x - shift) / scale
-    inputs = inputs - t["b_dec"] if c.get("apply_b_dec_to_input", True) else inputs
-    norm = t["W_dec"].norm(dim=1) if c.get("rescale_acts_by_decoder_norm") else 1.0
-    if c["architecture"] == "gated":
+    inputs = inputs - t["b_dec"] if c.apply_b_dec_to_input else inputs
+    norm = t["W_dec"].norm(dim=1) if c.rescale_acts_by_decoder_norm else torch.ones(())
+    if c.architecture == "gated":
         pre = inputs @ t["W_enc"]
         z = (pre + t["b_gate"] > 0) * (pre * t["r_mag"].exp() + t["b_mag"]).relu()
     else:
         pre = (inputs @ t["W_enc"] + t["b_enc"]) * norm
-        if c["architecture"] == "topk":
-            values, places = pre.topk(options.k or c["k"], dim=1)
+        if c.architecture == "topk":
+            values, places = pre.topk(k, dim=1)
             z = torch.zeros_like(pre).scatter(1, places, values.relu())
         else:
-            theta = t["threshold"] if c["architecture"] == "jumprelu" else 0.0
-            z = pre.relu() * (pre > theta)
-    decoded = (z / norm) @ t["W_dec"] if c.get("rescale_acts_by_decoder_norm") else z @ t["W_dec"]
-    return z, (decoded + t["b_dec"]) * scale + shift
+            z = pre.relu() * (pre > t.get("threshold", 0.0))
+    return z, ((z / norm) @ t["W_dec"] + t["b_dec"]) * scale + shift

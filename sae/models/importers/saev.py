@@ -4,13 +4,46 @@ Its encoder does not subtract b_dec. Its Top-k has no ReLU: on a sample with few
 keeps negative ones, which this project does not; `--check` tells whether that happens.
 """
 
+from typing import Literal
+
 import torch
 
-from sae.core.errors import UserError
 from sae.models import foreign
-from sae.models.coder import Coder, Threshold, TopK
+from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint, Space
+from sae.models.foreign import Checkpoint, Size, Tensors
+
+SHAPES = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d"}
+
+
+class Parameters(foreign.Settings):
+    """Of an activation."""
+
+    top_k: Size | None = None
+
+
+class Activation(foreign.Settings):
+    """What follows the encoder."""
+
+    cls: Literal["TopK", "BatchTopK", "Relu"]
+    params: Parameters = Parameters()
+
+
+class SparseAutoencoder(foreign.Settings):
+    """Sizes: d_model and d_sae, in older files d_vit and exp_factor."""
+
+    activation: Activation
+    d_model: Size | None = None
+    d_sae: Size | None = None
+    d_vit: Size | None = None
+    exp_factor: Size | None = None
+
+
+class Settings(foreign.Settings):
+    """Of the line of JSON."""
+
+    PLACE = "line of JSON in front of its tensors"
+    cfg: SparseAutoencoder
 
 
 def fits(checkpoint: Checkpoint) -> bool:
@@ -18,37 +51,31 @@ def fits(checkpoint: Checkpoint) -> bool:
     return isinstance(checkpoint.config.get("cfg"), dict) and "schema" in checkpoint.config
 
 
-def _activation(checkpoint: Checkpoint) -> tuple[str, dict]:
-    activation = checkpoint.config.get("cfg", {}).get("activation")
-    if not isinstance(activation, dict):
-        raise UserError(f"{checkpoint.path}: its header names no activation")
-    name = activation.get("cls", "Relu")
-    foreign.one_of(name, ("TopK", "BatchTopK", "Relu"), f"{checkpoint.path}: activation")
-    return name, activation.get("params") or {}
+def _parts(checkpoint: Checkpoint) -> tuple[Activation, Tensors]:
+    c = checkpoint.settings(Settings).cfg
+    threshold = {"activation.threshold": "m?"} if c.activation.cls == "BatchTopK" else {}
+    d = {"cfg.d_model": c.d_model, "cfg.d_vit": c.d_vit}
+    m = {"cfg.d_sae": c.d_sae, "cfg.d_vit * exp_factor": foreign.times(c.d_vit, c.exp_factor)}
+    return c.activation, checkpoint.take(SHAPES | threshold, d, m)
 
 
 def read(checkpoint: Checkpoint, options: Options) -> Coder:
     """The same SAE as a coder."""
-    name, parameters = _activation(checkpoint)
-    W_enc, b_enc, W_dec, b_dec = checkpoint.take("W_enc", "b_enc", "W_dec", "b_dec")
-    b_enc, space = b_enc + b_dec @ W_enc, options.space(Space(), checkpoint)
-    k = options.k or int(parameters.get("top_k", 1))
-    if name == "TopK":
-        return foreign.coder(W_enc, b_enc, W_dec, b_dec, TopK(k), k, space)
-    theta = torch.zeros_like(b_enc)
-    if name == "BatchTopK":
-        theta = theta + checkpoint.take("activation.threshold")[0]
-    return foreign.coder(W_enc, b_enc, W_dec, b_dec, Threshold(theta), k, space)
+    activation, t = _parts(checkpoint)
+    tensors = (t["W_enc"], t["b_enc"] + t["b_dec"] @ t["W_enc"], t["W_dec"], t["b_dec"])
+    theta = t.get("activation.threshold", torch.zeros_like(t["b_enc"]))
+    topk = activation.cls == "TopK"
+    given = options.over(foreign.Stated())
+    return foreign.coder(checkpoint, given, tensors, activation.params.top_k, None if topk else theta)
 
 
-def forward(checkpoint: Checkpoint, options: Options, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in the library's own steps."""
-    (name, parameters), t = _activation(checkpoint), checkpoint.tensors
+    activation, t = _parts(checkpoint)
     pre = x @ t["W_enc"] + t["b_enc"]
-    if name == "TopK":
-        values, places = pre.topk(options.k or int(parameters.get("top_k", 1)), dim=1)
+    if activation.cls == "TopK":
+        values, places = pre.topk(k, dim=1)
         z = torch.zeros_like(pre).scatter(1, places, values)
     else:
-        theta = t["activation.threshold"] if name == "BatchTopK" else 0.0
-        z = pre.relu() * (pre > theta)
+        z = pre.relu() * (pre > t.get("activation.threshold", 0.0))
     return z, z @ t["W_dec"] + t["b_dec"]

@@ -1,41 +1,48 @@
 """eai-sparsify (MIT): a folder with `sae.safetensors` and `cfg.json`; Top-k SAEs alone."""
 
+from typing import Literal
+
 import torch
 
-from sae.core.errors import UserError
 from sae.models import foreign
-from sae.models.coder import Coder, TopK
+from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint, Space
+from sae.models.foreign import Checkpoint, Size
+
+SHAPES = {"encoder.weight": "md", "encoder.bias": "m", "W_dec": "md", "b_dec": "d"}
+
+
+class Settings(foreign.Settings):
+    """Of cfg.json; where `num_latents` is 0, there are d_in * expansion_factor latents."""
+
+    activation: Literal["topk"] = "topk"
+    d_in: Size | None = None
+    num_latents: int | None = None
+    expansion_factor: int | None = None
+    k: Size | None = None
+    transcode: Literal[False] = False
+    skip_connection: Literal[False] = False
 
 
 def fits(checkpoint: Checkpoint) -> bool:
     """Whether the tensors have eai-sparsify's names."""
-    return {"encoder.weight", "encoder.bias", "W_dec", "b_dec"} <= checkpoint.tensors.keys()
+    return SHAPES.keys() <= checkpoint.tensors.keys()
 
 
 def read(checkpoint: Checkpoint, options: Options) -> Coder:
     """The same SAE as a coder."""
-    c, where = checkpoint.config, checkpoint.path
-    foreign.one_of(c.get("activation", "topk"), ("topk",), f"{where}: activation")
-    for switch in ("transcode", "skip_connection"):
-        foreign.one_of(bool(c.get(switch)), (False,), f"{where}: {switch}")
-    encoder, b_enc, W_dec, b_dec = checkpoint.take("encoder.weight", "encoder.bias", "W_dec", "b_dec")
-    k = _k(checkpoint, options)
-    return foreign.coder(encoder.T, b_enc, W_dec, b_dec, TopK(k), k, options.space(Space(), checkpoint))
+    c = checkpoint.settings(Settings)
+    product = foreign.times(c.d_in, c.expansion_factor)
+    m = {"num_latents": c.num_latents} if c.num_latents else {"d_in * expansion_factor": product}
+    encoder, b_enc, W_dec, b_dec = checkpoint.take(SHAPES, {"d_in": c.d_in}, m).values()
+    given = options.over(checkpoint.made_by())
+    return foreign.coder(checkpoint, given, (encoder.T, b_enc, W_dec, b_dec), c.k)
 
 
-def _k(checkpoint: Checkpoint, options: Options) -> int:
-    k = options.k or checkpoint.config.get("k")
-    if not isinstance(k, int):
-        raise UserError(f"{checkpoint.path}: cfg.json has no k; give one (--k)")
-    return k
-
-
-def forward(checkpoint: Checkpoint, options: Options, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in the library's own steps."""
     t = checkpoint.tensors
     pre = torch.nn.functional.linear(x - t["b_dec"], t["encoder.weight"], t["encoder.bias"]).relu()
-    values, places = pre.topk(_k(checkpoint, options), dim=1)
+    values, places = pre.topk(k, dim=1)
     z = torch.zeros_like(pre).scatter(1, places, values)
     return z, z @ t["W_dec"] + t["b_dec"]

@@ -4,55 +4,71 @@ Its encoder does not subtract the decoder's bias, and its BatchTopK keeps what *
 deviation of the inputs lie outside the file: embeddings have to be standardised before.
 """
 
+from typing import Annotated, Literal
+
 import torch
+from pydantic import Field
 
 from sae.core.errors import UserError
 from sae.models import foreign
-from sae.models.coder import Coder, Threshold, TopK
+from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint, Space
+from sae.models.foreign import Checkpoint, Size, Stated, Tensors
 
-ACTIVATIONS = ("topk", "batchtopk", "jumprelu")
+SHAPES = {"encoder.weight": "md", "encoder.bias": "m", "decoder.weight": "md", "decoder.bias": "d"}
+TENSORS = set(SHAPES)
+
+
+class Settings(foreign.Settings):
+    """Of config.json."""
+
+    PLACE = "config.json beside it"
+    activation: Literal["topk", "batchtopk", "jumprelu"]
+    input_dim: Size | None = None
+    hidden_dim: Size | None = None
+    expansion_factor: Annotated[float, Field(gt=0)] | None = None
+    k: Size | None = None
+    threshold: float | None = None
 
 
 def fits(checkpoint: Checkpoint) -> bool:
     """Whether settings and tensors have ViSAEBench's names."""
-    own = {"encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias"} <= checkpoint.tensors.keys()
-    return own and "activation" in checkpoint.config
+    return checkpoint.tensors.keys() >= TENSORS and "activation" in checkpoint.config
+
+
+def _parts(checkpoint: Checkpoint) -> tuple[Settings, Tensors, torch.Tensor | None]:
+    """The settings, the tensors, and the thresholds (m,); None for a Top-k SAE."""
+    c = checkpoint.settings(Settings)
+    held = {"threshold": "m?"} if c.activation != "topk" and "threshold" in checkpoint.tensors else {}
+    product = foreign.times(c.input_dim, c.expansion_factor)
+    m = {"hidden_dim": c.hidden_dim, "input_dim * expansion_factor": product}
+    t = checkpoint.take(SHAPES | held, {"input_dim": c.input_dim}, m)
+    if c.activation == "topk":
+        return c, t, None
+    if held:
+        return c, t, t["threshold"]
+    if c.threshold is None:
+        raise UserError(f"{checkpoint.path}: there is no threshold, in the tensors or in config.json")
+    return c, t, torch.full_like(t["encoder.bias"], c.threshold)
 
 
 def read(checkpoint: Checkpoint, options: Options) -> Coder:
     """The same SAE as a coder."""
-    c = checkpoint.config
-    foreign.one_of(c.get("activation"), ACTIVATIONS, f"{checkpoint.path}: activation")
-    encoder, b_enc, W_dec, b_dec = checkpoint.take("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias")
-    b_enc, space = b_enc + b_dec @ encoder.T, options.space(Space(), checkpoint)
-    k = options.k or c.get("k")
-    if c["activation"] == "topk":
-        if not isinstance(k, int):
-            raise UserError(f"{checkpoint.path}: config.json has no k; give one (--k)")
-        return foreign.coder(encoder.T, b_enc, W_dec, b_dec, TopK(k), k, space)
-    theta = torch.zeros_like(b_enc) + _threshold(checkpoint)
-    if c["activation"] == "batchtopk":  # The next smaller float: ours keeps what is above it.
+    c, t, theta = _parts(checkpoint)
+    W_enc, b_dec = t["encoder.weight"].T, t["decoder.bias"]
+    if theta is not None and c.activation == "batchtopk":  # The next smaller float: ours keeps what is above it.
         theta = torch.nextafter(theta, torch.full_like(theta, -torch.inf))
-    return foreign.coder(encoder.T, b_enc, W_dec, b_dec, Threshold(theta), k if isinstance(k, int) else 1, space)
+    tensors = (W_enc, t["encoder.bias"] + b_dec @ W_enc, t["decoder.weight"], b_dec)
+    return foreign.coder(checkpoint, options.over(Stated()), tensors, c.k, theta)
 
 
-def _threshold(checkpoint: Checkpoint) -> torch.Tensor:
-    found = checkpoint.tensors.get("threshold", checkpoint.config.get("threshold"))
-    if found is None:
-        raise UserError(f"{checkpoint.path}: there is no threshold, in the tensors or in config.json")
-    return torch.as_tensor(found, dtype=torch.float32)
-
-
-def forward(checkpoint: Checkpoint, options: Options, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in the library's own steps."""
-    t, c = checkpoint.tensors, checkpoint.config
+    c, t, theta = _parts(checkpoint)
     pre = (x @ t["encoder.weight"].T + t["encoder.bias"]).relu()
-    if c["activation"] == "topk":
-        values, places = pre.topk(options.k or c["k"], dim=1)
+    if theta is None:
+        values, places = pre.topk(k, dim=1)
         z = torch.zeros_like(pre).scatter(1, places, values)
     else:
-        theta = _threshold(checkpoint)
-        z = pre * ((pre >= theta) if c["activation"] == "batchtopk" else (pre > theta))
+        z = pre * ((pre >= theta) if c.activation == "batchtopk" else (pre > theta))
     return z, z @ t["decoder.weight"] + t["decoder.bias"]

@@ -1,0 +1,429 @@
+"""Checkpoints that are not what they say: each is refused in one line, which names the file and what is wrong in it."""
+
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from models.checkpoints import FORMATS, LENS, LINEAR, OURS, D, M, embeddings, folder, random
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from scoring.examples import coder as make_coder
+
+from sae.__main__ import main
+from sae.core import seals
+from sae.core.errors import UserError
+from sae.models import convert
+
+NAN, INF = math.nan, math.inf
+SPARSIFY = LINEAR | {"W_dec": random(M, D), "b_dec": random(D)}
+
+
+@pytest.fixture
+def refused(tmp_path, caplog):
+    """Import a place; the one line that comes out. Nothing is written."""
+
+    def refuse(place, *options):
+        caplog.clear()
+        out = tmp_path / "out.safetensors"
+        assert main(["import", str(place), "--out", str(out), *options]) == 1 and not out.exists()
+        [record] = caplog.records
+        line = record.getMessage()
+        assert line.startswith("error: ") and "\n" not in line and record.exc_info is None
+        return line
+
+    return refuse
+
+
+def tensor_file(place):
+    """The file of tensors in a folder, its header and its tensors."""
+    [file] = [path for path in place.iterdir() if path.suffix in (".pt", ".safetensors")]
+    if file.suffix == ".safetensors":
+        with safe_open(file, framework="pt") as opened:
+            return file, opened.metadata(), load_file(file)
+    with open(file, "rb") as stream:
+        header = stream.readline() if stream.peek(1)[:1] == b"{" else b""
+        return file, header, torch.load(stream, weights_only=True)
+
+
+def write(file, header, tensors):
+    if file.suffix == ".safetensors":
+        save_file({name: t.contiguous() for name, t in tensors.items()}, file, metadata=header)
+        return
+    with open(file, "wb") as stream:
+        stream.write(header)
+        torch.save(tensors, stream)
+
+
+def put(settings, keys, value):
+    """Set a value at a dotted key."""
+    *outer, last = keys.split(".")
+    for key in outer:
+        settings = settings.setdefault(key, {})
+    settings[last] = value
+
+
+def with_setting(place, keys, value):
+    """Change a setting of a checkpoint, wherever its format keeps them; gives that file."""
+    beside = [path for path in place.iterdir() if path.suffix == ".json"]
+    if beside:
+        settings = json.loads(beside[0].read_text())
+        put(settings, keys, value)
+        beside[0].write_text(json.dumps(settings))
+        return beside[0]
+    file, header, tensors = tensor_file(place)
+    ours = isinstance(header, dict)
+    settings = json.loads(header["sae"] if ours else header)
+    put(settings, keys, value)
+    if ours:
+        put(settings, "seal", seals.BLANK)
+    write(file, {"sae": json.dumps(settings)} if ours else json.dumps(settings).encode() + b"\n", tensors)
+    if ours:
+        seals.seal(file)
+    return file
+
+
+def with_tensors(place, **changed):
+    """Change tensors of a checkpoint, or leave them out (None); gives the file."""
+    file, header, tensors = tensor_file(place)
+    changed = {name.replace("__", "."): value for name, value in changed.items()}
+    write(file, header, {name: t for name, t in (tensors | changed).items() if t is not None})
+    return file
+
+
+def made(name, tmp_path):
+    return FORMATS[name][1](tmp_path / "theirs")
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "value", "said"),
+    [
+        ("saelens topk", "metadata", None, "metadata is null; it should be a mapping of keys to values"),
+        ("saelens topk", "metadata", [1], "metadata is [1]; it should be a mapping of keys to values"),
+        ("saelens topk", "metadata.input_scale", "2", "metadata.input_scale is '2'; it should be a valid number"),
+        ("saelens topk", "metadata.input_scale", NAN, "metadata.input_scale is nan; it should be a finite number"),
+        ("saelens topk", "metadata.input_scale", -1, "metadata.input_scale is -1; it should be greater than 1e-30"),
+        ("saelens topk", "metadata.input_scale", 1e300, "it should be less than 1e+30"),
+        ("saelens topk", "architecture", None, "architecture null cannot be imported; allowed: 'topk', 'jumprelu'"),
+        ("saelens topk", "apply_b_dec_to_input", None, "apply_b_dec_to_input is null; it should be a valid boolean"),
+        ("saelens topk", "k", True, "k is True; it should be a valid number"),
+        ("saelens topk", "k", 2.5, "k = 2.5 is not between 1 and the 16 latents"),
+        ("saelens topk", "k", 10**400, "k is 1000"),
+        ("saelens jumprelu", "k", [4], "k is [4]; it should be a valid number"),
+        ("saelens jumprelu", "rescale_acts_by_decoder_norm", True, "with architecture 'jumprelu' cannot be imported"),
+        ("dictionary_learning topk", "trainer", [1], "trainer is [1]; it should be a mapping of keys to values"),
+        (
+            "dictionary_learning topk",
+            "trainer.dict_class",
+            ["AutoEncoderTopK"],
+            "dict_class ['AutoEncoderTopK'] cannot",
+        ),
+        ("dictionary_learning relu", "trainer.k", "4", "trainer.k is '4'; it should be a valid integer"),
+        ("dictionary_learning relu", "made_by", None, "made_by is null; it should be a mapping of keys to values"),
+        ("sparsify", "k", True, "k is True; it should be a valid integer"),
+        ("sparsify", "transcode", None, "transcode null cannot be imported; allowed: False"),
+        ("saev topk", "cfg.activation", "TopK", "cfg.activation is 'TopK'; it should be a mapping of keys to values"),
+        ("saev topk", "cfg.activation.cls", None, "cfg.activation.cls null cannot be imported; allowed: 'TopK'"),
+        ("saev topk", "cfg.activation", {}, "cfg.activation.cls is missing"),
+        ("saev topk", "cfg.activation.params", [2], "cfg.activation.params is [2]; it should be a mapping"),
+        ("saev topk", "cfg.activation.params.top_k", None, "does not say how many latents are kept: give --k"),
+        ("saev batch", "cfg.activation.params.top_k", "2", "cfg.activation.params.top_k is '2'; it should be"),
+        ("visaebench jumprelu", "threshold", "high", "threshold is 'high'; it should be a valid number"),
+        ("visaebench jumprelu", "threshold", INF, "threshold is inf; it should be a finite number"),
+        ("visaebench jumprelu", "threshold", None, "there is no threshold, in the tensors or in config.json"),
+        ("ours topk", "k", "4", "k is '4'; it should be a valid integer"),
+        ("ours topk", "k", 17, "k = 17 is not between 1 and the 16 latents"),
+        ("ours topk", "input_norm", None, "input_norm null cannot be imported; allowed: 'none'"),
+        ("ours topk", "input_scale", NAN, "input_scale is nan; it should be a finite number"),
+        ("ours topk", "trial.lambda", NAN, "its header holds NaN or infinity"),
+    ],
+)
+def test_a_setting_of_another_type_or_range_is_named(name, keys, value, said, tmp_path, refused):
+    place = made(name, tmp_path)
+    file = with_setting(place, keys, value)
+    line = refused(place)
+    assert said in line and (str(file) in line or str(tensor_file(place)[0]) in line)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "right", "needed"),
+    [
+        ("saelens topk", "d_in", D, D),
+        ("saelens gated", "d_sae", M, M),
+        ("dictionary_learning batch", "trainer.activation_dim", D, D),
+        ("dictionary_learning matryoshka", "trainer.dict_size", M, M),
+        ("sparsify", "d_in", D, D),
+        ("sparsify", "num_latents", M, M),
+        ("saev topk", "cfg.d_model", D, D),
+        ("saev topk", "cfg.d_vit", D, D),
+        ("saev relu", "cfg.d_sae", M, M),
+        ("visaebench topk", "input_dim", D, D),
+        ("visaebench jumprelu", "hidden_dim", M, M),
+    ],
+)
+def test_a_size_that_the_settings_state_must_be_that_of_the_tensors(name, keys, right, needed, tmp_path, refused):
+    place = made(name, tmp_path)
+    with_setting(place, keys, right)
+    assert convert.load(str(place)).m == M
+    file = with_setting(place, keys, 1024)
+    assert refused(place) == f"error: {file}: {keys} is 1024, expected {needed}, to fit {tensor_file(place)[0]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        # Latents that are not counted: those of eai-sparsify count where they are 0, those of ViSAEBench always.
+        ("sparsify", {"num_latents": 0, "expansion_factor": 3}, "d_in * expansion_factor is 18, expected 16"),
+        ("sparsify", {"num_latents": M, "expansion_factor": 3}, None),
+        ("sparsify", {"expansion_factor": 3, "d_in": None}, None),
+        ("visaebench topk", {"input_dim": D, "expansion_factor": 2}, "input_dim * expansion_factor is 12"),
+        ("visaebench topk", {"input_dim": D, "expansion_factor": M / D}, None),
+        ("saev relu", {"cfg.d_vit": D, "cfg.exp_factor": 16}, "cfg.d_vit * exp_factor is 96, expected 16"),
+        ("dictionary_learning matryoshka", {"trainer.group_sizes": [8, 7]}, "the sum of trainer.group_sizes is 15"),
+        ("dictionary_learning matryoshka", {"trainer.group_sizes": [8, 8]}, None),
+    ],
+)
+def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(name, settings, said, tmp_path, refused):
+    place = made(name, tmp_path)
+    for keys, value in settings.items():
+        with_setting(place, keys, value)
+    if said is None:
+        assert convert.load(str(place)).m == M
+    else:
+        assert said in refused(place)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "said"),
+    [
+        # The odd one out is blamed, also where two are, of four.
+        ("saelens topk", {"W_enc": random(M, D)}, "W_enc is of shape (16, 6), expected (6, 16), to fit the others"),
+        ("saelens topk", {"W_enc": random(M, D), "W_dec": random(D, M)}, "W_enc is of shape (16, 6), expected (6, 16)"),
+        ("saelens topk", {"b_dec": random(D + 1)}, "b_dec is of shape (7,), expected (6,)"),
+        ("saelens topk", {"W_dec": random(M)}, "W_dec is of shape (16,), expected (16, 6)"),
+        ("saelens topk", {"b_enc": random(1, M)}, "b_enc is of shape (1, 16), expected (16,)"),
+        ("saelens topk", {"b_enc": random(0)}, "b_enc is of shape (0,), expected (16,)"),
+        ("saelens jumprelu", {"threshold": random(3)}, "threshold is of shape (3,), expected (16,)"),
+        ("saelens jumprelu", {"threshold": torch.tensor(0.5)}, "threshold is of shape (), expected (16,)"),
+        ("saelens gated", {"r_mag": random(M - 1)}, "r_mag is of shape (15,), expected (16,)"),
+        ("saelens gated", {"r_mag": torch.full((M,), 1e3)}, "W_enc comes out as NaN or beyond 1e+18"),
+        ("saelens gated", {"b_gate": torch.full((M,), 1e18)}, "the threshold comes out as NaN or beyond 1e+18"),
+        ("dictionary_learning topk", {"decoder__weight": random(M, D)}, "decoder.weight is of shape (16, 6), expected"),
+        (
+            "dictionary_learning relu",
+            {"encoder__weight": random(0, D), "encoder__bias": random(0), "decoder__weight": random(D, 0)},
+            "encoder.weight is of shape (0, 6), expected (m, 6)",
+        ),
+        ("dictionary_learning by tensors", {"threshold": random(2)}, "threshold is of shape (2,), expected ()"),
+        ("dictionary_learning topk", {"k": torch.tensor([1, 2])}, "k is [1, 2]; it should be a valid integer"),
+        ("dictionary_learning topk", {"k": torch.tensor(True)}, "k is True; it should be a valid integer"),
+        ("sparsify", {"encoder__weight": random(D, M)}, "encoder.weight is of shape (6, 16), expected (16, 6)"),
+        ("overcomplete", {"dictionary__multiplier": random(2)}, "dictionary.multiplier is of shape (2,), expected ()"),
+        ("overcomplete jump", {"thresholds": torch.full((M,), 1e3)}, "the threshold comes out as NaN or beyond"),
+        ("saev batch", {"activation__threshold": random(4)}, "activation.threshold is of shape (4,), expected (16,)"),
+        ("visaebench topk", {"encoder__bias": random(D)}, "encoder.bias is of shape (6,), expected (16,)"),
+        ("ours thresholds", {"theta": torch.full((M,), NAN)}, "theta holds NaN"),
+        ("ours topk", {"b_dec": torch.arange(D)}, "b_dec is of torch.int64, expected floats"),
+        (
+            "saelens topk",
+            {"b_dec": torch.full((D,), 1e300, dtype=torch.float64)},
+            "b_dec holds NaN, infinity or numbers",
+        ),
+        ("saelens topk", {"W_enc": OURS["W_enc"].to(torch.int8)}, "W_enc is of torch.int8, expected floats"),
+        ("saelens topk", {"W_enc": OURS["W_enc"].to(torch.complex64)}, "W_enc is of torch.complex64, expected floats"),
+        ("saelens topk", {"W_enc": OURS["W_enc"] > 0}, "W_enc is of torch.bool, expected floats"),
+        ("dictionary_learning topk", {"b_dec": torch.zeros(D, device="meta")}, "b_dec is no dense tensor of numbers"),
+        ("dictionary_learning topk", {"b_dec": torch.zeros(D).to_sparse()}, "b_dec is no dense tensor of numbers"),
+        ("visaebench topk", {"decoder__bias": None}, "its format is not plain (none fit; tensors: decoder.weight, enc"),
+        (
+            "sparsify",
+            {"b_dec": None},
+            "its format is not plain (none fit; tensors: W_dec, encoder.bias, encoder.weight)",
+        ),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_named(name, changed, said, tmp_path, refused):
+    place = made(name, tmp_path)
+    file = with_tensors(place, **changed)
+    if name.startswith("ours"):
+        with_setting(place, "seal", seals.BLANK)
+    assert said in (line := refused(place)) and str(file) in line
+
+
+@pytest.mark.parametrize(("k", "budget"), [(None, M), (0.3, 1), (3.6, 4)])
+def test_the_budget_of_thresholds_is_the_nearest_that_there_can_be(k, budget, tmp_path):
+    place = made("saelens jumprelu", tmp_path)
+    with_setting(place, "k", k)
+    with_setting(place, "metadata.k", 99)  # It counts where there is no k.
+    assert convert.load(str(place)).k == budget
+    assert convert.load(str(place), "auto", convert.Options(k=7)).k == 7
+
+
+def test_where_two_k_contradict_each_other_an_option_decides(tmp_path, refused):
+    place = made("dictionary_learning topk", tmp_path)
+    with_setting(place, "trainer.k", 5)
+    assert refused(place).endswith("config.json: trainer.k is 5, its tensor k is 4: say which (--k)")
+    assert convert.load(str(place), "auto", convert.Options(k=3)).k == 3
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_tensor_is_named(tmp_path, refused):
+    place = made("dictionary_learning topk", tmp_path)
+    with_tensors(place, b_dec=torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]))
+    assert "ae.pt: b_dec is no dense tensor of numbers" in refused(place)
+
+
+@pytest.mark.parametrize("threshold", [torch.tensor([0.7]), torch.full((M,), 0.7)])
+def test_one_threshold_may_be_written_as_one_or_as_many(threshold, tmp_path):
+    place = made("dictionary_learning batch", tmp_path)
+    before = convert.load(str(place)).select.theta
+    with_tensors(place, threshold=threshold)
+    assert torch.equal(convert.load(str(place)).select.theta, before) and before.shape == (M,)
+
+
+def test_floats_of_other_widths_are_read_as_float32(tmp_path):
+    place = made("saelens topk", tmp_path)
+    with_tensors(place, W_enc=OURS["W_enc"].double(), W_dec=OURS["W_dec"].bfloat16())
+    found = convert.load(str(place))
+    assert torch.equal(found.W_enc, OURS["W_enc"]) and torch.equal(found.W_dec, OURS["W_dec"].bfloat16().float())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "cfg.json cannot be read as settings, it is no JSON: Expecting value"),
+        (b"\xff\xfe", "cfg.json cannot be read as settings, it is no JSON: 'utf-8' codec"),
+        (b'{"a": ' * 100_000, "cfg.json cannot be read as settings, it is no JSON: maximum recursion depth exceeded"),
+        (b"[]", "cfg.json holds list, not settings"),
+        (None, "sae_weights.safetensors has no cfg.json beside it, where its format keeps the settings: put it there"),
+    ],
+)
+def test_settings_that_are_none_are_named(content, said, tmp_path, refused):
+    place = made("saelens topk", tmp_path)
+    (place / "cfg.json").unlink()
+    if content is not None:
+        (place / "cfg.json").write_bytes(content)
+    assert f"{place}/{said}" in refused(place)
+
+
+def test_what_is_missing_is_asked_for_by_its_name(tmp_path, refused):
+    place = folder(tmp_path / "visaebench", tensor_file(made("visaebench topk", tmp_path))[2], None, "sae.pt")
+    assert f"{place}/sae.pt has no config.json beside it" in refused(place)
+    place = folder(tmp_path / "sparsify", SPARSIFY, None, "sae.safetensors")
+    assert "give --k (there is no cfg.json or config.json beside it)" in refused(place)
+    place = folder(tmp_path / "saev", OURS, LENS, "sae.pt")
+    assert "cfg is missing" in refused(place, "--format", "saev")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({0: torch.zeros(2)}, "x.pt holds Tensor under 0, not a state dict of tensors under names"),
+        ({"W_enc": [1.0]}, "x.pt holds list under 'W_enc', not a state dict of tensors under names"),
+        ({"state_dict": {(1, 2): torch.zeros(2)}}, "x.pt holds Tensor under (1, 2), not a state dict"),
+        (torch.zeros(2), "x.pt holds Tensor, not a state dict"),
+        (b"", "x.pt cannot be read as tensors: it is cut short, or not written by torch.save"),
+        (b"hello", "x.pt cannot be read as tensors: it is cut short, or not written by torch.save"),
+        (b"garbage", "x.pt cannot be read as tensors: it is cut short, or not written by torch.save"),
+        (b"PK\x03\x04", "x.pt cannot be read as tensors: it is cut short, or not written by torch.save"),
+        (b'{"schema":' * 50_000 + b"\n", "x.pt cannot be read as settings, it is no JSON: maximum recursion depth"),
+        (pickle.dumps({"a": np.zeros}, protocol=2), "x.pt holds a pickled object, which would have to be run"),
+    ],
+)
+def test_a_file_of_something_else_is_named(content, said, tmp_path, refused):
+    file = tmp_path / "x.pt"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    assert said in refused(file)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (np.zeros((0, D), np.float32), "holds an array of shape (0, 6), expected (N, 6) with at least one row"),
+        (np.zeros((3, D + 1)), "holds an array of shape (3, 7), expected (N, 6)"),
+        (np.zeros(D), "holds an array of shape (6,), expected (N, 6)"),
+        (np.full((3, D), "1.5"), "holds an array of <U3, expected numbers"),
+        (np.full((3, D), 1j), "holds an array of complex128, expected numbers"),
+        (np.full((3, D), NAN), "holds NaN, or numbers beyond 1e+18, in its first 3 rows"),
+        (np.full((3, D), 1e300), "holds NaN, or numbers beyond 1e+18, in its first 3 rows"),
+        (b"PK\x03\x04", "cannot be read as an array: cut short, or not written by numpy.save"),
+        (None, "is no file"),
+    ],
+)
+def test_embeddings_to_check_with_are_named(rows, said, tmp_path, refused):
+    file = tmp_path / "x.npy"
+    if isinstance(rows, bytes):
+        file.write_bytes(rows)
+    elif rows is not None:
+        np.save(file, rows)
+    assert f"error: {file} {said}" in refused(made("saelens topk", tmp_path), "--check", str(file))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--input-scale=nan"], "import options: input_scale is nan; it should be a finite number"),
+        (["--input-scale=0"], "import options: input_scale is 0.0; it should be greater than 1e-30"),
+        (["--k", "17"], "k = 17 is not between 1 and the 16 latents"),
+    ],
+)
+def test_options_beyond_their_range_are_named(options, said, tmp_path, refused):
+    assert said in refused(made("saelens jumprelu", tmp_path), *options)
+    for k in (True, 0, 2.0):
+        with pytest.raises(UserError, match=f"import options: k is {k}; it should be"):
+            convert.Options(k=k)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path, caplog):
+    place, file = made("saelens topk", tmp_path), tmp_path / "file"
+    file.touch()
+    for command, out in (("import", tmp_path), ("import", file / "x"), ("export", file / "x")):
+        source = made("ours topk", tmp_path / out.name) / "sae.safetensors" if command == "export" else place
+        caplog.clear()
+        assert main([command, str(source), "--out", str(out), "--format", "saelens"]) == 1
+        assert f"error: {out} cannot be written: it is a folder, or lies below a file" in caplog.text
+        assert "Traceback" not in caplog.text
+
+
+def test_what_lies_beside_an_export_is_read(tmp_path, refused):
+    convert.export(make_coder(0), "overcomplete", tmp_path / "over")
+    found = convert.load(str(tmp_path / "over"))
+    assert (found.k, found.input_norm, found.input_scale) == (4, "unit_l2", 2.0)
+    (tmp_path / "over/made_by.json").write_text('{"k": "4"}')
+    assert f"{tmp_path}/over/made_by.json: k is '4'; it should be a valid integer" in refused(tmp_path / "over")
+    (tmp_path / "over/made_by.json").unlink()
+    assert "does not say how many latents are kept: give --k" in refused(tmp_path / "over")
+    np.save(tmp_path / "over/b_dec.npy", np.zeros(D + 1))
+    assert "b_dec.npy is of shape (7,), expected (6,), to fit the others" in refused(tmp_path / "over", "--k=4")
+
+
+@pytest.mark.parametrize(
+    "name", ["ours topk", "saelens topk", "dictionary_learning batch", "sparsify", "saev batch", "visaebench batch"]
+)
+def test_no_value_of_a_setting_ends_otherwise_than_in_an_sae_or_an_error(name, tmp_path):
+    place = made(name, tmp_path)
+    [file] = [path for path in place.iterdir() if path.suffix == ".json"] or [tensor_file(place)[0]]
+    before = file.read_bytes()
+    held = tensor_file(place)[1]
+    settings = json.loads(before if file.suffix == ".json" else held["sae"] if isinstance(held, dict) else held)
+
+    def keys_of(part, above=""):
+        for key, value in part.items():
+            yield above + key
+            yield from keys_of(value, f"{above}{key}.") if isinstance(value, dict) else ()
+
+    for keys in keys_of(settings):
+        for value in (None, [], {}, "x", True, -1, 0, 0.5, NAN, INF, 10**30):
+            file.write_bytes(before)
+            with_setting(place, keys, value)
+            try:
+                found = convert.load(str(place))
+            except UserError:
+                continue
+            assert all(t.isfinite().all() for t in found.state_dict().values()) and type(found.k) is int
+            assert 1 <= found.k <= M and np.isfinite(found.encode(found.prepare(embeddings(4))).values).all()
