@@ -8,6 +8,7 @@ the SAE's own file says what its first maker called it (`sae.bank.store`).
 
 import functools
 import logging
+import math
 import os
 import platform
 import shutil
@@ -37,6 +38,9 @@ from sae.training.loop import Diverged, Moments, moments, train
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
 
+# Embeddings within rounding to float32 of each other vary by less than this share of their square; and less variance
+# than this needs a scale that float32 does not hold.
+_EPS, _LEAST = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).max) ** -2
 # Names in an SAE's settings; its key has the hash of what they name instead.
 ENTRIES = ("objective", "penalty")
 # What the last row of a training log says of an SAE, as far as its objective has it.
@@ -190,16 +194,38 @@ def _fair_of(bank: dict[str, Any]) -> dict[str, Any]:
 
 
 def open_cell(plan: dict[str, Any], activations_dir: Path | str, scale: float | None, device: str) -> Cell:
-    """The training inputs of a bank, scaled as its first file is; `scale` None: that is still to be found."""
+    """The training inputs of a bank, scaled as its first file is; `scale` None: that is still to be found.
+
+    Raises:
+        UserError: before a bank's first SAE trains: a split's embeddings are all the same, or not finite.
+    """
     data, recipe = activations.read(Path(activations_dir) / "train"), plan["recipe"]
     norm = recipe["input_norm"]
     if scale is None:
-        scale = 1.0
-        if recipe["unit_variance"]:
-            scale = float(inputs.total_variance(Inputs(data.embeddings, norm, 1.0, "cpu")) ** -0.5)
+        variance = _variance(data, Path(activations_dir) / "train", norm, "nothing can be learnt")
+        held_out = Path(activations_dir) / "val"
+        _variance(activations.read(held_out), held_out, norm, "R^2 on validation images is not defined")
+        scale = float(variance**-0.5) if recipe["unit_variance"] else 1.0
     head = {key: plan[key] for key in ("dataset", "backbone", "k")} | {"input_scale": scale}
     x = inputs.open_inputs(data.embeddings, norm, scale, device)
     return Cell(head, data.manifest["sha256"], data.embeddings, x, norm, Path(activations_dir))
+
+
+def _variance(split: activations.Activations, folder: Path, norm: str, so: str) -> float:
+    """The total variance of a split's embeddings after their norm; `so` ends the message about one that has none."""
+    count, x = len(split.embeddings), Inputs(split.embeddings, norm, 1.0, "cpu")
+    variance, square = float(inputs.total_variance(x)), float(x[:1].double().square().sum())
+    if not math.isfinite(variance):
+        row = int(np.isfinite(split.embeddings).all(axis=1).argmin())
+        advice = f"delete {folder.parent} and run again"
+        raise UserError(f"{folder / 'embeddings.npy'} holds NaN or infinity in row {row} (from 0): {advice}")
+    if variance <= max(_EPS**2 * square, _LEAST):
+        same = f"all {count:,} embeddings are {'the same' if square else 'zero'} after the norm {norm}"
+        raise UserError(
+            f"{folder}: {same if count > 1 else 'there is one embedding only'}: the variance is {variance:.3g}, so "
+            f"that {so}: look at the images, and at what the backbone makes of them"
+        )
+    return variance
 
 
 def bring(todo: list[Member], cell: Cell, place: Place) -> list[dict[str, Any]]:

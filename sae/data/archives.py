@@ -8,8 +8,8 @@ two reads, so that forked DataLoader workers and several processes can read at o
 import functools
 import io
 import json
-import operator
 import re
+import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image
+from pydantic import BaseModel, ConfigDict
 
 from sae.core.errors import UserError
 
@@ -27,8 +28,49 @@ if TYPE_CHECKING:
 _BLOCK = 512  # a tar's header, and the unit of its padding
 _LOCATION = re.compile(r"(?P<file>.+)@(?P<first>\d+)(?P<kind>[+:])(?P<second>\d+)", re.DOTALL)
 _IMAGES = {"jpg", "jpeg", "png", "webp"}
+_LABELS = range(2**63)
 # (key, location, label) of each image of a shard.
 _Found = Iterator[tuple[str, str, int | None]]
+
+
+class _Typed(BaseModel):
+    """What is read of other people's JSON; whatever else is in it does no harm."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Sample(_Typed):
+    label: int | None = None
+
+
+class _Info(_Typed):
+    features: dict[str, Any] = {}
+
+
+class _HuggingFace(_Typed):
+    info: _Info = _Info()
+
+
+class _Feature(_Typed):
+    names: list[str] | None = None
+
+
+def regular(path: str | Path) -> str | Path:
+    """The path of a file, or of a link to one.
+
+    Raises:
+        OSError: it is something else, or is not there. A pipe, say, would be waited for without end.
+    """
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise OSError(f"{path} is a folder, pipe, socket or device, not a file")
+    return path
+
+
+def _opened(path: str | Path) -> IO[bytes]:
+    try:
+        return open(regular(path), "rb")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
 
 
 def tar_members(path: str | Path, start: int = 0, end: int | None = None) -> Iterator[tuple[str, int, int]]:
@@ -38,10 +80,10 @@ def tar_members(path: str | Path, start: int = 0, end: int | None = None) -> Ite
         start, end: the bytes of the file that are the tar, for a tar inside a tar.
 
     Raises:
-        UserError: it is no uncompressed tar, or it is cut off or damaged.
+        UserError: it is no uncompressed tar, or it is cut off, damaged or closed.
     """
     end = Path(path).stat().st_size if end is None else end
-    with open(path, "rb") as file:
+    with _opened(path) as file:
         file.seek(start)
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
@@ -80,13 +122,15 @@ def parquet_file(path: str | Path, columns: Iterable[str] = ()) -> "pq.ParquetFi
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(regular(path))
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from None
-    missing = [c for c in columns if c not in file.schema_arrow.names]
-    if missing:
+    names = file.schema_arrow.names
+    wrong = [c for c in columns if names.count(c) != 1]
+    if wrong:
+        found = "several columns" if wrong[0] in names else "no column"
         raise UserError(
-            f"{path} has no column {missing[0]!r}; it has {', '.join(file.schema_arrow.names)}: "
+            f"{path} has {found} {wrong[0]!r}; it has {', '.join(names)}: "
             f"name the columns in the config (`image_column`, `label_column`)"
         )
     return file
@@ -124,7 +168,7 @@ def samples(root: Path, files: Sequence[str], image: str = "image", label: str |
         image, label: the columns of a parquet file; `label` None: the column `label`, if there is one.
 
     Raises:
-        UserError: a shard is damaged, a label is not an integer, or only some images have one.
+        UserError: there is no image, a shard is damaged, a label is no class number, or only some images have one.
     """
     keys: list[str] = []
     places: list[str] = []
@@ -145,11 +189,13 @@ def samples(root: Path, files: Sequence[str], image: str = "image", label: str |
             places.append(f"{shard}/{row}")
             locations.append(location)
             labels.append(number)
-    negative = next((row for row, number in enumerate(labels) if number is not None and number < 0), None)
-    if negative is not None:
+    if not keys:
+        raise UserError(f"{root}: there is no image in {', '.join(files[:3])}{', ...' if len(files) > 3 else ''}")
+    wrong = next((row for row, number in enumerate(labels) if number is not None and number not in _LABELS), None)
+    if wrong is not None:
         raise UserError(
-            f"image {keys[negative]} ({root / places[negative]}) has the label {labels[negative]}, expected 0 or "
-            f"more; -1 often means that a split has no labels: use one that has, or leave them out of all"
+            f"image {keys[wrong]} ({root / places[wrong]}) has the label {str(labels[wrong])[:40]}, expected 0 to "
+            f"2^63 - 1; -1 often means that a split has no labels: use one that has, or leave them out of all"
         )
     if names is not None and (too_large := [n for n in labels if n is not None and n >= len(names)]):
         raise UserError(f"{root}: label {too_large[0]} is beyond the {len(names)} class names that {files[-1]} records")
@@ -166,7 +212,7 @@ def samples(root: Path, files: Sequence[str], image: str = "image", label: str |
 def _tar_samples(root: Path, file: str) -> _Found:
     path = root / file
     # Only labels are read here, a few bytes each.
-    with open(path, "rb") as content:
+    with _opened(path) as content:
         for key, parts in _by_key(path):
             image = next((ending for ending in parts if ending in _IMAGES), None)
             if image:
@@ -196,10 +242,11 @@ def _tar_label(content: IO[bytes], parts: dict[str, tuple[int, int]], what: str)
     content.seek(offset)
     text = content.read(size)
     try:
-        number = int(text) if ending == "cls" else json.loads(text).get("label")
-        return number if number is None else operator.index(number)
-    except (AttributeError, TypeError, ValueError):
-        raise UserError(f"{what}.{ending} holds {text[:40]!r}, expected a class number") from None
+        return int(text) if ending == "cls" else _Sample.model_validate(json.loads(text)).label
+    except (ValueError, RecursionError):
+        raise UserError(
+            f"{what}.{ending} holds {text[:40]!r}, expected a class number{' as `label`' * (ending == 'json')}"
+        ) from None
 
 
 def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> tuple[_Found, list[str] | None]:
@@ -212,9 +259,11 @@ def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> tu
     if label and not pa.types.is_integer(schema.field(label).type):
         raise UserError(f"{root / file}: column {label!r} is {schema.field(label).type}, expected class numbers")
     kind = schema.field(image).type
-    has_path = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
+    fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {"bytes": kind}
+    if not _holds_bytes(fields.get("bytes", pa.null())):
+        raise UserError(f"{root / file}: column {image!r} is {kind}, expected binary, or a struct with binary `bytes`")
+    has_path = "path" in fields
     columns = ([label] if label else []) + ([f"{image}.path"] if has_path else [])
-    recorded = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
 
     def rows() -> _Found:
         before = 0
@@ -227,10 +276,33 @@ def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> tu
             except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
                 raise _damaged(root / file, error) from None
             for row in range(count):
-                yield paths[row] or str(before + row), f"{file}@{group}:{row}", numbers[row]
+                yield str(paths[row] or before + row), f"{file}@{group}:{row}", numbers[row]
             before += count
 
-    return rows(), recorded.get("info", {}).get("features", {}).get(label, {}).get("names")
+    return rows(), _class_names(schema, label, root / file)
+
+
+def _holds_bytes(kind: "pa.DataType") -> bool:
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    binary = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    return any(is_such(kind) for is_such in binary)
+
+
+def _class_names(schema: "pa.Schema", label: str | None, path: Path) -> list[str] | None:
+    """The class names that the hub's `datasets` recorded for the column `label` of a parquet file."""
+    text = (schema.metadata or {}).get(b"huggingface")
+    if text is None or label is None:
+        return None
+    try:
+        features = _HuggingFace.model_validate(json.loads(text)).info.features
+        return _Feature.model_validate(features.get(label, {})).names
+    except (ValueError, RecursionError):
+        raise UserError(
+            f"{path}: the key `huggingface` of its schema's metadata holds {text[:60]!r}, expected JSON with class "
+            f"names at info.features.{label}.names, if any: write the file anew, with such names or without the key"
+        ) from None
 
 
 def read(root: str | Path, location: str, image: str = "image") -> bytes:
@@ -240,12 +312,12 @@ def read(root: str | Path, location: str, image: str = "image") -> bytes:
         image: the column of a parquet file: bytes, or a struct with a field `bytes`.
 
     Raises:
-        UserError: the archive is missing, or shorter than when it was indexed.
-        OSError: a plain file cannot be read.
+        UserError: the archive is missing, damaged, or shorter than when it was indexed.
+        OSError: a plain file cannot be read, or is none.
     """
     match = _LOCATION.fullmatch(location)
     if not match:
-        return (Path(root) / location).read_bytes()
+        return Path(regular(Path(root) / location)).read_bytes()
     path, first, second = Path(root) / match["file"], int(match["first"]), int(match["second"])
     if not path.is_file():
         raise UserError(f"{path} is missing: put it back, or build the dataset's index again")
@@ -265,16 +337,18 @@ def read(root: str | Path, location: str, image: str = "image") -> bytes:
 def _row_group(path: str, group: int, image: str) -> "pa.Array":
     import pyarrow as pa
 
-    # Without threads, because a forked worker does not have those of its parent.
-    table = parquet_file(path, [image]).read_row_group(group, columns=[image], use_threads=False)
+    try:
+        # Without threads, because a forked worker does not have those of its parent.
+        table = parquet_file(path, [image]).read_row_group(group, columns=[image], use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
     column = table[image].combine_chunks()
     return column.field("bytes") if pa.types.is_struct(column.type) else column
 
 
 def open_image(root: str | Path, image: str, location: str) -> Image.Image:
-    """The image at a location as PIL RGB; see :func:`read`."""
-    with Image.open(io.BytesIO(read(root, location, image))) as picture:
-        return picture.convert("RGB")
+    """The image at a location as Pillow opens it; see :func:`read`."""
+    return Image.open(io.BytesIO(read(root, location, image)))
 
 
 def opener(root: str | Path, image: str = "image") -> Callable[[str], Image.Image]:

@@ -32,7 +32,8 @@ class Dataset:
     Attributes:
         index: one row per image, columns `COLUMNS` (`label` and `label_coarse` integers, null where there is no single
             label; the rest text).
-        open: returns the PIL image, in RGB, of a row's `path`.
+        open: returns the image of a row's `path` as Pillow opened it, of any mode; of a dataset that was loaded
+            (:func:`load`) in RGB (`sae.data.pictures.rgb`).
         grouped: whether `group` joins several images (near-duplicates that must not cross splits).
     """
 
@@ -48,9 +49,16 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
         artifacts_root: folder of fetched artifacts; None for a dataset without any.
 
     Raises:
-        UserError: the type is unknown, or the index breaks the contract (:func:`check`).
+        UserError: the type is unknown, a name is no text, or the index breaks the contract (:func:`check`).
     """
-    dataset: Dataset = registry.load("dataset", spec["type"]).load(spec, artifacts_root)
+    try:
+        dataset: Dataset = registry.load("dataset", spec["type"]).load(spec, artifacts_root)
+    except UnicodeEncodeError as error:  # Python keeps bytes of names that are no UTF-8 as surrogates.
+        place = f", root {spec['root']}" if "root" in spec else ""
+        raise UserError(
+            f"dataset type {spec['type']}{place}: the name {error.object!r} is not UTF-8, and an index holds text: "
+            "rename that file, folder, member of a tar or class"
+        ) from None
     check(spec, dataset)
     return replace(dataset, open=_guarded(spec, dataset.open))
 
@@ -75,12 +83,22 @@ def check(spec: dict[str, Any], dataset: Dataset) -> None:
     """Check an index against the contract.
 
     Raises:
-        UserError: the columns are not `COLUMNS`, a split has no rows, an image occurs twice, or a group lies in two
-            splits.
+        UserError: the columns are not `COLUMNS`, a label is no class number, a split has no rows, an image occurs
+            twice, or a group lies in two splits.
     """
     index = dataset.index
     if list(index.columns) != COLUMNS:
         raise UserError(f"dataset type {spec['type']}: index has columns {list(index.columns)}, expected {COLUMNS}")
+    for column in ("label", "label_coarse"):
+        numbers = index[column].dropna()
+        if not pd.api.types.is_integer_dtype(index[column]) or index[column].dtype == "uint64":
+            raise UserError(f"dataset {spec['type']}: {column} is {index[column].dtype}, expected int64 or Int64")
+        if (numbers < 0).any():
+            first = numbers.index[(numbers < 0).argmax()]
+            raise UserError(
+                f"dataset {spec['type']}: image {index['image_id'][first]!r} has the {column} {numbers[first]}, "
+                "expected a class number from 0: correct it, or leave the labels out"
+            )
     empty = [split for split in SPLITS if not (index["split"] == split).any()]
     if empty:
         raise UserError(f"dataset {spec['type']}: no image in split {', '.join(empty)}")
@@ -113,7 +131,7 @@ def build(
     shown = _look(name, dataset, workers) if has_images(spec) else []
     broken = {path: why for path, why in zip(dataset.index["path"], shown, strict=False) if isinstance(why, str)}
     if len(broken) > spec.get("max_broken", 0):
-        some = "; ".join(f"{path}: {why}" for path, why in list(broken.items())[:3])
+        some = " ".join("; ".join(f"{path}: {why}" for path, why in list(broken.items())[:3]).split())
         raise UserError(
             f"dataset {name}: {len(broken)} of {len(dataset.index)} images cannot be read, `max_broken` of its entry "
             f"in the config allows {spec.get('max_broken', 0)}: {some}; mend them, or allow more to leave them out"

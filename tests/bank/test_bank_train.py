@@ -2,13 +2,16 @@
 
 import json
 import logging
+import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from bank.common import METHODS, REG1, method, plan, write_activations
+from bank.common import METHODS, RECIPE, REG1, method, plan, write_activations
 
+from sae.__main__ import main
 from sae.bank.read import open_sae
 from sae.bank.train import Place, train_bank, train_chosen
 from sae.core import codehash, files, registry
@@ -213,3 +216,87 @@ def test_thresholds_admit_k_latents_of_held_out_images(cell):
     assert sorted(changed) == ["batch_topk", "jumprelu", "relu_l1"]
     added = {path.parent.name for path in cell.stored().keys() - before.keys()}
     assert added == {e["key"] for e in again["saes"][1:]}
+
+
+def test_an_sae_of_another_key_is_not_taken(cell):
+    _, bank = cell.train("a", plan(METHODS))
+    first, other = (cell.folder / "store" / bank["saes"][i]["key"] for i in (2, 3))
+    content = (first / "sae.safetensors").read_bytes()
+    shutil.rmtree(first)
+    shutil.copytree(other, first)  # Whole, and each of its files as its maker sealed it.
+    assert cell.train("a", plan(METHODS))[1] == bank and (first / "sae.safetensors").read_bytes() == content
+
+
+RANDOM = np.random.default_rng(0).normal(size=(200, 8)) + 1
+SAME = np.repeat(RANDOM[:1], 200, axis=0)
+NAN = RANDOM.copy()
+NAN[3, 2] = np.nan
+LEARNT, DEFINED = "so that nothing can be learnt", r"so that R\^2 on validation images is not defined"
+
+
+@pytest.mark.parametrize(
+    ("split", "x", "recipe", "said"),
+    [
+        ("train", RANDOM[:1], {}, f"there is one embedding only: the variance is 0, {LEARNT}"),
+        ("train", SAME, {}, f"all 200 embeddings are the same after the norm unit_l2: the variance is 0, {LEARNT}"),
+        ("train", SAME, {"unit_variance": False}, f"all 200 embeddings are the same .*, {LEARNT}"),
+        ("train", SAME, {"input_norm": "none"}, f"all 200 embeddings are the same after the norm none: .*, {LEARNT}"),
+        ("train", SAME * 0, {"input_norm": "none"}, f"all 200 embeddings are zero after the norm none: .*, {LEARNT}"),
+        # They differ in length alone, which the norm takes away, up to rounding.
+        (
+            "train",
+            SAME * np.arange(1, 201)[:, None],
+            {},
+            f"all 200 .* same .*: the variance is [.0-9]+e-1[5-9], {LEARNT}",
+        ),
+        ("train", RANDOM * 1e-42, {"input_norm": "none"}, f"all 200 .*: the variance is [.0-9]+e-8[34], {LEARNT}"),
+        ("val", RANDOM[:1], {}, f"there is one embedding only: the variance is 0, {DEFINED}"),
+        ("val", SAME, {}, f"all 200 embeddings are the same after the norm unit_l2: the variance is 0, {DEFINED}"),
+        ("val", SAME * 0, {}, f"all 200 embeddings are zero after the norm unit_l2: the variance is 0, {DEFINED}"),
+    ],
+)
+def test_embeddings_without_variance_are_told_before_training(cell, monkeypatch, capsys, split, x, recipe, said):
+    write_split(cell.activations / split, x)
+    code, text = train_by_command(cell, monkeypatch, capsys, recipe)
+    assert code == 1 and re.fullmatch(rf"error: {cell.activations / split}: {said}: look at .*\n", text), text
+    assert not (cell.folder / "store").exists()
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.where(np.arange(8) < 6, 1, RANDOM),  # Most dimensions are constant.
+        SAME + 1e-4 * RANDOM,
+        RANDOM[:2],
+        np.concatenate([SAME[:-1] * 0, RANDOM[:1]]),  # All but one are zero.
+    ],
+)
+def test_embeddings_with_a_little_variance_are_trained_on(cell, monkeypatch, capsys, x):
+    for split in ("train", "val"):
+        write_split(cell.activations / split, x)
+    assert train_by_command(cell, monkeypatch, capsys, {})[0] == 0
+
+
+def test_embeddings_that_are_not_finite_are_named(cell, monkeypatch, capsys):
+    file = cell.activations / "train/embeddings.npy"  # As no step of this project writes it.
+    np.save(file, NAN.astype(np.float32))
+    manifest = files.read_json(file.with_name("manifest.json"))
+    manifest["sha256"]["embeddings.npy"] = files.sha256(file)
+    files.write_json(file.with_name("manifest.json"), manifest)
+    code, text = train_by_command(cell, monkeypatch, capsys, {})
+    assert code == 1 and text.startswith(f"error: {file} holds NaN or infinity in row 3 (from 0): delete")
+
+
+def write_split(folder, x):
+    index = pd.DataFrame({"image_id": range(len(x))})
+    store.write(folder, [x.astype(np.float32)], index, {"dataset": {}, "backbone": {"name": "tiny"}})
+
+
+def train_by_command(cell, monkeypatch, capsys, recipe):
+    """The exit code of the step `train`, and what it said."""
+    monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
+    monkeypatch.setattr(torch, "set_deterministic_debug_mode", lambda mode: None)  # It would outlive the test.
+    settings = json.dumps(plan({"topk": method()}, recipe=RECIPE | recipe))
+    place = ["--store", str(cell.folder / "store"), "--out", str(cell.folder / "a/bank.json")]
+    code = main(["train", "--activations", str(cell.activations), *place, "--settings", settings])
+    return code, capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import struct
 
 import numpy as np
 import open_clip
@@ -334,3 +335,51 @@ def test_precomputed_embeddings_are_mapped_and_checked(tmp_path):
     np.savez(tmp_path / "dino/val.npz", array)
     with pytest.raises(UserError, match=r"val\.npy do not exist; .* \(a val\.npz may hold several\)"):
         precomputed.embeddings(*specs, "val")
+
+
+def npy(header):
+    """A file of NumPy's with a header of one's own, and 24 numbers."""
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header.encode() + np.arange(24.0).tobytes()
+
+
+HEADER = "{{'descr': '<f8', 'fortran_order': False, 'shape': {}}}"
+CUT = npy(HEADER.format("(6, 4)"))[:-8]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (np.ones((6, 4)) + 0j, r"are complex128 of shape \(6, 4\); expected \(N, d\) of float16, float32, float64"),
+        (np.ones((6, 4), int), r"are int64 of shape \(6, 4\); expected"),
+        (np.ones(6), r"are float64 of shape \(6,\); expected"),
+        (np.ones((0, 4)), r"are float64 of shape \(0, 4\); expected"),
+        (np.full((6, 4), None), r"cannot be read \(Array can't be memory-mapped: Python objects in dtype"),
+        (CUT, r"cannot be read \(mmap length is greater than file size\)"),
+        (b"", r"cannot be read \(EOF: reading magic string, expected 8 bytes got 0\)"),
+        (npy(HEADER.format("(" + "9" * 30 + ", 4)")), r"cannot be read \(Python int too large"),
+        (npy(HEADER.format("(True, 4)")), r"cannot be read \(an integer is required\)"),
+        (npy(HEADER.format("(-6, 4)")), r"cannot be read \("),
+        (npy(HEADER.format("(" * 3000 + ")" * 3000)), r"cannot be read \(Cannot parse header"),
+        (npy("{'descr"), r"cannot be read \(.*EOF in multi-line statement"),
+        (npy("(" * 9000), r"cannot be read \(.*EOF in multi-line statement"),
+        (npy("{[]: 3}"), r"cannot be read \(unhashable type: 'list'\)"),
+        (npy("{'a': 1}\n   3\n 2"), r"cannot be read \(unindent does not match"),
+    ],
+)
+def test_files_that_are_no_embeddings_are_named(tmp_path, content, said):
+    (tmp_path / "m").mkdir()
+    for split in ("train", "val", "test"):
+        file = tmp_path / f"m/{split}.npy"
+        file.write_bytes(content) if isinstance(content, bytes) else np.save(file, content)
+    with pytest.raises(UserError, match=rf"embeddings .*/train\.npy {said}") as error:
+        precomputed.embeddings({"root": str(tmp_path)}, {"model": "m"}, "train")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_embeddings_of_any_order_of_axes_and_bytes_are_read(tmp_path):
+    (tmp_path / "m").mkdir()
+    array = np.arange(12, dtype=np.float32).reshape(4, 3)
+    for split, kind in (("train", np.asfortranarray(array)), ("val", array.astype(">f4")), ("test", array)):
+        np.save(tmp_path / f"m/{split}.npy", kind)
+    for split in ("train", "val"):
+        np.testing.assert_array_equal(precomputed.embeddings({"root": str(tmp_path)}, {"model": "m"}, split), array)

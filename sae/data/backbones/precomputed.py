@@ -4,6 +4,7 @@ There is no model and there are no images, hence no `load`. Row i of a split's f
 the table.
 """
 
+import tokenize
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ READS_IMAGES = False
 # The store is made of these files: a change in one rebuilds it.
 FILES = ["{root}/{model}/train.npy", "{root}/{model}/val.npy", "{root}/{model}/test.npy"]
 _TYPES = ("float16", "float32", "float64")
+# What NumPy raises on a file of others, whose header is a Python literal.
+_UNREADABLE = (OSError, ValueError, TypeError, OverflowError, SyntaxError, tokenize.TokenError)
 
 
 class Options(Base):
@@ -54,8 +57,9 @@ def embeddings(dataset_spec: dict[str, Any], backbone_spec: dict[str, Any], spli
     path = files(dataset_spec, backbone_spec)[split]
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError) as error:
-        raise UserError(f"embeddings {path} cannot be read ({error}); save an array (N, d) with `numpy.save`") from None
+    except _UNREADABLE as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"embeddings {path} cannot be read ({said}); save an array (N, d) with `numpy.save`") from None
     if array.ndim != 2 or 0 in array.shape or array.dtype.name not in _TYPES:
         raise UserError(
             f"embeddings {path} are {array.dtype.name} of shape {array.shape}; expected (N, d) of {', '.join(_TYPES)}"

@@ -26,6 +26,7 @@ from sae.core.options import Fractions, Seed
 from sae.core.options import Options as Base
 from sae.data import archives, artifacts
 from sae.data.dataset import COLUMNS, Dataset
+from sae.data.pictures import rgb
 from sae.data.splits import grouped_split
 
 # Dropped: joiner, variation selector, gender signs, skin tones. Mapped: man, woman -> person; boy, girl -> child;
@@ -109,10 +110,7 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
 
     def open_image(path: str) -> Image.Image:
         content = _drawn(pictures[path]) if path.endswith(".svg") else pictures[path]
-        picture = Image.open(io.BytesIO(content)).convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        white.alpha_composite(picture)
-        return ImageOps.pad(white.convert("RGB"), (_SIDE, _SIDE), color="white")
+        return ImageOps.pad(rgb(Image.open(io.BytesIO(content))), (_SIDE, _SIDE), color="white")
 
     return Dataset(index[COLUMNS], open_image, grouped=True)
 

@@ -59,7 +59,7 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
 
     def open_image(path: str) -> Image.Image:
         part, row = path.split("/")
-        return Image.fromarray(images[part][int(row)]).convert("RGB")
+        return Image.fromarray(images[part][int(row)])
 
     return Dataset(index[COLUMNS], open_image)
 

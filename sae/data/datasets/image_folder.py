@@ -1,14 +1,15 @@
 """A folder of images: `root/{train,val,test}/{class}/*`, read by torchvision."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from PIL import Image
 
 from sae.core.errors import UserError
 from sae.core.options import Options as Base
-from sae.data.dataset import COLUMNS, Dataset
+from sae.data import archives, indexing
+from sae.data.dataset import Dataset
 from sae.data.splits import SPLITS
 
 
@@ -19,6 +20,11 @@ class Options(Base):
     """Relative to the working directory, or absolute."""
 
 
+def reader(spec: dict[str, Any]) -> Callable[[str], Image.Image]:
+    """The function that opens an image; see `sae.data.dataset.reader`."""
+    return archives.opener(spec["root"])
+
+
 def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
     from torchvision.datasets import ImageFolder
@@ -27,7 +33,9 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
     missing = [split for split in SPLITS if not (root / split).is_dir()]
     if missing:
         raise UserError(f"image folder {root}: expected train/, val/ and test/ in it; missing: {', '.join(missing)}")
-    rows: list[tuple] = []
+    paths: list[str] = []
+    splits: list[str] = []
+    labels: list[int] = []
     classes: list[str] | None = None
     for split in SPLITS:
         try:
@@ -37,14 +45,8 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
         if classes is not None and classes != folder.classes:
             raise UserError(f"image folder {root}: train/ has the classes {classes}, {split}/ has {folder.classes}")
         classes = folder.classes
-        for path, label in folder.samples:
-            relative = Path(path).relative_to(root).as_posix()
-            rows.append((relative, relative, label, classes[label], pd.NA, pd.NA, relative, split))
-    index = pd.DataFrame(rows, columns=COLUMNS)
-    index = index.astype({"label_coarse": "Int64", "label_coarse_name": "string"})
-
-    def open_image(path: str) -> Image.Image:
-        with Image.open(root / path) as image:
-            return image.convert("RGB")
-
-    return Dataset(index, open_image)
+        paths += [Path(path).relative_to(root).as_posix() for path, _ in folder.samples]
+        splits += [split] * len(folder.samples)
+        labels += folder.targets
+    names = [folder.classes[label] for label in labels]
+    return Dataset(indexing.frame(paths, paths, splits, labels, names), reader(spec))

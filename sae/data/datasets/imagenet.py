@@ -24,6 +24,8 @@ from sae.data.dataset import Dataset
 
 _TRAIN, _VAL, _DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 _WNID = re.compile(r"n\d{8}")
+# What reading a development kit raises that is none, or only a part of one.
+_DAMAGED = (tarfile.TarError, zlib.error, EOFError, OSError, LookupError, TypeError, ValueError)
 # Of the N images of a part: names, paths, and classes (WordNet IDs, or class numbers).
 _Part = tuple[list[str], list[str], np.ndarray]
 # Train, test, and the class names that the files record.
@@ -101,14 +103,14 @@ def _devkit(path: Path) -> np.ndarray:
 
     content: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        with tarfile.open(archives.regular(path), "r:gz") as archive:
             for member in archive:
                 if PurePosixPath(member.name).name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"):
                     content[PurePosixPath(member.name).name] = archives.content(archive, member)
         synsets = scipy.io.loadmat(io.BytesIO(content["meta.mat"]), squeeze_me=True)["synsets"]
         wnid = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
         return np.array([wnid[int(line)] for line in content["ILSVRC2012_validation_ground_truth.txt"].split()])
-    except (tarfile.TarError, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
+    except (*_DAMAGED, scipy.io.matlab.MatReadError) as error:
         raise UserError(
             f"{path} is not ImageNet's development kit, with data/meta.mat and "
             f"data/ILSVRC2012_validation_ground_truth.txt ({type(error).__name__}: {error}): download it again"

@@ -90,7 +90,7 @@ def _images(root: Path, folder: str) -> pa.Array:
 
 def _restrict(ids: pa.Array, path: Path) -> pa.Array:
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(archives.regular(path), newline="", encoding="utf-8") as file:
             columns = file.readline().rstrip("\r\n").split(",")
             file.seek(0)
             if "ImageID" in columns:
@@ -98,7 +98,7 @@ def _restrict(ids: pa.Array, path: Path) -> pa.Array:
             else:
                 # The official downloader's lists say train/ID.
                 wanted = pa.array((line.strip().removeprefix("train/") for line in file if line.strip()), pa.string())
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"open_images, key subset: {path} cannot be read: {error}") from None
     absent = wanted.filter(pc.invert(pc.is_in(wanted, value_set=ids)))
     if len(absent):
@@ -111,8 +111,11 @@ def _restrict(ids: pa.Array, path: Path) -> pa.Array:
 
 def _display_names(path: Path) -> dict[str, str]:
     """{LabelName: display name}. Some versions of the file have a header, which does no harm here."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return {row[0]: row[1] for row in csv.reader(file) if len(row) == 2}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return {row[0]: row[1] for row in csv.reader(file) if len(row) == 2}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a table of class names ({error}): download it again") from None
 
 
 def _names(path: Path, ids: pa.Array, display: dict[str, str]) -> pa.Array:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sae.core.errors import UserError
 from sae.core.options import Options as Base
-from sae.data import indexing
+from sae.data import archives, indexing
 from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import SPLITS
 
@@ -49,11 +49,14 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
 def _read(path: Path) -> pd.DataFrame:
     try:
         # Only an empty field counts as missing, because a class may be called NA or None.
-        table = pd.read_csv(path, dtype=_TYPES, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(archives.regular(path), dtype=_TYPES, keep_default_na=False, na_values=[""])
     except FileNotFoundError:
         raise UserError(f"table {path.parent}: no {path.name}, expected train.csv, val.csv and test.csv") from None
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read as a table: {error}; labels are integers") from None
+    except (ValueError, TypeError, OverflowError, OSError) as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read as a table: {said}; labels are integers from 0 to 2^63 - 1") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas then takes the first columns for row names.
+        raise UserError(f"{path}: its rows have more fields than its first line: quote fields that hold commas")
     unknown = [column for column in table if column not in _TYPES]
     if unknown or "image_id" not in table:
         raise UserError(f"{path} has the columns {list(table)}, expected image_id and as needed {list(_TYPES)[1:]}")

@@ -4,7 +4,9 @@ The keywords `test` give the test split. Val is a stratified part of what the ke
 """
 
 import os
+import pickle
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,13 @@ from sae.core.options import Options as Base
 from sae.core.options import Seed, Share
 from sae.data import indexing
 from sae.data.dataset import Dataset
+from sae.data.pictures import UNREADABLE
+
+# What torchvision's classes raise on files that they do not expect, or cannot do.
+_RAISED = (
+    *(*UNREADABLE, RuntimeError, AssertionError, AttributeError, EOFError, ImportError, LookupError),
+    *(pickle.PickleError, tarfile.TarError, zipfile.BadZipFile),
+)
 
 
 class Options(Base):
@@ -53,12 +62,19 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
     in_val = indexing.draw_fraction(ids[:count], labels["train"], spec["val_fraction"], spec["split_seed"])
     split[:count][in_val] = "val"
     numbers = np.concatenate(list(labels.values()))
-    classes = getattr(parts["train"], "classes", None) or range(numbers.max() + 1)
-    names = pd.array([", ".join(c) if isinstance(c, tuple) else str(c) for c in classes], dtype="str").take(numbers)
+    classes = getattr(parts["train"], "classes", None)
+    if classes and numbers.max(initial=0) >= len(classes):
+        raise UserError(
+            f"dataset type torchvision, {spec['name']}: label {numbers.max()} is beyond its {len(classes)} class "
+            f"names: put the dataset's files under {spec['root']} anew"
+        )
+    known, place = np.unique(numbers, return_inverse=True)
+    called = [classes[number] if classes else number for number in known]
+    names = pd.array([", ".join(c) if isinstance(c, tuple) else str(c) for c in called], dtype="str").take(place)
 
     def open_image(path: str) -> Image.Image:
         part, row = path.split("/")
-        return parts[part][int(row)][0].convert("RGB")
+        return parts[part][int(row)][0]
 
     return Dataset(indexing.frame(ids, ids, split, numbers, names), open_image)
 
@@ -95,14 +111,19 @@ def _open(spec: dict[str, Any], part: str) -> Any:
         raise UserError(
             f"{what}: the keywords {spec[part]} do not suit it ({error}): correct them in the config"
         ) from None
-    except (OSError, RuntimeError) as error:
+    except _RAISED as error:
         advice = (
             f"the download needs the internet; without it, put the dataset's files under {spec['root']}, a folder that "
             "all machines see which work on them"
             if spec["download"]
             else f"put the dataset's files under {spec['root']}, or set `download: true`, which needs the internet"
         )
-        raise UserError(f"{what}: {' '.join(str(error).split())}: {advice}") from None
+        raise UserError(f"{what}: {_said(error)}: {advice}") from None
+
+
+def _said(error: BaseException) -> str:
+    kind = "" if isinstance(error, OSError | RuntimeError) and str(error) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())
 
 
 def _fetch(make: Callable[..., Any], root: str, keywords: dict[str, Any]) -> None:
@@ -126,15 +147,27 @@ def _move(source: Path, target: Path) -> None:
 
 def _labels(spec: dict[str, Any], part: str, dataset: Any) -> np.ndarray:
     """(N,) class numbers. No image is decoded where the class keeps its labels in an attribute."""
-    kept = next((getattr(dataset, a) for a in ("targets", "_labels", "labels") if hasattr(dataset, a)), None)
-    if kept is None and hasattr(dataset, "_samples"):
-        kept = [label for _, label in dataset._samples]
-    if kept is None:
-        kept = [dataset[row][1] for row in range(len(dataset))]
-    labels = np.asarray(kept)
-    if labels.shape != (len(dataset),) or labels.dtype.kind not in "iu":
+    what = f"dataset type torchvision, {spec['name']}, {part}"
+    try:
+        kept = next((getattr(dataset, a) for a in ("targets", "_labels", "labels") if hasattr(dataset, a)), None)
+        if kept is None and hasattr(dataset, "_samples"):
+            kept = [label for _, label in dataset._samples]
+        if kept is None:
+            kept = [dataset[row][1] for row in range(len(dataset))]
+        labels, count = np.asarray(kept), len(dataset)
+    except _RAISED as error:
         raise UserError(
-            f"dataset type torchvision, {spec['name']}, {part}: its labels are {labels.dtype} of shape {labels.shape}, "
-            f"expected one class number for each of {len(dataset)} images: choose a classification dataset"
+            f"{what}: it gives no class numbers ({_said(error)}): choose a classification dataset, or put its files "
+            f"under {spec['root']} anew"
+        ) from None
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"{what}: its labels are {labels.dtype} of shape {labels.shape}, expected one class number for each of "
+            f"{count} images: choose a classification dataset"
+        )
+    if count and not 0 <= labels.min() <= labels.max() < 2**63:
+        raise UserError(
+            f"{what}: its labels go from {labels.min()} to {labels.max()}, expected class numbers from 0: choose "
+            "keywords that give images with labels"
         )
     return labels.astype(np.int64)

@@ -1,0 +1,405 @@
+"""Datasets that are not as they should be: the step `dataset` ends in one line that names the file, or leaves out."""
+
+import gzip
+import io
+import json
+import logging
+import os
+import pickle
+import signal
+import socket
+import tarfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import scipy.io
+from PIL import Image
+
+from sae.__main__ import main
+from sae.core import files
+from sae.data import archives
+from sae.data.splits import SPLITS
+
+
+@pytest.fixture
+def said(tmp_path, monkeypatch, capsys):
+    """A function that builds a dataset in this process, within seconds: its exit code, and what it said."""
+
+    def said(spec):
+        monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
+        command = ["dataset", "--name", "d", "--artifacts", "/nowhere", "--out", str(tmp_path / "index")]
+        signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
+        signal.alarm(20)
+        try:
+            code = main([*command, "--settings", json.dumps(spec)])
+        finally:
+            signal.alarm(0)
+        return code, capsys.readouterr().err
+
+    return said
+
+
+def refused(said, spec, expected):
+    code, text = said(spec)
+    assert code == 1 and text.startswith("error: ") and text.count("\n") == 1, text
+    assert expected in text
+
+
+def png(number):
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 4), (number, 0, 0)).save(stream, "png")
+    return stream.getvalue()
+
+
+def tar(*members):
+    """A tar of (name, content), names as bytes where they are no text."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(os.fsdecode(name))
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def image_folder(root):
+    for number, split in enumerate(SPLITS):
+        (root / split / "a").mkdir(parents=True)
+        (root / split / "a" / f"{number}.png").write_bytes(png(number))
+    return {"type": "image_folder", "root": str(root)}
+
+
+def shards(root, kind="tar", **given):
+    """Three shards with an image each; `given` in place of some."""
+    for number, split in enumerate(SPLITS):
+        content = given.get(split, tar((f"{number}.png", png(number)), (f"{number}.cls", b"1")))
+        (root / f"{split}.{kind}").write_bytes(content)
+    return {"type": "shards", "root": str(root), "splits": {split: f"{split}.{kind}" for split in SPLITS}}
+
+
+def parquet(columns, metadata=None):
+    table = columns if isinstance(columns, pa.Table) else pa.table(columns)
+    stream = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(metadata), stream)
+    return stream.getvalue()
+
+
+def parquets(root, train):
+    others = {s: parquet({"image": [png(i)], "label": [0]}) for i, s in enumerate(("val", "test"))}
+    return shards(root, "parquet", train=train, **others)
+
+
+def table(root, train, others="image_id,label\n{},1\n"):
+    for split in SPLITS:
+        (root / f"{split}.csv").write_bytes(train if split == "train" else others.format(split).encode())
+    return {"type": "table", "root": str(root)}
+
+
+def open_images(root, **given):
+    (root / "annotations").mkdir()
+    for number, (folder, split) in enumerate((("train", "train"), ("validation", "val"), ("test", "test"))):
+        (root / folder).mkdir()
+        (root / folder / f"{split}.jpg").write_bytes(png(number))
+        labels = root / f"annotations/oidv7-{split}-annotations-human-imagelabels.csv"
+        labels.write_text(f"ImageID,LabelName,Confidence\n{split},/m/cat,1\n")
+    (root / "annotations/oidv7-class-descriptions.csv").write_bytes(given.get("names", b"/m/cat,Cat\n"))
+    return {"type": "open_images", "root": str(root)}
+
+
+def imagenet(root, train=None, val=None, kit=None):
+    """The original archives of two training images and a validation image, or some of them otherwise."""
+    inner = tar(("n00000001_1.JPEG", png(1)), ("n00000001_2.JPEG", png(2)))
+    (root / "ILSVRC2012_img_train.tar").write_bytes(train or tar(("n00000001.tar", inner)))
+    (root / "ILSVRC2012_img_val.tar").write_bytes(val or tar(("ILSVRC2012_val_00000001.JPEG", png(3))))
+    synsets = np.zeros(2, [("ILSVRC2012_ID", object), ("WNID", object)])
+    synsets[:] = [(1.0, "n00000001"), (2.0, "n00000002")]
+    mat = io.BytesIO()
+    scipy.io.savemat(mat, {"synsets": synsets if kit is None else kit})
+    truth = ("data/ILSVRC2012_validation_ground_truth.txt", b"1\n")
+    (root / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(gzip.compress(tar(("data/meta.mat", mat.getvalue()), truth)))
+    return {"type": "imagenet", "root": str(root), "val_per_class": 1, "split_seed": 0}
+
+
+ODD = {
+    "a pipe": lambda path: os.mkfifo(path),
+    "a socket": lambda path: socket.socket(socket.AF_UNIX).bind(path),
+    "a device": lambda path: os.symlink("/dev/null", path),
+    "a folder": lambda path: os.mkdir(path),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_file_is_broken_or_refused_and_not_waited_for(tmp_path, monkeypatch, said, kind):
+    def put(folder, name):
+        monkeypatch.chdir(folder)  # The address of a socket is short.
+        (folder / name).unlink(missing_ok=True)
+        ODD[kind](name)
+
+    expected = "is a folder, pipe, socket or device, not a file"
+    spec = open_images(tmp_path)
+    put(tmp_path / "train", "odd.jpg")
+    refused(said, spec, f"train/odd.jpg {expected}; mend them, or allow more")
+    assert said(spec | {"max_broken": 1}) == (0, "dataset d: 1 broken images are left out: train/odd.jpg\n")
+    put(tmp_path, "list.csv")
+    refused(said, spec | {"subset": "list.csv"}, f"list.csv {expected}")
+    for make, name in (
+        (shards, "train.tar"),
+        (lambda root: parquets(root, b""), "train.parquet"),
+        (lambda root: table(root, b""), "train.csv"),
+        (imagenet, "ILSVRC2012_devkit_t12.tar.gz"),
+        (imagenet, "ILSVRC2012_img_train.tar"),
+    ):
+        root = tmp_path / f"{name} of its own"
+        root.mkdir()
+        spec = make(root)
+        put(root, name)
+        refused(said, spec, f"{name} {expected}")
+
+
+def test_images_of_a_folder_that_cannot_be_read_are_named(tmp_path, said):
+    spec = image_folder(tmp_path)
+    assert said(spec) == (0, "")
+    (tmp_path / "train/a/folder.jpg").mkdir()  # Folders are looked into, whatever their names.
+    os.mkfifo(tmp_path / "train/a/pipe.png")
+    os.symlink("nowhere", tmp_path / "train/a/link.png")
+    (tmp_path / "train/a/empty.png").touch()
+    (tmp_path / "train/a/two\nlines.png").touch()
+    refused(said, spec, "4 of 7 images cannot be read")
+    assert said(spec | {"max_broken": 4})[0] == 0
+    reasons = files.read_json(tmp_path / "index/manifest.json")["broken"]
+    assert {path.removeprefix("train/a/"): why.split(":")[0] for path, why in reasons.items()} == {
+        "pipe.png": "OSError",
+        "link.png": "FileNotFoundError",
+        "empty.png": "ValueError",
+        "two\nlines.png": "ValueError",
+    }
+
+
+def test_names_that_are_no_text_are_named(tmp_path, said):
+    root = {kind: tmp_path / kind for kind in ("folder", "class", "shards", "open", "imagenet")}
+    for folder in root.values():
+        folder.mkdir()
+    spec = image_folder(root["folder"])
+    (root["folder"] / os.fsdecode(b"train/a/caf\xe9.png")).write_bytes(png(9))
+    refused(said, spec, rf"image_folder, root {root['folder']}: the name 'train/a/caf\udce9.png' is not UTF-8")
+    spec = image_folder(root["class"])
+    for split in SPLITS:
+        os.rename(root["class"] / split / "a", root["class"] / split / os.fsdecode(b"caf\xe9"))
+    refused(said, spec, r"the name 'train/caf\udce9/0.png' is not UTF-8")
+    spec = shards(root["shards"], train=tar((b"caf\xe9.png", png(9)), (b"caf\xe9.cls", b"1")))
+    refused(said, spec, r"the name 'caf\udce9' is not UTF-8")
+    spec = open_images(root["open"])
+    (root["open"] / os.fsdecode(b"train/caf\xe9.jpg")).write_bytes(png(9))
+    refused(said, spec, r"the name 'caf\udce9' is not UTF-8")
+    spec = imagenet(root["imagenet"], train=tar(("n00000001.tar", tar((b"caf\xe9.JPEG", png(1)), ("b.JPEG", png(2))))))
+    refused(said, spec, r"the name 'caf\udce9' is not UTF-8")
+
+
+NESTED = b"[" * 100_000
+RANGE = "expected 0 to 2^63 - 1"
+
+
+@pytest.mark.parametrize(
+    ("ending", "text", "expected"),
+    [
+        ("cls", b"1" + b"0" * 30, f"image 0 (ROOT/train/0) has the label 1{'0' * 30}, {RANGE}"),
+        ("cls", b"9223372036854775808", f"has the label 9223372036854775808, {RANGE}"),
+        ("cls", b"-1", f"has the label -1, {RANGE}; -1 often means that a split has no labels"),
+        ("cls", b"1.0", "ROOT/train.tar: 0.cls holds b'1.0', expected a class number"),
+        ("cls", b"9" * 5000, "ROOT/train.tar: 0.cls holds b'999"),
+        ("json", b'{"label": 1' + b"0" * 30 + b"}", f"has the label 1{'0' * 30}, {RANGE}"),
+        ("json", NESTED, "ROOT/train.tar: 0.json holds b'[[["),
+        ("json", b'{"label": 1, "x": ' + NESTED + b"]" * 100_000 + b"}", '0.json holds b\'{"label": 1, "x": [['),
+        (
+            "json",
+            b'{"label": "\\ud800"}',
+            '0.json holds b\'{"label": "\\\\ud800"}\', expected a class number as `label`',
+        ),
+        ("json", b'{"label": true}', "0.json holds b'{\"label\": true}', expected a class number as `label`"),
+        ("json", b'{"label": 1.5}', "0.json holds b'{\"label\": 1.5}'"),
+        ("json", b'{"label": "\xe9"}', '0.json holds b\'{"label": "\\xe9"}\''),
+        ("json", b"[1]", "0.json holds b'[1]'"),
+        ("json", b"", "0.json holds b''"),
+    ],
+)
+def test_labels_in_tars(tmp_path, said, ending, text, expected):
+    spec = shards(tmp_path, train=tar(("0.png", png(9)), (f"0.{ending}", text)))
+    refused(said, spec, expected.replace("ROOT", str(tmp_path)))
+
+
+def test_tars_that_look_strange_are_read(tmp_path, said):
+    odd = (("/etc/0.png", png(7)), ("../../1.png", png(8)), ("a.png", png(9)), ("b.png", png(10)), ("a.png", png(11)))
+    text = b'{"label": 1, "caption": "\\ud800", "x": NaN}'
+    spec = shards(tmp_path, train=tar(*(m for name, c in odd for m in ((name, c), (name[:-3] + "json", text)))))
+    assert said(spec) == (0, "")
+    # Two samples have one key, so that all are named by place.
+    assert list(files.read_parquet(tmp_path / "index/index.parquet")["image_id"])[:2] == ["train/0", "train/1"]
+    for split in SPLITS:
+        refused(said, shards(tmp_path, **{split: tar(("0.txt", b"x"))}), f"there is no image in {split}.tar")
+    refused(said, shards(tmp_path, train=b""), "train.tar is not a whole, uncompressed tar (empty file; 0 bytes)")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"{",
+        b"[]",
+        b"3",
+        NESTED,
+        b'{"info": "\xe9"}',
+        b'{"info": null}',
+        b'{"info": {"features": []}}',
+        b'{"info": {"features": {"label": []}}}',
+        b'{"info": {"features": {"label": {"names": "ab"}}}}',
+        b'{"info": {"features": {"label": {"names": [1, 2]}}}}',
+    ],
+)
+def test_class_names_of_the_hub(tmp_path, said, text):
+    spec = parquets(tmp_path, parquet({"image": [png(9)], "label": [0]}, {"huggingface": text}))
+    expected = f"train.parquet: the key `huggingface` of its schema's metadata holds {text[:60]!r}, expected JSON with"
+    refused(said, spec, expected)
+    other = parquet({"image": [png(9)], "label": [0]}, {"huggingface": b'{"info": {"features": {"x": 3}}, "y": 0}'})
+    assert said(parquets(tmp_path, other)) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (
+            {"image": [[1, 2]], "label": [0]},
+            "column 'image' is list<element: int64>, expected binary, or a struct with",
+        ),
+        ({"image": ["a.png"], "label": [0]}, "column 'image' is string, expected binary"),
+        ({"image": [{"path": "a"}], "label": [0]}, "column 'image' is struct<path: string>, expected binary"),
+        ({"image": [{"bytes": "a"}], "label": [0]}, "column 'image' is struct<bytes: string>, expected binary"),
+        ({"image": pa.nulls(1), "label": [0]}, "column 'image' is null, expected binary"),
+        ({"image": [b"x", None], "label": [0, 0]}, "2 of 4 images cannot be read"),
+        ({"image": [b"x"], "label": pa.array([2**64 - 1], pa.uint64())}, f"the label 18446744073709551615, {RANGE}"),
+        ({"image": [b"x"], "label": pa.nulls(1)}, "column 'label' is null, expected class numbers"),
+        ({"image": [b"x"], "label": [[0]]}, "column 'label' is list<element: int64>, expected class numbers"),
+        ({"image": [b"x"], "label": [{"a": 0}]}, "column 'label' is struct<a: int64>, expected class numbers"),
+        ({"image": [b"x", b"y"], "label": [0, None]}, "image 1 (ROOT/train/1) has no label, and 1 others have one"),
+        ({"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())}, "there is no image in train.parquet"),
+        (
+            pa.Table.from_arrays([pa.array([b"x"])] * 2 + [pa.array([0])], names=["image", "image", "label"]),
+            "train.parquet has several columns 'image'; it has image, image, label",
+        ),
+    ],
+)
+def test_columns_of_parquet(tmp_path, said, columns, expected):
+    refused(said, parquets(tmp_path, parquet(columns)), expected.replace("ROOT", str(tmp_path)))
+
+
+@pytest.mark.parametrize("kind", [pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int32(), pa.binary())])
+def test_all_kinds_of_binary_are_read(tmp_path, said, kind):
+    images = pa.array([png(8), png(9)]).cast(kind)
+    paths = pa.StructArray.from_arrays([images, pa.array([1, 2])], ["bytes", "path"])
+    for column in (images, paths):
+        assert said(parquets(tmp_path, parquet({"image": column, "label": [0, 0]}))) == (0, "")
+    assert archives.samples(tmp_path, ["train.parquet"]).keys == ["1", "2"]  # Texts, whatever `path` is.
+
+
+HEAD = b"image_id,label\n"
+INTEGERS = "labels are integers from 0 to 2^63 - 1"
+
+
+@pytest.mark.parametrize(
+    ("train", "expected"),
+    [
+        (
+            HEAD + b"caf\xe9,1\n",
+            "train.csv cannot be read as a table: 'utf-8' codec can't decode byte 0xe9 in position 3",
+        ),
+        ("image_id,label\na,1\n".encode("utf-16"), "train.csv cannot be read as a table: 'utf-8' codec"),
+        (HEAD + b"a,-1\n", "image 'a' has the label -1, expected a class number from 0"),
+        (b"image_id,label_coarse\na,-1\n", "image 'a' has the label_coarse -1, expected a class number from 0"),
+        (HEAD + b"a,1.5\n", "train.csv cannot be read as a table: cannot safely cast"),
+        (HEAD + b"a,1" + b"0" * 30 + b"\n", "train.csv cannot be read as a table: Python int too large"),
+        (HEAD + b"a,9223372036854775808\n", INTEGERS),
+        (HEAD + b"a,inf\n", INTEGERS),
+        (HEAD + b"a,True\n", INTEGERS),
+        (HEAD + b"a,cat\n", INTEGERS),
+        (HEAD + b"a,1,2\n", "train.csv: its rows have more fields than its first line"),
+        (HEAD + b"a,1\nb,1,2\n", "train.csv cannot be read as a table: Error tokenizing data"),
+        (HEAD + b"a,1\na,2\n", "image_id 'a' occurs twice"),
+        (HEAD, "no image in split train"),
+        (b"", "train.csv cannot be read as a table: No columns"),
+    ],
+)
+def test_tables(tmp_path, said, train, expected):
+    refused(said, table(tmp_path, train, train.partition(b"\n")[0].decode("latin") + "\n{},1\n"), expected)
+
+
+def test_tables_of_other_programs_are_read(tmp_path, said):
+    assert said(table(tmp_path, b"\xef\xbb\xbfimage_id,label\na\0b,1.0\n\0,1\n")) == (0, "")
+    index = files.read_parquet(tmp_path / "index/index.parquet")
+    assert list(index["image_id"])[:2] == ["a\0b", "\0"] and index["label"].dtype == "int64"
+
+
+def test_texts_of_open_images(tmp_path, said):
+    for number, (name, content, expected) in enumerate(
+        [
+            ("oidv7-class-descriptions.csv", b"/m/cat,caf\xe9\n", "is not a table of class names ('utf-8' codec"),
+            (
+                "oidv7-class-descriptions.csv",
+                b"/m/cat," + b"x" * 200_000,
+                "is not a table of class names (field larger",
+            ),
+            ("oidv7-train-annotations-human-imagelabels.csv", b"", "is not a file of image-level labels (Empty CSV"),
+            ("list.csv", b"caf\xe9\n", "list.csv cannot be read: 'utf-8' codec"),
+            ("list.csv", b"ImageID\n" + b"x" * 200_000, "list.csv cannot be read: field larger"),
+        ]
+    ):
+        root = tmp_path / str(number)
+        root.mkdir()
+        spec = open_images(root) | ({"subset": f"annotations/{name}"} if name == "list.csv" else {})
+        (root / "annotations" / name).write_bytes(content)
+        refused(said, spec, expected)
+
+
+def test_archives_of_imagenet(tmp_path, said):
+    assert said(imagenet(tmp_path)) == (0, "")
+    refused(said, imagenet(tmp_path, kit=3), "is not ImageNet's development kit, with data/meta.mat and data/")
+    (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").unlink()
+    for part in ("train", "validation"):
+        (tmp_path / f"imagenet1k-{part}-0.tar").write_bytes(tar())
+    spec = {"type": "imagenet", "root": str(tmp_path), "val_per_class": 1, "split_seed": 0}
+    refused(said, spec, "there is no image in imagenet1k-train-0.tar")
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"fine_labels": [-1, 0] * 4}, "CIFAR100, train: its labels go from -1 to 0, expected class numbers from 0"),
+        ({"fine_labels": [2**63] * 8}, "its labels go from 9223372036854775808 to 9223372036854775808, expected"),
+        ({"fine_labels": [10**30] * 8}, "its labels are object of shape (8,), expected one class number for each of 8"),
+        ({"fine_labels": [0.5] * 8}, "its labels are float64 of shape (8,)"),
+        ({"fine_labels": [[0], [0, 1]] * 4}, "CIFAR100, train: it gives no class numbers (ValueError: "),
+        ({"fine_labels": [7] * 8}, "CIFAR100: label 7 is beyond its 2 class names"),
+        (None, "CIFAR100, train: UnpicklingError: "),
+        ({"data": None}, "CIFAR100, train"),
+    ],
+)
+def test_files_of_torchvision(tmp_path, monkeypatch, said, changed, expected):
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    for part in ("train", "test"):
+        images = np.random.default_rng(len(part)).integers(0, 255, (8, 3072), np.uint8)
+        content = {"data": images, "fine_labels": [0, 1] * 4} | (changed or {} if part == "train" else {})
+        (folder / part).write_bytes(pickle.dumps({k: v for k, v in content.items() if v is not None}))
+    if changed is None:
+        (folder / "train").write_bytes(b"\x80\x04junk")
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["apple", "bear"]}))
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    spec = {"type": "torchvision", "name": "CIFAR100", "root": str(tmp_path), "download": False}
+    spec |= {"train": {"train": True}, "test": {"train": False}, "val_fraction": 0.25, "split_seed": 0}
+    refused(said, spec, expected)
+
+
+def test_what_torchvision_has_no_images_or_labels_of(tmp_path, said):
+    spec = {"type": "torchvision", "name": "VisionDataset", "root": str(tmp_path), "download": False}
+    spec |= {"train": {}, "test": {}, "val_fraction": 0.25, "split_seed": 0}
+    refused(said, spec, "VisionDataset, train: it gives no class numbers (NotImplementedError: )")
+    refused(said, spec | {"name": "FakeData"}, "FakeData, train: it gives no class numbers (TypeError: ")
