@@ -10,6 +10,7 @@ from sae_workflow import lock, missing, planned, preflight, recorded, settings, 
 
 min_version("9.0")
 if workflow.is_main_process:
+    preflight.stop_in_one_line()
     try:
         preflight.records()
     except UserError as error:
@@ -45,7 +46,8 @@ except UserError as error:
 # Jobs run the Python that runs Snakemake, also where its environment is not activated.
 preflight.activate()
 # Every job finds the entries of one's own. A job on a node holds no lock of this machine: the queue tells of that.
-shell.prefix(settings.shell_prefix(cfg) + (lock.shell_prefix() if workflow.is_main_process else ""))
+here = lock.shell_prefix() + preflight.HOLD_BACK if workflow.is_main_process else ""
+shell.prefix((settings.shell_prefix(cfg) + here).replace("{", "{{").replace("}", "}}"))
 # A dry run needs neither data nor weights, but should not pass for a promise. Targets are not known yet: hence `argv`.
 if workflow.is_main_process:
     missing.warn(cfg, sys.argv)

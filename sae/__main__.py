@@ -3,9 +3,14 @@
 Steps import only what they need, so that `python -m sae fetch` does not wait for torch.
 """
 
-from sae.core import warm
+import signal
+
+from sae.core import faults, warm
 
 if __name__ == "__main__":
+    faults.stop_on_signals()
+    if hasattr(signal, "pthread_sigmask"):  # Not on Windows. The workflow holds Ctrl-C back until a job can take it.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     warm.hand_over()  # Before other imports: a job that a server runs needs none.
 
 import argparse
@@ -21,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sae.core import codehash, faults, files, registry
+from sae.core import codehash, files, own, registry
 from sae.core.errors import UserError
 
 
@@ -348,7 +353,10 @@ def _add_options(sub: argparse.ArgumentParser, run: Callable) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one step; a `UserError`, or a fault of the machine, becomes one line on stderr and an exit code."""
+    """Run one step; a `UserError`, or a fault of the machine, becomes one line on stderr and an exit code.
+
+    What fails by an entry of one's own becomes three.
+    """
     a = parser().parse_args(argv)
     log, started = logging.getLogger("sae"), time.monotonic()
     try:
@@ -362,13 +370,17 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         log.error("error: %s", error)
         return 1
-    except (Exception, faults.Stopped) as error:
-        line, code = faults.explain(error, a.step) or (None, 1)
-        if line is None:
-            log.exception("%s failed", a.step)
-        else:
-            log.error("error: %s", line)
-        return code
+    except (Exception, SystemExit) as error:  # `Stopped` is one, and code of one's own may raise another.
+        if fault := faults.explain(error, a.step):
+            # Ctrl-C reaches every job of a run, which says so itself, once.
+            told = fault[1] == 128 + signal.SIGINT and "SAE_RUN" in os.environ
+            log.log(logging.INFO if told else logging.ERROR, "error: %s", fault[0])
+            return fault[1]
+        theirs = own.explain(error, a.step)
+        if theirs:
+            log.error("error: %s%s", theirs, f"\n  the whole traceback is in {a.log}" if a.log else "")
+        log.log(logging.DEBUG if theirs and a.log else logging.ERROR, "%s failed", a.step, exc_info=True)
+        return 1
     return 0
 
 
@@ -434,7 +446,7 @@ def _log_to(file: Path | None) -> None:
     root.addHandler(console)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handler = _LogFile(file, mode="w", encoding="utf-8")
+        handler = _LogFile(file, mode="w", encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root.addHandler(handler)
 
@@ -473,6 +485,5 @@ def _torch(a: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    faults.stop_on_signals()
     codehash.run_what_is_hashed()
     sys.exit(main())

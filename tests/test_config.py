@@ -98,6 +98,10 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("experiments/train", RAW["experiments"]["smoke"], "experiments.train", "taken by a rule"),
         ("experiments/weights", RAW["experiments"]["smoke"], "experiments.weights", "taken by a rule"),
         ("experiments/store", RAW["experiments"]["smoke"], "experiments.store", "taken by a rule"),
+        *(
+            (f"experiments/{name}", RAW["experiments"]["smoke"], f"experiments.{name}", "taken by a rule, a folder or")
+            for name in ("results", "shared", "all", "report")
+        ),
         ("experiments/Demo", RAW["experiments"]["smoke"], "experiments.Demo", "'Demo'.*allowed: a to z"),
         ("experiments/2nd", RAW["experiments"]["smoke"], "experiments.2nd", "'2nd'.*a letter first"),
         *(
@@ -187,6 +191,60 @@ def test_a_mistake_names_its_key_and_what_is_allowed(path, value, key, said):
     assert message.startswith("the configuration is not right:\n") or path == "extensions"
     line = next((line for line in message.splitlines() if f"{key}:" in line), "")
     assert re.search(said, line), message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("training/small/m", 10**12, "at most 16,777,216: a larger SAE fits no machine"),
+        ("training/small/epochs", 10**9, "at most 1,000,000: "),
+        ("training/small/steps", 10**12, "at most 1,000,000,000: more would take a week"),
+        ("training/small/lr", 1e300, "1e\\+300 should be at most 10: Adam moves each weight"),
+        ("training/small/dead_after", 10**400, "inf should be at most 1,000,000,000,000"),
+        ("methods/reg1/lambda", 1e300, "at most 1,000,000: nothing but the penalty would count"),
+        ("methods/jumprelu/sparsity", 1e300, "at most 1,000,000,000,000: no number of a study"),
+        ("metrics/probe/C", [1, 1e300], "1e\\+300 should be at most"),
+        ("datasets/emoji/image_size", 10**9, "at most 16,384: no backbone reads"),
+        (
+            "datasets/fashion_mnist/counts",
+            {"train": 10**20, "val": 1, "test": 1},
+            "10{20} should be at most 10,000,000,0",
+        ),
+        ("backbones/dinov2_vit_s14/image_size", 10**9, "at most 16,384: "),
+        ("backbones/hierarchical/concepts", 10**9, "at most 16,777,216: more fit no machine"),
+        ("experiments/smoke/sweep/reg1/lambda", [0.1, 1e300], "1e\\+300 should be at most 1,000,000: "),
+        ("experiments/fair/fair/trials", 10**9, "at most 10,000: each is trained"),
+        ("experiments/fair/fair/most_steps/emoji_vendors", 10**12, "10{12} should be at most 1,000,000,000: "),
+        ("experiments/fair/fair/ranges/reg1/lambda/k16", [0.1, 1e300], "1e\\+300 should be at most 1,000,000: "),
+        ("experiments/rivals/fair/ranges/batch_topk", {"momentum": [0.5, 2]}, "momentum.1: 2.0 should be less than 1"),
+        ("experiments/fair/fair/lr", [0.1, 100], "100.0 should be at most 10: "),
+        ("fair/lr", [0.1, 1e300], "1e\\+300 should be at most 10: "),
+        ("claims/resamples", 10**12, "at most 1,000,000: "),
+        ("compute/threads", 10**6, "at most 4,096: no machine has more cores"),
+        ("compute/memory_factor", 1e300, "at most 1,000: it multiplies an estimate"),
+        ("experiments/smoke/seeds", list(range(60_000)), "asks for 1,020,000 SAEs; the most is 1,000,000"),
+        (
+            "experiments/smoke/sweep/reg1",
+            {name: [i / 1000 for i in range(1, 301)] for name in ("lambda", "lr", "auxk_alpha")},
+            "asks for 27,000,013 SAEs",
+        ),
+    ],
+)
+def test_a_number_that_no_study_can_mean_has_a_limit_with_its_reason(path, value, said):
+    message = refused(changed({path: value}))
+    line = next(line for line in message.splitlines()[1:] if re.search(said, line))
+    parents = [path.rsplit("/", cut)[0].replace("/", ".") for cut in range(3)]  # What an anchor joins is wrong twice.
+    assert any(line.startswith(f"config key {parent}") for parent in parents), message
+    settings.load(changed({"claims/bootstrap_seed": 2**62, "training/small/m": 2**24}))
+
+
+@pytest.mark.parametrize("link", ["extends", "against"])
+def test_a_chain_of_thousands_of_methods_is_one_line(link):
+    chain = {f"methods/c{i}": {"extends": "topk", link: f"c{i - 1}"} for i in range(1, 3000)}
+    message = refused(changed({"methods/c0": {"extends": "topk"}} | chain))
+    assert message.splitlines()[1:] == [
+        f"config key methods: `{link}` leads through more than 50 of them in a row; shorten the way"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -508,6 +566,10 @@ def test_nested_anchors_keep_the_nearest_value():
         assert yaml.load(text, loader)["c"] == {"m": 2, "lr": 2, "steps": 3}
 
 
+# Each list is ten times the one before it.
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 30))
+
+
 def test_yaml_errors_name_file_and_line(tmp_path):
     file = tmp_path / "mine.yaml"
     for text, said in (
@@ -519,10 +581,21 @@ def test_yaml_errors_name_file_and_line(tmp_path):
         ("a: {[b]: 1}\n", "line 1.*unhashable"),
         ("x: &x {<<: {k: 1}, l: [{m: 1, n: 2, m: 3}]}\ny: *x\n", "line 1.*'m' is there twice, first in line 1"),
         ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' is there twice"),
+        ("a: &a\n  - [*a]\n", r"line 2.*\*a stands inside of what it means"),
+        ("a: &a {<<: *a, b: 1}\n", r"line 1.*\*a stands inside of what it means"),
+        ("a: &a [*b]\nc: &b 1\n", "line 1.*undefined alias"),
+        (f"a: {'[' * 10_000}{']' * 10_000}", "line 1.*nested more than 50 deep; write it flatter"),
+        (f"a: {'[' * 300_000}", "line 1.*nested more than 50 deep"),  # libyaml itself would end Python.
+        ('{"a": ' * 5000 + "1" + "}" * 5000, "line 1.*nested more than 50 deep"),
+        (LAUGHS, "line 6.*with its aliases written out it has more than 100,000 values"),
+        ("a: 2024-13-45\n", "month must be in"),
     ):
         file.write_text(text)
         with pytest.raises(UserError, match=f"(?s)mine.yaml.*{said}"):
             config.parse(file)
+    file.write_text('{"a": ' * 100 + "1" + "}" * 100)  # Python's JSON takes it.
+    with pytest.raises(UserError, match=r"config key a\.a\.a.*nested more than 50 deep"):
+        config.read(file)
     # What is merged may be said anew, whatever the order of anchors.
     file.write_text("x: {y: &a {<<: &b {k: 1, l: 1}, k: 2}}\nz: {<<: *a, k: 3}\n")
     assert config.parse(file) == {"x": {"y": {"k": 2, "l": 1}}, "z": {"k": 3, "l": 1}}

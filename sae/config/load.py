@@ -14,13 +14,12 @@ from typing import Any
 import yaml
 
 from sae.config.entries import head_of
-from sae.config.methods import OF_A_PENALTY, grid_of, resolve
+from sae.config.methods import OF_A_PENALTY, checked, resolve
 from sae.config.models import NAMES, Config, Entry, Tuning, entry_model
 from sae.config.problems import Problems
 from sae.core import paths, registry
 from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
-from sae.training.settings import Recipe
 
 # {section: (kind, the key that names the entry; a metric's own name does)}
 ENTRIES = {"datasets": ("dataset", "type"), "backbones": ("backbone", "loader"), "metrics": ("metric", "")}
@@ -60,6 +59,7 @@ def parse(path: str | Path) -> dict[str, Any]:
 # Ten times as fast, where PyYAML was built with it.
 _YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DEEPEST = 50  # levels; config.yaml has 8
+MOST_SAES = 1_000_000  # of an experiment; the largest so far had 2,000
 MOST_VALUES = 100_000  # with all aliases written out; config.yaml has 3,000
 
 
@@ -75,7 +75,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class _Open:
     """A list or mapping that is being read: its size so far, its keys {key: line}, whether a value comes next."""
 
-    def __init__(self, event: yaml.CollectionStartEvent) -> None:
+    def __init__(self, event: Any) -> None:
         self.anchor, self.is_mapping = event.anchor, isinstance(event, yaml.MappingStartEvent)
         self.size, self.keys, self.value_is_next = 1, dict[str, int](), False
 
@@ -89,15 +89,16 @@ def _look_through(text: str) -> None:
     Raises:
         yaml.MarkedYAMLError: with the line.
     """
-    within, sizes = [_Open(yaml.SequenceStartEvent(None, None, True))], dict[str, int]()
+    within, sizes = [_Open(yaml.SequenceStartEvent(None, None, True))], dict[Any, int]()
+    event: Any
     for event in yaml.parse(text, _YAML):
-        around, problem = within[-1], ""
+        around, problem, mark = within[-1], "", event.start_mark
         if isinstance(event, yaml.NodeEvent) and around.is_mapping:
             around.value_is_next = not around.value_is_next
             if around.value_is_next and isinstance(event, yaml.ScalarEvent):
                 if first := around.keys.get(event.value):
                     problem = f"the key {event.value!r} is there twice, first in line {first}; leave one out"
-                around.keys[event.value] = event.start_mark.line + 1
+                around.keys[event.value] = mark.line + 1
         if isinstance(event, yaml.CollectionStartEvent):
             within.append(_Open(event))
             if len(within) > DEEPEST + 1:
@@ -114,7 +115,7 @@ def _look_through(text: str) -> None:
         if around.size > MOST_VALUES:
             problem = f"with its aliases written out it has more than {MOST_VALUES:,} values; use fewer of them"
         if problem:
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 def load(raw: dict[str, Any], *, artifacts: Collection[str] | None = None, reserved: Collection[str] = ()) -> Config:
@@ -144,7 +145,7 @@ def load(raw: dict[str, Any], *, artifacts: Collection[str] | None = None, reser
     taken = paths.shared().union(reserved, MEANT_OTHERWISE)
     for name in config.experiments:
         if name in taken:
-            problems.add(f"experiments.{name}", "this name is taken by a rule or folder, or by Snakemake; choose another")
+            problems.add(f"experiments.{name}", "this name is taken by a rule, a folder or Snakemake; choose another")
         _check_experiment(config, name, problems)
     problems.end()
     return config
@@ -217,8 +218,21 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
         given, cells = config.methods[name].imported, itertools.product(spec.datasets, spec.backbones, spec.k)
         if given and not any(given.belongs_to(*cell) for cell in cells):
             problems.add(f"{key}.methods", f"{name} belongs to a dataset, backbone or k that is not here; leave it out")
+    if (saes := _saes(config, experiment)) > MOST_SAES:
+        text = f"it asks for {saes:,} SAEs; the most is {MOST_SAES:,}: sweep fewer values, or part it into several"
+        problems.add(key, text)
     if spec.fair:
         _check_fair(config, experiment, spec.fair, problems)
+
+
+def _saes(config: Config, experiment: str) -> int:
+    """How many SAEs an experiment trains before it chooses any; counted, not listed as `sae.bank.plan` does."""
+    spec = config.experiments[experiment]
+    of_one, tuned = 0, sum(config.methods[name].tuned for name in spec.methods)
+    for k, name in itertools.product(spec.k, spec.methods):
+        of_one += len(spec.seeds) * math.prod(map(len, config.sweep(experiment, name, k).values()))
+    of_one += len(spec.k) * tuned * spec.fair.trials if spec.fair else 0
+    return of_one * len(spec.datasets) * len(spec.backbones)
 
 
 def _check_fair(config: Config, experiment: str, tuning: Tuning, problems: Problems) -> None:
@@ -246,20 +260,17 @@ def _check_fair(config: Config, experiment: str, tuning: Tuning, problems: Probl
     for name, method in tuned.items():
         own, where = tuning.ranges.get(name, {}), f"{key}.ranges.{name}"
         usual = config.training[spec.training].model_dump() | method.options
-        taken = {"lr", "encoder_scale", "steps"}
-        allowed = {*Recipe.model_fields, *method.options, *(("lambda",) if method.penalty else ())} - taken
-        problems.known(where, own, allowed)
+        whole = {option for option in own if isinstance(usual.get(option), int)}
+        drawn = {option: ends for option, ends in own.items() if option not in whole}
+        checked(where, drawn, method, problems, taken=("lr", "encoder_scale", "steps", *whole))
         if method.penalty and method.lam is None and "lambda" not in own:
             problems.add(where, f"{name} has the penalty {method.penalty}, but no range of lambda")
         for option, ends in own.items():
             by_k = ends if isinstance(ends, dict) else dict.fromkeys((f"k{k}" for k in spec.k), ends)
             if missing := [f"k{k}" for k in spec.k if f"k{k}" not in by_k]:
                 problems.add(f"{where}.{option}", f"no range for {', '.join(missing)}")
-            if isinstance(usual.get(option), int):
+            if option in whole:
                 problems.add(f"{where}.{option}", "a whole number, which is not drawn from a range; sweep it instead")
-            elif option in allowed:
-                for k, drawn in by_k.items():
-                    grid_of(f"{where}.{option}.{k}" if by_k is ends else f"{where}.{option}", option, drawn, method, problems)
 
 
 def _check_method(config: Config, experiment: str, name: str, problems: Problems) -> None:

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -63,7 +63,9 @@ def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) 
         known = {name: grids for name, grids in spec.sweep.items() if name in methods}
         for name in sorted(n for n in known if methods[n].control or methods[n].imported):
             problems.add(f"experiments.{e}.sweep.{name}", _OF_A_CONTROL if methods[name].control else _OF_AN_IMPORT)
-        swept = {name: resolver.sweep(f"experiments.{e}.sweep.{name}", g, methods[name]) for name, g in known.items()}
+        swept = {
+            name: checked(f"experiments.{e}.sweep.{name}", g, methods[name], problems) for name, g in known.items()
+        }
         experiments[e] = spec.model_copy(update={"sweep": spec.sweep | swept})
         for name in spec.methods:
             if name in methods and (base := methods[name].at) in methods:
@@ -155,26 +157,29 @@ class _Resolver:
             k, values = next(iter(grid.items())) if isinstance(grid, dict) else ("", grid)
             places[option], words[option] = ".".join(filter(None, ("sweep", option, k, "0"))), values[0]
         built = self.problems.build(model, words, key, places)
-        found = built and built.model_copy(update={"sweep": self.sweep(f"{key}.sweep", built.sweep, built)})
+        found = built and built.model_copy(update={"sweep": checked(f"{key}.sweep", built.sweep, built, self.problems)})
         return found if len(self.problems.lines) == before else None
 
-    def sweep(self, key: str, sweep: Sweep, method: Method) -> Sweep:
-        """What a method sweeps, its values checked, as they are trained, in ascending order."""
-        if method.at and sweep:
-            self.problems.add(key, f"its trial is that of {method.at}: leave it out")
-        allowed = {*_SWEPT, *method.options} - (set() if method.penalty else OF_A_PENALTY)
-        if not self.problems.known(key, sweep, allowed):
-            return {}
-        return {
-            option: {k: grid_of(f"{key}.{option}.{k}", option, values, method, self.problems) for k, values in grid.items()}
-            if isinstance(grid, dict)
-            else grid_of(f"{key}.{option}", option, grid, method, self.problems)
-            for option, grid in sweep.items()
-        }
+
+def checked(
+    key: str, sweep: Mapping[str, Any], method: Method, problems: Problems, taken: Collection[str] = ()
+) -> Sweep:
+    """The values of options that a method tries, as they are trained, in ascending order; not those of `taken`."""
+    if method.at and sweep:
+        problems.add(key, f"its trial is that of {method.at}: leave it out")
+    allowed = {*_SWEPT, *method.options} - (set() if method.penalty else OF_A_PENALTY) - {*taken}
+    if not problems.known(key, sweep, allowed):
+        return {}
+    return {
+        option: {k: _grid(f"{key}.{option}.{k}", option, values, method, problems) for k, values in grid.items()}
+        if isinstance(grid, dict)
+        else _grid(f"{key}.{option}", option, grid, method, problems)
+        for option, grid in sweep.items()
+    }
 
 
-def grid_of(key: str, option: str, values: list, method: Method, problems: Problems) -> list:
-    """Values of an option that a method tries, checked, as they are trained, in ascending order."""
+def _grid(key: str, option: str, values: list, method: Method, problems: Problems) -> list:
+    """The values of one of them."""
     found: dict[str, Any] = {}
     words = method.model_dump(by_alias=True, exclude_unset=True)
     model = type(method)

@@ -1,10 +1,12 @@
 """What config.yaml may hold. The comments in it say what each key means."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -20,7 +22,7 @@ from sae.config.entries import head_of
 from sae.core import registry
 from sae.core.errors import UserError
 from sae.core.options import Count, Options, Positive, Precision, Seed, Share, by_container, distinct
-from sae.training.settings import Recipe
+from sae.training import settings
 
 NAME = "^[a-z][a-z0-9_]{0,63}$"
 NAMES = "a name stands in paths; allowed: a to z, 0 to 9 and _, a letter first, at most 64 of them"
@@ -71,7 +73,64 @@ _RangeByK = Annotated[dict[str, Range], Field(min_length=1), AfterValidator(_by_
 Ranges = dict[str, Annotated[_OneRange | _RangeByK, Discriminator(by_container)]]
 
 
-class Gallery(Options):
+_IMAGES = (10**10, "nobody has more images")
+_MACHINE = (4096, "no machine has more cores")
+_STEPS = (10**9, "more would take a week at 1 ms a step")
+_PIXELS = (2**14, "no backbone reads larger images")
+# {field: (the most that its numbers may be, and why)}; of another name, in an entry of one's own too, MOST.
+LIMITS: dict[str, tuple[float, str]] = {
+    "m": (2**24, "a larger SAE fits no machine"),
+    "epochs": (10**6, "it is repeated that often on the same images"),
+    "steps": _STEPS,
+    "most_steps": _STEPS,
+    "first": _STEPS,
+    "batch_size": (2**24, "a larger batch fits no machine"),
+    "embed_batch_size": (2**24, "a larger batch fits no machine"),
+    "lr": (10, "Adam moves each weight by about so much in a step, and rows of the decoder have length 1"),
+    "adam_eps": (1, "a larger one drowns the gradients"),
+    "auxk_alpha": (10**6, "nothing but AuxK would count"),
+    "lam": (10**6, "nothing but the penalty would count"),
+    "encoder_scale": (1000, "the encoder starts as the decoder's transpose times this"),
+    "counts": _IMAGES,
+    "images": _IMAGES,
+    "max_broken": _IMAGES,
+    "image_size": _PIXELS,
+    "d": (2**20, "no backbone has more dimensions"),
+    "concepts": (2**24, "more fit no machine"),
+    "classes": (2**24, "more fit no machine"),
+    "trials": (10**4, "each is trained, for every method in every cell"),
+    "shortlist": (10**4, "each is trained, for every method in every cell"),
+    "resamples": (10**6, "the interval's ends are settled long before"),
+    "threads": _MACHINE,
+    "decode_workers": _MACHINE,
+    "embed_shards": (10**4, "each is a job"),
+    "memory_factor": (1000, "it multiplies an estimate"),
+    "time_factor": (1000, "it multiplies an estimate"),
+}
+MOST = 10**12, "no number of a study is larger"
+
+
+class Limited(Options):
+    """Options whose numbers have a limit that no study of the next years meets: :data:`LIMITS`."""
+
+    @field_validator("*")
+    @classmethod
+    def _not_above(cls, value: Any, info: ValidationInfo) -> Any:
+        name = info.field_name or ""
+        most, why = LIMITS.get(name, MOST)
+        # What lies deeper is checked where it is used, by the class that has it as a field.
+        inner = dict(value).values() if isinstance(value, dict | BaseModel) else value
+        for number in inner if isinstance(inner, Iterable) else [inner]:
+            if isinstance(number, int | float) and number > most and "seed" not in name:
+                raise ValueError(f"{number} should be at most {most:,}: {why}")
+        return value
+
+
+class Recipe(Limited, settings.Recipe):
+    """How SAEs are trained, whatever the method."""
+
+
+class Gallery(Limited):
     """The cell that the galleries show; what is left out is the first that has images."""
 
     dataset: str | None = None
@@ -79,7 +138,7 @@ class Gallery(Options):
     k: Count | None = None
 
 
-class Tuning(Options):
+class Tuning(Limited):
     """What protocol `fair` needs to know of an experiment; its rule is the section `fair`."""
 
     trials: Count
@@ -101,7 +160,7 @@ class Tuning(Options):
         return {option: ends[f"k{k}"] if isinstance(ends, dict) else ends for option, ends in own.items()}
 
 
-class Experiment(Options):
+class Experiment(Limited):
     """A grid of datasets, backbones, k, methods and seeds, and a target of Snakemake."""
 
     description: str = ""
@@ -128,7 +187,7 @@ def _place(given: Any) -> Any:
     return {"place": given} if isinstance(given, str) else given
 
 
-class _Import(Options):
+class _Import(Limited):
     """Where an SAE of another library, or of this project, comes from, and what its file leaves open."""
 
     place: str = Field(min_length=1)
@@ -154,7 +213,7 @@ class _Import(Options):
 Import = Annotated[_Import, BeforeValidator(_place)]
 
 
-class Method(Options):
+class Method(Limited):
     """A way to train an SAE; its other keys are options of its objective, of its penalty and of the recipe."""
 
     # In a config that was loaded, it holds what it takes over too, and all options of its objective and its penalty (at
@@ -204,7 +263,7 @@ _of_recipe: dict[str, Any] = {
 Trained: type[Method] = create_model("Trained", __base__=Method, **_of_recipe)
 
 
-class Entry(Options):
+class Entry(Limited):
     """What is written of an entry; its other keys are the entry's own options.
 
     Attributes:
@@ -327,7 +386,7 @@ def extended(common: type[Model], kind: str, name: str) -> type[Model]:
 _extended: dict[tuple[type, str, str], tuple[registry.Head, type]] = {}
 
 
-class Claims(Options):
+class Claims(Limited):
     """The rule by which the paper's claims are judged (sae/report/claims.py)."""
 
     confidence: Share
@@ -341,7 +400,7 @@ class Claims(Options):
     flat: float = Field(gt=0)
 
 
-class Lengths(Options):
+class Lengths(Limited):
     """How long a cell's SAEs train: steps double until the baseline gains less than both."""
 
     first: Count
@@ -349,7 +408,7 @@ class Lengths(Options):
     gain_ms: Share
 
 
-class FairSeeds(Options):
+class FairSeeds(Limited):
     """Seeds of protocol `fair`."""
 
     tuning: Seed
@@ -369,7 +428,7 @@ class FairSeeds(Options):
         return seeds
 
 
-class Fair(Options):
+class Fair(Limited):
     """Protocol `fair` (sae/scoring/fair.py, docs/protocol.md)."""
 
     lr: Range
@@ -385,7 +444,7 @@ class Fair(Options):
     firing: float = Field(ge=0, le=1)
 
 
-class Compute(Options):
+class Compute(Limited):
     """The machine."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]

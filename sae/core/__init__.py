@@ -1,5 +1,6 @@
 """What every room uses and no room owns: files that are whole or absent, errors, faults of the machine.
 
-`registry` finds entries and reads their heads, `options` is what those are made of, `codehash` hashes what code means,
-`paths` says where everything lies under results/, `warm` starts jobs without importing PyTorch again.
+`registry` finds entries and reads their heads, `options` is what those are made of, `own` says where an entry of a user
+failed, `codehash` hashes what code means, `paths` says where everything lies under results/, `warm` starts jobs without
+importing PyTorch again.
 """

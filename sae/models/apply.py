@@ -130,7 +130,7 @@ def encode(
             raise UserError(f"{source} does not exist; name a folder of images, or an array saved with `numpy.save`")
         try:
             embeddings = np.lib.format.open_memmap(source, mode="r")
-        except (OSError, ValueError) as error:
+        except Exception as error:  # Of NumPy's reader alone: at bytes that are no array it raises of many kinds.
             raise UserError(
                 f"{source} is neither a folder of images nor an array saved with `numpy.save` ({error})"
             ) from None

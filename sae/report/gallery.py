@@ -18,7 +18,7 @@ from sae.core import files
 from sae.core.errors import UserError
 from sae.core.paths import trial_name
 from sae.data import dataset as datasets
-from sae.data import store
+from sae.data import pictures, store
 from sae.models.coder import Coder
 from sae.report.names import Names
 from sae.report.published import REG1
@@ -72,8 +72,8 @@ def build(
     def png(row: int) -> bytes:
         path = test.index["path"].iloc[row]
         try:
-            image = open_image(path).convert("RGB")
-        except OSError as error:
+            image = open_image(path)
+        except pictures.UNREADABLE as error:
             raise UserError(f"image {path} cannot be read: {error}") from None
         image.thumbnail((SIDE, SIDE))
         buffer = io.BytesIO()

@@ -361,6 +361,8 @@ def _values(metric: str, name: str, values: Any) -> list[Any]:
     for value in plain:
         if not (value is None or isinstance(value, str | int | float)):
             raise _wrong(metric, f"{name} is or holds {_kind(value)}")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise _wrong(metric, f"{name} is or holds an integer of more than 64 bits")
     return plain
 
 

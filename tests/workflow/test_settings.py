@@ -305,6 +305,18 @@ def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monke
     assert there[1].startswith("dataset given: here/clip/test.npy does not exist (save each array of the .npz")
 
 
+def test_a_shared_folder_that_is_not_there_and_labels_of_several_are_told(tmp_path, capsys):
+    def change(raw):
+        raw["compute"]["shared"] = [str(tmp_path), str(tmp_path / "gone")]
+        raw["methods"]["reg2"]["label"] = raw["methods"]["reg1"]["label"]
+
+    missing.warn(with_changes(change), ["smoke", "-n"])
+    assert capsys.readouterr().err.splitlines() == [
+        f"smoke: compute.shared: {tmp_path}/gone does not exist; nothing is taken from it",
+        "smoke: methods: 2 have the label 'Reg. 1', so each is printed with its name behind it",
+    ]
+
+
 def test_the_gallery_is_that_of_the_config_or_the_first_cell():
     assert settings.gallery(CONFIG, "demo") == {"dataset": CELL[0], "backbone": CELL[1], "k": 8}
     assert settings.gallery(CONFIG, "paper") == {"dataset": "imagenet", "backbone": "vit_l16", "k": 32}
@@ -341,9 +353,10 @@ def test_config_files_are_looked_at_before_snakemake_reads_them(tmp_path, monkey
         UserError, match=r"^mine\.yaml line 3 is not right: the key 'c' is there twice, first in line 2"
     ):
         settings.check_files("config.yaml", tmp_path / "mine.yaml")
-    Path("mine.yaml").write_text("a: [1\nb: 2\n")
-    with pytest.raises(SystemExit, match=r"^error: mine\.yaml line 2 is not right"):
-        run.check_configfiles(["-n", "--configfile", "config.yaml", "mine.yaml", "--cores", "2"])
+    for text, said in (("a: [1\nb: 2\n", "line 2"), ("a: &a [*a]\n", r"line 1 is not right: \*a stands inside")):
+        Path("mine.yaml").write_text(text)
+        with pytest.raises(SystemExit, match=rf"^error: mine\.yaml {said}"):
+            run.check_configfiles(["-n", "--configfile", "config.yaml", "mine.yaml", "--cores", "2"])
 
 
 def test_experiments_cannot_have_the_name_of_a_rule():

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path, PurePosixPath
@@ -17,11 +18,19 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safeten
 
 
 def warn(config: Config, arguments: Collection[str]) -> None:
-    """Tell on stderr what the experiments named in a command line (its words) lack of data and local weights."""
+    """Tell on stderr what the experiments named in a command line (its words) lack of data, weights and labels."""
     for experiment in config.experiments:
         if experiment in arguments:
-            for line in local(config, experiment):
+            for line in (*local(config, experiment), *labels(config, experiment)):
                 print(f"{experiment}: {line}", file=sys.stderr)
+
+
+def labels(config: Config, experiment: str) -> Iterator[str]:
+    """One line per label that several methods, datasets or backbones of an experiment have."""
+    for section, found in settings.names(config, experiment).items():
+        count = Counter(entry["label"] if section == "methods" else entry for entry in found.values())
+        for label in (label for label in count if count[label] > 1):
+            yield f"{section}: {count[label]} have the label {label!r}, so each is printed with its name behind it"
 
 
 def refuse_unknown(config: Config, command: Sequence[str], is_rule: Callable[[str], bool]) -> None:
@@ -51,7 +60,7 @@ def refuse_unknown(config: Config, command: Sequence[str], is_rule: Callable[[st
 
 
 def local(config: Config, experiment: str) -> Iterator[str]:
-    """One line per path of the config that does not exist: roots of datasets, local weights."""
+    """One line per path of the config that does not exist: roots of datasets, local weights, others' results."""
     spec = config.experiments[experiment]
     for name in spec.datasets:
         dataset = config.datasets[name].spec
@@ -68,6 +77,9 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         for key, path in settings.weights_paths(config.backbones[name].spec).items():
             if not Path(path).exists():
                 yield f"backbone {name}: {key} {path} does not exist (docs/data.md)"
+    for place in config.compute.shared:
+        if not Path(place).is_dir():
+            yield f"compute.shared: {place} does not exist; nothing is taken from it"
     yield from boards(config, experiment)
     for name in settings.imported(config, experiment):
         place = settings.import_plan(config, name)["place"]

@@ -1,20 +1,53 @@
-"""What Snakemake would fail at later and say less plainly: a folder that cannot be written, files from the future."""
+"""What Snakemake would fail at later or say less plainly: a folder that is closed, files from the future, Ctrl-C."""
 
 import errno
 import logging
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from sae.core import faults, paths
 from sae.core.errors import UserError
 
 _BANKS = re.sub(r"{\w+}", "*", paths.BANK_FOLDER)
+_STOPPED = (
+    b"stopped by Ctrl-C: jobs at work end now. What is finished is kept, to the SAE and the batch of embeddings; "
+    b"run the same again to go on.\n"
+)
+# Of the shell of a job: Python that is starting would end in a traceback on Ctrl-C. `sae.__main__` lets it through.
+HOLD_BACK = 'if env --block-signal=INT true 2>/dev/null; then python() { env --block-signal=INT python "$@"; }; fi; '
 SKEW = 5  # seconds by which the clocks of a cluster's machines may differ
+
+
+def stop_in_one_line() -> None:
+    """Let the first Ctrl-C say one line and end this process; more of them, and what it says from then on, are dropped.
+
+    Snakemake would end in tracebacks of its event loop; its log in .snakemake/log has the rest.
+    """
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        signal.signal(number, signal.SIG_IGN)
+        os.write(2, _STOPPED)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        raise SystemExit(128 + number)
+
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        with suppress(ValueError):  # Not the main thread, of a program that calls Snakemake.
+            signal.signal(signal.SIGINT, stop)
+    hold_back(False)
+
+
+def hold_back(held: bool) -> None:
+    """Whether Ctrl-C waits, here and in what is started, until :func:`stop_in_one_line` lets it through."""
+    if hasattr(signal, "pthread_sigmask"):  # Not on Windows.
+        signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 def activate() -> None:

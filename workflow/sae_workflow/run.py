@@ -3,7 +3,13 @@
 After a SIGKILL, Snakemake leaves a lock behind; it is removed here, but only when its owner is proven gone.
 """
 
+from sae_workflow import preflight
+
+if __name__ == "__main__":
+    preflight.stop_in_one_line()  # Before the imports below, which take a second.
+
 import itertools
+import signal
 import subprocess
 import sys
 import textwrap
@@ -59,19 +65,23 @@ def free_the_folder() -> None:
 
 
 def snakemake(*arguments: str) -> None:
-    """Run Snakemake; exit with its code if it fails. On Ctrl-C it cleans up by itself: wait for it."""
+    """Run Snakemake; exit with its code if it fails. On Ctrl-C it says so and cleans up by itself: wait for it."""
+    told: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if callable(before):
+        signal.signal(signal.SIGINT, lambda number, _frame: told.append(number))
+    preflight.hold_back(True)  # From Snakemake, until it can say one line.
     try:
         process = subprocess.Popen(["snakemake", *arguments])
     except FileNotFoundError:
         sys.exit("error: snakemake is not on the PATH: activate .venv, or run `make demo`")
-    while True:
-        try:
-            code = process.wait()
-            break
-        except KeyboardInterrupt:
-            continue
-    if code:
-        sys.exit(code)
+    if told:  # While it was started: it may not have got that.
+        process.send_signal(signal.SIGINT)
+    preflight.hold_back(False)
+    code = process.wait()
+    signal.signal(signal.SIGINT, before)
+    if code or told:
+        sys.exit(128 + told[0] if told else code)
 
 
 def show(experiment: str) -> None:
