@@ -49,8 +49,9 @@ def parse(path: str | Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{line} is not right: {getattr(error, 'problem', None) or error}") from None
-    except (OSError, ValueError) as error:  # A ValueError: bytes that are no text, or a date that is none.
-        raise UserError(f"{path} cannot be read: {error}") from None
+    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        # Bytes that are no text, a date that is none, a tag (`!!bool x`) on what it does not fit.
+        raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is not right: it holds {type(content).__name__}, expected keys and their values")
     return content
@@ -179,6 +180,8 @@ def _check_json(key: str, value: Any, problems: Problems) -> None:
             else:
                 advice = NAMES if key in NAMED else "put it in quotes"
                 problems.add(where, f"YAML reads this key as {type(name).__name__}; {advice}")
+    elif isinstance(value, int) and value.bit_length() > 10_000:  # Which Python does not print.
+        problems.add(key, "it is an integer of more than 3,000 digits; write a smaller number")
     elif isinstance(value, float) and not math.isfinite(value):
         problems.add(key, f"{value} is not allowed; it must be a finite number")
     elif not isinstance(value, str | int | float | None):

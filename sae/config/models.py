@@ -75,7 +75,7 @@ Ranges = dict[str, Annotated[_OneRange | _RangeByK, Discriminator(by_container)]
 
 _IMAGES = (10**10, "nobody has more images")
 _MACHINE = (4096, "no machine has more cores")
-_STEPS = (10**9, "more would take a week at 1 ms a step")
+_STEPS = (10**9, "at 1 ms a step these take twelve days")
 _PIXELS = (2**14, "no backbone reads larger images")
 # {field: (the most that its numbers may be, and why)}; of another name, in an entry of one's own too, MOST.
 LIMITS: dict[str, tuple[float, str]] = {

@@ -320,10 +320,16 @@ class _Extraction:
         recorded = [files.read_json(self.place(shard) / "provenance.json") for shard in range(self.job.shards)]
         if len(set(map(_weights, recorded))) > 1:
             raise UserError(f"{self.cell}: the shards in {self.folder} have other weights; delete it and run again")
-        every = [part for parts in shards for part in parts.values()]
-        kinds = {(part.shape[1], part.dtype.name) for part in every if part.shape and part.dtype is not None}
-        if len(kinds) > 1:
-            raise UserError(f"{self.cell}: embeddings of different (d, dtype): {sorted(kinds)}")
+        every = [(split, part) for parts in shards for split, part in parts.items()]
+        kinds = {(s, part.shape[1], part.dtype.name) for s, part in every if part.shape and part.dtype is not None}
+        if len({(d, dtype) for _, d, dtype in kinds}) > 1:
+            given = self.files() if self.given else {}
+            found = "; ".join(
+                f"{s} (d = {d}, {dtype})" + f" in {given[s]}" * (s in given) for s, d, dtype in sorted(kinds)
+            )
+            raise UserError(
+                f"{self.cell}: embeddings of different d or dtype: {found}: give all splits those of one model"
+            )
         out = Path(self.job.out)
         for split in SPLITS:
             index = self.rows[split].drop(columns="pixels", errors="ignore")

@@ -16,6 +16,11 @@ import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# Of their files, in small letters; not .pfm, whose pixels are floats.
+ENDINGS = (
+    *(".apng", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
 MAX_MEGAPIXELS = 89.0  # Where Pillow itself begins to warn; ImageNet has none that large.
 # PNG stores grey of 2 and 4 bits as it is. Pillow scales the pixels to 8 bits, but not the grey that is transparent.
 _SCALES = {"L;2": 85, "L;4": 17}

@@ -1,32 +1,43 @@
 """Use a trained SAE on new embeddings or images."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sae.core import faults, files, registry, seals
+from sae.core import files, registry, seals
 from sae.core.errors import UserError
 from sae.data import archives, pictures
 from sae.data.embed import embed_images, fingerprint
 from sae.models import saefile
-from sae.models.coder import TopK
+from sae.models.coder import Coder, TopK
 from sae.models.codes import Codes
+from sae.models.convert import check_out
 
 
 class Encoder:
     """A trained SAE, ready for embeddings as its backbone gives them.
 
+    Args:
+        sae: the path of an SAE file, or a coder, as `sae.models.convert.load` gives it.
+        device: a torch device; a coder is moved there.
+
     Attributes:
         coder: the `sae.models.coder.Coder`.
         metadata: select, k, input_norm, input_scale, method, trial, seed, dataset, backbone, embeddings (the SHA-256 of
             those that it was trained on), code. Names are those that its first maker used.
+
+    Raises:
+        UserError: `sae` is neither, or what :func:`sae.models.saefile.load` raises.
     """
 
-    def __init__(self, path: Path | str, device: str = "cpu") -> None:
-        self.coder = saefile.load(path).to(device)
+    def __init__(self, sae: Path | str | Coder, device: str = "cpu") -> None:
+        if not isinstance(sae, str | os.PathLike | Coder):
+            raise UserError(f"an SAE is opened by the path of its file, not by {type(sae).__name__}: give a path")
+        self.coder = (sae if isinstance(sae, Coder) else saefile.load(sae)).to(device)
         self.metadata = self.coder.metadata
 
     def encode(self, embeddings: np.ndarray, k: int | None = None, name: str = "the array") -> Codes:
@@ -69,8 +80,10 @@ def check_embeddings(embeddings: Any, d: int | None, name: str, needed: str = "e
         needed: what they say is needed.
 
     Raises:
-        UserError: no floats, another number of dimensions, no rows, or values that are not finite in float32.
+        UserError: no floats, another number of dimensions, no rows, masked, or values that are not finite in float32.
     """
+    if isinstance(embeddings, np.ma.MaskedArray):
+        raise UserError(f"{name} is a masked array, and masks are not heeded: give a plain array without those rows")
     try:
         found = np.asanyarray(embeddings)
     except (ValueError, TypeError, RuntimeError) as error:  # Rows of several lengths, a tensor that is no array.
@@ -122,10 +135,10 @@ def encode(
                 f"{activations} are not the embeddings that {path} was trained on (by the SHA-256 in both): name those"
             )
         paths = image_paths(source)
-        _check_out(out, path, *(source / image for image in paths))
+        check_out(out, path, *(source / image for image in paths))
         embeddings = embed_like(manifest, source, paths, artifacts_root, device, workers)
     else:
-        _check_out(out, path, source)
+        check_out(out, path, source)
         if not source.exists():
             raise UserError(f"{source} does not exist; name a folder of images, or an array saved with `numpy.save`")
         try:
@@ -141,30 +154,12 @@ def encode(
     files.write_parquet(out, table)
 
 
-def _check_out(out: Path | str, *given: Path | str) -> None:
-    """Check that `out` can be written, before the work is done, and is none of the files that were `given`."""
-    out = Path(out)
-    try:
-        if out.is_dir():
-            raise UserError(f"{out} is a folder: name the file to write")
-        if out.exists() and any(Path(file).exists() and out.samefile(file) for file in given):
-            raise UserError(f"{out} is what was given to read, and would be replaced: name another file to write")
-        with files.scratch_directory(out):
-            pass
-    except OSError as error:
-        if faults.disk_error(error):
-            raise
-        raise UserError(f"{out} cannot be written ({error})") from None
-
-
 def image_paths(folder: Path) -> list[str]:
     """The images in a folder and below, relative to it, sorted."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in pictures.ENDINGS and path.is_file())
     paths = sorted(path.relative_to(folder).as_posix() for path in found)
     if not paths:
-        raise UserError(f"no image in {folder}; endings looked for: {', '.join(IMG_EXTENSIONS)}")
+        raise UserError(f"no image in {folder}; endings looked for: {', '.join(pictures.ENDINGS)}")
     return paths
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sae.core import files, registry
+from sae.core import faults, files, registry
 from sae.core.errors import UserError
 from sae.models import foreign, saefile
 from sae.models.coder import Coder
@@ -39,7 +39,8 @@ class Options:
     input_scale: float | None = None
 
     def __post_init__(self) -> None:
-        Stated.of(vars(self), "import options")
+        own = {name: value.item() if isinstance(value, np.generic) else value for name, value in vars(self).items()}
+        Stated.of(own, "import options")
 
     def over(self, found: Stated) -> Stated:
         """These options, and the input space that the checkpoint names where they are None."""
@@ -71,7 +72,10 @@ def load_checked(
     Raises:
         UserError: as :func:`load`, or the embeddings are of another form, or codes or reconstructions differ.
     """
-    opened = _open(place, format, options)
+    return _checked(_open(place, format, options), rows, source)
+
+
+def _checked(opened: "_Opened", rows: np.ndarray, source: str | Path) -> Coder:
     if rows.ndim != 2 or rows.shape[1] != opened.coder.d or len(rows) == 0:
         raise UserError(
             f"{source} holds an array of shape {rows.shape}, expected (N, {opened.coder.d}) with at least one row, for "
@@ -91,14 +95,17 @@ def import_(place: str, format: str, options: Options, out: Path, check: Path | 
         check: embeddings (N, d) saved with `numpy.save`, for :func:`load_checked`, before anything is written.
 
     Raises:
-        UserError: as these do.
+        UserError: as these do, or as :func:`check_out` of what is read.
     """
+    opened = _open(place, format, options)
+    read = (opened.checkpoint.path, opened.checkpoint.said_in, check)
+    check_out(out, *(file for file in read if file is not None))
     if check is None:
-        found, said = load(place, format, options), ""
+        found, said = opened.coder, ""
     else:
-        found = load_checked(place, format, options, foreign.array(check), check)
+        found = _checked(opened, foreign.array(check), check)
         said = f"; codes and reconstructions of embeddings of {check} are the format's own"
-    with _named(out), files.atomic_file(out) as temporary:
+    with files.atomic_file(out) as temporary:
         saefile.save(found, temporary)
     kind = "Top-k" if hasattr(found.select, "k") else "thresholds"
     progress.info(
@@ -125,8 +132,22 @@ def _open(place: str, format: str, options: Options) -> _Opened:
 def _named(out: Path) -> Iterator[None]:
     try:
         yield
-    except (FileExistsError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{out} cannot be written: it is a folder, or lies below a file; name another place") from None
+    except OSError as error:
+        if faults.disk_error(error):
+            raise
+        raise UserError(f"{out} cannot be written ({error}); name another place") from None
+
+
+def check_out(out: Path | str, *given: Path | str) -> None:
+    """Check that `out` can be written, before the work is done, and is none of the files that were `given`."""
+    out = Path(out)
+    with _named(out):
+        if out.is_dir():
+            raise UserError(f"{out} is a folder: name the file to write")
+        if out.exists() and any(Path(file).exists() and out.samefile(file) for file in given):
+            raise UserError(f"{out} is what was given to read, and would be replaced: name another file to write")
+        with files.scratch_directory(out):
+            pass
 
 
 @torch.no_grad()

@@ -212,6 +212,7 @@ def read(place: str) -> Checkpoint:
     """
     path = find(place)
     file = _tensor_file(path) if path.is_dir() else path
+    _check_kind(file)
     tensors, config = _tensors(file)
     said_in = next((f for name in CONFIGS if (f := file.with_name(name)).exists()), None)
     if config:
@@ -231,10 +232,25 @@ def _tensor_file(folder: Path) -> Path:
     return found[0]
 
 
+def _check_kind(file: Path) -> None:
+    if file.exists() and not file.is_file():  # A pipe would be waited for.
+        raise UserError(f"{file} is a folder, pipe, socket or device, not a file")
+
+
 def _json(file: Path, text: str | bytes | None = None) -> dict[str, Any]:
     """The settings in a file, or in a text of it."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise UserError(f"{file}: the key {key!r} stands there twice: leave the one that is meant")
+            found[key] = value
+        return found
+
+    _check_kind(file)
     try:
-        content = json.loads(file.read_text(encoding="utf-8") if text is None else text)
+        content = json.loads(file.read_text(encoding="utf-8") if text is None else text, object_pairs_hook=once)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} cannot be read as settings, it is no JSON: {error}") from None
     if not isinstance(content, dict):
@@ -305,7 +321,9 @@ def array(file: Path) -> np.ndarray:
         raise UserError(f"{file} is no file")
     try:
         found = np.load(file, mmap_mode="r", allow_pickle=False)
-    except Exception:  # Of NumPy's reader alone: at bytes that are no array it raises of many kinds.
+    except Exception as error:  # Of NumPy's reader alone: at bytes that are no array it raises of many kinds.
+        if isinstance(error, ValueError) and "Python objects in dtype" in str(error):
+            raise UserError(f"{file} holds Python objects, expected numbers: save it as floats") from None
         raise UserError(f"{file} cannot be read as an array: cut short, or not written by numpy.save") from None
     if not isinstance(found, np.ndarray):
         raise UserError(f"{file} holds several arrays; write one alone, with numpy.save")
@@ -341,13 +359,13 @@ def coder(
             )
     m, d = parts["W_dec"].shape
     if theta is not None and given.k is None:
-        k = min(m, max(1, round(k or 1)))
+        k = max(1, round(k or 1))
     k = given.k or k
     if k is None:
         beside = "" if checkpoint.said_in else f" (there is no {' or '.join(CONFIGS)} beside it)"
         raise UserError(f"{checkpoint.path} does not say how many latents are kept: give --k{beside}")
     if not (1 <= k <= m and k == int(k)):
-        raise UserError(f"{checkpoint.path}: k = {k:g} is not between 1 and the {m} latents")
+        raise UserError(f"{checkpoint.path}: k = {k:g}; it should be a whole number from 1 to its {m} latents")
     select = TopK(int(k)) if theta is None else Threshold(theta.clone())
     norm, scale = given.input_norm or "none", given.input_scale or 1.0
     found = Coder(d, m, int(k), select, input_norm=norm, input_scale=scale)

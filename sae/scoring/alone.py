@@ -1,5 +1,6 @@
 """Score an SAE from Python, without files or a workflow: what `sae.score` does."""
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from sae.scoring.subject import Curve, PerLatent, Subject
 
 # Those that need held-out embeddings alone, and perhaps labels.
 METRICS = ("reconstruction", "monosemanticity", "purity", "density", "redundancy", "uniqueness")
+_OF_A_BANK = {"val": "a validation split", "siblings": "SAEs of other seeds"}
 _BY_GROUP = ("purity_binary_null", "purity_weighted_null")  # Chance moves labels between whole groups.
 
 
@@ -48,7 +50,7 @@ def score(
             none of the family of the SAE's own backbone.
         train, train_labels: (N', d) and (N',), what the SAE was trained on, for metrics that read it (`firing`,
             `sparse_probe`, ...).
-        metrics: entries of `sae.scoring.metrics`; by default `METRICS`, `firing` with `train`, and `independent` with
+        metrics: names of `sae.scoring.metrics`; by default `METRICS`, `firing` with `train`, and `independent` with
             `judges`.
 
     Raises:
@@ -57,26 +59,60 @@ def score(
     """
     if not isinstance(sae, Encoder | Coder):
         raise UserError(f"sae.score takes an SAE, not {type(sae).__name__}: open a file with sae.load(path)")
-    if isinstance(metrics, str):
-        raise UserError(f"metrics is the text {metrics!r}; give a list of names, as [{metrics!r}]")
     coder = sae.coder if isinstance(sae, Encoder) else sae
-    splits = {"test": _data("", embeddings, labels, groups, coder.d)}
+    splits = {"test": _data("", embeddings, groups, coder.d)}
     given = {"train": train is not None, "others": judges is not None and len(judges) > 0}
     if train is not None:
-        splits["train"] = _data("train_", train, train_labels, None, coder.d)
+        splits["train"] = _data("train_", train, None, coder.d)
     elif train_labels is not None:
         raise UserError("train_labels are given without train: give both")
+    _set_labels(splits, {"test": ("labels", labels), "train": ("train_labels", train_labels)})
     names = (*METRICS, *(["firing"] * given["train"]), *(["independent"] * given["others"]))
     subject = Subject(coder, splits, _judges({} if judges is None else judges, len(splits["test"].index)))
     found: dict[str, Any] = {}
-    for name in names if metrics is None else metrics:
+    for name in names if metrics is None else _names(metrics):
         module = registry.load("metric", name)
+        if never := [_OF_A_BANK.get(part, part) for part in module.READS if part not in given]:
+            raise UserError(
+                f"metric {name} needs {' and '.join(never)}, which sae.score does not take: it is of the workflow alone"
+            )
         lacking = [part for part in module.READS if not given.get(part)]
         if lacking or "test" not in module.SPLITS:
-            raise UserError(f"metric {name} reads {', '.join(lacking) or 'no held-out split'}, which is not given here")
+            reads = ", ".join({"others": "judges"}.get(part, part) for part in lacking) or "no held-out split"
+            raise UserError(f"metric {name} reads {reads}, which is not given here")
         scores = module.score(subject.limited({"test", *module.READS}), "test", options_of(name, None))
-        found |= {key: _plain(value) for key, value in scores.items() if not isinstance(value, PerLatent)}
+        columns = {key: _plain(value) for key, value in scores.items() if not isinstance(value, PerLatent)}
+        if metrics is not None and not columns:
+            raise UserError(
+                f"metric {name} gives no column of what is given here: it may need labels or train_labels, or what "
+                "sae.score does not take"
+            )
+        found |= columns
     return {key: value for key, value in found.items() if groups is not None or key not in _BY_GROUP}
+
+
+def _set_labels(splits: dict[str, Activations], given: Mapping[str, tuple[str, Any]]) -> None:
+    """Number the classes of all splits together, so that a class has one number in all of them."""
+    coded = {s: _coded(name, values, len(splits[s].index)) for s, (name, values) in given.items() if values is not None}
+    if len({classes.dtype.kind in "iufb" for classes, _ in coded.values()}) > 1:
+        raise UserError("labels and train_labels are numbers on one side and texts on the other; give one kind")
+    if not coded:
+        return
+    every = np.unique(np.concatenate([classes for classes, _ in coded.values()]))
+    for split, (classes, numbers) in coded.items():
+        index = splits[split].index
+        index["label"] = pd.array(np.searchsorted(every, classes)[numbers], "Int64")
+        index["label_name"] = classes[numbers].astype(str)
+
+
+def _names(metrics: Any) -> list[str]:
+    several = isinstance(metrics, Iterable) and not isinstance(metrics, str | Mapping)
+    names = list(metrics) if several else []
+    if not several or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"metrics is {reprlib.repr(metrics)}; give a list of names, as ['purity']; options of metrics are not taken"
+        )
+    return names
 
 
 def _plain(value: Any) -> Any:
@@ -92,20 +128,23 @@ def _judges(judges: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray
     for name, given in found.items():
         if len(given) != rows:
             raise UserError(f"judges[{name!r}] has {len(given)} rows for {rows} embeddings; give the same images")
+        _check_variance(f"judges[{name!r}]", given)
     return found
 
 
-def _data(prefix: str, embeddings: Any, labels: Any, groups: Any, d: int) -> Activations:
+def _check_variance(name: str, embeddings: np.ndarray) -> None:
+    if len(embeddings) < 2 or (embeddings == embeddings[0]).all():
+        why = "all its rows are the same" if len(embeddings) > 1 else "it has one row"
+        raise UserError(f"{name} has no variance to explain ({why}); give the embeddings of several images")
+
+
+def _data(prefix: str, embeddings: Any, groups: Any, d: int) -> Activations:
     name = prefix.rstrip("_") or "embeddings"
     embeddings = check_embeddings(embeddings, d, name).astype(np.float32, copy=False)
+    _check_variance(name, embeddings)
     rows = len(embeddings)
-    if rows < 2 or (embeddings == embeddings[0]).all():
-        why = "all its rows are the same" if rows > 1 else "it has one row"
-        raise UserError(f"{name} has no variance to explain ({why}); give the embeddings of several images")
     number = np.arange(rows)
-    classes, codes = (None, None) if labels is None else _coded(f"{prefix}labels", labels, rows)
-    index = pd.DataFrame({"image_id": number, "label": pd.array([pd.NA] * rows if codes is None else codes, "Int64")})
-    index["label_name"] = None if classes is None else classes[codes].astype(str)
+    index = pd.DataFrame({"image_id": number, "label": pd.array([pd.NA] * rows, "Int64"), "label_name": None})
     index["label_coarse"] = pd.array([pd.NA] * rows, dtype="Int64")
     index["group"] = number if groups is None else _coded("groups", groups, rows)[1]
     about = {"dataset": {"name": "", "grouped": not index["group"].is_unique}, "backbone": {"name": ""}}
@@ -115,7 +154,10 @@ def _data(prefix: str, embeddings: Any, labels: Any, groups: Any, d: int) -> Act
 def _coded(name: str, values: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """The distinct values, sorted, and of each row the number of its own (N,)."""
     # Of a list that mixes kinds, numpy alone would make texts.
-    column = np.asarray(values) if np.ndim(values) != 1 else pd.Series(values).to_numpy()
+    try:
+        column = np.asarray(values) if np.ndim(values) != 1 else pd.Series(values).to_numpy()
+    except (ValueError, TypeError, RuntimeError) as error:  # As in `check_embeddings`.
+        raise UserError(f"{name} cannot be read as an array: {error}") from None
     if column.shape != (rows,):
         raise UserError(f"{name} are of shape {column.shape} for {rows} embeddings; give one for each")
     if (missing := pd.isna(column)).any():

@@ -177,6 +177,48 @@ def test_images_of_a_folder_that_cannot_be_read_are_named(tmp_path, said):
     }
 
 
+def test_no_picture_of_a_folder_is_dropped_or_taken_twice_without_a_word(tmp_path, said):
+    spec = image_folder(tmp_path)
+    folder, index = tmp_path / "train/a", tmp_path / "index/index.parquet"
+    (folder / "below").mkdir()
+    os.symlink(folder / "0.png", folder / "below/link.png")
+    os.symlink("below", folder / "again")  # What is no circle is followed, as by torchvision.
+    for name in ("x.GIF", "x.pnm", "x.heic", "x.svg"):
+        (folder / name).write_bytes(png(9))
+    (tmp_path / "val/notes.txt").touch()
+    left = (
+        f"image folder {tmp_path}: 3 files that are no picture by their ending are left out, such as 'train/a/x.heic'\n"
+    )
+    assert said(spec) == (0, left)
+    taken = ["0.png", "x.GIF", "x.pnm", "again/link.png", "below/link.png"]
+    assert list(files.read_parquet(index)["path"])[:-2] == [f"train/a/{name}" for name in taken]
+    (tmp_path / "val/x.gif").write_bytes(png(9))
+    refused(said, spec, f"{tmp_path}/val: 1 pictures lie beside the class folders, such as 'x.gif': move each into")
+    (tmp_path / "val/x.gif").unlink()
+    for link, target in (("train/a/up", ".."), ("train/b", "."), ("train/a/far", tmp_path.parent)):
+        os.symlink(target, tmp_path / link)
+        refused(said, spec, f"the link '{tmp_path}/{link}' leads to a folder that it lies in: remove it")
+        (tmp_path / link).unlink()
+    for name in ("b", "c"):
+        (tmp_path / "train" / name).mkdir()
+        os.symlink(f"../{'c' if name == 'b' else 'b'}", tmp_path / "train" / name / "other")
+    refused(said, spec, "other' leads to a folder that it lies in: remove it")  # Through each other.
+
+
+def test_classes_of_a_folder_are_those_of_all_splits(tmp_path, said):
+    spec = image_folder(tmp_path)
+    (tmp_path / "val/b").mkdir()
+    refused(
+        said, spec, f"{tmp_path}/val: no picture in the class folders ['b']: put some there, or remove these folders"
+    )
+    (tmp_path / "val/b/x.png").write_bytes(png(9))
+    refused(
+        said, spec, "of the classes of train/, val/ has besides ['b']: give all splits class folders of the same names"
+    )
+    os.rename(tmp_path / "val/b", tmp_path / "val" / os.fsdecode(b"caf\xe9"))
+    refused(said, spec, r"the name 'caf\udce9' is not UTF-8")
+
+
 def test_names_that_are_no_text_are_named(tmp_path, said):
     root = {kind: tmp_path / kind for kind in ("folder", "class", "shards", "open", "imagenet")}
     for folder in root.values():

@@ -173,3 +173,9 @@ def test_a_number_that_is_none_is_named(run, capsys, option):
         run("sae", "source", "out", option)
     name, value = option.split("=")
     assert f"error: argument {name}: {value} is not a whole number from " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [None, 3, b"sae.safetensors", FLOATS])
+def test_an_sae_is_opened_by_a_path(given):
+    with pytest.raises(UserError, match=f"by the path of its file, not by {type(given).__name__}: give a path"):
+        sae.load(given)

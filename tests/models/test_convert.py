@@ -32,6 +32,7 @@ from sae.__main__ import main
 from sae.core import registry
 from sae.core.errors import UserError
 from sae.models import convert, foreign, saefile
+from sae.models.apply import Encoder
 from sae.models.coder import Threshold, TopK
 
 
@@ -68,7 +69,8 @@ def test_the_command_writes_a_file_that_encodes(tmp_path, caplog):
     x = torch.from_numpy(embeddings())
     pre = (x - OURS["b_dec"]) @ OURS["W_enc"] + OURS["b_enc"]
     values = pre.topk(K, dim=1).values.relu()
-    np.testing.assert_allclose(loaded.encode(embeddings()).matrix().sum(axis=1).A1, values.sum(dim=1), rtol=1e-4)
+    for found in (loaded, Encoder(convert.load(str(place)))):
+        np.testing.assert_allclose(found.encode(embeddings()).matrix().sum(axis=1).A1, values.sum(dim=1), rtol=1e-4)
 
 
 @pytest.mark.parametrize("threshold", [None, 0.05])
@@ -132,7 +134,7 @@ def test_what_is_exported_reads_back_as_the_same_sae(format_, threshold, tmp_pat
             lambda p: folder(p, OURS, LENS | {"normalize_activations": "expected_average_only_in"}),
             "normalize_activations",
         ),
-        (lambda p: folder(p, OURS, LENS | {"k": 99}), "k = 99 is not between 1 and the 16 latents"),
+        (lambda p: folder(p, OURS, LENS | {"k": 99}), "k = 99; it should be a whole number from 1 to its 16 latents"),
         (lambda p: folder(p, OURS | {"b_enc": random(3)}, LENS), r"b_enc is of shape \(3,\), expected \(16,\)"),
         (lambda p: folder(p, OURS | {"b_dec": torch.full((D,), torch.nan)}, LENS), "b_dec holds NaN"),
         (lambda p: folder(p, {"x": random(3)}, None), "its format is not plain .none fit; tensors: x.; say --format"),

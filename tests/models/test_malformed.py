@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -109,7 +111,7 @@ def made(name, tmp_path):
         ("saelens topk", "architecture", None, "architecture null cannot be imported; allowed: 'topk', 'jumprelu'"),
         ("saelens topk", "apply_b_dec_to_input", None, "apply_b_dec_to_input is null; it should be a valid boolean"),
         ("saelens topk", "k", True, "k is True; it should be a valid number"),
-        ("saelens topk", "k", 2.5, "k = 2.5 is not between 1 and the 16 latents"),
+        ("saelens topk", "k", 2.5, "k = 2.5; it should be a whole number from 1 to its 16 latents"),
         ("saelens topk", "k", 10**400, "k is 1000"),
         ("saelens jumprelu", "k", [4], "k is [4]; it should be a valid number"),
         ("saelens jumprelu", "rescale_acts_by_decoder_norm", True, "with architecture 'jumprelu' cannot be imported"),
@@ -134,7 +136,7 @@ def made(name, tmp_path):
         ("visaebench jumprelu", "threshold", INF, "threshold is inf; it should be a finite number"),
         ("visaebench jumprelu", "threshold", None, "there is no threshold, in the tensors or in config.json"),
         ("ours topk", "k", "4", "k is '4'; it should be a valid integer"),
-        ("ours topk", "k", 17, "k = 17 is not between 1 and the 16 latents"),
+        ("ours topk", "k", 17, "k = 17; it should be a whole number from 1 to its 16 latents"),
         ("ours topk", "input_norm", None, "input_norm null cannot be imported; allowed: 'none'"),
         ("ours topk", "input_scale", NAN, "input_scale is nan; it should be a finite number"),
         ("ours topk", "trial.lambda", NAN, "its header holds NaN or infinity"),
@@ -252,11 +254,11 @@ def test_a_tensor_that_does_not_fit_is_named(name, changed, said, tmp_path, refu
     assert said in (line := refused(place)) and str(file) in line
 
 
-@pytest.mark.parametrize(("k", "budget"), [(None, M), (0.3, 1), (3.6, 4)])
-def test_the_budget_of_thresholds_is_the_nearest_that_there_can_be(k, budget, tmp_path):
+@pytest.mark.parametrize(("k", "budget"), [(None, 9), (0.3, 1), (3.6, 4)])
+def test_the_budget_of_thresholds_is_the_nearest_whole_number(k, budget, tmp_path):
     place = made("saelens jumprelu", tmp_path)
     with_setting(place, "k", k)
-    with_setting(place, "metadata.k", 99)  # It counts where there is no k.
+    with_setting(place, "metadata.k", 9)  # It counts where there is no k.
     assert convert.load(str(place)).k == budget
     assert convert.load(str(place), "auto", convert.Options(k=7)).k == 7
 
@@ -297,6 +299,7 @@ def test_floats_of_other_widths_are_read_as_float32(tmp_path):
         (b"\xff\xfe", "cfg.json cannot be read as settings, it is no JSON: 'utf-8' codec"),
         (b'{"a": ' * 100_000, "cfg.json cannot be read as settings, it is no JSON: maximum recursion depth exceeded"),
         (b"[]", "cfg.json holds list, not settings"),
+        (b'{"metadata": {"k": 4, "k": 2}}', "cfg.json: the key 'k' stands there twice: leave the one that is meant"),
         (None, "sae_weights.safetensors has no cfg.json beside it, where its format keeps the settings: put it there"),
     ],
 )
@@ -349,6 +352,7 @@ def test_a_file_of_something_else_is_named(content, said, tmp_path, refused):
         (np.zeros(D), "holds an array of shape (6,), expected (N, 6)"),
         (np.full((3, D), "1.5"), "holds an array of <U3, expected numbers"),
         (np.full((3, D), 1j), "holds an array of complex128, expected numbers"),
+        (np.full((3, D), 1.5, object), "holds Python objects, expected numbers: save it as floats"),
         (np.full((3, D), NAN), "holds NaN, or numbers beyond 1e+18, in its first 3 rows"),
         (np.full((3, D), 1e300), "holds NaN, or numbers beyond 1e+18, in its first 3 rows"),
         (b"PK\x03\x04", "cannot be read as an array: cut short, or not written by numpy.save"),
@@ -369,7 +373,7 @@ def test_embeddings_to_check_with_are_named(rows, said, tmp_path, refused):
     [
         (["--input-scale=nan"], "import options: input_scale is nan; it should be a finite number"),
         (["--input-scale=0"], "import options: input_scale is 0.0; it should be greater than 1e-30"),
-        (["--k", "17"], "k = 17 is not between 1 and the 16 latents"),
+        (["--k", "17"], "k = 17; it should be a whole number from 1 to its 16 latents"),
     ],
 )
 def test_options_beyond_their_range_are_named(options, said, tmp_path, refused):
@@ -382,12 +386,40 @@ def test_options_beyond_their_range_are_named(options, said, tmp_path, refused):
 def test_a_place_that_cannot_be_written_is_named(tmp_path, caplog):
     place, file = made("saelens topk", tmp_path), tmp_path / "file"
     file.touch()
-    for command, out in (("import", tmp_path), ("import", file / "x"), ("export", file / "x")):
-        source = made("ours topk", tmp_path / out.name) / "sae.safetensors" if command == "export" else place
+    tensors, settings, rows = place / "sae_weights.safetensors", place / "cfg.json", tmp_path / "x.npy"
+    np.save(rows, embeddings())
+    exported = made("ours topk", tmp_path / "ours") / "sae.safetensors"
+    before = [path.read_bytes() for path in (tensors, settings, rows)]
+    os.symlink(tensors, tmp_path / "link")
+    for command, out, said in (
+        ("import", tmp_path, "is a folder: name the file to write"),
+        ("import", "", "is a folder: name the file to write"),
+        ("import", file / "x", "cannot be written ([Errno 17] File exists"),
+        ("export", file / "x", "cannot be written ([Errno 17] File exists"),
+        ("import", "/proc/x", "cannot be written ([Errno 2] No such file"),
+        ("export", "/proc/x", "cannot be written ([Errno 2] No such file"),
+        *(("import", out, "is what was given to read") for out in (tensors, settings, rows, tmp_path / "link")),
+    ):
+        source, more = (exported, []) if command == "export" else (place, ["--check", str(rows)])
         caplog.clear()
-        assert main([command, str(source), "--out", str(out), "--format", "saelens"]) == 1
-        assert f"error: {out} cannot be written: it is a folder, or lies below a file" in caplog.text
-        assert "Traceback" not in caplog.text
+        assert main([command, str(source), "--out", str(out), "--format", "saelens", *more]) == 1
+        assert f"error: {out or '.'} {said}" in caplog.text and "Traceback" not in caplog.text
+    assert before == [path.read_bytes() for path in (tensors, settings, rows)]
+
+
+@pytest.mark.parametrize("name", ["", "sae_weights.safetensors", "cfg.json"])
+def test_a_pipe_is_refused_and_not_waited_for(name, tmp_path, refused):
+    place = made("saelens topk", tmp_path) if name else tmp_path / "pipe"
+    pipe = place / name
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "fifo")
+    pipe.symlink_to(tmp_path / "fifo")
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
+    signal.alarm(20)
+    try:
+        assert refused(place) == f"error: {pipe} is a folder, pipe, socket or device, not a file"
+    finally:
+        signal.alarm(0)
 
 
 def test_what_lies_beside_an_export_is_read(tmp_path, refused):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scoring.examples import TinyBank, coder, write_activations
 
 import sae
@@ -9,6 +10,7 @@ from sae.core import files
 from sae.core.errors import UserError
 from sae.data import store
 from sae.scoring import stage
+from sae.scoring.metrics import sparse_probe
 from sae.scoring.rows import ABOUT, KEY
 
 NAMES = ("reconstruction", "firing", "monosemanticity", "purity", "density", "redundancy", "uniqueness", "independent")
@@ -34,6 +36,18 @@ def test_the_same_arguments_give_the_numbers_of_metrics_csv(tmp_path):
         assert value == pytest.approx(row[name], rel=1e-6, nan_ok=True), name
     curve = sae.score(coder(0), test.embeddings, metrics=["robustness"])["robustness"]
     assert curve[4] == pytest.approx(found["nmse"])
+
+
+def test_a_class_has_one_number_whatever_classes_each_split_has(tmp_path):
+    write_activations(tmp_path, "b")
+    test, train = (store.read(tmp_path / split) for split in ("test", "train"))
+    y, y_train = (split.index["label"].to_numpy(int) for split in (test, train))
+    some = y > 0
+    given = {"train": train.embeddings, "train_labels": y_train, "metrics": ["sparse_probe"]}
+    found = sae.score(coder(0), test.embeddings[some], y[some], **given)["sparse_probe_auc_5"]
+    own, their = (coder(0).encode(coder(0).open_inputs(s.embeddings)).matrix() for s in (test, train))
+    expected = sparse_probe.auc(their, y_train, own[np.flatnonzero(some)], y[some], 5, sparse_probe.Options())
+    assert found == pytest.approx(expected) and 0.5 < found < 1
 
 
 def test_what_is_given_decides_which_columns_come_back(tmp_path):
@@ -76,8 +90,16 @@ def test_what_is_given_decides_which_columns_come_back(tmp_path):
         ({"judges": {"dinov2": np.zeros((29, 4))}}, r"judges\['dinov2'\] has 29 rows for 30"),
         ({"judges": {"dinov2": np.zeros((30, 4), int)}}, r"judges\['dinov2'\] holds int64 of shape \(30, 4\); needed"),
         ({"metrics": "purity"}, r"give a list of names, as \['purity'\]"),
+        ({"judges": {"dinov2": np.zeros((30, 4))}}, r"judges\['dinov2'\] has no variance to explain \(all its rows"),
+        ({"embeddings": np.ma.masked_array(np.eye(30, 6), np.eye(30, 6) > 0)}, "embeddings is a masked array"),
+        ({"labels": torch.ones(30, requires_grad=True)}, "labels cannot be read as an array: Can't call numpy"),
+        ({"metrics": True}, r"metrics is True; give a list of names, as \['purity'\]"),
+        ({"metrics": {"purity": {"foo": 1}}}, r"metrics is {'purity': {'foo': 1}}; give a list of names"),
+        ({"metrics": ["probe"]}, "metric probe needs a validation split, which sae.score does not take: it is of the"),
+        ({"metrics": ["stability"]}, "metric stability needs SAEs of other seeds, which"),
         ({"metrics": ["firing"]}, "metric firing reads train, which is not given"),
-        ({"metrics": ["independent"]}, "metric independent reads others"),
+        ({"metrics": ["purity"]}, "metric purity gives no column of what is given here: it may need labels"),
+        ({"metrics": ["independent"]}, "metric independent reads judges"),
         ({"metrics": ["nothing"]}, "nothing"),
     ],
 )

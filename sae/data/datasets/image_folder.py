@@ -1,5 +1,7 @@
-"""A folder of images: `root/{train,val,test}/{class}/*`, read by torchvision."""
+"""A folder of images: `root/{train,val,test}/{class}/*`, in the order of torchvision's ImageFolder."""
 
+import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,11 @@ from PIL import Image
 
 from sae.core.errors import UserError
 from sae.core.options import Options as Base
-from sae.data import archives, indexing
+from sae.data import archives, indexing, pictures
 from sae.data.dataset import Dataset
 from sae.data.splits import SPLITS
+
+progress = logging.getLogger("sae.progress")
 
 
 class Options(Base):
@@ -27,26 +31,69 @@ def reader(spec: dict[str, Any]) -> Callable[[str], Image.Image]:
 
 def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
-    from torchvision.datasets import ImageFolder
-
     root = Path(spec["root"])
     missing = [split for split in SPLITS if not (root / split).is_dir()]
     if missing:
         raise UserError(f"image folder {root}: expected train/, val/ and test/ in it; missing: {', '.join(missing)}")
     paths: list[str] = []
     splits: list[str] = []
-    labels: list[int] = []
-    classes: list[str] | None = None
+    names: list[str] = []
+    others: list[str] = []
+    classes: dict[str, int] = {}
     for split in SPLITS:
-        try:
-            folder = ImageFolder(root / split)
-        except FileNotFoundError as error:
-            raise UserError(f"image folder {root / split}: {error}") from None
-        if classes is not None and classes != folder.classes:
-            raise UserError(f"image folder {root}: train/ has the classes {classes}, {split}/ has {folder.classes}")
-        classes = folder.classes
-        paths += [Path(path).relative_to(root).as_posix() for path, _ in folder.samples]
-        splits += [split] * len(folder.samples)
-        labels += folder.targets
-    names = [folder.classes[label] for label in labels]
-    return Dataset(indexing.frame(paths, paths, splits, labels, names), reader(spec))
+        files = _files(root / split)
+        taken = {name: [f for f in found if f.lower().endswith(pictures.ENDINGS)] for name, found in files.items()}
+        if stray := taken.pop("", []):
+            raise UserError(
+                f"image folder {root / split}: {len(stray)} pictures lie beside the class folders, such as "
+                f"{stray[0]!r}: move each into the folder of its class"
+            )
+        if not taken:
+            raise UserError(f"image folder {root / split}: no class folder in it: put one there for each class")
+        if empty := [name for name, found in taken.items() if not found]:
+            raise UserError(
+                f"image folder {root / split}: no picture in the class folders {empty}: put some there, or remove "
+                f"these folders; endings looked for: {', '.join(pictures.ENDINGS)}"
+            )
+        others += [
+            f"{split}/{f}" for found in files.values() for f in found if not f.lower().endswith(pictures.ENDINGS)
+        ]
+        for name, found in taken.items():
+            paths += [f"{split}/{f}" for f in found]
+            names += [name] * len(found)
+        splits += [split] * (len(paths) - len(splits))
+        classes = classes or {name: number for number, name in enumerate(taken)}
+        if classes.keys() != taken.keys():
+            _refuse_classes(root, split, classes.keys() - taken.keys(), taken.keys() - classes.keys())
+    if others:
+        progress.info(
+            "image folder %s: %d files that are no picture by their ending are left out, such as %r",
+            *(root, len(others), others[0]),
+        )
+    return Dataset(indexing.frame(paths, paths, splits, [classes[name] for name in names], names), reader(spec))
+
+
+def _files(split: Path) -> dict[str, list[str]]:
+    """{class: its files, relative to the split's folder}, links followed; under '' those beside the class folders.
+
+    Raises:
+        UserError: a link leads to a folder that it lies in, so that its pictures would count many times.
+    """
+    found: dict[str, list[tuple[str, list[str]]]] = {}
+    for place, folders, names in os.walk(split, followlinks=True):
+        for link in (Path(place, name) for name in folders):
+            if link.is_symlink() and any(p.resolve().is_relative_to(link.resolve()) for p in link.parents):
+                raise UserError(f"image folder: the link {str(link)!r} leads to a folder that it lies in: remove it")
+        above = "".join(f"{part}/" for part in Path(place).relative_to(split).parts)
+        found.setdefault(above.split("/")[0], []).append((place, [above + name for name in sorted(names)]))
+    return {name: [f for _, files in sorted(places) for f in files] for name, places in sorted(found.items())}
+
+
+def _refuse_classes(root: Path, split: str, lacking: set[str], more: set[str]) -> None:
+    for name in lacking | more:
+        name.encode()  # `sae.data.dataset.load` tells of one that is not UTF-8.
+    found = [f"{what} {sorted(some)}" for what, some in (("lacks", lacking), ("has besides", more)) if some]
+    raise UserError(
+        f"image folder {root}: of the classes of train/, {split}/ {' and '.join(found)}: give all splits class folders "
+        "of the same names, or remove a class from all"
+    )

@@ -79,6 +79,8 @@ def _parts(checkpoint: Checkpoint) -> tuple[Settings, Kind, Tensors]:
     kind = c.trainer.dict_class or _kind(checkpoint)
     d, m = {"trainer.activation_dim": c.trainer.activation_dim}, {"trainer.dict_size": c.trainer.dict_size}
     m |= {"the sum of trainer.group_sizes": sum(c.trainer.group_sizes or []) or None}
+    if (held := checkpoint.tensors.get("group_sizes")) is not None:
+        m |= {"the sum of the tensor group_sizes": int(held.sum())}
     return c, kind, checkpoint.take(SHAPES[kind], d, m)
 
 

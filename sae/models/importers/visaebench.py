@@ -41,7 +41,7 @@ def _parts(checkpoint: Checkpoint) -> tuple[Settings, Tensors, torch.Tensor | No
     c = checkpoint.settings(Settings)
     held = {"threshold": "m?"} if c.activation != "topk" and "threshold" in checkpoint.tensors else {}
     product = foreign.times(c.input_dim, c.expansion_factor)
-    m = {"hidden_dim": c.hidden_dim, "input_dim * expansion_factor": product}
+    m = {"hidden_dim": c.hidden_dim, "input_dim * expansion_factor": product and int(product)}
     t = checkpoint.take(SHAPES | held, {"input_dim": c.input_dim}, m)
     if c.activation == "topk":
         return c, t, None
