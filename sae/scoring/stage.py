@@ -8,6 +8,7 @@ options. A row whose key stands is kept bit for bit, so that a new SAE or an edi
 import functools
 import itertools
 import logging
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -363,6 +364,11 @@ def _values(metric: str, name: str, values: Any) -> list[Any]:
             raise _wrong(metric, f"{name} is or holds {_kind(value)}")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise _wrong(metric, f"{name} is or holds an integer of more than 64 bits")
+        if isinstance(value, float) and math.isinf(value):
+            why = (
+                "perhaps all embeddings of a split are the same, so that nothing is left to explain: look at its images"
+            )
+            raise UserError(f"metric {metric}: {name} is or holds infinity; {why}")
     return plain
 
 

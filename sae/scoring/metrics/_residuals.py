@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sae.core.errors import UserError
 from sae.models.coder import Coder
 from sae.models.codes import Codes
 from sae.models.inputs import Inputs
@@ -48,11 +47,7 @@ def mean_of(x: torch.Tensor | Inputs, chunk: int) -> torch.Tensor:
 
 @torch.no_grad()
 def fit(coder: Coder, x: torch.Tensor | Inputs, codes: Codes) -> Fit:
-    """Scores of `codes` for prepared inputs `x` (N, d).
-
-    Raises:
-        UserError: the inputs are all the same.
-    """
+    """Scores of `codes` for prepared inputs `x` (N, d)."""
     mean = mean_of(x, CHUNK)
     residual, variance = torch.zeros_like(mean), torch.zeros_like(mean)
     first, constant = x[:1], torch.ones(len(mean), dtype=torch.bool)
@@ -64,6 +59,4 @@ def fit(coder: Coder, x: torch.Tensor | Inputs, codes: Codes) -> Fit:
         variance += (exact - mean).square().sum(dim=0)
     # A dimension whose float32 values are all equal has a sum of rounding errors, not a variance.
     variance[constant] = 0
-    if not variance.any():
-        raise UserError(f"{len(x):,} inputs without variance: R^2 is not defined; look at the images of this split")
     return from_sums(residual.numpy(), variance.numpy())
