@@ -365,10 +365,7 @@ def _values(metric: str, name: str, values: Any) -> list[Any]:
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise _wrong(metric, f"{name} is or holds an integer of more than 64 bits")
         if isinstance(value, float) and math.isinf(value):
-            why = (
-                "perhaps all embeddings of a split are the same, so that nothing is left to explain: look at its images"
-            )
-            raise UserError(f"metric {metric}: {name} is or holds infinity; {why}")
+            raise _wrong(metric, f"{name} is or holds infinity, as where all embeddings of a split are the same")
     return plain
 
 
