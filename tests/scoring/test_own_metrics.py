@@ -99,7 +99,7 @@ def test_nor_that_of_a_swept_option_nor_a_latent_s_column_that_of_a_key(cell, ow
         ("{'a': PerLatent(3)}", "a: 1 values for 16 latents"),
         ("{'a': PerLatent(np.zeros((16, 2)))}", "a is or holds a value of type ndarray"),
         ("{'a': Curve([1, 2], [3])}", "a: x has 2 values, y 1"),
-        ("{'a': float('inf')}", "a is or holds infinity; perhaps all embeddings of a split are the same"),
+        ("{'a': float('inf')}", "a is or holds infinity, as where all embeddings of a split are the same"),
         ("{'a': 10**400}", "a is or holds an integer of more than 64 bits"),
         ("{'a': [1, 2]}", "a is or holds a value of type list"),
         ("{'a': np.zeros(3)}", "a is or holds a value of type ndarray"),
