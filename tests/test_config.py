@@ -514,6 +514,19 @@ def test_one_cause_is_told_once(extensions, method, text, said):
     assert re.search(rf"config key methods\.a\.{said}", message) and message.count("config key") == 1, message
 
 
+def test_an_option_of_ones_own_has_a_limit_by_its_size_not_its_name(extensions):
+    own = "from sae.core.options import Options as Base\nclass Options(Base):\n    d: float\n"
+    (extensions / "penalties/mine.py").write_text(f"def penalty(): ...\n{own}")
+
+    def with_d(d):
+        return changed({"extensions": str(extensions), "methods/reg1/penalty": "mine", "methods/reg1/d": d})
+
+    assert (
+        settings.load(with_d(5_000_000)).methods["reg1"].options["d"] == 5_000_000
+    )  # More than any backbone has dimensions.
+    assert "methods.reg1.d: 1e+300 should be at most 1,000,000,000,000" in refused(with_d(1e300))
+
+
 def test_a_file_that_is_wrong_is_told_at_one_key(extensions):
     (extensions / "datasets/mine.py").write_text("def load(:\n")
     raw = {f"datasets/{name}": {"type": "mine", "place": "x"} for name in ("one", "two")}

@@ -26,7 +26,7 @@ from sae.training import settings
 
 NAME = "^[a-z][a-z0-9_]{0,63}$"
 NAMES = "a name stands in paths; allowed: a to z, 0 to 9 and _, a letter first, at most 64 of them"
-Model = TypeVar("Model", bound=Options)
+Model = TypeVar("Model", bound="Limited")
 
 
 def _name(text: str) -> str:
@@ -77,7 +77,7 @@ _IMAGES = (10**10, "nobody has more images")
 _MACHINE = (4096, "no machine has more cores")
 _STEPS = (10**9, "at 1 ms a step these take twelve days")
 _PIXELS = (2**14, "no backbone reads larger images")
-# {field: (the most that its numbers may be, and why)}; of another name, in an entry of one's own too, MOST.
+# {field: (the most that its numbers may be, and why)}; of other fields, and of options of one's own, MOST.
 LIMITS: dict[str, tuple[float, str]] = {
     "m": (2**24, "a larger SAE fits no machine"),
     "epochs": (10**6, "it is repeated that often on the same images"),
@@ -113,11 +113,13 @@ MOST = 10**12, "no number of a study is larger"
 class Limited(Options):
     """Options whose numbers have a limit that no study of the next years meets: :data:`LIMITS`."""
 
+    OWN: ClassVar[frozenset[str]] = frozenset()  # Options of entries of one's own, whatever name they share.
+
     @field_validator("*")
     @classmethod
     def _not_above(cls, value: Any, info: ValidationInfo) -> Any:
         name = info.field_name or ""
-        most, why = LIMITS.get(name, MOST)
+        most, why = MOST if name in cls.OWN else LIMITS.get(name, MOST)
         # What lies deeper is checked where it is used, by the class that has it as a field.
         inner = dict(value).values() if isinstance(value, dict | BaseModel) else value
         for number in inner if isinstance(inner, Iterable) else [inner]:
@@ -371,12 +373,14 @@ def extended(common: type[Model], kind: str, name: str) -> type[Model]:
         file = registry.locate(registry.module(kind, name))
         raise UserError(f"{name} has an option {min(twice)!r}, a name that is taken: rename it in {file}")
     bases: Any = common if head.options is Options else (head.options, common)
+    is_own = registry.module(kind, name).startswith(registry.EXTENSIONS)
     open_ended = head.options is Options and kind in ("dataset", "backbone")
     made: type[Model] = create_model(
         name,
         __base__=bases,
         __cls_kwargs__={"extra": "allow" if open_ended else "forbid", "use_attribute_docstrings": False},
         constants=(ClassVar[dict[str, Any]], head.constants),
+        OWN=(ClassVar[frozenset[str]], common.OWN | ({*head.options.model_fields} if is_own else set())),
     )
     _extended[key] = head, made
     return made

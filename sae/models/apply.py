@@ -12,7 +12,7 @@ from sae.core import files, registry, seals
 from sae.core.errors import UserError
 from sae.data import archives, pictures
 from sae.data.embed import embed_images, fingerprint
-from sae.models import saefile
+from sae.models import foreign, saefile
 from sae.models.coder import Coder, TopK
 from sae.models.codes import Codes
 from sae.models.convert import check_out
@@ -141,12 +141,7 @@ def encode(
         check_out(out, path, source)
         if not source.exists():
             raise UserError(f"{source} does not exist; name a folder of images, or an array saved with `numpy.save`")
-        try:
-            embeddings = np.lib.format.open_memmap(source, mode="r")
-        except Exception as error:  # Of NumPy's reader alone: at bytes that are no array it raises of many kinds.
-            raise UserError(
-                f"{source} is neither a folder of images nor an array saved with `numpy.save` ({error})"
-            ) from None
+        embeddings = foreign.array(source)
     codes = encoder.encode(embeddings, k, str(source))
     rows = codes.row_numbers()
     columns = {"row": rows} | ({} if paths is None else {"path": np.array(paths, dtype=object)[rows]})

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from sae.core.errors import UserError
+from sae.data import archives
 from sae.models.coder import Coder, Threshold, TopK
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -212,7 +213,6 @@ def read(place: str) -> Checkpoint:
     """
     path = find(place)
     file = _tensor_file(path) if path.is_dir() else path
-    _check_kind(file)
     tensors, config = _tensors(file)
     said_in = next((f for name in CONFIGS if (f := file.with_name(name)).exists()), None)
     if config:
@@ -232,11 +232,6 @@ def _tensor_file(folder: Path) -> Path:
     return found[0]
 
 
-def _check_kind(file: Path) -> None:
-    if file.exists() and not file.is_file():  # A pipe would be waited for.
-        raise UserError(f"{file} is a folder, pipe, socket or device, not a file")
-
-
 def _json(file: Path, text: str | bytes | None = None) -> dict[str, Any]:
     """The settings in a file, or in a text of it."""
 
@@ -248,11 +243,12 @@ def _json(file: Path, text: str | bytes | None = None) -> dict[str, Any]:
             found[key] = value
         return found
 
-    _check_kind(file)
     try:
-        content = json.loads(file.read_text(encoding="utf-8") if text is None else text, object_pairs_hook=once)
+        if text is None:
+            text = Path(archives.regular(file)).read_text(encoding="utf-8")
+        content = json.loads(text, object_pairs_hook=once)
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} cannot be read as settings, it is no JSON: {error}") from None
+        raise UserError(f"{file} cannot be read as settings in JSON: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{file} holds {type(content).__name__}, not settings")
     return content
@@ -262,6 +258,7 @@ def _tensors(file: Path) -> tuple[Tensors, dict[str, Any]]:
     """The tensors of a file, and the settings that stand in front of them."""
     header: dict[str, Any] = {}
     try:
+        archives.regular(file)
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as opened:
                 content: Any = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118

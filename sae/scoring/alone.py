@@ -60,10 +60,10 @@ def score(
     if not isinstance(sae, Encoder | Coder):
         raise UserError(f"sae.score takes an SAE, not {type(sae).__name__}: open a file with sae.load(path)")
     coder = sae.coder if isinstance(sae, Encoder) else sae
-    splits = {"test": _data("", embeddings, groups, coder.d)}
+    splits = {"test": _data("embeddings", embeddings, groups, coder.d)}
     given = {"train": train is not None, "others": judges is not None and len(judges) > 0}
     if train is not None:
-        splits["train"] = _data("train_", train, None, coder.d)
+        splits["train"] = _data("train", train, None, coder.d)
     elif train_labels is not None:
         raise UserError("train_labels are given without train: give both")
     _set_labels(splits, {"test": ("labels", labels), "train": ("train_labels", train_labels)})
@@ -138,8 +138,7 @@ def _check_variance(name: str, embeddings: np.ndarray) -> None:
         raise UserError(f"{name} has no variance to explain ({why}); give the embeddings of several images")
 
 
-def _data(prefix: str, embeddings: Any, groups: Any, d: int) -> Activations:
-    name = prefix.rstrip("_") or "embeddings"
+def _data(name: str, embeddings: Any, groups: Any, d: int) -> Activations:
     embeddings = check_embeddings(embeddings, d, name).astype(np.float32, copy=False)
     _check_variance(name, embeddings)
     rows = len(embeddings)

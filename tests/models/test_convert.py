@@ -173,7 +173,7 @@ def test_nothing_of_a_file_is_run_and_what_is_cut_short_is_said(tmp_path, monkey
         with pytest.raises(UserError, match=re.escape(f"{whole} cannot be read as tensors")):
             convert.load(str(whole.parent))
     (tmp_path / "c.pt").write_bytes(b'{"schema"')
-    with pytest.raises(UserError, match=r"c\.pt cannot be read as settings, it is no JSON"):
+    with pytest.raises(UserError, match=r"c\.pt cannot be read as settings in JSON"):
         convert.load(str(tmp_path / "c.pt"))
     torch.save([1, 2], tmp_path / "d.pt")
     with pytest.raises(UserError, match="holds list, not a state dict"):

@@ -295,9 +295,9 @@ def test_floats_of_other_widths_are_read_as_float32(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "cfg.json cannot be read as settings, it is no JSON: Expecting value"),
-        (b"\xff\xfe", "cfg.json cannot be read as settings, it is no JSON: 'utf-8' codec"),
-        (b'{"a": ' * 100_000, "cfg.json cannot be read as settings, it is no JSON: maximum recursion depth exceeded"),
+        (b"", "cfg.json cannot be read as settings in JSON: Expecting value"),
+        (b"\xff\xfe", "cfg.json cannot be read as settings in JSON: 'utf-8' codec"),
+        (b'{"a": ' * 100_000, "cfg.json cannot be read as settings in JSON: maximum recursion depth exceeded"),
         (b"[]", "cfg.json holds list, not settings"),
         (b'{"metadata": {"k": 4, "k": 2}}', "cfg.json: the key 'k' stands there twice: leave the one that is meant"),
         (None, "sae_weights.safetensors has no cfg.json beside it, where its format keeps the settings: put it there"),
@@ -331,7 +331,7 @@ def test_what_is_missing_is_asked_for_by_its_name(tmp_path, refused):
         (b"hello", "x.pt cannot be read as tensors: it is cut short, or not written by torch.save"),
         (b"garbage", "x.pt cannot be read as tensors: it is cut short, or not written by torch.save"),
         (b"PK\x03\x04", "x.pt cannot be read as tensors: it is cut short, or not written by torch.save"),
-        (b'{"schema":' * 50_000 + b"\n", "x.pt cannot be read as settings, it is no JSON: maximum recursion depth"),
+        (b'{"schema":' * 50_000 + b"\n", "x.pt cannot be read as settings in JSON: maximum recursion depth"),
         (pickle.dumps({"a": np.zeros}, protocol=2), "x.pt holds a pickled object, which would have to be run"),
     ],
 )
@@ -417,7 +417,7 @@ def test_a_pipe_is_refused_and_not_waited_for(name, tmp_path, refused):
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
     signal.alarm(20)
     try:
-        assert refused(place) == f"error: {pipe} is a folder, pipe, socket or device, not a file"
+        assert f"{pipe} is a folder, pipe, socket or device, not a file" in refused(place)
     finally:
         signal.alarm(0)
 
