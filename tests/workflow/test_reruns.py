@@ -353,10 +353,14 @@ def test_training_code_retrains_and_touches_no_embedding(done):
 
 @pytest.mark.slow
 def test_a_diverged_sae_is_recorded_and_its_siblings_finish(done):
-    done.experiment |= {"methods": ["topk", "reg1"], "sweep": {"reg1": {"lambda": [0.001, 1.0e39]}}, "seeds": [0]}
+    done.experiment |= {
+        "methods": ["topk", "reg1"],
+        "sweep": {"reg1": {"lambda": [0.001], "lr": [0.005, 10.0]}},
+        "seeds": [0],
+    }
     done.write()
     output = done.snakemake(METRICS)
-    assert re.search(r"reg1 lambda1e\+39 seed 0: DIVERGED by step \d+", output)
+    assert re.search(r"reg1 lambda0.001-lr10 seed 0: DIVERGED by step \d+", output)
     bank = files.read_json(done.folder / BANK)
     assert [s["status"] for s in bank["saes"]] == ["ok", "ok", "diverged"]
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.workflow
 @pytest.mark.slow
 def test_a_diverged_baseline_fails_the_cell(make_checkout):
     checkout = make_checkout()
-    checkout.config["training"]["tiny"]["lr"] = 1.0e30
+    checkout.config["training"]["tiny"]["lr"] = 10.0
     checkout.write()
     output = checkout.snakemake("tiny", ok=False)
     assert re.search(r"error: digits / tiny / k4: the baseline diverged \(seed 0, step \d+\)", output)
