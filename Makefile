@@ -4,6 +4,7 @@
 # make test-libraries   round trips of SAEs with SAELens, dictionary_learning, eai-sparsify and Overcomplete, installed once
 # make lint   ruff, mypy, snakefmt, snakemake --lint
 # make schema   write the schema of config.yaml that editors use
+# make versions  the code that is not as it was recorded; RECORD='metric probe', or all, records it (docs/reruns.md)
 # make bench  the short form of every comparison (it installs other libraries into .cache/bench): results/bench/summary.json
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
 # make run EXPERIMENT=NAME   any experiment of config.yaml; with PROFILE=profiles/slurm on a cluster
@@ -28,7 +29,7 @@ INTO ?= docs/$(EXPERIMENT)
 PROFILE ?=
 BENCHES = train_step time_to_fvu bank scoring embed growth
 
-.PHONY: demo smoke plan run check publish sizes unused prune test test-cluster test-libraries slurm lint schema bench reference setup clean
+.PHONY: demo smoke plan run check publish sizes unused prune test test-cluster test-libraries slurm lint schema versions bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(if $(PROFILE),--profile $(PROFILE))
@@ -81,13 +82,16 @@ lint: setup
 schema: setup
 	python -m sae_workflow.schema
 
+versions: setup
+	@python -m sae_workflow.versions $(if $(RECORD),'$(RECORD)')
+
 bench: setup
 	for name in $(BENCHES); do python bench/$$name.py --short || exit 1; done
 
 reference:
 	mkdir -p $(INTO)/tables $(INTO)/figures
 	cp $(addprefix results/$(EXPERIMENT)/,claims.csv claims.md metrics.csv) $(INTO)/
-	cp $(wildcard $(addprefix results/$(EXPERIMENT)/tables/,*.md *.csv leaderboard.json)) $(INTO)/tables/
+	cp $(wildcard $(addprefix results/$(EXPERIMENT)/tables/,*.md *.csv)) $(INTO)/tables/
 	cp results/$(EXPERIMENT)/figures/*.png $(INTO)/figures/
 
 setup: .venv/.complete

@@ -58,13 +58,8 @@ onstart:
         lock.end_orphans()
         preflight.writable("results")
         preflight.no_future("results", "sae", "workflow")
-        to_run = list(workflow.dag.needrun_jobs())
-        for job in to_run:
-            job.params  # Snakemake evaluates most of them later, when the plan is written.
-        made = {str(file) for job in to_run for file in job.output}
-        for job in to_run:
-            if job.rule.name == "compare":
-                missing.refuse_boards(cfg, job.wildcards.experiment, made)
+        for job in workflow.dag.needrun_jobs():
+            job.params, job.resources  # Snakemake evaluates most of them later, when the plan is written.
         planned.write(config)
         recorded.start(workflow, config)
         warm.start(workflow, cfg.compute.threads)

@@ -73,30 +73,24 @@ def bank_plan(
         for name, penalty in penalties.items()
     }
     head = {"dataset": "synthetic", "backbone": "synthetic", "k": k, "seeds": list(range(seeds))}
-    return head | {"recipe": recipe, "methods": methods, "fair": None}
+    return head | {"recipe": recipe, "methods": methods, "protocols": {"paper": {}}}
 
 
 def commands(
     folder: Path, store: Path, plan: dict[str, Any], probe: dict[str, Any], options: list[str]
 ) -> Iterator[tuple[str, list[str]]]:
     """(rule, command) of all that the workflow does with a bank, on the embeddings of `store`; the rest in `folder`."""
-    bank, selection = folder / "bank.json", folder / "scores/selection.parquet"
+    bank, scores = folder / "bank.json", folder / "scores"
     given = ["--activations", str(store), *options]
 
     def step(name: str, out: Path, settings: dict[str, Any], *more: str) -> list[str]:
         told = ["--out", str(out), "--settings", json.dumps(settings)]
         return [sys.executable, "-m", "sae", name, *given, *told, *more]
 
-    methods = {
-        name: {"against": spec["against"], "sweep": list(spec["sweep"])} for name, spec in plan["methods"].items()
-    }
-    of_bank, chosen = ["--bank", str(bank)], ["--bank", str(bank), "--selection", str(selection)]
-    yield "train", step("train", bank, plan, "--store", str(folder / "saes"))
-    yield "select", step("select", selection, {"methods": methods, "protocol": "paper", "fair": None}, *of_bank)
+    yield "train", step("train", bank, plan, "--store", str(folder / "saes"), "--selected", str(scores))
     for stage in paths.STAGES:
         settings = {"metrics": {name: probe if name == "probe" else {} for name in metrics(stage)}}
-        files_of = of_bank if stage == "score" else chosen
-        yield stage, step("score", folder / "scores" / stage, settings, "--stage", stage, *files_of)
+        yield stage, step("score", scores / stage, settings, "--stage", stage, "--bank", str(bank))
     told = ["--out", str(folder / "embeddings.json"), "--settings", json.dumps(probe)]
     where = ["--activations", str(store), "--threads", options[options.index("--threads") + 1]]
     yield "probe_embeddings", [sys.executable, "-m", "sae", "probe", *where, *told]

@@ -127,10 +127,10 @@ def report(a: argparse.Namespace, times: dict[str, dict[str, list[float]]], saes
     print(f"SAEs per core-hour: {rates[0]:.0f} before, {rates[1]:.0f} now; the server took {starting:.1f} s to start")
     what, peer = f"N {a.rows}, d {a.d}, m {a.m}, k {a.k}, one thread", f"commit {a.against}"
     all_steps = (now / saes, peer, before / saes, TARGETS["2"], where)
-    little = (medians["now"]["select"], peer, medians["before"]["select"], TARGETS["4"], where)
+    little = (medians["now"]["robustness"], peer, medians["before"]["robustness"], TARGETS["4"], where)
     rows = [
         record.row("2", f"s an SAE, all steps of a bank, {what}", *all_steps),
-        record.row("4", f"s of a job that does little (select), {what}", *little),
+        record.row("4", f"s of a job that does little (robustness), {what}", *little),
     ]
     record.write(a.out, "bank", rows)
 

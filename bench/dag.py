@@ -16,7 +16,6 @@ from typing import Any
 import yaml
 from sae_workflow import costs, settings
 
-from sae.bank.plan import count
 from sae.config import load as configuration
 
 
@@ -29,7 +28,8 @@ def main() -> None:
     print(f"{'':<12}{'SAEs':>8}{'jobs':>7}{'seconds':>9}{'peak MB':>9}")
     for factor in (1, 10):
         larger = times(config, factor)
-        saes = sum(count(plan)["bank"] for plan in costs.plans(settings.load(larger), "paper"))
+        plans = costs.plans(settings.load(larger), "paper")
+        saes = sum(size.trials for plan in plans for size in costs.sizes(plan))
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as overlay:
             yaml.safe_dump(larger, overlay)
             overlay.flush()

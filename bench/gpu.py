@@ -17,7 +17,6 @@ import torch
 from sae_workflow import costs
 from train_step import METHODS, ROOT, settings_of
 
-from sae.bank.plan import count
 from sae.config.load import read
 from sae.models.coder import Coder
 from sae.training import step as stepping
@@ -114,7 +113,7 @@ def whole_paper(seconds_a_step: dict[str, float], images_a_second: float) -> Non
     cells, _ = costs.cells(config, "paper")
     recipe = config.training[config.experiments["paper"].training]
     steps = sum(
-        sum(count(plan).values()) * recipe.steps_on(cell.rows["train"])
+        costs.saes(plan) * recipe.steps_on(cell.rows["train"])
         for cell in cells
         for plan in costs.plans(config, "paper", cell)
     )

@@ -39,14 +39,14 @@ START = 1_000  # rows of the run that tells a step's start
 SHARE = 25  # rows for each row of val, and of test, as ImageNet has
 # SAEs: seeds, lambdas of each regularizer.
 BANKS: dict[int, tuple[int, list[float]]] = {3: (1, []), 30: (2, [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1])}
-OF_CHOSEN = ("score_chosen", "robustness", "probe")
-STEPS = ("cache", "train", "select", "score", *OF_CHOSEN, "probe_embeddings")
+OF_CHOSEN = ("robustness", "probe")
+STEPS = ("cache", "train", "score", *OF_CHOSEN, "probe_embeddings")
 PROBES = ("probe", "probe_embeddings")
 TARGET = 1.1  # of proportional
 LEAST = 3.0  # times its start: what takes less tells little
 SHORT = {"rows": [2_000, 20_000], "steps": STEPS[:4], "rounds": 1}
 TINY = {"rows": [2_000], "saes": [3], "steps": (*STEPS[:4], "robustness"), "rounds": 1}
-LOOK = {"cache": "#999999", "train": "#D55E00", "select": "#56B4E9", "score": "#0072B2", "score_chosen": "#009E73"}
+LOOK = {"cache": "#999999", "train": "#D55E00", "score": "#0072B2"}
 LOOK |= {"robustness": "#CC79A7", "probe": "#E69F00", "probe_embeddings": "#000000"}  # Okabe and Ito 2008.
 
 
@@ -143,7 +143,7 @@ def by_rows(times: pd.DataFrame, start: pd.Series, where: str) -> Iterator[dict[
 def by_saes(times: pd.DataFrame, start: pd.Series, where: str) -> Iterator[dict[str, Any]]:
     """The comparison of the two banks at the largest size that both have."""
     few, many = BANKS
-    for step in ("train", "select", "score"):
+    for step in ("train", "score"):
         table = times[times["step"] == step].pivot_table(index="rows", columns="saes", values="seconds")
         both = table.reindex(columns=[few, many]).dropna()
         if both.empty or both[few].iloc[-1] < LEAST * start[step, few]:

@@ -17,6 +17,8 @@ import _record as record
 from _cell import PROBE, RECIPE, bank_plan, commands, measured, write_command
 from sae_workflow import costs, needs
 
+from sae.bank.plan import Plan
+
 CAP = 150.0  # seconds
 LIMIT = 4.0  # GiB, at ImageNet's size
 
@@ -89,7 +91,9 @@ def peaks(size: Size, classes: int, out: Path, threads: int, capped: bool = Fals
         taken = measured(command, CAP if capped and rule != "cache" else None)
         width, used, of = d if rule == "probe_embeddings" else m, taken["peak_gib"] * 1024, ""
         if rule != "cache":
-            expected = needs.memory_of(rule, needs.bank_sizes(cell, plan) | needs.probe_sizes(cell, width, probe))
+            expected = needs.memory_of(
+                rule, needs.bank_sizes(cell, Plan.model_validate(plan)) | needs.probe_sizes(cell, width, probe)
+            )
             of = f"{expected / used:.2f}"
         seconds = f"{taken['seconds']:.0f}" + ("+" if taken["stopped"] else "")
         print(f"{rows:>8}{held_out:>9}{d:>6}{m:>6}{k:>5}  {rule:<18}{used:>6.0f}{of:>14}{seconds:>8}", flush=True)

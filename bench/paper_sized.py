@@ -2,7 +2,7 @@
 
 Per size it writes a store of generated embeddings (`sae.data.synthetic`; val and test have 1/25 of its rows each),
 trains one epoch of a bank of three SAEs (`topk`, `reg1`, `reg2`), selects, and runs the stage `score`. At the largest
-size it also runs the stages of chosen SAEs: `score_chosen`, `robustness`, `probe`. Each step is the workflow's own
+size it also runs the stages of chosen SAEs: `robustness`, `probe`. Each step is the workflow's own
 command. After every step it writes a row to `OUT/times.csv`: seconds, CPU seconds, peak memory, bytes written.
 `OUT/recovery.csv` gets what each SAE recovers of the generator's concepts. `--tiny` does all of it in seconds, to see
 that it works.
@@ -21,8 +21,7 @@ import scipy.sparse
 import torch
 from _cell import PROBE, RECIPE, bank_plan, commands, measured, write_command
 
-from sae.bank import read as bankfile
-from sae.core import files
+from sae.bank.read import read as read_bank
 from sae.data import store
 from sae.scoring import recovery
 
@@ -57,7 +56,7 @@ def main() -> None:
             ("cache", cache),
             *commands(folder, folder / "store", plan, probe | {"largest": a.k}, options),
         ]:
-            if rows < max(a.rows) and step in ("score_chosen", "robustness", "probe", "probe_embeddings"):
+            if rows < max(a.rows) and step in ("robustness", "probe", "probe_embeddings"):
                 continue
             times.append({"rows": rows, "step": step, "threads": a.threads} | measured(command))
             print(times[-1], flush=True)
@@ -73,15 +72,15 @@ def truth(folder: Path) -> Iterator[dict[str, Any]]:
     test = store.read(folder / "store/test")
     strengths = scipy.sparse.load_npz(folder / "store/truth/test.npz")
     dictionary = np.load(folder / "store/truth/dictionary.npy")
-    bank = files.read_json(folder / "bank.json")
+    bank = read_bank(folder / "bank.json")
     scores = pd.read_parquet(folder / "scores/score/metrics.parquet").query("split == 'test'").set_index("method")
-    for entry in bank["saes"]:
-        coder = bankfile.open_sae(folder / "bank.json", bank, entry)
+    for entry in bank.saes:
+        coder = bank.open(entry)
         with torch.inference_mode():
             codes = coder.encode(coder.open_inputs(test.embeddings))
         found = recovery.score(coder.W_dec.numpy(force=True), codes, dictionary, strengths)
-        scored = scores.loc[entry["method"], ["r2", "ms_mean_alive", "dead"]]
-        yield {"method": entry["method"]} | scored.to_dict() | asdict(found)
+        scored = scores.loc[entry.method, ["r2", "ms_mean_alive", "dead"]]
+        yield {"method": entry.method} | scored.to_dict() | asdict(found)
 
 
 if __name__ == "__main__":

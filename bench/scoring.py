@@ -31,8 +31,7 @@ from sae.scoring.subject import Subject
 
 EMBEDDED = {"d": 320, "m": 1024, "k": 32}
 STAGES = {
-    "score": ("reconstruction", "firing", "monosemanticity", "purity"),
-    "score_chosen": ("independent", "latents"),
+    "score": ("reconstruction", "firing", "monosemanticity", "purity", "independent", "latents"),
     "robustness": ("robustness", "rank_profile"),
 }
 Images = dict[str, int]  # {split: count}

@@ -12,14 +12,13 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from _cell import RECIPE, bank_plan, measured, write_command
 
-from sae.bank.read import open_sae
+from sae.bank.read import read as read_bank
 from sae.core import files, paths
 from sae.data import store
 from sae.models import inputs, saefile
@@ -54,25 +53,24 @@ def tiny_bank(folder: Path) -> Path:
     embeddings, bank = folder / "store", folder / "bank.json"
     measured(write_command([600, 120, 16, 64, 4], embeddings))
     places = ["--activations", str(embeddings), "--store", str(folder / "saes"), "--out", str(bank)]
+    places += ["--selected", str(folder / "scores")]
     measured([sys.executable, "-m", "sae", "train", *places, "--settings", json.dumps(plan)])
     return bank
 
 
 def report(file: Path, activations: Path) -> None:
     """Print the table of a bank, whose embeddings lie in `activations`."""
-    bank: dict[str, Any] = files.read_json(file, "bank")
+    bank = read_bank(file)
     held_out = np.asarray(store.read(activations / "val").embeddings)
     rows = []
-    for entry in bank["saes"]:
-        if entry["status"] != "ok":
-            continue
-        coder, place = open_sae(file, bank, entry), file.parent / bank["store"]
-        made_by = files.read_json(place / entry["key"] / "result.json")["made_by"]
+    for entry in filter(lambda e: e.ok, bank.saes):
+        coder, place = bank.open(entry), file.parent / bank.store
+        made_by = files.read_json(place / entry.key / "result.json")["made_by"]
         if "thresholds" not in made_by:
             continue
         x = inputs.open_inputs(held_out, coder.input_norm, coder.input_scale, "cpu")[:]
         trained = saefile.load(place / made_by["thresholds"]["of"] / "sae.safetensors")
-        rows.append((entry["method"], *of_inputs(trained, x), *of_inputs(coder, x)))
+        rows.append((entry.method, *of_inputs(trained, x), *of_inputs(coder, x)))
     names = ["method", "L0 as trained", "R2 as trained", "L0", "R2"]
     print(pd.DataFrame(rows, columns=names).groupby("method").mean().round(4).to_string())
 

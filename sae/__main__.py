@@ -26,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sae.core import codehash, files, own, registry
+from sae.core import codehash, files, own, registry, workers
 from sae.core.errors import UserError
 
 
@@ -63,47 +63,29 @@ def embed(a: argparse.Namespace) -> None:
 
 
 def train(a: argparse.Namespace) -> None:
-    from sae.bank.train import train_bank
+    from sae.bank.plan import Plan
+    from sae.bank.train import Place
+    from sae.protocols import _cell
 
-    train_bank(a.settings, a.activations, _place(a), lengths_file=a.lengths, device=_torch(a))
+    plan, place = Plan.model_validate(a.settings), Place(Path(a.store), Path(a.out), a.shared)
+    where = (plan, Path(a.activations), place, Path(a.selected))
+    device = _torch(a)
+    if a.at_once == 1:
+        _cell.train(*where, device=device)
+        return
+    # By the module's own name: that of the main module means another one in a new process, and in a server's child.
+    from sae.__main__ import _begin_worker
 
-
-def train_shortlist(a: argparse.Namespace) -> None:
-    from sae.bank.train import train_shortlist
-
-    train_shortlist(a.settings, a.bank, a.shortlist, a.activations, _place(a), device=_torch(a))
-
-
-def lengths(a: argparse.Namespace) -> None:
-    from sae.scoring.lengths import find
-
-    find(a.settings, a.activations, _place(a), device=_torch(a))
-
-
-def train_chosen(a: argparse.Namespace) -> None:
-    from sae.bank.train import train_chosen
-
-    train_chosen(a.settings, a.bank, a.selection, a.activations, _place(a), device=_torch(a))
-
-
-def select(a: argparse.Namespace) -> None:
-    from sae.scoring.select import select
-
-    select(a.bank, a.activations, a.settings, a.out, shortlist_file=a.tuned, device=_torch(a))
-
-
-def shortlist(a: argparse.Namespace) -> None:
-    from sae.scoring.select import shortlist
-
-    shortlist(a.bank, a.activations, a.settings, a.out, device=_torch(a))
+    told = argparse.Namespace(**{name: value for name, value in vars(a).items() if name != "run"})
+    with workers.pool(a.at_once, _begin_worker, told) as side_by_side:
+        _cell.train(*where, device=device, side_by_side=side_by_side)
 
 
 def score(a: argparse.Namespace) -> None:
     from sae.scoring.stage import run
 
     others = dict(other.split("=", 1) for other in a.others)
-    also = {"chosen": a.chosen, "shortlist": a.tuned, "selection": a.selection}
-    run(a.stage, a.bank, a.activations, a.settings, a.out, **also, others=others, device=_torch(a))
+    run(a.stage, a.bank, a.activations, a.settings, a.out, others=others, device=_torch(a))
 
 
 def probe(a: argparse.Namespace) -> None:
@@ -145,23 +127,16 @@ def tables(a: argparse.Namespace) -> None:
     write(a.metrics, a.published, a.settings, a.out)
 
 
-def compare(a: argparse.Namespace) -> None:
-    from sae.report.fair import write
-
-    write(a.results, a.settings, a.out, a.join, a.cells)
-
-
 def claims(a: argparse.Namespace) -> None:
     from sae.report.claims import write
 
-    write(a.metrics, a.curves, a.published, a.settings, a.out, selection_file=a.selection)
+    write(a.metrics, a.curves, a.published, a.settings, a.out)
 
 
 def gallery(a: argparse.Namespace) -> None:
     from sae.report.gallery import build
 
-    tables = (a.bank, a.selection, a.latents)
-    build(*tables, a.activations, a.dataset, a.artifacts, a.settings, a.out, device=_torch(a))
+    build(a.bank, a.latents, a.activations, a.dataset, a.artifacts, a.settings, a.out, device=_torch(a))
 
 
 def plot(a: argparse.Namespace) -> None:
@@ -196,9 +171,8 @@ ARGUMENTS = {
     "activations": "folder of the splits' activations",
     "store": "folder of finished SAEs",
     "bank": "bank.json",
-    "selection": "the bank's selection.parquet",
-    "shortlist": "the bank's shortlist.parquet",
     "scores": "folders with the scores of each bank",
+    "selected": "folder that gets selection.parquet",
     "stages": "the stages to join",
     "references": "files that `probe` wrote",
     "latents": "latents.parquet of the bank",
@@ -206,7 +180,7 @@ ARGUMENTS = {
     "published": "folder of the paper's tables as CSV",
     "curves": "curves.parquet",
     "figure": "an entry of sae/report/figures",
-    "stage": "score, score_chosen, robustness or probe",
+    "stage": "score, robustness or probe",
     "results": "folder of the experiment's tables",
     "manifests": "manifests of the embeddings' train splits",
     "out": "file or folder to write",
@@ -225,28 +199,7 @@ STEPS = {
         "name, backbone (its entry), batch_size",
     ),
     "train": Step(
-        train, "train a bank of SAEs", "activations store out", "dataset, backbone, k, seeds, recipe, methods"
-    ),
-    "lengths": Step(
-        lengths, "find how long SAEs train under protocol fair", "activations store out", "as for train, with fair"
-    ),
-    "shortlist": Step(
-        shortlist, "choose the trials that get more tuning seeds", "bank activations out", "as for select"
-    ),
-    "train_shortlist": Step(
-        train_shortlist,
-        "train the shortlisted trials with more tuning seeds",
-        "bank shortlist activations store out",
-        "as for train, with fair",
-    ),
-    "train_chosen": Step(
-        train_chosen,
-        "train the methods that take what selection chose for another one, and the candidates of protocol fair",
-        "bank selection activations store out",
-        "as for train",
-    ),
-    "select": Step(
-        select, "choose trials on the validation split", "bank activations out", "methods (against, sweep), fair"
+        train, "train a cell's SAEs and choose among them", "activations store selected out", "see `sae.bank.plan.Plan`"
     ),
     "score": Step(score, "score a bank", "stage bank activations out", "metrics: {name: its options}"),
     "probe": Step(probe, "probe the embeddings themselves", "activations out", "the options of the metric `probe`"),
@@ -255,12 +208,9 @@ STEPS = {
     "export": Step(export, "write an SAE for another library", "<sae> out"),
     "collect": Step(collect, "join the scores of all banks", "scores stages references out"),
     "tables": Step(tables, "write the paper's tables", "metrics published out", _NAMES),
-    "compare": Step(
-        compare, "write the tables of protocol fair", "results out", f"claims (the rule of intervals), {_NAMES}"
-    ),
     "claims": Step(claims, "judge the paper's claims", "metrics curves published out", f"claims (the rule), {_NAMES}"),
     "gallery": Step(
-        gallery, "find the images of Figs. 1 to 3", "bank selection latents activations dataset artifacts out", _NAMES
+        gallery, "find the images of Figs. 1 to 3", "bank latents activations dataset artifacts out", _NAMES
     ),
     "plot": Step(plot, "draw one figure", "figure results out", _NAMES),
     "report": Step(
@@ -306,8 +256,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_options(sub: argparse.ArgumentParser, run: Callable) -> None:
-    training = (train, lengths, train_shortlist, train_chosen)
-    if run in (embed, *training, shortlist, select, score, probe, gallery, encode):
+    if run in (embed, train, score, probe, gallery, encode):
         sub.add_argument("--threads", type=_from(1), default=1, help="CPU threads of torch; results depend on it")
         sub.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, or auto for the best there is")
     if run is encode:
@@ -319,19 +268,12 @@ def _add_options(sub: argparse.ArgumentParser, run: Callable) -> None:
     if run is embed:
         sub.add_argument("--shards", type=int, default=1, help="parts to cut the work into")
         sub.add_argument("--shard", type=int, help="embed this part only, from 0; without it all, and join them")
-    if run in training:
-        sub.add_argument("--parts", type=int, default=1, help="parts to cut the bank into")
-        sub.add_argument("--part", type=int, help="train this part only, from 0; without it all, and write")
-    if run in (embed, *training):
+    if run is train:
+        sub.add_argument("--at-once", type=_from(1), default=1, help="SAEs to train side by side, with the same result")
+    if run in (embed, train):
         what = "of activations of this dataset and backbone" if run is embed else "of finished SAEs"
         help_text = f"other people's folders {what}, read only, with `{os.pathsep}` between them"
         sub.add_argument("--shared", type=_paths, default=(), help=help_text)
-    if run is train:
-        sub.add_argument("--lengths", help="bank_lengths.json; for protocol fair")
-    if run is claims:
-        sub.add_argument("--selection", help="selection.parquet, to judge by protocol fair too")
-    if run in (select, score):
-        sub.add_argument("--tuned", help="bank_shortlist.json; for protocol fair")
     if run in (import_, export):
         names = ["auto", *registry.names("importer")] if run is import_ else registry.names("exporter")
         sub.add_argument("--format", choices=names, required=run is export, default="auto")
@@ -340,13 +282,7 @@ def _add_options(sub: argparse.ArgumentParser, run: Callable) -> None:
         sub.add_argument("--input-norm", choices=("none", "unit_l2", "unit_l2_layernorm"), help="of its inputs")
         sub.add_argument("--input-scale", type=float, help="the factor of its inputs after their norm")
         sub.add_argument("--check", type=Path, help="embeddings.npy: compare with the format's own arithmetic")
-    if run is compare:
-        sub.add_argument("--join", help="leaderboard.json of another run, whose rows stand beside this run's")
-        said = "leaderboard.json of runs of other cells, or of other methods, whose rows count as this run's"
-        sub.add_argument("--cells", nargs="+", default=[], help=said)
     if run is score:
-        sub.add_argument("--chosen", help="bank_chosen.json, whose SAEs get every metric of the stage `score`")
-        sub.add_argument("--selection", help=ARGUMENTS["selection"])
         sub.add_argument("--others", nargs="*", default=(), help="NAME=FOLDER of other backbones' activations")
     if run is report:
         sub.add_argument("--times", help="JSON: rows of step, jobs, minutes, longest, memory")
@@ -410,11 +346,12 @@ def _write_usage(file: Path, seconds: float) -> None:
         files.write_text(file, f"s\tcpu_time\tmax_rss\n{seconds:.2f}\t{cpu:.2f}\t{memory:.0f}\n")
 
 
-def _place(a: argparse.Namespace) -> Any:
-    from sae.bank.train import Place
-
-    part = None if a.part is None else (a.part, a.parts)
-    return Place(Path(a.store), Path(a.out), a.shared, part)
+def _begin_worker(a: argparse.Namespace) -> None:
+    """Make a process that trains for a job ready: the same code, entries, threads and device."""
+    codehash.run_what_is_hashed()
+    registry.extend(a.extensions)
+    _check_code(a)
+    _torch(a)
 
 
 def _settings(text: str) -> Any:

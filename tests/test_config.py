@@ -81,7 +81,6 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("experiments/demo/judges", ["vit"], "experiments.demo.judges", "'vit'.*allowed: .*efficientnet_lite0"),
         ("experiments/smoke/judges", ["efficientnet_lite0"], "experiments.smoke.judges", "one of `backbones`"),
         ("experiments/smoke/judges", ["hierarchical"], "experiments.smoke", "hierarchical .* do not go together"),
-        ("experiments/fair/fair/cells", ["results/fair/x.json"], "experiments.fair.fair.cells", "writes itself"),
         ("experiments/demo/methods", ["topk", "reg3"], "experiments.demo.methods", "'reg3'.*allowed: .*reg1, reg1_2"),
         ("experiments/demo/training", "big", "experiments.demo.training", "'big'.*allowed: .*small"),
         ("experiments/demo/gallery", {"k": 9}, "experiments.demo.gallery.k", "9 is not known; allowed: 32, 8"),
@@ -213,12 +212,24 @@ def test_a_mistake_names_its_key_and_what_is_allowed(path, value, key, said):
         ("backbones/dinov2_vit_s14/image_size", 10**9, "at most 16,384: "),
         ("backbones/hierarchical/concepts", 10**9, "at most 16,777,216: more fit no machine"),
         ("experiments/smoke/sweep/reg1/lambda", [0.1, 1e300], "1e\\+300 should be at most 1,000,000: "),
-        ("experiments/fair/fair/trials", 10**9, "at most 10,000: each is trained"),
-        ("experiments/fair/fair/most_steps/emoji_vendors", 10**12, "10{12} should be at most 1,000,000,000: "),
-        ("experiments/fair/fair/ranges/reg1/lambda/k16", [0.1, 1e300], "1e\\+300 should be at most 1,000,000: "),
-        ("experiments/rivals/fair/ranges/batch_topk", {"momentum": [0.5, 2]}, "momentum.1: 2.0 should be less than 1"),
-        ("experiments/fair/fair/lr", [0.1, 100], "100.0 should be at most 10: "),
-        ("fair/lr", [0.1, 1e300], "1e\\+300 should be at most 10: "),
+        ("experiments/fair/protocols/fair/points", 10**9, "at most 10,000: each is trained"),
+        (
+            "experiments/fair/protocols/fair/most_steps/emoji_vendors",
+            10**12,
+            "10{12} should be at most 1,000,000,000: ",
+        ),
+        (
+            "experiments/fair/protocols/fair/ranges/reg1/lambda/k16",
+            [0.1, 1e300],
+            "1e\\+300 should be at most 1,000,000: ",
+        ),
+        (
+            "experiments/rivals/protocols/fair/ranges/batch_topk",
+            {"momentum": [0.5, 2]},
+            "momentum.1: 2.0 should be less than 1",
+        ),
+        ("experiments/fair/protocols/fair/lr", [0.1, 100], "100.0 should be at most 10: "),
+        ("protocols/fair/lr", [0.1, 1e300], "1e\\+300 should be at most 10: "),
         ("claims/resamples", 10**12, "at most 1,000,000: "),
         ("compute/threads", 10**6, "at most 4,096: no machine has more cores"),
         ("compute/memory_factor", 1e300, "at most 1,000: it multiplies an estimate"),
@@ -452,7 +463,7 @@ OURS = {
         ("objective", "class Objective", "class Other", "must define Objective"),
         ("penalty", "def penalty()", "class Penalty:\n    def penalty()", "must define penalty"),
         ("metric", METRIC, "", "must define STAGE, SPLITS, READS, score"),
-        ("metric", "'score'", "'scores'", "has STAGE = 'scores', which must be a text among score, score_chosen, ro.*"),
+        ("metric", "'score'", "'scores'", "has STAGE = 'scores', which must be a text among score, robustness, .*"),
         ("metric", "['test']", "'test'", "has SPLITS = 'test', which must be a list of texts among train, val, test"),
         (
             "metric",
@@ -462,9 +473,9 @@ OURS = {
         ),
         (
             "metric",
-            "READS = ()",
-            "READS = ['val', 'others']",
-            "has STAGE = 'score', which gets no 'others' .*",
+            METRIC,
+            METRIC.replace("'score'", "'probe'").replace("READS = ()", "READS = ['val', 'others']"),
+            "has STAGE = 'probe', which gets no 'others' .*",
         ),
         ("metric", "'test'", "['test']", r"has SPLITS = \[\['test'\]\], which must be .*"),
         ("figure", "CAPTION", "caption", "must define CAPTION"),
@@ -630,37 +641,41 @@ def test_reading_the_config_imports_no_heavy_library():
     assert done.stdout.split() == []
 
 
+FAIR = "experiments/fair/protocols/fair"
+
+
 @pytest.mark.parametrize(
     ("path", "value", "key", "said"),
     [
-        ("experiments/fair/fair/trials", 0, "experiments.fair.fair.trials", "0 should be greater"),
-        ("experiments/fair/fair/most_steps/nowhere", 999, "experiments.fair.fair.most_steps", "'nowhere'.*allowed"),
-        ("experiments/fair/fair/most_steps/emoji_vendors", REMOVED, "experiments.fair.fair.most_steps", "for emoji_v"),
-        ("experiments/fair/fair/most_steps/emoji_vendors", 99, "most_steps.emoji_vendors", "99 is less than .*first"),
+        (f"{FAIR}/points", 0, "protocols.fair.points", "0 should be greater"),
+        (f"{FAIR}/most_steps/nowhere", 999, "protocols.fair.most_steps", "'nowhere'.*allowed"),
+        (f"{FAIR}/most_steps/emoji_vendors", REMOVED, "protocols.fair.most_steps", "for emoji_v"),
+        (f"{FAIR}/most_steps/emoji_vendors", 99, "most_steps.emoji_vendors", "99 is less than .*first"),
         (
-            "experiments/fair/fair/most_steps",
+            f"{FAIR}/most_steps",
             REMOVED,
             "fair.most_steps",
             "how many steps reg1 may train, which sets none",
         ),
-        ("experiments/fair/fair/ranges/reg1", REMOVED, "fair.ranges.reg1", "off_support_l1, but no range of lambda"),
-        ("experiments/fair/fair/ranges/reg1/lambda/k16", [0.1], "ranges.reg1.lambda.k16", "is no range; write"),
-        ("experiments/fair/fair/ranges/reg1/lambda/k16", [0.1, 0.1], "ranges.reg1.lambda.k16", "is no range; write"),
-        ("experiments/fair/fair/ranges/reg1/lambda/k16", REMOVED, "ranges.reg1.lambda", "no range for k16"),
-        ("experiments/fair/fair/ranges/topk", {"lr": [0.1, 1]}, "ranges.topk", "'lr' is not known"),
-        ("experiments/fair/fair/ranges/topk", {"auxk_k": [2, 9]}, "ranges.topk.auxk_k", "whole number.*sweep it"),
-        ("experiments/fair/fair/ranges/pca", {"m": [2, 9]}, "experiments.fair.fair.ranges", "'pca' is not known"),
-        ("training/study/tied", True, "experiments.fair.fair", "is tied: its encoder has no scale"),
+        (f"{FAIR}/ranges/reg1", REMOVED, "protocols.fair.ranges.reg1", "off_support_l1, but no range of lambda"),
+        (f"{FAIR}/ranges/reg1/lambda/k16", [0.1], "ranges.reg1.lambda.k16", "is no range; write"),
+        (f"{FAIR}/ranges/reg1/lambda/k16", [0.1, 0.1], "ranges.reg1.lambda.k16", "is no range; write"),
+        (f"{FAIR}/ranges/reg1/lambda/k16", REMOVED, "ranges.reg1.lambda", "no range for k16"),
+        (f"{FAIR}/ranges/topk", {"lr": [0.1, 1]}, "ranges.topk", "'lr' is not known"),
+        (f"{FAIR}/ranges/topk", {"auxk_k": [2, 9]}, "ranges.topk.auxk_k", "whole number.*sweep it"),
+        (f"{FAIR}/ranges/pca", {"m": [2, 9]}, "experiments.fair.protocols.fair.ranges", "'pca' is not known"),
+        ("training/study/tied", True, "experiments.fair.protocols.fair", "is tied: its encoder has no scale"),
         (
             "training/small",
             RAW["training"]["small"] | {"tied": True, "encoder_scale": 0.5},
             "encoder_scale",
             "at scale 1",
         ),
-        ("fair/seeds/fresh", [2, 3], "fair.seeds.fresh", "2 is a seed of `shortlist` too"),
-        ("fair/seeds/shortlist", [0], "fair.seeds.shortlist", "0 is a seed of `tuning` too"),
-        ("fair/lr", [0.01, 0.001], "fair.lr", "is no range; write"),
-        ("fair/tolerances", [], "fair.tolerances", "at least 1 item"),
+        ("protocols/fair/fresh", [0, 3], "protocols.fair.fresh", "0 is the seed of `tuning` too"),
+        ("protocols/fair/lr", [0.01, 0.001], "protocols.fair.lr", "is no range; write"),
+        ("protocols/fair/widths", [], "protocols.fair.widths", "at least 1 item"),
+        ("experiments/fair/protocols/fare", {}, "experiments.fair.protocols", "'fare' is not known"),
+        ("experiments/fair/protocols/paper/x", 1, "experiments.fair.protocols.paper.x", "there is no such key"),
         ("methods/reg2/epochs", 3, "experiments.study.methods", "epochs of reg2 would change nothing; give it steps"),
         (
             "experiments/smoke",
@@ -686,8 +701,8 @@ def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
     assert settings.import_options(config, "theirs") == "there/sae --format=saelens --input-scale=2.0"
     # It is scored where it belongs to, and protocol `fair` tunes it nowhere.
     plans = [settings.bank_plan(config, "fair", "emoji_vendors", f"efficientnet_lite{n}", 16) for n in (0, 2)]
-    assert ["theirs" in plan["methods"] for plan in plans] == [True, False] and "short" in plans[1]["methods"]
-    assert not {"theirs", "short"} & plans[0]["fair"]["ranges"].keys()
+    assert ["theirs" in plan.methods for plan in plans] == [True, False] and "short" in plans[1].methods
+    assert not any(plans[0].methods[name].tuned for name in ("theirs", "short"))
 
 
 @pytest.mark.parametrize(

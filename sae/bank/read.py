@@ -1,30 +1,119 @@
-"""Read a bank: open its SAEs, checked, and restore their links into the store."""
+"""What bank.json holds: every SAE of a cell. Its SAEs are opened here, checked, their links restored."""
 
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sae.bank import store
 from sae.core import files
 from sae.core.errors import UserError
+from sae.core.paths import trial_name
 from sae.models import saefile
 from sae.models.coder import Coder
 
 
-def open_sae(bank_file: Path | str, bank: dict[str, Any], entry: dict[str, Any]) -> Coder:
-    """Load one SAE of a bank, its hash checked; a missing link is restored from the store.
+@dataclass(frozen=True)
+class Entry:
+    """One SAE of a bank.
 
-    Args:
-        bank_file, bank: bank.json or bank_chosen.json, and its content.
-        entry: one of `bank["saes"]` whose status is 'ok'.
+    Attributes:
+        method, protocol, trial, seed: as in `sae.bank.plan.Member`.
+        settings: what trained it; `objective`, `penalty` are names, `m` the number of its latents.
+        key: of the store; `trained` is another one where its thresholds were fixed anew.
+        sha256: of its file; None if it diverged.
+        status: 'ok' or 'diverged'.
+        step: the last one.
+        judged: whether it is among those that a protocol chose to be judged.
+    """
+
+    method: str
+    protocol: str
+    trial: dict[str, Any]
+    seed: int
+    settings: dict[str, Any]
+    key: str
+    trained: str
+    sha256: str | None
+    status: str
+    step: int
+    path: str | None
+    judged: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is an SAE to open."""
+        return self.status == "ok"
+
+    @property
+    def name(self) -> str:
+        """The trial as paths have it."""
+        return trial_name(self.trial)
+
+
+@dataclass(frozen=True)
+class Bank:
+    """A cell's SAEs.
+
+    Attributes:
+        file: bank.json; the links to its SAEs lie beside it.
+        dataset, backbone, k: the cell.
+        input_scale: the factor of its inputs, after their norm.
+        store: folder of the SAEs themselves, relative to that of `file`.
+        saes: protocol by protocol, in the order in which they were asked for.
+        facts: {protocol: what it found out of the cell}, such as the number of steps.
+    """
+
+    file: Path
+    dataset: str
+    backbone: str
+    k: int
+    input_scale: float
+    store: str
+    saes: list[Entry]
+    facts: dict[str, dict[str, Any]]
+
+    def write(self) -> None:
+        """Write `file`; links of SAEs that it does not list go."""
+        store.unlink_others(self.file.parent, {entry.path for entry in self.saes})
+        files.write_json(self.file, {n: v for n, v in asdict(self).items() if n != "file"})
+
+    def chosen(self, judged: Collection[tuple[str, str, int]], facts: dict[str, dict[str, Any]]) -> Bank:
+        """The same with the SAEs to be judged, (method, trial's name, seed), marked, and what protocols found out."""
+        marked = [replace(e, judged=e.ok and (e.method, e.name, e.seed) in judged) for e in self.saes]
+        return replace(self, saes=marked, facts=facts)
+
+    def open(self, entry: Entry) -> Coder:
+        """Load one of the SAEs, its hash checked; a missing link is restored from the store.
+
+        Args:
+            entry: one that is `ok`.
+
+        Raises:
+            UserError: the SAE is in neither place, or was altered.
+        """
+        assert entry.path is not None and entry.sha256 is not None
+        path = self.file.parent / entry.path
+        if not path.exists():
+            stored = self.file.parent / self.store / entry.key
+            if not (stored / path.name).is_file():
+                raise UserError(f"{path} is gone, and {stored} too; delete {self.file} and run again")
+            store.link(stored, path)
+        advice = f"delete {path.resolve().parent} and {self.file}, and run again"
+        files.check_sum(path, entry.sha256, self.file, advice)
+        return saefile.load(path)
+
+
+def read(file: Path | str) -> Bank:
+    """The bank in a file.
 
     Raises:
-        UserError: the SAE is in neither place, or was altered.
+        UserError: the file is missing or altered.
     """
-    path = Path(bank_file).parent / entry["path"]
-    if not path.exists():
-        stored = Path(bank_file).parent / bank["store"] / entry["key"]
-        if not (stored / path.name).is_file():
-            raise UserError(f"{path} is gone, and {stored} too; delete {bank_file} and run again")
-        store.link(stored, path)
-    files.check_sum(path, entry["sha256"], bank_file, f"delete {path.resolve().parent} and {bank_file}, and run again")
-    return saefile.load(path)
+    content = files.read_json(file, "bank")
+    try:
+        return Bank(Path(file), **content | {"saes": [Entry(**entry) for entry in content["saes"]]})
+    except TypeError as error:
+        raise UserError(f"{file} is of another version of this project ({error}); delete it and run again") from None

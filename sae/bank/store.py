@@ -1,8 +1,8 @@
 """The store of finished SAEs: `store/{key}/` holds one, `sae.safetensors`, `train.parquet` and `result.json`.
 
-The key hashes what made it: embeddings and index, settings, code and device class; of one with thresholds also the key
-that it was trained under, the validation split, and the code that fixes them. A folder appears whole or not at
-all, so a killed job loses the SAE it was training and no other. A diverged SAE has no `sae.safetensors`.
+The key hashes what made it: embeddings and index, settings, versions and device class; of one with thresholds also the
+key that it was trained under, the validation split, and the version of what fixes them. A folder appears whole or not
+at all, so a killed job loses the SAE it was training and no other. A diverged SAE has no `sae.safetensors`.
 
 Names are not in the key. Those in a file's metadata (dataset, backbone, method, trial) are what its first maker called
 them, and the cadence of its log is that of its first maker; a bank's own file says under which names it has the SAE.
@@ -10,12 +10,12 @@ them, and the cadence of its log is that of its first maker; a bank's own file s
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sae.core import files, paths, seals
+from sae.core import files, paths, seals, versions
 from sae.core.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,12 @@ _SAE, _LOG, _RESULT = paths.STORED
 def key_of(made_by: dict[str, Any]) -> str:
     """The name of an SAE in a store, by all that made it."""
     return files.sha256_text(files.dumps(made_by))[:32]
+
+
+def versions_of(objective: str, penalty: str | None) -> str:
+    """The versions of what trains an SAE (`sae.core.versions`)."""
+    entries = [("objective", objective), *([("penalty", penalty)] if penalty else [])]
+    return versions.joined([("models", "inputs"), ("training", "loop"), *entries])
 
 
 def find(folder: Path, shared: Iterable[Path]) -> dict[str, Any] | None:
@@ -78,11 +84,8 @@ def link(stored: Path, path: Path) -> None:
         files.symlink(os.path.relpath(stored / place.name, path.parent), place)
 
 
-def unlink_others(bank_file: Path, entries: list[dict[str, Any]]) -> None:
-    """Remove the links to SAEs of an earlier plan: neither `entries` nor the folder's other bank files list them."""
-    folder, listed = bank_file.parent, {entry["path"] for entry in entries}
-    for other in set(folder.glob("bank*.json")) - {bank_file}:
-        listed |= {entry["path"] for entry in files.read_json(other, "bank")["saes"]}
+def unlink_others(folder: Path, listed: Collection[str | None]) -> None:
+    """Remove a bank's links to SAEs of an earlier plan, which are not `listed` by their path in its folder."""
     for place in folder.glob(paths.SAE.format(method="*", trial="*", seed="*")):
         if place.relative_to(folder).as_posix() not in listed:
             place.unlink()

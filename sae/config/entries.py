@@ -12,6 +12,7 @@ _CONSTANTS: dict[str, dict[str, tuple[type, tuple[str, ...]]]] = {
         "READS": (list, (*_SPLITS, "others", "siblings")),
     },
     "figure": {"READS": (list, ()), "CAPTION": (str, ())},
+    "protocol": {"METRICS": (list, ())},
 }
 _CODE = {
     "dataset": ["load"],
@@ -22,6 +23,7 @@ _CODE = {
     "importer": ["fits", "read", "forward"],
     "exporter": ["write"],
     "figure": ["draw"],
+    "protocol": ["next", "choose", "at_most"],
 }
 # Of a backbone that reads no images, and of an objective that trains nothing.
 _CODE_OF_GIVEN = {"backbone": ["files", "embeddings"], "objective": ["take", "content"]}
@@ -50,7 +52,11 @@ def head_of(kind: str, name: str) -> registry.Head:
             expected = "a text" if form is str else "a list of texts"
             expected += f" among {', '.join(allowed)}" if allowed else ""
             raise UserError(f"{file} has {constant} = {value!r}, which must be {expected}; {_HOW}")
-    if kind == "metric" and "others" in head.constants["READS"] and head.constants["STAGE"] != "score_chosen":
+    for metric in head.constants["METRICS"] if kind == "protocol" else ():
+        of = head_of("metric", metric).constants
+        if "val" not in of["SPLITS"] or not {"train", "val"} >= set(of["READS"]):
+            raise UserError(f"{file} reads {metric}, which is no metric of val that reads train and val alone; {_HOW}")
+    if kind == "metric" and "others" in head.constants["READS"] and head.constants["STAGE"] != "score":
         stage = head.constants["STAGE"]
-        raise UserError(f"{file} has STAGE = {stage!r}, which gets no 'others' to read: make it 'score_chosen'; {_HOW}")
+        raise UserError(f"{file} has STAGE = {stage!r}, which gets no 'others' to read: make it 'score'; {_HOW}")
     return head

@@ -15,14 +15,19 @@ import yaml
 
 from sae.config.entries import head_of
 from sae.config.methods import OF_A_PENALTY, checked, resolve
-from sae.config.models import NAMES, Config, Entry, Tuning, entry_model
+from sae.config.models import NAMES, Config, Entry, entry_model
 from sae.config.problems import Problems
 from sae.core import paths, registry
 from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
 
 # {section: (kind, the key that names the entry; a metric's own name does)}
-ENTRIES = {"datasets": ("dataset", "type"), "backbones": ("backbone", "loader"), "metrics": ("metric", "")}
+ENTRIES = {
+    "datasets": ("dataset", "type"),
+    "backbones": ("backbone", "loader"),
+    "metrics": ("metric", ""),
+    "protocols": ("protocol", ""),
+}
 MEANT_OTHERWISE = ("all", "report", paths.RESULTS, "shared")  # which nobody reads as the name of one experiment
 NAMED = ("experiments", "methods", "training", "datasets", "backbones")  # sections whose keys are names of the user's
 
@@ -224,23 +229,31 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
     if (saes := _saes(config, experiment)) > MOST_SAES:
         text = f"it asks for {saes:,} SAEs; the most is {MOST_SAES:,}: sweep fewer values, or part it into several"
         problems.add(key, text)
-    if spec.fair:
-        _check_fair(config, experiment, spec.fair, problems)
+    for name in spec.protocols:
+        if problems.known(f"{key}.protocols", [name], config.protocols):
+            _check_protocol(config, experiment, name, problems)
 
 
 def _saes(config: Config, experiment: str) -> int:
-    """How many SAEs an experiment trains before it chooses any; counted, not listed as `sae.bank.plan` does."""
+    """How many SAEs an experiment trains by protocol `paper` before it chooses any: counted, not listed."""
     spec = config.experiments[experiment]
-    of_one, tuned = 0, sum(config.methods[name].tuned for name in spec.methods)
+    of_one = 0
     for k, name in itertools.product(spec.k, spec.methods):
         of_one += len(spec.seeds) * math.prod(map(len, config.sweep(experiment, name, k).values()))
-    of_one += len(spec.k) * tuned * spec.fair.trials if spec.fair else 0
     return of_one * len(spec.datasets) * len(spec.backbones)
 
 
-def _check_fair(config: Config, experiment: str, tuning: Tuning, problems: Problems) -> None:
+def _check_protocol(config: Config, experiment: str, name: str, problems: Problems) -> None:
+    spec, entry = config.experiments[experiment], config.protocols[name]
+    key, written = f"experiments.{experiment}.protocols.{name}", spec.protocols[name]
+    tuning = problems.build(type(entry), entry.model_dump(exclude_unset=True) | written, key)
+    if tuning and name == "fair":
+        _check_fair(config, experiment, tuning, problems)
+
+
+def _check_fair(config: Config, experiment: str, tuning: Any, problems: Problems) -> None:
     """What protocol `fair` needs: a baseline, a limit of steps for every dataset, a range of every option it draws."""
-    spec, key = config.experiments[experiment], f"experiments.{experiment}.fair"
+    spec, key = config.experiments[experiment], f"experiments.{experiment}.protocols.fair"
     tuned = {name: m for name in spec.methods if (m := config.methods[name]).tuned}
     if all(method.against for method in tuned.values()):
         problems.add(key, "no method of this experiment is a baseline, compared with no other one; add one")
@@ -251,21 +264,17 @@ def _check_fair(config: Config, experiment: str, tuning: Tuning, problems: Probl
     for name in sorted(n for n, m in tuned.items() if "steps" not in m.recipe) if not most_steps else []:
         problems.add(f"{key}.most_steps", f"it must say how many steps {name} may train, which sets none of its own")
     for name, most in most_steps.items():
-        if most < config.fair.steps.first:
-            problems.add(f"{key}.most_steps.{name}", f"{most} is less than fair.steps.first, {config.fair.steps.first}")
+        if most < tuning.steps.first:
+            problems.add(f"{key}.most_steps.{name}", f"{most} is less than steps.first, {tuning.steps.first}")
     if config.training[spec.training].tied:
         problems.add(key, f"training.{spec.training} is tied: its encoder has no scale of its own to tune")
-    own_results = Path(paths.RESULTS) / experiment
-    for name, file in [("join", tuning.join), *(("cells", file) for file in tuning.cells)]:
-        if file and own_results in Path(file).parents:
-            problems.add(f"{key}.{name}", f"{file} is what this experiment writes itself; copy it elsewhere")
     problems.known(f"{key}.ranges", tuning.ranges, tuned)
     for name, method in tuned.items():
         own, where = tuning.ranges.get(name, {}), f"{key}.ranges.{name}"
         usual = config.training[spec.training].model_dump() | method.options
         whole = {option for option in own if isinstance(usual.get(option), int)}
         drawn = {option: ends for option, ends in own.items() if option not in whole}
-        checked(where, drawn, method, problems, taken=("lr", "encoder_scale", "steps", *whole))
+        checked(where, drawn, method, problems, taken=("lr", "encoder_scale", "auxk_alpha", "steps", *whole))
         if method.penalty and method.lam is None and "lambda" not in own:
             problems.add(where, f"{name} has the penalty {method.penalty}, but no range of lambda")
         for option, ends in own.items():

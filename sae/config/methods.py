@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sae.config.models import Config, Method, Sweep, Trained, extended
 from sae.config.problems import Problems, text_of
 from sae.core import paths, registry
+from sae.training.settings import rounded
 
 KINDS = ("objective", "penalty")
 OF_A_PENALTY = {"lambda", "mask"}
@@ -195,5 +196,5 @@ def _grid(key: str, option: str, values: list, method: Method, problems: Problem
             continue
         if text in found:
             problems.add(key, f"two values are both written {text} in paths; leave one out, or part them more")
-        found[text] = paths.rounded(trained)
+        found[text] = rounded(trained)
     return sorted(found.values(), key=lambda value: (isinstance(value, str), value))

@@ -21,7 +21,7 @@ from pydantic import (
 from sae.config.entries import head_of
 from sae.core import registry
 from sae.core.errors import UserError
-from sae.core.options import Count, Options, Positive, Precision, Seed, Share, by_container, distinct
+from sae.core.options import Count, Options, Positive, Precision, Seed, Share, by_container, by_k, distinct
 from sae.training import settings
 
 NAME = "^[a-z][a-z0-9_]{0,63}$"
@@ -35,13 +35,6 @@ def _name(text: str) -> str:
     return text
 
 
-def _by_k(grids: dict[str, list]) -> dict[str, list]:
-    for k in grids:
-        if not re.fullmatch(r"k[1-9]\d*", k):
-            raise ValueError(f"{k!r} is not known; allowed: k and a number, such as k8")
-    return grids
-
-
 def _given(options: Any) -> Any:
     return {} if options is None else options
 
@@ -50,27 +43,9 @@ Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "
 Names = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
 Label = Annotated[str, Field(min_length=1, description="How it is printed; its name, if not given.")]
 _List = Annotated[list[Any], Field(min_length=1), Tag("list")]
-_ByK = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1), AfterValidator(_by_k)]
+_ByK = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1), AfterValidator(by_k)]
 # {option: [values], or {k8: [values], ...}}
 Sweep = dict[str, Annotated[_List | Annotated[_ByK, Tag("mapping")], Discriminator(by_container)]]
-
-
-def ascending(ends: list[float]) -> list[float]:
-    """The same two numbers.
-
-    Raises:
-        ValueError: they are not two, or the second is not the larger.
-    """
-    if len(ends) != 2 or not ends[0] < ends[1]:
-        raise ValueError(f"{ends} is no range; write [lowest, highest]")
-    return ends
-
-
-Range = Annotated[list[Positive], AfterValidator(ascending)]
-_OneRange = Annotated[Range, Tag("list")]
-_RangeByK = Annotated[dict[str, Range], Field(min_length=1), AfterValidator(_by_k), Tag("mapping")]
-# {option: [low, high], or {k8: [low, high], ...}}
-Ranges = dict[str, Annotated[_OneRange | _RangeByK, Discriminator(by_container)]]
 
 
 _IMAGES = (10**10, "nobody has more images")
@@ -98,12 +73,14 @@ LIMITS: dict[str, tuple[float, str]] = {
     "d": (2**20, "no backbone has more dimensions"),
     "concepts": (2**24, "more fit no machine"),
     "classes": (2**24, "more fit no machine"),
-    "trials": (10**4, "each is trained, for every method in every cell"),
-    "shortlist": (10**4, "each is trained, for every method in every cell"),
+    "points": (10**4, "each is trained, for every method in every cell"),
+    "refined": (100, "each is trained so many times, for every method in every cell"),
+    "values": (100, "each is trained, for every method in every cell"),
     "resamples": (10**6, "the interval's ends are settled long before"),
     "threads": _MACHINE,
     "decode_workers": _MACHINE,
     "embed_shards": (10**4, "each is a job"),
+    "saes_at_once": _MACHINE,
     "memory_factor": (1000, "it multiplies an estimate"),
     "time_factor": (1000, "it multiplies an estimate"),
 }
@@ -140,28 +117,6 @@ class Gallery(Limited):
     k: Count | None = None
 
 
-class Tuning(Limited):
-    """What protocol `fair` needs to know of an experiment; its rule is the section `fair`."""
-
-    trials: Count
-    """Of each method, at the tuning seed."""
-    most_steps: dict[str, Count] | None = None
-    """By dataset: longer SAEs are not trained. If it is not given, every method sets its own number of steps."""
-    join: str | None = None
-    """A stored leaderboard (leaderboard.json of another run), whose rows stand beside those of this one."""
-    cells: Annotated[list[str], AfterValidator(distinct)] = Field([])
-    """Leaderboards of other runs, of other cells or other methods, whose rows count as this one's."""
-    lr: Range | None = None
-    """Learning rates, instead of those of the section `fair`."""
-    ranges: dict[str, Ranges] = Field({})
-    """By method, its own options beside lr and encoder_scale: [low, high], or by k. Drawn evenly in the logarithm."""
-
-    def ranges_at(self, method: str, k: int) -> dict[str, list[float]]:
-        """{option: [low, high]} of a method in a bank."""
-        own = self.ranges.get(method, {})
-        return {option: ends[f"k{k}"] if isinstance(ends, dict) else ends for option, ends in own.items()}
-
-
 class Experiment(Limited):
     """A grid of datasets, backbones, k, methods and seeds, and a target of Snakemake."""
 
@@ -177,7 +132,8 @@ class Experiment(Limited):
     training: str
     metrics: dict[str, dict[str, Any]] = Field({})
     gallery: Gallery = Gallery()
-    fair: Tuning | None = Field(None, description="Also compare by protocol `fair`.")
+    protocols: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = Field({"paper": {}})
+    """Which SAEs its cells train, and which of them count: by each, options that differ from those of `protocols`."""
 
     @property
     def embedding(self) -> list[str]:
@@ -342,10 +298,18 @@ class Metric(Entry):
         return given.model_dump(exclude={"optional"})
 
 
-def entry_model(kind: Literal["dataset", "backbone", "metric"], name: str) -> type[Entry]:
+class Protocol(Entry):
+    """An entry of `protocols`."""
+
+    def options(self, overrides: dict[str, Any]) -> dict[str, Any]:
+        """All its options, with an experiment's overrides laid over."""
+        return self.model_validate(self.model_dump(exclude_unset=True) | overrides).model_dump()
+
+
+def entry_model(kind: Literal["dataset", "backbone", "metric", "protocol"], name: str) -> type[Entry]:
     """The class of what may be written of an entry: what all of its kind have, :func:`extended` by its own options."""
     head = head_of(kind, name)
-    common: type[Entry] = Metric
+    common: type[Entry] = Protocol if kind == "protocol" else Metric
     if kind == "dataset":
         common = ImageDataset if head.constants.get("HAS_IMAGES", True) else Dataset
     elif kind == "backbone":
@@ -404,50 +368,6 @@ class Claims(Limited):
     flat: float = Field(gt=0)
 
 
-class Lengths(Limited):
-    """How long a cell's SAEs train: steps double until the baseline gains less than both."""
-
-    first: Count
-    gain_r2: Share
-    gain_ms: Share
-
-
-class FairSeeds(Limited):
-    """Seeds of protocol `fair`."""
-
-    tuning: Seed
-    """Of every trial."""
-    shortlist: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
-    """Added for shortlisted trials; choices read means over these and `tuning`."""
-    fresh: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
-    """Of the candidates, which are judged by these alone."""
-
-    @field_validator("shortlist", "fresh")
-    @classmethod
-    def _apart(cls, seeds: list[int], info: ValidationInfo) -> list[int]:
-        for name in ("tuning", "shortlist"):
-            before = info.data.get(name, [])
-            if twice := set(seeds) & set(before if isinstance(before, list) else [before]):
-                raise ValueError(f"{min(twice)} is a seed of `{name}` too; what is judged must not have been tuned on")
-        return seeds
-
-
-class Fair(Limited):
-    """Protocol `fair` (sae/scoring/fair.py, docs/protocol.md)."""
-
-    lr: Range
-    encoder_scale: Range
-    design_seed: Seed
-    steps: Lengths
-    seeds: FairSeeds
-    shortlist: Count
-    near: Share
-    tolerances: Annotated[list[Share], Field(min_length=1), AfterValidator(distinct)]
-    """The first is the headline."""
-    l0: float = Field(ge=1)
-    firing: float = Field(ge=0, le=1)
-
-
 class Compute(Limited):
     """The machine."""
 
@@ -456,7 +376,7 @@ class Compute(Limited):
     embed_batch_size: Count
     embed_shards: Count
     decode_workers: int = Field(ge=0)
-    saes_per_job: Count | None
+    saes_at_once: Count
     shared: list[Annotated[str, Field(pattern="^[^:]+$")]]
     memory_factor: Positive
     time_factor: Positive
@@ -476,7 +396,7 @@ class Config(Options):
     metrics: dict[str, Annotated[Metric, BeforeValidator(_given, Metric | None)]]
     figures: Annotated[list[str], AfterValidator(distinct)]
     claims: Claims
-    fair: Fair
+    protocols: dict[str, Annotated[Protocol, BeforeValidator(_given, Protocol | None)]]
     compute: Compute
 
     def sweep(self, experiment: str, method: str, k: int) -> dict[str, list]:

@@ -1,6 +1,7 @@
 """What every room uses and no room owns: files that are whole or absent, errors, faults of the machine.
 
 `registry` finds entries and reads their heads, `options` is what those are made of, `own` says where an entry of a user
-failed, `codehash` hashes what code means, `paths` says where everything lies under results/, `warm` starts jobs without
-importing PyTorch again.
+failed, `codehash` hashes what code means, `versions` says whether numbers still mean what they did, `paths` where
+everything lies under results/, `warm` starts jobs without importing PyTorch again. Nothing here can change a number: no
+hash of code counts it.
 """

@@ -1,10 +1,11 @@
-"""A hash of what a stage's code means: the syntax trees of its modules and of all that they import from the project.
+"""A hash of what code means: the syntax trees of its modules and of all that they import from the project.
 
-Snakemake does not see a change in an imported module. This hash, given to a rule as a parameter and put into the key
-of a trained SAE, does. Comments, docstrings, blank lines, formatting and the order of imports do not count. Neither do
-the names and places of modules: an import counts as the content hash of what it imports, and so does a name that stands
-for an imported module. So a move or a renaming changes nothing. The names of functions do count, and so does what is
-imported under which name.
+It covers what can change a number, no more. Comments, docstrings, blank lines, formatting and the order of imports do
+not count, nor what a logger, a warning or an error says, nor a file's `VERSION` (`sae.core.versions`). The room
+`sae.core` does not count at all: nothing there can change a number. Neither do the names and places of modules: an
+import counts as the content hash of what it imports, and so does a name that stands for an imported module. So a move
+or a renaming changes nothing. The names of functions do count, and so does what is imported under which name, and where
+an error is raised: somebody may catch it.
 
 A process reads each file of code once. What it hashes is what it runs (:func:`run_what_is_hashed`), whatever happens to
 the files meanwhile.
@@ -40,18 +41,6 @@ def code_hash(*modules: str) -> str:
     return sha256_text(dumps(hashes))[:16]
 
 
-def closure(modules: list[str]) -> list[str]:
-    """All modules of the project that `modules` (dotted names) import, directly or not, themselves included, sorted."""
-    seen: set[str] = set()
-    queue = list(modules)
-    while queue:
-        name = queue.pop()
-        if name not in seen:
-            seen.add(name)
-            queue += _imported(name, _tree(name))
-    return sorted(seen)
-
-
 def run_what_is_hashed() -> None:
     """Import the modules of the project from now on as the hash reads them, not from their files or Python's cache.
 
@@ -72,11 +61,14 @@ class _Loader(SourceFileLoader):
         return compile(_tree(fullname), self.path, "exec", dont_inherit=True)
 
 
+_CORE = "sae.core"
 _NO_DATA = (".py", ".pyc", ".md", ".yaml", ".yml")
 _known: dict[tuple, str] = {}
 
 
 def _module_hash(name: str, importers: tuple[str, ...]) -> str:
+    if _is_core(name):
+        return _CORE
     if name in importers:
         raise UserError(f"modules import each other in a circle: {' -> '.join((*importers, name))}")
     key = (name, sys.modules.get(registry.EXTENSIONS))  # `registry.extend` makes that package anew.
@@ -90,12 +82,6 @@ def _tree(name: str) -> ast.Module:
     if file is None:
         raise UserError(f"there is no module {name}")
     return registry.parse(file)
-
-
-@functools.cache
-def _imported(name: str, tree: ast.Module) -> list[str]:
-    nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
-    return sorted({module for node in nodes for module, _, _ in _targets(node, name) if module})
 
 
 def _targets(node: ast.Import | ast.ImportFrom, importer: str) -> list[tuple[str | None, str, str]]:
@@ -128,6 +114,10 @@ def _is_ours(name: str) -> bool:
     return name.split(".")[0] in ("sae", registry.EXTENSIONS)
 
 
+def _is_core(name: str) -> bool:
+    return name == _CORE or name.startswith(f"{_CORE}.")
+
+
 class _Meaning:
     """What a module means, as a value for JSON.
 
@@ -135,15 +125,22 @@ class _Meaning:
     """
 
     def __init__(self, tree: ast.Module, name: str, importers: tuple[str, ...]) -> None:
-        self.name, self.importers = name, importers
+        self.name, self.importers, self.names = name, importers, _bound(tree)
         self.modules: dict[str, str] = {}
-        names = _bound(tree)
+        self.errors: set[str] = set()
+        self.ours = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom):
-                for module, rest, local in _targets(node, name):
-                    # A name that is bound in two ways, by an argument say, stays a name.
-                    if module and not rest and names[local] == 1:
-                        self.modules[local] = _module_hash(module, importers)
+            for module, rest, local in _targets(node, name) if isinstance(node, ast.Import | ast.ImportFrom) else ():
+                # A name that is bound in two ways, by an argument say, stays a name.
+                if isinstance(node, ast.ImportFrom) and module and not rest and self.names[local] == 1:
+                    self.modules[local] = _module_hash(module, importers)
+                if module == f"{_CORE}.errors" and self.names[local] == 1:
+                    self.errors.add(local)
+                elif module and not _is_core(module):
+                    self.ours.add(local)
+        self.loggers = {log for node in tree.body if (log := _logger(node)) and self.names[log] == 1}
+        # It stands beside the hash. In a folder of one's own it may be a helper's, of which no version speaks.
+        self.version = [node for node in tree.body if name.startswith("sae.") and _assigned(node) == "VERSION"]
         self.value = self.of(tree)
 
     def of(self, node: Any) -> Any:
@@ -152,29 +149,64 @@ class _Meaning:
             return ["module", self.modules[node.id]]
         if isinstance(node, ast.Constant):
             return ["constant", type(node.value).__name__, repr(node.value)]
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in self.errors:
+            return ["Call", self.of(node.func)]
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and not self._carries(node.exc.func):
+            return ["Raise", self.of(node.exc.func)]
         if isinstance(node, ast.AST):
             fields = {}
             for key, value in ast.iter_fields(node):
-                if key == "body" and isinstance(value, list):
-                    value = [v for v in value if not _is_docstring(v)] or ["pass"]
-                if value not in (None, []):
-                    fields[key] = self.of(value)
+                found = self.of(value)
+                if key == "body" and found == []:
+                    found = ["pass"]
+                if found not in (None, []) and not (isinstance(node, ast.Assert) and key == "msg"):
+                    fields[key] = found
             return [type(node).__name__, fields]
         if isinstance(node, list):
-            imports = [v for v in node if isinstance(v, ast.Import | ast.ImportFrom)]
-            rest = [self.of(v) for v in node if v not in imports]
-            return [["import", self.imported(imports)], *rest] if imports else rest
+            imports = self.imported([v for v in node if isinstance(v, ast.Import | ast.ImportFrom)])
+            rest = [self.of(v) for v in node if not isinstance(v, ast.Import | ast.ImportFrom) and not self._says(v)]
+            return [["import", imports], *rest] if imports else rest
         return node
+
+    def _carries(self, exception: ast.expr) -> bool:
+        """Whether an exception is one of the project's rooms, which may bring more than words to who catches it."""
+        return any(isinstance(node, ast.Name) and node.id in self.ours for node in ast.walk(exception))
+
+    def _says(self, node: ast.AST) -> bool:
+        """Whether a statement is there for people alone: a docstring, a logger and its calls, a warning, `VERSION`."""
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            called = node.value.func
+            on = called.value if isinstance(called, ast.Attribute) else None
+            return isinstance(on, ast.Name) and (on.id in self.loggers or ast.unparse(called) == "warnings.warn")
+        return (
+            isinstance(node, ast.Pass) or _is_docstring(node) or node in self.version or _logger(node) in self.loggers
+        )
 
     def imported(self, nodes: list[ast.Import | ast.ImportFrom]) -> list[list[str | None]]:
         """[content hash or None, what of it, local name] of all that some imports bind, in an order of its own."""
-        found = [target for node in nodes for target in _targets(node, self.name)]
+        found = [target for node in nodes for target in _targets(node, self.name) if not self._is_quiet(*target)]
         rows = [
             [module and _module_hash(module, self.importers), rest, "" if local in self.modules else local]
             for module, rest, local in found
         ]
         # Of two with the same local name the later one holds, so their order is kept.
         return sorted(rows, key=lambda row: (row[2], row[0] if not row[2] else ""))
+
+    def _is_quiet(self, module: str | None, rest: str, local: str) -> bool:
+        return module is None and rest in ("logging", "warnings") and self.names[local] == 1
+
+
+def _assigned(node: ast.AST) -> str | None:
+    """The name that a statement binds to a value, where it is one."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return targets[0].id if len(targets) == 1 and isinstance(targets[0], ast.Name) else None
+
+
+def _logger(node: ast.AST) -> str | None:
+    """The name of the logger that a statement makes."""
+    value = getattr(node, "value", None)
+    is_made = isinstance(value, ast.Call) and ast.unparse(value.func) == "logging.getLogger"
+    return _assigned(node) if is_made else None
 
 
 def _bound(tree: ast.Module) -> Counter[str]:

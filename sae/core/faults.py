@@ -18,11 +18,11 @@ _DISK = {
 # Libraries that write by themselves put these into the text of an exception of their own.
 _IN_TEXT = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 # What PyTorch says where it raises no MemoryError: on the CPU, on a GPU, of a process that the system ended.
-_NO_MEMORY = (os.strerror(errno.ENOMEM), "out of memory", "killed by signal: Killed")
+_NO_MEMORY = (os.strerror(errno.ENOMEM), "out of memory", "killed by signal: Killed", "terminated abruptly")
 _LOWER = {
     "dataset": "compute.decode_workers",
     "embed": "compute.embed_batch_size or compute.decode_workers",
-    **dict.fromkeys(("train", "train_chosen"), "batch_size or m of the recipe"),
+    "train": "compute.saes_at_once, or batch_size or m of the recipe",
 }
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _received: list[int] = []

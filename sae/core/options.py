@@ -4,6 +4,7 @@ No torch here: the options of every entry are read while the Snakefile is parsed
 """
 
 import math
+import re
 import traceback
 from typing import Annotated, Any, Literal, Self
 
@@ -74,10 +75,34 @@ def distinct(values: list) -> list:
     return values
 
 
+def by_k(grids: dict[str, list]) -> dict[str, list]:
+    """The same mapping, whose keys must be k8 and the like."""
+    for k in grids:
+        if not re.fullmatch(r"k[1-9]\d*", k):
+            raise ValueError(f"{k!r} is not known; allowed: k and a number, such as k8")
+    return grids
+
+
+def ascending(ends: list[float]) -> list[float]:
+    """The same two numbers.
+
+    Raises:
+        ValueError: they are not two, or the second is not the larger.
+    """
+    if len(ends) != 2 or not ends[0] < ends[1]:
+        raise ValueError(f"{ends} is no range; write [lowest, highest]")
+    return ends
+
+
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e300)]
+Range = Annotated[list[Positive], AfterValidator(ascending)]
+_OneRange = Annotated[Range, Tag("list")]
+_RangeByK = Annotated[dict[str, Range], Field(min_length=1), AfterValidator(by_k), Tag("mapping")]
+# {option: [low, high], or {k8: [low, high], ...}}
+Ranges = dict[str, Annotated[_OneRange | _RangeByK, Discriminator(by_container)]]
 Grid = Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)]
 # Names in workflow/resources/artifacts.yaml: a list, or a mapping from what the entry calls each.
 Artifacts = Annotated[

@@ -26,25 +26,8 @@ EXPERIMENT = f"{RESULTS}/{{experiment}}"
 _CELL = "{dataset}/{backbone}/k{k}"
 BANK_FOLDER = f"{EXPERIMENT}/saes/{_CELL}"
 BANK = f"{BANK_FOLDER}/bank.json"
-BANK_CHOSEN = f"{BANK_FOLDER}/bank_chosen.json"
-# Protocol `fair` has two rounds more: the baseline at several lengths, and the shortlist with more tuning seeds.
-BANK_LENGTHS = f"{BANK_FOLDER}/bank_lengths.json"
-BANK_SHORTLIST = f"{BANK_FOLDER}/bank_shortlist.json"
-# {stem of a bank's file: itself; the step that makes it}
-BANKS = {
-    "bank_lengths": BANK_LENGTHS,
-    "bank": BANK,
-    "bank_shortlist": BANK_SHORTLIST,
-    "bank_chosen": BANK_CHOSEN,
-}
-TRAINS = {
-    "bank_lengths": "lengths",
-    "bank": "train",
-    "bank_shortlist": "train_shortlist",
-    "bank_chosen": "train_chosen",
-}
-# Marks of jobs that trained a part of a bank; `bank` is the stem of the bank's file.
-PART = f"{BANK_FOLDER}/.parts/{{bank}}/{{part}}-of-{{parts}}"
+# Undeclared, and gone when the bank is there: what a job that trains has asked for.
+UNFINISHED = f"{BANK_FOLDER}/.unfinished.json"
 # Relative to the bank's folder.
 SAE = "{method}/{trial}/seed{seed}/sae.safetensors"
 TRAINING_LOG = "{method}/{trial}/seed{seed}/train.parquet"
@@ -52,13 +35,13 @@ TRAINING_LOG = "{method}/{trial}/seed{seed}/train.parquet"
 SCORES = f"{EXPERIMENT}/scores/{_CELL}"
 VALIDATION = f"{SCORES}/validation.parquet"
 SELECTION = f"{SCORES}/selection.parquet"
-SHORTLIST = f"{SCORES}/shortlist.parquet"
-STAGES = ("score", "score_chosen", "robustness", "probe")
+STAGES = ("score", "robustness", "probe")
 TABLES_OF_STAGE = ("metrics", "curves", "latents")
 STAGE = f"{SCORES}/{{stage}}"
 STAGE_TABLE = f"{STAGE}/{{table}}.parquet"
 # Undeclared: what a stage has computed, one file a metric, of which it keeps the rows that still hold.
 ROWS = f"{SCORES}/.rows/{{stage}}/{{metric}}.parquet"
+PROTOCOL_ROWS = f"{SCORES}/.rows/train/{{protocol}}/{{metric}}.parquet"  # The same of what protocols read.
 PROBE_OF_EMBEDDINGS = f"{EXPERIMENT}/scores/{{dataset}}/{{backbone}}/embeddings.json"
 
 HUB = f"{EXPERIMENT}/hub"  # What `make publish` lays out for the Hugging Face hub.
@@ -73,11 +56,6 @@ GALLERY = f"{EXPERIMENT}/gallery/{{part}}.parquet"
 GALLERY_PARTS = ("images", "sample")
 TABLE = f"{EXPERIMENT}/tables/table{{number}}.{{suffix}}"
 CONTROLS = f"{EXPERIMENT}/tables/controls.{{suffix}}"
-FAIR = f"{EXPERIMENT}/tables/fair.{{suffix}}"
-FAIR_EFFECTS = f"{EXPERIMENT}/tables/fair_effects.csv"
-FAIR_SUMS = f"{EXPERIMENT}/tables/fair.sums.json"
-LEADERBOARD = f"{EXPERIMENT}/tables/leaderboard.{{suffix}}"
-LEADERBOARD_SUMS = f"{EXPERIMENT}/tables/leaderboard.sums.json"
 TABLES_SUMS = f"{EXPERIMENT}/tables/tables.sums.json"
 TABLE_NUMBERS = (1, 2, 3, 4)
 TABLE_SUFFIXES = ("csv", "md", "tex")
@@ -105,11 +83,6 @@ def written(value: Any) -> str:
     if isinstance(value, float):
         return format(value, "g")
     return value if isinstance(value, str) else str(value).lower()
-
-
-def rounded(value: Any) -> Any:
-    """A swept value as it is trained: what the path prints, so that the two never differ."""
-    return float(written(value)) if isinstance(value, float) else value
 
 
 def shared() -> set[str]:

@@ -35,6 +35,7 @@ PACKAGES = {
     "objective": "sae.training.objectives",
     "penalty": "sae.training.penalties",
     "metric": "sae.scoring.metrics",
+    "protocol": "sae.protocols",
     "importer": "sae.models.importers",
     "exporter": "sae.models.exporters",
     "figure": "sae.report.figures",
@@ -145,17 +146,11 @@ def _head(kind: str, name: str, file: Path) -> Head:
     from sae.core.options import Options  # Here: pydantic takes a third of a second, and most jobs do without.
 
     tree = parse(file)
-    constants: dict[str, Any] = {}
-    light: list[ast.stmt] = []
-    for node in tree.body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            if isinstance(target, ast.Name) and target.id.isupper():
-                with contextlib.suppress(ValueError):  # Not a literal.
-                    constants[target.id] = ast.literal_eval(node.value)
-        elif (isinstance(node, ast.ImportFrom) and _is_light(node)) or _is_options(node):
-            light.append(node)
-    space: dict[str, Any] = {"__name__": f"{kind}.{name}", **constants}
+    known = constants(tree)
+    light: list[ast.stmt] = [
+        node for node in tree.body if (isinstance(node, ast.ImportFrom) and _is_light(node)) or _is_options(node)
+    ]
+    space: dict[str, Any] = {"__name__": f"{kind}.{name}", **known}
     try:
         exec(compile(ast.Module(light, []), str(file), "exec", dont_inherit=True), space)
     except Exception as error:
@@ -171,7 +166,19 @@ def _head(kind: str, name: str, file: Path) -> Head:
     options = space.get("Options", Options)
     if not (isinstance(options, type) and issubclass(options, Options)):
         raise UserError(f"{kind} {name}: the class Options of {file} must derive from sae.core.options.Options")
-    return Head(ast.get_docstring(tree) or "", constants, options, frozenset(_bound(tree.body)))
+    return Head(ast.get_docstring(tree) or "", known, options, frozenset(_bound(tree.body)))
+
+
+def constants(tree: ast.Module) -> dict[str, Any]:
+    """{name: value} of a file's names in capitals with a literal value."""
+    found: dict[str, Any] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name) and target.id.isupper():
+                with contextlib.suppress(ValueError):  # Not a literal.
+                    found[target.id] = ast.literal_eval(node.value)
+    return found
 
 
 def _bound(body: Iterable[ast.AST]) -> Iterator[str]:

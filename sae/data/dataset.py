@@ -19,6 +19,7 @@ from sae.core.errors import UserError
 from sae.data import artifacts, pictures
 from sae.data.splits import SPLITS
 
+VERSION = 1
 progress = logging.getLogger("sae.progress")
 # Keys of a spec that do not say what the images are, but where they lie or what to check.
 NO_CONTENT = {"root", "images", "max_broken", "max_megapixels", "duplicates", "download"}

@@ -24,14 +24,14 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from sae.core import files, registry
-from sae.core.codehash import code_hash
+from sae.core import files, registry, versions
 from sae.core.errors import UserError
 from sae.data import artifacts, inference, pictures, store
 from sae.data import dataset as datasets
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
 
+VERSION = 1
 progress = logging.getLogger("sae.progress")
 _Forward = Callable[[torch.Tensor | str], torch.Tensor]
 TELL_EVERY = 15.0  # seconds between lines of progress
@@ -150,15 +150,15 @@ class _Extraction:
         self.given = not registry.head("backbone", job.spec["loader"]).constants.get("READS_IMAGES", True)
         self.cell = f"{self.manifest['name']} / {job.name}"
         self.backbone: Backbone | None = None
-        dataset_module = registry.module("dataset", self.manifest["spec"]["type"])
+        code = [("data", "embed"), ("dataset", self.manifest["spec"]["type"]), ("backbone", job.spec["loader"])]
         device = torch.device(job.device).type
         made_by = {
             "dataset": self.manifest["fingerprint"],
             "backbone": _without_places(job.spec),
             "batch_size": self.batch_size,
             "device": device,
-            "code": code_hash("sae.data.embed", dataset_module, registry.module("backbone", job.spec["loader"])),
-            "versions": store.versions(),
+            "versions": versions.joined(code),
+            "libraries": store.versions(),
         }
         self.folder = Path(job.out) / f".embedding-{files.sha256_text(files.dumps(made_by))[:16]}"
 

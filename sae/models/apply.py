@@ -28,7 +28,7 @@ class Encoder:
     Attributes:
         coder: the `sae.models.coder.Coder`.
         metadata: select, k, input_norm, input_scale, method, trial, seed, dataset, backbone, embeddings (the SHA-256 of
-            those that it was trained on), code. Names are those that its first maker used.
+            those that it was trained on), versions. Names are those that its first maker used.
 
     Raises:
         UserError: `sae` is neither, or what :func:`sae.models.saefile.load` raises.

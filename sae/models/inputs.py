@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+VERSION = 1
 _CHUNK = 16_384
 # Values that are normalised at once, in float64: more leave the cache, and each time their arrays are new memory.
 _IN_CACHE = 1 << 15

@@ -45,12 +45,5 @@ def wider_interval(values: pd.Series, rule: dict[str, Any]) -> tuple[float, floa
     means = values.groupby(["dataset", "backbone"]).mean()
     if len(means) < 2:
         return float("-inf"), float("inf")
-    half = half_width(means, rule["confidence"])
+    half = float(stats.t.ppf((1 + rule["confidence"]) / 2, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
     return min(low, float(means.mean() - half)), max(high, float(means.mean() + half))
-
-
-def half_width(values: pd.Series, confidence: float) -> float:
-    """How far Student's t interval of the mean reaches to either side; NaN with fewer than two values."""
-    if len(values) < 2:
-        return float("nan")
-    return float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))

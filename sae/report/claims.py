@@ -14,19 +14,15 @@ import numpy as np
 import pandas as pd
 
 from sae.core import files
-from sae.report import bootstrap, controls, fair, published
+from sae.report import bootstrap, controls, published
 from sae.report.names import Names
 from sae.report.published import BASELINE, REG1, REG1_ALL, REG2, REG2_ALL
 from sae.report.scores import across_groups, diverged
 from sae.report.tables import markdown
-from sae.scoring.rows import FAIR
 from sae.scoring.selection import CELL, chosen, of_chosen, under
 
 COLUMNS = ["claim", "statement", "published", "measured", "ci_low", "ci_high", "cells_for", "cells_against", "verdict"]
 COLUMNS += ["ours", "note"]
-# Of experiments with protocol `fair`: the same under it, each with this before its name.
-PREFIX = "fair_"
-OF_FAIR = ["measured", "ci_low", "ci_high", "cells_for", "cells_against", "verdict", "note"]
 HOLDS, IN_PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested here"
 RATIOS = ("baseline_rises_above_k", "reg2_flat_above_k")
 _RUN = [*CELL, "seed"]
@@ -34,12 +30,12 @@ _NOTHING = pd.Series(dtype=float, index=pd.MultiIndex.from_arrays([[]] * len(_RU
 
 
 class Evidence:
-    """An experiment's results on test under one protocol: the chosen SAEs, the SAEs trained at their choice, curves.
+    """An experiment's results on test: the chosen SAEs, the SAEs trained at their choice, curves.
 
     Args:
-        picked: the chosen SAEs, as :func:`sae.scoring.selection.chosen` or :func:`sae.report.fair.picked` gives them.
-            MS is across groups, where a dataset has groups (:func:`sae.report.scores.across_groups`).
-        metrics: metrics.parquet under that protocol, MS likewise.
+        picked: the chosen SAEs, as :func:`sae.scoring.selection.chosen` gives them. MS is across groups, where a
+            dataset has groups (:func:`sae.report.scores.across_groups`).
+        metrics: metrics.parquet under protocol `paper`, MS likewise.
         points: curves.parquet.
     """
 
@@ -122,7 +118,6 @@ class Evidence:
 
 
 Value = Callable[[Evidence], pd.Series]
-Interval = Callable[[pd.Series, dict[str, Any]], tuple[float, float]]
 
 
 class Claim(NamedTuple):
@@ -287,9 +282,7 @@ def _text(text: str) -> Callable[[pd.DataFrame], str]:
     return lambda _: text
 
 
-def judge(
-    claim: Claim, evidence: Evidence, rule: dict[str, Any], interval: Interval = bootstrap.interval
-) -> dict[str, Any]:
+def judge(claim: Claim, evidence: Evidence, rule: dict[str, Any]) -> dict[str, Any]:
     """One row of the claims table, without what was published."""
     values = claim.value(evidence)
     row: dict[str, Any] = {"claim": claim.name, "statement": claim.statement, "cells_for": 0, "cells_against": 0}
@@ -307,7 +300,7 @@ def judge(
     if blocks < rule["min_blocks"]:
         notes.append(f"{blocks} (dataset, backbone), {rule['min_blocks']} needed")
         return row | {"note": "; ".join(notes)}
-    low, high = interval(values, rule)
+    low, high = bootstrap.interval(values, rule)
     row |= {"ci_low": low, "ci_high": high}
     decided = row["cells_for"] + row["cells_against"]
     certain = low > claim.bound if claim.sign > 0 else high < claim.bound
@@ -344,25 +337,19 @@ def write(
     published_folder: str | Path,
     settings: dict[str, Any],
     out: str | Path,
-    *,
-    selection_file: str | Path | None = None,
 ) -> None:
-    """Write `out`/claims.csv (columns `COLUMNS`; with a selection also `OF_FAIR`) and `out`/claims.md.
+    """Write `out`/claims.csv (columns `COLUMNS`) and `out`/claims.md.
 
     Args:
         settings: `claims`, the rule; and those of :class:`sae.report.names.Names`.
-        selection_file: selection.parquet, of an experiment with protocol `fair`: each claim is judged under it too.
     """
-    every, points = across_groups(files.read_parquet(metrics_file)), files.read_parquet(curves_file)
-    metrics = under(every, "paper")
+    metrics = across_groups(under(files.read_parquet(metrics_file), "paper"))
+    points = files.read_parquet(curves_file)
     rule, names = settings["claims"], Names(settings)
     picked, tables = chosen(metrics, "test", names.compared), published.read(published_folder)
-    evidence, asked = Evidence(picked, metrics, points, names), claims(rule, names)
-    rows = [judge(claim, evidence, rule) | {"published": claim.published(tables)} for claim in asked]
+    evidence = Evidence(picked, metrics, points, names)
+    rows = [judge(claim, evidence, rule) | {"published": claim.published(tables)} for claim in claims(rule, names)]
     table = pd.DataFrame(rows, columns=COLUMNS)
-    if selection_file is not None:
-        own = under_fair(asked, every, points, files.read_parquet(selection_file), names, rule)
-        table = table.join(own)
     with files.atomic_file(Path(out) / "claims.csv") as temporary:
         table.to_csv(temporary, index=False)
     seeds, cells = metrics["seed"].nunique(), metrics.groupby(CELL).ngroups
@@ -370,84 +357,29 @@ def write(
     files.write_sums(Path(out) / "claims.sums.json", [Path(out) / "claims.csv", Path(out) / "claims.md"])
 
 
-def under_fair(
-    asked: list[Claim],
-    metrics: pd.DataFrame,
-    points: pd.DataFrame,
-    selection: pd.DataFrame,
-    names: Names,
-    rule: dict[str, Any],
-) -> pd.DataFrame:
-    """The claims under protocol `fair`, at its first tolerance: columns `OF_FAIR`, in the order of the claims.
-
-    Intervals are the wider ones (:func:`sae.report.bootstrap.wider_interval`). Undertrained cells are left out. A claim
-    about MS holds only if that method's claim about R^2 holds.
-    """
-    choice = under(selection, FAIR)
-    picked = fair.picked(metrics, choice, names.compared, choice["tolerance"].iloc[0])
-    left_out = picked[picked["undertrained"]].groupby(CELL).ngroups
-    whole = picked[~picked["undertrained"]]
-    if whole.empty:
-        note = f"all {left_out} cells undertrained"
-        rows = [{"cells_for": 0, "cells_against": 0, "verdict": UNTESTED, "note": note} for _ in asked]
-    else:
-        evidence = Evidence(whole, under(metrics, FAIR), points, names)
-        rows = [judge(claim, evidence, rule, bootstrap.wider_interval) for claim in asked]
-        verdicts = {row["claim"]: row["verdict"] for row in rows}
-        for claim, row in zip(asked, rows, strict=True):
-            lost = [m for m in claim.methods if verdicts.get(f"{m}_keeps_r2", HOLDS) != HOLDS]
-            notes = [str(row["note"])] if row["note"] else []
-            if claim.score and claim.score[0].startswith("ms_") and lost and row["verdict"] in (HOLDS, IN_PART):
-                row["verdict"] = NOT
-                notes.append(f"R² is not kept ({', '.join(names.method(m) for m in lost)})")
-            if left_out:
-                notes.append(f"{left_out} undertrained cells left out")
-            row["note"] = "; ".join(notes)
-    return pd.DataFrame(rows).reindex(columns=OF_FAIR).add_prefix(PREFIX)
-
-
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """The claims table for reading: effect with interval, cells for and against; under `fair` too, where it is."""
+    """The claims table for reading: effect with interval, cells for and against."""
     shown = []
-    is_fair = f"{PREFIX}verdict" in table
-    for row in table.fillna({"note": "", f"{PREFIX}note": ""}).to_dict("records"):
-        whose = ["ours, not the paper's"] if row["ours"] else []
+    for row in table.fillna({"note": ""}).to_dict("records"):
+        notes = ["ours, not the paper's" if row["ours"] else "", row["note"]]
         line = {
             "claim": row["statement"],
             "published": row["published"],
-            "measured": _measured(row, ""),
+            "measured": _measured(row),
             "for / against": f"{row['cells_for']} / {row['cells_against']}",
             "verdict": row["verdict"],
+            "note": "; ".join(filter(None, notes)),
         }
-        if is_fair:
-            line["fair"] = _measured(row, PREFIX)
-            line["fair: for / against"] = f"{row[f'{PREFIX}cells_for']} / {row[f'{PREFIX}cells_against']}"
-            line["fair: verdict"] = row[f"{PREFIX}verdict"]
-        line["note"] = "; ".join([*whose, *filter(None, [row["note"], _of_fair_alone(row)])])
         shown.append(line)
     return pd.DataFrame(shown)
 
 
-def _of_fair_alone(row: dict[str, Any]) -> str:
-    """What the note under `fair` says that the one under `paper` does not."""
-    known = row["note"].split("; ")
-    own = [part for part in row.get(f"{PREFIX}note", "").split("; ") if part and part not in known]
-    return "under fair: " + ", ".join(own) if own else ""
-
-
-def _measured(row: dict[str, Any], prefix: str) -> str:
+def _measured(row: dict[str, Any]) -> str:
     write = "{:.3f}".format if row["claim"] in RATIOS else published.signed
-    value, low, high = (row[f"{prefix}{name}"] for name in ("measured", "ci_low", "ci_high"))
+    value, low, high = (row[name] for name in ("measured", "ci_low", "ci_high"))
     if np.isnan(value):
         return "-"
     return write(value) + ("" if np.isnan(low) else f" [{write(low)}, {write(high)}]")
-
-
-_ABOUT_FAIR = """
-
-fair: the same claims under protocol `fair`, where every method is tuned in as many trials and compared at the tuned
-baseline's reconstruction (tables/fair.md), by candidates with fresh seeds; intervals are the wider of the bootstrap and
-Student's t of the blocks' means. A claim about MS then holds only if that about R² does."""
 
 
 def _page(table: pd.DataFrame, rule: dict[str, Any], seeds: int, cells: int) -> str:
@@ -465,5 +397,5 @@ if only the interval does, or if the sign of its mean turns when dead latents co
 where a dataset knows near-duplicates, pairs of them do not count. Published:
 the paper's own datasets and backbones, mean effect, and in how many of its cells it goes up or down. A score 'tells
 nothing' where the interval of a control's difference from the baseline reaches 0 (tables/controls.md). The rule's
-numbers: `claims` in config.yaml.{_ABOUT_FAIR if f"{PREFIX}verdict" in table else ""}
+numbers: `claims` in config.yaml.
 """

@@ -13,10 +13,10 @@ import pandas as pd
 import scipy.sparse
 import torch
 
-from sae.bank import read as bankfile
+from sae.bank.read import Bank, Entry
+from sae.bank.read import read as read_bank
 from sae.core import files
 from sae.core.errors import UserError
-from sae.core.paths import trial_name
 from sae.data import dataset as datasets
 from sae.data import pictures, store
 from sae.models.coder import Coder
@@ -36,7 +36,6 @@ COLUMNS += ["part", "place", "image_id", "activation", "png", "left_out", "credi
 
 def build(
     bank_file: str | Path,
-    selection_file: str | Path,
     latents_file: str | Path,
     activations_dir: str | Path,
     dataset_dir: str | Path,
@@ -56,14 +55,14 @@ def build(
     are and their licences, which many ask to be said wherever they are shown.
 
     Args:
-        selection_file, latents_file: what validation chose in this bank, and the latents of these SAEs.
+        latents_file: the latents of the SAEs that were chosen.
         dataset_dir, artifacts_root: the dataset's index, and the images themselves.
         settings: of :class:`sae.report.names.Names`.
 
     Raises:
         UserError: an image cannot be read.
     """
-    bank = files.read_json(bank_file, "bank")
+    bank = read_bank(bank_file)
     names = Names(settings)
     test = store.read(Path(activations_dir) / "test")
     manifest = files.read_json(Path(dataset_dir) / "manifest.json", "manifest of dataset")
@@ -80,10 +79,9 @@ def build(
         image.save(buffer, format="PNG")
         return buffer.getvalue()
 
-    selection = files.read_parquet(selection_file)
-    entries = _chosen(bank, selection, names)
-    seed = next(iter(entries.values()))["seed"]
-    coders = {method: bankfile.open_sae(bank_file, bank, entry).to(device) for method, entry in entries.items()}
+    entries = _chosen(bank, names)
+    seed = next(iter(entries.values())).seed
+    coders = {method: bank.open(entry).to(device) for method, entry in entries.items()}
     latents = files.read_parquet(latents_file)
     latents = latents[(latents["seed"] == seed) & (latents["split"] == "test")]
     if "ms_across_groups" in latents:  # Else several drawings of one thing would make a latent look monosemantic.
@@ -91,7 +89,7 @@ def build(
     latents = latents.reindex(columns=["method", "trial", "latent", *_ABOUT])
     tables = {}
     for m in _two(list(coders)):
-        own = (latents["method"] == m) & (latents["trial"] == trial_name(entries[m]["trial"]))
+        own = (latents["method"] == m) & (latents["trial"] == entries[m].name)
         tables[m] = latents[own].set_index("latent")
     codes = {m: coders[m].encode(coders[m].open_inputs(test.embeddings)).matrix().tocsc() for m in tables}
     rows = []
@@ -103,8 +101,8 @@ def build(
                     shown = {"figure": figure, "rank": rank, "method": method, "latent": latent} | about
                     shown |= {"part": part, "place": place, "image_id": test.index["image_id"].iloc[row]}
                     rows.append(shown | {"activation": activation, "png": png(row)})
-    cell = {name: bank[name] for name in ("dataset", "backbone", "k")} | {"seed": seed}
-    cell["left_out"], cell["credit"] = _left_out(selection, entries, names), _credit(manifest["artifacts"])
+    cell = {"dataset": bank.dataset, "backbone": bank.backbone, "k": bank.k, "seed": seed}
+    cell["left_out"], cell["credit"] = _left_out(bank, entries, names), _credit(manifest["artifacts"])
     images = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in cell]).assign(**cell)[COLUMNS]
     row = _median_image(next(iter(coders.values())), test.embeddings)
     sample = pd.concat([_sample(m, coder, test.embeddings[row : row + 1]) for m, coder in coders.items()])
@@ -113,19 +111,18 @@ def build(
         files.write_parquet(Path(out) / f"{name}.parquet", table)
 
 
-def _chosen(bank: dict[str, Any], selection: pd.DataFrame, names: Names) -> dict[str, dict[str, Any]]:
-    """{method: entry of the bank} of what was chosen with the first seed: baselines, then others, but no controls."""
-    rows = selection[selection["trial"].notna() & ~selection["method"].isin(names.controls)]
-    chosen = set(zip(rows["method"], rows["trial"], rows["seed"], strict=True))
-    entries = [e for e in bank["saes"] if (e["method"], trial_name(e["trial"]), e["seed"]) in chosen]
-    first = {entry["method"]: entry for entry in entries if entry["seed"] == entries[0]["seed"]}
+def _chosen(bank: Bank, names: Names) -> dict[str, Entry]:
+    """{method: SAE} of what protocol `paper` chose with the first seed: baselines, then others, but no controls."""
+    entries = [e for e in bank.saes if e.judged and e.protocol == "paper" and e.method not in names.controls]
+    first = {entry.method: entry for entry in entries if entry.seed == entries[0].seed}
     order = names.order(first)
     return {method: first[method] for method in sorted(order, key=lambda method: method not in names.baselines)}
 
 
-def _left_out(selection: pd.DataFrame, chosen: Iterable[str], names: Names) -> str:
-    """The methods of a selection that are not among the chosen ones, with spaces between them."""
-    return " ".join(names.order(set(selection["method"]) - set(chosen) - set(names.controls)))
+def _left_out(bank: Bank, chosen: Iterable[str], names: Names) -> str:
+    """The methods with trials of their own of which none was chosen, with spaces between them."""
+    own = {e.method for e in bank.saes if e.protocol == "paper" and names.at(e.method) is None}
+    return " ".join(names.order(own - set(chosen) - set(names.controls)))
 
 
 def _credit(sources: list[dict[str, Any]]) -> str:

@@ -60,7 +60,6 @@ class Names:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         methods = settings.get("methods", {})
-        self._settings = settings
         self._labels = {kind: _labels(settings.get(kind, {})) for kind in ("datasets", "backbones")}
         self._labels["methods"] = _labels({name: given.get("label") for name, given in methods.items()})
         self._methods = {}
@@ -74,13 +73,6 @@ class Names:
                 imported=bool(given.get("imported")),
                 position=place if position is None else position,
             )
-
-    def beside(self, methods: dict[str, Any]) -> "Names":
-        """These names and, after them, those of `methods` that are not here yet."""
-        own = self._settings.get("methods", {})
-        last = max((method.position for method in self._methods.values()), default=-1) + 1
-        more = {n: of | {"position": last + of["position"]} for n, of in methods.items() if n not in own}
-        return Names(self._settings | {"methods": own | more}) if more else self
 
     def method(self, name: str) -> str:
         """A method's label."""

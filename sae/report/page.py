@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from sae.core import files, registry
-from sae.report import claims, controls, fair, leaderboard, measures, published, tables
+from sae.report import claims, controls, published, tables
 from sae.report.names import Names, printed
 from sae.scoring.selection import under
 
@@ -36,9 +36,8 @@ def write(
         results: folder of the experiment's tables, figures and claims.
         activations: manifests of the train splits of its embeddings.
         published_folder: the paper's tables as CSV.
-        settings: {experiment: name, figures: their names, fair: whether it has protocol `fair`, config: what of the
-            config the experiment uses}, and
-            those of :class:`sae.report.names.Names`.
+        settings: {experiment: name, figures: their names, config: what of the config the experiment uses}, and those of
+            :class:`sae.report.names.Names`.
         times: JSON of what the jobs took: `jobs`, rows of step, jobs, minutes, longest, memory.
     """
     results, names = Path(results), Names(settings)
@@ -54,17 +53,14 @@ def write(
         experiment=settings["experiment"],
         description=printed(settings["config"]["experiment"].get("description", "")),
         counts={
-            f"{whose}, {protocol}": verdicts.loc[verdicts["ours"] == ours, column].value_counts().to_dict()
-            for protocol, column in (("the paper's protocol", "verdict"), ("equal tuning", f"{claims.PREFIX}verdict"))
+            whose: verdicts.loc[verdicts["ours"] == ours, "verdict"].value_counts().to_dict()
             for whose, ours in (("The paper's claims", False), ("Ours", True))
-            if column in verdicts and (verdicts["ours"] == ours).any()
+            if (verdicts["ours"] == ours).any()
         },
         claims=claims.as_text(verdicts).to_dict("records"),
         badges=_BADGES,
         training=tables.training(under(files.read_parquet(results / "metrics.parquet"), "paper"), names),
         controls=_controls(results, names),
-        fair=_fair(results, names) if settings["fair"] else None,
-        elsewhere=fair.ELSEWHERE,
         tables=[_table(number, results, theirs, names) for number in tables.TABLES],
         figures=[figure for figure in figures if not figure["images"]],
         galleries=[figure for figure in figures if figure["images"]],
@@ -96,25 +92,6 @@ def _controls(results: Path, names: Names) -> dict[str, Any] | None:
     text, empty = {"dataset": str, "control": str}, {"low": [""], "high": [""]}
     table = pd.read_csv(results / "tables/controls.csv", keep_default_na=False, na_values=empty, dtype=text)
     return {"rows": controls.as_text(table, names).to_dict("split"), "notes": controls.NOTES} if len(table) else None
-
-
-def _fair(results: Path, names: Names) -> dict[str, Any]:
-    files.check_sums(results / "tables/fair.sums.json")
-    files.check_sums(results / "tables/leaderboard.sums.json")
-    text = {"dataset": str, "backbone": str, "method": str, "data": str}
-    effects, cells = (pd.read_csv(results / f"tables/{name}.csv", dtype=text) for name in ("fair_effects", "fair"))
-    beside = pd.read_csv(results / "tables/measures.csv", dtype=str)
-    board = leaderboard.read(results / "tables/leaderboard.csv")
-    return {
-        "effects": fair.effects_text(effects, names).to_dict("split"),
-        "cells": fair.cells_text(cells, names).to_dict("split"),
-        "cells_notes": fair.CELLS_NOTES,
-        "notes": fair.NOTES,
-        "measures": beside.to_dict("split") if len(beside) else None,
-        "measures_notes": measures.NOTES,
-        "board": leaderboard.as_text(board).to_dict("split"),
-        "board_notes": " ".join([leaderboard.NOTES, *board["joined"].dropna().unique()]),
-    }
 
 
 def _figure(name: str, results: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One look for all figures, and the pieces that they share: text that is printed as it is, a legend, files."""
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -95,25 +95,9 @@ def line(names: Names, method: str) -> dict[str, Any]:
     return {"color": names.colour(method), "linestyle": names.dashes(method), "marker": names.marker(method)}
 
 
-def handles(
-    names: Names, methods: Iterable[str], diverged: Mapping[str, str] | None = None, **other: Any
-) -> list[Line2D]:
-    """Entries of a legend: the methods in the order of config.
-
-    Args:
-        diverged: of :func:`sae.report.scores.diverged`, where trials are shown: its methods have entries that say so.
-        other: what differs from :func:`line`.
-    """
-    lost = diverged or {}
-    return [
-        Line2D([], [], **{**line(names, method), **other}, label=named(names, method, lost))
-        for method in names.order({*methods, *lost})
-    ]
-
-
-def named(names: Names, method: str, diverged: Mapping[str, str]) -> str:
-    """A method's label, with how many of its SAEs diverged, if any did."""
-    return names.method(method) + (f" ({diverged[method]} diverged)" if method in diverged else "")
+def handles(names: Names, methods: Iterable[str]) -> list[Line2D]:
+    """Entries of a legend: the methods in the order of config."""
+    return [Line2D([], [], **line(names, method), label=names.method(method)) for method in names.order(methods)]
 
 
 def reference(label: str, **look: Any) -> Line2D:

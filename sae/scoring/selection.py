@@ -1,88 +1,16 @@
-"""Which trial of each method counts: chosen on the validation split by the rule of arXiv:2606.27321 (protocol `paper`).
+"""Which rows of an experiment's metrics are those of what protocol `paper` chose (`sae.protocols.paper`)."""
 
-A method that is compared with another one (`against`) gets its largest lambda whose R^2 is at least the other's.
-"""
-
-import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sae.core.errors import UserError
-from sae.scoring.rows import CELL, KEY
-
-__all__ = ["CELL", "KEY", "choose", "chosen", "mark", "of_chosen", "under"]
-TOLERANCE = 0.0  # of protocol `paper`: R^2 at least the other's, not one bit less.
+from sae.scoring.rows import CELL
 
 
 def under(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """The rows of a table of SAEs, or of choices, that belong to a protocol."""
     return table[table["protocol"] == protocol]
-
-
-def choose(validation: pd.DataFrame, methods: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Choose one trial per method and seed of one bank.
-
-    A method without a sweep has one trial, which is chosen. With `against`: of the trials whose R^2 is at least that of
-    the other method's choice of the same seed (an equal one is enough), those of the largest lambda; of several the one
-    with the highest R^2. Without `against`: the highest R^2. Of equals the first in the order of `validation`. A
-    diverged SAE is never chosen.
-
-    Args:
-        validation: a row per SAE of the bank: dataset, backbone, k, method, trial, seed, lambda, status, r2 on val.
-        methods: {name: {against: name or None, sweep: names of options}}, of all methods in `validation` at least.
-
-    Returns:
-        A row per method and seed, in the order of `validation`. Columns dataset, backbone, k, method, seed, protocol,
-        tolerance, trial, status, r2, bar. `status`: 'chosen';
-        'edge' where the choice is the sweep's largest lambda, so that a larger one might have done too; 'fallback'
-        where nothing is acceptable: `trial` is then missing, and the numbers of the method it is `against` stand for
-        it. `r2`: of the choice, NaN on fallback. `bar`: R^2 to reach, NaN where there is none.
-
-    Raises:
-        UserError: `validation` has no row of a method that another one is `against`, with the same seed.
-    """
-    made: dict[tuple[str, int], dict[str, Any]] = {}
-
-    def decide(method: str, seed: int) -> dict[str, Any]:
-        if (method, seed) not in made:
-            rows = validation[(validation["method"] == method) & (validation["seed"] == seed)]
-            if rows.empty:
-                raise UserError(f"selection: the bank has no SAE of method {method} with seed {seed} to compare with")
-            made[method, seed] = _one(rows, methods[method], bar(methods[method].get("against"), seed))
-        return made[method, seed]
-
-    def bar(method: str | None, seed: int) -> float:
-        if method is None:
-            return math.nan
-        choice = decide(method, seed)
-        return choice["r2"] if choice["trial"] is not None else choice["bar"]
-
-    there = {name: rows["seed"].unique() for name, rows in validation.groupby("method")}
-    cell = {name: validation[name].iloc[0] for name in CELL}
-    rows = []
-    for method in validation["method"].unique():
-        for seed in there[method]:
-            rule = {"method": method, "seed": seed, "protocol": "paper", "tolerance": TOLERANCE}
-            rows.append(cell | rule | decide(method, seed))
-    return pd.DataFrame(rows)
-
-
-def _one(rows: pd.DataFrame, method: Mapping[str, Any], bar: float) -> dict[str, Any]:
-    acceptable = rows[(rows["status"] == "ok") & rows["r2"].notna()]
-    verdict = "chosen"
-    if method.get("sweep") and method.get("against"):
-        acceptable = acceptable[acceptable["r2"] >= bar]
-        if acceptable["lambda"].notna().any():
-            largest = acceptable["lambda"].max()
-            acceptable = acceptable[acceptable["lambda"] == largest]
-            verdict = "edge" if "lambda" in method["sweep"] and largest == rows["lambda"].max() else "chosen"
-    if acceptable.empty:
-        return {"trial": None, "status": "fallback", "r2": math.nan, "bar": bar}
-    best = acceptable.loc[acceptable["r2"].idxmax()]
-    return {"trial": best["trial"], "status": verdict, "r2": best["r2"], "bar": bar}
 
 
 def mark(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
@@ -95,13 +23,13 @@ def mark(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         metrics: with columns dataset, backbone, k, method, trial, seed, status, protocol.
-        selection: what :func:`choose` returned, of all the banks.
+        selection: selection.parquet of all cells.
 
     Returns:
         A copy, its rows in the same order; the rows of one SAE agree on all splits.
     """
     by = [*CELL, "method", "seed"]
-    choice = under(selection, "paper")[[*by, "trial", "status"]]
+    choice = under(selection, "paper")[[*by, "trial", "status"]].astype({"seed": int})
     choice = choice.rename(columns={"trial": "_trial", "status": "_verdict"})
     both = metrics[[*by, "trial", "status", "protocol"]].merge(choice, on=by, how="left", validate="many_to_one")
     own = both["protocol"] == "paper"

@@ -1,8 +1,8 @@
 """Run one stage of scoring over a bank: every metric of the stage on every SAE that it is for, computed once.
 
 A metric's rows lie in a store of their own, `.rows/{stage}/{metric}.parquet` beside the stage's folder. A row's key
-hashes all that decides it: the SAE, the embeddings and indices that were read, what the metric's code means, its
-options. A row whose key stands is kept bit for bit, so that a new SAE or an edited metric computes its own rows alone.
+hashes all that decides it: the SAE, the embeddings and indices that were read, the metric's version and options. A row
+whose key stands is kept bit for bit, so that a new SAE or an edited metric computes its own rows alone.
 """
 
 import functools
@@ -10,49 +10,33 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
-from sae.bank.read import open_sae
+from sae.bank.read import Bank, Entry
+from sae.bank.read import read as read_bank
 from sae.config.entries import head_of
-from sae.core import files, registry
-from sae.core.codehash import code_hash
+from sae.core import files, registry, versions
 from sae.core.errors import UserError
 from sae.core.options import Options
-from sae.core.paths import trial_name
 from sae.data import store
 from sae.data.splits import SPLITS
 from sae.models.coder import Coder
 from sae.scoring import rows as tables
-from sae.scoring.rows import FAIR, KEY
+from sae.scoring.rows import KEY
 from sae.scoring.rowstore import RowStore
 from sae.scoring.subject import Curve, PerLatent, Subject
 
+VERSION = 1
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Bank:
-    """A bank file, and which of its SAEs a stage scores with which metrics.
-
-    Attributes:
-        file, content: bank.json or another of the bank's files, and what it holds.
-        entries: SAEs of it.
-        metrics: names of metrics.
-    """
-
-    file: Path
-    content: dict[str, Any]
-    entries: list[dict[str, Any]]
-    metrics: list[str]
 
 
 @dataclass(frozen=True)
@@ -76,12 +60,14 @@ class Scored:
         found: per SAE and split: what describes it, beginning with `KEY`, and what each metric gave: {metric: {scalars,
             curves, latents}}, by column name each.
         owners: which metric gave a name: {scalars, curves, latents}, {name: metric} each.
-        said: how much of it was computed, the rest being kept.
     """
 
     found: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]]
     owners: dict[str, dict[str, str]]
-    said: str
+
+
+# An SAE and the metrics that it is to have.
+Work = tuple[Entry, list[str]]
 
 
 def run(
@@ -91,55 +77,43 @@ def run(
     settings: dict[str, Any],
     out: Path,
     *,
-    chosen: Path | None = None,
-    shortlist: Path | None = None,
-    selection: Path | None = None,
     others: Mapping[str, Path] | None = None,
     device: str = "cpu",
 ) -> None:
     """Score a bank; write `out`/metrics.parquet, curves.parquet and latents.parquet, maybe without rows.
 
-    Stage `score` runs over all SAEs of the bank and of `shortlist`, the others over those that `selection` chose.
-    `score_chosen` also runs the metrics of stage `score` over the SAEs of `chosen`. The candidates of protocol `fair`
-    among these get every stage's own metrics too. A diverged SAE has rows without scores.
+    Metrics of `score` are for all SAEs, unless their file says `JUDGED`; these, and those of other stages, are for the
+    SAEs that a protocol chose to be judged. A diverged SAE has rows without scores.
 
     Args:
         bank_file: bank.json.
         activations_dir: folder of the splits of this (dataset, backbone).
         settings: {metrics: {name: options or None}}; those of other stages are passed over.
-        chosen: bank_chosen.json.
-        shortlist: bank_shortlist.json.
-        selection: selection.parquet of the bank.
         others: {backbone: folder of its splits} of the experiment's other backbones.
 
     Raises:
         UserError: a file is missing or damaged, a metric unknown or what it gives not right, or another backbone's
             images are other ones.
     """
-    bank = files.read_json(bank_file, "bank")
-    options = {name: options_of(name, given) for name, given in settings["metrics"].items()}
-    of_stage = {name: head_of("metric", name).constants["STAGE"] for name in options}
-    own = [name for name in options if of_stage[name] == stage]
-    entries = bank["saes"] if selection is None else _selected(bank, files.read_parquet(selection))
-    banks = [Bank(Path(bank_file), bank, entries, own)]
-    if shortlist is not None:
-        content = files.read_json(shortlist, "bank")
-        banks.append(Bank(Path(shortlist), content, content["saes"], own))
-    if chosen is not None:
-        content = files.read_json(chosen, "bank")
-        everywhere = [name for name in options if of_stage[name] == "score"] if stage == "score_chosen" else []
-        for candidates, metrics in ((False, everywhere), (True, everywhere + own)):
-            entries = [e for e in content["saes"] if (e["protocol"] == FAIR) == candidates]
-            banks.append(Bank(Path(chosen), content, entries if metrics else [], metrics))
+    bank = read_bank(bank_file)
+    heads = {name: head_of("metric", name).constants for name in settings["metrics"]}
+    own = [name for name, head in heads.items() if head["STAGE"] == stage]
+    judged = [name for name in own if stage != "score" or heads[name].get("JUDGED")]
+    everywhere = [name for name in own if name not in judged]
+    options = {name: options_of(name, settings["metrics"][name]) for name in everywhere + judged}
+    work = [(entry, everywhere + (judged if entry.judged else [])) for entry in bank.saes]
     data = Data(
         {split: Path(activations_dir) / split for split in SPLITS},
         {name: Path(folder) / "test" for name, folder in (others or {}).items()},
     )
-    scored = score(banks, options, data, Path(out).parent / ".rows" / stage, device)
+    scorer = Scorer(options, data, Path(out).parent / ".rows" / stage, device)
+    with scorer.kept():
+        scored = scorer.score(bank, [(entry, names) for entry, names in work if names])
     for name, table in zip(("metrics", "curves", "latents"), as_tables(scored), strict=True):
         files.write_parquet(Path(out) / f"{name}.parquet", table)
-    done = f"{stage} of {sum(len(b.entries) for b in banks)} SAEs: {scored.said}"
-    progress.info("%s / %s / k%d: %s", bank["dataset"], bank["backbone"], bank["k"], done)
+    count = len({about["method"] + about["trial"] + str(about["seed"]) for about, _ in scored.found})
+    said = f"{scorer.computed} of {scorer.asked} rows computed"
+    progress.info("%s / %s / k%d: %s of %d SAEs: %s", bank.dataset, bank.backbone, bank.k, stage, count, said)
 
 
 def options_of(name: str, given: Mapping[str, Any] | None) -> Options:
@@ -147,87 +121,87 @@ def options_of(name: str, given: Mapping[str, Any] | None) -> Options:
     return registry.head("metric", name).options(**(given or {}))
 
 
-def score(
-    banks: list[Bank],
-    options: Mapping[str, Options],
-    data: Data,
-    rows_folder: Path,
-    device: str,
-    splits: tuple[str, ...] = SPLITS,
-) -> Scored:
-    """What a stage gives, in the order of the banks; computed where the store of rows lacks it.
-
-    Args:
-        banks: what to score with what.
-        options: {metric: its options}, of all metrics of `banks`, in the order of their columns.
-        data: the activations.
-        rows_folder: of the row store.
-        splits: a metric's other splits are left out.
-
-    Raises:
-        UserError: what a metric gives is not right, or has the name of another column.
-    """
-    scorer = _Scorer(options, data, rows_folder, device)
-    swept = tables.columns(entry["trial"] for bank in banks for entry in bank.content["saes"])
-    found: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]] = []
-    owners: dict[str, dict[str, str]] = {kind: {} for kind in tables.RESERVED}
-    try:
-        for bank in banks:
-            for entry in bank.entries:
-                about = _about(bank.content, entry, swept)
-                for split, results in scorer.of_sae(bank, entry, splits).items():
-                    for (metric, parts), kind in itertools.product(results.items(), owners):
-                        reserved = tables.RESERVED[kind] + (tuple(about) if kind == "scalars" else ())
-                        tables.claim(owners[kind], metric, parts[kind], reserved)
-                    found.append((about | {"split": split}, results))
-    except BaseException:
-        # A job that was stopped keeps what it has.
-        scorer.write(prune=False)
-        raise
-    scorer.write()
-    return Scored(found, owners, f"{scorer.computed} of {scorer.asked} rows computed")
-
-
-class _Scorer:
-    """The metrics of a stage, and their rows, computed as they are asked for.
+class Scorer:
+    """Metrics, and their rows, computed where the store of rows lacks them.
 
     Attributes:
         asked, computed: how many rows were asked for, and how many of them were computed.
+
+    Args:
+        options: {metric: its options}, in the order of their columns.
+        data: the activations.
+        rows_folder: of the row store.
+        splits: a metric's other splits are left out.
     """
 
-    def __init__(self, options: Mapping[str, Options], data: Data, rows_folder: Path, device: str) -> None:
-        # Code and its hash are read together: an edit while the stage runs belongs to the next run.
+    def __init__(
+        self,
+        options: Mapping[str, Options],
+        data: Data,
+        rows_folder: Path,
+        device: str,
+        splits: tuple[str, ...] = SPLITS,
+    ) -> None:
+        # Code and its version are read together: an edit while the stage runs belongs to the next run.
         self._metrics: dict[str, ModuleType] = {name: registry.load("metric", name) for name in options}
-        self._code = {name: code_hash(registry.module("metric", name)) for name in options}
-        self._options, self._data, self._device = options, data, device
+        self._versions = {name: versions.joined([("metric", name), ("models", "inputs")]) for name in options}
+        self._options, self._data, self._device, self._which = options, data, device, splits
         self._stored = {name: RowStore(rows_folder / f"{name}.parquet") for name in options}
         self._hashes: dict[Path, dict[str, str]] = {}
         self._splits, self._others = _open(data)
         self._shared: dict[Hashable, Any] = {}
         self.asked = self.computed = 0
 
-    def of_sae(self, bank: Bank, entry: dict[str, Any], splits: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-        """{split: {metric of the bank: what it gave}}, of the splits that one of them has; none if it diverged."""
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Write the rows at the end, without those that were not asked for; a job that was stopped keeps all it has."""
+        try:
+            yield
+        except BaseException:
+            self.write()
+            raise
+        self.write(prune=True)
+
+    def write(self, prune: bool = False) -> None:
+        """Write the rows; `prune`: without those that were not asked for."""
+        for rows in self._stored.values():
+            rows.write(prune=prune)
+
+    def score(self, bank: Bank, work: Iterable[Work]) -> Scored:
+        """What the metrics give of SAEs of a bank, in that order.
+
+        Raises:
+            UserError: what a metric gives is not right, or has the name of another column.
+        """
+        swept = tables.columns(entry.trial for entry in bank.saes)
+        found: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]] = []
+        owners: dict[str, dict[str, str]] = {kind: {} for kind in tables.RESERVED}
+        for entry, names in work:
+            about = _about(bank, entry, swept)
+            for split, results in self._of_sae(bank, entry, names).items():
+                for (metric, parts), kind in itertools.product(results.items(), owners):
+                    reserved = tables.RESERVED[kind] + (tuple(about) if kind == "scalars" else ())
+                    tables.claim(owners[kind], metric, parts[kind], reserved)
+                found.append((about | {"split": split}, results))
+        return Scored(found, owners)
+
+    def _of_sae(self, bank: Bank, entry: Entry, metrics: list[str]) -> dict[str, dict[str, Any]]:
+        """{split: {metric: what it gave}}, of the splits that one of the metrics has; nothing in it if it diverged."""
 
         @functools.cache
         def subject() -> Subject:
-            log.info("score %s", entry["path"])
-            coder = open_sae(bank.file, bank.content, entry).to(self._device)
+            log.info("score %s", entry.path)
             siblings = _Siblings(bank, _siblings(bank, entry), self._device)
-            return Subject(coder, self._splits, self._others, self._shared, bank.content["backbone"], siblings)
+            coder = bank.open(entry).to(self._device)
+            return Subject(coder, self._splits, self._others, self._shared, bank.backbone, siblings)
 
         found = {}
-        for split in splits:
-            names = [name for name in bank.metrics if split in self._metrics[name].SPLITS]
+        for split in self._which:
+            names = [name for name in metrics if split in self._metrics[name].SPLITS]
             if names:
-                rows = ((n, self._key(n, split, bank, entry)) for n in names if entry["status"] == "ok")
+                rows = ((n, self._key(n, split, bank, entry)) for n in names if entry.ok)
                 found[split] = {n: self._row(n, split, key, subject) for n, key in rows}
         return found
-
-    def write(self, prune: bool = True) -> None:
-        """Write the rows of every metric; see :meth:`RowStore.write`."""
-        for rows in self._stored.values():
-            rows.write(prune)
 
     def _row(self, name: str, split: str, key: str, subject: Callable[[], Subject]) -> dict[str, Any]:
         stored = self._stored[name]
@@ -240,24 +214,24 @@ class _Scorer:
             self.computed += 1
         return stored.use(key)
 
-    def _key(self, name: str, split: str, bank: Bank, entry: dict[str, Any]) -> str:
+    def _key(self, name: str, split: str, bank: Bank, entry: Entry) -> str:
         """The key of a row: a hash of all that decides it."""
         reads = self._metrics[name].READS
         read = {s: self._hashes_of(self._data.splits[s]) for s in {split, *reads} - {"others", "siblings"}}
         others = self._data.others if "others" in reads else {}
         # A name decides only who is a judge of whom.
-        judged: dict[str, Any] = {"backbone": bank.content["backbone"]} if "others" in reads else {}
+        judged: dict[str, Any] = {"backbone": bank.backbone} if "others" in reads else {}
         made_by = {
-            "sae": entry["sha256"],
+            "sae": entry.sha256,
             "split": split,
             "data": read,
             "others": {judge: self._hashes_of(folder) for judge, folder in others.items()},
-            "code": self._code[name],
+            "versions": self._versions[name],
             "options": self._options[name].model_dump(mode="json"),
             "device": self._device.split(":")[0],
         }
         if "siblings" in reads:
-            judged["siblings"] = sorted(sibling["sha256"] for sibling in _siblings(bank, entry))
+            judged["siblings"] = sorted(str(sibling.sha256) for sibling in _siblings(bank, entry))
         return files.sha256_text(files.dumps(made_by | judged))
 
     def _hashes_of(self, folder: Path) -> dict[str, str]:
@@ -266,20 +240,23 @@ class _Scorer:
         return self._hashes[folder]
 
 
-def _siblings(bank: Bank, entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """The SAEs of a bank's file that differ from one of it in the seed alone."""
-    same = [e for e in bank.content["saes"] if (e["method"], e["trial"]) == (entry["method"], entry["trial"])]
-    return [e for e in same if e["seed"] != entry["seed"] and e["status"] == "ok"]
+def _siblings(bank: Bank, entry: Entry) -> list[Entry]:
+    """The SAEs of a bank that differ from one of it in the seed alone."""
+
+    def about(of: Entry) -> tuple[str, str, str]:
+        return of.protocol, of.method, of.name
+
+    return [e for e in bank.saes if e.ok and e.seed != entry.seed and about(e) == about(entry)]
 
 
 class _Siblings(Sequence[Coder]):
     """Coders, each opened when it is asked for."""
 
-    def __init__(self, bank: Bank, entries: list[dict[str, Any]], device: str) -> None:
+    def __init__(self, bank: Bank, entries: list[Entry], device: str) -> None:
         self._bank, self._entries, self._device = bank, entries, device
 
     def __getitem__(self, number: Any) -> Any:
-        return open_sae(self._bank.file, self._bank.content, self._entries[number]).to(self._device)
+        return self._bank.open(self._entries[number]).to(self._device)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -316,24 +293,17 @@ def _open(data: Data) -> tuple[Mapping[str, store.Activations], Mapping[str, np.
     return splits, _Opened({name: functools.partial(of_same_images, folder) for name, folder in data.others.items()})
 
 
-def _selected(bank: dict[str, Any], selection: pd.DataFrame) -> list[dict[str, Any]]:
-    """The SAEs of a bank that its selection chose."""
-    there = selection[selection["trial"].notna()]
-    picked = set(zip(there["method"], there["trial"], there["seed"], strict=True))
-    return [e for e in bank["saes"] if (e["method"], trial_name(e["trial"]), e["seed"]) in picked]
-
-
-def _about(bank: dict[str, Any], entry: dict[str, Any], swept: list[str]) -> dict[str, Any]:
+def _about(bank: Bank, entry: Entry, swept: list[str]) -> dict[str, Any]:
     """What describes an SAE in a table of scores: its key without the split, what trained it, the swept options."""
-    settings = entry["settings"]
-    key = {name: bank[name] for name in ("dataset", "backbone", "k")}
-    key |= {"method": entry["method"], "trial": trial_name(entry["trial"]), "seed": entry["seed"], "split": None}
-    made_by = {"protocol": entry["protocol"]} | {n: settings.get(n) for n in ("objective", "penalty", "mask")}
+    settings = entry.settings
+    key = {"dataset": bank.dataset, "backbone": bank.backbone, "k": bank.k}
+    key |= {"method": entry.method, "trial": entry.name, "seed": entry.seed, "split": None}
+    made_by = {"protocol": entry.protocol} | {n: settings.get(n) for n in ("objective", "penalty", "mask")}
     every = settings.get("options", {}) | settings
     made_by |= {name: every.get(name) for name in ("lambda", *sorted(set(swept) - {"lambda"}))}
     # As planned, where the plan counts steps: a diverged SAE took fewer.
-    steps = settings.get("steps") or entry["step"] + 1
-    return key | made_by | {"status": entry["status"], "m": settings["m"], "steps": steps}
+    steps = settings.get("steps") or entry.step + 1
+    return key | made_by | {"status": entry.status, "m": settings["m"], "steps": steps}
 
 
 def _parts(metric: str, scores: Any, m: int) -> dict[str, dict[str, Any]]:

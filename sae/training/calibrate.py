@@ -9,6 +9,7 @@ import torch
 from sae.models.coder import Coder
 from sae.models.inputs import Inputs
 
+VERSION = 1
 log = logging.getLogger(__name__)
 
 # Of k; farther off, it is said.

@@ -14,6 +14,7 @@ from sae.models.inputs import Inputs
 from sae.training import step as stepping
 from sae.training.settings import Settings
 
+VERSION = 1
 # A reconstruction this many times worse than the mean's is beyond recovery.
 DIVERGED_AT = 100.0
 # The coder's parameters that an option `frozen` of the recipe leaves as they were initialised.

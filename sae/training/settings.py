@@ -9,6 +9,11 @@ from sae.core.options import Count, Options, Positive, Precision, Seed
 EntryOptions = TypeVar("EntryOptions", bound=Options)
 
 
+def rounded(value: Any) -> Any:
+    """A swept value as it is trained: as paths print it (`sae.core.paths.written`), so that the two never differ."""
+    return float(format(value, "g")) if isinstance(value, float) else value
+
+
 class Recipe(Options):
     """How SAEs are trained, whatever the method."""
 

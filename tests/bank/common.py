@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from sae.bank.plan import Plan
 from sae.data import store
 
 RECIPE = {"m": 32, "epochs": 2, "batch_size": 50, "lr": 0.001, "adam_eps": 1e-9, "decay_fraction": 0.2}
@@ -17,10 +18,9 @@ def method(objective="topk", **values):
 
 
 def plan(methods, **values):
-    """A plan of one bank."""
+    """A plan of one cell."""
     given = {"dataset": "digits", "backbone": "tiny", "k": 4, "seeds": [0], "recipe": RECIPE, "methods": methods}
-    given["fair"] = None
-    return given | values
+    return Plan.model_validate(given | {"protocols": {"paper": {}}} | values)
 
 
 REG1 = {"penalty": "off_support_l1", "mask": "batch_active", "against": "topk"}
@@ -37,5 +37,5 @@ def write_activations(folder, n=200, d=8):
     for split, seed in (("train", 0), ("val", 1)):
         x = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32) + 1
         index = pd.DataFrame({"image_id": range(n), "path": [str(i) for i in range(n)], "label": 0, "group": range(n)})
-        store.write(folder / split, [x], index, {"dataset": {}, "backbone": {"name": "tiny"}})
+        store.write(folder / split, [x], index, {"dataset": {"grouped": False}, "backbone": {"name": "tiny"}})
     return folder

@@ -12,13 +12,15 @@ import torch
 from bank.common import METHODS, RECIPE, REG1, method, plan, write_activations
 
 from sae.__main__ import main
-from sae.bank.read import open_sae
-from sae.bank.train import Place, train_bank, train_chosen
-from sae.core import codehash, files, registry
+from sae.bank import store as saes
+from sae.bank.read import read
+from sae.bank.train import Place, Trainer, source_of
+from sae.core import files, registry, versions, workers
 from sae.core.errors import UserError
 from sae.data import store
 from sae.models import inputs, saefile
 from sae.models.coder import Threshold, TopK
+from sae.protocols import _cell, paper
 
 
 @pytest.fixture
@@ -32,42 +34,42 @@ class Cell:
     def __init__(self, folder):
         self.folder, self.activations = folder, write_activations(folder / "activations")
 
-    def place(self, name, **options):
-        return Place(self.folder / "store", self.folder / name / "bank.json", **options)
-
     def train(self, name, plan, **options):
-        place = self.place(name, **options)
-        train_bank(plan, self.activations, place, device="cpu")
-        return place.out, files.read_json(place.out) if place.out.exists() else None
+        """The bank of a plan, trained by protocol `paper`, as it is read again."""
+        place = Place(options.pop("store", self.folder / "store"), self.folder / name / "bank.json", **options)
+        _cell.train(plan, self.activations, place, self.folder / name / "scores", device="cpu")
+        return read(place.bank)
 
     def stored(self):
         return {f: f.stat().st_mtime_ns for f in self.folder.glob("store/*/*")}
 
 
-def open_all(file, bank):
-    return [open_sae(file, bank, entry) for entry in bank["saes"] if entry["status"] == "ok"]
+def open_all(bank):
+    return [bank.open(entry) for entry in bank.saes if entry.ok]
 
 
 def test_a_bank_is_listed_linked_and_kept(cell, caplog):
     with caplog.at_level(logging.INFO, "sae.progress"):
-        file, bank = cell.train("a", plan(METHODS))
+        bank = cell.train("a", plan(METHODS))
     said = [r.getMessage() for r in caplog.records if r.name == "sae.progress"]
-    assert len(said) == 4 and said[2].startswith("digits / tiny / k4: 3/4 reg1 lambda0.0001 seed 0: R2 ")
-    assert bank.keys() == {"dataset", "backbone", "k", "input_scale", "store", "saes"} and bank["store"] == "../store"
-    paths = ["topk/default", "batch_topk/default", "reg1/lambda0.0001", "reg1/lambda0.001"]
-    assert [e["path"] for e in bank["saes"]] == [f"{p}/seed0/sae.safetensors" for p in paths]
-    assert [(e["method"], e["trial"], e["status"]) for e in bank["saes"][2:]] == [
+    assert said[2].startswith("digits / tiny / k4: 3/4 reg1 lambda0.0001 seed 0: R2 ")
+    assert said[-1] == "digits / tiny / k4: protocol paper: 5 SAEs; 2 chosen, 1 edge"
+    assert (bank.dataset, bank.backbone, bank.k, bank.store) == ("digits", "tiny", 4, "../store")
+    paths = ["topk/default", "batch_topk/default", "reg1/lambda0.0001", "reg1/lambda0.001", "reg1_all/lambda0.001"]
+    assert [e.path for e in bank.saes] == [f"{p}/seed0/sae.safetensors" for p in paths]
+    assert [(e.method, e.trial, e.status) for e in bank.saes[2:4]] == [
         ("reg1", {"lambda": 0.0001}, "ok"),
         ("reg1", {"lambda": 0.001}, "ok"),
     ]
-    coders = open_all(file, bank)
-    assert [type(c.select) for c in coders] == [TopK, Threshold, TopK, TopK]
+    assert [e.judged for e in bank.saes] == [True, True, False, True, False]
+    coders = open_all(bank)
+    assert [type(c.select) for c in coders] == [TopK, Threshold, TopK, TopK, TopK]
     expected = {"method": "reg1", "trial": {"lambda": 0.001}, "seed": 0, "dataset": "digits", "backbone": "tiny"}
-    expected |= {"select": "topk", "k": 4, "input_norm": "unit_l2", "input_scale": bank["input_scale"]}
+    expected |= {"select": "topk", "k": 4, "input_norm": "unit_l2", "input_scale": bank.input_scale}
     expected["embeddings"] = files.sha256(cell.activations / "train/embeddings.npy")
-    assert coders[3].metadata == expected | {"code": coders[3].metadata["code"]}
+    assert coders[3].metadata == expected | {"versions": saes.versions_of("topk", "off_support_l1")}
     assert coders[1].metadata["threshold_uncalibrated"] > 0
-    links = [file.parent / e["path"] for e in bank["saes"]]
+    links = [bank.file.parent / e.path for e in bank.saes]
     assert all(
         p.is_symlink() and not p.readlink().is_absolute()
         for link in links
@@ -77,91 +79,92 @@ def test_a_bank_is_listed_linked_and_kept(cell, caplog):
 
     before = cell.stored()
     links[0].unlink()  # A reader restores it.
-    open_all(file, bank)
+    open_all(bank)
     assert links[0].is_symlink()
     # Other names, another cadence of the log, other methods: nothing is trained.
-    renamed = plan({"base": METHODS["topk"], "mine": METHODS["batch_topk"] | {"against": "base"}}, dataset="others")
-    renamed["recipe"] = renamed["recipe"] | {"log_every": 3}
-    other, again = cell.train("b", renamed)
-    assert cell.stored() == before and again["dataset"] == "others"
-    assert [e["key"] for e in again["saes"]] == [bank["saes"][0]["key"], bank["saes"][1]["key"]]
-    assert open_all(other, again)[0].metadata["dataset"] == "digits"  # As its first maker called it.
+    recipe = RECIPE | {"log_every": 3}
+    renamed = {"base": METHODS["topk"], "mine": METHODS["batch_topk"] | {"against": "base"}}
+    other = cell.train("b", plan(renamed, dataset="others", recipe=recipe))
+    assert cell.stored() == before and other.dataset == "others"
+    assert [e.key for e in other.saes] == [bank.saes[0].key, bank.saes[1].key]
+    assert open_all(other)[0].metadata["dataset"] == "digits"  # As its first maker called it.
     cell.train("a", plan({"topk": METHODS["topk"]}))
     assert links[0].exists() and not links[1].exists()  # Of an earlier plan.
+    assert not list(cell.folder.rglob(".unfinished.json"))
 
 
-def test_chosen_trains_what_selection_asks_for_and_prunes_nothing_of_the_bank(cell):
-    file, bank = cell.train("a", plan(METHODS))
-    table = pd.DataFrame({"method": ["topk", "reg1"], "seed": [0, 0], "trial": ["default", "lambda0.001"]})
-    table["protocol"] = "paper"
-    files.write_parquet(cell.folder / "selection.parquet", table)
-    place = Place(cell.folder / "store", cell.folder / "a/bank_chosen.json")
-    where = (file, cell.folder / "selection.parquet", cell.activations, place)
-    train_chosen(plan(METHODS), *where, device="cpu")
-    chosen = files.read_json(place.out)
-    (entry,) = chosen["saes"]
-    assert (entry["method"], entry["trial"], entry["settings"]["mask"]) == ("reg1_all", {"lambda": 0.001}, "all")
-    assert chosen["input_scale"] == bank["input_scale"] and len(open_all(place.out, chosen) + open_all(file, bank)) == 5
-    files.write_parquet(cell.folder / "selection.parquet", table.assign(trial=["default", None]))
-    train_chosen(plan(METHODS), *where, device="cpu")
-    assert files.read_json(place.out)["saes"] == [] and not (cell.folder / "a" / entry["path"]).exists()
+def test_side_by_side_gives_the_same_bytes(cell):
+    alone = cell.train("a", plan(METHODS, seeds=[0, 1]))
+    place = Place(cell.folder / "store2", cell.folder / "a/bank.json")
+    with workers.pool(2, torch.set_num_threads, 1) as side_by_side:
+        trainer = Trainer(source_of(plan(METHODS), cell.activations, "cpu"), place, side_by_side)
+        entries = trainer.bring(paper._trials(plan(METHODS, seeds=[0, 1])))
+    assert [e.sha256 for e in entries] == [e.sha256 for e in alone.saes if e.method != "reg1_all"] and len(entries) == 8
 
 
-def test_parts_fill_the_store_and_leave_the_bank_to_who_joins_them(cell):
-    for part in range(3):
-        assert cell.train("a", plan(METHODS), part=(part, 3))[1] is None
-    before = cell.stored()
-    _, bank = cell.train("a", plan(METHODS))
-    assert cell.stored() == before and len(bank["saes"]) == 4
+def test_what_is_asked_for_is_noted_before_it_is_trained(cell, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sae.bank.train._made", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cell.train("a", plan(METHODS))
+    noted = files.read_json(cell.folder / "a/.unfinished.json")["keys"]
+    monkeypatch.undo()
+    bank = cell.train("a", plan(METHODS))
+    assert set(noted) == {entry.trained for entry in bank.saes[:4]}
 
 
 def test_damaged_is_trained_again_to_the_same_bytes_and_altered_is_refused(cell):
-    file, bank = cell.train("a", plan(METHODS))
-    stored = (file.parent / bank["saes"][0]["path"]).resolve()
+    bank = cell.train("a", plan(METHODS))
+    stored = (bank.file.parent / bank.saes[0].path).resolve()
     content = stored.read_bytes()
     stored.write_bytes(content[:-8])
     with pytest.raises(
         UserError, match=r"was altered or cut short: .* delete .*/store/\w{32} and .*bank\.json, and run"
     ):
-        open_sae(file, bank, bank["saes"][0])
-    assert cell.train("a", plan(METHODS))[1] == bank and stored.read_bytes() == content
+        bank.open(bank.saes[0])
+    assert cell.train("a", plan(METHODS)) == bank and stored.read_bytes() == content
 
 
 def test_shared_stores_are_taken_from_and_left_as_they_are(cell, tmp_path):
-    _, bank = cell.train("a", plan(METHODS))
+    bank = cell.train("a", plan(METHODS))
     before = cell.stored()
-    mine = Place(tmp_path / "mine", tmp_path / "c/bank.json", shared=(tmp_path / "nowhere", tmp_path / "store"))
-    train_bank(plan(METHODS), cell.activations, mine, device="cpu")
-    assert files.read_json(mine.out)["saes"] == bank["saes"] and cell.stored() == before
+    shared = (tmp_path / "nowhere", tmp_path / "store")
+    assert cell.train("c", plan(METHODS), store=tmp_path / "mine", shared=shared).saes == bank.saes
+    assert cell.stored() == before
+
+
+def test_a_bank_of_another_version_is_refused(tmp_path):
+    files.write_json(tmp_path / "bank.json", {"dataset": "d", "saes": [{"path": "x"}]})
+    with pytest.raises(UserError, match=r"bank\.json is of another version of this .*; delete it and run again"):
+        read(tmp_path / "bank.json")
 
 
 def test_a_diverged_sae_is_recorded_and_its_siblings_finish(cell):
     methods = METHODS | {"reg1": method(**REG1, sweep={"lambda": [0.001], "lr": [1e30, 0.001]})}
-    _, bank = cell.train("a", plan(methods))
-    lost = next(e for e in bank["saes"] if e["trial"].get("lr") == 1e30)
-    assert (lost["status"], lost["path"], lost["sha256"]) == ("diverged", None, None) and lost["step"] >= 0
-    assert [e["status"] for e in bank["saes"] if e is not lost] == ["ok", "ok", "ok"]
+    bank = cell.train("a", plan(methods))
+    lost = next(e for e in bank.saes if e.trial.get("lr") == 1e30)
+    assert (lost.status, lost.path, lost.sha256, lost.judged) == ("diverged", None, None, False) and lost.step >= 0
+    assert [e.status for e in bank.saes if e is not lost] == ["ok"] * (len(bank.saes) - 1)
     before = cell.stored()
-    assert cell.train("a", plan(methods))[1] == bank and cell.stored() == before
-    json.loads((cell.folder / "store" / lost["key"] / "result.json").read_text(), parse_constant=pytest.fail)
-    with pytest.raises(
-        UserError, match=r"digits / tiny / k4: the baseline diverged \(seed 0, step \d+\): .* with reg0"
-    ):
+    assert cell.train("a", plan(methods)) == bank and cell.stored() == before
+    json.loads((cell.folder / "store" / lost.key / "result.json").read_text(), parse_constant=pytest.fail)
+    with pytest.raises(UserError, match=r"digits / tiny / k4: the baseline diverged \(seed 0\): .* with reg0"):
         methods = {"reg0": method(recipe={"lr": 1e30}), "reg1": METHODS["reg1"] | {"against": "reg0"}}
         cell.train("b", plan(methods))
     assert not (cell.folder / "b/bank.json").exists()
 
 
-def test_the_key_follows_data_settings_and_code(cell, tmp_path, monkeypatch):
+def test_the_key_follows_data_settings_and_versions(cell, tmp_path, monkeypatch):
     def key(**changed):
-        return cell.train("a", plan({"topk": method()}, **changed))[1]["saes"][0]["key"]
+        return cell.train("a", plan({"topk": method()}, **changed)).saes[0].key
 
     known = key()
-    recipe = plan({})["recipe"]
+    recipe = RECIPE
     assert key(recipe=recipe | {"log_every": 1}) == key(backbone="other") == known
     others = [key(recipe=recipe | {"lr": 0.002}), key(seeds=[1]), key(k=3)]
-    monkeypatch.setattr(codehash, "code_hash", lambda *_: "0" * 16)
-    monkeypatch.setattr("sae.bank.train.code_hash", lambda *_: "0" * 16)
+    monkeypatch.setattr(versions, "of", lambda *_: "2")
     others.append(key())
     monkeypatch.undo()
     write_activations(tmp_path / "activations", n=201)
@@ -176,14 +179,14 @@ def test_entries_from_outside_train_with_their_options_and_their_code_is_in_the_
     spec = method(penalty="mine", mask="all", options={"scale": 2.0}, **{"lambda": 0.1})
     try:
         registry.extend(tmp_path / "own")
-        first = cell.train("a", plan({"mine": spec}))[1]["saes"][0]
+        first = cell.train("a", plan({"mine": spec})).saes[0]
         (tmp_path / "own/penalties/mine.py").write_text(head + source.replace("sum(", "amax("))
         registry.extend(tmp_path / "own")
-        second = cell.train("a", plan({"mine": spec}))[1]["saes"][0]
+        second = cell.train("a", plan({"mine": spec})).saes[0]
     finally:
         registry.extend(None)
-    assert first["status"] == second["status"] == "ok" and first["key"] != second["key"]
-    assert first["settings"]["options"] == {"scale": 2.0} and first["sha256"] != second["sha256"]
+    assert first.ok and second.ok and first.key != second.key
+    assert first.settings["options"] == {"scale": 2.0} and first.sha256 != second.sha256
 
 
 def test_thresholds_admit_k_latents_of_held_out_images(cell):
@@ -193,38 +196,39 @@ def test_thresholds_admit_k_latents_of_held_out_images(cell):
         "relu_l1": method("relu_l1", against="topk"),
     }
     methods["jumprelu"] = method("jumprelu", against="topk")
-    file, bank = cell.train("a", plan(methods))
+    bank = cell.train("a", plan(methods))
     held_out = np.load(cell.activations / "val/embeddings.npy")
-    x = inputs.open_inputs(held_out, "unit_l2", bank["input_scale"], "cpu")
-    topk, *others = open_all(file, bank)
+    x = inputs.open_inputs(held_out, "unit_l2", bank.input_scale, "cpu")
+    topk, *others = open_all(bank)
     assert len(topk.encode(x).values) <= 4 * len(x)
-    for coder, entry in zip(others, bank["saes"][1:], strict=True):
+    for coder, entry in zip(others, bank.saes[1:], strict=True):
         assert len(coder.encode(x).values) == 4 * len(x)
         # Of what training made, thresholds alone are other ones, by one factor.
-        made_by = files.read_json(cell.folder / "store" / entry["key"] / "result.json")["made_by"]
+        made_by = files.read_json(cell.folder / "store" / entry.key / "result.json")["made_by"]
         trained = saefile.load(cell.folder / "store" / made_by["thresholds"]["of"] / "sae.safetensors")
         for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
             assert torch.equal(getattr(coder, name), getattr(trained, name))
         factor = coder.select.theta / trained.select.theta
         assert torch.allclose(factor, factor[0]) and len(trained.encode(x).values) != 4 * len(x)
     before = cell.stored()
-    assert cell.train("a", plan(methods))[1] == bank and cell.stored() == before
+    assert cell.train("a", plan(methods)) == bank and cell.stored() == before
     # Other held-out images: thresholds are fixed anew, and nothing is trained.
-    store.write(cell.activations / "val", [held_out[::-1] * 2 + 1], pd.DataFrame({"image_id": range(200)}), {})
-    again = cell.train("a", plan(methods))[1]
-    changed = [e["method"] for e, old in zip(again["saes"], bank["saes"], strict=True) if e["key"] != old["key"]]
+    index = pd.DataFrame({"image_id": range(200)})
+    store.write(cell.activations / "val", [held_out[::-1] * 2 + 1], index, {"dataset": {"grouped": False}})
+    again = cell.train("a", plan(methods))
+    changed = [e.method for e, old in zip(again.saes, bank.saes, strict=True) if e.key != old.key]
     assert sorted(changed) == ["batch_topk", "jumprelu", "relu_l1"]
     added = {path.parent.name for path in cell.stored().keys() - before.keys()}
-    assert added == {e["key"] for e in again["saes"][1:]}
+    assert added == {e.key for e in again.saes[1:]}
 
 
 def test_an_sae_of_another_key_is_not_taken(cell):
-    _, bank = cell.train("a", plan(METHODS))
-    first, other = (cell.folder / "store" / bank["saes"][i]["key"] for i in (2, 3))
+    bank = cell.train("a", plan(METHODS))
+    first, other = (cell.folder / "store" / bank.saes[i].key for i in (2, 3))
     content = (first / "sae.safetensors").read_bytes()
     shutil.rmtree(first)
     shutil.copytree(other, first)  # Whole, and each of its files as its maker sealed it.
-    assert cell.train("a", plan(METHODS))[1] == bank and (first / "sae.safetensors").read_bytes() == content
+    assert cell.train("a", plan(METHODS)) == bank and (first / "sae.safetensors").read_bytes() == content
 
 
 RANDOM = np.random.default_rng(0).normal(size=(200, 8)) + 1
@@ -288,15 +292,16 @@ def test_embeddings_that_are_not_finite_are_named(cell, monkeypatch, capsys):
 
 
 def write_split(folder, x):
-    index = pd.DataFrame({"image_id": range(len(x))})
-    store.write(folder, [x.astype(np.float32)], index, {"dataset": {}, "backbone": {"name": "tiny"}})
+    index = pd.DataFrame({"image_id": range(len(x)), "label": 0, "group": range(len(x))})
+    store.write(folder, [x.astype(np.float32)], index, {"dataset": {"grouped": False}, "backbone": {"name": "tiny"}})
 
 
 def train_by_command(cell, monkeypatch, capsys, recipe):
     """The exit code of the step `train`, and what it said."""
     monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
     monkeypatch.setattr(torch, "set_deterministic_debug_mode", lambda mode: None)  # It would outlive the test.
-    settings = json.dumps(plan({"topk": method()}, recipe=RECIPE | recipe))
+    settings = plan({"topk": method()}, recipe=RECIPE | recipe).model_dump_json()
     place = ["--store", str(cell.folder / "store"), "--out", str(cell.folder / "a/bank.json")]
+    place += ["--selected", str(cell.folder / "a")]
     code = main(["train", "--activations", str(cell.activations), *place, "--settings", settings])
     return code, capsys.readouterr().err

@@ -11,11 +11,12 @@ from bank.common import method, plan
 
 import sae
 from sae.__main__ import main
-from sae.bank import train as bank
+from sae.bank.train import Place
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import dataset as datasets
 from sae.data import embed, store
+from sae.protocols import _cell
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +28,8 @@ def trained(digits, tmp_path_factory):
     backbone = {"loader": "timm", "model": "test_efficientnet", "checkpoint": str(digits / "backbone.safetensors")}
     embed.embed(embed.Job(folder / "dataset", "tiny", backbone, None, folder / "store", 16, "cpu"))
     methods = {"topk": method(), "batch_topk": method("batch_topk", options={"momentum": 0.99})}
-    place = bank.Place(folder / "saes", folder / "bank.json")
-    bank.train_bank(plan(methods), folder / "store", place, device="cpu")
+    place = Place(folder / "saes", folder / "bank.json")
+    _cell.train(plan(methods), folder / "store", place, folder / "scores", device="cpu")
     return {name: folder / f"{name}/default/seed0/sae.safetensors" for name in methods}, folder / "store"
 
 

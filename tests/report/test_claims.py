@@ -263,3 +263,16 @@ def test_the_wider_interval_is_that_of_student_where_blocks_are_few():
     seeds = pd.MultiIndex.from_product([["d"], ["b1", "b2", "b3", "b4"], [4], range(4)], names=RUNS)
     noisy = pd.Series([1.0, -1, 1, -1] * 4, seeds)  # All blocks alike: seeds alone vary.
     assert bootstrap.wider_interval(noisy, RULE) == bootstrap.interval(noisy, RULE)
+
+
+def test_claims_are_those_of_protocol_paper_alone(tmp_path):
+    metrics, points = results(effect={"ms_mean_alive": 0.03})
+    tuned = metrics.assign(protocol="fair", seed=9, r2=0.1, status="diverged", selected=False, selection="not_selected")
+    files.write_parquet(tmp_path / "curves.parquet", points)
+    for folder, rows in (("own", metrics), ("both", pd.concat([metrics, tuned]))):
+        (tmp_path / folder).mkdir()
+        files.write_parquet(tmp_path / "metrics.parquet", rows)
+        settings = {"claims": RULE | {"resamples": 100}, "methods": METHODS}
+        claims.write(tmp_path / "metrics.parquet", tmp_path / "curves.parquet", PAPER, settings, tmp_path / folder)
+    for name in ("claims.csv", "claims.md"):
+        assert (tmp_path / "own" / name).read_bytes() == (tmp_path / "both" / name).read_bytes()

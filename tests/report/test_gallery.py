@@ -5,6 +5,7 @@ import pandas as pd
 import scipy.sparse
 import torch
 
+from sae.bank.read import Bank, Entry
 from sae.models.coder import Coder, Threshold, TopK
 from sae.report import gallery
 from sae.report.names import Names
@@ -51,20 +52,19 @@ def test_top_middle_and_bottom_are_in_order_of_activation():
 
 def test_what_was_chosen_comes_baseline_first_and_reg_1_stands_beside_it():
     names = Names({"methods": {"other": {"against": "topk"}, "reg1": {"against": "topk"}, "topk": {}, "lost": {}}})
-    saes = [{"method": "other", "trial": {"lr": 0.001}}, {"method": "reg1", "trial": {"lambda": 0.1}}]
-    saes += [
-        {"method": "reg1", "trial": {"lambda": 0.2}},
-        {"method": "topk", "trial": {}},
-        {"method": "lost", "trial": {}},
+    trials = [("other", {"lr": 0.001}, True), ("reg1", {"lambda": 0.1}, False), ("reg1", {"lambda": 0.2}, True)]
+    trials += [("topk", {}, True), ("lost", {}, False)]
+    common = {"protocol": "paper", "settings": {}, "key": "", "trained": "", "sha256": "", "status": "ok", "step": 1}
+    saes = [
+        Entry(method=m, trial=trial, seed=seed, judged=judged, path="", **common)
+        for m, trial, judged in trials
+        for seed in (3, 4)
     ]
-    bank = {"saes": [sae | {"seed": seed} for sae in saes for seed in (3, 4)]}
-    trials = {"other": "lr0.001", "reg1": "lambda0.2", "topk": "default", "lost": None}
-    rows = [{"method": m, "trial": t, "seed": seed} for m, t in trials.items() for seed in (3, 4)]
-    selection = pd.DataFrame(rows)
-    chosen = gallery._chosen(bank, selection, names)
-    assert gallery._left_out(selection, chosen, names) == "lost"
-    assert list(chosen) == ["topk", "other", "reg1"] and {entry["seed"] for entry in chosen.values()} == {3}
-    assert chosen["reg1"]["trial"] == {"lambda": 0.2}
+    bank = Bank("bank.json", "d", "b", 4, 1.0, "", saes, {})
+    chosen = gallery._chosen(bank, names)
+    assert gallery._left_out(bank, chosen, names) == "lost"
+    assert list(chosen) == ["topk", "other", "reg1"] and {entry.seed for entry in chosen.values()} == {3}
+    assert chosen["reg1"].trial == {"lambda": 0.2}
     assert gallery._two(list(chosen)) == ["topk", "reg1"]
     assert gallery._two(["topk", "other"]) == ["topk", "other"] and gallery._two(["topk"]) == ["topk"]
 

@@ -11,7 +11,7 @@ from report import hostile
 
 from sae.core import files
 from sae.core.errors import UserError
-from sae.report import claims, fair, page, tables
+from sae.report import claims, page, tables
 
 PAPER = ROOT / "workflow/resources/paper"
 METHODS = hostile.METHODS | {"raw": {"label": "<i>R&D</i>", "control": True}}
@@ -69,7 +69,7 @@ def test_page(tmp_path):
     files.write_json(tmp_path / "manifest.json", manifest)
     row = {"step": "train", "jobs": 7, "minutes": "1.5", "longest": "20 s", "memory": "300 MiB"}
     files.write_json(tmp_path / "times.json", {"jobs": [row]})
-    settings = names | {"experiment": "x", "figures": ["fig2", "fig5_probe"], "fair": False}
+    settings = names | {"experiment": "x", "figures": ["fig2", "fig5_probe"]}
     settings["config"] = {"experiment": {"description": DESCRIPTION}}
     for times in (tmp_path / "times.json", None):
         page.write(tmp_path, [tmp_path / "manifest.json"], PAPER, settings, tmp_path / "index.html", times=times)
@@ -84,7 +84,7 @@ def test_page(tmp_path):
         assert {("th", label) for label in hostile.LABELS[1:]} <= set(printed)
         claims_of = [said for tag, said in printed if tag == "td" and said.endswith(" raises mean MS")]
         assert claims_of[-1] == f"{hostile.LABELS[2]} raises mean MS"
-        assert ("h1", DESCRIPTION) in printed and ("p", fair.ELSEWHERE) in printed
+        assert ("h1", DESCRIPTION) in printed
         badges = [re.match(r"(\d+) (?:holds|does|not tested)", said) for tag, said in printed if tag == "span"]
         rows = len(pd.read_csv(tmp_path / "claims.csv"))
         assert sum(int(badge[1]) for badge in badges if badge) == rows  # Every row is counted, once.

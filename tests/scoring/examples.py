@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from sae.bank.read import Bank, Entry
 from sae.core import files
 from sae.core.paths import STAGES, trial_name
 from sae.data import store
@@ -81,7 +82,7 @@ class TinyBank:
     file: Path
     saes: list = field(default_factory=list)
 
-    def add(self, method, trial=None, seed=0, *, coder=None, status="ok", protocol="paper", **settings):
+    def add(self, method, trial=None, seed=0, *, coder=None, status="ok", protocol="paper", judged=False, **settings):
         trial = trial or {}
         path = Path(method) / trial_name(trial) / f"seed{seed}" / "sae.safetensors"
         sha256 = None
@@ -91,14 +92,11 @@ class TinyBank:
             saefile.save(coder, self.file.parent / path)
             sha256 = files.sha256(self.file.parent / path)
         made_by = {"objective": "topk", "penalty": None, "mask": None, "lambda": None, "options": {}, "m": 16}
-        entry = {"path": str(path) if status == "ok" else None, "method": method, "trial": trial, "seed": seed}
-        entry |= {"protocol": protocol} | {
-            "settings": made_by | trial | settings,
-            "key": "x",
-            "sha256": sha256,
-            "status": status,
-            "step": 1,
-        }
-        self.saes.append(entry)
-        head = {"dataset": "d", "backbone": "b", "k": 4, "input_scale": 2.0, "store": "store"}
-        files.write_json(self.file, head | {"saes": self.saes})
+        about = {"method": method, "protocol": protocol, "trial": trial, "seed": seed, "judged": judged}
+        about |= {"settings": made_by | trial | settings, "path": str(path) if status == "ok" else None}
+        self.saes.append(Entry(**about, key="x", trained="x", sha256=sha256, status=status, step=1))
+        self.write()
+
+    def write(self):
+        """The file, with what `saes` holds."""
+        Bank(self.file, "d", "b", 4, input_scale=2.0, store="store", saes=self.saes, facts={}).write()

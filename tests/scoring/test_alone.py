@@ -20,13 +20,11 @@ def test_the_same_arguments_give_the_numbers_of_metrics_csv(tmp_path):
     for name, d in (("b", 6), ("judge", 9)):
         write_activations(tmp_path / name, name, d, grouped=True)
     bank = TinyBank(tmp_path / "bank.json")
-    bank.add("topk", coder=coder(0))
-    row = {}
-    for stage_name in ("score", "score_chosen"):
-        settings = {"metrics": dict.fromkeys(NAMES)}
-        others = {"judge": tmp_path / "judge"}
-        stage.run(stage_name, bank.file, tmp_path / "b", settings, tmp_path / "out", others=others)
-        row |= files.read_parquet(tmp_path / "out/metrics.parquet").query("split == 'test'").iloc[0].to_dict()
+    bank.add("topk", coder=coder(0), judged=True)
+    others = {"judge": tmp_path / "judge"}
+    metrics = {"metrics": dict.fromkeys(NAMES)}
+    stage.run("score", bank.file, tmp_path / "b", metrics, tmp_path / "out", others=others)
+    row = files.read_parquet(tmp_path / "out/metrics.parquet").query("split == 'test'").iloc[0].to_dict()
     test, train, judge = (store.read(tmp_path / f) for f in ("b/test", "b/train", "judge/test"))
     labels = [f"class {c}" for c in test.index["label"]]  # Of any kind.
     given = {"train": train.embeddings, "groups": test.index["group"], "judges": {"judge": judge.embeddings}}

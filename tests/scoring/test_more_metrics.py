@@ -129,18 +129,13 @@ def test_siblings_are_the_other_seeds_of_a_trial_and_a_new_one_computes_anew(tmp
     write_activations(tmp_path / "own", "b")
     bank = TinyBank(tmp_path / "bank.json")
     for seed in (0, 1):
-        bank.add("topk", coder=coder(seed), seed=seed)
+        bank.add("topk", coder=coder(seed), seed=seed, judged=seed == 0)
         bank.add("reg1", {"lambda": 0.1}, coder=coder(seed + 5), seed=seed)
-    bank.add("reg1", {"lambda": 0.2}, coder=coder(9))
+    bank.add("reg1", {"lambda": 0.2}, coder=coder(9), judged=True)
     bank.add("topk", seed=2, status="diverged")
-    choice = [("topk", "default", 0), ("reg1", "lambda0.2", 0)]
-    files.write_parquet(tmp_path / "selection.parquet", pd.DataFrame(choice, columns=["method", "trial", "seed"]))
 
     def run():
-        where = {"selection": tmp_path / "selection.parquet"}
-        stage.run(
-            "score_chosen", bank.file, tmp_path / "own", {"metrics": {"stability": None}}, tmp_path / "out", **where
-        )
+        stage.run("score", bank.file, tmp_path / "own", {"metrics": {"stability": None}}, tmp_path / "out")
         return files.read_parquet(tmp_path / "out/metrics.parquet").set_index("method")
 
     got = run()

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scoring.examples import coder, stages_of
-from scoring.test_stage import METHODS, Cell, chosen_bank
+from scoring.test_stage import Cell, judge
 
 from sae.core import files, registry
 from sae.core.errors import UserError
-from sae.scoring import rows, select
+from sae.scoring import rows
 from sae.scoring.collect import collect
 
 HEAD = {"STAGE": "score", "SPLITS": ("val", "test"), "READS": ()}
@@ -56,11 +56,11 @@ def test_two_metrics_do_not_give_scores_of_one_name(cell, own, gives):
 
 @pytest.mark.parametrize("gives", ["1", "Curve([1], [2])", "PerLatent([0] * 16)"])
 def test_nor_do_metrics_of_two_stages(cell, own, gives, tmp_path):
-    selection, _ = chosen_bank(cell)
+    judge(cell)
     late = {"STAGE": "probe", "SPLITS": ("test",)}
     metrics = own(first=f"{{'mine': {gives}}}", second=(f"{{'mine': {gives}}}", late))
     cell.run("score", metrics)
-    cell.run("probe", metrics, **selection)
+    cell.run("probe", metrics)
     with pytest.raises(UserError, match="metrics first and second both give 'mine'"):
         collect([cell.scores], stages_of(cell.scores), [], tmp_path / "out")
 
@@ -130,7 +130,7 @@ def test_what_it_may_return_is_kept_as_it_is(cell, own):
 @pytest.mark.parametrize(
     ("constants", "returned", "message"),
     [
-        ({"STAGE": "scores"}, "{}", "STAGE = 'scores'.*score, score_chosen, robustness, probe"),
+        ({"STAGE": "scores"}, "{}", "STAGE = 'scores'.*score, robustness, probe"),
         ({"STAGE": "missing"}, "{}", "STAGE"),
         ({"SPLITS": ("valid",)}, "{}", "SPLITS = .*'valid'.*train, val, test"),
         ({"SPLITS": "test"}, "{}", "SPLITS = 'test'.*train, val, test"),
@@ -145,10 +145,13 @@ def test_what_a_metric_s_file_lacks_is_named(cell, own, constants, returned, mes
 
 
 def test_a_latent_has_one_row_with_what_all_stages_gave_of_it(cell, own, tmp_path):
-    selection, chosen = chosen_bank(cell)
-    mine = own(mine="{'number': PerLatent(range(16)), 'point': Curve([0], [1])}")
-    for name, options in (("score", {}), ("score_chosen", selection | chosen)):
-        cell.run(name, mine | {"latents": None}, **options)
+    judge(cell)
+    mine = own(
+        mine="{'number': PerLatent(range(16)), 'point': Curve([0], [1])}",
+        late=("{'late': PerLatent(range(16))}", {"STAGE": "probe", "JUDGED": True, "SPLITS": ("test",)}),
+    )
+    for name in ("score", "probe"):
+        cell.run(name, mine)
     collect([cell.scores], stages_of(cell.scores), [], tmp_path / "out")
     got = pd.read_parquet(tmp_path / "out/latents.parquet")
     assert len(got) == (3 * 2 + 2) * 16 and not got.duplicated([*rows.KEY, "latent"]).any()
@@ -157,14 +160,12 @@ def test_a_latent_has_one_row_with_what_all_stages_gave_of_it(cell, own, tmp_pat
     assert got["selected"].dtype == bool and metrics["selected"].tolist() == [True] * 4 + [False] * 4 + [True] * 2
     both = got.merge(metrics, on=rows.KEY, validate="many_to_one", suffixes=("", "_there"))
     assert len(both) == len(got) and both["selected"].equals(both["selected_there"])
-    # What only chosen SAEs have: all of it, integers among it, on the rows that it is of.
-    alone = files.read_parquet(cell.scores / "score_chosen/latents.parquet")
-    alone = alone[alone["method"] != "reg1_all"].drop(columns="number").reset_index(drop=True)
-    given = got[got["n_active"].notna()].drop(columns=["number", "selected"])
-    assert len(given) == 32 and given["ms"].isna().sum() == alone["ms"].isna().sum()
-    pd.testing.assert_frame_equal(given.reset_index(drop=True)[alone.columns], alone, check_dtype=False)
+    # What only judged SAEs have: all of it, integers among it, on the rows that it is of.
+    given = got[got["late"].notna()]
+    assert given["late"].equals(given["number"].astype(given["late"].dtype)) and len(given) == 32
+    assert set(zip(given["method"], given["split"], strict=True)) == {("topk", "test"), ("reg1", "test")}
     raw = files.read_table(tmp_path / "out/latents.parquet")
-    assert str(raw.schema.field("n_active").type) == "int64" and not raw.schema.metadata
+    assert str(raw.schema.field("late").type) == "int64" and not raw.schema.metadata
     curves = pd.read_parquet(tmp_path / "out/curves.parquet")
     assert curves.columns.tolist() == [*rows.KEY, "curve", "x", "y", "selected"]
     assert curves["selected"].tolist() == [True] * 4 + [False] * 2 + [True] * 2
@@ -182,16 +183,10 @@ def test_the_progress_says_how_much_was_computed(cell, caplog):
     def score():
         cell.run(metrics=metrics)
 
-    def choose():
-        settings = {"methods": METHODS, "fair": None}
-        select.select(cell.bank.file, cell.folder / "own", settings, cell.scores / "selection.parquet")
-
     assert said(score) == "d / b / k4: score of 4 SAEs: 12 of 12 rows computed"
     assert said(score).endswith(": 0 of 12 rows computed")
-    assert said(choose).endswith("; 3 of 3 rows computed") and said(choose).endswith("; 0 of 3 rows computed")
     cell.bank.add("reg1", {"lambda": 0.0001}, coder=coder(3))
     assert said(score) == "d / b / k4: score of 5 SAEs: 4 of 16 rows computed"
-    assert said(choose).endswith("; 1 of 4 rows computed")
 
 
 @pytest.mark.parametrize("reads", ["codes('train').l0()", "inputs('train')[0, 0].item()", "firing_counts('train')[0]"])
@@ -204,9 +199,9 @@ def test_a_metric_reads_only_what_it_declares(cell, own, reads):
 
 
 def test_what_an_earlier_run_left_of_another_stage_is_not_joined(cell, own, tmp_path):
-    selection, _ = chosen_bank(cell)
+    judge(cell)
     cell.run("score", own(mine="{'a': 1}"))
-    cell.run("probe", own(late=("{'old': 2}", {"STAGE": "probe"})), **selection)
+    cell.run("probe", own(late=("{'old': 2}", {"STAGE": "probe"})))
     collect([cell.scores], ["score"], [], tmp_path / "out")
     metrics = pd.read_parquet(tmp_path / "out/metrics.parquet")
     assert "a" in metrics and "old" not in metrics

@@ -2,16 +2,18 @@
 
 import logging
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scoring.examples import TinyBank, coder, codes_of, ms_by_definition, stages_of, write_activations
 
+from sae.bank.read import Bank
 from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.data import store
-from sae.scoring import rows, select, stage
+from sae.scoring import rows, stage
 from sae.scoring.collect import collect
 from sae.scoring.metrics import firing, independent, latents
 from sae.scoring.subject import Subject
@@ -19,7 +21,6 @@ from sae.scoring.subject import Subject
 QUICK = {name: None for name in ("reconstruction", "firing", "monosemanticity", "purity")}
 PROBE = {"probe": {"C": [1.0], "max_passes": 20, "max_train": 50, "largest": 2}}
 ALL = QUICK | dict.fromkeys(("independent", "latents", "robustness", "rank_profile")) | PROBE
-METHODS = {"topk": {"against": None, "sweep": {}}, "reg1": {"against": "topk", "sweep": {"lambda": [0.001, 0.003]}}}
 
 
 class Cell:
@@ -42,11 +43,6 @@ class Cell:
         stage.run(name, self.bank.file, self.folder / "own", {"metrics": metrics}, out, **options)
         return {table: files.read_parquet(out / f"{table}.parquet") for table in ("metrics", "curves", "latents")}
 
-    def select(self):
-        settings = {"methods": METHODS, "fair": None}
-        select.select(self.bank.file, self.folder / "own", settings, self.scores / "selection.parquet")
-        return files.read_parquet(self.scores / "selection.parquet")
-
     def stored(self, name="score"):
         """{metric: {key: row}} of the row store."""
         found = (self.scores / ".rows" / name).glob("*.parquet")
@@ -58,13 +54,13 @@ class Cell:
 
 @pytest.fixture
 def cell(tmp_path, monkeypatch):
-    made, load = Cell(tmp_path), stage.open_sae
+    made, load = Cell(tmp_path), Bank.open
 
-    def opening(file, bank, entry):
-        made.opened.append(entry["path"])
-        return load(file, bank, entry)
+    def opening(bank, entry):
+        made.opened.append(entry.path)
+        return load(bank, entry)
 
-    monkeypatch.setattr(stage, "open_sae", opening)
+    monkeypatch.setattr(Bank, "open", opening)
     return made
 
 
@@ -196,49 +192,33 @@ def test_a_job_that_stops_keeps_what_it_has(cell, monkeypatch):
             cell.run()
     assert len(cell.stored()["purity"]) == 3
     cell.run()
-    assert cell.opened == [cell.bank.saes[1]["path"], cell.bank.saes[2]["path"]]
+    assert cell.opened == [cell.bank.saes[1].path, cell.bank.saes[2].path]
 
 
-def test_selection_reads_the_validation_split_alone(cell):
-    for split in ("train", "test"):
-        shutil.rmtree(cell.folder / "own" / split)
-    got = cell.select()
-    validation = files.read_parquet(cell.scores / "validation.parquet")
-    assert validation["split"].eq("val").all() and len(validation) == 4
-    r2 = validation.set_index("trial")["r2"]
-    by_hand = [trial for trial in ("lambda0.003", "lambda0.001") if r2[trial] >= r2["default"]]
-    reg1 = got[got["method"] == "reg1"].iloc[0]
-    assert reg1["trial"] == (by_hand[0] if by_hand else None) and reg1["bar"] == r2["default"]
-    before = (cell.scores / "selection.parquet").read_bytes()
-    shutil.rmtree(cell.scores / ".rows")
-    cell.select()
-    assert (cell.scores / "selection.parquet").read_bytes() == before
-
-
-def chosen_bank(cell, trial="lambda0.001"):
-    """A selection that chose a baseline and one trial, and the bank of an `at` method; the options of stages to run."""
+def judge(cell, trial="lambda0.001", at=True):
+    """Let a baseline and one trial be judged, and an `at` method follow; the selection, and where judges lie."""
     head = {"dataset": "d", "backbone": "b", "k": 4, "seed": 0, "protocol": "paper", "tolerance": 0.0, "bar": 0.5}
     choice = [head | {"method": "topk", "trial": "default", "status": "chosen", "r2": 0.5}]
     choice.append(head | {"method": "reg1", "trial": trial, "status": "chosen" if trial else "fallback", "r2": 0.5})
     files.write_parquet(cell.scores / "selection.parquet", rows.table(choice, ()))
-    at = TinyBank(cell.folder / "bank_chosen.json")
-    at.add("reg1_all", {"lambda": 0.001}, coder=coder(7))
-    judged = {"others": {"judge": cell.folder / "judge"}}
-    return {"selection": cell.scores / "selection.parquet"}, {"chosen": at.file} | judged
+    if at:
+        cell.bank.add("reg1_all", {"lambda": 0.001}, coder=coder(7))
+    chosen = {(row["method"], row["trial"]) for row in choice}
+    cell.bank.saes[:] = [replace(e, judged=(e.method, e.name) in chosen) for e in cell.bank.saes]
+    cell.bank.write()
+    return {"others": {"judge": cell.folder / "judge"}}
 
 
-def test_chosen_saes_get_the_dear_metrics_and_at_methods_the_usual_ones(cell):
-    selection, chosen = chosen_bank(cell)
-    got = cell.run("score_chosen", ALL, **selection, **chosen)
-    scored = ("topk/default", "reg1/lambda0.001", "reg1_all/lambda0.001")
-    assert cell.opened == [f"{sae}/seed0/sae.safetensors" for sae in scored]
-    assert got["metrics"].groupby("method")["r2"].count().to_dict() == {"reg1": 0, "reg1_all": 2, "topk": 0}
-    independent = got["metrics"].set_index(["method", "split"])["ms_mean_alive_independent"]
-    assert independent.notna().to_dict() == {
-        (method, split): method != "reg1_all" and split == "test"
-        for method, splits in (("topk", ["test"]), ("reg1", ["test"]), ("reg1_all", ["val", "test"]))
-        for split in splits
+def test_judged_saes_get_the_dear_metrics_too(cell):
+    judges = judge(cell)
+    got = cell.run("score", ALL, **judges)
+    assert len(cell.opened) == 4 and got["metrics"].groupby("method")["r2"].count().to_dict() == {
+        "reg1": 4,
+        "reg1_all": 2,
+        "topk": 2,
     }
+    independent = got["metrics"].set_index(["method", "trial", "split"])["ms_mean_alive_independent"].dropna()
+    assert set(independent.index) == {("topk", "default", "test"), ("reg1", "lambda0.001", "test")}
     assert got["latents"].groupby("method").size().to_dict() == {"reg1": 16, "topk": 16}
     assert got["latents"].columns.tolist() == [
         *rows.KEY,
@@ -252,27 +232,26 @@ def test_chosen_saes_get_the_dear_metrics_and_at_methods_the_usual_ones(cell):
     ]
     # A judge of the same family is named, and is no independent one.
     siblings = {"independent": {"families": {"b": "conv", "judge": "conv"}}}
-    row = cell.run("score_chosen", siblings, **selection, **chosen)["metrics"].iloc[0]
+    row = cell.run("score", siblings, **judges)["metrics"].iloc[0]
     assert row["ms_mean_alive_by_judge"] > 0 and "ms_mean_alive_independent" not in row
-    curves = cell.run("robustness", ALL, **selection)["curves"]
+    curves = cell.run("robustness", ALL)["curves"]
     assert curves.groupby(["method", "curve"]).size().index.tolist() == [
         (method, curve) for method in ("reg1", "topk") for curve in ("rank_profile", "robustness")
     ]
-    probes = cell.run("probe", ALL, **selection)
+    probes = cell.run("probe", ALL)
     assert probes["curves"]["x"].tolist() == [1, 2] * 2 and probes["metrics"]["probe_top1"].notna().all()
 
 
 def test_an_experiment_is_joined_into_tidy_tables(cell, tmp_path):
-    selection, chosen = chosen_bank(cell)
-    cell.run("score", ALL)
-    cell.run("score_chosen", ALL, **selection, **chosen)
-    stored = cell.stored("score_chosen")
+    judges = judge(cell)
+    cell.run("score", ALL, **judges)
+    stored = cell.stored("score")
     write_activations(cell.folder / "judge", "judge", d=5, seed=1)
-    cell.run("score_chosen", ALL, **selection, **chosen)
-    changed = {name for name, kept in cell.stored("score_chosen").items() if kept.keys() != stored[name].keys()}
+    cell.run("score", ALL, **judges)
+    changed = {name for name, kept in cell.stored("score").items() if kept.keys() != stored[name].keys()}
     assert changed == {"independent", "latents"}
-    cell.run("robustness", ALL, **selection)
-    cell.run("probe", ALL, **selection)
+    cell.run("robustness", ALL)
+    cell.run("probe", ALL)
     files.write_json(tmp_path / "embeddings.json", {"dataset": "d", "backbone": "b", "top1": 0.75})
     collect([cell.scores], stages_of(cell.scores), [tmp_path / "embeddings.json"], tmp_path / "out")
     got = pd.read_parquet(tmp_path / "out/metrics.parquet")
@@ -294,7 +273,7 @@ def test_an_experiment_is_joined_into_tidy_tables(cell, tmp_path):
     assert got["selection"].tolist() == ["chosen"] * 4 + ["not_selected"] * 4 + ["chosen"] * 2
     assert got["m"].dtype == got["seed"].dtype == np.int64 and got["lambda"].dtype == np.float64
     scored = files.read_parquet(cell.scores / "score/metrics.parquet")
-    pd.testing.assert_frame_equal(got[:8][scored.columns], scored, check_dtype=False)
+    pd.testing.assert_frame_equal(got[scored.columns], scored, check_dtype=False)
     raw = got.set_index(["method", "trial", "split"])["probe_top1_raw"].dropna().to_dict()
     assert raw == {("topk", "default", "test"): 0.75, ("reg1", "lambda0.001", "test"): 0.75}
     csv = pd.read_csv(tmp_path / "out/metrics.csv")
@@ -305,7 +284,7 @@ def test_an_experiment_is_joined_into_tidy_tables(cell, tmp_path):
     assert len(pd.read_parquet(tmp_path / "out/latents.parquet")) == 32
     assert len(pd.read_parquet(tmp_path / "out/selection.parquet")) == 2
     # Where every integer is known they stay integers.
-    cell.bank.saes.pop()
+    cell.bank.saes[:] = [entry for entry in cell.bank.saes if entry.ok]
     cell.bank.add("topk", seed=1, coder=coder(9))
     cell.run("score", QUICK)
     collect([cell.scores], stages_of(cell.scores), [tmp_path / "embeddings.json"], tmp_path / "out")
@@ -317,10 +296,9 @@ def test_without_labels_there_is_no_column_that_needs_them_and_without_penalties
     write_activations(cell.folder / "own", "b", labels=False)
     cell.bank.saes.clear()
     cell.bank.add("other", coder=coder(0))
-    selection, _ = chosen_bank(cell)
+    judge(cell, at=False)
     cell.run("score", ALL)
-    cell.run("probe", ALL, **selection)
-    cell.run("score_chosen", ALL, **selection)
+    cell.run("probe", ALL)
     files.write_json(tmp_path / "embeddings.json", {"dataset": "d", "backbone": "b", "top1": None})
     collect([cell.scores], stages_of(cell.scores), [tmp_path / "embeddings.json"], tmp_path / "out")
     got = pd.read_parquet(tmp_path / "out/metrics.parquet")
@@ -332,21 +310,21 @@ def test_without_labels_there_is_no_column_that_needs_them_and_without_penalties
 def test_a_threshold_coder_is_scored_by_its_own_codes(cell):
     cell.bank.saes.clear()
     cell.bank.add("topk", coder=coder(0, threshold=0.4))
-    selection, _ = chosen_bank(cell, trial=None)
+    judge(cell, trial=None, at=False)
     row = cell.run("score", QUICK)["metrics"].set_index("split").loc["test"]
-    curves = cell.run("robustness", ALL, **selection)["curves"].set_index("curve")
+    curves = cell.run("robustness", ALL)["curves"].set_index("curve")
     assert curves["x"]["robustness_own"] == row["l0"] != 4 and curves["y"]["robustness_own"] == row["nmse"]
-    assert cell.run("probe", ALL, **selection)["curves"]["y"].between(0, 1).all()
+    assert cell.run("probe", ALL)["curves"]["y"].between(0, 1).all()
 
 
 def test_mistakes_are_named(cell):
     with pytest.raises(UserError, match="no metric 'puriti'"):
         cell.run(metrics={"puriti": None})
-    selection, chosen = chosen_bank(cell)
+    judges = judge(cell)
     shutil.rmtree(cell.folder / "judge/test")
     shutil.copytree(cell.folder / "own/val", cell.folder / "judge/test")
     with pytest.raises(UserError, match="holds other images"):
-        cell.run("score_chosen", ALL, **selection, **chosen)
+        cell.run("score", ALL, **judges)
 
 
 def test_latents_are_judged_by_other_embeddings():

@@ -33,9 +33,9 @@ def readers(file: Path, jobs: list[dict]) -> list[dict]:
     """The jobs that read a file, or may; those that read one undeclared are known by its place."""
     path, rules = file.as_posix(), []
     if "/store/" in path:
-        rules = ["train", "train_chosen", "select", "score", "score_chosen", "robustness", "probe", "gallery"]
+        rules = ["train", "score", "robustness", "probe", "gallery"]
     elif "/.rows/" in path:
-        rules = [file.parent.name]
+        rules = [file.relative_to(RESULTS).as_posix().partition("/.rows/")[2].partition("/")[0]]
     elif "/.embedding-" in path:
         rules = ["embed"]
     elif file.name == "times.json":

@@ -15,7 +15,7 @@ from sae.core import files, paths
 
 pytestmark = pytest.mark.workflow
 CELL = {"experiment": "tiny", "dataset": "colours", "backbone": "mean_colour", "k": 4}
-KINDS = ("penalties", "objectives", "metrics", "figures", "datasets", "backbones")
+KINDS = ("penalties", "objectives", "metrics", "protocols", "figures", "datasets", "backbones")
 
 
 def documented():
@@ -44,13 +44,18 @@ def run(tmp_path_factory, digits):
     for kind, names in {
         "methods": ["runner_up", "jittered"],
         "metrics": ["concentration"],
+        "protocols": ["better"],
         "datasets": ["colours"],
         "backbones": ["mean_colour"],
     }.items():
         checkout.config[kind] |= {name: config[kind][name] for name in names}
     checkout.config["figures"] = ["fig5", "firing"]
     checkout.experiment |= {"datasets": ["colours"], "backbones": ["mean_colour"]}
-    checkout.experiment |= {"methods": ["topk", "runner_up", "jittered"], "sweep": {}}
+    checkout.experiment |= {
+        "methods": ["topk", "runner_up", "jittered"],
+        "sweep": {},
+        "protocols": {"paper": {}, "better": {}},
+    }
     checkout.write()
     checkout.snakemake("tiny")
     return checkout
@@ -90,17 +95,28 @@ def test_an_objective(run):
 
 def test_a_metric(run):
     folder, bank, metrics = results(run)
-    (entry,) = [e for e in bank["saes"] if e["method"] == "topk"]
+    metrics = metrics[metrics["protocol"] == "paper"]
+    (entry,) = [e for e in bank["saes"] if e["method"] == "topk" and e["protocol"] == "paper"]
     model = sae.load(folder / "saes/colours/mean_colour/k4" / entry["path"])
     codes = model.encode(np.load(run.folder / paths.EMBEDDINGS.format(**CELL, split="val"))).matrix().toarray()
     expected = np.sort(codes, axis=1)[:, -3:].sum() / codes.sum()
     found = metrics[(metrics["method"] == "topk") & (metrics["split"] == "val")]
     assert found["concentration"].item() == pytest.approx(expected, rel=1e-6)
-    curve = pd.read_parquet(folder / "curves.parquet").query("curve == 'concentration_by_k' and method == 'topk'")
+    curve = pd.read_parquet(folder / "curves.parquet").query(
+        "curve == 'concentration_by_k' and method == 'topk' and selected"
+    )
     assert curve.loc[(curve["split"] == "val") & (curve["x"] == 3), "y"].item() == found["concentration"].item()
-    latents = pd.read_parquet(folder / "latents.parquet").query("method == 'topk' and split == 'test'")
+    latents = pd.read_parquet(folder / "latents.parquet").query("method == 'topk' and split == 'test' and selected")
     assert len(latents) == 32 and latents["share_of_activation"].sum() == pytest.approx(1)
     assert latents["n_active"].notna().all()
+
+
+def test_a_protocol(run):
+    _, bank, metrics = results(run)
+    own = [e for e in bank["saes"] if e["protocol"] == "better"]
+    assert [e["seed"] for e in own] == [0, 0, 1] and [e["judged"] for e in own] == [False, False, True]
+    of_val = metrics[(metrics["protocol"] == "better") & (metrics["split"] == "val") & (metrics["seed"] == 0)]
+    assert paths.trial_name(own[2]["trial"]) == of_val.set_index("trial")["r2"].idxmax()
 
 
 def test_a_figure(run):

@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 CELL = "digits/tiny/k4"
 
 
-def test_an_experiment_is_tuned_and_judged_by_both_protocols(make_checkout):
+def test_an_experiment_is_tuned_and_chosen_by_both_protocols(make_checkout):
     checkout = make_checkout()
     checkout.experiment["methods"] = ["topk", "reg1", "reg1_all", "untrained"]
     checkout.config["backbones"]["second"] = checkout.config["backbones"]["tiny"]
@@ -17,83 +17,42 @@ def test_an_experiment_is_tuned_and_judged_by_both_protocols(make_checkout):
     checkout.experiment["metrics"] = checkout.experiment.get("metrics", {}) | {"stability_alive": {}}
     del checkout.experiment["sweep"]["reg2"]
     ranges = {"reg1": {"lambda": {"k4": [0.0001, 0.01]}}}
-    checkout.experiment["fair"] = {"trials": 3, "most_steps": {"digits": 40}, "ranges": ranges}
-    checkout.config["compute"]["saes_per_job"] = 4
-    rule = checkout.config["fair"]
-    rule["steps"]["first"] = 10
-    rule |= {"tolerances": [0.5, 0.6], "near": 0.5}  # So few steps tell nothing: let there be candidates.
+    fair = {"most_steps": {"digits": 40}, "ranges": ranges, "fresh": [3, 4], "l0": 2.0, "firing": 0.1}
+    checkout.experiment["protocols"] = {"paper": {}, "fair": fair | {"points": 3, "refined": 1, "values": 2}}
+    checkout.config["compute"]["saes_at_once"] = 2
+    checkout.config["protocols"]["fair"]["steps"]["first"] = 10
     checkout.write()
     checkout.snakemake("tiny", "--cores", "2")
     results = checkout.folder / "results/tiny"
-    banks = {name: files.read_json(results / f"saes/{CELL}/{name}.json") for name in ("bank_lengths", "bank")}
-    lengths = pd.DataFrame(banks["bank_lengths"]["lengths"])
-    steps = banks["bank"]["steps"]
-    assert steps == lengths["steps"].max() and set(lengths["steps"]) <= {10, 20, 40}
-    # Parts trained the shortlist; the bank's own job found all of it.
-    logs = results / "logs/train_shortlist/digits/tiny"
-    assert " start " not in (logs / "k4.log").read_text() and " start " in (logs / "k4/0-of-5.log").read_text()
+    bank = files.read_json(results / f"saes/{CELL}/bank.json")
+    steps = bank["facts"]["fair"]["steps"]
+    assert steps in (10, 20, 40) and {e["protocol"] for e in bank["saes"]} == {"paper", "fair"}
     metrics, selection = (pd.read_parquet(results / f"{name}.parquet") for name in ("metrics", "selection"))
     fair = metrics[(metrics["protocol"] == "fair") & (metrics["split"] == "test")]
-    assert fair[fair["seed"] == 0].groupby("method")["trial"].nunique().to_dict() == {"reg1": 3, "topk": 3}
-    assert set(fair["steps"]) == {steps} and not fair["selected"].any() and set(fair["seed"]) == {0, 1, 2, 3, 4, 5}
-    # The learning rates and scales are the same for every method.
-    points = (
-        fair[fair["seed"] == 0].groupby("method")[["lr", "encoder_scale"]].apply(lambda p: sorted(map(tuple, p.values)))
-    )
-    assert points["topk"] == points["reg1"]
+    tried = fair[(fair["seed"] == 0) & (fair["steps"] == steps) & fair["trial"].str.contains("auxk_alpha")]
+    assert tried.groupby("method")["trial"].nunique().to_dict() == {"reg1": 5, "topk": 5}  # Three points, two refined.
+    assert not fair["selected"].any() and set(fair["seed"]) == {0, 3, 4}
+    # The learning rates and scales of the common points are the same for every method.
+    common = {name: set(map(tuple, rows[["lr", "encoder_scale"]].to_numpy())) for name, rows in tried.groupby("method")}
+    assert len(common["topk"] & common["reg1"]) == 3
     judged = fair[fair["seed"] >= 3]
-    assert set(judged["method"]) == {"topk", "reg1", "reg1_all"}  # The ablation at the headline's candidate.
-    assert judged[judged["method"] != "reg1_all"]["probe_auc"].notna().all() and judged["r2"].notna().all()
+    assert set(judged["method"]) == {"topk", "reg1", "reg1_all"}  # The ablation at the heaviest vertex.
+    assert judged["probe_auc"].notna().all() and judged["r2"].notna().all()
     # Rows of both protocols are alone their own: what the paper's rule selects has not changed.
     assert set(metrics[metrics["selected"]]["protocol"]) == {"paper"} and set(metrics[metrics["selected"]]["seed"]) == {
         0
     }
-    assert set(selection["protocol"]) == {"paper", "fair"}
-    table = pd.read_csv(results / "tables/fair.csv")
-    assert set(table["method"]) == {"topk", "reg1"} and len(table) == 4
-    assert "fair_verdict" in pd.read_csv(results / "claims.csv")
-    page = (results / "report/index.html").read_text()
-    assert "equal tuning:" in page  # Verdicts are counted under both protocols.
-    assert "The same reconstruction after the same tuning" in page and "Fronts" in page
-    # A measure that reads the other seeds; the one cell is undertrained, so the table of measures has no rows.
-    assert judged["stability_alive"].between(-1, 1).all() and pd.read_csv(results / "tables/measures.csv").empty
+    of_fair = selection[selection["protocol"] == "fair"]
+    assert set(selection["protocol"]) == {"paper", "fair"} and of_fair["seed"].isna().all()
+    assert of_fair.groupby(["method", "width"])["weight"].sum().to_numpy() == pytest.approx(1)
+    # A measure that reads the other seeds.
+    assert judged["stability_alive"].between(-1, 1).all()
     assert checkout.planned() == {}
-    # A method of one's own joins the leaderboard, through a configuration of its own.
-    other = {"methods": ["topk", "reg2"], "sweep": {"reg2": {"lambda": [0.001]}}}
-    joins = {"join": "results/tiny/tables/leaderboard.json", "ranges": {"reg2": ranges["reg1"]}}
-    checkout.config["experiments"]["mine"] = checkout.experiment | other
-    checkout.config["experiments"]["mine"]["fair"] = checkout.experiment["fair"] | joins
+    # Another fresh seed trains what is judged with it, and nothing again.
+    before = {f.name for f in (checkout.folder / "results/store/saes").iterdir()}
+    checkout.experiment["protocols"]["fair"]["fresh"] = [3, 4, 5]
     checkout.write()
-    checkout.snakemake("mine", "--cores", "2")
-    board = pd.read_csv(checkout.folder / "results/mine/tables/leaderboard.csv")
-    if len(board):  # So few steps may leave the cell undertrained.
-        assert board.groupby("method")["stored"].all().to_dict()["reg1"] and not board["stored"].all()
-    assert "Joined: results/tiny/tables" in (checkout.folder / "results/mine/tables/leaderboard.md").read_text()
-    # A run of the same methods on another backbone counts the first run's cell; one of another method in the same cell
-    # counts its methods, since the baseline has the same scores.
-    counted = checkout.experiment["fair"] | {"cells": ["results/tiny/tables/leaderboard.json"]}
-    elsewhere = {"backbones": ["second"], "judges": ["tiny"], "fair": counted}
-    checkout.config["experiments"] |= {
-        "more": checkout.experiment | elsewhere,
-        "united": checkout.experiment | other | {"fair": counted | {"ranges": {"reg2": ranges["reg1"]}}},
-    }
-    checkout.write()
-    checkout.snakemake("more", "--cores", "2")
-    grown = files.read_json(checkout.folder / "results/more/tables/leaderboard.json")
-    assert set(grown["stars"]) == {"digits/tiny/4 topk", "digits/second/4 topk"}
-    assert (
-        "Cells of other runs: digits/tiny/4 from"
-        in (checkout.folder / "results/more/tables/leaderboard.md").read_text()
-    )
-    # What a run makes anew itself is looked at when it is made.
-    checkout.snakemake("more", "--cores", "2", "--forcerun", "compare", "--until", "compare")
-    checkout.snakemake("united", "--cores", "2")
-    united = files.read_json(checkout.folder / "results/united/tables/leaderboard.json")
-    assert {"topk", "reg1", "reg2"} <= set(united["definitions"]) and {"topk", "reg1", "reg2"} == set(
-        united["tuned"]["method"]
-    )
-    # Another fresh seed trains candidates, and nothing before them.
-    rule["seeds"]["fresh"] = [3, 4, 5, 6]
-    checkout.write()
-    again = checkout.planned()
-    assert not {"lengths", "train", "train_shortlist", "shortlist"} & again.keys() and again["train_chosen"] == 1
+    checkout.snakemake(f"results/tiny/saes/{CELL}/bank.json", "--cores", "2")
+    bank = files.read_json(results / f"saes/{CELL}/bank.json")
+    new = {f.name for f in (checkout.folder / "results/store/saes").iterdir()} - before
+    assert new == {e["key"] for e in bank["saes"] if e["seed"] == 5}

@@ -32,8 +32,7 @@ from sae.models.coder import Coder
 BANK = "results/tiny/saes/digits/tiny/k4/bank.json"
 # Like the Snakefile's targets these name what is on the way: Snakemake makes a lost file again only if it is named.
 TARGETS = [f"results/activations/digits/tiny/{split}/manifest.json" for split in SPLITS]
-TARGETS += [BANK, BANK.replace("bank.json", "bank_chosen.json")]
-TARGETS += ["results/tiny/scores/digits/tiny/k4/selection.parquet"]
+TARGETS += [BANK]
 TARGETS += [f"results/tiny/scores/digits/tiny/k4/{stage}/metrics.parquet" for stage in paths.STAGES]
 TARGETS += ["results/tiny/metrics.csv"]
 YEAR = 365 * 86_400

@@ -2,7 +2,6 @@
 
 import copy
 import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -18,16 +17,17 @@ from conftest import ROOT
 from sae_workflow import recorded, settings
 from sae_workflow.housekeeping import Survey, main, sizes
 
-from sae.bank.train import Place, train_bank, train_chosen
+from sae.bank.read import read
+from sae.bank.train import Place
 from sae.config import load as configuration
 from sae.core import files, paths
 from sae.data import store
+from sae.protocols import _cell
 
 CONFIG = configuration.parse(ROOT / "config.yaml")
 CONFIG["experiments"] = {"smoke": CONFIG["experiments"]["smoke"]}
 CELL = "fashion_mnist_smoke/efficientnet_lite0"
 BANK = Path(f"results/smoke/saes/{CELL}/k8/bank.json")
-CHOSEN = BANK.with_name("bank_chosen.json")
 STORE = Path("results/store/saes")
 
 
@@ -46,19 +46,16 @@ def everything():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """results/ with embeddings and the two files of the bank of `smoke`, for which selection chose lambda 0.003."""
+    """results/ with embeddings and the bank of `smoke`."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("trained")
     embeddings = np.random.default_rng(0).normal(size=(150, 8)).astype(np.float32)
     activations = folder / "results/activations" / CELL
     for split in ("train", "val"):
-        store.write(activations / split, [embeddings], pd.DataFrame({"image_id": range(150)}), {})
+        store.write(activations / split, [embeddings], pd.DataFrame({"image_id": range(150)}), {"dataset": {}})
     plan = settings.bank_plan(settings.load(CONFIG), "smoke", *CELL.split("/"), 8)
-    train_bank(plan, activations, Place(folder / STORE, folder / BANK), device="cpu")
-    selection = pd.DataFrame({"method": ["reg1", "reg2"], "seed": 0, "trial": "lambda0.003", "protocol": "paper"})
-    files.write_parquet(folder / "selection.parquet", selection)
-    given = (folder / BANK, folder / "selection.parquet", activations)
-    train_chosen(plan, *given, Place(folder / STORE, folder / CHOSEN), device="cpu")
+    place = Place(folder / STORE, folder / BANK)
+    _cell.train(plan, activations, place, folder / f"results/smoke/scores/{CELL}/k8", device="cpu")
     return folder
 
 
@@ -166,56 +163,30 @@ def test_the_embeddings_of_a_judge_are_used(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_sae_is_used_if_a_bank_lists_it_or_would_train_it(run):
-    keys = {f"{STORE}/{path.name}" for path in STORE.iterdir()}
-    assert len(keys) == 15 + 2 + 1 and unused() == set()  # One has thresholds, and is stored twice.
+def test_an_sae_is_used_if_a_bank_lists_it_or_a_job_that_was_killed_asked_for_it(run):
+    stored, bank = {path.name for path in STORE.iterdir()}, read(BANK)
+    assert stored == {key for entry in bank.saes for key in (entry.key, entry.trained)} and unused() == set()
     config = copy.deepcopy(CONFIG)
     config["experiments"]["smoke"]["sweep"]["reg2"] = {"lambda": [0.0003, 0.001, 0.003]}
     assert unused(config) == set()  # Still listed: the results of now rest on them.
-    # As if the run had been killed before it could write the lists: selection might choose any lambda.
-    listed = [entry for file in (BANK, CHOSEN) for entry in json.loads(file.read_text())["saes"]]
+    # As if the run had been killed before it could write the bank; only what it had asked for is known.
+    asked = [entry.key for entry in bank.saes[:3]]
     shutil.rmtree(BANK.parent)
-    assert unused() == set()
-    (dropped,) = (e["key"] for e in listed if (e["method"], e["trial"]) == ("reg2", {"lambda": 0.01}))
-    assert unused(config) == {f"{STORE}/{dropped}"}
-    config["experiments"]["smoke"]["sweep"]["reg2"] = {"lambda": [0.01]}
-    of_reg2 = {e["key"] for e in listed if e["method"] in ("reg2", "reg2_all")} - {dropped}
-    assert len(of_reg2) == 4 and unused(config) == {f"{STORE}/{key}" for key in of_reg2}
-    config = copy.deepcopy(CONFIG)
-    for key, value, used in (("lr", 0.002, False), ("unit_variance", False, False), ("log_every", 7, True)):
-        config["training"]["smoke"] = CONFIG["training"]["smoke"] | {key: value}
-        assert unused(config) == (set() if used else keys)
-    # Made on a GPU through a profile, of which config.yaml knows nothing.
-    assert unused(CONFIG | {"compute": CONFIG["compute"] | {"device": "cuda"}}) == set()
-    # Other names, for no name is in what made an SAE.
-    text = json.dumps(CONFIG["experiments"]["smoke"])
-    smoke = json.loads(text.replace("reg2", "other").replace('"topk"', '"plain"'))
-    methods = json.loads(json.dumps(CONFIG["methods"]).replace("reg2", "other").replace('"topk"', '"plain"'))
-    methods["plain"]["objective"] = "topk"
-    assert unused(CONFIG | {"experiments": {"smoke": smoke}, "methods": methods}) == set()
-    # Other code, then other embeddings, then none that anybody could compare.
-    (changed,) = (STORE / e["key"] for e in listed if e["method"] == "reg2_all")
-    result = files.read_json(changed / "result.json")
-    result["made_by"]["code"] = "0" * 16
-    files.write_json(changed / "result.json", result)
-    assert unused() == {str(changed)}
-    manifest = Path(f"results/activations/{CELL}/train/manifest.json")
-    found = files.read_json(manifest)
-    files.write_json(manifest, found | {"sha256": found["sha256"] | {"index.parquet": "0"}})
-    assert unused() == keys
-    manifest.unlink()
-    assert unused() == {str(changed)}
+    files.write_json(BANK.with_name(".unfinished.json"), {"keys": asked})
+    assert unused() == {f"{STORE}/{key}" for key in stored - set(asked)}
+    shutil.rmtree(BANK.parent)
+    assert unused() == {f"{STORE}/{key}" for key in stored}
 
 
 @pytest.mark.slow
 def test_every_file_that_the_workflow_writes_is_known(run):
     """Each pattern of `sae.core.paths`, filled in, below an experiment that is gone."""
     values = {"dataset": "d", "backbone": "b", "k": 8, "stage": "score", "metric": "purity", "figure": "fig5_probe"}
-    values |= {"bank": "bank", "part": 0, "parts": 2, "number": 1, "experiment": "bygone"}
+    values |= {"protocol": "paper", "part": 0, "number": 1, "experiment": "bygone"}
     written = [p for p in vars(paths).values() if isinstance(p, str) and p.startswith(f"{paths.EXPERIMENT}/")]
     written.remove(paths.CONFIGURATION)  # An experiment that has one is not gone.
     places = [p.format(**values, table="metrics", suffix="csv") for p in written if "." in p.rsplit("/", 1)[1]]
-    places += [paths.PART.format(**values), paths.GALLERY.format(experiment="bygone", part="images")]
+    places += [paths.GALLERY.format(experiment="bygone", part="images")]
     places += [f"results/bygone/logs/{name}" for name in ("times.json", "train/d/b/k8.log")]
     assert len(places) > 20
     for place in places:
@@ -271,14 +242,6 @@ def test_what_lies_behind_a_link_is_left_alone(old, capsys):
 
 @pytest.mark.slow
 def test_what_cannot_be_read_is_kept_and_named(old):
-    broken = STORE / ("0" * 32)
-    for content in ("{", {"made_by": {}}, None):
-        if content is None:
-            (broken / "result.json").unlink()
-        else:
-            (write if isinstance(content, str) else files.write_json)(broken / "result.json", content)
-        survey = Survey(settings.load(CONFIG))
-        assert set(survey.unreadable) == {broken} and set(map(str, survey.unused)) == old - {str(broken)}
     # Nobody knows which SAEs a broken list names.
     write(BANK, "{")
     write("results/artifacts/emoji_google/artifact.json", "{")
@@ -337,14 +300,11 @@ def test_what_another_configuration_made_is_used(elsewhere, capsys):
     main("prune", "--yes")
     assert everything() == before and unused(demo) == set()
     assert f"  {record}: mine.yaml\n" in capsys.readouterr().out
-    # Without its banks, as after a kill: what it would train is used too.
-    shutil.rmtree("results/smoke/saes")
-    assert unused(demo) == set()
     # An edit of the same file takes the record's place, and other files have another one.
     fewer = copy.deepcopy(smoke)
     fewer["experiments"]["smoke"] |= {"methods": ["topk"], "sweep": {}}
     recorded.write(fewer, {"smoke"}, ["config.yaml", "mine.yaml", "config.yaml"], {})
-    assert list(record.parent.iterdir()) == [record] and len(unused(demo)) == 18 - 1
+    assert list(record.parent.iterdir()) == [record]
     recorded.write(smoke, {"smoke"}, ["mine.yaml"], {"options": 1})
     assert len(list(record.parent.iterdir())) == 2 and unused(demo) == set()
     # An experiment that is gone takes its records with it.

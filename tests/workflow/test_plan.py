@@ -14,7 +14,6 @@ from conftest import PARTS, ROOT
 from sae_workflow import costs, missing, plan, planned, settings
 
 from bench import dag
-from sae.bank.plan import count
 from sae.config import load as configuration
 
 CONFIG = configuration.parse(ROOT / "config.yaml")
@@ -91,8 +90,8 @@ def test_which_weights_come_from_the_hub(spec, expected):
 def test_jobs_of_parts_and_without_a_second_round_or_some_metrics_are_what_snakemake_says(empty):
     config = copy.deepcopy(CONFIG)
     config["experiments"]["smoke"]["judges"] = ["efficientnet_lite2"]
-    for experiment, saes in (("fair", 20), ("smoke", 1)):
-        config["compute"] |= {"embed_shards": 3, "saes_per_job": saes}
+    for experiment in ("fair", "smoke"):
+        config["compute"] |= {"embed_shards": 3}
         (empty / "config.yaml").write_text(yaml.safe_dump(config))
         assert plan.jobs(settings.load(config), experiment) == dry_run(experiment)[0]
     config["experiments"] = {"smoke": config["experiments"]["smoke"]}
@@ -102,7 +101,7 @@ def test_jobs_of_parts_and_without_a_second_round_or_some_metrics_are_what_snake
     (empty / "config.yaml").write_text(yaml.safe_dump(config))
     counts = plan.jobs(settings.load(config), "smoke")
     assert counts == dry_run("smoke")[0]
-    assert not {"train_chosen", "probe", "probe_embeddings", "robustness"} & set(counts)
+    assert not {"probe", "probe_embeddings", "robustness"} & set(counts)
 
 
 @pytest.mark.slow
@@ -110,7 +109,8 @@ def test_ten_times_the_lambdas_and_seeds_are_no_more_jobs(empty):
     """68,040 SAEs; a job each would be 68,040 jobs."""
     larger = dag.times(CONFIG, 10)
     config = settings.load(larger)
-    assert sum(count(bank)["bank"] for bank in costs.plans(config, "paper")) == 18 * 30 * (6 + 2 * 60)
+    sizes = [size for bank in costs.plans(config, "paper") for size in costs.sizes(bank)]
+    assert sum(size.trials for size in sizes) == 18 * 30 * (6 + 2 * 60)
     (empty / "config.yaml").write_text(yaml.safe_dump(larger))
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB, of the largest child so far.
     assert dry_run("paper")[0] == plan.jobs(settings.load(CONFIG), "paper")
@@ -121,7 +121,7 @@ def test_the_paper_by_hand(empty):
     """18 banks x (1 + 2 x 6 + 5) x 3 seeds; 18 x 2 x 3; ImageNet 1,331,167 x 1024 x 2 bytes; SAEs of m = 8192."""
     config = settings.load(CONFIG)
     shown = "\n".join(plan.text(config, "paper"))
-    assert "SAEs: 972 in 18 banks, and at most 108 at what validation chooses" in shown
+    assert "SAEs: 972 in 18 cells, and at most 108 at what validation chooses" in shown
     size, total = re.search(r"  total ([\d.]+) GB", shown)[1], re.search(r"  total  +\d+ +(\d+) +(\d+)", shown)
     said = " ".join((ROOT / "README.md").read_text().split())
     assert f"SAEs take {float(size):.0f} GB. The plan estimates {total[1]} hours of one H100 and {total[2]} " in said
@@ -133,8 +133,8 @@ def test_the_paper_by_hand(empty):
     # One bank without a GPU, 9 of 54 SAEs without a step: 45 x 50 epochs x 601 steps x 4 x 2048 x 1024 x 8224 FLOP.
     spent = costs.of_bank(cell, plans[0], settings.probe_plan(config, "paper"), others=2)
     step = 68_987.6 / 1000 / costs.rate("cpu")
-    assert spent["train"][2] == pytest.approx(45 * 50 * 601 * step, rel=1e-4)
-    assert spent["train_chosen"][2] == pytest.approx(6 * 50 * 601 * step, rel=1e-4)
+    choosing = 60 * 50_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu")  # And 6 at what validation chose; val of all.
+    assert spent["train"][2] == pytest.approx(51 * 50 * 601 * step + choosing, rel=1e-4)
     # Of 24 chosen SAEs, 2 x 8192 x 1024 FLOP an image: twice test.
     assert spent["robustness"][2] == pytest.approx(24 * 100_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu"))
 

@@ -42,7 +42,7 @@ def test_each_run_has_its_plan_for_as_long_as_it_lives(folder, monkeypatch):
     monkeypatch.setenv(planned.VARIABLE, "")
     codes = iter(["then", "now", "now"])
     monkeypatch.setattr(planned, "code_hash", lambda *_: next(codes))
-    monkeypatch.setattr(planned, "_codes", {})
+    monkeypatch.setattr(planned, "_said", {})
     planned.name_run()
     assert planned.code("sae.core.files") == "then"
     killed = Path(f".snakemake/planned-{socket.gethostname()}-{2**22 + 1}.json")
@@ -52,7 +52,7 @@ def test_each_run_has_its_plan_for_as_long_as_it_lives(folder, monkeypatch):
     planned.write({"k": 8})
     assert elsewhere.exists() and not killed.exists()
     # A job's Snakemake: another process, which finds other code.
-    monkeypatch.setattr(planned, "_codes", {})
+    monkeypatch.setattr(planned, "_said", {})
     assert planned.read() == {"k": 8}
     assert (planned.code("sae.core.files"), planned.code("sae.core.paths")) == ("then", "now")
     monkeypatch.setenv(planned.VARIABLE, "a-later-run")

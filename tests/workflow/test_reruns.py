@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +29,7 @@ def done(tmp_path_factory, digits):
 
 
 # In the order of the stages.
-ORDER = ["dataset", "embed", "train", "select", "train_chosen", "score", "score_chosen", "robustness", "probe"]
+ORDER = ["dataset", "embed", "train", "score", "robustness", "probe"]
 ORDER += ["collect", "tables", "claims", "gallery", "plot", "page"]
 # Jobs of one bank, and of all that follows it.
 AFTER_TRAINING = dict.fromkeys(ORDER[ORDER.index("train") :], 1) | {"plot": 7}
@@ -36,7 +38,7 @@ FINAL = {rule: AFTER_TRAINING[rule] for rule in ("collect", "tables", "claims", 
 # What the tests run again: all but tables, figures and the page.
 METRICS = "results/tiny/metrics.csv"
 CELL = {"experiment": "tiny", "dataset": "digits", "backbone": "tiny", "k": 4}
-BANK, BANK_CHOSEN = paths.BANK.format(**CELL), paths.BANK_CHOSEN.format(**CELL)
+BANK = paths.BANK.format(**CELL)
 
 
 def documented(change):
@@ -100,9 +102,10 @@ def test_selection_is_a_file_and_the_ablation_trains_what_it_chose(done):
     selection = pd.read_parquet(done.folder / paths.SELECTION.format(**CELL))
     assert list(selection["method"]) == ["topk", "reg1", "reg2"] and set(selection["protocol"]) == {"paper"}
     expected = {(f"{row.method}_all", row.trial) for row in selection[1:].dropna().itertuples()}
-    bank = files.read_json(done.folder / BANK_CHOSEN)
-    assert expected and {(e["method"], paths.trial_name(e["trial"])) for e in bank["saes"]} == expected
-    assert {e["settings"]["mask"] for e in bank["saes"]} == {"all"}
+    bank = files.read_json(done.folder / BANK)
+    at = [e for e in bank["saes"] if e["method"].endswith("_all")]
+    assert expected and {(e["method"], paths.trial_name(e["trial"])) for e in at} == expected
+    assert {e["settings"]["mask"] for e in at} == {"all"}
     metrics = pd.read_parquet(done.folder / "results/tiny/metrics.parquet")
     ablated = metrics[metrics["method"].str.endswith("_all")]
     assert len(ablated) == 2 * len(expected) and ablated["r2"].notna().all() and ablated["selected"].all()
@@ -125,6 +128,25 @@ def test_a_moved_and_renamed_module_reruns_nothing(done):
     (done.folder / "sae/training/auxk.py").rename(done.folder / "sae/models/dead.py")
     done.edit("sae/training/step.py", "from sae.training.auxk import", "from sae.models.dead import")
     assert set(done.planned()) == documented("a module moved or renamed") == set()
+
+
+def test_what_errors_and_logs_say_and_the_core_rerun_nothing(done):
+    for file in (done.folder / "sae/core").glob("*.py"):
+        said = re.sub(r"(Error\(\s*f?\")", r"\1So: ", file.read_text())
+        file.write_text(f"{said}\n\nADDED = 1\n")
+    done.edit("sae/training/step.py", 'raise UserError(f"', 'raise UserError(f"So: ')
+    done.edit("sae/training/calibrate.py", 'log.warning("equal', 'log.warning("So: equal')
+    assert set(done.planned()) == documented("what an error or a log says; anything in sae/core/") == set()
+
+
+def test_code_is_another_one_until_it_is_recorded(done):
+    done.edit("sae/scoring/metrics/firing.py", "VERSION = 1\n", "VERSION = 1\nADDED = 1\n")
+    done.edit("sae/training/penalties/off_support_l1.py", "VERSION = 1\n", "VERSION = 1\nADDED = 1\n")
+    assert set(done.planned()) == documented("code of a penalty") and done.planned() == AFTER_TRAINING
+    command = [sys.executable, "-m", "sae_workflow.versions", "metric firing", "penalty off_support_l1"]
+    said = subprocess.run(command, cwd=done.folder, env=done.environment, check=True, capture_output=True, text=True)
+    assert said.stdout.startswith("penalty both: its code is not the one recorded for version 1: if its numbers")
+    assert set(done.planned()) == documented("code that was edited and recorded (make versions)") == set()
 
 
 def test_an_unrelated_key_reruns_nothing(done):
@@ -184,7 +206,7 @@ def test_one_more_k_backbone_or_dataset_makes_its_cells(done):
         experiment["backbones"] = ["tiny", "second"]
 
     found = changed(done, backbone)
-    assert {rule: found[rule] for rule in one} == one | {"score_chosen": 2} and found["embed"] == 1
+    assert {rule: found[rule] for rule in one} == one | {"score": 2} and found["embed"] == 1
     assert set(found) == documented("one more backbone")
 
     def judge(config, experiment):
@@ -213,12 +235,10 @@ def test_a_value_of_the_recipe_a_method_and_the_number_of_jobs(done):
 
     assert set(changed(done, method)) == documented("one more method")
 
-    def parts(config, _):
-        config["compute"]["saes_per_job"] = 2
+    def at_once(config, _):
+        config["compute"]["saes_at_once"] = 2
 
-    found = changed(done, parts)
-    assert found["train_part"] == 3
-    assert set(found) - {"train_part"} == documented("more saes_per_job or embed_shards")
+    assert set(changed(done, at_once)) == documented("saes_at_once") == set()
 
 
 def test_a_figures_code_redraws_that_figure_only(done):
@@ -245,11 +265,11 @@ def test_a_metrics_code_computes_that_metric_alone(done):
     done.snakemake(METRICS)
     before, files = rows_of(done), done.results()
     done.edit("sae/scoring/metrics/purity.py", "_PERMUTATIONS = 20", "_PERMUTATIONS = 19")
-    assert done.planned(METRICS) == {"score": 1, "score_chosen": 1, "collect": 1}
+    assert done.planned(METRICS) == {"score": 1, "collect": 1}
     assert set(done.planned()) == documented("code of a metric of all SAEs, such as purity")
     done.snakemake(METRICS)
     after = rows_of(done)
-    assert {name for name in after if after[name] != before[name]} == {"score/purity", "score_chosen/purity"}
+    assert {name for name in after if after[name] != before[name]} == {"score/purity"}
     name = "scores/digits/tiny/k4/probe/metrics.parquet"
     assert done.results()[name] == files[name]
 
@@ -264,7 +284,7 @@ def test_a_new_metric_computes_itself_alone(done):
     done.snakemake(METRICS)
     after = rows_of(done)
     assert {name: after.pop(name) for name in before} == before
-    assert set(after) == {"score/width", "score_chosen/width"}
+    assert set(after) == {"score/width"}
     metrics = pd.read_csv(done.folder / METRICS)
     assert (metrics["width"] == 64).all()  # 2.0 x m
 

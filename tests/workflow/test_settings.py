@@ -2,20 +2,17 @@
 
 import copy
 import json
-import math
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 from conftest import ROOT
-from sae_workflow import missing, plan, publish, run, schema, settings
-from snakemake.utils import update_config
+from sae_workflow import costs, missing, plan, publish, run, schema, settings
 
-from sae.bank.plan import count, members
-from sae.core import files, registry
+from sae.core import registry
 from sae.core.errors import UserError
-from sae.report import leaderboard
+from sae.protocols import paper
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
 CONFIG = settings.load(RAW)
@@ -30,9 +27,9 @@ def with_changes(change):
 
 def test_a_plan_is_complete_and_survives_json():
     plan = settings.bank_plan(CONFIG, "demo", *CELL, 32)
-    assert json.loads(json.dumps(plan)) == plan
-    assert plan["recipe"] == RAW["training"]["demo"] | {"precision": "float32"}
-    assert plan["methods"]["topk"] == {
+    assert type(plan).model_validate_json(plan.model_dump_json()) == plan
+    assert plan.recipe == RAW["training"]["demo"] | {"precision": "float32"}
+    assert plan.methods["topk"].model_dump(by_alias=True) == {
         "objective": "topk",
         "penalty": None,
         "mask": None,
@@ -44,14 +41,14 @@ def test_a_plan_is_complete_and_survives_json():
         "against": None,
         "control": False,
     }
-    reg1 = plan["methods"]["reg1"]
-    assert (reg1["penalty"], reg1["mask"], reg1["against"]) == ("off_support_l1", "batch_active", "topk")
-    assert reg1["sweep"] == {"lambda": RAW["experiments"]["demo"]["sweep"]["reg1"]["lambda"]["k32"]}
-    reg1_all = plan["methods"]["reg1_all"]
-    assert (reg1_all["penalty"], reg1_all["mask"], reg1_all["at"]) == ("off_support_l1", "all", "reg1")
-    assert reg1_all["sweep"] == {} and reg1_all["lambda"] is None
+    reg1 = plan.methods["reg1"]
+    assert (reg1.penalty, reg1.mask, reg1.against) == ("off_support_l1", "batch_active", "topk")
+    assert reg1.sweep == {"lambda": RAW["experiments"]["demo"]["sweep"]["reg1"]["lambda"]["k32"]}
+    reg1_all = plan.methods["reg1_all"]
+    assert (reg1_all.penalty, reg1_all.mask, reg1_all.at) == ("off_support_l1", "all", "reg1")
+    assert reg1_all.sweep == {} and reg1_all.lam is None
     # What the bank trains is what the config asks for: 1 + 2 x 3 trials and 5 controls, and at most two `at` methods.
-    assert count(plan) == {"bank": 12, "bank_chosen": 2}
+    assert [(size.trials, size.after) for size in costs.sizes(plan)] == [(12, 2)]
     assert len(settings.banks(CONFIG, "demo")) == 12
 
 
@@ -63,10 +60,10 @@ def test_an_experiments_sweep_is_laid_over_the_methods_own():
         smoke["sweep"] = {"reg1": {"lambda": {"k8": [1, 0.1]}}, "reg2": smoke["sweep"]["reg2"], "topk": {"lr": [0.1]}}
 
     plan = settings.bank_plan(with_changes(change), "smoke", "fashion_mnist_smoke", CELL[1], 8)
-    assert plan["methods"]["reg1"]["sweep"] == {"lambda": [0.1, 1.0], "lr": [0.003, 0.01]}
-    assert plan["methods"]["topk"]["sweep"] == {"lr": [0.1]}
-    assert plan["methods"]["reg2"]["recipe"] == {"lr": 0.02}
-    paths = [member.path for member in members(plan)]
+    assert plan.methods["reg1"].sweep == {"lambda": [0.1, 1.0], "lr": [0.003, 0.01]}
+    assert plan.methods["topk"].sweep == {"lr": [0.1]}
+    assert plan.methods["reg2"].recipe == {"lr": 0.02}
+    paths = [member.path for member in paper._trials(plan)]
     # Baselines first, then by name. A control takes over no sweep.
     assert paths[:2] == ["topk/lr0.1/seed0/sae.safetensors", "batch_topk/default/seed0/sae.safetensors"]
     assert "reg1/lambda0.1-lr0.003/seed0/sae.safetensors" in paths
@@ -87,19 +84,13 @@ def test_the_order_of_a_grid_and_labels_change_no_plan():
     assert settings.names(other, "smoke") != settings.names(CONFIG, "smoke")
 
 
-def test_each_round_of_a_bank_has_its_own_part_of_the_plan():
-    plan = settings.bank_plan(CONFIG, "demo", *CELL, 8)
-    controls = ["untrained", "frozen_decoder", "frozen_encoder", "pca", "raw"]
-    assert list(settings.methods_of(plan, "bank")["methods"]) == ["topk", "reg1", "reg2", *controls]
-    assert list(settings.methods_of(plan, "bank_chosen")["methods"]) == ["reg1", "reg2", "reg1_all", "reg2_all"]
-    modules = settings.training_modules(plan, "bank")
-    assert {"sae.training.loop", "sae.training.objectives.topk", "sae.training.penalties.off_support_l1"} < set(modules)
-    assert not any("batch_topk" in module for module in modules)
-    limited = with_changes(lambda raw: raw["compute"].update(saes_per_job=4))
-    assert [settings.parts(limited, plan, bank) for bank in ("bank", "bank_chosen", "bank_shortlist")] == [4, 0, 0]
-    # Three trials of each of three methods, and up to three more of the baseline; two more tuning seeds.
-    fair = settings.bank_plan(CONFIG, "fair", "emoji_vendors", CELL[1], 32)
-    assert settings.parts(limited, fair, "bank_shortlist") == math.ceil(2 * 3 * (3 + 1) / 4)
+def test_what_decides_a_cells_saes_is_no_more_than_it_uses():
+    training = set(settings.training(settings.bank_plan(CONFIG, "demo", *CELL, 8)))
+    assert {("training", "loop"), ("objective", "topk"), ("penalty", "off_support_l1")} < training
+    assert {("protocol", "paper"), ("metric", "reconstruction")} < training
+    assert not training & {("objective", "batch_topk"), ("protocol", "fair"), ("metric", "purity")}
+    fair = settings.training(settings.bank_plan(CONFIG, "fair", "emoji_vendors", CELL[1], 32))
+    assert {("protocol", "fair"), ("metric", "monosemanticity")} < set(fair)
 
 
 def test_an_experiment_may_have_no_penalty_at_all():
@@ -107,28 +98,26 @@ def test_an_experiment_may_have_no_penalty_at_all():
         raw["experiments"]["smoke"] |= {"methods": ["topk", "batch_topk"], "sweep": {}}
 
     config = with_changes(change)
-    assert not settings.has_chosen(config, "smoke")
-    assert list(settings.stages(config, "smoke")["score_chosen"]) == ["independent", "latents"]
-    assert settings.selection_plan(config, "smoke")["methods"]["batch_topk"] == {"against": "topk", "sweep": []}
+    plan = settings.bank_plan(config, "smoke", *CELL, 8)
+    assert [(size.trials, size.after) for size in costs.sizes(plan)] == [(2, 0)]
 
 
 def test_metrics_are_sorted_into_stages_with_all_their_options():
     stages = settings.stages(CONFIG, "paper")
-    assert list(stages) == ["score", "score_chosen", "robustness", "probe"]
-    assert stages["score"] == {"reconstruction": {}, "firing": {}, "monosemanticity": {}, "purity": {}, "recovery": {}}
-    # SAEs that are trained after the selection get these too.
-    assert set(stages["score_chosen"]) == {*stages["score"], "independent", "latents"}
+    assert list(stages) == ["score", "robustness", "probe"]
+    of_all = ["reconstruction", "firing", "monosemanticity", "purity", "recovery"]
+    assert list(stages["score"]) == [*of_all, "independent", "latents"]
     expected = {"C": [0.1, 1.0, 10.0], "tol": 0.01, "max_passes": 5000, "max_train": 100000, "largest": 32}
     assert stages["probe"] == {"probe": expected} and settings.probe_plan(CONFIG, "paper") == expected
     assert settings.probe_plan(CONFIG, "demo")["largest"] == 8
-    assert settings.metric_modules(CONFIG, "demo", "probe") == ["sae.scoring.metrics.probe"]
+    assert settings.scoring(CONFIG, "demo", "probe") == [("models", "inputs"), ("metric", "probe")]
     # Judges of an SAE's own family are not independent.
-    families = settings.stages(CONFIG, "demo")["score_chosen"]["independent"]["families"]
+    families = settings.stages(CONFIG, "demo")["score"]["independent"]["families"]
     assert families == {name: RAW["backbones"][name]["family"] for name in RAW["experiments"]["demo"]["backbones"]}
     # What is optional is for those experiments alone that name it.
     rivals = settings.stages(CONFIG, "rivals")
     assert "density" in rivals["score"] and "density" not in settings.stages(CONFIG, "demo")["score"]
-    assert rivals["score_chosen"]["sparse_probe"] == {"ks": [1, 5], "max_train": 10_000, "classes": 30}
+    assert rivals["score"]["sparse_probe"] == {"ks": [1, 5], "max_train": 10_000, "classes": 30}
     # Without a metric, its stage has nothing to do.
 
     def without_probes(raw):
@@ -146,120 +135,12 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     assert settings.banks(config, "smoke") == [cell | {"k": 8}]
     assert settings.embedded(config, "smoke") == [cell, cell | {"backbone": "dinov2_vit_s14"}]
     assert settings.others(config, "smoke", "efficientnet_lite0") == ["dinov2_vit_s14"]
-    families = settings.stages(config, "smoke")["score_chosen"]["independent"]["families"]
+    families = settings.stages(config, "smoke")["score"]["independent"]["families"]
     assert len(families) == len(set(families.values())) == 2
     shown = "\n".join(plan.text(config, "smoke"))
-    assert "fashion_mnist_smoke / dinov2_vit_s14" in shown and "in 1 banks" in shown
+    assert "fashion_mnist_smoke / dinov2_vit_s14" in shown and "in 1 cells" in shown
     card = "\n".join(publish._sources(config, "smoke"))
     assert card.count("- judge dinov2_vit_s14") == card.count("- backbone efficientnet_lite0") == 1
-    # What a stored leaderboard must agree in, whoever trains and whoever judges.
-    one, other = "efficientnet_lite0", "dinov2_vit_s14"
-    boards = [
-        board(lambda raw, of=of: raw["experiments"]["fair"].update(of))
-        for of in ({"backbones": [one], "judges": [other]}, {"backbones": [other], "judges": [one]})
-    ]
-    assert boards[0]["definitions"] and boards[0]["manifests"] == boards[1]["manifests"]
-    assert all(boards[0][key] == boards[1][key] for key in ("protocol", "definitions", "metrics"))
-
-
-def board(change):
-    return settings.board_plan(with_changes(change), "fair")
-
-
-@pytest.mark.parametrize(
-    ("change", "differs"),
-    [
-        (lambda raw: raw["methods"]["reg1"].update(penalty="l1_l2_ratio"), {"reg1"}),
-        (lambda raw: raw["methods"]["reg1"].update(mask="all"), {"reg1"}),
-        (lambda raw: raw["methods"]["reg1"].update(encoder_scale=0.5), {"reg1"}),
-        (
-            lambda raw: raw["experiments"]["fair"]["fair"]["ranges"]["reg2"].update({"lambda": [0.1, 1]}),
-            {"reg1", "reg2"},
-        ),
-        (lambda raw: raw["methods"]["topk"].update(objective="batch_topk"), {"topk", "reg1", "reg2", "controls"}),
-        (lambda raw: raw["methods"]["reg1"].update(label="Other", colour="#000000"), set()),
-        (lambda raw: raw["experiments"]["fair"]["sweep"]["reg1"].update({"lambda": [0.1]}), set()),
-        (lambda raw: raw["experiments"]["fair"].update(seeds=[1]), set()),
-    ],
-)
-def test_a_method_is_the_same_if_what_it_is_and_its_ranges_are(change, differs):
-    before, after = (board(of)["definitions"] for of in (lambda raw: None, change))
-    controls = {"untrained", "frozen_decoder", "frozen_encoder"}
-    differs = differs - {"controls"} | (controls if "controls" in differs else set())
-    assert {name for name in before if before[name] != after[name]} == differs
-
-
-def test_the_documented_parts_of_an_experiment_can_be_counted_together():
-    text = (ROOT / "docs/extending.md").read_text().partition("### Cell by cell")[2]
-    example = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
-    config = with_changes(lambda raw: raw["experiments"].update(example["experiments"]))
-    first, second = (settings.board_plan(config, name) for name in ("first", "second"))
-    assert first["definitions"] and all(first[key] == second[key] for key in ("protocol", "definitions", "metrics"))
-    assert first["manifests"] == second["manifests"]
-    assert settings.other_cells(config, "second") == ["results/first/tables/leaderboard.json"]
-
-
-def test_the_documented_joins_are_still_taken(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    text = (ROOT / "docs/extending.md").read_text().partition("## Your method on the leaderboard")[2]
-    first, then = (yaml.safe_load(block.partition("```")[0]) for block in text.split("```yaml\n")[1:3])
-    for experiment in (first["experiments"]["mine"], first["experiments"]["mine"] | then):
-        mine = json.loads(json.dumps(experiment).replace("runner_up", "reg1"))  # A method that is there,
-        mine["sweep"] = {"reg1": {"lambda": [0.001]}}  # which needs one under the paper's protocol.
-        config = with_changes(lambda raw, mine=mine: raw["experiments"].update(mine=mine))
-        assert settings.joined(config, "mine") and list(missing.boards(config, "mine")) == []
-
-
-@pytest.mark.parametrize("part", sorted(file.parent.name for file in ROOT.glob("docs/rivals/*/part.yaml")))
-def test_the_parts_of_rivals_can_still_be_counted_together(part, monkeypatch):
-    """Nothing that decides on scores has changed since, but three methods, which were run again in `mended`."""
-    monkeypatch.chdir(ROOT)
-    overlay = yaml.safe_load((ROOT / f"docs/rivals/{part}/part.yaml").read_text())
-    config = with_changes(lambda raw: update_config(raw, overlay))
-    (experiment,) = overlay["experiments"]
-    assert list(missing.boards(config, experiment)) == []
-    again = {"jumprelu", "relu_l1", "hierarchical_topk"}
-    here = settings.board_plan(CONFIG, "rivals")["definitions"]
-    for file in settings.other_cells(config, experiment):
-        there = json.loads((ROOT / file).read_text())["definitions"]
-        differ = {name for name in here if here[name] != there[name]}
-        older = Path(file).parts[-3] in {"lite0", "lite2_dinov2"}
-        assert differ == (again if older else set()), file
-
-
-def test_stored_leaderboards_are_looked_at_before_anything_is_trained(tmp_path, monkeypatch):
-    file = tmp_path / "leaderboard.json"
-    monkeypatch.chdir(ROOT)
-
-    def said(**tuning):
-        config = with_changes(lambda raw: raw["experiments"]["fair"]["fair"].update(tuning))
-        return list(missing.boards(config, "fair"))
-
-    assert said() == [] and said(join=str(file)) == [f"fair.join: {file} does not exist"]
-    later = with_changes(lambda raw: raw["experiments"]["fair"]["fair"].update(join=str(file)))
-    assert list(missing.boards(later, "fair", made={str(file)})) == []
-    plan = settings.board_plan(CONFIG, "fair")
-    content = {
-        "protocol": plan["protocol"],
-        "definitions": plan["definitions"],
-        "metrics": {},
-        "methods": {},
-        "blocks": {},
-        "stars": {},
-    }
-    files.write_json(file, content)
-    (line,) = said(join=str(file))
-    assert (
-        line.startswith(f"fair.join: {file} cannot be joined")
-        and "emoji_vendors/efficientnet_lite0: it is not there" in line
-    )
-    (line,) = said(cells=[str(file)])
-    assert "cannot be counted" in line and "metric independent: it is not there" in line
-    content["metrics"] = {
-        of.metric: plan["metrics"][of.metric] for of in leaderboard.SCORES.values() if of.metric in plan["metrics"]
-    }
-    files.write_json(file, content)
-    assert said(cells=[str(file)]) == []
 
 
 def test_names_are_of_the_experiment_alone():
@@ -271,16 +152,6 @@ def test_names_are_of_the_experiment_alone():
     assert {name: method["position"] for name, method in names["methods"].items()} == {"topk": 0, "reg2": 1}
     assert names["methods"]["reg2"]["label"] == "Reg. 2" and names["methods"]["reg2"]["against"] == "topk"
     assert names["datasets"] == {"fashion_mnist_smoke": "Fashion-MNIST (smoke)"}
-
-
-def test_an_experiment_draws_what_it_has_the_data_for():
-    config = with_changes(lambda raw: None)
-    drawn = {name: set(settings.figures(config, name)) for name in ("concepts", "regimes", "study")}
-    assert "recovered" in drawn["concepts"] and not drawn["concepts"] & {"fig1", "fig2", "fig3"}
-    assert {"fronts", "fig1"} <= drawn["regimes"] and "recovered" not in drawn["regimes"]
-    assert "fig1" in drawn["study"] and not drawn["study"] & {"fronts", "recovered"}
-    other = with_changes(lambda raw: raw["metrics"].pop("recovery"))
-    assert "recovered" not in settings.figures(other, "concepts")
 
 
 def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monkeypatch):
@@ -361,7 +232,7 @@ def test_config_files_are_looked_at_before_snakemake_reads_them(tmp_path, monkey
 
 def test_experiments_cannot_have_the_name_of_a_rule():
     names = settings.rule_names()
-    assert {"train", "select", "collect", "gallery"} <= set(names) and len(names) == len(set(names))
+    assert {"train", "score", "collect", "gallery"} <= set(names) and len(names) == len(set(names))
 
 
 def test_the_schema_is_current():

@@ -33,7 +33,7 @@ def test_two_runs_on_one_store_and_then_others_results_are_taken_and_left_as_the
     for checkout in (ours, theirs):
         (checkout.folder / "results").mkdir()
         os.symlink(tmp_path / "lab/store", checkout.folder / "results/store")
-    run_both([ours, theirs], "tiny", "--until", "train_chosen")
+    run_both([ours, theirs], "tiny", "--until", "train")
     assert ours.results() == theirs.results() and len(ours.results()) == 14  # 6 SAEs, their logs, the selection
     banks = [yaml.safe_load((c.folder / BANK).read_text()) for c in (ours, theirs)]
     assert banks[0] == banks[1]
@@ -44,7 +44,7 @@ def test_two_runs_on_one_store_and_then_others_results_are_taken_and_left_as_the
     before = content(tmp_path / "lab")
     third.config["compute"]["shared"] = [str(tmp_path / "lab")]
     third.write()
-    printed = third.snakemake("tiny", "--until", "train_chosen")
+    printed = third.snakemake("tiny", "--until", "train")
     assert f"was finished before, in {tmp_path / 'lab/activations/digits/tiny'}" in printed
     log = (third.folder / "results/tiny/logs/train/digits/tiny/k4.log").read_text()
     assert log.count("was taken from") == 5 and ": start " not in log

@@ -131,10 +131,10 @@ def test_smoke_gives_the_same_bytes_as_without_slurm(make_checkout, cluster):
     assert there.checkout.results("smoke") == results
     jobs = there.jobs()
     assert {job["state"] for job in jobs} == {"COMPLETED"}
-    on_gpu = {"embed", "train", "select", "train_chosen", "score", "score_chosen", "robustness", "probe", "gallery"}
+    on_gpu = {"embed", "train", "score", "robustness", "probe", "gallery"}
     on_gpu.add("probe_embeddings")
     for job in jobs:
-        rule = re.match(r"rule_([a-z]+(_embeddings|_chosen)?)", job["rule"])[1]
+        rule = re.match(r"rule_([a-z]+(_embeddings)?)", job["rule"])[1]
         given = "gres/gpu" in cluster.run("scontrol", "show", "job", job["id"])
         assert (job["partition"], given) == (("gpu", True) if rule in on_gpu else ("cpu", False)), job
     # Downloads are no jobs, since nodes may be offline.

@@ -17,12 +17,12 @@ rule dataset:
         mem_mb=needs.memory("dataset"),
         runtime=needs.runtime("dataset"),
         workers=COMPUTE.decode_workers,
-        modules=modules_of("dataset"),
+        code=code_of("dataset"),
     params:
         settings=lambda w: dumps(settings.dataset_spec(cfg, w.dataset)),
         # Only looked at, so that another image builds the index anew.
         images=lambda w: listing.of(cfg.datasets[w.dataset]),
-        code=code_of("dataset"),
+        meaning=meaning_of("dataset"),
         artifacts=paths.ARTIFACTS,
         out=lambda w, output: Path(output.manifest).parent,
     shell:
@@ -45,11 +45,11 @@ EMBED_RESOURCES = {
     "workers": COMPUTE.decode_workers,
     "shards": SHARDS,
     "shared": lambda w: shared(f"activations/{w.dataset}/{w.backbone}"),
-    "modules": modules_of("embed"),
+    "code": code_of("embed"),
 }
 EMBED_PARAMS = {
     "settings": lambda w: dumps(settings.embed_plan(cfg, w.backbone)),
-    "code": code_of("embed"),
+    "meaning": meaning_of("embed"),
     "threads": COMPUTE.threads,
     "device": COMPUTE.device,
     "artifacts": paths.ARTIFACTS,

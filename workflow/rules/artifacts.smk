@@ -21,10 +21,10 @@ rule artifact:
     conda:
         ENVIRONMENT
     resources:
-        modules=modules_of("artifact"),
+        code=code_of("artifact"),
     params:
         settings=lambda w: dumps(settings.artifacts()[w.artifact]),
-        code=code_of("artifact"),
+        meaning=meaning_of("artifact"),
     shell:
         f"python -m sae fetch --name {{wildcards.artifact}} --root {paths.ARTIFACTS}"
         f" --settings {{params.settings:q}} {CODE} --log {{log}}"
@@ -40,10 +40,10 @@ rule weights:
     conda:
         ENVIRONMENT
     resources:
-        modules=modules_of("weights"),
+        code=code_of("weights"),
     params:
         settings=lambda w: dumps(settings.weights_plan(cfg, w.backbone)),
-        code=code_of("weights"),
+        meaning=meaning_of("weights"),
     shell:
         "python -m sae weights --name {wildcards.backbone} --out {output} --settings {params.settings:q}"
         f" {CODE} --log {{log}}"
@@ -61,10 +61,10 @@ rule imported:
     conda:
         ENVIRONMENT
     resources:
-        modules=modules_of("imported"),
+        code=code_of("imported"),
     params:
         options=lambda w: settings.import_options(cfg, w.method),
-        code=code_of("imported"),
+        meaning=meaning_of("imported"),
     shell:
         f"python -m sae import {{params.options}} --out {{output}} {CODE} --log {{log}}"
 
@@ -79,10 +79,10 @@ rule download:
     conda:
         ENVIRONMENT
     resources:
-        modules=modules_of("download"),
+        code=code_of("download"),
     params:
         settings=lambda w: dumps(settings.dataset_spec(cfg, w.dataset)),
-        code=code_of("download"),
+        meaning=meaning_of("download"),
     shell:
         "python -m sae download --name {wildcards.dataset} --out {output} --settings {params.settings:q}"
         f" {CODE} --log {{log}}"

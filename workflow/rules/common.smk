@@ -2,7 +2,7 @@
 import shlex
 from pathlib import Path
 
-from sae.core import paths
+from sae.core import paths, versions
 from sae.core.files import dumps
 from sae.data.artifacts import names as artifact_names
 from sae.data.splits import SPLITS
@@ -15,55 +15,54 @@ COMPUTE = cfg.compute
 GPU = int(COMPUTE.device != "cpu")
 # What a job asks a cluster for. A local run takes no notice of it.
 needs = Needs(cfg)
-# Not in sae/core/paths.py: stored leaderboards rest on that file's code.
-MEASURES = f"{paths.EXPERIMENT}/tables/measures.csv"
 PUBLISHED = sorted(map(str, Path("workflow/resources/paper").glob("*.csv")))
-# The modules whose code the jobs of a rule run, with all that these import.
-MODULES = {
-    "artifact": lambda w: ["sae.data.fetch"],
-    "weights": lambda w: ["sae.data.weights", settings.backbone_module(cfg, w.backbone)],
-    "imported": lambda w: settings.import_modules(),
-    "download": lambda w: ["sae.data.download", settings.dataset_module(cfg, w.dataset)],
-    "dataset": lambda w: ["sae.data.dataset", settings.dataset_module(cfg, w.dataset)],
-    "embed": lambda w: [
-        "sae.data.embed",
-        settings.dataset_module(cfg, w.dataset),
-        settings.backbone_module(cfg, w.backbone),
-    ],
-    "train": lambda w: ["sae.bank.train", *settings.training_modules(bank_plan(w), "bank")],
-    "select": lambda w: ["sae.scoring.select", *settings.selecting_modules(cfg, w.experiment)],
-    "lengths": lambda w: ["sae.scoring.lengths", *settings.training_modules(bank_plan(w), "bank_lengths")],
-    "train_shortlist": lambda w: ["sae.bank.train", *settings.training_modules(bank_plan(w), "bank_shortlist")],
-    "train_chosen": lambda w: ["sae.bank.train", *settings.training_modules(bank_plan(w), "bank_chosen")],
+# What gives the numbers of a rule their meaning (`sae.core.versions`): another version runs its jobs again.
+MEANING = {
+    "dataset": lambda w: [("data", "dataset"), settings.type_of(cfg, w.dataset)],
+    "embed": lambda w: [("data", "embed"), settings.type_of(cfg, w.dataset), settings.loader_of(cfg, w.backbone)],
+    "train": lambda w: settings.training(bank_plan(w)),
     **{
-        stage: lambda w, stage=stage: ["sae.scoring.stage", *settings.metric_modules(cfg, w.experiment, stage)]
+        stage: lambda w, stage=stage: [("scoring", "stage"), *settings.scoring(cfg, w.experiment, stage)]
         for stage in paths.STAGES
     },
-    "probe_embeddings": lambda w: settings.metric_modules(cfg, w.experiment, "probe"),
+    "probe_embeddings": lambda w: settings.scoring(cfg, w.experiment, "probe"),
+}
+# Of the other rules the modules that their jobs run, with all that these import: another hash of it runs them again.
+MODULES = {
+    "artifact": lambda w: ["sae.data.fetch"],
+    "weights": lambda w: ["sae.data.weights", versions.module(*settings.loader_of(cfg, w.backbone))],
+    "imported": lambda w: settings.import_modules(),
+    "download": lambda w: ["sae.data.download", versions.module(*settings.type_of(cfg, w.dataset))],
     "collect": lambda w: ["sae.scoring.collect"],
     "tables": lambda w: ["sae.report.tables"],
-    "compare": lambda w: ["sae.report.fair"],
     "claims": lambda w: ["sae.report.claims"],
     "gallery": lambda w: [
         "sae.report.gallery",
-        settings.dataset_module(cfg, settings.gallery(cfg, w.experiment)["dataset"]),
+        versions.module(*settings.type_of(cfg, settings.gallery(cfg, w.experiment)["dataset"])),
     ],
     "plot": lambda w: ["sae.report.plot", registry.module("figure", w.figure)],
     "page": lambda w: ["sae.report.page"],
 }
-# A job is told the hash that its code had when it was planned, a parameter, and of which modules it is, a resource, since
-# their names change no result. Code that is another one by then is an error.
-CODE = "--code {params.code} {resources.modules}"
+# A job is told the hash that its code had when it was planned, and of which modules it is: code that is another one by
+# then is an error. A resource, not a parameter: what it changes is for the parameter `meaning` to say.
+CODE = "--code {resources.code}"
 
 
-def modules_of(rule):
-    """The resource `modules` of a rule."""
-    return lambda w: " ".join(MODULES[rule](w))
+def meaning_of(rule):
+    """The parameter `meaning` of a rule."""
+    if rule in MEANING:
+        return lambda w: planned.meaning(MEANING[rule](w))
+    return lambda w: planned.code(" ".join(MODULES[rule](w)))
 
 
 def code_of(rule):
-    """The parameter `code` of a rule."""
-    return lambda w: planned.code(" ".join(MODULES[rule](w)))
+    """The resource `code` of a rule."""
+
+    def code(w):
+        ran = [versions.module(*name) for name in MEANING[rule](w)] if rule in MEANING else MODULES[rule](w)
+        return f"{planned.code(' '.join(ran))} {' '.join(ran)}"
+
+    return code
 
 
 wildcard_constraints:
@@ -75,8 +74,6 @@ wildcard_constraints:
     k=r"\d+",
     shard=r"\d+",
     shards=r"\d+",
-    part=r"\d+",
-    parts=r"\d+",
     figure="|".join(cfg.figures),
 
 
@@ -139,56 +136,15 @@ def embed_inputs(w):
     ]
 
 
-def train_resources(rule):
-    """The resources of the jobs that train."""
-    return {
-        "gpu": GPU,
-        "modules": modules_of(rule),
-        "shared": shared("store/saes"),
-        "mem_mb": needs.memory(rule),
-        "runtime": needs.runtime(rule),
-    }
-
-
 def bank_plan(w):
-    """The settings of a bank (`sae.bank.plan`)."""
+    """The settings of a cell (`sae.bank.plan`)."""
     return settings.bank_plan(cfg, w.experiment, w.dataset, w.backbone, int(w.k))
-
-
-def train_params(bank):
-    """The parameters of the jobs that train one of a bank's files, by its stem."""
-    file, step = paths.BANKS[bank], paths.TRAINS[bank]
-    return {
-        "step": step,
-        "settings": lambda w: dumps(settings.methods_of(bank_plan(w), bank)),
-        "code": code_of(step),
-        "device": COMPUTE.device,
-        "activations": lambda w: paths.ACTIVATIONS.format(**w),
-        "store": paths.STORE,
-        "out": lambda w: file.format(**w),
-    }
 
 
 def imported_of(w):
     """The SAEs of a bank that were made elsewhere."""
     methods = settings.imported(cfg, w.experiment, (w.dataset, w.backbone, int(w.k)))
     return [paths.IMPORTED.format(method=method) for method in methods]
-
-
-def parts_of(bank, w):
-    """Marks of the jobs that train a bank's SAEs, if there are several."""
-    parts = settings.parts(cfg, bank_plan(w), bank)
-    return at(paths.PART, bank=bank, part=range(parts), parts=parts, **w)
-
-
-def of_fair(pattern, w, **values):
-    """A file that protocol `fair` has, or nothing."""
-    return at(pattern, **values, **w) if settings.is_fair(cfg, w.experiment) else []
-
-
-# Options of commands, for files that not every experiment has.
-TUNED = lambda w, input: f"--tuned {input.tuned}" if input.tuned else ""
-CANDIDATES = lambda w, input: f"--chosen {input.chosen}" if input.chosen else ""
 
 
 def of_others(w, pattern):
@@ -204,7 +160,7 @@ def stage_params(stage):
     return {
         "stage": stage,
         "settings": lambda w: dumps(settings.stage_plan(cfg, w.experiment, stage)),
-        "code": code_of(stage),
+        "meaning": meaning_of(stage),
         "device": COMPUTE.device,
         "activations": lambda w: paths.ACTIVATIONS.format(**w),
         "out": lambda w: paths.STAGE.format(stage=stage, **w),
@@ -241,27 +197,17 @@ def results_of(experiment):
     """
     here = {"experiment": experiment}
     stages = list(settings.stages(cfg, experiment))
-    on_the_way = [paths.BANK, paths.SELECTION]
-    on_the_way += [paths.BANK_CHOSEN] if settings.has_chosen(cfg, experiment) else []
-    fair = settings.is_fair(cfg, experiment)
-    on_the_way += [paths.SHORTLIST, paths.BANK_SHORTLIST] if fair else []
-    on_the_way += [paths.BANK_LENGTHS] if settings.finds_steps(cfg, experiment) else []
     gallery = settings.gallery(cfg, experiment) is not None
     return [
         *of_banks(experiment, paths.DATASET),
         *of_embedded(experiment, paths.EMBEDDINGS_MANIFEST, split=SPLITS),
-        *(file for pattern in on_the_way for file in of_banks(experiment, pattern)),
+        *of_banks(experiment, paths.BANK),
         *of_banks(experiment, paths.STAGE_TABLE, stage=stages, table="metrics"),
         *(of_banks(experiment, paths.PROBE_OF_EMBEDDINGS) if "probe" in cfg.metrics else []),
         *expand([paths.METRICS, paths.METRICS_CSV, paths.CURVES, paths.LATENTS, paths.ALL_SELECTIONS], **here),
         *(expand(paths.GALLERY, **here, part=paths.GALLERY_PARTS) if gallery else []),
         *expand(paths.TABLE, **here, number=paths.TABLE_NUMBERS, suffix=paths.TABLE_SUFFIXES),
         *expand(paths.CONTROLS, **here, suffix=("csv", "md")),
-        *(
-            expand([paths.FAIR, paths.FAIR_EFFECTS, MEASURES, paths.LEADERBOARD], **here, suffix=("csv", "md"))
-            if fair
-            else []
-        ),
         *expand(paths.FIGURE, **here, figure=settings.figures(cfg, experiment), suffix=paths.FIGURE_SUFFIXES),
         *expand(paths.CLAIMS, **here, suffix=("csv", "md")),
         *expand(paths.PAGE, **here),

@@ -21,10 +21,10 @@ rule tables:
     resources:
         mem_mb=needs.memory("small"),
         runtime=needs.runtime("small"),
-        modules=modules_of("tables"),
+        code=code_of("tables"),
     params:
         settings=lambda w: dumps(settings.claims_plan(cfg, w.experiment)),
-        code=code_of("tables"),
+        meaning=meaning_of("tables"),
         published=lambda w, input: Path(input.published[0]).parent,
         out=lambda w, output: Path(output[0]).parent,
     shell:
@@ -32,47 +32,9 @@ rule tables:
         f" --out {{params.out}} {CODE} --log {{log}}"
 
 
-# Protocol `fair` alone: its tables, and the leaderboard.
-rule compare:
-    input:
-        metrics=rules.collect.output.metrics,
-        selection=rules.collect.output.selection,
-        latents=rules.collect.output.latents,
-        curves=rules.collect.output.curves,
-        manifests=lambda w: of_embedded(w.experiment, paths.EMBEDDINGS_MANIFEST, split="test"),
-        join=lambda w: settings.joined(cfg, w.experiment),
-        cells=lambda w: settings.other_cells(cfg, w.experiment),
-    output:
-        at([paths.FAIR, paths.LEADERBOARD], suffix="csv"),
-        at(paths.LEADERBOARD, suffix="json"),
-        paths.FAIR_EFFECTS,
-        MEASURES,
-        report(at([paths.FAIR, paths.LEADERBOARD], suffix="md"), category="Tables", caption="../report/table.rst"),
-        sums=[paths.FAIR_SUMS, paths.LEADERBOARD_SUMS],
-    log:
-        f"{paths.EXPERIMENT_LOGS}/compare.log",
-    conda:
-        ENVIRONMENT
-    resources:
-        mem_mb=needs.memory("small"),
-        runtime=needs.runtime("small"),
-        modules=modules_of("compare"),
-    params:
-        settings=lambda w: dumps(settings.board_plan(cfg, w.experiment)),
-        code=code_of("compare"),
-        join=lambda w, input: f"--join {shlex.quote(str(input.join))}" if input.join else "",
-        cells=lambda w, input: f"--cells {' '.join(map(shlex.quote, input.cells))}" if input.cells else "",
-        results=lambda w: paths.EXPERIMENT.format(**w),
-        out=lambda w, output: Path(output[0]).parent,
-    shell:
-        "python -m sae compare --results {params.results} --settings {params.settings:q} --out {params.out}"
-        f" {{params.join}} {{params.cells}} {CODE} --log {{log}}"
-
-
 rule claims:
     input:
         metrics=rules.collect.output.metrics,
-        selection=lambda w: of_fair(paths.ALL_SELECTIONS, w),
         curves=rules.collect.output.curves,
         published=PUBLISHED,
     output:
@@ -86,15 +48,14 @@ rule claims:
     resources:
         mem_mb=needs.memory("small"),
         runtime=needs.runtime("small"),
-        modules=modules_of("claims"),
+        code=code_of("claims"),
     params:
         settings=lambda w: dumps(settings.claims_plan(cfg, w.experiment)),
-        code=code_of("claims"),
+        meaning=meaning_of("claims"),
         published=lambda w, input: Path(input.published[0]).parent,
-        selection=lambda w, input: f"--selection {input.selection}" if input.selection else "",
         out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
-        "python -m sae claims {params.selection} --metrics {input.metrics} --curves {input.curves} --published {params.published}"
+        "python -m sae claims --metrics {input.metrics} --curves {input.curves} --published {params.published}"
         f" --settings {{params.settings:q}} --out {{params.out}} {CODE} --log {{log}}"
 
 
@@ -105,8 +66,7 @@ rule gallery:
         manifest=lambda w: of_gallery(w, paths.EMBEDDINGS_MANIFEST, split="test"),
         embeddings=lambda w: ancient(of_gallery(w, paths.EMBEDDINGS, split="test")),
         bank=lambda w: of_gallery(w, paths.BANK),
-        selection=lambda w: of_gallery(w, paths.SELECTION),
-        latents=lambda w: of_gallery(w, paths.STAGE_TABLE, stage="score_chosen", table="latents"),
+        latents=lambda w: of_gallery(w, paths.STAGE_TABLE, stage="score", table="latents"),
     output:
         at(paths.GALLERY, part=paths.GALLERY_PARTS),
     log:
@@ -118,17 +78,17 @@ rule gallery:
         mem_mb=needs.memory("gallery"),
         runtime=needs.runtime("small"),
         gpu=GPU,
-        modules=modules_of("gallery"),
+        code=code_of("gallery"),
     params:
         settings=lambda w: dumps(settings.roles(cfg, w.experiment)),
-        code=code_of("gallery"),
+        meaning=meaning_of("gallery"),
         device=COMPUTE.device,
         artifacts=paths.ARTIFACTS,
         dataset=lambda w, input: Path(input.dataset).parent,
         activations=lambda w, input: Path(input.manifest).parent.parent,
         out=lambda w, output: Path(output[0]).parent,
     shell:
-        "python -m sae gallery --bank {input.bank} --selection {input.selection} --latents {input.latents}"
+        "python -m sae gallery --bank {input.bank} --latents {input.latents}"
         " --activations {params.activations} --dataset {params.dataset} --artifacts {params.artifacts}"
         " --settings {params.settings:q} --out {params.out} --threads {threads} --device {params.device}"
         f" {CODE} --log {{log}}"
@@ -150,10 +110,10 @@ rule plot:
     resources:
         mem_mb=needs.memory("small"),
         runtime=needs.runtime("small"),
-        modules=modules_of("plot"),
+        code=code_of("plot"),
     params:
         settings=names_of,
-        code=code_of("plot"),
+        meaning=meaning_of("plot"),
         caption=lambda w: registry.head("figure", w.figure).constants["CAPTION"],
         results=lambda w: paths.EXPERIMENT.format(**w),
         out=lambda w, output: Path(output[0]).parent,

@@ -5,7 +5,6 @@ rule page:
     input:
         at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix="csv"),
         at(paths.CONTROLS, suffix="csv"),
-        lambda w: of_fair([paths.FAIR, paths.FAIR_EFFECTS, MEASURES, paths.LEADERBOARD], w, suffix="csv"),
         lambda w: at(paths.FIGURE, figure=settings.figures(cfg, w.experiment), suffix="png", **w),
         lambda w: at(paths.FIGURE_SUMS, figure=settings.figures(cfg, w.experiment), **w),
         at(paths.CLAIMS, suffix="csv"),
@@ -25,10 +24,10 @@ rule page:
     resources:
         mem_mb=needs.memory("small"),
         runtime=needs.runtime("small"),
-        modules=modules_of("page"),
+        code=code_of("page"),
     params:
         settings=lambda w: dumps(settings.report_plan(cfg, w.experiment)),
-        code=code_of("page"),
+        meaning=meaning_of("page"),
         published=lambda w, input: Path(input.published[0]).parent,
         results=lambda w: paths.EXPERIMENT.format(**w),
     shell:

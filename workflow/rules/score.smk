@@ -2,17 +2,19 @@
 # say. Each keeps what it has computed in an undeclared file beside the declared tables, and computes only rows whose
 # SAE, data, code or options are new. One more job joins all banks into the experiment's tidy tables.
 SCORE = (
-    "python -m sae score --stage {params.stage} --activations {params.activations} --out {params.out}"
+    "python -m sae score --stage {params.stage} --bank {input.bank} --activations {params.activations} --out {params.out}"
     f" --settings {{params.settings:q}} --threads {{threads}} --device {{params.device}} {CODE} --log {{log}}"
 )
 
 
-# Every SAE of a bank: reconstruction, monosemanticity, class purity and what else is cheap enough.
+# Reconstruction, monosemanticity, class purity and what else is cheap of every SAE of a cell; of those that a protocol chose
+# to be judged also what other backbones see of them, and their latents one by one.
 rule score:
     input:
         **splits_of(*SPLITS),
-        bank=rules.train.output[0],
-        tuned=lambda w: of_fair(paths.BANK_SHORTLIST, w),
+        others=lambda w: of_others(w, paths.EMBEDDINGS_MANIFEST),
+        embeddings_of_others=lambda w: ancient(of_others(w, paths.EMBEDDINGS)),
+        bank=rules.train.output.bank,
     output:
         stage_tables("score"),
     log:
@@ -24,54 +26,22 @@ rule score:
         mem_mb=needs.memory("score"),
         runtime=needs.runtime("score"),
         gpu=GPU,
-        modules=modules_of("score"),
+        code=code_of("score"),
     params:
         **stage_params("score"),
-        tuned=TUNED,
-    shell:
-        f"{SCORE} --bank {{input.bank}} {{params.tuned}}"
-
-
-# The same of the SAEs that were trained at what selection chose; and of the chosen ones, latent by latent, also as
-# other backbones see them.
-rule score_chosen:
-    input:
-        **splits_of(*SPLITS),
-        others=lambda w: of_others(w, paths.EMBEDDINGS_MANIFEST),
-        embeddings_of_others=lambda w: ancient(of_others(w, paths.EMBEDDINGS)),
-        bank=rules.train.output[0],
-        chosen=lambda w: at(paths.BANK_CHOSEN, **w) if settings.has_chosen(cfg, w.experiment) else [],
-        selection=rules.select.output.selection,
-    output:
-        stage_tables("score_chosen"),
-    log:
-        f"{paths.EXPERIMENT_LOGS}/score_chosen/{{dataset}}/{{backbone}}/k{{k}}.log",
-    conda:
-        ENVIRONMENT
-    threads: COMPUTE.threads
-    resources:
-        mem_mb=needs.memory("score_chosen"),
-        runtime=needs.runtime("score_chosen"),
-        gpu=GPU,
-        modules=modules_of("score_chosen"),
-    params:
-        **stage_params("score_chosen"),
-        chosen=CANDIDATES,
         others=lambda w: [
             f"{backbone}={paths.ACTIVATIONS.format(dataset=w.dataset, backbone=backbone)}"
             for backbone in settings.others(cfg, w.experiment, w.backbone)
         ],
     shell:
-        f"{SCORE} {CHOSEN} {{params.chosen}} --others {{params.others}}"
+        f"{SCORE} --others {{params.others}}"
 
 
 # How the chosen SAEs reconstruct at other k than they were trained with.
 rule robustness:
     input:
         **splits_of(*SPLITS),
-        bank=rules.train.output[0],
-        chosen=lambda w: of_fair(paths.BANK_CHOSEN, w),
-        selection=rules.select.output.selection,
+        bank=rules.train.output.bank,
     output:
         stage_tables("robustness"),
     log:
@@ -83,21 +53,18 @@ rule robustness:
         mem_mb=needs.memory("robustness"),
         runtime=needs.runtime("robustness"),
         gpu=GPU,
-        modules=modules_of("robustness"),
+        code=code_of("robustness"),
     params:
         **stage_params("robustness"),
-        chosen=CANDIDATES,
     shell:
-        f"{SCORE} {CHOSEN} {{params.chosen}}"
+        SCORE
 
 
 # Linear probes on the largest activations of the chosen SAEs.
 rule probe:
     input:
         **splits_of(*SPLITS),
-        bank=rules.train.output[0],
-        chosen=lambda w: of_fair(paths.BANK_CHOSEN, w),
-        selection=rules.select.output.selection,
+        bank=rules.train.output.bank,
     output:
         stage_tables("probe"),
     log:
@@ -109,12 +76,11 @@ rule probe:
         mem_mb=needs.memory("probe"),
         runtime=needs.runtime("probe"),
         gpu=GPU,
-        modules=modules_of("probe"),
+        code=code_of("probe"),
     params:
         **stage_params("probe"),
-        chosen=CANDIDATES,
     shell:
-        f"{SCORE} {CHOSEN} {{params.chosen}}"
+        SCORE
 
 
 # Their reference: the same probes on the embeddings themselves.
@@ -132,10 +98,10 @@ rule probe_embeddings:
         mem_mb=needs.memory("probe_embeddings"),
         runtime=needs.runtime("probe_embeddings"),
         gpu=GPU,
-        modules=modules_of("probe_embeddings"),
+        code=code_of("probe_embeddings"),
     params:
         settings=lambda w: dumps(settings.probe_plan(cfg, w.experiment)),
-        code=code_of("probe_embeddings"),
+        meaning=meaning_of("probe_embeddings"),
         device=COMPUTE.device,
         activations=lambda w: paths.ACTIVATIONS.format(**w),
     shell:
@@ -161,9 +127,9 @@ rule collect:
     resources:
         mem_mb=needs.memory("collect"),
         runtime=needs.runtime("small"),
-        modules=modules_of("collect"),
-    params:
         code=code_of("collect"),
+    params:
+        meaning=meaning_of("collect"),
         scores=lambda w: of_banks(w.experiment, paths.SCORES),
         stages=lambda w: list(settings.stages(cfg, w.experiment)),
         out=lambda w: paths.EXPERIMENT.format(**w),

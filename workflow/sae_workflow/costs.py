@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from sae.bank.plan import count, trials
+from sae.bank.plan import Plan
 from sae.config.models import Config
 from sae.core import paths, registry
 from sae.data.splits import SPLITS
+from sae.protocols._history import Sizes
 from sae_workflow import settings
 
-Plan = dict[str, Any]
 Seconds = np.ndarray  # (of a GPU, of cores beside it, of cores without a GPU)
 COSTS = "workflow/resources/costs.yaml"
 SIZE = 224  # pixels: of `gflop` in costs.yaml, and where a dataset leaves the size to the backbone
@@ -57,20 +57,33 @@ def plans(config: Config, experiment: str, of: Cell | None = None) -> list[Plan]
 
 def recipe_of(plan: Plan, method: str) -> dict[str, Any]:
     """What a method's SAEs are trained with; of what is swept, the largest value."""
-    spec = plan["methods"][method]
-    swept = plan["methods"][spec["at"] or method]["sweep"]
-    return plan["recipe"] | spec["recipe"] | {option: max(values) for option, values in swept.items()}
+    spec = plan.methods[method]
+    swept = plan.methods[spec.at or method].sweep
+    return plan.recipe | spec.recipe | {option: max(values) for option, values in swept.items()}
 
 
 def width(plan: Plan) -> int:
     """The largest m of a bank."""
-    return max(recipe_of(plan, method)["m"] for method in plan["methods"])
+    return max(recipe_of(plan, method)["m"] for method in plan.methods)
 
 
-def chosen(plan: Plan) -> int:
-    """How many SAEs are judged in full: of each method and seed one; and the candidates of protocol `fair`."""
-    own = len(plan["seeds"]) * sum(spec["at"] is None for spec in plan["methods"].values())
-    return own + (count(plan)["bank_chosen"] if plan["fair"] else 0)
+def sizes(plan: Plan) -> list[Sizes]:
+    """How many SAEs each protocol trains in a cell, at most."""
+    found = []
+    for name, given in plan.protocols.items():
+        options = registry.head("protocol", name).options(**given)
+        found.append(registry.load("protocol", name).at_most(plan, options))
+    return found
+
+
+def saes(plan: Plan) -> int:
+    """All of them."""
+    return sum(of.trials + of.after for of in sizes(plan))
+
+
+def judged(plan: Plan) -> int:
+    """Those that are judged in full."""
+    return sum(of.judged for of in sizes(plan))
 
 
 def cells(config: Config, experiment: str) -> tuple[list[Cell], list[str]]:
@@ -127,9 +140,9 @@ def _figures(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 def disk(cell: Cell, bank_plans: list[Plan]) -> tuple[int, int, int]:
     """Bytes of a cell's embeddings, its SAEs at most, and the bytes of those; a judge has none."""
-    m, saes = max(map(width, bank_plans), default=0), sum(sum(count(plan).values()) for plan in bank_plans)
+    m, count = max(map(width, bank_plans), default=0), sum(map(saes, bank_plans))
     itemsize = np.dtype(cell.model.get("dtype", "float32")).itemsize
-    return sum(cell.rows.values()) * cell.d * itemsize, saes, saes * 4 * (2 * m * cell.d + m + cell.d)
+    return sum(cell.rows.values()) * cell.d * itemsize, count, count * 4 * (2 * m * cell.d + m + cell.d)
 
 
 def dense(flop: float, precision: str = "float32") -> Seconds:
@@ -175,57 +188,44 @@ def probing_codes(cell: Cell, probe: dict[str, Any]) -> Seconds:
     return size * passes * np.array([rate("gpu_probe") / 1000, 0, rate("probe")])
 
 
-def training(cell: Cell, plan: Plan, method: str) -> Seconds:
-    """Seconds to train an SAE of a method."""
+def training(cell: Cell, plan: Plan, method: str, steps: int | None = None) -> Seconds:
+    """Seconds to train an SAE of a method.
+
+    Args:
+        steps: instead of what its recipe says.
+    """
     s, rows = recipe_of(plan, method), cell.rows["train"]
-    objective = registry.head("objective", plan["methods"][method]["objective"])
+    objective = registry.head("objective", plan.methods[method].objective)
     if s["frozen"] == "all" or not objective.constants.get("TRAINS", True):
         return cores(0)
     batch = min(s["batch_size"], rows)
-    step = dense(4 * batch * cell.d * (s["m"] + plan["k"]), s["precision"])
+    step = dense(4 * batch * cell.d * (s["m"] + plan.k), s["precision"])
     step[0] = max(step[0], rate("gpu_step") / 1000)
-    return (s.get("steps") or s["epochs"] * (rows // batch)) * step
-
-
-def training_fair(cell: Cell, plan: Plan, bank: str) -> Seconds:
-    """Seconds to train the SAEs of protocol `fair` in one of a bank's files, at most."""
-    fair, saes = plan["fair"], count(plan)
-    if not fair:
-        return cores(0)
-    most = {"steps": fair["steps"]["most"]} if fair["steps"] else {}
-    each = {m: training(cell, plan | {"recipe": plan["recipe"] | most}, m) for m in fair["ranges"]}
-    if bank == "bank_lengths":  # Each half as long as the one after it.
-        return 2 * len(fair["steps"]["lr"]) * each[fair["baseline"]] if fair["steps"] else cores(0)
-    own = fair["trials"] * len(each) if bank == "bank" else saes[bank]
-    return own / len(each) * np.sum(list(each.values()), axis=0)
+    return (steps or s.get("steps") or s["epochs"] * (rows // batch)) * step
 
 
 def of_bank(cell: Cell, plan: Plan, probe: dict[str, Any] | None, others: int) -> dict[str, Seconds]:
     """{rule: seconds} of one bank of a cell; `others` counts the backbones that judge it too.
 
-    Selection encodes val, a score all splits; robustness takes two encodings of test. A chosen SAE is judged by each
+    A choice encodes val, a score all splits; robustness takes two encodings of test. A judged SAE is scored by each
     backbone on test; it encodes what the probes read, and is probed.
     """
-    rows, saes = cell.rows, count(plan)
-    trained, after = saes["bank"] + saes.get("bank_shortlist", 0), saes["bank_chosen"]
+    rows, every, in_full = cell.rows, saes(plan), judged(plan)
     held_out = rows["val"] + rows["test"]
-    encoding, ms = dense(2 * cell.d * width(plan)), cores(2 * plan["k"] * cell.d / 1e9 / rate("sparse"))  # of an image
-    spent = {step: training_fair(cell, plan, bank) for bank, step in paths.TRAINS.items()}
-    for name, spec in plan["methods"].items():
-        number = len(plan["seeds"]) * (1 if spec["at"] else len(trials(spec)))
-        step = "train_chosen" if spec["at"] else "train"
-        spent[step] = spent[step] + number * training(cell, plan, name)
-    scoring = (rows["train"] + held_out) * encoding + held_out * ms
+    encoding, ms = dense(2 * cell.d * width(plan)), cores(2 * plan.k * cell.d / 1e9 / rate("sparse"))  # of an image
+    trained = [
+        number * training(cell, plan, method, of.most_steps)
+        for of in sizes(plan)
+        for method, number in of.by_method.items()
+    ]
     judging = rows["test"] * (encoding + (1 + others) * ms)
     probed = cores(0)
     if probe:
         read = min(rows["train"], probe["max_train"])
         probed = (read + held_out) * encoding + probing_codes(cell, probe)
-    return spent | {
-        "shortlist": saes["bank"] * (rows["train"] + rows["val"]) * encoding,
-        "select": trained * rows["val"] * encoding,
-        "score": trained * scoring,
-        "score_chosen": after * scoring + chosen(plan) * judging,
-        "robustness": chosen(plan) * 2 * rows["test"] * encoding,
-        "probe": chosen(plan) * probed,
+    return {
+        "train": np.sum(trained, axis=0) + every * (rows["val"] * encoding),
+        "score": every * ((rows["train"] + held_out) * encoding + held_out * ms) + in_full * judging,
+        "robustness": in_full * 2 * rows["test"] * encoding,
+        "probe": in_full * probed,
     }

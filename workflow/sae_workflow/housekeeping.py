@@ -5,19 +5,15 @@ the workflow is known to write (`sae.core.paths`) is ever deleted: a folder that
 whole, and so is everything behind a link, which may be shared with others.
 """
 
-import functools
 import os
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from sae.bank.plan import Member, length_members, members
 from sae.config.models import Config
 from sae.core import files, paths, registry
-from sae.core.codehash import code_hash
 from sae.core.errors import UserError
 from sae.data.splits import SPLITS
 from sae_workflow import lock, missing, recorded, settings
@@ -35,7 +31,7 @@ WILDCARDS = {
     "part": "|".join([r"\d+", *paths.GALLERY_PARTS]),
     **dict.fromkeys(("k", "seed", "number", "parts", "shard", "shards"), r"\d+"),
 }
-BANK_FILES = tuple(PurePosixPath(pattern).name for pattern in paths.BANKS.values())
+LISTS = tuple(PurePosixPath(pattern).name for pattern in (paths.BANK, paths.UNFINISHED))  # of a cell's SAEs
 # What a broken or foreign file may raise.
 UNREADABLE = (UserError, OSError, KeyError, TypeError, ValueError)
 
@@ -155,11 +151,13 @@ class Survey:
                     path = here / name
                     if path.is_symlink():
                         found.add(PurePosixPath(os.readlink(path)).parent.name)
-                    elif name in BANK_FILES:
+                    elif name in LISTS:
                         try:
-                            for entry in files.read_json(path, "bank")["saes"]:
+                            content = files.read_json(path, "bank")
+                            found |= {*content.get("keys", ())}
+                            for entry in content.get("saes", ()):
                                 # An SAE with thresholds was trained under another key (`sae.bank.train`).
-                                found |= {entry["key"], entry.get("trained", entry["key"])}
+                                found |= {entry["key"], entry["trained"]}
                         except UNREADABLE as error:
                             whole = False
                             why = "while it is so, no SAE of the store counts as unused"
@@ -247,77 +245,11 @@ class Survey:
         self._judge(path, used, "no experiment uses this artifact", fetched)
 
     def _sae(self, path: Path, listed: Collection[str] | None) -> None:
-        used = listed is None or path.name in listed
-        if not used:
-            planned = self.planned  # Here, since what it may raise does not speak of this SAE.
-            try:
-                made_by = files.read_json(path / "result.json", "result of SAE")["made_by"]
-                # A killed run's SAE is in no bank.json yet: it is used if a bank would train this very one.
-                what = files.dumps([made_by["settings"], made_by["code"]])
-                data, scale = files.dumps(made_by["data"]), made_by["input_scale"]
-                used = not planned.isdisjoint({(what, d, s) for d in (data, None) for s in (scale, None)})
-            except UNREADABLE as error:
-                self.unreadable[path] = _said(error)
-                used = True
-        self._judge(path, used, "no bank lists it, and no experiment would train it")
-
-    @functools.cached_property
-    def planned(self) -> set[tuple[str, str | None, float | None]]:
-        """(settings and code, data, input scale) of all SAEs that banks may train; None: any, since unknown here."""
-        found = set()
-        for config in self.configs:
-            registry.extend(config.extensions)
-            for experiment in config.experiments:
-                for bank in settings.banks(config, experiment):
-                    plan, data = settings.bank_plan(config, experiment, **bank), self._data(bank)
-                    scale = None if plan["recipe"]["unit_variance"] else 1.0
-                    for member in _members(plan):
-                        code = _code(member.settings.objective, member.settings.penalty, config.extensions)
-                        found.add((files.dumps([member.settings.identity(), code]), data, scale))
-        registry.extend(self.configs[0].extensions)
-        return found
-
-    def _data(self, bank: dict[str, Any]) -> str | None:
-        """The hashes of the embeddings that a bank would read; None if they are not there."""
-        path = Path(paths.EMBEDDINGS_MANIFEST.format(split="train", **bank))
-        try:
-            return files.dumps(files.read_json(path, "manifest of activations")["sha256"]) if path.exists() else None
-        except UNREADABLE as error:
-            self.unreadable[path] = _said(error)
-            return None
+        self._judge(path, listed is None or path.name in listed, "no bank lists it, no unfinished job asked for it")
 
 
 def _said(error: Exception) -> str:
     return str(error) if isinstance(error, (UserError, OSError)) else f"it is not what the workflow writes ({error!r})"
-
-
-def _members(plan: dict[str, Any]) -> Iterator[Member]:
-    """Every SAE that a bank may train: selection may choose any trial for the methods that are `at` another one."""
-    methods, fair = plan["methods"], plan["fair"]
-    at = {name: s | {"at": None, "sweep": methods[s["at"]]["sweep"]} for name, s in methods.items() if s["at"]}
-    yield from members(plan | {"fair": None})
-    yield from members(plan | {"methods": at, "fair": None})
-    if not fair:
-        return
-    ranges = fair["ranges"] | {n: fair["ranges"][s["at"]] for n, s in methods.items() if s["at"] in fair["ranges"]}
-    every = {fair["seeds"]["tuning"], *fair["seeds"]["shortlist"], *fair["seeds"]["fresh"]}
-    steps, most = (fair["steps"]["first"], fair["steps"]["most"]) if fair["steps"] else (1, 1)
-    while steps <= most:
-        yield from length_members(plan, steps) if fair["steps"] else ()
-        for seed in every:
-            tuning = fair["seeds"] | {"tuning": seed}
-            # Of the methods that are `at` another one too: they train at its candidate.
-            free = {name: s | {"at": None} for name, s in methods.items()}
-            yield from members(
-                plan | {"methods": free, "seeds": [], "fair": fair | {"ranges": ranges, "seeds": tuning}}, steps
-            )
-        steps *= 2
-
-
-@functools.cache
-def _code(objective: str, penalty: str | None, _extensions: str | None) -> str:
-    entries = [registry.module("objective", objective), *([registry.module("penalty", penalty)] if penalty else [])]
-    return code_hash("sae.training.loop", *entries)
 
 
 def _is_temporary(name: str) -> bool:

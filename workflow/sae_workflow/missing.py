@@ -80,47 +80,10 @@ def local(config: Config, experiment: str) -> Iterator[str]:
     for place in config.compute.shared:
         if not Path(place).is_dir():
             yield f"compute.shared: {place} does not exist; nothing is taken from it"
-    yield from boards(config, experiment)
     for name in settings.imported(config, experiment):
         place = settings.import_plan(config, name)["place"]
         if not Path(place).exists():
             yield f"method {name}: {place} does not exist here; it is looked for on the Hugging Face hub"
-
-
-def boards(config: Config, experiment: str, made: Collection[str] = ()) -> Iterator[str]:
-    """What hinders an experiment from using stored leaderboards, as far as it can be said before it is run.
-
-    Args:
-        made: files that this run makes, or makes anew, of which nothing can be said yet.
-    """
-    join, others = settings.joined(config, experiment), settings.other_cells(config, experiment)
-    if not [*join, *others]:
-        return
-    from sae.report import leaderboard  # Loads pandas, which every start of Snakemake would pay for.
-
-    plan, baselines = settings.board_plan(config, experiment), settings.tuned(config, experiment)
-    names = [name for name, against in baselines.items() if against is None]
-    cells = ["{dataset}/{backbone}/{k}".format(**bank) for bank in settings.banks(config, experiment)]
-    stars = [f"{cell} {name}" for cell in cells for name in names]
-    for key, files in (("join", join), ("cells", others)):
-        for file in (file for file in files if file not in made):
-            if not Path(file).exists():
-                yield f"fair.{key}: {file} does not exist"
-                continue
-            try:
-                leaderboard.check(plan, stars, *((file, []) if key == "join" else (None, [file])))
-            except UserError as error:
-                yield f"fair.{key}: {error}"
-
-
-def refuse_boards(config: Config, experiment: str, made: Collection[str]) -> None:
-    """Stop before anything is trained whose leaderboard could not be written.
-
-    Raises:
-        UserError: the first line of :func:`boards`.
-    """
-    for line in boards(config, experiment, made):
-        raise UserError(line)
 
 
 def _embeddings(dataset: str, root: Path, backbones: Collection[str], config: Config) -> Iterator[str]:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from sae.bank.plan import count
 from sae.config.models import Config
 from sae.data.splits import SPLITS
 from sae_workflow import costs, settings
@@ -21,9 +20,7 @@ RESIDENT = 1 << 30
 CHUNK = 4096  # rows encoded at once (sae.models.coder)
 PROBED = ("probe", "probe_embeddings")  # How much they do hangs on the number of classes.
 # Rules that take the memory of another one.
-LIKE = dict.fromkeys(("train_chosen", "train_shortlist"), "train")
-LIKE |= dict.fromkeys(("select", "shortlist", "lengths", "score_chosen", "robustness", "gallery"), "score")
-BANK = {"train": "bank", "train_shortlist": "bank_shortlist", "train_chosen": "bank_chosen"}
+LIKE = dict.fromkeys(("robustness", "gallery"), "score")
 ON_GPU = ("embed", "train", "score", *PROBED, *LIKE)
 Ask = Callable[[Any, int], int]  # from a job's wildcards and the number of its attempt, from 1
 
@@ -40,11 +37,16 @@ class Needs:
     def memory(self, rule: str) -> Ask:
         """A function that gives a job's memory in MB."""
         figures, compute = costs.figures()["memory"], self.compute
-        beside = figures["cluster"] + (figures["gpu"] if rule in ON_GPU and compute.device != "cpu" else 0)
+        gpu = figures["gpu"] if rule in ON_GPU and compute.device != "cpu" else 0
+        beside = figures["cluster"] + gpu
 
         def ask(wildcards: Any, attempt: int) -> int:
             sizes = self.sizes(rule, wildcards)
             used = beside + (figures["unknown"] if sizes is None else memory_of(rule, sizes))
+            if rule == "train" and sizes is not None:  # It scores, too: alone, or beside processes that train.
+                training, scoring, at_once = memory_of("train", sizes), memory_of("score", sizes), compute.saes_at_once
+                both = max(training, scoring) + sizes["train"] if at_once == 1 else at_once * (training + gpu) + scoring
+                used = beside + both
             asked = math.ceil(used * figures["margin"] * compute.memory_factor * 2 ** (attempt - 1))
             return min(asked, compute.memory_limit or asked)
 
@@ -71,8 +73,8 @@ class Needs:
             return rows and {"workers": self.compute.decode_workers, "images": sum(rows.values()) / MB}
         if rule == "collect":
             plans = costs.plans(self.config, w.experiment)
-            latents = sum(costs.chosen(plan) * costs.width(plan) for plan in plans)
-            return {"latents": latents / MB, "saes": sum(sum(count(plan).values()) for plan in plans)}
+            latents = sum(costs.judged(plan) * costs.width(plan) for plan in plans)
+            return {"latents": latents / MB, "saes": sum(map(costs.saes, plans))}
         if rule == "gallery":
             w = SimpleNamespace(experiment=w.experiment, **settings.gallery(self.config, w.experiment) or {})
         cell = self.cell(w.dataset, w.backbone)
@@ -94,7 +96,7 @@ class Needs:
         if rule == "dataset":
             data = costs.data_of(self.config, w.dataset)
             return start + costs.decoding(data)[2] / max(1, workers) if data["rows"] else None
-        cell, cores, parts = self.cell(w.dataset, w.backbone), threads, 0
+        cell, at_once, cores, parts = self.cell(w.dataset, w.backbone), 1, threads, 0
         if cell is None or (cell.data["classes"] is None and rule in PROBED):
             return None
         if rule == "embed":
@@ -105,11 +107,11 @@ class Needs:
             plan = self.plan(w.experiment, w.dataset, w.backbone, int(w.k))
             others = len(settings.others(self.config, w.experiment, w.backbone))
             spent = costs.of_bank(cell, plan, self.probe(w.experiment), others)[rule]
-            parts = settings.parts(self.config, plan, BANK[rule]) if rule in BANK else 0
+            at_once = self.compute.saes_at_once if rule == "train" else 1
         # Of several jobs each does its part, and the last one only joins them.
-        share = 1 / parts if hasattr(w, "part") or hasattr(w, "shard") else int(parts < 2)
+        share = 1 / parts if hasattr(w, "shard") else int(parts < 2)
         on_gpu, beside, alone = share * spent
-        return start + (alone / threads if self.compute.device == "cpu" else on_gpu + beside / cores)
+        return start + (alone / threads / at_once if self.compute.device == "cpu" else on_gpu + beside / cores)
 
 
 def bank_sizes(cell: costs.Cell, plan: costs.Plan) -> dict[str, float]:
@@ -117,7 +119,7 @@ def bank_sizes(cell: costs.Cell, plan: costs.Plan) -> dict[str, float]:
     m = costs.width(plan)
     inputs = [4 * cell.rows[split] * cell.d for split in SPLITS]
     train, *held_out = (size if size <= RESIDENT else RESIDENT // 4 for size in inputs)
-    codes = 8 * (cell.rows["val"] + cell.rows["test"]) * plan["k"]
+    codes = 8 * (cell.rows["val"] + cell.rows["test"]) * plan.k
     sizes = {"train": train, "inputs": train + sum(held_out), "codes": codes, "sae": 8 * m * cell.d}
     return {name: size / MB for name, size in (sizes | {"chunk": 4 * CHUNK * m}).items()}
 

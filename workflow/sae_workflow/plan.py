@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sae.bank.plan import count
 from sae.config.models import Config
 from sae.core.errors import UserError
 from sae_workflow import costs, missing, settings
@@ -19,13 +18,7 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
     """{rule: jobs} of a run from an empty results/, in the order of the stages."""
     spec, plans = config.experiments[experiment], costs.plans(config, experiment)
     embedded, shards = len(settings.embedded(config, experiment)), config.compute.embed_shards
-    cut = ("bank", "bank_shortlist", "bank_chosen")
-    parts = {bank: sum(settings.parts(config, plan, bank) for plan in plans) for bank in cut}
-    after, stages = (
-        settings.has_chosen(config, experiment),
-        dict.fromkeys(settings.stages(config, experiment), len(plans)),
-    )
-    fair = len(plans) if settings.is_fair(config, experiment) else 0
+    stages = dict.fromkeys(settings.stages(config, experiment), len(plans))
     counts = {
         "artifact": len(missing.artifacts_of(config, experiment)),
         "weights": sum(settings.from_hub(config, backbone) for backbone in spec.embedding),
@@ -34,20 +27,11 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
         "dataset": len(spec.datasets),
         "embed_shard": embedded * shards if shards > 1 else 0,
         "embed": embedded,
-        "lengths": len(plans) if settings.finds_steps(config, experiment) else 0,
-        "train_part": parts["bank"],
         "train": len(plans),
-        "shortlist": fair,
-        "train_shortlist_part": parts["bank_shortlist"],
-        "train_shortlist": fair,
-        "select": len(plans),
-        "train_chosen_part": parts["bank_chosen"] if after else 0,
-        "train_chosen": len(plans) if after else 0,
         **stages,
         "probe_embeddings": len(spec.datasets) * len(spec.backbones) if "probe" in stages else 0,
         "collect": 1,
         "tables": 1,
-        "compare": int(fair > 0),
         "claims": 1,
         "gallery": int(settings.gallery(config, experiment) is not None),
         "plot": len(settings.figures(config, experiment)),
@@ -92,11 +76,10 @@ def text(config: Config, experiment: str) -> Iterator[str]:
     lines += missing.artifacts(config, experiment)
     yield from (f"  {line}" for line in lines or ["nothing is lacking"])
     banks = costs.plans(config, experiment)
-    saes = [count(plan) for plan in banks]
-    after = sum(found["bank_chosen"] for found in saes)
-    trained = sum(sum(found.values()) for found in saes) - after
+    sizes = [size for plan in banks for size in costs.sizes(plan)]
+    trials, after = sum(size.trials for size in sizes), sum(size.after for size in sizes)
     said = f", and at most {after} at what validation chooses" if after else ""
-    yield f"\nSAEs: {trained} in {len(banks)} banks{said}"
+    yield f"\nSAEs: {trials} in {len(banks)} cells{said}"
     known, unknown = costs.cells(config, experiment)
     yield from (f"  {what}: left out of disk and hours; add them to {costs.COSTS}" for what in unknown)
     yield from _disk_text(config, experiment, known)

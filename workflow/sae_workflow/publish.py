@@ -11,14 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from sae.bank.read import open_sae
+from sae.bank.read import Bank, Entry
+from sae.bank.read import read as read_bank
 from sae.config.models import Config
 from sae.core import files, paths, registry
 from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
 from sae.report.tables import markdown
-from sae.scoring.rows import FAIR
-from sae.scoring.selection import under
 from sae_workflow import recorded, settings
 
 FORMAT = "saelens"
@@ -74,26 +73,27 @@ def publish(experiment: str, folder: Path | None = None) -> Path:
     if out.exists():
         raise UserError(f"{out} is there already: move it away, or delete it, and run again")
     scored = Path(paths.METRICS.format(experiment=experiment))
-    scores = _chosen(files.read_parquet(scored), files.read_parquet(paths.ALL_SELECTIONS.format(experiment=experiment)))
+    scores = files.read_parquet(scored)
+    scores = scores[scores["split"] == "test"].set_index([*KEY, "protocol"])
     exporter, rows = registry.load("exporter", FORMAT), []
     with files.atomic_directory(out) as temporary:
-        for bank_file, bank, entry in _entries(config, experiment):
-            if bank_file.stat().st_mtime > scored.stat().st_mtime:
-                raise UserError(f"{bank_file} is newer than {scored}: run `snakemake {experiment}` to its end first")
-            made = {name: bank[name] for name in KEY[:3]} | {"method": entry["method"], "seed": entry["seed"]}
-            row = scores[
-                (scores[KEY] == pd.Series(made | {"trial": paths.trial_name(entry["trial"])})[KEY]).all(axis=1)
+        for bank, entry in _entries(config, experiment):
+            if bank.file.stat().st_mtime > scored.stat().st_mtime:
+                raise UserError(f"{bank.file} is newer than {scored}: run `snakemake {experiment}` to its end first")
+            made = {name: getattr(bank, name) for name in KEY[:3]} | {"method": entry.method, "seed": entry.seed}
+            row = scores.loc[
+                (bank.dataset, bank.backbone, bank.k, entry.method, entry.name, entry.seed, entry.protocol)
             ]
-            row = row[row["protocol"] == entry["protocol"]]
-            if row.empty:
+            if not (entry.judged or row["selected"]):
                 continue
             name = "{dataset}-{backbone}-k{k}-{method}-seed{seed}".format(**made)
-            name += f"-{entry['protocol']}" if entry["protocol"] == FAIR else ""
-            coder = open_sae(bank_file, bank, entry)
+            # Of one method and seed another protocol may judge several.
+            name += "" if entry.protocol == "paper" else f"-{entry.protocol}-{entry.name}"
+            coder = bank.open(entry)
             (temporary / name).mkdir()
             # Not what the SAE's first maker called it: what it is here.
-            exporter.write(coder, temporary / name, coder.metadata | made | {"trial": entry["trial"]})
-            rows.append({"folder": name} | {c: row[c].iloc[0] for c in SHOWN if c in row})
+            exporter.write(coder, temporary / name, coder.metadata | made | {"trial": entry.trial})
+            rows.append({"folder": name} | {c: row[c] for c in SHOWN if c in row})
         if not rows:
             raise UserError(f"{experiment} has no SAE that was trained here and chosen")
         table = pd.DataFrame(rows)
@@ -121,34 +121,19 @@ def _config_of(experiment: str) -> Config:
     return others[0]
 
 
-def _chosen(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
-    """The rows on test of what protocol `paper` chose and, under `fair`, of the headline's candidates."""
-    test = metrics[metrics["split"] == "test"]
-    parts = [test[test["selected"]]]
-    candidates = under(selection, FAIR).dropna(subset="trial")
-    if len(candidates):
-        headline = candidates[candidates["tolerance"] == under(selection, FAIR)["tolerance"].iloc[0]]
-        parts.append(under(test, FAIR).merge(headline[KEY], on=KEY))
-    return pd.concat(parts, ignore_index=True)
-
-
 def _number(value: Any) -> str:
     if isinstance(value, str):
         return value
     return "-" if pd.isna(value) else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
-def _entries(config: Config, experiment: str) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
-    """(file, its content, entry) of every SAE of the experiment's methods that was trained here, but for controls."""
+def _entries(config: Config, experiment: str) -> Iterator[tuple[Bank, Entry]]:
+    """Every SAE of the experiment's methods that was trained here, but for controls, with its bank."""
     methods = {name: config.methods[name] for name in config.experiments[experiment].methods}
     ours = {name for name, method in methods.items() if not (method.control or method.imported)}
     for cell in settings.banks(config, experiment):
-        for pattern in (paths.BANK, paths.BANK_CHOSEN):
-            file = Path(pattern.format(experiment=experiment, **cell))
-            if not file.exists() and pattern == paths.BANK_CHOSEN:
-                continue
-            bank = files.read_json(file, "bank")
-            yield from ((file, bank, e) for e in bank["saes"] if e["status"] == "ok" and e["method"] in ours)
+        bank = read_bank(paths.BANK.format(experiment=experiment, **cell))
+        yield from ((bank, entry) for entry in bank.saes if entry.ok and entry.method in ours)
 
 
 def _sources(config: Config, experiment: str) -> Iterator[str]:

@@ -12,7 +12,6 @@ import itertools
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,20 +84,16 @@ def snakemake(*arguments: str) -> None:
 
 
 def show(experiment: str) -> None:
-    """Print the claims with their verdicts, and where everything is; without tuning, where the tuned ones are."""
+    """Print the claims with their verdicts, and where everything is."""
     import pandas as pd
 
-    from sae.report.claims import PREFIX, as_text
-    from sae.report.fair import ELSEWHERE
+    from sae.report.claims import as_text
 
     where = {"experiment": experiment, "suffix": "csv"}
     print(f"\nThe paper's claims, on {experiment} (mean over cells and its interval):\n")
-    verdicts = pd.read_csv(paths.CLAIMS.format(**where))
-    for row in as_text(verdicts).to_dict("records"):
+    for row in as_text(pd.read_csv(paths.CLAIMS.format(**where))).to_dict("records"):
         note = f" ({row['note']})" if row["note"] else ""
         print(f"  {row['verdict']:<16}{row['measured']:<30} {row['claim']}{note}")
-    if f"{PREFIX}verdict" not in verdicts:
-        print("", *textwrap.wrap(ELSEWHERE, 100), sep="\n")
     print(f"\nreport: {paths.PAGE.format(**where)} (open it in a browser)")
     for kind, file in (("tables", paths.TABLE), ("figures", paths.FIGURE)):
         print(f"{kind}: {Path(file).parent.as_posix().format(**where)}/")

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
+from sae.bank import plan as bank
 from sae.config import load as configuration
-from sae.config.models import Config, Method
-from sae.core import registry
-from sae.core.codehash import code_hash
-from sae.core.paths import EMBEDDINGS_MANIFEST, STAGES
+from sae.config.models import Config
+from sae.core import registry, versions
+from sae.core.paths import STAGES
 from sae.data.artifacts import names as artifact_names
 
 HERE = Path(__file__).parent.parent
@@ -68,96 +68,36 @@ def embedded(config: Config, experiment: str) -> list[dict[str, Any]]:
     return [{"dataset": d, "backbone": b} for d in spec.datasets for b in spec.embedding]
 
 
-def bank_plan(config: Config, experiment: str, dataset: str, backbone: str, k: int) -> Plan:
-    """All that decides what a bank's SAEs are (`sae.bank.plan`), complete with defaults.
-
-    Returns:
-        {dataset, backbone, k, seeds, recipe, methods: {name: {objective, penalty, mask, lambda, options, recipe, sweep,
-        at, against, control}}, fair}. `lambda` is null where it is swept; sweeps are in ascending order.
-    """
+def bank_plan(config: Config, experiment: str, dataset: str, backbone: str, k: int) -> bank.Plan:
+    """All that decides what a cell's SAEs are, complete with defaults; sweeps are in ascending order."""
     spec = config.experiments[experiment]
     alien = {*imported(config, experiment)} - {*imported(config, experiment, (dataset, backbone, k))}
-    return {
-        "dataset": dataset,
-        "backbone": backbone,
-        "k": k,
-        "seeds": spec.seeds,
-        "recipe": config.training[spec.training].model_dump(),
-        "methods": {n: _method_plan(config, experiment, n, k) for n in spec.methods if n not in alien},
-        "fair": _fair_plan(config, experiment, dataset, k),
-    }
+    methods = {n: _method_plan(config, experiment, n, k) for n in spec.methods if n not in alien}
+    return bank.Plan(
+        dataset=dataset,
+        backbone=backbone,
+        k=k,
+        seeds=spec.seeds,
+        recipe=config.training[spec.training].model_dump(),
+        methods=methods,
+        protocols={name: config.protocols[name].options(own) for name, own in spec.protocols.items()},
+    )
 
 
-def _fair_plan(config: Config, experiment: str, dataset: str, k: int) -> Plan | None:
-    """What protocol `fair` trains in a bank; None where the experiment does without it."""
-    tuning, rule = config.experiments[experiment].fair, config.fair
-    if tuning is None:
-        return None
-    lr = tuning.lr or rule.lr
-    common, methods = {"lr": lr, "encoder_scale": rule.encoder_scale}, tuned(config, experiment)
-    steps = None
-    if tuning.most_steps:
-        # The middles of the range's thirds, in the logarithm.
-        tried = [float(f"{lr[0] * (lr[1] / lr[0]) ** (third / 6):.3g}") for third in (1, 3, 5)]
-        steps = rule.steps.model_dump() | {"most": tuning.most_steps[dataset], "lr": tried}
-    return {
-        "trials": tuning.trials,
-        "design_seed": rule.design_seed,
-        "ranges": {name: common | tuning.ranges_at(name, k) for name in methods},
-        "baseline": next(name for name, against in methods.items() if against is None),
-        "steps": steps,
-        "seeds": rule.seeds.model_dump(),
-        "shortlist": rule.shortlist,
-        "tolerances": rule.tolerances,
-    }
-
-
-def tuned(config: Config, experiment: str) -> dict[str, str | None]:
-    """{method: the one it is `against`}, of those that protocol `fair` tunes."""
-    methods = {name: config.methods[name] for name in config.experiments[experiment].methods}
-    return {name: method.against for name, method in methods.items() if method.tuned}
-
-
-def _method_plan(config: Config, experiment: str, name: str, k: int) -> Plan:
+def _method_plan(config: Config, experiment: str, name: str, k: int) -> bank.Method:
     method, sweep = config.methods[name], config.sweep(experiment, name, k)
-    return {
-        "objective": method.objective,
-        "penalty": method.penalty,
-        "mask": method.mask,
-        "lambda": None if "lambda" in sweep else method.lam,
-        "options": method.options,
-        "recipe": method.recipe,
-        "sweep": sweep,
-        "at": method.at,
-        "against": method.against,
-        "control": method.control,
-    }
-
-
-def methods_of(plan: Plan, bank: str) -> Plan:
-    """The part of a bank's plan that one of its files is made by; `bank` is its stem, such as 'bank_chosen'."""
-    methods, fair = plan["methods"], plan["fair"]
-    kept = _trained(plan, bank)
-    if bank == "bank_chosen":
-        kept |= {methods[name]["at"] for name in kept} - {None}
-    if fair:
-        # What is asked of a later round changes no earlier one.
-        used = ["baseline", "steps"] + ([] if bank == "bank_lengths" else ["trials", "design_seed", "ranges"])
-        seeds = ["tuning", *{"bank_shortlist": ["shortlist"], "bank_chosen": ["shortlist", "fresh"]}.get(bank, [])]
-        fair = {key: fair[key] for key in used} | {"seeds": {key: fair["seeds"][key] for key in seeds}}
-    return plan | {"methods": {name: spec for name, spec in methods.items() if name in kept}, "fair": fair}
-
-
-def _trained(plan: Plan, bank: str) -> set[str]:
-    """The methods whose SAEs one of a bank's files holds."""
-    at = {name for name, spec in plan["methods"].items() if spec["at"]}
-    fair = plan["fair"]
-    return {
-        "bank": plan["methods"].keys() - at,
-        "bank_lengths": {fair["baseline"]} if fair else set(),
-        "bank_shortlist": set(fair["ranges"]) if fair else set(),
-        "bank_chosen": at | (set(fair["ranges"]) if fair else set()),
-    }[bank]
+    return bank.Method(
+        objective=method.objective,
+        penalty=method.penalty,
+        mask=method.mask,
+        **{"lambda": None if "lambda" in sweep else method.lam},
+        options=method.options,
+        recipe=method.recipe,
+        sweep=sweep,
+        at=method.at,
+        against=method.against,
+        control=method.control,
+    )
 
 
 def imported(config: Config, experiment: str, cell: tuple[str, str, int] | None = None) -> list[str]:
@@ -197,72 +137,19 @@ def import_modules() -> list[str]:
     return ["sae.models.convert", *(registry.module("importer", name) for name in registry.names("importer"))]
 
 
-def training_modules(plan: Plan, bank: str) -> list[str]:
-    """The modules of the objectives and penalties that train the SAEs of one of a bank's files."""
-    specs = [plan["methods"][name] for name in _trained(plan, bank)]
-    used = {(kind, spec[kind]) for spec in specs for kind in ("objective", "penalty") if spec[kind]}
-    return ["sae.training.loop", *(registry.module(kind, name) for kind, name in sorted(used))]
-
-
-def is_fair(config: Config, experiment: str) -> bool:
-    """Whether an experiment is compared by protocol `fair` too."""
-    return config.experiments[experiment].fair is not None
-
-
-def finds_steps(config: Config, experiment: str) -> bool:
-    """Whether protocol `fair` looks for the number of steps of each cell; else every method sets its own."""
-    tuning = config.experiments[experiment].fair
-    return tuning is not None and tuning.most_steps is not None
-
-
-def has_chosen(config: Config, experiment: str) -> bool:
-    """Whether SAEs are trained after the selection: methods `at` the choice of another one, or candidates of `fair`."""
-    methods = config.experiments[experiment].methods
-    return is_fair(config, experiment) or any(config.methods[name].at for name in methods)
-
-
-def parts(config: Config, plan: Plan, bank: str) -> int:
-    """How many jobs train the SAEs of one of a bank's files, beside the file's own; 0: that one does."""
-    from sae.bank.plan import count
-
-    saes, limit = count(plan).get(bank, 0), config.compute.saes_per_job
-    return 0 if limit is None or saes <= limit else -(-saes // limit)
-
-
-def selection_plan(config: Config, experiment: str) -> Plan:
-    """The settings of `python -m sae select`: of each method with trials of its own, the options that it sweeps."""
-    spec = config.experiments[experiment]
-    own = {name: config.methods[name] for name in spec.methods if not config.methods[name].at}
-    swept = {name: sorted({*method.sweep, *spec.sweep.get(name, {})}) for name, method in own.items()}
-    methods = {name: {"against": method.against, "sweep": swept[name]} for name, method in own.items()}
-    fair = None
-    if spec.fair:
-        fair = config.fair.model_dump(include={"seeds", "shortlist", "near", "tolerances", "l0", "firing"})
-        fair |= {"trials": spec.fair.trials, "methods": tuned(config, experiment)}
-    return {"methods": methods, "fair": fair}
-
-
-def selecting_modules(config: Config, experiment: str) -> list[str]:
-    """The modules of the metrics that selection reads."""
-    names: tuple[str, ...] = ("reconstruction",)
-    if is_fair(config, experiment):
-        from sae.scoring import fair  # Loads pandas, which every start of Snakemake would pay for.
-
-        names = fair.METRICS
-    return [registry.module("metric", name) for name in names]
-
-
-def shortlist_plan(config: Config, experiment: str) -> Plan:
-    """The settings of `python -m sae shortlist`: of :func:`selection_plan` what it reads."""
-    fair = selection_plan(config, experiment)["fair"] or {}
-    return {"fair": {name: fair[name] for name in ("trials", "methods", "shortlist", "near") if name in fair}}
+def training(plan: bank.Plan) -> list[versions.Name]:
+    """What decides a cell's SAEs, and which of them are chosen."""
+    used = {("objective", m.objective) for m in plan.methods.values()}
+    used |= {("penalty", m.penalty) for m in plan.methods.values() if m.penalty}
+    used |= {("protocol", name) for name in plan.protocols}
+    heads = [registry.head("protocol", name) for name in plan.protocols]
+    used |= {("metric", name) for head in heads for name in head.constants["METRICS"]}
+    rooms = [("models", "inputs"), ("protocols", "_cell"), ("training", "loop"), ("training", "calibrate")]
+    return [*rooms, *sorted(used)]
 
 
 def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
-    """{stage: {metric: all its options}}, without stages that have nothing to do.
-
-    SAEs that are trained after the selection get the metrics of `score` in `score_chosen`.
-    """
+    """{stage: {metric: all its options}}, without stages that have nothing to do."""
     spec = config.experiments[experiment]
     found: dict[str, dict[str, Plan]] = {stage: {} for stage in STAGES}
     for name, metric in config.metrics.items():
@@ -274,8 +161,6 @@ def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
         if name == "independent" and options["families"] is None:
             options["families"] = {b: config.backbones[b].family for b in spec.embedding}
         found[metric.constants["STAGE"]][name] = options
-    if has_chosen(config, experiment):
-        found["score_chosen"] = found["score"] | found["score_chosen"]
     return {stage: metrics for stage, metrics in found.items() if metrics}
 
 
@@ -284,9 +169,9 @@ def stage_plan(config: Config, experiment: str, stage: str) -> Plan:
     return {"metrics": stages(config, experiment).get(stage, {})}
 
 
-def metric_modules(config: Config, experiment: str, stage: str) -> list[str]:
-    """The modules of a stage's metrics."""
-    return [registry.module("metric", name) for name in stages(config, experiment).get(stage, {})]
+def scoring(config: Config, experiment: str, stage: str) -> list[versions.Name]:
+    """A stage's metrics, and the space that they see."""
+    return [("models", "inputs"), *(("metric", name) for name in stages(config, experiment).get(stage, {}))]
 
 
 def probe_plan(config: Config, experiment: str) -> Plan:
@@ -313,24 +198,14 @@ def gallery(config: Config, experiment: str) -> dict[str, Any] | None:
 
 
 def figures(config: Config, experiment: str) -> list[str]:
-    """The figures that an experiment ends in: none of images, protocol `fair` or known concepts where it has none."""
-    loaders = {config.backbones[name].spec["loader"] for name in config.experiments[experiment].backbones}
-    there = {
-        "images": gallery(config, experiment) is not None,
-        "fair": is_fair(config, experiment),
-        "concepts": loaders == {"generated"} and "recovery" in config.metrics,
-    }
-    return [name for name in config.figures if all(there[need] for need in _needs(name))]
+    """The figures that an experiment ends in: none of images where it has none."""
+    pictured = gallery(config, experiment) is not None
+    return [name for name in config.figures if pictured or not _shows_images(name)]
 
 
-def _needs(figure: str) -> list[str]:
-    constants = registry.head("figure", figure).constants
-    needs = {
-        "images": any(file.startswith("gallery/") for file in constants.get("READS", ())),
-        "fair": constants.get("NEEDS_FAIR", False),
-        "concepts": constants.get("NEEDS_CONCEPTS", False),
-    }
-    return [need for need, needed in needs.items() if needed]
+def _shows_images(figure: str) -> bool:
+    reads = registry.head("figure", figure).constants.get("READS", ())
+    return any(file.startswith("gallery/") for file in reads)
 
 
 def names(config: Config, experiment: str) -> Plan:
@@ -370,67 +245,6 @@ def claims_plan(config: Config, experiment: str) -> Plan:
     return names(config, experiment) | {"claims": config.claims.model_dump()}
 
 
-def board_plan(config: Config, experiment: str) -> Plan:
-    """The settings of `python -m sae compare`: beside names and claims all that a comparison under `fair` rests on."""
-    spec = config.experiments[experiment]
-    assert spec.fair is not None
-    protocol: Plan = {"fair": config.fair.model_dump(), "training": config.training[spec.training].model_dump()}
-    protocol |= spec.fair.model_dump(include={"trials", "lr"})
-    protocol["code of the rule"] = code_hash("sae.scoring.fair", "sae.bank.plan")
-    protocol["baselines"] = {
-        name: _method_plan(config, experiment, name, min(spec.k)) | {"sweep": None}
-        for name, against in tuned(config, experiment).items()
-        if against is None
-    }
-    # SAEs that were made elsewhere may belong to one cell alone.
-    ours = [name for name in spec.methods if not config.methods[name].imported]
-    definitions = {name: _definition(config, experiment, name) for name in ours}
-    used: Plan = {}
-    for metrics in stages(config, experiment).values():
-        used |= metrics
-    code = {name: code_hash(registry.module("metric", name)) for name in used}
-    places = {"{dataset}/{backbone}".format(**e): e for e in embedded(config, experiment)}
-    return claims_plan(config, experiment) | {
-        "protocol": protocol,
-        "definitions": definitions,
-        "elsewhere": {
-            name: {"objective": m.objective, "penalty": m.penalty, "options": m.options, "code": _code(m)}
-            for name, m in (config.methods.items() if spec.fair.join or spec.fair.cells else ())
-            if name not in spec.methods and not m.imported
-        },
-        "metrics": {name: {"code": code[name], "options": options} for name, options in used.items()},
-        "most_steps": spec.fair.most_steps or {},
-        "tolerance": max(config.fair.tolerances),
-        "manifests": {name: EMBEDDINGS_MANIFEST.format(**place, split="test") for name, place in places.items()},
-    }
-
-
-def _definition(config: Config, experiment: str, name: str) -> Plan:
-    """What a method is and how it is tuned, so that two runs can say whether it is the same."""
-    spec, method = config.experiments[experiment], config.methods[name]
-    assert spec.fair is not None
-    definition = _method_plan(config, experiment, name, min(spec.k)) | {"sweep": None}
-    return definition | {"ranges": spec.fair.ranges.get(name), "code": _code(method)}
-
-
-def _code(method: Method) -> str:
-    """The hash of what trains a method."""
-    entries = (("objective", method.objective), ("penalty", method.penalty))
-    return code_hash("sae.training.loop", *(registry.module(kind, entry) for kind, entry in entries if entry))
-
-
-def joined(config: Config, experiment: str) -> list[str]:
-    """The stored leaderboard that an experiment joins, or nothing."""
-    tuning = config.experiments[experiment].fair
-    return [tuning.join] if tuning and tuning.join else []
-
-
-def other_cells(config: Config, experiment: str) -> list[str]:
-    """The leaderboards whose cells an experiment counts beside its own."""
-    tuning = config.experiments[experiment].fair
-    return tuning.cells if tuning else []
-
-
 def report_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae report`; `config` is the part that the experiment uses."""
     spec = config.experiments[experiment]
@@ -447,13 +261,12 @@ def report_plan(config: Config, experiment: str) -> Plan:
         name: options for stage in stages(config, experiment).values() for name, options in stage.items()
     }
     used["claims"] = config.claims.model_dump()
-    used |= {"fair": config.fair.model_dump()} if spec.fair else {}
+    used["protocols"] = {name: config.protocols[name].options(own) for name, own in spec.protocols.items()}
     # Of the machine only what decides on bits: the rest is where and how fast.
     used["compute"] = config.compute.model_dump(include={"device", "threads", "embed_batch_size"})
     return names(config, experiment) | {
         "experiment": experiment,
         "figures": figures(config, experiment),
-        "fair": is_fair(config, experiment),
         "config": used,
     }
 
@@ -517,11 +330,11 @@ def given_embeddings(config: Config, dataset: str, backbone: str) -> list[str]:
     return [pattern.format(**both) for pattern in entry.constants.get("FILES", ())]
 
 
-def dataset_module(config: Config, dataset: str) -> str:
-    """The module of a dataset's type."""
-    return registry.module("dataset", config.datasets[dataset].type)
+def type_of(config: Config, dataset: str) -> versions.Name:
+    """A dataset's type."""
+    return "dataset", config.datasets[dataset].type
 
 
-def backbone_module(config: Config, backbone: str) -> str:
-    """The module of a backbone's loader."""
-    return registry.module("backbone", config.backbones[backbone].loader)
+def loader_of(config: Config, backbone: str) -> versions.Name:
+    """A backbone's loader."""
+    return "backbone", config.backbones[backbone].loader

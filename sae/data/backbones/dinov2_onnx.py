@@ -23,6 +23,7 @@ from sae.data.backbones import _hub
 from sae.data.backbones.timm import preprocessing
 from sae.data.embed import Backbone
 
+VERSION = 1
 # From timm's names to those of transformers.
 _NAMES = {
     r"^cls_token": "embeddings.cls_token",

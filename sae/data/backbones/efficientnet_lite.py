@@ -22,6 +22,7 @@ from sae.data.backbones import _hub
 from sae.data.backbones.timm import preprocessing
 from sae.data.embed import Backbone
 
+VERSION = 1
 _OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 # The first block has no expansion, which shifts timm's names by one.
 _SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}

@@ -13,6 +13,7 @@ from sae.core.options import Count, Seed
 from sae.core.options import Options as Base
 from sae.data import synthetic
 
+VERSION = 1
 READS_IMAGES = False
 
 

@@ -23,6 +23,7 @@ from sae.core.options import Options as Base
 from sae.data.backbones import _hub
 from sae.data.embed import Backbone
 
+VERSION = 1
 FROM_HUB = True
 _FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _LOCAL_FILES = (*_FILES, "model.safetensors", "pytorch_model.bin")

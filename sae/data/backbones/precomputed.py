@@ -14,6 +14,7 @@ from sae.core.errors import UserError
 from sae.core.options import Options as Base
 from sae.data.splits import SPLITS
 
+VERSION = 1
 READS_IMAGES = False
 # The store is made of these files: a change in one rebuilds it.
 FILES = ["{root}/{model}/train.npy", "{root}/{model}/val.npy", "{root}/{model}/test.npy"]

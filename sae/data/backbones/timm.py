@@ -20,6 +20,7 @@ from sae.core.options import Options as Base
 from sae.data.backbones import _hub
 from sae.data.embed import Backbone
 
+VERSION = 1
 FROM_HUB = True
 _FILES = ("model.safetensors", "pytorch_model.bin")
 

@@ -29,6 +29,7 @@ from sae.data.dataset import COLUMNS, Dataset
 from sae.data.pictures import rgb
 from sae.data.splits import grouped_split
 
+VERSION = 1
 # Dropped: joiner, variation selector, gender signs, skin tones. Mapped: man, woman -> person; boy, girl -> child;
 # old man, old woman -> older person; couples and families with a code point of their own -> their neutral sequence.
 _DROPPED = {"200D", "FE0F", "2640", "2642", "1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}

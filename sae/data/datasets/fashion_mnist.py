@@ -17,6 +17,7 @@ from sae.data import artifacts
 from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import balanced_rows
 
+VERSION = 1
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 

@@ -16,6 +16,7 @@ from sae.data import indexing, synthetic
 from sae.data.dataset import Dataset
 from sae.data.splits import SPLITS
 
+VERSION = 1
 HAS_IMAGES = False
 
 

@@ -14,6 +14,7 @@ from sae.data import archives, indexing, pictures
 from sae.data.dataset import Dataset
 from sae.data.splits import SPLITS
 
+VERSION = 1
 progress = logging.getLogger("sae.progress")
 
 

@@ -22,6 +22,7 @@ from sae.core.options import Options as Base
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
 
+VERSION = 1
 _TRAIN, _VAL, _DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 _WNID = re.compile(r"n\d{8}")
 # What reading a development kit raises that is none, or only a part of one.

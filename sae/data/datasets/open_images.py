@@ -22,6 +22,7 @@ from sae.core.options import Options as Base
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
 
+VERSION = 1
 # Split: folder, and the names of its labels' file from V7 back to V4.
 _PARTS = {
     "train": (

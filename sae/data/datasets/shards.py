@@ -18,6 +18,7 @@ from sae.core.options import Seed, Share
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
 
+VERSION = 1
 _GLOB = r"^[^/].*\.(tar|parquet)$"
 
 

@@ -15,6 +15,7 @@ from sae.data import archives, indexing
 from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import SPLITS
 
+VERSION = 1
 HAS_IMAGES = False
 # The index is made of these files: a change in one rebuilds it.
 FILES = ["{root}/train.csv", "{root}/val.csv", "{root}/test.csv"]

@@ -30,6 +30,8 @@ _RAISED = (
     *(pickle.PickleError, tarfile.TarError, zipfile.BadZipFile),
 )
 
+VERSION = 1
+
 
 class Options(Base):
     """What may be written of such a dataset."""

@@ -177,10 +177,11 @@ def _exceptions(rows: pd.DataFrame, sweeps: list[_Sweep], names: Names) -> list[
 def _legend(sweeps: list[_Sweep], names: Names, ks: list[int], lost: dict[str, str]) -> list[Line2D]:
     entries = []
     for sweep in sweeps:
+        label = names.method(sweep.method)
+        label += f" ({lost[sweep.method]} diverged)" if sweep.method in lost else ""
         for other in sweep.others:
             said = re.sub("-(?=[a-z_])", ", ", other.rstrip("-"))
-            look = sweep.look(names, other) | {"marker": ""}
-            entries.append(style.reference(style.named(names, sweep.method, lost) + said, **look))
+            entries.append(style.reference(label + said, **sweep.look(names, other) | {"marker": ""}))
     point: dict[str, Any] = {"color": "#777777", "linestyle": "none"}
     entries += [style.reference(f"k = {k}", marker=MARKERS[n % len(MARKERS)], **point) for n, k in enumerate(ks)]
     entries.append(style.reference("chosen", marker="o", markerfacecolor="none", markersize=8, **point))

@@ -20,7 +20,9 @@ from sae.core.options import Options as Base
 from sae.scoring.metrics.sparse_probe import difference
 from sae.scoring.subject import Scores, Subject
 
-STAGE = "score_chosen"
+VERSION = 1
+STAGE = "score"
+JUDGED = True
 SPLITS = ("test",)
 READS = ("train",)
 

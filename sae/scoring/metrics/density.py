@@ -7,6 +7,7 @@
 from sae.core.options import Options
 from sae.scoring.subject import Scores, Subject
 
+VERSION = 1
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ()

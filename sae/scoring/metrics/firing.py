@@ -10,6 +10,7 @@ import numpy as np
 from sae.core.options import Options
 from sae.scoring.subject import Scores, Subject
 
+VERSION = 1
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ("train",)

@@ -13,7 +13,9 @@ from sae.core.options import Options as Base
 from sae.scoring.metrics import _ms
 from sae.scoring.subject import Scores, Subject
 
-STAGE = "score_chosen"
+VERSION = 1
+STAGE = "score"
+JUDGED = True
 SPLITS = ("test",)
 READS = ("others",)
 

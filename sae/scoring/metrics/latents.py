@@ -10,7 +10,9 @@ from sae.core.options import Options
 from sae.scoring.metrics import _ms, _purity
 from sae.scoring.subject import PerLatent, Scores, Subject
 
-STAGE = "score_chosen"
+VERSION = 1
+STAGE = "score"
+JUDGED = True
 SPLITS = ("test",)
 READS = ("others",)
 

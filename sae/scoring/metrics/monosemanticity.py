@@ -10,6 +10,7 @@ from sae.core.options import Options
 from sae.scoring.metrics import _ms
 from sae.scoring.subject import Scores, Subject
 
+VERSION = 1
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ()

@@ -17,7 +17,9 @@ from sae.core.options import Options as Base
 from sae.models.inputs import Inputs
 from sae.scoring.subject import Scores, Subject
 
-STAGE = "score_chosen"
+VERSION = 1
+STAGE = "score"
+JUDGED = True
 SPLITS = ("test",)
 READS = ("train",)
 _PART = 4096  # images at once

@@ -27,7 +27,9 @@ from sae.models.codes import Codes
 from sae.scoring.metrics import _softmax
 from sae.scoring.subject import Curve, Scores, Subject
 
+VERSION = 1
 STAGE = "probe"
+JUDGED = True
 SPLITS = ("test",)
 READS = ("train", "val")
 _SPLITS = ("train", "val", "test")

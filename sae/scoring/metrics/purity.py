@@ -13,6 +13,7 @@ from sae.models.codes import Codes
 from sae.scoring.metrics import _purity
 from sae.scoring.subject import Scores, Subject
 
+VERSION = 1
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ()

@@ -11,7 +11,9 @@ from sae.models.coder import Coder
 from sae.models.inputs import Inputs
 from sae.scoring.subject import Curve, Scores, Subject
 
+VERSION = 1
 STAGE = "robustness"
+JUDGED = True
 SPLITS = ("test",)
 READS = ()
 _CHUNK = 2048

@@ -15,6 +15,7 @@ from sae.data.backbones import generated
 from sae.scoring import recovery
 from sae.scoring.subject import Scores, Subject
 
+VERSION = 1
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ()

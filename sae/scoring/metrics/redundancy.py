@@ -10,6 +10,7 @@ from torch.nn import functional
 from sae.core.options import Options
 from sae.scoring.subject import Scores, Subject
 
+VERSION = 1
 STAGE = "score"
 SPLITS = ("test",)
 READS = ()

@@ -13,7 +13,9 @@ from sae.models.inputs import Inputs
 from sae.scoring.metrics import _residuals
 from sae.scoring.subject import Curve, Scores, Subject
 
+VERSION = 1
 STAGE = "robustness"
+JUDGED = True
 SPLITS = ("test",)
 READS = ()
 _CHUNK, _ROWS = 2048, 1024

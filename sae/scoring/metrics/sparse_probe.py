@@ -16,7 +16,9 @@ from sae.core.options import Count
 from sae.core.options import Options as Base
 from sae.scoring.subject import Scores, Subject
 
-STAGE = "score_chosen"
+VERSION = 1
+STAGE = "score"
+JUDGED = True
 SPLITS = ("test",)
 READS = ("train",)
 

@@ -15,7 +15,9 @@ from sae.core.options import Options
 from sae.models.coder import Coder
 from sae.scoring.subject import Scores, Subject
 
-STAGE = "score_chosen"
+VERSION = 1
+STAGE = "score"
+JUDGED = True
 SPLITS = ("test",)
 READS = ("siblings",)
 SAME = 0.7

@@ -15,7 +15,9 @@ from sae.models.coder import Coder
 from sae.scoring.metrics.stability import SAME, matches
 from sae.scoring.subject import Scores, Subject
 
-STAGE = "score_chosen"
+VERSION = 1
+STAGE = "score"
+JUDGED = True
 SPLITS = ("test",)
 READS = ("train", "siblings")
 

@@ -13,7 +13,9 @@ import scipy.sparse
 from sae.core.options import Options
 from sae.scoring.subject import Scores, Subject
 
-STAGE = "score_chosen"
+VERSION = 1
+STAGE = "score"
+JUDGED = True
 SPLITS = ("test",)
 READS = ()
 TOP = 16

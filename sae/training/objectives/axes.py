@@ -14,6 +14,7 @@ from sae.models.coder import Coder
 from sae.models.inputs import Inputs
 from sae.training import step
 
+VERSION = 1
 TRAINS = False
 
 

@@ -15,6 +15,8 @@ from sae.models.inputs import Inputs
 from sae.training import picks, step
 from sae.training.calibrate import calibrate
 
+VERSION = 1
+
 
 class Options(Base):
     """Of this objective."""

@@ -13,6 +13,7 @@ from sae.models.coder import Coder, TopK
 from sae.models.inputs import prepare, total_variance
 from sae.training.settings import Settings
 
+VERSION = 1
 TRAINS = False
 MADE_ELSEWHERE = True
 _ROWS = 16_384  # at most, of the training embeddings, which the SAE must reconstruct better than their mean does

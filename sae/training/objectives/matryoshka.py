@@ -18,6 +18,8 @@ from sae.core.options import Options as Base
 from sae.training import step
 from sae.training.objectives import batch_topk
 
+VERSION = 1
+
 
 class Options(Base):
     """Of this objective."""

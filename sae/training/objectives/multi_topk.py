@@ -11,6 +11,8 @@ from sae.core.options import Options as Base
 from sae.training import picks, step
 from sae.training.objectives import topk
 
+VERSION = 1
+
 
 class Options(Base):
     """Of this objective."""

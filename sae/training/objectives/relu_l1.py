@@ -13,6 +13,8 @@ from pydantic import Field
 from sae.core.options import Options as Base
 from sae.training.objectives import _threshold
 
+VERSION = 1
+
 
 class Options(Base):
     """Of this objective."""

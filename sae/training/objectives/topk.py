@@ -4,6 +4,8 @@ import torch
 
 from sae.training import picks, step
 
+VERSION = 1
+
 
 class Objective(step.Objective):
     """Select the k largest activations of each sample."""

@@ -7,6 +7,8 @@ from sae.core.options import Options as Base
 from sae.training.penalties import l1_l2_ratio, off_support_l1
 from sae.training.step import Batch
 
+VERSION = 1
+
 
 class Options(Base):
     """Of this penalty."""

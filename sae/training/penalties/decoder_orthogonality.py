@@ -12,6 +12,8 @@ from pydantic import Field
 from sae.core.options import Options as Base
 from sae.training.step import Batch
 
+VERSION = 1
+
 
 class Options(Base):
     """Of this penalty."""

@@ -6,6 +6,8 @@ import torch
 
 from sae.training.step import Batch
 
+VERSION = 1
+
 
 def penalty(batch: Batch) -> torch.Tensor:
     """|| mask * a_i ||_1 / || mask * a_i ||_2 for each sample: (N,).

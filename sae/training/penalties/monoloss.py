@@ -15,6 +15,8 @@ from torch.nn import functional
 from sae.core.options import Options as Base
 from sae.training.step import Batch
 
+VERSION = 1
+
 
 class Options(Base):
     """Of this penalty."""

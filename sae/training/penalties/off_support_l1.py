@@ -4,6 +4,8 @@ import torch
 
 from sae.training.step import Batch
 
+VERSION = 1
+
 
 def penalty(batch: Batch) -> torch.Tensor:
     """|| mask * (a_i - z_i) ||_1 for each sample: (N,).

@@ -1,0 +1,90 @@
+"""Train a cell: each protocol says which SAEs come next, they are trained, scored on validation, and it is asked again.
+
+No test image is read. What was trained lies in the store, what was scored in the store of rows: a choice that fails, or
+a job that is killed, loses the SAE in training and no more.
+"""
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from sae.bank.plan import Member, Plan, named
+from sae.bank.train import Place, Trainer, source_of
+from sae.core import files, registry
+from sae.core.errors import UserError
+from sae.core.workers import Map
+from sae.protocols._history import Choice, History
+from sae.scoring import rows as rows_of
+from sae.scoring import stage
+from sae.scoring.rows import CELL
+
+VERSION = 1
+progress = logging.getLogger("sae.progress")
+
+
+def train(
+    plan: Plan, activations_dir: Path, place: Place, scores: Path, *, device: str, side_by_side: Map | None = None
+) -> None:
+    """Write bank.json (`place.bank`), and selection.parquet and validation.parquet in `scores`.
+
+    Args:
+        activations_dir: folder of the splits of one (dataset, backbone); `train` and `val` are read.
+        side_by_side: as for `sae.bank.train.Trainer`.
+
+    Raises:
+        UserError: a bad plan or bad activations, or what a protocol raises.
+    """
+    trainer = Trainer(source_of(plan, activations_dir, device), place, side_by_side)
+    data = stage.Data({split: activations_dir / split for split in ("train", "val")})
+    choices, tables = {}, []
+    for name, options in plan.protocols.items():
+        metrics = {n: stage.options_of(n, None) for n in registry.load("protocol", name).METRICS}
+        scorer = stage.Scorer(metrics, data, scores / ".rows/train" / name, device, ("val",))
+        with scorer.kept():
+            choices[name], table = follow(plan, name, options, trainer, scorer)
+        tables.append(table)
+    judged = set[tuple[str, str, int]]().union(*(choice.judged for choice in choices.values()))
+    trainer.bank.chosen(judged, {name: choice.facts for name, choice in choices.items()}).write()
+    place.unfinished.unlink(missing_ok=True)
+    files.write_parquet(scores / "validation.parquet", rows_of.joined(tables))
+    files.write_parquet(scores / "selection.parquet", _selection(plan, choices))
+
+
+def follow(
+    plan: Plan, name: str, options: dict[str, Any], trainer: Trainer, scorer: stage.Scorer
+) -> tuple[Choice, pa.Table]:
+    """Train what a protocol asks for until it asks for no more; what it then chooses, and all scores on validation."""
+    protocol, typed = registry.load("protocol", name), registry.head("protocol", name).options(**options)
+    trained: dict[str, Member] = {}
+    while True:
+        own = [(entry, list(protocol.METRICS)) for entry in trainer.bank.saes if entry.protocol == name]
+        table = stage.as_tables(scorer.score(trainer.bank, own))[0]
+        scorer.write()
+        history = History(plan, typed, trained, table.to_pandas())
+        new = named(member for member in protocol.next(history) if member.path not in trained)
+        if not new:
+            break
+        for member in (entry for entry in trainer.bank.saes if entry.path in new):
+            raise UserError(
+                f"{plan.cell}: protocols {member.protocol} and {name} both ask for {member.path}: give one of them a "
+                "trial or seed of its own"
+            )
+        trainer.bring(list(new.values()))
+        trained = trained | new
+    choice = protocol.choose(history)
+    counts = Counter(row["status"] for row in choice.rows)
+    said = ", ".join(f"{count} {status}" for status, count in counts.items()) or "nothing to choose"
+    progress.info("%s: protocol %s: %d SAEs; %s", plan.cell, name, len(trained), said)
+    return choice, table
+
+
+def _selection(plan: Plan, choices: dict[str, Choice]) -> pa.Table:
+    """selection.parquet: cell, method, seed (none where it is of all), protocol, then what each protocol says."""
+    cell = {name: getattr(plan, name) for name in CELL}
+    found = []
+    for name, choice in choices.items():
+        found += [cell | {"method": row["method"], "seed": row["seed"], "protocol": name} | row for row in choice.rows]
+    return rows_of.table(found, [*CELL, "method", "seed", "protocol"])
