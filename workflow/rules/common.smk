@@ -16,7 +16,7 @@ GPU = int(COMPUTE.device != "cpu")
 # What a job asks a cluster for. A local run takes no notice of it.
 needs = Needs(cfg)
 PUBLISHED = sorted(map(str, Path("workflow/resources/paper").glob("*.csv")))
-# What gives the numbers of a rule their meaning (`sae.core.versions`): another version runs its jobs again.
+# By rule: what gives its numbers their meaning (`sae.core.versions`). Another version of it runs the jobs again.
 MEANING = {
     "dataset": lambda w: [("data", "dataset"), settings.type_of(cfg, w.dataset)],
     "embed": lambda w: [("data", "embed"), settings.type_of(cfg, w.dataset), settings.loader_of(cfg, w.backbone)],
