@@ -83,14 +83,14 @@ def commands(
     bank, scores = folder / "bank.json", folder / "scores"
     given = ["--activations", str(store), *options]
 
-    def step(name: str, out: Path, settings: dict[str, Any], *more: str) -> list[str]:
-        told = ["--out", str(out), "--settings", json.dumps(settings)]
-        return [sys.executable, "-m", "sae", name, *given, *told, *more]
+    def step(name: str, settings: dict[str, Any], *more: object) -> list[str]:
+        told = ["--bank", str(bank), "--settings", json.dumps(settings), *map(str, more)]
+        return [sys.executable, "-m", "sae", name, *given, *told]
 
-    yield "train", step("train", bank, plan, "--store", str(folder / "saes"), "--selected", str(scores))
+    yield "train", step("train", plan, "--store", folder / "saes", "--scores", scores)
     for stage in paths.STAGES:
         settings = {"metrics": {name: probe if name == "probe" else {} for name in metrics(stage)}}
-        yield stage, step("score", scores / stage, settings, "--stage", stage, "--bank", str(bank))
+        yield stage, step("score", settings, "--stage", stage, "--out", scores / stage)
     told = ["--out", str(folder / "embeddings.json"), "--settings", json.dumps(probe)]
     where = ["--activations", str(store), "--threads", options[options.index("--threads") + 1]]
     yield "probe_embeddings", [sys.executable, "-m", "sae", "probe", *where, *told]

@@ -1,7 +1,7 @@
 """What jobs take in memory, against what they would ask for: `python bench/memory.py`, from the project's root.
 
 Runs the workflow's own commands on generated embeddings of several sizes and prints peak memory in MB, and the formulas
-of `sae_workflow.needs` (before their margin) divided by it. Then the same at ImageNet's size, where no step may take
+of `sae_workflow.stages` (before their margin) divided by it. Then the same at ImageNet's size, where no step may take
 over 4 GiB: there a step is stopped after CAP seconds, since its peak comes early, and what follows it takes the SAE of
 a smaller size. `--imagenet` does that alone (about 15 minutes and 3 GB of disk); `--short` the smallest size alone;
 `--tiny` takes seconds, to see that it works.
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import _record as record
 from _cell import PROBE, RECIPE, bank_plan, commands, measured, write_command
-from sae_workflow import costs, needs
+from sae_workflow import costs, stages
 
 from sae.bank.plan import Plan
 
@@ -91,9 +91,8 @@ def peaks(size: Size, classes: int, out: Path, threads: int, capped: bool = Fals
         taken = measured(command, CAP if capped and rule != "cache" else None)
         width, used, of = d if rule == "probe_embeddings" else m, taken["peak_gib"] * 1024, ""
         if rule != "cache":
-            expected = needs.memory_of(
-                rule, needs.bank_sizes(cell, Plan.model_validate(plan)) | needs.probe_sizes(cell, width, probe)
-            )
+            bank, probes = stages.bank_sizes(cell, Plan.model_validate(plan)), stages.probe_sizes(cell, width, probe)
+            expected = stages.memory_of(stages.STAGES[rule].like, bank | probes)
             of = f"{expected / used:.2f}"
         seconds = f"{taken['seconds']:.0f}" + ("+" if taken["stopped"] else "")
         print(f"{rows:>8}{held_out:>9}{d:>6}{m:>6}{k:>5}  {rule:<18}{used:>6.0f}{of:>14}{seconds:>8}", flush=True)

@@ -52,8 +52,8 @@ def tiny_bank(folder: Path) -> Path:
     plan["methods"]["batch_topk"] = plan["methods"]["topk"] | {"objective": "batch_topk", "against": "topk"}
     embeddings, bank = folder / "store", folder / "bank.json"
     measured(write_command([600, 120, 16, 64, 4], embeddings))
-    places = ["--activations", str(embeddings), "--store", str(folder / "saes"), "--out", str(bank)]
-    places += ["--selected", str(folder / "scores")]
+    places = ["--activations", str(embeddings), "--store", str(folder / "saes"), "--bank", str(bank)]
+    places += ["--scores", str(folder / "scores")]
     measured([sys.executable, "-m", "sae", "train", *places, "--settings", json.dumps(plan)])
     return bank
 

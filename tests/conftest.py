@@ -54,7 +54,7 @@ def fetched(tmp_path_factory):
             root = tmp_path_factory.mktemp("artifacts")
         for name in names:
             command = [sys.executable, "-m", "sae", "fetch", "--name", name, "--root", str(root)]
-            subprocess.run([*command, "--settings", json.dumps(known[name])], check=True, cwd=ROOT)
+            subprocess.run([*command, "--spec", json.dumps(known[name])], check=True, cwd=ROOT)
         return root
 
     return fetch

@@ -19,11 +19,6 @@ _DISK = {
 _IN_TEXT = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 # What PyTorch says where it raises no MemoryError: on the CPU, on a GPU, of a process that the system ended.
 _NO_MEMORY = (os.strerror(errno.ENOMEM), "out of memory", "killed by signal: Killed", "terminated abruptly")
-_LOWER = {
-    "dataset": "compute.decode_workers",
-    "embed": "compute.embed_batch_size or compute.decode_workers",
-    "train": "compute.saes_at_once, or batch_size or m of the recipe",
-}
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _received: list[int] = []
 
@@ -55,11 +50,12 @@ def disk_error(error: BaseException) -> int | None:
     return next((code for code, text in _IN_TEXT.items() if text in str(error)), None)
 
 
-def explain(error: BaseException, step: str) -> tuple[str, int] | None:
+def explain(error: BaseException, step: str, lower: str = "") -> tuple[str, int] | None:
     """(one line for the user, exit code) of an exception that a fault caused; None for any other exception.
 
     Args:
         step: the name of the step that ran.
+        lower: what may be lowered for it to take less memory.
     """
     # A process that decodes may have been stopped before this one; torch then reports that one's end.
     stopped = _received[:1] or ([signal.SIGTERM] if "killed by signal: Terminated" in str(error) else [])
@@ -67,7 +63,7 @@ def explain(error: BaseException, step: str) -> tuple[str, int] | None:
         name = signal.Signals(stopped[0]).name
         return f"{step} was told to stop ({name}); what it has finished is kept, run again to go on", 128 + stopped[0]
     if isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY):
-        lower = f"lower {_LOWER[step]}, " if step in _LOWER else ""
+        lower = f"lower {lower}, " if lower else ""
         said = next(iter(str(error).splitlines()), type(error).__name__)
         return (
             f"{step} ran out of memory ({said}): {lower}run fewer jobs at once (`--cores 1`), or ask for more "

@@ -96,6 +96,7 @@ def ascending(ends: list[float]) -> list[float]:
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e300)]
 Range = Annotated[list[Positive], AfterValidator(ascending)]

@@ -1,34 +1,117 @@
-"""Processes that work for a job side by side, each with the job's code, threads and extensions.
+"""What a job starts with, and the processes that work for it side by side, each with the same code and threads.
 
-They are started anew (`spawn`), since PyTorch's threads do not survive a fork, and end with the job, however it ends.
+These are started anew (`spawn`), since PyTorch's threads do not survive a fork, and end with the job, however it ends.
 """
 
 import functools
 import multiprocessing
 import os
+import re
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import connection
 from typing import TypeVar
+
+from sae.core import codehash, registry
+from sae.core.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Map = Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]
 _failed: list[Exception] = []
+_jobs: list["Job"] = []
+
+
+@dataclass(frozen=True)
+class Job:
+    """A step that runs, as far as each of its processes has to know.
+
+    Attributes:
+        step: its name.
+        extensions: the folder of a user's own entries, if there is one.
+        code: the hash that the step's code is to have, and the modules that it covers; or nothing.
+        threads: of PyTorch; None where it is not needed.
+    """
+
+    step: str
+    extensions: str | None
+    code: tuple[str, ...]
+    threads: int | None
+
+    def begin(self) -> None:
+        """Make this process ready.
+
+        Raises:
+            UserError: as :meth:`check_code`; or there is no such folder.
+        """
+        _jobs[:] = [self]
+        registry.extend(self.extensions)
+        self.check_code()
+        if self.threads:
+            # cuBLAS is deterministic only with a fixed workspace, which it reads when CUDA starts.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            # Large arrays in large pages: in small ones paging took a third of a training step of the paper's size.
+            os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+            import torch
+
+            torch.set_num_threads(self.threads)
+            # What `use_deterministic_algorithms(True)` does, without importing the compiler, which takes 1.6 s a job.
+            torch.set_deterministic_debug_mode("error")
+
+    def check_code(self) -> None:
+        """Compare the code with what was planned.
+
+        Raises:
+            UserError: it was edited since.
+        """
+        planned, *modules = self.code or ("",)
+        if planned and (found := codehash.code_hash(*modules)) != planned:
+            raise UserError(
+                f"the code of the step {self.step} was edited after this run was planned (its hash is {found}, planned "
+                f"was {planned}; {', '.join(modules)}): run again, to plan with the code as it is then"
+            )
+
+
+def device(asked: str) -> str:
+    """The device of PyTorch that is meant: "auto" is the best that there is.
+
+    Raises:
+        UserError: nothing is called that, or it is not here.
+    """
+    import torch
+
+    # How many there are of each.
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = {"cuda": cuda, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if asked == "auto":
+        return next(name for name, count in there.items() if count)
+    named = re.fullmatch(rf"({'|'.join(there)})(?::(\d+))?", asked)
+    if not named:
+        raise UserError(f"device {asked!r} is not known; allowed: auto, {', '.join(there)}, cuda:1 for the second")
+    if int(named[2] or 0) >= there[named[1]]:
+        raise UserError(
+            f"PyTorch {torch.__version__} finds no {asked} on {socket.gethostname()}: ask for one, install a build "
+            "of PyTorch that knows it, or take cpu (--device; compute.device in config.yaml)"
+        )
+    return asked
 
 
 @contextmanager
-def pool(count: int, start: Callable[..., None], *arguments: object) -> Iterator[Map]:
-    """A function that maps in so many processes, in the given order; the processes are started when it is first used.
+def pool(count: int) -> Iterator[Map | None]:
+    """A function that maps in so many processes, in the given order; None for one, which this process is.
 
-    Args:
-        start: called in each process, with the arguments, before anything else.
+    The processes are started when it is first used.
     """
+    if count == 1:
+        yield None
+        return
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(count, context, initializer=functools.partial(_begin, start, *arguments))
+    executor = ProcessPoolExecutor(count, context, initializer=_begin, initargs=tuple(_jobs))
     try:
         yield lambda work, items: executor.map(functools.partial(_call, work), items)
     except BaseException:
@@ -40,11 +123,13 @@ def pool(count: int, start: Callable[..., None], *arguments: object) -> Iterator
         executor.shutdown(cancel_futures=True)
 
 
-def _begin(start: Callable[..., None], *arguments: object) -> None:
+def _begin(*jobs: Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The job gets it too, and ends this process.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        start(*arguments)
+        codehash.run_what_is_hashed()
+        for job in jobs:
+            job.begin()
     except Exception as error:  # Else the job would learn no more than that a process ended.
         _failed.append(error)
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from sae.core import files, registry
 from sae.core.errors import UserError
+from sae.core.options import Whole
 from sae.data import artifacts, pictures
 from sae.data.splits import SPLITS
 
@@ -114,7 +115,7 @@ def check(spec: dict[str, Any], dataset: Dataset) -> None:
 
 
 def build(
-    name: str, spec: dict[str, Any], artifacts_root: str | Path | None, out: str | Path, *, workers: int = 0
+    name: str, spec: dict[str, Any], artifacts_root: str | Path | None, out: str | Path, *, workers: Whole = 0
 ) -> None:
     """Write the index of dataset `name` to `out/index.parquet`, and `out/manifest.json` with its fingerprint.
 

@@ -26,6 +26,7 @@ from PIL import Image
 
 from sae.core import files, registry, versions
 from sae.core.errors import UserError
+from sae.core.options import Count, Whole
 from sae.data import artifacts, inference, pictures, store
 from sae.data import dataset as datasets
 from sae.data.parts import Part
@@ -68,7 +69,7 @@ class Job:
         out: the folder of the splits' folders.
         batch_size: images in one forward pass, unless the spec has a `batch_size`. On a CPU small batches are fastest,
             because they fit its cache.
-        device: a torch device.
+        device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
         workers: number of forked processes that read and decode images; with 0, this process does. On macOS keep 0.
         shards: the number of parts into which the work is cut.
         shared: other people's folders like `out`, only read: finished splits in them are copied, not made again.
@@ -79,15 +80,18 @@ class Job:
     spec: dict[str, Any]
     artifacts_root: Path | None
     out: Path
-    batch_size: int
-    device: str
-    workers: int = 0
-    shards: int = 1
+    batch_size: Count
+    device: str = "cpu"
+    workers: Whole = 0
+    shards: Count = 1
     shared: tuple[Path, ...] = ()
 
 
 def embed(job: Job, shard: int | None = None) -> None:
     """Embed one shard (0 to shards - 1). With None, embed what is missing of all shards, then write the store.
+
+    Args:
+        shard: of `job.shards`, from 0.
 
     Raises:
         UserError: there is no such shard, an image cannot be read, or the backbone or its embeddings are faulty.

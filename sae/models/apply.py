@@ -10,6 +10,7 @@ import pandas as pd
 
 from sae.core import files, registry, seals
 from sae.core.errors import UserError
+from sae.core.options import Count, Whole
 from sae.data import archives, pictures
 from sae.data.embed import embed_images, fingerprint
 from sae.models import foreign, saefile
@@ -101,29 +102,34 @@ def check_embeddings(embeddings: Any, d: int | None, name: str, needed: str = "e
 
 
 def encode(
-    path: Path | str,
+    sae: Path | str,
     source: Path | str,
     out: Path | str,
     *,
-    device: str,
+    device: str = "cpu",
     activations: Path | str | None = None,
-    artifacts_root: Path | str | None = None,
-    workers: int = 0,
-    k: int | None = None,
+    artifacts_root: Path | str | None = "results/artifacts",
+    workers: Whole = 0,
+    k: Count | None = None,
 ) -> None:
     """Write the codes of `source` to `out` (parquet): columns row, path (of images), latent, activation; largest first.
 
     Args:
+        sae: sae.safetensors.
         source: a `.npy` file of embeddings (N, d), or a folder of images.
+        out: the file to write.
+        device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
         activations: for images, the folder of the splits that the SAE was trained on: it records which backbone and
             input size made its embeddings, and the images are embedded in the same way.
-        artifacts_root, workers: as for :func:`sae.data.embed.embed`.
+        artifacts_root: folder of fetched artifacts, of which the backbone's weights may be one.
+        workers: processes that decode images; with 0 this process does.
+        k: activations to keep; the SAE's own number by default.
 
     Raises:
         UserError: `source` is neither or holds no image, the activations are not those of the SAE, `out` cannot be
             written or would replace what was given, or what :meth:`Encoder.encode` raises.
     """
-    encoder, source, paths = Encoder(path, device), Path(source), None
+    encoder, source, paths = Encoder(sae, device), Path(source), None
     if source.is_dir():
         if activations is None:
             raise UserError(f"{source} is a folder of images: name the SAE's own embeddings with --activations")
@@ -132,13 +138,13 @@ def encode(
         # Not by name: the same SAE may be of backbones with several names.
         if encoder.metadata.get("embeddings") != manifest["sha256"]["embeddings.npy"]:
             raise UserError(
-                f"{activations} are not the embeddings that {path} was trained on (by the SHA-256 in both): name those"
+                f"{activations} are not the embeddings that {sae} was trained on (by the SHA-256 in both): name those"
             )
         paths = image_paths(source)
-        check_out(out, path, *(source / image for image in paths))
+        check_out(out, sae, *(source / image for image in paths))
         embeddings = embed_like(manifest, source, paths, artifacts_root, device, workers)
     else:
-        check_out(out, path, source)
+        check_out(out, sae, source)
         if not source.exists():
             raise UserError(f"{source} does not exist; name a folder of images, or an array saved with `numpy.save`")
         embeddings = foreign.array(source)

@@ -88,10 +88,15 @@ def _checked(opened: "_Opened", rows: np.ndarray, source: str | Path) -> Coder:
     return opened.coder
 
 
-def import_(place: str, format: str, options: Options, out: Path, check: Path | None = None) -> None:
+def import_(
+    place: str, /, options: Options = Options(), *, out: Path, format: str = AUTO, check: Path | None = None
+) -> None:
     """Write a checkpoint of another library as an SAE file of this project; see :func:`load`.
 
     Args:
+        place: a checkpoint: a file, a folder, or owner/name[:folder] on the Hugging Face hub.
+        out: the file to write.
+        format: an entry of `sae.models.importers`, or auto.
         check: embeddings (N, d) saved with `numpy.save`, for :func:`load_checked`, before anything is written.
 
     Raises:
@@ -170,6 +175,20 @@ def _compare(opened: _Opened, rows: np.ndarray) -> None:
                 f"{checkpoint.path}: {what} differ from the format's own by up to {most:.2g} of the largest; nothing "
                 "was written. Is the input space right (--input-norm, --input-scale), and k?"
             )
+
+
+def export_file(sae: Path, /, *, format: str, out: Path) -> None:
+    """Write the SAE of a file for another library.
+
+    Args:
+        sae: sae.safetensors.
+        format: an entry of `sae.models.exporters`.
+        out: the folder to write, which must not exist.
+
+    Raises:
+        UserError: as :func:`export`, or as the file is read.
+    """
+    export(saefile.load(sae), format, out)
 
 
 def export(coder: Coder, format: str, folder: Path) -> None:

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from sae.bank.plan import Member, Plan, named
 from sae.bank.train import Place, Trainer, source_of
-from sae.core import files, registry
+from sae.core import files, registry, workers
 from sae.core.errors import UserError
-from sae.core.workers import Map
+from sae.core.options import Count
 from sae.protocols._history import Choice, History
 from sae.scoring import rows as rows_of
 from sae.scoring import stage
@@ -26,26 +26,30 @@ progress = logging.getLogger("sae.progress")
 
 
 def train(
-    plan: Plan, activations_dir: Path, place: Place, scores: Path, *, device: str, side_by_side: Map | None = None
+    settings: Plan, activations_dir: Path, place: Place, scores: Path, *, at_once: Count = 1, device: str = "cpu"
 ) -> None:
     """Write bank.json (`place.bank`), and selection.parquet and validation.parquet in `scores`.
 
     Args:
+        settings: what the cell trains; JSON of `sae.bank.plan.Plan`.
         activations_dir: folder of the splits of one (dataset, backbone); `train` and `val` are read.
-        side_by_side: as for `sae.bank.train.Trainer`.
+        scores: folder of the cell's scores.
+        at_once: SAEs to train side by side, each in a process of its own; the result is the same.
+        device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
     Raises:
         UserError: a bad plan or bad activations, or what a protocol raises.
     """
-    trainer = Trainer(source_of(plan, activations_dir, device), place, side_by_side)
+    plan, choices, tables = settings, dict[str, Choice](), []
     data = stage.Data({split: activations_dir / split for split in ("train", "val")})
-    choices, tables = {}, []
-    for name, options in plan.protocols.items():
-        metrics = {n: stage.options_of(n, None) for n in registry.load("protocol", name).METRICS}
-        scorer = stage.Scorer(metrics, data, scores / ".rows/train" / name, device, ("val",))
-        with scorer.kept():
-            choices[name], table = follow(plan, name, options, trainer, scorer)
-        tables.append(table)
+    with workers.pool(at_once) as side_by_side:
+        trainer = Trainer(source_of(plan, activations_dir, device), place, side_by_side)
+        for name, options in plan.protocols.items():
+            metrics = {n: stage.options_of(n, None) for n in registry.load("protocol", name).METRICS}
+            scorer = stage.Scorer(metrics, data, scores / ".rows/train" / name, device, ("val",))
+            with scorer.kept():
+                choices[name], table = follow(plan, name, options, trainer, scorer)
+            tables.append(table)
     judged = set[tuple[str, str, int]]().union(*(choice.judged for choice in choices.values()))
     trainer.bank.chosen(judged, {name: choice.facts for name, choice in choices.items()}).write()
     place.unfinished.unlink(missing_ok=True)

@@ -43,7 +43,7 @@ def build(
     settings: dict[str, Any],
     out: str | Path,
     *,
-    device: str,
+    device: str = "cpu",
 ) -> None:
     """Write two parquet files into the folder `out`, for the bank's first seed.
 

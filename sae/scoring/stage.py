@@ -77,7 +77,7 @@ def run(
     settings: dict[str, Any],
     out: Path,
     *,
-    others: Mapping[str, Path] | None = None,
+    others: dict[str, Path] | None = None,
     device: str = "cpu",
 ) -> None:
     """Score a bank; write `out`/metrics.parquet, curves.parquet and latents.parquet, maybe without rows.

@@ -93,10 +93,11 @@ def test_a_bank_is_listed_linked_and_kept(cell, caplog):
     assert not list(cell.folder.rglob(".unfinished.json"))
 
 
-def test_side_by_side_gives_the_same_bytes(cell):
+def test_side_by_side_gives_the_same_bytes(cell, monkeypatch):
     alone = cell.train("a", plan(METHODS, seeds=[0, 1]))
     place = Place(cell.folder / "store2", cell.folder / "a/bank.json")
-    with workers.pool(2, torch.set_num_threads, 1) as side_by_side:
+    monkeypatch.setattr(workers, "_jobs", [workers.Job("train", None, (), 1)])
+    with workers.pool(2) as side_by_side:
         trainer = Trainer(source_of(plan(METHODS), cell.activations, "cpu"), place, side_by_side)
         entries = trainer.bring(paper._trials(plan(METHODS, seeds=[0, 1])))
     assert [e.sha256 for e in entries] == [e.sha256 for e in alone.saes if e.method != "reg1_all"] and len(entries) == 8
@@ -301,7 +302,7 @@ def train_by_command(cell, monkeypatch, capsys, recipe):
     monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
     monkeypatch.setattr(torch, "set_deterministic_debug_mode", lambda mode: None)  # It would outlive the test.
     settings = plan({"topk": method()}, recipe=RECIPE | recipe).model_dump_json()
-    place = ["--store", str(cell.folder / "store"), "--out", str(cell.folder / "a/bank.json")]
-    place += ["--selected", str(cell.folder / "a")]
+    place = ["--store", str(cell.folder / "store"), "--bank", str(cell.folder / "a/bank.json")]
+    place += ["--scores", str(cell.folder / "a")]
     code = main(["train", "--activations", str(cell.activations), *place, "--settings", settings])
     return code, capsys.readouterr().err

@@ -28,7 +28,7 @@ def plot(tmp_path, capsys):
 
     def run(text, *options):
         (tmp_path / "mine/figures/drawn.py").write_text(text)
-        command = ["--extensions", str(tmp_path / "mine"), "plot", "--figure", "drawn", "--results", str(tmp_path)]
+        command = ["--extensions", str(tmp_path / "mine"), "plot", "--name", "drawn", "--results", str(tmp_path)]
         names = '{"methods": {}, "datasets": {}, "backbones": {}}'
         code = main([*command, "--out", str(tmp_path / "out"), "--settings", names, *options])
         return code, capsys.readouterr().err.replace(str(tmp_path), "").splitlines()

@@ -33,7 +33,7 @@ def said(tmp_path, monkeypatch, capsys):
         signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
         signal.alarm(20)
         try:
-            code = main([*command, "--settings", json.dumps(spec)])
+            code = main([*command, "--spec", json.dumps(spec)])
         finally:
             signal.alarm(0)
         return code, capsys.readouterr().err

@@ -97,9 +97,9 @@ def test_shards_and_workers_give_the_identical_store(made, tmp_path, shards, wor
 @pytest.mark.slow
 def test_a_shard_killed_at_any_moment_loses_at_most_a_batch(made, tmp_path):
     folder, backbone = made
-    settings = json.dumps({"name": "tiny", "backbone": backbone, "batch_size": 16})
+    told = ["--name", "tiny", "--spec", json.dumps(backbone), "--batch-size", "16"]
     places = ["--dataset", str(folder / "dataset"), "--artifacts", "nowhere", "--out", str(tmp_path)]
-    command = [sys.executable, "-m", "sae", "embed", *places, "--settings", settings]
+    command = [sys.executable, "-m", "sae", "embed", *places, *told]
     for wanted in (1, 6):  # A signal as soon as so many batches are in the journal.
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         while process.poll() is None and batches(tmp_path) < wanted:

@@ -187,8 +187,8 @@ def step(digits, capsys):
     before, level = list(log.handlers), log.level
 
     def run(out, *options):
-        settings = files.dumps({"type": "image_folder", "root": str(digits), "image_size": 32})
-        places = ["--name", "digits", "--artifacts", "nowhere", "--out", str(out), "--settings", settings]
+        spec = files.dumps({"type": "image_folder", "root": str(digits), "image_size": 32})
+        places = ["--name", "digits", "--artifacts", "nowhere", "--out", str(out), "--spec", spec]
         try:
             return main(["dataset", *places, *options]), capsys.readouterr().err
         finally:
@@ -414,9 +414,9 @@ def test_a_step_told_to_stop_says_so_leaves_nothing_and_goes_on(finished, undist
     out = finished.folder / "results/activations/digits/tiny"
     shutil.rmtree(out)
     spec = finished.config["backbones"]["tiny"]
-    settings = files.dumps({"name": "tiny", "backbone": spec, "batch_size": 1})  # Slow enough to be caught.
+    told = ["--name", "tiny", "--spec", files.dumps(spec), "--batch-size", "1"]  # Slow enough to be caught.
     places = ["--dataset", "results/datasets/digits", "--artifacts", "results/artifacts", "--out", out]
-    step = [sys.executable, "-m", "sae", "embed", *places, "--settings", settings, "--workers", str(workers)]
+    step = [sys.executable, "-m", "sae", "embed", *places, *told, "--workers", str(workers)]
     place = {"cwd": finished.folder, "env": finished.environment, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(step, start_new_session=True, **place)
     journal = ".embedding-*/0-of-1/train.npy.journal"

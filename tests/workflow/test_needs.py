@@ -3,18 +3,17 @@
 import copy
 import json
 import math
-from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
-from sae_workflow import costs, needs, settings
-from sae_workflow.needs import Needs
+from sae_workflow import costs, settings, stages
+from sae_workflow.stages import Job
 
 from sae.config import load as configuration
 from sae.models import coder, inputs
 
 CONFIG = configuration.parse(ROOT / "config.yaml")
-CELL = SimpleNamespace(experiment="paper", dataset="imagenet", backbone="vit_l16", k="32")
+CELL = {"experiment": "paper", "dataset": "imagenet", "backbone": "vit_l16", "k": "32"}
 
 
 @pytest.fixture
@@ -23,8 +22,8 @@ def config(tmp_path, monkeypatch):
     return copy.deepcopy(CONFIG)
 
 
-def needs_of(config):
-    return Needs(settings.load(config))
+def job(config, rule, cell=CELL):
+    return Job(rule, settings.load(config), cell)
 
 
 def scoring(m):
@@ -36,11 +35,10 @@ def scoring(m):
 def test_memory_of_training_by_hand(config):
     """It takes less than scoring does, beside which the training inputs stay open."""
     used = scoring(8192) + 2**28 / 1e6
-    ask = needs_of(config).memory("train")
-    assert ask(CELL, 1) == math.ceil(1.5 * (used + 400))
+    assert job(config, "train").memory(1) == math.ceil(1.5 * (used + 400))
     config["compute"] |= {"device": "cuda", "memory_factor": 2, "memory_limit": 40_000}
-    ask = needs_of(config).memory("train")
-    assert [ask(CELL, attempt) for attempt in (1, 2, 3)] == [
+    ask = job(config, "train").memory
+    assert [ask(attempt) for attempt in (1, 2, 3)] == [
         math.ceil(1.5 * (used + 3400) * 2),
         math.ceil(1.5 * (used + 3400) * 4),
         40_000,
@@ -53,44 +51,44 @@ def test_time_and_memory_of_a_cell_that_trains_several_saes_at_once(config):
     step = max(0.006, 4 * 2048 * 1024 * (8192 + 32) / 1e12 / costs.rate("gpu_bfloat16"))
     choosing = 60 * 50_000 * 2 * 1024 * 8192 / 1e12 / costs.rate("gpu_float32")
     whole = 51 * 50 * 601 * step + choosing
-    assert needs_of(config).runtime("train")(CELL, 1) == math.ceil(10 + 3 * (whole + 5) / 60)
+    assert job(config, "train").runtime(1) == math.ceil(10 + 3 * (whole + 5) / 60)
     config["compute"]["saes_at_once"] = 4
-    assert needs_of(config).runtime("train")(CELL, 1) == math.ceil(10 + 3 * (whole + 5) / 60)  # On one GPU.
+    assert job(config, "train").runtime(1) == math.ceil(10 + 3 * (whole + 5) / 60)  # On one GPU.
     gpu = costs.figures()["memory"]["gpu"]
     beside = costs.figures()["memory"]["cluster"] + gpu
     one = 430 + 1.9 * 2**28 / 1e6 + 5.4 * 8 * 8192 * 1024 / 1e6
-    assert needs_of(config).memory("train")(CELL, 1) == math.ceil(1.5 * (4 * (one + gpu) + scoring(8192) + beside))
+    assert job(config, "train").memory(1) == math.ceil(1.5 * (4 * (one + gpu) + scoring(8192) + beside))
     config["compute"] |= {"time_factor": 0.5, "time_limit": 60}
-    assert [needs_of(config).runtime("train")(CELL, attempt) for attempt in (1, 3)] == [60, 60]
+    assert [job(config, "train").runtime(attempt) for attempt in (1, 3)] == [60, 60]
 
 
 def test_the_unknown_has_figures_of_its_own_until_its_size_is_known(config, tmp_path):
     config["datasets"]["birds"] = {"type": "image_folder", "root": "birds"}
     config["experiments"]["paper"]["datasets"] = ["birds"]
-    birds = SimpleNamespace(**vars(CELL) | {"dataset": "birds"})
+    birds = CELL | {"dataset": "birds"}
     figures = costs.figures()
-    assert needs_of(config).memory("train")(birds, 1) == 1.5 * (figures["memory"]["unknown"] + 400)
-    assert needs_of(config).runtime("train")(birds, 1) == figures["runtime"]["unknown"]
+    assert job(config, "train", birds).memory(1) == 1.5 * (figures["memory"]["unknown"] + 400)
+    assert job(config, "train", birds).runtime(1) == figures["runtime"]["unknown"]
     manifest = tmp_path / "results/datasets/birds/manifest.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text('{"images": {"train": 1000, "val": 100, "test": 100}}')
     used = 430 + (1 + 1.9) * 4 * 1000 * 1024 / 1e6 + 5.4 * 8 * 8192 * 1024 / 1e6
-    assert needs_of(config).memory("train")(birds, 1) == math.ceil(1.5 * (used + 400))
+    assert job(config, "train", birds).memory(1) == math.ceil(1.5 * (used + 400))
 
 
 def test_a_labelled_dataset_whose_classes_nobody_knows(config, tmp_path):
     """Probes of 1000 classes take hours, of none nothing: neither is assumed."""
     config["datasets"]["birds"] = {"type": "image_folder", "root": "birds"}
     config["experiments"]["paper"]["datasets"] = ["birds"]
-    birds = SimpleNamespace(**vars(CELL) | {"dataset": "birds"})
+    birds = CELL | {"dataset": "birds"}
     manifest = tmp_path / "results/datasets/birds/manifest.json"
     manifest.parent.mkdir(parents=True)
     images = {"train": 1_231_167, "val": 50_000, "test": 50_000}
     manifest.write_text(json.dumps({"images": images}))
-    assert needs_of(config).runtime("probe")(birds, 1) == costs.figures()["runtime"]["unknown"]
+    assert job(config, "probe", birds).runtime(1) == costs.figures()["runtime"]["unknown"]
     manifest.write_text(json.dumps({"images": images, "classes": 1000}))
     ours, imagenet = (
-        (needs_of(given).memory("probe")(cell, 1), needs_of(given).runtime("probe")(cell, 1))
+        (job(given, "probe", cell).memory(1), job(given, "probe", cell).runtime(1))
         for given, cell in ((config, birds), (CONFIG, CELL))
     )
     assert ours == imagenet
@@ -100,19 +98,17 @@ def test_given_embeddings_of_which_only_the_manifests_tell(config, tmp_path):
     config["datasets"]["ours"] = {"type": "table", "root": "ours"}
     config["backbones"]["given"] = {"loader": "precomputed", "family": "ours", "model": "given"}
     config["experiments"]["paper"] |= {"datasets": ["ours"], "backbones": ["given"], "gallery": {}}
-    ours = SimpleNamespace(**vars(CELL) | {"dataset": "ours", "backbone": "given"})
+    ours = CELL | {"dataset": "ours", "backbone": "given"}
     for file, content in (
         ("datasets/ours/manifest.json", {"images": {"train": 1000, "val": 100, "test": 100}, "classes": 0}),
         ("activations/ours/given/train/manifest.json", {"shape": [1000, 64]}),
     ):
         (tmp_path / "results" / file).parent.mkdir(parents=True)
         (tmp_path / "results" / file).write_text(json.dumps(content))
-    asked = needs_of(config)
     banks = ("train", "score", "robustness", "probe")
-    for rule in ("dataset", "embed", *banks, "probe_embeddings", "collect", "small"):
-        assert asked.memory(rule)(ours, 1) < 10_000
-        if rule != "collect":  # Its time is that of `small`.
-            assert asked.runtime(rule)(ours, 1) <= 30
+    for rule in ("dataset", "embed", *banks, "probe_embeddings", "collect", "tables"):
+        asked = job(config, rule, ours)
+        assert asked.memory(1) < 10_000 and asked.runtime(1) <= 30
 
 
 def test_what_a_method_and_a_sweep_say_of_size_and_time_counts(config):
@@ -120,15 +116,13 @@ def test_what_a_method_and_a_sweep_say_of_size_and_time_counts(config):
     config["experiments"]["paper"]["sweep"]["reg2"] = {"lambda": [0.001], "m": [4096, 16384], "epochs": [10]}
     config["compute"]["saes_at_once"] = 9
     used = 9 * (430 + 1.9 * 2**28 / 1e6 + 5.4 * 8 * 16384 * 1024 / 1e6)
-    assert needs_of(config).memory("train")(CELL, 1) == math.ceil(1.5 * (used + scoring(16384) + 400))
-    plan = settings.bank_plan(settings.load(config), "paper", "imagenet", "vit_l16", 32)
+    assert job(config, "train").memory(1) == math.ceil(1.5 * (used + scoring(16384) + 400))
     flop = [4 * 2048 * 1024 * (m + 32) * 601 * epochs for m, epochs in [*9 * [(8192, 50)], *2 * [(16384, 10)]]]
     # Of `reg1_all` and `reg2_all` an SAE each and seed; what `reg2` sweeps holds for `reg2_all`.
     choosing = (3 + 18 + 6 + 5 * 3 + 6) * 50_000 * 2 * 1024 * 16384 / 1e9
     seconds = (3 * (sum(flop) + flop[0] + flop[-1]) / 1e9 + choosing) / costs.rate("cpu")
-    found = costs.of_bank(needs_of(config).cell("imagenet", "vit_l16"), plan, None, others=2)
-    assert found["train"][2] == pytest.approx(seconds)
+    assert stages.STAGES["train"].seconds(job(config, "train"))[2] == pytest.approx(seconds)
 
 
 def test_sizes_are_those_of_the_library():
-    assert (needs.RESIDENT, needs.CHUNK) == (inputs.RESIDENT, coder._CHUNK)
+    assert (stages.RESIDENT, stages.CHUNK) == (inputs.RESIDENT, coder._CHUNK)

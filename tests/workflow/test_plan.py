@@ -12,6 +12,7 @@ import pytest
 import yaml
 from conftest import PARTS, ROOT
 from sae_workflow import costs, missing, plan, planned, settings
+from sae_workflow.stages import STAGES, Job
 
 from bench import dag
 from sae.config import load as configuration
@@ -131,12 +132,14 @@ def test_the_paper_by_hand(empty):
     # (972 + 108) / 6 SAEs of 2 x 8192 x 1024 + 8192 + 1024 float32.
     assert costs.disk(cell, plans) == (2_726_230_016, 180, 12_086_231_040)
     # One bank without a GPU, 9 of 54 SAEs without a step: 45 x 50 epochs x 601 steps x 4 x 2048 x 1024 x 8224 FLOP.
-    spent = costs.of_bank(cell, plans[0], settings.probe_plan(config, "paper"), others=2)
+    job = Job("train", config, {"experiment": "paper", "dataset": "imagenet", "backbone": "vit_l16", "k": plans[0].k})
     step = 68_987.6 / 1000 / costs.rate("cpu")
     choosing = 60 * 50_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu")  # And 6 at what validation chose; val of all.
-    assert spent["train"][2] == pytest.approx(51 * 50 * 601 * step + choosing, rel=1e-4)
+    assert STAGES["train"].seconds(job)[2] == pytest.approx(51 * 50 * 601 * step + choosing, rel=1e-4)
     # Of 24 chosen SAEs, 2 x 8192 x 1024 FLOP an image: twice test.
-    assert spent["robustness"][2] == pytest.approx(24 * 100_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu"))
+    assert STAGES["robustness"].seconds(job)[2] == pytest.approx(
+        24 * 100_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu")
+    )
 
 
 def test_the_estimate_is_near_what_the_demo_took(empty):
@@ -148,8 +151,7 @@ def test_the_estimate_is_near_what_the_demo_took(empty):
     for name in ("reg1", "reg2"):
         config["experiments"]["demo"]["sweep"][name]["lambda"]["k16"] = [0.001, 0.003, 0.01]
     config = settings.load(config)
-    known, _ = costs.cells(config, "demo")
-    spent = plan.hours(config, "demo", known, plan.jobs(config, "demo"))
+    spent = plan.hours(config, "demo")
     assert sum(spent.values())[2] == pytest.approx(2 * 948 / 3600, rel=0.3)
 
 

@@ -14,20 +14,18 @@ rule dataset:
         ENVIRONMENT
     threads: max(1, COMPUTE.decode_workers)
     resources:
-        mem_mb=needs.memory("dataset"),
-        runtime=needs.runtime("dataset"),
+        **asks("dataset"),
         workers=COMPUTE.decode_workers,
-        code=code_of("dataset"),
     params:
         settings=lambda w: dumps(settings.dataset_spec(cfg, w.dataset)),
         # Only looked at, so that another image builds the index anew.
         images=lambda w: listing.of(cfg.datasets[w.dataset]),
-        meaning=meaning_of("dataset"),
+        meaning=says("dataset"),
         artifacts=paths.ARTIFACTS,
         out=lambda w, output: Path(output.manifest).parent,
     shell:
         "python -m sae dataset --name {wildcards.dataset} --artifacts {params.artifacts} --out {params.out}"
-        f" --settings {{params.settings:q}} --workers {{resources.workers}} {CODE} --log {{log}}"
+        f" --spec {{params.settings:q}} --workers {{resources.workers}} {CODE} --log {{log}}"
 
 
 # With several shards, each is a job that leaves its part in an undeclared folder, from which it takes up again after a
@@ -35,21 +33,18 @@ rule dataset:
 SHARDS = COMPUTE.embed_shards
 EMBED = (
     "python -m sae embed --dataset {params.dataset} --artifacts {params.artifacts} --out {params.out}"
-    " --settings {params.settings:q} --threads {params.threads} --device {params.device}"
+    " --name {wildcards.backbone} --batch-size {params.batch_size} --spec {params.settings:q} --threads {params.threads} --device {params.device}"
     f" --workers {{resources.workers}} --shards {{resources.shards}} {{resources.shared}} {CODE} --log {{log}}"
 )
 EMBED_RESOURCES = {
-    "mem_mb": needs.memory("embed"),
-    "runtime": needs.runtime("embed"),
-    "gpu": GPU,
     "workers": COMPUTE.decode_workers,
     "shards": SHARDS,
     "shared": lambda w: shared(f"activations/{w.dataset}/{w.backbone}"),
-    "code": code_of("embed"),
 }
 EMBED_PARAMS = {
-    "settings": lambda w: dumps(settings.embed_plan(cfg, w.backbone)),
-    "meaning": meaning_of("embed"),
+    "settings": lambda w: dumps(settings.backbone_spec(cfg, w.backbone)),
+    "batch_size": COMPUTE.embed_batch_size,
+    "meaning": says("embed"),
     "threads": COMPUTE.threads,
     "device": COMPUTE.device,
     "artifacts": paths.ARTIFACTS,
@@ -69,6 +64,7 @@ rule embed_shard:
         ENVIRONMENT
     threads: COMPUTE.threads + COMPUTE.decode_workers
     resources:
+        **asks("embed_shard"),
         **EMBED_RESOURCES,
     params:
         **EMBED_PARAMS,
@@ -88,6 +84,7 @@ rule embed:
         ENVIRONMENT
     threads: COMPUTE.threads + COMPUTE.decode_workers
     resources:
+        **asks("embed"),
         **EMBED_RESOURCES,
     params:
         **EMBED_PARAMS,

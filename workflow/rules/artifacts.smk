@@ -21,13 +21,13 @@ rule artifact:
     conda:
         ENVIRONMENT
     resources:
-        code=code_of("artifact"),
+        **asks("artifact"),
     params:
         settings=lambda w: dumps(settings.artifacts()[w.artifact]),
-        meaning=meaning_of("artifact"),
+        meaning=says("artifact"),
     shell:
         f"python -m sae fetch --name {{wildcards.artifact}} --root {paths.ARTIFACTS}"
-        f" --settings {{params.settings:q}} {CODE} --log {{log}}"
+        f" --spec {{params.settings:q}} {CODE} --log {{log}}"
 
 
 # Weights named on the Hugging Face hub, into its cache.
@@ -40,12 +40,12 @@ rule weights:
     conda:
         ENVIRONMENT
     resources:
-        code=code_of("weights"),
+        **asks("weights"),
     params:
         settings=lambda w: dumps(settings.weights_plan(cfg, w.backbone)),
-        meaning=meaning_of("weights"),
+        meaning=says("weights"),
     shell:
-        "python -m sae weights --name {wildcards.backbone} --out {output} --settings {params.settings:q}"
+        "python -m sae weights --name {wildcards.backbone} --out {output} --spec {params.settings:q}"
         f" {CODE} --log {{log}}"
 
 
@@ -61,10 +61,10 @@ rule imported:
     conda:
         ENVIRONMENT
     resources:
-        code=code_of("imported"),
+        **asks("imported"),
     params:
         options=lambda w: settings.import_options(cfg, w.method),
-        meaning=meaning_of("imported"),
+        meaning=says("imported"),
     shell:
         f"python -m sae import {{params.options}} --out {{output}} {CODE} --log {{log}}"
 
@@ -79,10 +79,10 @@ rule download:
     conda:
         ENVIRONMENT
     resources:
-        code=code_of("download"),
+        **asks("download"),
     params:
         settings=lambda w: dumps(settings.dataset_spec(cfg, w.dataset)),
-        meaning=meaning_of("download"),
+        meaning=says("download"),
     shell:
-        "python -m sae download --name {wildcards.dataset} --out {output} --settings {params.settings:q}"
+        "python -m sae download --name {wildcards.dataset} --out {output} --spec {params.settings:q}"
         f" {CODE} --log {{log}}"

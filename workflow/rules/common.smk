@@ -1,68 +1,47 @@
 # What the rules share: settings as canonical JSON (a rule's parameter holds only what the rule reads) and lists of files.
+import functools
 import shlex
 from pathlib import Path
 
-from sae.core import paths, versions
+from sae.core import paths
 from sae.core.files import dumps
 from sae.data.artifacts import names as artifact_names
 from sae.data.splits import SPLITS
 from sae_workflow import listing, planned
-from sae_workflow.needs import Needs
+from sae_workflow.stages import STAGES, Job
 
 ENVIRONMENT = "../../environment.yml"
 COMPUTE = cfg.compute
-# Jobs that compute on an accelerator each take one: how many there are is for the profile to say.
-GPU = int(COMPUTE.device != "cpu")
-# What a job asks a cluster for. A local run takes no notice of it.
-needs = Needs(cfg)
 PUBLISHED = sorted(map(str, Path("workflow/resources/paper").glob("*.csv")))
-# By rule: what gives its numbers their meaning (`sae.core.versions`). Another version of it runs the jobs again.
-MEANING = {
-    "dataset": lambda w: [("data", "dataset"), settings.type_of(cfg, w.dataset)],
-    "embed": lambda w: [("data", "embed"), settings.type_of(cfg, w.dataset), settings.loader_of(cfg, w.backbone)],
-    "train": lambda w: settings.training(bank_plan(w)),
-    **{
-        stage: lambda w, stage=stage: [("scoring", "stage"), *settings.scoring(cfg, w.experiment, stage)]
-        for stage in paths.STAGES
-    },
-    "probe_embeddings": lambda w: settings.scoring(cfg, w.experiment, "probe"),
-}
-# Of the other rules the modules that their jobs run, with all that these import: another hash of it runs them again.
-MODULES = {
-    "artifact": lambda w: ["sae.data.fetch"],
-    "weights": lambda w: ["sae.data.weights", versions.module(*settings.loader_of(cfg, w.backbone))],
-    "imported": lambda w: settings.import_modules(),
-    "download": lambda w: ["sae.data.download", versions.module(*settings.type_of(cfg, w.dataset))],
-    "collect": lambda w: ["sae.scoring.collect"],
-    "tables": lambda w: ["sae.report.tables"],
-    "claims": lambda w: ["sae.report.claims"],
-    "gallery": lambda w: [
-        "sae.report.gallery",
-        versions.module(*settings.type_of(cfg, settings.gallery(cfg, w.experiment)["dataset"])),
-    ],
-    "plot": lambda w: ["sae.report.plot", registry.module("figure", w.figure)],
-    "page": lambda w: ["sae.report.page"],
-}
 # A job is told the hash that its code had when it was planned, and of which modules it is: code that is another one by
 # then is an error. A resource, not a parameter: what it changes is for the parameter `meaning` to say.
 CODE = "--code {resources.code}"
 
 
-def meaning_of(rule):
+@functools.cache
+def _job(rule, of):
+    return Job(rule, cfg, dict(of))
+
+
+def job_of(rule, w):
+    """A job, as `sae_workflow.stages` knows it."""
+    return _job(rule, tuple(w.items()))
+
+
+def says(rule):
     """The parameter `meaning` of a rule."""
-    if rule in MEANING:
-        return lambda w: planned.meaning(MEANING[rule](w))
-    return lambda w: planned.code(" ".join(MODULES[rule](w)))
+    return lambda w: job_of(rule, w).meaning
 
 
-def code_of(rule):
-    """The resource `code` of a rule."""
-
-    def code(w):
-        ran = [versions.module(*name) for name in MEANING[rule](w)] if rule in MEANING else MODULES[rule](w)
-        return f"{planned.code(' '.join(ran))} {' '.join(ran)}"
-
-    return code
+def asks(rule):
+    """The resources of a rule: what its jobs ask a cluster for, of which a local run takes no notice, and their code."""
+    found = {
+        "mem_mb": lambda w, attempt: job_of(rule, w).memory(attempt),
+        "runtime": lambda w, attempt: job_of(rule, w).runtime(attempt),
+        "code": lambda w: job_of(rule, w).code,
+    }
+    # Jobs that compute on an accelerator each take one: how many there are is for the profile to say.
+    return found | ({"gpu": int(COMPUTE.device != "cpu")} if STAGES[rule].computes else {})
 
 
 wildcard_constraints:
@@ -109,8 +88,8 @@ def of_embedded(experiment, pattern, **values):
 
 def shared(folder):
     """The option that names a folder of other people's results; a resource, not a parameter: it changes no result."""
-    places = ":".join(f"{place}/{folder}" for place in COMPUTE.shared)
-    return f"--shared {shlex.quote(places)}" if places else ""
+    places = shlex.join(f"{place}/{folder}" for place in COMPUTE.shared)
+    return f"--shared {places}" if places else ""
 
 
 def splits_of(*splits):
@@ -136,11 +115,6 @@ def embed_inputs(w):
     ]
 
 
-def bank_plan(w):
-    """The settings of a cell (`sae.bank.plan`)."""
-    return settings.bank_plan(cfg, w.experiment, w.dataset, w.backbone, int(w.k))
-
-
 def imported_of(w):
     """The SAEs of a bank that were made elsewhere."""
     methods = settings.imported(cfg, w.experiment, (w.dataset, w.backbone, int(w.k)))
@@ -160,7 +134,7 @@ def stage_params(stage):
     return {
         "stage": stage,
         "settings": lambda w: dumps(settings.stage_plan(cfg, w.experiment, stage)),
-        "meaning": meaning_of(stage),
+        "meaning": says(stage),
         "device": COMPUTE.device,
         "activations": lambda w: paths.ACTIVATIONS.format(**w),
         "out": lambda w: paths.STAGE.format(stage=stage, **w),

@@ -19,12 +19,10 @@ rule tables:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=needs.memory("small"),
-        runtime=needs.runtime("small"),
-        code=code_of("tables"),
+        **asks("tables"),
     params:
         settings=lambda w: dumps(settings.claims_plan(cfg, w.experiment)),
-        meaning=meaning_of("tables"),
+        meaning=says("tables"),
         published=lambda w, input: Path(input.published[0]).parent,
         out=lambda w, output: Path(output[0]).parent,
     shell:
@@ -46,12 +44,10 @@ rule claims:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=needs.memory("small"),
-        runtime=needs.runtime("small"),
-        code=code_of("claims"),
+        **asks("claims"),
     params:
         settings=lambda w: dumps(settings.claims_plan(cfg, w.experiment)),
-        meaning=meaning_of("claims"),
+        meaning=says("claims"),
         published=lambda w, input: Path(input.published[0]).parent,
         out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
@@ -75,13 +71,10 @@ rule gallery:
         ENVIRONMENT
     threads: COMPUTE.threads
     resources:
-        mem_mb=needs.memory("gallery"),
-        runtime=needs.runtime("small"),
-        gpu=GPU,
-        code=code_of("gallery"),
+        **asks("gallery"),
     params:
         settings=lambda w: dumps(settings.roles(cfg, w.experiment)),
-        meaning=meaning_of("gallery"),
+        meaning=says("gallery"),
         device=COMPUTE.device,
         artifacts=paths.ARTIFACTS,
         dataset=lambda w, input: Path(input.dataset).parent,
@@ -108,15 +101,13 @@ rule plot:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=needs.memory("small"),
-        runtime=needs.runtime("small"),
-        code=code_of("plot"),
+        **asks("plot"),
     params:
         settings=names_of,
-        meaning=meaning_of("plot"),
+        meaning=says("plot"),
         caption=lambda w: registry.head("figure", w.figure).constants["CAPTION"],
         results=lambda w: paths.EXPERIMENT.format(**w),
         out=lambda w, output: Path(output[0]).parent,
     shell:
-        "python -m sae plot --figure {wildcards.figure} --results {params.results} --settings {params.settings:q}"
+        "python -m sae plot --name {wildcards.figure} --results {params.results} --settings {params.settings:q}"
         f" --out {{params.out}} {CODE} --log {{log}}"

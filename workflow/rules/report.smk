@@ -22,12 +22,10 @@ rule page:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=needs.memory("small"),
-        runtime=needs.runtime("small"),
-        code=code_of("page"),
+        **asks("page"),
     params:
         settings=lambda w: dumps(settings.report_plan(cfg, w.experiment)),
-        meaning=meaning_of("page"),
+        meaning=says("page"),
         published=lambda w, input: Path(input.published[0]).parent,
         results=lambda w: paths.EXPERIMENT.format(**w),
     shell:
@@ -35,6 +33,6 @@ rule page:
         # has no installed project.
         "PYTHONPATH=workflow${{PYTHONPATH:+:$PYTHONPATH}} python -m sae_workflow.times {wildcards.experiment}"
         " --out {params.results}/logs/times.json"
-        " && python -m sae report --results {params.results} --manifests {input.activations}"
+        " && python -m sae report --results {params.results} --activations {input.activations}"
         " --published {params.published} --times {params.results}/logs/times.json --settings {params.settings:q}"
         f" --out {{output.page}} {CODE} --log {{log}}"

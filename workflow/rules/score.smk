@@ -23,10 +23,7 @@ rule score:
         ENVIRONMENT
     threads: COMPUTE.threads
     resources:
-        mem_mb=needs.memory("score"),
-        runtime=needs.runtime("score"),
-        gpu=GPU,
-        code=code_of("score"),
+        **asks("score"),
     params:
         **stage_params("score"),
         others=lambda w: [
@@ -50,10 +47,7 @@ rule robustness:
         ENVIRONMENT
     threads: COMPUTE.threads
     resources:
-        mem_mb=needs.memory("robustness"),
-        runtime=needs.runtime("robustness"),
-        gpu=GPU,
-        code=code_of("robustness"),
+        **asks("robustness"),
     params:
         **stage_params("robustness"),
     shell:
@@ -73,10 +67,7 @@ rule probe:
         ENVIRONMENT
     threads: COMPUTE.threads
     resources:
-        mem_mb=needs.memory("probe"),
-        runtime=needs.runtime("probe"),
-        gpu=GPU,
-        code=code_of("probe"),
+        **asks("probe"),
     params:
         **stage_params("probe"),
     shell:
@@ -95,13 +86,10 @@ rule probe_embeddings:
         ENVIRONMENT
     threads: COMPUTE.threads
     resources:
-        mem_mb=needs.memory("probe_embeddings"),
-        runtime=needs.runtime("probe_embeddings"),
-        gpu=GPU,
-        code=code_of("probe_embeddings"),
+        **asks("probe_embeddings"),
     params:
         settings=lambda w: dumps(settings.probe_plan(cfg, w.experiment)),
-        meaning=meaning_of("probe_embeddings"),
+        meaning=says("probe_embeddings"),
         device=COMPUTE.device,
         activations=lambda w: paths.ACTIVATIONS.format(**w),
     shell:
@@ -125,14 +113,12 @@ rule collect:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=needs.memory("collect"),
-        runtime=needs.runtime("small"),
-        code=code_of("collect"),
+        **asks("collect"),
     params:
-        meaning=meaning_of("collect"),
+        meaning=says("collect"),
         scores=lambda w: of_banks(w.experiment, paths.SCORES),
         stages=lambda w: list(settings.stages(cfg, w.experiment)),
         out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
-        "python -m sae collect --scores {params.scores} --stages {params.stages} --references {input.references}"
+        "python -m sae collect --folders {params.scores} --stages {params.stages} --references {input.references}"
         f" --out {{params.out}} {CODE} --log {{log}}"

@@ -4,7 +4,7 @@
 rule train:
     input:
         imported_of,
-        **splits_of("train", "val"),
+        **splits_of(*STAGES["train"].reads),
     output:
         bank=paths.BANK,
         selection=paths.SELECTION,
@@ -15,20 +15,17 @@ rule train:
         ENVIRONMENT
     threads: COMPUTE.threads * COMPUTE.saes_at_once
     resources:
-        mem_mb=needs.memory("train"),
-        runtime=needs.runtime("train"),
-        gpu=GPU,
-        code=code_of("train"),
+        **asks("train"),
         shared=shared("store/saes"),
         at_once=f"--threads {COMPUTE.threads} --at-once {COMPUTE.saes_at_once}",
     params:
-        settings=lambda w: bank_plan(w).model_dump_json(),
-        meaning=meaning_of("train"),
+        settings=lambda w: job_of("train", w).plan.model_dump_json(),
+        meaning=says("train"),
         device=COMPUTE.device,
         activations=lambda w: paths.ACTIVATIONS.format(**w),
         store=paths.STORE,
         scores=lambda w: paths.SCORES.format(**w),
     shell:
-        "python -m sae train --activations {params.activations} --store {params.store} --selected {params.scores}"
-        " --out {output.bank} --settings {params.settings:q} {resources.shared} {resources.at_once}"
+        "python -m sae train --activations {params.activations} --store {params.store} --scores {params.scores}"
+        " --bank {output.bank} --settings {params.settings:q} {resources.shared} {resources.at_once}"
         f" --device {{params.device}} {CODE} --log {{log}}"

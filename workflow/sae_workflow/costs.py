@@ -202,30 +202,3 @@ def training(cell: Cell, plan: Plan, method: str, steps: int | None = None) -> S
     step = dense(4 * batch * cell.d * (s["m"] + plan.k), s["precision"])
     step[0] = max(step[0], rate("gpu_step") / 1000)
     return (steps or s.get("steps") or s["epochs"] * (rows // batch)) * step
-
-
-def of_bank(cell: Cell, plan: Plan, probe: dict[str, Any] | None, others: int) -> dict[str, Seconds]:
-    """{rule: seconds} of one bank of a cell; `others` counts the backbones that judge it too.
-
-    A choice encodes val, a score all splits; robustness takes two encodings of test. A judged SAE is scored by each
-    backbone on test; it encodes what the probes read, and is probed.
-    """
-    rows, every, in_full = cell.rows, saes(plan), judged(plan)
-    held_out = rows["val"] + rows["test"]
-    encoding, ms = dense(2 * cell.d * width(plan)), cores(2 * plan.k * cell.d / 1e9 / rate("sparse"))  # of an image
-    trained = [
-        number * training(cell, plan, method, of.most_steps)
-        for of in sizes(plan)
-        for method, number in of.by_method.items()
-    ]
-    judging = rows["test"] * (encoding + (1 + others) * ms)
-    probed = cores(0)
-    if probe:
-        read = min(rows["train"], probe["max_train"])
-        probed = (read + held_out) * encoding + probing_codes(cell, probe)
-    return {
-        "train": np.sum(trained, axis=0) + every * (rows["val"] * encoding),
-        "score": every * ((rows["train"] + held_out) * encoding + held_out * ms) + in_full * judging,
-        "robustness": in_full * 2 * rows["test"] * encoding,
-        "probe": in_full * probed,
-    }

@@ -6,60 +6,32 @@ figure names its source.
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 
 from sae.config.models import Config
 from sae.core.errors import UserError
 from sae_workflow import costs, missing, settings
+from sae_workflow.stages import STAGES, Job, Unknown
 
 
 def jobs(config: Config, experiment: str) -> dict[str, int]:
     """{rule: jobs} of a run from an empty results/, in the order of the stages."""
-    spec, plans = config.experiments[experiment], costs.plans(config, experiment)
-    embedded, shards = len(settings.embedded(config, experiment)), config.compute.embed_shards
-    stages = dict.fromkeys(settings.stages(config, experiment), len(plans))
-    counts = {
-        "artifact": len(missing.artifacts_of(config, experiment)),
-        "weights": sum(settings.from_hub(config, backbone) for backbone in spec.embedding),
-        "imported": len(settings.imported(config, experiment)),
-        "download": sum(settings.downloads(config, dataset) for dataset in spec.datasets),
-        "dataset": len(spec.datasets),
-        "embed_shard": embedded * shards if shards > 1 else 0,
-        "embed": embedded,
-        "train": len(plans),
-        **stages,
-        "probe_embeddings": len(spec.datasets) * len(spec.backbones) if "probe" in stages else 0,
-        "collect": 1,
-        "tables": 1,
-        "claims": 1,
-        "gallery": int(settings.gallery(config, experiment) is not None),
-        "plot": len(settings.figures(config, experiment)),
-        "page": 1,
-    }
+    counts = {rule: len(stage.jobs(config, experiment)) for rule, stage in STAGES.items()}
     return {rule: number for rule, number in counts.items() if number}
 
 
-def hours(config: Config, experiment: str, known: list[costs.Cell], counts: dict[str, int]) -> dict[str, costs.Seconds]:
-    """{rule: hours (of a GPU, of cores beside it, of cores without a GPU)} of the cells `known`."""
-    seconds = {rule: costs.cores(number * costs.rate("start")) for rule, number in counts.items()}
-    probe = settings.probe_plan(config, experiment)
-
-    def add(rule: str, spent: costs.Seconds) -> None:
-        if rule in seconds:  # Not every experiment has every stage.
-            seconds[rule] += spent
-
-    for cell in {cell.dataset: cell for cell in known if cell.model["gflop"]}.values():
-        add("dataset", costs.decoding(cell.data))
-    for cell in known:
-        add("embed_shard" if "embed_shard" in counts else "embed", costs.embedding(cell))
-        for plan in costs.plans(config, experiment, cell):
-            others = len(settings.others(config, experiment, cell.backbone))
-            for rule, spent in costs.of_bank(cell, plan, probe, others).items():
-                add(rule, spent)
-        if probe and cell.backbone in config.experiments[experiment].backbones:
-            add("probe_embeddings", costs.probing(cell, probe))
-    return {rule: spent / 3600 for rule, spent in seconds.items()}
+def hours(config: Config, experiment: str) -> dict[str, costs.Seconds]:
+    """{rule: hours (of a GPU, of cores beside it, of cores without a GPU)}; the unknown takes its start alone."""
+    spent = {}
+    for rule, stage in STAGES.items():
+        for wildcards in stage.jobs(config, experiment):
+            seconds = costs.cores(costs.rate("start"))
+            with suppress(Unknown):
+                seconds = seconds + stage.seconds(Job(rule, config, {"experiment": experiment} | wildcards))
+            spent[rule] = spent.get(rule, 0) + seconds / 3600
+    return spent
 
 
 def text(config: Config, experiment: str) -> Iterator[str]:
@@ -84,7 +56,7 @@ def text(config: Config, experiment: str) -> Iterator[str]:
     yield from (f"  {what}: left out of disk and hours; add them to {costs.COSTS}" for what in unknown)
     yield from _disk_text(config, experiment, known)
     counts = jobs(config, experiment)
-    yield from _hours_text(counts, hours(config, experiment, known, counts), config.compute.device)
+    yield from _hours_text(counts, hours(config, experiment), config.compute.device)
     yield "\nThe hours are estimates, from"
     for figure in costs.figures()["rates"].values():
         yield f"  {figure['value']:g} {figure['unit']}: {figure['text']}\n      {figure['source']}"

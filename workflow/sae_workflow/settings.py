@@ -132,11 +132,6 @@ def import_files(config: Config, method: str) -> list[str]:
     return [str(file) for file in (place, *beside) if file.exists()] if place.exists() else []
 
 
-def import_modules() -> list[str]:
-    """The modules that bring in SAEs of any format."""
-    return ["sae.models.convert", *(registry.module("importer", name) for name in registry.names("importer"))]
-
-
 def training(plan: bank.Plan) -> list[versions.Name]:
     """What decides a cell's SAEs, and which of them are chosen."""
     used = {("objective", m.objective) for m in plan.methods.values()}
@@ -281,12 +276,6 @@ def backbone_spec(config: Config, backbone: str) -> Plan:
     return config.backbones[backbone].spec
 
 
-def embed_plan(config: Config, backbone: str) -> Plan:
-    """The settings of `python -m sae embed`."""
-    batch_size = config.compute.embed_batch_size
-    return {"name": backbone, "backbone": backbone_spec(config, backbone), "batch_size": batch_size}
-
-
 def weights_paths(spec: Plan) -> dict[str, str]:
     """{key: path} of the weights that a backbone's entry says are local; `pretrained` may be a tag instead."""
     paths = {key: spec[key] for key in ("checkpoint", "pretrained") if spec.get(key)}
@@ -300,6 +289,11 @@ def from_hub(config: Config, backbone: str) -> bool:
     """Whether a backbone's weights come by name from the Hugging Face hub or its cache."""
     entry = config.backbones[backbone]
     return entry.constants.get("FROM_HUB", False) and not artifact_names(entry.spec) and not weights_paths(entry.spec)
+
+
+def hub_backbones(config: Config, experiment: str) -> list[str]:
+    """Those of an experiment whose weights come from there."""
+    return [name for name in config.experiments[experiment].embedding if from_hub(config, name)]
 
 
 def weights_plan(config: Config, backbone: str) -> Plan:
@@ -316,6 +310,11 @@ def local_weights(config: Config, backbone: str) -> list[str]:
 def downloads(config: Config, dataset: str) -> bool:
     """Whether a dataset is to be downloaded by its type's own function."""
     return bool(dataset_spec(config, dataset).get("download"))
+
+
+def downloaded(config: Config, experiment: str) -> list[str]:
+    """The datasets of an experiment that are."""
+    return [name for name in config.experiments[experiment].datasets if downloads(config, name)]
 
 
 def dataset_files(config: Config, dataset: str) -> list[str]:

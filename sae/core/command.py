@@ -1,0 +1,104 @@
+"""A command's options, from the parameters of the function that it runs: what they are is said there, once."""
+
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+_MANY = (list, tuple, Sequence, Iterable)
+_NAMED = dict[str, Path]
+
+
+class Option(NamedTuple):
+    """One of them: `text` is what the docstring says of it; `parameter` has its default and kind."""
+
+    name: str
+    parameter: inspect.Parameter
+    text: str
+
+
+def reader(form: Any) -> Callable[[str], Any]:
+    """A function that makes a value of this type of a word of the command line."""
+    adapter: TypeAdapter[Any] = TypeAdapter(form)
+    is_json = typing.get_origin(form) is dict or (isinstance(form, type) and issubclass(form, BaseModel))
+
+    def read(text: str) -> Any:
+        try:
+            if is_json:
+                return adapter.validate_json(Path(text[1:]).read_bytes() if text.startswith("@") else text)
+            return adapter.validate_python(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ArgumentTypeError(f"{place + ': ' if place else ''}{first['msg']}: {first['input']!r:.80}") from None
+        except OSError as error:
+            raise ArgumentTypeError(f"not JSON: {error}") from None
+
+    return read
+
+
+def options(function: Callable[..., Any]) -> list[Option]:
+    """Those of a function or a dataclass. A parameter that is a dataclass stands for its fields."""
+    found, texts = list[Option](), _described(function)
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        if dataclasses.is_dataclass(parameter.annotation):
+            found += options(typing.cast(type, parameter.annotation))
+        else:
+            found.append(Option(name, parameter, texts.get(name, "")))
+    return found
+
+
+def add(parser: ArgumentParser, function: Callable[..., Any]) -> None:
+    """Add a function's options: `bank_file: Path` is `--bank FILE`.
+
+    A list takes several words, a mapping of paths NAME=PATH, other mappings and models JSON, or @FILE.
+    """
+    for name, parameter, text in options(function):
+        form, default = parameter.annotation, parameter.default
+        if isinstance(form, types.UnionType):
+            form = next(part for part in typing.get_args(form) if part is not type(None))
+        is_many = typing.get_origin(form) in _MANY
+        told: dict[str, Any] = {"help": text.replace("%", "%%")}
+        if is_many or form == _NAMED:
+            told["nargs"] = "*"
+        told["type"] = _pair if form == _NAMED else reader(typing.get_args(form)[0] if is_many else form)
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            parser.add_argument(name, **told)
+        else:
+            needed = {"required": True} if default is parameter.empty else {"default": default}
+            flag = re.sub("_(dir|file|folder|root)$", "", name).replace("_", "-")
+            parser.add_argument(f"--{flag}", dest=name, metavar=flag.upper(), **needed, **told)
+
+
+def call(function: Callable[..., Any], values: dict[str, Any]) -> Any:
+    """Call a function, or make a dataclass, with the values of its options."""
+    positional, named = list[Any](), dict[str, Any]()
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        form = parameter.annotation
+        value = call(typing.cast(type, form), values) if dataclasses.is_dataclass(form) else values[name]
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            positional.append(value)
+        else:
+            named[name] = dict(value or ()) if form == _NAMED else value
+    return function(*positional, **named)
+
+
+def _pair(text: str) -> tuple[str, Path]:
+    name, found, path = text.partition("=")
+    if not found:
+        raise ArgumentTypeError(f"{text!r} is not of the form NAME=PATH")
+    return name, Path(path)
+
+
+def _described(function: Callable[..., Any]) -> dict[str, str]:
+    """{parameter: what the docstring says of it} under `Args`, or of a dataclass under `Attributes`."""
+    block = re.search(r"^(?:Args|Attributes):\n((?: .*\n?|\n)+)", f"{inspect.getdoc(function)}\n", re.MULTILINE)
+    rows = re.findall(r"^    (\w+(?:, \w+)*): (.*(?:\n     .*)*)", block[1] if block else "", re.MULTILINE)
+    return {name: " ".join(said.split()) for names, said in rows for name in names.split(", ")}

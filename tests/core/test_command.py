@@ -1,0 +1,99 @@
+"""sae.core.command: options from a function's parameters, and the real steps' command lines."""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sae.__main__ import STEPS
+from sae.core import command
+from sae.core.options import Count, Options
+
+
+class Plan(Options):
+    name: str
+    k: Count
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where.
+
+    Attributes:
+        store: where it
+            lies, 100 % of it.
+        shared: others.
+    """
+
+    store: Path
+    shared: tuple[Path, ...] = ()
+
+
+def work(
+    given: str, /, settings: Plan, place: Place, bank_file: Path, *, others: dict[str, Path] | None = None, k: Count = 1
+):
+    """Work.
+
+    Args:
+        bank_file, k: of both.
+    """
+    return given, settings, place, bank_file, others, k
+
+
+def called(*words):
+    parser = argparse.ArgumentParser()
+    command.add(parser, work)
+    return command.call(work, vars(parser.parse_args(words)))
+
+
+NEEDED = ["it", "--settings", '{"name": "a", "k": 2}', "--store", "s", "--bank", "b"]
+
+
+def test_words_become_the_values_of_parameters_and_of_a_dataclass_fields():
+    assert called(*NEEDED) == ("it", Plan(name="a", k=2), Place(Path("s")), Path("b"), {}, 1)
+    found = called(*NEEDED, "--shared", "x", "y z", "--others", "one=1", "two=a=b", "--k", "3")
+    assert found[2:] == (
+        Place(Path("s"), (Path("x"), Path("y z"))),
+        Path("b"),
+        {"one": Path("1"), "two": Path("a=b")},
+        3,
+    )
+
+
+def test_json_may_lie_in_a_file(tmp_path):
+    (tmp_path / "plan.json").write_text(json.dumps({"name": "b", "k": 1}))
+    assert called("it", "--settings", f"@{tmp_path}/plan.json", *NEEDED[3:])[1] == Plan(name="b", k=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--k", "0"], "argument --k: Input should be greater than or equal to 1: '0'"),
+        (["--k", "two"], "argument --k: Input should be a valid integer"),
+        (["--settings", "{"], "argument --settings: Invalid JSON"),
+        (["--settings", '{"name": "a", "k": -1}'], "argument --settings: k: Input should be greater"),
+        (["--settings", "@nowhere.json"], "argument --settings: not JSON: "),
+        (["--others", "one"], "argument --others: 'one' is not of the form NAME=PATH"),
+    ],
+)
+def test_a_wrong_word_is_one_line(words, said, capsys):
+    with pytest.raises(SystemExit):
+        called(*NEEDED, *words)
+    assert said in capsys.readouterr().err
+
+
+def test_help_is_what_the_docstrings_say():
+    texts = {option.name: option.text for option in command.options(work)}
+    assert texts["store"] == "where it lies, 100 % of it." and texts["bank_file"] == texts["k"] == "of both."
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_each_step_has_a_text_for_each_of_its_options(name, capsys):
+    from sae.__main__ import parser
+
+    with pytest.raises(SystemExit) as ended:
+        parser([name]).parse_args([name, "--help"])
+    assert ended.value.code == 0
+    assert [o.name for o in command.options(STEPS[name].load()) if not o.text] == []

@@ -1,0 +1,357 @@
+"""What the workflow knows of each of its rules, once: its jobs, what gives its numbers their meaning, its needs.
+
+The rules, `make plan` and what jobs ask a cluster for read these. What a job runs, with its options, is in
+`sae.__main__`; the figures behind memory and time are in workflow/resources/costs.yaml (measured: bench/memory.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from sae.bank.plan import Plan
+from sae.config.models import Config
+from sae.core import registry, versions
+from sae.data.splits import SPLITS
+from sae_workflow import costs, missing, planned, settings
+
+Wildcards = dict[str, Any]
+Sizes = dict[str, float]
+MB = 1e6
+# Inputs up to so many bytes are kept in memory; of larger ones a job has a part at a time (sae.models.inputs).
+RESIDENT = 1 << 30
+CHUNK = 4096  # rows encoded at once (sae.models.coder)
+
+
+class Unknown(Exception):
+    """Nothing is known of the size of a job's dataset or backbone."""
+
+
+class Job:
+    """A job of a rule; `of` are its wildcards."""
+
+    def __init__(self, rule: str, config: Config, of: dict[str, Any]) -> None:
+        self.stage, self.config, self.compute = STAGES[rule], config, config.compute
+        self.of = SimpleNamespace(**of)
+
+    @functools.cached_property
+    def meaning(self) -> str:
+        """The parameter of its rule that runs it again: versions, or the hash of code that has none."""
+        names = self.stage.meaning(self)
+        return planned.meaning(names) if names else planned.code(" ".join(self.stage.modules(self)))
+
+    @functools.cached_property
+    def code(self) -> str:
+        """The hash that its code has now, and the modules: if it was edited by the time it runs, that is an error."""
+        modules = " ".join(self.stage.modules(self) or (versions.module(*name) for name in self.stage.meaning(self)))
+        return f"{planned.code(modules)} {modules}"
+
+    def memory(self, attempt: int) -> int:
+        """What it asks for, in MB: twice as much at each attempt, from 1."""
+        figures = costs.figures()["memory"]
+        gpu = figures["gpu"] if self.stage.computes and self.compute.device != "cpu" else 0
+        try:
+            used = self.stage.used(self, gpu) if self.stage.used else memory_of(self.stage.like, self.stage.sizes(self))
+        except Unknown:
+            used = figures["unknown"]
+        factor = figures["margin"] * self.compute.memory_factor * 2 ** (attempt - 1)
+        asked = math.ceil((used + gpu + figures["cluster"]) * factor)
+        return min(asked, self.compute.memory_limit or asked)
+
+    def runtime(self, attempt: int) -> int:
+        """What it asks for, in minutes: twice as much at each attempt, from 1."""
+        figures = costs.figures()["runtime"]
+        try:
+            on_gpu, beside, alone = self.stage.seconds(self)
+            cores, cores_beside = self.stage.cores(self)
+            seconds = alone / cores if self.compute.device == "cpu" else on_gpu + beside / cores_beside
+            minutes = figures["least"] + figures["margin"] * (costs.rate("start") + seconds) / 60
+        except Unknown:
+            minutes = figures["unknown"]
+        asked = math.ceil(minutes * self.compute.time_factor * 2 ** (attempt - 1))
+        return min(asked, self.compute.time_limit or asked)
+
+    @functools.cached_property
+    def data(self) -> dict[str, Any]:
+        """What is known of its dataset (`costs.data_of`).
+
+        Raises:
+            Unknown: not even how many images there are.
+        """
+        found = costs.data_of(self.config, self.of.dataset)
+        if not found["rows"]:
+            raise Unknown
+        return found
+
+    @functools.cached_property
+    def cell(self) -> costs.Cell:
+        """Its dataset and backbone.
+
+        Raises:
+            Unknown: costs.yaml lacks one of them.
+        """
+        found, _ = costs.cell(self.config, self.of.dataset, self.of.backbone)
+        if found is None:
+            raise Unknown
+        return found
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """What its cell trains."""
+        return settings.bank_plan(self.config, self.of.experiment, self.of.dataset, self.of.backbone, int(self.of.k))
+
+    @functools.cached_property
+    def probe(self) -> dict[str, Any]:
+        """The options of its probes.
+
+        Raises:
+            Unknown: nobody knows how many classes they have.
+        """
+        if self.cell.data["classes"] is None:
+            raise Unknown
+        return settings.probe_plan(self.config, self.of.experiment)
+
+    @property
+    def encoding(self) -> costs.Seconds:
+        """To encode an image."""
+        return costs.dense(2 * self.cell.d * costs.width(self.plan))
+
+    @property
+    def threads(self) -> int:
+        """Of PyTorch."""
+        return self.compute.threads
+
+    @property
+    def workers(self) -> int:
+        """Processes that decode."""
+        return self.compute.decode_workers
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A rule, as others ask about it.
+
+    Attributes:
+        jobs: the wildcards of each of its jobs in an experiment, but for the experiment's name.
+        modules: what it runs, where it is not what `meaning` names.
+        meaning: what gives its numbers their meaning: another version (`sae.core.versions`) of it runs its jobs again.
+            Where it is nothing, another hash of `modules`, or of what they import, does.
+        reads: the splits whose embeddings it reads.
+        computes: whether it takes an accelerator where there is one.
+        like: the figures of costs.yaml for its memory, which grows with
+        sizes: {what: how much of it}, in MB but for counts.
+        used: its memory in MB, where that is not all; it is told what each further process takes for a GPU.
+        seconds: what a job is reckoned to take, beside its start, on so many
+        cores: without a GPU, and beside one.
+    """
+
+    jobs: Callable[[Config, str], list[Wildcards]] = lambda config, experiment: [{}]
+    modules: Callable[[Job], list[str]] = lambda job: []
+    meaning: Callable[[Job], list[versions.Name]] = lambda job: []
+    reads: tuple[str, ...] = ()
+    computes: bool = False
+    like: str = "small"
+    sizes: Callable[[Job], Sizes] = lambda job: {}
+    used: Callable[[Job, float], float] | None = None
+    seconds: Callable[[Job], costs.Seconds] = lambda job: costs.cores(0)
+    cores: Callable[[Job], tuple[int, int]] = lambda job: (job.threads, job.threads)
+
+
+def memory_of(stage: str, sizes: Sizes) -> float:
+    """What a job takes, in MB, by the figures of costs.yaml; sizes that they do not name take nothing."""
+    base, *each = costs.figures()["memory"]["rules"][stage].items()
+    return base[1] + sum(figure * sizes.get(name, 0) for name, figure in each)
+
+
+def each(wildcard: str, names: Callable[[Config, str], Iterable[str]]) -> Callable[[Config, str], list[Wildcards]]:
+    """A job for each of these names."""
+    return lambda config, experiment: [{wildcard: name} for name in names(config, experiment)]
+
+
+def bank_sizes(cell: costs.Cell, plan: Plan) -> Sizes:
+    """Of a cell: its inputs (of train alone, and of all splits), an SAE, a chunk's activations, codes."""
+    m = costs.width(plan)
+    inputs = [4 * cell.rows[split] * cell.d for split in SPLITS]
+    train, *held_out = (size if size <= RESIDENT else RESIDENT // 4 for size in inputs)
+    codes = 8 * (cell.rows["val"] + cell.rows["test"]) * plan.k
+    sizes = {"train": train, "inputs": train + sum(held_out), "codes": codes, "sae": 8 * m * cell.d}
+    return {name: size / MB for name, size in (sizes | {"chunk": 4 * CHUNK * m}).items()}
+
+
+def probe_sizes(cell: costs.Cell, width: int, probe: dict[str, Any]) -> Sizes:
+    """Of probes on `width` features: embeddings that they read, a score for each image and class, weights."""
+    images, classes = min(cell.rows["train"], probe["max_train"]), cell.data["classes"]
+    read = 4 * (images + cell.rows["val"] + cell.rows["test"]) * cell.d
+    return {"read": read / MB, "scores": 4 * images * classes / MB, "coefficients": 4 * classes * width / MB}
+
+
+def _of_training(job: Job, gpu: float) -> float:
+    # It scores, too: alone, or beside processes that train.
+    sizes, at_once = bank_sizes(job.cell, job.plan), job.compute.saes_at_once
+    training, scoring = memory_of("train", sizes), memory_of("score", sizes)
+    return max(training, scoring) + sizes["train"] if at_once == 1 else at_once * (training + gpu) + scoring
+
+
+def _training(job: Job) -> costs.Seconds:
+    trained = [
+        number * costs.training(job.cell, job.plan, method, of.most_steps)
+        for of in costs.sizes(job.plan)
+        for method, number in of.by_method.items()
+    ]
+    return np.sum(trained, axis=0) + costs.saes(job.plan) * (job.cell.rows["val"] * job.encoding)
+
+
+def _scoring(job: Job) -> costs.Seconds:
+    # Each SAE encodes all splits; a judged one is scored by each backbone on test.
+    rows, others = job.cell.rows, len(settings.others(job.config, job.of.experiment, job.of.backbone))
+    ms = costs.cores(2 * job.plan.k * job.cell.d / 1e9 / costs.rate("sparse"))  # of an image
+    every = sum(rows.values()) * job.encoding + (rows["val"] + rows["test"]) * ms
+    return costs.saes(job.plan) * every + costs.judged(job.plan) * rows["test"] * (job.encoding + (1 + others) * ms)
+
+
+def _probing(job: Job) -> costs.Seconds:
+    rows = job.cell.rows
+    read = min(rows["train"], job.probe["max_train"]) + rows["val"] + rows["test"]
+    return costs.judged(job.plan) * (read * job.encoding + costs.probing_codes(job.cell, job.probe))
+
+
+def _embedding(job: Job) -> list[versions.Name]:
+    return [
+        ("data", "embed"),
+        settings.type_of(job.config, job.of.dataset),
+        settings.loader_of(job.config, job.of.backbone),
+    ]
+
+
+def _metrics(stage: str) -> Callable[[Job], list[versions.Name]]:
+    return lambda job: [("scoring", "stage"), *settings.scoring(job.config, job.of.experiment, stage)]
+
+
+def _collected(job: Job) -> Sizes:
+    plans = costs.plans(job.config, job.of.experiment)
+    latents = sum(costs.judged(plan) * costs.width(plan) for plan in plans)
+    return {"latents": latents / MB, "saes": sum(map(costs.saes, plans))}
+
+
+def _shown(job: Job) -> Job:
+    """A job of the cell that the galleries show."""
+    shown = settings.gallery(job.config, job.of.experiment) or {}
+    return Job("gallery", job.config, {"experiment": job.of.experiment} | shown)
+
+
+def _scored(stage: str) -> Callable[[Config, str], list[Wildcards]]:
+    return lambda config, e: settings.banks(config, e) if stage in settings.stages(config, e) else []
+
+
+def _probed(config: Config, experiment: str) -> list[Wildcards]:
+    cells = [
+        {"dataset": bank["dataset"], "backbone": bank["backbone"]} for bank in _scored("probe")(config, experiment)
+    ]
+    return [cell for number, cell in enumerate(cells) if cell not in cells[:number]]
+
+
+def _shards(config: Config, experiment: str) -> list[Wildcards]:
+    shards = config.compute.embed_shards
+    return [cell | {"shard": s} for cell in settings.embedded(config, experiment) for s in range(shards) if shards > 1]
+
+
+_EMBED = Stage(
+    settings.embedded,
+    meaning=_embedding,
+    computes=True,
+    like="embed",
+    sizes=lambda job: {"workers": job.workers, "weights": 4 * job.cell.model.get("parameters", 0)},
+    seconds=lambda job: costs.embedding(job.cell) * (job.compute.embed_shards < 2),  # Else it only joins them.
+    cores=lambda job: (job.threads, max(job.threads, job.workers)),
+)
+_SCORE = Stage(
+    _scored("score"),
+    meaning=_metrics("score"),
+    reads=SPLITS,
+    computes=True,
+    like="score",
+    sizes=lambda job: bank_sizes(job.cell, job.plan),
+    seconds=_scoring,
+)
+# By the names of their rules, in the order in which these run.
+STAGES = {
+    "artifact": Stage(each("artifact", missing.artifacts_of), lambda job: ["sae.data.fetch"]),
+    "weights": Stage(
+        each("backbone", settings.hub_backbones),
+        lambda job: ["sae.data.weights", versions.module(*settings.loader_of(job.config, job.of.backbone))],
+    ),
+    "imported": Stage(
+        each("method", settings.imported),
+        lambda job: ["sae.models.convert", *(registry.module("importer", n) for n in registry.names("importer"))],
+    ),
+    "download": Stage(
+        each("dataset", settings.downloaded),
+        lambda job: ["sae.data.download", versions.module(*settings.type_of(job.config, job.of.dataset))],
+    ),
+    "dataset": Stage(
+        each("dataset", lambda config, experiment: config.experiments[experiment].datasets),
+        meaning=lambda job: [("data", "dataset"), settings.type_of(job.config, job.of.dataset)],
+        like="dataset",
+        sizes=lambda job: {"workers": job.workers, "images": sum(job.data["rows"].values()) / MB},
+        seconds=lambda job: costs.decoding(job.data) * job.config.datasets[job.of.dataset].has_images,
+        cores=lambda job: (max(1, job.workers),) * 2,
+    ),
+    "embed_shard": replace(
+        _EMBED, jobs=_shards, seconds=lambda job: costs.embedding(job.cell) / job.compute.embed_shards
+    ),
+    "embed": _EMBED,
+    "train": Stage(
+        settings.banks,
+        meaning=lambda job: settings.training(job.plan),
+        reads=("train", "val"),
+        computes=True,
+        like="train",
+        used=_of_training,
+        seconds=_training,
+        cores=lambda job: (job.threads * job.compute.saes_at_once, job.threads),
+    ),
+    "score": _SCORE,
+    "robustness": replace(
+        _SCORE,
+        jobs=_scored("robustness"),
+        meaning=_metrics("robustness"),
+        seconds=lambda job: costs.judged(job.plan) * 2 * job.cell.rows["test"] * job.encoding,
+    ),
+    "probe": replace(
+        _SCORE,
+        jobs=_scored("probe"),
+        meaning=_metrics("probe"),
+        like="probe",
+        sizes=lambda job: bank_sizes(job.cell, job.plan) | probe_sizes(job.cell, costs.width(job.plan), job.probe),
+        seconds=_probing,
+    ),
+    "probe_embeddings": Stage(
+        _probed,
+        meaning=lambda job: settings.scoring(job.config, job.of.experiment, "probe"),
+        reads=SPLITS,
+        computes=True,
+        like="probe_embeddings",
+        sizes=lambda job: probe_sizes(job.cell, job.cell.d, job.probe),
+        seconds=lambda job: costs.probing(job.cell, job.probe),
+    ),
+    "collect": Stage(modules=lambda job: ["sae.scoring.collect"], like="collect", sizes=_collected),
+    "tables": Stage(modules=lambda job: ["sae.report.tables"]),
+    "claims": Stage(modules=lambda job: ["sae.report.claims"]),
+    "gallery": Stage(
+        lambda config, experiment: [{}] if settings.gallery(config, experiment) else [],
+        lambda job: ["sae.report.gallery", versions.module(*settings.type_of(job.config, _shown(job).of.dataset))],
+        computes=True,
+        like="score",
+        sizes=lambda job: bank_sizes(_shown(job).cell, _shown(job).plan),
+    ),
+    "plot": Stage(
+        each("figure", settings.figures), lambda job: ["sae.report.plot", registry.module("figure", job.of.figure)]
+    ),
+    "page": Stage(modules=lambda job: ["sae.report.page"]),
+}
