@@ -124,6 +124,10 @@ def build(
     (`sae.data.pictures.digest`): by it the fingerprint follows the images' content.
 
     Args:
+        name: the dataset's.
+        spec: its mapping in the config.
+        artifacts_root: folder of fetched artifacts; None for a dataset without any.
+        out: the folder to write into.
         workers: number of processes that decode; with 0, this process does.
 
     Raises:

@@ -10,6 +10,11 @@ from sae.core.errors import UserError
 def download(name: str, spec: dict[str, Any], out: str | Path) -> None:
     """Download the images of dataset `name` that are missing, then write the manifest `out`: images of each part.
 
+    Args:
+        name: the dataset's.
+        spec: its mapping in the config.
+        out: the file to write.
+
     Raises:
         UserError: they cannot be downloaded, or the dataset's type has no `download`.
     """

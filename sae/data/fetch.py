@@ -48,6 +48,11 @@ def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
 
     Files that are already there with the right hash are kept.
 
+    Args:
+        name: the artifact's.
+        spec: its mapping in workflow/resources/artifacts.yaml.
+        root: folder of artifacts.
+
     Raises:
         UserError: a file is there with another hash, or every source failed; the message says why each did.
     """

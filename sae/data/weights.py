@@ -12,6 +12,11 @@ def fetch(name: str, spec: dict[str, Any], out: str | Path) -> None:
 
     The manifest holds the repo, name and SHA-256 of each file; neither a path nor a time.
 
+    Args:
+        name: the backbone's.
+        spec: its mapping in the config.
+        out: the file to write.
+
     Raises:
         UserError: a file cannot be downloaded, or the backbone has none on the hub.
     """

@@ -341,6 +341,9 @@ def write(
     """Write `out`/claims.csv (columns `COLUMNS`) and `out`/claims.md.
 
     Args:
+        metrics_file, curves_file: metrics.parquet and curves.parquet.
+        published_folder: the paper's tables as CSV.
+        out: the folder to write into.
         settings: `claims`, the rule; and those of :class:`sae.report.names.Names`.
     """
     metrics = across_groups(under(files.read_parquet(metrics_file), "paper"))

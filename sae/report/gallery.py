@@ -55,6 +55,10 @@ def build(
     are and their licences, which many ask to be said wherever they are shown.
 
     Args:
+        bank_file: bank.json.
+        activations_dir: folder of the splits of its dataset and backbone.
+        out: the folder to write into.
+        device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
         latents_file: the latents of the SAEs that were chosen.
         dataset_dir, artifacts_root: the dataset's index, and the images themselves.
         settings: of :class:`sae.report.names.Names`.

@@ -38,6 +38,7 @@ def write(
         published_folder: the paper's tables as CSV.
         settings: {experiment: name, figures: their names, config: what of the config the experiment uses}, and those of
             :class:`sae.report.names.Names`.
+        out: the file to write.
         times: JSON of what the jobs took: `jobs`, rows of step, jobs, minutes, longest, memory.
     """
     results, names = Path(results), Names(settings)

@@ -19,6 +19,7 @@ def plot(name: str, results: str | Path, settings: dict[str, Any], out: str | Pa
         name: an entry: a file with `READS` (what it reads, below `results`), `CAPTION` and
             `draw(results: Path, names: Names) -> Figure`.
         results: folder of the experiment's tables.
+        out: the folder to write into.
         settings: of :class:`sae.report.names.Names`.
 
     Raises:

@@ -289,6 +289,9 @@ def write(metrics_file: str | Path, published_folder: str | Path, settings: dict
     And `out`/controls.csv and .md: what the scores of these tables are worth (`sae.report.controls`).
 
     Args:
+        metrics_file: metrics.parquet.
+        published_folder: the paper's tables as CSV.
+        out: the folder to write into.
         settings: of :class:`sae.report.names.Names`; and `claims`, whose rule the controls' intervals follow.
     """
     metrics, tables = under(files.read_parquet(metrics_file), "paper"), published.read(published_folder)

@@ -25,6 +25,7 @@ def collect(folders: Iterable[Path], stages: Sequence[str], references: Iterable
         folders: one a bank, with selection.parquet and a folder for each stage (`sae.scoring.stage`).
         stages: those to join; what an earlier run left of others is passed over.
         references: what `sae.scoring.metrics.probe.probe_embeddings` wrote, one a (dataset, backbone).
+        out: the folder to write into.
 
     Raises:
         UserError: a file is missing or damaged, or two metrics gave a score of one name.

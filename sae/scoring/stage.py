@@ -86,10 +86,13 @@ def run(
     SAEs that a protocol chose to be judged. A diverged SAE has rows without scores.
 
     Args:
+        stage: score, robustness or probe.
         bank_file: bank.json.
         activations_dir: folder of the splits of this (dataset, backbone).
         settings: {metrics: {name: options or None}}; those of other stages are passed over.
+        out: the folder to write into.
         others: {backbone: folder of its splits} of the experiment's other backbones.
+        device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
     Raises:
         UserError: a file is missing or damaged, a metric unknown or what it gives not right, or another backbone's

@@ -100,7 +100,13 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
 def probe_embeddings(activations_dir: Path, settings: dict[str, Any], out: Path, device: str = "cpu") -> None:
     """The probes' reference, the same on the embeddings themselves: writes JSON to `out`.
 
-    Keys: dataset, backbone, top1. `top1` is null for a dataset without labels. Settings: :class:`Options`.
+    Keys: dataset, backbone, top1. `top1` is null for a dataset without labels.
+
+    Args:
+        activations_dir: folder of the splits of one (dataset, backbone).
+        settings: :class:`Options`.
+        out: the file to write.
+        device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
     """
     options = Options(**settings)
     splits = {split: store.read(Path(activations_dir) / split) for split in _SPLITS}
