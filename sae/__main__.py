@@ -111,8 +111,9 @@ def main(argv: list[str] | None = None) -> int:
     a = parser(words).parse_args(words)
     log, started, step = logging.getLogger("sae"), time.monotonic(), STEPS[a.step]
     try:
-        _log_to(a.log)
-        job = workers.Job(a.step, a.extensions, tuple(a.code), getattr(a, "threads", None))
+        if a.log:
+            a.log.unlink(missing_ok=True)
+        job = workers.Job(a.step, a.extensions, tuple(a.code), getattr(a, "threads", None), a.log)
         job.begin()
         if job.threads:
             a.device = workers.device(a.device)
@@ -149,27 +150,6 @@ def _write_usage(file: Path, seconds: float) -> None:
     cpu, memory = sum(u.ru_utime + u.ru_stime for u in both), sum(u.ru_maxrss for u in both) / unit
     with suppress(OSError):  # As a log that a full disk cuts short: what the step made is whole.
         files.write_text(file, f"s\tcpu_time\tmax_rss\n{seconds:.2f}\t{cpu:.2f}\t{memory:.0f}\n")
-
-
-def _log_to(file: Path | None) -> None:
-    # The terminal gets progress and trouble, the file everything.
-    root = logging.getLogger("sae")
-    root.setLevel(logging.DEBUG)
-    console = logging.StreamHandler()
-    console.addFilter(lambda record: record.name == "sae.progress" or record.levelno >= logging.WARNING)
-    root.addHandler(console)
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handler = _LogFile(file, mode="w", encoding="utf-8", errors="backslashreplace")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        root.addHandler(handler)
-
-
-class _LogFile(logging.FileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:
-        # A full disk cuts the log short. The step tells of it, once, if it cannot write either.
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handleError(record)
 
 
 if __name__ == "__main__":

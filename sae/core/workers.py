@@ -4,17 +4,20 @@ These are started anew (`spawn`), since PyTorch's threads do not survive a fork,
 """
 
 import functools
+import logging
 import multiprocessing
 import os
 import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
+from pathlib import Path
 from typing import TypeVar
 
 from sae.core import codehash, registry
@@ -36,12 +39,14 @@ class Job:
         extensions: the folder of a user's own entries, if there is one.
         code: the hash that the step's code is to have, and the modules that it covers; or nothing.
         threads: of PyTorch; None where it is not needed.
+        log: the file that gets all that it says, a line each.
     """
 
     step: str
     extensions: str | None
     code: tuple[str, ...]
     threads: int | None
+    log: Path | None
 
     def begin(self) -> None:
         """Make this process ready.
@@ -50,6 +55,7 @@ class Job:
             UserError: as :meth:`check_code`; or there is no such folder.
         """
         _jobs[:] = [self]
+        _log_to(self.log)
         registry.extend(self.extensions)
         self.check_code()
         if self.threads:
@@ -99,6 +105,32 @@ def device(asked: str) -> str:
             "of PyTorch that knows it, or take cpu (--device; compute.device in config.yaml)"
         )
     return asked
+
+
+def _log_to(file: Path | None) -> None:
+    # The terminal gets progress and trouble, the file everything.
+    root = logging.getLogger("sae")
+    root.setLevel(logging.DEBUG)
+    console = logging.StreamHandler()
+    console.addFilter(lambda record: record.name == "sae.progress" or record.levelno >= logging.WARNING)
+    root.addHandler(console)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler = _LogFile(
+            file,
+            mode="a",  # With the other processes of the job.
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        root.addHandler(handler)
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        # A full disk cuts the log short. The step tells of it, once, if it cannot write either.
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 @contextmanager

@@ -96,11 +96,12 @@ def test_a_bank_is_listed_linked_and_kept(cell, caplog):
 def test_side_by_side_gives_the_same_bytes(cell, monkeypatch):
     alone = cell.train("a", plan(METHODS, seeds=[0, 1]))
     place = Place(cell.folder / "store2", cell.folder / "a/bank.json")
-    monkeypatch.setattr(workers, "_jobs", [workers.Job("train", None, (), 1)])
+    monkeypatch.setattr(workers, "_jobs", [workers.Job("train", None, (), 1, cell.folder / "log")])
     with workers.pool(2) as side_by_side:
         trainer = Trainer(source_of(plan(METHODS), cell.activations, "cpu"), place, side_by_side)
         entries = trainer.bring(paper._trials(plan(METHODS, seeds=[0, 1])))
     assert [e.sha256 for e in entries] == [e.sha256 for e in alone.saes if e.method != "reg1_all"] and len(entries) == 8
+    assert (cell.folder / "log").read_text().count(": start ") == 8
 
 
 def test_what_is_asked_for_is_noted_before_it_is_trained(cell, monkeypatch):
