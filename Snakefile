@@ -6,7 +6,7 @@ from snakemake.utils import min_version
 
 from sae.core import registry
 from sae.core.errors import UserError
-from sae_workflow import lock, missing, planned, preflight, recorded, settings, warm
+from sae_workflow import lock, missing, planned, preflight, recorded, settings
 
 min_version("9.0")
 if workflow.is_main_process:
@@ -62,7 +62,6 @@ onstart:
             job.params, job.resources  # Snakemake evaluates most of them later, when the plan is written.
         planned.write(config)
         recorded.start(workflow, config)
-        warm.start(workflow, cfg.compute.threads)
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

@@ -6,13 +6,12 @@ not wait for torch.
 
 import signal
 
-from sae.core import faults, warm
+from sae.core import faults
 
 if __name__ == "__main__":
     faults.stop_on_signals()
     if hasattr(signal, "pthread_sigmask"):  # Not on Windows. The workflow holds Ctrl-C back until a job can take it.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    warm.hand_over()  # Before other imports: a job that a server runs needs none.
 
 import argparse
 import importlib
