@@ -24,7 +24,7 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
 
 def hours(config: Config, experiment: str) -> dict[str, costs.Seconds]:
     """{rule: hours (of a GPU, of cores beside it, of cores without a GPU)}; the unknown takes its start alone."""
-    spent = {}
+    spent: dict[str, costs.Seconds] = {}
     for rule, stage in STAGES.items():
         for wildcards in stage.jobs(config, experiment):
             seconds = costs.cores(costs.rate("start"))

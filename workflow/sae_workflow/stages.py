@@ -280,7 +280,7 @@ _SCORE = Stage(
     seconds=_scoring,
 )
 # By the names of their rules, in the order in which these run.
-STAGES = {
+STAGES: dict[str, Stage] = {
     "artifact": Stage(each("artifact", missing.artifacts_of), lambda job: ["sae.data.fetch"]),
     "weights": Stage(
         each("backbone", settings.hub_backbones),
