@@ -110,8 +110,6 @@ def main(argv: list[str] | None = None) -> int:
     a = parser(words).parse_args(words)
     log, started, step = logging.getLogger("sae"), time.monotonic(), STEPS[a.step]
     try:
-        if a.log:
-            a.log.unlink(missing_ok=True)
         job = workers.Job(a.step, a.extensions, tuple(a.code), getattr(a, "threads", None), a.log)
         job.begin()
         if job.threads:

@@ -61,9 +61,7 @@ def add(parser: ArgumentParser, function: Callable[..., Any]) -> None:
     A list takes several words, a mapping of paths NAME=PATH, other mappings and models JSON, or @FILE.
     """
     for name, parameter, text in options(function):
-        form, default = parameter.annotation, parameter.default
-        if isinstance(form, types.UnionType):
-            form = next(part for part in typing.get_args(form) if part is not type(None))
+        form, default = _form(parameter), parameter.default
         is_many = typing.get_origin(form) in _MANY
         told: dict[str, Any] = {"help": text.replace("%", "%%")}
         if is_many or form == _NAMED:
@@ -81,13 +79,19 @@ def call(function: Callable[..., Any], values: dict[str, Any]) -> Any:
     """Call a function, or make a dataclass, with the values of its options."""
     positional, named = list[Any](), dict[str, Any]()
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
-        form = parameter.annotation
+        form = _form(parameter)
         value = call(typing.cast(type, form), values) if dataclasses.is_dataclass(form) else values[name]
         if parameter.kind is parameter.POSITIONAL_ONLY:
             positional.append(value)
         else:
-            named[name] = dict(value or ()) if form == _NAMED else value
+            named[name] = dict(value) if form == _NAMED and value else value
     return function(*positional, **named)
+
+
+def _form(parameter: inspect.Parameter) -> Any:
+    """Its type; of several the first one, which is what a word is read as."""
+    form = parameter.annotation
+    return typing.get_args(form)[0] if isinstance(form, types.UnionType) else form
 
 
 def _pair(text: str) -> tuple[str, Path]:

@@ -116,12 +116,9 @@ def _log_to(file: Path | None) -> None:
     root.addHandler(console)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handler = _LogFile(
-            file,
-            mode="a",  # With the other processes of the job.
-            encoding="utf-8",
-            errors="backslashreplace",
-        )
+        if multiprocessing.parent_process() is None:  # The job's own process, the first that logs.
+            file.unlink(missing_ok=True)
+        handler = _LogFile(file, mode="a", encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root.addHandler(handler)
 

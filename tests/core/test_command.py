@@ -52,7 +52,7 @@ NEEDED = ["it", "--settings", '{"name": "a", "k": 2}', "--store", "s", "--bank",
 
 
 def test_words_become_the_values_of_parameters_and_of_a_dataclass_fields():
-    assert called(*NEEDED) == ("it", Plan(name="a", k=2), Place(Path("s")), Path("b"), {}, 1)
+    assert called(*NEEDED) == ("it", Plan(name="a", k=2), Place(Path("s")), Path("b"), None, 1)
     found = called(*NEEDED, "--shared", "x", "y z", "--others", "one=1", "two=a=b", "--k", "3")
     assert found[2:] == (
         Place(Path("s"), (Path("x"), Path("y z"))),

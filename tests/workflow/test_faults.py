@@ -20,7 +20,7 @@ import pytest
 import torch
 from conftest import Checkout
 
-from sae.__main__ import main
+from sae.__main__ import STEPS, main
 from sae.core import faults, files, paths
 from sae.core.errors import UserError
 from sae.data import embed, fetch
@@ -119,7 +119,7 @@ def worker_ended():
 def test_too_little_memory_is_one_line_that_says_what_to_lower(work):
     with pytest.raises((MemoryError, RuntimeError)) as caught:
         work()
-    line, code = faults.explain(caught.value, "embed")
+    line, code = faults.explain(caught.value, "embed", STEPS["embed"].lower)
     said = r"embed ran out of memory \(.+\): lower compute\.embed_batch_size or compute\.decode_workers, .*"
     assert code == 1 and re.fullmatch(said, line)
 

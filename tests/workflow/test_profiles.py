@@ -6,15 +6,12 @@ import pytest
 import yaml
 from conftest import ROOT
 from sae_workflow import settings
+from sae_workflow.stages import STAGES
 
 
 def test_the_slurm_profile_sends_just_the_rules_that_ask_for_a_gpu_to_gpus():
     profile = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())
-    text = "".join(file.read_text() for file in sorted((ROOT / "workflow/rules").glob("*.smk")))
-    asking = set()
-    for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.M | re.S):
-        if re.search(r"gpu=GPU|EMBED_RESOURCES|train_resources", body):
-            asking |= {name, *re.findall(rf"^use rule {name} as (\w+)", text, re.M)}
+    asking = {rule for rule, stage in STAGES.items() if stage.computes}
     assert set(profile["set-resources"]) == asking and "robustness" in asking
 
 
