@@ -81,10 +81,12 @@ def call(function: Callable[..., Any], values: dict[str, Any]) -> Any:
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         form = _form(parameter)
         value = call(typing.cast(type, form), values) if dataclasses.is_dataclass(form) else values[name]
+        if value and (form == _NAMED or typing.get_origin(form) is tuple):
+            value = typing.get_origin(form)(value)
         if parameter.kind is parameter.POSITIONAL_ONLY:
             positional.append(value)
         else:
-            named[name] = dict(value) if form == _NAMED and value else value
+            named[name] = value
     return function(*positional, **named)
 
 
