@@ -42,7 +42,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         temporary = _temporary(path)
         try:
             yield temporary
-            _sync(temporary)
+            if not temporary.is_symlink():
+                _sync(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -143,13 +144,8 @@ def copy_files(source: Path, target: Path) -> None:
 
 def symlink(target: str | Path, path: Path) -> None:
     """Make `path` a symlink to `target`, atomically."""
-    with writing(path):
-        temporary = _temporary(path)
-        try:
-            temporary.symlink_to(target)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with atomic_file(path) as temporary:
+        temporary.symlink_to(target)
 
 
 def _sync(file: Path) -> None:
@@ -180,10 +176,8 @@ def is_alive(pid: int) -> bool:
     """Whether a process of this machine exists."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return True
 
 

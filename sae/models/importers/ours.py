@@ -54,9 +54,5 @@ def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tens
     if c.input_norm == "unit_l2_layernorm":
         raise UserError(f"{checkpoint.path} is a file of this project: it needs no check, leave --check out")
     a = ((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
-    if c.select == "topk":
-        values, places = a.topk(k, dim=1)
-        z = torch.zeros_like(a).scatter(1, places, values)
-    else:
-        z = a * (a > t["theta"].clamp_min(0))
+    z = foreign.kept(a, k, t.get("theta"))
     return z, z @ t["W_dec"] + t["b_dec"]

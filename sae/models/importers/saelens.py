@@ -60,10 +60,8 @@ def read(checkpoint: Checkpoint, options: Options) -> Coder:
         b_enc = b_enc + b_dec @ W_enc
     if c.rescale_acts_by_decoder_norm:
         if theta is not None:
-            raise UserError(
-                f"{checkpoint.said_in}: rescale_acts_by_decoder_norm with architecture {c.architecture!r} cannot be "
-                "imported; allowed: 'topk'"
-            )
+            said = f"rescale_acts_by_decoder_norm with architecture {c.architecture!r} cannot be imported"
+            raise UserError(f"{checkpoint.said_in}: {said}; allowed: 'topk'")
         norm = W_dec.norm(dim=1)
         W_enc, b_enc, W_dec = W_enc * norm, b_enc * norm, W_dec / norm[:, None]
     given = _space(checkpoint, c, options, len(b_dec))
@@ -109,9 +107,5 @@ def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tens
         z = (pre + t["b_gate"] > 0) * (pre * t["r_mag"].exp() + t["b_mag"]).relu()
     else:
         pre = (inputs @ t["W_enc"] + t["b_enc"]) * norm
-        if c.architecture == "topk":
-            values, places = pre.topk(k, dim=1)
-            z = torch.zeros_like(pre).scatter(1, places, values.relu())
-        else:
-            z = pre.relu() * (pre > t.get("threshold", 0.0))
+        z = foreign.kept(pre, k, None if c.architecture == "topk" else t.get("threshold", 0.0)).relu()
     return z, ((z / norm) @ t["W_dec"] + t["b_dec"]) * scale + shift

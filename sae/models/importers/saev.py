@@ -51,31 +51,27 @@ def fits(checkpoint: Checkpoint) -> bool:
     return isinstance(checkpoint.config.get("cfg"), dict) and "schema" in checkpoint.config
 
 
-def _parts(checkpoint: Checkpoint) -> tuple[Activation, Tensors]:
+def _parts(checkpoint: Checkpoint) -> tuple[int | None, Tensors, torch.Tensor | None]:
+    """k, the tensors, and the thresholds (m,); None for a Top-k SAE."""
     c = checkpoint.settings(Settings).cfg
     threshold = {"activation.threshold": "m?"} if c.activation.cls == "BatchTopK" else {}
     d = {"cfg.d_model": c.d_model, "cfg.d_vit": c.d_vit}
     m = {"cfg.d_sae": c.d_sae, "cfg.d_vit * exp_factor": foreign.times(c.d_vit, c.exp_factor)}
-    return c.activation, checkpoint.take(SHAPES | threshold, d, m)
+    t = checkpoint.take(SHAPES | threshold, d, m)
+    theta = t.get("activation.threshold", torch.zeros_like(t["b_enc"]))
+    return c.activation.params.top_k, t, None if c.activation.cls == "TopK" else theta
 
 
 def read(checkpoint: Checkpoint, options: Options) -> Coder:
     """The same SAE as a coder."""
-    activation, t = _parts(checkpoint)
+    k, t, theta = _parts(checkpoint)
     tensors = (t["W_enc"], t["b_enc"] + t["b_dec"] @ t["W_enc"], t["W_dec"], t["b_dec"])
-    theta = t.get("activation.threshold", torch.zeros_like(t["b_enc"]))
-    topk = activation.cls == "TopK"
-    given = options.over(foreign.Stated())
-    return foreign.coder(checkpoint, given, tensors, activation.params.top_k, None if topk else theta)
+    return foreign.coder(checkpoint, options.over(foreign.Stated()), tensors, k, theta)
 
 
 def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in the library's own steps."""
-    activation, t = _parts(checkpoint)
+    _, t, theta = _parts(checkpoint)
     pre = x @ t["W_enc"] + t["b_enc"]
-    if activation.cls == "TopK":
-        values, places = pre.topk(k, dim=1)
-        z = torch.zeros_like(pre).scatter(1, places, values)
-    else:
-        z = pre.relu() * (pre > t.get("activation.threshold", 0.0))
+    z = foreign.kept(pre if theta is None else pre.relu(), k, theta)
     return z, z @ t["W_dec"] + t["b_dec"]

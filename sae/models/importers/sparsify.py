@@ -43,6 +43,5 @@ def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tens
     """Codes and reconstruction, in the library's own steps."""
     t = checkpoint.tensors
     pre = torch.nn.functional.linear(x - t["b_dec"], t["encoder.weight"], t["encoder.bias"]).relu()
-    values, places = pre.topk(k, dim=1)
-    z = torch.zeros_like(pre).scatter(1, places, values)
+    z = foreign.kept(pre, k, None)
     return z, z @ t["W_dec"] + t["b_dec"]

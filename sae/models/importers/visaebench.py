@@ -66,9 +66,5 @@ def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tens
     """Codes and reconstruction, in the library's own steps."""
     c, t, theta = _parts(checkpoint)
     pre = (x @ t["encoder.weight"].T + t["encoder.bias"]).relu()
-    if theta is None:
-        values, places = pre.topk(k, dim=1)
-        z = torch.zeros_like(pre).scatter(1, places, values)
-    else:
-        z = pre * ((pre >= theta) if c.activation == "batchtopk" else (pre > theta))
+    z = pre * (pre >= theta) if c.activation == "batchtopk" else foreign.kept(pre, k, theta)
     return z, z @ t["decoder.weight"] + t["decoder.bias"]

@@ -61,7 +61,7 @@ def take(options: Options, settings: Settings, embeddings: np.ndarray) -> tuple[
     if not row["r2"] > 0:
         raise UserError(
             f"{where} reconstructs the training embeddings worse than their mean does (R2 = {row['r2']:.3g}). Its "
-            f"input space is taken to be input_norm {coder.input_norm}, input_scale {coder.input_scale:.6g}: say what it "
-            "was trained on, `import: { place: ..., input_norm: ..., input_scale: ... }`"
+            f"input space is taken to be input_norm {coder.input_norm}, input_scale {coder.input_scale:.6g}: say what "
+            "it was trained on, `import: { place: ..., input_norm: ..., input_scale: ... }`"
         )
     return coder, row
