@@ -89,21 +89,18 @@ def _targets(node: ast.Import | ast.ImportFrom, importer: str) -> list[tuple[str
 
     `from sae.core.files import sha256` binds a function of a module, `from sae.core import files` a module.
     """
-    if isinstance(node, ast.Import):
-        pairs = [(a.name, "") if _is_ours(a.name) else (None, a.name) for a in node.names]
-        return [(*pair, a.asname or a.name) for pair, a in zip(pairs, node.names, strict=True)]
-    base = node.module or ""
-    if node.level:
+    base = "" if isinstance(node, ast.Import) else node.module or ""
+    if isinstance(node, ast.ImportFrom) and node.level:
         # `from . import x` starts at the module's own package, each further dot one above.
         source, parts = registry.locate(importer), importer.split(".")
         own = parts if source is not None and source.name == "__init__.py" else parts[:-1]
         base = ".".join([*own[: len(own) - node.level + 1], *([base] if base else [])])
     found: list[tuple[str | None, str, str]] = []
     for a in node.names:
-        inner, local = f"{base}.{a.name}", a.asname or a.name
-        if not _is_ours(base):
+        inner, local = f"{base}.{a.name}" if base else a.name, a.asname or a.name
+        if not _is_ours(inner):
             found.append((None, inner, local))
-        elif registry.locate(inner):
+        elif not base or registry.locate(inner):
             found.append((inner, "", local))
         else:
             found.append((base if registry.locate(base) else None, a.name, local))
@@ -229,17 +226,13 @@ def _is_docstring(node: Any) -> bool:
 
 def _other_files(folder: Path) -> dict[str, str]:
     """{path: SHA-256} of the data files in a folder: not Python, not hidden, neither notes nor a config laid over."""
-    found = {p.relative_to(folder): p for p in sorted(folder.rglob("*")) if p.is_file()}
-    return {
-        path.as_posix(): _sha256(file, *_state(file))
-        for path, file in found.items()
-        if path.suffix not in _NO_DATA and not any(part.startswith(".") for part in path.parts)
-    }
-
-
-def _state(file: Path) -> tuple[int, int, int]:
-    stat = file.stat()
-    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
+    found = {}
+    for file in sorted(folder.rglob("*")):
+        path = file.relative_to(folder)
+        if file.is_file() and path.suffix not in _NO_DATA and not any(part.startswith(".") for part in path.parts):
+            stat = file.stat()
+            found[path.as_posix()] = _sha256(file, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
+    return found
 
 
 @functools.cache

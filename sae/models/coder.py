@@ -128,6 +128,14 @@ class Coder(nn.Module):
         """(d, m)."""
         return self.W_dec.T if self.tied else self.W_enc
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Copies on the CPU, as a file has them: `W_enc`, `b_enc`, `W_dec`, `b_dec`, and `theta` of thresholds."""
+        found = {"W_enc": self.encoder_weight(), "b_enc": self.b_enc, "W_dec": self.W_dec, "b_dec": self.b_dec}
+        if isinstance(self.select, Threshold):
+            found["theta"] = self.select.theta
+        # Clones: a tied encoder is a view of the decoder, which safetensors refuses.
+        return {name: t.detach().cpu().clone().contiguous() for name, t in found.items()}
+
     def standardise(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """x (N, d), and how to undo it: (x', scale, shift) with x = x' * scale + shift, both None without LayerNorm."""
         if self.input_norm != "unit_l2_layernorm":

@@ -45,27 +45,21 @@ class Options:
         return found.model_copy(update={"k": None} | own)
 
 
-def load(place: str, format: str = AUTO, options: Options | None = None) -> Coder:
+def load(place: str, format: str = AUTO, options: Options | None = None, check: np.ndarray | None = None) -> Coder:
     """A checkpoint of another library as a coder.
 
     Args:
         place: a file, a folder, or a repository `owner/name[:folder]` of the Hugging Face hub.
         format: an entry of `sae.models.importers`, or 'auto'.
+        check: embeddings (N, d), on which codes and reconstructions must be the format's own.
 
     Raises:
-        UserError: it cannot be read, or cannot be reduced to a linear encoder, Top-k or thresholds, a linear decoder.
+        UserError: it cannot be read, or cannot be reduced to a linear encoder, Top-k or thresholds, a linear decoder;
+            or the embeddings are of another form, or codes or reconstructions differ.
     """
-    return _open(place, format, options or Options())[2]
-
-
-def load_checked(place: str, format: str, options: Options, rows: np.ndarray) -> Coder:
-    """As :func:`load`, after its codes and reconstructions of `rows`, embeddings (N, d), were found to be the format's.
-
-    Raises:
-        UserError: as :func:`load`, or the embeddings are of another form, or codes or reconstructions differ.
-    """
-    opened = _open(place, format, options)
-    _check(*opened, rows, "embeddings")
+    opened = _open(place, format, options or Options())
+    if check is not None:
+        _check(*opened, check, "embeddings")
     return opened[2]
 
 
@@ -73,10 +67,10 @@ def import_(place: str, format: str, options: Options, out: Path, check: Path | 
     """Write a checkpoint of another library as an SAE file of this project; see :func:`load`.
 
     Args:
-        check: embeddings (N, d) saved with `numpy.save`, for :func:`load_checked`, before anything is written.
+        check: embeddings (N, d) saved with `numpy.save`, to check with before anything is written.
 
     Raises:
-        UserError: as these do, or as :func:`check_out` of what is read.
+        UserError: as :func:`load`, or as :func:`check_out` of what is read.
     """
     checkpoint, importer, coder = _open(place, format, options)
     check_out(out, *(file for file in (checkpoint.path, checkpoint.said_in, check) if file is not None))

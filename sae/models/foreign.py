@@ -210,12 +210,10 @@ def read(place: str) -> Checkpoint:
     path = find(place)
     file = _tensor_file(path) if path.is_dir() else path
     tensors, config = _tensors(file)
-    said_in = next((f for name in CONFIGS if (f := file.with_name(name)).exists()), None)
     if config:
-        said_in = file
-    elif said_in:
-        config = _json(said_in)
-    return Checkpoint(file, tensors, config, said_in)
+        return Checkpoint(file, tensors, config, file)
+    said_in = next((f for name in CONFIGS if (f := file.with_name(name)).exists()), None)
+    return Checkpoint(file, tensors, _json(said_in) if said_in else {}, said_in)
 
 
 def _line(error: Exception, longest: int = 200) -> str:

@@ -99,8 +99,7 @@ def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tens
     elif c.normalize_activations == "layer_norm":
         shift = x.mean(dim=-1, keepdim=True)
         scale = (x - shift).std(dim=-1, keepdim=True) + 1e-5
-    inputs = (x - shift) / scale
-    inputs = inputs - t["b_dec"] if c.apply_b_dec_to_input else inputs
+    inputs = (x - shift) / scale - t["b_dec"] * c.apply_b_dec_to_input
     norm = t["W_dec"].norm(dim=1) if c.rescale_acts_by_decoder_norm else torch.ones(())
     if c.architecture == "gated":
         pre = inputs @ t["W_enc"]
