@@ -46,17 +46,15 @@ def run_what_is_hashed() -> None:
 
     Only the few that the start of a step itself takes (`sae.core.files` and its like) are there already.
     """
-    sys.meta_path.insert(0, _Finder)
+    sys.meta_path.insert(0, _Loader)
 
 
-class _Finder:
+class _Loader(SourceFileLoader):
     @staticmethod
     def find_spec(name: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
         file = registry.locate(name) if _is_ours(name) else None
         return importlib.util.spec_from_file_location(name, loader=_Loader(name, str(file))) if file else None
 
-
-class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         return compile(_tree(fullname), self.path, "exec", dont_inherit=True)
 
@@ -175,22 +173,18 @@ class _Meaning:
             called = node.value.func
             on = called.value if isinstance(called, ast.Attribute) else None
             return isinstance(on, ast.Name) and (on.id in self.loggers or ast.unparse(called) == "warnings.warn")
-        return (
-            isinstance(node, ast.Pass) or _is_docstring(node) or node in self.version or _logger(node) in self.loggers
-        )
+        empty = isinstance(node, ast.Pass) or _is_docstring(node)
+        return empty or node in self.version or _logger(node) in self.loggers
 
     def imported(self, nodes: list[ast.Import | ast.ImportFrom]) -> list[list[str | None]]:
         """[content hash or None, what of it, local name] of all that some imports bind, in an order of its own."""
-        found = [target for node in nodes for target in _targets(node, self.name) if not self._is_quiet(*target)]
         rows = [
             [module and _module_hash(module, self.importers), rest, "" if local in self.modules else local]
-            for module, rest, local in found
+            for module, rest, local in (target for node in nodes for target in _targets(node, self.name))
+            if module or rest not in ("logging", "warnings") or self.names[local] > 1
         ]
         # Of two with the same local name the later one holds, so their order is kept.
         return sorted(rows, key=lambda row: (row[2], row[0] if not row[2] else ""))
-
-    def _is_quiet(self, module: str | None, rest: str, local: str) -> bool:
-        return module is None and rest in ("logging", "warnings") and self.names[local] == 1
 
 
 def _assigned(node: ast.AST) -> str | None:

@@ -1,6 +1,5 @@
 """Use a trained SAE on new embeddings or images."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sae.core import files, registry, seals
+from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.data import archives, pictures
 from sae.data.embed import embed_images, fingerprint
@@ -128,7 +127,7 @@ def encode(
         if activations is None:
             raise UserError(f"{source} is a folder of images: name the SAE's own embeddings with --activations")
         recorded = Path(activations) / "train/manifest.json"
-        manifest = json.loads(seals.read(recorded, "manifest of activations", "name a whole folder of embeddings"))
+        manifest = files.read_json(recorded, "manifest of activations", "name a whole folder of embeddings")
         # Not by name: the same SAE may be of backbones with several names.
         if encoder.metadata.get("embeddings") != manifest["sha256"]["embeddings.npy"]:
             said = f"are not the embeddings that {path} was trained on (by the SHA-256 in both): name those"

@@ -92,15 +92,7 @@ def train(
         loss, parts = state.loss(x[picked], step)
         if step == 0:
             check(loss, parts, s.objective)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        if state.most_norm is not None:
-            torch.nn.utils.clip_grad_norm_(learning, state.most_norm)
-        if coder.W_dec.requires_grad:  # The decoder's rows stay of unit norm.
-            remove_parallel(coder.W_dec)
-        optimiser.step()
-        if coder.W_dec.requires_grad:
-            unit_rows_(coder.W_dec)
+        update(coder, optimiser, loss, state.most_norm)
 
         last = step == steps - 1
         logged, checked = last or step % s.log_every == 0, last or step % CHECK_EVERY == 0
@@ -133,6 +125,19 @@ def check(loss: Tensor, parts: dict[str, Tensor], objective: str) -> None:
     for name in ("loss", "reconstruction"):
         if name not in parts:
             raise UserError(f"objective {objective}: the parts that loss() returns lack {name!r}")
+
+
+def update(coder: Coder, optimiser: torch.optim.Optimizer, loss: Tensor, most_norm: float | None = None) -> None:
+    """One step down the gradient of `loss`, cut to `most_norm`; the decoder's rows stay of unit norm."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    if most_norm is not None:
+        torch.nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], most_norm)
+    if coder.W_dec.requires_grad:
+        remove_parallel(coder.W_dec)
+    optimiser.step()
+    if coder.W_dec.requires_grad:
+        unit_rows_(coder.W_dec)
 
 
 @torch.no_grad()
