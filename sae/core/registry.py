@@ -20,7 +20,7 @@ import inspect
 import symtable
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -158,7 +158,7 @@ def _head(kind: str, name: str, file: Path) -> Head:
     options = space.get("Options", Options)
     if not (isinstance(options, type) and issubclass(options, Options)):
         raise UserError(f"{where} must derive from sae.core.options.Options")
-    return Head(ast.get_docstring(tree) or "", known, options, frozenset(_bound(tree.body)))
+    return Head(ast.get_docstring(tree) or "", known, options, frozenset(_bound(tree)))
 
 
 def constants(tree: ast.Module) -> dict[str, Any]:
@@ -173,17 +173,11 @@ def constants(tree: ast.Module) -> dict[str, Any]:
     return found
 
 
-def _bound(body: Iterable[ast.AST]) -> Iterator[str]:
-    """The names that statements bind, also below `if` and `try`."""
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            yield from (alias.asname or alias.name for alias in node.names)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        else:
-            yield from _bound(ast.iter_child_nodes(node))
+def _bound(tree: ast.Module) -> Iterator[str]:
+    """The names that a file binds outside functions and classes, also below `if` and `try`."""
+    for symbol in symtable.symtable(ast.unparse(tree), "", "exec").get_symbols():
+        if symbol.is_assigned() or symbol.is_imported() or symbol.is_annotated():
+            yield symbol.get_name()
 
 
 def _globals(node: ast.ClassDef) -> set[str]:

@@ -151,10 +151,9 @@ def _within(tensor: Tensor, limit: float) -> bool:
 def _agreed(parts: list[tuple]) -> dict[str, Any]:
     """The sizes d and m that fit most of these (axes, *sizes); the letter itself where no size is seen."""
     whole = [(axes, size) for axes, *size in parts if len(axes) == len(size)]
-    seen = {
-        axis: [n for axes, size in whole for a, n in zip(axes, size, strict=True) if a == axis and n] for axis in "dm"
-    }
-    pairs = [{"d": d, "m": m} for d in seen["d"] or ["d"] for m in seen["m"] or ["m"]]
+    every = [(axis, n) for axes, size in whole for axis, n in zip(axes, size, strict=True) if n]
+    seen = {axis: [n for a, n in every if a == axis] or [axis] for axis in "dm"}
+    pairs = [{"d": d, "m": m} for d in seen["d"] for m in seen["m"]]
     return max(pairs, key=lambda sizes: sum(size == [sizes[a] for a in axes] for axes, size in whole))
 
 
