@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from sae.models import inputs
 from sae.models.codes import Codes, concatenate
-from sae.models.inputs import Inputs
 
 _CHUNK = 4096
 
@@ -158,22 +157,22 @@ class Coder(nn.Module):
             return torch.addmm(bias, x, weight).relu_()
         return torch.add(x.to(precision) @ weight.to(precision), bias).relu_()
 
-    def activations_by_chunk(self, x: Tensor | Inputs) -> Iterator[Tensor]:
+    def activations_by_chunk(self, x: Tensor | inputs.Inputs) -> Iterator[Tensor]:
         """`a` of prepared inputs (N, d), a chunk of rows at a time: never (N, m) as a whole."""
         with torch.no_grad():
             for part in x.split(_CHUNK):
                 yield self.activations(self.standardise(part)[0])
 
-    def encode(self, x: Tensor | Inputs, select: TopK | Threshold | None = None) -> Codes:
+    def encode(self, x: Tensor | inputs.Inputs, select: TopK | Threshold | None = None) -> Codes:
         """Codes of prepared inputs (N, d), by the coder's own selection or by another."""
         select = select or self.select
         return concatenate([select(a) for a in self.activations_by_chunk(x)])
 
-    def firing_counts(self, x: Tensor | Inputs) -> np.ndarray:
+    def firing_counts(self, x: Tensor | inputs.Inputs) -> np.ndarray:
         """(m,) the samples of prepared inputs (N, d) on which each latent is active, without keeping their codes."""
         return np.sum([self.select(a).firing_counts() for a in self.activations_by_chunk(x)], axis=0)
 
-    def largest(self, x: Tensor | Inputs, r: int) -> tuple[Tensor, Tensor]:
+    def largest(self, x: Tensor | inputs.Inputs, r: int) -> tuple[Tensor, Tensor]:
         """The r largest of `a`, whatever the selection, largest first: values, from 0, and latents, both (N, r)."""
         values, indices = zip(*(a.topk(r, dim=1) for a in self.activations_by_chunk(x)), strict=True)
         return torch.cat(values), torch.cat(indices)
@@ -194,7 +193,7 @@ class Coder(nn.Module):
         """Stored embeddings (N, d) as the backbone gave them, to the model's input space."""
         return inputs.prepare(embeddings, self.input_norm, self.input_scale)
 
-    def open_inputs(self, embeddings: np.ndarray) -> Tensor | Inputs:
+    def open_inputs(self, embeddings: np.ndarray) -> Tensor | inputs.Inputs:
         """The same on the model's device, without holding what does not fit: see `sae.models.inputs.open_inputs`."""
         return inputs.open_inputs(embeddings, self.input_norm, self.input_scale, self.b_dec.device)
 

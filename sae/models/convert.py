@@ -12,7 +12,6 @@ from sae.core import faults, files, registry
 from sae.core.errors import UserError
 from sae.models import foreign, saefile
 from sae.models.coder import Coder, TopK
-from sae.models.foreign import Checkpoint, Stated
 
 progress = logging.getLogger("sae.progress")
 AUTO = "auto"
@@ -37,9 +36,9 @@ class Options:
 
     def __post_init__(self) -> None:
         own = {name: value.item() if isinstance(value, np.generic) else value for name, value in vars(self).items()}
-        Stated.of(own, "import options")
+        foreign.Stated.of(own, "import options")
 
-    def over(self, found: Stated) -> Stated:
+    def over(self, found: foreign.Stated) -> foreign.Stated:
         """These options, and the input space that the checkpoint names where they are None."""
         own = {name: value for name, value in vars(self).items() if value is not None}
         return found.model_copy(update={"k": None} | own)
@@ -76,7 +75,7 @@ def import_(place: str, format: str, options: Options, out: Path, check: Path | 
     check_out(out, *(file for file in (checkpoint.path, checkpoint.said_in, check) if file is not None))
     said = ""
     if check is not None:
-        _check(checkpoint, importer, coder, foreign.array(check), check)
+        _check(checkpoint, importer, coder, foreign.array(check), str(check))
         said = f"; codes and reconstructions of embeddings of {check} are the format's own"
     with files.atomic_file(out) as temporary:
         saefile.save(coder, temporary)
@@ -85,7 +84,7 @@ def import_(place: str, format: str, options: Options, out: Path, check: Path | 
     progress.info("%s: %s, as %s%s", out, form, coder.metadata["imported"], said)
 
 
-def _open(place: str, format: str, options: Options) -> tuple[Checkpoint, ModuleType, Coder]:
+def _open(place: str, format: str, options: Options) -> tuple[foreign.Checkpoint, ModuleType, Coder]:
     checkpoint = foreign.read(place)
     name, importer = _importer(checkpoint, format)
     coder: Coder = importer.read(checkpoint, options)
@@ -111,7 +110,7 @@ def check_out(out: Path | str, *given: Path | str) -> None:
 
 
 @torch.no_grad()
-def _check(checkpoint: Checkpoint, importer: ModuleType, coder: Coder, x: np.ndarray, source: str | Path) -> None:
+def _check(checkpoint: foreign.Checkpoint, importer: ModuleType, coder: Coder, x: np.ndarray, source: str) -> None:
     """Compare a coder's codes and reconstructions of the first embeddings of `x` (N, d) with the format's own."""
     if x.ndim != 2 or x.shape[1] != coder.d or len(x) == 0:
         raise UserError(f"{source} holds an array of shape {x.shape}, expected (N, {coder.d}) with at least one row")
@@ -152,7 +151,7 @@ def export(coder: Coder, format: str, folder: Path) -> None:
         exporter.write(coder, temporary, coder.metadata)
 
 
-def _importer(checkpoint: Checkpoint, format: str) -> tuple[str, ModuleType]:
+def _importer(checkpoint: foreign.Checkpoint, format: str) -> tuple[str, ModuleType]:
     if format != AUTO:
         return format, registry.load("importer", format)
     names, entries = checkpoint.tensors.keys(), {n: registry.load("importer", n) for n in registry.names("importer")}

@@ -11,7 +11,6 @@ from torch import Tensor
 from sae.core.errors import UserError
 from sae.models import inputs
 from sae.models.coder import Coder
-from sae.models.inputs import Inputs
 from sae.training import step as stepping
 from sae.training.settings import Settings
 
@@ -46,7 +45,7 @@ class Moments:
 
 
 def train(
-    x: Tensor | Inputs,
+    x: Tensor | inputs.Inputs,
     settings: Settings,
     objective: ModuleType,
     penalty: ModuleType | None = None,
@@ -141,7 +140,7 @@ def update(coder: Coder, optimiser: torch.optim.Optimizer, loss: Tensor, most_no
 
 
 @torch.no_grad()
-def untrained(coder: Coder, x: Tensor | Inputs, variance: float) -> dict[str, Any]:
+def untrained(coder: Coder, x: Tensor | inputs.Inputs, variance: float) -> dict[str, Any]:
     """The row of the log of a coder that no step made: its reconstruction of all prepared inputs (N, d)."""
     error = active = 0.0
     for part in x.split(16_384):
@@ -153,7 +152,7 @@ def untrained(coder: Coder, x: Tensor | Inputs, variance: float) -> dict[str, An
     return row | {"r2": 1 - error / variance}
 
 
-def moments(x: Tensor | Inputs, input_norm: str) -> Moments:
+def moments(x: Tensor | inputs.Inputs, input_norm: str) -> Moments:
     """The :class:`Moments` of prepared inputs (N, d)."""
     coder, total = Coder(x.shape[1], 1, 1, input_norm=input_norm), torch.zeros(x.shape[1], dtype=torch.float64)
     for part in x.split(16_384):

@@ -12,7 +12,6 @@ from sae.core.errors import UserError
 from sae.models import foreign
 from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint, Size, Stated, Tensors
 
 Kind = Literal[
     "AutoEncoderTopK",
@@ -41,20 +40,20 @@ class Trainer(foreign.Settings):
     """What made it."""
 
     dict_class: Kind | None = None
-    activation_dim: Size | None = None
-    dict_size: Size | None = None
-    group_sizes: list[Size] | None = None
-    k: Size | None = None
+    activation_dim: foreign.Size | None = None
+    dict_size: foreign.Size | None = None
+    group_sizes: list[foreign.Size] | None = None
+    k: foreign.Size | None = None
 
 
 class Settings(foreign.Settings):
     """Of config.json; `made_by` is in this project's exports."""
 
     trainer: Trainer = Trainer()
-    made_by: Stated = Stated()
+    made_by: foreign.Stated = foreign.Stated()
 
 
-def fits(checkpoint: Checkpoint) -> bool:
+def fits(checkpoint: foreign.Checkpoint) -> bool:
     """Whether the settings name a trainer's class, or the tensors are those of one of the classes."""
     names, trainer = checkpoint.tensors.keys(), checkpoint.config.get("trainer")
     own = _LINEAR.keys() <= names and bool({"b_dec", "bias", "decoder_bias"} & names)
@@ -62,7 +61,7 @@ def fits(checkpoint: Checkpoint) -> bool:
     return named or (own and "activation" not in checkpoint.config) or "group_sizes" in names
 
 
-def _kind(checkpoint: Checkpoint) -> Kind:
+def _kind(checkpoint: foreign.Checkpoint) -> Kind:
     """Which of the library's SAEs it is, by its tensors."""
     names = checkpoint.tensors.keys()
     if "group_sizes" in names:
@@ -76,7 +75,7 @@ def _kind(checkpoint: Checkpoint) -> Kind:
     return "BatchTopKSAE" if float(checkpoint.take({"threshold": ""})["threshold"]) >= 0 else "AutoEncoderTopK"
 
 
-def _parts(checkpoint: Checkpoint) -> tuple[Settings, Kind, Tensors]:
+def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, Kind, foreign.Tensors]:
     """The settings, which of the library's SAEs it is, and its tensors by the names of this project."""
     c = checkpoint.settings(Settings)
     kind = c.trainer.dict_class or _kind(checkpoint)
@@ -88,17 +87,17 @@ def _parts(checkpoint: Checkpoint) -> tuple[Settings, Kind, Tensors]:
     return c, kind, {OURS.get(n, n): t.T if n.endswith(".weight") else t for n, t in taken.items()}
 
 
-def _k(checkpoint: Checkpoint, said: int | None, options: Options) -> int | None:
+def _k(checkpoint: foreign.Checkpoint, said: int | None, options: Options) -> int | None:
     """What the settings or the tensor k say."""
     if "k" not in checkpoint.tensors:
         return said
-    held = Stated.of({"k": checkpoint.tensors["k"].tolist()}, checkpoint.path).k
+    held = foreign.Stated.of({"k": checkpoint.tensors["k"].tolist()}, checkpoint.path).k
     if options.k is None and said not in (None, held):
         raise UserError(f"{checkpoint.said_in}: trainer.k is {said}, its tensor k is {held}: say which (--k)")
     return held
 
 
-def read(checkpoint: Checkpoint, options: Options) -> Coder:
+def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
     """The same SAE as a coder."""
     c, kind, t = _parts(checkpoint)
     W_enc, b_enc, W_dec, b_dec, theta = t["W_enc"], t["b_enc"], t["W_dec"], t["b_dec"], t.get("threshold")
@@ -112,7 +111,7 @@ def read(checkpoint: Checkpoint, options: Options) -> Coder:
     return foreign.coder(checkpoint, options.over(c.made_by), (W_enc, b_enc, W_dec, b_dec), k, theta)
 
 
-def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in the library's own steps."""
     _, kind, t = _parts(checkpoint)
     pre = (x if kind == "JumpReluAutoEncoder" else x - t["b_dec"]) @ t["W_enc"]

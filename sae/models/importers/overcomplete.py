@@ -16,18 +16,17 @@ from sae.core.errors import UserError
 from sae.models import foreign
 from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint
 
 SHAPES = {"encoder.final_block.0.weight": "md", "encoder.final_block.0.bias": "m", "dictionary._weights": "md"}
 OPTIONAL = {"dictionary.multiplier": "", "thresholds": "m", "b_dec.npy": "d"}
 
 
-def fits(checkpoint: Checkpoint) -> bool:
+def fits(checkpoint: foreign.Checkpoint) -> bool:
     """Whether the tensors have Overcomplete's names."""
     return "dictionary._weights" in checkpoint.tensors
 
 
-def _parts(checkpoint: Checkpoint) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+def _parts(checkpoint: foreign.Checkpoint) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
     """The encoder (m, d), (m,); the decoder (m, d); what is added to its reconstructions (d,); thresholds (m,)."""
     strange = sorted(name for name in checkpoint.tensors if name.startswith("encoder.") and name not in SHAPES)
     if strange:
@@ -43,14 +42,14 @@ def _parts(checkpoint: Checkpoint) -> tuple[Tensor, Tensor, Tensor, Tensor, Tens
     return weight, bias, decoder, t.get("b_dec.npy", torch.zeros(rows.shape[1])), theta
 
 
-def read(checkpoint: Checkpoint, options: Options) -> Coder:
+def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
     """The same SAE as a coder."""
     (weight, bias, W_dec, b_dec, theta), made_by = _parts(checkpoint), checkpoint.made_by()
     tensors = (weight.T, bias + b_dec @ weight.T, W_dec, b_dec)
     return foreign.coder(checkpoint, options.over(made_by), tensors, made_by.k, theta)
 
 
-def forward(checkpoint: Checkpoint, k: int, x: Tensor) -> tuple[Tensor, Tensor]:
+def forward(checkpoint: foreign.Checkpoint, k: int, x: Tensor) -> tuple[Tensor, Tensor]:
     """Codes and reconstruction, in the library's own steps."""
     weight, bias, W_dec, b_dec, theta = _parts(checkpoint)
     z = foreign.kept((x @ weight.T + bias).relu(), k, theta)

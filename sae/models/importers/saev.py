@@ -11,7 +11,6 @@ import torch
 from sae.models import foreign
 from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint, Size, Tensors
 
 SHAPES = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d"}
 
@@ -19,7 +18,7 @@ SHAPES = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d"}
 class Parameters(foreign.Settings):
     """Of an activation."""
 
-    top_k: Size | None = None
+    top_k: foreign.Size | None = None
 
 
 class Activation(foreign.Settings):
@@ -33,10 +32,10 @@ class SparseAutoencoder(foreign.Settings):
     """Sizes: d_model and d_sae, in older files d_vit and exp_factor."""
 
     activation: Activation
-    d_model: Size | None = None
-    d_sae: Size | None = None
-    d_vit: Size | None = None
-    exp_factor: Size | None = None
+    d_model: foreign.Size | None = None
+    d_sae: foreign.Size | None = None
+    d_vit: foreign.Size | None = None
+    exp_factor: foreign.Size | None = None
 
 
 class Settings(foreign.Settings):
@@ -46,12 +45,12 @@ class Settings(foreign.Settings):
     cfg: SparseAutoencoder
 
 
-def fits(checkpoint: Checkpoint) -> bool:
+def fits(checkpoint: foreign.Checkpoint) -> bool:
     """Whether its header is saev's."""
     return isinstance(checkpoint.config.get("cfg"), dict) and "schema" in checkpoint.config
 
 
-def _parts(checkpoint: Checkpoint) -> tuple[int | None, Tensors, torch.Tensor | None]:
+def _parts(checkpoint: foreign.Checkpoint) -> tuple[int | None, foreign.Tensors, torch.Tensor | None]:
     """k, the tensors, and the thresholds (m,); None for a Top-k SAE."""
     c = checkpoint.settings(Settings).cfg
     threshold = {"activation.threshold": "m?"} if c.activation.cls == "BatchTopK" else {}
@@ -62,14 +61,14 @@ def _parts(checkpoint: Checkpoint) -> tuple[int | None, Tensors, torch.Tensor | 
     return c.activation.params.top_k, t, None if c.activation.cls == "TopK" else theta
 
 
-def read(checkpoint: Checkpoint, options: Options) -> Coder:
+def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
     """The same SAE as a coder."""
     k, t, theta = _parts(checkpoint)
     tensors = (t["W_enc"], t["b_enc"] + t["b_dec"] @ t["W_enc"], t["W_dec"], t["b_dec"])
     return foreign.coder(checkpoint, options.over(foreign.Stated()), tensors, k, theta)
 
 
-def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in the library's own steps."""
     _, t, theta = _parts(checkpoint)
     pre = x @ t["W_enc"] + t["b_enc"]
