@@ -46,17 +46,15 @@ def run_what_is_hashed() -> None:
 
     Only the few that the start of a step itself takes (`sae.core.files` and its like) are there already.
     """
-    sys.meta_path.insert(0, _Finder)
+    sys.meta_path.insert(0, _Loader)
 
 
-class _Finder:
+class _Loader(SourceFileLoader):
     @staticmethod
     def find_spec(name: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
         file = registry.locate(name) if _is_ours(name) else None
         return importlib.util.spec_from_file_location(name, loader=_Loader(name, str(file))) if file else None
 
-
-class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         return compile(_tree(fullname), self.path, "exec", dont_inherit=True)
 
@@ -89,21 +87,18 @@ def _targets(node: ast.Import | ast.ImportFrom, importer: str) -> list[tuple[str
 
     `from sae.core.files import sha256` binds a function of a module, `from sae.core import files` a module.
     """
-    if isinstance(node, ast.Import):
-        pairs = [(a.name, "") if _is_ours(a.name) else (None, a.name) for a in node.names]
-        return [(*pair, a.asname or a.name) for pair, a in zip(pairs, node.names, strict=True)]
-    base = node.module or ""
-    if node.level:
+    base = "" if isinstance(node, ast.Import) else node.module or ""
+    if isinstance(node, ast.ImportFrom) and node.level:
         # `from . import x` starts at the module's own package, each further dot one above.
         source, parts = registry.locate(importer), importer.split(".")
         own = parts if source is not None and source.name == "__init__.py" else parts[:-1]
         base = ".".join([*own[: len(own) - node.level + 1], *([base] if base else [])])
     found: list[tuple[str | None, str, str]] = []
     for a in node.names:
-        inner, local = f"{base}.{a.name}", a.asname or a.name
-        if not _is_ours(base):
+        inner, local = f"{base}.{a.name}" if base else a.name, a.asname or a.name
+        if not _is_ours(inner):
             found.append((None, inner, local))
-        elif registry.locate(inner):
+        elif not base or registry.locate(inner):
             found.append((inner, "", local))
         else:
             found.append((base if registry.locate(base) else None, a.name, local))
@@ -178,22 +173,18 @@ class _Meaning:
             called = node.value.func
             on = called.value if isinstance(called, ast.Attribute) else None
             return isinstance(on, ast.Name) and (on.id in self.loggers or ast.unparse(called) == "warnings.warn")
-        return (
-            isinstance(node, ast.Pass) or _is_docstring(node) or node in self.version or _logger(node) in self.loggers
-        )
+        empty = isinstance(node, ast.Pass) or _is_docstring(node)
+        return empty or node in self.version or _logger(node) in self.loggers
 
     def imported(self, nodes: list[ast.Import | ast.ImportFrom]) -> list[list[str | None]]:
         """[content hash or None, what of it, local name] of all that some imports bind, in an order of its own."""
-        found = [target for node in nodes for target in _targets(node, self.name) if not self._is_quiet(*target)]
         rows = [
             [module and _module_hash(module, self.importers), rest, "" if local in self.modules else local]
-            for module, rest, local in found
+            for module, rest, local in (target for node in nodes for target in _targets(node, self.name))
+            if module or rest not in ("logging", "warnings") or self.names[local] > 1
         ]
         # Of two with the same local name the later one holds, so their order is kept.
         return sorted(rows, key=lambda row: (row[2], row[0] if not row[2] else ""))
-
-    def _is_quiet(self, module: str | None, rest: str, local: str) -> bool:
-        return module is None and rest in ("logging", "warnings") and self.names[local] == 1
 
 
 def _assigned(node: ast.AST) -> str | None:
@@ -229,17 +220,13 @@ def _is_docstring(node: Any) -> bool:
 
 def _other_files(folder: Path) -> dict[str, str]:
     """{path: SHA-256} of the data files in a folder: not Python, not hidden, neither notes nor a config laid over."""
-    found = {p.relative_to(folder): p for p in sorted(folder.rglob("*")) if p.is_file()}
-    return {
-        path.as_posix(): _sha256(file, *_state(file))
-        for path, file in found.items()
-        if path.suffix not in _NO_DATA and not any(part.startswith(".") for part in path.parts)
-    }
-
-
-def _state(file: Path) -> tuple[int, int, int]:
-    stat = file.stat()
-    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
+    found = {}
+    for file in sorted(folder.rglob("*")):
+        path = file.relative_to(folder)
+        if file.is_file() and path.suffix not in _NO_DATA and not any(part.startswith(".") for part in path.parts):
+            stat = file.stat()
+            found[path.as_posix()] = _sha256(file, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
+    return found
 
 
 @functools.cache

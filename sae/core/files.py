@@ -18,11 +18,6 @@ from typing import TYPE_CHECKING, Any
 from sae.core import faults, seals
 from sae.core.errors import UserError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
@@ -37,27 +32,19 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     Raises:
         OSError: as :func:`writing`.
     """
-    path = Path(path)
-    with writing(path):
-        temporary = _temporary(path)
-        try:
-            yield temporary
+    with _scratch(path) as temporary:
+        yield temporary
+        if not temporary.is_symlink():
             _sync(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        os.replace(temporary, path)
 
 
 @contextmanager
 def scratch_directory(path: str | Path) -> Iterator[Path]:
     """Yield a new temporary directory beside `path`; it is removed afterwards."""
-    with writing(path):
-        temporary = _temporary(Path(path))
-        try:
-            temporary.mkdir()  # In here: a signal to stop may come while it is made.
-            yield temporary
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with _scratch(path) as temporary:
+        temporary.mkdir()
+        yield temporary
 
 
 @contextmanager
@@ -80,6 +67,17 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
+def _scratch(path: str | Path) -> Iterator[Path]:
+    """Yield a new name beside `path`; what stands there in the end is removed."""
+    with writing(path):
+        temporary = _temporary(Path(path))
+        try:
+            yield temporary
+        finally:
+            _remove(temporary)
+
+
+@contextmanager
 def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold an exclusive lock on the file `path`, which is made if needed. A file system without locks gives none.
 
@@ -89,12 +87,14 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         try:
+            import fcntl
+
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if waiting is not None:
                 waiting()
             fcntl.flock(file, fcntl.LOCK_EX)
-        except (OSError, AttributeError):  # AttributeError: Windows.
+        except (OSError, ImportError):  # ImportError: Windows.
             pass
         yield
 
@@ -143,13 +143,8 @@ def copy_files(source: Path, target: Path) -> None:
 
 def symlink(target: str | Path, path: Path) -> None:
     """Make `path` a symlink to `target`, atomically."""
-    with writing(path):
-        temporary = _temporary(path)
-        try:
-            temporary.symlink_to(target)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with atomic_file(path) as temporary:
+        temporary.symlink_to(target)
 
 
 def _sync(file: Path) -> None:
@@ -162,8 +157,15 @@ def _temporary(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         if is_left_over(left):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+            _remove(left)
     return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def is_left_over(path: Path) -> bool:
@@ -180,10 +182,8 @@ def is_alive(pid: int) -> bool:
     """Whether a process of this machine exists."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return True
 
 
@@ -249,8 +249,8 @@ def write_parquet(path: str | Path, table: "pa.Table | pd.DataFrame") -> None:
         seals.seal(temporary)
 
 
-def read_table(path: str | Path, columns: list[str] | None = None) -> "pa.Table":
-    """The table that :func:`write_parquet` wrote, or some columns of it; its seal is checked.
+def read_table(path: str | Path) -> "pa.Table":
+    """The table that :func:`write_parquet` wrote; its seal is checked.
 
     Raises:
         UserError: the file is missing or was altered.
@@ -258,7 +258,7 @@ def read_table(path: str | Path, columns: list[str] | None = None) -> "pa.Table"
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.read_table(pa.BufferReader(seals.read(path, "table")), columns=columns)
+    return pq.read_table(pa.BufferReader(seals.read(path, "table")))
 
 
 def read_parquet(path: str | Path) -> "pd.DataFrame":

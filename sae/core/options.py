@@ -21,8 +21,6 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-TWICE = "is there twice"
-
 
 class Options(BaseModel):
     """Typed settings: no unknown keys, no conversion between types, no NaN or infinity, never changed."""
@@ -71,7 +69,7 @@ def distinct(values: list) -> list:
     """
     twice = next((v for i, v in enumerate(values) if v in values[:i]), None)
     if twice is not None:
-        raise ValueError(f"{twice} {TWICE}; leave one out")
+        raise ValueError(f"{twice} is there twice; leave one out")
     return values
 
 

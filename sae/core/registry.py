@@ -20,7 +20,7 @@ import inspect
 import symtable
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -131,32 +131,24 @@ def head(kind: str, name: str) -> Head:
     """
     file = locate(module(kind, name))
     assert file is not None
-    if not file.is_relative_to(roots()["sae"]):
-        return _head(kind, name, file)
     # The library's own stay as they were first seen: with many modules loaded a class of options takes long to make.
-    if (kind, name, file) not in _heads:
-        _heads[kind, name, file] = _head(kind, name, file)
-    return _heads[kind, name, file]
+    read = _head if file.is_relative_to(roots()["sae"]) else _head.__wrapped__
+    return read(kind, name, file)
 
 
-_heads: dict[tuple[str, str, Path], Head] = {}
-
-
+@functools.cache
 def _head(kind: str, name: str, file: Path) -> Head:
     from sae.core.options import Options  # Here: pydantic takes a third of a second, and most jobs do without.
 
     tree = parse(file)
     known = constants(tree)
-    light: list[ast.stmt] = [
-        node for node in tree.body if (isinstance(node, ast.ImportFrom) and _is_light(node)) or _is_options(node)
-    ]
+    light = [node for node in tree.body if _is_light(node)]
     space: dict[str, Any] = {"__name__": f"{kind}.{name}", **known}
+    where = f"{kind} {name}: the class Options of {file}"
     try:
         exec(compile(ast.Module(light, []), str(file), "exec", dont_inherit=True), space)
     except Exception as error:
-        raise UserError(
-            f"{kind} {name}: the class Options of {file} cannot be read ({type(error).__name__}: {error}): {_ALLOWED}"
-        ) from None
+        raise UserError(f"{where} cannot be read ({type(error).__name__}: {error}): {_ALLOWED}") from None
     for node in light:
         if isinstance(node, ast.ClassDef):
             if unknown := sorted(_globals(node) - {*space, *dir(builtins)}):
@@ -165,8 +157,8 @@ def _head(kind: str, name: str, file: Path) -> Head:
                 _describe(space[node.name], node)
     options = space.get("Options", Options)
     if not (isinstance(options, type) and issubclass(options, Options)):
-        raise UserError(f"{kind} {name}: the class Options of {file} must derive from sae.core.options.Options")
-    return Head(ast.get_docstring(tree) or "", known, options, frozenset(_bound(tree.body)))
+        raise UserError(f"{where} must derive from sae.core.options.Options")
+    return Head(ast.get_docstring(tree) or "", known, options, frozenset(_bound(tree)))
 
 
 def constants(tree: ast.Module) -> dict[str, Any]:
@@ -181,17 +173,11 @@ def constants(tree: ast.Module) -> dict[str, Any]:
     return found
 
 
-def _bound(body: Iterable[ast.AST]) -> Iterator[str]:
-    """The names that statements bind, also below `if` and `try`."""
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            yield from (alias.asname or alias.name for alias in node.names)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        else:
-            yield from _bound(ast.iter_child_nodes(node))
+def _bound(tree: ast.Module) -> Iterator[str]:
+    """The names that a file binds outside functions and classes, also below `if` and `try`."""
+    for symbol in symtable.symtable(ast.unparse(tree), "", "exec").get_symbols():
+        if symbol.is_assigned() or symbol.is_imported() or symbol.is_annotated():
+            yield symbol.get_name()
 
 
 def _globals(node: ast.ClassDef) -> set[str]:
@@ -259,10 +245,10 @@ def _entries(folder: Path) -> list[str]:
     return [file.stem for file in folder.glob("*.py") if not file.name.startswith("_")]
 
 
-def _is_light(node: ast.ImportFrom) -> bool:
-    imported = {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
-    return node.level == 0 and any(name in _LIGHT for name in imported)
-
-
-def _is_options(node: ast.stmt) -> bool:
-    return isinstance(node, ast.ClassDef) and node.name.endswith("Options")
+def _is_light(node: ast.stmt) -> bool:
+    """Whether a statement is a class of options, or imports what such a class may use."""
+    if isinstance(node, ast.ClassDef):
+        return node.name.endswith("Options")
+    if not isinstance(node, ast.ImportFrom) or node.level:
+        return False
+    return any(name in _LIGHT for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)))

@@ -1,6 +1,5 @@
 """Use a trained SAE on new embeddings or images."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sae.core import files, registry, seals
+from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.core.options import Count, Whole
 from sae.data import archives, pictures
@@ -134,12 +133,11 @@ def encode(
         if activations is None:
             raise UserError(f"{source} is a folder of images: name the SAE's own embeddings with --activations")
         recorded = Path(activations) / "train/manifest.json"
-        manifest = json.loads(seals.read(recorded, "manifest of activations", "name a whole folder of embeddings"))
+        manifest = files.read_json(recorded, "manifest of activations", "name a whole folder of embeddings")
         # Not by name: the same SAE may be of backbones with several names.
         if encoder.metadata.get("embeddings") != manifest["sha256"]["embeddings.npy"]:
-            raise UserError(
-                f"{activations} are not the embeddings that {sae} was trained on (by the SHA-256 in both): name those"
-            )
+            said = f"are not the embeddings that {sae} was trained on (by the SHA-256 in both): name those"
+            raise UserError(f"{activations} {said}")
         paths = image_paths(source)
         check_out(out, sae, *(source / image for image in paths))
         embeddings = embed_like(manifest, source, paths, artifacts_root, device, workers)
@@ -165,26 +163,17 @@ def image_paths(folder: Path) -> list[str]:
 
 
 def embed_like(
-    manifest: dict[str, Any],
-    folder: Path,
-    paths: list[str],
-    artifacts_root: Path | str | None,
-    device: str,
-    workers: int,
+    manifest: dict[str, Any], folder: Path, paths: list[str], artifacts: Path | str | None, device: str, workers: int
 ) -> np.ndarray:
     """Embeddings (N, d) of images below `folder`, made as those of a store's manifest."""
-    spec = manifest["backbone"]["spec"]
+    spec, name = manifest["backbone"]["spec"], manifest["backbone"]["name"]
     module = registry.load("backbone", spec.get("loader", "precomputed"))
     if not hasattr(module, "load"):
-        raise UserError(
-            f"embeddings of {manifest['backbone']['name']} were given, not made: encode a .npy file of them"
-        )
-    backbone = module.load(spec, artifacts_root, manifest["image_size"])
-    if fingerprint(spec, backbone, artifacts_root) != manifest["backbone"]["fingerprint"]:
-        raise UserError(
-            f"the weights of {manifest['backbone']['name']} are not those that the SAE's embeddings were made with; "
-            "put those back, or embed and train anew"
-        )
+        raise UserError(f"embeddings of {name} were given, not made: encode a .npy file of them")
+    backbone = module.load(spec, artifacts, manifest["image_size"])
+    if fingerprint(spec, backbone, artifacts) != manifest["backbone"]["fingerprint"]:
+        said = "are not those that the SAE's embeddings were made with; put those back, or embed and train anew"
+        raise UserError(f"the weights of {name} {said}")
     options = {"batch_size": manifest["batch_size"], "device": device, "workers": workers, "spec": spec}
     embeddings = np.concatenate(list(embed_images(backbone, pictures.Guard(archives.opener(folder)), paths, **options)))
     return embeddings.astype(manifest["dtype"])

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from sae.models import inputs
 from sae.models.codes import Codes, concatenate
-from sae.models.inputs import Inputs
 
 _CHUNK = 4096
 
@@ -30,7 +29,7 @@ class TopK(nn.Module):
         super().__init__()
         self.k = k
 
-    def forward(self, a: torch.Tensor) -> Codes:
+    def forward(self, a: Tensor) -> Codes:
         """Codes of the activations (N, m)."""
         values, indices = a.topk(self.k, dim=1)
         kept = values > 0
@@ -43,13 +42,13 @@ class Threshold(nn.Module):
     The comparison is strict. Of a threshold below 0, 0 is used: an activation of 0 is never active.
     """
 
-    theta: torch.Tensor
+    theta: Tensor
 
-    def __init__(self, theta: torch.Tensor) -> None:
+    def __init__(self, theta: Tensor) -> None:
         super().__init__()
         self.register_buffer("theta", theta)
 
-    def forward(self, a: torch.Tensor) -> Codes:
+    def forward(self, a: Tensor) -> Codes:
         """Codes of the activations (N, m)."""
         kept = a > self.theta.clamp_min(0)
         rows, indices = kept.nonzero(as_tuple=True)
@@ -60,7 +59,7 @@ class Threshold(nn.Module):
         return _codes(values[order], indices[order], kept.sum(dim=1), a.shape[1])
 
 
-def _codes(values: torch.Tensor, indices: torch.Tensor, lengths: torch.Tensor, m: int) -> Codes:
+def _codes(values: Tensor, indices: Tensor, lengths: Tensor, m: int) -> Codes:
     offsets = functional.pad(lengths.cumsum(0), (1, 0))
     return Codes(values.cpu().numpy(), indices.int().cpu().numpy(), offsets.cpu().numpy(), m)
 
@@ -112,7 +111,7 @@ class Coder(nn.Module):
         return self.W_dec.shape[0]
 
     @torch.no_grad()
-    def initialise(self, mean: torch.Tensor, seed: int, encoder_scale: float = 1.0) -> None:
+    def initialise(self, mean: Tensor, seed: int, encoder_scale: float = 1.0) -> None:
         """Random unit decoder rows, encoder = decoder transposed times `encoder_scale` (if not tied), `b_dec` = `mean`.
 
         `mean` (d,) is that of the standardised inputs.
@@ -124,11 +123,19 @@ class Coder(nn.Module):
         if not self.tied:
             self.W_enc.copy_(encoder_scale * self.W_dec.T)
 
-    def encoder_weight(self) -> torch.Tensor:
+    def encoder_weight(self) -> Tensor:
         """(d, m)."""
         return self.W_dec.T if self.tied else self.W_enc
 
-    def standardise(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    def tensors(self) -> dict[str, Tensor]:
+        """Copies on the CPU, as a file has them: `W_enc`, `b_enc`, `W_dec`, `b_dec`, and `theta` of thresholds."""
+        found = {"W_enc": self.encoder_weight(), "b_enc": self.b_enc, "W_dec": self.W_dec, "b_dec": self.b_dec}
+        if isinstance(self.select, Threshold):
+            found["theta"] = self.select.theta
+        # Clones: a tied encoder is a view of the decoder, which safetensors refuses.
+        return {name: t.detach().cpu().clone().contiguous() for name, t in found.items()}
+
+    def standardise(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """x (N, d), and how to undo it: (x', scale, shift) with x = x' * scale + shift, both None without LayerNorm."""
         if self.input_norm != "unit_l2_layernorm":
             return x, None, None
@@ -136,7 +143,7 @@ class Coder(nn.Module):
         scale = x.std(dim=1, keepdim=True, correction=0).clamp_min(1e-8)
         return (x - shift) / scale, scale, shift
 
-    def activations(self, x: torch.Tensor, precision: torch.dtype = torch.float32) -> torch.Tensor:
+    def activations(self, x: Tensor, precision: torch.dtype = torch.float32) -> Tensor:
         """a = ReLU(pi): standardised inputs (N, d) to (N, m) float32.
 
         b_d is folded into the encoder's bias, so that no gradient has to flow to the inputs.
@@ -150,56 +157,53 @@ class Coder(nn.Module):
             return torch.addmm(bias, x, weight).relu_()
         return torch.add(x.to(precision) @ weight.to(precision), bias).relu_()
 
-    def activations_by_chunk(self, x: torch.Tensor | Inputs) -> Iterator[torch.Tensor]:
+    def activations_by_chunk(self, x: Tensor | inputs.Inputs) -> Iterator[Tensor]:
         """`a` of prepared inputs (N, d), a chunk of rows at a time: never (N, m) as a whole."""
         with torch.no_grad():
             for part in x.split(_CHUNK):
                 yield self.activations(self.standardise(part)[0])
 
-    def encode(self, x: torch.Tensor | Inputs, select: TopK | Threshold | None = None) -> Codes:
+    def encode(self, x: Tensor | inputs.Inputs, select: TopK | Threshold | None = None) -> Codes:
         """Codes of prepared inputs (N, d), by the coder's own selection or by another."""
         select = select or self.select
         return concatenate([select(a) for a in self.activations_by_chunk(x)])
 
-    def firing_counts(self, x: torch.Tensor | Inputs) -> np.ndarray:
+    def firing_counts(self, x: Tensor | inputs.Inputs) -> np.ndarray:
         """(m,) the samples of prepared inputs (N, d) on which each latent is active, without keeping their codes."""
         return np.sum([self.select(a).firing_counts() for a in self.activations_by_chunk(x)], axis=0)
 
-    def largest(self, x: torch.Tensor | Inputs, r: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def largest(self, x: Tensor | inputs.Inputs, r: int) -> tuple[Tensor, Tensor]:
         """The r largest of `a`, whatever the selection, largest first: values, from 0, and latents, both (N, r)."""
         values, indices = zip(*(a.topk(r, dim=1) for a in self.activations_by_chunk(x)), strict=True)
         return torch.cat(values), torch.cat(indices)
 
     @torch.no_grad()
-    def decode(self, codes: Codes) -> torch.Tensor:
+    def decode(self, codes: Codes) -> Tensor:
         """xhat (N, d), standardised, from codes."""
         device = self.b_dec.device
-        values, indices, starts = (
-            torch.from_numpy(part).to(device) for part in (codes.values, codes.indices.astype(np.int64), codes.offsets)
-        )
+        parts = codes.values, codes.indices.astype(np.int64), codes.offsets
+        values, indices, starts = (torch.from_numpy(part).to(device) for part in parts)
         return gather_sum(values.to(self.W_dec.dtype), indices, self.W_dec, starts[:-1]) + self.b_dec
 
-    def reconstruct(self, x: torch.Tensor, codes: Codes) -> torch.Tensor:
+    def reconstruct(self, x: Tensor, codes: Codes) -> Tensor:
         """xhat (N, d) in the space of the prepared inputs `x` (N, d), from their codes."""
         return restore(self.decode(codes), *self.standardise(x)[1:])
 
-    def prepare(self, embeddings: np.ndarray) -> torch.Tensor:
+    def prepare(self, embeddings: np.ndarray) -> Tensor:
         """Stored embeddings (N, d) as the backbone gave them, to the model's input space."""
         return inputs.prepare(embeddings, self.input_norm, self.input_scale)
 
-    def open_inputs(self, embeddings: np.ndarray) -> torch.Tensor | Inputs:
+    def open_inputs(self, embeddings: np.ndarray) -> Tensor | inputs.Inputs:
         """The same on the model's device, without holding what does not fit: see `sae.models.inputs.open_inputs`."""
         return inputs.open_inputs(embeddings, self.input_norm, self.input_scale, self.b_dec.device)
 
 
-def restore(x_hat: torch.Tensor, scale: torch.Tensor | None, shift: torch.Tensor | None) -> torch.Tensor:
+def restore(x_hat: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
     """Undo :meth:`Coder.standardise`: (N, d) in the space of the prepared inputs."""
     return x_hat if scale is None or shift is None else x_hat * scale + shift
 
 
-def gather_sum(
-    values: torch.Tensor, indices: torch.Tensor, weight: torch.Tensor, starts: torch.Tensor | None = None
-) -> torch.Tensor:
+def gather_sum(values: Tensor, indices: Tensor, weight: Tensor, starts: Tensor | None = None) -> Tensor:
     """sum_j values[n, j] * weight[indices[n, j]]: (N, d); never a dense (N, m) product.
 
     Args:

@@ -1,12 +1,9 @@
 """SAEs of other libraries into this project's form, and back."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,8 +11,7 @@ import torch
 from sae.core import faults, files, registry
 from sae.core.errors import UserError
 from sae.models import foreign, saefile
-from sae.models.coder import Coder
-from sae.models.foreign import Checkpoint, Stated
+from sae.models.coder import Coder, TopK
 
 progress = logging.getLogger("sae.progress")
 AUTO = "auto"
@@ -40,52 +36,30 @@ class Options:
 
     def __post_init__(self) -> None:
         own = {name: value.item() if isinstance(value, np.generic) else value for name, value in vars(self).items()}
-        Stated.of(own, "import options")
+        foreign.Stated.of(own, "import options")
 
-    def over(self, found: Stated) -> Stated:
+    def over(self, found: foreign.Stated) -> foreign.Stated:
         """These options, and the input space that the checkpoint names where they are None."""
         own = {name: value for name, value in vars(self).items() if value is not None}
         return found.model_copy(update={"k": None} | own)
 
 
-def load(place: str, format: str = AUTO, options: Options | None = None) -> Coder:
+def load(place: str, format: str = AUTO, options: Options | None = None, check: np.ndarray | None = None) -> Coder:
     """A checkpoint of another library as a coder.
 
     Args:
         place: a file, a folder, or a repository `owner/name[:folder]` of the Hugging Face hub.
         format: an entry of `sae.models.importers`, or 'auto'.
+        check: embeddings (N, d), on which codes and reconstructions must be the format's own.
 
     Raises:
-        UserError: it cannot be read, or cannot be reduced to a linear encoder, Top-k or thresholds, a linear decoder.
+        UserError: it cannot be read, or cannot be reduced to a linear encoder, Top-k or thresholds, a linear decoder;
+            or the embeddings are of another form, or codes or reconstructions differ.
     """
-    return _open(place, format, options or Options()).coder
-
-
-def load_checked(
-    place: str, format: str, options: Options, rows: np.ndarray, source: str | Path = "embeddings"
-) -> Coder:
-    """As :func:`load`, after its codes and reconstructions of `rows`, embeddings (N, d), were found to be the format's.
-
-    Args:
-        source: what errors call the embeddings.
-
-    Raises:
-        UserError: as :func:`load`, or the embeddings are of another form, or codes or reconstructions differ.
-    """
-    return _checked(_open(place, format, options), rows, source)
-
-
-def _checked(opened: "_Opened", rows: np.ndarray, source: str | Path) -> Coder:
-    if rows.ndim != 2 or rows.shape[1] != opened.coder.d or len(rows) == 0:
-        raise UserError(
-            f"{source} holds an array of shape {rows.shape}, expected (N, {opened.coder.d}) with at least one row, for "
-            f"an SAE of {opened.coder.d} dimensions"
-        )
-    taken = rows[:1000].astype(np.float64)
-    if not (np.abs(taken) < foreign.LARGEST).all():
-        raise UserError(f"{source} holds NaN, or numbers beyond {foreign.LARGEST:g}, in its first {len(taken)} rows")
-    _compare(opened, taken.astype(np.float32))
-    return opened.coder
+    opened = _open(place, format, options or Options())
+    if check is not None:
+        _check(*opened, check, "embeddings")
+    return opened[2]
 
 
 def import_(
@@ -97,67 +71,58 @@ def import_(
         place: a checkpoint: a file, a folder, or owner/name[:folder] on the Hugging Face hub.
         out: the file to write.
         format: an entry of `sae.models.importers`, or auto.
-        check: embeddings (N, d) saved with `numpy.save`, for :func:`load_checked`, before anything is written.
+        check: embeddings (N, d) saved with `numpy.save`, to check with before anything is written.
 
     Raises:
-        UserError: as these do, or as :func:`check_out` of what is read.
+        UserError: as :func:`load`, or as :func:`check_out` of what is read.
     """
-    opened = _open(place, format, options)
-    read = (opened.checkpoint.path, opened.checkpoint.said_in, check)
-    check_out(out, *(file for file in read if file is not None))
-    if check is None:
-        found, said = opened.coder, ""
-    else:
-        found = _checked(opened, foreign.array(check), check)
+    checkpoint, importer, coder = _open(place, format, options)
+    check_out(out, *(file for file in (checkpoint.path, checkpoint.said_in, check) if file is not None))
+    said = ""
+    if check is not None:
+        _check(checkpoint, importer, coder, foreign.array(check), str(check))
         said = f"; codes and reconstructions of embeddings of {check} are the format's own"
     with files.atomic_file(out) as temporary:
-        saefile.save(found, temporary)
-    kind = "Top-k" if hasattr(found.select, "k") else "thresholds"
-    progress.info(
-        "%s: %d latents of %d dimensions, %s, as %s%s", out, found.m, found.d, kind, found.metadata["imported"], said
-    )
+        saefile.save(coder, temporary)
+    kind = "Top-k" if isinstance(coder.select, TopK) else "thresholds"
+    form = f"{coder.m} latents of {coder.d} dimensions, {kind}"
+    progress.info("%s: %s, as %s%s", out, form, coder.metadata["imported"], said)
 
 
-class _Opened(NamedTuple):
-    checkpoint: Checkpoint
-    importer: ModuleType
-    coder: Coder
-
-
-def _open(place: str, format: str, options: Options) -> _Opened:
+def _open(place: str, format: str, options: Options) -> tuple[foreign.Checkpoint, ModuleType, Coder]:
     checkpoint = foreign.read(place)
     name, importer = _importer(checkpoint, format)
     coder: Coder = importer.read(checkpoint, options)
     coder.metadata |= {"method": "imported", "trial": {}, "seed": 0, "imported": name}
     coder.metadata |= {"imported_sha256": files.sha256(checkpoint.path)}
-    return _Opened(checkpoint, importer, coder)
-
-
-@contextmanager
-def _named(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if faults.disk_error(error):
-            raise
-        raise UserError(f"{out} cannot be written ({error}); name another place") from None
+    return checkpoint, importer, coder
 
 
 def check_out(out: Path | str, *given: Path | str) -> None:
     """Check that `out` can be written, before the work is done, and is none of the files that were `given`."""
     out = Path(out)
-    with _named(out):
+    try:
         if out.is_dir():
             raise UserError(f"{out} is a folder: name the file to write")
         if out.exists() and any(Path(file).exists() and out.samefile(file) for file in given):
             raise UserError(f"{out} is what was given to read, and would be replaced: name another file to write")
         with files.scratch_directory(out):
             pass
+    except OSError as error:
+        if faults.disk_error(error):
+            raise
+        raise UserError(f"{out} cannot be written ({error}); name another place") from None
 
 
 @torch.no_grad()
-def _compare(opened: _Opened, rows: np.ndarray) -> None:
-    checkpoint, importer, coder = opened
+def _check(checkpoint: foreign.Checkpoint, importer: ModuleType, coder: Coder, x: np.ndarray, source: str) -> None:
+    """Compare a coder's codes and reconstructions of the first embeddings of `x` (N, d) with the format's own."""
+    if x.ndim != 2 or x.shape[1] != coder.d or len(x) == 0:
+        raise UserError(f"{source} holds an array of shape {x.shape}, expected (N, {coder.d}) with at least one row")
+    rows = x[:1000].astype(np.float64)
+    if not (np.abs(rows) < foreign.LARGEST).all():
+        raise UserError(f"{source} holds NaN, or numbers beyond {foreign.LARGEST:g}, in its first {len(rows)} rows")
+    rows = rows.astype(np.float32)
     raw, inputs = torch.from_numpy(rows), coder.prepare(rows)
     itself = getattr(importer, "normalises", lambda _: False)(checkpoint)
     z, x_hat = importer.forward(checkpoint, coder.k, raw if itself else inputs)
@@ -195,16 +160,17 @@ def export(coder: Coder, format: str, folder: Path) -> None:
     """Write an SAE for another library into a folder, which must not exist.
 
     Raises:
-        UserError: the folder is there, or the format cannot hold this SAE.
+        UserError: the folder is there or cannot be made, or the format cannot hold this SAE.
     """
     if folder.exists():
         raise UserError(f"{folder} is there already; name another folder")
+    check_out(folder)
     exporter = registry.load("exporter", format)
-    with _named(folder), files.atomic_directory(folder) as temporary:
+    with files.atomic_directory(folder) as temporary:
         exporter.write(coder, temporary, coder.metadata)
 
 
-def _importer(checkpoint: Checkpoint, format: str) -> tuple[str, ModuleType]:
+def _importer(checkpoint: foreign.Checkpoint, format: str) -> tuple[str, ModuleType]:
     if format != AUTO:
         return format, registry.load("importer", format)
     names, entries = checkpoint.tensors.keys(), {n: registry.load("importer", n) for n in registry.names("importer")}
@@ -213,7 +179,6 @@ def _importer(checkpoint: Checkpoint, format: str) -> tuple[str, ModuleType]:
         fitting = [name for name, entry in entries.items() if getattr(entry, "TENSORS", {""}) <= names]
     if len(fitting) != 1:
         found = ", ".join(fitting) or "none"
-        raise UserError(
-            f"{checkpoint.path}: its format is not plain ({found} fit; tensors: {foreign.listed(names)}); say --format"
-        )
+        said = f"{found} fit; tensors: {foreign.listed(names)}"
+        raise UserError(f"{checkpoint.path}: its format is not plain ({said}); say --format")
     return fitting[0], entries[fitting[0]]

@@ -12,7 +12,7 @@ import os
 import pickle
 import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +22,17 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from sae.core.errors import UserError
 from sae.data import archives
-from sae.models.coder import Coder, Threshold, TopK
+from sae.models.coder import Coder, Threshold
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 CONFIGS = ("cfg.json", "config.json")
 LARGEST = 1e18  # The product of two such numbers is still finite in float32.
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w./-]+)?")
-Tensors = dict[str, torch.Tensor]
+Tensors = dict[str, Tensor]
 Size = Annotated[int, Field(ge=1, lt=2**31)]
 Norm = Literal["none", "unit_l2", "unit_l2_layernorm"]
 Scale = Annotated[float, Field(gt=1e-30, lt=1e30)]  # A factor of numbers in float32.
@@ -95,10 +96,8 @@ class Checkpoint:
             UserError: there are none, and some are needed; or as :meth:`Settings.of`.
         """
         if self.said_in is None and any(field.is_required() for field in model.model_fields.values()):
-            raise UserError(
-                f"{self.path} has no {model.PLACE}, where its format keeps the settings: put it there, or name another "
-                "format (--format)"
-            )
+            where = f"{model.PLACE}, where its format keeps the settings"
+            raise UserError(f"{self.path} has no {where}: put it there, or name another format (--format)")
         return model.of(self.config, self.said_in or self.path)
 
     def made_by(self) -> Stated:
@@ -135,7 +134,7 @@ class Checkpoint:
                 raise UserError(f"{self.said_in}: {key} is {size}, expected {sizes[axis]}, to fit {self.path}")
         return {n: t.expand(sizes["m"]) if shapes[n] == "m?" else t for n, t in found.items()}
 
-    def _floats(self, name: str, axes: str) -> torch.Tensor:
+    def _floats(self, name: str, axes: str) -> Tensor:
         if name not in self.tensors:
             raise UserError(f"{self.path}: no tensor {name}; there are: {listed(self.tensors)}")
         tensor = self.tensors[name]
@@ -144,7 +143,7 @@ class Checkpoint:
         return tensor.reshape(()) if axes in ("", "m?") and tensor.numel() == 1 else tensor
 
 
-def _within(tensor: torch.Tensor, limit: float) -> bool:
+def _within(tensor: Tensor, limit: float) -> bool:
     low, high = torch.aminmax(tensor)
     return bool(-limit < low and high < limit)  # NaN is not.
 
@@ -152,10 +151,9 @@ def _within(tensor: torch.Tensor, limit: float) -> bool:
 def _agreed(parts: list[tuple]) -> dict[str, Any]:
     """The sizes d and m that fit most of these (axes, *sizes); the letter itself where no size is seen."""
     whole = [(axes, size) for axes, *size in parts if len(axes) == len(size)]
-    seen = {
-        axis: [n for axes, size in whole for a, n in zip(axes, size, strict=True) if a == axis and n] for axis in "dm"
-    }
-    pairs = [{"d": d, "m": m} for d in seen["d"] or ["d"] for m in seen["m"] or ["m"]]
+    every = [(axis, n) for axes, size in whole for axis, n in zip(axes, size, strict=True) if n]
+    seen = {axis: [n for a, n in every if a == axis] or [axis] for axis in "dm"}
+    pairs = [{"d": d, "m": m} for d in seen["d"] for m in seen["m"]]
     return max(pairs, key=lambda sizes: sum(size == [sizes[a] for a in axes] for axes, size in whole))
 
 
@@ -187,17 +185,14 @@ def find(place: str) -> Path:
     if os.path.exists(path):  # A name that is too long is none, too.
         return path
     if not _REPOSITORY.fullmatch(place):
-        raise UserError(
-            f"{place} does not exist, and is no repository owner/name[:folder] of the Hugging Face hub either"
-        )
+        raise UserError(f"{place} does not exist, and is no repository owner/name[:folder] of the Hugging Face hub")
     repository, _, folder = place.partition(":")
     from huggingface_hub import snapshot_download  # Slow to import.
 
-    allowed = [f"{folder}/*" if folder else "*"]
     try:
-        found = Path(snapshot_download(repository, allow_patterns=allowed)) / folder
+        found = Path(snapshot_download(repository, allow_patterns=[f"{folder}/*" if folder else "*"])) / folder
     except Exception as error:  # Of the network, of the hub, or a repository that is not there.
-        said = " ".join(str(error).split())[:200]
+        said = _line(error)
         raise UserError(f"{place} does not exist here, and the Hugging Face hub does not give it: {said}") from None
     if not found.exists():
         raise UserError(f"the repository {repository} has no folder {folder}")
@@ -214,21 +209,21 @@ def read(place: str) -> Checkpoint:
     path = find(place)
     file = _tensor_file(path) if path.is_dir() else path
     tensors, config = _tensors(file)
-    said_in = next((f for name in CONFIGS if (f := file.with_name(name)).exists()), None)
     if config:
-        said_in = file
-    elif said_in:
-        config = _json(said_in)
-    return Checkpoint(file, tensors, config, said_in)
+        return Checkpoint(file, tensors, config, file)
+    said_in = next((f for name in CONFIGS if (f := file.with_name(name)).exists()), None)
+    return Checkpoint(file, tensors, _json(said_in) if said_in else {}, said_in)
+
+
+def _line(error: Exception, longest: int = 200) -> str:
+    return " ".join(str(error).split())[:longest]
 
 
 def _tensor_file(folder: Path) -> Path:
     found = sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES and f.name != "sparsity.safetensors")
     if len(found) != 1:
-        names = ", ".join(f.name for f in found) or "none"
-        raise UserError(
-            f"{folder} must hold one file of tensors ({', '.join(SUFFIXES)}); there are: {names}: name the file"
-        )
+        said = f"({', '.join(SUFFIXES)}); there are: {', '.join(f.name for f in found) or 'none'}"
+        raise UserError(f"{folder} must hold one file of tensors {said}: name the file")
     return found[0]
 
 
@@ -274,7 +269,7 @@ def _tensors(file: Path) -> tuple[Tensors, dict[str, Any]]:
             content = content["state_dict"]
         return {name: _dense(file, name, tensor) for name, tensor in content.items()}, header
     except (SafetensorError, RuntimeError, OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as tensors: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"{file} cannot be read as tensors: {_line(error)}") from None
 
 
 def _unpickled(file: Path, stream: Any) -> Mapping:
@@ -287,24 +282,21 @@ def _unpickled(file: Path, stream: Any) -> Mapping:
                 f'its tensors with the library that made it: model = torch.load("{file.name}", weights_only=False); '
                 'torch.save(model.state_dict(), "state_dict.pt")'
             ) from None
-        said = " ".join(str(error).split())[:100] if isinstance(error, RuntimeError) else type(error).__name__
-        raise UserError(
-            f"{file} cannot be read as tensors: it is cut short, or not written by torch.save ({said})"
-        ) from None
+        said = _line(error, 100) if isinstance(error, RuntimeError) else type(error).__name__
+        said = f"it is cut short, or not written by torch.save ({said})"
+        raise UserError(f"{file} cannot be read as tensors: {said}") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{file} holds {type(content).__name__}, not a state dict of tensors")
     return content
 
 
-def _dense(file: Path, name: Any, tensor: Any) -> torch.Tensor:
-    if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+def _dense(file: Path, name: Any, tensor: Any) -> Tensor:
+    if not isinstance(name, str) or not isinstance(tensor, Tensor):
         found = f"{type(tensor).__name__} under {reprlib.repr(name)}"
         raise UserError(f"{file} holds {found}, not a state dict of tensors under names")
     if tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided:
-        raise UserError(
-            f"{file}: {repr(name)[1:-1]} is no dense tensor of numbers (it is on the device meta, nested or sparse): "
-            "write it as one"
-        )
+        form = "on the device meta, nested or sparse"
+        raise UserError(f"{file}: {repr(name)[1:-1]} is no dense tensor of numbers (it is {form}): write it as one")
     return tensor.detach().float() if tensor.is_floating_point() else tensor
 
 
@@ -330,11 +322,7 @@ def array(file: Path) -> np.ndarray:
 
 
 def coder(
-    checkpoint: Checkpoint,
-    given: Stated,
-    tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
-    k: float | None,
-    theta: torch.Tensor | None = None,
+    checkpoint: Checkpoint, given: Stated, tensors: Sequence[Tensor], k: float | None, theta: Tensor | None = None
 ) -> Coder:
     """A coder of tensors that :meth:`Checkpoint.take` gave, or that were made from them.
 
@@ -351,9 +339,8 @@ def coder(
     parts = dict(zip(("W_enc", "b_enc", "W_dec", "b_dec"), tensors, strict=True))
     for name, value in (parts if theta is None else parts | {"the threshold": theta}).items():
         if not _within(value, LARGEST):
-            raise UserError(
-                f"{checkpoint.path}: {name} comes out as NaN or beyond {LARGEST:g}: numbers too large or small"
-            )
+            said = f"comes out as NaN or beyond {LARGEST:g}: numbers too large or small"
+            raise UserError(f"{checkpoint.path}: {name} {said}")
     m, d = parts["W_dec"].shape
     if theta is not None and given.k is None:
         k = max(1, round(k or 1))
@@ -363,13 +350,19 @@ def coder(
         raise UserError(f"{checkpoint.path} does not say how many latents are kept: give --k{beside}")
     if not (1 <= k <= m and k == int(k)):
         raise UserError(f"{checkpoint.path}: k = {k:g}; it should be a whole number from 1 to its {m} latents")
-    select = TopK(int(k)) if theta is None else Threshold(theta.clone())
+    select = None if theta is None else Threshold(theta.clone())
     norm, scale = given.input_norm or "none", given.input_scale or 1.0
     found = Coder(d, m, int(k), select, input_norm=norm, input_scale=scale)
-    with torch.no_grad():
-        for name, value in parts.items():
-            getattr(found, name).copy_(value)
+    found.load_state_dict(parts, strict=False)  # Without the thresholds.
     return found.requires_grad_(False)
+
+
+def kept(a: Tensor, k: int, theta: Tensor | float | None) -> Tensor:
+    """Of activations (N, m) what is above the thresholds, or the k largest of each row without any; else 0."""
+    if theta is not None:
+        return a * (a > theta)
+    values, places = a.topk(k, dim=1)
+    return torch.zeros_like(a).scatter(1, places, values)
 
 
 def times(size: int | None, factor: float | None) -> float | None:

@@ -38,11 +38,8 @@ class Inputs:
         self.embeddings, self.input_norm, self.input_scale = embeddings, input_norm, input_scale
         self.device, self.shape = torch.device(device), embeddings.shape
         self._file: io.FileIO | None = None
-        if (
-            isinstance(embeddings, np.memmap)
-            and isinstance(embeddings.base, mmap.mmap)
-            and embeddings.flags.c_contiguous
-        ):
+        whole = isinstance(embeddings, np.memmap) and isinstance(embeddings.base, mmap.mmap)
+        if whole and embeddings.flags.c_contiguous:
             self._file = io.FileIO(str(embeddings.filename))
             self._start: int = embeddings.offset
 
@@ -50,8 +47,7 @@ class Inputs:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | torch.Tensor) -> torch.Tensor:
-        stored = self._read(rows)
-        return _prepared(stored, self.input_norm, self.input_scale).to(self.device)
+        return prepare(self._read(rows), self.input_norm, self.input_scale).to(self.device)
 
     def _read(self, rows: slice | torch.Tensor) -> np.ndarray:
         # Not through the map: a fault for each row that is read took a quarter of a small training step, and the pages
@@ -90,18 +86,12 @@ def prepare(
         (N, d) float32 tensor on `device`.
     """
     out = torch.empty(embeddings.shape, dtype=torch.float32, device=device)
-    for start in range(0, len(embeddings), _CHUNK):
-        out[start : start + _CHUNK] = _prepared(embeddings[start : start + _CHUNK], input_norm, input_scale)
+    step = max(1, _IN_CACHE // embeddings.shape[1])
+    for start in range(0, len(embeddings), step):
+        part = np.asarray(embeddings[start : start + step], dtype=np.float64)
+        part = part if input_norm == "none" else unit_rows(part)
+        out[start : start + step] = torch.from_numpy(part.astype(np.float32)).mul_(input_scale)
     return out
-
-
-def _prepared(rows: np.ndarray, input_norm: str, input_scale: float) -> torch.Tensor:
-    out = np.empty(rows.shape, dtype=np.float32)
-    step = max(1, _IN_CACHE // rows.shape[1])
-    for start in range(0, len(rows), step):
-        part = np.asarray(rows[start : start + step], dtype=np.float64)
-        out[start : start + step] = part if input_norm == "none" else unit_rows(part)
-    return torch.from_numpy(out).mul_(input_scale)
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:

@@ -1,12 +1,11 @@
 """A trained SAE as a safetensors file: the tensors, and what made them."""
 
 import json
-import os
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 
 from sae.core import seals
 from sae.core.errors import UserError
@@ -22,20 +21,13 @@ def save(coder: Coder, path: Path) -> None:
     Metadata: `coder.metadata` with `select` ('topk' or 'threshold'), `k`, `input_norm` and `input_scale`. They lie
     under one key as sorted JSON, since the format writes several keys in random order; `seal` is among them.
     """
-    tensors = {"W_enc": coder.encoder_weight(), "b_enc": coder.b_enc, "W_dec": coder.W_dec, "b_dec": coder.b_dec}
-    select = "topk"
-    if isinstance(coder.select, Threshold):
-        tensors["theta"], select = coder.select.theta, "threshold"
-    # Clones: a tied encoder is a view of the decoder, which the format refuses.
-    tensors = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
-    metadata = coder.metadata | {"select": select, "k": coder.k}
+    tensors = coder.tensors()
+    metadata = coder.metadata | {"select": "threshold" if "theta" in tensors else "topk", "k": coder.k}
     metadata |= {"input_norm": coder.input_norm, "input_scale": coder.input_scale, "seal": seals.BLANK}
-    save_file(tensors, path, metadata={"sae": json.dumps(metadata, sort_keys=True, allow_nan=False)})
+    header = {"sae": json.dumps(metadata, sort_keys=True, allow_nan=False)}
+    # Not by `save_file`, which closes the file to others, with whom a store may be shared.
+    path.write_bytes(to_bytes(tensors, header))
     seals.seal(path)
-    # The library closes the file to others, with whom a store may be shared.
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(path, 0o666 & ~umask)
 
 
 def load(path: Path | str) -> Coder:

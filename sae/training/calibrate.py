@@ -42,16 +42,12 @@ def calibrate(coder: Coder, x: torch.Tensor | Inputs, theta: torch.Tensor, k: fl
     # `value` is the ratio at rank `wanted`. Keep it, unless equal ratios make that the worse of the two ways.
     above, with_value = above + above_value, above + above_value + int(fine[lower])
     kept = with_value if with_value - wanted <= wanted - above else above
-    there, first = fine.nonzero().squeeze(1), upper << 16
-    if kept == with_value:
-        smaller = there[there < lower]
-        gap = (first + int(smaller[-1]) if len(smaller) else max(first - 1, 0), first + lower)
-    else:
-        larger = there[there > lower]
-        gap = (first + lower, first + int(larger[0]) if len(larger) else first + (1 << 16))
+    first = upper << 16
+    ratios = [max(first - 1, 0), *(first + fine.nonzero().squeeze(1)).tolist(), first + (1 << 16)]
+    place = ratios.index(first + lower) + (kept != with_value)
     if abs(kept / len(x) - k) > TOLERANCE * k:
         log.warning("equal activations: %.4g latents a sample are above the threshold, k = %g", kept / len(x), k)
-    below, least = torch.tensor(gap, dtype=torch.int32).view(torch.float32).double()
+    below, least = torch.tensor(ratios[place - 1 : place + 1], dtype=torch.int32).view(torch.float32).double()
     middle = ((below + least) / 2).float()
     return theta.float() * (middle if middle < least else below.float()).to(theta.device)
 

@@ -6,11 +6,11 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sae.core.errors import UserError
 from sae.models import inputs
 from sae.models.coder import Coder
-from sae.models.inputs import Inputs
 from sae.training import step as stepping
 from sae.training.settings import Settings
 
@@ -40,12 +40,12 @@ class Moments:
         variance: total variance of the inputs.
     """
 
-    mean: torch.Tensor
+    mean: Tensor
     variance: float
 
 
 def train(
-    x: torch.Tensor | Inputs,
+    x: Tensor | inputs.Inputs,
     settings: Settings,
     objective: ModuleType,
     penalty: ModuleType | None = None,
@@ -78,20 +78,20 @@ def train(
     state = stepping.start(coder, s, objective, penalty)
     if s.frozen == "all" or not getattr(objective, "TRAINS", True):
         coder = state.finish(x)
-        return coder, [untrained(coder, x, known)]
+        return coder, [untrained(coder, x, known.variance)]
     for name in FROZEN[s.frozen]:
         getattr(coder, name).requires_grad_(False)
-    learning: list[torch.Tensor] = [parameter for parameter in coder.parameters() if parameter.requires_grad]
-    learning += state.parameters()
+    learning = [p for p in (*coder.parameters(), *state.parameters()) if p.requires_grad]
     optimiser = torch.optim.Adam(learning, lr=s.lr, eps=s.adam_eps, fused=True)
     steps = s.steps_on(count)
-    rows_on = x.device if isinstance(x, torch.Tensor) else "cpu"
+    rows_on = x.device if isinstance(x, Tensor) else "cpu"
     for step, (epoch, picked) in enumerate(batches(count, min(s.batch_size, count), steps, s.seed, rows_on)):
-        lr = optimiser.param_groups[0]["lr"] = learning_rate(s, step, steps)
+        # Constant, then falling linearly to 0.
+        lr = optimiser.param_groups[0]["lr"] = s.lr * min(1.0, (steps - step) / max(1.0, s.decay_fraction * steps))
         loss, parts = state.loss(x[picked], step)
         if step == 0:
             check(loss, parts, s.objective)
-        update(coder, optimiser, loss)
+        update(coder, optimiser, loss, state.most_norm)
 
         last = step == steps - 1
         logged, checked = last or step % s.log_every == 0, last or step % CHECK_EVERY == 0
@@ -99,7 +99,9 @@ def train(
             continue
         row = {"step": step, "epoch": epoch, "lr": lr} | {name: part.item() for name, part in parts.items()}
         row["r2"] = 1 - row["reconstruction"] / known.variance
-        if checked and (is_broken(row, known) or (last and not is_finite(coder))):
+        # `not <` also catches NaN. The last step may have broken a weight after its loss was computed.
+        broken = not row["loss"] < float("inf") or not row["reconstruction"] < DIVERGED_AT * known.variance
+        if checked and (broken or (last and not all(p.isfinite().all() for p in coder.parameters()))):
             raise Diverged(step, [*rows, row])
         if logged:
             rows.append(row)
@@ -108,7 +110,7 @@ def train(
     return state.finish(x), rows
 
 
-def check(loss: torch.Tensor, parts: dict[str, torch.Tensor], objective: str) -> None:
+def check(loss: Tensor, parts: dict[str, Tensor], objective: str) -> None:
     """Check what an objective's `loss` returned.
 
     Raises:
@@ -116,34 +118,20 @@ def check(loss: torch.Tensor, parts: dict[str, torch.Tensor], objective: str) ->
     """
     every = {"the loss": loss} | {f"the part {name!r}": part for name, part in parts.items()}
     for name, value in every.items():
-        is_tensor = isinstance(value, torch.Tensor)
-        if not is_tensor or value.numel() != 1 or value.is_complex():
-            found = f"{value.dtype} of shape {tuple(value.shape)}" if is_tensor else type(value).__name__
+        if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+            found = stepping.described(value)
             raise UserError(f"objective {objective}: {name} that loss() returns is {found}, not a tensor of one number")
     for name in ("loss", "reconstruction"):
         if name not in parts:
             raise UserError(f"objective {objective}: the parts that loss() returns lack {name!r}")
 
 
-def learning_rate(settings: Settings, step: int, steps: int) -> float:
-    """Constant, then falling linearly to 0 over the last `decay_fraction` of the steps."""
-    return settings.lr * min(1.0, (steps - step) / max(1.0, settings.decay_fraction * steps))
-
-
-def is_broken(row: dict[str, Any], known: Moments) -> bool:
-    """Whether a row of the log is beyond recovery; `not <` also catches NaN."""
-    return not row["loss"] < float("inf") or not row["reconstruction"] < DIVERGED_AT * known.variance
-
-
-def is_finite(coder: Coder) -> bool:
-    """Whether all weights are; the last step may have broken one after its loss was computed."""
-    return all(bool(p.isfinite().all()) for p in coder.parameters())
-
-
-def update(coder: Coder, optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
-    """One step down the gradient of `loss`; the decoder's rows stay of unit norm."""
+def update(coder: Coder, optimiser: torch.optim.Optimizer, loss: Tensor, most_norm: float | None = None) -> None:
+    """One step down the gradient of `loss`, cut to `most_norm`; the decoder's rows stay of unit norm."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    if most_norm is not None:
+        torch.nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], most_norm)
     if coder.W_dec.requires_grad:
         remove_parallel(coder.W_dec)
     optimiser.step()
@@ -152,7 +140,7 @@ def update(coder: Coder, optimiser: torch.optim.Optimizer, loss: torch.Tensor) -
 
 
 @torch.no_grad()
-def untrained(coder: Coder, x: torch.Tensor | Inputs, known: Moments) -> dict[str, Any]:
+def untrained(coder: Coder, x: Tensor | inputs.Inputs, variance: float) -> dict[str, Any]:
     """The row of the log of a coder that no step made: its reconstruction of all prepared inputs (N, d)."""
     error = active = 0.0
     for part in x.split(16_384):
@@ -161,10 +149,10 @@ def untrained(coder: Coder, x: torch.Tensor | Inputs, known: Moments) -> dict[st
         active += len(codes.values)
     error /= len(x)
     row = {"step": -1, "epoch": 0, "lr": 0.0, "loss": error, "reconstruction": error, "l0": active / len(x)}
-    return row | {"r2": 1 - error / known.variance}
+    return row | {"r2": 1 - error / variance}
 
 
-def moments(x: torch.Tensor | Inputs, input_norm: str) -> Moments:
+def moments(x: Tensor | inputs.Inputs, input_norm: str) -> Moments:
     """The :class:`Moments` of prepared inputs (N, d)."""
     coder, total = Coder(x.shape[1], 1, 1, input_norm=input_norm), torch.zeros(x.shape[1], dtype=torch.float64)
     for part in x.split(16_384):
@@ -174,7 +162,7 @@ def moments(x: torch.Tensor | Inputs, input_norm: str) -> Moments:
 
 def batches(
     count: int, batch_size: int, steps: int, seed: int, device: torch.device | str = "cpu"
-) -> Iterator[tuple[int, torch.Tensor]]:
+) -> Iterator[tuple[int, Tensor]]:
     """Yield `steps` times (epoch, row numbers (batch_size,)): each epoch a fresh permutation, its last part dropped.
 
     The permutation is drawn on the CPU, the same for every device, and moved there as a whole.
@@ -189,13 +177,13 @@ def batches(
 
 
 @torch.no_grad()
-def remove_parallel(weight: torch.Tensor) -> None:
+def remove_parallel(weight: Tensor) -> None:
     """Remove from the gradient of each unit row its component along the row."""
     assert weight.grad is not None
     weight.grad.addcmul_(weight, (weight.grad * weight).sum(dim=1, keepdim=True), value=-1)
 
 
 @torch.no_grad()
-def unit_rows_(weight: torch.Tensor) -> None:
+def unit_rows_(weight: Tensor) -> None:
     """Scale each row to unit l2 norm, in place."""
     weight.div_(weight.norm(dim=1, keepdim=True).clamp_min(1e-12))

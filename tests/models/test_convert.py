@@ -40,27 +40,20 @@ from sae.models.coder import Threshold, TopK
 def test_a_checkpoint_codes_and_reconstructs_as_its_own_arithmetic_does(name, tmp_path, monkeypatch):
     format_, write, options = FORMATS[name]
     place, options = str(write(tmp_path / "theirs")), convert.Options(**options)
-    found = convert.load_checked(place, "auto", options, embeddings())
+    found = convert.load(place, "auto", options, embeddings())
     assert found.metadata["imported"] == format_
     # The comparison can fail.
     importer = registry.load("importer", format_)
     forward = importer.forward
     monkeypatch.setattr(importer, "forward", lambda *given: (forward(*given)[0], forward(*given)[1] + 0.1))
     with pytest.raises(UserError, match=r"reconstructions differ from the format's own by up to .*; nothing was"):
-        convert.load_checked(place, "auto", options, embeddings())
+        convert.load(place, "auto", options, embeddings())
 
 
 def test_the_command_writes_a_file_that_encodes(tmp_path, caplog):
     np.save(tmp_path / "x.npy", embeddings())
     place = lens()(tmp_path / "theirs")
-    command = [
-        "import",
-        str(place),
-        "--out",
-        str(tmp_path / "sae.safetensors"),
-        "--check",
-        str(tmp_path / "x.npy"),
-    ]
+    command = ["import", str(place), "--out", str(tmp_path / "sae.safetensors"), "--check", str(tmp_path / "x.npy")]
     assert main(command) == 0
     (tmp_path / "x.npy").write_bytes(b"no array")
     assert main(command) == 1 and "x.npy cannot be read as an array" in caplog.text
@@ -94,14 +87,7 @@ def test_the_input_space_is_what_the_options_say_else_what_the_checkpoint_says(t
 def test_what_is_exported_reads_back_as_the_same_sae(format_, threshold, tmp_path, monkeypatch):
     source = ours(threshold)(tmp_path / "ours") / "sae.safetensors"
     made = saefile.load(source)
-    command = [
-        "export",
-        str(source),
-        "--out",
-        str(tmp_path / "out"),
-        "--format",
-        format_,
-    ]
+    command = ["export", str(source), "--out", str(tmp_path / "out"), "--format", format_]
     if threshold is not None and format_ in ("sparsify", "overcomplete"):
         assert main(command) == 1 and not (tmp_path / "out").exists()
         return
@@ -109,7 +95,7 @@ def test_what_is_exported_reads_back_as_the_same_sae(format_, threshold, tmp_pat
     if format_ == "saelens":  # It normalises itself: nothing that is said of its inputs would count.
         with pytest.raises(UserError, match=r"normalises its inputs itself .*: leave input_norm out"):
             convert.load(str(tmp_path / "out"), format_, convert.Options(input_norm="none"))
-    back = convert.load_checked(str(tmp_path / "out"), "auto", convert.Options(), embeddings())
+    back = convert.load(str(tmp_path / "out"), "auto", convert.Options(), embeddings())
     assert (back.metadata["imported"], back.k) == (format_, K)
     x = embeddings()
     inputs, others = made.prepare(x), back.prepare(x)

@@ -10,6 +10,7 @@ from sae.models import inputs
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_prepare_and_total_variance_equal_numpy_across_chunks(dtype, monkeypatch):
     monkeypatch.setattr(inputs, "_CHUNK", 7)
+    monkeypatch.setattr(inputs, "_IN_CACHE", 35)
     stored = (np.random.default_rng(0).normal(size=(40, 5)) + 20).astype(dtype)
     stored[3] = 0
     rows = stored.astype(np.float64)

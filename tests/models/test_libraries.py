@@ -97,7 +97,7 @@ def test_their_loader_reads_what_we_export_and_encodes_as_we_do(library, thresho
 def test_what_they_trained_and_saved_is_imported_as_it_encodes(library, kind, x, tmp_path):
     codes, rebuilt = theirs(library, "train", kind, tmp_path / "x.npy", tmp_path / "theirs", tmp_path / "out.npz")
     options = convert.Options(k=their_side.K) if library == "overcomplete" and kind == "topk" else convert.Options()
-    found = convert.load_checked(str(tmp_path / "theirs"), "auto", options, x)
+    found = convert.load(str(tmp_path / "theirs"), "auto", options, x)
     assert found.metadata["imported"] == library
     assert isinstance(found.select, Threshold) == (kind not in ("topk", "multitopk"))
     mine = found.encode(found.prepare(x))

@@ -101,10 +101,7 @@ class DictionaryLearning:
         return {
             "topk": (top_k.TopKTrainer, top_k.AutoEncoderTopK),
             "batchtopk": (batch_top_k.BatchTopKTrainer, batch_top_k.BatchTopKSAE),
-            "matryoshka": (
-                matryoshka.MatryoshkaBatchTopKTrainer,
-                matryoshka.MatryoshkaBatchTopKSAE,
-            ),
+            "matryoshka": (matryoshka.MatryoshkaBatchTopKTrainer, matryoshka.MatryoshkaBatchTopKSAE),
             "jumprelu": (jumprelu.JumpReluTrainer, dictionary.JumpReluAutoEncoder),
             "gated": (gdm.GatedSAETrainer, dictionary.GatedAutoEncoder),
             "standard": (standard.StandardTrainer, dictionary.AutoEncoder),

@@ -13,10 +13,9 @@ from sae.core.options import Options
 from sae.models.coder import Coder
 from sae.training import auxk, step
 from sae.training.auxk import auxk_loss, dead_picks_masked
-from sae.training.encoder import activations
 from sae.training.objectives import topk
 from sae.training.penalties import l1_l2_ratio, off_support_l1
-from sae.training.picks import Picks, largest, of_batch, of_each
+from sae.training.picks import Picks, activations, largest, of_batch, of_each
 from sae.training.settings import Settings
 
 PENALTIES = {"off_support_l1": off_support_l1.penalty, "l1_l2_ratio": l1_l2_ratio.penalty}
@@ -138,14 +137,6 @@ def test_no_more_latents_are_asked_for_than_there_are(option):
         Settings(**given | {option: 25})
 
 
-def test_an_entry_without_its_function_is_named():
-    mine = types.ModuleType("mine")
-    mine.__file__ = "mine.py"
-    for entries, missing in (((topk, mine), "penalty"), ((mine, off_support_l1), "Objective")):
-        with pytest.raises(UserError, match=rf"mine\.py has no {missing}"):
-            step.start(Coder(8, 24, 3), settings(**REG1), *entries)
-
-
 def test_picks_of_one_sample_are_not_taken_for_all():
     class OfOne(step.Objective):
         def pick(self, a):
@@ -258,7 +249,7 @@ def test_auxk_by_hand():
         coder.b_dec.copy_(torch.tensor([100.0, 100.0]))  # Takes no part.
     a, x = torch.tensor([[9.0, 2.0, 1.0]]), torch.tensor([[104.0, 100.0]])
     residual = torch.tensor([[0.0, 3.0]], requires_grad=True)
-    loss = auxk_loss(coder, x, a, residual, None, torch.tensor([False, True, True]), 1)
+    loss = auxk_loss(coder, x, a, residual, torch.tensor([False, True, True]), 1)
     assert loss.item() == pytest.approx(1.0)  # (0, 3) - 2 (0, 1) = (0, 1)
     loss.backward()
     assert residual.grad is None
@@ -270,7 +261,7 @@ def test_auxk_without_dead_latents_is_zero(monkeypatch):
     monkeypatch.setattr(auxk, "dead_picks", dead_picks_masked)
     coder = Coder(2, 3, 1)
     a, residual = torch.rand(4, 3), torch.rand(4, 2)
-    loss = auxk_loss(coder, residual, a, residual, None, torch.zeros(3, dtype=torch.bool), 2)
+    loss = auxk_loss(coder, residual, a, residual, torch.zeros(3, dtype=torch.bool), 2)
     loss.backward()
     assert loss.item() == 0 and not any(p.grad.any() for p in (coder.W_enc, coder.b_enc, coder.W_dec))
 

@@ -7,7 +7,8 @@ import torch
 
 from sae.core import files
 from sae.core.errors import UserError
-from sae.models.coder import Coder, Threshold
+from sae.models.coder import Coder
+from sae.models.exporters._check import check
 
 
 def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
@@ -16,27 +17,16 @@ def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
     Raises:
         UserError: thresholds differ between latents, or the input space has a LayerNorm.
     """
-    if coder.input_norm == "unit_l2_layernorm":
-        raise UserError(
-            "dictionary_learning has no LayerNorm: an SAE with input_norm unit_l2_layernorm cannot be exported"
-        )
-    threshold, name = torch.tensor(-1.0), "AutoEncoderTopK"
-    if isinstance(coder.select, Threshold):
-        theta = coder.select.theta.clamp_min(0).unique()
-        if len(theta) != 1:
-            raise UserError(
-                "dictionary_learning's BatchTopK has one threshold for all latents: export to saelens instead"
-            )
-        threshold, name = theta[0], "BatchTopKSAE"
-    tensors = {
-        "encoder.weight": coder.encoder_weight().T,
-        "encoder.bias": coder.b_enc,
-        "decoder.weight": coder.W_dec.T,
-        "b_dec": coder.b_dec,
-        "k": torch.tensor(coder.k, dtype=torch.int32),
-        "threshold": threshold.float(),
-    }
-    torch.save({n: t.detach().clone().contiguous() for n, t in tensors.items()}, folder / "ae.pt")
+    check(coder, "dictionary_learning", thresholds=True)
+    W_enc, b_enc, W_dec, b_dec, *theta = coder.tensors().values()
+    threshold, name = torch.tensor([-1.0]), "AutoEncoderTopK"
+    if theta:
+        threshold, name = theta[0].clamp_min(0).unique(), "BatchTopKSAE"
+        if len(threshold) != 1:
+            raise UserError("dictionary_learning's BatchTopK has one threshold for all latents: export to saelens")
+    tensors = {"encoder.weight": W_enc.T.contiguous(), "encoder.bias": b_enc, "decoder.weight": W_dec.T.contiguous()}
+    tensors |= {"b_dec": b_dec, "k": torch.tensor(coder.k, dtype=torch.int32), "threshold": threshold[0].clone()}
+    torch.save(tensors, folder / "ae.pt")
     trainer = {"dict_class": name, "k": coder.k, "activation_dim": coder.d, "dict_size": coder.m}
     space = {"input_norm": coder.input_norm, "input_scale": coder.input_scale}
     files.write_text(folder / "config.json", files.dumps({"trainer": trainer, "made_by": about | space}) + "\n")

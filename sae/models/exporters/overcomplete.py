@@ -11,7 +11,8 @@ import torch
 
 from sae.core import files
 from sae.core.errors import UserError
-from sae.models.coder import Coder, Threshold
+from sae.models.coder import Coder
+from sae.models.exporters._check import check
 
 _HOW = """\
 from overcomplete.sae import TopKSAE
@@ -32,12 +33,7 @@ def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
     Raises:
         UserError: the SAE has thresholds, a LayerNorm, or decoder rows of another norm than 1.
     """
-    if isinstance(coder.select, Threshold):
-        raise UserError(
-            "Overcomplete's threshold is no part of its state dict: export an SAE with thresholds to saelens"
-        )
-    if coder.input_norm == "unit_l2_layernorm":
-        raise UserError("Overcomplete has no LayerNorm: an SAE with input_norm unit_l2_layernorm cannot be exported")
+    check(coder, "Overcomplete", thresholds=False)
     norms = coder.W_dec.norm(dim=1)
     if not torch.allclose(norms, torch.ones_like(norms), atol=1e-4):
         raise UserError("Overcomplete's decoder rows have norm 1, and this SAE's have not: export it to saelens")

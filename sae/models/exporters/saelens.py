@@ -11,8 +11,8 @@ from typing import Any
 from safetensors.torch import save_file
 
 from sae.core import files
-from sae.core.errors import UserError
-from sae.models.coder import Coder, Threshold
+from sae.models.coder import Coder
+from sae.models.exporters._check import check
 
 
 def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
@@ -21,22 +21,15 @@ def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
     Raises:
         UserError: the input space has a LayerNorm, which SAELens takes by another formula.
     """
-    if coder.input_norm == "unit_l2_layernorm":
-        raise UserError(
-            "SAELens has no LayerNorm after a unit norm: an SAE with input_norm unit_l2_layernorm cannot be exported"
-        )
+    check(coder, "SAELens", thresholds=True)
     raw = coder.input_norm == "unit_l2"
     factor = coder.d**0.5 / coder.input_scale if raw else 1.0
-    tensors = {
-        "W_enc": coder.encoder_weight(),
-        "b_enc": coder.b_enc * factor,
-        "W_dec": coder.W_dec,
-        "b_dec": coder.b_dec * factor,
-    }
+    tensors = coder.tensors()
+    tensors |= {name: tensors[name] * factor for name in ("b_enc", "b_dec")}
     config: dict[str, Any] = {"architecture": "topk", "k": coder.k}
-    if isinstance(coder.select, Threshold):
+    if "theta" in tensors:
         config = {"architecture": "jumprelu"}
-        tensors["threshold"] = coder.select.theta.clamp_min(0) * factor
+        tensors["threshold"] = tensors.pop("theta").clamp_min(0) * factor
     config |= {
         "d_in": coder.d,
         "d_sae": coder.m,
@@ -50,7 +43,5 @@ def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
     # Without a version from 6 on the library drops what else is here.
     known: dict[str, Any] = {"sae_lens_version": "6.0.0", "sae_lens_training_version": None}
     known |= {"input_norm": coder.input_norm, "input_scale": coder.input_scale, "k": coder.k, "made_by": about}
-    save_file(
-        {n: t.detach().float().clone().contiguous() for n, t in tensors.items()}, folder / "sae_weights.safetensors"
-    )
+    save_file(tensors, folder / "sae_weights.safetensors")
     files.write_text(folder / "cfg.json", files.dumps(config | {"metadata": known}) + "\n")

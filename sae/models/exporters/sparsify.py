@@ -6,8 +6,8 @@ from typing import Any
 from safetensors.torch import save_file
 
 from sae.core import files
-from sae.core.errors import UserError
-from sae.models.coder import Coder, Threshold
+from sae.models.coder import Coder
+from sae.models.exporters._check import check
 
 
 def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
@@ -16,17 +16,10 @@ def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
     Raises:
         UserError: the SAE has thresholds, or the input space has a LayerNorm.
     """
-    if isinstance(coder.select, Threshold):
-        raise UserError("eai-sparsify has Top-k SAEs alone: export one with thresholds to saelens")
-    if coder.input_norm == "unit_l2_layernorm":
-        raise UserError("eai-sparsify has no LayerNorm: an SAE with input_norm unit_l2_layernorm cannot be exported")
-    tensors = {
-        "encoder.weight": coder.encoder_weight().T,
-        "encoder.bias": coder.b_enc,
-        "W_dec": coder.W_dec,
-        "b_dec": coder.b_dec,
-    }
-    save_file({n: t.detach().clone().contiguous() for n, t in tensors.items()}, folder / "sae.safetensors")
+    check(coder, "eai-sparsify", thresholds=False)
+    W_enc, b_enc, W_dec, b_dec = coder.tensors().values()
+    tensors = {"encoder.weight": W_enc.T.contiguous(), "encoder.bias": b_enc, "W_dec": W_dec, "b_dec": b_dec}
+    save_file(tensors, folder / "sae.safetensors")
     config = {"activation": "topk", "num_latents": coder.m, "k": coder.k, "d_in": coder.d, "transcode": False}
     config |= {"expansion_factor": coder.m // coder.d, "normalize_decoder": True, "multi_topk": False}
     files.write_text(folder / "cfg.json", files.dumps(config | {"skip_connection": False}) + "\n")

@@ -9,7 +9,6 @@ from sae.core.errors import UserError
 from sae.models import foreign, saefile
 from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint, Norm, Scale, Size, Stated, Tensors
 
 SHAPES = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d"}
 
@@ -18,22 +17,22 @@ class Settings(foreign.Settings):
     """Of the file's header."""
 
     select: Literal["topk", "threshold"]
-    k: Size
-    input_norm: Norm
-    input_scale: Scale
+    k: foreign.Size
+    input_norm: foreign.Norm
+    input_scale: foreign.Scale
 
 
-def fits(checkpoint: Checkpoint) -> bool:
+def fits(checkpoint: foreign.Checkpoint) -> bool:
     """Whether the file's header is that of this project."""
     return {"select", "input_norm", "input_scale", "seal"} <= checkpoint.config.keys()
 
 
-def _parts(checkpoint: Checkpoint) -> tuple[Settings, Tensors]:
+def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, foreign.Tensors]:
     c = checkpoint.settings(Settings)
     return c, checkpoint.take(SHAPES | ({"theta": "m"} if c.select == "threshold" else {}))
 
 
-def read(checkpoint: Checkpoint, options: Options) -> Coder:
+def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
     """The SAE; its seal is checked."""
     sealed = saefile.load(checkpoint.path)
     c, t = _parts(checkpoint)
@@ -41,22 +40,18 @@ def read(checkpoint: Checkpoint, options: Options) -> Coder:
         files.dumps(sealed.metadata)
     except ValueError:
         raise UserError(f"{checkpoint.path}: its header holds NaN or infinity") from None
-    given = options.over(Stated(input_norm=c.input_norm, input_scale=c.input_scale))
+    given = options.over(foreign.Stated(input_norm=c.input_norm, input_scale=c.input_scale))
     W_enc, b_enc, W_dec, b_dec, *theta = t.values()
     coder = foreign.coder(checkpoint, given, (W_enc, b_enc, W_dec, b_dec), c.k, *theta)
     coder.metadata = sealed.metadata
     return coder
 
 
-def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, from the tensors by the formula of `sae.models.coder`."""
     c, t = _parts(checkpoint)
     if c.input_norm == "unit_l2_layernorm":
         raise UserError(f"{checkpoint.path} is a file of this project: it needs no check, leave --check out")
     a = ((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
-    if c.select == "topk":
-        values, places = a.topk(k, dim=1)
-        z = torch.zeros_like(a).scatter(1, places, values)
-    else:
-        z = a * (a > t["theta"].clamp_min(0))
+    z = foreign.kept(a, k, t.get("theta"))
     return z, z @ t["W_dec"] + t["b_dec"]

@@ -13,7 +13,6 @@ from sae.core.errors import UserError
 from sae.models import foreign
 from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint, Size, Stated, Tensors
 
 SHAPES = {"W_enc": "dm", "W_dec": "md", "b_dec": "d"}
 TENSORS = set(SHAPES)
@@ -24,28 +23,28 @@ class Settings(foreign.Settings):
     """Of cfg.json; its metadata hold the input space in this project's exports."""
 
     architecture: Literal["topk", "jumprelu", "standard", "gated"]
-    d_in: Size | None = None
-    d_sae: Size | None = None
+    d_in: foreign.Size | None = None
+    d_sae: foreign.Size | None = None
     k: Annotated[float, Field(gt=0)] | None = None
     apply_b_dec_to_input: bool = True
     rescale_acts_by_decoder_norm: bool = False
     normalize_activations: Literal["none", "constant_norm_rescale", "layer_norm"] = "none"
     reshape_activations: Literal["none"] = "none"
-    metadata: Stated = Stated()
+    metadata: foreign.Stated = foreign.Stated()
 
 
-def fits(checkpoint: Checkpoint) -> bool:
+def fits(checkpoint: foreign.Checkpoint) -> bool:
     """Whether settings and tensors have SAELens' names."""
     return "architecture" in checkpoint.config and checkpoint.tensors.keys() >= TENSORS
 
 
-def _parts(checkpoint: Checkpoint) -> tuple[Settings, Tensors]:
+def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, foreign.Tensors]:
     c = checkpoint.settings(Settings)
     shapes = SHAPES | MORE.get(c.architecture, {"b_enc": "m"})
     return c, checkpoint.take(shapes, {"d_in": c.d_in}, {"d_sae": c.d_sae})
 
 
-def read(checkpoint: Checkpoint, options: Options) -> Coder:
+def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
     """The same SAE as a coder."""
     c, t = _parts(checkpoint)
     W_enc, W_dec, b_dec = (t[name] for name in SHAPES)
@@ -60,10 +59,8 @@ def read(checkpoint: Checkpoint, options: Options) -> Coder:
         b_enc = b_enc + b_dec @ W_enc
     if c.rescale_acts_by_decoder_norm:
         if theta is not None:
-            raise UserError(
-                f"{checkpoint.said_in}: rescale_acts_by_decoder_norm with architecture {c.architecture!r} cannot be "
-                "imported; allowed: 'topk'"
-            )
+            said = f"rescale_acts_by_decoder_norm with architecture {c.architecture!r} cannot be imported"
+            raise UserError(f"{checkpoint.said_in}: {said}; allowed: 'topk'")
         norm = W_dec.norm(dim=1)
         W_enc, b_enc, W_dec = W_enc * norm, b_enc * norm, W_dec / norm[:, None]
     given = _space(checkpoint, c, options, len(b_dec))
@@ -74,7 +71,7 @@ def read(checkpoint: Checkpoint, options: Options) -> Coder:
     return foreign.coder(checkpoint, given, (W_enc, b_enc, W_dec, b_dec), c.k or c.metadata.k, theta)
 
 
-def _space(checkpoint: Checkpoint, c: Settings, options: Options, d: int) -> Stated:
+def _space(checkpoint: foreign.Checkpoint, c: Settings, options: Options, d: int) -> foreign.Stated:
     """The input space, and a k that the options name."""
     norm = c.normalize_activations
     if norm == "none":
@@ -82,16 +79,16 @@ def _space(checkpoint: Checkpoint, c: Settings, options: Options, d: int) -> Sta
     if named := [name for name in ("input_norm", "input_scale") if getattr(options, name) is not None]:
         raise UserError(f"{checkpoint.path} normalises its inputs itself ({norm}): leave {' and '.join(named)} out")
     if norm == "layer_norm":
-        return Stated(k=options.k, input_norm="unit_l2_layernorm")
-    return Stated(k=options.k, input_norm="unit_l2", input_scale=d**0.5)
+        return foreign.Stated(k=options.k, input_norm="unit_l2_layernorm")
+    return foreign.Stated(k=options.k, input_norm="unit_l2", input_scale=d**0.5)
 
 
-def normalises(checkpoint: Checkpoint) -> bool:
+def normalises(checkpoint: foreign.Checkpoint) -> bool:
     """Whether the SAE takes embeddings as they come, and normalises them itself."""
     return checkpoint.settings(Settings).normalize_activations != "none"
 
 
-def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in SAELens' own steps; `x` are raw embeddings where it normalises itself."""
     c, t = _parts(checkpoint)
     shift: torch.Tensor | float = 0.0
@@ -101,17 +98,12 @@ def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tens
     elif c.normalize_activations == "layer_norm":
         shift = x.mean(dim=-1, keepdim=True)
         scale = (x - shift).std(dim=-1, keepdim=True) + 1e-5
-    inputs = (x - shift) / scale
-    inputs = inputs - t["b_dec"] if c.apply_b_dec_to_input else inputs
+    inputs = (x - shift) / scale - t["b_dec"] * c.apply_b_dec_to_input
     norm = t["W_dec"].norm(dim=1) if c.rescale_acts_by_decoder_norm else torch.ones(())
     if c.architecture == "gated":
         pre = inputs @ t["W_enc"]
         z = (pre + t["b_gate"] > 0) * (pre * t["r_mag"].exp() + t["b_mag"]).relu()
     else:
         pre = (inputs @ t["W_enc"] + t["b_enc"]) * norm
-        if c.architecture == "topk":
-            values, places = pre.topk(k, dim=1)
-            z = torch.zeros_like(pre).scatter(1, places, values.relu())
-        else:
-            z = pre.relu() * (pre > t.get("threshold", 0.0))
+        z = foreign.kept(pre, k, None if c.architecture == "topk" else t.get("threshold", 0.0)).relu()
     return z, ((z / norm) @ t["W_dec"] + t["b_dec"]) * scale + shift

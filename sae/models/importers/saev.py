@@ -11,7 +11,6 @@ import torch
 from sae.models import foreign
 from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint, Size, Tensors
 
 SHAPES = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d"}
 
@@ -19,7 +18,7 @@ SHAPES = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d"}
 class Parameters(foreign.Settings):
     """Of an activation."""
 
-    top_k: Size | None = None
+    top_k: foreign.Size | None = None
 
 
 class Activation(foreign.Settings):
@@ -33,10 +32,10 @@ class SparseAutoencoder(foreign.Settings):
     """Sizes: d_model and d_sae, in older files d_vit and exp_factor."""
 
     activation: Activation
-    d_model: Size | None = None
-    d_sae: Size | None = None
-    d_vit: Size | None = None
-    exp_factor: Size | None = None
+    d_model: foreign.Size | None = None
+    d_sae: foreign.Size | None = None
+    d_vit: foreign.Size | None = None
+    exp_factor: foreign.Size | None = None
 
 
 class Settings(foreign.Settings):
@@ -46,36 +45,32 @@ class Settings(foreign.Settings):
     cfg: SparseAutoencoder
 
 
-def fits(checkpoint: Checkpoint) -> bool:
+def fits(checkpoint: foreign.Checkpoint) -> bool:
     """Whether its header is saev's."""
     return isinstance(checkpoint.config.get("cfg"), dict) and "schema" in checkpoint.config
 
 
-def _parts(checkpoint: Checkpoint) -> tuple[Activation, Tensors]:
+def _parts(checkpoint: foreign.Checkpoint) -> tuple[int | None, foreign.Tensors, torch.Tensor | None]:
+    """k, the tensors, and the thresholds (m,); None for a Top-k SAE."""
     c = checkpoint.settings(Settings).cfg
     threshold = {"activation.threshold": "m?"} if c.activation.cls == "BatchTopK" else {}
     d = {"cfg.d_model": c.d_model, "cfg.d_vit": c.d_vit}
     m = {"cfg.d_sae": c.d_sae, "cfg.d_vit * exp_factor": foreign.times(c.d_vit, c.exp_factor)}
-    return c.activation, checkpoint.take(SHAPES | threshold, d, m)
-
-
-def read(checkpoint: Checkpoint, options: Options) -> Coder:
-    """The same SAE as a coder."""
-    activation, t = _parts(checkpoint)
-    tensors = (t["W_enc"], t["b_enc"] + t["b_dec"] @ t["W_enc"], t["W_dec"], t["b_dec"])
+    t = checkpoint.take(SHAPES | threshold, d, m)
     theta = t.get("activation.threshold", torch.zeros_like(t["b_enc"]))
-    topk = activation.cls == "TopK"
-    given = options.over(foreign.Stated())
-    return foreign.coder(checkpoint, given, tensors, activation.params.top_k, None if topk else theta)
+    return c.activation.params.top_k, t, None if c.activation.cls == "TopK" else theta
 
 
-def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
+    """The same SAE as a coder."""
+    k, t, theta = _parts(checkpoint)
+    tensors = (t["W_enc"], t["b_enc"] + t["b_dec"] @ t["W_enc"], t["W_dec"], t["b_dec"])
+    return foreign.coder(checkpoint, options.over(foreign.Stated()), tensors, k, theta)
+
+
+def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in the library's own steps."""
-    activation, t = _parts(checkpoint)
+    _, t, theta = _parts(checkpoint)
     pre = x @ t["W_enc"] + t["b_enc"]
-    if activation.cls == "TopK":
-        values, places = pre.topk(k, dim=1)
-        z = torch.zeros_like(pre).scatter(1, places, values)
-    else:
-        z = pre.relu() * (pre > t.get("activation.threshold", 0.0))
+    z = foreign.kept(pre if theta is None else pre.relu(), k, theta)
     return z, z @ t["W_dec"] + t["b_dec"]

@@ -7,7 +7,6 @@ import torch
 from sae.models import foreign
 from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint, Size
 
 SHAPES = {"encoder.weight": "md", "encoder.bias": "m", "W_dec": "md", "b_dec": "d"}
 
@@ -16,20 +15,20 @@ class Settings(foreign.Settings):
     """Of cfg.json; where `num_latents` is 0, there are d_in * expansion_factor latents."""
 
     activation: Literal["topk"] = "topk"
-    d_in: Size | None = None
+    d_in: foreign.Size | None = None
     num_latents: int | None = None
     expansion_factor: int | None = None
-    k: Size | None = None
+    k: foreign.Size | None = None
     transcode: Literal[False] = False
     skip_connection: Literal[False] = False
 
 
-def fits(checkpoint: Checkpoint) -> bool:
+def fits(checkpoint: foreign.Checkpoint) -> bool:
     """Whether the tensors have eai-sparsify's names."""
     return SHAPES.keys() <= checkpoint.tensors.keys()
 
 
-def read(checkpoint: Checkpoint, options: Options) -> Coder:
+def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
     """The same SAE as a coder."""
     c = checkpoint.settings(Settings)
     product = foreign.times(c.d_in, c.expansion_factor)
@@ -39,10 +38,9 @@ def read(checkpoint: Checkpoint, options: Options) -> Coder:
     return foreign.coder(checkpoint, given, (encoder.T, b_enc, W_dec, b_dec), c.k)
 
 
-def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in the library's own steps."""
     t = checkpoint.tensors
     pre = torch.nn.functional.linear(x - t["b_dec"], t["encoder.weight"], t["encoder.bias"]).relu()
-    values, places = pre.topk(k, dim=1)
-    z = torch.zeros_like(pre).scatter(1, places, values)
+    z = foreign.kept(pre, k, None)
     return z, z @ t["W_dec"] + t["b_dec"]

@@ -13,7 +13,6 @@ from sae.core.errors import UserError
 from sae.models import foreign
 from sae.models.coder import Coder
 from sae.models.convert import Options
-from sae.models.foreign import Checkpoint, Size, Stated, Tensors
 
 SHAPES = {"encoder.weight": "md", "encoder.bias": "m", "decoder.weight": "md", "decoder.bias": "d"}
 TENSORS = set(SHAPES)
@@ -24,19 +23,19 @@ class Settings(foreign.Settings):
 
     PLACE = "config.json beside it"
     activation: Literal["topk", "batchtopk", "jumprelu"]
-    input_dim: Size | None = None
-    hidden_dim: Size | None = None
+    input_dim: foreign.Size | None = None
+    hidden_dim: foreign.Size | None = None
     expansion_factor: Annotated[float, Field(gt=0)] | None = None
-    k: Size | None = None
+    k: foreign.Size | None = None
     threshold: float | None = None
 
 
-def fits(checkpoint: Checkpoint) -> bool:
+def fits(checkpoint: foreign.Checkpoint) -> bool:
     """Whether settings and tensors have ViSAEBench's names."""
     return checkpoint.tensors.keys() >= TENSORS and "activation" in checkpoint.config
 
 
-def _parts(checkpoint: Checkpoint) -> tuple[Settings, Tensors, torch.Tensor | None]:
+def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, foreign.Tensors, torch.Tensor | None]:
     """The settings, the tensors, and the thresholds (m,); None for a Top-k SAE."""
     c = checkpoint.settings(Settings)
     held = {"threshold": "m?"} if c.activation != "topk" and "threshold" in checkpoint.tensors else {}
@@ -52,23 +51,19 @@ def _parts(checkpoint: Checkpoint) -> tuple[Settings, Tensors, torch.Tensor | No
     return c, t, torch.full_like(t["encoder.bias"], c.threshold)
 
 
-def read(checkpoint: Checkpoint, options: Options) -> Coder:
+def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
     """The same SAE as a coder."""
     c, t, theta = _parts(checkpoint)
     W_enc, b_dec = t["encoder.weight"].T, t["decoder.bias"]
     if theta is not None and c.activation == "batchtopk":  # The next smaller float: ours keeps what is above it.
         theta = torch.nextafter(theta, torch.full_like(theta, -torch.inf))
     tensors = (W_enc, t["encoder.bias"] + b_dec @ W_enc, t["decoder.weight"], b_dec)
-    return foreign.coder(checkpoint, options.over(Stated()), tensors, c.k, theta)
+    return foreign.coder(checkpoint, options.over(foreign.Stated()), tensors, c.k, theta)
 
 
-def forward(checkpoint: Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in the library's own steps."""
     c, t, theta = _parts(checkpoint)
     pre = (x @ t["encoder.weight"].T + t["encoder.bias"]).relu()
-    if theta is None:
-        values, places = pre.topk(k, dim=1)
-        z = torch.zeros_like(pre).scatter(1, places, values)
-    else:
-        z = pre * ((pre >= theta) if c.activation == "batchtopk" else (pre > theta))
+    z = pre * (pre >= theta) if c.activation == "batchtopk" else foreign.kept(pre, k, theta)
     return z, z @ t["decoder.weight"] + t["decoder.bias"]

@@ -38,12 +38,9 @@ class Objective(step.Objective):
         both = torch.cat([axes, -axes])
         m = 2 * like.d
         coder = Coder(like.d, m, min(self.settings.k, m), input_norm=like.input_norm, tied=like.tied)
-        coder = coder.to(like.b_dec.device)
-        coder.W_dec.copy_(both)
-        coder.b_dec.copy_(like.b_dec)
-        if not coder.tied:
-            coder.W_enc.copy_(both.T)
-        return coder
+        # Not strict: b_enc stays 0, and a tied coder has no W_enc of its own.
+        coder.load_state_dict({"W_enc": both.T, "W_dec": both, "b_dec": like.b_dec}, strict=False)
+        return coder.to(like.b_dec.device)
 
 
 def principal_axes(x: torch.Tensor | Inputs, coder: Coder) -> torch.Tensor:

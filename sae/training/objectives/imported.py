@@ -11,6 +11,7 @@ from sae.core.options import Options as Base
 from sae.models import saefile
 from sae.models.coder import Coder, TopK
 from sae.models.inputs import prepare, total_variance
+from sae.training.loop import untrained
 from sae.training.settings import Settings
 
 VERSION = 1
@@ -32,7 +33,7 @@ def content(options: Options) -> dict[str, str]:
 
 
 def take(options: Options, settings: Settings, embeddings: np.ndarray) -> tuple[Coder, dict[str, float]]:
-    """The SAE, and what it gives on training embeddings, at most 16,384 of them: r2, l0.
+    """The SAE, and its row of the log: what it gives on training embeddings, at most 16,384 of them.
 
     Args:
         settings: its k is that of the bank.
@@ -56,13 +57,11 @@ def take(options: Options, settings: Settings, embeddings: np.ndarray) -> tuple[
         )
     coder.k = settings.k
     x = prepare(rows, coder.input_norm, coder.input_scale)
-    codes = coder.encode(x)
-    error = (x - coder.reconstruct(x, codes)).double().square().sum().item() / len(x)
-    r2 = 1 - error / total_variance(x)
-    if not r2 > 0:
+    row = untrained(coder, x, total_variance(x))
+    if not row["r2"] > 0:
         raise UserError(
-            f"{where} reconstructs the training embeddings worse than their mean does (R2 = {r2:.3g}). Its input space "
-            f"is taken to be input_norm {coder.input_norm}, input_scale {coder.input_scale:.6g}: say what it was "
-            "trained on, `import: { place: ..., input_norm: ..., input_scale: ... }`"
+            f"{where} reconstructs the training embeddings worse than their mean does (R2 = {row['r2']:.3g}). Its "
+            f"input space is taken to be input_norm {coder.input_norm}, input_scale {coder.input_scale:.6g}: say what "
+            "it was trained on, `import: { place: ..., input_norm: ..., input_scale: ... }`"
         )
-    return coder, {"loss": error, "reconstruction": error, "l0": codes.l0(), "r2": r2}
+    return coder, row

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from sae.core.options import Options as Base
 from sae.training.objectives import _threshold
@@ -41,60 +42,37 @@ class Objective(_threshold.Objective):
         like = self.coder.b_enc
         self.theta = torch.full_like(like, self.options.theta).detach().requires_grad_()
 
-    def parameters(self) -> list[torch.Tensor]:
+    def parameters(self) -> list[Tensor]:
         """The thresholds."""
         return [self.theta]
 
-    def codes(self, a: torch.Tensor) -> torch.Tensor:
-        """JumpReLU of the activations (N, m)."""
+    def codes(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """JumpReLU of the activations (N, m), and how far L0 is from k."""
         with torch.no_grad():  # The last step may have brought some below.
             self.theta.clamp_(min=0)
-        z: torch.Tensor = _Jump.apply(a, self.theta, self.options.bandwidth)
-        return z
+        z, active = _Jump.apply(a, self.theta, self.options.bandwidth)
+        return z, self.options.sparsity * (active / len(a) / self.settings.k - 1).square()
 
-    def sparsity(self, z: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-        """How far L0 is from k."""
-        l0 = _Active.apply(a.detach(), self.theta, self.options.bandwidth) / len(a)
-        return self.options.sparsity * (l0 / self.settings.k - 1).square()
-
-    def thresholds(self) -> torch.Tensor:
+    def thresholds(self) -> Tensor:
         """Those that were learned; at least 0, as a coder takes them."""
         return self.theta.clamp_min(0)
 
 
 class _Jump(torch.autograd.Function):
+    # The codes, and how many activations of the whole batch are above their threshold.
+
     @staticmethod
-    def forward(ctx: Any, a: torch.Tensor, theta: torch.Tensor, bandwidth: float) -> torch.Tensor:
+    def forward(ctx: Any, a: Tensor, theta: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(a, theta)
         ctx.bandwidth = bandwidth
-        return torch.where(a > theta, a, 0)
+        return torch.where(a > theta, a, 0), (a > theta).sum().to(a.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, of_z: Tensor, of_active: Tensor) -> tuple[Tensor | None, ...]:
         a, theta = ctx.saved_tensors
-        inside = _window(a, theta, ctx.bandwidth)
-        of_theta = -(theta / ctx.bandwidth) * torch.where(inside, gradient, 0).sum(dim=0)
-        return torch.where(a > theta, gradient, 0), of_theta, None
-
-
-class _Active(torch.autograd.Function):
-    # How many activations are above their threshold, of the whole batch.
-
-    @staticmethod
-    def forward(ctx: Any, a: torch.Tensor, theta: torch.Tensor, bandwidth: float) -> torch.Tensor:
-        ctx.save_for_backward(a, theta)
-        ctx.bandwidth = bandwidth
-        return (a > theta).sum().to(a.dtype)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        a, theta = ctx.saved_tensors
-        inside = _window(a, theta, ctx.bandwidth)
-        return None, -gradient / ctx.bandwidth * inside.sum(dim=0), None
-
-
-def _window(a: torch.Tensor, theta: torch.Tensor, bandwidth: float) -> torch.Tensor:
-    # The activations through which a threshold learns.
-    return (a > 0) & ((a - theta).abs() < bandwidth / 2)
+        # The activations through which a threshold learns.
+        inside = (a > 0) & ((a - theta).abs() < ctx.bandwidth / 2)
+        through_z = -(theta / ctx.bandwidth) * torch.where(inside, of_z, 0).sum(dim=0)
+        through_active = -of_active / ctx.bandwidth * inside.sum(dim=0)
+        return torch.where(a > theta, of_z, 0), through_z + through_active, None

@@ -9,6 +9,7 @@ reconstructs worse: docs/protocol.md.)
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from sae.core.options import Options as Base
 from sae.training.objectives import _threshold
@@ -28,14 +29,10 @@ class Objective(_threshold.Objective):
 
     options: Options
 
-    def codes(self, a: torch.Tensor) -> torch.Tensor:
-        """The activations themselves."""
-        return a
+    def codes(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """The activations themselves, and their weighted l1 norm, mean over the batch."""
+        return a, self.options.weight * (a @ self.coder.W_dec.norm(dim=1)).mean()
 
-    def sparsity(self, z: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-        """The weighted l1 norm, mean over the batch."""
-        return self.options.weight * (z @ self.coder.W_dec.norm(dim=1)).mean()
-
-    def thresholds(self) -> torch.Tensor:
+    def thresholds(self) -> Tensor:
         """The same for every latent."""
         return torch.ones_like(self.coder.b_enc)
