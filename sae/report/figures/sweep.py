@@ -20,9 +20,9 @@ from sae.core import files
 from sae.core.paths import trial_name
 from sae.report import style
 from sae.report.names import MARKERS, Names
-from sae.report.scores import across_groups, diverged
+from sae.report.scores import RUN, across_groups, diverged
 from sae.report.style import plt
-from sae.scoring.selection import CELL, chosen, under
+from sae.scoring.selection import chosen, under
 
 READS = ["metrics.parquet"]
 CAPTION = (
@@ -33,7 +33,7 @@ CAPTION = (
 # Column, split, label. The choice is made by the first, on val; the second is what it buys, on test.
 _ROWS = [("r2", "val", "ΔR² (val)"), ("ms_mean_alive", "test", "Δ mean MS, alive (test)")]
 _EXCEPTIONS = {"edge": "at the sweep's end", "fallback": "nothing acceptable"}
-_RUN = [*CELL, "seed"]
+_RING: dict[str, Any] = {"markerfacecolor": "none", "markersize": 8, "linestyle": "none"}
 _ZERO: dict[str, Any] = {"color": "#444444", "linewidth": 0.8}
 
 
@@ -65,13 +65,11 @@ def draw(results: Path, names: Names) -> Figure:
     lines = [(dataset, *quantity) for dataset in metrics["dataset"].unique() for quantity in _ROWS]
     ks = sorted(metrics["k"].unique())
     width = max(style.WIDTH / len(columns), 2.3)
-    figure, axes = plt.subplots(
-        len(lines), len(columns), sharex="col", sharey="row", squeeze=False, layout="constrained"
-    )
     height = 0.6
-    for i, (dataset, column, split, label) in enumerate(lines):
-        for j, (backbone, option) in enumerate(columns):
-            ax, shown = axes[i, j], [sweep for sweep in sweeps if sweep.option == option]
+    figure, axes = style.panels(len(lines), len(columns), 1, height, sharex="col", sharey="row")
+    for row, (dataset, column, split, label) in zip(axes, lines, strict=True):
+        for ax, (backbone, option) in zip(row, columns, strict=True):
+            shown = [sweep for sweep in sweeps if sweep.option == option]
             here = metrics[(metrics["dataset"] == dataset) & (metrics["backbone"] == backbone)]
             picked = chosen(here, split, names.compared)
             here = here[here["split"] == split]
@@ -80,11 +78,10 @@ def draw(results: Path, names: Names) -> Figure:
             if split == "val":
                 notes = [style.place(names, dataset, backbone), *notes, *_exceptions(here, shown, names)]
             ax.set_title("\n".join(style.fit(note, width, 4) for note in notes), fontsize=7)
-            if j == 0:
-                ax.set_ylabel(label)
-            if i == len(lines) - 1:
-                ax.set_xlabel("λ" if option == "lambda" else option)
-        height += 1.5 + 0.13 * max(ax.get_title().count("\n") + 1 for ax in axes[i])
+        row[0].set_ylabel(label)
+        height += 1.5 + 0.13 * max(ax.get_title().count("\n") + 1 for ax in row)
+    for ax, (_, option) in zip(axes[-1], columns, strict=True):
+        ax.set_xlabel("λ" if option == "lambda" else option)
     figure.set_size_inches(width * len(columns), height)
     style.legend(figure, _legend(sweeps, names, ks, diverged(metrics)))
     return figure
@@ -97,8 +94,8 @@ def _sweeps(metrics: pd.DataFrame, names: Names) -> list[_Sweep]:
         rows = metrics[metrics["method"] == method]
         swept = [c for c in sorted(rows.select_dtypes("number")) if _in_trials(rows, c)]
         if swept:
-            option = "lambda" if "lambda" in swept else swept[0]
-            found.append(_Sweep(method, option, names.against(method) or method, list(_others(rows, option).unique())))
+            option, against = "lambda" if "lambda" in swept else swept[0], names.of(method).against
+            found.append(_Sweep(method, option, against or method, list(_others(rows, option).unique())))
     return found
 
 
@@ -128,11 +125,9 @@ def _panel(
         for (k, other), line in points.groupby(["k", "others"], sort=False):
             look = sweep.look(names, other) | {"marker": MARKERS[ks.index(k) % len(MARKERS)]}
             ax.plot(line["x"], line["difference"], alpha=0.85, **look)
-            ring = look | {"markerfacecolor": "none", "markersize": 8, "linestyle": "none", "markeredgewidth": 1.2}
-            chosen_ones = line[line["selected"]]
-            ax.plot(chosen_ones["x"], chosen_ones["difference"], **ring)
-        lost = rows[(rows["method"] == sweep.method) & (rows["status"] == "diverged")][sweep.option]
-        for x in lost:
+            ringed = line[line["selected"]]
+            ax.plot(ringed["x"], ringed["difference"], **look | _RING | {"markeredgewidth": 1.2})
+        for x in rows[(rows["method"] == sweep.method) & (rows["status"] == "diverged")][sweep.option]:
             ax.plot(x, 0.03, "x", color=names.colour(sweep.method), transform=ax.get_xaxis_transform())
         shown.append(points["x"])
     x = pd.concat(shown)
@@ -146,8 +141,8 @@ def _panel(
 
 def _differences(rows: pd.DataFrame, picked: pd.DataFrame, column: str, sweep: _Sweep) -> pd.DataFrame:
     """Mean over seeds by k, x, and the values of all other swept options: a line joins what differs in x alone."""
-    base = picked[picked["method"] == sweep.reference][[*_RUN, column]]
-    both = rows[rows["method"] == sweep.method].merge(base, on=_RUN, suffixes=("", "_base"))
+    base = picked[picked["method"] == sweep.reference][[*RUN, column]]
+    both = rows[rows["method"] == sweep.method].merge(base, on=RUN, suffixes=("", "_base"))
     difference = both[column] - both[f"{column}_base"]
     both = both.assign(x=both[sweep.option], difference=difference, others=_others(both, sweep.option))
     grouped = both.groupby(["k", "others", "x"], as_index=False)
@@ -184,7 +179,7 @@ def _legend(sweeps: list[_Sweep], names: Names, ks: list[int], lost: dict[str, s
             entries.append(style.reference(label + said, **sweep.look(names, other) | {"marker": ""}))
     point: dict[str, Any] = {"color": "#777777", "linestyle": "none"}
     entries += [style.reference(f"k = {k}", marker=MARKERS[n % len(MARKERS)], **point) for n, k in enumerate(ks)]
-    entries.append(style.reference("chosen", marker="o", markerfacecolor="none", markersize=8, **point))
+    entries.append(style.reference("chosen", marker="o", **point | _RING))
     entries += [style.reference("diverged", marker="x", **point)] if lost else []
     references = " or ".join(names.method(r) for r in names.order(sweep.reference for sweep in sweeps))
     return [*entries, style.reference(f"{references} (values by k)", **_ZERO)]

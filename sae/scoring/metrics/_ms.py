@@ -20,7 +20,7 @@ of squares, at most a~_1j R, is no more than half of it.
 import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -37,8 +37,7 @@ _CHUNK = 1024  # images that are looked at at once
 _CLOSE = 1e-2
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """MS over the latents of one SAE.
 
     Attributes:
@@ -52,15 +51,17 @@ class Summary:
     median_alive: float
 
 
-def of_subject(subject: Subject, split: str, judge: str | None = None) -> np.ndarray:
-    """(m,) MS by the SAE's own embeddings, or by those of the backbone `judge` (of the test split); computed once."""
+def of_subject(subject: Subject, split: str, judge: str | None = None, across: bool = False) -> np.ndarray:
+    """(m,) MS of an SAE on a split; computed once.
+
+    Args:
+        judge: by the embeddings of this backbone (of the test split) instead of the SAE's own.
+        across: without pairs of images of one group.
+    """
     embeddings = subject.embeddings(split) if judge is None else subject.others[judge]
-    return subject.once(("ms", split, judge), lambda: scores(scaled_of(subject, split), embeddings))
-
-
-def scaled_of(subject: Subject, split: str) -> scipy.sparse.csr_matrix:
-    """What :func:`scale_activations` returns for the codes of a split; computed once."""
-    return subject.once(("scaled", split), lambda: scale_activations(subject.codes(split)))
+    scaled = subject.once(("scaled", split), lambda: scale_activations(subject.codes(split)))
+    groups = subject.groups(split) if across else None
+    return subject.once(("ms", split, judge, across), lambda: scores(scaled, embeddings, groups))
 
 
 def scale_activations(codes: Codes) -> scipy.sparse.csr_matrix:
