@@ -178,17 +178,10 @@ def _of_the_paper(e: Evidence) -> list[Claim]:
 
 
 def _difference(
-    e: Evidence,
-    name: str,
-    statement: str,
-    method: str,
-    metric: str,
-    other: str = BASELINE,
-    minus: str | None = None,
-    **more: Any,
+    e: Evidence, name: str, statement: str, method: str, metric: str, other: str = BASELINE, **more: Any
 ) -> Claim:
-    values, effect = e.difference(method, other, metric, minus), published.effect(e.tables, method, metric, other)
-    return Claim(name, statement, values, effect, **{"methods": (method,), "score": (metric, minus), **more})
+    values, effect = e.difference(method, other, metric), published.effect(e.tables, method, metric, other)
+    return Claim(name, statement, values, effect, **{"methods": (method,), "score": (metric, None), **more})
 
 
 def _ms(e: Evidence, name: str, statement: str, method: str, other: str, **more: Any) -> Claim:
@@ -208,9 +201,10 @@ def _of_any(e: Evidence, method: str, other: str, said: str, ours: bool = True) 
 
 
 def _purity(e: Evidence, method: str, said: str) -> Claim:
-    name, statement = f"{method}_raises_purity", f"{said} raises class purity (minus its permutation null)"
-    claim = _difference(e, name, statement, method, "purity_binary", minus="purity_binary_null")
-    return claim._replace(published=f"{claim.published}, no null taken off")
+    score, said = ("purity_binary", "purity_binary_null"), f"{said} raises class purity (minus its permutation null)"
+    claim = _difference(e, f"{method}_raises_purity", said, method, score[0], score=score)
+    values = e.difference(method, BASELINE, *score)
+    return claim._replace(values=values, published=f"{claim.published}, no null taken off")
 
 
 def _mask(e: Evidence, method: str, base: str, said: str) -> list[Claim]:

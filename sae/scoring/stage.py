@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +51,7 @@ class Data(NamedTuple):
     """
 
     splits: Mapping[str, Path]
-    others: Mapping[str, Path] = MappingProxyType({})
+    others: Mapping[str, Path] = {}
 
 
 class Scored(NamedTuple):
@@ -131,23 +130,18 @@ class Scorer:
     Args:
         options: {metric: its options}, in the order of their columns.
         data: the activations.
-        rows_folder: of the row store.
+        folder: of the row store.
         splits: a metric's other splits are left out.
     """
 
     def __init__(
-        self,
-        options: Mapping[str, Options],
-        data: Data,
-        rows_folder: Path,
-        device: str,
-        splits: tuple[str, ...] = SPLITS,
+        self, options: Mapping[str, Options], data: Data, folder: Path, device: str, splits: Sequence[str] = SPLITS
     ) -> None:
         # Code and its version are read together: an edit while the stage runs belongs to the next run.
         self._metrics = {name: registry.load("metric", name) for name in options}
         self._versions = {name: versions.joined([("metric", name), ("models", "inputs")]) for name in options}
         self._options, self._data, self._device, self._which = options, data, device, splits
-        self._stored = {name: RowStore(rows_folder / f"{name}.parquet") for name in options}
+        self._stored = {name: RowStore(folder / f"{name}.parquet") for name in options}
         self._hashes_of = functools.cache(_hashes_of)
         self._shared: dict[Hashable, Any] = {}
         self.asked = self.computed = 0
