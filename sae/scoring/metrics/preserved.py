@@ -40,7 +40,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     coder = subject.coder
     # All SAEs of a bank see the same inputs, but for controls of another norm: hence the space in the key.
     key = ("preserved", split, options.model_dump_json(), coder.input_norm, coder.input_scale)
-    predict, before, of_mean = subject.once_forinputs_of(key, lambda: _classifier(subject, split, y_train, options))
+    predict, before, of_mean = subject.once_for_all(key, lambda: _classifier(subject, split, y_train, options))
     codes, after, start = subject.codes(split), [], 0
     for part in subject.inputs(split).split(_PART):
         rebuilt = coder.reconstruct(part, codes.rows(start, start + len(part)))
