@@ -11,7 +11,6 @@ that it works.
 import argparse
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from _cell import PROBE, RECIPE, bank_plan, commands, measured, write_command
 
 from sae.bank.read import read as read_bank
 from sae.data import store
-from sae.scoring import recovery
+from sae.scoring.metrics import recovery
 
 TINY = {"m": 64, "batch_size": 256, "auxk_k": 8}
 
@@ -78,9 +77,9 @@ def truth(folder: Path) -> Iterator[dict[str, Any]]:
         coder = bank.open(entry)
         with torch.inference_mode():
             codes = coder.encode(coder.open_inputs(test.embeddings))
-        found = recovery.score(coder.W_dec.numpy(force=True), codes, dictionary, strengths)
+        found = recovery.of_codes(coder.W_dec.numpy(force=True), codes, dictionary, strengths)
         scored = scores.loc[entry.method, ["r2", "ms_mean_alive", "dead"]]
-        yield {"method": entry.method} | scored.to_dict() | asdict(found)
+        yield {"method": entry.method} | scored.to_dict() | found
 
 
 if __name__ == "__main__":

@@ -4,31 +4,19 @@ A control has not learned what the baseline has: it is untrained, in part or who
 as high, the score does not tell a trained SAE from such a thing, and a difference in it tells nothing.
 """
 
+import itertools
 from collections.abc import Mapping
 from math import isnan, nan
-from typing import Any
 
 import pandas as pd
 
-from sae.report.bootstrap import wider_interval
+from sae.report.bootstrap import Rule, wider_interval
 from sae.report.names import Names
 from sae.report.scores import by_run
 from sae.scoring.selection import CELL
 
-# {name in the tables: (metric, what is subtracted or None)}; of all of these, more is better.
-SCORES: dict[str, tuple[str, str | None]] = {
-    "R2": ("r2", None),
-    "MS_mean": ("ms_mean", None),
-    "MS_mean_alive": ("ms_mean_alive", None),
-    "MS_across": ("ms_mean_alive_across_groups", None),
-    "MS_independent": ("ms_mean_alive_independent", None),
-    "MS_independent_across": ("ms_mean_alive_independent_across_groups", None),
-    "binary-null": ("purity_binary", "purity_binary_null"),
-    "weighted-null": ("purity_weighted", "purity_weighted_null"),
-    "binary_min10": ("purity_binary_min10", None),
-    "AUC": ("probe_auc", None),
-    "top1": ("probe_top1", None),
-}
+Score = tuple[str, str | None]  # A metric, and what is subtracted from it.
+
 COLUMNS = ["dataset", "score", "baseline", "control", "value", "difference", "low", "high", "tells_nothing"]
 NOTES = """\
 Per dataset: the baseline's mean over cells, then each control's difference from it, with the wider of two intervals:
@@ -37,36 +25,29 @@ blocks than the claims ask for. `?`: the interval reaches 0. There the score tel
 only in part, has it too. Controls are not tuned and stand at their own R2."""
 
 
-def compare(
-    picked: pd.DataFrame, names: Names, scores: Mapping[str, tuple[str, str | None]], rule: dict[str, Any]
-) -> pd.DataFrame:
+def compare(picked: pd.DataFrame, names: Names, scores: Mapping[str, Score], rule: Rule) -> pd.DataFrame:
     """Each control's difference from the baseline, per dataset and score.
 
     Args:
         picked: of :func:`sae.scoring.selection.chosen`, on test.
-        rule: confidence, resamples, bootstrap_seed, min_blocks (`claims` in config.yaml).
+        scores: by name; of all of these, more is better.
 
     Returns:
         Columns `COLUMNS`: means over cells and seeds; `low`, `high`, the interval of `difference`, NaN with fewer than
         `min_blocks` blocks; `tells_nothing`, whether it reaches 0. A score that either lacks has no row.
     """
     found = []
-    for baseline in names.baselines[:1]:
-        for dataset, rows in picked.groupby("dataset", sort=False):
-            by_method = dict(iter(rows.groupby("method")))
-            for score, (metric, minus) in scores.items():
-                for control in names.controls:
-                    if metric not in rows or not {baseline, control} <= by_method.keys():
-                        continue
-                    theirs, ours = (by_run(by_method[name], metric, minus) for name in (baseline, control))
-                    difference = (ours - theirs).dropna()
-                    if difference.empty:
-                        continue
-                    enough = difference.groupby(["dataset", "backbone"]).ngroups >= rule["min_blocks"]
-                    ends = wider_interval(difference, rule) if enough else (nan, nan)
-                    means = (difference.groupby(CELL).mean().mean(), *ends)
-                    values = (theirs[difference.index].mean(), control, ours[difference.index].mean())
-                    found.append((dataset, score, *values, *means, means[2] >= 0))
+    by_dataset = picked.groupby("dataset", sort=False)
+    parts = itertools.product(names.baselines[:1], by_dataset, scores.items(), names.controls)
+    for baseline, (dataset, rows), (name, score), control in parts:
+        theirs, ours = (by_run(rows[rows["method"] == method], *score) for method in (baseline, control))
+        difference = (ours - theirs).dropna()
+        if difference.empty:
+            continue
+        enough = difference.groupby(["dataset", "backbone"]).ngroups >= rule.min_blocks
+        low, high = wider_interval(difference, rule) if enough else (nan, nan)
+        both = theirs[difference.index].mean(), control, ours[difference.index].mean()
+        found.append((dataset, name, *both, difference.groupby(CELL).mean().mean(), low, high, high >= 0))
     return pd.DataFrame(found, columns=COLUMNS).astype({"tells_nothing": bool})
 
 

@@ -12,7 +12,6 @@ from sae.core import files
 from sae.core.errors import UserError
 from sae.report import style
 from sae.report.names import Names
-from sae.report.style import plt
 from sae.scoring.selection import CELL, chosen, of_chosen
 
 _BY = [*CELL, "method"]
@@ -64,28 +63,23 @@ def grid_by_k(
         points: what :func:`chosen_curves` returned.
         finish: called with a panel and its points after the lines are drawn.
     """
-    rows = points[["dataset", "backbone"]].drop_duplicates().to_numpy()
-    ks = sorted(points["k"].unique())
-    size = (max(style.WIDTH, 2.3 * len(ks)), _HEIGHT * max(1, len(rows)) + 0.6)
-    shape = (max(1, len(rows)), max(1, len(ks)))
-    figure, axes = plt.subplots(*shape, figsize=size, sharex="col", squeeze=False, layout="constrained")
+    places, ks = points[["dataset", "backbone"]].drop_duplicates().to_numpy(), sorted(points["k"].unique())
+    figure, axes = style.panels(len(places), len(ks), _HEIGHT, 0.6, sharex="col")
     if points.empty:
         style.nothing(axes[0, 0], "not defined for these datasets")
-    for i, (dataset, backbone) in enumerate(rows):
-        for j, k in enumerate(ks):
-            ax = axes[i, j]
+        return figure
+    for (dataset, backbone), row in zip(places, axes, strict=True):
+        for k, ax in zip(ks, row, strict=True):
             here = points[(points["dataset"] == dataset) & (points["backbone"] == backbone) & (points["k"] == k)]
             if len(here):
                 draw_methods(ax, here, names)
                 finish(ax, here)
             ax.grid(True)
-            if i == 0:
-                ax.set_title(f"trained with k = {k}")
-            if j == 0:
-                rows_of = [style.fit(label, _HEIGHT) for label in (names.dataset(dataset), names.backbone(backbone))]
-                ax.set_ylabel("\n".join([*rows_of, y_label]))
-            if i == len(rows) - 1:
-                ax.set_xlabel(x_label)
+        labels = [style.fit(label, _HEIGHT) for label in (names.dataset(dataset), names.backbone(backbone))]
+        row[0].set_ylabel("\n".join([*labels, y_label]))
+    for k, top, bottom in zip(ks, axes[0], axes[-1], strict=True):
+        top.set_title(f"trained with k = {k}")
+        bottom.set_xlabel(x_label)
     return figure
 
 

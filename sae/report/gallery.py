@@ -22,6 +22,7 @@ from sae.data import pictures, store
 from sae.models.coder import Coder
 from sae.report.names import Names
 from sae.report.published import REG1
+from sae.report.scores import across_groups
 
 # Ranks shown, as shares of the latents ordered by MS from the highest.
 RANKS = (0.0, 0.1, 0.25, 0.5)
@@ -29,7 +30,7 @@ RANKS = (0.0, 0.1, 0.25, 0.5)
 ENOUGH = 30
 IMAGES = 10
 SIDE = 64  # pixels of a thumbnail
-_ABOUT = ["ms", "n_active", "top_class"]
+_SAE, _ABOUT = ["method", "trial", "seed"], ["ms", "n_active", "top_class"]
 COLUMNS = ["dataset", "backbone", "k", "seed", "figure", "rank", "method", "latent", *_ABOUT]
 COLUMNS += ["part", "place", "image_id", "activation", "png", "left_out", "credit"]
 
@@ -40,7 +41,7 @@ def build(
     activations_dir: str | Path,
     dataset_dir: str | Path,
     artifacts_root: str | Path,
-    settings: dict[str, Any],
+    settings: Names,
     out: str | Path,
     *,
     device: str = "cpu",
@@ -61,13 +62,11 @@ def build(
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
         latents_file: the latents of the SAEs that were chosen.
         dataset_dir, artifacts_root: the dataset's index, and the images themselves.
-        settings: of :class:`sae.report.names.Names`.
 
     Raises:
         UserError: an image cannot be read.
     """
-    bank = read_bank(bank_file)
-    names = Names(settings)
+    names, bank = Names.model_validate(settings), read_bank(bank_file)
     test = store.read(Path(activations_dir) / "test")
     manifest = files.read_json(Path(dataset_dir) / "manifest.json", "manifest of dataset")
     open_image = datasets.reader(manifest["spec"], artifacts_root)
@@ -86,25 +85,21 @@ def build(
     entries = _chosen(bank, names)
     seed = next(iter(entries.values())).seed
     coders = {method: bank.open(entry).to(device) for method, entry in entries.items()}
-    latents = files.read_parquet(latents_file)
-    latents = latents[(latents["seed"] == seed) & (latents["split"] == "test")]
-    if "ms_across_groups" in latents:  # Else several drawings of one thing would make a latent look monosemantic.
-        latents = latents.assign(ms=latents["ms_across_groups"].fillna(latents["ms"]))
-    latents = latents.reindex(columns=["method", "trial", "latent", *_ABOUT])
+    # Across groups: else several drawings of one thing would make a latent look monosemantic.
+    latents = across_groups(files.read_parquet(latents_file)).reindex(columns=[*_SAE, "split", "latent", *_ABOUT])
     tables = {}
     for m in _two(list(coders)):
-        own = (latents["method"] == m) & (latents["trial"] == entries[m].name)
+        own = (latents[[*_SAE, "split"]] == [m, entries[m].name, seed, "test"]).all(axis=1)
         tables[m] = latents[own].set_index("latent")
     codes = {m: coders[m].encode(coders[m].open_inputs(test.embeddings)).matrix().tocsc() for m in tables}
     rows = []
-    for figure, latents_of in (("fig2", _rank_matched), ("fig3", _unit_matched)):
-        for rank, pairs in latents_of(tables):
-            for method, latent in pairs.items():
-                about = tables[method].loc[latent, _ABOUT].to_dict()
-                for part, place, row, activation in _activating(codes[method], latent):
-                    shown = {"figure": figure, "rank": rank, "method": method, "latent": latent} | about
-                    shown |= {"part": part, "place": place, "image_id": test.index["image_id"].iloc[row]}
-                    rows.append(shown | {"activation": activation, "png": png(row)})
+    for figure, rank, pairs in _matched(tables):
+        for method, latent in pairs.items():
+            about = tables[method].loc[latent, _ABOUT].to_dict()
+            for part, place, row, activation in _activating(codes[method], latent):
+                shown = {"figure": figure, "rank": rank, "method": method, "latent": latent} | about
+                shown |= {"part": part, "place": place, "image_id": test.index["image_id"].iloc[row]}
+                rows.append(shown | {"activation": activation, "png": png(row)})
     cell = {"dataset": bank.dataset, "backbone": bank.backbone, "k": bank.k, "seed": seed}
     cell["left_out"], cell["credit"] = _left_out(bank, entries, names), _credit(manifest["artifacts"])
     images = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in cell]).assign(**cell)[COLUMNS]
@@ -125,7 +120,7 @@ def _chosen(bank: Bank, names: Names) -> dict[str, Entry]:
 
 def _left_out(bank: Bank, chosen: Iterable[str], names: Names) -> str:
     """The methods with trials of their own of which none was chosen, with spaces between them."""
-    own = {e.method for e in bank.saes if e.protocol == "paper" and names.at(e.method) is None}
+    own = {e.method for e in bank.saes if e.protocol == "paper" and names.of(e.method).at is None}
     return " ".join(names.order(own - set(chosen) - set(names.controls)))
 
 
@@ -140,28 +135,20 @@ def _two(methods: list[str]) -> list[str]:
     return [first, *([REG1] if REG1 in others else others[:1])]
 
 
-def _ordered(tables: dict[str, pd.DataFrame]) -> dict[str, pd.Index]:
-    """{method: latents by MS, highest first}, of those that fire on enough images (or as often as the tenth)."""
+def _matched(tables: dict[str, pd.DataFrame]) -> Iterator[tuple[str, float, dict[str, int]]]:
+    """(figure, rank, {method: latent}): latents at one rank of each method's own order; and the same latent of all.
+
+    The order is by MS, highest first, of latents that fire on enough images (or as often as the tenth).
+    """
     tenth = min(table["n_active"].nlargest(10).min() for table in tables.values())
     enough = max(3, min(ENOUGH, tenth))  # Three: a top, a middle and a bottom one.
     shown = {m: t[(t["n_active"] >= enough) & t["ms"].notna()] for m, t in tables.items()}
-    return {m: table.sort_values("ms", ascending=False).index for m, table in shown.items()}
-
-
-def _rank_matched(tables: dict[str, pd.DataFrame]) -> Iterator[tuple[float, dict[str, int]]]:
-    ordered = _ordered(tables)
-    for rank in RANKS:
-        if all(len(o) for o in ordered.values()):
-            yield rank, {m: int(o[int(rank * (len(o) - 1))]) for m, o in ordered.items()}
-
-
-def _unit_matched(tables: dict[str, pd.DataFrame]) -> Iterator[tuple[float, dict[str, int]]]:
-    ordered = list(_ordered(tables).values())
-    shared = [latent for latent in ordered[0] if all(latent in o for o in ordered)]
-    for rank in RANKS:
-        if shared:
-            latent = int(shared[int(rank * (len(shared) - 1))])
-            yield rank, dict.fromkeys(tables, latent)
+    own = {m: list(table.sort_values("ms", ascending=False).index) for m, table in shown.items()}
+    first, *others = own.values()
+    shared = [latent for latent in first if all(latent in order for order in others)]
+    for figure, orders in (("fig2", own), ("fig3", dict.fromkeys(own, shared))):
+        for rank in RANKS if all(orders.values()) else ():
+            yield figure, rank, {m: int(order[int(rank * (len(order) - 1))]) for m, order in orders.items()}
 
 
 def _activating(codes: scipy.sparse.csc_matrix, latent: int) -> Iterator[tuple[str, int, int, float]]:

@@ -1,9 +1,13 @@
 """How methods, datasets and backbones are printed and drawn. Ids join tables; labels are looked up here, at the end."""
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+
+from pydantic import Field
+
+from sae.core.options import Options
 
 # Okabe and Ito's colours, then Paul Tol's that stay furthest from all before them, for normal and colour-blind eyes.
 PALETTE = (
@@ -30,49 +34,51 @@ def printed(text: str) -> str:
     return _UNPRINTED.sub(" ", text).strip()
 
 
-def _labels(given: Mapping[str, str | None]) -> dict[str, str]:
-    """{id: what is printed}: two ids that have one label are told apart."""
-    labels = {name: printed(label or "") or name for name, label in given.items()}
-    count = Counter(labels.values())
-    return {name: label if count[label] == 1 else f"{label} ({name})" for name, label in labels.items()}
+class Method(Options):
+    """What of a method decides how it is shown.
+
+    Attributes:
+        label: what is printed; by default its id.
+        colour: of its own.
+        against: the method that it is compared with.
+        at: the method at whose choice it is trained.
+        control: whether it says what a score is worth.
+        imported: whether its SAEs were made elsewhere.
+        position: among the experiment's methods; by default that in `Names.methods`.
+    """
+
+    label: str | None = None
+    colour: str | None = None
+    against: str | None = None
+    at: str | None = None
+    control: bool = False
+    imported: bool = False
+    position: int | None = None
 
 
-class _Method(NamedTuple):
-    against: str | None
-    at: str | None
-    colour: str | None
-    control: bool
-    imported: bool
-    position: int
+_UNKNOWN = Method()
 
 
-class Names:
+class Names(Options):
     """The labels and looks of an experiment's methods, datasets and backbones.
 
     A method's colour, marker and dashes follow from its position in config.yaml, so that they are the same in every
     figure. An id without a label is printed as it is. A label is printed on one line (:func:`printed`).
 
-    Args:
-        settings: {"methods": {id: {"label", "colour", "against", "at", "control", "imported", "position"}},
-            "datasets": {id: label}, "backbones": {id: label}}. Each key of a method may be left out or None; the
-            position is then that in `methods`.
+    Attributes:
+        methods: by id.
+        datasets, backbones: {id: label}.
     """
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        methods = settings.get("methods", {})
-        self._labels = {kind: _labels(settings.get(kind, {})) for kind in ("datasets", "backbones")}
-        self._labels["methods"] = _labels({name: given.get("label") for name, given in methods.items()})
-        self._methods = {}
-        for place, (name, given) in enumerate(methods.items()):
-            position = given.get("position")
-            self._methods[name] = _Method(
-                against=given.get("against"),
-                at=given.get("at"),
-                colour=given.get("colour"),
-                control=bool(given.get("control")),
-                imported=bool(given.get("imported")),
-                position=place if position is None else position,
-            )
+    methods: dict[str, Method] = Field({})
+    datasets: dict[str, str | None] = Field({})
+    backbones: dict[str, str | None] = Field({})
+
+    @functools.cached_property
+    def _labels(self) -> dict[str, dict[str, str]]:
+        methods = {name: method.label for name, method in self.methods.items()}
+        given = {"methods": methods, "datasets": self.datasets, "backbones": self.backbones}
+        return {kind: _told_apart(labels) for kind, labels in given.items()}
 
     def method(self, name: str) -> str:
         """A method's label."""
@@ -86,51 +92,45 @@ class Names:
         """A backbone's label."""
         return self._labels["backbones"].get(name, name)
 
-    def against(self, name: str) -> str | None:
-        """The method that a method is compared with."""
-        return self._methods[name].against if name in self._methods else None
-
-    def at(self, name: str) -> str | None:
-        """The method at whose choice a method is trained; None for all others."""
-        return self._methods[name].at if name in self._methods else None
+    def of(self, name: str) -> Method:
+        """What is known of a method; nothing of one that is not the experiment's."""
+        return self.methods.get(name, _UNKNOWN)
 
     @property
     def compared(self) -> dict[str, str | None]:
         """{method: the method it is compared with}, of all that have trials of their own, in the order of config."""
-        return {name: self.against(name) for name in self.order(self._methods) if self.at(name) is None}
+        return {name: self.methods[name].against for name in self.order(self.methods) if self.methods[name].at is None}
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """(base, method) of all methods that are trained at the choice of another one, the base."""
-        return [(base, name) for name in self.order(self._methods) if (base := self.at(name)) is not None]
+        return [(base, name) for name in self.order(self.methods) if (base := self.methods[name].at) is not None]
 
     @property
     def baselines(self) -> list[str]:
         """The methods that others are compared with, themselves with none; if there are none, the first trained one."""
-        others = {method.against for method in self._methods.values()}
+        others = {method.against for method in self.methods.values()}
         found = [name for name, against in self.compared.items() if against is None and name in others]
-        trained = [n for n in self.compared if not (self._methods[n].control or self._methods[n].imported)]
+        trained = [n for n in self.compared if not (self.methods[n].control or self.methods[n].imported)]
         return found or trained[:1]
 
     @property
     def controls(self) -> list[str]:
         """The methods that say what a score is worth: not tuned, and compared with none."""
-        return [name for name in self.order(self._methods) if self._methods[name].control]
+        return [name for name in self.order(self.methods) if self.methods[name].control]
 
     def order(self, names: Iterable[str]) -> list[str]:
         """Methods in the order of config; those that it lacks come last, by id."""
-        return sorted(set(names), key=lambda name: (name not in self._methods, self._position(name), name))
+        return sorted(set(names), key=lambda name: (name not in self.methods, self._position(name), name))
 
     def colour(self, name: str) -> str:
         """A method's colour: its own of config.yaml; dark for a baseline, grey for a control, else of the palette."""
-        if name in self._methods and (colour := self._methods[name].colour):
-            return colour
-        baselines = self.baselines
-        if name in baselines[: len(DARK)]:
+        method, baselines = self.of(name), self.baselines[: len(DARK)]
+        if method.colour:
+            return method.colour
+        if name in baselines:
             return DARK[baselines.index(name)]
-        if name in self._methods and self._methods[name].control:
-            return CONTROL
-        return PALETTE[self._position(name) % len(PALETTE)]
+        return CONTROL if method.control else PALETTE[self._position(name) % len(PALETTE)]
 
     def marker(self, name: str) -> str:
         """A method's marker, for matplotlib."""
@@ -141,4 +141,12 @@ class Names:
         return BASELINE_DASHES if name in self.baselines else DASHES[(self._position(name) - 1) % len(DASHES)]
 
     def _position(self, name: str) -> int:
-        return self._methods[name].position if name in self._methods else len(self._methods)
+        given, places = self.of(name).position, [*self.methods, name]
+        return places.index(name) if given is None else given
+
+
+def _told_apart(given: Mapping[str, str | None]) -> dict[str, str]:
+    """{id: what is printed}: two ids that have one label are told apart."""
+    labels = {name: printed(label or "") or name for name, label in given.items()}
+    count = Counter(labels.values())
+    return {name: label if count[label] == 1 else f"{label} ({name})" for name, label in labels.items()}

@@ -3,7 +3,8 @@
 import base64
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,19 @@ PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "pandas", "
 _BADGES = {claims.HOLDS: "yes", claims.IN_PART: "part", claims.NOT: "no", claims.UNTESTED: "untested"}
 
 
+class Settings(Names):
+    """How things are printed, and of the experiment its name, its figures, and what of the config it uses."""
+
+    experiment: str
+    figures: list[str]
+    config: dict[str, Any]
+
+
 def write(
     results: str | Path,
     activations: Sequence[str | Path],
     published_folder: str | Path,
-    settings: dict[str, Any],
+    settings: Settings,
     out: str | Path,
     *,
     times: str | Path | None = None,
@@ -36,39 +45,36 @@ def write(
         results: folder of the experiment's tables, figures and claims.
         activations: manifests of the train splits of its embeddings.
         published_folder: the paper's tables as CSV.
-        settings: {experiment: name, figures: their names, config: what of the config the experiment uses}, and those of
-            :class:`sae.report.names.Names`.
+        settings: :class:`Settings`.
         out: the file to write.
         times: JSON of what the jobs took: `jobs`, rows of step, jobs, minutes, longest, memory.
     """
-    results, names = Path(results), Names(settings)
-    for sums in ("claims", "tables/tables", *(f"figures/{name}" for name in settings["figures"])):
+    results, names = Path(results), Settings.model_validate(settings)
+    for sums in ("claims", "tables/tables", *(f"figures/{name}" for name in names.figures)):
         files.check_sums(results / f"{sums}.sums.json")
     theirs = published.read(published_folder)
     verdicts = pd.read_csv(results / "claims.csv")
+    by = {"The paper's claims": verdicts[~verdicts["ours"]], "Ours": verdicts[verdicts["ours"]]}
     manifests = [files.read_json(file, "manifest of activations") for file in activations]
-    figures = [_figure(name, results) for name in settings["figures"]]
+    figures = [_figure(name, results) for name in names.figures]
+    worth = tables.read(results / "tables/controls.csv")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     page = template.render(
-        experiment=settings["experiment"],
-        description=printed(settings["config"]["experiment"].get("description", "")),
-        counts={
-            whose: verdicts.loc[verdicts["ours"] == ours, "verdict"].value_counts().to_dict()
-            for whose, ours in (("The paper's claims", False), ("Ours", True))
-            if (verdicts["ours"] == ours).any()
-        },
+        experiment=names.experiment,
+        description=printed(names.config["experiment"].get("description", "")),
+        counts={whose: rows["verdict"].value_counts().to_dict() for whose, rows in by.items() if len(rows)},
         claims=claims.as_text(verdicts).to_dict("records"),
         badges=_BADGES,
         training=tables.training(under(files.read_parquet(results / "metrics.parquet"), "paper"), names),
-        controls=_controls(results, names),
+        controls=len(worth) and {"rows": controls.as_text(worth, names).to_dict("split"), "notes": controls.NOTES},
         tables=[_table(number, results, theirs, names) for number in tables.TABLES],
         figures=[figure for figure in figures if not figure["images"]],
         galleries=[figure for figure in figures if figure["images"]],
-        settings=yaml.safe_dump(settings["config"], sort_keys=False, allow_unicode=True, width=100),
+        settings=yaml.safe_dump(names.config, sort_keys=False, allow_unicode=True, width=100),
         times=files.read_json(times, "times of jobs")["jobs"] if times else [],
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        versions=_versions(),
+        versions=dict(_versions()),
         embeddings=[_embeddings(manifest, names) for manifest in manifests],
         sources=_sources(manifests),
     )
@@ -89,12 +95,6 @@ def _table(number: int, results: Path, theirs: pd.DataFrame, names: Names) -> di
     }
 
 
-def _controls(results: Path, names: Names) -> dict[str, Any] | None:
-    text, empty = {"dataset": str, "control": str}, {"low": [""], "high": [""]}
-    table = pd.read_csv(results / "tables/controls.csv", keep_default_na=False, na_values=empty, dtype=text)
-    return {"rows": controls.as_text(table, names).to_dict("split"), "notes": controls.NOTES} if len(table) else None
-
-
 def _figure(name: str, results: Path) -> dict[str, Any]:
     png = base64.b64encode((results / f"figures/{name}.png").read_bytes()).decode()
     about = registry.head("figure", name).constants
@@ -107,14 +107,10 @@ def _title(name: str) -> str:
     return words.removesuffix(", ").capitalize()
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def _versions() -> Iterable[tuple[str, str]]:
     for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # The library does without a workflow engine.
-            continue
-    return found
+        with suppress(PackageNotFoundError):  # The library does without a workflow engine.
+            yield package, version(package)
 
 
 def _embeddings(manifest: dict[str, Any], names: Names) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Draw one figure: an entry of `sae/report/figures` draws it, this writes it."""
 
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -12,7 +11,7 @@ from sae.report.names import Names
 from sae.report.style import plt
 
 
-def plot(name: str, results: str | Path, settings: dict[str, Any], out: str | Path) -> None:
+def plot(name: str, results: str | Path, settings: Names, out: str | Path) -> None:
     """Write `out`/`name`.png and .pdf.
 
     Args:
@@ -20,14 +19,15 @@ def plot(name: str, results: str | Path, settings: dict[str, Any], out: str | Pa
             `draw(results: Path, names: Names) -> Figure`.
         results: folder of the experiment's tables.
         out: the folder to write into.
-        settings: of :class:`sae.report.names.Names`.
+        settings: :class:`sae.report.names.Names`.
 
     Raises:
         UserError: there is no such figure, a table that it reads is missing, or it draws no figure.
     """
+    names = Names.model_validate(settings)
     draw = registry.load("figure", name).draw
     with plt.rc_context(style.RC):
-        figure = draw(Path(results), Names(settings))
+        figure = draw(Path(results), names)
         if not isinstance(figure, Figure):
             raise UserError(f"figure {name}: draw must return a matplotlib figure, not {type(figure).__name__}")
         style.save(figure, out, name)

@@ -16,6 +16,7 @@ _ENCODERS = {"CLIP": "clip_vit_l14", "SigLIP": "siglip2_so400m", "ViT": "vit_l16
 _DATA = {"ImageNet": "imagenet", "OpenImages": "openimages"}
 _METHODS = {"Baseline": BASELINE, "Reg1": REG1, "Reg2": REG2}
 _SUFFIXES = {"base": BASELINE, "reg1": REG1, "reg2": REG2}
+_NOMASK = {"imagenet_nomask": "ImageNet", "openimages_nomask": "OpenImages"}
 _UNMASKED = {"Reg1": REG1_ALL, "Reg2": REG2_ALL}
 _METRICS = {"bin": "purity_binary", "wtd": "purity_weighted", "auc": "probe_auc", "top1_k32": "probe_top1"}
 
@@ -32,17 +33,13 @@ def read(folder: str | Path) -> pd.DataFrame:
     one, two, three, four = (pd.read_csv(Path(folder) / name) for name in FILES.values())
     one = one.rename(columns={"R2": "r2", "MS_mean": "ms_mean", "MS_median": "ms_median"})
     one = one.assign(method=one["method"].map(_METHODS))
-    long = []
-    for table in (two, three):  # On ImageNet alone.
-        for column in table.columns.drop(["encoder", "k"]):
-            metric, suffix = column.rsplit("_", 1)
-            part = table[["encoder", "k"]].assign(data="ImageNet", method=_SUFFIXES[suffix])
-            long.append(part.assign(metric=_METRICS[metric], value=table[column]))
+    of_imagenet = pd.concat([table.melt(["encoder", "k"]) for table in (two, three)]).assign(data="ImageNet")
+    parts = of_imagenet.pop("variable").str.rsplit("_", n=1, expand=True)
+    of_imagenet = of_imagenet.assign(metric=parts[0].map(_METRICS), method=parts[1].map(_SUFFIXES))
     # The masked half of Table 4 repeats Table 1.
-    for column, data in (("imagenet_nomask", "ImageNet"), ("openimages_nomask", "OpenImages")):
-        part = four[["encoder", "k"]].assign(data=data, method=four["method"].map(_UNMASKED))
-        long.append(part.assign(metric="dead", value=four[column]))
-    wide = pd.concat(long).pivot(index=KEY, columns="metric", values="value").reset_index()
+    dead = four.melt(["encoder", "k", "method"], list(_NOMASK), "data").assign(metric="dead")
+    dead = dead.assign(method=dead["method"].map(_UNMASKED), data=dead["data"].map(_NOMASK))
+    wide = pd.concat([of_imagenet, dead]).pivot(index=KEY, columns="metric", values="value").reset_index()
     both = one.merge(wide, on=KEY, how="outer", suffixes=("", "_unmasked"))
     both["dead"] = both["dead"].fillna(both.pop("dead_unmasked"))
     return both.assign(encoder=both["encoder"].map(_ENCODERS), data=both["data"].map(_DATA))

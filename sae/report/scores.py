@@ -1,6 +1,7 @@
 """Which scores are read, and how they are laid out to be subtracted."""
 
 from math import nan
+from typing import Any
 
 import pandas as pd
 
@@ -20,19 +21,23 @@ def across_groups(metrics: pd.DataFrame) -> pd.DataFrame:
     return metrics.assign(**{c: across.fillna(metrics[c]) for c, across in found.items() if c in metrics})
 
 
+def values(rows: pd.DataFrame, metric: str, minus: str | None = None) -> pd.Series:
+    """A metric, less `minus` if that is given, row by row; NaN where `rows` lacks either."""
+    first, *other = (rows[n].astype(float) if n in rows else pd.Series(nan, rows.index) for n in (metric, minus) if n)
+    return first - other[0] if other else first
+
+
 def by_run(rows: pd.DataFrame, metric: str, minus: str | None = None) -> pd.Series:
-    """A metric of one method, less `minus` if that is given, by `RUN`; NaN where `rows` lacks either."""
-    values = [rows[name] if name in rows else pd.Series(nan, rows.index) for name in (metric, minus) if name]
-    value = values[0].astype(float) - (values[1].astype(float) if minus else 0.0)
-    return pd.Series(value.to_numpy(), pd.MultiIndex.from_frame(rows[RUN]), dtype=float)
+    """The same of one method, by `RUN`."""
+    return values(rows, metric, minus).set_axis(pd.MultiIndex.from_frame(rows[RUN]))
 
 
-def diverged(metrics: pd.DataFrame) -> dict[str, str]:
-    """{method: how many of its SAEs diverged, as '1 of 6'}, of the methods that have any.
+def diverged(metrics: pd.DataFrame, by: str | list[str] = "method") -> dict[Any, str]:
+    """{method, or what `by` names: how many of its SAEs diverged, as '1 of 6'}, of those that have any.
 
     Args:
         metrics: with `KEY` and status; the rows of one SAE count once.
     """
     saes = metrics.drop_duplicates([*RUN, "method", "trial"])
-    lost = (saes["status"] == "diverged").groupby(saes["method"], sort=False).agg(["sum", "size"])
-    return {str(method): f"{n} of {every}" for method, n, every in lost[lost["sum"] > 0].itertuples()}
+    lost = saes.assign(lost=saes["status"] == "diverged").groupby(by, sort=False)["lost"].agg(["sum", "size"])
+    return {of: f"{n} of {every}" for of, n, every in lost[lost["sum"] > 0].itertuples()}

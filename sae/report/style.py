@@ -130,17 +130,27 @@ def nothing(ax: Axes, text: str) -> None:
     ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
 
 
+def panels(rows: int, columns: int, height: float, beside: float, **look: Any) -> tuple[Figure, Any]:
+    """A figure and its axes (rows, columns), one of each at least.
+
+    Args:
+        height: of a row, in inches.
+        beside: inches of height for all else.
+    """
+    rows, columns = max(1, rows), max(1, columns)
+    size = (max(WIDTH, 2.3 * columns), height * rows + beside)
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **look)
+
+
 def save(figure: Figure, out: str | Path, name: str) -> None:
     """Write `out`/`name`.png and .pdf and close the figure; the same figure gives the same bytes."""
-    for ax in figure.axes:
-        for axis in (ax.xaxis, ax.yaxis):
-            if isinstance(major := axis.get_major_formatter(), LogFormatterMathtext):
-                axis.set_major_formatter(_Numbers(major))
-            if isinstance(minor := axis.get_minor_formatter(), LogFormatterMathtext):
-                axis.set_minor_formatter(_Numbers(minor))
-    for suffix in ("png", "pdf"):
-        # No time, no version.
-        metadata: dict[str, Any] = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        if isinstance(major := axis.get_major_formatter(), LogFormatterMathtext):
+            axis.set_major_formatter(_Numbers(major))
+        if isinstance(minor := axis.get_minor_formatter(), LogFormatterMathtext):
+            axis.set_minor_formatter(_Numbers(minor))
+    # No time, no version.
+    for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
         with files.atomic_file(Path(out) / f"{name}.{suffix}") as temporary:
             figure.savefig(temporary, format=suffix, bbox_inches="tight", metadata=metadata)
     plt.close(figure)

@@ -4,29 +4,45 @@ import re
 from collections.abc import Iterable
 from math import isnan, nan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from sae.core import files
 from sae.report import controls, published
+from sae.report.bootstrap import Rule
 from sae.report.names import Names
-from sae.report.scores import diverged
-from sae.scoring.selection import CELL, chosen, under
+from sae.report.scores import RUN, diverged, values
+from sae.scoring.selection import chosen, under
 
 DEAD_LIMIT = 0.05
-_KEY = ["encoder", "data", "k", "method"]
-# Metrics that a table shows of an `at` method beside those of its base, as `{metric}_no_mask`.
-_OF_ABLATION = ["dead", "dead_train", "ms_mean", "ms_mean_alive", "ms_mean_alive_across_groups", "r2"]
+_CELL = ["encoder", "data", "k"]
+# Behind a metric: that of the ablation of the method in whose row it stands.
+_OF_ABLATION = "_no_mask"
+
+
+class Settings(Names):
+    """How things are printed, and the rule of intervals."""
+
+    claims: Rule
 
 
 class Column(NamedTuple):
-    """A column: which metric, how it is written, a second metric to subtract from it, whether methods compare in it."""
+    """A column of a table.
+
+    Attributes:
+        source: the metric.
+        style: how it is written.
+        minus: a second metric to subtract from it.
+        compare: whether methods compare in it.
+        worth: whether the controls say what it is worth: more is better.
+    """
 
     source: str
     style: str = ".3f"
     minus: str | None = None
     compare: bool = True
+    worth: bool = False
 
 
 class Table(NamedTuple):
@@ -42,14 +58,14 @@ TABLES = {
     1: Table(
         "reconstruction and monosemanticity",
         {
-            "R2": Column("r2"),
-            "MS_mean": Column("ms_mean"),
+            "R2": Column("r2", worth=True),
+            "MS_mean": Column("ms_mean", worth=True),
             "MS_median": Column("ms_median"),
-            "MS_mean_alive": Column("ms_mean_alive"),
+            "MS_mean_alive": Column("ms_mean_alive", worth=True),
             "MS_median_alive": Column("ms_median_alive"),
-            "MS_across": Column("ms_mean_alive_across_groups"),
-            "MS_independent": Column("ms_mean_alive_independent"),
-            "MS_independent_across": Column("ms_mean_alive_independent_across_groups"),
+            "MS_across": Column("ms_mean_alive_across_groups", worth=True),
+            "MS_independent": Column("ms_mean_alive_independent", worth=True),
+            "MS_independent_across": Column("ms_mean_alive_independent_across_groups", worth=True),
             "dead": Column("dead", ".0f"),
             "dead_train": Column("dead_train", ".0f"),
             "floor": Column("ms_floor", compare=False),
@@ -68,9 +84,9 @@ on the test images; dead_train: on the training images. n_k_over_m: activations 
             "R2": Column("r2", compare=False),
             "binary": Column("purity_binary"),
             "weighted": Column("purity_weighted"),
-            "binary-null": Column("purity_binary", minus="purity_binary_null"),
-            "weighted-null": Column("purity_weighted", minus="purity_weighted_null"),
-            "binary_min10": Column("purity_binary_min10"),
+            "binary-null": Column("purity_binary", minus="purity_binary_null", worth=True),
+            "weighted-null": Column("purity_weighted", minus="purity_weighted_null", worth=True),
+            "binary_min10": Column("purity_binary_min10", worth=True),
             "binary_coarse": Column("purity_binary_coarse"),
             "binary_coarse-null": Column("purity_binary_coarse", minus="purity_binary_null_coarse"),
         },
@@ -84,9 +100,9 @@ coarse labels.""",
         "linear probes on truncated codes",
         {
             "R2": Column("r2", compare=False),
-            "AUC": Column("probe_auc"),
+            "AUC": Column("probe_auc", worth=True),
             "AUC_above_1": Column("probe_auc_above_1"),
-            "top1": Column("probe_top1"),
+            "top1": Column("probe_top1", worth=True),
             "top1_raw": Column("probe_top1_raw", compare=False),
             "edges": Column("probe_edges", ".1f", compare=False),
             "unconverged": Column("probe_unconverged", ".1f", compare=False),
@@ -118,6 +134,8 @@ dead as in Table 1.""",
         of_pairs=True,
     ),
 }
+# {name: (metric, what is subtracted)} of the scores whose worth the controls say.
+SCORES = {name: (c.source, c.minus) for spec in TABLES.values() for name, c in spec.columns.items() if c.worth}
 GENERAL_NOTES = """\
 Test split; means over {seeds} seed(s). lambda is chosen on the validation split: the largest whose R2 is at least that
 of the method compared with (the baseline). Controls ({controls}) are not tuned and stand at their own R2. `-`: not
@@ -128,6 +146,7 @@ Marks: `>` the choice is the largest lambda of the sweep, so a larger one might 
 the row repeats the numbers of the method compared with (after a mark: in how many of the seeds); `!` the baseline
 leaves 5 % or more of its latents dead on the training images: it is not well trained; `x` so many of the SAEs among
 which was chosen diverged: none of these can be chosen."""
+_THEIR_NOTES = "The paper's numbers, for its own datasets and backbones at m = 8192."
 NO_CONTROLS = "Empty: no method of this experiment is a control (`control` in config.yaml)."
 _EFFECTS_NOTES = "Mean over cells (lowest to highest), and in how many it is above 0."
 _PUBLISHED_NOTE = "Published: the paper's mean, and in how many of its own cells it goes up or down."
@@ -142,20 +161,17 @@ def measured(number: int, metrics: pd.DataFrame, names: Names) -> pd.DataFrame:
         A row per backbone (`encoder`), dataset (`data`), k and method; in a table of pairs a row per such method and
         `ablation`. Then the table's columns, `lambda`, `trial`, `mark`, `seeds`. Names are ids.
     """
-    spec = TABLES[number]
-    picked = chosen(metrics, "test", names.compared)
-    out = []
-    for (backbone, dataset, k), cell in picked.groupby(["backbone", "dataset", "k"], sort=False):
+    spec, by = TABLES[number], ["backbone", "dataset", "k"]
+    lost, out = diverged(metrics, [*by, "method"]), []
+    for place, cell in chosen(metrics, "test", names.compared).groupby(by, sort=False):
         for key, runs in _rows(spec, cell, metrics, names):
-            row = {"encoder": backbone, "data": dataset, "k": k} | key
-            row |= {name: _mean(runs, column) for name, column in spec.columns.items()}
-            row |= {"lambda": _joined(format(v, "g") for v in sorted(_column(runs, "lambda").dropna().unique()))}
-            row |= {"trial": _joined(sorted(runs["trial"].unique()))}
-            own = metrics[
-                metrics[["backbone", "dataset", "k", "method"]].eq([backbone, dataset, k, key["method"]]).all(axis=1)
-            ]
-            out.append(row | {"mark": _marks(runs, own, names), "seeds": len(runs)})
-    keys = [*_KEY, *(["ablation"] if spec.of_pairs else [])]
+            row = dict(zip(_CELL, place, strict=True)) | key
+            row |= {name: values(runs, column.source, column.minus).mean() for name, column in spec.columns.items()}
+            row["lambda"] = " ".join(format(v, "g") for v in sorted(values(runs, "lambda").dropna().unique()))
+            row["trial"] = " ".join(sorted(runs["trial"].unique()))
+            row["mark"] = _marks(runs, lost.get((*place, key["method"])), names)
+            out.append(row | {"seeds": len(runs)})
+    keys = [*_CELL, "method", *(["ablation"] if spec.of_pairs else [])]
     return pd.DataFrame(out, columns=[*keys, *spec.columns, "lambda", "trial", "mark", "seeds"])
 
 
@@ -167,38 +183,23 @@ def _rows(
         for method in names.order(cell["method"]):
             yield {"method": method}, cell[cell["method"] == method]
         return
-    run = [*CELL, "seed"]
     for base, method in names.pairs:
         rows = metrics[(metrics["method"] == method) & (metrics["split"] == "test")]
-        rows = rows[[*run, *(name for name in _OF_ABLATION if name in rows)]]
         # Where the base fell back on another method there is nothing to ablate.
-        runs = cell[(cell["method"] == base) & ~cell["fallback"]].merge(
-            rows.rename(columns={name: f"{name}_no_mask" for name in _OF_ABLATION}), on=run
-        )
+        own = cell[(cell["method"] == base) & ~cell["fallback"]]
+        runs = own.merge(rows, on=RUN, suffixes=("", _OF_ABLATION))
         if len(runs):
             yield {"method": base, "ablation": method}, runs
 
 
-def _column(runs: pd.DataFrame, name: str) -> pd.Series:
-    return runs[name].astype(float) if name in runs else pd.Series(nan, runs.index)
-
-
-def _mean(runs: pd.DataFrame, column: Column) -> float:
-    values = _column(runs, column.source)
-    return (values if column.minus is None else values - _column(runs, column.minus)).mean()
-
-
-def _joined(parts: Iterable[str]) -> str:
-    return " ".join(parts)
-
-
-def _marks(runs: pd.DataFrame, tried: pd.DataFrame, names: Names) -> str:
-    """What is said of a row: of its runs, and of all rows of metrics of the SAEs among which was chosen."""
+def _marks(runs: pd.DataFrame, lost: str | None, names: Names) -> str:
+    """What is said of a row: of its runs, and of how many of the SAEs among which was chosen diverged."""
     counts = {">": (runs["selection"] == "edge").sum(), "=": (runs["selection"] == "fallback").sum()}
     marks = [mark if n == len(runs) else f"{mark}{n}/{len(runs)}" for mark, n in counts.items() if n]
-    badly = (_column(runs, "dead_train") >= DEAD_LIMIT * runs["m"]).any()
+    badly = (values(runs, "dead_train") >= DEAD_LIMIT * runs["m"]).any()
     marks += ["!"] if badly and runs["method"].iloc[0] in names.baselines else []
-    return " ".join([*marks, *(f"x{n.replace(' of ', '/')}" for n in diverged(tried).values())])
+    marks += [f"x{lost.replace(' of ', '/')}"] if lost else []
+    return " ".join(marks)
 
 
 def beside_published(number: int, table: pd.DataFrame, tables: pd.DataFrame) -> pd.DataFrame:
@@ -208,19 +209,16 @@ def beside_published(number: int, table: pd.DataFrame, tables: pd.DataFrame) -> 
         table: what :func:`measured` returned.
         tables: what `sae.report.published.read` returned.
     """
-    out = table.copy()
-    theirs = tables.set_index(published.KEY)
+    out, theirs = table.copy(), tables.set_index(published.KEY)
     for name, column in TABLES[number].columns.items():
-        metric = column.source.removesuffix("_no_mask")
+        metric = column.source.removesuffix(_OF_ABLATION)
         if column.minus is not None or metric not in theirs:
             continue
-        method = out["ablation"] if column.source.endswith("_no_mask") else out["method"]
-        known = theirs[metric].to_dict()
-        keys = zip(out["encoder"], out["data"], out["k"], method, strict=True)
-        values = [known.get(key, nan) for key in keys]
-        if any(not isnan(v) for v in values):
-            out[f"{name}_published"] = values
-            out[f"{name}_difference"] = out[name] - out[f"{name}_published"]
+        known, method = theirs[metric].to_dict(), out["method" if metric == column.source else "ablation"]
+        found = [known.get(key, nan) for key in zip(*(out[c] for c in _CELL), method, strict=True)]
+        if not all(map(isnan, found)):
+            out[f"{name}_published"] = found
+            out[f"{name}_difference"] = out[name] - found
     return out
 
 
@@ -231,47 +229,49 @@ def effects(number: int, table: pd.DataFrame, tables: pd.DataFrame, names: Names
     already. Per line: the mean over cells, the lowest and the highest, and in how many it is above 0. Empty where no
     method is compared.
     """
-    spec, cell = TABLES[number], ["encoder", "data", "k"]
+    spec, compared = TABLES[number], _compared(TABLES[number], table, names)
     columns = {n: c for n, c in spec.columns.items() if c.compare and (c.minus is not None or not spec.of_pairs)}
-    compared = _compared(spec, table, names)
     # Not a mapping: what is a title here, a label may be too.
-    titles, out = ["difference"], [list(columns) if compared else []]
+    found = [("difference", list(columns) if compared else [])]
     for title, method, other in compared:
         if spec.of_pairs:
-            both = table[(table["method"] == other) & (table["ablation"] == method)]
+            differences = table[(table["method"] == other) & (table["ablation"] == method)]
         else:
-            ours, theirs = (table[table["method"] == name] for name in (method, other))
-            both = ours.merge(theirs, on=cell, suffixes=("", "_base"))
-        ours_and_theirs = []
-        for name, column in columns.items():
-            d = (both[name] if spec.of_pairs else both[name] - both[f"{name}_base"]).dropna()
-            low, mean, high = (format(v, "+" + column.style) for v in (d.min(), d.mean(), d.max()))
-            text = f"{mean} ({low} to {high}), {(d > 0).sum()}/{len(d)}" if len(d) else "-"
-            ours_and_theirs.append((text, _published_effect(tables, method, other, column)))
-        titles += [title, f"{title}, published"]
-        out += [list(texts) for texts in zip(*ours_and_theirs, strict=True)]
-    return pd.DataFrame(dict(enumerate(out))).set_axis(titles, axis=1)
+            ours, theirs = (table[table["method"] == m].set_index(_CELL)[list(columns)] for m in (method, other))
+            differences = ours - theirs.reindex(ours.index)
+        found.append((title, [_effect(differences[name].dropna(), column) for name, column in columns.items()]))
+        of_paper = [_published_effect(tables, method, other, column) for column in columns.values()]
+        found.append((f"{title}, published", of_paper))
+    texts = {number: lines for number, (_, lines) in enumerate(found)}
+    return pd.DataFrame(texts).set_axis([title for title, _ in found], axis=1)
 
 
 def _compared(spec: Table, table: pd.DataFrame, names: Names) -> list[tuple[str, str, str]]:
     """What effects are of: the title, the method, the method whose numbers are subtracted."""
+    there = set(table["ablation" if spec.of_pairs else "method"])
     if spec.of_pairs:
-        there = set(table["ablation"])
         pairs = [(method, base) for base, method in names.pairs if method in there]
         # The ablation is named only where a method has several.
         several = len({base for _, base in pairs}) < len(pairs)
         return [(names.method(method if several else base), method, base) for method, base in pairs]
-    there = set(table["method"])
-    pairs = [(m, other) for m, other in names.compared.items() if m in there and other is not None and other in there]
-    several = len({other for _, other in pairs}) > 1
-    titles = [names.method(m) + (f" against {names.method(other)}" if several else "") for m, other in pairs]
-    return [(title, *pair) for title, pair in zip(titles, pairs, strict=True)]
+    against = {m: other for m, other in names.compared.items() if m in there and other is not None and other in there}
+    several = len(set(against.values())) > 1
+    return [(names.method(m) + (f" against {names.method(o)}" if several else ""), m, o) for m, o in against.items()]
+
+
+def _effect(differences: pd.Series, column: Column) -> str:
+    if differences.empty:
+        return "-"
+    found = (differences.mean(), differences.min(), differences.max())
+    mean, low, high = (format(v, "+" + column.style) for v in found)
+    return f"{mean} ({low} to {high}), {(differences > 0).sum()}/{len(differences)}"
 
 
 def _published_effect(tables: pd.DataFrame, method: str, other: str, column: Column) -> str:
-    if column.source.endswith("_no_mask"):
-        return published.effect(tables, method, column.source.removesuffix("_no_mask"), other)
-    return published.effect(tables, method, column.source, other) if column.minus is None else "-"
+    metric = column.source.removesuffix(_OF_ABLATION)
+    if column.minus is not None and metric == column.source:
+        return "-"
+    return published.effect(tables, method, metric, other)
 
 
 def effects_notes(number: int, effects: pd.DataFrame) -> str:
@@ -283,7 +283,7 @@ def effects_notes(number: int, effects: pd.DataFrame) -> str:
     return f"{first}{_EFFECTS_NOTES}\n{_PUBLISHED_NOTE}"
 
 
-def write(metrics_file: str | Path, published_folder: str | Path, settings: dict[str, Any], out: str | Path) -> None:
+def write(metrics_file: str | Path, published_folder: str | Path, settings: Settings, out: str | Path) -> None:
     """Write all tables: `out`/table{1,2,3,4}.csv, .md and .tex; md and tex end in the published table.
 
     And `out`/controls.csv and .md: what the scores of these tables are worth (`sae.report.controls`).
@@ -292,41 +292,32 @@ def write(metrics_file: str | Path, published_folder: str | Path, settings: dict
         metrics_file: metrics.parquet.
         published_folder: the paper's tables as CSV.
         out: the folder to write into.
-        settings: of :class:`sae.report.names.Names`; and `claims`, whose rule the controls' intervals follow.
+        settings: :class:`Settings`.
     """
+    names, out = Settings.model_validate(settings), Path(out)
     metrics, tables = under(files.read_parquet(metrics_file), "paper"), published.read(published_folder)
-    names = Names(settings)
-    about = training(metrics, names)
+    about, controlled = training(metrics, names), ", ".join(map(names.method, names.controls)) or "none here"
+    general = GENERAL_NOTES.format(seeds=metrics["seed"].nunique(), controls=controlled)
+    made = {}
     for number, spec in TABLES.items():
         table = beside_published(number, measured(number, metrics, names), tables)
-        file = Path(out) / f"table{number}"
-        with files.atomic_file(file.with_suffix(".csv")) as temporary:
-            table.to_csv(temporary, index=False)
-        notes = (
-            spec.notes
-            + "\n"
-            + GENERAL_NOTES.format(
-                seeds=metrics["seed"].nunique(), controls=", ".join(map(names.method, names.controls)) or "none here"
-            )
-        )
         shown, compared = as_text(number, table, names), effects(number, table, tables, names)
         theirs = pd.read_csv(Path(published_folder) / published.FILES[number], dtype=str)
         title, their_title = f"Table {number}: {spec.title}", f"Published (arXiv:2606.27321, Table {number})"
-        their_notes = "The paper's numbers, for its own datasets and backbones at m = 8192."
+        notes = f"{spec.notes}\n{general}"
         parts = [f"# {title}", about, markdown(shown), notes, markdown(compared), effects_notes(number, compared)]
-        parts += [f"# {their_title}", their_notes, markdown(theirs)]
-        files.write_text(file.with_suffix(".md"), "\n\n".join(parts) + "\n")
-        tex = latex(shown, f"{title}. {about} {notes}") + "\n" + latex(theirs, their_title + ". " + their_notes)
-        files.write_text(file.with_suffix(".tex"), tex)
-    worth = controls.compare(chosen(metrics, "test", names.compared), names, controls.SCORES, settings["claims"])
-    with files.atomic_file(Path(out) / "controls.csv") as temporary:
-        worth.to_csv(temporary, index=False)
-    parts = ["# What the scores are worth", about]
-    parts += [markdown(controls.as_text(worth, names)), controls.NOTES] if len(worth) else [NO_CONTROLS]
-    files.write_text(Path(out) / "controls.md", "\n\n".join(parts) + "\n")
-    made = [Path(out) / f"table{number}.{suffix}" for number in TABLES for suffix in ("csv", "md", "tex")]
-    made += [Path(out) / f"controls.{suffix}" for suffix in ("csv", "md")]
-    files.write_sums(Path(out) / "tables.sums.json", made)
+        parts += [f"# {their_title}", _THEIR_NOTES, markdown(theirs)]
+        caption, their_caption = f"{title}. {about} {notes}", f"{their_title}. {_THEIR_NOTES}"
+        made[f"table{number}.csv"] = table.to_csv(index=False, lineterminator="\n")
+        made[f"table{number}.md"] = "\n\n".join(parts) + "\n"
+        made[f"table{number}.tex"] = latex(shown, caption) + "\n" + latex(theirs, their_caption)
+    worth = controls.compare(chosen(metrics, "test", names.compared), names, SCORES, names.claims)
+    said = [markdown(controls.as_text(worth, names)), controls.NOTES] if len(worth) else [NO_CONTROLS]
+    made["controls.csv"] = worth.to_csv(index=False, lineterminator="\n")
+    made["controls.md"] = "\n\n".join(["# What the scores are worth", about, *said]) + "\n"
+    for name, text in made.items():
+        files.write_text(out / name, text)
+    files.write_sums(out / "tables.sums.json", [out / name for name in made])
 
 
 def training(metrics: pd.DataFrame, names: Names) -> str:
@@ -335,14 +326,11 @@ def training(metrics: pd.DataFrame, names: Names) -> str:
     for baseline in names.baselines[:1]:
         rows = metrics[(metrics["method"] == baseline) & (metrics["split"] == "test")]
         for dataset, of in rows[rows["selected"]].groupby("dataset", sort=False):
-            said.append(
-                f"{names.dataset(str(dataset))}: {_range(_column(of, 'steps'))} steps, "
-                f"{_range(_column(of, 'images_per_latent'))} training images per latent"
-            )
-        trials = int(rows.groupby([*CELL, "seed"])["trial"].nunique().max()) if len(rows) else 0
-        tuned = (
-            f"validation chose among {trials} trials" if trials > 1 else "it has the recipe as it is given, not tuned"
-        )
+            steps, images = (_range(values(of, column)) for column in ("steps", "images_per_latent"))
+            said.append(f"{names.dataset(str(dataset))}: {steps} steps, {images} training images per latent")
+        trials = int(rows.groupby(RUN)["trial"].nunique().max()) if len(rows) else 0
+        plain = "it has the recipe as it is given, not tuned"
+        tuned = f"validation chose among {trials} trials" if trials > 1 else plain
         said.append(f"{names.method(baseline)}: {tuned}")
     said += [f"{names.method(name)}: {count} SAEs diverged" for name, count in diverged(metrics).items()]
     return "; ".join(said) + "." if said else ""
@@ -355,7 +343,8 @@ def _range(values: pd.Series) -> str:
 
 def read(file: str | Path) -> pd.DataFrame:
     """A table as :func:`write` wrote its csv; a text that is empty, or looks like 'NA', stays a text."""
-    text = dict.fromkeys((*_KEY, "ablation", "lambda", "trial", "mark"), str) | {"k": int}
+    ids = (*_CELL, "method", "ablation", "lambda", "trial", "mark", "dataset", "score", "control")
+    text = dict.fromkeys(ids, str) | {"k": int}
     table = pd.read_csv(file, keep_default_na=False, na_values={}, dtype=text)
     numbers = [name for name in table if name not in text]
     return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
@@ -368,23 +357,19 @@ def as_text(number: int, table: pd.DataFrame, names: Names) -> pd.DataFrame:
     if TABLES[number].of_pairs:
         shown["ablation"] = table["ablation"].map(names.method)
     for name, column in TABLES[number].columns.items():
-        values = ["-" if isnan(v) else format(v, column.style) for v in table[name]]
-        if f"{name}_published" in table:
-            both = zip(values, table[f"{name}_published"], table[f"{name}_difference"], strict=True)
-            values = [
-                v if isnan(p) else f"{v} ({format(p, column.style)}, {format(d, '+' + column.style)})"
-                for v, p, d in both
-            ]
-        shown[name] = values
+        numbers = table.reindex(columns=[name, f"{name}_published", f"{name}_difference"])
+        shown[name] = [_written(column.style, *row) for row in numbers.to_numpy(float)]
     # What was chosen: lambda alone where nothing else is swept.
-    plain = all(_is_lambda(trial) for trials in table["trial"] for trial in trials.split())
-    choice = table["lambda"] if plain else table["trial"]
-    shown["lambda" if plain else "trial"] = (choice.replace("", "-") + " " + table["mark"]).str.strip()
+    trials = " ".join(table["trial"]).split()
+    plain = all(re.fullmatch(r"default|lambda\d[\d.]*(e[+-]\d+)?", trial) for trial in trials)
+    choice = "lambda" if plain else "trial"
+    shown[choice] = (table[choice].replace("", "-") + " " + table["mark"]).str.strip()
     return pd.DataFrame(shown)
 
 
-def _is_lambda(trial: str) -> bool:
-    return re.fullmatch(r"default|lambda\d[\d.]*(e[+-]\d+)?", trial) is not None
+def _written(style: str, value: float, theirs: float, difference: float) -> str:
+    text = "-" if isnan(value) else format(value, style)
+    return text if isnan(theirs) else f"{text} ({format(theirs, style)}, {format(difference, '+' + style)})"
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -415,26 +400,19 @@ _TEX = str.maketrans(
 
 def latex(table: pd.DataFrame, caption: str) -> str:
     """A `longtable` with booktabs rules, a space between cells (the first three columns)."""
-    head = " & ".join(c.translate(_TEX) for c in table.columns)
-    body: list[str] = []
-    previous = None
-    for row in table.to_numpy():
-        if previous is not None and tuple(row[:3]) != previous and "method" in table.columns:
-            body.append(r"\addlinespace")
-        previous = tuple(row[:3])
-        body.append(" & ".join(v.translate(_TEX) for v in row) + r" \\")
+    head, *rows = ([v.translate(_TEX) for v in row] for row in (table.columns, *table.to_numpy()))
+    body = ""
+    for number, row in enumerate(rows):
+        if number and row[:3] != rows[number - 1][:3] and "method" in table:
+            body += "\\addlinespace\n"
+        body += " & ".join(row) + " \\\\\n"
     caption = " ".join(caption.replace("`", "").split()).translate(_TEX)
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs,longtable}",
-            rf"\begin{{longtable}}{{{'l' * len(table.columns)}}}",
-            rf"\caption{{{caption}}} \\",
-            r"\toprule",
-            head + r" \\",
-            r"\midrule \endhead",
-            *body,
-            r"\bottomrule",
-            r"\end{longtable}",
-            "",
-        ]
-    )
+    return rf"""% needs \usepackage{{booktabs,longtable}}
+\begin{{longtable}}{{{"l" * len(head)}}}
+\caption{{{caption}}} \\
+\toprule
+{" & ".join(head)} \\
+\midrule \endhead
+{body}\bottomrule
+\end{{longtable}}
+"""

@@ -96,10 +96,8 @@ def _set_labels(splits: dict[str, Activations], given: Mapping[str, tuple[str, A
     coded = {s: _coded(name, values, len(splits[s].index)) for s, (name, values) in given.items() if values is not None}
     if len({classes.dtype.kind in "iufb" for classes, _ in coded.values()}) > 1:
         raise UserError("labels and train_labels are numbers on one side and texts on the other; give one kind")
-    if not coded:
-        return
-    every = np.unique(np.concatenate([classes for classes, _ in coded.values()]))
     for split, (classes, numbers) in coded.items():
+        every = np.unique(np.concatenate([of_split for of_split, _ in coded.values()]))
         index = splits[split].index
         index["label"] = pd.array(np.searchsorted(every, classes)[numbers], "Int64")
         index["label_name"] = classes[numbers].astype(str)
@@ -142,9 +140,8 @@ def _data(name: str, embeddings: Any, groups: Any, d: int) -> Activations:
     embeddings = check_embeddings(embeddings, d, name).astype(np.float32, copy=False)
     _check_variance(name, embeddings)
     rows = len(embeddings)
-    number = np.arange(rows)
-    index = pd.DataFrame({"image_id": number, "label": pd.array([pd.NA] * rows, "Int64"), "label_name": None})
-    index["label_coarse"] = pd.array([pd.NA] * rows, dtype="Int64")
+    number, unknown = np.arange(rows), pd.array([pd.NA] * rows, dtype="Int64")
+    index = pd.DataFrame({"image_id": number, "label": unknown, "label_name": None, "label_coarse": unknown})
     index["group"] = number if groups is None else _coded("groups", groups, rows)[1]
     about = {"dataset": {"name": "", "grouped": not index["group"].is_unique}, "backbone": {"name": ""}}
     return Activations(embeddings, index, about)

@@ -10,7 +10,6 @@ from sae.core.errors import UserError
 
 CELL = ["dataset", "backbone", "k"]
 KEY = [*CELL, "method", "trial", "seed", "split"]
-FAIR = "fair"  # The protocol of equal tuning; the other one is "paper".
 ABOUT = ["protocol", "objective", "penalty", "mask"]  # What describes every SAE, beside its swept options.
 # What no metric may call a score, beside what describes an SAE: columns that joining and reports add.
 RESERVED: dict[str, tuple[str, ...]] = {

@@ -20,19 +20,15 @@ class RowStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows: dict[str, str] = {}
         self._used: set[str] = set()
         self._in_file: dict[str, str] | None = {}
-        if path.exists():
-            self._read()
-
-    def _read(self) -> None:
         try:
-            self._rows = {row["key"]: row["row"] for row in files.read_table(self.path).to_pylist()}
-            self._in_file = dict(self._rows)
+            if path.exists():
+                self._in_file = {row["key"]: row["row"] for row in files.read_table(path).to_pylist()}
         except UserError as error:
             self._in_file = None
             log.warning("%s; its rows are computed again", error)
+        self._rows = dict(self._in_file or {})
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows

@@ -11,10 +11,8 @@ import logging
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -36,11 +34,15 @@ from sae.scoring.subject import Curve, PerLatent, Subject
 VERSION = 1
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
-T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Data:
+class Settings(Options):
+    """What is asked of a stage: {name: options or None} of metrics; those of other stages are passed over."""
+
+    metrics: dict[str, dict[str, Any] | None]
+
+
+class Data(NamedTuple):
     """Where the activations of a bank's images lie.
 
     Attributes:
@@ -48,12 +50,11 @@ class Data:
         others: {backbone: folder of its test split}, of the experiment's other backbones.
     """
 
-    splits: dict[str, Path]
-    others: dict[str, Path] = field(default_factory=dict)
+    splits: Mapping[str, Path]
+    others: Mapping[str, Path] = {}
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """What a stage gives.
 
     Attributes:
@@ -74,7 +75,7 @@ def run(
     stage: str,
     bank_file: Path,
     activations_dir: Path,
-    settings: dict[str, Any],
+    settings: Settings,
     out: Path,
     *,
     others: dict[str, Path] | None = None,
@@ -89,7 +90,7 @@ def run(
         stage: score, robustness or probe.
         bank_file: bank.json.
         activations_dir: folder of the splits of this (dataset, backbone).
-        settings: {metrics: {name: options or None}}; those of other stages are passed over.
+        settings: metrics with their options; those of other stages are passed over.
         out: the folder to write into.
         others: {backbone: folder of its splits} of the experiment's other backbones.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
@@ -98,23 +99,23 @@ def run(
         UserError: a file is missing or damaged, a metric unknown or what it gives not right, or another backbone's
             images are other ones.
     """
-    bank = read_bank(bank_file)
-    heads = {name: head_of("metric", name).constants for name in settings["metrics"]}
-    own = [name for name, head in heads.items() if head["STAGE"] == stage]
+    bank, metrics = read_bank(bank_file), Settings.model_validate(settings).metrics
+    heads = {name: head_of("metric", name).constants for name in metrics}
+    own = [name for name in metrics if heads[name]["STAGE"] == stage]
     judged = [name for name in own if stage != "score" or heads[name].get("JUDGED")]
     everywhere = [name for name in own if name not in judged]
-    options = {name: options_of(name, settings["metrics"][name]) for name in everywhere + judged}
-    work = [(entry, everywhere + (judged if entry.judged else [])) for entry in bank.saes]
     data = Data(
         {split: Path(activations_dir) / split for split in SPLITS},
         {name: Path(folder) / "test" for name, folder in (others or {}).items()},
     )
+    options = {name: options_of(name, metrics[name]) for name in everywhere + judged}
     scorer = Scorer(options, data, Path(out).parent / ".rows" / stage, device)
+    work = [(entry, everywhere + (judged if entry.judged else [])) for entry in bank.saes]
     with scorer.kept():
         scored = scorer.score(bank, [(entry, names) for entry, names in work if names])
     for name, table in zip(("metrics", "curves", "latents"), as_tables(scored), strict=True):
         files.write_parquet(Path(out) / f"{name}.parquet", table)
-    count = len({about["method"] + about["trial"] + str(about["seed"]) for about, _ in scored.found})
+    count = len({(about["method"], about["trial"], about["seed"]) for about, _ in scored.found})
     said = f"{scorer.computed} of {scorer.asked} rows computed"
     progress.info("%s / %s / k%d: %s of %d SAEs: %s", bank.dataset, bank.backbone, bank.k, stage, count, said)
 
@@ -133,37 +134,31 @@ class Scorer:
     Args:
         options: {metric: its options}, in the order of their columns.
         data: the activations.
-        rows_folder: of the row store.
+        folder: of the row store.
         splits: a metric's other splits are left out.
     """
 
     def __init__(
-        self,
-        options: Mapping[str, Options],
-        data: Data,
-        rows_folder: Path,
-        device: str,
-        splits: tuple[str, ...] = SPLITS,
+        self, options: Mapping[str, Options], data: Data, folder: Path, device: str, splits: Sequence[str] = SPLITS
     ) -> None:
         # Code and its version are read together: an edit while the stage runs belongs to the next run.
-        self._metrics: dict[str, ModuleType] = {name: registry.load("metric", name) for name in options}
+        self._metrics = {name: registry.load("metric", name) for name in options}
         self._versions = {name: versions.joined([("metric", name), ("models", "inputs")]) for name in options}
         self._options, self._data, self._device, self._which = options, data, device, splits
-        self._stored = {name: RowStore(rows_folder / f"{name}.parquet") for name in options}
-        self._hashes: dict[Path, dict[str, str]] = {}
-        self._splits, self._others = _open(data)
+        self._stored = {name: RowStore(folder / f"{name}.parquet") for name in options}
+        self._hashes_of = functools.cache(_hashes_of)
         self._shared: dict[Hashable, Any] = {}
         self.asked = self.computed = 0
 
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Write the rows at the end, without those that were not asked for; a job that was stopped keeps all it has."""
+        whole = False
         try:
             yield
-        except BaseException:
-            self.write()
-            raise
-        self.write(prune=True)
+            whole = True
+        finally:
+            self.write(prune=whole)
 
     def write(self, prune: bool = False) -> None:
         """Write the rows; `prune`: without those that were not asked for."""
@@ -196,7 +191,7 @@ class Scorer:
             log.info("score %s", entry.path)
             siblings = _Siblings(bank, _siblings(bank, entry), self._device)
             coder = bank.open(entry).to(self._device)
-            return Subject(coder, self._splits, self._others, self._shared, bank.backbone, siblings)
+            return Subject(coder, *self._images, self._shared, bank.backbone, siblings)
 
         found = {}
         for split in self._which:
@@ -219,37 +214,45 @@ class Scorer:
 
     def _key(self, name: str, split: str, bank: Bank, entry: Entry) -> str:
         """The key of a row: a hash of all that decides it."""
-        reads = self._metrics[name].READS
+        reads, others = self._metrics[name].READS, {}
         read = {s: self._hashes_of(self._data.splits[s]) for s in {split, *reads} - {"others", "siblings"}}
-        others = self._data.others if "others" in reads else {}
-        # A name decides only who is a judge of whom.
-        judged: dict[str, Any] = {"backbone": bank.backbone} if "others" in reads else {}
+        judged: dict[str, Any] = {}
+        if "others" in reads:
+            others = {judge: self._hashes_of(folder) for judge, folder in self._data.others.items()}
+            judged["backbone"] = bank.backbone  # A name decides only who is a judge of whom.
+        if "siblings" in reads:
+            judged["siblings"] = sorted(str(sibling.sha256) for sibling in _siblings(bank, entry))
         made_by = {
             "sae": entry.sha256,
             "split": split,
             "data": read,
-            "others": {judge: self._hashes_of(folder) for judge, folder in others.items()},
+            "others": others,
             "versions": self._versions[name],
             "options": self._options[name].model_dump(mode="json"),
             "device": self._device.split(":")[0],
         }
-        if "siblings" in reads:
-            judged["siblings"] = sorted(str(sibling.sha256) for sibling in _siblings(bank, entry))
         return files.sha256_text(files.dumps(made_by | judged))
 
-    def _hashes_of(self, folder: Path) -> dict[str, str]:
-        if folder not in self._hashes:
-            self._hashes[folder] = files.read_json(folder / "manifest.json", "manifest of activations")["sha256"]
-        return self._hashes[folder]
+    @functools.cached_property
+    def _images(self) -> tuple[dict[str, store.Activations], dict[str, np.ndarray]]:
+        """{split: its activations}, {backbone: its embeddings of the images of test}."""
+        splits = {split: store.read(folder) for split, folder in self._data.splits.items()}
+        others = {name: store.read(folder) for name, folder in self._data.others.items()}
+        for name, other in others.items():
+            if not other.index["image_id"].equals(splits["test"].index["image_id"]):
+                folder = self._data.others[name]
+                raise UserError(f"{folder} holds other images than the split it is to judge; delete it and run again")
+        return splits, {name: other.embeddings for name, other in others.items()}
+
+
+def _hashes_of(folder: Path) -> dict[str, str]:
+    return files.read_json(folder / "manifest.json", "manifest of activations")["sha256"]
 
 
 def _siblings(bank: Bank, entry: Entry) -> list[Entry]:
     """The SAEs of a bank that differ from one of it in the seed alone."""
-
-    def about(of: Entry) -> tuple[str, str, str]:
-        return of.protocol, of.method, of.name
-
-    return [e for e in bank.saes if e.ok and e.seed != entry.seed and about(e) == about(entry)]
+    same = (entry.protocol, entry.method, entry.name)
+    return [e for e in bank.saes if e.ok and e.seed != entry.seed and (e.protocol, e.method, e.name) == same]
 
 
 class _Siblings(Sequence[Coder]):
@@ -263,37 +266,6 @@ class _Siblings(Sequence[Coder]):
 
     def __len__(self) -> int:
         return len(self._entries)
-
-
-class _Opened(Mapping[str, T]):
-    """Values by name, each made when it is first asked for."""
-
-    def __init__(self, makers: Mapping[str, Callable[[], T]]) -> None:
-        self._makers = makers
-        self._made: dict[str, T] = {}
-
-    def __getitem__(self, name: str) -> T:
-        if name not in self._made:
-            self._made[name] = self._makers[name]()
-        return self._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
-
-
-def _open(data: Data) -> tuple[Mapping[str, store.Activations], Mapping[str, np.ndarray]]:
-    splits = _Opened({split: functools.partial(store.read, folder) for split, folder in data.splits.items()})
-
-    def of_same_images(folder: Path) -> np.ndarray:
-        other = store.read(folder)
-        if not other.index["image_id"].equals(splits["test"].index["image_id"]):
-            raise UserError(f"{folder} holds other images than the split it is to judge; delete it and run again")
-        return other.embeddings
-
-    return splits, _Opened({name: functools.partial(of_same_images, folder) for name, folder in data.others.items()})
 
 
 def _about(bank: Bank, entry: Entry, swept: list[str]) -> dict[str, Any]:
@@ -312,66 +284,61 @@ def _about(bank: Bank, entry: Entry, swept: list[str]) -> dict[str, Any]:
 def _parts(metric: str, scores: Any, m: int) -> dict[str, dict[str, Any]]:
     """Scores as JSON can hold them, by the table they belong to."""
     if not isinstance(scores, dict):
-        raise _wrong(metric, f"score returns {_kind(scores)}, not a dict")
+        raise _wrong(f"{metric}: score returns a value of type {type(scores).__name__}, not a dict")
     parts: dict[str, dict[str, Any]] = {"scalars": {}, "curves": {}, "latents": {}}
     for name, value in scores.items():
+        where = f"{metric}: {name}"
         if isinstance(value, Curve):
-            curve = {axis: _values(metric, f"{name}: {axis}", getattr(value, axis)) for axis in ("x", "y")}
-            if len(curve["x"]) != len(curve["y"]):
-                raise _wrong(metric, f"{name}: x has {len(curve['x'])} values, y {len(curve['y'])}")
-            parts["curves"][name] = curve
+            x, y = _values(f"{where}: x", value.x), _values(f"{where}: y", value.y)
+            if len(x) != len(y):
+                raise _wrong(f"{where}: x has {len(x)} values, y {len(y)}")
+            parts["curves"][name] = {"x": x, "y": y}
         elif isinstance(value, PerLatent):
-            parts["latents"][name] = _values(metric, name, value.values)
-            if len(parts["latents"][name]) != m:
-                raise _wrong(metric, f"{name}: {len(parts['latents'][name])} values for {m} latents")
+            parts["latents"][name] = values = _values(where, value.values)
+            if len(values) != m:
+                raise _wrong(f"{where}: {len(values)} values for {m} latents")
         else:
-            parts["scalars"][name] = _values(metric, name, [value])[0]
+            (parts["scalars"][name],) = _values(where, [value])
     return parts
 
 
-def _values(metric: str, name: str, values: Any) -> list[Any]:
+def _values(where: str, values: Any) -> list[Any]:
     given = list(values) if isinstance(values, Iterable) else [values]
     plain = [value.item() if isinstance(value, np.generic) else value for value in given]
     for value in plain:
         if not (value is None or isinstance(value, str | int | float)):
-            raise _wrong(metric, f"{name} is or holds {_kind(value)}")
+            raise _wrong(f"{where} is or holds a value of type {type(value).__name__}")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise _wrong(metric, f"{name} is or holds an integer of more than 64 bits")
+            raise _wrong(f"{where} is or holds an integer of more than 64 bits")
         if isinstance(value, float) and math.isinf(value):
-            raise _wrong(metric, f"{name} is or holds infinity, as where all embeddings of a split are the same")
+            raise _wrong(f"{where} is or holds infinity, as where all embeddings of a split are the same")
     return plain
 
 
-def _kind(value: Any) -> str:
-    return f"a value of type {type(value).__name__}"
-
-
-def _wrong(metric: str, what: str) -> UserError:
+def _wrong(what: str) -> UserError:
     return UserError(
-        f"metric {metric}: {what}; allowed is a dict of numbers, texts, None, Curve(x, y) with x and y of one length, "
+        f"metric {what}; allowed is a dict of numbers, texts, None, Curve(x, y) with x and y of one length, "
         "and PerLatent(values) with a value for each of the m latents"
     )
 
 
-def as_tables(scored: Scored) -> tuple[pa.Table, pa.Table, pa.Table]:
+def as_tables(scored: Scored) -> tuple[pa.Table, ...]:
     """metrics, curves and latents of a stage: a row per SAE and split, per point of a curve, per latent."""
     metrics, curves, latents = [], [], [tables.table([], (*KEY, "latent"))]
     for about, results in scored.found:
         key, row = {name: about[name] for name in KEY}, dict(about)
-        by_latent: dict[str, list[Any]] = {}
+        columns: dict[str, list[Any]] = {}
         for result in results.values():
             row |= result["scalars"]
-            by_latent |= result["latents"]
+            columns |= result["latents"]
             for name, curve in result["curves"].items():
                 points = zip(curve["x"], curve["y"], strict=True)
                 curves += [key | {"curve": name, "x": x, "y": y} for x, y in points]
         metrics.append(row)
-        if by_latent:
-            count = len(next(iter(by_latent.values())))
-            columns = {name: [value] * count for name, value in key.items()} | {"latent": range(count)} | by_latent
+        if columns:
+            count = len(next(iter(columns.values())))
+            columns = {name: [value] * count for name, value in key.items()} | {"latent": [*range(count)]} | columns
             latents.append(pa.table({name: pa.array(values, from_pandas=False) for name, values in columns.items()}))
-    return (
-        tables.owned(tables.table(metrics, [*KEY, *tables.ABOUT]), scored.owners["scalars"]),
-        tables.owned(tables.table(curves, (*KEY, "curve", "x", "y")), scored.owners["curves"]),
-        tables.owned(tables.joined(latents), scored.owners["latents"]),
-    )
+    points_of = tables.table(curves, (*KEY, "curve", "x", "y"))
+    made = tables.table(metrics, [*KEY, *tables.ABOUT]), points_of, tables.joined(latents)
+    return tuple(tables.owned(table, owners) for table, owners in zip(made, scored.owners.values(), strict=True))

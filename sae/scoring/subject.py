@@ -2,8 +2,7 @@
 
 import copy
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,16 +16,14 @@ from sae.models.inputs import Inputs
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """What a metric returns for a curve: `y` at each `x`, both of one length."""
 
     x: Sequence[float] | np.ndarray
     y: Sequence[float] | np.ndarray
 
 
-@dataclass(frozen=True)
-class PerLatent:
+class PerLatent(NamedTuple):
     """What a metric returns for a column of `latents.parquet`: m values, numbers or texts or None."""
 
     values: Sequence[Any] | np.ndarray

@@ -12,8 +12,7 @@ from sae.data import dataset as datasets
 from sae.data import store, synthetic
 from sae.data.backbones import generated
 from sae.models.coder import Coder
-from sae.scoring import recovery
-from sae.scoring.metrics import recovery as metric
+from sae.scoring.metrics import recovery
 from sae.scoring.subject import Subject
 
 
@@ -69,10 +68,10 @@ def test_an_own_concept_brings_its_parent_and_the_metric_knows_the_world(tmp_pat
         coder.W_enc.copy_(coder.W_dec.T)
         coder.b_dec.copy_(torch.from_numpy(world.mean))
     subject = Subject(coder, {"test": store.read(tmp_path / "test")}, {}, {}, "b")
-    found = metric.score(subject, "test", Options())
+    found = recovery.score(subject, "test", Options())
     assert found["recovery_found"] == 1 and found["recovery_recall"] > 0.25
     coder.W_dec.data[:12] *= -1  # Half of the directions are gone.
-    assert metric.score(Subject(coder, subject.splits, {}, {}, "b"), "test", Options())["recovery_found"] < 0.7
+    assert recovery.score(Subject(coder, subject.splits, {}, {}, "b"), "test", Options())["recovery_found"] < 0.7
 
 
 def test_recovery_of_the_truth_is_perfect_and_every_loss_is_counted():
@@ -83,13 +82,13 @@ def test_recovery_of_the_truth_is_perfect_and_every_loss_is_counted():
 
     order = [2, 0, 3, 1]  # The latents hold the concepts in another order, one of them half as long.
     decoder = dictionary[order] * np.array([[1.0], [0.5], [1.0], [1.0]])
-    perfect = recovery.score(decoder, codes_of(truth[:, order]), dictionary, scipy.sparse.csr_matrix(truth))
-    np.testing.assert_allclose([perfect.max_cosine, perfect.found, perfect.precision, perfect.recall], 1.0)
+    perfect = recovery.of_codes(decoder, codes_of(truth[:, order]), dictionary, scipy.sparse.csr_matrix(truth))
+    np.testing.assert_allclose(list(perfect.values()), 1.0)
     z = truth[:, order].copy()
     z[0, 1] = 0  # Latent 1 (concept 0) misses one of its three images,
     z[5, 3] = 1  # latent 3 (concept 1) fires on one too many,
     decoder[0] = -decoder[0]  # and concept 2's direction is gone: its latent is another one, of cosine 0.
-    lost = recovery.score(decoder, codes_of(z), dictionary, scipy.sparse.csr_matrix(truth))
-    np.testing.assert_allclose(lost.max_cosine, 2 / 3, atol=1e-9)
-    np.testing.assert_allclose(lost.found, 2 / 3)
-    assert lost.recall <= (2 / 3 + 1 + 1) / 3 and lost.precision < 1
+    lost = recovery.of_codes(decoder, codes_of(z), dictionary, scipy.sparse.csr_matrix(truth))
+    np.testing.assert_allclose(lost["recovery_cosine"], 2 / 3, atol=1e-9)
+    np.testing.assert_allclose(lost["recovery_found"], 2 / 3)
+    assert lost["recovery_recall"] <= (2 / 3 + 1 + 1) / 3 and lost["recovery_precision"] < 1

@@ -12,10 +12,11 @@ from sae.core import files
 from sae.report import bootstrap, claims, published
 from sae.report.names import Names
 from sae.report.scores import across_groups
-from sae.scoring.selection import chosen
 
-RULE = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"]
+RULE = bootstrap.Rule(**yaml.safe_load((ROOT / "config.yaml").read_text())["claims"])
+FEW = RULE.model_copy(update={"resamples": 100})
 PAPER = ROOT / "workflow/resources/paper"
+PUBLISHED = published.read(PAPER)
 CELLS = list(itertools.product(["d1", "d2"], ["b1", "b2", "b3"], [4, 8, 16]))
 BASE = {"r2": 0.7, "ms_mean": 0.4, "ms_mean_alive": 0.5, "dead": 10.0, "purity_binary": 0.5, "purity_binary_null": 0.2}
 BASE |= {"probe_auc": 0.5, "probe_top1": 0.7, "ms_mean_alive_independent": 0.3}
@@ -30,7 +31,7 @@ METHODS = {
     "reg1_all": {"against": "topk", "at": "reg1"},
     "reg2_all": {"against": "topk", "at": "reg2"},
 }
-NAMES = Names({"methods": METHODS})
+NAMES = Names(methods=METHODS)
 
 
 def results(effect=None, ablation=None, rise=None, seeds=(0, 1, 2), noise=0.0, fallback=(), below=1.0, methods=METHODS):
@@ -62,10 +63,9 @@ def results(effect=None, ablation=None, rise=None, seeds=(0, 1, 2), noise=0.0, f
 
 
 def judged(metrics, points, names=NAMES):
-    metrics = across_groups(metrics)
-    evidence = claims.Evidence(chosen(metrics, "test", names.compared), metrics, points, names)
-    rule = RULE | {"resamples": 1000}  # Enough for effects as planted.
-    return {c.name: claims.judge(c, evidence, rule) for c in claims.claims(rule, names)}
+    rule = RULE.model_copy(update={"resamples": 1000})  # Enough for effects as planted.
+    evidence = claims.Evidence(across_groups(metrics), points, PUBLISHED, rule, names)
+    return {claim.name: claims.judge(claim, evidence) for claim in claims.claims(evidence)}
 
 
 def test_a_claim_counts_what_diverged():
@@ -157,7 +157,7 @@ def test_a_dictionary_too_small_for_4k_leaves_that_claim_untested():
 def test_the_mask_is_not_tested_where_no_sae_went_without_it():
     there = {name: METHODS[name] for name in ("topk", "reg1", "reg2")}
     metrics, points = results(effect={"ms_mean_alive": 0.03}, methods=there, fallback=CELLS[:12])
-    rows = judged(metrics, points, Names({"methods": there}))
+    rows = judged(metrics, points, Names(methods=there))
     assert {row["verdict"] for name, row in rows.items() if "mask" in name} == {"not tested here"}
 
 
@@ -166,7 +166,7 @@ def test_claims_about_methods_that_are_not_there_are_not_tested(methods):
     there = {name: METHODS[name] for name in methods}
     metrics, points = results(effect={"ms_mean_alive": 0.03, "ms_mean": 0.03}, methods=there)
     for curves in (points, points[:0]):
-        rows = judged(metrics, curves, Names({"methods": there}))
+        rows = judged(metrics, curves, Names(methods=there))
         tested = {name for name, row in rows.items() if row["verdict"] != "not tested here"}
         known = {"reg1": {"reg1_raises_ms", "reg1_keeps_r2"}, "topk": {"baseline_rises_above_k"}}
         assert not any("reg1" in name for name in tested) or "reg1" in methods
@@ -182,7 +182,7 @@ def test_other_methods_get_two_claims_of_ours_against_what_they_are_compared_wit
     files.write_parquet(tmp_path / "metrics.parquet", metrics)
     files.write_parquet(tmp_path / "curves.parquet", points)
     written = (tmp_path / "metrics.parquet", tmp_path / "curves.parquet")
-    claims.write(*written, PAPER, {"claims": RULE | {"resamples": 100}, "methods": methods}, tmp_path)
+    claims.write(*written, PAPER, {"claims": FEW.model_dump(), "methods": methods}, tmp_path)
     table = pd.read_csv(tmp_path / "claims.csv").set_index("claim")
     ours = ["reg1_raises_independent_ms", "reg2_raises_independent_ms", "mine_raises_ms", "mine_keeps_r2"]
     assert table["ours"].dtype == bool and table.index[table["ours"]].tolist() == ours
@@ -196,10 +196,8 @@ def test_cells_must_agree():
     values = pd.Series(0.001, pd.MultiIndex.from_tuples([(*c, 0) for c in CELLS], names=RUNS))
     values[values.index.get_level_values("k") == 4] = 1.0
     values[values.index.get_level_values("k") != 4] = -0.001
-    claim = claims.Claim("x", "x", lambda e: values, lambda p: "-")
-    metrics, points = results(seeds=(0,))
-    evidence = claims.Evidence(chosen(metrics, "test", NAMES.compared), metrics, points, NAMES)
-    row = claims.judge(claim, evidence, RULE)
+    claim = claims.Claim("x", "x", values, "-")
+    row = claims.judge(claim, claims.Evidence(*results(seeds=(0,)), PUBLISHED, RULE, NAMES))
     assert row["ci_low"] > 0 and (row["cells_for"], row["cells_against"]) == (6, 12)
     assert row["verdict"] == "holds in part" and row["note"] == "interval across blocks only"
 
@@ -210,7 +208,8 @@ def test_the_interval_is_that_of_all_resamples():
     blocks = values.groupby("backbone").mean().to_numpy()
     means = [blocks[list(drawn)].mean() for drawn in itertools.product(range(4), repeat=4)]
     expected = np.quantile(means, [0.025, 0.975])
-    np.testing.assert_allclose(bootstrap.interval(values, RULE | {"resamples": 200_000}), expected, atol=0.004)
+    rule = RULE.model_copy(update={"resamples": 200_000})
+    np.testing.assert_allclose(bootstrap.interval(values, rule), expected, atol=0.004)
 
 
 def test_seeds_are_drawn_inside_blocks():
@@ -224,7 +223,7 @@ def test_seeds_are_drawn_inside_blocks():
 
 
 def test_published_effects_are_those_of_the_specification():
-    tables = published.read(PAPER)
+    tables = PUBLISHED
     assert published.effect(tables, "reg1", "ms_mean") == "+0.043 (up 18, down 0 of 18)"
     assert published.effect(tables, "reg1", "r2").startswith("+0.001")
     assert published.effect(tables, "reg2", "ms_mean").startswith("+0.021")
@@ -250,7 +249,7 @@ def test_ms_is_read_across_groups_where_a_dataset_has_groups():
 def test_a_claim_about_a_score_that_a_control_has_too_says_so():
     methods = METHODS | {"raw": {"label": "Raw", "control": True}}
     metrics, points = results(effect={"ms_mean_alive": 0.03, "ms_mean": 0.03}, noise=0.001, methods=methods)
-    notes = {name: row["note"] for name, row in judged(metrics, points, Names({"methods": methods})).items()}
+    notes = {name: row["note"] for name, row in judged(metrics, points, Names(methods=methods)).items()}
     assert "tells nothing on d1: Raw as high as the baseline" in notes["reg1_raises_ms"]
     assert "tells nothing" in notes["mask_raises_ms_reg1"] and "tells nothing" not in notes["reg2_more_dead"]
 
@@ -272,7 +271,7 @@ def test_claims_are_those_of_protocol_paper_alone(tmp_path):
     for folder, rows in (("own", metrics), ("both", pd.concat([metrics, tuned]))):
         (tmp_path / folder).mkdir()
         files.write_parquet(tmp_path / "metrics.parquet", rows)
-        settings = {"claims": RULE | {"resamples": 100}, "methods": METHODS}
+        settings = {"claims": FEW.model_dump(), "methods": METHODS}
         claims.write(tmp_path / "metrics.parquet", tmp_path / "curves.parquet", PAPER, settings, tmp_path / folder)
     for name in ("claims.csv", "claims.md"):
         assert (tmp_path / "own" / name).read_bytes() == (tmp_path / "both" / name).read_bytes()

@@ -2,18 +2,19 @@
 
 import numpy as np
 import pandas as pd
+import yaml
+from conftest import ROOT
 
 from sae.report import controls, tables
+from sae.report.bootstrap import Rule
 from sae.report.names import Names
 from sae.scoring.selection import chosen
 
 NAMES = Names(
-    {
-        "methods": {"topk": {}, "reg1": {"against": "topk"}, "pca": {"control": True}, "raw": {"control": True}},
-        "datasets": {"emoji": "Emoji"},
-    }
+    methods={"topk": {}, "reg1": {"against": "topk"}, "pca": {"control": True}, "raw": {"control": True}},
+    datasets={"emoji": "Emoji"},
 )
-RULE = {"confidence": 0.95, "resamples": 500, "bootstrap_seed": 0, "min_blocks": 3}
+RULE = Rule(**yaml.safe_load((ROOT / "config.yaml").read_text())["claims"] | {"resamples": 500})
 # A score's level differs more between backbones than between methods: what counts is the difference within a cell.
 LEVEL = {"a": 0.2, "b": 0.5, "c": 0.8}
 ADDED = {"topk": 0.0, "reg1": 0.1, "pca": -0.05, "raw": 0.0}
@@ -36,7 +37,7 @@ def metrics():
 
 
 def test_a_score_that_a_control_has_as_high_tells_nothing():
-    found = controls.compare(chosen(metrics(), "test", NAMES.compared), NAMES, controls.SCORES, RULE)
+    found = controls.compare(chosen(metrics(), "test", NAMES.compared), NAMES, tables.SCORES, RULE)
     assert set(found["score"]) == {"MS_mean_alive"}  # The others were not measured.
     flags = found.set_index(["dataset", "control"])["tells_nothing"].to_dict()
     assert flags == {("emoji", "pca"): False, ("emoji", "raw"): True, ("shirts", "pca"): True, ("shirts", "raw"): True}
@@ -50,7 +51,7 @@ def test_a_score_that_a_control_has_as_high_tells_nothing():
 
 def test_with_few_blocks_there_is_no_interval_and_no_flag():
     picked = chosen(metrics(), "test", NAMES.compared)
-    found = controls.compare(picked[picked["backbone"] != "a"], NAMES, controls.SCORES, RULE)
+    found = controls.compare(picked[picked["backbone"] != "a"], NAMES, tables.SCORES, RULE)
     assert found["low"].isna().all() and not found["tells_nothing"].any()
     assert controls.as_text(found, NAMES)["raw"].str.fullmatch(r"[+-]0.0\d\d").all()
 

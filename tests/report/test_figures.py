@@ -21,7 +21,7 @@ from sae.report.style import plt
 
 METHODS = hostile.METHODS
 SETTINGS = {"methods": METHODS, "datasets": hostile.DATASETS, "backbones": {"b1": "$b_1$"}}
-NAMES = Names(SETTINGS)
+NAMES = Names(**SETTINGS)
 CREDIT = "Who drew these. Licence: CC-BY-SA-4.0."
 
 
@@ -143,7 +143,7 @@ def test_titles_of_fig1_do_not_overlap(results, count):
     shown = pd.concat([shown] * 40, ignore_index=True)  # 120 active.
     files.write_parquet(results / "gallery/sample.parquet", pd.concat([shown.assign(method=m) for m in methods]))
     with plt.rc_context(style.RC):
-        figure = registry.load("figure", "fig1").draw(results, Names(SETTINGS | {"methods": methods}))
+        figure = registry.load("figure", "fig1").draw(results, Names(**SETTINGS | {"methods": methods}))
         figure.draw_without_rendering()
     texts = [text for ax in figure.axes for text in (ax.title, *ax.get_xticklabels(), ax.xaxis.label) if ax.get_title()]
     assert sum("120 active" in text.get_text() for text in texts) == count

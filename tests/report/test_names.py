@@ -43,7 +43,7 @@ def test_colours_are_distinct(eye):
 
 def test_looks_follow_from_the_position_in_config():
     many = {f"m{i}": {"against": "m0" if i else None} for i in range(50)}
-    names = Names({"methods": many})
+    names = Names(methods=many)
     assert names.baselines == ["m0"] and names.colour("m0") == DARK[0]
     assert len({(names.marker(m), str(names.dashes(m))) for m in many}) == 50  # In grey.
     assert len({names.colour(m) for m in list(many)[: len(PALETTE)]}) == len(PALETTE)
@@ -53,9 +53,9 @@ def test_looks_follow_from_the_position_in_config():
     for method in many:
         Line2D([], [], marker=names.marker(method), linestyle=names.dashes(method))
     some = {m: many[m] | {"position": int(m[1:])} for m in ("m40", "m0", "m7")}
-    fewer = Names({"methods": some})
+    fewer = Names(methods=some)
     assert fewer.order(some) == ["m0", "m7", "m40"]
-    alone = Names({"methods": {"pca": {"control": True}, "mine": {"control": False}}})
+    alone = Names(methods={"pca": {"control": True}, "mine": {"control": False}})
     assert alone.baselines == ["mine"] and alone.controls == ["pca"]
     for look in ("colour", "marker", "dashes"):
         assert all(getattr(fewer, look)(m) == getattr(names, look)(m) for m in some)
@@ -68,14 +68,14 @@ def test_labels_and_relations():
         "reg1_all": {"against": "topk", "at": "reg1"},
         "rival": {"against": "reg1"},
     }
-    names = Names({"methods": methods, "datasets": {"d": "Data"}, "backbones": {}})
+    names = Names(methods=methods, datasets={"d": "Data"})
     assert [names.method(m) for m in ("topk", "reg1", "other")] == ["Baseline", "reg1", "other"]
     assert (names.dataset("d"), names.backbone("b"), names.colour("reg1")) == ("Data", "b", "#123456")
     assert names.compared == {"topk": None, "reg1": "topk", "rival": "reg1"} and names.pairs == [("reg1", "reg1_all")]
     assert names.baselines == ["topk"] and names.order(["x", "rival", "topk"]) == ["topk", "rival", "x"]
     # A label is one line without what cannot be printed, and no other's.
     labels = {"a": "One\n\tline\x07 \u202e\ud800", "b": "One line", "c": "\x00", "d": None}
-    names = Names({"methods": {}, "datasets": labels, "backbones": {}})
+    names = Names(datasets=labels)
     assert [names.dataset(name) for name in labels] == ["One line (a)", "One line (b)", "c", "d"]
     # Alone, or where nothing is compared, the first is the baseline: it looks the same everywhere.
-    assert Names({"methods": {"topk": {}, "other": {}}}).baselines == ["topk"]
+    assert Names(methods={"topk": {}, "other": {}}).baselines == ["topk"]

@@ -5,6 +5,7 @@ import re
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import ROOT
 from report import hostile
 
@@ -19,7 +20,7 @@ METHODS = {
     "reg1": {"label": "Reg. 1", "against": "topk"},
     "reg1_all": {"label": "Reg. 1, no mask", "against": "topk", "at": "reg1"},
 }
-NAMES = Names({"methods": METHODS})
+NAMES = Names(methods=METHODS)
 SCORES = ("ms_mean", "ms_median", "ms_mean_alive", "ms_median_alive")
 REST = {"m": 20, "dead": 1, "dead_train": 0, "ms_floor": 0.3, "n_k_over_m": 20.0}
 
@@ -61,7 +62,7 @@ def test_effects_are_differences_from_what_a_method_is_against():
     assert row.loc["R2", "Reg. 1"] == "+0.020 (+0.010 to +0.030), 2/2"
     assert row.loc["R2", "Reg. 1, published"] == "+0.001 (up 11, down 0 of 18)"
     assert row.loc["dead", "Reg. 1"] == "+0 (+0 to +0), 0/2" and row.loc["MS_across", "Reg. 1"] == "-"
-    names = Names({"methods": METHODS | {"rival": {"label": "Rival", "against": "reg1"}}})
+    names = Names(methods=METHODS | {"rival": {"label": "Rival", "against": "reg1"}})
     table = tables.measured(1, metrics({"topk": 0.7, "reg1": 0.71, "rival": 0.72}), names)
     row = tables.effects(1, table, PUBLISHED, names).set_index("difference").loc["R2"]
     assert row["Reg. 1 against Baseline"].startswith("+0.010") and row["Rival against Reg. 1"].startswith("+0.010")
@@ -117,7 +118,7 @@ def test_what_diverged_is_counted_in_the_row_and_in_the_head():
 
 def written(frame, settings, folder):
     files.write_parquet(folder / "metrics.parquet", frame)
-    rule = {"confidence": 0.95, "resamples": 100, "bootstrap_seed": 0, "min_blocks": 3}
+    rule = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"] | {"resamples": 100}
     tables.write(folder / "metrics.parquet", PAPER, settings | {"claims": rule}, folder)
     return {n: (tables.read(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text()) for n in tables.TABLES}
 
@@ -129,7 +130,7 @@ def test_files_hold_ids_in_csv_and_labels_elsewhere(tmp_path):
     csv, md = written(frame, {"methods": methods}, tmp_path)[1]
     assert csv["method"].tolist() == ["topk", "reg1", "NA"] and csv["data"].tolist() == ["d"] * 3
     assert csv.columns[:5].tolist() == ["encoder", "data", "k", "method", "R2"]
-    pd.testing.assert_frame_equal(csv, tables.measured(1, frame, Names({"methods": methods})), check_dtype=False)
+    pd.testing.assert_frame_equal(csv, tables.measured(1, frame, Names(methods=methods)), check_dtype=False)
     assert r"| a\|b\_\$\\x\$ " in md and " lr0.1 " in md and " lambda0.001 " in md
     assert r" & a\textbar{}b\_\$\textbackslash{}x\$ & " in (tmp_path / "table1.tex").read_text()
 
@@ -158,7 +159,7 @@ def test_a_text_is_printed_as_it_is():
 
 def test_a_label_may_be_a_title():
     methods = METHODS | {"odd": {"label": "difference", "against": "topk"}}
-    names = Names({"methods": methods})
+    names = Names(methods=methods)
     effects = tables.effects(1, tables.measured(1, metrics(dict.fromkeys(methods, 0.7)), names), PUBLISHED, names)
     assert effects.columns[::2].tolist() == ["difference", "Reg. 1, published", "difference, published"]
     assert effects.iloc[0, 0] == "R2" and effects.iloc[0, 3].startswith("+0.000 (")

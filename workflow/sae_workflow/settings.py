@@ -208,21 +208,14 @@ def names(config: Config, experiment: str) -> Plan:
 
     A method's looks follow from its place among the experiment's methods: others of the config change nothing here.
     """
-    spec = config.experiments[experiment]
-    used = {name: config.methods[name] for name in spec.methods}
+    spec, methods = config.experiments[experiment], {}
+    for position, name in enumerate(spec.methods):
+        method = config.methods[name]
+        look = method.model_dump(include={"colour", "at", "against", "control"})
+        here = {"label": method.label or name, "imported": method.imported is not None, "position": position}
+        methods[name] = look | here
     return {
-        "methods": {
-            name: {
-                "label": method.label or name,
-                "colour": method.colour,
-                "at": method.at,
-                "against": method.against,
-                "control": method.control,
-                "imported": method.imported is not None,
-                "position": position,
-            }
-            for position, (name, method) in enumerate(used.items())
-        },
+        "methods": methods,
         "datasets": {name: config.datasets[name].label or name for name in spec.datasets},
         "backbones": {name: config.backbones[name].label or name for name in spec.embedding},
     }
@@ -230,40 +223,34 @@ def names(config: Config, experiment: str) -> Plan:
 
 def roles(config: Config, experiment: str) -> Plan:
     """Of the same what decides which methods are shown, and nothing that is only printed."""
-    methods = names(config, experiment)["methods"]
-    kept = ("at", "against", "control", "imported", "position")
-    return {"methods": {name: {key: method[key] for key in kept} for name, method in methods.items()}}
+    methods = names(config, experiment)["methods"].items()
+    return {"methods": {name: {k: v for k, v in m.items() if k not in ("label", "colour")} for name, m in methods}}
 
 
 def claims_plan(config: Config, experiment: str) -> Plan:
-    """The settings of `python -m sae claims`."""
+    """The settings of `python -m sae tables` and `claims`."""
     return names(config, experiment) | {"claims": config.claims.model_dump()}
 
 
 def report_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae report`; `config` is the part that the experiment uses."""
     spec = config.experiments[experiment]
-    used: Plan = {"experiment": spec.model_dump(exclude_defaults=True)}
-    methods = {
-        name: config.methods[name].model_dump(by_alias=True, exclude={"label", "colour", "extends"})
-        for name in spec.methods
+    unprinted = {"label", "colour", "extends"}
+    methods = {name: config.methods[name].model_dump(by_alias=True, exclude=unprinted) for name in spec.methods}
+    used = {
+        "experiment": spec.model_dump(exclude_defaults=True),
+        "methods": {name: {k: v for k, v in m.items() if v not in (None, {})} for name, m in methods.items()},
+        "training": config.training[spec.training].model_dump(),
+        "datasets": {name: dataset_spec(config, name) for name in spec.datasets},
+        "backbones": {name: backbone_spec(config, name) for name in spec.embedding},
+        "metrics": dict(metric for stage in stages(config, experiment).values() for metric in stage.items()),
+        "claims": config.claims.model_dump(),
+        "protocols": {name: config.protocols[name].options(own) for name, own in spec.protocols.items()},
+        # Of the machine only what decides on bits: the rest is where and how fast.
+        "compute": config.compute.model_dump(include={"device", "threads", "embed_batch_size"}),
     }
-    used["methods"] = {name: {key: v for key, v in m.items() if v not in (None, {})} for name, m in methods.items()}
-    used["training"] = config.training[spec.training].model_dump()
-    used["datasets"] = {name: dataset_spec(config, name) for name in spec.datasets}
-    used["backbones"] = {name: backbone_spec(config, name) for name in spec.embedding}
-    used["metrics"] = {
-        name: options for stage in stages(config, experiment).values() for name, options in stage.items()
-    }
-    used["claims"] = config.claims.model_dump()
-    used["protocols"] = {name: config.protocols[name].options(own) for name, own in spec.protocols.items()}
-    # Of the machine only what decides on bits: the rest is where and how fast.
-    used["compute"] = config.compute.model_dump(include={"device", "threads", "embed_batch_size"})
-    return names(config, experiment) | {
-        "experiment": experiment,
-        "figures": figures(config, experiment),
-        "config": used,
-    }
+    shown = {"experiment": experiment, "figures": figures(config, experiment), "config": used}
+    return names(config, experiment) | shown
 
 
 def dataset_spec(config: Config, dataset: str) -> Plan:

@@ -9,7 +9,6 @@ from PIL import Image
 from sae.core import files
 from sae.report import style
 from sae.report.names import Names
-from sae.report.style import plt
 
 READS = ["gallery/sample.parquet"]
 CAPTION = (
@@ -25,10 +24,7 @@ def draw(results: Path, names: Names) -> Figure:
     methods = names.order(rows["method"])
     columns = min(_COLUMNS, len(methods))
     lines = -(-len(methods) // columns)
-    size = (style.WIDTH, 2.1 * lines)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, axes = style.panels(lines, columns, 2.1, 0, sharex=True, sharey=True)
     for ax in axes.flat[len(methods) :]:
         ax.axis("off")
     for ax, method in zip(axes.flat, methods, strict=False):

@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 
 from sae.report import curves, style
 from sae.report.names import Names
-from sae.report.style import plt
 
 READS = ["metrics.parquet", "curves.parquet"]
 CAPTION = "Mean activation by rank within the sample, before the Top-k, at the middle training k; dotted: k."
@@ -19,30 +18,24 @@ def draw(results: Path, names: Names) -> Figure:
     k = ks[len(ks) // 2] if ks else None
     points = points[points["k"] == k]
     datasets, backbones = points["dataset"].unique(), points["backbone"].unique()
-    rows, columns = max(1, len(datasets)), max(1, len(backbones))
-    size = (max(style.WIDTH, 2.3 * columns), 2.1 * rows + 0.5)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=size, sharex=True, sharey="row", squeeze=False, layout="constrained"
-    )
+    figure, axes = style.panels(len(datasets), len(backbones), 2.1, 0.5, sharex=True, sharey="row")
     if points.empty:
         style.nothing(axes[0, 0], "not measured in this experiment")
         return figure
-    for i, dataset in enumerate(datasets):
-        for j, backbone in enumerate(backbones):
-            ax = axes[i, j]
-            here = points[(points["dataset"] == dataset) & (points["backbone"] == backbone)]
-            curves.draw_methods(ax, here, names)
+    width = figure.get_figwidth() / len(backbones)
+    for dataset, row in zip(datasets, axes, strict=True):
+        for backbone, ax in zip(backbones, row, strict=True):
+            curves.draw_methods(ax, points[(points["dataset"] == dataset) & (points["backbone"] == backbone)], names)
             ax.axvline(k, color=style.GREY, linestyle=":", linewidth=1)
             ax.set_xscale("log")
             ax.set_yscale("symlog", linthresh=1e-3)
-            ax.set_title(style.fit(style.place(names, dataset, backbone), size[0] / columns))
+            ax.set_title(style.fit(style.place(names, dataset, backbone), width))
             ax.grid(True, axis="y")
-            if j == 0:
-                ax.set_ylabel("mean activation")
-            if i == len(datasets) - 1:
-                ax.set_xlabel("rank within the sample")
+        row[0].set_ylabel("mean activation")
         # After all panels are drawn: a limit ends the fitting of the axis, which they share.
-        axes[i, 0].set_ylim(bottom=0)
+        row[0].set_ylim(bottom=0)
+    for ax in axes[-1]:
+        ax.set_xlabel("rank within the sample")
     reference = style.reference(f"k = {k}", linestyle=":")
     style.legend(figure, [*style.handles(names, points["method"]), reference])
     return figure

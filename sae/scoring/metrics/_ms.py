@@ -18,9 +18,9 @@ of squares, at most a~_1j R, is no more than half of it.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -37,8 +37,7 @@ _CHUNK = 1024  # images that are looked at at once
 _CLOSE = 1e-2
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """MS over the latents of one SAE.
 
     Attributes:
@@ -52,15 +51,17 @@ class Summary:
     median_alive: float
 
 
-def of_subject(subject: Subject, split: str, judge: str | None = None) -> np.ndarray:
-    """(m,) MS by the SAE's own embeddings, or by those of the backbone `judge` (of the test split); computed once."""
+def of_subject(subject: Subject, split: str, judge: str | None = None, across: bool = False) -> np.ndarray:
+    """(m,) MS of an SAE on a split; computed once.
+
+    Args:
+        judge: by the embeddings of this backbone (of the test split) instead of the SAE's own.
+        across: without pairs of images of one group.
+    """
     embeddings = subject.embeddings(split) if judge is None else subject.others[judge]
-    return subject.once(("ms", split, judge), lambda: scores(scaled_of(subject, split), embeddings))
-
-
-def scaled_of(subject: Subject, split: str) -> scipy.sparse.csr_matrix:
-    """What :func:`scale_activations` returns for the codes of a split; computed once."""
-    return subject.once(("scaled", split), lambda: scale_activations(subject.codes(split)))
+    scaled = subject.once(("scaled", split), lambda: scale_activations(subject.codes(split)))
+    groups = subject.groups(split) if across else None
+    return subject.once(("ms", split, judge, across), lambda: scores(scaled, embeddings, groups))
 
 
 def scale_activations(codes: Codes) -> scipy.sparse.csr_matrix:
@@ -95,9 +96,9 @@ def scores(scaled: scipy.sparse.csr_matrix, embeddings: np.ndarray, groups: np.n
         (m,) float64. NaN where undefined: fewer than two images (with `groups`: groups) with a scaled activation > 0.
         Decided by count: a sum of rounding errors is no score.
     """
-    m, latents, norm = scaled.shape[1], scaled.indices, _norms(embeddings)
+    m, latents, dot = scaled.shape[1], scaled.indices, functools.partial(_dot_of_sums, embeddings, _norms(embeddings))
     square = np.bincount(latents, weights=scaled.data**2, minlength=m)
-    together = _dot_of_sums(scaled.T, embeddings, norm)
+    together = dot(scaled.T)
     total = np.bincount(latents, weights=scaled.data, minlength=m) ** 2
     partners = np.bincount(latents, minlength=m)
     if groups is None:
@@ -105,7 +106,7 @@ def scores(scaled: scipy.sparse.csr_matrix, embeddings: np.ndarray, groups: np.n
     else:
         # Subtract each group's pairs, n = n' included, so `square` is not subtracted a second time.
         by_group, latent = _per_group(scaled, groups)
-        within = _dot_of_sums(by_group, embeddings, norm)
+        within = dot(by_group)
         within_total = np.asarray(by_group.sum(axis=1)).ravel() ** 2
         numerator = together - np.bincount(latent, weights=within, minlength=m)
         denominator = total - np.bincount(latent, weights=within_total, minlength=m)
@@ -115,7 +116,7 @@ def scores(scaled: scipy.sparse.csr_matrix, embeddings: np.ndarray, groups: np.n
     close = defined & (denominator < _CLOSE * total)
     if close.any():
         each = np.arange(scaled.shape[0]) if groups is None else groups
-        numerator[close], denominator[close] = _sums_around_largest(scaled[:, close], embeddings, norm, each)
+        numerator[close], denominator[close] = _sums_around_largest(scaled[:, close], each, dot)
     out[defined] = numerator[defined] / denominator[defined]
     return out
 
@@ -140,7 +141,7 @@ def summary(ms: np.ndarray) -> Summary:
 
 
 def _sums_around_largest(
-    scaled: scipy.sparse.csr_matrix, embeddings: np.ndarray, norm: np.ndarray, groups: np.ndarray
+    scaled: scipy.sparse.csr_matrix, groups: np.ndarray, dot: Callable[..., np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numerator and denominator (m,) of latents that fire in two groups or more, apart from the heaviest group."""
     by_group, latent = _per_group(scaled, groups)
@@ -153,17 +154,14 @@ def _sums_around_largest(
     shape = (scaled.shape[1], len(latent))
     rest = scipy.sparse.csr_matrix((other, (latent, np.arange(len(latent)))), shape=shape) @ by_group
     rest_weight = np.asarray(rest.sum(axis=1)).ravel()
-    numerator = 2 * _dot_of_sums(by_group[largest], embeddings, norm, rest) + _dot_of_sums(rest, embeddings, norm)
+    numerator = 2 * dot(by_group[largest], rest) + dot(rest)
     denominator = 2 * weight[largest] * rest_weight + rest_weight**2
-    within = np.bincount(latent, weights=other * _dot_of_sums(by_group, embeddings, norm))
+    within = np.bincount(latent, weights=other * dot(by_group))
     return numerator - within, denominator - np.bincount(latent, weights=other * weight**2)
 
 
 def _dot_of_sums(
-    weights: scipy.sparse.spmatrix,
-    embeddings: np.ndarray,
-    norm: np.ndarray,
-    others: scipy.sparse.spmatrix | None = None,
+    embeddings: np.ndarray, norm: np.ndarray, v: scipy.sparse.spmatrix, w: scipy.sparse.spmatrix | None = None
 ) -> np.ndarray:
     """<sum_n v_rn e_n, sum_n w_rn e_n> for each row r of sparse matrices v and w (R, N), which may be one: (R,).
 
@@ -182,11 +180,11 @@ def _dot_of_sums(
         sums = v @ block
         return np.einsum("rd,rd->r", sums, sums if w is None else w @ block)
 
-    out = np.zeros(weights.shape[0])
+    out = np.zeros(v.shape[0])
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         for start in range(0, len(out), _ROWS):
             rows = slice(start, start + _ROWS)
-            of_rows = functools.partial(dot, divided(weights, rows), None if others is None else divided(others, rows))
+            of_rows = functools.partial(dot, divided(v, rows), None if w is None else divided(w, rows))
             # Added up in the order of the dimensions, whatever the number of threads.
             for part in threads.map(of_rows, range(0, embeddings.shape[1], _DIMENSIONS)):
                 out[rows] += part

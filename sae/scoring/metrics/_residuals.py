@@ -1,8 +1,7 @@
 """Sums of squared residuals, and the scores made of them: float64, in the model's input space."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from sae.models.coder import Coder
@@ -12,8 +11,7 @@ from sae.models.inputs import Inputs
 CHUNK = 4096
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(NamedTuple):
     """Scores of a reconstruction around the evaluated split's own mean.
 
     Attributes:
@@ -27,14 +25,6 @@ class Fit:
     r2_dim_mean: float
     nmse: float
     constant_dims: int
-
-
-def from_sums(residual: np.ndarray, variance: np.ndarray) -> Fit:
-    """Scores from per-dimension sums (d,) of squared residuals and of squared deviations from the mean."""
-    varies = variance > 0
-    nmse = float(residual.sum() / variance.sum())
-    per_dimension = 1 - residual[varies] / variance[varies]
-    return Fit(1 - nmse, float(per_dimension.mean()), nmse, int((~varies).sum()))
 
 
 def mean_of(x: torch.Tensor | Inputs, chunk: int) -> torch.Tensor:
@@ -59,4 +49,7 @@ def fit(coder: Coder, x: torch.Tensor | Inputs, codes: Codes) -> Fit:
         variance += (exact - mean).square().sum(dim=0)
     # A dimension whose float32 values are all equal has a sum of rounding errors, not a variance.
     variance[constant] = 0
-    return from_sums(residual.numpy(), variance.numpy())
+    varies, of_each, total = (variance > 0).numpy(), residual.numpy(), variance.numpy()
+    nmse = float(of_each.sum() / total.sum())
+    per_dimension = 1 - of_each[varies] / total[varies]
+    return Fit(1 - nmse, float(per_dimension.mean()), nmse, int((~varies).sum()))

@@ -26,9 +26,7 @@ with P (N, q) the probabilities. Sparse X costs a gather for X V and another, in
 both sum in a fixed order, on a GPU as well.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -46,19 +44,6 @@ TINY = 1e-6  # the least curvature; an intercept whose class is certain everywhe
 # Numbers (rows x classes) worked on at once: on a CPU what fits its cache.
 PART = {"cpu": 2**17}
 PART_ELSEWHERE = 2**26
-
-
-class Features(Protocol):
-    """X (N, m) as a linear map, on a device."""
-
-    shape: tuple[int, int]
-    device: torch.device
-
-    def times(self, weights: torch.Tensor, rows: slice) -> torch.Tensor:
-        """Those rows of X times `weights` (m, q)."""
-
-    def transposed(self, scores: torch.Tensor, squared: bool = False) -> torch.Tensor:
-        """X^T times `scores` (N, q); X * X instead of X if `squared`."""
 
 
 class Sparse:
@@ -102,6 +87,9 @@ class Dense:
         return (scores.T @ (self._x.square() if squared else self._x)).T
 
 
+Features = Sparse | Dense  # X (N, m) as a linear map, on a device.
+
+
 def features(x: Any, device: str | torch.device) -> Features:
     """X on a device, of a sparse matrix or an array (N, m)."""
     return Sparse(x.tocsr(), device) if scipy.sparse.issparse(x) else Dense(x, device)
@@ -126,8 +114,7 @@ def _compressed(x: scipy.sparse.csr_matrix, device: str | torch.device) -> tuple
     return tuple(torch.from_numpy(part).to(device) for part in parts)
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(NamedTuple):
     """A fit, and where the next one may start.
 
     Attributes:
@@ -208,10 +195,11 @@ class _Objective:
         self._classes = torch.arange(classes, device=x.device)
         self._probabilities = torch.empty(len(y), classes, device=x.device)
         self._scores = torch.empty_like(self._probabilities)
+        self._parts = [(rows, self._probabilities[rows], self._scores[rows]) for rows in _parts(x, classes)]
 
     def value(self, at: torch.Tensor) -> float:
         losses = []
-        for rows, probabilities, _ in self._parts():
+        for rows, probabilities, _ in self._parts:
             log = self.x.times(at[:-1], rows).add_(at[-1]).log_softmax(dim=1)
             losses.append(log.gather(1, self._y[rows]).flatten())
             torch.exp(log, out=probabilities)
@@ -221,37 +209,28 @@ class _Objective:
 
     def gradient(self, at: torch.Tensor) -> torch.Tensor:
         self.passes += 1
-        for rows, probabilities, scores in self._parts():
+        for rows, probabilities, scores in self._parts:
             # Not by `scatter_add_`, which on a GPU is not deterministic.
             torch.sub(probabilities, (self._y[rows] == self._classes).to(scores.dtype), out=scores)
-        found = self._back()
-        found[:-1] += at[:-1]
-        return found
+        return self._back(at[:-1])
 
     def hessian(self, direction: torch.Tensor) -> torch.Tensor:
         self.passes += 1
-        for rows, probabilities, scores in self._parts():
+        for rows, probabilities, scores in self._parts:
             torch.mul(self.x.times(direction[:-1], rows).add_(direction[-1]), probabilities, out=scores)
             scores.addcmul_(probabilities, scores.sum(dim=1, keepdim=True), value=-1)
-        found = self._back()
-        found[:-1] += direction[:-1]
-        return found
+        return self._back(direction[:-1])
 
     def diagonal(self) -> torch.Tensor:
-        for _, probabilities, scores in self._parts():
+        for _, probabilities, scores in self._parts:
             torch.addcmul(probabilities, probabilities, probabilities, value=-1, out=scores)
-        found = self._back(squared=True)
-        found[:-1] += 1
-        return found.clamp_(min=TINY)
+        return self._back(1, squared=True).clamp_(min=TINY)
 
-    def _back(self, squared: bool = False) -> torch.Tensor:
-        # C times X^T of the scores, and their sum for the intercepts.
+    def _back(self, penalty: torch.Tensor | float, squared: bool = False) -> torch.Tensor:
+        # C times X^T of the scores, and of the penalty what is added; C times their sum for the intercepts.
         found = torch.cat([self.x.transposed(self._scores, squared), self._scores.sum(dim=0, keepdim=True)])
-        return found.mul_(self.C)
-
-    def _parts(self) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-        for rows in _parts(self.x, len(self._classes)):
-            yield rows, self._probabilities[rows], self._scores[rows]
+        found.mul_(self.C)[:-1] += penalty
+        return found
 
 
 def _parts(x: Features, classes: int) -> list[slice]:

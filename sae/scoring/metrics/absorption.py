@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sae.core.options import Count, Positive, Share
 from sae.core.options import Options as Base
+from sae.scoring.metrics.preserved import inputs_of
 from sae.scoring.metrics.sparse_probe import difference
 from sae.scoring.subject import Scores, Subject
 
@@ -67,10 +68,7 @@ def _directions(
     subject: Subject, split: str, coarse_train: np.ndarray, options: Options
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """{coarse class: its direction (d,), and which images of the split (N,) are recognised as of it}."""
-    x, held_out = (
-        np.concatenate([part.cpu().numpy() for part in subject.inputs(*of).split(4096)])
-        for of in (("train", options.max_train), (split,))
-    )
+    x, held_out = inputs_of(subject.inputs("train", options.max_train)), inputs_of(subject.inputs(split))
     mean, scale, found = x.mean(axis=0), x.std(), {}
     for label in np.unique(coarse_train):
         positive = coarse_train == label

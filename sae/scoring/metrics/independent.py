@@ -30,17 +30,15 @@ class Options(Base):
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """MS of one SAE by each judge; nothing where there is no other backbone."""
-    families, groups = options.families or {}, subject.groups(split)
-    own = families.get(subject.backbone, subject.backbone)
-    found = {}
-    independent, across = [], []
-    for judge, embeddings in subject.others.items():
+    families = options.families or {}
+    found, independent, across = {}, [], []
+    for judge in subject.others:
         ms = found[f"ms_mean_alive_by_{judge}"] = _ms.summary(_ms.of_subject(subject, split, judge)).mean_alive
-        if families.get(judge, judge) == own:
+        if families.get(judge, judge) == families.get(subject.backbone, subject.backbone):
             continue
         independent.append(ms)
-        if groups is not None:
-            across.append(_ms.summary(_ms.scores(_ms.scaled_of(subject, split), embeddings, groups)).mean_alive)
+        if subject.groups(split) is not None:
+            across.append(_ms.summary(_ms.of_subject(subject, split, judge, across=True)).mean_alive)
     for name, values in (("", independent), ("_across_groups", across)):
         if values:
             found[f"ms_mean_alive_independent{name}"] = float(np.mean(values))

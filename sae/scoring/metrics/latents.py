@@ -28,8 +28,8 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         names = {label: str(label) if pd.isna(name) else name for label, name in named}  # A class may have no name.
         top_class[:] = [names[c] if n else None for c, n in zip(dominant, fires, strict=True)]
     found = {"ms": _ms.of_subject(subject, split)}
-    if (groups := subject.groups(split)) is not None:
-        found["ms_across_groups"] = _ms.scores(_ms.scaled_of(subject, split), subject.embeddings(split), groups)
+    if subject.groups(split) is not None:
+        found["ms_across_groups"] = _ms.of_subject(subject, split, across=True)
     found |= {f"ms_by_{judge}": _ms.of_subject(subject, split, judge) for judge in subject.others}
     found |= {"n_active": fires, "purity": purity, "top_class": top_class}
     return {name: PerLatent(values) for name, values in found.items()}

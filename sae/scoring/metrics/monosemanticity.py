@@ -4,8 +4,6 @@
 pairs of images of one group do not count; `ms_floor`: what a latent with no preference scores.
 """
 
-from dataclasses import asdict
-
 from sae.core.options import Options
 from sae.scoring.metrics import _ms
 from sae.scoring.subject import Scores, Subject
@@ -18,14 +16,10 @@ READS = ()
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """MS of one SAE."""
-    embeddings, groups = subject.embeddings(split), subject.groups(split)
-    found = {"ms_floor": subject.once_for_all(("ms_floor", split), lambda: _ms.floor(embeddings))}
-    found |= _named(_ms.summary(_ms.of_subject(subject, split)), "")
-    if groups is not None:
-        across = _ms.scores(_ms.scaled_of(subject, split), embeddings, groups)
-        found |= _named(_ms.summary(across), "_across_groups")
+    floor = subject.once_for_all(("ms_floor", split), lambda: _ms.floor(subject.embeddings(split)))
+    found: Scores = {"ms_floor": floor}
+    for suffix, across in (("", False), ("_across_groups", True)):
+        if not across or subject.groups(split) is not None:
+            summary = _ms.summary(_ms.of_subject(subject, split, across=across))
+            found |= {f"ms_{name}{suffix}": value for name, value in summary._asdict().items()}
     return found
-
-
-def _named(summary: _ms.Summary, suffix: str) -> Scores:
-    return {f"ms_{name}{suffix}": value for name, value in asdict(summary).items()}

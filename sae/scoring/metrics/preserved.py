@@ -59,15 +59,16 @@ def _classifier(
     subject: Subject, split: str, y_train: np.ndarray, options: Options
 ) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray, int]:
     """Predicts classes of inputs (n, d); what it says of the split's inputs (N,); what of the mean training input."""
-    x = _all(subject.inputs("train", options.max_train))
+    x = inputs_of(subject.inputs("train", options.max_train))
     mean, scale = x.mean(axis=0), x.std()
     fitted = LogisticRegression(C=options.C, max_iter=300).fit((x - mean) / scale, y_train)
 
     def predict(inputs: np.ndarray) -> np.ndarray:
         return fitted.predict((inputs - mean) / scale)
 
-    return predict, predict(_all(subject.inputs(split))), int(predict(mean[None])[0])
+    return predict, predict(inputs_of(subject.inputs(split))), int(predict(mean[None])[0])
 
 
-def _all(inputs: torch.Tensor | Inputs) -> np.ndarray:
+def inputs_of(inputs: torch.Tensor | Inputs) -> np.ndarray:
+    """Prepared inputs (N, d) as an array."""
     return np.concatenate([part.cpu().numpy() for part in inputs.split(_PART)])

@@ -10,9 +10,9 @@ the solver's `tol` is small (an image or less at each k'); `probe_top1`, `probe_
 is at the grid's edge; `probe_unconverged`: those of which a fit, at any C, stopped at `max_passes`.
 """
 
-from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -47,8 +47,7 @@ class Options(Base):
     )
 
 
-@dataclass(frozen=True)
-class Probe:
+class Probe(NamedTuple):
     """One fitted probe.
 
     Attributes:
@@ -97,7 +96,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     }
 
 
-def probe_embeddings(activations_dir: Path, settings: dict[str, Any], out: Path, device: str = "cpu") -> None:
+def probe_embeddings(activations_dir: Path, settings: Options, out: Path, device: str = "cpu") -> None:
     """The probes' reference, the same on the embeddings themselves: writes JSON to `out`.
 
     Keys: dataset, backbone, top1. `top1` is null for a dataset without labels.
@@ -108,7 +107,7 @@ def probe_embeddings(activations_dir: Path, settings: dict[str, Any], out: Path,
         out: the file to write.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
     """
-    options = Options(**settings)
+    options = Options.model_validate(settings)
     splits = {split: store.read(Path(activations_dir) / split) for split in _SPLITS}
     splits["train"] = splits["train"].sample(options.max_train)
     found = None
@@ -152,17 +151,14 @@ def fit(x: dict[str, Any], y: dict[str, np.ndarray], options: Options, device: s
     """
     classes, train = np.unique(y["train"], return_inverse=True)
     on_device = {split: _softmax.features(rows, device) for split, rows in x.items()}
-    grid, converged, passes, last = sorted(options.C), True, 0, None
-    best: tuple[float, float, np.ndarray] | None = None
+    grid, tried, last = sorted(options.C), [], None
     for C in grid:
         last = _softmax.fit(on_device["train"], train, len(classes), C, options.tol, options.max_passes, last)
-        converged, passes = converged and last.converged, passes + last.passes
         of_val, of_test = (classes[last.predict(on_device[split])] == y[split] for split in ("val", "test"))
-        if best is None or of_val.mean() > best[0]:
-            best = float(of_val.mean()), C, of_test
-    assert best is not None  # The grid has a value.
-    on_val, C, right = best
-    return Probe(right, float(on_val), float(C), len(grid) > 1 and C in (grid[0], grid[-1]), converged, passes)
+        tried.append((float(of_val.mean()), C, of_test, last.converged, last.passes))
+    on_val, C, right, _, _ = max(tried, key=itemgetter(0))
+    *_, converged, passes = zip(*tried, strict=True)
+    return Probe(right, on_val, C, len(grid) > 1 and C in (grid[0], grid[-1]), all(converged), sum(passes))
 
 
 def by_budget(

@@ -1,7 +1,5 @@
 """How well the codes reconstruct: R^2 in both conventions (`_residuals` defines them), NMSE, and L0."""
 
-from dataclasses import asdict
-
 from sae.core.options import Options
 from sae.scoring.metrics import _residuals
 from sae.scoring.subject import Scores, Subject
@@ -15,4 +13,4 @@ READS = ()
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """Reconstruction of one SAE: `r2`, `r2_dim_mean`, `nmse`, `constant_dims`, `l0`."""
     codes = subject.codes(split)
-    return asdict(_residuals.fit(subject.coder, subject.inputs(split), codes)) | {"l0": codes.l0()}
+    return _residuals.fit(subject.coder, subject.inputs(split), codes)._asdict() | {"l0": codes.l0()}

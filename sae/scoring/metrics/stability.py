@@ -6,6 +6,8 @@ above 0.7; both mean over the other seeds. `stability_null`: the mean for two SA
 beside the score, since equal initialisation alone would give one of 1.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -26,14 +28,18 @@ SAME = 0.7
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """Stability of one SAE; nothing where it has no sibling."""
     coder = subject.coder
-    matched = [matches(coder.W_dec, other.W_dec) for other in subject.siblings]
+    matched, shape = [matches(coder.W_dec, other.W_dec) for other in subject.siblings], (coder.d, coder.m)
+    return summary("stability", matched, lambda: subject.once_for_all(("stability", shape), lambda: _null(*shape)))
+
+
+def summary(name: str, matched: list[np.ndarray], null: Callable[[], float]) -> Scores:
+    """Scores of the cosines of matched latents, by sibling; none without any."""
     if not matched:
         return {}
-    shape = (coder.d, coder.m)
     return {
-        "stability": float(np.mean([cosines.mean() for cosines in matched])),
-        "stability_shared": float(np.mean([(cosines > SAME).mean() for cosines in matched])),
-        "stability_null": subject.once_for_all(("stability", shape), lambda: _null(*shape)),
+        name: float(np.mean([cosines.mean() for cosines in matched])),
+        f"{name}_shared": float(np.mean([(cosines > SAME).mean() for cosines in matched])),
+        f"{name}_null": null(),
     }
 
 

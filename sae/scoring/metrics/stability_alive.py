@@ -12,7 +12,7 @@ import torch
 
 from sae.core.options import Options
 from sae.models.coder import Coder
-from sae.scoring.metrics.stability import SAME, matches
+from sae.scoring.metrics.stability import matches, summary
 from sae.scoring.subject import Scores, Subject
 
 VERSION = 1
@@ -31,13 +31,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         if len(own) and len(other):
             matched.append(matches(own, other))
             nulls.append(matches(*(_random(rows, seed) for seed, rows in enumerate((own, other)))).mean())
-    if not matched:
-        return {}
-    return {
-        "stability_alive": float(np.mean([cosines.mean() for cosines in matched])),
-        "stability_alive_shared": float(np.mean([(cosines > SAME).mean() for cosines in matched])),
-        "stability_alive_null": float(np.mean(nulls)),
-    }
+    return summary("stability_alive", matched, lambda: float(np.mean(nulls)))
 
 
 def _live(coder: Coder, counts: np.ndarray) -> torch.Tensor:
