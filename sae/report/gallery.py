@@ -60,6 +60,7 @@ def build(
         activations_dir: folder of the splits of its dataset and backbone.
         out: the folder to write into.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
+        settings: :class:`sae.report.names.Names`.
         latents_file: the latents of the SAEs that were chosen.
         dataset_dir, artifacts_root: the dataset's index, and the images themselves.
 
