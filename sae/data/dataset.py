@@ -1,11 +1,10 @@
 """A dataset: an index (what images there are, their labels, groups and splits) and a way to open one image."""
 
-import functools
 import logging
 import multiprocessing
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from PIL import Image
 from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.data import artifacts, pictures
+from sae.data.clock import Clock
 from sae.data.splits import SPLITS
 
 VERSION = 1
@@ -24,6 +24,10 @@ progress = logging.getLogger("sae.progress")
 # Keys of a spec that do not say what the images are, but where they lie or what to check.
 NO_CONTENT = {"root", "images", "max_broken", "max_megapixels", "duplicates", "download"}
 COLUMNS = ["image_id", "path", "label", "label_name", "label_coarse", "label_coarse_name", "group", "split"]
+
+
+def _no_images(path: str) -> Image.Image:
+    raise UserError(f"the dataset has no images, so that {path!r} cannot be opened: use a loader that needs none")
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,12 @@ class Dataset:
         index: one row per image, columns `COLUMNS` (`label` and `label_coarse` integers, null where there is no single
             label; the rest text).
         open: returns the image of a row's `path` as Pillow opened it, of any mode; of a dataset that was loaded
-            (:func:`load`) in RGB (`sae.data.pictures.rgb`).
+            (:func:`load`) in RGB (`sae.data.pictures.rgb`). Left out where there are only embeddings.
         grouped: whether `group` joins several images (near-duplicates that must not cross splits).
     """
 
     index: pd.DataFrame
-    open: Callable[[str], Image.Image]
+    open: Callable[[str], Image.Image] = _no_images
     grouped: bool = False
 
 
@@ -203,18 +207,24 @@ def refuse_duplicates(what: str, things: str, found: list[dict[str, list[str]]],
 
 def _look(name: str, dataset: Dataset, workers: int) -> list[int | str]:
     """:func:`look` at every image, in the order of the index."""
-    paths, started, told = dataset.index["path"].tolist(), time.monotonic(), time.monotonic()
+    global _open
+    _open, paths = dataset.open, dataset.index["path"].tolist()
     found: list[int | str] = []
-    for seen in _map(functools.partial(look, dataset.open), paths, workers):
-        found.append(seen)
-        if time.monotonic() - told > 30:
-            told = time.monotonic()
-            rate = len(found) / (told - started)
-            left = (len(paths) - len(found)) / rate / 60
-            progress.info(
-                "%s: %d of %d images checked, %.0f/s, %.0f min left", name, len(found), len(paths), rate, left
-            )
+    clock = Clock(f"dataset {name}", len(paths), len(paths))
+    # A multiprocessing.Pool would wait for ever when one of its processes is killed.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) if workers else None
+    with pool or nullcontext():
+        for seen in pool.map(_look_at, paths, chunksize=64) if pool else map(_look_at, paths):
+            found.append(seen)
+            clock.tell(1)
     return found
+
+
+_open: Callable[[str], Image.Image]  # Forked processes have it, so that it need not be pickled.
+
+
+def _look_at(path: str) -> int | str:
+    return look(_open, path)
 
 
 def look(open_image: Callable[[str], Image.Image], path: str) -> int | str:
@@ -223,25 +233,3 @@ def look(open_image: Callable[[str], Image.Image], path: str) -> int | str:
         return pictures.digest(open_image(path))
     except pictures.UNREADABLE as error:
         return f"{type(error).__name__}: {error}"
-
-
-_Look = Callable[[str], int | str]
-
-
-def _map(function: _Look, items: Iterable[str], workers: int) -> Iterator[int | str]:
-    """`map` in the given order, by forked processes, to which the function need not be pickled."""
-    global _mapped
-    if not workers:
-        yield from map(function, items)
-        return
-    _mapped = function
-    # A multiprocessing.Pool would wait for ever when one of its processes is killed.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-        yield from pool.map(_call, items, chunksize=64)
-
-
-_mapped: _Look
-
-
-def _call(item: str) -> int | str:
-    return _mapped(item)

@@ -9,8 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike
+from PIL import Image
 
 from sae.core.errors import UserError
+from sae.data import archives
 from sae.data.dataset import COLUMNS
 
 
@@ -22,10 +24,13 @@ def root(spec: dict[str, Any]) -> Path:
     """
     folder = Path(spec["root"])
     if not folder.is_dir():
-        raise UserError(
-            f"dataset type {spec['type']}: root {folder} is not a folder; set `root` to where the files lie"
-        )
+        raise UserError(f"dataset type {spec['type']}: root {folder} is not a folder; name that of the files")
     return folder
+
+
+def reader(spec: dict[str, Any]) -> Callable[[str], Image.Image]:
+    """The function that opens an image below :func:`root`; see `sae.data.dataset.reader`."""
+    return archives.opener(root(spec), spec.get("image_column", "image"))
 
 
 def contents(folder: Path, most: int = 10) -> str:

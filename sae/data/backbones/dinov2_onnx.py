@@ -15,9 +15,8 @@ import torch
 from onnx import numpy_helper
 from timm.layers import resample_abs_pos_embed
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import OneArtifact
-from sae.core.options import Options as Base
 from sae.data import artifacts
 from sae.data.backbones import _hub
 from sae.data.backbones.timm import preprocessing
@@ -36,11 +35,11 @@ _NAMES = {
 }
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a backbone."""
 
     model: Literal["vit_small_patch14_dinov2"]
-    artifacts: OneArtifact
+    artifacts: options.OneArtifact
 
 
 def tensors(file: str | Path) -> dict[str, torch.Tensor]:
@@ -117,9 +116,7 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: in
             f"image_size {image_size} is no multiple of {side}, the side of its patches in pixels: give this backbone "
             f"an `image_size` of its own, such as {side * -(-image_size // side)}"
         )
-    (artifact,) = spec["artifacts"]
-    (file,) = artifacts.manifest(artifacts_root, artifact)["files"]
-    path = artifacts.path(artifacts_root, artifact, file)
+    path = artifacts.only_file(artifacts_root, *spec["artifacts"])
     with _hub.loading(str(path), spec["model"]):
         model.load_state_dict(rename(tensors(path), model))
     return Backbone(model, preprocessing(model, image_size))

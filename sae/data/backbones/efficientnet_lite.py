@@ -14,9 +14,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import OneArtifact
-from sae.core.options import Options as Base
 from sae.data import artifacts
 from sae.data.backbones import _hub
 from sae.data.backbones.timm import preprocessing
@@ -30,11 +29,11 @@ _INVERTED = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_
 _INVERTED |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a backbone."""
 
     model: str = Field(pattern="^tf_efficientnet_lite[0-4]$")
-    artifacts: OneArtifact
+    artifacts: options.OneArtifact
 
 
 def rename(state: Mapping[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
@@ -65,10 +64,8 @@ def rename(state: Mapping[str, torch.Tensor], model: Any) -> dict[str, torch.Ten
 
 def full_model(spec: dict[str, Any], artifacts_root: str | Path | None) -> Any:
     """The classifier with its 1000 ImageNet outputs, weights loaded."""
-    (artifact,) = spec["artifacts"]
-    (file,) = artifacts.manifest(artifacts_root, artifact)["files"]
+    path = artifacts.only_file(artifacts_root, *spec["artifacts"])
     model = timm.create_model(spec["model"])
-    path = artifacts.path(artifacts_root, artifact, file)
     with _hub.loading(str(path), spec["model"]):
         model.load_state_dict(rename(torch.load(path, map_location="cpu", weights_only=True), model))
     return model.eval()

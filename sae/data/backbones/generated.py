@@ -8,24 +8,23 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import Count, Seed
-from sae.core.options import Options as Base
 from sae.data import synthetic
 
 VERSION = 1
 READS_IMAGES = False
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a backbone."""
 
     model: Literal["independent", "correlated", "hierarchical"]
     """How concepts go together."""
-    d: Count
-    concepts: Count
-    classes: Count
-    seed: Seed
+    d: options.Count
+    concepts: options.Count
+    classes: options.Count
+    seed: options.Seed
 
 
 def files(dataset_spec: dict[str, Any], backbone_spec: dict[str, Any]) -> dict[str, Path]:

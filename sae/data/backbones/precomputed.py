@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import Options as Base
 from sae.data.splits import SPLITS
 
 VERSION = 1
@@ -23,7 +23,7 @@ _TYPES = ("float16", "float32", "float64")
 _UNREADABLE = (OSError, ValueError, TypeError, OverflowError, SyntaxError, tokenize.TokenError)
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a backbone."""
 
     model: str
@@ -43,9 +43,7 @@ def files(dataset_spec: dict[str, Any], backbone_spec: dict[str, Any]) -> dict[s
 def _existing(path: Path) -> Path:
     if not path.is_file():
         instead = f" (a {path.stem}.npz may hold several)" if path.with_suffix(".npz").exists() else ""
-        raise UserError(
-            f"embeddings {path} do not exist; expected an array (N, d) saved there with `numpy.save`{instead}"
-        )
+        raise UserError(f"embeddings {path} do not exist; save an array (N, d) there with `numpy.save`{instead}")
     return path
 
 

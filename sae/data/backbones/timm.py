@@ -14,9 +14,8 @@ import torch
 from pydantic import ValidationInfo, field_validator
 from timm.data import create_transform, resolve_data_config
 
-from sae.core import files
+from sae.core import files, options
 from sae.core.errors import UserError
-from sae.core.options import Options as Base
 from sae.data.backbones import _hub
 from sae.data.embed import Backbone
 
@@ -25,7 +24,7 @@ FROM_HUB = True
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a backbone."""
 
     model: str

@@ -3,26 +3,24 @@
 `image_id` is the sample's key, or `shard/row` where keys occur twice. Without labels, `label` is null.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import Options as Base
-from sae.core.options import Seed, Share
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
+from sae.data.indexing import reader
 
 VERSION = 1
 _GLOB = r"^[^/].*\.(tar|parquet)$"
 
 
-class SplitsOptions(Base):
+class SplitsOptions(options.Options):
     """Globs below root."""
 
     train: Annotated[str, Field(pattern=_GLOB)]
@@ -37,14 +35,14 @@ class SplitsOptions(Base):
         return pattern
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a dataset."""
 
     root: str
     splits: SplitsOptions
-    val_fraction: Share | None = None
+    val_fraction: options.Share | None = None
     """Of train, stratified; needed where `splits` has no glob for val."""
-    split_seed: Seed | None = None
+    split_seed: options.Seed | None = None
     image_column: str = "image"
     """The column of the images in parquet files."""
     label_column: str | None = None
@@ -58,11 +56,6 @@ class Options(Base):
         if self.splits.val is not None and drawn != [None, None]:
             raise ValueError("`splits` has a `val`: leave val_fraction and split_seed out")
         return self
-
-
-def reader(spec: dict[str, Any]) -> Callable[[str], Image.Image]:
-    """The function that opens an image; see `sae.data.dataset.reader`."""
-    return archives.opener(indexing.root(spec), spec.get("image_column", "image"))
 
 
 def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:

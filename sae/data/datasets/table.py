@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from PIL import Image
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import Options as Base
 from sae.data import archives, indexing
 from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import SPLITS
@@ -22,7 +21,7 @@ FILES = ["{root}/train.csv", "{root}/val.csv", "{root}/test.csv"]
 _TYPES = {c: "Int64" if c in ("label", "label_coarse") else "str" for c in COLUMNS if c not in ("path", "split")}
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a dataset."""
 
     root: str
@@ -40,11 +39,7 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
     if "label" in given:
         given["label"] = given["label"].astype("int64")
     index = indexing.frame(rows["image_id"], rows["image_id"], rows["split"], **given)
-
-    def open_image(path: str) -> Image.Image:
-        raise UserError(f"table {root} has no images, so that {path!r} cannot be opened: use loader precomputed")
-
-    return Dataset(index, open_image, grouped=not index["group"].is_unique)
+    return Dataset(index, grouped=not index["group"].is_unique)
 
 
 def _read(path: Path) -> pd.DataFrame:
