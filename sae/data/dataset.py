@@ -17,6 +17,7 @@ from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.data import artifacts, pictures
 from sae.data.clock import Clock
+from sae.data.entries import entry
 from sae.data.splits import SPLITS
 
 VERSION = 1
@@ -57,7 +58,8 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
         UserError: the type is unknown, a name is no text, or the index breaks the contract (:func:`check`).
     """
     try:
-        dataset: Dataset = registry.load("dataset", spec["type"]).load(spec, artifacts_root)
+        module, options = entry("dataset", spec)
+        dataset: Dataset = module.load(options, artifacts_root)
     except UnicodeEncodeError as error:  # Python keeps bytes of names that are no UTF-8 as surrogates.
         place = f", root {spec['root']}" if "root" in spec else ""
         raise UserError(
@@ -70,18 +72,13 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
 
 def reader(spec: dict[str, Any], artifacts_root: str | Path | None) -> Callable[[str], Image.Image]:
     """The function that opens an image. A type that has a `reader` does not list its images for this."""
-    module = registry.load("dataset", spec["type"])
-    found = module.reader(spec) if hasattr(module, "reader") else module.load(spec, artifacts_root).open
+    module, options = entry("dataset", spec)
+    found = module.reader(options) if hasattr(module, "reader") else module.load(options, artifacts_root).open
     return _guarded(spec, found)
 
 
 def _guarded(spec: dict[str, Any], open_image: Callable[[str], Image.Image]) -> pictures.Guard:
     return pictures.Guard(open_image, spec.get("max_megapixels", pictures.MAX_MEGAPIXELS))
-
-
-def has_images(spec: dict[str, Any]) -> bool:
-    """Whether a dataset has images; else it has only embeddings."""
-    return registry.head("dataset", spec["type"]).constants.get("HAS_IMAGES", True)
 
 
 def check(spec: dict[str, Any], dataset: Dataset) -> None:
@@ -132,8 +129,8 @@ def build(
     Raises:
         UserError: more images are broken than the spec's `max_broken` (default 0), or :func:`refuse_duplicates` does.
     """
-    dataset = load(spec, artifacts_root)
-    shown = _look(name, dataset, workers) if has_images(spec) else []
+    dataset, module = load(spec, artifacts_root), registry.load("dataset", spec["type"])
+    shown = _look(name, dataset, workers) if getattr(module, "HAS_IMAGES", True) else []
     broken = {path: why for path, why in zip(dataset.index["path"], shown, strict=False) if isinstance(why, str)}
     if len(broken) > spec.get("max_broken", 0):
         some = " ".join("; ".join(f"{path}: {why}" for path, why in list(broken.items())[:3]).split())

@@ -23,11 +23,12 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from sae.core import files, registry, versions
+from sae.core import files, versions
 from sae.core.errors import UserError
 from sae.data import artifacts, inference, pictures, store
 from sae.data import dataset as datasets
 from sae.data.clock import Clock
+from sae.data.entries import entry
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
 
@@ -109,6 +110,12 @@ def embed(job: Job, shard: int | None = None) -> None:
                 work.finish()
 
 
+def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+    """The backbone of a mapping in the config; see `sae.data.backbones`."""
+    module, options = entry("backbone", spec)
+    return module.load(options, artifacts_root, image_size)
+
+
 def fingerprint(spec: dict[str, Any], backbone: Backbone, artifacts_root: str | Path | None) -> str:
     """A hash of a loaded backbone: of its weights, and of its mapping in the config without where they lie."""
     weights = [manifest["files"] for manifest in artifacts.manifests(artifacts_root, spec)]
@@ -145,8 +152,9 @@ class _Extraction:
         self.rows = {s: index[index["split"] == s].drop(columns="split").reset_index(drop=True) for s in SPLITS}
         self.batch_size = job.spec.get("batch_size", job.batch_size)
         self.image_size = job.spec.get("image_size", self.manifest["spec"].get("image_size"))
-        self.module = registry.load("backbone", job.spec["loader"])
-        self.given = not registry.head("backbone", job.spec["loader"]).constants.get("READS_IMAGES", True)
+        self.module, self.options = entry("backbone", job.spec)
+        self.dataset = entry("dataset", self.manifest["spec"])[1]
+        self.given = not getattr(self.module, "READS_IMAGES", True)
         self.cell = f"{self.manifest['name']} / {job.name}"
         code = [("data", "embed"), ("dataset", self.manifest["spec"]["type"]), ("backbone", job.spec["loader"])]
         device = torch.device(job.device).type
@@ -230,7 +238,7 @@ class _Extraction:
 
     def files(self) -> dict[str, Path]:
         """{split: file} of embeddings that are given, not made."""
-        return self.module.files(self.manifest["spec"], self.job.spec) if self.given else {}
+        return self.module.files(self.dataset, self.options) if self.given else {}
 
     def duplicates(self) -> list[dict[str, list[str]]]:
         """The given embeddings that lie in several splits (`sae.data.dataset.in_several`).
@@ -269,7 +277,7 @@ class _Extraction:
     def backbone(self) -> Backbone:
         """The backbone, loaded when it is first asked for."""
         try:
-            return self.module.load(self.job.spec, self.job.artifacts_root, self.image_size)
+            return load(self.job.spec, self.job.artifacts_root, self.image_size)
         except UserError as error:
             raise UserError(f"config key backbones.{self.job.name}: {error}") from None
 
@@ -277,7 +285,7 @@ class _Extraction:
         """Yield the embeddings (n, d) of rows `first` to `last` - 1 of a split, batch by batch, :meth:`checked`."""
         rows, size = self.rows[split], self.batch_size
         if self.given:
-            given = self.module.embeddings(self.manifest["spec"], self.job.spec, split)
+            given = self.module.embeddings(self.dataset, self.options, split)
             if len(given) != len(rows):
                 raise UserError(f"{self.cell}: {len(given)} embeddings of {split} for {len(rows)} rows")
             found: Iterator[np.ndarray] = (given[i : min(i + size, last)] for i in range(first, last, size))

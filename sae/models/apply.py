@@ -11,7 +11,7 @@ import pandas as pd
 from sae.core import files, registry, seals
 from sae.core.errors import UserError
 from sae.data import archives, pictures
-from sae.data.embed import embed_images, fingerprint
+from sae.data.embed import embed_images, fingerprint, load
 from sae.models import foreign, saefile
 from sae.models.coder import Coder, TopK
 from sae.models.codes import Codes
@@ -168,12 +168,11 @@ def embed_like(
 ) -> np.ndarray:
     """Embeddings (N, d) of images below `folder`, made as those of a store's manifest."""
     spec = manifest["backbone"]["spec"]
-    module = registry.load("backbone", spec.get("loader", "precomputed"))
-    if not hasattr(module, "load"):
+    if not hasattr(registry.load("backbone", spec.get("loader", "precomputed")), "load"):
         raise UserError(
             f"embeddings of {manifest['backbone']['name']} were given, not made: encode a .npy file of them"
         )
-    backbone = module.load(spec, artifacts_root, manifest["image_size"])
+    backbone = load(spec, artifacts_root, manifest["image_size"])
     if fingerprint(spec, backbone, artifacts_root) != manifest["backbone"]["fingerprint"]:
         raise UserError(
             f"the weights of {manifest['backbone']['name']} are not those that the SAE's embeddings were made with; "

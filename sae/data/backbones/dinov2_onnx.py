@@ -101,14 +101,14 @@ def _sources(name: str) -> list[str]:
     return [name.replace(".qkv.", f".{part}.") for part in ("query", "key", "value")] if ".qkv." in name else [name]
 
 
-def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+def load(spec: Options, artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
     """The model, whose output is the class token; see `sae.data.backbones`.
 
     Raises:
         UserError: `image_size` is no multiple of the patches' side, or :func:`rename` does.
     """
     # Random weights take seconds to draw, and none of them would be left.
-    model: Any = timm.create_model(spec["model"], img_size=image_size, num_classes=0, weight_init="skip")
+    model: Any = timm.create_model(spec.model, img_size=image_size, num_classes=0, weight_init="skip")
     side = model.patch_embed.patch_size[0]
     if image_size and image_size % side:
         # timm would leave out the pixels beyond the last whole patch.
@@ -116,7 +116,7 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: in
             f"image_size {image_size} is no multiple of {side}, the side of its patches in pixels: give this backbone "
             f"an `image_size` of its own, such as {side * -(-image_size // side)}"
         )
-    path = artifacts.only_file(artifacts_root, *spec["artifacts"])
-    with _hub.loading(str(path), spec["model"]):
+    path = artifacts.only_file(artifacts_root, *spec.artifacts)
+    with _hub.loading(str(path), spec.model):
         model.load_state_dict(rename(tensors(path), model))
     return Backbone(model, preprocessing(model, image_size))

@@ -62,16 +62,16 @@ def rename(state: Mapping[str, torch.Tensor], model: Any) -> dict[str, torch.Ten
     return renamed
 
 
-def full_model(spec: dict[str, Any], artifacts_root: str | Path | None) -> Any:
+def full_model(spec: Options, artifacts_root: str | Path | None) -> Any:
     """The classifier with its 1000 ImageNet outputs, weights loaded."""
-    path = artifacts.only_file(artifacts_root, *spec["artifacts"])
-    model = timm.create_model(spec["model"])
-    with _hub.loading(str(path), spec["model"]):
+    path = artifacts.only_file(artifacts_root, *spec.artifacts)
+    model = timm.create_model(spec.model)
+    with _hub.loading(str(path), spec.model):
         model.load_state_dict(rename(torch.load(path, map_location="cpu", weights_only=True), model))
     return model.eval()
 
 
-def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+def load(spec: Options, artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
     """The trunk of the model; see `sae.data.backbones`."""
     model = full_model(spec, artifacts_root)
     trunk = nn.Sequential(model.conv_stem, model.bn1, model.blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())

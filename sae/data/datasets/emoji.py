@@ -67,11 +67,11 @@ def _join(groups: list[str], pictures: list[bytes]) -> list[str]:
     return [first[c] for c in component[group]]
 
 
-def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
     pictures: dict[str, bytes] = {}
     emoji: list[dict[str, Any]] = []
-    for vendor, artifact in spec["artifacts"].items():
+    for vendor, artifact in spec.artifacts.items():
         # One pass over the archive: a gzip stream has no random access, and all pictures together are tens of MB.
         with tarfile.open(artifacts.only_file(artifacts_root, artifact)) as archive:
             for member in archive:
@@ -79,7 +79,7 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
                     pictures[f"{vendor}/{picture[1]}"] = archives.content(archive, member)
                 elif member.name == "package/emoji.json":
                     emoji = json.loads(archives.content(archive, member))
-    for vendor, artifact in spec["artifacts"].items():
+    for vendor, artifact in spec.artifacts.items():
         if not any(name.startswith(f"{vendor}/") for name in pictures):
             raise UserError(f"dataset emoji, key artifacts.{vendor}: no picture of the known layouts is in {artifact}")
     if not emoji:
@@ -88,7 +88,7 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
     found: list[tuple[str, ...]] = []
     for base in emoji:
         for variant in [base, *base.get("skin_variations", {}).values()]:
-            for vendor in spec["artifacts"]:
+            for vendor in spec.artifacts:
                 if path := places.get((vendor, _plain(variant["unified"]))):
                     # The group is that of the base: variants of mixed skin tones are spelled in another way.
                     of_base = base["subcategory"], base["category"], neutral(base["unified"])
@@ -99,7 +99,7 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
     index = indexing.frame(
         rows["image_id"],
         rows["path"],
-        grouped_split(group, rows["category"], spec["fractions"], spec["split_seed"]),
+        grouped_split(group, rows["category"], spec.fractions.model_dump(), spec.split_seed),
         pd.factorize(rows["subcategory"], sort=True)[0],
         rows["subcategory"],
         label_coarse=pd.array(pd.factorize(rows["category"], sort=True)[0], dtype="Int64"),

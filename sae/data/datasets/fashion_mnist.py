@@ -4,7 +4,6 @@ Train and val come from the official training images, test from the official tes
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,19 +26,19 @@ class Options(options.Options):
     split_seed: options.Seed
 
 
-def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
-    (artifact,) = spec["artifacts"]
+    (artifact,) = spec.artifacts
     images, labels = {}, {}
     for part in ("train", "t10k"):
         images[part] = _idx(artifacts.path(artifacts_root, artifact, f"{part}-images-idx3-ubyte"), 3)
         labels[part] = _idx(artifacts.path(artifacts_root, artifact, f"{part}-labels-idx1-ubyte"), 1)
-    counts, seed = spec["counts"], spec["split_seed"]
+    counts, seed = spec.counts, spec.split_seed
     try:
         # Train is a balanced part of train + val, so the two stay disjoint and both balanced.
-        pool = balanced_rows(labels["train"], counts["train"] + counts["val"], seed)
-        in_train = balanced_rows(labels["train"][pool], counts["train"], seed)
-        test = balanced_rows(labels["t10k"], counts["test"], seed)
+        pool = balanced_rows(labels["train"], counts.train + counts.val, seed)
+        in_train = balanced_rows(labels["train"][pool], counts.train, seed)
+        test = balanced_rows(labels["t10k"], counts.test, seed)
     except ValueError as error:
         raise UserError(f"dataset fashion_mnist, key counts: {error}") from None
     in_val = np.setdiff1d(np.arange(len(pool)), in_train)

@@ -4,7 +4,6 @@ Every size of one seed shares its test images, and a smaller training split is t
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,11 +25,11 @@ class Options(options.Options):
     """Of the world, as the backbone's."""
 
 
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
-    counts = spec["counts"]
+    counts = spec.counts.model_dump()
     names = [f"{split}/{row}" for split in SPLITS for row in range(counts[split])]
-    labels = [synthetic.labels_of(spec["seed"], spec["classes"], split, counts[split]) for split in SPLITS]
+    labels = [synthetic.labels_of(spec.seed, spec.classes, split, counts[split]) for split in SPLITS]
     label = np.concatenate(labels)
     splits = np.repeat(SPLITS, [counts[split] for split in SPLITS])
     return Dataset(indexing.frame(names, names, splits, label=label, label_name=[f"class {c}" for c in label]))

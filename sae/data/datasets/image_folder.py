@@ -3,7 +3,6 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 from sae.core import options
 from sae.core.errors import UserError
@@ -23,9 +22,9 @@ class Options(options.Options):
     """Relative to the working directory, or absolute."""
 
 
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
-    root = Path(spec["root"])
+    root = Path(spec.root)
     missing = [split for split in SPLITS if not (root / split).is_dir()]
     if missing:
         raise UserError(f"image folder {root}: expected train/, val/ and test/ in it; missing: {', '.join(missing)}")

@@ -7,10 +7,8 @@ Test is the official validation set; val is drawn from the official training ima
 import io
 import re
 import tarfile
-import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,8 +22,6 @@ from sae.data.indexing import reader
 VERSION = 1
 _TRAIN, _VAL, _DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 _WNID = re.compile(r"n\d{8}")
-# What reading a development kit raises that is none, or only a part of one.
-_DAMAGED = (tarfile.TarError, zlib.error, EOFError, OSError, LookupError, TypeError, ValueError)
 # Of the N images, those of train first: names, paths, and classes (WordNet IDs, or class numbers). How many are of
 # train. The class names that the files record.
 _Found = tuple[list[str], list[str], np.ndarray, int, list[str] | None]
@@ -41,15 +37,15 @@ class Options(options.Options):
     images: options.Images = options.Images()
 
 
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
-    root = indexing.root(spec)
+    root = indexing.root(spec.root)
     ids, paths, classes, count, recorded = _found(root)
     known, numbers = np.unique(classes, return_inverse=True)
     names = pd.array(_names(known, recorded), dtype="str").take(numbers)
-    in_val = indexing.draw(ids[:count], numbers[:count], lambda _: spec["val_per_class"], spec["split_seed"])
+    in_val = indexing.draw(ids[:count], numbers[:count], lambda _: spec.val_per_class, spec.split_seed)
     split = np.concatenate([np.where(in_val, "val", "train"), np.full(len(ids) - count, "test")])
-    indexing.check_counts(spec, split)
+    indexing.check_counts(root, spec.images, split)
     return Dataset(indexing.frame(ids, paths, split, numbers, names), reader(spec))
 
 
@@ -99,7 +95,7 @@ def _devkit(path: Path) -> np.ndarray:
         synsets = scipy.io.loadmat(io.BytesIO(content["meta.mat"]), squeeze_me=True)["synsets"]
         wnid = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
         return np.array([wnid[int(line)] for line in content["ILSVRC2012_validation_ground_truth.txt"].split()])
-    except (*_DAMAGED, scipy.io.matlab.MatReadError) as error:
+    except Exception as error:  # Of readers alone: at a kit that is none, or a part of one, they raise of many kinds.
         raise UserError(
             f"{path} is not ImageNet's development kit, with data/meta.mat and "
             f"data/ILSVRC2012_validation_ground_truth.txt ({type(error).__name__}: {error}): download it again"

@@ -7,7 +7,6 @@ as present (`Confidence` 1 in the image-level CSVs below `root/annotations/`) wi
 import csv
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,15 +34,15 @@ class Options(options.Options):
     images: options.Images = options.Images()
 
 
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
-    root = indexing.root(spec)
+    root = indexing.root(spec.root)
     display = _display_names(_annotations(root, _CLASSES))
     ids, paths, names, parts = [], [], [], []
     for split, folder in _FOLDERS.items():
         part = _images(root, folder)
-        if split == "train" and "subset" in spec:
-            part = _restrict(part, root / spec["subset"])
+        if split == "train" and spec.subset is not None:
+            part = _restrict(part, root / spec.subset)
         # From V7 back to V4.
         files = [f"{of}-annotations-human-imagelabels" for of in (f"oidv7-{split}", f"oidv6-{split}", folder)]
         labels = _annotations(root, [f"{file}.csv" for file in (*files, f"{files[-1]}-boxable")])
@@ -52,7 +51,7 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
         names.append(_names(labels, part, display))
         parts.append(np.full(len(part), split))
     splits = np.concatenate(parts)
-    indexing.check_counts(spec, splits)
+    indexing.check_counts(root, spec.images, splits)
     ids, paths, names = (pa.chunked_array(column) for column in (ids, paths, names))
     return Dataset(indexing.frame(ids, paths, splits, label_name=names), reader(spec))
 

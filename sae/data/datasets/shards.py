@@ -4,7 +4,7 @@
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import numpy as np
 import pandas as pd
@@ -58,18 +58,18 @@ class Options(options.Options):
         return self
 
 
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
-    root = indexing.root(spec)
+    root = indexing.root(spec.root)
     found = {}
-    for split, pattern in spec["splits"].items():
+    for split, pattern in spec.splits.model_dump(exclude_none=True).items():
         files = sorted(p.relative_to(root).as_posix() for p in root.glob(pattern))
         if not files:
             raise UserError(
                 f"dataset type shards, key splits.{split}: no file matches {pattern!r} below {root}, expected a glob "
                 f"such as 'train-*.tar'; found there: {indexing.contents(root)}"
             )
-        found[split] = archives.samples(root, files, spec.get("image_column", "image"), spec.get("label_column"))
+        found[split] = archives.samples(root, files, spec.image_column, spec.label_column)
     labelled = [split for split in found if found[split].labels is not None]
     if labelled and len(labelled) < len(found):
         bare = ", ".join(split for split in found if split not in labelled)
@@ -80,7 +80,7 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
     if "val" not in found:
         train = np.flatnonzero(split == "train")
         of_train = [ids[i] for i in train], None if labels is None else labels[train]
-        split[train[indexing.draw_fraction(*of_train, spec["val_fraction"], spec["split_seed"])]] = "val"
+        split[train[indexing.draw_fraction(*of_train, spec.val_fraction, spec.split_seed)]] = "val"
     names = None
     if labels is not None:
         recorded = next(iter(found.values())).label_names

@@ -4,7 +4,6 @@ The column `image_id` is required; `label`, `label_name`, `label_coarse`, `label
 """
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -27,9 +26,9 @@ class Options(options.Options):
     root: str
 
 
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
-    root = indexing.root(spec)
+    root = indexing.root(spec.root)
     tables = {split: _read(root / f"{split}.csv") for split in SPLITS}
     columns = {split: list(table.columns) for split, table in tables.items()}
     if any(set(columns[split]) != set(columns["train"]) for split in SPLITS):

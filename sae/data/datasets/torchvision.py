@@ -52,20 +52,20 @@ class Options(options.Options):
         return keywords
 
 
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
     parts = {part: _open(spec, part) for part in ("train", "test")}
     labels = {part: _labels(spec, part, dataset) for part, dataset in parts.items()}
     ids = [f"{part}/{row}" for part in parts for row in range(len(labels[part]))]
     count = len(labels["train"])
     split = np.where(np.arange(len(ids)) < count, "train", "test")
-    in_val = indexing.draw_fraction(ids[:count], labels["train"], spec["val_fraction"], spec["split_seed"])
+    in_val = indexing.draw_fraction(ids[:count], labels["train"], spec.val_fraction, spec.split_seed)
     split[:count][in_val] = "val"
     numbers = np.concatenate(list(labels.values()))
     classes = getattr(parts["train"], "classes", None)
     if classes and numbers.max(initial=0) >= len(classes):
-        what = f"dataset type torchvision, {spec['name']}: label {numbers.max()}"
-        raise UserError(f"{what} is beyond its {len(classes)} class names: put its files under {spec['root']} anew")
+        what = f"dataset type torchvision, {spec.name}: label {numbers.max()}"
+        raise UserError(f"{what} is beyond its {len(classes)} class names: put its files under {spec.root} anew")
     known, place = np.unique(numbers, return_inverse=True)
     called = [classes[number] if classes else number for number in known]
     names = pd.array([", ".join(c) if isinstance(c, tuple) else str(c) for c in called], dtype="str").take(place)
@@ -77,7 +77,7 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
     return Dataset(indexing.frame(ids, ids, split, numbers, names), open_image)
 
 
-def download(spec: dict[str, Any]) -> dict[str, int]:
+def download(spec: Options) -> dict[str, int]:
     """Download the images to below `root`, unless they are there; returns {part: number of images}.
 
     Raises:
@@ -86,22 +86,22 @@ def download(spec: dict[str, Any]) -> dict[str, int]:
     return {part: len(_open(spec, part)) for part in ("train", "test")}
 
 
-def _open(spec: dict[str, Any], part: str) -> Any:
+def _open(spec: Options, part: str) -> Any:
     import torchvision.datasets
 
-    name = spec["name"]
+    name = spec.name
     if name not in torchvision.datasets.__all__:
         known = ", ".join(torchvision.datasets.__all__)
         raise UserError(f"dataset type torchvision, key name: torchvision has no dataset {name!r}; it has: {known}")
-    make, root, keywords = getattr(torchvision.datasets, name), spec["root"], spec[part]
+    make, root, keywords = getattr(torchvision.datasets, name), spec.root, getattr(spec, part)
     what = f"dataset type torchvision, {name}, {part}"
     try:
         try:
             dataset = make(root, **keywords)
-            if spec["download"]:
+            if spec.download:
                 dataset[0]  # Places365 itself checks only its lists, not its images.
         except (OSError, RuntimeError):
-            if not spec["download"]:
+            if not spec.download:
                 raise
             _fetch(make, root, keywords)
             dataset = make(root, **keywords)
@@ -111,7 +111,7 @@ def _open(spec: dict[str, Any], part: str) -> Any:
     except _RAISED as error:
         here = f"put the dataset's files under {root}"
         advice = f"the download needs the internet; or {here}"
-        if not spec["download"]:
+        if not spec.download:
             advice = f"{here}, or set `download: true`"
         raise UserError(f"{what}: {_said(error)}: {advice}") from None
 
@@ -140,10 +140,10 @@ def _move(source: Path, target: Path) -> None:
             os.replace(item, target / item.name)
 
 
-def _labels(spec: dict[str, Any], part: str, dataset: Any) -> np.ndarray:
+def _labels(spec: Options, part: str, dataset: Any) -> np.ndarray:
     """(N,) class numbers. No image is decoded where the class keeps its labels in an attribute."""
-    what = f"dataset type torchvision, {spec['name']}, {part}"
-    advice = f"choose a classification dataset, or put its files under {spec['root']} anew"
+    what = f"dataset type torchvision, {spec.name}, {part}"
+    advice = f"choose a classification dataset, or put its files under {spec.root} anew"
     try:
         kept = next((getattr(dataset, a) for a in ("targets", "_labels", "labels") if hasattr(dataset, a)), None)
         if kept is None and hasattr(dataset, "_samples"):
