@@ -168,15 +168,6 @@ class _Extraction:
         }
         self.folder = Path(job.out) / f".embedding-{files.sha256_text(files.dumps(made_by))[:16]}"
 
-    def ranges(self, shard: int) -> dict[str, tuple[int, int]]:
-        """{split: (first row, last row + 1)} of a shard: consecutive batches of the splits laid end to end."""
-        every = [(split, row) for split in SPLITS for row in range(0, len(self.rows[split]), self.batch_size)]
-        start, end = (len(every) * number // self.job.shards for number in (shard, shard + 1))
-        found = dict.fromkeys(SPLITS, (0, 0))
-        for split, row in reversed(every[start:end]):
-            found[split] = row, found[split][1] or min(row + self.batch_size, len(self.rows[split]))
-        return found
-
     def place(self, shard: int) -> Path:
         """The folder of a shard."""
         return self.folder / f"{shard}-of-{self.job.shards}"
@@ -186,30 +177,35 @@ class _Extraction:
         tell = functools.partial(progress.info, "%s: waits for another process that embeds it", self.label(shard))
         return files.locked(self.folder / "locks" / f"{shard}.of.{self.job.shards}", tell)
 
-    def parts(self, shard: int) -> dict[str, Part]:
-        """{split: Part} of a shard."""
+    def parts(self, shard: int) -> dict[str, tuple[int, Part]]:
+        """{split: (first row, Part)} of a shard: consecutive batches of the splits laid end to end."""
         self.place(shard).mkdir(parents=True, exist_ok=True)
-        ranges = self.ranges(shard).items()
-        return {split: Part(self.place(shard) / f"{split}.npy", last - first) for split, (first, last) in ranges}
+        every = [(split, row) for split in SPLITS for row in range(0, len(self.rows[split]), self.batch_size)]
+        start, end = (len(every) * number // self.job.shards for number in (shard, shard + 1))
+        found = {}
+        for split, rows in self.rows.items():
+            firsts = [row for of, row in every[start:end] if of == split] or [len(rows)]
+            count = min(firsts[-1] + self.batch_size, len(rows)) - firsts[0]
+            found[split] = firsts[0], Part(self.place(shard) / f"{split}.npy", count)
+        return found
 
     def is_complete(self, shard: int) -> bool:
         """Whether a shard has all its rows."""
         recorded = (self.place(shard) / "provenance.json").exists()
-        return recorded and all(part.complete for part in self.parts(shard).values())
+        return recorded and all(part.complete for _, part in self.parts(shard).values())
 
     def embed_shard(self, shard: int) -> None:
         """Embed what is missing of a shard."""
         recorded, provenance = self.place(shard) / "provenance.json", self.provenance()
         if recorded.exists() and _weights(files.read_json(recorded)) != _weights(provenance):
             shutil.rmtree(self.place(shard))  # The weights have changed: nothing can be kept.
-        parts, ranges = self.parts(shard), self.ranges(shard)
+        parts = self.parts(shard)
         files.write_json(recorded, provenance)
-        missing = {split: part.rows - part.done for split, part in parts.items()}
-        clock = Clock(self.label(shard), sum(p.rows for p in parts.values()), sum(missing.values()))
-        for split, part in parts.items():
-            if missing[split]:
-                first, last = ranges[split]
-                for batch in self.batches(split, first + part.done, last):
+        total = sum(part.rows for _, part in parts.values())
+        clock = Clock(self.label(shard), total, total - sum(part.done for _, part in parts.values()))
+        for split, (first, part) in parts.items():
+            if not part.complete:
+                for batch in self.batches(split, first + part.done, first + part.rows):
                     part.append(batch)
                     clock.tell(len(batch))
         clock.end()
@@ -304,7 +300,7 @@ class _Extraction:
         recorded = [files.read_json(self.place(shard) / "provenance.json") for shard in range(self.job.shards)]
         if len(set(map(_weights, recorded))) > 1:
             raise UserError(f"{self.cell}: the shards in {self.folder} have other weights; delete it and run again")
-        kinds = {(split, *part.kind) for parts in shards for split, part in parts.items() if part.kind}
+        kinds = {(split, *part.kind) for parts in shards for split, (_, part) in parts.items() if part.kind}
         if len({kind[1:] for kind in kinds}) > 1:
             lie = {split: f" in {file}" for split, file in self.files().items()}
             found = "; ".join(f"{s} (d = {d}, {dtype}){lie.get(s, '')}" for s, d, dtype in sorted(kinds, key=str))
@@ -312,7 +308,7 @@ class _Extraction:
         out = Path(self.job.out)
         for split in SPLITS:
             index = self.rows[split].drop(columns="pixels", errors="ignore")
-            store.adopt(out / split, [parts[split] for parts in shards], index, recorded[0])
+            store.adopt(out / split, [parts[split][1] for parts in shards], index, recorded[0])
         # Snakemake deletes the output of a job that ended while Snakemake itself was not running. Links to the finished
         # files, which take no space, save embedding them a second time.
         for split in SPLITS:

@@ -99,8 +99,8 @@ def _take(tree: Path, relative: str, target: Path, digest: str) -> None:
 
 def _run(command: Iterable[str | Path], scratch: Path, **environment: str) -> None:
     command = [str(c) for c in command]
-    how: dict[str, Any] = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
-    done = subprocess.run(command, cwd=scratch, env={**os.environ, **environment}, **how)
+    env = {**os.environ, **environment}
+    done = subprocess.run(command, cwd=scratch, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         raise UserError(f"`{Path(command[0]).name}` failed: " + " | ".join(lines[-3:]))

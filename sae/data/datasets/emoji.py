@@ -79,7 +79,6 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
                     pictures[f"{vendor}/{picture[1]}"] = archives.content(archive, member)
                 elif member.name == "package/emoji.json":
                     emoji = json.loads(archives.content(archive, member))
-    for vendor, artifact in spec.artifacts.items():
         if not any(name.startswith(f"{vendor}/") for name in pictures):
             raise UserError(f"dataset emoji, key artifacts.{vendor}: no picture of the known layouts is in {artifact}")
     if not emoji:
