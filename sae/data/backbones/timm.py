@@ -61,8 +61,8 @@ def load(spec: Options, _artifacts_root: str | Path | None, image_size: int | No
     """The model without its classifier; see `sae.data.backbones`."""
     name, checkpoint, fetched = spec.model, spec.checkpoint, fetch(spec)
     if name.startswith("hf-hub:"):
-        checkpoint = Path(fetched[0].path).parent
-        name = _architecture(checkpoint)
+        checkpoint = str(Path(fetched[0].path).parent)
+        name = _architecture(Path(checkpoint)) or name  # `fetch` has seen that the config names one.
     if checkpoint is None:
         file = fetched[-1].path
         with _hub.loading(file, name):

@@ -62,14 +62,14 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
     root = indexing.root(spec.root)
     found = {}
-    for split, pattern in spec.splits.model_dump(exclude_none=True).items():
+    for part, pattern in spec.splits.model_dump(exclude_none=True).items():
         files = sorted(p.relative_to(root).as_posix() for p in root.glob(pattern))
         if not files:
             raise UserError(
-                f"dataset type shards, key splits.{split}: no file matches {pattern!r} below {root}, expected a glob "
+                f"dataset type shards, key splits.{part}: no file matches {pattern!r} below {root}, expected a glob "
                 f"such as 'train-*.tar'; found there: {indexing.contents(root)}"
             )
-        found[split] = archives.samples(root, files, spec.image_column, spec.label_column)
+        found[part] = archives.samples(root, files, spec.image_column, spec.label_column)
     labelled = [split for split in found if found[split].labels is not None]
     if labelled and len(labelled) < len(found):
         bare = ", ".join(split for split in found if split not in labelled)
@@ -78,6 +78,7 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     split = np.repeat(list(found), [len(s.keys) for s in found.values()])
     labels = np.array([n for s in found.values() for n in s.labels or ()]) if labelled else None
     if "val" not in found:
+        assert spec.val_fraction is not None and spec.split_seed is not None  # By the validator above.
         train = np.flatnonzero(split == "train")
         of_train = [ids[i] for i in train], None if labels is None else labels[train]
         split[train[indexing.draw_fraction(*of_train, spec.val_fraction, spec.split_seed)]] = "val"
