@@ -32,8 +32,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from sae.config.load import read
-from sae.core import registry
-from sae.data import archives
+from sae.data import archives, embed
 from sae.data import dataset as datasets
 from sae.data.backbones.timm import preprocessing
 from sae.data.embed import Backbone, embed_images
@@ -147,7 +146,7 @@ def load(name: str, size: int) -> Backbone:
     """A backbone; with random weights, unless it is one of the demo and its weights are there."""
     if name in CONVOLUTIONAL and (ARTIFACTS / name).is_dir():
         spec = read(ROOT / "config.yaml").backbones[name].spec
-        return registry.load("backbone", spec["loader"]).load(spec, ARTIFACTS, size)
+        return embed.load(spec, ARTIFACTS, size)
     torch.manual_seed(0)
     model = timm.create_model(f"tf_{name}" if name in CONVOLUTIONAL else name, num_classes=0)
     return Backbone(model, preprocessing(model, None if name in (VIT, "test_vit") else size))

@@ -22,8 +22,8 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
 from sae.config.load import read
-from sae.core import registry
 from sae.data import dataset as datasets
+from sae.data import embed
 from sae.data.backbones.timm import preprocessing
 from sae.data.embed import Backbone, embed_images
 
@@ -70,7 +70,7 @@ def load(name: str, size: int) -> Backbone:
     """A backbone of config.yaml at an input size; else a model of timm, untrained."""
     known = read(ROOT / "config.yaml").backbones
     if name in known:
-        return registry.load("backbone", known[name].spec["loader"]).load(known[name].spec, ARTIFACTS, size)
+        return embed.load(known[name].spec, ARTIFACTS, size)
     model = timm.create_model(name, num_classes=0)
     return Backbone(model, preprocessing(model, size))
 

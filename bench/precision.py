@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from train_step import settings_of
 
-from sae.core import files, registry
+from sae.core import files
 from sae.data import dataset as datasets
 from sae.data import embed, store
 from sae.data.splits import SPLITS
@@ -113,7 +113,7 @@ def embedded(a: argparse.Namespace, splits: Splits, split: str, options: dict[st
     manifest = splits[split].manifest
     index = files.read_json(a.dataset / "manifest.json")
     spec = manifest["backbone"]["spec"] | options
-    backbone = registry.load("backbone", spec["loader"]).load(spec, "results/artifacts", manifest["image_size"])
+    backbone = embed.load(spec, "results/artifacts", manifest["image_size"])
     open_image = datasets.reader(index["spec"], "results/artifacts")
     paths = splits[split].index["path"].tolist()
     batches = embed.embed_images(

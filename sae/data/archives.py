@@ -7,7 +7,9 @@ two reads, so that forked DataLoader workers and several processes can read at o
 
 import functools
 import io
+import itertools
 import json
+import operator
 import re
 import stat
 import tarfile
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from sae.core.errors import UserError
 
@@ -33,25 +35,20 @@ _LABELS = range(2**63)
 _Found = Iterator[tuple[str, str, int | None]]
 
 
-class _Typed(BaseModel):
-    """What is read of other people's JSON; whatever else is in it does no harm."""
-
-    model_config = ConfigDict(strict=True)
-
-
-class _Sample(_Typed):
+# What is read of other people's JSON; whatever else is in it does no harm.
+class _Sample(BaseModel, strict=True):
     label: int | None = None
 
 
-class _Info(_Typed):
+class _Info(BaseModel, strict=True):
     features: dict[str, Any] = {}
 
 
-class _HuggingFace(_Typed):
+class _HuggingFace(BaseModel, strict=True):
     info: _Info = _Info()
 
 
-class _Feature(_Typed):
+class _Feature(BaseModel, strict=True):
     names: list[str] | None = None
 
 
@@ -129,10 +126,7 @@ def parquet_file(path: str | Path, columns: Iterable[str] = ()) -> "pq.ParquetFi
     wrong = [c for c in columns if names.count(c) != 1]
     if wrong:
         found = "several columns" if wrong[0] in names else "no column"
-        raise UserError(
-            f"{path} has {found} {wrong[0]!r}; it has {', '.join(names)}: "
-            f"name the columns in the config (`image_column`, `label_column`)"
-        )
+        raise UserError(f"{path} has {found} {wrong[0]!r}; it has {', '.join(names)}: set image_column or label_column")
     return file
 
 
@@ -164,7 +158,7 @@ def samples(root: Path, files: Sequence[str], image: str = "image", label: str |
     """List the images of WebDataset tars (`key.jpg` with `key.cls`, or `key.json` with `label`) or of parquet files.
 
     Args:
-        files: paths relative to `root`.
+        files: paths relative to `root`, all of one kind.
         image, label: the columns of a parquet file; `label` None: the column `label`, if there is one.
 
     Raises:
@@ -174,21 +168,16 @@ def samples(root: Path, files: Sequence[str], image: str = "image", label: str |
     places: list[str] = []
     locations: list[str] = []
     labels: list[Any] = []
-    names: list[str] | None = None
-    found: _Found
+    of_parquet = files[0].endswith(".parquet")
     for file in files:
-        if file.endswith(".parquet"):
-            found, names = _parquet_samples(root, file, image, label)
-        elif file.endswith(".tar"):
-            found = _tar_samples(root, file)
-        else:
-            raise UserError(f"{root / file} is neither .tar nor .parquet: shards are one or the other")
+        found = _parquet_samples(root, file, image, label) if of_parquet else _tar_samples(root, file)
         shard = file.rpartition(".")[0]
         for row, (key, location, number) in enumerate(found):
             keys.append(key)
             places.append(f"{shard}/{row}")
             locations.append(location)
             labels.append(number)
+    names = _class_names(root / files[-1], label or "label") if of_parquet else None
     if not keys:
         raise UserError(f"{root}: there is no image in {', '.join(files[:3])}{', ...' if len(files) > 3 else ''}")
     wrong = next((row for row, number in enumerate(labels) if number is not None and number not in _LABELS), None)
@@ -213,25 +202,19 @@ def _tar_samples(root: Path, file: str) -> _Found:
     path = root / file
     # Only labels are read here, a few bytes each.
     with _opened(path) as content:
-        for key, parts in _by_key(path):
-            image = next((ending for ending in parts if ending in _IMAGES), None)
-            if image:
+        # WebDataset: members of one sample follow each other.
+        for key, members in itertools.groupby(_keyed(path), operator.itemgetter(0)):
+            parts = {ending: place for _, ending, place in members}
+            if image := next((ending for ending in parts if ending in _IMAGES), None):
                 offset, size = parts[image]
                 yield key, f"{file}@{offset}+{size}", _tar_label(content, parts, f"{path}: {key}")
 
 
-def _by_key(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, int]]]]:
-    # WebDataset: members of one sample follow each other; the ending starts at the first dot of the base name.
-    key: str = ""
-    parts: dict[str, tuple[int, int]] = {}
+def _keyed(path: Path) -> Iterator[tuple[str, str, tuple[int, int]]]:
     for name, offset, size in tar_members(path):
         folder, slash, base = name.removeprefix("./").rpartition("/")
-        stem, _, ending = base.partition(".")
-        if folder + slash + stem != key:
-            yield key, parts
-            key, parts = folder + slash + stem, {}
-        parts[ending.lower()] = (offset, size)
-    yield key, parts
+        stem, _, ending = base.partition(".")  # The ending starts at the first dot of the base name.
+        yield folder + slash + stem, ending.lower(), (offset, size)
 
 
 def _tar_label(content: IO[bytes], parts: dict[str, tuple[int, int]], what: str) -> int | None:
@@ -249,12 +232,12 @@ def _tar_label(content: IO[bytes], parts: dict[str, tuple[int, int]], what: str)
         ) from None
 
 
-def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> tuple[_Found, list[str] | None]:
+def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> _Found:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     parquet = parquet_file(root / file, [image, *([label] if label else [])])
-    schema = parquet.schema_arrow
+    schema, before = parquet.schema_arrow, 0
     label = label or ("label" if "label" in schema.names else None)
     if label and not pa.types.is_integer(schema.field(label).type):
         raise UserError(f"{root / file}: column {label!r} is {schema.field(label).type}, expected class numbers")
@@ -264,22 +247,17 @@ def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> tu
         raise UserError(f"{root / file}: column {image!r} is {kind}, expected binary, or a struct with binary `bytes`")
     has_path = "path" in fields
     columns = ([label] if label else []) + ([f"{image}.path"] if has_path else [])
-
-    def rows() -> _Found:
-        before = 0
-        for group in range(parquet.num_row_groups):
-            count = parquet.metadata.row_group(group).num_rows
-            try:
-                table = parquet.read_row_group(group, columns=columns)  # never the images' bytes
-                numbers = table[label].to_pylist() if label else [None] * count
-                paths = pc.struct_field(table[image], "path").to_pylist() if has_path else [None] * count
-            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-                raise _damaged(root / file, error) from None
-            for row in range(count):
-                yield str(paths[row] or before + row), f"{file}@{group}:{row}", numbers[row]
-            before += count
-
-    return rows(), _class_names(schema, label, root / file)
+    for group in range(parquet.num_row_groups):
+        count = parquet.metadata.row_group(group).num_rows
+        try:
+            table = parquet.read_row_group(group, columns=columns)  # never the images' bytes
+            numbers = table[label].to_pylist() if label else [None] * count
+            paths = pc.struct_field(table[image], "path").to_pylist() if has_path else [None] * count
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise _damaged(root / file, error) from None
+        for row in range(count):
+            yield str(paths[row] or before + row), f"{file}@{group}:{row}", numbers[row]
+        before += count
 
 
 def _holds_bytes(kind: "pa.DataType") -> bool:
@@ -290,10 +268,10 @@ def _holds_bytes(kind: "pa.DataType") -> bool:
     return any(is_such(kind) for is_such in binary)
 
 
-def _class_names(schema: "pa.Schema", label: str | None, path: Path) -> list[str] | None:
+def _class_names(path: Path, label: str) -> list[str] | None:
     """The class names that the hub's `datasets` recorded for the column `label` of a parquet file."""
-    text = (schema.metadata or {}).get(b"huggingface")
-    if text is None or label is None:
+    text = (parquet_file(path).schema_arrow.metadata or {}).get(b"huggingface")
+    if text is None:
         return None
     try:
         features = _HuggingFace.model_validate(json.loads(text)).info.features

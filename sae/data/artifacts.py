@@ -22,6 +22,12 @@ def path(root: str | Path | None, name: str, file: str) -> Path:
     return folder / file
 
 
+def only_file(root: str | Path | None, name: str) -> Path:
+    """The :func:`path` of the one file that an artifact has."""
+    (file,) = manifest(root, name)["files"]
+    return path(root, name, file)
+
+
 def manifest(root: str | Path | None, name: str) -> dict[str, Any]:
     """What is recorded of a fetched artifact: version, licence, citation, homepage, hashes."""
     return files.read_json(_folder(root, name) / "artifact.json", f"manifest of artifact {name}")

@@ -1,11 +1,10 @@
 """A dataset: an index (what images there are, their labels, groups and splits) and a way to open one image."""
 
-import functools
 import logging
 import multiprocessing
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.core.options import Whole
 from sae.data import artifacts, pictures
+from sae.data.clock import Clock
+from sae.data.entries import entry
 from sae.data.splits import SPLITS
 
 VERSION = 1
@@ -25,6 +26,10 @@ progress = logging.getLogger("sae.progress")
 # Keys of a spec that do not say what the images are, but where they lie or what to check.
 NO_CONTENT = {"root", "images", "max_broken", "max_megapixels", "duplicates", "download"}
 COLUMNS = ["image_id", "path", "label", "label_name", "label_coarse", "label_coarse_name", "group", "split"]
+
+
+def _no_images(path: str) -> Image.Image:
+    raise UserError(f"the dataset has no images, so that {path!r} cannot be opened: use a loader that needs none")
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,12 @@ class Dataset:
         index: one row per image, columns `COLUMNS` (`label` and `label_coarse` integers, null where there is no single
             label; the rest text).
         open: returns the image of a row's `path` as Pillow opened it, of any mode; of a dataset that was loaded
-            (:func:`load`) in RGB (`sae.data.pictures.rgb`).
+            (:func:`load`) in RGB (`sae.data.pictures.rgb`). Left out where there are only embeddings.
         grouped: whether `group` joins several images (near-duplicates that must not cross splits).
     """
 
     index: pd.DataFrame
-    open: Callable[[str], Image.Image]
+    open: Callable[[str], Image.Image] = _no_images
     grouped: bool = False
 
 
@@ -54,7 +59,8 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
         UserError: the type is unknown, a name is no text, or the index breaks the contract (:func:`check`).
     """
     try:
-        dataset: Dataset = registry.load("dataset", spec["type"]).load(spec, artifacts_root)
+        module, options = entry("dataset", spec)
+        dataset: Dataset = module.load(options, artifacts_root)
     except UnicodeEncodeError as error:  # Python keeps bytes of names that are no UTF-8 as surrogates.
         place = f", root {spec['root']}" if "root" in spec else ""
         raise UserError(
@@ -67,18 +73,13 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
 
 def reader(spec: dict[str, Any], artifacts_root: str | Path | None) -> Callable[[str], Image.Image]:
     """The function that opens an image. A type that has a `reader` does not list its images for this."""
-    module = registry.load("dataset", spec["type"])
-    found = module.reader(spec) if hasattr(module, "reader") else module.load(spec, artifacts_root).open
+    module, options = entry("dataset", spec)
+    found = module.reader(options) if hasattr(module, "reader") else module.load(options, artifacts_root).open
     return _guarded(spec, found)
 
 
 def _guarded(spec: dict[str, Any], open_image: Callable[[str], Image.Image]) -> pictures.Guard:
     return pictures.Guard(open_image, spec.get("max_megapixels", pictures.MAX_MEGAPIXELS))
-
-
-def has_images(spec: dict[str, Any]) -> bool:
-    """Whether a dataset has images; else it has only embeddings."""
-    return registry.head("dataset", spec["type"]).constants.get("HAS_IMAGES", True)
 
 
 def check(spec: dict[str, Any], dataset: Dataset) -> None:
@@ -133,8 +134,8 @@ def build(
     Raises:
         UserError: more images are broken than the spec's `max_broken` (default 0), or :func:`refuse_duplicates` does.
     """
-    dataset = load(spec, artifacts_root)
-    shown = _look(name, dataset, workers) if has_images(spec) else []
+    dataset, module = load(spec, artifacts_root), registry.load("dataset", spec["type"])
+    shown = _look(name, dataset, workers) if getattr(module, "HAS_IMAGES", True) else []
     broken = {path: why for path, why in zip(dataset.index["path"], shown, strict=False) if isinstance(why, str)}
     if len(broken) > spec.get("max_broken", 0):
         some = " ".join("; ".join(f"{path}: {why}" for path, why in list(broken.items())[:3]).split())
@@ -208,18 +209,24 @@ def refuse_duplicates(what: str, things: str, found: list[dict[str, list[str]]],
 
 def _look(name: str, dataset: Dataset, workers: int) -> list[int | str]:
     """:func:`look` at every image, in the order of the index."""
-    paths, started, told = dataset.index["path"].tolist(), time.monotonic(), time.monotonic()
+    global _open
+    _open, paths = dataset.open, dataset.index["path"].tolist()
     found: list[int | str] = []
-    for seen in _map(functools.partial(look, dataset.open), paths, workers):
-        found.append(seen)
-        if time.monotonic() - told > 30:
-            told = time.monotonic()
-            rate = len(found) / (told - started)
-            left = (len(paths) - len(found)) / rate / 60
-            progress.info(
-                "%s: %d of %d images checked, %.0f/s, %.0f min left", name, len(found), len(paths), rate, left
-            )
+    clock = Clock(f"dataset {name}", len(paths), len(paths))
+    # A multiprocessing.Pool would wait for ever when one of its processes is killed.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) if workers else None
+    with pool or nullcontext():
+        for seen in pool.map(_look_at, paths, chunksize=64) if pool else map(_look_at, paths):
+            found.append(seen)
+            clock.tell(1)
     return found
+
+
+_open: Callable[[str], Image.Image]  # Forked processes have it, so that it need not be pickled.
+
+
+def _look_at(path: str) -> int | str:
+    return look(_open, path)
 
 
 def look(open_image: Callable[[str], Image.Image], path: str) -> int | str:
@@ -228,25 +235,3 @@ def look(open_image: Callable[[str], Image.Image], path: str) -> int | str:
         return pictures.digest(open_image(path))
     except pictures.UNREADABLE as error:
         return f"{type(error).__name__}: {error}"
-
-
-_Look = Callable[[str], int | str]
-
-
-def _map(function: _Look, items: Iterable[str], workers: int) -> Iterator[int | str]:
-    """`map` in the given order, by forked processes, to which the function need not be pickled."""
-    global _mapped
-    if not workers:
-        yield from map(function, items)
-        return
-    _mapped = function
-    # A multiprocessing.Pool would wait for ever when one of its processes is killed.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-        yield from pool.map(_call, items, chunksize=64)
-
-
-_mapped: _Look
-
-
-def _call(item: str) -> int | str:
-    return _mapped(item)

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from sae.core import files, registry
+from sae.core import files
 from sae.core.errors import UserError
+from sae.data.entries import entry
 
 
 def download(name: str, spec: dict[str, Any], out: str | Path) -> None:
@@ -18,7 +19,7 @@ def download(name: str, spec: dict[str, Any], out: str | Path) -> None:
     Raises:
         UserError: they cannot be downloaded, or the dataset's type has no `download`.
     """
-    module = registry.load("dataset", spec["type"])
+    module, options = entry("dataset", spec)
     if not hasattr(module, "download"):
         raise UserError(f"dataset {name}: type {spec['type']} cannot download: take `download` out of its entry")
-    files.write_json(out, {"dataset": name, "images": module.download(spec)})
+    files.write_json(out, {"dataset": name, "images": module.download(options)})

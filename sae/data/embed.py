@@ -10,7 +10,6 @@ import functools
 import logging
 import shutil
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,18 +23,19 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from sae.core import files, registry, versions
+from sae.core import files, versions
 from sae.core.errors import UserError
 from sae.core.options import Count, Whole
 from sae.data import artifacts, inference, pictures, store
 from sae.data import dataset as datasets
+from sae.data.clock import Clock
+from sae.data.entries import entry
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
 
 VERSION = 1
 progress = logging.getLogger("sae.progress")
 _Forward = Callable[[torch.Tensor | str], torch.Tensor]
-TELL_EVERY = 15.0  # seconds between lines of progress
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,12 @@ def embed(job: Job, shard: int | None = None) -> None:
                 work.finish()
 
 
+def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+    """The backbone of a mapping in the config; see `sae.data.backbones`."""
+    module, options = entry("backbone", spec)
+    return module.load(options, artifacts_root, image_size)
+
+
 def fingerprint(spec: dict[str, Any], backbone: Backbone, artifacts_root: str | Path | None) -> str:
     """A hash of a loaded backbone: of its weights, and of its mapping in the config without where they lie."""
     weights = [manifest["files"] for manifest in artifacts.manifests(artifacts_root, spec)]
@@ -150,10 +156,10 @@ class _Extraction:
         self.rows = {s: index[index["split"] == s].drop(columns="split").reset_index(drop=True) for s in SPLITS}
         self.batch_size = job.spec.get("batch_size", job.batch_size)
         self.image_size = job.spec.get("image_size", self.manifest["spec"].get("image_size"))
-        self.module = registry.load("backbone", job.spec["loader"])
-        self.given = not registry.head("backbone", job.spec["loader"]).constants.get("READS_IMAGES", True)
+        self.module, self.options = entry("backbone", job.spec)
+        self.dataset = entry("dataset", self.manifest["spec"])[1]
+        self.given = not getattr(self.module, "READS_IMAGES", True)
         self.cell = f"{self.manifest['name']} / {job.name}"
-        self.backbone: Backbone | None = None
         code = [("data", "embed"), ("dataset", self.manifest["spec"]["type"]), ("backbone", job.spec["loader"])]
         device = torch.device(job.device).type
         made_by = {
@@ -166,61 +172,51 @@ class _Extraction:
         }
         self.folder = Path(job.out) / f".embedding-{files.sha256_text(files.dumps(made_by))[:16]}"
 
-    def ranges(self, shard: int) -> dict[str, tuple[int, int]]:
-        """{split: (first row, last row + 1)} of a shard: consecutive batches of the splits laid end to end."""
-        counts = [-(-len(self.rows[split]) // self.batch_size) for split in SPLITS]
-        total, before = sum(counts), 0
-        found: dict[str, tuple[int, int]] = {}
-        for split, count in zip(SPLITS, counts, strict=True):
-            first, last = (total * (shard + i) // self.job.shards - before for i in (0, 1))
-            first, last = (self.batch_size * min(max(b, 0), count) for b in (first, last))
-            found[split] = (min(first, len(self.rows[split])), min(last, len(self.rows[split])))
-            before += count
-        return found
-
     def place(self, shard: int) -> Path:
         """The folder of a shard."""
         return self.folder / f"{shard}-of-{self.job.shards}"
 
     def locked(self, shard: int) -> AbstractContextManager[None]:
         """A context in which no other process works on a shard: two would write into the same file."""
-
-        def tell() -> None:
-            progress.info("%s%s: waits for another process that embeds it", self.cell, self.label(shard))
-
+        tell = functools.partial(progress.info, "%s: waits for another process that embeds it", self.label(shard))
         return files.locked(self.folder / "locks" / f"{shard}.of.{self.job.shards}", tell)
 
-    def parts(self, shard: int) -> dict[str, Part]:
-        """{split: Part} of a shard."""
+    def parts(self, shard: int) -> dict[str, tuple[int, Part]]:
+        """{split: (first row, Part)} of a shard: consecutive batches of the splits laid end to end."""
         self.place(shard).mkdir(parents=True, exist_ok=True)
-        ranges = self.ranges(shard).items()
-        return {split: Part(self.place(shard) / f"{split}.npy", last - first) for split, (first, last) in ranges}
+        every = [(split, row) for split in SPLITS for row in range(0, len(self.rows[split]), self.batch_size)]
+        start, end = (len(every) * number // self.job.shards for number in (shard, shard + 1))
+        found = {}
+        for split, rows in self.rows.items():
+            firsts = [row for of, row in every[start:end] if of == split] or [len(rows)]
+            count = min(firsts[-1] + self.batch_size, len(rows)) - firsts[0]
+            found[split] = firsts[0], Part(self.place(shard) / f"{split}.npy", count)
+        return found
 
     def is_complete(self, shard: int) -> bool:
         """Whether a shard has all its rows."""
         recorded = (self.place(shard) / "provenance.json").exists()
-        return recorded and all(part.complete for part in self.parts(shard).values())
+        return recorded and all(part.complete for _, part in self.parts(shard).values())
 
     def embed_shard(self, shard: int) -> None:
         """Embed what is missing of a shard."""
         recorded, provenance = self.place(shard) / "provenance.json", self.provenance()
         if recorded.exists() and _weights(files.read_json(recorded)) != _weights(provenance):
             shutil.rmtree(self.place(shard))  # The weights have changed: nothing can be kept.
-        parts, ranges = self.parts(shard), self.ranges(shard)
+        parts = self.parts(shard)
         files.write_json(recorded, provenance)
-        missing = {split: part.rows - part.done for split, part in parts.items()}
-        clock = _Clock(f"{self.cell}{self.label(shard)}", sum(p.rows for p in parts.values()), sum(missing.values()))
-        for split, part in parts.items():
-            if missing[split]:
-                first, last = ranges[split]
-                for batch in self.batches(split, first + part.done, last):
-                    part.append(self.checked(batch, split, first + part.done))
+        total = sum(part.rows for _, part in parts.values())
+        clock = Clock(self.label(shard), total, total - sum(part.done for _, part in parts.values()))
+        for split, (first, part) in parts.items():
+            if not part.complete:
+                for batch in self.batches(split, first + part.done, first + part.rows):
+                    part.append(batch)
                     clock.tell(len(batch))
         clock.end()
 
     def label(self, shard: int) -> str:
-        """What messages say of a shard after the cell."""
-        return f", shard {shard} of {self.job.shards}" if self.job.shards > 1 else ""
+        """What messages call a shard."""
+        return self.cell + (f", shard {shard} of {self.job.shards}" if self.job.shards > 1 else "")
 
     def checked(self, batch: np.ndarray, split: str, first: int) -> np.ndarray:
         """A batch (n, d), of which `first` is the first row's number, in the type in which it is stored.
@@ -229,24 +225,20 @@ class _Extraction:
             UserError: it does not have two dimensions, or holds no real numbers or values that are not finite.
         """
         if batch.ndim != 2 or batch.dtype.kind != "f":
-            raise UserError(
-                f"{self.cell}: the backbone gave {batch.dtype} of shape {batch.shape}, not floats (images, d)"
-            )
+            raise UserError(f"{self.cell}: the backbone gave {batch.dtype} of shape {batch.shape}, not floats (n, d)")
         given = batch.dtype if self.given and batch.dtype in (np.float16, np.float32) else np.float32
         stored = batch.astype(self.job.spec.get("dtype", given))
         finite = np.isfinite(stored).all(axis=1)
         if not finite.all():
             row = first + int(finite.argmin())
-            where = (
-                f"row {row} (from 0) of {self.files().get(split, split)}" if self.given else f"the embedding in {split}"
-            )
-            image_id = self.rows[split]["image_id"][row]
-            raise UserError(f"{self.cell}: {where}, {image_id!r}, holds NaN or values not finite as {stored.dtype}")
+            file, image_id = self.files().get(split, split), self.rows[split]["image_id"][row]
+            where = f"row {row} (from 0) of {file}, {image_id!r}"
+            raise UserError(f"{self.cell}: {where}, holds NaN or values not finite as {stored.dtype}")
         return stored
 
     def files(self) -> dict[str, Path]:
-        """{split: file} of embeddings that are given."""
-        return self.module.files(self.manifest["spec"], self.job.spec)
+        """{split: file} of embeddings that are given, not made."""
+        return self.module.files(self.dataset, self.options) if self.given else {}
 
     def duplicates(self) -> list[dict[str, list[str]]]:
         """The given embeddings that lie in several splits (`sae.data.dataset.in_several`).
@@ -254,12 +246,10 @@ class _Extraction:
         Raises:
             UserError: there are some, and the dataset's entry does not allow them; or :meth:`checked` does.
         """
-        content: list[int] = []
+        content = []
         for split, rows in self.rows.items():
-            before = len(content)
             for batch in self.batches(split, 0, len(rows)):
-                stored = self.checked(batch, split, len(content) - before)
-                content += [pictures.digest_bytes(row.tobytes()) for row in stored]
+                content += [pictures.digest_bytes(row.tobytes()) for row in batch]
         index = pd.concat([rows.assign(split=split) for split, rows in self.rows.items()], ignore_index=True)
         found = datasets.in_several(index, content)
         datasets.refuse_duplicates(self.cell, "embeddings", found, self.manifest["spec"])
@@ -267,56 +257,46 @@ class _Extraction:
 
     def provenance(self) -> dict[str, Any]:
         """Entries of the splits' manifests. This loads the backbone, or hashes the given embeddings."""
-        spec = self.job.spec
-        sources = artifacts.manifests(self.job.artifacts_root, spec)
-        more: dict[str, Any] = {}
+        spec, root = self.job.spec, self.job.artifacts_root
         if self.given:
             preprocessing, made = "none", _fingerprint(spec, {s: files.sha256(f) for s, f in self.files().items()})
-            more["duplicates"] = self.duplicates()
         else:
-            backbone = self.load()
-            preprocessing = str(backbone.transform)
-            made = fingerprint(spec, backbone, self.job.artifacts_root)
-        return {
+            preprocessing, made = str(self.backbone.transform), fingerprint(spec, self.backbone, root)
+        found = {
             "dataset": {key: self.manifest[key] for key in ("name", "fingerprint", "grouped")},
             "backbone": {"name": self.job.name, "spec": spec, "fingerprint": made},
             "preprocessing": preprocessing,
             "image_size": self.image_size,
             "batch_size": self.batch_size,
             "device": torch.device(self.job.device).type,
-            "artifacts": self.manifest["artifacts"] + sources,
-            **more,
+            "artifacts": self.manifest["artifacts"] + artifacts.manifests(root, spec),
         }
+        return found | {"duplicates": self.duplicates()} if self.given else found
 
-    def load(self) -> Backbone:
-        """The backbone, loaded at the first call."""
-        if self.backbone is None:
-            try:
-                self.backbone = self.module.load(self.job.spec, self.job.artifacts_root, self.image_size)
-            except UserError as error:
-                raise UserError(f"config key backbones.{self.job.name}: {error}") from None
-        return self.backbone
+    @functools.cached_property
+    def backbone(self) -> Backbone:
+        """The backbone, loaded when it is first asked for."""
+        try:
+            return load(self.job.spec, self.job.artifacts_root, self.image_size)
+        except UserError as error:
+            raise UserError(f"config key backbones.{self.job.name}: {error}") from None
 
     def batches(self, split: str, first: int, last: int) -> Iterator[np.ndarray]:
-        """Yield the embeddings (n, d) of rows `first` to `last` - 1 of a split, batch by batch."""
+        """Yield the embeddings (n, d) of rows `first` to `last` - 1 of a split, batch by batch, :meth:`checked`."""
+        rows, size = self.rows[split], self.batch_size
         if self.given:
-            given = self.module.embeddings(self.manifest["spec"], self.job.spec, split)
-            if len(given) != len(self.rows[split]):
-                raise UserError(f"{self.cell}: {len(given)} embeddings of {split} for {len(self.rows[split])} rows")
-            yield from (given[i : min(i + self.batch_size, last)] for i in range(first, last, self.batch_size))
-            return
-        open_image = datasets.reader(self.manifest["spec"], self.job.artifacts_root)
-        rows = self.rows[split][first:last]
-        yield from embed_images(
-            self.load(),
-            open_image,
-            rows["path"].tolist(),
-            batch_size=self.batch_size,
-            device=self.job.device,
-            workers=self.job.workers,
-            spec=self.job.spec,
-            pixels=rows["pixels"].to_numpy(),
-        )
+            given = self.module.embeddings(self.dataset, self.options, split)
+            if len(given) != len(rows):
+                raise UserError(f"{self.cell}: {len(given)} embeddings of {split} for {len(rows)} rows")
+            found: Iterator[np.ndarray] = (given[i : min(i + size, last)] for i in range(first, last, size))
+        else:
+            open_image = datasets.reader(self.manifest["spec"], self.job.artifacts_root)
+            paths, pixels = rows["path"][first:last].tolist(), rows["pixels"][first:last].to_numpy()
+            how: dict[str, Any] = {"device": self.job.device, "workers": self.job.workers, "spec": self.job.spec}
+            found = embed_images(self.backbone, open_image, paths, batch_size=size, pixels=pixels, **how)
+        for batch in found:
+            yield self.checked(batch, split, first)
+            first += len(batch)
 
     def finish(self) -> None:
         """Make the store from the complete shards."""
@@ -324,20 +304,15 @@ class _Extraction:
         recorded = [files.read_json(self.place(shard) / "provenance.json") for shard in range(self.job.shards)]
         if len(set(map(_weights, recorded))) > 1:
             raise UserError(f"{self.cell}: the shards in {self.folder} have other weights; delete it and run again")
-        every = [(split, part) for parts in shards for split, part in parts.items()]
-        kinds = {(s, part.shape[1], part.dtype.name) for s, part in every if part.shape and part.dtype is not None}
-        if len({(d, dtype) for _, d, dtype in kinds}) > 1:
-            given = self.files() if self.given else {}
-            found = "; ".join(
-                f"{s} (d = {d}, {dtype})" + f" in {given[s]}" * (s in given) for s, d, dtype in sorted(kinds)
-            )
-            raise UserError(
-                f"{self.cell}: embeddings of different d or dtype: {found}: give all splits those of one model"
-            )
+        kinds = {(split, *part.kind) for parts in shards for split, (_, part) in parts.items() if part.kind}
+        if len({kind[1:] for kind in kinds}) > 1:
+            lie = {split: f" in {file}" for split, file in self.files().items()}
+            found = "; ".join(f"{s} (d = {d}, {dtype}){lie.get(s, '')}" for s, d, dtype in sorted(kinds, key=str))
+            raise UserError(f"{self.cell}: embeddings of different d or dtype: {found}: give all those of one model")
         out = Path(self.job.out)
         for split in SPLITS:
             index = self.rows[split].drop(columns="pixels", errors="ignore")
-            store.adopt(out / split, [parts[split] for parts in shards], index, recorded[0])
+            store.adopt(out / split, [parts[split][1] for parts in shards], index, recorded[0])
         # Snakemake deletes the output of a job that ended while Snakemake itself was not running. Links to the finished
         # files, which take no space, save embedding them a second time.
         for split in SPLITS:
@@ -349,13 +324,11 @@ class _Extraction:
         """Take over finished splits of the same inputs, deleted here or made by others; whether there were any."""
         for place in (self.job.out, *self.job.shared):
             finished = {split: Path(place) / self.folder.name / "finished" / split for split in SPLITS}
-            if not all((folder / "manifest.json").is_file() for folder in finished.values()):
-                continue
             try:
-                recorded = [store.read(folder).manifest for folder in finished.values()]
-            except UserError:
+                recorded = {_weights(store.read(folder).manifest) for folder in finished.values()}
+            except UserError:  # There are none, or not all, or they were altered.
                 continue
-            if set(map(_weights, recorded)) != {_weights(self.provenance())}:
+            if recorded != {_weights(self.provenance())}:
                 continue
             for split, folder in finished.items():
                 if place != self.job.out:
@@ -417,15 +390,11 @@ def embed_images(
             return embeddings.float()
 
     pending: list[torch.Tensor] = []
-    try:
-        for embeddings in _in_lanes(forward, loader, lanes):
-            pending.append(embeddings)
-            # On a GPU a batch is copied back while the next one is computed.
-            if len(pending) > cuda:
-                yield pending.pop(0).cpu().numpy()
-    except UserError:
-        yield from (left.cpu().numpy() for left in pending)
-        raise
+    for embeddings in _in_lanes(forward, loader, lanes):
+        pending.append(embeddings)
+        # On a GPU a batch is copied back while the next one is computed.
+        if len(pending) > cuda:
+            yield pending.pop(0).cpu().numpy()
     yield from (left.cpu().numpy() for left in pending)
 
 
@@ -451,17 +420,14 @@ def _in_lanes(forward: _Forward, batches: Iterable[torch.Tensor | str], lanes: i
         torch.set_num_threads(lanes)
 
 
+@dataclass
 class _Images(torch.utils.data.Dataset):
     """Images as tensors. In place of one that cannot be read comes a text that says so."""
 
-    def __init__(
-        self,
-        open_image: Callable[[str], Image.Image],
-        paths: Sequence[str],
-        transform: Callable[[Image.Image], torch.Tensor],
-        pixels: np.ndarray | None,
-    ) -> None:
-        self.open_image, self.paths, self.transform, self.pixels = open_image, paths, transform, pixels
+    open_image: Callable[[str], Image.Image]
+    paths: Sequence[str]
+    transform: Callable[[Image.Image], torch.Tensor]
+    pixels: np.ndarray | None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -499,28 +465,3 @@ def _silence_threads(_worker: int) -> None:
     # When the reader was stopped, the thread that sends it a batch reports that through this hook. A worker's own
     # errors reach the reader in another way.
     sys.excepthook = lambda *_: None
-
-
-class _Clock:
-    """Logs from time to time how much of the work is done."""
-
-    def __init__(self, what: str, total: int, left: int) -> None:
-        self.what, self.total, self.left, self.count = what, total, left, left
-        self.started = self.told = time.monotonic()
-
-    def tell(self, images: int) -> None:
-        self.left -= images
-        if time.monotonic() - self.told > TELL_EVERY:
-            self.told = time.monotonic()
-            minutes = self.left / self.rate() / 60
-            done = self.total - self.left
-            progress.info(
-                "%s: %d of %d images, %.0f/s, %.0f min left", self.what, done, self.total, self.rate(), minutes
-            )
-
-    def end(self) -> None:
-        taken_up = f" ({self.total - self.count} were there)" if self.count < self.total else ""
-        progress.info("%s: %d images%s, %.0f/s", self.what, self.total, taken_up, self.rate())
-
-    def rate(self) -> float:
-        return (self.count - self.left) / max(time.monotonic() - self.started, 1e-9)

@@ -57,7 +57,6 @@ def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
         UserError: a file is there with another hash, or every source failed; the message says why each did.
     """
     folder = Path(root) / name
-    folder.mkdir(parents=True, exist_ok=True)
     missing = [file for file, digest in spec["files"].items() if not is_present(folder / file, digest)]
     reasons = []
     for source in spec["sources"]:
@@ -76,15 +75,10 @@ def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
                 raise
             reasons.append(f"  {kind} {source[kind]}: {str(error).strip() or type(error).__name__}")
     if missing:
-        raise UserError(
-            f"artifact {name}: no source gave {', '.join(missing)}.\n"
-            + "\n".join(reasons)
-            + f"\nMend a source, or put the file into {folder} by hand (its SHA-256 is checked)."
-        )
-    files.write_json(
-        folder / "artifact.json",
-        {key: spec.get(key) for key in ("version", "licence", "citation", "homepage", "files")} | {"name": name},
-    )
+        said = "\n".join([f"artifact {name}: no source gave {', '.join(missing)}.", *reasons])
+        raise UserError(f"{said}\nMend a source, or put the file into {folder} by hand (its SHA-256 is checked).")
+    about = {key: spec.get(key) for key in ("version", "licence", "citation", "homepage", "files")}
+    files.write_json(folder / "artifact.json", about | {"name": name})
 
 
 def _kind(name: str, source: dict[str, str]) -> str:
@@ -97,15 +91,12 @@ def _kind(name: str, source: dict[str, str]) -> str:
 
 
 def _take(tree: Path, relative: str, target: Path, digest: str) -> None:
-    found = tree / relative
+    plain, packed = tree / relative, tree / f"{relative}.gz"
+    if not plain.exists() and not packed.exists():
+        raise UserError(f"it has no {relative}")
     with files.atomic_file(target) as temporary:
-        if found.exists():
-            shutil.copyfile(found, temporary)
-        elif found.with_name(found.name + ".gz").exists():
-            with gzip.open(found.with_name(found.name + ".gz")) as packed, open(temporary, "wb") as out:
-                shutil.copyfileobj(packed, out)
-        else:
-            raise UserError(f"it has no {relative}")
+        with open(plain, "rb") if plain.exists() else gzip.open(packed) as found, open(temporary, "wb") as out:
+            shutil.copyfileobj(found, out)
         got = files.sha256(temporary)
         if got != digest:
             raise UserError(f"{target.name} came with SHA-256 {got}, expected {digest}")
@@ -113,14 +104,8 @@ def _take(tree: Path, relative: str, target: Path, digest: str) -> None:
 
 def _run(command: Iterable[str | Path], scratch: Path, **environment: str) -> None:
     command = [str(c) for c in command]
-    done = subprocess.run(
-        command,
-        cwd=scratch,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
+    env = {**os.environ, **environment}
+    done = subprocess.run(command, cwd=scratch, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         raise UserError(f"`{Path(command[0]).name}` failed: " + " | ".join(lines[-3:]))

@@ -9,23 +9,29 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike
+from PIL import Image
 
 from sae.core.errors import UserError
+from sae.core.options import Images
+from sae.data import archives
 from sae.data.dataset import COLUMNS
 
 
-def root(spec: dict[str, Any]) -> Path:
-    """`spec["root"]` as a path.
+def root(place: str) -> Path:
+    """The `root` of an entry as a path.
 
     Raises:
         UserError: there is no such folder.
     """
-    folder = Path(spec["root"])
+    folder = Path(place)
     if not folder.is_dir():
-        raise UserError(
-            f"dataset type {spec['type']}: root {folder} is not a folder; set `root` to where the files lie"
-        )
+        raise UserError(f"root {folder} is not a folder; set `root` of the dataset's entry to where the files lie")
     return folder
+
+
+def reader(spec: Any) -> Callable[[str], Image.Image]:
+    """The function that opens an image below the `root` of an entry; see `sae.data.dataset.reader`."""
+    return archives.opener(root(spec.root), getattr(spec, "image_column", "image"))
 
 
 def contents(folder: Path, most: int = 10) -> str:
@@ -71,8 +77,8 @@ def distinct(keys: list[str], places: list[str]) -> list[str]:
     return keys if len(set(keys)) == len(keys) else places
 
 
-def check_counts(spec: dict[str, Any], splits: ArrayLike) -> None:
-    """Compare each split's number of images with `spec["images"]`, where that is given.
+def check_counts(root: Path, images: Images, splits: ArrayLike) -> None:
+    """Compare each split's number of images with `images` of the entry, where that is given.
 
     Args:
         splits: N split names.
@@ -83,13 +89,13 @@ def check_counts(spec: dict[str, Any], splits: ArrayLike) -> None:
     found = pd.Series(np.asarray(splits)).value_counts()
     wrong = [
         f"{split} has {found.get(split, 0):,} images, expected {expected:,}"
-        for split, expected in spec.get("images", {}).items()
+        for split, expected in images.model_dump(exclude_none=True).items()
         if found.get(split, 0) != expected
     ]
     if wrong:
         raise UserError(
-            f"dataset type {spec['type']}, root {spec['root']}: {'; '.join(wrong)}: complete the copy, or, if it is "
-            f"meant to be partial, set `images` of its entry in the config to its own counts"
+            f"root {root}: {'; '.join(wrong)}: complete the copy, or, if it is meant to be partial, set `images` of "
+            f"its entry in the config to its own counts"
         )
 
 

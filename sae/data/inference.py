@@ -21,6 +21,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 progress = logging.getLogger("sae.progress")
 # What torch.compile calls on a CPU. Not every build of PyTorch has it.
 _ONEDNN = torch.ops.mkldnn if hasattr(torch.ops.mkldnn, "_convolution_pointwise") else None
+# Its own names of the activations that it can add.
+_FUSED: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.Identity: ("none", []),
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+}
 _PACKED_FOR = 16  # images: oneDNN lays weights out for a size of input; one size, whatever batch comes first
 
 
@@ -95,15 +101,8 @@ class _Convolution(nn.Module):
         self.weight, self.bias, self.activation = conv.weight, conv.bias, activation
         self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
         self.same = type(conv).__name__ == "Conv2dSame"
-        # oneDNN's own names of the activations that it can add.
-        self.fused: tuple[str, list[float]] | None = None
-        if isinstance(activation, nn.Identity):
-            self.fused = ("none", [])
-        elif isinstance(activation, nn.ReLU6):
-            self.fused = ("hardtanh", [0.0, 6.0])
-        elif isinstance(activation, nn.ReLU):
-            self.fused = ("relu", [])
-        self.packed: dict[tuple[int, ...], tuple[torch.Tensor, list[int]]] = {}
+        self.fused = _FUSED.get(type(activation))
+        self.packed: dict[torch.Size, tuple[torch.Tensor, tuple]] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) to (N, C', H', W')."""
@@ -112,14 +111,12 @@ class _Convolution(nn.Module):
             weight, padding = self.kernel(x)
             return self.activation(F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups))
         # By the shape of an image alone, so that nothing depends on which batch came first.
-        found = self.packed.get(x.shape[1:])
-        if found is None:
+        shape = x.shape[1:]
+        if shape not in self.packed:
             weight, padding = self.kernel(x)
             how = (padding, self.stride, self.dilation, self.groups)
-            found = _ONEDNN._reorder_convolution_weight(weight, *how, [_PACKED_FOR, *x.shape[1:]]), padding
-            self.packed[tuple(x.shape[1:])] = found
-        weight, padding = found
-        how = (padding, self.stride, self.dilation, self.groups)
+            self.packed[shape] = _ONEDNN._reorder_convolution_weight(weight, *how, [_PACKED_FOR, *shape]), how
+        weight, how = self.packed[shape]
         return _ONEDNN._convolution_pointwise(x, weight, self.bias, *how, *self.fused, "")
 
     def kernel(self, x: torch.Tensor) -> tuple[torch.Tensor, list[int]]:

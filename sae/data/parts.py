@@ -7,13 +7,14 @@ journal's first line, which says what the bytes mean, goes into every checksum.
 import io
 import json
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from sae.core import files
+from sae.core.errors import UserError
+
+Kind = tuple[int, np.dtype]  # d, and the type of the numbers
 
 
 class Part:
@@ -22,13 +23,12 @@ class Part:
     Attributes:
         rows: the number of rows of the whole array.
         done: the number of rows that are written.
-        shape, dtype: of the whole array; None before the first batch.
+        kind: the array's d and dtype; None before the first batch.
     """
 
     def __init__(self, path: str | Path, rows: int) -> None:
         self.path, self.journal, self.rows, self.done = Path(path), Path(f"{path}.journal"), rows, 0
-        self.shape: tuple[int, int] | None = None
-        self.dtype: np.dtype | None = None
+        self.kind: Kind | None = None
         self._resume()
 
     @property
@@ -40,71 +40,57 @@ class Part:
         """Add a batch (n, d) and its line in the journal.
 
         Raises:
-            ValueError: d or dtype differ from those of the first batch, or there would be more than `rows` rows.
+            UserError: d or dtype differ from those of the first batch, or there would be more than `rows` rows.
         """
-        first = self.shape is None
-        shape = (self.rows, batch.shape[1])
-        if self.done + len(batch) > self.rows or not (first or (shape, batch.dtype) == (self.shape, self.dtype)):
-            raise ValueError(f"{batch.dtype} {batch.shape} does not fit {self.path}, {self.done} of {self.rows} rows")
-        content, head = np.ascontiguousarray(batch).tobytes(), _head(shape, batch.dtype)
-        line = {"rows": len(batch), "crc32": _crc32(head, content)}
-        with files.writing(self.path):
-            if first:
-                self.shape, self.dtype = shape, batch.dtype
-                with open(self.path, "wb") as file:
-                    write_header(file, shape, batch.dtype)
-            with open(self.path, "ab") as file:
-                file.write(content)
-            with open(self.journal, "w" if first else "a") as journal:
-                if first:
-                    journal.write(head + "\n")
-                journal.write(json.dumps(line) + "\n")
-        self.done += len(batch)
-
-    def data(self) -> IO[bytes]:
-        """The file, opened and positioned at the first row; the caller closes it."""
-        file = open(self.path, "rb")  # noqa: SIM115
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        return file
+        kind, done = (batch.shape[1], batch.dtype), self.done + len(batch)
+        if self.kind not in (None, kind):
+            raise UserError(f"{self.path}: the backbone gave d and type {kind} after others")
+        if done > self.rows:
+            raise UserError(f"{self.path}: {done} embeddings for {self.rows} images")
+        content, head = np.ascontiguousarray(batch).tobytes(), _head(self.rows, kind)
+        line, mode = {"rows": len(batch), "crc32": _crc32(head, content)}, "a" if self.kind else "w"
+        with files.writing(self.path), open(self.path, f"{mode}b") as file, open(self.journal, mode) as journal:
+            if not self.kind:
+                file.write(header(self.rows, kind))
+                journal.write(head + "\n")
+            file.write(content)
+            journal.write(json.dumps(line) + "\n")
+        self.kind, self.done = kind, done
 
     def _resume(self) -> None:
-        if not (self.path.is_file() and self.journal.is_file()):
-            return
         try:
-            lines = self.journal.read_text().split("\n")[:-1]  # Text after the last line break was cut short.
-            head = json.loads(lines[0])
-            shape, dtype = tuple(head["shape"]), np.dtype(head["dtype"])
-            header = io.BytesIO()
-            write_header(header, shape, dtype)
-            width, kept, end = shape[1] * dtype.itemsize, 1, len(header.getvalue())
+            head, *lines = self.journal.read_text().split("\n")[:-1]  # Text after the last line break was cut short.
+            about, kept, done = json.loads(head), [head], 0
+            kind = about["shape"][1], np.dtype(about["dtype"])
+            start, width = header(self.rows, kind), kind[0] * kind[1].itemsize
             with open(self.path, "rb+") as file:
-                if shape[0] != self.rows or file.read(end) != header.getvalue():
+                if file.read(len(start)) != start:
                     return
-                for line in map(json.loads, lines[1:]):
-                    size = min(line["rows"], self.rows - self.done) * width
-                    content = file.read(size)
-                    if len(content) != line["rows"] * width or _crc32(lines[0], content) != line["crc32"]:
+                for line in map(json.loads, lines):
+                    content = file.read(line["rows"] * width)
+                    if _crc32(head, content) != line["crc32"]:
                         break
-                    self.done, end, kept = self.done + line["rows"], file.tell(), kept + 1
-                file.truncate(end)
-        except (ValueError, KeyError, IndexError, TypeError, SyntaxError):
-            # There is no header or no readable line: start anew.
-            self.done = 0
-        if self.done:
-            self.shape, self.dtype = shape, dtype
-            files.write_text(self.journal, "".join(line + "\n" for line in lines[:kept]))
+                    kept.append(json.dumps(line))
+                    done += len(content) // width
+                file.truncate(len(start) + done * width)
+        except (FileNotFoundError, ValueError, LookupError, TypeError, SyntaxError):
+            return  # There is no header or no readable line: start anew.
+        if done:
+            self.kind, self.done = kind, done
+            files.write_text(self.journal, "".join(line + "\n" for line in kept))
 
 
-def _head(shape: tuple[int, int], dtype: np.dtype) -> str:
-    return json.dumps({"shape": shape, "dtype": dtype.str})
+def _head(rows: int, kind: Kind) -> str:
+    return json.dumps({"shape": (rows, kind[0]), "dtype": kind[1].str})
 
 
 def _crc32(head: str, content: bytes) -> int:
     return zlib.crc32(content, zlib.crc32(head.encode()))
 
 
-def write_header(file: IO[bytes], shape: Sequence[int], dtype: np.dtype | str) -> None:
-    """Write the header of a `.npy` file of this shape; the caller writes the rows after it."""
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": tuple(shape)}
-    np.lib.format.write_array_header_1_0(file, header)
+def header(rows: int, kind: Kind) -> bytes:
+    """The header of a `.npy` file of so many rows, which come after it."""
+    stream = io.BytesIO()
+    about = {"descr": np.lib.format.dtype_to_descr(kind[1]), "fortran_order": False, "shape": (rows, kind[0])}
+    np.lib.format.write_array_header_1_0(stream, about)
+    return stream.getvalue()

@@ -8,8 +8,8 @@ the colours below what is transparent.
 import hashlib
 import struct
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,26 +44,20 @@ class Guard:
         Raises:
             ValueError: it is of no such format, or too large, and was not decoded; or :func:`rgb` does.
         """
-        with _guarded(self.max_megapixels):
-            return rgb(self.open(path))
-
-
-@contextmanager
-def _guarded(max_megapixels: float) -> Iterator[None]:
-    Image.init()  # Formats that Pillow learnt later would be added to the list below.
-    kept = Image.ID, Image.MAX_IMAGE_PIXELS
-    Image.ID, Image.MAX_IMAGE_PIXELS = list(FORMATS), int(max_megapixels * 1e6)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Of odd EXIF blocks, for every such image.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    except UnidentifiedImageError:
-        raise ValueError(f"not a whole picture in one of the formats {', '.join(FORMATS)}") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ValueError(f"more than {max_megapixels:g} megapixels (`max_megapixels` of a dataset): {error}") from None
-    finally:
-        Image.ID, Image.MAX_IMAGE_PIXELS = kept
+        Image.init()  # Formats that Pillow learnt later would be added to the list below.
+        kept, most = (Image.ID, Image.MAX_IMAGE_PIXELS), self.max_megapixels
+        Image.ID, Image.MAX_IMAGE_PIXELS = list(FORMATS), int(most * 1e6)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # Of odd EXIF blocks, for every such image.
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                return rgb(self.open(path))
+        except UnidentifiedImageError:
+            raise ValueError(f"not a whole picture in one of the formats {', '.join(FORMATS)}") from None
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise ValueError(f"more than {most:g} megapixels (`max_megapixels` of a dataset): {error}") from None
+        finally:
+            Image.ID, Image.MAX_IMAGE_PIXELS = kept
 
 
 def rgb(image: Image.Image) -> Image.Image:

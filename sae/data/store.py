@@ -18,7 +18,7 @@ import pandas as pd
 
 from sae.core import files
 from sae.core.errors import UserError
-from sae.data.parts import Part, write_header
+from sae.data.parts import Part, header
 
 TYPES = ("float16", "float32")
 
@@ -66,76 +66,47 @@ def write(folder: str | Path, batches: Iterable[np.ndarray], index: pd.DataFrame
         UserError: an array does not have two dimensions, another type than float16 and float32, another d or type than
             the first, or values that are not finite; or there are no N rows.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").unlink(missing_ok=True)
-    with files.atomic_file(folder / "embeddings.npy") as temporary:
-        # Not a memory map: its pages would count as this process's memory, all of them in the end.
-        shape, dtype, done = None, None, 0
-        with open(temporary, "wb") as file:
-            for batch in batches:
-                if batch.ndim != 2 or batch.dtype.name not in TYPES or not np.isfinite(batch).all():
-                    raise UserError(
-                        f"{folder}: the backbone gave {batch.dtype} of shape {batch.shape}, or values that are not "
-                        f"finite; expected (n, d) of {' or '.join(TYPES)}"
-                    )
-                if shape is None or dtype is None:
-                    shape, dtype = (len(index), batch.shape[1]), batch.dtype
-                    write_header(file, shape, dtype)
-                if (batch.shape[1], batch.dtype) != (shape[1], dtype):
-                    raise UserError(
-                        f"{folder}: the backbone gave d and type {batch.shape[1], batch.dtype} after others"
-                    )
-                file.write(np.ascontiguousarray(batch).data)
-                done += len(batch)
-        if shape is None or dtype is None or done != len(index):
-            raise UserError(f"{folder}: {done} embeddings for {len(index)} images")
-    _seal(folder, index, provenance, shape, dtype)
+    with files.scratch_directory(Path(folder) / "part") as scratch:
+        part = Part(scratch / "embeddings.npy", len(index))
+        for batch in batches:
+            if batch.ndim != 2 or batch.dtype.name not in TYPES or not np.isfinite(batch).all():
+                raise UserError(
+                    f"{folder}: the backbone gave {batch.dtype} of shape {batch.shape}, or values that are not "
+                    f"finite; expected (n, d) of {' or '.join(TYPES)}"
+                )
+            part.append(batch)
+        if not part.complete:
+            raise UserError(f"{folder}: {part.done} embeddings for {len(index)} images")
+        adopt(folder, [part], index, provenance)
 
 
 def adopt(folder: str | Path, parts: Sequence[Part], index: pd.DataFrame, provenance: dict[str, Any]) -> None:
-    """Write one split from finished parts, in their order; a single part is linked, not copied.
-
-    Raises:
-        UserError: the parts differ in d or dtype, or have not as many rows as `index`.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write one split from complete parts of one d and dtype, in their order; a single part is linked, not copied."""
+    folder, parts = Path(folder), [part for part in parts if part.rows]
     (folder / "manifest.json").unlink(missing_ok=True)
-    parts = [part for part in parts if part.rows]
-    kinds = {(part.shape[1], part.dtype) for part in parts if part.shape is not None and part.dtype is not None}
-    rows = sum(part.rows for part in parts)
-    if len(kinds) != 1 or rows != len(index):
-        raise UserError(f"{folder}: parts of {sorted(map(str, kinds))} with {rows} rows for {len(index)} images")
-    ((d, dtype),) = kinds
-    if len(parts) == 1:
-        with files.atomic_file(folder / "embeddings.npy") as temporary:
+    kind = parts[0].kind
+    assert kind is not None  # It is complete.
+    with files.atomic_file(folder / "embeddings.npy") as temporary:
+        if len(parts) == 1:
             try:
                 os.link(parts[0].path, temporary)
             except OSError:  # Not every file system has hard links.
                 shutil.copyfile(parts[0].path, temporary)
-    else:
-        with files.atomic_file(folder / "embeddings.npy") as temporary, open(temporary, "wb") as file:
-            write_header(file, (rows, d), dtype)
-            for part in parts:
-                with part.data() as data:
-                    shutil.copyfileobj(data, file, 1 << 24)
-    _seal(folder, index, provenance, (rows, d), dtype)
-
-
-def _seal(folder: Path, index: pd.DataFrame, provenance: dict[str, Any], shape: Sequence[int], dtype: np.dtype) -> None:
+        else:
+            with open(temporary, "wb") as out:
+                out.write(header(len(index), kind))
+                for part in parts:
+                    with open(part.path, "rb") as file:
+                        file.seek(len(header(part.rows, kind)))
+                        shutil.copyfileobj(file, out, 1 << 24)
     files.write_parquet(folder / "index.parquet", index)
-    hashes = {name: files.sha256(folder / name) for name in ("embeddings.npy", "index.parquet")}
-    files.write_json(
-        folder / "manifest.json",
-        provenance
-        | {
-            "shape": list(shape),
-            "dtype": str(dtype),
-            "sha256": hashes,
-            "versions": versions(),
-        },
-    )
+    made = {
+        "shape": [len(index), kind[0]],
+        "dtype": str(kind[1]),
+        "sha256": {name: files.sha256(folder / name) for name in ("embeddings.npy", "index.parquet")},
+        "versions": versions(),
+    }
+    files.write_json(folder / "manifest.json", provenance | made)
 
 
 def versions() -> dict[str, str]:

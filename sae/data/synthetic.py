@@ -144,9 +144,7 @@ def _labels(seed: int, classes: int, split: str, number: int) -> tuple[np.ndarra
     return rng.integers(classes, size=CHUNK), rng
 
 
-def write(
-    world: World, counts: dict[str, int], out: str | Path, *, dataset: str = "synthetic", backbone: str = "synthetic"
-) -> None:
+def write(world: World, counts: dict[str, int], out: str | Path) -> None:
     """Write a store of float16 embeddings to `out/{split}`, and the truth to `out/truth`.
 
     The truth: `dictionary.npy` (concepts, d), and `test.npz`, the strengths of the test split (scipy, csr).
@@ -159,8 +157,8 @@ def write(
     about |= {"structure": world.structure} if world.structure != "independent" else {}
     fingerprint = files.sha256_text(files.dumps(about))[:16]
     provenance = {
-        "dataset": {"name": dataset, "fingerprint": fingerprint, "grouped": False},
-        "backbone": {"name": backbone, "spec": about, "fingerprint": fingerprint},
+        "dataset": {"name": "synthetic", "fingerprint": fingerprint, "grouped": False},
+        "backbone": {"name": "synthetic", "spec": about, "fingerprint": fingerprint},
         "preprocessing": "none",
         "artifacts": [],
     }
@@ -171,9 +169,8 @@ def write(
         index["label_coarse"] = pd.array([pd.NA] * len(index), dtype="Int64")
         index["label_coarse_name"] = pd.array([pd.NA] * len(index), dtype="string")
         index["group"] = names
-        store.write(
-            out / split, (x.astype(np.float16) for x, _ in chunks(world, split, counts[split])), index, provenance
-        )
+        embeddings = (x.astype(np.float16) for x, _ in chunks(world, split, counts[split]))
+        store.write(out / split, embeddings, index, provenance)
     truth = scipy.sparse.vstack([strengths for _, strengths in chunks(world, "test", counts["test"])])
     with files.atomic_file(out / "truth/test.npz") as temporary, open(temporary, "wb") as file:
         scipy.sparse.save_npz(file, truth)

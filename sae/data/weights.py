@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from sae.core import files, registry
+from sae.core import files
 from sae.core.errors import UserError
+from sae.data.entries import entry
 
 
 def fetch(name: str, spec: dict[str, Any], out: str | Path) -> None:
@@ -20,8 +21,8 @@ def fetch(name: str, spec: dict[str, Any], out: str | Path) -> None:
     Raises:
         UserError: a file cannot be downloaded, or the backbone has none on the hub.
     """
-    module = registry.load("backbone", spec["loader"])
-    fetched = module.fetch(spec) if hasattr(module, "fetch") else []
+    module, options = entry("backbone", spec)
+    fetched = module.fetch(options) if hasattr(module, "fetch") else []
     if not fetched:
         raise UserError(f"backbone {name}: its weights are not named on the hub but local: there is nothing to fetch")
     listed = [{"repo": file.repo, "file": file.name, "sha256": files.sha256(file.path)} for file in fetched]

@@ -11,7 +11,7 @@ from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.core.options import Count, Whole
 from sae.data import archives, pictures
-from sae.data.embed import embed_images, fingerprint
+from sae.data.embed import embed_images, fingerprint, load
 from sae.models import foreign, saefile
 from sae.models.coder import Coder, TopK
 from sae.models.codes import Codes
@@ -167,10 +167,9 @@ def embed_like(
 ) -> np.ndarray:
     """Embeddings (N, d) of images below `folder`, made as those of a store's manifest."""
     spec, name = manifest["backbone"]["spec"], manifest["backbone"]["name"]
-    module = registry.load("backbone", spec.get("loader", "precomputed"))
-    if not hasattr(module, "load"):
+    if not hasattr(registry.load("backbone", spec.get("loader", "precomputed")), "load"):
         raise UserError(f"embeddings of {name} were given, not made: encode a .npy file of them")
-    backbone = module.load(spec, artifacts, manifest["image_size"])
+    backbone = load(spec, artifacts, manifest["image_size"])
     if fingerprint(spec, backbone, artifacts) != manifest["backbone"]["fingerprint"]:
         said = "are not those that the SAE's embeddings were made with; put those back, or embed and train anew"
         raise UserError(f"the weights of {name} {said}")

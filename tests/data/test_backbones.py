@@ -17,15 +17,24 @@ from timm.data import ImageNetInfo, create_transform, resolve_data_config
 
 from sae.core.errors import UserError
 from sae.core.files import read_json
+from sae.data import embed
 from sae.data.backbones import efficientnet_lite, precomputed
-from sae.data.backbones import open_clip as open_clip_loader
 from sae.data.backbones import timm as timm_loader
+from sae.data.datasets import table
 from sae.data.weights import fetch
 
 
 @pytest.fixture(scope="module")
 def flower():
     return Image.fromarray(load_sample_image("flower.jpg"))
+
+
+def load(loader, spec, *others):
+    return embed.load({"loader": loader} | spec, *others)
+
+
+def given(root, model):
+    return table.Options(root=str(root)), precomputed.Options(model=model)
 
 
 def embedding(backbone, image):
@@ -36,7 +45,7 @@ def embedding(backbone, image):
 @pytest.mark.slow
 def test_every_weight_is_mapped_and_the_prediction_is_sane(fetched, flower):
     weights = fetched("efficientnet_lite0")
-    spec = {"model": "tf_efficientnet_lite0", "artifacts": ["efficientnet_lite0"]}
+    spec = efficientnet_lite.Options(model="tf_efficientnet_lite0", artifacts=["efficientnet_lite0"])
     model = efficientnet_lite.full_model(spec, weights)
     with torch.no_grad():
         image = timm_loader.preprocessing(model, None)(flower)[None]
@@ -70,7 +79,7 @@ def test_timm_equals_its_own_pipeline(name, size, suffix, tmp_path, flower):
     reference = timm.create_model(name, **kwargs).eval()
     path = tmp_path / f"weights.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(reference.state_dict(), path)
-    got = embedding(timm_loader.load({"model": name, "checkpoint": str(path)}, None, size), flower)
+    got = embedding(load("timm", {"model": name, "checkpoint": str(path)}, None, size), flower)
     config = resolve_data_config({}, model=reference)
     if size:
         config |= {"input_size": (3, size, size), "crop_pct": 1.0}
@@ -85,16 +94,16 @@ def test_timm_refuses_a_checkpoint_that_lacks_tensors(tmp_path):
     del state["blocks.0.attn.qkv.weight"]
     save_file(state, tmp_path / "cut.safetensors")
     with pytest.raises(UserError, match=r"cut\.safetensors lacks 1 tensors.*qkv"):
-        timm_loader.load({"model": "test_vit", "checkpoint": str(tmp_path / "cut.safetensors")}, None, None)
+        load("timm", {"model": "test_vit", "checkpoint": str(tmp_path / "cut.safetensors")}, None, None)
     deeper = timm.create_model("test_vit", depth=7).state_dict() | {"mask_token": torch.zeros(1)}
     save_file(deeper, tmp_path / "deeper.safetensors")
     with pytest.raises(UserError, match=r"deeper.* holds more layers than the model test_vit has.*blocks\.6\."):
-        timm_loader.load({"model": "test_vit", "checkpoint": str(tmp_path / "deeper.safetensors")}, None, None)
+        load("timm", {"model": "test_vit", "checkpoint": str(tmp_path / "deeper.safetensors")}, None, None)
     last = {name: value for name, value in deeper.items() if not name.startswith("blocks.6.")}
     save_file(last, tmp_path / "extra.safetensors")
-    timm_loader.load({"model": "test_vit", "checkpoint": str(tmp_path / "extra.safetensors")}, None, None)
+    load("timm", {"model": "test_vit", "checkpoint": str(tmp_path / "extra.safetensors")}, None, None)
     with pytest.raises(UserError, match="does not exist"):
-        timm_loader.load({"model": "test_vit", "checkpoint": "nowhere.pth"}, None, None)
+        load("timm", {"model": "test_vit", "checkpoint": "nowhere.pth"}, None, None)
 
 
 @pytest.fixture
@@ -127,7 +136,7 @@ def test_timm_weights_from_the_hub_equal_its_own_pipeline(size, hub, flower):
     with torch.no_grad():
         expected = reference(create_transform(**config)(flower)[None])
     for spec in ({"model": name}, {"model": name, "checkpoint": str(snapshot)}):
-        backbone = timm_loader.load(spec, None, size)
+        backbone = load("timm", spec, None, size)
         torch.testing.assert_close(embedding(backbone, flower), expected)
         assert backbone.checkpoint == str(snapshot / "model.safetensors")
 
@@ -142,9 +151,9 @@ def test_timm_takes_a_repo_or_folder_in_its_format(hub, flower):
         image = create_transform(**resolve_data_config({}, model=model))(flower)[None]
         expected = model.forward_head(model.forward_features(image), pre_logits=True)
     for spec in ({"model": "hf-hub:someone/vit"}, {"model": "test_vit", "checkpoint": str(snapshot)}):
-        torch.testing.assert_close(embedding(timm_loader.load(spec, None, None), flower), expected)
+        torch.testing.assert_close(embedding(load("timm", spec, None, None), flower), expected)
     with pytest.raises(UserError, match=r"holds a test_vit by its config\.json; expected test_vit2"):
-        timm_loader.load({"model": "test_vit2", "checkpoint": str(snapshot)}, None, None)
+        load("timm", {"model": "test_vit2", "checkpoint": str(snapshot)}, None, None)
 
 
 TEXT = {"context_length": 8, "vocab_size": 100, "width": 32, "heads": 2, "layers": 1}
@@ -208,11 +217,11 @@ def test_open_clip_equals_its_own_pipeline(name, tiny, tmp_path, flower):
         ({"model": name, "pretrained": f"{tmp_path}/folder"}, f"{tmp_path}/folder/open_clip_pytorch_model.bin"),
     ]
     for spec, file in specs:
-        backbone = open_clip_loader.load(spec, None, None)
+        backbone = load("open_clip", spec, None, None)
         torch.testing.assert_close(embedding(backbone, flower), expected)
         assert backbone.checkpoint == file
         assert {key.split(".")[0] for key in backbone.model.state_dict()} == {"visual"}
-    smaller = open_clip_loader.load({"model": name, "pretrained": tag}, None, 96)
+    smaller = load("open_clip", {"model": name, "pretrained": tag}, None, 96)
     assert smaller.transform(flower).shape == (3, 96, 96)
     assert embedding(smaller, flower).shape == expected.shape
 
@@ -220,20 +229,20 @@ def test_open_clip_equals_its_own_pipeline(name, tiny, tmp_path, flower):
 def test_open_clip_refuses_what_it_cannot_load(tiny, tmp_path):
     tag, *_ = tiny("tiny-clip")
     with pytest.raises(UserError, match="no model 'nothing'"):
-        open_clip_loader.load({"model": "nothing", "pretrained": tag}, None, None)
+        load("open_clip", {"model": "nothing", "pretrained": tag}, None, None)
     with pytest.raises(
         UserError, match=r"nowhere is neither a tag of tiny-clip \(there are: openai\) nor a local path"
     ):
-        open_clip_loader.load({"model": "tiny-clip", "pretrained": "nowhere"}, None, None)
+        load("open_clip", {"model": "tiny-clip", "pretrained": "nowhere"}, None, None)
     path = str(tmp_path / "weights.pt")
     # One tag of ViT-L-14 has another mean, others another activation: a bare file could be of any of them.
     with pytest.raises(UserError, match=r"the tags of ViT-L-14 differ; set `pretrained` to the tag"):
-        open_clip_loader.load({"model": "ViT-L-14", "pretrained": path}, None, None)
+        load("open_clip", {"model": "ViT-L-14", "pretrained": path}, None, None)
     with pytest.raises(UserError, match=r"weights\.pt cannot be loaded into RN50"):
-        open_clip_loader.load({"model": "RN50", "pretrained": "openai", "checkpoint": path}, None, None)
+        load("open_clip", {"model": "RN50", "pretrained": "openai", "checkpoint": path}, None, None)
     (tmp_path / "weights.pt").write_text("version https://git-lfs.github.com/spec/v1")
     with pytest.raises(UserError, match="fetch them anew if the file is broken"):
-        open_clip_loader.load({"model": "tiny-clip", "pretrained": path}, None, None)
+        load("open_clip", {"model": "tiny-clip", "pretrained": path}, None, None)
 
 
 LARGE = "vit_large_patch16_224.augreg_in21k_ft_in1k"
@@ -243,24 +252,24 @@ LARGE = "vit_large_patch16_224.augreg_in21k_ft_in1k"
     ("loader", "spec", "repo", "file"),
     [
         (
-            open_clip_loader,
+            "open_clip",
             {"model": "ViT-L-14", "pretrained": "laion2b_s32b_b82k"},
             "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
             "open_clip_model.safetensors",
         ),
         (
-            open_clip_loader,
+            "open_clip",
             {"model": "ViT-SO400M-14-SigLIP2", "pretrained": "webli"},
             "timm/ViT-SO400M-14-SigLIP2",
             "open_clip_model.safetensors",
         ),
-        (timm_loader, {"model": LARGE}, f"timm/{LARGE}", "model.safetensors"),
-        (timm_loader, {"model": f"hf-hub:timm/{LARGE}"}, f"timm/{LARGE}", "config.json"),
+        ("timm", {"model": LARGE}, f"timm/{LARGE}", "model.safetensors"),
+        ("timm", {"model": f"hf-hub:timm/{LARGE}"}, f"timm/{LARGE}", "config.json"),
     ],
 )
 def test_without_network_the_error_tells_what_to_fetch(loader, spec, repo, file, hub, tmp_path):
     with pytest.raises(UserError) as error:
-        loader.load(spec, None, None)
+        load(loader, spec, None, None)
     for part in (
         f"run `hf download {repo} {file}`",
         f"models--{repo.replace('/', '--')}",
@@ -269,9 +278,6 @@ def test_without_network_the_error_tells_what_to_fetch(loader, spec, repo, file,
         "`checkpoint",
     ):
         assert part in str(error.value)
-
-
-LOADERS = {"timm": timm_loader, "open_clip": open_clip_loader}
 
 
 @pytest.mark.parametrize(
@@ -301,7 +307,7 @@ def test_fetched_weights_are_listed_and_load_without_asking_anybody(
     digests = [hashlib.sha256((snapshot / name).read_bytes()).hexdigest() for name in names]
     files = [{"repo": repo, "file": n, "sha256": digest} for n, digest in zip(names, digests, strict=True)]
     assert listed == {"backbone": "ours", "files": files}
-    LOADERS[loader].load(spec, None, None)
+    load(loader, spec, None, None)
     assert network == []
 
 
@@ -322,7 +328,7 @@ def test_precomputed_embeddings_are_mapped_and_checked(tmp_path):
     np.save(tmp_path / "dino/train.npy", array)
     np.save(tmp_path / "dino/val.npy", np.zeros((4, 3, 2), dtype=np.float32))
     (tmp_path / "dino/test.npy").write_text("1,2,3")
-    specs = {"root": str(tmp_path)}, {"model": "dino"}
+    specs = given(tmp_path, "dino")
     got = precomputed.embeddings(*specs, "train")
     assert isinstance(got, np.memmap) and np.array_equal(got, array)
     with pytest.raises(UserError, match=r"val\.npy are float32 of shape \(4, 3, 2\); expected"):
@@ -330,7 +336,7 @@ def test_precomputed_embeddings_are_mapped_and_checked(tmp_path):
     with pytest.raises(UserError, match=r"test\.npy cannot be read"):
         precomputed.embeddings(*specs, "test")
     with pytest.raises(UserError, match=r"none/train\.npy do not exist"):
-        precomputed.embeddings({"root": str(tmp_path)}, {"model": "none"}, "train")
+        precomputed.embeddings(*given(tmp_path, "none"), "train")
     (tmp_path / "dino/val.npy").unlink()
     np.savez(tmp_path / "dino/val.npz", array)
     with pytest.raises(UserError, match=r"val\.npy do not exist; .* \(a val\.npz may hold several\)"):
@@ -372,7 +378,7 @@ def test_files_that_are_no_embeddings_are_named(tmp_path, content, said):
         file = tmp_path / f"m/{split}.npy"
         file.write_bytes(content) if isinstance(content, bytes) else np.save(file, content)
     with pytest.raises(UserError, match=rf"embeddings .*/train\.npy {said}") as error:
-        precomputed.embeddings({"root": str(tmp_path)}, {"model": "m"}, "train")
+        precomputed.embeddings(*given(tmp_path, "m"), "train")
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
@@ -382,4 +388,4 @@ def test_embeddings_of_any_order_of_axes_and_bytes_are_read(tmp_path):
     for split, kind in (("train", np.asfortranarray(array)), ("val", array.astype(">f4")), ("test", array)):
         np.save(tmp_path / f"m/{split}.npy", kind)
     for split in ("train", "val"):
-        np.testing.assert_array_equal(precomputed.embeddings({"root": str(tmp_path)}, {"model": "m"}, split), array)
+        np.testing.assert_array_equal(precomputed.embeddings(*given(tmp_path, "m"), split), array)

@@ -17,7 +17,7 @@ from sae.data import dataset as datasets
 from sae.data.backbones import dinov2_onnx
 
 D = 6
-SPEC = {"model": "vit_small_patch14_dinov2", "artifacts": ["dinov2_vit_s14"]}
+SPEC = dinov2_onnx.Options(model="vit_small_patch14_dinov2", artifacts=["dinov2_vit_s14"])
 ORACLE = "onnxruntime==1.32.0"
 CLASS_TOKEN = "/backbone/layernorm/Add_1_output_0"
 RUN = """
@@ -76,7 +76,7 @@ def write(path, nodes):
 
 
 def tiny(layers=2):
-    return timm.create_model(SPEC["model"], depth=layers, embed_dim=D, num_heads=2, img_size=28)
+    return timm.create_model(SPEC.model, depth=layers, embed_dim=D, num_heads=2, img_size=28)
 
 
 def test_every_tensor_gets_its_place(tmp_path):

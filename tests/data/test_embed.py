@@ -17,7 +17,6 @@ from sae.core import files
 from sae.core.errors import UserError
 from sae.data import dataset as datasets
 from sae.data import embed, store
-from sae.data.backbones import timm as timm_loader
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
 
@@ -60,7 +59,7 @@ def content(out):
 
 def test_the_store_holds_what_the_model_says_image_by_image(made, digits):
     folder, backbone = made
-    loaded = timm_loader.load(backbone, None, 32)
+    loaded = embed.load(backbone, None, 32)
     for split in SPLITS:
         got = store.read(folder / "store" / split)
         assert got.index["path"].str.startswith(split).all() and len(got.index) == {"train": 300}.get(split, 100)
@@ -75,7 +74,7 @@ def test_the_store_holds_what_the_model_says_image_by_image(made, digits):
 def test_a_backbones_own_size_wins_over_the_datasets(made, digits, tmp_path):
     folder, backbone = made
     embed.embed(job(folder, backbone | {"image_size": 48}, tmp_path))
-    got, loaded = store.read(tmp_path / "val"), timm_loader.load(backbone, None, 48)
+    got, loaded = store.read(tmp_path / "val"), embed.load(backbone, None, 48)
     image = datasets.reader(SPEC | {"root": str(digits)}, None)(got.index["path"][0])
     with torch.inference_mode():
         alone = loaded.model.eval()(loaded.transform(image)[None])[0].numpy()

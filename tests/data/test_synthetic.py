@@ -11,6 +11,7 @@ from sae.core.options import Options
 from sae.data import dataset as datasets
 from sae.data import store, synthetic
 from sae.data.backbones import generated
+from sae.data.entries import entry
 from sae.models.coder import Coder
 from sae.scoring.metrics import recovery
 from sae.scoring.subject import Subject
@@ -51,15 +52,16 @@ def test_concepts_go_together_as_the_structure_says_and_are_as_frequent(structur
 def test_an_own_concept_brings_its_parent_and_the_metric_knows_the_world(tmp_path):
     spec = {"loader": "generated", "model": "hierarchical", "d": 16, "concepts": 24, "classes": 3, "seed": 1}
     data = {"type": "generated", "counts": {"train": 30, "val": 10, "test": 60}, "classes": 3, "seed": 1}
-    world, index = generated.world(spec), datasets.load(data, None).index
+    of_data, of_spec = entry("dataset", data)[1], entry("backbone", spec)[1]
+    world, index = generated.world(of_spec), datasets.load(data, None).index
     assert index["split"].value_counts().to_dict() == data["counts"]
-    x = generated.embeddings(data, spec, "test")
+    x = generated.embeddings(of_data, of_spec, "test")
     truth = next(synthetic.chunks(world, "test", 60))[1].toarray() > 0
     assert not (truth[:, 6:] & ~truth[:, np.arange(6, 24) % 6]).any()
     labels = index[index["split"] == "test"]["label"].to_numpy()
     assert truth[np.arange(60)[:, None], world.own[labels]].mean() > 0.7
     with pytest.raises(UserError, match="a world of seed 1 does not fit a dataset of type generated with seed 2"):
-        generated.embeddings(data | {"seed": 2}, spec, "test")
+        generated.embeddings(entry("dataset", data | {"seed": 2})[1], of_spec, "test")
     made_by = {"dataset": {"name": "d", "grouped": False}, "backbone": {"name": "b", "spec": spec}}
     store.write(tmp_path / "test", [x], index[index["split"] == "test"].drop(columns="split"), made_by)
     coder = Coder(16, 24, 4)

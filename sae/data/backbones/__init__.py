@@ -2,9 +2,10 @@
 
 A loader has `class Options`, the keys that its mapping in the config may have, and a function:
 
-    load(spec: dict, artifacts_root: str | Path | None, image_size: int | None) -> sae.data.embed.Backbone
-        `spec` is the mapping in the config, `artifacts_root` the folder of fetched artifacts. `image_size` is the input
-        size in pixels, of the backbone's entry or else of the dataset's; with None the model's own is used.
+    load(spec: Options, artifacts_root: str | Path | None, image_size: int | None) -> sae.data.embed.Backbone
+        `spec` holds the values in the config (the mapping itself, if the entry has no such class), `artifacts_root` is
+        the folder of fetched artifacts. `image_size` is the input size in pixels, of the backbone's entry or else of
+        the dataset's; with None the model's own is used.
 
 If it takes weights from the Hugging Face hub, it also has:
 
@@ -18,6 +19,7 @@ For embeddings that are given, not made, it has in place of `load`:
     FILES = ["{root}/{model}/train.npy", ...]
         The files of the embeddings, with keys of the dataset's and the backbone's mappings in braces: when one changes,
         the store is rebuilt.
-    files(dataset_spec, backbone_spec) -> {split: path}
-    embeddings(dataset_spec, backbone_spec, split) -> array (N, d)
+    files(dataset, spec) -> {split: path}
+    embeddings(dataset, spec, split) -> array (N, d)
+        `dataset` are the `Options` of the dataset.
 """

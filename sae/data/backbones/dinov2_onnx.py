@@ -15,9 +15,8 @@ import torch
 from onnx import numpy_helper
 from timm.layers import resample_abs_pos_embed
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import OneArtifact
-from sae.core.options import Options as Base
 from sae.data import artifacts
 from sae.data.backbones import _hub
 from sae.data.backbones.timm import preprocessing
@@ -36,11 +35,11 @@ _NAMES = {
 }
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a backbone."""
 
     model: Literal["vit_small_patch14_dinov2"]
-    artifacts: OneArtifact
+    artifacts: options.OneArtifact
 
 
 def tensors(file: str | Path) -> dict[str, torch.Tensor]:
@@ -102,14 +101,14 @@ def _sources(name: str) -> list[str]:
     return [name.replace(".qkv.", f".{part}.") for part in ("query", "key", "value")] if ".qkv." in name else [name]
 
 
-def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+def load(spec: Options, artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
     """The model, whose output is the class token; see `sae.data.backbones`.
 
     Raises:
         UserError: `image_size` is no multiple of the patches' side, or :func:`rename` does.
     """
     # Random weights take seconds to draw, and none of them would be left.
-    model: Any = timm.create_model(spec["model"], img_size=image_size, num_classes=0, weight_init="skip")
+    model: Any = timm.create_model(spec.model, img_size=image_size, num_classes=0, weight_init="skip")
     side = model.patch_embed.patch_size[0]
     if image_size and image_size % side:
         # timm would leave out the pixels beyond the last whole patch.
@@ -117,9 +116,7 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: in
             f"image_size {image_size} is no multiple of {side}, the side of its patches in pixels: give this backbone "
             f"an `image_size` of its own, such as {side * -(-image_size // side)}"
         )
-    (artifact,) = spec["artifacts"]
-    (file,) = artifacts.manifest(artifacts_root, artifact)["files"]
-    path = artifacts.path(artifacts_root, artifact, file)
-    with _hub.loading(str(path), spec["model"]):
+    path = artifacts.only_file(artifacts_root, *spec.artifacts)
+    with _hub.loading(str(path), spec.model):
         model.load_state_dict(rename(tensors(path), model))
     return Backbone(model, preprocessing(model, image_size))

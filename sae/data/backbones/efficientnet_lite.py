@@ -14,9 +14,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import OneArtifact
-from sae.core.options import Options as Base
 from sae.data import artifacts
 from sae.data.backbones import _hub
 from sae.data.backbones.timm import preprocessing
@@ -30,11 +29,11 @@ _INVERTED = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_
 _INVERTED |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a backbone."""
 
     model: str = Field(pattern="^tf_efficientnet_lite[0-4]$")
-    artifacts: OneArtifact
+    artifacts: options.OneArtifact
 
 
 def rename(state: Mapping[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
@@ -63,18 +62,16 @@ def rename(state: Mapping[str, torch.Tensor], model: Any) -> dict[str, torch.Ten
     return renamed
 
 
-def full_model(spec: dict[str, Any], artifacts_root: str | Path | None) -> Any:
+def full_model(spec: Options, artifacts_root: str | Path | None) -> Any:
     """The classifier with its 1000 ImageNet outputs, weights loaded."""
-    (artifact,) = spec["artifacts"]
-    (file,) = artifacts.manifest(artifacts_root, artifact)["files"]
-    model = timm.create_model(spec["model"])
-    path = artifacts.path(artifacts_root, artifact, file)
-    with _hub.loading(str(path), spec["model"]):
+    path = artifacts.only_file(artifacts_root, *spec.artifacts)
+    model = timm.create_model(spec.model)
+    with _hub.loading(str(path), spec.model):
         model.load_state_dict(rename(torch.load(path, map_location="cpu", weights_only=True), model))
     return model.eval()
 
 
-def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+def load(spec: Options, artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
     """The trunk of the model; see `sae.data.backbones`."""
     model = full_model(spec, artifacts_root)
     trunk = nn.Sequential(model.conv_stem, model.bn1, model.blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())

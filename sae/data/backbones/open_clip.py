@@ -17,9 +17,8 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import nn
 
-from sae.core import files
+from sae.core import files, options
 from sae.core.errors import UserError
-from sae.core.options import Options as Base
 from sae.data.backbones import _hub
 from sae.data.embed import Backbone
 
@@ -31,7 +30,7 @@ _CONFIG = "open_clip_config.json"
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a backbone."""
 
     model: str
@@ -66,40 +65,40 @@ class ImageTower(nn.Module):
         return embeddings[0] if isinstance(embeddings, tuple) else embeddings
 
 
-def fetch(spec: dict[str, Any]) -> list[_hub.File]:
+def fetch(spec: Options) -> list[_hub.File]:
     """Download into the hub's cache what a backbone needs; returns the files, weights last ([] for local weights).
 
     Raises:
         UserError: the library does not know the model, or a file is neither in the cache nor on the hub.
     """
-    name = spec["model"]
+    name = spec.model
     if name.startswith("hf-hub:"):
         repo = name.removeprefix("hf-hub:")
         instead = "give open_clip's own name as `model` and the folder as `pretrained`"
         return [_hub.fetch(repo, [_CONFIG], instead), _hub.fetch(repo, _FILES, instead)]
     if name not in open_clip.list_models():
         raise UserError(f"open_clip has no model {name!r}; `open_clip.list_models()` lists those there are")
-    settings = open_clip.get_pretrained_cfg(name, spec["pretrained"])
-    if not settings or "checkpoint" in spec:
+    settings = open_clip.get_pretrained_cfg(name, spec.pretrained)
+    if not settings or spec.checkpoint is not None:
         return []
     repo, _, single = settings["hf_hub"].rpartition("/")
     instead = "name a local copy in the backbone's entry as `checkpoint: PATH`"
     return [_hub.fetch(repo, [single] if single else _FILES, instead)]
 
 
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+def load(spec: Options, _artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
     """The image tower; see `sae.data.backbones`."""
-    name, fetched = spec["model"], fetch(spec)
+    name, fetched = spec.model, fetch(spec)
     settings: dict[str, Any]
     if name.startswith("hf-hub:"):
         name, file, settings = f"local-dir:{Path(fetched[0].path).parent}", fetched[-1].path, {}
     elif fetched:
-        file, settings = fetched[-1].path, open_clip.get_pretrained_cfg(name, spec["pretrained"])
+        file, settings = fetched[-1].path, open_clip.get_pretrained_cfg(name, spec.pretrained)
     else:
-        file, settings = _local_weights(name, spec["pretrained"], spec.get("checkpoint"))
+        file, settings = _local_weights(name, spec.pretrained or "", spec.checkpoint)
     options = {f"image_{key}": settings[key] for key in _PREPROCESSING if key in settings}
     options |= {"quick_gelu": True} if settings.get("quick_gelu") else {}
-    with _hub.loading(file, spec["model"]):
+    with _hub.loading(file, spec.model):
         model, transform = open_clip.create_model_from_pretrained(
             name, None if name.startswith("local-dir:") else file, force_image_size=image_size, **options
         )

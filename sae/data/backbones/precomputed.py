@@ -4,14 +4,13 @@ There is no model and there are no images, hence no `load`. Row i of a split's f
 the table.
 """
 
-import tokenize
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import Options as Base
 from sae.data.splits import SPLITS
 
 VERSION = 1
@@ -19,46 +18,42 @@ READS_IMAGES = False
 # The store is made of these files: a change in one rebuilds it.
 FILES = ["{root}/{model}/train.npy", "{root}/{model}/val.npy", "{root}/{model}/test.npy"]
 _TYPES = ("float16", "float32", "float64")
-# What NumPy raises on a file of others, whose header is a Python literal.
-_UNREADABLE = (OSError, ValueError, TypeError, OverflowError, SyntaxError, tokenize.TokenError)
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a backbone."""
 
     model: str
     """The name of the folder inside the dataset's `root`."""
 
 
-def files(dataset_spec: dict[str, Any], backbone_spec: dict[str, Any]) -> dict[str, Path]:
+def files(dataset: Any, spec: Options) -> dict[str, Path]:
     """{split: path} of the files.
 
     Raises:
         UserError: a file does not exist.
     """
-    folder = Path(dataset_spec["root"]) / backbone_spec["model"]
+    folder = Path(dataset.root) / spec.model
     return {split: _existing(folder / f"{split}.npy") for split in SPLITS}
 
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
         instead = f" (a {path.stem}.npz may hold several)" if path.with_suffix(".npz").exists() else ""
-        raise UserError(
-            f"embeddings {path} do not exist; expected an array (N, d) saved there with `numpy.save`{instead}"
-        )
+        raise UserError(f"embeddings {path} do not exist; save an array (N, d) there with `numpy.save`{instead}")
     return path
 
 
-def embeddings(dataset_spec: dict[str, Any], backbone_spec: dict[str, Any], split: str) -> np.ndarray:
+def embeddings(dataset: Any, spec: Options, split: str) -> np.ndarray:
     """The embeddings of a split, read on demand: (N, d) of type float16, float32 or float64.
 
     Raises:
         UserError: the file is missing, is not a file of NumPy's, or does not hold such an array.
     """
-    path = files(dataset_spec, backbone_spec)[split]
+    path = files(dataset, spec)[split]
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except _UNREADABLE as error:
+    except Exception as error:  # Of NumPy's reader alone: at bytes that are no array it raises of many kinds.
         said = " ".join(str(error).split())[:200]
         raise UserError(f"embeddings {path} cannot be read ({said}); save an array (N, d) with `numpy.save`") from None
     if array.ndim != 2 or 0 in array.shape or array.dtype.name not in _TYPES:

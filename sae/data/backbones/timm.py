@@ -14,9 +14,8 @@ import torch
 from pydantic import ValidationInfo, field_validator
 from timm.data import create_transform, resolve_data_config
 
-from sae.core import files
+from sae.core import files, options
 from sae.core.errors import UserError
-from sae.core.options import Options as Base
 from sae.data.backbones import _hub
 from sae.data.embed import Backbone
 
@@ -25,7 +24,7 @@ FROM_HUB = True
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a backbone."""
 
     model: str
@@ -41,29 +40,29 @@ class Options(Base):
         return value
 
 
-def fetch(spec: dict[str, Any]) -> list[_hub.File]:
+def fetch(spec: Options) -> list[_hub.File]:
     """Download into the hub's cache what a backbone needs; returns the files, weights last ([] for local weights).
 
     Raises:
         UserError: the library does not know the model, or a file is neither in the cache nor on the hub.
     """
-    name = spec["model"]
+    name = spec.model
     if name.startswith("hf-hub:"):
         return _snapshot(name.removeprefix("hf-hub:"))
     known = _known(name)
-    if "checkpoint" in spec:
+    if spec.checkpoint is not None:
         return []
     if known.hf_hub_id is None:
         raise UserError(f"timm has no weights of {name} on the hub; name a local file as `checkpoint`")
     return [_hub.fetch(known.hf_hub_id, _FILES, "name a local copy in the backbone's entry as `checkpoint: PATH`")]
 
 
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+def load(spec: Options, _artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
     """The model without its classifier; see `sae.data.backbones`."""
-    name, checkpoint, fetched = spec["model"], spec.get("checkpoint"), fetch(spec)
+    name, checkpoint, fetched = spec.model, spec.checkpoint, fetch(spec)
     if name.startswith("hf-hub:"):
-        checkpoint = Path(fetched[0].path).parent
-        name = _architecture(checkpoint)
+        checkpoint = str(Path(fetched[0].path).parent)
+        name = _architecture(Path(checkpoint)) or name  # `fetch` has seen that the config names one.
     if checkpoint is None:
         file = fetched[-1].path
         with _hub.loading(file, name):

@@ -2,8 +2,9 @@
 
 An entry has `class Options`, the keys that its mapping in the config may have, and a function:
 
-    load(spec: dict, artifacts_root: str | Path | None) -> sae.data.dataset.Dataset
-        `spec` is the mapping in the config, `artifacts_root` the folder of fetched artifacts.
+    load(spec: Options, artifacts_root: str | Path | None) -> sae.data.dataset.Dataset
+        `spec` holds the values in the config (the mapping itself, if the entry has no such class), `artifacts_root` is
+        the folder of fetched artifacts.
 
 It may also have:
 

@@ -21,11 +21,10 @@ import scipy.sparse
 from PIL import Image, ImageOps
 from scipy.sparse.csgraph import connected_components
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import Fractions, Seed
-from sae.core.options import Options as Base
-from sae.data import archives, artifacts
-from sae.data.dataset import COLUMNS, Dataset
+from sae.data import archives, artifacts, indexing
+from sae.data.dataset import Dataset
 from sae.data.pictures import rgb
 from sae.data.splits import grouped_split
 
@@ -42,13 +41,13 @@ _PICTURE = re.compile(r"package/(?:img/[^/]+/64|assets|color/svg)/([^/]+\.(?:png
 _SIDE = 64  # Of all vendors, so that none is sharper than others.
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a dataset."""
 
     artifacts: dict[str, str]
     """{vendor: the artifact with its pictures}; one of them an emoji-datasource-*, which brings the labels."""
-    fractions: Fractions
-    split_seed: Seed
+    fractions: options.Fractions
+    split_seed: options.Seed
 
 
 def neutral(unified: str) -> str:
@@ -68,52 +67,50 @@ def _join(groups: list[str], pictures: list[bytes]) -> list[str]:
     return [first[c] for c in component[group]]
 
 
-def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
     pictures: dict[str, bytes] = {}
     emoji: list[dict[str, Any]] = []
-    for vendor, artifact in spec["artifacts"].items():
-        (file,) = artifacts.manifest(artifacts_root, artifact)["files"]
+    for vendor, artifact in spec.artifacts.items():
         # One pass over the archive: a gzip stream has no random access, and all pictures together are tens of MB.
-        with tarfile.open(artifacts.path(artifacts_root, artifact, file)) as archive:
+        with tarfile.open(artifacts.only_file(artifacts_root, artifact)) as archive:
             for member in archive:
                 if picture := _PICTURE.fullmatch(member.name):
                     pictures[f"{vendor}/{picture[1]}"] = archives.content(archive, member)
                 elif member.name == "package/emoji.json":
                     emoji = json.loads(archives.content(archive, member))
-    for vendor, artifact in spec["artifacts"].items():
         if not any(name.startswith(f"{vendor}/") for name in pictures):
             raise UserError(f"dataset emoji, key artifacts.{vendor}: no picture of the known layouts is in {artifact}")
     if not emoji:
         raise UserError("dataset emoji, key artifacts: none is a package emoji-datasource-*, which brings the labels")
     places = _by_code_points(pictures)
-    rows: list[tuple[str, str, dict[str, Any], str]] = []
+    found: list[tuple[str, ...]] = []
     for base in emoji:
         for variant in [base, *base.get("skin_variations", {}).values()]:
-            for vendor in spec["artifacts"]:
+            for vendor in spec.artifacts:
                 if path := places.get((vendor, _plain(variant["unified"]))):
                     # The group is that of the base: variants of mixed skin tones are spelled in another way.
-                    rows.append((f"{vendor}/{variant['unified']}", path, base, neutral(base["unified"])))
-    subcategories = sorted({base["subcategory"] for _, _, base, _ in rows})
-    categories = sorted({base["category"] for _, _, base, _ in rows})
-    index = pd.DataFrame(
-        {
-            "image_id": [r[0] for r in rows],
-            "path": [r[1] for r in rows],
-            "label": [subcategories.index(r[2]["subcategory"]) for r in rows],
-            "label_name": [r[2]["subcategory"] for r in rows],
-            "label_coarse": pd.array([categories.index(r[2]["category"]) for r in rows], dtype="Int64"),
-            "label_coarse_name": [r[2]["category"] for r in rows],
-            "group": _join([r[3] for r in rows], [hashlib.sha256(pictures[r[1]]).digest() for r in rows]),
-        }
-    ).sort_values("image_id", ignore_index=True)
-    index["split"] = grouped_split(index["group"], index["label_coarse_name"], spec["fractions"], spec["split_seed"])
+                    of_base = base["subcategory"], base["category"], neutral(base["unified"])
+                    found.append((f"{vendor}/{variant['unified']}", path, *of_base))
+    rows = pd.DataFrame(found, columns=["image_id", "path", "subcategory", "category", "group"])
+    rows = rows.sort_values("image_id", ignore_index=True)
+    group = _join(rows["group"].tolist(), [hashlib.sha256(pictures[path]).digest() for path in rows["path"]])
+    index = indexing.frame(
+        rows["image_id"],
+        rows["path"],
+        grouped_split(group, rows["category"], spec.fractions.model_dump(), spec.split_seed),
+        pd.factorize(rows["subcategory"], sort=True)[0],
+        rows["subcategory"],
+        label_coarse=pd.array(pd.factorize(rows["category"], sort=True)[0], dtype="Int64"),
+        label_coarse_name=rows["category"],
+        group=group,
+    )
 
     def open_image(path: str) -> Image.Image:
         content = _drawn(pictures[path]) if path.endswith(".svg") else pictures[path]
         return ImageOps.pad(rgb(Image.open(io.BytesIO(content))), (_SIDE, _SIDE), color="white")
 
-    return Dataset(index[COLUMNS], open_image, grouped=True)
+    return Dataset(index, open_image, grouped=True)
 
 
 def _plain(code_points: str) -> str:

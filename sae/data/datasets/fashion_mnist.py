@@ -4,65 +4,55 @@ Train and val come from the official training images, test from the official tes
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import Counts, OneArtifact, Seed
-from sae.core.options import Options as Base
-from sae.data import artifacts
-from sae.data.dataset import COLUMNS, Dataset
+from sae.data import artifacts, indexing
+from sae.data.dataset import Dataset
 from sae.data.splits import balanced_rows
 
 VERSION = 1
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a dataset."""
 
-    artifacts: OneArtifact
-    counts: Counts
-    split_seed: Seed
+    artifacts: options.OneArtifact
+    counts: options.Counts
+    split_seed: options.Seed
 
 
-def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
-    (artifact,) = spec["artifacts"]
+    (artifact,) = spec.artifacts
     images, labels = {}, {}
     for part in ("train", "t10k"):
         images[part] = _idx(artifacts.path(artifacts_root, artifact, f"{part}-images-idx3-ubyte"), 3)
         labels[part] = _idx(artifacts.path(artifacts_root, artifact, f"{part}-labels-idx1-ubyte"), 1)
-    counts, seed = spec["counts"], spec["split_seed"]
+    counts, seed = spec.counts, spec.split_seed
     try:
         # Train is a balanced part of train + val, so the two stay disjoint and both balanced.
-        pool = balanced_rows(labels["train"], counts["train"] + counts["val"], seed)
-        in_train = balanced_rows(labels["train"][pool], counts["train"], seed)
-        test = balanced_rows(labels["t10k"], counts["test"], seed)
+        pool = balanced_rows(labels["train"], counts.train + counts.val, seed)
+        in_train = balanced_rows(labels["train"][pool], counts.train, seed)
+        test = balanced_rows(labels["t10k"], counts.test, seed)
     except ValueError as error:
         raise UserError(f"dataset fashion_mnist, key counts: {error}") from None
     in_val = np.setdiff1d(np.arange(len(pool)), in_train)
     chosen = [("train", "train", pool[in_train]), ("train", "val", pool[in_val]), ("t10k", "test", test)]
-    index = pd.DataFrame(
-        [
-            (f"{part}/{row}", f"{part}/{row}", int(labels[part][row]), CLASSES[labels[part][row]], split)
-            for part, split, rows in chosen
-            for row in rows
-        ],
-        columns=["image_id", "path", "label", "label_name", "split"],
-    )
-    index["label_coarse"] = pd.array([pd.NA] * len(index), dtype="Int64")
-    index["label_coarse_name"] = pd.array([pd.NA] * len(index), dtype="string")
-    index["group"] = index["image_id"]
+    rows = [(part, row, split) for part, split, chosen_rows in chosen for row in chosen_rows]
+    names = [f"{part}/{row}" for part, row, _ in rows]
+    label = [int(labels[part][row]) for part, row, _ in rows]
+    index = indexing.frame(names, names, [split for *_, split in rows], label, [CLASSES[number] for number in label])
 
     def open_image(path: str) -> Image.Image:
         part, row = path.split("/")
         return Image.fromarray(images[part][int(row)])
 
-    return Dataset(index[COLUMNS], open_image)
+    return Dataset(index, open_image)
 
 
 def _idx(path: Path, dimensions: int) -> np.ndarray:

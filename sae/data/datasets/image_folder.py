@@ -2,37 +2,29 @@
 
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
-
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import Options as Base
-from sae.data import archives, indexing, pictures
+from sae.data import indexing, pictures
 from sae.data.dataset import Dataset
+from sae.data.indexing import reader
 from sae.data.splits import SPLITS
 
 VERSION = 1
 progress = logging.getLogger("sae.progress")
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a dataset."""
 
     root: str
     """Relative to the working directory, or absolute."""
 
 
-def reader(spec: dict[str, Any]) -> Callable[[str], Image.Image]:
-    """The function that opens an image; see `sae.data.dataset.reader`."""
-    return archives.opener(spec["root"])
-
-
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
-    root = Path(spec["root"])
+    root = Path(spec.root)
     missing = [split for split in SPLITS if not (root / split).is_dir()]
     if missing:
         raise UserError(f"image folder {root}: expected train/, val/ and test/ in it; missing: {', '.join(missing)}")
@@ -45,10 +37,8 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
         files = _files(root / split)
         taken = {name: [f for f in found if f.lower().endswith(pictures.ENDINGS)] for name, found in files.items()}
         if stray := taken.pop("", []):
-            raise UserError(
-                f"image folder {root / split}: {len(stray)} pictures lie beside the class folders, such as "
-                f"{stray[0]!r}: move each into the folder of its class"
-            )
+            some = f"{len(stray)} pictures lie beside the class folders, such as {stray[0]!r}"
+            raise UserError(f"image folder {root / split}: {some}: move each into the folder of its class")
         if not taken:
             raise UserError(f"image folder {root / split}: no class folder in it: put one there for each class")
         if empty := [name for name, found in taken.items() if not found]:
@@ -56,9 +46,8 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
                 f"image folder {root / split}: no picture in the class folders {empty}: put some there, or remove "
                 f"these folders; endings looked for: {', '.join(pictures.ENDINGS)}"
             )
-        others += [
-            f"{split}/{f}" for found in files.values() for f in found if not f.lower().endswith(pictures.ENDINGS)
-        ]
+        every = [f for found in files.values() for f in found]
+        others += [f"{split}/{f}" for f in every if not f.lower().endswith(pictures.ENDINGS)]
         for name, found in taken.items():
             paths += [f"{split}/{f}" for f in found]
             names += [name] * len(found)
@@ -67,10 +56,8 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
         if classes.keys() != taken.keys():
             _refuse_classes(root, split, classes.keys() - taken.keys(), taken.keys() - classes.keys())
     if others:
-        progress.info(
-            "image folder %s: %d files that are no picture by their ending are left out, such as %r",
-            *(root, len(others), others[0]),
-        )
+        said = "image folder %s: %d files that are no picture by their ending are left out, such as %r"
+        progress.info(said, root, len(others), others[0])
     return Dataset(indexing.frame(paths, paths, splits, [classes[name] for name in names], names), reader(spec))
 
 

@@ -7,78 +7,62 @@ Test is the official validation set; val is drawn from the official training ima
 import io
 import re
 import tarfile
-import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import Count, Images, Seed
-from sae.core.options import Options as Base
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
+from sae.data.indexing import reader
 
 VERSION = 1
 _TRAIN, _VAL, _DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 _WNID = re.compile(r"n\d{8}")
-# What reading a development kit raises that is none, or only a part of one.
-_DAMAGED = (tarfile.TarError, zlib.error, EOFError, OSError, LookupError, TypeError, ValueError)
-# Of the N images of a part: names, paths, and classes (WordNet IDs, or class numbers).
-_Part = tuple[list[str], list[str], np.ndarray]
-# Train, test, and the class names that the files record.
-_Parts = tuple[_Part, _Part, list[str] | None]
+# Of the N images, those of train first: names, paths, and classes (WordNet IDs, or class numbers). How many are of
+# train. The class names that the files record.
+_Found = tuple[list[str], list[str], np.ndarray, int, list[str] | None]
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a dataset."""
 
     root: str
-    val_per_class: Count
+    val_per_class: options.Count
     """Images of each class that are drawn from the official training images for val."""
-    split_seed: Seed
-    images: Images = Images()
+    split_seed: options.Seed
+    images: options.Images = options.Images()
 
 
-def reader(spec: dict[str, Any]) -> Callable[[str], Image.Image]:
-    """The function that opens an image; see `sae.data.dataset.reader`."""
-    return archives.opener(indexing.root(spec))
-
-
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
-    root = indexing.root(spec)
-    train, test, recorded = _layout(root)(root)
-    known, numbers = np.unique(np.concatenate([train[2], test[2]]), return_inverse=True)
-    names = _names(known, recorded)
-    ids, paths = train[0] + test[0], train[1] + test[1]
-    count = len(train[0])
-    names = pd.array(names, dtype="str").take(numbers)
-    in_val = indexing.draw(train[0], numbers[:count], lambda _: spec["val_per_class"], spec["split_seed"])
-    split = np.concatenate([np.where(in_val, "val", "train"), np.full(len(test[0]), "test")])
-    indexing.check_counts(spec, split)
+    root = indexing.root(spec.root)
+    ids, paths, classes, count, recorded = _found(root)
+    known, numbers = np.unique(classes, return_inverse=True)
+    names = pd.array(_names(known, recorded), dtype="str").take(numbers)
+    in_val = indexing.draw(ids[:count], numbers[:count], lambda _: spec.val_per_class, spec.split_seed)
+    split = np.concatenate([np.where(in_val, "val", "train"), np.full(len(ids) - count, "test")])
+    indexing.check_counts(root, spec.images, split)
     return Dataset(indexing.frame(ids, paths, split, numbers, names), reader(spec))
 
 
-def _folders(root: Path) -> _Parts:
+def _folders(root: Path, *parts: str) -> _Found:
     """train/ and val/, a folder for each WordNet ID (what torchvision's ImageNet unpacks to)."""
     from torchvision.datasets import ImageFolder
 
-    parts: list[_Part] = []
-    for part in ("train", "val"):
-        try:
-            folder = ImageFolder(root / part)
-        except FileNotFoundError as error:
-            raise UserError(f"imagenet {root / part}: expected one folder a class, nXXXXXXXX/*.JPEG: {error}") from None
-        paths = [Path(path).relative_to(root).as_posix() for path, _ in folder.samples]
-        parts.append((_stems(paths), paths, np.array(folder.classes)[folder.targets]))
-    return parts[0], parts[1], None
+    try:
+        train, test = (ImageFolder(root / part) for part in parts)
+    except FileNotFoundError as error:
+        raise UserError(f"imagenet {root}: expected one folder a class, nXXXXXXXX/*.JPEG: {error}") from None
+    paths = [Path(path).relative_to(root).as_posix() for path, _ in train.samples + test.samples]
+    wnids = [np.array(part.classes)[part.targets] for part in (train, test)]
+    return _stems(paths), paths, np.concatenate(wnids), len(train.samples), None
 
 
-def _tars(root: Path) -> _Parts:
+def _tars(root: Path, *_: str) -> _Found:
     """The original archives, read in place: training images in a tar of one tar a class."""
     ids, paths, wnids = [], [], []
     for name, offset, size in archives.tar_members(root / _TRAIN):
@@ -86,16 +70,16 @@ def _tars(root: Path) -> _Parts:
             ids.append(image)
             paths.append(f"{_TRAIN}@{at}+{length}")
             wnids.append(PurePosixPath(name).stem)
-    train = (_stems(ids), paths, np.array(wnids))
-    truth = _devkit(root / _DEVKIT)
+    count, truth = len(ids), _devkit(root / _DEVKIT)
     members = list(archives.tar_members(root / _VAL))
     # The n-th line of the ground truth is the label of ILSVRC2012_val_0000000n.
     numbers = [int(m[1]) if (m := re.search(r"_(\d+)\.JPEG$", name)) else 0 for name, _, _ in members]
     strange = [m[0] for m, n in zip(members, numbers, strict=True) if not 1 <= n <= len(truth)]
     if strange:
         raise UserError(f"{root / _VAL}: no label for {strange[0]} among the {len(truth)} of {_DEVKIT}")
-    paths = [f"{_VAL}@{at}+{length}" for _, at, length in members]
-    return train, (_stems(m[0] for m in members), paths, truth[np.array(numbers) - 1]), None
+    ids += [member[0] for member in members]
+    paths += [f"{_VAL}@{at}+{length}" for _, at, length in members]
+    return _stems(ids), paths, np.concatenate([wnids, truth[np.array(numbers) - 1]]), count, None
 
 
 def _devkit(path: Path) -> np.ndarray:
@@ -111,57 +95,45 @@ def _devkit(path: Path) -> np.ndarray:
         synsets = scipy.io.loadmat(io.BytesIO(content["meta.mat"]), squeeze_me=True)["synsets"]
         wnid = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
         return np.array([wnid[int(line)] for line in content["ILSVRC2012_validation_ground_truth.txt"].split()])
-    except (*_DAMAGED, scipy.io.matlab.MatReadError) as error:
+    except Exception as error:  # Of readers alone: at a kit that is none, or a part of one, they raise of many kinds.
         raise UserError(
             f"{path} is not ImageNet's development kit, with data/meta.mat and "
             f"data/ILSVRC2012_validation_ground_truth.txt ({type(error).__name__}: {error}): download it again"
         ) from None
 
 
-def _parquet(root: Path) -> _Parts:
-    """The hub's imagenet-1k in parquet shards, with the columns image {bytes, path} and label."""
-    return _shards(root, "data/train-*.parquet", "data/validation-*.parquet")
-
-
-def _webdataset(root: Path) -> _Parts:
-    """WebDataset shards as timm made them, with key.jpg and key.cls."""
-    return _shards(root, "imagenet1k-train-*.tar", "imagenet1k-validation-*.tar")
-
-
-def _shards(root: Path, *patterns: str) -> _Parts:
-    both, numbered = [], []
-    for pattern in patterns:
-        found = archives.samples(root, sorted(p.relative_to(root).as_posix() for p in root.glob(pattern)))
-        if found.labels is None:
-            raise UserError(f"imagenet {root / pattern}: the images have no class numbers, expected 0 to 999")
-        both.append(found)
-        numbered += found.labels
-    ids = indexing.distinct(_stems(both[0].keys + both[1].keys), both[0].places + both[1].places)
-    labels = np.array(numbered)
-    count = len(both[0].keys)
+def _shards(root: Path, *patterns: str) -> _Found:
+    """The hub's imagenet-1k in parquet shards, or WebDataset shards as timm made them."""
+    train, test = (
+        archives.samples(root, sorted(p.relative_to(root).as_posix() for p in root.glob(pattern)))
+        for pattern in patterns
+    )
+    if train.labels is None or test.labels is None:
+        raise UserError(f"imagenet {root}: images of {' or '.join(patterns)} have no class numbers, expected 0 to 999")
+    ids, count = indexing.distinct(_stems(train.keys + test.keys), train.places + test.places), len(train.keys)
+    labels = np.array(train.labels + test.labels)
     known, numbers = np.unique(labels, return_inverse=True)
     # Training images are named after their class, so that the labels can be the same as in the other layouts.
-    named = {label: image_id.partition("_")[0] for image_id, label in zip(ids[:count], labels.tolist(), strict=False)}
+    named = {label: image_id.partition("_")[0] for image_id, label in zip(ids[:count], train.labels, strict=True)}
     wnids = [named.get(label, "") for label in known.tolist()]
     if all(map(_WNID.fullmatch, wnids)) and len(set(wnids)) == len(wnids):
         labels = np.array(wnids)[numbers]
-    train, test = (ids[:count], both[0].locations, labels[:count]), (ids[count:], both[1].locations, labels[count:])
-    return train, test, both[0].label_names
+    return ids, train.locations + test.locations, labels, count, train.label_names
 
 
 _LAYOUTS = {
     ("train/", "val/"): _folders,
     (_TRAIN, _VAL, _DEVKIT): _tars,
-    ("data/train-*.parquet", "data/validation-*.parquet"): _parquet,
-    ("imagenet1k-train-*.tar", "imagenet1k-validation-*.tar"): _webdataset,
+    ("data/train-*.parquet", "data/validation-*.parquet"): _shards,
+    ("imagenet1k-train-*.tar", "imagenet1k-validation-*.tar"): _shards,
 }
 
 
-def _layout(root: Path) -> Callable[[Path], _Parts]:
+def _found(root: Path) -> _Found:
     missing = {patterns: [p for p in patterns if not any(root.glob(p))] for patterns in _LAYOUTS}
     for patterns, lacking in missing.items():
         if not lacking:
-            return _LAYOUTS[patterns]
+            return _LAYOUTS[patterns](root, *patterns)
     tried = "; ".join(f"{' + '.join(patterns)} (no {', '.join(lacking)})" for patterns, lacking in missing.items())
     raise UserError(f"imagenet: root {root} has none of the layouts {tried}; found in it: {indexing.contents(root)}")
 

@@ -6,66 +6,52 @@ as present (`Confidence` 1 in the image-level CSVs below `root/annotations/`) wi
 
 import csv
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-from PIL import Image
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import Images
-from sae.core.options import Options as Base
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
+from sae.data.indexing import reader
 
 VERSION = 1
-# Split: folder, and the names of its labels' file from V7 back to V4.
-_PARTS = {
-    "train": (
-        "train",
-        ["oidv7-train-annotations-human-imagelabels.csv", "oidv6-train-annotations-human-imagelabels.csv"],
-    ),
-    "val": ("validation", ["oidv7-val-annotations-human-imagelabels.csv"]),
-    "test": ("test", ["oidv7-test-annotations-human-imagelabels.csv"]),
-}
+_FOLDERS = {"train": "train", "val": "validation", "test": "test"}
 _CLASSES = ["oidv7-class-descriptions.csv", "oidv6-class-descriptions.csv", "class-descriptions.csv"]
 _CHUNK = 16 << 20  # bytes of CSV in memory at a time
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a dataset."""
 
     root: str
     subset: str | None = None
     """A list of training images, below root: a CSV with a column ImageID, or text with one ID a line."""
-    images: Images = Images()
+    images: options.Images = options.Images()
 
 
-def reader(spec: dict[str, Any]) -> Callable[[str], Image.Image]:
-    """The function that opens an image; see `sae.data.dataset.reader`."""
-    return archives.opener(indexing.root(spec))
-
-
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
-    root = indexing.root(spec)
+    root = indexing.root(spec.root)
     display = _display_names(_annotations(root, _CLASSES))
     ids, paths, names, parts = [], [], [], []
-    for split, (folder, files) in _PARTS.items():
+    for split, folder in _FOLDERS.items():
         part = _images(root, folder)
-        if split == "train" and "subset" in spec:
-            part = _restrict(part, root / spec["subset"])
-        older = [f"{folder}-annotations-human-imagelabels{kind}.csv" for kind in ("", "-boxable")]
+        if split == "train" and spec.subset is not None:
+            part = _restrict(part, root / spec.subset)
+        # From V7 back to V4.
+        files = [f"{of}-annotations-human-imagelabels" for of in (f"oidv7-{split}", f"oidv6-{split}", folder)]
+        labels = _annotations(root, [f"{file}.csv" for file in (*files, f"{files[-1]}-boxable")])
         ids.append(part)
         paths.append(pc.binary_join_element_wise(f"{folder}/", part, ".jpg", ""))
-        names.append(_names(_annotations(root, files + older), part, display))
+        names.append(_names(labels, part, display))
         parts.append(np.full(len(part), split))
     splits = np.concatenate(parts)
-    indexing.check_counts(spec, splits)
+    indexing.check_counts(root, spec.images, splits)
     ids, paths, names = (pa.chunked_array(column) for column in (ids, paths, names))
     return Dataset(indexing.frame(ids, paths, splits, label_name=names), reader(spec))
 
@@ -80,10 +66,7 @@ def _annotations(root: Path, names: list[str]) -> Path:
 def _images(root: Path, folder: str) -> pa.Array:
     """The IDs of a folder's images, sorted. An Arrow array takes a fifth of the memory of a list of strings."""
     if not (root / folder).is_dir():
-        raise UserError(
-            f"open_images: no folder {root / folder}, expected train/, validation/ and test/ with *.jpg; "
-            f"found in {root}: {indexing.contents(root)}"
-        )
+        raise UserError(f"open_images: no folder {folder}/ with *.jpg in {root}; it has: {indexing.contents(root)}")
     with os.scandir(root / folder) as entries:
         ids = pa.array((e.name.removesuffix(".jpg") for e in entries if e.name.endswith(".jpg")), pa.string())
     return ids.take(pc.sort_indices(ids))

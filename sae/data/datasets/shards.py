@@ -3,26 +3,24 @@
 `image_id` is the sample's key, or `shard/row` where keys occur twice. Without labels, `label` is null.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import Options as Base
-from sae.core.options import Seed, Share
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
+from sae.data.indexing import reader
 
 VERSION = 1
 _GLOB = r"^[^/].*\.(tar|parquet)$"
 
 
-class SplitsOptions(Base):
+class SplitsOptions(options.Options):
     """Globs below root."""
 
     train: Annotated[str, Field(pattern=_GLOB)]
@@ -37,14 +35,14 @@ class SplitsOptions(Base):
         return pattern
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a dataset."""
 
     root: str
     splits: SplitsOptions
-    val_fraction: Share | None = None
+    val_fraction: options.Share | None = None
     """Of train, stratified; needed where `splits` has no glob for val."""
-    split_seed: Seed | None = None
+    split_seed: options.Seed | None = None
     image_column: str = "image"
     """The column of the images in parquet files."""
     label_column: str | None = None
@@ -60,23 +58,18 @@ class Options(Base):
         return self
 
 
-def reader(spec: dict[str, Any]) -> Callable[[str], Image.Image]:
-    """The function that opens an image; see `sae.data.dataset.reader`."""
-    return archives.opener(indexing.root(spec), spec.get("image_column", "image"))
-
-
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
-    root = indexing.root(spec)
+    root = indexing.root(spec.root)
     found = {}
-    for split, pattern in spec["splits"].items():
+    for part, pattern in spec.splits.model_dump(exclude_none=True).items():
         files = sorted(p.relative_to(root).as_posix() for p in root.glob(pattern))
         if not files:
             raise UserError(
-                f"dataset type shards, key splits.{split}: no file matches {pattern!r} below {root}, expected a glob "
+                f"dataset type shards, key splits.{part}: no file matches {pattern!r} below {root}, expected a glob "
                 f"such as 'train-*.tar'; found there: {indexing.contents(root)}"
             )
-        found[split] = archives.samples(root, files, spec.get("image_column", "image"), spec.get("label_column"))
+        found[part] = archives.samples(root, files, spec.image_column, spec.label_column)
     labelled = [split for split in found if found[split].labels is not None]
     if labelled and len(labelled) < len(found):
         bare = ", ".join(split for split in found if split not in labelled)
@@ -85,9 +78,10 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
     split = np.repeat(list(found), [len(s.keys) for s in found.values()])
     labels = np.array([n for s in found.values() for n in s.labels or ()]) if labelled else None
     if "val" not in found:
+        assert spec.val_fraction is not None and spec.split_seed is not None  # By the validator above.
         train = np.flatnonzero(split == "train")
         of_train = [ids[i] for i in train], None if labels is None else labels[train]
-        split[train[indexing.draw_fraction(*of_train, spec["val_fraction"], spec["split_seed"])]] = "val"
+        split[train[indexing.draw_fraction(*of_train, spec.val_fraction, spec.split_seed)]] = "val"
     names = None
     if labels is not None:
         recorded = next(iter(found.values())).label_names

@@ -4,13 +4,11 @@ The column `image_id` is required; `label`, `label_name`, `label_coarse`, `label
 """
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from PIL import Image
 
+from sae.core import options
 from sae.core.errors import UserError
-from sae.core.options import Options as Base
 from sae.data import archives, indexing
 from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import SPLITS
@@ -22,15 +20,15 @@ FILES = ["{root}/train.csv", "{root}/val.csv", "{root}/test.csv"]
 _TYPES = {c: "Int64" if c in ("label", "label_coarse") else "str" for c in COLUMNS if c not in ("path", "split")}
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a dataset."""
 
     root: str
 
 
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
-    root = indexing.root(spec)
+    root = indexing.root(spec.root)
     tables = {split: _read(root / f"{split}.csv") for split in SPLITS}
     columns = {split: list(table.columns) for split, table in tables.items()}
     if any(set(columns[split]) != set(columns["train"]) for split in SPLITS):
@@ -40,11 +38,7 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
     if "label" in given:
         given["label"] = given["label"].astype("int64")
     index = indexing.frame(rows["image_id"], rows["image_id"], rows["split"], **given)
-
-    def open_image(path: str) -> Image.Image:
-        raise UserError(f"table {root} has no images, so that {path!r} cannot be opened: use loader precomputed")
-
-    return Dataset(index, open_image, grouped=not index["group"].is_unique)
+    return Dataset(index, grouped=not index["group"].is_unique)
 
 
 def _read(path: Path) -> pd.DataFrame:

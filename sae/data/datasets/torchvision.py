@@ -16,10 +16,8 @@ import pandas as pd
 from PIL import Image
 from pydantic import field_validator
 
-from sae.core import files
+from sae.core import files, options
 from sae.core.errors import UserError
-from sae.core.options import Options as Base
-from sae.core.options import Seed, Share
 from sae.data import indexing
 from sae.data.dataset import Dataset
 from sae.data.pictures import UNREADABLE
@@ -33,7 +31,7 @@ _RAISED = (
 VERSION = 1
 
 
-class Options(Base):
+class Options(options.Options):
     """What may be written of such a dataset."""
 
     name: str
@@ -41,8 +39,8 @@ class Options(Base):
     train: dict[str, Any]
     """Keywords of the class for the images of train and val."""
     test: dict[str, Any]
-    val_fraction: Share
-    split_seed: Seed
+    val_fraction: options.Share
+    split_seed: options.Seed
     download: bool
     """Whether a job of its own brings the images below root where they are not there yet."""
 
@@ -54,22 +52,20 @@ class Options(Base):
         return keywords
 
 
-def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
     parts = {part: _open(spec, part) for part in ("train", "test")}
     labels = {part: _labels(spec, part, dataset) for part, dataset in parts.items()}
     ids = [f"{part}/{row}" for part in parts for row in range(len(labels[part]))]
     count = len(labels["train"])
     split = np.where(np.arange(len(ids)) < count, "train", "test")
-    in_val = indexing.draw_fraction(ids[:count], labels["train"], spec["val_fraction"], spec["split_seed"])
+    in_val = indexing.draw_fraction(ids[:count], labels["train"], spec.val_fraction, spec.split_seed)
     split[:count][in_val] = "val"
     numbers = np.concatenate(list(labels.values()))
     classes = getattr(parts["train"], "classes", None)
     if classes and numbers.max(initial=0) >= len(classes):
-        raise UserError(
-            f"dataset type torchvision, {spec['name']}: label {numbers.max()} is beyond its {len(classes)} class "
-            f"names: put the dataset's files under {spec['root']} anew"
-        )
+        what = f"dataset type torchvision, {spec.name}: label {numbers.max()}"
+        raise UserError(f"{what} is beyond its {len(classes)} class names: put its files under {spec.root} anew")
     known, place = np.unique(numbers, return_inverse=True)
     called = [classes[number] if classes else number for number in known]
     names = pd.array([", ".join(c) if isinstance(c, tuple) else str(c) for c in called], dtype="str").take(place)
@@ -81,7 +77,7 @@ def load(spec: dict[str, Any], _artifacts_root: str | Path | None) -> Dataset:
     return Dataset(indexing.frame(ids, ids, split, numbers, names), open_image)
 
 
-def download(spec: dict[str, Any]) -> dict[str, int]:
+def download(spec: Options) -> dict[str, int]:
     """Download the images to below `root`, unless they are there; returns {part: number of images}.
 
     Raises:
@@ -90,36 +86,33 @@ def download(spec: dict[str, Any]) -> dict[str, int]:
     return {part: len(_open(spec, part)) for part in ("train", "test")}
 
 
-def _open(spec: dict[str, Any], part: str) -> Any:
+def _open(spec: Options, part: str) -> Any:
     import torchvision.datasets
 
-    name = spec["name"]
+    name = spec.name
     if name not in torchvision.datasets.__all__:
         known = ", ".join(torchvision.datasets.__all__)
         raise UserError(f"dataset type torchvision, key name: torchvision has no dataset {name!r}; it has: {known}")
-    make, what = getattr(torchvision.datasets, name), f"dataset type torchvision, {name}, {part}"
+    make, root, keywords = getattr(torchvision.datasets, name), spec.root, getattr(spec, part)
+    what = f"dataset type torchvision, {name}, {part}"
     try:
         try:
-            dataset = make(spec["root"], **spec[part])
-            if spec["download"]:
+            dataset = make(root, **keywords)
+            if spec.download:
                 dataset[0]  # Places365 itself checks only its lists, not its images.
         except (OSError, RuntimeError):
-            if not spec["download"]:
+            if not spec.download:
                 raise
-            _fetch(make, spec["root"], spec[part])
-            dataset = make(spec["root"], **spec[part])
+            _fetch(make, root, keywords)
+            dataset = make(root, **keywords)
         return dataset
     except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{what}: the keywords {spec[part]} do not suit it ({error}): correct them in the config"
-        ) from None
+        raise UserError(f"{what}: the keywords {keywords} do not suit it ({error}): correct them") from None
     except _RAISED as error:
-        advice = (
-            f"the download needs the internet; without it, put the dataset's files under {spec['root']}, a folder that "
-            "all machines see which work on them"
-            if spec["download"]
-            else f"put the dataset's files under {spec['root']}, or set `download: true`, which needs the internet"
-        )
+        here = f"put the dataset's files under {root}"
+        advice = f"the download needs the internet; or {here}"
+        if not spec.download:
+            advice = f"{here}, or set `download: true`"
         raise UserError(f"{what}: {_said(error)}: {advice}") from None
 
 
@@ -147,9 +140,10 @@ def _move(source: Path, target: Path) -> None:
             os.replace(item, target / item.name)
 
 
-def _labels(spec: dict[str, Any], part: str, dataset: Any) -> np.ndarray:
+def _labels(spec: Options, part: str, dataset: Any) -> np.ndarray:
     """(N,) class numbers. No image is decoded where the class keeps its labels in an attribute."""
-    what = f"dataset type torchvision, {spec['name']}, {part}"
+    what = f"dataset type torchvision, {spec.name}, {part}"
+    advice = f"choose a classification dataset, or put its files under {spec.root} anew"
     try:
         kept = next((getattr(dataset, a) for a in ("targets", "_labels", "labels") if hasattr(dataset, a)), None)
         if kept is None and hasattr(dataset, "_samples"):
@@ -158,18 +152,11 @@ def _labels(spec: dict[str, Any], part: str, dataset: Any) -> np.ndarray:
             kept = [dataset[row][1] for row in range(len(dataset))]
         labels, count = np.asarray(kept), len(dataset)
     except _RAISED as error:
-        raise UserError(
-            f"{what}: it gives no class numbers ({_said(error)}): choose a classification dataset, or put its files "
-            f"under {spec['root']} anew"
-        ) from None
+        raise UserError(f"{what}: it gives no class numbers ({_said(error)}): {advice}") from None
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise UserError(
-            f"{what}: its labels are {labels.dtype} of shape {labels.shape}, expected one class number for each of "
-            f"{count} images: choose a classification dataset"
-        )
+        found = f"{labels.dtype} of shape {labels.shape}"
+        raise UserError(f"{what}: its labels are {found}, expected one class number for each of {count}: {advice}")
     if count and not 0 <= labels.min() <= labels.max() < 2**63:
-        raise UserError(
-            f"{what}: its labels go from {labels.min()} to {labels.max()}, expected class numbers from 0: choose "
-            "keywords that give images with labels"
-        )
+        found = f"from {labels.min()} to {labels.max()}"
+        raise UserError(f"{what}: its labels go {found}, expected class numbers from 0: {advice}")
     return labels.astype(np.int64)

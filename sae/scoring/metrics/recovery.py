@@ -14,6 +14,7 @@ import scipy.sparse
 from sae.core.options import Options
 from sae.data import synthetic
 from sae.data.backbones import generated
+from sae.data.entries import entry
 from sae.models.codes import Codes
 from sae.scoring.subject import Scores, Subject
 
@@ -36,7 +37,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
 
 def _truth(spec: dict[str, Any], split: str, count: int) -> tuple[Any, scipy.sparse.csr_matrix]:
     """The directions of the concepts (concepts, d), and their strengths on the images of a split, csr (N, concepts)."""
-    world = generated.world(spec)
+    world = generated.world(entry("backbone", spec)[1])
     return world.dictionary, scipy.sparse.vstack([s for _, s in synthetic.chunks(world, split, count)], format="csr")
 
 
