@@ -70,19 +70,17 @@ class Plan(Options):
             UserError: a method sets or sweeps what it does not have, or what the whole cell has in common.
         """
         spec = self.methods[method]
+        known = {*spec.options, *Recipe.model_fields, *(["lambda"] if spec.penalty else [])}
+        for name in trial:
+            if name not in known:
+                raise UserError(f"method {method}: it has no option {name!r} to sweep")
+        for name in OF_THE_CELL:
+            if name in spec.recipe or name in trial:
+                raise UserError(f"method {method}: {name} is the same for all methods; set it in the recipe")
+        options = {name: trial.get(name, value) for name, value in spec.options.items()}
         values = self.recipe | spec.recipe | {"k": self.k, "seed": seed}
         values |= {"objective": spec.objective, "penalty": spec.penalty, "mask": spec.mask, "lambda": spec.lam}
-        options = dict(spec.options)
-        for name, value in trial.items():
-            if name in options:
-                options[name] = value
-            elif name in Recipe.model_fields or (name == "lambda" and spec.penalty):
-                values[name] = value
-            else:
-                raise UserError(f"method {method}: it has no option {name!r} to sweep")
-        common = [name for name in OF_THE_CELL if name in spec.recipe or name in trial]
-        if common:
-            raise UserError(f"method {method}: {common[0]} is the same for all methods; set it in the recipe")
+        values |= {name: value for name, value in trial.items() if name not in options}
         if spec.penalty and values["lambda"] is None:
             raise UserError(f"method {method}: penalty {spec.penalty} needs lambda, or a sweep of it")
         try:
@@ -95,6 +93,11 @@ class Plan(Options):
     def cell(self) -> str:
         """What messages call it."""
         return f"{self.dataset} / {self.backbone} / k{self.k}"
+
+    @property
+    def tuned(self) -> list[str]:
+        """The methods with trials of their own, to be compared."""
+        return [name for name, spec in self.methods.items() if spec.tuned]
 
     def at(self, method: str) -> list[str]:
         """The methods that are trained at what is chosen for another one."""

@@ -115,5 +115,5 @@ def read(file: Path | str) -> Bank:
     content = files.read_json(file, "bank")
     try:
         return Bank(Path(file), **content | {"saes": [Entry(**entry) for entry in content["saes"]]})
-    except TypeError as error:
+    except (KeyError, TypeError) as error:
         raise UserError(f"{file} is of another version of this project ({error}); delete it and run again") from None

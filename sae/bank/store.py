@@ -46,7 +46,17 @@ def find(folder: Path, shared: Iterable[Path]) -> dict[str, Any] | None:
         log.warning("%s is damaged and is trained again", folder)
         with files.scratch_directory(folder) as scratch, suppress(FileNotFoundError):
             os.replace(folder, scratch / "damaged")
-    return _taken(folder, shared)
+    for store in shared:
+        theirs = Path(store) / folder.name
+        try:
+            if whole(theirs) is not None:
+                with files.atomic_directory(folder) as temporary:
+                    files.link_or_copy(theirs, temporary)
+                log.info("%s was taken from %s", folder.name, store)
+                return whole(folder)
+        except (OSError, UserError) as error:
+            log.warning("%s cannot be taken from %s: %s", folder.name, store, error)
+    return None
 
 
 def whole(folder: Path) -> dict[str, Any] | None:
@@ -60,21 +70,6 @@ def whole(folder: Path) -> dict[str, Any] | None:
         log.debug("%s", error)
         return None
     return result if key_of(result["made_by"]) == folder.name else None
-
-
-def _taken(folder: Path, shared: Iterable[Path]) -> dict[str, Any] | None:
-    for store in shared:
-        try:
-            if whole(Path(store) / folder.name) is None:
-                continue
-            with files.atomic_directory(folder) as temporary:
-                files.link_or_copy(Path(store) / folder.name, temporary)
-        except (OSError, UserError) as error:
-            log.warning("%s cannot be taken from %s: %s", folder.name, store, error)
-            continue
-        log.info("%s was taken from %s", folder.name, store)
-        return whole(folder)
-    return None
 
 
 def link(stored: Path, path: Path) -> None:

@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path, PurePath
@@ -33,6 +33,7 @@ from sae.models.coder import Coder, Threshold
 from sae.models.inputs import Inputs
 from sae.training.calibrate import calibrate
 from sae.training.loop import Diverged, Moments, moments, train
+from sae.training.settings import Settings
 
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
@@ -67,87 +68,58 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a cell's SAEs are trained on; a process that trains opens it for itself.
+class Cell:
+    """What the SAEs of a cell are trained on. It is opened when it is used, by each process for itself.
 
     Attributes:
-        dataset, backbone, k: the cell.
         folder: of the splits' activations.
         input_norm, input_scale: of the prepared inputs.
         device: of the job.
     """
 
-    dataset: str
-    backbone: str
-    k: int
     folder: Path
     input_norm: str
     input_scale: float
     device: str
 
-    def __str__(self) -> str:
-        return f"{self.dataset} / {self.backbone} / k{self.k}"
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:  # Closed, to another process.
+        return Cell, (self.folder, self.input_norm, self.input_scale, self.device)
 
+    @functools.cached_property
+    def embeddings(self) -> np.ndarray:
+        """(N, d) of the training split, as the backbone gave them."""
+        return activations.read(self.folder / "train").embeddings
 
-class Cell:
-    """What all SAEs of a cell have in common, opened.
-
-    Attributes:
-        source: where it is from.
-        data: hashes of the training embeddings and of their index.
-        embeddings: (N, d) of the training split, as the backbone gave them.
-        x: (N, d) prepared training inputs.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        split = activations.read(source.folder / "train")
-        self.data: dict[str, str] = split.manifest["sha256"]
-        self.embeddings: np.ndarray = split.embeddings
-        self.x = inputs.open_inputs(split.embeddings, source.input_norm, source.input_scale, source.device)
+    @functools.cached_property
+    def x(self) -> torch.Tensor | Inputs:
+        """(N, d) prepared training inputs."""
+        return inputs.open_inputs(self.embeddings, self.input_norm, self.input_scale, self.device)
 
     @functools.cached_property
     def moments(self) -> Moments:
-        """What the SAEs start from, computed when the first is trained."""
-        return moments(self.x, self.source.input_norm)
+        """What the SAEs start from."""
+        return moments(self.x, self.input_norm)
 
     @functools.cached_property
     def held_out(self) -> tuple[dict[str, str], torch.Tensor | Inputs]:
-        """The hashes of the validation split, and its prepared inputs; read where an SAE has thresholds."""
-        split, s = activations.read(self.source.folder / "val"), self.source
-        return split.manifest["sha256"], inputs.open_inputs(split.embeddings, s.input_norm, s.input_scale, s.device)
-
-
-@dataclass(frozen=True)
-class Code:
-    """The entries that train an SAE, and the versions of all that does (`sae.bank.store.versions_of`)."""
-
-    objective: ModuleType
-    penalty: ModuleType | None
-    versions: str
-
-    @property
-    def made_elsewhere(self) -> bool:
-        """Whether nothing is trained."""
-        return getattr(self.objective, "MADE_ELSEWHERE", False)
+        """The hashes of the validation split, and its prepared inputs, of which SAEs with thresholds ask."""
+        val = activations.read(self.folder / "val")
+        x = inputs.open_inputs(val.embeddings, self.input_norm, self.input_scale, self.device)
+        return val.manifest["sha256"], x
 
 
 @dataclass(frozen=True)
 class Todo:
-    """One SAE to bring: what it is, what made it (its key hashes that), and where it goes."""
+    """One SAE to bring: what it is, what made it (its key hashes that), and its folder of the store."""
 
-    source: Source
+    plan: Plan
+    cell: Cell
     member: Member
     made_by: dict[str, Any]
-    store: Path
-
-    @property
-    def folder(self) -> Path:
-        """Of the store."""
-        return self.store / store.key_of(self.made_by)
+    folder: Path
 
 
-def source_of(plan: Plan, activations_dir: Path, device: str) -> Source:
+def cell_of(plan: Plan, activations_dir: Path, device: str) -> Cell:
     """Where a cell's inputs lie, and their space.
 
     Raises:
@@ -157,7 +129,7 @@ def source_of(plan: Plan, activations_dir: Path, device: str) -> Source:
     variance = _variance(activations_dir / "train", norm, "nothing can be learnt")
     _variance(activations_dir / "val", norm, "R^2 on validation images is not defined")
     scale = float(variance**-0.5) if plan.recipe["unit_variance"] else 1.0
-    return Source(plan.dataset, plan.backbone, plan.k, activations_dir, norm, scale, device)
+    return Cell(activations_dir, norm, scale, device)
 
 
 def _variance(folder: Path, norm: str, so: str) -> float:
@@ -188,37 +160,33 @@ class Trainer:
         side_by_side: a map over several processes (`sae.core.workers.pool`); without, SAEs train in this one.
     """
 
-    def __init__(self, source: Source, place: Place, side_by_side: Map | None = None) -> None:
-        self._source, self._place, self._map = source, place, side_by_side
-        self._data = files.read_json(source.folder / "train/manifest.json", "manifest of activations")["sha256"]
-        self._codes: dict[tuple[str, str | None], Code] = {}
-        root, cell = os.path.relpath(place.store, place.bank.parent), (source.dataset, source.backbone, source.k)
-        self.bank = Bank(place.bank, *cell, input_scale=source.input_scale, store=root, saes=[], facts={})
-
-    @functools.cached_property
-    def _cell(self) -> Cell:
-        return Cell(self._source)
+    def __init__(self, plan: Plan, cell: Cell, place: Place, side_by_side: Map | None = None) -> None:
+        self._plan, self._cell, self._place, self._map = plan, cell, place, side_by_side
+        self._data = files.read_json(cell.folder / "train/manifest.json", "manifest of activations")["sha256"]
+        self._versions = functools.cache(store.versions_of)
+        root = os.path.relpath(place.store, place.bank.parent)
+        self.bank = Bank(place.bank, plan.dataset, plan.backbone, plan.k, cell.input_scale, root, [], {})
 
     def bring(self, members: list[Member]) -> list[Entry]:
         """Train what the stores lack, link all; their entries, which are added to the bank's."""
-        todo = [Todo(self._source, m, self._made_by(m), self._place.store) for m in members]
+        todo = [self._todo(member) for member in members]
         self._note(todo)
         known = [store.find(one.folder, self._place.shared) for one in todo]
         made = self._train([one for one, result in zip(todo, known, strict=True) if result is None])
         entries = []
         for number, (one, result) in enumerate(zip(todo, known, strict=True), 1):
-            said, how = f"{self._source}: {number}/{len(todo)} {one.member}", ", found in the store"
+            said, how = f"{self._plan.cell}: {number}/{len(todo)} {one.member}", ", found in the store"
             if result is None:
                 result, how = next(made), ""
             progress.info("%s: %s%s", said, _said(result, one.made_by), how)
-            entries.append(self._listed(one, result))
+            entries.append(self._linked(one, result))
         self.bank = replace(self.bank, saes=[*self.bank.saes, *entries])
         return entries
 
     def _train(self, todo: list[Todo]) -> Iterator[dict[str, Any]]:
         if self._map and len(todo) > 1:
             return self._map(_train_alone, todo)
-        return (_train(one, self._cell) for one in todo)
+        return map(_train, todo)
 
     def _note(self, todo: list[Todo]) -> None:
         """Say what is about to be trained, so that `make prune` keeps it if this job is killed."""
@@ -228,41 +196,34 @@ class Trainer:
             keys |= set(files.read_json(self._place.unfinished, "list of unfinished SAEs")["keys"])
         files.write_json(self._place.unfinished, {"keys": sorted(keys)})
 
-    def _made_by(self, member: Member) -> dict[str, Any]:
-        code = self._code_of(member)
-        settings = member.settings.identity()
-        if code.made_elsewhere:  # What its file holds, wherever it lies.
-            settings["options"] = code.objective.content(member.settings.of(code.objective.Options))
-        made_by = {"data": self._data, "settings": settings, "input_scale": self._source.input_scale}
-        return made_by | {"versions": code.versions, "device": torch.device(self._source.device).type}
-
-    def _code_of(self, member: Member) -> Code:
+    def _todo(self, member: Member) -> Todo:
+        settings = member.settings
         # Code and its versions are read together: an edit while the cell trains belongs to the next run.
-        names = member.settings.objective, member.settings.penalty
-        if names not in self._codes:
-            self._codes[names] = code_of(*names)
-        return self._codes[names]
+        objective, _ = entries_of(settings)
+        identity, named = settings.identity(), self._versions(settings.objective, settings.penalty)
+        if made_elsewhere(objective):  # What its file holds, wherever it lies.
+            identity["options"] = objective.content(settings.of(objective.Options))
+        made_by = {"data": self._data, "settings": identity, "input_scale": self._cell.input_scale}
+        made_by |= {"versions": named, "device": torch.device(self._cell.device).type}
+        return Todo(self._plan, self._cell, member, made_by, self._place.store / store.key_of(made_by))
 
-    def _listed(self, one: Todo, result: dict[str, Any]) -> Entry:
-        member, ok = one.member, result["status"] == "ok"
-        key = trained = one.folder.name
-        if ok and not self._code_of(member).made_elsewhere:
-            key, result = _within_budget(key, result, self._cell, self._place)
-        if ok:
-            store.link(self._place.store / key, self._place.bank.parent / member.path)
-        named = {name: getattr(member.settings, name) for name in ENTRIES}
+    def _linked(self, one: Todo, result: dict[str, Any]) -> Entry:
+        member, folder, path = one.member, one.folder, None
+        settings = one.made_by["settings"] | {name: getattr(member.settings, name) for name in ENTRIES}
+        if result["status"] == "ok":
+            folder, result = _within_budget(one, result, self._place)
+            path = member.path
+            store.link(folder, self._place.bank.parent / path)
         return Entry(
             method=member.method,
             protocol=member.protocol,
             trial=member.trial,
             seed=member.settings.seed,
-            settings=one.made_by["settings"] | named | {"m": result["m"]},
-            key=key,
-            trained=trained,
-            sha256=result["sha256"],
-            status=result["status"],
-            step=result["step"],
-            path=member.path if ok else None,
+            settings=settings | {"m": result["m"]},
+            key=folder.name,
+            trained=one.folder.name,
+            path=path,
+            **{name: result[name] for name in ("sha256", "status", "step")},
         )
 
 
@@ -272,35 +233,38 @@ def _said(result: dict[str, Any], made_by: dict[str, Any]) -> str:
     return ", ".join(form.format(result[name]) for name, form in _SAID.items() if result.get(name) is not None)
 
 
-def code_of(objective: str, penalty: str | None) -> Code:
-    """The entries that train an SAE, loaded, and their versions."""
-    kinds = {"objective": objective} | ({"penalty": penalty} if penalty else {})
-    modules = {kind: registry.load(kind, name) for kind, name in kinds.items()}
-    return Code(modules["objective"], modules.get("penalty"), store.versions_of(objective, penalty))
+def entries_of(settings: Settings) -> tuple[ModuleType, ModuleType | None]:
+    """The objective and the penalty of an SAE, loaded."""
+    objective = registry.load("objective", settings.objective)
+    return objective, registry.load("penalty", settings.penalty) if settings.penalty else None
 
 
-_opened = functools.lru_cache(maxsize=1)(Cell)
+def made_elsewhere(objective: ModuleType) -> bool:
+    """Whether nothing is trained."""
+    return getattr(objective, "MADE_ELSEWHERE", False)
+
+
+_opened: Callable[[Cell], Cell] = functools.lru_cache(maxsize=1)(lambda cell: cell)
 
 
 def _train_alone(one: Todo) -> dict[str, Any]:
-    """:func:`_train`, in a process that trains for a job and opens the cell itself."""
-    return _train(one, _opened(one.source))
+    """:func:`_train`, in a process that trains for a job: it opens the cell once."""
+    return _train(replace(one, cell=_opened(one.cell)))
 
 
-def _train(one: Todo, cell: Cell) -> dict[str, Any]:
+def _train(one: Todo) -> dict[str, Any]:
     """Train one SAE into its folder of the store; its result."""
-    log.info("%s: start %s as %s", one.source, one.member, one.folder.name)
+    log.info("%s: start %s as %s", one.plan.cell, one.member, one.folder.name)
     settings, started = one.member.settings, time.perf_counter()
-    code = code_of(settings.objective, settings.penalty)
     with files.atomic_directory(one.folder) as temporary:
         try:
-            coder, rows = _made(one.member, cell, code)
+            coder, rows = _made(one.member, one.cell)
         except Diverged as error:
             rows, result = error.rows, {"status": "diverged", "step": error.step, "sha256": None, "m": settings.m}
         else:
             coder.metadata |= {"method": one.member.method, "trial": one.member.trial, "seed": settings.seed}
-            coder.metadata |= {"dataset": one.source.dataset, "backbone": one.source.backbone}
-            coder.metadata |= {"embeddings": cell.data["embeddings.npy"], "versions": code.versions}
+            coder.metadata |= {"dataset": one.plan.dataset, "backbone": one.plan.backbone}
+            coder.metadata |= {"embeddings": one.made_by["data"]["embeddings.npy"], "versions": one.made_by["versions"]}
             saefile.save(coder, temporary / "sae.safetensors")
             result = {"status": "ok", "step": rows[-1]["step"], "m": coder.m}
             result["sha256"] = files.sha256(temporary / "sae.safetensors")
@@ -316,45 +280,46 @@ def _train(one: Todo, cell: Cell) -> dict[str, Any]:
     return found
 
 
-def _within_budget(key: str, result: dict[str, Any], cell: Cell, place: Place) -> tuple[str, dict[str, Any]]:
-    """The key and result of the SAE in the store that is judged: that of `key`, or for thresholds another one.
+def _within_budget(one: Todo, result: dict[str, Any], place: Place) -> tuple[Path, dict[str, Any]]:
+    """The folder in the store and the result of the SAE that is judged: of `one`, or for thresholds another one.
 
     Training fixes thresholds so that k latents are active on *training* images. Held-out images of a small dataset
     activate more (a third more, measured: docs/protocol.md), so that such an SAE would stand beside Top-k with a larger
     budget. It is stored once more with all thresholds scaled so that k are active on validation images, on average.
     """
-    coder = saefile.load(place.store / key / "sae.safetensors")
+    coder = saefile.load(one.folder / "sae.safetensors")
     select = coder.select
-    if not isinstance(select, Threshold):
-        return key, result
-    held_out, x = cell.held_out
-    thresholds = {"of": key, "on": held_out, "versions": versions.joined([("training", "calibrate")])}
+    if not isinstance(select, Threshold) or made_elsewhere(entries_of(one.member.settings)[0]):
+        return one.folder, result
+    held_out, x = one.cell.held_out
+    thresholds = {"of": one.folder.name, "on": held_out, "versions": versions.joined([("training", "calibrate")])}
     made_by = result["made_by"] | {"thresholds": thresholds}
     own = place.store / store.key_of(made_by)
     found = store.find(own, place.shared)
     if found is None:
-        coder, theta = coder.to(cell.x.device), select.theta.to(cell.x.device)
+        coder, theta = coder.to(x.device), select.theta.to(x.device)
         # Where too few latents were active in training the factor was 0.
         direction = theta if theta.any() else torch.ones_like(theta)
         coder.select = Threshold(calibrate(coder, x, direction, coder.k))
         coder.metadata["thresholds_fixed_on"] = held_out["embeddings.npy"]
         with files.atomic_directory(own) as temporary:
             saefile.save(coder, temporary / "sae.safetensors")
-            shutil.copyfile(place.store / key / "train.parquet", temporary / "train.parquet")
+            shutil.copyfile(one.folder / "train.parquet", temporary / "train.parquet")
             digest = files.sha256(temporary / "sae.safetensors")
             files.write_json(temporary / "result.json", result | {"sha256": digest, "made_by": made_by})
         found = store.whole(own)
     assert found is not None
-    return own.name, found
+    return own, found
 
 
-def _made(member: Member, cell: Cell, code: Code) -> tuple[Coder, list[dict[str, Any]]]:
+def _made(member: Member, cell: Cell) -> tuple[Coder, list[dict[str, Any]]]:
     """The SAE and its log: trained, or taken as it was made elsewhere."""
-    if code.made_elsewhere:
-        coder, row = code.objective.take(member.settings.of(code.objective.Options), member.settings, cell.embeddings)
+    settings, (objective, penalty) = member.settings, entries_of(member.settings)
+    if made_elsewhere(objective):
+        coder, row = objective.take(settings.of(objective.Options), settings, cell.embeddings)
         return coder, [{"step": -1, "epoch": 0, "lr": 0.0} | row]
-    coder, rows = train(cell.x, member.settings, code.objective, code.penalty, _log_row, cell.moments)
-    coder.input_scale = cell.source.input_scale
+    coder, rows = train(cell.x, settings, objective, penalty, _log_row, cell.moments)
+    coder.input_scale = cell.input_scale
     return coder, rows
 
 

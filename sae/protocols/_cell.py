@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from sae.bank.plan import Member, Plan, named
-from sae.bank.train import Place, Trainer, source_of
+from sae.bank.train import Place, Trainer, cell_of
 from sae.core import files, registry, workers
 from sae.core.errors import UserError
 from sae.core.options import Count
@@ -43,7 +43,7 @@ def train(
     plan, choices, tables = settings, dict[str, Choice](), []
     data = stage.Data({split: activations_dir / split for split in ("train", "val")})
     with workers.pool(at_once) as side_by_side:
-        trainer = Trainer(source_of(plan, activations_dir, device), place, side_by_side)
+        trainer = Trainer(plan, cell_of(plan, activations_dir, device), place, side_by_side)
         for name, options in plan.protocols.items():
             metrics = {n: stage.options_of(n, None) for n in registry.load("protocol", name).METRICS}
             scorer = stage.Scorer(metrics, data, scores / ".rows/train" / name, device, ("val",))

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -95,9 +96,9 @@ def next(history: History) -> list[Member]:
     Raises:
         UserError: the baseline diverged at every learning rate, or none of its trials is feasible.
     """
-    rounds, asked = _Rounds(history), []
-    for members in (rounds.lengths, rounds.points, rounds.refined, rounds.judged):
-        asked += members()
+    asked: list[Member] = []
+    for members in _Rounds(history).in_turn():
+        asked += members
         if not history.has(asked):
             break
     return asked
@@ -106,33 +107,34 @@ def next(history: History) -> list[Member]:
 def choose(history: History) -> Choice:
     """A row per method, window and vertex with weight in it; or one of a method without a feasible trial."""
     rounds, rows = _Rounds(history), list[dict[str, Any]]()
-    for method in rounds.tuned:
-        vertices, star = rounds.front(method), rounds.star(method)
+    for method, vertices in rounds.fronts.items():
+        star = rounds.star(method)
         common = {"method": method, "seed": None, "bar": star} | rounds.facts
         if vertices.empty:
             rows.append(common | {"trial": None, "status": "infeasible"})
-        for width in history.options.widths if len(vertices) else ():
-            weights = front.weights(vertices["r2"].to_numpy(float), star - width, star)
-            for vertex, weight in zip(vertices.to_dict("records"), weights.tolist(), strict=True):
+            continue
+        shown = vertices[["trial", "r2", "ms", "l0", "firing"]].to_dict("records")
+        for width in history.options.widths:
+            weights = front.weights(vertices["r2"].to_numpy(float), star - width, star).tolist()
+            for vertex, weight in zip(shown, weights, strict=True):
                 if weight > 0:
-                    row = common | {"width": width, "weight": weight, "reach": float(vertices["r2"].iloc[0])}
-                    values = {name: vertex[name] for name in ("trial", "r2", "ms", "l0", "firing")}
-                    rows.append(row | values | {"status": "vertex"})
+                    row = common | {"width": width, "weight": weight, "reach": rounds.reach(method)}
+                    rows.append(row | vertex | {"status": "vertex"})
     judged = {(m.method, m.name, m.settings.seed) for m in rounds.judged()}
     return Choice(rows, judged, rounds.facts)
 
 
 def at_most(plan: Plan, options: Options) -> Sizes:
     """As many trials of each method; after them its refined ones, and as many vertices as are to be expected."""
-    methods, seeds, refined = _tuned(plan), len(options.fresh), options.refined * options.values
-    trials, most = dict.fromkeys(methods, options.points), None
+    seeds, refined, most = len(options.fresh), options.refined * options.values, None
+    trials = dict.fromkeys(plan.tuned, options.points)
     if options.most_steps:
         most = options.most_steps[plan.dataset]
         trials[_baseline(plan)] += RATES * (most // options.steps.first).bit_length()
-    judged = dict.fromkeys(methods, seeds * VERTICES) | {name: seeds for m in methods for name in plan.at(m)}
-    after = len(methods) * refined + sum(judged.values())
-    of_both = {name: trials.get(name, 0) + (refined if name in trials else 0) + n for name, n in judged.items()}
-    return Sizes(sum(trials.values()), after, of_both, sum(judged.values()), most)
+    judged = dict.fromkeys(trials, seeds * VERTICES) | {name: seeds for m in trials for name in plan.at(m)}
+    after = {name: count + (refined if name in trials else 0) for name, count in judged.items()}
+    of_both = {name: trials.get(name, 0) + count for name, count in after.items()}
+    return Sizes(sum(trials.values()), sum(after.values()), of_both, sum(judged.values()), most)
 
 
 class _Rounds:
@@ -140,55 +142,57 @@ class _Rounds:
 
     def __init__(self, history: History) -> None:
         self._history, self._plan, self._options = history, history.plan, history.options
-        self.tuned = _tuned(self._plan)
-        for name in ("lengths", "points", "refined", "judged", "front", "star", "_trials"):
-            setattr(self, name, functools.cache(getattr(self, name)))
+        self._common: dict[str, Sequence[float]] = {name: getattr(self._options, name) for name in COMMON}
+
+    def in_turn(self) -> Iterator[list[Member]]:
+        """The SAEs of each round. One may be asked for when those before it were trained."""
+        yield [member for steps in self._lengths[0] for member in self._at_length(steps)]
+        yield [*itertools.chain(*self.points.values())]
+        yield [*itertools.chain(*self.refined.values())]
+        yield self.judged()
 
     # Round 1: the steps.
 
-    @functools.cached_property
+    @property
     def facts(self) -> dict[str, Any]:
         """{steps, undertrained}: how long the cell trains, and whether the baseline would still gain from more.
 
-        Nothing where every method sets its own. Only after :meth:`lengths` were trained.
+        Nothing where every method sets its own. Only after the first round.
+        """
+        lengths, settled = self._lengths
+        return {"steps": lengths[-1], "undertrained": not settled} if lengths else {}
+
+    @functools.cached_property
+    def _lengths(self) -> tuple[list[int], bool]:
+        """The lengths tried so far and the next one, and whether the last doubling gained little in both scores.
+
+        No length where every method sets its own.
         """
         if not self._options.most_steps:
-            return {}
-        steps = self._lengths_tried()[-1]
-        return {"steps": steps, "undertrained": not self._settled(steps)}
-
-    def lengths(self) -> list[Member]:
-        """The baseline with three learning rates at the lengths tried so far, and at the next one."""
-        if not self._options.most_steps:
-            return []
-        return [member for steps in self._lengths_tried() for member in self._at_length(steps)]
-
-    def _lengths_tried(self) -> list[int]:
-        most, tried = self._options.most_steps[self._plan.dataset], [self._options.steps.first]
-        while self._history.has(self._at_length(tried[-1])):
-            if self._settled(tried[-1]) or 2 * tried[-1] > most:
-                break
-            tried.append(2 * tried[-1])
-        return tried
+            return [], True
+        most, rule = self._options.most_steps[self._plan.dataset], self._options.steps
+        lengths, best = [rule.first], []
+        while self._history.has(self._at_length(lengths[-1])):
+            best.append(self._best(lengths[-1]))
+            gained = best[-1] - best[-2] if len(best) > 1 else {"r2": math.inf, "ms": math.inf}
+            settled = bool(gained["r2"] < rule.gain_r2 and gained["ms"] < rule.gain_ms)
+            if settled or 2 * lengths[-1] > most:
+                return lengths, settled
+            lengths.append(2 * lengths[-1])
+        return lengths, False
 
     def _at_length(self, steps: int) -> list[Member]:
+        """The baseline with three learning rates."""
         low, high = self._options.lr
         # The middles of the range's thirds, in the logarithm.
         rates = [_rounded(low * (high / low) ** ((2 * n + 1) / (2 * RATES))) for n in range(RATES)]
         baseline, seed = _baseline(self._plan), self._options.tuning
         return [self._plan.member(baseline, {"lr": lr, "steps": steps}, seed, NAME) for lr in rates]
 
-    def _settled(self, steps: int) -> bool:
-        """Whether the doubling to `steps` gained little in both scores, at the rate of highest R^2 of each length."""
-        last, rule = self._best(steps), self._options.steps
-        if steps == rule.first:
-            return False
-        before = self._best(steps // 2)
-        return bool(last["r2"] - before["r2"] < rule.gain_r2 and last["ms"] - before["ms"] < rule.gain_ms)
-
     def _best(self, steps: int) -> pd.Series:
+        """r2 and ms of a length, at its rate of highest R^2."""
         rows = self._scores(self._at_length(steps))
-        rows = rows[rows["ok"]]
+        rows = rows.loc[rows["ok"], ["r2", "ms"]]
         if rows.empty:
             raise UserError(
                 f"{self._plan.cell}: the baseline diverged at every learning rate: lower `lr` of protocol fair"
@@ -197,43 +201,39 @@ class _Rounds:
 
     # Rounds 2 and 3: the trials.
 
-    def points(self) -> list[Member]:
+    @functools.cached_property
+    def points(self) -> dict[str, list[Member]]:
         """Every method at the common points."""
-        return [member for method in self.tuned for member in self._points(method)]
+        common = self._drawn(self._common, self._options.points, "points")
+        found: dict[str, list[Member]] = {}
+        for method in self._plan.tuned:
+            middle = {name: math.sqrt(low * high) for name, (low, high) in self._ranges(method).items()}
+            found[method] = [self._member(method, trial | middle) for trial in common]
+        return found
 
-    def _points(self, method: str) -> list[Member]:
-        middle = {name: math.sqrt(low * high) for name, (low, high) in self._ranges(method).items()}
-        unit = sobol(self._options.points, self._scramble("points"))
-        common = [{n: _between(self._common[n], at) for n, at in zip(COMMON, point, strict=False)} for point in unit]
-        return [self._member(method, trial | middle) for trial in common]
-
-    def refined(self) -> list[Member]:
+    @functools.cached_property
+    def refined(self) -> dict[str, list[Member]]:
         """Around the trials of a method that promise most, its own options; without any, the common ones nearby."""
-        found = []
-        for method in self.tuned:
-            own = self._ranges(method)
+        found: dict[str, list[Member]] = {method: [] for method in self._plan.tuned}
+        for method, members in found.items():
             for number, trial in enumerate(self._promising(method)):
-                box = own or {name: _third(self._common[name], trial[name]) for name in COMMON}
-                for point in sobol(self._options.values, self._scramble(f"{method} {number}")):
-                    values = {name: _between(box[name], at) for name, at in zip(sorted(box), point, strict=False)}
-                    found.append(self._member(method, trial | values))
+                box = self._ranges(method) or {name: _third(self._common[name], trial[name]) for name in COMMON}
+                drawn = self._drawn(dict(sorted(box.items())), self._options.values, f"{method} {number}")
+                members += [self._member(method, trial | values) for values in drawn]
         return found
 
     def _promising(self, method: str) -> list[dict[str, Any]]:
         """The trials of highest R^2 on the front, then among the other feasible ones; where these are too few, those
         that fire most.
         """
-        members = self._points(method)
-        rows = self._scores(members)
+        count, rows = self._options.refined, self._scores(self.points[method])
         feasible = rows[rows["feasible"]]
-        if len(feasible) >= self._options.refined:
-            vertices = _vertices(feasible)
-            others = feasible.drop(index=vertices.index).sort_values("r2", ascending=False, kind="stable")
-            order = [*vertices["trial"], *others["trial"]]
-        else:
-            order = [*rows.sort_values("firing", ascending=False, kind="stable")["trial"]]
-        trials = {member.name: member.trial for member in members}
-        return [trials[name] for name in order[: self._options.refined]]
+        vertices = _vertices(feasible)
+        others = feasible.drop(index=vertices.index).sort_values("r2", ascending=False, kind="stable")
+        order = [*vertices["options"], *others["options"]]
+        if len(order) < count:
+            order = [*rows.sort_values("firing", ascending=False, kind="stable")["options"]]
+        return order[:count]
 
     def _member(self, method: str, trial: dict[str, Any]) -> Member:
         trial = {name: _rounded(value) for name, value in trial.items()}
@@ -246,37 +246,23 @@ class _Rounds:
         given = self._options.ranges.get(method, {})
         return {name: ends[f"k{self._plan.k}"] if isinstance(ends, dict) else ends for name, ends in given.items()}
 
-    @property
-    def _common(self) -> dict[str, Sequence[float]]:
-        return {name: getattr(self._options, name) for name in COMMON}
-
-    def _scramble(self, what: str) -> int:
-        """Of a Sobol sequence: the same for every k of a (dataset, backbone)."""
+    def _drawn(self, box: dict[str, Sequence[float]], count: int, what: str) -> list[dict[str, float]]:
+        """Points of a box, of a Sobol sequence whose scramble is the same for every k of a (dataset, backbone)."""
         text = f"{self._options.design_seed} {self._plan.dataset} {self._plan.backbone} {what}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        unit = sobol(count, int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big"))
+        return [{name: _between(box[name], at) for name, at in zip(box, point, strict=False)} for point in unit]
 
     # Round 4: what is judged.
 
-    def judged(self) -> list[Member]:
-        """Every vertex with weight in a window, and the `at` methods, with fresh seeds."""
-        found = []
-        for method in self.tuned:
-            vertices, star = self.front(method), self.star(method)
-            if vertices.empty:
-                continue
-            r2 = vertices["r2"].to_numpy(float)
-            # A baseline is read where others reach, too.
-            others = [m for m in self.tuned if self._plan.root(m) == method and len(self.front(m))]
-            reaches = [math.inf, *(float(self.front(m)["r2"].iloc[0]) for m in others)]
-            widths = self._options.widths
-            windows = [front.weights(r2, star - width, star, reach) for reach in reaches for width in widths]
-            trials = [self._trials()[method, name] for name in vertices["trial"]]
-            kept = [trial for trial, weight in zip(trials, np.sum(windows, axis=0), strict=True) if weight > 0]
-            heaviest = trials[int(np.argmax(windows[0]))]
-            for seed in self._options.fresh:
-                found += [self._plan.member(method, trial, seed, NAME) for trial in kept]
-                found += [self._plan.member(other, heaviest, seed, NAME) for other in self._plan.at(method)]
-        return found
+    @functools.cached_property
+    def fronts(self) -> dict[str, pd.DataFrame]:
+        """{method: the vertices of its front, by falling R^2}."""
+        tried = {method: self._scores([*self.points[method], *self.refined[method]]) for method in self._plan.tuned}
+        return {method: _vertices(rows[rows["feasible"]]) for method, rows in tried.items()}
+
+    def reach(self, method: str) -> float:
+        """The best R^2 that a method has; it has a front."""
+        return float(self.fronts[method]["r2"].iloc[0])
 
     def star(self, method: str) -> float:
         """R* of a method: the best R^2 that the baseline at the end of its chain of `against` has.
@@ -285,28 +271,35 @@ class _Rounds:
             UserError: the baseline has no feasible trial.
         """
         root = self._plan.root(method)
-        vertices = self.front(root)
-        if vertices.empty:
+        if self.fronts[root].empty:
             raise UserError(
                 f"{self._plan.cell}: no trial of {root} is feasible under protocol fair (L0 at most "
                 f"{self._options.l0:g} k, and {self._options.firing:.0%} of the latents or more fire on training "
                 "images): its ranges of lr and auxk_alpha do not fit this cell"
             )
-        return float(vertices["r2"].iloc[0])
+        return self.reach(root)
 
-    def front(self, method: str) -> pd.DataFrame:
-        """The vertices of a method's front, by falling R^2."""
-        rows = self._scores([m for (name, _), m in self._tried().items() if name == method])
-        return _vertices(rows[rows["feasible"]])
-
-    def _tried(self) -> dict[tuple[str, str], Member]:
-        return {(m.method, m.name): m for m in (*self.points(), *self.refined())}
-
-    def _trials(self) -> dict[tuple[str, str], dict[str, Any]]:
-        return {key: member.trial for key, member in self._tried().items()}
+    def judged(self) -> list[Member]:
+        """Every vertex with weight in a window, and the `at` methods, with fresh seeds."""
+        found = []
+        for method, vertices in self.fronts.items():
+            star = self.star(method)
+            if vertices.empty:
+                continue
+            # A baseline is read where others reach, too.
+            others = [m for m in self.fronts if self._plan.root(m) == method and len(self.fronts[m])]
+            r2, reaches = vertices["r2"].to_numpy(float), [math.inf, *map(self.reach, others)]
+            widths = self._options.widths
+            windows = [front.weights(r2, star - width, star, reach) for reach in reaches for width in widths]
+            kept = vertices["options"][np.sum(windows, axis=0) > 0]
+            heaviest = vertices["options"].iloc[int(np.argmax(windows[0]))]
+            for seed in self._options.fresh:
+                found += [self._plan.member(method, trial, seed, NAME) for trial in kept]
+                found += [self._plan.member(other, heaviest, seed, NAME) for other in self._plan.at(method)]
+        return found
 
     def _scores(self, members: list[Member]) -> pd.DataFrame:
-        """What the rule reads of each of these: trial, r2, ms, l0, firing, ok, feasible."""
+        """What the rule reads of each of these: trial, options, r2, ms, l0, firing, ok, feasible."""
         rows, ms = self._history.of(members), "ms_mean_alive"
         # Where all diverged there are no columns of scores.
         of = rows.reindex(columns=["r2", "l0", ms, f"{ms}_across_groups", "dead_train", "m"]).astype(float)
@@ -315,20 +308,17 @@ class _Rounds:
         )
         ok = (rows["status"] == "ok") & found.notna().all(axis=1)
         within = (found["l0"] <= self._options.l0 * self._plan.k) & (found["firing"] >= self._options.firing)
-        return found.assign(ok=ok, feasible=ok & within)
+        options = rows["trial"].map({member.name: member.trial for member in members})
+        return found.assign(ok=ok, feasible=ok & within, options=options)
 
 
 def _vertices(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.iloc[front.hull(rows["r2"].to_numpy(float), rows["ms"].to_numpy(float))]
 
 
-def _tuned(plan: Plan) -> list[str]:
-    return [name for name, spec in plan.methods.items() if spec.tuned]
-
-
 def _baseline(plan: Plan) -> str:
     """The method that says how many steps are enough: the first that is compared with no other one."""
-    first, *_ = (name for name in _tuned(plan) if plan.methods[name].against is None)
+    first, *_ = (name for name in plan.tuned if plan.methods[name].against is None)
     return first
 
 

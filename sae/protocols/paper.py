@@ -6,6 +6,7 @@ for that one. Each seed chooses for itself.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -39,14 +40,12 @@ def next(history: History) -> list[Member]:
         return trials
     _check_baselines(history)
     chosen = {(row["method"], row["seed"]): row["trial"] for row in choose(history).rows}
+    options = {(member.method, member.name): member.trial for member in trials}
     at = []
     for method, spec in plan.methods.items():
-        if spec.at is None:
-            continue
-        by_name = {m.name: m.trial for m in trials if m.method == spec.at}
         for seed in plan.seeds:
-            if (trial := chosen.get((spec.at, seed))) is not None:
-                at.append(plan.member(method, by_name[trial], seed, NAME))
+            if trial := chosen.get((spec.at, seed)):
+                at.append(plan.member(method, options[spec.at, trial], seed, NAME))
     return trials + at
 
 
@@ -84,27 +83,22 @@ def chosen(validation: pd.DataFrame, methods: Mapping[str, Method]) -> list[dict
     Raises:
         UserError: `validation` has no row of a method that another one is `against`, with the same seed.
     """
-    made: dict[tuple[str, int], dict[str, Any]] = {}
 
+    @functools.cache
     def decide(method: str, seed: int) -> dict[str, Any]:
-        if (method, seed) not in made:
-            rows = validation[(validation["method"] == method) & (validation["seed"] == seed)]
-            if rows.empty:
-                raise UserError(f"selection: the bank has no SAE of method {method} with seed {seed} to compare with")
-            made[method, seed] = _one(rows, methods[method], bar(methods[method].against, seed))
-        return made[method, seed]
+        rows = validation[(validation["method"] == method) & (validation["seed"] == seed)]
+        if rows.empty:
+            raise UserError(f"selection: the bank has no SAE of method {method} with seed {seed} to compare with")
+        bar = math.nan
+        if against := methods[method].against:
+            other = decide(against, seed)
+            bar = other["r2"] if other["trial"] is not None else other["bar"]
+        return _one(rows, methods[method], bar)
 
-    def bar(method: str | None, seed: int) -> float:
-        if method is None:
-            return math.nan
-        choice = decide(method, seed)
-        return choice["r2"] if choice["trial"] is not None else choice["bar"]
-
-    there = {name: rows["seed"].unique() for name, rows in validation.groupby("method")}
+    found = validation[["method", "seed"]].drop_duplicates().itertuples(index=False)
     return [
-        {"method": method, "seed": int(seed), "tolerance": TOLERANCE} | decide(method, seed)
-        for method in validation["method"].unique()
-        for seed in there[method]
+        {"method": method, "seed": int(seed), "tolerance": TOLERANCE} | decide(method, int(seed))
+        for method, seed in found
     ]
 
 
@@ -128,14 +122,11 @@ def _trials(plan: Plan) -> list[Member]:
 
     Then methods are in the order of their names, since that of config.yaml should decide nothing.
     """
-
-    def place(item: tuple[str, Method]) -> tuple[bool, str]:
-        name, spec = item
-        return spec.against is not None or spec.control, name
-
+    order = sorted((spec.against is not None or spec.control, name) for name, spec in plan.methods.items())
+    specs = [(name, plan.methods[name]) for _, name in order]
     return [
         plan.member(method, trial, seed, NAME)
-        for method, spec in sorted(plan.methods.items(), key=place)
+        for method, spec in specs
         if spec.at is None
         for trial in spec.trials()
         for seed in _seeds(plan, spec)
@@ -148,13 +139,12 @@ def _seeds(plan: Plan, spec: Method) -> list[int]:
 
 
 def _check_baselines(history: History) -> None:
-    plan, rows = history.plan, history.validation
-    alone = {name for name, spec in plan.methods.items() if spec.against is None and not (spec.at or spec.control)}
-    others = {spec.against for spec in plan.methods.values() if spec.against is not None}
-    for method in sorted(others | alone):
-        for seed in plan.seeds:
-            own = rows[(rows["method"] == method) & (rows["seed"] == seed)]
-            if len(own) and (own["status"] != "ok").all():
-                raise UserError(
-                    f"{plan.cell}: the baseline diverged (seed {seed}): nothing can be compared with {method}; lower lr"
-                )
+    specs = history.plan.methods
+    alone = {name for name, spec in specs.items() if spec.against is None and not (spec.at or spec.control)}
+    baselines = alone | {spec.against for spec in specs.values()}
+    for (method, seed), own in history.validation.groupby(["method", "seed"]):
+        if method in baselines and (own["status"] != "ok").all():
+            raise UserError(
+                f"{history.plan.cell}: the baseline diverged (seed {seed}): nothing can be compared with {method}; "
+                "lower lr"
+            )

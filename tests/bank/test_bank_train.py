@@ -14,7 +14,7 @@ from bank.common import METHODS, RECIPE, REG1, method, plan, write_activations
 from sae.__main__ import main
 from sae.bank import store as saes
 from sae.bank.read import read
-from sae.bank.train import Place, Trainer, source_of
+from sae.bank.train import Place, Trainer, cell_of
 from sae.core import files, registry, versions, workers
 from sae.core.errors import UserError
 from sae.data import store
@@ -98,7 +98,8 @@ def test_side_by_side_gives_the_same_bytes(cell, monkeypatch):
     place = Place(cell.folder / "store2", cell.folder / "a/bank.json")
     monkeypatch.setattr(workers, "_jobs", [workers.Job("train", None, (), 1, cell.folder / "log")])
     with workers.pool(2) as side_by_side:
-        trainer = Trainer(source_of(plan(METHODS), cell.activations, "cpu"), place, side_by_side)
+        of = plan(METHODS)
+        trainer = Trainer(of, cell_of(of, cell.activations, "cpu"), place, side_by_side)
         entries = trainer.bring(paper._trials(plan(METHODS, seeds=[0, 1])))
     assert [e.sha256 for e in entries] == [e.sha256 for e in alone.saes if e.method != "reg1_all"] and len(entries) == 8
     assert (cell.folder / "log").read_text().count(": start ") == 8
@@ -137,8 +138,9 @@ def test_shared_stores_are_taken_from_and_left_as_they_are(cell, tmp_path):
     assert cell.stored() == before
 
 
-def test_a_bank_of_another_version_is_refused(tmp_path):
-    files.write_json(tmp_path / "bank.json", {"dataset": "d", "saes": [{"path": "x"}]})
+@pytest.mark.parametrize("content", [{"dataset": "d", "saes": [{"path": "x"}]}, {"k": 4, "saes": []}, {"rows": []}])
+def test_a_bank_of_another_version_and_what_is_none_are_refused(tmp_path, content):
+    files.write_json(tmp_path / "bank.json", content)
     with pytest.raises(UserError, match=r"bank\.json is of another version of this .*; delete it and run again"):
         read(tmp_path / "bank.json")
 

@@ -1,10 +1,9 @@
 """Check the files of an experiment against the hashes that were written with them: `make check`, and after a run."""
 
-import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,30 +37,30 @@ class Check:
             of_jobs = file.relative_to(folder).parts[0] == "logs"
             if of_jobs or file.suffix not in (".json", ".parquet"):
                 continue
-            if self._tried(functools.partial(seals.read, file)) is None:
-                continue
-            if file.name.endswith(".sums.json"):
-                self._listed(files.read_json(file), file)
-            elif file.name.startswith("bank"):
-                bank = files.read_json(file)
-                self._listed({entry["path"]: entry["sha256"] for entry in bank["saes"] if entry["path"]}, file)
-                cells.add((bank["dataset"], bank["backbone"]))
+            if file.suffix == ".parquet":
+                self._tried(seals.read, file)
+            elif content := self._tried(files.read_json, file):
+                if file.name.endswith(".sums.json"):
+                    self._listed(content, file)
+                elif file.name.startswith("bank"):
+                    self._listed({entry["path"]: entry["sha256"] for entry in content["saes"] if entry["path"]}, file)
+                    cells.add((content["dataset"], content["backbone"]))
         judges = _judges(Path(paths.METRICS.format(experiment=experiment)))
         cells |= {(dataset, judge) for dataset, _ in cells for judge in judges}
         for dataset, backbone in sorted(cells):
             for split in SPLITS:
                 file = Path(paths.EMBEDDINGS_MANIFEST.format(dataset=dataset, backbone=backbone, split=split))
-                manifest = self._tried(functools.partial(files.read_json, file))
-                self._listed(manifest["sha256"] if manifest else {}, file)
+                if manifest := self._tried(files.read_json, file):
+                    self._listed(manifest["sha256"], file)
         for dataset in sorted({dataset for dataset, _ in cells}):
             file = Path(paths.DATASET.format(dataset=dataset))
-            manifest = self._tried(functools.partial(files.read_json, file))
-            self._listed({"index.parquet": manifest["sha256"]} if manifest else {}, file)
+            if manifest := self._tried(files.read_json, file):
+                self._listed({"index.parquet": manifest["sha256"]}, file)
 
-    def _tried(self, check: Callable[[], T]) -> T | None:
+    def _tried(self, check: Callable[..., T], *args: Any) -> T | None:
         self.count += 1
         try:
-            return check()
+            return check(*args)
         except (UserError, OSError) as error:
             self.wrong.append(str(error))
         return None
@@ -69,7 +68,7 @@ class Check:
     def _listed(self, sums: dict[str, str], source: Path) -> None:
         """Check the files that the sealed file `source` lists."""
         for name, digest in sums.items():
-            self._tried(functools.partial(files.check_sum, source.parent / name, digest, source))
+            self._tried(files.check_sum, source.parent / name, digest, source)
 
 
 def _judges(metrics: Path) -> list[str]:

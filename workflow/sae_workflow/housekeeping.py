@@ -5,11 +5,12 @@ the workflow is known to write (`sae.core.paths`) is ever deleted: a folder that
 whole, and so is everything behind a link, which may be shared with others.
 """
 
+import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from sae.config.models import Config
@@ -32,6 +33,8 @@ WILDCARDS = {
     **dict.fromkeys(("k", "seed", "number", "parts", "shard", "shards"), r"\d+"),
 }
 LISTS = tuple(PurePosixPath(pattern).name for pattern in (paths.BANK, paths.UNFINISHED))  # of a cell's SAEs
+KINDS = ("artifacts", "weights", "imported", "datasets", "activations", "store/saes")
+LEFT_OVER = "left by a process that is gone"
 # What a broken or foreign file may raise.
 UNREADABLE = (UserError, OSError, KeyError, TypeError, ValueError)
 
@@ -47,9 +50,15 @@ def _written() -> list[str]:
         f"{paths.EXPERIMENT_LOGS}/{{below}}.log",
         f"{paths.EXPERIMENT_LOGS}/times.json",
         f"{paths.EXPERIMENT_LOGS}/{{below}}.tsv",
+        f"{paths.RESULTS}/README.md",
     ]
     folders = set(_above(patterns))
     return [pattern for pattern in patterns if pattern not in folders]
+
+
+def _above(patterns: Iterable[str]) -> list[str]:
+    """The folders that lead to what fits the patterns."""
+    return [parent.as_posix() for pattern in patterns for parent in PurePosixPath(pattern).parents]
 
 
 def _matcher(patterns: Iterable[str], wildcards: dict[str, str]) -> Callable[[Path], bool]:
@@ -63,30 +72,38 @@ def _matcher(patterns: Iterable[str], wildcards: dict[str, str]) -> Callable[[Pa
     return lambda path: joined.fullmatch(path.as_posix()) is not None
 
 
-def _above(patterns: Iterable[str]) -> list[str]:
-    """The folders that lead to what fits the patterns."""
-    return [parent.as_posix() for pattern in patterns for parent in PurePosixPath(pattern).parents]
+def _units(experiments: list[tuple[Config, str]]) -> dict[str, tuple[set[str] | None, str]]:
+    """{pattern of what is kept or goes as a whole: (paths that experiments use, or all; why others are unused)}.
 
-
-def _top(pattern: str) -> str:
-    """What of a pattern comes before its first wildcard, below results/."""
-    return pattern.split("/{")[0].removeprefix(f"{paths.RESULTS}/")
-
-
-KINDS = tuple(map(_top, (paths.ARTIFACT, paths.WEIGHTS, paths.IMPORTED, paths.DATASET, paths.EMBEDDINGS, STORED)))
+    Of several that a path fits, the first counts.
+    """
+    cells = [{"experiment": e} | cell for c, e in experiments for cell in settings.banks(c, e)]
+    embedded = [place for c, e in experiments for place in settings.embedded(c, e)]
+    artifacts = [{"artifact": name} for c, e in experiments for name in missing.artifacts_of(c, e)]
+    imported = [{"method": name} for c, e in experiments for name in settings.imported(c, e)]
+    known, no_cell = paths.shared() | {e for _, e in experiments}, "{experiment} has no such cell"
+    gone = {top.parent.name for top in RESULTS.glob("*/saes")} - known
+    units = {
+        PurePosixPath(paths.ARTIFACT).parent.as_posix(): (artifacts, "no experiment uses this artifact"),
+        paths.WEIGHTS: (embedded, "no experiment uses this backbone"),
+        paths.IMPORTED: (imported, "no experiment has this method"),
+        paths.DATASETS: (cells, "no experiment uses this dataset"),
+        paths.ACTIVATIONS: (embedded, "no experiment has this dataset with this backbone"),
+        **{f"{RESULTS}/{name}": ([], "no configuration that is known here has this experiment") for name in gone},
+        **dict.fromkeys((paths.PROBE_OF_EMBEDDINGS, paths.BANK_FOLDER, paths.SCORES), (cells, no_cell)),
+    }
+    found = {pattern: ({pattern.format(**place) for place in used}, why) for pattern, (used, why) in units.items()}
+    return {paths.LOGS: (None, ""), paths.EXPERIMENT_LOGS: (None, ""), **found}
 
 
 def sizes(config: Config) -> dict[str, int]:
     """{kind: bytes} of results/; a file with several hard links counts once, links count nothing."""
     seen: set[tuple[int, int]] = set()
-    found = dict.fromkeys(KINDS, 0)
+    found, kinds = dict.fromkeys(KINDS, 0), {kind.split("/")[0]: kind for kind in KINDS}
     for top in _children(RESULTS):
-        named = top.name in config.experiments or (top / "saes").is_dir()
-        for path in _entries(top):
-            inside = f"{path.relative_to(RESULTS).as_posix()}/"
-            of_kind = (kind for kind in KINDS if inside.startswith(f"{kind}/"))
-            kind = next(of_kind, top.name if named else "anything else")
-            found[kind] = found.get(kind, 0) + _bytes(path, seen)
+        is_experiment = top.name in config.experiments or (top / "saes").is_dir()
+        kind = kinds.get(top.name, top.name if is_experiment else "anything else")
+        found[kind] = found.get(kind, 0) + _bytes(top, seen)
     rest = found.pop("anything else", 0)
     return found | {"anything else": rest}
 
@@ -107,145 +124,90 @@ class Survey:
 
     def __init__(self, config: Config) -> None:
         self.unused: dict[Path, str] = {}
-        self.records: dict[Path, list[str]] = {}
         self.shared: list[Path] = []
         self.foreign: dict[Path, str] = {}
         self.unreadable: dict[Path, str] = {}
-        self.configs = [config]
-        figures = set(registry.names("figure"))
-        for path, configfiles, other in recorded.read():
-            self.records[path] = configfiles
-            self.configs.append(other)
+        found = list(recorded.read())
+        self.records = {path: configfiles for path, configfiles, _ in found}
+        configs, figures = [*(other for _, _, other in found), config], set[str]()
+        for each in configs:
+            registry.extend(each.extensions)
             figures |= set(registry.names("figure"))
-        registry.extend(config.extensions)
-        self.experiments = {e for c in self.configs for e in c.experiments}
-        self.banks = [
-            {"experiment": e, **bank} for c in self.configs for e in c.experiments for bank in settings.banks(c, e)
-        ]
-        self.embedded = [place for c in self.configs for e in c.experiments for place in settings.embedded(c, e)]
         wildcards = WILDCARDS | {"figure": "|".join(figures)}
-        self.stored: list[Path] = []
-        rules = self._rules()
-        self.rules = [(_matcher([pattern], wildcards), judge) for pattern, judge in rules.items()]
-        self.is_written = _matcher(_written(), wildcards)
-        ours = [pattern.replace("{experiment}", e) for e in self.experiments for pattern in _written()]
-        self.is_ours = _matcher(ours, wildcards)
-        self.leads_on = _matcher(_above([*rules, *ours]), wildcards)
+        experiments = [(c, e) for c in configs for e in c.experiments]
+        ours = wildcards | {"experiment": "|".join(re.escape(e) for _, e in experiments)}
+        self._is_written = _matcher(_written(), wildcards)
+        self._leads_on = _matcher(_above(_written()), ours)
+        self._units = {_matcher([pattern], ours): unit for pattern, unit in _units(experiments).items()}
+        self._is_stored = _matcher([STORED], wildcards)
         self._look(RESULTS)
-        # Last, since every bank that stays keeps its SAEs, also in a folder that is left alone.
-        listed = self._listed() if self.stored else set()
-        for path in self.stored:
-            self._sae(path, listed)
-
-    def _listed(self) -> set[str] | None:
-        """The keys of the SAEs that a bank's file or a link lists, of those that stay; None: nobody knows them all."""
-        found: set[str] = set()
-        whole = True
-        for top in sorted(set(RESULTS.glob("*/saes")) - {Path(paths.STORE)}):
-            for folder, inside, names in os.walk(top):
-                here = Path(folder)
-                if not self.unused.keys().isdisjoint({here, *here.parents}):
-                    inside.clear()
-                    continue
-                for name in names:
-                    path = here / name
-                    if path.is_symlink():
-                        found.add(PurePosixPath(os.readlink(path)).parent.name)
-                    elif name in LISTS:
-                        try:
-                            content = files.read_json(path, "bank")
-                            found |= {*content.get("keys", ())}
-                            for entry in content.get("saes", ()):
-                                # An SAE with thresholds was trained under another key (`sae.bank.train`).
-                                found |= {entry["key"], entry["trained"]}
-                        except UNREADABLE as error:
-                            whole = False
-                            why = "while it is so, no SAE of the store counts as unused"
-                            self.unreadable[path] = f"{_said(error)}; {why}"
-        return found if whole else None
-
-    def _rules(self) -> dict[str, Callable[[Path], None]]:
-        """{pattern: what becomes of a path that fits it}; of several that fit, the first counts."""
-
-        def unless(pattern: str, why: str) -> Callable[[Path], None]:
-            """Unused is what the pattern gives for no bank of any experiment, and no judge."""
-            places = self.embedded if pattern in (paths.WEIGHTS, paths.ACTIVATIONS) else self.banks
-            used = {pattern.format(**place) for place in places}
-            return lambda path: self._judge(path, path.as_posix() in used, why)
-
-        artifacts = {name for c in self.configs for e in c.experiments for name in missing.artifacts_of(c, e)}
-        imported = {name for c in self.configs for e in c.experiments for name in settings.imported(c, e)}
-        folders = {_top(pattern).split("/")[0] for pattern in _written()}  # Such as `store`, which holds `saes` too.
-        gone = {place.parent.name for place in RESULTS.glob("*/saes")} - folders - self.experiments
-        rules = {
-            f"{paths.RESULTS}/README.md": self._keep,
-            paths.LOGS: self._keep,
-            PurePosixPath(paths.ARTIFACT).parent.as_posix(): lambda path: self._artifact(path, path.name in artifacts),
-            paths.WEIGHTS: unless(paths.WEIGHTS, "no experiment uses this backbone"),
-            paths.IMPORTED: lambda path: self._judge(path, path.stem in imported, "no experiment has this method"),
-            paths.DATASETS: unless(paths.DATASETS, "no experiment uses this dataset"),
-            paths.ACTIVATIONS: unless(paths.ACTIVATIONS, "no experiment has this dataset with this backbone"),
-            STORED: self.stored.append,
-        }
-        for experiment in gone:
-            rules[paths.EXPERIMENT.format(experiment=experiment)] = unless(
-                paths.EXPERIMENT, "no configuration that is known here has this experiment"
-            )
-        for experiment in self.experiments:
-            rules[paths.EXPERIMENT_LOGS.format(experiment=experiment)] = self._keep
-            for pattern in (paths.PROBE_OF_EMBEDDINGS, paths.BANK_FOLDER, paths.SCORES):
-                own = pattern.replace("{experiment}", experiment)
-                rules[own] = unless(pattern, f"{experiment} has no such cell")
-        return rules
 
     def _look(self, path: Path) -> None:
         if path.is_symlink():
             self.shared.append(path)
         elif files.is_left_over(path):
-            self.unused[path] = "left by a process that is gone"
+            self.unused[path] = LEFT_OVER
         elif _is_temporary(path.name):
             self.foreign[path] = "of a process that is alive, or of another machine"
-        elif judge := next((judge for fits, judge in self.rules if fits(path)), None):
-            judge(path)
-        elif path.is_dir() and self.leads_on(path):
-            for child in _children(path):
+        elif self._is_stored(path):
+            self._judge(path, self._listed, "no bank lists it, no unfinished job asked for it")
+        elif unit := next((unit for fits, unit in self._units.items() if fits(path)), None):
+            self._judge(path, *unit)
+        elif path.is_dir() and self._leads_on(path):
+            # The store last, since every bank that stays keeps its SAEs, also in a folder that is left alone.
+            for child in sorted(_children(path), key=lambda child: child.name == "store"):
                 self._look(child)
-        elif path.exists() and not self.is_ours(path):
+        elif path.exists() and not self._is_written(path):
             self.foreign[path] = ""
 
-    def _keep(self, path: Path) -> None:
-        for child in [] if path.is_symlink() else _children(path):
-            if files.is_left_over(child):
-                self.unused[child] = "left by a process that is gone"
-            else:
-                self._keep(child)
+    @functools.cached_property
+    def _listed(self) -> set[str] | None:
+        """The SAEs of the store that a bank's file or a link leads to, of those that stay; None: all may be."""
+        keys: set[str] = set()
+        whole = True
+        for path in (e for top in sorted(RESULTS.glob("*/saes/*")) if not self._is_stored(top) for e in _entries(top)):
+            if not self.unused.keys().isdisjoint(path.parents):
+                continue
+            if path.is_symlink():
+                keys.add(PurePosixPath(os.readlink(path)).parent.name)
+            elif path.name in LISTS:
+                try:
+                    content = files.read_json(path, "bank")
+                    keys.update(content.get("keys", ()))
+                    # An SAE with thresholds was trained under another key (`sae.bank.train`).
+                    keys.update(entry[key] for entry in content.get("saes", ()) for key in ("key", "trained"))
+                except UNREADABLE as error:
+                    whole = False
+                    why = "while it is so, no SAE of the store counts as unused"
+                    self.unreadable[path] = f"{_said(error)}; {why}"
+        return {STORED.format(key=key) for key in keys} if whole else None
 
-    def _judge(self, path: Path, used: bool, why: str, also: Collection[str] = ()) -> None:
-        """Keep `path`, or list it as unused if it holds only what the workflow writes, or `also` these names in it."""
-        if used:
+    def _judge(self, path: Path, used: set[str] | None, why: str) -> None:
+        """Keep `path` if it is used; else list it as unused, if it holds only what the workflow writes."""
+        if used is None or path.as_posix() in used:
+            self._keep(path)
+            return
+        manifest = path / PurePosixPath(paths.ARTIFACT).name
+        try:
+            fetched = files.read_json(manifest, "manifest of artifact")["files"] if manifest.exists() else {}
+        except UNREADABLE as error:
+            self.unreadable[manifest] = _said(error)
             self._keep(path)
             return
         held = {entry.relative_to(path).as_posix(): entry for entry in _entries(path)}
-        known = (name for name, e in held.items() if _is_temporary(name) or name in also or self.is_written(e))
+        known = (name for name, e in held.items() if _is_temporary(name) or name in fetched or self._is_written(e))
         strange = sorted(set(held) - set(known))
         if strange or not held:
             self.foreign[path] = f"it holds {strange[0]}" if strange else "it is empty"
         else:
-            self.unused[path] = why
+            self.unused[path] = why.format(experiment=path.parts[1])
 
-    def _artifact(self, path: Path, used: bool) -> None:
-        fetched: Collection[str] = ()
-        manifest = Path(paths.ARTIFACT.format(artifact=path.name))
-        if not used and manifest.exists():
-            try:
-                fetched = files.read_json(manifest, "manifest of artifact")["files"]
-            except UNREADABLE as error:
-                self.unreadable[manifest] = _said(error)
-                used = True
-        self._judge(path, used, "no experiment uses this artifact", fetched)
-
-    def _sae(self, path: Path, listed: Collection[str] | None) -> None:
-        self._judge(path, listed is None or path.name in listed, "no bank lists it, no unfinished job asked for it")
+    def _keep(self, path: Path) -> None:
+        for child in [] if path.is_symlink() else _children(path):
+            if files.is_left_over(child):
+                self.unused[child] = LEFT_OVER
+            else:
+                self._keep(child)
 
 
 def _said(error: Exception) -> str:
@@ -335,7 +297,7 @@ def _sizes_text(config: Config) -> Iterator[str]:
     yield f"{'results/':<32}{'MB':>14}"
     for kind, count in [*found.items(), ("total", sum(found.values()))]:
         yield f"  {kind:<30}{_mb(count):>14}"
-    links = (RESULTS, *(path for pattern in ("*", "store/saes") for path in sorted(RESULTS.glob(pattern))))
+    links = (RESULTS, *_children(RESULTS), Path(paths.STORE))
     yield from (f"{path} is a link to {os.readlink(path)}" for path in links if path.is_symlink())
 
 
@@ -346,15 +308,14 @@ def _unused_text(survey: Survey) -> Iterator[str]:
     for path, count in counts.items():
         yield f"{_mb(count):>14} MB  {path}: {survey.unused[path]}"
     yield f"{_mb(sum(counts.values())):>14} MB  in all"
-    for title, found in (
-        (
-            "Other configurations, whose experiments count too (delete a line's file, and they do not)",
-            {path: " + ".join(configfiles) for path, configfiles in survey.records.items()},
-        ),
-        ("Links, perhaps to what others share: left alone", {p: os.readlink(p) for p in survey.shared}),
-        ("Not ours: left alone", survey.foreign),
-        ("Cannot be read: kept", survey.unreadable),
-    ):
+    configurations = "Other configurations, whose experiments count too (delete a line's file, and they do not)"
+    sections: dict[str, Mapping[Path, str]] = {
+        configurations: {path: " + ".join(configfiles) for path, configfiles in survey.records.items()},
+        "Links, perhaps to what others share: left alone": {path: os.readlink(path) for path in survey.shared},
+        "Not ours: left alone": survey.foreign,
+        "Cannot be read: kept": survey.unreadable,
+    }
+    for title, found in sections.items():
         if found:
             yield f"\n{title}"
             yield from (f"  {path}" + (f": {why}" if why else "") for path, why in found.items())
@@ -372,10 +333,11 @@ def _agreed(count: int) -> bool:
     """
     if not sys.stdin.isatty():
         raise UserError("nothing was deleted, since there is no terminal to ask in: `make prune YES=1` does not ask")
-    try:
-        return input(f"\nDelete these {count} files and folders? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
+    with suppress(EOFError):
+        if input(f"\nDelete these {count} files and folders? [y/N] ").strip().lower() in ("y", "yes"):
+            return True
+    print("Nothing was deleted.")
+    return False
 
 
 def main(command: str = "", *options: str) -> None:
@@ -384,21 +346,14 @@ def main(command: str = "", *options: str) -> None:
         sys.exit("usage: python -m sae_workflow.housekeeping sizes|unused|prune [--yes]")
     try:
         config = settings.read("config.yaml")
-        if command == "sizes":
-            print("\n".join(_sizes_text(config)))
-            return
-        survey = Survey(config)
-        print("\n".join(_unused_text(survey)), flush=True)
-        if command == "unused" or not survey.unused:
-            return
-        if not options and not _agreed(len(survey.unused)):
-            print("Nothing was deleted.")
-            return
-        with no_run():
-            # A run may have come and gone since the question was asked.
-            unused = survey.unused.keys() & Survey(config).unused.keys()
-            prune(unused)
-        print(f"\nDeleted: {len(unused)} files and folders")
+        survey = None if command == "sizes" else Survey(config)
+        print("\n".join(_unused_text(survey) if survey else _sizes_text(config)), flush=True)
+        if survey and survey.unused and command == "prune" and (options or _agreed(len(survey.unused))):
+            with no_run():
+                # A run may have come and gone since the question was asked.
+                unused = survey.unused.keys() & Survey(config).unused.keys()
+                prune(unused)
+            print(f"\nDeleted: {len(unused)} files and folders")
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
 

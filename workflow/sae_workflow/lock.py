@@ -7,6 +7,7 @@ hold none: their node is another machine, and they outlive a killed Snakemake. `
 """
 
 import atexit
+import fcntl
 import os
 import re
 import shutil
@@ -20,11 +21,6 @@ from typing import IO
 
 from sae.core.errors import UserError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 _held: list[IO[str]] = []
 _RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
@@ -36,8 +32,6 @@ def alive_file() -> str:
 
 def hold() -> None:
     """Hold the lock until this process ends. Where the file system has no locks, nothing can be proven later."""
-    if fcntl is None:
-        return
     with suppress(OSError):
         Path(".snakemake").mkdir(exist_ok=True)
         while True:
@@ -68,7 +62,7 @@ def shell_prefix() -> str:
 def alone() -> Iterator[tuple[bool, str]]:
     """While it is held, no run starts here: gives whether it is proven that none is alive, and why not (bool, text)."""
     here = Path(alive_file())
-    if fcntl is None or not here.exists():
+    if not here.exists():
         yield False, "nothing on this machine recorded its owner"
         return
     with open(here, "a+") as file:

@@ -14,6 +14,7 @@ from sae.data.artifacts import names as artifact_names
 from sae.data.splits import SPLITS
 from sae_workflow import settings
 
+_FROM_NPZ = " (save each array of the .npz by itself, with `numpy.save`)"
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -65,11 +66,12 @@ def local(config: Config, experiment: str) -> Iterator[str]:
     for name in spec.datasets:
         dataset = config.datasets[name].spec
         root = dataset.get("root")
-        if root is None or Path(root).exists():
-            if root is not None and dataset["type"] == "table":
-                yield from _embeddings(name, Path(root), spec.embedding, config)
+        if root is None:
             continue
-        if dataset.get("download"):
+        if Path(root).exists():
+            if dataset["type"] == "table":
+                yield from _embeddings(name, Path(root), spec.embedding, config)
+        elif dataset.get("download"):
             yield f"dataset {name}: will be downloaded to {root} by torchvision, which needs the internet"
         else:
             yield f"dataset {name}: {root} does not exist (docs/data.md)"
@@ -92,12 +94,8 @@ def _embeddings(dataset: str, root: Path, backbones: Collection[str], config: Co
         for split in SPLITS:
             file = root / config.backbones[backbone].spec["model"] / f"{split}.npy"
             if not file.exists():
-                npz = (
-                    " (save each array of the .npz by itself, with `numpy.save`)"
-                    if file.with_suffix(".npz").exists()
-                    else ""
-                )
-                yield f"dataset {dataset}: {file} does not exist{npz}"
+                there = file.with_suffix(".npz").exists()
+                yield f"dataset {dataset}: {file} does not exist{_FROM_NPZ if there else ''}"
 
 
 def hub(config: Config, experiment: str, repos: Mapping[str, str]) -> Iterator[str]:

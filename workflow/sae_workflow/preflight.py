@@ -46,8 +46,7 @@ def stop_in_one_line() -> None:
 
 def hold_back(held: bool) -> None:
     """Whether Ctrl-C waits, here and in what is started, until :func:`stop_in_one_line` lets it through."""
-    if hasattr(signal, "pthread_sigmask"):  # Not on Windows.
-        signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, [signal.SIGINT])
+    signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 def activate() -> None:

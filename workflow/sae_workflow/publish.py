@@ -60,7 +60,7 @@ that of the code. The licence of the weights is for whoever publishes them to st
 """
 
 
-def publish(experiment: str, folder: Path | None = None) -> Path:
+def publish(experiment: str) -> Path:
     """Write the folder; it must not exist.
 
     Raises:
@@ -69,10 +69,9 @@ def publish(experiment: str, folder: Path | None = None) -> Path:
     """
     config = _config_of(experiment)
     registry.extend(config.extensions)
-    out = folder or Path(paths.HUB.format(experiment=experiment))
+    out, scored = (Path(pattern.format(experiment=experiment)) for pattern in (paths.HUB, paths.METRICS))
     if out.exists():
         raise UserError(f"{out} is there already: move it away, or delete it, and run again")
-    scored = Path(paths.METRICS.format(experiment=experiment))
     scores = files.read_parquet(scored)
     scores = scores[scores["split"] == "test"].set_index([*KEY, "protocol"])
     exporter, rows = registry.load("exporter", FORMAT), []
@@ -80,29 +79,32 @@ def publish(experiment: str, folder: Path | None = None) -> Path:
         for bank, entry in _entries(config, experiment):
             if bank.file.stat().st_mtime > scored.stat().st_mtime:
                 raise UserError(f"{bank.file} is newer than {scored}: run `snakemake {experiment}` to its end first")
-            made = {name: getattr(bank, name) for name in KEY[:3]} | {"method": entry.method, "seed": entry.seed}
-            row = scores.loc[
-                (bank.dataset, bank.backbone, bank.k, entry.method, entry.name, entry.seed, entry.protocol)
-            ]
+            cell = (bank.dataset, bank.backbone, bank.k)
+            row = scores.loc[(*cell, entry.method, entry.name, entry.seed, entry.protocol)]
             if not (entry.judged or row["selected"]):
                 continue
+            made = dict(zip(KEY, (*cell, entry.method, entry.trial, entry.seed), strict=True))
             name = "{dataset}-{backbone}-k{k}-{method}-seed{seed}".format(**made)
             # Of one method and seed another protocol may judge several.
             name += "" if entry.protocol == "paper" else f"-{entry.protocol}-{entry.name}"
             coder = bank.open(entry)
             (temporary / name).mkdir()
             # Not what the SAE's first maker called it: what it is here.
-            exporter.write(coder, temporary / name, coder.metadata | made | {"trial": entry.trial})
+            exporter.write(coder, temporary / name, coder.metadata | made)
             rows.append({"folder": name} | {c: row[c] for c in SHOWN if c in row})
         if not rows:
             raise UserError(f"{experiment} has no SAE that was trained here and chosen")
-        table = pd.DataFrame(rows)
-        text = table.drop(columns=[c for c in table if table[c].isna().all()]).map(_number)
+        text = pd.DataFrame(rows).dropna(axis="columns", how="all").map(_number)
         said = config.experiments[experiment].description or "SAEs of one's own"
-        about = {"experiment": experiment, "description": said[:1].upper() + said[1:], "count": str(len(rows))}
-        about |= {"first": rows[0]["folder"], "table": markdown(text)}
-        sources = "\n".join(_sources(config, experiment))
-        files.write_text(temporary / "README.md", _README.format(**about, sources=sources))
+        readme = _README.format(
+            experiment=experiment,
+            description=said[:1].upper() + said[1:],
+            count=len(rows),
+            first=rows[0]["folder"],
+            table=markdown(text),
+            sources="\n".join(_sources(config, experiment)),
+        )
+        files.write_text(temporary / "README.md", readme)
     return out
 
 
@@ -112,13 +114,10 @@ def _config_of(experiment: str) -> Config:
     if experiment in config.experiments:
         return config
     others = [other for _, _, other in recorded.read() if experiment in other.experiments]
-    if len(others) != 1:
-        names = ", ".join(config.experiments)
-        found = "no configuration" if not others else f"{len(others)} configurations"
-        raise UserError(
-            f"{found} with an experiment {experiment!r} made results here; in config.yaml there are: {names}"
-        )
-    return others[0]
+    if len(others) == 1:
+        return others[0]
+    found, names = f"{len(others)} configurations" if others else "no configuration", ", ".join(config.experiments)
+    raise UserError(f"{found} with an experiment {experiment!r} made results here; in config.yaml there are: {names}")
 
 
 def _number(value: Any) -> str:
@@ -129,8 +128,8 @@ def _number(value: Any) -> str:
 
 def _entries(config: Config, experiment: str) -> Iterator[tuple[Bank, Entry]]:
     """Every SAE of the experiment's methods that was trained here, but for controls, with its bank."""
-    methods = {name: config.methods[name] for name in config.experiments[experiment].methods}
-    ours = {name for name, method in methods.items() if not (method.control or method.imported)}
+    named = config.experiments[experiment].methods
+    ours = [name for name in named if not (config.methods[name].control or config.methods[name].imported)]
     for cell in settings.banks(config, experiment):
         bank = read_bank(paths.BANK.format(experiment=experiment, **cell))
         yield from ((bank, entry) for entry in bank.saes if entry.ok and entry.method in ours)
@@ -150,17 +149,15 @@ def _sources(config: Config, experiment: str) -> Iterator[str]:
             yield f"  - {artifact} {of['version']}: {of['citation']}. {of['licence']}. {of['homepage']}"
 
 
-def main(experiment: str) -> int:
+def main(experiment: str) -> None:
     """Publish, and say what to do next."""
     try:
         out = publish(experiment)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        sys.exit(f"error: {error}")
     count = sum(path.is_dir() for path in out.iterdir())
     print(f"{out}: {count} SAEs. Look at its README; then: huggingface-cli upload OWNER/NAME {out}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

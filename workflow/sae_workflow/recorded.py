@@ -44,21 +44,16 @@ def write(
     usual = configuration.parse("config.yaml") if Path("config.yaml").exists() else {}
     for experiment in sorted(experiments & config["experiments"].keys()):
         path = Path(paths.CONFIGURATION.format(experiment=experiment, configuration=name))
-        part = _part(config, experiment)
-        if _deciding(part) == _deciding(_part(usual, experiment)):
+        if _deciding(config, experiment) == _deciding(usual, experiment):
             path.unlink(missing_ok=True)
         else:
-            files.write_json(path, source | {"config": part})
+            own = {experiment: config["experiments"][experiment]}
+            files.write_json(path, source | {"config": config | {"experiments": own}})
 
 
-def _part(config: dict[str, Any], experiment: str) -> dict[str, Any]:
-    """A config with one of its experiments."""
-    return config | {"experiments": {experiment: config.get("experiments", {}).get(experiment)}}
-
-
-def _deciding(config: dict[str, Any]) -> dict[str, Any]:
-    """What decides which files belong to an experiment: not the machine."""
-    return {section: value for section, value in config.items() if section != "compute"}
+def _deciding(config: dict[str, Any], experiment: str) -> dict[str, Any]:
+    """What of a config decides which files belong to an experiment: not the machine."""
+    return config | {"compute": None, "experiments": config.get("experiments", {}).get(experiment)}
 
 
 def read() -> Iterator[tuple[Path, list[str], Config]]:
