@@ -44,7 +44,7 @@ def next(history: History) -> list[Member]:
     at = []
     for method, spec in plan.methods.items():
         for seed in plan.seeds:
-            if trial := chosen.get((spec.at, seed)):
+            if spec.at and (trial := chosen.get((spec.at, seed))):
                 at.append(plan.member(method, options[spec.at, trial], seed, NAME))
     return trials + at
 
