@@ -5,7 +5,7 @@ README that says what they are worth and what they were made from. Nothing is up
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +60,14 @@ that of the code. The licence of the weights is for whoever publishes them to st
 """
 
 
-def publish(experiment: str, folder: Path | None = None) -> Path:
-    """Write the folder; it must not exist.
+def publish(experiment: str, *overlays: str, folder: Path | None = None) -> Path:
+    """Write the folder of an experiment of config.yaml, with files laid over it; it must not exist.
 
     Raises:
         UserError: there is no such experiment, it has no results, they are older than its SAEs, a file is damaged, or
             the folder is there.
     """
-    config = _config_of(experiment)
+    config = _config_of(experiment, overlays)
     registry.extend(config.extensions)
     out = folder or Path(paths.HUB.format(experiment=experiment))
     if out.exists():
@@ -106,9 +106,9 @@ def publish(experiment: str, folder: Path | None = None) -> Path:
     return out
 
 
-def _config_of(experiment: str) -> Config:
-    """What an experiment's results were made with: config.yaml, or a configuration that was recorded with them."""
-    config = settings.read("config.yaml")
+def _config_of(experiment: str, overlays: Sequence[str]) -> Config:
+    """What an experiment's results were made with: config.yaml with files laid over it, or else what was recorded."""
+    config = settings.read("config.yaml", *overlays)
     if experiment in config.experiments:
         return config
     others = [other for _, _, other in recorded.read() if experiment in other.experiments]
@@ -116,7 +116,7 @@ def _config_of(experiment: str) -> Config:
         names = ", ".join(config.experiments)
         found = "no configuration" if not others else f"{len(others)} configurations"
         raise UserError(
-            f"{found} with an experiment {experiment!r} made results here; in config.yaml there are: {names}"
+            f"{found} with an experiment {experiment!r} made results here; in the config there are: {names}"
         )
     return others[0]
 
@@ -150,10 +150,10 @@ def _sources(config: Config, experiment: str) -> Iterator[str]:
             yield f"  - {artifact} {of['version']}: {of['citation']}. {of['licence']}. {of['homepage']}"
 
 
-def main(experiment: str) -> int:
+def main(experiment: str, *overlays: str) -> int:
     """Publish, and say what to do next."""
     try:
-        out = publish(experiment)
+        out = publish(experiment, *overlays)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sae.config import load as configuration
+from sae.config.extends import written_out
 from sae.config.models import Config
 from sae.core import files, paths
 from sae.core.errors import UserError
@@ -52,8 +53,8 @@ def write(
 
 
 def _part(config: dict[str, Any], experiment: str) -> dict[str, Any]:
-    """A config with one of its experiments."""
-    return config | {"experiments": {experiment: config.get("experiments", {}).get(experiment)}}
+    """A config with one of its experiments, which needs no other."""
+    return config | {"experiments": {experiment: written_out(config.get("experiments", {})).get(experiment)}}
 
 
 def _deciding(config: dict[str, Any]) -> dict[str, Any]:

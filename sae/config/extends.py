@@ -1,0 +1,70 @@
+"""`extends`: what an entry does not say itself, it takes over from another one of its section."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sae.config.problems import Problems
+
+SECTIONS = ("experiments", "methods", "training", "datasets", "backbones")
+LONGEST = 50  # entries in a row, each of which `extends` the next; each takes some room of Python's stack
+_OF_ITS_OWN = ("extends", "label", "description", "colour", "at")
+Words = dict[str, Any]
+
+
+def _laid_over(own: Words, inherited: Words) -> Words:
+    return inherited | own
+
+
+def written_out(entries: Words, lay_over: Callable[[Words, Words], Words] = _laid_over) -> Words:
+    """A section whose entries say all that they take over, and `extends` no more; its links are right (:func:`check`).
+
+    Args:
+        lay_over: makes one mapping of an entry's own words and of those that it may take over.
+    """
+
+    @functools.cache
+    def words(name: str) -> Any:
+        own = entries[name]
+        if not isinstance(own, dict) or not isinstance(own.get("extends"), str | None):
+            return own  # Which the types of a config refuse.
+        inherited = words(own["extends"]) if own.get("extends") in entries else {}
+        inherited = {key: value for key, value in inherited.items() if key not in _OF_ITS_OWN}
+        return {key: value for key, value in lay_over(own, inherited).items() if key != "extends"}
+
+    return {name: words(name) for name in entries}
+
+
+def check(section: str, word: str, links: Mapping[str, str | None], problems: Problems) -> None:
+    """Each of `links`, {entry: the one that its `word` names}, must be known, and not lead back or through too many."""
+    for name, first in links.items():
+        if first is None or not problems.known(f"{section}.{name}.{word}", [first], links):
+            continue
+        chain, following = [name], links[name]
+        while following in links and following not in chain and len(chain) <= LONGEST:
+            chain, following = [*chain, following], links[following]
+        if following == name:
+            problems.add(f"{section}.{name}.{word}", f"{' -> '.join([*chain, name])} is a circle")
+        elif len(chain) > LONGEST:  # Once for all: the line names none.
+            problems.add(section, f"`{word}` leads through more than {LONGEST} of them in a row; shorten the way")
+
+
+def resolved(raw: Words, problems: Problems) -> Words:
+    """A config as it was read, written out but for its methods, which take over by rules of their own.
+
+    Raises:
+        UserError: a link is not right.
+    """
+    sections = {s: raw[s] for s in SECTIONS if isinstance(raw.get(s), dict)}
+    parents = {}
+    for section, entries in sections.items():
+        links = {
+            name: entry.get("extends")
+            for name, entry in entries.items()
+            if isinstance(entry, dict) and isinstance(entry.get("extends"), str | None)
+        }
+        check(section, "extends", links, problems)
+        parents |= {f"{section}.{name}": f"{section}.{link}" for name, link in links.items() if link}
+    problems.end()
+    problems.parents = parents
+    return raw | {section: written_out(entries) for section, entries in sections.items() if section != "methods"}
