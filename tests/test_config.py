@@ -137,7 +137,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "datasets.emoji.type",
             "allowed: emoji, fashion_mnist, generated, image_folder",
         ),
-        ("datasets/emoji", {"type": "table", "root": "x"}, "experiments.demo", "emoji .*do not go together"),
+        ("datasets/emoji_vendors", {"type": "table", "root": "x"}, "experiments.study", "emoji_.*do not go together"),
         (
             "datasets/x",
             {"type": "table", "root": "x", "image_size": 8},
@@ -172,7 +172,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "backbones/efficientnet_lite0/loader",
             "precomputed",
             "efficientnet_lite0.artifacts",
-            "allowed: family, label, loader",
+            "allowed: extends, family, label, loader",
         ),
         ("metrics/probe/D", 1, "metrics.probe.D", "allowed: C, largest, max_passes, max_train, optional, tol"),
         ("metrics/impurity", None, "metrics.impurity", "'impurity'.*allowed: .*firing"),

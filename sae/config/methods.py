@@ -25,15 +25,18 @@ _SWEPT = {"lambda", *Trained.model_fields} - {*Method.model_fields, *OF_A_BANK, 
 
 def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) -> Config:
     """The config with its methods complete, its sweeps in order; `raw` is the section `methods`."""
+    before = len(problems.found)
     for name, method in config.methods.items():
         for kind in KINDS:
             if entry := getattr(method, kind):
                 problems.tried(f"methods.{name}.{kind}", functools.partial(extended, Trained), kind, entry)
-    problems.end()
+    if len(problems.found) > before:
+        problems.end()
     words = written_out(raw, _laid_over)
     found = {name: _complete(config, name, raw[name], words[name], problems) for name in raw}
-    problems.end()
     methods = {name: method for name, method in found.items() if method}
+    if len(methods) < len(found):
+        problems.end()
     for link in ("at", "against"):
         check("methods", link, {name: getattr(method, link) for name, method in methods.items()}, problems)
     for name, method in methods.items():
