@@ -35,7 +35,7 @@ def written_out(entries: Words, lay_over: Callable[[Words, Words], Words] = _lai
     return {name: words(name) for name in entries}
 
 
-def check(section: str, word: str, links: Mapping[str, str | None], problems: Problems) -> None:
+def check(section: str, word: str, links: Mapping[str, Any], problems: Problems) -> None:
     """Each of `links`, {entry: the one that its `word` names}, must be known, and not lead back or through too many."""
     for name, first in links.items():
         if first is None or not problems.known(f"{section}.{name}.{word}", [first], links):
@@ -56,7 +56,7 @@ def resolved(raw: Words, problems: Problems) -> Words:
         UserError: a link is not right.
     """
     sections = {s: raw[s] for s in SECTIONS if isinstance(raw.get(s), dict)}
-    parents = {}
+    parents: dict[str, str] = {}
     for section, entries in sections.items():
         links = {
             name: entry.get("extends")

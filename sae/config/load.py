@@ -98,6 +98,7 @@ def _look_through(text: str) -> None:
         yaml.MarkedYAMLError: with the line.
     """
     depth = 0
+    event: Any
     for event in yaml.parse(text, _FAST):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         problem = f"lists and mappings are nested more than {DEEPEST} deep; write it flatter" if depth > DEEPEST else ""

@@ -139,8 +139,8 @@ def _of_an_import(
         problems.end()
     for option in sorted(words.keys() - _OF_IMPORTED) + (["sweep"] if words["sweep"] else []):
         problems.add(f"{key}.{option}", _OF_AN_IMPORT)
-    known = {"dataset": config.datasets, "backbone": config.backbones, "format": ["auto", *registry.names("importer")]}
-    for part, allowed in known.items():
+    formats = ["auto", *registry.names("importer")]
+    for part, allowed in (("dataset", [*config.datasets]), ("backbone", [*config.backbones]), ("format", formats)):
         if isinstance(words["import"], dict) and (named := words["import"].get(part)):
             problems.known(f"{key}.import.{part}", [named], allowed)
     return words | {"objective": IMPORTED, "file": paths.IMPORTED.format(method=name)}
