@@ -414,7 +414,8 @@ def test_a_wrong_extends_is_one_line(section):
     for words, said in (
         ({"x": {"extends": "nobody"}}, rf"{section}\.x\.extends: 'nobody' is not known; allowed: .*{first}"),
         ({"x": {"extends": "y"}, "y": {"extends": "x"}}, rf"{section}\.x\.extends: x -> y -> x is a circle"),
-        ({"x": {"extends": 3}}, rf"{section}\.x\.extends: 3 should be a valid string"),
+        ({"x": {"extends": 3}}, rf"{section}\.x\.extends: 3 is not known"),
+        ({"x": {"extends": "y"}, "y": {"extends": [1]}}, rf"{section}\.y\.extends: \[1\] is not known"),
         ({"x": 3, "y": {"extends": "x"}}, rf"{section}\.y\.extends: 'x' is not known"),
     ):
         message = refused(changed({f"{section}/{name}": entry for name, entry in words.items()}))

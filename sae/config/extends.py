@@ -1,6 +1,7 @@
 """`extends`: what an entry does not say itself, it takes over from another one of its section."""
 
 import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,37 +13,36 @@ _OF_ITS_OWN = ("extends", "label", "description", "colour", "at")
 Words = dict[str, Any]
 
 
-def _laid_over(own: Words, inherited: Words) -> Words:
-    return inherited | own
-
-
-def written_out(entries: Words, lay_over: Callable[[Words, Words], Words] = _laid_over) -> Words:
+def written_out(entries: Words, lay_over: Callable[[Words, Words], Words] = operator.or_) -> Words:
     """A section whose entries say all that they take over, and `extends` no more; its links are right (:func:`check`).
 
     Args:
-        lay_over: makes one mapping of an entry's own words and of those that it may take over.
+        lay_over: makes one mapping of the words that an entry may take over, and of its own.
     """
 
     @functools.cache
     def words(name: str) -> Any:
         own = entries[name]
-        if not isinstance(own, dict) or not isinstance(own.get("extends"), str | None):
+        if not isinstance(own, dict):
             return own  # Which the types of a config refuse.
         inherited = words(own["extends"]) if own.get("extends") in entries else {}
         inherited = {key: value for key, value in inherited.items() if key not in _OF_ITS_OWN}
-        return {key: value for key, value in lay_over(own, inherited).items() if key != "extends"}
+        return {key: value for key, value in lay_over(inherited, own).items() if key != "extends"}
 
     return {name: words(name) for name in entries}
 
 
 def check(section: str, word: str, links: Mapping[str, Any], problems: Problems) -> None:
     """Each of `links`, {entry: the one that its `word` names}, must be known, and not lead back or through too many."""
-    for name, first in links.items():
-        if first is None or not problems.known(f"{section}.{name}.{word}", [first], links):
-            continue
-        chain, following = [name], links[name]
-        while following in links and following not in chain and len(chain) <= LONGEST:
-            chain, following = [*chain, following], links[following]
+    known = {
+        name: named
+        for name, named in links.items()
+        if named is not None and problems.known(f"{section}.{name}.{word}", [named], links)
+    }
+    for name, following in known.items():
+        chain = [name]
+        while following in known and following not in chain and len(chain) <= LONGEST:
+            chain, following = [*chain, following], known[following]
         if following == name:
             problems.add(f"{section}.{name}.{word}", f"{' -> '.join([*chain, name])} is a circle")
         elif len(chain) > LONGEST:  # Once for all: the line names none.
@@ -58,11 +58,7 @@ def resolved(raw: Words, problems: Problems) -> Words:
     sections = {s: raw[s] for s in SECTIONS if isinstance(raw.get(s), dict)}
     parents: dict[str, str] = {}
     for section, entries in sections.items():
-        links = {
-            name: entry.get("extends")
-            for name, entry in entries.items()
-            if isinstance(entry, dict) and isinstance(entry.get("extends"), str | None)
-        }
+        links = {name: entry.get("extends") for name, entry in entries.items() if isinstance(entry, dict)}
         check(section, "extends", links, problems)
         parents |= {f"{section}.{name}": f"{section}.{link}" for name, link in links.items() if link}
     problems.end()

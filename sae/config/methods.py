@@ -77,7 +77,7 @@ def _check_links(methods: dict[str, Method], name: str, problems: Problems) -> N
                     problems.add(f"methods.{name}.{link}", f"{named} is {text}")
 
 
-def _laid_over(own: dict[str, Any], inherited: dict[str, Any]) -> dict[str, Any]:
+def _laid_over(inherited: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """A method's own words, laid over what of the inherited ones still holds."""
     sweep = own.get("sweep", {})
     # What this method sets or sweeps itself, and the options of an entry that it replaces.
