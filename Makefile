@@ -1,3 +1,4 @@
+# CONFIG=mine.yaml with any of these: that file laid over config.yaml, or several, CONFIG='a.yaml b.yaml'
 # make demo   set up if needed, run the experiment `demo`, print its table
 # make test   set up if needed, run the tests (under 5 minutes on 2 cores)
 # make test-cluster   the tests that take longer, on a real Slurm (`make slurm` installs Debian's)
@@ -7,7 +8,7 @@
 # make versions  the code that is not as it was recorded; RECORD='metric probe', or all, records it (docs/reruns.md)
 # make bench  the short form of every comparison (it installs other libraries into .cache/bench): results/bench/summary.json
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
-# make run EXPERIMENT=NAME   any experiment of config.yaml; with PROFILE=profiles/slurm on a cluster
+# make run EXPERIMENT=NAME   any experiment of the config; with PROFILE=profiles/slurm on a cluster
 # make check EXPERIMENT=NAME  its results, embeddings and datasets against the hashes that were written with them
 # make publish EXPERIMENT=NAME  its chosen SAEs, laid out for the Hugging Face hub in results/NAME/hub; uploads nothing
 # make sizes  what results/ holds, in MB by kind
@@ -27,30 +28,33 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 EXPERIMENT ?= demo
 INTO ?= docs/$(EXPERIMENT)
 PROFILE ?=
+CONFIG ?=
+# The config of a profile would give way to these.
+LAID_OVER = $(if $(CONFIG),--configfile config.yaml $(if $(PROFILE),$(wildcard $(PROFILE)/compute.yaml)) $(CONFIG))
 BENCHES = train_step time_to_fvu bank scoring embed growth
 
 .PHONY: demo smoke plan run check publish sizes unused prune test test-cluster test-libraries slurm lint schema versions bench reference setup clean
 
 run: setup
-	@python -m sae_workflow.run $(EXPERIMENT) $(if $(PROFILE),--profile $(PROFILE))
+	@python -m sae_workflow.run $(EXPERIMENT) $(LAID_OVER) $(if $(PROFILE),--profile $(PROFILE))
 
 plan: setup
-	@python -m sae_workflow.plan $(EXPERIMENT)
+	@python -m sae_workflow.plan $(EXPERIMENT) $(CONFIG)
 
 publish: setup
-	@python -m sae_workflow.publish $(EXPERIMENT)
+	@python -m sae_workflow.publish $(EXPERIMENT) $(CONFIG)
 
 check: setup
 	@python -m sae_workflow.check $(EXPERIMENT)
 
 sizes unused: setup
-	@python -m sae_workflow.housekeeping $@
+	@python -m sae_workflow.housekeeping $@ $(CONFIG)
 
 prune: setup
-	@python -m sae_workflow.housekeeping prune $(if $(filter 1,$(YES)),--yes)
+	@python -m sae_workflow.housekeeping prune $(if $(filter 1,$(YES)),--yes) $(CONFIG)
 
 demo smoke: setup
-	@python -m sae_workflow.run $@
+	@python -m sae_workflow.run $@ $(LAID_OVER)
 
 test: setup
 	@python -m pytest

@@ -18,7 +18,7 @@ if workflow.is_main_process:
     lock.hold()
     planned.name_run()
     try:
-        settings.check_files("config.yaml", *workflow.configfiles)
+        _, said_in = settings.merged("config.yaml", *workflow.configfiles)
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
@@ -40,7 +40,7 @@ envvars:
 
 # `cfg` is the checked and typed form of Snakemake's `config`.
 try:
-    cfg = settings.load(config if workflow.is_main_process else planned.read())
+    cfg = settings.load(config, said_in) if workflow.is_main_process else settings.load(planned.read())
 except UserError as error:
     raise WorkflowError(str(error)) from None
 # Jobs run the Python that runs Snakemake, also where its environment is not activated.

@@ -104,7 +104,8 @@ class Checkout:
         self.write()
 
     def write(self):
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config))
+        plain = json.loads(json.dumps(self.config))  # Without objects that stand there twice, which YAML would join.
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(plain))
 
     def command(self, *arguments):
         return [Path(sys.executable).with_name("snakemake"), *arguments]

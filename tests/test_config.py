@@ -18,6 +18,7 @@ from sae.core.options import Options
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
 REMOVED = object()
+GENERATED = {"type": "generated", "counts": {"train": 9, "val": 9, "test": 9}, "classes": 3, "seed": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +59,8 @@ def test_the_config_is_right_and_typed():
     assert found.datasets["emoji"].image_size == 96 and found.datasets["imagenet"].max_broken == 10
     assert found.backbones["vit_l16"].dtype == "float16" and found.backbones["vit_b16"].dtype == "float32"
     # Jobs get what is written, and nothing that is only printed.
-    expected = {key: value for key, value in RAW["datasets"]["cifar100"].items() if key != "label"}
-    assert found.datasets["cifar100"].spec == expected
+    expected = {key: value for key, value in RAW["datasets"]["imagenette"].items() if key != "label"}
+    assert found.datasets["imagenette"].spec == expected
 
 
 def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
@@ -80,8 +81,8 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("experiments/demo/backbones", ["vit"], "experiments.demo.backbones", "'vit'.*allowed: .*efficientnet_lite0"),
         ("experiments/demo/judges", ["vit"], "experiments.demo.judges", "'vit'.*allowed: .*efficientnet_lite0"),
         ("experiments/smoke/judges", ["efficientnet_lite0"], "experiments.smoke.judges", "one of `backbones`"),
-        ("experiments/smoke/judges", ["hierarchical"], "experiments.smoke", "hierarchical .* do not go together"),
-        ("experiments/demo/methods", ["topk", "reg3"], "experiments.demo.methods", "'reg3'.*allowed: .*reg1, reg1_2"),
+        ("datasets/fashion_mnist_smoke", GENERATED, "experiments.smoke", "fashion_mnist_smoke .* do not go together"),
+        ("experiments/demo/methods", ["topk", "reg3"], "experiments.demo.methods", "'reg3'.*allowed: .*reg1, reg1_a"),
         ("experiments/demo/training", "big", "experiments.demo.training", "'big'.*allowed: .*small"),
         ("experiments/demo/gallery", {"k": 9}, "experiments.demo.gallery.k", "9 is not known; allowed: 32, 8"),
         ("experiments/smoke/k", [65], "experiments.smoke.k", "k = 65 is larger than m = 64 of training.smoke.*1 to 64"),
@@ -136,7 +137,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "datasets.emoji.type",
             "allowed: emoji, fashion_mnist, generated, image_folder",
         ),
-        ("datasets/emoji", {"type": "table", "root": "x"}, "experiments.demo", "emoji .*do not go together"),
+        ("datasets/emoji_vendors", {"type": "table", "root": "x"}, "experiments.study", "emoji_.*do not go together"),
         (
             "datasets/x",
             {"type": "table", "root": "x", "image_size": 8},
@@ -171,7 +172,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "backbones/efficientnet_lite0/loader",
             "precomputed",
             "efficientnet_lite0.artifacts",
-            "allowed: family, label, loader",
+            "allowed: extends, family, label, loader",
         ),
         ("metrics/probe/D", 1, "metrics.probe.D", "allowed: C, largest, max_passes, max_train, optional, tol"),
         ("metrics/impurity", None, "metrics.impurity", "'impurity'.*allowed: .*firing"),
@@ -210,7 +211,7 @@ def test_a_mistake_names_its_key_and_what_is_allowed(path, value, key, said):
             "10{20} should be at most 10,000,000,0",
         ),
         ("backbones/dinov2_vit_s14/image_size", 10**9, "at most 16,384: "),
-        ("backbones/hierarchical/concepts", 10**9, "at most 16,777,216: more fit no machine"),
+        ("datasets/emoji", GENERATED | {"classes": 10**9}, "at most 16,777,216: more fit no machine"),
         ("experiments/smoke/sweep/reg1/lambda", [0.1, 1e300], "1e\\+300 should be at most 1,000,000: "),
         ("experiments/fair/protocols/fair/points", 10**9, "at most 10,000: each is trained"),
         (
@@ -244,7 +245,7 @@ def test_a_mistake_names_its_key_and_what_is_allowed(path, value, key, said):
 def test_a_number_that_no_study_can_mean_has_a_limit_with_its_reason(path, value, said):
     message = refused(changed({path: value}))
     line = next(line for line in message.splitlines()[1:] if re.search(said, line))
-    parents = [path.rsplit("/", cut)[0].replace("/", ".") for cut in range(3)]  # What an anchor joins is wrong twice.
+    parents = [path.rsplit("/", cut)[0].replace("/", ".") for cut in range(3)]
     assert any(line.startswith(f"config key {parent}") for parent in parents), message
     settings.load(changed({"claims/bootstrap_seed": 2**62, "training/small/m": 2**24}))
 
@@ -289,7 +290,11 @@ def test_a_chain_of_thousands_of_methods_is_one_line(link):
         ({"extends": "topk", "sweep": {"log_every": [1]}}, "methods.x.sweep", "'log_every'.*allowed"),
         ({"extends": "topk", "sweep": {"lr": {"16": [0.1]}}}, "methods.x.sweep.lr", "'16'.*such as k8"),
         ({"extends": "topk", "lr": 0.1, "sweep": {"lr": [0.1]}}, "methods.x.lr", "swept as well"),
-        ({"extends": "reg1", "at": "reg1", "sweep": {"lambda": [0.1]}}, "methods.x.sweep", "leave `sweep` out"),
+        (
+            {"extends": "reg1", "at": "reg1", "sweep": {"lambda": [0.1]}},
+            "methods.x.sweep",
+            "that of reg1: leave it out",
+        ),
         ({"objective": "batch_topk", "sweep": {"momentum": [0.9, None]}}, "methods.x.sweep.momentum.1", "in a path"),
         ({"objective": "batch_topk", "sweep": {"momentum": [0.9, 1.0]}}, "methods.x.sweep.momentum.1", "less than 1"),
     ],
@@ -376,7 +381,71 @@ def test_longer_circles_are_named():
 
 def test_every_problem_has_its_line():
     raw = put(training__small__lr=0, experiments__demo__seed=1, compute__device="gpu")
-    assert refused(raw).count("config key") == 3
+    assert refused(raw).count("config key") == 3  # Once, however many recipes extend `small`.
+
+
+def test_every_section_of_named_entries_knows_extends():
+    small = RAW["training"]["small"]
+    found = settings.load(
+        changed(
+            {
+                "experiments/a": {"extends": "smoke", "k": [4]},
+                "experiments/b": {"extends": "a", "seeds": [7], "description": "mine"},
+                "training/a": {"extends": "small", "lr": 0.5},
+                "training/b": {"extends": "a", "m": 99},
+                "datasets/a": {"extends": "emoji", "image_size": 32},
+                "backbones/a": {"extends": "vit_b16", "model": "mine"},
+            }
+        )
+    )
+    smoke = found.experiments["smoke"]
+    assert found.experiments["b"] == smoke.model_copy(update={"k": [4], "seeds": [7], "description": "mine"})
+    assert found.experiments["a"].description == ""
+    expected = small | {"lr": 0.5, "m": 99, "precision": "float32", "adam_eps": 6.25e-10}
+    assert found.training["b"].model_dump() == expected
+    assert found.datasets["a"].spec == found.datasets["emoji"].spec | {"image_size": 32}
+    assert found.datasets["a"].label is None
+    assert found.backbones["a"].spec == found.backbones["vit_b16"].spec | {"model": "mine"}
+
+
+@pytest.mark.parametrize("section", ["experiments", "training", "datasets", "backbones"])
+def test_a_wrong_extends_is_one_line(section):
+    first = next(iter(RAW[section]))
+    for words, said in (
+        ({"x": {"extends": "nobody"}}, rf"{section}\.x\.extends: 'nobody' is not known; allowed: .*{first}"),
+        ({"x": {"extends": "y"}, "y": {"extends": "x"}}, rf"{section}\.x\.extends: x -> y -> x is a circle"),
+        ({"x": {"extends": 3}}, rf"{section}\.x\.extends: 3 is not known"),
+        ({"x": {"extends": "y"}, "y": {"extends": [1]}}, rf"{section}\.y\.extends: \[1\] is not known"),
+        ({"x": 3, "y": {"extends": "x"}}, rf"{section}\.y\.extends: 'x' is not known"),
+    ):
+        message = refused(changed({f"{section}/{name}": entry for name, entry in words.items()}))
+        assert re.search(f"config key {said}", message), message
+
+
+def test_of_several_files_a_message_names_the_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
+    (tmp_path / "mine.yaml").write_text("training: {mine: {extends: small, lr: -1}, small: {m: 9}}\nfigures: [fig0]\n")
+    (tmp_path / "more.yaml").write_text("methods: {topk: {lrr: 1}}\nmethod: {}\ntraining: {smoke: {epochs: 0}}\n")
+    with pytest.raises(UserError) as caught:
+        settings.read("config.yaml", "mine.yaml", "more.yaml")
+    message = str(caught.value)
+    assert "\nmine.yaml: config key training.mine.lr: -1 should be greater than 0" in message
+    assert "\nmore.yaml: config key training.smoke.epochs: 0 should be" in message
+    assert "\nmore.yaml: config key method: there is no such key" in message
+    (tmp_path / "more.yaml").write_text("compute: {threads: 2}\nclaims: {flat: 0}\n")
+    (tmp_path / "mine.yaml").write_text("compute: {device: gpu}\ntraining: {small: {lr: 0}}\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: config key compute\.device.*") as caught:
+        settings.read("config.yaml", "mine.yaml", "more.yaml")
+    assert "\nmore.yaml: config key claims.flat: 0 " in str(caught.value)
+    assert str(caught.value).count("lr: 0 should be") == str(caught.value).count("mine.yaml: config key training") == 1
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "config/experiments").glob("*.yaml")))
+def test_research_experiments_are_right(file):
+    names = config.parse(file)["experiments"]
+    found = settings.read(ROOT / "config.yaml", file)
+    assert file.stem in names and names.keys() <= found.experiments.keys() - RAW["experiments"].keys()
 
 
 def test_what_json_lacks_is_refused():
@@ -583,17 +652,6 @@ def test_entries_from_outside_are_checked_like_ours(extensions):
         assert re.search(said, refused(changed(good | {path: value}))), path
 
 
-def test_nested_anchors_keep_the_nearest_value():
-    # PyYAML 6.0.4 gives 1 for keys of one letter, such as a recipe's `m`, and Snakemake reads config.yaml with it.
-    text = "a: &a { m: 1, lr: 1 }\nb: &b { <<: *a, m: 2, lr: 2 }\nc: { <<: *b, steps: 3 }\n"
-    for loader in (yaml.SafeLoader, config._YAML):
-        assert yaml.load(text, loader)["c"] == {"m": 2, "lr": 2, "steps": 3}
-
-
-# Each list is ten times the one before it.
-LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 30))
-
-
 def test_yaml_errors_name_file_and_line(tmp_path):
     file = tmp_path / "mine.yaml"
     for text, said in (
@@ -603,15 +661,13 @@ def test_yaml_errors_name_file_and_line(tmp_path):
         ("a:\n\tb: 1\n", "line 2"),
         ("a: 1\nb: !!python/name:os.system\n", "line 2.*constructor"),
         ("a: {[b]: 1}\n", "line 1.*unhashable"),
-        ("x: &x {<<: {k: 1}, l: [{m: 1, n: 2, m: 3}]}\ny: *x\n", "line 1.*'m' is there twice, first in line 1"),
+        ("x: {k: 1, l: [{m: 1, n: 2, m: 3}]}\n", "line 1.*'m' is there twice, first in line 1"),
         ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' is there twice"),
-        ("a: &a\n  - [*a]\n", r"line 2.*\*a stands inside of what it means"),
-        ("a: &a {<<: *a, b: 1}\n", r"line 1.*\*a stands inside of what it means"),
-        ("a: &a [*b]\nc: &b 1\n", "line 1.*undefined alias"),
+        ("a: &a 1\nb: [*a]\n", r"line 2 .*: \*a is not allowed here: write it out, or `extends: NAME`"),
+        ("a: &a {b: 1}\nc:\n  <<: *a\n", "line 3 .*: << is not allowed here: write `extends: NAME`"),
         (f"a: {'[' * 10_000}{']' * 10_000}", "line 1.*nested more than 50 deep; write it flatter"),
         (f"a: {'[' * 300_000}", "line 1.*nested more than 50 deep"),  # libyaml itself would end Python.
         ('{"a": ' * 5000 + "1" + "}" * 5000, "line 1.*nested more than 50 deep"),
-        (LAUGHS, "line 6.*with its aliases written out it has more than 100,000 values"),
         ("a: 2024-13-45\n", "month must be in"),
     ):
         file.write_text(text)
@@ -620,9 +676,6 @@ def test_yaml_errors_name_file_and_line(tmp_path):
     file.write_text('{"a": ' * 100 + "1" + "}" * 100)  # Python's JSON takes it.
     with pytest.raises(UserError, match=r"config key a\.a\.a.*nested more than 50 deep"):
         config.read(file)
-    # What is merged may be said anew, whatever the order of anchors.
-    file.write_text("x: {y: &a {<<: &b {k: 1, l: 1}, k: 2}}\nz: {<<: *a, k: 3}\n")
-    assert config.parse(file) == {"x": {"y": {"k": 2, "l": 1}}, "z": {"k": 3, "l": 1}}
     # What Snakemake takes for JSON need not be YAML.
     file.write_text('{"a":\n\t"\\ud83d\\ude00"}')
     assert config.parse(file) == {"a": "\N{GRINNING FACE}"}

@@ -7,15 +7,16 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sae.config.entries import head_of
+from sae.config.extends import resolved
 from sae.config.methods import OF_A_PENALTY, checked, resolve
-from sae.config.models import NAMES, Config, Entry, entry_model
+from sae.config.models import Config, Entry, Recipe, entry_model
 from sae.config.problems import Problems
 from sae.core import paths, registry
 from sae.core.errors import UserError
@@ -29,7 +30,8 @@ ENTRIES = {
     "protocols": ("protocol", ""),
 }
 MEANT_OTHERWISE = ("all", "report", paths.RESULTS, "shared")  # which nobody reads as the name of one experiment
-NAMED = ("experiments", "methods", "training", "datasets", "backbones")  # sections whose keys are names of the user's
+DEEPEST = 50  # levels; config.yaml has 8
+MOST_SAES = 1_000_000  # of an experiment; the largest so far had 2,000
 
 
 def read(path: str | Path) -> Config:
@@ -49,7 +51,7 @@ def parse(path: str | Path) -> dict[str, Any]:
             content = json.loads(text, object_pairs_hook=_once)
         except (ValueError, RecursionError):
             _look_through(text)
-            content = yaml.load(text, _YAML)
+            content = yaml.load(text, _Yaml)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
@@ -62,11 +64,22 @@ def parse(path: str | Path) -> dict[str, Any]:
     return content
 
 
-# Ten times as fast, where PyYAML was built with it.
-_YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-DEEPEST = 50  # levels; config.yaml has 8
-MOST_SAES = 1_000_000  # of an experiment; the largest so far had 2,000
-MOST_VALUES = 100_000  # with all aliases written out; config.yaml has 3,000
+# Ten times as fast as PyYAML's own, where that was built with it.
+_FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Yaml(_FAST):
+    """YAML whose mappings have no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if line := first.get(key.value):
+                    problem = f"the key {key.value!r} is there twice, first in line {line}; leave one out"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                first[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -78,68 +91,49 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-class _Open:
-    """A list or mapping that is being read: its size so far, its keys {key: line}, whether a value comes next."""
-
-    def __init__(self, event: Any) -> None:
-        self.anchor, self.is_mapping = event.anchor, isinstance(event, yaml.MappingStartEvent)
-        self.size, self.keys, self.value_is_next = 1, dict[str, int](), False
-
-
 def _look_through(text: str) -> None:
-    """Refuse what YAML keeps silent about or would not end with, before anything is made of it.
-
-    That is two equal keys, of which YAML keeps the last (what `<<` merges may be said anew); deep nesting; and aliases
-    that stand in what they mean, or for too much.
+    """Refuse, before anything is made of it, what has no end in YAML, and its ways to say a thing once.
 
     Raises:
         yaml.MarkedYAMLError: with the line.
     """
-    within, sizes = [_Open(yaml.SequenceStartEvent(None, None, True))], dict[Any, int]()
+    depth = 0
     event: Any
-    for event in yaml.parse(text, _YAML):
-        around, problem, mark = within[-1], "", event.start_mark
-        if isinstance(event, yaml.NodeEvent) and around.is_mapping:
-            around.value_is_next = not around.value_is_next
-            if around.value_is_next and isinstance(event, yaml.ScalarEvent):
-                if first := around.keys.get(event.value):
-                    problem = f"the key {event.value!r} is there twice, first in line {first}; leave one out"
-                around.keys[event.value] = mark.line + 1
-        if isinstance(event, yaml.CollectionStartEvent):
-            within.append(_Open(event))
-            if len(within) > DEEPEST + 1:
-                problem = f"lists and mappings are nested more than {DEEPEST} deep; write it flatter"
-        elif isinstance(event, yaml.AliasEvent):
-            if event.anchor in (collection.anchor for collection in within):
-                problem = f"*{event.anchor} stands inside of what it means, which would have no end; leave it out"
-            around.size += sizes.get(event.anchor, 1)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            sizes[within.pop().anchor] = around.size
-            within[-1].size += around.size
-        else:
-            around.size += 1
-        if around.size > MOST_VALUES:
-            problem = f"with its aliases written out it has more than {MOST_VALUES:,} values; use fewer of them"
+    for event in yaml.parse(text, _FAST):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        problem = f"lists and mappings are nested more than {DEEPEST} deep; write it flatter" if depth > DEEPEST else ""
+        if isinstance(event, yaml.AliasEvent):
+            problem = f"*{event.anchor} is not allowed here: write it out, or `extends: NAME` in an entry"
+        elif isinstance(event, yaml.ScalarEvent) and event.value == "<<":
+            problem = "<< is not allowed here: write `extends: NAME` in an entry instead"
         if problem:
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
-def load(raw: dict[str, Any], *, artifacts: Collection[str] | None = None, reserved: Collection[str] = ()) -> Config:
-    """Check a config as YAML gives it, and resolve its methods.
+def load(
+    raw: dict[str, Any],
+    *,
+    artifacts: Collection[str] | None = None,
+    reserved: Collection[str] = (),
+    files: Mapping[str, str] = {},
+) -> Config:
+    """Check a config as YAML gives it, and write out what its entries take over.
 
     Args:
         raw: the content of config.yaml. The entries in its folder `extensions` become known to this process.
         artifacts: the artifacts that there are; None: not checked.
         reserved: names that no experiment can take, beside the folders of results/.
+        files: {key: the file that says it}, where it was read from several.
 
     Raises:
         UserError: one line for each problem, with the key, the value and what is allowed.
     """
-    problems = Problems()
+    problems = Problems(files)
     _check_json("", raw, problems)
     problems.end()
     if isinstance(folder := raw.get("extensions"), str | None):
         registry.extend(folder)
+    raw = resolved(raw, problems)
     written = problems.build(Config, raw)
     problems.end()
     assert written is not None
@@ -183,10 +177,7 @@ def _check_json(key: str, value: Any, problems: Problems) -> None:
             if isinstance(value, list) or isinstance(name, str):
                 _check_json(where, inner, problems)
             else:
-                advice = NAMES if key in NAMED else "put it in quotes"
-                problems.add(where, f"YAML reads this key as {type(name).__name__}; {advice}")
-    elif isinstance(value, int) and value.bit_length() > 10_000:  # Which Python does not print.
-        problems.add(key, "it is an integer of more than 3,000 digits; write a smaller number")
+                problems.add(where, f"YAML reads this key as {type(name).__name__}; put it in quotes")
     elif isinstance(value, float) and not math.isfinite(value):
         problems.add(key, f"{value} is not allowed; it must be a finite number")
     elif not isinstance(value, str | int | float | None):
@@ -195,7 +186,7 @@ def _check_json(key: str, value: Any, problems: Problems) -> None:
 
 def _check_experiment(config: Config, experiment: str, problems: Problems) -> None:
     spec, key = config.experiments[experiment], f"experiments.{experiment}"
-    sections = ("datasets", "backbones", "methods", "metrics")
+    sections = ("datasets", "backbones", "methods", "metrics", "protocols")
     known = [problems.known(f"{key}.{s}", getattr(spec, s), getattr(config, s)) for s in sections]
     known.append(problems.known(f"{key}.judges", spec.judges, config.backbones))
     known.append(problems.known(f"{key}.training", [spec.training], config.training))
@@ -205,9 +196,13 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
         problems.known(f"{key}.gallery.{part}", [value], cell[part])
     if not all(known):
         return
-    for name, options in spec.metrics.items():
-        metric = config.metrics[name]
-        problems.build(type(metric), metric.model_dump(exclude_unset=True) | options, f"{key}.metrics.{name}")
+    for section in ("metrics", "protocols"):
+        for name, options in getattr(spec, section).items():
+            entry = getattr(config, section)[name]
+            given = entry.model_dump(exclude_unset=True) | options
+            built = problems.build(type(entry), given, f"{key}.{section}.{name}")
+            if built and section == "protocols" and name == "fair":
+                _check_fair(config, experiment, built, problems)
     for b in sorted(set(spec.judges) & set(spec.backbones)):
         problems.add(f"{key}.judges", f"{b} is one of `backbones`, which judge each other; leave it out here")
     for d in spec.datasets:
@@ -226,29 +221,12 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
         given, cells = config.methods[name].imported, itertools.product(spec.datasets, spec.backbones, spec.k)
         if given and not any(given.belongs_to(*cell) for cell in cells):
             problems.add(f"{key}.methods", f"{name} belongs to a dataset, backbone or k that is not here; leave it out")
-    if (saes := _saes(config, experiment)) > MOST_SAES:
+    trials = sum(
+        math.prod(map(len, config.sweep(experiment, name, k).values())) for name in spec.methods for k in spec.k
+    )
+    if (saes := trials * len(spec.seeds) * len(spec.datasets) * len(spec.backbones)) > MOST_SAES:
         text = f"it asks for {saes:,} SAEs; the most is {MOST_SAES:,}: sweep fewer values, or part it into several"
         problems.add(key, text)
-    for name in spec.protocols:
-        if problems.known(f"{key}.protocols", [name], config.protocols):
-            _check_protocol(config, experiment, name, problems)
-
-
-def _saes(config: Config, experiment: str) -> int:
-    """How many SAEs an experiment trains by protocol `paper` before it chooses any: counted, not listed."""
-    spec = config.experiments[experiment]
-    of_one = 0
-    for k, name in itertools.product(spec.k, spec.methods):
-        of_one += len(spec.seeds) * math.prod(map(len, config.sweep(experiment, name, k).values()))
-    return of_one * len(spec.datasets) * len(spec.backbones)
-
-
-def _check_protocol(config: Config, experiment: str, name: str, problems: Problems) -> None:
-    spec, entry = config.experiments[experiment], config.protocols[name]
-    key, written = f"experiments.{experiment}.protocols.{name}", spec.protocols[name]
-    tuning = problems.build(type(entry), entry.model_dump(exclude_unset=True) | written, key)
-    if tuning and name == "fair":
-        _check_fair(config, experiment, tuning, problems)
 
 
 def _check_fair(config: Config, experiment: str, tuning: Any, problems: Problems) -> None:
@@ -300,6 +278,7 @@ def _check_method(config: Config, experiment: str, name: str, problems: Problems
             if option in own:
                 problems.known(where, grid, ks)
     recipe = config.training[spec.training].model_dump() | method.recipe
+    problems.build(Recipe, recipe, f"methods.{name}")
     said = {*method.recipe, *method.sweep, *own}
     if recipe["steps"] and "epochs" in said and "steps" not in said:
         text = f"training.{spec.training} counts steps, so that epochs of {name} would change nothing; give it steps"
@@ -312,11 +291,6 @@ def _check_method(config: Config, experiment: str, name: str, problems: Problems
             problems.add(f"{key}.methods", text)
         if method.penalty and method.lam is None and "lambda" not in trials:
             problems.add(f"{key}.methods", f"{name} has the penalty {method.penalty}, but no lambda; set or sweep it")
-        if recipe["frozen"] in ("encoder", "decoder") and recipe["tied"]:
-            text = f"tied: true leaves {name} no {recipe['frozen']} of its own to freeze; freeze all, or untie it"
-            problems.add(
-                f"methods.{name}.frozen" if "frozen" in method.recipe else f"training.{spec.training}.frozen", text
-            )
         # k and auxk_k are at most m, in every trial.
         m, auxk_k = min(trials.get("m", [recipe["m"]])), max(trials.get("auxk_k", [recipe["auxk_k"]]))
         set_here = {*method.recipe, *trials}

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sae.config.extends import check, written_out
 from sae.config.models import Config, Method, Sweep, Trained, extended
 from sae.config.problems import Problems, text_of
 from sae.core import paths, registry
@@ -16,7 +17,6 @@ KINDS = ("objective", "penalty")
 OF_A_PENALTY = {"lambda", "mask"}
 OF_A_BANK = {"input_norm", "unit_variance"}
 IMPORTED = "imported"
-LONGEST = 50  # methods in a row, each of which `extends` the next; each takes some room of Python's stack
 _OF_AN_IMPORT = "an SAE that was made elsewhere is not trained: leave it out"
 _OF_IMPORTED = {"import", "label", "colour", "sweep"}
 _OF_A_CONTROL = "a control is not tuned, and compared with nothing: leave it out"
@@ -25,37 +25,22 @@ _SWEPT = {"lambda", *Trained.model_fields} - {*Method.model_fields, *OF_A_BANK, 
 
 def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) -> Config:
     """The config with its methods complete, its sweeps in order; `raw` is the section `methods`."""
-    before = len(problems.lines)
+    before = len(problems.found)
     for name, method in config.methods.items():
-        check_link(config.methods, name, "extends", problems)
         for kind in KINDS:
             if entry := getattr(method, kind):
                 problems.tried(f"methods.{name}.{kind}", functools.partial(extended, Trained), kind, entry)
-    if len(problems.lines) > before:
+    if len(problems.found) > before:
         problems.end()
-    resolver = _Resolver(
-        raw,
-        problems,
-        {"dataset": config.datasets, "backbone": config.backbones, "format": ["auto", *registry.names("importer")]},
-    )
-    found = {name: resolver.method(name) for name in config.methods}
+    words = written_out(raw, _laid_over)
+    found = {name: _complete(config, name, raw[name], words[name], problems) for name in raw}
     methods = {name: method for name, method in found.items() if method}
     if len(methods) < len(found):
         problems.end()
+    for link in ("at", "against"):
+        check("methods", link, {name: getattr(method, link) for name, method in methods.items()}, problems)
     for name, method in methods.items():
-        for link in ("at", "against"):
-            other = check_link(methods, name, link, problems)
-            if other and other.at:
-                text = (
-                    f"{getattr(method, link)} is itself trained at the choice of {other.at}: name a method that is not"
-                )
-                problems.add(f"methods.{name}.{link}", text)
-            if other and other.control:
-                problems.add(
-                    f"methods.{name}.{link}", f"{getattr(method, link)} is a control: name a method that is none"
-                )
-            if other and other.imported:
-                problems.add(f"methods.{name}.{link}", f"{getattr(method, link)} is imported: name one that is trained")
+        _check_links(methods, name, problems)
         for word in ("at", "against", "sweep"):
             if method.control and getattr(method, word):
                 problems.add(f"methods.{name}.{word}", _OF_A_CONTROL)
@@ -70,96 +55,95 @@ def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) 
         experiments[e] = spec.model_copy(update={"sweep": spec.sweep | swept})
         for name in spec.methods:
             if name in methods and (base := methods[name].at) in methods:
+                own, its = words[name], words[base]
                 swept_there = {*methods[base].sweep, *swept.get(base, {})}
-                own, its = resolver.merged(name), resolver.merged(base)
                 for option in sorted(o for o in swept_there & own.keys() if own[o] != its.get(o)):
                     text = f"{name} is trained at the {option} that is chosen for {base} (swept in {e}): leave it out"
                     problems.add(f"methods.{name}.{option}", text)
     return config.model_copy(update={"methods": methods, "experiments": experiments})
 
 
-def check_link(methods: dict[str, Method], name: str, link: str, problems: Problems) -> Method | None:
-    """The method that another one `extends`, or is `at` or `against`; the link must not lead back."""
-    first = following = getattr(methods[name], link)
-    if first is None or not problems.known(f"methods.{name}.{link}", [first], methods):
-        return None
-    chain = [name]
-    while following in methods and following not in chain and len(chain) <= LONGEST:
-        chain, following = [*chain, following], getattr(methods[following], link)
-    if following == name:
-        problems.add(f"methods.{name}.{link}", f"{' -> '.join([*chain, name])} is a circle")
-    elif len(chain) > LONGEST:  # Once for all: the line names none.
-        problems.add("methods", f"`{link}` leads through more than {LONGEST} of them in a row; shorten the way")
-    return methods[first]
+def _check_links(methods: dict[str, Method], name: str, problems: Problems) -> None:
+    """Whom a method is `at` or `against` must be trained, and have trials of its own."""
+    for link in ("at", "against"):
+        named = getattr(methods[name], link)
+        if other := methods.get(named):
+            for wrong, text in (
+                (other.at, f"itself trained at the choice of {other.at}: name a method that is not"),
+                (other.control, "a control: name a method that is none"),
+                (other.imported, "imported: name one that is trained"),
+            ):
+                if wrong:
+                    problems.add(f"methods.{name}.{link}", f"{named} is {text}")
 
 
-class _Resolver:
-    def __init__(self, raw: dict[str, dict[str, Any]], problems: Problems, known: dict[str, Collection[str]]) -> None:
-        self.raw, self.problems, self.extended = raw, problems, functools.cache(extended)
-        self.known = known
-        self.method = functools.cache(self._method)
+def _laid_over(inherited: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """A method's own words, laid over what of the inherited ones still holds."""
+    sweep = own.get("sweep", {})
+    # What this method sets or sweeps itself, and the options of an entry that it replaces.
+    gone = {*own, *sweep} | ({"against"} if own.get("control") else set())
+    for kind in KINDS:
+        if (before := inherited.get(kind)) and own.get(kind, before) != before:
+            gone |= set(registry.head(kind, before).options.model_fields)
+            gone |= OF_A_PENALTY if kind == "penalty" and own[kind] is None else set()
+    stays = own.get("at") or own.get("control", inherited.get("control"))
+    swept = {} if stays else {n: grid for n, grid in inherited.get("sweep", {}).items() if n not in gone}
+    return {n: value for n, value in inherited.items() if n not in gone} | own | {"sweep": swept | sweep}
 
-    def merged(self, name: str) -> dict[str, Any]:
-        """A method's own words, laid over what of the inherited ones still holds."""
-        own = self.raw[name]
-        inherited = self.merged(own["extends"]) if own.get("extends") else {"sweep": {}}
-        sweep = own.get("sweep", {})
-        # What this method sets or sweeps itself, and the options of an entry that it replaces.
-        gone = {*own, *sweep, "extends", "label", "colour", "at"} | ({"against"} if own.get("control") else set())
-        for kind in KINDS:
-            if (before := inherited.get(kind)) and own.get(kind, before) != before:
-                gone |= set(registry.head(kind, before).options.model_fields)
-                gone |= OF_A_PENALTY if kind == "penalty" and own[kind] is None else set()
-        stays = own.get("at") or own.get("control", inherited.get("control"))
-        swept = {} if stays else {n: grid for n, grid in inherited["sweep"].items() if n not in gone}
-        return {n: value for n, value in inherited.items() if n not in gone} | own | {"sweep": swept | sweep}
 
-    def _method(self, name: str) -> Method | None:
-        """A method with all that it takes over; None where that is not right, which is said of the first alone."""
-        words, own, key = self.merged(name), self.raw[name], f"methods.{name}"
-        if own.get("extends") and not self.method(own["extends"]):
-            return None
-        before = len(self.problems.lines)
-        if words.get("import"):
-            if own.get("extends"):
-                self.problems.add(f"{key}.extends", "an SAE that was made elsewhere takes over nothing: leave it out")
+def _complete(
+    config: Config, name: str, own: dict[str, Any], words: dict[str, Any], problems: Problems
+) -> Method | None:
+    """A method with all that it takes over; None where that is not right."""
+    key, before = f"methods.{name}", len(problems.found)
+    if words.get("import"):
+        words = _of_an_import(config, name, own, words, problems)
+    elif words.get("objective") == IMPORTED:
+        problems.add(f"{key}.objective", "write `import: PATH` instead, the SAE's file")
+    model: type[Method] = Trained
+    for kind in KINDS:
+        if entry := words.get(kind):
+            wider = problems.tried(f"{key}.{kind}", functools.partial(extended, model), kind, entry)
+            if not wider:
                 return None
-            for option in sorted(words.keys() - _OF_IMPORTED) + (["sweep"] if words["sweep"] else []):
-                self.problems.add(f"{key}.{option}", _OF_AN_IMPORT)
-            words |= {"objective": IMPORTED, "file": paths.IMPORTED.format(method=name)}
-            for part in ("dataset", "backbone", "format"):
-                if isinstance(words["import"], dict) and (named := words["import"].get(part)):
-                    self.problems.known(f"{key}.import.{part}", [named], self.known[part])
-        elif words.get("objective") == IMPORTED:
-            self.problems.add(f"{key}.objective", "write `import: PATH` instead, the SAE's file")
-        model: type[Method] = Trained
-        for kind in KINDS:
-            if entry := words.get(kind):
-                add = functools.partial(self.extended, model)
-                wider = self.problems.tried(f"{key}.{kind}", add, kind, entry)
-                if not wider:
-                    return None
-                model = wider
-            elif kind == "objective":
-                self.problems.add(f"{key}.objective", "this key is required")
-        for options, text in (
-            (own.get("sweep", {}), "it is swept as well; leave one of the two out"),
-            (OF_A_BANK, "all methods of a bank see the same inputs: set it in the recipe, in `training`"),
-            (() if words.get("penalty") else OF_A_PENALTY, "this method has no penalty that it could belong to"),
-        ):
-            for option in sorted(own.keys() & options):
-                self.problems.add(f"{key}.{option}", text)
-        if words.get("penalty"):
-            words["mask"] = words.get("mask") or "batch_active"
-        # An option of an entry need not have a value of its own where it is swept: then it has the first.
-        places = {}
-        for option in words["sweep"].keys() & (model.model_fields.keys() - Trained.model_fields):
-            grid = words["sweep"][option]
-            k, values = next(iter(grid.items())) if isinstance(grid, dict) else ("", grid)
-            places[option], words[option] = ".".join(filter(None, ("sweep", option, k, "0"))), values[0]
-        built = self.problems.build(model, words, key, places)
-        found = built and built.model_copy(update={"sweep": checked(f"{key}.sweep", built.sweep, built, self.problems)})
-        return found if len(self.problems.lines) == before else None
+            model = wider
+        elif kind == "objective":
+            problems.add(f"{key}.objective", "this key is required")
+    for options, text in (
+        (own.get("sweep", {}), "it is swept as well; leave one of the two out"),
+        (OF_A_BANK, "all methods of a bank see the same inputs: set it in the recipe, in `training`"),
+        (() if words.get("penalty") else OF_A_PENALTY, "this method has no penalty that it could belong to"),
+    ):
+        for option in sorted(own.keys() & options):
+            problems.add(f"{key}.{option}", text)
+    if words.get("penalty"):
+        words = words | {"mask": words.get("mask") or "batch_active"}
+    # An option of an entry need not have a value of its own where it is swept: then it has the first.
+    places, first = {}, {}
+    for option in words["sweep"].keys() & (model.model_fields.keys() - Trained.model_fields):
+        grid = words["sweep"][option]
+        k, values = next(iter(grid.items())) if isinstance(grid, dict) else ("", grid)
+        places[option], first[option] = ".".join(filter(None, ("sweep", option, k, "0"))), values[0]
+    built = problems.build(model, words | first, key, places)
+    found = built and built.model_copy(update={"sweep": checked(f"{key}.sweep", built.sweep, built, problems)})
+    return found if len(problems.found) == before else None
+
+
+def _of_an_import(
+    config: Config, name: str, own: dict[str, Any], words: dict[str, Any], problems: Problems
+) -> dict[str, Any]:
+    """The words of a method that is not trained, as one of the objective `imported`."""
+    key = f"methods.{name}"
+    if own.get("extends"):
+        problems.add(f"{key}.extends", "an SAE that was made elsewhere takes over nothing: leave it out")
+        problems.end()
+    for option in sorted(words.keys() - _OF_IMPORTED) + (["sweep"] if words["sweep"] else []):
+        problems.add(f"{key}.{option}", _OF_AN_IMPORT)
+    formats = ["auto", *registry.names("importer")]
+    for part, allowed in (("dataset", [*config.datasets]), ("backbone", [*config.backbones]), ("format", formats)):
+        if isinstance(words["import"], dict) and (named := words["import"].get(part)):
+            problems.known(f"{key}.import.{part}", [named], allowed)
+    return words | {"objective": IMPORTED, "file": paths.IMPORTED.format(method=name)}
 
 
 def checked(

@@ -41,6 +41,8 @@ def _given(options: Any) -> Any:
 
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME})]
 Names = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
+# Written out (`sae.config.extends`) before the rest is looked at.
+Extends = Annotated[str | None, Field(exclude=True, description="Another entry, whose words hold where this has none.")]
 Label = Annotated[str, Field(min_length=1, description="How it is printed; its name, if not given.")]
 _List = Annotated[list[Any], Field(min_length=1), Tag("list")]
 _ByK = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1), AfterValidator(by_k)]
@@ -48,41 +50,31 @@ _ByK = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min
 Sweep = dict[str, Annotated[_List | Annotated[_ByK, Tag("mapping")], Discriminator(by_container)]]
 
 
-_IMAGES = (10**10, "nobody has more images")
-_MACHINE = (4096, "no machine has more cores")
-_STEPS = (10**9, "at 1 ms a step these take twelve days")
-_PIXELS = (2**14, "no backbone reads larger images")
 # {field: (the most that its numbers may be, and why)}; of other fields, and of options of one's own, MOST.
 LIMITS: dict[str, tuple[float, str]] = {
-    "m": (2**24, "a larger SAE fits no machine"),
-    "epochs": (10**6, "it is repeated that often on the same images"),
-    "steps": _STEPS,
-    "most_steps": _STEPS,
-    "first": _STEPS,
-    "batch_size": (2**24, "a larger batch fits no machine"),
-    "embed_batch_size": (2**24, "a larger batch fits no machine"),
-    "lr": (10, "Adam moves each weight by about so much in a step, and rows of the decoder have length 1"),
-    "adam_eps": (1, "a larger one drowns the gradients"),
-    "auxk_alpha": (10**6, "nothing but AuxK would count"),
-    "lam": (10**6, "nothing but the penalty would count"),
-    "encoder_scale": (1000, "the encoder starts as the decoder's transpose times this"),
-    "counts": _IMAGES,
-    "images": _IMAGES,
-    "max_broken": _IMAGES,
-    "image_size": _PIXELS,
-    "d": (2**20, "no backbone has more dimensions"),
-    "concepts": (2**24, "more fit no machine"),
-    "classes": (2**24, "more fit no machine"),
-    "points": (10**4, "each is trained, for every method in every cell"),
-    "refined": (100, "each is trained so many times, for every method in every cell"),
-    "values": (100, "each is trained, for every method in every cell"),
-    "resamples": (10**6, "the interval's ends are settled long before"),
-    "threads": _MACHINE,
-    "decode_workers": _MACHINE,
-    "embed_shards": (10**4, "each is a job"),
-    "saes_at_once": _MACHINE,
-    "memory_factor": (1000, "it multiplies an estimate"),
-    "time_factor": (1000, "it multiplies an estimate"),
+    name: (most, why)
+    for names, most, why in (
+        ("m", 2**24, "a larger SAE fits no machine"),
+        ("batch_size embed_batch_size", 2**24, "a larger batch fits no machine"),
+        ("epochs", 10**6, "it is repeated that often on the same images"),
+        ("steps most_steps first", 10**9, "at 1 ms a step these take twelve days"),
+        ("lr", 10, "Adam moves each weight by about so much in a step, and rows of the decoder have length 1"),
+        ("adam_eps", 1, "a larger one drowns the gradients"),
+        ("auxk_alpha", 10**6, "nothing but AuxK would count"),
+        ("lam", 10**6, "nothing but the penalty would count"),
+        ("encoder_scale", 1000, "the encoder starts as the decoder's transpose times this"),
+        ("counts images max_broken", 10**10, "nobody has more images"),
+        ("image_size", 2**14, "no backbone reads larger images"),
+        ("d", 2**20, "no backbone has more dimensions"),
+        ("concepts classes", 2**24, "more fit no machine"),
+        ("points", 10**4, "each is trained, for every method in every cell"),
+        ("refined values", 100, "each is trained so many times, for every method in every cell"),
+        ("resamples", 10**6, "the interval's ends are settled long before"),
+        ("threads decode_workers saes_at_once", 4096, "no machine has more cores"),
+        ("embed_shards", 10**4, "each is a job"),
+        ("memory_factor time_factor", 1000, "it multiplies an estimate"),
+    )
+    for name in names.split()
 }
 MOST = 10**12, "no number of a study is larger"
 
@@ -108,6 +100,8 @@ class Limited(Options):
 class Recipe(Limited, settings.Recipe):
     """How SAEs are trained, whatever the method."""
 
+    extends: Extends = None
+
 
 class Gallery(Limited):
     """The cell that the galleries show; what is left out is the first that has images."""
@@ -120,6 +114,7 @@ class Gallery(Limited):
 class Experiment(Limited):
     """A grid of datasets, backbones, k, methods and seeds, and a target of Snakemake."""
 
+    extends: Extends = None
     description: str = ""
     datasets: Names
     backbones: Names
@@ -178,7 +173,7 @@ class Method(Limited):
     # its first value where one that must be given is swept); its class is `Trained`, extended by these.
     model_config = ConfigDict(extra="allow", validate_by_name=False)
 
-    extends: str | None = None
+    extends: Extends = None
     objective: str = Field("", description="Required where nothing is extended.")
     penalty: str | None = None
     mask: Literal["batch_active", "all"] | None = None
@@ -190,13 +185,6 @@ class Method(Limited):
     sweep: Sweep = Field({})
     label: Label | None = None
     colour: str | None = Field(None, pattern="^#[0-9A-Fa-f]{6}$")
-
-    @field_validator("sweep")
-    @classmethod
-    def _none_beside_at(cls, sweep: Sweep, info: ValidationInfo) -> Sweep:
-        if sweep and info.data.get("at"):
-            raise ValueError(f"its trial is that of {info.data['at']}: leave `sweep` out")
-        return sweep
 
     @property
     def tuned(self) -> bool:
@@ -211,12 +199,12 @@ class Method(Limited):
     @property
     def recipe(self) -> dict[str, Any]:
         """What it trains with instead of the experiment's recipe."""
-        return {name: getattr(self, name) for name in Recipe.model_fields if name in self.model_fields_set}
+        return {name: getattr(self, name) for name in settings.Recipe.model_fields if name in self.model_fields_set}
 
 
 _of_recipe: dict[str, Any] = {
     name: (field.rebuild_annotation(), Field(None, description=field.description))
-    for name, field in Recipe.model_fields.items()
+    for name, field in settings.Recipe.model_fields.items()
 }
 Trained: type[Method] = create_model("Trained", __base__=Method, **_of_recipe)
 
@@ -236,10 +224,16 @@ class Entry(Limited):
         """The mapping that jobs get: as it is written, without what does not decide what they make."""
         return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"label", "family"})
 
+    def options(self, overrides: dict[str, Any]) -> dict[str, Any]:
+        """All options of a metric or protocol, with an experiment's overrides laid over."""
+        given = self.model_validate(self.model_dump(exclude_unset=True) | overrides)
+        return given.model_dump(exclude={"optional"})
+
 
 class Dataset(Entry):
     """An entry of `datasets`."""
 
+    extends: Extends = None
     type: str
     label: Label | None = None
     duplicates: Literal["allow"] | None = Field(
@@ -267,6 +261,7 @@ class ImageDataset(Dataset):
 class Backbone(Entry):
     """An entry of `backbones`."""
 
+    extends: Extends = None
     loader: str
     label: Label | None = None
     family: Name = Field(description="Backbones of one family are no independent judges of each other's latents.")
@@ -292,18 +287,9 @@ class Metric(Entry):
 
     optional: bool = Field(False, description="Whether it is computed for those experiments alone that name it.")
 
-    def options(self, overrides: dict[str, Any]) -> dict[str, Any]:
-        """All its options, with an experiment's overrides laid over."""
-        given = self.model_validate(self.model_dump(exclude_unset=True) | overrides)
-        return given.model_dump(exclude={"optional"})
-
 
 class Protocol(Entry):
     """An entry of `protocols`."""
-
-    def options(self, overrides: dict[str, Any]) -> dict[str, Any]:
-        """All its options, with an experiment's overrides laid over."""
-        return self.model_validate(self.model_dump(exclude_unset=True) | overrides).model_dump()
 
 
 def entry_model(kind: Literal["dataset", "backbone", "metric", "protocol"], name: str) -> type[Entry]:
@@ -329,9 +315,7 @@ def extended(common: type[Model], kind: str, name: str) -> type[Model]:
     key = (common, kind, name)
     if key in _extended and _extended[key][0] is head:
         return cast(type[Model], _extended[key][1])
-    taken = {*common.model_fields, *dir(common)} | (
-        {*Recipe.model_fields, "k", "seed"} if issubclass(common, Method) else set()
-    )
+    taken = {*common.model_fields, *dir(common)} | ({"k", "seed"} if issubclass(common, Trained) else set())
     # A loader may narrow which models it knows.
     if twice := (taken - {*dir(Options), "model"}) & {*head.options.model_fields, *dir(head.options)}:
         file = registry.locate(registry.module(kind, name))

@@ -1,5 +1,6 @@
 """What is wrong with a config: lines that name the key, the value and what is allowed."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -15,20 +16,39 @@ Result = TypeVar("Result")
 
 
 class Problems:
-    """Collects what is wrong; each line once, and what is wrong with an entry's file at the first key that names it."""
+    """Collects what is wrong; each line once, and what is wrong with an entry's file at the first key that names it.
 
-    def __init__(self) -> None:
-        self.lines: dict[str, None] = {}
-        self._of_files: set[str] = set()
+    Attributes:
+        found: what was noted: (key, text).
+        parents: {key of an entry: of the one that it takes over from}; what is wrong with both is said of the latter.
+    """
+
+    def __init__(self, files: Mapping[str, str] = {}) -> None:
+        self.found: dict[tuple[str, str], None] = {}
+        self.parents: dict[str, str] = {}
+        self._files, self._of_files = files, set[str]()
 
     def add(self, key: str, text: str) -> None:
         """Note what is wrong with the value of a key."""
-        self.lines[f"config key {key or '(top level)'}: {text}"] = None
+        self.found[key, text] = None
 
     def end(self) -> None:
         """Raise what there is."""
-        if self.lines:
-            raise UserError("\n".join(["the configuration is not right:", *self.lines]))
+        lines = [self._line(key, text) for key, text in self.found if not self._is_inherited(key, text)]
+        if lines:
+            raise UserError("\n".join(["the configuration is not right:", *lines]))
+
+    def _line(self, key: str, text: str) -> str:
+        """With the file that says the key, or the nearest one above it."""
+        above = [*itertools.accumulate(key.split("."), "{}.{}".format)]
+        file = next((self._files[part] for part in reversed(above) if part in self._files), None)
+        line = f"config key {key or '(top level)'}: {text}"
+        return f"{file}: {line}" if file else line
+
+    def _is_inherited(self, key: str, text: str) -> bool:
+        entry = ".".join(key.split(".")[:2])
+        parent = self.parents.get(entry)
+        return parent is not None and (parent + key.removeprefix(entry), text) in self.found
 
     def known(self, key: str, names: Iterable[Any], allowed: Iterable[Any]) -> bool:
         """Whether all names are among the allowed ones."""

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import subprocess
 from pathlib import Path
 
 import jsonschema
@@ -28,7 +29,8 @@ def with_changes(change):
 def test_a_plan_is_complete_and_survives_json():
     plan = settings.bank_plan(CONFIG, "demo", *CELL, 32)
     assert type(plan).model_validate_json(plan.model_dump_json()) == plan
-    assert plan.recipe == RAW["training"]["demo"] | {"precision": "float32"}
+    words = RAW["training"]["small"] | RAW["training"]["demo"] | {"precision": "float32"}
+    assert plan.recipe == {key: value for key, value in words.items() if key != "extends"}
     assert plan.methods["topk"].model_dump(by_alias=True) == {
         "objective": "topk",
         "penalty": None,
@@ -113,7 +115,7 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
     assert settings.scoring(CONFIG, "demo", "probe") == [("models", "inputs"), ("metric", "probe")]
     # Judges of an SAE's own family are not independent.
     families = settings.stages(CONFIG, "demo")["score"]["independent"]["families"]
-    assert families == {name: RAW["backbones"][name]["family"] for name in RAW["experiments"]["demo"]["backbones"]}
+    assert families == {name: CONFIG.backbones[name].family for name in RAW["experiments"]["demo"]["backbones"]}
     # What is optional is for those experiments alone that name it.
     rivals = settings.stages(CONFIG, "rivals")
     assert "density" in rivals["score"] and "density" not in settings.stages(CONFIG, "demo")["score"]
@@ -217,17 +219,43 @@ def test_the_report_shows_only_what_the_experiment_uses():
 
 def test_config_files_are_looked_at_before_snakemake_reads_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings.check_files("config.yaml")  # Snakemake says what it needs.
     Path("config.yaml").write_text("a: 1\n")
     Path("mine.yaml").write_text("a: 1\nb: {c: 1,\n c: 2}\n")
     with pytest.raises(
         UserError, match=r"^mine\.yaml line 3 is not right: the key 'c' is there twice, first in line 2"
     ):
-        settings.check_files("config.yaml", tmp_path / "mine.yaml")
-    for text, said in (("a: [1\nb: 2\n", "line 2"), ("a: &a [*a]\n", r"line 1 is not right: \*a stands inside")):
+        settings.merged("config.yaml", tmp_path / "mine.yaml")
+    for text, said in (("a: [1\nb: 2\n", "line 2"), ("a:\n\tb: 1\n", "line 2"), ("a: {<<: {b: 1}}\n", "line 1 .*<<")):
         Path("mine.yaml").write_text(text)
         with pytest.raises(SystemExit, match=rf"^error: mine\.yaml {said}"):
             run.check_configfiles(["-n", "--configfile", "config.yaml", "mine.yaml", "--cores", "2"])
+    with pytest.raises(SystemExit, match=r"^error: theirs\.yaml cannot be read: .*No such file"):
+        run.check_configfiles(["--configfile", "config.yaml", "theirs.yaml"])
+
+
+def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("a", "x: {y: 1, z: [1, 2]}\nv: 1"), ("b", "x: {z: [3]}\nv: {w: 2}"), ("c", "x: {y: {u: 1}}")):
+        Path(f"{name}.yaml").write_text(text)
+    expected = {"x": {"y": {"u": 1}, "z": [3]}, "v": {"w": 2}}
+    said = {"x": "c.yaml", "x.y": "c.yaml", "x.y.u": "c.yaml", "x.z": "b.yaml", "v": "b.yaml", "v.w": "b.yaml"}
+    assert settings.merged("a.yaml", "b.yaml", "c.yaml") == (expected, said)
+    assert settings.merged("a.yaml") == ({"x": {"y": 1, "z": [1, 2]}, "v": 1}, {})
+
+
+def test_every_target_of_make_that_reads_the_config_takes_config():
+    def command(target, *words):
+        done = subprocess.run(["make", "-n", "-o", "setup", target, *words], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return " ".join(done.stdout.splitlines()[-1].split())
+
+    for target in ("plan", "publish", "sizes", "unused", "prune"):
+        assert command(target, "CONFIG=a.yaml b.yaml").endswith(" a.yaml b.yaml"), target
+    for target in ("run", "demo", "smoke"):
+        assert command(target, "CONFIG=a.yaml b.yaml").endswith(" --configfile config.yaml a.yaml b.yaml"), target
+    on_a_cluster = command("run", "EXPERIMENT=x", "PROFILE=profiles/slurm", "CONFIG=a.yaml")
+    files = "config.yaml profiles/slurm/compute.yaml a.yaml"
+    assert on_a_cluster.endswith(f"run x --configfile {files} --profile profiles/slurm")
 
 
 def test_experiments_cannot_have_the_name_of_a_rule():
@@ -240,6 +268,10 @@ def test_the_schema_is_current():
     assert schema.PATH.read_text() == schema.text(), "run `make schema`"
     first = Path(ROOT / "config.yaml").read_text().splitlines()[0]
     assert first == f"# yaml-language-server: $schema={schema.PATH.relative_to(ROOT)}"
+    for file in (ROOT / "config/experiments").glob("*.yaml"):
+        assert file.read_text().startswith(
+            "# yaml-language-server: $schema=../../workflow/schemas/config.schema.json\n"
+        )
 
 
 def test_the_schema_refuses_what_it_knows_and_admits_entries_from_outside():
@@ -252,6 +284,8 @@ def test_the_schema_refuses_what_it_knows_and_admits_entries_from_outside():
         return [".".join(map(str, error.absolute_path)) for error in validator.iter_errors(raw)]
 
     assert errors(lambda raw: None) == []
+    for file in (*(ROOT / "config/experiments").glob("*.yaml"), *(ROOT / "docs/examples").glob("*/config.yaml")):
+        assert list(validator.iter_errors(yaml.safe_load(file.read_text()))) == [], file
     mine = {"type": "mine", "whatever": 1}
     assert errors(lambda raw: raw["datasets"].update(x=mine) or raw["metrics"].update(mine={"a": 1})) == []
     assert errors(lambda raw: raw["methods"].update(x={"objective": "mine", "wobble": 1})) == []

@@ -340,12 +340,14 @@ def _agreed(count: int) -> bool:
     return False
 
 
-def main(command: str = "", *options: str) -> None:
+def main(command: str = "", *words: str) -> None:
     """Print the sizes of results/, or what is unused; `prune` then deletes that, after asking unless told `--yes`."""
+    overlays = [word for word in words if not word.startswith("-")]
+    options = [word for word in words if word.startswith("-")]
     if (command, *options) not in (("sizes",), ("unused",), ("prune",), ("prune", "--yes")):
-        sys.exit("usage: python -m sae_workflow.housekeeping sizes|unused|prune [--yes]")
+        sys.exit("usage: python -m sae_workflow.housekeeping sizes|unused|prune [--yes] [CONFIG ...]")
     try:
-        config = settings.read("config.yaml")
+        config = settings.read("config.yaml", *overlays)
         survey = None if command == "sizes" else Survey(config)
         print("\n".join(_unused_text(survey) if survey else _sizes_text(config)), flush=True)
         if survey and survey.unused and command == "prune" and (options or _agreed(len(survey.unused))):

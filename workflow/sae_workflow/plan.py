@@ -41,7 +41,7 @@ def text(config: Config, experiment: str) -> Iterator[str]:
         UserError: there is no such experiment.
     """
     if experiment not in config.experiments:
-        raise UserError(f"experiment {experiment!r} is not in config.yaml; there are: {', '.join(config.experiments)}")
+        raise UserError(f"experiment {experiment!r} is not in the config; there are: {', '.join(config.experiments)}")
     yield f"{experiment}: {config.experiments[experiment].description}"
     yield "\nNot on this machine"
     lines = [*missing.local(config, experiment), *missing.hub(config, experiment, costs.figures()["hub"])]
@@ -90,10 +90,10 @@ def _hours(value: float) -> str:
     return "-" if value == 0 else f"{value:,.2f}" if value < 10 else f"{value:,.0f}"
 
 
-def main(experiment: str) -> None:
-    """Print the plan of an experiment of ./config.yaml."""
+def main(experiment: str, *overlays: str) -> None:
+    """Print the plan of an experiment of ./config.yaml, with files laid over it."""
     try:
-        print("\n".join(text(settings.read("config.yaml"), experiment)))
+        print("\n".join(text(settings.read("config.yaml", *overlays), experiment)))
     except UserError as error:
         sys.exit(f"error: {error}")
 

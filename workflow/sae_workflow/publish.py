@@ -5,7 +5,7 @@ README that says what they are worth and what they were made from. Nothing is up
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +60,14 @@ that of the code. The licence of the weights is for whoever publishes them to st
 """
 
 
-def publish(experiment: str) -> Path:
-    """Write the folder; it must not exist.
+def publish(experiment: str, *overlays: str) -> Path:
+    """Write the folder of an experiment of config.yaml, with files laid over it; it must not exist.
 
     Raises:
         UserError: there is no such experiment, it has no results, they are older than its SAEs, a file is damaged, or
             the folder is there.
     """
-    config = _config_of(experiment)
+    config = _config_of(experiment, overlays)
     registry.extend(config.extensions)
     out, scored = (Path(pattern.format(experiment=experiment)) for pattern in (paths.HUB, paths.METRICS))
     if out.exists():
@@ -108,16 +108,16 @@ def publish(experiment: str) -> Path:
     return out
 
 
-def _config_of(experiment: str) -> Config:
-    """What an experiment's results were made with: config.yaml, or a configuration that was recorded with them."""
-    config = settings.read("config.yaml")
+def _config_of(experiment: str, overlays: Sequence[str]) -> Config:
+    """What an experiment's results were made with: config.yaml with files laid over it, or else what was recorded."""
+    config = settings.read("config.yaml", *overlays)
     if experiment in config.experiments:
         return config
     others = [other for _, _, other in recorded.read() if experiment in other.experiments]
     if len(others) == 1:
         return others[0]
     found, names = f"{len(others)} configurations" if others else "no configuration", ", ".join(config.experiments)
-    raise UserError(f"{found} with an experiment {experiment!r} made results here; in config.yaml there are: {names}")
+    raise UserError(f"{found} with an experiment {experiment!r} made results here; in the config there are: {names}")
 
 
 def _number(value: Any) -> str:
@@ -149,10 +149,10 @@ def _sources(config: Config, experiment: str) -> Iterator[str]:
             yield f"  - {artifact} {of['version']}: {of['citation']}. {of['licence']}. {of['homepage']}"
 
 
-def main(experiment: str) -> None:
+def main(experiment: str, *overlays: str) -> None:
     """Publish, and say what to do next."""
     try:
-        out = publish(experiment)
+        out = publish(experiment, *overlays)
     except UserError as error:
         sys.exit(f"error: {error}")
     count = sum(path.is_dir() for path in out.iterdir())

@@ -37,11 +37,11 @@ def main(experiment: str, *options: str) -> None:
 
 
 def check_configfiles(options: Sequence[str]) -> None:
-    """Exit if a file after `--configfile` is no YAML: Snakemake itself would not say which, nor the line."""
+    """Exit if a file after `--configfile` cannot be read: Snakemake itself would not say which, nor the line."""
     try:
         for first, option in enumerate(options, 1):
             if option in ("--configfile", "--configfiles"):
-                settings.check_files(*itertools.takewhile(lambda word: not word.startswith("-"), options[first:]))
+                settings.merged(*itertools.takewhile(lambda word: not word.startswith("-"), options[first:]))
     except UserError as error:
         sys.exit(f"error: {error}")
 

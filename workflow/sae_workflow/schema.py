@@ -1,7 +1,8 @@
 """The JSON schema of config.yaml, with which editors complete and check it: `python -m sae_workflow.schema` writes it.
 
 It is made from `sae.config.models` and the entries' `Options`. It knows the project's own entries to the last key, and
-lets entries from outside (`extensions`) have what they like.
+lets entries from outside (`extensions`) have what they like. It requires no key: a file may be laid over config.yaml,
+and an entry may extend another one.
 """
 
 import json
@@ -31,6 +32,8 @@ def schema() -> Schema:
     refs, content = models_json_schema([(model, "validation") for model in models.values()])
     found = {key: refs[model, "validation"] for key, model in models.items()}
     definitions = content["$defs"]
+    for definition in definitions.values():
+        definition.pop("required", None)
     frame = _definition(definitions, found["config", ""])
     for kind, chosen_by in CHOSEN_BY.items():
         _definition(definitions, _values(frame, f"{kind}s")).update(_by_name(kind, chosen_by, found))
@@ -69,7 +72,10 @@ def _values(frame: Schema, section: str) -> Schema:
 def _by_name(kind: str, chosen_by: str, found: dict[tuple[str, str], Schema]) -> Schema:
     """What a dataset or backbone may have hangs on its entry."""
     names = registry.names(kind)
-    rules = [{"if": {"properties": {chosen_by: {"const": name}}}, "then": found[kind, name]} for name in names]
+    rules = [
+        {"if": {"properties": {chosen_by: {"const": name}}, "required": [chosen_by]}, "then": found[kind, name]}
+        for name in names
+    ]
     about = {"anyOf": [{"enum": names}, {"type": "string"}]}
     return {"properties": {chosen_by: about}, "allOf": rules}
 

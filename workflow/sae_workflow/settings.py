@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +36,38 @@ def rule_names() -> list[str]:
     return re.findall(r"^(?:rule|checkpoint|use rule \w+ as) (\w+)", text, re.MULTILINE)
 
 
-def load(raw: dict[str, Any]) -> Config:
+def load(raw: dict[str, Any], files: Mapping[str, str] = {}) -> Config:
     """`sae.config.load` with what the workflow knows of artifacts and rules."""
-    return configuration.load(raw, artifacts=artifacts(), reserved=rule_names())
+    return configuration.load(raw, artifacts=artifacts(), reserved=rule_names(), files=files)
 
 
-def read(path: str | Path) -> Config:
-    """The config in a file; see :func:`load`."""
-    return load(configuration.parse(path))
+def read(*files: str | Path) -> Config:
+    """The config in some files, each laid over those before it; see :func:`load`."""
+    return load(*merged(*files))
 
 
-def check_files(*files: str | Path) -> None:
-    """Refuse what Snakemake, which reads these files too, passes over or says less plainly: see `parse` there."""
-    for file in dict.fromkeys(os.path.relpath(file) for file in files if Path(file).exists()):
-        configuration.parse(file)
+def merged(*files: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Config files as Snakemake lays them over each other, and {key: the file that says it} if they are several.
+
+    Raises:
+        UserError: one of them cannot be read; says more than Snakemake itself does.
+    """
+    from snakemake.utils import update_config  # Here: most commands read one file.
+
+    config: dict[str, Any] = {}
+    said: dict[str, str] = {}
+    for file in map(os.path.relpath, files):
+        content = configuration.parse(file)
+        update_config(config, content)
+        said |= dict.fromkeys(_keys(content), file)
+    return config, said if len({*said.values()}) > 1 else {}
+
+
+def _keys(content: dict[str, Any], above: str = "") -> Iterator[str]:
+    for name, value in content.items():
+        yield f"{above}{name}"
+        if isinstance(value, dict):
+            yield from _keys(value, f"{above}{name}.")
 
 
 def shell_prefix(config: Config) -> str:
@@ -235,7 +254,7 @@ def claims_plan(config: Config, experiment: str) -> Plan:
 def report_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae report`; `config` is the part that the experiment uses."""
     spec = config.experiments[experiment]
-    unprinted = {"label", "colour", "extends"}
+    unprinted = {"label", "colour"}
     methods = {name: config.methods[name].model_dump(by_alias=True, exclude=unprinted) for name in spec.methods}
     used = {
         "experiment": spec.model_dump(exclude_defaults=True),

@@ -1,0 +1,66 @@
+"""`extends`: what an entry does not say itself, it takes over from another one of its section."""
+
+import functools
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sae.config.problems import Problems
+
+SECTIONS = ("experiments", "methods", "training", "datasets", "backbones")
+LONGEST = 50  # entries in a row, each of which `extends` the next; each takes some room of Python's stack
+_OF_ITS_OWN = ("extends", "label", "description", "colour", "at")
+Words = dict[str, Any]
+
+
+def written_out(entries: Words, lay_over: Callable[[Words, Words], Words] = operator.or_) -> Words:
+    """A section whose entries say all that they take over, and `extends` no more; its links are right (:func:`check`).
+
+    Args:
+        lay_over: makes one mapping of the words that an entry may take over, and of its own.
+    """
+
+    @functools.cache
+    def words(name: str) -> Any:
+        own = entries[name]
+        if not isinstance(own, dict):
+            return own  # Which the types of a config refuse.
+        inherited = words(own["extends"]) if own.get("extends") in entries else {}
+        inherited = {key: value for key, value in inherited.items() if key not in _OF_ITS_OWN}
+        return {key: value for key, value in lay_over(inherited, own).items() if key != "extends"}
+
+    return {name: words(name) for name in entries}
+
+
+def check(section: str, word: str, links: Mapping[str, Any], problems: Problems) -> None:
+    """Each of `links`, {entry: the one that its `word` names}, must be known, and not lead back or through too many."""
+    known = {
+        name: named
+        for name, named in links.items()
+        if named is not None and problems.known(f"{section}.{name}.{word}", [named], links)
+    }
+    for name, following in known.items():
+        chain = [name]
+        while following in known and following not in chain and len(chain) <= LONGEST:
+            chain, following = [*chain, following], known[following]
+        if following == name:
+            problems.add(f"{section}.{name}.{word}", f"{' -> '.join([*chain, name])} is a circle")
+        elif len(chain) > LONGEST:  # Once for all: the line names none.
+            problems.add(section, f"`{word}` leads through more than {LONGEST} of them in a row; shorten the way")
+
+
+def resolved(raw: Words, problems: Problems) -> Words:
+    """A config as it was read, written out but for its methods, which take over by rules of their own.
+
+    Raises:
+        UserError: a link is not right.
+    """
+    sections = {s: raw[s] for s in SECTIONS if isinstance(raw.get(s), dict)}
+    parents: dict[str, str] = {}
+    for section, entries in sections.items():
+        links = {name: entry.get("extends") for name, entry in entries.items() if isinstance(entry, dict)}
+        check(section, "extends", links, problems)
+        parents |= {f"{section}.{name}": f"{section}.{link}" for name, link in links.items() if link}
+    problems.end()
+    problems.parents = parents
+    return raw | {section: written_out(entries) for section, entries in sections.items() if section != "methods"}
