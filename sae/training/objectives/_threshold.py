@@ -21,8 +21,12 @@ class Objective(step.Objective):
 
     most_norm = 1.0
 
-    def codes(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the activations (N, m): the codes (N, m), and the part of the loss that asks for few active latents."""
+    def codes(self, a: Tensor) -> Tensor:
+        """(N, m) codes of the activations, with gradients."""
+        raise NotImplementedError
+
+    def sparsity(self, z: Tensor) -> Tensor:
+        """The part of the loss that asks for few active latents, of the codes that were given last."""
         raise NotImplementedError
 
     def thresholds(self) -> Tensor:
@@ -33,9 +37,9 @@ class Objective(step.Objective):
         """As of Top-k, with a part `sparsity`."""
         standard, scale, shift = self.coder.standardise(x)
         a = activations(self.coder, standard, getattr(torch, self.settings.precision), differentiable=True)
-        z, sparsity = self.codes(a)
+        z = self.codes(a)
         residual = x - restore(z @ self.coder.W_dec + self.coder.b_dec, scale, shift)
-        reconstruction = residual.square().sum(dim=1).mean()
+        reconstruction, sparsity = residual.square().sum(dim=1).mean(), self.sparsity(z)
         loss, parts = self.total(reconstruction + sparsity, reconstruction, x, a, picks_of(z), residual, step)
         return loss, parts | {"sparsity": sparsity}
 

@@ -46,12 +46,16 @@ class Objective(_threshold.Objective):
         """The thresholds."""
         return [self.theta]
 
-    def codes(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """JumpReLU of the activations (N, m), and how far L0 is from k."""
+    def codes(self, a: Tensor) -> Tensor:
+        """JumpReLU of the activations (N, m)."""
         with torch.no_grad():  # The last step may have brought some below.
             self.theta.clamp_(min=0)
-        z, active = _Jump.apply(a, self.theta, self.options.bandwidth)
-        return z, self.options.sparsity * (active / len(a) / self.settings.k - 1).square()
+        z, self.active = _Jump.apply(a, self.theta, self.options.bandwidth)
+        return z
+
+    def sparsity(self, z: Tensor) -> Tensor:
+        """How far L0 is from k."""
+        return self.options.sparsity * (self.active / len(z) / self.settings.k - 1).square()
 
     def thresholds(self) -> Tensor:
         """Those that were learned; at least 0, as a coder takes them."""

@@ -29,9 +29,13 @@ class Objective(_threshold.Objective):
 
     options: Options
 
-    def codes(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """The activations themselves, and their weighted l1 norm, mean over the batch."""
-        return a, self.options.weight * (a @ self.coder.W_dec.norm(dim=1)).mean()
+    def codes(self, a: Tensor) -> Tensor:
+        """The activations themselves."""
+        return a
+
+    def sparsity(self, z: Tensor) -> Tensor:
+        """The weighted l1 norm, mean over the batch."""
+        return self.options.weight * (z @ self.coder.W_dec.norm(dim=1)).mean()
 
     def thresholds(self) -> Tensor:
         """The same for every latent."""
