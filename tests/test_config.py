@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 from conftest import ROOT
-from sae_workflow import settings
+from sae_workflow import recorded, settings
 
 from sae.config import load as config
 from sae.core import registry
@@ -444,8 +444,12 @@ def test_of_several_files_a_message_names_the_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize("file", sorted((ROOT / "config/experiments").glob("*.yaml")))
 def test_research_experiments_are_right(file):
     names = config.parse(file)["experiments"]
-    found = settings.read(ROOT / "config.yaml", file)
+    raw, files = settings.merged(ROOT / "config.yaml", file)
+    found = settings.load(raw, files)
     assert file.stem in names and names.keys() <= found.experiments.keys() - RAW["experiments"].keys()
+    for name in names:  # What a run records of one needs no other.
+        alone = settings.load(recorded._part(raw, name))
+        assert alone.experiments == {name: found.experiments[name]}
 
 
 def test_what_json_lacks_is_refused():
