@@ -38,8 +38,8 @@ class Inputs:
         self.embeddings, self.input_norm, self.input_scale = embeddings, input_norm, input_scale
         self.device, self.shape = torch.device(device), embeddings.shape
         self._file: io.FileIO | None = None
-        base = embeddings.base
-        if isinstance(embeddings, np.memmap) and isinstance(base, mmap.mmap) and embeddings.flags.c_contiguous:
+        in_order = embeddings.flags.c_contiguous
+        if in_order and isinstance(embeddings, np.memmap) and isinstance(embeddings.base, mmap.mmap):
             self._file = io.FileIO(str(embeddings.filename))
             self._start: int = embeddings.offset
 

@@ -65,7 +65,5 @@ def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[to
     """Codes and reconstruction, in the library's own steps."""
     c, t, theta = _parts(checkpoint)
     pre = (x @ t["encoder.weight"].T + t["encoder.bias"]).relu()
-    z = foreign.kept(pre, k, theta)
-    if theta is not None and c.activation == "batchtopk":  # Which keeps what equals its threshold.
-        z = pre * (pre >= theta)
+    z = pre * (pre >= theta) if theta is not None and c.activation == "batchtopk" else foreign.kept(pre, k, theta)
     return z, z @ t["decoder.weight"] + t["decoder.bias"]
