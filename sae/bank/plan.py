@@ -14,9 +14,6 @@ from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.training.settings import Recipe, Settings, rounded
 
-# All SAEs of a cell read the same inputs.
-OF_THE_CELL = ("input_norm", "unit_variance")
-
 
 class Method(Options):
     """A method as a cell trains it, complete with all defaults."""
@@ -74,7 +71,7 @@ class Plan(Options):
         for name in trial:
             if name not in known:
                 raise UserError(f"method {method}: it has no option {name!r} to sweep")
-        for name in OF_THE_CELL:
+        for name in ("input_norm", "unit_variance"):  # All SAEs of a cell read the same inputs.
             if name in spec.recipe or name in trial:
                 raise UserError(f"method {method}: {name} is the same for all methods; set it in the recipe")
         options = {name: trial.get(name, value) for name, value in spec.options.items()}

@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path, PurePath
@@ -172,7 +172,8 @@ class Trainer:
         todo = [self._todo(member) for member in members]
         self._note(todo)
         known = [store.find(one.folder, self._place.shared) for one in todo]
-        made = self._train([one for one, result in zip(todo, known, strict=True) if result is None])
+        lacking = [one for one, result in zip(todo, known, strict=True) if result is None]
+        made = self._map(_train_alone, lacking) if self._map and len(lacking) > 1 else map(_train, lacking)
         entries = []
         for number, (one, result) in enumerate(zip(todo, known, strict=True), 1):
             said, how = f"{self._plan.cell}: {number}/{len(todo)} {one.member}", ", found in the store"
@@ -182,11 +183,6 @@ class Trainer:
             entries.append(self._linked(one, result))
         self.bank = replace(self.bank, saes=[*self.bank.saes, *entries])
         return entries
-
-    def _train(self, todo: list[Todo]) -> Iterator[dict[str, Any]]:
-        if self._map and len(todo) > 1:
-            return self._map(_train_alone, todo)
-        return map(_train, todo)
 
     def _note(self, todo: list[Todo]) -> None:
         """Say what is about to be trained, so that `make prune` keeps it if this job is killed."""

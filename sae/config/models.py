@@ -21,7 +21,8 @@ from pydantic import (
 from sae.config.entries import head_of
 from sae.core import registry
 from sae.core.errors import UserError
-from sae.core.options import Count, Options, Positive, Precision, Seed, Share, by_container, by_k, distinct
+from sae.core.options import Count, Options, Positive, Precision, Seed, by_container, by_k, distinct
+from sae.report.rule import Rule
 from sae.training import settings
 
 NAME = "^[a-z][a-z0-9_]{0,63}$"
@@ -338,18 +339,8 @@ def extended(common: type[Model], kind: str, name: str) -> type[Model]:
 _extended: dict[tuple[type, str, str], tuple[registry.Head, type]] = {}
 
 
-class Claims(Limited):
+class Claims(Limited, Rule):
     """The rule by which the paper's claims are judged (sae/report/claims.py)."""
-
-    confidence: Share
-    resamples: int = Field(ge=100)
-    bootstrap_seed: Seed
-    min_blocks: int = Field(ge=2)
-    agreement: float = Field(ge=0, le=1)
-    margin_r2: float = Field(ge=0)
-    margin_top1: float = Field(ge=0)
-    rises: float = Field(gt=0)
-    flat: float = Field(gt=0)
 
 
 class Compute(Limited):

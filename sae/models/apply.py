@@ -149,8 +149,7 @@ def encode(
     codes = encoder.encode(embeddings, k, str(source))
     rows = codes.row_numbers()
     columns = {"row": rows} | ({} if paths is None else {"path": np.array(paths, dtype=object)[rows]})
-    table = pd.DataFrame(columns | {"latent": codes.indices, "activation": codes.values})
-    files.write_parquet(out, table)
+    files.write_parquet(out, pd.DataFrame(columns | {"latent": codes.indices, "activation": codes.values}))
 
 
 def image_paths(folder: Path) -> list[str]:

@@ -116,8 +116,7 @@ class Coder(nn.Module):
 
         `mean` (d,) is that of the standardised inputs.
         """
-        generator = torch.Generator().manual_seed(seed)
-        rows = torch.randn(self.W_dec.shape, generator=generator)
+        rows = torch.randn(self.W_dec.shape, generator=torch.Generator().manual_seed(seed))
         self.W_dec.copy_(functional.normalize(rows, dim=1))
         self.b_dec.copy_(mean)
         if not self.tied:

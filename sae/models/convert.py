@@ -178,7 +178,6 @@ def _importer(checkpoint: foreign.Checkpoint, format: str) -> tuple[str, ModuleT
     if not fitting and checkpoint.said_in is None:  # Reading it as such a format then says what is missing.
         fitting = [name for name, entry in entries.items() if getattr(entry, "TENSORS", {""}) <= names]
     if len(fitting) != 1:
-        found = ", ".join(fitting) or "none"
-        said = f"{found} fit; tensors: {foreign.listed(names)}"
+        said = f"{', '.join(fitting) or 'none'} fit; tensors: {foreign.listed(names)}"
         raise UserError(f"{checkpoint.path}: its format is not plain ({said}); say --format")
     return fitting[0], entries[fitting[0]]

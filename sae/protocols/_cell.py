@@ -72,10 +72,8 @@ def follow(
         if not new:
             break
         for member in (entry for entry in trainer.bank.saes if entry.path in new):
-            raise UserError(
-                f"{plan.cell}: protocols {member.protocol} and {name} both ask for {member.path}: give one of them a "
-                "trial or seed of its own"
-            )
+            said = f"protocols {member.protocol} and {name} both ask for {member.path}"
+            raise UserError(f"{plan.cell}: {said}: give one of them a trial or seed of its own")
         trainer.bring(list(new.values()))
         trained = trained | new
     choice = protocol.choose(history)

@@ -120,8 +120,7 @@ def choose(history: History) -> Choice:
                 if weight > 0:
                     row = common | {"width": width, "weight": weight, "reach": rounds.reach(method)}
                     rows.append(row | vertex | {"status": "vertex"})
-    judged = {(m.method, m.name, m.settings.seed) for m in rounds.judged()}
-    return Choice(rows, judged, rounds.facts)
+    return Choice(rows, {(m.method, m.name, m.settings.seed) for m in rounds.judged()}, rounds.facts)
 
 
 def at_most(plan: Plan, options: Options) -> Sizes:
@@ -194,9 +193,8 @@ class _Rounds:
         rows = self._scores(self._at_length(steps))
         rows = rows.loc[rows["ok"], ["r2", "ms"]]
         if rows.empty:
-            raise UserError(
-                f"{self._plan.cell}: the baseline diverged at every learning rate: lower `lr` of protocol fair"
-            )
+            said = "the baseline diverged at every learning rate: lower `lr` of protocol fair"
+            raise UserError(f"{self._plan.cell}: {said}")
         return rows.loc[rows["r2"].idxmax()]
 
     # Rounds 2 and 3: the trials.

@@ -95,10 +95,9 @@ def chosen(validation: pd.DataFrame, methods: Mapping[str, Method]) -> list[dict
             bar = other["r2"] if other["trial"] is not None else other["bar"]
         return _one(rows, methods[method], bar)
 
-    found = validation[["method", "seed"]].drop_duplicates().itertuples(index=False)
     return [
         {"method": method, "seed": int(seed), "tolerance": TOLERANCE} | decide(method, int(seed))
-        for method, seed in found
+        for method, seed in validation[["method", "seed"]].drop_duplicates().itertuples(index=False)
     ]
 
 
@@ -123,11 +122,10 @@ def _trials(plan: Plan) -> list[Member]:
     Then methods are in the order of their names, since that of config.yaml should decide nothing.
     """
     order = sorted((spec.against is not None or spec.control, name) for name, spec in plan.methods.items())
-    specs = [(name, plan.methods[name]) for _, name in order]
     return [
         plan.member(method, trial, seed, NAME)
-        for method, spec in specs
-        if spec.at is None
+        for _, method in order
+        if (spec := plan.methods[method]).at is None
         for trial in spec.trials()
         for seed in _seeds(plan, spec)
     ]
@@ -144,7 +142,5 @@ def _check_baselines(history: History) -> None:
     baselines = alone | {spec.against for spec in specs.values()}
     for (method, seed), own in history.validation.groupby(["method", "seed"]):
         if method in baselines and (own["status"] != "ok").all():
-            raise UserError(
-                f"{history.plan.cell}: the baseline diverged (seed {seed}): nothing can be compared with {method}; "
-                "lower lr"
-            )
+            said = f"the baseline diverged (seed {seed}): nothing can be compared with {method}; lower lr"
+            raise UserError(f"{history.plan.cell}: {said}")

@@ -4,21 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sae.core.options import Options
-
-
-class Rule(Options):
-    """The rule of intervals and verdicts: `claims` in config.yaml, where its numbers are checked."""
-
-    confidence: float
-    resamples: int
-    bootstrap_seed: int
-    min_blocks: int
-    agreement: float
-    margin_r2: float
-    margin_top1: float
-    rises: float
-    flat: float
+from sae.report.rule import Rule
 
 
 def interval(values: pd.Series, rule: Rule) -> tuple[float, float]:

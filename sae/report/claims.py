@@ -16,9 +16,9 @@ import pandas as pd
 
 from sae.core import files
 from sae.report import bootstrap, controls, published
-from sae.report.bootstrap import Rule
 from sae.report.names import Names
 from sae.report.published import BASELINE, REG1, REG1_ALL, REG2, REG2_ALL
+from sae.report.rule import Rule
 from sae.report.scores import RUN, across_groups, by_run, diverged
 from sae.report.tables import Settings, markdown
 from sae.scoring.selection import CELL, chosen, of_chosen, under
@@ -26,7 +26,6 @@ from sae.scoring.selection import CELL, chosen, of_chosen, under
 COLUMNS = ["claim", "statement", "published", "measured", "ci_low", "ci_high", "cells_for", "cells_against", "verdict"]
 COLUMNS += ["ours", "note"]
 HOLDS, IN_PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested here"
-RATIOS = ("baseline_rises_above_k", "reg2_flat_above_k")
 _NOTHING = pd.Series(dtype=float, index=pd.MultiIndex.from_arrays([[]] * len(RUN), names=RUN))
 
 
@@ -291,20 +290,15 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
     shown = []
     for row in table.fillna({"note": ""}).to_dict("records"):
         notes = ["ours, not the paper's" if row["ours"] else "", row["note"]]
-        line = {
-            "claim": row["statement"],
-            "published": row["published"],
-            "measured": _measured(row),
-            "for / against": f"{row['cells_for']} / {row['cells_against']}",
-            "verdict": row["verdict"],
-            "note": "; ".join(filter(None, notes)),
-        }
-        shown.append(line)
+        line = {"claim": row["statement"], "published": row["published"], "measured": _measured(row)}
+        line |= {"for / against": f"{row['cells_for']} / {row['cells_against']}", "verdict": row["verdict"]}
+        shown.append(line | {"note": "; ".join(filter(None, notes))})
     return pd.DataFrame(shown)
 
 
 def _measured(row: dict[str, Any]) -> str:
-    write = "{:.3f}".format if row["claim"] in RATIOS else published.signed
+    is_ratio = row["claim"] in ("baseline_rises_above_k", "reg2_flat_above_k")
+    write = "{:.3f}".format if is_ratio else published.signed
     value, low, high = (row[name] for name in ("measured", "ci_low", "ci_high"))
     if np.isnan(value):
         return "-"

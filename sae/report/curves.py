@@ -29,9 +29,8 @@ def chosen_curves(results: Path, names: Names, curve: str, *, optional: bool = F
     """
     there = sorted(files.read_parquet(results / "curves.parquet")["curve"].unique())
     if there and curve not in there and not optional:
-        raise UserError(
-            f"no curve {curve}; there are: {', '.join(there)} (if an experiment may lack it, say optional=True)"
-        )
+        said = "if an experiment may lack it, say optional=True"
+        raise UserError(f"no curve {curve}; there are: {', '.join(there)} ({said})")
     return _runs(results, names, curve).groupby([*_BY, "x"], sort=False, as_index=False)["y"].mean()
 
 

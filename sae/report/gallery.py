@@ -158,8 +158,7 @@ def _activating(codes: scipy.sparse.csc_matrix, latent: int) -> Iterator[tuple[s
     order = np.argsort(-column.data, kind="stable")
     rows, values = column.indices[order], column.data[order]
     count = min(IMAGES, len(rows) // 3)
-    middle = (len(rows) - count) // 2
-    for part, start in (("top", 0), ("middle", middle), ("bottom", len(rows) - count)):
+    for part, start in (("top", 0), ("middle", (len(rows) - count) // 2), ("bottom", len(rows) - count)):
         for place in range(count):
             yield part, place, int(rows[start + place]), float(values[start + place])
 

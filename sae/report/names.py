@@ -56,9 +56,6 @@ class Method(Options):
     position: int | None = None
 
 
-_UNKNOWN = Method()
-
-
 class Names(Options):
     """The labels and looks of an experiment's methods, datasets and backbones.
 
@@ -94,7 +91,7 @@ class Names(Options):
 
     def of(self, name: str) -> Method:
         """What is known of a method; nothing of one that is not the experiment's."""
-        return self.methods.get(name, _UNKNOWN)
+        return self.methods.get(name, Method())
 
     @property
     def compared(self) -> dict[str, str | None]:

@@ -19,7 +19,6 @@ from sae.report.names import Names, printed
 from sae.scoring.selection import under
 
 PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "pandas", "snakemake")
-_BADGES = {claims.HOLDS: "yes", claims.IN_PART: "part", claims.NOT: "no", claims.UNTESTED: "untested"}
 
 
 class Settings(Names):
@@ -56,6 +55,7 @@ def write(
     verdicts = pd.read_csv(results / "claims.csv")
     by = {"The paper's claims": verdicts[~verdicts["ours"]], "Ours": verdicts[verdicts["ours"]]}
     manifests = [files.read_json(file, "manifest of activations") for file in activations]
+    sources = {source["name"]: source for manifest in manifests for source in manifest["artifacts"]}
     figures = [_figure(name, results) for name in names.figures]
     worth = tables.read(results / "tables/controls.csv")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -65,7 +65,7 @@ def write(
         description=printed(names.config["experiment"].get("description", "")),
         counts={whose: rows["verdict"].value_counts().to_dict() for whose, rows in by.items() if len(rows)},
         claims=claims.as_text(verdicts).to_dict("records"),
-        badges=_BADGES,
+        badges={claims.HOLDS: "yes", claims.IN_PART: "part", claims.NOT: "no", claims.UNTESTED: "untested"},
         training=tables.training(under(files.read_parquet(results / "metrics.parquet"), "paper"), names),
         controls=len(worth) and {"rows": controls.as_text(worth, names).to_dict("split"), "notes": controls.NOTES},
         tables=[_table(number, results, theirs, names) for number in tables.TABLES],
@@ -76,7 +76,7 @@ def write(
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         versions=dict(_versions()),
         embeddings=[_embeddings(manifest, names) for manifest in manifests],
-        sources=_sources(manifests),
+        sources=sorted(sources.values(), key=lambda source: source["name"]),
     )
     files.write_text(out, page)
     files.write_sums(Path(out).with_name("index.sums.json"), [Path(out)])
@@ -121,8 +121,3 @@ def _embeddings(manifest: dict[str, Any], names: Names) -> dict[str, str]:
         "sha256": manifest["sha256"]["embeddings.npy"],
         "fingerprints": f"{manifest['dataset']['fingerprint']}, {manifest['backbone']['fingerprint']}",
     }
-
-
-def _sources(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    found = {source["name"]: source for manifest in manifests for source in manifest["artifacts"]}
-    return sorted(found.values(), key=lambda source: source["name"])

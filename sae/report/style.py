@@ -21,10 +21,8 @@ from sae.report.names import Names
 
 WIDTH = 7.0  # inches: the text width of a page
 GREY = "#999999"  # of references: a training k, the raw embedding
-_HANDLE = 3.2  # of legends: long enough to show the dashes
 _LEGEND, _CREDIT = 7.5, 5  # points: the text of legends, and of who made the pictures
 _LETTER = 0.06  # inches, about, at the size of a legend's text
-_ROW = 0.213  # inches, of a row of a legend
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -119,9 +117,10 @@ def legend(figure: Figure, entries: list[Line2D]) -> None:
 
     columns = next((n for n in range(len(entries), 1, -1) if fits(n)), 1)
     look: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "frameon": False}
-    figure.legend(entries, labels, handlelength=_HANDLE, columnspacing=1.2, **look)
+    # Handles are long enough to show the dashes.
+    figure.legend(entries, labels, handlelength=3.2, columnspacing=1.2, **look)
     rows = -(-len(entries) // columns)
-    figure.set_figheight(figure.get_figheight() + _ROW * max(0, rows - 2))
+    figure.set_figheight(figure.get_figheight() + 0.213 * max(0, rows - 2))  # A row of a legend, in inches.
 
 
 def nothing(ax: Axes, text: str) -> None:

@@ -73,9 +73,8 @@ def score(
     for name in names if metrics is None else _names(metrics):
         module = registry.load("metric", name)
         if never := [_OF_A_BANK.get(part, part) for part in module.READS if part not in given]:
-            raise UserError(
-                f"metric {name} needs {' and '.join(never)}, which sae.score does not take: it is of the workflow alone"
-            )
+            said = "which sae.score does not take: it is of the workflow alone"
+            raise UserError(f"metric {name} needs {' and '.join(never)}, {said}")
         lacking = [part for part in module.READS if not given.get(part)]
         if lacking or "test" not in module.SPLITS:
             reads = ", ".join({"others": "judges"}.get(part, part) for part in lacking) or "no held-out split"
@@ -83,10 +82,8 @@ def score(
         scores = module.score(subject.limited({"test", *module.READS}), "test", options_of(name, None))
         columns = {key: _plain(value) for key, value in scores.items() if not isinstance(value, PerLatent)}
         if metrics is not None and not columns:
-            raise UserError(
-                f"metric {name} gives no column of what is given here: it may need labels or train_labels, or what "
-                "sae.score does not take"
-            )
+            said = "it may need labels or train_labels, or what sae.score does not take"
+            raise UserError(f"metric {name} gives no column of what is given here: {said}")
         found |= columns
     return {key: value for key, value in found.items() if groups is not None or key not in _BY_GROUP}
 
@@ -107,9 +104,8 @@ def _names(metrics: Any) -> list[str]:
     several = isinstance(metrics, Iterable) and not isinstance(metrics, str | Mapping)
     names = list(metrics) if several else []
     if not several or not all(isinstance(name, str) for name in names):
-        raise UserError(
-            f"metrics is {reprlib.repr(metrics)}; give a list of names, as ['purity']; options of metrics are not taken"
-        )
+        said = "give a list of names, as ['purity']; options of metrics are not taken"
+        raise UserError(f"metrics is {reprlib.repr(metrics)}; {said}")
     return names
 
 

@@ -68,8 +68,7 @@ def _read(folders: list[Path], stages: Sequence[str], name: str) -> Iterator[lis
     """A table of each stage, one bank after the other."""
     owners: dict[str, str] = {}
     for folder in folders:
-        paths = [folder / stage / f"{name}.parquet" for stage in stages]
-        tables = [files.read_table(path) for path in paths]
+        tables = [files.read_table(folder / stage / f"{name}.parquet") for stage in stages]
         for given, metric in itertools.chain(*(rows.owners_of(table).items() for table in tables)):
             rows.claim(owners, metric, [given])
         yield tables

@@ -80,5 +80,4 @@ def of_chosen(picked: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """
     sae = [*CELL, "trial", "seed", "source"]
     points = points.rename(columns={"method": "source"})[[*sae, "curve", "x", "y"]]
-    both = picked[[*sae, "method"]].merge(points, on=sae)
-    return both[[*CELL, "method", "trial", "seed", "curve", "x", "y"]]
+    return picked[[*sae, "method"]].merge(points, on=sae)[[*CELL, "method", "trial", "seed", "curve", "x", "y"]]

@@ -67,10 +67,6 @@ class Scored(NamedTuple):
     owners: dict[str, dict[str, str]]
 
 
-# An SAE and the metrics that it is to have.
-Work = tuple[Entry, list[str]]
-
-
 def run(
     stage: str,
     bank_file: Path,
@@ -165,8 +161,8 @@ class Scorer:
         for rows in self._stored.values():
             rows.write(prune=prune)
 
-    def score(self, bank: Bank, work: Iterable[Work]) -> Scored:
-        """What the metrics give of SAEs of a bank, in that order.
+    def score(self, bank: Bank, work: Iterable[tuple[Entry, list[str]]]) -> Scored:
+        """What the metrics give of SAEs of a bank, each with the metrics that it is to have, in that order.
 
         Raises:
             UserError: what a metric gives is not right, or has the name of another column.
@@ -205,8 +201,7 @@ class Scorer:
         stored = self._stored[name]
         self.asked += 1
         if key not in stored:
-            reads = self._metrics[name].READS
-            limited = subject().limited({split, *reads})
+            limited = subject().limited({split, *self._metrics[name].READS})
             scores = self._metrics[name].score(limited, split, self._options[name])
             stored.add(key, _parts(name, scores, subject().coder.m))
             self.computed += 1

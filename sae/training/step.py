@@ -86,10 +86,9 @@ class Penalty:
         values, wanted = self.entry.penalty(batch), batch.a.shape[:1]
         name = self.entry.__name__.rpartition(".")[2]
         if not isinstance(values, Tensor) or values.shape != wanted or not values.is_floating_point():
-            raise UserError(
-                f"penalty {name} ({self.entry.__file__}) returned {described(values)}; it has to return one value a "
-                f"sample, floats of shape {tuple(wanted)}, of which lambda weighs the mean"
-            )
+            said = f"one value a sample, floats of shape {tuple(wanted)}, of which lambda weighs the mean"
+            got = f"penalty {name} ({self.entry.__file__}) returned {described(values)}"
+            raise UserError(f"{got}; it has to return {said}")
         if batch.step == 0 and not values.requires_grad:  # May be meant, if it warms up.
             log.warning("penalty %s has no gradient in the first step", name)
         return values.mean()

@@ -11,9 +11,10 @@ from conftest import ROOT
 from sae.core import files
 from sae.report import bootstrap, claims, published
 from sae.report.names import Names
+from sae.report.rule import Rule
 from sae.report.scores import across_groups
 
-RULE = bootstrap.Rule(**yaml.safe_load((ROOT / "config.yaml").read_text())["claims"])
+RULE = Rule(**yaml.safe_load((ROOT / "config.yaml").read_text())["claims"])
 FEW = RULE.model_copy(update={"resamples": 100})
 PAPER = ROOT / "workflow/resources/paper"
 PUBLISHED = published.read(PAPER)

@@ -6,8 +6,8 @@ import yaml
 from conftest import ROOT
 
 from sae.report import controls, tables
-from sae.report.bootstrap import Rule
 from sae.report.names import Names
+from sae.report.rule import Rule
 from sae.scoring.selection import chosen
 
 NAMES = Names(

@@ -49,7 +49,7 @@ def test_page(tmp_path):
     files.write_parquet(metrics, pd.DataFrame([key | scores | {"method": method} for method in METHODS]))
     files.write_parquet(curves, pd.DataFrame([key | {"method": "topk", "curve": "robustness", "x": 4, "y": 0.5}]))
     names = {"methods": METHODS, "datasets": hostile.DATASETS, "backbones": {"b": "<i>Back"}}
-    rule = {"confidence": 0.95, "resamples": 10, "bootstrap_seed": 0, "min_blocks": 3, "agreement": 0.6}
+    rule = {"confidence": 0.95, "resamples": 100, "bootstrap_seed": 0, "min_blocks": 3, "agreement": 0.6}
     rule |= {"margin_r2": 0.005, "margin_top1": 0.01, "rises": 1.1, "flat": 1.05}
     tables.write(metrics, PAPER, names | {"claims": rule}, tmp_path / "tables")
     claims.write(metrics, curves, PAPER, names | {"claims": rule}, tmp_path)

@@ -52,6 +52,5 @@ def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[to
     c, t = _parts(checkpoint)
     if c.input_norm == "unit_l2_layernorm":
         raise UserError(f"{checkpoint.path} is a file of this project: it needs no check, leave --check out")
-    a = ((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
-    z = foreign.kept(a, k, t.get("theta"))
+    z = foreign.kept(((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu(), k, t.get("theta"))
     return z, z @ t["W_dec"] + t["b_dec"]

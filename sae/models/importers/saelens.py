@@ -40,8 +40,7 @@ def fits(checkpoint: foreign.Checkpoint) -> bool:
 
 def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, foreign.Tensors]:
     c = checkpoint.settings(Settings)
-    shapes = SHAPES | MORE.get(c.architecture, {"b_enc": "m"})
-    return c, checkpoint.take(shapes, {"d_in": c.d_in}, {"d_sae": c.d_sae})
+    return c, checkpoint.take(SHAPES | MORE.get(c.architecture, {"b_enc": "m"}), {"d_in": c.d_in}, {"d_sae": c.d_sae})
 
 
 def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:

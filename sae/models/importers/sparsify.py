@@ -34,8 +34,7 @@ def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
     product = foreign.times(c.d_in, c.expansion_factor)
     m = {"num_latents": c.num_latents} if c.num_latents else {"d_in * expansion_factor": product}
     encoder, b_enc, W_dec, b_dec = checkpoint.take(SHAPES, {"d_in": c.d_in}, m).values()
-    given = options.over(checkpoint.made_by())
-    return foreign.coder(checkpoint, given, (encoder.T, b_enc, W_dec, b_dec), c.k)
+    return foreign.coder(checkpoint, options.over(checkpoint.made_by()), (encoder.T, b_enc, W_dec, b_dec), c.k)
 
 
 def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -42,10 +42,8 @@ def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, foreign.Tensors, t
     product = foreign.times(c.input_dim, c.expansion_factor)
     m = {"hidden_dim": c.hidden_dim, "input_dim * expansion_factor": product and int(product)}
     t = checkpoint.take(SHAPES | held, {"input_dim": c.input_dim}, m)
-    if c.activation == "topk":
-        return c, t, None
-    if held:
-        return c, t, t["threshold"]
+    if c.activation == "topk" or held:
+        return c, t, t.get("threshold")
     if c.threshold is None:
         raise UserError(f"{checkpoint.path}: there is no threshold, in the tensors or in config.json")
     return c, t, torch.full_like(t["encoder.bias"], c.threshold)

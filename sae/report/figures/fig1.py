@@ -15,16 +15,14 @@ CAPTION = (
     "Activations of one test image (the one with the baseline's median error) before the Top-k, sorted. In colour what "
     "the Top-k, or a latent's threshold, keeps, in grey what it discards and the regularizers act on."
 )
-_COLUMNS = 3
 
 
 def draw(results: Path, names: Names) -> Figure:
     """A panel per method: activations by rank, kept ones in colour; the image itself in the first panel."""
     rows = files.read_parquet(results / READS[0])
     methods = names.order(rows["method"])
-    columns = min(_COLUMNS, len(methods))
-    lines = -(-len(methods) // columns)
-    figure, axes = style.panels(lines, columns, 2.1, 0, sharex=True, sharey=True)
+    columns = min(3, len(methods))
+    figure, axes = style.panels(-(-len(methods) // columns), columns, 2.1, 0, sharex=True, sharey=True)
     for ax in axes.flat[len(methods) :]:
         ax.axis("off")
     for ax, method in zip(axes.flat, methods, strict=False):

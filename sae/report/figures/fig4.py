@@ -36,6 +36,5 @@ def draw(results: Path, names: Names) -> Figure:
         row[0].set_ylim(bottom=0)
     for ax in axes[-1]:
         ax.set_xlabel("rank within the sample")
-    reference = style.reference(f"k = {k}", linestyle=":")
-    style.legend(figure, [*style.handles(names, points["method"]), reference])
+    style.legend(figure, [*style.handles(names, points["method"]), style.reference(f"k = {k}", linestyle=":")])
     return figure

@@ -32,7 +32,6 @@ CAPTION = (
 )
 # Column, split, label. The choice is made by the first, on val; the second is what it buys, on test.
 _ROWS = [("r2", "val", "ΔR² (val)"), ("ms_mean_alive", "test", "Δ mean MS, alive (test)")]
-_EXCEPTIONS = {"edge": "at the sweep's end", "fallback": "nothing acceptable"}
 _RING: dict[str, Any] = {"markerfacecolor": "none", "markersize": 8, "linestyle": "none"}
 _ZERO: dict[str, Any] = {"color": "#444444", "linewidth": 0.8}
 
@@ -154,7 +153,7 @@ def _values(picked: pd.DataFrame, column: str, swept: pd.DataFrame, names: Names
 
 def _exceptions(rows: pd.DataFrame, names: Names) -> list[str]:
     found = []
-    for selection, said in _EXCEPTIONS.items():
+    for selection, said in (("edge", "at the sweep's end"), ("fallback", "nothing acceptable")):
         ks = rows[rows["selection"] == selection].groupby("method")["k"].unique()
         of = [f"{names.method(m)}, k = {', '.join(map(str, sorted(ks[m])))}" for m in names.order(ks.index)]
         if of:

@@ -80,8 +80,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     if len(y) < len(labels):
         return {}
     codes = {s: subject.codes(s, kept.get(s)) for s in _SPLITS}
-    device = subject.coder.b_dec.device
-    found = by_budget(codes, y, options.largest or subject.coder.k, options, device)
+    found = by_budget(codes, y, options.largest or subject.coder.k, options, subject.coder.b_dec.device)
     ks, top1, last = list(found), [p.top1 for p in found.values()], list(found.values())[-1]
     auc, auc_above_1 = area(ks, top1)
     return {

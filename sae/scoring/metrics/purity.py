@@ -18,7 +18,6 @@ STAGE = "score"
 SPLITS = ("val", "test")
 READS = ()
 _PERMUTATIONS = 20
-_SEED = 0
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
@@ -43,7 +42,7 @@ def of_codes(codes: Codes, labels: np.ndarray, groups: np.ndarray | None = None)
     names = ("binary", "weighted", "binary_null", "weighted_null", "binary_min10")
     if not active.any():
         return dict.fromkeys(names, float("nan"))
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(0)
     rows = _exchangeable(len(labels), groups)
     labellings = np.stack([labels, *(_permuted(labels, rows, rng) for _ in range(_PERMUTATIONS))])
     binary, weighted, _ = _purity.per_latent(codes.by_latent(), labellings)

@@ -29,9 +29,8 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     spec = subject.splits[split].manifest["backbone"].get("spec", {})
     if spec.get("loader") != "generated":
         return {}
-    dictionary, truth = subject.once_for_all(
-        ("recovery", split), lambda: _truth(spec, split, len(subject.embeddings(split)))
-    )
+    images = len(subject.embeddings(split))
+    dictionary, truth = subject.once_for_all(("recovery", split), lambda: _truth(spec, split, images))
     return of_codes(subject.coder.W_dec.detach().cpu().numpy(), subject.codes(split), dictionary, truth)
 
 
@@ -61,12 +60,11 @@ def of_codes(
     fired, shown = np.asarray(fires.sum(axis=0)).ravel(), np.asarray(shows.sum(axis=0)).ravel()
     seen = shown > 0
     precision = both / np.maximum(fired, 1)
-    recall = both[seen] / shown[seen]
     return {
         "recovery_cosine": float(cosine[seen].mean()),
         "recovery_found": float((cosine[seen] > 0.9).mean()),
         "recovery_precision": float(precision[seen].mean()),
-        "recovery_recall": float(recall.mean()),
+        "recovery_recall": float((both[seen] / shown[seen]).mean()),
     }
 
 

@@ -23,8 +23,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     shape = tuple(decoder.shape)
 
     def null() -> torch.Tensor:
-        rows = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        return highest_cosines(rows.to(decoder.device))
+        return highest_cosines(torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(decoder.device))
 
     found, random = highest_cosines(decoder), subject.once_for_all(("redundancy", shape), null)
     return {

@@ -46,10 +46,8 @@ def take(options: Options, settings: Settings, embeddings: np.ndarray) -> tuple[
     coder, where = saefile.load(options.file), f"{options.file}, an imported SAE,"
     rows = embeddings[:: -(-len(embeddings) // _ROWS)]  # Evenly spread: rows may be in the order of their classes.
     if coder.d != rows.shape[1]:
-        raise UserError(
-            f"{where} takes {coder.d} dimensions, and these embeddings have {rows.shape[1]}: "
-            "name its method in an experiment of the backbone that it was trained on"
-        )
+        said = "name its method in an experiment of the backbone that it was trained on"
+        raise UserError(f"{where} takes {coder.d} dimensions, and these embeddings have {rows.shape[1]}: {said}")
     if isinstance(coder.select, TopK) and coder.select.k != settings.k:
         raise UserError(
             f"{where} keeps {coder.select.k} latents of an image, and this cell has k = {settings.k}: give its "

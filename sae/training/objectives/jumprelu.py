@@ -39,8 +39,7 @@ class Objective(_threshold.Objective):
 
     def start(self) -> None:
         """The thresholds."""
-        like = self.coder.b_enc
-        self.theta = torch.full_like(like, self.options.theta).detach().requires_grad_()
+        self.theta = torch.full_like(self.coder.b_enc, self.options.theta).detach().requires_grad_()
 
     def parameters(self) -> list[Tensor]:
         """The thresholds."""
