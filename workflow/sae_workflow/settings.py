@@ -106,7 +106,8 @@ def _method_plan(config: Config, experiment: str, name: str, k: int) -> bank.Met
     method, sweep = config.methods[name], config.sweep(experiment, name, k)
     as_said = ("objective", "penalty", "mask", "options", "recipe", "at", "against", "control")
     own: dict[str, Any] = {field: getattr(method, field) for field in as_said}
-    return bank.Method(**own, sweep=sweep, **{"lambda": None if "lambda" in sweep else method.lam})
+    own["lambda"] = None if "lambda" in sweep else method.lam
+    return bank.Method(**own, sweep=sweep)
 
 
 def imported(config: Config, experiment: str, cell: tuple[str, str, int] | None = None) -> list[str]:
@@ -212,9 +213,8 @@ def names(config: Config, experiment: str) -> Plan:
     spec, methods = config.experiments[experiment], {}
     for position, name in enumerate(spec.methods):
         method = config.methods[name]
-        look = method.model_dump(include={"colour", "at", "against", "control"})
         here = {"label": method.label or name, "imported": method.imported is not None, "position": position}
-        methods[name] = look | here
+        methods[name] = method.model_dump(include={"colour", "at", "against", "control"}) | here
     return {
         "methods": methods,
         "datasets": {name: config.datasets[name].label or name for name in spec.datasets},
