@@ -205,13 +205,12 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
                 _check_fair(config, experiment, built, problems)
     for b in sorted(set(spec.judges) & set(spec.backbones)):
         problems.add(f"{key}.judges", f"{b} is one of `backbones`, which judge each other; leave it out here")
-    for d in spec.datasets:
-        for b in spec.embedding:
-            dataset, backbone = config.datasets[d], config.backbones[b]
-            if dataset.has_images != backbone.reads_images:
-                pair = f"dataset {d} (type {dataset.type}) and backbone {b} (loader {backbone.loader})"
-                why = "a dataset without images needs a loader of given embeddings, and images another one"
-                problems.add(key, f"{pair} do not go together: {why}")
+    for d, b in itertools.product(spec.datasets, spec.embedding):
+        dataset, backbone = config.datasets[d], config.backbones[b]
+        if dataset.has_images != backbone.reads_images:
+            pair = f"dataset {d} (type {dataset.type}) and backbone {b} (loader {backbone.loader})"
+            why = "a dataset without images needs a loader of given embeddings, and images another one"
+            problems.add(key, f"{pair} do not go together: {why}")
     if (shown := spec.gallery.dataset) in spec.datasets and not config.datasets[shown].has_images:
         problems.add(f"{key}.gallery.dataset", f"{shown} holds embeddings alone, without images to show")
     if all(config.methods[name].control for name in spec.methods):
@@ -221,9 +220,8 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
         given, cells = config.methods[name].imported, itertools.product(spec.datasets, spec.backbones, spec.k)
         if given and not any(given.belongs_to(*cell) for cell in cells):
             problems.add(f"{key}.methods", f"{name} belongs to a dataset, backbone or k that is not here; leave it out")
-    trials = sum(
-        math.prod(map(len, config.sweep(experiment, name, k).values())) for name in spec.methods for k in spec.k
-    )
+    sweeps = [config.sweep(experiment, name, k) for name in spec.methods for k in spec.k]
+    trials = sum(math.prod(map(len, sweep.values())) for sweep in sweeps)
     if (saes := trials * len(spec.seeds) * len(spec.datasets) * len(spec.backbones)) > MOST_SAES:
         text = f"it asks for {saes:,} SAEs; the most is {MOST_SAES:,}: sweep fewer values, or part it into several"
         problems.add(key, text)

@@ -49,9 +49,7 @@ def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) 
         known = {name: grids for name, grids in spec.sweep.items() if name in methods}
         for name in sorted(n for n in known if methods[n].control or methods[n].imported):
             problems.add(f"experiments.{e}.sweep.{name}", _OF_A_CONTROL if methods[name].control else _OF_AN_IMPORT)
-        swept = {
-            name: checked(f"experiments.{e}.sweep.{name}", g, methods[name], problems) for name, g in known.items()
-        }
+        swept = {n: checked(f"experiments.{e}.sweep.{n}", grids, methods[n], problems) for n, grids in known.items()}
         experiments[e] = spec.model_copy(update={"sweep": spec.sweep | swept})
         for name in spec.methods:
             if name in methods and (base := methods[name].at) in methods:
@@ -167,10 +165,9 @@ def _grid(key: str, option: str, values: list, method: Method, problems: Problem
     """The values of one of them."""
     found: dict[str, Any] = {}
     words = method.model_dump(by_alias=True, exclude_unset=True)
-    model = type(method)
     for i, value in enumerate(values):
         try:
-            trained = model.model_validate(words | {option: value}).model_dump(by_alias=True)[option]
+            trained = type(method).model_validate(words | {option: value}).model_dump(by_alias=True)[option]
         except ValidationError as error:
             problems.add(f"{key}.{i}", text_of(error.errors()[0]))
             continue

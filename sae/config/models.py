@@ -137,10 +137,6 @@ class Experiment(Limited):
         return [*self.backbones, *self.judges]
 
 
-def _place(given: Any) -> Any:
-    return {"place": given} if isinstance(given, str) else given
-
-
 class _Import(Limited):
     """Where an SAE of another library, or of this project, comes from, and what its file leaves open."""
 
@@ -159,12 +155,11 @@ class _Import(Limited):
 
     def belongs_to(self, dataset: str, backbone: str, k: int) -> bool:
         """Whether it is scored in this cell."""
-        return all(
-            own in (None, here) for own, here in ((self.dataset, dataset), (self.backbone, backbone), (self.k, k))
-        )
+        places = ((self.dataset, dataset), (self.backbone, backbone), (self.k, k))
+        return all(own in (None, here) for own, here in places)
 
 
-Import = Annotated[_Import, BeforeValidator(_place)]
+Import = Annotated[_Import, BeforeValidator(lambda given: {"place": given} if isinstance(given, str) else given)]
 
 
 class Method(Limited):
@@ -237,9 +232,8 @@ class Dataset(Entry):
     extends: Extends = None
     type: str
     label: Label | None = None
-    duplicates: Literal["allow"] | None = Field(
-        None, description="Whether the same image may lie in several splits; an error, if not given."
-    )
+    duplicates: Literal["allow"] | None = None
+    """Whether the same image may lie in several splits; an error, if not given."""
 
     @property
     def has_images(self) -> bool:
@@ -250,13 +244,11 @@ class Dataset(Entry):
 class ImageDataset(Dataset):
     """A dataset of images."""
 
-    image_size: Count | None = Field(
-        None, description="Pixels, for the backbones that have none of their own; each model's own, if not given."
-    )
+    image_size: Count | None = None
+    """Pixels, for the backbones that have none of their own; each model's own, if not given."""
     max_broken: int = Field(0, ge=0, description="How many images may be unreadable, and are then left out.")
-    max_megapixels: Positive | None = Field(
-        None, description="A larger image counts as unreadable, by its header; 89, if not given."
-    )
+    max_megapixels: Positive | None = None
+    """A larger image counts as unreadable, by its header; 89, if not given."""
 
 
 class Backbone(Entry):

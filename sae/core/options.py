@@ -98,10 +98,9 @@ Whole = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e300)]
 Range = Annotated[list[Positive], AfterValidator(ascending)]
-_OneRange = Annotated[Range, Tag("list")]
 _RangeByK = Annotated[dict[str, Range], Field(min_length=1), AfterValidator(by_k), Tag("mapping")]
 # {option: [low, high], or {k8: [low, high], ...}}
-Ranges = dict[str, Annotated[_OneRange | _RangeByK, Discriminator(by_container)]]
+Ranges = dict[str, Annotated[Annotated[Range, Tag("list")] | _RangeByK, Discriminator(by_container)]]
 Grid = Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)]
 # Names in workflow/resources/artifacts.yaml: a list, or a mapping from what the entry calls each.
 Artifacts = Annotated[

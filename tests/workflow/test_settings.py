@@ -81,8 +81,8 @@ def test_the_order_of_a_grid_and_labels_change_no_plan():
 
     other, bank = with_changes(change), ("smoke", "fashion_mnist_smoke", CELL[1])
     assert settings.bank_plan(other, *bank, 8) == settings.bank_plan(CONFIG, *bank, 8)
-    assert settings.dataset_spec(other, bank[1]) == settings.dataset_spec(CONFIG, bank[1])
-    assert settings.backbone_spec(other, bank[2]) == settings.backbone_spec(CONFIG, bank[2])
+    assert other.datasets[bank[1]].spec == CONFIG.datasets[bank[1]].spec
+    assert other.backbones[bank[2]].spec == CONFIG.backbones[bank[2]].spec
     assert settings.names(other, "smoke") != settings.names(CONFIG, "smoke")
 
 

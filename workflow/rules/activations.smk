@@ -17,7 +17,7 @@ rule dataset:
         **asks("dataset"),
         workers=COMPUTE.decode_workers,
     params:
-        settings=lambda w: dumps(settings.dataset_spec(cfg, w.dataset)),
+        settings=lambda w: dumps(cfg.datasets[w.dataset].spec),
         # Only looked at, so that another image builds the index anew.
         images=lambda w: listing.of(cfg.datasets[w.dataset]),
         meaning=says("dataset"),
@@ -42,7 +42,7 @@ EMBED_RESOURCES = {
     "shared": lambda w: shared(f"activations/{w.dataset}/{w.backbone}"),
 }
 EMBED_PARAMS = {
-    "settings": lambda w: dumps(settings.backbone_spec(cfg, w.backbone)),
+    "settings": lambda w: dumps(cfg.backbones[w.backbone].spec),
     "batch_size": COMPUTE.embed_batch_size,
     "meaning": says("embed"),
     "threads": COMPUTE.threads,

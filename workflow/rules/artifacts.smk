@@ -81,7 +81,7 @@ rule download:
     resources:
         **asks("download"),
     params:
-        settings=lambda w: dumps(settings.dataset_spec(cfg, w.dataset)),
+        settings=lambda w: dumps(cfg.datasets[w.dataset].spec),
         meaning=says("download"),
     shell:
         "python -m sae download --name {wildcards.dataset} --out {output} --spec {params.settings:q}"

@@ -69,8 +69,8 @@ def artifact_files(*specs):
 def images_of(dataset):
     """The manifests of what a dataset's images were downloaded as."""
     # That of the download is named only so that it is there: the dataset's own parameters say what is in it.
-    own = [ancient(paths.DOWNLOAD.format(dataset=dataset))] if settings.downloads(cfg, dataset) else []
-    return artifact_files(settings.dataset_spec(cfg, dataset)) + own
+    own = [ancient(paths.DOWNLOAD.format(dataset=dataset))] if cfg.datasets[dataset].spec.get("download") else []
+    return artifact_files(cfg.datasets[dataset].spec) + own
 
 
 def of_banks(experiment, pattern, **values):
@@ -108,7 +108,7 @@ def embed_inputs(w):
     return [
         *at([paths.INDEX, paths.DATASET], dataset=w.dataset),
         *images_of(w.dataset),
-        *artifact_files(settings.backbone_spec(cfg, w.backbone)),
+        *artifact_files(cfg.backbones[w.backbone].spec),
         *(at(paths.WEIGHTS, backbone=w.backbone) if settings.from_hub(cfg, w.backbone) else []),
         *settings.local_weights(cfg, w.backbone),
         *settings.given_embeddings(cfg, w.dataset, w.backbone),
@@ -133,7 +133,7 @@ def stage_params(stage):
     """The parameters of the job of a stage of scoring."""
     return {
         "stage": stage,
-        "settings": lambda w: dumps(settings.stage_plan(cfg, w.experiment, stage)),
+        "settings": lambda w: dumps({"metrics": settings.stages(cfg, w.experiment).get(stage, {})}),
         "meaning": says(stage),
         "device": COMPUTE.device,
         "activations": lambda w: paths.ACTIVATIONS.format(**w),

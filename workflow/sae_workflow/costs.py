@@ -69,11 +69,8 @@ def width(plan: Plan) -> int:
 
 def sizes(plan: Plan) -> list[Sizes]:
     """How many SAEs each protocol trains in a cell, at most."""
-    found = []
-    for name, given in plan.protocols.items():
-        options = registry.head("protocol", name).options(**given)
-        found.append(registry.load("protocol", name).at_most(plan, options))
-    return found
+    options = {name: registry.head("protocol", name).options(**given) for name, given in plan.protocols.items()}
+    return [registry.load("protocol", name).at_most(plan, own) for name, own in options.items()]
 
 
 def saes(plan: Plan) -> int:
@@ -167,8 +164,7 @@ def embedding(cell: Cell) -> Seconds:
     images, size = sum(cell.rows.values()), cell.model.get("image_size") or cell.data["size"]
     flop = images * cell.model["gflop"] * 1e9 * (size / SIZE) ** 2
     seconds = dense(flop, cell.model.get("precision", "float32")) + decoding(cell.data)
-    measured = cell.model.get("images_per_core_second")
-    if measured:
+    if measured := cell.model.get("images_per_core_second"):
         nearest = min(measured, key=lambda pixels: abs(pixels - size))
         seconds[2] = images / measured[nearest] * (size / nearest) ** 2
     return seconds

@@ -178,8 +178,7 @@ class Survey:
                     keys.update(entry[key] for entry in content.get("saes", ()) for key in ("key", "trained"))
                 except UNREADABLE as error:
                     whole = False
-                    why = "while it is so, no SAE of the store counts as unused"
-                    self.unreadable[path] = f"{_said(error)}; {why}"
+                    self.unreadable[path] = f"{_said(error)}; while it is so, no SAE of the store counts as unused"
         return {STORED.format(key=key) for key in keys} if whole else None
 
     def _judge(self, path: Path, used: set[str] | None, why: str) -> None:

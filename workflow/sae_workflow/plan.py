@@ -55,8 +55,7 @@ def text(config: Config, experiment: str) -> Iterator[str]:
     known, unknown = costs.cells(config, experiment)
     yield from (f"  {what}: left out of disk and hours; add them to {costs.COSTS}" for what in unknown)
     yield from _disk_text(config, experiment, known)
-    counts = jobs(config, experiment)
-    yield from _hours_text(counts, hours(config, experiment), config.compute.device)
+    yield from _hours_text(jobs(config, experiment), hours(config, experiment), config.compute.device)
     yield "\nThe hours are estimates, from"
     for figure in costs.figures()["rates"].values():
         yield f"  {figure['value']:g} {figure['unit']}: {figure['text']}\n      {figure['source']}"
@@ -67,8 +66,7 @@ def _disk_text(config: Config, experiment: str, known: list[costs.Cell]) -> Iter
     yield f"\n{'Disk':<40}{'images':>11}{'d':>6}{'embeddings':>13}{'SAEs':>6}{'SAE files':>12}"
     for cell, embeddings, saes, files in rows:
         name = f"  {cell.dataset} / {cell.backbone}"
-        images = sum(cell.rows.values())
-        yield f"{name:<40}{images:>11,}{cell.d:>6}{_gb(embeddings):>13}{saes:>6}{_gb(files):>12}"
+        yield f"{name:<40}{sum(cell.rows.values()):>11,}{cell.d:>6}{_gb(embeddings):>13}{saes:>6}{_gb(files):>12}"
     embeddings, files = sum(row[1] for row in rows), sum(row[3] for row in rows)
     yield f"{'  total ' + _gb(embeddings + files):<57}{_gb(embeddings):>13}{_gb(files):>18}"
 

@@ -96,7 +96,6 @@ def no_future(*folders: str) -> None:
         UserError: a file cannot be dated back.
     """
     now, found = time.time(), []
-    latest = now + SKEW
     for folder, inside, names in (entry for root in folders for entry in os.walk(root)):
         # Not the SAEs and their links, of which there are many: Snakemake knows nothing of them.
         if any(Path(folder).match(pattern) for pattern in (_BANKS, paths.STORE)):
@@ -104,7 +103,7 @@ def no_future(*folders: str) -> None:
         for name in names:
             path = os.path.join(folder, name)
             with suppress(FileNotFoundError):  # Another process's temporary file.
-                if os.lstat(path).st_mtime > latest:
+                if os.lstat(path).st_mtime > now + SKEW:
                     found.append(path)
     for path in found:
         try:

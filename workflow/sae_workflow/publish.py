@@ -20,7 +20,6 @@ from sae.data.artifacts import names as artifact_names
 from sae.report.tables import markdown
 from sae_workflow import recorded, settings
 
-FORMAT = "saelens"
 KEY = ["dataset", "backbone", "k", "method", "trial", "seed"]
 # Columns of metrics.parquet, on test; those that an experiment has.
 SHOWN = ["r2", "l0", "dead", "ms_mean_alive", "ms_mean_alive_across_groups", "ms_mean_alive_independent"]
@@ -74,7 +73,7 @@ def publish(experiment: str, *overlays: str) -> Path:
         raise UserError(f"{out} is there already: move it away, or delete it, and run again")
     scores = files.read_parquet(scored)
     scores = scores[scores["split"] == "test"].set_index([*KEY, "protocol"])
-    exporter, rows = registry.load("exporter", FORMAT), []
+    exporter, rows = registry.load("exporter", "saelens"), []
     with files.atomic_directory(out) as temporary:
         for bank, entry in _entries(config, experiment):
             if bank.file.stat().st_mtime > scored.stat().st_mtime:
@@ -94,14 +93,13 @@ def publish(experiment: str, *overlays: str) -> Path:
             rows.append({"folder": name} | {c: row[c] for c in SHOWN if c in row})
         if not rows:
             raise UserError(f"{experiment} has no SAE that was trained here and chosen")
-        text = pd.DataFrame(rows).dropna(axis="columns", how="all").map(_number)
         said = config.experiments[experiment].description or "SAEs of one's own"
         readme = _README.format(
             experiment=experiment,
             description=said[:1].upper() + said[1:],
             count=len(rows),
             first=rows[0]["folder"],
-            table=markdown(text),
+            table=markdown(pd.DataFrame(rows).dropna(axis="columns", how="all").map(_number)),
             sources="\n".join(_sources(config, experiment)),
         )
         files.write_text(temporary / "README.md", readme)

@@ -16,7 +16,6 @@ from sae.core.files import write_text
 from sae_workflow.settings import HERE
 
 PATH = HERE / "schemas/config.schema.json"
-CHOSEN_BY: dict[Literal["dataset", "backbone"], str] = {"dataset": "type", "backbone": "loader"}
 # Kinds whose entries have keys beside their own options.
 WITH_MORE: tuple[Literal["dataset", "backbone", "metric"], ...] = ("dataset", "backbone", "metric")
 Schema = dict[str, Any]
@@ -35,7 +34,7 @@ def schema() -> Schema:
     for definition in definitions.values():
         definition.pop("required", None)
     frame = _definition(definitions, found["config", ""])
-    for kind, chosen_by in CHOSEN_BY.items():
+    for kind, chosen_by in (("dataset", "type"), ("backbone", "loader")):
         _definition(definitions, _values(frame, f"{kind}s")).update(_by_name(kind, chosen_by, found))
     method = _definition(definitions, _values(frame, "methods"))
     for key, ref in found.items():

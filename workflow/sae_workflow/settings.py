@@ -20,7 +20,6 @@ from sae.data.artifacts import names as artifact_names
 HERE = Path(__file__).parent.parent
 Plan = dict[str, Any]
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".tar")  # suffixes of a file of weights
-NAMES_WEIGHTS = ("loader", "model", "pretrained")
 
 
 @functools.cache
@@ -105,27 +104,16 @@ def bank_plan(config: Config, experiment: str, dataset: str, backbone: str, k: i
 
 def _method_plan(config: Config, experiment: str, name: str, k: int) -> bank.Method:
     method, sweep = config.methods[name], config.sweep(experiment, name, k)
-    return bank.Method(
-        objective=method.objective,
-        penalty=method.penalty,
-        mask=method.mask,
-        **{"lambda": None if "lambda" in sweep else method.lam},
-        options=method.options,
-        recipe=method.recipe,
-        sweep=sweep,
-        at=method.at,
-        against=method.against,
-        control=method.control,
-    )
+    as_said = ("objective", "penalty", "mask", "options", "recipe", "at", "against", "control")
+    own: dict[str, Any] = {field: getattr(method, field) for field in as_said}
+    own["lambda"] = None if "lambda" in sweep else method.lam
+    return bank.Method(**own, sweep=sweep)
 
 
 def imported(config: Config, experiment: str, cell: tuple[str, str, int] | None = None) -> list[str]:
     """The methods of an experiment, or of a cell of it (dataset, backbone, k), whose SAEs were made elsewhere."""
     given = {name: config.methods[name].imported for name in config.experiments[experiment].methods}
-    here = {name: of for name, of in given.items() if of}
-    if cell:
-        here = {name: of for name, of in here.items() if of.belongs_to(*cell)}
-    return list(here)
+    return [name for name, of in given.items() if of and (cell is None or of.belongs_to(*cell))]
 
 
 def import_plan(config: Config, method: str) -> Plan:
@@ -178,11 +166,6 @@ def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
     return {stage: metrics for stage, metrics in found.items() if metrics}
 
 
-def stage_plan(config: Config, experiment: str, stage: str) -> Plan:
-    """The settings of `python -m sae score` for one stage."""
-    return {"metrics": stages(config, experiment).get(stage, {})}
-
-
 def scoring(config: Config, experiment: str, stage: str) -> list[versions.Name]:
     """A stage's metrics, and the space that they see."""
     return [("models", "inputs"), *(("metric", name) for name in stages(config, experiment).get(stage, {}))]
@@ -230,9 +213,8 @@ def names(config: Config, experiment: str) -> Plan:
     spec, methods = config.experiments[experiment], {}
     for position, name in enumerate(spec.methods):
         method = config.methods[name]
-        look = method.model_dump(include={"colour", "at", "against", "control"})
         here = {"label": method.label or name, "imported": method.imported is not None, "position": position}
-        methods[name] = look | here
+        methods[name] = method.model_dump(include={"colour", "at", "against", "control"}) | here
     return {
         "methods": methods,
         "datasets": {name: config.datasets[name].label or name for name in spec.datasets},
@@ -260,8 +242,8 @@ def report_plan(config: Config, experiment: str) -> Plan:
         "experiment": spec.model_dump(exclude_defaults=True),
         "methods": {name: {k: v for k, v in m.items() if v not in (None, {})} for name, m in methods.items()},
         "training": config.training[spec.training].model_dump(),
-        "datasets": {name: dataset_spec(config, name) for name in spec.datasets},
-        "backbones": {name: backbone_spec(config, name) for name in spec.embedding},
+        "datasets": {name: config.datasets[name].spec for name in spec.datasets},
+        "backbones": {name: config.backbones[name].spec for name in spec.embedding},
         "metrics": dict(metric for stage in stages(config, experiment).values() for metric in stage.items()),
         "claims": config.claims.model_dump(),
         "protocols": {name: config.protocols[name].options(own) for name, own in spec.protocols.items()},
@@ -270,16 +252,6 @@ def report_plan(config: Config, experiment: str) -> Plan:
     }
     shown = {"experiment": experiment, "figures": figures(config, experiment), "config": used}
     return names(config, experiment) | shown
-
-
-def dataset_spec(config: Config, dataset: str) -> Plan:
-    """The mapping of a dataset that its jobs get."""
-    return config.datasets[dataset].spec
-
-
-def backbone_spec(config: Config, backbone: str) -> Plan:
-    """The mapping of a backbone that its jobs get."""
-    return config.backbones[backbone].spec
 
 
 def weights_paths(spec: Plan) -> dict[str, str]:
@@ -304,23 +276,18 @@ def hub_backbones(config: Config, experiment: str) -> list[str]:
 
 def weights_plan(config: Config, backbone: str) -> Plan:
     """The settings of `python -m sae weights`: what of a backbone's entry says which weights they are."""
-    return {key: value for key, value in backbone_spec(config, backbone).items() if key in NAMES_WEIGHTS}
+    return {k: v for k, v in config.backbones[backbone].spec.items() if k in ("loader", "model", "pretrained")}
 
 
 def local_weights(config: Config, backbone: str) -> list[str]:
     """Files on this machine that a backbone's embeddings are made of."""
-    named = [Path(file) for file in weights_paths(backbone_spec(config, backbone)).values() if Path(file).exists()]
+    named = [Path(file) for file in weights_paths(config.backbones[backbone].spec).values() if Path(file).exists()]
     return [str(file) for path in named for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
 
 
-def downloads(config: Config, dataset: str) -> bool:
-    """Whether a dataset is to be downloaded by its type's own function."""
-    return bool(dataset_spec(config, dataset).get("download"))
-
-
 def downloaded(config: Config, experiment: str) -> list[str]:
-    """The datasets of an experiment that are."""
-    return [name for name in config.experiments[experiment].datasets if downloads(config, name)]
+    """The datasets of an experiment that are to be downloaded by their type's own function."""
+    return [name for name in config.experiments[experiment].datasets if config.datasets[name].spec.get("download")]
 
 
 def dataset_files(config: Config, dataset: str) -> list[str]:
@@ -331,15 +298,6 @@ def dataset_files(config: Config, dataset: str) -> list[str]:
 
 def given_embeddings(config: Config, dataset: str, backbone: str) -> list[str]:
     """The files of a dataset's embeddings that are given, not made."""
-    both, entry = dataset_spec(config, dataset) | backbone_spec(config, backbone), config.backbones[backbone]
+    entry = config.backbones[backbone]
+    both = config.datasets[dataset].spec | entry.spec
     return [pattern.format(**both) for pattern in entry.constants.get("FILES", ())]
-
-
-def type_of(config: Config, dataset: str) -> versions.Name:
-    """A dataset's type."""
-    return "dataset", config.datasets[dataset].type
-
-
-def loader_of(config: Config, backbone: str) -> versions.Name:
-    """A backbone's loader."""
-    return "backbone", config.backbones[backbone].loader

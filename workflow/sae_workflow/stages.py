@@ -123,14 +123,14 @@ class Job:
         return costs.dense(2 * self.cell.d * costs.width(self.plan))
 
     @property
-    def threads(self) -> int:
-        """Of PyTorch."""
-        return self.compute.threads
+    def dataset(self) -> versions.Name:
+        """The type of its dataset."""
+        return "dataset", self.config.datasets[self.of.dataset].type
 
     @property
-    def workers(self) -> int:
-        """Processes that decode."""
-        return self.compute.decode_workers
+    def loader(self) -> versions.Name:
+        """The loader of its backbone."""
+        return "backbone", self.config.backbones[self.of.backbone].loader
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Stage:
     sizes: Callable[[Job], Sizes] = lambda job: {}
     used: Callable[[Job, float], float] | None = None
     seconds: Callable[[Job], costs.Seconds] = lambda job: costs.cores(0)
-    cores: Callable[[Job], tuple[int, int]] = lambda job: (job.threads, job.threads)
+    cores: Callable[[Job], tuple[int, int]] = lambda job: (job.compute.threads,) * 2
 
 
 def memory_of(stage: str, sizes: Sizes) -> float:
@@ -221,14 +221,6 @@ def _probing(job: Job) -> costs.Seconds:
     return costs.judged(job.plan) * (read * job.encoding + costs.probing_codes(job.cell, job.probe))
 
 
-def _embedding(job: Job) -> list[versions.Name]:
-    return [
-        ("data", "embed"),
-        settings.type_of(job.config, job.of.dataset),
-        settings.loader_of(job.config, job.of.backbone),
-    ]
-
-
 def _metrics(stage: str) -> Callable[[Job], list[versions.Name]]:
     return lambda job: [("scoring", "stage"), *settings.scoring(job.config, job.of.experiment, stage)]
 
@@ -250,10 +242,8 @@ def _scored(stage: str) -> Callable[[Config, str], list[Wildcards]]:
 
 
 def _probed(config: Config, experiment: str) -> list[Wildcards]:
-    cells = [
-        {"dataset": bank["dataset"], "backbone": bank["backbone"]} for bank in _scored("probe")(config, experiment)
-    ]
-    return [cell for number, cell in enumerate(cells) if cell not in cells[:number]]
+    banks = _scored("probe")(config, experiment)
+    return [{"dataset": b["dataset"], "backbone": b["backbone"]} for b in banks if b["k"] == banks[0]["k"]]
 
 
 def _shards(config: Config, experiment: str) -> list[Wildcards]:
@@ -263,12 +253,12 @@ def _shards(config: Config, experiment: str) -> list[Wildcards]:
 
 _EMBED = Stage(
     settings.embedded,
-    meaning=_embedding,
+    meaning=lambda job: [("data", "embed"), job.dataset, job.loader],
     computes=True,
     like="embed",
-    sizes=lambda job: {"workers": job.workers, "weights": 4 * job.cell.model.get("parameters", 0)},
+    sizes=lambda job: {"workers": job.compute.decode_workers, "weights": 4 * job.cell.model.get("parameters", 0)},
     seconds=lambda job: costs.embedding(job.cell) * (job.compute.embed_shards < 2),  # Else it only joins them.
-    cores=lambda job: (job.threads, max(job.threads, job.workers)),
+    cores=lambda job: (job.compute.threads, max(job.compute.threads, job.compute.decode_workers)),
 )
 _SCORE = Stage(
     _scored("score"),
@@ -284,7 +274,7 @@ STAGES: dict[str, Stage] = {
     "artifact": Stage(each("artifact", missing.artifacts_of), lambda job: ["sae.data.fetch"]),
     "weights": Stage(
         each("backbone", settings.hub_backbones),
-        lambda job: ["sae.data.weights", versions.module(*settings.loader_of(job.config, job.of.backbone))],
+        lambda job: ["sae.data.weights", versions.module(*job.loader)],
     ),
     "imported": Stage(
         each("method", settings.imported),
@@ -292,15 +282,15 @@ STAGES: dict[str, Stage] = {
     ),
     "download": Stage(
         each("dataset", settings.downloaded),
-        lambda job: ["sae.data.download", versions.module(*settings.type_of(job.config, job.of.dataset))],
+        lambda job: ["sae.data.download", versions.module(*job.dataset)],
     ),
     "dataset": Stage(
         each("dataset", lambda config, experiment: config.experiments[experiment].datasets),
-        meaning=lambda job: [("data", "dataset"), settings.type_of(job.config, job.of.dataset)],
+        meaning=lambda job: [("data", "dataset"), job.dataset],
         like="dataset",
-        sizes=lambda job: {"workers": job.workers, "images": sum(job.data["rows"].values()) / MB},
+        sizes=lambda job: {"workers": job.compute.decode_workers, "images": sum(job.data["rows"].values()) / MB},
         seconds=lambda job: costs.decoding(job.data) * job.config.datasets[job.of.dataset].has_images,
-        cores=lambda job: (max(1, job.workers),) * 2,
+        cores=lambda job: (max(1, job.compute.decode_workers),) * 2,
     ),
     "embed_shard": replace(
         _EMBED, jobs=_shards, seconds=lambda job: costs.embedding(job.cell) / job.compute.embed_shards
@@ -314,7 +304,7 @@ STAGES: dict[str, Stage] = {
         like="train",
         used=_of_training,
         seconds=_training,
-        cores=lambda job: (job.threads * job.compute.saes_at_once, job.threads),
+        cores=lambda job: (job.compute.threads * job.compute.saes_at_once, job.compute.threads),
     ),
     "score": _SCORE,
     "robustness": replace(
@@ -345,7 +335,7 @@ STAGES: dict[str, Stage] = {
     "claims": Stage(modules=lambda job: ["sae.report.claims"]),
     "gallery": Stage(
         lambda config, experiment: [{}] if settings.gallery(config, experiment) else [],
-        lambda job: ["sae.report.gallery", versions.module(*settings.type_of(job.config, _shown(job).of.dataset))],
+        lambda job: ["sae.report.gallery", versions.module(*_shown(job).dataset)],
         computes=True,
         like="score",
         sizes=lambda job: bank_sizes(_shown(job).cell, _shown(job).plan),

@@ -24,8 +24,7 @@ def rows(experiment: str) -> list[dict[str, Any]]:
     names += [f"{dataset}/{judge}" for dataset in banks["dataset"].unique() for judge in judges(table)]
     places = [Path(paths.LOGS) / "embed"]
     places += sorted(Path(paths.EXPERIMENT_LOGS.format(experiment=experiment)).glob("*"))
-    found = [_row(place, list(dict.fromkeys(names))) for place in places]
-    return [row for row in found if row]
+    return [row for place in places if (row := _row(place, list(dict.fromkeys(names))))]
 
 
 def judges(columns: Iterable[str]) -> list[str]:
