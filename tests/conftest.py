@@ -91,6 +91,7 @@ class Checkout:
         self.config["backbones"]["tiny"] = {"loader": "timm", "family": "tiny"} | checkpoint
         recipe = self.config["training"]["smoke"]
         self.config["training"]["tiny"] = recipe | TINY
+        self.config["figures"] = ["fig1", "fig5", "sweep"]
         self.experiment = {
             "datasets": ["digits"],
             "backbones": ["tiny"],

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit  # Student's t; scipy.stats takes a second to import.
 
 from sae.report.rule import Rule
 
@@ -44,5 +44,5 @@ def wider_interval(values: pd.Series, rule: Rule) -> tuple[float, float]:
     means = values.groupby(["dataset", "backbone"]).mean()
     if len(means) < 2:
         return float("-inf"), float("inf")
-    half = float(stats.t.ppf((1 + rule.confidence) / 2, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
+    half = float(stdtrit(len(means) - 1, (1 + rule.confidence) / 2) * means.std(ddof=1) / np.sqrt(len(means)))
     return min(low, float(means.mean() - half)), max(high, float(means.mean() + half))

@@ -32,7 +32,7 @@ def done(tmp_path_factory, digits):
 ORDER = ["dataset", "embed", "train", "score", "robustness", "probe"]
 ORDER += ["collect", "tables", "claims", "gallery", "plot", "page"]
 # Jobs of one bank, and of all that follows it.
-AFTER_TRAINING = dict.fromkeys(ORDER[ORDER.index("train") :], 1) | {"plot": 7}
+AFTER_TRAINING = dict.fromkeys(ORDER[ORDER.index("train") :], 1) | {"plot": 3}
 FINAL = {rule: AFTER_TRAINING[rule] for rule in ("collect", "tables", "claims", "plot", "page")}
 
 # What the tests run again: all but tables, figures and the page.
@@ -169,6 +169,7 @@ def test_another_image_makes_its_dataset_anew(done):
     images.symlink_to(original)
 
 
+@pytest.mark.slow
 def test_another_version_of_a_library_reruns_nothing(done):
     newer = done.folder / "torch-99.0.dist-info"  # Found before the real one.
     newer.mkdir()
@@ -257,7 +258,7 @@ def test_the_rule_of_the_claims_judges_again(done):
 def test_the_probes_settings_run_the_probes(done):
     done.config["metrics"]["probe"]["max_passes"] = 50
     done.write()
-    assert done.planned() == {"probe": 1, "probe_embeddings": 1} | FINAL | {"plot": 4}  # All but the galleries.
+    assert done.planned() == {"probe": 1, "probe_embeddings": 1} | FINAL | {"plot": 2}  # All but the gallery.
     assert documented("options of the metric probe") == {"probe", "probe_embeddings", *FINAL}
 
 
@@ -274,6 +275,7 @@ def test_a_metrics_code_computes_that_metric_alone(done):
     assert done.results()[name] == files[name]
 
 
+@pytest.mark.slow
 def test_a_new_metric_computes_itself_alone(done):
     (done.folder / "mine/metrics").mkdir(parents=True)
     (done.folder / "mine/metrics/width.py").write_text(WIDTH)
@@ -307,6 +309,7 @@ def score(subject, split, options):
 '''
 
 
+@pytest.mark.slow
 def test_one_more_lambda_trains_one_sae(done):
     before, files = trained(done), done.results()
     rows = rows_of(done)
@@ -321,6 +324,7 @@ def test_one_more_lambda_trains_one_sae(done):
     assert kept and {name: done.results()[name] for name in kept} == kept
 
 
+@pytest.mark.slow
 def test_one_more_seed_trains_its_saes_only(done, monkeypatch):
     monkeypatch.chdir(done.folder)
     before = trained(done)
@@ -336,6 +340,7 @@ def test_one_more_seed_trains_its_saes_only(done, monkeypatch):
     assert config.experiments["tiny"].description == "mine"
 
 
+@pytest.mark.slow
 def test_a_deleted_link_is_restored_and_a_damaged_sae_is_named(done):
     sae = next((done.folder / "results/tiny/saes").glob("**/topk/**/sae.safetensors"))
     assert sae.is_symlink() and not os.path.isabs(os.readlink(sae))
@@ -354,6 +359,7 @@ def test_a_deleted_link_is_restored_and_a_damaged_sae_is_named(done):
     assert sae.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_deleted_embeddings_are_made_again_when_needed_and_nothing_is_retrained(done):
     before = stored(done)
     folder = done.folder / "results/activations/digits/tiny/train"
