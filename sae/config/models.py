@@ -19,10 +19,10 @@ from pydantic import (
 )
 
 from sae.config.entries import head_of
+from sae.config.rule import Rule
 from sae.core import registry
 from sae.core.errors import UserError
 from sae.core.options import Count, Options, Positive, Precision, Seed, by_container, by_k, distinct
-from sae.report.rule import Rule
 from sae.training import settings
 
 NAME = "^[a-z][a-z0-9_]{0,63}$"

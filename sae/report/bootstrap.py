@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # Student's t; scipy.stats takes a second to import.
 
-from sae.report.rule import Rule
+from sae.config.rule import Rule
 
 
 def interval(values: pd.Series, rule: Rule) -> tuple[float, float]:

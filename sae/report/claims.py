@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from sae.config.rule import Rule
 from sae.core import files
 from sae.report import bootstrap, controls, published
 from sae.report.names import Names
 from sae.report.published import BASELINE, REG1, REG1_ALL, REG2, REG2_ALL
-from sae.report.rule import Rule
 from sae.report.scores import RUN, across_groups, by_run, diverged
 from sae.report.tables import Settings, markdown
 from sae.scoring.selection import CELL, chosen, of_chosen, under

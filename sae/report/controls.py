@@ -10,9 +10,9 @@ from math import isnan, nan
 
 import pandas as pd
 
+from sae.config.rule import Rule
 from sae.report.bootstrap import wider_interval
 from sae.report.names import Names
-from sae.report.rule import Rule
 from sae.report.scores import by_run
 from sae.scoring.selection import CELL
 

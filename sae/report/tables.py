@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from sae.config.rule import Rule
 from sae.core import files
 from sae.report import controls, published
 from sae.report.names import Names
-from sae.report.rule import Rule
 from sae.report.scores import RUN, diverged, values
 from sae.scoring.selection import chosen, under
 

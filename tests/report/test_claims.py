@@ -8,10 +8,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from sae.config.rule import Rule
 from sae.core import files
 from sae.report import bootstrap, claims, published
 from sae.report.names import Names
-from sae.report.rule import Rule
 from sae.report.scores import across_groups
 
 RULE = Rule(**yaml.safe_load((ROOT / "config.yaml").read_text())["claims"])

@@ -5,9 +5,9 @@ import pandas as pd
 import yaml
 from conftest import ROOT
 
+from sae.config.rule import Rule
 from sae.report import controls, tables
 from sae.report.names import Names
-from sae.report.rule import Rule
 from sae.scoring.selection import chosen
 
 NAMES = Names(

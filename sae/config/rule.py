@@ -1,4 +1,4 @@
-"""The rule of intervals and verdicts: what the configuration and the jobs both read."""
+"""The rule of intervals and verdicts, as the config and the report both read it."""
 
 from pydantic import Field
 
