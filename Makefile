@@ -1,4 +1,4 @@
-# CONFIG=mine.yaml with any of these: that file laid over config.yaml, or several, CONFIG='a.yaml b.yaml'
+# CONFIG=mine.yaml with any of these that reads a config: that file laid over config.yaml, or several, CONFIG='a.yaml b.yaml'
 # make demo   set up if needed, run the experiment `demo`, print its table
 # make test   set up if needed, run the tests (under 5 minutes on 2 cores)
 # make test-cluster   the tests that take longer, on a real Slurm (`make slurm` installs Debian's)

@@ -72,8 +72,8 @@ STEPS = {
 }
 
 
-def parser(words: list[str]) -> argparse.ArgumentParser:
-    """The parser of a command line's words; it knows the options of the step that is among them."""
+def parser(chosen: str = "") -> argparse.ArgumentParser:
+    """The parser of command lines; of the step that is chosen it knows the options, of others what all have."""
     top = argparse.ArgumentParser(prog="python -m sae", description=__doc__)
     top.add_argument(
         "--extensions",
@@ -82,9 +82,14 @@ def parser(words: list[str]) -> argparse.ArgumentParser:
     )
     steps = top.add_subparsers(dest="step", required=True)
     for name, step in STEPS.items():
-        sub = steps.add_parser(name, help=step.text, formatter_class=argparse.RawDescriptionHelpFormatter)
-        if name in words:
+        form = argparse.RawDescriptionHelpFormatter
+        sub = steps.add_parser(name, help=step.text, formatter_class=form, add_help=name == chosen)
+        if name == chosen:
             _describe(sub, step.load())
+        code = "the hash that the step's code is to have, then the modules that it covers (`sae.core.codehash`)"
+        sub.add_argument("--code", nargs="+", default=[], metavar=("HASH", "MODULE"), help=code)
+        text = "also write a detailed log to this file and, if all goes well, what it took to one beside it, .tsv"
+        sub.add_argument("--log", type=Path, help=text)
     return top
 
 
@@ -92,13 +97,8 @@ def _describe(sub: argparse.ArgumentParser, function: Callable[..., None]) -> No
     sub.description = (inspect.getdoc(function) or "").partition("\n\nArgs:")[0]
     command.add(sub, function)
     if any(option.name == "device" for option in command.options(function)):
-        sub.add_argument(
-            "--threads", type=command.reader(Count), default=1, help="CPU threads of torch; results depend on it"
-        )
-    code = "the hash that the step's code is to have, then the modules that it covers (`sae.core.codehash`)"
-    sub.add_argument("--code", nargs="+", default=[], metavar=("HASH", "MODULE"), help=code)
-    text = "also write a detailed log to this file and, if all goes well, what it took to one beside it, .tsv"
-    sub.add_argument("--log", type=Path, help=text)
+        text = "CPU threads of torch; results depend on it"
+        sub.add_argument("--threads", type=command.reader(Count), default=1, help=text)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -106,38 +106,50 @@ def main(argv: list[str] | None = None) -> int:
 
     What fails by an entry of one's own becomes three.
     """
-    words = sys.argv[1:] if argv is None else argv
-    a = parser(words).parse_args(words)
-    log, started, step = logging.getLogger("sae"), time.monotonic(), STEPS[a.step]
+    words, started = sys.argv[1:] if argv is None else argv, time.monotonic()
+    a, _ = parser().parse_known_args(words)
+    job = workers.Job(a.step, a.extensions, tuple(a.code), a.log)
+    # First the hash of the code, then its import: what runs is what was hashed.
+    if code := _tried(job, job.begin) or _tried(job, STEPS[job.step].load):
+        return code
+    a = parser(job.step).parse_args(words)
+    return _tried(job, lambda: _run(job, a, started))
+
+
+def _run(job: workers.Job, a: argparse.Namespace, started: float) -> None:
+    if hasattr(a, "threads"):
+        workers.start_torch(a.threads)
+        a.device = workers.device(a.device)
+    command.call(STEPS[job.step].load(), vars(a))
+    job.check_code()  # Again: files of an extension that are not Python may have been read at any time.
+    if job.log:
+        _write_usage(job.log.with_suffix(".tsv"), time.monotonic() - started)
+
+
+def _tried(job: workers.Job, work: Callable[[], object]) -> int:
+    """The exit code of some work, after what is to be said of its failure."""
+    log = logging.getLogger("sae")
     try:
-        job = workers.Job(a.step, a.extensions, tuple(a.code), getattr(a, "threads", None), a.log)
-        job.begin()
-        if job.threads:
-            a.device = workers.device(a.device)
-        command.call(step.load(), vars(a))
-        job.check_code()  # Again: files of an extension that are not Python may have been read at any time.
-        if a.log:
-            _write_usage(a.log.with_suffix(".tsv"), time.monotonic() - started)
+        work()
     except UserError as error:
         log.error("error: %s", error)
         return 1
     except (Exception, SystemExit) as error:  # `Stopped` is one, and code of one's own may raise another.
-        if fault := faults.explain(error, a.step, step.lower):
+        if fault := faults.explain(error, job.step, STEPS[job.step].lower):
             # Ctrl-C reaches every job of a run, which says so itself, once.
             told = fault[1] == 128 + signal.SIGINT and "SAE_RUN" in os.environ
             log.log(logging.INFO if told else logging.ERROR, "error: %s", fault[0])
             return fault[1]
-        theirs = own.explain(error, a.step)
+        theirs = own.explain(error, job.step)
         if theirs:
-            log.error("error: %s%s", theirs, f"\n  the whole traceback is in {a.log}" if a.log else "")
-        log.log(logging.DEBUG if theirs and a.log else logging.ERROR, "%s failed", a.step, exc_info=True)
+            log.error("error: %s%s", theirs, f"\n  the whole traceback is in {job.log}" if job.log else "")
+        log.log(logging.DEBUG if theirs and job.log else logging.ERROR, "%s failed", job.step, exc_info=True)
         return 1
     return 0
 
 
 def _write_usage(file: Path, seconds: float) -> None:
-    # Columns as in Snakemake's `benchmark`, which does not see what a server runs: seconds, and MiB at the highest, of
-    # this process and of the largest that it started.
+    # Seconds, and MiB at the highest of this process and of the largest that it started.
     try:
         import resource
     except ImportError:  # Windows

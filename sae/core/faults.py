@@ -65,8 +65,9 @@ def explain(error: BaseException, step: str, lower: str = "") -> tuple[str, int]
     if isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY):
         lower = f"lower {lower}, " if lower else ""
         said = next(iter(str(error).splitlines()), type(error).__name__)
+        surely = "perhaps ran" if "abruptly" in said else "ran"  # A process ended, and nobody knows why.
         return (
-            f"{step} ran out of memory ({said}): {lower}run fewer jobs at once (`--cores 1`), or ask for more "
+            f"{step} {surely} out of memory ({said}): {lower}run fewer jobs at once (`--cores 1`), or ask for more "
             "(compute.memory_factor, on a cluster); what is finished is kept",
             1,
         )

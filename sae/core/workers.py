@@ -27,7 +27,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Map = Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]
 _failed: list[Exception] = []
+# Of this process: what each process of a pool begins with, too.
 _jobs: list["Job"] = []
+_threads: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,12 @@ class Job:
         step: its name.
         extensions: the folder of a user's own entries, if there is one.
         code: the hash that the step's code is to have, and the modules that it covers; or nothing.
-        threads: of PyTorch; None where it is not needed.
         log: the file that gets all that it says, a line each.
     """
 
     step: str
     extensions: str | None
     code: tuple[str, ...]
-    threads: int | None
     log: Path | None
 
     def begin(self) -> None:
@@ -58,16 +58,6 @@ class Job:
         _log_to(self.log)
         registry.extend(self.extensions)
         self.check_code()
-        if self.threads:
-            # cuBLAS is deterministic only with a fixed workspace, which it reads when CUDA starts.
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            # Large arrays in large pages: in small ones paging took a third of a training step of the paper's size.
-            os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-            import torch
-
-            torch.set_num_threads(self.threads)
-            # What `use_deterministic_algorithms(True)` does, without importing the compiler, which takes 1.6 s a job.
-            torch.set_deterministic_debug_mode("error")
 
     def check_code(self) -> None:
         """Compare the code with what was planned.
@@ -81,6 +71,20 @@ class Job:
                 f"the code of the step {self.step} was edited after this run was planned (its hash is {found}, planned "
                 f"was {planned}; {', '.join(modules)}): run again, to plan with the code as it is then"
             )
+
+
+def start_torch(threads: int) -> None:
+    """Give PyTorch so many threads, here and in the processes of a `pool`, and let it compute the same each time."""
+    # cuBLAS is deterministic only with a fixed workspace, which it reads when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Large arrays in large pages: in small ones paging took a third of a training step of the paper's size.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    import torch
+
+    _threads[:] = [threads]
+    torch.set_num_threads(threads)
+    # What `use_deterministic_algorithms(True)` does, without importing the compiler, which takes 1.6 s a job.
+    torch.set_deterministic_debug_mode("error")
 
 
 def device(asked: str) -> str:
@@ -140,7 +144,7 @@ def pool(count: int) -> Iterator[Map | None]:
         yield None
         return
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(count, context, initializer=_begin, initargs=tuple(_jobs))
+    executor = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(_jobs, _threads))
     try:
         yield lambda work, items: executor.map(functools.partial(_call, work), items)
     except BaseException:
@@ -152,13 +156,15 @@ def pool(count: int) -> Iterator[Map | None]:
         executor.shutdown(cancel_futures=True)
 
 
-def _begin(*jobs: Job) -> None:
+def _begin(jobs: list[Job], threads: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The job gets it too, and ends this process.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         codehash.run_what_is_hashed()
         for job in jobs:
             job.begin()
+        for number in threads:
+            start_torch(number)
     except Exception as error:  # Else the job would learn no more than that a process ended.
         _failed.append(error)
 

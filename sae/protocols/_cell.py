@@ -71,9 +71,11 @@ def follow(
         new = named(member for member in protocol.next(history) if member.path not in trained)
         if not new:
             break
-        for member in (entry for entry in trainer.bank.saes if entry.path in new):
-            said = f"protocols {member.protocol} and {name} both ask for {member.path}"
-            raise UserError(f"{plan.cell}: {said}: give one of them a trial or seed of its own")
+        asked = {(m.method, m.name, m.settings.seed): path for path, m in new.items()}
+        for entry in trainer.bank.saes:  # By names, since one that diverged has no path.
+            if path := asked.get((entry.method, entry.name, entry.seed)):
+                said = f"protocols {entry.protocol} and {name} both ask for {path}"
+                raise UserError(f"{plan.cell}: {said}: give one of them a trial or seed of its own")
         trainer.bring(list(new.values()))
         trained = trained | new
     choice = protocol.choose(history)

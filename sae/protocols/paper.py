@@ -117,7 +117,7 @@ def _one(rows: pd.DataFrame, method: Method, bar: float) -> dict[str, Any]:
 
 
 def _trials(plan: Plan) -> list[Member]:
-    """Baselines, compared with no other method, come first: if one diverges, the rest is not worth its time.
+    """Baselines, compared with no other method, come first.
 
     Then methods are in the order of their names, since that of config.yaml should decide nothing.
     """

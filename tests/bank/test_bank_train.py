@@ -96,7 +96,8 @@ def test_a_bank_is_listed_linked_and_kept(cell, caplog):
 def test_side_by_side_gives_the_same_bytes(cell, monkeypatch):
     alone = cell.train("a", plan(METHODS, seeds=[0, 1]))
     place = Place(cell.folder / "store2", cell.folder / "a/bank.json")
-    monkeypatch.setattr(workers, "_jobs", [workers.Job("train", None, (), 1, cell.folder / "log")])
+    monkeypatch.setattr(workers, "_jobs", [workers.Job("train", None, (), cell.folder / "log")])
+    monkeypatch.setattr(workers, "_threads", [1])
     with workers.pool(2) as side_by_side:
         of = plan(METHODS)
         trainer = Trainer(of, cell_of(of, cell.activations, "cpu"), place, side_by_side)

@@ -2,12 +2,13 @@
 
 import argparse
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from sae.__main__ import STEPS
+from sae.__main__ import STEPS, Step, main, parser
 from sae.core import command
 from sae.core.options import Count, Options
 
@@ -91,9 +92,14 @@ def test_help_is_what_the_docstrings_say():
 
 @pytest.mark.parametrize("name", STEPS)
 def test_each_step_has_a_text_for_each_of_its_options(name, capsys):
-    from sae.__main__ import parser
-
     with pytest.raises(SystemExit) as ended:
-        parser([name]).parse_args([name, "--help"])
+        parser(name).parse_args([name, "--help"])
     assert ended.value.code == 0
     assert [o.name for o in command.options(STEPS[name].load()) if not o.text] == []
+
+
+def test_a_step_whose_code_cannot_be_imported_says_so_in_its_log(tmp_path, monkeypatch):
+    monkeypatch.setitem(STEPS, "fetch", Step("sae.nowhere.fetch", ""))
+    monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
+    assert main(["fetch", "--log", str(tmp_path / "log"), "--name", "x"]) == 1
+    assert "No module named 'sae.nowhere'" in (tmp_path / "log").read_text()

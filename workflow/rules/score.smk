@@ -11,7 +11,7 @@ SCORE = (
 # to be judged also what other backbones see of them, and their latents one by one.
 rule score:
     input:
-        **splits_of(*SPLITS),
+        **splits_of(*STAGES["score"].reads),
         others=lambda w: of_others(w, paths.EMBEDDINGS_MANIFEST),
         embeddings_of_others=lambda w: ancient(of_others(w, paths.EMBEDDINGS)),
         bank=rules.train.output.bank,
@@ -37,7 +37,7 @@ rule score:
 # How the chosen SAEs reconstruct at other k than they were trained with.
 rule robustness:
     input:
-        **splits_of(*SPLITS),
+        **splits_of(*STAGES["robustness"].reads),
         bank=rules.train.output.bank,
     output:
         stage_tables("robustness"),
@@ -57,7 +57,7 @@ rule robustness:
 # Linear probes on the largest activations of the chosen SAEs.
 rule probe:
     input:
-        **splits_of(*SPLITS),
+        **splits_of(*STAGES["probe"].reads),
         bank=rules.train.output.bank,
     output:
         stage_tables("probe"),
@@ -77,7 +77,7 @@ rule probe:
 # Their reference: the same probes on the embeddings themselves.
 rule probe_embeddings:
     input:
-        **splits_of(*SPLITS),
+        **splits_of(*STAGES["probe_embeddings"].reads),
     output:
         paths.PROBE_OF_EMBEDDINGS,
     log:

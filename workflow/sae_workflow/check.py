@@ -20,8 +20,8 @@ class Check:
     """All files of an experiment, checked.
 
     These are the files below results/{experiment} that hold a seal or that a list of sums names, the SAEs of its banks
-    with their logs, the embeddings and datasets that those were made of, and the embeddings of judges. Logs and
-    times of jobs hold no hash.
+    with their logs, the embeddings and datasets that those were made of, and the embeddings of judges. Logs,
+    times of jobs and what is laid out for the hub hold no hash.
 
     Attributes:
         count: how many files were checked.
@@ -34,8 +34,8 @@ class Check:
         folder = Path(paths.EXPERIMENT.format(experiment=experiment))
         cells: set[tuple[str, str]] = set()
         for file in sorted(folder.rglob("*")):
-            of_jobs = file.relative_to(folder).parts[0] == "logs"
-            if of_jobs or file.suffix not in (".json", ".parquet"):
+            is_unsealed = file.relative_to(folder).parts[0] in ("logs", "hub")
+            if is_unsealed or file.suffix not in (".json", ".parquet"):
                 continue
             if file.suffix == ".parquet":
                 self._tried(seals.read, file)

@@ -55,7 +55,7 @@ without pairs of near-duplicates, where the data know them; `null`: what chance 
 {sources}
 
 `cfg.json` names what made each SAE under `metadata.made_by`: method, trial, seed, data, the hash of the embeddings and
-that of the code. The licence of the weights is for whoever publishes them to state, above.
+the versions of the code. The licence of the weights is for whoever publishes them to state, above.
 """
 
 
