@@ -47,7 +47,7 @@ def test_two_runs_on_one_store_and_then_others_results_are_taken_and_left_as_the
     printed = third.snakemake("tiny", "--until", "train")
     assert f"was finished before, in {tmp_path / 'lab/activations/digits/tiny'}" in printed
     log = (third.folder / "results/tiny/logs/train/digits/tiny/k4.log").read_text()
-    assert log.count("was taken from") == 5 and ": start " not in log
+    assert log.count("was taken from") == 6 and ": start " not in log
     assert third.results() == ours.results() and content(tmp_path / "lab") == before
 
 
