@@ -245,7 +245,12 @@ def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):
 
 def test_every_target_of_make_that_reads_the_config_takes_config():
     def command(target, *words):
-        done = subprocess.run(["make", "-n", "-o", "setup", target, *words], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            ["make", "--no-print-directory", "-n", "-o", "setup", target, *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         return " ".join(done.stdout.splitlines()[-1].split())
 
