@@ -152,7 +152,8 @@ def stages(images: Images, d: int, m: int, k: int) -> dict[str, Callable[[], obj
         index = pd.DataFrame({"label": rng.integers(0, 10, count), "label_coarse": pd.NA, "label_name": "x"})
         embeddings = rng.standard_normal((count, d), dtype=np.float32) + 1
         splits[split] = Activations(embeddings, index, {"dataset": {"grouped": False}})
-    others = {name: rng.standard_normal((images["test"], d), dtype=np.float32) + 1 for name in ("first", "second")}
+    judged = (images["test"], d)
+    others = {name: {"test": rng.standard_normal(judged, dtype=np.float32) + 1} for name in ("first", "second")}
     sae = coder(torch.from_numpy(splits["train"].embeddings.mean(axis=0)), m, k)
 
     def run(names: tuple[str, ...]) -> None:

@@ -59,6 +59,8 @@ class Plan(Options):
     methods: dict[str, Method]
     protocols: dict[str, dict[str, Any]]
     """{entry of sae.protocols: its options}, in the order in which they train."""
+    metrics: dict[str, dict[str, Any]] = Field({})
+    """Of what the protocols read on validation, by name; the defaults where one is not named."""
 
     def member(self, method: str, trial: dict[str, Any], seed: int, protocol: str) -> Member:
         """One SAE.

@@ -172,13 +172,17 @@ class Trainer:
         todo = [self._todo(member) for member in members]
         self._note(todo)
         known = [store.find(one.folder, self._place.shared) for one in todo]
-        lacking = [one for one, result in zip(todo, known, strict=True) if result is None]
-        made = self._map(_train_alone, lacking) if self._map and len(lacking) > 1 else map(_train, lacking)
-        entries = []
+        # By what made them: two names of one SAE are trained once.
+        lacking = {one.folder: one for one, result in zip(todo, known, strict=True) if result is None}
+        todo_now = lacking.values()
+        made = self._map(_train_alone, todo_now) if self._map and len(lacking) > 1 else map(_train, todo_now)
+        results, entries = dict[Path, dict[str, Any]](), []
         for number, (one, result) in enumerate(zip(todo, known, strict=True), 1):
             said, how = f"{self._plan.cell}: {number}/{len(todo)} {one.member}", ", found in the store"
             if result is None:
-                result, how = next(made), ""
+                if one.folder not in results:
+                    results[one.folder] = next(made)
+                result, how = results[one.folder], ""
             progress.info("%s: %s%s", said, _said(result, one.made_by), how)
             entries.append(self._linked(one, result))
         self.bank = replace(self.bank, saes=[*self.bank.saes, *entries])

@@ -1,15 +1,17 @@
 """What the file of an entry must hold, by its kind: said before any job needs it."""
 
+from collections.abc import Iterable, Sequence
+
 from sae.core import paths, registry
 from sae.core.errors import UserError
+from sae.data.splits import SPLITS
 
-_SPLITS = ("train", "val", "test")
 # {kind: {constant: (a text or a list of texts, what is allowed; any, if nothing is said)}}
 _CONSTANTS: dict[str, dict[str, tuple[type, tuple[str, ...]]]] = {
     "metric": {
         "STAGE": (str, paths.STAGES),
-        "SPLITS": (list, _SPLITS),
-        "READS": (list, (*_SPLITS, "others", "siblings")),
+        "SPLITS": (list, SPLITS),
+        "READS": (list, (*SPLITS, "others", "siblings")),
     },
     "figure": {"READS": (list, ()), "CAPTION": (str, ())},
     "protocol": {"METRICS": (list, ())},
@@ -28,6 +30,13 @@ _CODE = {
 # Of a backbone that reads no images, and of an objective that trains nothing.
 _CODE_OF_GIVEN = {"backbone": ["files", "embeddings"], "objective": ["take", "content"]}
 _HOW = "docs/extending.md shows how"
+
+
+def splits_of_others(metrics: Iterable[str], splits: Sequence[str] = SPLITS) -> list[str]:
+    """The splits of which metrics read what other backbones see, where they are computed on `splits`."""
+    heads = [head_of("metric", name).constants for name in metrics]
+    read = {s for of in heads if "others" in of["READS"] for s in (*of["READS"], *({*of["SPLITS"]} & {*splits}))}
+    return [split for split in SPLITS if split in read]
 
 
 def head_of(kind: str, name: str) -> registry.Head:
@@ -54,8 +63,9 @@ def head_of(kind: str, name: str) -> registry.Head:
             raise UserError(f"{file} has {constant} = {value!r}, which must be {expected}; {_HOW}")
     for metric in head.constants["METRICS"] if kind == "protocol" else ():
         of = head_of("metric", metric).constants
-        if "val" not in of["SPLITS"] or not {"train", "val"} >= set(of["READS"]):
-            raise UserError(f"{file} reads {metric}, which is no metric of val that reads train and val alone; {_HOW}")
+        if "val" not in of["SPLITS"] or not {"train", "val", "others"} >= set(of["READS"]):
+            said = "which is no metric of val that reads train, val and others alone"
+            raise UserError(f"{file} reads {metric}, {said}; {_HOW}")
     if kind == "metric" and "others" in head.constants["READS"] and head.constants["STAGE"] != "score":
         stage = head.constants["STAGE"]
         raise UserError(f"{file} has STAGE = {stage!r}, which gets no 'others' to read: make it 'score'; {_HOW}")

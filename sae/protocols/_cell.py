@@ -26,7 +26,14 @@ progress = logging.getLogger("sae.progress")
 
 
 def train(
-    settings: Plan, activations_dir: Path, place: Place, scores: Path, *, at_once: Count = 1, device: str = "cpu"
+    settings: Plan,
+    activations_dir: Path,
+    place: Place,
+    scores: Path,
+    *,
+    others: dict[str, Path] | None = None,
+    at_once: Count = 1,
+    device: str = "cpu",
 ) -> None:
     """Write bank.json (`place.bank`), and selection.parquet and validation.parquet in `scores`.
 
@@ -34,6 +41,7 @@ def train(
         settings: what the cell trains; JSON of `sae.bank.plan.Plan`.
         activations_dir: folder of the splits of one (dataset, backbone); `train` and `val` are read.
         scores: folder of the cell's scores.
+        others: {backbone: folder of its splits} of the experiment's other backbones, where a protocol reads them.
         at_once: SAEs to train side by side, each in a process of its own; the result is the same.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
@@ -41,11 +49,12 @@ def train(
         UserError: a bad plan or bad activations, or what a protocol raises.
     """
     plan, choices, tables = settings, dict[str, Choice](), []
-    data = stage.Data({split: activations_dir / split for split in ("train", "val")})
+    data = stage.Data({split: activations_dir / split for split in ("train", "val")}, others or {})
     with workers.pool(at_once) as side_by_side:
         trainer = Trainer(plan, cell_of(plan, activations_dir, device), place, side_by_side)
         for name, options in plan.protocols.items():
-            metrics = {n: stage.options_of(n, None) for n in registry.load("protocol", name).METRICS}
+            read = registry.load("protocol", name).METRICS
+            metrics = {metric: stage.options_of(metric, plan.metrics.get(metric)) for metric in read}
             scorer = stage.Scorer(metrics, data, scores / ".rows/train" / name, device, ("val",))
             with scorer.kept():
                 choices[name], table = follow(plan, name, options, trainer, scorer)

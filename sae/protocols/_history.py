@@ -64,7 +64,7 @@ class Choice:
     """What a protocol chose.
 
     Attributes:
-        rows: of selection.parquet, without the cell and the protocol: method, seed, trial, status, ...
+        rows: of selection.parquet, without the cell and the protocol: method, seed, trial, role, status, ...
         judged: the SAEs that get every score: (method, trial's name, seed).
         facts: what it found out of the cell.
     """

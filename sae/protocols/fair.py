@@ -111,7 +111,7 @@ def choose(history: History) -> Choice:
         star = rounds.star(method)
         common = {"method": method, "seed": None, "bar": star} | rounds.facts
         if vertices.empty:
-            rows.append(common | {"trial": None, "status": "infeasible"})
+            rows.append(common | {"trial": None, "role": None, "status": "infeasible"})
             continue
         shown = vertices[["trial", "r2", "ms", "l0", "firing"]].to_dict("records")
         for width in history.options.widths:
@@ -119,7 +119,7 @@ def choose(history: History) -> Choice:
             for vertex, weight in zip(shown, weights, strict=True):
                 if weight > 0:
                     row = common | {"width": width, "weight": weight, "reach": rounds.reach(method)}
-                    rows.append(row | vertex | {"status": "vertex"})
+                    rows.append(row | vertex | {"role": "vertex", "status": "chosen"})
     return Choice(rows, {(m.method, m.name, m.settings.seed) for m in rounds.judged()}, rounds.facts)
 
 

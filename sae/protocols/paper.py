@@ -75,10 +75,11 @@ def chosen(validation: pd.DataFrame, methods: Mapping[str, Method]) -> list[dict
         validation: a row per SAE: method, trial, seed, lambda, status, r2 on val.
 
     Returns:
-        A row per method and seed, in the order of `validation`: method, seed, tolerance, trial, status, r2, bar.
-        `status`: 'chosen'; 'edge' where the choice is the sweep's largest lambda, so that a larger one might have done
-        too; 'fallback' where nothing is acceptable: `trial` is then None, and the numbers of the method it is `against`
-        stand for it. `r2`: of the choice, NaN on fallback. `bar`: R^2 to reach, NaN where there is none.
+        A row per method and seed, in the order of `validation`: method, seed, tolerance, trial, role, status, r2, bar.
+        `role`: 'candidate', None on fallback. `status`: 'chosen'; 'edge' where the choice is the sweep's largest
+        lambda, so that a larger one might have done too; 'fallback' where nothing is acceptable: `trial` is then None,
+        and the numbers of the method it is `against` stand for it. `r2`: of the choice, NaN on fallback.
+        `bar`: R^2 to reach, NaN where there is none.
 
     Raises:
         UserError: `validation` has no row of a method that another one is `against`, with the same seed.
@@ -111,9 +112,9 @@ def _one(rows: pd.DataFrame, method: Method, bar: float) -> dict[str, Any]:
             acceptable = acceptable[acceptable["lambda"] == largest]
             verdict = "edge" if "lambda" in method.sweep and largest == rows["lambda"].max() else "chosen"
     if acceptable.empty:
-        return {"trial": None, "status": "fallback", "r2": math.nan, "bar": bar}
+        return {"trial": None, "role": None, "status": "fallback", "r2": math.nan, "bar": bar}
     best = acceptable.loc[acceptable["r2"].idxmax()]
-    return {"trial": best["trial"], "status": verdict, "r2": best["r2"], "bar": bar}
+    return {"trial": best["trial"], "role": "candidate", "status": verdict, "r2": best["r2"], "bar": bar}
 
 
 def _trials(plan: Plan) -> list[Member]:

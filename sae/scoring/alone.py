@@ -115,7 +115,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _judges(judges: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
+def _judges(judges: Mapping[str, np.ndarray], rows: int) -> dict[str, dict[str, np.ndarray]]:
     if not isinstance(judges, Mapping) or not all(isinstance(name, str) and name for name in judges):
         raise UserError("judges must be a mapping {name of a backbone: its embeddings (N, d')}")
     found = {name: check_embeddings(given, None, f"judges[{name!r}]") for name, given in judges.items()}
@@ -123,7 +123,7 @@ def _judges(judges: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray
         if len(given) != rows:
             raise UserError(f"judges[{name!r}] has {len(given)} rows for {rows} embeddings; give the same images")
         _check_variance(f"judges[{name!r}]", given)
-    return found
+    return {name: {"test": given} for name, given in found.items()}
 
 
 def _check_variance(name: str, embeddings: np.ndarray) -> None:

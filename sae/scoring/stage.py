@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from sae.bank.read import Bank, Entry
 from sae.bank.read import read as read_bank
-from sae.config.entries import head_of
+from sae.config.entries import head_of, splits_of_others
 from sae.core import files, registry, versions
 from sae.core.errors import UserError
 from sae.core.options import Options
@@ -47,7 +47,7 @@ class Data(NamedTuple):
 
     Attributes:
         splits: {split: its folder}.
-        others: {backbone: folder of its test split}, of the experiment's other backbones.
+        others: {backbone: folder of its splits}, of the experiment's other backbones.
     """
 
     splits: Mapping[str, Path]
@@ -100,10 +100,7 @@ def run(
     own = [name for name in metrics if heads[name]["STAGE"] == stage]
     judged = [name for name in own if stage != "score" or heads[name].get("JUDGED")]
     everywhere = [name for name in own if name not in judged]
-    data = Data(
-        {split: Path(activations_dir) / split for split in SPLITS},
-        {name: Path(folder) / "test" for name, folder in (others or {}).items()},
-    )
+    data = Data({split: Path(activations_dir) / split for split in SPLITS}, others or {})
     options = {name: options_of(name, metrics[name]) for name in everywhere + judged}
     scorer = Scorer(options, data, Path(out).parent / ".rows" / stage, device)
     work = [(entry, everywhere + (judged if entry.judged else [])) for entry in bank.saes]
@@ -213,7 +210,8 @@ class Scorer:
         read = {s: self._hashes_of(self._data.splits[s]) for s in {split, *reads} - {"others", "siblings"}}
         judged: dict[str, Any] = {}
         if "others" in reads:
-            others = {judge: self._hashes_of(folder) for judge, folder in self._data.others.items()}
+            every = splits_of_others([name], [split])
+            others = {judge: {s: self._hashes_of(at / s) for s in every} for judge, at in self._data.others.items()}
             judged["backbone"] = bank.backbone  # A name decides only who is a judge of whom.
         if "siblings" in reads:
             judged["siblings"] = sorted(str(sibling.sha256) for sibling in _siblings(bank, entry))
@@ -229,15 +227,19 @@ class Scorer:
         return files.sha256_text(files.dumps(made_by | judged))
 
     @functools.cached_property
-    def _images(self) -> tuple[dict[str, store.Activations], dict[str, np.ndarray]]:
-        """{split: its activations}, {backbone: its embeddings of the images of test}."""
+    def _images(self) -> tuple[dict[str, store.Activations], dict[str, dict[str, np.ndarray]]]:
+        """{split: its activations}, {backbone: {split: its embeddings of the same images}}."""
         splits = {split: store.read(folder) for split, folder in self._data.splits.items()}
-        others = {name: store.read(folder) for name, folder in self._data.others.items()}
-        for name, other in others.items():
-            if not other.index["image_id"].equals(splits["test"].index["image_id"]):
-                folder = self._data.others[name]
-                raise UserError(f"{folder} holds other images than the split it is to judge; delete it and run again")
-        return splits, {name: other.embeddings for name, other in others.items()}
+        others: dict[str, dict[str, np.ndarray]] = {name: {} for name in self._data.others}
+        for (name, of), split in itertools.product(
+            self._data.others.items(), splits_of_others(self._options, self._which)
+        ):
+            other = store.read(of / split)
+            if not other.index["image_id"].equals(splits[split].index["image_id"]):
+                said = "holds other images than the split it is to judge; delete it and run again"
+                raise UserError(f"{of / split} {said}")
+            others[name][split] = other.embeddings
+        return splits, others
 
 
 def _hashes_of(folder: Path) -> dict[str, str]:

@@ -46,7 +46,7 @@ class Subject:
     Attributes:
         coder: the SAE (`sae.models.coder.Coder`).
         splits: {split: `sae.data.store.Activations`}: embeddings as the backbone gave them, and their index.
-        others: {backbone: (N, d') embeddings of the test split's images by another backbone of the experiment}.
+        others: {backbone: {split: (N, d') embeddings of its images by another backbone of the experiment}}.
         siblings: coders of the same method and trial that were trained with other seeds, opened as they are read.
         shared: what is kept for all SAEs of a bank; give the same dict to each.
         backbone: name of the one whose embeddings the SAE was trained on.
@@ -56,7 +56,7 @@ class Subject:
         self,
         coder: Coder,
         splits: Mapping[str, Activations],
-        others: Mapping[str, np.ndarray] | None = None,
+        others: Mapping[str, Mapping[str, np.ndarray]] | None = None,
         shared: dict[Hashable, Any] | None = None,
         backbone: str = "",
         siblings: Sequence[Coder] = (),
@@ -70,7 +70,8 @@ class Subject:
         """The same for a metric that reads these splits, `others` or `siblings`: all else is an error or absent."""
         view = copy.copy(self)
         view.splits = _Declared({split: data for split, data in self.splits.items() if split in reads})
-        view.others = self.others if "others" in reads else {}
+        seen = self.others.items() if "others" in reads else ()
+        view.others = {name: {split: of[split] for split in of if split in reads} for name, of in seen}
         view.siblings = self.siblings if "siblings" in reads else ()
         return view
 

@@ -13,8 +13,10 @@ from bank.common import METHODS, RECIPE, REG1, method, plan, write_activations
 
 from sae.__main__ import main
 from sae.bank import store as saes
+from sae.bank import train as train_module
 from sae.bank.read import read
 from sae.bank.train import Place, Trainer, cell_of
+from sae.config.entries import splits_of_others
 from sae.core import files, registry, versions, workers
 from sae.core.errors import UserError
 from sae.data import store
@@ -36,8 +38,9 @@ class Cell:
 
     def train(self, name, plan, **options):
         """The bank of a plan, trained by protocol `paper`, as it is read again."""
+        others = options.pop("others", None)
         place = Place(options.pop("store", self.folder / "store"), self.folder / name / "bank.json", **options)
-        _cell.train(plan, self.activations, place, self.folder / name / "scores", device="cpu")
+        _cell.train(plan, self.activations, place, self.folder / name / "scores", others=others, device="cpu")
         return read(place.bank)
 
     def stored(self):
@@ -192,6 +195,53 @@ def test_entries_from_outside_train_with_their_options_and_their_code_is_in_the_
         registry.extend(None)
     assert first.ok and second.ok and first.key != second.key
     assert first.settings["options"] == {"scale": 2.0} and first.sha256 != second.sha256
+
+
+def test_two_names_of_one_sae_are_trained_once(cell, monkeypatch):
+    trained, before = [], train_module._made
+    monkeypatch.setattr(train_module, "_made", lambda member, of: trained.append(member) or before(member, of))
+    one, two = cell.train("a", plan({"topk": method(), "same": method()})).saes
+    assert one.key == two.key and one.path != two.path and len(trained) == 1
+
+
+JUDGED = """
+METRICS = ("seen",)
+from sae.protocols._history import Choice, Sizes
+
+def next(history):
+    return [history.plan.member("topk", {}, 0, "judged")]
+
+def choose(history):
+    row = history.validation.iloc[0]
+    return Choice([{"method": "topk", "seed": 0, "trial": "default", "status": "chosen", "seen": row["seen"]}], set())
+
+def at_most(plan, options):
+    return Sizes(1, 0, {"topk": 1}, 0)
+"""
+SEEN = """
+STAGE = "score"
+SPLITS = ("val", "test")
+READS = ("train", "others")
+
+def score(subject, split, options):
+    return {"seen": sum(float(of["train"].sum() + 2 * of[split].sum()) for of in subject.others.values())}
+"""
+
+
+def test_a_protocol_reads_what_other_backbones_see_of_train_and_val(cell, tmp_path):
+    for kind, name, code in (("protocols", "judged", JUDGED), ("metrics", "seen", SEEN)):
+        (tmp_path / f"own/{kind}").mkdir(parents=True)
+        (tmp_path / f"own/{kind}/{name}.py").write_text(code)
+    others = {"judge": write_activations(tmp_path / "judge", d=3)}
+    try:
+        registry.extend(tmp_path / "own")
+        assert splits_of_others(["seen"], ("val",)) == ["train", "val"]
+        cell.train("a", plan({"topk": method()}, protocols={"judged": {}}), others=others)
+    finally:
+        registry.extend(None)
+    of = {split: np.load(tmp_path / f"judge/{split}/embeddings.npy").sum() for split in ("train", "val")}
+    chosen = files.read_parquet(cell.folder / "a/scores/selection.parquet")
+    assert chosen["seen"].tolist() == pytest.approx([of["train"] + 2 * of["val"]])
 
 
 def test_thresholds_admit_k_latents_of_held_out_images(cell):

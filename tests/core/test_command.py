@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sae.__main__ import STEPS, Step, main, parser
+from sae.__main__ import main, parser
 from sae.core import command
 from sae.core.options import Count, Options
+from sae.steps import STEPS, Step
 
 
 class Plan(Options):
@@ -99,7 +100,7 @@ def test_each_step_has_a_text_for_each_of_its_options(name, capsys):
 
 
 def test_a_step_whose_code_cannot_be_imported_says_so_in_its_log(tmp_path, monkeypatch):
-    monkeypatch.setitem(STEPS, "fetch", Step("sae.nowhere.fetch", ""))
+    monkeypatch.setitem(STEPS, "fetch", Step("sae.nowhere:fetch", ""))
     monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
     assert main(["fetch", "--log", str(tmp_path / "log"), "--name", "x"]) == 1
     assert "No module named 'sae.nowhere'" in (tmp_path / "log").read_text()

@@ -90,7 +90,7 @@ def test_every_vertex_with_weight_is_judged_and_the_ablation_at_the_heaviest():
     choice = fair.choose(history)
     table = pd.DataFrame(choice.rows)
     assert table.groupby(["method", "width"])["weight"].sum().to_numpy() == pytest.approx(1)
-    assert set(table["status"]) == {"vertex"} and table["seed"].isna().all()
+    assert set(table["role"]) == {"vertex"} and set(table["status"]) == {"chosen"} and table["seed"].isna().all()
     judged = {(name, trial) for name, trial, _ in choice.judged}
     assert {(r["method"], r["trial"]) for r in choice.rows} == {key for key in judged if key[0] != "reg1_all"}
     first = table[(table["method"] == "reg1") & (table["width"] == 0.01)]

@@ -62,7 +62,7 @@ def test_diverged_is_never_chosen_and_a_diverged_largest_is_still_the_edge():
 def test_each_seed_has_its_own_bar_and_the_file_says_what_was_compared():
     rows = [topk(0.7), topk(0.5, seed=1), reg1({0.001: 0.6, 0.003: 0.4}), reg1({0.001: 0.6, 0.003: 0.4}, seed=1)]
     out = pd.DataFrame(paper.chosen(pd.concat(rows, ignore_index=True), METHODS))
-    assert list(out.columns) == ["method", "seed", "tolerance", "trial", "status", "r2", "bar"]
+    assert list(out.columns) == ["method", "seed", "tolerance", "trial", "role", "status", "r2", "bar"]
     of_reg1 = out[out["method"] == "reg1"].set_index("seed")
     assert of_reg1["status"].to_dict() == {0: "fallback", 1: "chosen"}
     assert pd.isna(of_reg1["trial"][0]) and math.isnan(of_reg1["r2"][0]) and of_reg1["r2"][1] == 0.6

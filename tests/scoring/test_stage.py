@@ -335,14 +335,14 @@ def test_latents_are_judged_by_other_embeddings():
     labels = rng.integers(0, 3, 40)
     index = pd.DataFrame({"label": labels, "label_name": [f"class {c}" for c in labels]})
     data = store.Activations(own, index, {"dataset": {"grouped": False}})
-    others = {"b": other, "c": rng.normal(size=(40, 3))}
+    others = {"b": {"test": other}, "c": {"test": rng.normal(size=(40, 3))}}
     subject = Subject(coder(0, d=5, m=6, k=2), {"test": data}, others, backbone="a")
     subject.once(("codes", "test", None), lambda: codes_of(dense))
     table = pd.DataFrame({name: column.values for name, column in latents.score(subject, "test", None).items()})
     np.testing.assert_allclose(table["ms"], ms_by_definition(dense, own), atol=1e-12)
     expected = ms_by_definition(dense, other)
     np.testing.assert_allclose(table["ms_by_b"], expected, atol=1e-12)
-    by_c = np.nanmean(ms_by_definition(dense, others["c"]))
+    by_c = np.nanmean(ms_by_definition(dense, others["c"]["test"]))
     for families, judges in (
         ({"a": "one", "b": "two", "c": "one"}, [np.nanmean(expected)]),
         ({"a": "one", "b": "two", "c": "two"}, [np.nanmean(expected), by_c]),

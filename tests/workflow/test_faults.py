@@ -20,7 +20,7 @@ import pytest
 import torch
 from conftest import Checkout
 
-from sae.__main__ import STEPS, main
+from sae.__main__ import main
 from sae.core import faults, files, paths
 from sae.core.errors import UserError
 from sae.data import embed, fetch
@@ -28,6 +28,7 @@ from sae.data.parts import Part
 from sae.data.splits import SPLITS
 from sae.models import saefile
 from sae.models.coder import Coder
+from sae.steps import STEPS
 
 BANK = "results/tiny/saes/digits/tiny/k4/bank.json"
 # Like the Snakefile's targets these name what is on the way: Snakemake makes a lost file again only if it is named.

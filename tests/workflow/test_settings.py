@@ -137,6 +137,8 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     assert settings.banks(config, "smoke") == [cell | {"k": 8}]
     assert settings.embedded(config, "smoke") == [cell, cell | {"backbone": "dinov2_vit_s14"}]
     assert settings.others(config, "smoke", "efficientnet_lite0") == ["dinov2_vit_s14"]
+    assert settings.splits_of_others(config, "smoke", "score") == ["test"]
+    assert settings.splits_of_others(config, "smoke", "train") == []  # No metric of its protocols reads them.
     families = settings.stages(config, "smoke")["score"]["independent"]["families"]
     assert len(families) == len(set(families.values())) == 2
     shown = "\n".join(plan.text(config, "smoke"))

@@ -24,17 +24,21 @@ rule dataset:
         artifacts=paths.ARTIFACTS,
         out=lambda w, output: Path(output.manifest).parent,
     shell:
-        "python -m sae dataset --name {wildcards.dataset} --artifacts {params.artifacts} --out {params.out}"
-        f" --spec {{params.settings:q}} --workers {{resources.workers}} {CODE} --log {{log}}"
+        command(
+            "dataset",
+            "--name {wildcards.dataset} --artifacts {params.artifacts} --out {params.out} --spec {params.settings:q}"
+            " --workers {resources.workers}",
+        )
 
 
 # With several shards, each is a job that leaves its part in an undeclared folder, from which it takes up again after a
 # kill; the last job joins the parts. Shards and workers change no result, so they are resources, not parameters.
 SHARDS = COMPUTE.embed_shards
-EMBED = (
-    "python -m sae embed --dataset {params.dataset} --artifacts {params.artifacts} --out {params.out}"
-    " --name {wildcards.backbone} --batch-size {params.batch_size} --spec {params.settings:q} --threads {params.threads} --device {params.device}"
-    f" --workers {{resources.workers}} --shards {{resources.shards}} {{resources.shared}} {CODE} --log {{log}}"
+EMBED = command(
+    "embed",
+    "--dataset {params.dataset} --artifacts {params.artifacts} --out {params.out} --name {wildcards.backbone}"
+    " --batch-size {params.batch_size} --spec {params.settings:q} --threads {params.threads} --device {params.device}"
+    " --workers {resources.workers} --shards {resources.shards} {resources.shared}",
 )
 EMBED_RESOURCES = {
     "workers": COMPUTE.decode_workers,

@@ -26,8 +26,7 @@ rule artifact:
         settings=lambda w: dumps(settings.artifacts()[w.artifact]),
         meaning=says("artifact"),
     shell:
-        f"python -m sae fetch --name {{wildcards.artifact}} --root {paths.ARTIFACTS}"
-        f" --spec {{params.settings:q}} {CODE} --log {{log}}"
+        command("artifact", f"--name {{wildcards.artifact}} --root {paths.ARTIFACTS} --spec {{params.settings:q}}")
 
 
 # Weights named on the Hugging Face hub, into its cache.
@@ -45,8 +44,7 @@ rule weights:
         settings=lambda w: dumps(settings.weights_plan(cfg, w.backbone)),
         meaning=says("weights"),
     shell:
-        "python -m sae weights --name {wildcards.backbone} --out {output} --spec {params.settings:q}"
-        f" {CODE} --log {{log}}"
+        command("weights", "--name {wildcards.backbone} --out {output} --spec {params.settings:q}")
 
 
 # SAEs made elsewhere, of methods that say `import`, in this project's form.
@@ -66,7 +64,7 @@ rule imported:
         options=lambda w: settings.import_options(cfg, w.method),
         meaning=says("imported"),
     shell:
-        f"python -m sae import {{params.options}} --out {{output}} {CODE} --log {{log}}"
+        command("imported", "{params.options} --out {output}")
 
 
 # Datasets with `download: true`, below their root.
@@ -84,5 +82,4 @@ rule download:
         settings=lambda w: dumps(cfg.datasets[w.dataset].spec),
         meaning=says("download"),
     shell:
-        "python -m sae download --name {wildcards.dataset} --out {output} --spec {params.settings:q}"
-        f" {CODE} --log {{log}}"
+        command("download", "--name {wildcards.dataset} --out {output} --spec {params.settings:q}")

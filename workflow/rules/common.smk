@@ -13,9 +13,6 @@ from sae_workflow.stages import STAGES, Job
 ENVIRONMENT = "../../environment.yml"
 COMPUTE = cfg.compute
 PUBLISHED = sorted(map(str, Path("workflow/resources/paper").glob("*.csv")))
-# A job is told the hash that its code had when it was planned, and of which modules it is: code that is another one by
-# then is an error. A resource, not a parameter: what it changes is for the parameter `meaning` to say.
-CODE = "--code {resources.code}"
 
 
 @functools.cache
@@ -26,6 +23,15 @@ def _job(rule, of):
 def job_of(rule, w):
     """A job, as `sae_workflow.stages` knows it."""
     return _job(rule, tuple(w.items()))
+
+
+def command(rule, options):
+    """The command of a rule's jobs.
+
+    A job is told the hash that its code had when it was planned, and of which modules it is: code that is another one
+    by then is an error. A resource, not a parameter: what it changes is for the parameter `meaning` to say.
+    """
+    return f"python -m sae {STAGES[rule].step} {options} --code {{resources.code}} --log {{log}}"
 
 
 def says(rule):
@@ -121,12 +127,28 @@ def imported_of(w):
     return [paths.IMPORTED.format(method=method) for method in methods]
 
 
-def of_others(w, pattern):
-    """A file of each other backbone and of each judge of the experiment, whose embeddings judge the latents too."""
-    return [
-        pattern.format(dataset=w.dataset, backbone=backbone, split="test")
-        for backbone in settings.others(cfg, w.experiment, w.backbone)
-    ]
+def of_others(rule):
+    """What a rule reads of each other backbone and of each judge of the experiment, as :func:`splits_of` has it."""
+
+    def read(w, pattern):
+        places = at(pattern, dataset=w.dataset, backbone=settings.others(cfg, w.experiment, w.backbone))
+        return expand(places, split=settings.splits_of_others(cfg, w.experiment, rule))
+
+    return {
+        "manifests_of_others": lambda w: read(w, paths.EMBEDDINGS_MANIFEST),
+        "embeddings_of_others": lambda w: ancient(read(w, paths.EMBEDDINGS)),
+    }
+
+
+def named_others(rule):
+    """NAME=FOLDER of each of them."""
+
+    def named(w):
+        read = settings.splits_of_others(cfg, w.experiment, rule)
+        names = settings.others(cfg, w.experiment, w.backbone) if read else []
+        return [f"{name}={paths.ACTIVATIONS.format(dataset=w.dataset, backbone=name)}" for name in names]
+
+    return named
 
 
 def stage_params(stage):

@@ -26,8 +26,10 @@ rule tables:
         published=lambda w, input: Path(input.published[0]).parent,
         out=lambda w, output: Path(output[0]).parent,
     shell:
-        "python -m sae tables --metrics {input.metrics} --published {params.published} --settings {params.settings:q}"
-        f" --out {{params.out}} {CODE} --log {{log}}"
+        command(
+            "tables",
+            "--metrics {input.metrics} --published {params.published} --settings {params.settings:q} --out {params.out}",
+        )
 
 
 rule claims:
@@ -51,8 +53,11 @@ rule claims:
         published=lambda w, input: Path(input.published[0]).parent,
         out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
-        "python -m sae claims --metrics {input.metrics} --curves {input.curves} --published {params.published}"
-        f" --settings {{params.settings:q}} --out {{params.out}} {CODE} --log {{log}}"
+        command(
+            "claims",
+            "--metrics {input.metrics} --curves {input.curves} --published {params.published}"
+            " --settings {params.settings:q} --out {params.out}",
+        )
 
 
 rule gallery:
@@ -81,10 +86,12 @@ rule gallery:
         activations=lambda w, input: Path(input.manifest).parent.parent,
         out=lambda w, output: Path(output[0]).parent,
     shell:
-        "python -m sae gallery --bank {input.bank} --latents {input.latents}"
-        " --activations {params.activations} --dataset {params.dataset} --artifacts {params.artifacts}"
-        " --settings {params.settings:q} --out {params.out} --threads {threads} --device {params.device}"
-        f" {CODE} --log {{log}}"
+        command(
+            "gallery",
+            "--bank {input.bank} --latents {input.latents} --activations {params.activations}"
+            " --dataset {params.dataset} --artifacts {params.artifacts} --settings {params.settings:q}"
+            " --out {params.out} --threads {threads} --device {params.device}",
+        )
 
 
 rule plot:
@@ -109,5 +116,7 @@ rule plot:
         results=lambda w: paths.EXPERIMENT.format(**w),
         out=lambda w, output: Path(output[0]).parent,
     shell:
-        "python -m sae plot --name {wildcards.figure} --results {params.results} --settings {params.settings:q}"
-        f" --out {{params.out}} {CODE} --log {{log}}"
+        command(
+            "plot",
+            "--name {wildcards.figure} --results {params.results} --settings {params.settings:q} --out {params.out}",
+        )

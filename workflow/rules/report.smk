@@ -32,7 +32,9 @@ rule page:
         # The times of Snakemake's jobs are the workflow's to read: the library knows nothing of them. The path: a container
         # has no installed project.
         "PYTHONPATH=workflow${{PYTHONPATH:+:$PYTHONPATH}} python -m sae_workflow.times {wildcards.experiment}"
-        " --out {params.results}/logs/times.json"
-        " && python -m sae report --results {params.results} --activations {input.activations}"
-        " --published {params.published} --times {params.results}/logs/times.json --settings {params.settings:q}"
-        f" --out {{output.page}} {CODE} --log {{log}}"
+        " --out {params.results}/logs/times.json && "
+        + command(
+            "page",
+            "--results {params.results} --activations {input.activations} --published {params.published}"
+            " --times {params.results}/logs/times.json --settings {params.settings:q} --out {output.page}",
+        )

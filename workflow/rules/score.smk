@@ -1,9 +1,10 @@
 # Scores, a rule a stage. Which metrics a stage computes is for `metrics` in config.yaml and for the metrics themselves to
 # say. Each keeps what it has computed in an undeclared file beside the declared tables, and computes only rows whose
 # SAE, data, code or options are new. One more job joins all banks into the experiment's tidy tables.
-SCORE = (
-    "python -m sae score --stage {params.stage} --bank {input.bank} --activations {params.activations} --out {params.out}"
-    f" --settings {{params.settings:q}} --threads {{threads}} --device {{params.device}} {CODE} --log {{log}}"
+SCORE = command(
+    "score",
+    "--stage {params.stage} --bank {input.bank} --activations {params.activations} --out {params.out}"
+    " --settings {params.settings:q} --threads {threads} --device {params.device}",
 )
 
 
@@ -12,8 +13,7 @@ SCORE = (
 rule score:
     input:
         **splits_of(*STAGES["score"].reads),
-        others=lambda w: of_others(w, paths.EMBEDDINGS_MANIFEST),
-        embeddings_of_others=lambda w: ancient(of_others(w, paths.EMBEDDINGS)),
+        **of_others("score"),
         bank=rules.train.output.bank,
     output:
         stage_tables("score"),
@@ -26,10 +26,7 @@ rule score:
         **asks("score"),
     params:
         **stage_params("score"),
-        others=lambda w: [
-            f"{backbone}={paths.ACTIVATIONS.format(dataset=w.dataset, backbone=backbone)}"
-            for backbone in settings.others(cfg, w.experiment, w.backbone)
-        ],
+        others=named_others("score"),
     shell:
         f"{SCORE} --others {{params.others}}"
 
@@ -93,8 +90,11 @@ rule probe_embeddings:
         device=COMPUTE.device,
         activations=lambda w: paths.ACTIVATIONS.format(**w),
     shell:
-        "python -m sae probe --activations {params.activations} --out {output} --settings {params.settings:q}"
-        f" --threads {{threads}} --device {{params.device}} {CODE} --log {{log}}"
+        command(
+            "probe_embeddings",
+            "--activations {params.activations} --out {output} --settings {params.settings:q} --threads {threads}"
+            " --device {params.device}",
+        )
 
 
 rule collect:
@@ -120,5 +120,7 @@ rule collect:
         stages=lambda w: list(settings.stages(cfg, w.experiment)),
         out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
-        "python -m sae collect --folders {params.scores} --stages {params.stages} --references {input.references}"
-        f" --out {{params.out}} {CODE} --log {{log}}"
+        command(
+            "collect",
+            "--folders {params.scores} --stages {params.stages} --references {input.references} --out {params.out}",
+        )

@@ -5,6 +5,7 @@ rule train:
     input:
         imported_of,
         **splits_of(*STAGES["train"].reads),
+        **of_others("train"),
     output:
         bank=paths.BANK,
         selection=paths.SELECTION,
@@ -25,7 +26,11 @@ rule train:
         activations=lambda w: paths.ACTIVATIONS.format(**w),
         store=paths.STORE,
         scores=lambda w: paths.SCORES.format(**w),
+        others=named_others("train"),
     shell:
-        "python -m sae train --activations {params.activations} --store {params.store} --scores {params.scores}"
-        " --bank {output.bank} --settings {params.settings:q} {resources.shared} {resources.at_once}"
-        f" --device {{params.device}} {CODE} --log {{log}}"
+        command(
+            "train",
+            "--activations {params.activations} --store {params.store} --scores {params.scores} --bank {output.bank}"
+            " --settings {params.settings:q} --others {params.others} {resources.shared} {resources.at_once}"
+            " --device {params.device}",
+        )

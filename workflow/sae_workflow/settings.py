@@ -4,13 +4,14 @@ import functools
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sae.bank import plan as bank
+from sae.config import entries
 from sae.config import load as configuration
 from sae.config.models import Config
 from sae.core import registry, versions
@@ -99,6 +100,7 @@ def bank_plan(config: Config, experiment: str, dataset: str, backbone: str, k: i
         recipe=config.training[spec.training].model_dump(),
         methods=methods,
         protocols={name: config.protocols[name].options(own) for name, own in spec.protocols.items()},
+        metrics={n: _metric_plan(config, experiment, n) for n in read_by(spec.protocols) if n in config.metrics},
     )
 
 
@@ -144,8 +146,7 @@ def training(plan: bank.Plan) -> list[versions.Name]:
     used = {("objective", m.objective) for m in plan.methods.values()}
     used |= {("penalty", m.penalty) for m in plan.methods.values() if m.penalty}
     used |= {("protocol", name) for name in plan.protocols}
-    heads = [registry.head("protocol", name) for name in plan.protocols]
-    used |= {("metric", name) for head in heads for name in head.constants["METRICS"]}
+    used |= {("metric", name) for name in read_by(plan.protocols)}
     rooms = [("models", "inputs"), ("protocols", "_cell"), ("training", "loop"), ("training", "calibrate")]
     return [*rooms, *sorted(used)]
 
@@ -155,15 +156,25 @@ def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
     spec = config.experiments[experiment]
     found: dict[str, dict[str, Plan]] = {stage: {} for stage in STAGES}
     for name, metric in config.metrics.items():
-        if metric.optional and name not in spec.metrics:
-            continue
-        options = metric.options(spec.metrics.get(name, {}))
-        if name == "probe" and options["largest"] is None:
-            options["largest"] = min(spec.k)
-        if name == "independent" and options["families"] is None:
-            options["families"] = {b: config.backbones[b].family for b in spec.embedding}
-        found[metric.constants["STAGE"]][name] = options
+        if not metric.optional or name in spec.metrics:
+            found[metric.constants["STAGE"]][name] = _metric_plan(config, experiment, name)
     return {stage: metrics for stage, metrics in found.items() if metrics}
+
+
+def _metric_plan(config: Config, experiment: str, name: str) -> Plan:
+    spec = config.experiments[experiment]
+    options = config.metrics[name].options(spec.metrics.get(name, {}))
+    if name == "probe" and options["largest"] is None:
+        options["largest"] = min(spec.k)
+    if options.get("families", "") is None:
+        options["families"] = {b: config.backbones[b].family for b in spec.embedding}
+    return options
+
+
+def read_by(protocols: Iterable[str]) -> list[str]:
+    """The metrics that protocols read on validation."""
+    heads = [registry.head("protocol", name) for name in protocols]
+    return list(dict.fromkeys(name for head in heads for name in head.constants["METRICS"]))
 
 
 def scoring(config: Config, experiment: str, stage: str) -> list[versions.Name]:
@@ -179,6 +190,12 @@ def probe_plan(config: Config, experiment: str) -> Plan:
 def others(config: Config, experiment: str, backbone: str) -> list[str]:
     """The experiment's other backbones and its judges, whose embeddings judge the latents of this one's SAEs."""
     return [b for b in config.experiments[experiment].embedding if b != backbone]
+
+
+def splits_of_others(config: Config, experiment: str, rule: str) -> list[str]:
+    """The splits of theirs that `train` reads, or a stage of scoring."""
+    own, read = stages(config, experiment).get(rule, {}), read_by(config.experiments[experiment].protocols)
+    return entries.splits_of_others(read, ("val",)) if rule == "train" else entries.splits_of_others(own)
 
 
 def gallery(config: Config, experiment: str) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """What the workflow knows of each of its rules, once: its jobs, what gives its numbers their meaning, its needs.
 
-The rules, `make plan` and what jobs ask a cluster for read these. What a job runs, with its options, is in
-`sae.__main__`; the figures behind memory and time are in workflow/resources/costs.yaml (measured: bench/memory.py).
+The rules, `make plan` and what jobs ask a cluster for read these. What a job runs is a step of `sae.steps`; the figures
+behind memory and time are in workflow/resources/costs.yaml (measured: bench/memory.py).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sae.bank.plan import Plan
 from sae.config.models import Config
 from sae.core import registry, versions
 from sae.data.splits import SPLITS
+from sae.steps import STEPS
 from sae_workflow import costs, missing, planned, settings
 
 Wildcards = dict[str, Any]
@@ -44,13 +45,19 @@ class Job:
     def meaning(self) -> str:
         """The parameter of its rule that runs it again: versions, or the hash of code that has none."""
         names = self.stage.meaning(self)
-        return planned.meaning(names) if names else planned.code(" ".join(self.stage.modules(self)))
+        return planned.meaning(names) if names else planned.code(self._modules)
 
     @functools.cached_property
     def code(self) -> str:
         """The hash that its code has now, and the modules: if it was edited by the time it runs, that is an error."""
-        modules = " ".join(self.stage.modules(self) or (versions.module(*name) for name in self.stage.meaning(self)))
-        return f"{planned.code(modules)} {modules}"
+        return f"{planned.code(self._modules)} {self._modules}"
+
+    @property
+    def _modules(self) -> str:
+        of = map(lambda name: versions.module(*name), self.stage.meaning(self))
+        return " ".join(
+            dict.fromkeys([STEPS[self.stage.step].function.partition(":")[0], *of, *self.stage.beside(self)])
+        )
 
     def memory(self, attempt: int) -> int:
         """What it asks for, in MB: twice as much at each attempt, from 1."""
@@ -138,10 +145,11 @@ class Stage:
     """A rule, as others ask about it.
 
     Attributes:
+        step: what its jobs run (`sae.steps`).
         jobs: the wildcards of each of its jobs in an experiment, but for the experiment's name.
-        modules: what it runs, where it is not what `meaning` names.
+        beside: modules that they run beside the step's own and those that `meaning` names.
         meaning: what gives its numbers their meaning: another version (`sae.core.versions`) of it runs its jobs again.
-            Where it is nothing, another hash of `modules`, or of what they import, does.
+            Where it is nothing, another hash of its modules, or of what they import, does.
         reads: the splits whose embeddings it reads.
         computes: whether it takes an accelerator where there is one.
         like: the figures of costs.yaml for its memory, which grows with
@@ -151,8 +159,9 @@ class Stage:
         cores: without a GPU, and beside one.
     """
 
+    step: str
     jobs: Callable[[Config, str], list[Wildcards]] = lambda config, experiment: [{}]
-    modules: Callable[[Job], list[str]] = lambda job: []
+    beside: Callable[[Job], list[str]] = lambda job: []
     meaning: Callable[[Job], list[versions.Name]] = lambda job: []
     reads: tuple[str, ...] = ()
     computes: bool = False
@@ -252,6 +261,7 @@ def _shards(config: Config, experiment: str) -> list[Wildcards]:
 
 
 _EMBED = Stage(
+    "embed",
     settings.embedded,
     meaning=lambda job: [("data", "embed"), job.dataset, job.loader],
     computes=True,
@@ -261,6 +271,7 @@ _EMBED = Stage(
     cores=lambda job: (job.compute.threads, max(job.compute.threads, job.compute.decode_workers)),
 )
 _SCORE = Stage(
+    "score",
     _scored("score"),
     meaning=_metrics("score"),
     reads=SPLITS,
@@ -271,20 +282,16 @@ _SCORE = Stage(
 )
 # By the names of their rules, in the order in which these run.
 STAGES: dict[str, Stage] = {
-    "artifact": Stage(each("artifact", missing.artifacts_of), lambda job: ["sae.data.fetch"]),
-    "weights": Stage(
-        each("backbone", settings.hub_backbones),
-        lambda job: ["sae.data.weights", versions.module(*job.loader)],
-    ),
+    "artifact": Stage("fetch", each("artifact", missing.artifacts_of)),
+    "weights": Stage("weights", each("backbone", settings.hub_backbones), lambda job: [versions.module(*job.loader)]),
     "imported": Stage(
+        "import",
         each("method", settings.imported),
-        lambda job: ["sae.models.convert", *(registry.module("importer", n) for n in registry.names("importer"))],
+        lambda job: [registry.module("importer", name) for name in registry.names("importer")],
     ),
-    "download": Stage(
-        each("dataset", settings.downloaded),
-        lambda job: ["sae.data.download", versions.module(*job.dataset)],
-    ),
+    "download": Stage("download", each("dataset", settings.downloaded), lambda job: [versions.module(*job.dataset)]),
     "dataset": Stage(
+        "dataset",
         each("dataset", lambda config, experiment: config.experiments[experiment].datasets),
         meaning=lambda job: [("data", "dataset"), job.dataset],
         like="dataset",
@@ -297,6 +304,7 @@ STAGES: dict[str, Stage] = {
     ),
     "embed": _EMBED,
     "train": Stage(
+        "train",
         settings.banks,
         meaning=lambda job: settings.training(job.plan),
         reads=("train", "val"),
@@ -322,6 +330,7 @@ STAGES: dict[str, Stage] = {
         seconds=_probing,
     ),
     "probe_embeddings": Stage(
+        "probe",
         _probed,
         meaning=lambda job: settings.scoring(job.config, job.of.experiment, "probe"),
         reads=SPLITS,
@@ -330,18 +339,17 @@ STAGES: dict[str, Stage] = {
         sizes=lambda job: probe_sizes(job.cell, job.cell.d, job.probe),
         seconds=lambda job: costs.probing(job.cell, job.probe),
     ),
-    "collect": Stage(modules=lambda job: ["sae.scoring.collect"], like="collect", sizes=_collected),
-    "tables": Stage(modules=lambda job: ["sae.report.tables"]),
-    "claims": Stage(modules=lambda job: ["sae.report.claims"]),
+    "collect": Stage("collect", like="collect", sizes=_collected),
+    "tables": Stage("tables"),
+    "claims": Stage("claims"),
     "gallery": Stage(
+        "gallery",
         lambda config, experiment: [{}] if settings.gallery(config, experiment) else [],
-        lambda job: ["sae.report.gallery", versions.module(*_shown(job).dataset)],
+        lambda job: [versions.module(*_shown(job).dataset)],
         computes=True,
         like="score",
         sizes=lambda job: bank_sizes(_shown(job).cell, _shown(job).plan),
     ),
-    "plot": Stage(
-        each("figure", settings.figures), lambda job: ["sae.report.plot", registry.module("figure", job.of.figure)]
-    ),
-    "page": Stage(modules=lambda job: ["sae.report.page"]),
+    "plot": Stage("plot", each("figure", settings.figures), lambda job: [registry.module("figure", job.of.figure)]),
+    "page": Stage("report"),
 }

@@ -55,10 +55,10 @@ def of_subject(subject: Subject, split: str, judge: str | None = None, across: b
     """(m,) MS of an SAE on a split; computed once.
 
     Args:
-        judge: by the embeddings of this backbone (of the test split) instead of the SAE's own.
+        judge: by the embeddings of this backbone instead of the SAE's own.
         across: without pairs of images of one group.
     """
-    embeddings = subject.embeddings(split) if judge is None else subject.others[judge]
+    embeddings = subject.embeddings(split) if judge is None else subject.others[judge][split]
     scaled = subject.once(("scaled", split), lambda: scale_activations(subject.codes(split)))
     groups = subject.groups(split) if across else None
     return subject.once(("ms", split, judge, across), lambda: scores(scaled, embeddings, groups))
