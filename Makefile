@@ -105,7 +105,7 @@ setup: .venv/.complete
 	  { echo "error: Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
 	@echo "Setting up .venv (about two minutes; Snakemake, PyTorch and friends) ..."
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install --quiet -r requirements.lock
+	@.venv/bin/python -m pip install --quiet --no-compile -r requirements.lock
 	@.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 

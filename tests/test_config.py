@@ -700,6 +700,7 @@ def test_reading_the_config_imports_no_heavy_library():
 
 
 FAIR = "experiments/fair/protocols/fair"
+LISTED = "experiments/demo/protocols/listed/trials"
 
 
 @pytest.mark.parametrize(
@@ -723,6 +724,14 @@ FAIR = "experiments/fair/protocols/fair"
         (f"{FAIR}/ranges/topk", {"auxk_k": [2, 9]}, "ranges.topk.auxk_k", "whole number.*sweep it"),
         (f"{FAIR}/ranges/pca", {"m": [2, 9]}, "experiments.fair.protocols.fair.ranges", "'pca' is not known"),
         ("training/study/tied", True, "experiments.fair.protocols.fair", "is tied: its encoder has no scale"),
+        (
+            LISTED,
+            {"pca": [{"lr": 0.1}]},
+            "demo.protocols.listed.trials",
+            "'pca' is not known; allowed: reg1, reg2, topk",
+        ),
+        (LISTED, {"topk": [{"lambda": 0.1}]}, "protocols.listed.trials.topk", "'lambda' is not known"),
+        (LISTED, {"topk": [{"lr": 100}]}, "listed.trials.topk.lr.0", "100.0 should be at most 10"),
         (
             "training/small",
             RAW["training"]["small"] | {"tied": True, "encoder_scale": 0.5},

@@ -203,6 +203,8 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
             built = problems.build(type(entry), given, f"{key}.{section}.{name}")
             if built and section == "protocols" and name == "fair":
                 _check_fair(config, experiment, built, problems)
+            if built and section == "protocols" and name == "listed":
+                _check_listed(config, experiment, built.trials, problems)
     for b in sorted(set(spec.judges) & set(spec.backbones)):
         problems.add(f"{key}.judges", f"{b} is one of `backbones`, which judge each other; leave it out here")
     for d, b in itertools.product(spec.datasets, spec.embedding):
@@ -259,6 +261,18 @@ def _check_fair(config: Config, experiment: str, tuning: Any, problems: Problems
                 problems.add(f"{where}.{option}", f"no range for {', '.join(missing)}")
             if option in whole:
                 problems.add(f"{where}.{option}", "a whole number, which is not drawn from a range; sweep it instead")
+
+
+def _check_listed(config: Config, experiment: str, trials: dict[str, list], problems: Problems) -> None:
+    """What protocol `listed` needs: methods of the experiment, and trials that they can train at."""
+    where = f"experiments.{experiment}.protocols.listed.trials"
+    problems.known(
+        where, trials, tuned := [n for n in config.experiments[experiment].methods if config.methods[n].tuned]
+    )
+    for name in trials.keys() & tuned:
+        for trial in trials[name]:
+            grids = {option: [value] for option, value in trial.items()}
+            checked(f"{where}.{name}", grids, config.methods[name], problems)
 
 
 def _check_method(config: Config, experiment: str, name: str, problems: Problems) -> None:

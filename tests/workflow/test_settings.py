@@ -49,8 +49,8 @@ def test_a_plan_is_complete_and_survives_json():
     reg1_all = plan.methods["reg1_all"]
     assert (reg1_all.penalty, reg1_all.mask, reg1_all.at) == ("off_support_l1", "all", "reg1")
     assert reg1_all.sweep == {} and reg1_all.lam is None
-    # What the bank trains is what the config asks for: 1 + 2 x 3 trials and 5 controls, and at most two `at` methods.
-    assert [(size.trials, size.after) for size in costs.sizes(plan)] == [(12, 2)]
+    # What the config asks for: 1 + 2 x 3 trials and 5 controls, and at most two `at` methods; three listed trials.
+    assert [(size.trials, size.after) for size in costs.sizes(plan)] == [(12, 2), (3, 0)]
     assert len(settings.banks(CONFIG, "demo")) == 12
 
 
