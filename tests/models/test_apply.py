@@ -140,7 +140,13 @@ def test_what_cannot_be_encoded_is_said(trained, digits, run, tmp_path):
     refused(run(path, tmp_path / "empty", out, "--activations", folder), "no image in .*empty; endings looked for")
     # An SAE of other embeddings, whatever their backbone is called; and no embeddings.
     manifest = files.read_json(folder / "train/manifest.json")
-    files.write_json(other / "train/manifest.json", manifest | {"sha256": {"embeddings.npy": "0" * 64}})
+    manifest |= {"sha256": {"embeddings.npy": "0" * 64}}
+    files.write_json(other / "train/manifest.json", manifest)
+    assert run(path, images, out, "--activations", other) == (0, "")  # The same backbone, on another processor.
+    out.unlink()
+    files.write_json(
+        other / "train/manifest.json", manifest | {"backbone": manifest["backbone"] | {"fingerprint": "0"}}
+    )
     refused(run(path, images, out, "--activations", other), "other are not the embeddings that .*sae.safetens")
     refused(run(path, images, out, "--activations", digits), "manifest of activations .* does not exist")
     damaged = bytearray(path.read_bytes())
