@@ -107,9 +107,9 @@ def adopt(folder: str | Path, parts: Sequence[Part], index: pd.DataFrame, proven
     files.write_json(folder / "manifest.json", provenance | made)
 
 
-def made_of(manifest: dict[str, Any]) -> list[str | None]:
+def made_of(manifest: dict[str, Any]) -> list[str]:
     """The fingerprints of a split's images, and of its backbone with the precision: those of any processor."""
-    return [manifest[part].get("fingerprint") for part in ("dataset", "backbone")]
+    return [manifest[part]["fingerprint"] for part in ("dataset", "backbone")]
 
 
 def versions() -> dict[str, str]:
