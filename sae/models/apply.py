@@ -172,7 +172,7 @@ def embed_like(
     if not hasattr(registry.load("backbone", spec.get("loader", "precomputed")), "load"):
         raise UserError(f"embeddings of {name} were given, not made: encode a .npy file of them")
     if spec.get("precision") == "auto":  # What it was where they were made, not here.
-        spec |= {"precision": manifest["precision"]}
+        spec = spec | {"precision": manifest["precision"]}
     backbone = load(spec, artifacts, manifest["image_size"])
     if fingerprint(spec, backbone, artifacts) != manifest["backbone"]["fingerprint"]:
         said = "are not those that the SAE's embeddings were made with; put those back, or embed and train anew"
