@@ -2,8 +2,8 @@
 
 Keep each image's `budget` (k') largest activations, fit a multinomial logistic regression on the truncated training
 codes, report top-1 on test. C is chosen on val, for every SAE and budget anew, from one fixed grid: with a fixed C the
-sign of a difference between methods depends on that C. The grid is tried upwards, and ends early at a C that is clearly
-worse on val (`fit`). `_softmax` says what is minimised, and how far.
+sign of a difference between methods depends on that C. The grid is tried upwards, until one is worse on val (`FALLEN`).
+`_softmax` says what is minimised, and how far.
 
 Curve `probe`: top-1 by k', powers of 2 up to K. `probe_auc`, `probe_auc_above_1`: the normalised area under it (over K,
 over K - 1); `probe_auc_se`: the standard error of the first by the test images that happened to be drawn, beside which
@@ -11,6 +11,7 @@ the solver's `tol` is small (an image or less at each k'); `probe_top1`, `probe_
 is at the grid's edge; `probe_unconverged`: those of which a fit, at any C, stopped at `max_passes`.
 """
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ SPLITS = ("test",)
 READS = ("train", "val")
 _SPLITS = ("train", "val", "test")
 Device = str | torch.device
+FALLEN = 0.005  # share of the validation images: a C this much worse than the best so far is the last that is tried
 
 
 class Options(Base):
@@ -119,8 +121,7 @@ def probe_embeddings(activations_dir: Path, settings: Options, out: Path, device
             rows /= scale
         x = _softmax.principal(x, "train")
         found = fit(x, y, options, device).top1
-    made_by = splits["train"].manifest
-    cell = {"dataset": made_by["dataset"]["name"], "backbone": made_by["backbone"]["name"]}
+    cell = {what: splits["train"].manifest[what]["name"] for what in ("dataset", "backbone")}
     files.write_json(out, cell | {"top1": found})
 
 
@@ -146,8 +147,7 @@ def fit(x: dict[str, Any], y: dict[str, np.ndarray], options: Options, device: D
 
     Args:
         x, y: {split: (N, m) features, sparse or dense}, {split: (N,) class numbers}.
-        options: from the fits of two C the next one's start is extrapolated. A C with fewer validation images right
-            than the best so far, by more than a standard error of the difference, is the last that is tried.
+        options: the grid is tried upwards, as far as `FALLEN` says; the fits of two C say where the next one starts.
         device: to compute on.
     """
     classes, train = np.unique(y["train"], return_inverse=True)
@@ -158,13 +158,12 @@ def fit(x: dict[str, Any], y: dict[str, np.ndarray], options: Options, device: D
         before, last = last, _softmax.fit(on["train"], train, len(classes), C, options.tol, options.max_passes, start)
         start = last._replace(weights=2 * last.weights - before.weights) if before else last
         of_val, of_test = (classes[last.predict(on[split])] == y[split] for split in ("val", "test"))
-        tried.append((of_val, C, of_test, last.converged, last.passes))
-        best, chosen, right, _, _ = max(tried, key=lambda each: each[0].mean())
-        if (lost := best.astype(int) - of_val).sum() > np.sqrt(np.abs(lost).sum()):
+        tried.append((float(of_val.mean()), C, of_test, last.converged, last.passes))
+        if max(tried)[0] - tried[-1][0] > FALLEN:
             break
+    on_val, C, right, _, _ = max(tried, key=itemgetter(0))
     *_, converged, passes = zip(*tried, strict=True)
-    at_edge = len(grid) > 1 and chosen in (grid[0], grid[-1])
-    return Probe(right, float(best.mean()), chosen, at_edge, all(converged), sum(passes))
+    return Probe(right, on_val, C, len(grid) > 1 and C in (grid[0], grid[-1]), all(converged), sum(passes))
 
 
 def by_budget(
