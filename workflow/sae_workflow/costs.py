@@ -174,7 +174,7 @@ def embedding(cell: Cell) -> Seconds:
 def probing(cell: Cell, probe: dict[str, Any]) -> Seconds:
     """Seconds to probe a cell's embeddings."""
     flop = 4 * min(cell.rows["train"], probe["max_train"]) * cell.d * (cell.data["classes"] or 0)
-    return dense(flop * len(probe["C"]) * 8 * rate("probe_passes"))
+    return dense(flop * len(probe["C"]) * 2 * rate("probe_passes"))
 
 
 def probing_codes(cell: Cell, probe: dict[str, Any]) -> Seconds:
