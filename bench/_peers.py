@@ -85,6 +85,7 @@ def sae_lens(x: torch.Tensor, m: int, k: int, lr: float, autocast: bool = False)
         total_training_samples=10**9,
         train_batch_size_samples=len(x),
         lr=lr,
+        lr_end=lr,  # Asked for, whatever the schedule.
         autocast=autocast,
         logger=LoggingConfig(log_to_wandb=False),
     )

@@ -49,7 +49,7 @@ class Fit(NamedTuple):
 
 SHAPES = [Shape(6000, 320, 1024, 32, 512, 200), Shape(100_000, 768, 8192, 32, 512, 195)]  # The second: an epoch.
 TINY = Shape(300, 16, 64, 4, 50, 20)
-RATES = [0.001, 0.002, 0.005, 0.01, 0.02]
+RATES = [0.001, 0.002, 0.003, 0.005, 0.01, 0.02]
 MOST_DEAD = 0.1
 TARGET = 0.6  # of the fastest peer's seconds
 OURS = {"ours": "topk float32", "ours, former recipe": "topk float32 former"}
