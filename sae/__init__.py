@@ -38,13 +38,15 @@ def score(
     groups: ArrayLike | None = None,
     judges: Mapping[str, ndarray] | None = None,
     train: ndarray | None = None,
+    train_judges: Mapping[str, ndarray] | None = None,
     train_labels: ArrayLike | None = None,
     metrics: Iterable[str] | None = None,
 ) -> dict[str, Any]:
     """What an SAE is worth on held-out embeddings (N, d): columns of metrics.csv by name.
 
     What is given decides which of them: (N,) `labels`; (N,) `groups` of near-duplicates, `range(N)` where there are
-    none; `judges`, {backbone: (N, d') embeddings}; `train` (N', d). See :func:`sae.scoring.alone.score`.
+    none; `judges`, {backbone: (N, d') embeddings}; `train` (N', d), and what the
+    judges see of it. See :func:`sae.scoring.alone.score`.
     """
     from sae.scoring.alone import score
 
@@ -55,6 +57,7 @@ def score(
         groups=groups,
         judges=judges,
         train=train,
+        train_judges=train_judges,
         train_labels=train_labels,
         metrics=metrics,
     )
