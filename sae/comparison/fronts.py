@@ -19,7 +19,7 @@ Any experiment whose methods have several trials has fronts; no protocol is need
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import Field
@@ -48,9 +48,9 @@ class Rule(Options):
         tuning: the seed of the trials, where others were trained for vertices alone.
     """
 
-    l0: float = Field(1.02, ge=1)
-    firing: float = Field(0.9, ge=0, le=1)
-    widths: list[Share] = Field([0.01, 0.005, 0.02])
+    l0: Annotated[float, Field(ge=1)] = 1.02
+    firing: Annotated[float, Field(ge=0, le=1)] = 0.9
+    widths: tuple[Share, ...] = (0.01, 0.005, 0.02)
     tuning: int | None = None
 
 

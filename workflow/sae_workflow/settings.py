@@ -247,7 +247,10 @@ def roles(config: Config, experiment: str) -> Plan:
 
 def claims_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae tables` and `claims`."""
-    return names(config, experiment) | {"claims": config.claims.model_dump()}
+    fair = config.protocols["fair"].options(config.experiments[experiment].protocols.get("fair", {}))
+    rule = {name: fair[name] for name in ("l0", "firing", "widths")}
+    rule["tuning"] = fair["tuning"] if "fair" in config.experiments[experiment].protocols else None
+    return names(config, experiment) | {"claims": config.claims.model_dump(), "fronts": rule}
 
 
 def report_plan(config: Config, experiment: str) -> Plan:
