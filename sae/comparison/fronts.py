@@ -50,7 +50,7 @@ class Rule(Options):
 
     l0: Annotated[float, Field(ge=1)] = 1.02
     firing: Annotated[float, Field(ge=0, le=1)] = 0.9
-    widths: tuple[Share, ...] = (0.01, 0.005, 0.02)
+    widths: list[Share] = Field(default=[0.01, 0.005, 0.02])
     tuning: int | None = None
 
 
