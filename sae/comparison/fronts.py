@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import Field
 
-from sae.comparison.scores import ENDPOINTS, SCORES
+from sae.comparison.scores import ENDPOINTS, SCORES, values
 from sae.core.options import Options, Share
 from sae.scoring import front
 from sae.scoring.rows import CELL
@@ -46,12 +46,14 @@ class Rule(Options):
         firing: share of the latents that fire on training images, at least.
         widths: of the windows below R*; the first is the headline.
         tuning: the seed of the trials, where others were trained for vertices alone.
+        tuned: options that a trial has to say to count, such as those that find a cell's length do not.
     """
 
     l0: Annotated[float, Field(ge=1)] = 1.02
     firing: Annotated[float, Field(ge=0, le=1)] = 0.9
     widths: list[Share] = Field(default=[0.01, 0.005, 0.02])
     tuning: int | None = None
+    tuned: list[str] = Field(default=[])
 
 
 def points(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
@@ -62,17 +64,18 @@ def points(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
 
     Returns:
         A row per cell, method and trial, means over its seeds: `r2`, the scores of `SCORES` that validation has, `l0`,
-        `firing`, `ok`, `feasible`.
+        `firing`, `ok`, `feasible`. What was not measured keeps no trial from being feasible.
     """
     rows = metrics[metrics["split"] == "val"]
     rows = rows if rule.tuning is None else rows[rows["seed"] == rule.tuning]
-    firing = 1 - rows["dead_train"].astype(float) / rows["m"] if "dead_train" in rows else math.nan
+    rows = rows[[all(f"-{name}" in f"-{trial}" for name in rule.tuned) for trial in rows["trial"]]]
+    r2, l0, dead, m = (values(rows, name) for name in ("r2", "l0", "dead_train", "m"))
     of = {name: score.of(rows) for name, score in SCORES.items()}
-    found = rows[TRIAL].assign(r2=rows["r2"], l0=rows["l0"], firing=firing, ok=rows["status"] == "ok", **of)
+    found = rows[TRIAL].assign(r2=r2, l0=l0, firing=1 - dead / m, ok=rows["status"] == "ok", **of)
     # A trial of which a seed diverged ended badly.
     found = found.groupby(TRIAL, sort=False).agg(lambda column: column.mean(skipna=False)).reset_index()
     found["ok"] = (found["ok"] == 1) & found["r2"].notna()
-    within = (found["l0"] <= rule.l0 * found["k"]) & ~(found["firing"] < rule.firing)
+    within = ~(found["l0"] > rule.l0 * found["k"]) & ~(found["firing"] < rule.firing)
     return found.assign(feasible=found["ok"] & within)
 
 
@@ -108,8 +111,8 @@ def effects(metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule
 def _tests(metrics: pd.DataFrame) -> Tests:
     rows, found = metrics[metrics["split"] == "test"], Tests()
     scores = pd.DataFrame({name: score.of(rows) for name, score in SCORES.items()})
-    values = scores.assign(r2=rows["r2"], ok=rows["status"] == "ok").to_dict("records")
-    for *trial, seed, of in zip(*(rows[name] for name in (*TRIAL, "seed")), values, strict=True):
+    every = scores.assign(r2=values(rows, "r2"), ok=rows["status"] == "ok").to_dict("records")
+    for *trial, seed, of in zip(*(rows[name] for name in (*TRIAL, "seed")), every, strict=True):
         found.setdefault(tuple(trial), {})[int(seed)] = of
     return found
 

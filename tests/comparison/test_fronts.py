@@ -129,3 +129,10 @@ def test_each_endpoint_has_a_front_of_its_own_and_others_are_read_at_the_first_o
     # Fewer dead latents are better: at the weights of MS, .875 of 5 and .125 of 1, against 3.
     assert only(effect(*table, score="dead"))["effect"] == pytest.approx(3 - (0.875 * 5 + 0.125))
     assert effect(*table, score="probe_auc").empty  # Nowhere measured.
+
+
+def test_a_trial_that_finds_a_length_is_no_trial_of_the_method():
+    tried = {"auxk_alpha0.1-encoder_scale1-lr0.01": (0.70, 0.40), "lr0.01-steps500": (0.8, 0.9)}
+    both = rows("topk", tried), rows("reg", {"auxk_alpha0.1-encoder_scale1-lambda0.1-lr0.01": (0.70, 0.45)})
+    row = only(effect(*both, tuned=["auxk_alpha", "encoder_scale", "lr"]))
+    assert row["star"] == 0.70 and row["effect"] == pytest.approx(0.05)

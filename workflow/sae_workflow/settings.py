@@ -249,7 +249,8 @@ def claims_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae tables` and `claims`."""
     fair = config.protocols["fair"].options(config.experiments[experiment].protocols.get("fair", {}))
     rule = {name: fair[name] for name in ("l0", "firing", "widths")}
-    rule["tuning"] = fair["tuning"] if "fair" in config.experiments[experiment].protocols else None
+    if "fair" in config.experiments[experiment].protocols:
+        rule |= {"tuning": fair["tuning"], "tuned": ["auxk_alpha", "encoder_scale", "lr"]}
     return names(config, experiment) | {"claims": config.claims.model_dump(), "fronts": rule}
 
 
