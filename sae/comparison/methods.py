@@ -48,6 +48,11 @@ class Methods(Options):
         return {name: self.methods[name].against for name in self.order(self.methods) if self.methods[name].at is None}
 
     @property
+    def tuned(self) -> dict[str, str | None]:
+        """The same of those that have fronts: neither controls, nor made elsewhere."""
+        return {n: other for n, other in self.compared.items() if not (self.of(n).control or self.of(n).imported)}
+
+    @property
     def pairs(self) -> list[tuple[str, str]]:
         """(base, method) of all methods that are trained at the choice of another one, the base."""
         return [(base, name) for name in self.order(self.methods) if (base := self.methods[name].at) is not None]

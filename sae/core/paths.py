@@ -48,6 +48,7 @@ HUB = f"{EXPERIMENT}/hub"  # What `make publish` lays out for the Hugging Face h
 METRICS = f"{EXPERIMENT}/metrics.parquet"
 METRICS_CSV = f"{EXPERIMENT}/metrics.csv"
 # The SHA-256 of files that cannot hold a seal (`sae.core.seals`).
+MADE_BY = f"{EXPERIMENT}/made_by.json"
 METRICS_SUMS = f"{EXPERIMENT}/metrics.sums.json"
 CURVES = f"{EXPERIMENT}/curves.parquet"
 LATENTS = f"{EXPERIMENT}/latents.parquet"

@@ -20,11 +20,6 @@ on training images. dR2: difference in test R2 at the same weights. `sae/compari
 NONE = "Empty: no method of this experiment has trials beside a baseline's that are feasible."
 
 
-def against(names: Methods) -> dict[str, str | None]:
-    """{method: what it is compared with}, of the methods that have fronts: those with trials of their own."""
-    return {n: a for n, a in names.compared.items() if not (names.of(n).control or names.of(n).imported)}
-
-
 def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
     """What :func:`sae.comparison.intervals.means` returned, for reading."""
     shown = []
@@ -54,5 +49,5 @@ def _signed(value: float) -> str:
 
 def tables(metrics: pd.DataFrame, names: Methods, rule: fronts.Rule) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The effects in every cell, and their means."""
-    found = fronts.effects(metrics, against(names), rule)
+    found = fronts.effects(metrics, names.tuned, rule)
     return fronts.by_cell(found), intervals.means(found)

@@ -10,7 +10,6 @@ from sae.comparison import fronts
 from sae.comparison.scores import ENDPOINTS, SCORES, across_groups
 from sae.core import files
 from sae.report import style
-from sae.report.fronts import against
 from sae.report.names import Names
 from sae.scoring.rows import CELL
 
@@ -26,7 +25,7 @@ CAPTION = (
 def draw(results: Path, names: Names) -> Figure:
     """A row per dataset and endpoint, a column per backbone and k."""
     metrics = across_groups(files.read_parquet(results / READS[0]))
-    rule, compared = fronts.Rule(), against(names)
+    rule, compared = fronts.Rule(), names.tuned
     points = fronts.points(metrics, rule)
     measured = [name for name in ENDPOINTS if points[name].notna().any()]
     places = points[["backbone", "k"]].drop_duplicates().to_numpy()
