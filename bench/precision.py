@@ -1,13 +1,18 @@
-"""What lower precision changes: `python bench/precision.py`, on Fashion-MNIST and EfficientNet-Lite0 of the demo.
+"""What lower precision changes: `python bench/precision.py [--cells emoji/dinov2_vit_s14 ...]`, on cells of `results/`.
 
-Embedding: it embeds the same images in batches of 16, 1 and 64, and in bfloat16. It says how far each lies from batches
-of 16 in float32, and what an SAE reaches that was trained on the bfloat16 ones. Training: it trains the baseline and
-both regularizers (`topk`, `reg1`, `reg2`) in float32 and with bfloat16 products, seed by seed. Beside their difference
-it prints how far seeds lie apart.
+Embedding, of each cell: images/s in float32 and in bfloat16, in turn; how far embeddings in bfloat16, and in batches of
+1, lie from those in float32; and what the baseline and both regularizers (`topk`, `reg1`, `reg2`) reach on either,
+trained by the recipe `demo` and scored by the embeddings that they were trained on. Training, of the last cell: the
+same in float32 and with bfloat16 products. Beside the differences, of the same seed, it prints how far seeds lie apart.
+
+Cells must be in float32: `snakemake results/activations/fashion_mnist/efficientnet_lite0/train/embeddings.npy`.
 """
 
 import argparse
+import statistics
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +39,13 @@ Splits = dict[str, Activations]
 def main() -> None:
     """Print both comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--activations", type=Path, default=Path("results/activations/fashion_mnist/efficientnet_lite0")
-    )
-    parser.add_argument("--dataset", type=Path, default=Path("results/datasets/fashion_mnist"))
+    parser.add_argument("--cells", nargs="+", default=["fashion_mnist/efficientnet_lite0"], help="DATASET/BACKBONE")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--timed", type=int, default=512, help="images of test that are timed and compared")
     parser.add_argument("--k", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-training", action="store_true", help="embedding alone")
     parser.add_argument("--tiny", action="store_true", help="seconds, on handwritten digits, to see that it runs")
     a = parser.parse_args()
     a.changed = {}
@@ -48,47 +53,72 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if a.tiny:
             a.k, a.seeds, a.changed = 4, 2, {"m": 32, "batch_size": 50, "epochs": 2}
-            a.activations, a.dataset = digits(Path(scratch))
-        compare(a)
+            a.results, a.cells = digits(Path(scratch)), ["digits/tiny"]
+        for cell in a.cells:
+            splits = {split: store.read(a.results / "activations" / cell / split) for split in SPLITS}
+            exact = {split: np.asarray(data.embeddings) for split, data in splits.items()}
+            embedding(a, cell, splits, exact)
+        if not a.no_training:
+            print(f"\nTraining on {cell}, k = {a.k}, {a.seeds} seeds: float32, and bfloat16 products less float32")
+            table(a, splits, (exact, exact), ("float32", "bfloat16"))
 
 
-def compare(a: argparse.Namespace) -> None:
-    """Embedding, then training."""
-    splits = {split: store.read(a.activations / split) for split in SPLITS}
-    exact = {split: np.asarray(data.embeddings) for split, data in splits.items()}
-    print("\nEmbedding: difference from batches of 16 in float32, over", len(exact["test"]), "test images")
-    variants: dict[str, dict[str, Any]] = {
-        "float32, batches of 1": {"batch_size": 1},
-        "float32, batches of 64": {"batch_size": 64},
-        "bfloat16, batches of 16": {"batch_size": 16, "precision": "bfloat16"},
-    }
-    for name, options in variants.items():
-        print(f"  {name:26}{difference(exact['test'], embedded(a, splits, 'test', options))}")
-    half = {s: embedded(a, splits, s, {"batch_size": 16, "precision": "bfloat16"}) for s in ("train", "test")}
-    print(f"\nTraining, means over {a.seeds} seeds (k = {a.k}):")
-    rows: list[dict[str, Any]] = [
-        {"method": method, "precision": precision, "seed": seed} | scores(a, exact, splits, method, seed, precision)
-        for method in METHODS
-        for precision in ("float32", "bfloat16")
-        for seed in range(a.seeds)
-    ]
-    rows += [
-        {"method": "topk", "precision": "on bfloat16 embeddings", "seed": seed}
-        | scores(a, half, splits, "topk", seed, "float32")
-        for seed in range(a.seeds)
-    ]
-    table = pd.DataFrame(rows)
-    print(table.groupby(["method", "precision"], sort=False)[list(SCORES)].mean().round(4).to_string())
-    by_seed = table.set_index(["precision", "method", "seed"])[list(SCORES)]
-    paired = by_seed.loc["bfloat16"] - by_seed.loc["float32"]
-    print("\nbfloat16 minus float32, of the same seed: mean")
-    print(paired.groupby("method", sort=False).mean().round(4).to_string())
-    print("\nstandard deviation between seeds, float32")
-    print(by_seed.loc["float32"].groupby("method", sort=False).std().round(4).to_string())
+def embedding(a: argparse.Namespace, cell: str, splits: Splits, exact: dict[str, np.ndarray]) -> None:
+    """Compare the embeddings of a cell, and what is trained on them."""
+    rates, paths = {}, splits["test"].index["path"].tolist()[: a.timed]
+    kinds: dict[str, dict[str, Any]] = {"float32": {}, "bfloat16": {"precision": "bfloat16"}, "batches of 1": {}}
+    networks = {kind: network(a, splits["test"].manifest, options) for kind, options in kinds.items()}
+    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for _ in range(1 if a.tiny else 4):
+        for kind, made in networks.items():
+            start = time.perf_counter()
+            found = made(paths, 1 if kind == "batches of 1" else 16)
+            seconds[kind].append(time.perf_counter() - start)
+            rates[kind] = f"{len(paths) / statistics.median(seconds[kind][1:] or seconds[kind]):.0f} images/s"
+            rates[kind] += difference(exact["test"][: len(paths)], found)
+    print(f"\nEmbedding {cell}, {len(paths)} test images, {a.threads} threads")
+    for kind, said in rates.items():
+        print(f"  {kind:14}{said}")
+    half = {s: networks["bfloat16"](splits[s].index["path"].tolist(), 16) for s in ("train", "test")}
+    print(f"  trained on either, k = {a.k}, {a.seeds} seeds: float32, and bfloat16 less float32")
+    table(a, splits, (exact, half), ("float32", "float32"))
 
 
-def digits(folder: Path) -> tuple[Path, Path]:
-    """Folders of the activations and of the index of scikit-learn's handwritten digits, by an untrained backbone."""
+def network(
+    a: argparse.Namespace, manifest: dict[str, Any], options: dict[str, Any]
+) -> Callable[[list[str], int], np.ndarray]:
+    """A function from images and a batch's size to embeddings, by the backbone of a manifest with other options."""
+    index = files.read_json(a.results / "datasets" / manifest["dataset"]["name"] / "manifest.json")
+    artifacts, spec = a.results / "artifacts", manifest["backbone"]["spec"] | options
+    backbone = embed.load(spec, artifacts, manifest["image_size"])
+    how = {"open_image": datasets.reader(index["spec"], artifacts), "device": "cpu", "workers": 0, "spec": spec}
+    return lambda paths, size: np.concatenate(list(embed.embed_images(backbone, paths=paths, batch_size=size, **how)))
+
+
+def table(
+    a: argparse.Namespace,
+    splits: Splits,
+    embeddings: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
+    products: tuple[str, str],
+) -> None:
+    """Print the scores on the first embeddings, with the first products, and how far those of the second lie off."""
+    found: dict[str, list[pd.DataFrame]] = {}
+    for method in METHODS:
+        for x, precision in zip(embeddings, products, strict=True):
+            rows = [scores(a, x, splits, method, seed, precision) for seed in range(a.seeds)]
+            found.setdefault(method, []).append(pd.DataFrame(rows))
+        one, other = found[method]
+        cells = [f"{one[s].mean():.4f}, {(other[s] - one[s]).mean():+.4f} ({one[s].std():.4f})" for s in SCORES]
+        print(f"  | {method} | " + " | ".join(cells) + " |", flush=True)
+    print(f"  {', '.join(SCORES)}; in brackets the standard deviation between seeds. MS above the baseline's:", end="")
+    for method in ("reg1", "reg2"):
+        one, other = (x["ms"].mean() - base["ms"].mean() for x, base in zip(found[method], found["topk"], strict=True))
+        print(f" {method} {one:+.4f} and {other:+.4f}", end="")
+    print()
+
+
+def digits(folder: Path) -> Path:
+    """A folder of results: scikit-learn's handwritten digits, embedded by an untrained backbone."""
     import timm
     from PIL import Image
     from safetensors.torch import save_file
@@ -102,33 +132,20 @@ def digits(folder: Path) -> tuple[Path, Path]:
     torch.manual_seed(0)
     save_file(timm.create_model("test_efficientnet").state_dict(), folder / "backbone.safetensors")
     spec: dict[str, Any] = {"type": "image_folder", "root": str(folder / "images"), "image_size": 32}
-    datasets.build("digits", spec, None, folder / "dataset")
+    datasets.build("digits", spec, None, folder / "datasets/digits")
     spec = {"loader": "timm", "model": "test_efficientnet", "checkpoint": str(folder / "backbone.safetensors")}
-    embed.embed(embed.Job(folder / "dataset", "tiny", spec, folder, folder / "activations", 16, "cpu"))
-    return folder / "activations", folder / "dataset"
-
-
-def embedded(a: argparse.Namespace, splits: Splits, split: str, options: dict[str, Any]) -> np.ndarray:
-    """Embeddings of a split, made again with other options."""
-    manifest = splits[split].manifest
-    index = files.read_json(a.dataset / "manifest.json")
-    spec = manifest["backbone"]["spec"] | options
-    backbone = embed.load(spec, "results/artifacts", manifest["image_size"])
-    open_image = datasets.reader(index["spec"], "results/artifacts")
-    paths = splits[split].index["path"].tolist()
-    batches = embed.embed_images(
-        backbone, open_image, paths, batch_size=options["batch_size"], device="cpu", workers=0, spec=spec
+    embed.embed(
+        embed.Job(folder / "datasets/digits", "tiny", spec, folder, folder / "activations/digits/tiny", 16, "cpu")
     )
-    return np.concatenate(list(batches))
+    return folder
 
 
 def difference(exact: np.ndarray, other: np.ndarray) -> str:
     """How far embeddings lie from the exact ones, as text."""
     cosine = (inputs.unit_rows(exact) * inputs.unit_rows(other)).sum(axis=1)
     relative = np.linalg.norm(exact - other, axis=1) / np.linalg.norm(exact, axis=1)
-    return (
-        f"relative distance {np.median(relative):.1e} (largest {relative.max():.1e}), 1 - cosine {1 - cosine.min():.1e}"
-    )
+    off = f"{np.median(relative):.1e} (largest {relative.max():.1e})"
+    return f", relative distance {off}, 1 - cosine {1 - cosine.min():.1e}"
 
 
 def scores(
@@ -146,7 +163,7 @@ def scores(
     x = {split: inputs.prepare(embeddings[split], s.input_norm, scale) for split in ("train", "test")}
     coder, _ = train(x["train"], s, *entries)
     codes = coder.encode(x["test"])
-    ms = _ms.summary(_ms.scores(_ms.scale_activations(codes), splits["test"].embeddings)).mean_alive
+    ms = _ms.summary(_ms.scores(_ms.scale_activations(codes), embeddings["test"])).mean_alive
     pure = purity.of_codes(codes, splits["test"].index["label"].to_numpy(dtype=np.int64))["binary"]
     dead = int((codes.firing_counts() == 0).sum())
     return {"r2": _residuals.fit(coder, x["test"], codes).r2, "ms": ms, "purity": pure, "dead": dead}

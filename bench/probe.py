@@ -35,7 +35,7 @@ from sae.models.codes import Codes
 from sae.scoring.metrics import probe
 from sae.scoring.subject import Subject
 
-CELL = "emoji/efficientnet_lite0"
+CELL = "emoji/efficientnet_lite0_fast"
 SAE = Path(f"results/demo/saes/{CELL}/k8/topk/default/seed0/sae.safetensors")
 ACTIVATIONS = Path(f"results/activations/{CELL}")
 TARGET = 2.0  # times the dearest single k' of scikit-learn

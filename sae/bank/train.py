@@ -265,6 +265,7 @@ def _train(one: Todo) -> dict[str, Any]:
             coder.metadata |= {"method": one.member.method, "trial": one.member.trial, "seed": settings.seed}
             coder.metadata |= {"dataset": one.plan.dataset, "backbone": one.plan.backbone}
             coder.metadata |= {"embeddings": one.made_by["data"]["embeddings.npy"], "versions": one.made_by["versions"]}
+            coder.metadata["made_of"] = activations.made_of(files.read_json(one.cell.folder / "train/manifest.json"))
             saefile.save(coder, temporary / "sae.safetensors")
             result = {"status": "ok", "step": rows[-1]["step"], "m": coder.m}
             result["sha256"] = files.sha256(temporary / "sae.safetensors")

@@ -270,7 +270,7 @@ class Network(Backbone):
     """A backbone that embeds images."""
 
     image_size: Count | None = Field(None, description="Pixels; the dataset's, if not given.")
-    precision: Precision = "float32"
+    precision: Precision | Literal["auto"] = "float32"
     dtype: Literal["float32", "float16"] = Field("float32", description="Of the embeddings as they are stored.")
     batch_size: Count | None = Field(None, description="Images a forward pass; compute.embed_batch_size, if not given.")
 

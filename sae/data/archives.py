@@ -98,9 +98,8 @@ def tar_members(path: str | Path, start: int = 0, end: int | None = None) -> Ite
                 if archive.offset + _BLOCK > end or any(file.read(_BLOCK)):
                     raise tarfile.ReadError(f"no end-of-archive mark at byte {archive.offset}")
         except (tarfile.TarError, ValueError, OverflowError) as error:
-            raise UserError(
-                f"{path} is not a whole, uncompressed tar ({error}; {end - start:,} bytes): copy or download it again"
-            ) from None
+            said = f"({error}; {end - start:,} bytes): copy or download it again"
+            raise UserError(f"{path} is not a whole, uncompressed tar {said}") from None
 
 
 def content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -182,19 +181,16 @@ def samples(root: Path, files: Sequence[str], image: str = "image", label: str |
         raise UserError(f"{root}: there is no image in {', '.join(files[:3])}{', ...' if len(files) > 3 else ''}")
     wrong = next((row for row, number in enumerate(labels) if number is not None and number not in _LABELS), None)
     if wrong is not None:
-        raise UserError(
-            f"image {keys[wrong]} ({root / places[wrong]}) has the label {str(labels[wrong])[:40]}, expected 0 to "
-            f"2^63 - 1; -1 often means that a split has no labels: use one that has, or leave them out of all"
-        )
+        said = f"image {keys[wrong]} ({root / places[wrong]}) has the label {str(labels[wrong])[:40]}"
+        advice = "-1 often means that a split has no labels: use one that has, or leave them out of all"
+        raise UserError(f"{said}, expected 0 to 2^63 - 1; {advice}")
     if names is not None and (too_large := [n for n in labels if n is not None and n >= len(names)]):
         raise UserError(f"{root}: label {too_large[0]} is beyond the {len(names)} class names that {files[-1]} records")
     unlabelled = labels.count(None)
     if 0 < unlabelled < len(labels):
         first = labels.index(None)
-        raise UserError(
-            f"image {keys[first]} ({root / places[first]}) has no label, and {len(labels) - unlabelled:,} others have "
-            f"one: label all of them or none"
-        )
+        others = f"{len(labels) - unlabelled:,} others have one: label all of them or none"
+        raise UserError(f"image {keys[first]} ({root / places[first]}) has no label, and {others}")
     return Samples(keys, places, locations, None if unlabelled else labels, names)
 
 
@@ -227,9 +223,8 @@ def _tar_label(content: IO[bytes], parts: dict[str, tuple[int, int]], what: str)
     try:
         return int(text) if ending == "cls" else _Sample.model_validate(json.loads(text)).label
     except (ValueError, RecursionError):
-        raise UserError(
-            f"{what}.{ending} holds {text[:40]!r}, expected a class number{' as `label`' * (ending == 'json')}"
-        ) from None
+        expected = f"a class number{' as `label`' * (ending == 'json')}"
+        raise UserError(f"{what}.{ending} holds {text[:40]!r}, expected {expected}") from None
 
 
 def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> _Found:

@@ -63,10 +63,9 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
         dataset: Dataset = module.load(options, artifacts_root)
     except UnicodeEncodeError as error:  # Python keeps bytes of names that are no UTF-8 as surrogates.
         place = f", root {spec['root']}" if "root" in spec else ""
-        raise UserError(
-            f"dataset type {spec['type']}{place}: the name {error.object!r} is not UTF-8, and an index holds text: "
-            "rename that file, folder, member of a tar or class"
-        ) from None
+        said = f"the name {error.object!r} is not UTF-8, and an index holds text"
+        advice = "rename that file, folder, member of a tar or class"
+        raise UserError(f"dataset type {spec['type']}{place}: {said}: {advice}") from None
     check(spec, dataset)
     return replace(dataset, open=_guarded(spec, dataset.open))
 
@@ -98,10 +97,9 @@ def check(spec: dict[str, Any], dataset: Dataset) -> None:
             raise UserError(f"dataset {spec['type']}: {column} is {index[column].dtype}, expected int64 or Int64")
         if (numbers < 0).any():
             first = numbers.index[(numbers < 0).argmax()]
-            raise UserError(
-                f"dataset {spec['type']}: image {index['image_id'][first]!r} has the {column} {numbers[first]}, "
-                "expected a class number from 0: correct it, or leave the labels out"
-            )
+            found = f"image {index['image_id'][first]!r} has the {column} {numbers[first]}"
+            advice = "expected a class number from 0: correct it, or leave the labels out"
+            raise UserError(f"dataset {spec['type']}: {found}, {advice}")
     empty = [split for split in SPLITS if not (index["split"] == split).any()]
     if empty:
         raise UserError(f"dataset {spec['type']}: no image in split {', '.join(empty)}")
@@ -200,10 +198,8 @@ def refuse_duplicates(what: str, things: str, found: list[dict[str, list[str]]],
     some = "; ".join(" = ".join(f"{ids[0]} ({split})" for split, ids in same.items()) for same in found[:3])
     said = f"{what}: {things} that lie in more than one split: {len(found)}, such as {some}"
     if spec.get("duplicates") != "allow":
-        raise UserError(
-            f"{said}: scores would rest on what was trained on; remove them, or set `duplicates: allow` in the entry "
-            "of the dataset in the config, and the manifest lists them all"
-        )
+        advice = "set `duplicates: allow` in the entry of the dataset in the config, and the manifest lists them all"
+        raise UserError(f"{said}: scores would rest on what was trained on; remove them, or {advice}")
     progress.warning("%s; its entry allows it", said)
 
 

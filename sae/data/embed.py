@@ -35,6 +35,8 @@ from sae.data.splits import SPLITS
 
 VERSION = 1
 progress = logging.getLogger("sae.progress")
+# In the keys of embeddings made in bfloat16; plain `bfloat16` were those of autocast alone.
+_WHOLE = "bfloat16, weights too"
 _Forward = Callable[[torch.Tensor | str], torch.Tensor]
 
 
@@ -120,19 +122,26 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: in
     return module.load(options, artifacts_root, image_size)
 
 
+def settled(spec: dict[str, Any], device: str) -> dict[str, Any]:
+    """A backbone's mapping in the config with what `precision: auto` is on a device."""
+    asked = spec.get("precision") == "auto"
+    return spec | {"precision": "bfloat16" if inference.has_bfloat16(device) else "float32"} if asked else spec
+
+
 def fingerprint(spec: dict[str, Any], backbone: Backbone, artifacts_root: str | Path | None) -> str:
-    """A hash of a loaded backbone: of its weights, and of its mapping in the config without where they lie."""
+    """A hash of a loaded backbone: of its weights, and of its :func:`settled` mapping without where they lie."""
     weights = [manifest["files"] for manifest in artifacts.manifests(artifacts_root, spec)]
     return _fingerprint(spec, weights or (backbone.checkpoint and files.sha256(backbone.checkpoint)))
 
 
 def _fingerprint(spec: dict[str, Any], weights: Any) -> str:
-    return files.sha256_text(files.dumps([_without_places(spec), weights]))[:16]
+    return files.sha256_text(files.dumps([_identity(spec), weights]))[:16]
 
 
-def _without_places(spec: dict[str, Any]) -> dict[str, Any]:
+def _identity(spec: dict[str, Any]) -> dict[str, Any]:
     places = {"checkpoint"} | ({"pretrained"} if Path(spec.get("pretrained", "/")).exists() else set())
-    return {key: value for key, value in spec.items() if key not in places}
+    whole = {"precision": _WHOLE} if spec.get("precision") == "bfloat16" else {}
+    return {key: value for key, value in (spec | whole).items() if key not in places}
 
 
 def _weights(provenance: dict[str, Any]) -> str:
@@ -154,6 +163,7 @@ class _Extraction:
         files.check_sum(index_file, self.manifest["sha256"], f"{job.dataset_dir}/manifest.json", advice)
         index = files.read_parquet(index_file)
         self.rows = {s: index[index["split"] == s].drop(columns="split").reset_index(drop=True) for s in SPLITS}
+        self.spec = settled(job.spec, job.device)
         self.batch_size = job.spec.get("batch_size", job.batch_size)
         self.image_size = job.spec.get("image_size", self.manifest["spec"].get("image_size"))
         self.module, self.options = entry("backbone", job.spec)
@@ -164,7 +174,7 @@ class _Extraction:
         device = torch.device(job.device).type
         made_by = {
             "dataset": self.manifest["fingerprint"],
-            "backbone": _without_places(job.spec),
+            "backbone": _identity(self.spec),
             "batch_size": self.batch_size,
             "device": device,
             "versions": versions.joined(code),
@@ -257,16 +267,17 @@ class _Extraction:
 
     def provenance(self) -> dict[str, Any]:
         """Entries of the splits' manifests. This loads the backbone, or hashes the given embeddings."""
-        spec, root = self.job.spec, self.job.artifacts_root
+        spec, root = self.spec, self.job.artifacts_root
         if self.given:
             preprocessing, made = "none", _fingerprint(spec, {s: files.sha256(f) for s, f in self.files().items()})
         else:
             preprocessing, made = str(self.backbone.transform), fingerprint(spec, self.backbone, root)
         found = {
             "dataset": {key: self.manifest[key] for key in ("name", "fingerprint", "grouped")},
-            "backbone": {"name": self.job.name, "spec": spec, "fingerprint": made},
+            "backbone": {"name": self.job.name, "spec": self.job.spec, "fingerprint": made},
             "preprocessing": preprocessing,
             "image_size": self.image_size,
+            "precision": spec.get("precision", "float32"),
             "batch_size": self.batch_size,
             "device": torch.device(self.job.device).type,
             "artifacts": self.manifest["artifacts"] + artifacts.manifests(root, spec),
@@ -292,7 +303,7 @@ class _Extraction:
         else:
             open_image = datasets.reader(self.manifest["spec"], self.job.artifacts_root)
             paths, pixels = rows["path"][first:last].tolist(), rows["pixels"][first:last].to_numpy()
-            how: dict[str, Any] = {"device": self.job.device, "workers": self.job.workers, "spec": self.job.spec}
+            how: dict[str, Any] = {"device": self.job.device, "workers": self.job.workers, "spec": self.spec}
             found = embed_images(self.backbone, open_image, paths, batch_size=size, pixels=pixels, **how)
         for batch in found:
             yield self.checked(batch, split, first)
@@ -357,7 +368,8 @@ def embed_images(
         open_image: returns the PIL image of one of `paths`.
         device: on "cpu" each of PyTorch's threads embeds batches of its own, which changes no bit.
         workers: number of processes that open and transform images; with 0, this process does.
-        spec: the backbone's mapping in the config; its `precision` is used.
+        spec: the backbone's mapping in the config, :func:`settled`; its `precision` is used. With bfloat16 the weights
+            of `backbone` itself are that from then on.
         pixels: the `sae.data.pictures.digest` that each image must have; None: not checked.
 
     Raises:
@@ -365,7 +377,8 @@ def embed_images(
     """
     place = torch.device(device)
     cuda, lanes = place.type == "cuda", torch.get_num_threads() if place.type == "cpu" else 1
-    model = backbone.folded.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    half = torch.bfloat16 if spec.get("precision") == "bfloat16" else None
+    model = backbone.folded.to(device, half, memory_format=torch.channels_last)  # type: ignore[call-overload]
     split = inference.pixels(backbone.transform)
     loader: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
         _Images(open_image, paths, split or backbone.transform, pixels),
@@ -376,15 +389,15 @@ def embed_images(
         worker_init_fn=_silence_threads,
         pin_memory=cuda,
     )
-    half = spec.get("precision") == "bfloat16"
 
     def forward(batch: torch.Tensor | str) -> torch.Tensor:
         if isinstance(batch, str):
             raise UserError(batch)
         batch = batch.to(device, non_blocking=True)
-        with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=half):
+        # Autocast beside weights in bfloat16: a model may make float32 on its way.
+        with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=half is not None):
             images = split.normalise(batch) if split else batch
-            embeddings = model(images.contiguous(memory_format=torch.channels_last))
+            embeddings = model(images.to(dtype=half, memory_format=torch.channels_last))
             if embeddings.is_complex():
                 raise UserError(f"the backbone gave {embeddings.dtype}; embeddings are real numbers")
             return embeddings.float()
@@ -436,10 +449,9 @@ class _Images(torch.utils.data.Dataset):
         try:
             image = self.open_image(self.paths[i])
             if self.pixels is not None and pictures.digest(image) != self.pixels[i]:
-                raise UserError(
-                    f"image {self.paths[i]} is not what it was when the dataset was indexed (or another version of "
-                    "Pillow decodes it otherwise): delete the dataset's manifest.json and run again"
-                )
+                unless = "(or another version of Pillow decodes it otherwise)"
+                said = f"is not what it was when the dataset was indexed {unless}"
+                raise UserError(f"image {self.paths[i]} {said}: delete the dataset's manifest.json and run again")
             return self.transform(image)
         except UserError as error:
             return str(error)

@@ -93,10 +93,8 @@ def check_counts(root: Path, images: Images, splits: ArrayLike) -> None:
         if found.get(split, 0) != expected
     ]
     if wrong:
-        raise UserError(
-            f"root {root}: {'; '.join(wrong)}: complete the copy, or, if it is meant to be partial, set `images` of "
-            f"its entry in the config to its own counts"
-        )
+        advice = "if it is meant to be partial, set `images` of its entry in the config to its own counts"
+        raise UserError(f"root {root}: {'; '.join(wrong)}: complete the copy, or, {advice}")
 
 
 def draw(
@@ -125,10 +123,8 @@ def draw(
     take = np.broadcast_to(wanted(size), size.shape)
     if (take >= size).any():
         worst = np.argmax(take >= size)
-        raise UserError(
-            f"class {classes[worst]} has {size[worst]} training images, and {take[worst]} of them would go to val: "
-            f"lower val_per_class or val_fraction"
-        )
+        found = f"{size[worst]} training images, and {take[worst]} of them would go to val"
+        raise UserError(f"class {classes[worst]} has {found}: lower val_per_class or val_fraction")
     chosen = np.zeros(len(labels), dtype=bool)
     chosen[order] = np.arange(len(labels)) - np.repeat(first, size) < np.repeat(take, size)
     return chosen

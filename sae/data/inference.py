@@ -5,7 +5,9 @@ that convolution's output goes is read from a graph (torch.fx), not guessed from
 oneDNN, which PyTorch brings, then adds the activation within the convolution, from weights that it laid out once.
 """
 
+import functools
 import logging
+import platform
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +30,17 @@ _FUSED: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
 }
 _PACKED_FOR = 16  # images: oneDNN lays weights out for a size of input; one size, whatever batch comes first
+
+
+@functools.cache
+def has_bfloat16(device: str) -> bool:
+    """Whether a device computes in bfloat16 itself, and does not emulate it."""
+    kind = torch.device(device).type
+    if kind != "cpu" or _ONEDNN is None:
+        return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if platform.machine() in ("x86_64", "AMD64"):  # Of these oneDNN says yes wherever it can emulate.
+        return getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    return _ONEDNN._is_mkldnn_bf16_supported()
 
 
 def fold(model: nn.Module) -> nn.Module:
@@ -102,21 +115,22 @@ class _Convolution(nn.Module):
         self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
         self.same = type(conv).__name__ == "Conv2dSame"
         self.fused = _FUSED.get(type(activation))
-        self.packed: dict[torch.Size, tuple[torch.Tensor, tuple]] = {}
+        self.packed: dict[tuple[torch.dtype, torch.Size], tuple[torch.Tensor, tuple]] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) to (N, C', H', W')."""
-        exact = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if _ONEDNN is None or self.fused is None or x.device.type != "cpu" or not exact:
+        known = has_bfloat16("cpu") if x.dtype == torch.bfloat16 else not torch.is_autocast_enabled("cpu")
+        known = known and x.dtype == self.weight.dtype and x.device.type == "cpu"
+        if _ONEDNN is None or self.fused is None or not known:
             weight, padding = self.kernel(x)
             return self.activation(F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups))
         # By the shape of an image alone, so that nothing depends on which batch came first.
         shape = x.shape[1:]
-        if shape not in self.packed:
+        if (x.dtype, shape) not in self.packed:
             weight, padding = self.kernel(x)
             how = (padding, self.stride, self.dilation, self.groups)
-            self.packed[shape] = _ONEDNN._reorder_convolution_weight(weight, *how, [_PACKED_FOR, *shape]), how
-        weight, how = self.packed[shape]
+            self.packed[x.dtype, shape] = _ONEDNN._reorder_convolution_weight(weight, *how, [_PACKED_FOR, *shape]), how
+        weight, how = self.packed[x.dtype, shape]
         return _ONEDNN._convolution_pointwise(x, weight, self.bias, *how, *self.fused, "")
 
     def kernel(self, x: torch.Tensor) -> tuple[torch.Tensor, list[int]]:

@@ -70,10 +70,8 @@ def write(folder: str | Path, batches: Iterable[np.ndarray], index: pd.DataFrame
         part = Part(scratch / "embeddings.npy", len(index))
         for batch in batches:
             if batch.ndim != 2 or batch.dtype.name not in TYPES or not np.isfinite(batch).all():
-                raise UserError(
-                    f"{folder}: the backbone gave {batch.dtype} of shape {batch.shape}, or values that are not "
-                    f"finite; expected (n, d) of {' or '.join(TYPES)}"
-                )
+                found = f"{batch.dtype} of shape {batch.shape}, or values that are not finite"
+                raise UserError(f"{folder}: the backbone gave {found}; expected (n, d) of {' or '.join(TYPES)}")
             part.append(batch)
         if not part.complete:
             raise UserError(f"{folder}: {part.done} embeddings for {len(index)} images")
@@ -109,6 +107,11 @@ def adopt(folder: str | Path, parts: Sequence[Part], index: pd.DataFrame, proven
     files.write_json(folder / "manifest.json", provenance | made)
 
 
+def made_of(manifest: dict[str, Any]) -> list[str]:
+    """The fingerprints of a split's images, and of its backbone with the precision: those of any processor."""
+    return [manifest[part]["fingerprint"] for part in ("dataset", "backbone")]
+
+
 def versions() -> dict[str, str]:
     """What an embedding may depend on: {package: version}."""
     packages = ("torch", "torchvision", "timm", "open_clip_torch", "numpy", "pillow")
@@ -127,8 +130,6 @@ def read(folder: str | Path) -> Activations:
         files.check_sum(folder / name, digest, folder / "manifest.json", f"delete {folder} and run again")
     embeddings = np.load(folder / "embeddings.npy", mmap_mode="r")
     if list(embeddings.shape) != manifest["shape"] or embeddings.dtype.name not in TYPES:
-        raise UserError(
-            f"{folder / 'embeddings.npy'} holds {embeddings.dtype} of shape {embeddings.shape}, expected "
-            f"{' or '.join(TYPES)} of shape {manifest['shape']}"
-        )
+        found = f"{embeddings.dtype} of shape {embeddings.shape}, expected {' or '.join(TYPES)}"
+        raise UserError(f"{folder / 'embeddings.npy'} holds {found} of shape {manifest['shape']}")
     return Activations(embeddings, files.read_parquet(folder / "index.parquet"), manifest)

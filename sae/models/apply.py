@@ -10,7 +10,7 @@ import pandas as pd
 from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.core.options import Count, Whole
-from sae.data import archives, pictures
+from sae.data import archives, pictures, store
 from sae.data.embed import embed_images, fingerprint, load
 from sae.models import foreign, saefile
 from sae.models.coder import Coder, TopK
@@ -28,7 +28,8 @@ class Encoder:
     Attributes:
         coder: the `sae.models.coder.Coder`.
         metadata: select, k, input_norm, input_scale, method, trial, seed, dataset, backbone, embeddings (the SHA-256 of
-            those that it was trained on), versions. Names are those that its first maker used.
+            those that it was trained on), made_of (`sae.data.store.made_of`), versions. Names are those that its first
+            maker used.
 
     Raises:
         UserError: `sae` is neither, or what :func:`sae.models.saefile.load` raises.
@@ -134,9 +135,11 @@ def encode(
             raise UserError(f"{source} is a folder of images: name the SAE's own embeddings with --activations")
         recorded = Path(activations) / "train/manifest.json"
         manifest = files.read_json(recorded, "manifest of activations", "name a whole folder of embeddings")
-        # Not by name: the same SAE may be of backbones with several names.
-        if encoder.metadata.get("embeddings") != manifest["sha256"]["embeddings.npy"]:
-            said = f"are not the embeddings that {sae} was trained on (by the SHA-256 in both): name those"
+        # Not by name: the same SAE may be of backbones with several names. Other processors' embeddings have another
+        # hash; what they are made of is the same. SAEs of before do not say it.
+        made_of, own = encoder.metadata.get("made_of"), encoder.metadata.get("embeddings")
+        if made_of != store.made_of(manifest) and own != manifest["sha256"]["embeddings.npy"]:
+            said = f"are not the embeddings that {sae} was trained on (by the fingerprints in both): name those"
             raise UserError(f"{activations} {said}")
         paths = image_paths(source)
         check_out(out, sae, *(source / image for image in paths))
@@ -168,6 +171,8 @@ def embed_like(
     spec, name = manifest["backbone"]["spec"], manifest["backbone"]["name"]
     if not hasattr(registry.load("backbone", spec.get("loader", "precomputed")), "load"):
         raise UserError(f"embeddings of {name} were given, not made: encode a .npy file of them")
+    if spec.get("precision") == "auto":  # What it was where they were made, not here.
+        spec = spec | {"precision": manifest["precision"]}
     backbone = load(spec, artifacts, manifest["image_size"])
     if fingerprint(spec, backbone, artifacts) != manifest["backbone"]["fingerprint"]:
         said = "are not those that the SAE's embeddings were made with; put those back, or embed and train anew"

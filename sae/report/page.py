@@ -122,4 +122,5 @@ def _embeddings(manifest: dict[str, Any], names: Names) -> dict[str, str]:
         "shape": " x ".join(map(str, manifest["shape"])),
         "sha256": manifest["sha256"]["embeddings.npy"],
         "fingerprints": f"{manifest['dataset']['fingerprint']}, {manifest['backbone']['fingerprint']}",
+        "precision": manifest.get("precision", "float32"),
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from bank.common import METHODS, RECIPE, REG1, method, plan, write_activations
+from bank.common import MADE_BY, METHODS, RECIPE, REG1, method, plan, write_activations
 
 from sae.__main__ import main
 from sae.bank import store as saes
@@ -70,6 +70,7 @@ def test_a_bank_is_listed_linked_and_kept(cell, caplog):
     expected = {"method": "reg1", "trial": {"lambda": 0.001}, "seed": 0, "dataset": "digits", "backbone": "tiny"}
     expected |= {"select": "topk", "k": 4, "input_norm": "unit_l2", "input_scale": bank.input_scale}
     expected["embeddings"] = files.sha256(cell.activations / "train/embeddings.npy")
+    expected["made_of"] = ["images", "weights"]
     assert coders[3].metadata == expected | {"versions": saes.versions_of("topk", "off_support_l1")}
     assert coders[1].metadata["threshold_uncalibrated"] > 0
     links = [bank.file.parent / e.path for e in bank.saes]
@@ -348,7 +349,7 @@ def test_embeddings_that_are_not_finite_are_named(cell, monkeypatch, capsys):
 
 def write_split(folder, x):
     index = pd.DataFrame({"image_id": range(len(x)), "label": 0, "group": range(len(x))})
-    store.write(folder, [x.astype(np.float32)], index, {"dataset": {"grouped": False}, "backbone": {"name": "tiny"}})
+    store.write(folder, [x.astype(np.float32)], index, MADE_BY)
 
 
 def train_by_command(cell, monkeypatch, capsys, recipe):

@@ -86,7 +86,7 @@ def test_one_more_kind_of_the_registry_has_versions_at_once(edit, tmp_path, monk
     (tmp_path / "sae/rules/mine.py").write_text("VERSION = 1\n")
     assert versions.waiting().keys() == {("rule", "mine")}
     versions.record(versions.waiting())
-    assert versions.joined([("rule", "mine"), ("metric", "probe")]) == "metric probe 1, rule mine 1"
+    assert versions.joined([("rule", "mine"), ("metric", "probe")]) == "metric probe 2, rule mine 1"
 
 
 def test_what_is_gone_leaves_the_lock_and_a_damaged_lock_is_named(edit, tmp_path):

@@ -16,7 +16,7 @@ from conftest import ROOT
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import dataset as datasets
-from sae.data import embed, store
+from sae.data import embed, inference, store
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
 
@@ -189,6 +189,31 @@ def test_float16_and_bfloat16_are_close_and_too_large_a_value_is_refused(made, t
         work.checked(np.full((1, 2), 1e6, dtype=np.float32), "train", 0)
     with pytest.raises(UserError, match=r"gave complex64 of shape \(1, 2\), not floats"):
         work.checked(np.ones((1, 2), dtype=np.complex64), "train", 0)
+
+
+def test_auto_is_what_the_processor_has_and_the_two_are_never_mixed(made, tmp_path, monkeypatch):
+    folder, backbone = made
+    here, auto, exact = inference.has_bfloat16("cpu"), backbone | {"precision": "auto"}, folder / "store/test"
+
+    def embedded(native, name, **options):
+        monkeypatch.setattr(inference, "has_bfloat16", lambda _device: native)
+        embed.embed(job(folder, auto, tmp_path / name, **options))
+        found = store.read(tmp_path / name / "test")
+        assert found.manifest["precision"] == ("bfloat16" if native else "float32")
+        assert found.manifest["backbone"]["spec"]["precision"] == "auto"
+        return found.embeddings
+
+    np.testing.assert_array_equal(embedded(False, "plain"), store.read(exact).embeddings)
+    if not here:
+        pytest.skip("this processor lacks bfloat16")
+    half = embedded(True, "half", shared=(tmp_path / "plain",))
+    assert 0 < np.linalg.norm(half - store.read(exact).embeddings) < 0.05 * np.linalg.norm(half)
+    # Of two shards one was made where there is none: its part is not taken.
+    monkeypatch.setattr(inference, "has_bfloat16", lambda _device: False)
+    embed.embed(job(folder, auto, tmp_path / "both", shards=2), 0)
+    np.testing.assert_array_equal(embedded(True, "both", shards=2, workers=2), half)
+    monkeypatch.setattr(embed, "embed_images", None)  # A shared store of the same precision must do.
+    np.testing.assert_array_equal(embedded(True, "taken", shared=(tmp_path / "plain", tmp_path / "half")), half)
 
 
 def _manifest(folder):

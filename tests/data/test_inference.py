@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -120,12 +121,13 @@ def test_normalised_bytes_are_the_transform_bit_for_bit(photographs):
     assert inference.pixels(Compose([ToTensor(), Normalize(0.5, 0.5), torch.neg])) is None
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "test_vit"])
-def test_an_embedding_depends_neither_on_threads_nor_on_what_came_before(name, photographs):
+def test_an_embedding_depends_neither_on_threads_nor_on_what_came_before(name, precision, photographs):
     model = untrained(timm.create_model(name, num_classes=0))
     size = model.pretrained_cfg["input_size"][1] if name == "test_vit" else 64
     transform = create_transform((3, size, size))
-    options = {"batch_size": 8, "device": "cpu", "workers": 0, "spec": {}}
+    options = {"batch_size": 8, "device": "cpu", "workers": 0, "spec": {"precision": precision}}
     paths, before, found = list(photographs), torch.get_num_threads(), {}
     paths = paths[:36]  # The last batch is smaller.
     with torch.inference_mode():  # As its library runs it: images alone, NCHW, float32.
@@ -144,7 +146,22 @@ def test_an_embedding_depends_neither_on_threads_nor_on_what_came_before(name, p
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(again[0], found[1][4])
     distance = np.linalg.norm(np.concatenate(found[3]) - expected, axis=1)
-    assert (distance < 1e-5 * np.linalg.norm(expected, axis=1)).all()
+    distance /= np.linalg.norm(expected, axis=1)
+    assert (distance < 1e-5).all() if precision == "float32" else (distance > 1e-5).all() and (distance < 0.1).all()
+
+
+def test_a_processor_that_emulates_bfloat16_does_not_have_it(monkeypatch):
+    asks = inference.has_bfloat16.__wrapped__
+    monkeypatch.setattr(inference.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(inference, "_ONEDNN", SimpleNamespace(_is_mkldnn_bf16_supported=lambda: True))
+    for native in (True, False):  # oneDNN says yes of either.
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native, raising=False)
+        assert asks("cpu") is native
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")  # An older PyTorch does not say.
+    assert asks("cpu") is False
+    monkeypatch.setattr(inference.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    assert asks("cpu") is True and not asks("cuda") and not asks("mps")
 
 
 def test_batches_before_a_broken_image_are_kept(photographs):

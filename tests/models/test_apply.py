@@ -16,6 +16,7 @@ from sae.core import files
 from sae.core.errors import UserError
 from sae.data import dataset as datasets
 from sae.data import embed, store
+from sae.models import apply
 from sae.protocols import _cell
 
 
@@ -91,6 +92,18 @@ def test_the_command_encodes_a_folder_of_images_as_the_store_was(trained, digits
     np.testing.assert_array_equal(given["row"], expected.row_numbers())
 
 
+def test_images_are_embedded_in_the_precision_of_the_saes_own(trained, digits, tmp_path, monkeypatch):
+    made_by = files.read_json(trained[1] / "train/manifest.json")["backbone"]["spec"]
+    job = embed.Job(trained[1].parent / "dataset", "t", made_by | {"precision": "auto"}, None, tmp_path, 16, "cpu")
+    monkeypatch.setattr(embed.inference, "has_bfloat16", lambda _device: False)
+    embed.embed(job)
+    monkeypatch.setattr(embed.inference, "has_bfloat16", lambda _device: True)  # Another processor.
+    own = store.read(tmp_path / "test")
+    paths = [path.removeprefix("test/") for path in own.index["path"]]
+    again = apply.embed_like(own.manifest, digits / "test", paths, None, "cpu", 0)
+    np.testing.assert_allclose(again, own.embeddings, rtol=1e-5, atol=1e-6)
+
+
 FLOATS = np.ones((5, 256))
 NAN, HUGE = FLOATS.copy(), FLOATS.copy()
 NAN[3, 7], HUGE[4, 0] = np.nan, 1e39
@@ -140,7 +153,13 @@ def test_what_cannot_be_encoded_is_said(trained, digits, run, tmp_path):
     refused(run(path, tmp_path / "empty", out, "--activations", folder), "no image in .*empty; endings looked for")
     # An SAE of other embeddings, whatever their backbone is called; and no embeddings.
     manifest = files.read_json(folder / "train/manifest.json")
-    files.write_json(other / "train/manifest.json", manifest | {"sha256": {"embeddings.npy": "0" * 64}})
+    manifest |= {"sha256": {"embeddings.npy": "0" * 64}}
+    files.write_json(other / "train/manifest.json", manifest)
+    assert run(path, images, out, "--activations", other) == (0, "")  # The same backbone, on another processor.
+    out.unlink()
+    files.write_json(
+        other / "train/manifest.json", manifest | {"backbone": manifest["backbone"] | {"fingerprint": "0"}}
+    )
     refused(run(path, images, out, "--activations", other), "other are not the embeddings that .*sae.safetens")
     refused(run(path, images, out, "--activations", digits), "manifest of activations .* does not exist")
     damaged = bytearray(path.read_bytes())

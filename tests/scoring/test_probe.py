@@ -143,6 +143,8 @@ def test_C_is_chosen_on_validation_not_on_test_and_a_cut_fit_is_told():
         labels = y | {"val": on_val.predict(x["val"]), "test": on_test.predict(x["test"])}
         found = probe.fit(x, labels, probe.Options(C=grid))
         assert found.C == C and found.at_edge and found.converged and found.top1 < 1
+        if grid[0] == C:  # The second C is clearly worse on validation: a third is not tried.
+            assert probe.fit(x, labels, probe.Options(C=[*grid, 1e3])).passes == found.passes
     assert not probe.fit(x, labels, probe.Options(C=[10.0], max_passes=2)).converged
 
 

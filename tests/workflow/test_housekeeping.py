@@ -51,8 +51,9 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     embeddings = np.random.default_rng(0).normal(size=(150, 8)).astype(np.float32)
     activations = folder / "results/activations" / CELL
+    made_by = {"dataset": {"fingerprint": "images"}, "backbone": {"fingerprint": "weights"}}
     for split in ("train", "val"):
-        store.write(activations / split, [embeddings], pd.DataFrame({"image_id": range(150)}), {"dataset": {}})
+        store.write(activations / split, [embeddings], pd.DataFrame({"image_id": range(150)}), made_by)
     plan = settings.bank_plan(settings.load(CONFIG), "smoke", *CELL.split("/"), 8)
     place = Place(folder / STORE, folder / BANK)
     _cell.train(plan, activations, place, folder / f"results/smoke/scores/{CELL}/k8", device="cpu")

@@ -143,7 +143,10 @@ def test_the_paper_by_hand(empty):
 
 
 def test_the_estimate_is_near_what_the_demo_took(empty):
-    """docs/performance.md: 948 s on 2 cores after the set-up, when it had these backbones and methods."""
+    """docs/performance.md: 948 s on 2 cores after the set-up, when it had these backbones and methods.
+
+    Its 24 probe jobs took about 400 s of them; they take 0.4 of that now.
+    """
     config = copy.deepcopy(CONFIG)
     backbones = [f"efficientnet_lite{size}" for size in (0, 1, 2)]
     methods = ["topk", "reg1", "reg2", "reg1_all", "reg2_all"]
@@ -152,7 +155,7 @@ def test_the_estimate_is_near_what_the_demo_took(empty):
         config["experiments"]["demo"]["sweep"][name]["lambda"]["k16"] = [0.001, 0.003, 0.01]
     config = settings.load(config)
     spent = plan.hours(config, "demo")
-    assert sum(spent.values())[2] == pytest.approx(2 * 948 / 3600, rel=0.3)
+    assert sum(spent.values())[2] == pytest.approx((2 * 948 - 240) / 3600, rel=0.3)
 
 
 def test_a_backbone_costs_what_its_own_size_does(empty):

@@ -163,7 +163,8 @@ def embedding(cell: Cell) -> Seconds:
         return cores(0.0)
     images, size = sum(cell.rows.values()), cell.model.get("image_size") or cell.data["size"]
     flop = images * cell.model["gflop"] * 1e9 * (size / SIZE) ** 2
-    seconds = dense(flop, cell.model.get("precision", "float32")) + decoding(cell.data)
+    asked = cell.model.get("precision", "float32")
+    seconds = dense(flop, "bfloat16" if asked == "auto" else asked) + decoding(cell.data)
     if measured := cell.model.get("images_per_core_second"):
         nearest = min(measured, key=lambda pixels: abs(pixels - size))
         seconds[2] = images / measured[nearest] * (size / nearest) ** 2
@@ -173,7 +174,7 @@ def embedding(cell: Cell) -> Seconds:
 def probing(cell: Cell, probe: dict[str, Any]) -> Seconds:
     """Seconds to probe a cell's embeddings."""
     flop = 4 * min(cell.rows["train"], probe["max_train"]) * cell.d * (cell.data["classes"] or 0)
-    return dense(flop * len(probe["C"]) * 8 * rate("probe_passes"))
+    return dense(flop * len(probe["C"]) * 2 * rate("probe_passes"))
 
 
 def probing_codes(cell: Cell, probe: dict[str, Any]) -> Seconds:

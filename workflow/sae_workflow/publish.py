@@ -54,7 +54,7 @@ without pairs of near-duplicates, where the data know them; `null`: what chance 
 
 {sources}
 
-`cfg.json` names what made each SAE under `metadata.made_by`: method, trial, seed, data, the hash of the embeddings and
+`cfg.json` names what made each SAE under `metadata.made_by`: method, trial, seed, data, fingerprints (`made_of`) and
 the versions of the code. The licence of the weights is for whoever publishes them to state, above.
 """
 

@@ -78,10 +78,8 @@ def weights_file(path: str | Path, preferred: Sequence[str]) -> str:
         found = sorted(p.name for p in path.iterdir() if p.suffix in _SUFFIXES)
         chosen = [name for name in preferred if name in found] or found[: len(found) == 1]
         if not chosen:
-            raise UserError(
-                f"folder {path} holds {', '.join(found) or 'no weights'}; expected {' or '.join(preferred)}: name the "
-                "weights file itself"
-            )
+            held, expected = ", ".join(found) or "no weights", " or ".join(preferred)
+            raise UserError(f"folder {path} holds {held}; expected {expected}: name the weights file itself")
         return str(path / chosen[0])
     if not path.is_file():
         raise UserError(f"weights {path}: the path does not exist; name a weights file, or a folder with one")

@@ -86,9 +86,8 @@ def rename(state: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor
         else:
             renamed[name] = torch.cat(parts) if len(parts) > 1 else parts[0]
     if left:
-        raise UserError(
-            f"{len(left)} tensors of the backbone in the file, such as {min(left)}, have no place in the model"
-        )
+        some = f"{len(left)} tensors of the backbone in the file, such as {min(left)}"
+        raise UserError(f"{some}, have no place in the model")
     return renamed
 
 

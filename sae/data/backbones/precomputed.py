@@ -57,7 +57,6 @@ def embeddings(dataset: Any, spec: Options, split: str) -> np.ndarray:
         said = " ".join(str(error).split())[:200]
         raise UserError(f"embeddings {path} cannot be read ({said}); save an array (N, d) with `numpy.save`") from None
     if array.ndim != 2 or 0 in array.shape or array.dtype.name not in _TYPES:
-        raise UserError(
-            f"embeddings {path} are {array.dtype.name} of shape {array.shape}; expected (N, d) of {', '.join(_TYPES)}"
-        )
+        found = f"{array.dtype.name} of shape {array.shape}"
+        raise UserError(f"embeddings {path} are {found}; expected (N, d) of {', '.join(_TYPES)}")
     return array

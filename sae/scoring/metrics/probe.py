@@ -2,7 +2,8 @@
 
 Keep each image's `budget` (k') largest activations, fit a multinomial logistic regression on the truncated training
 codes, report top-1 on test. C is chosen on val, for every SAE and budget anew, from one fixed grid: with a fixed C the
-sign of a difference between methods depends on that C. `_softmax` says what is minimised, and how far.
+sign of a difference between methods depends on that C. The grid is tried upwards, until one is worse on val (`FALLEN`).
+`_softmax` says what is minimised, and how far.
 
 Curve `probe`: top-1 by k', powers of 2 up to K. `probe_auc`, `probe_auc_above_1`: the normalised area under it (over K,
 over K - 1); `probe_auc_se`: the standard error of the first by the test images that happened to be drawn, beside which
@@ -27,12 +28,14 @@ from sae.models.codes import Codes
 from sae.scoring.metrics import _softmax
 from sae.scoring.subject import Curve, Scores, Subject
 
-VERSION = 1
+VERSION = 2
 STAGE = "probe"
 JUDGED = True
 SPLITS = ("test",)
 READS = ("train", "val")
 _SPLITS = ("train", "val", "test")
+Device = str | torch.device
+FALLEN = 0.005  # share of the validation images: a C this much worse than the best so far is the last that is tried
 
 
 class Options(Base):
@@ -55,7 +58,7 @@ class Probe(NamedTuple):
         on_val: share of the validation images whose label is.
         C: the chosen inverse strength of the l2 penalty.
         at_edge: whether C is the grid's first or last value, so that one outside might do better.
-        converged: whether every fit of the grid came within `tol`; else one stopped at `max_passes`.
+        converged: whether every fit came within `tol`; else one stopped at `max_passes`.
         passes: over the training features, of all fits.
     """
 
@@ -118,8 +121,7 @@ def probe_embeddings(activations_dir: Path, settings: Options, out: Path, device
             rows /= scale
         x = _softmax.principal(x, "train")
         found = fit(x, y, options, device).top1
-    made_by = splits["train"].manifest
-    cell = {"dataset": made_by["dataset"]["name"], "backbone": made_by["backbone"]["name"]}
+    cell = {what: splits["train"].manifest[what]["name"] for what in ("dataset", "backbone")}
     files.write_json(out, cell | {"top1": found})
 
 
@@ -140,32 +142,32 @@ def truncate(codes: Codes, budget: int, scale: float) -> scipy.sparse.csr_matrix
     return Codes(kept.values / np.float32(scale), kept.indices, kept.offsets, kept.m).matrix()
 
 
-def fit(x: dict[str, Any], y: dict[str, np.ndarray], options: Options, device: str | torch.device = "cpu") -> Probe:
+def fit(x: dict[str, Any], y: dict[str, np.ndarray], options: Options, device: Device = "cpu") -> Probe:
     """Fit on train, choose C on val (the smallest of equals), report on test.
 
     Args:
         x, y: {split: (N, m) features, sparse or dense}, {split: (N,) class numbers}.
-        options: each C's fit starts from that of the next smaller one.
+        options: the grid is tried upwards, as far as `FALLEN` says; the fits of two C say where the next one starts.
         device: to compute on.
     """
     classes, train = np.unique(y["train"], return_inverse=True)
-    on_device = {split: _softmax.features(rows, device) for split, rows in x.items()}
-    grid, tried, last = sorted(options.C), [], None
+    on = {split: _softmax.features(rows, device) for split, rows in x.items()}
+    grid, tried, start = sorted(options.C), [], None
+    last: _softmax.Fit | None = None
     for C in grid:
-        last = _softmax.fit(on_device["train"], train, len(classes), C, options.tol, options.max_passes, last)
-        of_val, of_test = (classes[last.predict(on_device[split])] == y[split] for split in ("val", "test"))
+        before, last = last, _softmax.fit(on["train"], train, len(classes), C, options.tol, options.max_passes, start)
+        start = last._replace(weights=2 * last.weights - before.weights) if before else last
+        of_val, of_test = (classes[last.predict(on[split])] == y[split] for split in ("val", "test"))
         tried.append((float(of_val.mean()), C, of_test, last.converged, last.passes))
+        if max(tried)[0] - tried[-1][0] > max(FALLEN, 1.5 / len(y["val"])):  # Of few images two at least.
+            break
     on_val, C, right, _, _ = max(tried, key=itemgetter(0))
     *_, converged, passes = zip(*tried, strict=True)
     return Probe(right, on_val, C, len(grid) > 1 and C in (grid[0], grid[-1]), all(converged), sum(passes))
 
 
 def by_budget(
-    codes: dict[str, Codes],
-    y: dict[str, np.ndarray],
-    largest: int,
-    options: Options,
-    device: str | torch.device = "cpu",
+    codes: dict[str, Codes], y: dict[str, np.ndarray], largest: int, options: Options, device: Device = "cpu"
 ) -> dict[int, Probe]:
     """{budget: its probe} of one SAE, ascending.
 
