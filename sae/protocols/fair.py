@@ -37,7 +37,7 @@ from sae.scoring import front
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1
+VERSION = 2
 METRICS = ("reconstruction", "monosemanticity", "firing", "detection")
 # Each has fronts of its own; detection, where a backbone of another family sees the images.
 ENDPOINTS = ("ms", "detection_alive")
