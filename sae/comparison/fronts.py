@@ -21,6 +21,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
@@ -68,7 +69,8 @@ def points(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     """
     rows = metrics[metrics["split"] == "val"]
     rows = rows if rule.tuning is None else rows[rows["seed"] == rule.tuning]
-    rows = rows[[all(f"-{name}" in f"-{trial}" for name in rule.tuned) for trial in rows["trial"]]]
+    counts = [all(f"-{name}" in f"-{trial}" for name in rule.tuned) for trial in rows["trial"]]
+    rows = rows.loc[np.array(counts, dtype=bool)]
     r2, l0, dead, m = (values(rows, name) for name in ("r2", "l0", "dead_train", "m"))
     of = {name: score.of(rows) for name, score in SCORES.items()}
     found = rows[TRIAL].assign(r2=r2, l0=l0, firing=1 - dead / m, ok=rows["status"] == "ok", **of)
