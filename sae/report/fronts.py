@@ -4,8 +4,7 @@ from math import isnan
 
 import pandas as pd
 
-from sae.comparison import fronts, intervals
-from sae.comparison.methods import Methods
+from sae.comparison import published
 from sae.comparison.scores import SCORES
 from sae.report.names import Names
 
@@ -32,22 +31,16 @@ def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
         }
         line |= {"effect": _interval(row, ""), "over seeds": _interval(row, "_seeds")}
         line |= {"up": f"{row['up']}/{row['cells']}", "infeasible": str(row["infeasible"])}
-        line |= {name: _signed(row[of]) for name, of in (("dR2", "r2_difference"), ("shortfall", "shortfall"))}
+        line |= {
+            name: "-" if isnan(row[of]) else published.signed(row[of])
+            for name, of in (("dR2", "r2_difference"), ("shortfall", "shortfall"))
+        }
         shown.append(line | {"outcome": outcome + (" at lower R2" if row["at_lower_r2"] else "")})
     return pd.DataFrame(shown)
 
 
 def _interval(row: dict, of: str) -> str:
     ends = [row[f"{end}{of}"] for end in ("low", "high")]
-    inside = "" if any(map(isnan, ends)) else f"[{_signed(ends[0])}, {_signed(ends[1])}]"
-    return inside if of else " ".join(filter(None, (_signed(row["effect"]), inside)))
-
-
-def _signed(value: float) -> str:
-    return "-" if isnan(value) else f"{value:+.1f}" if abs(value) >= 10 else f"{value:+.3f}"
-
-
-def tables(metrics: pd.DataFrame, names: Methods, rule: fronts.Rule) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The effects in every cell, and their means."""
-    found = fronts.effects(metrics, names.tuned, rule)
-    return fronts.by_cell(found), intervals.means(found)
+    inside = "" if any(map(isnan, ends)) else f"[{published.signed(ends[0])}, {published.signed(ends[1])}]"
+    effect = "-" if isnan(row["effect"]) else published.signed(row["effect"])
+    return inside if of else " ".join(filter(None, (effect, inside)))

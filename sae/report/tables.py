@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sae.comparison import controls, published
+from sae.comparison import controls, fronts, intervals, published
 from sae.comparison.fronts import Rule as FrontRule
 from sae.comparison.scores import RUN, across_groups, diverged, values
 from sae.config.rule import Rule
@@ -329,7 +329,8 @@ def write(metrics_file: str | Path, published_folder: str | Path, settings: Sett
 def _fronts(metrics: pd.DataFrame, names: Settings) -> dict[str, str]:
     """Of all protocols together; of one that trains seeds for fronts, of that alone."""
     metrics = metrics if names.fronts.tuning is None else under(metrics, "fair")
-    cells, means = of_fronts.tables(metrics, names, names.fronts)
+    found = fronts.effects(metrics, names.tuned, names.fronts)
+    cells, means = fronts.by_cell(found), intervals.means(found)
     notes, shown = of_fronts.NOTES.format(**names.fronts.model_dump()), of_fronts.as_text(means, names)
     parts = ["# Fronts: each method beside its baseline at the same R2"]
     parts += [markdown(shown), notes] if len(shown) else [of_fronts.NONE]
