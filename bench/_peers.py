@@ -4,11 +4,12 @@
     ENV/bin/python bench/_peers.py fit LIBRARY DATA M K THREADS BATCH STEPS LR
 
 `time` makes one step for each line on stdin and prints its milliseconds (`bench/train_step.py`). `fit` trains on DATA
-and prints, as JSON, seconds of training and the validation FVU after them, every few steps (`bench/time_to_fvu.py`);
-LR 0 stands for the library's own learning rate and warm-up. Steps are those of the library's own trainer on batches in
-memory: no logging, no saving. Only what is timed is imported from the library.
+and prints, as JSON, seconds of training and the validation FVU after them, every few steps, and the share of latents
+that then never fire on training images (`bench/time_to_fvu.py`). Steps are those of the library's own trainer on
+batches in memory: no logging, no saving. Only what is timed is imported from the library.
 """
 
+import functools
 import json
 import os
 import sys
@@ -24,14 +25,16 @@ REQUIREMENTS = {
     "sae-lens": "sae-lens==6.54.0",
 }
 EVERY = 10  # steps between looks at the validation FVU
-WARM_UP = 1000  # steps, by default, of eai-sparsify's and dictionary-learning's trainers
+DECAY = 0.2  # the share of steps, at the end, over which lr falls to 0, whoever trains
 
 
 class Trainer(NamedTuple):
-    """What trains: one step on a batch (N, d), and the reconstruction of some rows (N, d)."""
+    """What trains: a step on a batch (N, d); of some rows their reconstruction, and which latents fire on them."""
 
     step: Callable[[torch.Tensor], object]
     reconstruct: Callable[[torch.Tensor], torch.Tensor]
+    fires: Callable[[torch.Tensor], torch.Tensor]
+    optimiser: torch.optim.Optimizer
 
 
 def eai_sparsify(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
@@ -42,9 +45,7 @@ def eai_sparsify(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
 
     coder = SparseCoder(x.shape[1], SparseCoderConfig(num_latents=m, k=k))
     coder.b_dec.data = x.mean(dim=0)
-    rate, warm_up = (lr, 1) if lr else (2e-4 / (m / 2**14) ** 0.5, WARM_UP)
-    optimiser = torch.optim.Adam(coder.parameters(), lr=rate, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / warm_up))
+    optimiser = torch.optim.Adam(coder.parameters(), lr=lr, fused=True)
 
     def step(x: torch.Tensor) -> None:
         if coder.cfg.normalize_decoder:
@@ -55,20 +56,23 @@ def eai_sparsify(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
             coder.remove_gradient_parallel_to_decoder_directions()
         optimiser.step()
         optimiser.zero_grad()
-        schedule.step()
 
-    return Trainer(step, lambda x: coder(x).sae_out)
+    def fires(x: torch.Tensor) -> torch.Tensor:
+        codes = coder.encode(x)
+        return torch.zeros(m).index_add(0, codes.top_indices.flatten(), codes.top_acts.flatten()) > 0
+
+    return Trainer(step, lambda x: coder(x).sae_out, fires, optimiser)
 
 
 def dictionary_learning(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
     """`TopKTrainer.update`; its AuxK bookkeeping is within."""
     from dictionary_learning.trainers.top_k import TopKTrainer
 
-    rate: dict[str, Any] = {"lr": lr, "warmup_steps": 0} if lr else {}
-    names = {"layer": 0, "lm_name": "", "device": "cpu"}
-    trainer = TopKTrainer(steps=100_000, activation_dim=x.shape[1], dict_size=m, k=k, **names, **rate)
+    names: dict[str, Any] = {"layer": 0, "lm_name": "", "device": "cpu", "warmup_steps": 0}
+    trainer = TopKTrainer(steps=100_000, activation_dim=x.shape[1], dict_size=m, k=k, lr=lr, **names)
     trainer.update(0, x)  # Its first step also sets the decoder's bias.
-    return Trainer(lambda x: trainer.update(1, x), trainer.ae)
+    ae, step = trainer.ae, functools.partial(trainer.update, 1)
+    return Trainer(step, ae, lambda x: (ae.encode(x) > 0).any(dim=0), trainer.optimizer)
 
 
 def sae_lens(x: torch.Tensor, m: int, k: int, lr: float, autocast: bool = False) -> Trainer:
@@ -77,18 +81,18 @@ def sae_lens(x: torch.Tensor, m: int, k: int, lr: float, autocast: bool = False)
     from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
     from sae_lens.training.sae_trainer import SAETrainer
 
-    rate = lr or SAETrainerConfig.__dataclass_fields__["lr"].default
     config = SAETrainerConfig(
         total_training_samples=10**9,
         train_batch_size_samples=len(x),
-        lr=rate,
-        lr_end=rate / 10,
+        lr=lr,
+        lr_end=lr,  # Asked for, whatever the schedule.
         autocast=autocast,
         logger=LoggingConfig(log_to_wandb=False),
     )
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=x.shape[1], d_sae=m, k=k))
     trainer = SAETrainer(config, sae, iter(()))
-    return Trainer(lambda x: trainer._train_step(sae, x), sae)
+    step = functools.partial(trainer._train_step, sae)
+    return Trainer(step, sae, lambda x: (sae.encode(x) > 0).any(dim=0), trainer.optimizer)
 
 
 MAKERS: dict[str, Callable[[torch.Tensor, int, int, float], Trainer]] = {
@@ -127,16 +131,21 @@ def fit(make: Callable[[torch.Tensor, int, int, float], Trainer], data: str, *nu
     variance = (val - train.mean(dim=0)).square().sum()
     generator = torch.Generator().manual_seed(0)
     order = torch.cat([torch.randperm(len(train), generator=generator) for _ in range(1 + size * steps // len(train))])
-    trainer = make(train[order[:size]], m, k, float(numbers[-1]))
+    lr = float(numbers[-1])
+    trainer = make(train[order[:size]], m, k, lr)
     seen, seconds = [], 0.0
     for step, rows in enumerate(order.split(size)[:steps], 1):
+        for group in trainer.optimiser.param_groups:
+            group["lr"] = lr * min(1.0, (steps - step + 1) / (DECAY * steps))
         started = time.perf_counter()
         trainer.step(train[rows])
         seconds += time.perf_counter() - started
-        if step % EVERY == 0:
+        if step % EVERY == 0 or step == steps:
             with torch.no_grad():
                 seen.append((seconds, ((val - trainer.reconstruct(val)).square().sum() / variance).item()))
-    print(json.dumps(seen), file=answers, flush=True)
+    with torch.no_grad():
+        fired = torch.stack([trainer.fires(part) for part in train.split(2048)]).any(dim=0)
+    print(json.dumps({"curve": seen, "dead": 1 - fired.float().mean().item()}), file=answers, flush=True)
 
 
 KINDS: dict[str, Callable[..., None]] = {"time": timed, "fit": fit}

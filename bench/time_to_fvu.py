@@ -1,22 +1,23 @@
 """Seconds to the same validation FVU, ours and other libraries': `python bench/time_to_fvu.py`.
 
 A fast step is worth little if it learns little. So each library trains a Top-k SAE, without a regularizer, on the same
-generated embeddings (d = 320, 6,000 rows, total variance 1) in the same batches, at a constant learning rate: its own
-by default, with its own warm-up, then each of a list without. Chosen is the one with the lowest validation FVU at the
-end. The FVU to reach is the worst of those, in any round; the seconds are medians of rounds in turn at the chosen
-rates. Time spent on looking at the FVU does not count. Ours runs as the recipe has it, and once more with the encoder
-started at a tenth: the other libraries have starts of their own (SAELens a decoder of norm 0.1). `--short` takes two
-minutes; `--tiny` seconds, to see that it runs, beside a plain loop in PyTorch instead of other libraries.
+generated embeddings (total variance 1) in the same batches, at two shapes, at each of a list of learning rates, with
+the same schedule: constant, then to 0 over the last fifth. Chosen is the rate with the lowest validation FVU at the
+end; of ours only among rates at which at most a tenth of the latents never fire on training images. The FVU to reach is
+the worst of those, in any round; the seconds are medians of rounds in turn at the chosen rates. Time spent on looking
+at the FVU does not count. Ours trains by the recipe `study`, and once more by its values of before. The curves go to
+FIGURE. `--short` takes the small shape and few rates; `--tiny` seconds, to see that it runs, beside a plain loop in
+PyTorch instead of other libraries.
 """
 
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import _peers as peers
 import _record as record
@@ -25,27 +26,47 @@ import torch
 from train_step import PAGES, environment
 
 from sae.data import synthetic
+from sae.report import style
 
-Curve = list[tuple[float, float]]  # seconds, FVU
-RATES = [0.001, 0.003, 0.01, 0.03]
-SHORT = {"steps": 100, "rates": [0.001, 0.003], "rounds": 1}
-TINY = {"rows": 300, "d": 16, "m": 64, "k": 4, "batch": 50, "steps": 20, "rates": [0.001], "rounds": 1}
-OURS = {"ours": "topk float32", "ours, encoder at a tenth": "topk float32 0.1"}
+
+class Shape(NamedTuple):
+    """What is trained on, and how long."""
+
+    rows: int
+    d: int
+    m: int
+    k: int
+    batch: int
+    steps: int
+
+
+class Fit(NamedTuple):
+    """Rows of seconds and validation FVU (looks, 2), and the share of latents that never fire on training images."""
+
+    curve: np.ndarray
+    dead: float
+
+
+SHAPES = [Shape(6000, 320, 1024, 32, 512, 200), Shape(100_000, 768, 8192, 32, 512, 195)]  # The second: an epoch.
+TINY = Shape(300, 16, 64, 4, 50, 20)
+RATES = [0.001, 0.002, 0.003, 0.005, 0.01, 0.02]
+MOST_DEAD = 0.1
+TARGET = 0.6  # of the fastest peer's seconds
+OURS = {"ours": "topk float32", "ours, former recipe": "topk float32 former"}
 
 
 def main() -> None:
-    """Print a row per library, and write the comparison with the fastest."""
+    """Print a row per shape and library, write the comparisons with the fastest, and draw the curves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sizes = {"rows": 6000, "d": 320, "m": 1024, "k": 32, "batch": 512, "steps": 200, "rounds": 5}
-    for name, default in sizes.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="learning rates to choose from")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=record.OUT)
+    parser.add_argument("--figure", type=Path, help="a PNG; by default OUT/time_to_fvu.png")
     parser.add_argument("--short", action="store_true", help="two minutes")
     parser.add_argument("--tiny", action="store_true", help="seconds, to see that it runs")
     a = parser.parse_args()
-    vars(a).update(TINY if a.tiny else SHORT if a.short else {})
+    shapes, rates = ([TINY], RATES[:1]) if a.tiny else (SHAPES[:1], [0.005, 0.01]) if a.short else (SHAPES, RATES)
+    rounds = 1 if a.tiny or a.short else a.rounds
     own = [sys.executable, str(Path(__file__).with_name("train_step.py")), "--worker", "fit"]
     commands = {name: [*own, variant] for name, variant in OURS.items()}
     if a.tiny:
@@ -53,65 +74,98 @@ def main() -> None:
     else:
         script = str(Path(__file__).with_name("_peers.py"))
         commands |= {name: [str(environment(name)), script, "fit", name] for name in peers.REQUIREMENTS}
-    with tempfile.NamedTemporaryFile(suffix=".pt") as data:
-        torch.save(embeddings(a.rows, a.d), data.name)
-        numbers = [data.name, *map(str, (a.m, a.k, a.threads, a.batch, a.steps))]
+    where, rows, drawn = record.machine(a.threads), [], []
+    print(where)
+    for shape in shapes:
+        again, chosen = measured(shape, commands, rates, rounds, a.threads)
+        rows += report(shape, again, chosen, where)
+        drawn.append((shape, {name: np.median([fit.curve for fit in fits], axis=0) for name, fits in again.items()}))
+    record.write(a.out, "time_to_fvu", rows)
+    figure = a.figure or a.out / "time_to_fvu.png"
+    draw(drawn, figure.parent, figure.stem)
 
-        def run(name: str, rate: float) -> Curve:
+
+def measured(
+    shape: Shape, commands: dict[str, list[str]], rates: list[float], rounds: int, threads: int
+) -> tuple[dict[str, list[Fit]], dict[str, float]]:
+    """Of each library the fits at its best rate, a round each, and that rate."""
+    with tempfile.NamedTemporaryFile(suffix=".pt") as data:
+        torch.save(embeddings(shape.rows, shape.d), data.name)
+        numbers = [data.name, *map(str, (shape.m, shape.k, threads, shape.batch, shape.steps))]
+
+        def run(name: str, rate: float) -> Fit:
             environment_of = os.environ | (PAGES if name in OURS else {})
             command = [*commands[name], *numbers, str(rate)]
             done = subprocess.run(command, env=environment_of, stdout=subprocess.PIPE, text=True)
             if done.returncode:
                 sys.exit(f"{name}: the process ended; its message is above")
-            return json.loads(done.stdout)
+            found = json.loads(done.stdout)
+            return Fit(np.array(found["curve"]), found["dead"])
 
-        by_default = {name: run(name, 0) for name in commands}
-        tried = {name: {rate: run(name, rate) for rate in a.rates} for name in commands}
-        chosen = {name: min(a.rates, key=lambda rate: tried[name][rate][-1][1]) for name in commands}
-        again = {name: [] for name in commands}  # type: dict[str, list[Curve]]
-        for _ in range(a.rounds):
+        def worth(name: str, fit: Fit) -> tuple[bool, float]:
+            end = fit.curve[-1, 1]
+            return name in OURS and fit.dead > MOST_DEAD, end if np.isfinite(end) else np.inf
+
+        chosen = {name: min(rates, key=lambda rate: worth(name, run(name, rate))) for name in commands}
+        again: dict[str, list[Fit]] = {name: [] for name in commands}
+        for _ in range(rounds):
             for name, rate in chosen.items():
                 again[name].append(run(name, rate))
-    goal = max(curve[-1][1] for curves in again.values() for curve in curves)
-    report(a, goal, by_default, chosen, again)
+    return again, chosen
 
 
 def embeddings(rows: int, d: int) -> dict[str, torch.Tensor]:
     """Generated embeddings of two splits, scaled as the trainer scales them: unit rows, total variance 1."""
     world = synthetic.world(d, 4 * d, classes=10)
     splits = {}
-    for split, count in (("train", rows), ("val", rows // 5)):
+    for split, count in (("train", rows), ("val", min(rows // 5, 2000))):
         x = np.concatenate([part for part, _ in synthetic.chunks(world, split, count)]).astype(np.float64)
         splits[split] = x / np.linalg.norm(x, axis=1, keepdims=True)
     scale = np.sqrt(splits["train"].var(axis=0).sum())
     return {split: torch.from_numpy(x / scale).float() for split, x in splits.items()}
 
 
-def seconds(curve: Curve, goal: float) -> float:
+def seconds(fit: Fit, goal: float) -> float:
     """Seconds of training until the FVU is `goal` or less; infinite if it never is."""
-    return next((spent for spent, fvu in curve if fvu <= goal), float("inf"))
+    return next((spent for spent, fvu in fit.curve.tolist() if fvu <= goal), float("inf"))
 
 
-def report(
-    a: argparse.Namespace,
-    goal: float,
-    by_default: dict[str, Curve],
-    chosen: dict[str, float],
-    again: dict[str, list[Curve]],
-) -> None:
-    """Print a row per library; write ours against the fastest other one."""
-    where = record.machine(a.threads)
-    print(f"{where}\nN {a.rows}, d {a.d}, m {a.m}, k {a.k}, batches of {a.batch}, {a.steps} steps; FVU {goal:.4f}")
-    medians = {name: statistics.median(seconds(curve, goal) for curve in curves) for name, curves in again.items()}
-    for name, spent in medians.items():
-        print(
-            f"  {name:26}lr {chosen[name]:g}: {spent:6.2f} s, at the end {again[name][0][-1][1]:.4f}; "
-            f"by default {seconds(by_default[name], goal):6.2f} s, at the end {by_default[name][-1][1]:.4f}"
+def report(shape: Shape, again: dict[str, list[Fit]], chosen: dict[str, float], where: str) -> list[dict]:
+    """Print a row per library; the rows that compare ours with the best other one."""
+    goal = max(fit.curve[-1, 1] for fits in again.values() for fit in fits)
+    at = f"N {shape.rows}, d {shape.d}, m {shape.m}, k {shape.k}, {shape.steps} steps of {shape.batch}"
+    print(f"{at}; FVU to reach {goal:.4f}")
+    spent = {name: float(np.median([seconds(fit, goal) for fit in fits])) for name, fits in again.items()}
+    end = {name: float(np.median([fit.curve[-1, 1] for fit in fits])) for name, fits in again.items()}
+    for name, fits in again.items():
+        dead = float(np.median([fit.dead for fit in fits]))
+        print(f"  {name:22}lr {chosen[name]:<6g}{spent[name]:7.2f} s; at the end {end[name]:.4f}, {dead:.1%} dead")
+    others = [name for name in again if name not in OURS]
+    rows = []
+    for name in OURS:
+        fastest, lowest = min(others, key=spent.__getitem__), min(others, key=end.__getitem__)
+        to = f"s to a validation FVU of {goal:.4f}, {at}, {name}"
+        rows.append(record.row("1", to, spent[name], fastest, spent[fastest], TARGET, where))
+        rows.append(record.row("1", f"FVU at the end, {at}, {name}", end[name], lowest, end[lowest], 1.0, where))
+    return rows
+
+
+def draw(shapes: list[tuple[Shape, dict[str, np.ndarray]]], out: Path, name: str) -> None:
+    """FVU against seconds, a panel per shape."""
+    with style.plt.rc_context(style.RC):
+        figure, axes = style.plt.subplots(
+            1, len(shapes), figsize=(style.WIDTH, 3.2), squeeze=False, layout="constrained"
         )
-    fastest = min((name for name in medians if name not in OURS), key=medians.__getitem__)
-    what = f"s to a validation FVU of {goal:.4f}, N {a.rows}, d {a.d}, m {a.m}, k {a.k}"
-    peer = fastest, medians[fastest], 1.0, where
-    record.write(a.out, "time_to_fvu", [record.row("1", f"{what}, {name}", medians[name], *peer) for name in OURS])
+        looks = dict(zip(shapes[0][1], ("k", "k", "C0", "C1", "C2"), strict=False))
+        for ax, (shape, curves) in zip(axes[0], shapes, strict=True):
+            for library, curve in curves.items():
+                ax.plot(*curve.T, ":" if "former" in library else "-", color=looks[library])
+            ax.set(title=f"{shape.rows:,} images, d = {shape.d}, m = {shape.m:,}", xlabel="seconds", xscale="log")
+        axes[0, 0].set_ylabel("validation FVU")
+        style.legend(
+            figure, [style.reference(n, color=c, linestyle=":" if "former" in n else "-") for n, c in looks.items()]
+        )
+        style.save(figure, out, name)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ runs.
 """
 
 import argparse
+import functools
 import os
 import statistics
 import subprocess
@@ -27,7 +28,7 @@ from sae.config.load import read
 from sae.core import registry
 from sae.models.coder import Coder
 from sae.training import step
-from sae.training.loop import update
+from sae.training.loop import adam, update
 from sae.training.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -66,11 +67,18 @@ def ours(x: torch.Tensor, m: int, k: int, name: str, recipe: str, **changed: obj
     s, entries = settings_of(name, recipe, m=m, k=k, **changed)
     coder = Coder(x.shape[1], m, k)
     coder.initialise(x.mean(dim=0), seed=0, encoder_scale=s.encoder_scale)
-    optimiser = torch.optim.Adam(coder.parameters(), lr=s.lr, eps=s.adam_eps, fused=True)
+    optimiser = adam(coder.parameters(), s)
     objective = step.start(coder, s, *entries)
-    return peers.Trainer(
-        lambda x: update(coder, optimiser, objective.loss(x, 1)[0]), lambda x: coder.decode(coder.encode(x))
-    )
+
+    def train(x: torch.Tensor) -> None:
+        update(coder, optimiser, objective.loss(x, 1)[0])
+
+    return peers.Trainer(train, lambda x: coder.decode(coder.encode(x)), functools.partial(fires, coder), optimiser)
+
+
+def fires(coder: Coder, x: torch.Tensor) -> torch.Tensor:
+    """(m,) which latents do on some of the rows `x`."""
+    return torch.from_numpy(coder.firing_counts(x) > 0)
 
 
 def plain(x: torch.Tensor, m: int, k: int, lr: float) -> peers.Trainer:
@@ -87,21 +95,24 @@ def plain(x: torch.Tensor, m: int, k: int, lr: float) -> peers.Trainer:
     def step(x: torch.Tensor) -> None:
         update(coder, optimiser, (x - reconstruct(x)).square().sum(dim=1).mean())
 
-    return peers.Trainer(step, reconstruct)
+    return peers.Trainer(step, reconstruct, functools.partial(fires, coder), optimiser)
+
+
+# The recipe of before: what the bench of seconds to an FVU compares with.
+FORMER = {"encoder_scale": 1.0, "adam_beta1": 0.9, "adam_beta2": 0.999, "auxk_alpha": 0.125, "dead_after": 5000}
 
 
 def work(kind: str, name: str, *arguments: str) -> None:
-    """As `_peers.py` does for others: steps of ours ("METHOD PRECISION [ENCODER'S SCALE]"), or of `plain`."""
+    """As `_peers.py` does for others: steps of ours ("METHOD PRECISION", of before: "... former"), or of `plain`."""
     torch.set_deterministic_debug_mode("error")
-    method, precision, *scale = name.split() if name != "plain" else [name, ""]
-    start = {"encoder_scale": float(*scale)} if scale else {}
+    method, precision, *former = name.split() if name != "plain" else [name, ""]
 
     def make(x: torch.Tensor, m: int, k: int, lr: float) -> peers.Trainer:
         if name == "plain":
-            return plain(x, m, k, lr or 1e-4)
+            return plain(x, m, k, lr)
         if kind == "time":  # As long as no latent is dead.
             return ours(x, m, k, method, "paper", precision=precision, dead_after=10**9)
-        return ours(x, m, k, method, "demo", **({"lr": lr} if lr else {}), **start)
+        return ours(x, m, k, method, "study", lr=lr, **(FORMER if former else {}))
 
     peers.KINDS[kind](make, *arguments)
 

@@ -53,10 +53,18 @@ def refused(raw):
     return str(caught.value)
 
 
+def test_recipe_paper_has_the_papers_values_whatever_the_default():
+    expected = {"m": 8192, "epochs": 50, "steps": None, "batch_size": 2048, "lr": 0.0001, "decay_fraction": 0.2}
+    expected |= {"adam_eps": 6.25e-10, "adam_beta1": 0.9, "adam_beta2": 0.999, "encoder_scale": 1, "frozen": None}
+    expected |= {"auxk_alpha": 1 / 32, "auxk_k": 512, "dead_after": 1_000_000, "log_every": 100, "tied": False}
+    expected |= {"input_norm": "unit_l2", "unit_variance": True, "precision": "bfloat16"}
+    assert settings.read(ROOT / "config.yaml").training["paper"].model_dump() == expected
+
+
 def test_the_config_is_right_and_typed():
     found = settings.read(ROOT / "config.yaml")
     assert found.experiments["demo"].k == [8, 32]
-    assert found.training["demo"].lr == 0.002 and found.training["paper"].precision == "bfloat16"
+    assert found.training["demo"].lr == 0.005 and found.training["paper"].precision == "bfloat16"
     assert found.datasets["emoji"].image_size == 96 and found.datasets["imagenet"].max_broken == 10
     assert found.backbones["vit_l16"].dtype == "float16" and found.backbones["vit_b16"].dtype == "float32"
     # Jobs get what is written, and nothing that is only printed.
@@ -287,7 +295,7 @@ def test_a_chain_of_thousands_of_methods_is_one_line(link):
         ({"extends": "topk", "sweep": {"lr": 0.1}}, "methods.x.sweep.lr", "valid list"),
         ({"extends": "topk", "sweep": {"lr": [0.1, -0.1]}}, "methods.x.sweep.lr.1", "-0.1 should be greater"),
         ({"extends": "topk", "sweep": {"epochs": [1.5]}}, "methods.x.sweep.epochs.0", "valid integer"),
-        ({"extends": "topk", "sweep": {"seed": [1]}}, "methods.x.sweep", "'seed'.*allowed: adam_eps"),
+        ({"extends": "topk", "sweep": {"seed": [1]}}, "methods.x.sweep", "'seed'.*allowed: adam_beta1"),
         ({"extends": "topk", "sweep": {"log_every": [1]}}, "methods.x.sweep", "'log_every'.*allowed"),
         ({"extends": "topk", "sweep": {"lr": {"16": [0.1]}}}, "methods.x.sweep.lr", "'16'.*such as k8"),
         ({"extends": "topk", "lr": 0.1, "sweep": {"lr": [0.1]}}, "methods.x.lr", "swept as well"),
@@ -723,7 +731,12 @@ LISTED = "experiments/demo/protocols/listed/trials"
         (f"{FAIR}/ranges/topk", {"lr": [0.1, 1]}, "ranges.topk", "'lr' is not known"),
         (f"{FAIR}/ranges/topk", {"auxk_k": [2, 9]}, "ranges.topk.auxk_k", "whole number.*sweep it"),
         (f"{FAIR}/ranges/pca", {"m": [2, 9]}, "experiments.fair.protocols.fair.ranges", "'pca' is not known"),
-        ("training/study/tied", True, "experiments.fair.protocols.fair", "is tied: its encoder has no scale"),
+        (
+            "training/study",
+            {"extends": "small", "tied": True, "encoder_scale": 1},
+            "experiments.fair.protocols.fair",
+            "is tied: its encoder has no scale",
+        ),
         (
             LISTED,
             {"pca": [{"lr": 0.1}]},
@@ -736,7 +749,7 @@ LISTED = "experiments/demo/protocols/listed/trials"
             "training/small",
             RAW["training"]["small"] | {"tied": True, "encoder_scale": 0.5},
             "encoder_scale",
-            "at scale 1",
+            "transpose; set encoder_scale: 1",
         ),
         ("protocols/fair/fresh", [0, 3], "protocols.fair.fresh", "0 is the seed of `tuning` too"),
         ("protocols/fair/lr", [0.01, 0.001], "protocols.fair.lr", "is no range; write"),

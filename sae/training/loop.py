@@ -1,6 +1,6 @@
 """Train one SAE: optimiser, schedule, log and divergence; the objective says what is minimised."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -82,7 +82,7 @@ def train(
     for name in FROZEN[s.frozen]:
         getattr(coder, name).requires_grad_(False)
     learning = [p for p in (*coder.parameters(), *state.parameters()) if p.requires_grad]
-    optimiser = torch.optim.Adam(learning, lr=s.lr, eps=s.adam_eps, fused=True)
+    optimiser = adam(learning, s)
     steps = s.steps_on(count)
     rows_on = x.device if isinstance(x, Tensor) else "cpu"
     for step, (epoch, picked) in enumerate(batches(count, min(s.batch_size, count), steps, s.seed, rows_on)):
@@ -124,6 +124,11 @@ def check(loss: Tensor, parts: dict[str, Tensor], objective: str) -> None:
     for name in ("loss", "reconstruction"):
         if name not in parts:
             raise UserError(f"objective {objective}: the parts that loss() returns lack {name!r}")
+
+
+def adam(parameters: Iterable[Tensor], s: Settings) -> torch.optim.Adam:
+    """The optimiser of settings; the schedule sets its rate at each step."""
+    return torch.optim.Adam(parameters, s.lr, (s.adam_beta1, s.adam_beta2), s.adam_eps, fused=True)
 
 
 def update(coder: Coder, optimiser: torch.optim.Optimizer, loss: Tensor, most_norm: float | None = None) -> None:

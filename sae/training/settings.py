@@ -27,6 +27,10 @@ class Recipe(Options):
     lr: Positive
     """Learning rate of Adam."""
     adam_eps: Positive
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    """How much of the last step's direction Adam keeps."""
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    """How much it keeps of the mean square by which it divides."""
     decay_fraction: float = Field(ge=0, le=1)
     """The share of steps, at the end, over which lr falls linearly to 0."""
     auxk_alpha: float = Field(ge=0)
@@ -58,7 +62,7 @@ class Recipe(Options):
     @classmethod
     def _none_if_tied(cls, value: float, info: ValidationInfo) -> float:
         if value != 1 and info.data.get("tied"):
-            raise ValueError("a tied encoder is the decoder's transpose, at scale 1; set tied: false")
+            raise ValueError("a tied encoder is the decoder's transpose; set encoder_scale: 1 or tied: false")
         return value
 
     @field_validator("frozen")

@@ -13,7 +13,7 @@ from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.models import inputs, saefile
 from sae.models.coder import Coder
-from sae.training.loop import CHECK_EVERY, Diverged, batches, remove_parallel, train
+from sae.training.loop import CHECK_EVERY, Diverged, adam, batches, remove_parallel, train
 from sae.training.objectives import topk
 
 
@@ -49,6 +49,18 @@ def test_steps_count_instead_of_epochs():
     assert (rows[-1]["step"], rows[-1]["epoch"]) == (6, 1)
     # The schedule's end, lr 0 after the last step, is that of its own number of steps.
     assert rows[-1]["lr"] == pytest.approx(rows[0]["lr"] / (0.2 * 7))
+
+
+def test_adam_forgets_as_its_betas_say():
+    s = settings(lr=0.1, adam_eps=1e-3, adam_beta1=0.5, adam_beta2=0.9)
+    weight, by_hand, mean, square = torch.zeros(3, requires_grad=True), np.zeros(3), 0, 0
+    optimiser = adam([weight], s)
+    for t, gradient in enumerate(np.random.default_rng(0).normal(size=(6, 3)), 1):
+        weight.grad = torch.tensor(gradient).float()
+        optimiser.step()
+        mean, square = 0.5 * mean + 0.5 * gradient, 0.9 * square + 0.1 * gradient**2
+        by_hand -= 0.1 * (mean / (1 - 0.5**t)) / (np.sqrt(square / (1 - 0.9**t)) + 1e-3)
+    torch.testing.assert_close(weight.detach(), torch.tensor(by_hand).float())
 
 
 @pytest.mark.parametrize("objective", ["topk", "batch_topk"])
