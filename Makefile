@@ -94,7 +94,7 @@ bench: setup
 
 reference:
 	mkdir -p $(INTO)/tables $(INTO)/figures
-	cp $(addprefix results/$(EXPERIMENT)/,claims.csv claims.md metrics.csv) $(INTO)/
+	cp $(addprefix results/$(EXPERIMENT)/,claims.csv claims.md metrics.csv made_by.json) $(INTO)/
 	cp $(wildcard $(addprefix results/$(EXPERIMENT)/tables/,*.md *.csv)) $(INTO)/tables/
 	cp results/$(EXPERIMENT)/figures/*.png $(INTO)/figures/
 

@@ -1,7 +1,8 @@
 """Sparse autoencoders on frozen vision embeddings: how they are trained, what they are worth.
 
 `core` holds what all rooms use. `config` describes config.yaml. `data` turns images into embeddings. `models` is what a
-trained SAE is; `training` makes one, `bank` many. `scoring` says what they are worth; `report` prints and draws it.
+trained SAE is; `training` makes one, `bank` many. `scoring` says what they are worth, `protocols` which train and
+count, `comparison` what methods differ in; `report` prints and draws it. `steps` is what there is to run.
 
 The package is lazy on purpose: importing it imports nothing else, so that the command line starts fast.
 """
@@ -38,13 +39,15 @@ def score(
     groups: ArrayLike | None = None,
     judges: Mapping[str, ndarray] | None = None,
     train: ndarray | None = None,
+    train_judges: Mapping[str, ndarray] | None = None,
     train_labels: ArrayLike | None = None,
     metrics: Iterable[str] | None = None,
 ) -> dict[str, Any]:
     """What an SAE is worth on held-out embeddings (N, d): columns of metrics.csv by name.
 
     What is given decides which of them: (N,) `labels`; (N,) `groups` of near-duplicates, `range(N)` where there are
-    none; `judges`, {backbone: (N, d') embeddings}; `train` (N', d). See :func:`sae.scoring.alone.score`.
+    none; `judges`, {backbone: (N, d') embeddings}; `train` (N', d), and what the
+    judges see of it. See :func:`sae.scoring.alone.score`.
     """
     from sae.scoring.alone import score
 
@@ -55,6 +58,7 @@ def score(
         groups=groups,
         judges=judges,
         train=train,
+        train_judges=train_judges,
         train_labels=train_labels,
         metrics=metrics,
     )

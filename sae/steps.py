@@ -38,5 +38,6 @@ STEPS = {
     "claims": Step("sae.report.claims:write", "judge the paper's claims"),
     "gallery": Step("sae.report.gallery:build", "find the images of Figs. 1 to 3"),
     "plot": Step("sae.report.plot:plot", "draw one figure"),
+    "board": Step("sae.report.board:write", "print one board of several experiments' methods"),
     "report": Step("sae.report.page:write", "write the experiment's page"),
 }

@@ -48,6 +48,7 @@ HUB = f"{EXPERIMENT}/hub"  # What `make publish` lays out for the Hugging Face h
 METRICS = f"{EXPERIMENT}/metrics.parquet"
 METRICS_CSV = f"{EXPERIMENT}/metrics.csv"
 # The SHA-256 of files that cannot hold a seal (`sae.core.seals`).
+MADE_BY = f"{EXPERIMENT}/made_by.json"
 METRICS_SUMS = f"{EXPERIMENT}/metrics.sums.json"
 CURVES = f"{EXPERIMENT}/curves.parquet"
 LATENTS = f"{EXPERIMENT}/latents.parquet"
@@ -56,6 +57,8 @@ GALLERY = f"{EXPERIMENT}/gallery/{{part}}.parquet"
 GALLERY_PARTS = ("images", "sample")
 TABLE = f"{EXPERIMENT}/tables/table{{number}}.{{suffix}}"
 CONTROLS = f"{EXPERIMENT}/tables/controls.{{suffix}}"
+FRONTS = f"{EXPERIMENT}/tables/fronts.{{suffix}}"
+FRONT_MEANS = f"{EXPERIMENT}/tables/front_means.csv"
 TABLES_SUMS = f"{EXPERIMENT}/tables/tables.sums.json"
 TABLE_NUMBERS = (1, 2, 3, 4)
 TABLE_SUFFIXES = ("csv", "md", "tex")

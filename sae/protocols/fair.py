@@ -1,11 +1,11 @@
-"""Every method tuned in as many trials, read as a front of R^2 and MS (`sae.scoring.front`).
+"""Every method tuned in as many trials, read as fronts of R^2 and each of two scores (`sae.scoring.front`).
 
 What it trains in a cell, all chosen on the validation split with one tuning seed:
 
 1. The baseline at lengths that double, as long as it gains from more steps.
 2. The same points of a Sobol sequence over learning rate, encoder scale and AuxK's alpha for every method, its own
    options at the geometric middle of their ranges. Each (dataset, backbone) has a scramble of its own.
-3. Around two of a method's trials, those of highest R^2 on its front, further values of its own options; a method
+3. Around two of a method's trials, those of highest R^2 on its front of MS, further values of its own options; a method
    without any has points in a box of a third of each common range.
 4. Every vertex of a front that weighs anything in a window below R*, the best R^2 of the baseline, with fresh seeds; of
    the baseline also those that weigh where a method reaches no further. By these alone a method is judged. `at` methods
@@ -37,8 +37,10 @@ from sae.scoring import front
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1
-METRICS = ("reconstruction", "monosemanticity", "firing")
+VERSION = 2
+METRICS = ("reconstruction", "monosemanticity", "firing", "detection")
+# Each has fronts of its own; detection, where a backbone of another family sees the images.
+ENDPOINTS = ("ms", "detection_alive")
 NAME = "fair"
 COMMON = ("lr", "encoder_scale", "auxk_alpha")
 RATES = 3  # At which the baseline tries a length.
@@ -105,15 +107,15 @@ def next(history: History) -> list[Member]:
 
 
 def choose(history: History) -> Choice:
-    """A row per method, window and vertex with weight in it; or one of a method without a feasible trial."""
+    """A row per method, score, window and vertex with weight in it; or one of a method without a feasible trial."""
     rounds, rows = _Rounds(history), list[dict[str, Any]]()
-    for method, vertices in rounds.fronts.items():
+    for (method, score), vertices in rounds.fronts.items():
         star = rounds.star(method)
-        common = {"method": method, "seed": None, "bar": star} | rounds.facts
+        common = {"method": method, "seed": None, "score": score, "bar": star} | rounds.facts
         if vertices.empty:
             rows.append(common | {"trial": None, "role": None, "status": "infeasible"})
             continue
-        shown = vertices[["trial", "r2", "ms", "l0", "firing"]].to_dict("records")
+        shown = vertices[["trial", "r2", *ENDPOINTS, "l0", "firing"]].to_dict("records")
         for width in history.options.widths:
             weights = front.weights(vertices["r2"].to_numpy(float), star - width, star).tolist()
             for vertex, weight in zip(shown, weights, strict=True):
@@ -253,14 +255,17 @@ class _Rounds:
     # Round 4: what is judged.
 
     @functools.cached_property
-    def fronts(self) -> dict[str, pd.DataFrame]:
-        """{method: the vertices of its front, by falling R^2}."""
+    def fronts(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """{(method, score): the vertices of its front, by falling R^2}; of scores that are measured here."""
         tried = {method: self._scores([*self.points[method], *self.refined[method]]) for method in self._plan.tuned}
-        return {method: _vertices(rows[rows["feasible"]]) for method, rows in tried.items()}
+        there = [s for s in ENDPOINTS if s == ENDPOINTS[0] or any(rows[s].notna().any() for rows in tried.values())]
+        return {
+            (m, s): _vertices(rows[rows["feasible"] & rows[s].notna()], s) for m, rows in tried.items() for s in there
+        }
 
     def reach(self, method: str) -> float:
         """The best R^2 that a method has; it has a front."""
-        return float(self.fronts[method]["r2"].iloc[0])
+        return float(self.fronts[method, ENDPOINTS[0]]["r2"].iloc[0])
 
     def star(self, method: str) -> float:
         """R* of a method: the best R^2 that the baseline at the end of its chain of `against` has.
@@ -269,7 +274,7 @@ class _Rounds:
             UserError: the baseline has no feasible trial.
         """
         root = self._plan.root(method)
-        if self.fronts[root].empty:
+        if self.fronts[root, ENDPOINTS[0]].empty:
             raise UserError(
                 f"{self._plan.cell}: no trial of {root} is feasible under protocol fair (L0 at most "
                 f"{self._options.l0:g} k, and {self._options.firing:.0%} of the latents or more fire on training "
@@ -280,12 +285,14 @@ class _Rounds:
     def judged(self) -> list[Member]:
         """Every vertex with weight in a window, and the `at` methods, with fresh seeds."""
         found = []
-        for method, vertices in self.fronts.items():
+        for (method, score), vertices in self.fronts.items():
             star = self.star(method)
             if vertices.empty:
                 continue
             # A baseline is read where others reach, too.
-            others = [m for m in self.fronts if self._plan.root(m) == method and len(self.fronts[m])]
+            others = [
+                m for m, s in self.fronts if s == score and self._plan.root(m) == method and len(self.fronts[m, s])
+            ]
             r2, reaches = vertices["r2"].to_numpy(float), [math.inf, *map(self.reach, others)]
             widths = self._options.widths
             windows = [front.weights(r2, star - width, star, reach) for reach in reaches for width in widths]
@@ -293,25 +300,28 @@ class _Rounds:
             heaviest = vertices["options"].iloc[int(np.argmax(windows[0]))]
             for seed in self._options.fresh:
                 found += [self._plan.member(method, trial, seed, NAME) for trial in kept]
-                found += [self._plan.member(other, heaviest, seed, NAME) for other in self._plan.at(method)]
+                if score == ENDPOINTS[0]:
+                    found += [self._plan.member(other, heaviest, seed, NAME) for other in self._plan.at(method)]
         return found
 
     def _scores(self, members: list[Member]) -> pd.DataFrame:
         """What the rule reads of each of these: trial, options, r2, ms, l0, firing, ok, feasible."""
         rows, ms = self._history.of(members), "ms_mean_alive"
         # Where all diverged there are no columns of scores.
-        of = rows.reindex(columns=["r2", "l0", ms, f"{ms}_across_groups", "dead_train", "m"]).astype(float)
+        read = ["r2", "l0", ms, f"{ms}_across_groups", "dead_train", "m", "detection_alive"]
+        of = rows.reindex(columns=read).astype(float)
         found = of[["r2", "l0"]].assign(
             trial=rows["trial"], ms=of[f"{ms}_across_groups"].fillna(of[ms]), firing=1 - of["dead_train"] / of["m"]
         )
         ok = (rows["status"] == "ok") & found.notna().all(axis=1)
         within = (found["l0"] <= self._options.l0 * self._plan.k) & (found["firing"] >= self._options.firing)
         options = rows["trial"].map({member.name: member.trial for member in members})
+        found["detection_alive"] = of["detection_alive"]
         return found.assign(ok=ok, feasible=ok & within, options=options)
 
 
-def _vertices(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.iloc[front.hull(rows["r2"].to_numpy(float), rows["ms"].to_numpy(float))]
+def _vertices(rows: pd.DataFrame, score: str = ENDPOINTS[0]) -> pd.DataFrame:
+    return rows.iloc[front.hull(rows["r2"].to_numpy(float), rows[score].to_numpy(float))]
 
 
 def _baseline(plan: Plan) -> str:

@@ -1,55 +1,16 @@
-"""What a score is worth: the controls (`control` in config.yaml) beside the trained baseline.
+"""The controls beside the trained baseline, for reading."""
 
-A control has not learned what the baseline has: it is untrained, in part or wholly, or no SAE at all. Where it scores
-as high, the score does not tell a trained SAE from such a thing, and a difference in it tells nothing.
-"""
-
-import itertools
-from collections.abc import Mapping
-from math import isnan, nan
+from math import isnan
 
 import pandas as pd
 
-from sae.config.rule import Rule
-from sae.report.bootstrap import wider_interval
 from sae.report.names import Names
-from sae.report.scores import by_run
-from sae.scoring.selection import CELL
 
-Score = tuple[str, str | None]  # A metric, and what is subtracted from it.
-
-COLUMNS = ["dataset", "score", "baseline", "control", "value", "difference", "low", "high", "tells_nothing"]
 NOTES = """\
 Per dataset: the baseline's mean over cells, then each control's difference from it, with the wider of two intervals:
 a bootstrap over (dataset, backbone) blocks, seeds inside them, and Student's t of the blocks' means; none with fewer
 blocks than the claims ask for. `?`: the interval reaches 0. There the score tells nothing: what was not trained, or
 only in part, has it too. Controls are not tuned and stand at their own R2."""
-
-
-def compare(picked: pd.DataFrame, names: Names, scores: Mapping[str, Score], rule: Rule) -> pd.DataFrame:
-    """Each control's difference from the baseline, per dataset and score.
-
-    Args:
-        picked: of :func:`sae.scoring.selection.chosen`, on test.
-        scores: by name; of all of these, more is better.
-
-    Returns:
-        Columns `COLUMNS`: means over cells and seeds; `low`, `high`, the interval of `difference`, NaN with fewer than
-        `min_blocks` blocks; `tells_nothing`, whether it reaches 0. A score that either lacks has no row.
-    """
-    found = []
-    by_dataset = picked.groupby("dataset", sort=False)
-    parts = itertools.product(names.baselines[:1], by_dataset, scores.items(), names.controls)
-    for baseline, (dataset, rows), (name, score), control in parts:
-        theirs, ours = (by_run(rows[rows["method"] == method], *score) for method in (baseline, control))
-        difference = (ours - theirs).dropna()
-        if difference.empty:
-            continue
-        enough = difference.groupby(["dataset", "backbone"]).ngroups >= rule.min_blocks
-        low, high = wider_interval(difference, rule) if enough else (nan, nan)
-        both = theirs[difference.index].mean(), control, ours[difference.index].mean()
-        found.append((dataset, name, *both, difference.groupby(CELL).mean().mean(), low, high, high >= 0))
-    return pd.DataFrame(found, columns=COLUMNS).astype({"tells_nothing": bool})
 
 
 def as_text(table: pd.DataFrame, names: Names) -> pd.DataFrame:

@@ -15,14 +15,14 @@ import torch
 
 from sae.bank.read import Bank, Entry
 from sae.bank.read import read as read_bank
+from sae.comparison.published import REG1
+from sae.comparison.scores import across_groups
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import dataset as datasets
 from sae.data import pictures, store
 from sae.models.coder import Coder
 from sae.report.names import Names
-from sae.report.published import REG1
-from sae.report.scores import across_groups
 
 # Ranks shown, as shares of the latents ordered by MS from the highest.
 RANKS = (0.0, 0.1, 0.25, 0.5)

@@ -13,8 +13,10 @@ import jinja2
 import pandas as pd
 import yaml
 
+from sae.comparison import published
+from sae.comparison.claims import VERDICTS
 from sae.core import files, registry
-from sae.report import claims, controls, published, tables
+from sae.report import claims, controls, tables
 from sae.report.names import Names, printed
 from sae.scoring.selection import under
 
@@ -65,7 +67,7 @@ def write(
         description=printed(names.config["experiment"].get("description", "")),
         counts={whose: rows["verdict"].value_counts().to_dict() for whose, rows in by.items() if len(rows)},
         claims=claims.as_text(verdicts).to_dict("records"),
-        badges={claims.HOLDS: "yes", claims.IN_PART: "part", claims.NOT: "no", claims.UNTESTED: "untested"},
+        badges=dict(zip(VERDICTS, ("yes", "part", "no", "untested"), strict=True)),
         training=tables.training(under(files.read_parquet(results / "metrics.parquet"), "paper"), names),
         controls=len(worth) and {"rows": controls.as_text(worth, names).to_dict("split"), "notes": controls.NOTES},
         tables=[_table(number, results, theirs, names) for number in tables.TABLES],

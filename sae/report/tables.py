@@ -8,11 +8,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from sae.comparison import controls, fronts, intervals, published
+from sae.comparison.fronts import Rule as FrontRule
+from sae.comparison.scores import RUN, across_groups, diverged, values
 from sae.config.rule import Rule
 from sae.core import files
-from sae.report import controls, published
+from sae.report import controls as of_controls
+from sae.report import fronts as of_fronts
 from sae.report.names import Names
-from sae.report.scores import RUN, diverged, values
 from sae.scoring.selection import chosen, under
 
 DEAD_LIMIT = 0.05
@@ -22,9 +25,10 @@ _OF_ABLATION = "_no_mask"
 
 
 class Settings(Names):
-    """How things are printed, and the rule of intervals."""
+    """How things are printed, the rule of intervals, and that of fronts."""
 
     claims: Rule
+    fronts: FrontRule = FrontRule()
 
 
 class Column(NamedTuple):
@@ -286,7 +290,8 @@ def effects_notes(number: int, effects: pd.DataFrame) -> str:
 def write(metrics_file: str | Path, published_folder: str | Path, settings: Settings, out: str | Path) -> None:
     """Write all tables: `out`/table{1,2,3,4}.csv, .md and .tex; md and tex end in the published table.
 
-    And `out`/controls.csv and .md: what the scores of these tables are worth (`sae.report.controls`).
+    And `out`/controls.csv and .md, what the scores of these tables are worth (`sae.comparison.controls`);
+    `out`/fronts.csv and .md and front_means.csv, how methods compare at the same R^2 (`sae.comparison.fronts`).
 
     Args:
         metrics_file: metrics.parquet.
@@ -312,12 +317,26 @@ def write(metrics_file: str | Path, published_folder: str | Path, settings: Sett
         made[f"table{number}.md"] = "\n\n".join(parts) + "\n"
         made[f"table{number}.tex"] = latex(shown, caption) + "\n" + latex(theirs, their_caption)
     worth = controls.compare(chosen(metrics, "test", names.compared), names, SCORES, names.claims)
-    said = [markdown(controls.as_text(worth, names)), controls.NOTES] if len(worth) else [NO_CONTROLS]
+    said = [markdown(of_controls.as_text(worth, names)), of_controls.NOTES] if len(worth) else [NO_CONTROLS]
     made["controls.csv"] = worth.to_csv(index=False, lineterminator="\n")
     made["controls.md"] = "\n\n".join(["# What the scores are worth", about, *said]) + "\n"
+    made |= _fronts(across_groups(files.read_parquet(metrics_file)), names)
     for name, text in made.items():
         files.write_text(out / name, text)
     files.write_sums(out / "tables.sums.json", [out / name for name in made])
+
+
+def _fronts(metrics: pd.DataFrame, names: Settings) -> dict[str, str]:
+    """Of all protocols together; of one that trains seeds for fronts, of that alone."""
+    metrics = metrics if names.fronts.tuning is None else under(metrics, "fair")
+    found = fronts.effects(metrics, names.tuned, names.fronts)
+    cells, means = fronts.by_cell(found), intervals.means(found)
+    notes, shown = of_fronts.NOTES.format(**names.fronts.model_dump()), of_fronts.as_text(means, names)
+    parts = ["# Fronts: each method beside its baseline at the same R2"]
+    parts += [markdown(shown), notes] if len(shown) else [of_fronts.NONE]
+    made = {"fronts.csv": cells, "front_means.csv": means}
+    found = {name: table.to_csv(index=False, lineterminator="\n") for name, table in made.items()}
+    return found | {"fronts.md": "\n\n".join(parts) + "\n"}
 
 
 def training(metrics: pd.DataFrame, names: Names) -> str:

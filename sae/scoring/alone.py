@@ -30,6 +30,7 @@ def score(
     groups: ArrayLike | None = None,
     judges: Mapping[str, np.ndarray] | None = None,
     train: np.ndarray | None = None,
+    train_judges: Mapping[str, np.ndarray] | None = None,
     train_labels: ArrayLike | None = None,
     metrics: Iterable[str] | None = None,
 ) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def score(
             none.
         judges: {backbone: (N, d') its embeddings of the same images}, d' of its own. All count as independent: name
             none of the family of the SAE's own backbone.
+        train_judges: {backbone: (N', d') its embeddings of the images of `train`}, of the same judges, for `detection`.
         train, train_labels: (N', d) and (N',), what the SAE was trained on, for metrics that read it (`firing`,
             `sparse_probe`, ...).
         metrics: names of `sae.scoring.metrics`; by default `METRICS`, `firing` with `train`, and `independent` with
@@ -61,21 +63,24 @@ def score(
         raise UserError(f"sae.score takes an SAE, not {type(sae).__name__}: open a file with sae.load(path)")
     coder = sae.coder if isinstance(sae, Encoder) else sae
     splits = {"test": _data("embeddings", embeddings, groups, coder.d)}
-    given = {"train": train is not None, "others": judges is not None and len(judges) > 0}
     if train is not None:
         splits["train"] = _data("train", train, None, coder.d)
     elif train_labels is not None:
         raise UserError("train_labels are given without train: give both")
+    seen = _judges(splits, {"test": judges, "train": train_judges})
+    given = {"train": train is not None, "others": bool(seen), "train_judges": bool(train_judges)}
     _set_labels(splits, {"test": ("labels", labels), "train": ("train_labels", train_labels)})
     names = (*METRICS, *(["firing"] * given["train"]), *(["independent"] * given["others"]))
-    subject = Subject(coder, splits, _judges({} if judges is None else judges, len(splits["test"].index)))
+    names += ("detection",) * given["train_judges"]
+    subject = Subject(coder, splits, seen)
     found: dict[str, Any] = {}
     for name in names if metrics is None else _names(metrics):
         module = registry.load("metric", name)
         if never := [_OF_A_BANK.get(part, part) for part in module.READS if part not in given]:
             said = "which sae.score does not take: it is of the workflow alone"
             raise UserError(f"metric {name} needs {' and '.join(never)}, {said}")
-        lacking = [part for part in module.READS if not given.get(part)]
+        needed = (*module.READS, *(["train_judges"] if {"train", "others"} <= {*module.READS} else []))
+        lacking = [part for part in needed if not given.get(part)]
         if lacking or "test" not in module.SPLITS:
             reads = ", ".join({"others": "judges"}.get(part, part) for part in lacking) or "no held-out split"
             raise UserError(f"metric {name} reads {reads}, which is not given here")
@@ -115,15 +120,22 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _judges(judges: Mapping[str, np.ndarray], rows: int) -> dict[str, dict[str, np.ndarray]]:
-    if not isinstance(judges, Mapping) or not all(isinstance(name, str) and name for name in judges):
-        raise UserError("judges must be a mapping {name of a backbone: its embeddings (N, d')}")
-    found = {name: check_embeddings(given, None, f"judges[{name!r}]") for name, given in judges.items()}
-    for name, given in found.items():
-        if len(given) != rows:
-            raise UserError(f"judges[{name!r}] has {len(given)} rows for {rows} embeddings; give the same images")
-        _check_variance(f"judges[{name!r}]", given)
-    return {name: {"test": given} for name, given in found.items()}
+def _judges(
+    splits: Mapping[str, Activations], judges: Mapping[str, Mapping[str, np.ndarray] | None]
+) -> dict[str, dict[str, np.ndarray]]:
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for (split, of), word in zip(judges.items(), ("judges", "train_judges"), strict=True):
+        if of is not None and (not isinstance(of, Mapping) or not all(isinstance(n, str) and n for n in of)):
+            raise UserError(f"{word} must be a mapping {{name of a backbone: its embeddings (N, d')}}")
+        for name, given in (of or {}).items():
+            said, rows = f"{word}[{name!r}]", len(splits[split].index) if split in splits else 0
+            seen = found.setdefault(name, {})[split] = check_embeddings(given, None, said)
+            if len(seen) != rows:
+                raise UserError(f"{said} has {len(seen)} rows for {rows} embeddings; give the same images")
+            _check_variance(said, seen)
+    if lacking := [name for name, of in found.items() if judges["train"] and len(of) < len(judges)]:
+        raise UserError(f"judges and train_judges are not of the same backbones: {lacking[0]} is in one of them alone")
+    return found
 
 
 def _check_variance(name: str, embeddings: np.ndarray) -> None:

@@ -15,8 +15,16 @@ from sae.scoring.rows import ABOUT, KEY
 from sae.scoring.selection import mark
 
 
-def collect(folders: Iterable[Path], stages: Sequence[str], references: Iterable[Path], out: Path) -> None:
-    """Write `out`/metrics.parquet and .csv, curves.parquet, latents.parquet and selection.parquet.
+def collect(
+    folders: Iterable[Path],
+    stages: Sequence[str],
+    references: Iterable[Path],
+    out: Path,
+    *,
+    activations: Sequence[Path] = (),
+    settings: dict[str, Any] | None = None,
+) -> None:
+    """Write `out`/metrics.parquet and .csv, curves.parquet, latents.parquet, selection.parquet and made_by.json.
 
     Rows are in the order of the banks; within a bank as trained, the `at` methods last. The CSV holds the same numbers
     with all their digits. A latent has one row, whatever the stages that scored it; `selected` is that of its SAE.
@@ -26,6 +34,8 @@ def collect(folders: Iterable[Path], stages: Sequence[str], references: Iterable
         stages: those to join; what an earlier run left of others is passed over.
         references: what `sae.scoring.metrics.probe.probe_embeddings` wrote, one a (dataset, backbone).
         out: the folder to write into.
+        activations: manifests of embeddings, one a (dataset, backbone).
+        settings: for made_by.json, what gives the rows their meaning (`sae.comparison.board.MadeBy`).
 
     Raises:
         UserError: a file is missing or damaged, or two metrics gave a score of one name.
@@ -33,10 +43,11 @@ def collect(folders: Iterable[Path], stages: Sequence[str], references: Iterable
     folders, out = [Path(folder) for folder in folders], Path(out)
     selection = rows.joined(files.read_table(folder / "selection.parquet") for folder in folders)
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    about: list[str] = []
+    about, owners = list[str](), dict[str, str]()
     for table in filter(len, itertools.chain(*_read(folders, stages, "metrics"))):
         names = table.column_names
         about += [name for name in names[: names.index("status") + 1] if name not in about]
+        owners |= rows.owners_of(table)
         for row in table.to_pylist():
             # Null is what another stage may have; not a number is a score.
             given = {name: value for name, value in row.items() if value is not None}
@@ -58,10 +69,20 @@ def collect(folders: Iterable[Path], stages: Sequence[str], references: Iterable
     with files.atomic_file(out / "metrics.csv") as temporary:
         metrics.to_csv(temporary, index=False)
     files.write_sums(out / "metrics.sums.json", [out / "metrics.csv"])
+    files.write_json(
+        out / "made_by.json", (settings or {}) | {"columns": owners, "cells": dict(map(_cell, activations))}
+    )
     files.write_parquet(out / "selection.parquet", selection)
     for name in ("curves", "latents"):
         banks = [_marked(_by_latent(rows.joined(tables)), metrics) for tables in _read(folders, stages, name)]
         files.write_parquet(out / f"{name}.parquet", rows.joined(banks).replace_schema_metadata())
+
+
+def _cell(manifest: Path) -> tuple[str, dict[str, Any]]:
+    """A (dataset, backbone) in words, and what its embeddings are of."""
+    about = files.read_json(manifest, "manifest of activations")
+    made_of = {kind: about[kind]["fingerprint"] for kind in ("dataset", "backbone")}
+    return " / ".join(about[kind]["name"] for kind in made_of), made_of
 
 
 def _read(folders: list[Path], stages: Sequence[str], name: str) -> Iterator[list[pa.Table]]:

@@ -170,6 +170,8 @@ class Scorer:
         for entry, names in work:
             about = _about(bank, entry, swept)
             for split, results in self._of_sae(bank, entry, names).items():
+                for parts in results.values():
+                    parts["latents"] |= parts.pop("of_judged", {}) if entry.judged else {}
                 for (metric, parts), kind in itertools.product(results.items(), owners):
                     reserved = tables.RESERVED[kind] + (tuple(about) if kind == "scalars" else ())
                     tables.claim(owners[kind], metric, parts[kind], reserved)
@@ -282,7 +284,7 @@ def _parts(metric: str, scores: Any, m: int) -> dict[str, dict[str, Any]]:
     """Scores as JSON can hold them, by the table they belong to."""
     if not isinstance(scores, dict):
         raise _wrong(f"{metric}: score returns a value of type {type(scores).__name__}, not a dict")
-    parts: dict[str, dict[str, Any]] = {"scalars": {}, "curves": {}, "latents": {}}
+    parts: dict[str, dict[str, Any]] = {"scalars": {}, "curves": {}, "latents": {}, "of_judged": {}}
     for name, value in scores.items():
         where = f"{metric}: {name}"
         if isinstance(value, Curve):
@@ -291,7 +293,8 @@ def _parts(metric: str, scores: Any, m: int) -> dict[str, dict[str, Any]]:
                 raise _wrong(f"{where}: x has {len(x)} values, y {len(y)}")
             parts["curves"][name] = {"x": x, "y": y}
         elif isinstance(value, PerLatent):
-            parts["latents"][name] = values = _values(where, value.values)
+            kind = "of_judged" if value.of_judged else "latents"
+            parts[kind][value.name or name] = values = _values(where, value.values)
             if len(values) != m:
                 raise _wrong(f"{where}: {len(values)} values for {m} latents")
         else:

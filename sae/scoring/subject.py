@@ -24,9 +24,17 @@ class Curve(NamedTuple):
 
 
 class PerLatent(NamedTuple):
-    """What a metric returns for a column of `latents.parquet`: m values, numbers or texts or None."""
+    """What a metric returns for a column of `latents.parquet`.
+
+    Attributes:
+        values: (m,), numbers or texts or None.
+        name: of the column, where a number has that name too.
+        of_judged: whether it is only kept of SAEs that a protocol chose to be judged.
+    """
 
     values: Sequence[Any] | np.ndarray
+    name: str = ""
+    of_judged: bool = False
 
 
 class _Declared(dict[str, Activations]):

@@ -8,11 +8,13 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from sae.comparison import bootstrap, claims, published
+from sae.comparison.claims import VERDICTS
+from sae.comparison.scores import across_groups
 from sae.config.rule import Rule
 from sae.core import files
-from sae.report import bootstrap, claims, published
+from sae.report import claims as page
 from sae.report.names import Names
-from sae.report.scores import across_groups
 
 RULE = Rule(**yaml.safe_load((ROOT / "config.yaml").read_text())["claims"])
 FEW = RULE.model_copy(update={"resamples": 100})
@@ -23,7 +25,6 @@ BASE = {"r2": 0.7, "ms_mean": 0.4, "ms_mean_alive": 0.5, "dead": 10.0, "purity_b
 BASE |= {"probe_auc": 0.5, "probe_top1": 0.7, "ms_mean_alive_independent": 0.3}
 
 
-VERDICTS = (claims.HOLDS, claims.IN_PART, claims.NOT, claims.UNTESTED)
 RUNS = ["dataset", "backbone", "k", "seed"]
 METHODS = {
     "topk": {"label": "Baseline"},
@@ -89,8 +90,8 @@ def test_planted_effects_get_their_verdicts():
     rise = {"topk": 1.4, "reg2": 1.02}
     rows = verdicts(effect=effect, ablation=ablation, rise=rise, noise=0.0005, below=0.9)
     by = {verdict: {n for n, row in rows.items() if row["verdict"] == verdict} for verdict in VERDICTS}
-    assert not by["not tested here"] and not by["holds in part"]
-    assert by["does not hold"] == {"reg1_ms_above_reg2", "reg1_fewer_dead"}
+    assert not by["not tested"] and not by["holds in part"]
+    assert by["not shown"] == {"reg1_ms_above_reg2", "reg1_fewer_dead"}
     row = rows["reg1_raises_ms"]
     assert row["measured"] == pytest.approx(0.03, abs=0.001) and row["ci_low"] < row["measured"] < row["ci_high"]
     assert (row["cells_for"], row["cells_against"]) == (18, 0)
@@ -104,14 +105,12 @@ def test_a_planted_null_holds_nothing_but_no_loss():
     rows = verdicts(noise=0.003)
     positive = {name for name, row in rows.items() if row["verdict"] in ("holds", "holds in part")}
     assert positive == {"reg1_keeps_r2", "reg2_keeps_r2", "reg2_keeps_probe_top1"}
-    assert rows["reg2_flat_above_k"]["verdict"] == "not tested here"  # the baseline rises nowhere
+    assert rows["reg2_flat_above_k"]["verdict"] == "not tested"  # the baseline rises nowhere
 
 
 def test_a_loss_beyond_the_margin_is_a_loss():
     rows = verdicts(effect={"r2": -0.006, "probe_top1": -0.02})
-    assert {rows[n]["verdict"] for n in ("reg1_keeps_r2", "reg2_keeps_r2", "reg2_keeps_probe_top1")} == {
-        "does not hold"
-    }
+    assert {rows[n]["verdict"] for n in ("reg1_keeps_r2", "reg2_keeps_r2", "reg2_keeps_probe_top1")} == {"not shown"}
 
 
 def test_a_sign_that_turns_when_dead_latents_count_as_0_holds_in_part():
@@ -145,21 +144,21 @@ def test_one_seed_that_fell_back_leaves_its_cell_a_vote():
 def test_too_few_blocks_are_measured_and_not_judged():
     metrics, points = results(effect={"ms_mean_alive": 0.03, "ms_mean": 0.03})
     row = judged(metrics[metrics["backbone"] == "b1"], points)["reg1_raises_ms"]
-    assert row["verdict"] == "not tested here" and "ci_low" not in row and row["cells_for"] == 6
+    assert row["verdict"] == "not tested" and "ci_low" not in row and row["cells_for"] == 6
     assert row["measured"] == pytest.approx(0.03)
 
 
 def test_a_dictionary_too_small_for_4k_leaves_that_claim_untested():
     metrics, points = results()
     rows = judged(metrics, points[points["x"] <= 2 * points["k"]])
-    assert rows["baseline_rises_above_k"]["verdict"] == rows["reg2_flat_above_k"]["verdict"] == "not tested here"
+    assert rows["baseline_rises_above_k"]["verdict"] == rows["reg2_flat_above_k"]["verdict"] == "not tested"
 
 
 def test_the_mask_is_not_tested_where_no_sae_went_without_it():
     there = {name: METHODS[name] for name in ("topk", "reg1", "reg2")}
     metrics, points = results(effect={"ms_mean_alive": 0.03}, methods=there, fallback=CELLS[:12])
     rows = judged(metrics, points, Names(methods=there))
-    assert {row["verdict"] for name, row in rows.items() if "mask" in name} == {"not tested here"}
+    assert {row["verdict"] for name, row in rows.items() if "mask" in name} == {"not tested"}
 
 
 @pytest.mark.parametrize("methods", [["topk"], ["topk", "reg1"], ["reg2", "reg2_all"]])
@@ -168,7 +167,7 @@ def test_claims_about_methods_that_are_not_there_are_not_tested(methods):
     metrics, points = results(effect={"ms_mean_alive": 0.03, "ms_mean": 0.03}, methods=there)
     for curves in (points, points[:0]):
         rows = judged(metrics, curves, Names(methods=there))
-        tested = {name for name, row in rows.items() if row["verdict"] != "not tested here"}
+        tested = {name for name, row in rows.items() if row["verdict"] != "not tested"}
         known = {"reg1": {"reg1_raises_ms", "reg1_keeps_r2"}, "topk": {"baseline_rises_above_k"}}
         assert not any("reg1" in name for name in tested) or "reg1" in methods
         assert not any("reg2" in name for name in tested - {"mask_prevents_dead_reg2", "mask_raises_ms_reg2"})
@@ -183,7 +182,7 @@ def test_other_methods_get_two_claims_of_ours_against_what_they_are_compared_wit
     files.write_parquet(tmp_path / "metrics.parquet", metrics)
     files.write_parquet(tmp_path / "curves.parquet", points)
     written = (tmp_path / "metrics.parquet", tmp_path / "curves.parquet")
-    claims.write(*written, PAPER, {"claims": FEW.model_dump(), "methods": methods}, tmp_path)
+    page.write(*written, PAPER, {"claims": FEW.model_dump(), "methods": methods}, tmp_path)
     table = pd.read_csv(tmp_path / "claims.csv").set_index("claim")
     ours = ["reg1_raises_independent_ms", "reg2_raises_independent_ms", "mine_raises_ms", "mine_keeps_r2"]
     assert table["ours"].dtype == bool and table.index[table["ours"]].tolist() == ours
@@ -250,9 +249,9 @@ def test_ms_is_read_across_groups_where_a_dataset_has_groups():
 def test_a_claim_about_a_score_that_a_control_has_too_says_so():
     methods = METHODS | {"raw": {"label": "Raw", "control": True}}
     metrics, points = results(effect={"ms_mean_alive": 0.03, "ms_mean": 0.03}, noise=0.001, methods=methods)
-    notes = {name: row["note"] for name, row in judged(metrics, points, Names(methods=methods)).items()}
-    assert "tells nothing on d1: Raw as high as the baseline" in notes["reg1_raises_ms"]
-    assert "tells nothing" in notes["mask_raises_ms_reg1"] and "tells nothing" not in notes["reg2_more_dead"]
+    notes = {name: row["controls"] for name, row in judged(metrics, points, Names(methods=methods)).items()}
+    assert "d1: raw" in notes["reg1_raises_ms"]
+    assert notes["mask_raises_ms_reg1"] and not notes["reg2_more_dead"]
 
 
 def test_the_wider_interval_is_that_of_student_where_blocks_are_few():
@@ -273,6 +272,6 @@ def test_claims_are_those_of_protocol_paper_alone(tmp_path):
         (tmp_path / folder).mkdir()
         files.write_parquet(tmp_path / "metrics.parquet", rows)
         settings = {"claims": FEW.model_dump(), "methods": METHODS}
-        claims.write(tmp_path / "metrics.parquet", tmp_path / "curves.parquet", PAPER, settings, tmp_path / folder)
+        page.write(tmp_path / "metrics.parquet", tmp_path / "curves.parquet", PAPER, settings, tmp_path / folder)
     for name in ("claims.csv", "claims.md"):
         assert (tmp_path / "own" / name).read_bytes() == (tmp_path / "both" / name).read_bytes()

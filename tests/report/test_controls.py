@@ -5,8 +5,10 @@ import pandas as pd
 import yaml
 from conftest import ROOT
 
+from sae.comparison import controls
 from sae.config.rule import Rule
-from sae.report import controls, tables
+from sae.report import controls as of_controls
+from sae.report import tables
 from sae.report.names import Names
 from sae.scoring.selection import chosen
 
@@ -44,7 +46,7 @@ def test_a_score_that_a_control_has_as_high_tells_nothing():
     row = found.iloc[0]
     assert abs(row["difference"] + 0.05) < 0.01 and row["low"] <= row["difference"] <= row["high"] < 0
     assert abs(row["baseline"] - 0.5) < 0.01 and np.isclose(row["value"] - row["baseline"], row["difference"])
-    text = controls.as_text(found, NAMES)
+    text = of_controls.as_text(found, NAMES)
     assert text["data"].tolist() == ["Emoji", "shirts"] and text["raw"].str.endswith(" ?").all()
     assert text["pca"].str.endswith(" ?").tolist() == [False, True]
 
@@ -53,7 +55,7 @@ def test_with_few_blocks_there_is_no_interval_and_no_flag():
     picked = chosen(metrics(), "test", NAMES.compared)
     found = controls.compare(picked[picked["backbone"] != "a"], NAMES, tables.SCORES, RULE)
     assert found["low"].isna().all() and not found["tells_nothing"].any()
-    assert controls.as_text(found, NAMES)["raw"].str.fullmatch(r"[+-]0.0\d\d").all()
+    assert of_controls.as_text(found, NAMES)["raw"].str.fullmatch(r"[+-]0.0\d\d").all()
 
 
 def test_the_head_of_a_table_says_how_the_baseline_was_trained():

@@ -85,7 +85,7 @@ def test_page(tmp_path):
         claims_of = [said for tag, said in printed if tag == "td" and said.endswith(" raises mean MS")]
         assert claims_of[-1] == f"{hostile.LABELS[2]} raises mean MS"
         assert ("h1", DESCRIPTION) in printed
-        badges = [re.match(r"(\d+) (?:holds|does|not tested)", said) for tag, said in printed if tag == "span"]
+        badges = [re.match(r"(\d+) (?:holds|not shown|not tested)", said) for tag, said in printed if tag == "span"]
         rows = len(pd.read_csv(tmp_path / "claims.csv"))
         assert sum(int(badge[1]) for badge in badges if badge) == rows  # Every row is counted, once.
         assert any(tag == "td" and said.endswith("needed") for tag, said in printed)  # A claim's note.

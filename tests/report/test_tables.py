@@ -9,8 +9,9 @@ import yaml
 from conftest import ROOT
 from report import hostile
 
+from sae.comparison import published
 from sae.core import files
-from sae.report import published, tables
+from sae.report import tables
 from sae.report.names import Names
 
 PAPER = ROOT / "workflow/resources/paper"

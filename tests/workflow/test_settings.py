@@ -108,7 +108,7 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
     stages = settings.stages(CONFIG, "paper")
     assert list(stages) == ["score", "robustness", "probe"]
     of_all = ["reconstruction", "firing", "monosemanticity", "purity", "recovery"]
-    assert list(stages["score"]) == [*of_all, "independent", "latents"]
+    assert list(stages["score"]) == [*of_all, "independent", "detection", "latents"]
     expected = {"C": [0.1, 1.0, 10.0], "tol": 0.01, "max_passes": 5000, "max_train": 100000, "largest": 32}
     assert stages["probe"] == {"probe": expected} and settings.probe_plan(CONFIG, "paper") == expected
     assert settings.probe_plan(CONFIG, "demo")["largest"] == 8
@@ -137,7 +137,7 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     assert settings.banks(config, "smoke") == [cell | {"k": 8}]
     assert settings.embedded(config, "smoke") == [cell, cell | {"backbone": "dinov2_vit_s14"}]
     assert settings.others(config, "smoke", "efficientnet_lite0") == ["dinov2_vit_s14"]
-    assert settings.splits_of_others(config, "smoke", "score") == ["test"]
+    assert settings.splits_of_others(config, "smoke", "score") == ["train", "val", "test"]
     assert settings.splits_of_others(config, "smoke", "train") == []  # No metric of its protocols reads them.
     families = settings.stages(config, "smoke")["score"]["independent"]["families"]
     assert len(families) == len(set(families.values())) == 2
@@ -166,7 +166,7 @@ def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monke
 
     config = with_changes(change)
     assert settings.gallery(config, "smoke") is None
-    assert settings.figures(config, "smoke") == ["fig4", "fig5", "fig5_probe", "sweep"]
+    assert settings.figures(config, "smoke") == ["fronts", "detection", "fig4", "fig5", "fig5_probe", "sweep"]
     assert settings.dataset_files(config, "given") == ["here/train.csv", "here/val.csv", "here/test.csv"]
     assert settings.given_embeddings(config, "given", "ours")[0] == "here/clip/train.npy"
     assert settings.given_embeddings(config, "emoji", CELL[1]) == settings.dataset_files(config, "emoji") == []

@@ -203,7 +203,7 @@ def results_of(experiment):
         *expand([paths.METRICS, paths.METRICS_CSV, paths.CURVES, paths.LATENTS, paths.ALL_SELECTIONS], **here),
         *(expand(paths.GALLERY, **here, part=paths.GALLERY_PARTS) if gallery else []),
         *expand(paths.TABLE, **here, number=paths.TABLE_NUMBERS, suffix=paths.TABLE_SUFFIXES),
-        *expand(paths.CONTROLS, **here, suffix=("csv", "md")),
+        *expand([paths.CONTROLS, paths.FRONTS, paths.FRONT_MEANS], **here, suffix=("csv", "md")),
         *expand(paths.FIGURE, **here, figure=settings.figures(cfg, experiment), suffix=paths.FIGURE_SUFFIXES),
         *expand(paths.CLAIMS, **here, suffix=("csv", "md")),
         *expand(paths.PAGE, **here),

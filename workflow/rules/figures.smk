@@ -7,9 +7,10 @@ rule tables:
         published=PUBLISHED,
     output:
         at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix=[s for s in paths.TABLE_SUFFIXES if s != "md"]),
-        at(paths.CONTROLS, suffix="csv"),
+        at([paths.CONTROLS, paths.FRONTS], suffix="csv"),
+        paths.FRONT_MEANS,
         report(
-            [*at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix="md"), *at(paths.CONTROLS, suffix="md")],
+            at([paths.TABLE, paths.CONTROLS, paths.FRONTS], number=paths.TABLE_NUMBERS, suffix="md"),
             category="Tables",
             caption="../report/table.rst",
         ),

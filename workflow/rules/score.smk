@@ -101,6 +101,7 @@ rule collect:
     input:
         collected,
         references=lambda w: of_banks(w.experiment, paths.PROBE_OF_EMBEDDINGS) if "probe" in cfg.metrics else [],
+        activations=lambda w: of_embedded(w.experiment, paths.EMBEDDINGS_MANIFEST, split="train"),
     output:
         metrics=paths.METRICS,
         csv=paths.METRICS_CSV,
@@ -108,6 +109,7 @@ rule collect:
         curves=paths.CURVES,
         latents=paths.LATENTS,
         selection=paths.ALL_SELECTIONS,
+        made_by=paths.MADE_BY,
     log:
         f"{paths.EXPERIMENT_LOGS}/collect.log",
     conda:
@@ -116,11 +118,13 @@ rule collect:
         **asks("collect"),
     params:
         meaning=says("collect"),
+        settings=lambda w: dumps(settings.made_by(cfg, w.experiment)),
         scores=lambda w: of_banks(w.experiment, paths.SCORES),
         stages=lambda w: list(settings.stages(cfg, w.experiment)),
         out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
         command(
             "collect",
-            "--folders {params.scores} --stages {params.stages} --references {input.references} --out {params.out}",
+            "--folders {params.scores} --stages {params.stages} --references {input.references}"
+            " --activations {input.activations} --settings {params.settings:q} --out {params.out}",
         )

@@ -245,9 +245,30 @@ def roles(config: Config, experiment: str) -> Plan:
     return {"methods": {name: {k: v for k, v in m.items() if k not in ("label", "colour")} for name, m in methods}}
 
 
+def made_by(config: Config, experiment: str) -> Plan:
+    """What gives the rows of an experiment their meaning (`sae.comparison.board.MadeBy`)."""
+    used = dict(metric for of in stages(config, experiment).values() for metric in of.items())
+    own = config.experiments[experiment].protocols
+    protocols = {name: config.protocols[name].options(given) for name, given in own.items()}
+    made_by = [("training", "loop"), ("models", "inputs"), *(("protocol", name) for name in protocols)]
+    of_cells = ("ranges", "most_steps", "trials")  # These are of methods and data, not of how many trials there are.
+    return {
+        "experiment": experiment,
+        "methods": roles(config, experiment),
+        "fronts": claims_plan(config, experiment)["fronts"],
+        "versions": versions.joined(made_by),
+        "protocols": {p: {k: v for k, v in o.items() if k not in of_cells} for p, o in protocols.items()},
+        "metrics": {m: {"version": versions.of("metric", m), "options": options} for m, options in used.items()},
+    }
+
+
 def claims_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae tables` and `claims`."""
-    return names(config, experiment) | {"claims": config.claims.model_dump()}
+    fair = config.protocols["fair"].options(config.experiments[experiment].protocols.get("fair", {}))
+    rule = {name: fair[name] for name in ("l0", "firing", "widths")}
+    if "fair" in config.experiments[experiment].protocols:
+        rule |= {"tuning": fair["tuning"], "tuned": ["auxk_alpha", "encoder_scale", "lr"]}
+    return names(config, experiment) | {"claims": config.claims.model_dump(), "fronts": rule}
 
 
 def report_plan(config: Config, experiment: str) -> Plan:

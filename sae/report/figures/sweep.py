@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
+from sae.comparison.scores import RUN, across_groups, diverged
 from sae.core import files
 from sae.core.paths import trial_name
 from sae.report import style
 from sae.report.names import MARKERS, Names
-from sae.report.scores import RUN, across_groups, diverged
 from sae.report.style import plt
 from sae.scoring.selection import chosen, under
 

@@ -1,0 +1,109 @@
+"""One board of several experiments' methods: mine beside those whose results are stored somewhere.
+
+What is joined are rows: `metrics.csv` (or .parquet) of a results folder and, beside it, `made_by.json`, which says what
+gave them their meaning. Rows of which versions, options, fingerprints or precision are others than those of the first
+folder are left out, in one line that says what.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from pydantic import Field
+
+from sae.comparison import fronts, intervals
+from sae.comparison.methods import Methods
+from sae.comparison.scores import SCORES, across_groups
+from sae.core import files
+from sae.core.errors import UserError
+from sae.core.options import Options
+
+MADE_BY = "made_by.json"
+
+
+class MadeBy(Options):
+    """What gave an experiment's rows their meaning.
+
+    Attributes:
+        experiment: its name.
+        methods: its methods.
+        fronts: the rule of its fronts.
+        versions: of training, and of the protocols.
+        protocols: {name: options that decide how many trials a method has}.
+        metrics: {name: its version and options}.
+        columns: {score: the metric that gave it}.
+        cells: {'dataset / backbone': fingerprints and precision of the embeddings}.
+    """
+
+    experiment: str
+    methods: Methods
+    fronts: fronts.Rule
+    versions: str
+    protocols: dict[str, dict[str, Any]]
+    metrics: dict[str, Any]
+    columns: dict[str, str] = Field(default={})
+    cells: dict[str, Any] = Field(default={})
+
+
+class Result(NamedTuple):
+    """The rows of a results folder, and what made them."""
+
+    metrics: pd.DataFrame
+    made_by: MadeBy
+
+
+def read(folder: Path) -> Result:
+    """The result in a folder.
+
+    Raises:
+        UserError: it lacks a file, or one is damaged.
+    """
+    made_by = MadeBy.model_validate(files.read_json(folder / MADE_BY, "record of what made these results"))
+    table = folder / "metrics.parquet"
+    if not table.exists() and not (folder / "metrics.csv").exists():
+        raise UserError(f"{folder} has neither metrics.parquet nor metrics.csv")
+    return Result(files.read_parquet(table) if table.exists() else pd.read_csv(folder / "metrics.csv"), made_by)
+
+
+def joined(results: Sequence[Result]) -> tuple[pd.DataFrame, list[str]]:
+    """The means of all methods' effects (`sae.comparison.intervals.means`), and what was left out and why.
+
+    A method is compared with the baseline of its own experiment; one that an earlier folder has too is called
+    'experiment/method'.
+    """
+    first, taken, parts, said = results[0].made_by, set[str](), [], list[str]()
+    for result in results:
+        kept, left_out = _fitting(result, first)
+        said += left_out
+        methods, own = result.made_by.methods, result.made_by
+        found = fronts.effects(kept, methods.tuned, own.fronts) if len(kept) else pd.DataFrame()
+        if len(found):
+            names = {m: f"{own.experiment}/{m}" if m in taken else m for m in found["method"].unique()}
+            taken |= {*names}
+            parts.append(found.assign(method=found["method"].map(names)))
+    if not parts:
+        raise UserError("no rows are left to compare: " + "; ".join(said or ["no method has a feasible trial"]))
+    return intervals.means(pd.concat(parts, ignore_index=True)), said
+
+
+def _fitting(result: Result, first: MadeBy) -> tuple[pd.DataFrame, list[str]]:
+    """The rows that go beside those of the first folder, MS across groups; a line about each thing that does not."""
+    own, said = result.made_by, list[str]()
+    for what in ("versions", "protocols", "fronts"):
+        if (ours := getattr(first, what)) != (theirs := getattr(own, what)):
+            return result.metrics[:0], [f"{own.experiment}: left out, its {what} are {theirs}, not {ours}"]
+    metrics = result.metrics
+    if own.fronts.tuning is not None:
+        metrics = metrics[metrics["protocol"] == "fair"]
+    cells = metrics["dataset"] + " / " + metrics["backbone"]
+    for cell in sorted(set(cells) & first.cells.keys()):
+        if own.cells.get(cell) != first.cells[cell]:
+            said.append(f"{own.experiment}: {cell} left out, made of {own.cells.get(cell)}, not {first.cells[cell]}")
+            metrics = metrics[cells != cell]
+    lost = {c for c, metric in own.columns.items() if own.metrics.get(metric) != first.metrics.get(metric)}
+    read = {column for score in SCORES.values() for column in (score.column, f"{score.column}_across_groups")}
+    for metric in sorted({own.columns[column] for column in lost & read}):
+        theirs, ours = own.metrics.get(metric), first.metrics.get(metric)
+        said.append(f"{own.experiment}: scores of {metric} left out, of {theirs}, not {ours}")
+    return across_groups(metrics.drop(columns=[c for c in lost if c in metrics])), said

@@ -1,0 +1,193 @@
+"""How methods compare that have several trials a cell: by the fronts of R^2 and a score.
+
+In a cell (dataset, backbone, k), all choices being made on validation and training images:
+
+- A trial is *feasible* if it ended well, its L0 is at most `l0` k, and a share `firing` of its latents fires on the
+  training images.
+- R* is the best R^2 of the baseline's feasible trials, the *reach* of a method that of its own.
+- The *front* of a method is the upper concave hull of (R^2, score) of its feasible trials (`sae.scoring.front`).
+- The *effect* of a method at width w is the mean over r in [R* - w, R*] of its front minus the baseline's, both read at
+  min(r, reach, R*), and both on test: at the vertices and weights that validation gave. It is the vertical distance of
+  two rate-distortion curves (Bjontegaard 2001). Where fresh seeds were trained at the vertices, they alone are read;
+  one that diverged takes its vertex out.
+- Beside it stand the *shortfall* max(0, R* - reach), the *gain* max(0, reach - R*), and the difference in test R^2 at
+  the same weights. What was not measured has no number.
+
+Any experiment whose methods have several trials has fronts; no protocol is needed.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from sae.comparison.scores import ENDPOINTS, SCORES, values
+from sae.core.options import Options, Share
+from sae.scoring import front
+from sae.scoring.rows import CELL
+
+TRIAL = [*CELL, "method", "trial"]
+COLUMNS = [*CELL, "method", "score", "width", "status", "effect", "star", "reach", "shortfall", "gain", "r2_difference"]
+COLUMNS += ["seeds", "fresh", "vertices", "baseline", "baseline_vertices"]
+
+
+# {(cell, method, trial): {seed: {score, r2, ok}}}, on test.
+Tests = dict[tuple[Any, ...], dict[int, dict[str, Any]]]
+
+
+class Rule(Options):
+    """What is feasible, and where fronts are read.
+
+    Attributes:
+        l0: L0 on validation, as a multiple of k, at most.
+        firing: share of the latents that fire on training images, at least.
+        widths: of the windows below R*; the first is the headline.
+        tuning: the seed of the trials, where others were trained for vertices alone.
+        tuned: options that a trial has to say to count, such as those that find a cell's length do not.
+    """
+
+    l0: Annotated[float, Field(ge=1)] = 1.02
+    firing: Annotated[float, Field(ge=0, le=1)] = 0.9
+    widths: list[Share] = Field(default=[0.01, 0.005, 0.02])
+    tuning: int | None = None
+    tuned: list[str] = Field(default=[])
+
+
+def points(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+    """The trials of each method, by what validation says of them.
+
+    Args:
+        metrics: tidy metrics, MS across groups where a dataset has groups.
+
+    Returns:
+        A row per cell, method and trial, means over its seeds: `r2`, the scores of `SCORES` that validation has, `l0`,
+        `firing`, `ok`, `feasible`. What was not measured keeps no trial from being feasible.
+    """
+    rows = metrics[metrics["split"] == "val"]
+    rows = rows if rule.tuning is None else rows[rows["seed"] == rule.tuning]
+    counts = [all(f"-{name}" in f"-{trial}" for name in rule.tuned) for trial in rows["trial"]]
+    rows = rows.loc[np.array(counts, dtype=bool)]
+    r2, l0, dead, m = (values(rows, name) for name in ("r2", "l0", "dead_train", "m"))
+    of = {name: score.of(rows) for name, score in SCORES.items()}
+    found = rows[TRIAL].assign(r2=r2, l0=l0, firing=1 - dead / m, ok=rows["status"] == "ok", **of)
+    # A trial of which a seed diverged ended badly.
+    found = found.groupby(TRIAL, sort=False).agg(lambda column: column.mean(skipna=False)).reset_index()
+    found["ok"] = (found["ok"] == 1) & found["r2"].notna()
+    within = ~(found["l0"] > rule.l0 * found["k"]) & ~(found["firing"] < rule.firing)
+    return found.assign(feasible=found["ok"] & within)
+
+
+def vertices(points: pd.DataFrame, score: str) -> pd.DataFrame:
+    """The rows of :func:`points` of one cell and method that are vertices of its front, by falling R^2."""
+    rows = points[points["feasible"] & points[score].notna()]
+    return rows.iloc[front.hull(rows["r2"].to_numpy(float), SCORES[score].better * rows[score].to_numpy(float))]
+
+
+def effects(metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule) -> pd.DataFrame:
+    """Every method's effect, in every cell, for every score and width.
+
+    Args:
+        metrics: as :func:`points` takes it.
+        against: {method: the method that it is compared with, or None of a baseline}; others are left out.
+
+    Returns:
+        Columns `COLUMNS`; a row per cell, method, score, width and seed that was read (`seed`). `status`: 'ok', or
+        'infeasible' of a method without a feasible trial, or of a baseline, whose rows have no numbers. `fresh`:
+        whether seeds of their own were read. `vertices`: 'trial: weight; ...' of the method, `baseline_vertices` of the
+        baseline, without those that weigh nothing.
+    """
+    read = _tests(metrics)
+    tried = points(metrics, rule)
+    rows = [
+        row
+        for cell, of_cell in tried[tried["method"].isin(list(against))].groupby(CELL, sort=False)
+        for row in _of_cell(dict(zip(CELL, cell, strict=True)), of_cell, read, against, rule)
+    ]
+    return pd.DataFrame(rows, columns=[*COLUMNS, "seed"])
+
+
+def _tests(metrics: pd.DataFrame) -> Tests:
+    rows, found = metrics[metrics["split"] == "test"], Tests()
+    scores = pd.DataFrame({name: score.of(rows) for name, score in SCORES.items()})
+    every = scores.assign(r2=values(rows, "r2"), ok=rows["status"] == "ok").to_dict("records")
+    for *trial, seed, of in zip(*(rows[name] for name in (*TRIAL, "seed")), every, strict=True):
+        found.setdefault(tuple(trial), {})[int(seed)] = of
+    return found
+
+
+def root(method: str, against: Mapping[str, str | None]) -> str:
+    """The baseline at the end of a method's chain of `against`."""
+    while (other := against.get(method)) is not None:
+        method = other
+    return method
+
+
+def _of_cell(
+    cell: dict[str, Any], tried: pd.DataFrame, tests: Tests, against: Mapping[str, str | None], rule: Rule
+) -> Iterator[dict[str, Any]]:
+    by_method = {str(method): rows for method, rows in tried.groupby("method", sort=False)}
+    fronts = {(m, name): vertices(rows, name) for m, rows in by_method.items() for name in ENDPOINTS}
+    for method, name, width in itertools.product(by_method, SCORES, rule.widths):
+        # A score that is no endpoint is read at the vertices of the first.
+        hull, base = name if name in ENDPOINTS else ENDPOINTS[0], root(method, against)
+        if base == method or (base, hull) not in fronts:
+            continue
+        own, theirs = fronts[method, hull], fronts[base, hull]
+        row = cell | {"method": method, "score": name, "width": width, "baseline": base}
+        if theirs.empty or own.empty:
+            if tried[hull].notna().any():
+                yield row | {"status": "infeasible", "star": theirs["r2"].max(), "reach": own["r2"].max(), "seeds": 0}
+            continue
+        star, reach = float(theirs["r2"].iloc[0]), float(own["r2"].iloc[0])
+        row |= {"status": "ok", "star": star, "reach": reach}
+        row |= {"shortfall": max(0.0, star - reach), "gain": max(0.0, reach - star)}
+        window = (star - width, star, reach)
+        ours, others = (_read(tests, side, name, window, rule) for side in (own, theirs))
+        seeds = [s for s in ours if s in others and not math.isnan(ours[s]["value"] - others[s]["value"])]
+        for seed in seeds:
+            yield row | {
+                "effect": SCORES[name].better * (ours[seed]["value"] - others[seed]["value"]),
+                "r2_difference": ours[seed]["r2"] - others[seed]["r2"],
+                "seeds": len(seeds),
+                "fresh": rule.tuning is not None and seed != rule.tuning,
+                "vertices": ours[seed]["said"],
+                "baseline_vertices": others[seed]["said"],
+                "seed": seed,
+            }
+
+
+def _read(
+    tests: Tests, side: pd.DataFrame, name: str, window: tuple[float, float, float], rule: Rule
+) -> dict[int, dict[str, Any]]:
+    """{seed: value, r2, said} of a front over a window, on test."""
+    r2, trials = side["r2"].to_numpy(float), side["trial"].tolist()
+    of = [tests.get(key, {}) for key in side[TRIAL].itertuples(index=False, name=None)]
+    needed = [seeds for seeds, weight in zip(of, front.weights(r2, *window), strict=True) if weight > 0]
+    # Where all vertices that weigh have seeds of their own, these alone.
+    common = set.intersection(*map(set, needed))
+    found = {}
+    for seed in sorted((common - {rule.tuning}) or common):
+        left = [n for n, seeds in enumerate(of) if seed in seeds and seeds[seed]["ok"]]
+        if not left:
+            continue
+        weights = front.weights(r2[left], *window)
+        heavy = [(n, float(weight)) for n, weight in zip(left, weights, strict=True) if weight > 0]
+        value, own = (sum(weight * of[n][seed][what] for n, weight in heavy) for what in (name, "r2"))
+        said = "; ".join(f"{trials[n]}: {weight:.3f}" for n, weight in heavy)
+        found[seed] = {"value": value, "r2": own, "said": said}
+    return found
+
+
+def by_cell(effects: pd.DataFrame) -> pd.DataFrame:
+    """The rows of :func:`effects`, means over seeds: `COLUMNS`, a row per cell, method, score and width."""
+    keys = [*CELL, "method", "score", "width"]
+    means = {name: "mean" for name in ("effect", "r2_difference")}
+    return (
+        effects.groupby(keys, sort=False, dropna=False)
+        .agg({name: means.get(name, "first") for name in COLUMNS if name not in keys})
+        .reset_index()[COLUMNS]
+    )

@@ -1,0 +1,83 @@
+"""What can be compared: each score once, with its column, its name in print, which way is better, what chance gives."""
+
+from math import nan
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from sae.scoring.rows import CELL
+
+RUN = [*CELL, "seed"]
+
+
+class Score(NamedTuple):
+    """A score of an SAE.
+
+    Attributes:
+        column: of the metrics.
+        label: in print.
+        better: +1 if more is better, -1 if less.
+        minus: a column that is subtracted.
+        chance: what an SAE has by chance, in words.
+        endpoint: whether methods are judged by it. Each such score has a front of its own; others are read at the
+            vertices and weights of the first.
+    """
+
+    column: str
+    label: str
+    better: int = 1
+    minus: str | None = None
+    chance: str = ""
+    endpoint: bool = False
+
+    def of(self, rows: pd.DataFrame) -> pd.Series:
+        """Its values, NaN where `rows` lack a column."""
+        return values(rows, self.column, self.minus)
+
+
+# By the name that tables have. MS is across groups, where a dataset has groups.
+SCORES: dict[str, Score] = {
+    "ms": Score("ms_mean_alive", "MS", chance="the mean cosine of two images", endpoint=True),
+    "detection_alive": Score("detection_alive", "detection", chance="0.5", endpoint=True),
+    "detection": Score("detection", "detection, whole dictionary", chance="0"),
+    "ms_independent": Score("ms_mean_alive_independent", "MS by other families", chance="the mean cosine"),
+    "ms_all": Score("ms_mean", "MS, dead latents as 0", chance="the mean cosine"),
+    "purity": Score("purity_binary", "purity above chance", minus="purity_binary_null", chance="0"),
+    "probe_auc": Score("probe_auc", "probe AUC"),
+    "stability": Score("stability_alive", "stability", chance="a random decoder's"),
+    "dead": Score("dead_train", "dead on training images", better=-1),
+}
+ENDPOINTS = [name for name, score in SCORES.items() if score.endpoint]
+
+
+def across_groups(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The metrics with every score replaced by its `{score}_across_groups` where that is there.
+
+    Several pictures of one thing, near-duplicates, inflate a score that compares images. Datasets that know them have
+    the score without such pairs: it is the one to read.
+    """
+    suffix = "_across_groups"
+    found = {c.removesuffix(suffix): metrics[c] for c in metrics if c.endswith(suffix)}
+    return metrics.assign(**{c: across.fillna(metrics[c]) for c, across in found.items() if c in metrics})
+
+
+def values(rows: pd.DataFrame, metric: str, minus: str | None = None) -> pd.Series:
+    """A metric, less `minus` if that is given, row by row; NaN where `rows` lacks either."""
+    first, *other = (rows[n].astype(float) if n in rows else pd.Series(nan, rows.index) for n in (metric, minus) if n)
+    return first - other[0] if other else first
+
+
+def by_run(rows: pd.DataFrame, metric: str, minus: str | None = None) -> pd.Series:
+    """The same of one method, by `RUN`."""
+    return values(rows, metric, minus).set_axis(pd.MultiIndex.from_frame(rows[RUN]))
+
+
+def diverged(metrics: pd.DataFrame, by: str | list[str] = "method") -> dict[Any, str]:
+    """{method, or what `by` names: how many of its SAEs diverged, as '1 of 6'}, of those that have any.
+
+    Args:
+        metrics: with `KEY` and status; the rows of one SAE count once.
+    """
+    saes = metrics.drop_duplicates([*RUN, "method", "trial"])
+    lost = saes.assign(lost=saes["status"] == "diverged").groupby(by, sort=False)["lost"].agg(["sum", "size"])
+    return {of: f"{n} of {every}" for of, n, every in lost[lost["sum"] > 0].itertuples()}

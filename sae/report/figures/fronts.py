@@ -1,0 +1,77 @@
+"""The trade-off: R^2 against each endpoint on validation, a point a trial, with each method's front and the window."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sae.comparison import fronts
+from sae.comparison.scores import ENDPOINTS, SCORES, across_groups
+from sae.core import files
+from sae.report import style
+from sae.report.names import Names
+from sae.scoring.rows import CELL
+
+READS = ["metrics.parquet"]
+CAPTION = (
+    "R² against MS over alive latents and against detection (how well a backbone of another family finds a latent's "
+    "images; chance 0.5), on the validation split: a point a trial, hollow where it is not feasible (too many dead "
+    "latents, or too many active ones). Lines: each method's front; shaded: the window below the baseline's best R² "
+    "in which methods are compared. Crosses: controls, at their own R² where that lies in the panel."
+)
+
+
+def draw(results: Path, names: Names) -> Figure:
+    """A row per dataset and endpoint, a column per backbone and k."""
+    metrics = across_groups(files.read_parquet(results / READS[0]))
+    rule, compared = fronts.Rule(), names.tuned
+    points = fronts.points(metrics, rule)
+    measured = [name for name in ENDPOINTS if points[name].notna().any()]
+    places = points[["backbone", "k"]].drop_duplicates().to_numpy()
+    lines = [(dataset, name) for dataset in points["dataset"].unique() for name in measured]
+    figure, axes = style.panels(len(lines), len(places), 1.7, 0.7)
+    if not lines:
+        style.nothing(axes[0, 0], "not measured in this experiment")
+        return figure
+    width = figure.get_figwidth() / len(places)
+    for row, (dataset, name) in zip(axes, lines, strict=True):
+        for ax, (backbone, k) in zip(row, places, strict=True):
+            cell = points[(points[CELL] == [dataset, backbone, k]).all(axis=1)]
+            _panel(ax, cell, name, names, compared, rule)
+            ax.set_title(style.fit(f"{style.place(names, dataset, backbone)}, k = {k}", width, 2), fontsize=7)
+        row[0].set_ylabel(f"{SCORES[name].label} (val)")
+    for ax in axes[-1]:
+        ax.set_xlabel("R² (val)")
+    drawn = [name for name in names.order(points["method"]) if name in compared]
+    entries = [*style.handles(names, drawn), style.reference("not feasible", marker="o", **_HOLLOW)]
+    entries += [style.reference("control", marker="x", linestyle="none")] if names.controls else []
+    style.legend(figure, entries)
+    return figure
+
+
+_HOLLOW = {"markerfacecolor": "none", "linestyle": "none"}
+
+
+def _panel(ax: Axes, cell: pd.DataFrame, name: str, names: Names, compared: dict, rule: fronts.Rule) -> None:
+    trained = cell[cell["method"].isin(list(compared)) & cell[name].notna()]
+    for method in names.order(trained["method"]):
+        rows, look = trained[trained["method"] == method], style.line(names, method)
+        point = look | {"linestyle": "none", "markersize": 3}
+        ax.plot(rows.loc[rows["feasible"], "r2"], rows.loc[rows["feasible"], name], **point)
+        lost = rows[~rows["feasible"]]
+        ax.plot(lost["r2"], lost[name], **point | _HOLLOW)
+        front = fronts.vertices(rows, name)
+        if len(front):
+            # Left of its highest vertex a front is flat.
+            flat = [trained["r2"].min(), *front["r2"][::-1]], [front[name].iloc[-1], *front[name][::-1]]
+            ax.plot(*flat, **look | {"marker": ""})
+    baselines = [method for method, other in compared.items() if other is None]
+    best = cell[cell["method"].isin(baselines[:1]) & cell["feasible"]]["r2"].max()
+    if best == best:
+        ax.axvspan(best - rule.widths[0], best, color="#f0f0f0", zorder=0)
+    if len(trained):
+        low, high = trained["r2"].min(), trained["r2"].max()
+        inside = cell[cell["method"].isin(names.controls) & cell["r2"].between(low, high)]
+        ax.plot(inside["r2"], inside[name], "x", color=style.GREY, markersize=4)
+    ax.grid(True)

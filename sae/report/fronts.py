@@ -1,0 +1,46 @@
+"""The fronts for reading: what each method has above its baseline at the same R^2."""
+
+from math import isnan
+
+import pandas as pd
+
+from sae.comparison import published
+from sae.comparison.scores import SCORES
+from sae.report.names import Names
+
+NOTES = """\
+Effect: mean over cells of the method's front minus the baseline's, over the window of R2 just below the baseline's
+best, chosen on validation and read on test. In brackets the 95 % interval over (dataset, backbone) blocks, then that
+over fresh seeds with the cells fixed, where seeds were trained for it. Up: cells in which it is above 0. Outcome, of
+the endpoints alone: shown where p < .05 after Holm over methods and endpoints; equivalent where the interval lies
+within 0.01; else undecided. At lower R2: on average the method reaches less, by more than the window. Infeasible
+cells are not in the mean. A trial is feasible where its L0 is at most {l0:g} k and {firing:.0%} of its latents fire
+on training images. dR2: difference in test R2 at the same weights. `sae/comparison/fronts.py` has the rule."""
+NONE = "Empty: no method of this experiment has trials beside a baseline's that are feasible."
+
+
+def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """What :func:`sae.comparison.intervals.means` returned, for reading."""
+    shown = []
+    for row in means[means["effect"].notna() | (means["infeasible"] > 0)].to_dict("records"):
+        outcome = "-" if row["outcome"] is None or pd.isna(row["outcome"]) else row["outcome"]
+        line = {
+            "method": names.method(row["method"]),
+            "score": SCORES[row["score"]].label,
+            "width": f"{row['width']:g}",
+        }
+        line |= {"effect": _interval(row, ""), "over seeds": _interval(row, "_seeds")}
+        line |= {"up": f"{row['up']}/{row['cells']}", "infeasible": str(row["infeasible"])}
+        line |= {
+            name: "-" if isnan(row[of]) else published.signed(row[of])
+            for name, of in (("dR2", "r2_difference"), ("shortfall", "shortfall"))
+        }
+        shown.append(line | {"outcome": outcome + (" at lower R2" if row["at_lower_r2"] else "")})
+    return pd.DataFrame(shown)
+
+
+def _interval(row: dict, of: str) -> str:
+    ends = [row[f"{end}{of}"] for end in ("low", "high")]
+    inside = "" if any(map(isnan, ends)) else f"[{published.signed(ends[0])}, {published.signed(ends[1])}]"
+    effect = "-" if isnan(row["effect"]) else published.signed(row["effect"])
+    return inside if of else " ".join(filter(None, (effect, inside)))
