@@ -128,7 +128,7 @@ def imported_of(w):
 
 
 def of_others(rule):
-    """What a rule reads of each other backbone and of each judge of the experiment, as :func:`splits_of` has it."""
+    """What jobs read of each other backbone and of each judge of the experiment, as `splits_of` has it."""
 
     def read(w, pattern):
         places = at(pattern, dataset=w.dataset, backbone=settings.others(cfg, w.experiment, w.backbone))
