@@ -29,7 +29,8 @@ class MadeBy(Options):
         experiment: its name.
         methods: its methods.
         fronts: the rule of its fronts.
-        versions: of training, and of the protocols.
+        versions: {'training loop': its version, ...}, of objectives, penalties and protocols too.
+        recipe: the experiment's.
         protocols: {name: options that decide how many trials a method has}.
         metrics: {name: its version and options}.
         columns: {score: the metric that gave it}.
@@ -39,7 +40,8 @@ class MadeBy(Options):
     experiment: str
     methods: Methods
     fronts: fronts.Rule
-    versions: str
+    versions: dict[str, str]
+    recipe: dict[str, Any]
     protocols: dict[str, dict[str, Any]]
     metrics: dict[str, Any]
     columns: dict[str, str] = Field(default={})
@@ -79,31 +81,41 @@ def joined(results: Sequence[Result]) -> tuple[pd.DataFrame, list[str]]:
         methods, own = result.made_by.methods, result.made_by
         found = fronts.effects(kept, methods.tuned, own.fronts) if len(kept) else pd.DataFrame()
         if len(found):
-            names = {m: f"{own.experiment}/{m}" if m in taken else m for m in found["method"].unique()}
-            taken |= {*names}
+            names = {m: _free(m, own.experiment, taken) for m in found["method"].unique()}
+            taken |= {*names.values()}
             parts.append(found.assign(method=found["method"].map(names)))
     if not parts:
         raise UserError("no rows are left to compare: " + "; ".join(said or ["no method has a feasible trial"]))
     return intervals.means(pd.concat(parts, ignore_index=True)), said
 
 
+def _free(method: str, experiment: str, taken: set[str]) -> str:
+    """A name that no other method on the board has."""
+    names = (f"{experiment}/{method}{of}" for of in ("", *(f" ({n})" for n in range(2, len(taken) + 3))))
+    return method if method not in taken else next(name for name in names if name not in taken)
+
+
 def _fitting(result: Result, first: MadeBy) -> tuple[pd.DataFrame, list[str]]:
     """The rows that go beside those of the first folder, MS across groups; a line about each thing that does not."""
     own, said = result.made_by, list[str]()
-    for what in ("versions", "protocols", "fronts"):
-        if (ours := getattr(first, what)) != (theirs := getattr(own, what)):
-            return result.metrics[:0], [f"{own.experiment}: left out, its {what} are {theirs}, not {ours}"]
-    metrics = result.metrics
-    if own.fronts.tuning is not None:
-        metrics = metrics[metrics["protocol"] == "fair"]
-    cells = metrics["dataset"] + " / " + metrics["backbone"]
-    for cell in sorted(set(cells) & first.cells.keys()):
-        if own.cells.get(cell) != first.cells[cell]:
-            said.append(f"{own.experiment}: {cell} left out, made of {own.cells.get(cell)}, not {first.cells[cell]}")
-            metrics = metrics[cells != cell]
+    both = {name: first.versions[name] for name in own.versions.keys() & first.versions.keys()}
+    pairs: list[tuple[str, Any, Any]] = [("versions", {n: own.versions[n] for n in both}, both)]
+    pairs += [(what, getattr(own, what), getattr(first, what)) for what in ("protocols", "recipe", "fronts")]
     lost = {c for c, metric in own.columns.items() if own.metrics.get(metric) != first.metrics.get(metric)}
+    # What feasibility rests on.
+    asked = sorted({own.columns[column] for column in lost & {"r2", "l0", "dead_train"}})
+    pairs += [(f"metric {metric}", own.metrics.get(metric), first.metrics.get(metric)) for metric in asked]
+    for what, theirs, ours in pairs:
+        if theirs != ours:
+            return result.metrics[:0], [f"{own.experiment}: left out, of other {what}: {theirs}, not {ours}"]
+    metrics = fronts.of_rule(result.metrics, own.fronts)
+    for cell in sorted(own.cells.keys() & first.cells.keys()):
+        if own.cells[cell] != first.cells[cell]:  # A backbone may be trained on, or judge all others of its dataset.
+            dataset = cell.partition(" / ")[0]
+            said.append(f"{own.experiment}: {dataset} left out: {cell} is {own.cells[cell]}, not {first.cells[cell]}")
+            metrics = metrics[metrics["dataset"] != dataset]
     read = {column for score in SCORES.values() for column in (score.column, f"{score.column}_across_groups")}
     for metric in sorted({own.columns[column] for column in lost & read}):
-        theirs, ours = own.metrics.get(metric), first.metrics.get(metric)
-        said.append(f"{own.experiment}: scores of {metric} left out, of {theirs}, not {ours}")
+        both_of = own.metrics.get(metric), first.metrics.get(metric)
+        said.append(f"{own.experiment}: scores of {metric} left out, of {both_of[0]}, not {both_of[1]}")
     return across_groups(metrics.drop(columns=[c for c in lost if c in metrics])), said

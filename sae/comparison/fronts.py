@@ -32,7 +32,7 @@ from sae.scoring.rows import CELL
 
 TRIAL = [*CELL, "method", "trial"]
 COLUMNS = [*CELL, "method", "score", "width", "status", "effect", "star", "reach", "shortfall", "gain", "r2_difference"]
-COLUMNS += ["seeds", "fresh", "vertices", "baseline", "baseline_vertices"]
+COLUMNS += ["seeds", "fresh", "vertices", "baseline", "baseline_vertices", "lost"]
 
 
 # {(cell, method, trial): {seed: {score, r2, ok}}}, on test.
@@ -96,9 +96,10 @@ def effects(metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule
 
     Returns:
         Columns `COLUMNS`; a row per cell, method, score, width and seed that was read (`seed`). `status`: 'ok', or
-        'infeasible' of a method without a feasible trial, or of a baseline, whose rows have no numbers. `fresh`:
+        'infeasible' of a method without a feasible trial, or of a baseline, 'diverged' where no seed is left of one of
+        them; these have no numbers. The effect's sign: more is better. `fresh`:
         whether seeds of their own were read. `vertices`: 'trial: weight; ...' of the method, `baseline_vertices` of the
-        baseline, without those that weigh nothing.
+        baseline, without those that weigh nothing. `lost`: vertices that diverged with that seed.
     """
     read = _tests(metrics)
     tried = points(metrics, rule)
@@ -126,6 +127,11 @@ def root(method: str, against: Mapping[str, str | None]) -> str:
     return method
 
 
+def of_rule(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+    """The metrics of which fronts are made: of all protocols, or of `fair` alone, where it trains seeds for them."""
+    return metrics if rule.tuning is None else metrics[metrics["protocol"] == "fair"]
+
+
 def _of_cell(
     cell: dict[str, Any], tried: pd.DataFrame, tests: Tests, against: Mapping[str, str | None], rule: Rule
 ) -> Iterator[dict[str, Any]]:
@@ -139,53 +145,76 @@ def _of_cell(
         own, theirs = fronts[method, hull], fronts[base, hull]
         row = cell | {"method": method, "score": name, "width": width, "baseline": base}
         if theirs.empty or own.empty:
-            if tried[hull].notna().any():
+            if tried[name].notna().any():
                 yield row | {"status": "infeasible", "star": theirs["r2"].max(), "reach": own["r2"].max(), "seeds": 0}
             continue
         star, reach = float(theirs["r2"].iloc[0]), float(own["r2"].iloc[0])
-        row |= {"status": "ok", "star": star, "reach": reach}
-        row |= {"shortfall": max(0.0, star - reach), "gain": max(0.0, reach - star)}
-        window = (star - width, star, reach)
-        ours, others = (_read(tests, side, name, window, rule) for side in (own, theirs))
-        seeds = [s for s in ours if s in others and not math.isnan(ours[s]["value"] - others[s]["value"])]
-        for seed in seeds:
-            yield row | {
-                "effect": SCORES[name].better * (ours[seed]["value"] - others[seed]["value"]),
-                "r2_difference": ours[seed]["r2"] - others[seed]["r2"],
-                "seeds": len(seeds),
-                "fresh": rule.tuning is not None and seed != rule.tuning,
-                "vertices": ours[seed]["said"],
-                "baseline_vertices": others[seed]["said"],
-                "seed": seed,
-            }
+        row |= {"star": star, "reach": reach, "shortfall": max(0.0, star - reach), "gain": max(0.0, reach - star)}
+        window = (star - width, star)
+        both = [_Side(tests, side, name, (*window, reach), rule) for side in (own, theirs)]
+        found = [_of_seed(both, seed, window) for seed in both[0].seeds if seed in both[1].seeds]
+        read = [of for of in found if not math.isnan(of["effect"])]
+        for of in read:
+            yield row | {"status": "ok", "seeds": len(read)} | of
+        if found and not read and all(of["lost"] for of in found):  # What stood on the front diverged in every seed.
+            yield row | {"status": "diverged", "seeds": 0, "lost": found[0]["lost"]}
 
 
-def _read(
-    tests: Tests, side: pd.DataFrame, name: str, window: tuple[float, float, float], rule: Rule
-) -> dict[int, dict[str, Any]]:
-    """{seed: value, r2, said} of a front over a window, on test."""
-    r2, trials = side["r2"].to_numpy(float), side["trial"].tolist()
-    of = [tests.get(key, {}) for key in side[TRIAL].itertuples(index=False, name=None)]
-    needed = [seeds for seeds, weight in zip(of, front.weights(r2, *window), strict=True) if weight > 0]
-    # Where all vertices that weigh have seeds of their own, these alone.
-    common = set.intersection(*map(set, needed))
-    found = {}
-    for seed in sorted((common - {rule.tuning}) or common):
-        left = [n for n, seeds in enumerate(of) if seed in seeds and seeds[seed]["ok"]]
-        if not left:
-            continue
-        weights = front.weights(r2[left], *window)
+class _Side:
+    """A front as test reads it.
+
+    Attributes:
+        seeds: those of which every vertex with weight in the window has an SAE; those of their own, if there are any.
+    """
+
+    def __init__(
+        self, tests: Tests, side: pd.DataFrame, name: str, window: tuple[float, float, float], rule: Rule
+    ) -> None:
+        self._r2, self._trials, self._name = side["r2"].to_numpy(float), side["trial"].tolist(), name
+        self._of = [tests.get(key, {}) for key in side[TRIAL].itertuples(index=False, name=None)]
+        self._needed = [n for n, weight in enumerate(front.weights(self._r2, *window)) if weight > 0]
+        common = set.intersection(*(set(self._of[n]) for n in self._needed))
+        self.fresh = bool(rule.tuning is not None and common - {rule.tuning})
+        self.seeds = sorted(common - {rule.tuning} if self.fresh else common)
+
+    def left(self, seed: int) -> list[int]:
+        """The vertices that did not diverge with a seed."""
+        return [n for n, seeds in enumerate(self._of) if seed in seeds and seeds[seed]["ok"]]
+
+    def lost(self, seed: int) -> list[str]:
+        """The trials of those with weight that did."""
+        return [self._trials[n] for n in self._needed if not self._of[n][seed]["ok"]]
+
+    def best(self, seed: int) -> float:
+        """The R^2 that it reaches without these."""
+        return float(self._r2[self.left(seed)].max(initial=-math.inf))
+
+    def read(self, seed: int, window: tuple[float, float], at_most: float) -> tuple[float, float, str]:
+        """Score and R^2 on test, and the weights in words."""
+        left = self.left(seed)
+        weights = front.weights(self._r2[left], *window, at_most)
         heavy = [(n, float(weight)) for n, weight in zip(left, weights, strict=True) if weight > 0]
-        value, own = (sum(weight * of[n][seed][what] for n, weight in heavy) for what in (name, "r2"))
-        said = "; ".join(f"{trials[n]}: {weight:.3f}" for n, weight in heavy)
-        found[seed] = {"value": value, "r2": own, "said": said}
-    return found
+        value, r2 = (sum(weight * self._of[n][seed][what] for n, weight in heavy) for what in (self._name, "r2"))
+        return value, r2, "; ".join(f"{self._trials[n]}: {weight:.3f}" for n, weight in heavy)
+
+
+def _of_seed(both: list[_Side], seed: int, window: tuple[float, float]) -> dict[str, Any]:
+    """The effect with one seed; where a vertex diverged, both sides are read as far as both still reach."""
+    lost = "; ".join(trial for side in both for trial in side.lost(seed))
+    at_most = min(side.best(seed) for side in both)
+    row = {"seed": seed, "lost": lost, "effect": math.nan, "fresh": both[0].fresh and both[1].fresh}
+    if at_most == -math.inf:
+        return row
+    (ours, r2, said), (theirs, their_r2, theirs_said) = (side.read(seed, window, at_most) for side in both)
+    row |= {"effect": SCORES[both[0]._name].better * (ours - theirs), "r2_difference": r2 - their_r2}
+    return row | {"vertices": said, "baseline_vertices": theirs_said}
 
 
 def by_cell(effects: pd.DataFrame) -> pd.DataFrame:
     """The rows of :func:`effects`, means over seeds: `COLUMNS`, a row per cell, method, score and width."""
     keys = [*CELL, "method", "score", "width"]
-    means = {name: "mean" for name in ("effect", "r2_difference")}
+    means: dict[str, Any] = dict.fromkeys(("effect", "r2_difference"), "mean")
+    means["lost"] = lambda lost: "; ".join(sorted(set(filter(None, lost.fillna("")))))
     return (
         effects.groupby(keys, sort=False, dropna=False)
         .agg({name: means.get(name, "first") for name in COLUMNS if name not in keys})

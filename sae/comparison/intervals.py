@@ -39,28 +39,32 @@ def holm(p: pd.Series) -> pd.Series:
 
 
 def means(effects: pd.DataFrame) -> pd.DataFrame:
-    """The mean effect of every method, score and width over cells, with intervals and outcomes.
+    """The mean effect of every method, score and width over blocks, of each the mean of its cells, with intervals.
 
     Args:
         effects: of :func:`sae.comparison.fronts.effects`, a row per cell, method, score, width and seed.
 
     Returns:
         Columns `MEANS`. `low`, `high`, `p`: over blocks; `low_seeds`, `high_seeds`: over fresh seeds, cells fixed.
-        `infeasible`: cells that are not in the mean. `outcome`, of endpoints alone: shown higher, shown lower, the same
-        with ', small'; equivalent; undecided; not tested with fewer than `MIN_BLOCKS` blocks. `at_lower_r2`: whether
-        the method reaches, on average, more than a width less R^2 than the baseline.
+        `infeasible`: cells that are not in the mean, those where all seeds diverged among them. `outcome`, of endpoints
+        alone: shown higher, shown lower, the same with ', small'; equivalent; undecided; not tested with fewer than
+        `MIN_BLOCKS` blocks. `at_lower_r2`: whether the method reaches, on average, more than a width less R^2 than the
+        baseline.
     """
     rows = []
     for (method, score, width), of in effects.groupby(["method", "score", "width"], sort=False):
         found = of[of["status"] == "ok"]
         cells = found.groupby(CELL, sort=False)[["effect", "shortfall", "gain", "r2_difference"]].mean()
         mean, half, p = student(cells["effect"].groupby(BLOCK).mean().to_numpy())
-        by_seed = found[found["fresh"] == True].groupby("seed")["effect"].mean().to_numpy()  # noqa: E712
-        middle, half_seeds, _ = student(by_seed)
+        # Of seeds that every cell has: else a seed would differ from another by its cells.
+        by_seed = found[found["fresh"].fillna(False).astype(bool)].pivot_table(
+            index=CELL, columns="seed", values="effect"
+        )
+        middle, half_seeds, _ = student(by_seed.dropna(axis="columns").mean().to_numpy())
         blocks = cells.groupby(BLOCK).ngroups
         row = {"method": method, "score": score, "width": width, "cells": len(cells), "p": p, "blocks": blocks}
-        row |= {"infeasible": of.loc[of["status"] == "infeasible", CELL].drop_duplicates().shape[0]}
-        row |= {"effect": cells["effect"].mean(), "low": mean - half, "high": mean + half}
+        row |= {"infeasible": of.loc[of["status"] != "ok", CELL].drop_duplicates().shape[0]}
+        row |= {"effect": mean, "low": mean - half, "high": mean + half}
         row |= {"low_seeds": middle - half_seeds, "high_seeds": middle + half_seeds, "up": (cells["effect"] > 0).sum()}
         row |= {name: cells[name].mean() for name in ("shortfall", "gain", "r2_difference")}
         rows.append(row | {"at_lower_r2": bool(row["shortfall"] > width)})

@@ -45,7 +45,7 @@ SCORES: dict[str, Score] = {
     "purity": Score("purity_binary", "purity above chance", minus="purity_binary_null", chance="0"),
     "probe_auc": Score("probe_auc", "probe AUC"),
     "stability": Score("stability_alive", "stability", chance="a random decoder's"),
-    "dead": Score("dead_train", "dead on training images", better=-1),
+    "dead": Score("dead_train", "fewer dead on training images", better=-1),
 }
 ENDPOINTS = [name for name, score in SCORES.items() if score.endpoint]
 

@@ -273,6 +273,8 @@ def _check_listed(config: Config, experiment: str, trials: dict[str, list], prob
         for trial in trials[name]:
             grids = {option: [value] for option, value in trial.items()}
             checked(f"{where}.{name}", grids, config.methods[name], problems)
+            if config.methods[name].penalty and config.methods[name].lam is None and "lambda" not in trial:
+                problems.add(f"{where}.{name}", f"{name} has a penalty, so that each of its trials needs a lambda")
 
 
 def _check_method(config: Config, experiment: str, name: str, problems: Problems) -> None:

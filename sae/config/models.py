@@ -332,7 +332,7 @@ _extended: dict[tuple[type, str, str], tuple[registry.Head, type]] = {}
 
 
 class Claims(Limited, Rule):
-    """The rule by which the paper's claims are judged (sae/report/claims.py)."""
+    """The rule by which the paper's claims are judged (sae/comparison/claims.py)."""
 
 
 class Compute(Limited):

@@ -44,7 +44,7 @@ ENDPOINTS = ("ms", "detection_alive")
 NAME = "fair"
 COMMON = ("lr", "encoder_scale", "auxk_alpha")
 RATES = 3  # At which the baseline tries a length.
-VERTICES = 4  # Of a front that are judged, as costs reckon: seen are one to four.
+VERTICES = 6  # Of both fronts of a method that are judged, as costs reckon: seen are up to six.
 DIMENSIONS = 8  # Of every Sobol sequence: its scramble hangs on their number.
 
 

@@ -24,10 +24,8 @@ def write(results: Sequence[Path], /, *, out: Path | None = None) -> None:
     found = [board.read(Path(folder)) for folder in results]
     means, said = board.joined(found)
     methods = {name: method for result in reversed(found) for name, method in result.made_by.methods.methods.items()}
-    notes = fronts.NOTES.format(**found[0].made_by.fronts.model_dump())
-    text = (
-        "\n\n".join([markdown(fronts.as_text(means, Names.model_validate({"methods": methods}))), *said, notes]) + "\n"
-    )
+    shown = fronts.as_text(means, Names.model_validate({"methods": methods}))
+    text = "\n\n".join([markdown(shown), *said, fronts.NOTES]) + "\n"
     print(text)
     if out:
         files.write_text(out / "leaderboard.md", text)

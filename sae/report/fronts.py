@@ -9,13 +9,14 @@ from sae.comparison.scores import SCORES
 from sae.report.names import Names
 
 NOTES = """\
-Effect: mean over cells of the method's front minus the baseline's, over the window of R2 just below the baseline's
-best, chosen on validation and read on test. In brackets the 95 % interval over (dataset, backbone) blocks, then that
-over fresh seeds with the cells fixed, where seeds were trained for it. Up: cells in which it is above 0. Outcome, of
-the endpoints alone: shown where p < .05 after Holm over methods and endpoints; equivalent where the interval lies
-within 0.01; else undecided. At lower R2: on average the method reaches less, by more than the window. Infeasible
-cells are not in the mean. A trial is feasible where its L0 is at most {l0:g} k and {firing:.0%} of its latents fire
-on training images. dR2: difference in test R2 at the same weights. `sae/comparison/fronts.py` has the rule."""
+Effect, signed so that more is better: mean over blocks of the method's front minus the baseline's, over the window of
+R2 just below the baseline's best, chosen on validation and read on test. In brackets the 95 % interval over (dataset,
+backbone) blocks, then that over fresh seeds with the cells fixed, where seeds were trained for it. Up: cells in which
+it is above 0. Outcome, of the endpoints alone: shown where p < .05 after Holm over methods and endpoints; equivalent
+where the interval lies within 0.01; else undecided. At lower R2: on average the method reaches less, by more than the
+window. Infeasible cells are not in the mean. A trial is feasible where its L0 is at most 1.02 k and 90 % of its
+latents fire on training images (`l0` and `firing` of protocol fair in config.yaml). dR2: difference in test R2 at the
+same weights. `sae/comparison/fronts.py` has the rule."""
 NONE = "Empty: no method of this experiment has trials beside a baseline's that are feasible."
 
 

@@ -16,7 +16,7 @@ import yaml
 from sae.comparison import published
 from sae.comparison.claims import VERDICTS
 from sae.core import files, registry
-from sae.report import claims, controls, tables
+from sae.report import claims, controls, fronts, tables
 from sae.report.names import Names, printed
 from sae.scoring.selection import under
 
@@ -71,6 +71,7 @@ def write(
         training=tables.training(under(files.read_parquet(results / "metrics.parquet"), "paper"), names),
         controls=len(worth) and {"rows": controls.as_text(worth, names).to_dict("split"), "notes": controls.NOTES},
         tables=[_table(number, results, theirs, names) for number in tables.TABLES],
+        fronts=_fronts(results, names),
         figures=[figure for figure in figures if not figure["images"]],
         galleries=[figure for figure in figures if figure["images"]],
         settings=yaml.safe_dump(names.config, sort_keys=False, allow_unicode=True, width=100),
@@ -82,6 +83,13 @@ def write(
     )
     files.write_text(out, page)
     files.write_sums(Path(out).with_name("index.sums.json"), [Path(out)])
+
+
+def _fronts(results: Path, names: Names) -> dict[str, Any] | None:
+    """The fronts at the headline's width; None where no method has any."""
+    means = pd.read_csv(results / "tables/front_means.csv")
+    shown = fronts.as_text(means[means["width"] == means["width"].iloc[0]], names) if len(means) else means
+    return {"rows": shown.to_dict("split"), "notes": fronts.NOTES} if len(shown) else None
 
 
 def _table(number: int, results: Path, theirs: pd.DataFrame, names: Names) -> dict[str, Any]:

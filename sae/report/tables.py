@@ -327,13 +327,11 @@ def write(metrics_file: str | Path, published_folder: str | Path, settings: Sett
 
 
 def _fronts(metrics: pd.DataFrame, names: Settings) -> dict[str, str]:
-    """Of all protocols together; of one that trains seeds for fronts, of that alone."""
-    metrics = metrics if names.fronts.tuning is None else under(metrics, "fair")
-    found = fronts.effects(metrics, names.tuned, names.fronts)
+    found = fronts.effects(fronts.of_rule(metrics, names.fronts), names.tuned, names.fronts)
     cells, means = fronts.by_cell(found), intervals.means(found)
-    notes, shown = of_fronts.NOTES.format(**names.fronts.model_dump()), of_fronts.as_text(means, names)
+    shown = of_fronts.as_text(means, names)
     parts = ["# Fronts: each method beside its baseline at the same R2"]
-    parts += [markdown(shown), notes] if len(shown) else [of_fronts.NONE]
+    parts += [markdown(shown), of_fronts.NOTES] if len(shown) else [of_fronts.NONE]
     made = {"fronts.csv": cells, "front_means.csv": means}
     found = {name: table.to_csv(index=False, lineterminator="\n") for name, table in made.items()}
     return found | {"fronts.md": "\n\n".join(parts) + "\n"}

@@ -21,10 +21,15 @@ def result(folder, name, methods, **changed):
             row = {"dataset": "d", "backbone": backbone, "k": 8, "method": method, "trial": trial, "seed": 0}
             row |= {"split": split, "protocol": "paper", "status": "ok", "r2": r2, "ms_mean_alive": ms + shift}
             rows.append(row | {"l0": 8.0, "dead_train": 0, "m": 100, "purity_binary": 0.5, "purity_binary_null": 0.1})
-    made_by = {"experiment": name, "versions": "training loop 1", "protocols": {"paper": {}}, "fronts": {}}
+    made_by = {
+        "experiment": name,
+        "versions": {"training loop": "1", f"objective {methods[-1]}": "1"},
+        "protocols": {"paper": {}},
+        "fronts": {},
+    }
     made_by |= {"methods": {"methods": {m: {"against": None if m == "topk" else "topk"} for m in methods}}}
     made_by |= {"columns": {"purity_binary": "purity", "ms_mean_alive": "ms"}}
-    made_by |= {"metrics": {"purity": {"version": "1"}, "ms": {"version": "1"}}}
+    made_by |= {"recipe": {"m": 100}, "metrics": {"purity": {"version": "1"}, "ms": {"version": "1"}}}
     made_by |= {"cells": {f"d / {b}": {"dataset": "1", "backbone": b} for b in "xyz"}} | changed
     pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
     files.write_json(folder / board.MADE_BY, made_by)
@@ -60,12 +65,17 @@ def test_what_does_not_fit_is_left_out_and_said(two):
     def joined(**changed):
         return board.joined([board.read(f) for f in two(**changed)])
 
-    means, said = joined(versions="training loop 2")
-    assert [*means["method"].unique()] == ["mine"]
-    assert said == ["stored: left out, its versions are training loop 2, not training loop 1"]
+    for changed, what in (
+        ({"versions": {"training loop": "2"}}, "versions: {'training loop': '2'}, not {'training loop': '1'}"),
+        ({"recipe": {"m": 200}}, "recipe: {'m': 200}, not {'m': 100}"),
+        ({"columns": {"dead_train": "ms"}, "metrics": {"ms": {"version": "2"}}}, "metric ms: {'version': '2'}, not"),
+    ):
+        means, said = joined(**changed)
+        assert [*means["method"].unique()] == ["mine"] and len(said) == 1
+        assert said[0].startswith(f"stored: left out, of other {what}")
     cells = {f"d / {b}": {"dataset": "1", "backbone": "other" if b == "x" else b} for b in "xyz"}
     means, said = joined(cells=cells)
-    assert means.query("method == 'reg1'")["cells"].max() == 2 and "stored: d / x left out, made of" in said[0]
+    assert "reg1" not in set(means["method"]) and said[0].startswith("stored: d left out: d / x is {")
     means, said = joined(metrics={"purity": {"version": "2"}, "ms": {"version": "1"}})
     of_reg1 = means[means["method"] == "reg1"]
     assert "purity" not in set(of_reg1["score"]) and "ms" in set(of_reg1["score"])

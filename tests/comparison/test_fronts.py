@@ -114,10 +114,18 @@ def test_fresh_seeds_alone_are_read_and_one_that_diverged_takes_its_vertex_out()
     assert sorted(table.index) == [3, 4] and table["fresh"].all() and (table["seeds"] == 2).all()
     whole = (0.46 - 0.42) / 2 + (0.47 - 0.43) / 2 + 0.1
     assert table.loc[3, "effect"] == pytest.approx(whole)
-    # Without p, q stands where both are read.
-    assert table.loc[4, "effect"] == pytest.approx(0.6 - (0.42 + 0.43) / 2)
+    # Without p the method reaches .67: both are read there.
+    assert table.loc[4, "effect"] == pytest.approx(0.6 - 0.44) and table["lost"].tolist() == ["", "p"]
     mean = only(fronts.by_cell(table.reset_index()))
-    assert mean["effect"] == pytest.approx(table["effect"].mean())
+    assert mean["effect"] == pytest.approx(table["effect"].mean()) and mean["lost"] == "p"
+    for row in parts[0]:  # The baseline's R* too, in the other seed: an identical method then has no effect.
+        row["status"] = "diverged" if (row["trial"], row["seed"]) == ("a", 3) else "ok"
+    same = [row | {"method": "reg", "status": "ok"} for row in parts[0]]
+    assert effect(parts[0], same, tuning=0)["effect"].tolist() == [0, 0]
+    for row in parts[0]:
+        row["status"] = "diverged" if row["seed"] else "ok"
+    row = only(effect(parts[0], same, tuning=0))
+    assert row["status"] == "diverged" and np.isnan(row["effect"]) and row["lost"] == "a; b"
 
 
 def test_each_endpoint_has_a_front_of_its_own_and_others_are_read_at_the_first_one_s():

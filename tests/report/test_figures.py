@@ -57,6 +57,7 @@ def results(tmp_path):
             if method == "batch":
                 points.append(key | {"curve": "robustness_own", "x": k + 0.1 * seed, "y": 0.2})
     files.write_parquet(tmp_path / "metrics.parquet", pd.DataFrame(rows))
+    files.write_json(tmp_path / "made_by.json", {"fronts": {}})
     files.write_parquet(tmp_path / "curves.parquet", pd.DataFrame(points).assign(split="test"))
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(buffer, format="PNG")

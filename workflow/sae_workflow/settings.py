@@ -247,28 +247,38 @@ def roles(config: Config, experiment: str) -> Plan:
 
 def made_by(config: Config, experiment: str) -> Plan:
     """What gives the rows of an experiment their meaning (`sae.comparison.board.MadeBy`)."""
-    used = dict(metric for of in stages(config, experiment).values() for metric in of.items())
-    own = config.experiments[experiment].protocols
-    protocols = {name: config.protocols[name].options(given) for name, given in own.items()}
-    made_by = [("training", "loop"), ("models", "inputs"), *(("protocol", name) for name in protocols)]
+    spec, used = config.experiments[experiment], dict[str, Plan]()
+    for of in stages(config, experiment).values():
+        used |= of
+    protocols = {name: config.protocols[name].options(given) for name, given in spec.protocols.items()}
+    methods = [config.methods[name] for name in spec.methods]
+    made_by = {("training", "loop"), ("models", "inputs"), *(("protocol", name) for name in protocols)}
+    made_by |= {("objective", m.objective) for m in methods} | {("penalty", m.penalty) for m in methods if m.penalty}
     of_cells = ("ranges", "most_steps", "trials")  # These are of methods and data, not of how many trials there are.
     return {
         "experiment": experiment,
         "methods": roles(config, experiment),
-        "fronts": claims_plan(config, experiment)["fronts"],
-        "versions": versions.joined(made_by),
+        "fronts": fronts_plan(config, experiment),
+        "versions": {f"{kind} {name}": versions.of(kind, name) for kind, name in sorted(made_by)},
+        "recipe": config.training[spec.training].model_dump(exclude={"log_every"}),
         "protocols": {p: {k: v for k, v in o.items() if k not in of_cells} for p, o in protocols.items()},
         "metrics": {m: {"version": versions.of("metric", m), "options": options} for m, options in used.items()},
     }
 
 
+def fronts_plan(config: Config, experiment: str) -> Plan:
+    """The rule of an experiment's fronts (`sae.comparison.fronts.Rule`)."""
+    own = config.experiments[experiment].protocols
+    fair = config.protocols["fair"].options(own.get("fair", {}))
+    rule = {name: fair[name] for name in ("l0", "firing", "widths")}
+    if "fair" in own:
+        rule |= {"tuning": fair["tuning"], "tuned": ["auxk_alpha", "encoder_scale", "lr"]}
+    return rule
+
+
 def claims_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae tables` and `claims`."""
-    fair = config.protocols["fair"].options(config.experiments[experiment].protocols.get("fair", {}))
-    rule = {name: fair[name] for name in ("l0", "firing", "widths")}
-    if "fair" in config.experiments[experiment].protocols:
-        rule |= {"tuning": fair["tuning"], "tuned": ["auxk_alpha", "encoder_scale", "lr"]}
-    return names(config, experiment) | {"claims": config.claims.model_dump(), "fronts": rule}
+    return names(config, experiment) | {"claims": config.claims.model_dump(), "fronts": fronts_plan(config, experiment)}
 
 
 def report_plan(config: Config, experiment: str) -> Plan:

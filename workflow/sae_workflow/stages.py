@@ -217,10 +217,14 @@ def _training(job: Job) -> costs.Seconds:
 
 
 def _scoring(job: Job) -> costs.Seconds:
-    # Each SAE encodes all splits; a judged one is scored by each backbone on test.
+    # Each SAE encodes all splits, and other backbones find its images; a judged one is scored by each of them on test.
     rows, others = job.cell.rows, len(settings.others(job.config, job.of.experiment, job.of.backbone))
     ms = costs.cores(2 * job.plan.k * job.cell.d / 1e9 / costs.rate("sparse"))  # of an image
     every = sum(rows.values()) * job.encoding + (rows["val"] + rows["test"]) * ms
+    found = settings.stages(job.config, job.of.experiment)["score"].get("detection") or {"draws": 0, "kinds": []}
+    # Of each judge, draw, kind and latent the images are ranked.
+    ranked = others * found["draws"] * len(found["kinds"]) * costs.width(job.plan) * (rows["val"] + rows["test"]) / 1e6
+    every = every + costs.cores(ranked * costs.rate("rank"))
     return costs.saes(job.plan) * every + costs.judged(job.plan) * rows["test"] * (job.encoding + (1 + others) * ms)
 
 
@@ -277,7 +281,8 @@ _SCORE = Stage(
     reads=SPLITS,
     computes=True,
     like="score",
-    sizes=lambda job: bank_sizes(job.cell, job.plan),
+    # Codes of train, by image and by latent, for detection.
+    sizes=lambda job: bank_sizes(job.cell, job.plan) | {"found": 16 * job.cell.rows["train"] * job.plan.k / MB},
     seconds=_scoring,
 )
 # By the names of their rules, in the order in which these run.
@@ -319,6 +324,7 @@ STAGES: dict[str, Stage] = {
         _SCORE,
         jobs=_scored("robustness"),
         meaning=_metrics("robustness"),
+        sizes=lambda job: bank_sizes(job.cell, job.plan),
         seconds=lambda job: costs.judged(job.plan) * 2 * job.cell.rows["test"] * job.encoding,
     ),
     "probe": replace(

@@ -11,22 +11,26 @@ from sae.comparison.scores import ENDPOINTS, SCORES, across_groups
 from sae.core import files
 from sae.report import style
 from sae.report.names import Names
+from sae.scoring.front import weights
 from sae.scoring.rows import CELL
 
-READS = ["metrics.parquet"]
+READS = ["metrics.parquet", "made_by.json"]
 CAPTION = (
     "R² against MS over alive latents and against detection (how well a backbone of another family finds a latent's "
     "images; chance 0.5), on the validation split: a point a trial, hollow where it is not feasible (too many dead "
     "latents, or too many active ones). Lines: each method's front; shaded: the window below the baseline's best R² "
-    "in which methods are compared. Crosses: controls, at their own R² where that lies in the panel."
+    "in which methods are compared; ringed: the vertices that weigh in it. Crosses: controls, at their own R² where "
+    "that lies in the panel."
 )
 
 
 def draw(results: Path, names: Names) -> Figure:
     """A row per dataset and endpoint, a column per backbone and k."""
-    metrics = across_groups(files.read_parquet(results / READS[0]))
-    rule, compared = fronts.Rule(), names.tuned
-    points = fronts.points(metrics, rule)
+    rule = fronts.Rule.model_validate(
+        files.read_json(results / READS[1], "record of what made these results")["fronts"]
+    )
+    metrics = fronts.of_rule(across_groups(files.read_parquet(results / READS[0])), rule)
+    points, compared = fronts.points(metrics, rule), names.tuned
     measured = [name for name in ENDPOINTS if points[name].notna().any()]
     places = points[["backbone", "k"]].drop_duplicates().to_numpy()
     lines = [(dataset, name) for dataset in points["dataset"].unique() for name in measured]
@@ -70,6 +74,12 @@ def _panel(ax: Axes, cell: pd.DataFrame, name: str, names: Names, compared: dict
     best = cell[cell["method"].isin(baselines[:1]) & cell["feasible"]]["r2"].max()
     if best == best:
         ax.axvspan(best - rule.widths[0], best, color="#f0f0f0", zorder=0)
+        for method in compared:
+            front = fronts.vertices(trained[trained["method"] == method], name)
+            if len(front):
+                heavy = weights(front["r2"].to_numpy(float), best - rule.widths[0], best) > 0
+                ring = style.line(names, method) | _HOLLOW | {"marker": "o", "markersize": 7, "markeredgewidth": 0.6}
+                ax.plot(front["r2"][heavy], front[name][heavy], **ring)
     if len(trained):
         low, high = trained["r2"].min(), trained["r2"].max()
         inside = cell[cell["method"].isin(names.controls) & cell["r2"].between(low, high)]

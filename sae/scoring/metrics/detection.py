@@ -13,7 +13,7 @@ mean by the share of the images on which a latent fires, at the upper end of eac
 test. Where `kinds` has `random`, the same with random firing images in place of the highest: `detection_random`, ...
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -30,7 +30,7 @@ STAGE = "score"
 SPLITS = ("val", "test")
 READS = ("train", "others")
 BANDS = (0.01, 0.03, 0.1, 1.0)
-CHUNK = 16_384  # rows that are looked at at once
+CHUNK, LATENTS = 16_384, 256  # rows and latents that are looked at at once
 RIDGE = 1e-3  # Of whitening, as a share of the largest variance.
 
 
@@ -48,7 +48,7 @@ class Options(Base):
     seed: Seed = 0
     """Of these."""
     least_train: Count = 20
-    """Training images on which a latent has to fire to be measured; on validation in proportion, 2 at least."""
+    """Training images on which a latent has to fire to be measured; on validation in proportion, 2 to `least_test`."""
     least_test: Count = 5
     """Likewise of test images."""
     most: Share = 0.5
@@ -69,11 +69,11 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         return {}
     train, here = subject.codes("train").by_latent(), subject.codes(split).by_latent()
     measured = _measured(train, here, split, options)
-    train, here = train[:, measured], here[:, measured]
+    here = here[:, measured]
     share = np.diff(here.indptr) / here.shape[0]
     bands, found = np.searchsorted(BANDS, share), dict[str, Any]()
     for kind in options.kinds:
-        shown = _shown(train, kind, subject.groups("train"), options)
+        shown = _shown(train, measured, kind, subject.groups("train"), options)
         by_family = [np.mean([_of_judge(subject, split, j, shown, here) for j in of], axis=0) for of in judges.values()]
         auc = np.mean(by_family, axis=0)
         name, m = "detection" if kind == "highest" else "detection_random", subject.coder.m
@@ -96,22 +96,24 @@ def _measured(
     """The latents that fire often enough to be judged, and not on nearly everything."""
     fires, fires_here, count = np.diff(train.indptr), np.diff(here.indptr), here.shape[0]
     in_proportion = max(2, round(options.least_train * count / train.shape[0]))
-    least = options.least_test if split == "test" else in_proportion
+    least = options.least_test if split == "test" else min(in_proportion, options.least_test)
     enough = (fires >= options.least_train) & (fires <= options.most * train.shape[0])
     return np.flatnonzero(enough & (fires_here >= least) & (fires_here < count))
 
 
 def _shown(
-    train: scipy.sparse.csc_matrix, kind: str, groups: np.ndarray | None, options: Options
+    train: scipy.sparse.csc_matrix, latents: np.ndarray, kind: str, groups: np.ndarray | None, options: Options
 ) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
     """For each draw and latent the training images that are shown: on which it fires, and on which it does not."""
-    found, count = [], train.shape[0]
+    found, count = list[tuple[list[np.ndarray], list[np.ndarray]]](), train.shape[0]
     for draw in range(options.draws):
         rank = np.random.default_rng([options.seed, draw]).permutation(count)  # The same for every SAE.
         order = np.argsort(rank)
-        by = (-values if kind == "highest" else rank[rows] for rows, values in _columns(train))
-        yes = [_first(rows, b, groups, options.shown) for (rows, _), b in zip(_columns(train), by, strict=True)]
-        found.append((yes, [_silent(order, rows, options.shown) for rows, _ in _columns(train)]))
+        if not found or kind == "random":
+            by = (-values if kind == "highest" else rank[rows] for rows, values in _columns(train, latents))
+            fires = zip(_columns(train, latents), by, strict=True)
+            yes = [_first(rows, b, groups, options.shown) for (rows, _), b in fires]
+        found.append((yes, [_silent(order, rows, options.shown) for rows, _ in _columns(train, latents)]))
     return found
 
 
@@ -126,11 +128,19 @@ def _of_judge(
     of = subject.others[judge]
     axes = subject.once_for_all(("detection", judge), lambda: whitening(of["train"]))
     here = subject.once_for_all(("detection", judge, split), lambda: (unit_rows(of[split]) @ axes).astype(np.float32))
-    found = []
-    for both in shown:
-        yes, no = (np.array([unit_rows(of["train"][np.sort(rows)]).mean(axis=0) for rows in some]) for some in both)
-        found.append(aucs(here @ ((yes - no) @ axes).astype(np.float32).T, firing))
-    return np.mean(found, axis=0)
+    found = np.zeros(firing.shape[1])
+    for yes, no in shown:
+        for start in range(0, len(found), LATENTS):
+            part = slice(start, start + LATENTS)
+            pairs = zip(yes[part], no[part], strict=True)
+            apart = np.array([mean(of["train"], fires) - mean(of["train"], silent) for fires, silent in pairs])
+            found[part] += aucs(here @ (apart @ axes).astype(np.float32).T, firing[:, part]) / len(shown)
+    return found
+
+
+def mean(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(d') the mean of some rows (N, d') at unit norm."""
+    return unit_rows(embeddings[np.sort(rows)]).mean(axis=0)
 
 
 def whitening(embeddings: np.ndarray) -> np.ndarray:
@@ -146,16 +156,19 @@ def whitening(embeddings: np.ndarray) -> np.ndarray:
 def aucs(scores: np.ndarray, firing: scipy.sparse.csc_matrix) -> np.ndarray:
     """(m,) AUC of each latent's scores (N, m) for the images on which it fires; equal ones count half."""
     count, found = scores.shape[0], []
-    for column, (rows, _) in zip(np.ascontiguousarray(scores.T), _columns(firing), strict=True):
+    for column, (rows, _) in zip(np.ascontiguousarray(scores.T), _columns(firing, range(firing.shape[1])), strict=True):
         every, own = np.sort(column), column[rows]
         below = np.searchsorted(every, own, "left") + np.searchsorted(every, own, "right")
         found.append((below.sum() - len(own) ** 2) / 2 / (len(own) * (count - len(own))))
     return np.array(found)
 
 
-def _columns(codes: scipy.sparse.csc_matrix) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for start, stop in zip(codes.indptr, codes.indptr[1:], strict=False):
-        yield codes.indices[start:stop], codes.data[start:stop]
+def _columns(
+    codes: scipy.sparse.csc_matrix, latents: Iterable[int] | np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for latent in latents:
+        part = slice(codes.indptr[latent], codes.indptr[latent + 1])
+        yield codes.indices[part], codes.data[part]
 
 
 def _first(rows: np.ndarray, by: np.ndarray, groups: np.ndarray | None, count: int) -> np.ndarray:
