@@ -301,6 +301,7 @@ def test_read_only_results_can_be_looked_at_but_not_added_to(finished, undisturb
         for table in (
             "metrics.csv",
             "metrics.sums.json",
+            "made_by.json",
             *(f"{name}.parquet" for name in ("metrics", "curves", "latents", "selection")),
         ):
             (results / "tiny" / table).unlink()
