@@ -17,6 +17,8 @@ for _name in ("OMP", "OPENBLAS", "MKL"):
 
 ROOT = Path(__file__).parent.parent
 TINY = {"m": 32, "auxk_k": 32, "epochs": 4, "batch_size": 50, "log_every": 5}
+# Of its own, not the default: which lambdas are acceptable, and so how many SAEs train, is not to change with that.
+TINY |= {"lr": 0.001, "adam_beta1": 0.9, "adam_beta2": 0.999, "encoder_scale": 1, "auxk_alpha": 0.03125}
 PARTS = ("Snakefile", "config.yaml", "environment.yml", "workflow", "sae", "profiles")
 
 
