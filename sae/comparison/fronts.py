@@ -33,8 +33,6 @@ from sae.scoring.rows import CELL
 TRIAL = [*CELL, "method", "trial"]
 COLUMNS = [*CELL, "method", "score", "width", "status", "effect", "star", "reach", "shortfall", "gain", "r2_difference"]
 COLUMNS += ["seeds", "fresh", "vertices", "baseline", "baseline_vertices", "lost"]
-
-
 # {(cell, method, trial): {seed: {score, r2, ok}}}, on test.
 Tests = dict[tuple[Any, ...], dict[int, dict[str, Any]]]
 
@@ -97,9 +95,9 @@ def effects(metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule
     Returns:
         Columns `COLUMNS`; a row per cell, method, score, width and seed that was read (`seed`). `status`: 'ok', or
         'infeasible' of a method without a feasible trial, or of a baseline, 'diverged' where no seed is left of one of
-        them; these have no numbers. The effect's sign: more is better. `fresh`:
-        whether seeds of their own were read. `vertices`: 'trial: weight; ...' of the method, `baseline_vertices` of the
-        baseline, without those that weigh nothing. `lost`: vertices that diverged with that seed.
+        them; these have no numbers. The effect's sign: more is better. `fresh`: whether seeds of their own were read.
+        `vertices`: 'trial: weight; ...' of the method, `baseline_vertices` of the baseline, without those that weigh
+        nothing. `lost`: vertices that diverged with that seed.
     """
     read = _tests(metrics)
     tried = points(metrics, rule)

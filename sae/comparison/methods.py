@@ -62,8 +62,7 @@ class Methods(Options):
         """The methods that others are compared with, themselves with none; if there are none, the first trained one."""
         others = {method.against for method in self.methods.values()}
         found = [name for name, against in self.compared.items() if against is None and name in others]
-        trained = [n for n in self.compared if not (self.methods[n].control or self.methods[n].imported)]
-        return found or trained[:1]
+        return found or [*self.tuned][:1]
 
     @property
     def controls(self) -> list[str]:

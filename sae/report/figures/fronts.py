@@ -59,27 +59,25 @@ _HOLLOW = {"markerfacecolor": "none", "linestyle": "none"}
 
 def _panel(ax: Axes, cell: pd.DataFrame, name: str, names: Names, compared: dict, rule: fronts.Rule) -> None:
     trained = cell[cell["method"].isin(list(compared)) & cell[name].notna()]
+    baselines = [method for method, other in compared.items() if other is None]
+    star = cell[cell["method"].isin(baselines[:1]) & cell["feasible"]]["r2"].max()
+    if star == star:
+        ax.axvspan(star - rule.widths[0], star, color="#f0f0f0", zorder=0)
     for method in names.order(trained["method"]):
         rows, look = trained[trained["method"] == method], style.line(names, method)
-        point = look | {"linestyle": "none", "markersize": 3}
+        point, lost = look | {"linestyle": "none", "markersize": 3}, rows[~rows["feasible"]]
         ax.plot(rows.loc[rows["feasible"], "r2"], rows.loc[rows["feasible"], name], **point)
-        lost = rows[~rows["feasible"]]
         ax.plot(lost["r2"], lost[name], **point | _HOLLOW)
         front = fronts.vertices(rows, name)
-        if len(front):
-            # Left of its highest vertex a front is flat.
-            flat = [trained["r2"].min(), *front["r2"][::-1]], [front[name].iloc[-1], *front[name][::-1]]
-            ax.plot(*flat, **look | {"marker": ""})
-    baselines = [method for method, other in compared.items() if other is None]
-    best = cell[cell["method"].isin(baselines[:1]) & cell["feasible"]]["r2"].max()
-    if best == best:
-        ax.axvspan(best - rule.widths[0], best, color="#f0f0f0", zorder=0)
-        for method in compared:
-            front = fronts.vertices(trained[trained["method"] == method], name)
-            if len(front):
-                heavy = weights(front["r2"].to_numpy(float), best - rule.widths[0], best) > 0
-                ring = style.line(names, method) | _HOLLOW | {"marker": "o", "markersize": 7, "markeredgewidth": 0.6}
-                ax.plot(front["r2"][heavy], front[name][heavy], **ring)
+        if front.empty:
+            continue
+        # Left of its highest vertex a front is flat.
+        flat = [trained["r2"].min(), *front["r2"][::-1]], [front[name].iloc[-1], *front[name][::-1]]
+        ax.plot(*flat, **look | {"marker": ""})
+        if star == star:
+            heavy = weights(front["r2"].to_numpy(float), star - rule.widths[0], star) > 0
+            ring = look | _HOLLOW | {"marker": "o", "markersize": 7, "markeredgewidth": 0.6}
+            ax.plot(front["r2"][heavy], front[name][heavy], **ring)
     if len(trained):
         low, high = trained["r2"].min(), trained["r2"].max()
         inside = cell[cell["method"].isin(names.controls) & cell["r2"].between(low, high)]
