@@ -107,6 +107,7 @@ def measured(
             return name in OURS and fit.dead > MOST_DEAD, end if np.isfinite(end) else np.inf
 
         chosen = {name: min(rates, key=lambda rate: worth(name, run(name, rate))) for name in commands}
+        print(f"best rates: {chosen}; now the rounds that are timed", flush=True)
         again: dict[str, list[Fit]] = {name: [] for name in commands}
         for _ in range(rounds):
             for name, rate in chosen.items():
