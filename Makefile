@@ -3,6 +3,7 @@
 # make test   set up if needed, run the tests (under 5 minutes on 2 cores)
 # make test-cluster   the tests that take longer, on a real Slurm (`make slurm` installs Debian's)
 # make test-libraries   round trips of SAEs with SAELens, dictionary_learning, eai-sparsify and Overcomplete, installed once
+# make test-browser   the site in a real browser: Debian's chromium (it says how to get it)
 # make lint   ruff, mypy, snakefmt, snakemake --lint
 # make schema   write the schema of config.yaml that editors use
 # make versions  the code that is not as it was recorded; RECORD='metric probe', or all, records it (docs/reruns.md)
@@ -33,7 +34,7 @@ CONFIG ?=
 LAID_OVER = $(if $(CONFIG),--configfile config.yaml $(if $(PROFILE),$(wildcard $(PROFILE)/compute.yaml)) $(CONFIG))
 BENCHES = train_step time_to_fvu bank scoring embed growth
 
-.PHONY: demo smoke plan run check publish sizes unused prune test test-cluster test-libraries slurm lint schema versions bench reference setup clean
+.PHONY: demo smoke plan run check publish sizes unused prune test test-cluster test-libraries test-browser slurm lint schema versions bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(LAID_OVER) $(if $(PROFILE),--profile $(PROFILE))
@@ -65,6 +66,14 @@ test-cluster: setup .venv/.cluster
 
 test-libraries: setup
 	@python -m pytest -m libraries
+
+test-browser: setup .venv/.browser
+	@test -x /usr/bin/chromium || { echo "error: no chromium. Get Debian's: apt-get install -y --no-install-recommends chromium"; exit 1; }
+	@python -m pytest -m browser
+
+.venv/.browser: .venv/.complete requirements-browser.lock
+	@python -m pip install --quiet -r requirements.lock -r requirements-browser.lock
+	@touch $@
 
 .venv/.cluster: .venv/.complete requirements-cluster.lock
 	@python -m pip install --quiet -r requirements.lock -r requirements-cluster.lock

@@ -33,6 +33,11 @@ def packed(values: Any, kind: str) -> dict[str, str]:
     return {"type": kind, "data": base64.b64encode(gzip.compress(raw, 5, mtime=0)).decode()}
 
 
+def unpacked(array: dict[str, str]) -> np.ndarray:
+    """What was packed."""
+    return np.frombuffer(gzip.decompress(base64.b64decode(array["data"])), _TYPES[array["type"]])
+
+
 def put(folder: Path, name: str, payload: Any) -> None:
     """Write data/{name}.js."""
     path = folder / f"data/{name}.js"
@@ -56,7 +61,7 @@ def shell(folder: Path, experiment: str, description: str, answer: list[str]) ->
 
 
 def codes(rng: np.random.Generator, m: int, images: int, k: int) -> dict[str, np.ndarray]:
-    """A random code: k latents an image, sorted by latent, highest activation first; a twelfth of the latents is dead."""
+    """A random code, k latents an image: by latent, highest activation first; a twelfth of the latents is dead."""
     live = m - m // 12
     # Frequencies that fall as those of real latents do.
     weights = 1 / np.arange(1, live + 1) ** 0.6
@@ -202,7 +207,7 @@ def overview(rng: np.random.Generator, cells: list[dict], saes: list[dict], *, c
         "saes": saes,
         "scores": scores,
         "trials": {}, "fronts": [], "windows": [], "board": [], "claims": [], "effects": [], "start": [],
-        "glossary": {"MS": "How alike the images are that activate a latent.", "k": "Active latents an image.", "R²": HOSTILE},
+        "glossary": {"MS": "How alike the images of a latent are.", "k": "Active latents an image.", "R²": HOSTILE},
         "provenance": {"config": f"a: 1\nb: {HOSTILE}", "versions": {"sae": "1"}, "embeddings": [], "sources": [],
                        "times": [], "machine": "2 cores", "rebuild": "make run EXPERIMENT=sample", "left_out": []},
         "downloads": [],
@@ -296,8 +301,9 @@ def write(folder: Path, *, m: int = 48, images: int = 300, k: int = 4, seed: int
     payloads.append(sae(rng, m, found[2], 100, 0, []))
     for n, payload in enumerate(payloads):
         put(folder, f"saes/{n}", payload)
+    alive = [int((np.diff(code["offsets"]) > 0).sum()) for code in found]
     listed = [
-        {"cell": cell, "method": method, "trial": "lr0", "seed": 0, "alive": int((np.diff(found[n]["offsets"]) > 0).sum()),
+        {"cell": cell, "method": method, "trial": "lr0", "seed": 0, "alive": alive[n],
          "scores": {"r2": 0.6 + n / 100, "ms": 0.5, "detection_alive": None if cell else 0.7}}
         for n, (cell, method) in enumerate([(0, 0), (0, 1), (1, 0)])
     ]  # fmt: skip

@@ -35,7 +35,7 @@ SITE.label = {
   k: String,
   method: (i) => SITE.overview.methods[i]?.label || SITE.overview.methods[i]?.id || "?",
   score: (id) => score(id)?.label ?? (id.startsWith("ms_by_") ? `MS as ${labelled("backbones", id.slice(6))} sees it` : id),
-  cell: (cell) => `${labelled("datasets", cell.dataset)}, ${labelled("backbones", cell.backbone)}, k = ${cell.k}`,
+  cell: (cell) => `${labelled("datasets", cell.dataset)}, ${labelled("backbones", cell.backbone)}, k\u00a0=\u00a0${cell.k}`,
 };
 
 /** A score of the overview, or a stand-in that says nothing. */

@@ -5,7 +5,7 @@
  * below, made when it is opened. Colours are CSS variables, so that a theme or a print changes them.
  */
 (() => {
-const { h, s, name, num, short, missing } = SITE;
+const { h, s, num, short, missing } = SITE;
 const SHAPES = { // In a box from -4 to 4.
   o: "M-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0-7.2 0z",
   s: "M-3.2-3.2h6.4v6.4h-6.4z",
@@ -53,7 +53,7 @@ const dash = (method) => {
 /** A method's marker and name: what every legend, table and heading shows. */
 const methodLabel = (method) => h("span.method",
   h("span", look(method), s("svg.marker", { viewBox: "-6 -6 12 12", "aria-hidden": "true" }, s("path", { d: shape(method), fill: "currentColor" }))),
-  name(SITE.label.method(method)));
+  h("bdi", { title: SITE.label.method(method) }, SITE.label.method(method)));
 
 /** The markers and names of methods in a row. */
 const legend = (methods) => h("p.legend", methods.map(methodLabel));

@@ -6,7 +6,7 @@ const { h, name, link, soft, note, href, num, share, short, count, missing, go }
 
 /** What a view returns: its title (of the tab and the heading), and what stands below. */
 SITE.page = (title, ...nodes) => {
-  const heading = h("h1", { tabindex: -1, dir: "auto" }, title);
+  const heading = h("h1", { tabindex: -1 }, title);
   return { title: heading.textContent, nodes: [heading, ...nodes.flat(2)] };
 };
 
@@ -56,6 +56,9 @@ SITE.cellBar = (cell, to, ...more) => {
 
 /** A picker of one of a cell's SAEs by its method. */
 SITE.methodPicker = (text, saes, id, changed) => SITE.select(text, saes.map((sae) => [sae.id, SITE.label.method(sae.method)]), id, changed);
+
+/** A cell in words, each name in its own direction. */
+SITE.cellName = (cell) => [name(SITE.label.dataset(cell.dataset)), ", ", name(SITE.label.backbone(cell.backbone)), `, k\u00a0=\u00a0${cell.k}`];
 
 /** Links to what else there is of a cell. */
 SITE.cellLinks = (cell, except) => {

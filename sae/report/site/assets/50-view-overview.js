@@ -18,7 +18,7 @@ SITE.views.overview = async ({ query }) => {
   };
   const fill = () => filtered.replaceChildren(...[board(filters), tradeOffs(filters), saes(filters)].filter(Boolean));
   fill();
-  return SITE.page(o.description || o.experiment, h(".answer", o.answer.map((said) => h("p.lead", { dir: "auto" }, said))),
+  return SITE.page(name(o.description || o.experiment), o.answer.length > 0 && h(".answer", o.answer.map((said) => h("p.lead", { dir: "auto" }, said))),
     terms(), start(o.start), filterBar(filters, change), filtered, claims(o.claims));
 };
 
@@ -111,12 +111,12 @@ function tradeOffs(filters) {
   const shown = upTo(methods.length).filter((i) => wanted(i, filters) && trials.method.includes(i));
   if (!measured.length || !chosen.length) return null;
   const rows = measured.flatMap((score) => [...new Set(chosen.map(({ dataset }) => dataset))].map((dataset) => {
-    const panels = chosen.filter((cell) => cell.dataset === dataset).map((cell) => SITE.panel(cell, score, shown));
+    const panels = chosen.filter((cell) => cell.dataset === dataset).map((cell) => SITE.panel(cell, score, shown)).filter(({ near }) => near.length);
     // Axes equally long in a row, each about its own middle: gaps compare by eye, and small ones are seen.
     const ys = panels.map(({ near }) => extent(near.map((p) => p.y)));
     const half = 0.55 * Math.max(...ys.map(([low, high]) => high - low)) || 0.05;
     const domain = ([low, high]) => [(low + high) / 2 - half, (low + high) / 2 + half];
-    return h("section.multiples", h("h3", `${score.label} against R², `, name(label.dataset(dataset))),
+    return panels.length > 0 && h("section", h("h3", `${score.label} against R², `, name(label.dataset(dataset))),
       h(".panels.small", panels.map((panel, i) => SITE.drawPanel(panel, domain(ys[i]), link(href("cell", panel.cell.place), name(`${label.backbone(panel.cell.backbone)}, k\u00a0=\u00a0${panel.cell.k}`))))));
   }));
   return section("What it costs: each score against R²",

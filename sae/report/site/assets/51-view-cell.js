@@ -22,7 +22,7 @@ SITE.views.cell = async ({ parts }) => {
   const { trials: t, methods } = SITE.overview;
   const here = upTo(t.cell.length).filter((i) => t.cell[i] === cell.index);
   const shown = upTo(methods.length).filter((method) => here.some((i) => t.method[i] === method));
-  return SITE.page(label.cell(cell), SITE.cellBar(cell, (to) => SITE.href("cell", to.place)),
+  return SITE.page(SITE.cellName(cell), SITE.cellBar(cell, (to) => SITE.href("cell", to.place)),
     h("p", `m = ${count(cell.m)} latents on embeddings of ${count(cell.d)} numbers. On an image k = ${cell.k} of them are active.`),
     SITE.cellLinks(cell, "cell"),
     chosen(cell), tradeOffs(cell, shown), sweeps(here, settings), distributions(distributed), curves(cell, curved), training(trained, settings), allTrials(here));
@@ -56,7 +56,7 @@ function sweeps(here, settings) {
   const { trials: t, scores } = SITE.overview;
   const of = (i) => settings.find((one) => one.method === t.method[i] && one.trial === t.trial?.[i])?.settings || {};
   const rows = here.map((i) => ({ i, method: t.method[i], settings: of(i) }));
-  const varies = (method, key) => new Set(rows.filter((row) => row.method === method).map((row) => row.settings[key])).size > 1;
+  const varies = (method, key) => new Set(rows.filter((row) => row.method === method && key in row.settings).map((row) => row.settings[key])).size > 1;
   const swept = [...new Set(rows.flatMap((row) => Object.keys(row.settings).filter((key) => typeof row.settings[key] === "number" && varies(row.method, key))))];
   if (!swept.length) return null;
   const measured = [["r2", "R²"], ...scores.filter(({ endpoint }) => endpoint).map(({ id }) => [id, label.score(id)])].filter(([id]) => here.some((i) => !missing(t[`${id}_val`]?.[i])));

@@ -13,7 +13,7 @@ SITE.views.latent = async ({ parts, query }) => {
   if (!(Number.isInteger(j) && j >= 0 && j < sae.m)) throw new Error(`This SAE has latents 0 to ${sae.m - 1}.`);
   const of = { cell, about, sae, images, j, firing: sae.firing(j) };
   return SITE.page([`Latent ${j} of `, name(SITE.label.method(about.method))],
-    note(name(SITE.label.cell(cell))), steps(of), SITE.facts(sae, j, images),
+    note(SITE.cellName(cell)), steps(of), SITE.facts(sae, j, images),
     of.firing.length ? [highest(of), intervals(of), h(".pair", histogram(of), classes(of))]
       : SITE.words("dead"),
     scores(of), await match(of, query.get("with")), like(of), SITE.credit(images));

@@ -60,10 +60,10 @@ function two(at, i, a, b) {
   const only = (of, rows) => section(["Only under ", name(SITE.label.method(of[0].method)), ` (${rows.length})`], h(".rows", rows.map((one) => card(at, of, one))));
   return [
     section(`Under both (${common.length})`, note(`A latent and its match under the other method (highest decoder cosine, ${ALIKE} or more) fire on this image.`),
-      h(".pair", [a, b].map(([{ method }]) => SITE.methodLabel(method)), common.flatMap(({ one, other, cosine }) => [card(at, a, one), card(at, b, other, `, cosine ${num(cosine, 2)}`)]))),
+      h(".pair", common.flatMap(({ one, other, cosine }) => [card(at, a, one), card(at, b, other, `, cosine ${num(cosine, 2)}`)]))),
     h(".pair", only(a, here.filter((one) => !paired.has(one))), only(b, [...left.values()])),
   ];
 }
 
-const card = ({ cell, images }, [about, sae], one, more = "") => SITE.latentCard(cell, images, about, sae, one.latent, SITE.standing(sae, one) + more);
+const card = ({ cell, images }, [about, sae], one, more = "") => SITE.latentCard(cell, images, about, sae, one.latent, [SITE.methodLabel(about.method), " ", SITE.standing(sae, one), more]);
 })();
