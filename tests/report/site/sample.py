@@ -67,11 +67,11 @@ def codes(rng: np.random.Generator, m: int, images: int, k: int) -> dict[str, np
     weights = 1 / np.arange(1, live + 1) ** 0.6
     latent = rng.choice(live, size=images * k, p=weights / weights.sum())
     image = np.repeat(np.arange(images), k)
-    pairs = np.unique(np.stack([latent, image]), axis=1)
-    value = rng.gamma(2, 1, pairs.shape[1]).astype(np.float16)
-    order = np.lexsort((-value, pairs[0]))
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(pairs[0], minlength=m))])
-    return {"offsets": offsets, "image": pairs[1][order], "value": value[order]}
+    latent, image = np.divmod(np.unique(latent * images + image), images)
+    value = rng.gamma(2, 1, len(image)).astype(np.float16)
+    order = np.lexsort((-value, latent))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(latent, minlength=m))])
+    return {"offsets": offsets, "image": image[order], "value": value[order]}
 
 
 def sae(
@@ -111,7 +111,13 @@ def sae(
 
 
 def pictures(
-    folder: Path, number: int, rng: np.random.Generator, images: int, classes: list[str], thumbnails: int
+    folder: Path,
+    number: int,
+    rng: np.random.Generator,
+    images: int,
+    classes: list[str],
+    thumbnails: int,
+    side: int = SIDE,
 ) -> None:
     """Write data/images/{number}.js and its sheets: a plain colour an image; those after `thumbnails` have none."""
     colours = rng.integers(0, 255, (images, 3), dtype=np.uint8)
@@ -121,7 +127,7 @@ def pictures(
     ids[: len(HOSTILES)] = HOSTILES
     label = rng.integers(0, len(classes), images)
     put(folder, name, {
-        "dataset": "d", "ids": ids, "label": packed(label, "u16"), "classes": classes, "side": SIDE, "sheets": sheets,
+        "dataset": "d", "ids": ids, "label": packed(label, "u16"), "classes": classes, "side": side, "sheets": sheets,
         "place": packed(np.where(np.arange(images) < thumbnails, np.arange(images), 2**32 - 1), "u32"),
         "credit": f"Someone. Licence: CC BY 4.0. {HOSTILE}",
     })  # fmt: skip
@@ -129,7 +135,7 @@ def pictures(
         of = np.zeros((ACROSS**2, 3), np.uint8)
         part = colours[sheet * ACROSS**2 : min(thumbnails, (sheet + 1) * ACROSS**2)]
         of[: len(part)] = part
-        grid = of.reshape(ACROSS, ACROSS, 3).repeat(SIDE, axis=0).repeat(SIDE, axis=1)
+        grid = of.reshape(ACROSS, ACROSS, 3).repeat(side, axis=0).repeat(side, axis=1)
         Image.fromarray(grid).save(folder / f"data/{name}-{sheet}.webp", lossless=True)
 
 
@@ -288,7 +294,9 @@ def detail(rng: np.random.Generator, methods: int = 3) -> dict[str, list]:
     return made
 
 
-def write(folder: Path, *, m: int = 48, images: int = 300, k: int = 4, seed: int = 0) -> dict[str, Any]:
+def write(
+    folder: Path, *, m: int = 48, images: int = 300, k: int = 4, thumbnails: int = 280, side: int = SIDE, seed: int = 0
+) -> dict[str, Any]:
     """Write a site of two cells, with images, labels and trials, and without; give the numbers that it holds."""
     rng = np.random.default_rng(seed)
     classes = [HOSTILE, ARABIC, LONG, "plain", "other"]
@@ -312,7 +320,7 @@ def write(folder: Path, *, m: int = 48, images: int = 300, k: int = 4, seed: int
     put(folder, "overview", made)
     for cell in range(len(cells)):
         put(folder, f"cells/{cell}", detail(rng))
-    pictures(folder, 0, rng, images, classes, images - 20)
+    pictures(folder, 0, rng, images, classes, thumbnails, side)
     (folder / "files").mkdir(exist_ok=True)
     Image.new("RGB", (40, 30), "#336699").save(folder / "files/a.png")
     (folder / "files/a.csv").write_text("a,b\n1,2\n")
