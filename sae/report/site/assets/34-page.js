@@ -60,6 +60,12 @@ SITE.methodPicker = (text, saes, id, changed) => SITE.select(text, saes.map((sae
 /** A cell in words, each name in its own direction. */
 SITE.cellName = (cell) => [name(SITE.label.dataset(cell.dataset)), ", ", name(SITE.label.backbone(cell.backbone)), `, k\u00a0=\u00a0${cell.k}`];
 
+/** Says which of the methods of an address have no latents here: others are then shown in their place. */
+SITE.lacking = (cell, query) => {
+  const lost = ["a", "b"].map((key) => query.get(key)).filter((id) => id && !SITE.saesOf(cell).some((sae) => sae.id === id));
+  return lost.length > 0 && h("p.notice", "No latents here of ", lost.map((id, i) => [i ? ", " : "", name(SITE.label.method(SITE.methodIndex(id)))]), ": another method is shown.");
+};
+
 /** Links to what else there is of a cell. */
 SITE.cellLinks = (cell, except) => {
   const saes = SITE.saesOf(cell);

@@ -34,14 +34,15 @@ SITE.views.latents = async ({ parts, query }) => {
     SITE.words("latents"),
     SITE.cellLinks(cell, "latents"),
     SITE.bar("Filters", [
-      select("Show", [["", "alive"], ["no", "dead"], ["all", "all"]], state.alive, (value) => change("alive", value)), classes,
+      select("Show", [["", "alive"], ["10", "on 10 images or more"], ["no", "dead"], ["all", "all"]], state.alive, (value) => change("alive", value)), classes,
       SITE.field("Number or class", h("input", { type: "search", value: state.find, oninput: ({ target }) => change("find", target.value.trim()) })),
       SITE.latentFields(sae.m, () => table.order().map(to))], ({ jump }) => go(to(jump.value))),
     said, table.node, SITE.credit(images));
 };
 
 function fits(j, { alive, class: group, find }, sae, images) {
-  if (alive !== "all" && (sae.active(j) > 0) === (alive === "no")) return false;
+  const active = sae.active(j);
+  if (alive === "no" ? active : alive !== "all" && active < (Number(alive) || 1)) return false;
   const main = sae.main(j, images) || "";
   return (!group || main === group) && (!find || String(j) === find || main.toLowerCase().includes(find.toLowerCase()));
 }

@@ -20,7 +20,7 @@ SITE.views.image = async ({ parts, query }) => {
   const bar = SITE.cellBar(cell, (at) => href("image", [...at.place, at.dataset === cell.dataset ? i : ""], methods), b && [picker("a", "First method"), picker("b", "Second method")]);
   if (i === "") return page("What fires on an image?", bar, finder(cell, images, size, methods), credit(images));
   const at = { cell, images };
-  return page(["What fires on ", name(images.id(i))], bar,
+  return page(["What fires on ", name(images.id(i))], bar, SITE.lacking(cell, query),
     h(".bar", SITE.thumbnail(images, i, 128), h("",
       h("p", `Test image ${i} of ${count(size)}`, images.group(i) && [", class ", name(images.group(i))]),
       h("p.links", i > 0 && link(to(i - 1), "← Previous"), i < size - 1 && link(to(i + 1), "Next →"), link(to(""), "Find another")))),
@@ -65,5 +65,5 @@ function two(at, i, a, b) {
   ];
 }
 
-const card = ({ cell, images }, [about, sae], one, more = "") => SITE.latentCard(cell, images, about, sae, one.latent, [SITE.methodLabel(about.method), " ", SITE.standing(sae, one), more]);
+const card = ({ cell, images }, [about, sae], one, more = "") => SITE.latentCard(cell, images, about, sae, one.latent, [SITE.methodLabel(about.method), ", ", SITE.standing(sae, one), more]);
 })();
