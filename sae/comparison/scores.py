@@ -20,6 +20,8 @@ class Score(NamedTuple):
         minus: a column that is subtracted.
         endpoint: whether methods are judged by it. Each such score has a front of its own; others are read at the
             vertices and weights of the first.
+        what: one plain sentence.
+        chance: what it is where nothing was learned, as far as that is one number.
     """
 
     column: str
@@ -27,6 +29,8 @@ class Score(NamedTuple):
     better: int = 1
     minus: str | None = None
     endpoint: bool = False
+    what: str = ""
+    chance: float | None = None
 
     def of(self, rows: pd.DataFrame) -> pd.Series:
         """Its values, NaN where `rows` lack a column."""
@@ -35,15 +39,53 @@ class Score(NamedTuple):
 
 # By the name that tables have. MS is across groups, where a dataset has groups.
 SCORES: dict[str, Score] = {
-    "ms": Score("ms_mean_alive", "MS", endpoint=True),
-    "detection_alive": Score("detection_alive", "detection", endpoint=True),
-    "detection": Score("detection", "detection, whole dictionary"),
-    "ms_independent": Score("ms_mean_alive_independent", "MS by other families"),
-    "ms_all": Score("ms_mean", "MS, dead latents as 0"),
-    "purity": Score("purity_binary", "purity above chance", minus="purity_binary_null"),
-    "probe_auc": Score("probe_auc", "probe AUC"),
-    "stability": Score("stability_alive", "stability"),
-    "dead": Score("dead_train", "fewer dead on training images", better=-1),
+    "ms": Score(
+        "ms_mean_alive",
+        "MS",
+        endpoint=True,
+        what="How alike the images are on which a latent fires, as its own backbone sees them: mean over live latents.",
+    ),
+    "detection_alive": Score(
+        "detection_alive",
+        "detection",
+        endpoint=True,
+        what="How well a backbone of another family finds a latent's images, shown some of them: an AUC, mean over the "
+        "latents that fire often enough.",
+        chance=0.5,
+    ),
+    "detection": Score(
+        "detection",
+        "detection, whole dictionary",
+        what="Detection from 0 (chance) to 1, mean over the whole dictionary: a latent that fires too rarely counts 0.",
+        chance=0.0,
+    ),
+    "ms_independent": Score(
+        "ms_mean_alive_independent",
+        "MS by other families",
+        what="MS as backbones of other families see the images, which took no part in training.",
+    ),
+    "ms_all": Score("ms_mean", "MS, dead latents as 0", what="MS, mean over all latents: one without a score is 0."),
+    "purity": Score(
+        "purity_binary",
+        "purity above chance",
+        minus="purity_binary_null",
+        what="The share of a latent's images that are of its main class, less what it is with shuffled labels.",
+        chance=0.0,
+    ),
+    "probe_auc": Score(
+        "probe_auc",
+        "probe AUC",
+        what="How well a linear probe tells the classes from an image's few strongest latents.",
+    ),
+    "stability": Score(
+        "stability_alive", "stability", what="How alike the live latents are that other seeds find: a cosine."
+    ),
+    "dead": Score(
+        "dead_train",
+        "fewer dead on training images",
+        better=-1,
+        what="How many latents fire on no training image.",
+    ),
 }
 ENDPOINTS = [name for name, score in SCORES.items() if score.endpoint]
 

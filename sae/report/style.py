@@ -41,6 +41,7 @@ RC: dict[Any, Any] = {
     "grid.color": "#dddddd",
     "savefig.dpi": 200,
     "pdf.fonttype": 42,
+    "svg.hashsalt": "sae",  # Else the names of its parts are random.
     # A label is printed as it is: what stands between two $ would else be mathematics, and wrong as such.
     "text.parse_math": False,
 }
@@ -142,14 +143,15 @@ def panels(rows: int, columns: int, height: float, beside: float, **look: Any) -
 
 
 def save(figure: Figure, out: str | Path, name: str) -> None:
-    """Write `out`/`name`.png and .pdf and close the figure; the same figure gives the same bytes."""
+    """Write `out`/`name`.png, .pdf and .svg and close the figure; the same figure gives the same bytes."""
     for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
         if isinstance(major := axis.get_major_formatter(), LogFormatterMathtext):
             axis.set_major_formatter(_Numbers(major))
         if isinstance(minor := axis.get_minor_formatter(), LogFormatterMathtext):
             axis.set_minor_formatter(_Numbers(minor))
     # No time, no version.
-    for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+    without = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    for suffix, metadata in without.items():
         with files.atomic_file(Path(out) / f"{name}.{suffix}") as temporary:
             figure.savefig(temporary, format=suffix, bbox_inches="tight", metadata=metadata)
     plt.close(figure)

@@ -206,5 +206,5 @@ def results_of(experiment):
         *expand([paths.CONTROLS, paths.FRONTS, paths.FRONT_MEANS], **here, suffix=("csv", "md")),
         *expand(paths.FIGURE, **here, figure=settings.figures(cfg, experiment), suffix=paths.FIGURE_SUFFIXES),
         *expand(paths.CLAIMS, **here, suffix=("csv", "md")),
-        *expand(paths.PAGE, **here),
+        *expand(paths.SITE, **here),
     ]

@@ -47,6 +47,7 @@ def _written() -> list[str]:
         *(f"{paths.BANK_FOLDER}/{link}" for link in (paths.SAE, paths.TRAINING_LOG)),
         f"{paths.ACTIVATIONS}/.embedding-{{part_key}}/{{below}}",
         f"{paths.HUB}/{{below}}",
+        f"{PurePosixPath(paths.SITE).parent}/{{below}}",
         f"{paths.EXPERIMENT_LOGS}/{{below}}.log",
         f"{paths.EXPERIMENT_LOGS}/times.json",
         f"{paths.EXPERIMENT_LOGS}/{{below}}.tsv",

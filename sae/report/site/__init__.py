@@ -1,0 +1,5 @@
+"""The explorer: a small static site that shows what an experiment's latents learned, and which method is better."""
+
+from sae.report.site.experiment import write
+
+__all__ = ["write"]

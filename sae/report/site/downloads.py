@@ -1,0 +1,48 @@
+"""What the site offers to download: every figure as PNG and SVG, every table as CSV."""
+
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sae.core import files, registry
+from sae.report import tables
+
+TABLES = {
+    "tables/fronts.csv": ("Methods at the same R², by cell", "What each method has above its baseline in each cell."),
+    "tables/front_means.csv": ("Methods at the same R²", "The board: means over cells, with intervals."),
+    **{f"tables/table{n}.csv": (f"Table {n}: {of.title}", of.notes) for n, of in tables.TABLES.items()},
+    "tables/controls.csv": ("What the scores are worth", "Each control beside the baseline, by dataset and score."),
+    "claims.csv": ("Claims", "Each claim with its effect, interval and verdict."),
+    "metrics.csv": ("Every score of every SAE", "A row for each SAE and split."),
+}
+
+
+def write(folder: Path, results: Path, figures: Iterable[str]) -> list[dict[str, Any]]:
+    """Copy them into `folder`/files; the rows of `downloads`.
+
+    Raises:
+        UserError: one of them is missing or was altered.
+    """
+    out, found = folder / "files", list[dict[str, Any]]()
+    for sums in ("claims", "metrics", "tables/tables", *(f"figures/{name}" for name in figures)):
+        files.check_sums(results / f"{sums}.sums.json")
+    out.mkdir()
+    for name in figures:
+        caption = registry.head("figure", name).constants["CAPTION"]
+        both = [_copied(results / f"figures/{name}.{suffix}", out) for suffix in ("png", "svg")]
+        found.append({"title": _title(name), "kind": "figure", "caption": caption, "files": both})
+    for name, (title, caption) in TABLES.items():
+        found.append({"title": title, "kind": "table", "caption": caption, "files": [_copied(results / name, out)]})
+    return found
+
+
+def _copied(file: Path, out: Path) -> dict[str, str]:
+    shutil.copyfile(file, out / file.name)
+    return {"label": file.suffix[1:].upper(), "href": f"files/{file.name}"}
+
+
+def _title(figure: str) -> str:
+    words = re.sub(r"^fig(\d+)_?", r"fig. \1, ", figure).replace("_", " ")
+    return words.removesuffix(", ").capitalize()
