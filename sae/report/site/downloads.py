@@ -19,15 +19,19 @@ TABLES = {
 }
 
 
-def write(folder: Path, results: Path, figures: Iterable[str]) -> list[dict[str, Any]]:
-    """Copy them into `folder`/files; the rows of `downloads`.
+def check(results: Path, figures: Iterable[str]) -> None:
+    """Check the files of an experiment that cannot hold a seal.
 
     Raises:
         UserError: one of them is missing or was altered.
     """
-    out, found = folder / "files", list[dict[str, Any]]()
     for sums in ("claims", "metrics", "tables/tables", *(f"figures/{name}" for name in figures)):
         files.check_sums(results / f"{sums}.sums.json")
+
+
+def write(folder: Path, results: Path, figures: Iterable[str]) -> list[dict[str, Any]]:
+    """Copy them into `folder`/files; the rows of `downloads`."""
+    out, found = folder / "files", list[dict[str, Any]]()
     out.mkdir()
     for name in figures:
         caption = registry.head("figure", name).constants["CAPTION"]

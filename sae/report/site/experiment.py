@@ -58,6 +58,7 @@ def write(
         UserError: a file is missing or was altered, or backbones saw other test images.
     """
     names, results = Settings.model_validate(settings), Path(results)
+    downloads.check(results, names.figures)
     made = _Experiment(results, Path(activations_root), names, device)
     with build.folder(Path(out)) as site:
         for number, place in enumerate(made.places):
