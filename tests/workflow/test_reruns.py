@@ -108,7 +108,8 @@ def test_the_site_says_what_the_tables_say(done):
     bank = read_bank(done.folder / BANK)
     test = store.read(done.folder / "results/activations/digits/tiny/test")
     names = payload(site, "images/0")["classes"]
-    for number, sae in enumerate(about["saes"]):
+    for number in about["cells"][0]["saes"]:
+        sae = about["saes"][number]
         made, key = payload(site, f"saes/{number}"), (methods[sae["method"]], sae["trial"], sae["seed"])
         rows = latents.set_index(keys).loc[[key]].sort_values("latent")
         for name in ("n_active", "ms", "purity"):

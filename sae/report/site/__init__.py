@@ -1,5 +1,1 @@
 """The explorer: a small static site that shows what an experiment's latents learned, and which method is better."""
-
-from sae.report.site.experiment import write
-
-__all__ = ["write"]

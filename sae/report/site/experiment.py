@@ -109,12 +109,12 @@ class _Experiment:
         if not self.tests.setdefault(dataset, test.index)["image_id"].equals(test.index["image_id"]):
             raise UserError(f"{self.activations / dataset}: backbones saw other test images; embed them again")
         shown = []
-        for method in [method for method in of_methods if method not in names.controls]:
-            entry, sae = of_methods[method], len(self._saes)
-            self.numbers.saes[(*place, method, entry.name, entry.seed)] = sae
-            table = cells.of(latents, entry).sort_values("latent").reset_index(drop=True)
-            coder = bank.open(entry).to(self.device)
-            shown.append(Shown(sae, method, coder, table, _siblings(bank, entry, self.device)))
+        for method, entry in of_methods.items():
+            sae = self.numbers.saes[(*place, method, entry.name, entry.seed)] = len(self._saes)
+            if method not in names.controls:  # These have no file.
+                table = cells.of(latents, entry).sort_values("latent").reset_index(drop=True)
+                coder = bank.open(entry).to(self.device)
+                shown.append(Shown(sae, method, coder, table, _siblings(bank, entry, self.device)))
             row = cells.of(metrics[metrics["split"] == "test"], entry)
             scores = {name: values.iloc[0] for name, values in overview.scores_of(row).items()}
             about = {"cell": number, "method": self.numbers.methods[method], "trial": entry.name, "seed": entry.seed}
