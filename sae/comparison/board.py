@@ -14,7 +14,7 @@ from pydantic import Field
 
 from sae.comparison import fronts, intervals
 from sae.comparison.methods import Methods
-from sae.comparison.scores import SCORES, across_groups
+from sae.comparison.scores import READ, across_groups
 from sae.core import files
 from sae.core.errors import UserError
 from sae.core.options import Options
@@ -114,7 +114,7 @@ def _fitting(result: Result, first: MadeBy) -> tuple[pd.DataFrame, list[str]]:
             dataset = cell.partition(" / ")[0]
             said.append(f"{own.experiment}: {dataset} left out: {cell} is {own.cells[cell]}, not {first.cells[cell]}")
             metrics = metrics[metrics["dataset"] != dataset]
-    read = {column for score in SCORES.values() for column in (score.column, f"{score.column}_across_groups")}
+    read = {column for score in READ.values() for column in (score.column, f"{score.column}_across_groups")}
     for metric in sorted({own.columns[column] for column in lost & read}):
         both_of = own.metrics.get(metric), first.metrics.get(metric)
         said.append(f"{own.experiment}: scores of {metric} left out, of {both_of[0]}, not {both_of[1]}")

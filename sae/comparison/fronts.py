@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from sae.comparison.scores import ENDPOINTS, SCORES, values
+from sae.comparison.scores import ENDPOINTS, READ, values
 from sae.core.options import Options, Share
 from sae.scoring import front
 from sae.scoring.rows import CELL
@@ -62,7 +62,7 @@ def points(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
         metrics: tidy metrics, MS across groups where a dataset has groups.
 
     Returns:
-        A row per cell, method and trial, means over its seeds: `r2`, the scores of `SCORES` that validation has, `l0`,
+        A row per cell, method and trial, means over its seeds: `r2`, the scores of `READ` that validation has, `l0`,
         `firing`, `ok`, `feasible`. What was not measured keeps no trial from being feasible.
     """
     rows = metrics[metrics["split"] == "val"]
@@ -70,7 +70,7 @@ def points(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     counts = [all(f"-{name}" in f"-{trial}" for name in rule.tuned) for trial in rows["trial"]]
     rows = rows.loc[np.array(counts, dtype=bool)]
     r2, l0, dead, m = (values(rows, name) for name in ("r2", "l0", "dead_train", "m"))
-    of = {name: score.of(rows) for name, score in SCORES.items()}
+    of = {name: score.of(rows) for name, score in READ.items()}
     found = rows[TRIAL].assign(r2=r2, l0=l0, firing=1 - dead / m, ok=rows["status"] == "ok", **of)
     # A trial of which a seed diverged ended badly.
     found = found.groupby(TRIAL, sort=False).agg(lambda column: column.mean(skipna=False)).reset_index()
@@ -82,7 +82,7 @@ def points(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
 def vertices(points: pd.DataFrame, score: str) -> pd.DataFrame:
     """The rows of :func:`points` of one cell and method that are vertices of its front, by falling R^2."""
     rows = points[points["feasible"] & points[score].notna()]
-    return rows.iloc[front.hull(rows["r2"].to_numpy(float), SCORES[score].better * rows[score].to_numpy(float))]
+    return rows.iloc[front.hull(rows["r2"].to_numpy(float), READ[score].better * rows[score].to_numpy(float))]
 
 
 def effects(metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule) -> pd.DataFrame:
@@ -111,7 +111,7 @@ def effects(metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule
 
 def _tests(metrics: pd.DataFrame) -> Tests:
     rows, found = metrics[metrics["split"] == "test"], Tests()
-    scores = pd.DataFrame({name: score.of(rows) for name, score in SCORES.items()})
+    scores = pd.DataFrame({name: score.of(rows) for name, score in READ.items()})
     every = scores.assign(r2=values(rows, "r2"), ok=rows["status"] == "ok").to_dict("records")
     for *trial, seed, of in zip(*(rows[name] for name in (*TRIAL, "seed")), every, strict=True):
         found.setdefault(tuple(trial), {})[int(seed)] = of
@@ -135,7 +135,7 @@ def _of_cell(
 ) -> Iterator[dict[str, Any]]:
     by_method = {str(method): rows for method, rows in tried.groupby("method", sort=False)}
     fronts = {(m, name): vertices(rows, name) for m, rows in by_method.items() for name in ENDPOINTS}
-    for method, name, width in itertools.product(by_method, SCORES, rule.widths):
+    for method, name, width in itertools.product(by_method, READ, rule.widths):
         # A score that is no endpoint is read at the vertices of the first.
         hull, base = name if name in ENDPOINTS else ENDPOINTS[0], root(method, against)
         if base == method or (base, hull) not in fronts:
@@ -204,7 +204,7 @@ def _of_seed(both: list[_Side], seed: int, window: tuple[float, float]) -> dict[
     if at_most == -math.inf:
         return row
     (ours, r2, said), (theirs, their_r2, theirs_said) = (side.read(seed, window, at_most) for side in both)
-    row |= {"effect": SCORES[both[0]._name].better * (ours - theirs), "r2_difference": r2 - their_r2}
+    row |= {"effect": READ[both[0]._name].better * (ours - theirs), "r2_difference": r2 - their_r2}
     return row | {"vertices": said, "baseline_vertices": theirs_said}
 
 

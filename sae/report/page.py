@@ -13,7 +13,7 @@ import jinja2
 import pandas as pd
 import yaml
 
-from sae.comparison import published
+from sae.comparison import paper_tables, published
 from sae.comparison.claims import VERDICTS
 from sae.core import files, registry
 from sae.report import claims, controls, fronts, tables
@@ -70,7 +70,7 @@ def write(
         badges=dict(zip(VERDICTS, ("yes", "part", "no", "untested"), strict=True)),
         training=tables.training(under(files.read_parquet(results / "metrics.parquet"), "paper"), names),
         controls=len(worth) and {"rows": controls.as_text(worth, names).to_dict("split"), "notes": controls.NOTES},
-        tables=[_table(number, results, theirs, names) for number in tables.TABLES],
+        tables=[_table(number, results, theirs, names) for number in paper_tables.TABLES],
         fronts=_fronts(results, names),
         figures=[figure for figure in figures if not figure["images"]],
         galleries=[figure for figure in figures if figure["images"]],
@@ -93,14 +93,13 @@ def _fronts(results: Path, names: Names) -> dict[str, Any] | None:
 
 
 def _table(number: int, results: Path, theirs: pd.DataFrame, names: Names) -> dict[str, Any]:
-    spec = tables.TABLES[number]
     table = tables.read(results / f"tables/table{number}.csv")
-    effects = tables.effects(number, table, theirs, names)
+    effects = paper_tables.effects(number, table, theirs, names)
     return {
-        "title": f"Table {number}: {spec.title}",
-        "notes": spec.notes,
+        "title": f"Table {number}: {tables.TITLES[number]}",
+        "notes": tables.NOTES[number],
         "effects_notes": tables.effects_notes(number, effects),
-        "effects": effects.to_dict("split"),
+        "effects": tables.effects_as_text(number, effects, names).to_dict("split"),
         "rows": tables.as_text(number, table, names).to_dict("split"),
     }
 

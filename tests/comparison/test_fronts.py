@@ -135,7 +135,7 @@ def test_each_endpoint_has_a_front_of_its_own_and_others_are_read_at_the_first_o
     found = only(effect(*table, score="detection_alive"))
     assert found["vertices"] == "p: 1.000" and found["effect"] == pytest.approx(0.1)
     # Fewer dead latents are better: at the weights of MS, .875 of 5 and .125 of 1, against 3.
-    assert only(effect(*table, score="dead"))["effect"] == pytest.approx(3 - (0.875 * 5 + 0.125))
+    assert only(effect(*table, score="dead_train"))["effect"] == pytest.approx(3 - (0.875 * 5 + 0.125))
     assert effect(*table, score="probe_auc").empty  # Nowhere measured.
 
 
