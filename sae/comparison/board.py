@@ -84,9 +84,8 @@ def joined(results: Sequence[Result]) -> tuple[pd.DataFrame, list[str]]:
             names = {m: _free(m, own.experiment, taken) for m in found["method"].unique()}
             taken |= {*names.values()}
             parts.append(found.assign(method=found["method"].map(names)))
-    if not parts:
-        raise UserError("no rows are left to compare: " + "; ".join(said or ["no method has a feasible trial"]))
-    return intervals.means(pd.concat(parts, ignore_index=True)), said
+    empty = fronts.effects(results[0].metrics[:0], {}, first.fronts)
+    return intervals.means(pd.concat(parts, ignore_index=True) if parts else empty), said
 
 
 def _free(method: str, experiment: str, taken: set[str]) -> str:

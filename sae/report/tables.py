@@ -1,19 +1,23 @@
 """The paper's tables from the tidy metrics, as csv (with ids), md and tex (with labels)."""
 
 import re
+from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 
 import pandas as pd
 
-from sae.comparison import controls, fronts, intervals, published
+from sae.comparison import controls, detection, fronts, intervals, published
 from sae.comparison.fronts import Rule as FrontRule
 from sae.comparison.paper_tables import CELL, TABLES, beside_published, effects, measured
-from sae.comparison.scores import RUN, SCORES, across_groups, diverged, values
+from sae.comparison.scores import ENDPOINTS, RUN, SCORES, across_groups, diverged, values
 from sae.config.rule import Rule
 from sae.core import files
+from sae.report import board
 from sae.report import controls as of_controls
+from sae.report import detection as of_detection
 from sae.report import fronts as of_fronts
+from sae.report.markup import latex, markdown
 from sae.report.names import Names
 from sae.scoring.selection import chosen, under
 
@@ -108,17 +112,29 @@ def effects_notes(number: int, found: pd.DataFrame) -> str:
     return f"{first}{_EFFECTS_NOTES}\n{_PUBLISHED_NOTE}"
 
 
-def write(metrics_file: str | Path, published_folder: str | Path, settings: Settings, out: str | Path) -> None:
+def write(
+    metrics_file: str | Path,
+    latents_file: str | Path,
+    published_folder: str | Path,
+    settings: Settings,
+    out: str | Path,
+    *,
+    beside: Sequence[Path] = (),
+) -> None:
     """Write all tables: `out`/table{1,2,3,4}.csv, .md and .tex; md and tex end in the published table.
 
     And `out`/controls.csv and .md, what the scores of these tables are worth (`sae.comparison.controls`);
-    `out`/fronts.csv and .md and front_means.csv, how methods compare at the same R^2 (`sae.comparison.fronts`).
+    `out`/fronts.csv and .md and front_means.csv, how methods compare at the same R^2 (`sae.comparison.fronts`), and
+    front_sensitivity.csv; detection.csv and .md (`sae.comparison.detection`); leaderboard.csv and .md, all methods on
+    one board (`sae.comparison.board`).
 
     Args:
-        metrics_file: metrics.parquet.
+        metrics_file: metrics.parquet; made_by.json lies beside it.
+        latents_file: latents.parquet.
         published_folder: the paper's tables as CSV.
         out: the folder to write into.
         settings: :class:`Settings`.
+        beside: folders of other experiments' results, whose methods stand on the board too.
     """
     names, out = Settings.model_validate(settings), Path(out)
     metrics, tables = under(files.read_parquet(metrics_file), "paper"), published.read(published_folder)
@@ -138,23 +154,36 @@ def write(metrics_file: str | Path, published_folder: str | Path, settings: Sett
         made[f"table{number}.csv"] = table.to_csv(index=False, lineterminator="\n")
         made[f"table{number}.md"] = "\n\n".join(parts) + "\n"
         made[f"table{number}.tex"] = latex(shown, caption) + "\n" + latex(theirs, their_caption)
-    worth = controls.compare(chosen(metrics, "test", names.compared), names, WORTH, names.claims)
+    picked = chosen(metrics, "test", names.compared)
+    worth = controls.compare(picked, names, WORTH, names.claims)
     said = [markdown(of_controls.as_text(worth, names)), of_controls.NOTES] if len(worth) else [NO_CONTROLS]
     made["controls.csv"] = worth.to_csv(index=False, lineterminator="\n")
     made["controls.md"] = "\n\n".join(["# What the scores are worth", about, *said]) + "\n"
     made |= _fronts(across_groups(files.read_parquet(metrics_file)), names)
+    found = detection.by_cell(picked, files.read_parquet(latents_file), names)
+    said = [markdown(of_detection.as_text(found, names)), of_detection.NOTES] if len(found) else [of_detection.NONE]
+    made["detection.csv"] = found.to_csv(index=False, lineterminator="\n")
+    made["detection.md"] = "\n\n".join(["# Detection by how often latents fire", *said]) + "\n"
+    made |= board.render([Path(metrics_file).parent, *map(Path, beside)])
     for name, text in made.items():
         files.write_text(out / name, text)
     files.write_sums(out / "tables.sums.json", [out / name for name in made])
 
 
 def _fronts(metrics: pd.DataFrame, names: Settings) -> dict[str, str]:
-    found = fronts.effects(fronts.of_rule(metrics, names.fronts), names.tuned, names.fronts)
+    """The fronts, their means, and what the means are where another thing is asked."""
+    of_rule = fronts.of_rule(metrics, names.fronts)
+    found = fronts.effects(of_rule, names.tuned, names.fronts)
     cells, means = fronts.by_cell(found), intervals.means(found)
+    other = {said: intervals.means(of) for said, of in fronts.sensitivity(of_rule, names.tuned, names.fronts)}
+    other = pd.concat([table.assign(asked=said) for said, table in other.items()])
+    other = other[other["score"].isin(ENDPOINTS)]
     shown = of_fronts.as_text(means, names)
     parts = ["# Fronts: each method beside its baseline at the same R2"]
     parts += [markdown(shown), of_fronts.NOTES] if len(shown) else [of_fronts.NONE]
-    made = {"fronts.csv": cells, "front_means.csv": means}
+    if len(shown):
+        parts += ["## What if", markdown(of_fronts.what_if(other, names)), of_fronts.WHAT_IF]
+    made = {"fronts.csv": cells, "front_means.csv": means, "front_sensitivity.csv": other}
     found = {name: table.to_csv(index=False, lineterminator="\n") for name, table in made.items()}
     return found | {"fronts.md": "\n\n".join(parts) + "\n"}
 
@@ -210,49 +239,3 @@ def as_text(number: int, table: pd.DataFrame, names: Names) -> pd.DataFrame:
 def _written(style: str, value: float, theirs: float, difference: float) -> str:
     text = "-" if isnan(value) else format(value, style)
     return text if isnan(theirs) else f"{text} ({format(theirs, style)}, {format(difference, '+' + style)})"
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A pipe table of a DataFrame of text, padded so that it reads as it stands."""
-    rows = [[_cell(v) for v in row] for row in (table.columns, *table.to_numpy())]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * width for width in widths])
-    padded = [[v.ljust(w) for v, w in zip(row, widths, strict=True)] for row in rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in padded)
-
-
-# What would be markup: but a _ within a word, and an & that begins no entity, are themselves.
-_MARKUP = re.compile(r"[\\`*|~$<]|\](?=\()|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
-_ENTITIES = {"<": "&lt;", "&": "&amp;"}  # Some readers of markdown take \< for the beginning of a tag.
-
-
-def _cell(text: str) -> str:
-    return _MARKUP.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), " ".join(text.split()))
-
-
-# A row that begins with [ or * would be an option of the line break before it.
-_TEX = str.maketrans(
-    {c: rf"\{c}" for c in "_%&#${}"}
-    | {"<": r"$<$", ">": r"$>$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"|": r"\textbar{}", "[": "{[}", "*": "{*}"}
-)
-
-
-def latex(table: pd.DataFrame, caption: str) -> str:
-    """A `longtable` with booktabs rules, a space between cells (the first three columns)."""
-    head, *rows = ([v.translate(_TEX) for v in row] for row in (table.columns, *table.to_numpy()))
-    body = ""
-    for number, row in enumerate(rows):
-        if number and row[:3] != rows[number - 1][:3] and "method" in table:
-            body += "\\addlinespace\n"
-        body += " & ".join(row) + " \\\\\n"
-    caption = " ".join(caption.replace("`", "").split()).translate(_TEX)
-    return rf"""% needs \usepackage{{booktabs,longtable}}
-\begin{{longtable}}{{{"l" * len(head)}}}
-\caption{{{caption}}} \\
-\toprule
-{" & ".join(head)} \\
-\midrule \endhead
-{body}\bottomrule
-\end{{longtable}}
-"""

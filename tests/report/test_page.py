@@ -51,7 +51,11 @@ def test_page(tmp_path):
     names = {"methods": METHODS, "datasets": hostile.DATASETS, "backbones": {"b": "<i>Back"}}
     rule = {"confidence": 0.95, "resamples": 100, "bootstrap_seed": 0, "min_blocks": 3, "agreement": 0.6}
     rule |= {"margin_r2": 0.005, "margin_top1": 0.01, "rises": 1.1, "flat": 1.05}
-    tables.write(metrics, PAPER, names | {"claims": rule}, tmp_path / "tables")
+    latents, made_by = tmp_path / "latents.parquet", {"experiment": "e", "methods": {"methods": METHODS}}
+    files.write_parquet(latents, pd.DataFrame({"latent": []}))
+    empty = dict.fromkeys(("fronts", "versions", "recipe", "protocols", "metrics"), {})
+    files.write_json(tmp_path / "made_by.json", made_by | empty)
+    tables.write(metrics, latents, PAPER, names | {"claims": rule}, tmp_path / "tables")
     claims.write(metrics, curves, PAPER, names | {"claims": rule}, tmp_path)
     (tmp_path / "figures").mkdir()
     for figure in ("fig2", "fig5_probe"):

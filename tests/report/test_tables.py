@@ -11,7 +11,7 @@ from report import hostile
 
 from sae.comparison import paper_tables, published
 from sae.core import files
-from sae.report import tables
+from sae.report import markup, tables
 from sae.report.names import Names
 
 PAPER = ROOT / "workflow/resources/paper"
@@ -123,8 +123,12 @@ def test_what_diverged_is_counted_in_the_row_and_in_the_head():
 
 def written(frame, settings, folder):
     files.write_parquet(folder / "metrics.parquet", frame)
+    files.write_parquet(folder / "latents.parquet", pd.DataFrame({"latent": []}))
+    made_by = {"experiment": "e", "methods": settings, "fronts": {}, "versions": {}, "recipe": {}, "protocols": {}}
+    files.write_json(folder / "made_by.json", made_by | {"metrics": {}})
     rule = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"] | {"resamples": 100}
-    tables.write(folder / "metrics.parquet", PAPER, settings | {"claims": rule}, folder)
+    both = folder / "metrics.parquet", folder / "latents.parquet"
+    tables.write(*both, PAPER, settings | {"claims": rule}, folder)
     return {
         n: (tables.read(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text()) for n in paper_tables.TABLES
     }
@@ -150,12 +154,12 @@ TEX |= {"$<$": "<", "$>$": ">", "{[}": "[", "{*}": "*"} | {f"\\{c}": c for c in 
 def test_a_text_is_printed_as_it_is():
     texts = [*hostile.LABELS, hostile.DATASET, hostile.CLASS, "_a_ b_c", "[*]", "^{~}", "100 %", r"\textbar{}", "&lt;"]
     frame = pd.DataFrame([texts], columns=texts)
-    for line in tables.markdown(frame).splitlines()[::2]:
+    for line in markup.markdown(frame).splitlines()[::2]:
         cells = re.split(r"(?<!\\)\|", line)[1:-1]
         # None of these is left to begin something else.
         assert not any(re.search(r"(?<!\\)[`*$<]|(?<![\\\w])_", cell) for cell in cells)
         assert [html.unescape(re.sub(r"\\([\W_])", r"\1", cell)).strip() for cell in cells] == texts
-    rows = [line.removesuffix(r" \\") for line in tables.latex(frame, "x").splitlines() if " & " in line]
+    rows = [line.removesuffix(r" \\") for line in markup.latex(frame, "x").splitlines() if " & " in line]
     assert len(rows) == 2
     for row in rows:
         cells = re.split(r"(?<!\\)&", row)

@@ -4,7 +4,7 @@
 rule page:
     input:
         at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix="csv"),
-        at(paths.CONTROLS, suffix="csv"),
+        at(paths.NOTED_TABLES, suffix="csv"),
         lambda w: at(paths.FIGURE, figure=settings.figures(cfg, w.experiment), suffix="png", **w),
         lambda w: at(paths.FIGURE_SUMS, figure=settings.figures(cfg, w.experiment), **w),
         at(paths.CLAIMS, suffix="csv"),

@@ -18,7 +18,7 @@ from sae.config.models import Config
 from sae.core import files, paths, registry
 from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
-from sae.report.tables import markdown
+from sae.report.markup import markdown
 from sae_workflow import recorded, settings
 
 KEY = ["dataset", "backbone", "k", "method", "trial", "seed"]
