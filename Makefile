@@ -34,7 +34,10 @@ CONFIG ?=
 LAID_OVER = $(if $(CONFIG),--configfile config.yaml $(if $(PROFILE),$(wildcard $(PROFILE)/compute.yaml)) $(CONFIG))
 BENCHES = train_step time_to_fvu bank scoring embed growth
 
-.PHONY: demo smoke plan run show check publish sizes unused prune test test-cluster test-libraries slurm lint schema versions bench reference setup clean
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+.PHONY: help demo smoke plan run show check publish sizes unused prune test test-cluster test-libraries slurm lint schema versions bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(LAID_OVER) $(if $(PROFILE),--profile $(PROFILE))

@@ -59,11 +59,11 @@ def cut(text: str, width: float, size: float) -> str:
     def inches(text: str) -> float:
         return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
 
-    words, end = text.split(" "), ""
-    while words and inches(" ".join(words) + end) > width:
-        words.pop()
-        end = " ..."
-    return " ".join(words) + end
+    if inches(text) <= width:
+        return text
+    while text and inches(f"{text} ...") > width:
+        text = text[:-1].rstrip()
+    return f"{text} ..."
 
 
 def place(names: Names, dataset: str, backbone: str) -> str:

@@ -24,8 +24,9 @@ def rows(method, trials, cell=CELL, seeds=(0,), val=None, **changed):
     return found
 
 
-def effect(*parts, width=0.02, score="ms", **rule):
-    table = fronts.effects(pd.DataFrame([row for part in parts for row in part]), AGAINST, Rule(widths=[width], **rule))
+def effect(*parts, width=0.02, score="ms", strict=False, **rule):
+    metrics, rule = pd.DataFrame([row for part in parts for row in part]), Rule(widths=[width], **rule)
+    table = fronts.effects(metrics, AGAINST, rule, strict=strict)
     return table[table["score"] == score]
 
 
@@ -73,6 +74,16 @@ def test_choices_are_of_validation_and_numbers_of_test():
     seen = {"p": (0.69, 0.9), "q": (0.67, 0.1)}  # On validation q is no vertex, and p scores .9.
     row = only(effect(rows("topk", BASE), rows("reg", REG, val=seen)))
     assert row["vertices"] == "p: 1.000" and row["effect"] == pytest.approx(0.46 - (0.42 + 0.43) / 2)
+
+
+def test_the_strict_form_is_at_equal_test_r2():
+    # Test has .01 less R^2 of the method than validation saw. At equal test R^2 it is read further left on its front.
+    reg = {name: (r2 - 0.01, ms) for name, (r2, ms) in REG.items()}
+    row = only(effect(rows("topk", BASE), rows("reg", reg, val=REG), strict=True))
+    # From .68 to .70 both stand at .68, what the method reaches: .46 against .44.
+    assert row["effect"] == pytest.approx(0.46 - 0.44) and row["r2_difference"] == pytest.approx(0)
+    plain = only(effect(rows("topk", BASE), rows("reg", REG)))
+    assert only(effect(rows("topk", BASE), rows("reg", REG), strict=True))["effect"] == pytest.approx(plain["effect"])
 
 
 def test_ends_gains_and_what_lies_out_of_reach():
@@ -135,7 +146,7 @@ def test_each_endpoint_has_a_front_of_its_own_and_others_are_read_at_the_first_o
     found = only(effect(*table, score="detection_alive"))
     assert found["vertices"] == "p: 1.000" and found["effect"] == pytest.approx(0.1)
     # Fewer dead latents are better: at the weights of MS, .875 of 5 and .125 of 1, against 3.
-    assert only(effect(*table, score="dead"))["effect"] == pytest.approx(3 - (0.875 * 5 + 0.125))
+    assert only(effect(*table, score="dead_train"))["effect"] == pytest.approx(3 - (0.875 * 5 + 0.125))
     assert effect(*table, score="probe_auc").empty  # Nowhere measured.
 
 

@@ -99,7 +99,7 @@ def test_the_site_says_what_the_tables_say(done):
     for split in ("val", "test"):
         rows = metrics[metrics["split"] == split].set_index(keys)
         theirs = trials.assign(method=[methods[place] for place in trials["method"]]).set_index(keys)
-        for name, column in (("r2", "r2"), ("ms", "ms_mean_alive"), ("dead", "dead_train")):
+        for name, column in (("r2", "r2"), ("ms", "ms_mean_alive"), ("dead_train", "dead_train")):
             ours = theirs[f"{name}_{split}"].astype(float)
             pd.testing.assert_series_equal(ours, rows[column].astype(float).reindex(ours.index), check_names=False)
     purity = metrics[metrics["split"] == "test"].set_index(keys)

@@ -4,7 +4,7 @@
 rule site:
     input:
         at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix="csv"),
-        at([paths.CONTROLS, paths.FRONTS], suffix="csv"),
+        at(paths.NOTED_TABLES, suffix="csv"),
         paths.FRONT_MEANS,
         lambda w: at(paths.FIGURE, figure=settings.figures(cfg, w.experiment), suffix=["png", "svg"], **w),
         lambda w: at(paths.FIGURE_SUMS, figure=settings.figures(cfg, w.experiment), **w),

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from sae.core import files, registry
-from sae.report import tables
+from sae.report import controls, detection, fronts, tables
 
 TABLES = {
-    "tables/fronts.csv": ("Methods at the same R², by cell", "What each method has above its baseline in each cell."),
-    "tables/front_means.csv": ("Methods at the same R²", "The board: means over cells, with intervals."),
-    **{f"tables/table{n}.csv": (f"Table {n}: {of.title}", of.notes) for n, of in tables.TABLES.items()},
-    "tables/controls.csv": ("What the scores are worth", "Each control beside the baseline, by dataset and score."),
+    "tables/leaderboard.csv": ("All methods on one board", "Means over cells, also of experiments beside this one."),
+    "tables/front_means.csv": ("Methods at the same R²", fronts.NOTES),
+    "tables/fronts.csv": ("The same, by cell", "What each method has above its baseline in each cell."),
+    "tables/front_sensitivity.csv": ("The same, under other rules", fronts.WHAT_IF),
+    "tables/detection.csv": ("Detection by how often latents fire", detection.NOTES),
+    "tables/controls.csv": ("What the scores are worth", controls.NOTES),
+    **{f"tables/table{n}.csv": (f"Table {n}: {title}", tables.NOTES[n]) for n, title in tables.TITLES.items()},
     "claims.csv": ("Claims", "Each claim with its effect, interval and verdict."),
     "metrics.csv": ("Every score of every SAE", "A row for each SAE and split."),
 }

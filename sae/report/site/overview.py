@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 
 from sae.comparison import fronts
 from sae.comparison.published import signed
-from sae.comparison.scores import ENDPOINTS, SCORES, values
+from sae.comparison.scores import ENDPOINTS, READ, values
 from sae.report.names import Names
 from sae.scoring import front
 from sae.scoring.rows import CELL
@@ -55,8 +55,9 @@ def empty() -> dict[str, Any]:
 
 def scores() -> list[dict[str, Any]]:
     """What can be compared."""
-    fields = ("label", "what", "better", "chance", "endpoint")
-    return [{"id": name} | {field: getattr(score, field) for field in fields} for name, score in SCORES.items()]
+    fields = ("label", "what", "better", "chance")
+    about = {name: {field: getattr(score, field) for field in fields} for name, score in READ.items()}
+    return [{"id": name} | row | {"endpoint": name in ENDPOINTS} for name, row in about.items()]
 
 
 def methods(names: Names) -> list[dict[str, Any]]:
@@ -116,7 +117,7 @@ def trials(
 
 def scores_of(rows: pd.DataFrame) -> dict[str, pd.Series]:
     """R² and every score of rows of metrics."""
-    return {"r2": values(rows, "r2")} | {name: score.of(rows) for name, score in SCORES.items()}
+    return {"r2": values(rows, "r2")} | {name: score.of(rows) for name, score in READ.items()}
 
 
 def of_fronts(points: pd.DataFrame, names: Names, rule: fronts.Rule, numbers: Numbers) -> dict[str, Any]:
@@ -161,7 +162,7 @@ def answer(means: pd.DataFrame, claims: pd.DataFrame, names: Names) -> list[str]
     said = [] if best else ["No method here has feasible trials beside a baseline's: nothing compares at the same R²."]
     for method in best:
         seen = {name: effects.loc[(method, name)] for name in ENDPOINTS if (method, name) in effects.index}
-        parts = [f"{signed(of['effect'])} {SCORES[name].label} ({of['outcome']})" for name, of in seen.items()]
+        parts = [f"{signed(of['effect'])} {READ[name].label} ({of['outcome']})" for name, of in seen.items()]
         baseline = names.method(fronts.root(method, names.tuned))
         said.append(f"{names.method(method)} has {' and '.join(parts)} beside {baseline} at the same R².")
     if best:
