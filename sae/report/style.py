@@ -15,6 +15,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import Formatter, LogFormatterMathtext
+from PIL import Image
 
 from sae.core import files
 from sae.report.names import Names
@@ -154,7 +155,16 @@ def save(figure: Figure, out: str | Path, name: str) -> None:
     for suffix, metadata in without.items():
         with files.atomic_file(Path(out) / f"{name}.{suffix}") as temporary:
             figure.savefig(temporary, format=suffix, bbox_inches="tight", metadata=metadata)
+            if suffix == "png" and not any(ax.images for ax in figure.axes):
+                _shrink(temporary)
     plt.close(figure)
+
+
+def _shrink(png: Path) -> None:
+    """Write a drawing anew with the 256 colours that it has most of: a third of the bytes, as it looked."""
+    with Image.open(png) as image:
+        dpi, drawing = image.info["dpi"], image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    drawing.save(png, format="PNG", optimize=True, dpi=dpi)
 
 
 class _Numbers(Formatter):
