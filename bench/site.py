@@ -17,11 +17,10 @@ from sae.comparison.methods import Method
 from sae.data.store import Activations
 from sae.models.coder import Coder
 from sae.report.names import Names
-from sae.report.site import build, cells, images, overview, pack, start
+from sae.report.site import explore
 from sae.report.site.build import Shown
 
 D, CLASSES, K = 64, 200, 32
-PLACE = ("generated", "generated", K)
 
 
 def main() -> None:
@@ -44,33 +43,13 @@ def write(out: Path, count: int, m: int) -> None:
     embeddings = (directions[label] + random.normal(size=(count, D))).astype(np.float32)
     index = pd.DataFrame({"image_id": [f"image {n:05}" for n in range(count)], "label": label, "group": range(count)})
     index = index.assign(path=index.index.astype(str), label_name=[f"class {n}" for n in label])
-    test = Activations(embeddings, index, {"dataset": {"name": PLACE[0], "grouped": False}})
-    ids = ["topk", "reg1"]
+    test = Activations(embeddings, index, {"dataset": {"name": "generated", "grouped": False}})
     looks = {"topk": Method(label="Baseline"), "reg1": Method(label="Reg. 1", against="topk")}
-    names = Names(methods=looks, datasets={PLACE[0]: "Generated"}, backbones={PLACE[1]: "Generated"})
-    shown = [_sae(number, method, random, directions, m, test) for number, method in enumerate(ids)]
-    about = overview.empty() | {"experiment": "generated", "description": "Generated data of the paper's size"}
-    about |= {"answer": ["These data are generated: they say nothing."], "methods": overview.methods(names)}
-    about |= {kind: [{"id": "generated", "label": "Generated"}] for kind in ("datasets", "backbones")}
-    cell = {"dataset": PLACE[0], "backbone": PLACE[1], "k": K, "m": m, "d": D, "images": 0, "chance": {"ms": 0.3}}
-    about["cells"] = [cell | {"saes": [0, 1]}]
-    scores = ["r2", *(score["id"] for score in about["scores"])]
-    rows = [dict.fromkeys(scores, 0.5) | {"r2": 0.8 + n / 1000, "ms": 0.5 + n / 100} for n in range(2)]
-    sae = {"cell": 0, "trial": "default", "seed": 0, "alive": m}
-    about["saes"] = [sae | {"method": n, "scores": row} for n, row in enumerate(rows)]
-    columns = {f"{name}_{split}": [row[name] for row in rows] for name in scores for split in ("val", "test")}
-    fixed = {"cell": 0, "trial": "default", "seed": 0, "status": "ok", "role": "chosen", "feasible": True}
-    fixed |= {"l0": float(K), "dead": 0, "firing": 1.0}
-    about["trials"] = {name: [value] * 2 for name, value in fixed.items()} | {"method": [0, 1], "sae": [0, 1]} | columns
-    about["provenance"] = {"config": "", "versions": build.versions(), "machine": build.machine(), "rebuild": ""}
-    about["provenance"] |= {name: [] for name in ("embeddings", "sources", "times", "left_out")}
-    with build.folder(out) as site:
-        tops, found = build.add_cell(site, PLACE, shown, test, names.baselines)
-        images.write(site, 0, PLACE[0], index, "Generated.", _picture, tops)
-        made = {"distributions": cells.distributions({one.number: one.table for one in shown})}
-        pack.put(site, "cells/0", {"curves": [], "training": [], "settings": []} | made)
-        about["start"] = start.views(found, names, [], [PLACE])
-        build.shell(site, about)
+    names = Names(methods=looks, datasets={"generated": "Generated"}, backbones={"generated": "Generated"})
+    shown = [_sae(number, method, random, directions, m, test) for number, method in enumerate(looks)]
+    metrics = pd.DataFrame({"m": m, "l0": K, "r2": [0.8, 0.81], "ms_floor": 0.3, "ms_mean_alive": [0.5, 0.52]})
+    metrics["detection_alive"] = [0.7, 0.75]
+    explore.compose(out, names, shown, metrics, test, _picture, "Generated.")
 
 
 def _sae(

@@ -28,6 +28,7 @@ from sae.scoring.stage import options_of
 from sae.scoring.subject import Subject
 
 METRICS = ("reconstruction", "monosemanticity", "purity", "density")
+TRIAL = "as given"
 
 
 def explore(
@@ -69,48 +70,67 @@ def explore(
     coders = [convert.load(place).to(device) for place in sae]
     for given, coder in zip(sae, coders, strict=True):
         check_embeddings(test.embeddings, coder.d, str(activations), f"what {given} takes")
-    place = test.manifest["dataset"]["name"], test.manifest["backbone"]["name"], coders[0].k
-    labels = [
-        name if coder.k == place[2] else f"{name} (k = {coder.k})" for name, coder in zip(ids, coders, strict=True)
-    ]
-    looks = {name: Method(label=label) for name, label in zip(ids, labels, strict=True)}
-    names = Names(methods=looks, datasets={place[0]: None}, backbones={place[1]: None})
-    shown, rows = list[Shown](), list[dict[str, Any]]()
+    k, looks, shown, rows = coders[0].k, dict[str, Method](), list[Shown](), list[dict[str, Any]]()
     for number, (name, coder) in enumerate(zip(ids, coders, strict=True)):
+        looks[name] = Method(label=name if coder.k == k else f"{name} (k = {coder.k})")
         subject = Subject(coder, {"test": test})
-        found = {k: v for metric in METRICS for k, v in _scores(metric, subject).items()}
-        table = pd.DataFrame({k: v.values for k, v in _scores("latents", subject).items()})
+        found = {key: value for metric in METRICS for key, value in _scores(metric, subject).items()}
+        table = pd.DataFrame({key: of.values for key, of in _scores("latents", subject).items()})
         shown.append(Shown(number, name, coder, table.assign(ms=table.get("ms_across_groups", table["ms"]))))
-        key = dict(zip(overview.KEY, (*place, name, "as given", 0), strict=True)) | {"split": "test"}
-        rows.append(key | {"status": "ok", "selected": True, "m": coder.m, **found})
-    metrics, numbers = across_groups(pd.DataFrame(rows)), overview.Numbers([place], ids)
-    numbers.saes = {key: n for n, key in enumerate(metrics[overview.KEY].itertuples(index=False, name=None))}
+        rows.append({"m": coder.m, **found})
+    about = test.manifest
+    names = Names(methods=looks, datasets={about["dataset"]["name"]: None}, backbones={about["backbone"]["name"]: None})
+    compose(out, names, shown, across_groups(pd.DataFrame(rows)), test, open_image, credit)
+
+
+def compose(
+    out: Path,
+    names: Names,
+    shown: Sequence[Shown],
+    metrics: pd.DataFrame,
+    test: Activations,
+    open_image: Callable[[str], Image.Image] | None,
+    credit: str,
+) -> None:
+    """Write a site of one cell, of SAEs and their scores.
+
+    Args:
+        names: of one dataset and one backbone; its methods are those of `shown`.
+        metrics: a row of scores for each SAE: m, r2, l0, ms_floor, ms_mean_alive and what else there is.
+        credit: whose pictures the images are.
+    """
+    (dataset,), (backbone,), first = names.datasets, names.backbones, shown[0].coder
+    place, ids = (dataset, backbone, first.k), [one.method for one in shown]
+    labels = list(map(names.method, ids))
+    key = dict(zip(overview.KEY, (*place, "", TRIAL, 0), strict=True)) | {"method": ids}
+    metrics = metrics.assign(**key, split="test", status="ok", selected=True)
+    numbers = overview.Numbers([place], ids)
+    numbers.saes = {of: n for n, of in enumerate(metrics[overview.KEY].itertuples(index=False, name=None))}
+    trials = overview.trials(metrics, pd.DataFrame(columns=[*fronts.TRIAL, "feasible"]), set(), numbers)
+    scores = pd.DataFrame(overview.scores_of(metrics)).to_dict("records")
+    cell = dict(zip(CELL, place, strict=True)) | {"m": first.m, "d": first.d, "images": 0}
     about = overview.empty() | {"experiment": out.name, "description": f"What {' and '.join(labels)} learned"}
-    about |= {"datasets": [{"id": place[0], "label": names.dataset(place[0])}], "methods": overview.methods(names)}
-    about |= {"backbones": [{"id": place[1], "label": names.backbone(place[1])}]}
-    about["answer"] = [_sentence(label, row) for label, row in zip(labels, metrics.to_dict("records"), strict=True)][:3]
-    scores = {name: list(of) for name, of in overview.scores_of(metrics).items()}
-    about["saes"] = [
-        {"cell": 0, "method": n, "trial": "as given", "seed": 0, "alive": int((sae.table["n_active"] > 0).sum())}
-        | {"scores": {name: of[n] for name, of in scores.items()}}
-        for n, sae in enumerate(shown)
-    ]
-    cell = dict(zip(CELL, place, strict=True)) | {"m": coders[0].m, "d": coders[0].d, "images": 0}
-    about["cells"] = [cell | {"saes": [*range(len(sae))], "chance": {"ms": metrics["ms_floor"].iloc[0]}}]
-    nothing = pd.DataFrame(columns=[*fronts.TRIAL, "feasible"])
-    about["trials"] = overview.trials(metrics, nothing, set(), numbers) | {"l0": metrics["l0"]}
-    settings = [
-        {"method": n, "trial": "as given", "settings": {"m": c.m, "k": c.k, "input_norm": c.input_norm} | c.metadata}
-        for n, c in enumerate(coders)
-    ]
+    about |= {"datasets": [{"id": dataset, "label": names.dataset(dataset)}], "methods": overview.methods(names)}
+    about |= {"backbones": [{"id": backbone, "label": names.backbone(backbone)}]}
+    about |= {"trials": trials | {"l0": metrics["l0"]}}
+    about["cells"] = [cell | {"saes": [*range(len(shown))], "chance": {"ms": metrics["ms_floor"].iloc[0]}}]
+    settings = []
+    for number, (one, row) in enumerate(zip(shown, scores, strict=True)):
+        sae = {"cell": 0, "method": number, "trial": TRIAL, "seed": 0, "alive": int((one.table["n_active"] > 0).sum())}
+        about["saes"].append(sae | {"scores": row})
+        about["answer"] += (
+            [] if number > 2 else [f"{labels[number]} has an R² of {row['r2']:.3f} and an MS of {row['ms']:.3f}."]
+        )
+        said = one.coder.metadata | {"m": one.coder.m, "k": one.coder.k, "input_norm": one.coder.input_norm}
+        settings.append({"method": number, "trial": TRIAL, "settings": said})
     with build.folder(out) as site:
-        tops, found_in = build.add_cell(site, place, shown, test, ids)
-        lost = pictured.write(site, 0, place[0], test.index, credit, open_image, tops)
+        tops, found = build.add_cell(site, place, shown, test, ids)
+        lost = pictured.write(site, 0, dataset, test.index, credit, open_image, tops)
         made = {"distributions": cells.distributions({one.number: one.table for one in shown}), "settings": settings}
         pack.put(site, "cells/0", {"curves": [], "training": []} | made)
-        about["start"] = start.views(found_in, names, [], [place])
-        about["provenance"] = {"versions": build.versions(), "machine": build.machine(), "sources": [], "times": []}
-        about["provenance"] |= {"config": "", "embeddings": [], "rebuild": "", "left_out": []}
+        about["start"] = start.views(found, names, [], [place])
+        about["provenance"] = {"versions": build.versions(), "machine": build.machine(), "left_out": []}
+        about["provenance"] |= {"config": "", "embeddings": [], "sources": [], "times": [], "rebuild": ""}
         if lost:
             about["provenance"]["left_out"] = [f"{len(lost)} images have no thumbnail: {', '.join(lost[:10])}."]
         build.shell(site, about)
@@ -119,10 +139,6 @@ def explore(
 def _scores(name: str, subject: Subject) -> dict[str, Any]:
     module = registry.load("metric", name)
     return module.score(subject.limited({"test", *module.READS}), "test", options_of(name, None))
-
-
-def _sentence(label: str, row: dict[str, Any]) -> str:
-    return f"{label} has an R² of {row['r2']:.3f} and an MS of {row['ms_mean_alive']:.3f}."
 
 
 def _name(place: str) -> str:
