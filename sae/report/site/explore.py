@@ -118,11 +118,10 @@ def compose(
     for number, (one, row) in enumerate(zip(shown, scores, strict=True)):
         sae = {"cell": 0, "method": number, "trial": TRIAL, "seed": 0, "alive": int((one.table["n_active"] > 0).sum())}
         about["saes"].append(sae | {"scores": row})
-        about["answer"] += (
-            [] if number > 2 else [f"{labels[number]} has an R² of {row['r2']:.3f} and an MS of {row['ms']:.3f}."]
-        )
+        about["answer"].append(f"{labels[number]} has an R² of {row['r2']:.3f} and an MS of {row['ms']:.3f}.")
         said = one.coder.metadata | {"m": one.coder.m, "k": one.coder.k, "input_norm": one.coder.input_norm}
         settings.append({"method": number, "trial": TRIAL, "settings": said})
+    about["answer"] = about["answer"][:3]
     with build.folder(out) as site:
         tops, found = build.add_cell(site, place, shown, test, ids)
         lost = pictured.write(site, 0, dataset, test.index, credit, open_image, tops)
