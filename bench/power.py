@@ -1,8 +1,8 @@
 """What the comparison by fronts finds in simulated cells whose effects are known: `python bench/power.py`.
 
-A world has six (dataset, backbone) blocks of two cells, four methods beside the baseline, and twelve trials of each with
-three fresh seeds. R^2 and MS trade off along the trials. A row says how often a method is shown higher or lower, called
-equivalent or left undecided, and the mean estimate.
+A world has six (dataset, backbone) blocks of two cells, four methods beside the baseline, and twelve trials of each
+with three fresh seeds. R^2 and MS trade off along the trials. A row says how often a method is shown higher or lower,
+called equivalent or left undecided, and the mean estimate.
 """
 
 import argparse
