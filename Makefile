@@ -10,6 +10,7 @@
 # make bench  the short form of every comparison (it installs other libraries into .cache/bench): results/bench/summary.json
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
 # make run EXPERIMENT=NAME   any experiment of the config; with PROFILE=profiles/slurm on a cluster
+# make show EXPERIMENT=NAME  open its site in a browser, or say where it lies
 # make check EXPERIMENT=NAME  its results, embeddings and datasets against the hashes that were written with them
 # make publish EXPERIMENT=NAME  its chosen SAEs, laid out for the Hugging Face hub in results/NAME/hub; uploads nothing
 # make sizes  what results/ holds, in MB by kind
@@ -34,7 +35,10 @@ CONFIG ?=
 LAID_OVER = $(if $(CONFIG),--configfile config.yaml $(if $(PROFILE),$(wildcard $(PROFILE)/compute.yaml)) $(CONFIG))
 BENCHES = train_step time_to_fvu bank scoring embed growth
 
-.PHONY: demo smoke plan run check publish sizes unused prune test test-cluster test-libraries test-browser slurm lint schema versions bench reference setup clean
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+.PHONY: help demo smoke plan run show check publish sizes unused prune test test-cluster test-libraries test-browser slurm lint schema versions bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(LAID_OVER) $(if $(PROFILE),--profile $(PROFILE))
@@ -44,6 +48,9 @@ plan: setup
 
 publish: setup
 	@python -m sae_workflow.publish $(EXPERIMENT) $(CONFIG)
+
+show: setup
+	@python -m sae_workflow.show $(EXPERIMENT)
 
 check: setup
 	@python -m sae_workflow.check $(EXPERIMENT)

@@ -81,7 +81,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
 @pytest.mark.parametrize(
     ("path", "value", "key", "said"),
     [
-        ("experiments/demo/seed", [1], "experiments.demo.seed", "no such key; allowed: backbones, datasets"),
+        ("experiments/demo/seed", [1], "experiments.demo.seed", "no such key; allowed: backbones, board, datasets"),
         ("experiments/demo/lambdas", {}, "experiments.demo.lambdas", "no such key; allowed: .*methods.*sweep"),
         ("experiments/demo/k", REMOVED, "experiments.demo.k", "required"),
         ("experiments/demo/datasets", ["emojis"], "experiments.demo.datasets", "'emojis'.*allowed: .*emoji, emoji_v"),

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from sae.comparison import fronts, intervals
 from sae.comparison.methods import Methods
-from sae.comparison.scores import SCORES, across_groups
+from sae.comparison.scores import READ, across_groups
 from sae.core import files
 from sae.core.errors import UserError
 from sae.core.options import Options
@@ -84,9 +84,8 @@ def joined(results: Sequence[Result]) -> tuple[pd.DataFrame, list[str]]:
             names = {m: _free(m, own.experiment, taken) for m in found["method"].unique()}
             taken |= {*names.values()}
             parts.append(found.assign(method=found["method"].map(names)))
-    if not parts:
-        raise UserError("no rows are left to compare: " + "; ".join(said or ["no method has a feasible trial"]))
-    return intervals.means(pd.concat(parts, ignore_index=True)), said
+    empty = fronts.effects(results[0].metrics[:0], {}, first.fronts)
+    return intervals.means(pd.concat(parts, ignore_index=True) if parts else empty), said
 
 
 def _free(method: str, experiment: str, taken: set[str]) -> str:
@@ -114,7 +113,7 @@ def _fitting(result: Result, first: MadeBy) -> tuple[pd.DataFrame, list[str]]:
             dataset = cell.partition(" / ")[0]
             said.append(f"{own.experiment}: {dataset} left out: {cell} is {own.cells[cell]}, not {first.cells[cell]}")
             metrics = metrics[metrics["dataset"] != dataset]
-    read = {column for score in SCORES.values() for column in (score.column, f"{score.column}_across_groups")}
+    read = {column for score in READ.values() for column in (score.column, f"{score.column}_across_groups")}
     for metric in sorted({own.columns[column] for column in lost & read}):
         both_of = own.metrics.get(metric), first.metrics.get(metric)
         said.append(f"{own.experiment}: scores of {metric} left out, of {both_of[0]}, not {both_of[1]}")

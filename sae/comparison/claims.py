@@ -16,7 +16,7 @@ import pandas as pd
 from sae.comparison import bootstrap, controls, published
 from sae.comparison.methods import Methods
 from sae.comparison.published import BASELINE, REG1, REG1_ALL, REG2, REG2_ALL
-from sae.comparison.scores import RUN, by_run, diverged
+from sae.comparison.scores import RUN, SCORES, by_run, diverged
 from sae.config.rule import Rule
 from sae.scoring.selection import CELL, chosen, of_chosen
 
@@ -48,18 +48,18 @@ class Evidence:
         self._diverged = diverged(metrics)
         self.of_controls = functools.cache(self._of_controls)  # Several claims are about one score.
 
-    def of(self, method: str, metric: str, minus: str | None = None) -> pd.Series:
-        """A metric of one method, by run; what is not defined is left out."""
-        return by_run(self._rows[self._rows["method"] == method], metric, minus).dropna()
+    def of(self, method: str, score: str) -> pd.Series:
+        """A score of one method, by run; what is not defined is left out."""
+        return by_run(self._rows[self._rows["method"] == method], score).dropna()
 
-    def difference(self, method: str, other: str, metric: str, minus: str | None = None) -> pd.Series:
-        """A metric of one method minus another's, paired by run.
+    def difference(self, method: str, other: str, score: str) -> pd.Series:
+        """A score of one method minus another's, paired by run.
 
         Of a method that is trained at the choice of the other one it is 0 in runs where that had no choice; but nothing
         if no run has an SAE of the method: it is not in the experiment, or the other one never had a choice.
         """
-        own = self.of(method, metric, minus)
-        found = own - self.of(other, metric, minus)
+        own = self.of(method, score)
+        found = own - self.of(other, score)
         if len(own) and self.names.of(method).at == other:
             found[found.index.isin(self.fallen(other))] = 0.0
         return found.dropna()
@@ -96,9 +96,9 @@ class Evidence:
         lost = [name for name in methods if name in self._diverged]
         return [f"{self.names.of(name).label or name}: {self._diverged[name]} SAEs diverged" for name in lost]
 
-    def _of_controls(self, score: controls.Score) -> list[str]:
+    def _of_controls(self, score: str) -> list[str]:
         """'dataset: controls' of each dataset on which controls have a score as high as the baseline."""
-        found, said = controls.compare(self.picked, self.names, {"": score}, self.rule), []
+        found, said = controls.compare(self.picked, self.names, [score], self.rule), []
         for dataset, rows in found[found["tells_nothing"]].groupby("dataset", sort=False):
             said.append(f"{dataset}: {', '.join(rows['control'])}")
         return said
@@ -117,7 +117,7 @@ class Claim(NamedTuple):
         agreement: whether two thirds of the cells must agree too.
         beside: the same values with dead latents counted as 0: if their sign differs, the claim holds in part.
         ours: not a claim of the paper.
-        score: (metric, what is subtracted or None) that it is about, which controls may have as high.
+        score: of `SCORES`, that it is about; which controls may have as high.
         detection: of a claim about MS the same values of `detection_alive`, which tells a trained SAE from an untrained
             one.
     """
@@ -132,7 +132,7 @@ class Claim(NamedTuple):
     agreement: bool = True
     beside: pd.Series | None = None
     ours: bool = False
-    score: controls.Score | None = None
+    score: str | None = None
     detection: pd.Series | None = None
 
 
@@ -166,28 +166,28 @@ def _of_the_paper(e: Evidence) -> list[Claim]:
         _difference(e, "reg2_keeps_probe_top1", same, REG2, "probe_top1", bound=-top1, agreement=False),
         *_mask(e, REG1_ALL, REG1, both[REG1]),
         *_mask(e, REG2_ALL, REG2, both[REG2]),
-        _difference(e, "reg2_more_dead", "Reg. 2 tends to raise the number of dead latents", REG2, "dead", score=None),
-        _difference(e, "reg1_fewer_dead", "Reg. 1 tends to lower it", REG1, "dead", sign=-1, score=None),
+        _difference(e, "reg2_more_dead", "Reg. 2 tends to raise the number of dead latents", REG2, "dead"),
+        _difference(e, "reg1_fewer_dead", "Reg. 1 tends to lower it", REG1, "dead", sign=-1),
         *(
-            _difference(e, f"{method}_raises_independent_ms", said, method, "ms_mean_alive_independent", ours=True)
+            _difference(e, f"{method}_raises_independent_ms", said, method, "ms_independent", ours=True)
             for method, said in by_others.items()
         ),
     ]
 
 
 def _difference(
-    e: Evidence, name: str, statement: str, method: str, metric: str, other: str = BASELINE, **more: Any
+    e: Evidence, name: str, statement: str, method: str, score: str, other: str = BASELINE, **more: Any
 ) -> Claim:
-    values, effect = e.difference(method, other, metric), published.effect(e.tables, method, metric, other)
-    return Claim(name, statement, values, effect, **{"methods": (method,), "score": (metric, None), **more})
+    effect = published.effect(e.tables, method, SCORES[score].column, other)
+    values = e.difference(method, other, score)
+    return Claim(name, statement, values, effect, **{"methods": (method,), "score": score, **more})
 
 
 def _ms(e: Evidence, name: str, statement: str, method: str, other: str, **more: Any) -> Claim:
     """MS is judged over latents that have a score; the paper reports it with the others as 0."""
-    claim, metric = _difference(e, name, statement, method, "ms_mean", other, **more), "ms_mean_alive"
-    seen = e.difference(method, other, "detection_alive")
-    values = e.difference(method, other, metric)
-    return claim._replace(values=values, beside=claim.values, score=(metric, None), detection=seen)
+    claim = _difference(e, name, statement, method, "ms_all", other, **more)
+    values, seen = (e.difference(method, other, score) for score in ("ms", "detection_alive"))
+    return claim._replace(values=values, beside=claim.values, score="ms", detection=seen)
 
 
 def _of_any(e: Evidence, method: str, other: str, said: str, ours: bool = True) -> list[Claim]:
@@ -201,10 +201,9 @@ def _of_any(e: Evidence, method: str, other: str, said: str, ours: bool = True) 
 
 
 def _purity(e: Evidence, method: str, said: str) -> Claim:
-    score, said = ("purity_binary", "purity_binary_null"), f"{said} raises class purity (minus its permutation null)"
-    claim = _difference(e, f"{method}_raises_purity", said, method, score[0], score=score)
-    values = e.difference(method, BASELINE, *score)
-    return claim._replace(values=values, published=f"{claim.published}, no null taken off")
+    said = f"{said} raises class purity (minus its permutation null)"
+    claim = _difference(e, f"{method}_raises_purity", said, method, "purity")
+    return claim._replace(published=f"{claim.published}, no null taken off")
 
 
 def _mask(e: Evidence, method: str, base: str, said: str) -> list[Claim]:
@@ -212,7 +211,7 @@ def _mask(e: Evidence, method: str, base: str, said: str) -> list[Claim]:
     lower = f"... and mean MS is lower without it ({said})"
     ms = _ms(e, f"mask_raises_ms_{base}", lower, method, base, methods=(base,), sign=-1)
     return [
-        _difference(e, f"mask_prevents_dead_{base}", dead, method, "dead", base, methods=(base,), score=None),
+        _difference(e, f"mask_prevents_dead_{base}", dead, method, "dead", base, methods=(base,)),
         ms._replace(published="lower (text)"),
     ]
 
@@ -249,7 +248,7 @@ def judge(claim: Claim, e: Evidence) -> dict[str, Any]:
             row["verdict"] = IN_PART
     if len(claim.values.index.unique("seed")) == 1:
         notes.append("interval across blocks only")
-    row["controls"] = "; ".join(e.of_controls(claim.score)) if claim.score else ""
+    row["controls"] = "; ".join(e.of_controls(claim.score)) if claim.score and SCORES[claim.score].worth else ""
     return row | {"note": "; ".join(notes)}
 
 

@@ -5,7 +5,7 @@ as high, the score does not tell a trained SAE from such a thing, and a differen
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable
 from math import nan
 
 import pandas as pd
@@ -16,17 +16,15 @@ from sae.comparison.scores import by_run
 from sae.config.rule import Rule
 from sae.scoring.selection import CELL
 
-Score = tuple[str, str | None]  # A metric, and what is subtracted from it.
-
 COLUMNS = ["dataset", "score", "baseline", "control", "value", "difference", "low", "high", "tells_nothing"]
 
 
-def compare(picked: pd.DataFrame, names: Methods, scores: Mapping[str, Score], rule: Rule) -> pd.DataFrame:
+def compare(picked: pd.DataFrame, names: Methods, scores: Iterable[str], rule: Rule) -> pd.DataFrame:
     """Each control's difference from the baseline, per dataset and score.
 
     Args:
         picked: of :func:`sae.scoring.selection.chosen`, on test.
-        scores: by name; of all of these, more is better.
+        scores: of `SCORES`; of all of these, more is better.
 
     Returns:
         Columns `COLUMNS`: means over cells and seeds; `low`, `high`, the interval of `difference`, NaN with fewer than
@@ -34,14 +32,14 @@ def compare(picked: pd.DataFrame, names: Methods, scores: Mapping[str, Score], r
     """
     found = []
     by_dataset = picked.groupby("dataset", sort=False)
-    parts = itertools.product(names.baselines[:1], by_dataset, scores.items(), names.controls)
-    for baseline, (dataset, rows), (name, score), control in parts:
-        theirs, ours = (by_run(rows[rows["method"] == method], *score) for method in (baseline, control))
+    parts = itertools.product(names.baselines[:1], by_dataset, scores, names.controls)
+    for baseline, (dataset, rows), score, control in parts:
+        theirs, ours = (by_run(rows[rows["method"] == method], score) for method in (baseline, control))
         difference = (ours - theirs).dropna()
         if difference.empty:
             continue
         enough = difference.groupby(["dataset", "backbone"]).ngroups >= rule.min_blocks
         low, high = wider_interval(difference, rule) if enough else (nan, nan)
         both = theirs[difference.index].mean(), control, ours[difference.index].mean()
-        found.append((dataset, name, *both, difference.groupby(CELL).mean().mean(), low, high, high >= 0))
+        found.append((dataset, score, *both, difference.groupby(CELL).mean().mean(), low, high, high >= 0))
     return pd.DataFrame(found, columns=COLUMNS).astype({"tells_nothing": bool})

@@ -12,6 +12,8 @@ In a cell (dataset, backbone, k), all choices being made on validation and train
   one that diverged takes its vertex out.
 - Beside it stand the *shortfall* max(0, R* - reach), the *gain* max(0, reach - R*), and the difference in test R^2 at
   the same weights. What was not measured has no number.
+- The *strict* form compares at equal test R^2: the window ends at the best test R^2 of the baseline's vertices, and the
+  weights are those at which the same vertices, by their test R^2, reach each R^2 of it.
 
 Any experiment whose methods have several trials has fronts; no protocol is needed.
 """
@@ -25,7 +27,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from sae.comparison.scores import ENDPOINTS, SCORES, values
+from sae.comparison.scores import ENDPOINTS, READ, values
 from sae.core.options import Options, Share
 from sae.scoring import front
 from sae.scoring.rows import CELL
@@ -62,7 +64,7 @@ def points(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
         metrics: tidy metrics, MS across groups where a dataset has groups.
 
     Returns:
-        A row per cell, method and trial, means over its seeds: `r2`, the scores of `SCORES` that validation has, `l0`,
+        A row per cell, method and trial, means over its seeds: `r2`, the scores of `READ` that validation has, `l0`,
         `firing`, `ok`, `feasible`. What was not measured keeps no trial from being feasible.
     """
     rows = metrics[metrics["split"] == "val"]
@@ -70,7 +72,7 @@ def points(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     counts = [all(f"-{name}" in f"-{trial}" for name in rule.tuned) for trial in rows["trial"]]
     rows = rows.loc[np.array(counts, dtype=bool)]
     r2, l0, dead, m = (values(rows, name) for name in ("r2", "l0", "dead_train", "m"))
-    of = {name: score.of(rows) for name, score in SCORES.items()}
+    of = {name: score.of(rows) for name, score in READ.items()}
     found = rows[TRIAL].assign(r2=r2, l0=l0, firing=1 - dead / m, ok=rows["status"] == "ok", **of)
     # A trial of which a seed diverged ended badly.
     found = found.groupby(TRIAL, sort=False).agg(lambda column: column.mean(skipna=False)).reset_index()
@@ -82,15 +84,18 @@ def points(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
 def vertices(points: pd.DataFrame, score: str) -> pd.DataFrame:
     """The rows of :func:`points` of one cell and method that are vertices of its front, by falling R^2."""
     rows = points[points["feasible"] & points[score].notna()]
-    return rows.iloc[front.hull(rows["r2"].to_numpy(float), SCORES[score].better * rows[score].to_numpy(float))]
+    return rows.iloc[front.hull(rows["r2"].to_numpy(float), READ[score].better * rows[score].to_numpy(float))]
 
 
-def effects(metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule) -> pd.DataFrame:
+def effects(
+    metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule, *, strict: bool = False
+) -> pd.DataFrame:
     """Every method's effect, in every cell, for every score and width.
 
     Args:
         metrics: as :func:`points` takes it.
         against: {method: the method that it is compared with, or None of a baseline}; others are left out.
+        strict: whether at equal test R^2.
 
     Returns:
         Columns `COLUMNS`; a row per cell, method, score, width and seed that was read (`seed`). `status`: 'ok', or
@@ -104,14 +109,24 @@ def effects(metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule
     rows = [
         row
         for cell, of_cell in tried[tried["method"].isin(list(against))].groupby(CELL, sort=False)
-        for row in _of_cell(dict(zip(CELL, cell, strict=True)), of_cell, read, against, rule)
+        for row in _of_cell(dict(zip(CELL, cell, strict=True)), of_cell, read, against, rule, strict)
     ]
     return pd.DataFrame(rows, columns=[*COLUMNS, "seed"])
 
 
+def sensitivity(
+    metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """What is else, and the :func:`effects` then, at the headline's width."""
+    rule = rule.model_copy(update={"widths": rule.widths[:1]})
+    yield "equal test R2", effects(metrics, against, rule, strict=True)
+    for firing, said in ((0.95, "95 % of latents fire"), (0.0, "any share of latents fires")):
+        yield said, effects(metrics, against, rule.model_copy(update={"firing": firing}))
+
+
 def _tests(metrics: pd.DataFrame) -> Tests:
     rows, found = metrics[metrics["split"] == "test"], Tests()
-    scores = pd.DataFrame({name: score.of(rows) for name, score in SCORES.items()})
+    scores = pd.DataFrame({name: score.of(rows) for name, score in READ.items()})
     every = scores.assign(r2=values(rows, "r2"), ok=rows["status"] == "ok").to_dict("records")
     for *trial, seed, of in zip(*(rows[name] for name in (*TRIAL, "seed")), every, strict=True):
         found.setdefault(tuple(trial), {})[int(seed)] = of
@@ -131,11 +146,11 @@ def of_rule(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
 
 
 def _of_cell(
-    cell: dict[str, Any], tried: pd.DataFrame, tests: Tests, against: Mapping[str, str | None], rule: Rule
+    cell: dict[str, Any], tried: pd.DataFrame, tests: Tests, against: Mapping[str, str | None], rule: Rule, strict: bool
 ) -> Iterator[dict[str, Any]]:
     by_method = {str(method): rows for method, rows in tried.groupby("method", sort=False)}
     fronts = {(m, name): vertices(rows, name) for m, rows in by_method.items() for name in ENDPOINTS}
-    for method, name, width in itertools.product(by_method, SCORES, rule.widths):
+    for method, name, width in itertools.product(by_method, READ, rule.widths):
         # A score that is no endpoint is read at the vertices of the first.
         hull, base = name if name in ENDPOINTS else ENDPOINTS[0], root(method, against)
         if base == method or (base, hull) not in fronts:
@@ -148,9 +163,8 @@ def _of_cell(
             continue
         star, reach = float(theirs["r2"].iloc[0]), float(own["r2"].iloc[0])
         row |= {"star": star, "reach": reach, "shortfall": max(0.0, star - reach), "gain": max(0.0, reach - star)}
-        window = (star - width, star)
-        both = [_Side(tests, side, name, (*window, reach), rule) for side in (own, theirs)]
-        found = [_of_seed(both, seed, window) for seed in both[0].seeds if seed in both[1].seeds]
+        both = [_Side(tests, side, name, (star - width, star, reach), rule, strict) for side in (own, theirs)]
+        found = [_of_seed(both, seed, star, width) for seed in both[0].seeds if seed in both[1].seeds]
         read = [of for of in found if not math.isnan(of["effect"])]
         for of in read:
             yield row | {"status": "ok", "seeds": len(read)} | of
@@ -162,13 +176,14 @@ class _Side:
     """A front as test reads it.
 
     Attributes:
+        strict: whether by the vertices' test R^2.
         seeds: those of which every vertex with weight in the window has an SAE; those of their own, if there are any.
     """
 
     def __init__(
-        self, tests: Tests, side: pd.DataFrame, name: str, window: tuple[float, float, float], rule: Rule
+        self, tests: Tests, side: pd.DataFrame, name: str, window: tuple[float, float, float], rule: Rule, strict: bool
     ) -> None:
-        self._r2, self._trials, self._name = side["r2"].to_numpy(float), side["trial"].tolist(), name
+        self._r2, self._trials, self._name, self.strict = side["r2"].to_numpy(float), [*side["trial"]], name, strict
         self._of = [tests.get(key, {}) for key in side[TRIAL].itertuples(index=False, name=None)]
         self._needed = [n for n, weight in enumerate(front.weights(self._r2, *window)) if weight > 0]
         common = set.intersection(*(set(self._of[n]) for n in self._needed))
@@ -183,28 +198,36 @@ class _Side:
         """The trials of those with weight that did."""
         return [self._trials[n] for n in self._needed if not self._of[n][seed]["ok"]]
 
+    def _by_r2(self, seed: int) -> tuple[list[int], np.ndarray]:
+        """The vertices that did not diverge and their R^2, which falls."""
+        left = self.left(seed)
+        r2 = np.array([self._of[n][seed]["r2"] for n in left]) if self.strict else self._r2[left]
+        order = np.argsort(-r2, kind="stable")
+        return [left[n] for n in order], r2[order]
+
     def best(self, seed: int) -> float:
-        """The R^2 that it reaches without these."""
-        return float(self._r2[self.left(seed)].max(initial=-math.inf))
+        """The R^2 that it reaches with a seed."""
+        return float(self._by_r2(seed)[1].max(initial=-math.inf))
 
     def read(self, seed: int, window: tuple[float, float], at_most: float) -> tuple[float, float, str]:
         """Score and R^2 on test, and the weights in words."""
-        left = self.left(seed)
-        weights = front.weights(self._r2[left], *window, at_most)
-        heavy = [(n, float(weight)) for n, weight in zip(left, weights, strict=True) if weight > 0]
-        value, r2 = (sum(weight * self._of[n][seed][what] for n, weight in heavy) for what in (self._name, "r2"))
-        return value, r2, "; ".join(f"{self._trials[n]}: {weight:.3f}" for n, weight in heavy)
+        left, r2 = self._by_r2(seed)
+        heavy = [(n, float(w)) for n, w in zip(left, front.weights(r2, *window, at_most), strict=True) if w > 0]
+        value, test = (sum(weight * self._of[n][seed][what] for n, weight in heavy) for what in (self._name, "r2"))
+        return value, test, "; ".join(f"{self._trials[n]}: {weight:.3f}" for n, weight in heavy)
 
 
-def _of_seed(both: list[_Side], seed: int, window: tuple[float, float]) -> dict[str, Any]:
+def _of_seed(both: list[_Side], seed: int, star: float, width: float) -> dict[str, Any]:
     """The effect with one seed; where a vertex diverged, both sides are read as far as both still reach."""
     lost = "; ".join(trial for side in both for trial in side.lost(seed))
     at_most = min(side.best(seed) for side in both)
     row = {"seed": seed, "lost": lost, "effect": math.nan, "fresh": both[0].fresh and both[1].fresh}
     if at_most == -math.inf:
         return row
+    star = both[1].best(seed) if both[1].strict else star
+    window = (star - width, star)
     (ours, r2, said), (theirs, their_r2, theirs_said) = (side.read(seed, window, at_most) for side in both)
-    row |= {"effect": SCORES[both[0]._name].better * (ours - theirs), "r2_difference": r2 - their_r2}
+    row |= {"effect": READ[both[0]._name].better * (ours - theirs), "r2_difference": r2 - their_r2}
     return row | {"vertices": said, "baseline_vertices": theirs_said}
 
 

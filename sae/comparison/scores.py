@@ -1,7 +1,7 @@
-"""What can be compared: each score once, with its column, its name in print, and which way is better."""
+"""What is said of an SAE: each score once. Every table, figure, claim and page looks up here what it shows."""
 
 from math import nan
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
@@ -15,37 +15,127 @@ class Score(NamedTuple):
 
     Attributes:
         column: of the metrics.
+        heading: of the columns of tables.
         label: in print.
-        better: +1 if more is better, -1 if less.
+        what: it says, in one sentence.
         minus: a column that is subtracted.
-        endpoint: whether methods are judged by it. Each such score has a front of its own; others are read at the
-            vertices and weights of the first.
+        better: +1 if more is better, -1 if less; 0 of what methods are not compared in.
+        front: whether fronts are read in it. An endpoint, by which methods are judged, has a front of its own; others
+            are read at the vertices and weights of the first.
+        worth: whether the controls say what it is worth; of these, more is better.
+        style: how it is written.
+        chance: its value by chance, where that is known beforehand.
     """
 
     column: str
-    label: str
-    better: int = 1
+    heading: str
+    label: str = ""
+    what: str = ""
     minus: str | None = None
-    endpoint: bool = False
+    better: int = 1
+    front: Literal["endpoint", "secondary"] | None = None
+    worth: bool = False
+    style: str = ".3f"
+    chance: float | None = None
 
     def of(self, rows: pd.DataFrame) -> pd.Series:
         """Its values, NaN where `rows` lack a column."""
         return values(rows, self.column, self.minus)
 
 
-# By the name that tables have. MS is across groups, where a dataset has groups.
-SCORES: dict[str, Score] = {
-    "ms": Score("ms_mean_alive", "MS", endpoint=True),
-    "detection_alive": Score("detection_alive", "detection", endpoint=True),
-    "detection": Score("detection", "detection, whole dictionary"),
-    "ms_independent": Score("ms_mean_alive_independent", "MS by other families"),
-    "ms_all": Score("ms_mean", "MS, dead latents as 0"),
-    "purity": Score("purity_binary", "purity above chance", minus="purity_binary_null"),
-    "probe_auc": Score("probe_auc", "probe AUC"),
-    "stability": Score("stability_alive", "stability"),
-    "dead": Score("dead_train", "fewer dead on training images", better=-1),
+_MS = "how alike the images are that activate a latent"
+_DETECTION = "how well another backbone tells a latent's images from others after ten examples"
+_PURITY = "share of a latent's images that are of its most frequent class"
+_ACROSS = "without pairs of near-duplicates, where the dataset knows them"
+_SECOND: dict[str, Any] = {"front": "secondary", "worth": True}
+_COUNT: dict[str, Any] = {"better": -1, "style": ".0f"}
+# Each after its name in rows. Read after `across_groups`, MS is across groups where a dataset has groups.
+SCORES = {
+    "r2": Score("r2", "R2", "R²", "Share of the embeddings' variance that is reconstructed.", worth=True, chance=0),
+    "l0": Score("l0", "L0", "L0", "Mean number of active latents an image.", better=0, style=".1f"),
+    "ms": Score(
+        "ms_mean_alive",
+        "MS_mean_alive",
+        "MS",
+        f"Monosemanticity Score: {_MS}, mean over latents that fire on two test images or more.",
+        front="endpoint",
+        worth=True,
+    ),
+    "detection_alive": Score(
+        "detection_alive",
+        "detection_alive",
+        "detection",
+        f"AUC: {_DETECTION}, mean over latents that fire often enough.",
+        front="endpoint",
+        worth=True,
+        chance=0.5,
+    ),
+    "detection": Score(
+        "detection",
+        "detection",
+        "detection, whole dictionary",
+        "2 AUC - 1, mean over all latents; of latents that fire too rarely 0.",
+        **_SECOND,
+        chance=0,
+    ),
+    "ms_independent": Score(
+        "ms_mean_alive_independent",
+        "MS_independent",
+        "MS by other families",
+        "MS as backbones of other families see the images.",
+        **_SECOND,
+    ),
+    "ms_all": Score("ms_mean", "MS_mean", "MS, dead latents as 0", "MS, mean over all latents.", **_SECOND),
+    "ms_median": Score("ms_median", "MS_median"),
+    "ms_median_alive": Score("ms_median_alive", "MS_median_alive"),
+    "ms_across": Score("ms_mean_alive_across_groups", "MS_across", "MS across groups", f"MS {_ACROSS}.", worth=True),
+    "ms_independent_across": Score(
+        "ms_mean_alive_independent_across_groups",
+        "MS_independent_across",
+        "MS by other families, across groups",
+        f"MS as backbones of other families see the images, {_ACROSS}.",
+        worth=True,
+    ),
+    "floor": Score("ms_floor", "floor", "MS of any two images", "Mean cosine of two test images.", better=0),
+    "purity": Score(
+        "purity_binary",
+        "binary-null",
+        "purity above chance",
+        f"{_PURITY.capitalize()}, minus the same under permuted labels.",
+        "purity_binary_null",
+        **_SECOND,
+        chance=0,
+    ),
+    "purity_raw": Score("purity_binary", "binary", "purity", f"{_PURITY.capitalize()}."),
+    "purity_weighted": Score("purity_weighted", "weighted"),
+    "purity_weighted_null": Score("purity_weighted", "weighted-null", minus="purity_weighted_null", worth=True),
+    "purity_min10": Score("purity_binary_min10", "binary_min10", "purity of latents with 10 images", worth=True),
+    "purity_coarse": Score("purity_binary_coarse", "binary_coarse"),
+    "purity_coarse_null": Score("purity_binary_coarse", "binary_coarse-null", minus="purity_binary_null_coarse"),
+    "probe_auc": Score(
+        "probe_auc", "AUC", "probe AUC", "Accuracy of linear probes on few activations, mean over how many.", **_SECOND
+    ),
+    "probe_auc_above_1": Score("probe_auc_above_1", "AUC_above_1"),
+    "probe_top1": Score("probe_top1", "top1", "probe accuracy", "Accuracy of a linear probe.", worth=True),
+    "probe_top1_raw": Score("probe_top1_raw", "top1_raw", better=0),
+    "probe_edges": Score("probe_edges", "edges", better=0, style=".1f"),
+    "probe_unconverged": Score("probe_unconverged", "unconverged", better=0, style=".1f"),
+    "stability": Score(
+        "stability_alive", "stability", "stability", "How well another seed finds the same latents.", front="secondary"
+    ),
+    "dead": Score("dead", "dead", "dead on test images", "Latents that no test image activates.", **_COUNT),
+    "dead_train": Score(
+        "dead_train",
+        "dead_train",
+        "fewer dead on training images",
+        "Latents that no training image activates.",
+        **_COUNT,
+        front="secondary",
+    ),
+    "n_k_over_m": Score("n_k_over_m", "n_k_over_m", better=0, style=".0f"),
 }
-ENDPOINTS = [name for name, score in SCORES.items() if score.endpoint]
+READ = {name: score for name, score in SCORES.items() if score.front}
+ENDPOINTS = [name for name, score in READ.items() if score.front == "endpoint"]
 
 
 def across_groups(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -59,15 +149,15 @@ def across_groups(metrics: pd.DataFrame) -> pd.DataFrame:
     return metrics.assign(**{c: across.fillna(metrics[c]) for c, across in found.items() if c in metrics})
 
 
+def by_run(rows: pd.DataFrame, score: str) -> pd.Series:
+    """A score of `SCORES` of one method, by `RUN`."""
+    return SCORES[score].of(rows).set_axis(pd.MultiIndex.from_frame(rows[RUN]))
+
+
 def values(rows: pd.DataFrame, metric: str, minus: str | None = None) -> pd.Series:
     """A metric, less `minus` if that is given, row by row; NaN where `rows` lacks either."""
     first, *other = (rows[n].astype(float) if n in rows else pd.Series(nan, rows.index) for n in (metric, minus) if n)
     return first - other[0] if other else first
-
-
-def by_run(rows: pd.DataFrame, metric: str, minus: str | None = None) -> pd.Series:
-    """The same of one method, by `RUN`."""
-    return values(rows, metric, minus).set_axis(pd.MultiIndex.from_frame(rows[RUN]))
 
 
 def diverged(metrics: pd.DataFrame, by: str | list[str] = "method") -> dict[Any, str]:

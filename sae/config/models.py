@@ -130,6 +130,8 @@ class Experiment(Limited):
     gallery: Gallery = Gallery()
     protocols: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = Field({"paper": {}})
     """Which SAEs its cells train, and which of them count: by each, options that differ from those of `protocols`."""
+    board: Annotated[list[str], AfterValidator(distinct)] = Field([])
+    """Folders of other experiments' results (metrics.csv, made_by.json), whose methods stand on its board too."""
 
     @property
     def embedding(self) -> list[str]:

@@ -56,9 +56,8 @@ ALL_SELECTIONS = f"{EXPERIMENT}/selection.parquet"
 GALLERY = f"{EXPERIMENT}/gallery/{{part}}.parquet"
 GALLERY_PARTS = ("images", "sample")
 TABLE = f"{EXPERIMENT}/tables/table{{number}}.{{suffix}}"
-CONTROLS = f"{EXPERIMENT}/tables/controls.{{suffix}}"
-FRONTS = f"{EXPERIMENT}/tables/fronts.{{suffix}}"
-FRONT_MEANS = f"{EXPERIMENT}/tables/front_means.csv"
+NOTED_TABLES = [f"{EXPERIMENT}/tables/{name}.{{suffix}}" for name in ("controls", "fronts", "detection", "leaderboard")]
+FRONT_MEANS = [f"{EXPERIMENT}/tables/{name}.csv" for name in ("front_means", "front_sensitivity")]
 TABLES_SUMS = f"{EXPERIMENT}/tables/tables.sums.json"
 TABLE_NUMBERS = (1, 2, 3, 4)
 TABLE_SUFFIXES = ("csv", "md", "tex")
@@ -66,9 +65,9 @@ CLAIMS = f"{EXPERIMENT}/claims.{{suffix}}"
 CLAIMS_SUMS = f"{EXPERIMENT}/claims.sums.json"
 FIGURE = f"{EXPERIMENT}/figures/{{figure}}.{{suffix}}"
 FIGURE_SUMS = f"{EXPERIMENT}/figures/{{figure}}.sums.json"
-FIGURE_SUFFIXES = ("png", "pdf")
-PAGE = f"{EXPERIMENT}/report/index.html"
-PAGE_SUMS = f"{EXPERIMENT}/report/index.sums.json"
+FIGURE_SUFFIXES = ("png", "pdf", "svg")
+SITE = f"{EXPERIMENT}/report/index.html"
+SITE_SUMS = f"{EXPERIMENT}/report/index.sums.json"
 # Undeclared: a configuration other than config.yaml that the experiment was run with.
 CONFIGURATION = f"{EXPERIMENT}/configurations/{{configuration}}.json"
 

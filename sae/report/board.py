@@ -6,8 +6,8 @@ from pathlib import Path
 from sae.comparison import board
 from sae.core import files
 from sae.report import fronts
+from sae.report.markup import markdown
 from sae.report.names import Names
-from sae.report.tables import markdown
 
 
 def write(results: Sequence[Path], /, *, out: Path | None = None) -> None:
@@ -21,12 +21,18 @@ def write(results: Sequence[Path], /, *, out: Path | None = None) -> None:
     Raises:
         UserError: a folder lacks a file, or no rows are left to compare.
     """
-    found = [board.read(Path(folder)) for folder in results]
+    made = render(list(map(Path, results)))
+    print(made["leaderboard.md"])
+    for name, text in made.items() if out else ():
+        files.write_text(Path(out or "") / name, text)
+
+
+def render(results: Sequence[Path]) -> dict[str, str]:
+    """{'leaderboard.csv' and '.md': their text} of several results folders, mine first."""
+    found = [board.read(folder) for folder in results]
     means, said = board.joined(found)
     methods = {name: method for result in reversed(found) for name, method in result.made_by.methods.methods.items()}
     shown = fronts.as_text(means, Names.model_validate({"methods": methods}))
-    text = "\n\n".join([markdown(shown), *said, fronts.NOTES]) + "\n"
-    print(text)
-    if out:
-        files.write_text(out / "leaderboard.md", text)
-        files.write_text(out / "leaderboard.csv", means.to_csv(index=False, lineterminator="\n"))
+    table = [markdown(shown), *said, fronts.NOTES] if len(shown) else [*said, fronts.NONE]
+    text = "\n\n".join(["# Leaderboard", *table]) + "\n"
+    return {"leaderboard.csv": means.to_csv(index=False, lineterminator="\n"), "leaderboard.md": text}

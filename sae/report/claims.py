@@ -11,7 +11,8 @@ from sae.comparison.claims import COLUMNS, Evidence, claims, judge
 from sae.comparison.scores import across_groups
 from sae.config.rule import Rule
 from sae.core import files
-from sae.report.tables import Settings, markdown
+from sae.report.markup import markdown
+from sae.report.tables import Settings
 from sae.scoring.selection import CELL, under
 
 

@@ -4,6 +4,7 @@ from math import isnan
 
 import pandas as pd
 
+from sae.comparison.scores import SCORES
 from sae.report.names import Names
 
 NOTES = """\
@@ -17,7 +18,8 @@ def as_text(table: pd.DataFrame, names: Names) -> pd.DataFrame:
     """What :func:`compare` returned, for reading: a row per dataset and score, a column per control."""
     shown = []
     for (dataset, score), rows in table.groupby(["dataset", "score"], sort=False):
-        line = {"data": names.dataset(str(dataset)), "score": score, "baseline": f"{rows['baseline'].iloc[0]:.3f}"}
+        said = SCORES[str(score)].label or SCORES[str(score)].heading
+        line = {"data": names.dataset(str(dataset)), "score": said, "baseline": f"{rows['baseline'].iloc[0]:.3f}"}
         for row in rows.to_dict("records"):
             text = f"{row['difference']:+.3f}"
             text += "" if isnan(row["low"]) else f" [{row['low']:+.3f}, {row['high']:+.3f}]"

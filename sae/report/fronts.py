@@ -5,7 +5,7 @@ from math import isnan
 import pandas as pd
 
 from sae.comparison import published
-from sae.comparison.scores import SCORES
+from sae.comparison.scores import ENDPOINTS, SCORES
 from sae.report.names import Names
 
 NOTES = """\
@@ -19,11 +19,25 @@ latents fire on training images (`l0` and `firing` of protocol fair in config.ya
 same weights. `sae/comparison/fronts.py` has the rule."""
 NONE = "Empty: no method of this experiment has trials beside a baseline's that are feasible."
 
+WHAT_IF = """\
+Equal test R2: the same vertices, weighted so that both sides have the same R2 on test. The shares of latents that fire:
+another bound of what is feasible, with the window and the fronts that follow from it."""
+
+
+def what_if(means: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """The means of :func:`sae.comparison.fronts.sensitivity`, for reading."""
+    parts = [as_text(rows, names).assign(**{"what if": said}) for said, rows in means.groupby("asked", sort=False)]
+    shown = pd.concat(parts) if parts else pd.DataFrame(columns=["method"])
+    return shown[["what if", *shown.columns.drop(["what if", "outcome"], errors="ignore")]]
+
 
 def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
     """What :func:`sae.comparison.intervals.means` returned, for reading."""
     shown = []
-    for row in means[means["effect"].notna() | (means["infeasible"] > 0)].to_dict("records"):
+    # Of scores that are no endpoint the headline's width, in which they have an interval.
+    secondary = ~means["score"].isin(ENDPOINTS)
+    left_out = secondary & ((means["width"] != means["width"].iloc[:1].sum()) | means["low"].isna())
+    for row in means[~left_out & (means["effect"].notna() | (means["infeasible"] > 0))].to_dict("records"):
         outcome = "-" if row["outcome"] is None or pd.isna(row["outcome"]) else row["outcome"]
         line = {
             "method": names.method(row["method"]),
@@ -37,7 +51,8 @@ def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
             for name, of in (("dR2", "r2_difference"), ("shortfall", "shortfall"))
         }
         shown.append(line | {"outcome": outcome + (" at lower R2" if row["at_lower_r2"] else "")})
-    return pd.DataFrame(shown)
+    table = pd.DataFrame(shown)
+    return table.loc[:, (table != "").any()]  # Seeds of their own are not everywhere.
 
 
 def _interval(row: dict, of: str) -> str:

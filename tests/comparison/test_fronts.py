@@ -1,10 +1,13 @@
 """Effects by fronts: cells whose fronts are known, by hand, and against numeric means over the window."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 
-from sae.comparison import fronts, intervals
+from sae.comparison import fronts
 from sae.comparison.fronts import Rule
 
 AGAINST = {"topk": None, "reg": "topk"}
@@ -24,8 +27,9 @@ def rows(method, trials, cell=CELL, seeds=(0,), val=None, **changed):
     return found
 
 
-def effect(*parts, width=0.02, score="ms", **rule):
-    table = fronts.effects(pd.DataFrame([row for part in parts for row in part]), AGAINST, Rule(widths=[width], **rule))
+def effect(*parts, width=0.02, score="ms", strict=False, **rule):
+    metrics, rule = pd.DataFrame([row for part in parts for row in part]), Rule(widths=[width], **rule)
+    table = fronts.effects(metrics, AGAINST, rule, strict=strict)
     return table[table["score"] == score]
 
 
@@ -73,6 +77,16 @@ def test_choices_are_of_validation_and_numbers_of_test():
     seen = {"p": (0.69, 0.9), "q": (0.67, 0.1)}  # On validation q is no vertex, and p scores .9.
     row = only(effect(rows("topk", BASE), rows("reg", REG, val=seen)))
     assert row["vertices"] == "p: 1.000" and row["effect"] == pytest.approx(0.46 - (0.42 + 0.43) / 2)
+
+
+def test_the_strict_form_is_at_equal_test_r2():
+    # Test has .01 less R^2 of the method than validation saw. At equal test R^2 it is read further left on its front.
+    reg = {name: (r2 - 0.01, ms) for name, (r2, ms) in REG.items()}
+    row = only(effect(rows("topk", BASE), rows("reg", reg, val=REG), strict=True))
+    # From .68 to .70 both stand at .68, what the method reaches: .46 against .44.
+    assert row["effect"] == pytest.approx(0.46 - 0.44) and row["r2_difference"] == pytest.approx(0)
+    plain = only(effect(rows("topk", BASE), rows("reg", REG)))
+    assert only(effect(rows("topk", BASE), rows("reg", REG), strict=True))["effect"] == pytest.approx(plain["effect"])
 
 
 def test_ends_gains_and_what_lies_out_of_reach():
@@ -135,7 +149,7 @@ def test_each_endpoint_has_a_front_of_its_own_and_others_are_read_at_the_first_o
     found = only(effect(*table, score="detection_alive"))
     assert found["vertices"] == "p: 1.000" and found["effect"] == pytest.approx(0.1)
     # Fewer dead latents are better: at the weights of MS, .875 of 5 and .125 of 1, against 3.
-    assert only(effect(*table, score="dead"))["effect"] == pytest.approx(3 - (0.875 * 5 + 0.125))
+    assert only(effect(*table, score="dead_train"))["effect"] == pytest.approx(3 - (0.875 * 5 + 0.125))
     assert effect(*table, score="probe_auc").empty  # Nowhere measured.
 
 
@@ -146,38 +160,13 @@ def test_a_trial_that_finds_a_length_is_no_trial_of_the_method():
     assert row["star"] == 0.70 and row["effect"] == pytest.approx(0.05)
 
 
-def world(rng, effect, twelve=12):
-    """Metrics of six blocks of two cells: R^2 and MS trade off along trials; each seed has noise of its own.
-
-    `reg` has `effect` more MS, `same` nothing; blocks and cells vary about that.
-    """
-    found = []
-    for dataset, backbone in [(d, b) for d in "de" for b in "xyz"]:
-        of_block = 0.006 * rng.normal(size=2)
-        for k in (16, 32):
-            cell, r2, ms = {"dataset": dataset, "backbone": backbone, "k": k}, 0.6 + 0.2 * rng.random(), rng.random()
-            added = {"topk": 0.0, "reg": effect + of_block[0], "same": of_block[1]}
-            for method, more in added.items():
-                more += 0.003 * rng.normal() * (method != "topk")
-                for trial, at in enumerate(rng.random(twelve)):
-                    for seed in (0, 3, 4, 5):
-                        key = cell | {"method": method, "trial": f"t{trial}", "seed": seed, "status": "ok"}
-                        own = {"r2": r2 - 0.04 * at**2 + 0.001 * rng.normal(), "l0": k, "dead_train": 0, "m": 100}
-                        own["ms_mean_alive"] = ms + 0.05 * at + more + 0.002 * rng.normal()
-                        # One image set chooses, another is read: both see the same SAE.
-                        found += [key | own | {"split": "val"}, key | own | {"split": "test"}]
-    return pd.DataFrame(found)
-
-
 @pytest.mark.slow
 def test_size_and_power_of_the_rule_in_simulated_cells():
-    rng, against, shown, found = np.random.default_rng(0), {"topk": None, "reg": "topk", "same": "topk"}, [], []
-    for _ in range(150):
-        means = intervals.means(fronts.effects(world(rng, 0.02), against, Rule(widths=[0.01], tuning=0)))
-        of = means[means["score"] == "ms"].set_index("method")
-        shown.append(of["outcome"].str.startswith("shown"))
-        found.append(of["effect"])
-    size, power, effect = (pd.DataFrame(rows).mean() for rows in (shown, shown, found))
+    sys.path.append(str(ROOT / "bench"))
+    import power
+
+    found = power.outcomes(np.random.default_rng(0), {"reg": 0.02, "same": 0.0}, 0.0, 150)
+    shown = found.filter(like="shown").sum(axis="columns")
     # What is not there is shown in 5 % of runs, within three standard errors; .02 in nearly all; no bias.
-    assert size["same"] < 0.05 + 3 * (0.05 * 0.95 / 150) ** 0.5 and power["reg"] > 0.95
-    assert abs(effect["same"]) < 0.002 and abs(effect["reg"] - 0.02) < 0.002
+    assert shown["same"] < 0.05 + 3 * (0.05 * 0.95 / 150) ** 0.5 and shown["reg"] > 0.95
+    assert abs(found.loc["same", "effect"]) < 0.002 and abs(found.loc["reg", "effect"] - 0.02) < 0.002

@@ -39,8 +39,8 @@ def metrics():
 
 
 def test_a_score_that_a_control_has_as_high_tells_nothing():
-    found = controls.compare(chosen(metrics(), "test", NAMES.compared), NAMES, tables.SCORES, RULE)
-    assert set(found["score"]) == {"MS_mean_alive"}  # The others were not measured.
+    found = controls.compare(chosen(metrics(), "test", NAMES.compared), NAMES, tables.WORTH, RULE)
+    assert set(found["score"]) == {"ms"}  # The others were not measured.
     flags = found.set_index(["dataset", "control"])["tells_nothing"].to_dict()
     assert flags == {("emoji", "pca"): False, ("emoji", "raw"): True, ("shirts", "pca"): True, ("shirts", "raw"): True}
     row = found.iloc[0]
@@ -53,7 +53,7 @@ def test_a_score_that_a_control_has_as_high_tells_nothing():
 
 def test_with_few_blocks_there_is_no_interval_and_no_flag():
     picked = chosen(metrics(), "test", NAMES.compared)
-    found = controls.compare(picked[picked["backbone"] != "a"], NAMES, tables.SCORES, RULE)
+    found = controls.compare(picked[picked["backbone"] != "a"], NAMES, tables.WORTH, RULE)
     assert found["low"].isna().all() and not found["tells_nothing"].any()
     assert of_controls.as_text(found, NAMES)["raw"].str.fullmatch(r"[+-]0.0\d\d").all()
 

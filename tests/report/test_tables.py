@@ -9,9 +9,9 @@ import yaml
 from conftest import ROOT
 from report import hostile
 
-from sae.comparison import published
+from sae.comparison import paper_tables, published
 from sae.core import files
-from sae.report import tables
+from sae.report import markup, tables
 from sae.report.names import Names
 
 PAPER = ROOT / "workflow/resources/paper"
@@ -39,8 +39,12 @@ def metrics(r2, selection="chosen", seed=0, **cell):
     return pd.DataFrame(rows).assign(**dict.fromkeys(SCORES, 0.9), **REST, **cell)
 
 
+def effects(number, table, names=NAMES):
+    return tables.effects_as_text(number, paper_tables.effects(number, table, PUBLISHED, names), names)
+
+
 def measured(number, frame, names=NAMES):
-    return tables.measured(number, frame, names).set_index("method")
+    return paper_tables.measured(number, frame, names).set_index("method")
 
 
 def test_a_row_is_the_mean_of_the_chosen_over_seeds():
@@ -59,20 +63,20 @@ def test_fallback_repeats_the_numbers_and_says_so():
 
 def test_effects_are_differences_from_what_a_method_is_against():
     frame = pd.concat([metrics({"topk": 0.7, "reg1": 0.71}), metrics({"topk": 0.6, "reg1": 0.63}, k=8)])
-    row = tables.effects(1, tables.measured(1, frame, NAMES), PUBLISHED, NAMES).set_index("difference")
+    row = effects(1, paper_tables.measured(1, frame, NAMES), NAMES).set_index("difference")
     assert row.loc["R2", "Reg. 1"] == "+0.020 (+0.010 to +0.030), 2/2"
     assert row.loc["R2", "Reg. 1, published"] == "+0.001 (up 11, down 0 of 18)"
     assert row.loc["dead", "Reg. 1"] == "+0 (+0 to +0), 0/2" and row.loc["MS_across", "Reg. 1"] == "-"
     names = Names(methods=METHODS | {"rival": {"label": "Rival", "against": "reg1"}})
-    table = tables.measured(1, metrics({"topk": 0.7, "reg1": 0.71, "rival": 0.72}), names)
-    row = tables.effects(1, table, PUBLISHED, names).set_index("difference").loc["R2"]
+    table = paper_tables.measured(1, metrics({"topk": 0.7, "reg1": 0.71, "rival": 0.72}), names)
+    row = effects(1, table, names).set_index("difference").loc["R2"]
     assert row["Reg. 1 against Baseline"].startswith("+0.010") and row["Rival against Reg. 1"].startswith("+0.010")
     assert row["Rival against Reg. 1, published"] == "-"
 
 
 def test_the_papers_own_cells_stand_beside_its_numbers():
     frame = metrics({"topk": 0.774, "reg1": 0.8}, dataset="imagenet", backbone="clip_vit_l14").assign(k=32)
-    table = tables.beside_published(1, tables.measured(1, frame, NAMES), PUBLISHED)
+    table = paper_tables.beside_published(1, paper_tables.measured(1, frame, NAMES), PUBLISHED)
     by = table.set_index("method")
     # Table 1: CLIP, ImageNet, k = 32: R2 0.774 both.
     assert by["R2_published"].to_dict() == {"topk": 0.774, "reg1": 0.774}
@@ -81,7 +85,7 @@ def test_the_papers_own_cells_stand_beside_its_numbers():
     shown = tables.as_text(1, table, NAMES)
     assert shown["R2"].tolist() == ["0.774 (0.774, +0.000)", "0.800 (0.774, +0.026)"]
     assert shown["method"].tolist() == ["Baseline", "Reg. 1"]
-    elsewhere = tables.beside_published(1, tables.measured(1, metrics({"topk": 0.7}), NAMES), PUBLISHED)
+    elsewhere = paper_tables.beside_published(1, paper_tables.measured(1, metrics({"topk": 0.7}), NAMES), PUBLISHED)
     assert not [c for c in elsewhere.columns if c.endswith("_published")]
 
 
@@ -89,17 +93,17 @@ def test_an_ablation_stands_beside_what_it_ablates():
     frame = metrics({"topk": 0.7, "reg1": 0.71, "reg1_all": 0.6}, dataset="imagenet", backbone="clip_vit_l14")
     frame = frame.assign(k=32)
     frame.loc[frame["method"] == "reg1_all", ["dead", "ms_mean_alive"]] = [7, 0.2]
-    table = tables.beside_published(4, tables.measured(4, frame, NAMES), PUBLISHED)
+    table = paper_tables.beside_published(4, paper_tables.measured(4, frame, NAMES), PUBLISHED)
     row = table.iloc[0]
     assert len(table) == 1 and (row["method"], row["ablation"]) == ("reg1", "reg1_all")
     assert (row["dead"], row["dead_no_mask"], row["dead_added"]) == (1, 7, 6)
     assert (row["dead_published"], row["dead_no_mask_published"]) == (26, 1052)
     assert row["MS_mean_alive_added"] == pytest.approx(0.2 - 0.9)
-    effects = tables.effects(4, table, PUBLISHED, NAMES).set_index("difference")
-    assert effects.loc["dead_added"].tolist() == ["+6 (+6 to +6), 1/1", "+722.3 (up 16, down 0 of 18)"]
-    assert "reg1_all" not in tables.measured(1, frame, NAMES)["method"].tolist()
+    found = effects(4, table, NAMES).set_index("difference")
+    assert found.loc["dead_added"].tolist() == ["+6 (+6 to +6), 1/1", "+722.3 (up 16, down 0 of 18)"]
+    assert "reg1_all" not in paper_tables.measured(1, frame, NAMES)["method"].tolist()
     lost = metrics({"topk": 0.7, "reg1": 0.2}, "fallback", seed=1)
-    assert tables.measured(4, pd.concat([frame, lost]), NAMES)["seeds"].tolist() == [1]
+    assert paper_tables.measured(4, pd.concat([frame, lost]), NAMES)["seeds"].tolist() == [1]
 
 
 def test_a_badly_trained_baseline_is_marked():
@@ -112,16 +116,22 @@ def test_what_diverged_is_counted_in_the_row_and_in_the_head():
     lost = metrics({"reg1": float("nan")}).assign(status="diverged", selected=False, selection="not_selected")
     every = [frame, *(lost.assign(trial=f"lambda{value}", seed=seed) for value in (1, 2) for seed in (0, 1))]
     frame = pd.concat([*every, metrics({"topk": 0.5, "reg1": 0.6}, "edge", k=8)])
-    table = tables.measured(1, frame, NAMES).set_index(["k", "method"])
+    table = paper_tables.measured(1, frame, NAMES).set_index(["k", "method"])
     assert table["mark"].to_dict() == {(4, "topk"): "", (4, "reg1"): "x4/5", (8, "topk"): "", (8, "reg1"): ">"}
     assert tables.training(frame, NAMES).endswith("; Reg. 1: 4 of 6 SAEs diverged.")
 
 
 def written(frame, settings, folder):
     files.write_parquet(folder / "metrics.parquet", frame)
+    files.write_parquet(folder / "latents.parquet", pd.DataFrame({"latent": []}))
+    made_by = {"experiment": "e", "methods": settings, "fronts": {}, "versions": {}, "recipe": {}, "protocols": {}}
+    files.write_json(folder / "made_by.json", made_by | {"metrics": {}})
     rule = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"] | {"resamples": 100}
-    tables.write(folder / "metrics.parquet", PAPER, settings | {"claims": rule}, folder)
-    return {n: (tables.read(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text()) for n in tables.TABLES}
+    both = folder / "metrics.parquet", folder / "latents.parquet"
+    tables.write(*both, PAPER, settings | {"claims": rule}, folder)
+    return {
+        n: (tables.read(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text()) for n in paper_tables.TABLES
+    }
 
 
 def test_files_hold_ids_in_csv_and_labels_elsewhere(tmp_path):
@@ -131,7 +141,7 @@ def test_files_hold_ids_in_csv_and_labels_elsewhere(tmp_path):
     csv, md = written(frame, {"methods": methods}, tmp_path)[1]
     assert csv["method"].tolist() == ["topk", "reg1", "NA"] and csv["data"].tolist() == ["d"] * 3
     assert csv.columns[:5].tolist() == ["encoder", "data", "k", "method", "R2"]
-    pd.testing.assert_frame_equal(csv, tables.measured(1, frame, Names(methods=methods)), check_dtype=False)
+    pd.testing.assert_frame_equal(csv, paper_tables.measured(1, frame, Names(methods=methods)), check_dtype=False)
     assert r"| a\|b\_\$\\x\$ " in md and " lr0.1 " in md and " lambda0.001 " in md
     assert r" & a\textbar{}b\_\$\textbackslash{}x\$ & " in (tmp_path / "table1.tex").read_text()
 
@@ -144,12 +154,12 @@ TEX |= {"$<$": "<", "$>$": ">", "{[}": "[", "{*}": "*"} | {f"\\{c}": c for c in 
 def test_a_text_is_printed_as_it_is():
     texts = [*hostile.LABELS, hostile.DATASET, hostile.CLASS, "_a_ b_c", "[*]", "^{~}", "100 %", r"\textbar{}", "&lt;"]
     frame = pd.DataFrame([texts], columns=texts)
-    for line in tables.markdown(frame).splitlines()[::2]:
+    for line in markup.markdown(frame).splitlines()[::2]:
         cells = re.split(r"(?<!\\)\|", line)[1:-1]
         # None of these is left to begin something else.
         assert not any(re.search(r"(?<!\\)[`*$<]|(?<![\\\w])_", cell) for cell in cells)
         assert [html.unescape(re.sub(r"\\([\W_])", r"\1", cell)).strip() for cell in cells] == texts
-    rows = [line.removesuffix(r" \\") for line in tables.latex(frame, "x").splitlines() if " & " in line]
+    rows = [line.removesuffix(r" \\") for line in markup.latex(frame, "x").splitlines() if " & " in line]
     assert len(rows) == 2
     for row in rows:
         cells = re.split(r"(?<!\\)&", row)
@@ -161,9 +171,9 @@ def test_a_text_is_printed_as_it_is():
 def test_a_label_may_be_a_title():
     methods = METHODS | {"odd": {"label": "difference", "against": "topk"}}
     names = Names(methods=methods)
-    effects = tables.effects(1, tables.measured(1, metrics(dict.fromkeys(methods, 0.7)), names), PUBLISHED, names)
-    assert effects.columns[::2].tolist() == ["difference", "Reg. 1, published", "difference, published"]
-    assert effects.iloc[0, 0] == "R2" and effects.iloc[0, 3].startswith("+0.000 (")
+    found = effects(1, paper_tables.measured(1, metrics(dict.fromkeys(methods, 0.7)), names), names)
+    assert found.columns[::2].tolist() == ["difference", "Reg. 1, published", "difference, published"]
+    assert found.iloc[0, 0] == "R2" and found.iloc[0, 3].startswith("+0.000 (")
 
 
 @pytest.mark.parametrize("methods", [["topk"], ["topk", "reg1"]])

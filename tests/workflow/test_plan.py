@@ -124,7 +124,7 @@ def test_the_paper_by_hand(empty):
     shown = "\n".join(plan.text(config, "paper"))
     assert "SAEs: 972 in 18 cells, and at most 108 at what validation chooses" in shown
     size, total = re.search(r"  total ([\d.]+) GB", shown)[1], re.search(r"  total  +\d+ +(\d+) +(\d+)", shown)
-    said = " ".join((ROOT / "README.md").read_text().split())
+    said = " ".join((ROOT / "docs/paper.md").read_text().split())
     assert f"SAEs take {float(size):.0f} GB. The plan estimates {total[1]} hours of one H100 and {total[2]} " in said
     assert len(shown.splitlines()) < 64 and max(map(len, shown.splitlines())) <= 120
     cell = next(c for c in costs.cells(config, "paper")[0] if (c.dataset, c.backbone) == ("imagenet", "vit_l16"))
@@ -143,7 +143,8 @@ def test_the_paper_by_hand(empty):
 
 
 def test_the_estimate_is_near_what_the_demo_took(empty):
-    """docs/performance.md: 948 s on 2 cores after the set-up, when it had these backbones and methods.
+    """docs/performance.md at commit cb2d123: 948 s on 2 cores after the set-up, with these backbones
+    and methods.
 
     Its 24 probe jobs took about 400 s of them; they take 0.4 of that now.
     """

@@ -98,6 +98,13 @@ def shared(folder):
     return f"--shared {places}" if places else ""
 
 
+def results_beside(experiment):
+    """What the board of an experiment reads of the other ones that it names: their rows, and what made them."""
+    places = [Path(place) for place in cfg.experiments[experiment].board]
+    names = ("made_by.json", "metrics.parquet", "metrics.csv")
+    return [str(place / name) for place in places for name in names if name == names[0] or (place / name).exists()]
+
+
 def splits_of(*splits):
     """The manifests of embeddings' splits, and the embeddings.
 
@@ -203,8 +210,8 @@ def results_of(experiment):
         *expand([paths.METRICS, paths.METRICS_CSV, paths.CURVES, paths.LATENTS, paths.ALL_SELECTIONS], **here),
         *(expand(paths.GALLERY, **here, part=paths.GALLERY_PARTS) if gallery else []),
         *expand(paths.TABLE, **here, number=paths.TABLE_NUMBERS, suffix=paths.TABLE_SUFFIXES),
-        *expand([paths.CONTROLS, paths.FRONTS, paths.FRONT_MEANS], **here, suffix=("csv", "md")),
+        *expand([*paths.NOTED_TABLES, *paths.FRONT_MEANS], **here, suffix=("csv", "md")),
         *expand(paths.FIGURE, **here, figure=settings.figures(cfg, experiment), suffix=paths.FIGURE_SUFFIXES),
         *expand(paths.CLAIMS, **here, suffix=("csv", "md")),
-        *expand(paths.PAGE, **here),
+        *expand(paths.SITE, **here),
     ]

@@ -4,13 +4,16 @@
 rule tables:
     input:
         metrics=rules.collect.output.metrics,
+        latents=rules.collect.output.latents,
+        made_by=rules.collect.output.made_by,
+        beside=lambda w: results_beside(w.experiment),
         published=PUBLISHED,
     output:
         at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix=[s for s in paths.TABLE_SUFFIXES if s != "md"]),
-        at([paths.CONTROLS, paths.FRONTS], suffix="csv"),
+        at(paths.NOTED_TABLES, suffix="csv"),
         paths.FRONT_MEANS,
         report(
-            at([paths.TABLE, paths.CONTROLS, paths.FRONTS], number=paths.TABLE_NUMBERS, suffix="md"),
+            at([paths.TABLE, *paths.NOTED_TABLES], number=paths.TABLE_NUMBERS, suffix="md"),
             category="Tables",
             caption="../report/table.rst",
         ),
@@ -26,10 +29,12 @@ rule tables:
         meaning=says("tables"),
         published=lambda w, input: Path(input.published[0]).parent,
         out=lambda w, output: Path(output[0]).parent,
+        beside=lambda w: cfg.experiments[w.experiment].board,
     shell:
         command(
             "tables",
-            "--metrics {input.metrics} --published {params.published} --settings {params.settings:q} --out {params.out}",
+            "--metrics {input.metrics} --latents {input.latents} --published {params.published}"
+            " --settings {params.settings:q} --out {params.out} --beside {params.beside:q}",
         )
 
 
@@ -102,7 +107,7 @@ rule plot:
         ],
     output:
         report(at(paths.FIGURE, suffix="png"), category="Figures", caption="../report/figure.rst"),
-        at(paths.FIGURE, suffix="pdf"),
+        at(paths.FIGURE, suffix=[s for s in paths.FIGURE_SUFFIXES if s != "png"]),
         sums=paths.FIGURE_SUMS,
     log:
         f"{paths.EXPERIMENT_LOGS}/plot/{{figure}}.log",

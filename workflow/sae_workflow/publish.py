@@ -13,17 +13,18 @@ import pandas as pd
 
 from sae.bank.read import Bank, Entry
 from sae.bank.read import read as read_bank
+from sae.comparison.scores import SCORES
 from sae.config.models import Config
 from sae.core import files, paths, registry
 from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
-from sae.report.tables import markdown
+from sae.report.markup import markdown
 from sae_workflow import recorded, settings
 
 KEY = ["dataset", "backbone", "k", "method", "trial", "seed"]
-# Columns of metrics.parquet, on test; those that an experiment has.
-SHOWN = ["r2", "l0", "dead", "ms_mean_alive", "ms_mean_alive_across_groups", "ms_mean_alive_independent"]
-SHOWN += ["ms_mean_alive_independent_across_groups", "purity_binary", "purity_binary_null", "probe_auc"]
+# Of these those that an experiment has, on test.
+SHOWN = ["r2", "l0", "dead", "ms", "ms_across", "detection_alive", "ms_independent", "ms_independent_across", "purity"]
+SHOWN += ["probe_auc"]
 _README = """\
 ---
 library_name: saelens
@@ -44,9 +45,9 @@ codes = sae.encode(embeddings)
 
 ## What they are worth
 
-Scores on test images, which neither training nor selection saw. `r2`: variance explained; `ms`: Monosemanticity Score
-over alive latents, by the SAE's own backbone, and by backbones of other families (`independent`); `across_groups`:
-without pairs of near-duplicates, where the data know them; `null`: what chance gives.
+Scores on test images, which neither training nor selection saw.
+
+{said}
 
 {table}
 
@@ -90,7 +91,8 @@ def publish(experiment: str, *overlays: str) -> Path:
             (temporary / name).mkdir()
             # Not what the SAE's first maker called it: what it is here.
             exporter.write(coder, temporary / name, coder.metadata | made)
-            rows.append({"folder": name} | {c: row[c] for c in SHOWN if c in row})
+            given = {SCORES[score].heading: SCORES[score].of(row.to_frame().T).item() for score in SHOWN}
+            rows.append({"folder": name} | given)
         if not rows:
             raise UserError(f"{experiment} has no SAE that was trained here and chosen")
         said = config.experiments[experiment].description or "SAEs of one's own"
@@ -99,6 +101,7 @@ def publish(experiment: str, *overlays: str) -> Path:
             description=said[:1].upper() + said[1:],
             count=len(rows),
             first=rows[0]["folder"],
+            said="\n".join(f"- `{SCORES[name].heading}`: {SCORES[name].what}" for name in SHOWN),
             table=markdown(pd.DataFrame(rows).dropna(axis="columns", how="all").map(_number)),
             sources="\n".join(_sources(config, experiment)),
         )

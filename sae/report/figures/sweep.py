@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from sae.comparison.scores import RUN, across_groups, diverged
+from sae.comparison.scores import RUN, SCORES, across_groups, diverged
 from sae.core import files
 from sae.core.paths import trial_name
 from sae.report import style
@@ -30,8 +30,8 @@ CAPTION = (
     "its value (ringed), and mean MS over alive latents on the test split (across groups, where images have groups). "
     "Above: the values of that method by k. A cross at the bottom: an SAE there diverged; it has no value."
 )
-# Column, split, label. The choice is made by the first, on val; the second is what it buys, on test.
-_ROWS = [("r2", "val", "ΔR² (val)"), ("ms_mean_alive", "test", "Δ mean MS, alive (test)")]
+# Score and split. The choice is made by the first, on val; the second is what it buys, on test.
+_ROWS = [("r2", "val"), ("ms", "test")]
 _RING: dict[str, Any] = {"markerfacecolor": "none", "markersize": 8, "linestyle": "none"}
 _ZERO: dict[str, Any] = {"color": "#444444", "linewidth": 0.8}
 
@@ -49,7 +49,8 @@ def draw(results: Path, names: Names) -> Figure:
     ks, looks = sorted(metrics["k"].unique()), _looks(swept, names)
     width, height = max(style.WIDTH / len(columns), 2.3), 0.6
     figure, axes = style.panels(len(lines), len(columns), 1, height, sharex="col", sharey="row")
-    for row, (dataset, column, split, label) in zip(axes, lines, strict=True):
+    for row, (dataset, score, split) in zip(axes, lines, strict=True):
+        column = SCORES[score].column
         for ax, (backbone, option) in zip(row, columns, strict=True):
             of_cells = metrics[(metrics["dataset"] == dataset) & (metrics["backbone"] == backbone)]
             picked, of_option = chosen(of_cells, split, names.compared), swept[swept["option"] == option]
@@ -59,7 +60,7 @@ def draw(results: Path, names: Names) -> Figure:
             if split == "val":
                 notes = [style.place(names, dataset, backbone), *notes, *_exceptions(here, names)]
             ax.set_title("\n".join(style.fit(note, width, 4) for note in notes), fontsize=7)
-        row[0].set_ylabel(label)
+        row[0].set_ylabel(f"Δ{SCORES[score].label} ({split})")
         height += 1.5 + 0.13 * max(ax.get_title().count("\n") + 1 for ax in row)
     for ax, (_, option) in zip(axes[-1], columns, strict=True):
         ax.set_xlabel("λ" if option == "lambda" else option)

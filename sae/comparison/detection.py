@@ -1,0 +1,50 @@
+"""Detection of the chosen SAEs beside the baseline's, as if their latents fired as often as the baseline's do.
+
+Rare latents are easier to find: a method whose latents fire less often may owe them its mean. So beside the mean
+stands the mean of the method's own means in each band of frequency (`sae.scoring.metrics.detection.BANDS`), weighted by
+the baseline's share of latents in it.
+"""
+
+import numpy as np
+import pandas as pd
+
+from sae.comparison.methods import Methods
+from sae.comparison.scores import RUN
+from sae.scoring.metrics.detection import BANDS
+from sae.scoring.rows import CELL
+
+ABOUT = ["alive", "reweighted", "measured", "whole"]
+COLUMNS = [*CELL, "method", *ABOUT]
+
+
+def by_cell(picked: pd.DataFrame, latents: pd.DataFrame, names: Methods) -> pd.DataFrame:
+    """Each method's detection in each cell, means over seeds.
+
+    Args:
+        picked: of :func:`sae.scoring.selection.chosen`, on test.
+        latents: latents.parquet.
+
+    Returns:
+        Columns `COLUMNS`. `alive`: mean AUC of measured latents; `reweighted`: the same by the baseline's bands, over
+        those in which both have latents; `measured`: the share of the dictionary that is; `whole`: mean of 2 AUC - 1
+        over all latents. Empty where nothing was measured.
+    """
+    if "detection" not in latents or not names.baselines:
+        return pd.DataFrame(columns=COLUMNS)
+    sae = [*RUN, "trial", "source"]
+    latents = latents[(latents["split"] == "test") & latents["detection"].notna()].rename(columns={"method": "source"})
+    known = picked[[*sae, "method", "m", "n_images"]].merge(latents[[*sae, "detection", "n_active"]], on=sae)
+    band = pd.Series(np.searchsorted(BANDS, known["n_active"] / known["n_images"]), known.index, name="band")
+    bands = known.groupby([*RUN, "method", band], sort=False)["detection"].agg(["mean", "size"]).reset_index()
+    theirs = bands[bands["method"] == names.baselines[0]][[*RUN, "band", "size"]]
+    both = bands.merge(theirs, on=[*RUN, "band"], suffixes=("", "_baseline"))
+    both["weighted"] = both["mean"] * both["size_baseline"]
+    sums = both.groupby([*RUN, "method"])[["weighted", "size_baseline"]].sum()
+    found = picked.set_index([*RUN, "method"])
+    found = found.assign(
+        alive=found["detection_alive"],
+        reweighted=sums["weighted"] / sums["size_baseline"],
+        measured=bands.groupby([*RUN, "method"])["size"].sum() / found["m"],
+        whole=found["detection"],
+    )
+    return found.groupby([*CELL, "method"], sort=False)[ABOUT].mean().reset_index()
