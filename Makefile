@@ -3,6 +3,7 @@
 # make test   set up if needed, run the tests (under 5 minutes on 2 cores)
 # make test-cluster   the tests that take longer, on a real Slurm (`make slurm` installs Debian's)
 # make test-libraries   round trips of SAEs with SAELens, dictionary_learning, eai-sparsify and Overcomplete, installed once
+# make docs   the documentation site, from what the repository holds: docs/_build/index.html; a broken link fails
 # make lint   ruff, mypy, snakefmt, snakemake --lint
 # make schema   write the schema of config.yaml that editors use
 # make versions  the code that is not as it was recorded; RECORD='metric probe', or all, records it (docs/reruns.md)
@@ -33,7 +34,7 @@ CONFIG ?=
 LAID_OVER = $(if $(CONFIG),--configfile config.yaml $(if $(PROFILE),$(wildcard $(PROFILE)/compute.yaml)) $(CONFIG))
 BENCHES = train_step time_to_fvu bank scoring embed growth
 
-.PHONY: demo smoke plan run check publish sizes unused prune test test-cluster test-libraries slurm lint schema versions bench reference setup clean
+.PHONY: demo smoke plan run check publish sizes unused prune test test-cluster test-libraries slurm lint docs schema versions bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(LAID_OVER) $(if $(PROFILE),--profile $(PROFILE))
@@ -68,6 +69,14 @@ test-libraries: setup
 
 .venv/.cluster: .venv/.complete requirements-cluster.lock
 	@python -m pip install --quiet -r requirements.lock -r requirements-cluster.lock
+	@touch $@
+
+docs: setup .venv/.docs
+	@python -m sphinx -q -W --keep-going -d .cache/docs -c docs . docs/_build
+	@echo "docs/_build/index.html"
+
+.venv/.docs: .venv/.complete requirements-docs.lock
+	@python -m pip install --quiet -r requirements.lock -r requirements-docs.lock
 	@touch $@
 
 # Debian's and Ubuntu's packages, as root. Under systemd they may start services, which the tests do not use.

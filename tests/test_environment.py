@@ -6,8 +6,12 @@ import tomllib
 import yaml
 from conftest import ROOT
 
-LOCKED = ("workflow", "dev")  # groups that requirements.lock covers
-LOCKS = ("requirements.lock", "requirements-cluster.lock")
+# {lock: the groups that it covers}; all but the first add to that one.
+LOCKS = {
+    "requirements.lock": ("workflow", "dev"),
+    "requirements-cluster.lock": ("s3", "cluster-test"),
+    "requirements-docs.lock": ("docs",),
+}
 
 
 def normal(name):
@@ -25,16 +29,19 @@ def test_environment_and_lock_agree_and_cover_what_is_needed():
     conda = pins(environment["dependencies"][-1]["pip"])
     assert {name: lock[name] for name in conda} == conda
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = [project["dependencies"], *(project["optional-dependencies"][group] for group in LOCKED)]
+    locked = LOCKS["requirements.lock"]
+    needed = [project["dependencies"], *(project["optional-dependencies"][group] for group in locked)]
     needed = [name for group in needed for name in group]
     assert set(pins(needed)) <= set(conda) and set(pins(needed)) <= set(lock)
 
 
-def test_the_cluster_lock_adds_what_the_other_groups_need():
-    lock, cluster = (pins((ROOT / name).read_text().splitlines()) for name in LOCKS)
+def test_the_small_locks_add_what_the_other_groups_need():
+    lock, *small = (pins((ROOT / name).read_text().splitlines()) for name in LOCKS)
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    needed = [name for group, names in groups.items() if group not in LOCKED for name in names]
-    assert set(pins(needed)) <= set(cluster) and not set(cluster) & set(lock)
+    assert sorted(groups) == sorted(group for names in LOCKS.values() for group in names)
+    for found, names in zip(small, list(LOCKS.values())[1:], strict=True):
+        needed = [name for group in names for name in groups[group]]
+        assert set(pins(needed)) <= set(found) and not set(found) & set(lock)
 
 
 def test_only_torch_and_torchvision_are_ranges_and_no_host_is_named():

@@ -53,7 +53,7 @@ def test_page(tmp_path):
     rule |= {"margin_r2": 0.005, "margin_top1": 0.01, "rises": 1.1, "flat": 1.05}
     latents, made_by = tmp_path / "latents.parquet", {"experiment": "e", "methods": {"methods": METHODS}}
     files.write_parquet(latents, pd.DataFrame({"latent": []}))
-    empty = dict.fromkeys(("fronts", "versions", "recipe", "protocols", "metrics"), {})
+    empty = {part: {} for part in ("fronts", "versions", "recipe", "protocols", "metrics")}
     files.write_json(tmp_path / "made_by.json", made_by | empty)
     tables.write(metrics, latents, PAPER, names | {"claims": rule}, tmp_path / "tables")
     claims.write(metrics, curves, PAPER, names | {"claims": rule}, tmp_path)
