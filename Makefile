@@ -34,7 +34,10 @@ CONFIG ?=
 LAID_OVER = $(if $(CONFIG),--configfile config.yaml $(if $(PROFILE),$(wildcard $(PROFILE)/compute.yaml)) $(CONFIG))
 BENCHES = train_step time_to_fvu bank scoring embed growth
 
-.PHONY: demo smoke plan run check publish sizes unused prune test test-cluster test-libraries slurm lint docs schema versions bench reference setup clean
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+.PHONY: help demo smoke plan run check publish sizes unused prune test test-cluster test-libraries slurm lint docs schema versions bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(LAID_OVER) $(if $(PROFILE),--profile $(PROFILE))
@@ -72,7 +75,7 @@ test-libraries: setup
 	@touch $@
 
 docs: setup .venv/.docs
-	@python -m sphinx -q -W --keep-going -d .cache/docs -c docs . docs/_build
+	@python -m sphinx -q -E -W --keep-going -d .cache/docs -c docs . docs/_build
 	@echo "docs/_build/index.html"
 
 .venv/.docs: .venv/.complete requirements-docs.lock

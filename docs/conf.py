@@ -1,6 +1,7 @@
 """The documentation site: the repository's own Markdown, and the library's docstrings. `make docs` builds it."""
 
 import re
+from pathlib import Path
 
 from sphinx.application import Sphinx
 
@@ -11,9 +12,9 @@ author = "The sae contributors"
 release = sae.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 # The source is the whole repository, so that links between its files are links here too.
-root_doc = "docs/index"
+root_doc = "docs/README"
 include_patterns = ["*.md", "docs/**.md", "config/*.md"]
-exclude_patterns = ["docs/_build"]
+exclude_patterns = ["docs/_*"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 # Written out, types such as ArrayLike fill the page; the docstrings say shapes, and a link leads to the source.
@@ -28,13 +29,16 @@ html_copy_source = False
 html_show_copyright = False
 # Tables of reference results: their README leads to them, the sidebar does not.
 _TABLES = re.compile(r"docs/.+/(?!README$)")
+_SIDEBAR = Path(__file__).with_name("_sidebar.md")
 
 
-def _leave_out_of_the_sidebar(app: Sphinx, name: str, source: list[str]) -> None:
-    if _TABLES.match(name):
+def _add(app: Sphinx, name: str, source: list[str]) -> None:
+    if name == root_doc:
+        source[0] += _SIDEBAR.read_text()
+    elif _TABLES.match(name):
         source[0] = f"---\norphan: true\n---\n\n{source[0]}"
 
 
 def setup(app: Sphinx) -> None:
     """What Sphinx calls."""
-    app.connect("source-read", _leave_out_of_the_sidebar)
+    app.connect("source-read", _add)

@@ -124,7 +124,7 @@ def test_the_paper_by_hand(empty):
     shown = "\n".join(plan.text(config, "paper"))
     assert "SAEs: 972 in 18 cells, and at most 108 at what validation chooses" in shown
     size, total = re.search(r"  total ([\d.]+) GB", shown)[1], re.search(r"  total  +\d+ +(\d+) +(\d+)", shown)
-    said = " ".join((ROOT / "README.md").read_text().split())
+    said = " ".join((ROOT / "docs/paper.md").read_text().split())
     assert f"SAEs take {float(size):.0f} GB. The plan estimates {total[1]} hours of one H100 and {total[2]} " in said
     assert len(shown.splitlines()) < 64 and max(map(len, shown.splitlines())) <= 120
     cell = next(c for c in costs.cells(config, "paper")[0] if (c.dataset, c.backbone) == ("imagenet", "vit_l16"))
