@@ -3,7 +3,11 @@
 # make test   set up if needed, run the tests (under 5 minutes on 2 cores)
 # make test-cluster   the tests that take longer, on a real Slurm (`make slurm` installs Debian's)
 # make test-libraries   round trips of SAEs with SAELens, dictionary_learning, eai-sparsify and Overcomplete, installed once
+# make test-wheel   the library alone: its wheel in an empty environment, without the workflow engine
+# make coverage   the tests, and how much of each module they run
 # make docs   the documentation site, from what the repository holds: docs/_build/index.html; a broken link fails
+# make pages   the documentation with the demo's site in it, as it is put on the web
+# make wheel   what a release uploads: dist/
 # make lint   ruff, mypy, snakefmt, snakemake --lint
 # make schema   write the schema of config.yaml that editors use
 # make versions  the code that is not as it was recorded; RECORD='metric probe', or all, records it (docs/reruns.md)
@@ -37,7 +41,7 @@ BENCHES = train_step time_to_fvu bank scoring embed growth
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
-.PHONY: help demo smoke plan run check publish sizes unused prune test test-cluster test-libraries slurm lint docs schema versions bench reference setup clean
+.PHONY: help demo smoke plan run check publish sizes unused prune test test-cluster test-libraries test-wheel coverage wheel pages slurm chromium lint docs schema versions bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(LAID_OVER) $(if $(PROFILE),--profile $(PROFILE))
@@ -70,6 +74,12 @@ test-cluster: setup .venv/.cluster
 test-libraries: setup
 	@python -m pytest -m libraries
 
+test-wheel: setup
+	@python -m pytest -m libraries tests/models/test_wheel.py
+
+coverage: setup
+	@python -m pytest --cov --cov-report=term:skip-covered
+
 .venv/.cluster: .venv/.complete requirements-cluster.lock
 	@python -m pip install --quiet -r requirements.lock -r requirements-cluster.lock
 	@touch $@
@@ -77,6 +87,14 @@ test-libraries: setup
 docs: setup .venv/.docs
 	@python -m sphinx -q -E -W --keep-going -d .cache/docs -c docs . docs/_build
 	@echo "docs/_build/index.html"
+
+pages: docs demo
+	cp -r results/demo/report docs/_build/demo
+
+# An earlier build leaves files that a later wheel would take in.
+wheel: setup
+	rm -rf build dist
+	@python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 .venv/.docs: .venv/.complete requirements-docs.lock
 	@python -m pip install --quiet -r requirements.lock -r requirements-docs.lock
@@ -87,6 +105,12 @@ slurm: export DEBIAN_FRONTEND = noninteractive
 slurm:
 	apt-get -qq update
 	apt-get install -qq -y --no-install-recommends slurmctld slurmd slurm-client munge
+
+# What `make test-browser` starts.
+chromium: export DEBIAN_FRONTEND = noninteractive
+chromium:
+	apt-get -qq update
+	apt-get install -qq -y --no-install-recommends chromium
 
 lint: setup
 	ruff check .

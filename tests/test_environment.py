@@ -49,3 +49,22 @@ def test_only_torch_and_torchvision_are_ranges_and_no_host_is_named():
     ranges = {name for name, version in pins(text.splitlines()).items() if not version.startswith("==")}
     assert ranges == {"torch", "torchvision"}
     assert "://" not in text and "+cpu" not in text
+
+
+def test_ci_and_the_actions_run_targets_of_make_and_nothing_else():
+    targets = set(re.findall(r"^([a-z-]+(?: [a-z-]+)*):", (ROOT / "Makefile").read_text(), re.M))
+    targets = {name for names in targets for name in names.split()}
+    lines = (ROOT / ".ci/run").read_text().splitlines()
+    own = {line.removeprefix("make ") for line in lines if line.startswith("make ")}
+    assert {line.split()[0] for line in lines if line and not line.startswith("#")} == {"set", "cd", "make"}
+    run = {}
+    for file in (ROOT / ".github/workflows").glob("*.yml"):
+        for job in yaml.safe_load(file.read_text())["jobs"].values():
+            matrix = job.get("strategy", {}).get("matrix", {})
+            for step in job.get("steps", []):
+                for line in step.get("run", "").splitlines():
+                    every = [line]
+                    for key, values in matrix.items():
+                        every = [each.replace(f"${{{{ matrix.{key} }}}}", value) for each in every for value in values]
+                    run |= {each.removeprefix("make "): file.name for each in every}
+    assert own <= set(run) and set(run) - targets == {"test-browser"} - targets
