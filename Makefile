@@ -9,7 +9,7 @@
 # make pages   the documentation with the demo's site in it, as it is put on the web
 # make wheel   what a release uploads: dist/
 # make lint   ruff, mypy, snakefmt, snakemake --lint
-# make schema   write the schema of config.yaml that editors use
+# make schema   write the schema of config.yaml that editors use, and config/README.md
 # make versions  the code that is not as it was recorded; RECORD='metric probe', or all, records it (docs/reruns.md)
 # make bench  the short form of every comparison (it installs other libraries into .cache/bench): results/bench/summary.json
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded

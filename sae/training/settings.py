@@ -24,9 +24,11 @@ class Recipe(Options):
     steps: Count | None = None
     """Of the optimiser, instead of `epochs`; the last epoch may then end early."""
     batch_size: Count
+    """Images a step."""
     lr: Positive
     """Learning rate of Adam."""
     adam_eps: Positive
+    """What Adam adds to the root of the mean square by which it divides."""
     adam_beta1: float = Field(0.9, ge=0, lt=1)
     """How much of the last step's direction Adam keeps."""
     adam_beta2: float = Field(0.999, ge=0, lt=1)

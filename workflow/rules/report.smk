@@ -12,8 +12,8 @@ rule page:
         metrics=paths.METRICS,
         activations=lambda w: of_embedded(w.experiment, paths.EMBEDDINGS_MANIFEST, split="train"),
         published=PUBLISHED,
-        template="sae/report/page.html",
-        times="workflow/sae_workflow/times.py",
+        template=own("sae/report/page.html"),
+        times=own("workflow/sae_workflow/times.py"),
     output:
         page=report(paths.PAGE, category="Report", caption="../report/page.rst"),
         sums=paths.PAGE_SUMS,
