@@ -6,6 +6,8 @@ import tomllib
 import yaml
 from conftest import ROOT
 
+import sae
+
 # {lock: the groups that it covers}; all but the first add to that one.
 LOCKS = {
     "requirements.lock": ("workflow", "dev"),
@@ -68,3 +70,11 @@ def test_ci_and_the_actions_run_targets_of_make_and_nothing_else():
                         every = [each.replace(f"${{{{ matrix.{key} }}}}", value) for each in every for value in values]
                     run |= {each.removeprefix("make "): file.name for each in every}
     assert own <= set(run) and set(run) - targets == {"test-browser"} - targets
+
+
+def test_one_version_everywhere_and_no_placeholders_in_the_citation():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == sae.__version__
+    assert not re.search(r"TODO|FIXME|OWNER|example\.(com|org)|XXX", (ROOT / "CITATION.cff").read_text())
+    if "date-released" in citation:  # Written on the day of a release; then the changelog has it too.
+        assert re.search(rf"^## {re.escape(sae.__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.M)
