@@ -4,8 +4,13 @@
 # make test-cluster   the tests that take longer, on a real Slurm (`make slurm` installs Debian's)
 # make test-libraries   round trips of SAEs with SAELens, dictionary_learning, eai-sparsify and Overcomplete, installed once
 # make test-browser   the site in a real browser: Debian's chromium (it says how to get it)
+# make test-wheel   the library alone: its wheel in an empty environment, without the workflow engine
+# make coverage   the tests, and how much of each module they run
+# make docs   the documentation site, from what the repository holds: docs/_build/index.html; a broken link fails
+# make pages   the documentation with the demo's site in it, as it is put on the web
+# make wheel   what a release uploads: dist/
 # make lint   ruff, mypy, snakefmt, snakemake --lint
-# make schema   write the schema of config.yaml that editors use
+# make schema   write the schema of config.yaml that editors use, and config/README.md
 # make versions  the code that is not as it was recorded; RECORD='metric probe', or all, records it (docs/reruns.md)
 # make bench  the short form of every comparison (it installs other libraries into .cache/bench): results/bench/summary.json
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
@@ -38,7 +43,7 @@ BENCHES = train_step time_to_fvu bank scoring embed growth
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
-.PHONY: help demo smoke plan run show check publish sizes unused prune test test-cluster test-libraries test-browser slurm lint schema versions bench reference setup clean
+.PHONY: help demo smoke plan run show check publish sizes unused prune test test-cluster test-libraries test-browser slurm lint schema versions bench reference setup clean test-wheel coverage wheel pages chromium docs
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(LAID_OVER) $(if $(PROFILE),--profile $(PROFILE))
@@ -81,9 +86,30 @@ test-browser: setup .venv/.browser
 .venv/.browser: .venv/.complete requirements-browser.lock
 	@python -m pip install --quiet -r requirements.lock -r requirements-browser.lock
 	@touch $@
+test-wheel: setup
+	@python -m pytest -m libraries tests/models/test_wheel.py
+
+coverage: setup
+	@python -m pytest --cov --cov-report=term:skip-covered
 
 .venv/.cluster: .venv/.complete requirements-cluster.lock
 	@python -m pip install --quiet -r requirements.lock -r requirements-cluster.lock
+	@touch $@
+
+docs: setup .venv/.docs
+	@python -m sphinx -q -E -W --keep-going -d .cache/docs -c docs . docs/_build
+	@echo "docs/_build/index.html"
+
+pages: docs demo
+	cp -r results/demo/report docs/_build/demo
+
+# An earlier build leaves files that a later wheel would take in.
+wheel: setup
+	rm -rf build dist
+	@python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+.venv/.docs: .venv/.complete requirements-docs.lock
+	@python -m pip install --quiet -r requirements.lock -r requirements-docs.lock
 	@touch $@
 
 # Debian's and Ubuntu's packages, as root. Under systemd they may start services, which the tests do not use.
@@ -91,6 +117,12 @@ slurm: export DEBIAN_FRONTEND = noninteractive
 slurm:
 	apt-get -qq update
 	apt-get install -qq -y --no-install-recommends slurmctld slurmd slurm-client munge
+
+# What `make test-browser` starts.
+chromium: export DEBIAN_FRONTEND = noninteractive
+chromium:
+	apt-get -qq update
+	apt-get install -qq -y --no-install-recommends chromium
 
 lint: setup
 	ruff check .

@@ -17,13 +17,14 @@ if workflow.is_main_process:
         raise WorkflowError(f"{error} (even a dry run keeps records there)") from None
     lock.hold()
     planned.name_run()
+# workflow/Snakefile has read config.yaml, and laid a config over it.
+if "said_in" not in globals():
     try:
         _, said_in = settings.merged("config.yaml", *workflow.configfiles)
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
-
-configfile: "config.yaml"
+    configfile: "config.yaml"
 
 
 report: "workflow/report/workflow.rst"

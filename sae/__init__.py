@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sae.models.apply import Encoder
     from sae.models.coder import Coder
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 
 def load(path: str, device: str = "cpu") -> Encoder:

@@ -108,8 +108,11 @@ class Gallery(Limited):
     """The cell that the galleries show; what is left out is the first that has images."""
 
     dataset: str | None = None
+    """One of the experiment's; the first, if not given."""
     backbone: str | None = None
+    """One of the experiment's; the first, if not given."""
     k: Count | None = None
+    """One of the experiment's; the first, if not given."""
 
 
 class Experiment(Limited):
@@ -117,17 +120,27 @@ class Experiment(Limited):
 
     extends: Extends = None
     description: str = ""
+    """What it is about, on its site and in `make plan`."""
     datasets: Names
+    """Names from `datasets`."""
     backbones: Names
+    """Names from `backbones`; SAEs are trained on the embeddings of each."""
     judges: Annotated[list[str], AfterValidator(distinct)] = Field([])
     """Further backbones, whose embeddings judge the latents; no SAE is trained on them."""
     k: Annotated[list[Count], Field(min_length=1), AfterValidator(distinct)]
+    """How many latents may be active for an image."""
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
+    """Of the initialisation and the order of batches; every trial trains with each."""
     methods: Names
+    """Names from `methods`."""
     sweep: dict[str, Sweep] = Field({})
+    """By method: values of any of its options or of the recipe, a list or one list per k; each point is a trial."""
     training: str
+    """The recipe that trains its SAEs, a name from `training`."""
     metrics: dict[str, dict[str, Any]] = Field({})
+    """By metric: options that differ from those of `metrics`, or {} to have one that is `optional` there."""
     gallery: Gallery = Gallery()
+    """The cell that the galleries show."""
     protocols: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = Field({"paper": {}})
     """Which SAEs its cells train, and which of them count: by each, options that differ from those of `protocols`."""
     board: Annotated[list[str], AfterValidator(distinct)] = Field([])
@@ -172,17 +185,24 @@ class Method(Limited):
     model_config = ConfigDict(extra="allow", validate_by_name=False)
 
     extends: Extends = None
-    objective: str = Field("", description="Required where nothing is extended.")
+    objective: str = Field("", description="How latents are selected; required where nothing is extended.")
     penalty: str | None = None
+    """A term on the activations before the selection, weighed by `lambda`."""
     mask: Literal["batch_active", "all"] | None = None
-    lam: Positive | None = Field(None, alias="lambda")
+    """The latents that the penalty is about; those that fire in the batch, if not given."""
+    lam: Positive | None = Field(None, alias="lambda", description="Weight of the penalty's mean over the batch.")
     at: str | None = None
+    """Another method, at whose chosen trial this one is trained; it sweeps nothing."""
     against: str | None = None
+    """The method that it is compared with; its R² may not be lost."""
     control: bool = False
+    """Whether it says what a score is worth: it is not tuned, and stands beside the baseline."""
     imported: Import | None = Field(None, alias="import", description="An SAE made elsewhere, then not trained.")
     sweep: Sweep = Field({})
+    """As in an experiment, whose own is laid over it."""
     label: Label | None = None
-    colour: str | None = Field(None, pattern="^#[0-9A-Fa-f]{6}$")
+    """How it is printed; its name, if not given."""
+    colour: str | None = Field(None, pattern="^#[0-9A-Fa-f]{6}$", description="How it is drawn, '#0072B2'.")
 
     @property
     def tuned(self) -> bool:
@@ -233,7 +253,9 @@ class Dataset(Entry):
 
     extends: Extends = None
     type: str
+    """A file in sae/data/datasets/, or one of your own."""
     label: Label | None = None
+    """How it is printed; its name, if not given."""
     duplicates: Literal["allow"] | None = None
     """Whether the same image may lie in several splits; an error, if not given."""
 
@@ -258,9 +280,12 @@ class Backbone(Entry):
 
     extends: Extends = None
     loader: str
+    """A file in sae/data/backbones/, or one of your own."""
     label: Label | None = None
+    """How it is printed; its name, if not given."""
     family: Name = Field(description="Backbones of one family are no independent judges of each other's latents.")
     model: str
+    """Which of the loader's models."""
 
     @property
     def reads_images(self) -> bool:
@@ -273,6 +298,7 @@ class Network(Backbone):
 
     image_size: Count | None = Field(None, description="Pixels; the dataset's, if not given.")
     precision: Precision | Literal["auto"] = "float32"
+    """Of the network; auto: bfloat16 where the processor has it."""
     dtype: Literal["float32", "float16"] = Field("float32", description="Of the embeddings as they are stored.")
     batch_size: Count | None = Field(None, description="Images a forward pass; compute.embed_batch_size, if not given.")
 
@@ -341,32 +367,54 @@ class Compute(Limited):
     """The machine."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
+    """But for cpu, a job takes a `gpu` slot, of which profiles/default has one."""
     threads: Count
+    """Per job; results are the same to the bit for the same number."""
     embed_batch_size: Count
+    """Images a forward pass."""
     embed_shards: Count
+    """Jobs that embed one dataset with one backbone; the result is the same."""
     decode_workers: int = Field(ge=0)
+    """Processes a job that read and decode images; 0: the job itself."""
     saes_at_once: Count
+    """SAEs that a job trains side by side; the result is the same."""
     shared: list[Annotated[str, Field(pattern="^[^:]+$")]]
+    """Results folders of others, only read: embeddings and SAEs that lie there are not made again."""
     memory_factor: Positive
+    """What the estimate of a job's memory is multiplied with."""
     time_factor: Positive
+    """What the estimate of a job's time is multiplied with."""
     memory_limit: Count | None
+    """MB that a job asks a cluster for at most; null: no limit."""
     time_limit: Count | None
+    """Minutes that a job asks a cluster for at most; null: no limit."""
 
 
 class Config(Options):
     """config.yaml."""
 
     extensions: str | None = None
+    """A folder with entries of your own (docs/extending.md)."""
     experiments: dict[Name, Experiment] = Field(min_length=1)
+    """Grids of datasets, backbones, k, methods and seeds; each is a target of Snakemake."""
     methods: dict[Name, Method] = Field(min_length=1)
+    """Ways to train an SAE, which experiments compare."""
     training: dict[Name, Recipe] = Field(min_length=1)
+    """Recipes: how SAEs are trained, whatever the method."""
     datasets: dict[Name, Dataset]
+    """Where images come from (docs/data.md)."""
     backbones: dict[Name, Backbone]
+    """Frozen models that embed them."""
     metrics: dict[str, Annotated[Metric, BeforeValidator(_given, Metric | None)]]
+    """What SAEs are scored by, with options; null where all are the defaults."""
     figures: Annotated[list[str], AfterValidator(distinct)]
+    """Which are drawn, in the order of the report."""
     claims: Claims
+    """The rule by which the paper's claims are judged."""
     protocols: dict[str, Annotated[Protocol, BeforeValidator(_given, Protocol | None)]]
+    """Which SAEs a cell trains, and which of them count, with options."""
     compute: Compute
+    """The machine."""
 
     def sweep(self, experiment: str, method: str, k: int) -> dict[str, list]:
         """{option: values} that a method's trials in an experiment go through; {} if it has but one trial."""

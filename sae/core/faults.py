@@ -34,7 +34,8 @@ def stop_on_signals() -> None:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         # The processes that decode got the signal too. Torch would report their end as an error during the clean-up.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if hasattr(signal, "SIGCHLD"):  # Not on Windows.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _received.append(number)
         raise Stopped(128 + number)
 

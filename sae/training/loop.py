@@ -62,8 +62,8 @@ def train(
         known: what :func:`moments` returned for `x`, if it was asked before.
 
     Returns:
-        The trained coder and the log, a list of dicts: step, epoch, lr, the parts of the objective's loss (of Top-k:
-        loss, reconstruction, penalty, aux, l0, dead), r2. Where nothing is trained, the log has one row, of step -1.
+        The trained coder and the log, a list of dicts. They hold step, epoch, lr, the parts of the objective's loss (of
+        Top-k: loss, reconstruction, penalty, aux, l0, dead), r2. Where nothing is trained, it has one row, of step -1.
 
     Raises:
         Diverged: the loss is not finite, or the reconstruction error is `DIVERGED_AT` times the variance.

@@ -24,9 +24,11 @@ class Recipe(Options):
     steps: Count | None = None
     """Of the optimiser, instead of `epochs`; the last epoch may then end early."""
     batch_size: Count
+    """Images a step."""
     lr: Positive
     """Learning rate of Adam."""
     adam_eps: Positive
+    """What Adam adds to the root of the mean square by which it divides."""
     adam_beta1: float = Field(0.9, ge=0, lt=1)
     """How much of the last step's direction Adam keeps."""
     adam_beta2: float = Field(0.999, ge=0, lt=1)
@@ -40,15 +42,15 @@ class Recipe(Options):
     dead_after: Count
     """Samples without an activation > 0 after which a latent counts as dead."""
     input_norm: Literal["none", "unit_l2", "unit_l2_layernorm"]
-    """unit_l2_layernorm: each sample is also standardised, which is undone after decoding."""
+    """With unit_l2_layernorm each sample is also standardised, which is undone after decoding."""
     unit_variance: bool
-    """Then one scalar makes the training split's total variance 1: lambda's scale rests on it."""
+    """Then one scalar makes the training split's total variance 1; lambda's scale rests on it."""
     tied: bool
     """Whether the encoder is the decoder's transpose."""
     encoder_scale: Positive = 1.0
     """The encoder starts as the decoder's transpose times this."""
     frozen: Literal["encoder", "decoder", "all"] | None = None
-    """What stays as it was initialised: the encoder's weights and biases, the decoder's weights, or all."""
+    """What stays as it was initialised; of the encoder weights and biases, of the decoder weights, or all."""
     log_every: Count
     """Steps between rows of train.parquet."""
     precision: Precision = "float32"
@@ -77,13 +79,13 @@ class Settings(Recipe):
     """One SAE: the recipe, and what its method and trial say."""
 
     k: Count
-    """The budget: latents kept per sample, or on average."""
+    """The budget, latents kept per sample or on average."""
     seed: Seed
     """Of the initialisation and of the order of batches."""
     objective: str
     penalty: str | None = None
     mask: Literal["batch_active", "all"] | None = None
-    """The latents that a penalty is about: those active somewhere in the batch, or all."""
+    """The latents that a penalty is about; those active somewhere in the batch, or all."""
     lam: float | None = Field(None, ge=0, alias="lambda")
     """Weight of the penalty's mean over the batch."""
     options: dict[str, Any] = Field({})

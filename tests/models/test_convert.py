@@ -69,7 +69,8 @@ def test_the_command_writes_a_file_that_encodes(tmp_path, caplog):
 @pytest.mark.parametrize("threshold", [None, 0.05])
 def test_a_file_of_this_project_stays_what_it_is(threshold, tmp_path):
     file = ours(threshold)(tmp_path / "sae") / "sae.safetensors"
-    before, found = saefile.load(file), convert.load(str(file))
+    before, found = saefile.load(file), convert.load(str(file), check=embeddings())
+    assert found.metadata["imported"] == "ours" and before.b_dec.abs().max() > 0.01
     assert all(torch.equal(value, found.state_dict()[name]) for name, value in before.state_dict().items())
     assert (found.k, found.input_norm, found.input_scale) == (K, "unit_l2", 2.0)
     assert before.metadata.items() <= found.metadata.items()

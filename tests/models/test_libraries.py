@@ -3,7 +3,9 @@
 `make test-libraries` runs them; the libraries are installed once.
 """
 
+import re
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 from conftest import ROOT
 from models import their_side
+from sae_workflow.publish import LINES
 from torch.nn import functional
 
 from sae.models import convert
@@ -106,3 +109,21 @@ def test_what_they_trained_and_saved_is_imported_as_it_encodes(library, kind, x,
     np.testing.assert_allclose(codes, dense, rtol=1e-4, atol=1e-5 * codes.max())
     ours = found.reconstruct(found.prepare(x), mine).numpy()
     np.testing.assert_allclose(rebuilt, ours, rtol=1e-4, atol=1e-5 * np.abs(ours).max())
+
+
+@pytest.mark.parametrize("library", ["sae", "saelens", "overcomplete"])
+def test_the_lines_of_a_published_card_load_an_sae_and_encode_as_we_do(library, x, tmp_path):
+    ours = our_coder(norm="unit_l2")
+    convert.export(ours, "saelens", tmp_path / "an-sae")
+    block = dict(zip(("sae", "saelens", "overcomplete"), re.findall(r"```python\n(.*?)```", LINES, re.S), strict=True))
+    lines = ["import numpy, torch", "embeddings = torch.from_numpy(numpy.load('x.npy'))"]
+    lines += [block[library].format(first="an-sae")]
+    lines += ["codes = codes.matrix().toarray() if hasattr(codes, 'matrix') else codes.detach().numpy()"]
+    lines += ["numpy.save('codes.npy', codes)"]
+    python = sys.executable if library == "sae" else python_of(library)
+    done = subprocess.run([python, "-c", "\n".join(lines)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    codes, mine = np.load(tmp_path / "codes.npy"), ours.encode(ours.prepare(x)).matrix().toarray()
+    factor = codes.sum() / mine.sum()
+    np.testing.assert_allclose(codes, factor * mine, rtol=1e-4, atol=1e-5 * np.abs(codes).max())
+    assert factor == pytest.approx(12**0.5 / 1.7, rel=1e-4)

@@ -275,3 +275,14 @@ def test_claims_are_those_of_protocol_paper_alone(tmp_path):
         page.write(tmp_path / "metrics.parquet", tmp_path / "curves.parquet", PAPER, settings, tmp_path / folder)
     for name in ("claims.csv", "claims.md"):
         assert (tmp_path / "own" / name).read_bytes() == (tmp_path / "both" / name).read_bytes()
+
+
+def test_ties_take_no_part_in_the_agreement_and_a_threshold_that_is_reached_counts():
+    # For in 6 cells, against in 3, a tie in 9: two thirds of those that differ agree, a third of all.
+    values = pd.Series(0.0, pd.MultiIndex.from_tuples([(*c, 0) for c in CELLS], names=RUNS))
+    values.iloc[[0, 3, 6, 9, 12, 15]], values.iloc[[1, 4, 7]] = 0.5, -0.001
+    evidence = claims.Evidence(*results(seeds=(0,), rise={"topk": 1.5}), PUBLISHED, RULE, NAMES)
+    row = claims.judge(claims.Claim("x", "x", values, "-"), evidence)
+    assert (row["cells_for"], row["cells_against"], row["verdict"]) == (6, 3, "holds")
+    reached = float(evidence.rise("topk").iloc[0])
+    assert len(evidence.rise_where("reg2", "topk", reached)) == len(CELLS)

@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse
 import torch
 from scoring.examples import TinyBank, coder, codes_of, write_activations
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from sae.core import files
@@ -209,3 +210,20 @@ def test_a_fine_latent_that_takes_over_is_absorption(tmp_path):
         made = subject(tmp_path / f"{count}", identity(4, 1), x, coarse, coarse)
         alone = absorption.score(made, "test", absorption.Options())
         assert alone == {"absorption_rate": 0, "absorption_silent": 0, "absorption_null": turned}
+
+
+def test_probes_on_several_latents_weigh_them_in_units_of_their_own_on_both_splits(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = {split: rng.integers(0, 2, n) for split, n in (("train", 200), ("test", 100))}
+    # Either latent tells a little of the class; one is a thousand times as large.
+    x = {split: rng.random((len(y), 2)) + 0.3 * y[:, None] for split, y in labels.items()}
+    x = {split: values * [1000, 1] for split, values in x.items()}
+    made = subject(tmp_path, identity(2, 2), x, labels)
+    got = sparse_probe.score(made, "test", sparse_probe.Options(ks=[2]))
+    scale = x["train"].std(axis=0)
+    areas = []
+    for label in (0, 1):
+        probe = LogisticRegression(max_iter=1000).fit(x["train"] / scale, labels["train"] == label)
+        areas.append(roc_auc_score(labels["test"] == label, probe.predict_proba(x["test"] / scale)[:, 1]))
+    alone = roc_auc_score(labels["test"], x["test"][:, 0])
+    assert got["sparse_probe_auc_2"] == pytest.approx(np.mean(areas), abs=1e-3) and areas[1] > alone + 0.02

@@ -32,6 +32,13 @@ def test_truncation_keeps_the_largest_and_divides_by_one_scalar():
     np.testing.assert_allclose(kept, [[3, 0, 4, 0], [0, 0, 0, 2]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [1, 7, 12])
+def test_no_image_is_left_out_where_a_fit_works_on_some_at_once(rows, monkeypatch):
+    monkeypatch.setitem(_softmax.PART, "cpu", 4 * 3)
+    parts = _softmax._parts(_softmax.features(np.zeros((rows, 2)), "cpu"), 3)
+    assert [row for part in parts for row in range(rows)[part]] == [*range(rows)]
+
+
 @pytest.fixture(scope="module", params=["noisy", "separable"])
 def problem(request):
     """(x (N, m), y): sparse codes whose classes overlap, or do not."""

@@ -68,3 +68,17 @@ def test_the_null_keeps_the_pictures_of_one_thing_together():
     rows = purity._exchangeable(len(groups) + 4, np.concatenate([groups, pairs]))
     moved = purity._permuted(np.concatenate([labels, more]), rows, rng)
     assert sorted(moved) == sorted([*labels, *more]) and (moved[-4:] == 5).all()
+
+
+def test_the_null_is_of_permuted_labels_alone_and_ten_images_are_enough(monkeypatch):
+    labels = np.repeat([0, 1], 10)
+    dense = np.zeros((20, 2))
+    dense[:10, 0] = dense[10:, 1] = 1
+    # Half of each latent's images get the other class: its purity by chance is a half, its own is 1.
+    monkeypatch.setattr(purity, "_permuted", lambda labels, rows, rng: np.tile([0, 1], 10))
+    got = purity.of_codes(codes_of(dense), labels)
+    assert (got["binary"], got["binary_null"], got["weighted_null"]) == (1, 0.5, 0.5)
+    assert got["binary_min10"] == 1
+    dense[0, 0] = 0
+    dense[10, 1] = 0
+    assert np.isnan(purity.of_codes(codes_of(dense), labels)["binary_min10"])

@@ -299,3 +299,12 @@ def test_bfloat16_rounds_of_the_gradient_only_what_a_penalty_adds(method):
     for name, p in coder.named_parameters():
         error = (found[name] - p.grad).norm()
         assert error < 1e-6 * p.grad.norm() + (2**-8 * added.norm() if name == "W_enc" else 0), name
+
+
+def test_a_latent_is_dead_as_soon_as_it_was_silent_for_so_many_samples():
+    x = data().double()
+    made = make_objective(x, settings(dead_after=len(x)))
+    with torch.no_grad():
+        made.coder.b_enc[:5] -= 9.0
+    _, parts = made.loss(x, 0)
+    assert parts["dead"] == (made.since_fired == len(x)).sum() >= 5

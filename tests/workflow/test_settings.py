@@ -273,6 +273,7 @@ def test_experiments_cannot_have_the_name_of_a_rule():
 def test_the_schema_is_current():
     registry.extend(None)
     assert schema.PATH.read_text() == schema.text(), "run `make schema`"
+    assert schema.README.read_text() == schema.readme(), "run `make schema`"
     first = Path(ROOT / "config.yaml").read_text().splitlines()[0]
     assert first == f"# yaml-language-server: $schema={schema.PATH.relative_to(ROOT)}"
     for file in (ROOT / "config/experiments").glob("*.yaml"):

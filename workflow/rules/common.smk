@@ -1,5 +1,6 @@
 # What the rules share: settings as canonical JSON (a rule's parameter holds only what the rule reads) and lists of files.
 import functools
+import os
 import shlex
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from sae_workflow.stages import STAGES, Job
 
 ENVIRONMENT = "../../environment.yml"
 COMPUTE = cfg.compute
-PUBLISHED = sorted(map(str, Path("workflow/resources/paper").glob("*.csv")))
+
+
+def own(pattern):
+    """Files of this project, as they are seen from the working directory: of a workflow that uses it as a module."""
+    return sorted(os.path.relpath(file) for file in settings.HERE.parent.glob(pattern))
+
+
+PUBLISHED = own("workflow/resources/paper/*.csv")
 
 
 @functools.cache

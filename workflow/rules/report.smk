@@ -16,8 +16,8 @@ rule site:
         datasets=lambda w: of_banks(w.experiment, paths.DATASET),
         manifests=lambda w: of_embedded(w.experiment, paths.EMBEDDINGS_MANIFEST, split=["train", "test"]),
         embeddings=lambda w: ancient(of_banks(w.experiment, paths.EMBEDDINGS, split="test")),
-        pages=sorted(map(str, [Path("sae/report/site/index.html"), *Path("sae/report/site/assets").glob("*")])),
-        times="workflow/sae_workflow/times.py",
+        pages=[*own("sae/report/site/index.html"), *own("sae/report/site/assets/*")],
+        times=own("workflow/sae_workflow/times.py"),
     output:
         page=report(paths.SITE, category="Report", caption="../report/site.rst"),
         sums=paths.SITE_SUMS,

@@ -13,6 +13,7 @@ import pandas as pd
 
 from sae.bank.read import Bank, Entry
 from sae.bank.read import read as read_bank
+from sae.comparison import intervals
 from sae.comparison.scores import SCORES
 from sae.config.models import Config
 from sae.core import files, paths, registry
@@ -33,23 +34,17 @@ tags: [sparse-autoencoder, vision, interpretability]
 ---
 # Sparse autoencoders on vision embeddings: {experiment}
 
-{description}. {count} SAEs, each in a folder of its own. They take embeddings as the backbone gives them where
-`cfg.json` says `constant_norm_rescale`; else inputs as its `metadata` says (`input_norm`, `input_scale`).
+{description}. {count} SAEs, each in a folder of its own, trained under {protocols}.
 
-```python
-from sae_lens import SAE
-
-sae = SAE.load_from_disk("{first}")  # or SAE.from_pretrained("OWNER/NAME", "{first}"), once it is on the hub
-codes = sae.encode(embeddings)
-```
+{lines}
 
 ## What they are worth
 
-Scores on test images, which neither training nor selection saw.
+Scores on test images, which neither training nor selection saw.{intervals}
 
 {said}
 
-{table}
+{tables}
 
 ## What they were made from
 
@@ -58,6 +53,49 @@ Scores on test images, which neither training nor selection saw.
 `cfg.json` names what made each SAE under `metadata.made_by`: method, trial, seed, data, fingerprints (`made_of`) and
 the versions of the code. The licence of the weights is for whoever publishes them to state, above.
 """
+# How a folder is loaded; `embeddings` is an (N, d) tensor, as the backbone gave them.
+LINES = """\
+In this project's library:
+
+```python
+from sae.models import convert
+from sae.models.apply import Encoder
+
+model = Encoder(convert.load("{first}"))  # or "OWNER/NAME:{first}", once it is on the hub
+codes = model.encode(embeddings.numpy())
+```
+
+In SAELens:
+
+```python
+from sae_lens import SAE
+
+model = SAE.load_from_disk("{first}")  # or SAE.from_pretrained("OWNER/NAME", "{first}")
+codes = model.encode(embeddings)
+```
+
+In Overcomplete, where `cfg.json` says `"architecture": "topk"`:
+
+```python
+import json
+
+import torch
+from overcomplete.sae import TopKSAE
+from safetensors.torch import load_file
+
+cfg, t = json.load(open("{first}/cfg.json")), load_file("{first}/sae_weights.safetensors")
+model = TopKSAE(cfg["d_in"], cfg["d_sae"], top_k=cfg["k"], encoder_module="linear").eval()
+weights = {{"encoder.final_block.0.weight": t["W_enc"].T, "dictionary._weights": t["W_dec"]}}
+weights |= {{"encoder.final_block.0.bias": t["b_enc"] - t["b_dec"] @ t["W_enc"]}}
+model.load_state_dict(weights | {{"dictionary.multiplier": torch.zeros(())}})
+_, codes = model.encode(cfg["d_in"] ** 0.5 * torch.nn.functional.normalize(embeddings))
+reconstruction = model.decode(codes) + t["b_dec"]
+```
+
+These take embeddings as the backbone gives them, where `cfg.json` says `constant_norm_rescale`. Else SAELens and
+Overcomplete take inputs as its `metadata` says (`input_norm`, `input_scale`), without the last lines' `normalize` and
+factor. All three give the activations that the SAE was trained with, times one factor."""
+_INTERVALS = " In brackets, where several seeds were trained: the 95 % interval of their mean, by Student's t."
 
 
 def publish(experiment: str, *overlays: str) -> Path:
@@ -92,17 +130,23 @@ def publish(experiment: str, *overlays: str) -> Path:
             # Not what the SAE's first maker called it: what it is here.
             exporter.write(coder, temporary / name, coder.metadata | made)
             given = {SCORES[score].heading: SCORES[score].of(row.to_frame().T).item() for score in SHOWN}
-            rows.append({"folder": name} | given)
+            of = "" if entry.protocol == "paper" else entry.name  # There validation chooses one trial for each seed.
+            same = (*cell, entry.method, entry.protocol, of)
+            rows.append({"folder": name, "protocol": entry.protocol, "same": same} | given)
         if not rows:
             raise UserError(f"{experiment} has no SAE that was trained here and chosen")
         said = config.experiments[experiment].description or "SAEs of one's own"
+        table, protocols = pd.DataFrame(rows), sorted({row["protocol"] for row in rows})
+        means, table = _means(table), table.drop(columns="same")
         readme = _README.format(
             experiment=experiment,
             description=said[:1].upper() + said[1:],
             count=len(rows),
-            first=rows[0]["folder"],
+            protocols=" and ".join(f"protocol `{name}`" for name in protocols),
+            lines=LINES.format(first=rows[0]["folder"]),
+            intervals=_INTERVALS if len(means) else "",
             said="\n".join(f"- `{SCORES[name].heading}`: {SCORES[name].what}" for name in SHOWN),
-            table=markdown(pd.DataFrame(rows).dropna(axis="columns", how="all").map(_number)),
+            tables="\n\n".join(map(_text, [means, table] if len(means) else [table])),
             sources="\n".join(_sources(config, experiment)),
         )
         files.write_text(temporary / "README.md", readme)
@@ -119,6 +163,26 @@ def _config_of(experiment: str, overlays: Sequence[str]) -> Config:
         return others[0]
     found, names = f"{len(others)} configurations" if others else "no configuration", ", ".join(config.experiments)
     raise UserError(f"{found} with an experiment {experiment!r} made results here; in the config there are: {names}")
+
+
+def _means(saes: pd.DataFrame) -> pd.DataFrame:
+    """A row for each method of a cell with several seeds: how many, and each score's mean with its interval."""
+    rows = []
+    for (dataset, backbone, k, method, protocol, trial), of in saes.groupby("same", sort=False):
+        if len(of) > 1:
+            about = {"SAEs": f"{dataset}-{backbone}-k{k}-{method}", "protocol": protocol, "trial": trial}
+            scores = of.drop(columns=["folder", "protocol", "same"])
+            rows.append(about | {"seeds": str(len(of))} | {name: _mean(scores[name]) for name in scores})
+    return pd.DataFrame(rows)
+
+
+def _mean(values: pd.Series) -> str:
+    mean, half, _ = intervals.student(values.to_numpy(float))
+    return f"{_number(mean)} [{_number(mean - half)}, {_number(mean + half)}]" if half == half else _number(mean)
+
+
+def _text(table: pd.DataFrame) -> str:
+    return markdown(table.dropna(axis="columns", how="all").map(_number))
 
 
 def _number(value: Any) -> str:

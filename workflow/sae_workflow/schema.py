@@ -1,8 +1,8 @@
-"""The JSON schema of config.yaml, with which editors complete and check it: `python -m sae_workflow.schema` writes it.
+"""The JSON schema of config.yaml, with which editors complete and check it, and a table of its keys for people.
 
-It is made from `sae.config.models` and the entries' `Options`. It knows the project's own entries to the last key, and
-lets entries from outside (`extensions`) have what they like. It requires no key: a file may be laid over config.yaml,
-and an entry may extend another one.
+`python -m sae_workflow.schema` writes both. The schema is made from `sae.config.models` and the entries' `Options`. It
+knows the project's own entries to the last key, and lets entries from outside (`extensions`) have what they like. It
+requires no key: a file may be laid over config.yaml, and an entry may extend another one.
 """
 
 import json
@@ -10,12 +10,26 @@ from typing import Any, Literal
 
 from pydantic.json_schema import models_json_schema
 
-from sae.config.models import Config, Trained, entry_model
+from sae.config.models import (
+    Claims,
+    Compute,
+    Config,
+    Experiment,
+    Gallery,
+    ImageDataset,
+    Method,
+    Metric,
+    Network,
+    Recipe,
+    Trained,
+    entry_model,
+)
 from sae.core import registry
 from sae.core.files import write_text
 from sae_workflow.settings import HERE
 
 PATH = HERE / "schemas/config.schema.json"
+README = HERE.parent / "config/README.md"
 # Kinds whose entries have keys beside their own options.
 WITH_MORE: tuple[Literal["dataset", "backbone", "metric"], ...] = ("dataset", "backbone", "metric")
 Schema = dict[str, Any]
@@ -91,5 +105,103 @@ def _without_titles(value: Any) -> Any:
     return [_without_titles(v) for v in value] if isinstance(value, list) else value
 
 
+_README = """\
+<!-- made by `make schema` from sae/config/ and the entries' Options; not to be edited -->
+# The config
+
+Every key of config.yaml. A file of your own says only what differs: it is laid over the project's `config.yaml`, where
+mappings are merged and lists replaced. A mistake stops the run before any job, with the key and what is allowed.
+
+Three ways to use it:
+
+- in a checkout, `snakemake NAME --configfile config.yaml mine.yaml`, or `make run EXPERIMENT=NAME CONFIG=mine.yaml`;
+- deployed from the Snakemake Workflow Catalog, which copies this folder: edit `config/config.yaml`, which names an
+  experiment, and run `snakemake`. Jobs need the project's Python packages, so first install a checkout of the same
+  version where Snakemake runs, `pip install -e ".[workflow]"`;
+- as a module of another workflow:
+
+```python
+module sae:
+    snakefile:
+        "PLACE/workflow/Snakefile"
+    config:
+        config["sae"] # what stands in config/config.yaml
+use rule * from sae as sae_*
+```
+
+Its rule `all` (there `sae_all`) runs every experiment that the file of your own names.
+
+`experiments` holds {name: experiment}; `methods`, `training`, `datasets` and `backbones` likewise. A name is of a to z,
+0 to 9 and _, a letter first. Types are YAML's. A key without a default must be given, but for what an entry takes over
+from one that it `extends`.
+"""
+# {section: the model of it, or of its values}
+_SECTIONS: dict[str, Any] = {
+    "top level": Config,
+    "experiments": Experiment,
+    "experiments: gallery": Gallery,
+    "methods": Method,
+    "training": Recipe,
+    "datasets": ImageDataset,
+    "backbones": Network,
+    "metrics": Metric,
+    "claims": Claims,
+    "compute": Compute,
+}
+_KINDS = {
+    "dataset": "datasets, by `type`",
+    "backbone": "backbones, by `loader`",
+    "objective": "methods, by `objective`",
+    "penalty": "methods, by `penalty`",
+    "metric": "metrics",
+    "protocol": "protocols, there and of an experiment",
+}
+
+
+def readme() -> str:
+    """config/README.md: call it where no extensions are known."""
+    parts = [_README]
+    for title, model in _SECTIONS.items():
+        parts += [f"\n## {title[0].upper()}{title[1:]}\n", *_table(model)]
+    for kind, title in _KINDS.items():
+        parts.append(f"\n## Keys of {title}\n")
+        for name in registry.names(kind):
+            rows = _table(registry.head(kind, name).options)
+            parts += [f"\n### {name}\n", *rows] if len(rows) > 2 else [f"\n`{name}` has none of its own.\n"]
+    return "\n".join(parts).replace("\n\n\n", "\n\n").rstrip() + "\n"
+
+
+def _table(model: Any) -> list[str]:
+    found = model.model_json_schema()
+    required, rows = found.get("required", ()), ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for name, about in found.get("properties", {}).items():
+        default = "" if name in required else f"`{json.dumps(about.get('default'))}`"
+        said = about.get("description", "").replace("\n", " ")
+        cells = (f"`{name}`", _type(about, found.get("$defs", {})), default, said)
+        rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |".replace("|  |", "| |"))
+    return rows
+
+
+def _type(about: Schema, definitions: Schema) -> str:
+    """A type in a few words."""
+    if "$ref" in about:
+        found = definitions[about["$ref"].rpartition("/")[2]]
+        return _type({"type": "object"} if "properties" in found else found, definitions)
+    for every in ("anyOf", "oneOf"):
+        if every in about:
+            return " or ".join(dict.fromkeys(_type(one, definitions) for one in about[every]))
+    if "enum" in about or "const" in about:
+        return ", ".join(str(value) for value in about.get("enum", [about.get("const")]))
+    if about.get("type") == "array":
+        return f"list of {_type(about.get('items', {}), definitions)}"
+    words = {"object": "mapping", "string": "text", "integer": "whole number", "boolean": "true or false", None: "any"}
+    kind = about.get("type")
+    ends = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+    # What no study reaches need not be said.
+    limits = [f"{word} {about[key]:g}" for key, word in ends.items() if key in about and about[key] < 1e15]
+    return " ".join([words.get(kind, str(kind)), *limits])
+
+
 if __name__ == "__main__":
     write_text(PATH, text())
+    write_text(README, readme())

@@ -1,0 +1,44 @@
+"""The documentation site: the repository's own Markdown, and the library's docstrings. `make docs` builds it."""
+
+import re
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+import sae
+
+project = "sae"
+author = "The sae contributors"
+release = sae.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+# The source is the whole repository, so that links between its files are links here too.
+root_doc = "docs/README"
+include_patterns = ["*.md", "docs/**.md", "config/*.md"]
+exclude_patterns = ["docs/_*"]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+# Written out, types such as ArrayLike fill the page; the docstrings say shapes, and a link leads to the source.
+autodoc_typehints = "none"
+default_role = "code"
+autodoc_default_options = {"members": True}
+napoleon_use_ivar = True
+html_theme = "furo"
+html_title = f"sae {release}"
+html_extra_path = ["_extra"]
+html_copy_source = False
+html_show_copyright = False
+# Tables of reference results: their README leads to them, the sidebar does not.
+_TABLES = re.compile(r"docs/.+/(?!README$)")
+_SIDEBAR = Path(__file__).with_name("_sidebar.md")
+
+
+def _add(app: Sphinx, name: str, source: list[str]) -> None:
+    if name == root_doc:
+        source[0] += _SIDEBAR.read_text()
+    elif _TABLES.match(name):
+        source[0] = f"---\norphan: true\n---\n\n{source[0]}"
+
+
+def setup(app: Sphinx) -> None:
+    """What Sphinx calls."""
+    app.connect("source-read", _add)

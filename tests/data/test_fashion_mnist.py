@@ -1,0 +1,48 @@
+"""Fashion-MNIST's files as they are published, in small: what each split gets of them, and each row's picture."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from sae.core import files
+from sae.core.errors import UserError
+from sae.data.datasets import fashion_mnist
+
+FILES = {"train": 60, "t10k": 30}
+
+
+@pytest.fixture
+def root(tmp_path):
+    """An artifact of 60 and 30 pictures, of each class alike; picture i of a part is filled with i."""
+    folder, hashes = tmp_path / "small", {}
+    folder.mkdir()
+    for part, count in FILES.items():
+        labels = np.arange(count, dtype=np.uint8) % 10
+        pictures = np.repeat(np.arange(count, dtype=np.uint8), 28 * 28)
+        for name, shape, content in (("images-idx3", (count, 28, 28), pictures), ("labels-idx1", (count,), labels)):
+            file = folder / f"{part}-{name}-ubyte"
+            file.write_bytes(np.array([2048 + len(shape), *shape], ">i4").tobytes() + content.tobytes())
+            hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    files.write_json(folder / "artifact.json", {"name": "small", "files": hashes})
+    return tmp_path
+
+
+def options(**counts):
+    return fashion_mnist.Options(artifacts=["small"], counts=counts, split_seed=0)
+
+
+def test_splits_are_balanced_and_disjoint_and_a_row_is_its_picture(root):
+    found = fashion_mnist.load(options(train=40, val=10, test=20), root)
+    index = found.index
+    assert index["image_id"].is_unique
+    for split, part, each in (("train", "train", 4), ("val", "train", 1), ("test", "t10k", 2)):
+        rows = index[index["split"] == split]
+        assert rows["image_id"].str.startswith(f"{part}/").all()
+        assert (rows["label"].value_counts() == each).all() and rows["label"].nunique() == 10
+    for path, label, name in index[["path", "label", "label_name"]].itertuples(index=False):
+        number = int(path.split("/")[1])
+        assert label == number % 10 and name == fashion_mnist.CLASSES[label]
+        assert np.asarray(found.open(path)).tolist() == [[number] * 28] * 28
+    with pytest.raises(UserError, match="dataset fashion_mnist, key counts"):
+        fashion_mnist.load(options(train=60, val=10, test=20), root)

@@ -1,0 +1,44 @@
+"""The project as a module of another workflow, as the Snakemake Workflow Catalog deploys it."""
+
+import shutil
+import subprocess
+
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.workflow
+THEIRS = """
+configfile: "config/config.yaml"
+
+
+module sae:
+    snakefile:
+        "{folder}/workflow/Snakefile"
+    config:
+        config
+
+
+use rule * from sae as sae_*
+
+
+rule own:
+    default_target: True
+    input:
+        rules.sae_all.input,
+"""
+
+
+def test_another_workflow_uses_it_and_says_only_what_differs(make_checkout, tmp_path):
+    checkout = make_checkout()
+    theirs = tmp_path / "theirs"
+    shutil.copytree(ROOT / "config", theirs / "config")
+    (theirs / "Snakefile").write_text(THEIRS.format(folder=checkout.folder))
+    with open(theirs / "config/config.yaml", "a") as config:
+        config.write("    k: [4]\n")
+    run = {"cwd": theirs, "env": checkout.environment, "capture_output": True, "text": True}
+    done = subprocess.run(checkout.command("-n", "--quiet", "host"), **run)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    # Its own k, the project's dataset; the published tables lie in the project.
+    assert "results/mine/saes/fashion_mnist_smoke/efficientnet_lite0/k4/bank.json" in said
+    assert "/workflow/resources/paper/table1" in said and "sae_train" in said and "k8" not in said
