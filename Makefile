@@ -86,6 +86,7 @@ test-browser: setup .venv/.browser
 .venv/.browser: .venv/.complete requirements-browser.lock
 	@python -m pip install --quiet -r requirements.lock -r requirements-browser.lock
 	@touch $@
+
 test-wheel: setup
 	@python -m pytest -m libraries tests/models/test_wheel.py
 
