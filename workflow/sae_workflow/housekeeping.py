@@ -50,6 +50,7 @@ def _written() -> list[str]:
         f"{paths.EXPERIMENT_LOGS}/{{below}}.log",
         f"{paths.EXPERIMENT_LOGS}/times.json",
         f"{paths.EXPERIMENT_LOGS}/{{below}}.tsv",
+        f"{paths.EXPERIMENT_LOGS}/{{below}}.progress.json",
         f"{paths.RESULTS}/README.md",
     ]
     folders = set(_above(patterns))

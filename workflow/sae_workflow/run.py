@@ -9,6 +9,7 @@ if __name__ == "__main__":
     preflight.stop_in_one_line()  # Before the imports below, which take a second.
 
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -27,8 +28,7 @@ def main(experiment: str, *options: str) -> None:
     """Run `snakemake EXPERIMENT OPTIONS` in this folder, then print its claims, and where the results are."""
     check_configfiles(options)
     free_the_folder()
-    # Not in profiles/default: jobs on a cluster would then fail without a word.
-    snakemake(experiment, *options, *([] if any(o.startswith("--profile") for o in options) else ["--quiet", "rules"]))
+    snakemake(experiment, *options, "--logger", "sae")
     if Path(paths.CLAIMS.format(experiment=experiment, suffix="csv")).exists():  # Not with `--until train` or the like.
         # Snakemake looks at times: it would not notice that a finished file was altered.
         if check.main(experiment):
@@ -71,7 +71,9 @@ def snakemake(*arguments: str) -> None:
         signal.signal(signal.SIGINT, lambda number, _frame: told.append(number))
     preflight.hold_back(True)  # From Snakemake, until it can say one line.
     try:
-        process = subprocess.Popen(["snakemake", *arguments])
+        # Snakemake looks for the view (`snakemake_logger_plugin_sae`) in the folders of the path alone.
+        path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+        process = subprocess.Popen(["snakemake", *arguments], env=os.environ | {"PYTHONPATH": path})
     except FileNotFoundError:
         sys.exit("error: snakemake is not on the PATH: activate .venv, or run `make demo`")
     if told:  # While it was started: it may not have got that.

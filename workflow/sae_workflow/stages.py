@@ -74,15 +74,21 @@ class Job:
     def runtime(self, attempt: int) -> int:
         """What it asks for, in minutes: twice as much at each attempt, from 1."""
         figures = costs.figures()["runtime"]
-        try:
-            on_gpu, beside, alone = self.stage.seconds(self)
-            cores, cores_beside = self.stage.cores(self)
-            seconds = alone / cores if self.compute.device == "cpu" else on_gpu + beside / cores_beside
-            minutes = figures["least"] + figures["margin"] * (costs.rate("start") + seconds) / 60
-        except Unknown:
-            minutes = figures["unknown"]
+        known = self.seconds
+        minutes = figures["least"] + figures["margin"] * known / 60 if known else figures["unknown"]
         asked = math.ceil(minutes * self.compute.time_factor * 2 ** (attempt - 1))
         return min(asked, self.compute.time_limit or asked)
+
+    @functools.cached_property
+    def seconds(self) -> float:
+        """What it is reckoned to take, its start included; 0 where nobody knows."""
+        try:
+            on_gpu, beside, alone = self.stage.seconds(self)
+        except Unknown:
+            return 0
+        cores, cores_beside = self.stage.cores(self)
+        own = alone / cores if self.compute.device == "cpu" else on_gpu + beside / cores_beside
+        return float(costs.rate("start") + own)
 
     @functools.cached_property
     def data(self) -> dict[str, Any]:
