@@ -25,7 +25,7 @@ PATIENCE = 5  # seconds that a run that was stopped a moment ago may take to end
 
 
 def main(experiment: str, *options: str) -> None:
-    """Run `snakemake EXPERIMENT OPTIONS` in this folder, then print its claims, and where the results are."""
+    """Run `snakemake EXPERIMENT OPTIONS` in this folder, then print what it found, and where."""
     check_configfiles(options)
     free_the_folder()
     snakemake(experiment, *options, "--logger", "sae")
@@ -33,7 +33,9 @@ def main(experiment: str, *options: str) -> None:
         # Snakemake looks at times: it would not notice that a finished file was altered.
         if check.main(experiment):
             sys.exit(1)
-        show(experiment)
+        from sae_workflow import answer
+
+        print("\n" + "\n".join(answer.text(experiment)))
 
 
 def check_configfiles(options: Sequence[str]) -> None:
@@ -83,23 +85,6 @@ def snakemake(*arguments: str) -> None:
     signal.signal(signal.SIGINT, before)
     if code or told:
         sys.exit(128 + told[0] if told else code)
-
-
-def show(experiment: str) -> None:
-    """Print the claims with their verdicts, and where everything is."""
-    import pandas as pd
-
-    from sae.report.claims import as_text
-
-    where = {"experiment": experiment, "suffix": "csv"}
-    print(f"\nThe paper's claims, on {experiment} (mean over cells and its interval):\n")
-    for row in as_text(pd.read_csv(paths.CLAIMS.format(**where))).to_dict("records"):
-        note = f" ({row['note']})" if row["note"] else ""
-        print(f"  {row['verdict']:<16}{row['measured']:<30} {row['claim']}{note}")
-    print(f"\nreport: {paths.PAGE.format(**where)} (open it in a browser)")
-    for kind, file in (("tables", paths.TABLE), ("figures", paths.FIGURE)):
-        print(f"{kind}: {Path(file).parent.as_posix().format(**where)}/")
-    print(f"every number: {paths.METRICS_CSV.format(**where)}")
 
 
 if __name__ == "__main__":
