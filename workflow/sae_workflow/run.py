@@ -20,6 +20,7 @@ from pathlib import Path
 from sae.core import paths
 from sae.core.errors import UserError
 from sae_workflow import check, lock, settings
+from sae_workflow.start import start
 
 PATIENCE = 5  # seconds that a run that was stopped a moment ago may take to end
 
@@ -88,4 +89,4 @@ def snakemake(*arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(main)

@@ -14,6 +14,7 @@ from sae.config.models import Config, Trained, entry_model
 from sae.core import registry
 from sae.core.files import write_text
 from sae_workflow.settings import HERE
+from sae_workflow.start import start
 
 PATH = HERE / "schemas/config.schema.json"
 # Kinds whose entries have keys beside their own options.
@@ -84,6 +85,11 @@ def text() -> str:
     return json.dumps(_without_titles(schema()), indent=1, ensure_ascii=False) + "\n"
 
 
+def write() -> None:
+    """Write the schema."""
+    write_text(PATH, text())
+
+
 def _without_titles(value: Any) -> Any:
     """Pydantic's titles only repeat the names of the keys."""
     if isinstance(value, dict):
@@ -92,4 +98,4 @@ def _without_titles(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    write_text(PATH, text())
+    start(write)
