@@ -1,6 +1,5 @@
 """What config.yaml may hold. The comments in it say what each key means."""
 
-import re
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
@@ -22,7 +21,7 @@ from sae.config.entries import head_of
 from sae.config.rule import Rule
 from sae.core import registry
 from sae.core.errors import UserError
-from sae.core.options import Count, Options, Positive, Precision, Seed, by_container, by_k, distinct
+from sae.core.options import Count, Options, Positive, Precision, Seed, by_container, by_k, distinct, like
 from sae.training import settings
 
 NAME = "^[a-z][a-z0-9_]{0,63}$"
@@ -30,17 +29,11 @@ NAMES = "a name stands in paths; allowed: a to z, 0 to 9 and _, a letter first, 
 Model = TypeVar("Model", bound="Limited")
 
 
-def _name(text: str) -> str:
-    if not re.fullmatch(NAME, text):
-        raise ValueError(NAMES)
-    return text
-
-
 def _given(options: Any) -> Any:
     return {} if options is None else options
 
 
-Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME})]
+Name = Annotated[str, like(NAME, NAMES), WithJsonSchema({"type": "string", "pattern": NAME})]
 Names = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
 # Written out (`sae.config.extends`) before the rest is looked at.
 Extends = Annotated[str | None, Field(exclude=True, description="Another entry, whose words hold where this has none.")]
@@ -182,7 +175,7 @@ class Method(Limited):
     imported: Import | None = Field(None, alias="import", description="An SAE made elsewhere, then not trained.")
     sweep: Sweep = Field({})
     label: Label | None = None
-    colour: str | None = Field(None, pattern="^#[0-9A-Fa-f]{6}$")
+    colour: Annotated[str, like("#[0-9A-Fa-f]{6}", "write a colour such as '#1f77b4', in quotes")] | None = None
 
     @property
     def tuned(self) -> bool:
@@ -346,7 +339,7 @@ class Compute(Limited):
     embed_shards: Count
     decode_workers: int = Field(ge=0)
     saes_at_once: Count
-    shared: list[Annotated[str, Field(pattern="^[^:]+$")]]
+    shared: list[Annotated[str, like("[^:]+", "write a folder that this machine sees, without a colon")]]
     memory_factor: Positive
     time_factor: Positive
     memory_limit: Count | None
