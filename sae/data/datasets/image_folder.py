@@ -1,6 +1,6 @@
-"""A folder of images, in the order of torchvision's ImageFolder: `root/{train,val,test}/{class}/*`, or `root/{class}/*`.
+"""A folder of images: `root/{train,val,test}/{class}/*`, in the order of torchvision's ImageFolder.
 
-With `fractions` the latter is split here, each class by itself.
+With `fractions` it is `root/{class}/*`, and split here, each class by itself.
 """
 
 import logging
