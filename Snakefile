@@ -6,7 +6,7 @@ from snakemake.utils import min_version
 
 from sae.core import registry
 from sae.core.errors import UserError
-from sae_workflow import lock, missing, planned, preflight, recorded, settings
+from sae_workflow import lock, missing, planned, preflight, recorded, settings, view
 
 min_version("9.0")
 if workflow.is_main_process:
@@ -47,7 +47,9 @@ except UserError as error:
 # Jobs run the Python that runs Snakemake, also where its environment is not activated.
 preflight.activate()
 # Every job finds the entries of one's own. A job on a node holds no lock of this machine: the queue tells of that.
-here = lock.shell_prefix() + preflight.HOLD_BACK if workflow.is_main_process else ""
+# Under the live view (`--logger sae`) the terminal is the view's alone.
+viewed = "sae" in workflow.output_settings.log_handler_settings
+here = lock.shell_prefix() + preflight.shell_prefix(viewed) if workflow.is_main_process else ""
 shell.prefix((settings.shell_prefix(cfg) + here).replace("{", "{{").replace("}", "}}"))
 # A dry run needs neither data nor weights, but should not pass for a promise. Targets are not known yet: hence `argv`.
 if workflow.is_main_process:
@@ -61,6 +63,8 @@ onstart:
         preflight.no_future("results", "sae", "workflow")
         for job in workflow.dag.needrun_jobs():
             job.params, job.resources  # Snakemake evaluates most of them later, when the plan is written.
+            if job.rule.name in STAGES:
+                view.expected[job.jobid] = job.rule.name, job_of(job.rule.name, job.wildcards).seconds
         planned.write(config)
         recorded.start(workflow, config)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The command line: every step of the workflow, to run and debug without Snakemake.
+"""The command line: what is of use by itself, and every step of the workflow, to run without Snakemake.
 
 A step is a function, whose parameters are its options. Its module alone is imported, so that `python -m sae fetch` does
 not wait for torch.
@@ -26,28 +26,35 @@ from pathlib import Path
 from sae.core import codehash, command, faults, files, own, workers
 from sae.core.errors import UserError
 from sae.core.options import Count
-from sae.steps import STEPS
+from sae.steps import FOR_USERS, STEPS
 
 
 def parser(chosen: str = "") -> argparse.ArgumentParser:
     """The parser of command lines; of the step that is chosen it knows the options, of others what all have."""
-    top = argparse.ArgumentParser(prog="python -m sae", description=__doc__)
+    form = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser("python -m sae", description=_commands(), formatter_class=form)
     top.add_argument(
         "--extensions",
         default=os.environ.get("SAE_EXTENSIONS") or None,
         help="folder with entries of your own (`extensions` in config.yaml); by default $SAE_EXTENSIONS",
     )
-    steps = top.add_subparsers(dest="step", required=True)
-    for name, step in STEPS.items():
-        form = argparse.RawDescriptionHelpFormatter
-        sub = steps.add_parser(name, help=step.text, formatter_class=form, add_help=name == chosen)
+    steps = top.add_subparsers(dest="step", required=True, metavar="COMMAND", help="one of the above")
+    for name in STEPS:
+        sub = steps.add_parser(name, formatter_class=form, add_help=name == chosen)
         if name == chosen:
-            _describe(sub, step.load())
+            _describe(sub, STEPS[name].load())
         code = "the hash that the step's code is to have, then the modules that it covers (`sae.core.codehash`)"
         sub.add_argument("--code", nargs="+", default=[], metavar=("HASH", "MODULE"), help=code)
         text = "also write a detailed log to this file and, if all goes well, what it took to one beside it, .tsv"
         sub.add_argument("--log", type=Path, help=text)
     return top
+
+
+def _commands() -> str:
+    lines = {name: f"  {name:<10} {step.text}" for name, step in STEPS.items()}
+    own = [lines.pop(name) for name in FOR_USERS]
+    said = ["Of use by themselves:", *own, "", "The workflow's steps, which `make run` runs:", *lines.values(), ""]
+    return "\n".join([*said, "Options of a command: python -m sae COMMAND --help"])
 
 
 def _describe(sub: argparse.ArgumentParser, function: Callable[..., None]) -> None:

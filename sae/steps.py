@@ -17,6 +17,8 @@ class Step(NamedTuple):
         return pkgutil.resolve_name(self.function)
 
 
+# Those that are of use by themselves, as the command line lists them.
+FOR_USERS = ("encode", "import", "export", "board", "fetch")
 STEPS = {
     "fetch": Step("sae.data.fetch:fetch", "fetch one artifact"),
     "weights": Step("sae.data.weights:fetch", "bring a backbone's weights into the hub's cache"),

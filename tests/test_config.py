@@ -81,7 +81,12 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
 @pytest.mark.parametrize(
     ("path", "value", "key", "said"),
     [
-        ("experiments/demo/seed", [1], "experiments.demo.seed", "no such key; allowed: backbones, board, datasets"),
+        (
+            "experiments/demo/seed",
+            [1],
+            "experiments.demo.seed",
+            "no such key; allowed: backbones, board, datasets.*; did you mean .seeds.\\?$",
+        ),
         ("experiments/demo/lambdas", {}, "experiments.demo.lambdas", "no such key; allowed: .*methods.*sweep"),
         ("experiments/demo/k", REMOVED, "experiments.demo.k", "required"),
         ("experiments/demo/datasets", ["emojis"], "experiments.demo.datasets", "'emojis'.*allowed: .*emoji, emoji_v"),
@@ -175,7 +180,12 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "backbones.x.checkpoint",
             "leave it",
         ),
-        ("backbones/efficientnet_lite0/model", "lite9", "backbones.efficientnet_lite0.model", "lite9.*match"),
+        (
+            "backbones/efficientnet_lite0/model",
+            "lite9",
+            "backbones.efficientnet_lite0.model",
+            "lite9.* should be .tf_efficientnet_lite0",
+        ),
         ("backbones/efficientnet_lite0/artifacts", ["x"], "backbones.efficientnet_lite0.artifacts", "allowed: dinov2"),
         (
             "backbones/efficientnet_lite0/loader",
@@ -189,7 +199,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("figures", ["fig9"], "figures.fig9", "'fig9'.*allowed: detection, fig1, fig2"),
         ("extensions", "nowhere", "extensions", "nowhere is no folder"),
         ("compute/device", "gpu", "compute.device", "'auto'"),
-        ("compute/shared", ["a:b"], "compute.shared.0", "match"),
+        ("compute/shared", ["a:b"], "compute.shared.0", "without a colon"),
         ("claims/resamples", 10, "claims.resamples", "10 should be greater than or equal to 100"),
         ("claims", REMOVED, "claims", "required"),
         ("claims", None, "claims", "null should be a mapping of keys to values"),
@@ -289,7 +299,7 @@ def test_a_chain_of_thousands_of_methods_is_one_line(link):
         ({"extends": "topk", "against": "reg1_all"}, "methods.x.against", "itself trained"),
         ({"extends": "topk", "lr": "fast"}, "methods.x.lr", "'fast' should be a valid number"),
         ({"extends": "topk", "input_norm": "none"}, "methods.x.input_norm", "in `training`"),
-        ({"extends": "topk", "colour": "red"}, "methods.x.colour", "'red' should match"),
+        ({"extends": "topk", "colour": "red"}, "methods.x.colour", "'red': write a colour such as '#1f77b4'"),
         ({"extends": "topk", "sweep": {"lr": []}}, "methods.x.sweep.lr", "at least 1 item"),
         ({"extends": "topk", "sweep": {"lr": {}}}, "methods.x.sweep.lr", "at least 1 item"),
         ({"extends": "topk", "sweep": {"lr": 0.1}}, "methods.x.sweep.lr", "valid list"),

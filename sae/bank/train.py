@@ -24,7 +24,7 @@ import torch
 from sae.bank import store
 from sae.bank.plan import Member, Plan
 from sae.bank.read import Bank, Entry
-from sae.core import files, paths, registry, versions
+from sae.core import files, headway, paths, registry, versions
 from sae.core.errors import UserError
 from sae.core.workers import Map
 from sae.data import store as activations
@@ -177,7 +177,9 @@ class Trainer:
         todo_now = lacking.values()
         made = self._map(_train_alone, todo_now) if self._map and len(lacking) > 1 else map(_train, todo_now)
         results, entries = dict[Path, dict[str, Any]](), []
+        before = len(self.bank.saes)
         for number, (one, result) in enumerate(zip(todo, known, strict=True), 1):
+            headway.tell(before + number - 1, before + len(todo), "SAEs trained")
             said, how = f"{self._plan.cell}: {number}/{len(todo)} {one.member}", ", found in the store"
             if result is None:
                 if one.folder not in results:

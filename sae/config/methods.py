@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from sae.config.extends import check, written_out
 from sae.config.models import Config, Method, Sweep, Trained, extended
-from sae.config.problems import Problems, text_of
+from sae.config.problems import Problems
 from sae.core import paths, registry
+from sae.core.options import in_words
 from sae.training.settings import rounded
 
 KINDS = ("objective", "penalty")
@@ -169,7 +170,7 @@ def _grid(key: str, option: str, values: list, method: Method, problems: Problem
         try:
             trained = type(method).model_validate(words | {option: value}).model_dump(by_alias=True)[option]
         except ValidationError as error:
-            problems.add(f"{key}.{i}", text_of(error.errors()[0]))
+            problems.add(f"{key}.{i}", in_words(error.errors()[0]))
             continue
         text = paths.written(trained) if isinstance(trained, str | int | float) else ""
         if not re.fullmatch("[A-Za-z0-9_.+-]+", text):

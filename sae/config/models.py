@@ -1,6 +1,5 @@
 """What config.yaml may hold. The comments in it say what each key means."""
 
-import re
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
@@ -22,7 +21,7 @@ from sae.config.entries import head_of
 from sae.config.rule import Rule
 from sae.core import registry
 from sae.core.errors import UserError
-from sae.core.options import Count, Options, Positive, Precision, Seed, by_container, by_k, distinct
+from sae.core.options import Count, Options, Positive, Precision, Seed, by_container, by_k, distinct, like
 from sae.training import settings
 
 NAME = "^[a-z][a-z0-9_]{0,63}$"
@@ -30,17 +29,11 @@ NAMES = "a name stands in paths; allowed: a to z, 0 to 9 and _, a letter first, 
 Model = TypeVar("Model", bound="Limited")
 
 
-def _name(text: str) -> str:
-    if not re.fullmatch(NAME, text):
-        raise ValueError(NAMES)
-    return text
-
-
 def _given(options: Any) -> Any:
     return {} if options is None else options
 
 
-Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME})]
+Name = Annotated[str, like(NAME, NAMES), WithJsonSchema({"type": "string", "pattern": NAME})]
 Names = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
 # Written out (`sae.config.extends`) before the rest is looked at.
 Extends = Annotated[str | None, Field(exclude=True, description="Another entry, whose words hold where this has none.")]
@@ -202,7 +195,9 @@ class Method(Limited):
     """As in an experiment, whose own is laid over it."""
     label: Label | None = None
     """How it is printed; its name, if not given."""
-    colour: str | None = Field(None, pattern="^#[0-9A-Fa-f]{6}$", description="How it is drawn, '#0072B2'.")
+    colour: Annotated[str, like("#[0-9A-Fa-f]{6}", "write a colour such as '#1f77b4', in quotes")] | None = Field(
+        None, description="How it is drawn."
+    )
 
     @property
     def tuned(self) -> bool:
@@ -378,7 +373,7 @@ class Compute(Limited):
     """Processes a job that read and decode images; 0: the job itself."""
     saes_at_once: Count
     """SAEs that a job trains side by side; the result is the same."""
-    shared: list[Annotated[str, Field(pattern="^[^:]+$")]]
+    shared: list[Annotated[str, like("[^:]+", "write a folder that this machine sees, without a colon")]]
     """Results folders of others, only read: embeddings and SAEs that lie there are not made again."""
     memory_factor: Positive
     """What the estimate of a job's memory is multiplied with."""

@@ -1,15 +1,14 @@
 """What is wrong with a config: lines that name the key, the value and what is allowed."""
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from sae.core import registry
-from sae.core.errors import UserError
-from sae.core.options import Options
+from sae.core.errors import UserError, meant
+from sae.core.options import Options, in_words
 
 Model = TypeVar("Model", bound=Options)
 Result = TypeVar("Result")
@@ -55,7 +54,8 @@ class Problems:
         allowed = list(allowed)
         wrong = [name for name in names if name not in allowed]
         for name in wrong:
-            self.add(key, f"{name!r} is not known; allowed: {', '.join(sorted(map(str, allowed))) or 'none'}")
+            there = ", ".join(sorted(map(str, allowed))) or "none"
+            self.add(key, f"{name!r} is not known; allowed: {there}{meant(name, allowed)}")
         return not wrong
 
     def tried(self, key: str, function: Callable[..., Result], kind: Any, name: str) -> Result | None:
@@ -75,7 +75,7 @@ class Problems:
         except ValidationError as error:
             for e in error.errors():
                 first, *rest = _parts(e["loc"], data) or [""]
-                self.add(".".join(filter(None, (key, places.get(first, first), *rest))), text_of(e))
+                self.add(".".join(filter(None, (key, places.get(first, first), *rest))), in_words(e))
             return None
 
 
@@ -88,24 +88,3 @@ def _parts(loc: tuple[int | str, ...], data: Any) -> list[str]:
             parts.append(str(part))
         data = data[part] if inside else data
     return parts
-
-
-def text_of(error: Any) -> str:
-    """What an error of pydantic says, with the value."""
-    value, said = error["input"], error["msg"].removeprefix("Value error, ")
-    if error["type"] in ("missing", "unknown_key"):
-        return "this key is required" if error["type"] == "missing" else said
-    shown = "null" if value is None else repr(value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    said = re.sub("^(Input|Dictionary|List|String) should", lambda _: f"{shown} should", said)
-    said = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", said)
-    said = re.sub(r"\d{100,}", lambda number: f"{float(number[0]):g}", said)
-    if error["type"] == "list_type" and isinstance(value, str | int | float):
-        said += f": write [{value}]"
-    if isinstance(value, str) and error["type"] == "float_type":
-        said += " (write 0.001 or 1.0e-3: YAML reads 1e-3 as text)"
-    if isinstance(value, float) and error["type"] == "int_type" and value.is_integer():
-        said += f": write {value:.0f}"
-    if isinstance(value, str) and error["type"] == "int_type":
-        said += " (YAML reads it as text: write digits alone, without quotes)"
-    return said if said.startswith(shown) else f"{shown}: {said}"

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from sae.core.options import in_words
+
 _MANY = (list, tuple, Sequence, Iterable)
 _NAMED = dict[str, Path]
 
@@ -37,7 +39,7 @@ def reader(form: Any) -> Callable[[str], Any]:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            raise ArgumentTypeError(f"{place + ': ' if place else ''}{first['msg']}: {first['input']!r:.80}") from None
+            raise ArgumentTypeError(f"{place + ': ' if place else ''}{in_words(first)}") from None
         except OSError as error:
             raise ArgumentTypeError(f"not JSON: {error}") from None
 

@@ -21,6 +21,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from sae.core.errors import meant
+
 
 class Options(BaseModel):
     """Typed settings: no unknown keys, no conversion between types, no NaN or infinity, never changed."""
@@ -41,12 +43,13 @@ class Options(BaseModel):
         try:
             return handler(data)
         except ValidationError as error:
-            allowed = ", ".join(sorted(field.alias or name for name, field in cls.model_fields.items()))
+            names = sorted(field.alias or name for name, field in cls.model_fields.items())
             details = []
             for e in error.errors():
                 kind = PydanticCustomError(e["type"], e["msg"])
                 if e["type"] == "extra_forbidden" and len(e["loc"]) == 1:
-                    kind = PydanticCustomError("unknown_key", f"there is no such key; allowed: {allowed or 'none'}")
+                    there = f"{', '.join(names) or 'none'}{meant(e['loc'][0], names)}"
+                    kind = PydanticCustomError("unknown_key", f"there is no such key; allowed: {there}")
                 details.append(InitErrorDetails(type=kind, loc=e["loc"], input=e["input"]))
             raise ValidationError.from_exception_data(cls.__name__, details) from None
         except Exception as error:  # A fault of a validator, of somebody's own entry perhaps.
@@ -54,6 +57,39 @@ class Options(BaseModel):
             raise ValueError(
                 f"{place.filename} line {place.lineno} fails as it checks this: {type(error).__name__}: {error}"
             ) from None
+
+
+def in_words(error: Any) -> str:
+    """What an error of pydantic says, with the value, in the words of this project."""
+    value, said = error["input"], error["msg"].removeprefix("Value error, ")
+    if error["type"] in ("missing", "unknown_key"):
+        return "this key is required" if error["type"] == "missing" else said
+    shown = "null" if value is None else repr(value)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    said = re.sub("^(Input|Dictionary|List|String) should", lambda _: f"{shown} should", said)
+    said = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", said)
+    said = re.sub(r" after validation, not \d+$|, unable to parse .*", "", said)
+    said = re.sub(r"\d{100,}", lambda number: f"{float(number[0]):g}", said)
+    if error["type"] == "list_type" and isinstance(value, str | int | float):
+        said += f": write [{value}]"
+    if isinstance(value, str) and error["type"] == "float_type":
+        said += " (write 0.001 or 1.0e-3: YAML reads 1e-3 as text)"
+    if isinstance(value, float) and error["type"] == "int_type" and value.is_integer():
+        said += f": write {value:.0f}"
+    if isinstance(value, str) and error["type"] == "int_type":
+        said += " (YAML reads it as text: write digits alone, without quotes)"
+    return said if said.startswith(shown) else f"{shown}: {said}"
+
+
+def like(pattern: str, words: str) -> AfterValidator:
+    """A check of texts; `words` say what fits the pattern."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(words)
+        return text
+
+    return AfterValidator(check)
 
 
 def by_container(value: Any) -> str:

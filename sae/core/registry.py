@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sae.core.errors import UserError
+from sae.core.errors import UserError, meant
 
 if TYPE_CHECKING:
     from sae.core.options import Options
@@ -105,7 +105,7 @@ def module(kind: str, name: str) -> str:
         return f"{PACKAGES[kind]}.{name}"
     if name in _external(kind):
         return f"{EXTENSIONS}.{_room(kind)}.{name}"
-    raise UserError(f"there is no {kind} {name!r}; there are: {', '.join(names(kind))}")
+    raise UserError(f"there is no {kind} {name!r}; there are: {', '.join(names(kind))}{meant(name, names(kind))}")
 
 
 def load(kind: str, name: str) -> types.ModuleType:

@@ -33,12 +33,13 @@ def seal(path: str | Path) -> None:
 ADVICE = "delete it and run again"
 
 
-def read(path: str | Path, what: str = "file", advice: str = ADVICE) -> bytes:
+def read(path: str | Path, what: str = "file", advice: str = ADVICE, unsealed: str = "") -> bytes:
     """The content of a sealed file.
 
     Args:
         what: what error messages call the file.
         advice: how they end.
+        unsealed: all that is said of a file that may never have had a seal.
 
     Raises:
         UserError: the file is missing, has no seal, or was altered.
@@ -48,6 +49,8 @@ def read(path: str | Path, what: str = "file", advice: str = ADVICE) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{what} {path} does not exist") from None
     found = list(_SEAL.finditer(content))
+    if not found and unsealed:
+        raise UserError(unsealed)
     if len(found) != 1:
         raise UserError(f"{what} {path} was altered or cut short, or is of an older version: no seal; {advice}")
     if hashlib.sha256(_SEAL.sub(BLANK.encode(), content)).hexdigest() != found[0][1].decode():

@@ -14,13 +14,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
 from typing import TypeVar
 
-from sae.core import codehash, registry
+from sae.core import codehash, headway, registry
 from sae.core.errors import UserError
 
 Item = TypeVar("Item")
@@ -115,16 +115,26 @@ def _log_to(file: Path | None) -> None:
     # The terminal gets progress and trouble, the file everything.
     root = logging.getLogger("sae")
     root.setLevel(logging.DEBUG)
-    console = logging.StreamHandler()
-    console.addFilter(lambda record: record.name == "sae.progress" or record.levelno >= logging.WARNING)
-    root.addHandler(console)
+    if not (file and _is_stderr(file)):
+        console = logging.StreamHandler()
+        console.addFilter(lambda record: record.name == "sae.progress" or record.levelno >= logging.WARNING)
+        root.addHandler(console)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         if multiprocessing.parent_process() is None:  # The job's own process, the first that logs.
-            file.unlink(missing_ok=True)
+            if not _is_stderr(file):
+                file.unlink(missing_ok=True)
+            headway.tell_in(headway.file_of(file))
         handler = _LogFile(file, mode="a", encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root.addHandler(handler)
+
+
+def _is_stderr(file: Path) -> bool:
+    """Whether what this process says goes into this file in any case."""
+    with suppress(OSError):
+        return os.path.samestat(os.stat(file), os.fstat(2))
+    return False
 
 
 class _LogFile(logging.FileHandler):

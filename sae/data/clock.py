@@ -1,14 +1,16 @@
-"""Progress, told from time to time."""
+"""Progress through images, told from time to time."""
 
 import logging
 import time
+
+from sae.core import headway
 
 progress = logging.getLogger("sae.progress")
 EVERY = 15.0  # seconds between two lines
 
 
 class Clock:
-    """Logs how much of some work is done, and when it will end.
+    """Logs how much of some work is done and when it will end, and keeps `sae.core.headway` at it.
 
     Args:
         what: what lines begin with.
@@ -23,6 +25,7 @@ class Clock:
     def tell(self, images: int) -> None:
         """So many images more are done."""
         self.left -= images
+        headway.tell(self.total - self.left, self.total, "images")
         if time.monotonic() - self.told > EVERY:
             self.told = time.monotonic()
             done, rate = self.total - self.left, self.rate()

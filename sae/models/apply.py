@@ -1,5 +1,6 @@
 """Use a trained SAE on new embeddings or images."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pandas as pd
 from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.core.options import Count, Whole
+from sae.core.shown import Shown
 from sae.data import archives, pictures, store
 from sae.data.embed import embed_images, fingerprint, load
 from sae.models import foreign, saefile
@@ -17,8 +19,10 @@ from sae.models.coder import Coder, TopK
 from sae.models.codes import Codes
 from sae.models.convert import check_out
 
+progress = logging.getLogger("sae.progress")
 
-class Encoder:
+
+class Encoder(Shown):
     """A trained SAE, ready for embeddings as its backbone gives them.
 
     Args:
@@ -40,6 +44,15 @@ class Encoder:
             raise UserError(f"an SAE is opened by the path of its file, not by {type(sae).__name__}: give a path")
         self.coder = (sae if isinstance(sae, Coder) else saefile.load(sae)).to(device)
         self.metadata = self.coder.metadata
+
+    def facts(self) -> dict[str, object]:
+        """What it is."""
+        coder, said = self.coder, self.metadata
+        trial = ", ".join(f"{name} {value}" for name, value in (said.get("trial") or {}).items())
+        method = said.get("method") and f"{said['method']}{f' ({trial})' if trial else ''}"
+        found: dict[str, object] = {"d": coder.d, "m": coder.m, "k": coder.k, "method": method}
+        found |= {"select": said.get("select"), "input": f"{coder.input_norm} x {coder.input_scale:.4g}"}
+        return found | {name: said.get(name) for name in ("dataset", "backbone")}
 
     def encode(self, embeddings: np.ndarray, k: int | None = None, name: str = "the array") -> Codes:
         """Sparse codes of embeddings (N, d), any float type, not normalised.
@@ -153,6 +166,10 @@ def encode(
     rows = codes.row_numbers()
     columns = {"row": rows} | ({} if paths is None else {"path": np.array(paths, dtype=object)[rows]})
     files.write_parquet(out, pd.DataFrame(columns | {"latent": codes.indices, "activation": codes.values}))
+    kind = "embeddings" if paths is None else "images"
+    progress.info(
+        "%s: %s latents are active on %s %s of %s", out, f"{len(codes.values):,}", f"{len(codes):,}", kind, source
+    )
 
 
 def image_paths(folder: Path) -> list[str]:
@@ -178,5 +195,10 @@ def embed_like(
         said = "are not those that the SAE's embeddings were made with; put those back, or embed and train anew"
         raise UserError(f"the weights of {name} {said}")
     options = {"batch_size": manifest["batch_size"], "device": device, "workers": workers, "spec": spec}
-    embeddings = np.concatenate(list(embed_images(backbone, pictures.Guard(archives.opener(folder)), paths, **options)))
+    try:
+        found = list(embed_images(backbone, pictures.Guard(archives.opener(folder)), paths, **options))
+    except UserError as error:
+        unread = str(error).startswith("image ")
+        raise UserError(f"{error}{f': mend it, or move it out of {folder}, and encode again' * unread}") from None
+    embeddings = np.concatenate(found)
     return embeddings.astype(manifest["dtype"])

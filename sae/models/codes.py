@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
+from sae.core.shown import Shown
 
-@dataclass(frozen=True)
-class Codes:
+
+@dataclass(frozen=True, repr=False)
+class Codes(Shown):
     """The active latents of N samples, in compressed rows: row i is `offsets[i]` to `offsets[i + 1]`.
 
     Attributes:
@@ -22,6 +24,10 @@ class Codes:
     indices: np.ndarray
     offsets: np.ndarray
     m: int
+
+    def facts(self) -> dict[str, object]:
+        """What they are."""
+        return {"samples": len(self), "latents": self.m, "active": round(self.l0(), 2) if len(self) else None}
 
     def __len__(self) -> int:
         """The number of samples."""

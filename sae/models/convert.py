@@ -154,6 +154,7 @@ def export_file(sae: Path, /, *, format: str, out: Path) -> None:
         UserError: as :func:`export`, or as the file is read.
     """
     export(saefile.load(sae), format, out)
+    progress.info("%s: %s, for %s", out, ", ".join(sorted(file.name for file in out.iterdir())), format)
 
 
 def export(coder: Coder, format: str, folder: Path) -> None:

@@ -36,9 +36,11 @@ def load(path: Path | str) -> Coder:
     Raises:
         UserError: the file is missing, altered, or holds no SAE.
     """
+    theirs = f"if another library made it, `python -m sae import {path} --out sae.safetensors` makes one of it"
     if Path(path).is_dir():
-        raise UserError(f"{path} is a folder, not an SAE file")
-    seals.read(path, "SAE file", "name a whole SAE file of this version of the project")
+        raise UserError(f"{path} is a folder, not an SAE file: name the file in it; or {theirs}")
+    no_sae = f"{path} is not a whole SAE file of this project (sae.safetensors): {theirs}"
+    seals.read(path, "SAE file", "name a whole SAE file of this version of the project", no_sae)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads(file.metadata()["sae"])

@@ -20,7 +20,7 @@ import pyarrow as pa
 from sae.bank.read import Bank, Entry
 from sae.bank.read import read as read_bank
 from sae.config.entries import head_of, splits_of_others
-from sae.core import files, registry, versions
+from sae.core import files, headway, registry, versions
 from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.data import store
@@ -167,7 +167,9 @@ class Scorer:
         swept = tables.columns(entry.trial for entry in bank.saes)
         found: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]] = []
         owners: dict[str, dict[str, str]] = {kind: {} for kind in tables.RESERVED}
-        for entry, names in work:
+        work = list(work)
+        for number, (entry, names) in enumerate(work):
+            headway.tell(number, len(work), "SAEs scored")
             about = _about(bank, entry, swept)
             for split, results in self._of_sae(bank, entry, names).items():
                 for parts in results.values():

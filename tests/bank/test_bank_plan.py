@@ -38,9 +38,9 @@ def test_methods_then_trials_then_seeds():
         (method(sweep={"lambda": [1.0]}), "method mine: it has no option 'lambda' to sweep"),
         (method(sweep={"colour": [1]}), "it has no option 'colour' to sweep"),
         (method(recipe={"input_norm": "none"}), "input_norm is the same for all methods"),
-        (method(sweep={"lr": [-1.0]}), "method mine: lr: Input should be greater than 0"),
+        (method(sweep={"lr": [-1.0]}), "method mine: lr: -1.0 should be greater than 0"),
         (method(**REG1), "penalty off_support_l1 needs lambda"),
-        (method(sweep={"auxk_k": [8, 999]}), "method mine: auxk_k: Value error, 999 is larger than m = "),
+        (method(sweep={"auxk_k": [8, 999]}), "method mine: auxk_k: 999 is larger than m = "),
     ],
 )
 def test_a_plan_that_cannot_be_is_said(spec, said):

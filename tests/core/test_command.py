@@ -72,10 +72,10 @@ def test_json_may_lie_in_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--k", "0"], "argument --k: Input should be greater than or equal to 1: '0'"),
-        (["--k", "two"], "argument --k: Input should be a valid integer"),
-        (["--settings", "{"], "argument --settings: Invalid JSON"),
-        (["--settings", '{"name": "a", "k": -1}'], "argument --settings: k: Input should be greater"),
+        (["--k", "0"], "argument --k: '0' should be greater than or equal to 1"),
+        (["--k", "two"], "argument --k: 'two' should be a valid integer\n"),
+        (["--settings", "{"], "argument --settings: '{': Invalid JSON"),
+        (["--settings", '{"name": "a", "k": -1}'], "argument --settings: k: -1 should be greater"),
         (["--settings", "@nowhere.json"], "argument --settings: not JSON: "),
         (["--others", "one"], "argument --others: 'one' is not of the form NAME=PATH"),
     ],

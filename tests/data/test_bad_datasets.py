@@ -205,6 +205,30 @@ def test_no_picture_of_a_folder_is_dropped_or_taken_twice_without_a_word(tmp_pat
     refused(said, spec, "other' leads to a folder that it lies in: remove it")  # Through each other.
 
 
+def test_a_folder_of_classes_is_split_class_by_class(tmp_path, said):
+    for number in range(60):
+        file = tmp_path / "images" / "ab"[number < 20] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png(number))
+    spec = {"type": "image_folder", "root": str(tmp_path / "images")}
+    refused(said, spec, "missing: train, val, test. If it holds class folders, give `fractions: {train: 0.7, val: 0.1")
+    shares = {"fractions": {"train": 0.7, "val": 0.1, "test": 0.2}}
+
+    def split(**more):
+        assert said(spec | shares | more)[0] == 0
+        return files.read_parquet(tmp_path / "index/index.parquet").set_index("path")["split"]
+
+    found = split()
+    counts = found.groupby([found.index.str[0], found]).size().to_dict()
+    assert counts == {
+        (c, s): n for c, of in (("a", (28, 4, 8)), ("b", (14, 2, 4))) for s, n in zip(SPLITS, of, strict=True)
+    }
+    assert found.equals(split(split_seed=0)) and not found.equals(split(split_seed=1))
+    for name in SPLITS:
+        (tmp_path / "images" / name).mkdir()
+    refused(said, spec | shares, "it has train/, val/ and test/: leave `fractions` out")
+
+
 def test_classes_of_a_folder_are_those_of_all_splits(tmp_path, said):
     spec = image_folder(tmp_path)
     (tmp_path / "val/b").mkdir()

@@ -74,7 +74,8 @@ def test_the_command_encodes_a_folder_of_images_as_the_store_was(trained, digits
     manifest = files.read_json(folder / "train/manifest.json")
     renamed = manifest | {"backbone": manifest["backbone"] | {"name": "renamed"}}
     files.write_json(tmp_path / "renamed/train/manifest.json", renamed)
-    assert run(path, digits / "test", out, "--activations", tmp_path / "renamed") == (0, "")
+    code, said = run(path, digits / "test", out, "--activations", tmp_path / "renamed")
+    assert code == 0 and re.fullmatch(r".*codes.parquet: [\d,]+ latents are active on 100 images of .*test\n", said)
     got = pd.read_parquet(out)
     test = store.read(folder / "test")
     expected = sae.load(path).encode(test.embeddings)
@@ -86,7 +87,7 @@ def test_the_command_encodes_a_folder_of_images_as_the_store_was(trained, digits
             codes["activation"], expected.rows(rows[name], rows[name] + 1).values, rtol=2e-3, atol=1e-4
         )
     np.save(tmp_path / "x.npy", test.embeddings)
-    assert run(path, tmp_path / "x.npy", out) == (0, "")
+    assert run(path, tmp_path / "x.npy", out)[0] == 0
     given = pd.read_parquet(out)
     np.testing.assert_array_equal(given["activation"], expected.values)
     np.testing.assert_array_equal(given["row"], expected.row_numbers())
@@ -155,7 +156,7 @@ def test_what_cannot_be_encoded_is_said(trained, digits, run, tmp_path):
     manifest = files.read_json(folder / "train/manifest.json")
     manifest |= {"sha256": {"embeddings.npy": "0" * 64}}
     files.write_json(other / "train/manifest.json", manifest)
-    assert run(path, images, out, "--activations", other) == (0, "")  # The same backbone, on another processor.
+    assert run(path, images, out, "--activations", other)[0] == 0  # The same backbone, on another processor.
     out.unlink()
     files.write_json(
         other / "train/manifest.json", manifest | {"backbone": manifest["backbone"] | {"fingerprint": "0"}}
@@ -166,9 +167,12 @@ def test_what_cannot_be_encoded_is_said(trained, digits, run, tmp_path):
     damaged[-1] ^= 1
     (tmp_path / "damaged").write_bytes(damaged)
     for wrong, said in (
-        (folder, "is a folder, not an SAE file"),
+        (
+            folder,
+            "is a folder, not an SAE file: name the file in it; or if another library made it, `python -m sae imp",
+        ),
         (tmp_path / "nothing", "SAE file .*nothing does not exist"),
-        (x, "SAE file .*x.npy was altered .* name a whole SAE file"),
+        (x, "x.npy is not a whole SAE file of this project .* `python -m sae import .*x.npy --out sae.safetensors`"),
         (tmp_path / "damaged", "SAE file .*damaged was altered: .* name a whole SAE file"),
     ):
         refused(run(wrong, x, out), said)
@@ -191,10 +195,28 @@ def test_a_number_that_is_none_is_named(run, capsys, option):
     with pytest.raises(SystemExit, match="2"):
         run("sae", "source", "out", option)
     name, value = option.split("=")
-    assert re.search(f"error: argument {name}: Input should be .*: '{value}'", capsys.readouterr().err)
+    assert re.search(f"error: argument {name}: '{value}' should be", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("given", [None, 3, b"sae.safetensors", FLOATS])
 def test_an_sae_is_opened_by_a_path(given):
     with pytest.raises(UserError, match=f"by the path of its file, not by {type(given).__name__}: give a path"):
         sae.load(given)
+
+
+def test_what_is_loaded_and_encoded_says_what_it_is(trained):
+    loaded = sae.load(trained[0]["topk"])
+    facts = {"d": loaded.coder.d, "m": loaded.coder.m, "k": loaded.coder.k, "method": "topk"}
+    assert repr(loaded).startswith(f"Encoder({', '.join(f'{name}={value}' for name, value in facts.items())}")
+    assert f"input={loaded.coder.input_norm}" in repr(loaded)
+    codes = loaded.encode(np.random.default_rng(0).normal(size=(5, loaded.coder.d)))
+    assert repr(codes) == f"Codes(samples=5, latents={loaded.coder.m}, active={len(codes.values) / 5:g})"
+    loaded.metadata["method"] = "<b>"
+    assert "<td>&lt;b&gt;</td>" in loaded._repr_html_() and "<table>" in codes._repr_html_()
+
+
+def test_a_broken_picture_is_named_and_what_to_do(trained, digits, run, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").write_bytes(next((digits / "test").rglob("*.png")).read_bytes()[:80])
+    result = run(trained[0]["topk"], tmp_path / "photos", tmp_path / "out", "--activations", trained[1])
+    refused(result, r"image a.jpg cannot be read: .*: mend it, or move it out of .*photos, and encode again")

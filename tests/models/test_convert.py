@@ -93,6 +93,8 @@ def test_what_is_exported_reads_back_as_the_same_sae(format_, threshold, tmp_pat
         assert main(command) == 1 and not (tmp_path / "out").exists()
         return
     assert main(command) == 0
+    (tmp_path / "plain").touch()
+    assert {file.stat().st_mode for file in (tmp_path / "out").iterdir()} == {(tmp_path / "plain").stat().st_mode}
     if format_ == "saelens":  # It normalises itself: nothing that is said of its inputs would count.
         with pytest.raises(UserError, match=r"normalises its inputs itself .*: leave input_norm out"):
             convert.load(str(tmp_path / "out"), format_, convert.Options(input_norm="none"))

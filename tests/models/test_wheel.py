@@ -39,7 +39,7 @@ def test_the_wheel_loads_encodes_imports_exports_explores_and_scores(tmp_path):
     python = tmp_path / "env/bin/python"
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], **run)
     source = tmp_path / "source"  # A build leaves its folder there, which a later build would take files from.
-    for part in ("sae", "workflow/sae_workflow"):
+    for part in ("sae", "workflow/sae_workflow", "workflow/snakemake_logger_plugin_sae"):
         shutil.copytree(ROOT / part, source / part)
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)

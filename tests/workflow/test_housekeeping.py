@@ -14,8 +14,9 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
-from sae_workflow import recorded, settings
-from sae_workflow.housekeeping import Survey, main, sizes
+from sae_workflow import housekeeping, recorded, settings
+from sae_workflow.housekeeping import Survey, sizes
+from sae_workflow.start import start
 
 from sae.bank.read import read
 from sae.bank.train import Place
@@ -34,6 +35,10 @@ STORE = Path("results/store/saes")
 def write(path, text="x"):
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text)
+
+
+def main(*words):
+    start(housekeeping.main, *words)
 
 
 def everything():

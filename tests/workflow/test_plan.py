@@ -1,6 +1,7 @@
 """sae_workflow.plan: it must agree with Snakemake, and with numbers computed by hand."""
 
 import copy
+import importlib
 import os
 import re
 import resource
@@ -13,6 +14,7 @@ import yaml
 from conftest import PARTS, ROOT
 from sae_workflow import costs, missing, plan, planned, settings
 from sae_workflow.stages import STAGES, Job
+from sae_workflow.start import start
 
 from bench import dag
 from sae.config import load as configuration
@@ -123,10 +125,10 @@ def test_the_paper_by_hand(empty):
     config = settings.load(CONFIG)
     shown = "\n".join(plan.text(config, "paper"))
     assert "SAEs: 972 in 18 cells, and at most 108 at what validation chooses" in shown
-    size, total = re.search(r"  total ([\d.]+) GB", shown)[1], re.search(r"  total  +\d+ +(\d+) +(\d+)", shown)
+    size, total = re.search(r"  total ([\d.]+) GB", shown)[1], re.search(r"  total  +\d+ +0 +(\d+) +(\d+)", shown)
     said = " ".join((ROOT / "docs/paper.md").read_text().split())
     assert f"SAEs take {float(size):.0f} GB. The plan estimates {total[1]} hours of one H100 and {total[2]} " in said
-    assert len(shown.splitlines()) < 64 and max(map(len, shown.splitlines())) <= 120
+    assert len(shown.splitlines()) < 65 and max(map(len, shown.splitlines())) <= 120
     cell = next(c for c in costs.cells(config, "paper")[0] if (c.dataset, c.backbone) == ("imagenet", "vit_l16"))
     plans = costs.plans(config, "paper", cell)
     # (972 + 108) / 6 SAEs of 2 x 8192 x 1024 + 8192 + 1024 float32.
@@ -155,7 +157,7 @@ def test_the_estimate_is_near_what_the_demo_took(empty):
     for name in ("reg1", "reg2"):
         config["experiments"]["demo"]["sweep"][name]["lambda"]["k16"] = [0.001, 0.003, 0.01]
     config = settings.load(config)
-    spent = plan.hours(config, "demo")
+    spent = plan.hours(plan.left(config, "demo"))
     assert sum(spent.values())[2] == pytest.approx((2 * 948 - 240) / 3600, rel=0.3)
 
 
@@ -202,3 +204,22 @@ def test_an_unknown_experiment_is_a_clear_error(empty):
     done = subprocess.run([sys.executable, "-m", "sae_workflow.plan", "papr"], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: experiment 'papr' is not in the config; there are: demo, fair, ")
+
+
+def test_what_is_there_is_done(empty):
+    config = settings.load(CONFIG)
+    file = empty / "results/activations/imagenet/vit_l16/train/manifest.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"shape": [10, 1024]}')
+    todo, every = plan.left(config, "paper"), plan.jobs(config, "paper")
+    assert {rule: every[rule] - len(found) for rule, found in todo.items() if every[rule] > len(found)} == {"embed": 1}
+    assert re.search(r"^  embed +6 +1 ", "\n".join(plan.text(config, "paper")), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["check", "housekeeping", "plan", "publish", "run", "schema", "times", "versions"])
+def test_every_command_says_what_it_takes(name, capsys):
+    module = importlib.import_module(f"sae_workflow.{name}")
+    with pytest.raises(SystemExit, match="0"):
+        start(getattr(module, "main", None) or module.write, "--help")
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: python -m sae_workflow.{name} [-h]") and module.__doc__.splitlines()[0] in said

@@ -2,17 +2,33 @@
 
 import pandas as pd
 from conftest import ROOT
-from sae_workflow import run, show
+from sae_workflow import answer, show
 
 
-def test_it_prints_claims_and_where_the_results_are(tmp_path, monkeypatch, capsys):
+def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "results/x").mkdir(parents=True)
+    (tmp_path / "results/x/tables").mkdir(parents=True)
     claims = pd.read_csv(ROOT / "docs/study/claims.csv").assign(detection=0.021, controls="emoji: raw")
     claims.to_csv(tmp_path / "results/x/claims.csv", index=False)
-    run.show("x")
-    printed = capsys.readouterr().out
-    assert "holds ?" in printed and "Reg. 1 raises mean MS" in printed and "results/x/report/index.html" in printed
+    row = {"cells": 10, "low": 0.004, "high": 0.026, "outcome": "shown higher", "at_lower_r2": True, "infeasible": 2}
+    scores = [(m, s, w) for m in ("reg1", "a_method_with_a_long_name") for s in ("ms", "ms_all") for w in (0.01, 0.02)]
+    means = pd.DataFrame(
+        [row | {"method": m, "score": s, "width": w, "effect": i / 100} for i, (m, s, w) in enumerate(scores)]
+    )
+    means.to_csv(tmp_path / "results/x/tables/front_means.csv", index=False)
+    lines = list(answer.text("x"))
+    assert len(lines) <= 25 and max(map(len, lines)) <= 100
+    said = "\n".join(lines)
+    # The endpoints at the first width alone; one of them was not measured.
+    assert [line.split(maxsplit=1) for line in lines if "[" in line and line.startswith(("  reg1", "  a_"))] == [
+        ["reg1", f"{'+0.000 [+0.004, +0.026] higher*':<42}not measured"],
+        ["a_method_with", f"{'+0.040 [+0.004, +0.026] higher*':<42}not measured"],
+    ]
+    assert f"holds {(claims['verdict'] == 'holds').sum()}" in said
+    assert "holds ?" in said and "Reg. 1 raises mean MS" in said and "results/x/report/index.html" in said
+    # Of an experiment without fronts.
+    means[:0].to_csv(tmp_path / "results/x/tables/front_means.csv", index=False)
+    assert next(answer.text("x")).startswith("Empty: no method")
 
 
 def test_a_site_is_opened_or_named(tmp_path, monkeypatch, capsys):

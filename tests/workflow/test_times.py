@@ -1,9 +1,8 @@
 """sae_workflow.times, on files written by hand."""
 
-import sys
-
 import pandas as pd
 from sae_workflow import times
+from sae_workflow.start import start
 
 from sae.core import files
 
@@ -29,8 +28,7 @@ def test_times_are_those_of_the_experiments_own_banks(tmp_path, monkeypatch):
         file.write_text(f"{HEAD}{seconds}\t1\t{memory}\n")
     metrics = pd.DataFrame({"dataset": "emoji", "backbone": "lite0", "k": [8, 16, 16], "ms_mean_alive_by_judge": 0.5})
     files.write_parquet(tmp_path / "results/demo/metrics.parquet", metrics)
-    monkeypatch.setattr(sys, "argv", ["times", "demo", "--out", "times.json"])
-    times.main()
+    start(times.main, "demo", "--out", "times.json")
     assert files.read_json(tmp_path / "times.json")["jobs"] == [
         {"step": "embed", "jobs": 3, "minutes": "3.0", "longest": "90 s", "memory": "700 MiB"},
         {"step": "train", "jobs": 3, "minutes": "2.0", "longest": "60 s", "memory": "400 MiB"},

@@ -12,6 +12,7 @@ from sae.core import files, paths, seals
 from sae.core.errors import UserError
 from sae.data.splits import SPLITS
 from sae_workflow import times
+from sae_workflow.start import start
 
 T = TypeVar("T")
 
@@ -93,4 +94,4 @@ def main(experiment: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    start(main)

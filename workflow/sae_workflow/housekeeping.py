@@ -18,6 +18,7 @@ from sae.core import files, paths, registry
 from sae.core.errors import UserError
 from sae.data.splits import SPLITS
 from sae_workflow import lock, missing, recorded, settings
+from sae_workflow.start import start
 
 RESULTS = Path(paths.RESULTS)
 STORED = f"{paths.STORE}/{{key}}"
@@ -53,6 +54,7 @@ def _written() -> list[str]:
         f"{paths.EXPERIMENT_LOGS}/{{below}}.log",
         f"{paths.EXPERIMENT_LOGS}/times.json",
         f"{paths.EXPERIMENT_LOGS}/{{below}}.tsv",
+        f"{paths.EXPERIMENT_LOGS}/{{below}}.progress.json",
         f"{paths.RESULTS}/README.md",
     ]
     folders = set(_above(patterns))
@@ -342,25 +344,24 @@ def _agreed(count: int) -> bool:
     return False
 
 
-def main(command: str = "", *words: str) -> None:
-    """Print the sizes of results/, or what is unused; `prune` then deletes that, after asking unless told `--yes`."""
-    overlays = [word for word in words if not word.startswith("-")]
-    options = [word for word in words if word.startswith("-")]
-    if (command, *options) not in (("sizes",), ("unused",), ("prune",), ("prune", "--yes")):
-        sys.exit("usage: python -m sae_workflow.housekeeping sizes|unused|prune [--yes] [CONFIG ...]")
-    try:
-        config = settings.read("config.yaml", *overlays)
-        survey = None if command == "sizes" else Survey(config)
-        print("\n".join(_unused_text(survey) if survey else _sizes_text(config)), flush=True)
-        if survey and survey.unused and command == "prune" and (options or _agreed(len(survey.unused))):
-            with no_run():
-                # A run may have come and gone since the question was asked.
-                unused = survey.unused.keys() & Survey(config).unused.keys()
-                prune(unused)
-            print(f"\nDeleted: {len(unused)} files and folders")
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
+def main(command: str, *overlays: str, yes: bool = False) -> None:
+    """Print the `sizes` of results/, or what is `unused`; `prune` then deletes that, after asking unless told `--yes`.
+
+    Raises:
+        UserError: there is no such command, a config cannot be read, or nothing can be deleted now.
+    """
+    if command not in ("sizes", "unused", "prune"):
+        raise UserError(f"there is no command {command!r}; there are: sizes, unused, prune")
+    config = settings.read("config.yaml", *overlays)
+    survey = None if command == "sizes" else Survey(config)
+    print("\n".join(_unused_text(survey) if survey else _sizes_text(config)), flush=True)
+    if survey and survey.unused and command == "prune" and (yes or _agreed(len(survey.unused))):
+        with no_run():
+            # A run may have come and gone since the question was asked.
+            unused = survey.unused.keys() & Survey(config).unused.keys()
+            prune(unused)
+        print(f"\nDeleted: {len(unused)} files and folders")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(main)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from sae.config.models import Config
 from sae.core import paths
-from sae.core.errors import UserError
+from sae.core.errors import UserError, meant
 from sae.data.artifacts import names as artifact_names
 from sae.data.splits import SPLITS
 from sae_workflow import settings
@@ -57,6 +57,7 @@ def refuse_unknown(config: Config, command: Sequence[str], is_rule: Callable[[st
         if "/" not in name and name not in config.experiments.keys() | paths.shared():
             raise UserError(
                 f"there is no experiment {name!r} in the config; there are: {', '.join(config.experiments)}"
+                f"{meant(name, config.experiments)}"
             )
 
 

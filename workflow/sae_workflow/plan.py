@@ -4,16 +4,16 @@ Jobs, SAEs and bytes follow from config.yaml. Hours are an estimate from workflo
 figure names its source.
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
 import numpy as np
 
 from sae.config.models import Config
-from sae.core.errors import UserError
+from sae.core.errors import UserError, meant
 from sae_workflow import costs, missing, settings
 from sae_workflow.stages import STAGES, Job, Unknown
+from sae_workflow.start import start
 
 
 def jobs(config: Config, experiment: str) -> dict[str, int]:
@@ -22,15 +22,27 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
     return {rule: number for rule, number in counts.items() if number}
 
 
-def hours(config: Config, experiment: str) -> dict[str, costs.Seconds]:
-    """{rule: hours (of a GPU, of cores beside it, of cores without a GPU)}; the unknown takes its start alone."""
+def left(config: Config, experiment: str) -> dict[str, list[Job]]:
+    """{rule: its jobs of which nothing is there yet}."""
+    every = {
+        rule: [
+            Job(rule, config, {"experiment": experiment} | wildcards) for wildcards in stage.jobs(config, experiment)
+        ]
+        for rule, stage in STAGES.items()
+    }
+    return {rule: [job for job in found if not job.is_done] for rule, found in every.items() if found}
+
+
+def hours(todo: dict[str, list[Job]]) -> dict[str, costs.Seconds]:
+    """{rule: hours of its jobs (of a GPU, of cores beside it, of cores without a GPU)}; the unknown takes its start."""
     spent: dict[str, costs.Seconds] = {}
-    for rule, stage in STAGES.items():
-        for wildcards in stage.jobs(config, experiment):
+    for rule, found in todo.items():
+        spent[rule] = costs.cores(0)
+        for job in found:
             seconds = costs.cores(costs.rate("start"))
             with suppress(Unknown):
-                seconds = seconds + stage.seconds(Job(rule, config, {"experiment": experiment} | wildcards))
-            spent[rule] = spent.get(rule, 0) + seconds / 3600
+                seconds = seconds + job.stage.seconds(job)
+            spent[rule] = spent[rule] + seconds / 3600
     return spent
 
 
@@ -41,7 +53,8 @@ def text(config: Config, experiment: str) -> Iterator[str]:
         UserError: there is no such experiment.
     """
     if experiment not in config.experiments:
-        raise UserError(f"experiment {experiment!r} is not in the config; there are: {', '.join(config.experiments)}")
+        there = f"there are: {', '.join(config.experiments)}{meant(experiment, config.experiments)}"
+        raise UserError(f"experiment {experiment!r} is not in the config; {there}")
     yield f"{experiment}: {config.experiments[experiment].description}"
     yield "\nNot on this machine"
     lines = [*missing.local(config, experiment), *missing.hub(config, experiment, costs.figures()["hub"])]
@@ -55,7 +68,10 @@ def text(config: Config, experiment: str) -> Iterator[str]:
     known, unknown = costs.cells(config, experiment)
     yield from (f"  {what}: left out of disk and hours; add them to {costs.COSTS}" for what in unknown)
     yield from _disk_text(config, experiment, known)
-    yield from _hours_text(jobs(config, experiment), hours(config, experiment), config.compute.device)
+    todo = left(config, experiment)
+    yield from _hours_text(jobs(config, experiment), todo, config.compute.device)
+    if not any(todo.values()):
+        return
     yield "\nThe hours are estimates, from"
     for figure in costs.figures()["rates"].values():
         yield f"  {figure['value']:g} {figure['unit']}: {figure['text']}\n      {figure['source']}"
@@ -71,12 +87,17 @@ def _disk_text(config: Config, experiment: str, known: list[costs.Cell]) -> Iter
     yield f"{'  total ' + _gb(embeddings + files):<57}{_gb(embeddings):>13}{_gb(files):>18}"
 
 
-def _hours_text(counts: dict[str, int], spent: dict[str, costs.Seconds], device: str) -> Iterator[str]:
-    yield f"\n{'Jobs and hours':<36}{'on a GPU:':>12}{'and':>12}{'on CPUs:':>12}"
-    yield f"{'  (compute.device: ' + device + ')':<30}{'jobs':>6}{'GPU hours':>12}{'core hours':>12}{'core hours':>12}"
+def _hours_text(counts: dict[str, int], todo: dict[str, list[Job]], device: str) -> Iterator[str]:
+    spent = hours(todo)
+    yield f"\n{'Jobs, and hours of those to do':<42}{'on a GPU:':>12}{'and':>12}{'on CPUs:':>12}"
+    columns = ("jobs", "done"), ("GPU hours", "core hours", "core hours")
+    of_device = f"  (compute.device: {device})"
+    yield f"{of_device:<30}" + "".join(f"{c:>6}" for c in columns[0]) + "".join(f"{c:>12}" for c in columns[1])
+    done = {rule: count - len(todo[rule]) for rule, count in counts.items()}
     for rule, row in [*spent.items(), ("total", np.sum(list(spent.values()), axis=0))]:
-        columns = "".join(f"{_hours(h):>12}" for h in row)
-        yield f"  {rule:<28}{counts.get(rule, sum(counts.values())):>6}{columns}"
+        numbers = (of.get(rule, sum(of.values())) for of in (counts, done))
+        yield f"  {rule:<28}" + "".join(f"{n:>6}" for n in numbers) + "".join(f"{_hours(h):>12}" for h in row)
+    yield "  Done: what it makes is there. A run looks whether that still holds (docs/reruns.md)."
     yield "  GPU hours: while it computes; a job that waits for its CPU part (compute.decode_workers) holds it longer."
 
 
@@ -90,11 +111,8 @@ def _hours(value: float) -> str:
 
 def main(experiment: str, *overlays: str) -> None:
     """Print the plan of an experiment of ./config.yaml, with files laid over it."""
-    try:
-        print("\n".join(text(settings.read("config.yaml", *overlays), experiment)))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    print("\n".join(text(settings.read("config.yaml", *overlays), experiment)))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(main)

@@ -21,8 +21,6 @@ _STOPPED = (
     b"stopped by Ctrl-C: jobs at work end now. What is finished is kept, to the SAE and the batch of embeddings; "
     b"run the same again to go on.\n"
 )
-# Of the shell of a job: Python that is starting would end in a traceback on Ctrl-C. `sae.__main__` lets it through.
-HOLD_BACK = 'if env --block-signal=INT true 2>/dev/null; then python() { env --block-signal=INT python "$@"; }; fi; '
 SKEW = 5  # seconds by which the clocks of a cluster's machines may differ
 
 
@@ -34,7 +32,7 @@ def stop_in_one_line() -> None:
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
-        os.write(2, _STOPPED)
+        os.write(2, b"\n" * os.isatty(2) + _STOPPED)  # Below the live view, if there is one.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         raise SystemExit(128 + number)
 
@@ -47,6 +45,20 @@ def stop_in_one_line() -> None:
 def hold_back(held: bool) -> None:
     """Whether Ctrl-C waits, here and in what is started, until :func:`stop_in_one_line` lets it through."""
     signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
+def shell_prefix(into_log: bool) -> str:
+    """What the shell of a job on this machine takes `python` for.
+
+    Python that is starting would end in a traceback on Ctrl-C; `sae.__main__` lets it through.
+
+    Args:
+        into_log: all that the job says goes into the log that its command names.
+    """
+    into = 'if [[ "$*" =~ --log\\ ([^\\ ]+) ]]; then exec >>"${BASH_REMATCH[1]}" 2>&1; fi; ' if into_log else ""
+    held = "env --block-signal=INT"
+    either = f"held=command; if {held} true 2>/dev/null; then held='{held}'; fi; "
+    return f'{either}python() {{ {into}$held python "$@"; }}; '
 
 
 def activate() -> None:

@@ -4,7 +4,6 @@
 README that says what they are worth and what they were made from. Nothing is uploaded.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
 from sae.report.markup import markdown
 from sae_workflow import recorded, settings
+from sae_workflow.start import start
 
 KEY = ["dataset", "backbone", "k", "method", "trial", "seed"]
 # Of these those that an experiment has, on test.
@@ -216,13 +216,10 @@ def _sources(config: Config, experiment: str) -> Iterator[str]:
 
 def main(experiment: str, *overlays: str) -> None:
     """Publish, and say what to do next."""
-    try:
-        out = publish(experiment, *overlays)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    out = publish(experiment, *overlays)
     count = sum(path.is_dir() for path in out.iterdir())
     print(f"{out}: {count} SAEs. Look at its README; then: huggingface-cli upload OWNER/NAME {out}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(main)

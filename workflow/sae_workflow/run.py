@@ -9,6 +9,7 @@ if __name__ == "__main__":
     preflight.stop_in_one_line()  # Before the imports below, which take a second.
 
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -19,21 +20,23 @@ from pathlib import Path
 from sae.core import paths
 from sae.core.errors import UserError
 from sae_workflow import check, lock, settings
+from sae_workflow.start import start
 
 PATIENCE = 5  # seconds that a run that was stopped a moment ago may take to end
 
 
 def main(experiment: str, *options: str) -> None:
-    """Run `snakemake EXPERIMENT OPTIONS` in this folder, then print its claims, and where the results are."""
+    """Run `snakemake EXPERIMENT OPTIONS` in this folder, then print what it found, and where."""
     check_configfiles(options)
     free_the_folder()
-    # Not in profiles/default: jobs on a cluster would then fail without a word.
-    snakemake(experiment, *options, *([] if any(o.startswith("--profile") for o in options) else ["--quiet", "rules"]))
+    snakemake(experiment, *options, "--logger", "sae")
     if Path(paths.CLAIMS.format(experiment=experiment, suffix="csv")).exists():  # Not with `--until train` or the like.
         # Snakemake looks at times: it would not notice that a finished file was altered.
         if check.main(experiment):
             sys.exit(1)
-        show(experiment)
+        from sae_workflow import answer
+
+        print("\n" + "\n".join(answer.text(experiment)))
 
 
 def check_configfiles(options: Sequence[str]) -> None:
@@ -71,7 +74,9 @@ def snakemake(*arguments: str) -> None:
         signal.signal(signal.SIGINT, lambda number, _frame: told.append(number))
     preflight.hold_back(True)  # From Snakemake, until it can say one line.
     try:
-        process = subprocess.Popen(["snakemake", *arguments])
+        # Snakemake looks for the view (`snakemake_logger_plugin_sae`) in the folders of the path alone.
+        path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+        process = subprocess.Popen(["snakemake", *arguments], env=os.environ | {"PYTHONPATH": path})
     except FileNotFoundError:
         sys.exit("error: snakemake is not on the PATH: activate .venv, or run `make demo`")
     if told:  # While it was started: it may not have got that.
@@ -83,22 +88,5 @@ def snakemake(*arguments: str) -> None:
         sys.exit(128 + told[0] if told else code)
 
 
-def show(experiment: str) -> None:
-    """Print the claims with their verdicts, and where everything is."""
-    import pandas as pd
-
-    from sae.report.claims import as_text
-
-    where = {"experiment": experiment, "suffix": "csv"}
-    print(f"\nThe paper's claims, on {experiment} (mean over cells and its interval):\n")
-    for row in as_text(pd.read_csv(paths.CLAIMS.format(**where))).to_dict("records"):
-        note = f" ({row['note']})" if row["note"] else ""
-        print(f"  {row['verdict']:<16}{row['measured']:<30} {row['claim']}{note}")
-    print(f"\nreport: {paths.SITE.format(**where)} (open it in a browser)")
-    for kind, file in (("tables", paths.TABLE), ("figures", paths.FIGURE)):
-        print(f"{kind}: {Path(file).parent.as_posix().format(**where)}/")
-    print(f"every number: {paths.METRICS_CSV.format(**where)}")
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(main)

@@ -27,6 +27,7 @@ from sae.config.models import (
 from sae.core import registry
 from sae.core.files import write_text
 from sae_workflow.settings import HERE
+from sae_workflow.start import start
 
 PATH = HERE / "schemas/config.schema.json"
 README = HERE.parent / "config/README.md"
@@ -96,6 +97,12 @@ def _by_name(kind: str, chosen_by: str, found: dict[tuple[str, str], Schema]) ->
 def text() -> str:
     """The schema as the file holds it."""
     return json.dumps(_without_titles(schema()), indent=1, ensure_ascii=False) + "\n"
+
+
+def write() -> None:
+    """Write the schema and config/README.md."""
+    write_text(PATH, text())
+    write_text(README, readme())
 
 
 def _without_titles(value: Any) -> Any:
@@ -203,5 +210,4 @@ def _type(about: Schema, definitions: Schema) -> str:
 
 
 if __name__ == "__main__":
-    write_text(PATH, text())
-    write_text(README, readme())
+    start(write)

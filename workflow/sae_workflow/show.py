@@ -6,6 +6,7 @@ import webbrowser
 from pathlib import Path
 
 from sae.core import paths
+from sae_workflow.start import start
 
 
 def show(experiment: str) -> int:
@@ -21,4 +22,4 @@ def show(experiment: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(show(*sys.argv[1:]))
+    start(show)

@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from sae.bank.plan import Plan
 from sae.config.models import Config
-from sae.core import registry, versions
+from sae.core import paths, registry, versions
 from sae.data.splits import SPLITS
 from sae.steps import STEPS
 from sae_workflow import costs, missing, planned, settings
@@ -74,15 +75,26 @@ class Job:
     def runtime(self, attempt: int) -> int:
         """What it asks for, in minutes: twice as much at each attempt, from 1."""
         figures = costs.figures()["runtime"]
-        try:
-            on_gpu, beside, alone = self.stage.seconds(self)
-            cores, cores_beside = self.stage.cores(self)
-            seconds = alone / cores if self.compute.device == "cpu" else on_gpu + beside / cores_beside
-            minutes = figures["least"] + figures["margin"] * (costs.rate("start") + seconds) / 60
-        except Unknown:
-            minutes = figures["unknown"]
+        known = self.seconds
+        minutes = figures["least"] + figures["margin"] * known / 60 if known else figures["unknown"]
         asked = math.ceil(minutes * self.compute.time_factor * 2 ** (attempt - 1))
         return min(asked, self.compute.time_limit or asked)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether what it makes is there."""
+        return Path(self.stage.makes.format(**vars(self.of))).exists()
+
+    @functools.cached_property
+    def seconds(self) -> float:
+        """What it is reckoned to take, its start included; 0 where nobody knows."""
+        try:
+            on_gpu, beside, alone = self.stage.seconds(self)
+        except Unknown:
+            return 0
+        cores, cores_beside = self.stage.cores(self)
+        own = alone / cores if self.compute.device == "cpu" else on_gpu + beside / cores_beside
+        return float(costs.rate("start") + own)
 
     @functools.cached_property
     def data(self) -> dict[str, Any]:
@@ -146,6 +158,7 @@ class Stage:
 
     Attributes:
         step: what its jobs run (`sae.steps`).
+        makes: a file that is there when a job is done, of `sae.core.paths`.
         jobs: the wildcards of each of its jobs in an experiment, but for the experiment's name.
         beside: modules that they run beside the step's own and those that `meaning` names.
         meaning: what gives its numbers their meaning: another version (`sae.core.versions`) of it runs its jobs again.
@@ -160,6 +173,7 @@ class Stage:
     """
 
     step: str
+    makes: str
     jobs: Callable[[Config, str], list[Wildcards]] = lambda config, experiment: [{}]
     beside: Callable[[Job], list[str]] = lambda job: []
     meaning: Callable[[Job], list[versions.Name]] = lambda job: []
@@ -234,6 +248,10 @@ def _probing(job: Job) -> costs.Seconds:
     return costs.judged(job.plan) * (read * job.encoding + costs.probing_codes(job.cell, job.probe))
 
 
+def _table(stage: str) -> str:
+    return paths.STAGE_TABLE.replace("{stage}", stage).replace("{table}", paths.TABLES_OF_STAGE[0])
+
+
 def _metrics(stage: str) -> Callable[[Job], list[versions.Name]]:
     return lambda job: [("scoring", "stage"), *settings.scoring(job.config, job.of.experiment, stage)]
 
@@ -285,6 +303,7 @@ def _shards(config: Config, experiment: str) -> list[Wildcards]:
 
 _EMBED = Stage(
     "embed",
+    paths.EMBEDDINGS_MANIFEST.replace("{split}", "train"),
     settings.embedded,
     meaning=lambda job: [("data", "embed"), job.dataset, job.loader],
     computes=True,
@@ -295,6 +314,7 @@ _EMBED = Stage(
 )
 _SCORE = Stage(
     "score",
+    _table("score"),
     _scored("score"),
     meaning=_metrics("score"),
     reads=SPLITS,
@@ -306,16 +326,22 @@ _SCORE = Stage(
 )
 # By the names of their rules, in the order in which these run.
 STAGES: dict[str, Stage] = {
-    "artifact": Stage("fetch", each("artifact", missing.artifacts_of)),
-    "weights": Stage("weights", each("backbone", settings.hub_backbones), lambda job: [versions.module(*job.loader)]),
+    "artifact": Stage("fetch", paths.ARTIFACT, each("artifact", missing.artifacts_of)),
+    "weights": Stage(
+        "weights", paths.WEIGHTS, each("backbone", settings.hub_backbones), lambda job: [versions.module(*job.loader)]
+    ),
     "imported": Stage(
         "import",
+        paths.IMPORTED,
         each("method", settings.imported),
         lambda job: [registry.module("importer", name) for name in registry.names("importer")],
     ),
-    "download": Stage("download", each("dataset", settings.downloaded), lambda job: [versions.module(*job.dataset)]),
+    "download": Stage(
+        "download", paths.DOWNLOAD, each("dataset", settings.downloaded), lambda job: [versions.module(*job.dataset)]
+    ),
     "dataset": Stage(
         "dataset",
+        paths.DATASET,
         each("dataset", lambda config, experiment: config.experiments[experiment].datasets),
         meaning=lambda job: [("data", "dataset"), job.dataset],
         like="dataset",
@@ -329,6 +355,7 @@ STAGES: dict[str, Stage] = {
     "embed": _EMBED,
     "train": Stage(
         "train",
+        paths.BANK,
         settings.banks,
         meaning=lambda job: settings.training(job.plan),
         reads=("train", "val"),
@@ -341,6 +368,7 @@ STAGES: dict[str, Stage] = {
     "score": _SCORE,
     "robustness": replace(
         _SCORE,
+        makes=_table("robustness"),
         jobs=_scored("robustness"),
         meaning=_metrics("robustness"),
         sizes=lambda job: bank_sizes(job.cell, job.plan),
@@ -348,6 +376,7 @@ STAGES: dict[str, Stage] = {
     ),
     "probe": replace(
         _SCORE,
+        makes=_table("probe"),
         jobs=_scored("probe"),
         meaning=_metrics("probe"),
         like="probe",
@@ -356,6 +385,7 @@ STAGES: dict[str, Stage] = {
     ),
     "probe_embeddings": Stage(
         "probe",
+        paths.PROBE_OF_EMBEDDINGS,
         _probed,
         meaning=lambda job: settings.scoring(job.config, job.of.experiment, "probe"),
         reads=SPLITS,
@@ -364,20 +394,27 @@ STAGES: dict[str, Stage] = {
         sizes=lambda job: probe_sizes(job.cell, job.cell.d, job.probe),
         seconds=lambda job: costs.probing(job.cell, job.probe),
     ),
-    "collect": Stage("collect", like="collect", sizes=_collected),
-    "tables": Stage("tables"),
-    "claims": Stage("claims"),
+    "collect": Stage("collect", paths.METRICS, like="collect", sizes=_collected),
+    "tables": Stage("tables", paths.TABLES_SUMS),
+    "claims": Stage("claims", paths.CLAIMS_SUMS),
     "gallery": Stage(
         "gallery",
+        paths.GALLERY.replace("{part}", paths.GALLERY_PARTS[0]),
         lambda config, experiment: [{}] if settings.gallery(config, experiment) else [],
         lambda job: [versions.module(*_shown(job).dataset)],
         computes=True,
         like="score",
         sizes=lambda job: bank_sizes(_shown(job).cell, _shown(job).plan),
     ),
-    "plot": Stage("plot", each("figure", settings.figures), lambda job: [registry.module("figure", job.of.figure)]),
+    "plot": Stage(
+        "plot",
+        paths.FIGURE_SUMS,
+        each("figure", settings.figures),
+        lambda job: [registry.module("figure", job.of.figure)],
+    ),
     "site": Stage(
         "site",
+        paths.SITE_SUMS,
         beside=lambda job: [versions.module(*cell.dataset) for cell in _cells(job)],
         computes=True,
         like="score",

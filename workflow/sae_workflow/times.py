@@ -1,6 +1,5 @@
 """What each step of an experiment took, from the `.tsv` beside its jobs' logs: rows for the report page, in JSON."""
 
-import argparse
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from sae.core import files, paths
+from sae_workflow.start import start
 
 JUDGED_BY = "ms_mean_alive_by_"
 
@@ -48,14 +48,10 @@ def _row(place: Path, names: list[str]) -> dict[str, Any] | None:
     }
 
 
-def main() -> None:
-    """Write the rows of an experiment of this folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("experiment")
-    parser.add_argument("--out", type=Path, required=True, help="the file to write")
-    arguments = parser.parse_args()
-    files.write_json(arguments.out, {"jobs": rows(arguments.experiment)})
+def main(experiment: str, *, out: str) -> None:
+    """Write the rows of an experiment of this folder into a file."""
+    files.write_json(out, {"jobs": rows(experiment)})
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -7,11 +7,10 @@ output of the last block, before the head: dense and signed.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
-from pydantic import Field
 from torch import nn
 
 from sae.core import options
@@ -32,7 +31,13 @@ _INVERTED |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
 class Options(options.Options):
     """What may be written of such a backbone."""
 
-    model: str = Field(pattern="^tf_efficientnet_lite[0-4]$")
+    model: Literal[
+        "tf_efficientnet_lite0",
+        "tf_efficientnet_lite1",
+        "tf_efficientnet_lite2",
+        "tf_efficientnet_lite3",
+        "tf_efficientnet_lite4",
+    ]
     artifacts: options.OneArtifact
 
 

@@ -1,15 +1,21 @@
-"""A folder of images: `root/{train,val,test}/{class}/*`, in the order of torchvision's ImageFolder."""
+"""A folder of images: `root/{train,val,test}/{class}/*`, in the order of torchvision's ImageFolder.
+
+With `fractions` it is `root/{class}/*`, and split here, each class by itself.
+"""
 
 import logging
 import os
 from pathlib import Path
+from typing import Self
+
+from pydantic import model_validator
 
 from sae.core import options
 from sae.core.errors import UserError
 from sae.data import indexing, pictures
 from sae.data.dataset import Dataset
 from sae.data.indexing import reader
-from sae.data.splits import SPLITS
+from sae.data.splits import SPLITS, grouped_split
 
 VERSION = 1
 progress = logging.getLogger("sae.progress")
@@ -20,21 +26,36 @@ class Options(options.Options):
 
     root: str
     """Relative to the working directory, or absolute."""
+    fractions: options.Fractions | None = None
+    """The share of each split, of a root that has class folders alone."""
+    split_seed: options.Seed | None = None
+    """Which images a split gets; 0 if it is not given."""
+
+    @model_validator(mode="after")
+    def _seed_of_a_split(self) -> Self:
+        if self.split_seed is not None and self.fractions is None:
+            raise ValueError("split_seed is for fractions: give both, or leave it out")
+        return self
 
 
 def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
     root = Path(spec.root)
     missing = [split for split in SPLITS if not (root / split).is_dir()]
-    if missing:
-        raise UserError(f"image folder {root}: expected train/, val/ and test/ in it; missing: {', '.join(missing)}")
+    if missing and not spec.fractions:
+        raise UserError(
+            f"image folder {root}: expected train/, val/ and test/ in it; missing: {', '.join(missing)}. If it holds "
+            "class folders, give `fractions: {train: 0.7, val: 0.1, test: 0.2}`, and it is split here"
+        )
+    if spec.fractions and not missing:
+        raise UserError(f"image folder {root}: it has train/, val/ and test/: leave `fractions` out of its entry")
     paths: list[str] = []
     splits: list[str] = []
     names: list[str] = []
     others: list[str] = []
     classes: dict[str, int] = {}
-    for split in SPLITS:
-        files = _files(root / split)
+    for split in [""] if spec.fractions else SPLITS:
+        files, below = _files(root / split), f"{split}/" if split else ""
         taken = {name: [f for f in found if f.lower().endswith(pictures.ENDINGS)] for name, found in files.items()}
         if stray := taken.pop("", []):
             some = f"{len(stray)} pictures lie beside the class folders, such as {stray[0]!r}"
@@ -47,9 +68,9 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
                 f"these folders; endings looked for: {', '.join(pictures.ENDINGS)}"
             )
         every = [f for found in files.values() for f in found]
-        others += [f"{split}/{f}" for f in every if not f.lower().endswith(pictures.ENDINGS)]
+        others += [below + f for f in every if not f.lower().endswith(pictures.ENDINGS)]
         for name, found in taken.items():
-            paths += [f"{split}/{f}" for f in found]
+            paths += [below + f for f in found]
             names += [name] * len(found)
         splits += [split] * (len(paths) - len(splits))
         classes = classes or {name: number for number, name in enumerate(taken)}
@@ -58,7 +79,10 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     if others:
         said = "image folder %s: %d files that are no picture by their ending are left out, such as %r"
         progress.info(said, root, len(others), others[0])
-    return Dataset(indexing.frame(paths, paths, splits, [classes[name] for name in names], names), reader(spec))
+    labels = [classes[name] for name in names]
+    if spec.fractions:
+        splits = list(grouped_split(paths, labels, spec.fractions.model_dump(), spec.split_seed or 0))
+    return Dataset(indexing.frame(paths, paths, splits, labels, names), reader(spec))
 
 
 def _files(split: Path) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from sae.core import options
 from sae.core.errors import UserError
@@ -17,15 +17,16 @@ from sae.data.dataset import Dataset
 from sae.data.indexing import reader
 
 VERSION = 1
-_GLOB = r"^[^/].*\.(tar|parquet)$"
+_GLOB = r"[^/].*\.(tar|parquet)"
+_FITS = "write a glob below root, such as train/*.tar or train-*.parquet"
 
 
 class SplitsOptions(options.Options):
     """Globs below root."""
 
-    train: Annotated[str, Field(pattern=_GLOB)]
-    val: Annotated[str, Field(pattern=_GLOB)] | None = None
-    test: Annotated[str, Field(pattern=_GLOB)]
+    train: Annotated[str, options.like(_GLOB, _FITS)]
+    val: Annotated[str, options.like(_GLOB, _FITS)] | None = None
+    test: Annotated[str, options.like(_GLOB, _FITS)]
 
     @field_validator("train", "val", "test")
     @classmethod

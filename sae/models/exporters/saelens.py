@@ -8,7 +8,7 @@ inputs are those of `sae.Coder.prepare`; `metadata` in cfg.json says which.
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from sae.core import files
 from sae.models.coder import Coder
@@ -43,5 +43,5 @@ def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
     # Without a version from 6 on the library drops what else is here.
     known: dict[str, Any] = {"sae_lens_version": "6.0.0", "sae_lens_training_version": None}
     known |= {"input_norm": coder.input_norm, "input_scale": coder.input_scale, "k": coder.k, "made_by": about}
-    save_file(tensors, folder / "sae_weights.safetensors")
+    (folder / "sae_weights.safetensors").write_bytes(save(tensors))  # `save_file` would close the file to others.
     files.write_text(folder / "cfg.json", files.dumps(config | {"metadata": known}) + "\n")

@@ -1,0 +1,102 @@
+"""The live view of a run: what it says of stages, jobs at work, the time left and errors."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from sae_workflow import view
+from sae_workflow.stages import STAGES
+
+from sae.core import headway
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A view of three jobs, of 10, 20 and 40 s by reckoning, and a function that sets its time."""
+    time = [0.0]
+    rules = {1: ("embed", 10.0), 2: ("train", 20.0), 3: ("train", 40.0)}
+    monkeypatch.setattr(view, "expected", rules)
+    shown = view.View(lambda: time[0])
+    shown.plan({"embed": 1, "train": 2, "tiny": 1, "total": 4})
+
+    def at(seconds):
+        time[0] = seconds
+        return shown
+
+    return at
+
+
+def test_every_rule_has_a_bar():
+    assert {rule for rules in view.BARS.values() for rule in rules} == set(STAGES)
+
+
+def test_the_time_left_follows_what_jobs_took(clock, tmp_path):
+    cell = {"experiment": "tiny", "dataset": "a", "backbone": "b", "k": "8"}
+    clock(0).start(1, "embed", cell, [])
+    assert clock(4).left() == pytest.approx(6 + 20 + 40)
+    # Twice as long as reckoned, as far as anybody knows, and one job at a time.
+    assert clock(20).end(1) == "embed"
+    assert clock(20).left() == pytest.approx(2 * (20 + 40))
+    clock(20).start(2, "train", cell, [])
+    clock(20).start(3, "train", cell, [tmp_path / "k8.log"])
+    # Two at a time: in 30 s 40 s of work were done, of which 20 by the one that ended.
+    assert clock(30).left() == pytest.approx((30 + 70) / (40 / 30))
+    headway.file_of(tmp_path / "k8.log").write_text(json.dumps({"done": 3, "total": 12, "what": "SAEs trained"}))
+    assert (
+        clock(30).line().startswith("tiny: 1 of 3 jobs, 30 s, about 75 s left; now train a/b/k8, train a/b/k8 (3 of 12")
+    )
+    assert clock(30).reached() == {"embed": 1, "train": 0.25}
+    # Longer than reckoned: by what it says itself, nine parts like the three that it has done.
+    clock(40).end(2)
+    assert clock(140).left() == pytest.approx(3 * 120 / ((20 + 20 + 120) / 140))
+    assert clock(140).fail(3) == "train a/b/k8" and clock(140).failed == {"train": 1}
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (
+            "2026-01-02 03:04:05,678 INFO x\n2026-01-02 03:04:05,678 ERROR error: no such file\n",
+            ["error: no such file"],
+        ),
+        (
+            "2026-01-02 03:04:05,678 ERROR error: mine.py\n  line 3\n2026-01-02 03:04:05,679 DEBUG y\nTraceback\n",
+            ["error: mine.py", "  line 3"],
+        ),
+        (
+            "2026-01-02 03:04:05,678 ERROR train failed\nTraceback (most recent call last):\n  File x\nKeyError: 'k'\n",
+            ["train failed", "KeyError: 'k'"],
+        ),
+        ("bash: python: command not found\n\n", ["bash: python: command not found"]),
+        ("", []),
+    ],
+    ids=["user's", "of one's own", "ours", "no record", "nothing"],
+)
+def test_a_failed_job_is_told_in_its_own_words(tmp_path, log, said):
+    (tmp_path / "k8.log").write_text(log)
+    assert view.own_words([tmp_path / "k8.log", tmp_path / "none.log"]) == said
+
+
+@pytest.mark.workflow
+def test_a_run_says_little_and_an_error_once(make_checkout):
+    checkout = make_checkout()
+
+    def run(*options):
+        command = [sys.executable, "-m", "sae_workflow.run", "tiny", "--until", "embed", *options]
+        done = subprocess.run(command, cwd=checkout.folder, env=checkout.environment, capture_output=True, text=True)
+        return done.returncode, (done.stdout + done.stderr).splitlines()
+
+    code, lines = run()
+    assert code == 0 and "embed: 1 jobs done" in "\n".join(lines) and len(lines) < 8, lines
+    assert not any(checkout.folder.rglob("*.progress.json"))
+    assert "500 images" in (checkout.folder / "results/logs/embed/digits/tiny.log").read_text()
+    index = checkout.folder / "results/datasets/digits/index.parquet"
+    index.write_bytes(index.read_bytes() + b"x")
+    code, lines = run("--forcerun", "embed")
+    said = "\n".join(lines)
+    assert code == 1 and said.count("altered") == 1 and "embed digits/tiny failed: results/datasets" in said, said
+    assert "its log: results/logs/embed/digits/tiny.log" in said and len(lines) < 10, said
+    assert not re.search(r"RuleException|CalledProcessError|python -m sae", said), said
+    assert "python -m sae embed" in max((checkout.folder / ".snakemake/log").iterdir()).read_text()

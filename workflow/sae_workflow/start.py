@@ -1,0 +1,40 @@
+"""How a command of this package starts: its words, `--help`, and what is wrong in one line."""
+
+import argparse
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sae.core.errors import UserError
+
+
+def start(main: Callable[..., int | None], *given: str) -> None:
+    """Call `main` with the words that were given, or else with those of this process; exit with what it returns.
+
+    Each of its parameters is a word, `*parameter` all that follow, one behind a `*` an option, without a value where
+    its default is False. The docstring of its module is the help.
+    """
+    module, parameters = sys.modules[main.__module__], inspect.signature(main).parameters
+    program = f"python -m sae_workflow.{Path(str(module.__file__)).stem}"
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(program, description=module.__doc__, formatter_class=form)
+    positional = []
+    for word, parameter in parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            how: dict[str, Any] = {"action": "store_true"} if parameter.default is False else {"required": True}
+            parser.add_argument(f"--{word}", **how)
+            continue
+        positional.append(word)
+        many = argparse.REMAINDER if word == "options" else "*"  # What another program takes begins with a dash.
+        parser.add_argument(word, nargs=many if parameter.kind is parameter.VAR_POSITIONAL else None)
+    parse = parser.parse_args if "options" in parameters else parser.parse_intermixed_args
+    found = vars(parse(given or sys.argv[1:]))
+    words = [v for name in positional for v in (found[name] if isinstance(found[name], list) else [found[name]])]
+    try:
+        code = main(*words, **{name: value for name, value in found.items() if name not in positional})
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
+    if code:
+        sys.exit(code)
