@@ -8,12 +8,14 @@
 # make docs   the documentation site, from what the repository holds: docs/_build/index.html; a broken link fails
 # make pages   the documentation with the demo's site in it, as it is put on the web
 # make wheel   what a release uploads: dist/
+# make test-browser   the site in a real browser: Debian's chromium (`make chromium` installs it)
 # make lint   ruff, mypy, snakefmt, snakemake --lint
 # make schema   write the schema of config.yaml that editors use, and config/README.md
 # make versions  the code that is not as it was recorded; RECORD='metric probe', or all, records it (docs/reruns.md)
 # make bench  the short form of every comparison (it installs other libraries into .cache/bench): results/bench/summary.json
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
 # make run EXPERIMENT=NAME   any experiment of the config; with PROFILE=profiles/slurm on a cluster
+# make show EXPERIMENT=NAME  open its site in a browser, or say where it lies
 # make check EXPERIMENT=NAME  its results, embeddings and datasets against the hashes that were written with them
 # make publish EXPERIMENT=NAME  its chosen SAEs, laid out for the Hugging Face hub in results/NAME/hub; uploads nothing
 # make sizes  what results/ holds, in MB by kind
@@ -41,7 +43,7 @@ BENCHES = train_step time_to_fvu bank scoring embed growth
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
-.PHONY: help demo smoke plan run check publish sizes unused prune test test-cluster test-libraries test-wheel coverage wheel pages slurm chromium lint docs schema versions bench reference setup clean
+.PHONY: help demo smoke plan run show check publish sizes unused prune test test-cluster test-libraries test-browser test-wheel coverage wheel pages slurm chromium lint docs schema versions bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(LAID_OVER) $(if $(PROFILE),--profile $(PROFILE))
@@ -51,6 +53,9 @@ plan: setup
 
 publish: setup
 	@python -m sae_workflow.publish $(EXPERIMENT) $(CONFIG)
+
+show: setup
+	@python -m sae_workflow.show $(EXPERIMENT)
 
 check: setup
 	@python -m sae_workflow.check $(EXPERIMENT)
@@ -79,6 +84,14 @@ test-wheel: setup
 
 coverage: setup
 	@python -m pytest --cov --cov-report=term:skip-covered
+
+test-browser: setup .venv/.browser
+	@test -x /usr/bin/chromium || { echo "error: no chromium. Get Debian's, as root: make chromium"; exit 1; }
+	@python -m pytest -m browser
+
+.venv/.browser: .venv/.complete requirements-browser.lock
+	@python -m pip install --quiet -r requirements.lock -r requirements-browser.lock
+	@touch $@
 
 .venv/.cluster: .venv/.complete requirements-cluster.lock
 	@python -m pip install --quiet -r requirements.lock -r requirements-cluster.lock

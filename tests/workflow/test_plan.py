@@ -143,7 +143,8 @@ def test_the_paper_by_hand(empty):
 
 
 def test_the_estimate_is_near_what_the_demo_took(empty):
-    """docs/performance.md: 948 s on 2 cores after the set-up, when it had these backbones and methods.
+    """docs/performance.md at commit cb2d123: 948 s on 2 cores after the set-up, with these backbones
+    and methods.
 
     Its 24 probe jobs took about 400 s of them; they take 0.4 of that now.
     """

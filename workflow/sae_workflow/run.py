@@ -94,7 +94,7 @@ def show(experiment: str) -> None:
     for row in as_text(pd.read_csv(paths.CLAIMS.format(**where))).to_dict("records"):
         note = f" ({row['note']})" if row["note"] else ""
         print(f"  {row['verdict']:<16}{row['measured']:<30} {row['claim']}{note}")
-    print(f"\nreport: {paths.PAGE.format(**where)} (open it in a browser)")
+    print(f"\nreport: {paths.SITE.format(**where)} (open it in a browser)")
     for kind, file in (("tables", paths.TABLE), ("figures", paths.FIGURE)):
         print(f"{kind}: {Path(file).parent.as_posix().format(**where)}/")
     print(f"every number: {paths.METRICS_CSV.format(**where)}")
