@@ -102,6 +102,7 @@ docs: setup .venv/.docs
 	@echo "docs/_build/index.html"
 
 pages: docs demo
+	rm -rf docs/_build/demo
 	cp -r results/demo/report docs/_build/demo
 
 # An earlier build leaves files that a later wheel would take in.
