@@ -3,12 +3,12 @@
 # make test   set up if needed, run the tests (under 5 minutes on 2 cores)
 # make test-cluster   the tests that take longer, on a real Slurm (`make slurm` installs Debian's)
 # make test-libraries   round trips of SAEs with SAELens, dictionary_learning, eai-sparsify and Overcomplete, installed once
-# make test-browser   the site in a real browser: Debian's chromium (it says how to get it)
 # make test-wheel   the library alone: its wheel in an empty environment, without the workflow engine
 # make coverage   the tests, and how much of each module they run
 # make docs   the documentation site, from what the repository holds: docs/_build/index.html; a broken link fails
 # make pages   the documentation with the demo's site in it, as it is put on the web
 # make wheel   what a release uploads: dist/
+# make test-browser   the site in a real browser: Debian's chromium (`make chromium` installs it)
 # make lint   ruff, mypy, snakefmt, snakemake --lint
 # make schema   write the schema of config.yaml that editors use, and config/README.md
 # make versions  the code that is not as it was recorded; RECORD='metric probe', or all, records it (docs/reruns.md)
@@ -43,7 +43,7 @@ BENCHES = train_step time_to_fvu bank scoring embed growth
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
-.PHONY: help demo smoke plan run show check publish sizes unused prune test test-cluster test-libraries test-browser slurm lint schema versions bench reference setup clean test-wheel coverage wheel pages chromium docs
+.PHONY: help demo smoke plan run show check publish sizes unused prune test test-cluster test-libraries test-browser test-wheel coverage wheel pages slurm chromium lint docs schema versions bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(LAID_OVER) $(if $(PROFILE),--profile $(PROFILE))
@@ -79,19 +79,19 @@ test-cluster: setup .venv/.cluster
 test-libraries: setup
 	@python -m pytest -m libraries
 
-test-browser: setup .venv/.browser
-	@test -x /usr/bin/chromium || { echo "error: no chromium. Get Debian's: apt-get install -y --no-install-recommends chromium"; exit 1; }
-	@python -m pytest -m browser
-
-.venv/.browser: .venv/.complete requirements-browser.lock
-	@python -m pip install --quiet -r requirements.lock -r requirements-browser.lock
-	@touch $@
-
 test-wheel: setup
 	@python -m pytest -m libraries tests/models/test_wheel.py
 
 coverage: setup
 	@python -m pytest --cov --cov-report=term:skip-covered
+
+test-browser: setup .venv/.browser
+	@test -x /usr/bin/chromium || { echo "error: no chromium. Get Debian's, as root: make chromium"; exit 1; }
+	@python -m pytest -m browser
+
+.venv/.browser: .venv/.complete requirements-browser.lock
+	@python -m pip install --quiet -r requirements.lock -r requirements-browser.lock
+	@touch $@
 
 .venv/.cluster: .venv/.complete requirements-cluster.lock
 	@python -m pip install --quiet -r requirements.lock -r requirements-cluster.lock
@@ -102,6 +102,7 @@ docs: setup .venv/.docs
 	@echo "docs/_build/index.html"
 
 pages: docs demo
+	rm -rf docs/_build/demo
 	cp -r results/demo/report docs/_build/demo
 
 # An earlier build leaves files that a later wheel would take in.

@@ -16,7 +16,7 @@ rule site:
         datasets=lambda w: of_banks(w.experiment, paths.DATASET),
         manifests=lambda w: of_embedded(w.experiment, paths.EMBEDDINGS_MANIFEST, split=["train", "test"]),
         embeddings=lambda w: ancient(of_banks(w.experiment, paths.EMBEDDINGS, split="test")),
-        pages=[*own("sae/report/site/index.html"), *own("sae/report/site/assets/*")],
+        pages=own("sae/report/site/index.html") + own("sae/report/site/assets/*"),
         times=own("workflow/sae_workflow/times.py"),
     output:
         page=report(paths.SITE, category="Report", caption="../report/site.rst"),
