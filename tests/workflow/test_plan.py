@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import PARTS, ROOT
-from sae_workflow import costs, missing, plan, planned, settings
+from sae_workflow import costs, handover, missing, plan, settings
 from sae_workflow.stages import STAGES, Job
 from sae_workflow.start import start
 
@@ -56,8 +56,8 @@ def test_jobs_and_missing_data_are_what_snakemake_says(empty, monkeypatch):
     assert plan.jobs(settings.load(CONFIG), "paper") == counts
     assert "paper: dataset imagenet: data/imagenet does not exist (docs/data.md)\n" in said
     # A process that Snakemake starts for a job says nothing.
-    monkeypatch.setenv(planned.VARIABLE, "this")
-    planned.write(CONFIG)
+    monkeypatch.setenv(handover.VARIABLE, "this")
+    handover.write(CONFIG)
     assert "does not exist" not in "".join(snakemake("paper", "--mode", "subprocess"))
     (empty / "data/imagenet").mkdir(parents=True)
     assert not any("imagenet" in line for line in missing.local(settings.load(CONFIG), "paper"))
