@@ -3,12 +3,14 @@
 # make test   set up if needed, run the tests (under 5 minutes on 2 cores)
 # make test-cluster   the tests that take longer, on a real Slurm (`make slurm` installs Debian's)
 # make test-libraries   round trips of SAEs with SAELens, dictionary_learning, eai-sparsify and Overcomplete, installed once
+# make test-browser   the site in a real browser: Debian's chromium (it says how to get it)
 # make lint   ruff, mypy, snakefmt, snakemake --lint
 # make schema   write the schema of config.yaml that editors use
 # make versions  the code that is not as it was recorded; RECORD='metric probe', or all, records it (docs/reruns.md)
 # make bench  the short form of every comparison (it installs other libraries into .cache/bench): results/bench/summary.json
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
 # make run EXPERIMENT=NAME   any experiment of the config; with PROFILE=profiles/slurm on a cluster
+# make show EXPERIMENT=NAME  open its site in a browser, or say where it lies
 # make check EXPERIMENT=NAME  its results, embeddings and datasets against the hashes that were written with them
 # make publish EXPERIMENT=NAME  its chosen SAEs, laid out for the Hugging Face hub in results/NAME/hub; uploads nothing
 # make sizes  what results/ holds, in MB by kind
@@ -33,7 +35,10 @@ CONFIG ?=
 LAID_OVER = $(if $(CONFIG),--configfile config.yaml $(if $(PROFILE),$(wildcard $(PROFILE)/compute.yaml)) $(CONFIG))
 BENCHES = train_step time_to_fvu bank scoring embed growth
 
-.PHONY: demo smoke plan run check publish sizes unused prune test test-cluster test-libraries slurm lint schema versions bench reference setup clean
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+.PHONY: help demo smoke plan run show check publish sizes unused prune test test-cluster test-libraries test-browser slurm lint schema versions bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(LAID_OVER) $(if $(PROFILE),--profile $(PROFILE))
@@ -43,6 +48,9 @@ plan: setup
 
 publish: setup
 	@python -m sae_workflow.publish $(EXPERIMENT) $(CONFIG)
+
+show: setup
+	@python -m sae_workflow.show $(EXPERIMENT)
 
 check: setup
 	@python -m sae_workflow.check $(EXPERIMENT)
@@ -65,6 +73,14 @@ test-cluster: setup .venv/.cluster
 
 test-libraries: setup
 	@python -m pytest -m libraries
+
+test-browser: setup .venv/.browser
+	@test -x /usr/bin/chromium || { echo "error: no chromium. Get Debian's: apt-get install -y --no-install-recommends chromium"; exit 1; }
+	@python -m pytest -m browser
+
+.venv/.browser: .venv/.complete requirements-browser.lock
+	@python -m pip install --quiet -r requirements.lock -r requirements-browser.lock
+	@touch $@
 
 .venv/.cluster: .venv/.complete requirements-cluster.lock
 	@python -m pip install --quiet -r requirements.lock -r requirements-cluster.lock

@@ -26,7 +26,7 @@ class Step(NamedTuple):
 
 
 # Those that are of use by themselves, as the command line lists them.
-FOR_USERS = ("encode", "import", "export", "board", "fetch")
+FOR_USERS = ("encode", "import", "export", "explore", "board", "fetch")
 STEPS = {
     "fetch": Step("sae.data.fetch:fetch", "fetch one artifact"),
     "weights": Step("sae.data.weights:fetch", "bring a backbone's weights into the hub's cache"),
@@ -49,5 +49,6 @@ STEPS = {
     "gallery": Step("sae.report.gallery:build", "find the images of Figs. 1 to 3"),
     "plot": Step("sae.report.plot:plot", "draw one figure"),
     "board": Step("sae.report.board:write", "print one board of several experiments' methods"),
-    "report": Step("sae.report.page:write", "write the experiment's page"),
+    "site": Step("sae.report.site.experiment:write", "write the experiment's site", "m of the recipe"),
+    "explore": Step("sae.report.site.explore:explore", "write a site of any SAEs"),
 }

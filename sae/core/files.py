@@ -48,10 +48,11 @@ def scratch_directory(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_directory(path: str | Path) -> Iterator[Path]:
+def atomic_directory(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; on success bring its files to the disk and rename it to `path`.
 
-    If `path` exists by then (another process made the same content first), the temporary directory is removed.
+    If `path` exists by then (another process made the same content first), the temporary directory is removed; or, with
+    `replace`, what was there goes as a whole.
     """
     path = Path(path)
     with scratch_directory(path) as temporary:
@@ -59,6 +60,11 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
+        if replace and path.exists():
+            with _scratch(path.with_name(f"{path.name}.old")) as old:
+                os.rename(path, old)
+                os.rename(temporary, path)
+            return
         try:
             os.rename(temporary, path)
         except OSError:
@@ -267,8 +273,8 @@ def read_parquet(path: str | Path) -> "pd.DataFrame":
 
 
 def write_sums(path: str | Path, made: Iterable[Path]) -> None:
-    """Write the SHA-256 of files beside `path` that cannot hold a seal, as a sealed JSON file."""
-    write_json(path, {file.name: sha256(file) for file in made})
+    """Write the SHA-256 of files beside `path`, or below, that cannot hold a seal, as a sealed JSON file."""
+    write_json(path, {file.relative_to(Path(path).parent).as_posix(): sha256(file) for file in made})
 
 
 def check_sums(path: str | Path) -> None:
@@ -278,7 +284,7 @@ def check_sums(path: str | Path) -> None:
         UserError: the list or one of the files is missing or was altered.
     """
     for name, digest in read_json(path, "list of sums").items():
-        check_sum(Path(path).with_name(name), digest, path)
+        check_sum(Path(path).parent / name, digest, path)
 
 
 def check_sum(file: Path, digest: str, source: str | Path, advice: str = "delete both and run again") -> None:

@@ -65,9 +65,9 @@ CLAIMS = f"{EXPERIMENT}/claims.{{suffix}}"
 CLAIMS_SUMS = f"{EXPERIMENT}/claims.sums.json"
 FIGURE = f"{EXPERIMENT}/figures/{{figure}}.{{suffix}}"
 FIGURE_SUMS = f"{EXPERIMENT}/figures/{{figure}}.sums.json"
-FIGURE_SUFFIXES = ("png", "pdf")
-PAGE = f"{EXPERIMENT}/report/index.html"
-PAGE_SUMS = f"{EXPERIMENT}/report/index.sums.json"
+FIGURE_SUFFIXES = ("png", "pdf", "svg")
+SITE = f"{EXPERIMENT}/report/index.html"
+SITE_SUMS = f"{EXPERIMENT}/report/index.sums.json"
 # Undeclared: a configuration other than config.yaml that the experiment was run with.
 CONFIGURATION = f"{EXPERIMENT}/configurations/{{configuration}}.json"
 

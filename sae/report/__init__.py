@@ -1,4 +1,4 @@
-"""What people read: tables, claims, figures (a file in `figures/` each), galleries and the page, from the tidy tables.
+"""What people read: tables, claims, figures (a file in `figures/` each), galleries and the site, from the tidy tables.
 
 Methods, datasets and backbones are ids here as everywhere; `names` says how an id is printed and drawn.
 """

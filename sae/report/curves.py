@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -50,7 +51,9 @@ def draw_methods(ax: Axes, points: pd.DataFrame, names: Names) -> None:
     for method in names.order(points["method"]):
         curve = points[points["method"] == method].sort_values("x")
         every = None if len(curve) < 20 else 0.12  # A share of the panel's diagonal.
-        ax.plot(curve["x"], curve["y"], markersize=2.8, markevery=every, **style.line(names, method))
+        control = method in names.controls
+        size: dict[str, Any] = {"linewidth": 0.8, "markersize": 2, "zorder": 1.5} if control else {"markersize": 2.8}
+        ax.plot(curve["x"], curve["y"], markevery=every, **style.line(names, method) | size)
 
 
 def grid_by_k(

@@ -102,7 +102,7 @@ def build(
                 shown |= {"part": part, "place": place, "image_id": test.index["image_id"].iloc[row]}
                 rows.append(shown | {"activation": activation, "png": png(row)})
     cell = {"dataset": bank.dataset, "backbone": bank.backbone, "k": bank.k, "seed": seed}
-    cell["left_out"], cell["credit"] = _left_out(bank, entries, names), _credit(manifest["artifacts"])
+    cell["left_out"], cell["credit"] = _left_out(bank, entries, names), credit(manifest["artifacts"])
     images = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in cell]).assign(**cell)[COLUMNS]
     row = _median_image(next(iter(coders.values())), test.embeddings)
     sample = pd.concat([_sample(m, coder, test.embeddings[row : row + 1]) for m, coder in coders.items()])
@@ -125,7 +125,7 @@ def _left_out(bank: Bank, chosen: Iterable[str], names: Names) -> str:
     return " ".join(names.order(own - set(chosen) - set(names.controls)))
 
 
-def _credit(sources: list[dict[str, Any]]) -> str:
+def credit(sources: list[dict[str, Any]]) -> str:
     """Whom a dataset's pictures are from, and their licences; empty where it has no artifacts."""
     return " ".join(f"{source['citation']}. Licence: {source['licence']}." for source in sources)
 

@@ -16,7 +16,8 @@ PALETTE = (
 )
 # Of baselines.
 DARK = ("#444444", "#000000")
-CONTROL = "#AAAAAA"
+# Of controls: pale, so that they stand back.
+PALE = ("#9A9A9A", "#C9A97C", "#8FB39A", "#B9A0C9", "#D6A0A0")
 # Their numbers have no common factor with each other, so that two methods differ in one at least.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES = ("-", (0, (7, 1.5, 1.5, 1.5)), (0, (1.5, 1)), (0, (9, 2)), (0, (5, 1, 1, 1, 1, 1)))
@@ -66,13 +67,15 @@ class Names(Methods):
         return self._labels["backbones"].get(name, name)
 
     def colour(self, name: str) -> str:
-        """A method's colour: its own of config.yaml; dark for a baseline, grey for a control, else of the palette."""
+        """A method's colour: its own of config.yaml; dark for a baseline, pale for a control, else of the palette."""
         method, baselines = self.of(name), self.baselines[: len(DARK)]
         if method.colour:
             return method.colour
         if name in baselines:
             return DARK[baselines.index(name)]
-        return CONTROL if method.control else PALETTE[self.position(name) % len(PALETTE)]
+        if method.control:
+            return PALE[self.controls.index(name) % len(PALE)]
+        return PALETTE[self.position(name) % len(PALETTE)]
 
     def marker(self, name: str) -> str:
         """A method's marker, for matplotlib."""

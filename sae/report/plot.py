@@ -6,13 +6,14 @@ from matplotlib.figure import Figure
 
 from sae.core import files, registry
 from sae.core.errors import UserError
+from sae.core.paths import FIGURE_SUFFIXES
 from sae.report import style
 from sae.report.names import Names
 from sae.report.style import plt
 
 
 def plot(name: str, results: str | Path, settings: Names, out: str | Path) -> None:
-    """Write `out`/`name`.png and .pdf.
+    """Write `out`/`name`.png, .pdf and .svg.
 
     Args:
         name: an entry: a file with `READS` (what it reads, below `results`), `CAPTION` and
@@ -31,4 +32,5 @@ def plot(name: str, results: str | Path, settings: Names, out: str | Path) -> No
         if not isinstance(figure, Figure):
             raise UserError(f"figure {name}: draw must return a matplotlib figure, not {type(figure).__name__}")
         style.save(figure, out, name)
-    files.write_sums(Path(out) / f"{name}.sums.json", [Path(out) / f"{name}.{suffix}" for suffix in ("png", "pdf")])
+    made = [Path(out) / f"{name}.{suffix}" for suffix in FIGURE_SUFFIXES]
+    files.write_sums(Path(out) / f"{name}.sums.json", made)

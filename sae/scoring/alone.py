@@ -62,9 +62,9 @@ def score(
     if not isinstance(sae, Encoder | Coder):
         raise UserError(f"sae.score takes an SAE, not {type(sae).__name__}: open a file with sae.load(path)")
     coder = sae.coder if isinstance(sae, Encoder) else sae
-    splits = {"test": _data("embeddings", embeddings, groups, coder.d)}
+    splits = {"test": data("embeddings", embeddings, groups, coder.d)}
     if train is not None:
-        splits["train"] = _data("train", train, None, coder.d)
+        splits["train"] = data("train", train, None, coder.d)
     elif train_labels is not None:
         raise UserError("train_labels are given without train: give both")
     seen = _judges(splits, {"test": judges, "train": train_judges})
@@ -144,7 +144,12 @@ def _check_variance(name: str, embeddings: np.ndarray) -> None:
         raise UserError(f"{name} has no variance to explain ({why}); give the embeddings of several images")
 
 
-def _data(name: str, embeddings: Any, groups: Any, d: int) -> Activations:
+def data(name: str, embeddings: Any, groups: Any, d: int) -> Activations:
+    """Embeddings (N, d) with an index without labels, as :func:`score` takes them.
+
+    Raises:
+        UserError: they are of another form, or have no variance.
+    """
     embeddings = check_embeddings(embeddings, d, name).astype(np.float32, copy=False)
     _check_variance(name, embeddings)
     rows = len(embeddings)

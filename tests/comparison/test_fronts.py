@@ -1,10 +1,13 @@
 """Effects by fronts: cells whose fronts are known, by hand, and against numeric means over the window."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 
-from sae.comparison import fronts, intervals
+from sae.comparison import fronts
 from sae.comparison.fronts import Rule
 
 AGAINST = {"topk": None, "reg": "topk"}
@@ -157,38 +160,13 @@ def test_a_trial_that_finds_a_length_is_no_trial_of_the_method():
     assert row["star"] == 0.70 and row["effect"] == pytest.approx(0.05)
 
 
-def world(rng, effect, twelve=12):
-    """Metrics of six blocks of two cells: R^2 and MS trade off along trials; each seed has noise of its own.
-
-    `reg` has `effect` more MS, `same` nothing; blocks and cells vary about that.
-    """
-    found = []
-    for dataset, backbone in [(d, b) for d in "de" for b in "xyz"]:
-        of_block = 0.006 * rng.normal(size=2)
-        for k in (16, 32):
-            cell, r2, ms = {"dataset": dataset, "backbone": backbone, "k": k}, 0.6 + 0.2 * rng.random(), rng.random()
-            added = {"topk": 0.0, "reg": effect + of_block[0], "same": of_block[1]}
-            for method, more in added.items():
-                more += 0.003 * rng.normal() * (method != "topk")
-                for trial, at in enumerate(rng.random(twelve)):
-                    for seed in (0, 3, 4, 5):
-                        key = cell | {"method": method, "trial": f"t{trial}", "seed": seed, "status": "ok"}
-                        own = {"r2": r2 - 0.04 * at**2 + 0.001 * rng.normal(), "l0": k, "dead_train": 0, "m": 100}
-                        own["ms_mean_alive"] = ms + 0.05 * at + more + 0.002 * rng.normal()
-                        # One image set chooses, another is read: both see the same SAE.
-                        found += [key | own | {"split": "val"}, key | own | {"split": "test"}]
-    return pd.DataFrame(found)
-
-
 @pytest.mark.slow
 def test_size_and_power_of_the_rule_in_simulated_cells():
-    rng, against, shown, found = np.random.default_rng(0), {"topk": None, "reg": "topk", "same": "topk"}, [], []
-    for _ in range(150):
-        means = intervals.means(fronts.effects(world(rng, 0.02), against, Rule(widths=[0.01], tuning=0)))
-        of = means[means["score"] == "ms"].set_index("method")
-        shown.append(of["outcome"].str.startswith("shown"))
-        found.append(of["effect"])
-    size, power, effect = (pd.DataFrame(rows).mean() for rows in (shown, shown, found))
+    sys.path.append(str(ROOT / "bench"))
+    import power
+
+    found = power.outcomes(np.random.default_rng(0), {"reg": 0.02, "same": 0.0}, 0.0, 150)
+    shown = found.filter(like="shown").sum(axis="columns")
     # What is not there is shown in 5 % of runs, within three standard errors; .02 in nearly all; no bias.
-    assert size["same"] < 0.05 + 3 * (0.05 * 0.95 / 150) ** 0.5 and power["reg"] > 0.95
-    assert abs(effect["same"]) < 0.002 and abs(effect["reg"] - 0.02) < 0.002
+    assert shown["same"] < 0.05 + 3 * (0.05 * 0.95 / 150) ** 0.5 and shown["reg"] > 0.95
+    assert abs(found.loc["same", "effect"]) < 0.002 and abs(found.loc["reg", "effect"] - 0.02) < 0.002

@@ -27,13 +27,14 @@ loaded = sae.load("sae.safetensors")
 assert main(["export", "sae.safetensors", "--format", "saelens", "--out", "theirs"]) == 0
 assert main(["import", "theirs", "--out", "back.safetensors", "--check", "x.npy"]) == 0
 assert main(["encode", "--sae", "back.safetensors", "--source", "x.npy", "--out", "codes.parquet"]) == 0
+assert main(["explore", "--sae", "theirs", "--activations", "x.npy", "--out", "site"]) == 0
 back = sae.load("back.safetensors").encode(x)
 print(json.dumps({"same": bool((back.indices == loaded.encode(x).indices).all()),
                   "scores": sae.score(loaded, x, labels=labels)}))
 """
 
 
-def test_the_wheel_loads_encodes_imports_exports_and_scores(tmp_path):
+def test_the_wheel_loads_encodes_imports_exports_explores_and_scores(tmp_path):
     run = {"check": True, "capture_output": True, "text": True}
     python = tmp_path / "env/bin/python"
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], **run)
@@ -52,6 +53,7 @@ def test_the_wheel_loads_encodes_imports_exports_and_scores(tmp_path):
     np.save(tmp_path / "labels.npy", rng.integers(3, size=60))
     saefile.save(make_coder(0, d=6, m=16, k=4), tmp_path / "sae.safetensors")
     done = subprocess.run([python, "-c", USE, str(ROOT)], cwd=tmp_path, **run)
+    assert "assets/" in (tmp_path / "site/index.html").read_text()
     said = json.loads(done.stdout.splitlines()[-1])
     x, labels = (np.load(tmp_path / f"{name}.npy") for name in ("x", "labels"))
     here = sae.score(sae.load(tmp_path / "sae.safetensors"), x, labels)

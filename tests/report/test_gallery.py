@@ -73,8 +73,8 @@ def test_what_was_chosen_comes_baseline_first_and_reg_1_stands_beside_it():
 def test_a_gallery_names_whose_pictures_it_shows():
     by = {"name": "a", "version": "1", "homepage": "h"}
     sources = [by | {"citation": "One, Title", "licence": "MIT"}, by | {"citation": "Two", "licence": "CC-BY-SA-4.0"}]
-    assert gallery._credit(sources) == "One, Title. Licence: MIT. Two. Licence: CC-BY-SA-4.0."
-    assert gallery._credit([]) == ""
+    assert gallery.credit(sources) == "One, Title. Licence: MIT. Two. Licence: CC-BY-SA-4.0."
+    assert gallery.credit([]) == ""
 
 
 def test_a_sample_shows_what_the_selection_keeps():

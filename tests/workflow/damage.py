@@ -33,13 +33,13 @@ def readers(file: Path, jobs: list[dict]) -> list[dict]:
     """The jobs that read a file, or may; those that read one undeclared are known by its place."""
     path, rules = file.as_posix(), []
     if "/store/" in path:
-        rules = ["train", "score", "robustness", "probe", "gallery"]
+        rules = ["train", "score", "robustness", "probe", "gallery", "site"]
     elif "/.rows/" in path:
         rules = [file.relative_to(RESULTS).as_posix().partition("/.rows/")[2].partition("/")[0]]
     elif "/.embedding-" in path:
         rules = ["embed"]
     elif file.name == "times.json":
-        rules = ["page"]
+        rules = ["site"]
     return [job for job in jobs if path in job["inputs"] or job["rule"] in rules]
 
 

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from report.site.reading import payload
 
 from sae.models import convert, saefile
 
@@ -38,8 +39,10 @@ def test_an_exported_sae_comes_back_with_the_scores_that_it_had(make_checkout):
         pd.testing.assert_series_equal(
             test.loc[method, SAME].astype(float), test.loc["topk", SAME].astype(float), rtol=1e-4, check_names=False
         )
-    page = (checkout.folder / "results/tiny/report/index.html").read_text()
-    assert "Theirs" in page and checkout.planned() == {}
+    methods = payload(checkout.folder / "results/tiny/report", "overview")["methods"]
+    assert ("Theirs", True) in [
+        (method["label"], method["imported"]) for method in methods
+    ] and checkout.planned() == {}
     # What is laid out for the hub: the chosen SAEs that were trained here, each as it is, and once.
     command = [sys.executable, "-m", "sae_workflow.publish", "tiny"]
     options = {"cwd": checkout.folder, "env": checkout.environment, "capture_output": True, "text": True}

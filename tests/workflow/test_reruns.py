@@ -1,5 +1,7 @@
 """What reruns after which change: proven on the real workflow, with a tiny config. The tests run in order."""
 
+import itertools
+import json
 import os
 import re
 import shutil
@@ -7,15 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, Checkout
+from report.site.reading import payload, unpacked
 from sae_workflow import recorded
 from sae_workflow.housekeeping import Survey
 
+from sae.bank.read import read as read_bank
 from sae.config import load as configuration
 from sae.core import files, paths
+from sae.data import store
 
 pytestmark = pytest.mark.workflow
 
@@ -30,12 +36,12 @@ def done(tmp_path_factory, digits):
 
 # In the order of the stages.
 ORDER = ["dataset", "embed", "train", "score", "robustness", "probe"]
-ORDER += ["collect", "tables", "claims", "gallery", "plot", "page"]
+ORDER += ["collect", "tables", "claims", "gallery", "plot", "site"]
 # Jobs of one bank, and of all that follows it.
 AFTER_TRAINING = dict.fromkeys(ORDER[ORDER.index("train") :], 1) | {"plot": 3}
-FINAL = {rule: AFTER_TRAINING[rule] for rule in ("collect", "tables", "claims", "plot", "page")}
+FINAL = {rule: AFTER_TRAINING[rule] for rule in ("collect", "tables", "claims", "plot", "site")}
 
-# What the tests run again: all but tables, figures and the page.
+# What the tests run again: all but tables, figures and the site.
 METRICS = "results/tiny/metrics.csv"
 CELL = {"experiment": "tiny", "dataset": "digits", "backbone": "tiny", "k": 4}
 BANK = paths.BANK.format(**CELL)
@@ -81,14 +87,56 @@ def test_housekeeping_knows_every_file_of_a_run(done, monkeypatch):
     assert (survey.foreign, survey.unreadable) == ({}, {})
 
 
-def test_the_page_shows_everything_and_loads_nothing(done):
-    page = (done.folder / "results/tiny/report/index.html").read_text()
-    assert not re.search(r"(src|href)=.(?!data:|#)", page) and "url(" not in page and "@import" not in page
-    assert page.count("data:image/png;base64,") == AFTER_TRAINING["plot"]
-    titles = re.findall(r"<h3>(Table \d)", page)
-    assert titles == [f"Table {n}" for n in range(1, 5)]
-    assert page.count("not tested") >= 20  # one block: no claim can be judged
-    assert "Reg. 2 raises mean MS" in page and "test_efficientnet" in page
+def test_the_site_says_what_the_tables_say(done):
+    results, site = done.folder / "results/tiny", done.folder / "results/tiny/report"
+    about, sums = payload(site, "overview"), json.loads((site / "index.sums.json").read_text())
+    made = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
+    assert made - {"index.sums.json"} == sums.keys() - {"seal"}
+    files.check_sums(site / "index.sums.json")
+    metrics, trials = pd.read_parquet(results / "metrics.parquet"), pd.DataFrame(about["trials"])
+    methods = [method["id"] for method in about["methods"]]
+    keys = ["method", "trial", "seed"]
+    for split in ("val", "test"):
+        rows = metrics[metrics["split"] == split].set_index(keys)
+        theirs = trials.assign(method=[methods[place] for place in trials["method"]]).set_index(keys)
+        for name, column in (("r2", "r2"), ("ms", "ms_mean_alive"), ("dead_train", "dead_train")):
+            ours = theirs[f"{name}_{split}"].astype(float)
+            pd.testing.assert_series_equal(ours, rows[column].astype(float).reindex(ours.index), check_names=False)
+    purity = metrics[metrics["split"] == "test"].set_index(keys)
+    assert theirs["purity_test"].to_numpy() == pytest.approx(purity["purity_binary"] - purity["purity_binary_null"])
+    latents = pd.read_parquet(results / "latents.parquet")
+    bank = read_bank(done.folder / BANK)
+    test = store.read(done.folder / "results/activations/digits/tiny/test")
+    names = payload(site, "images/0")["classes"]
+    for number in about["cells"][0]["saes"]:
+        sae = about["saes"][number]
+        made, key = payload(site, f"saes/{number}"), (methods[sae["method"]], sae["trial"], sae["seed"])
+        rows = latents.set_index(keys).loc[[key]].sort_values("latent")
+        for name in ("n_active", "ms", "purity"):
+            kept = unpacked(made["latents"][name]).astype(float)
+            np.testing.assert_array_equal(kept, rows[name].to_numpy(np.float32 if name != "n_active" else int))
+        assert sae["scores"]["ms"] == purity.loc[key, "ms_mean_alive"]
+        places = unpacked(made["latents"]["top_class"])
+        classes = [None if place == 2**16 - 1 else names[place] for place in places]
+        assert classes == [None if pd.isna(name) else name for name in rows["top_class"]]
+        # The images of each latent, by codes that are worked out here.
+        entry = next(e for e in bank.saes if (e.method, e.name, e.seed) == key)
+        coder = bank.open(entry)
+        codes = coder.encode(coder.open_inputs(test.embeddings)).by_latent().toarray()
+        offsets, image = unpacked(made["codes"]["offsets"]), unpacked(made["codes"]["image"])
+        for latent, (start, stop) in enumerate(itertools.pairwise(offsets)):
+            fires = np.flatnonzero(codes[:, latent])
+            assert image[start:stop].tolist() == fires[np.argsort(-codes[fires, latent], kind="stable")].tolist()
+    assert {claim["verdict"] for claim in about["claims"]} == {"not tested"}  # One block.
+    assert [row["kind"] for row in about["downloads"]].count("figure") == AFTER_TRAINING["plot"]
+    assert all((site / file["href"]).exists() for row in about["downloads"] for file in row["files"])
+    training = payload(site, "cells/0")["training"]
+    assert {(row["method"], row["trial"]) for row in training} == set(
+        zip(trials["method"], trials["trial"], strict=True)
+    )
+    before = {path: path.read_bytes() for path in site.rglob("*") if path.is_file()}
+    done.snakemake("results/tiny/report/index.html", "--forcerun", "site")
+    assert before == {path: path.read_bytes() for path in site.rglob("*") if path.is_file()}
 
 
 def rows_of(checkout):
@@ -244,15 +292,15 @@ def test_a_value_of_the_recipe_a_method_and_the_number_of_jobs(done):
 
 def test_a_figures_code_redraws_that_figure_only(done):
     done.edit("sae/report/figures/sweep.py", "alpha=0.85", "alpha=0.8")
-    assert done.planned() == {"plot": 1, "page": 1}
-    assert documented("code of a figure") == {"plot", "page"}
+    assert done.planned() == {"plot": 1, "site": 1}
+    assert documented("code of a figure") == {"plot", "site"}
 
 
 def test_the_rule_of_the_claims_judges_again(done):
     done.config["claims"]["margin_r2"] = 0.01
     done.write()
-    assert done.planned() == {"claims": 1, "tables": 1, "page": 1, "plot": 1}  # The plot is that of the test before.
-    assert documented("claims") == {"claims", "tables", "page"}
+    assert done.planned() == {"claims": 1, "tables": 1, "site": 1, "plot": 1}  # The plot is that of the test before.
+    assert documented("claims") == {"claims", "tables", "site"}
 
 
 def test_the_probes_settings_run_the_probes(done):

@@ -1,8 +1,8 @@
-"""What `make run` prints at the end."""
+"""What `make run` prints at the end, and how `make show` shows a site."""
 
 import pandas as pd
 from conftest import ROOT
-from sae_workflow import answer
+from sae_workflow import answer, show
 
 
 def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
@@ -29,3 +29,19 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     # Of an experiment without fronts.
     means[:0].to_csv(tmp_path / "results/x/tables/front_means.csv", index=False)
     assert next(answer.text("x")).startswith("Empty: no method")
+
+
+def test_a_site_is_opened_or_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    assert show.show("x") == 1 and "make run EXPERIMENT=x writes it" in capsys.readouterr().err
+    page = tmp_path / "results/x/report/index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert show.show("x") == 0 and not opened and "results/x/report/index.html" in capsys.readouterr().out
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert show.show("x") == 0 and opened == [page.as_uri()] and capsys.readouterr().out == ""

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from report.site.reading import payload, unpacked
 
 pytestmark = pytest.mark.workflow
 
@@ -88,7 +89,8 @@ def test_embeddings_alone_without_images_or_labels_go_the_whole_way(make_checkou
     checkout.snakemake("tiny")
     metrics = pd.read_parquet(checkout.folder / "results/tiny/metrics.parquet")
     assert metrics["r2"].notna().all() and metrics["ms_mean"].notna().all()
-    page = (checkout.folder / "results/tiny/report/index.html").read_text()
-    assert "this experiment has embeddings without images" in page
+    images = payload(checkout.folder / "results/tiny/report", "images/0")
+    assert images["sheets"] == 0 and images["classes"] == [] and len(images["ids"]) == 60
+    assert set(unpacked(images["place"])) == {2**32 - 1}
     assert not (checkout.folder / "results/tiny/gallery").exists()
     assert not (checkout.folder / "results/tiny/figures/fig1.png").exists()

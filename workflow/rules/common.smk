@@ -213,5 +213,5 @@ def results_of(experiment):
         *expand([*paths.NOTED_TABLES, *paths.FRONT_MEANS], **here, suffix=("csv", "md")),
         *expand(paths.FIGURE, **here, figure=settings.figures(cfg, experiment), suffix=paths.FIGURE_SUFFIXES),
         *expand(paths.CLAIMS, **here, suffix=("csv", "md")),
-        *expand(paths.PAGE, **here),
+        *expand(paths.SITE, **here),
     ]

@@ -107,7 +107,7 @@ rule plot:
         ],
     output:
         report(at(paths.FIGURE, suffix="png"), category="Figures", caption="../report/figure.rst"),
-        at(paths.FIGURE, suffix="pdf"),
+        at(paths.FIGURE, suffix=[s for s in paths.FIGURE_SUFFIXES if s != "png"]),
         sums=paths.FIGURE_SUMS,
     log:
         f"{paths.EXPERIMENT_LOGS}/plot/{{figure}}.log",

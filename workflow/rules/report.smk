@@ -1,40 +1,50 @@
-# The experiment as one self-contained page.
+# The experiment as a small static site.
 
 
-rule page:
+rule site:
     input:
         at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix="csv"),
         at(paths.NOTED_TABLES, suffix="csv"),
-        lambda w: at(paths.FIGURE, figure=settings.figures(cfg, w.experiment), suffix="png", **w),
+        paths.FRONT_MEANS,
+        lambda w: at(paths.FIGURE, figure=settings.figures(cfg, w.experiment), suffix=["png", "svg"], **w),
         lambda w: at(paths.FIGURE_SUMS, figure=settings.figures(cfg, w.experiment), **w),
         at(paths.CLAIMS, suffix="csv"),
-        sums=[paths.TABLES_SUMS, paths.CLAIMS_SUMS],
-        metrics=paths.METRICS,
-        activations=lambda w: of_embedded(w.experiment, paths.EMBEDDINGS_MANIFEST, split="train"),
-        published=PUBLISHED,
-        template="sae/report/page.html",
+        lambda w: [file for d in cfg.experiments[w.experiment].datasets for file in images_of(d)],
+        sums=[paths.TABLES_SUMS, paths.CLAIMS_SUMS, paths.METRICS_SUMS],
+        scores=[paths.METRICS, paths.METRICS_CSV, paths.CURVES, paths.LATENTS, paths.ALL_SELECTIONS, paths.MADE_BY],
+        banks=lambda w: of_banks(w.experiment, paths.BANK),
+        datasets=lambda w: of_banks(w.experiment, paths.DATASET),
+        manifests=lambda w: of_embedded(w.experiment, paths.EMBEDDINGS_MANIFEST, split=["train", "test"]),
+        embeddings=lambda w: ancient(of_banks(w.experiment, paths.EMBEDDINGS, split="test")),
+        pages=sorted(map(str, [Path("sae/report/site/index.html"), *Path("sae/report/site/assets").glob("*")])),
         times="workflow/sae_workflow/times.py",
     output:
-        page=report(paths.PAGE, category="Report", caption="../report/page.rst"),
-        sums=paths.PAGE_SUMS,
+        page=report(paths.SITE, category="Report", caption="../report/site.rst"),
+        sums=paths.SITE_SUMS,
     log:
-        f"{paths.EXPERIMENT_LOGS}/page.log",
+        f"{paths.EXPERIMENT_LOGS}/site.log",
     conda:
         ENVIRONMENT
+    threads: COMPUTE.threads
     resources:
-        **asks("page"),
+        **asks("site"),
     params:
         settings=lambda w: dumps(settings.report_plan(cfg, w.experiment)),
-        meaning=says("page"),
-        published=lambda w, input: Path(input.published[0]).parent,
+        meaning=says("site"),
+        device=COMPUTE.device,
         results=lambda w: paths.EXPERIMENT.format(**w),
+        activations=Path(paths.ACTIVATIONS).parents[1],
+        datasets=Path(paths.DATASETS).parent,
+        artifacts=paths.ARTIFACTS,
+        out=lambda w, output: Path(output.page).parent,
     shell:
         # The times of Snakemake's jobs are the workflow's to read: the library knows nothing of them. The path: a container
         # has no installed project.
         "PYTHONPATH=workflow${{PYTHONPATH:+:$PYTHONPATH}} python -m sae_workflow.times {wildcards.experiment}"
         " --out {params.results}/logs/times.json && "
         + command(
-            "page",
-            "--results {params.results} --activations {input.activations} --published {params.published}"
-            " --times {params.results}/logs/times.json --settings {params.settings:q} --out {output.page}",
+            "site",
+            "--results {params.results} --activations {params.activations} --datasets {params.datasets}"
+            " --artifacts {params.artifacts} --times {params.results}/logs/times.json --settings {params.settings:q}"
+            " --out {params.out} --threads {threads} --device {params.device}",
         )

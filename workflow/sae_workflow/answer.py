@@ -29,7 +29,7 @@ def text(experiment: str) -> Iterator[str]:
     yield from _fronts(pd.read_csv(folder / "tables/front_means.csv"))
     yield from _claims(pd.read_csv(paths.CLAIMS.format(**where)))
     yield ""
-    yield f"to look at:  {paths.PAGE.format(**where)} (open it in a browser)"
+    yield f"to look at:  {paths.SITE.format(**where)} (open it in a browser)"
     yield f"to read on:  {folder}/ has tables/, figures/, claims.md and every number in metrics.csv"
 
 

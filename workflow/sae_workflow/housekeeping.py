@@ -44,10 +44,13 @@ def _written() -> list[str]:
     """The patterns of all files that the workflow writes: `sae.core.paths`, and what lies beside it undeclared."""
     patterns = [p for p in vars(paths).values() if isinstance(p, str) and p.startswith(f"{paths.RESULTS}/")]
     patterns += [
+        *paths.NOTED_TABLES,
+        *paths.FRONT_MEANS,
         *(f"{STORED}/{file}" for file in paths.STORED),
         *(f"{paths.BANK_FOLDER}/{link}" for link in (paths.SAE, paths.TRAINING_LOG)),
         f"{paths.ACTIVATIONS}/.embedding-{{part_key}}/{{below}}",
         f"{paths.HUB}/{{below}}",
+        f"{PurePosixPath(paths.SITE).parent}/{{below}}",
         f"{paths.EXPERIMENT_LOGS}/{{below}}.log",
         f"{paths.EXPERIMENT_LOGS}/times.json",
         f"{paths.EXPERIMENT_LOGS}/{{below}}.tsv",

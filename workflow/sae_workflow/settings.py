@@ -282,7 +282,7 @@ def claims_plan(config: Config, experiment: str) -> Plan:
 
 
 def report_plan(config: Config, experiment: str) -> Plan:
-    """The settings of `python -m sae report`; `config` is the part that the experiment uses."""
+    """The settings of `python -m sae site`; `config` is the part that the experiment uses."""
     spec = config.experiments[experiment]
     unprinted = {"label", "colour"}
     methods = {name: config.methods[name].model_dump(by_alias=True, exclude=unprinted) for name in spec.methods}

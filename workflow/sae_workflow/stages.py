@@ -266,6 +266,25 @@ def _shown(job: Job) -> Job:
     return Job("gallery", job.config, {"experiment": job.of.experiment} | shown)
 
 
+def _cells(job: Job) -> list[Job]:
+    """A job of each cell of its experiment."""
+    banks = settings.banks(job.config, job.of.experiment)
+    return [Job("site", job.config, {"experiment": job.of.experiment} | bank) for bank in banks]
+
+
+def _of_site(job: Job) -> Sizes:
+    """Of the largest cell, of which an SAE of each method is open at once."""
+    found = [bank_sizes(cell.cell, cell.plan) for cell in _cells(job)]
+    of_one = {name: max(sizes[name] for sizes in found) for name in found[0]}
+    return of_one | {"sae": of_one["sae"] * len(_cells(job)[0].plan.methods)}
+
+
+def _showing(job: Job) -> costs.Seconds:
+    """An SAE of each method of each cell encodes its test images."""
+    each = [len(cell.plan.methods) * cell.cell.rows["test"] * cell.encoding for cell in _cells(job)]
+    return np.sum(each, axis=0)
+
+
 def _scored(stage: str) -> Callable[[Config, str], list[Wildcards]]:
     return lambda config, e: settings.banks(config, e) if stage in settings.stages(config, e) else []
 
@@ -391,5 +410,13 @@ STAGES: dict[str, Stage] = {
         each("figure", settings.figures),
         lambda job: [registry.module("figure", job.of.figure)],
     ),
-    "page": Stage("report", paths.PAGE_SUMS),
+    "site": Stage(
+        "site",
+        paths.SITE_SUMS,
+        beside=lambda job: [versions.module(*cell.dataset) for cell in _cells(job)],
+        computes=True,
+        like="score",
+        sizes=_of_site,
+        seconds=_showing,
+    ),
 }

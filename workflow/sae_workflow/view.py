@@ -20,7 +20,7 @@ BARS = {
     "embed": ("embed_shard", "embed"),
     "train": ("train",),
     "score": ("score", "robustness", "probe", "probe_embeddings"),
-    "report": ("collect", "tables", "claims", "gallery", "plot", "page"),
+    "report": ("collect", "tables", "claims", "gallery", "plot", "site"),
 }
 _BAR_OF = {rule: bar for bar, rules in BARS.items() for rule in rules}
 # {id of a job of this run: (its rule, the seconds that it is reckoned to take)}. The Snakefile fills it.

@@ -73,7 +73,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, places: int) -> None:
 
 def _title(method: str, row: Any, width: float) -> str:
     parts = [style.fit(method, 0.45 * width, 1), f"latent {row['latent']}: MS {row['ms']:.2f}"]
-    if isinstance(row["top_class"], str):
-        parts.append(printed(row["top_class"]))
     parts.append(f"{row['n_active']:.0f} images")
+    # Last, so that it is the name of a class that is cut.
+    parts += [printed(row["top_class"])] if isinstance(row["top_class"], str) else []
     return style.cut(", ".join(parts), width - _GAP, _SIZE)

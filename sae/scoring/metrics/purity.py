@@ -42,15 +42,18 @@ def of_codes(codes: Codes, labels: np.ndarray, groups: np.ndarray | None = None)
     names = ("binary", "weighted", "binary_null", "weighted_null", "binary_min10")
     if not active.any():
         return dict.fromkeys(names, float("nan"))
-    rng = np.random.default_rng(0)
-    rows = _exchangeable(len(labels), groups)
-    labellings = np.stack([labels, *(_permuted(labels, rows, rng) for _ in range(_PERMUTATIONS))])
-    binary, weighted, _ = _purity.per_latent(codes.by_latent(), labellings)
+    binary, weighted, _ = _purity.per_latent(codes.by_latent(), labellings(labels, groups))
     # The first is of the labels as they are.
     found = [purity[:, active].mean(axis=1) for purity in (binary, weighted)]
     often = binary[0, fires >= 10]
     values = [of[0] for of in found] + [of[1:].mean() for of in found]
     return dict(zip(names, map(float, (*values, often.mean() if len(often) else np.nan)), strict=True))
+
+
+def labellings(labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    """(1 + permutations, N) the labels (N,) as they are, then permuted between groups of one size."""
+    rng, rows = np.random.default_rng(0), _exchangeable(len(labels), groups)
+    return np.stack([labels, *(_permuted(labels, rows, rng) for _ in range(_PERMUTATIONS))])
 
 
 def _exchangeable(count: int, groups: np.ndarray | None) -> list[np.ndarray]:

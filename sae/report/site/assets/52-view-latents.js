@@ -1,0 +1,67 @@
+"use strict";
+
+/** The table of one SAE's latents: sorted and filtered in place, with its state in the address. */
+(() => {
+const { h, name, link, num, share, count, column, go, href, select } = SITE;
+
+SITE.views.latents = async ({ parts, query }) => {
+  const cell = SITE.cell(parts);
+  const about = SITE.saeOf(cell, parts[3]);
+  const [sae, images] = await Promise.all([SITE.sae(about.n), SITE.imagesOf(cell)]);
+  const state = Object.fromEntries(["sort", "alive", "class", "find"].map((key) => [key, query.get(key) || ""]));
+  const change = (key, value) => {
+    state[key] = value;
+    SITE.remember(state);
+    fill();
+  };
+  const to = (j) => SITE.latentHref(cell, about, j);
+  const [id, way] = (state.sort || (sae.column("ms") ? "ms" : "often")).split("-");
+  const table = SITE.table({ label: "Latents", columns: columns(cell, to, sae, images), height: 58, sort: { id, down: way !== "up" }, sorted: (sort) => {
+    state.sort = sort.id + (sort.down ? "" : "-up");
+    SITE.remember(state);
+  } });
+  const said = h("p.soft", { role: "status" });
+  const fill = () => {
+    const rows = SITE.upTo(sae.m).filter((j) => fits(j, state, sae, images));
+    table.fill(rows);
+    said.textContent = `${count(rows.length)} of ${count(sae.m)} latents`;
+  };
+  fill();
+  const classes = images.labelled && sae.column("top_class") && select("Main class", [["", "any"], ...images.classes.map((of) => [of, of])], state.class, (value) => change("class", value));
+  return SITE.page(["Latents of ", name(SITE.label.method(about.method))],
+    SITE.cellBar(cell, (at) => href("latents", [...at.place, about.id]),
+      SITE.methodPicker("Method", SITE.saesOf(cell), about.id, (of) => go(href("latents", [...cell.place, of])))),
+    SITE.words("latents"),
+    SITE.cellLinks(cell, "latents"),
+    SITE.bar("Filters", [
+      select("Show", [["", "alive"], ["10", "on 10 images or more"], ["no", "dead"], ["all", "all"]], state.alive, (value) => change("alive", value)), classes,
+      SITE.field("Number or class", h("input", { type: "search", value: state.find, oninput: ({ target }) => change("find", target.value.trim()) })),
+      SITE.latentFields(sae.m, () => table.order().map(to))], ({ jump }) => go(to(jump.value))),
+    said, table.node, SITE.credit(images));
+};
+
+function fits(j, { alive, class: group, find }, sae, images) {
+  const active = sae.active(j);
+  if (alive === "no" ? active : alive !== "all" && active < (Number(alive) || 1)) return false;
+  const main = sae.main(j, images) || "";
+  return (!group || main === group) && (!find || String(j) === find || main.toLowerCase().includes(find.toLowerCase()));
+}
+
+function columns(cell, to, sae, images) {
+  const chance = sae.column("purity_null");
+  const scores = SITE.latentScores(sae).map(({ id, label, what }) => {
+    const values = sae.column(id);
+    return id === "purity" && chance
+      ? column(id, "Purity above chance", `${what ?? ""} Less what shuffled labels give.`, (j) => values[j] - chance[j], num)
+      : column(id, label, what, (j) => values[j], num);
+  });
+  const main = (j) => sae.main(j, images);
+  return [
+    { id: "latent", label: "Latent", less: true, value: (j) => j, show: (j) => link(to(j), String(j)) },
+    { id: "images", label: "Highest images", class: "pictures", show: (j) => SITE.strip(cell, images, sae.firing(j, 5), 44) },
+    ...scores,
+    column("often", "Fires on", "Share of the test images on which it fires.", (j) => sae.active(j), count, { show: (j) => share(sae.active(j) / sae.images) }),
+    ...(images.labelled && sae.column("top_class") ? [{ id: "class", label: "Main class", less: true, value: main, show: (j) => name(main(j) ?? "–") }] : []),
+  ];
+}
+})();

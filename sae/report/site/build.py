@@ -1,0 +1,97 @@
+"""What every site has: the folder, the shell, the files of a cell's SAEs, and what it was made with."""
+
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from sae.core import files
+from sae.data.store import Activations
+from sae.models.coder import Coder
+from sae.report.site import images, latents, pack
+from sae.report.site.start import Found
+
+HERE = Path(__file__).parent
+PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "pandas", "snakemake")
+
+
+@dataclass
+class Shown:
+    """An SAE that gets a file.
+
+    Attributes:
+        table: m rows by latent (`sae.report.site.latents.payload`).
+        siblings: SAEs that differ from it in their seed alone.
+    """
+
+    number: int
+    method: str
+    coder: Coder
+    table: pd.DataFrame
+    siblings: list[Coder] = field(default_factory=list)
+
+
+@contextmanager
+def folder(out: Path) -> Iterator[Path]:
+    """Yield a new folder, which becomes `out` as a whole, with the hashes of its files; what was there goes."""
+    with files.atomic_directory(out, replace=True) as temporary:
+        (temporary / "data/images").mkdir(parents=True)
+        yield temporary
+        made = sorted(path for path in temporary.rglob("*") if path.is_file())
+        files.write_sums(temporary / "index.sums.json", made)
+
+
+def shell(site: Path, about: dict[str, Any]) -> None:
+    """Write `index.html`, the assets that it loads, and `data/overview.js`."""
+    shutil.copytree(HERE / "assets", site / "assets", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    names = {suffix: sorted(p.name for p in (site / "assets").glob(f"*.{suffix}")) for suffix in ("css", "js")}
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string((HERE / "index.html").read_text(encoding="utf-8"))
+    shown = {name: about[name] for name in ("experiment", "description", "answer")}
+    page = template.render(**shown, styles=names["css"], scripts=names["js"])
+    (site / "index.html").write_text(page, encoding="utf-8")
+    pack.put(site, "overview", about)
+
+
+def add_cell(
+    site: Path, place: tuple[Any, ...], saes: Sequence[Shown], test: Activations, baselines: Sequence[str]
+) -> tuple[list[np.ndarray], list[Found]]:
+    """Write the files of a cell's SAEs; the highest images of each, and what `start` reads of them."""
+    classes, labels = images.classes(test.index)
+    groups = test.index["group"].to_numpy() if test.grouped else None
+    tops, found, base = list[np.ndarray](), list[Found](), None
+    for sae in saes:
+        others = {other.number: other.coder for other in saes if other is not sae}
+        given = (sae.coder, test.embeddings, sae.table, classes, labels, groups, others, sae.siblings)
+        made, top = latents.payload(*given)
+        pack.put(site, f"saes/{sae.number}", made)
+        pair = None
+        if base:
+            latent, cosine = latents.nearest(sae.coder, base[1].coder, 1)
+            pair = base[0], latent[:, 0], cosine[:, 0]
+        found.append(Found(place, sae.method, sae.table.reset_index(drop=True), pair))
+        base = base or ((found[-1], sae) if sae.method in baselines[:1] else None)
+        tops.append(top)
+    return tops, found
+
+
+def machine() -> str:
+    """What this runs on, in words."""
+    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+
+
+def versions() -> dict[str, str]:
+    """{package: version} of those that matter and are there."""
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):  # The library does without a workflow engine.
+            found[package] = version(package)
+    return found

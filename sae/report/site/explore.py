@@ -1,0 +1,174 @@
+"""The site of any SAEs, imported ones among them: no workflow, no labels and no images are needed."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from sae.comparison import fronts
+from sae.comparison.methods import Method
+from sae.comparison.scores import across_groups
+from sae.core import files, registry
+from sae.core.errors import UserError
+from sae.data import archives, pictures, store
+from sae.data import dataset as datasets
+from sae.data.store import Activations
+from sae.models import convert, foreign
+from sae.models.apply import check_embeddings, image_paths
+from sae.report import gallery
+from sae.report.names import Names
+from sae.report.site import build, cells, overview, pack, start
+from sae.report.site import images as pictured
+from sae.report.site.build import Shown
+from sae.scoring import alone
+from sae.scoring.rows import CELL
+from sae.scoring.stage import options_of
+from sae.scoring.subject import Subject
+
+METRICS = ("reconstruction", "monosemanticity", "purity", "density")
+TRIAL = "as given"
+
+
+def explore(
+    *,
+    sae: Sequence[str],
+    activations: Path,
+    out: Path,
+    method: Sequence[str] = (),
+    dataset: Path | None = None,
+    artifacts: Path = Path("results/artifacts"),
+    images: Path | None = None,
+    device: str = "cpu",
+) -> None:
+    """Write a site that shows what any SAEs have learned, side by side: open index.html of the folder `out`.
+
+    Args:
+        sae: SAEs: files, folders, or owner/name[:folder] on the Hugging Face hub, of this project or another library.
+        activations: embeddings that they are looked at on: a folder of splits, of which test is taken, the folder of
+            one split, or a .npy file (N, d).
+        out: the folder to write; a site that is there is replaced.
+        method: a name for each SAE; by default those of their files.
+        dataset: the folder of the dataset's index, results/datasets/NAME, whose images are shown.
+        artifacts: folder of fetched artifacts, which its images may be in.
+        images: a folder of images to show instead: paths are those of the embeddings' index; of a .npy file the
+            sorted images of the folder are its rows.
+        device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
+
+    Raises:
+        UserError: an SAE or the embeddings cannot be read or do not fit each other, names or images are too few, or
+            `out` holds something else.
+    """
+    if out.exists() and not (out / "data/overview.js").exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is there and is no site: name another folder with --out")
+    ids = list(method) or _told_apart([_name(place) for place in sae])
+    if not sae or len(ids) != len(sae) or len(set(ids)) < len(ids):
+        said = f"{len(sae)} SAEs have {len(set(ids))} different names"
+        raise UserError(f"{said}: give --sae one or more, and --method a name for each of them")
+    test, open_image, credit = _data(activations, dataset, artifacts, images)
+    coders = [convert.load(place).to(device) for place in sae]
+    for given, coder in zip(sae, coders, strict=True):
+        check_embeddings(test.embeddings, coder.d, str(activations), f"what {given} takes")
+    k, looks, shown, rows = coders[0].k, dict[str, Method](), list[Shown](), list[dict[str, Any]]()
+    for number, (name, coder) in enumerate(zip(ids, coders, strict=True)):
+        looks[name] = Method(label=name if coder.k == k else f"{name} (k = {coder.k})")
+        subject = Subject(coder, {"test": test})
+        found = {key: value for metric in METRICS for key, value in _scores(metric, subject).items()}
+        table = pd.DataFrame({key: of.values for key, of in _scores("latents", subject).items()})
+        shown.append(Shown(number, name, coder, table.assign(ms=table.get("ms_across_groups", table["ms"]))))
+        rows.append({"m": coder.m, **found})
+    about = test.manifest
+    names = Names(methods=looks, datasets={about["dataset"]["name"]: None}, backbones={about["backbone"]["name"]: None})
+    compose(out, names, shown, across_groups(pd.DataFrame(rows)), test, open_image, credit)
+
+
+def compose(
+    out: Path,
+    names: Names,
+    shown: Sequence[Shown],
+    metrics: pd.DataFrame,
+    test: Activations,
+    open_image: Callable[[str], Image.Image] | None,
+    credit: str,
+) -> None:
+    """Write a site of one cell, of SAEs and their scores.
+
+    Args:
+        names: of one dataset and one backbone; its methods are those of `shown`.
+        metrics: a row of scores for each SAE: m, r2, l0, ms_floor, ms_mean_alive and what else there is.
+        credit: whose pictures the images are.
+    """
+    (dataset,), (backbone,), first = names.datasets, names.backbones, shown[0].coder
+    place, ids = (dataset, backbone, first.k), [one.method for one in shown]
+    labels = list(map(names.method, ids))
+    key = dict(zip(overview.KEY, (*place, "", TRIAL, 0), strict=True)) | {"method": ids}
+    metrics = metrics.assign(**key, split="test", status="ok", selected=True)
+    numbers = overview.Numbers([place], ids)
+    numbers.saes = {of: n for n, of in enumerate(metrics[overview.KEY].itertuples(index=False, name=None))}
+    trials = overview.trials(metrics, pd.DataFrame(columns=[*fronts.TRIAL, "feasible"]), set(), numbers)
+    scores = pd.DataFrame(overview.scores_of(metrics)).to_dict("records")
+    cell = dict(zip(CELL, place, strict=True)) | {"m": first.m, "d": first.d, "images": 0}
+    about = overview.empty() | {"experiment": out.name, "description": f"What {' and '.join(labels)} learned"}
+    about |= {"datasets": [{"id": dataset, "label": names.dataset(dataset)}], "methods": overview.methods(names)}
+    about |= {"backbones": [{"id": backbone, "label": names.backbone(backbone)}]}
+    about |= {"trials": trials | {"l0": metrics["l0"]}}
+    about["cells"] = [cell | {"saes": [*range(len(shown))], "chance": {"ms": metrics["ms_floor"].iloc[0]}}]
+    settings = []
+    for number, (one, row) in enumerate(zip(shown, scores, strict=True)):
+        sae = {"cell": 0, "method": number, "trial": TRIAL, "seed": 0, "alive": int((one.table["n_active"] > 0).sum())}
+        about["saes"].append(sae | {"scores": row})
+        about["answer"].append(f"{labels[number]} has an R² of {row['r2']:.3f} and an MS of {row['ms']:.3f}.")
+        said = one.coder.metadata | {"m": one.coder.m, "k": one.coder.k, "input_norm": one.coder.input_norm}
+        settings.append({"method": number, "trial": TRIAL, "settings": said})
+    about["answer"] = about["answer"][:3]
+    with build.folder(out) as site:
+        tops, found = build.add_cell(site, place, shown, test, ids)
+        lost = pictured.write(site, 0, dataset, test.index, credit, open_image, tops)
+        made = {"distributions": cells.distributions({one.number: one.table for one in shown}), "settings": settings}
+        pack.put(site, "cells/0", {"curves": [], "training": []} | made)
+        about["start"] = start.views(found, names, [], [place])
+        about["provenance"] = {"versions": build.versions(), "machine": build.machine(), "left_out": []}
+        about["provenance"] |= {"config": "", "embeddings": [], "sources": [], "times": [], "rebuild": ""}
+        if lost:
+            about["provenance"]["left_out"] = [f"{len(lost)} images have no thumbnail: {', '.join(lost[:10])}."]
+        build.shell(site, about)
+
+
+def _scores(name: str, subject: Subject) -> dict[str, Any]:
+    module = registry.load("metric", name)
+    return module.score(subject.limited({"test", *module.READS}), "test", options_of(name, None))
+
+
+def _name(place: str) -> str:
+    path = Path(place)
+    return path.parent.name if path.stem == "sae" and path.parent.name else path.stem
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """The names, with a number where an earlier one is the same."""
+    found: list[str] = []
+    for name in names:
+        found.append(next(n for n in (name, *(f"{name} {i}" for i in range(2, len(names) + 2))) if n not in found))
+    return found
+
+
+def _data(
+    activations: Path, dataset: Path | None, artifacts: Path, images: Path | None
+) -> tuple[Activations, Callable[[str], Image.Image] | None, str]:
+    """The embeddings with their index, how to open an image, if there are any, and whose they are."""
+    credit, guard = "", None if images is None else pictures.Guard(archives.opener(images))
+    if activations.suffix == ".npy":
+        embeddings = check_embeddings(foreign.array(activations), None, str(activations))
+        paths = image_paths(images) if images else [str(row) for row in range(len(embeddings))]
+        if len(paths) != len(embeddings):
+            raise UserError(f"{images} has {len(paths)} images for the {len(embeddings)} rows of {activations}")
+        test = alone.data("embeddings", embeddings, None, embeddings.shape[1])
+        test.index["image_id"], test.index["path"] = paths, paths
+        test.manifest["dataset"]["name"], test.manifest["backbone"]["name"] = "images", activations.stem
+    else:
+        test = store.read(activations if (activations / "manifest.json").exists() else activations / "test")
+    if dataset:
+        manifest = files.read_json(dataset / "manifest.json", "manifest of dataset")
+        return test, datasets.reader(manifest["spec"], artifacts), gallery.credit(manifest["artifacts"])
+    return test, guard, credit

@@ -1,0 +1,342 @@
+"""A small site in the format of docs/explorer.md, of random codes and plain-coloured images, with hostile names."""
+
+import base64
+import gzip
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+SITE = Path(__file__).parents[3] / "sae/report/site"
+HOSTILE = (
+    "<script>window.broken = 1</script> \"quoted\" 'single' & $dollar$ {{ 1 }} \\x <img src=x onerror=window.broken=1>"
+)
+ARABIC = "قطة <b>على</b> السجادة"
+LONG = "a name of three hundred characters " * 8 + "and so it ends, after all that &amp;"
+SIDE, ACROSS = 8, 16  # Pixels of a thumbnail; thumbnails in a row of a sheet.
+_TYPES = {"f16": "<f2", "f32": "<f4", "u8": "u1", "u16": "<u2", "u32": "<u4"}
+
+METHODS = [
+    {"id": "topk", "label": "Baseline", "colour": "#444444", "marker": "o", "against": None, "control": False},
+    {"id": "reg/1 & <b>", "label": HOSTILE, "colour": "#0072b2", "marker": "s", "against": "topk", "control": False},
+    {"id": "untrained", "label": LONG, "colour": "#aaaaaa", "marker": "X", "against": None, "control": True},
+]
+
+
+def packed(values: Any, kind: str) -> dict[str, str]:
+    """An array as the format packs it."""
+    raw = np.ascontiguousarray(values, dtype=_TYPES[kind]).tobytes()
+    return {"type": kind, "data": base64.b64encode(gzip.compress(raw, 5, mtime=0)).decode()}
+
+
+def unpacked(array: dict[str, str]) -> np.ndarray:
+    """What was packed."""
+    return np.frombuffer(gzip.decompress(base64.b64decode(array["data"])), _TYPES[array["type"]])
+
+
+def put(folder: Path, name: str, payload: Any) -> None:
+    """Write data/{name}.js."""
+    path = folder / f"data/{name}.js"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"SITE.put({json.dumps(name)}, {json.dumps(payload)})\n", encoding="utf-8")
+
+
+def shell(folder: Path, experiment: str, description: str, answer: list[str]) -> None:
+    """Write index.html and assets/."""
+    shutil.copytree(SITE / "assets", folder / "assets", dirs_exist_ok=True)
+    names = sorted(path.name for path in (SITE / "assets").iterdir())
+    page = jinja2.Environment(autoescape=True).from_string((SITE / "index.html").read_text(encoding="utf-8"))
+    text = page.render(
+        experiment=experiment,
+        description=description,
+        answer=answer,
+        scripts=[name for name in names if name.endswith(".js")],
+        styles=[name for name in names if name.endswith(".css")],
+    )
+    (folder / "index.html").write_text(text, encoding="utf-8")
+
+
+def codes(rng: np.random.Generator, m: int, images: int, k: int) -> dict[str, np.ndarray]:
+    """A random code, k latents an image: by latent, highest activation first; a twelfth of the latents is dead."""
+    live = m - m // 12
+    # Frequencies that fall as those of real latents do.
+    weights = 1 / np.arange(1, live + 1) ** 0.6
+    latent = rng.choice(live, size=images * k, p=weights / weights.sum())
+    image = np.repeat(np.arange(images), k)
+    latent, image = np.divmod(np.unique(latent * images + image), images)
+    value = rng.gamma(2, 1, len(image)).astype(np.float16)
+    order = np.lexsort((-value, latent))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(latent, minlength=m))])
+    return {"offsets": offsets, "image": image[order], "value": value[order]}
+
+
+def sae(
+    rng: np.random.Generator, m: int, code: dict[str, np.ndarray], images: int, classes: int, others: list[int]
+) -> Any:
+    """The payload of one SAE; without classes it has no class and no detection either."""
+    active = np.diff(code["offsets"])
+    ids = "u16" if m < 65535 else "u32"
+
+    def score(low: float, high: float) -> np.ndarray:
+        return np.where(active >= 2, rng.uniform(low, high, m), np.nan)
+
+    latents = {"n_active": packed(active, "u32"), "ms": packed(score(0.2, 0.9), "f32")}
+    if classes:
+        latents |= {"detection": packed(score(0.4, 1), "f32"), "purity": packed(score(0.2, 1), "f32")}
+        latents |= {"purity_null": packed(score(0.1, 0.2), "f32")}
+        latents["top_class"] = packed(np.where(active > 0, rng.integers(0, classes, m), 65535), "u16")
+    nearest = (np.arange(m)[:, None] + rng.integers(1, m, (m, 10))) % m
+    return {
+        "m": m,
+        "images": images,
+        "latents": latents,
+        "codes": {
+            "offsets": packed(code["offsets"], "u32"),
+            "image": packed(code["image"], "u16" if images < 65535 else "u32"),
+            "value": packed(code["value"], "f16"),
+        },
+        "nearest": {
+            "latent": packed(nearest, ids),
+            "cosine": packed(-np.sort(-rng.uniform(0, 0.9, (m, 10)), axis=1), "f16"),
+        },
+        "matches": [
+            {"sae": other, "latent": packed(rng.permutation(m), ids), "cosine": packed(rng.uniform(0.3, 1, m), "f16")}
+            for other in others
+        ],
+    }
+
+
+def pictures(
+    folder: Path,
+    number: int,
+    rng: np.random.Generator,
+    images: int,
+    classes: list[str],
+    thumbnails: int,
+    side: int = SIDE,
+) -> None:
+    """Write data/images/{number}.js and its sheets: a plain colour an image; those after `thumbnails` have none."""
+    colours = rng.integers(0, 255, (images, 3), dtype=np.uint8)
+    sheets = -(-thumbnails // ACROSS**2)
+    name = f"images/{number}"
+    ids = [f"img_{i}.png" for i in range(images)]
+    ids[: len(HOSTILES)] = HOSTILES
+    label = rng.integers(0, len(classes), images)
+    put(folder, name, {
+        "dataset": "d", "ids": ids, "label": packed(label, "u16"), "classes": classes, "side": side, "sheets": sheets,
+        "place": packed(np.where(np.arange(images) < thumbnails, np.arange(images), 2**32 - 1), "u32"),
+        "credit": f"Someone. Licence: CC BY 4.0. {HOSTILE}",
+    })  # fmt: skip
+    for sheet in range(sheets):
+        of = np.zeros((ACROSS**2, 3), np.uint8)
+        part = colours[sheet * ACROSS**2 : min(thumbnails, (sheet + 1) * ACROSS**2)]
+        of[: len(part)] = part
+        grid = of.reshape(ACROSS, ACROSS, 3).repeat(side, axis=0).repeat(side, axis=1)
+        Image.fromarray(grid).save(folder / f"data/{name}-{sheet}.webp", lossless=True)
+
+
+HOSTILES = [f"{HOSTILE}.png", f"{ARABIC}.png", f"{LONG}.png"]
+
+
+def trials(rng: np.random.Generator, cells: list[dict], scored: list[list[str]]) -> dict[str, list]:
+    """Eight trials of each method and cell: one that diverged, one that is not feasible."""
+    rows: list[dict[str, Any]] = []
+    for cell, of in enumerate(scored):
+        for method in range(len(METHODS)):
+            for trial in range(8):
+                row: dict[str, Any] = {
+                    "cell": cell,
+                    "method": method,
+                    "trial": f"lr{trial}",
+                    "seed": 0,
+                    "role": "trial",
+                }
+                lost = trial == 7
+                row |= {"status": "diverged" if lost else "ok", "feasible": trial < 6, "sae": None}
+                r2 = None if lost else round(float(rng.uniform(0.5, 0.7)), 4)
+                row |= {"l0": float(cells[cell]["k"]), "dead": int(rng.integers(0, 9)), "firing": 0.95}
+                row |= {"r2_val": r2, "r2_test": r2}
+                for score in ("ms", "detection_alive"):
+                    value = round(float(rng.uniform(0.3, 0.8)), 4) if score in of and not lost else None
+                    row |= {f"{score}_val": value, f"{score}_test": value}
+                rows.append(row)
+    return {key: [row[key] for row in rows] for key in rows[0]}
+
+
+def hull(trials: dict[str, list], cell: int, method: int, score: str) -> list[dict[str, Any]]:
+    """Vertices of a front: enough like one that each is a trial, R² falling and the score rising."""
+    found: list[dict[str, Any]] = []
+    rows = [i for i, at in enumerate(trials["cell"]) if at == cell and trials["method"][i] == method]
+    rows = [i for i in rows if trials["feasible"][i] and trials[f"{score}_val"][i] is not None]
+    for i in sorted(rows, key=lambda i: -trials["r2_val"][i]):
+        value = trials[f"{score}_val"][i]
+        if not found or value > found[-1]["value"]:
+            vertex = {"cell": cell, "method": method, "score": score, "r2": trials["r2_val"][i], "value": value}
+            found.append(vertex | {"weight": 0.5 if len(found) < 2 else 0})
+    return found
+
+
+def overview(rng: np.random.Generator, cells: list[dict], saes: list[dict], *, compared: bool = True) -> dict[str, Any]:
+    """The overview; without `compared` that of someone's SAE alone, with neither trials nor claims."""
+    scores = [
+        {"id": "ms", "label": "MS", "what": "How alike the images are.", "better": 1, "chance": None, "endpoint": True},
+        {
+            "id": "detection_alive",
+            "label": "detection",
+            "what": "An AUC.",
+            "better": 1,
+            "chance": 0.5,
+            "endpoint": True,
+        },
+        {
+            "id": "dead",
+            "label": "dead latents",
+            "what": "Never active.",
+            "better": -1,
+            "chance": None,
+            "endpoint": False,
+        },
+    ]
+    made: dict[str, Any] = {
+        "format": 1,
+        "experiment": "sample <i>",
+        "description": f"A sample of {HOSTILE}",
+        "answer": [f"The second method is better by .01: {HOSTILE}", "It costs nothing.", ARABIC],
+        "datasets": [{"id": "d/1", "label": f"Data {HOSTILE}"}, {"id": "e", "label": ARABIC}],
+        "backbones": [{"id": "b", "label": "Backbone"}],
+        "methods": [method | {"imported": False} for method in METHODS],
+        "cells": cells,
+        "saes": saes,
+        "scores": scores,
+        "trials": {}, "fronts": [], "windows": [], "board": [], "claims": [], "effects": [], "start": [],
+        "glossary": {"MS": "How alike the images of a latent are.", "k": "Active latents an image.", "R²": HOSTILE},
+        "provenance": {"config": f"a: 1\nb: {HOSTILE}", "versions": {"sae": "1"}, "embeddings": [], "sources": [],
+                       "times": [], "machine": "2 cores", "rebuild": "make run EXPERIMENT=sample", "left_out": []},
+        "downloads": [],
+    }  # fmt: skip
+    if not compared:
+        return made
+    made["trials"] = trials(rng, cells, [["ms", "detection_alive"], ["ms"]])
+    made["fronts"] = [
+        vertex
+        for cell, of in enumerate((["ms", "detection_alive"], ["ms"]))
+        for method in (0, 1)
+        for score in of
+        for vertex in hull(made["trials"], cell, method, score)
+    ]
+    made["windows"] = [
+        {
+            "cell": cell,
+            "best": max(v["r2"] for v in made["fronts"] if v["cell"] == cell and v["method"] == 0),
+            "width": 0.01,
+        }
+        for cell in range(len(cells))
+    ]
+    row = {"method": 1, "width": 0.01, "low_seeds": None, "high_seeds": None, "up": 2, "cells": 2, "infeasible": 0}
+    row |= {"r2_difference": -0.001, "shortfall": 0.0, "at_lower_r2": False}
+    made["board"] = [
+        row | {"score": "ms", "effect": 0.012, "low": 0.004, "high": 0.02, "outcome": "shown higher"},
+        row | {"score": "detection_alive", "effect": -0.003, "low": -0.02, "high": 0.014, "outcome": "undecided"},
+        row | {"score": "dead", "effect": 1.0, "low": None, "high": None, "outcome": None},
+        row | {"score": "ms", "width": 0.02, "effect": 0.015, "low": 0.001, "high": 0.03, "outcome": "shown higher"},
+    ]
+    claim = {"measured": 0.007, "low": 0.002, "high": 0.012, "detection": 0.01, "cells_for": 2, "cells_against": 0}
+    made["claims"] = [
+        claim | {"id": "a", "statement": f"It raises MS {HOSTILE}", "verdict": "holds", "ours": False,
+                 "published": "+0.043", "note": "", "controls": "d: untrained"},
+        claim | {"id": "b", "statement": "Ours", "verdict": "not shown", "ours": True, "published": "-", "note": LONG,
+                 "controls": ""},
+    ]  # fmt: skip
+    made["start"] = [
+        {"title": f"Highest MS {HOSTILE}", "rule": "Of live latents.", "href": "#/latent/d%2F1/b/4/topk/3"}
+    ]
+    made["downloads"] = [
+        {
+            "title": f"Fronts {HOSTILE}",
+            "kind": "figure",
+            "caption": LONG,
+            "files": [{"label": "PNG", "href": "files/a.png"}],
+        },
+        {"title": "Metrics", "kind": "table", "caption": "", "files": [{"label": "CSV", "href": "files/a.csv"}]},
+    ]
+    made["provenance"]["sources"] = [
+        {
+            "name": HOSTILE,
+            "version": "1",
+            "citation": ARABIC,
+            "licence": "MIT",
+            "homepage": "javascript:window.broken=1",
+        }
+    ]
+    made["provenance"]["embeddings"] = [{"dataset": HOSTILE, "shape": "9 x 3", "sha256": "ab" * 32}]
+    return made
+
+
+def detail(rng: np.random.Generator, methods: int = 3) -> dict[str, list]:
+    """One cell's curves, distributions, training and settings."""
+    edges = [i / 10 for i in range(11)]
+    made: dict[str, list] = {"curves": [], "distributions": [], "training": [], "settings": []}
+    for method in range(methods):
+        for curve, x in (("robustness", [1, 2, 4, 8]), ("rank_profile", list(range(1, 40))), ("other_curve", [1, 2])):
+            made["curves"].append({"curve": curve, "method": method, "x": x, "y": [1 / at for at in x]})
+        alive = rng.integers(0, 20, 10).tolist()
+        made["distributions"].append(
+            {"method": method, "score": "ms", "edges": edges, "alive": alive, "all": [alive[0] + 5, *alive[1:]]}
+        )
+        for trial, status in (("lr0", "ok"), ("lr7", "diverged")):
+            run = {"method": method, "trial": trial, "seed": 0, "status": status, "step": [0, 10, 20]}
+            made["training"].append(run | {"r2": [0.1, 0.5, None if status != "ok" else 0.6], "dead": [0, 1, 2]})
+            made["settings"].append({"method": method, "trial": trial, "settings": {"lr": 0.1, "name": HOSTILE}})
+    return made
+
+
+def write(
+    folder: Path, *, m: int = 48, images: int = 300, k: int = 4, thumbnails: int = 280, side: int = SIDE, seed: int = 0
+) -> dict[str, Any]:
+    """Write a site of two cells, with images, labels and trials, and without; give the numbers that it holds."""
+    rng = np.random.default_rng(seed)
+    classes = [HOSTILE, ARABIC, LONG, "plain", "other"]
+    cells = [
+        {"dataset": "d/1", "backbone": "b", "k": k, "m": m, "d": 16, "images": 0, "saes": [0, 1]},
+        {"dataset": "e", "backbone": "b", "k": 8, "m": m, "d": 16, "images": None, "saes": [2]},
+    ]
+    found = [codes(rng, m, images, k) for _ in range(2)] + [codes(rng, m, 100, 8)]
+    payloads = [sae(rng, m, found[n], images, len(classes), [1 - n]) for n in (0, 1)]
+    payloads.append(sae(rng, m, found[2], 100, 0, []))
+    for n, payload in enumerate(payloads):
+        put(folder, f"saes/{n}", payload)
+    alive = [int((np.diff(code["offsets"]) > 0).sum()) for code in found]
+    listed = [
+        {"cell": cell, "method": method, "trial": "lr0", "seed": 0, "alive": alive[n],
+         "scores": {"r2": 0.6 + n / 100, "ms": 0.5, "detection_alive": None if cell else 0.7}}
+        for n, (cell, method) in enumerate([(0, 0), (0, 1), (1, 0)])
+    ]  # fmt: skip
+    listed.append({"cell": 0, "method": 2, "trial": "lr0", "seed": 0, "alive": m, "scores": {"r2": 0.1, "ms": 0.45}})
+    made = overview(rng, cells, listed)
+    put(folder, "overview", made)
+    for cell in range(len(cells)):
+        put(folder, f"cells/{cell}", detail(rng))
+    pictures(folder, 0, rng, images, classes, thumbnails, side)
+    (folder / "files").mkdir(exist_ok=True)
+    Image.new("RGB", (40, 30), "#336699").save(folder / "files/a.png")
+    (folder / "files/a.csv").write_text("a,b\n1,2\n")
+    shell(folder, made["experiment"], made["description"], made["answer"])
+    return {"overview": made, "codes": found, "payloads": payloads, "classes": classes}
+
+
+def write_plain(folder: Path, *, m: int = 24, seed: int = 1) -> None:
+    """Write the site of someone's SAE alone: one method, no images, no labels, no trials, no claims."""
+    rng = np.random.default_rng(seed)
+    code = codes(rng, m, 80, 4)
+    put(folder, "saes/0", sae(rng, m, code, 80, 0, []))
+    cells = [{"dataset": "e", "backbone": "b", "k": 4, "m": m, "d": 8, "images": None, "saes": [0]}]
+    listed = [{"cell": 0, "method": 0, "trial": "mine", "seed": None, "alive": 22, "scores": {"ms": 0.5}}]
+    made = overview(rng, cells, listed, compared=False)
+    made |= {"methods": made["methods"][:1], "answer": [], "datasets": made["datasets"][1:]}
+    put(folder, "overview", made)
+    put(folder, "cells/0", {"curves": [], "distributions": [], "training": [], "settings": []})
+    shell(folder, made["experiment"], "", [])

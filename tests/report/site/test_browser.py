@@ -1,0 +1,356 @@
+"""The site in a real browser: what views show, what links reproduce, what a keyboard and a reader of screens get.
+
+`make test-browser` runs these tests: they need Debian's chromium, and playwright and axe of requirements-browser.lock.
+"""
+
+import json
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from report.site import sample
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+CELL = "d%2F1/b/4"  # dataset d/1, backbone b, k = 4
+SECOND = quote("reg/1 & <b>", safe="")
+VIEWS = {
+    "overview": "#/",
+    "cell": f"#/cell/{CELL}",
+    "latents": f"#/latents/{CELL}/topk",
+    "latent": f"#/latent/{CELL}/topk/0",
+    "dead": f"#/latent/{CELL}/topk/47",
+    "find": f"#/image/{CELL}",
+    "image": f"#/image/{CELL}/0",
+    "compare": f"#/compare/{CELL}",
+    "files": "#/files",
+    "bare": "#/latent/e/b/8/topk/1",
+    "nowhere": "#/nowhere",
+    "missing": f"#/latent/{CELL}/topk/999",
+}
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM.exists(), "Debian's: apt-get install -y --no-install-recommends chromium"
+    with sync_playwright() as playwright:
+        options = {"executable_path": str(CHROMIUM), "chromium_sandbox": False}
+        browser = playwright.chromium.launch(args=[*ARGUMENTS, "--disable-quic"], **options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """(folder, what it holds) of the sample."""
+    folder = tmp_path_factory.mktemp("site")
+    return folder, sample.write(folder)
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    """The folder of someone's SAE alone."""
+    folder = tmp_path_factory.mktemp("plain")
+    sample.write_plain(folder)
+    return folder
+
+
+@pytest.fixture
+def visit(chromium, site):
+    """A function that opens an address and gives the page; at the end nothing may have gone wrong in any of them."""
+    wrong, contexts = [], []
+
+    def opened(address="#/", folder=site[0], **options):
+        context = chromium.new_context(**{"offline": True, "viewport": {"width": 1366, "height": 900}} | options)
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("requestfailed", lambda asked: wrong.append(f"failed: {asked.url}"))
+        start = (f"file://{folder}/", "data:", "about:")
+        page.on("request", lambda asked: None if asked.url.startswith(start) else wrong.append(asked.url))
+        page.goto(f"file://{folder}/index.html{address}")
+        settled(page)
+        return page
+
+    opened.wrong = wrong
+    yield opened
+    broken = [page.evaluate("window.broken") for context in contexts for page in context.pages if not page.is_closed()]
+    for context in contexts:
+        context.close()
+    assert wrong == [] and set(broken) <= {None}
+
+
+def settled(page):
+    """Wait until a view is shown."""
+    page.wait_for_function("SITE.route && !document.querySelector('main').hasAttribute('aria-busy')")
+
+
+def go(page, address):
+    """Follow a link within the site."""
+    page.evaluate("(to) => { location.hash = to }", address)
+    page.wait_for_function("(to) => SITE.route && location.hash === to", arg=address)
+    settled(page)
+
+
+def column(page, label, number):
+    """The texts of a column of a table."""
+    return page.locator(f'table[aria-label="{label}"] tbody tr > :nth-child({number})').all_inner_texts()
+
+
+def test_every_view_shows_itself(visit, plain):
+    page = visit()
+    titles = set()
+    for name, address in VIEWS.items():
+        go(page, address)
+        heading = page.locator("h1")
+        assert heading.count() == 1 and heading.inner_text(), name
+        titles.add(page.title())
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+    assert len(titles) == len(VIEWS)
+    other = visit(folder=plain)
+    for address in ("#/", "#/cell", "#/latents", "#/latent/e/b/4/topk/1", "#/image", "#/image/e/b/4/2", "#/files"):
+        go(other, address)
+        text = other.locator("main").inner_text()
+        assert "This cannot be shown" not in text and not re.search("undefined|NaN|Claims|Board", text), address
+
+
+def test_narrow_pages_do_not_scroll_sideways(visit):
+    for width in (390, 820):
+        page = visit(viewport={"width": width, "height": 844})
+        for name, address in VIEWS.items():
+            go(page, address)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, name)
+
+
+def test_numbers_are_the_data(visit, site):
+    _, held = site
+    page = visit()
+    assert column(page, "Board", 3) == ["+0.012", "-0.003"]
+    assert column(page, "SAEs", 6) == ["0.600", "0.610", "0.620", "0.100"]
+    assert [item.inner_text() for item in page.locator(".claim .badge").all()] == ["holds ?", "not shown"]
+    go(page, VIEWS["latents"])
+    ms = sample.unpacked(held["payloads"][0]["latents"]["ms"])
+    known = np.sort(ms[~np.isnan(ms)])[::-1]
+    shown = column(page, "Latents", 3)
+    assert shown[: len(known)] == [f"{value:.3f}" for value in known]
+    order = [int(text) for text in column(page, "Latents", 1)]
+    assert list(ms[order[: len(known)]]) == list(known)
+
+
+def test_images_stand_in_the_order_of_the_codes(visit, site):
+    code = site[1]["codes"][0]
+    page = visit(VIEWS["latent"])
+    strips = page.locator("main section").filter(has_text="Images that activate it most").first
+    shown = [int(a.get_attribute("data-image")) for a in strips.locator("a[data-image]").all()]
+    assert shown == list(code["image"][: len(shown)]) and len(shown) == 16
+    text = page.locator("main").inner_text()
+    assert f"fires on {code['offsets'][1]} of 300 test images" in text
+    # Each image lies in one interval.
+    counts = [int(n) for n in re.findall(r"to [\d.]+\s+(\d+) images,", text)]
+    assert sum(counts) == code["offsets"][1] and len(counts) == 6
+
+
+def test_thumbnails_are_the_images(visit, site):
+    page = visit(VIEWS["latent"])
+    box = page.locator("a[data-image] img").first
+    image = int(page.locator("a[data-image]:has(img)").first.get_attribute("data-image"))
+    box.scroll_into_view_if_needed()
+    page.wait_for_function("(img) => img.complete && img.naturalWidth", arg=box.element_handle())
+    assert page.evaluate(
+        "(img) => [img.parentElement.clientWidth, -parseInt(img.style.left), -parseInt(img.style.top)]",
+        box.element_handle(),
+    ) == [64, image % 16 * 64, image % 256 // 16 * 64]
+
+
+def test_filters_stand_in_the_address(visit):
+    page = visit()
+    page.get_by_role("combobox", name="Dataset", exact=True).select_option(index=1)
+    page.locator("label.chip", has_text="Baseline").locator("input").uncheck()
+    assert "dataset=d%2F1" in page.url and "method=untrained" in page.url and "method=topk" not in page.url
+    shown = column(page, "SAEs", 2)
+    other = visit(page.url.split("index.html")[1])
+    assert column(other, "SAEs", 2) == shown and len(shown) == 2
+    assert not other.locator("label.chip", has_text="Baseline").locator("input").is_checked()
+    assert other.get_by_role("combobox", name="Dataset", exact=True).input_value() == "d/1"
+
+
+def test_sorting_and_filters_of_latents(visit):
+    page = visit(VIEWS["latents"])
+    page.get_by_role("button", name="Detection").click()
+    down = [float(text) for text in column(page, "Latents", 4) if text != "–"]
+    assert down == sorted(down, reverse=True)
+    page.get_by_role("button", name="Detection").click()
+    up = column(page, "Latents", 4)
+    known = [float(text) for text in up if text != "–"]
+    assert known == sorted(known) and up[: len(known)] == [f"{value:.3f}" for value in known]  # None of them last.
+    assert page.locator("th[aria-sort=ascending]").inner_text() == "Detection"
+    page.get_by_label("Show").select_option("dead")
+    assert "sort=detection-up" in page.url and "alive=no" in page.url
+    assert page.get_by_role("status").inner_text() == "4 of 48 latents"
+    other = visit(page.url.split("index.html")[1])
+    assert column(other, "Latents", 1) == column(page, "Latents", 1)
+    page.get_by_label("Show").select_option("all")
+    page.get_by_label("Number or class").fill("7")
+    assert column(page, "Latents", 1) == ["7"]
+
+
+def test_open_a_latent_and_walk(visit):
+    page = visit(VIEWS["latents"])
+    page.locator('table[aria-label="Latents"] tbody a').first.click()
+    page.wait_for_url("**#/latent/**")
+    settled(page)
+    assert page.evaluate("document.activeElement.tagName") == "H1"
+    go(page, f"#/latent/{CELL}/topk/5")
+    page.get_by_role("link", name="Next").click()
+    page.wait_for_function("document.querySelector('h1').innerText.startsWith('Latent 6 ')")
+    page.get_by_label("Jump to latent").fill("40")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('h1').innerText.startsWith('Latent 40 ')")
+    page.go_back()
+    page.wait_for_function("document.querySelector('h1').innerText.startsWith('Latent 6 ')")
+    go(page, VIEWS["dead"])
+    assert "This latent is dead" in page.locator("main").inner_text()
+
+
+def test_match_under_another_method(visit, site):
+    page = visit(f"#/latent/{CELL}/topk/3?with={SECOND}")
+    match = site[1]["payloads"][0]["matches"][0]
+    latent, cosine = sample.unpacked(match["latent"])[3], sample.unpacked(match["cosine"])[3]
+    section = page.locator("section", has=page.get_by_role("heading", name="Its match under another method"))
+    assert f"Latent {latent}" in section.inner_text() and f"cosine {cosine:.2f}" in section.inner_text()
+
+
+def test_image_to_latents(visit, site):
+    code = site[1]["codes"][0]
+    page = visit(f"#/image/{CELL}")
+    page.get_by_label("Name, class or number").fill("img_12.png")
+    page.locator("ul.strip a").first.click()
+    page.wait_for_url(f"**#/image/{CELL}/12?**")
+    settled(page)
+    latents = np.repeat(np.arange(48), np.diff(code["offsets"]))
+    firing = set(latents[code["image"] == 12])
+    links = page.locator(".card h3 a").all()
+    mine = [link.get_attribute("href") for link in links if "/topk/" in link.get_attribute("href")]
+    assert {int(href.rsplit("/", 1)[1]) for href in mine} == firing and len(mine) == len(firing)
+    links[0].click()
+    page.wait_for_url("**#/latent/**")
+    settled(page)
+    assert page.locator("h1").inner_text().startswith("Latent ")
+
+
+def test_compare(visit, site):
+    code, payload = site[1]["codes"][0], site[1]["payloads"][0]
+    page = visit(VIEWS["compare"])
+    assert page.locator("h2").all_inner_texts() == ["Highest MS", "Rank 10 %", "Rank 25 %", "Rank 50 %"]
+    active, ms = np.diff(code["offsets"]), sample.unpacked(payload["latents"]["ms"])
+    other = np.diff(site[1]["codes"][1]["offsets"])
+    enough = max(3, min(30, np.sort(active)[-10], np.sort(other)[-10]))
+    order = [j for j in np.argsort(-ms, kind="stable") if active[j] >= enough and not np.isnan(ms[j])]
+    expected = [order[int(rank * (len(order) - 1))] for rank in (0, 0.1, 0.25, 0.5)]
+    assert [int(text.split()[1]) for text in page.locator(".pair > :first-child h3 a").all_inner_texts()] == expected
+    page.get_by_role("combobox", name="Latents", exact=True).select_option("latent")
+    page.wait_for_url("**by=latent")
+    settled(page)
+    pairs = page.locator(".card h3 a").all_inner_texts()
+    assert pairs[::2] == pairs[1::2]
+
+
+def test_points_are_reached_by_keyboard_and_say_their_numbers(visit):
+    page = visit()
+    point = page.locator("figure svg a[tabindex='0']").first
+    point.focus()
+    before = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    page.keyboard.press("ArrowRight")
+    after = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert before != after and "R²" in after
+    assert page.locator("#tip").inner_text() == after
+    page.keyboard.press("Enter")
+    page.wait_for_url("**#/cell/**")
+    settled(page)
+    assert page.locator("nav a[aria-current=page]").inner_text() == "Cell"
+
+
+def test_training_of_a_run_that_diverged(visit):
+    page = visit(VIEWS["cell"])
+    page.get_by_role("combobox", name="Trial", exact=True).select_option(index=1)
+    assert "This run diverged." in page.locator("main").inner_text()
+
+
+def test_downloads_are_there(visit, site):
+    folder, _ = site
+    page = visit(VIEWS["files"])
+    links = page.locator("a[download]").all()
+    assert len(links) == 2 and all((folder / link.get_attribute("href")).is_file() for link in links)
+    # A licence's homepage that is no web address is no link.
+    assert page.locator("a[href^='javascript']").count() == 0
+
+
+def test_hostile_names_are_text(visit):
+    page = visit()
+    assert page.locator("h1").inner_text() == f"A sample of {sample.HOSTILE}"
+    assert page.locator("main script, main img[src=x]").count() == 0
+    for name, address in VIEWS.items():
+        go(page, address)
+        assert page.evaluate("window.broken") is None, name
+    go(page, VIEWS["image"])
+    text = page.locator("main").inner_text()
+    assert f"{sample.HOSTILE}.png" in text and "&lt;" not in text
+    go(page, f"#/image/{CELL}/1")
+    assert sample.ARABIC in page.locator("h1").inner_text()
+    go(page, f"#/image/{CELL}/2")
+    assert sample.LONG in page.locator("h1").inner_text()
+    go(page, VIEWS["latents"])
+    options = page.get_by_label("Main class").locator("option").all_inner_texts()
+    assert options[1:4] == [sample.HOSTILE, sample.ARABIC, sample.LONG]
+
+
+def test_theme_is_kept(visit):
+    page = visit(color_scheme="light")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.get_by_role("button", name="Dark").click()
+    dark = page.evaluate(paper)
+    page.reload()
+    settled(page)
+    assert light != dark == page.evaluate(paper)
+
+
+def test_prints(visit, tmp_path):
+    page = visit(VIEWS["latent"])
+    page.pdf(path=tmp_path / "latent.pdf")
+    assert (tmp_path / "latent.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_missing_file_is_said(visit, site, tmp_path):
+    folder = tmp_path / "torn"
+    folder.mkdir()
+    for name in ("assets", "data", "index.html"):
+        (folder / name).symlink_to(site[0] / name)
+    page = visit(VIEWS["latent"], folder=folder)
+    page.evaluate("SITE.overview.cells[0].saes.push(3)")
+    go(page, f"#/latent/{CELL}/untrained/0")
+    assert "data/saes/3.js is missing" in page.locator("main").inner_text()
+    visit.wrong.clear()  # The browser says it too.
+
+
+@pytest.mark.parametrize("width", [390, 1366])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_reports_nothing(visit, scheme, width):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = visit(color_scheme=scheme, viewport={"width": width, "height": 900}, reduced_motion="reduce")
+    found = {}
+    for name in ("overview", "cell", "latents", "latent", "find", "image", "compare", "files"):
+        go(page, VIEWS[name])
+        for violation in Axe().run(page, options={"preload": False}).response["violations"]:
+            nodes = [node["html"][:200] for node in violation["nodes"]]
+            found[f"{name}: {violation['id']}"] = nodes[:3]
+    assert found == {}, json.dumps(found, indent=1)

@@ -1,0 +1,95 @@
+"""A site of any SAEs: imported ones, without labels, with images or none; the folder is whole."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from report.site.reading import payload, unpacked
+
+import sae
+from sae.core import files
+from sae.core.errors import UserError
+from sae.models import convert, saefile
+from sae.models.coder import Coder
+from sae.report.site.explore import explore
+
+N, D, M, K = 40, 8, 16, 3
+
+
+@pytest.fixture
+def place(tmp_path):
+    """An SAE of another library, one of ours, embeddings, and images of which one is broken."""
+    for seed in (0, 1):
+        coder = Coder(D, M, K, metadata={"method": "topk"})
+        coder.initialise(torch.zeros(D), seed)
+        saefile.save(coder, tmp_path / f"sae{seed}.safetensors")
+    convert.export_file(tmp_path / "sae0.safetensors", format="saelens", out=tmp_path / "theirs")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(N, D)).astype(np.float32))
+    for number in range(N):
+        path = tmp_path / f"photos/{number % 2}/{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (80 + number, 60), (number, 0, 0)).save(path)
+    (tmp_path / "photos/1/39.png").write_bytes(b"broken")
+    return tmp_path
+
+
+def bytes_of(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_any_sae_has_a_site(place):
+    given = {"sae": [str(place / "theirs"), str(place / "sae1.safetensors")], "activations": place / "x.npy"}
+    explore(**given, out=place / "site", images=place / "photos")
+    about, first = payload(place / "site", "overview"), payload(place / "site", "saes/0")
+    assert [method["id"] for method in about["methods"]] == ["theirs", "sae1"] and about["claims"] == []
+    assert [one["m"] for one in about["cells"]] == [M] and about["cells"][0]["saes"] == [0, 1]
+    own = sae.score(convert.load(str(place / "theirs")), np.load(place / "x.npy"))
+    assert about["saes"][0]["scores"]["r2"] == own["r2"] and about["saes"][0]["scores"]["ms"] == own["ms_mean_alive"]
+    assert about["saes"][0]["scores"]["purity"] is None and "purity" not in first["latents"]
+    assert first["matches"][0]["sae"] == 1
+    # Folder by folder, sorted; the broken one has no thumbnail, and is named.
+    shown = payload(place / "site", "images/0")
+    assert shown["ids"][:2] == ["0/00.png", "0/02.png"] and shown["side"] == 64 and shown["sheets"] == 1
+    assert unpacked(shown["place"]).tolist() == [*range(39), 2**32 - 1] and shown["classes"] == []
+    assert "1/39.png" in about["provenance"]["left_out"][0]
+    sheet = Image.open(place / "site/data/images/0-0.webp")
+    assert sheet.size == (16 * 64, 3 * 64)
+    made = bytes_of(place / "site")
+    files.check_sums(place / "site/index.sums.json")
+    assert set(files.read_json(place / "site/index.sums.json")) == set(made) - {"index.sums.json"}
+    explore(**given, out=place / "site", images=place / "photos")
+    assert bytes_of(place / "site") == made
+    assert sorted(path.name for path in place.glob("*site*")) == ["site"]  # What was there is gone, as a whole.
+
+
+def test_names_ks_and_no_images(place):
+    coder = Coder(D, M, 2)
+    coder.initialise(torch.zeros(D), 2)
+    saefile.save(coder, place / "other.safetensors")
+    both = [str(place / name) for name in ("sae0.safetensors", "other.safetensors")]
+    explore(sae=both, activations=place / "x.npy", out=place / "a", method=["A </script>", "B"])
+    about = payload(place / "a", "overview")
+    assert [method["label"] for method in about["methods"]] == ["A </script>", "B (k = 2)"]
+    page = (place / "a/index.html").read_text()
+    assert "A &lt;/script&gt;" in page and "A </script>" not in page
+    assert payload(place / "a", "images/0")["sheets"] == 0
+
+
+def test_what_does_not_fit_is_refused(place):
+    one, x = [str(place / "sae0.safetensors")], place / "x.npy"
+    (place / "mine").mkdir()
+    (place / "mine/thesis.txt").write_text("all of it")
+    for more, said in (
+        ({"out": place / "mine"}, "mine is there and is no site"),
+        ({"method": ["a", "b"]}, "1 SAEs have 2 different names"),
+        ({"sae": one * 2, "method": ["a", "a"]}, "2 SAEs have 1 different names"),
+        ({"sae": []}, "give --sae one or more"),
+        ({"images": place / "photos/0"}, "has 20 images for the 40 rows"),
+        ({"activations": place}, "manifest of activations"),
+    ):
+        with pytest.raises(UserError, match=said):
+            explore(**{"sae": one, "activations": x, "out": place / "site"} | more)
+    assert (place / "mine/thesis.txt").exists() and not (place / "site").exists()
+    np.save(x, np.random.default_rng(0).normal(size=(N, D + 1)).astype(np.float32))
+    with pytest.raises(UserError, match=r"sae0.safetensors takes"):
+        explore(sae=one, activations=x, out=place / "site")
