@@ -6,7 +6,7 @@ from snakemake.utils import min_version
 
 from sae.core import registry
 from sae.core.errors import UserError
-from sae_workflow import lock, missing, planned, preflight, recorded, settings, view
+from sae_workflow import lock, handover, missing, preflight, recorded, settings, view
 
 min_version("9.0")
 if workflow.is_main_process:
@@ -16,7 +16,7 @@ if workflow.is_main_process:
     except UserError as error:
         raise WorkflowError(f"{error} (even a dry run keeps records there)") from None
     lock.hold()
-    planned.name_run()
+    handover.name_run()
 # workflow/Snakefile has read config.yaml, and laid a config over it.
 if "said_in" not in globals():
     try:
@@ -36,12 +36,12 @@ container: "sae.sif"
 
 # Goes with the jobs on a cluster.
 envvars:
-    planned.VARIABLE,
+    handover.VARIABLE,
 
 
 # `cfg` is the checked and typed form of Snakemake's `config`.
 try:
-    cfg = settings.load(config, said_in) if workflow.is_main_process else settings.load(planned.read())
+    cfg = settings.load(config, said_in) if workflow.is_main_process else settings.load(handover.read())
 except UserError as error:
     raise WorkflowError(str(error)) from None
 # Jobs run the Python that runs Snakemake, also where its environment is not activated.
@@ -65,7 +65,7 @@ onstart:
             job.params, job.resources  # Snakemake evaluates most of them later, when the plan is written.
             if job.rule.name in STAGES:
                 view.expected[job.jobid] = job.rule.name, job_of(job.rule.name, job.wildcards).seconds
-        planned.write(config)
+        handover.write(config)
         recorded.start(workflow, config)
     except UserError as error:
         raise WorkflowError(str(error)) from None

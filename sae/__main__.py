@@ -99,7 +99,7 @@ def _tried(job: workers.Job, work: Callable[[], object]) -> int:
         log.error("error: %s", error)
         return 1
     except (Exception, SystemExit) as error:  # `Stopped` is one, and code of one's own may raise another.
-        if fault := faults.explain(error, job.step, STEPS[job.step].lower):
+        if fault := faults.explain(error, job.step, STEPS[job.step].memory):
             # Ctrl-C reaches every job of a run, which says so itself, once.
             told = fault[1] == 128 + signal.SIGINT and "SAE_RUN" in os.environ
             log.log(logging.INFO if told else logging.ERROR, "error: %s", fault[0])

@@ -4,6 +4,9 @@ import pkgutil
 from collections.abc import Callable
 from typing import NamedTuple
 
+# What to do where a step runs out of memory, beside lowering what it names.
+_MEMORY = "run fewer jobs at once (`--cores 1`), or ask for more (compute.memory_factor, on a cluster)"
+
 
 class Step(NamedTuple):
     """A step: the function that does it, what that is, and what to lower where it runs out of memory."""
@@ -16,9 +19,14 @@ class Step(NamedTuple):
         """The function."""
         return pkgutil.resolve_name(self.function)
 
+    @property
+    def memory(self) -> str:
+        """What to do where it runs out of memory."""
+        return f"{f'lower {self.lower}, ' if self.lower else ''}{_MEMORY}"
+
 
 # Those that are of use by themselves, as the command line lists them.
-FOR_USERS = ("encode", "import", "export", "board", "fetch")
+FOR_USERS = ("encode", "import", "export", "explore", "board", "fetch")
 STEPS = {
     "fetch": Step("sae.data.fetch:fetch", "fetch one artifact"),
     "weights": Step("sae.data.weights:fetch", "bring a backbone's weights into the hub's cache"),

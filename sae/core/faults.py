@@ -6,7 +6,7 @@ import signal
 from types import FrameType
 from typing import NoReturn
 
-_FREE = "Free some, then run again: what is finished, to the SAE and the batch of embeddings, is kept"
+_FREE = "Free some, then run again: what is finished is kept"
 _OPEN = "Make it writable, or work in a copy of this folder elsewhere, then run again"
 _DISK = {
     errno.ENOSPC: f"could not be written: its file system is full (`df -h` and `df -i` say of what). {_FREE}",
@@ -51,12 +51,12 @@ def disk_error(error: BaseException) -> int | None:
     return next((code for code, text in _IN_TEXT.items() if text in str(error)), None)
 
 
-def explain(error: BaseException, step: str, lower: str = "") -> tuple[str, int] | None:
+def explain(error: BaseException, step: str, memory: str = "") -> tuple[str, int] | None:
     """(one line for the user, exit code) of an exception that a fault caused; None for any other exception.
 
     Args:
         step: the name of the step that ran.
-        lower: what may be lowered for it to take less memory.
+        memory: what to do where it lacks memory.
     """
     # A process that decodes may have been stopped before this one; torch then reports that one's end.
     stopped = _received[:1] or ([signal.SIGTERM] if "killed by signal: Terminated" in str(error) else [])
@@ -64,14 +64,9 @@ def explain(error: BaseException, step: str, lower: str = "") -> tuple[str, int]
         name = signal.Signals(stopped[0]).name
         return f"{step} was told to stop ({name}); what it has finished is kept, run again to go on", 128 + stopped[0]
     if isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY):
-        lower = f"lower {lower}, " if lower else ""
         said = next(iter(str(error).splitlines()), type(error).__name__)
         surely = "perhaps ran" if "abruptly" in said else "ran"  # A process ended, and nobody knows why.
-        return (
-            f"{step} {surely} out of memory ({said}): {lower}run fewer jobs at once (`--cores 1`), or ask for more "
-            "(compute.memory_factor, on a cluster); what is finished is kept",
-            1,
-        )
+        return f"{step} {surely} out of memory ({said}): {memory or 'give it more'}; what is finished is kept", 1
     code = disk_error(error)
     if code is None:
         return None

@@ -26,7 +26,7 @@ from PIL import Image
 from sae.core import files, versions
 from sae.core.errors import UserError
 from sae.core.options import Count, Whole
-from sae.data import artifacts, inference, pictures, store
+from sae.data import artifacts, folding, pictures, store
 from sae.data import dataset as datasets
 from sae.data.clock import Clock
 from sae.data.entries import entry
@@ -56,8 +56,8 @@ class Backbone:
 
     @functools.cached_property
     def folded(self) -> torch.nn.Module:
-        """The model in eval mode, made faster (`sae.data.inference.fold`)."""
-        return inference.fold(self.model.eval().requires_grad_(False))
+        """The model in eval mode, made faster (`sae.data.folding.fold`)."""
+        return folding.fold(self.model.eval().requires_grad_(False))
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: in
 def settled(spec: dict[str, Any], device: str) -> dict[str, Any]:
     """A backbone's mapping in the config with what `precision: auto` is on a device."""
     asked = spec.get("precision") == "auto"
-    return spec | {"precision": "bfloat16" if inference.has_bfloat16(device) else "float32"} if asked else spec
+    return spec | {"precision": "bfloat16" if folding.has_bfloat16(device) else "float32"} if asked else spec
 
 
 def fingerprint(spec: dict[str, Any], backbone: Backbone, artifacts_root: str | Path | None) -> str:
@@ -379,7 +379,7 @@ def embed_images(
     cuda, lanes = place.type == "cuda", torch.get_num_threads() if place.type == "cpu" else 1
     half = torch.bfloat16 if spec.get("precision") == "bfloat16" else None
     model = backbone.folded.to(device, half, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    split = inference.pixels(backbone.transform)
+    split = folding.pixels(backbone.transform)
     loader: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
         _Images(open_image, paths, split or backbone.transform, pixels),
         batch_size=batch_size,

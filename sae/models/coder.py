@@ -18,8 +18,7 @@ from torch.nn import functional
 
 from sae.models import inputs
 from sae.models.codes import Codes, concatenate
-
-_CHUNK = 4096
+from sae.models.sizes import CHUNK
 
 
 class TopK(nn.Module):
@@ -159,7 +158,7 @@ class Coder(nn.Module):
     def activations_by_chunk(self, x: Tensor | inputs.Inputs) -> Iterator[Tensor]:
         """`a` of prepared inputs (N, d), a chunk of rows at a time: never (N, m) as a whole."""
         with torch.no_grad():
-            for part in x.split(_CHUNK):
+            for part in x.split(CHUNK):
                 yield self.activations(self.standardise(part)[0])
 
     def encode(self, x: Tensor | inputs.Inputs, select: TopK | Threshold | None = None) -> Codes:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from sae.models.sizes import RESIDENT
+
 VERSION = 1
 _CHUNK = 16_384
 # Values that are normalised at once, in float64: more leave the cache, and each time their arrays are new memory.
 _IN_CACHE = 1 << 15
-# Prepared inputs up to this many bytes are kept in main memory; on a GPU, up to half of what is free there.
-RESIDENT = 1 << 30
 
 
 def open_inputs(

@@ -16,7 +16,7 @@ from conftest import ROOT
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import dataset as datasets
-from sae.data import embed, inference, store
+from sae.data import embed, folding, store
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
 
@@ -193,10 +193,10 @@ def test_float16_and_bfloat16_are_close_and_too_large_a_value_is_refused(made, t
 
 def test_auto_is_what_the_processor_has_and_the_two_are_never_mixed(made, tmp_path, monkeypatch):
     folder, backbone = made
-    here, auto, exact = inference.has_bfloat16("cpu"), backbone | {"precision": "auto"}, folder / "store/test"
+    here, auto, exact = folding.has_bfloat16("cpu"), backbone | {"precision": "auto"}, folder / "store/test"
 
     def embedded(native, name, **options):
-        monkeypatch.setattr(inference, "has_bfloat16", lambda _device: native)
+        monkeypatch.setattr(folding, "has_bfloat16", lambda _device: native)
         embed.embed(job(folder, auto, tmp_path / name, **options))
         found = store.read(tmp_path / name / "test")
         assert found.manifest["precision"] == ("bfloat16" if native else "float32")
@@ -209,7 +209,7 @@ def test_auto_is_what_the_processor_has_and_the_two_are_never_mixed(made, tmp_pa
     half = embedded(True, "half", shared=(tmp_path / "plain",))
     assert 0 < np.linalg.norm(half - store.read(exact).embeddings) < 0.05 * np.linalg.norm(half)
     # Of two shards one was made where there is none: its part is not taken.
-    monkeypatch.setattr(inference, "has_bfloat16", lambda _device: False)
+    monkeypatch.setattr(folding, "has_bfloat16", lambda _device: False)
     embed.embed(job(folder, auto, tmp_path / "both", shards=2), 0)
     np.testing.assert_array_equal(embedded(True, "both", shards=2, workers=2), half)
     monkeypatch.setattr(embed, "embed_images", None)  # A shared store of the same precision must do.

@@ -96,9 +96,9 @@ def test_the_command_encodes_a_folder_of_images_as_the_store_was(trained, digits
 def test_images_are_embedded_in_the_precision_of_the_saes_own(trained, digits, tmp_path, monkeypatch):
     made_by = files.read_json(trained[1] / "train/manifest.json")["backbone"]["spec"]
     job = embed.Job(trained[1].parent / "dataset", "t", made_by | {"precision": "auto"}, None, tmp_path, 16, "cpu")
-    monkeypatch.setattr(embed.inference, "has_bfloat16", lambda _device: False)
+    monkeypatch.setattr(embed.folding, "has_bfloat16", lambda _device: False)
     embed.embed(job)
-    monkeypatch.setattr(embed.inference, "has_bfloat16", lambda _device: True)  # Another processor.
+    monkeypatch.setattr(embed.folding, "has_bfloat16", lambda _device: True)  # Another processor.
     own = store.read(tmp_path / "test")
     paths = [path.removeprefix("test/") for path in own.index["path"]]
     again = apply.embed_like(own.manifest, digits / "test", paths, None, "cpu", 0)

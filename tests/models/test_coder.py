@@ -54,7 +54,7 @@ def dense(coder, x):
 @pytest.mark.parametrize("select", ["topk", "topk of all", "threshold"])
 @pytest.mark.parametrize("options", [{}, {"tied": True, "input_norm": "unit_l2_layernorm"}])
 def test_codes_and_reconstruction_are_the_formula_in_any_chunk(select, options, monkeypatch):
-    monkeypatch.setattr(coders, "_CHUNK", 7)
+    monkeypatch.setattr(coders, "CHUNK", 7)
     select = {"topk": None, "topk of all": TopK(M), "threshold": Threshold(theta())}[select]
     coder, x = make_coder(select, **options), inputs()
     a, z, x_hat = dense(coder, x)

@@ -37,7 +37,7 @@ TARGETS += [BANK]
 TARGETS += [f"results/tiny/scores/digits/tiny/k4/{stage}/metrics.parquet" for stage in paths.STAGES]
 TARGETS += ["results/tiny/metrics.csv"]
 YEAR = 365 * 86_400
-FULL = r"could not be written: its file system is full .*\. Free some, then run again: what is finished, .* is kept"
+FULL = r"could not be written: its file system is full .*\. Free some, then run again: what is finished is kept"
 CLOSED = r"could not be written: its file system is read-only\. Make it writable"
 
 
@@ -120,7 +120,7 @@ def worker_ended():
 def test_too_little_memory_is_one_line_that_says_what_to_lower(work):
     with pytest.raises((MemoryError, RuntimeError)) as caught:
         work()
-    line, code = faults.explain(caught.value, "embed", STEPS["embed"].lower)
+    line, code = faults.explain(caught.value, "embed", STEPS["embed"].memory)
     said = r"embed ran out of memory \(.+\): lower compute\.embed_batch_size or compute\.decode_workers, .*"
     assert code == 1 and re.fullmatch(said, line)
 

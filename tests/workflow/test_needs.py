@@ -10,7 +10,6 @@ from sae_workflow import costs, settings, stages
 from sae_workflow.stages import Job
 
 from sae.config import load as configuration
-from sae.models import coder, inputs
 
 CONFIG = configuration.parse(ROOT / "config.yaml")
 CELL = {"experiment": "paper", "dataset": "imagenet", "backbone": "vit_l16", "k": "32"}
@@ -122,7 +121,3 @@ def test_what_a_method_and_a_sweep_say_of_size_and_time_counts(config):
     choosing = (3 + 18 + 6 + 5 * 3 + 6) * 50_000 * 2 * 1024 * 16384 / 1e9
     seconds = (3 * (sum(flop) + flop[0] + flop[-1]) / 1e9 + choosing) / costs.rate("cpu")
     assert stages.STAGES["train"].seconds(job(config, "train"))[2] == pytest.approx(seconds)
-
-
-def test_sizes_are_those_of_the_library():
-    assert (stages.RESIDENT, stages.CHUNK) == (inputs.RESIDENT, coder._CHUNK)

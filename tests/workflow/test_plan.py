@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import PARTS, ROOT
-from sae_workflow import costs, missing, plan, planned, settings
+from sae_workflow import costs, handover, missing, plan, settings
 from sae_workflow.stages import STAGES, Job
 from sae_workflow.start import start
 
@@ -56,8 +56,8 @@ def test_jobs_and_missing_data_are_what_snakemake_says(empty, monkeypatch):
     assert plan.jobs(settings.load(CONFIG), "paper") == counts
     assert "paper: dataset imagenet: data/imagenet does not exist (docs/data.md)\n" in said
     # A process that Snakemake starts for a job says nothing.
-    monkeypatch.setenv(planned.VARIABLE, "this")
-    planned.write(CONFIG)
+    monkeypatch.setenv(handover.VARIABLE, "this")
+    handover.write(CONFIG)
     assert "does not exist" not in "".join(snakemake("paper", "--mode", "subprocess"))
     (empty / "data/imagenet").mkdir(parents=True)
     assert not any("imagenet" in line for line in missing.local(settings.load(CONFIG), "paper"))
@@ -153,7 +153,7 @@ def test_the_estimate_is_near_what_the_demo_took(empty):
     config = copy.deepcopy(CONFIG)
     backbones = [f"efficientnet_lite{size}" for size in (0, 1, 2)]
     methods = ["topk", "reg1", "reg2", "reg1_all", "reg2_all"]
-    config["experiments"]["demo"] |= {"backbones": backbones, "methods": methods, "k": [8, 16, 32]}
+    config["experiments"]["demo"] |= {"gallery": {}, "backbones": backbones, "methods": methods, "k": [8, 16, 32]}
     for name in ("reg1", "reg2"):
         config["experiments"]["demo"]["sweep"][name]["lambda"]["k16"] = [0.001, 0.003, 0.01]
     config = settings.load(config)
@@ -216,10 +216,12 @@ def test_what_is_there_is_done(empty):
     assert re.search(r"^  embed +6 +1 ", "\n".join(plan.text(config, "paper")), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["check", "housekeeping", "plan", "publish", "run", "schema", "times", "versions"])
+@pytest.mark.parametrize(
+    "name", ["check", "housekeeping", "plan", "publish", "run", "schema", "show", "times", "versions"]
+)
 def test_every_command_says_what_it_takes(name, capsys):
     module = importlib.import_module(f"sae_workflow.{name}")
     with pytest.raises(SystemExit, match="0"):
-        start(getattr(module, "main", None) or module.write, "--help")
+        start(getattr(module, {"schema": "write", "show": "show"}.get(name, "main")), "--help")
     said = capsys.readouterr().out
     assert said.startswith(f"usage: python -m sae_workflow.{name} [-h]") and module.__doc__.splitlines()[0] in said

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from sae_workflow import missing, planned, preflight, settings
+from sae_workflow import handover, missing, preflight, settings
 
 from sae.core.errors import UserError
 
@@ -39,25 +39,25 @@ def test_records_that_another_user_keeps_closed_are_named(folder, monkeypatch):
 
 
 def test_each_run_has_its_plan_for_as_long_as_it_lives(folder, monkeypatch):
-    monkeypatch.setenv(planned.VARIABLE, "")
+    monkeypatch.setenv(handover.VARIABLE, "")
     codes = iter(["then", "now", "now"])
-    monkeypatch.setattr(planned, "code_hash", lambda *_: next(codes))
-    monkeypatch.setattr(planned, "_said", {})
-    planned.name_run()
-    assert planned.code("sae.core.files") == "then"
+    monkeypatch.setattr(handover, "code_hash", lambda *_: next(codes))
+    monkeypatch.setattr(handover, "_said", {})
+    handover.name_run()
+    assert handover.code("sae.core.files") == "then"
     killed = Path(f".snakemake/planned-{socket.gethostname()}-{2**22 + 1}.json")
     elsewhere = Path(".snakemake/planned-elsewhere-1.json")
     for file in (killed, elsewhere):
         file.touch()
-    planned.write({"k": 8})
+    handover.write({"k": 8})
     assert elsewhere.exists() and not killed.exists()
     # A job's Snakemake: another process, which finds other code.
-    monkeypatch.setattr(planned, "_said", {})
-    assert planned.read() == {"k": 8}
-    assert (planned.code("sae.core.files"), planned.code("sae.core.paths")) == ("then", "now")
-    monkeypatch.setenv(planned.VARIABLE, "a-later-run")
+    monkeypatch.setattr(handover, "_said", {})
+    assert handover.read() == {"k": 8}
+    assert (handover.code("sae.core.files"), handover.code("sae.core.paths")) == ("then", "now")
+    monkeypatch.setenv(handover.VARIABLE, "a-later-run")
     with pytest.raises(UserError, match=r"plan of the run \.snakemake/planned-a-later-run\.json does not exist"):
-        planned.read()
+        handover.read()
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ def test_the_time_left_follows_what_jobs_took(clock, tmp_path):
     clock(40).end(2)
     assert clock(140).left() == pytest.approx(3 * 120 / ((20 + 20 + 120) / 140))
     assert clock(140).fail(3) == "train a/b/k8" and clock(140).failed == {"train": 1}
+    clock(140).start(3, "train", cell, [])  # Tried again.
+    assert not clock(140).failed
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from sae.core import paths
 from sae.core.files import dumps
 from sae.data.artifacts import names as artifact_names
 from sae.data.splits import SPLITS
-from sae_workflow import listing, planned
+from sae_workflow import handover, listing
 from sae_workflow.stages import STAGES, Job
 
 ENVIRONMENT = "../../environment.yml"

@@ -20,15 +20,13 @@ from sae.bank.plan import Plan
 from sae.config.models import Config
 from sae.core import paths, registry, versions
 from sae.data.splits import SPLITS
+from sae.models.sizes import CHUNK, RESIDENT
 from sae.steps import STEPS
-from sae_workflow import costs, missing, planned, settings
+from sae_workflow import costs, handover, missing, settings
 
 Wildcards = dict[str, Any]
 Sizes = dict[str, float]
 MB = 1e6
-# Inputs up to so many bytes are kept in memory; of larger ones a job has a part at a time (sae.models.inputs).
-RESIDENT = 1 << 30
-CHUNK = 4096  # rows encoded at once (sae.models.coder)
 
 
 class Unknown(Exception):
@@ -46,12 +44,12 @@ class Job:
     def meaning(self) -> str:
         """The parameter of its rule that runs it again: versions, or the hash of code that has none."""
         names = self.stage.meaning(self)
-        return planned.meaning(names) if names else planned.code(self._modules)
+        return handover.meaning(names) if names else handover.code(self._modules)
 
     @functools.cached_property
     def code(self) -> str:
         """The hash that its code has now, and the modules: if it was edited by the time it runs, that is an error."""
-        return f"{planned.code(self._modules)} {self._modules}"
+        return f"{handover.code(self._modules)} {self._modules}"
 
     @property
     def _modules(self) -> str:

@@ -57,7 +57,7 @@ class View:
 
     Attributes:
         name: the target.
-        total, done, failed: {bar: jobs}.
+        total, done: {bar: jobs}.
         working: {id: job}, in the order of their start.
 
     Args:
@@ -66,7 +66,8 @@ class View:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self.name, self.working, self._now, self._began = "this run", dict[int, Working](), now, now()
-        self.total, self.done, self.failed = Counter[str](), Counter[str](), Counter[str]()
+        self.total, self.done = Counter[str](), Counter[str]()
+        self._failed: dict[int, str] = {}  # {id: bar}
         self._ended: dict[int, tuple[str, float]] = {}  # {id: (rule, seconds)}
 
     def plan(self, stats: Mapping[str, int]) -> None:
@@ -81,6 +82,7 @@ class View:
     def start(self, number: int, rule: str, wildcards: Mapping[str, str], log: Iterable[str]) -> None:
         """A job starts, perhaps once more."""
         if rule in _BAR_OF:
+            self._failed.pop(number, None)
             about = [
                 f"k{v}" if name == "k" else v for name, v in wildcards.items() if name not in ("experiment", "shards")
             ]
@@ -102,8 +104,13 @@ class View:
         job = self.working.pop(number, None)
         if job is None:
             return f"job {number}"
-        self.failed[_BAR_OF[job.rule]] += 1
+        self._failed[number] = _BAR_OF[job.rule]
         return job.name
+
+    @property
+    def failed(self) -> Counter[str]:
+        """{bar: jobs that failed and were not tried again}."""
+        return Counter(self._failed.values())
 
     @property
     def seconds(self) -> float:

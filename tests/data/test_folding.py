@@ -16,7 +16,7 @@ from torch import nn
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from sae.core.errors import UserError
-from sae.data import inference
+from sae.data import folding
 from sae.data.embed import Backbone, embed_images
 
 
@@ -67,7 +67,7 @@ def test_folded_models_compute_the_same(make, left, size):
     model = untrained(make())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     exact = copy.deepcopy(model).double()
-    folded = inference.fold(model).to(memory_format=torch.channels_last)
+    folded = folding.fold(model).to(memory_format=torch.channels_last)
     assert normalised(folded) == left
     with torch.inference_mode():
         for count in (4, 1):
@@ -96,9 +96,9 @@ class Untraceable(nn.Module):
 def test_what_cannot_be_folded_stays_and_the_log_says_why(caplog):
     caplog.set_level(logging.INFO, logger="sae.progress")
     vit = timm.create_model("test_vit")
-    assert inference.fold(vit.eval()) is vit and not caplog.messages  # There is nothing to fold.
+    assert folding.fold(vit.eval()) is vit and not caplog.messages  # There is nothing to fold.
     model = Untraceable().eval()
-    assert inference.fold(model) is model
+    assert folding.fold(model) is model
     assert "BatchNorm is not folded, the model cannot be traced: TraceError" in caplog.text
 
 
@@ -113,12 +113,12 @@ def photographs():
 def test_normalised_bytes_are_the_transform_bit_for_bit(photographs):
     timms = create_transform((3, 48, 48), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     for transform in (timms, open_clip.image_transform(48, is_train=False)):
-        split = inference.pixels(transform)
+        split = folding.pixels(transform)
         got = split.normalise(torch.stack([split(image) for image in photographs.values()]))
         expected = torch.stack([transform(image) for image in photographs.values()])
         assert got.is_contiguous(memory_format=torch.channels_last) and torch.equal(got, expected)
-    assert inference.pixels(lambda image: torch.zeros(3, 8, 8)) is None
-    assert inference.pixels(Compose([ToTensor(), Normalize(0.5, 0.5), torch.neg])) is None
+    assert folding.pixels(lambda image: torch.zeros(3, 8, 8)) is None
+    assert folding.pixels(Compose([ToTensor(), Normalize(0.5, 0.5), torch.neg])) is None
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -151,15 +151,15 @@ def test_an_embedding_depends_neither_on_threads_nor_on_what_came_before(name, p
 
 
 def test_a_processor_that_emulates_bfloat16_does_not_have_it(monkeypatch):
-    asks = inference.has_bfloat16.__wrapped__
-    monkeypatch.setattr(inference.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(inference, "_ONEDNN", SimpleNamespace(_is_mkldnn_bf16_supported=lambda: True))
+    asks = folding.has_bfloat16.__wrapped__
+    monkeypatch.setattr(folding.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(folding, "_ONEDNN", SimpleNamespace(_is_mkldnn_bf16_supported=lambda: True))
     for native in (True, False):  # oneDNN says yes of either.
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native, raising=False)
         assert asks("cpu") is native
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")  # An older PyTorch does not say.
     assert asks("cpu") is False
-    monkeypatch.setattr(inference.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(folding.platform, "machine", lambda: "aarch64")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
     assert asks("cpu") is True and not asks("cuda") and not asks("mps")
 
