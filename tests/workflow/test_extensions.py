@@ -122,7 +122,7 @@ def test_a_protocol(run):
 def test_a_figure(run):
     folder, _, _ = results(run)
     assert (folder / "figures/firing.png").stat().st_size > 5000
-    assert "Latents of the chosen SAEs by the number" in (folder / "report/index.html").read_text()
+    assert "Latents of the chosen SAEs by the number" in (folder / "report/data/overview.js").read_text()
 
 
 @pytest.mark.parametrize(
