@@ -51,6 +51,8 @@ def views(
     found, label = list[dict[str, str]](), names.method(first or "")
     number = names.order(names.methods).index(first) if first else None
     gains = [e for e in effects if e["method"] == number and e["score"] == ENDPOINTS[0] and e["effect"] == e["effect"]]
+    shown = {sae.place for sae in saes if sae.method == first}
+    gains = [e for e in gains if cells[e["cell"]] in shown]  # Else there is nothing of it to look at.
     if first and gains:
         best = max(gains, key=lambda effect: effect["effect"])
         rule = f"The cell in which {label} gains most MS at the same R²."
