@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sae.comparison import fronts
 from sae.comparison.scores import ENDPOINTS, SCORES, across_groups
@@ -43,7 +44,8 @@ def draw(results: Path, names: Names) -> Figure:
         for ax, (backbone, k) in zip(row, places, strict=True):
             cell = points[(points[CELL] == [dataset, backbone, k]).all(axis=1)]
             _panel(ax, cell, name, names, compared, rule)
-            ax.set_title(style.fit(f"{style.place(names, dataset, backbone)}, k = {k}", width, 2), fontsize=7)
+            ax.set_title(f"{style.fit(style.place(names, dataset, backbone), width)}\nk = {k}", fontsize=7)
+            ax.xaxis.set_major_locator(MaxNLocator(4))
         row[0].set_ylabel(f"{SCORES[name].label} (val)")
     for ax in axes[-1]:
         ax.set_xlabel("R² (val)")
