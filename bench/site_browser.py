@@ -54,13 +54,16 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--out", type=Path, default=record.OUT)
+    parser.add_argument("--tiny", action="store_true", help="seconds, to see that it writes a site: without a browser")
     args = parser.parse_args()
+    if args.tiny:
+        args.m, args.images, args.k = 200, 300, 4
     with tempfile.TemporaryDirectory() as folder:
         sample = _sample()
         sample.write(Path(folder), m=args.m, images=args.images, k=args.k, thumbnails=min(args.images, 12_288), side=64)
         size = sum(path.stat().st_size for path in Path(folder, "data/saes").iterdir()) / 3
         print(f"{args.m:,} latents, {args.images:,} images, k = {args.k}: {size / 1e6:.1f} MB an SAE")
-        found = measure(Path(folder), args.m, args.images, args.k)
+        found = {} if args.tiny else measure(Path(folder), args.m, args.images, args.k)
     rows, where = [], record.machine(2)
     for what, (times, target) in found.items():
         median, own = (statistics.median(values) for values in zip(*times, strict=True))

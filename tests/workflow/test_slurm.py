@@ -136,7 +136,7 @@ def test_smoke_gives_the_same_bytes_as_without_slurm(make_checkout, cluster):
     assert there.checkout.results("smoke") == results
     jobs = there.jobs()
     assert {job["state"] for job in jobs} == {"COMPLETED"}
-    on_gpu = {"embed", "train", "score", "robustness", "probe", "gallery"}
+    on_gpu = {"embed", "train", "score", "robustness", "probe", "gallery", "site"}
     on_gpu.add("probe_embeddings")
     for job in jobs:
         rule = re.match(r"rule_([a-z]+(_embeddings)?)", job["rule"])[1]
