@@ -193,7 +193,7 @@ def test_a_shared_folder_that_is_not_there_and_labels_of_several_are_told(tmp_pa
 
 
 def test_the_gallery_is_that_of_the_config_or_the_first_cell():
-    assert settings.gallery(CONFIG, "study") == {"dataset": "emoji_vendors", "backbone": "efficientnet_lite0", "k": 16}
+    assert settings.gallery(CONFIG, "fair") == {"dataset": "emoji_vendors", "backbone": "efficientnet_lite0", "k": 16}
     assert settings.gallery(CONFIG, "paper") == {"dataset": "imagenet", "backbone": "vit_l16", "k": 32}
 
 

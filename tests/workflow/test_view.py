@@ -82,6 +82,7 @@ def test_a_failed_job_is_told_in_its_own_words(tmp_path, log, said):
 
 
 @pytest.mark.workflow
+@pytest.mark.slow
 def test_a_run_says_little_and_an_error_once(make_checkout):
     checkout = make_checkout()
 
