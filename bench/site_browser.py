@@ -1,14 +1,13 @@
 """How fast a site is in a browser: `python bench/site_browser.py`, from the project's root.
 
-It writes a site of generated data (8,192 latents, 50,000 test images, k = 32, two SAEs of one cell) and opens it from
-disk in Debian's chromium. It prints milliseconds until what was asked for is painted: the first view, then each
+It writes a site of generated data (`generated_site.py`: 8,192 latents, 50,000 images, two SAEs) and opens it
+from disk in Debian's chromium. It prints milliseconds until what was asked for is painted: the first view, then each
 interaction, of several the median and the slowest. Targets: a first view in a second, an interaction in a tenth.
 Beside it stands what the page's own thread computed, which other work on the machine does not change. What loads an
 SAE for the first time is told apart. It needs what `make test-browser` needs.
 """
 
 import argparse
-import importlib.util
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import _record as record
+import generated_site as site
 
-ROOT = Path(__file__).parent.parent
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
 ROUNDS = 10
@@ -50,20 +49,16 @@ SHOWN = "!document.querySelector('main').hasAttribute('aria-busy') && document.q
 def main() -> None:
     """Write the site, measure, print a table, judge it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--m", type=int, default=8192)
-    parser.add_argument("--images", type=int, default=50_000)
-    parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--out", type=Path, default=record.OUT)
     parser.add_argument("--tiny", action="store_true", help="seconds, to see that it writes a site: without a browser")
     args = parser.parse_args()
-    if args.tiny:
-        args.m, args.images, args.k = 200, 300, 4
+    images, m = (300, 64) if args.tiny else (50_000, 8192)
     with tempfile.TemporaryDirectory() as folder:
-        sample = _sample()
-        sample.write(Path(folder), m=args.m, images=args.images, k=args.k, thumbnails=min(args.images, 12_288), side=64)
-        size = sum(path.stat().st_size for path in Path(folder, "data/saes").iterdir()) / 3
-        print(f"{args.m:,} latents, {args.images:,} images, k = {args.k}: {size / 1e6:.1f} MB an SAE")
-        found = {} if args.tiny else measure(Path(folder), args.m, args.images, args.k)
+        out = Path(folder) / "site"
+        site.write(out, images, m)
+        size = sum(path.stat().st_size for path in (out / "data/saes").iterdir()) / 2
+        print(f"{m:,} latents, {images:,} images, k = {site.K}: {size / 1e6:.1f} MB an SAE")
+        found = {} if args.tiny else measure(out, m, images)
     rows, where = [], record.machine(2)
     for what, (times, target) in found.items():
         median, own = (statistics.median(values) for values in zip(*times, strict=True))
@@ -75,12 +70,12 @@ def main() -> None:
     record.write(args.out, "site_browser", rows)
 
 
-def measure(folder: Path, m: int, images: int, k: int) -> dict[str, tuple[list[Times], float | None]]:
+def measure(folder: Path, m: int, images: int) -> dict[str, tuple[list[Times], float | None]]:
     """{what: (times of each round, target or None)}."""
     from playwright.sync_api import sync_playwright
 
     found: dict[str, tuple[list[Times], float | None]] = {}
-    cell = f"d%2F1/b/{k}"
+    cell = f"generated/generated/{site.K}"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=False, args=ARGUMENTS)
         first = [_first(browser, folder) for _ in range(5)]
@@ -112,9 +107,9 @@ def measure(folder: Path, m: int, images: int, k: int) -> dict[str, tuple[list[T
         some = [1 + i * (m // 2) // ROUNDS for i in range(ROUNDS)]
         found["open a latent"] = [opened(f"#/latent/{cell}/topk/{j}", f"Latent {j} ") for j in some], NEXT
         places = [images // 2 + i * 97 for i in range(ROUNDS)]
-        found[f"open an image of {images:,}"] = [opened(f"#/image/{cell}/{i}", f"img_{i}.png") for i in places], NEXT
+        found[f"open an image of {images:,}"] = [opened(f"#/image/{cell}/{i}", f"image {i:05}") for i in places], NEXT
         found["compare two methods"] = [opened(f"#/compare/{cell}", "Two methods")], NEXT
-        found["back to the overview"] = [opened("#/", "A sample")], NEXT
+        found["back to the overview"] = [opened("#/", "What Baseline")], NEXT
         browser.close()
     return found
 
@@ -141,15 +136,6 @@ def _first(browser: Any, folder: Path) -> Times:
     took = float(page.evaluate("window.painted")), own()
     context.close()
     return took
-
-
-def _sample() -> Any:
-    """The generator that the browser's tests use."""
-    spec = importlib.util.spec_from_file_location("sample", ROOT / "tests/report/site/sample.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ stands the mean of the method's own means in each band of frequency (`sae.scorin
 the baseline's share of latents in it.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -48,3 +50,22 @@ def by_cell(picked: pd.DataFrame, latents: pd.DataFrame, names: Methods) -> pd.D
         whole=found["detection"],
     )
     return found.groupby([*CELL, "method"], sort=False)[ABOUT].mean().reset_index()
+
+
+def differences(table: pd.DataFrame, names: Methods) -> pd.DataFrame:
+    """Of the baseline its values, of others what they have above it: mean over cells, lowest, highest.
+
+    Args:
+        table: what :func:`by_cell` returned.
+
+    Returns:
+        A row per method and column of `ABOUT`: method, about, cells, mean, low, high.
+    """
+    rows, of = list[dict[str, Any]](), dict(iter(table.set_index(CELL).groupby("method", sort=False)[ABOUT]))
+    for method in names.order(of):
+        theirs = of[names.baselines[0]]
+        found = of[method] if method == names.baselines[0] else of[method] - theirs.reindex(of[method].index)
+        for name, values in found.dropna(how="all").items():
+            ends = {"mean": values.mean(), "low": values.min(), "high": values.max()}
+            rows.append({"method": method, "about": name, "cells": len(values)} | ends)
+    return pd.DataFrame(rows)

@@ -76,6 +76,11 @@ def means(effects: pd.DataFrame) -> pd.DataFrame:
     return table[MEANS]
 
 
+def headline(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first width: of what :func:`means` returned, of effects, or of a selection."""
+    return table[table["width"] == table["width"].iloc[0]] if len(table) else table
+
+
 def _outcome(row: dict) -> str | None:
     if row["score"] not in ENDPOINTS:
         return None

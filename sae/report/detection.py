@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from sae.comparison import published
 from sae.report.names import Names
 
 NOTES = """\
@@ -14,18 +13,11 @@ NONE = "Empty: no backbone of another family judges the latents of this experime
 
 
 def as_text(table: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """What :func:`sae.comparison.detection.by_cell` returned, for reading: a row per method."""
-    cells = table.set_index(["method", "dataset", "backbone", "k"])
-    shown = []
-    for method in names.order(table["method"]) if len(table) else []:
-        own, theirs = (cells.loc[name] for name in (method, names.baselines[0]))
-        differences = (own - theirs).dropna(how="all")
-        line = {"method": names.method(method), "cells": str(len(differences))}
-        for name, values in (own if method == names.baselines[0] else differences).items():
-            low, high = values.min(), values.max()
-            if method == names.baselines[0]:
-                line[str(name)] = f"{values.mean():.3f} ({low:.3f} to {high:.3f})"
-            else:
-                line[str(name)] = f"{published.signed(values.mean())} ({low:+.3f} to {high:+.3f})"
-        shown.append(line)
-    return pd.DataFrame(shown)
+    """What :func:`sae.comparison.detection.differences` returned, for reading: a row per method."""
+    shown: dict[str, dict[str, str]] = {}
+    for row in table.to_dict("records"):
+        sign = "" if row["method"] == names.baselines[0] else "+"
+        mean, low, high = (format(row[name], f"{sign}.3f") for name in ("mean", "low", "high"))
+        line = shown.setdefault(row["method"], {"method": names.method(row["method"]), "cells": str(row["cells"])})
+        line[row["about"]] = f"{mean} ({low} to {high})"
+    return pd.DataFrame(shown.values())

@@ -5,6 +5,7 @@ from math import isnan
 import pandas as pd
 
 from sae.comparison import published
+from sae.comparison.intervals import headline
 from sae.comparison.scores import ENDPOINTS, SCORES
 from sae.report.names import Names
 
@@ -35,9 +36,9 @@ def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
     """What :func:`sae.comparison.intervals.means` returned, for reading."""
     shown = []
     # Of scores that are no endpoint the headline's width, in which they have an interval.
-    secondary = ~means["score"].isin(ENDPOINTS)
-    left_out = secondary & ((means["width"] != means["width"].iloc[:1].sum()) | means["low"].isna())
-    for row in means[~left_out & (means["effect"].notna() | (means["infeasible"] > 0))].to_dict("records"):
+    known = means.index.isin(headline(means).index) & means["low"].notna()
+    shown_too = means["score"].isin(ENDPOINTS) | known
+    for row in means[shown_too & (means["effect"].notna() | (means["infeasible"] > 0))].to_dict("records"):
         outcome = "-" if row["outcome"] is None or pd.isna(row["outcome"]) else row["outcome"]
         line = {
             "method": names.method(row["method"]),

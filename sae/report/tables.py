@@ -161,7 +161,8 @@ def write(
     made["controls.md"] = "\n\n".join(["# What the scores are worth", about, *said]) + "\n"
     made |= _fronts(across_groups(files.read_parquet(metrics_file)), names)
     found = detection.by_cell(picked, files.read_parquet(latents_file), names)
-    said = [markdown(of_detection.as_text(found, names)), of_detection.NOTES] if len(found) else [of_detection.NONE]
+    shown = of_detection.as_text(detection.differences(found, names), names)
+    said = [markdown(shown), of_detection.NOTES] if len(found) else [of_detection.NONE]
     made["detection.csv"] = found.to_csv(index=False, lineterminator="\n")
     made["detection.md"] = "\n\n".join(["# Detection by how often latents fire", *said]) + "\n"
     made |= board.render([Path(metrics_file).parent, *map(Path, beside)])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from sae.comparison.claims import UNTESTED
-from sae.comparison.intervals import MIN_BLOCKS
+from sae.comparison.intervals import MIN_BLOCKS, headline
 from sae.comparison.published import signed
 from sae.comparison.scores import ENDPOINTS, SCORES
 from sae.core import paths
@@ -34,7 +34,7 @@ def text(experiment: str) -> Iterator[str]:
 
 
 def _fronts(means: pd.DataFrame) -> Iterator[str]:
-    found = means[means["score"].isin(ENDPOINTS) & (means["width"] == means["width"].iloc[:1].sum())]
+    found = headline(means[means["score"].isin(ENDPOINTS)])
     if found.empty:
         yield NONE
         return

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sae.bank.read import Bank, Entry
+from sae.comparison.intervals import headline
 from sae.comparison.scores import ENDPOINTS
 from sae.core import files
 from sae.report.names import Names
@@ -30,8 +31,7 @@ def shown(bank: Bank, names: Names, selection: pd.DataFrame) -> dict[str, Entry]
     """
     judged = [entry for entry in bank.saes if entry.judged and entry.method in names.compared]
     weighed = selection.reindex(columns=["method", "trial", "score", "width", "weight"]).dropna()
-    weighed = weighed[weighed["score"] == ENDPOINTS[0]]
-    weighed = weighed[weighed["width"] == weighed["width"].iloc[:1].max()].sort_values("weight", kind="stable")
+    weighed = headline(weighed[weighed["score"] == ENDPOINTS[0]]).sort_values("weight", kind="stable")
     heaviest = dict(zip(weighed["method"], weighed["trial"], strict=True))
     found: dict[str, Entry] = {}
     for protocol in ("fair", "paper"):

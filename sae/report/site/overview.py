@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from sae.comparison import fronts
+from sae.comparison.intervals import headline
 from sae.comparison.published import signed
 from sae.comparison.scores import ENDPOINTS, READ, values
 from sae.report.names import Names
@@ -144,9 +145,9 @@ def board(means: pd.DataFrame, cells: pd.DataFrame, numbers: Numbers) -> dict[st
     shown = ["score", "width", "effect", "low", "high", "low_seeds", "high_seeds", "up", "cells", "infeasible"]
     shown += ["r2_difference", "shortfall", "gain", "outcome", "at_lower_r2"]
     rows = pd.DataFrame(numbers.of(means) | {name: means[name] for name in shown}, columns=["method", *shown])
-    headline = cells[cells["width"] == cells["width"].iloc[0]] if len(cells) else cells
+    head = headline(cells)
     read = ["score", "status", "effect", "reach", "shortfall", "gain", "r2_difference"]
-    effects = pd.DataFrame(numbers.of(headline) | {name: headline[name] for name in read})
+    effects = pd.DataFrame(numbers.of(head) | {name: head[name] for name in read})
     return {"board": rows.to_dict("records"), "effects": effects.to_dict("records")}
 
 
@@ -156,8 +157,12 @@ def answer(means: pd.DataFrame, claims: pd.DataFrame, names: Names) -> list[str]
     Args:
         means: front_means.csv; claims: claims.csv.
     """
-    head = means[means["effect"].notna() & (means["width"] == means["width"].iloc[:1].max())]
-    effects = head.set_index(["method", "score"]).sort_values("effect", ascending=False, kind="stable")
+    head = headline(means)
+    effects = (
+        head[head["effect"].notna()]
+        .set_index(["method", "score"])
+        .sort_values("effect", ascending=False, kind="stable")
+    )
     best = [method for method, score in effects.index if score == ENDPOINTS[0]][:2]
     said = [] if best else ["No method here has feasible trials beside a baseline's: nothing compares at the same R²."]
     for method in best:

@@ -117,7 +117,6 @@ def pictures(
     images: int,
     classes: list[str],
     thumbnails: int,
-    side: int = SIDE,
 ) -> None:
     """Write data/images/{number}.js and its sheets: a plain colour an image; those after `thumbnails` have none."""
     colours = rng.integers(0, 255, (images, 3), dtype=np.uint8)
@@ -127,7 +126,7 @@ def pictures(
     ids[: len(HOSTILES)] = HOSTILES
     label = rng.integers(0, len(classes), images)
     put(folder, name, {
-        "dataset": "d", "ids": ids, "label": packed(label, "u16"), "classes": classes, "side": side, "sheets": sheets,
+        "dataset": "d", "ids": ids, "label": packed(label, "u16"), "classes": classes, "side": SIDE, "sheets": sheets,
         "place": packed(np.where(np.arange(images) < thumbnails, np.arange(images), 2**32 - 1), "u32"),
         "credit": f"Someone. Licence: CC BY 4.0. {HOSTILE}",
     })  # fmt: skip
@@ -135,7 +134,7 @@ def pictures(
         of = np.zeros((ACROSS**2, 3), np.uint8)
         part = colours[sheet * ACROSS**2 : min(thumbnails, (sheet + 1) * ACROSS**2)]
         of[: len(part)] = part
-        grid = of.reshape(ACROSS, ACROSS, 3).repeat(side, axis=0).repeat(side, axis=1)
+        grid = of.reshape(ACROSS, ACROSS, 3).repeat(SIDE, axis=0).repeat(SIDE, axis=1)
         Image.fromarray(grid).save(folder / f"data/{name}-{sheet}.webp", lossless=True)
 
 
@@ -295,7 +294,7 @@ def detail(rng: np.random.Generator, methods: int = 3) -> dict[str, list]:
 
 
 def write(
-    folder: Path, *, m: int = 48, images: int = 300, k: int = 4, thumbnails: int = 280, side: int = SIDE, seed: int = 0
+    folder: Path, *, m: int = 48, images: int = 300, k: int = 4, thumbnails: int = 280, seed: int = 0
 ) -> dict[str, Any]:
     """Write a site of two cells, with images, labels and trials, and without; give the numbers that it holds."""
     rng = np.random.default_rng(seed)
@@ -320,7 +319,7 @@ def write(
     put(folder, "overview", made)
     for cell in range(len(cells)):
         put(folder, f"cells/{cell}", detail(rng))
-    pictures(folder, 0, rng, images, classes, thumbnails, side)
+    pictures(folder, 0, rng, images, classes, thumbnails)
     (folder / "files").mkdir(exist_ok=True)
     Image.new("RGB", (40, 30), "#336699").save(folder / "files/a.png")
     (folder / "files/a.csv").write_text("a,b\n1,2\n")

@@ -1,6 +1,6 @@
 """A site of generated data, as large as the paper's cells are: 2 SAEs of 8,192 latents, 50,000 images, k = 32.
 
-    python bench/site.py --out FOLDER
+    python bench/generated_site.py --out FOLDER
 
 The first SAE's latents are the directions of classes with noise, the second's too, in another order.
 """
