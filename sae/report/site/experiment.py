@@ -159,7 +159,7 @@ class _Experiment:
         found |= {"backbones": [{"id": name, "label": names.backbone(name)} for name in backbones]}
         found |= {"methods": overview.methods(names), "cells": self._cells, "saes": self._saes}
         found |= {"trials": overview.trials(self.metrics, points, self._judged, numbers)}
-        found |= {"claims": overview.claims(verdicts)}
+        found |= {"claims": overview.claims(verdicts), "glossary": overview.of_paper(names) | found["glossary"]}
         found |= {"start": start.views(self._found, names, found["effects"], self.places)}
         return found | {"provenance": self._provenance(times)}
 

@@ -6,9 +6,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.colors import to_hex
 
-from sae.comparison import fronts
+from sae.comparison import fronts, published
 from sae.comparison.intervals import headline
-from sae.comparison.published import signed
 from sae.comparison.scores import ENDPOINTS, READ, values
 from sae.report.names import Names
 from sae.scoring import front
@@ -37,12 +36,18 @@ GLOSSARY = {
     "window": "The R² just below the baseline's best in which methods are compared, so that none gains by "
     "reconstructing less.",
     "feasible": "A trial counts if it has no more active latents than the budget, and enough of its latents fire.",
+    "decoder cosine": "How alike the directions of two latents are: 1 of the same, 0 of unrelated ones.",
     "effect": "A method's front less the baseline's, mean over the window, chosen on validation and read on test.",
     "shown": "The effect differs from 0 with p < .05 after Holm's correction over methods and scores.",
     "equivalent": "The 95 % interval of the effect lies within 0.01 of 0.",
     "undecided": "Neither shown nor equivalent: the interval is too wide.",
     "control": "Not trained, or only in part: a score that it has as high says nothing about what was learned.",
     "stability": "How alike a latent's direction is to the most alike one of other seeds.",
+}
+PAPER = {
+    published.BASELINE: "Top-k alone: the k largest activations of an image are kept.",
+    published.REG1: "Top-k with a penalty on the activations that were not kept (off-support l1).",
+    published.REG2: "Top-k with a penalty on how evenly activations are spread (l1/l2 ratio).",
 }
 
 
@@ -52,6 +57,11 @@ def empty() -> dict[str, Any]:
     found: dict[str, Any] = {"format": 1, "experiment": "", "description": ""}
     found |= {name: [] for name in (*lists, "effects", "start", "downloads")}
     return found | {"scores": scores(), "trials": {}, "glossary": GLOSSARY, "provenance": {}}
+
+
+def of_paper(names: Names) -> dict[str, str]:
+    """{label: what it is} of the paper's methods that an experiment has."""
+    return {names.method(name): said for name, said in PAPER.items() if name in names.methods}
 
 
 def scores() -> list[dict[str, Any]]:
@@ -167,17 +177,24 @@ def answer(means: pd.DataFrame, claims: pd.DataFrame, names: Names) -> list[str]
     said = [] if best else ["No method here has feasible trials beside a baseline's: nothing compares at the same R²."]
     for method in best:
         seen = {name: effects.loc[(method, name)] for name in ENDPOINTS if (method, name) in effects.index}
-        parts = [f"{signed(of['effect'])} {READ[name].label} ({of['outcome']})" for name, of in seen.items()]
+        parts = [f"{published.signed(of['effect'])} {READ[name].label} ({of['outcome']})" for name, of in seen.items()]
         baseline = names.method(fronts.root(method, names.tuned))
         said.append(f"{names.method(method)} has {' and '.join(parts)} beside {baseline} at the same R².")
     if best:
-        of_best = [(names.method(method), effects.loc[(method, ENDPOINTS[0])]) for method in best]
-        cost = [f"{signed(round(of['gain'] - of['shortfall'], 3) + 0.0)} with {label}" for label, of in of_best]
-        said.append(f"What it costs: the best R² in reach changes by {' and '.join(cost)}.")
-    of_paper = claims[~claims["ours"].astype(bool)] if len(claims) else claims
-    if len(said) < 3 and len(of_paper):
-        said.append(f"Of the paper's {len(of_paper)} claims {(of_paper['verdict'] == 'holds').sum()} hold here.")
+        of_best = [effects.loc[(method, ENDPOINTS[0])] for method in best]
+        reach = [f"{names.method(m)} reaches {_reach(of)}" for m, of in zip(best, of_best, strict=True)]
+        lost, every = (max(of["infeasible"] + more * of["cells"] for of in of_best) for more in (0, 1))
+        left_out = f"; in {lost:g} of {every:g} cells there is no comparison" if lost else ""
+        said.append(f"What it costs: {', '.join(reach)}{left_out}.")
+    papers = claims[~claims["ours"].astype(bool)] if len(claims) else claims
+    if len(said) < 3 and len(papers):
+        said.append(f"Of the paper's {len(papers)} claims {(papers['verdict'] == 'holds').sum()} hold here.")
     return said
+
+
+def _reach(row: pd.Series) -> str:
+    change = round(row["gain"] - row["shortfall"], 3)
+    return f"{abs(change):.3f} {'more' if change > 0 else 'less'} R²" if change else "the same R²"
 
 
 def claims(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ def test_distributions_share_bins_and_count_what_has_no_score():
 
 def means(**more):
     row = {"method": "reg1", "score": "ms", "width": 0.01, "effect": 0.0123, "outcome": "undecided"}
-    return row | {"gain": 0.0, "shortfall": 0.0002} | more
+    return row | {"gain": 0.0, "shortfall": 0.0002, "infeasible": 1, "cells": 2} | more
 
 
 def test_the_answer_is_in_words():
@@ -74,7 +74,8 @@ def test_the_answer_is_in_words():
     assert overview.answer(table, claims, NAMES) == [
         "Reg. 2 has +0.020 MS (shown higher) beside Baseline at the same R².",
         "Reg. 1 has +0.012 MS (undecided) and -0.020 detection (shown lower) beside Baseline at the same R².",
-        "What it costs: the best R² in reach changes by -0.030 with Reg. 2 and +0.000 with Reg. 1.",
+        "What it costs: Reg. 2 reaches 0.030 less R², Reg. 1 reaches the same R²; "
+        "in 1 of 3 cells there is no comparison.",
     ]
     nothing, of_paper = overview.answer(table[:0], claims, NAMES)
     assert "nothing compares at the same R²" in nothing and of_paper == "Of the paper's 2 claims 1 hold here."

@@ -45,7 +45,7 @@ SITE.score = (id) => score(id) || { id, label: SITE.label.score(id), what: "" };
 SITE.cell = ([dataset, backbone, k]) => {
   const { cells } = SITE.overview;
   const found = dataset === undefined
-    ? cells.find((cell) => cell.saes?.length) || cells[0]
+    ? cells.find((cell) => cell.saes?.length > 1) || cells.find((cell) => cell.saes?.length) || cells[0]
     : cells.find((cell) => cell.dataset === dataset && cell.backbone === backbone && String(cell.k) === k);
   if (!found) throw new Error("This experiment has no such dataset, backbone and k.");
   return found;

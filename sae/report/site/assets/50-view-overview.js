@@ -24,8 +24,9 @@ SITE.views.overview = async ({ query }) => {
 
 function terms() {
   const all = Object.keys(SITE.overview.glossary);
-  const more = all.filter((word) => !FIRST.includes(word));
-  return all.length > 0 && h("section", { "aria-label": "Terms" }, SITE.terms(SITE.glossary(FIRST)),
+  const first = [...SITE.overview.methods.map(({ label }) => label), ...FIRST];
+  const more = all.filter((word) => !first.includes(word));
+  return all.length > 0 && h("section", { "aria-label": "Terms" }, SITE.terms(SITE.glossary(first)),
     more.length > 0 && SITE.opened(`${more.length} more terms`, () => SITE.terms(SITE.glossary(more))));
 }
 
@@ -82,7 +83,7 @@ function boardColumns(all) {
     { id: "low", label: "95 % interval", what: "Over datasets and backbones; below it that over fresh seeds, the cells fixed.", value: ({ low }) => low, show: (row) => interval(row, reach) },
     { id: "outcome", label: "Outcome", what: "Of scores that judge alone. At lower R²: the method reaches less, by more than the window.", value: ({ outcome }) => outcome, show: outcome },
     column("up", "Cells up", "In how many cells the effect is above 0.", ({ up, cells }) => up / cells, String, { show: ({ up, cells }) => `${up} of ${cells}` }),
-    of("r2_difference", "R² cost", "Difference in test R² at the same weights.", signed),
+    of("r2_difference", "R² change", "Difference in test R² at the same weights.", signed),
     of("shortfall", "Shortfall", "How far the method's best R² stays below the other's, mean over cells.", num),
     of("infeasible", "Infeasible", "Cells in which no trial was feasible: they are not in the mean.", count),
   ];

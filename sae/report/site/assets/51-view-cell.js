@@ -46,7 +46,7 @@ function tradeOffs(cell, shown) {
 function effects(cell) {
   const rows = SITE.overview.effects.filter((row) => row.cell === cell.index && SITE.score(row.score).endpoint && !missing(row.effect))
     .map(({ method, score, effect, r2_difference: cost, shortfall, gain }) => [methodLabel(method), label.score(score), signed(effect), signed(cost), num(shortfall), num(gain)]);
-  return rows.length > 0 && [h("h3", "At the same R², in this cell"), SITE.plainTable(["method", "score", "effect", "R² cost", "shortfall", "gain of R²"], rows, "Effects")];
+  return rows.length > 0 && [h("h3", "At the same R², in this cell"), SITE.plainTable(["method", "score", "effect", "R² change", "shortfall", "gain of R²"], rows, "Effects")];
 }
 
 // -- sweeps

@@ -28,7 +28,7 @@ SITE.views.image = async ({ parts, query }) => {
     credit(images));
 };
 
-/** Search by name, class or number; without words a random handful. */
+/** Search by id, class or number; without words a random handful. */
 function finder(cell, images, size, methods) {
   const all = SITE.upTo(size);
   const [box, said] = [h(""), h("p.soft", { role: "status" })];
@@ -44,7 +44,7 @@ function finder(cell, images, size, methods) {
     input.value = "";
     show();
   });
-  return h("section", SITE.bar("Find an image", [SITE.field("Name, class or number", input), random]), note("A click shows which latents fire on an image."), said, box);
+  return h("section", SITE.bar("Find an image", [SITE.field("Id, class or number", input), random]), note("A click shows which latents fire on an image."), said, box);
 }
 
 /** Latents of both, paired by decoder cosine: each with its match there, if that fires too and is alike. */
