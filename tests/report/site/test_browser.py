@@ -231,7 +231,7 @@ def test_match_under_another_method(visit, site):
 def test_image_to_latents(visit, site):
     code = site[1]["codes"][0]
     page = visit(f"#/image/{CELL}")
-    page.get_by_label("Name, class or number").fill("img_12.png")
+    page.get_by_label("Id, class or number").fill("img_12.png")
     page.locator("ul.strip a").first.click()
     page.wait_for_url(f"**#/image/{CELL}/12?**")
     settled(page)
