@@ -50,7 +50,7 @@ class Fit(NamedTuple):
 
 SHAPES = [Shape(6000, 320, 1024, 32, 512, 200), Shape(100_000, 768, 8192, 32, 512, 195)]  # The second: an epoch.
 TINY = Shape(300, 16, 64, 4, 50, 20)
-RATES = [0.001, 0.002, 0.003, 0.005, 0.01, 0.02]
+RATES = [[0.003, 0.005, 0.01, 0.02, 0.05], [0.001, 0.002, 0.003, 0.005, 0.01]]  # Of each shape.
 MOST_DEAD = 0.1
 TARGET = 0.6  # of the fastest peer's seconds
 OURS = {"ours": "topk float32", "ours, former recipe": "topk float32 former"}
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="two minutes")
     parser.add_argument("--tiny", action="store_true", help="seconds, to see that it runs")
     a = parser.parse_args()
-    shapes, rates = ([TINY], RATES[:1]) if a.tiny else (SHAPES[:1], [0.005, 0.01]) if a.short else (SHAPES, RATES)
+    shapes, rates = ([TINY], [[0.001]]) if a.tiny else (SHAPES[:1], [[0.005, 0.01]]) if a.short else (SHAPES, RATES)
     rounds = 1 if a.tiny or a.short else a.rounds
     own = [sys.executable, str(Path(__file__).with_name("train_step.py")), "--worker", "fit"]
     commands = {name: [*own, variant] for name, variant in OURS.items()}
@@ -80,8 +80,8 @@ def main() -> None:
         commands |= {name: [str(environment(name)), script, "fit", name] for name in peers.REQUIREMENTS}
     where, rows, drawn = record.machine(a.threads), [], []
     print(where)
-    for shape, known in itertools.zip_longest(shapes, a.chosen[: len(shapes)]):
-        again, chosen = measured(shape, commands, known or rates, rounds, a.threads)
+    for shape, listed, known in itertools.zip_longest(shapes, rates, a.chosen[: len(shapes)]):
+        again, chosen = measured(shape, commands, known or listed, rounds, a.threads)
         rows += report(shape, again, chosen, where)
         drawn.append((shape, {name: np.median([fit.curve for fit in fits], axis=0) for name, fits in again.items()}))
     record.write(a.out, "time_to_fvu", rows)

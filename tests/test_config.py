@@ -234,7 +234,7 @@ def test_a_mistake_names_its_key_and_what_is_allowed(path, value, key, said):
         ("experiments/smoke/sweep/reg1/lambda", [0.1, 1e300], "1e\\+300 should be at most 1,000,000: "),
         ("experiments/fair/protocols/fair/points", 10**9, "at most 10,000: each is trained"),
         (
-            "experiments/fair/protocols/fair/most_steps/emoji_vendors",
+            "experiments/fair/protocols/fair/most_steps/emoji_vendors_split1",
             10**12,
             "10{12} should be at most 1,000,000,000: ",
         ),
@@ -726,8 +726,8 @@ LISTED = "experiments/demo/protocols/listed/trials"
     [
         (f"{FAIR}/points", 0, "protocols.fair.points", "0 should be greater"),
         (f"{FAIR}/most_steps/nowhere", 999, "protocols.fair.most_steps", "'nowhere'.*allowed"),
-        (f"{FAIR}/most_steps/emoji_vendors", REMOVED, "protocols.fair.most_steps", "for emoji_v"),
-        (f"{FAIR}/most_steps/emoji_vendors", 99, "most_steps.emoji_vendors", "99 is less than .*first"),
+        (f"{FAIR}/most_steps/emoji_vendors_split1", REMOVED, "protocols.fair.most_steps", "for emoji_v"),
+        (f"{FAIR}/most_steps/emoji_vendors_split1", 99, "most_steps.emoji_vendors_split1", "99 is less than .*first"),
         (
             f"{FAIR}/most_steps",
             REMOVED,
@@ -790,7 +790,7 @@ def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
     assert config.methods["short"].imported.place == "owner/name:folder"
     assert settings.import_options(config, "theirs") == "there/sae --format=saelens --input-scale=2.0"
     # It is scored where it belongs to, and protocol `fair` tunes it nowhere.
-    plans = [settings.bank_plan(config, "fair", "emoji_vendors", f"efficientnet_lite{n}", 16) for n in (0, 2)]
+    plans = [settings.bank_plan(config, "fair", "emoji_vendors_split1", f"efficientnet_lite{n}", 16) for n in (0, 2)]
     assert ["theirs" in plan.methods for plan in plans] == [True, False] and "short" in plans[1].methods
     assert not any(plans[0].methods[name].tuned for name in ("theirs", "short"))
 

@@ -91,7 +91,7 @@ def test_what_decides_a_cells_saes_is_no_more_than_it_uses():
     assert {("training", "loop"), ("objective", "topk"), ("penalty", "off_support_l1")} < training
     assert {("protocol", "paper"), ("metric", "reconstruction")} < training
     assert not training & {("objective", "batch_topk"), ("protocol", "fair"), ("metric", "purity")}
-    fair = settings.training(settings.bank_plan(CONFIG, "fair", "emoji_vendors", CELL[1], 32))
+    fair = settings.training(settings.bank_plan(CONFIG, "fair", "emoji_vendors_split1", CELL[1], 32))
     assert {("protocol", "fair"), ("metric", "monosemanticity")} < set(fair)
 
 
@@ -193,7 +193,7 @@ def test_a_shared_folder_that_is_not_there_and_labels_of_several_are_told(tmp_pa
 
 
 def test_the_gallery_is_that_of_the_config_or_the_first_cell():
-    assert settings.gallery(CONFIG, "fair") == {"dataset": "emoji_vendors", "backbone": "efficientnet_lite0", "k": 16}
+    assert settings.gallery(CONFIG, "fair") == {"dataset": "emoji_vendors_split1", "backbone": "efficientnet_lite0", "k": 16}
     assert settings.gallery(CONFIG, "paper") == {"dataset": "imagenet", "backbone": "vit_l16", "k": 32}
 
 

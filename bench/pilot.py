@@ -1,0 +1,73 @@
+"""Do the ranges of `fair` fit its baseline? `python bench/pilot.py results/pilot`, after config/experiments/pilot.yaml.
+
+Of each cell, on validation alone: how long it trains, how many of the baseline's trials are feasible, the rate of the
+best feasible one, and the rates that were tried on either side of it. The ranges fit where four trials or more are
+feasible and the best one lies inside: a higher and a lower rate were tried.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+
+CELL = ["dataset", "backbone", "k"]
+FEWEST = 4
+
+
+def main() -> None:
+    """Print a row a cell, and whether all fit."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--l0", type=float, default=1.02)
+    parser.add_argument("--firing", type=float, default=0.9)
+    parser.add_argument("--out", type=Path, help="a CSV of every trial")
+    a = parser.parse_args()
+    rows = trials(a.results, a.l0, a.firing)
+    if a.out:
+        rows.to_csv(a.out, index=False, float_format="%.5g")
+    found = pd.DataFrame([row(cell, of) for cell, of in rows.groupby(CELL)])
+    print(found.to_markdown(index=False, floatfmt=".3g"))
+    print("every cell fits" if found["fits"].all() else "the ranges do not fit everywhere")
+
+
+def trials(results: Path, l0: float, firing: float) -> pd.DataFrame:
+    """A row per trial of the baseline at its cell's common points and around them, and whether it is feasible."""
+    found = []
+    for file in sorted(results.glob("scores/*/*/*/validation.parquet")):
+        rows = pd.read_parquet(file)
+        bank = json.loads((results / "saes" / file.parent.relative_to(results / "scores") / "bank.json").read_text())
+        settings = {tuple(sae["path"].split("/")[:3]): sae["settings"] | sae["trial"] for sae in bank["saes"]}
+        names = zip(rows["method"], rows["trial"], "seed" + rows["seed"].astype(str), strict=True)
+        options = pd.DataFrame([settings[name] for name in names], rows.index)[["lr", "encoder_scale", "auxk_alpha"]]
+        # Those that only say how long to train have no weight of AuxK in their names.
+        found.append(rows.join(options)[rows["trial"].str.contains("auxk_alpha") & (rows["seed"] == 0)])
+    rows = pd.concat(found, ignore_index=True)
+    rows["firing"] = 1 - rows["dead_train"] / rows["m"]
+    rows["feasible"] = (rows["status"] == "ok") & (rows["l0"] <= l0 * rows["k"]) & (rows["firing"] >= firing)
+    columns = ["lr", "encoder_scale", "auxk_alpha", "steps", "r2", "ms_mean_alive", "l0", "firing", "feasible"]
+    return rows[[*CELL, "trial", *columns]]
+
+
+def row(cell: tuple, of: pd.DataFrame) -> dict:
+    """What is printed of a cell."""
+    feasible, rates = of[of["feasible"]], of["lr"]
+    found = dict(zip(CELL, cell, strict=True)) | {"steps": int(of["steps"].max()), "feasible": f"{len(feasible)}/{len(of)}"}
+    if feasible.empty:
+        return found | {"fits": False}
+    best = feasible.loc[feasible["r2"].idxmax()]
+    inside = bool(rates.min() < best["lr"] < rates.max())
+    any_best = of.loc[of["r2"].idxmax()]
+    return found | {
+        "best feasible rate": best["lr"],
+        "rates tried": f"{rates.min():g} to {rates.max():g}",
+        "its R2": best["r2"],
+        "firing": best["firing"],
+        "best R2 of all": any_best["r2"],
+        "its firing": any_best["firing"],
+        "fits": inside and len(feasible) >= FEWEST,
+    }
+
+
+if __name__ == "__main__":
+    main()
