@@ -29,7 +29,7 @@ from sae.core import registry
 from sae.models.coder import Coder
 from sae.training import step
 from sae.training.loop import adam, update
-from sae.training.settings import Settings
+from sae.training.recipe import Settings
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("topk", "reg1", "reg2", "batch_topk")
