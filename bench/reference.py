@@ -13,10 +13,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from sae_workflow import settings
+
 from sae.core import files
 from sae.report import claims, plot, tables
+from sae.report.names import Names
 from sae.scoring.rows import KEY
-from sae_workflow import settings
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "workflow/resources/paper"
@@ -50,7 +52,8 @@ def rebuild(folder: Path, overlays: list[str]) -> None:
     """Write the tables, the claims and the figures of a folder from its rows."""
     config = settings.read(str(ROOT / "config.yaml"), *overlays)
     experiment = files.read_json(folder / "made_by.json")["experiment"]
-    plan = settings.claims_plan(config, experiment)
+    plan = tables.Settings.model_validate(settings.claims_plan(config, experiment))
+    names = Names.model_validate(settings.names(config, experiment))
     page = folder / "README.md"
     shown = re.findall(r"\(figures/(\w+)\.png\)", page.read_text(encoding="utf-8")) if page.exists() else []
     with tempfile.TemporaryDirectory() as scratch:
@@ -58,7 +61,7 @@ def rebuild(folder: Path, overlays: list[str]) -> None:
         tables.write(folder / "metrics.parquet", folder / "latents.parquet", PUBLISHED, plan, made / "tables")
         claims.write(folder / "metrics.parquet", folder / "curves.parquet", PUBLISHED, plan, made)
         for name in shown:
-            plot.plot(name, folder, settings.names(config, experiment), made / "figures")
+            plot.plot(name, folder, names, made / "figures")
         kept = [f for f in made.rglob("*") if f.suffix in (".csv", ".md", ".png")]
         for kind in ("tables", "figures"):
             shutil.rmtree(folder / kind, ignore_errors=True)

@@ -86,7 +86,7 @@ def start_torch(threads: int) -> None:
     # What `use_deterministic_algorithms(True)` does, without importing the compiler, which takes 1.6 s a job.
     torch.set_deterministic_debug_mode("error")
     # With it comes a fill of every new array, a tenth of a training step, to show who reads what nobody wrote.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def device(asked: str) -> str:
