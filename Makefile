@@ -20,7 +20,7 @@
 # make publish EXPERIMENT=NAME  its chosen SAEs, laid out for the Hugging Face hub in results/NAME/hub; uploads nothing
 # make sizes  what results/ holds, in MB by kind
 # make unused what of it no experiment refers to; make prune asks, then deletes just that (YES=1: without asking)
-# make reference EXPERIMENT=NAME  copy its small results to docs/NAME, or to INTO=FOLDER, which is committed
+# make reference EXPERIMENT=NAME  keep its rows in docs/results/NAME, or in INTO=FOLDER, with the tables and figures they give
 PYTHON ?= python3
 
 # Nothing is written outside the checkout: every cache has its place in .cache.
@@ -33,7 +33,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 EXPERIMENT ?= demo
-INTO ?= docs/$(EXPERIMENT)
+INTO ?= docs/results/$(EXPERIMENT)
 PROFILE ?=
 CONFIG ?=
 # The config of a profile would give way to these.
@@ -49,7 +49,7 @@ run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(LAID_OVER) $(if $(PROFILE),--profile $(PROFILE))
 
 plan: setup
-	@python -m sae_workflow.plan $(EXPERIMENT) $(CONFIG)
+	@python -m sae_workflow.forecast $(EXPERIMENT) $(CONFIG)
 
 publish: setup
 	@python -m sae_workflow.publish $(EXPERIMENT) $(CONFIG)
@@ -142,11 +142,8 @@ versions: setup
 bench: setup
 	for name in $(BENCHES); do python bench/$$name.py --short || exit 1; done
 
-reference:
-	mkdir -p $(INTO)/tables $(INTO)/figures
-	cp $(addprefix results/$(EXPERIMENT)/,claims.csv claims.md metrics.csv made_by.json) $(INTO)/
-	cp $(wildcard $(addprefix results/$(EXPERIMENT)/tables/,*.md *.csv)) $(INTO)/tables/
-	cp results/$(EXPERIMENT)/figures/*.png $(INTO)/figures/
+reference: setup
+	python bench/reference.py keep results/$(EXPERIMENT) $(INTO) --config $(CONFIG)
 
 setup: .venv/.complete
 

@@ -52,7 +52,10 @@ def trials(results: Path, l0: float, firing: float) -> pd.DataFrame:
 def row(cell: tuple, of: pd.DataFrame) -> dict:
     """What is printed of a cell."""
     feasible, rates = of[of["feasible"]], of["lr"]
-    found = dict(zip(CELL, cell, strict=True)) | {"steps": int(of["steps"].max()), "feasible": f"{len(feasible)}/{len(of)}"}
+    found = dict(zip(CELL, cell, strict=True)) | {
+        "steps": int(of["steps"].max()),
+        "feasible": f"{len(feasible)}/{len(of)}",
+    }
     if feasible.empty:
         return found | {"fits": False}
     best = feasible.loc[feasible["r2"].idxmax()]

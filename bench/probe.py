@@ -173,6 +173,7 @@ def main() -> None:
     torch.set_num_threads(a.threads)
     threadpoolctl.threadpool_limits(a.threads)
     torch.set_deterministic_debug_mode("error")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if a.paper:
         rate(generated(PAPER), PAPER.largest, {"C": [0.1, 1.0, 10.0]})
         return

@@ -29,7 +29,7 @@ from sae.core import registry
 from sae.models.coder import Coder
 from sae.training import step
 from sae.training.loop import adam, update
-from sae.training.settings import Settings
+from sae.training.recipe import Settings
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("topk", "reg1", "reg2", "batch_topk")
@@ -105,6 +105,7 @@ FORMER = {"encoder_scale": 1.0, "adam_beta1": 0.9, "adam_beta2": 0.999, "auxk_al
 def work(kind: str, name: str, *arguments: str) -> None:
     """As `_peers.py` does for others: steps of ours ("METHOD PRECISION", of before: "... former"), or of `plain`."""
     torch.set_deterministic_debug_mode("error")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     method, precision, *former = name.split() if name != "plain" else [name, ""]
 
     def make(x: torch.Tensor, m: int, k: int, lr: float) -> peers.Trainer:

@@ -151,7 +151,12 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "datasets.emoji.type",
             "allowed: emoji, fashion_mnist, generated, image_folder",
         ),
-        ("datasets/emoji_vendors", {"type": "table", "root": "x"}, "experiments.study", "emoji_.*do not go together"),
+        (
+            "datasets/fashion_mnist_55k",
+            {"type": "table", "root": "x"},
+            "experiments.study",
+            "fashion_.*do not go together",
+        ),
         (
             "datasets/x",
             {"type": "table", "root": "x", "image_size": 8},

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from sae.core import paths
 from sae.core.errors import UserError
 from sae.core.options import Options, in_words
-from sae.training.settings import Recipe, Settings, rounded
+from sae.training.recipe import Recipe, Settings, rounded
 
 
 class Method(Options):
@@ -55,7 +55,7 @@ class Plan(Options):
     k: int
     seeds: list[int]
     recipe: dict[str, Any]
-    """See `sae.training.settings.Recipe`."""
+    """See `sae.training.recipe.Recipe`."""
     methods: dict[str, Method]
     protocols: dict[str, dict[str, Any]]
     """{entry of sae.protocols: its options}, in the order in which they train."""

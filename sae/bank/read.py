@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sae.bank import store
+from sae.bank import finished
 from sae.core import files
 from sae.core.errors import UserError
 from sae.core.paths import trial_name
@@ -77,7 +77,7 @@ class Bank:
 
     def write(self) -> None:
         """Write `file`; links of SAEs that it does not list go."""
-        store.unlink_others(self.file.parent, {entry.path for entry in self.saes})
+        finished.unlink_others(self.file.parent, {entry.path for entry in self.saes})
         files.write_json(self.file, {n: v for n, v in asdict(self).items() if n != "file"})
 
     def chosen(self, judged: Collection[tuple[str, str, int]], facts: dict[str, dict[str, Any]]) -> Bank:
@@ -100,7 +100,7 @@ class Bank:
             stored = self.file.parent / self.store / entry.key
             if not (stored / path.name).is_file():
                 raise UserError(f"{path} is gone, and {stored} too; delete {self.file} and run again")
-            store.link(stored, path)
+            finished.link(stored, path)
         advice = f"delete {path.resolve().parent} and {self.file}, and run again"
         files.check_sum(path, entry.sha256, self.file, advice)
         return saefile.load(path)

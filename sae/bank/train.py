@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sae.bank import store
+from sae.bank import finished
 from sae.bank.plan import Member, Plan
 from sae.bank.read import Bank, Entry
 from sae.core import files, headway, paths, registry, versions
@@ -33,7 +33,7 @@ from sae.models.coder import Coder, Threshold
 from sae.models.inputs import Inputs
 from sae.training.calibrate import calibrate
 from sae.training.loop import Diverged, Moments, moments, train
-from sae.training.settings import Settings
+from sae.training.recipe import Settings
 
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
@@ -163,7 +163,7 @@ class Trainer:
     def __init__(self, plan: Plan, cell: Cell, place: Place, side_by_side: Map | None = None) -> None:
         self._plan, self._cell, self._place, self._map = plan, cell, place, side_by_side
         self._data = files.read_json(cell.folder / "train/manifest.json", "manifest of activations")["sha256"]
-        self._versions = functools.cache(store.versions_of)
+        self._versions = functools.cache(finished.versions_of)
         root = os.path.relpath(place.store, place.bank.parent)
         self.bank = Bank(place.bank, plan.dataset, plan.backbone, plan.k, cell.input_scale, root, [], {})
 
@@ -171,7 +171,7 @@ class Trainer:
         """Train what the stores lack, link all; their entries, which are added to the bank's."""
         todo = [self._todo(member) for member in members]
         self._note(todo)
-        known = [store.find(one.folder, self._place.shared) for one in todo]
+        known = [finished.find(one.folder, self._place.shared) for one in todo]
         # By what made them: two names of one SAE are trained once.
         lacking = {one.folder: one for one, result in zip(todo, known, strict=True) if result is None}
         todo_now = lacking.values()
@@ -207,7 +207,7 @@ class Trainer:
             identity["options"] = objective.content(settings.of(objective.Options))
         made_by = {"data": self._data, "settings": identity, "input_scale": self._cell.input_scale}
         made_by |= {"versions": named, "device": torch.device(self._cell.device).type}
-        return Todo(self._plan, self._cell, member, made_by, self._place.store / store.key_of(made_by))
+        return Todo(self._plan, self._cell, member, made_by, self._place.store / finished.key_of(made_by))
 
     def _linked(self, one: Todo, result: dict[str, Any]) -> Entry:
         member, folder, path = one.member, one.folder, None
@@ -215,7 +215,7 @@ class Trainer:
         if result["status"] == "ok":
             folder, result = _within_budget(one, result, self._place)
             path = member.path
-            store.link(folder, self._place.bank.parent / path)
+            finished.link(folder, self._place.bank.parent / path)
         return Entry(
             method=member.method,
             protocol=member.protocol,
@@ -278,7 +278,7 @@ def _train(one: Todo) -> dict[str, Any]:
     seconds, steps = time.perf_counter() - started, last["step"] + 1
     log.info("%.1f s, %d steps of %.2f ms", seconds, steps, 1e3 * seconds / max(1, steps))
     # Not `result`: where another process was first with this SAE, it is the store's that counts.
-    found = store.whole(one.folder)
+    found = finished.whole(one.folder)
     assert found is not None
     return found
 
@@ -297,8 +297,8 @@ def _within_budget(one: Todo, result: dict[str, Any], place: Place) -> tuple[Pat
     held_out, x = one.cell.held_out
     thresholds = {"of": one.folder.name, "on": held_out, "versions": versions.joined([("training", "calibrate")])}
     made_by = result["made_by"] | {"thresholds": thresholds}
-    own = place.store / store.key_of(made_by)
-    found = store.find(own, place.shared)
+    own = place.store / finished.key_of(made_by)
+    found = finished.find(own, place.shared)
     if found is None:
         coder, theta = coder.to(x.device), select.theta.to(x.device)
         # Where too few latents were active in training the factor was 0.
@@ -310,7 +310,7 @@ def _within_budget(one: Todo, result: dict[str, Any], place: Place) -> tuple[Pat
             shutil.copyfile(one.folder / "train.parquet", temporary / "train.parquet")
             digest = files.sha256(temporary / "sae.safetensors")
             files.write_json(temporary / "result.json", result | {"sha256": digest, "made_by": made_by})
-        found = store.whole(own)
+        found = finished.whole(own)
     assert found is not None
     return own, found
 

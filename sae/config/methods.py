@@ -12,7 +12,7 @@ from sae.config.models import Config, Method, Sweep, Trained, extended
 from sae.config.problems import Problems
 from sae.core import paths, registry
 from sae.core.options import in_words
-from sae.training.settings import rounded
+from sae.training.recipe import rounded
 
 KINDS = ("objective", "penalty")
 OF_A_PENALTY = {"lambda", "mask"}

@@ -22,7 +22,7 @@ from sae.config.rule import Rule
 from sae.core import registry
 from sae.core.errors import UserError
 from sae.core.options import Count, Options, Positive, Precision, Seed, by_container, by_k, distinct, like
-from sae.training import settings
+from sae.training import recipe
 
 NAME = "^[a-z][a-z0-9_]{0,63}$"
 NAMES = "a name stands in paths; allowed: a to z, 0 to 9 and _, a letter first, at most 64 of them"
@@ -91,7 +91,7 @@ class Limited(Options):
         return value
 
 
-class Recipe(Limited, settings.Recipe):
+class Recipe(Limited, recipe.Recipe):
     """How SAEs are trained, whatever the method."""
 
     extends: Extends = None
@@ -212,12 +212,12 @@ class Method(Limited):
     @property
     def recipe(self) -> dict[str, Any]:
         """What it trains with instead of the experiment's recipe."""
-        return {name: getattr(self, name) for name in settings.Recipe.model_fields if name in self.model_fields_set}
+        return {name: getattr(self, name) for name in recipe.Recipe.model_fields if name in self.model_fields_set}
 
 
 _of_recipe: dict[str, Any] = {
     name: (field.rebuild_annotation(), Field(None, description=field.description))
-    for name, field in settings.Recipe.model_fields.items()
+    for name, field in recipe.Recipe.model_fields.items()
 }
 Trained: type[Method] = create_model("Trained", __base__=Method, **_of_recipe)
 

@@ -85,6 +85,8 @@ def start_torch(threads: int) -> None:
     torch.set_num_threads(threads)
     # What `use_deterministic_algorithms(True)` does, without importing the compiler, which takes 1.6 s a job.
     torch.set_deterministic_debug_mode("error")
+    # With it comes a fill of every new array, a tenth of a training step, to show who reads what nobody wrote.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def device(asked: str) -> str:

@@ -12,7 +12,7 @@ from sae.core.errors import UserError
 from sae.models import inputs
 from sae.models.coder import Coder
 from sae.training import step as stepping
-from sae.training.settings import Settings
+from sae.training.recipe import Settings
 
 VERSION = 1
 # A reconstruction this many times worse than the mean's is beyond recovery.

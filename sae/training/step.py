@@ -22,7 +22,7 @@ from sae.models.coder import Coder, restore
 from sae.models.inputs import Inputs
 from sae.training.auxk import auxk_loss
 from sae.training.picks import Picks, activations
-from sae.training.settings import Settings
+from sae.training.recipe import Settings
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import torch
 from bank.common import MADE_BY, METHODS, RECIPE, REG1, method, plan, write_activations
 
 from sae.__main__ import main
-from sae.bank import store as saes
+from sae.bank import finished as saes
 from sae.bank import train as train_module
 from sae.bank.read import read
 from sae.bank.train import Place, Trainer, cell_of

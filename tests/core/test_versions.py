@@ -6,7 +6,7 @@ import shutil
 import pytest
 from conftest import ROOT
 
-from sae.bank import store
+from sae.bank import finished
 from sae.core import codehash, registry, versions
 from sae.core.errors import UserError
 
@@ -54,7 +54,9 @@ def test_an_edit_waits_for_a_word_wherever_it_counts_and_nowhere_else(edit):
 
 def test_what_is_recorded_keeps_its_key_and_a_raised_version_changes_its_own_alone(edit):
     def keys():
-        both = {f"{o}, {p}": store.versions_of(o, p) for o in ("topk", "batch_topk") for p in (None, "off_support_l1")}
+        both = {
+            f"{o}, {p}": finished.versions_of(o, p) for o in ("topk", "batch_topk") for p in (None, "off_support_l1")
+        }
         return both | {metric: versions.joined([("metric", metric)]) for metric in registry.names("metric")}
 
     def changed():

@@ -6,7 +6,7 @@ from torch.nn import functional
 from sae.core import registry
 from sae.models.coder import Coder
 from sae.training import step
-from sae.training.settings import Settings
+from sae.training.recipe import Settings
 
 SETTINGS = Settings(
     m=24,

@@ -17,7 +17,7 @@ from sae.core import registry
 from sae.models import convert, inputs
 from sae.models.coder import Coder, TopK
 from sae.training.loop import train
-from sae.training.settings import Settings
+from sae.training.recipe import Settings
 
 pytestmark = pytest.mark.libraries
 SIDE = {"m": 256, "k": 8, "steps": 1500, "batch": 128, "lr": 0.001}

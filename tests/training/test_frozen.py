@@ -7,7 +7,7 @@ from training import frozen_step
 
 from sae.core import registry
 from sae.training.loop import train
-from sae.training.settings import Settings
+from sae.training.recipe import Settings
 
 RECIPE = {"m": 96, "k": 4, "seed": 3, "epochs": 5, "batch_size": 64, "lr": 0.003, "adam_eps": 6.25e-10}
 RECIPE |= {"decay_fraction": 0.2, "auxk_alpha": 0.125, "auxk_k": 16, "dead_after": 150, "tied": False, "log_every": 7}

@@ -8,7 +8,7 @@ from scoring.examples import coder as make_coder
 from sae.core.errors import UserError
 from sae.models import saefile
 from sae.training.objectives import imported
-from sae.training.settings import Settings
+from sae.training.recipe import Settings
 
 D, M, K = 6, 16, 4
 RECIPE = {"m": 8, "epochs": 1, "batch_size": 8, "lr": 0.1, "adam_eps": 1e-8, "decay_fraction": 0, "auxk_alpha": 0}

@@ -16,7 +16,7 @@ from sae.training.auxk import auxk_loss, dead_picks_masked
 from sae.training.objectives import topk
 from sae.training.penalties import l1_l2_ratio, off_support_l1
 from sae.training.picks import Picks, activations, largest, of_batch, of_each
-from sae.training.settings import Settings
+from sae.training.recipe import Settings
 
 PENALTIES = {"off_support_l1": off_support_l1.penalty, "l1_l2_ratio": l1_l2_ratio.penalty}
 

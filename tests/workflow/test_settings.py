@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 from conftest import ROOT
-from sae_workflow import costs, missing, plan, publish, run, schema, settings
+from sae_workflow import costs, forecast, missing, publish, run, schema, settings
 
 from sae.core import registry
 from sae.core.errors import UserError
@@ -141,7 +141,7 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     assert settings.splits_of_others(config, "smoke", "train") == []  # No metric of its protocols reads them.
     families = settings.stages(config, "smoke")["score"]["independent"]["families"]
     assert len(families) == len(set(families.values())) == 2
-    shown = "\n".join(plan.text(config, "smoke"))
+    shown = "\n".join(forecast.text(config, "smoke"))
     assert "fashion_mnist_smoke / dinov2_vit_s14" in shown and "in 1 cells" in shown
     card = "\n".join(publish._sources(config, "smoke"))
     assert card.count("- judge dinov2_vit_s14") == card.count("- backbone efficientnet_lite0") == 1
@@ -193,7 +193,11 @@ def test_a_shared_folder_that_is_not_there_and_labels_of_several_are_told(tmp_pa
 
 
 def test_the_gallery_is_that_of_the_config_or_the_first_cell():
-    assert settings.gallery(CONFIG, "fair") == {"dataset": "emoji_vendors_split1", "backbone": "efficientnet_lite0", "k": 16}
+    assert settings.gallery(CONFIG, "fair") == {
+        "dataset": "emoji_vendors_split1",
+        "backbone": "efficientnet_lite0",
+        "k": 16,
+    }
     assert settings.gallery(CONFIG, "paper") == {"dataset": "imagenet", "backbone": "vit_l16", "k": 32}
 
 

@@ -8,7 +8,7 @@ from sae_workflow import answer, show
 def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results/x/tables").mkdir(parents=True)
-    claims = pd.read_csv(ROOT / "docs/study/claims.csv").assign(detection=0.021, controls="emoji: raw")
+    claims = pd.read_csv(ROOT / "docs/results/study/claims.csv").assign(detection=0.021, controls="emoji: raw")
     claims.to_csv(tmp_path / "results/x/claims.csv", index=False)
     row = {"cells": 10, "low": 0.004, "high": 0.026, "outcome": "shown higher", "at_lower_r2": True, "infeasible": 2}
     scores = [(m, s, w) for m in ("reg1", "a_method_with_a_long_name") for s in ("ms", "ms_all") for w in (0.01, 0.02)]

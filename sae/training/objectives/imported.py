@@ -12,7 +12,7 @@ from sae.models import saefile
 from sae.models.coder import Coder, TopK
 from sae.models.inputs import prepare, total_variance
 from sae.training.loop import untrained
-from sae.training.settings import Settings
+from sae.training.recipe import Settings
 
 VERSION = 1
 TRAINS = False

@@ -55,6 +55,7 @@ const writer = (write) => (x, ...how) => (missing(x) ? "–" : write(Number(x), 
 const num = writer((x, digits = 3) => x.toFixed(digits).replace(/^-(0\.?0*)$/, "$1"));
 const signed = writer((x, digits = 3) => (x < 0 ? "" : "+") + num(x, digits));
 const count = writer((x) => x.toLocaleString("en"));
+const pictures = writer((n) => `${count(n)} image${n === 1 ? "" : "s"}`);
 /** A share as per cent, with a decimal where it is small. */
 const share = writer((x) => `${num(100 * x, Math.abs(x) < 0.1 && x !== 0 ? 1 : 0)} %`);
 /** About three figures, whatever the size. */
@@ -159,5 +160,5 @@ function remember(query) {
   history.replaceState(null, "", href(view === "overview" ? "" : view, parts, query));
 }
 
-return { views: {}, h, s, name, link, soft, note, missing, num, signed, count, share, short, put, load, read, href, parse, go, remember };
+return { views: {}, h, s, name, link, soft, note, missing, num, signed, count, pictures, share, short, put, load, read, href, parse, go, remember };
 })();

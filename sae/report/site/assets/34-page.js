@@ -104,5 +104,5 @@ SITE.latentCard = (cell, images, about, sae, j, said = "", most = 6, size = 48) 
   SITE.strip(cell, images, sae.firing(j, most), size), SITE.facts(sae, j, images));
 
 /** The activation of a latent on an image, and which place the image has among those on which it fires. */
-SITE.standing = (sae, { latent, value, rank }) => `activation ${short(value)}, no. ${count(rank + 1)} of its ${count(sae.active(latent))} images`;
+SITE.standing = (sae, { latent, value, rank }) => `activation ${short(value)}, no. ${count(rank + 1)} of its ${SITE.pictures(sae.active(latent))}`;
 })();

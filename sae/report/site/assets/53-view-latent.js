@@ -46,7 +46,7 @@ function intervals({ cell, images, firing }) {
     const of = firing.filter((one) => place(one) === i);
     const some = upTo(Math.min(EACH, of.length)).map((at) => of[Math.floor((at * of.length) / Math.min(EACH, of.length))]);
     const [low, high] = [i + 1, i].map((step) => short(top * (1 - step / INTERVALS)));
-    return h("", h("h3", `${low} to ${high} `, soft(`${count(of.length)} images, ${share(of.length / firing.length)}`)), of.length > 0 && strip(cell, images, some, 52));
+    return h("", h("h3", `${low} to ${high} `, soft(`${SITE.pictures(of.length)}, ${share(of.length / firing.length)}`)), of.length > 0 && strip(cell, images, some, 52));
   });
   return section("Images by interval of activation", note(`Does it mean the same where it is weak? Of each interval up to ${EACH} images, spread evenly.`), h(".pair", rows));
 }
@@ -101,7 +101,7 @@ async function match({ cell, about, sae, images, j, firing }, wanted) {
   const mine = new Set(firing.map(({ image }) => image));
   const both = theirs.firing(latent).filter(({ image }) => mine.has(image)).length;
   return section("Its match under another method",
-    h("p", `The latent there whose decoder direction is most alike: cosine ${num(cosine, 2)}, where 1 is the same direction. Both fire on ${count(both)} images.`),
+    h("p", `The latent there whose decoder direction is most alike: cosine ${num(cosine, 2)}, where 1 is the same direction. Both fire on ${SITE.pictures(both)}.`),
     SITE.bar("Match", SITE.methodPicker("With", others, other.id, (id) => go(SITE.latentHref(cell, about, j, { with: id })))),
     h(".pair", [[about, sae, j], [other, theirs, latent]].map(([one, of, at]) =>
       h("", SITE.methodLabel(one.method), SITE.latentCard(cell, images, one, of, at, "", 12, 56)))));
@@ -113,7 +113,7 @@ function like({ cell, about, sae, images, j }) {
   return [
     cards("Nearest latents", "By the cosine of decoder directions, in this SAE.", sae.near(j), ({ cosine }) => `cosine ${num(cosine, 2)}`),
     cards("Latents that fire together with it", "By the share of images on which both fire, of those on which either does.", sae.active(j) ? sae.together(j) : [],
-      ({ both, jaccard }) => `on ${count(both)} images, ${share(jaccard)}`),
+      ({ both, jaccard }) => `on ${SITE.pictures(both)}, ${share(jaccard)}`),
   ];
 }
 })();

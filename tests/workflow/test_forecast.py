@@ -1,4 +1,4 @@
-"""sae_workflow.plan: it must agree with Snakemake, and with numbers computed by hand."""
+"""sae_workflow.forecast: it must agree with Snakemake, and with numbers computed by hand."""
 
 import copy
 import importlib
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import PARTS, ROOT
-from sae_workflow import costs, handover, missing, plan, settings
+from sae_workflow import costs, forecast, handover, missing, settings
 from sae_workflow.stages import STAGES, Job
 from sae_workflow.start import start
 
@@ -53,7 +53,7 @@ def dry_run(experiment):
 
 def test_jobs_and_missing_data_are_what_snakemake_says(empty, monkeypatch):
     counts, said = dry_run("paper")
-    assert plan.jobs(settings.load(CONFIG), "paper") == counts
+    assert forecast.jobs(settings.load(CONFIG), "paper") == counts
     assert "paper: dataset imagenet: data/imagenet does not exist (docs/data.md)\n" in said
     # A process that Snakemake starts for a job says nothing.
     monkeypatch.setenv(handover.VARIABLE, "this")
@@ -65,7 +65,7 @@ def test_jobs_and_missing_data_are_what_snakemake_says(empty, monkeypatch):
 
 def test_downloads_are_jobs_of_what_is_not_pinned_or_local(empty):
     counts = dry_run("laptop")[0]
-    assert plan.jobs(settings.load(CONFIG), "laptop") == counts
+    assert forecast.jobs(settings.load(CONFIG), "laptop") == counts
     assert (counts["download"], counts["weights"]) == (2, 3)
 
 
@@ -96,13 +96,13 @@ def test_jobs_of_parts_and_without_a_second_round_or_some_metrics_are_what_snake
     for experiment in ("fair", "smoke"):
         config["compute"] |= {"embed_shards": 3}
         (empty / "config.yaml").write_text(yaml.safe_dump(config))
-        assert plan.jobs(settings.load(config), experiment) == dry_run(experiment)[0]
+        assert forecast.jobs(settings.load(config), experiment) == dry_run(experiment)[0]
     config["experiments"] = {"smoke": config["experiments"]["smoke"]}
     config["experiments"]["smoke"]["methods"] = ["topk", "reg1"]
     config["experiments"]["smoke"]["sweep"].pop("reg2")
     del config["metrics"]["probe"], config["metrics"]["robustness"], config["metrics"]["rank_profile"]
     (empty / "config.yaml").write_text(yaml.safe_dump(config))
-    counts = plan.jobs(settings.load(config), "smoke")
+    counts = forecast.jobs(settings.load(config), "smoke")
     assert counts == dry_run("smoke")[0]
     assert not {"probe", "probe_embeddings", "robustness"} & set(counts)
 
@@ -116,14 +116,14 @@ def test_ten_times_the_lambdas_and_seeds_are_no_more_jobs(empty):
     assert sum(size.trials for size in sizes) == 18 * 30 * (6 + 2 * 60)
     (empty / "config.yaml").write_text(yaml.safe_dump(larger))
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB, of the largest child so far.
-    assert dry_run("paper")[0] == plan.jobs(settings.load(CONFIG), "paper")
+    assert dry_run("paper")[0] == forecast.jobs(settings.load(CONFIG), "paper")
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(2**20, before + 1)
 
 
 def test_the_paper_by_hand(empty):
     """18 banks x (1 + 2 x 6 + 5) x 3 seeds; 18 x 2 x 3; ImageNet 1,331,167 x 1024 x 2 bytes; SAEs of m = 8192."""
     config = settings.load(CONFIG)
-    shown = "\n".join(plan.text(config, "paper"))
+    shown = "\n".join(forecast.text(config, "paper"))
     assert "SAEs: 972 in 18 cells, and at most 108 at what validation chooses" in shown
     size, total = re.search(r"  total ([\d.]+) GB", shown)[1], re.search(r"  total  +\d+ +0 +(\d+) +(\d+)", shown)
     said = " ".join((ROOT / "docs/paper.md").read_text().split())
@@ -157,7 +157,7 @@ def test_the_estimate_is_near_what_the_demo_took(empty):
     for name in ("reg1", "reg2"):
         config["experiments"]["demo"]["sweep"][name]["lambda"]["k16"] = [0.001, 0.003, 0.01]
     config = settings.load(config)
-    spent = plan.hours(plan.left(config, "demo"))
+    spent = forecast.hours(forecast.left(config, "demo"))
     assert sum(spent.values())[2] == pytest.approx((2 * 948 - 240) / 3600, rel=0.3)
 
 
@@ -178,7 +178,7 @@ def test_what_nobody_knows_is_named_and_left_out(empty):
     config["datasets"]["birds"] = {"type": "image_folder", "root": "birds"}
     config["experiments"]["paper"] |= {"backbones": ["vit_l16", "ours"], "datasets": ["imagenet", "birds", "cifar100"]}
     config = settings.load(config)
-    shown = "\n".join(plan.text(config, "paper"))
+    shown = "\n".join(forecast.text(config, "paper"))
     assert "backbone ours: checkpoint weights/ours.pt does not exist" in shown
     assert "no figures of backbone ours (model resnet18): left out of disk and hours; add them to workflow/" in shown
     assert "no number of images of dataset birds" in shown
@@ -201,7 +201,7 @@ def test_weights_in_the_hubs_cache_are_not_missing(empty, monkeypatch):
 
 
 def test_an_unknown_experiment_is_a_clear_error(empty):
-    done = subprocess.run([sys.executable, "-m", "sae_workflow.plan", "papr"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "sae_workflow.forecast", "papr"], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: experiment 'papr' is not in the config; there are: demo, fair, ")
 
@@ -211,13 +211,13 @@ def test_what_is_there_is_done(empty):
     file = empty / "results/activations/imagenet/vit_l16/train/manifest.json"
     file.parent.mkdir(parents=True)
     file.write_text('{"shape": [10, 1024]}')
-    todo, every = plan.left(config, "paper"), plan.jobs(config, "paper")
+    todo, every = forecast.left(config, "paper"), forecast.jobs(config, "paper")
     assert {rule: every[rule] - len(found) for rule, found in todo.items() if every[rule] > len(found)} == {"embed": 1}
-    assert re.search(r"^  embed +6 +1 ", "\n".join(plan.text(config, "paper")), re.MULTILINE)
+    assert re.search(r"^  embed +6 +1 ", "\n".join(forecast.text(config, "paper")), re.MULTILINE)
 
 
 @pytest.mark.parametrize(
-    "name", ["check", "housekeeping", "plan", "publish", "run", "schema", "show", "times", "versions"]
+    "name", ["check", "forecast", "housekeeping", "publish", "run", "schema", "show", "times", "versions"]
 )
 def test_every_command_says_what_it_takes(name, capsys):
     module = importlib.import_module(f"sae_workflow.{name}")
