@@ -154,7 +154,7 @@ def test_images_stand_in_the_order_of_the_codes(visit, site):
     text = page.locator("main").inner_text()
     assert f"fires on {code['offsets'][1]} of 300 test images" in text
     # Each image lies in one interval.
-    counts = [int(n) for n in re.findall(r"to [\d.]+\s+(\d+) images,", text)]
+    counts = [int(n) for n in re.findall(r"to [\d.]+\s+(\d+) images?,", text)]
     assert sum(counts) == code["offsets"][1] and len(counts) == 6
 
 
