@@ -42,11 +42,18 @@ class Activations:
         """Whether `group` joins several images."""
         return self.manifest["dataset"]["grouped"]
 
+    def drawn(self, count: int, seed: int = 0) -> np.ndarray:
+        """The numbers of at most `count` rows, drawn at random, ascending."""
+        every = len(self.index)
+        if count >= every:
+            return np.arange(every)
+        return np.sort(np.random.default_rng(seed).choice(every, count, replace=False))
+
     def sample(self, count: int, seed: int = 0) -> "Activations":
-        """At most `count` of the rows, drawn at random; they keep their order."""
-        if len(self.index) <= count:
+        """At most `count` of the rows, those :meth:`drawn`."""
+        rows = self.drawn(count, seed)
+        if len(rows) == len(self.index):
             return self
-        rows = np.sort(np.random.default_rng(seed).choice(len(self.index), count, replace=False))
         # A memory map of its own, closed at once: pages read from one that stays open would stay in memory.
         mapped = isinstance(self.embeddings, np.memmap) and self.embeddings.filename
         embeddings = np.load(mapped, mmap_mode="r") if mapped else self.embeddings

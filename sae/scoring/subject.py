@@ -103,6 +103,8 @@ class Subject:
 
     def codes(self, split: str, at_most: int | None = None) -> Codes:
         """The SAE's codes of a split, encoded once."""
+        if at_most is not None and at_most >= len(self.embeddings(split)):
+            at_most = None
         self.splits[split]
         return self.once(("codes", split, at_most), lambda: self.coder.encode(self.inputs(split, at_most)))
 

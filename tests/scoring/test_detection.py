@@ -102,6 +102,26 @@ def test_a_judge_whose_images_were_permuted_is_at_chance():
     assert abs(np.mean(found) - 0.5) < 0.03 and np.std(found) > 0
 
 
+@pytest.mark.parametrize("groups", [None, lambda count: np.arange(count) // 3])
+def test_a_sample_stands_for_many_training_images(groups, monkeypatch):
+    monkeypatch.setattr(detection, "MOST_TRAIN", 120)
+    of, dense, seen = subject(groups=groups)
+    rows = of.splits["train"].drawn(120)
+    assert len(rows) == 120 and (np.diff(rows) > 0).all()
+    of.once(("codes", "train", 120), lambda: codes_of(dense["train"][rows]))
+    alone, _, _ = subject(groups=groups)  # The same images, those of the sample being all that there are for training.
+    train = alone.splits["train"]
+    of_sample = train.index.iloc[rows].reset_index(drop=True)
+    splits = {**alone.splits, "train": store.Activations(train.embeddings[rows], of_sample, train.manifest)}
+    judges = {name: {**splits_of, "train": splits_of["train"][rows]} for name, splits_of in seen.items()}
+    expected = Subject(alone.coder, splits, judges, backbone="a")
+    for split, values in ({"test": dense["test"], "train": dense["train"][rows]}).items():
+        expected.once(("codes", split, None), lambda values=values: codes_of(values))
+    got = [detection.score(one, "test", OPTIONS) for one in (of, expected)]
+    assert got[0]["detection_measured"] > 0.3 and got[0]["detection_alive"] == got[1]["detection_alive"]
+    np.testing.assert_array_equal(*(one["detection_of_latent"].values for one in got))
+
+
 def test_equal_scores_count_half():
     scores = np.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.0, 1.0]], dtype=np.float32)
     firing = codes_of(np.array([[1.0, 1.0], [0, 1.0], [0, 0], [1.0, 0]])).by_latent()

@@ -254,6 +254,11 @@ def _metrics(stage: str) -> Callable[[Job], list[versions.Name]]:
     return lambda job: [("scoring", "stage"), *settings.scoring(job.config, job.of.experiment, stage)]
 
 
+def _shown_to_judges(job: Job) -> int:
+    """The training images that detection reads."""
+    return min(job.cell.rows["train"], registry.head("metric", "detection").constants["MOST_TRAIN"])
+
+
 def _collected(job: Job) -> Sizes:
     plans = costs.plans(job.config, job.of.experiment)
     latents = sum(costs.judged(plan) * costs.width(plan) for plan in plans)
@@ -319,7 +324,7 @@ _SCORE = Stage(
     computes=True,
     like="score",
     # Codes of train, by image and by latent, for detection.
-    sizes=lambda job: bank_sizes(job.cell, job.plan) | {"found": 16 * job.cell.rows["train"] * job.plan.k / MB},
+    sizes=lambda job: bank_sizes(job.cell, job.plan) | {"found": 16 * _shown_to_judges(job) * job.plan.k / MB},
     seconds=_scoring,
 )
 # By the names of their rules, in the order in which these run.

@@ -5,7 +5,8 @@ which it does not. It ranks the images of a split along the difference of the tw
 centred, and whitened by the principal axes of train. The score is the AUC of firing against not firing, mean over draws
 of the random images, over the judges of a family, and over families. Kin to the Machine Interpretability Score
 (Zimmermann et al. 2024) and to detection scoring (Paulo et al. 2024, arXiv:2410.13928), whose judges are shown and
-asked alike. docs/protocol.md says what is measured, and why.
+asked alike. docs/protocol.md says what is measured, and why. Of more than `MOST_TRAIN` training images a seeded sample
+stands for all: whatever is read of training images, how often a latent fires on them included, is read of the sample.
 
 `detection_alive`: mean over the latents that are measured; `detection_measured`: their share of the dictionary;
 `detection`: mean of 2 AUC - 1 over all latents, what was not measured counting as 0; curve `detection_by_frequency`:
@@ -31,6 +32,7 @@ SPLITS = ("val", "test")
 READS = ("train", "others")
 BANDS = (0.01, 0.03, 0.1, 1.0)
 CHUNK, LATENTS = 16_384, 256  # rows and latents that are looked at at once
+MOST_TRAIN = 100_000  # training images; of more a seeded sample stands for all, as with probes
 RIDGE = 1e-3  # Of whitening, as a share of the largest variance.
 
 
@@ -67,14 +69,16 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
             judges.setdefault(family, []).append(judge)
     if not judges:
         return {}
-    train, here = subject.codes("train").by_latent(), subject.codes(split).by_latent()
+    train, here = subject.codes("train", MOST_TRAIN).by_latent(), subject.codes(split).by_latent()
+    rows, groups = subject.splits["train"].drawn(MOST_TRAIN), subject.groups("train")
     measured = _measured(train, here, split, options)
     here = here[:, measured]
     share = np.diff(here.indptr) / here.shape[0]
     bands, found = np.searchsorted(BANDS, share), dict[str, Any]()
     for kind in options.kinds:
-        shown = _shown(train, measured, kind, subject.groups("train"), options)
-        by_family = [np.mean([_of_judge(subject, split, j, shown, here) for j in of], axis=0) for of in judges.values()]
+        shown = _shown(train, measured, kind, None if groups is None else groups[rows], options)
+        of_judges = [[_of_judge(subject, split, judge, rows, shown, here) for judge in of] for of in judges.values()]
+        by_family = [np.mean(of, axis=0) for of in of_judges]
         auc = np.mean(by_family, axis=0)
         name, m = "detection" if kind == "highest" else "detection_random", subject.coder.m
         means = [auc[bands == band].mean() if (bands == band).any() else np.nan for band in range(len(BANDS))]
@@ -121,19 +125,21 @@ def _of_judge(
     subject: Subject,
     split: str,
     judge: str,
+    rows: np.ndarray,
     shown: list[tuple[list[np.ndarray], list[np.ndarray]]],
     firing: scipy.sparse.csc_matrix,
 ) -> np.ndarray:
     """(measured,) AUC by one judge, mean over draws."""
     of = subject.others[judge]
-    axes = subject.once_for_all(("detection", judge), lambda: whitening(of["train"]))
+    axes = subject.once_for_all(("detection", judge), lambda: whitening(of["train"], rows))
     here = subject.once_for_all(("detection", judge, split), lambda: (unit_rows(of[split]) @ axes).astype(np.float32))
     found = np.zeros(firing.shape[1])
     for yes, no in shown:
         for start in range(0, len(found), LATENTS):
             part = slice(start, start + LATENTS)
             pairs = zip(yes[part], no[part], strict=True)
-            apart = np.array([mean(of["train"], fires) - mean(of["train"], silent) for fires, silent in pairs])
+            means = [[mean(of["train"], rows[images]) for images in pair] for pair in pairs]
+            apart = np.array([firing_mean - silent_mean for firing_mean, silent_mean in means])
             found[part] += aucs(here @ (apart @ axes).astype(np.float32).T, firing[:, part]) / len(shown)
     return found
 
@@ -143,12 +149,12 @@ def mean(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return unit_rows(embeddings[np.sort(rows)]).mean(axis=0)
 
 
-def whitening(embeddings: np.ndarray) -> np.ndarray:
-    """(d', d') that whitens embeddings (N, d') of unit norm by their principal axes."""
-    count, mean, square = len(embeddings), 0.0, 0.0
+def whitening(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(d', d') that whitens some rows of embeddings (N, d') of unit norm by their principal axes."""
+    count, mean, square = len(rows), 0.0, 0.0
     for start in range(0, count, CHUNK):
-        rows = unit_rows(embeddings[start : start + CHUNK])
-        mean, square = mean + rows.sum(axis=0) / count, square + rows.T @ rows / count
+        part = unit_rows(embeddings[rows[start : start + CHUNK]])
+        mean, square = mean + part.sum(axis=0) / count, square + part.T @ part / count
     variances, axes = np.linalg.eigh(square - np.outer(mean, mean))
     return axes / np.sqrt(np.maximum(variances, 0) + RIDGE * variances[-1])
 
