@@ -87,12 +87,21 @@ def peaks(size: Size, classes: int, out: Path, threads: int, capped: bool = Fals
         measured(write_command([4 * batch_size, batch_size, d, 2 * d, classes], few))
         measured(dict(commands(folder, few, plan, probe, options))["train"])
     sizes = [rows, held_out, d, 4 * d if capped else 2 * d, classes]
-    for rule, command in [("cache", write_command(sizes, store)), *commands(folder, store, plan, probe, options)]:
+    every = dict([("cache", write_command(sizes, store)), *commands(folder, store, plan, probe, options)])
+    # By itself, since it comes last in `score`: a judge, here with the same embeddings, looks for each latent's images.
+    settings = '{"metrics": {"detection": {}}}'
+    alone = {"--settings": settings, "--out": str(folder / "scores/detection")}
+    words = every["score"]
+    every["detection"] = [alone.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+    every["detection"] += ["--others", f"judge={store}"]
+    for rule, command in every.items():
         taken = measured(command, CAP if capped and rule != "cache" else None)
         width, used, of = d if rule == "probe_embeddings" else m, taken["peak_gib"] * 1024, ""
         if rule != "cache":
             bank, probes = stages.bank_sizes(cell, Plan.model_validate(plan)), stages.probe_sizes(cell, width, probe)
-            expected = stages.memory_of(stages.STAGES[rule].like, bank | probes)
+            like = stages.STAGES["score" if rule == "detection" else rule].like
+            found = {"found": 16 * min(rows, 100_000) * k / 1e6 if rule == "detection" else 0}
+            expected = stages.memory_of(like, bank | probes | found)
             of = f"{expected / used:.2f}"
         seconds = f"{taken['seconds']:.0f}" + ("+" if taken["stopped"] else "")
         print(f"{rows:>8}{held_out:>9}{d:>6}{m:>6}{k:>5}  {rule:<18}{used:>6.0f}{of:>14}{seconds:>8}", flush=True)
