@@ -6,7 +6,6 @@ feasible and the best one lies inside: a higher and a lower rate were tried.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -33,16 +32,9 @@ def main() -> None:
 
 def trials(results: Path, l0: float, firing: float) -> pd.DataFrame:
     """A row per trial of the baseline at its cell's common points and around them, and whether it is feasible."""
-    found = []
-    for file in sorted(results.glob("scores/*/*/*/validation.parquet")):
-        rows = pd.read_parquet(file)
-        bank = json.loads((results / "saes" / file.parent.relative_to(results / "scores") / "bank.json").read_text())
-        settings = {tuple(sae["path"].split("/")[:3]): sae["settings"] | sae["trial"] for sae in bank["saes"]}
-        names = zip(rows["method"], rows["trial"], "seed" + rows["seed"].astype(str), strict=True)
-        options = pd.DataFrame([settings[name] for name in names], rows.index)[["lr", "encoder_scale", "auxk_alpha"]]
-        # Those that only say how long to train have no weight of AuxK in their names.
-        found.append(rows.join(options)[rows["trial"].str.contains("auxk_alpha") & (rows["seed"] == 0)])
-    rows = pd.concat(found, ignore_index=True)
+    rows = pd.concat(map(pd.read_parquet, sorted(results.glob("scores/*/*/*/validation.parquet"))), ignore_index=True)
+    # Those that only say how long to train have no weight of AuxK of their own.
+    rows = rows[rows["trial"].str.contains("auxk_alpha") & (rows["seed"] == 0)].reset_index(drop=True)
     rows["firing"] = 1 - rows["dead_train"] / rows["m"]
     rows["feasible"] = (rows["status"] == "ok") & (rows["l0"] <= l0 * rows["k"]) & (rows["firing"] >= firing)
     columns = ["lr", "encoder_scale", "auxk_alpha", "steps", "r2", "ms_mean_alive", "l0", "firing", "feasible"]
