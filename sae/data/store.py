@@ -54,10 +54,15 @@ class Activations:
         rows = self.drawn(count, seed)
         if len(rows) == len(self.index):
             return self
-        # A memory map of its own, closed at once: pages read from one that stays open would stay in memory.
-        mapped = isinstance(self.embeddings, np.memmap) and self.embeddings.filename
-        embeddings = np.load(mapped, mmap_mode="r") if mapped else self.embeddings
-        return Activations(embeddings[rows], self.index.iloc[rows].reset_index(drop=True), self.manifest)
+        embeddings = rows_of(self.embeddings, rows)
+        return Activations(embeddings, self.index.iloc[rows].reset_index(drop=True), self.manifest)
+
+
+def rows_of(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(n, d) some rows, in memory."""
+    # Of a memory map of its own, closed at once: pages read from one that stays open would stay in memory.
+    mapped = isinstance(embeddings, np.memmap) and embeddings.filename
+    return (np.load(mapped, mmap_mode="r") if mapped else embeddings)[rows]
 
 
 def write(folder: str | Path, batches: Iterable[np.ndarray], index: pd.DataFrame, provenance: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from pydantic import AfterValidator, Field
 
 from sae.core.options import Count, Seed, Share, distinct
 from sae.core.options import Options as Base
+from sae.data.store import rows_of
 from sae.models.inputs import unit_rows
 from sae.scoring.subject import Curve, PerLatent, Scores, Subject
 
@@ -131,15 +132,15 @@ def _of_judge(
 ) -> np.ndarray:
     """(measured,) AUC by one judge, mean over draws."""
     of = subject.others[judge]
-    axes = subject.once_for_all(("detection", judge), lambda: whitening(of["train"], rows))
-    here = subject.once_for_all(("detection", judge, split), lambda: (unit_rows(of[split]) @ axes).astype(np.float32))
+    train = subject.once_for_all(("detection", judge, "train"), lambda: rows_of(of["train"], rows))
+    axes = subject.once_for_all(("detection", judge), lambda: whitening(train))
+    here = subject.once_for_all(("detection", judge, split), lambda: whitened(of[split], axes))
     found = np.zeros(firing.shape[1])
     for yes, no in shown:
         for start in range(0, len(found), LATENTS):
             part = slice(start, start + LATENTS)
             pairs = zip(yes[part], no[part], strict=True)
-            means = [[mean(of["train"], rows[images]) for images in pair] for pair in pairs]
-            apart = np.array([firing_mean - silent_mean for firing_mean, silent_mean in means])
+            apart = np.array([mean(train, fires) - mean(train, silent) for fires, silent in pairs])
             found[part] += aucs(here @ (apart @ axes).astype(np.float32).T, firing[:, part]) / len(shown)
     return found
 
@@ -149,14 +150,20 @@ def mean(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return unit_rows(embeddings[np.sort(rows)]).mean(axis=0)
 
 
-def whitening(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(d', d') that whitens some rows of embeddings (N, d') of unit norm by their principal axes."""
-    count, mean, square = len(rows), 0.0, 0.0
+def whitening(embeddings: np.ndarray) -> np.ndarray:
+    """(d', d') that whitens embeddings (N, d') of unit norm by their principal axes."""
+    count, mean, square = len(embeddings), 0.0, 0.0
     for start in range(0, count, CHUNK):
-        part = unit_rows(embeddings[rows[start : start + CHUNK]])
-        mean, square = mean + part.sum(axis=0) / count, square + part.T @ part / count
+        rows = unit_rows(embeddings[start : start + CHUNK])
+        mean, square = mean + rows.sum(axis=0) / count, square + rows.T @ rows / count
     variances, axes = np.linalg.eigh(square - np.outer(mean, mean))
     return axes / np.sqrt(np.maximum(variances, 0) + RIDGE * variances[-1])
+
+
+def whitened(embeddings: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """(N, d') float32 of embeddings (N, d') of unit norm."""
+    parts = range(0, len(embeddings), CHUNK)
+    return np.concatenate([(unit_rows(embeddings[i : i + CHUNK]) @ axes).astype(np.float32) for i in parts])
 
 
 def aucs(scores: np.ndarray, firing: scipy.sparse.csc_matrix) -> np.ndarray:
