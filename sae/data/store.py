@@ -21,6 +21,7 @@ from sae.core.errors import UserError
 from sae.data.parts import Part, header
 
 TYPES = ("float16", "float32")
+AT_ONCE = 8192  # rows that are read from one memory map
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,10 @@ class Activations:
 
 def rows_of(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(n, d) some rows, in memory."""
-    # Of a memory map of its own, closed at once: pages read from one that stays open would stay in memory.
+    # Of memory maps of its own, closed at once: pages read from one that stays open stay in memory.
     mapped = isinstance(embeddings, np.memmap) and embeddings.filename
-    return (np.load(mapped, mmap_mode="r") if mapped else embeddings)[rows]
+    parts = np.array_split(rows, max(1, len(rows) // AT_ONCE))
+    return np.concatenate([(np.load(mapped, mmap_mode="r") if mapped else embeddings)[part] for part in parts])
 
 
 def write(folder: str | Path, batches: Iterable[np.ndarray], index: pd.DataFrame, provenance: dict[str, Any]) -> None:
@@ -136,6 +138,12 @@ def read(folder: str | Path) -> Activations:
     Raises:
         UserError: a file is missing, truncated or altered, or holds no floats; the message names it.
     """
+    embeddings, manifest = opened(folder)
+    return Activations(embeddings, files.read_parquet(Path(folder) / "index.parquet"), manifest)
+
+
+def opened(folder: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """The embeddings and the manifest of one split, checked as :func:`read` does, but for the index, which is large."""
     folder = Path(folder)
     manifest = files.read_json(folder / "manifest.json", "manifest of activations")
     for name, digest in manifest["sha256"].items():
@@ -144,4 +152,4 @@ def read(folder: str | Path) -> Activations:
     if list(embeddings.shape) != manifest["shape"] or embeddings.dtype.name not in TYPES:
         found = f"{embeddings.dtype} of shape {embeddings.shape}, expected {' or '.join(TYPES)}"
         raise UserError(f"{folder / 'embeddings.npy'} holds {found} of shape {manifest['shape']}")
-    return Activations(embeddings, files.read_parquet(folder / "index.parquet"), manifest)
+    return embeddings, manifest
