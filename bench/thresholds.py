@@ -1,6 +1,6 @@
 """What fixing thresholds on held-out images changes: L0 and R^2 on validation, as trained and as judged.
 
-    python bench/thresholds.py results/rivals/saes/emoji_vendors/efficientnet_lite0/k32/bank.json
+    python bench/thresholds.py results/rivals/saes/emoji_vendors_split1/efficientnet_lite0/k32/bank.json
 
 A row for each method with thresholds in a bank's file: of its SAEs the mean L0 and R^2 on validation images, first with
 the thresholds that training fixed (k latents on training images), then with those that the bank has (k on validation).

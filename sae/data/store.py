@@ -4,6 +4,7 @@
 `manifest.json` is written last, with the shape, the dtype and the SHA-256 of both files.
 """
 
+import mmap
 import os
 import platform
 import shutil
@@ -21,7 +22,7 @@ from sae.core.errors import UserError
 from sae.data.parts import Part, header
 
 TYPES = ("float16", "float32")
-AT_ONCE = 8192  # rows that are read from one memory map
+AT_ONCE = 8192  # rows at most that are read from one memory map
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,12 @@ class Activations:
 
 def rows_of(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(n, d) some rows, in memory."""
-    # Of memory maps of its own, closed at once: pages read from one that stays open stay in memory.
-    mapped = isinstance(embeddings, np.memmap) and embeddings.filename
-    parts = np.array_split(rows, max(1, len(rows) // AT_ONCE))
-    return np.concatenate([(np.load(mapped, mmap_mode="r") if mapped else embeddings)[part] for part in parts])
+    # Of memory maps of its own, closed at once: pages read from one that stays open stay in memory. A part of a map is
+    # read as it is, since its rows are counted otherwise.
+    whole = isinstance(embeddings, np.memmap) and isinstance(embeddings.base, mmap.mmap)
+    file = embeddings.filename if whole and isinstance(embeddings, np.memmap) else None
+    parts = np.array_split(rows, max(1, -(-len(rows) // AT_ONCE)))
+    return np.concatenate([(np.load(file, mmap_mode="r") if file else embeddings)[part] for part in parts])
 
 
 def write(folder: str | Path, batches: Iterable[np.ndarray], index: pd.DataFrame, provenance: dict[str, Any]) -> None:
@@ -143,7 +146,7 @@ def read(folder: str | Path) -> Activations:
 
 
 def opened(folder: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """The embeddings and the manifest of one split, checked as :func:`read` does, but for the index, which is large."""
+    """The embeddings and the manifest of one split, checked as by :func:`read`; the index is not loaded."""
     folder = Path(folder)
     manifest = files.read_json(folder / "manifest.json", "manifest of activations")
     for name, digest in manifest["sha256"].items():

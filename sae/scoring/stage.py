@@ -240,7 +240,7 @@ class Scorer:
         ):
             embeddings, manifest = store.opened(of / split)
             own = splits[split]
-            # Most often the indices are the same file, and need not be compared row by row.
+            # Most often the indices have the same bytes, and need not be compared row by row.
             if manifest["sha256"]["index.parquet"] != own.manifest["sha256"]["index.parquet"]:
                 ids = files.read_parquet(of / split / "index.parquet")["image_id"]
                 if not ids.equals(own.index["image_id"]):

@@ -254,9 +254,12 @@ def _metrics(stage: str) -> Callable[[Job], list[versions.Name]]:
     return lambda job: [("scoring", "stage"), *settings.scoring(job.config, job.of.experiment, stage)]
 
 
-def _shown_to_judges(job: Job) -> int:
-    """The training images that detection reads."""
-    return min(job.cell.rows["train"], registry.head("metric", "detection").constants["MOST_TRAIN"])
+def _for_detection(job: Job) -> float:
+    """Bytes of what detection reads: codes of training images, their embeddings, and those of judges."""
+    cell, judges = job.cell, len(settings.others(job.config, job.of.experiment, job.of.backbone))
+    train = min(cell.rows["train"], registry.head("metric", "detection").constants["MOST_TRAIN"])
+    of_judge = 4 * (train + cell.rows["val"] + cell.rows["test"]) * cell.d
+    return 16 * train * job.plan.k + 6 * train * cell.d + judges * of_judge
 
 
 def _collected(job: Job) -> Sizes:
@@ -323,8 +326,7 @@ _SCORE = Stage(
     reads=SPLITS,
     computes=True,
     like="score",
-    # Codes of train, by image and by latent, for detection.
-    sizes=lambda job: bank_sizes(job.cell, job.plan) | {"found": 16 * _shown_to_judges(job) * job.plan.k / MB},
+    sizes=lambda job: bank_sizes(job.cell, job.plan) | {"found": _for_detection(job) / MB},
     seconds=_scoring,
 )
 # By the names of their rules, in the order in which these run.
