@@ -100,10 +100,8 @@ def peaks(size: Size, classes: int, out: Path, threads: int, capped: bool = Fals
         if rule != "cache":
             bank, probes = stages.bank_sizes(cell, Plan.model_validate(plan)), stages.probe_sizes(cell, width, probe)
             like = stages.STAGES["score" if rule == "detection" else rule].like
-            train = min(rows, 100_000)  # As detection reads them, and one judge's.
-            read = 16 * train * k + 6 * train * d + 4 * (train + 2 * held_out) * d
-            found = {"found": read / 1e6 if rule == "detection" else 0}
-            expected = stages.memory_of(like, bank | probes | found)
+            read = stages.detection_sizes(cell, k, judges=1) if rule == "detection" else {}
+            expected = stages.memory_of(like, bank | probes | read)
             of = f"{expected / used:.2f}"
         seconds = f"{taken['seconds']:.0f}" + ("+" if taken["stopped"] else "")
         print(f"{rows:>8}{held_out:>9}{d:>6}{m:>6}{k:>5}  {rule:<18}{used:>6.0f}{of:>14}{seconds:>8}", flush=True)

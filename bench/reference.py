@@ -43,9 +43,8 @@ def keep(results: Path, into: Path) -> None:
     for name in ROWS:
         shutil.copyfile(results / name, into / name)
     latents = files.read_parquet(results / "latents.parquet")
-    latents = latents.reindex(
-        columns=[*KEY, "detection", "n_active", "selected"]
-    )  # Without judges there is no detection.
+    # Where there are no judges there is no detection.
+    latents = latents.reindex(columns=[*KEY, "detection", "n_active", "selected"])
     read = latents["selected"] & (latents["split"] == "test") & latents["detection"].notna()
     slim = latents.loc[read, [*KEY, "detection", "n_active"]].astype({"detection": "float32"})
     files.write_parquet(into / "latents.parquet", slim.reset_index(drop=True))

@@ -62,12 +62,15 @@ class Activations:
 
 def rows_of(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(n, d) some rows, in memory."""
-    # Of memory maps of its own, closed at once: pages read from one that stays open stay in memory. A part of a map is
-    # read as it is, since its rows are counted otherwise.
-    whole = isinstance(embeddings, np.memmap) and isinstance(embeddings.base, mmap.mmap)
-    file = embeddings.filename if whole and isinstance(embeddings, np.memmap) else None
     parts = np.array_split(rows, max(1, -(-len(rows) // AT_ONCE)))
-    return np.concatenate([(np.load(file, mmap_mode="r") if file else embeddings)[part] for part in parts])
+    return np.concatenate([_anew(embeddings)[part] for part in parts])
+
+
+def _anew(embeddings: np.ndarray) -> np.ndarray:
+    """The same; of a whole memory map a new one, since pages read from one that stays open stay in memory."""
+    if isinstance(embeddings, np.memmap) and isinstance(embeddings.base, mmap.mmap) and embeddings.flags.c_contiguous:
+        return np.memmap(embeddings.filename, embeddings.dtype, "r", embeddings.offset, embeddings.shape)
+    return embeddings
 
 
 def write(folder: str | Path, batches: Iterable[np.ndarray], index: pd.DataFrame, provenance: dict[str, Any]) -> None:

@@ -214,7 +214,10 @@ def test_rows_of_a_memory_map_and_of_a_part_of_it(tmp_path, monkeypatch):
     x = np.arange(120, dtype=np.float16).reshape(40, 3)
     np.save(tmp_path / "x.npy", x)
     mapped, rows = np.load(tmp_path / "x.npy", mmap_mode="r"), np.array([0, 3, 4, 9, 11, 12, 13, 15, 17, 19])
-    for of in (x, mapped, x[20:], mapped[20:], mapped[::2], mapped[:, ::-1]):
+    raw = np.memmap(tmp_path / "x.raw", np.float16, "w+", shape=(40, 3))
+    raw[:] = x
+    assert store._anew(mapped) is not mapped
+    for of in (x, mapped, x[20:], mapped[20:], mapped[::2], mapped[:, ::-1], raw, raw[20:]):
         found = store.rows_of(of, rows)
         assert not isinstance(found, np.memmap) and found.dtype == np.float16
         np.testing.assert_array_equal(found, np.asarray(of)[rows])

@@ -205,6 +205,13 @@ def bank_sizes(cell: costs.Cell, plan: Plan) -> Sizes:
     return {name: size / MB for name, size in (sizes | {"chunk": 4 * CHUNK * m}).items()}
 
 
+def detection_sizes(cell: costs.Cell, k: int, judges: int) -> Sizes:
+    """Of detection: codes of the training images that it reads, their embeddings, and those of so many judges."""
+    train = min(cell.rows["train"], registry.head("metric", "detection").constants["MOST_TRAIN"])
+    of_judge = 4 * (train + cell.rows["val"] + cell.rows["test"]) * cell.d
+    return {"found": (16 * train * k + 6 * train * cell.d + judges * of_judge) / MB}
+
+
 def probe_sizes(cell: costs.Cell, width: int, probe: dict[str, Any]) -> Sizes:
     """Of probes on `width` features: embeddings that they read, a score for each image and class, weights."""
     images, classes = min(cell.rows["train"], probe["max_train"]), cell.data["classes"]
@@ -228,9 +235,13 @@ def _training(job: Job) -> costs.Seconds:
     return np.sum(trained, axis=0) + costs.saes(job.plan) * (job.cell.rows["val"] * job.encoding)
 
 
+def _judges(job: Job) -> list[str]:
+    return settings.others(job.config, job.of.experiment, job.of.backbone)
+
+
 def _scoring(job: Job) -> costs.Seconds:
     # Each SAE encodes all splits, and other backbones find its images; a judged one is scored by each of them on test.
-    rows, others = job.cell.rows, len(settings.others(job.config, job.of.experiment, job.of.backbone))
+    rows, others = job.cell.rows, len(_judges(job))
     ms = costs.cores(2 * job.plan.k * job.cell.d / 1e9 / costs.rate("sparse"))  # of an image
     every = sum(rows.values()) * job.encoding + (rows["val"] + rows["test"]) * ms
     found = settings.stages(job.config, job.of.experiment)["score"].get("detection") or {"draws": 0, "kinds": []}
@@ -252,14 +263,6 @@ def _table(stage: str) -> str:
 
 def _metrics(stage: str) -> Callable[[Job], list[versions.Name]]:
     return lambda job: [("scoring", "stage"), *settings.scoring(job.config, job.of.experiment, stage)]
-
-
-def _for_detection(job: Job) -> float:
-    """Bytes of what detection reads: codes of training images, their embeddings, and those of judges."""
-    cell, judges = job.cell, len(settings.others(job.config, job.of.experiment, job.of.backbone))
-    train = min(cell.rows["train"], registry.head("metric", "detection").constants["MOST_TRAIN"])
-    of_judge = 4 * (train + cell.rows["val"] + cell.rows["test"]) * cell.d
-    return 16 * train * job.plan.k + 6 * train * cell.d + judges * of_judge
 
 
 def _collected(job: Job) -> Sizes:
@@ -326,7 +329,7 @@ _SCORE = Stage(
     reads=SPLITS,
     computes=True,
     like="score",
-    sizes=lambda job: bank_sizes(job.cell, job.plan) | {"found": _for_detection(job) / MB},
+    sizes=lambda job: bank_sizes(job.cell, job.plan) | detection_sizes(job.cell, job.plan.k, len(_judges(job))),
     seconds=_scoring,
 )
 # By the names of their rules, in the order in which these run.
