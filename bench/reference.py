@@ -4,7 +4,8 @@
     python bench/reference.py rebuild docs/results/study                # some seconds; trains nothing
 
 Kept are the rows: metrics.parquet, curves.parquet, made_by.json, and of latents.parquet what the table of detection by
-frequency reads. Tables and claims are written anew from these, and the figures that the folder's README.md shows.
+frequency reads. Rows of other cells that lie there stay: an experiment may be run a few cells at a time, on several
+machines. Tables and claims are written anew from these, and the figures that the folder's README.md shows.
 """
 
 import argparse
@@ -12,17 +13,20 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from sae_workflow import settings
 
 from sae.core import files
 from sae.report import claims, plot, tables
 from sae.report.names import Names
-from sae.scoring.rows import KEY
+from sae.scoring.rows import CELL, KEY
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "workflow/resources/paper"
-ROWS = ("metrics.parquet", "curves.parquet", "made_by.json")
+ROWS = ("metrics.parquet", "curves.parquet", "latents.parquet")
+MADE_BY = "made_by.json"
 
 
 def main() -> None:
@@ -33,27 +37,48 @@ def main() -> None:
     parser.add_argument("--config", nargs="*", default=[], help="files laid over config.yaml")
     a = parser.parse_args()
     if a.what == "keep":
-        keep(*a.folders)
+        results, into = a.folders
+        keep(results, into, a.config)
     rebuild(a.folders[-1], a.config)
 
 
-def keep(results: Path, into: Path) -> None:
-    """Copy the rows of an experiment."""
-    into.mkdir(parents=True, exist_ok=True)
-    for name in ROWS:
-        shutil.copyfile(results / name, into / name)
-    latents = files.read_parquet(results / "latents.parquet")
+def keep(results: Path, into: Path, overlays: list[str]) -> None:
+    """Copy the rows of an experiment; those of cells that are not among the results stay, if made in the same way."""
+    made_by, slim = files.read_json(results / MADE_BY), ["detection", "n_active"]
+    found = {name: files.read_parquet(results / name) for name in ROWS}
     # Where there are no judges there is no detection.
-    latents = latents.reindex(columns=[*KEY, "detection", "n_active", "selected"])
+    latents = found["latents.parquet"].reindex(columns=[*KEY, *slim, "selected"])
     read = latents["selected"] & (latents["split"] == "test") & latents["detection"].notna()
-    slim = latents.loc[read, [*KEY, "detection", "n_active"]].astype({"detection": "float32"})
-    files.write_parquet(into / "latents.parquet", slim.reset_index(drop=True))
+    found["latents.parquet"] = latents.loc[read, [*KEY, *slim]].astype({"detection": "float32"})
+    cells = pd.MultiIndex.from_frame(found["metrics.parquet"][CELL])
+    kept = {name: files.read_parquet(into / name) for name in ROWS if (into / name).exists()}
+    others = {name: table[~pd.MultiIndex.from_frame(table[CELL]).isin(cells)] for name, table in kept.items()}
+    if any(map(len, others.values())):
+        made_by = _as_one(files.read_json(into / MADE_BY), made_by, into)
+        found = {name: pd.concat([table, others[name]], ignore_index=True) for name, table in found.items()}
+    spec = settings.read(str(ROOT / "config.yaml"), *overlays).experiments[made_by["experiment"]]
+    order = pd.MultiIndex.from_product([spec.datasets, spec.backbones, spec.k], names=CELL)
+    into.mkdir(parents=True, exist_ok=True)
+    for name, table in found.items():
+        place = order.get_indexer(pd.MultiIndex.from_frame(table[CELL]))
+        files.write_parquet(into / name, table.iloc[place.argsort(kind="stable")].reset_index(drop=True))
+    files.write_json(into / MADE_BY, made_by)
+
+
+def _as_one(kept: dict[str, Any], new: dict[str, Any], into: Path) -> dict[str, Any]:
+    """What made both; the program ends if they were made in different ways."""
+    both = new["cells"].keys() & kept["cells"].keys()
+    differ = [name for name in new if name != "cells" and new[name] != kept.get(name)]
+    differ += [cell for cell in both if new["cells"][cell] != kept["cells"][cell]]
+    if differ:
+        raise SystemExit(f"{into} has rows of other {', '.join(differ)}: delete it to keep the new ones alone")
+    return new | {"cells": dict(sorted((kept["cells"] | new["cells"]).items()))}
 
 
 def rebuild(folder: Path, overlays: list[str]) -> None:
     """Write the tables, the claims and the figures of a folder from its rows."""
     config = settings.read(str(ROOT / "config.yaml"), *overlays)
-    experiment = files.read_json(folder / "made_by.json")["experiment"]
+    experiment = files.read_json(folder / MADE_BY)["experiment"]
     plan = tables.Settings.model_validate(settings.claims_plan(config, experiment))
     names = Names.model_validate(settings.names(config, experiment))
     page = folder / "README.md"

@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+
+from bench import reference
+from sae.core import files
 
 ROOT = Path(__file__).parents[2]
 KEPT = sorted(path.parent for path in (ROOT / "docs/results").glob("*/made_by.json"))
@@ -27,3 +31,24 @@ def test_every_table_follows_from_the_rows(kept, tmp_path):
     names = sorted(f.relative_to(kept).as_posix() for f in kept.rglob("*") if f.suffix in (".csv", ".md"))
     names.remove("README.md")
     assert len(names) > 10 and filecmp.cmpfiles(kept, copy, names, shallow=False)[0] == names
+
+
+def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
+    """Two cells of a third each of the study, kept one after the other, and a third that was made in another way."""
+    kept, into = ROOT / "docs/results/study", tmp_path / "kept"
+    rows = {name: files.read_parquet(kept / name) for name in reference.ROWS}
+    rows["latents.parquet"]["selected"] = True
+    for k in (64, 16, 32):  # not in the order of the config
+        results = tmp_path / str(k)
+        results.mkdir()
+        for name, table in rows.items():
+            files.write_parquet(results / name, table[table["k"] == k])
+        made_by = files.read_json(kept / reference.MADE_BY)
+        files.write_json(results / reference.MADE_BY, made_by | ({"recipe": {}} if k == 32 else {}))
+    for k in (64, 16, 16):
+        reference.keep(tmp_path / str(k), into, [])
+    for name, table in rows.items():
+        expected = table[table["k"] != 32].reset_index(drop=True).drop(columns="selected" if "latents" in name else [])
+        pd.testing.assert_frame_equal(files.read_parquet(into / name), expected)
+    with pytest.raises(SystemExit, match="rows of other recipe: delete it"):
+        reference.keep(tmp_path / "32", into, [])
