@@ -61,7 +61,9 @@ onstart:
         lock.end_orphans()
         preflight.writable("results")
         preflight.no_future("results", "sae", "workflow")
-        for job in workflow.dag.needrun_jobs():
+        todo = [*workflow.dag.needrun_jobs()]
+        missing.refuse_lost(cfg, ((job.rule.name, dict(job.wildcards.items())) for job in todo))
+        for job in todo:
             job.params, job.resources  # Snakemake evaluates most of them later, when the plan is written.
             if job.rule.name in STAGES:
                 view.expected[job.jobid] = job.rule.name, job_of(job.rule.name, job.wildcards).seconds

@@ -403,6 +403,14 @@ def test_longer_circles_are_named():
     assert "methods.b.against: b -> a -> b is a circle" in refused(put(methods__a=a, methods__b=b))
 
 
+def test_an_experiment_of_fewer_methods_takes_over_their_sweeps_alone():
+    few = {"extends": "smoke", "methods": ["topk", "reg1"]}
+    found = config.load(put(experiments__few=few, experiments__fewer={"extends": "few", "methods": ["topk"]}))
+    assert found.experiments["few"].sweep == {"reg1": found.experiments["smoke"].sweep["reg1"]}
+    assert found.experiments["fewer"].sweep == {}
+    assert "'reg2' is not known" in refused(put(experiments__few=few | {"sweep": {"reg2": {"lambda": [0.1]}}}))
+
+
 def test_every_problem_has_its_line():
     raw = put(training__small__lr=0, experiments__demo__seed=1, compute__device="gpu")
     assert refused(raw).count("config key") == 3  # Once, however many recipes extend `small`.

@@ -1,7 +1,6 @@
 """`extends`: what an entry does not say itself, it takes over from another one of its section."""
 
 import functools
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +12,15 @@ _OF_ITS_OWN = ("extends", "label", "description", "colour", "at")
 Words = dict[str, Any]
 
 
-def written_out(entries: Words, lay_over: Callable[[Words, Words], Words] = operator.or_) -> Words:
+def laid_over(inherited: Words, own: Words) -> Words:
+    """All that an entry says; an experiment that names its methods takes over the sweep of these alone."""
+    methods, sweep = own.get("methods"), inherited.get("sweep")
+    if isinstance(methods, list) and isinstance(sweep, dict):
+        inherited = inherited | {"sweep": {name: of for name, of in sweep.items() if name in methods}}
+    return inherited | own
+
+
+def written_out(entries: Words, lay_over: Callable[[Words, Words], Words] = laid_over) -> Words:
     """A section whose entries say all that they take over, and `extends` no more; its links are right (:func:`check`).
 
     Args:

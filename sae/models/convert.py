@@ -78,15 +78,27 @@ def import_(
     """
     checkpoint, importer, coder = _open(place, format, options)
     check_out(out, *(file for file in (checkpoint.path, checkpoint.said_in, check) if file is not None))
-    said = ""
+    said, doubtful = "", ""
     if check is not None:
-        _check(checkpoint, importer, coder, foreign.array(check), str(check))
+        r2 = _check(checkpoint, importer, coder, foreign.array(check), str(check))
+        doubtful = doubt(coder, r2, f"the embeddings of {check}")
         said = f"; codes and reconstructions of embeddings of {check} are the format's own"
     with files.atomic_file(out) as temporary:
         saefile.save(coder, temporary)
     kind = "Top-k" if isinstance(coder.select, TopK) else "thresholds"
     form = f"{coder.m} latents of {coder.d} dimensions, {kind}"
     progress.info("%s: %s, as %s%s", out, form, coder.metadata["imported"], said)
+    if doubtful:
+        progress.warning("%s: it %s (--input-norm, --input-scale)", out, doubtful)
+
+
+def doubt(coder: Coder, r2: float, of: str) -> str:
+    """What an R^2 that is not above 0 says of an SAE's input space; '' of another."""
+    if r2 > 0:
+        return ""
+    space = f"input_norm {coder.input_norm}, input_scale {coder.input_scale:.6g}"
+    worse = f"reconstructs {of} worse than their mean does (R2 = {r2:.3g})"
+    return f"{worse}. Its input space is taken to be {space}: say what it was trained on"
 
 
 def _open(place: str, format: str, options: Options) -> tuple[foreign.Checkpoint, ModuleType, Coder]:
@@ -115,8 +127,12 @@ def check_out(out: Path | str, *given: Path | str) -> None:
 
 
 @torch.no_grad()
-def _check(checkpoint: foreign.Checkpoint, importer: ModuleType, coder: Coder, x: np.ndarray, source: str) -> None:
-    """Compare a coder's codes and reconstructions of the first embeddings of `x` (N, d) with the format's own."""
+def _check(checkpoint: foreign.Checkpoint, importer: ModuleType, coder: Coder, x: np.ndarray, source: str) -> float:
+    """Compare a coder's codes and reconstructions of the first embeddings of `x` (N, d) with the format's own.
+
+    Returns:
+        The R^2 of these reconstructions.
+    """
     if x.ndim != 2 or x.shape[1] != coder.d or len(x) == 0:
         raise UserError(f"{source} holds an array of shape {x.shape}, expected (N, {coder.d}) with at least one row")
     rows = x[:1000].astype(np.float64)
@@ -128,6 +144,7 @@ def _check(checkpoint: foreign.Checkpoint, importer: ModuleType, coder: Coder, x
     z, x_hat = importer.forward(checkpoint, coder.k, raw if itself else inputs)
     codes = coder.encode(inputs)
     ours = coder.reconstruct(inputs, codes)
+    r2 = 1 - float((inputs - ours).square().sum() / (inputs - inputs.mean(dim=0)).square().sum().clamp_min(1e-30))
     if itself:
         ours = ours * raw.norm(dim=1, keepdim=True) / coder.input_scale
     dense = torch.from_numpy(codes.matrix().toarray()).float()
@@ -140,6 +157,7 @@ def _check(checkpoint: foreign.Checkpoint, importer: ModuleType, coder: Coder, x
                 f"{checkpoint.path}: {what} differ from the format's own by up to {most:.2g} of the largest; nothing "
                 "was written. Is the input space right (--input-norm, --input-scale), and k?"
             )
+    return r2
 
 
 def export_file(sae: Path, /, *, format: str, out: Path) -> None:

@@ -282,8 +282,8 @@ def _unpickled(file: Path, stream: Any) -> Mapping:
                 f'its tensors with the library that made it: model = torch.load("{file.name}", weights_only=False); '
                 'torch.save(model.state_dict(), "state_dict.pt")'
             ) from None
-        said = _line(error, 100) if isinstance(error, RuntimeError) else type(error).__name__
-        said = f"it is cut short, or not written by torch.save ({said})"
+        said = f" ({_line(error, 100)})" if isinstance(error, RuntimeError) else ""
+        said = f"no file that torch.save wrote, or cut short{said}. Of other files, give .safetensors"
         raise UserError(f"{file} cannot be read as tensors: {said}") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{file} holds {type(content).__name__}, not a state dict of tensors")

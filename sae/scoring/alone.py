@@ -1,6 +1,7 @@
 """Score an SAE from Python, without files or a workflow: what `sae.score` does."""
 
 import reprlib
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from sae.core.errors import UserError
 from sae.data.store import Activations
 from sae.models.apply import Encoder, check_embeddings
 from sae.models.coder import Coder
+from sae.models.convert import doubt
 from sae.scoring.stage import options_of
 from sae.scoring.subject import Curve, PerLatent, Subject
 
@@ -90,6 +92,8 @@ def score(
             said = "it may need labels or train_labels, or what sae.score does not take"
             raise UserError(f"metric {name} gives no column of what is given here: {said}")
         found |= columns
+    if said := doubt(coder, found.get("r2", 1), "these embeddings"):
+        warnings.warn(f"the SAE {said}", stacklevel=3)
     return {key: value for key, value in found.items() if groups is not None or key not in _BY_GROUP}
 
 

@@ -180,8 +180,8 @@ def test_what_nobody_knows_is_named_and_left_out(empty):
     config = settings.load(config)
     shown = "\n".join(forecast.text(config, "paper"))
     assert "backbone ours: checkpoint weights/ours.pt does not exist" in shown
-    assert "no figures of backbone ours (model resnet18): left out of disk and hours; add them to workflow/" in shown
-    assert "no number of images of dataset birds" in shown
+    assert "left out of disk and hours: no figures of backbone ours (model resnet18): add them to workflow/" in shown
+    assert "no number of images of dataset birds: it is known once its index is made, `snakemake results/" in shown
     assert "cifar100: will be downloaded to data/torchvision by torchvision, which needs the internet" in shown
     assert [(c.dataset, c.rows["val"]) for c in costs.cells(config, "paper")[0]] == [
         ("imagenet", 50000),

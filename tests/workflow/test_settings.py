@@ -180,6 +180,20 @@ def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monke
     assert there[1].startswith("dataset given: here/clip/test.npy does not exist (save each array of the .npz")
 
 
+def test_a_run_that_would_find_no_images_or_weights_is_refused(tmp_path):
+    def change(raw):
+        raw["datasets"]["mine"] = {"type": "image_folder", "root": str(tmp_path), "image_size": 64}
+        raw["datasets"]["lost"] = {"type": "image_folder", "root": str(tmp_path / "gone"), "image_size": 64}
+        raw["backbones"]["own"] = {"loader": "timm", "model": "m", "family": "f", "checkpoint": str(tmp_path / "gone")}
+
+    config = with_changes(change)
+    missing.refuse_lost(config, [("dataset", {"dataset": "mine"}), ("train", {"dataset": "lost", "backbone": "own"})])
+    with pytest.raises(UserError, match=r"dataset lost: .*gone does not exist .*: nothing was started"):
+        missing.refuse_lost(config, [("dataset", {"dataset": "lost"})])
+    with pytest.raises(UserError, match=r"backbone own: checkpoint .*gone does not exist"):
+        missing.refuse_lost(config, [("embed", {"dataset": "mine", "backbone": "own"})])
+
+
 def test_a_shared_folder_that_is_not_there_and_labels_of_several_are_told(tmp_path, capsys):
     def change(raw):
         raw["compute"]["shared"] = [str(tmp_path), str(tmp_path / "gone")]

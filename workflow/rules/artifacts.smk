@@ -35,7 +35,6 @@ rule weights:
         paths.WEIGHTS,
     log:
         f"{paths.LOGS}/weights/{{backbone}}.log",
-    retries: 1
     conda:
         ENVIRONMENT
     resources:
@@ -55,7 +54,6 @@ rule imported:
         paths.IMPORTED,
     log:
         f"{paths.LOGS}/imported/{{method}}.log",
-    retries: 1
     conda:
         ENVIRONMENT
     resources:

@@ -97,9 +97,11 @@ def cell(config: Config, dataset: str, backbone: str) -> tuple[Cell | None, list
     model = _figures("backbones", backbone, entry.spec) | entry.spec | ({"d": shape[1]} if shape else {})
     if not entry.reads_images:
         model["gflop"] = 0
-    lacking = [] if data["rows"] else [f"no number of images of dataset {dataset}"]
+    index = paths.DATASET.format(dataset=dataset)
+    uncounted = f"no number of images of dataset {dataset}: it is known once its index is made, `snakemake {index}`"
+    lacking = [] if data["rows"] else [uncounted]
     if not {"d", "gflop"} <= set(model):
-        lacking.append(f"no figures of backbone {backbone} (model {entry.model})")
+        lacking.append(f"no figures of backbone {backbone} (model {entry.model}): add them to {COSTS}")
     return None if lacking else Cell(dataset, backbone, data["rows"], model["d"], data, model), lacking
 
 

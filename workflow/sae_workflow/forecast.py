@@ -66,7 +66,7 @@ def text(config: Config, experiment: str) -> Iterator[str]:
     said = f", and at most {after} at what validation chooses" if after else ""
     yield f"\nSAEs: {trials} in {len(banks)} cells{said}"
     known, unknown = costs.cells(config, experiment)
-    yield from (f"  {what}: left out of disk and hours; add them to {costs.COSTS}" for what in unknown)
+    yield from (f"  left out of disk and hours: {what}" for what in unknown)
     yield from _disk_text(config, experiment, known)
     todo = left(config, experiment)
     yield from _hours_text(jobs(config, experiment), todo, config.compute.device)

@@ -3,7 +3,7 @@
 import io
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path, PurePosixPath
 
@@ -66,20 +66,13 @@ def local(config: Config, experiment: str) -> Iterator[str]:
     spec = config.experiments[experiment]
     for name in spec.datasets:
         dataset = config.datasets[name].spec
-        root = dataset.get("root")
-        if root is None:
-            continue
-        if Path(root).exists():
-            if dataset["type"] == "table":
-                yield from _embeddings(name, Path(root), spec.embedding, config)
-        elif dataset.get("download"):
-            yield f"dataset {name}: will be downloaded to {root} by torchvision, which needs the internet"
-        else:
-            yield f"dataset {name}: {root} does not exist (docs/data.md)"
+        yield from _root(config, name)
+        if dataset["type"] == "table" and Path(dataset["root"]).exists():
+            yield from _embeddings(name, Path(dataset["root"]), spec.embedding, config)
+        if dataset.get("download") and not Path(dataset["root"]).exists():
+            yield f"dataset {name}: will be downloaded to {dataset['root']} by torchvision, which needs the internet"
     for name in spec.embedding:
-        for key, path in settings.weights_paths(config.backbones[name].spec).items():
-            if not Path(path).exists():
-                yield f"backbone {name}: {key} {path} does not exist (docs/data.md)"
+        yield from _weights(config, name)
     for place in config.compute.shared:
         if not Path(place).is_dir():
             yield f"compute.shared: {place} does not exist; nothing is taken from it"
@@ -87,6 +80,37 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         place = settings.import_plan(config, name)["place"]
         if not Path(place).exists():
             yield f"method {name}: {place} does not exist here; it is looked for on the Hugging Face hub"
+
+
+def refuse_lost(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]]) -> None:
+    """Refuse a run of which a job would find no images, or no weights: it would fail, and lose what it made before.
+
+    Args:
+        jobs: rules and wildcards of those that are to run.
+
+    Raises:
+        UserError: names the entry and its path.
+    """
+    lost = dict[str, None]()
+    for rule, wildcards in jobs:
+        if rule == "dataset":
+            lost |= dict.fromkeys(_root(config, wildcards["dataset"]))
+        if rule in ("embed", "embed_shard"):
+            lost |= dict.fromkeys(_weights(config, wildcards["backbone"]))
+    if lost:
+        raise UserError(f"{'; '.join(lost)}: nothing was started")
+
+
+def _root(config: Config, dataset: str) -> Iterator[str]:
+    spec = config.datasets[dataset].spec
+    if "root" in spec and not spec.get("download") and not Path(spec["root"]).exists():
+        yield f"dataset {dataset}: {spec['root']} does not exist (docs/data.md)"
+
+
+def _weights(config: Config, backbone: str) -> Iterator[str]:
+    for key, path in settings.weights_paths(config.backbones[backbone].spec).items():
+        if not Path(path).exists():
+            yield f"backbone {backbone}: {key} {path} does not exist (docs/data.md)"
 
 
 def _embeddings(dataset: str, root: Path, backbones: Collection[str], config: Config) -> Iterator[str]:

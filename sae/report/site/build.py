@@ -56,7 +56,7 @@ def shell(site: Path, about: dict[str, Any]) -> None:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string((HERE / "index.html").read_text(encoding="utf-8"))
     shown = {name: about[name] for name in ("experiment", "description", "answer")}
-    page = template.render(**shown, styles=names["css"], scripts=names["js"])
+    page = template.render(**shown, styles=names["css"], scripts=names["js"], files=(site / "files").exists())
     (site / "index.html").write_text(page, encoding="utf-8")
     pack.put(site, "overview", about)
 

@@ -1,5 +1,6 @@
 """The site of any SAEs, imported ones among them: no workflow, no labels and no images are needed."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sae.data import dataset as datasets
 from sae.data.store import Activations
 from sae.models import convert, foreign
 from sae.models.apply import check_embeddings, image_paths
+from sae.models.coder import Coder
 from sae.report import gallery
 from sae.report.names import Names
 from sae.report.site import build, cells, overview, pack, start
@@ -27,6 +29,7 @@ from sae.scoring.rows import CELL
 from sae.scoring.stage import options_of
 from sae.scoring.subject import Subject
 
+progress = logging.getLogger("sae.progress")
 METRICS = ("reconstruction", "monosemanticity", "purity", "density")
 TRIAL = "as given"
 
@@ -50,7 +53,8 @@ def explore(
             one split, or a .npy file (N, d).
         out: the folder to write; a site that is there is replaced.
         method: a name for each SAE; by default those of their files.
-        dataset: the folder of the dataset's index, results/datasets/NAME, whose images are shown.
+        dataset: the folder of the dataset's index, results/datasets/NAME, whose images are shown; by default the one
+            that belongs to the embeddings, if it lies there.
         artifacts: folder of fetched artifacts, which its images may be in.
         images: a folder of images to show instead: paths are those of the embeddings' index; of a .npy file the
             sorted images of the folder are its rows.
@@ -62,25 +66,30 @@ def explore(
     """
     if out.exists() and not (out / "data/overview.js").exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there and is no site: name another folder with --out")
-    ids = list(method) or _told_apart([_name(place) for place in sae])
+    coders = [convert.load(place).to(device) for place in sae]
+    ids = list(method) or _told_apart([_name(place, coder) for place, coder in zip(sae, coders, strict=True)])
     if not sae or len(ids) != len(sae) or len(set(ids)) < len(ids):
         said = f"{len(sae)} SAEs have {len(set(ids))} different names"
         raise UserError(f"{said}: give --sae one or more, and --method a name for each of them")
     test, open_image, credit = _data(activations, dataset, artifacts, images)
-    coders = [convert.load(place).to(device) for place in sae]
     for given, coder in zip(sae, coders, strict=True):
         check_embeddings(test.embeddings, coder.d, str(activations), f"what {given} takes")
     k, looks, shown, rows = coders[0].k, dict[str, Method](), list[Shown](), list[dict[str, Any]]()
     for number, (name, coder) in enumerate(zip(ids, coders, strict=True)):
-        looks[name] = Method(label=name if coder.k == k else f"{name} (k = {coder.k})")
+        label = name if coder.k == k else f"{name} (k = {coder.k})"
+        looks[name] = Method(label=label, imported="imported" in coder.metadata)
         subject = Subject(coder, {"test": test})
         found = {key: value for metric in METRICS for key, value in _scores(metric, subject).items()}
         table = pd.DataFrame({key: of.values for key, of in _scores("latents", subject).items()})
         shown.append(Shown(number, name, coder, table.assign(ms=table.get("ms_across_groups", table["ms"]))))
         rows.append({"m": coder.m, **found})
+        if doubt := convert.doubt(coder, found["r2"], "these embeddings"):
+            progress.warning("%s: it %s", name, doubt)
     about = test.manifest
     names = Names(methods=looks, datasets={about["dataset"]["name"]: None}, backbones={about["backbone"]["name"]: None})
     compose(out, names, shown, across_groups(pd.DataFrame(rows)), test, open_image, credit)
+    said = "" if open_image else "; without images, for which there are --dataset and --images"
+    progress.info("%s: open it in a browser%s", out / "index.html", said)
 
 
 def compose(
@@ -140,9 +149,10 @@ def _scores(name: str, subject: Subject) -> dict[str, Any]:
     return module.score(subject.limited({"test", *module.READS}), "test", options_of(name, None))
 
 
-def _name(place: str) -> str:
-    path = Path(place)
-    return path.parent.name if path.stem == "sae" and path.parent.name else path.stem
+def _name(place: str, coder: Coder) -> str:
+    """What its file is called; a sae.safetensors is called by its method, or the library that made it."""
+    stem, said = Path(place).stem, coder.metadata
+    return str(said.get("imported") or said.get("method") or stem) if stem == "sae" else stem
 
 
 def _told_apart(names: list[str]) -> list[str]:
@@ -167,7 +177,11 @@ def _data(
         test.index["image_id"], test.index["path"] = paths, paths
         test.manifest["dataset"]["name"], test.manifest["backbone"]["name"] = "images", activations.stem
     else:
-        test = store.read(activations if (activations / "manifest.json").exists() else activations / "test")
+        folder = activations if (activations / "manifest.json").exists() else activations / "test"
+        test = store.read(folder)
+        beside = folder.absolute().parents[2].with_name("datasets") / test.manifest["dataset"]["name"]
+        if images is None and dataset is None and (beside / "manifest.json").exists():
+            dataset = beside
     if dataset:
         manifest = files.read_json(dataset / "manifest.json", "manifest of dataset")
         return test, datasets.reader(manifest["spec"], artifacts), gallery.credit(manifest["artifacts"])

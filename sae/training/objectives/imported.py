@@ -10,6 +10,7 @@ from sae.core.errors import UserError
 from sae.core.options import Options as Base
 from sae.models import saefile
 from sae.models.coder import Coder, TopK
+from sae.models.convert import doubt
 from sae.models.inputs import prepare, total_variance
 from sae.training.loop import untrained
 from sae.training.recipe import Settings
@@ -57,9 +58,6 @@ def take(options: Options, settings: Settings, embeddings: np.ndarray) -> tuple[
     x = prepare(rows, coder.input_norm, coder.input_scale)
     row = untrained(coder, x, total_variance(x))
     if not row["r2"] > 0:
-        raise UserError(
-            f"{where} reconstructs the training embeddings worse than their mean does (R2 = {row['r2']:.3g}). Its "
-            f"input space is taken to be input_norm {coder.input_norm}, input_scale {coder.input_scale:.6g}: say what "
-            "it was trained on, `import: { place: ..., input_norm: ..., input_scale: ... }`"
-        )
+        said = doubt(coder, row["r2"], "the training embeddings")
+        raise UserError(f"{where} {said}, `import: {{ place: ..., input_norm: ..., input_scale: ... }}`")
     return coder, row
