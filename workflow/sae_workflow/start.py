@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,10 @@ def start(main: Callable[..., int | None], *given: str) -> None:
     words = [v for name in positional for v in (found[name] if isinstance(found[name], list) else [found[name]])]
     try:
         code = main(*words, **{name: value for name, value in found.items() if name not in positional})
+        sys.stdout.flush()
+    except BrokenPipeError:  # What reads it, such as `head`, has enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
     if code:
