@@ -203,7 +203,7 @@ def test_weights_in_the_hubs_cache_are_not_missing(empty, monkeypatch):
 def test_an_unknown_experiment_is_a_clear_error(empty):
     done = subprocess.run([sys.executable, "-m", "sae_workflow.forecast", "papr"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: experiment 'papr' is not in the config; there are: demo, fair, ")
+    assert done.stderr.startswith("error: there is no experiment 'papr' in the config; there are: demo, fair, ")
 
 
 def test_what_is_there_is_done(empty):

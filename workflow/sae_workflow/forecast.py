@@ -10,7 +10,6 @@ from contextlib import suppress
 import numpy as np
 
 from sae.config.models import Config
-from sae.core.errors import UserError, meant
 from sae_workflow import costs, missing, settings
 from sae_workflow.stages import STAGES, Job, Unknown
 from sae_workflow.start import start
@@ -53,8 +52,7 @@ def text(config: Config, experiment: str) -> Iterator[str]:
         UserError: there is no such experiment.
     """
     if experiment not in config.experiments:
-        there = f"there are: {', '.join(config.experiments)}{meant(experiment, config.experiments)}"
-        raise UserError(f"experiment {experiment!r} is not in the config; {there}")
+        raise missing.unknown(config, experiment)
     yield f"{experiment}: {config.experiments[experiment].description}"
     yield "\nNot on this machine"
     lines = [*missing.local(config, experiment), *missing.hub(config, experiment, costs.figures()["hub"])]

@@ -55,10 +55,15 @@ def refuse_unknown(config: Config, command: Sequence[str], is_rule: Callable[[st
             continue
         name = parts[1] if parts[:1] == (paths.RESULTS,) and len(parts) > 2 else target
         if "/" not in name and name not in config.experiments.keys() | paths.shared():
-            raise UserError(
-                f"there is no experiment {name!r} in the config; there are: {', '.join(config.experiments)}"
-                f"{meant(name, config.experiments)}"
-            )
+            raise unknown(config, name)
+
+
+def unknown(config: Config, experiment: str) -> UserError:
+    """What is said of an experiment that is not there."""
+    there = ", ".join(config.experiments)
+    more = "those of a file of yours, given by make's CONFIG=FILE or snakemake's --configfile config.yaml FILE"
+    said = f"there is no experiment {experiment!r} in the config; there are: {there}, and {more}"
+    return UserError(f"{said}{meant(experiment, config.experiments)}")
 
 
 def local(config: Config, experiment: str) -> Iterator[str]:
