@@ -54,10 +54,12 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
     kept = {name: files.read_parquet(into / name) for name in ROWS if (into / name).exists()}
     others = {name: table[~pd.MultiIndex.from_frame(table[CELL]).isin(cells)] for name, table in kept.items()}
     if any(map(len, others.values())):
-        made_by = _as_one(files.read_json(into / MADE_BY), made_by, into)
+        made_by = _as_one(files.read_json(into / MADE_BY, "record of what made the rows there"), made_by, into)
         found = {name: pd.concat([table, others[name]], ignore_index=True) for name, table in found.items()}
     spec = settings.read(str(ROOT / "config.yaml"), *overlays).experiments[made_by["experiment"]]
     order = pd.MultiIndex.from_product([spec.datasets, spec.backbones, spec.k], names=CELL)
+    if unknown := sorted({*cells} - {*order}):
+        raise SystemExit(f"{results} has cells that the config's experiment lacks, such as {unknown[0]}: see --config")
     into.mkdir(parents=True, exist_ok=True)
     for name, table in found.items():
         place = order.get_indexer(pd.MultiIndex.from_frame(table[CELL]))
@@ -67,12 +69,13 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
 
 def _as_one(kept: dict[str, Any], new: dict[str, Any], into: Path) -> dict[str, Any]:
     """What made both; the program ends if they were made in different ways."""
-    both = new["cells"].keys() & kept["cells"].keys()
-    differ = [name for name in new if name != "cells" and new[name] != kept.get(name)]
-    differ += [cell for cell in both if new["cells"][cell] != kept["cells"][cell]]
+    parts = ("cells", "columns")  # Each run has those of its own datasets.
+    differ = [name for name in new if name not in parts and new[name] != kept.get(name)]
+    for part in parts:
+        differ += [name for name in new[part].keys() & kept[part].keys() if new[part][name] != kept[part][name]]
     if differ:
         raise SystemExit(f"{into} has rows of other {', '.join(differ)}: delete it to keep the new ones alone")
-    return new | {"cells": dict(sorted((kept["cells"] | new["cells"]).items()))}
+    return new | {part: dict(sorted((kept[part] | new[part]).items())) for part in parts}
 
 
 def rebuild(folder: Path, overlays: list[str]) -> None:

@@ -408,6 +408,8 @@ def test_an_experiment_of_fewer_methods_takes_over_their_sweeps_alone():
     found = config.load(put(experiments__few=few, experiments__fewer={"extends": "few", "methods": ["topk"]}))
     assert found.experiments["few"].sweep == {"reg1": found.experiments["smoke"].sweep["reg1"]}
     assert found.experiments["fewer"].sweep == {}
+    ranges = config.load(put(experiments__few={"extends": "fair", "methods": ["topk", "reg2"]})).experiments["few"]
+    assert [*ranges.protocols["fair"]["ranges"]] == ["reg2"]
     assert "'reg2' is not known" in refused(put(experiments__few=few | {"sweep": {"reg2": {"lambda": [0.1]}}}))
 
 

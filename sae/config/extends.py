@@ -13,11 +13,21 @@ Words = dict[str, Any]
 
 
 def laid_over(inherited: Words, own: Words) -> Words:
-    """All that an entry says; an experiment that names its methods takes over the sweep of these alone."""
-    methods, sweep = own.get("methods"), inherited.get("sweep")
-    if isinstance(methods, list) and isinstance(sweep, dict):
-        inherited = inherited | {"sweep": {name: of for name, of in sweep.items() if name in methods}}
-    return inherited | own
+    """All that an entry says. An experiment that names its methods takes over what is said of these alone."""
+    methods = own.get("methods")
+    return (_of_methods(inherited, methods) if isinstance(methods, list) else inherited) | own
+
+
+def _of_methods(words: Any, methods: list[Any]) -> Any:
+    """What an experiment, or one of its protocols, says, without what is of other methods."""
+    if not isinstance(words, dict):
+        return words  # Which the types of a config refuse.
+    found = dict(words)
+    for key in ("protocols", "sweep", "ranges", "trials"):
+        if isinstance(said := words.get(key), dict):
+            of_protocols = {name: _of_methods(of, methods) for name, of in said.items()}
+            found[key] = of_protocols if key == "protocols" else {n: of for n, of in said.items() if n in methods}
+    return found
 
 
 def written_out(entries: Words, lay_over: Callable[[Words, Words], Words] = laid_over) -> Words:

@@ -105,8 +105,9 @@ def _open(place: str, format: str, options: Options) -> tuple[foreign.Checkpoint
     checkpoint = foreign.read(place)
     name, importer = _importer(checkpoint, format)
     coder: Coder = importer.read(checkpoint, options)
-    coder.metadata |= {"method": "imported", "trial": {}, "seed": 0, "imported": name}
-    coder.metadata |= {"imported_sha256": files.sha256(checkpoint.path)}
+    # What a file of this project says of itself stays.
+    coder.metadata = {"method": "imported", "trial": {}, "seed": 0, "imported": name} | coder.metadata
+    coder.metadata["imported_sha256"] = files.sha256(checkpoint.path)
     return checkpoint, importer, coder
 
 
@@ -128,23 +129,25 @@ def check_out(out: Path | str, *given: Path | str) -> None:
 
 @torch.no_grad()
 def _check(checkpoint: foreign.Checkpoint, importer: ModuleType, coder: Coder, x: np.ndarray, source: str) -> float:
-    """Compare a coder's codes and reconstructions of the first embeddings of `x` (N, d) with the format's own.
+    """Compare a coder's codes and reconstructions of at most 1,000 embeddings of `x` (N, d) with the format's own.
 
     Returns:
-        The R^2 of these reconstructions.
+        The R^2 of these reconstructions; 1 where the embeddings do not vary.
     """
     if x.ndim != 2 or x.shape[1] != coder.d or len(x) == 0:
         raise UserError(f"{source} holds an array of shape {x.shape}, expected (N, {coder.d}) with at least one row")
-    rows = x[:1000].astype(np.float64)
+    rows = x[:: -(-len(x) // 1000)].astype(np.float64)  # Evenly spread: they may be in the order of their classes.
     if not (np.abs(rows) < foreign.LARGEST).all():
-        raise UserError(f"{source} holds NaN, or numbers beyond {foreign.LARGEST:g}, in its first {len(rows)} rows")
+        where = f"in {len(rows)} rows that were looked at"
+        raise UserError(f"{source} holds NaN, or numbers beyond {foreign.LARGEST:g}, {where}")
     rows = rows.astype(np.float32)
     raw, inputs = torch.from_numpy(rows), coder.prepare(rows)
     itself = getattr(importer, "normalises", lambda _: False)(checkpoint)
     z, x_hat = importer.forward(checkpoint, coder.k, raw if itself else inputs)
     codes = coder.encode(inputs)
     ours = coder.reconstruct(inputs, codes)
-    r2 = 1 - float((inputs - ours).square().sum() / (inputs - inputs.mean(dim=0)).square().sum().clamp_min(1e-30))
+    variance = float((inputs - inputs.mean(dim=0)).square().sum())
+    r2 = 1 - float((inputs - ours).square().sum()) / variance if variance else 1.0
     if itself:
         ours = ours * raw.norm(dim=1, keepdim=True) / coder.input_scale
     dense = torch.from_numpy(codes.matrix().toarray()).float()

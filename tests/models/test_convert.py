@@ -76,6 +76,17 @@ def test_a_file_of_this_project_stays_what_it_is(threshold, tmp_path):
     assert before.metadata.items() <= found.metadata.items()
 
 
+def test_an_input_space_that_cannot_be_right_is_told(tmp_path, caplog):
+    place, x = str(lens()(tmp_path / "theirs")), tmp_path / "x.npy"
+    np.save(x, embeddings())
+    with caplog.at_level("WARNING", "sae.progress"):
+        convert.import_(place, out=tmp_path / "sae.safetensors", check=x)
+    assert re.search("worse than their mean does .*input_norm none, input_scale 1: say what", caplog.text)
+    with pytest.warns(UserWarning, match="worse than their mean does"):
+        sae.score(convert.load(place), np.load(x))
+    assert convert.doubt(convert.load(place), 0.1, "x") == ""
+
+
 def test_the_input_space_is_what_the_options_say_else_what_the_checkpoint_says(tmp_path):
     place = str(lens(metadata={"input_norm": "unit_l2", "input_scale": 3.0})(tmp_path / "theirs"))
     found, other = convert.load(place), convert.load(place, "auto", convert.Options(input_norm="none"))

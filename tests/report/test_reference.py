@@ -34,7 +34,7 @@ def test_every_table_follows_from_the_rows(kept, tmp_path):
 
 
 def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
-    """Two cells of a third each of the study, kept one after the other, and a third that was made in another way."""
+    """Two thirds of the study, kept one after the other, and one that was made in another way; each has a column."""
     kept, into = ROOT / "docs/results/study", tmp_path / "kept"
     rows = {name: files.read_parquet(kept / name) for name in reference.ROWS}
     rows["latents.parquet"]["selected"] = True
@@ -44,11 +44,16 @@ def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
         for name, table in rows.items():
             files.write_parquet(results / name, table[table["k"] == k])
         made_by = files.read_json(kept / reference.MADE_BY)
+        made_by["columns"] = {"r2": "reconstruction", f"own_of_{k}": "purity"}
         files.write_json(results / reference.MADE_BY, made_by | ({"recipe": {}} if k == 32 else {}))
     for k in (64, 16, 16):
         reference.keep(tmp_path / str(k), into, [])
     for name, table in rows.items():
         expected = table[table["k"] != 32].reset_index(drop=True).drop(columns="selected" if "latents" in name else [])
         pd.testing.assert_frame_equal(files.read_parquet(into / name), expected)
+    assert files.read_json(into / reference.MADE_BY)["columns"].keys() == {"r2", "own_of_16", "own_of_64"}
     with pytest.raises(SystemExit, match="rows of other recipe: delete it"):
         reference.keep(tmp_path / "32", into, [])
+    files.write_parquet(tmp_path / "16/metrics.parquet", rows["metrics.parquet"].assign(k=17))
+    with pytest.raises(SystemExit, match=r"has cells that the config's experiment lacks, such as \('emoji_vendors'"):
+        reference.keep(tmp_path / "16", into, [])

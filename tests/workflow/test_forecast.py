@@ -206,6 +206,13 @@ def test_an_unknown_experiment_is_a_clear_error(empty):
     assert done.stderr.startswith("error: there is no experiment 'papr' in the config; there are: demo, fair, ")
 
 
+def test_a_plan_that_nobody_reads_on_says_nothing(empty):
+    command = [sys.executable, "-m", "sae_workflow.forecast", "paper"]
+    plan = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    plan.stdout.close()
+    assert (plan.wait(), plan.stderr.read()) == (141, b"")
+
+
 def test_what_is_there_is_done(empty):
     config = settings.load(CONFIG)
     file = empty / "results/activations/imagenet/vit_l16/train/manifest.json"

@@ -188,7 +188,7 @@ def test_a_run_that_would_find_no_images_or_weights_is_refused(tmp_path):
 
     config = with_changes(change)
     missing.refuse_lost(config, [("dataset", {"dataset": "mine"}), ("train", {"dataset": "lost", "backbone": "own"})])
-    with pytest.raises(UserError, match=r"dataset lost: .*gone does not exist .*: nothing was started"):
+    with pytest.raises(UserError, match=r"dataset lost: .*gone does not exist .*Nothing was started"):
         missing.refuse_lost(config, [("dataset", {"dataset": "lost"})])
     with pytest.raises(UserError, match=r"backbone own: checkpoint .*gone does not exist"):
         missing.refuse_lost(config, [("embed", {"dataset": "mine", "backbone": "own"})])

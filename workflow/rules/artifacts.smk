@@ -35,6 +35,7 @@ rule weights:
         paths.WEIGHTS,
     log:
         f"{paths.LOGS}/weights/{{backbone}}.log",
+    retries: 1
     conda:
         ENVIRONMENT
     resources:
@@ -54,6 +55,7 @@ rule imported:
         paths.IMPORTED,
     log:
         f"{paths.LOGS}/imported/{{method}}.log",
+    retries: 1
     conda:
         ENVIRONMENT
     resources:

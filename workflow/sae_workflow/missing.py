@@ -88,7 +88,7 @@ def local(config: Config, experiment: str) -> Iterator[str]:
 
 
 def refuse_lost(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]]) -> None:
-    """Refuse a run of which a job would find no images, or no weights: it would fail, and lose what it made before.
+    """Refuse a run that would make an index or embeddings of a path that is not there, and lose those made before.
 
     Args:
         jobs: rules and wildcards of those that are to run.
@@ -98,17 +98,17 @@ def refuse_lost(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]]) -
     """
     lost = dict[str, None]()
     for rule, wildcards in jobs:
-        if rule == "dataset":
+        if rule in ("dataset", "embed", "embed_shard"):
             lost |= dict.fromkeys(_root(config, wildcards["dataset"]))
         if rule in ("embed", "embed_shard"):
             lost |= dict.fromkeys(_weights(config, wildcards["backbone"]))
     if lost:
-        raise UserError(f"{'; '.join(lost)}: nothing was started")
+        raise UserError(f"{'; '.join(lost)}. Nothing was started: correct the entry in the config")
 
 
 def _root(config: Config, dataset: str) -> Iterator[str]:
     spec = config.datasets[dataset].spec
-    if "root" in spec and not spec.get("download") and not Path(spec["root"]).exists():
+    if spec.get("root") and not spec.get("download") and not Path(spec["root"]).exists():
         yield f"dataset {dataset}: {spec['root']} does not exist (docs/data.md)"
 
 

@@ -33,12 +33,12 @@ def start(main: Callable[..., int | None], *given: str) -> None:
     parse = parser.parse_args if "options" in parameters else parser.parse_intermixed_args
     found = vars(parse(given or sys.argv[1:]))
     words = [v for name in positional for v in (found[name] if isinstance(found[name], list) else [found[name]])]
+    code: int | None = 141  # As of a program that SIGPIPE ends.
     try:
         code = main(*words, **{name: value for name, value in found.items() if name not in positional})
         sys.stdout.flush()
     except BrokenPipeError:  # What reads it, such as `head`, has enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
     if code:

@@ -77,7 +77,7 @@ def explore(
     k, looks, shown, rows = coders[0].k, dict[str, Method](), list[Shown](), list[dict[str, Any]]()
     for number, (name, coder) in enumerate(zip(ids, coders, strict=True)):
         label = name if coder.k == k else f"{name} (k = {coder.k})"
-        looks[name] = Method(label=label, imported="imported" in coder.metadata)
+        looks[name] = Method(label=label, imported=coder.metadata["imported"] != "ours")
         subject = Subject(coder, {"test": test})
         found = {key: value for metric in METRICS for key, value in _scores(metric, subject).items()}
         table = pd.DataFrame({key: of.values for key, of in _scores("latents", subject).items()})
@@ -150,9 +150,9 @@ def _scores(name: str, subject: Subject) -> dict[str, Any]:
 
 
 def _name(place: str, coder: Coder) -> str:
-    """What its file is called; a sae.safetensors is called by its method, or the library that made it."""
-    stem, said = Path(place).stem, coder.metadata
-    return str(said.get("imported") or said.get("method") or stem) if stem == "sae" else stem
+    """What its file is called; a sae.safetensors is called by its method, or by the library that made it."""
+    stem, method = Path(place).stem, coder.metadata["method"]
+    return stem if stem != "sae" else coder.metadata["imported"] if method == "imported" else method
 
 
 def _told_apart(names: list[str]) -> list[str]:
@@ -161,6 +161,18 @@ def _told_apart(names: list[str]) -> list[str]:
     for name in names:
         found.append(next(n for n in (name, *(f"{name} {i}" for i in range(2, len(names) + 2))) if n not in found))
     return found
+
+
+def _images_beside(results: Path, about: dict[str, Any]) -> tuple[Callable[[str], Image.Image] | None, str]:
+    """How to open the images of the dataset that embeddings are of, and whose they are, if they lie in its results."""
+    place = results / "datasets" / about["name"] / "manifest.json"
+    try:
+        manifest = files.read_json(place, "manifest of dataset") if place.exists() else {}
+        if manifest and manifest["fingerprint"] == about["fingerprint"]:
+            return datasets.reader(manifest["spec"], results / "artifacts"), gallery.credit(manifest["artifacts"])
+    except UserError as error:
+        progress.info("images are not shown: %s", error)
+    return None, ""
 
 
 def _data(
@@ -179,9 +191,9 @@ def _data(
     else:
         folder = activations if (activations / "manifest.json").exists() else activations / "test"
         test = store.read(folder)
-        beside = folder.absolute().parents[2].with_name("datasets") / test.manifest["dataset"]["name"]
-        if images is None and dataset is None and (beside / "manifest.json").exists():
-            dataset = beside
+        above = folder.absolute().parents  # backbone, dataset, activations, results
+        if images is None and dataset is None and len(above) > 3:
+            return test, *_images_beside(above[3], test.manifest["dataset"])
     if dataset:
         manifest = files.read_json(dataset / "manifest.json", "manifest of dataset")
         return test, datasets.reader(manifest["spec"], artifacts), gallery.credit(manifest["artifacts"])

@@ -9,6 +9,8 @@ from report.site.reading import payload, unpacked
 import sae
 from sae.core import files
 from sae.core.errors import UserError
+from sae.data import dataset as datasets
+from sae.data import store
 from sae.models import convert, saefile
 from sae.models.coder import Coder
 from sae.report.site.explore import explore
@@ -73,6 +75,34 @@ def test_names_ks_and_no_images(place):
     page = (place / "a/index.html").read_text()
     assert "A &lt;/script&gt;" in page and "A </script>" not in page
     assert payload(place / "a", "images/0")["sheets"] == 0
+
+
+def test_the_images_of_the_embeddings_own_dataset_are_shown(place, caplog):
+    for number in range(N):
+        path = place / f"pictures/{number % 2}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
+    spec = {"type": "image_folder", "root": str(place / "pictures"), "image_size": 32}
+    spec["fractions"] = {"train": 0.5, "val": 0.1, "test": 0.4}
+    datasets.build("pictures", spec, None, place / "results/datasets/pictures")
+    about = files.read_json(place / "results/datasets/pictures/manifest.json")
+    index = files.read_parquet(place / "results/datasets/pictures/index.parquet")
+    index = index[index["split"] == "test"].reset_index(drop=True)
+    own = {"name": "pictures", "grouped": False, "fingerprint": about["fingerprint"]}
+    x = np.load(place / "x.npy")[: len(index)]
+    (place / "sae0.safetensors").rename(place / "sae.safetensors")
+    one = [str(place / "sae.safetensors")]
+    for name, fingerprint, sheets in (("net", own["fingerprint"], 1), ("older", "another", 0)):
+        made_by = {"dataset": own | {"fingerprint": fingerprint}, "backbone": {"name": name}}
+        folder = place / "results/activations/pictures" / name
+        store.write(folder / "test", [x], index, made_by)
+        with caplog.at_level("INFO", "sae.progress"):
+            explore(sae=one, activations=folder, out=place / name)
+        assert payload(place / name, "images/0")["sheets"] == sheets
+        assert ("without images" in caplog.text) == (not sheets)
+    (method,) = payload(place / "net", "overview")["methods"]
+    assert (method["id"], method["imported"]) == ("topk", False)
+    assert 'href="files/"' not in (place / "net/index.html").read_text()
 
 
 def test_what_does_not_fit_is_refused(place):
