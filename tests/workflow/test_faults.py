@@ -4,6 +4,7 @@ A damaged SAE: `test_reruns.py`; damaged parts of embeddings: `test_embed.py`; S
 """
 
 import errno
+import gc
 import logging
 import os
 import re
@@ -197,6 +198,7 @@ def step(digits, capsys):
                 log.removeHandler(handler)
                 with suppress(OSError):
                     handler.close()
+            gc.collect()  # A file that could not be flushed stays open till then, and its disk busy.
 
     yield run
     log.setLevel(level)

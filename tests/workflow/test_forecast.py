@@ -210,7 +210,7 @@ def test_a_plan_that_nobody_reads_on_says_nothing(empty):
     command = [sys.executable, "-m", "sae_workflow.forecast", "paper"]
     plan = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     plan.stdout.close()
-    assert (plan.wait(), plan.stderr.read()) == (141, b"")
+    assert plan.wait() in (0, 141) and plan.stderr.read() == b""  # By whether all of it was in the buffer.
 
 
 def test_what_is_there_is_done(empty):
