@@ -207,7 +207,7 @@ def test_open_a_latent_and_walk(visit):
     page.locator('table[aria-label="Latents"] tbody a').first.click()
     page.wait_for_url("**#/latent/**")
     settled(page)
-    assert page.evaluate("document.activeElement.tagName") == "H1"
+    page.wait_for_function("document.activeElement.tagName === 'H1'")
     go(page, f"#/latent/{CELL}/topk/5")
     page.get_by_role("link", name="Next").click()
     page.wait_for_function("document.querySelector('h1').innerText.startsWith('Latent 6 ')")
