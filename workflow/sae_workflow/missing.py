@@ -71,11 +71,12 @@ def local(config: Config, experiment: str) -> Iterator[str]:
     spec = config.experiments[experiment]
     for name in spec.datasets:
         dataset = config.datasets[name].spec
+        root = Path(dataset.get("root") or ".")
         yield from _root(config, name)
-        if dataset["type"] == "table" and Path(dataset["root"]).exists():
-            yield from _embeddings(name, Path(dataset["root"]), spec.embedding, config)
-        if dataset.get("download") and not Path(dataset["root"]).exists():
-            yield f"dataset {name}: will be downloaded to {dataset['root']} by torchvision, which needs the internet"
+        if dataset["type"] == "table" and root.exists():
+            yield from _embeddings(name, root, spec.embedding, config)
+        if dataset.get("download") and not root.exists():
+            yield f"dataset {name}: will be downloaded to {root} by torchvision, which needs the internet"
     for name in spec.embedding:
         yield from _weights(config, name)
     for place in config.compute.shared:
