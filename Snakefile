@@ -62,7 +62,8 @@ onstart:
         preflight.writable("results")
         preflight.no_future("results", "sae", "workflow")
         todo = [*workflow.dag.needrun_jobs()]
-        missing.refuse_lost(cfg, ((job.rule.name, dict(job.wildcards.items())) for job in todo))
+        made = (str(file) for job in todo for file in job.output)
+        missing.refuse_lost(cfg, ((job.rule.name, dict(job.wildcards.items())) for job in todo), made)
         for job in todo:
             job.params, job.resources  # Snakemake evaluates most of them later, when the plan is written.
             if job.rule.name in STAGES:

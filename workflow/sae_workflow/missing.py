@@ -88,35 +88,41 @@ def local(config: Config, experiment: str) -> Iterator[str]:
             yield f"method {name}: {place} does not exist here; it is looked for on the Hugging Face hub"
 
 
-def refuse_lost(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]]) -> None:
+def refuse_lost(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]], made: Iterable[str] = ()) -> None:
     """Refuse a run that would make an index or embeddings of a path that is not there, and lose those made before.
 
     Args:
         jobs: rules and wildcards of those that are to run.
+        made: the files that they make; a path among them or above them is there in time, as one fetched from a bucket.
 
     Raises:
         UserError: names the entry and its path.
     """
     lost = dict[str, None]()
+    coming = {path for file in made for path in (Path(file), *Path(file).parents)}
     for rule, wildcards in jobs:
         if rule in ("dataset", "embed", "embed_shard"):
-            lost |= dict.fromkeys(_root(config, wildcards["dataset"]))
+            lost |= dict.fromkeys(_root(config, wildcards["dataset"], coming))
         if rule in ("embed", "embed_shard"):
-            lost |= dict.fromkeys(_weights(config, wildcards["backbone"]))
+            lost |= dict.fromkeys(_weights(config, wildcards["backbone"], coming))
     if lost:
         raise UserError(f"{'; '.join(lost)}. Nothing was started: correct the entry in the config")
 
 
-def _root(config: Config, dataset: str) -> Iterator[str]:
+def _root(config: Config, dataset: str, coming: Collection[Path] = ()) -> Iterator[str]:
     spec = config.datasets[dataset].spec
-    if spec.get("root") and not spec.get("download") and not Path(spec["root"]).exists():
+    if spec.get("root") and not spec.get("download") and not _there(spec["root"], coming):
         yield f"dataset {dataset}: {spec['root']} does not exist (docs/data.md)"
 
 
-def _weights(config: Config, backbone: str) -> Iterator[str]:
+def _weights(config: Config, backbone: str, coming: Collection[Path] = ()) -> Iterator[str]:
     for key, path in settings.weights_paths(config.backbones[backbone].spec).items():
-        if not Path(path).exists():
+        if not _there(path, coming):
             yield f"backbone {backbone}: {key} {path} does not exist (docs/data.md)"
+
+
+def _there(path: str, coming: Collection[Path]) -> bool:
+    return Path(path).exists() or Path(path) in coming
 
 
 def _embeddings(dataset: str, root: Path, backbones: Collection[str], config: Config) -> Iterator[str]:
