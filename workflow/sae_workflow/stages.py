@@ -37,7 +37,7 @@ class Job:
     """A job of a rule; `of` are its wildcards."""
 
     def __init__(self, rule: str, config: Config, of: dict[str, Any]) -> None:
-        self.stage, self.config, self.compute = STAGES[rule], config, config.compute
+        self.rule, self.stage, self.config, self.compute = rule, STAGES[rule], config, config.compute
         self.of = SimpleNamespace(**of)
 
     @functools.cached_property
@@ -53,10 +53,9 @@ class Job:
 
     @property
     def _modules(self) -> str:
-        of = map(lambda name: versions.module(*name), self.stage.meaning(self))
-        return " ".join(
-            dict.fromkeys([STEPS[self.stage.step].function.partition(":")[0], *of, *self.stage.beside(self)])
-        )
+        own = STEPS[self.stage.step].function.partition(":")[0]
+        of = [versions.module(*name) for name in self.stage.meaning(self)]
+        return " ".join(dict.fromkeys([own, *of, *self.stage.beside(self)]))
 
     def memory(self, attempt: int) -> int:
         """What it asks for, in MB: twice as much at each attempt, from 1."""
@@ -81,7 +80,8 @@ class Job:
     @property
     def is_done(self) -> bool:
         """Whether what it makes is there."""
-        return Path(self.stage.makes.format(**vars(self.of))).exists()
+        one = {"split": "train", "stage": self.rule, "table": paths.TABLES_OF_STAGE[0], "part": paths.GALLERY_PARTS[0]}
+        return Path(self.stage.makes.format(**one | vars(self.of))).exists()
 
     @functools.cached_property
     def seconds(self) -> float:
@@ -156,7 +156,7 @@ class Stage:
 
     Attributes:
         step: what its jobs run (`sae.steps`).
-        makes: a file that is there when a job is done, of `sae.core.paths`.
+        makes: files that are there when a job is done, a pattern of `sae.core.paths`.
         jobs: the wildcards of each of its jobs in an experiment, but for the experiment's name.
         beside: modules that they run beside the step's own and those that `meaning` names.
         meaning: what gives its numbers their meaning: another version (`sae.core.versions`) of it runs its jobs again.
@@ -257,14 +257,6 @@ def _probing(job: Job) -> costs.Seconds:
     return costs.judged(job.plan) * (read * job.encoding + costs.probing_codes(job.cell, job.probe))
 
 
-def _table(stage: str) -> str:
-    return paths.STAGE_TABLE.replace("{stage}", stage).replace("{table}", paths.TABLES_OF_STAGE[0])
-
-
-def _metrics(stage: str) -> Callable[[Job], list[versions.Name]]:
-    return lambda job: [("scoring", "stage"), *settings.scoring(job.config, job.of.experiment, stage)]
-
-
 def _collected(job: Job) -> Sizes:
     plans = costs.plans(job.config, job.of.experiment)
     latents = sum(costs.judged(plan) * costs.width(plan) for plan in plans)
@@ -312,7 +304,7 @@ def _shards(config: Config, experiment: str) -> list[Wildcards]:
 
 _EMBED = Stage(
     "embed",
-    paths.EMBEDDINGS_MANIFEST.replace("{split}", "train"),
+    paths.EMBEDDINGS_MANIFEST,
     settings.embedded,
     meaning=lambda job: [("data", "embed"), job.dataset, job.loader],
     computes=True,
@@ -323,9 +315,9 @@ _EMBED = Stage(
 )
 _SCORE = Stage(
     "score",
-    _table("score"),
+    paths.STAGE_TABLE,
     _scored("score"),
-    meaning=_metrics("score"),
+    meaning=lambda job: [("scoring", "stage"), *settings.scoring(job.config, job.of.experiment, job.rule)],
     reads=SPLITS,
     computes=True,
     like="score",
@@ -376,17 +368,13 @@ STAGES: dict[str, Stage] = {
     "score": _SCORE,
     "robustness": replace(
         _SCORE,
-        makes=_table("robustness"),
         jobs=_scored("robustness"),
-        meaning=_metrics("robustness"),
         sizes=lambda job: bank_sizes(job.cell, job.plan),
         seconds=lambda job: costs.judged(job.plan) * 2 * job.cell.rows["test"] * job.encoding,
     ),
     "probe": replace(
         _SCORE,
-        makes=_table("probe"),
         jobs=_scored("probe"),
-        meaning=_metrics("probe"),
         like="probe",
         sizes=lambda job: bank_sizes(job.cell, job.plan) | probe_sizes(job.cell, costs.width(job.plan), job.probe),
         seconds=_probing,
@@ -407,7 +395,7 @@ STAGES: dict[str, Stage] = {
     "claims": Stage("claims", paths.CLAIMS_SUMS),
     "gallery": Stage(
         "gallery",
-        paths.GALLERY.replace("{part}", paths.GALLERY_PARTS[0]),
+        paths.GALLERY,
         lambda config, experiment: [{}] if settings.gallery(config, experiment) else [],
         lambda job: [versions.module(*_shown(job).dataset)],
         computes=True,
