@@ -140,9 +140,7 @@ def hub(config: Config, experiment: str, repos: Mapping[str, str]) -> Iterator[s
     """
     from huggingface_hub import try_to_load_from_cache
 
-    for name in config.experiments[experiment].embedding:
-        if not settings.from_hub(config, name):
-            continue
+    for name in settings.hub_backbones(config, experiment):
         backbone = config.backbones[name].spec
         model = backbone["model"]
         key = f"{model} {backbone['pretrained']}" if "pretrained" in backbone else model
