@@ -4,8 +4,6 @@ The rules, `make plan` and what jobs ask a cluster for read these. What a job ru
 behind memory and time are in workflow/resources/costs.yaml (measured: bench/memory.py).
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Iterable
