@@ -243,13 +243,11 @@ def _bytes(path: Path, seen: set[tuple[int, int]]) -> int:
     """Bytes under `path`, of files that are not in `seen`, which then holds them too."""
     total = 0
     for entry in _entries(path):
-        try:
+        with suppress(FileNotFoundError):  # A run goes on meanwhile.
             stat = entry.lstat()
-        except FileNotFoundError:  # A run goes on meanwhile.
-            continue
-        if not entry.is_symlink() and (stat.st_dev, stat.st_ino) not in seen:
-            seen.add((stat.st_dev, stat.st_ino))
-            total += stat.st_size
+            if not entry.is_symlink() and (stat.st_dev, stat.st_ino) not in seen:
+                seen.add((stat.st_dev, stat.st_ino))
+                total += stat.st_size
     return total
 
 
