@@ -159,7 +159,6 @@ class Stage:
         beside: modules that they run beside the step's own and those that `meaning` names.
         meaning: what gives its numbers their meaning: another version (`sae.core.versions`) of it runs its jobs again.
             Where it is nothing, another hash of its modules, or of what they import, does.
-        reads: the splits whose embeddings it reads.
         computes: whether it takes an accelerator where there is one.
         like: the figures of costs.yaml for its memory, which grows with
         sizes: {what: how much of it}, in MB but for counts.
@@ -173,7 +172,6 @@ class Stage:
     jobs: Callable[[Config, str], list[Wildcards]] = lambda config, experiment: [{}]
     beside: Callable[[Job], list[str]] = lambda job: []
     meaning: Callable[[Job], list[versions.Name]] = lambda job: []
-    reads: tuple[str, ...] = ()
     computes: bool = False
     like: str = "small"
     sizes: Callable[[Job], Sizes] = lambda job: {}
@@ -316,7 +314,6 @@ _SCORE = Stage(
     paths.STAGE_TABLE,
     _scored("score"),
     meaning=lambda job: [("scoring", "stage"), *settings.scoring(job.config, job.of.experiment, job.rule)],
-    reads=SPLITS,
     computes=True,
     like="score",
     sizes=lambda job: bank_sizes(job.cell, job.plan) | detection_sizes(job.cell, job.plan.k, len(_judges(job))),
@@ -356,7 +353,6 @@ STAGES: dict[str, Stage] = {
         paths.BANK,
         settings.banks,
         meaning=lambda job: settings.training(job.plan),
-        reads=("train", "val"),
         computes=True,
         like="train",
         used=_of_training,
@@ -382,7 +378,6 @@ STAGES: dict[str, Stage] = {
         paths.PROBE_OF_EMBEDDINGS,
         _probed,
         meaning=lambda job: settings.scoring(job.config, job.of.experiment, "probe"),
-        reads=SPLITS,
         computes=True,
         like="probe_embeddings",
         sizes=lambda job: probe_sizes(job.cell, job.cell.d, job.probe),
