@@ -12,7 +12,7 @@ SCORE = command(
 # to be judged also what other backbones see of them, and their latents one by one.
 rule score:
     input:
-        **splits_of(*STAGES["score"].reads),
+        **splits_of(*SPLITS),
         **of_others("score"),
         bank=rules.train.output.bank,
     output:
@@ -34,7 +34,7 @@ rule score:
 # How the chosen SAEs reconstruct at other k than they were trained with.
 rule robustness:
     input:
-        **splits_of(*STAGES["robustness"].reads),
+        **splits_of(*SPLITS),
         bank=rules.train.output.bank,
     output:
         stage_tables("robustness"),
@@ -54,7 +54,7 @@ rule robustness:
 # Linear probes on the largest activations of the chosen SAEs.
 rule probe:
     input:
-        **splits_of(*STAGES["probe"].reads),
+        **splits_of(*SPLITS),
         bank=rules.train.output.bank,
     output:
         stage_tables("probe"),
@@ -74,7 +74,7 @@ rule probe:
 # Their reference: the same probes on the embeddings themselves.
 rule probe_embeddings:
     input:
-        **splits_of(*STAGES["probe_embeddings"].reads),
+        **splits_of(*SPLITS),
     output:
         paths.PROBE_OF_EMBEDDINGS,
     log:

@@ -4,7 +4,7 @@
 rule train:
     input:
         imported_of,
-        **splits_of(*STAGES["train"].reads),
+        **splits_of("train", "val"),
         **of_others("train"),
     output:
         bank=paths.BANK,

@@ -33,20 +33,22 @@ class Check:
         self.count = 0
         self.wrong: list[str] = []
         folder = Path(paths.EXPERIMENT.format(experiment=experiment))
+        metrics = Path(paths.METRICS.format(experiment=experiment))
         cells: set[tuple[str, str]] = set()
+        judges: list[str] = []
         for file in sorted(folder.rglob("*")):
             is_unsealed = file.relative_to(folder).parts[0] in ("logs", "hub")
             if is_unsealed or file.suffix not in (".json", ".parquet"):
                 continue
             if file.suffix == ".parquet":
-                self._tried(seals.read, file)
+                if (table := self._tried(seals.read, file)) and file == metrics:
+                    judges = times.judges(pq.read_schema(pa.BufferReader(table)).names)
             elif content := self._tried(files.read_json, file):
                 if file.name.endswith(".sums.json"):
                     self._listed(content, file)
                 elif file.name.startswith("bank"):
                     self._listed({entry["path"]: entry["sha256"] for entry in content["saes"] if entry["path"]}, file)
                     cells.add((content["dataset"], content["backbone"]))
-        judges = _judges(Path(paths.METRICS.format(experiment=experiment)))
         cells |= {(dataset, judge) for dataset, _ in cells for judge in judges}
         for dataset, backbone in sorted(cells):
             for split in SPLITS:
@@ -70,14 +72,6 @@ class Check:
         """Check the files that the sealed file `source` lists."""
         for name, digest in sums.items():
             self._tried(files.check_sum, source.parent / name, digest, source)
-
-
-def _judges(metrics: Path) -> list[str]:
-    """Who judged the latents; nobody where the file cannot be read, which is said already."""
-    try:
-        return times.judges(pq.read_schema(metrics).names)
-    except (OSError, pa.ArrowInvalid):
-        return []
 
 
 def main(experiment: str) -> int:

@@ -243,13 +243,11 @@ def _bytes(path: Path, seen: set[tuple[int, int]]) -> int:
     """Bytes under `path`, of files that are not in `seen`, which then holds them too."""
     total = 0
     for entry in _entries(path):
-        try:
+        with suppress(FileNotFoundError):  # A run goes on meanwhile.
             stat = entry.lstat()
-        except FileNotFoundError:  # A run goes on meanwhile.
-            continue
-        if not entry.is_symlink() and (stat.st_dev, stat.st_ino) not in seen:
-            seen.add((stat.st_dev, stat.st_ino))
-            total += stat.st_size
+            if not entry.is_symlink() and (stat.st_dev, stat.st_ino) not in seen:
+                seen.add((stat.st_dev, stat.st_ino))
+                total += stat.st_size
     return total
 
 
@@ -279,15 +277,13 @@ def prune(unused: Iterable[Path]) -> None:
     Each vanishes at once, and links before what they lead to: a kill leaves nothing half deleted, and no broken link.
 
     Raises:
-        UserError: a path cannot be deleted.
+        OSError: a path cannot be moved away.
+        UserError: not all of it can be deleted.
     """
     for path in filter(Path.exists, sorted(unused, key=lambda path: (path.is_relative_to(paths.STORE), path))):
-        try:
-            # Moved first: what is deleted by half must not pass for a result.
-            with files.scratch_directory(path) as doomed:
-                os.replace(path, doomed / path.name)
-        except OSError as error:
-            raise UserError(f"{path} cannot be deleted: {error}") from None
+        # Moved first: what is deleted by half must not pass for a result.
+        with files.scratch_directory(path) as doomed:
+            os.replace(path, doomed / path.name)
         if doomed.exists():
             raise UserError(f"{path} cannot be deleted wholly; what is left is in {doomed}")
         for parent in path.parents:

@@ -11,7 +11,6 @@ from sae.config.models import Config
 from sae.core import paths
 from sae.core.errors import UserError, meant
 from sae.data.artifacts import names as artifact_names
-from sae.data.splits import SPLITS
 from sae_workflow import settings
 
 _FROM_NPZ = " (save each array of the .npz by itself, with `numpy.save`)"
@@ -73,8 +72,8 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         dataset = config.datasets[name].spec
         root = Path(dataset.get("root") or ".")
         yield from _root(config, name)
-        if dataset["type"] == "table" and root.exists():
-            yield from _embeddings(name, root, spec.embedding, config)
+        for backbone in spec.embedding if root.exists() else []:
+            yield from _embeddings(config, name, backbone)
         if dataset.get("download") and not root.exists():
             yield f"dataset {name}: will be downloaded to {root} by torchvision, which needs the internet"
     for name in spec.embedding:
@@ -125,14 +124,12 @@ def _there(path: str, coming: Collection[Path]) -> bool:
     return Path(path).exists() or Path(path) in coming
 
 
-def _embeddings(dataset: str, root: Path, backbones: Collection[str], config: Config) -> Iterator[str]:
+def _embeddings(config: Config, dataset: str, backbone: str) -> Iterator[str]:
     """The given embeddings of a dataset that do not exist."""
-    for backbone in backbones:
-        for split in SPLITS:
-            file = root / config.backbones[backbone].spec["model"] / f"{split}.npy"
-            if not file.exists():
-                there = file.with_suffix(".npz").exists()
-                yield f"dataset {dataset}: {file} does not exist{_FROM_NPZ if there else ''}"
+    for file in map(Path, settings.given_embeddings(config, dataset, backbone)):
+        if not file.exists():
+            there = file.with_suffix(".npz").exists()
+            yield f"dataset {dataset}: {file} does not exist{_FROM_NPZ if there else ''}"
 
 
 def hub(config: Config, experiment: str, repos: Mapping[str, str]) -> Iterator[str]:
@@ -143,9 +140,7 @@ def hub(config: Config, experiment: str, repos: Mapping[str, str]) -> Iterator[s
     """
     from huggingface_hub import try_to_load_from_cache
 
-    for name in config.experiments[experiment].embedding:
-        if not settings.from_hub(config, name):
-            continue
+    for name in settings.hub_backbones(config, experiment):
         backbone = config.backbones[name].spec
         model = backbone["model"]
         key = f"{model} {backbone['pretrained']}" if "pretrained" in backbone else model

@@ -4,7 +4,7 @@
 README that says what they are worth and what they were made from. Nothing is uploaded.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from sae.core import files, paths, registry
 from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
 from sae.report.markup import markdown
-from sae_workflow import recorded, settings
+from sae_workflow import missing, settings
 from sae_workflow.start import start
 
 KEY = ["dataset", "backbone", "k", "method", "trial", "seed"]
@@ -105,8 +105,9 @@ def publish(experiment: str, *overlays: str) -> Path:
         UserError: there is no such experiment, it has no results, they are older than its SAEs, a file is damaged, or
             the folder is there.
     """
-    config = _config_of(experiment, overlays)
-    registry.extend(config.extensions)
+    config = settings.read("config.yaml", *overlays)
+    if experiment not in config.experiments:
+        raise missing.unknown(config, experiment)
     out, scored = (Path(pattern.format(experiment=experiment)) for pattern in (paths.HUB, paths.METRICS))
     if out.exists():
         raise UserError(f"{out} is there already: move it away, or delete it, and run again")
@@ -151,18 +152,6 @@ def publish(experiment: str, *overlays: str) -> Path:
         )
         files.write_text(temporary / "README.md", readme)
     return out
-
-
-def _config_of(experiment: str, overlays: Sequence[str]) -> Config:
-    """What an experiment's results were made with: config.yaml with files laid over it, or else what was recorded."""
-    config = settings.read("config.yaml", *overlays)
-    if experiment in config.experiments:
-        return config
-    others = [other for _, _, other in recorded.read() if experiment in other.experiments]
-    if len(others) == 1:
-        return others[0]
-    found, names = f"{len(others)} configurations" if others else "no configuration", ", ".join(config.experiments)
-    raise UserError(f"{found} with an experiment {experiment!r} made results here; in the config there are: {names}")
 
 
 def _means(saes: pd.DataFrame) -> pd.DataFrame:

@@ -10,20 +10,7 @@ from typing import Any, Literal
 
 from pydantic.json_schema import models_json_schema
 
-from sae.config.models import (
-    Claims,
-    Compute,
-    Config,
-    Experiment,
-    Gallery,
-    ImageDataset,
-    Method,
-    Metric,
-    Network,
-    Recipe,
-    Trained,
-    entry_model,
-)
+from sae.config import models
 from sae.core import registry
 from sae.core.files import write_text
 from sae_workflow.settings import HERE
@@ -31,6 +18,7 @@ from sae_workflow.start import start
 
 PATH = HERE / "schemas/config.schema.json"
 README = HERE.parent / "config/README.md"
+TABLES = "<!-- from here on made by `make schema` from sae/config/ and the entries' Options; not to be edited -->\n"
 # Kinds whose entries have keys beside their own options.
 WITH_MORE: tuple[Literal["dataset", "backbone", "metric"], ...] = ("dataset", "backbone", "metric")
 Schema = dict[str, Any]
@@ -38,13 +26,13 @@ Schema = dict[str, Any]
 
 def schema() -> Schema:
     """The schema; call it where no extensions are known."""
-    models: dict[tuple[str, str], Any] = {("config", ""): Config, ("recipe", ""): Trained}
+    described: dict[tuple[str, str], Any] = {("config", ""): models.Config, ("recipe", ""): models.Trained}
     for kind in registry.PACKAGES:
-        models |= {(kind, name): registry.head(kind, name).options for name in registry.names(kind)}
+        described |= {(kind, name): registry.head(kind, name).options for name in registry.names(kind)}
     for with_more in WITH_MORE:
-        models |= {(with_more, name): entry_model(with_more, name) for name in registry.names(with_more)}
-    refs, content = models_json_schema([(model, "validation") for model in models.values()])
-    found = {key: refs[model, "validation"] for key, model in models.items()}
+        described |= {(with_more, name): models.entry_model(with_more, name) for name in registry.names(with_more)}
+    refs, content = models_json_schema([(model, "validation") for model in described.values()])
+    found = {key: refs[model, "validation"] for key, model in described.items()}
     definitions = content["$defs"]
     for definition in definitions.values():
         definition.pop("required", None)
@@ -112,48 +100,18 @@ def _without_titles(value: Any) -> Any:
     return [_without_titles(v) for v in value] if isinstance(value, list) else value
 
 
-_README = """\
-<!-- made by `make schema` from sae/config/ and the entries' Options; not to be edited -->
-# The config
-
-Every key of config.yaml. A file of your own says only what differs: it is laid over the project's `config.yaml`, where
-mappings are merged and lists replaced. A mistake stops the run before any job, with the key and what is allowed.
-
-Three ways to use it:
-
-- in a checkout, `snakemake NAME --configfile config.yaml mine.yaml`, or `make run EXPERIMENT=NAME CONFIG=mine.yaml`;
-- deployed from the Snakemake Workflow Catalog, which copies this folder: edit `config/config.yaml`, which names an
-  experiment, and run `snakemake`. Jobs need the project's Python packages, so first install a checkout of the same
-  version where Snakemake runs, `pip install -e ".[workflow]"`;
-- as a module of another workflow:
-
-```python
-module sae:
-    snakefile:
-        "PLACE/workflow/Snakefile"
-    config:
-        config["sae"] # what stands in config/config.yaml
-use rule * from sae as sae_*
-```
-
-Its rule `all` (there `sae_all`) runs every experiment that the file of your own names.
-
-`experiments` holds {name: experiment}; `methods`, `training`, `datasets` and `backbones` likewise. A name is of a to z,
-0 to 9 and _, a letter first. Types are YAML's. A key without a default must be given, but for what an entry takes over
-from one that it `extends`.
-"""
 # {section: the model of it, or of its values}
 _SECTIONS: dict[str, Any] = {
-    "top level": Config,
-    "experiments": Experiment,
-    "experiments: gallery": Gallery,
-    "methods": Method,
-    "training": Recipe,
-    "datasets": ImageDataset,
-    "backbones": Network,
-    "metrics": Metric,
-    "claims": Claims,
-    "compute": Compute,
+    "top level": models.Config,
+    "experiments": models.Experiment,
+    "experiments: gallery": models.Gallery,
+    "methods": models.Method,
+    "training": models.Recipe,
+    "datasets": models.ImageDataset,
+    "backbones": models.Network,
+    "metrics": models.Metric,
+    "claims": models.Claims,
+    "compute": models.Compute,
 }
 _KINDS = {
     "dataset": "datasets, by `type`",
@@ -166,8 +124,8 @@ _KINDS = {
 
 
 def readme() -> str:
-    """config/README.md: call it where no extensions are known."""
-    parts = [_README]
+    """config/README.md, with new tables below `TABLES`: call it where no extensions are known."""
+    parts = [README.read_text().partition(TABLES)[0] + TABLES]
     for title, model in _SECTIONS.items():
         parts += [f"\n## {title[0].upper()}{title[1:]}\n", *_table(model)]
     for kind, title in _KINDS.items():

@@ -29,7 +29,6 @@ def artifacts() -> dict[str, Any]:
     return yaml.safe_load((HERE / "resources/artifacts.yaml").read_text())
 
 
-@functools.cache
 def rule_names() -> list[str]:
     """The names of the rules, which no experiment can have too."""
     text = "\n".join(file.read_text() for file in sorted((HERE / "rules").glob("*.smk")))
@@ -213,13 +212,10 @@ def gallery(config: Config, experiment: str) -> dict[str, Any] | None:
 
 def figures(config: Config, experiment: str) -> list[str]:
     """The figures that an experiment ends in: none of images where it has none."""
-    pictured = gallery(config, experiment) is not None
-    return [name for name in config.figures if pictured or not _shows_images(name)]
-
-
-def _shows_images(figure: str) -> bool:
-    reads = registry.head("figure", figure).constants.get("READS", ())
-    return any(file.startswith("gallery/") for file in reads)
+    if gallery(config, experiment) is not None:
+        return config.figures
+    reads = {name: registry.head("figure", name).constants["READS"] for name in config.figures}
+    return [name for name, files in reads.items() if not any(file.startswith("gallery/") for file in files)]
 
 
 def names(config: Config, experiment: str) -> Plan:

@@ -4,8 +4,6 @@ The rules, `make plan` and what jobs ask a cluster for read these. What a job ru
 behind memory and time are in workflow/resources/costs.yaml (measured: bench/memory.py).
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Iterable
@@ -37,7 +35,7 @@ class Job:
     """A job of a rule; `of` are its wildcards."""
 
     def __init__(self, rule: str, config: Config, of: dict[str, Any]) -> None:
-        self.stage, self.config, self.compute = STAGES[rule], config, config.compute
+        self.rule, self.stage, self.config, self.compute = rule, STAGES[rule], config, config.compute
         self.of = SimpleNamespace(**of)
 
     @functools.cached_property
@@ -53,10 +51,9 @@ class Job:
 
     @property
     def _modules(self) -> str:
-        of = map(lambda name: versions.module(*name), self.stage.meaning(self))
-        return " ".join(
-            dict.fromkeys([STEPS[self.stage.step].function.partition(":")[0], *of, *self.stage.beside(self)])
-        )
+        own = STEPS[self.stage.step].function.partition(":")[0]
+        of = [versions.module(*name) for name in self.stage.meaning(self)]
+        return " ".join(dict.fromkeys([own, *of, *self.stage.beside(self)]))
 
     def memory(self, attempt: int) -> int:
         """What it asks for, in MB: twice as much at each attempt, from 1."""
@@ -81,7 +78,8 @@ class Job:
     @property
     def is_done(self) -> bool:
         """Whether what it makes is there."""
-        return Path(self.stage.makes.format(**vars(self.of))).exists()
+        one = {"split": "train", "stage": self.rule, "table": paths.TABLES_OF_STAGE[0], "part": paths.GALLERY_PARTS[0]}
+        return Path(self.stage.makes.format(**one | vars(self.of))).exists()
 
     @functools.cached_property
     def seconds(self) -> float:
@@ -156,12 +154,11 @@ class Stage:
 
     Attributes:
         step: what its jobs run (`sae.steps`).
-        makes: a file that is there when a job is done, of `sae.core.paths`.
+        makes: files that are there when a job is done, a pattern of `sae.core.paths`.
         jobs: the wildcards of each of its jobs in an experiment, but for the experiment's name.
         beside: modules that they run beside the step's own and those that `meaning` names.
         meaning: what gives its numbers their meaning: another version (`sae.core.versions`) of it runs its jobs again.
             Where it is nothing, another hash of its modules, or of what they import, does.
-        reads: the splits whose embeddings it reads.
         computes: whether it takes an accelerator where there is one.
         like: the figures of costs.yaml for its memory, which grows with
         sizes: {what: how much of it}, in MB but for counts.
@@ -175,7 +172,6 @@ class Stage:
     jobs: Callable[[Config, str], list[Wildcards]] = lambda config, experiment: [{}]
     beside: Callable[[Job], list[str]] = lambda job: []
     meaning: Callable[[Job], list[versions.Name]] = lambda job: []
-    reads: tuple[str, ...] = ()
     computes: bool = False
     like: str = "small"
     sizes: Callable[[Job], Sizes] = lambda job: {}
@@ -257,14 +253,6 @@ def _probing(job: Job) -> costs.Seconds:
     return costs.judged(job.plan) * (read * job.encoding + costs.probing_codes(job.cell, job.probe))
 
 
-def _table(stage: str) -> str:
-    return paths.STAGE_TABLE.replace("{stage}", stage).replace("{table}", paths.TABLES_OF_STAGE[0])
-
-
-def _metrics(stage: str) -> Callable[[Job], list[versions.Name]]:
-    return lambda job: [("scoring", "stage"), *settings.scoring(job.config, job.of.experiment, stage)]
-
-
 def _collected(job: Job) -> Sizes:
     plans = costs.plans(job.config, job.of.experiment)
     latents = sum(costs.judged(plan) * costs.width(plan) for plan in plans)
@@ -312,7 +300,7 @@ def _shards(config: Config, experiment: str) -> list[Wildcards]:
 
 _EMBED = Stage(
     "embed",
-    paths.EMBEDDINGS_MANIFEST.replace("{split}", "train"),
+    paths.EMBEDDINGS_MANIFEST,
     settings.embedded,
     meaning=lambda job: [("data", "embed"), job.dataset, job.loader],
     computes=True,
@@ -323,10 +311,9 @@ _EMBED = Stage(
 )
 _SCORE = Stage(
     "score",
-    _table("score"),
+    paths.STAGE_TABLE,
     _scored("score"),
-    meaning=_metrics("score"),
-    reads=SPLITS,
+    meaning=lambda job: [("scoring", "stage"), *settings.scoring(job.config, job.of.experiment, job.rule)],
     computes=True,
     like="score",
     sizes=lambda job: bank_sizes(job.cell, job.plan) | detection_sizes(job.cell, job.plan.k, len(_judges(job))),
@@ -366,7 +353,6 @@ STAGES: dict[str, Stage] = {
         paths.BANK,
         settings.banks,
         meaning=lambda job: settings.training(job.plan),
-        reads=("train", "val"),
         computes=True,
         like="train",
         used=_of_training,
@@ -376,17 +362,13 @@ STAGES: dict[str, Stage] = {
     "score": _SCORE,
     "robustness": replace(
         _SCORE,
-        makes=_table("robustness"),
         jobs=_scored("robustness"),
-        meaning=_metrics("robustness"),
         sizes=lambda job: bank_sizes(job.cell, job.plan),
         seconds=lambda job: costs.judged(job.plan) * 2 * job.cell.rows["test"] * job.encoding,
     ),
     "probe": replace(
         _SCORE,
-        makes=_table("probe"),
         jobs=_scored("probe"),
-        meaning=_metrics("probe"),
         like="probe",
         sizes=lambda job: bank_sizes(job.cell, job.plan) | probe_sizes(job.cell, costs.width(job.plan), job.probe),
         seconds=_probing,
@@ -396,7 +378,6 @@ STAGES: dict[str, Stage] = {
         paths.PROBE_OF_EMBEDDINGS,
         _probed,
         meaning=lambda job: settings.scoring(job.config, job.of.experiment, "probe"),
-        reads=SPLITS,
         computes=True,
         like="probe_embeddings",
         sizes=lambda job: probe_sizes(job.cell, job.cell.d, job.probe),
@@ -407,7 +388,7 @@ STAGES: dict[str, Stage] = {
     "claims": Stage("claims", paths.CLAIMS_SUMS),
     "gallery": Stage(
         "gallery",
-        paths.GALLERY.replace("{part}", paths.GALLERY_PARTS[0]),
+        paths.GALLERY,
         lambda config, experiment: [{}] if settings.gallery(config, experiment) else [],
         lambda job: [versions.module(*_shown(job).dataset)],
         computes=True,

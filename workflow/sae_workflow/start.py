@@ -29,13 +29,13 @@ def start(main: Callable[..., int | None], *given: str) -> None:
             continue
         positional.append(word)
         many = argparse.REMAINDER if word == "options" else "*"  # What another program takes begins with a dash.
-        parser.add_argument(word, nargs=many if parameter.kind is parameter.VAR_POSITIONAL else None)
+        parser.add_argument(word, nargs=many if parameter.kind is parameter.VAR_POSITIONAL else 1)
     parse = parser.parse_args if "options" in parameters else parser.parse_intermixed_args
-    found = vars(parse(given or sys.argv[1:]))
-    words = [v for name in positional for v in (found[name] if isinstance(found[name], list) else [found[name]])]
+    options = vars(parse(given or sys.argv[1:]))
+    words = [word for name in positional for word in options.pop(name)]
     code: int | None = 141  # As of a program that SIGPIPE ends.
     try:
-        code = main(*words, **{name: value for name, value in found.items() if name not in positional})
+        code = main(*words, **options)
         sys.stdout.flush()
     except BrokenPipeError:  # What reads it, such as `head`, has enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

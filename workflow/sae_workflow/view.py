@@ -83,11 +83,9 @@ class View:
         """A job starts, perhaps once more."""
         if rule in _BAR_OF:
             self._failed.pop(number, None)
-            about = [
-                f"k{v}" if name == "k" else v for name, v in wildcards.items() if name not in ("experiment", "shards")
-            ]
-            file = next(map(Path, log), None)
-            self.working[number] = Working(rule, f"{rule} {'/'.join(about)}".strip(), file, self._now())
+            told = {name: value for name, value in wildcards.items() if name not in ("experiment", "shards")}
+            about = "/".join(f"k{value}" if name == "k" else value for name, value in told.items())
+            self.working[number] = Working(rule, f"{rule} {about}".strip(), next(map(Path, log), None), self._now())
 
     def end(self, number: int) -> str | None:
         """A job has ended well; the bar that is full now, if one is."""
@@ -182,22 +180,15 @@ def duration(seconds: float) -> str:
 
 def own_words(logs: Iterable[str]) -> list[str]:
     """What a job that failed says of it in its logs: its last error, without the way there; else the last lines."""
-    lines: list[str] = []
-    for log in logs:
-        try:
-            lines += Path(log).read_text(errors="replace").splitlines()
-        except OSError:
-            continue
-    record = re.compile(r"\d{4}-\S+ \S+ ([A-Z]+) (.*)")
-    marks = [(number, found[1], found[2]) for number, text in enumerate(lines) if (found := record.match(text))]
-    number, text = next(((n, text) for n, level, text in reversed(marks) if level == "ERROR"), (None, ""))
-    if number is None:
-        return [line for line in lines if line.strip()][-MOST_LINES // 2 :]
-    end = next((n for n, *_ in marks if n > number), len(lines))
-    block = [text, *lines[number + 1 : end]]
-    if "Traceback (most recent call last):" in block:
-        block = [text, *block[-1:]]  # A fault of the code: its log has where.
-    return block[:MOST_LINES]
+    text = "".join(Path(log).read_text(errors="replace") for log in logs if Path(log).is_file())
+    records = re.split(r"^\d{4}-\S+ \S+ (?=[A-Z]+ )", text, flags=re.MULTILINE)
+    errors = [record.removeprefix("ERROR ") for record in records[1:] if record.startswith("ERROR ")]
+    if not errors:
+        return [line for line in text.splitlines() if line.strip()][-MOST_LINES // 2 :]
+    lines = errors[-1].splitlines()
+    if "Traceback (most recent call last):" in lines:
+        lines = [lines[0], lines[-1]]  # A fault of the code: its log has where.
+    return lines[:MOST_LINES]
 
 
 def plain(message: str) -> str:

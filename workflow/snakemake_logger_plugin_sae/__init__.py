@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 import threading
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, Group
@@ -19,14 +18,8 @@ from rich.text import Text
 from sae_workflow import view
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
-from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 EVERY, MINUTE = 0.5, 60.0  # seconds between two drawings, and between two lines where nothing can be drawn
-
-
-@dataclass
-class LogHandlerSettings(LogHandlerSettingsBase):
-    """There is nothing to set."""
 
 
 class _Console(Console):
@@ -43,7 +36,7 @@ class LogHandler(LogHandlerBase):
         self._view, self._over, self._drawn = view.View(), threading.Event(), threading.RLock()
         stream = sys.stdout if self.common_settings.stdout else sys.stderr
         self._console = _Console(file=stream, no_color=self.common_settings.nocolor or None, highlight=False)
-        self._live: Live | None = None
+        self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         self._thread: threading.Thread | None = None
         self._told = set[str]()
 
@@ -113,23 +106,20 @@ class LogHandler(LogHandlerBase):
     def _begin(self) -> None:
         if self._thread is None:
             if self._console.is_interactive:
-                self._live = Live(
-                    console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
-                )
                 self._live.start()
             self._thread = threading.Thread(target=self._go_on, daemon=True)
             self._thread.start()
 
     def _go_on(self) -> None:
-        while not self._over.wait(EVERY if self._live else MINUTE):
+        while not self._over.wait(EVERY if self._console.is_interactive else MINUTE):
             with self._drawn:
                 self._draw()
 
     def _draw(self) -> None:
-        if self._live:
+        if self._console.is_interactive:
             self._live.update(self._picture(), refresh=True)
         else:
-            self._lines(self._view.line())
+            self._print(self._view.line())
 
     def _picture(self) -> Group:
         of, reached = self._view, self._view.reached()
@@ -158,7 +148,6 @@ class LogHandler(LogHandlerBase):
         with self._drawn:
             if self._thread:
                 self._draw()
-            if self._live:
-                self._live.stop()
-            self._live = self._thread = None
+            self._live.stop()
+            self._thread = None
         super().close()
