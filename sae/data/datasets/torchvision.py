@@ -110,9 +110,7 @@ def _open(spec: Options, part: str) -> Any:
         raise UserError(f"{what}: the keywords {keywords} do not suit it ({error}): correct them") from None
     except _RAISED as error:
         here = f"put the dataset's files under {root}"
-        advice = f"the download needs the internet; or {here}"
-        if not spec.download:
-            advice = f"{here}, or set `download: true`"
+        advice = f"the download needs the internet; or {here}" if spec.download else f"{here}, or set `download: true`"
         raise UserError(f"{what}: {_said(error)}: {advice}") from None
 
 
