@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 
 from sae.core.errors import UserError
 
@@ -30,25 +30,13 @@ _BLOCK = 512  # a tar's header, and the unit of its padding
 _LOCATION = re.compile(r"(?P<file>.+)@(?P<first>\d+)(?P<kind>[+:])(?P<second>\d+)", re.DOTALL)
 _IMAGES = {"jpg", "jpeg", "png", "webp"}
 _LABELS = range(2**63)
+# What is read of other people's JSON; whatever else is in it does no harm.
+_LABEL: TypeAdapter[int | None] = TypeAdapter(int | None)
+_NAMES: TypeAdapter[list[str] | None] = TypeAdapter(list[str] | None)
+# What JSON raises that is none, or that holds other things than are read of it.
+_OTHER_JSON = (ValueError, RecursionError, AttributeError)
 # (key, location, label) of each image of a shard.
 _Found = Iterator[tuple[str, str, int | None]]
-
-
-# What is read of other people's JSON; whatever else is in it does no harm.
-class _Sample(BaseModel, strict=True):
-    label: int | None = None
-
-
-class _Info(BaseModel, strict=True):
-    features: dict[str, Any] = {}
-
-
-class _HuggingFace(BaseModel, strict=True):
-    info: _Info = _Info()
-
-
-class _Feature(BaseModel, strict=True):
-    names: list[str] | None = None
 
 
 def regular(path: str | Path) -> str | Path:
@@ -215,8 +203,8 @@ def _tar_label(content: IO[bytes], parts: dict[str, tuple[int, int]], what: str)
     content.seek(offset)
     text = content.read(size)
     try:
-        return int(text) if ending == "cls" else _Sample.model_validate(json.loads(text)).label
-    except (ValueError, RecursionError):
+        return int(text) if ending == "cls" else _LABEL.validate_python(json.loads(text).get("label"), strict=True)
+    except _OTHER_JSON:
         expected = f"a class number{' as `label`' * (ending == 'json')}"
         raise UserError(f"{what}.{ending} holds {text[:40]!r}, expected {expected}") from None
 
@@ -257,9 +245,9 @@ def _class_names(path: Path, label: str) -> list[str] | None:
     if text is None:
         return None
     try:
-        features = _HuggingFace.model_validate(json.loads(text)).info.features
-        return _Feature.model_validate(features.get(label, {})).names
-    except (ValueError, RecursionError):
+        features = json.loads(text).get("info", {}).get("features", {})
+        return _NAMES.validate_python(features.get(label, {}).get("names"), strict=True)
+    except _OTHER_JSON:
         raise UserError(
             f"{path}: the key `huggingface` of its schema's metadata holds {text[:60]!r}, expected JSON with class "
             f"names at info.features.{label}.names, if any: write the file anew, with such names or without the key"
