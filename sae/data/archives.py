@@ -16,40 +16,27 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 
 from sae.core.errors import UserError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
 _BLOCK = 512  # a tar's header, and the unit of its padding
 _LOCATION = re.compile(r"(?P<file>.+)@(?P<first>\d+)(?P<kind>[+:])(?P<second>\d+)", re.DOTALL)
 _IMAGES = {"jpg", "jpeg", "png", "webp"}
 _LABELS = range(2**63)
+# What is read of other people's JSON; whatever else is in it does no harm.
+_LABEL: TypeAdapter[int | None] = TypeAdapter(int | None)
+_NAMES: TypeAdapter[list[str] | None] = TypeAdapter(list[str] | None)
+# What JSON raises that is none, or that holds other things than are read of it.
+_OTHER_JSON = (ValueError, RecursionError, AttributeError)
 # (key, location, label) of each image of a shard.
 _Found = Iterator[tuple[str, str, int | None]]
-
-
-# What is read of other people's JSON; whatever else is in it does no harm.
-class _Sample(BaseModel, strict=True):
-    label: int | None = None
-
-
-class _Info(BaseModel, strict=True):
-    features: dict[str, Any] = {}
-
-
-class _HuggingFace(BaseModel, strict=True):
-    info: _Info = _Info()
-
-
-class _Feature(BaseModel, strict=True):
-    names: list[str] | None = None
 
 
 def regular(path: str | Path) -> str | Path:
@@ -108,15 +95,12 @@ def content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return file.read() if file else b""
 
 
-def parquet_file(path: str | Path, columns: Iterable[str] = ()) -> "pq.ParquetFile":
+def parquet_file(path: str | Path, columns: Iterable[str] = ()) -> pq.ParquetFile:
     """Open a parquet file that has the columns `columns`.
 
     Raises:
         UserError: it is not parquet, is cut off, or lacks a column.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         file = pq.ParquetFile(regular(path))
     except (pa.ArrowException, OSError) as error:
@@ -163,9 +147,7 @@ def samples(root: Path, files: Sequence[str], image: str = "image", label: str |
     Raises:
         UserError: there is no image, a shard is damaged, a label is no class number, or only some images have one.
     """
-    keys: list[str] = []
-    places: list[str] = []
-    locations: list[str] = []
+    keys, places, locations = [], [], []
     labels: list[Any] = []
     of_parquet = files[0].endswith(".parquet")
     for file in files:
@@ -221,16 +203,13 @@ def _tar_label(content: IO[bytes], parts: dict[str, tuple[int, int]], what: str)
     content.seek(offset)
     text = content.read(size)
     try:
-        return int(text) if ending == "cls" else _Sample.model_validate(json.loads(text)).label
-    except (ValueError, RecursionError):
+        return int(text) if ending == "cls" else _LABEL.validate_python(json.loads(text).get("label"), strict=True)
+    except _OTHER_JSON:
         expected = f"a class number{' as `label`' * (ending == 'json')}"
         raise UserError(f"{what}.{ending} holds {text[:40]!r}, expected {expected}") from None
 
 
 def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> _Found:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     parquet = parquet_file(root / file, [image, *([label] if label else [])])
     schema, before = parquet.schema_arrow, 0
     label = label or ("label" if "label" in schema.names else None)
@@ -255,12 +234,9 @@ def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> _F
         before += count
 
 
-def _holds_bytes(kind: "pa.DataType") -> bool:
-    from pyarrow import types
-
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    binary = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
-    return any(is_such(kind) for is_such in binary)
+def _holds_bytes(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return kind in (pa.binary(), pa.large_binary(), pa.binary_view()) or pa.types.is_fixed_size_binary(kind)
 
 
 def _class_names(path: Path, label: str) -> list[str] | None:
@@ -269,9 +245,9 @@ def _class_names(path: Path, label: str) -> list[str] | None:
     if text is None:
         return None
     try:
-        features = _HuggingFace.model_validate(json.loads(text)).info.features
-        return _Feature.model_validate(features.get(label, {})).names
-    except (ValueError, RecursionError):
+        features = json.loads(text).get("info", {}).get("features", {})
+        return _NAMES.validate_python(features.get(label, {}).get("names"), strict=True)
+    except _OTHER_JSON:
         raise UserError(
             f"{path}: the key `huggingface` of its schema's metadata holds {text[:60]!r}, expected JSON with class "
             f"names at info.features.{label}.names, if any: write the file anew, with such names or without the key"
@@ -307,9 +283,7 @@ def read(root: str | Path, location: str, image: str = "image") -> bytes:
 # Rows are read in order, so that two groups are enough: one that ends and one that begins. A group of ImageNet's
 # shards holds about 100 images, 11 MB.
 @functools.lru_cache(maxsize=2)
-def _row_group(path: str, group: int, image: str) -> "pa.Array":
-    import pyarrow as pa
-
+def _row_group(path: str, group: int, image: str) -> pa.Array:
     try:
         # Without threads, because a forked worker does not have those of its parent.
         table = parquet_file(path, [image]).read_row_group(group, columns=[image], use_threads=False)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from numpy.typing import ArrayLike
 from PIL import Image
 
 from sae.core import files, registry
@@ -92,12 +91,11 @@ def check(spec: dict[str, Any], dataset: Dataset) -> None:
     if list(index.columns) != COLUMNS:
         raise UserError(f"dataset type {spec['type']}: index has columns {list(index.columns)}, expected {COLUMNS}")
     for column in ("label", "label_coarse"):
-        numbers = index[column].dropna()
         if not pd.api.types.is_integer_dtype(index[column]) or index[column].dtype == "uint64":
             raise UserError(f"dataset {spec['type']}: {column} is {index[column].dtype}, expected int64 or Int64")
-        if (numbers < 0).any():
-            first = numbers.index[(numbers < 0).argmax()]
-            found = f"image {index['image_id'][first]!r} has the {column} {numbers[first]}"
+        negative = index[(index[column] < 0).fillna(False)]
+        if len(negative):
+            found = f"image {negative['image_id'].iloc[0]!r} has the {column} {negative[column].iloc[0]}"
             advice = "expected a class number from 0: correct it, or leave the labels out"
             raise UserError(f"dataset {spec['type']}: {found}, {advice}")
     empty = [split for split in SPLITS if not (index["split"] == split).any()]
@@ -130,7 +128,7 @@ def build(
         workers: number of processes that decode; with 0, this process does.
 
     Raises:
-        UserError: more images are broken than the spec's `max_broken` (default 0), or :func:`refuse_duplicates` does.
+        UserError: more images are broken than the spec's `max_broken` (default 0), or :func:`duplicates` does.
     """
     dataset, module = load(spec, artifacts_root), registry.load("dataset", spec["type"])
     shown = _look(name, dataset, workers) if getattr(module, "HAS_IMAGES", True) else []
@@ -146,11 +144,10 @@ def build(
         kept = dataset.index[~dataset.index["path"].isin(broken)].reset_index(drop=True)
         dataset = replace(dataset, index=kept)
         check(spec, dataset)
-    index, duplicates = dataset.index, []
+    index, doubled = dataset.index, []
     if shown:
         index = index.assign(pixels=[pixels for pixels in shown if not isinstance(pixels, str)])
-        duplicates = in_several(index, index["pixels"])
-        refuse_duplicates(f"dataset {name}", "pictures", duplicates, spec)
+        doubled = duplicates(f"dataset {name}", "pictures", index, index["pixels"], spec)
     (Path(out) / "manifest.json").unlink(missing_ok=True)
     files.write_parquet(Path(out) / "index.parquet", index)
     sources = artifacts.manifests(artifacts_root, spec)
@@ -165,7 +162,7 @@ def build(
             "images": {split: int((dataset.index["split"] == split).sum()) for split in SPLITS},
             "classes": int(labels.nunique()) if labels.notna().all() else 0,
             "broken": broken,
-            "duplicates": duplicates,
+            "duplicates": doubled,
             "sha256": index_hash,
             "artifacts": sources,
             "fingerprint": files.sha256_text(files.dumps([content, index_hash, [s["files"] for s in sources]]))[:16],
@@ -173,34 +170,32 @@ def build(
     )
 
 
-def in_several(index: pd.DataFrame, content: ArrayLike) -> list[dict[str, list[str]]]:
+def duplicates(
+    what: str, things: str, index: pd.DataFrame, content: pd.Series, spec: dict[str, Any]
+) -> list[dict[str, list[str]]]:
     """What lies in more than one split: {split: `image_id`s} of each such content, in the order of the rows.
 
     Args:
+        what, things: what messages call all of them: their dataset, say, and "pictures".
         index: N rows with `image_id` and `split`.
         content: N hashes.
-    """
-    rows = pd.DataFrame({"content": content, "split": index["split"], "image_id": index["image_id"]})
-    splits = rows[["content", "split"]].drop_duplicates()
-    several = splits["content"][splits["content"].duplicated()]
-    shared = rows[rows["content"].isin(several)].groupby("content", sort=False)
-    return [{split: ids.tolist() for split, ids in same.groupby("split", sort=False)["image_id"]} for _, same in shared]
-
-
-def refuse_duplicates(what: str, things: str, found: list[dict[str, list[str]]], spec: dict[str, Any]) -> None:
-    """Tell of things that lie in several splits (:func:`in_several`), if there are any.
+        spec: the dataset's mapping in the config.
 
     Raises:
-        UserError: the spec's `duplicates` does not allow them.
+        UserError: there are some, and the spec's `duplicates` does not allow them.
     """
-    if not found:
-        return
-    some = "; ".join(" = ".join(f"{ids[0]} ({split})" for split, ids in same.items()) for same in found[:3])
-    said = f"{what}: {things} that lie in more than one split: {len(found)}, such as {some}"
-    if spec.get("duplicates") != "allow":
-        advice = "set `duplicates: allow` in the entry of the dataset in the config, and the manifest lists them all"
-        raise UserError(f"{said}: scores would rest on what was trained on; remove them, or {advice}")
-    progress.warning("%s; its entry allows it", said)
+    several = index[index.groupby(content)["split"].transform("nunique") > 1]
+    found = []
+    for _, same in several.groupby(content[several.index], sort=False):
+        found.append({split: ids.tolist() for split, ids in same.groupby("split", sort=False)["image_id"]})
+    if found:
+        some = "; ".join(" = ".join(f"{ids[0]} ({split})" for split, ids in same.items()) for same in found[:3])
+        said = f"{what}: {things} that lie in more than one split: {len(found)}, such as {some}"
+        if spec.get("duplicates") != "allow":
+            advice = "set `duplicates: allow` in the entry of the dataset in the config: the manifest then lists them"
+            raise UserError(f"{said}: scores would rest on what was trained on; remove them, or {advice}")
+        progress.warning("%s; its entry allows it", said)
+    return found
 
 
 def _look(name: str, dataset: Dataset, workers: int) -> list[int | str]:

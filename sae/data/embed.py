@@ -157,9 +157,8 @@ class _Extraction:
     """
 
     def __init__(self, job: Job) -> None:
-        self.job, self.manifest = job, files.read_json(Path(job.dataset_dir) / "manifest.json", "manifest of dataset")
-        index_file = Path(job.dataset_dir) / "index.parquet"
-        advice = f"delete {job.dataset_dir} and run again"
+        self.job, self.manifest = job, files.read_json(job.dataset_dir / "manifest.json", "manifest of dataset")
+        index_file, advice = job.dataset_dir / "index.parquet", f"delete {job.dataset_dir} and run again"
         files.check_sum(index_file, self.manifest["sha256"], f"{job.dataset_dir}/manifest.json", advice)
         index = files.read_parquet(index_file)
         self.rows = {s: index[index["split"] == s].drop(columns="split").reset_index(drop=True) for s in SPLITS}
@@ -180,7 +179,7 @@ class _Extraction:
             "versions": versions.joined(code),
             "libraries": store.versions(),
         }
-        self.folder = Path(job.out) / f".embedding-{files.sha256_text(files.dumps(made_by))[:16]}"
+        self.folder = job.out / f".embedding-{files.sha256_text(files.dumps(made_by))[:16]}"
 
     def place(self, shard: int) -> Path:
         """The folder of a shard."""
@@ -251,7 +250,7 @@ class _Extraction:
         return self.module.files(self.dataset, self.options) if self.given else {}
 
     def duplicates(self) -> list[dict[str, list[str]]]:
-        """The given embeddings that lie in several splits (`sae.data.dataset.in_several`).
+        """The given embeddings that lie in several splits (`sae.data.dataset.duplicates`).
 
         Raises:
             UserError: there are some, and the dataset's entry does not allow them; or :meth:`checked` does.
@@ -261,9 +260,7 @@ class _Extraction:
             for batch in self.batches(split, 0, len(rows)):
                 content += [pictures.digest_bytes(row.tobytes()) for row in batch]
         index = pd.concat([rows.assign(split=split) for split, rows in self.rows.items()], ignore_index=True)
-        found = datasets.in_several(index, content)
-        datasets.refuse_duplicates(self.cell, "embeddings", found, self.manifest["spec"])
-        return found
+        return datasets.duplicates(self.cell, "embeddings", index, pd.Series(content), self.manifest["spec"])
 
     def provenance(self) -> dict[str, Any]:
         """Entries of the splits' manifests. This loads the backbone, or hashes the given embeddings."""
@@ -320,32 +317,32 @@ class _Extraction:
             lie = {split: f" in {file}" for split, file in self.files().items()}
             found = "; ".join(f"{s} (d = {d}, {dtype}){lie.get(s, '')}" for s, d, dtype in sorted(kinds, key=str))
             raise UserError(f"{self.cell}: embeddings of different d or dtype: {found}: give all those of one model")
-        out = Path(self.job.out)
+        out = self.job.out
         for split in SPLITS:
             index = self.rows[split].drop(columns="pixels", errors="ignore")
             store.adopt(out / split, [parts[split][1] for parts in shards], index, recorded[0])
-        # Snakemake deletes the output of a job that ended while Snakemake itself was not running. Links to the finished
-        # files, which take no space, save embedding them a second time.
-        for split in SPLITS:
+            # Snakemake deletes the output of a job that ended while Snakemake itself was not running. Links to the
+            # finished files, which take no space, save embedding them a second time.
             files.link_or_copy(out / split, self.folder / "finished" / split)
         for folder in [*(f for f in out.glob(".embedding-*") if f != self.folder), *self.folder.glob("*-of-*")]:
             shutil.rmtree(folder)
 
     def restore(self) -> bool:
         """Take over finished splits of the same inputs, deleted here or made by others; whether there were any."""
+        ours = self.folder / "finished"
         for place in (self.job.out, *self.job.shared):
-            finished = {split: Path(place) / self.folder.name / "finished" / split for split in SPLITS}
+            finished = place / self.folder.name / "finished"
             try:
-                recorded = {_weights(store.read(folder).manifest) for folder in finished.values()}
+                recorded = {_weights(store.read(finished / split).manifest) for split in SPLITS}
             except UserError:  # There are none, or not all, or they were altered.
                 continue
             if recorded != {_weights(self.provenance())}:
                 continue
-            for split, folder in finished.items():
-                if place != self.job.out:
+            for split in SPLITS:
+                if finished != ours:
                     # Copied, not linked: Snakemake sets the time of a job's output, and these files belong to others.
-                    files.copy_files(folder, self.folder / "finished" / split)
-                files.link_or_copy(self.folder / "finished" / split, Path(self.job.out) / split)
+                    files.copy_files(finished / split, ours / split)
+                files.link_or_copy(ours / split, self.job.out / split)
             progress.info("%s: was finished before%s", self.cell, "" if place == self.job.out else f", in {place}")
             return True
         return False

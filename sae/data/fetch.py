@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,7 @@ def _take(tree: Path, relative: str, target: Path, digest: str) -> None:
             raise UserError(f"{target.name} came with SHA-256 {got}, expected {digest}")
 
 
-def _run(command: Iterable[str | Path], scratch: Path, **environment: str) -> None:
-    command = [str(c) for c in command]
+def _run(command: Sequence[str | Path], scratch: Path, **environment: str) -> None:
     env = {**os.environ, **environment}
     done = subprocess.run(command, cwd=scratch, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:

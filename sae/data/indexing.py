@@ -97,39 +97,36 @@ def check_counts(root: Path, images: Images, splits: ArrayLike) -> None:
         raise UserError(f"root {root}: {'; '.join(wrong)}: complete the copy, or, {advice}")
 
 
-def draw(
-    image_ids: Sequence[str], labels: ArrayLike | None, wanted: Callable[[np.ndarray], ArrayLike], seed: int
+def draw_val(
+    splits: np.ndarray, image_ids: Sequence[str], labels: np.ndarray | None, wanted: float, seed: int
 ) -> np.ndarray:
-    """Draw a random part of every class. The order of the images does not change which are drawn.
+    """Move a random part of every class from train to val. The order of the images does not change which are drawn.
 
     Args:
+        splits: N split names.
         image_ids: N texts, unique.
         labels: N integers; None puts all images into one class.
-        wanted: from the classes' sizes (C,) to how many to take of each (C,), or one number for all.
+        wanted: how many of each class: a whole number, or as a float its share, which is rounded to whole images.
         seed: of the draw.
 
     Returns:
-        (N,) bool, true for the images that are drawn.
+        N split names.
 
     Raises:
         UserError: all images of a class would be drawn.
     """
-    labels = np.zeros(len(image_ids), dtype=np.int64) if labels is None else np.asarray(labels)
-    by_name = pc.sort_indices(pa.array(image_ids, pa.large_string())).to_numpy()
-    key = np.empty(len(labels))
-    key[by_name] = np.random.default_rng(seed).random(len(labels))
-    order = np.lexsort((key, labels))
-    classes, first, size = np.unique(labels[order], return_index=True, return_counts=True)
-    take = np.broadcast_to(wanted(size), size.shape)
+    train = np.flatnonzero(splits == "train")
+    classes = np.zeros(len(train), dtype=np.int64) if labels is None else labels[train]
+    by_name = pc.sort_indices(pa.array(image_ids, pa.large_string()).take(pa.array(train))).to_numpy()
+    key = np.empty(len(train))
+    key[by_name] = np.random.default_rng(seed).random(len(train))
+    of_class = pd.Series(key).groupby(classes)
+    size = of_class.transform("size").to_numpy()
+    take = np.rint(wanted * size).astype(np.int64) if isinstance(wanted, float) else np.full_like(size, wanted)
     if (take >= size).any():
         worst = np.argmax(take >= size)
         found = f"{size[worst]} training images, and {take[worst]} of them would go to val"
         raise UserError(f"class {classes[worst]} has {found}: lower val_per_class or val_fraction")
-    chosen = np.zeros(len(labels), dtype=bool)
-    chosen[order] = np.arange(len(labels)) - np.repeat(first, size) < np.repeat(take, size)
-    return chosen
-
-
-def draw_fraction(image_ids: Sequence[str], labels: ArrayLike | None, fraction: float, seed: int) -> np.ndarray:
-    """:func:`draw` the same share of every class, rounded to whole images."""
-    return draw(image_ids, labels, lambda size: np.rint(fraction * size).astype(np.int64), seed)
+    drawn = splits.copy()
+    drawn[train[of_class.rank(method="first") <= take]] = "val"
+    return drawn

@@ -47,9 +47,7 @@ class Activations:
     def drawn(self, count: int, seed: int = 0) -> np.ndarray:
         """The numbers of at most `count` rows, drawn at random, ascending."""
         every = len(self.index)
-        if count >= every:
-            return np.arange(every)
-        return np.sort(np.random.default_rng(seed).choice(every, count, replace=False))
+        return np.sort(np.random.default_rng(seed).choice(every, min(count, every), replace=False))
 
     def sample(self, count: int, seed: int = 0) -> "Activations":
         """At most `count` of the rows, those :meth:`drawn`."""

@@ -79,16 +79,12 @@ def rename(state: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor
         sources = _sources(name)
         if lacking := [source for source in sources if source not in left]:
             raise UserError(f"the backbone in the file lacks {lacking[0]}, which the model has as {name}")
-        parts = [left.pop(source) for source in sources]
-        if name == "pos_embed":
-            grid = list(model.patch_embed.grid_size)
-            renamed[name] = resample_abs_pos_embed(torch.cat(parts, dim=1), grid, antialias=False)
-        else:
-            renamed[name] = torch.cat(parts) if len(parts) > 1 else parts[0]
+        renamed[name] = torch.cat([left.pop(source) for source in sources], dim=1 if name == "pos_embed" else 0)
     if left:
         some = f"{len(left)} tensors of the backbone in the file, such as {min(left)}"
         raise UserError(f"{some}, have no place in the model")
-    return renamed
+    grid = list(model.patch_embed.grid_size)
+    return renamed | {"pos_embed": resample_abs_pos_embed(renamed["pos_embed"], grid, antialias=False)}
 
 
 def _sources(name: str) -> list[str]:

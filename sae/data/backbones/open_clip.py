@@ -89,13 +89,15 @@ def fetch(spec: Options) -> list[_hub.File]:
 def load(spec: Options, _artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
     """The image tower; see `sae.data.backbones`."""
     name, fetched = spec.model, fetch(spec)
-    settings: dict[str, Any]
-    if name.startswith("hf-hub:"):
-        name, file, settings = f"local-dir:{Path(fetched[0].path).parent}", fetched[-1].path, {}
-    elif fetched:
-        file, settings = fetched[-1].path, open_clip.get_pretrained_cfg(name, spec.pretrained)
+    settings = open_clip.get_pretrained_cfg(name, spec.pretrained)
+    if fetched:
+        file = fetched[-1].path
+    elif settings and spec.checkpoint is not None:
+        file = _hub.weights_file(spec.checkpoint, _LOCAL_FILES)
     else:
-        file, settings = _local_weights(name, spec.pretrained or "", spec.checkpoint)
+        file, settings = _without_tag(name, spec.pretrained or "", spec.checkpoint)
+    if name.startswith("hf-hub:"):
+        name = f"local-dir:{Path(fetched[0].path).parent}"
     options = {f"image_{key}": settings[key] for key in _PREPROCESSING if key in settings}
     options |= {"quick_gelu": True} if settings.get("quick_gelu") else {}
     with _hub.loading(file, spec.model):
@@ -109,30 +111,21 @@ def load(spec: Options, _artifacts_root: str | Path | None, image_size: int | No
     return Backbone(ImageTower(model), transform, file)
 
 
-def _local_weights(name: str, pretrained: str, checkpoint: str | None) -> tuple[str, dict[str, Any]]:
-    """A local weights file, and the preprocessing and activation that belong to it."""
-    settings = open_clip.get_pretrained_cfg(name, pretrained)
-    if not settings:
-        if checkpoint is not None or not Path(pretrained).exists():
-            tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
-            raise UserError(f"pretrained: {pretrained} is neither a tag of {name} (there are: {tags}) nor a local path")
-        file = _hub.weights_file(pretrained, _LOCAL_FILES)
-        return file, _folder_settings(Path(pretrained)) or _common_settings(name, pretrained)
-    assert checkpoint is not None  # Else `fetch` would have fetched the tag's weights.
-    return _hub.weights_file(checkpoint, _LOCAL_FILES), settings
+def _without_tag(name: str, path: str, checkpoint: str | None) -> tuple[str, dict[str, Any]]:
+    """The weights file at a local path, and the preprocessing and activation that belong to it.
 
-
-def _folder_settings(folder: Path) -> dict[str, Any] | None:
-    path = folder / _CONFIG
-    if not path.is_file():
-        return None
-    config = files.read_foreign_json(path, "open_clip's config")
-    return {**config.get("preprocess_cfg", {}), "quick_gelu": config.get("model_cfg", {}).get("quick_gelu", False)}
-
-
-def _common_settings(name: str, path: str) -> dict[str, Any]:
-    """The settings on which the model's tags agree, or {} (open_clip's defaults) for a model without tags."""
+    Those that open_clip's config in the folder names; else those on which the model's tags agree; for a model without
+    tags {}, open_clip's defaults.
+    """
     tags = open_clip.list_pretrained_tags_by_model(name)
+    if checkpoint is not None or not Path(path).exists():
+        there = ", ".join(tags) or "none"
+        raise UserError(f"pretrained: {path} is neither a tag of {name} (there are: {there}) nor a local path")
+    file, config = _hub.weights_file(path, _LOCAL_FILES), Path(path, _CONFIG)
+    if config.is_file():
+        said = files.read_foreign_json(config, "open_clip's config")
+        quick = said.get("model_cfg", {}).get("quick_gelu", False)
+        return file, said.get("preprocess_cfg", {}) | {"quick_gelu": quick}
     every = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]
     every = [{key: c.get(key) for key in (*_PREPROCESSING, "quick_gelu")} for c in every]
     if any(settings != every[0] for settings in every):
@@ -140,4 +133,4 @@ def _common_settings(name: str, path: str) -> dict[str, Any]:
             f"pretrained: {path} does not tell its preprocessing and activation, on which the tags of {name} differ; "
             f"set `pretrained` to the tag that it is of ({', '.join(tags)}) and `checkpoint: {path}`"
         )
-    return every[0] if every else {}
+    return file, every[0] if every else {}

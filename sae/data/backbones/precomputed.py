@@ -33,15 +33,12 @@ def files(dataset: Any, spec: Options) -> dict[str, Path]:
     Raises:
         UserError: a file does not exist.
     """
-    folder = Path(dataset.root) / spec.model
-    return {split: _existing(folder / f"{split}.npy") for split in SPLITS}
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        instead = f" (a {path.stem}.npz may hold several)" if path.with_suffix(".npz").exists() else ""
-        raise UserError(f"embeddings {path} do not exist; save an array (N, d) there with `numpy.save`{instead}")
-    return path
+    paths = {split: Path(dataset.root, spec.model, f"{split}.npy") for split in SPLITS}
+    for path in paths.values():
+        if not path.is_file():
+            instead = f" (a {path.stem}.npz may hold several)" if path.with_suffix(".npz").exists() else ""
+            raise UserError(f"embeddings {path} do not exist; save an array (N, d) there with `numpy.save`{instead}")
+    return paths
 
 
 def embeddings(dataset: Any, spec: Options, split: str) -> np.ndarray:

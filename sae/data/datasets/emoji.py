@@ -15,11 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import scipy.sparse
 from PIL import Image, ImageOps
-from scipy.sparse.csgraph import connected_components
 
 from sae.core import options
 from sae.core.errors import UserError
@@ -57,14 +54,14 @@ def neutral(unified: str) -> str:
 
 
 def _join(groups: list[str], pictures: list[bytes]) -> list[str]:
-    """N group names, where groups that share a picture get one name: connected components over both."""
-    names, group = np.unique(np.array(groups), return_inverse=True)
-    picture = np.unique(np.array(pictures), return_inverse=True)[1] + len(names)
-    size = picture.max() + 1
-    edges = scipy.sparse.coo_matrix((np.ones(len(group)), (group, picture)), shape=(size, size))
-    component = connected_components(edges, directed=False)[1]
-    first = {c: name for c, name in zip(component[: len(names)][::-1], names[::-1], strict=True)}
-    return [first[c] for c in component[group]]
+    """N group names, where groups that share a picture, be it through other groups, get the first of their names."""
+    rows = pd.DataFrame({"group": groups, "picture": pictures, "joined": groups})
+    while True:
+        before = rows["joined"]
+        for shared in ("picture", "group"):
+            rows["joined"] = rows.groupby(shared)["joined"].transform("min")
+        if rows["joined"].equals(before):
+            return rows["joined"].tolist()
 
 
 def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:

@@ -49,9 +49,7 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
         )
     if spec.fractions and not missing:
         raise UserError(f"image folder {root}: it has train/, val/ and test/: leave `fractions` out of its entry")
-    paths: list[str] = []
-    splits: list[str] = []
-    names: list[str] = []
+    rows: list[tuple[str, str, str]] = []
     others: list[str] = []
     classes: dict[str, int] = {}
     for split in [""] if spec.fractions else SPLITS:
@@ -69,16 +67,14 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
             )
         every = [f for found in files.values() for f in found]
         others += [below + f for f in every if not f.lower().endswith(pictures.ENDINGS)]
-        for name, found in taken.items():
-            paths += [below + f for f in found]
-            names += [name] * len(found)
-        splits += [split] * (len(paths) - len(splits))
+        rows += [(split, name, below + f) for name, found in taken.items() for f in found]
         classes = classes or {name: number for number, name in enumerate(taken)}
         if classes.keys() != taken.keys():
             _refuse_classes(root, split, classes.keys() - taken.keys(), taken.keys() - classes.keys())
     if others:
         said = "image folder %s: %d files that are no picture by their ending are left out, such as %r"
         progress.info(said, root, len(others), others[0])
+    splits, names, paths = map(list, zip(*rows, strict=True))
     labels = [classes[name] for name in names]
     if spec.fractions:
         splits = list(grouped_split(paths, labels, spec.fractions.model_dump(), spec.split_seed or 0))

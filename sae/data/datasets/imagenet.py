@@ -43,8 +43,8 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     ids, paths, classes, count, recorded = _found(root)
     known, numbers = np.unique(classes, return_inverse=True)
     names = pd.array(_names(known, recorded), dtype="str").take(numbers)
-    in_val = indexing.draw(ids[:count], numbers[:count], lambda _: spec.val_per_class, spec.split_seed)
-    split = np.concatenate([np.where(in_val, "val", "train"), np.full(len(ids) - count, "test")])
+    official = np.repeat(["train", "test"], [count, len(ids) - count])
+    split = indexing.draw_val(official, ids, numbers, spec.val_per_class, spec.split_seed)
     indexing.check_counts(root, spec.images, split)
     return Dataset(indexing.frame(ids, paths, split, numbers, names), reader(spec))
 
@@ -86,12 +86,9 @@ def _devkit(path: Path) -> np.ndarray:
     """The WordNet ID of every validation image, in the images' order."""
     import scipy.io
 
-    content: dict[str, bytes] = {}
     try:
         with tarfile.open(archives.regular(path), "r:gz") as archive:
-            for member in archive:
-                if PurePosixPath(member.name).name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"):
-                    content[PurePosixPath(member.name).name] = archives.content(archive, member)
+            content = {PurePosixPath(member.name).name: archives.content(archive, member) for member in archive}
         synsets = scipy.io.loadmat(io.BytesIO(content["meta.mat"]), squeeze_me=True)["synsets"]
         wnid = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
         return np.array([wnid[int(line)] for line in content["ILSVRC2012_validation_ground_truth.txt"].split()])

@@ -38,7 +38,7 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
     root = indexing.root(spec.root)
     display = _display_names(_annotations(root, _CLASSES))
-    ids, paths, names, parts = [], [], [], []
+    ids, paths, names = [], [], []
     for split, folder in _FOLDERS.items():
         part = _images(root, folder)
         if split == "train" and spec.subset is not None:
@@ -49,8 +49,7 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
         ids.append(part)
         paths.append(pc.binary_join_element_wise(f"{folder}/", part, ".jpg", ""))
         names.append(_names(labels, part, display))
-        parts.append(np.full(len(part), split))
-    splits = np.concatenate(parts)
+    splits = np.repeat(list(_FOLDERS), [len(part) for part in ids])
     indexing.check_counts(root, spec.images, splits)
     ids, paths, names = (pa.chunked_array(column) for column in (ids, paths, names))
     return Dataset(indexing.frame(ids, paths, splits, label_name=names), reader(spec))

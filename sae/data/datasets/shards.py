@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Self
 
 import numpy as np
-import pandas as pd
 from pydantic import field_validator, model_validator
 
 from sae.core import options
@@ -80,13 +79,8 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     labels = np.array([n for s in found.values() for n in s.labels or ()]) if labelled else None
     if "val" not in found:
         assert spec.val_fraction is not None and spec.split_seed is not None  # By the validator above.
-        train = np.flatnonzero(split == "train")
-        of_train = [ids[i] for i in train], None if labels is None else labels[train]
-        split[train[indexing.draw_fraction(*of_train, spec.val_fraction, spec.split_seed)]] = "val"
-    names = None
-    if labels is not None:
-        recorded = next(iter(found.values())).label_names
-        known, numbers = np.unique(labels, return_inverse=True)
-        names = pd.array([recorded[n] if recorded else str(n) for n in known], dtype="str").take(numbers)
+        split = indexing.draw_val(split, ids, labels, spec.val_fraction, spec.split_seed)
+    recorded = next(iter(found.values())).label_names
+    names = None if labels is None else [recorded[n] if recorded else str(n) for n in labels]
     paths = [location for s in found.values() for location in s.locations]
     return Dataset(indexing.frame(ids, paths, split, labels, names), reader(spec))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from pydantic import field_validator
 
@@ -57,18 +56,15 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     parts = {part: _open(spec, part) for part in ("train", "test")}
     labels = {part: _labels(spec, part, dataset) for part, dataset in parts.items()}
     ids = [f"{part}/{row}" for part in parts for row in range(len(labels[part]))]
-    count = len(labels["train"])
-    split = np.where(np.arange(len(ids)) < count, "train", "test")
-    in_val = indexing.draw_fraction(ids[:count], labels["train"], spec.val_fraction, spec.split_seed)
-    split[:count][in_val] = "val"
+    official = np.repeat(list(parts), [len(labels[part]) for part in parts])
     numbers = np.concatenate(list(labels.values()))
+    split = indexing.draw_val(official, ids, numbers, spec.val_fraction, spec.split_seed)
     classes = getattr(parts["train"], "classes", None)
     if classes and numbers.max(initial=0) >= len(classes):
         what = f"dataset type torchvision, {spec.name}: label {numbers.max()}"
         raise UserError(f"{what} is beyond its {len(classes)} class names: put its files under {spec.root} anew")
-    known, place = np.unique(numbers, return_inverse=True)
-    called = [classes[number] if classes else number for number in known]
-    names = pd.array([", ".join(c) if isinstance(c, tuple) else str(c) for c in called], dtype="str").take(place)
+    called = [classes[number] if classes else number for number in numbers]
+    names = [", ".join(c) if isinstance(c, tuple) else str(c) for c in called]
 
     def open_image(path: str) -> Image.Image:
         part, row = path.split("/")
@@ -110,9 +106,7 @@ def _open(spec: Options, part: str) -> Any:
         raise UserError(f"{what}: the keywords {keywords} do not suit it ({error}): correct them") from None
     except _RAISED as error:
         here = f"put the dataset's files under {root}"
-        advice = f"the download needs the internet; or {here}"
-        if not spec.download:
-            advice = f"{here}, or set `download: true`"
+        advice = f"the download needs the internet; or {here}" if spec.download else f"{here}, or set `download: true`"
         raise UserError(f"{what}: {_said(error)}: {advice}") from None
 
 
@@ -146,10 +140,9 @@ def _labels(spec: Options, part: str, dataset: Any) -> np.ndarray:
     advice = f"choose a classification dataset, or put its files under {spec.root} anew"
     try:
         kept = next((getattr(dataset, a) for a in ("targets", "_labels", "labels") if hasattr(dataset, a)), None)
-        if kept is None and hasattr(dataset, "_samples"):
-            kept = [label for _, label in dataset._samples]
         if kept is None:
-            kept = [dataset[row][1] for row in range(len(dataset))]
+            pairs = dataset._samples if hasattr(dataset, "_samples") else map(dataset.__getitem__, range(len(dataset)))
+            kept = [label for _, label in pairs]
         labels, count = np.asarray(kept), len(dataset)
     except _RAISED as error:
         raise UserError(f"{what}: it gives no class numbers ({_said(error)}): {advice}") from None
