@@ -83,6 +83,8 @@ def weights_file(path: str | Path, preferred: Sequence[str]) -> str:
         return str(path / chosen[0])
     if not path.is_file():
         raise UserError(f"weights {path}: the path does not exist; name a weights file, or a folder with one")
+    if path.suffix not in _SUFFIXES:
+        raise UserError(f"weights {path}: expected a file of one of the types {', '.join(_SUFFIXES)}")
     return str(path)
 
 
