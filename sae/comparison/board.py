@@ -78,14 +78,13 @@ def joined(results: Sequence[Result]) -> tuple[pd.DataFrame, list[str]]:
     for result in results:
         kept, left_out = _fitting(result, first)
         said += left_out
-        methods, own = result.made_by.methods, result.made_by
-        found = fronts.effects(kept, methods.tuned, own.fronts) if len(kept) else pd.DataFrame()
-        if len(found):
-            names = {m: _free(m, own.experiment, taken) for m in found["method"].unique()}
-            taken |= {*names.values()}
-            parts.append(found.assign(method=found["method"].map(names)))
-    empty = fronts.effects(results[0].metrics[:0], {}, first.fronts)
-    return intervals.means(pd.concat(parts, ignore_index=True) if parts else empty), said
+        own = result.made_by
+        found = fronts.effects(kept, own.methods.tuned, own.fronts)
+        names = {m: _free(m, own.experiment, taken) for m in found["method"].unique()}
+        taken |= {*names.values()}
+        parts.append(found.assign(method=found["method"].map(names)))
+    known = [part for part in parts if len(part)]
+    return intervals.means(pd.concat(known or parts, ignore_index=True)), said
 
 
 def _free(method: str, experiment: str, taken: set[str]) -> str:

@@ -106,11 +106,9 @@ def effects(
     """
     read = _tests(metrics)
     tried = points(metrics, rule)
-    rows = [
-        row
-        for cell, of_cell in tried[tried["method"].isin(list(against))].groupby(CELL, sort=False)
-        for row in _of_cell(dict(zip(CELL, cell, strict=True)), of_cell, read, against, rule, strict)
-    ]
+    rows = list[dict[str, Any]]()
+    for cell, of_cell in tried[tried["method"].isin(list(against))].groupby(CELL, sort=False):
+        rows += _of_cell(dict(zip(CELL, cell, strict=True)), of_cell, read, against, rule, strict)
     return pd.DataFrame(rows, columns=[*COLUMNS, "seed"])
 
 
@@ -190,17 +188,13 @@ class _Side:
         self.fresh = bool(rule.tuning is not None and common - {rule.tuning})
         self.seeds = sorted(common - {rule.tuning} if self.fresh else common)
 
-    def left(self, seed: int) -> list[int]:
-        """The vertices that did not diverge with a seed."""
-        return [n for n, seeds in enumerate(self._of) if seed in seeds and seeds[seed]["ok"]]
-
     def lost(self, seed: int) -> list[str]:
-        """The trials of those with weight that did."""
+        """The trials of the vertices with weight that diverged with a seed."""
         return [self._trials[n] for n in self._needed if not self._of[n][seed]["ok"]]
 
     def _by_r2(self, seed: int) -> tuple[list[int], np.ndarray]:
         """The vertices that did not diverge and their R^2, which falls."""
-        left = self.left(seed)
+        left = [n for n, seeds in enumerate(self._of) if seed in seeds and seeds[seed]["ok"]]
         r2 = np.array([self._of[n][seed]["r2"] for n in left]) if self.strict else self._r2[left]
         order = np.argsort(-r2, kind="stable")
         return [left[n] for n in order], r2[order]
@@ -234,10 +228,7 @@ def _of_seed(both: list[_Side], seed: int, star: float, width: float) -> dict[st
 def by_cell(effects: pd.DataFrame) -> pd.DataFrame:
     """The rows of :func:`effects`, means over seeds: `COLUMNS`, a row per cell, method, score and width."""
     keys = [*CELL, "method", "score", "width"]
-    means: dict[str, Any] = dict.fromkeys(("effect", "r2_difference"), "mean")
-    means["lost"] = lambda lost: "; ".join(sorted(set(filter(None, lost.fillna("")))))
-    return (
-        effects.groupby(keys, sort=False, dropna=False)
-        .agg({name: means.get(name, "first") for name in COLUMNS if name not in keys})
-        .reset_index()[COLUMNS]
-    )
+    of: dict[str, Any] = dict.fromkeys(COLUMNS, "first") | {"effect": "mean", "r2_difference": "mean"}
+    of["lost"] = lambda lost: "; ".join(sorted(set(filter(None, lost.fillna("")))))
+    grouped = effects.groupby(keys, sort=False, dropna=False)
+    return grouped.agg({name: of[name] for name in COLUMNS if name not in keys}).reset_index()[COLUMNS]

@@ -57,9 +57,8 @@ def means(effects: pd.DataFrame) -> pd.DataFrame:
         cells = found.groupby(CELL, sort=False)[["effect", "shortfall", "gain", "r2_difference"]].mean()
         mean, half, p = student(cells["effect"].groupby(BLOCK).mean().to_numpy())
         # Of seeds that every cell has: else a seed would differ from another by its cells.
-        by_seed = found[found["fresh"].fillna(False).astype(bool)].pivot_table(
-            index=CELL, columns="seed", values="effect"
-        )
+        fresh = found[found["fresh"].fillna(False).astype(bool)]
+        by_seed = fresh.pivot_table(index=CELL, columns="seed", values="effect")
         middle, half_seeds, _ = student(by_seed.dropna(axis="columns").mean().to_numpy())
         blocks = cells.groupby(BLOCK).ngroups
         row = {"method": method, "score": score, "width": width, "cells": len(cells), "p": p, "blocks": blocks}

@@ -68,30 +68,16 @@ def _columns(names: str) -> tuple[Column, ...]:
     return tuple(map(Column, names.split()))
 
 
+_MS = "ms_all ms_median ms ms_median_alive ms_across ms_independent ms_independent_across"
+_PURITY = "purity_raw purity_weighted purity purity_weighted_null purity_min10 purity_coarse purity_coarse_null"
+_PROBE = "probe_auc probe_auc_above_1 probe_top1 probe_top1_raw probe_edges probe_unconverged"
+_ABLATED = [("dead", ""), ("dead", _OF_ABLATION), ("dead", "_added"), ("dead_train", "_added"), ("ms", "")]
+_ABLATED += [(name, "_added") for name in ("ms", "ms_across", "ms_all", "r2")]
 TABLES = {
-    1: Table(
-        _columns(
-            "r2 ms_all ms_median ms ms_median_alive ms_across ms_independent ms_independent_across dead dead_train"
-            " floor n_k_over_m"
-        )
-    ),
-    2: Table(
-        _columns(
-            "r2 purity_raw purity_weighted purity purity_weighted_null purity_min10 purity_coarse purity_coarse_null"
-        ),
-        beside=("r2",),
-    ),
-    3: Table(
-        _columns("r2 probe_auc probe_auc_above_1 probe_top1 probe_top1_raw probe_edges probe_unconverged"),
-        beside=("r2",),
-    ),
-    4: Table(
-        (
-            *(Column("dead"), Column("dead", _OF_ABLATION), Column("dead", "_added"), Column("dead_train", "_added")),
-            *(Column("ms"), *(Column(name, "_added") for name in ("ms", "ms_across", "ms_all", "r2"))),
-        ),
-        of_pairs=True,
-    ),
+    1: Table(_columns(f"r2 {_MS} dead dead_train floor n_k_over_m")),
+    2: Table(_columns(f"r2 {_PURITY}"), beside=("r2",)),
+    3: Table(_columns(f"r2 {_PROBE}"), beside=("r2",)),
+    4: Table(tuple(Column(name, of) for name, of in _ABLATED), of_pairs=True),
 }
 
 

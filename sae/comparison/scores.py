@@ -43,47 +43,30 @@ class Score(NamedTuple):
         return values(rows, self.column, self.minus)
 
 
-_MS = "how alike the images are that activate a latent"
-_DETECTION = "how well another backbone tells a latent's images from others after ten examples"
-_PURITY = "share of a latent's images that are of its most frequent class"
-_ACROSS = "without pairs of near-duplicates, where the dataset knows them"
 _SECOND: dict[str, Any] = {"front": "secondary", "worth": True}
+_ENDPOINT: dict[str, Any] = {"front": "endpoint", "worth": True}
 _COUNT: dict[str, Any] = {"better": -1, "style": ".0f"}
+# What some of them say.
+_MS = "Monosemanticity Score: how alike the images are that activate a latent, mean over latents that fire on two test "
+_MS += "images or more."
+_DETECTION = "AUC: how well another backbone tells a latent's images from others after ten examples, mean over latents "
+_DETECTION += "that fire often enough."
+_WHOLE = "2 AUC - 1, mean over all latents; of latents that fire too rarely 0."
+_OTHERS = "MS as backbones of other families see the images"
+_ACROSS = "without pairs of near-duplicates, where the dataset knows them"
+_PURITY = "Share of a latent's images that are of its most frequent class, minus the same under permuted labels."
+_PROBE = "Accuracy of linear probes on few activations, mean over how many."
+_DEAD = "Latents that no training image activates."
+_STABILITY = "How well another seed finds the same latents."
 # Each after its name in rows. Read after `across_groups`, MS is across groups where a dataset has groups.
 SCORES = {
     "r2": Score("r2", "R2", "R²", "Share of the embeddings' variance that is reconstructed.", worth=True, chance=0),
     "l0": Score("l0", "L0", "L0", "Mean number of active latents an image.", better=0, style=".1f"),
-    "ms": Score(
-        "ms_mean_alive",
-        "MS_mean_alive",
-        "MS",
-        f"Monosemanticity Score: {_MS}, mean over latents that fire on two test images or more.",
-        front="endpoint",
-        worth=True,
-    ),
-    "detection_alive": Score(
-        "detection_alive",
-        "detection_alive",
-        "detection",
-        f"AUC: {_DETECTION}, mean over latents that fire often enough.",
-        front="endpoint",
-        worth=True,
-        chance=0.5,
-    ),
-    "detection": Score(
-        "detection",
-        "detection",
-        "detection, whole dictionary",
-        "2 AUC - 1, mean over all latents; of latents that fire too rarely 0.",
-        **_SECOND,
-        chance=0,
-    ),
+    "ms": Score("ms_mean_alive", "MS_mean_alive", "MS", _MS, **_ENDPOINT),
+    "detection_alive": Score("detection_alive", "detection_alive", "detection", _DETECTION, **_ENDPOINT, chance=0.5),
+    "detection": Score("detection", "detection", "detection, whole dictionary", _WHOLE, **_SECOND, chance=0),
     "ms_independent": Score(
-        "ms_mean_alive_independent",
-        "MS_independent",
-        "MS by other families",
-        "MS as backbones of other families see the images.",
-        **_SECOND,
+        "ms_mean_alive_independent", "MS_independent", "MS by other families", f"{_OTHERS}.", **_SECOND
     ),
     "ms_all": Score("ms_mean", "MS_mean", "MS, dead latents as 0", "MS, mean over all latents.", **_SECOND),
     "ms_median": Score("ms_median", "MS_median"),
@@ -93,44 +76,29 @@ SCORES = {
         "ms_mean_alive_independent_across_groups",
         "MS_independent_across",
         "MS by other families, across groups",
-        f"MS as backbones of other families see the images, {_ACROSS}.",
+        f"{_OTHERS}, {_ACROSS}.",
         worth=True,
     ),
     "floor": Score("ms_floor", "floor", "MS of any two images", "Mean cosine of two test images.", better=0),
     "purity": Score(
-        "purity_binary",
-        "binary-null",
-        "purity above chance",
-        f"{_PURITY.capitalize()}, minus the same under permuted labels.",
-        "purity_binary_null",
-        **_SECOND,
-        chance=0,
+        "purity_binary", "binary-null", "purity above chance", _PURITY, "purity_binary_null", **_SECOND, chance=0
     ),
-    "purity_raw": Score("purity_binary", "binary", "purity", f"{_PURITY.capitalize()}."),
+    "purity_raw": Score("purity_binary", "binary", "purity"),
     "purity_weighted": Score("purity_weighted", "weighted"),
     "purity_weighted_null": Score("purity_weighted", "weighted-null", minus="purity_weighted_null", worth=True),
     "purity_min10": Score("purity_binary_min10", "binary_min10", "purity of latents with 10 images", worth=True),
     "purity_coarse": Score("purity_binary_coarse", "binary_coarse"),
     "purity_coarse_null": Score("purity_binary_coarse", "binary_coarse-null", minus="purity_binary_null_coarse"),
-    "probe_auc": Score(
-        "probe_auc", "AUC", "probe AUC", "Accuracy of linear probes on few activations, mean over how many.", **_SECOND
-    ),
+    "probe_auc": Score("probe_auc", "AUC", "probe AUC", _PROBE, **_SECOND),
     "probe_auc_above_1": Score("probe_auc_above_1", "AUC_above_1"),
     "probe_top1": Score("probe_top1", "top1", "probe accuracy", "Accuracy of a linear probe.", worth=True),
     "probe_top1_raw": Score("probe_top1_raw", "top1_raw", better=0),
     "probe_edges": Score("probe_edges", "edges", better=0, style=".1f"),
     "probe_unconverged": Score("probe_unconverged", "unconverged", better=0, style=".1f"),
-    "stability": Score(
-        "stability_alive", "stability", "stability", "How well another seed finds the same latents.", front="secondary"
-    ),
+    "stability": Score("stability_alive", "stability", "stability", _STABILITY, front="secondary"),
     "dead": Score("dead", "dead", "dead on test images", "Latents that no test image activates.", **_COUNT),
     "dead_train": Score(
-        "dead_train",
-        "dead_train",
-        "fewer dead on training images",
-        "Latents that no training image activates.",
-        **_COUNT,
-        front="secondary",
+        "dead_train", "dead_train", "fewer dead on training images", _DEAD, **_COUNT, front="secondary"
     ),
     "n_k_over_m": Score("n_k_over_m", "n_k_over_m", better=0, style=".0f"),
 }
