@@ -204,7 +204,7 @@ class Trainer:
         objective, _ = entries_of(settings)
         identity, named = settings.identity(), self._versions(settings.objective, settings.penalty)
         if made_elsewhere(objective):  # What its file holds, wherever it lies.
-            identity["options"] = objective.content(settings.of(objective.Options))
+            identity["options"] = objective.content(settings.of(objective))
         made_by = {"data": self._data, "settings": identity, "input_scale": self._cell.input_scale}
         made_by |= {"versions": named, "device": torch.device(self._cell.device).type}
         return Todo(self._plan, self._cell, member, made_by, self._place.store / finished.key_of(made_by))
@@ -319,7 +319,7 @@ def _made(member: Member, cell: Cell) -> tuple[Coder, list[dict[str, Any]]]:
     """The SAE and its log: trained, or taken as it was made elsewhere."""
     settings, (objective, penalty) = member.settings, entries_of(member.settings)
     if made_elsewhere(objective):
-        coder, row = objective.take(settings.of(objective.Options), settings, cell.embeddings)
+        coder, row = objective.take(settings.of(objective), settings, cell.embeddings)
         return coder, [{"step": -1, "epoch": 0, "lr": 0.0} | row]
     coder, rows = train(cell.x, settings, objective, penalty, _log_row, cell.moments)
     coder.input_scale = cell.input_scale

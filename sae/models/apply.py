@@ -200,5 +200,4 @@ def embed_like(
     except UserError as error:
         unread = str(error).startswith("image ")
         raise UserError(f"{error}{f': mend it, or move it out of {folder}, and encode again' * unread}") from None
-    embeddings = np.concatenate(found)
-    return embeddings.astype(manifest["dtype"])
+    return np.concatenate(found).astype(manifest["dtype"])

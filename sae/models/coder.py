@@ -90,7 +90,8 @@ class Coder(nn.Module):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.k, self.input_norm, self.input_scale, self.tied = k, input_norm, input_scale, tied
+        self.d, self.m, self.k = d, m, k
+        self.input_norm, self.input_scale, self.tied = input_norm, input_scale, tied
         self.metadata = dict(metadata or {})
         self.select: TopK | Threshold = select or TopK(k)
         self.W_dec = nn.Parameter(torch.zeros(m, d))
@@ -98,16 +99,6 @@ class Coder(nn.Module):
         self.b_enc = nn.Parameter(torch.zeros(m))
         if not tied:
             self.W_enc = nn.Parameter(torch.zeros(m, d).T)  # Each latent's weights lie together, as its gradient does.
-
-    @property
-    def d(self) -> int:
-        """Dimensions of the inputs."""
-        return self.W_dec.shape[1]
-
-    @property
-    def m(self) -> int:
-        """Latents in the dictionary."""
-        return self.W_dec.shape[0]
 
     @torch.no_grad()
     def initialise(self, mean: Tensor, seed: int, encoder_scale: float = 1.0) -> None:

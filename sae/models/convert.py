@@ -1,7 +1,6 @@
 """SAEs of other libraries into this project's form, and back."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -12,36 +11,12 @@ from sae.core import faults, files, registry
 from sae.core.errors import UserError
 from sae.models import foreign, saefile
 from sae.models.coder import Coder, TopK
+from sae.models.foreign import Options
 
 progress = logging.getLogger("sae.progress")
 AUTO = "auto"
+AS_SAID = Options()  # All as the checkpoint says.
 CLOSE = 1e-4  # Of what `check` compares, relative to the largest value: float32 sums in another order.
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a checkpoint may leave open.
-
-    Attributes:
-        k: latents that are kept, or the budget of thresholds; None: as the checkpoint says.
-        input_norm, input_scale: the space of its inputs; None: as the checkpoint says, else raw embeddings.
-
-    Raises:
-        UserError: a value is of another type, or beyond its range.
-    """
-
-    k: int | None = None
-    input_norm: str | None = None
-    input_scale: float | None = None
-
-    def __post_init__(self) -> None:
-        own = {name: value.item() if isinstance(value, np.generic) else value for name, value in vars(self).items()}
-        foreign.Stated.of(own, "import options")
-
-    def over(self, found: foreign.Stated) -> foreign.Stated:
-        """These options, and the input space that the checkpoint names where they are None."""
-        own = {name: value for name, value in vars(self).items() if value is not None}
-        return found.model_copy(update={"k": None} | own)
 
 
 def load(place: str, format: str = AUTO, options: Options | None = None, check: np.ndarray | None = None) -> Coder:
@@ -56,14 +31,14 @@ def load(place: str, format: str = AUTO, options: Options | None = None, check: 
         UserError: it cannot be read, or cannot be reduced to a linear encoder, Top-k or thresholds, a linear decoder;
             or the embeddings are of another form, or codes or reconstructions differ.
     """
-    opened = _open(place, format, options or Options())
+    opened = _open(place, format, options or AS_SAID)
     if check is not None:
         _check(*opened, check, "embeddings")
     return opened[2]
 
 
 def import_(
-    place: str, /, options: Options = Options(), *, out: Path, format: str = AUTO, check: Path | None = None
+    place: str, /, options: Options = AS_SAID, *, out: Path, format: str = AUTO, check: Path | None = None
 ) -> None:
     """Write a checkpoint of another library as an SAE file of this project; see :func:`load`.
 

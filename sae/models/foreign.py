@@ -12,6 +12,7 @@ import os
 import pickle
 import re
 import reprlib
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -70,6 +71,32 @@ class Stated(Settings):
     input_scale: Scale | None = None
 
 
+@dataclass(frozen=True)
+class Options:
+    """What a checkpoint may leave open.
+
+    Attributes:
+        k: latents that are kept, or the budget of thresholds; None: as the checkpoint says.
+        input_norm, input_scale: the space of its inputs; None: as the checkpoint says, else raw embeddings.
+
+    Raises:
+        UserError: a value is of another type, or beyond its range.
+    """
+
+    k: int | None = None
+    input_norm: str | None = None
+    input_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        own = {name: value.item() if isinstance(value, np.generic) else value for name, value in vars(self).items()}
+        Stated.of(own, "import options")
+
+    def over(self, found: Stated) -> Stated:
+        """These options, and the input space that the checkpoint names where they are None."""
+        own = {name: value for name, value in vars(self).items() if value is not None}
+        return found.model_copy(update={"k": None} | own)
+
+
 Model = TypeVar("Model", bound=Settings)
 
 
@@ -121,7 +148,7 @@ class Checkpoint:
         found = {name: self._floats(name, axes) for name, axes in shapes.items()}
         axes_of = {n: "" if axes == "m?" and found[n].ndim == 0 else axes.strip("?") for n, axes in shapes.items()}
         said = [(k, axis, n) for axis, keys in (("d", d), ("m", m)) for k, n in keys.items() if n is not None]
-        sizes = _agreed([*((axes_of[n], *found[n].shape) for n in shapes), *((axis, size) for _, axis, size in said)])
+        sizes = _agreed([*((axis, size) for _, axis, size in said), *((axes_of[n], *found[n].shape) for n in shapes)])
         for name, axes in axes_of.items():
             needed = tuple(sizes[axis] for axis in axes)
             if (shape := tuple(found[name].shape)) != needed:
@@ -149,12 +176,10 @@ def _within(tensor: Tensor, limit: float) -> bool:
 
 
 def _agreed(parts: list[tuple]) -> dict[str, Any]:
-    """The sizes d and m that fit most of these (axes, *sizes); the letter itself where no size is seen."""
-    whole = [(axes, size) for axes, *size in parts if len(axes) == len(size)]
-    every = [(axis, n) for axes, size in whole for axis, n in zip(axes, size, strict=True) if n]
-    seen = {axis: [n for a, n in every if a == axis] or [axis] for axis in "dm"}
-    pairs = [{"d": d, "m": m} for d in seen["d"] for m in seen["m"]]
-    return max(pairs, key=lambda sizes: sum(size == [sizes[a] for a in axes] for axes, size in whole))
+    """What most of these (axes, *sizes) say d and m are, the first where it is a draw; the letter where none does."""
+    whole = [zip(axes, sizes, strict=True) for axes, *sizes in parts if len(axes) == len(sizes)]
+    seen = [(axis, size) for part in whole for axis, size in part if size]
+    return {axis: statistics.mode([size for a, size in seen if a == axis] or [axis]) for axis in "dm"}
 
 
 def listed(names: Iterable[str]) -> str:

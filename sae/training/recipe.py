@@ -1,12 +1,11 @@
 """Everything that decides a trained SAE, with the data. No torch here: the workflow reads plans with it."""
 
-from typing import Any, Literal, TypeVar
+from types import ModuleType
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from sae.core.options import Count, Options, Positive, Precision, Seed
-
-EntryOptions = TypeVar("EntryOptions", bound=Options)
 
 
 def rounded(value: Any) -> Any:
@@ -102,6 +101,7 @@ class Settings(Recipe):
         """All that decides the result beside the entries' code, as JSON: no names of entries, no cadence of the log."""
         return self.model_dump(by_alias=True, exclude={"log_every", "objective", "penalty"})
 
-    def of(self, entry: type[EntryOptions]) -> EntryOptions:
-        """The options of one entry, by its class of options."""
-        return entry(**{name: self.options[name] for name in entry.model_fields if name in self.options})
+    def of(self, entry: ModuleType) -> Options:
+        """The options of one entry, by its class of options, if it has one."""
+        form = getattr(entry, "Options", Options)
+        return form(**{name: self.options[name] for name in form.model_fields if name in self.options})

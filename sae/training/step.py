@@ -219,9 +219,5 @@ def start(coder: Coder, settings: Settings, objective: ModuleType, penalty: Modu
     if penalty is not None:
         if settings.lam is None or settings.mask is None:
             raise UserError(f"penalty {settings.penalty} has no {'lambda' if settings.lam is None else 'mask'}")
-        made = Penalty(penalty, _options(penalty, settings), settings.lam)
-    return objective.Objective(coder, settings, _options(objective, settings), made)
-
-
-def _options(entry: ModuleType, settings: Settings) -> Options:
-    return settings.of(getattr(entry, "Options", Options))
+        made = Penalty(penalty, settings.of(penalty), settings.lam)
+    return objective.Objective(coder, settings, settings.of(objective), made)

@@ -11,7 +11,6 @@ import torch
 from sae.core.errors import UserError
 from sae.models import foreign
 from sae.models.coder import Coder
-from sae.models.convert import Options
 
 Kind = Literal[
     "AutoEncoderTopK",
@@ -81,13 +80,11 @@ def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, Kind, foreign.Tens
     kind = c.trainer.dict_class or _kind(checkpoint)
     d, m = {"trainer.activation_dim": c.trainer.activation_dim}, {"trainer.dict_size": c.trainer.dict_size}
     m |= {"the sum of trainer.group_sizes": sum(c.trainer.group_sizes or []) or None}
-    if (held := checkpoint.tensors.get("group_sizes")) is not None:
-        m |= {"the sum of the tensor group_sizes": int(held.sum())}
     taken = checkpoint.take(SHAPES[kind], d, m)
     return c, kind, {OURS.get(n, n): t.T if n.endswith(".weight") else t for n, t in taken.items()}
 
 
-def _k(checkpoint: foreign.Checkpoint, said: int | None, options: Options) -> int | None:
+def _k(checkpoint: foreign.Checkpoint, said: int | None, options: foreign.Options) -> int | None:
     """What the settings or the tensor k say."""
     if "k" not in checkpoint.tensors:
         return said
@@ -97,7 +94,7 @@ def _k(checkpoint: foreign.Checkpoint, said: int | None, options: Options) -> in
     return held
 
 
-def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
+def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     """The same SAE as a coder."""
     c, kind, t = _parts(checkpoint)
     W_enc, b_enc, W_dec, b_dec, theta = t["W_enc"], t["b_enc"], t["W_dec"], t["b_dec"], t.get("threshold")

@@ -8,13 +8,12 @@ from sae.core import files
 from sae.core.errors import UserError
 from sae.models import foreign, saefile
 from sae.models.coder import Coder
-from sae.models.convert import Options
 
 SHAPES = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d"}
 
 
-class Settings(foreign.Settings):
-    """Of the file's header."""
+class Settings(foreign.Stated):
+    """Of the file's header, which says all that :class:`foreign.Stated` may leave open."""
 
     select: Literal["topk", "threshold"]
     k: foreign.Size
@@ -32,7 +31,7 @@ def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, foreign.Tensors]:
     return c, checkpoint.take(SHAPES | ({"theta": "m"} if c.select == "threshold" else {}))
 
 
-def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
+def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     """The SAE; its seal is checked."""
     sealed = saefile.load(checkpoint.path)
     c, t = _parts(checkpoint)
@@ -40,9 +39,7 @@ def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
         files.dumps(sealed.metadata)
     except ValueError:
         raise UserError(f"{checkpoint.path}: its header holds NaN or infinity") from None
-    given = options.over(foreign.Stated(input_norm=c.input_norm, input_scale=c.input_scale))
-    W_enc, b_enc, W_dec, b_dec, *theta = t.values()
-    coder = foreign.coder(checkpoint, given, (W_enc, b_enc, W_dec, b_dec), c.k, *theta)
+    coder = foreign.coder(checkpoint, options.over(c), [t[name] for name in SHAPES], c.k, t.get("theta"))
     coder.metadata = sealed.metadata
     return coder
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from sae.core.errors import UserError
 from sae.models import foreign
 from sae.models.coder import Coder
-from sae.models.convert import Options
 
 SHAPES = {"encoder.final_block.0.weight": "md", "encoder.final_block.0.bias": "m", "dictionary._weights": "md"}
 OPTIONAL = {"dictionary.multiplier": "", "thresholds": "m", "b_dec.npy": "d"}
@@ -42,7 +41,7 @@ def _parts(checkpoint: foreign.Checkpoint) -> tuple[Tensor, Tensor, Tensor, Tens
     return weight, bias, decoder, t.get("b_dec.npy", torch.zeros(rows.shape[1])), theta
 
 
-def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
+def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     """The same SAE as a coder."""
     (weight, bias, W_dec, b_dec, theta), made_by = _parts(checkpoint), checkpoint.made_by()
     tensors = (weight.T, bias + b_dec @ weight.T, W_dec, b_dec)

@@ -12,7 +12,6 @@ from pydantic import Field
 from sae.core.errors import UserError
 from sae.models import foreign
 from sae.models.coder import Coder
-from sae.models.convert import Options
 
 SHAPES = {"W_enc": "dm", "W_dec": "md", "b_dec": "d"}
 TENSORS = set(SHAPES)
@@ -43,7 +42,7 @@ def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, foreign.Tensors]:
     return c, checkpoint.take(SHAPES | MORE.get(c.architecture, {"b_enc": "m"}), {"d_in": c.d_in}, {"d_sae": c.d_sae})
 
 
-def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
+def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     """The same SAE as a coder."""
     c, t = _parts(checkpoint)
     W_enc, W_dec, b_dec = (t[name] for name in SHAPES)
@@ -70,7 +69,7 @@ def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
     return foreign.coder(checkpoint, given, (W_enc, b_enc, W_dec, b_dec), c.k or c.metadata.k, theta)
 
 
-def _space(checkpoint: foreign.Checkpoint, c: Settings, options: Options, d: int) -> foreign.Stated:
+def _space(checkpoint: foreign.Checkpoint, c: Settings, options: foreign.Options, d: int) -> foreign.Stated:
     """The input space, and a k that the options name."""
     norm = c.normalize_activations
     if norm == "none":

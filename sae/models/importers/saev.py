@@ -10,7 +10,6 @@ import torch
 
 from sae.models import foreign
 from sae.models.coder import Coder
-from sae.models.convert import Options
 
 SHAPES = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d"}
 
@@ -61,7 +60,7 @@ def _parts(checkpoint: foreign.Checkpoint) -> tuple[int | None, foreign.Tensors,
     return c.activation.params.top_k, t, None if c.activation.cls == "TopK" else theta
 
 
-def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
+def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     """The same SAE as a coder."""
     k, t, theta = _parts(checkpoint)
     tensors = (t["W_enc"], t["b_enc"] + t["b_dec"] @ t["W_enc"], t["W_dec"], t["b_dec"])

@@ -6,7 +6,6 @@ import torch
 
 from sae.models import foreign
 from sae.models.coder import Coder
-from sae.models.convert import Options
 
 SHAPES = {"encoder.weight": "md", "encoder.bias": "m", "W_dec": "md", "b_dec": "d"}
 
@@ -28,7 +27,7 @@ def fits(checkpoint: foreign.Checkpoint) -> bool:
     return SHAPES.keys() <= checkpoint.tensors.keys()
 
 
-def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
+def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     """The same SAE as a coder."""
     c = checkpoint.settings(Settings)
     product = foreign.times(c.d_in, c.expansion_factor)

@@ -12,7 +12,6 @@ from pydantic import Field
 from sae.core.errors import UserError
 from sae.models import foreign
 from sae.models.coder import Coder
-from sae.models.convert import Options
 
 SHAPES = {"encoder.weight": "md", "encoder.bias": "m", "decoder.weight": "md", "decoder.bias": "d"}
 TENSORS = set(SHAPES)
@@ -49,7 +48,7 @@ def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, foreign.Tensors, t
     return c, t, torch.full_like(t["encoder.bias"], c.threshold)
 
 
-def read(checkpoint: foreign.Checkpoint, options: Options) -> Coder:
+def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     """The same SAE as a coder."""
     c, t, theta = _parts(checkpoint)
     W_enc, b_dec = t["encoder.weight"].T, t["decoder.bias"]

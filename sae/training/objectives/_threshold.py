@@ -22,16 +22,16 @@ class Objective(step.Objective):
     most_norm = 1.0
 
     def codes(self, a: Tensor) -> Tensor:
-        """(N, m) codes of the activations, with gradients."""
-        raise NotImplementedError
+        """(N, m) codes of the activations, with gradients: by default the activations themselves."""
+        return a
 
     def sparsity(self, z: Tensor) -> Tensor:
         """The part of the loss that asks for few active latents, of the codes that were given last."""
         raise NotImplementedError
 
     def thresholds(self) -> Tensor:
-        """(m,) the thresholds that were trained with; their common factor is then set so that L0 is k."""
-        raise NotImplementedError
+        """(m,) those that were learned, else ones; their common factor is then set so that L0 is k."""
+        return torch.ones_like(self.coder.b_enc)
 
     def loss(self, x: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """As of Top-k, with a part `sparsity`."""

@@ -50,8 +50,7 @@ class Objective(step.Objective):
 
     def finish(self, x: torch.Tensor | Inputs) -> Coder:
         """The coder with one threshold for all latents."""
-        ones = torch.ones(self.coder.m, device=self.coder.b_dec.device)
-        self.coder.select = Threshold(calibrate(self.coder, x, ones, self.settings.k))
+        self.coder.select = Threshold(calibrate(self.coder, x, torch.ones_like(self.coder.b_enc), self.settings.k))
         self.coder.metadata["threshold_uncalibrated"] = self.threshold.item()
         return self.coder
 

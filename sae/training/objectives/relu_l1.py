@@ -7,7 +7,6 @@ there to be tuned. (A weight that is steered to the budget from the start shrink
 reconstructs worse: docs/protocol.md.)
 """
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -29,14 +28,6 @@ class Objective(_threshold.Objective):
 
     options: Options
 
-    def codes(self, a: Tensor) -> Tensor:
-        """The activations themselves."""
-        return a
-
     def sparsity(self, z: Tensor) -> Tensor:
         """The weighted l1 norm, mean over the batch."""
         return self.options.weight * (z @ self.coder.W_dec.norm(dim=1)).mean()
-
-    def thresholds(self) -> Tensor:
-        """The same for every latent."""
-        return torch.ones_like(self.coder.b_enc)
