@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +78,6 @@ class Bank:
         """Write `file`; links of SAEs that it does not list go."""
         finished.unlink_others(self.file.parent, {entry.path for entry in self.saes})
         files.write_json(self.file, {n: v for n, v in asdict(self).items() if n != "file"})
-
-    def chosen(self, judged: Collection[tuple[str, str, int]], facts: dict[str, dict[str, Any]]) -> Bank:
-        """The same with the SAEs to be judged, (method, trial's name, seed), marked, and what protocols found out."""
-        marked = [replace(e, judged=e.ok and (e.method, e.name, e.seed) in judged) for e in self.saes]
-        return replace(self, saes=marked, facts=facts)
 
     def open(self, entry: Entry) -> Coder:
         """Load one of the SAEs, its hash checked; a missing link is restored from the store.

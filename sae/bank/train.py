@@ -41,8 +41,6 @@ progress = logging.getLogger("sae.progress")
 # Embeddings within rounding to float32 of each other vary by less than this share of their square; and less variance
 # than this needs a scale that float32 does not hold.
 _EPS, _LEAST = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).max) ** -2
-# Names in an SAE's settings; its key has the versions of what they name instead.
-ENTRIES = ("objective", "penalty")
 # What the last row of a training log says of an SAE, as far as its objective has it.
 _SAID = {"r2": "R2 {:.3f}", "l0": "L0 {:.1f}", "dead": "dead {:.0f}", "penalty": "penalty {:.3g}"}
 
@@ -171,21 +169,17 @@ class Trainer:
         """Train what the stores lack, link all; their entries, which are added to the bank's."""
         todo = [self._todo(member) for member in members]
         self._note(todo)
-        known = [finished.find(one.folder, self._place.shared) for one in todo]
         # By what made them: two names of one SAE are trained once.
-        lacking = {one.folder: one for one, result in zip(todo, known, strict=True) if result is None}
+        known = {one.folder: finished.find(one.folder, self._place.shared) for one in todo}
+        lacking = {one.folder: one for one in todo if known[one.folder] is None}
         todo_now = lacking.values()
         made = self._map(_train_alone, todo_now) if self._map and len(lacking) > 1 else map(_train, todo_now)
-        results, entries = dict[Path, dict[str, Any]](), []
-        before = len(self.bank.saes)
-        for number, (one, result) in enumerate(zip(todo, known, strict=True), 1):
+        before, entries = len(self.bank.saes), []
+        for number, one in enumerate(todo, 1):
             headway.tell(before + number - 1, before + len(todo), "SAEs trained")
+            result = known[one.folder] = known[one.folder] or next(made)
             said, how = f"{self._plan.cell}: {number}/{len(todo)} {one.member}", ", found in the store"
-            if result is None:
-                if one.folder not in results:
-                    results[one.folder] = next(made)
-                result, how = results[one.folder], ""
-            progress.info("%s: %s%s", said, _said(result, one.made_by), how)
+            progress.info("%s: %s%s", said, _said(result, one.made_by), "" if one.folder in lacking else how)
             entries.append(self._linked(one, result))
         self.bank = replace(self.bank, saes=[*self.bank.saes, *entries])
         return entries
@@ -211,7 +205,8 @@ class Trainer:
 
     def _linked(self, one: Todo, result: dict[str, Any]) -> Entry:
         member, folder, path = one.member, one.folder, None
-        settings = one.made_by["settings"] | {name: getattr(member.settings, name) for name in ENTRIES}
+        # The key has the versions of what these name instead.
+        settings = one.made_by["settings"] | member.settings.model_dump(include={"objective", "penalty"})
         if result["status"] == "ok":
             folder, result = _within_budget(one, result, self._place)
             path = member.path

@@ -6,6 +6,7 @@ a job that is killed, loses the SAE in training and no more.
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,21 +50,25 @@ def train(
         UserError: a bad plan or bad activations, or what a protocol raises.
     """
     plan, choices, tables = settings, dict[str, Choice](), []
-    data = stage.Data({split: activations_dir / split for split in ("train", "val")}, others or {})
     with workers.pool(at_once) as side_by_side:
         trainer = Trainer(plan, cell_of(plan, activations_dir, device), place, side_by_side)
         for name, options in plan.protocols.items():
             read = registry.load("protocol", name).METRICS
             metrics = {metric: stage.options_of(metric, plan.metrics.get(metric)) for metric in read}
-            scorer = stage.Scorer(metrics, data, scores / ".rows/train" / name, device, ("val",))
+            rows = scores / ".rows/train" / name
+            scorer = stage.Scorer(metrics, activations_dir, others or {}, rows, device, ("val",))
             with scorer.kept():
                 choices[name], table = follow(plan, name, options, trainer, scorer)
             tables.append(table)
     judged = set[tuple[str, str, int]]().union(*(choice.judged for choice in choices.values()))
-    trainer.bank.chosen(judged, {name: choice.facts for name, choice in choices.items()}).write()
+    saes = [replace(e, judged=e.ok and (e.method, e.name, e.seed) in judged) for e in trainer.bank.saes]
+    replace(trainer.bank, saes=saes, facts={name: choice.facts for name, choice in choices.items()}).write()
     place.unfinished.unlink(missing_ok=True)
     files.write_parquet(scores / "validation.parquet", rows_of.joined(tables))
-    files.write_parquet(scores / "selection.parquet", _selection(plan, choices))
+    cell = plan.model_dump(include={*CELL})
+    chosen = [cell | {"protocol": name} | row for name, choice in choices.items() for row in choice.rows]
+    # A seed is none where a choice is of all seeds.
+    files.write_parquet(scores / "selection.parquet", rows_of.table(chosen, [*CELL, "method", "seed", "protocol"]))
 
 
 def follow(
@@ -74,7 +79,7 @@ def follow(
     trained: dict[str, Member] = {}
     while True:
         own = [(entry, list(protocol.METRICS)) for entry in trainer.bank.saes if entry.protocol == name]
-        table = stage.as_tables(scorer.score(trainer.bank, own))[0]
+        table = scorer.score(trainer.bank, own)[0]
         scorer.write()
         history = History(plan, typed, trained, table.to_pandas())
         new = named(member for member in protocol.next(history) if member.path not in trained)
@@ -92,12 +97,3 @@ def follow(
     said = ", ".join(f"{count} {status}" for status, count in counts.items()) or "nothing to choose"
     progress.info("%s: protocol %s: %d SAEs; %s", plan.cell, name, len(trained), said)
     return choice, table
-
-
-def _selection(plan: Plan, choices: dict[str, Choice]) -> pa.Table:
-    """selection.parquet: cell, method, seed (none where it is of all), protocol, then what each protocol says."""
-    cell = {name: getattr(plan, name) for name in CELL}
-    found = []
-    for name, choice in choices.items():
-        found += [cell | {"method": row["method"], "seed": row["seed"], "protocol": name} | row for row in choice.rows]
-    return rows_of.table(found, [*CELL, "method", "seed", "protocol"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae.bank.plan import Member, Method, Plan
 from sae.core.errors import UserError
-from sae.core.options import Options as Base
+from sae.core.options import Options
 from sae.protocols._history import Choice, History, Sizes
 
 if TYPE_CHECKING:
@@ -23,10 +23,6 @@ VERSION = 1
 METRICS = ("reconstruction",)
 NAME = "paper"
 TOLERANCE = 0.0  # R^2 at least the other's, not one bit less.
-
-
-class Options(Base):
-    """None."""
 
 
 def next(history: History) -> list[Member]:

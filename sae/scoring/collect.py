@@ -51,9 +51,8 @@ def collect(
         for row in table.to_pylist():
             # Null is what another stage may have; not a number is a score.
             given = {name: value for name, value in row.items() if value is not None}
-            found.setdefault(tuple(row[name] for name in KEY), dict.fromkeys(names[: len(KEY) + len(ABOUT)])).update(
-                given
-            )
+            new = dict.fromkeys(names[: len(KEY) + len(ABOUT)])
+            found.setdefault(tuple(row[name] for name in KEY), new).update(given)
     swept = [name for name in about if name not in [*KEY, *ABOUT, "status"]]
     metrics = mark(pd.DataFrame(list(found.values())), selection.to_pandas())
     metrics["lambda"] = metrics["lambda"].astype(float) if "lambda" in metrics else float("nan")
@@ -69,9 +68,8 @@ def collect(
     with files.atomic_file(out / "metrics.csv") as temporary:
         metrics.to_csv(temporary, index=False)
     files.write_sums(out / "metrics.sums.json", [out / "metrics.csv"])
-    files.write_json(
-        out / "made_by.json", (settings or {}) | {"columns": owners, "cells": dict(map(_cell, activations))}
-    )
+    made_by = {"columns": owners, "cells": dict(map(_cell, activations))}
+    files.write_json(out / "made_by.json", (settings or {}) | made_by)
     files.write_parquet(out / "selection.parquet", selection)
     for name in ("curves", "latents"):
         banks = [_marked(_by_latent(rows.joined(tables)), metrics) for tables in _read(folders, stages, name)]

@@ -48,11 +48,6 @@ def claim(owners: dict[str, str], metric: str, names: Iterable[str], reserved: C
             raise UserError(f"the metrics {owners[name]} and {metric} both give {name!r}; rename it in one of them")
 
 
-def owned(what: pa.Table, owners: Mapping[str, str]) -> pa.Table:
-    """A table that says which metric gave what; see :func:`owners_of`."""
-    return what.replace_schema_metadata({"metrics": json.dumps(owners)})
-
-
 def owners_of(what: pa.Table) -> dict[str, str]:
     """{column or curve: the metric that gave it}, as far as the table says it."""
     return json.loads((what.schema.metadata or {}).get(b"metrics", "{}"))

@@ -5,9 +5,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from sae.core import files
 from sae.core.errors import UserError
-from sae.scoring import rows
 
 log = logging.getLogger(__name__)
 
@@ -19,16 +20,13 @@ class RowStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._used: set[str] = set()
-        self._in_file: dict[str, str] | None = {}
-        try:
-            if path.exists():
+        self.path, self._used, self._in_file = path, set[str](), dict[str, str]()
+        if path.exists():
+            try:
                 self._in_file = {row["key"]: row["row"] for row in files.read_table(path).to_pylist()}
-        except UserError as error:
-            self._in_file = None
-            log.warning("%s; its rows are computed again", error)
-        self._rows = dict(self._in_file or {})
+            except UserError as error:
+                log.warning("%s; its rows are computed again", error)
+        self._rows = dict(self._in_file)
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows
@@ -42,9 +40,8 @@ class RowStore:
         self._used.add(key)
         return json.loads(self._rows[key])
 
-    def write(self, prune: bool = True) -> None:
+    def write(self, prune: bool) -> None:
         """Replace the file, unless it holds just this; with `prune` rows that were not used are dropped."""
         kept = {key: row for key, row in self._rows.items() if key in self._used or not prune}
         if kept != self._in_file:
-            content = [{"key": key, "row": row} for key, row in kept.items()]
-            files.write_parquet(self.path, rows.table(content, ("key", "row")))
+            files.write_parquet(self.path, pa.table({"key": [*kept], "row": [*kept.values()]}))

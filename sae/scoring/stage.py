@@ -7,12 +7,13 @@ whose key stands is kept bit for bit, so that a new SAE or an edited metric comp
 
 import functools
 import itertools
+import json
 import logging
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +24,9 @@ from sae.config.entries import head_of, splits_of_others
 from sae.core import files, headway, registry, versions
 from sae.core.errors import UserError
 from sae.core.options import Options
+from sae.core.paths import TABLES_OF_STAGE
 from sae.data import store
 from sae.data.splits import SPLITS
-from sae.models.coder import Coder
 from sae.scoring import rows as tables
 from sae.scoring.rows import KEY
 from sae.scoring.rowstore import RowStore
@@ -40,31 +41,6 @@ class Settings(Options):
     """What is asked of a stage: {name: options or None} of metrics; those of other stages are passed over."""
 
     metrics: dict[str, dict[str, Any] | None]
-
-
-class Data(NamedTuple):
-    """Where the activations of a bank's images lie.
-
-    Attributes:
-        splits: {split: its folder}.
-        others: {backbone: folder of its splits}, of the experiment's other backbones.
-    """
-
-    splits: Mapping[str, Path]
-    others: Mapping[str, Path] = {}
-
-
-class Scored(NamedTuple):
-    """What a stage gives.
-
-    Attributes:
-        found: per SAE and split: what describes it, beginning with `KEY`, and what each metric gave: {metric: {scalars,
-            curves, latents}}, by column name each.
-        owners: which metric gave a name: {scalars, curves, latents}, {name: metric} each.
-    """
-
-    found: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]]
-    owners: dict[str, dict[str, str]]
 
 
 def run(
@@ -100,17 +76,16 @@ def run(
     own = [name for name in metrics if heads[name]["STAGE"] == stage]
     judged = [name for name in own if stage != "score" or heads[name].get("JUDGED")]
     everywhere = [name for name in own if name not in judged]
-    data = Data({split: Path(activations_dir) / split for split in SPLITS}, others or {})
     options = {name: options_of(name, metrics[name]) for name in everywhere + judged}
-    scorer = Scorer(options, data, Path(out).parent / ".rows" / stage, device)
+    scorer = Scorer(options, activations_dir, others or {}, out.parent / ".rows" / stage, device)
     work = [(entry, everywhere + (judged if entry.judged else [])) for entry in bank.saes]
+    work = [(entry, names) for entry, names in work if names]
     with scorer.kept():
-        scored = scorer.score(bank, [(entry, names) for entry, names in work if names])
-    for name, table in zip(("metrics", "curves", "latents"), as_tables(scored), strict=True):
-        files.write_parquet(Path(out) / f"{name}.parquet", table)
-    count = len({(about["method"], about["trial"], about["seed"]) for about, _ in scored.found})
+        scored = scorer.score(bank, work)
+    for name, table in zip(TABLES_OF_STAGE, scored, strict=True):
+        files.write_parquet(out / f"{name}.parquet", table)
     said = f"{scorer.computed} of {scorer.asked} rows computed"
-    progress.info("%s / %s / k%d: %s of %d SAEs: %s", bank.dataset, bank.backbone, bank.k, stage, count, said)
+    progress.info("%s / %s / k%d: %s of %d SAEs: %s", bank.dataset, bank.backbone, bank.k, stage, len(work), said)
 
 
 def options_of(name: str, given: Mapping[str, Any] | None) -> Options:
@@ -126,18 +101,27 @@ class Scorer:
 
     Args:
         options: {metric: its options}, in the order of their columns.
-        data: the activations.
+        activations: folder of the splits of the bank's images.
+        others: {backbone: folder of its splits}, of the experiment's other backbones.
         folder: of the row store.
         splits: a metric's other splits are left out.
     """
 
     def __init__(
-        self, options: Mapping[str, Options], data: Data, folder: Path, device: str, splits: Sequence[str] = SPLITS
+        self,
+        options: Mapping[str, Options],
+        activations: Path,
+        others: Mapping[str, Path],
+        folder: Path,
+        device: str,
+        splits: Sequence[str] = SPLITS,
     ) -> None:
         # Code and its version are read together: an edit while the stage runs belongs to the next run.
         self._metrics = {name: registry.load("metric", name) for name in options}
         self._versions = {name: versions.joined([("metric", name), ("models", "inputs")]) for name in options}
-        self._options, self._data, self._device, self._which = options, data, device, splits
+        self._options, self._device, self._which = options, device, splits
+        read = {*splits, *(part for module in self._metrics.values() for part in module.READS)}
+        self._folders, self._others = {split: activations / split for split in SPLITS if split in read}, others
         self._stored = {name: RowStore(folder / f"{name}.parquet") for name in options}
         self._hashes_of = functools.cache(_hashes_of)
         self._shared: dict[Hashable, Any] = {}
@@ -156,97 +140,105 @@ class Scorer:
     def write(self, prune: bool = False) -> None:
         """Write the rows; `prune`: without those that were not asked for."""
         for rows in self._stored.values():
-            rows.write(prune=prune)
+            rows.write(prune)
 
-    def score(self, bank: Bank, work: Iterable[tuple[Entry, list[str]]]) -> Scored:
+    def score(self, bank: Bank, work: Sequence[tuple[Entry, list[str]]]) -> tuple[pa.Table, pa.Table, pa.Table]:
         """What the metrics give of SAEs of a bank, each with the metrics that it is to have, in that order.
+
+        Returns:
+            metrics, curves and latents: a row per SAE and split, per point of a curve, per latent. Each table says
+            which metric gave what.
 
         Raises:
             UserError: what a metric gives is not right, or has the name of another column.
         """
         swept = tables.columns(entry.trial for entry in bank.saes)
-        found: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]] = []
+        metrics, curves, latents = [], [], [tables.table([], (*KEY, "latent"))]
         owners: dict[str, dict[str, str]] = {kind: {} for kind in tables.RESERVED}
-        work = list(work)
         for number, (entry, names) in enumerate(work):
             headway.tell(number, len(work), "SAEs scored")
             about = _about(bank, entry, swept)
             for split, results in self._of_sae(bank, entry, names).items():
-                for parts in results.values():
-                    parts["latents"] |= parts.pop("of_judged", {}) if entry.judged else {}
-                for (metric, parts), kind in itertools.product(results.items(), owners):
-                    reserved = tables.RESERVED[kind] + (tuple(about) if kind == "scalars" else ())
-                    tables.claim(owners[kind], metric, parts[kind], reserved)
-                found.append((about | {"split": split}, results))
-        return Scored(found, owners)
+                row = about | {"split": split}
+                key, columns = {name: row[name] for name in KEY}, dict[str, list[Any]]()
+                for metric, parts in results.items():
+                    parts["latents"] |= parts.get("of_judged", {}) if entry.judged else {}
+                    for kind, of_kind in owners.items():
+                        reserved = tables.RESERVED[kind] + (tuple(about) if kind == "scalars" else ())
+                        tables.claim(of_kind, metric, parts[kind], reserved)
+                    row |= parts["scalars"]
+                    columns |= parts["latents"]
+                    for name, curve in parts["curves"].items():
+                        points = zip(curve["x"], curve["y"], strict=True)
+                        curves += [key | {"curve": name, "x": x, "y": y} for x, y in points]
+                metrics.append(row)
+                if columns:
+                    m = entry.settings["m"]
+                    of_key = {name: [value] * m for name, value in key.items()} | {"latent": [*range(m)]}
+                    latents.append(pa.table(of_key | columns))
+        points_of = tables.table(curves, (*KEY, "curve", "x", "y"))
+        made = tables.table(metrics, [*KEY, *tables.ABOUT]), points_of, tables.joined(latents)
+        said = [{"metrics": json.dumps(of_kind)} for of_kind in owners.values()]
+        return tuple(table.replace_schema_metadata(about) for table, about in zip(made, said, strict=True))
 
     def _of_sae(self, bank: Bank, entry: Entry, metrics: list[str]) -> dict[str, dict[str, Any]]:
         """{split: {metric: what it gave}}, of the splits that one of the metrics has; nothing in it if it diverged."""
-
-        @functools.cache
-        def subject() -> Subject:
-            log.info("score %s", entry.path)
-            siblings = _Siblings(bank, _siblings(bank, entry), self._device)
-            coder = bank.open(entry).to(self._device)
-            return Subject(coder, *self._images, self._shared, bank.backbone, siblings)
-
-        found = {}
-        for split in self._which:
-            names = [name for name in metrics if split in self._metrics[name].SPLITS]
-            if names:
-                rows = ((n, self._key(n, split, bank, entry)) for n in names if entry.ok)
-                found[split] = {n: self._row(n, split, key, subject) for n, key in rows}
+        subject, found = None, dict[str, dict[str, Any]]()
+        for split, name in itertools.product(self._which, metrics):
+            module, stored = self._metrics[name], self._stored[name]
+            if split not in module.SPLITS:
+                continue
+            results = found.setdefault(split, {})
+            if not entry.ok:
+                continue
+            key = self._key(name, split, bank, entry)
+            self.asked += 1
+            if key not in stored:
+                if subject is None:
+                    log.info("score %s", entry.path)
+                    coder = bank.open(entry).to(self._device)
+                    subject = Subject(coder, *self._images, self._shared, bank.backbone)
+                view = subject.limited({split, *module.READS})
+                if "siblings" in module.READS:
+                    view.siblings = [bank.open(other).to(self._device) for other in _siblings(bank, entry)]
+                stored.add(key, _parts(name, module.score(view, split, self._options[name]), subject.coder.m))
+                self.computed += 1
+            results[name] = stored.use(key)
         return found
-
-    def _row(self, name: str, split: str, key: str, subject: Callable[[], Subject]) -> dict[str, Any]:
-        stored = self._stored[name]
-        self.asked += 1
-        if key not in stored:
-            limited = subject().limited({split, *self._metrics[name].READS})
-            scores = self._metrics[name].score(limited, split, self._options[name])
-            stored.add(key, _parts(name, scores, subject().coder.m))
-            self.computed += 1
-        return stored.use(key)
 
     def _key(self, name: str, split: str, bank: Bank, entry: Entry) -> str:
         """The key of a row: a hash of all that decides it."""
-        reads, others = self._metrics[name].READS, {}
-        read = {s: self._hashes_of(self._data.splits[s]) for s in {split, *reads} - {"others", "siblings"}}
-        judged: dict[str, Any] = {}
-        if "others" in reads:
-            every = splits_of_others([name], [split])
-            others = {judge: {s: self._hashes_of(at / s) for s in every} for judge, at in self._data.others.items()}
-            judged["backbone"] = bank.backbone  # A name decides only who is a judge of whom.
-        if "siblings" in reads:
-            judged["siblings"] = sorted(str(sibling.sha256) for sibling in _siblings(bank, entry))
-        made_by = {
+        reads = self._metrics[name].READS
+        made_by: dict[str, Any] = {
             "sae": entry.sha256,
             "split": split,
-            "data": read,
-            "others": others,
+            "data": {s: self._hashes_of(folder) for s, folder in self._folders.items() if s in (split, *reads)},
+            "others": {},
             "versions": self._versions[name],
             "options": self._options[name].model_dump(mode="json"),
             "device": self._device.split(":")[0],
         }
-        return files.sha256_text(files.dumps(made_by | judged))
+        if "others" in reads:
+            every = splits_of_others([name], [split])
+            made_by["others"] = {n: {s: self._hashes_of(at / s) for s in every} for n, at in self._others.items()}
+            made_by["backbone"] = bank.backbone  # A name decides only who is a judge of whom.
+        if "siblings" in reads:
+            made_by["siblings"] = sorted(str(sibling.sha256) for sibling in _siblings(bank, entry))
+        return files.sha256_text(files.dumps(made_by))
 
     @functools.cached_property
     def _images(self) -> tuple[dict[str, store.Activations], dict[str, dict[str, np.ndarray]]]:
         """{split: its activations}, {backbone: {split: its embeddings of the same images}}."""
-        splits = {split: store.read(folder) for split, folder in self._data.splits.items()}
-        others: dict[str, dict[str, np.ndarray]] = {name: {} for name in self._data.others}
-        for (name, of), split in itertools.product(
-            self._data.others.items(), splits_of_others(self._options, self._which)
-        ):
-            embeddings, manifest = store.opened(of / split)
-            own = splits[split]
+        splits = {split: store.read(folder) for split, folder in self._folders.items()}
+        others: dict[str, dict[str, np.ndarray]] = {name: {} for name in self._others}
+        for (name, of), split in itertools.product(self._others.items(), splits_of_others(self._options, self._which)):
+            others[name][split], manifest = store.opened(of / split)
+            own, index = splits[split], "index.parquet"
             # Most often the indices have the same bytes, and need not be compared row by row.
-            if manifest["sha256"]["index.parquet"] != own.manifest["sha256"]["index.parquet"]:
-                ids = files.read_parquet(of / split / "index.parquet")["image_id"]
-                if not ids.equals(own.index["image_id"]):
-                    said = "holds other images than the split it is to judge; delete it and run again"
-                    raise UserError(f"{of / split} {said}")
-            others[name][split] = embeddings
+            alike = manifest["sha256"][index] == own.manifest["sha256"][index]
+            if not alike and not files.read_parquet(of / split / index)["image_id"].equals(own.index["image_id"]):
+                said = "holds other images than the split it is to judge; delete it and run again"
+                raise UserError(f"{of / split} {said}")
         return splits, others
 
 
@@ -258,19 +250,6 @@ def _siblings(bank: Bank, entry: Entry) -> list[Entry]:
     """The SAEs of a bank that differ from one of it in the seed alone."""
     same = (entry.protocol, entry.method, entry.name)
     return [e for e in bank.saes if e.ok and e.seed != entry.seed and (e.protocol, e.method, e.name) == same]
-
-
-class _Siblings(Sequence[Coder]):
-    """Coders, each opened when it is asked for."""
-
-    def __init__(self, bank: Bank, entries: list[Entry], device: str) -> None:
-        self._bank, self._entries, self._device = bank, entries, device
-
-    def __getitem__(self, number: Any) -> Any:
-        return self._bank.open(self._entries[number]).to(self._device)
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
 
 def _about(bank: Bank, entry: Entry, swept: list[str]) -> dict[str, Any]:
@@ -326,25 +305,3 @@ def _wrong(what: str) -> UserError:
         f"metric {what}; allowed is a dict of numbers, texts, None, Curve(x, y) with x and y of one length, "
         "and PerLatent(values) with a value for each of the m latents"
     )
-
-
-def as_tables(scored: Scored) -> tuple[pa.Table, ...]:
-    """metrics, curves and latents of a stage: a row per SAE and split, per point of a curve, per latent."""
-    metrics, curves, latents = [], [], [tables.table([], (*KEY, "latent"))]
-    for about, results in scored.found:
-        key, row = {name: about[name] for name in KEY}, dict(about)
-        columns: dict[str, list[Any]] = {}
-        for result in results.values():
-            row |= result["scalars"]
-            columns |= result["latents"]
-            for name, curve in result["curves"].items():
-                points = zip(curve["x"], curve["y"], strict=True)
-                curves += [key | {"curve": name, "x": x, "y": y} for x, y in points]
-        metrics.append(row)
-        if columns:
-            count = len(next(iter(columns.values())))
-            columns = {name: [value] * count for name, value in key.items()} | {"latent": [*range(count)]} | columns
-            latents.append(pa.table({name: pa.array(values, from_pandas=False) for name, values in columns.items()}))
-    points_of = tables.table(curves, (*KEY, "curve", "x", "y"))
-    made = tables.table(metrics, [*KEY, *tables.ABOUT]), points_of, tables.joined(latents)
-    return tuple(tables.owned(table, owners) for table, owners in zip(made, scored.owners.values(), strict=True))

@@ -55,7 +55,7 @@ class Subject:
         coder: the SAE (`sae.models.coder.Coder`).
         splits: {split: `sae.data.store.Activations`}: embeddings as the backbone gave them, and their index.
         others: {backbone: {split: (N, d') embeddings of its images by another backbone of the experiment}}.
-        siblings: coders of the same method and trial that were trained with other seeds, opened as they are read.
+        siblings: coders of the same method and trial that were trained with other seeds, for a metric that reads them.
         shared: what is kept for all SAEs of a bank; give the same dict to each.
         backbone: name of the one whose embeddings the SAE was trained on.
     """
@@ -67,20 +67,18 @@ class Subject:
         others: Mapping[str, Mapping[str, np.ndarray]] | None = None,
         shared: dict[Hashable, Any] | None = None,
         backbone: str = "",
-        siblings: Sequence[Coder] = (),
     ) -> None:
         self.coder, self.splits, self.others, self.backbone = coder, splits, others or {}, backbone
-        self.siblings = siblings
+        self.siblings: Sequence[Coder] = ()
         self.shared: dict[Hashable, Any] = {} if shared is None else shared
         self._own: dict[Hashable, Any] = {}
 
     def limited(self, reads: Collection[str]) -> "Subject":
-        """The same for a metric that reads these splits, `others` or `siblings`: all else is an error or absent."""
+        """The same for a metric that reads these splits, or `others`: all else is an error or absent."""
         view = copy.copy(self)
         view.splits = _Declared({split: data for split, data in self.splits.items() if split in reads})
         seen = self.others.items() if "others" in reads else ()
         view.others = {name: {split: of[split] for split in of if split in reads} for name, of in seen}
-        view.siblings = self.siblings if "siblings" in reads else ()
         return view
 
     def embeddings(self, split: str) -> np.ndarray:
@@ -103,9 +101,8 @@ class Subject:
 
     def codes(self, split: str, at_most: int | None = None) -> Codes:
         """The SAE's codes of a split, encoded once."""
-        if at_most is not None and at_most >= len(self.embeddings(split)):
-            at_most = None
-        self.splits[split]
+        count = len(self.embeddings(split))
+        at_most = None if at_most is None or at_most >= count else at_most
         return self.once(("codes", split, at_most), lambda: self.coder.encode(self.inputs(split, at_most)))
 
     def firing_counts(self, split: str) -> np.ndarray:

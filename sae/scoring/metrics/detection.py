@@ -37,6 +37,10 @@ MOST_TRAIN = 100_000  # training images; of more a seeded sample stands for all,
 RIDGE = 1e-3  # Of whitening, as a share of the largest variance.
 
 
+# Of each draw, by latent: the training images that are shown, on which it fires and on which it does not.
+Shown = list[tuple[list[np.ndarray], list[np.ndarray]]]
+
+
 class Options(Base):
     """What a judge is shown, and which latents are measured."""
 
@@ -56,9 +60,8 @@ class Options(Base):
     """Likewise of test images."""
     most: Share = 0.5
     """The share of the training images on which it may fire."""
-    families: dict[str, str] | None = Field(
-        None, description="{backbone: family}; by default as the backbones' entries say"
-    )
+    families: dict[str, str] | None = None
+    """{backbone: family}; by default as the backbones' entries say"""
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
@@ -108,27 +111,20 @@ def _measured(
 
 def _shown(
     train: scipy.sparse.csc_matrix, latents: np.ndarray, kind: str, groups: np.ndarray | None, options: Options
-) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
-    """For each draw and latent the training images that are shown: on which it fires, and on which it does not."""
-    found, count = list[tuple[list[np.ndarray], list[np.ndarray]]](), train.shape[0]
+) -> Shown:
+    found, count = Shown(), train.shape[0]
     for draw in range(options.draws):
         rank = np.random.default_rng([options.seed, draw]).permutation(count)  # The same for every SAE.
         order = np.argsort(rank)
         if not found or kind == "random":
-            by = (-values if kind == "highest" else rank[rows] for rows, values in _columns(train, latents))
-            fires = zip(_columns(train, latents), by, strict=True)
-            yes = [_first(rows, b, groups, options.shown) for (rows, _), b in fires]
+            by = ((rows, -values if kind == "highest" else rank[rows]) for rows, values in _columns(train, latents))
+            yes = [_first(rows, order_by, groups, options.shown) for rows, order_by in by]
         found.append((yes, [_silent(order, rows, options.shown) for rows, _ in _columns(train, latents)]))
     return found
 
 
 def _of_judge(
-    subject: Subject,
-    split: str,
-    judge: str,
-    rows: np.ndarray,
-    shown: list[tuple[list[np.ndarray], list[np.ndarray]]],
-    firing: scipy.sparse.csc_matrix,
+    subject: Subject, split: str, judge: str, rows: np.ndarray, shown: Shown, firing: scipy.sparse.csc_matrix
 ) -> np.ndarray:
     """(measured,) AUC by one judge, mean over draws."""
     of = subject.others[judge]
@@ -176,9 +172,7 @@ def aucs(scores: np.ndarray, firing: scipy.sparse.csc_matrix) -> np.ndarray:
     return np.array(found)
 
 
-def _columns(
-    codes: scipy.sparse.csc_matrix, latents: Iterable[int] | np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _columns(codes: scipy.sparse.csc_matrix, latents: Iterable[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for latent in latents:
         part = slice(codes.indptr[latent], codes.indptr[latent + 1])
         yield codes.indices[part], codes.data[part]

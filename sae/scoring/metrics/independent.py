@@ -7,7 +7,6 @@ images, are no independent judges.
 """
 
 import numpy as np
-from pydantic import Field
 
 from sae.core.options import Options as Base
 from sae.scoring.metrics import _ms
@@ -23,9 +22,8 @@ READS = ("others",)
 class Options(Base):
     """Who judges whom."""
 
-    families: dict[str, str] | None = Field(
-        None, description="{backbone: family}; by default as the backbones' entries say"
-    )
+    families: dict[str, str] | None = None
+    """{backbone: family}; by default as the backbones' entries say"""
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:

@@ -45,9 +45,8 @@ class Options(Base):
     tol: Positive = Field(0.01, description="a fit's weights are this near the optimum, as a share of their norm")
     max_passes: Count = Field(5000, description="passes over the codes at each C after which a fit ends unconverged")
     max_train: Count = Field(100_000, description="training images; of more, a seeded sample is drawn")
-    largest: Count | None = Field(
-        None, description="K, the largest k' to probe; by default the experiment's smallest k"
-    )
+    largest: Count | None = None
+    """K, the largest k' to probe; by default the experiment's smallest k"""
 
 
 class Probe(NamedTuple):
@@ -127,7 +126,7 @@ def probe_embeddings(activations_dir: Path, settings: Options, out: Path, device
 
 def budgets(largest: int) -> list[int]:
     """The k' at which to probe: powers of 2 from 1, and `largest` (K)."""
-    return sorted({2**e for e in range(largest.bit_length()) if 2**e <= largest} | {largest})
+    return sorted({2**e for e in range(largest.bit_length())} | {largest})
 
 
 def rms(codes: Codes) -> float:

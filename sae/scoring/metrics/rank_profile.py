@@ -22,13 +22,8 @@ _CHUNK = 2048
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """The profile of one SAE."""
     coder = subject.coder
-    shown = ranks(coder.k, coder.m)
-    return {"rank_profile": Curve(shown, profile(coder, subject.inputs(split))[shown - 1])}
-
-
-def ranks(k: int, m: int, count: int = 64) -> np.ndarray:
-    """Ranks to report: about `count` of 1 to m, evenly on a log scale, and k."""
-    return np.unique(np.append(np.geomspace(1, m, count).round().astype(int), k))
+    ranks = np.unique(np.append(np.geomspace(1, coder.m, 64).round().astype(int), coder.k))
+    return {"rank_profile": Curve(ranks, profile(coder, subject.inputs(split))[ranks - 1])}
 
 
 @torch.no_grad()

@@ -38,9 +38,7 @@ def highest_cosines(decoder: torch.Tensor) -> torch.Tensor:
     """(m,) of each row of (m, d), m >= 2, the highest cosine with another row; a row of zeros has cosine 0."""
     rows, found = functional.normalize(decoder, dim=1), []
     for start in range(0, len(rows), _PART):
-        part = rows[start : start + _PART]
-        cosine = part @ rows.T
-        places = torch.arange(len(part), device=rows.device)
-        cosine[places, start + places] = -torch.inf
+        cosine = rows[start : start + _PART] @ rows.T
+        cosine[:, start : start + _PART].fill_diagonal_(-torch.inf)
         found.append(cosine.amax(dim=1))
     return torch.cat(found)

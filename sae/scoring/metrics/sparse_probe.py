@@ -7,8 +7,8 @@ training images as well. `sparse_probe_auc_{k}`: the area under the ROC curve on
 """
 
 import numpy as np
-import scipy.sparse
 from pydantic import Field
+from scipy.sparse import csr_matrix as Csr
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -42,14 +42,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     return found | {"sparse_probe_auc_null": auc(train, permuted, test, y, options.ks[0], options)}
 
 
-def auc(
-    train: scipy.sparse.csr_matrix,
-    y_train: np.ndarray,
-    test: scipy.sparse.csr_matrix,
-    y_test: np.ndarray,
-    k: int,
-    options: Options,
-) -> float:
+def auc(train: Csr, y_train: np.ndarray, test: Csr, y_test: np.ndarray, k: int, options: Options) -> float:
     """Mean AUC over classes of probes on k latents; codes (N, m), classes (N,)."""
     there = np.intersect1d(y_train, y_test)
     if len(there) > options.classes:
@@ -57,7 +50,7 @@ def auc(
     areas = []
     for label in there:
         positive, held_out = y_train == label, y_test == label
-        if not 0 < held_out.sum() < len(held_out) or not 0 < positive.sum() < len(positive):
+        if positive.all() or held_out.all():
             continue
         first = np.argsort(-difference(train, positive), kind="stable")[:k]
         x, x_test = train[:, first].toarray(), test[:, first].toarray()
@@ -68,7 +61,7 @@ def auc(
     return float(np.mean(areas)) if areas else float("nan")
 
 
-def difference(codes: scipy.sparse.csr_matrix, positive: np.ndarray) -> np.ndarray:
+def difference(codes: Csr, positive: np.ndarray) -> np.ndarray:
     """(m,) how much more active latents are on some images than on others, in standard deviations; 0 if constant."""
     count = codes.shape[0]
     mean, square = (np.asarray(part.mean(axis=0)).ravel() for part in (codes, codes.multiply(codes)))

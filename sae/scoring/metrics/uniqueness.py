@@ -23,20 +23,15 @@ TOP = 16
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """Uniqueness of one SAE's top images."""
-    images = len(subject.embeddings(split))
-    sets = top_images(subject.codes(split).by_latent())
+    names = ("uniqueness", "uniqueness_shared", "uniqueness_null", "uniqueness_shared_null")
+    images, sets = len(subject.embeddings(split)), top_images(subject.codes(split).by_latent())
     if len(sets) < 2:
-        return dict.fromkeys(
-            (n + end for n in ("uniqueness", "uniqueness_shared") for end in ("", "_null")), float("nan")
-        )
-    highest, rng = highest_jaccard(sets, images), np.random.default_rng(0)
-    random = highest_jaccard(np.stack([rng.choice(images, TOP, replace=False) for _ in sets]), images)
-    return {
-        "uniqueness": 1 - highest.mean(),
-        "uniqueness_shared": (highest > 1 / 3).mean(),
-        "uniqueness_null": 1 - random.mean(),
-        "uniqueness_shared_null": (random > 1 / 3).mean(),
-    }
+        return dict.fromkeys(names, float("nan"))
+    rng = np.random.default_rng(0)
+    random = np.stack([rng.choice(images, TOP, replace=False) for _ in sets])
+    own, null = (highest_jaccard(of, images) for of in (sets, random))
+    values = (1 - own.mean(), (own > 1 / 3).mean(), 1 - null.mean(), (null > 1 / 3).mean())
+    return dict(zip(names, values, strict=True))
 
 
 def top_images(by_latent: scipy.sparse.csc_matrix) -> np.ndarray:
