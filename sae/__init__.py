@@ -9,18 +9,13 @@ The package is lazy on purpose: importing it imports nothing else, so that the c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any
-
-    from numpy import ndarray
-    from numpy.typing import ArrayLike
-
     from sae.models.apply import Encoder
-    from sae.models.coder import Coder
+    from sae.scoring.alone import score
 
+__all__ = ["load", "score"]
 __version__ = "1.0.0"
 
 
@@ -31,34 +26,14 @@ def load(path: str, device: str = "cpu") -> Encoder:
     return Encoder(path, device)
 
 
-def score(
-    sae: Encoder | Coder,
-    embeddings: ndarray,
-    labels: ArrayLike | None = None,
-    *,
-    groups: ArrayLike | None = None,
-    judges: Mapping[str, ndarray] | None = None,
-    train: ndarray | None = None,
-    train_judges: Mapping[str, ndarray] | None = None,
-    train_labels: ArrayLike | None = None,
-    metrics: Iterable[str] | None = None,
-) -> dict[str, Any]:
-    """What an SAE is worth on held-out embeddings (N, d): columns of metrics.csv by name.
-
-    What is given decides which of them: (N,) `labels`; (N,) `groups` of near-duplicates, `range(N)` where there are
-    none; `judges`, {backbone: (N, d') embeddings}; `train` (N', d), and what the
-    judges see of it. See :func:`sae.scoring.alone.score`.
-    """
+def __getattr__(name: str) -> Any:
+    """Import `score` when somebody first asks for it."""
+    if name != "score":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from sae.scoring.alone import score
 
-    return score(
-        sae,
-        embeddings,
-        labels,
-        groups=groups,
-        judges=judges,
-        train=train,
-        train_judges=train_judges,
-        train_labels=train_labels,
-        metrics=metrics,
-    )
+    return score
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "score"]

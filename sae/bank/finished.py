@@ -76,7 +76,8 @@ def link(stored: Path, path: Path) -> None:
     """Link a finished SAE and its log from the store to where a bank has them, relatively and atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for place in (path, path.with_name(_LOG)):
-        files.symlink(os.path.relpath(stored / place.name, path.parent), place)
+        with files.atomic_file(place) as temporary:
+            temporary.symlink_to(os.path.relpath(stored / place.name, path.parent))
 
 
 def unlink_others(folder: Path, listed: Collection[str | None]) -> None:

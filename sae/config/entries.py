@@ -55,9 +55,8 @@ def head_of(kind: str, name: str) -> registry.Head:
             raise UserError(f"{file} must write out {constant}, since it is read without running the file; {_HOW}")
         value = head.constants[constant]
         texts = [value] if form is str else value
-        if not isinstance(texts, list | tuple) or any(
-            not isinstance(text, str) or (allowed and text not in allowed) for text in texts
-        ):
+        fits = isinstance(texts, list | tuple) and all(isinstance(t, str) and t in (allowed or texts) for t in texts)
+        if not fits:
             expected = "a text" if form is str else "a list of texts"
             expected += f" among {', '.join(allowed)}" if allowed else ""
             raise UserError(f"{file} has {constant} = {value!r}, which must be {expected}; {_HOW}")

@@ -21,14 +21,9 @@ from sae.config.problems import Problems
 from sae.core import paths, registry
 from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
+from sae.data.entries import NAMED_BY
 
-# {section: (kind, the key that names the entry; a metric's own name does)}
-ENTRIES = {
-    "datasets": ("dataset", "type"),
-    "backbones": ("backbone", "loader"),
-    "metrics": ("metric", ""),
-    "protocols": ("protocol", ""),
-}
+ENTRIES = ("dataset", "backbone", "metric", "protocol")  # kinds, each with a section of that name and an s
 MEANT_OTHERWISE = ("all", "report", paths.RESULTS, "shared")  # which nobody reads as the name of one experiment
 DEEPEST = 50  # levels; config.yaml has 8
 MOST_SAES = 1_000_000  # of an experiment; the largest so far had 2,000
@@ -84,11 +79,9 @@ class _Yaml(_FAST):
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object, which must have no key twice."""
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise yaml.MarkedYAMLError(problem=f"the key {key!r} is there twice in one mapping")
-    return dict(pairs)
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("read as YAML, it is refused with the line")
+    return found
 
 
 def _look_through(text: str) -> None:
@@ -139,7 +132,7 @@ def load(
     assert written is not None
     for name in written.figures:
         problems.tried(f"figures.{name}", head_of, "figure", name)
-    entries = {s: _entries(s, getattr(written, s), raw[s], artifacts, problems) for s in ENTRIES}
+    entries = {f"{kind}s": _entries(kind, written, raw, artifacts, problems) for kind in ENTRIES}
     config = resolve(written.model_copy(update=entries), raw["methods"], problems)
     problems.end()
     taken = paths.shared().union(reserved, MEANT_OTHERWISE)
@@ -152,15 +145,15 @@ def load(
 
 
 def _entries(
-    section: str, written: dict[str, Any], raw: dict[str, Any], artifacts: Collection[str] | None, problems: Problems
+    kind: str, written: Config, raw: dict[str, Any], artifacts: Collection[str] | None, problems: Problems
 ) -> dict[str, Entry]:
     """A section, each of its values of the class of the entry that it names."""
-    kind, by = ENTRIES[section]
+    section, by = f"{kind}s", NAMED_BY.get(kind)
     found, of_entry = {}, functools.cache(entry_model)
-    for name, value in written.items():
+    for name, value in getattr(written, section).items():
         key, entry = (f"{section}.{name}.{by}", getattr(value, by)) if by else (f"{section}.{name}", name)
         model = problems.tried(key, of_entry, kind, entry)
-        if model and (built := problems.build(model, raw[name] or {}, f"{section}.{name}")):
+        if model and (built := problems.build(model, raw[section][name] or {}, f"{section}.{name}")):
             found[name] = built
             if artifacts is not None:
                 problems.known(f"{section}.{name}.artifacts", artifact_names(built.spec), artifacts)
@@ -201,10 +194,10 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
             entry = getattr(config, section)[name]
             given = entry.model_dump(exclude_unset=True) | options
             built = problems.build(type(entry), given, f"{key}.{section}.{name}")
-            if built and section == "protocols" and name == "fair":
+            if built and (section, name) == ("protocols", "fair"):
                 _check_fair(config, experiment, built, problems)
-            if built and section == "protocols" and name == "listed":
-                _check_listed(config, experiment, built.trials, problems)
+            if built and (section, name) == ("protocols", "listed"):
+                _check_listed(config, experiment, built, problems)
     for b in sorted(set(spec.judges) & set(spec.backbones)):
         problems.add(f"{key}.judges", f"{b} is one of `backbones`, which judge each other; leave it out here")
     for d, b in itertools.product(spec.datasets, spec.embedding):
@@ -232,6 +225,7 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
 def _check_fair(config: Config, experiment: str, tuning: Any, problems: Problems) -> None:
     """What protocol `fair` needs: a baseline, a limit of steps for every dataset, a range of every option it draws."""
     spec, key = config.experiments[experiment], f"experiments.{experiment}.protocols.fair"
+    ks = [f"k{k}" for k in spec.k]
     tuned = {name: m for name in spec.methods if (m := config.methods[name]).tuned}
     if all(method.against for method in tuned.values()):
         problems.add(key, "no method of this experiment is a baseline, compared with no other one; add one")
@@ -250,30 +244,26 @@ def _check_fair(config: Config, experiment: str, tuning: Any, problems: Problems
     for name, method in tuned.items():
         own, where = tuning.ranges.get(name, {}), f"{key}.ranges.{name}"
         usual = config.training[spec.training].model_dump() | method.options
-        whole = {option for option in own if isinstance(usual.get(option), int)}
-        drawn = {option: ends for option, ends in own.items() if option not in whole}
-        checked(where, drawn, method, problems, taken=("lr", "encoder_scale", "auxk_alpha", "steps", *whole))
+        drawn = {option: ends for option, ends in own.items() if not isinstance(usual.get(option), int)}
+        checked(where, drawn, method, problems, taken=("lr", "encoder_scale", "auxk_alpha", "steps"))
+        for option in sorted(own.keys() - drawn):
+            problems.add(f"{where}.{option}", "a whole number, which is not drawn from a range; sweep it instead")
         if method.penalty and method.lam is None and "lambda" not in own:
             problems.add(where, f"{name} has the penalty {method.penalty}, but no range of lambda")
         for option, ends in own.items():
-            by_k = ends if isinstance(ends, dict) else dict.fromkeys((f"k{k}" for k in spec.k), ends)
-            if missing := [f"k{k}" for k in spec.k if f"k{k}" not in by_k]:
+            if isinstance(ends, dict) and (missing := [k for k in ks if k not in ends]):
                 problems.add(f"{where}.{option}", f"no range for {', '.join(missing)}")
-            if option in whole:
-                problems.add(f"{where}.{option}", "a whole number, which is not drawn from a range; sweep it instead")
 
 
-def _check_listed(config: Config, experiment: str, trials: dict[str, list], problems: Problems) -> None:
+def _check_listed(config: Config, experiment: str, tuning: Any, problems: Problems) -> None:
     """What protocol `listed` needs: methods of the experiment, and trials that they can train at."""
     where = f"experiments.{experiment}.protocols.listed.trials"
-    problems.known(
-        where, trials, tuned := [n for n in config.experiments[experiment].methods if config.methods[n].tuned]
-    )
-    for name in trials.keys() & tuned:
-        for trial in trials[name]:
-            grids = {option: [value] for option, value in trial.items()}
-            checked(f"{where}.{name}", grids, config.methods[name], problems)
-            if config.methods[name].penalty and config.methods[name].lam is None and "lambda" not in trial:
+    tuned = {name: m for name in config.experiments[experiment].methods if (m := config.methods[name]).tuned}
+    problems.known(where, tuning.trials, tuned)
+    for name in sorted(tuning.trials.keys() & tuned):
+        for trial in tuning.trials[name]:
+            checked(f"{where}.{name}", {option: [value] for option, value in trial.items()}, tuned[name], problems)
+            if tuned[name].penalty and tuned[name].lam is None and "lambda" not in trial:
                 problems.add(f"{where}.{name}", f"{name} has a penalty, so that each of its trials needs a lambda")
 
 

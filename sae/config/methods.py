@@ -31,13 +31,11 @@ def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) 
         for kind in KINDS:
             if entry := getattr(method, kind):
                 problems.tried(f"methods.{name}.{kind}", functools.partial(extended, Trained), kind, entry)
-    if len(problems.found) > before:
-        problems.end()
+    problems.end(before)
     words = written_out(raw, _laid_over)
-    found = {name: _complete(config, name, raw[name], words[name], problems) for name in raw}
+    found = {name: _complete(name, raw[name], words[name], problems) for name in raw}
+    problems.end(before)
     methods = {name: method for name, method in found.items() if method}
-    if len(methods) < len(found):
-        problems.end()
     for link in ("at", "against"):
         check("methods", link, {name: getattr(method, link) for name, method in methods.items()}, problems)
     for name, method in methods.items():
@@ -45,6 +43,11 @@ def resolve(config: Config, raw: dict[str, dict[str, Any]], problems: Problems) 
         for word in ("at", "against", "sweep"):
             if method.control and getattr(method, word):
                 problems.add(f"methods.{name}.{word}", _OF_A_CONTROL)
+        if method.imported:
+            formats = ("auto", *registry.names("importer"))
+            for part, allowed in (("dataset", config.datasets), ("backbone", config.backbones), ("format", formats)):
+                if named := getattr(method.imported, part):
+                    problems.known(f"methods.{name}.import.{part}", [named], allowed)
     experiments = {}
     for e, spec in config.experiments.items():
         known = {name: grids for name, grids in spec.sweep.items() if name in methods}
@@ -66,14 +69,11 @@ def _check_links(methods: dict[str, Method], name: str, problems: Problems) -> N
     """Whom a method is `at` or `against` must be trained, and have trials of its own."""
     for link in ("at", "against"):
         named = getattr(methods[name], link)
-        if other := methods.get(named):
-            for wrong, text in (
-                (other.at, f"itself trained at the choice of {other.at}: name a method that is not"),
-                (other.control, "a control: name a method that is none"),
-                (other.imported, "imported: name one that is trained"),
-            ):
-                if wrong:
-                    problems.add(f"methods.{name}.{link}", f"{named} is {text}")
+        other = methods.get(named)
+        if other and not other.tuned:
+            at = other.at and f"itself trained at the choice of {other.at}"
+            what = at or ("a control" if other.control else "imported")
+            problems.add(f"methods.{name}.{link}", f"{named} is {what}: name a method with trials of its own")
 
 
 def _laid_over(inherited: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -90,13 +90,11 @@ def _laid_over(inherited: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]
     return {n: value for n, value in inherited.items() if n not in gone} | own | {"sweep": swept | sweep}
 
 
-def _complete(
-    config: Config, name: str, own: dict[str, Any], words: dict[str, Any], problems: Problems
-) -> Method | None:
+def _complete(name: str, own: dict[str, Any], words: dict[str, Any], problems: Problems) -> Method | None:
     """A method with all that it takes over; None where that is not right."""
-    key, before = f"methods.{name}", len(problems.found)
+    key = f"methods.{name}"
     if words.get("import"):
-        words = _of_an_import(config, name, own, words, problems)
+        words = _of_an_import(name, own, words, problems)
     elif words.get("objective") == IMPORTED:
         problems.add(f"{key}.objective", "write `import: PATH` instead, the SAE's file")
     model: type[Method] = Trained
@@ -124,13 +122,10 @@ def _complete(
         k, values = next(iter(grid.items())) if isinstance(grid, dict) else ("", grid)
         places[option], first[option] = ".".join(filter(None, ("sweep", option, k, "0"))), values[0]
     built = problems.build(model, words | first, key, places)
-    found = built and built.model_copy(update={"sweep": checked(f"{key}.sweep", built.sweep, built, problems)})
-    return found if len(problems.found) == before else None
+    return built and built.model_copy(update={"sweep": checked(f"{key}.sweep", built.sweep, built, problems)})
 
 
-def _of_an_import(
-    config: Config, name: str, own: dict[str, Any], words: dict[str, Any], problems: Problems
-) -> dict[str, Any]:
+def _of_an_import(name: str, own: dict[str, Any], words: dict[str, Any], problems: Problems) -> dict[str, Any]:
     """The words of a method that is not trained, as one of the objective `imported`."""
     key = f"methods.{name}"
     if own.get("extends"):
@@ -138,10 +133,6 @@ def _of_an_import(
         problems.end()
     for option in sorted(words.keys() - _OF_IMPORTED) + (["sweep"] if words["sweep"] else []):
         problems.add(f"{key}.{option}", _OF_AN_IMPORT)
-    formats = ["auto", *registry.names("importer")]
-    for part, allowed in (("dataset", [*config.datasets]), ("backbone", [*config.backbones]), ("format", formats)):
-        if isinstance(words["import"], dict) and (named := words["import"].get(part)):
-            problems.known(f"{key}.import.{part}", [named], allowed)
     return words | {"objective": IMPORTED, "file": paths.IMPORTED.format(method=name)}
 
 

@@ -1,27 +1,16 @@
 """What config.yaml may hold. The comments in it say what each key means."""
 
+import functools
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationInfo,
-    WithJsonSchema,
-    create_model,
-    field_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, create_model, field_validator
 
 from sae.config.entries import head_of
 from sae.config.rule import Rule
 from sae.core import registry
 from sae.core.errors import UserError
-from sae.core.options import Count, Options, Positive, Precision, Seed, by_container, by_k, distinct, like
+from sae.core.options import Count, OfOptions, Options, Positive, Precision, Seed, distinct, like
 from sae.training import recipe
 
 NAME = "^[a-z][a-z0-9_]{0,63}$"
@@ -33,15 +22,13 @@ def _given(options: Any) -> Any:
     return {} if options is None else options
 
 
-Name = Annotated[str, like(NAME, NAMES), WithJsonSchema({"type": "string", "pattern": NAME})]
+Name = Annotated[str, like(NAME, NAMES), Field(json_schema_extra={"pattern": NAME})]
 Names = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
 # Written out (`sae.config.extends`) before the rest is looked at.
 Extends = Annotated[str | None, Field(exclude=True, description="Another entry, whose words hold where this has none.")]
-Label = Annotated[str, Field(min_length=1, description="How it is printed; its name, if not given.")]
-_List = Annotated[list[Any], Field(min_length=1), Tag("list")]
-_ByK = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1), AfterValidator(by_k)]
-# {option: [values], or {k8: [values], ...}}
-Sweep = dict[str, Annotated[_List | Annotated[_ByK, Tag("mapping")], Discriminator(by_container)]]
+_Printed = Field(description="How it is printed; its name, if not given.")
+Label = Annotated[Annotated[str, Field(min_length=1)] | None, _Printed]
+Sweep = OfOptions[Annotated[list[Any], Field(min_length=1)]]
 
 
 # {field: (the most that its numbers may be, and why)}; of other fields, and of options of one's own, MOST.
@@ -84,7 +71,7 @@ class Limited(Options):
         name = info.field_name or ""
         most, why = MOST if name in cls.OWN else LIMITS.get(name, MOST)
         # What lies deeper is checked where it is used, by the class that has it as a field.
-        inner = dict(value).values() if isinstance(value, dict | BaseModel) else value
+        inner = dict(value).values() if isinstance(value, dict | Options) else value
         for number in inner if isinstance(inner, Iterable) else [inner]:
             if isinstance(number, int | float) and number > most and "seed" not in name:
                 raise ValueError(f"{number} should be at most {most:,}: {why}")
@@ -170,12 +157,11 @@ class _Import(Limited):
 Import = Annotated[_Import, BeforeValidator(lambda given: {"place": given} if isinstance(given, str) else given)]
 
 
-class Method(Limited):
+class Method(Limited, extra="allow", validate_by_name=False):
     """A way to train an SAE; its other keys are options of its objective, of its penalty and of the recipe."""
 
     # In a config that was loaded, it holds what it takes over too, and all options of its objective and its penalty (at
     # its first value where one that must be given is swept); its class is `Trained`, extended by these.
-    model_config = ConfigDict(extra="allow", validate_by_name=False)
 
     extends: Extends = None
     objective: str = Field("", description="How latents are selected; required where nothing is extended.")
@@ -193,11 +179,9 @@ class Method(Limited):
     imported: Import | None = Field(None, alias="import", description="An SAE made elsewhere, then not trained.")
     sweep: Sweep = Field({})
     """As in an experiment, whose own is laid over it."""
-    label: Label | None = None
-    """How it is printed; its name, if not given."""
-    colour: Annotated[str, like("#[0-9A-Fa-f]{6}", "write a colour such as '#1f77b4', in quotes")] | None = Field(
-        None, description="How it is drawn."
-    )
+    label: Label = None
+    colour: Annotated[str, like("#[0-9A-Fa-f]{6}", "write a colour such as '#1f77b4', in quotes")] | None = None
+    """How it is drawn."""
 
     @property
     def tuned(self) -> bool:
@@ -222,14 +206,13 @@ _of_recipe: dict[str, Any] = {
 Trained: type[Method] = create_model("Trained", __base__=Method, **_of_recipe)
 
 
-class Entry(Limited):
+class Entry(Limited, extra="allow"):
     """What is written of an entry; its other keys are the entry's own options.
 
     Attributes:
         constants: the constants of the entry's file.
     """
 
-    model_config = ConfigDict(extra="allow")
     constants: ClassVar[dict[str, Any]] = {}
 
     @property
@@ -246,23 +229,19 @@ class Entry(Limited):
 class Dataset(Entry):
     """An entry of `datasets`."""
 
+    has_images: ClassVar[bool] = False  # It holds embeddings alone.
     extends: Extends = None
     type: str
     """A file in sae/data/datasets/, or one of your own."""
-    label: Label | None = None
-    """How it is printed; its name, if not given."""
+    label: Label = None
     duplicates: Literal["allow"] | None = None
     """Whether the same image may lie in several splits; an error, if not given."""
-
-    @property
-    def has_images(self) -> bool:
-        """Whether there are images to embed and to show, not embeddings alone."""
-        return self.constants.get("HAS_IMAGES", True)
 
 
 class ImageDataset(Dataset):
     """A dataset of images."""
 
+    has_images: ClassVar[bool] = True
     image_size: Count | None = None
     """Pixels, for the backbones that have none of their own; each model's own, if not given."""
     max_broken: int = Field(0, ge=0, description="How many images may be unreadable, and are then left out.")
@@ -273,24 +252,20 @@ class ImageDataset(Dataset):
 class Backbone(Entry):
     """An entry of `backbones`."""
 
+    reads_images: ClassVar[bool] = False  # Its embeddings are given.
     extends: Extends = None
     loader: str
     """A file in sae/data/backbones/, or one of your own."""
-    label: Label | None = None
-    """How it is printed; its name, if not given."""
+    label: Label = None
     family: Name = Field(description="Backbones of one family are no independent judges of each other's latents.")
     model: str
     """Which of the loader's models."""
-
-    @property
-    def reads_images(self) -> bool:
-        """Whether it embeds images; else its embeddings are given."""
-        return self.constants.get("READS_IMAGES", True)
 
 
 class Network(Backbone):
     """A backbone that embeds images."""
 
+    reads_images: ClassVar[bool] = True
     image_size: Count | None = Field(None, description="Pixels; the dataset's, if not given.")
     precision: Precision | Literal["auto"] = "float32"
     """Of the network; auto: bfloat16 where the processor has it."""
@@ -310,12 +285,12 @@ class Protocol(Entry):
 
 def entry_model(kind: Literal["dataset", "backbone", "metric", "protocol"], name: str) -> type[Entry]:
     """The class of what may be written of an entry: what all of its kind have, :func:`extended` by its own options."""
-    head = head_of(kind, name)
+    constants = head_of(kind, name).constants
     common: type[Entry] = Protocol if kind == "protocol" else Metric
     if kind == "dataset":
-        common = ImageDataset if head.constants.get("HAS_IMAGES", True) else Dataset
+        common = ImageDataset if constants.get("HAS_IMAGES", True) else Dataset
     elif kind == "backbone":
-        common = Network if head.constants.get("READS_IMAGES", True) else Backbone
+        common = Network if constants.get("READS_IMAGES", True) else Backbone
     return extended(common, kind, name)
 
 
@@ -327,31 +302,28 @@ def extended(common: type[Model], kind: str, name: str) -> type[Model]:
     Raises:
         UserError: the entry's file is not right, or an option in it has a name that is taken.
     """
+    is_own = registry.module(kind, name).startswith(registry.EXTENSIONS)
+    # One's own may be another at the next call (`registry.extend`); of the others a class takes long to make.
+    return (_extended.__wrapped__ if is_own else _extended)(common, kind, name, is_own)
+
+
+@functools.cache
+def _extended(common: type[Model], kind: str, name: str, is_own: bool) -> type[Model]:
     head = head_of(kind, name)
-    key = (common, kind, name)
-    if key in _extended and _extended[key][0] is head:
-        return cast(type[Model], _extended[key][1])
     taken = {*common.model_fields, *dir(common)} | ({"k", "seed"} if issubclass(common, Trained) else set())
     # A loader may narrow which models it knows.
     if twice := (taken - {*dir(Options), "model"}) & {*head.options.model_fields, *dir(head.options)}:
         file = registry.locate(registry.module(kind, name))
         raise UserError(f"{name} has an option {min(twice)!r}, a name that is taken: rename it in {file}")
     bases: Any = common if head.options is Options else (head.options, common)
-    is_own = registry.module(kind, name).startswith(registry.EXTENSIONS)
     open_ended = head.options is Options and kind in ("dataset", "backbone")
-    made: type[Model] = create_model(
+    return create_model(
         name,
         __base__=bases,
         __cls_kwargs__={"extra": "allow" if open_ended else "forbid", "use_attribute_docstrings": False},
         constants=(ClassVar[dict[str, Any]], head.constants),
         OWN=(ClassVar[frozenset[str]], common.OWN | ({*head.options.model_fields} if is_own else set())),
     )
-    _extended[key] = head, made
-    return made
-
-
-# {(what was extended, kind, name of the entry): the entry's head as it was then, and the class}
-_extended: dict[tuple[type, str, str], tuple[registry.Head, type]] = {}
 
 
 class Claims(Limited, Rule):

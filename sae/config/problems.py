@@ -1,7 +1,7 @@
 """What is wrong with a config: lines that name the key, the value and what is allowed."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -31,10 +31,10 @@ class Problems:
         """Note what is wrong with the value of a key."""
         self.found[key, text] = None
 
-    def end(self) -> None:
-        """Raise what there is."""
+    def end(self, known: int = 0) -> None:
+        """Raise what there is, if it is more than what was known before."""
         lines = [self._line(key, text) for key, text in self.found if not self._is_inherited(key, text)]
-        if lines:
+        if len(self.found) > known:
             raise UserError("\n".join(["the configuration is not right:", *lines]))
 
     def _line(self, key: str, text: str) -> str:
@@ -74,17 +74,15 @@ class Problems:
             return model.model_validate(data)
         except ValidationError as error:
             for e in error.errors():
-                first, *rest = _parts(e["loc"], data) or [""]
+                first, *rest = [*_parts(e["loc"], data)] or [""]
                 self.add(".".join(filter(None, (key, places.get(first, first), *rest))), in_words(e))
             return None
 
 
-def _parts(loc: tuple[int | str, ...], data: Any) -> list[str]:
+def _parts(loc: tuple[int | str, ...], data: Any) -> Iterator[str]:
     """The keys that lead to an error, also to what is missing, without pydantic's marks of keys and forms."""
-    parts = []
     for part in loc:
         inside = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
         if inside or (isinstance(data, dict) and part not in ("[key]", "list", "mapping")):
-            parts.append(str(part))
+            yield str(part)
         data = data[part] if inside else data
-    return parts

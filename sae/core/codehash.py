@@ -16,7 +16,7 @@ import functools
 import importlib.util
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -82,7 +82,7 @@ def _tree(name: str) -> ast.Module:
     return registry.parse(file)
 
 
-def _targets(node: ast.Import | ast.ImportFrom, importer: str) -> list[tuple[str | None, str, str]]:
+def _targets(node: ast.Import | ast.ImportFrom, importer: str) -> Iterator[tuple[str | None, str, str]]:
     """(module of the project or None, what of it, local name) of each name that an import binds.
 
     `from sae.core.files import sha256` binds a function of a module, `from sae.core import files` a module.
@@ -93,16 +93,14 @@ def _targets(node: ast.Import | ast.ImportFrom, importer: str) -> list[tuple[str
         source, parts = registry.locate(importer), importer.split(".")
         own = parts if source is not None and source.name == "__init__.py" else parts[:-1]
         base = ".".join([*own[: len(own) - node.level + 1], *([base] if base else [])])
-    found: list[tuple[str | None, str, str]] = []
     for a in node.names:
         inner, local = f"{base}.{a.name}" if base else a.name, a.asname or a.name
         if not _is_ours(inner):
-            found.append((None, inner, local))
+            yield None, inner, local
         elif not base or registry.locate(inner):
-            found.append((inner, "", local))
+            yield inner, "", local
         else:
-            found.append((base if registry.locate(base) else None, a.name, local))
-    return found
+            yield base if registry.locate(base) else None, a.name, local
 
 
 def _is_ours(name: str) -> bool:

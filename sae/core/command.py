@@ -6,7 +6,7 @@ import re
 import types
 import typing
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,15 +46,14 @@ def reader(form: Any) -> Callable[[str], Any]:
     return read
 
 
-def options(function: Callable[..., Any]) -> list[Option]:
+def options(function: Callable[..., Any]) -> Iterator[Option]:
     """Those of a function or a dataclass. A parameter that is a dataclass stands for its fields."""
-    found, texts = list[Option](), _described(function)
+    texts = _described(function)
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         if dataclasses.is_dataclass(parameter.annotation):
-            found += options(typing.cast(type, parameter.annotation))
+            yield from options(typing.cast(type, parameter.annotation))
         else:
-            found.append(Option(name, parameter, texts.get(name, "")))
-    return found
+            yield Option(name, parameter, texts.get(name, ""))
 
 
 def add(parser: ArgumentParser, function: Callable[..., Any]) -> None:
@@ -63,7 +62,7 @@ def add(parser: ArgumentParser, function: Callable[..., Any]) -> None:
     A list takes several words, a mapping of paths NAME=PATH, other mappings and models JSON, or @FILE.
     """
     for name, parameter, text in options(function):
-        form, default = _form(parameter), parameter.default
+        form = _form(parameter)
         is_many = typing.get_origin(form) in _MANY
         told: dict[str, Any] = {"help": text.replace("%", "%%")}
         if is_many or form == _NAMED:
@@ -72,24 +71,21 @@ def add(parser: ArgumentParser, function: Callable[..., Any]) -> None:
         if parameter.kind is parameter.POSITIONAL_ONLY:
             parser.add_argument(name, **told)
         else:
-            needed = {"required": True} if default is parameter.empty else {"default": default}
+            told |= {"required": True} if parameter.default is parameter.empty else {"default": parameter.default}
             flag = re.sub("_(dir|file|folder|root)$", "", name).replace("_", "-")
-            parser.add_argument(f"--{flag}", dest=name, metavar=flag.upper(), **needed, **told)
+            parser.add_argument(f"--{flag}", dest=name, metavar=flag.upper(), **told)
 
 
 def call(function: Callable[..., Any], values: dict[str, Any]) -> Any:
     """Call a function, or make a dataclass, with the values of its options."""
-    positional, named = list[Any](), dict[str, Any]()
-    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+    bound = inspect.signature(function, eval_str=True).bind_partial()
+    for name, parameter in bound.signature.parameters.items():
         form = _form(parameter)
         value = call(typing.cast(type, form), values) if dataclasses.is_dataclass(form) else values[name]
         if value and (form == _NAMED or typing.get_origin(form) is tuple):
             value = typing.get_origin(form)(value)
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            positional.append(value)
-        else:
-            named[name] = value
-    return function(*positional, **named)
+        bound.arguments[name] = value
+    return function(*bound.args, **bound.kwargs)
 
 
 def _form(parameter: inspect.Parameter) -> Any:

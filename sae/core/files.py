@@ -74,9 +74,17 @@ def atomic_directory(path: str | Path, *, replace: bool = False) -> Iterator[Pat
 
 @contextmanager
 def _scratch(path: str | Path) -> Iterator[Path]:
-    """Yield a new name beside `path`; what stands there in the end is removed."""
+    """Yield a new name beside `path` with this process's id; what stands there in the end is removed.
+
+    So is what dead processes of this machine left.
+    """
+    path = Path(path)
     with writing(path):
-        temporary = _temporary(Path(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            if is_left_over(left):
+                _remove(left)
+        temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
         try:
             yield temporary
         finally:
@@ -84,7 +92,7 @@ def _scratch(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold an exclusive lock on the file `path`, which is made if needed. A file system without locks gives none.
 
     Args:
@@ -97,8 +105,7 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if waiting is not None:
-                waiting()
+            waiting()
             fcntl.flock(file, fcntl.LOCK_EX)
         except (OSError, ImportError):  # ImportError: Windows.
             pass
@@ -147,25 +154,10 @@ def copy_files(source: Path, target: Path) -> None:
                 shutil.copyfile(file, temporary)
 
 
-def symlink(target: str | Path, path: Path) -> None:
-    """Make `path` a symlink to `target`, atomically."""
-    with atomic_file(path) as temporary:
-        temporary.symlink_to(target)
-
-
 def _sync(file: Path) -> None:
     # Not opened for writing: a linked file may belong to another user. But Windows syncs nothing else.
     with open(file, "r+b" if os.name == "nt" else "rb") as opened:
         os.fsync(opened.fileno())
-
-
-def _temporary(path: Path) -> Path:
-    """A new name beside `path` that holds this process's id; removes what dead processes of this machine left there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if is_left_over(left):
-            _remove(left)
-    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
 
 
 def _remove(path: Path) -> None:

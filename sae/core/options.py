@@ -6,19 +6,10 @@ No torch here: the options of every entry are read while the Snakefile is parsed
 import math
 import re
 import traceback
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    ModelWrapValidatorHandler,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from sae.core.errors import meant
@@ -38,7 +29,7 @@ class Options(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _list_allowed_keys(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _list_allowed_keys(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
         """Let an error about an unknown key name the keys that there are."""
         try:
             return handler(data)
@@ -134,9 +125,11 @@ Whole = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e300)]
 Range = Annotated[list[Positive], AfterValidator(ascending)]
-_RangeByK = Annotated[dict[str, Range], Field(min_length=1), AfterValidator(by_k), Tag("mapping")]
-# {option: [low, high], or {k8: [low, high], ...}}
-Ranges = dict[str, Annotated[Annotated[Range, Tag("list")] | _RangeByK, Discriminator(by_container)]]
+_Values = TypeVar("_Values")
+_ByK = Annotated[dict[str, _Values], Field(min_length=1), AfterValidator(by_k), Tag("mapping")]
+# {option: values, or {k8: values, ...}}
+OfOptions = dict[str, Annotated[Annotated[_Values, Tag("list")] | _ByK[_Values], Discriminator(by_container)]]
+Ranges = OfOptions[Range]  # [low, high]
 Grid = Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)]
 # Names in workflow/resources/artifacts.yaml: a list, or a mapping from what the entry calls each.
 Artifacts = Annotated[

@@ -151,7 +151,8 @@ def _head(kind: str, name: str, file: Path) -> Head:
         raise UserError(f"{where} cannot be read ({type(error).__name__}: {error}): {_ALLOWED}") from None
     for node in light:
         if isinstance(node, ast.ClassDef):
-            if unknown := sorted(_globals(node) - {*space, *dir(builtins)}):
+            taken = _globals(symtable.symtable(ast.unparse(node), "", "exec"))
+            if unknown := sorted(taken - {*space, *dir(builtins)}):
                 raise UserError(f"{kind} {name}: the class {node.name} of {file} uses {unknown[0]}: {_ALLOWED}")
             if hasattr(space[node.name], "model_fields"):
                 _describe(space[node.name], node)
@@ -180,14 +181,10 @@ def _bound(tree: ast.Module) -> Iterator[str]:
             yield symbol.get_name()
 
 
-def _globals(node: ast.ClassDef) -> set[str]:
+def _globals(table: symtable.SymbolTable) -> set[str]:
     """The names that a class, or a function in it, takes from its file."""
-    tables, found = [symtable.symtable(ast.unparse(node), "", "exec")], set()
-    while tables:
-        table = tables.pop()
-        found |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global()}
-        tables += table.get_children()
-    return found
+    own = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global()}
+    return own.union(*map(_globals, table.get_children()))
 
 
 def _describe(options: type[Options], node: ast.ClassDef) -> None:

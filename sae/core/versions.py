@@ -27,7 +27,7 @@ def of(kind: str, name: str) -> str:
         UserError: there is no such thing, or its `VERSION` is no whole number from 1.
     """
     version, digest = _now(kind, name)
-    is_recorded = _is_ours(kind, name) and _recorded().get((kind, name)) == (version, digest)
+    is_recorded = _recorded().get((kind, name)) == (version, digest)
     return str(version) if is_recorded else f"{version}+{digest[:8]}"
 
 
@@ -86,17 +86,14 @@ def record(names: Iterable[Name]) -> None:
 def _every() -> list[Name]:
     """All of the library that has a version."""
     kinds = [kind for kind in registry.PACKAGES if kind not in _NO_NUMBERS]
-    found = [(kind, name) for kind in kinds for name in registry.names(kind) if _is_ours(kind, name)]
+    entries = [(kind, name) for kind in kinds for name in registry.names(kind)]
+    found = [(kind, name) for kind, name in entries if registry.module(kind, name).startswith("sae.")]
     files = [f for f in registry.roots()["sae"].glob("*/*.py") if not _is_entry(f)]
     return found + [(f.parent.name, f.stem) for f in files if "VERSION" in registry.constants(registry.parse(f))]
 
 
 def _is_entry(file: Path) -> bool:
     return f"sae.{file.parent.name}" in registry.PACKAGES.values() and not file.name.startswith("_")
-
-
-def _is_ours(kind: str, name: str) -> bool:
-    return module(kind, name).split(".")[0] != registry.EXTENSIONS
 
 
 def _now(kind: str, name: str) -> tuple[int, str]:

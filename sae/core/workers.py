@@ -15,10 +15,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sae.core import codehash, headway, registry
 from sae.core.errors import UserError
@@ -32,8 +31,7 @@ _jobs: list["Job"] = []
 _threads: list[int] = []
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A step that runs, as far as each of its processes has to know.
 
     Attributes:

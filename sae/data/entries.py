@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from sae.core import registry
 
-_NAMED_BY = {"dataset": "type", "backbone": "loader"}
+NAMED_BY = {"dataset": "type", "backbone": "loader"}  # the key of a mapping that names its entry
 
 
 def entry(kind: Literal["dataset", "backbone"], spec: dict[str, Any]) -> tuple[ModuleType, Any]:
@@ -14,7 +14,7 @@ def entry(kind: Literal["dataset", "backbone"], spec: dict[str, Any]) -> tuple[M
     Raises:
         UserError: there is no such entry, or its file cannot be imported.
     """
-    module = registry.load(kind, spec[_NAMED_BY[kind]])
+    module = registry.load(kind, spec[NAMED_BY[kind]])
     if not hasattr(module, "Options"):
         return module, spec
     return module, module.Options.model_validate({key: spec[key] for key in module.Options.model_fields if key in spec})
