@@ -33,8 +33,8 @@ from sae.scoring import front
 from sae.scoring.rows import CELL
 
 TRIAL = [*CELL, "method", "trial"]
-COLUMNS = [*CELL, "method", "score", "width", "status", "effect", "star", "reach", "shortfall", "gain", "r2_difference"]
-COLUMNS += ["seeds", "fresh", "vertices", "baseline", "baseline_vertices", "lost"]
+COLUMNS = [*CELL, "method", "score", "width", "status", "effect", "level", "star", "reach", "shortfall", "gain"]
+COLUMNS += ["r2_difference", "seeds", "fresh", "vertices", "baseline", "baseline_vertices", "lost"]
 # {(cell, method, trial): {seed: {score, r2, ok}}}, on test.
 Tests = dict[tuple[Any, ...], dict[int, dict[str, Any]]]
 
@@ -100,9 +100,9 @@ def effects(
     Returns:
         Columns `COLUMNS`; a row per cell, method, score, width and seed that was read (`seed`). `status`: 'ok', or
         'infeasible' of a method without a feasible trial, or of a baseline, 'diverged' where no seed is left of one of
-        them; these have no numbers. The effect's sign: more is better. `fresh`: whether seeds of their own were read.
-        `vertices`: 'trial: weight; ...' of the method, `baseline_vertices` of the baseline, without those that weigh
-        nothing. `lost`: vertices that diverged with that seed.
+        them; these have no numbers. The effect's sign: more is better. `level`: the baseline's score there. `fresh`:
+        whether seeds of their own were read. `vertices`: 'trial: weight; ...' of the method, `baseline_vertices` of
+        the baseline, without those that weigh nothing. `lost`: vertices that diverged with that seed.
     """
     read = _tests(metrics)
     tried = points(metrics, rule)
@@ -221,14 +221,14 @@ def _of_seed(both: list[_Side], seed: int, star: float, width: float) -> dict[st
     star = both[1].best(seed) if both[1].strict else star
     window = (star - width, star)
     (ours, r2, said), (theirs, their_r2, theirs_said) = (side.read(seed, window, at_most) for side in both)
-    row |= {"effect": READ[both[0]._name].better * (ours - theirs), "r2_difference": r2 - their_r2}
+    row |= {"effect": READ[both[0]._name].better * (ours - theirs), "level": theirs, "r2_difference": r2 - their_r2}
     return row | {"vertices": said, "baseline_vertices": theirs_said}
 
 
 def by_cell(effects: pd.DataFrame) -> pd.DataFrame:
     """The rows of :func:`effects`, means over seeds: `COLUMNS`, a row per cell, method, score and width."""
     keys = [*CELL, "method", "score", "width"]
-    of: dict[str, Any] = dict.fromkeys(COLUMNS, "first") | {"effect": "mean", "r2_difference": "mean"}
+    of: dict[str, Any] = dict.fromkeys(COLUMNS, "first") | dict.fromkeys(("effect", "level", "r2_difference"), "mean")
     of["lost"] = lambda lost: "; ".join(sorted(set(filter(None, lost.fillna("")))))
     grouped = effects.groupby(keys, sort=False, dropna=False)
     return grouped.agg({name: of[name] for name in COLUMNS if name not in keys}).reset_index()[COLUMNS]

@@ -16,8 +16,9 @@ from sae.scoring.rows import CELL
 BLOCK = ["dataset", "backbone"]
 NEGLIGIBLE = 0.01
 MIN_BLOCKS = 3
+READ_OFF = ["level", "shortfall", "gain", "r2_difference"]  # beside the effect, as means over cells
 MEANS = ["method", "score", "width", "cells", "infeasible", "effect", "low", "high", "p", "p_holm", "outcome", "up"]
-MEANS += ["low_seeds", "high_seeds", "shortfall", "gain", "r2_difference", "at_lower_r2"]
+MEANS += ["low_seeds", "high_seeds", *READ_OFF, "at_lower_r2"]
 
 
 def student(values: np.ndarray) -> tuple[float, float, float]:
@@ -54,7 +55,7 @@ def means(effects: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (method, score, width), of in effects.groupby(["method", "score", "width"], sort=False):
         found = of[of["status"] == "ok"]
-        cells = found.groupby(CELL, sort=False)[["effect", "shortfall", "gain", "r2_difference"]].mean()
+        cells = found.groupby(CELL, sort=False)[["effect", *READ_OFF]].mean()
         mean, half, p = student(cells["effect"].groupby(BLOCK).mean().to_numpy())
         # Of seeds that every cell has: else a seed would differ from another by its cells.
         fresh = found[found["fresh"].fillna(False).astype(bool)]
@@ -65,7 +66,7 @@ def means(effects: pd.DataFrame) -> pd.DataFrame:
         row |= {"infeasible": of.loc[of["status"] != "ok", CELL].drop_duplicates().shape[0]}
         row |= {"effect": mean, "low": mean - half, "high": mean + half}
         row |= {"low_seeds": middle - half_seeds, "high_seeds": middle + half_seeds, "up": (cells["effect"] > 0).sum()}
-        row |= {name: cells[name].mean() for name in ("shortfall", "gain", "r2_difference")}
+        row |= {name: cells[name].mean() for name in READ_OFF}
         rows.append(row | {"at_lower_r2": bool(row["shortfall"] > width)})
     table = pd.DataFrame(rows, columns=[*MEANS, "blocks"])
     tested = table[table["score"].isin(ENDPOINTS) & (table["blocks"] >= MIN_BLOCKS)]

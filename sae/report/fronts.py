@@ -10,14 +10,14 @@ from sae.comparison.scores import ENDPOINTS, SCORES
 from sae.report.names import Names
 
 NOTES = """\
-Effect, signed so that more is better: mean over blocks of the method's front minus the baseline's, over the window of
-R2 just below the baseline's best, chosen on validation and read on test. In brackets the 95 % interval over (dataset,
-backbone) blocks, then that over fresh seeds with the cells fixed, where seeds were trained for it. Up: cells in which
-it is above 0. Outcome, of the endpoints alone: shown where p < .05 after Holm over methods and endpoints; equivalent
-where the interval lies within 0.01; else undecided. At lower R2: on average the method reaches less, by more than the
-window. Infeasible cells are not in the mean. A trial is feasible where its L0 is at most 1.02 k and 90 % of its
-latents fire on training images (`l0` and `firing` of protocol fair in config.yaml). dR2: difference in test R2 at the
-same weights. `sae/comparison/fronts.py` has the rule."""
+Baseline: its own score, over the window of R2 just below its best; mean over cells. Effect, signed so that more is
+better: mean over blocks of the method's front minus the baseline's, over that window, chosen on validation and read on
+test. In brackets the 95 % interval over (dataset, backbone) blocks, then that over fresh seeds with the cells fixed,
+where seeds were trained for it. Up: cells in which it is above 0. Outcome, of the endpoints alone: shown where p < .05
+after Holm over methods and endpoints; equivalent where the interval lies within 0.01; else undecided. At lower R2: on
+average the method reaches less, by more than the window. Infeasible cells are not in the mean. A trial is feasible
+where its L0 is at most 1.02 k and 90 % of its latents fire on training images (`l0` and `firing` of protocol fair in
+config.yaml). dR2: difference in test R2 at the same weights. `sae/comparison/fronts.py` has the rule."""
 NONE = "Empty: no method of this experiment has trials beside a baseline's that are feasible."
 
 WHAT_IF = """\
@@ -40,11 +40,8 @@ def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
     shown_too = means["score"].isin(ENDPOINTS) | known
     for row in means[shown_too & (means["effect"].notna() | (means["infeasible"] > 0))].to_dict("records"):
         outcome = "-" if row["outcome"] is None or pd.isna(row["outcome"]) else row["outcome"]
-        line = {
-            "method": names.method(row["method"]),
-            "score": SCORES[row["score"]].label,
-            "width": f"{row['width']:g}",
-        }
+        line = {"method": names.method(row["method"]), "score": SCORES[row["score"]].label}
+        line |= {"width": f"{row['width']:g}", "baseline": "-" if isnan(row["level"]) else f"{row['level']:.3f}"}
         line |= {"effect": _interval(row, ""), "over seeds": _interval(row, "_seeds")}
         line |= {"up": f"{row['up']}/{row['cells']}", "infeasible": str(row["infeasible"])}
         line |= {

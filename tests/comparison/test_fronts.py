@@ -47,6 +47,7 @@ def test_by_hand():
     row = only(effect(rows("topk", BASE), rows("reg", REG)))
     # Of the method: .46 for the upper half, on average .47 for the lower one; the baseline: .42, and .43.
     assert row["effect"] == pytest.approx((0.46 - 0.42) / 2 + (0.47 - 0.43) / 2)
+    assert row["level"] == pytest.approx((0.42 + 0.43) / 2)
     assert (row["star"], row["reach"], row["gain"]) == (0.70, 0.69, 0) and row["shortfall"] == pytest.approx(0.01)
     assert row["vertices"] == "p: 0.875; q: 0.125" and row["baseline_vertices"] == "a: 0.375; b: 0.625"
     # R^2 at these weights: 0.6875 of the method, as of the baseline.

@@ -25,7 +25,9 @@ def effects(by_block, score="ms", method="reg", width=0.01, shortfall=0.0, seeds
         for k, seed in [(k, seed) for k in (8, 32) for seed in seeds]:
             row = {"dataset": f"d{number % 2}", "backbone": f"b{number // 2}", "k": k, "method": method, "score": score}
             row |= {"width": width, "status": "ok", "effect": effect + noise * (seed - np.mean(seeds)), "seed": seed}
-            found.append(row | {"shortfall": shortfall, "gain": 0.0, "r2_difference": 0.0, "fresh": len(seeds) > 1})
+            found.append(
+                row | {"shortfall": shortfall, "gain": 0.0, "level": 0.5, "r2_difference": 0.0, "fresh": len(seeds) > 1}
+            )
     return found
 
 
@@ -72,7 +74,7 @@ def test_fresh_seeds_have_an_interval_of_their_own_and_lower_r2_is_said():
 
 def test_an_infeasible_cell_is_counted_and_not_averaged():
     rows = effects([0.03, 0.035, 0.032])
-    lost = {name: np.nan for name in ("effect", "shortfall", "gain", "r2_difference", "seed")}
+    lost = {name: np.nan for name in ("effect", "level", "shortfall", "gain", "r2_difference", "seed")}
     rows.append(rows[0] | {"dataset": "other", "status": "infeasible", "fresh": np.nan} | lost)
     row = intervals.means(pd.DataFrame(rows)).iloc[0]
     assert (row["cells"], row["infeasible"]) == (6, 1) and row["effect"] == pytest.approx(0.097 / 3)

@@ -44,7 +44,8 @@ def draw(results: Path, names: Names) -> Figure:
         for ax, (backbone, k) in zip(row, places, strict=True):
             cell = points[(points[CELL] == [dataset, backbone, k]).all(axis=1)]
             _panel(ax, cell, name, names, compared, rule)
-            ax.set_title(f"{style.fit(style.place(names, dataset, backbone), width)}\nk = {k}", fontsize=7)
+            place = style.fit(names.dataset(dataset), width), style.fit(f"{names.backbone(backbone)}, k = {k}", width)
+            ax.set_title("\n".join(place), fontsize=7)
             ax.xaxis.set_major_locator(MaxNLocator(4))
         row[0].set_ylabel(f"{SCORES[name].label} (val)")
     for ax in axes[-1]:

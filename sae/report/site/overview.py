@@ -152,7 +152,7 @@ def of_fronts(points: pd.DataFrame, names: Names, rule: fronts.Rule, numbers: Nu
 
 def board(means: pd.DataFrame, cells: pd.DataFrame, numbers: Numbers) -> dict[str, Any]:
     """`board` and `effects`, of front_means.csv and fronts.csv."""
-    shown = ["score", "width", "effect", "low", "high", "low_seeds", "high_seeds", "up", "cells", "infeasible"]
+    shown = ["score", "width", "level", "effect", "low", "high", "low_seeds", "high_seeds", "up", "cells", "infeasible"]
     shown += ["r2_difference", "shortfall", "gain", "outcome", "at_lower_r2"]
     rows = pd.DataFrame(numbers.of(means) | {name: means[name] for name in shown}, columns=["method", *shown])
     head = headline(cells)

@@ -236,7 +236,7 @@ def overview(rng: np.random.Generator, cells: list[dict], saes: list[dict], *, c
         for cell in range(len(cells))
     ]
     row = {"method": 1, "width": 0.01, "low_seeds": None, "high_seeds": None, "up": 2, "cells": 2, "infeasible": 0}
-    row |= {"r2_difference": -0.001, "shortfall": 0.0, "at_lower_r2": False}
+    row |= {"level": 0.5, "r2_difference": -0.001, "shortfall": 0.0, "at_lower_r2": False}
     made["board"] = [
         row | {"score": "ms", "effect": 0.012, "low": 0.004, "high": 0.02, "outcome": "shown higher"},
         row | {"score": "detection_alive", "effect": -0.003, "low": -0.02, "high": 0.014, "outcome": "undecided"},
