@@ -83,7 +83,7 @@ SCORES = {
     "purity": Score(
         "purity_binary", "binary-null", "purity above chance", _PURITY, "purity_binary_null", **_SECOND, chance=0
     ),
-    "purity_raw": Score("purity_binary", "binary", "purity"),
+    "purity_raw": Score("purity_binary", "binary", "purity", f"{_PURITY.capitalize()}."),
     "purity_weighted": Score("purity_weighted", "weighted"),
     "purity_weighted_null": Score("purity_weighted", "weighted-null", minus="purity_weighted_null", worth=True),
     "purity_min10": Score("purity_binary_min10", "binary_min10", "purity of latents with 10 images", worth=True),

@@ -184,9 +184,9 @@ def duplicates(
     Raises:
         UserError: there are some, and the spec's `duplicates` does not allow them.
     """
-    several = index[index.groupby(content)["split"].transform("nunique") > 1]
+    in_several = index.groupby(content)["split"].transform("nunique") > 1
     found = []
-    for _, same in several.groupby(content[several.index], sort=False):
+    for _, same in index[in_several].groupby(content[in_several], sort=False):
         found.append({split: ids.tolist() for split, ids in same.groupby("split", sort=False)["image_id"]})
     if found:
         some = "; ".join(" = ".join(f"{ids[0]} ({split})" for split, ids in same.items()) for same in found[:3])

@@ -63,9 +63,6 @@ def score(
     """
     if not isinstance(sae, Encoder | Coder):
         raise UserError(f"sae.score takes an SAE, not {type(sae).__name__}: open a file with sae.load(path)")
-    if isinstance(metrics, str | Mapping) or not isinstance(metrics, Iterable | None):
-        said = "give a list of names, as ['purity']; options of metrics are not taken"
-        raise UserError(f"metrics is {reprlib.repr(metrics)}; {said}")
     coder = sae.coder if isinstance(sae, Encoder) else sae
     splits = {"test": data("embeddings", embeddings, groups, coder.d)}
     if train is not None:
@@ -79,14 +76,16 @@ def score(
     names += ("detection",) * given["train_judges"]
     subject = Subject(coder, splits, seen)
     found: dict[str, Any] = {}
-    for name in names if metrics is None else metrics:
+    for name in names if metrics is None else _names(metrics):
         module = registry.load("metric", name)
-        needed = (*module.READS, *(["train_judges"] if {"train", "others"} <= {*module.READS} else []))
-        if never := [_OF_A_BANK[part] for part in needed if part not in given]:
+        if never := [_OF_A_BANK.get(part, part) for part in module.READS if part not in given]:
             said = "which sae.score does not take: it is of the workflow alone"
             raise UserError(f"metric {name} needs {' and '.join(never)}, {said}")
-        if lacking := [part.replace("others", "judges") for part in needed if not given[part]]:
-            raise UserError(f"metric {name} reads {', '.join(lacking)}, which is not given here")
+        needed = (*module.READS, *(["train_judges"] if {"train", "others"} <= {*module.READS} else []))
+        lacking = [part for part in needed if not given.get(part)]
+        if lacking or "test" not in module.SPLITS:
+            reads = ", ".join({"others": "judges"}.get(part, part) for part in lacking) or "no held-out split"
+            raise UserError(f"metric {name} reads {reads}, which is not given here")
         scores = module.score(subject.limited({"test", *module.READS}), "test", options_of(name, None))
         columns = {key: _plain(value) for key, value in scores.items() if not isinstance(value, PerLatent)}
         if metrics is not None and not columns:
@@ -94,7 +93,7 @@ def score(
             raise UserError(f"metric {name} gives no column of what is given here: {said}")
         found |= columns
     if said := doubt(coder, found.get("r2", 1), "these embeddings"):
-        warnings.warn(f"the SAE {said}", stacklevel=3)
+        warnings.warn(f"the SAE {said}", stacklevel=2)
     return {key: value for key, value in found.items() if groups is not None or key not in _BY_GROUP}
 
 
@@ -110,6 +109,15 @@ def _set_labels(splits: dict[str, Activations], given: Mapping[str, tuple[str, A
         index["label_name"] = classes[numbers].astype(str)
 
 
+def _names(metrics: Any) -> list[str]:
+    several = isinstance(metrics, Iterable) and not isinstance(metrics, str | Mapping)
+    names = list(metrics) if several else []
+    if not several or not all(isinstance(name, str) for name in names):
+        said = "give a list of names, as ['purity']; options of metrics are not taken"
+        raise UserError(f"metrics is {reprlib.repr(metrics)}; {said}")
+    return names
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Curve):
         return dict(zip(np.asarray(value.x).tolist(), np.asarray(value.y).tolist(), strict=True))
@@ -121,7 +129,7 @@ def _judges(
 ) -> dict[str, dict[str, np.ndarray]]:
     found: dict[str, dict[str, np.ndarray]] = {}
     for (split, of), word in zip(judges.items(), ("judges", "train_judges"), strict=True):
-        if not isinstance(of, Mapping | None):
+        if of is not None and (not isinstance(of, Mapping) or not all(isinstance(n, str) and n for n in of)):
             raise UserError(f"{word} must be a mapping {{name of a backbone: its embeddings (N, d')}}")
         for name, given in (of or {}).items():
             said, rows = f"{word}[{name!r}]", len(splits[split].index) if split in splits else 0
@@ -135,7 +143,7 @@ def _judges(
 
 
 def _check_variance(name: str, embeddings: np.ndarray) -> None:
-    if (embeddings == embeddings[0]).all():
+    if len(embeddings) < 2 or (embeddings == embeddings[0]).all():
         why = "all its rows are the same" if len(embeddings) > 1 else "it has one row"
         raise UserError(f"{name} has no variance to explain ({why}); give the embeddings of several images")
 

@@ -27,6 +27,7 @@ from sae.core.options import Options
 from sae.core.paths import TABLES_OF_STAGE
 from sae.data import store
 from sae.data.splits import SPLITS
+from sae.models.coder import Coder
 from sae.scoring import rows as tables
 from sae.scoring.rows import KEY
 from sae.scoring.rowstore import RowStore
@@ -200,7 +201,7 @@ class Scorer:
                     subject = Subject(coder, *self._images, self._shared, bank.backbone)
                 view = subject.limited({split, *module.READS})
                 if "siblings" in module.READS:
-                    view.siblings = [bank.open(other).to(self._device) for other in _siblings(bank, entry)]
+                    view.siblings = _Siblings(bank, _siblings(bank, entry), self._device)
                 stored.add(key, _parts(name, module.score(view, split, self._options[name]), subject.coder.m))
                 self.computed += 1
             results[name] = stored.use(key)
@@ -250,6 +251,19 @@ def _siblings(bank: Bank, entry: Entry) -> list[Entry]:
     """The SAEs of a bank that differ from one of it in the seed alone."""
     same = (entry.protocol, entry.method, entry.name)
     return [e for e in bank.saes if e.ok and e.seed != entry.seed and (e.protocol, e.method, e.name) == same]
+
+
+class _Siblings(Sequence[Coder]):
+    """Coders, each opened when it is asked for."""
+
+    def __init__(self, bank: Bank, entries: list[Entry], device: str) -> None:
+        self._bank, self._entries, self._device = bank, entries, device
+
+    def __getitem__(self, number: Any) -> Any:
+        return self._bank.open(self._entries[number]).to(self._device)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 def _about(bank: Bank, entry: Entry, swept: list[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a run asks for that is not there. Quick to import, since the Snakefile does; asks no network."""
 
 import io
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -92,13 +93,13 @@ def refuse_lost(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]], m
 
     Args:
         jobs: rules and wildcards of those that are to run.
-        made: the files that they make; a path among them or above them is there in time, as one fetched from a bucket.
+        made: the files that they make; a path among, above or below them is there in time, as one fetched from a bucket.
 
     Raises:
         UserError: names the entry and its path.
     """
     lost = dict[str, None]()
-    coming = {path for file in made for path in (Path(file), *Path(file).parents)}
+    coming = [*map(os.path.abspath, made)]
     for rule, wildcards in jobs:
         if rule in ("dataset", "embed", "embed_shard"):
             lost |= dict.fromkeys(_root(config, wildcards["dataset"], coming))
@@ -108,20 +109,21 @@ def refuse_lost(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]], m
         raise UserError(f"{'; '.join(lost)}. Nothing was started: correct the entry in the config")
 
 
-def _root(config: Config, dataset: str, coming: Collection[Path] = ()) -> Iterator[str]:
+def _root(config: Config, dataset: str, coming: Collection[str] = ()) -> Iterator[str]:
     spec = config.datasets[dataset].spec
     if spec.get("root") and not spec.get("download") and not _there(spec["root"], coming):
         yield f"dataset {dataset}: {spec['root']} does not exist (docs/data.md)"
 
 
-def _weights(config: Config, backbone: str, coming: Collection[Path] = ()) -> Iterator[str]:
+def _weights(config: Config, backbone: str, coming: Collection[str] = ()) -> Iterator[str]:
     for key, path in settings.weights_paths(config.backbones[backbone].spec).items():
         if not _there(path, coming):
             yield f"backbone {backbone}: {key} {path} does not exist (docs/data.md)"
 
 
-def _there(path: str, coming: Collection[Path]) -> bool:
-    return Path(path).exists() or Path(path) in coming
+def _there(path: str, coming: Collection[str]) -> bool:
+    whole = os.path.abspath(path)
+    return Path(path).exists() or any(os.path.commonpath((whole, made)) in (whole, made) for made in coming)
 
 
 def _embeddings(config: Config, dataset: str, backbone: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,7 +181,10 @@ def duration(seconds: float) -> str:
 
 def own_words(logs: Iterable[str]) -> list[str]:
     """What a job that failed says of it in its logs: its last error, without the way there; else the last lines."""
-    text = "".join(Path(log).read_text(errors="replace") for log in logs if Path(log).is_file())
+    text = ""
+    for log in logs:
+        with suppress(OSError):
+            text += Path(log).read_text(errors="replace") + "\n"
     records = re.split(r"^\d{4}-\S+ \S+ (?=[A-Z]+ )", text, flags=re.MULTILINE)
     errors = [record.removeprefix("ERROR ") for record in records[1:] if record.startswith("ERROR ")]
     if not errors:

@@ -142,7 +142,7 @@ def _labels(spec: Options, part: str, dataset: Any) -> np.ndarray:
         kept = next((getattr(dataset, a) for a in ("targets", "_labels", "labels") if hasattr(dataset, a)), None)
         if kept is None:
             pairs = dataset._samples if hasattr(dataset, "_samples") else map(dataset.__getitem__, range(len(dataset)))
-            kept = [label for _, label in pairs]
+            kept = [pair[1] for pair in pairs]
         labels, count = np.asarray(kept), len(dataset)
     except _RAISED as error:
         raise UserError(f"{what}: it gives no class numbers ({_said(error)}): {advice}") from None
