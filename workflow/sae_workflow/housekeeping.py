@@ -277,13 +277,15 @@ def prune(unused: Iterable[Path]) -> None:
     Each vanishes at once, and links before what they lead to: a kill leaves nothing half deleted, and no broken link.
 
     Raises:
-        OSError: a path cannot be moved away.
-        UserError: not all of it can be deleted.
+        UserError: a path cannot be deleted.
     """
     for path in filter(Path.exists, sorted(unused, key=lambda path: (path.is_relative_to(paths.STORE), path))):
-        # Moved first: what is deleted by half must not pass for a result.
-        with files.scratch_directory(path) as doomed:
-            os.replace(path, doomed / path.name)
+        try:
+            # Moved first: what is deleted by half must not pass for a result.
+            with files.scratch_directory(path) as doomed:
+                os.replace(path, doomed / path.name)
+        except OSError as error:
+            raise UserError(f"{path} cannot be deleted: {error}") from None
         if doomed.exists():
             raise UserError(f"{path} cannot be deleted wholly; what is left is in {doomed}")
         for parent in path.parents:
