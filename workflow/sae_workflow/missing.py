@@ -93,7 +93,7 @@ def refuse_lost(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]], m
 
     Args:
         jobs: rules and wildcards of those that are to run.
-        made: the files that they make; a path among, above or below them is there in time, as one fetched from a bucket.
+        made: the files that they make; a path among, above or below them is there in time, as what a bucket has.
 
     Raises:
         UserError: names the entry and its path.

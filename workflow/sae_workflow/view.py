@@ -181,14 +181,14 @@ def duration(seconds: float) -> str:
 
 def own_words(logs: Iterable[str]) -> list[str]:
     """What a job that failed says of it in its logs: its last error, without the way there; else the last lines."""
-    text = ""
+    told = list[str]()
     for log in logs:
         with suppress(OSError):
-            text += Path(log).read_text(errors="replace") + "\n"
-    records = re.split(r"^\d{4}-\S+ \S+ (?=[A-Z]+ )", text, flags=re.MULTILINE)
+            told += Path(log).read_text(errors="replace").splitlines()
+    records = re.split(r"^\d{4}-\S+ \S+ (?=[A-Z]+ )", "\n".join(told), flags=re.MULTILINE)
     errors = [record.removeprefix("ERROR ") for record in records[1:] if record.startswith("ERROR ")]
     if not errors:
-        return [line for line in text.splitlines() if line.strip()][-MOST_LINES // 2 :]
+        return [line for line in told if line.strip()][-MOST_LINES // 2 :]
     lines = errors[-1].splitlines()
     if "Traceback (most recent call last):" in lines:
         lines = [lines[0], lines[-1]]  # A fault of the code: its log has where.
