@@ -133,7 +133,7 @@ def test_narrow_pages_do_not_scroll_sideways(visit):
 def test_numbers_are_the_data(visit, site):
     _, held = site
     page = visit()
-    assert column(page, "Board", 3) == ["+0.012", "-0.003"]
+    assert column(page, "Board", 3) == ["0.500", "0.500"] and column(page, "Board", 4) == ["+0.012", "-0.003"]
     assert column(page, "SAEs", 6) == ["0.600", "0.610", "0.620", "0.100"]
     assert [item.inner_text() for item in page.locator(".claim .badge").all()] == ["holds ?", "not shown"]
     go(page, VIEWS["latents"])
