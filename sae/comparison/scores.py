@@ -54,7 +54,8 @@ _DETECTION += "that fire often enough."
 _WHOLE = "2 AUC - 1, mean over all latents; of latents that fire too rarely 0."
 _OTHERS = "MS as backbones of other families see the images"
 _ACROSS = "without pairs of near-duplicates, where the dataset knows them"
-_PURITY = "Share of a latent's images that are of its most frequent class, minus the same under permuted labels."
+_PURITY = "Share of a latent's images that are of its most frequent class"
+_ABOVE = f"{_PURITY}, minus the same under permuted labels."
 _PROBE = "Accuracy of linear probes on few activations, mean over how many."
 _DEAD = "Latents that no training image activates."
 _STABILITY = "How well another seed finds the same latents."
@@ -81,9 +82,9 @@ SCORES = {
     ),
     "floor": Score("ms_floor", "floor", "MS of any two images", "Mean cosine of two test images.", better=0),
     "purity": Score(
-        "purity_binary", "binary-null", "purity above chance", _PURITY, "purity_binary_null", **_SECOND, chance=0
+        "purity_binary", "binary-null", "purity above chance", _ABOVE, "purity_binary_null", **_SECOND, chance=0
     ),
-    "purity_raw": Score("purity_binary", "binary", "purity", f"{_PURITY.capitalize()}."),
+    "purity_raw": Score("purity_binary", "binary", "purity", f"{_PURITY}."),
     "purity_weighted": Score("purity_weighted", "weighted"),
     "purity_weighted_null": Score("purity_weighted", "weighted-null", minus="purity_weighted_null", worth=True),
     "purity_min10": Score("purity_binary_min10", "binary_min10", "purity of latents with 10 images", worth=True),

@@ -82,8 +82,9 @@ def test_an_input_space_that_cannot_be_right_is_told(tmp_path, caplog):
     with caplog.at_level("WARNING", "sae.progress"):
         convert.import_(place, out=tmp_path / "sae.safetensors", check=x)
     assert re.search("worse than their mean does .*input_norm none, input_scale 1: say what", caplog.text)
-    with pytest.warns(UserWarning, match="worse than their mean does"):
+    with pytest.warns(UserWarning, match="worse than their mean does") as warned:
         sae.score(convert.load(place), np.load(x))
+    assert warned[0].filename == __file__
     assert convert.doubt(convert.load(place), 0.1, "x") == ""
 
 

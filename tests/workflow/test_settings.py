@@ -192,6 +192,9 @@ def test_a_run_that_would_find_no_images_or_weights_is_refused(tmp_path):
         missing.refuse_lost(config, [("dataset", {"dataset": "lost"})])
     # What a job of the run makes, say from a bucket, is there in time.
     missing.refuse_lost(config, [("dataset", {"dataset": "lost"})], [str(tmp_path / "gone" / "train.csv")])
+    missing.refuse_lost(config, [("dataset", {"dataset": "lost"})], [str(tmp_path / "other"), str(tmp_path / "gone")])
+    with pytest.raises(UserError, match="dataset lost: "):
+        missing.refuse_lost(config, [("dataset", {"dataset": "lost"})], [str(tmp_path / "gone.csv")])
     with pytest.raises(UserError, match=r"backbone own: checkpoint .*gone does not exist"):
         missing.refuse_lost(config, [("embed", {"dataset": "mine", "backbone": "own"})])
 

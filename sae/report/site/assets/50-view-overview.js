@@ -79,7 +79,7 @@ function boardColumns(all) {
   return [
     { id: "method", label: "Method", value: ({ method }) => label.method(method), show: ({ method }) => methodLabel(method) },
     { id: "score", label: "Score", value: ({ score }) => label.score(score), show: ({ score }) => label.score(score) },
-    of("level", "Baseline", "The score of the other's front there, mean over cells.", num),
+    of("level", "Baseline", "What the baseline scores in the same window of R², mean over cells.", num),
     of("effect", "Effect", "On the test images, mean over the window of R² and over cells.", signed),
     { id: "low", label: "95 % interval", what: "Over datasets and backbones; below it that over fresh seeds, the cells fixed.", value: ({ low }) => low, show: (row) => interval(row, reach) },
     { id: "outcome", label: "Outcome", what: "Of scores that judge alone. At lower R²: the method reaches less, by more than the window.", value: ({ outcome }) => outcome, show: outcome },
