@@ -4,19 +4,17 @@ A step is a function, whose parameters are its options. Its module alone is impo
 not wait for torch.
 """
 
-import signal
-
 from sae.core import faults
 
 if __name__ == "__main__":
     faults.stop_on_signals()
-    if hasattr(signal, "pthread_sigmask"):  # Not on Windows. The workflow holds Ctrl-C back until a job can take it.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    faults.hold_back(True)
 
 import argparse
 import inspect
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -81,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(job: workers.Job, a: argparse.Namespace, started: float) -> None:
+    faults.hold_back(False)  # All is imported. The workflow, too, held it back.
     if hasattr(a, "threads"):
         workers.start_torch(a.threads)
         a.device = workers.device(a.device)

@@ -44,6 +44,12 @@ def stop_on_signals() -> None:
             signal.signal(number, stop)
 
 
+def hold_back(held: bool) -> None:
+    """Whether Ctrl-C waits, here and in what is started: within an import Python may drop what it raises, and go on."""
+    if hasattr(signal, "pthread_sigmask"):  # Not on Windows.
+        signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
 def disk_error(error: BaseException) -> int | None:
     """The errno of a full or closed disk that caused an exception of any library; None for another cause."""
     if isinstance(error, OSError) and error.errno in _DISK:

@@ -67,3 +67,27 @@ def test_then_the_run_goes_on(checkout):
     output = checkout.snakemake("tiny", "--until", "train")
     assert kept and "is gone" not in output and "found in the store" in output
     assert {file: file.stat().st_ino for file in kept} == kept
+
+
+@pytest.mark.parametrize(
+    ("command", "imported"), [("sae_workflow.run tiny", "sae_workflow.check"), ("sae board nowhere", "sae.core.own")]
+)
+def test_ctrl_c_within_an_import_is_not_lost(command, imported, tmp_path):
+    # Python drops what a finalizer raises, and every import has one.
+    (tmp_path / "sitecustomize.py").write_text(f"""
+import os, signal, sys
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+class Finder:
+    def find_spec(name, *_):
+        if name == {imported!r}:
+            Finalized()
+sys.meta_path.insert(0, Finder)
+""")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    process = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert process.returncode == 128 + signal.SIGINT, process.stderr
+    assert len(process.stderr.splitlines()) == 1 and "stop" in process.stderr

@@ -39,18 +39,13 @@ def stop_in_one_line() -> None:
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         with suppress(ValueError):  # Not the main thread, of a program that calls Snakemake.
             signal.signal(signal.SIGINT, stop)
-    hold_back(False)
-
-
-def hold_back(held: bool) -> None:
-    """Whether Ctrl-C waits, here and in what is started, until :func:`stop_in_one_line` lets it through."""
-    signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, [signal.SIGINT])
+    faults.hold_back(False)
 
 
 def shell_prefix(into_log: bool) -> str:
     """What the shell of a job on this machine takes `python` for.
 
-    Python that is starting would end in a traceback on Ctrl-C; `sae.__main__` lets it through.
+    Python that is starting would end in a traceback on Ctrl-C; `sae.__main__` lets it through once it can.
 
     Args:
         into_log: all that the job says goes into the log that its command names.

@@ -3,10 +3,10 @@
 After a SIGKILL, Snakemake leaves a lock behind; it is removed here, but only when its owner is proven gone.
 """
 
-from sae_workflow import preflight
+from sae.core import faults
 
 if __name__ == "__main__":
-    preflight.stop_in_one_line()  # Before the imports below, which take a second.
+    faults.hold_back(True)  # Till the imports below, which take a second, are done.
 
 import itertools
 import os
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sae.core import paths
 from sae.core.errors import UserError
-from sae_workflow import check, lock, settings
+from sae_workflow import check, lock, preflight, settings
 from sae_workflow.start import start
 
 PATIENCE = 5  # seconds that a run that was stopped a moment ago may take to end
@@ -72,7 +72,7 @@ def snakemake(*arguments: str) -> None:
     before = signal.getsignal(signal.SIGINT)
     if callable(before):
         signal.signal(signal.SIGINT, lambda number, _frame: told.append(number))
-    preflight.hold_back(True)  # From Snakemake, until it can say one line.
+    faults.hold_back(True)  # From Snakemake, until it can say one line.
     try:
         # Snakemake looks for the view (`snakemake_logger_plugin_sae`) in the folders of the path alone.
         path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -81,7 +81,7 @@ def snakemake(*arguments: str) -> None:
         sys.exit("error: snakemake is not on the PATH: activate .venv, or run `make demo`")
     if told:  # While it was started: it may not have got that.
         process.send_signal(signal.SIGINT)
-    preflight.hold_back(False)
+    faults.hold_back(False)
     code = process.wait()
     signal.signal(signal.SIGINT, before)
     if code or told:
@@ -89,4 +89,5 @@ def snakemake(*arguments: str) -> None:
 
 
 if __name__ == "__main__":
+    preflight.stop_in_one_line()
     start(main)
