@@ -17,6 +17,7 @@ from models import their_side
 from sae_workflow.publish import LINES
 from torch.nn import functional
 
+from sae.core import files
 from sae.models import convert
 from sae.models.coder import Coder, Threshold
 
@@ -33,12 +34,13 @@ KINDS = [(library, kind) for library, side in their_side.LIBRARIES.items() for k
 def python_of(library):
     """The Python of an environment that holds a library; made if it is not there."""
     folder = ROOT / ".cache/libraries" / library
-    if not (folder / ".complete").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        same = f"torch=={torch.__version__.partition('+')[0]}"
-        command = [folder / "bin/python", "-m", "pip", "install", "--quiet", same, *REQUIREMENTS[library]]
-        subprocess.run(command, check=True)
-        (folder / ".complete").touch()
+    with files.locked(folder.with_suffix(".lock"), lambda: None):  # Tests of two files may ask for it at once.
+        if not (folder / ".complete").exists():
+            venv.create(folder, with_pip=True, clear=True)
+            same = f"torch=={torch.__version__.partition('+')[0]}"
+            command = [folder / "bin/python", "-m", "pip", "install", "--quiet", same, *REQUIREMENTS[library]]
+            subprocess.run(command, check=True)
+            (folder / ".complete").touch()
     return folder / "bin/python"
 
 

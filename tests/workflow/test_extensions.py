@@ -12,6 +12,7 @@ from conftest import ROOT, Checkout
 
 import sae
 from sae.core import files, paths
+from sae_workflow import settings
 
 pytestmark = pytest.mark.workflow
 CELL = {"experiment": "tiny", "dataset": "colours", "backbone": "mean_colour", "k": 4}
@@ -59,6 +60,16 @@ def run(tmp_path_factory, digits):
     checkout.write()
     checkout.snakemake("tiny")
     return checkout
+
+
+def test_a_method_against_the_board(run):
+    text = re.search(r"<!-- file: contender.yaml -->\n```yaml\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.S)
+    (run.folder / "contender.yaml").write_text(text[1])
+    config, said_in = settings.merged(ROOT / "config.yaml", run.folder / "contender.yaml")
+    config["extensions"] = str(run.folder / config["extensions"])
+    contender, fair = (settings.load(config, said_in).experiments[name] for name in ("contender", "fair"))
+    assert contender.protocols["fair"]["most_steps"].items() <= fair.protocols["fair"]["most_steps"].items()
+    assert contender.training == fair.training and contender.board == ["docs/results/fair"]
 
 
 def results(run):
