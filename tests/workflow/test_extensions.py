@@ -9,10 +9,10 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, Checkout
+from sae_workflow import settings
 
 import sae
 from sae.core import files, paths
-from sae_workflow import settings
 
 pytestmark = pytest.mark.workflow
 CELL = {"experiment": "tiny", "dataset": "colours", "backbone": "mean_colour", "k": 4}
@@ -63,8 +63,9 @@ def run(tmp_path_factory, digits):
 
 
 def test_a_method_against_the_board(run):
-    text = re.search(r"<!-- file: contender.yaml -->\n```yaml\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.S)
-    (run.folder / "contender.yaml").write_text(text[1])
+    page = (ROOT / "docs/extending.md").read_text()
+    block = re.search(r"<!-- file: contender.yaml -->\n```yaml\n(.*?)```", page, re.S)
+    (run.folder / "contender.yaml").write_text(block[1])
     config, said_in = settings.merged(ROOT / "config.yaml", run.folder / "contender.yaml")
     config["extensions"] = str(run.folder / config["extensions"])
     contender, fair = (settings.load(config, said_in).experiments[name] for name in ("contender", "fair"))
