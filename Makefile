@@ -31,6 +31,8 @@ export HF_HOME := $(CURDIR)/.cache/huggingface
 export TORCH_HOME := $(CURDIR)/.cache/torch
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where a container's environment sets this, every job would compile PyTorch's modules anew, 5 s of its 8 to start.
+export PYTHONDONTWRITEBYTECODE :=
 
 EXPERIMENT ?= demo
 INTO ?= docs/results/$(EXPERIMENT)
