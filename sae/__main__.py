@@ -8,7 +8,7 @@ from sae.core import faults
 
 if __name__ == "__main__":
     faults.stop_on_signals()
-    faults.hold_back(True)
+    faults.hold_back(True, *faults.SIGNALS)
 
 import argparse
 import inspect
@@ -79,7 +79,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(job: workers.Job, a: argparse.Namespace, started: float) -> None:
-    faults.hold_back(False)  # All is imported. The workflow, too, held it back.
+    # What the step itself needs is imported. The workflow, too, held Ctrl-C back.
+    faults.hold_back(False, *faults.SIGNALS)
     if hasattr(a, "threads"):
         workers.start_torch(a.threads)
         a.device = workers.device(a.device)

@@ -2,7 +2,7 @@
 
 What is joined are rows: `metrics.csv` (or .parquet) of a results folder and, beside it, `made_by.json`, which says what
 gave them their meaning. Rows of which versions, options, fingerprints or precision are others than those of the first
-folder are left out, in one line that says what.
+folder are left out, and rows of cells that it does not have, in one line that says what.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from sae.comparison.scores import READ, across_groups
 from sae.core import files
 from sae.core.errors import UserError
 from sae.core.options import Options
+from sae.scoring.rows import CELL
 
 MADE_BY = "made_by.json"
 
@@ -74,9 +75,9 @@ def joined(results: Sequence[Result]) -> tuple[pd.DataFrame, list[str]]:
     A method is compared with the baseline of its own experiment; one that an earlier folder has too is called
     'experiment/method'.
     """
-    first, taken, parts, said = results[0].made_by, set[str](), [], list[str]()
+    taken, parts, said = set[str](), [], list[str]()
     for result in results:
-        kept, left_out = _fitting(result, first)
+        kept, left_out = _fitting(result, results[0])
         said += left_out
         own = result.made_by
         found = fronts.effects(kept, own.methods.tuned, own.fronts)
@@ -93,12 +94,18 @@ def _free(method: str, experiment: str, taken: set[str]) -> str:
     return method if method not in taken else next(name for name in names if name not in taken)
 
 
-def _fitting(result: Result, first: MadeBy) -> tuple[pd.DataFrame, list[str]]:
+def _protocols(made_by: MadeBy) -> dict[str, Any]:
+    """Those that decide what stands on fronts (`sae.comparison.fronts.of_rule`)."""
+    return {name: of for name, of in made_by.protocols.items() if made_by.fronts.tuning is None or name == "fair"}
+
+
+def _fitting(result: Result, mine: Result) -> tuple[pd.DataFrame, list[str]]:
     """The rows that go beside those of the first folder, MS across groups; a line about each thing that does not."""
-    own, said = result.made_by, list[str]()
+    own, first, said = result.made_by, mine.made_by, list[str]()
     both = {name: first.versions[name] for name in own.versions.keys() & first.versions.keys()}
     pairs: list[tuple[str, Any, Any]] = [("versions", {n: own.versions[n] for n in both}, both)]
-    pairs += [(what, getattr(own, what), getattr(first, what)) for what in ("protocols", "recipe", "fronts")]
+    pairs += [("protocols", _protocols(own), _protocols(first))]
+    pairs += [(what, getattr(own, what), getattr(first, what)) for what in ("recipe", "fronts")]
     lost = {c for c, metric in own.columns.items() if own.metrics.get(metric) != first.metrics.get(metric)}
     # What feasibility rests on.
     asked = sorted({own.columns[column] for column in lost & {"r2", "l0", "dead_train"}})
@@ -107,6 +114,10 @@ def _fitting(result: Result, first: MadeBy) -> tuple[pd.DataFrame, list[str]]:
         if theirs != ours:
             return result.metrics[:0], [f"{own.experiment}: left out, of other {what}: {theirs}, not {ours}"]
     metrics = fronts.of_rule(result.metrics, own.fronts)
+    cells, there = (pd.MultiIndex.from_frame(rows[[*CELL]]) for rows in (metrics, mine.metrics))
+    if beyond := len(cells.difference(there).unique()):
+        said.append(f"{own.experiment}: cells left out, which {first.experiment} does not have: {beyond}")
+        metrics = metrics[cells.isin(there)]
     for cell in sorted(own.cells.keys() & first.cells.keys()):
         if own.cells[cell] != first.cells[cell]:  # A backbone may be trained on, or judge all others of its dataset.
             dataset = cell.partition(" / ")[0]

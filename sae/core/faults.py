@@ -19,7 +19,7 @@ _DISK = {
 _IN_TEXT = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 # What PyTorch says where it raises no MemoryError: on the CPU, on a GPU, of a process that the system ended.
 _NO_MEMORY = (os.strerror(errno.ENOMEM), "out of memory", "killed by signal: Killed", "terminated abruptly")
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _received: list[int] = []
 
 
@@ -31,7 +31,7 @@ def stop_on_signals() -> None:
     """Raise :class:`Stopped` at the first SIGTERM or SIGINT; further ones are ignored, so that clean-up can finish."""
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
-        for each in _SIGNALS:
+        for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         # The processes that decode got the signal too. Torch would report their end as an error during the clean-up.
         if hasattr(signal, "SIGCHLD"):  # Not on Windows.
@@ -39,15 +39,15 @@ def stop_on_signals() -> None:
         _received.append(number)
         raise Stopped(128 + number)
 
-    for number in _SIGNALS:
+    for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, stop)
 
 
-def hold_back(held: bool) -> None:
-    """Whether Ctrl-C waits, here and in what is started: within an import Python may drop what it raises, and go on."""
+def hold_back(held: bool, *numbers: int) -> None:
+    """Whether signals wait, here and in what is started: in an import Python may drop what one raises, and go on."""
     if hasattr(signal, "pthread_sigmask"):  # Not on Windows.
-        signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, [signal.SIGINT])
+        signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, numbers)
 
 
 def disk_error(error: BaseException) -> int | None:

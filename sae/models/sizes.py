@@ -2,4 +2,4 @@
 
 CHUNK = 4096  # Rows that are encoded at once.
 # Prepared inputs up to this many bytes are kept in main memory; on a GPU, up to half of what is free there.
-RESIDENT = 2 << 30
+RESIDENT = 1 << 30

@@ -70,15 +70,20 @@ def test_then_the_run_goes_on(checkout):
 
 
 @pytest.mark.parametrize(
-    ("command", "imported"), [("sae_workflow.run tiny", "sae_workflow.check"), ("sae board nowhere", "sae.core.own")]
+    ("command", "imported", "number"),
+    [
+        ("sae_workflow.run tiny", "sae_workflow.check", signal.SIGINT),
+        ("sae board nowhere", "sae.core.own", signal.SIGINT),
+        ("sae board nowhere", "sae.core.own", signal.SIGTERM),
+    ],
 )
-def test_ctrl_c_within_an_import_is_not_lost(command, imported, tmp_path):
+def test_a_signal_within_an_import_is_not_lost(command, imported, number, tmp_path):
     # Python drops what a finalizer raises, and every import has one.
     (tmp_path / "sitecustomize.py").write_text(f"""
 import os, signal, sys
 class Finalized:
     def __del__(self):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), {number:d})
 class Finder:
     def find_spec(name, *_):
         if name == {imported!r}:
@@ -89,5 +94,5 @@ sys.meta_path.insert(0, Finder)
     process = subprocess.run(
         [sys.executable, "-m", *command.split()], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    assert process.returncode == 128 + signal.SIGINT, process.stderr
+    assert process.returncode == 128 + number, process.stderr
     assert len(process.stderr.splitlines()) == 1 and "stop" in process.stderr

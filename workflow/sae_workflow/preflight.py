@@ -39,7 +39,7 @@ def stop_in_one_line() -> None:
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         with suppress(ValueError):  # Not the main thread, of a program that calls Snakemake.
             signal.signal(signal.SIGINT, stop)
-    faults.hold_back(False)
+    faults.hold_back(False, signal.SIGINT)
 
 
 def shell_prefix(into_log: bool) -> str:

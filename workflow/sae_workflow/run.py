@@ -3,14 +3,15 @@
 After a SIGKILL, Snakemake leaves a lock behind; it is removed here, but only when its owner is proven gone.
 """
 
+import signal
+
 from sae.core import faults
 
 if __name__ == "__main__":
-    faults.hold_back(True)  # Till the imports below, which take a second, are done.
+    faults.hold_back(True, signal.SIGINT)  # Till the imports below, which take a second, are done.
 
 import itertools
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -72,7 +73,7 @@ def snakemake(*arguments: str) -> None:
     before = signal.getsignal(signal.SIGINT)
     if callable(before):
         signal.signal(signal.SIGINT, lambda number, _frame: told.append(number))
-    faults.hold_back(True)  # From Snakemake, until it can say one line.
+    faults.hold_back(True, signal.SIGINT)  # From Snakemake, until it can say one line.
     try:
         # Snakemake looks for the view (`snakemake_logger_plugin_sae`) in the folders of the path alone.
         path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -81,7 +82,7 @@ def snakemake(*arguments: str) -> None:
         sys.exit("error: snakemake is not on the PATH: activate .venv, or run `make demo`")
     if told:  # While it was started: it may not have got that.
         process.send_signal(signal.SIGINT)
-    faults.hold_back(False)
+    faults.hold_back(False, signal.SIGINT)
     code = process.wait()
     signal.signal(signal.SIGINT, before)
     if code or told:

@@ -195,7 +195,7 @@ def bank_sizes(cell: costs.Cell, plan: Plan) -> Sizes:
     """Of a cell: its inputs (of train alone, and of all splits), an SAE, a chunk's activations, codes."""
     m = costs.width(plan)
     inputs = [4 * cell.rows[split] * cell.d for split in SPLITS]
-    train, *held_out = (size if size <= RESIDENT else RESIDENT // 8 for size in inputs)
+    train, *held_out = (size if size <= RESIDENT else RESIDENT // 4 for size in inputs)
     codes = 8 * (cell.rows["val"] + cell.rows["test"]) * plan.k
     sizes = {"train": train, "inputs": train + sum(held_out), "codes": codes, "sae": 8 * m * cell.d}
     return {name: size / MB for name, size in (sizes | {"chunk": 4 * CHUNK * m}).items()}
