@@ -158,6 +158,11 @@ def test_names_are_of_the_experiment_alone():
     assert names["datasets"] == {"fashion_mnist_smoke": "Fashion-MNIST (smoke)"}
 
 
+def test_galleries_show_what_protocol_paper_chose():
+    config = with_changes(lambda raw: raw["experiments"]["smoke"].update(protocols={"listed": {}}))
+    assert settings.gallery(config, "smoke") is None and "fig2" not in settings.figures(config, "smoke")
+
+
 def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monkeypatch):
     def change(raw):
         raw["datasets"]["given"] = {"type": "table", "root": "here"}

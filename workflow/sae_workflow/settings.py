@@ -200,11 +200,11 @@ def splits_of_others(config: Config, experiment: str, rule: str) -> list[str]:
 def gallery(config: Config, experiment: str) -> dict[str, Any] | None:
     """The cell that the galleries show: by default the first dataset with images, the first backbone, the smallest k.
 
-    None where the experiment has embeddings alone, and so no galleries.
+    None where the experiment has embeddings alone, or no protocol `paper`, whose choices galleries show.
     """
     spec = config.experiments[experiment]
     pictured = [d for d in spec.datasets if config.datasets[d].has_images]
-    if not pictured:
+    if not pictured or "paper" not in spec.protocols:
         return None
     default = {"dataset": pictured[0], "backbone": spec.backbones[0], "k": min(spec.k)}
     return default | spec.gallery.model_dump(exclude_none=True)
