@@ -94,18 +94,14 @@ def _free(method: str, experiment: str, taken: set[str]) -> str:
     return method if method not in taken else next(name for name in names if name not in taken)
 
 
-def _protocols(made_by: MadeBy) -> dict[str, Any]:
-    """Those that decide what stands on fronts (`sae.comparison.fronts.of_rule`)."""
-    return {name: of for name, of in made_by.protocols.items() if made_by.fronts.tuning is None or name == "fair"}
-
-
 def _fitting(result: Result, mine: Result) -> tuple[pd.DataFrame, list[str]]:
     """The rows that go beside those of the first folder, MS across groups; a line about each thing that does not."""
     own, first, said = result.made_by, mine.made_by, list[str]()
     both = {name: first.versions[name] for name in own.versions.keys() & first.versions.keys()}
     pairs: list[tuple[str, Any, Any]] = [("versions", {n: own.versions[n] for n in both}, both)]
-    pairs += [("protocols", _protocols(own), _protocols(first))]
-    pairs += [(what, getattr(own, what), getattr(first, what)) for what in ("recipe", "fronts")]
+    of_fronts = [{n: o for n, o in m.protocols.items() if m.fronts.protocol in (None, n)} for m in (own, first)]
+    pairs += [("protocols", of_fronts[0], of_fronts[1]), ("recipe", own.recipe, first.recipe)]
+    pairs.append(("fronts", own.fronts, first.fronts))
     lost = {c for c, metric in own.columns.items() if own.metrics.get(metric) != first.metrics.get(metric)}
     # What feasibility rests on.
     asked = sorted({own.columns[column] for column in lost & {"r2", "l0", "dead_train"}})
@@ -115,9 +111,9 @@ def _fitting(result: Result, mine: Result) -> tuple[pd.DataFrame, list[str]]:
             return result.metrics[:0], [f"{own.experiment}: left out, of other {what}: {theirs}, not {ours}"]
     metrics = fronts.of_rule(result.metrics, own.fronts)
     cells, there = (pd.MultiIndex.from_frame(rows[[*CELL]]) for rows in (metrics, mine.metrics))
-    if beyond := len(cells.difference(there).unique()):
+    if beyond := len(cells.difference(there)):
         said.append(f"{own.experiment}: cells left out, which {first.experiment} does not have: {beyond}")
-        metrics = metrics[cells.isin(there)]
+    metrics = metrics[cells.isin(there)]
     for cell in sorted(own.cells.keys() & first.cells.keys()):
         if own.cells[cell] != first.cells[cell]:  # A backbone may be trained on, or judge all others of its dataset.
             dataset = cell.partition(" / ")[0]

@@ -56,6 +56,11 @@ class Rule(Options):
     tuning: int | None = None
     tuned: list[str] = Field(default=[])
 
+    @property
+    def protocol(self) -> str | None:
+        """The one whose SAEs alone stand on fronts, where it trains seeds for them; None: those of all."""
+        return None if self.tuning is None else "fair"
+
 
 def points(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     """The trials of each method, by what validation says of them.
@@ -139,8 +144,8 @@ def root(method: str, against: Mapping[str, str | None]) -> str:
 
 
 def of_rule(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
-    """The metrics of which fronts are made: of all protocols, or of `fair` alone, where it trains seeds for them."""
-    return metrics if rule.tuning is None else metrics[metrics["protocol"] == "fair"]
+    """The metrics of which fronts are made."""
+    return metrics if rule.protocol is None else metrics[metrics["protocol"] == rule.protocol]
 
 
 def _of_cell(

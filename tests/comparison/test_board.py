@@ -85,10 +85,9 @@ def test_what_does_not_fit_is_left_out_and_said(two):
 def test_mine_may_have_fewer_cells_and_protocols(two):
     rule, fair = {"tuning": 0, "tuned": ["lr"]}, {"fair": {"points": 6}}
     own, stored = (board.read(f) for f in two(fronts=rule, protocols={"paper": {}} | fair))
-    own = own._replace(made_by=own.made_by.model_copy(update={"fronts": stored.made_by.fronts, "protocols": fair}))
-    own, stored = (r._replace(metrics=r.metrics.assign(protocol="fair", lr=0.1)) for r in (own, stored))
-    own = own._replace(metrics=own.metrics[own.metrics["backbone"] != "z"])
-    kept, said = board._fitting(stored, own)
+    stored = stored._replace(metrics=stored.metrics.assign(protocol="fair"))
+    mine = own.made_by.model_copy(update={"fronts": stored.made_by.fronts, "protocols": fair})
+    kept, said = board._fitting(stored, board.Result(own.metrics[own.metrics["backbone"] != "z"], mine))
     assert set(kept["backbone"]) == {"x", "y"} and said == ["stored: cells left out, which own does not have: 1"]
 
 
