@@ -94,10 +94,10 @@ class Evidence:
 
     def _of_controls(self, score: str) -> list[str]:
         """'dataset: controls' of each dataset on which controls have a score as high as the baseline."""
-        found, said = controls.compare(self.picked, self.names, [score], self.rule), []
-        for dataset, rows in found[found["tells_nothing"]].groupby("dataset", sort=False):
-            said.append(f"{dataset}: {', '.join(rows['control'])}")
-        return said
+        found = controls.compare(self.picked, self.names, [score], self.rule)
+        nothing = found[found["tells_nothing"] & (found["dataset"] != controls.ALL)]
+        by_dataset = nothing.groupby("dataset", sort=False)["control"]
+        return [f"{dataset}: {', '.join(names)}" for dataset, names in by_dataset]
 
 
 class Claim(NamedTuple):

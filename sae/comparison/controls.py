@@ -12,15 +12,16 @@ import pandas as pd
 
 from sae.comparison.bootstrap import wider_interval
 from sae.comparison.methods import Methods
-from sae.comparison.scores import by_run
+from sae.comparison.scores import across_groups, by_run
 from sae.config.rule import Rule
 from sae.scoring.selection import CELL
 
+ALL = "all datasets"  # the name of the rows over all datasets
 COLUMNS = ["dataset", "score", "baseline", "control", "value", "difference", "low", "high", "tells_nothing"]
 
 
 def compare(picked: pd.DataFrame, names: Methods, scores: Iterable[str], rule: Rule) -> pd.DataFrame:
-    """Each control's difference from the baseline, per dataset and score.
+    """Each control's difference from the baseline, per dataset and score, then over all datasets (`ALL`).
 
     Args:
         picked: of :func:`sae.scoring.selection.chosen`, on test.
@@ -28,12 +29,17 @@ def compare(picked: pd.DataFrame, names: Methods, scores: Iterable[str], rule: R
 
     Returns:
         Columns `COLUMNS`: means over cells and seeds; `low`, `high`, the interval of `difference`, NaN with fewer than
-        `min_blocks` blocks; `tells_nothing`, whether it reaches 0. A score that either lacks has no row.
+        `min_blocks` blocks; `tells_nothing`, whether it reaches 0. A score that either lacks has no row. Over all
+        datasets MS is across groups, where a dataset has groups.
     """
-    found = []
-    by_dataset = picked.groupby("dataset", sort=False)
-    parts = itertools.product(names.baselines[:1], by_dataset, scores, names.controls)
-    for baseline, (dataset, rows), score, control in parts:
+    found, by_dataset = [], list(picked.groupby("dataset", sort=False))
+    if len(by_dataset) > 1:
+        by_dataset.append((ALL, across_groups(picked)))
+    for baseline, (dataset, rows), score, control in itertools.product(
+        names.baselines[:1], by_dataset, scores, names.controls
+    ):
+        if dataset == ALL and score.endswith("_across"):
+            continue  # The score itself is across groups here.
         theirs, ours = (by_run(rows[rows["method"] == method], score) for method in (baseline, control))
         difference = (ours - theirs).dropna()
         if difference.empty:

@@ -8,10 +8,10 @@ from sae.comparison.scores import SCORES
 from sae.report.names import Names
 
 NOTES = """\
-Per dataset: the baseline's mean over cells, then each control's difference from it, with the wider of two intervals:
-a bootstrap over (dataset, backbone) blocks, seeds inside them, and Student's t of the blocks' means; none with fewer
-blocks than the claims ask for. `?`: the interval reaches 0. There the score tells nothing: what was not trained, or
-only in part, has it too. Controls are not tuned and stand at their own R2."""
+Per dataset, then over all of them: the baseline's mean over cells, and each control's difference from it, with the
+wider of two intervals: a bootstrap over (dataset, backbone) blocks, seeds inside them, and Student's t of the blocks'
+means; none with fewer blocks than the claims ask for. `?`: the interval reaches 0. There the score cannot tell a
+trained SAE from what was not trained, or only in part. Controls are not tuned and stand at their own R2."""
 
 
 def as_text(table: pd.DataFrame, names: Names) -> pd.DataFrame:

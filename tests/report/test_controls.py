@@ -41,18 +41,20 @@ def metrics():
 def test_a_score_that_a_control_has_as_high_tells_nothing():
     found = controls.compare(chosen(metrics(), "test", NAMES.compared), NAMES, tables.WORTH, RULE)
     assert set(found["score"]) == {"ms"}  # The others were not measured.
-    flags = found.set_index(["dataset", "control"])["tells_nothing"].to_dict()
-    assert flags == {("emoji", "pca"): False, ("emoji", "raw"): True, ("shirts", "pca"): True, ("shirts", "raw"): True}
+    flags = found.set_index(["dataset", "control"])["tells_nothing"].unstack()
+    assert flags["pca"].to_dict() == {"emoji": False, "shirts": True, "all datasets": True} and flags["raw"].all()
+    means = found.set_index(["dataset", "control"])["difference"]
+    assert np.isclose(means["all datasets", "pca"], (means["emoji", "pca"] + means["shirts", "pca"]) / 2)
     row = found.iloc[0]
     assert abs(row["difference"] + 0.05) < 0.01 and row["low"] <= row["difference"] <= row["high"] < 0
     assert abs(row["baseline"] - 0.5) < 0.01 and np.isclose(row["value"] - row["baseline"], row["difference"])
     text = of_controls.as_text(found, NAMES)
-    assert text["data"].tolist() == ["Emoji", "shirts"] and text["raw"].str.endswith(" ?").all()
-    assert text["pca"].str.endswith(" ?").tolist() == [False, True]
+    assert text["data"].tolist() == ["Emoji", "shirts", "all datasets"] and text["raw"].str.endswith(" ?").all()
+    assert text["pca"].str.endswith(" ?").tolist() == [False, True, True]
 
 
 def test_with_few_blocks_there_is_no_interval_and_no_flag():
-    picked = chosen(metrics(), "test", NAMES.compared)
+    picked = chosen(metrics(), "test", NAMES.compared).query("dataset == 'emoji'")
     found = controls.compare(picked[picked["backbone"] != "a"], NAMES, tables.WORTH, RULE)
     assert found["low"].isna().all() and not found["tells_nothing"].any()
     assert of_controls.as_text(found, NAMES)["raw"].str.fullmatch(r"[+-]0.0\d\d").all()
@@ -65,3 +67,13 @@ def test_the_head_of_a_table_says_how_the_baseline_was_trained():
     tuned = metrics()
     tuned = pd.concat([tuned, tuned[tuned["method"] == "topk"].assign(trial="lr0.1", selected=False)])
     assert tables.training(tuned, NAMES).endswith("topk: validation chose among 2 trials.")
+
+
+def test_over_all_datasets_near_duplicates_do_not_count():
+    table = metrics()
+    table["ms_mean_alive_across_groups"] = table["ms_mean_alive"].where(table["dataset"] == "emoji")
+    table.loc[(table["dataset"] == "emoji") & (table["method"] == "pca"), "ms_mean_alive_across_groups"] -= 0.1
+    found = controls.compare(chosen(table, "test", NAMES.compared), NAMES, tables.WORTH, RULE)
+    of = found[found["control"] == "pca"].set_index(["dataset", "score"])["difference"]
+    assert ("all datasets", "ms_across") not in of.index
+    assert np.isclose(of["all datasets", "ms"], (of["emoji", "ms_across"] + of["shirts", "ms"]) / 2)
