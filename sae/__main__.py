@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(job: workers.Job, a: argparse.Namespace, started: float) -> None:
-    # What the step itself needs is imported. The workflow, too, held Ctrl-C back.
+    # Imports are done: signals may come again. The workflow's shell had held Ctrl-C back, too.
     faults.hold_back(False, *faults.SIGNALS)
     if hasattr(a, "threads"):
         workers.start_torch(a.threads)

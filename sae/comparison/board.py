@@ -1,8 +1,8 @@
 """One board of several experiments' methods: mine beside those whose results are stored somewhere.
 
 What is joined are rows: `metrics.csv` (or .parquet) of a results folder and, beside it, `made_by.json`, which says what
-gave them their meaning. Rows of which versions, options, fingerprints or precision are others than those of the first
-folder are left out, and rows of cells that it does not have, in one line that says what.
+gave them their meaning. Rows whose versions, options, fingerprints or precision differ from those of the first folder
+are left out, and so are rows of cells that it does not have. One line says what they were.
 """
 
 from collections.abc import Sequence

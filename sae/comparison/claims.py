@@ -54,8 +54,8 @@ class Evidence:
     def difference(self, method: str, other: str, score: str) -> pd.Series:
         """A score of one method minus another's, paired by run.
 
-        Of a method that is trained at the choice of the other one it is 0 in runs where that had no choice; but nothing
-        if no run has an SAE of the method: it is not in the experiment, or the other one never had a choice.
+        If `method` trains at the other one's choice, it is 0 in runs where that had none. It is empty if no run has an
+        SAE of `method`: it is not in the experiment, or the other one never had a choice.
         """
         own = self.of(method, score)
         found = own - self.of(other, score)

@@ -40,7 +40,7 @@ def holm(p: pd.Series) -> pd.Series:
 
 
 def means(effects: pd.DataFrame) -> pd.DataFrame:
-    """The mean effect of every method, score and width over blocks, of each the mean of its cells, with intervals.
+    """The mean effect of every method, score and width, with intervals: over a block's cells, then over blocks.
 
     Args:
         effects: of :func:`sae.comparison.fronts.effects`, a row per cell, method, score, width and seed.

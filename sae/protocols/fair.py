@@ -44,7 +44,7 @@ ENDPOINTS = ("ms", "detection_alive")
 NAME = "fair"
 COMMON = ("lr", "encoder_scale", "auxk_alpha")
 RATES = 3  # At which the baseline tries a length.
-VERTICES = 6  # Of both fronts of a method that are judged, as costs reckon: seen are up to six.
+VERTICES = 6  # What costs reckon a method to have on both fronts: the most that was seen.
 DIMENSIONS = 8  # Of every Sobol sequence: its scramble hangs on their number.
 
 
@@ -289,7 +289,7 @@ class _Rounds:
             star = self.star(method)
             if vertices.empty:
                 continue
-            # A baseline is read where others reach, too.
+            # A baseline is also read at the R^2 where other methods stop.
             others = [
                 m for m, s in self.fronts if s == score and self._plan.root(m) == method and len(self.fronts[m, s])
             ]

@@ -35,7 +35,7 @@ def what_if(means: pd.DataFrame, names: Names) -> pd.DataFrame:
 def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
     """What :func:`sae.comparison.intervals.means` returned, for reading."""
     shown = []
-    # Of scores that are no endpoint the headline's width, in which they have an interval.
+    # Scores that are no endpoint are shown at the headline's width alone, and only with an interval.
     known = means.index.isin(headline(means).index) & means["low"].notna()
     shown_too = means["score"].isin(ENDPOINTS) | known
     for row in means[shown_too & (means["effect"].notna() | (means["infeasible"] > 0))].to_dict("records"):

@@ -18,7 +18,7 @@ PALETTE = (
 DARK = ("#444444", "#000000")
 # Of controls: pale, so that they stand back.
 PALE = ("#9A9A9A", "#C9A97C", "#8FB39A", "#B9A0C9", "#D6A0A0")
-# Their numbers have no common factor with each other, so that two methods differ in one at least.
+# The numbers of colours, markers and dashes share no factor, so that no two methods look the same.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES = ("-", (0, (7, 1.5, 1.5, 1.5)), (0, (1.5, 1)), (0, (9, 2)), (0, (5, 1, 1, 1, 1, 1)))
 BASELINE_DASHES = (0, (3.5, 1.5))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sae.comparison import controls, detection, fronts, intervals, published
 from sae.comparison.fronts import Rule as FrontRule
-from sae.comparison.paper_tables import CELL, TABLES, beside_published, effects, measured
+from sae.comparison.paper_tables import TABLES, beside_published, effects, measured
 from sae.comparison.scores import ENDPOINTS, RUN, SCORES, across_groups, diverged, values
 from sae.config.rule import Rule
 from sae.core import files
@@ -62,7 +62,7 @@ WORTH = [name for name, score in SCORES.items() if score.worth]
 GENERAL_NOTES = """\
 Test split; means over {seeds} seed(s). lambda is chosen on the validation split: the largest whose R2 is at least that
 of the method compared with (the baseline). Controls ({controls}) are not tuned and stand at their own R2. `-`: not
-defined here. Where the paper has the very cell, ours (published,
+defined here. Where the paper reports the same cell: ours (published,
 difference).
 
 Marks: `>` the choice is the largest lambda of the sweep, so a larger one might do too; `=` nothing was acceptable, and
@@ -208,15 +208,6 @@ def training(metrics: pd.DataFrame, names: Names) -> str:
 def _range(values: pd.Series) -> str:
     low, high = ("-" if isnan(v) else format(round(v, 1), ",g") for v in (values.min(), values.max()))
     return low if low == high else f"{low} to {high}"
-
-
-def read(file: str | Path) -> pd.DataFrame:
-    """A table as :func:`write` wrote its csv; a text that is empty, or looks like 'NA', stays a text."""
-    ids = (*CELL, "method", "ablation", "lambda", "trial", "mark", "dataset", "score", "control")
-    text = dict.fromkeys(ids, str) | {"k": int}
-    table = pd.read_csv(file, keep_default_na=False, na_values={}, dtype=text)
-    numbers = [name for name in table if name not in text]
-    return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
 
 
 def as_text(number: int, table: pd.DataFrame, names: Names) -> pd.DataFrame:

@@ -38,9 +38,10 @@ def score(
 ) -> dict[str, Any]:
     """The columns that metrics give of one SAE on held-out embeddings, as in metrics.csv.
 
-    What is given decides which columns come back: `labels` those of classes, `groups` the purity that chance gives
-    (`purity_binary_null`) and MS across groups, `judges` MS by other backbones, `train` those of training images. A
-    column that needs what is not given is left out, never computed on something else. An example::
+    What is given decides which columns come back. `labels` bring those of classes. `groups` bring MS across groups, and
+    with labels the purity that chance gives (`purity_binary_null`). `judges` bring MS by other backbones, `train` what
+    needs training images. A column that needs what is not given is left out, never computed on something else. An
+    example::
 
         sae.score(sae.load("sae.safetensors"), embeddings, labels, groups=index["group"], judges={"dinov2": others})
 

@@ -49,7 +49,7 @@ def collect(
         about += [name for name in names[: names.index("status") + 1] if name not in about]
         owners |= rows.owners_of(table)
         for row in table.to_pylist():
-            # Null is what another stage may have; not a number is a score.
+            # Null: another stage may give it. NaN: a score that is not defined.
             given = {name: value for name, value in row.items() if value is not None}
             new = dict.fromkeys(names[: len(KEY) + len(ABOUT)])
             found.setdefault(tuple(row[name] for name in KEY), new).update(given)

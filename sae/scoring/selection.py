@@ -60,7 +60,7 @@ def chosen(metrics: pd.DataFrame, split: str, against: Mapping[str, str | None])
     while len(lost):
         found = lost.merge(picked.rename(columns={"method": "source"}), on=[*CELL, "seed", "source"])
         parts.append(found.assign(fallback=True, selected=False, selection="fallback")[parts[0].columns])
-        # What fell back on a method that fell back too goes on to the one that that is against.
+        # If that method fell back too, take the one that it is compared with.
         known = found[[*CELL, "seed", "method"]].assign(found=True)
         left = lost.merge(known, on=[*CELL, "seed", "method"], how="left")
         left = left[left["found"].isna()].drop(columns="found")

@@ -56,8 +56,8 @@ def run(
 ) -> None:
     """Score a bank; write `out`/metrics.parquet, curves.parquet and latents.parquet, maybe without rows.
 
-    Metrics of `score` are for all SAEs, unless their file says `JUDGED`; these, and those of other stages, are for the
-    SAEs that a protocol chose to be judged. A diverged SAE has rows without scores.
+    A metric of `score` runs on every SAE. One whose file says `JUDGED`, or of another stage, runs only on the SAEs that
+    a protocol chose to be judged. A diverged SAE has rows without scores.
 
     Args:
         stage: score, robustness or probe.

@@ -91,7 +91,7 @@ class Subject:
         Args:
             at_most: of more rows, only this many, drawn at random; always the same.
         """
-        self.splits[split]  # Asked for, though what was made of it may be kept.
+        self.splits[split]  # Fails for a split that the metric did not ask for, even if its inputs are kept.
         space = (self.coder.input_norm, self.coder.input_scale)
         kept = self.shared.get(("inputs", split, at_most))
         if kept is None or kept[0] != space:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT
 from models import their_side
-from sae_workflow.publish import LINES
+from sae_workflow.publish import CARD
 from torch.nn import functional
 
 from sae.core import files
@@ -117,7 +117,9 @@ def test_what_they_trained_and_saved_is_imported_as_it_encodes(library, kind, x,
 def test_the_lines_of_a_published_card_load_an_sae_and_encode_as_we_do(library, x, tmp_path):
     ours = our_coder(norm="unit_l2")
     convert.export(ours, "saelens", tmp_path / "an-sae")
-    block = dict(zip(("sae", "saelens", "overcomplete"), re.findall(r"```python\n(.*?)```", LINES, re.S), strict=True))
+    block = dict(
+        zip(("sae", "saelens", "overcomplete"), re.findall(r"```python\n(.*?)```", CARD.read_text(), re.S), strict=True)
+    )
     lines = ["import numpy, torch", "embeddings = torch.from_numpy(numpy.load('x.npy'))"]
     lines += [block[library].format(first="an-sae")]
     lines += ["codes = codes.matrix().toarray() if hasattr(codes, 'matrix') else codes.detach().numpy()"]

@@ -91,7 +91,7 @@ def cells(config: Config, experiment: str) -> tuple[list[Cell], list[str]]:
 
 
 def cell(config: Config, dataset: str, backbone: str) -> tuple[Cell | None, list[str]]:
-    """The `Cell` of a dataset and a backbone, or None; and what of it is unknown. What is made already is counted."""
+    """The `Cell` of a dataset and a backbone, or None; and what of it is unknown. Embeddings that are there count."""
     data, entry = data_of(config, dataset), config.backbones[backbone]
     shape = _made(paths.EMBEDDINGS_MANIFEST.format(dataset=dataset, backbone=backbone, split="train")).get("shape")
     model = _figures("backbones", backbone, entry.spec) | entry.spec | ({"d": shape[1]} if shape else {})

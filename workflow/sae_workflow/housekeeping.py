@@ -78,9 +78,9 @@ def _matcher(patterns: Iterable[str], wildcards: dict[str, str]) -> Callable[[Pa
 
 
 def _units(experiments: list[tuple[Config, str]]) -> dict[str, tuple[set[str] | None, str]]:
-    """{pattern of what is kept or goes as a whole: (paths that experiments use, or all; why others are unused)}.
+    """{pattern of what is deleted whole or not at all: (the paths in use, None for all; why others are unused)}.
 
-    Of several that a path fits, the first counts.
+    Where a path fits several patterns, the first counts.
     """
     cells = [{"experiment": e} | cell for c, e in experiments for cell in settings.banks(c, e)]
     embedded = [place for c, e in experiments for place in settings.embedded(c, e)]

@@ -26,75 +26,8 @@ KEY = ["dataset", "backbone", "k", "method", "trial", "seed"]
 # Of these those that an experiment has, on test.
 SHOWN = ["r2", "l0", "dead", "ms", "ms_across", "detection_alive", "ms_independent", "ms_independent_across", "purity"]
 SHOWN += ["probe_auc"]
-_README = """\
----
-library_name: saelens
-license: other
-tags: [sparse-autoencoder, vision, interpretability]
----
-# Sparse autoencoders on vision embeddings: {experiment}
-
-{description}. {count} SAEs, each in a folder of its own, trained under {protocols}.
-
-{lines}
-
-## What they are worth
-
-Scores on test images, which neither training nor selection saw.{intervals}
-
-{said}
-
-{tables}
-
-## What they were made from
-
-{sources}
-
-`cfg.json` names what made each SAE under `metadata.made_by`: method, trial, seed, data, fingerprints (`made_of`) and
-the versions of the code. The licence of the weights is for whoever publishes them to state, above.
-"""
-# How a folder is loaded; `embeddings` is an (N, d) tensor, as the backbone gave them.
-LINES = """\
-In this project's library:
-
-```python
-from sae.models import convert
-from sae.models.apply import Encoder
-
-model = Encoder(convert.load("{first}"))  # or "OWNER/NAME:{first}", once it is on the hub
-codes = model.encode(embeddings.numpy())
-```
-
-In SAELens:
-
-```python
-from sae_lens import SAE
-
-model = SAE.load_from_disk("{first}")  # or SAE.from_pretrained("OWNER/NAME", "{first}")
-codes = model.encode(embeddings)
-```
-
-In Overcomplete, where `cfg.json` says `"architecture": "topk"`:
-
-```python
-import json
-
-import torch
-from overcomplete.sae import TopKSAE
-from safetensors.torch import load_file
-
-cfg, t = json.load(open("{first}/cfg.json")), load_file("{first}/sae_weights.safetensors")
-model = TopKSAE(cfg["d_in"], cfg["d_sae"], top_k=cfg["k"], encoder_module="linear").eval()
-weights = {{"encoder.final_block.0.weight": t["W_enc"].T, "dictionary._weights": t["W_dec"]}}
-weights |= {{"encoder.final_block.0.bias": t["b_enc"] - t["b_dec"] @ t["W_enc"]}}
-model.load_state_dict(weights | {{"dictionary.multiplier": torch.zeros(())}})
-_, codes = model.encode(cfg["d_in"] ** 0.5 * torch.nn.functional.normalize(embeddings))
-reconstruction = model.decode(codes) + t["b_dec"]
-```
-
-These take embeddings as the backbone gives them, where `cfg.json` says `constant_norm_rescale`. Else SAELens and
-Overcomplete take inputs as its `metadata` says (`input_norm`, `input_scale`), without the last lines' `normalize` and
-factor. All three give the activations that the SAE was trained with, times one factor."""
+# `embeddings` of its examples is an (N, d) tensor, as the backbone gave them.
+CARD = settings.HERE / "resources/hub.md"
 _INTERVALS = " In brackets, where several seeds were trained: the 95 % interval of their mean, by Student's t."
 
 
@@ -139,12 +72,12 @@ def publish(experiment: str, *overlays: str) -> Path:
         said = config.experiments[experiment].description or "SAEs of one's own"
         table, protocols = pd.DataFrame(rows), sorted({row["protocol"] for row in rows})
         means, table = _means(table), table.drop(columns="same")
-        readme = _README.format(
+        readme = CARD.read_text(encoding="utf-8").format(
             experiment=experiment,
             description=said[:1].upper() + said[1:],
             count=len(rows),
             protocols=" and ".join(f"protocol `{name}`" for name in protocols),
-            lines=LINES.format(first=rows[0]["folder"]),
+            first=rows[0]["folder"],
             intervals=_INTERVALS if len(means) else "",
             said="\n".join(f"- `{SCORES[name].heading}`: {SCORES[name].what}" for name in SHOWN),
             tables="\n\n".join(map(_text, [means, table] if len(means) else [table])),

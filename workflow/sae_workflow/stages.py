@@ -160,11 +160,12 @@ class Stage:
         meaning: what gives its numbers their meaning: another version (`sae.core.versions`) of it runs its jobs again.
             Where it is nothing, another hash of its modules, or of what they import, does.
         computes: whether it takes an accelerator where there is one.
-        like: the figures of costs.yaml for its memory, which grows with
+        like: which figures of costs.yaml say how its memory grows with `sizes`.
         sizes: {what: how much of it}, in MB but for counts.
-        used: its memory in MB, where that is not all; it is told what each further process takes for a GPU.
-        seconds: what a job is reckoned to take, beside its start, on so many
-        cores: without a GPU, and beside one.
+        used: its memory in MB, where `like` and `sizes` do not say it; it is told what each further process takes for a
+            GPU.
+        seconds: what a job is reckoned to take beside its start.
+        cores: how many cores that counts on, without a GPU and beside one.
     """
 
     step: str

@@ -24,7 +24,8 @@ class Found(NamedTuple):
     Attributes:
         place: dataset, backbone, k.
         table: m rows by latent.
-        baseline: that of its cell, and of each latent (m,) the one there that is most like it, and their cosine.
+        baseline: that of its cell; for each latent (m,) the number of the one there that is most like it, and their
+            cosine.
     """
 
     place: tuple[Any, ...]

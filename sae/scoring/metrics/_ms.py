@@ -32,8 +32,8 @@ from sae.scoring.subject import Subject
 
 _ROWS, _DIMENSIONS = 1 << 16, 64  # of the sums that a thread holds at once
 _CHUNK = 1024  # images that are looked at at once
-# The share of (sum_n a~_nj)^2 below which a denominator is computed apart from the largest activation. With it, a score
-# is off by less than 1e-12, whatever the activations (seen up to 100,000 firing images; below it by less than 1e-15).
+# The share of (sum_n a~_nj)^2 below which a denominator is computed apart from the largest activation. A score is then
+# off by less than 1e-12 (seen with up to 100,000 firing images).
 _CLOSE = 1e-2
 
 

@@ -40,8 +40,8 @@ import torch
 
 from sae.models.coder import gather_sum
 
-# A Newton step is solved to this share of the gradient or, near the optimum, to the share ||grad f|| / ||W||; and never
-# further than to this share of what `tol` allows.
+# A Newton step ends when its residual is at most FORCING of the gradient; near the optimum, at most ||grad f|| / ||W||
+# of it. It need not go below ENOUGH of what `tol` allows.
 FORCING, ENOUGH = 0.5, 0.9
 ARMIJO = 1e-4  # of the slope: how much a step has to gain
 SMALLEST_STEP = 2.0**-20

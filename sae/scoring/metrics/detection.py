@@ -55,9 +55,9 @@ class Options(Base):
     seed: Seed = 0
     """Of these."""
     least_train: Count = 20
-    """Training images on which a latent has to fire to be measured; on validation in proportion, 2 to `least_test`."""
+    """Training images on which a latent has to fire to be measured."""
     least_test: Count = 5
-    """Likewise of test images."""
+    """Likewise of test images; on validation in proportion to its size, but 2 at least."""
     most: Share = 0.5
     """The share of the training images on which it may fire."""
     families: dict[str, str] | None = None

@@ -1,8 +1,8 @@
 """Whether other seeds find the same latents, of those that fire on training images.
 
-`stability` matches all latents. Dead ones are near where training left them, alike in no two seeds: an SAE with more of
-them looks less stable, whatever its live ones are. Here both SAEs bring their live latents alone, matched one to one as
-there, as many as the one with fewer has. `stability_alive`: the mean cosine of the matched; `stability_alive_shared`:
+`stability` matches all latents. Dead ones differ between seeds, so that an SAE with many of them looks unstable even if
+its live ones agree. Here only live latents are matched, one to one as there, as many as the SAE with fewer of them has.
+`stability_alive`: the mean cosine of the matched; `stability_alive_shared`:
 the share of pairs above 0.7; both mean over the other seeds. `stability_alive_null`: the mean for as many random
 directions.
 """
