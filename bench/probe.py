@@ -24,6 +24,7 @@ import _record as record
 import numpy as np
 import threadpoolctl
 import torch
+from _cell import write_store
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
@@ -68,7 +69,7 @@ def generated(shape: Shape) -> Data:
         coder.b_dec.copy_(torch.from_numpy(world.mean))
     counts = {split: shape.rows if split == "train" else shape.rows // 7 for split in SPLITS}
     with tempfile.TemporaryDirectory() as folder:
-        synthetic.write(world, counts, folder)
+        write_store(world, counts, Path(folder))
         return by_coder(coder, Path(folder))
 
 

@@ -8,7 +8,7 @@ import mmap
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -69,31 +69,6 @@ def _anew(embeddings: np.ndarray) -> np.ndarray:
     if isinstance(embeddings, np.memmap) and isinstance(embeddings.base, mmap.mmap) and embeddings.flags.c_contiguous:
         return np.memmap(embeddings.filename, embeddings.dtype, "r", embeddings.offset, embeddings.shape)
     return embeddings
-
-
-def write(folder: str | Path, batches: Iterable[np.ndarray], index: pd.DataFrame, provenance: dict[str, Any]) -> None:
-    """Write one split.
-
-    Args:
-        folder: the split's folder; made if needed.
-        batches: arrays (n, d), in the order of `index`.
-        index: N rows.
-        provenance: entries of the manifest: dataset, backbone, preprocessing, artifacts.
-
-    Raises:
-        UserError: an array does not have two dimensions, another type than float16 and float32, another d or type than
-            the first, or values that are not finite; or there are no N rows.
-    """
-    with files.scratch_directory(Path(folder) / "part") as scratch:
-        part = Part(scratch / "embeddings.npy", len(index))
-        for batch in batches:
-            if batch.ndim != 2 or batch.dtype.name not in TYPES or not np.isfinite(batch).all():
-                found = f"{batch.dtype} of shape {batch.shape}, or values that are not finite"
-                raise UserError(f"{folder}: the backbone gave {found}; expected (n, d) of {' or '.join(TYPES)}")
-            part.append(batch)
-        if not part.complete:
-            raise UserError(f"{folder}: {part.done} embeddings for {len(index)} images")
-        adopt(folder, [part], index, provenance)
 
 
 def adopt(folder: str | Path, parts: Sequence[Part], index: pd.DataFrame, provenance: dict[str, Any]) -> None:

@@ -22,16 +22,12 @@ A class's own concepts come on top, and bring their parents with them.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 import scipy.sparse
 from scipy.stats import norm
 
-from sae.core import files
-from sae.data import store
 from sae.data.splits import SPLITS
 
 CHUNK = 8192
@@ -142,37 +138,3 @@ def _labels(seed: int, classes: int, split: str, number: int) -> tuple[np.ndarra
     """The class of each image of a chunk, and the generator that draws everything else of the chunk."""
     rng = np.random.default_rng([seed, 1 + SPLITS.index(split), number])
     return rng.integers(classes, size=CHUNK), rng
-
-
-def write(world: World, counts: dict[str, int], out: str | Path) -> None:
-    """Write a store of float16 embeddings to `out/{split}`, and the truth to `out/truth`.
-
-    The truth: `dictionary.npy` (concepts, d), and `test.npz`, the strengths of the test split (scipy, csr).
-
-    Args:
-        counts: {split: images}.
-    """
-    out = Path(out)
-    about = {"seed": world.seed, "counts": counts, "shape": list(world.dictionary.shape), "classes": len(world.own)}
-    about |= {"structure": world.structure} if world.structure != "independent" else {}
-    fingerprint = files.sha256_text(files.dumps(about))[:16]
-    provenance = {
-        "dataset": {"name": "synthetic", "fingerprint": fingerprint, "grouped": False},
-        "backbone": {"name": "synthetic", "spec": about, "fingerprint": fingerprint},
-        "preprocessing": "none",
-        "artifacts": [],
-    }
-    for split in SPLITS:
-        labels = labels_of(world.seed, len(world.own), split, counts[split])
-        names = [f"{split}/{row}" for row in range(counts[split])]
-        index = pd.DataFrame({"image_id": names, "path": names, "label": labels, "label_name": labels.astype(str)})
-        index["label_coarse"] = pd.array([pd.NA] * len(index), dtype="Int64")
-        index["label_coarse_name"] = pd.array([pd.NA] * len(index), dtype="string")
-        index["group"] = names
-        embeddings = (x.astype(np.float16) for x, _ in chunks(world, split, counts[split]))
-        store.write(out / split, embeddings, index, provenance)
-    truth = scipy.sparse.vstack([strengths for _, strengths in chunks(world, "test", counts["test"])])
-    with files.atomic_file(out / "truth/test.npz") as temporary, open(temporary, "wb") as file:
-        scipy.sparse.save_npz(file, truth)
-    with files.atomic_file(out / "truth/dictionary.npy") as temporary, open(temporary, "wb") as file:
-        np.save(file, world.dictionary)

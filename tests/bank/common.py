@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from bench._cell import write_split
 from sae.bank.plan import Plan
-from sae.data import store
 
 RECIPE = {"m": 32, "epochs": 2, "batch_size": 50, "lr": 0.001, "adam_eps": 1e-9, "decay_fraction": 0.2}
 RECIPE |= {"auxk_alpha": 0.03, "auxk_k": 8, "dead_after": 200, "input_norm": "unit_l2", "unit_variance": True}
@@ -41,5 +41,5 @@ def write_activations(folder, n=200, d=8):
     for split, seed in (("train", 0), ("val", 1)):
         x = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32) + 1
         index = pd.DataFrame({"image_id": range(n), "path": [str(i) for i in range(n)], "label": 0, "group": range(n)})
-        store.write(folder / split, [x], index, MADE_BY)
+        write_split(folder / split, [x], index, MADE_BY)
     return folder

@@ -11,6 +11,7 @@ import pytest
 import torch
 from bank.common import MADE_BY, METHODS, RECIPE, REG1, method, plan, write_activations
 
+from bench._cell import write_split
 from sae.__main__ import main
 from sae.bank import finished as saes
 from sae.bank import train as train_module
@@ -19,7 +20,6 @@ from sae.bank.train import Place, Trainer, cell_of
 from sae.config.entries import splits_of_others
 from sae.core import files, registry, versions, workers
 from sae.core.errors import UserError
-from sae.data import store
 from sae.models import inputs, saefile
 from sae.models.coder import Threshold, TopK
 from sae.protocols import _cell, paper
@@ -270,7 +270,7 @@ def test_thresholds_admit_k_latents_of_held_out_images(cell):
     assert cell.train("a", plan(methods)) == bank and cell.stored() == before
     # Other held-out images: thresholds are fixed anew, and nothing is trained.
     index = pd.DataFrame({"image_id": range(200)})
-    store.write(cell.activations / "val", [held_out[::-1] * 2 + 1], index, {"dataset": {"grouped": False}})
+    write_split(cell.activations / "val", [held_out[::-1] * 2 + 1], index, {"dataset": {"grouped": False}})
     again = cell.train("a", plan(methods))
     changed = [e.method for e, old in zip(again.saes, bank.saes, strict=True) if e.key != old.key]
     assert sorted(changed) == ["batch_topk", "jumprelu", "relu_l1"]
@@ -316,7 +316,7 @@ LEARNT, DEFINED = "so that nothing can be learnt", r"so that R\^2 on validation 
     ],
 )
 def test_embeddings_without_variance_are_told_before_training(cell, monkeypatch, capsys, split, x, recipe, said):
-    write_split(cell.activations / split, x)
+    write_anew(cell.activations / split, x)
     code, text = train_by_command(cell, monkeypatch, capsys, recipe)
     assert code == 1 and re.fullmatch(rf"error: {cell.activations / split}: {said}: look at .*\n", text), text
     assert not (cell.folder / "store").exists()
@@ -333,7 +333,7 @@ def test_embeddings_without_variance_are_told_before_training(cell, monkeypatch,
 )
 def test_embeddings_with_a_little_variance_are_trained_on(cell, monkeypatch, capsys, x):
     for split in ("train", "val"):
-        write_split(cell.activations / split, x)
+        write_anew(cell.activations / split, x)
     assert train_by_command(cell, monkeypatch, capsys, {})[0] == 0
 
 
@@ -347,9 +347,9 @@ def test_embeddings_that_are_not_finite_are_named(cell, monkeypatch, capsys):
     assert code == 1 and text.startswith(f"error: {file} holds NaN or infinity in row 3 (from 0): delete")
 
 
-def write_split(folder, x):
+def write_anew(folder, x):
     index = pd.DataFrame({"image_id": range(len(x)), "label": 0, "group": range(len(x))})
-    store.write(folder, [x.astype(np.float32)], index, MADE_BY)
+    write_split(folder, [x.astype(np.float32)], index, MADE_BY)
 
 
 def train_by_command(cell, monkeypatch, capsys, recipe):

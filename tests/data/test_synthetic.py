@@ -6,6 +6,7 @@ import scipy.sparse
 import torch
 from scoring.examples import codes_of
 
+from bench._cell import write_split, write_store
 from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.data import dataset as datasets
@@ -21,8 +22,8 @@ def test_embeddings_are_the_stated_sum_and_a_smaller_set_is_the_beginning_of_a_l
     monkeypatch.setattr(synthetic, "CHUNK", 64)
     world = synthetic.world(d=16, concepts=40, classes=5)
     counts = {"train": 150, "val": 20, "test": 100}
-    synthetic.write(world, counts, tmp_path / "a")
-    synthetic.write(world, counts | {"train": 90}, tmp_path / "b")
+    write_store(world, counts, tmp_path / "a")
+    write_store(world, counts | {"train": 90}, tmp_path / "b")
     large, small = (store.read(tmp_path / name / "train") for name in "ab")
     assert large.embeddings.shape == (150, 16) and large.embeddings.dtype == np.float16
     np.testing.assert_array_equal(large.embeddings[:90], small.embeddings)
@@ -63,7 +64,7 @@ def test_an_own_concept_brings_its_parent_and_the_metric_knows_the_world(tmp_pat
     with pytest.raises(UserError, match="a world of seed 1 does not fit a dataset of type generated with seed 2"):
         generated.embeddings(entry("dataset", data | {"seed": 2})[1], of_spec, "test")
     made_by = {"dataset": {"name": "d", "grouped": False}, "backbone": {"name": "b", "spec": spec}}
-    store.write(tmp_path / "test", [x], index[index["split"] == "test"].drop(columns="split"), made_by)
+    write_split(tmp_path / "test", [x], index[index["split"] == "test"].drop(columns="split"), made_by)
     coder = Coder(16, 24, 4)
     with torch.no_grad():
         coder.W_dec.copy_(torch.from_numpy(world.dictionary))

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from bench._cell import write_split
 from sae.bank.read import Bank, Entry
 from sae.core import files
 from sae.core.paths import STAGES, trial_name
-from sae.data import store
 from sae.models import saefile
 from sae.models.coder import Coder, Threshold
 from sae.models.codes import Codes
@@ -64,7 +64,7 @@ def write_activations(folder, name, d=6, labels=True, grouped=False, seed=0):
         index["label_coarse"] = pd.array([pd.NA] * count, dtype="Int64")
         index["group"] = [f"{split}{i // 2 if grouped else i}" for i in range(count)]
         made_by = {"dataset": {"name": "d", "grouped": grouped}, "backbone": {"name": name}}
-        store.write(Path(folder) / split, [embeddings.astype(np.float16)], index, made_by)
+        write_split(Path(folder) / split, [embeddings.astype(np.float16)], index, made_by)
 
 
 def coder(seed, d=6, m=16, k=4, threshold=None):

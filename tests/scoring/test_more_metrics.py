@@ -11,6 +11,7 @@ from scoring.examples import TinyBank, coder, codes_of, write_activations
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from bench._cell import write_split
 from sae.core import files
 from sae.core.options import Options
 from sae.data import store
@@ -38,7 +39,7 @@ def subject(tmp_path, made, embeddings, labels=None, coarse=None):
             index[name] = pd.array([pd.NA] * rows if values is None else values[split], dtype="Int64")
         index["label_name"], index["group"] = None, index["image_id"]
         about = {"dataset": {"name": "d", "grouped": False}, "backbone": {"name": "b"}}
-        store.write(tmp_path / split, [np.asarray(x, np.float32)], index, about)
+        write_split(tmp_path / split, [np.asarray(x, np.float32)], index, about)
     return Subject(made, {split: store.read(tmp_path / split) for split in embeddings}, {}, {}, "b")
 
 

@@ -7,6 +7,7 @@ import torch
 from scoring.examples import codes_of
 from sklearn.linear_model import LogisticRegression
 
+from bench._cell import write_store
 from sae.core import files
 from sae.data import store, synthetic
 from sae.scoring.metrics import _softmax, probe
@@ -108,7 +109,7 @@ def test_principal_axes_change_no_probability():
 
 def test_embeddings_are_probed_up_to_scale_and_shift(tmp_path):
     world, counts = synthetic.world(12, 20, classes=4), {"train": 120, "val": 40, "test": 50}
-    synthetic.write(world, counts, tmp_path / "store")
+    write_store(world, counts, tmp_path / "store")
     settings = {"C": [0.1, 10.0], "max_train": 100}
     probe.probe_embeddings(tmp_path / "store", settings, tmp_path / "out.json")
     data = {split: store.read(tmp_path / "store" / split) for split in counts}

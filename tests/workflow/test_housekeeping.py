@@ -18,11 +18,11 @@ from sae_workflow import housekeeping, recorded, settings
 from sae_workflow.housekeeping import Survey, sizes
 from sae_workflow.start import start
 
+from bench._cell import write_split
 from sae.bank.read import read
 from sae.bank.train import Place
 from sae.config import load as configuration
 from sae.core import files, paths
-from sae.data import store
 from sae.protocols import _cell
 
 CONFIG = configuration.parse(ROOT / "config.yaml")
@@ -58,7 +58,7 @@ def trained(tmp_path_factory):
     activations = folder / "results/activations" / CELL
     made_by = {"dataset": {"fingerprint": "images"}, "backbone": {"fingerprint": "weights"}}
     for split in ("train", "val"):
-        store.write(activations / split, [embeddings], pd.DataFrame({"image_id": range(150)}), made_by)
+        write_split(activations / split, [embeddings], pd.DataFrame({"image_id": range(150)}), made_by)
     plan = settings.bank_plan(settings.load(CONFIG), "smoke", *CELL.split("/"), 8)
     place = Place(folder / STORE, folder / BANK)
     _cell.train(plan, activations, place, folder / f"results/smoke/scores/{CELL}/k8", device="cpu")

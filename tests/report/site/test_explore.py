@@ -7,10 +7,10 @@ from PIL import Image
 from report.site.reading import payload, unpacked
 
 import sae
+from bench._cell import write_split
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import dataset as datasets
-from sae.data import store
 from sae.models import convert, saefile
 from sae.models.coder import Coder
 from sae.report.site.explore import explore
@@ -95,7 +95,7 @@ def test_the_images_of_the_embeddings_own_dataset_are_shown(place, caplog):
     for name, fingerprint, sheets in (("net", own["fingerprint"], 1), ("older", "another", 0)):
         made_by = {"dataset": own | {"fingerprint": fingerprint}, "backbone": {"name": name}}
         folder = place / "results/activations/pictures" / name
-        store.write(folder / "test", [x], index, made_by)
+        write_split(folder / "test", [x], index, made_by)
         with caplog.at_level("INFO", "sae.progress"):
             explore(sae=one, activations=folder, out=place / name)
         assert payload(place / name, "images/0")["sheets"] == sheets
