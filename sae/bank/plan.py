@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from sae.core import paths
 from sae.core.errors import UserError
-from sae.core.options import Options, in_words
+from sae.core.options import Options, told
 from sae.training.recipe import Recipe, Settings, rounded
 
 
@@ -85,8 +85,7 @@ class Plan(Options):
         try:
             return Member(method, trial, Settings(**values, options=options), protocol)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise UserError(f"method {method}: {'.'.join(map(str, first['loc']))}: {in_words(first)}") from None
+            raise UserError(f"method {method}: {told(error)}") from None
 
     @property
     def cell(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from sae.core.options import in_words
+from sae.core.options import told
 
 _MANY = (list, tuple, Sequence, Iterable)
 _NAMED = dict[str, Path]
@@ -37,9 +37,7 @@ def reader(form: Any) -> Callable[[str], Any]:
                 return adapter.validate_json(Path(text[1:]).read_bytes() if text.startswith("@") else text)
             return adapter.validate_python(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ArgumentTypeError(f"{place + ': ' if place else ''}{in_words(first)}") from None
+            raise ArgumentTypeError(told(error)) from None
         except OSError as error:
             raise ArgumentTypeError(f"not JSON: {error}") from None
 
@@ -64,16 +62,16 @@ def add(parser: ArgumentParser, function: Callable[..., Any]) -> None:
     for name, parameter, text in options(function):
         form = _form(parameter)
         is_many = typing.get_origin(form) in _MANY
-        told: dict[str, Any] = {"help": text.replace("%", "%%")}
+        how: dict[str, Any] = {"help": text.replace("%", "%%")}
         if is_many or form == _NAMED:
-            told["nargs"] = "*"
-        told["type"] = _pair if form == _NAMED else reader(typing.get_args(form)[0] if is_many else form)
+            how["nargs"] = "*"
+        how["type"] = _pair if form == _NAMED else reader(typing.get_args(form)[0] if is_many else form)
         if parameter.kind is parameter.POSITIONAL_ONLY:
-            parser.add_argument(name, **told)
+            parser.add_argument(name, **how)
         else:
-            told |= {"required": True} if parameter.default is parameter.empty else {"default": parameter.default}
+            how |= {"required": True} if parameter.default is parameter.empty else {"default": parameter.default}
             flag = re.sub("_(dir|file|folder|root)$", "", name).replace("_", "-")
-            parser.add_argument(f"--{flag}", dest=name, metavar=flag.upper(), **told)
+            parser.add_argument(f"--{flag}", dest=name, metavar=flag.upper(), **how)
 
 
 def call(function: Callable[..., Any], values: dict[str, Any]) -> Any:

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from sae.core import faults, seals
 from sae.core.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import pyarrow as pa
 
@@ -132,25 +134,20 @@ def writing(path: str | Path) -> Iterator[None]:
         raise OSError(code, os.strerror(code), str(path)) from error
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Make folder `target` hold the files of folder `source`: by hard links, which take no space, or by copies."""
+def link_or_copy(source: Path, target: Path, link: Callable[[Path, Path], Any] = os.link) -> None:
+    """Make folder `target` hold the files of folder `source`: by hard links, which take no space, or by copies.
+
+    Args:
+        link: makes a file of another one; where it fails, the file is copied.
+    """
     target.mkdir(parents=True, exist_ok=True)
     for file in source.iterdir():
         if not file.is_file() or ((target / file.name).exists() and file.samefile(target / file.name)):
             continue
         with atomic_file(target / file.name) as temporary:
             try:
-                os.link(file, temporary)
+                link(file, temporary)
             except OSError:
-                shutil.copyfile(file, temporary)
-
-
-def copy_files(source: Path, target: Path) -> None:
-    """Make folder `target` hold copies, owned by this user, of the files of folder `source`."""
-    target.mkdir(parents=True, exist_ok=True)
-    for file in source.iterdir():
-        if file.is_file():
-            with atomic_file(target / file.name) as temporary:
                 shutil.copyfile(file, temporary)
 
 
@@ -222,18 +219,53 @@ def read_json(path: str | Path, what: str = "file", advice: str = seals.ADVICE) 
     return content
 
 
-def read_foreign_json(path: str | Path, what: str = "file") -> Any:
-    """The content of a JSON file that others wrote.
+def regular(path: str | Path) -> str | Path:
+    """The path of a file, or of a link to one.
 
     Raises:
-        UserError: the file is missing or is not JSON.
+        OSError: it is something else, or is not there. A pipe, say, would be waited for without end.
+    """
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise OSError(f"{path} is a folder, pipe, socket or device, not a file")
+    return path
+
+
+def read_foreign_json(path: str | Path, text: str | bytes | None = None) -> dict[str, Any]:
+    """The settings in a JSON file that others wrote, or in a text of it.
+
+    Raises:
+        UserError: it cannot be read, is not JSON, or holds no mapping.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{what} {path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{what} {path} is not valid JSON ({error})") from None
+        content = json.loads(Path(regular(path)).read_text(encoding="utf-8") if text is None else text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as settings in JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds {type(content).__name__}, not settings")
+    return content
+
+
+def read_array(path: Path) -> "np.ndarray":
+    """The numbers in a file of `numpy.save`, as a memory map.
+
+    Raises:
+        UserError: there are none.
+    """
+    import numpy as np
+
+    if not path.is_file():
+        raise UserError(f"{path} is no file")
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # Of NumPy's reader alone: at bytes that are no array it raises of many kinds.
+        if isinstance(error, ValueError) and "Python objects in dtype" in str(error):
+            raise UserError(f"{path} holds Python objects, expected numbers: save it as floats") from None
+        raise UserError(f"{path} cannot be read as an array: cut short, or not written by numpy.save") from None
+    if not isinstance(found, np.ndarray):
+        raise UserError(f"{path} holds several arrays; write one alone, with numpy.save")
+    if found.dtype.kind not in "fiu":
+        raise UserError(f"{path} holds an array of {found.dtype}, expected numbers")
+    return found
 
 
 def write_parquet(path: str | Path, table: "pa.Table | pd.DataFrame") -> None:

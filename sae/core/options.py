@@ -60,7 +60,7 @@ def in_words(error: Any) -> str:
     said = re.sub("^(Input|Dictionary|List|String) should", lambda _: f"{shown} should", said)
     said = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", said)
     said = re.sub(r" after validation, not \d+$|, unable to parse .*", "", said)
-    said = re.sub(r"\d{100,}", lambda number: f"{float(number[0]):g}", said)
+    said = re.sub(r"0\.0{9,}\d+|\d{20,}", lambda number: f"{float(number[0]):g}", said)
     if error["type"] == "list_type" and isinstance(value, str | int | float):
         said += f": write [{value}]"
     if isinstance(value, str) and error["type"] == "float_type":
@@ -68,8 +68,14 @@ def in_words(error: Any) -> str:
     if isinstance(value, float) and error["type"] == "int_type" and value.is_integer():
         said += f": write {value:.0f}"
     if isinstance(value, str) and error["type"] == "int_type":
-        said += " (YAML reads it as text: write digits alone, without quotes)"
+        said += " (it is text: write digits alone, without quotes)"
     return said if said.startswith(shown) else f"{shown}: {said}"
+
+
+def told(error: ValidationError) -> str:
+    """All that pydantic finds wrong, in words, each after its key."""
+    places = ((".".join(map(str, e["loc"])), in_words(e)) for e in error.errors())
+    return "; ".join(": ".join(filter(None, pair)) for pair in places)
 
 
 def like(pattern: str, words: str) -> AfterValidator:
@@ -100,14 +106,6 @@ def distinct(values: list) -> list:
     return values
 
 
-def by_k(grids: dict[str, list]) -> dict[str, list]:
-    """The same mapping, whose keys must be k8 and the like."""
-    for k in grids:
-        if not re.fullmatch(r"k[1-9]\d*", k):
-            raise ValueError(f"{k!r} is not known; allowed: k and a number, such as k8")
-    return grids
-
-
 def ascending(ends: list[float]) -> list[float]:
     """The same two numbers.
 
@@ -126,15 +124,12 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e300)]
 Range = Annotated[list[Positive], AfterValidator(ascending)]
 _Values = TypeVar("_Values")
-_ByK = Annotated[dict[str, _Values], Field(min_length=1), AfterValidator(by_k), Tag("mapping")]
+_K = Annotated[str, like(r"k[1-9]\d*", "write k and a number, such as k8")]
+_ByK = Annotated[dict[_K, _Values], Field(min_length=1), Tag("mapping")]
 # {option: values, or {k8: values, ...}}
 OfOptions = dict[str, Annotated[Annotated[_Values, Tag("list")] | _ByK[_Values], Discriminator(by_container)]]
 Ranges = OfOptions[Range]  # [low, high]
 Grid = Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)]
-# Names in workflow/resources/artifacts.yaml: a list, or a mapping from what the entry calls each.
-Artifacts = Annotated[
-    Annotated[list[str], Tag("list")] | Annotated[dict[str, str], Tag("mapping")], Discriminator(by_container)
-]
 OneArtifact = Annotated[list[str], Field(min_length=1, max_length=1)]
 Precision = Literal["float32", "bfloat16"]
 

@@ -11,7 +11,6 @@ import itertools
 import json
 import operator
 import re
-import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 from pydantic import TypeAdapter
 
-from sae.core.errors import UserError
+from sae.core import files
+from sae.core.errors import UserError, brief
 
 _BLOCK = 512  # a tar's header, and the unit of its padding
 _LOCATION = re.compile(r"(?P<file>.+)@(?P<first>\d+)(?P<kind>[+:])(?P<second>\d+)", re.DOTALL)
@@ -39,20 +39,9 @@ _OTHER_JSON = (ValueError, RecursionError, AttributeError)
 _Found = Iterator[tuple[str, str, int | None]]
 
 
-def regular(path: str | Path) -> str | Path:
-    """The path of a file, or of a link to one.
-
-    Raises:
-        OSError: it is something else, or is not there. A pipe, say, would be waited for without end.
-    """
-    if not stat.S_ISREG(Path(path).stat().st_mode):
-        raise OSError(f"{path} is a folder, pipe, socket or device, not a file")
-    return path
-
-
 def _opened(path: str | Path) -> IO[bytes]:
     try:
-        return open(regular(path), "rb")
+        return open(files.regular(path), "rb")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
 
@@ -102,7 +91,7 @@ def parquet_file(path: str | Path, columns: Iterable[str] = ()) -> pq.ParquetFil
         UserError: it is not parquet, is cut off, or lacks a column.
     """
     try:
-        file = pq.ParquetFile(regular(path))
+        file = pq.ParquetFile(files.regular(path))
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from None
     names = file.schema_arrow.names
@@ -114,8 +103,7 @@ def parquet_file(path: str | Path, columns: Iterable[str] = ()) -> pq.ParquetFil
 
 
 def _damaged(path: str | Path, error: Exception) -> UserError:
-    said = " ".join(str(error).split())
-    return UserError(f"{path} is not a whole parquet file ({said}): copy or download it again")
+    return UserError(f"{path} is not a whole parquet file ({brief(error)}): copy or download it again")
 
 
 @dataclass(frozen=True)
@@ -240,18 +228,13 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def _class_names(path: Path, label: str) -> list[str] | None:
-    """The class names that the hub's `datasets` recorded for the column `label` of a parquet file."""
-    text = (parquet_file(path).schema_arrow.metadata or {}).get(b"huggingface")
-    if text is None:
-        return None
+    """The class names that the hub's `datasets` recorded for the column `label` of a parquet file; None of others."""
+    text = (parquet_file(path).schema_arrow.metadata or {}).get(b"huggingface", "{}")
     try:
         features = json.loads(text).get("info", {}).get("features", {})
         return _NAMES.validate_python(features.get(label, {}).get("names"), strict=True)
     except _OTHER_JSON:
-        raise UserError(
-            f"{path}: the key `huggingface` of its schema's metadata holds {text[:60]!r}, expected JSON with class "
-            f"names at info.features.{label}.names, if any: write the file anew, with such names or without the key"
-        ) from None
+        return None
 
 
 def read(root: str | Path, location: str, image: str = "image") -> bytes:
@@ -266,7 +249,7 @@ def read(root: str | Path, location: str, image: str = "image") -> bytes:
     """
     match = _LOCATION.fullmatch(location)
     if not match:
-        return Path(regular(Path(root) / location)).read_bytes()
+        return Path(files.regular(Path(root) / location)).read_bytes()
     path, first, second = Path(root) / match["file"], int(match["first"]), int(match["second"])
     if not path.is_file():
         raise UserError(f"{path} is missing: put it back, or build the dataset's index again")

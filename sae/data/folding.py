@@ -20,6 +20,8 @@ from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from sae.core.errors import brief
+
 progress = logging.getLogger("sae.progress")
 # What torch.compile calls on a CPU. Not every build of PyTorch has it.
 _ONEDNN = torch.ops.mkldnn if hasattr(torch.ops.mkldnn, "_convolution_pointwise") else None
@@ -56,8 +58,8 @@ def fold(model: nn.Module) -> nn.Module:
     try:
         graph = _Tracer().trace(model)
     except Exception as error:  # Models are other people's code: tracing them raises anything.
-        said = " ".join(str(error).split())[:200]
-        progress.info("BatchNorm is not folded, the model cannot be traced: %s: %s", type(error).__name__, said)
+        said = "BatchNorm is not folded, the model cannot be traced: %s: %s"
+        progress.info(said, type(error).__name__, brief(error))
         return model
     folded = fx.GraphModule(model, graph)
     modules = dict(folded.named_modules())

@@ -14,7 +14,7 @@ from sae.core.options import Count, Whole
 from sae.core.shown import Shown
 from sae.data import archives, pictures, store
 from sae.data.embed import embed_images, fingerprint, load
-from sae.models import foreign, saefile
+from sae.models import saefile
 from sae.models.coder import Coder, TopK
 from sae.models.codes import Codes
 from sae.models.convert import check_out
@@ -161,7 +161,7 @@ def encode(
         check_out(out, sae, source)
         if not source.exists():
             raise UserError(f"{source} does not exist; name a folder of images, or an array saved with `numpy.save`")
-        embeddings = foreign.array(source)
+        embeddings = files.read_array(source)
     codes = encoder.encode(embeddings, k, str(source))
     rows = codes.row_numbers()
     columns = {"row": rows} | ({} if paths is None else {"path": np.array(paths, dtype=object)[rows]})

@@ -55,7 +55,7 @@ def import_(
     check_out(out, *(file for file in (checkpoint.path, checkpoint.said_in, check) if file is not None))
     said, doubtful = "", ""
     if check is not None:
-        r2 = _check(checkpoint, importer, coder, foreign.array(check), str(check))
+        r2 = _check(checkpoint, importer, coder, files.read_array(check), str(check))
         doubtful = doubt(coder, r2, f"the embeddings of {check}")
         said = f"; codes and reconstructions of embeddings of {check} are the format's own"
     with files.atomic_file(out) as temporary:

@@ -7,7 +7,6 @@ Nothing that a file says is trusted. An importer declares the settings that it r
 of each tensor; :meth:`Checkpoint.settings` and :meth:`Checkpoint.take` give what fits them, and each other.
 """
 
-import json
 import os
 import pickle
 import re
@@ -25,8 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sae.core.errors import UserError
-from sae.data import archives
+from sae.core import files
+from sae.core.errors import UserError, brief
+from sae.core.options import told
 from sae.models.coder import Coder, Threshold
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -55,7 +55,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise UserError(f"{where}: {'; '.join(map(_in_words, error.errors()))}") from None
+            raise UserError(f"{where}: {told(error)}; others cannot be imported") from None
 
 
 class Stated(Settings):
@@ -130,7 +130,7 @@ class Checkpoint:
     def made_by(self) -> Stated:
         """What `made_by.json` beside it says, which this project's exports have."""
         file = self.path.with_name("made_by.json")
-        return Stated.of(_json(file), file) if file.exists() else Stated()
+        return Stated.of(files.read_foreign_json(file), file) if file.exists() else Stated()
 
     def take(
         self, shapes: Mapping[str, str], d: Mapping[str, float | None] = {}, m: Mapping[str, float | None] = {}
@@ -187,19 +187,6 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name)[1:-1] for name in sorted(names)[:12]) or "none"
 
 
-def _in_words(problem: Any) -> str:
-    key, value = ".".join(map(str, problem["loc"])), problem["input"]
-    shown = "null" if value is None else reprlib.repr(value)
-    if problem["type"] == "missing":
-        return f"{key} is missing"
-    if problem["type"] == "literal_error":
-        return f"{key} {shown} cannot be imported; allowed: {problem['ctx']['expected']}"
-    if "dictionary" in problem["msg"]:
-        return f"{key} is {shown}; it should be a mapping of keys to values"
-    needed = re.sub(r"[\d.]{9,}", lambda number: f"{float(number[0]):g}", problem["msg"].replace("Input", "it"))
-    return f"{key} is {shown}; {needed}"
-
-
 def find(place: str) -> Path:
     """A local file or folder, or the local copy of a repository of the Hugging Face hub, `owner/name[:folder]`.
 
@@ -217,8 +204,8 @@ def find(place: str) -> Path:
     try:
         found = Path(snapshot_download(repository, allow_patterns=[f"{folder}/*" if folder else "*"])) / folder
     except Exception as error:  # Of the network, of the hub, or a repository that is not there.
-        said = _line(error)
-        raise UserError(f"{place} does not exist here, and the Hugging Face hub does not give it: {said}") from None
+        said = "does not exist here, and the Hugging Face hub does not give it"
+        raise UserError(f"{place} {said}: {brief(error)}") from None
     if not found.exists():
         raise UserError(f"the repository {repository} has no folder {folder}")
     return found
@@ -237,11 +224,7 @@ def read(place: str) -> Checkpoint:
     if config:
         return Checkpoint(file, tensors, config, file)
     said_in = next((f for name in CONFIGS if (f := file.with_name(name)).exists()), None)
-    return Checkpoint(file, tensors, _json(said_in) if said_in else {}, said_in)
-
-
-def _line(error: Exception, longest: int = 200) -> str:
-    return " ".join(str(error).split())[:longest]
+    return Checkpoint(file, tensors, files.read_foreign_json(said_in) if said_in else {}, said_in)
 
 
 def _tensor_file(folder: Path) -> Path:
@@ -252,49 +235,27 @@ def _tensor_file(folder: Path) -> Path:
     return found[0]
 
 
-def _json(file: Path, text: str | bytes | None = None) -> dict[str, Any]:
-    """The settings in a file, or in a text of it."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise UserError(f"{file}: the key {key!r} stands there twice: leave the one that is meant")
-            found[key] = value
-        return found
-
-    try:
-        if text is None:
-            text = Path(archives.regular(file)).read_text(encoding="utf-8")
-        content = json.loads(text, object_pairs_hook=once)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} cannot be read as settings in JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file} holds {type(content).__name__}, not settings")
-    return content
-
-
 def _tensors(file: Path) -> tuple[Tensors, dict[str, Any]]:
     """The tensors of a file, and the settings that stand in front of them."""
     header: dict[str, Any] = {}
     try:
-        archives.regular(file)
+        files.regular(file)
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as opened:
                 content: Any = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
                 own = (opened.metadata() or {}).get("sae", "{}")
             with suppress(UserError):  # Other projects may use the key.
-                header = _json(file, own)
+                header = files.read_foreign_json(file, own)
         else:
             with open(file, "rb") as stream:
                 if stream.peek(1)[:1] == b"{":  # saev's: a line of JSON, then PyTorch's.
-                    header = _json(file, stream.readline())
+                    header = files.read_foreign_json(file, stream.readline())
                 content = _unpickled(file, stream)
         if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
             content = content["state_dict"]
         return {name: _dense(file, name, tensor) for name, tensor in content.items()}, header
     except (SafetensorError, RuntimeError, OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as tensors: {_line(error)}") from None
+        raise UserError(f"{file} cannot be read as tensors: {brief(error)}") from None
 
 
 def _unpickled(file: Path, stream: Any) -> Mapping:
@@ -307,7 +268,7 @@ def _unpickled(file: Path, stream: Any) -> Mapping:
                 f'its tensors with the library that made it: model = torch.load("{file.name}", weights_only=False); '
                 'torch.save(model.state_dict(), "state_dict.pt")'
             ) from None
-        said = f" ({_line(error, 100)})" if isinstance(error, RuntimeError) else ""
+        said = f" ({brief(error, 100)})" if isinstance(error, RuntimeError) else ""
         said = f"no file that torch.save wrote, or cut short{said}. Of other files, give .safetensors"
         raise UserError(f"{file} cannot be read as tensors: {said}") from None
     if not isinstance(content, Mapping):
@@ -323,27 +284,6 @@ def _dense(file: Path, name: Any, tensor: Any) -> Tensor:
         form = "on the device meta, nested or sparse"
         raise UserError(f"{file}: {repr(name)[1:-1]} is no dense tensor of numbers (it is {form}): write it as one")
     return tensor.detach().float() if tensor.is_floating_point() else tensor
-
-
-def array(file: Path) -> np.ndarray:
-    """The numbers in a file of `numpy.save`, as a memory map.
-
-    Raises:
-        UserError: there are none.
-    """
-    if not file.is_file():
-        raise UserError(f"{file} is no file")
-    try:
-        found = np.load(file, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # Of NumPy's reader alone: at bytes that are no array it raises of many kinds.
-        if isinstance(error, ValueError) and "Python objects in dtype" in str(error):
-            raise UserError(f"{file} holds Python objects, expected numbers: save it as floats") from None
-        raise UserError(f"{file} cannot be read as an array: cut short, or not written by numpy.save") from None
-    if not isinstance(found, np.ndarray):
-        raise UserError(f"{file} holds several arrays; write one alone, with numpy.save")
-    if found.dtype.kind not in "fiu":
-        raise UserError(f"{file} holds an array of {found.dtype}, expected numbers")
-    return found
 
 
 def coder(

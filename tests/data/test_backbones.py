@@ -67,8 +67,8 @@ def test_a_missing_or_unknown_weight_is_named():
     model = timm.create_model("tf_efficientnet_lite0")
     with pytest.raises(UserError, match=r"_nowhere\.weight has no place"):
         efficientnet_lite.rename({"_nowhere.weight": torch.zeros(1)}, model)
-    with pytest.raises(UserError, match="lack"):
-        efficientnet_lite.rename({"_conv_stem.weight": model.conv_stem.weight}, model)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        model.load_state_dict(efficientnet_lite.rename({"_conv_stem.weight": model.conv_stem.weight}, model))
 
 
 @pytest.mark.parametrize(("name", "size"), [("test_vit", None), ("test_vit", 96), ("test_efficientnet", 96)])
@@ -220,7 +220,7 @@ def test_open_clip_equals_its_own_pipeline(name, tiny, tmp_path, flower):
         backbone = load("open_clip", spec, None, None)
         torch.testing.assert_close(embedding(backbone, flower), expected)
         assert backbone.checkpoint == file
-        assert {key.split(".")[0] for key in backbone.model.state_dict()} == {"visual"}
+        assert backbone.model.state_dict().keys() == reference.visual.state_dict().keys()
     smaller = load("open_clip", {"model": name, "pretrained": tag}, None, 96)
     assert smaller.transform(flower).shape == (3, 96, 96)
     assert embedding(smaller, flower).shape == expected.shape
@@ -355,21 +355,21 @@ CUT = npy(HEADER.format("(6, 4)"))[:-8]
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (np.ones((6, 4)) + 0j, r"are complex128 of shape \(6, 4\); expected \(N, d\) of float16, float32, float64"),
-        (np.ones((6, 4), int), r"are int64 of shape \(6, 4\); expected"),
+        (np.ones((6, 4)) + 0j, "holds an array of complex128, expected numbers"),
+        (np.ones((6, 4), int), r"are int64 of shape \(6, 4\); expected \(N, d\) of float16, float32, float64"),
         (np.ones(6), r"are float64 of shape \(6,\); expected"),
         (np.ones((0, 4)), r"are float64 of shape \(0, 4\); expected"),
-        (np.full((6, 4), None), r"cannot be read \(Array can't be memory-mapped: Python objects in dtype"),
-        (CUT, r"cannot be read \(mmap length is greater than file size\)"),
-        (b"", r"cannot be read \(EOF: reading magic string, expected 8 bytes got 0\)"),
-        (npy(HEADER.format("(" + "9" * 30 + ", 4)")), r"cannot be read \(Python int too large"),
-        (npy(HEADER.format("(True, 4)")), r"cannot be read \(an integer is required\)"),
-        (npy(HEADER.format("(-6, 4)")), r"cannot be read \("),
-        (npy(HEADER.format("(" * 3000 + ")" * 3000)), r"cannot be read \(.*(Cannot parse header|too many nested)"),
-        (npy("{'descr"), r"cannot be read \(.*(EOF in multi-line statement|unterminated string)"),
-        (npy("(" * 9000), r"cannot be read \(.*(EOF in multi-line statement|too many nested)"),
-        (npy("{[]: 3}"), r"cannot be read \(unhashable type: 'list'\)"),
-        (npy("{'a': 1}\n   3\n 2"), r"cannot be read \(unindent does not match"),
+        (np.full((6, 4), None), "holds Python objects, expected numbers"),
+        (CUT, "cannot be read as an array"),
+        (b"", "cannot be read as an array"),
+        (npy(HEADER.format("(" + "9" * 30 + ", 4)")), "cannot be read as an array"),
+        (npy(HEADER.format("(True, 4)")), "cannot be read as an array"),
+        (npy(HEADER.format("(-6, 4)")), "cannot be read as an array"),
+        (npy(HEADER.format("(" * 3000 + ")" * 3000)), "cannot be read as an array"),
+        (npy("{'descr"), "cannot be read as an array"),
+        (npy("(" * 9000), "cannot be read as an array"),
+        (npy("{[]: 3}"), "cannot be read as an array"),
+        (npy("{'a': 1}\n   3\n 2"), "cannot be read as an array"),
     ],
 )
 def test_files_that_are_no_embeddings_are_named(tmp_path, content, said):
@@ -377,7 +377,7 @@ def test_files_that_are_no_embeddings_are_named(tmp_path, content, said):
     for split in ("train", "val", "test"):
         file = tmp_path / f"m/{split}.npy"
         file.write_bytes(content) if isinstance(content, bytes) else np.save(file, content)
-    with pytest.raises(UserError, match=rf"embeddings .*/train\.npy {said}") as error:
+    with pytest.raises(UserError, match=rf"/train\.npy {said}") as error:
         precomputed.embeddings(*given(tmp_path, "m"), "train")
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
 

@@ -236,11 +236,9 @@ def test_classes_of_a_folder_are_those_of_all_splits(tmp_path, said):
         said, spec, f"{tmp_path}/val: no picture in the class folders ['b']: put some there, or remove these folders"
     )
     (tmp_path / "val/b/x.png").write_bytes(png(9))
-    refused(
-        said, spec, "of the classes of train/, val/ has besides ['b']: give all splits class folders of the same names"
-    )
+    refused(said, spec, "only one of train/ and val/ has the classes ['b']: give all splits class folders of the same")
     os.rename(tmp_path / "val/b", tmp_path / "val" / os.fsdecode(b"caf\xe9"))
-    refused(said, spec, r"the name 'caf\udce9' is not UTF-8")
+    refused(said, spec, r"has the classes ['caf\udce9']")
 
 
 def test_names_that_are_no_text_are_named(tmp_path, said):
@@ -320,14 +318,12 @@ def test_tars_that_look_strange_are_read(tmp_path, said):
         b'{"info": {"features": {"label": []}}}',
         b'{"info": {"features": {"label": {"names": "ab"}}}}',
         b'{"info": {"features": {"label": {"names": [1, 2]}}}}',
+        b'{"info": {"features": {"x": 3}}, "y": 0}',
     ],
 )
-def test_class_names_of_the_hub(tmp_path, said, text):
+def test_metadata_without_class_names_do_no_harm(tmp_path, said, text):
     spec = parquets(tmp_path, parquet({"image": [png(9)], "label": [0]}, {"huggingface": text}))
-    expected = f"train.parquet: the key `huggingface` of its schema's metadata holds {text[:60]!r}, expected JSON with"
-    refused(said, spec, expected)
-    other = parquet({"image": [png(9)], "label": [0]}, {"huggingface": b'{"info": {"features": {"x": 3}}, "y": 0}'})
-    assert said(parquets(tmp_path, other)) == (0, "")
+    assert said(spec) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -467,5 +463,5 @@ def test_files_of_torchvision(tmp_path, monkeypatch, said, changed, expected):
 def test_what_torchvision_has_no_images_or_labels_of(tmp_path, said):
     spec = {"type": "torchvision", "name": "VisionDataset", "root": str(tmp_path), "download": False}
     spec |= {"train": {}, "test": {}, "val_fraction": 0.25, "split_seed": 0}
-    refused(said, spec, "VisionDataset, train: it gives no class numbers (NotImplementedError: )")
+    refused(said, spec, "VisionDataset, train: it gives no class numbers (NotImplementedError)")
     refused(said, spec | {"name": "FakeData"}, "FakeData, train: it gives no class numbers (TypeError: ")

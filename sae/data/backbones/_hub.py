@@ -14,7 +14,7 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RemoteEntryNotFoundError
 from safetensors import SafetensorError
 
-from sae.core.errors import UserError
+from sae.core.errors import UserError, brief
 
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar")
 # open_clip and timm assert where another would raise.
@@ -55,7 +55,7 @@ def fetch(repo: str, names: Sequence[str], instead: str) -> File:
     except LocalEntryNotFoundError:
         reason = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else "the hub cannot be reached"
     except (OSError, HFValidationError) as error:
-        reason = _brief(error)
+        reason = brief(error)
     others = f" (or {', '.join(names[1:])}, where the repo lacks it)" if names[1:] else ""
     option = f" --revision {revision}" if revision else ""
     raise UserError(
@@ -95,11 +95,6 @@ def loading(file: str, model: str) -> Iterator[None]:
         yield
     except _BROKEN as error:
         raise UserError(
-            f"weights {file} cannot be loaded into {model}: {_brief(error)}; name the model that they belong to, or "
+            f"weights {file} cannot be loaded into {model}: {brief(error)}; name the model that they belong to, or "
             "fetch them anew if the file is broken"
         ) from None
-
-
-def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:300] + "..."

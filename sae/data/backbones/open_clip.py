@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
-import torch
 from pydantic import Field, ValidationInfo, field_validator
-from torch import nn
 
 from sae.core import files, options
 from sae.core.errors import UserError
@@ -49,20 +47,6 @@ class Options(options.Options):
         if not named and value is None and info.field_name == "pretrained":
             raise ValueError("this key is required: a weights tag, or a local file or folder")
         return value
-
-
-class ImageTower(nn.Module):
-    """Maps images to `encode_image`; the text tower is not kept."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.visual = model.visual
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) to (N, d)."""
-        embeddings = self.visual(images)
-        # CoCa's tower returns its tokens too.
-        return embeddings[0] if isinstance(embeddings, tuple) else embeddings
 
 
 def fetch(spec: Options) -> list[_hub.File]:
@@ -108,7 +92,8 @@ def load(spec: Options, _artifacts_root: str | Path | None, image_size: int | No
     if image_size and trunk is not None and hasattr(trunk, "set_input_size"):
         # open_clip resizes the position embedding of its own transformers only, not of timm's.
         trunk.set_input_size(image_size)
-    return Backbone(ImageTower(model), transform, file)
+    model.visual.output_tokens = False  # CoCa's tower would return its tokens too.
+    return Backbone(model.visual, transform, file)
 
 
 def _without_tag(name: str, path: str, checkpoint: str | None) -> tuple[str, dict[str, Any]]:
@@ -123,7 +108,7 @@ def _without_tag(name: str, path: str, checkpoint: str | None) -> tuple[str, dic
         raise UserError(f"pretrained: {path} is neither a tag of {name} (there are: {there}) nor a local path")
     file, config = _hub.weights_file(path, _LOCAL_FILES), Path(path, _CONFIG)
     if config.is_file():
-        said = files.read_foreign_json(config, "open_clip's config")
+        said = files.read_foreign_json(config)
         quick = said.get("model_cfg", {}).get("quick_gelu", False)
         return file, said.get("preprocess_cfg", {}) | {"quick_gelu": quick}
     every = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]

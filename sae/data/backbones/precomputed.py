@@ -11,6 +11,7 @@ import numpy as np
 
 from sae.core import options
 from sae.core.errors import UserError
+from sae.core.files import read_array
 from sae.data.splits import SPLITS
 
 VERSION = 1
@@ -45,14 +46,10 @@ def embeddings(dataset: Any, spec: Options, split: str) -> np.ndarray:
     """The embeddings of a split, read on demand: (N, d) of type float16, float32 or float64.
 
     Raises:
-        UserError: the file is missing, is not a file of NumPy's, or does not hold such an array.
+        UserError: the file is missing, or does not hold such an array.
     """
     path = files(dataset, spec)[split]
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # Of NumPy's reader alone: at bytes that are no array it raises of many kinds.
-        said = " ".join(str(error).split())[:200]
-        raise UserError(f"embeddings {path} cannot be read ({said}); save an array (N, d) with `numpy.save`") from None
+    array = read_array(path)
     if array.ndim != 2 or 0 in array.shape or array.dtype.name not in _TYPES:
         found = f"{array.dtype.name} of shape {array.shape}"
         raise UserError(f"embeddings {path} are {found}; expected (N, d) of {', '.join(_TYPES)}")

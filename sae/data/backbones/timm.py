@@ -142,4 +142,4 @@ def _source(name: str, checkpoint: Path) -> str:
 
 def _architecture(folder: Path) -> str | None:
     path = folder / "config.json"
-    return files.read_foreign_json(path, "timm's config").get("architecture") if path.is_file() else None
+    return files.read_foreign_json(path).get("architecture") if path.is_file() else None

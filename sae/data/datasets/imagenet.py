@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from sae.core import options
+from sae.core import files, options
 from sae.core.errors import UserError
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
@@ -87,7 +87,7 @@ def _devkit(path: Path) -> np.ndarray:
     import scipy.io
 
     try:
-        with tarfile.open(archives.regular(path), "r:gz") as archive:
+        with tarfile.open(files.regular(path), "r:gz") as archive:
             content = {PurePosixPath(member.name).name: archives.content(archive, member) for member in archive}
         synsets = scipy.io.loadmat(io.BytesIO(content["meta.mat"]), squeeze_me=True)["synsets"]
         wnid = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))

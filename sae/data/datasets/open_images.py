@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from sae.core import options
+from sae.core import files, options
 from sae.core.errors import UserError
-from sae.data import archives, indexing
+from sae.data import indexing
 from sae.data.dataset import Dataset
 from sae.data.indexing import reader
 
@@ -73,7 +73,7 @@ def _images(root: Path, folder: str) -> pa.Array:
 
 def _restrict(ids: pa.Array, path: Path) -> pa.Array:
     try:
-        with open(archives.regular(path), newline="", encoding="utf-8") as file:
+        with open(files.regular(path), newline="", encoding="utf-8") as file:
             columns = file.readline().rstrip("\r\n").split(",")
             file.seek(0)
             if "ImageID" in columns:

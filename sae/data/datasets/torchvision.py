@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import field_validator
 
 from sae.core import files, options
-from sae.core.errors import UserError
+from sae.core.errors import UserError, brief
 from sae.data import indexing
 from sae.data.dataset import Dataset
 from sae.data.pictures import UNREADABLE
@@ -111,8 +111,8 @@ def _open(spec: Options, part: str) -> Any:
 
 
 def _said(error: BaseException) -> str:
-    kind = "" if isinstance(error, OSError | RuntimeError) and str(error) else f"{type(error).__name__}: "
-    return kind + " ".join(str(error).split())
+    kind = "" if isinstance(error, OSError | RuntimeError) or not str(error) else f"{type(error).__name__}: "
+    return kind + brief(error)
 
 
 def _fetch(make: Callable[..., Any], root: str, keywords: dict[str, Any]) -> None:

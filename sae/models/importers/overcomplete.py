@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sae.core import files
 from sae.core.errors import UserError
 from sae.models import foreign
 from sae.models.coder import Coder
@@ -32,7 +33,7 @@ def _parts(checkpoint: foreign.Checkpoint) -> tuple[Tensor, Tensor, Tensor, Tens
         raise UserError(f"{checkpoint.path}: its encoder is not linear ({strange[0]}), and cannot be imported")
     tensors = dict(checkpoint.tensors)
     if (beside := checkpoint.path.with_name("b_dec.npy")).exists():
-        tensors["b_dec.npy"] = torch.tensor(foreign.array(beside).astype(float).tolist())
+        tensors["b_dec.npy"] = torch.tensor(files.read_array(beside).astype(float).tolist())
     held = {name: axes for name, axes in OPTIONAL.items() if name in tensors}
     t = replace(checkpoint, tensors=tensors).take(SHAPES | held)
     weight, bias, rows = (t[name] for name in SHAPES)

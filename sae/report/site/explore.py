@@ -16,7 +16,7 @@ from sae.core.errors import UserError
 from sae.data import archives, pictures, store
 from sae.data import dataset as datasets
 from sae.data.store import Activations
-from sae.models import convert, foreign
+from sae.models import convert
 from sae.models.apply import check_embeddings, image_paths
 from sae.models.coder import Coder
 from sae.report import gallery
@@ -181,7 +181,7 @@ def _data(
     """The embeddings with their index, how to open an image, if there are any, and whose they are."""
     credit, guard = "", None if images is None else pictures.Guard(archives.opener(images))
     if activations.suffix == ".npy":
-        embeddings = check_embeddings(foreign.array(activations), None, str(activations))
+        embeddings = check_embeddings(files.read_array(activations), None, str(activations))
         paths = image_paths(images) if images else [str(row) for row in range(len(embeddings))]
         if len(paths) != len(embeddings):
             raise UserError(f"{images} has {len(paths)} images for the {len(embeddings)} rows of {activations}")
