@@ -129,7 +129,7 @@ def test_what_is_exported_reads_back_as_the_same_sae(format_, threshold, tmp_pat
     [
         (
             lambda p: folder(p, OURS, LENS | {"architecture": "temporal"}),
-            "architecture 'temporal' cannot be imported; allowed: 'topk'",
+            "architecture: 'temporal' should be 'topk'.* others cannot be imported",
         ),
         (
             lambda p: folder(p, OURS, LENS | {"normalize_activations": "expected_average_only_in"}),
@@ -141,14 +141,14 @@ def test_what_is_exported_reads_back_as_the_same_sae(format_, threshold, tmp_pat
         (lambda p: folder(p, {"x": random(3)}, None), "its format is not plain .none fit; tensors: x.; say --format"),
         (lambda p: folder(p, OVER, None, "s.pt"), "does not say how many latents are kept: give --k"),
         (lambda p: folder(p, OVER | {"encoder.body.weight": random(3)}, None, "s.pt"), "its encoder is not linear"),
-        (learned("GatedSomething", LEARNED), "dict_class 'GatedSomething' cannot be imported"),
+        (learned("GatedSomething", LEARNED), "dict_class: 'GatedSomething': allowed: AutoEncoderTopK, "),
         (
             lambda p: folder(p, LINEAR | {"W_dec": random(M, D), "b_dec": random(D)}, {"k": 2, "transcode": True}),
-            "transcode True",
+            "transcode: True should be False",
         ),
         (
             lambda p: folder(p, OURS, LENS | {"metadata": {"input_norm": "l7"}}),
-            "metadata.input_norm 'l7' cannot be imported",
+            "metadata.input_norm: 'l7' should be 'none'",
         ),
     ],
 )

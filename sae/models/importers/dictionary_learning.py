@@ -4,26 +4,19 @@ Top-k, BatchTopK, Matryoshka, JumpReLU, gated and plain SAEs have state dicts of
 keeps `threshold` at -1; a threshold from 0 on makes the same tensors a BatchTopK SAE.
 """
 
-from typing import Literal
+from typing import Annotated
 
 import torch
 
 from sae.core.errors import UserError
+from sae.core.options import like
 from sae.models import foreign
 from sae.models.coder import Coder
 
-Kind = Literal[
-    "AutoEncoderTopK",
-    "BatchTopKSAE",
-    "MatryoshkaBatchTopKSAE",
-    "JumpReluAutoEncoder",
-    "GatedAutoEncoder",
-    "AutoEncoder",
-]
 _LINEAR = {"encoder.weight": "md", "decoder.weight": "dm"}
 _TOPK = _LINEAR | {"encoder.bias": "m", "b_dec": "d"}
 _JUMP = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d", "threshold": "m?"}
-SHAPES: dict[Kind, dict[str, str]] = {
+SHAPES = {
     "AutoEncoderTopK": _TOPK,
     "BatchTopKSAE": _TOPK | {"threshold": "m?"},
     "MatryoshkaBatchTopKSAE": _JUMP,
@@ -38,7 +31,7 @@ OURS |= {"bias": "b_dec", "decoder_bias": "b_dec", "mag_bias": "b_enc"}
 class Trainer(foreign.Settings):
     """What made it."""
 
-    dict_class: Kind | None = None
+    dict_class: Annotated[str, like("|".join(SHAPES), f"allowed: {', '.join(SHAPES)}")] | None = None
     activation_dim: foreign.Size | None = None
     dict_size: foreign.Size | None = None
     group_sizes: list[foreign.Size] | None = None
@@ -60,7 +53,7 @@ def fits(checkpoint: foreign.Checkpoint) -> bool:
     return named or (own and "activation" not in checkpoint.config) or "group_sizes" in names
 
 
-def _kind(checkpoint: foreign.Checkpoint) -> Kind:
+def _kind(checkpoint: foreign.Checkpoint) -> str:
     """Which of the library's SAEs it is, by its tensors."""
     names = checkpoint.tensors.keys()
     if "group_sizes" in names:
@@ -74,7 +67,7 @@ def _kind(checkpoint: foreign.Checkpoint) -> Kind:
     return "BatchTopKSAE" if float(checkpoint.take({"threshold": ""})["threshold"]) >= 0 else "AutoEncoderTopK"
 
 
-def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, Kind, foreign.Tensors]:
+def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, str, foreign.Tensors]:
     """The settings, which of the library's SAEs it is, and its tensors by the names of this project."""
     c = checkpoint.settings(Settings)
     kind = c.trainer.dict_class or _kind(checkpoint)
