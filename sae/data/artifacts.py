@@ -17,8 +17,7 @@ def path(root: str | Path | None, name: str, file: str) -> Path:
     folder, hashes = _folder(root, name), manifest(root, name)["files"]
     if file not in hashes:
         raise UserError(f"artifact {name} has no file {file!r}; it has {', '.join(hashes)}")
-    if not is_present(folder / file, hashes[file]):
-        raise UserError(f"{folder / file} is missing; delete {folder / 'artifact.json'} and run again")
+    files.check_sum(folder / file, hashes[file], folder / "artifact.json")
     return folder / file
 
 
@@ -48,17 +47,3 @@ def _folder(root: str | Path | None, name: str) -> Path:
     if root is None:
         raise UserError(f"artifact {name} is needed: name the folder of fetched artifacts")
     return Path(root) / name
-
-
-def is_present(target: Path, digest: str) -> bool:
-    """Whether file `target` exists.
-
-    Raises:
-        UserError: it exists and its SHA-256 is not `digest`; the message shows both.
-    """
-    if not target.exists():
-        return False
-    found = files.sha256(target)
-    if found != digest:
-        raise UserError(f"{target} has SHA-256 {found}, expected {digest}; delete it and run again")
-    return True

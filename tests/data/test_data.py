@@ -37,7 +37,7 @@ def test_balanced_rows():
     rows = balanced_rows(labels, 32, seed=0)
     assert len(set(rows)) == 32
     assert np.bincount(labels[rows]).tolist() == [11, 11, 10]
-    with pytest.raises(ValueError, match="class 1 has 20"):
+    with pytest.raises(UserError, match="class 1 has 20"):
         balanced_rows(labels, 90, seed=0)
 
 
@@ -177,17 +177,6 @@ def test_damaged_files_are_refused_by_name(split, name, damage):
         file.write_bytes(content)
     with pytest.raises(UserError, match=name):
         store.read(split[0])
-
-
-@pytest.mark.parametrize("of", [np.complex64, np.int32])
-def test_a_store_of_no_floats_is_refused(split, of):
-    folder, rows, _ = split
-    np.save(folder / "embeddings.npy", rows.astype(of))
-    manifest = files.read_json(folder / "manifest.json")
-    manifest["sha256"]["embeddings.npy"] = files.sha256(folder / "embeddings.npy")
-    files.write_json(folder / "manifest.json", manifest | {"dtype": np.dtype(of).name})
-    with pytest.raises(UserError, match=rf"embeddings\.npy holds {np.dtype(of).name} of shape .* expected float16"):
-        store.read(folder)
 
 
 def test_a_bad_backbone_or_manifest_is_refused(split, tmp_path):

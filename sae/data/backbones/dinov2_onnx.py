@@ -69,10 +69,12 @@ def tensors(file: str | Path) -> dict[str, torch.Tensor]:
 def rename(state: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
     """What :func:`tensors` gives as timm's state dict, the position embedding resized to the model's grid of patches.
 
+    Tensors that have no place in it keep their names.
+
     Resized as DINOv2's authors and the file do it: bicubic without antialiasing, which is not timm's default.
 
     Raises:
-        UserError: a tensor of the model gets no value, or one of the file has no place in it.
+        UserError: a tensor of the model gets no value.
     """
     left, renamed = dict(state), {}
     for name in model.state_dict():
@@ -80,11 +82,8 @@ def rename(state: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor
         if lacking := [source for source in sources if source not in left]:
             raise UserError(f"the backbone in the file lacks {lacking[0]}, which the model has as {name}")
         renamed[name] = torch.cat([left.pop(source) for source in sources], dim=1 if name == "pos_embed" else 0)
-    if left:
-        some = f"{len(left)} tensors of the backbone in the file, such as {min(left)}"
-        raise UserError(f"{some}, have no place in the model")
     grid = list(model.patch_embed.grid_size)
-    return renamed | {"pos_embed": resample_abs_pos_embed(renamed["pos_embed"], grid, antialias=False)}
+    return renamed | left | {"pos_embed": resample_abs_pos_embed(renamed["pos_embed"], grid, antialias=False)}
 
 
 def _sources(name: str) -> list[str]:

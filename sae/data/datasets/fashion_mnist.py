@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from sae.core import options
-from sae.core.errors import UserError
 from sae.data import artifacts, indexing
 from sae.data.dataset import Dataset
 from sae.data.splits import balanced_rows
@@ -34,13 +33,10 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
         images[part] = _idx(artifacts.path(artifacts_root, artifact, f"{part}-images-idx3-ubyte"), 3)
         labels[part] = _idx(artifacts.path(artifacts_root, artifact, f"{part}-labels-idx1-ubyte"), 1)
     counts, seed = spec.counts, spec.split_seed
-    try:
-        # Train is a balanced part of train + val, so the two stay disjoint and both balanced.
-        pool = balanced_rows(labels["train"], counts.train + counts.val, seed)
-        in_train = balanced_rows(labels["train"][pool], counts.train, seed)
-        test = balanced_rows(labels["t10k"], counts.test, seed)
-    except ValueError as error:
-        raise UserError(f"dataset fashion_mnist, key counts: {error}") from None
+    # Train is a balanced part of train + val, so the two stay disjoint and both balanced.
+    pool = balanced_rows(labels["train"], counts.train + counts.val, seed)
+    in_train = balanced_rows(labels["train"][pool], counts.train, seed)
+    test = balanced_rows(labels["t10k"], counts.test, seed)
     in_val = np.setdiff1d(np.arange(len(pool)), in_train)
     chosen = [("train", "train", pool[in_train]), ("train", "val", pool[in_val]), ("t10k", "test", test)]
     rows = [(part, row, split) for part, split, chosen_rows in chosen for row in chosen_rows]

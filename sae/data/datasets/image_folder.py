@@ -69,8 +69,11 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
         others += [below + f for f in every if not f.lower().endswith(pictures.ENDINGS)]
         rows += [(split, name, below + f) for name, found in taken.items() for f in found]
         classes = classes or {name: number for number, name in enumerate(taken)}
-        if classes.keys() != taken.keys():
-            _refuse_classes(root, split, classes.keys() - taken.keys(), taken.keys() - classes.keys())
+        if odd := sorted(classes.keys() ^ taken.keys()):
+            raise UserError(
+                f"image folder {root}: only one of train/ and {split}/ has the classes {odd}: give all splits class "
+                "folders of the same names, or remove a class from all"
+            )
     if others:
         said = "image folder %s: %d files that are no picture by their ending are left out, such as %r"
         progress.info(said, root, len(others), others[0])
@@ -95,13 +98,3 @@ def _files(split: Path) -> dict[str, list[str]]:
         above = "".join(f"{part}/" for part in Path(place).relative_to(split).parts)
         found.setdefault(above.split("/")[0], []).append((place, [above + name for name in sorted(names)]))
     return {name: [f for _, files in sorted(places) for f in files] for name, places in sorted(found.items())}
-
-
-def _refuse_classes(root: Path, split: str, lacking: set[str], more: set[str]) -> None:
-    for name in lacking | more:
-        name.encode()  # `sae.data.dataset.load` tells of one that is not UTF-8.
-    found = [f"{what} {sorted(some)}" for what, some in (("lacks", lacking), ("has besides", more)) if some]
-    raise UserError(
-        f"image folder {root}: of the classes of train/, {split}/ {' and '.join(found)}: give all splits class folders "
-        "of the same names, or remove a class from all"
-    )
