@@ -5,7 +5,6 @@ What bank.json says of an SAE's names is what counts; the SAE's own file says wh
 
 import functools
 import logging
-import math
 import os
 import platform
 import shutil
@@ -121,7 +120,7 @@ def cell_of(plan: Plan, activations_dir: Path, device: str) -> Cell:
     """Where a cell's inputs lie, and their space.
 
     Raises:
-        UserError: before the first SAE trains: a split's embeddings are all the same, or not finite.
+        UserError: before the first SAE trains: a split's embeddings are all the same.
     """
     norm = plan.recipe["input_norm"]
     variance = _variance(activations_dir / "train", norm, "nothing can be learnt")
@@ -135,10 +134,6 @@ def _variance(folder: Path, norm: str, so: str) -> float:
     embeddings = activations.read(folder).embeddings
     count, x = len(embeddings), Inputs(embeddings, norm, 1.0, "cpu")
     variance, square = float(inputs.total_variance(x)), float(x[:1].double().square().sum())
-    if not math.isfinite(variance):
-        row = int(np.isfinite(embeddings).all(axis=1).argmin())
-        advice = f"delete {folder.parent} and run again"
-        raise UserError(f"{folder / 'embeddings.npy'} holds NaN or infinity in row {row} (from 0): {advice}")
     if variance <= max(_EPS**2 * square, _LEAST):
         same = f"all {count:,} embeddings are {'the same' if square else 'zero'} after the norm {norm}"
         raise UserError(

@@ -5,7 +5,7 @@ own (`extensions` in config.yaml): there `penalties/my_penalty.py` is the module
 and it may import helpers that lie beside it (`from sae_extensions import helper`). A name that begins with `_` is no
 entry.
 
-What the workflow must know of an entry is its head: its docstring, its constants and its options. The head is read
+What the workflow must know of an entry is its head: its constants and its options. The head is read
 without running the file, since an entry may import torch, which takes seconds.
 """
 
@@ -50,13 +50,11 @@ class Head(NamedTuple):
     """What is known of an entry without running it.
 
     Attributes:
-        doc: its docstring.
         constants: its constants: names in capitals with a literal value.
         options: its class `Options`; the empty one if it has none.
         names: what the file defines or imports outside functions and classes.
     """
 
-    doc: str
     constants: dict[str, Any]
     options: type[Options]
     names: frozenset[str]
@@ -159,7 +157,7 @@ def _head(kind: str, name: str, file: Path) -> Head:
     options = space.get("Options", Options)
     if not (isinstance(options, type) and issubclass(options, Options)):
         raise UserError(f"{where} must derive from sae.core.options.Options")
-    return Head(ast.get_docstring(tree) or "", known, options, frozenset(_bound(tree)))
+    return Head(known, options, frozenset(_bound(tree)))
 
 
 def constants(tree: ast.Module) -> dict[str, Any]:

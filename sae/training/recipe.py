@@ -59,18 +59,11 @@ class Recipe(Options):
         """Steps of the optimiser on so many training rows."""
         return self.steps or self.epochs * (rows // min(self.batch_size, rows))
 
-    @field_validator("encoder_scale")
+    @field_validator("encoder_scale", "frozen")
     @classmethod
-    def _none_if_tied(cls, value: float, info: ValidationInfo) -> float:
-        if value != 1 and info.data.get("tied"):
-            raise ValueError("a tied encoder is the decoder's transpose; set encoder_scale: 1 or tied: false")
-        return value
-
-    @field_validator("frozen")
-    @classmethod
-    def _one_of_two(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value in ("encoder", "decoder") and info.data.get("tied"):
-            raise ValueError(f"with `tied` there is no {value} of its own to freeze; set tied: false, or freeze all")
+    def _of_an_encoder_of_its_own(cls, value: Any, info: ValidationInfo) -> Any:
+        if value not in (1, None, "all") and info.data.get("tied"):
+            raise ValueError("with `tied` the encoder is the decoder's transpose; leave this out, or set tied: false")
         return value
 
 

@@ -337,16 +337,6 @@ def test_embeddings_with_a_little_variance_are_trained_on(cell, monkeypatch, cap
     assert train_by_command(cell, monkeypatch, capsys, {})[0] == 0
 
 
-def test_embeddings_that_are_not_finite_are_named(cell, monkeypatch, capsys):
-    file = cell.activations / "train/embeddings.npy"  # As no step of this project writes it.
-    np.save(file, NAN.astype(np.float32))
-    manifest = files.read_json(file.with_name("manifest.json"))
-    manifest["sha256"]["embeddings.npy"] = files.sha256(file)
-    files.write_json(file.with_name("manifest.json"), manifest)
-    code, text = train_by_command(cell, monkeypatch, capsys, {})
-    assert code == 1 and text.startswith(f"error: {file} holds NaN or infinity in row 3 (from 0): delete")
-
-
 def write_anew(folder, x):
     index = pd.DataFrame({"image_id": range(len(x)), "label": 0, "group": range(len(x))})
     write_split(folder, [x.astype(np.float32)], index, MADE_BY)

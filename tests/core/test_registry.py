@@ -73,7 +73,6 @@ def helper(x: "torch.Tensor") -> None: ...
 def test_a_head_is_read_without_running_the_file(extend):
     extend({"penalties/mine.py": HEAD})
     head = registry.head("penalty", "mine")
-    assert head.doc == "What it is."
     assert head.constants == {"LARGEST": 4, "READS": ("train", "val")}
     assert issubclass(head.options, Options)
     assert head.options(kind="a").model_dump() == {"size": 4, "kind": "a", "step": {"at": 1}}
@@ -87,7 +86,7 @@ def test_a_head_is_read_without_running_the_file(extend):
 
 def test_an_entry_without_options_has_none(extend):
     extend({"penalties/mine.py": "import torch\n"})
-    assert registry.head("penalty", "mine") == ("", {}, Options, {"torch"})
+    assert registry.head("penalty", "mine") == ({}, Options, {"torch"})
 
 
 def test_a_head_knows_what_the_file_defines(extend):
@@ -126,7 +125,7 @@ def test_the_heads_of_all_entries_are_read_and_nothing_heavy_is_imported():
     code = (
         "import sys; from sae.core import registry\n"
         "for kind in registry.PACKAGES:\n"
-        "    assert all(registry.head(kind, name).doc for name in registry.names(kind)), kind\n"
+        "    [registry.head(kind, name) for name in registry.names(kind)]\n"
         "print([m for m in ('torch', 'numpy', 'pandas', 'sklearn', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
