@@ -37,8 +37,8 @@ from sae.training.recipe import Settings
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
 
-# Embeddings within rounding to float32 of each other vary by less than this share of their square; and less variance
-# than this needs a scale that float32 does not hold.
+# `_EPS` is float32's rounding: embeddings that differ by a smaller share of their length count as the same. `_LEAST` is
+# the smallest variance whose input scale float32 holds.
 _EPS, _LEAST = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).max) ** -2
 # What the last row of a training log says of an SAE, as far as its objective has it.
 _SAID = {"r2": "R2 {:.3f}", "l0": "L0 {:.1f}", "dead": "dead {:.0f}", "penalty": "penalty {:.3g}"}

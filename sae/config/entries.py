@@ -1,4 +1,4 @@
-"""What the file of an entry must hold, by its kind: said before any job needs it."""
+"""What the file of an entry must hold, by its kind; checked before any job starts."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ from sae.core import paths, registry
 from sae.core.errors import UserError
 from sae.data.splits import SPLITS
 
-# {kind: {constant: (a text or a list of texts, what is allowed; any, if nothing is said)}}
+# {kind: {constant: (its type: a text or a list of texts, the texts that are allowed; () allows any)}}
 _CONSTANTS: dict[str, dict[str, tuple[type, tuple[str, ...]]]] = {
     "metric": {
         "STAGE": (str, paths.STAGES),

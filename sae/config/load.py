@@ -1,6 +1,7 @@
 """Read config.yaml: what it may hold, then its methods, then what concerns several keys.
 
-What is wrong is said before any job starts: one line for each problem of the first of these that finds one.
+What is wrong is said before any job starts. There are three rounds of checks. The first that finds problems reports
+them all, a line each; later rounds do not run.
 """
 
 import functools

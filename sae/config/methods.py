@@ -77,7 +77,7 @@ def _check_links(methods: dict[str, Method], name: str, problems: Problems) -> N
 
 
 def _laid_over(inherited: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """A method's own words, laid over what of the inherited ones still holds."""
+    """A method's own keys, over the inherited keys that still apply."""
     sweep = own.get("sweep", {})
     # What this method sets or sweeps itself, and the options of an entry that it replaces.
     gone = {*own, *sweep} | ({"against"} if own.get("control") else set())

@@ -24,7 +24,7 @@ def _given(options: Any) -> Any:
 
 Name = Annotated[str, like(NAME, NAMES), Field(json_schema_extra={"pattern": NAME})]
 Names = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
-# Written out (`sae.config.extends`) before the rest is looked at.
+# `extends` is resolved before these classes check anything.
 Extends = Annotated[str | None, Field(exclude=True, description="Another entry, whose words hold where this has none.")]
 _Printed = Field(description="How it is printed; its name, if not given.")
 Label = Annotated[Annotated[str, Field(min_length=1)] | None, _Printed]
@@ -160,8 +160,8 @@ Import = Annotated[_Import, BeforeValidator(lambda given: {"place": given} if is
 class Method(Limited, extra="allow", validate_by_name=False):
     """A way to train an SAE; its other keys are options of its objective, of its penalty and of the recipe."""
 
-    # In a config that was loaded, it holds what it takes over too, and all options of its objective and its penalty (at
-    # its first value where one that must be given is swept); its class is `Trained`, extended by these.
+    # Once a config is loaded, a method also holds what it took over, and all options of its objective and penalty. A
+    # required option that is swept has its first value. The class is then `Trained`, extended by these options.
 
     extends: Extends = None
     objective: str = Field("", description="How latents are selected; required where nothing is extended.")

@@ -19,7 +19,7 @@ class Problems:
 
     Attributes:
         found: what was noted: (key, text).
-        parents: {key of an entry: of the one that it takes over from}; what is wrong with both is said of the latter.
+        parents: {key of an entry: key of the one that it extends}; a problem of both is reported of the latter alone.
     """
 
     def __init__(self, files: Mapping[str, str] = {}) -> None:

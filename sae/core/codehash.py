@@ -132,7 +132,8 @@ class _Meaning:
                 elif module and not _is_core(module):
                     self.ours.add(local)
         self.loggers = {log for node in tree.body if (log := _logger(node)) and self.names[log] == 1}
-        # It stands beside the hash. In a folder of one's own it may be a helper's, of which no version speaks.
+        # `VERSION` is recorded beside the hash, so it is left out of it. Extensions keep it in: a helper's `VERSION`
+        # appears nowhere else.
         self.version = [node for node in tree.body if name.startswith("sae.") and _assigned(node) == "VERSION"]
         self.value = self.of(tree)
 

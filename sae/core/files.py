@@ -152,7 +152,7 @@ def link_or_copy(source: Path, target: Path, link: Callable[[Path, Path], Any] =
 
 
 def _sync(file: Path) -> None:
-    # Not opened for writing: a linked file may belong to another user. But Windows syncs nothing else.
+    # Opened for reading, since a linked file may be another user's. Windows syncs only files opened for writing.
     with open(file, "r+b" if os.name == "nt" else "rb") as opened:
         os.fsync(opened.fileno())
 

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-EVERY = 0.5  # seconds between two replacements, but for the last
+EVERY = 0.5  # least seconds between two writes; the last one is written at once
 _file: list[Path] = []
 _told = [0.0]
 

@@ -46,8 +46,8 @@ PROBE_OF_EMBEDDINGS = f"{EXPERIMENT}/scores/{{dataset}}/{{backbone}}/embeddings.
 HUB = f"{EXPERIMENT}/hub"  # What `make publish` lays out for the Hugging Face hub.
 METRICS = f"{EXPERIMENT}/metrics.parquet"
 METRICS_CSV = f"{EXPERIMENT}/metrics.csv"
-# The SHA-256 of files that cannot hold a seal (`sae.core.seals`).
 MADE_BY = f"{EXPERIMENT}/made_by.json"
+# The SHA-256 of files that cannot hold a seal (`sae.core.seals`).
 METRICS_SUMS = f"{EXPERIMENT}/metrics.sums.json"
 CURVES = f"{EXPERIMENT}/curves.parquet"
 LATENTS = f"{EXPERIMENT}/latents.parquet"

@@ -39,7 +39,7 @@ def read(path: str | Path, what: str = "file", advice: str = ADVICE, unsealed: s
     Args:
         what: what error messages call the file.
         advice: how they end.
-        unsealed: all that is said of a file that may never have had a seal.
+        unsealed: the whole error message for a file without a seal.
 
     Raises:
         UserError: the file is missing, has no seal, or was altered.

@@ -131,7 +131,7 @@ def _log_to(file: Path | None) -> None:
 
 
 def _is_stderr(file: Path) -> bool:
-    """Whether what this process says goes into this file in any case."""
+    """Whether this process's stderr already is this file."""
     with suppress(OSError):
         return os.path.samestat(os.stat(file), os.fstat(2))
     return False

@@ -35,7 +35,8 @@ from sae.data.splits import SPLITS
 
 VERSION = 1
 progress = logging.getLogger("sae.progress")
-# In the keys of embeddings made in bfloat16; plain `bfloat16` were those of autocast alone.
+# In the keys of embeddings made in bfloat16. Earlier versions used autocast alone under the key `bfloat16`; this text
+# keeps the two apart.
 _WHOLE = "bfloat16, weights too"
 _Forward = Callable[[torch.Tensor | str], torch.Tensor]
 

@@ -31,7 +31,8 @@ _FUSED: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
 }
-_PACKED_FOR = 16  # images: oneDNN lays weights out for a size of input; one size, whatever batch comes first
+# oneDNN lays weights out for one batch size. It is always this one, so the first batch does not matter.
+_PACKED_FOR = 16
 
 
 @functools.cache

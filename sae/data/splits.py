@@ -28,7 +28,7 @@ def grouped_split(groups: ArrayLike, strata: ArrayLike, fractions: Mapping[str, 
     """
     groups, strata = np.asarray(groups), np.asarray(strata)
     names, first, member, size = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
-    order = sorted(fractions)  # Not as they are written: that should decide nothing.
+    order = sorted(fractions)  # Sorted: the order in the config must not change the splits.
     target = np.array([fractions[split] for split in order], dtype=np.float64)
     rng = np.random.default_rng(seed)
     chosen = np.empty(len(names), dtype=np.int64)

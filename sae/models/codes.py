@@ -68,7 +68,7 @@ class Codes(Shown):
 
     def matrix(self) -> scipy.sparse.csr_matrix:
         """The codes as a float64 sparse matrix (N, m), columns sorted."""
-        # There and back: that sorts each row's columns, in new arrays, and takes no longer than a sort.
+        # To columns and back sorts each row's columns into new arrays, as fast as sorting.
         return self.by_latent().tocsr().astype(np.float64)
 
 

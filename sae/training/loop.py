@@ -19,7 +19,7 @@ VERSION = 1
 DIVERGED_AT = 100.0
 # The coder's parameters that an option `frozen` of the recipe leaves as they were initialised.
 FROZEN = {None: (), "encoder": ("W_enc", "b_enc"), "decoder": ("W_dec",)}
-# Steps between looks; not those of the log, which may not decide what becomes of an SAE.
+# Steps between checks for divergence. Separate from `log_every`, since logging must not change a result.
 CHECK_EVERY = 25
 
 

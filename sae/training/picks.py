@@ -29,7 +29,7 @@ class Picks:
     indices: Tensor
     m: int
     starts: Tensor | None = None
-    # Not carried over by `dataclasses.replace`, which may change what the order is of.
+    # `replace` starts with an empty one: it may change the indices that were sorted.
     _sorted: dict[str, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def attach(self, coder: Coder, x: Tensor) -> "Picks":

@@ -26,7 +26,7 @@ class Objective(step.Objective):
         return a
 
     def sparsity(self, z: Tensor) -> Tensor:
-        """The part of the loss that asks for few active latents, of the codes that were given last."""
+        """The part of the loss that asks for few active latents, of the codes that `codes` returned last."""
         raise NotImplementedError
 
     def thresholds(self) -> Tensor:
