@@ -126,7 +126,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("methods/untrained/sweep", {"lr": [1, 2]}, "methods.untrained.sweep", "a control is not tuned"),
         ("experiments/smoke/sweep/raw", {"m": [8]}, "experiments.smoke.sweep.raw", "a control is not tuned"),
         ("methods/reg1/against", "untrained", "methods.reg1.against", "untrained is a control"),
-        ("methods/frozen_decoder/tied", True, "methods.frozen_decoder.frozen", "no decoder of its own to freeze"),
+        ("methods/frozen_decoder/tied", True, "methods.frozen_decoder.frozen", "freeze all or nothing"),
         ("training/small/input_norm", "l2", "training.small.input_norm", "'none', 'unit_l2' or 'unit_l2_layernorm'"),
         ("training/small/lr", 0, "training.small.lr", "0 should be greater than 0"),
         ("training/small/lr", "1e-3", "training.small.lr", "'1e-3'.*1.0e-3"),
@@ -312,7 +312,7 @@ def test_a_chain_of_thousands_of_methods_is_one_line(link):
         ({"extends": "topk", "sweep": {"epochs": [1.5]}}, "methods.x.sweep.epochs.0", "valid integer"),
         ({"extends": "topk", "sweep": {"seed": [1]}}, "methods.x.sweep", "'seed'.*allowed: adam_beta1"),
         ({"extends": "topk", "sweep": {"log_every": [1]}}, "methods.x.sweep", "'log_every'.*allowed"),
-        ({"extends": "topk", "sweep": {"lr": {"16": [0.1]}}}, "methods.x.sweep.lr", "'16'.*such as k8"),
+        ({"extends": "topk", "sweep": {"lr": {"16": [0.1]}}}, "methods.x.sweep.lr.16", "'16'.*such as k8"),
         ({"extends": "topk", "lr": 0.1, "sweep": {"lr": [0.1]}}, "methods.x.lr", "swept as well"),
         (
             {"extends": "reg1", "at": "reg1", "sweep": {"lambda": [0.1]}},

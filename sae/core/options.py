@@ -60,7 +60,7 @@ def in_words(error: Any) -> str:
     said = re.sub("^(Input|Dictionary|List|String) should", lambda _: f"{shown} should", said)
     said = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", said)
     said = re.sub(r" after validation, not \d+$|, unable to parse .*", "", said)
-    said = re.sub(r"0\.0{9,}\d+|\d{20,}", lambda number: f"{float(number[0]):g}", said)
+    said = re.sub(r"0\.0{9,}\d+|\d{25,}", lambda number: f"{float(number[0]):g}", said)
     if error["type"] == "list_type" and isinstance(value, str | int | float):
         said += f": write [{value}]"
     if isinstance(value, str) and error["type"] == "float_type":

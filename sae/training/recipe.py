@@ -63,7 +63,8 @@ class Recipe(Options):
     @classmethod
     def _of_an_encoder_of_its_own(cls, value: Any, info: ValidationInfo) -> Any:
         if value not in (1, None, "all") and info.data.get("tied"):
-            raise ValueError("with `tied` the encoder is the decoder's transpose; leave this out, or set tied: false")
+            said = "set encoder_scale: 1 and freeze all or nothing, or set tied: false"
+            raise ValueError(f"with `tied` the encoder is the decoder's transpose; {said}")
         return value
 
 
