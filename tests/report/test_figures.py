@@ -260,7 +260,7 @@ def test_a_metric_that_is_left_out_is_said(results, name, curve):
     assert figure.axes[0].texts[0].get_text().startswith("not ") and not figure.axes[0].get_lines()
 
 
-@pytest.mark.parametrize("name", ["fig4", "fig5", "fig5_probe", "sweep"])
+@pytest.mark.parametrize("name", ["effects", "fig4", "fig5", "fig5_probe", "sweep"])
 def test_nothing_to_show_is_said(results, name):
     metrics = pd.read_parquet(results / "metrics.parquet")
     metrics = metrics[metrics["method"] == "topk"].drop(columns="probe_top1_raw")
@@ -269,3 +269,26 @@ def test_nothing_to_show_is_said(results, name):
     figure = registry.load("figure", name).draw(results, NAMES)
     assert any(text.get_text() for text in figure.axes[0].texts)
     assert np.all([not ax.get_lines() for ax in figure.axes])
+
+
+def test_effects_are_drawn_with_their_interval_and_every_cell(tmp_path):
+    gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}
+    rows = []
+    for number, backbone in enumerate("abc"):
+        for method, gain in {"topk": (0, 0, 0), **gains}.items():
+            row = {"dataset": "d", "backbone": backbone, "k": 4, "method": method, "trial": "default", "seed": 0}
+            row |= {"status": "ok", "protocol": "paper", "r2": 0.8, "l0": 4, "dead_train": 0, "m": 9}
+            rows += [row | {"split": split, "ms_mean_alive": 0.5 + gain[number]} for split in ("val", "test")]
+    files.write_parquet(tmp_path / "metrics.parquet", pd.DataFrame(rows))
+    files.write_json(tmp_path / "made_by.json", {"fronts": {}})
+    methods = {"topk": {}, "mine": {"against": "topk"}, "reg1": {"against": "topk", "label": "Reg. 1"}}
+    (ax,) = registry.load("figure", "effects").draw(tmp_path, Names(methods=methods)).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["mine", "Reg. 1"]  # upwards, the best on top
+    dots = [line.get_xdata(orig=False) for line in ax.get_lines() if line.get_marker() == "."]
+    np.testing.assert_allclose(dots, list(gains.values()))
+    means = [line for line in ax.get_lines() if line.get_marker() == "o"]
+    assert [line.get_markerfacecolor() == "white" for line in means] == [True, False]  # Only Reg. 1 is shown.
+    for bar, line, gain in zip(ax.collections, means, gains.values(), strict=True):
+        half = 4.302653 * np.std(gain, ddof=1) / 3**0.5  # Student's t, 2 degrees of freedom
+        np.testing.assert_allclose(line.get_xdata(orig=False), [np.mean(gain)])
+        np.testing.assert_allclose(bar.get_segments()[0][:, 0], [np.mean(gain) - half, np.mean(gain) + half], rtol=1e-5)

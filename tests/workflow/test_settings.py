@@ -171,7 +171,15 @@ def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monke
 
     config = with_changes(change)
     assert settings.gallery(config, "smoke") is None
-    assert settings.figures(config, "smoke") == ["fronts", "detection", "fig4", "fig5", "fig5_probe", "sweep"]
+    assert settings.figures(config, "smoke") == [
+        "effects",
+        "fronts",
+        "detection",
+        "fig4",
+        "fig5",
+        "fig5_probe",
+        "sweep",
+    ]
     assert settings.dataset_files(config, "given") == ["here/train.csv", "here/val.csv", "here/test.csv"]
     assert settings.given_embeddings(config, "given", "ours")[0] == "here/clip/train.npy"
     assert settings.given_embeddings(config, "emoji", CELL[1]) == settings.dataset_files(config, "emoji") == []

@@ -1,0 +1,64 @@
+"""What each method gains at the same R^2, by each endpoint: the board as a figure."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sae.comparison import fronts, intervals
+from sae.comparison.scores import ENDPOINTS, SCORES, across_groups
+from sae.core import files
+from sae.report import style
+from sae.report.names import Names
+from sae.scoring.rows import CELL
+
+READS = ["metrics.parquet", "made_by.json"]
+CAPTION = (
+    "What each method has above its baseline at the same R², on test images; on top the one of highest detection. "
+    "Circle and bar: the mean over (dataset, backbone) blocks and its 95 % interval; filled where the difference is "
+    "shown. Small dots: the cells. Shaded: differences that count as none. *: on average it reaches less R² than the "
+    "baseline, by more than the window."
+)
+
+
+def draw(results: Path, names: Names) -> Figure:
+    """A panel per endpoint, a line per method."""
+    made_by = files.read_json(results / READS[1], "record of what made these results")
+    rule = fronts.Rule.model_validate(made_by["fronts"])
+    rule = rule.model_copy(update={"widths": rule.widths[:1]})
+    metrics = fronts.of_rule(across_groups(files.read_parquet(results / READS[0])), rule)
+    found = fronts.effects(metrics, names.tuned, rule)
+    means = intervals.means(found).dropna(subset="effect").set_index(["score", "method"])
+    measured = [name for name in ENDPOINTS if name in means.index]
+    figure, axes = style.panels(1, max(len(measured), 1), 0.6 + 0.19 * found["method"].nunique(), 0.5)
+    if not measured:
+        style.nothing(axes[0, 0], "no method has a front beside its baseline's")
+        return figure
+    order = means.loc[measured[-1], "effect"].sort_values(kind="stable").index
+    cells = found[found["status"] == "ok"].groupby(["score", "method", *CELL], sort=False)["effect"].mean()
+    for ax, name in zip(axes[0], measured, strict=True):
+        _panel(ax, means.loc[name].reindex(order), cells.loc[name], names)
+        ax.set_xlabel(f"{SCORES[name].label}, above the baseline")
+    axes[0, 0].set_yticks(range(len(order)), labels=[style.fit(names.method(name), 1.6, 1) for name in order])
+    return figure
+
+
+def _panel(ax: Axes, means: pd.DataFrame, cells: pd.Series, names: Names) -> None:
+    ax.axvspan(-intervals.NEGLIGIBLE, intervals.NEGLIGIBLE, color="#f0f0f0", zorder=0)
+    ax.axvline(0, color=style.GREY, linewidth=0.8)
+    for place, row in enumerate(means.itertuples()):
+        if row.effect != row.effect:
+            continue
+        colour, own = names.colour(row.Index), cells.loc[row.Index]
+        ax.plot(own, [place - 0.25] * len(own), ".", color=colour, markersize=2.5)
+        look: dict[str, Any] = {"color": colour, "markerfacecolor": colour if row.outcome.startswith("shown") else "white"}
+        ax.errorbar(row.effect, place, xerr=row.high - row.effect, fmt="o", markersize=4.5, **look)
+        if row.at_lower_r2:
+            ax.annotate("*", (row.effect, place), xytext=(0, 2), textcoords="offset points", ha="center")
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.set_yticks(range(len(means)), labels=[])
+    ax.set_ylim(-0.6, len(means) - 0.4)
+    ax.grid(True, axis="x")
