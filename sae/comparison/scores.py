@@ -52,6 +52,7 @@ _MS += "images or more."
 _DETECTION = "AUC: how well another backbone tells a latent's images from others after ten examples, mean over latents "
 _DETECTION += "that fire often enough."
 _WHOLE = "2 AUC - 1, mean over all latents; of latents that fire too rarely 0."
+_MEASURED = "Share of the latents that fire often enough for detection."
 _OTHERS = "MS as backbones of other families see the images"
 _ACROSS = "without pairs of near-duplicates, where the dataset knows them"
 _PURITY = "Share of a latent's images that are of its most frequent class"
@@ -66,6 +67,7 @@ SCORES = {
     "ms": Score("ms_mean_alive", "MS_mean_alive", "MS", _MS, **_ENDPOINT),
     "detection_alive": Score("detection_alive", "detection_alive", "detection", _DETECTION, **_ENDPOINT, chance=0.5),
     "detection": Score("detection", "detection", "detection, whole dictionary", _WHOLE, **_SECOND, chance=0),
+    "measured": Score("detection_measured", "measured", "latents measured", _MEASURED, front="secondary"),
     "ms_independent": Score(
         "ms_mean_alive_independent", "MS_independent", "MS by other families", f"{_OTHERS}.", **_SECOND
     ),
