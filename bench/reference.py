@@ -5,7 +5,8 @@
 
 Kept are the rows: metrics.parquet, curves.parquet, made_by.json, and of latents.parquet what the table of detection by
 frequency reads. Rows of other cells that lie there stay: an experiment may be run a few cells at a time, on several
-machines. Tables and claims are written anew from these, and the figures that the folder's README.md shows.
+machines. Tables and claims are written anew from these, and the figures that the folder's README.md shows. Left out are
+fronts.csv, which is long, and the leaderboard, here a copy of fronts.md.
 """
 
 import argparse
@@ -27,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "workflow/resources/paper"
 ROWS = ("metrics.parquet", "curves.parquet", "latents.parquet")
 MADE_BY = "made_by.json"
+LEFT_OUT = ("fronts.csv", "leaderboard.csv", "leaderboard.md")
 
 
 def main() -> None:
@@ -63,7 +65,8 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
     into.mkdir(parents=True, exist_ok=True)
     for name, table in found.items():
         place = order.get_indexer(pd.MultiIndex.from_frame(table[CELL]))
-        files.write_parquet(into / name, table.iloc[place.argsort(kind="stable")].reset_index(drop=True))
+        rows = table.iloc[place.argsort(kind="stable")].reset_index(drop=True)
+        files.write_parquet(into / name, rows, compression="zstd", compression_level=19)
     files.write_json(into / MADE_BY, made_by)
 
 
@@ -92,7 +95,7 @@ def rebuild(folder: Path, overlays: list[str]) -> None:
         claims.write(folder / "metrics.parquet", folder / "curves.parquet", PUBLISHED, plan, made)
         for name in shown:
             plot.plot(name, folder, names, made / "figures")
-        kept = [f for f in made.rglob("*") if f.suffix in (".csv", ".md", ".png")]
+        kept = [f for f in made.rglob("*") if f.suffix in (".csv", ".md", ".png") and f.name not in LEFT_OUT]
         for kind in ("tables", "figures"):
             shutil.rmtree(folder / kind, ignore_errors=True)
         for file in kept:

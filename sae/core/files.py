@@ -268,15 +268,19 @@ def read_array(path: Path) -> "np.ndarray":
     return found
 
 
-def write_parquet(path: str | Path, table: "pa.Table | pd.DataFrame") -> None:
-    """Write a sealed parquet file; the same table gives the same bytes. The index of a data frame is left out."""
+def write_parquet(path: str | Path, table: "pa.Table | pd.DataFrame", **how: Any) -> None:
+    """Write a sealed parquet file; the same table gives the same bytes. The index of a data frame is left out.
+
+    Args:
+        how: options of `pyarrow.parquet.ParquetWriter`.
+    """
     import pyarrow as pa  # Imported here because the step `fetch` does not need it.
     import pyarrow.parquet as pq
 
     if not isinstance(table, pa.Table):
         table = pa.Table.from_pandas(table, preserve_index=False)
     with atomic_file(path) as temporary:
-        with pq.ParquetWriter(temporary, table.schema) as writer:
+        with pq.ParquetWriter(temporary, table.schema, **how) as writer:
             writer.write_table(table)
             writer.add_key_value_metadata({"seal": seals.BLANK})
         seals.seal(temporary)

@@ -54,7 +54,8 @@ def _panel(ax: Axes, means: pd.DataFrame, cells: pd.Series, names: Names) -> Non
             continue
         colour, own = names.colour(row.Index), cells.loc[row.Index]
         ax.plot(own, [place - 0.25] * len(own), ".", color=colour, markersize=2.5)
-        look: dict[str, Any] = {"color": colour, "markerfacecolor": colour if row.outcome.startswith("shown") else "white"}
+        face = colour if row.outcome.startswith("shown") else "white"
+        look: dict[str, Any] = {"color": colour, "markerfacecolor": face}
         ax.errorbar(row.effect, place, xerr=row.high - row.effect, fmt="o", markersize=4.5, **look)
         if row.at_lower_r2:
             ax.annotate("*", (row.effect, place), xytext=(0, 2), textcoords="offset points", ha="center")
