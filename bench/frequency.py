@@ -18,7 +18,7 @@ TRIAL = ["dataset", "backbone", "k", "method", "trial"]
 
 
 def main() -> None:
-    """Print the means over cells, and write them."""
+    """Print the means over cells, and write them where `--out` says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="folder of a run that has protocol fair")
     parser.add_argument("--out", type=Path, help="a CSV")
@@ -28,6 +28,9 @@ def main() -> None:
     fresh = latents[(latents["split"] == "test") & (latents["seed"] > 2) & latents["detection"].notna()]
     band = np.searchsorted(BANDS, fresh["n_active"] / fresh["dataset"].map(images))
     seeds = fresh.assign(band=band).groupby([*TRIAL, "seed", "band"])["detection"].agg(["mean", "size"])
+    saes = seeds.index.droplevel("band").unique()
+    every = [(*sae, band) for sae in saes for band in range(len(BANDS))]
+    seeds = seeds.reindex(pd.MultiIndex.from_tuples(every, names=seeds.index.names)).fillna({"size": 0})
     trials = seeds.groupby([*TRIAL, "band"]).mean().reset_index()
 
     def side(cell: tuple, method: str, vertices: str) -> pd.DataFrame:
@@ -37,8 +40,9 @@ def main() -> None:
             rows = trials[(trials[TRIAL] == [*cell, method, trial]).all(axis=1)].set_index("band")
             parts.append(rows[["mean", "size"]].assign(w=float(weight)))
         every = pd.concat(parts)
+        every["known"] = every["w"] * every["mean"].notna()
         weighted = every[["mean", "size"]].mul(every["w"], axis=0).groupby("band").sum()
-        return weighted.assign(mean=weighted["mean"] / every.groupby("band")["w"].sum())
+        return weighted.assign(mean=weighted["mean"] / every.groupby("band")["known"].sum())
 
     found, fronts = [], pd.read_csv(a.results / "tables/fronts.csv")
     fronts = fronts[(fronts["score"] == "detection_alive") & (fronts["width"] == fronts["width"].iloc[0])]
@@ -48,7 +52,8 @@ def main() -> None:
         both = own.merge(base, on="band", suffixes=("", "_baseline"))
         gain = both["mean"] - both["mean_baseline"]
         line = {"method": row.method, "effect": row.effect}
-        line |= {"reweighted": np.average(gain, weights=both["size_baseline"])}
+        known = gain.notna()
+        line |= {"reweighted": np.average(gain[known], weights=both["size_baseline"][known])}
         line |= {f"gain up to {BANDS[band]:.0%}": value for band, value in gain.items()}
         found.append(line | {f"latents up to {BANDS[band]:.0%}": size for band, size in own["size"].items()})
     table = pd.DataFrame(found).groupby("method", sort=False).mean().sort_values("reweighted").round(3)

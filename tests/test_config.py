@@ -201,7 +201,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("metrics/probe/D", 1, "metrics.probe.D", "allowed: C, largest, max_passes, max_train, optional, tol"),
         ("metrics/impurity", None, "metrics.impurity", "'impurity'.*allowed: .*firing"),
         ("metrics/purity", [], "metrics.purity", r"\[\] should be a mapping of keys to values"),
-        ("figures", ["fig9"], "figures.fig9", "'fig9'.*allowed: detection, fig1, fig2"),
+        ("figures", ["fig9"], "figures.fig9", "'fig9'.*allowed: detection, effects, fig1"),
         ("extensions", "nowhere", "extensions", "nowhere is no folder"),
         ("compute/device", "gpu", "compute.device", "'auto'"),
         ("compute/shared", ["a:b"], "compute.shared.0", "without a colon"),

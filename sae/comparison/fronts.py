@@ -154,8 +154,8 @@ def _of_cell(
     by_method = {str(method): rows for method, rows in tried.groupby("method", sort=False)}
     fronts = {(m, name): vertices(rows, name) for m, rows in by_method.items() for name in ENDPOINTS}
     for method, name, width in itertools.product(by_method, READ, rule.widths):
-        # A score that is no endpoint is read at the vertices of the first.
-        hull, base = name if name in ENDPOINTS else ENDPOINTS[0], root(method, against)
+        # A score that is no endpoint is read at the vertices of one.
+        hull, base = name if name in ENDPOINTS else READ[name].at, root(method, against)
         if base == method or (base, hull) not in fronts:
             continue
         own, theirs = fronts[method, hull], fronts[base, hull]

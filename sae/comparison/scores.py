@@ -25,6 +25,7 @@ class Score(NamedTuple):
         worth: whether the controls say what it is worth; of these, more is better.
         style: how it is written.
         chance: its value by chance, where that is known beforehand.
+        at: the endpoint at whose vertices it is read, if it is none itself.
     """
 
     column: str
@@ -37,6 +38,7 @@ class Score(NamedTuple):
     worth: bool = False
     style: str = ".3f"
     chance: float | None = None
+    at: str = "ms"
 
     def of(self, rows: pd.DataFrame) -> pd.Series:
         """Its values, NaN where `rows` lack a column."""
@@ -52,6 +54,7 @@ _MS += "images or more."
 _DETECTION = "AUC: how well another backbone tells a latent's images from others after ten examples, mean over latents "
 _DETECTION += "that fire often enough."
 _WHOLE = "2 AUC - 1, mean over all latents; of latents that fire too rarely 0."
+_FOUND = "detection_alive"
 _MEASURED = "Share of the latents that fire often enough for detection."
 _OTHERS = "MS as backbones of other families see the images"
 _ACROSS = "without pairs of near-duplicates, where the dataset knows them"
@@ -66,8 +69,8 @@ SCORES = {
     "l0": Score("l0", "L0", "L0", "Mean number of active latents an image.", better=0, style=".1f"),
     "ms": Score("ms_mean_alive", "MS_mean_alive", "MS", _MS, **_ENDPOINT),
     "detection_alive": Score("detection_alive", "detection_alive", "detection", _DETECTION, **_ENDPOINT, chance=0.5),
-    "detection": Score("detection", "detection", "detection, whole dictionary", _WHOLE, **_SECOND, chance=0),
-    "measured": Score("detection_measured", "measured", "latents measured", _MEASURED, front="secondary"),
+    "detection": Score("detection", "detection", "detection, whole dictionary", _WHOLE, **_SECOND, chance=0, at=_FOUND),
+    "measured": Score("detection_measured", "measured", "latents measured", _MEASURED, front="secondary", at=_FOUND),
     "ms_independent": Score(
         "ms_mean_alive_independent", "MS_independent", "MS by other families", f"{_OTHERS}.", **_SECOND
     ),

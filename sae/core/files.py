@@ -249,7 +249,7 @@ def read_array(path: Path) -> "np.ndarray":
     """The numbers in a file of `numpy.save`, as a memory map.
 
     Raises:
-        UserError: there are none.
+        UserError: it cannot be read, or holds something else.
     """
     import numpy as np
 
@@ -260,7 +260,8 @@ def read_array(path: Path) -> "np.ndarray":
     except Exception as error:  # Of NumPy's reader alone: at bytes that are no array it raises of many kinds.
         if isinstance(error, ValueError) and "Python objects in dtype" in str(error):
             raise UserError(f"{path} holds Python objects, expected numbers: save it as floats") from None
-        raise UserError(f"{path} cannot be read as an array: cut short, or not written by numpy.save") from None
+        said = "cut short, or not written by numpy.save"
+        raise UserError(f"{path} cannot be read as an array: {error if isinstance(error, OSError) else said}") from None
     if not isinstance(found, np.ndarray):
         raise UserError(f"{path} holds several arrays; write one alone, with numpy.save")
     if found.dtype.kind not in "fiu":

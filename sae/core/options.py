@@ -74,7 +74,7 @@ def in_words(error: Any) -> str:
 
 def told(error: ValidationError) -> str:
     """All that pydantic finds wrong, in words, each after its key."""
-    places = ((".".join(map(str, e["loc"])), in_words(e)) for e in error.errors())
+    places = ((".".join(str(part) for part in e["loc"] if part != "[key]"), in_words(e)) for e in error.errors())
     return "; ".join(": ".join(filter(None, pair)) for pair in places)
 
 

@@ -41,6 +41,8 @@ STAGE = f"{SCORES}/{{stage}}"
 STAGE_TABLE = f"{STAGE}/{{table}}.parquet"
 # Undeclared: what a stage has computed, one file a metric, of which it keeps the rows that still hold.
 ROWS = f"{SCORES}/.rows/{{stage}}/{{metric}}.parquet"
+# The same of what protocols read. Housekeeping alone looks at it: it takes every pattern of this file for known.
+PROTOCOL_ROWS = f"{SCORES}/.rows/train/{{protocol}}/{{metric}}.parquet"
 PROBE_OF_EMBEDDINGS = f"{EXPERIMENT}/scores/{{dataset}}/{{backbone}}/embeddings.json"
 
 HUB = f"{EXPERIMENT}/hub"  # What `make publish` lays out for the Hugging Face hub.

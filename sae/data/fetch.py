@@ -63,9 +63,11 @@ def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
     for source in spec["sources"]:
         if not missing:
             break
-        kind = next((key for key in source if key in SOURCES), None)
-        if kind is None:
-            raise UserError(f"artifact {name}: a source has one kind of {', '.join(SOURCES)}; got {source}")
+        kind, *more = [key for key in source if key not in ("path", "sha256")] or [""]
+        if more or kind not in SOURCES:
+            raise UserError(
+                f"artifact {name}: a source has one kind of {', '.join(SOURCES)} (and a path); got {source}"
+            )
         if kind == "wheel" and "sha256" not in source:
             raise UserError(f"artifact {name}: the wheel {source[kind]} has no `sha256`; `pip hash FILE` tells it")
         try:

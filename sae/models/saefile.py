@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from sae.core import seals
 from sae.core.errors import UserError, brief
-from sae.models.coder import Coder, Threshold
+from sae.models.coder import Coder, Threshold, TopK
 
 TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
@@ -45,11 +46,13 @@ def load(path: Path | str) -> Coder:
             metadata = json.loads(file.metadata()["sae"])
             del metadata["seal"]
             tensors = {name: file.get_tensor(name) for name in TENSORS}
-            select = Threshold(file.get_tensor("theta")) if metadata["select"] == "threshold" else None
+            if metadata["select"] == "threshold":
+                tensors["select.theta"] = file.get_tensor("theta")
         norms = {name: metadata[name] for name in ("input_norm", "input_scale")}
         d, m = tensors["W_enc"].shape
-        coder = Coder(d, m, metadata["k"], select, **norms, metadata=metadata)
-        coder.load_state_dict(coder.state_dict() | tensors)
+        selections: dict[str, TopK | Threshold] = {"topk": TopK(metadata["k"]), "threshold": Threshold(torch.zeros(m))}
+        coder = Coder(d, m, metadata["k"], selections[metadata["select"]], **norms, metadata=metadata)
+        coder.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is not a whole SAE file of this project ({brief(error)})") from None
     return coder.requires_grad_(False)

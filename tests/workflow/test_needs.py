@@ -26,9 +26,9 @@ def job(config, rule, cell=CELL):
 
 
 def scoring(m):
-    """Inputs of 1,231,167 x 1024 float32 stay on disk, so a quarter GiB of them; those held out and their codes."""
+    """Inputs of 1,231,167 x 1024 float32 stay on disk, so a quarter GiB of them; held-out ones, their codes, an SAE."""
     held_out = 2 * 50_000 * 1024 * 4 / 1e6
-    return 360 + 1.9 * (2**28 / 1e6 + held_out) + 4.1 * 8 * 100_000 * 32 / 1e6 + 2 * 4 * 4096 * m / 1e6
+    return 360 + 1.9 * (2**28 / 1e6 + held_out) + 4.1 * 8 * 100_000 * 32 / 1e6 + (2 * 4 * 4096 + 8 * 1024) * m / 1e6
 
 
 def test_memory_of_training_by_hand(config):
