@@ -10,11 +10,8 @@ from conftest import ROOT
 pytestmark = pytest.mark.slow
 
 
-OF_RESULTS = {
-    "frequency.py",
-    "pilot.py",
-    "reference.py",
-}  # They read what a run made; tests of their own give them some.
+# They read what a run made; tests of their own give them some.
+OF_RESULTS = {"frequency.py", "pilot.py", "reference.py"}
 
 
 @pytest.mark.parametrize("bench", sorted({file.name for file in (ROOT / "bench").glob("[a-z]*.py")} - OF_RESULTS))

@@ -271,18 +271,24 @@ def test_nothing_to_show_is_said(results, name):
     assert np.all([not ax.get_lines() for ax in figure.axes])
 
 
-def test_effects_are_drawn_with_their_interval_and_every_cell(tmp_path):
-    gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}
+def compared(folder, gains, **more):
+    """Results of three backbones in which methods have so much more MS than topk; and their names."""
     rows = []
     for number, backbone in enumerate("abc"):
         for method, gain in {"topk": (0, 0, 0), **gains}.items():
             row = {"dataset": "d", "backbone": backbone, "k": 4, "method": method, "trial": "default", "seed": 0}
             row |= {"status": "ok", "protocol": "paper", "r2": 0.8, "l0": 4, "dead_train": 0, "m": 9}
-            rows += [row | {"split": split, "ms_mean_alive": 0.5 + gain[number]} for split in ("val", "test")]
-    files.write_parquet(tmp_path / "metrics.parquet", pd.DataFrame(rows))
-    files.write_json(tmp_path / "made_by.json", {"fronts": {}})
-    methods = {"topk": {}, "mine": {"against": "topk"}, "reg1": {"against": "topk", "label": "Reg. 1"}}
-    (ax,) = registry.load("figure", "effects").draw(tmp_path, Names(methods=methods)).axes
+            row |= {"ms_mean_alive": 0.5 + gain[number]} | more.get(method, {})
+            rows += [row | {"split": split} for split in ("val", "test")]
+    files.write_parquet(folder / "metrics.parquet", pd.DataFrame(rows))
+    files.write_json(folder / "made_by.json", {"fronts": {}})
+    return Names(methods={"topk": {}, "mine": {"against": "topk"}, "reg1": {"against": "topk", "label": "Reg. 1"}})
+
+
+def test_effects_are_drawn_with_their_interval_and_every_cell(tmp_path):
+    gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}
+    names = compared(tmp_path, gains)
+    (ax,) = registry.load("figure", "effects").draw(tmp_path, names).axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["mine", "Reg. 1"]  # upwards, the best on top
     dots = [line.get_xdata(orig=False) for line in ax.get_lines() if line.get_marker() == "."]
     np.testing.assert_allclose(dots, list(gains.values()))
@@ -292,3 +298,11 @@ def test_effects_are_drawn_with_their_interval_and_every_cell(tmp_path):
         half = 4.302653 * np.std(gain, ddof=1) / 3**0.5  # Student's t, 2 degrees of freedom
         np.testing.assert_allclose(line.get_xdata(orig=False), [np.mean(gain)])
         np.testing.assert_allclose(bar.get_segments()[0][:, 0], [np.mean(gain) - half, np.mean(gain) + half], rtol=1e-5)
+
+
+def test_a_method_without_detection_keeps_its_effect_on_ms(tmp_path):
+    found = {method: {"detection_alive": 0.7} for method in ("topk", "reg1")}
+    names = compared(tmp_path, {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}, **found)
+    ms, detection = registry.load("figure", "effects").draw(tmp_path, names).axes
+    assert [label.get_text() for label in ms.get_yticklabels()] == ["mine", "Reg. 1"]
+    assert [len([line for line in ax.get_lines() if line.get_marker() == "o"]) for ax in (ms, detection)] == [2, 1]

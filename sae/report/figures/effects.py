@@ -37,7 +37,8 @@ def draw(results: Path, names: Names) -> Figure:
     if not measured:
         style.nothing(axes[0, 0], "no method has a front beside its baseline's")
         return figure
-    order = means.loc[measured[-1], "effect"].sort_values(kind="stable").index
+    by_method = means["effect"].unstack("score")
+    order = by_method.sort_values(measured[::-1], kind="stable", na_position="first").index
     cells = found[found["status"] == "ok"].groupby(["score", "method", *CELL], sort=False)["effect"].mean()
     for ax, name in zip(axes[0], measured, strict=True):
         _panel(ax, means.loc[name].reindex(order), cells.loc[name], names)
