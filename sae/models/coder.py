@@ -73,7 +73,7 @@ class Coder(nn.Module):
         input_norm: 'none', 'unit_l2' or 'unit_l2_layernorm'; with the last each sample is standardised before the
             encoder, and that is undone after the decoder.
         input_scale: the factor of the inputs after their norm.
-        tied: the encoder is the decoder's transpose; `W_enc` is then no parameter of its own.
+        tied: the encoder is the decoder's transpose; it then has no parameter of its own.
         metadata: what :func:`sae.models.saefile.save` writes beside the tensors: what made this SAE.
     """
 
@@ -98,7 +98,8 @@ class Coder(nn.Module):
         self.b_dec = nn.Parameter(torch.zeros(d))
         self.b_enc = nn.Parameter(torch.zeros(m))
         if not tied:
-            self.W_enc = nn.Parameter(torch.zeros(m, d).T)  # Each latent's weights lie together, as its gradient does.
+            # Each latent's weights lie together, as its gradient does. Fused Adam copies what is a view.
+            self.encoder = nn.Parameter(torch.zeros(m, d))
 
     @torch.no_grad()
     def initialise(self, mean: Tensor, seed: int, encoder_scale: float = 1.0) -> None:
@@ -110,15 +111,27 @@ class Coder(nn.Module):
         self.W_dec.copy_(functional.normalize(rows, dim=1))
         self.b_dec.copy_(mean)
         if not self.tied:
-            self.W_enc.copy_(encoder_scale * self.W_dec.T)
+            self.encoder.copy_(encoder_scale * self.W_dec)
 
-    def encoder_weight(self) -> Tensor:
-        """(d, m)."""
-        return self.W_dec.T if self.tied else self.W_enc
+    @property
+    def W_enc(self) -> Tensor:
+        """(d, m): the parameter `encoder` transposed, or the decoder if they are tied."""
+        return (self.W_dec if self.tied else self.encoder).T
+
+    def fill(self, tensors: dict[str, Tensor]) -> None:
+        """Take over tensors by the names of :meth:`tensors`; a tied coder ignores `W_enc`.
+
+        Raises:
+            RuntimeError: one is not of its shape.
+        """
+        parts = {{"theta": "select.theta"}.get(name, name): value for name, value in tensors.items()}
+        if "W_enc" in parts:
+            parts["encoder"] = parts.pop("W_enc").T
+        self.load_state_dict(parts, strict=False)
 
     def tensors(self) -> dict[str, Tensor]:
         """Copies on the CPU, as a file has them: `W_enc`, `b_enc`, `W_dec`, `b_dec`, and `theta` of thresholds."""
-        found = {"W_enc": self.encoder_weight(), "b_enc": self.b_enc, "W_dec": self.W_dec, "b_dec": self.b_dec}
+        found = {"W_enc": self.W_enc, "b_enc": self.b_enc, "W_dec": self.W_dec, "b_dec": self.b_dec}
         if isinstance(self.select, Threshold):
             found["theta"] = self.select.theta
         # Clones: a tied encoder is a view of the decoder, which safetensors refuses.
@@ -140,7 +153,7 @@ class Coder(nn.Module):
         Args:
             precision: what the product with the encoder, and its gradient, are computed in; weights stay float32.
         """
-        weight = self.encoder_weight()
+        weight = self.W_enc
         bias = self.b_enc - self.b_dec @ weight
         if precision == torch.float32:
             return torch.addmm(bias, x, weight).relu_()

@@ -318,7 +318,7 @@ def coder(
     select = None if theta is None else Threshold(theta.clone())
     norm, scale = given.input_norm or "none", given.input_scale or 1.0
     found = Coder(d, m, int(k), select, input_norm=norm, input_scale=scale)
-    found.load_state_dict(parts, strict=False)  # Without the thresholds.
+    found.fill(parts)
     return found.requires_grad_(False)
 
 

@@ -47,12 +47,12 @@ def load(path: Path | str) -> Coder:
             del metadata["seal"]
             tensors = {name: file.get_tensor(name) for name in TENSORS}
             if metadata["select"] == "threshold":
-                tensors["select.theta"] = file.get_tensor("theta")
+                tensors["theta"] = file.get_tensor("theta")
         norms = {name: metadata[name] for name in ("input_norm", "input_scale")}
         d, m = tensors["W_enc"].shape
         selections: dict[str, TopK | Threshold] = {"topk": TopK(metadata["k"]), "threshold": Threshold(torch.zeros(m))}
         coder = Coder(d, m, metadata["k"], selections[metadata["select"]], **norms, metadata=metadata)
-        coder.load_state_dict(tensors)
+        coder.fill(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is not a whole SAE file of this project ({brief(error)})") from None
     return coder.requires_grad_(False)

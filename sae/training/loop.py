@@ -18,7 +18,7 @@ VERSION = 1
 # A reconstruction this many times worse than the mean's is beyond recovery.
 DIVERGED_AT = 100.0
 # The coder's parameters that an option `frozen` of the recipe leaves as they were initialised.
-FROZEN = {None: (), "encoder": ("W_enc", "b_enc"), "decoder": ("W_dec",)}
+FROZEN = {None: (), "encoder": ("encoder", "b_enc"), "decoder": ("W_dec",)}
 # Steps between checks for divergence. Separate from `log_every`, since logging must not change a result.
 CHECK_EVERY = 25
 

@@ -160,7 +160,7 @@ class _Encoded(torch.autograd.Function):
 
 
 def _encoded(values: Tensor, coder: Coder, x: Tensor, picks: Picks | None, dtype: torch.dtype) -> Tensor:
-    return _Encoded.apply(values, x, picks, dtype, coder.encoder_weight().T, coder.b_enc, coder.b_dec)
+    return _Encoded.apply(values, x, picks, dtype, coder.W_enc.T, coder.b_enc, coder.b_dec)
 
 
 def activations(coder: Coder, x: Tensor, precision: torch.dtype, *, differentiable: bool) -> Tensor:

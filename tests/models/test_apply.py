@@ -42,7 +42,7 @@ def test_codes_are_the_formula_on_embeddings_as_they_come(trained, name):
     assert len(codes) == 100 and codes.m == 32
     w = {name: value.numpy().astype(np.float64) for name, value in model.coder.state_dict().items()}
     inputs = x / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True) * model.metadata["input_scale"]
-    a = np.maximum((inputs - w["b_dec"]) @ w["W_enc"] + w["b_enc"], 0)
+    a = np.maximum((inputs - w["b_dec"]) @ w["encoder"].T + w["b_enc"], 0)
     largest = np.where(a >= -np.sort(-a, axis=1)[:, 3:4], a, 0)
     z = largest if name == "topk" else np.where(a > w["select.theta"], a, 0)
     np.testing.assert_allclose(codes.matrix().toarray(), z, rtol=1e-3, atol=1e-5)

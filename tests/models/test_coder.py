@@ -42,7 +42,7 @@ def dense(coder, x):
     if coder.input_norm == "unit_l2_layernorm":
         shift, scale = x.mean(axis=1, keepdims=True), x.std(axis=1, keepdims=True)
     w = {name: getattr(coder, name).double().numpy() for name in ("W_dec", "b_dec", "b_enc")}
-    a = np.maximum(((x - shift) / scale - w["b_dec"]) @ coder.encoder_weight().double().numpy() + w["b_enc"], 0)
+    a = np.maximum(((x - shift) / scale - w["b_dec"]) @ coder.W_enc.double().numpy() + w["b_enc"], 0)
     if isinstance(coder.select, TopK):
         kept = np.argsort(np.argsort(-a, axis=1, kind="stable"), axis=1) < coder.select.k
     else:

@@ -84,7 +84,7 @@ def test_a_sample_shows_what_the_selection_keeps():
         (Threshold(torch.tensor([4.0, 0, 0, 0])), [False, True, True]),
     ):
         coder = Coder(4, 4, 2, select)
-        coder.load_state_dict(coder.state_dict() | {"W_enc": torch.eye(4), "W_dec": torch.eye(4)})
+        coder.fill({"W_enc": torch.eye(4), "W_dec": torch.eye(4)})
         shown = gallery._sample("m", coder, np.array([[3.0, 2.0, -1.0, 1.0]], dtype=np.float32))
         assert shown["activation"].tolist() == [3, 2, 1] and shown["rank"].tolist() == [1, 2, 3]
         assert shown["kept"].tolist() == kept

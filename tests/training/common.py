@@ -84,7 +84,7 @@ def dense_loss(coder, x, s, since_fired):
     shift, scale = 0, 1
     if s.input_norm == "unit_l2_layernorm":
         shift, scale = x.mean(dim=1, keepdim=True), x.std(dim=1, keepdim=True, correction=0)
-    a = (((x - shift) / scale - coder.b_dec) @ coder.encoder_weight() + coder.b_enc).clamp_min(0)
+    a = (((x - shift) / scale - coder.b_dec) @ coder.W_enc + coder.b_enc).clamp_min(0)
     kept = {"topk": kept_of_each, "batch_topk": kept_of_batch}[s.objective](a.detach(), s.k)
     z = a * kept
     x_hat = (z @ coder.W_dec + coder.b_dec) * scale + shift

@@ -74,9 +74,9 @@ def test_training_keeps_unit_rows_and_learns(objective):
 @pytest.mark.parametrize(
     ("frozen", "kept"),
     [
-        ("encoder", {"W_enc", "b_enc"}),
+        ("encoder", {"encoder", "b_enc"}),
         ("decoder", {"W_dec"}),
-        ("all", {"W_enc", "b_enc", "W_dec", "b_dec"}),
+        ("all", {"encoder", "b_enc", "W_dec", "b_dec"}),
         (None, set()),
     ],
 )

@@ -32,7 +32,7 @@ K, M = 3, 24
 
 def dense(coder, x):
     """(N, m) activations."""
-    return ((x - coder.b_dec) @ coder.encoder_weight() + coder.b_enc).clamp_min(0)
+    return ((x - coder.b_dec) @ coder.W_enc + coder.b_enc).clamp_min(0)
 
 
 def error(coder, x, z):

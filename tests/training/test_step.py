@@ -203,7 +203,7 @@ def test_picks_have_the_gradients_of_the_dense_formula(starts, tied):
     if starts is not None:
         starts, shape = torch.tensor(starts), (18,)
         rows = torch.bucketize(torch.arange(18), starts, right=True) - 1
-    a = torch.relu((x - coder.b_dec) @ coder.encoder_weight() + coder.b_enc)
+    a = torch.relu((x - coder.b_dec) @ coder.W_enc + coder.b_enc)
     z = torch.zeros_like(a).index_put((rows, flat), a[rows, flat])
     picks = Picks(a.detach()[rows, flat].reshape(shape), flat.reshape(shape), 10, starts).attach(coder, x)
     same_gradients(coder, picks.decode(coder.W_dec), z @ coder.W_dec)
@@ -223,7 +223,7 @@ def test_a_part_of_the_picks_has_gradients_of_its_own():
 @pytest.mark.parametrize("tied", [False, True])
 def test_dense_activations_have_the_gradients_of_the_formula(tied):
     coder, x = random_coder(tied=tied)
-    a = torch.relu((x - coder.b_dec) @ coder.encoder_weight() + coder.b_enc)
+    a = torch.relu((x - coder.b_dec) @ coder.W_enc + coder.b_enc)
     same_gradients(coder, activations(coder, x, torch.float32, differentiable=True).square(), a.square())
     assert not activations(coder, x, torch.float32, differentiable=False).requires_grad
 
@@ -254,7 +254,7 @@ def test_auxk_by_hand():
     loss.backward()
     assert residual.grad is None
     torch.testing.assert_close(coder.b_enc.grad, torch.tensor([0.0, -2.0, 0.0]))
-    torch.testing.assert_close(coder.W_enc.grad, torch.tensor([[0.0, -8.0, 0.0], [0.0, 0.0, 0.0]]))
+    torch.testing.assert_close(coder.encoder.grad.T, torch.tensor([[0.0, -8.0, 0.0], [0.0, 0.0, 0.0]]))
 
 
 def test_auxk_without_dead_latents_is_zero(monkeypatch):
@@ -263,7 +263,7 @@ def test_auxk_without_dead_latents_is_zero(monkeypatch):
     a, residual = torch.rand(4, 3), torch.rand(4, 2)
     loss = auxk_loss(coder, residual, a, residual, torch.zeros(3, dtype=torch.bool), 2)
     loss.backward()
-    assert loss.item() == 0 and not any(p.grad.any() for p in (coder.W_enc, coder.b_enc, coder.W_dec))
+    assert loss.item() == 0 and not any(p.grad.any() for p in (coder.encoder, coder.b_enc, coder.W_dec))
 
 
 def test_bfloat16_rounds_the_products_and_keeps_the_weights():
@@ -272,8 +272,8 @@ def test_bfloat16_rounds_the_products_and_keeps_the_weights():
         made = make_objective(x, settings(precision=precision))
         made.coder.float()
         made.loss(x, 0)[0].backward()
-        gradients.append(made.coder.W_enc.grad)
-        assert made.coder.W_enc.dtype == made.coder.W_enc.grad.dtype == torch.float32
+        gradients.append(made.coder.encoder.grad)
+        assert made.coder.W_enc.dtype == made.coder.encoder.grad.dtype == torch.float32
     assert not torch.equal(*gradients)
     assert torch.nn.functional.cosine_similarity(*(g.flatten() for g in gradients), dim=0) > 0.995
 
@@ -294,11 +294,11 @@ def test_bfloat16_rounds_of_the_gradient_only_what_a_penalty_adds(method):
     penalty = 0 * a
     if method:
         penalty = s.lam * dense_penalty(s.penalty, a, z, (z > 0).any(dim=0).double())
-    (added,) = torch.autograd.grad(penalty.mean(), coder.W_enc, retain_graph=True, materialize_grads=True)
+    (added,) = torch.autograd.grad(penalty.mean(), coder.encoder, retain_graph=True, materialize_grads=True)
     ((x - z @ coder.W_dec - coder.b_dec).square().sum(dim=1).mean() + penalty.mean()).backward()
     for name, p in coder.named_parameters():
         error = (found[name] - p.grad).norm()
-        assert error < 1e-6 * p.grad.norm() + (2**-8 * added.norm() if name == "W_enc" else 0), name
+        assert error < 1e-6 * p.grad.norm() + (2**-8 * added.norm() if name == "encoder" else 0), name
 
 
 def test_a_latent_is_dead_as_soon_as_it_was_silent_for_so_many_samples():

@@ -38,8 +38,8 @@ def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
     if not torch.allclose(norms, torch.ones_like(norms), atol=1e-4):
         raise UserError("Overcomplete's decoder rows have norm 1, and this SAE's have not: export it to saelens")
     tensors = {
-        "encoder.final_block.0.weight": coder.encoder_weight().T,
-        "encoder.final_block.0.bias": coder.b_enc - coder.b_dec @ coder.encoder_weight(),
+        "encoder.final_block.0.weight": coder.W_enc.T,
+        "encoder.final_block.0.bias": coder.b_enc - coder.b_dec @ coder.W_enc,
         "dictionary._weights": coder.W_dec,
         "dictionary.multiplier": torch.zeros(()),
     }

@@ -38,8 +38,7 @@ class Objective(step.Objective):
         both = torch.cat([axes, -axes])
         m = 2 * like.d
         coder = Coder(like.d, m, min(self.settings.k, m), input_norm=like.input_norm, tied=like.tied)
-        # Not strict: b_enc stays 0, and a tied coder has no W_enc of its own.
-        coder.load_state_dict({"W_enc": both.T, "W_dec": both, "b_dec": like.b_dec}, strict=False)
+        coder.fill({"W_enc": both.T, "W_dec": both, "b_dec": like.b_dec})
         return coder.to(like.b_dec.device)
 
 
