@@ -2,8 +2,9 @@
 
 The cell has the shape of the embedded experiments (N = 6,000, d = 320, m = 1024, k = 32, the recipe `demo`, one
 thread): the baseline and both regularizers at four lambdas, 9 SAEs and the `at` methods, on generated embeddings. Each
-step is the workflow's own command. `--against COMMIT` times another commit beside it, whose commands must be the same
-as today's; the two take turns, step by step. `--short` takes a minute; `--tiny` seconds, to see that it runs.
+step is the workflow's own command. Training is timed once more with two processes side by side. `--against COMMIT`
+times another commit beside it, whose commands must be the same as today's; the two take turns, step by step. `--short`
+takes a minute; `--tiny` seconds, to see that it runs.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from sae.config.load import read
 
 ROOT = Path(__file__).parent.parent
 LAMBDAS = [0.0003, 0.001, 0.003, 0.01]
+BESIDE = "train, two SAEs side by side"
 SHORT = {"rounds": 1, "epochs": 3}
 TINY = {"rounds": 1, "epochs": 1, "rows": 600, "d": 16, "m": 64, "k": 4}
 
@@ -72,6 +74,11 @@ def compare(
             for (way, code), (step, command) in zip(ways.items(), steps, strict=True):
                 results[way].mkdir(exist_ok=True)
                 times[way].setdefault(step, []).append(measured(command, cwd=code)["seconds"])
+        beside = folder / f"beside{number}"
+        beside.mkdir()
+        options = ["--threads", "1", "--device", "cpu", "--at-once", "2"]
+        _, train = next(commands(beside, store, plan, {}, options))  # The first step.
+        times["now"].setdefault(BESIDE, []).append(measured(train, cwd=ROOT)["seconds"])
     return times
 
 
@@ -81,9 +88,9 @@ def report(a: argparse.Namespace, times: dict[str, dict[str, list[float]]], saes
     print(f"N {a.rows}, d {a.d}, m {a.m}, k {a.k}, {a.epochs} epochs; median s of {a.rounds} rounds")
     medians = {way: {step: statistics.median(s) for step, s in steps.items()} for way, steps in times.items()}
     for step in medians["now"]:
-        print(f"  {step:18}" + "".join(f"{medians[way][step]:8.2f} {way}" for way in medians))
+        print(f"  {step:18}" + "".join(f"{found[step]:8.2f} {way}" for way, found in medians.items() if step in found))
     for way, steps in medians.items():
-        whole = sum(steps.values())
+        whole = sum(seconds for step, seconds in steps.items() if step != BESIDE)
         print(f"  {way}: {whole:.2f} s in all, {3600 * saes / whole:.0f} SAEs per core-hour")
 
 

@@ -5,9 +5,9 @@ generated embeddings (total variance 1) in the same batches, at two shapes, at e
 the same schedule: constant, then to 0 over the last fifth. Chosen is the rate with the lowest validation FVU at the
 end; of ours only among rates at which at most a tenth of the latents never fire on training images. The FVU to reach is
 the worst of those, in any round; the seconds are medians of rounds in turn at the chosen rates. Time spent on looking
-at the FVU does not count. Ours trains by the recipe `study`, and once more by its values of before. The curves go to
-FIGURE. `--short` takes the small shape and few rates; `--tiny` seconds, to see that it runs, beside a plain loop in
-PyTorch instead of other libraries.
+at the FVU does not count. Ours trains by the recipe `study`, once more with bfloat16 products, and once more by its
+values of before. The curves go to FIGURE. `--short` takes the small shape and few rates; `--tiny` seconds, to see that
+it runs, beside a plain loop in PyTorch instead of other libraries.
 """
 
 import argparse
@@ -53,7 +53,7 @@ TINY = Shape(300, 16, 64, 4, 50, 20)
 RATES = [[0.003, 0.005, 0.01, 0.02, 0.05], [0.001, 0.002, 0.003, 0.005, 0.01]]  # Of each shape.
 MOST_DEAD = 0.1
 TARGET = 0.6  # of the fastest peer's seconds
-OURS = {"ours": "topk float32", "ours, former recipe": "topk float32 former"}
+OURS = {"ours": "topk float32", "ours, bfloat16": "topk bfloat16", "ours, former recipe": "topk float32 former"}
 
 
 def main() -> None:
@@ -164,7 +164,7 @@ def draw(shapes: list[tuple[Shape, dict[str, np.ndarray]]], out: Path, name: str
         figure, axes = style.plt.subplots(
             1, len(shapes), figsize=(style.WIDTH, 3.2), squeeze=False, layout="constrained"
         )
-        looks = dict(zip(shapes[0][1], ("k", "k", "C0", "C1", "C2"), strict=False))
+        looks = dict(zip(shapes[0][1], ("k", "C3", "k", "C0", "C1", "C2"), strict=False))
         for ax, (shape, curves) in zip(axes[0], shapes, strict=True):
             for library, curve in curves.items():
                 ax.plot(*curve.T, ":" if "former" in library else "-", color=looks[library])

@@ -113,7 +113,7 @@ def work(kind: str, name: str, *arguments: str) -> None:
             return plain(x, m, k, lr)
         if kind == "time":  # As long as no latent is dead.
             return ours(x, m, k, method, "paper", precision=precision, dead_after=10**9)
-        return ours(x, m, k, method, "study", lr=lr, **(FORMER if former else {}))
+        return ours(x, m, k, method, "study", lr=lr, precision=precision, **(FORMER if former else {}))
 
     peers.KINDS[kind](make, *arguments)
 
