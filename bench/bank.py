@@ -88,7 +88,7 @@ def report(a: argparse.Namespace, times: dict[str, dict[str, list[float]]], saes
     print(f"N {a.rows}, d {a.d}, m {a.m}, k {a.k}, {a.epochs} epochs; median s of {a.rounds} rounds")
     medians = {way: {step: statistics.median(s) for step, s in steps.items()} for way, steps in times.items()}
     for step in medians["now"]:
-        print(f"  {step:18}" + "".join(f"{found[step]:8.2f} {way}" for way, found in medians.items() if step in found))
+        print(f"  {step:30}" + "".join(f"{found[step]:8.2f} {way}" for way, found in medians.items() if step in found))
     for way, steps in medians.items():
         whole = sum(seconds for step, seconds in steps.items() if step != BESIDE)
         print(f"  {way}: {whole:.2f} s in all, {3600 * saes / whole:.0f} SAEs per core-hour")

@@ -1,11 +1,12 @@
 """One cell of the paper at full size on this machine: `python bench/paper_sized.py`, from the project's root.
 
 Per size it writes a store of generated embeddings (`sae.data.synthetic`; val and test have 1/25 of its rows each),
-trains one epoch of a bank of three SAEs (`topk`, `reg1`, `reg2`), selects, and runs the stage `score`. At the largest
-size it also runs the stages of chosen SAEs: `robustness`, `probe`. Each step is the workflow's own
-command. After every step it writes a row to `OUT/times.csv`: seconds, CPU seconds, peak memory, bytes written.
-`OUT/recovery.csv` gets what each SAE recovers of the generator's concepts. `--tiny` does all of it in seconds, to see
-that it works.
+trains a bank of three SAEs (`topk`, `reg1`, `reg2`) for one epoch, selects, and runs the stage `score`. At the largest
+size it also runs the stages of chosen SAEs: `robustness`, `probe`. Each step is the workflow's own command. With
+`--whole` the recipe is `paper` of config.yaml, of 50 epochs: `--rows 128117 --whole` is a tenth of ImageNet and of the
+steps; all sizes take days on a CPU. After every step it writes a row to `OUT/times.csv`: seconds, CPU seconds,
+peak memory, bytes written. `OUT/recovery.csv` gets what each SAE recovers of the generator's concepts. `--tiny` does
+all of it in seconds, to see that it works.
 """
 
 import argparse
@@ -21,9 +22,11 @@ import torch
 from _cell import PROBE, RECIPE, bank_plan, commands, measured, write_command
 
 from sae.bank.read import read as read_bank
+from sae.config.load import read
 from sae.data import store
 from sae.scoring.metrics import recovery
 
+ROOT = Path(__file__).parent.parent
 TINY = {"m": 64, "batch_size": 256, "auxk_k": 8}
 
 
@@ -35,15 +38,18 @@ def main() -> None:
     parser.add_argument("--d", type=int, default=1024)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--concepts", type=int, default=4096)
+    parser.add_argument("--whole", action="store_true", help="the recipe `paper` instead of one epoch")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("results/bench/paper_sized"))
     parser.add_argument("--tiny", action="store_true")
     a = parser.parse_args()
     recipe, probe, classes = RECIPE, PROBE, 1000
+    if a.whole:
+        recipe = read(ROOT / "config.yaml").training["paper"].model_dump()
     if a.tiny:
         a.rows, a.d, a.k, a.concepts, classes = [1500], 24, 4, 48, 10
-        recipe, probe = RECIPE | TINY, PROBE | {"max_train": 500}
+        recipe, probe = recipe | TINY, PROBE | {"max_train": 500}
     plan, options = bank_plan(a.k, recipe), ["--threads", str(a.threads), "--device", a.device]
     times: list[dict[str, Any]] = []
     recovered: list[dict[str, Any]] = []

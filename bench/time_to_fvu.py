@@ -78,6 +78,8 @@ def main() -> None:
     else:
         script = str(Path(__file__).with_name("_peers.py"))
         commands |= {name: [str(environment(name)), script, "fit", name] for name in peers.REQUIREMENTS}
+    if lacking := {name for known in a.chosen for name in commands.keys() - known.keys()}:
+        parser.error(f"--chosen lacks {', '.join(sorted(lacking))}")
     where, rows, drawn = record.machine(a.threads), [], []
     print(where)
     for shape, listed, known in itertools.zip_longest(shapes, rates, a.chosen[: len(shapes)]):

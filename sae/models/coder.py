@@ -98,7 +98,7 @@ class Coder(nn.Module):
         self.b_dec = nn.Parameter(torch.zeros(d))
         self.b_enc = nn.Parameter(torch.zeros(m))
         if not tied:
-            # Each latent's weights lie together, as its gradient does. Fused Adam copies what is a view.
+            # Not (d, m): each latent's gradient lies together, and fused Adam copies what is not contiguous.
             self.encoder = nn.Parameter(torch.zeros(m, d))
 
     @torch.no_grad()
@@ -119,14 +119,16 @@ class Coder(nn.Module):
         return (self.W_dec if self.tied else self.encoder).T
 
     def fill(self, tensors: dict[str, Tensor]) -> None:
-        """Take over tensors by the names of :meth:`tensors`; a tied coder ignores `W_enc`.
+        """Take over tensors by the names of :meth:`tensors`; what is not among them stays. Tied, `W_enc` is ignored.
 
         Raises:
+            KeyError: there is no such tensor.
             RuntimeError: one is not of its shape.
         """
-        parts = {{"theta": "select.theta"}.get(name, name): value for name, value in tensors.items()}
-        if "W_enc" in parts:
-            parts["encoder"] = parts.pop("W_enc").T
+        names = {"W_enc": "encoder", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
+        if isinstance(self.select, Threshold):
+            names["theta"] = "select.theta"
+        parts = {names[name]: value.T if name == "W_enc" else value for name, value in tensors.items()}
         self.load_state_dict(parts, strict=False)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -51,6 +51,20 @@ def dense(coder, x):
     return a, z, (z @ w["W_dec"] + w["b_dec"]) * scale + shift
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_coder_takes_over_tensors_by_their_names_and_no_others(tied):
+    select, like = Threshold(torch.zeros(M)), make_coder(Threshold(theta()), tied=tied)
+    coder = Coder(D, M, K, select, tied=tied)
+    coder.fill(like.tensors())
+    assert all(torch.equal(found, like.tensors()[name]) for name, found in coder.tensors().items())
+    with pytest.raises(KeyError, match="encoder"):
+        coder.fill({"encoder": like.W_enc.T})
+    with pytest.raises(KeyError, match="theta"):
+        make_coder().fill({"theta": theta()})
+    with pytest.raises(RuntimeError, match="b_dec"):
+        coder.fill({"b_dec": torch.zeros(())})
+
+
 @pytest.mark.parametrize("select", ["topk", "topk of all", "threshold"])
 @pytest.mark.parametrize("options", [{}, {"tied": True, "input_norm": "unit_l2_layernorm"}])
 def test_codes_and_reconstruction_are_the_formula_in_any_chunk(select, options, monkeypatch):

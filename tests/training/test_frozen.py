@@ -50,5 +50,6 @@ def test_a_cell_trains_as_the_plain_step_did(x, penalty, mask, changed):
         return
     for row, wanted in zip(rows, expected_rows, strict=True):
         assert row == pytest.approx(wanted, rel=1e-5, abs=1e-5)
+    assert {"W_enc" if name == "encoder" else name for name, _ in coder.named_parameters()} == {*expected.state_dict()}
     for name, wanted in expected.named_parameters():
         torch.testing.assert_close(getattr(coder, name), wanted, rtol=0, atol=1e-4)
