@@ -118,26 +118,28 @@ class Coder(nn.Module):
         """(d, m): the parameter `encoder` transposed, or the decoder if they are tied."""
         return (self.W_dec if self.tied else self.encoder).T
 
+    def _named(self) -> dict[str, Tensor]:
+        found = {"W_enc": self.W_enc, "b_enc": self.b_enc, "W_dec": self.W_dec, "b_dec": self.b_dec}
+        return found | ({"theta": self.select.theta} if isinstance(self.select, Threshold) else {})
+
+    @torch.no_grad()
     def fill(self, tensors: dict[str, Tensor]) -> None:
-        """Take over tensors by the names of :meth:`tensors`; what is not among them stays. Tied, `W_enc` is ignored.
+        """Take over tensors by the names of :meth:`tensors`; what is not among them stays.
 
         Raises:
             KeyError: there is no such tensor.
             RuntimeError: one is not of its shape.
         """
-        names = {"W_enc": "encoder", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
-        if isinstance(self.select, Threshold):
-            names["theta"] = "select.theta"
-        parts = {names[name]: value.T if name == "W_enc" else value for name, value in tensors.items()}
-        self.load_state_dict(parts, strict=False)
+        own = self._named()
+        for name, value in tensors.items():
+            if value.shape != own[name].shape:  # `copy_` would broadcast.
+                raise RuntimeError(f"{name} is of shape {tuple(value.shape)}, not {tuple(own[name].shape)}")
+            own[name].copy_(value)
 
     def tensors(self) -> dict[str, Tensor]:
         """Copies on the CPU, as a file has them: `W_enc`, `b_enc`, `W_dec`, `b_dec`, and `theta` of thresholds."""
-        found = {"W_enc": self.W_enc, "b_enc": self.b_enc, "W_dec": self.W_dec, "b_dec": self.b_dec}
-        if isinstance(self.select, Threshold):
-            found["theta"] = self.select.theta
         # Clones: a tied encoder is a view of the decoder, which safetensors refuses.
-        return {name: t.detach().cpu().clone().contiguous() for name, t in found.items()}
+        return {name: t.detach().cpu().clone().contiguous() for name, t in self._named().items()}
 
     def standardise(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """x (N, d), and how to undo it: (x', scale, shift) with x = x' * scale + shift, both None without LayerNorm."""
