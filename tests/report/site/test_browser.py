@@ -89,14 +89,13 @@ def visit(chromium, site):
 
 
 def settled(page):
-    """Wait until a view is shown."""
-    page.wait_for_function("SITE.route && !document.querySelector('main').hasAttribute('aria-busy')")
+    """Wait until the view of the address is shown: the address changes before the page hears of it."""
+    page.wait_for_function("SITE.shown === location.hash && !document.querySelector('main').hasAttribute('aria-busy')")
 
 
 def go(page, address):
     """Follow a link within the site."""
     page.evaluate("(to) => { location.hash = to }", address)
-    page.wait_for_function("(to) => SITE.route && location.hash === to", arg=address)
     settled(page)
 
 

@@ -158,6 +158,7 @@ const go = (to) => {
 function remember(query) {
   const { view, parts } = SITE.route;
   history.replaceState(null, "", href(view === "overview" ? "" : view, parts, query));
+  SITE.shown = location.hash;
 }
 
 return { views: {}, h, s, name, link, soft, note, missing, num, signed, count, pictures, share, short, put, load, read, href, parse, go, remember };

@@ -8,13 +8,13 @@ let [turn, place] = [0, []];
 
 /** Show the view of the address. Only what was asked for last is shown, whatever loads first. */
 async function show() {
-  const mine = ++turn;
+  const [mine, address] = [++turn, location.hash];
   SITE.hush();
   main.setAttribute("aria-busy", "true");
   let [built, route] = [null, { parts: [] }];
   try {
     if (!SITE.overview) await SITE.start();
-    SITE.route = route = parse(location.hash);
+    SITE.route = route = parse(address);
     built = await (Object.hasOwn(views, route.view) ? views[route.view](route) : SITE.page("There is no such view", h("p", link("#/", "Overview"))));
   } catch (error) {
     built = SITE.page("This cannot be shown", h("p", error.message), h("p", "The folder may be incomplete, or the link of another experiment. ", link("#/", "Overview")));
@@ -24,6 +24,7 @@ async function show() {
   main.removeAttribute("aria-busy");
   document.title = `${built.title} · ${SITE.overview?.experiment ?? "explorer"}`;
   header(route);
+  SITE.shown = address;
   if (mine > 1) {
     scrollTo(0, 0);
     built.nodes[0].focus({ preventScroll: true });
