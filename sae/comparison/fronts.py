@@ -105,7 +105,7 @@ def effects(
     Returns:
         Columns `COLUMNS`; a row per cell, method, score, width and seed that was read (`seed`). `status`: 'ok', or
         'infeasible' of a method without a feasible trial, or of a baseline, 'diverged' where no seed is left of one of
-        them; these have no numbers. The effect's sign: more is better. `level`: the baseline's score there. `fresh`:
+        them, 'seeds missing' where vertices lack the fresh seeds that others of the cell have; these have no numbers. The effect's sign: more is better. `level`: the baseline's score there. `fresh`:
         whether seeds of their own were read. `vertices`: 'trial: weight; ...' of the method, `baseline_vertices` of
         the baseline, without those that weigh nothing. `lost`: vertices that diverged with that seed.
     """
@@ -120,11 +120,16 @@ def effects(
 def sensitivity(
     metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """What is else, and the :func:`effects` then, at the headline's width."""
+    """What is else, and the :func:`effects` then, at the headline's width.
+
+    With another bound other trials are vertices, which have no fresh seeds: all are read with the seed of the tuning.
+    """
     rule = rule.model_copy(update={"widths": rule.widths[:1]})
     yield "equal test R2", effects(metrics, against, rule, strict=True)
-    for firing, said in ((0.95, "95 % of latents fire"), (0.0, "any share of latents fires")):
-        yield said, effects(metrics, against, rule.model_copy(update={"firing": firing}))
+    tuned = metrics if rule.tuning is None else metrics[metrics["seed"] == rule.tuning]
+    for firing in (rule.firing, 0.95, 0.0):
+        other = effects(tuned, against, rule.model_copy(update={"firing": firing}))
+        yield f"{firing:.0%} of latents must fire", other
 
 
 def _tests(metrics: pd.DataFrame) -> Tests:
@@ -153,6 +158,8 @@ def _of_cell(
 ) -> Iterator[dict[str, Any]]:
     by_method = {str(method): rows for method, rows in tried.groupby("method", sort=False)}
     fronts = {(m, name): vertices(rows, name) for m, rows in by_method.items() for name in ENDPOINTS}
+    trained = {seed for key in tried[TRIAL].itertuples(index=False, name=None) for seed in tests.get(key, ())}
+    retrained = rule.tuning is not None and trained > {rule.tuning}
     for method, name, width in itertools.product(by_method, READ, rule.widths):
         # A score that is no endpoint is read at the vertices of one.
         hull, base = name if name in ENDPOINTS else READ[name].at, root(method, against)
@@ -167,11 +174,15 @@ def _of_cell(
         star, reach = float(theirs["r2"].iloc[0]), float(own["r2"].iloc[0])
         row |= {"star": star, "reach": reach, "shortfall": max(0.0, star - reach), "gain": max(0.0, reach - star)}
         both = [_Side(tests, side, name, (star - width, star, reach), rule, strict) for side in (own, theirs)]
-        found = [_of_seed(both, seed, star, width) for seed in both[0].seeds if seed in both[1].seeds]
+        common = [seed for seed in both[0].seeds if seed in both[1].seeds]
+        if not common or retrained and not (both[0].fresh and both[1].fresh):
+            yield row | {"status": "seeds missing", "seeds": 0}
+            continue
+        found = [_of_seed(both, seed, star, width) for seed in common]
         read = [of for of in found if not math.isnan(of["effect"])]
         for of in read:
             yield row | {"status": "ok", "seeds": len(read)} | of
-        if found and not read and all(of["lost"] for of in found):  # What stood on the front diverged in every seed.
+        if not read and all(of["lost"] for of in found):  # What stood on the front diverged in every seed.
             yield row | {"status": "diverged", "seeds": 0, "lost": found[0]["lost"]}
 
 

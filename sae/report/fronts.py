@@ -5,7 +5,7 @@ from math import isnan
 import pandas as pd
 
 from sae.comparison import published
-from sae.comparison.intervals import headline
+from sae.comparison.intervals import BLOCK, headline
 from sae.comparison.scores import ENDPOINTS, SCORES
 from sae.report.names import Names
 
@@ -20,16 +20,30 @@ where its L0 is at most 1.02 k and 90 % of its latents fire on training images (
 config.yaml). dR2: difference in test R2 at the same weights. `sae/comparison/fronts.py` has the rule."""
 NONE = "Empty: no method of this experiment has trials beside a baseline's that are feasible."
 
+BY_DATASET = "The effects above, of each dataset: means over its blocks. An interval over blocks hides where these differ."
+
 WHAT_IF = """\
 Equal test R2: the same vertices, weighted so that both sides have the same R2 on test. The shares of latents that fire:
-another bound of what is feasible, with the window and the fronts that follow from it."""
+another bound of what is feasible, with the window and the fronts that follow from it. As the vertices are other ones,
+without fresh seeds, they are read with the seed of the tuning, at the rule's own bound too."""
 
 
 def what_if(means: pd.DataFrame, names: Names) -> pd.DataFrame:
     """The means of :func:`sae.comparison.fronts.sensitivity`, for reading."""
     parts = [as_text(rows, names).assign(**{"what if": said}) for said, rows in means.groupby("asked", sort=False)]
-    shown = pd.concat(parts) if parts else pd.DataFrame(columns=["method"])
+    shown = pd.concat(parts).fillna("-") if parts else pd.DataFrame(columns=["method"])
     return shown[["what if", *shown.columns.drop(["what if", "outcome"], errors="ignore")]]
+
+
+def by_dataset(cells: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """The effects of :func:`sae.comparison.fronts.by_cell` at the headline's width, a column for each dataset."""
+    blocks = headline(cells).groupby(["method", "score", *BLOCK], sort=False)["effect"].mean()
+    shown = []
+    for (method, score), of in blocks.dropna().groupby(["method", "score"], sort=False):
+        line = {"method": names.method(method), "score": SCORES[score].label}
+        means = of.groupby("dataset", sort=False).mean()
+        shown.append(line | {names.dataset(dataset): published.signed(effect) for dataset, effect in means.items()})
+    return pd.DataFrame(shown).fillna("-")
 
 
 def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
