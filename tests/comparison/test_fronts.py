@@ -143,6 +143,22 @@ def test_fresh_seeds_alone_are_read_and_one_that_diverged_takes_its_vertex_out()
     assert row["status"] == "diverged" and np.isnan(row["effect"]) and row["lost"] == "a; b"
 
 
+def test_another_bound_is_read_in_every_cell_with_the_tuning_s_seed():
+    # In d2 a trial with many silent latents would be the best: no fresh seed was trained of it.
+    other, silent = CELL | {"dataset": "d2"}, {"dead_train": 20}
+    parts = [rows("topk", BASE, cell, seeds=(0, 3, 4)) for cell in (CELL, other)]
+    parts += [rows("reg", REG, cell, seeds=(0, 3, 4)) for cell in (CELL, other)]
+    parts.append(rows("reg", {"z": (0.71, 0.60)}, other, z=silent))
+    metrics, rule = pd.DataFrame([row for part in parts for row in part]), Rule(widths=[0.02], tuning=0)
+    found = {said: of[of["score"] == "ms"] for said, of in fronts.sensitivity(metrics, AGAINST, rule)}
+    usual, free = (found[f"{share}% of latents must fire"].set_index("dataset") for share in (90, 0))
+    assert (usual["seed"] == 0).all() and usual["effect"].tolist() == pytest.approx([0.04, 0.04])
+    assert free.loc["d", "effect"] == pytest.approx(0.04) and free.loc["d2", "effect"] == pytest.approx(0.60 - 0.42)
+    # By the fresh seeds that cell would have no number, and it is said.
+    table = fronts.effects(metrics, AGAINST, rule.model_copy(update={"firing": 0.0})).query("score == 'ms'")
+    assert [*table["status"]] == ["ok", "ok", "seeds missing"]
+
+
 def test_each_endpoint_has_a_front_of_its_own_and_others_are_read_at_the_first_one_s():
     ways = {"p": {"detection_alive": 0.6, "dead": 5, "dead_train": 5}, "q": {"detection_alive": 0.5, "dead_train": 1}}
     base = {name: {"detection_alive": 0.5, "dead_train": 3} for name in BASE}
