@@ -43,7 +43,7 @@ def by_dataset(cells: pd.DataFrame, names: Names) -> pd.DataFrame:
         line = {"method": names.method(method), "score": SCORES[score].label}
         means = of.groupby("dataset", sort=False).mean()
         shown.append(line | {names.dataset(dataset): published.signed(effect) for dataset, effect in means.items()})
-    return pd.DataFrame(shown).fillna("-")
+    return pd.DataFrame(shown).dropna()  # What was not measured on one of them is left out.
 
 
 def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
