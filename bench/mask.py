@@ -24,14 +24,14 @@ def main() -> None:
     metrics = across_groups(files.read_parquet(parser.parse_args().results / "metrics.parquet"))
     rows, found = metrics[(metrics["split"] == "test") & (metrics["protocol"] == "fair")], []
     for method in ("reg1", "reg2"):
-        masked, bare = (
-            rows[rows["method"] == name].set_index([*CELL, "trial", "seed"])[SCORES] for name in (method, f"{method}_all")
-        )
+        both = (rows[rows["method"] == name] for name in (method, f"{method}_all"))
+        masked, bare = (of.set_index([*CELL, "trial", "seed"])[SCORES] for of in both)
         cells = (bare - masked).dropna().groupby(CELL).mean()
         for score, of in cells.items():
             mean, half, _ = student(of.groupby(BLOCK).mean().to_numpy())
             found.append([method, score, mean, half, int((of > 0).sum()), int((of < 0).sum())])
-    print(pd.DataFrame(found, columns=["method", "score", "without the mask", "half", "up", "down"]).round(4).to_string())
+    columns = ["method", "score", "without the mask", "half", "up", "down"]
+    print(pd.DataFrame(found, columns=columns).round(4).to_string())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ seeds drawn again inside each block, since most of an effect's variance lies bet
 
 import functools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -208,6 +209,11 @@ def _mask(e: Evidence, method: str, base: str, said: str) -> list[Claim]:
         _difference(e, f"mask_prevents_dead_{base}", dead, method, "dead", base, methods=(base,)),
         ms._replace(published="lower (text)"),
     ]
+
+
+def read(file: Path) -> pd.DataFrame:
+    """The claims table in a csv file; a text of which there is none is empty."""
+    return pd.read_csv(file, converters={"note": str, "controls": str})
 
 
 def judge(claim: Claim, e: Evidence) -> dict[str, Any]:

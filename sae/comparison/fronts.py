@@ -105,9 +105,10 @@ def effects(
     Returns:
         Columns `COLUMNS`; a row per cell, method, score, width and seed that was read (`seed`). `status`: 'ok', or
         'infeasible' of a method without a feasible trial, or of a baseline, 'diverged' where no seed is left of one of
-        them, 'seeds missing' where vertices lack the fresh seeds that others of the cell have; these have no numbers. The effect's sign: more is better. `level`: the baseline's score there. `fresh`:
-        whether seeds of their own were read. `vertices`: 'trial: weight; ...' of the method, `baseline_vertices` of
-        the baseline, without those that weigh nothing. `lost`: vertices that diverged with that seed.
+        them, 'seeds missing' where vertices lack the fresh seeds that others of the cell have; these have no numbers.
+        The effect's sign: more is better. `level`: the baseline's score there. `fresh`: whether seeds of their own were
+        read. `vertices`: 'trial: weight; ...' of the method, `baseline_vertices` of the baseline, without those that
+        weigh nothing. `lost`: vertices that diverged with that seed.
     """
     read = _tests(metrics)
     tried = points(metrics, rule)
@@ -175,7 +176,7 @@ def _of_cell(
         row |= {"star": star, "reach": reach, "shortfall": max(0.0, star - reach), "gain": max(0.0, reach - star)}
         both = [_Side(tests, side, name, (star - width, star, reach), rule, strict) for side in (own, theirs)]
         common = [seed for seed in both[0].seeds if seed in both[1].seeds]
-        if not common or retrained and not (both[0].fresh and both[1].fresh):
+        if not common or (retrained and not (both[0].fresh and both[1].fresh)):
             yield row | {"status": "seeds missing", "seeds": 0}
             continue
         found = [_of_seed(both, seed, star, width) for seed in common]

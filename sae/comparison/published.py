@@ -1,5 +1,7 @@
 """The paper's four tables as tidy numbers under this project's ids (arXiv:2606.27321)."""
 
+from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +23,7 @@ _UNMASKED = {"Reg1": REG1_ALL, "Reg2": REG2_ALL}
 _METRICS = {"bin": "purity_binary", "wtd": "purity_weighted", "auc": "probe_auc", "top1_k32": "probe_top1"}
 
 
-def read(folder: str | Path) -> pd.DataFrame:
+def read(folder: Path) -> pd.DataFrame:
     """All published numbers: one row per (encoder, data, k, method), a column per metric, else NaN.
 
     Args:
@@ -30,7 +32,7 @@ def read(folder: str | Path) -> pd.DataFrame:
     Returns:
         Backbones, datasets and methods are our ids; `reg1_all` and `reg2_all` have the number of dead latents alone.
     """
-    one, two, three, four = (pd.read_csv(Path(folder) / name) for name in FILES.values())
+    one, two, three, four = (pd.read_csv(folder / name) for name in FILES.values())
     one = one.rename(columns={"R2": "r2", "MS_mean": "ms_mean", "MS_median": "ms_median"})
     one = one.assign(method=one["method"].map(_METHODS))
     of_imagenet = pd.concat([table.melt(["encoder", "k"]) for table in (two, three)]).assign(data="ImageNet")
@@ -67,3 +69,8 @@ def effect(tables: pd.DataFrame, method: str, metric: str, other: str | None = B
 def signed(value: float) -> str:
     """A difference for print."""
     return f"{value:+.1f}" if abs(value) >= 10 else f"{value:+.3f}"
+
+
+def interval(value: float, low: float, high: float, write: Callable[[float], str] = signed) -> str:
+    """A difference for print, and in brackets its interval, where there is one."""
+    return "-" if isnan(value) else write(value) + ("" if isnan(low) else f" [{write(low)}, {write(high)}]")

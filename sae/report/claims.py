@@ -16,9 +16,7 @@ from sae.report.tables import Settings
 from sae.scoring.selection import CELL, under
 
 
-def write(
-    metrics_file: str | Path, curves_file: str | Path, published_folder: str | Path, settings: Settings, out: str | Path
-) -> None:
+def write(metrics_file: Path, curves_file: Path, published_folder: Path, settings: Settings, out: Path) -> None:
     """Write `out`/claims.csv (columns `COLUMNS`) and `out`/claims.md.
 
     Args:
@@ -27,7 +25,7 @@ def write(
         out: the folder to write into.
         settings: :class:`Settings`.
     """
-    names, out = Settings.model_validate(settings), Path(out)
+    names = Settings.model_validate(settings)
     metrics = across_groups(under(files.read_parquet(metrics_file), "paper"))
     tables = published.read(published_folder)
     evidence = Evidence(metrics, files.read_parquet(curves_file), tables, names.claims, names)
@@ -41,9 +39,7 @@ def write(
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
     """The claims table for reading: effect with interval, cells for and against."""
     shown = []
-    for row in (
-        table.astype({"note": object, "controls": object}).fillna({"note": "", "controls": ""}).to_dict("records")
-    ):
+    for row in table.to_dict("records"):
         notes = ["ours, not the paper's" if row["ours"] else "", row["note"]]
         line = {"claim": row["statement"], "published": row["published"], "measured": _measured(row)}
         line |= {"detection": "" if isnan(row["detection"]) else published.signed(row["detection"])}
@@ -56,10 +52,7 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
 def _measured(row: dict[str, Any]) -> str:
     is_ratio = row["claim"] in ("baseline_rises_above_k", "reg2_flat_above_k")
     write = "{:.3f}".format if is_ratio else published.signed
-    value, low, high = (row[name] for name in ("measured", "ci_low", "ci_high"))
-    if isnan(value):
-        return "-"
-    return write(value) + ("" if isnan(low) else f" [{write(low)}, {write(high)}]")
+    return published.interval(row["measured"], row["ci_low"], row["ci_high"], write)
 
 
 def _page(table: pd.DataFrame, rule: Rule, seeds: int, cells: int) -> str:

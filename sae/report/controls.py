@@ -1,9 +1,8 @@
 """The controls beside the trained baseline, for reading."""
 
-from math import isnan
-
 import pandas as pd
 
+from sae.comparison import published
 from sae.comparison.scores import SCORES
 from sae.report.names import Names
 
@@ -21,8 +20,7 @@ def as_text(table: pd.DataFrame, names: Names) -> pd.DataFrame:
         said = SCORES[str(score)].label or SCORES[str(score)].heading
         line = {"data": names.dataset(str(dataset)), "score": said, "baseline": f"{rows['baseline'].iloc[0]:.3f}"}
         for row in rows.to_dict("records"):
-            text = f"{row['difference']:+.3f}"
-            text += "" if isnan(row["low"]) else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
+            text = published.interval(row["difference"], row["low"], row["high"], "{:+.3f}".format)
             line[names.method(row["control"])] = text + (" ?" if row["tells_nothing"] else "")
         shown.append(line)
     columns = ["data", "score", "baseline", *(names.method(name) for name in names.controls)]

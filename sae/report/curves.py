@@ -68,8 +68,7 @@ def grid_by_k(
     places, ks = points[["dataset", "backbone"]].drop_duplicates().to_numpy(), sorted(points["k"].unique())
     figure, axes = style.panels(len(places), len(ks), _HEIGHT, 0.6, sharex="col")
     if points.empty:
-        style.nothing(axes[0, 0], "not defined for these datasets")
-        return figure
+        return style.nothing(figure, "not defined for these datasets")
     for (dataset, backbone), row in zip(places, axes, strict=True):
         for k, ax in zip(ks, row, strict=True):
             here = points[(points["dataset"] == dataset) & (points["backbone"] == backbone) & (points["k"] == k)]

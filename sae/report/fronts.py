@@ -20,7 +20,7 @@ where its L0 is at most 1.02 k and 90 % of its latents fire on training images (
 config.yaml). dR2: difference in test R2 at the same weights. `sae/comparison/fronts.py` has the rule."""
 NONE = "Empty: no method of this experiment has trials beside a baseline's that are feasible."
 
-BY_DATASET = "The effects above, of each dataset: means over its blocks. An interval over blocks hides where these differ."
+BY_DATASET = "The effects above, by dataset: means over its blocks. An interval over blocks hides where these differ."
 
 WHAT_IF = """\
 Equal test R2: the same vertices, weighted so that both sides have the same R2 on test. The shares of latents that fire:
@@ -56,7 +56,9 @@ def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
         outcome = "-" if row["outcome"] is None or pd.isna(row["outcome"]) else row["outcome"]
         line = {"method": names.method(row["method"]), "score": SCORES[row["score"]].label}
         line |= {"width": f"{row['width']:g}", "baseline": "-" if isnan(row["level"]) else f"{row['level']:.3f}"}
-        line |= {"effect": _interval(row, ""), "over seeds": _interval(row, "_seeds")}
+        line |= {"effect": published.interval(row["effect"], row["low"], row["high"])}
+        over_seeds = published.interval(row["effect"], row["low_seeds"], row["high_seeds"])
+        line |= {"over seeds": over_seeds.partition(" ")[2]}
         line |= {"up": f"{row['up']}/{row['cells']}", "infeasible": str(row["infeasible"])}
         line |= {
             name: "-" if isnan(row[of]) else published.signed(row[of])
@@ -65,10 +67,3 @@ def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
         shown.append(line | {"outcome": outcome + (" at lower R2" if row["at_lower_r2"] else "")})
     table = pd.DataFrame(shown)
     return table.loc[:, (table != "").any()]  # Seeds of their own are not everywhere.
-
-
-def _interval(row: dict, of: str) -> str:
-    ends = [row[f"{end}{of}"] for end in ("low", "high")]
-    inside = "" if any(map(isnan, ends)) else f"[{published.signed(ends[0])}, {published.signed(ends[1])}]"
-    effect = "-" if isnan(row["effect"]) else published.signed(row["effect"])
-    return inside if of else " ".join(filter(None, (effect, inside)))

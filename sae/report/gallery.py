@@ -36,13 +36,13 @@ COLUMNS += ["part", "place", "image_id", "activation", "png", "left_out", "credi
 
 
 def build(
-    bank_file: str | Path,
-    latents_file: str | Path,
-    activations_dir: str | Path,
-    dataset_dir: str | Path,
-    artifacts_root: str | Path,
+    bank_file: Path,
+    latents_file: Path,
+    activations_dir: Path,
+    dataset_dir: Path,
+    artifacts_root: Path,
     settings: Names,
-    out: str | Path,
+    out: Path,
     *,
     device: str = "cpu",
 ) -> None:
@@ -68,8 +68,8 @@ def build(
         UserError: an image cannot be read.
     """
     names, bank = Names.model_validate(settings), read_bank(bank_file)
-    test = store.read(Path(activations_dir) / "test")
-    manifest = files.read_json(Path(dataset_dir) / "manifest.json", "manifest of dataset")
+    test = store.read(activations_dir / "test")
+    manifest = files.read_json(dataset_dir / "manifest.json", "manifest of dataset")
     open_image = datasets.reader(manifest["spec"], artifacts_root)
 
     def png(row: int) -> bytes:
@@ -108,7 +108,7 @@ def build(
     sample = pd.concat([_sample(m, coder, test.embeddings[row : row + 1]) for m, coder in coders.items()])
     sample = sample.assign(image_id=test.index["image_id"].iloc[row], png=png(row), **cell)
     for name, table in (("images", images), ("sample", sample)):
-        files.write_parquet(Path(out) / f"{name}.parquet", table)
+        files.write_parquet(out / f"{name}.parquet", table)
 
 
 def _chosen(bank: Bank, names: Names) -> dict[str, Entry]:

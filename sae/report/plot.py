@@ -12,7 +12,7 @@ from sae.report.names import Names
 from sae.report.style import plt
 
 
-def plot(name: str, results: str | Path, settings: Names, out: str | Path) -> None:
+def plot(name: str, results: Path, settings: Names, out: Path) -> None:
     """Write `out`/`name`.png, .pdf and .svg.
 
     Args:
@@ -28,9 +28,9 @@ def plot(name: str, results: str | Path, settings: Names, out: str | Path) -> No
     names = Names.model_validate(settings)
     draw = registry.load("figure", name).draw
     with plt.rc_context(style.RC):
-        figure = draw(Path(results), names)
+        figure = draw(results, names)
         if not isinstance(figure, Figure):
             raise UserError(f"figure {name}: draw must return a matplotlib figure, not {type(figure).__name__}")
         style.save(figure, out, name)
-    made = [Path(out) / f"{name}.{suffix}" for suffix in FIGURE_SUFFIXES]
-    files.write_sums(Path(out) / f"{name}.sums.json", made)
+    made = [out / f"{name}.{suffix}" for suffix in FIGURE_SUFFIXES]
+    files.write_sums(out / f"{name}.sums.json", made)

@@ -9,7 +9,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
@@ -125,10 +124,11 @@ def legend(figure: Figure, entries: list[Line2D]) -> None:
     figure.set_figheight(figure.get_figheight() + 0.213 * max(0, rows - 2))  # A row of a legend, in inches.
 
 
-def nothing(ax: Axes, text: str) -> None:
-    """Say in an empty panel why it is empty."""
-    ax.axis("off")
-    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
+def nothing(figure: Figure, text: str) -> Figure:
+    """The figure, whose panel says why it is empty."""
+    figure.axes[0].axis("off")
+    figure.axes[0].text(0.5, 0.5, text, ha="center", va="center", transform=figure.axes[0].transAxes)
+    return figure
 
 
 def panels(rows: int, columns: int, height: float, beside: float, **look: Any) -> tuple[Figure, Any]:
@@ -143,7 +143,7 @@ def panels(rows: int, columns: int, height: float, beside: float, **look: Any) -
     return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **look)
 
 
-def save(figure: Figure, out: str | Path, name: str) -> None:
+def save(figure: Figure, out: Path, name: str) -> None:
     """Write `out`/`name`.png, .pdf and .svg and close the figure; the same figure gives the same bytes."""
     for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
         if isinstance(major := axis.get_major_formatter(), LogFormatterMathtext):
@@ -153,7 +153,7 @@ def save(figure: Figure, out: str | Path, name: str) -> None:
     # No time, no version.
     without = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     for suffix, metadata in without.items():
-        with files.atomic_file(Path(out) / f"{name}.{suffix}") as temporary:
+        with files.atomic_file(out / f"{name}.{suffix}") as temporary:
             figure.savefig(temporary, format=suffix, bbox_inches="tight", metadata=metadata)
             if suffix == "png" and not any(ax.images for ax in figure.axes):
                 _shrink(temporary)

@@ -113,11 +113,11 @@ def effects_notes(number: int, found: pd.DataFrame) -> str:
 
 
 def write(
-    metrics_file: str | Path,
-    latents_file: str | Path,
-    published_folder: str | Path,
+    metrics_file: Path,
+    latents_file: Path,
+    published_folder: Path,
     settings: Settings,
-    out: str | Path,
+    out: Path,
     *,
     beside: Sequence[Path] = (),
 ) -> None:
@@ -136,7 +136,7 @@ def write(
         settings: :class:`Settings`.
         beside: folders of other experiments' results, whose methods stand on the board too.
     """
-    names, out = Settings.model_validate(settings), Path(out)
+    names = Settings.model_validate(settings)
     metrics, tables = under(files.read_parquet(metrics_file), "paper"), published.read(published_folder)
     about, controlled = training(metrics, names), ", ".join(map(names.method, names.controls)) or "none here"
     general = GENERAL_NOTES.format(seeds=metrics["seed"].nunique(), controls=controlled)
@@ -144,12 +144,11 @@ def write(
     for number in TABLES:
         table = beside_published(number, measured(number, metrics, names), tables)
         shown, found = as_text(number, table, names), effects(number, table, tables, names)
-        theirs = pd.read_csv(Path(published_folder) / published.FILES[number], dtype=str)
+        theirs = pd.read_csv(published_folder / published.FILES[number], dtype=str)
         title, their_title = f"Table {number}: {TITLES[number]}", f"Published (arXiv:2606.27321, Table {number})"
         notes = f"{NOTES[number]}\n{general}"
         parts = [f"# {title}", about, markdown(shown), notes, markdown(effects_as_text(number, found, names))]
-        parts += [effects_notes(number, found)]
-        parts += [f"# {their_title}", _THEIR_NOTES, markdown(theirs)]
+        parts += [effects_notes(number, found), f"# {their_title}", _THEIR_NOTES, markdown(theirs)]
         caption, their_caption = f"{title}. {about} {notes}", f"{their_title}. {_THEIR_NOTES}"
         made[f"table{number}.csv"] = table.to_csv(index=False, lineterminator="\n")
         made[f"table{number}.md"] = "\n\n".join(parts) + "\n"
@@ -165,7 +164,7 @@ def write(
     said = [markdown(shown), of_detection.NOTES] if len(found) else [of_detection.NONE]
     made["detection.csv"] = found.to_csv(index=False, lineterminator="\n")
     made["detection.md"] = "\n\n".join(["# Detection by how often latents fire", *said]) + "\n"
-    made |= board.render([Path(metrics_file).parent, *map(Path, beside)])
+    made |= board.render([metrics_file.parent, *beside])
     for name, text in made.items():
         files.write_text(out / name, text)
     files.write_sums(out / "tables.sums.json", [out / name for name in made])
@@ -182,7 +181,7 @@ def _fronts(metrics: pd.DataFrame, names: Settings) -> dict[str, str]:
     shown = of_fronts.as_text(means, names)
     parts = ["# Fronts: each method beside its baseline at the same R2"]
     parts += [markdown(shown), of_fronts.NOTES] if len(shown) else [of_fronts.NONE]
-    if len(shown) and cells["dataset"].nunique() > 1:
+    if len(shown) and len(cells["dataset"].unique()) > 1:
         parts += ["## By dataset", markdown(of_fronts.by_dataset(cells, names)), of_fronts.BY_DATASET]
     if len(shown):
         parts += ["## What if", markdown(of_fronts.what_if(other, names)), of_fronts.WHAT_IF]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from sae.comparison.claims import UNTESTED
+from sae.comparison.claims import UNTESTED, read
 from sae.comparison.intervals import MIN_BLOCKS, headline
-from sae.comparison.published import signed
+from sae.comparison.published import interval
 from sae.comparison.scores import ENDPOINTS, SCORES
 from sae.core import paths
 from sae.report.claims import as_text
@@ -27,7 +27,7 @@ def text(experiment: str) -> Iterator[str]:
     where = {"experiment": experiment, "suffix": "csv"}
     folder = Path(paths.EXPERIMENT.format(**where))
     yield from _fronts(pd.read_csv(folder / "tables/front_means.csv"))
-    yield from _claims(pd.read_csv(paths.CLAIMS.format(**where)))
+    yield from _claims(read(Path(paths.CLAIMS.format(**where))))
     yield ""
     yield f"to look at:  {paths.SITE.format(**where)} (open it in a browser)"
     yield f"to read on:  {folder}/ has tables/, figures/, claims.md and every number in metrics.csv"
@@ -53,9 +53,9 @@ def _fronts(means: pd.DataFrame) -> Iterator[str]:
 
 
 def _effect(row: pd.Series) -> str:
-    interval = "" if isnan(row["low"]) else f" [{signed(row['low'])}, {signed(row['high'])}]"
     outcome = f"{row['outcome']}{'*' if row['at_lower_r2'] else ''}".removeprefix("shown ")
-    return "in no cell" if isnan(row["effect"]) else f"{signed(row['effect'])}{interval} {outcome}"
+    shown = interval(row["effect"], row["low"], row["high"])
+    return "in no cell" if isnan(row["effect"]) else f"{shown} {outcome}"
 
 
 def _claims(claims: pd.DataFrame) -> Iterator[str]:

@@ -39,8 +39,7 @@ def draw(table: Path, names: Names, name: str) -> Figure:
         gridspec_kw={"wspace": 0.08, "hspace": 0.3 / (len(PARTS) * side)},
     )
     if rows.empty:
-        style.nothing(axes[0, 0], "no latent fires on enough images")
-        return figure
+        return style.nothing(figure, "no latent fires on enough images")
     margins = figure.subplotpars
     for i, rank in enumerate(ranks):
         for j, method in enumerate(methods):

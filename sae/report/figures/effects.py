@@ -35,8 +35,7 @@ def draw(results: Path, names: Names) -> Figure:
     measured = [name for name in ENDPOINTS if name in means.index]
     figure, axes = style.panels(1, max(len(measured), 1), 0.6 + 0.19 * found["method"].nunique(), 0.5)
     if not measured:
-        style.nothing(axes[0, 0], "no method has a front beside its baseline's")
-        return figure
+        return style.nothing(figure, "no method has a front beside its baseline's")
     by_method = means["effect"].unstack("score")
     order = by_method.sort_values(measured[::-1], kind="stable", na_position="first").index
     cells = found[found["status"] == "ok"].groupby(["score", "method", *CELL], sort=False)["effect"].mean()

@@ -20,8 +20,7 @@ def draw(results: Path, names: Names) -> Figure:
     datasets, backbones = points["dataset"].unique(), points["backbone"].unique()
     figure, axes = style.panels(len(datasets), len(backbones), 2.1, 0.5, sharex=True, sharey="row")
     if points.empty:
-        style.nothing(axes[0, 0], "not measured in this experiment")
-        return figure
+        return style.nothing(figure, "not measured in this experiment")
     width = figure.get_figwidth() / len(backbones)
     for dataset, row in zip(datasets, axes, strict=True):
         for backbone, ax in zip(backbones, row, strict=True):

@@ -37,8 +37,7 @@ def draw(results: Path, names: Names) -> Figure:
     lines = [(dataset, name) for dataset in points["dataset"].unique() for name in measured]
     figure, axes = style.panels(len(lines), len(places), 1.7, 0.7)
     if not lines:
-        style.nothing(axes[0, 0], "not measured in this experiment")
-        return figure
+        return style.nothing(figure, "not measured in this experiment")
     width = figure.get_figwidth() / len(places)
     for row, (dataset, name) in zip(axes, lines, strict=True):
         for ax, (backbone, k) in zip(row, places, strict=True):

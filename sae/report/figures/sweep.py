@@ -21,7 +21,6 @@ from sae.core import files
 from sae.core.paths import trial_name
 from sae.report import style
 from sae.report.names import MARKERS, Names
-from sae.report.style import plt
 from sae.scoring.selection import chosen, under
 
 READS = ["metrics.parquet"]
@@ -41,9 +40,7 @@ def draw(results: Path, names: Names) -> Figure:
     metrics = across_groups(under(files.read_parquet(results / READS[0]), "paper"))
     swept = _swept(metrics, names)
     if swept.empty:
-        figure, ax = plt.subplots(figsize=(style.WIDTH, 1.2))
-        style.nothing(ax, "this experiment sweeps no option")
-        return figure
+        return style.nothing(style.panels(1, 1, 1.2, 0)[0], "this experiment sweeps no option")
     columns = [(backbone, option) for option in swept["option"].unique() for backbone in metrics["backbone"].unique()]
     lines = [(dataset, *quantity) for dataset in metrics["dataset"].unique() for quantity in _ROWS]
     ks, looks = sorted(metrics["k"].unique()), _looks(swept, names)

@@ -60,9 +60,7 @@ def payload(
     for entry in bank.saes:
         about = {"method": number.get(entry.method), "trial": entry.name}
         settings = {"protocol": entry.protocol} | entry.settings | entry.settings.get("options", {})
-        settings = {
-            key: value for key, value in settings.items() if value is not None and key not in ("options", "seed")
-        }
+        settings = {k: v for k, v in settings.items() if v is not None and k not in ("options", "seed")}
         if (row := about | {"settings": settings}) not in made["settings"]:
             made["settings"].append(row)
         log = bank.file.parent / bank.store / entry.key / "train.parquet"

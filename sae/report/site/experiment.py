@@ -10,6 +10,7 @@ import yaml
 from sae.bank.read import Bank, Entry
 from sae.bank.read import read as read_bank
 from sae.comparison import board as boards
+from sae.comparison import claims as verdicts_of
 from sae.comparison import fronts
 from sae.comparison.scores import across_groups
 from sae.core import files, registry
@@ -33,14 +34,14 @@ class Settings(Names):
 
 
 def write(
-    results: str | Path,
-    activations_root: str | Path,
-    datasets_root: str | Path,
-    artifacts_root: str | Path,
+    results: Path,
+    activations_root: Path,
+    datasets_root: Path,
+    artifacts_root: Path,
     settings: Settings,
-    out: str | Path,
+    out: Path,
     *,
-    times: str | Path | None = None,
+    times: Path | None = None,
     device: str = "cpu",
 ) -> None:
     """Write the site of an experiment into the folder `out`, which is replaced as a whole.
@@ -57,14 +58,14 @@ def write(
     Raises:
         UserError: a file is missing or was altered, or backbones saw other test images.
     """
-    names, results = Settings.model_validate(settings), Path(results)
+    names = Settings.model_validate(settings)
     downloads.check(results, names.figures)
-    made = _Experiment(results, Path(activations_root), names, device)
-    with build.folder(Path(out)) as site:
+    made = _Experiment(results, activations_root, names, device)
+    with build.folder(out) as site:
         for number, place in enumerate(made.places):
             made.add(site, number, place)
         for number, dataset in enumerate(made.tests):
-            made.add_images(site, number, dataset, Path(datasets_root), artifacts_root)
+            made.add_images(site, number, dataset, datasets_root, artifacts_root)
         rows = files.read_json(times, "times of jobs")["jobs"] if times else []
         about = made.about(rows) | {"downloads": downloads.write(site, results, names.figures)}
         build.shell(site, about)
@@ -83,10 +84,8 @@ class _Experiment:
         self.metrics = across_groups(files.read_parquet(results / "metrics.parquet"))
         self.selection = files.read_parquet(results / "selection.parquet")
         curves, latents = (files.read_parquet(results / f"{name}.parquet") for name in ("curves", "latents"))
-        self.curves, self.latents = (
-            curves[curves["split"] == "test"],
-            across_groups(latents[latents["split"] == "test"]),
-        )
+        self.curves = curves[curves["split"] == "test"]
+        self.latents = across_groups(latents[latents["split"] == "test"])
         self.places = list(self.metrics[CELL].drop_duplicates().itertuples(index=False, name=None))
         self.numbers = overview.Numbers(self.places, names.order(names.methods))
         self.tests: dict[str, pd.DataFrame] = {}
@@ -98,10 +97,8 @@ class _Experiment:
         """Write the files of a cell."""
         dataset, backbone, k = place
         names, bank = self.names, read_bank(self.results / f"saes/{dataset}/{backbone}/k{k}/bank.json")
-        selection, curves, latents, metrics = (
-            table[(table[CELL] == list(place)).all(axis=1)]
-            for table in (self.selection, self.curves, self.latents, self.metrics)
-        )
+        tables = (self.selection, self.curves, self.latents, self.metrics)
+        selection, curves, latents, metrics = (rows[(rows[CELL] == list(place)).all(axis=1)] for rows in tables)
         of_methods = cells.shown(bank, names, selection)
         self._judged |= {(*place, entry.method, entry.name, entry.seed) for entry in bank.saes if entry.judged}
         pack.put(site, f"cells/{number}", cells.payload(bank, of_methods, names, curves, latents))
@@ -132,7 +129,7 @@ class _Experiment:
         cell |= {"images": list(self.tests).index(dataset), "saes": [one.number for one in shown]}
         self._cells.append(cell | {"chance": {"ms": floor[0] if floor else None}})
 
-    def add_images(self, site: Path, number: int, dataset: str, root: Path, artifacts: str | Path) -> None:
+    def add_images(self, site: Path, number: int, dataset: str, root: Path, artifacts: Path) -> None:
         """Write the test images of a dataset; what is left out of them is noted."""
         manifest = files.read_json(root / dataset / "manifest.json", "manifest of dataset")
         pictured = registry.head("dataset", manifest["spec"]["type"]).constants.get("HAS_IMAGES", True)
@@ -148,7 +145,7 @@ class _Experiment:
         """The overview, but for `downloads`."""
         names, numbers, rule = self.names, self.numbers, boards.read(self.results).made_by.fronts
         means, of_cells = (pd.read_csv(self.results / f"tables/{name}.csv") for name in ("front_means", "fronts"))
-        verdicts = pd.read_csv(self.results / "claims.csv")
+        verdicts = verdicts_of.read(self.results / "claims.csv")
         points = fronts.points(fronts.of_rule(self.metrics, rule), rule)
         found = overview.empty() | overview.board(means, of_cells, numbers)
         found |= overview.of_fronts(points, names, rule, numbers)

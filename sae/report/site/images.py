@@ -81,9 +81,8 @@ def write(
     side = max((max(image.size) for image in small), default=0)
     sheets = range(-(-len(small) // ACROSS**2))
     for sheet in sheets:
-        _sheet(small[sheet * ACROSS**2 : (sheet + 1) * ACROSS**2], side).save(
-            folder / "data/images" / f"{number}-{sheet}.webp", quality=QUALITY
-        )
+        drawn = _sheet(small[sheet * ACROSS**2 : (sheet + 1) * ACROSS**2], side)
+        drawn.save(folder / "data/images" / f"{number}-{sheet}.webp", quality=QUALITY)
     payload: dict[str, Any] = {"dataset": dataset, "ids": [printed(str(name)) for name in index["image_id"]]}
     payload |= {"label": pack.index(labels, len(names)), "classes": [printed(name) for name in names]}
     payload |= {"side": side, "sheets": len(sheets), "credit": credit}

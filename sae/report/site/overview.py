@@ -111,9 +111,8 @@ def trials(
     saes = metrics.drop_duplicates(KEY)
     keys = list(saes[KEY].itertuples(index=False, name=None))
     feasible = dict(zip(points[fronts.TRIAL].itertuples(index=False, name=None), points["feasible"], strict=True))
-    roles = [
-        "chosen" if s else "judged" if key in judged else "trial" for s, key in zip(saes["selected"], keys, strict=True)
-    ]
+    of = zip(saes["selected"], keys, strict=True)
+    roles = ["chosen" if selected else "judged" if key in judged else "trial" for selected, key in of]
     found: dict[str, Any] = numbers.of(saes) | {name: saes[name] for name in ("trial", "seed", "status")}
     found |= {"role": roles, "feasible": [feasible.get(key[:-1]) for key in keys]}
     found |= {"sae": [numbers.saes.get(key) for key in keys]}
@@ -168,11 +167,8 @@ def answer(means: pd.DataFrame, claims: pd.DataFrame, names: Names) -> list[str]
         means: front_means.csv; claims: claims.csv.
     """
     head = headline(means)
-    effects = (
-        head[head["effect"].notna()]
-        .set_index(["method", "score"])
-        .sort_values("effect", ascending=False, kind="stable")
-    )
+    known = head.dropna(subset="effect").sort_values("effect", ascending=False, kind="stable")
+    effects = known.set_index(["method", "score"])
     best = [method for method, score in effects.index if score == ENDPOINTS[0]][:2]
     said = [] if best else ["No method here has feasible trials beside a baseline's: nothing compares at the same R²."]
     for method in best:
@@ -199,9 +195,4 @@ def _reach(row: pd.Series) -> str:
 
 def claims(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of claims.csv."""
-    renamed = table.rename(columns={"claim": "id", "ci_low": "low", "ci_high": "high"})
-    return (
-        renamed.astype({name: object for name in ("controls", "note")})
-        .fillna({"controls": "", "note": ""})
-        .to_dict("records")
-    )
+    return table.rename(columns={"claim": "id", "ci_low": "low", "ci_high": "high"}).to_dict("records")

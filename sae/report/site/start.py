@@ -59,10 +59,8 @@ def views(
         rule = f"The cell in which {label} gains most MS at the same R²."
         href = address("compare", *cells[best["cell"]], a=names.tuned[first], b=first)
         found.append({"title": f"Where {label} helps most", "rule": rule, "href": href})
-    every = pd.concat(
-        [_latents(number, sae) for number, sae in enumerate(saes)] or [pd.DataFrame(columns=[*_READ, "sae"])]
-    )
-    every = every.reset_index(drop=True)
+    of_saes = [_latents(number, sae) for number, sae in enumerate(saes)]
+    every = pd.concat(of_saes or [pd.DataFrame(columns=[*_READ, "sae"])], ignore_index=True)
     often = every[every["n_active"] >= OFTEN]
     of_often = f"Of the latents that fire on {OFTEN} test images or more, that of"
     gained = often[[saes[n].method == first for n in often["sae"]]] if first else often[:0]
