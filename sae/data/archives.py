@@ -183,7 +183,7 @@ def agreed(root: Path, recorded: Mapping[str, list[str] | None]) -> list[str] | 
 
 
 def _tar_samples(root: Path, file: str) -> _Found:
-    path = root / file
+    path, whole, lost = root / file, set(), dict[str, str]()
     # Only labels are read here, a few bytes each.
     with _opened(path) as content:
         # WebDataset: members of one sample follow each other.
@@ -191,14 +191,22 @@ def _tar_samples(root: Path, file: str) -> _Found:
             parts = {ending: place for _, ending, place in members}
             if image := next((ending for ending in parts if ending in _IMAGES), None):
                 offset, size = parts[image]
+                whole.add(key)
                 yield key, f"{file}@{offset}+{size}", _tar_label(content, parts, f"{path}: {key}")
+            elif ending := next((ending for ending in parts if ending.rpartition(".")[2] in _IMAGES), None):
+                lost.setdefault(key, ending)
+    # Beside an image such a member is a mask, or another view.
+    if key := next((key for key in lost if key not in whole), ""):
+        said = f"{key}.{lost[key]} has the ending {lost[key]!r}, since an ending starts at the first dot"
+        raise UserError(f"{path}: {said}, and {key} has no other image: rename it with one dot")
 
 
 def _keyed(path: Path) -> Iterator[tuple[str, str, tuple[int, int]]]:
     for name, offset, size in tar_members(path):
         folder, slash, base = name.removeprefix("./").rpartition("/")
         stem, _, ending = base.partition(".")  # The ending starts at the first dot of the base name.
-        yield folder + slash + stem, ending.lower(), (offset, size)
+        if stem:  # Else it is hidden, as what macOS writes beside each file: no sample for WebDataset either.
+            yield folder + slash + stem, ending.lower(), (offset, size)
 
 
 def _tar_label(content: IO[bytes], parts: dict[str, tuple[int, int]], what: str) -> int | None:
