@@ -287,10 +287,8 @@ def _within_budget(one: Todo, result: dict[str, Any], place: Place) -> tuple[Pat
     own = place.store / finished.key_of(made_by)
     found = finished.find(own, place.shared)
     if found is None:
-        coder, theta = coder.to(x.device), select.theta.to(x.device)
-        # Where too few latents were active in training the factor was 0.
-        direction = theta if theta.any() else torch.ones_like(theta)
-        coder.select = Threshold(calibrate(coder, x, direction, coder.k))
+        coder = coder.to(x.device)
+        coder.select = Threshold(calibrate(coder, x, select.theta.to(x.device), coder.k))
         coder.metadata["thresholds_fixed_on"] = held_out["embeddings.npy"]
         with files.atomic_directory(own) as temporary:
             saefile.save(coder, temporary / "sae.safetensors")
