@@ -37,9 +37,6 @@ from sae.training.recipe import Settings
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
 
-# `_EPS` is float32's rounding: embeddings that differ by a smaller share of their length count as the same. `_LEAST` is
-# the smallest variance whose input scale float32 holds.
-_EPS, _LEAST = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).max) ** -2
 # What the last row of a training log says of an SAE, as far as its objective has it.
 _SAID = {"r2": "R2 {:.3f}", "l0": "L0 {:.1f}", "dead": "dead {:.0f}", "penalty": "penalty {:.3g}"}
 
@@ -133,9 +130,9 @@ def _variance(folder: Path, norm: str, so: str) -> float:
     """The total variance of a split's embeddings after their norm; `so` ends the message about one that has none."""
     embeddings = activations.read(folder).embeddings
     count, x = len(embeddings), Inputs(embeddings, norm, 1.0, "cpu")
-    variance, square = float(inputs.total_variance(x)), float(x[:1].double().square().sum())
-    if variance <= max(_EPS**2 * square, _LEAST):
-        same = f"all {count:,} embeddings are {'the same' if square else 'zero'} after the norm {norm}"
+    variance = float(inputs.total_variance(x))
+    if not inputs.differ(x, variance):
+        same = f"all {count:,} embeddings are {'the same' if x[:1].any() else 'zero'} after the norm {norm}"
         raise UserError(
             f"{folder}: {same if count > 1 else 'there is one embedding only'}: the variance is {variance:.3g}, so "
             f"that {so}: look at the images, and at what the backbone makes of them"
@@ -290,10 +287,8 @@ def _within_budget(one: Todo, result: dict[str, Any], place: Place) -> tuple[Pat
     own = place.store / finished.key_of(made_by)
     found = finished.find(own, place.shared)
     if found is None:
-        coder, theta = coder.to(x.device), select.theta.to(x.device)
-        # Where too few latents were active in training the factor was 0.
-        direction = theta if theta.any() else torch.ones_like(theta)
-        coder.select = Threshold(calibrate(coder, x, direction, coder.k))
+        coder = coder.to(x.device)
+        coder.select = Threshold(calibrate(coder, x, select.theta.to(x.device), coder.k))
         coder.metadata["thresholds_fixed_on"] = held_out["embeddings.npy"]
         with files.atomic_directory(own) as temporary:
             saefile.save(coder, temporary / "sae.safetensors")

@@ -46,7 +46,7 @@ def by_cell(picked: pd.DataFrame, latents: pd.DataFrame, names: Methods) -> pd.D
     found = found.assign(
         alive=found["detection_alive"],
         reweighted=sums["weighted"] / sums["size_baseline"],
-        measured=bands.groupby([*RUN, "method"])["size"].sum() / found["m"],
+        measured=found["detection_measured"],
         whole=found["detection"],
     )
     return found.groupby([*CELL, "method"], sort=False)[ABOUT].mean().reset_index()
@@ -67,5 +67,5 @@ def differences(table: pd.DataFrame, names: Methods) -> pd.DataFrame:
         found = of[method] if method == names.baselines[0] else of[method] - theirs.reindex(of[method].index)
         for name, values in found.dropna(how="all").items():
             ends = {"mean": values.mean(), "low": values.min(), "high": values.max()}
-            rows.append({"method": method, "about": name, "cells": len(values)} | ends)
+            rows.append({"method": method, "about": name, "cells": int(values.notna().sum())} | ends)
     return pd.DataFrame(rows)

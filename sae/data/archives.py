@@ -12,7 +12,7 @@ import json
 import operator
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -133,7 +133,8 @@ def samples(root: Path, files: Sequence[str], image: str = "image", label: str |
         image, label: the columns of a parquet file; `label` None: the column `label`, if there is one.
 
     Raises:
-        UserError: there is no image, a shard is damaged, a label is no class number, or only some images have one.
+        UserError: there is no image, a shard is damaged, a label is no class number, only some images have one, or two
+            files record other class names.
     """
     keys, places, locations = [], [], []
     labels: list[Any] = []
@@ -146,7 +147,8 @@ def samples(root: Path, files: Sequence[str], image: str = "image", label: str |
             places.append(f"{shard}/{row}")
             locations.append(location)
             labels.append(number)
-    names = _class_names(root / files[-1], label or "label") if of_parquet else None
+    recorded = {file: _class_names(root / file, label or "label") for file in files} if of_parquet else {}
+    names = agreed(root, recorded)
     if not keys:
         raise UserError(f"{root}: there is no image in {', '.join(files[:3])}{', ...' if len(files) > 3 else ''}")
     wrong = next((row for row, number in enumerate(labels) if number is not None and number not in _LABELS), None)
@@ -155,7 +157,7 @@ def samples(root: Path, files: Sequence[str], image: str = "image", label: str |
         advice = "-1 often means that a split has no labels: use one that has, or leave them out of all"
         raise UserError(f"{said}, expected 0 to 2^63 - 1; {advice}")
     if names is not None and (too_large := [n for n in labels if n is not None and n >= len(names)]):
-        raise UserError(f"{root}: label {too_large[0]} is beyond the {len(names)} class names that {files[-1]} records")
+        raise UserError(f"{root}: label {too_large[0]} is beyond the {len(names)} class names that its files record")
     unlabelled = labels.count(None)
     if 0 < unlabelled < len(labels):
         first = labels.index(None)
@@ -164,8 +166,24 @@ def samples(root: Path, files: Sequence[str], image: str = "image", label: str |
     return Samples(keys, places, locations, None if unlabelled else labels, names)
 
 
+def agreed(root: Path, recorded: Mapping[str, list[str] | None]) -> list[str] | None:
+    """The class names that several files or splits record; None where none does.
+
+    Raises:
+        UserError: two record other ones, so that one number would be two classes.
+    """
+    known = [(place, names) for place, names in recorded.items() if names is not None]
+    for place, names in known[1:]:
+        if names != known[0][1]:
+            pairs = enumerate(itertools.zip_longest(known[0][1], names))
+            number, (one, other) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+            said = f"class {number} is {one!r} in {known[0][0]} and {other!r} in {place}"
+            raise UserError(f"{root}: {said}: write all with one list of class names, in one order")
+    return known[0][1] if known else None
+
+
 def _tar_samples(root: Path, file: str) -> _Found:
-    path = root / file
+    path, whole, lost = root / file, set(), dict[str, str]()
     # Only labels are read here, a few bytes each.
     with _opened(path) as content:
         # WebDataset: members of one sample follow each other.
@@ -173,14 +191,22 @@ def _tar_samples(root: Path, file: str) -> _Found:
             parts = {ending: place for _, ending, place in members}
             if image := next((ending for ending in parts if ending in _IMAGES), None):
                 offset, size = parts[image]
+                whole.add(key)
                 yield key, f"{file}@{offset}+{size}", _tar_label(content, parts, f"{path}: {key}")
+            elif ending := next((ending for ending in parts if ending.rpartition(".")[2] in _IMAGES), None):
+                lost.setdefault(key, ending)
+    # Beside an image such a member is a mask, or another view.
+    if key := next((key for key in lost if key not in whole), ""):
+        said = f"{key}.{lost[key]} has the ending {lost[key]!r}, since an ending starts at the first dot"
+        raise UserError(f"{path}: {said}, and {key} has no other image: rename it with one dot")
 
 
 def _keyed(path: Path) -> Iterator[tuple[str, str, tuple[int, int]]]:
     for name, offset, size in tar_members(path):
         folder, slash, base = name.removeprefix("./").rpartition("/")
         stem, _, ending = base.partition(".")  # The ending starts at the first dot of the base name.
-        yield folder + slash + stem, ending.lower(), (offset, size)
+        if stem:  # Else it is hidden, as what macOS writes beside each file: no sample for WebDataset either.
+            yield folder + slash + stem, ending.lower(), (offset, size)
 
 
 def _tar_label(content: IO[bytes], parts: dict[str, tuple[int, int]], what: str) -> int | None:

@@ -11,6 +11,9 @@ from sae.models.sizes import RESIDENT
 
 VERSION = 1
 _CHUNK = 16_384
+# `_EPS` is float32's rounding: embeddings that differ by a smaller share of their length count as the same. `_LEAST` is
+# the smallest variance whose input scale float32 holds.
+_EPS, _LEAST = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).max) ** -2
 # Values that are normalised at once, in float64: more leave the cache, and each time their arrays are new memory.
 _IN_CACHE = 1 << 15
 
@@ -114,3 +117,8 @@ def total_variance(x: "np.ndarray | torch.Tensor | Inputs") -> float:
         mean = mean + delta * len(chunk) / total
         count = total
     return square / count
+
+
+def differ(x: Inputs, variance: float) -> bool:
+    """Whether rows (N, d) of this total variance differ by more than rounding."""
+    return variance > max(_EPS**2 * float(x[:1].double().square().sum()), _LEAST)

@@ -15,6 +15,7 @@ from sae.data.store import Activations
 from sae.models.apply import Encoder, check_embeddings
 from sae.models.coder import Coder
 from sae.models.convert import doubt
+from sae.models.inputs import Inputs, differ, total_variance
 from sae.scoring.stage import options_of
 from sae.scoring.subject import Curve, PerLatent, Subject
 
@@ -59,15 +60,15 @@ def score(
             `judges`.
 
     Raises:
-        UserError: something is of a wrong type or shape, not finite or missing, all embeddings are the same, a metric
-            is unknown, or one that was asked for by name reads what is not given.
+        UserError: something is of a wrong type or shape, not finite or missing, all embeddings are the same after the
+            SAE's norm, a metric is unknown, or one that was asked for by name reads what is not given.
     """
     if not isinstance(sae, Encoder | Coder):
         raise UserError(f"sae.score takes an SAE, not {type(sae).__name__}: open a file with sae.load(path)")
     coder = sae.coder if isinstance(sae, Encoder) else sae
-    splits = {"test": data("embeddings", embeddings, groups, coder.d)}
+    splits = {"test": data("embeddings", embeddings, groups, coder.d, coder.input_norm)}
     if train is not None:
-        splits["train"] = data("train", train, None, coder.d)
+        splits["train"] = data("train", train, None, coder.d, coder.input_norm)
     elif train_labels is not None:
         raise UserError("train_labels are given without train: give both")
     seen = _judges(splits, {"test": judges, "train": train_judges})
@@ -143,20 +144,21 @@ def _judges(
     return found
 
 
-def _check_variance(name: str, embeddings: np.ndarray) -> None:
-    if len(embeddings) < 2 or (embeddings == embeddings[0]).all():
-        why = "all its rows are the same" if len(embeddings) > 1 else "it has one row"
+def _check_variance(name: str, embeddings: np.ndarray, norm: str = "none") -> None:
+    x = Inputs(embeddings, norm, 1.0, "cpu")
+    if not differ(x, total_variance(x)):
+        why = f"all its rows are the same after the norm {norm}" if len(embeddings) > 1 else "it has one row"
         raise UserError(f"{name} has no variance to explain ({why}); give the embeddings of several images")
 
 
-def data(name: str, embeddings: Any, groups: Any, d: int) -> Activations:
-    """Embeddings (N, d) with an index without labels, as :func:`score` takes them.
+def data(name: str, embeddings: Any, groups: Any, d: int, norm: str = "none") -> Activations:
+    """Embeddings (N, d) with an index without labels, as :func:`score` takes them, for an SAE of the norm `norm`.
 
     Raises:
         UserError: they are of another form, or have no variance.
     """
     embeddings = check_embeddings(embeddings, d, name).astype(np.float32, copy=False)
-    _check_variance(name, embeddings)
+    _check_variance(name, embeddings, norm)
     rows = len(embeddings)
     number, unknown = np.arange(rows), pd.array([pd.NA] * rows, dtype="Int64")
     index = pd.DataFrame({"image_id": number, "label": unknown, "label_name": None, "label_coarse": unknown})

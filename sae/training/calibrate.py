@@ -19,6 +19,8 @@ TOLERANCE = 0.005
 def calibrate(coder: Coder, x: torch.Tensor | Inputs, theta: torch.Tensor, k: float) -> torch.Tensor:
     """`theta` (m,), >= 0, times the factor with which k latents a sample have a > theta, on average.
 
+    No factor moves a threshold of 0: it counts as the smallest that is above 0, or all as 1 where none is.
+
     The factor is a quantile of a / theta, found exactly in two passes over the rows: positive floats are ordered as
     their bits are, so the first pass counts them by their upper 16 bits, the second, within the one bin that matters,
     by the lower 16. It lies amid the gap between what is kept and what is not, so that rounding decides nothing. Equal
@@ -31,6 +33,8 @@ def calibrate(coder: Coder, x: torch.Tensor | Inputs, theta: torch.Tensor, k: fl
     Returns:
         (m,) float32.
     """
+    positive = theta[theta > 0]
+    theta = theta.clamp_min(positive.min()) if len(positive) else torch.ones_like(theta)
     wanted = round(k * len(x))
     coarse = _histogram(bits >> 16 for bits in _ratios(coder, x, theta))
     if int(coarse.sum()) < wanted:

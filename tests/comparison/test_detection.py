@@ -17,6 +17,7 @@ def rows(method, auc, **more):
     latents = [CELL | {"method": method, "trial": "default", "split": "test", "n_active": n} for n, _ in auc]
     of = [a for _, a in auc]
     sae |= {"detection_alive": np.nanmean(of), "detection": np.nansum([2 * a - 1 for a in of]) / 10}
+    sae["detection_measured"] = np.isfinite(of).sum() / 10
     return sae, pd.DataFrame(latents).assign(detection=of)
 
 
@@ -37,6 +38,16 @@ def test_a_method_that_fell_back_has_the_numbers_of_the_other_one():
     table = detection.by_cell(pd.DataFrame([base, fallen]), of_base, NAMES).set_index("method")
     ours, theirs = table.loc[["reg", "topk"], detection.ABOUT].to_numpy(float)
     assert np.allclose(ours, theirs)
+
+
+def test_a_run_in_which_nothing_was_measured_counts_as_none_measured_and_what_is_missing_as_no_cell():
+    base, of_base = rows("topk", [(5, 0.8), (50, 0.6)])
+    nothing = base | {"seed": 1, "detection_alive": np.nan, "detection": 0, "detection_measured": 0}
+    table = detection.by_cell(pd.DataFrame([base, nothing]), of_base, NAMES)
+    assert table["measured"].tolist() == [0.1]
+    both = pd.concat([table, table.assign(k=16, reweighted=np.nan)])
+    cells = detection.differences(both, NAMES).set_index("about")["cells"]
+    assert cells.to_dict() == {"alive": 2, "reweighted": 1, "measured": 2, "whole": 2}
 
 
 def test_without_judges_there_is_nothing():

@@ -326,6 +326,36 @@ def test_metadata_without_class_names_do_no_harm(tmp_path, said, text):
     assert said(spec) == (0, "")
 
 
+def test_an_image_that_its_second_dot_would_hide_is_named(tmp_path, said):
+    label, hidden = ("1.cls", b"1"), ("._1.png", b"x")
+    masks = (("0.seg.png", b"x"), ("2.png", png(8)), ("2.cls", b"1"), ("0.png", png(9)), ("0.cls", b"1"))
+    assert said(shards(tmp_path, train=tar(*masks, ("1.png", png(7)), hidden, label, ("3.seg.txt", b"x")))) == (0, "")
+    assert len(files.read_parquet(tmp_path / "index/index.parquet")) == 5
+    spec = shards(tmp_path, train=tar(*masks, ("a/1.v2.PNG", png(7)), label))
+    refused(said, spec, f"{tmp_path}/train.tar: a/1.v2.png has the ending 'v2.png', since an ending starts at")
+
+
+def test_class_names_are_one_list_in_all_files_and_splits(tmp_path, said):
+    def one(number, *names):
+        features = json.dumps({"info": {"features": {"label": {"names": names}}}}) if names else "{}"
+        return parquet({"image": [png(number)], "label": [0]}, {"huggingface": features})
+
+    splits = {"val": one(1, "cat", "dog"), "test": one(2)}
+    spec = shards(tmp_path, "parquet", train=one(0, "cat", "dog"), **splits)
+    assert said(spec) == (0, "")
+    spec = shards(tmp_path, "parquet", train=one(0, "dog", "cat"), **splits)
+    refused(said, spec, f"{tmp_path}: class 0 is 'dog' in train and 'cat' in val: write all with one list")
+    spec["splits"] |= {"train": "*.parquet"}
+    (tmp_path / "val.parquet").write_bytes(one(1, "dog", "cat", "cow"))
+    refused(said, spec, "class 2 is None in train.parquet and 'cow' in val.parquet")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for part, names in (("train", ("cat", "dog")), ("validation", ("dog", "cat"))):
+        (folder / f"{part}-0.parquet").write_bytes(one(3, *names))
+    spec = {"type": "imagenet", "root": str(tmp_path), "val_per_class": 1, "split_seed": 0}
+    refused(said, spec, "class 0 is 'cat' in data/train-*.parquet and 'dog' in data/validation-*.parquet")
+
+
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [

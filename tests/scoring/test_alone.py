@@ -75,7 +75,11 @@ def test_what_is_given_decides_which_columns_come_back(tmp_path):
         ({"embeddings": [[1.0, 2.0], [3.0]]}, "embeddings cannot be read as an array: "),
         ({"embeddings": np.zeros((0, 6), np.float32)}, r"float32 of shape \(0, 6\); needed"),
         ({"embeddings": np.ones((1, 6), np.float32)}, r"no variance to explain \(it has one row\)"),
-        ({"embeddings": np.ones((9, 6), np.float32)}, r"no variance to explain \(all its rows are the same\)"),
+        ({"embeddings": np.ones((9, 6), np.float32)}, r"no variance to explain \(all its rows are the same after"),
+        (
+            {"embeddings": np.outer(np.arange(1, 31), np.arange(1, 7)).astype(np.float32) / 7},
+            r"embeddings has no variance to explain \(all its rows are the same after the norm unit_l2\)",
+        ),
         ({"embeddings": np.full((9, 6), np.nan, np.float32)}, r"row 0 \(from 0\) of embeddings holds NaN"),
         ({"train": np.ones((1, 6), np.float32)}, r"train has no variance to explain"),
         ({"train_labels": [1]}, "train_labels are given without train"),

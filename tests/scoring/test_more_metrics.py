@@ -1,6 +1,7 @@
 """The measures beside the paper's, each against brute force, a closed form, or a world where the answer is known."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -77,7 +78,9 @@ def test_redundancy_by_brute_force_and_its_null(part, monkeypatch, tmp_path):
     assert got["redundancy_null"] < got["redundancy_max_null"] < 0.3
 
 
-def test_uniqueness_by_sets():
+@pytest.mark.parametrize("part", [2, 512])
+def test_uniqueness_by_sets(part, monkeypatch):
+    monkeypatch.setattr(uniqueness, "_PART", part)
     rng = np.random.default_rng(0)
     dense = rng.random((60, 6)) * (rng.random((60, 6)) < 0.6)
     dense[:, 3] = dense[:, 2]  # The same top images.
@@ -89,6 +92,16 @@ def test_uniqueness_by_sets():
     jaccard = [max(len(a & b) / len(a | b) for j, b in enumerate(expected) if j != i) for i, a in enumerate(expected)]
     np.testing.assert_allclose(uniqueness.highest_jaccard(tops, 60), jaccard)
     assert jaccard[2] == jaccard[3] == 1
+
+
+def test_uniqueness_takes_little_memory_where_all_sets_share_an_image():
+    rng = np.random.default_rng(0)
+    sets = np.array([[0, *rng.choice(np.arange(1, 500), 15, replace=False)] for _ in range(1500)])
+    tracemalloc.start()
+    found = uniqueness.highest_jaccard(sets, 500)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found >= 1 / 31).all() and peak < 1500**2 * 12  # A number and a column for each pair.
 
 
 def test_stability_by_all_matchings_and_of_a_shuffled_copy():

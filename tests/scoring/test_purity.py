@@ -31,6 +31,12 @@ def test_purity_equals_brute_force(bins, monkeypatch):
     labels = rng.integers(0, 5, 60)
     got = purity.of_codes(codes_of(dense), labels)
     assert (got["binary"], got["weighted"]) == pytest.approx(brute_force(dense.astype(np.float32), labels), rel=1e-6)
+    # Whatever the classes' numbers: so large ones would not fit into memory if it were by number.
+    numbers = np.array([3, 7, 10**9, 10**12, 2**63 - 1])
+    matrix = codes_of(dense).by_latent()
+    small, large = (_purity.per_latent(matrix, of[None]) for of in (labels, numbers[labels]))
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(small[:2], large[:2], strict=True))
+    np.testing.assert_array_equal(numbers[small.dominant], large.dominant)
     often = dense[:, (dense > 0).sum(axis=0) >= 10]
     assert got["binary_min10"] == pytest.approx(brute_force(often, labels)[0])
 

@@ -87,6 +87,12 @@ def test_calibration_equals_brute_force(k):
         ratios[wanted] <= (scaled / each).max() * (1 + 1e-6) and (scaled / each).min() * (1 - 1e-6) < ratios[wanted - 1]
     )
     assert abs(int((a > scaled).sum()) - wanted) <= 1
+    # No factor moves a zero: it counts as the smallest, and all as equal ones.
+    least = each[8:].min()
+    some = calibrate(coder, x, torch.cat([torch.zeros(8), each[8:]]), k)
+    assert torch.equal(some, calibrate(coder, x, torch.cat([least.expand(8), each[8:]]), k))
+    assert abs(int((a > some).sum()) - wanted) <= 1
+    assert torch.equal(calibrate(coder, x, torch.zeros(40), k), theta)
 
 
 def test_calibration_of_equal_and_of_too_few_activations(caplog):

@@ -257,6 +257,14 @@ def test_trained_it_reconstructs_keeps_its_budget_and_survives_its_file(objectiv
         assert loaded.select.theta.unique().numel() > 1
 
 
+@pytest.mark.parametrize("shares", [[0.9, 0.9], [0.1, 0.1], [-0.5, 1.5], [0.0, 1.0], [0.5, 0.50001]])
+def test_the_shares_of_levels_are_positive_and_sum_to_one(shares):
+    options = registry.load("objective", "matryoshka").Options
+    with pytest.raises(ValueError, match=r"they must sum to 1|greater than 0"):
+        options(shares=shares)
+    assert len(options(shares=[1 / 3] * 3).shares) == 3
+
+
 def batch(a, picks, x=None, coder=None, number=0, options=None):
     return step.Batch(x, a, picks, torch.ones(a.shape[1]).double(), coder, number, options or Options())
 

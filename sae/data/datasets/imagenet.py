@@ -107,6 +107,7 @@ def _shards(root: Path, *patterns: str) -> _Found:
     )
     if train.labels is None or test.labels is None:
         raise UserError(f"imagenet {root}: images of {' or '.join(patterns)} have no class numbers, expected 0 to 999")
+    archives.agreed(root, dict(zip(patterns, (train.label_names, test.label_names), strict=True)))
     ids, count = indexing.distinct(_stems(train.keys + test.keys), train.places + test.places), len(train.keys)
     labels = np.array(train.labels + test.labels)
     known, numbers = np.unique(labels, return_inverse=True)

@@ -63,6 +63,7 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
                 f"such as 'train-*.tar'; found there: {indexing.contents(root)}"
             )
         found[part] = archives.samples(root, files, spec.image_column, spec.label_column)
+    archives.agreed(root, {split: s.label_names for split, s in found.items()})
     labelled = [split for split in found if found[split].labels is not None]
     if labelled and len(labelled) < len(found):
         bare = ", ".join(split for split in found if split not in labelled)

@@ -31,7 +31,10 @@ def per_latent(matrix: scipy.sparse.csc_matrix, labellings: np.ndarray) -> Purit
         matrix: codes latent by latent, csc (N, m) without explicit zeros, as `sae.models.codes.Codes.by_latent`.
         labellings: (L, N) class numbers from 0.
     """
-    m, classes = matrix.shape[1], int(labellings.max()) + 1
+    # By place: a class number may be large, as WordNet's are.
+    known, places = np.unique(labellings, return_inverse=True)
+    labellings = places.reshape(labellings.shape)
+    m, classes = matrix.shape[1], len(known)
     most, dominant = np.zeros((2, len(labellings), m), dtype=np.int64)
     of_dominant, total = np.zeros((len(labellings), m)), np.zeros(m)
     step = max(1, _BINS // classes)
@@ -49,4 +52,4 @@ def per_latent(matrix: scipy.sparse.csc_matrix, labellings: np.ndarray) -> Purit
             ours = np.flatnonzero(label == largest[latent])
             of_dominant[number, here] = np.bincount(latent[ours], values[ours], count)
     with np.errstate(invalid="ignore"):
-        return Purity(most / np.diff(matrix.indptr), of_dominant / total, dominant)
+        return Purity(most / np.diff(matrix.indptr), of_dominant / total, known[dominant])

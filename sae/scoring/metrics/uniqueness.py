@@ -19,6 +19,7 @@ JUDGED = True
 SPLITS = ("test",)
 READS = ()
 TOP = 16
+_PART = 512  # sets compared at once
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
@@ -49,7 +50,9 @@ def highest_jaccard(sets: np.ndarray, images: int) -> np.ndarray:
     count = len(sets)
     rows = np.repeat(np.arange(count), TOP)
     member = scipy.sparse.csr_matrix((np.ones(count * TOP), (rows, sets.ravel())), shape=(count, images))
-    common = (member @ member.T).tolil()
-    common.setdiag(0)
-    most = common.tocsr().max(axis=1).toarray().ravel()
+    most = np.empty(count)
+    for start in range(0, count, _PART):
+        common = member[start : start + _PART] @ member.T
+        common.setdiag(0, start)
+        most[start : start + _PART] = common.max(axis=1).toarray().ravel()
     return most / (2 * TOP - most)

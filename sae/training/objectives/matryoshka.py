@@ -12,9 +12,10 @@ has the scale of one reconstruction, so that `auxk_alpha` and lambda mean what t
 from itertools import accumulate
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sae.core.options import Options as Base
+from sae.core.options import Positive
 from sae.training import step
 from sae.training.objectives import batch_topk
 
@@ -26,8 +27,15 @@ class Options(Base):
 
     momentum: float | None = Field(0.99, ge=0, lt=1)
     """As BatchTopK's: of the moving mean that estimates the threshold."""
-    shares: list[float] = Field([0.0625, 0.0625, 0.125, 0.25, 0.5], min_length=1)
+    shares: list[Positive] = Field([0.0625, 0.0625, 0.125, 0.25, 0.5], min_length=1)
     """Of m, what each level adds to the one before; they sum to 1. The authors' own by default."""
+
+    @field_validator("shares")
+    @classmethod
+    def _sum_to_one(cls, shares: list[float]) -> list[float]:
+        if abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(f"they sum to {sum(shares):g}; they must sum to 1")
+        return shares
 
 
 class Objective(batch_topk.Objective):
