@@ -1,10 +1,11 @@
-"""sae_workflow.times, on files written by hand."""
+"""sae_workflow.times and sae_workflow.check, on files written by hand."""
 
 import pandas as pd
-from sae_workflow import times
+from sae_workflow import check, times
 from sae_workflow.start import start
 
-from sae.core import files
+from sae.core import files, paths
+from sae.data.splits import SPLITS
 
 HEAD = "s\tcpu_time\tmax_rss\n"
 
@@ -33,3 +34,23 @@ def test_times_are_those_of_the_experiments_own_banks(tmp_path, monkeypatch):
         {"step": "embed", "jobs": 3, "minutes": "3.0", "longest": "90 s", "memory": "700 MiB"},
         {"step": "train", "jobs": 3, "minutes": "2.0", "longest": "60 s", "memory": "400 MiB"},
     ]
+
+
+def test_what_an_earlier_config_left_is_not_checked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    banks = {("old", "lite0", 8): "gone.safetensors", ("new", "lite0", 8): None, ("new", "lite0", 16): "gone"}
+    for (dataset, backbone, k), sae in banks.items():
+        place = {"dataset": dataset, "backbone": backbone, "k": k}
+        saes = [{"path": sae, "sha256": "0"}]
+        files.write_json(paths.BANK.format(experiment="demo", **place), place | {"saes": saes})
+    for backbone in ("lite0", "judge"):
+        for split in SPLITS:
+            file = paths.EMBEDDINGS_MANIFEST.format(dataset="new", backbone=backbone, split=split)
+            files.write_json(file, {"sha256": {}})
+    index = tmp_path / paths.DATASET.format(dataset="new")
+    index.parent.mkdir(parents=True)
+    index.with_name("index.parquet").write_bytes(b"index")
+    files.write_json(index, {"sha256": files.sha256(index.with_name("index.parquet"))})
+    metrics = pd.DataFrame({"dataset": ["new"], "backbone": "lite0", "k": 8, "ms_mean_alive_by_judge": 0.5})
+    files.write_parquet("results/demo/metrics.parquet", metrics)
+    assert check.main("demo") == 0, capsys.readouterr().err

@@ -21,8 +21,9 @@ class Check:
     """All files of an experiment, checked.
 
     These are the files below results/{experiment} that hold a seal or that a list of sums names, the SAEs of its banks
-    with their logs, the embeddings and datasets that those were made of, and the embeddings of judges. Logs,
-    times of jobs and what is laid out for the hub hold no hash.
+    with their logs, the embeddings and datasets that those were made of, and the embeddings of judges. Once there are
+    metrics, its banks are those of the metrics: an earlier config may have left others. Logs, times of jobs and what is
+    laid out for the hub hold no hash.
 
     Attributes:
         count: how many files were checked.
@@ -34,21 +35,27 @@ class Check:
         self.wrong: list[str] = []
         folder = Path(paths.EXPERIMENT.format(experiment=experiment))
         metrics = Path(paths.METRICS.format(experiment=experiment))
-        cells: set[tuple[str, str]] = set()
-        judges: list[str] = []
+        saes: dict[tuple[str, str, int], tuple[dict[str, str], Path]] = {}
+        table = None
         for file in sorted(folder.rglob("*")):
             is_unsealed = file.relative_to(folder).parts[0] in ("logs", "hub")
             if is_unsealed or file.suffix not in (".json", ".parquet"):
                 continue
             if file.suffix == ".parquet":
-                if (table := self._tried(seals.read, file)) and file == metrics:
-                    judges = times.judges(pq.read_schema(pa.BufferReader(table)).names)
+                if (data := self._tried(seals.read, file)) and file == metrics:
+                    table = pq.read_table(pa.BufferReader(data))
             elif content := self._tried(files.read_json, file):
                 if file.name.endswith(".sums.json"):
                     self._listed(content, file)
                 elif file.name.startswith("bank"):
-                    self._listed({entry["path"]: entry["sha256"] for entry in content["saes"] if entry["path"]}, file)
-                    cells.add((content["dataset"], content["backbone"]))
+                    sums = {entry["path"]: entry["sha256"] for entry in content["saes"] if entry["path"]}
+                    saes[content["dataset"], content["backbone"], content["k"]] = sums, file
+        cell = ("dataset", "backbone", "k")
+        banks = {*zip(*(table[name].to_pylist() for name in cell), strict=True)} if table else {*saes}
+        for bank in banks & saes.keys():
+            self._listed(*saes[bank])
+        cells = {(dataset, backbone) for dataset, backbone, _ in banks}
+        judges = times.judges(table.column_names) if table else []
         cells |= {(dataset, judge) for dataset, _ in cells for judge in judges}
         for dataset, backbone in sorted(cells):
             for split in SPLITS:
