@@ -779,6 +779,7 @@ LISTED = "experiments/demo/protocols/listed/trials"
         ("protocols/fair/fresh", [0, 3], "protocols.fair.fresh", "0 is the seed of `tuning` too"),
         ("protocols/fair/lr", [0.01, 0.001], "protocols.fair.lr", "is no range; write"),
         ("protocols/fair/widths", [], "protocols.fair.widths", "at least 1 item"),
+        ("experiments/demo/protocols", {"listed": {}}, "demo.protocols", "chooses nothing; add paper or fair"),
         ("experiments/fair/protocols/fare", {}, "experiments.fair.protocols", "'fare' is not known"),
         ("experiments/fair/protocols/paper/x", 1, "experiments.fair.protocols.paper.x", "there is no such key"),
         ("methods/reg2/epochs", 3, "experiments.study.methods", "epochs of reg2 would change nothing; give it steps"),

@@ -190,6 +190,8 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
         problems.known(f"{key}.gallery.{part}", [value], cell[part])
     if not all(known):
         return
+    if [*spec.protocols] == ["listed"]:
+        problems.add(f"{key}.protocols", "listed chooses nothing; add paper or fair")
     for section in ("metrics", "protocols"):
         for name, options in getattr(spec, section).items():
             entry = getattr(config, section)[name]

@@ -29,7 +29,7 @@ def mark(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
         A copy, its rows in the same order; the rows of one SAE agree on all splits.
     """
     by = [*CELL, "method", "seed"]
-    choice = under(selection, "paper")[[*by, "trial", "status"]].astype({"seed": int})
+    choice = under(selection, "paper").reindex(columns=[*by, "trial", "status"]).astype({"seed": int, "status": object})
     choice = choice.rename(columns={"trial": "_trial", "status": "_verdict"})
     both = metrics[[*by, "trial", "status", "protocol"]].merge(choice, on=by, how="left", validate="many_to_one")
     own = both["protocol"] == "paper"

@@ -5,6 +5,7 @@ import pytest
 from protocols.test_paper import METHODS, reg1, topk
 
 from sae.protocols import paper
+from sae.scoring import rows
 from sae.scoring.selection import chosen, mark, of_chosen
 
 CELL = {"dataset": "d", "backbone": "b", "k": 4}
@@ -52,3 +53,9 @@ def test_on_fallback_the_numbers_and_curves_are_those_of_the_method_it_is_agains
     assert of_reg2["source"].tolist() == ["topk"] and of_reg2["fallback"].tolist() == [True]
     alone = chosen(marked, "test", {"reg1": None})
     assert alone[["method", "seed"]].to_numpy().tolist() == [["reg1", 1]]
+
+
+def test_nothing_is_marked_where_no_protocol_chose_anything():
+    nothing = rows.table([], [*CELL, "method", "seed", "protocol"]).to_pandas()
+    marked = mark(topk(0.7).assign(**CELL, protocol="own"), nothing)
+    assert marked["selected"].tolist() == [False] and marked["selection"].tolist() == ["not_selected"]

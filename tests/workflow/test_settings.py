@@ -159,8 +159,8 @@ def test_names_are_of_the_experiment_alone():
 
 
 def test_galleries_show_what_protocol_paper_chose():
-    config = with_changes(lambda raw: raw["experiments"]["smoke"].update(protocols={"listed": {}}))
-    assert settings.gallery(config, "smoke") is None and "fig2" not in settings.figures(config, "smoke")
+    config = with_changes(lambda raw: raw["experiments"]["fair"]["protocols"].pop("paper"))
+    assert settings.gallery(config, "fair") is None and "fig2" not in settings.figures(config, "fair")
 
 
 def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monkeypatch):
