@@ -13,6 +13,7 @@ from sae_workflow import costs, forecast, missing, publish, run, schema, setting
 
 from sae.core import registry
 from sae.core.errors import UserError
+from sae.models import foreign
 from sae.protocols import paper
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -210,6 +211,30 @@ def test_a_run_that_would_find_no_images_or_weights_is_refused(tmp_path):
         missing.refuse_lost(config, [("dataset", {"dataset": "lost"})], [str(tmp_path / "gone.csv")])
     with pytest.raises(UserError, match=r"backbone own: checkpoint .*gone does not exist"):
         missing.refuse_lost(config, [("embed", {"dataset": "mine", "backbone": "own"})])
+
+
+def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert missing._REPOSITORY == foreign._REPOSITORY
+
+    def change(raw):
+        raw["methods"] |= {"local": {"import": "saes/"}, "either": {"import": "saes/theirs"}}
+        raw["experiments"]["smoke"]["methods"] += ["local", "either"]
+
+    config, either = with_changes(change), [("imported", {"method": "either"})]
+    assert list(missing.local(config, "smoke")) == [
+        "method local: saes/ does not exist, and is no owner/name[:folder] of the Hugging Face hub",
+        "method either: saes/theirs does not exist here; it is looked for on the Hugging Face hub",
+    ]
+    with pytest.raises(UserError, match=r"method local: saes/ does not exist, .*Nothing was started"):
+        missing.refuse_lost(config, [("imported", {"method": "local"})])
+    Path("results/imported").mkdir(parents=True)
+    Path("results/imported/either.safetensors").touch()
+    missing.refuse_lost(config, either)
+    Path("saes").mkdir()
+    with pytest.raises(UserError, match=r"method either: saes/theirs, of which results/imported/either\.safetens"):
+        missing.refuse_lost(config, either)
+    missing.refuse_lost(config, either, ["saes/theirs"])
 
 
 def test_a_shared_folder_that_is_not_there_and_labels_of_several_are_told(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from sae.data.artifacts import names as artifact_names
 from sae_workflow import settings
 
 _FROM_NPZ = " (save each array of the .npz by itself, with `numpy.save`)"
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w./-]+)?")  # As in sae.models.foreign, which imports torch.
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -83,13 +85,16 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         if not Path(place).is_dir():
             yield f"compute.shared: {place} does not exist; nothing is taken from it"
     for name in settings.imported(config, experiment):
-        place = settings.import_plan(config, name)["place"]
-        if not Path(place).exists():
+        place, lost = settings.import_plan(config, name)["place"], [*_place(config, name)]
+        yield from lost
+        if not lost and not Path(place).exists():
             yield f"method {name}: {place} does not exist here; it is looked for on the Hugging Face hub"
 
 
 def refuse_lost(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]], made: Iterable[str] = ()) -> None:
-    """Refuse a run that would make an index or embeddings of a path that is not there, and lose those made before.
+    """Refuse a run that would make a file of a path that is not there, and lose the one made before.
+
+    Such are indices of datasets, embeddings and imported SAEs.
 
     Args:
         jobs: rules and wildcards of those that are to run.
@@ -105,6 +110,8 @@ def refuse_lost(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]], m
             lost |= dict.fromkeys(_root(config, wildcards["dataset"], coming))
         if rule in ("embed", "embed_shard"):
             lost |= dict.fromkeys(_weights(config, wildcards["backbone"], coming))
+        if rule == "imported":
+            lost |= dict.fromkeys(_place(config, wildcards["method"], coming))
     if lost:
         raise UserError(f"{'; '.join(lost)}. Nothing was started: correct the entry in the config")
 
@@ -119,6 +126,16 @@ def _weights(config: Config, backbone: str, coming: Collection[str] = ()) -> Ite
     for key, path in settings.weights_paths(config.backbones[backbone].spec).items():
         if not _there(path, coming):
             yield f"backbone {backbone}: {key} {path} does not exist (docs/data.md)"
+
+
+def _place(config: Config, method: str, coming: Collection[str] = ()) -> Iterator[str]:
+    place, made = settings.import_plan(config, method)["place"], paths.IMPORTED.format(method=method)
+    if _there(place, coming):
+        return
+    if not _REPOSITORY.fullmatch(place):
+        yield f"method {method}: {place} does not exist, and is no owner/name[:folder] of the Hugging Face hub"
+    elif Path(made).exists() and Path(place).parent.is_dir():
+        yield f"method {method}: {place}, of which {made} was made, does not exist any more"
 
 
 def _there(path: str, coming: Collection[str]) -> bool:
