@@ -56,6 +56,14 @@ def test_the_time_left_follows_what_jobs_took(clock, tmp_path):
     assert not clock(140).failed
 
 
+def test_a_job_of_unknown_size_says_nothing_of_the_time_left(clock):
+    view.expected[4] = "embed", 0.0
+    clock(0).start(4, "embed", {}, [])
+    assert clock(100).left() is None
+    clock(100).end(4)
+    assert clock(100).left() == pytest.approx(10 + 20 + 40)
+
+
 @pytest.mark.parametrize(
     ("log", "said"),
     [

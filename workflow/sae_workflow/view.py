@@ -129,8 +129,11 @@ class View:
         return found
 
     def left(self) -> float | None:
-        """The seconds that are left, by what jobs were reckoned to take and what those that ended took."""
-        if not expected:
+        """The seconds that are left, by what jobs were reckoned to take and what those that ended took.
+
+        None where nobody can say: of a job that has not ended it is not known (it was reckoned to take 0 s).
+        """
+        if not expected or any(not reckoned for n, (_, reckoned) in expected.items() if n not in self._ended):
             return None
         now, rest = self._now(), 0.0
         for number, (rule, reckoned) in expected.items():
@@ -146,9 +149,9 @@ class View:
     def _scale(self, rule: str) -> float:
         """How many times as long as reckoned the jobs of a rule took that have ended; without one, all jobs."""
         for of in ({rule}, set(_BAR_OF)):
-            both = [(seconds, expected[n][1]) for n, (r, seconds) in self._ended.items() if r in of and n in expected]
-            took, reckoned = map(sum, zip(*both, strict=True)) if both else (0, 0)
-            if reckoned:
+            ended = [(seconds, expected.get(n, (r, 0))[1]) for n, (r, seconds) in self._ended.items() if r in of]
+            if both := [pair for pair in ended if pair[1]]:
+                took, reckoned = map(sum, zip(*both, strict=True))
                 return took / reckoned
         return 1.0
 
