@@ -75,6 +75,13 @@ def test_the_unknown_has_figures_of_its_own_until_its_size_is_known(config, tmp_
     assert job(config, "train", birds).memory(1) == math.ceil(1.5 * (used + 400))
 
 
+def test_how_many_images_there_are_is_not_taken_from_another_dataset_of_the_type(config):
+    config["datasets"]["split2"] = config["datasets"]["emoji_vendors"]
+    known = [costs.data_of(settings.load(config), name) for name in ("emoji", "emoji_vendors", "split2")]
+    assert [of["rows"] and sum(of["rows"].values()) for of in known] == [7572, 14730, None]
+    assert known[2]["classes"] == 99
+
+
 def test_a_labelled_dataset_whose_classes_nobody_knows(config, tmp_path):
     """Probes of 1000 classes take hours, of none nothing: neither is assumed."""
     config["datasets"]["birds"] = {"type": "image_folder", "root": "birds"}

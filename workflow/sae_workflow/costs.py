@@ -133,8 +133,9 @@ def _made(manifest: str) -> dict[str, Any]:
 
 
 def _figures(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    keys = [name, *(spec[key] for key in ("model", "name", "type") if key in spec)]
-    return next((figures()[kind][key] for key in keys if key in figures()[kind]), {})
+    keys = [name, *(spec[key] for key in ("model", "name") if key in spec)]
+    of_type = {k: v for k, v in figures()[kind].get(spec.get("type"), {}).items() if k != "total"}  # Another one's.
+    return next((figures()[kind][key] for key in keys if key in figures()[kind]), of_type)
 
 
 def disk(cell: Cell, bank_plans: list[Plan]) -> tuple[int, int, int]:
