@@ -1,5 +1,6 @@
 """SAEs made elsewhere through the real workflow: our own, by way of another format, scores as it did."""
 
+import os
 import subprocess
 import sys
 
@@ -31,6 +32,10 @@ def test_an_exported_sae_comes_back_with_the_scores_that_it_had(make_checkout):
     checkout.write()
     planned = checkout.planned()
     assert planned["imported"] == 2 and "embed" not in planned
+    checkout.snakemake("tiny", "--cores", "2")
+    for file in (checkout.folder / "theirs").iterdir():  # Copied anew, with older times.
+        os.utime(file, (1, 1))
+    assert checkout.planned()["imported"] == 1
     checkout.snakemake("tiny", "--cores", "2")
     metrics = pd.read_parquet(checkout.folder / "results/tiny/metrics.parquet")
     test = metrics[(metrics["split"] == "test") & metrics["selected"]].set_index("method")

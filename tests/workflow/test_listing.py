@@ -1,4 +1,4 @@
-"""A listing of images changes with any file below the root, and costs nothing where it is not needed."""
+"""A listing of images or other files changes with any of them, and costs nothing where it is not needed."""
 
 import os
 import shutil
@@ -58,3 +58,14 @@ def test_every_change_below_the_root_shows(root, change):
 def test_nothing_is_listed_where_nothing_is_followed(root):
     assert of(root, has_images=False) == of(root, download=True) == of(root / "none", download=True) == ""
     assert of(root / "none").startswith("0 files")
+
+
+def test_single_files_are_told_apart_as_images_are(root):
+    files = [str(root / name) for name in ("train/a.png", "b.tar", "gone")]
+    os.utime(root / "b.tar", (1, 1))
+    before = listing.of_files(files)
+    assert before == listing.of_files(files) and before.startswith("2 files ") and listing.of_files(files[2:]) == ""
+    CHANGES["larger, with its time"](root)
+    larger = listing.of_files(files)
+    replaced(root)
+    assert len({before, larger, listing.of_files(files)}) == 3

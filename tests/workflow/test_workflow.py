@@ -1,5 +1,6 @@
 """The real workflow, with a tiny config: what a user sees when something is wrong or new."""
 
+import os
 import re
 
 import numpy as np
@@ -94,3 +95,18 @@ def test_embeddings_alone_without_images_or_labels_go_the_whole_way(make_checkou
     assert set(unpacked(images["place"])) == {2**32 - 1}
     assert not (checkout.folder / "results/tiny/gallery").exists()
     assert not (checkout.folder / "results/tiny/figures/fig1.png").exists()
+    # Files replaced by others with an older time, as `cp -p` and `tar x` do; the first change is a time alone.
+    assert checkout.planned() == {}
+    after = {"embed", "probe_embeddings", "train", "score", "robustness", "probe"}
+    after |= {"collect", "tables", "claims", "plot", "site"}
+    for file, also in (("given/ours/train.npy", set()), ("given/test.csv", {"dataset"})):
+        os.utime(checkout.folder / file, (1, 1))
+        assert checkout.planned().keys() == after | also
+    bank = checkout.folder / "results/tiny/saes/given/ours/k4/bank.json"
+    before = bank.read_bytes()
+    checkout.snakemake("tiny")
+    assert bank.read_bytes() == before and checkout.planned() == {}
+    np.save(checkout.folder / "given/ours/train.npy", rng.normal(size=(200, 12)).astype(np.float32))
+    os.utime(checkout.folder / "given/ours/train.npy", (2, 2))
+    checkout.snakemake(str(bank.relative_to(checkout.folder)))
+    assert bank.read_bytes() != before

@@ -20,7 +20,7 @@ rule dataset:
         settings=lambda w: dumps(cfg.datasets[w.dataset].spec),
         # Only looked at, so that another image builds the index anew.
         images=lambda w: listing.of(cfg.datasets[w.dataset]),
-        meaning=says("dataset"),
+        meaning=says("dataset", lambda w: settings.dataset_files(cfg, w.dataset)),
         artifacts=paths.ARTIFACTS,
         out=lambda w, output: Path(output.manifest).parent,
     shell:
@@ -48,7 +48,7 @@ EMBED_RESOURCES = {
 EMBED_PARAMS = {
     "settings": lambda w: dumps(cfg.backbones[w.backbone].spec),
     "batch_size": COMPUTE.embed_batch_size,
-    "meaning": says("embed"),
+    "meaning": says("embed", given_to_embed),
     "threads": COMPUTE.threads,
     "device": COMPUTE.device,
     "artifacts": paths.ARTIFACTS,

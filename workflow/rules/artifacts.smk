@@ -62,7 +62,7 @@ rule imported:
         **asks("imported"),
     params:
         options=lambda w: settings.import_options(cfg, w.method),
-        meaning=says("imported"),
+        meaning=says("imported", lambda w: settings.import_files(cfg, w.method)),
     shell:
         command("imported", "{params.options} --out {output}")
 

@@ -42,9 +42,12 @@ def command(rule, options):
     return f"python -m sae {STAGES[rule].step} {options} --code {{resources.code}} --log {{log}}"
 
 
-def says(rule):
-    """The parameter `meaning` of a rule."""
-    return lambda w: job_of(rule, w).meaning
+def says(rule, files=lambda w: []):
+    """The parameter `meaning` of a rule, and in it the listing of the files from elsewhere that it reads, if any.
+
+    Not a parameter of its own: where there are none, that would be a new one, too, and run all jobs again.
+    """
+    return lambda w: " ".join(filter(None, (job_of(rule, w).meaning, listing.of_files(files(w)))))
 
 
 def asks(rule):
@@ -124,6 +127,11 @@ def splits_of(*splits):
     }
 
 
+def given_to_embed(w):
+    """The files from elsewhere that the embeddings of a dataset by a backbone are made of, but for images."""
+    return settings.local_weights(cfg, w.backbone) + settings.given_embeddings(cfg, w.dataset, w.backbone)
+
+
 def embed_inputs(w):
     """What the embeddings of a dataset by a backbone are made of."""
     return [
@@ -131,8 +139,7 @@ def embed_inputs(w):
         *images_of(w.dataset),
         *artifact_files(cfg.backbones[w.backbone].spec),
         *(at(paths.WEIGHTS, backbone=w.backbone) if settings.from_hub(cfg, w.backbone) else []),
-        *settings.local_weights(cfg, w.backbone),
-        *settings.given_embeddings(cfg, w.dataset, w.backbone),
+        *given_to_embed(w),
     ]
 
 
