@@ -237,6 +237,17 @@ def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(tmp_path, 
     missing.refuse_lost(config, either, ["saes/theirs"])
 
 
+def test_a_board_that_is_not_there_is_named(tmp_path):
+    def change(raw):
+        raw["experiments"]["smoke"]["board"] = ["docs/results/fairr", "results/demo", str(ROOT / "docs/results/fair")]
+
+    config = with_changes(change)
+    assert list(missing.local(config, "smoke")) == ["board: docs/results/fairr has no made_by.json"]
+    for target in ("smoke", "results/smoke/metrics.csv"):
+        with pytest.raises(UserError, match=r"^experiments\.smoke\.board: docs/results/fairr has no made_by\.json$"):
+            missing.refuse_unknown(config, ["snakemake", target], ["smoke"].__contains__)
+
+
 def test_a_shared_folder_that_is_not_there_and_labels_of_several_are_told(tmp_path, capsys):
     def change(raw):
         raw["compute"]["shared"] = [str(tmp_path), str(tmp_path / "gone")]

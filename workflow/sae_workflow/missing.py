@@ -37,13 +37,13 @@ def labels(config: Config, experiment: str) -> Iterator[str]:
 
 
 def refuse_unknown(config: Config, command: Sequence[str], is_rule: Callable[[str], bool]) -> None:
-    """Refuse a target that can be no experiment, rule or file.
+    """Refuse a target that can be no experiment, rule or file, or whose experiment names a board that is not there.
 
     Args:
         command: the whole command line of this process; one that is not Snakemake's own says nothing of targets.
 
     Raises:
-        UserError: names the target, and the experiments that there are.
+        UserError: names the target, and the experiments that there are; or the board.
     """
     from snakemake.cli import parse_args
 
@@ -53,9 +53,11 @@ def refuse_unknown(config: Config, command: Sequence[str], is_rule: Callable[[st
         targets = parse_args(command[1:])[1].targets
     for target in targets:
         parts = PurePosixPath(target).parts
+        name = parts[1] if parts[:1] == (paths.RESULTS,) and len(parts) > 2 else target
+        for line in board(config, name) if name in config.experiments else []:
+            raise UserError(f"experiments.{name}.{line}")
         if is_rule(target) or Path(target).exists():
             continue
-        name = parts[1] if parts[:1] == (paths.RESULTS,) and len(parts) > 2 else target
         if "/" not in name and name not in config.experiments.keys() | paths.shared():
             raise unknown(config, name)
 
@@ -81,6 +83,7 @@ def local(config: Config, experiment: str) -> Iterator[str]:
             yield f"dataset {name}: will be downloaded to {root} by torchvision, which needs the internet"
     for name in spec.embedding:
         yield from _weights(config, name)
+    yield from board(config, experiment)
     for place in config.compute.shared:
         if not Path(place).is_dir():
             yield f"compute.shared: {place} does not exist; nothing is taken from it"
@@ -89,6 +92,14 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         yield from lost
         if not lost and not Path(place).exists():
             yield f"method {name}: {place} does not exist here; it is looked for on the Hugging Face hub"
+
+
+def board(config: Config, experiment: str) -> Iterator[str]:
+    """One line per folder of an experiment's board that holds no results, nor will: those of the config are made."""
+    coming = {os.path.abspath(paths.EXPERIMENT.format(experiment=name)) for name in config.experiments}
+    for place in config.experiments[experiment].board:
+        if os.path.abspath(place) not in coming and not Path(place, "made_by.json").exists():
+            yield f"board: {place} has no made_by.json"
 
 
 def refuse_lost(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]], made: Iterable[str] = ()) -> None:
