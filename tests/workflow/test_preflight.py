@@ -77,6 +77,7 @@ def test_each_run_has_its_plan_for_as_long_as_it_lives(folder, monkeypatch):
 @pytest.mark.parametrize("program", ["bin/snakemake", "snakemake/__main__.py", "my_script.py"])
 def test_an_experiment_that_does_not_exist_lists_those_there_are(folder, words, refused, program):
     (folder / "there.txt").touch()
+    (folder / "nosuch").mkdir()  # A folder is no target.
 
     def refuse():
         missing.refuse_unknown(CONFIG, [program, *words], {*CONFIG.experiments, "train"}.__contains__)

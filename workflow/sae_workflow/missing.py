@@ -56,7 +56,7 @@ def refuse_unknown(config: Config, command: Sequence[str], is_rule: Callable[[st
         name = parts[1] if parts[:1] == (paths.RESULTS,) and len(parts) > 2 else target
         for line in board(config, name) if name in config.experiments else []:
             raise UserError(f"experiments.{name}.{line}")
-        if is_rule(target) or Path(target).exists():
+        if is_rule(target) or Path(target).is_file():
             continue
         if "/" not in name and name not in config.experiments.keys() | paths.shared():
             raise unknown(config, name)
