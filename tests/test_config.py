@@ -364,6 +364,9 @@ def test_partners_must_be_in_the_experiment():
     assert "x is at reg1, which sweeps lambda; x has no such option" in refused(raw)
 
 
+SWEEP = r"experiments\.smoke\.sweep\.topk"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -371,8 +374,8 @@ def test_partners_must_be_in_the_experiment():
         ({"methods/topk/auxk_k": 65}, r"methods\.topk\.auxk_k: .*65 is larger than m = 64 of training\.smoke"),
         ({"methods/topk/m": 63}, r"methods\.topk\.auxk_k: .*64 is larger than m = 63 of methods\.topk"),
         ({"methods/topk/sweep": {"auxk_k": [1, 65]}}, r"methods\.topk\.auxk_k: .*65 is larger than m = 64"),
-        ({"experiments/smoke/sweep/topk": {"m": [63, 64]}}, r"methods\.topk\.auxk_k: .*64 is larger than m = 63"),
-        ({"experiments/smoke/sweep/topk": {"auxk_k": {"k8": [65]}}}, r"methods\.topk\.auxk_k: .*65 is larger"),
+        ({"experiments/smoke/sweep/topk": {"m": [63, 64]}}, rf"{SWEEP}\.m: auxk_k = 64 .* m = 63 of {SWEEP}"),
+        ({"experiments/smoke/sweep/topk": {"auxk_k": {"k8": [65]}}}, rf"{SWEEP}\.auxk_k: .*65 is larger"),
         # A method that is `at` another one is trained at what that one sweeps.
         (
             {"experiments/smoke/sweep/reg2": {"lambda": [0.1], "auxk_k": [40]}, "methods/reg2_all/m": 39},

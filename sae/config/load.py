@@ -300,10 +300,10 @@ def _check_method(config: Config, experiment: str, name: str, problems: Problems
             problems.add(f"{key}.methods", f"{name} has the penalty {method.penalty}, but no lambda; set or sweep it")
         # k and auxk_k are at most m, in every trial.
         m, auxk_k = min(trials.get("m", [recipe["m"]])), max(trials.get("auxk_k", [recipe["auxk_k"]]))
-        set_here = {*method.recipe, *trials}
-        of_m = f"methods.{name}" if "m" in set_here else f"training.{spec.training}"
+        set_here, swept = {*method.recipe, *trials}, f"{key}.sweep.{name}"
+        of_m = swept if "m" in own else f"methods.{name}" if "m" in set_here else f"training.{spec.training}"
         of_auxk_k = f"methods.{name}" if {"m", "auxk_k"} & set_here else of_m
-        for where, value in ((f"{key}.k", k), (f"{of_auxk_k}.auxk_k", auxk_k)):
+        here = next((f"{swept}.{option}" for option in ("auxk_k", "m") if option in own), f"{of_auxk_k}.auxk_k")
+        for option, value, where in (("k", k, f"{key}.k"), ("auxk_k", auxk_k, here)):
             if value > m:
-                option = where.rpartition(".")[2]
                 problems.add(where, f"{option} = {value} is larger than m = {m} of {of_m}; allowed: 1 to {m}")
