@@ -314,6 +314,8 @@ def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):
     expected = {"x": {"y": {"u": 1}, "z": [3]}, "v": {"w": 2}}
     said = {"x": "c.yaml", "x.y": "c.yaml", "x.y.u": "c.yaml", "x.z": "b.yaml", "v": "b.yaml", "v.w": "b.yaml"}
     assert settings.merged("a.yaml", "b.yaml", "c.yaml") == (expected, said)
+    Path("d.yaml").write_text("x: null\nv: 2")
+    assert settings.merged("a.yaml", "b.yaml", "d.yaml")[1] == {"x": "d.yaml", "v": "d.yaml"}
     assert settings.merged("a.yaml") == ({"x": {"y": 1, "z": [1, 2]}, "v": 1}, {})
 
 

@@ -59,7 +59,8 @@ def merged(*files: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
         content = configuration.parse(file)
         update_config(config, content)
         said |= dict.fromkeys(_keys(content), file)
-    return config, said if len({*said.values()}) > 1 else {}
+    there = {*_keys(config)}  # Below what a later file replaced, none of an earlier one is.
+    return config, {key: file for key, file in said.items() if key in there} if len({*said.values()}) > 1 else {}
 
 
 def _keys(content: dict[str, Any], above: str = "") -> Iterator[str]:
