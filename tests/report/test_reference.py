@@ -1,6 +1,7 @@
 """bench/reference.py: the tables that are committed are what their rows give."""
 
 import filecmp
+import os
 import shutil
 import subprocess
 import sys
@@ -57,3 +58,18 @@ def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
     files.write_parquet(tmp_path / "16/metrics.parquet", rows["metrics.parquet"].assign(k=17))
     with pytest.raises(SystemExit, match=r"has cells that the config's experiment lacks, such as \('emoji_vendors'"):
         reference.keep(tmp_path / "16", into, [])
+
+
+@pytest.mark.parametrize(
+    ("bench", "of", "said"),
+    [
+        ("mask", "fair", "reg1    ms_mean_alive           -0.0095"),
+        ("rate", "fair", "1          reg1            0.007            0.016"),
+        ("sizes", "sizes", "ms reg1 fashion_mnist_55k +0.005 ± 0.003"),
+    ],
+)
+def test_numbers_of_pages_come_from_the_committed_rows(bench, of, said):
+    path = os.pathsep.join([str(ROOT), str(ROOT / "workflow")])
+    command = [sys.executable, f"bench/{bench}.py", f"docs/results/{of}"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert said in done.stdout, done.stdout + done.stderr
