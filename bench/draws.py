@@ -1,7 +1,8 @@
 """What the draw of trials is worth: `python bench/draws.py fair docs/results/fair`.
 
 The trials of each cell and method are drawn anew from themselves, with replacement, and effects read with the seed of
-the tuning: their mean over blocks as drawn, and mean and standard deviation over the new draws.
+the tuning: their mean over blocks as drawn, and mean and standard deviation over the new draws. It cannot show what a
+trial outside of these would change.
 """
 
 import argparse

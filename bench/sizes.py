@@ -1,7 +1,8 @@
 """Effects at the same R^2, by dataset: `python bench/sizes.py docs/results/sizes`.
 
-Means over fresh seeds, half of Student's 95 % interval over these, p; the baseline's score there; its highest R^2. Then
-those of one dataset with the seed of the tuning, and where the baseline has the trials of high_rates.csv as well.
+Means over fresh seeds, half of Student's 95 % interval over these, p; the baseline's score there; its highest R^2.
+Then, with the seed of the tuning, what Top-k's trials of high rate change: 27,000 images with those of high_rates.csv
+as well, 55,000 images without its own.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from sae.core import files
 from sae.report.tables import Settings
 
 CONFIG = ("config.yaml", "config/experiments/sizes.yaml")
+HIGH = 0.0045  # the learning rate from which on it is high; from twice this on too many latents die
 
 
 def main() -> None:
@@ -31,15 +33,17 @@ def main() -> None:
         mean, half, p = student(of["effect"].to_numpy())
         level, star = of["level"].mean(), of["star"].mean()
         print(*cell, f"{mean:+.3f} ± {half:.3f}, p {p:.3f}; the baseline {level:.3f}, R² {star:.3f}")
-    more = pd.read_csv(results / "high_rates.csv")
-    drawn = metrics[(metrics["dataset"] == more["dataset"][0]) & (metrics["seed"] == names.fronts.tuning)]
+    tuned, more = metrics[metrics["seed"] == names.fronts.tuning], pd.read_csv(results / "high_rates.csv")
+    of_27k, of_55k = (tuned[tuned["dataset"] == f"fashion_mnist_{size}"] for size in ("27k", "55k"))
     # Their names in a trial of the tuning's form, so that they count as such.
-    trial = more["method"] + "-" + drawn.loc[drawn["method"] == "topk", "trial"].iloc[-1]
-    both = pd.concat([drawn, more.assign(method="topk", trial=trial)])
-    for said, rows in (("as drawn", drawn), ("with the high rates", both)):
+    trial = more["method"] + "-" + of_27k.loc[of_27k["method"] == "topk", "trial"].iloc[-1]
+    with_more = pd.concat([of_27k, more.assign(method="topk", trial=trial)])
+    without = of_55k[(of_55k["method"] != "topk") | ~of_55k["lr"].between(HIGH, 2 * HIGH)]
+    asked = {"27k, as drawn": of_27k, "27k, with the high rates": with_more, "55k, as drawn": of_55k}
+    for said, rows in (asked | {"55k, without them": without}).items():
         effects = headline(fronts.effects(rows, names.tuned, names.fronts))
-        shown = effects[effects["score"].isin(ENDPOINTS)][["score", "method", "effect", "level"]]
-        print(f"\n{more['dataset'][0]}, {said}\n{shown.round(3).to_string(index=False)}")
+        for row in effects[effects["score"].isin(ENDPOINTS)].itertuples():
+            print(f"{said}: {row.score} {row.method} {row.effect:+.3f}")
 
 
 if __name__ == "__main__":

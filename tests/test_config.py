@@ -144,6 +144,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         ("datasets/fashion_mnist/artifacts", ["a"], "datasets.fashion_mnist.artifacts", "'a'.*allowed: dinov2"),
         ("datasets/imagenet/root", "~/birds", "datasets.imagenet.root", "~/birds: ~ is not expanded; write the whole"),
         ("extensions", "~/mine", "extensions", "~/mine: ~ is not expanded"),
+        ("extensions", "~me/mine", "extensions", "~me/mine: ~ is not expanded"),
         ("datasets/emoji/fractions/test", 0.3, "datasets.emoji.fractions", "they sum to 1.1"),
         ("datasets/fashion_mnist/counts/train", -5, "datasets.fashion_mnist.counts.train", "-5 should be greater"),
         ("datasets/imagenet/images", {"train": 0}, "datasets.imagenet.images.train", "0 should be greater"),

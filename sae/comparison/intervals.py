@@ -47,10 +47,10 @@ def means(effects: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `MEANS`. `low`, `high`, `p`: over blocks; `low_seeds`, `high_seeds`: over fresh seeds, cells fixed.
-        `infeasible`: cells that are not in the mean, those where all seeds diverged among them. `outcome`, of endpoints
-        alone: shown higher, shown lower, the same with ', small'; equivalent; undecided; not tested with fewer than
-        `MIN_BLOCKS` blocks. `at_lower_r2`: whether the method reaches, on average, more than a width less R^2 than the
-        baseline.
+        `infeasible`: cells that are not in the mean: no feasible trial, all seeds diverged, or fresh seeds missing.
+        `outcome`, of endpoints alone: shown higher, shown lower, the same with ', small'; equivalent; undecided; not
+        tested with fewer than `MIN_BLOCKS` blocks. `at_lower_r2`: whether the method reaches, on average, more than a
+        width less R^2 than the baseline.
     """
     rows = []
     for (method, score, width), of in effects.groupby(["method", "score", "width"], sort=False):

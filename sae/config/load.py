@@ -8,6 +8,7 @@ import functools
 import itertools
 import json
 import math
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,7 @@ def _check_json(key: str, value: Any, problems: Problems) -> None:
                 problems.add(where, f"YAML reads this key as {type(name).__name__}; put it in quotes")
     elif isinstance(value, float) and not math.isfinite(value):
         problems.add(key, f"{value} is not allowed; it must be a finite number")
-    elif isinstance(value, str) and value.startswith("~/"):
+    elif isinstance(value, str) and re.match(r"~\w*(/|$)", value) and not key.endswith((".label", ".description")):
         problems.add(key, f"{value}: ~ is not expanded; write the whole path")
     elif not isinstance(value, str | int | float | None):
         problems.add(key, f"YAML reads {value} as {type(value).__name__}; put it in quotes")

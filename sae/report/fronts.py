@@ -15,9 +15,10 @@ better: mean over blocks of the method's front minus the baseline's, over that w
 test. In brackets the 95 % interval over (dataset, backbone) blocks, then that over fresh seeds with the cells fixed,
 where seeds were trained for it. Up: cells in which it is above 0. Outcome, of the endpoints alone: shown where p < .05
 after Holm over methods and endpoints; equivalent where the interval lies within 0.01; else undecided. At lower R2: on
-average the method reaches less, by more than the window. Infeasible cells are not in the mean. A trial is feasible
-where its L0 is at most 1.02 k and 90 % of its latents fire on training images (`l0` and `firing` of protocol fair in
-config.yaml). dR2: difference in test R2 at the same weights. `sae/comparison/fronts.py` has the rule."""
+average the method reaches less, by more than the window. Infeasible: cells that are not in the mean, since no trial is
+feasible, all seeds diverged, or fresh seeds are missing. A trial is feasible where its L0 is at most 1.02 k and 90 % of
+its latents fire on training images (`l0` and `firing` of protocol fair in config.yaml). dR2: difference in test R2 at
+the same weights. `sae/comparison/fronts.py` has the rule."""
 NONE = "Empty: no method of this experiment has trials beside a baseline's that are feasible."
 
 BY_DATASET = "The effects above, by dataset: means over its blocks. An interval over blocks hides where these differ."
@@ -43,7 +44,7 @@ def by_dataset(cells: pd.DataFrame, names: Names) -> pd.DataFrame:
         line = {"method": names.method(method), "score": SCORES[score].label}
         means = of.groupby("dataset", sort=False).mean()
         shown.append(line | {names.dataset(dataset): published.signed(effect) for dataset, effect in means.items()})
-    return pd.DataFrame(shown).dropna()  # What was not measured on one of them is left out.
+    return pd.DataFrame(shown).fillna("-")
 
 
 def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:

@@ -181,7 +181,7 @@ def _fronts(metrics: pd.DataFrame, names: Settings) -> dict[str, str]:
     shown = of_fronts.as_text(means, names)
     parts = ["# Fronts: each method beside its baseline at the same R2"]
     parts += [markdown(shown), of_fronts.NOTES] if len(shown) else [of_fronts.NONE]
-    if len(shown) and len(cells["dataset"].unique()) > 1:
+    if len(cells.dropna(subset="effect")["dataset"].unique()) > 1:
         parts += ["## By dataset", markdown(of_fronts.by_dataset(cells, names)), of_fronts.BY_DATASET]
     if len(shown):
         parts += ["## What if", markdown(of_fronts.what_if(other, names)), of_fronts.WHAT_IF]

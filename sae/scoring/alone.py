@@ -147,7 +147,8 @@ def _judges(
 def _check_variance(name: str, embeddings: np.ndarray, norm: str = "none") -> None:
     x = Inputs(embeddings, norm, 1.0, "cpu")
     if not differ(x, total_variance(x)):
-        why = f"all its rows are the same after the norm {norm}" if len(embeddings) > 1 else "it has one row"
+        after = "" if norm == "none" else f" after the norm {norm}"
+        why = f"all its rows are the same{after}" if len(embeddings) > 1 else "it has one row"
         raise UserError(f"{name} has no variance to explain ({why}); give the embeddings of several images")
 
 

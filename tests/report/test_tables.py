@@ -2,7 +2,9 @@
 
 import html
 import re
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -11,7 +13,7 @@ from report import hostile
 
 from sae.comparison import paper_tables, published
 from sae.core import files
-from sae.report import markup, tables
+from sae.report import fronts, markup, tables
 from sae.report.names import Names
 
 PAPER = ROOT / "workflow/resources/paper"
@@ -190,3 +192,15 @@ def test_without_ablations_or_comparisons_tables_are_well_formed(tmp_path, metho
     assert empty.empty and {"method", "ablation", "dead_no_mask", "lambda"} <= set(empty) and "Empty: no method" in text
     assert found[1][0]["method"].tolist() == methods
     assert ("No effects:" in found[1][1]) == (methods == ["topk"])
+
+
+def test_effects_by_dataset_are_means_over_blocks_and_none_is_left_out():
+    # By hand: of d the blocks b (k = 8 and 16) and c; of e, where reg1 has no feasible trial, reg2 alone.
+    cells = [("d", "b", 8, "reg1", 0.1), ("d", "b", 16, "reg1", 0.3), ("d", "c", 8, "reg1", 0.6)]
+    cells += [("e", "b", 8, "reg1", np.nan), ("d", "b", 8, "reg2", 0.01), ("e", "b", 8, "reg2", -0.02)]
+    table = pd.DataFrame(cells, columns=["dataset", "backbone", "k", "method", "effect"]).assign(score="ms", width=0.01)
+    other = table.assign(width=0.02, effect=9.0)  # Another width than the headline's.
+    names = SimpleNamespace(method=str.upper, dataset=str.upper)
+    shown = fronts.by_dataset(pd.concat([table, other]), names)
+    assert shown.columns.tolist() == ["method", "score", "D", "E"]
+    assert shown.to_numpy().tolist() == [["REG1", "MS", "+0.400", "-"], ["REG2", "MS", "+0.010", "-0.020"]]

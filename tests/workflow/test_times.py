@@ -1,5 +1,7 @@
 """sae_workflow.times and sae_workflow.check, on files written by hand."""
 
+from pathlib import Path
+
 import pandas as pd
 from sae_workflow import check, times
 from sae_workflow.start import start
@@ -54,3 +56,5 @@ def test_what_an_earlier_config_left_is_not_checked(tmp_path, monkeypatch, capsy
     metrics = pd.DataFrame({"dataset": ["new"], "backbone": "lite0", "k": 8, "ms_mean_alive_by_judge": 0.5})
     files.write_parquet("results/demo/metrics.parquet", metrics)
     assert check.main("demo") == 0, capsys.readouterr().err
+    Path(paths.BANK.format(experiment="demo", dataset="new", backbone="lite0", k=8)).unlink()
+    assert check.main("demo") and "new / lite0 / 8, which has no bank.json" in capsys.readouterr().err

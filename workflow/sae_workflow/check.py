@@ -52,8 +52,11 @@ class Check:
                     saes[content["dataset"], content["backbone"], content["k"]] = sums, file
         cell = ("dataset", "backbone", "k")
         banks = {*zip(*(table[name].to_pylist() for name in cell), strict=True)} if table else {*saes}
-        for bank in banks & saes.keys():
-            self._listed(*saes[bank])
+        for bank in sorted(banks):
+            if bank in saes:
+                self._listed(*saes[bank])
+            else:
+                self.wrong.append(f"{folder}: the metrics are of {' / '.join(map(str, bank))}, which has no bank.json")
         cells = {(dataset, backbone) for dataset, backbone, _ in banks}
         judges = times.judges(table.column_names) if table else []
         cells |= {(dataset, judge) for dataset, _ in cells for judge in judges}

@@ -86,7 +86,7 @@ function boardColumns(all) {
     column("up", "Cells up", "In how many cells the effect is above 0.", ({ up, cells }) => up / cells, String, { show: ({ up, cells }) => `${up} of ${cells}` }),
     of("r2_difference", "R² change", "Difference in test R² at the same weights.", signed),
     of("shortfall", "Shortfall", "How far the method's best R² stays below the other's, mean over cells.", num),
-    of("infeasible", "Infeasible", "Cells in which no trial was feasible: they are not in the mean.", count),
+    of("infeasible", "Infeasible", "Cells that are not in the mean: no feasible trial, all seeds diverged, or fresh seeds missing.", count),
   ];
 }
 
