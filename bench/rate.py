@@ -2,6 +2,7 @@
 
 Trials of protocol fair that differ from the baseline's in the penalty alone: the common points of each cell, with one
 lambda. On test, with the seed of the tuning, where 90 % of the baseline's latents fire; MS without near-duplicates.
+Last, over Top-k's own trials of a cell, the rank correlation of rate and MS.
 """
 
 import argparse
@@ -37,6 +38,8 @@ def main() -> None:
     for by in (["dataset", "rate up to", "method"], ["rate up to", "method"]):
         means = gains.groupby(by, sort=False, observed=True).mean(numeric_only=True)
         print(means.assign(trials=gains.groupby(by, observed=True).size()).sort_index().round(3).to_string(), "\n")
+    for cell, of in base.groupby(CELL):
+        print(*cell, f"{of['lr'].corr(of['ms_mean_alive'], method='spearman'):+.2f}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from sae.models.coder import Coder, Threshold
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 CONFIGS = ("cfg.json", "config.json")
 LARGEST = 1e18  # The product of two such numbers is still finite in float32.
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w./-]+)?")
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w./-]+)?")
 Tensors = dict[str, Tensor]
 Size = Annotated[int, Field(ge=1, lt=2**31)]
 Norm = Literal["none", "unit_l2", "unit_l2_layernorm"]
@@ -196,7 +196,7 @@ def find(place: str) -> Path:
     path = Path(place)
     if os.path.exists(path):  # A name that is too long is none, too.
         return path
-    if not _REPOSITORY.fullmatch(place):
+    if not REPOSITORY.fullmatch(place):
         raise UserError(f"{place} does not exist, and is no repository owner/name[:folder] of the Hugging Face hub")
     repository, _, folder = place.partition(":")
     from huggingface_hub import snapshot_download  # Slow to import.

@@ -13,7 +13,6 @@ from sae_workflow import costs, forecast, missing, publish, run, schema, setting
 
 from sae.core import registry
 from sae.core.errors import UserError
-from sae.models import foreign
 from sae.protocols import paper
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -215,7 +214,6 @@ def test_a_run_that_would_find_no_images_or_weights_is_refused(tmp_path):
 
 def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert missing._REPOSITORY == foreign._REPOSITORY
 
     def change(raw):
         raw["methods"] |= {"local": {"import": "saes/"}, "either": {"import": "saes/theirs"}}

@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ from sae.data.artifacts import names as artifact_names
 from sae_workflow import settings
 
 _FROM_NPZ = " (save each array of the .npz by itself, with `numpy.save`)"
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w./-]+)?")  # As in sae.models.foreign, which imports torch.
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -143,7 +141,9 @@ def _place(config: Config, method: str, coming: Collection[str] = ()) -> Iterato
     place, made = settings.import_plan(config, method)["place"], paths.IMPORTED.format(method=method)
     if _there(place, coming):
         return
-    if not _REPOSITORY.fullmatch(place):
+    from sae.models.foreign import REPOSITORY  # Imports torch, which a plan does without.
+
+    if not REPOSITORY.fullmatch(place):
         yield f"method {method}: {place} does not exist, and is no owner/name[:folder] of the Hugging Face hub"
     elif Path(made).exists() and Path(place).parent.is_dir():
         yield f"method {method}: {place}, of which {made} was made, does not exist any more"
