@@ -258,6 +258,17 @@ def test_a_shared_folder_that_is_not_there_and_labels_of_several_are_told(tmp_pa
     ]
 
 
+def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges():
+    def change(raw):
+        raw["experiments"]["rivals"]["backbones"] = ["efficientnet_lite0", "efficientnet_lite2"]
+        raw["experiments"]["fair"] |= {"backbones": ["dinov2_vit_s14"], "judges": ["efficientnet_lite0"]}
+
+    config = with_changes(change)
+    said = "all backbones are of the family efficientnet, so nobody judges `detection`: add one to `judges`"
+    assert [*missing.unjudged(config, "rivals")] == [said]
+    assert [*missing.unjudged(config, "fair")] == [*missing.unjudged(CONFIG, "rivals")] == []
+
+
 def test_the_gallery_is_that_of_the_config_or_the_first_cell():
     assert settings.gallery(CONFIG, "fair") == {
         "dataset": "emoji_vendors_split1",

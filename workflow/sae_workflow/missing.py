@@ -19,10 +19,10 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safeten
 
 
 def warn(config: Config, arguments: Collection[str]) -> None:
-    """Tell on stderr what the experiments named in a command line (its words) lack of data, weights and labels."""
+    """Tell on stderr what the experiments named in a command line (its words) lack: data, weights, labels, judges."""
     for experiment in config.experiments:
         if experiment in arguments:
-            for line in (*local(config, experiment), *labels(config, experiment)):
+            for line in (*local(config, experiment), *labels(config, experiment), *unjudged(config, experiment)):
                 print(f"{experiment}: {line}", file=sys.stderr)
 
 
@@ -32,6 +32,14 @@ def labels(config: Config, experiment: str) -> Iterator[str]:
         count = Counter(entry["label"] if section == "methods" else entry for entry in found.values())
         for label in (label for label in count if count[label] > 1):
             yield f"{section}: {count[label]} have the label {label!r}, so each is printed with its name behind it"
+
+
+def unjudged(config: Config, experiment: str) -> Iterator[str]:
+    """One line where a protocol chooses by `detection` and all backbones are of one family, so that nobody judges."""
+    spec = config.experiments[experiment]
+    families = {config.backbones[name].family for name in spec.embedding}
+    if len(families) == 1 and "detection" in settings.read_by(spec.protocols):
+        yield f"all backbones are of the family {families.pop()}, so nobody judges `detection`: add one to `judges`"
 
 
 def refuse_unknown(config: Config, command: Sequence[str], is_rule: Callable[[str], bool]) -> None:
