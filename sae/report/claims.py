@@ -25,14 +25,13 @@ def write(metrics_file: Path, curves_file: Path, published_folder: Path, setting
         out: the folder to write into.
         settings: :class:`Settings`.
     """
-    names = Settings.model_validate(settings)
     metrics = across_groups(under(files.read_parquet(metrics_file), "paper"))
     tables = published.read(published_folder)
-    evidence = Evidence(metrics, files.read_parquet(curves_file), tables, names.claims, names)
+    evidence = Evidence(metrics, files.read_parquet(curves_file), tables, settings.claims, settings)
     table = pd.DataFrame([judge(claim, evidence) for claim in claims(evidence)], columns=COLUMNS)
     files.write_text(out / "claims.csv", table.to_csv(index=False, lineterminator="\n"))
     seeds, cells = metrics["seed"].nunique(), metrics.groupby(CELL).ngroups
-    files.write_text(out / "claims.md", _page(table, names.claims, seeds, cells))
+    files.write_text(out / "claims.md", _page(table, settings.claims, seeds, cells))
     files.write_sums(out / "claims.sums.json", [out / "claims.csv", out / "claims.md"])
 
 

@@ -67,7 +67,7 @@ def build(
     Raises:
         UserError: an image cannot be read.
     """
-    names, bank = Names.model_validate(settings), read_bank(bank_file)
+    bank = read_bank(bank_file)
     test = store.read(activations_dir / "test")
     manifest = files.read_json(dataset_dir / "manifest.json", "manifest of dataset")
     open_image = datasets.reader(manifest["spec"], artifacts_root)
@@ -83,7 +83,7 @@ def build(
         image.save(buffer, format="PNG")
         return buffer.getvalue()
 
-    entries = _chosen(bank, names)
+    entries = _chosen(bank, settings)
     seed = next(iter(entries.values())).seed
     coders = {method: bank.open(entry).to(device) for method, entry in entries.items()}
     # Across groups: else several drawings of one thing would make a latent look monosemantic.
@@ -102,7 +102,7 @@ def build(
                 shown |= {"part": part, "place": place, "image_id": test.index["image_id"].iloc[row]}
                 rows.append(shown | {"activation": activation, "png": png(row)})
     cell = {"dataset": bank.dataset, "backbone": bank.backbone, "k": bank.k, "seed": seed}
-    cell["left_out"], cell["credit"] = _left_out(bank, entries, names), credit(manifest["artifacts"])
+    cell["left_out"], cell["credit"] = _left_out(bank, entries, settings), credit(manifest["artifacts"])
     images = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in cell]).assign(**cell)[COLUMNS]
     row = _median_image(next(iter(coders.values())), test.embeddings)
     sample = pd.concat([_sample(m, coder, test.embeddings[row : row + 1]) for m, coder in coders.items()])

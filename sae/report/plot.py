@@ -25,10 +25,9 @@ def plot(name: str, results: Path, settings: Names, out: Path) -> None:
     Raises:
         UserError: there is no such figure, a table that it reads is missing, or it draws no figure.
     """
-    names = Names.model_validate(settings)
     draw = registry.load("figure", name).draw
     with plt.rc_context(style.RC):
-        figure = draw(results, names)
+        figure = draw(results, settings)
         if not isinstance(figure, Figure):
             raise UserError(f"figure {name}: draw must return a matplotlib figure, not {type(figure).__name__}")
         style.save(figure, out, name)

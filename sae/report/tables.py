@@ -136,31 +136,30 @@ def write(
         settings: :class:`Settings`.
         beside: folders of other experiments' results, whose methods stand on the board too.
     """
-    names = Settings.model_validate(settings)
     metrics, tables = under(files.read_parquet(metrics_file), "paper"), published.read(published_folder)
-    about, controlled = training(metrics, names), ", ".join(map(names.method, names.controls)) or "none here"
+    about, controlled = training(metrics, settings), ", ".join(map(settings.method, settings.controls)) or "none here"
     general = GENERAL_NOTES.format(seeds=metrics["seed"].nunique(), controls=controlled)
     made = {}
     for number in TABLES:
-        table = beside_published(number, measured(number, metrics, names), tables)
-        shown, found = as_text(number, table, names), effects(number, table, tables, names)
+        table = beside_published(number, measured(number, metrics, settings), tables)
+        shown, found = as_text(number, table, settings), effects(number, table, tables, settings)
         theirs = pd.read_csv(published_folder / published.FILES[number], dtype=str)
         title, their_title = f"Table {number}: {TITLES[number]}", f"Published (arXiv:2606.27321, Table {number})"
         notes = f"{NOTES[number]}\n{general}"
-        parts = [f"# {title}", about, markdown(shown), notes, markdown(effects_as_text(number, found, names))]
+        parts = [f"# {title}", about, markdown(shown), notes, markdown(effects_as_text(number, found, settings))]
         parts += [effects_notes(number, found), f"# {their_title}", _THEIR_NOTES, markdown(theirs)]
         caption, their_caption = f"{title}. {about} {notes}", f"{their_title}. {_THEIR_NOTES}"
         made[f"table{number}.csv"] = table.to_csv(index=False, lineterminator="\n")
         made[f"table{number}.md"] = "\n\n".join(parts) + "\n"
         made[f"table{number}.tex"] = latex(shown, caption) + "\n" + latex(theirs, their_caption)
-    picked = chosen(metrics, "test", names.compared)
-    worth = controls.compare(picked, names, WORTH, names.claims)
-    said = [markdown(of_controls.as_text(worth, names)), of_controls.NOTES] if len(worth) else [NO_CONTROLS]
+    picked = chosen(metrics, "test", settings.compared)
+    worth = controls.compare(picked, settings, WORTH, settings.claims)
+    said = [markdown(of_controls.as_text(worth, settings)), of_controls.NOTES] if len(worth) else [NO_CONTROLS]
     made["controls.csv"] = worth.to_csv(index=False, lineterminator="\n")
     made["controls.md"] = "\n\n".join(["# What the scores are worth", about, *said]) + "\n"
-    made |= _fronts(across_groups(files.read_parquet(metrics_file)), names)
-    found = detection.by_cell(picked, files.read_parquet(latents_file), names)
-    shown = of_detection.as_text(detection.differences(found, names), names)
+    made |= _fronts(across_groups(files.read_parquet(metrics_file)), settings)
+    found = detection.by_cell(picked, files.read_parquet(latents_file), settings)
+    shown = of_detection.as_text(detection.differences(found, settings), settings)
     said = [markdown(shown), of_detection.NOTES] if len(found) else [of_detection.NONE]
     made["detection.csv"] = found.to_csv(index=False, lineterminator="\n")
     made["detection.md"] = "\n\n".join(["# Detection by how often latents fire", *said]) + "\n"

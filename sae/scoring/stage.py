@@ -72,7 +72,7 @@ def run(
         UserError: a file is missing or damaged, a metric unknown or what it gives not right, or another backbone's
             images are other ones.
     """
-    bank, metrics = read_bank(bank_file), Settings.model_validate(settings).metrics
+    bank, metrics = read_bank(bank_file), settings.metrics
     heads = {name: head_of("metric", name).constants for name in metrics}
     own = [name for name in metrics if heads[name]["STAGE"] == stage]
     judged = [name for name in own if stage != "score" or heads[name].get("JUDGED")]

@@ -15,6 +15,7 @@ from sae.config.rule import Rule
 from sae.core import files
 from sae.report import claims as page
 from sae.report.names import Names
+from sae.report.tables import Settings
 
 RULE = Rule(**yaml.safe_load((ROOT / "config.yaml").read_text())["claims"])
 FEW = RULE.model_copy(update={"resamples": 100})
@@ -182,7 +183,7 @@ def test_other_methods_get_two_claims_of_ours_against_what_they_are_compared_wit
     files.write_parquet(tmp_path / "metrics.parquet", metrics)
     files.write_parquet(tmp_path / "curves.parquet", points)
     written = (tmp_path / "metrics.parquet", tmp_path / "curves.parquet")
-    page.write(*written, PAPER, {"claims": FEW.model_dump(), "methods": methods}, tmp_path)
+    page.write(*written, PAPER, Settings(claims=FEW, methods=methods), tmp_path)
     table = pd.read_csv(tmp_path / "claims.csv").set_index("claim")
     ours = ["reg1_raises_independent_ms", "reg2_raises_independent_ms", "mine_raises_ms", "mine_keeps_r2"]
     assert table["ours"].dtype == bool and table.index[table["ours"]].tolist() == ours
@@ -271,7 +272,7 @@ def test_claims_are_those_of_protocol_paper_alone(tmp_path):
     for folder, rows in (("own", metrics), ("both", pd.concat([metrics, tuned]))):
         (tmp_path / folder).mkdir()
         files.write_parquet(tmp_path / "metrics.parquet", rows)
-        settings = {"claims": FEW.model_dump(), "methods": METHODS}
+        settings = Settings(claims=FEW, methods=METHODS)
         page.write(tmp_path / "metrics.parquet", tmp_path / "curves.parquet", PAPER, settings, tmp_path / folder)
     for name in ("claims.csv", "claims.md"):
         assert (tmp_path / "own" / name).read_bytes() == (tmp_path / "both" / name).read_bytes()

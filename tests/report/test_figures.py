@@ -100,7 +100,7 @@ def test_a_figure_prints_labels_as_they_are(results, name, as_text):
     head = registry.head("figure", name)
     reads = [results / file for file in head.constants["READS"]]
     assert head.constants["CAPTION"] and all(file.is_file() for file in reads)
-    plot(name, results, SETTINGS, results / "figures")
+    plot(name, results, NAMES, results / "figures")
     assert Image.open(results / f"figures/{name}.png").width > 1000
     text = as_text(results / f"figures/{name}.pdf")
     printed = [hostile.DATASET, "$b_1$", *hostile.LABELS, *(["40 images"] if name in ("fig2", "fig3") else [])]
@@ -117,7 +117,7 @@ def test_a_figure_prints_labels_as_they_are(results, name, as_text):
 
 def test_the_same_figure_gives_the_same_bytes(results):
     for out in ("once", "again"):
-        plot("fig4", results, SETTINGS, results / out)
+        plot("fig4", results, NAMES, results / out)
     for suffix in ("png", "pdf"):
         assert (results / f"once/fig4.{suffix}").read_bytes() == (results / f"again/fig4.{suffix}").read_bytes()
     assert (results / "once/fig4.pdf").read_bytes().startswith(b"%PDF")
@@ -132,7 +132,7 @@ def test_a_figure_that_returns_no_figure_is_named(results, tmp_path, drawn):
     try:
         registry.extend(tmp_path / "own")
         with pytest.raises(UserError, match="figure mine: draw must return a matplotlib figure, not "):
-            plot("mine", results, SETTINGS, results / "figures")
+            plot("mine", results, NAMES, results / "figures")
     finally:
         registry.extend(None)
 

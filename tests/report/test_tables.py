@@ -138,7 +138,7 @@ def written(frame, settings, folder):
     files.write_json(folder / "made_by.json", made_by | {"metrics": {}})
     rule = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"] | {"resamples": 100}
     both = folder / "metrics.parquet", folder / "latents.parquet"
-    tables.write(*both, PAPER, settings | {"claims": rule}, folder)
+    tables.write(*both, PAPER, tables.Settings(**settings, claims=rule), folder)
     return {n: (read(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text()) for n in paper_tables.TABLES}
 
 

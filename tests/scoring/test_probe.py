@@ -110,7 +110,7 @@ def test_principal_axes_change_no_probability():
 def test_embeddings_are_probed_up_to_scale_and_shift(tmp_path):
     world, counts = synthetic.world(12, 20, classes=4), {"train": 120, "val": 40, "test": 50}
     write_store(world, counts, tmp_path / "store")
-    settings = {"C": [0.1, 10.0], "max_train": 100}
+    settings = probe.Options(C=[0.1, 10.0], max_train=100)
     probe.probe_embeddings(tmp_path / "store", settings, tmp_path / "out.json")
     data = {split: store.read(tmp_path / "store" / split) for split in counts}
     data["train"] = data["train"].sample(100)

@@ -40,7 +40,7 @@ class Cell:
     def run(self, name="score", metrics=QUICK, **options):
         self.opened.clear()
         out = self.scores / name
-        stage.run(name, self.bank.file, self.folder / "own", {"metrics": metrics}, out, **options)
+        stage.run(name, self.bank.file, self.folder / "own", stage.Settings(metrics=metrics), out, **options)
         return {table: files.read_parquet(out / f"{table}.parquet") for table in ("metrics", "curves", "latents")}
 
     def stored(self, name="score"):

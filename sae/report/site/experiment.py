@@ -58,16 +58,15 @@ def write(
     Raises:
         UserError: a file is missing or was altered, or backbones saw other test images.
     """
-    names = Settings.model_validate(settings)
-    downloads.check(results, names.figures)
-    made = _Experiment(results, activations_root, names, device)
+    downloads.check(results, settings.figures)
+    made = _Experiment(results, activations_root, settings, device)
     with build.folder(out) as site:
         for number, place in enumerate(made.places):
             made.add(site, number, place)
         for number, dataset in enumerate(made.tests):
             made.add_images(site, number, dataset, datasets_root, artifacts_root)
         rows = files.read_json(times, "times of jobs")["jobs"] if times else []
-        about = made.about(rows) | {"downloads": downloads.write(site, results, names.figures)}
+        about = made.about(rows) | {"downloads": downloads.write(site, results, settings.figures)}
         build.shell(site, about)
 
 

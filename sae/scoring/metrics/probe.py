@@ -108,9 +108,8 @@ def probe_embeddings(activations_dir: Path, settings: Options, out: Path, device
         out: the file to write.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
     """
-    options = Options.model_validate(settings)
     splits = {split: store.read(Path(activations_dir) / split) for split in _SPLITS}
-    splits["train"] = splits["train"].sample(options.max_train)
+    splits["train"] = splits["train"].sample(settings.max_train)
     found = None
     if not any(data.index["label"].isna().any() for data in splits.values()):
         y = {split: data.index["label"].to_numpy(dtype=np.int64) for split, data in splits.items()}
@@ -119,7 +118,7 @@ def probe_embeddings(activations_dir: Path, settings: Options, out: Path, device
         for rows in x.values():
             rows /= scale
         x = _softmax.principal(x, "train")
-        found = fit(x, y, options, device).top1
+        found = fit(x, y, settings, device).top1
     cell = {what: splits["train"].manifest[what]["name"] for what in ("dataset", "backbone")}
     files.write_json(out, cell | {"top1": found})
 
