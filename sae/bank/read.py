@@ -79,6 +79,11 @@ class Bank:
         finished.unlink_others(self.file.parent, {entry.path for entry in self.saes})
         files.write_json(self.file, {n: v for n, v in asdict(self).items() if n != "file"})
 
+    def siblings(self, entry: Entry) -> list[Entry]:
+        """The SAEs that differ from one of them in the seed alone, and can be opened."""
+        same = (entry.protocol, entry.method, entry.name)
+        return [e for e in self.saes if e.ok and e.seed != entry.seed and (e.protocol, e.method, e.name) == same]
+
     def open(self, entry: Entry) -> Coder:
         """Load one of the SAEs, its hash checked; a missing link is restored from the store.
 

@@ -201,7 +201,7 @@ class Scorer:
                     subject = Subject(coder, *self._images, self._shared, bank.backbone)
                 view = subject.limited({split, *module.READS})
                 if "siblings" in module.READS:
-                    view.siblings = _Siblings(bank, _siblings(bank, entry), self._device)
+                    view.siblings = _Siblings(bank, bank.siblings(entry), self._device)
                 stored.add(key, _parts(name, module.score(view, split, self._options[name]), subject.coder.m))
                 self.computed += 1
             results[name] = stored.use(key)
@@ -224,7 +224,7 @@ class Scorer:
             made_by["others"] = {n: {s: self._hashes_of(at / s) for s in every} for n, at in self._others.items()}
             made_by["backbone"] = bank.backbone  # A name decides only who is a judge of whom.
         if "siblings" in reads:
-            made_by["siblings"] = sorted(str(sibling.sha256) for sibling in _siblings(bank, entry))
+            made_by["siblings"] = sorted(str(sibling.sha256) for sibling in bank.siblings(entry))
         return files.sha256_text(files.dumps(made_by))
 
     @functools.cached_property
@@ -245,12 +245,6 @@ class Scorer:
 
 def _hashes_of(folder: Path) -> dict[str, str]:
     return files.read_json(folder / "manifest.json", "manifest of activations")["sha256"]
-
-
-def _siblings(bank: Bank, entry: Entry) -> list[Entry]:
-    """The SAEs of a bank that differ from one of it in the seed alone."""
-    same = (entry.protocol, entry.method, entry.name)
-    return [e for e in bank.saes if e.ok and e.seed != entry.seed and (e.protocol, e.method, e.name) == same]
 
 
 class _Siblings(Sequence[Coder]):

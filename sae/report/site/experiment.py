@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from sae.bank.read import Bank, Entry
 from sae.bank.read import read as read_bank
 from sae.comparison import board as boards
 from sae.comparison import claims as verdicts_of
@@ -17,7 +16,6 @@ from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.data import dataset as datasets
 from sae.data import store
-from sae.models.coder import Coder
 from sae.report import gallery
 from sae.report.names import Names, printed
 from sae.report.site import build, cells, downloads, images, overview, pack, start
@@ -110,7 +108,8 @@ class _Experiment:
             if method not in names.controls:  # These have no file.
                 table = cells.of(latents, entry).sort_values("latent").reset_index(drop=True)
                 coder = bank.open(entry).to(self.device)
-                shown.append(Shown(sae, method, coder, table, _siblings(bank, entry, self.device)))
+                siblings = [bank.open(other).to(self.device) for other in bank.siblings(entry) if other.judged]
+                shown.append(Shown(sae, method, coder, table, siblings))
             row = cells.of(metrics[metrics["split"] == "test"], entry)
             scores = {name: values.iloc[0] for name, values in overview.scores_of(row).items()}
             about = {"cell": number, "method": self.numbers.methods[method], "trial": entry.name, "seed": entry.seed}
@@ -174,13 +173,6 @@ class _Experiment:
             "rebuild": f"make run EXPERIMENT={self.names.experiment}",
             "left_out": self._left_out,
         }
-
-
-def _siblings(bank: Bank, entry: Entry, device: str) -> list[Coder]:
-    """The judged SAEs of the same method and trial that were trained with other seeds."""
-    of = (entry.protocol, entry.method, entry.name)
-    same = [other for other in bank.saes if other.judged and (other.protocol, other.method, other.name) == of]
-    return [bank.open(other).to(device) for other in same if other.seed != entry.seed]
 
 
 def _embeddings(manifest: dict[str, Any], names: Names) -> dict[str, str]:
