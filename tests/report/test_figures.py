@@ -22,6 +22,7 @@ from sae.report.style import plt
 METHODS = hostile.METHODS
 SETTINGS = {"methods": METHODS, "datasets": hostile.DATASETS, "backbones": {"b1": "$b_1$"}}
 NAMES = Names(**SETTINGS)
+MADE_BY = {"experiment": "e", "methods": {}, "fronts": {}, "versions": {}, "recipe": {}, "protocols": {}, "metrics": {}}
 CREDIT = "Who drew these. Licence: CC-BY-SA-4.0."
 
 
@@ -57,7 +58,7 @@ def results(tmp_path):
             if method == "batch":
                 points.append(key | {"curve": "robustness_own", "x": k + 0.1 * seed, "y": 0.2})
     files.write_parquet(tmp_path / "metrics.parquet", pd.DataFrame(rows))
-    files.write_json(tmp_path / "made_by.json", {"fronts": {}})
+    files.write_json(tmp_path / "made_by.json", MADE_BY)
     files.write_parquet(tmp_path / "curves.parquet", pd.DataFrame(points).assign(split="test"))
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(buffer, format="PNG")
@@ -281,7 +282,7 @@ def compared(folder, gains, **more):
             row |= {"ms_mean_alive": 0.5 + gain[number]} | more.get(method, {})
             rows += [row | {"split": split} for split in ("val", "test")]
     files.write_parquet(folder / "metrics.parquet", pd.DataFrame(rows))
-    files.write_json(folder / "made_by.json", {"fronts": {}})
+    files.write_json(folder / "made_by.json", MADE_BY)
     return Names(methods={"topk": {}, "mine": {"against": "topk"}, "reg1": {"against": "topk", "label": "Reg. 1"}})
 
 

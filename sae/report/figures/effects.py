@@ -8,9 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sae.comparison import fronts, intervals
+from sae.comparison import board, fronts, intervals
 from sae.comparison.scores import ENDPOINTS, SCORES, across_groups
-from sae.core import files
 from sae.report import style
 from sae.report.names import Names
 from sae.scoring.rows import CELL
@@ -26,11 +25,9 @@ CAPTION = (
 
 def draw(results: Path, names: Names) -> Figure:
     """A panel per endpoint, a line per method."""
-    made_by = files.read_json(results / READS[1], "record of what made these results")
-    rule = fronts.Rule.model_validate(made_by["fronts"])
-    rule = rule.model_copy(update={"widths": rule.widths[:1]})
-    metrics = fronts.of_rule(across_groups(files.read_parquet(results / READS[0])), rule)
-    found = fronts.effects(metrics, names.tuned, rule)
+    metrics, made_by = board.read(results)
+    rule = made_by.fronts.model_copy(update={"widths": made_by.fronts.widths[:1]})
+    found = fronts.effects(fronts.of_rule(across_groups(metrics), rule), names.tuned, rule)
     means = intervals.means(found).dropna(subset="effect").set_index(["score", "method"])
     measured = [name for name in ENDPOINTS if name in means.index]
     figure, axes = style.panels(1, max(len(measured), 1), 0.6 + 0.19 * found["method"].nunique(), 0.5)

@@ -7,9 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sae.comparison import fronts
+from sae.comparison import board, fronts
 from sae.comparison.scores import ENDPOINTS, SCORES, across_groups
-from sae.core import files
 from sae.report import style
 from sae.report.names import Names
 from sae.scoring.front import weights
@@ -27,11 +26,9 @@ CAPTION = (
 
 def draw(results: Path, names: Names) -> Figure:
     """A row per dataset and endpoint, a column per backbone and k."""
-    rule = fronts.Rule.model_validate(
-        files.read_json(results / READS[1], "record of what made these results")["fronts"]
-    )
-    metrics = fronts.of_rule(across_groups(files.read_parquet(results / READS[0])), rule)
-    points, compared = fronts.points(metrics, rule), names.tuned
+    metrics, made_by = board.read(results)
+    rule, compared = made_by.fronts, names.tuned
+    points = fronts.points(fronts.of_rule(across_groups(metrics), rule), rule)
     measured = [name for name in ENDPOINTS if points[name].notna().any()]
     places = points[["backbone", "k"]].drop_duplicates().to_numpy()
     lines = [(dataset, name) for dataset in points["dataset"].unique() for name in measured]
