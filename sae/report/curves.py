@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from sae.core import files
 from sae.core.errors import UserError
@@ -85,8 +84,6 @@ def grid_by_k(
 
 
 def powers_of_2(ax: Axes, x: pd.Series) -> None:
-    """A logarithmic x axis with ticks at the powers of 2 in the range of `x`."""
+    """A logarithmic x axis with ticks at the powers of 2 in the range of `x`; `style.save` writes them as numbers."""
     ax.set_xscale("log", base=2)
     ax.set_xticks([k for k in (2**e for e in range(15)) if x.min() <= k <= x.max()])
-    ax.xaxis.set_major_formatter(ScalarFormatter())
-    ax.xaxis.set_minor_formatter(NullFormatter())

@@ -16,7 +16,7 @@ from sae.scoring.selection import mark
 
 
 def collect(
-    folders: Iterable[Path],
+    folders: Sequence[Path],
     stages: Sequence[str],
     references: Iterable[Path],
     out: Path,
@@ -40,7 +40,6 @@ def collect(
     Raises:
         UserError: a file is missing or damaged, or two metrics gave a score of one name.
     """
-    folders, out = [Path(folder) for folder in folders], Path(out)
     selection = rows.joined(files.read_table(folder / "selection.parquet") for folder in folders)
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     about, owners = list[str](), dict[str, str]()
@@ -83,7 +82,7 @@ def _cell(manifest: Path) -> tuple[str, dict[str, Any]]:
     return " / ".join(about[kind]["name"] for kind in made_of), made_of
 
 
-def _read(folders: list[Path], stages: Sequence[str], name: str) -> Iterator[list[pa.Table]]:
+def _read(folders: Sequence[Path], stages: Sequence[str], name: str) -> Iterator[list[pa.Table]]:
     """A table of each stage, one bank after the other."""
     owners: dict[str, str] = {}
     for folder in folders:
