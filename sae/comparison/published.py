@@ -1,7 +1,7 @@
 """The paper's four tables as tidy numbers under this project's ids (arXiv:2606.27321)."""
 
 from collections.abc import Callable
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 
 import pandas as pd
@@ -71,6 +71,6 @@ def signed(value: float) -> str:
     return f"{value:+.1f}" if abs(value) >= 10 else f"{value:+.3f}"
 
 
-def interval(value: float, low: float, high: float, write: Callable[[float], str] = signed) -> str:
-    """A difference for print, and in brackets its interval, where there is one."""
+def interval(value: float, low: float = nan, high: float = nan, write: Callable[[float], str] = signed) -> str:
+    """A difference for print, `-` where there is none; and in brackets its interval, where that is known."""
     return "-" if isnan(value) else write(value) + ("" if isnan(low) else f" [{write(low)}, {write(high)}]")

@@ -1,7 +1,5 @@
 """The fronts for reading: what each method has above its baseline at the same R^2."""
 
-from math import isnan
-
 import pandas as pd
 
 from sae.comparison import published
@@ -54,17 +52,15 @@ def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
     known = means.index.isin(headline(means).index) & means["low"].notna()
     shown_too = means["score"].isin(ENDPOINTS) | known
     for row in means[shown_too & (means["effect"].notna() | (means["infeasible"] > 0))].to_dict("records"):
-        outcome = "-" if row["outcome"] is None or pd.isna(row["outcome"]) else row["outcome"]
+        outcome = "-" if pd.isna(row["outcome"]) else row["outcome"]
         line = {"method": names.method(row["method"]), "score": SCORES[row["score"]].label}
-        line |= {"width": f"{row['width']:g}", "baseline": "-" if isnan(row["level"]) else f"{row['level']:.3f}"}
+        line |= {"width": f"{row['width']:g}", "baseline": published.interval(row["level"], write="{:.3f}".format)}
         line |= {"effect": published.interval(row["effect"], row["low"], row["high"])}
         over_seeds = published.interval(row["effect"], row["low_seeds"], row["high_seeds"])
         line |= {"over seeds": over_seeds.partition(" ")[2]}
         line |= {"up": f"{row['up']}/{row['cells']}", "infeasible": str(row["infeasible"])}
-        line |= {
-            name: "-" if isnan(row[of]) else published.signed(row[of])
-            for name, of in (("dR2", "r2_difference"), ("shortfall", "shortfall"))
-        }
+        line |= {"dR2": published.interval(row["r2_difference"])}
+        line |= {"shortfall": published.interval(row["shortfall"])}
         shown.append(line | {"outcome": outcome + (" at lower R2" if row["at_lower_r2"] else "")})
     table = pd.DataFrame(shown)
     return table.loc[:, (table != "").any()]  # Seeds of their own are not everywhere.

@@ -12,7 +12,7 @@ import pandas as pd
 
 from sae.bank.read import Bank, Entry
 from sae.bank.read import read as read_bank
-from sae.comparison import intervals
+from sae.comparison import intervals, published
 from sae.comparison.scores import SCORES
 from sae.config.models import Config
 from sae.core import files, paths, registry
@@ -100,7 +100,7 @@ def _means(saes: pd.DataFrame) -> pd.DataFrame:
 
 def _mean(values: pd.Series) -> str:
     mean, half, _ = intervals.student(values.to_numpy(float))
-    return f"{_number(mean)} [{_number(mean - half)}, {_number(mean + half)}]" if half == half else _number(mean)
+    return published.interval(mean, mean - half, mean + half, _number)
 
 
 def _text(table: pd.DataFrame) -> str:

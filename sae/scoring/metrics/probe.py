@@ -108,7 +108,7 @@ def probe_embeddings(activations_dir: Path, settings: Options, out: Path, device
         out: the file to write.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
     """
-    splits = {split: store.read(Path(activations_dir) / split) for split in _SPLITS}
+    splits = {split: store.read(activations_dir / split) for split in _SPLITS}
     splits["train"] = splits["train"].sample(settings.max_train)
     found = None
     if not any(data.index["label"].isna().any() for data in splits.values()):

@@ -58,8 +58,7 @@ def labellings(labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarr
 
 def _exchangeable(count: int, groups: np.ndarray | None) -> list[np.ndarray]:
     """Rows that may change places as they are: arrays (groups of one size, their images)."""
-    if groups is None:
-        return [np.arange(count)[:, None]]
+    groups = np.arange(count) if groups is None else groups
     order = np.argsort(groups, kind="stable")
     _, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
     return [order[starts[sizes == size][:, None] + np.arange(size)] for size in np.unique(sizes)]
