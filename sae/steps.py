@@ -29,8 +29,8 @@ class Step(NamedTuple):
 FOR_USERS = ("encode", "import", "export", "explore", "board", "fetch")
 STEPS = {
     "fetch": Step("sae.data.fetch:fetch", "fetch one artifact"),
-    "weights": Step("sae.data.weights:fetch", "bring a backbone's weights into the hub's cache"),
-    "download": Step("sae.data.download:download", "bring a dataset's images below its root"),
+    "weights": Step("sae.data.download:weights", "bring a backbone's weights into the hub's cache"),
+    "download": Step("sae.data.download:images", "bring a dataset's images below its root"),
     "dataset": Step("sae.data.dataset:build", "build a dataset's index and splits", "compute.decode_workers"),
     "embed": Step("sae.data.embed:embed", "embed a dataset", "compute.embed_batch_size or compute.decode_workers"),
     "train": Step(

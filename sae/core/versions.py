@@ -87,13 +87,10 @@ def _every() -> list[Name]:
     """All of the library that has a version."""
     kinds = [kind for kind in registry.PACKAGES if kind not in _NO_NUMBERS]
     entries = [(kind, name) for kind in kinds for name in registry.names(kind)]
-    found = [(kind, name) for kind, name in entries if registry.module(kind, name).startswith("sae.")]
-    files = [f for f in registry.roots()["sae"].glob("*/*.py") if not _is_entry(f)]
-    return found + [(f.parent.name, f.stem) for f in files if "VERSION" in registry.constants(registry.parse(f))]
-
-
-def _is_entry(file: Path) -> bool:
-    return f"sae.{file.parent.name}" in registry.PACKAGES.values() and not file.name.startswith("_")
+    files = [f for f in registry.roots()["sae"].glob("*/*.py") if "VERSION" in registry.constants(registry.parse(f))]
+    # By their modules: an entry that lies in a room itself, as protocols do, goes by its kind.
+    found = {module(*name): name for name in [*((f.parent.name, f.stem) for f in files), *entries]}
+    return [name for dotted, name in found.items() if dotted.startswith("sae.")]
 
 
 def _now(kind: str, name: str) -> tuple[int, str]:

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -77,11 +78,9 @@ def adopt(folder: str | Path, parts: Sequence[Part], index: pd.DataFrame, proven
     assert kind is not None  # It is complete.
     with files.atomic_file(folder / "embeddings.npy") as temporary:
         if len(parts) == 1:
-            try:
+            with suppress(OSError):  # Not every file system has hard links.
                 os.link(parts[0].path, temporary)
-            except OSError:  # Not every file system has hard links.
-                shutil.copyfile(parts[0].path, temporary)
-        else:
+        if not temporary.exists():
             with open(temporary, "wb") as out:
                 out.write(header(len(index), kind))
                 for part in parts:

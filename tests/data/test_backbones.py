@@ -17,11 +17,10 @@ from timm.data import ImageNetInfo, create_transform, resolve_data_config
 
 from sae.core.errors import UserError
 from sae.core.files import read_json
-from sae.data import embed
+from sae.data import download, embed
 from sae.data.backbones import efficientnet_lite, precomputed
 from sae.data.backbones import timm as timm_loader
 from sae.data.datasets import table
-from sae.data.weights import fetch
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +301,7 @@ def test_fetched_weights_are_listed_and_load_without_asking_anybody(
         (snapshot / "open_clip_config.json").write_text(json.dumps({"model_cfg": OPEN_CLIP["tiny-clip"]}))
         repo, spec = "someone/tiny-clip", spec if ":" in model else spec | {"pretrained": tag}
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    fetch("ours", spec, tmp_path / "ours.json")
+    download.weights("ours", spec, tmp_path / "ours.json")
     listed = read_json(tmp_path / "ours.json")
     digests = [hashlib.sha256((snapshot / name).read_bytes()).hexdigest() for name in names]
     files = [{"repo": repo, "file": n, "sha256": digest} for n, digest in zip(names, digests, strict=True)]
@@ -318,7 +317,7 @@ def test_local_weights_are_not_fetched(tmp_path):
         {"loader": "precomputed", "model": "dino"},
     ):
         with pytest.raises(UserError, match="there is nothing to fetch"):
-            fetch("ours", spec, tmp_path / "ours.json")
+            download.weights("ours", spec, tmp_path / "ours.json")
     assert not (tmp_path / "ours.json").exists()
 
 

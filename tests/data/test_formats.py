@@ -21,10 +21,9 @@ from sklearn.datasets import load_sample_image
 
 from sae.core import files
 from sae.core.errors import UserError
-from sae.data import archives
+from sae.data import archives, download
 from sae.data.dataset import load
 from sae.data.datasets import shards, torchvision
-from sae.data.download import download
 
 CLASSES = {"n01440764": 0, "n02123045": 281, "n15075141": 999}  # WordNet IDs and their class numbers
 NAMES = ["tench, Tinca tinca", "tabby, tabby cat", "toilet tissue, toilet paper, bathroom tissue"]
@@ -358,19 +357,19 @@ def test_torchvision_downloads_whole_or_not_at_all(tmp_path, monkeypatch, networ
 
         m.setattr("torchvision.datasets.places365.download_and_extract_archive", killed)
         with pytest.raises(UserError, match="Places365, train: disk full: the download needs the internet"):
-            download("places", spec, tmp_path / "download.json")
+            download.images("places", spec, tmp_path / "download.json")
     assert list(root.iterdir()) == [] and not (tmp_path / "download.json").exists()
-    download("places", spec, tmp_path / "download.json")
+    download.images("places", spec, tmp_path / "download.json")
     assert files.read_json(tmp_path / "download.json") == {"dataset": "places", "images": {"train": 20, "test": 2}}
     for name in archives:
         (site / name).unlink()
     dataset = load(spec, None)
     assert dataset.index["split"].value_counts().to_dict() == {"train": 16, "val": 4, "test": 2}
     assert np.array_equal(np.asarray(dataset.open("test/1")), pixels(jpeg(21)))
-    download("places", spec, tmp_path / "again.json")
+    download.images("places", spec, tmp_path / "again.json")
     assert files.read_json(tmp_path / "again.json") == files.read_json(tmp_path / "download.json")
     with pytest.raises(UserError, match="dataset ours: type image_folder cannot download"):
-        download("ours", {"type": "image_folder", "root": "x", "download": True}, tmp_path / "ours.json")
+        download.images("ours", {"type": "image_folder", "root": "x", "download": True}, tmp_path / "ours.json")
     assert network == []
 
 

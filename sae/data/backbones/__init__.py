@@ -11,7 +11,7 @@ If it takes weights from the Hugging Face hub, it also has:
 
     FROM_HUB = True
     fetch(spec) -> list of files
-        Downloads what `load` needs into the hub's cache (`sae.data.weights`).
+        Downloads what `load` needs into the hub's cache (`sae.data.download`).
 
 For embeddings that are given, not made, it has in place of `load`:
 
