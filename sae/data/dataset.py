@@ -199,7 +199,7 @@ def duplicates(
 
 
 def _look(name: str, dataset: Dataset, workers: int) -> list[int | str]:
-    """:func:`look` at every image, in the order of the index."""
+    """:func:`_look_at` every image, in the order of the index."""
     global _open
     _open, paths = dataset.open, dataset.index["path"].tolist()
     found: list[int | str] = []
@@ -217,12 +217,8 @@ _open: Callable[[str], Image.Image]  # Forked processes have it, so that it need
 
 
 def _look_at(path: str) -> int | str:
-    return look(_open, path)
-
-
-def look(open_image: Callable[[str], Image.Image], path: str) -> int | str:
     """The `sae.data.pictures.digest` of an image; of one that cannot be decoded the reason why not, in one line."""
     try:
-        return pictures.digest(open_image(path))
+        return pictures.digest(_open(path))
     except pictures.UNREADABLE as error:
         return f"{type(error).__name__}: {error}"

@@ -12,11 +12,11 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,7 @@ progress = logging.getLogger("sae.progress")
 # keeps the two apart.
 _WHOLE = "bfloat16, weights too"
 _Forward = Callable[[torch.Tensor | str], torch.Tensor]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -400,13 +401,19 @@ def embed_images(
                 raise UserError(f"the backbone gave {embeddings.dtype}; embeddings are real numbers")
             return embeddings.float()
 
-    pending: list[torch.Tensor] = []
-    for embeddings in _in_lanes(forward, loader, lanes):
-        pending.append(embeddings)
-        # On a GPU a batch is copied back while the next one is computed.
-        if len(pending) > cuda:
-            yield pending.pop(0).cpu().numpy()
-    yield from (left.cpu().numpy() for left in pending)
+    # On a GPU a batch is copied back while the next one is computed.
+    for embeddings in _late(_in_lanes(forward, loader, lanes), int(cuda)):
+        yield embeddings.cpu().numpy()
+
+
+def _late(items: Iterable[Item], ahead: int) -> Iterator[Item]:
+    """The same items in their order; each is given when so many more were taken, or there are no more."""
+    pending: deque[Item] = deque()
+    for item in items:
+        pending.append(item)
+        if len(pending) > ahead:
+            yield pending.popleft()
+    yield from pending
 
 
 def _in_lanes(forward: _Forward, batches: Iterable[torch.Tensor | str], lanes: int) -> Iterator[torch.Tensor]:
@@ -420,13 +427,8 @@ def _in_lanes(forward: _Forward, batches: Iterable[torch.Tensor | str], lanes: i
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            pending: deque[Future[torch.Tensor]] = deque()
-            for batch in batches:
-                pending.append(pool.submit(forward, batch))
-                if len(pending) > 2 * lanes:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
+            for future in _late((pool.submit(forward, batch) for batch in batches), 2 * lanes):
+                yield future.result()
     finally:
         torch.set_num_threads(lanes)
 

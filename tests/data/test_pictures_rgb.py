@@ -186,8 +186,9 @@ def test_what_is_not_known_is_not_guessed(content, said):
         shown(content)
 
 
-def test_what_is_no_picture_counts_as_broken():
-    assert datasets.look(pictures.Guard(lambda path: 3), "x") == "TypeError: a int is no PIL image"
+def test_what_is_no_picture_counts_as_broken(monkeypatch):
+    monkeypatch.setattr(datasets, "_open", pictures.Guard(lambda path: 3), raising=False)
+    assert datasets._look_at("x") == "TypeError: a int is no PIL image"
 
 
 def exif(orientation, text=None):
