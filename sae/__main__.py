@@ -58,7 +58,7 @@ def _commands() -> str:
 def _describe(sub: argparse.ArgumentParser, function: Callable[..., None]) -> None:
     sub.description = (inspect.getdoc(function) or "").partition("\n\nArgs:")[0]
     command.add(sub, function)
-    if any(option.name == "device" for option in command.options(function)):
+    if any(parameter.name == "device" for parameter, _ in command.options(function)):
         text = "CPU threads of torch; results depend on it"
         sub.add_argument("--threads", type=command.reader(Count), default=1, help=text)
 

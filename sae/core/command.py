@@ -8,7 +8,7 @@ import typing
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -16,14 +16,6 @@ from sae.core.options import told
 
 _MANY = (list, tuple, Sequence, Iterable)
 _NAMED = dict[str, Path]
-
-
-class Option(NamedTuple):
-    """One of them: `text` is what the docstring says of it; `parameter` has its default and kind."""
-
-    name: str
-    parameter: inspect.Parameter
-    text: str
 
 
 def reader(form: Any) -> Callable[[str], Any]:
@@ -44,14 +36,17 @@ def reader(form: Any) -> Callable[[str], Any]:
     return read
 
 
-def options(function: Callable[..., Any]) -> Iterator[Option]:
-    """Those of a function or a dataclass. A parameter that is a dataclass stands for its fields."""
+def options(function: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter, str]]:
+    """Those of a function or a dataclass, each with what the docstring says of it.
+
+    A parameter that is a dataclass stands for its fields.
+    """
     texts = _described(function)
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         if dataclasses.is_dataclass(parameter.annotation):
             yield from options(typing.cast(type, parameter.annotation))
         else:
-            yield Option(name, parameter, texts.get(name, ""))
+            yield parameter, texts.get(name, "")
 
 
 def add(parser: ArgumentParser, function: Callable[..., Any]) -> None:
@@ -59,7 +54,7 @@ def add(parser: ArgumentParser, function: Callable[..., Any]) -> None:
 
     A list takes several words, a mapping of paths NAME=PATH, other mappings and models JSON, or @FILE.
     """
-    for name, parameter, text in options(function):
+    for parameter, text in options(function):
         form = _form(parameter)
         is_many = typing.get_origin(form) in _MANY
         how: dict[str, Any] = {"help": text.replace("%", "%%")}
@@ -67,11 +62,11 @@ def add(parser: ArgumentParser, function: Callable[..., Any]) -> None:
             how["nargs"] = "*"
         how["type"] = _pair if form == _NAMED else reader(typing.get_args(form)[0] if is_many else form)
         if parameter.kind is parameter.POSITIONAL_ONLY:
-            parser.add_argument(name, **how)
+            parser.add_argument(parameter.name, **how)
         else:
             how |= {"required": True} if parameter.default is parameter.empty else {"default": parameter.default}
-            flag = re.sub("_(dir|file|folder|root)$", "", name).replace("_", "-")
-            parser.add_argument(f"--{flag}", dest=name, metavar=flag.upper(), **how)
+            flag = re.sub("_(dir|file|folder|root)$", "", parameter.name).replace("_", "-")
+            parser.add_argument(f"--{flag}", dest=parameter.name, metavar=flag.upper(), **how)
 
 
 def call(function: Callable[..., Any], values: dict[str, Any]) -> Any:

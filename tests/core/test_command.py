@@ -87,7 +87,7 @@ def test_a_wrong_word_is_one_line(words, said, capsys):
 
 
 def test_help_is_what_the_docstrings_say():
-    texts = {option.name: option.text for option in command.options(work)}
+    texts = {parameter.name: text for parameter, text in command.options(work)}
     assert texts["store"] == "where it lies, 100 % of it." and texts["bank_file"] == texts["k"] == "of both."
 
 
@@ -96,7 +96,7 @@ def test_each_step_has_a_text_for_each_of_its_options(name, capsys):
     with pytest.raises(SystemExit) as ended:
         parser(name).parse_args([name, "--help"])
     assert ended.value.code == 0
-    assert [o.name for o in command.options(STEPS[name].load()) if not o.text] == []
+    assert [parameter.name for parameter, text in command.options(STEPS[name].load()) if not text] == []
 
 
 def test_a_step_whose_code_cannot_be_imported_says_so_in_its_log(tmp_path, monkeypatch):
