@@ -7,8 +7,6 @@ count, `comparison` what methods differ in; `report` prints and draws it. `steps
 The package is lazy on purpose: importing it imports nothing else, so that the command line starts fast.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ __all__ = ["load", "score"]
 __version__ = "1.0.0"
 
 
-def load(path: str, device: str = "cpu") -> Encoder:
+def load(path: str, device: str = "cpu") -> "Encoder":
     """Load a trained SAE to apply it: `sae.load(path).encode(embeddings)`; see :class:`sae.models.apply.Encoder`."""
     from sae.models.apply import Encoder
 

@@ -1,7 +1,5 @@
 """What a cell, a (dataset, backbone, k), is asked to train. No torch here: the workflow counts SAEs by it."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,6 +43,36 @@ class Method(Options):
         names = sorted(self.sweep)
         values = [list(dict.fromkeys(rounded(v) for v in self.sweep[name])) for name in names]
         return [dict(zip(names, point, strict=True)) for point in itertools.product(*values)]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One SAE of a cell.
+
+    Attributes:
+        method: its name.
+        trial: {option: value} in which it differs from the method's other SAEs; empty if in none.
+        settings: what it is trained with.
+        protocol: whose trial it is.
+    """
+
+    method: str
+    trial: dict[str, Any]
+    settings: Settings
+    protocol: str
+
+    @property
+    def path(self) -> str:
+        """Where it lies, relative to its bank."""
+        return paths.SAE.format(method=self.method, trial=self.name, seed=self.settings.seed)
+
+    @property
+    def name(self) -> str:
+        """The trial as paths have it."""
+        return paths.trial_name(self.trial)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.name} seed {self.settings.seed}"
 
 
 class Plan(Options):
@@ -106,36 +134,6 @@ class Plan(Options):
         while (other := self.methods[method].against) is not None:
             method = other
         return method
-
-
-@dataclass(frozen=True)
-class Member:
-    """One SAE of a cell.
-
-    Attributes:
-        method: its name.
-        trial: {option: value} in which it differs from the method's other SAEs; empty if in none.
-        settings: what it is trained with.
-        protocol: whose trial it is.
-    """
-
-    method: str
-    trial: dict[str, Any]
-    settings: Settings
-    protocol: str
-
-    @property
-    def path(self) -> str:
-        """Where it lies, relative to its bank."""
-        return paths.SAE.format(method=self.method, trial=self.name, seed=self.settings.seed)
-
-    @property
-    def name(self) -> str:
-        """The trial as paths have it."""
-        return paths.trial_name(self.trial)
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.name} seed {self.settings.seed}"
 
 
 def named(members: Iterable[Member]) -> dict[str, Member]:

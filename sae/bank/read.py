@@ -1,7 +1,5 @@
 """What bank.json holds: every SAE of a cell. Its SAEs are opened here, checked, their links restored."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any

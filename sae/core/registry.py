@@ -9,8 +9,6 @@ What the workflow must know of an entry is its head: its constants and its optio
 without running the file, since an entry may import torch, which takes seconds.
 """
 
-from __future__ import annotations
-
 import ast
 import builtins
 import contextlib
@@ -56,7 +54,7 @@ class Head(NamedTuple):
     """
 
     constants: dict[str, Any]
-    options: type[Options]
+    options: "type[Options]"
     names: frozenset[str]
 
 
@@ -185,7 +183,7 @@ def _globals(table: symtable.SymbolTable) -> set[str]:
     return own.union(*map(_globals, table.get_children()))
 
 
-def _describe(options: type[Options], node: ast.ClassDef) -> None:
+def _describe(options: "type[Options]", node: ast.ClassDef) -> None:
     """Make the text below each field its description; pydantic finds it only where the file itself was run."""
     for field, text in zip(node.body, node.body[1:], strict=False):
         name = field.target.id if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) else ""
