@@ -53,7 +53,7 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
     read = latents["selected"] & (latents["split"] == "test") & latents["detection"].notna()
     # Four decimals are a third of the bytes, and beyond what an AUC of some images tells.
     found["latents.parquet"] = latents.loc[read, [*KEY, *slim]].astype({"detection": "float32"}).round({"detection": 4})
-    found["curves.parquet"] = found["curves.parquet"].astype({"y": "float32"})  # Drawn, so seven digits do.
+    found["curves.parquet"] = found["curves.parquet"].astype({"y": "float32"})  # Three digits are ever read.
     cells = pd.MultiIndex.from_frame(found["metrics.parquet"][CELL])
     kept = {name: files.read_parquet(into / name) for name in ROWS if (into / name).exists()}
     others = {name: table[~pd.MultiIndex.from_frame(table[CELL]).isin(cells)] for name, table in kept.items()}

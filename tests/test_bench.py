@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 # They read what a run made; tests of their own give them some.
-OF_RESULTS = {"draws.py", "frequency.py", "mask.py", "pilot.py", "rate.py", "reference.py", "sizes.py"}
+OF_RESULTS = {"agree.py", "draws.py", "frequency.py", "mask.py", "pilot.py", "rate.py", "reference.py", "sizes.py"}
 
 
 @pytest.mark.parametrize("bench", sorted({file.name for file in (ROOT / "bench").glob("[a-z]*.py")} - OF_RESULTS))

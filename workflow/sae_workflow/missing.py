@@ -39,7 +39,8 @@ def unjudged(config: Config, experiment: str) -> Iterator[str]:
     spec = config.experiments[experiment]
     families = {config.backbones[name].family for name in spec.embedding}
     if len(families) == 1 and "detection" in settings.read_by(spec.protocols):
-        yield f"all backbones are of the family {families.pop()}, so nobody judges `detection`: add one to `judges`"
+        all_are = f"all backbones are of the family {families.pop()}"
+        yield f"{all_are}, so nobody judges `detection`: name one of another family as `judges`"
 
 
 def refuse_unknown(config: Config, command: Sequence[str], is_rule: Callable[[str], bool]) -> None:
