@@ -24,9 +24,10 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
 def left(config: Config, experiment: str) -> dict[str, list[Job]]:
     """{rule: its jobs of which nothing is there yet}."""
     found = {}
-    for rule in jobs(config, experiment):
-        every = [Job(rule, config, {"experiment": experiment} | of) for of in STAGES[rule].jobs(config, experiment)]
-        found[rule] = [job for job in every if not job.is_done]
+    for rule, stage in STAGES.items():
+        every = [Job(rule, config, {"experiment": experiment} | of) for of in stage.jobs(config, experiment)]
+        if every:
+            found[rule] = [job for job in every if not job.is_done]
     return found
 
 
