@@ -2,8 +2,9 @@
 
 Of each cell, method and score that both have: the effect at the same R^2 on fresh seeds, and Top-k's score there, by
 either. They differ in the draw of trials and in its number, which no interval covers. Then, of each method of the
-second: the mean effect with the trials that it has, and if Top-k, alone, is given those that it has in the first as
-well. Then other trials are vertices, without fresh seeds: both are read with the seed of the tuning.
+second, the mean effect: with the trials that it has; if Top-k, alone, is given those that it has in the first as well,
+which favours it; if all are given theirs. R* is higher then, and a few methods weigh vertices without fresh seeds: all
+are read with the seed of the tuning. Trials of one name must be the same SAE in both, as those of `fair` and `rivals`.
 """
 
 import argparse
@@ -35,9 +36,11 @@ def main() -> None:
     print(pd.concat(found, axis=1, join="inner").round(3).reset_index().to_string(index=False))
     first, second = (of[of["seed"] == names.fronts.tuning] for of in rows)
     baselines = [method for method, other in names.tuned.items() if other is None]
-    more = first[first["method"].isin(baselines)].merge(second[CELL].drop_duplicates())
-    both = pd.concat([second, more]).drop_duplicates([*fronts.TRIAL, "split"])
-    for said, of in {"as drawn": second, "with Top-k's trials of both": both}.items():
+    more = first.merge(second[CELL].drop_duplicates())
+    of_baselines = more[more["method"].isin(baselines)]
+    given = {"as drawn": [], "Top-k with its trials of both": [of_baselines], "all with their trials of both": [more]}
+    for said, rows in given.items():
+        of = pd.concat([second, *rows]).drop_duplicates([*fronts.TRIAL, "split"])
         table = means(_effects(of, names)).sort_values(["score", "effect"], ascending=False)
         print(f"\n{said}:\n{table[SAID].round(3).to_string(index=False, na_rep='')}")
 
