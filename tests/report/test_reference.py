@@ -66,7 +66,7 @@ SAID = {
         "ms    fashion_mnist_13k     dinov2_vit_s14 32   reg1           0.005          0.878             0.018",
         "detection_alive              reg1   0.041  0.024  0.058       shown higher   6      6",
         "             ms          monoloss   0.048  0.023  0.072          undecided   6      6",
-        "             ms              reg1   0.019  0.009  0.028           undecided   6      6",
+        "             ms              reg1   0.019  0.009  0.028          undecided   6      6",
     ],
     "mask docs/results/fair": ["reg1    ms_mean_alive           -0.0095", "reg2    ms_mean_alive           -0.0054"],
     "rate docs/results/fair": ["1          reg1            0.007            0.016"],
