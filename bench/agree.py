@@ -39,8 +39,8 @@ def main() -> None:
     more = first.merge(second[CELL].drop_duplicates())
     of_baselines = more[more["method"].isin(baselines)]
     given = {"as drawn": [], "Top-k with its trials of both": [of_baselines], "all with their trials of both": [more]}
-    for said, rows in given.items():
-        of = pd.concat([second, *rows]).drop_duplicates([*fronts.TRIAL, "split"])
+    for said, added in given.items():
+        of = pd.concat([second, *added]).drop_duplicates([*fronts.TRIAL, "split"])
         table = means(_effects(of, names)).sort_values(["score", "effect"], ascending=False)
         print(f"\n{said}:\n{table[SAID].round(3).to_string(index=False, na_rep='')}")
 

@@ -23,12 +23,11 @@ def jobs(config: Config, experiment: str) -> dict[str, int]:
 
 def left(config: Config, experiment: str) -> dict[str, list[Job]]:
     """{rule: its jobs of which nothing is there yet}."""
-    found = {}
-    for rule, stage in STAGES.items():
-        every = [Job(rule, config, {"experiment": experiment} | of) for of in stage.jobs(config, experiment)]
-        if every:
-            found[rule] = [job for job in every if not job.is_done]
-    return found
+    every = {
+        rule: [Job(rule, config, {"experiment": experiment} | of) for of in stage.jobs(config, experiment)]
+        for rule, stage in STAGES.items()
+    }
+    return {rule: [job for job in of if not job.is_done] for rule, of in every.items() if of}
 
 
 def hours(todo: dict[str, list[Job]]) -> dict[str, costs.Seconds]:
