@@ -39,7 +39,16 @@ PENALTIES = {"topk": None, "reg1": "off_support_l1", "reg2": "l1_l2_ratio"}
 # Ten passes: after them a fit holds all that it will.
 PROBE = {"C": [1.0], "max_passes": 10, "max_train": 100_000}
 
-PAPERS = ["firing", "independent", "latents", "monosemanticity", "probe", "purity", "rank_profile", "reconstruction"]
+PAPERS = [
+    "firing",
+    "independent",
+    "latents",
+    "monosemanticity",
+    "probe",
+    "purity",
+    "rank_profile",
+    "reconstruction",
+]
 PAPERS += ["robustness"]
 
 
@@ -49,7 +58,9 @@ def write_command(sizes: list[int], store: Path) -> list[str]:
     return [sys.executable, "-c", f"{program}(*{sizes}, {str(store)!r})"]
 
 
-def write(rows: int, held_out: int, d: int, concepts: int, classes: int, out: str) -> None:
+def write(
+    rows: int, held_out: int, d: int, concepts: int, classes: int, out: str
+) -> None:
     """Write a store, in a process of its own, since its memory is measured."""
     world = synthetic.world(d, concepts, classes=classes)
     write_store(world, {"train": rows, "val": held_out, "test": held_out}, Path(out))
@@ -63,7 +74,12 @@ def write_store(world: synthetic.World, counts: dict[str, int], out: Path) -> No
     Args:
         counts: {split: images}.
     """
-    about = {"seed": world.seed, "counts": counts, "shape": list(world.dictionary.shape), "classes": len(world.own)}
+    about = {
+        "seed": world.seed,
+        "counts": counts,
+        "shape": list(world.dictionary.shape),
+        "classes": len(world.own),
+    }
     fingerprint = files.sha256_text(files.dumps(about))[:16]
     provenance = {
         "dataset": {"name": "synthetic", "fingerprint": fingerprint, "grouped": False},
@@ -72,19 +88,36 @@ def write_store(world: synthetic.World, counts: dict[str, int], out: Path) -> No
     for split in SPLITS:
         labels = synthetic.labels_of(world.seed, len(world.own), split, counts[split])
         names = [f"{split}/{row}" for row in range(counts[split])]
-        index = pd.DataFrame({"image_id": names, "path": names, "label": labels, "label_name": labels.astype(str)})
+        index = pd.DataFrame(
+            {
+                "image_id": names,
+                "path": names,
+                "label": labels,
+                "label_name": labels.astype(str),
+            }
+        )
         index["label_coarse"] = pd.array([pd.NA] * len(index), dtype="Int64")
         index["label_coarse_name"] = pd.array([pd.NA] * len(index), dtype="string")
         index["group"] = names
-        embeddings = (x.astype(np.float16) for x, _ in synthetic.chunks(world, split, counts[split]))
+        embeddings = (
+            x.astype(np.float16)
+            for x, _ in synthetic.chunks(world, split, counts[split])
+        )
         write_split(out / split, embeddings, index, provenance)
     (out / "truth").mkdir(exist_ok=True)
-    truth = scipy.sparse.vstack([strengths for _, strengths in synthetic.chunks(world, "test", counts["test"])])
+    truth = scipy.sparse.vstack(
+        [strengths for _, strengths in synthetic.chunks(world, "test", counts["test"])]
+    )
     scipy.sparse.save_npz(out / "truth/test.npz", truth)
     np.save(out / "truth/dictionary.npy", world.dictionary)
 
 
-def write_split(folder: Path, batches: Iterable[np.ndarray], index: pd.DataFrame, provenance: dict[str, Any]) -> None:
+def write_split(
+    folder: Path,
+    batches: Iterable[np.ndarray],
+    index: pd.DataFrame,
+    provenance: dict[str, Any],
+) -> None:
     """Write one split of a store: embeddings (n, d) of float16 or float32, in the order of the rows of `index`."""
     with files.scratch_directory(folder / "part") as scratch:
         part = Part(scratch / "embeddings.npy", len(index))
@@ -116,33 +149,61 @@ def bank_plan(
         }
         for name, penalty in penalties.items()
     }
-    head = {"dataset": "synthetic", "backbone": "synthetic", "k": k, "seeds": list(range(seeds))}
+    head = {
+        "dataset": "synthetic",
+        "backbone": "synthetic",
+        "k": k,
+        "seeds": list(range(seeds)),
+    }
     return head | {"recipe": recipe, "methods": methods, "protocols": {"paper": {}}}
 
 
 def commands(
-    folder: Path, store: Path, plan: dict[str, Any], probe: dict[str, Any], options: list[str]
+    folder: Path,
+    store: Path,
+    plan: dict[str, Any],
+    probe: dict[str, Any],
+    options: list[str],
 ) -> Iterator[tuple[str, list[str]]]:
     """(rule, command) of all that the workflow does with a bank, on the embeddings of `store`; the rest in `folder`."""
     bank, scores = folder / "bank.json", folder / "scores"
     given = ["--activations", str(store), *options]
 
     def step(name: str, settings: dict[str, Any], *more: object) -> list[str]:
-        told = ["--bank", str(bank), "--settings", json.dumps(settings), *map(str, more)]
+        told = [
+            "--bank",
+            str(bank),
+            "--settings",
+            json.dumps(settings),
+            *map(str, more),
+        ]
         return [sys.executable, "-m", "sae", name, *given, *told]
 
     yield "train", step("train", plan, "--store", folder / "saes", "--scores", scores)
     for stage in paths.STAGES:
-        settings = {"metrics": {name: probe if name == "probe" else {} for name in metrics(stage)}}
+        settings = {
+            "metrics": {
+                name: probe if name == "probe" else {} for name in metrics(stage)
+            }
+        }
         yield stage, step("score", settings, "--stage", stage, "--out", scores / stage)
     told = ["--out", str(folder / "embeddings.json"), "--settings", json.dumps(probe)]
-    where = ["--activations", str(store), "--threads", options[options.index("--threads") + 1]]
+    where = [
+        "--activations",
+        str(store),
+        "--threads",
+        options[options.index("--threads") + 1],
+    ]
     yield "probe_embeddings", [sys.executable, "-m", "sae", "probe", *where, *told]
 
 
 def metrics(stage: str) -> list[str]:
     """The metrics of a stage that are the paper's: the others are optional, and earlier commits lack them."""
-    return [name for name in PAPERS if registry.head("metric", name).constants["STAGE"] == stage]
+    return [
+        name
+        for name in PAPERS
+        if registry.head("metric", name).constants["STAGE"] == stage
+    ]
 
 
 def measured(
@@ -163,7 +224,11 @@ def measured(
     process = subprocess.Popen(command, cwd=cwd, env=environment)
     while not (found := os.wait4(process.pid, 0 if at_most is None else os.WNOHANG))[0]:
         time.sleep(0.05)
-        if not stopped and at_most is not None and time.perf_counter() - started > at_most:
+        if (
+            not stopped
+            and at_most is not None
+            and time.perf_counter() - started > at_most
+        ):
             process.kill()
             stopped = True
     _, status, used = found

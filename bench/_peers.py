@@ -59,7 +59,12 @@ def eai_sparsify(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
 
     def fires(x: torch.Tensor) -> torch.Tensor:
         codes = coder.encode(x)
-        return torch.zeros(m).index_add(0, codes.top_indices.flatten(), codes.top_acts.flatten()) > 0
+        return (
+            torch.zeros(m).index_add(
+                0, codes.top_indices.flatten(), codes.top_acts.flatten()
+            )
+            > 0
+        )
 
     return Trainer(step, lambda x: coder(x).sae_out, fires, optimiser)
 
@@ -68,14 +73,23 @@ def dictionary_learning(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
     """`TopKTrainer.update`; its AuxK bookkeeping is within."""
     from dictionary_learning.trainers.top_k import TopKTrainer
 
-    names: dict[str, Any] = {"layer": 0, "lm_name": "", "device": "cpu", "warmup_steps": 0}
-    trainer = TopKTrainer(steps=100_000, activation_dim=x.shape[1], dict_size=m, k=k, lr=lr, **names)
+    names: dict[str, Any] = {
+        "layer": 0,
+        "lm_name": "",
+        "device": "cpu",
+        "warmup_steps": 0,
+    }
+    trainer = TopKTrainer(
+        steps=100_000, activation_dim=x.shape[1], dict_size=m, k=k, lr=lr, **names
+    )
     trainer.update(0, x)  # Its first step also sets the decoder's bias.
     ae, step = trainer.ae, functools.partial(trainer.update, 1)
     return Trainer(step, ae, lambda x: (ae.encode(x) > 0).any(dim=0), trainer.optimizer)
 
 
-def sae_lens(x: torch.Tensor, m: int, k: int, lr: float, autocast: bool = False) -> Trainer:
+def sae_lens(
+    x: torch.Tensor, m: int, k: int, lr: float, autocast: bool = False
+) -> Trainer:
     """`SAETrainer._train_step` of a Top-k SAE; its AuxK bookkeeping is within."""
     from sae_lens.config import LoggingConfig, SAETrainerConfig
     from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
@@ -92,7 +106,9 @@ def sae_lens(x: torch.Tensor, m: int, k: int, lr: float, autocast: bool = False)
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=x.shape[1], d_sae=m, k=k))
     trainer = SAETrainer(config, sae, iter(()))
     step = functools.partial(trainer._train_step, sae)
-    return Trainer(step, sae, lambda x: (sae.encode(x) > 0).any(dim=0), trainer.optimizer)
+    return Trainer(
+        step, sae, lambda x: (sae.encode(x) > 0).any(dim=0), trainer.optimizer
+    )
 
 
 MAKERS: dict[str, Callable[[torch.Tensor, int, int, float], Trainer]] = {
@@ -105,10 +121,14 @@ MAKERS: dict[str, Callable[[torch.Tensor, int, int, float], Trainer]] = {
 
 def batch(n: int, d: int) -> torch.Tensor:
     """(n, d) unit rows: the same for all."""
-    return torch.nn.functional.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(0)), dim=1)
+    return torch.nn.functional.normalize(
+        torch.randn(n, d, generator=torch.Generator().manual_seed(0)), dim=1
+    )
 
 
-def timed(make: Callable[[torch.Tensor, int, int, float], Trainer], *numbers: str) -> None:
+def timed(
+    make: Callable[[torch.Tensor, int, int, float], Trainer], *numbers: str
+) -> None:
     """One step for each line on stdin."""
     n, d, m, k, threads = map(int, numbers)
     torch.set_num_threads(threads)
@@ -121,7 +141,9 @@ def timed(make: Callable[[torch.Tensor, int, int, float], Trainer], *numbers: st
         print(1e3 * (time.perf_counter() - started), file=answers, flush=True)
 
 
-def fit(make: Callable[[torch.Tensor, int, int, float], Trainer], data: str, *numbers: str) -> None:
+def fit(
+    make: Callable[[torch.Tensor, int, int, float], Trainer], data: str, *numbers: str
+) -> None:
     """Train for some steps; time that is spent looking does not count."""
     m, k, threads, size, steps = map(int, numbers[:-1])
     torch.set_num_threads(threads)
@@ -130,7 +152,12 @@ def fit(make: Callable[[torch.Tensor, int, int, float], Trainer], data: str, *nu
     train, val = splits["train"], splits["val"]
     variance = (val - train.mean(dim=0)).square().sum()
     generator = torch.Generator().manual_seed(0)
-    order = torch.cat([torch.randperm(len(train), generator=generator) for _ in range(1 + size * steps // len(train))])
+    order = torch.cat(
+        [
+            torch.randperm(len(train), generator=generator)
+            for _ in range(1 + size * steps // len(train))
+        ]
+    )
     lr = float(numbers[-1])
     trainer = make(train[order[:size]], m, k, lr)
     seen, seconds = [], 0.0
@@ -142,10 +169,23 @@ def fit(make: Callable[[torch.Tensor, int, int, float], Trainer], data: str, *nu
         seconds += time.perf_counter() - started
         if step % EVERY == 0 or step == steps:
             with torch.no_grad():
-                seen.append((seconds, ((val - trainer.reconstruct(val)).square().sum() / variance).item()))
+                seen.append(
+                    (
+                        seconds,
+                        (
+                            (val - trainer.reconstruct(val)).square().sum() / variance
+                        ).item(),
+                    )
+                )
     with torch.no_grad():
-        fired = torch.stack([trainer.fires(part) for part in train.split(2048)]).any(dim=0)
-    print(json.dumps({"curve": seen, "dead": 1 - fired.float().mean().item()}), file=answers, flush=True)
+        fired = torch.stack([trainer.fires(part) for part in train.split(2048)]).any(
+            dim=0
+        )
+    print(
+        json.dumps({"curve": seen, "dead": 1 - fired.float().mean().item()}),
+        file=answers,
+        flush=True,
+    )
 
 
 KINDS: dict[str, Callable[..., None]] = {"time": timed, "fit": fit}

@@ -14,16 +14,39 @@ OUT = Path("results/bench")
 def machine(threads: int) -> str:
     """This machine in words, and what it runs."""
     said = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    cpu = next((line.partition(": ")[2] for line in said.splitlines() if line.startswith("model name")), "")
-    half = "bfloat16 products" if "avx512_bf16" in said or "amx_bf16" in said else "no bfloat16 products"
+    cpu = next(
+        (
+            line.partition(": ")[2]
+            for line in said.splitlines()
+            if line.startswith("model name")
+        ),
+        "",
+    )
+    half = (
+        "bfloat16 products"
+        if "avx512_bf16" in said or "amx_bf16" in said
+        else "no bfloat16 products"
+    )
     name = f"{cpu or platform.machine()} ({half}), {threads} threads"
     return f"{name}, Python {platform.python_version()}, torch {torch.__version__.partition('+')[0]}"
 
 
-def row(goal: str, what: str, ours: float, peer: str, peer_value: float, target: float, where: str) -> dict[str, Any]:
+def row(
+    goal: str,
+    what: str,
+    ours: float,
+    peer: str,
+    peer_value: float,
+    target: float,
+    where: str,
+) -> dict[str, Any]:
     """A comparison of two medians; it is met if ours is at most `target` times the peer's."""
     ratio = ours / peer_value
-    numbers = {"ours": round(ours, 3), "peer_value": round(peer_value, 3), "ratio": round(ratio, 3)}
+    numbers = {
+        "ours": round(ours, 3),
+        "peer_value": round(peer_value, 3),
+        "ratio": round(ratio, 3),
+    }
     words = {"goal": goal, "what": what, "peer": peer, "machine": where}
     return words | numbers | {"target": target, "met": ratio <= target}
 

@@ -25,23 +25,47 @@ SAID = ["score", "method", "effect", "low", "high", "outcome", "up", "cells"]
 
 def main() -> None:
     """Print a row for each score, cell and method, then one for each score and method."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, nargs=2, help="folders of two experiments, named like these")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "results",
+        type=Path,
+        nargs=2,
+        help="folders of two experiments, named like these",
+    )
     found, rows = [], []
     for place in parser.parse_args().results:
-        names = Settings.model_validate(settings.claims_plan(settings.read("config.yaml"), place.name))
+        names = Settings.model_validate(
+            settings.claims_plan(settings.read("config.yaml"), place.name)
+        )
         rows.append(fronts.of_rule(across_groups(board.read(place)[0]), names.fronts))
-        effects = _effects(rows[-1], names).groupby(["score", *CELL, "method"])[["effect", "level"]].mean()
+        effects = (
+            _effects(rows[-1], names)
+            .groupby(["score", *CELL, "method"])[["effect", "level"]]
+            .mean()
+        )
         found.append(effects.add_suffix(f" in {place.name}"))
-    print(pd.concat(found, axis=1, join="inner").round(3).reset_index().to_string(index=False))
+    print(
+        pd.concat(found, axis=1, join="inner")
+        .round(3)
+        .reset_index()
+        .to_string(index=False)
+    )
     first, second = (of[of["seed"] == names.fronts.tuning] for of in rows)
     baselines = [method for method, other in names.tuned.items() if other is None]
     more = first.merge(second[CELL].drop_duplicates())
     of_baselines = more[more["method"].isin(baselines)]
-    given = {"as drawn": [], "Top-k with its trials of both": [of_baselines], "all with their trials of both": [more]}
+    given = {
+        "as drawn": [],
+        "Top-k with its trials of both": [of_baselines],
+        "all with their trials of both": [more],
+    }
     for said, added in given.items():
         of = pd.concat([second, *added]).drop_duplicates([*fronts.TRIAL, "split"])
-        table = means(_effects(of, names)).sort_values(["score", "effect"], ascending=False)
+        table = means(_effects(of, names)).sort_values(
+            ["score", "effect"], ascending=False
+        )
         print(f"\n{said}:\n{table[SAID].round(3).to_string(index=False, na_rep='')}")
 
 

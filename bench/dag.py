@@ -21,7 +21,9 @@ from sae.config import load as configuration
 
 def main() -> None:
     """Both, each three times, the fastest counts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tiny", action="store_true")
     runs = 1 if parser.parse_args().tiny else 3
     config = configuration.parse("config.yaml")
@@ -34,14 +36,20 @@ def main() -> None:
             yaml.safe_dump(larger, overlay)
             overlay.flush()
             seconds, peak, jobs = min(dry_run(overlay.name) for _ in range(runs))
-        print(f"{f'paper x {factor}':<12}{saes:>8,}{jobs:>7}{seconds:>9.1f}{peak:>9.0f}")
+        print(
+            f"{f'paper x {factor}':<12}{saes:>8,}{jobs:>7}{seconds:>9.1f}{peak:>9.0f}"
+        )
 
 
 def times(config: dict[str, Any], factor: int) -> dict[str, Any]:
     """The config with `factor` times the lambdas and seeds of `paper`."""
     paper = config["experiments"]["paper"]
     sweep = {
-        method: {"lambda": [v * (1 + i / factor) for v in grids["lambda"] for i in range(factor)]}
+        method: {
+            "lambda": [
+                v * (1 + i / factor) for v in grids["lambda"] for i in range(factor)
+            ]
+        }
         for method, grids in paper["sweep"].items()
     }
     paper = paper | {"sweep": sweep, "seeds": list(range(factor * len(paper["seeds"])))}
@@ -52,7 +60,9 @@ def dry_run(overlay: str) -> tuple[float, float, int]:
     """(seconds, peak MB, jobs) of a dry run of `paper`."""
     started = time.perf_counter()
     command = ["snakemake", "-n", "paper", "--configfile", overlay]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert process.stdout is not None
     said = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)

@@ -39,24 +39,49 @@ from sae.data.embed import Backbone, embed_images
 
 ROOT = Path(__file__).parent.parent
 ARTIFACTS = ROOT / "results/artifacts"
-CONVOLUTIONAL, VIT = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"), "vit_small_patch16_224"
+CONVOLUTIONAL, VIT = (
+    ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
+    "vit_small_patch16_224",
+)
 TARGET = 1 / 3
 # As our jobs set it (`sae.__main__`): large arrays in large pages.
 PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
-LOOPS = {"ours": PAGES, "plain": {"THP_MEM_ALLOC_ENABLE": "0"}, "plain, large pages": PAGES}
+LOOPS = {
+    "ours": PAGES,
+    "plain": {"THP_MEM_ALLOC_ENABLE": "0"},
+    "plain, large pages": PAGES,
+}
 
 
 def main() -> None:
     """Print the comparisons, and write them as rows (`bench/_record.py`)."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--cores", type=int, default=os.cpu_count())
-    parser.add_argument("--workers", type=int, default=0, help="processes of ours that decode")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes of ours that decode"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--models", nargs="+", default=[*CONVOLUTIONAL, VIT])
-    parser.add_argument("--batch", type=int, nargs="*", default=[4, 8, 16, 32, 128], help="of the forward pass alone")
-    parser.add_argument("--short", action="store_true", help="few images, and no comparison of batch sizes")
-    parser.add_argument("--tiny", action="store_true", help="tiny models and few images: the figures mean nothing")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        nargs="*",
+        default=[4, 8, 16, 32, 128],
+        help="of the forward pass alone",
+    )
+    parser.add_argument(
+        "--short",
+        action="store_true",
+        help="few images, and no comparison of batch sizes",
+    )
+    parser.add_argument(
+        "--tiny",
+        action="store_true",
+        help="tiny models and few images: the figures mean nothing",
+    )
     parser.add_argument("--out", type=Path, default=record.OUT)
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     a = parser.parse_args()
@@ -65,23 +90,48 @@ def main() -> None:
     if a.short:
         a.images, a.batch = 250, []
     if a.tiny:
-        a.images, a.rounds, a.batch, a.models = 8, 2, [2, 4], ["test_efficientnet", "test_vit"]
+        a.images, a.rounds, a.batch, a.models = (
+            8,
+            2,
+            [2, 4],
+            ["test_efficientnet", "test_vit"],
+        )
     where, rows = record.machine(a.cores), []
     print(where)
     for name in a.models:
         # A ViT is slow; still a batch of 16 for each core.
-        size, count = (224, max(16 * a.cores, a.images // 16)) if name == VIT else (96, a.images)
+        size, count = (
+            (224, max(16 * a.cores, a.images // 16)) if name == VIT else (96, a.images)
+        )
         with tempfile.TemporaryDirectory() as folder:
             what = images(Path(folder), name, count)
-            seconds = {loop: 1000 * s / count for loop, s in compare(a, name, size, folder).items()}
+            seconds = {
+                loop: 1000 * s / count
+                for loop, s in compare(a, name, size, folder).items()
+            }
             apart = difference(Path(folder))
         rows.append(
             record.row(
-                "extraction", f"{name}, {size} px", seconds["ours"], "plain loop", seconds["plain"], TARGET, where
+                "extraction",
+                f"{name}, {size} px",
+                seconds["ours"],
+                "plain loop",
+                seconds["plain"],
+                TARGET,
+                where,
             )
         )
-        print(f"{name}, {size} px, {count} {what}, seconds for 1,000 (ours / it): ", end="")
-        print(", ".join(f"{loop} {s:.2f} ({seconds['ours'] / s:.3f})" for loop, s in seconds.items()), end="; ")
+        print(
+            f"{name}, {size} px, {count} {what}, seconds for 1,000 (ours / it): ",
+            end="",
+        )
+        print(
+            ", ".join(
+                f"{loop} {s:.2f} ({seconds['ours'] / s:.3f})"
+                for loop, s in seconds.items()
+            ),
+            end="; ",
+        )
         print(f"embeddings differ by at most {apart:.1e} of their length")
     record.write(a.out, "embed", rows)
     if a.batch:
@@ -93,7 +143,9 @@ def images(folder: Path, name: str, count: int) -> str:
     if name not in CONVOLUTIONAL or not (ARTIFACTS / "emoji_google").is_dir():
         photographs(folder, count)
         return "photographs (JPEG, 500 x 375)"
-    dataset = datasets.load(read(ROOT / "config.yaml").datasets["emoji"].spec, ARTIFACTS)
+    dataset = datasets.load(
+        read(ROOT / "config.yaml").datasets["emoji"].spec, ARTIFACTS
+    )
     for i, path in enumerate(dataset.index["path"].sample(count, random_state=0)):
         dataset.open(path).save(folder / f"{i}.png")
     return "emoji (PNG, 64 x 64)"
@@ -101,20 +153,34 @@ def images(folder: Path, name: str, count: int) -> str:
 
 def photographs(folder: Path, count: int) -> None:
     """Crops of real photographs, 500 x 375 as ImageNet's are on average, saved as JPEG."""
-    sources, rng = [Image.fromarray(image) for image in load_sample_images().images], np.random.default_rng(0)
+    sources, rng = (
+        [Image.fromarray(image) for image in load_sample_images().images],
+        np.random.default_rng(0),
+    )
     for i in range(count):
         left, top = int(rng.integers(140)), int(rng.integers(52))
-        sources[i % len(sources)].crop((left, top, left + 500, top + 375)).save(folder / f"{i}.jpg", quality=90)
+        sources[i % len(sources)].crop((left, top, left + 500, top + 375)).save(
+            folder / f"{i}.jpg", quality=90
+        )
 
 
-def compare(a: argparse.Namespace, name: str, size: int, folder: str) -> dict[str, float]:
+def compare(
+    a: argparse.Namespace, name: str, size: int, folder: str
+) -> dict[str, float]:
     """Median seconds of each loop over all images of a folder; their embeddings lie beside them."""
     options = ["--cores", str(a.cores), "--workers", str(a.workers), "--worker"]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "text": True,
+        "bufsize": 1,
+    }
     processes, seconds = {}, {loop: cast(list[float], []) for loop in LOOPS}
     for loop, environment in LOOPS.items():
         command = [sys.executable, __file__, *options, loop, name, str(size), folder]
-        processes[loop] = cast(Any, subprocess.Popen(command, env={**os.environ, **environment}, **pipes))
+        processes[loop] = cast(
+            Any, subprocess.Popen(command, env={**os.environ, **environment}, **pipes)
+        )
     for _ in range(a.rounds + 1):
         for loop, process in processes.items():
             process.stdin.write("go\n")
@@ -128,17 +194,25 @@ def compare(a: argparse.Namespace, name: str, size: int, folder: str) -> dict[st
 def difference(folder: Path) -> float:
     """The largest distance between the embeddings that the two loops made of an image, over the length of the plain."""
     ours, plain = (np.load(folder / f"{loop}.npy") for loop in ("ours", "plain"))
-    return float((np.linalg.norm(ours - plain, axis=1) / np.linalg.norm(plain, axis=1)).max())
+    return float(
+        (np.linalg.norm(ours - plain, axis=1) / np.linalg.norm(plain, axis=1)).max()
+    )
 
 
 def work(a: argparse.Namespace, loop: str, name: str, size: str, folder: str) -> None:
     """One run over the images for each line on stdin; prints its seconds."""
     torch.set_num_threads(a.cores)
     made = load(name, int(size))
-    paths = sorted(path.name for path in Path(folder).iterdir() if path.suffix in (".jpg", ".png"))
+    paths = sorted(
+        path.name for path in Path(folder).iterdir() if path.suffix in (".jpg", ".png")
+    )
     for _ in sys.stdin:
         started = time.perf_counter()
-        found = ours(made, folder, paths, a.workers) if loop == "ours" else plain(made, folder, paths)
+        found = (
+            ours(made, folder, paths, a.workers)
+            if loop == "ours"
+            else plain(made, folder, paths)
+        )
         print(time.perf_counter() - started, flush=True)
         np.save(Path(folder) / f"{loop}.npy", found)
 
@@ -149,8 +223,12 @@ def load(name: str, size: int) -> Backbone:
         spec = read(ROOT / "config.yaml").backbones[name].spec
         return embed.load(spec, ARTIFACTS, size)
     torch.manual_seed(0)
-    model = timm.create_model(f"tf_{name}" if name in CONVOLUTIONAL else name, num_classes=0)
-    return Backbone(model, preprocessing(model, None if name in (VIT, "test_vit") else size))
+    model = timm.create_model(
+        f"tf_{name}" if name in CONVOLUTIONAL else name, num_classes=0
+    )
+    return Backbone(
+        model, preprocessing(model, None if name in (VIT, "test_vit") else size)
+    )
 
 
 def plain(backbone: Backbone, folder: str, paths: list[str]) -> np.ndarray:
@@ -158,16 +236,30 @@ def plain(backbone: Backbone, folder: str, paths: list[str]) -> np.ndarray:
     model, found = backbone.model.eval(), []
     with torch.no_grad():
         for start in range(0, len(paths), 128):
-            batch = [Image.open(f"{folder}/{path}").convert("RGB") for path in paths[start : start + 128]]
-            found.append(model(torch.stack([backbone.transform(image) for image in batch])).numpy())
+            batch = [
+                Image.open(f"{folder}/{path}").convert("RGB")
+                for path in paths[start : start + 128]
+            ]
+            found.append(
+                model(
+                    torch.stack([backbone.transform(image) for image in batch])
+                ).numpy()
+            )
     return np.concatenate(found)
 
 
 def ours(backbone: Backbone, folder: str, paths: list[str], workers: int) -> np.ndarray:
     """`sae.data.embed`; the backbone is made anew, so that folding it counts."""
     backbone = Backbone(backbone.model, backbone.transform)
-    options: dict[str, Any] = {"batch_size": 16, "device": "cpu", "workers": workers, "spec": {}}
-    return np.concatenate(list(embed_images(backbone, archives.opener(folder), paths, **options)))
+    options: dict[str, Any] = {
+        "batch_size": 16,
+        "device": "cpu",
+        "workers": workers,
+        "spec": {},
+    }
+    return np.concatenate(
+        list(embed_images(backbone, archives.opener(folder), paths, **options))
+    )
 
 
 def by_batch_size(a: argparse.Namespace, name: str) -> None:
@@ -175,7 +267,10 @@ def by_batch_size(a: argparse.Namespace, name: str) -> None:
     torch.set_num_threads(1)
     size = 32 if a.tiny else 96
     model = cast(Any, load(name, size).folded).to(memory_format=torch.channels_last)
-    random = {b: torch.randn(b, 3, size, size).contiguous(memory_format=torch.channels_last) for b in a.batch}
+    random = {
+        b: torch.randn(b, 3, size, size).contiguous(memory_format=torch.channels_last)
+        for b in a.batch
+    }
     rates: dict[int, list[float]] = {b: [] for b in a.batch}
     with torch.inference_mode():
         for _ in range(a.rounds + 1):
@@ -183,9 +278,18 @@ def by_batch_size(a: argparse.Namespace, name: str) -> None:
                 start = time.perf_counter()
                 for _ in range(128 // batch):
                     model(x)
-                rates[batch].append(128 // batch * batch / (time.perf_counter() - start))
-    print(f"{name} at {size} px, one thread, forward pass alone, images/s by batch size: ", end="")
-    print(", ".join(f"{batch}: {statistics.median(r[1:]):.0f}" for batch, r in rates.items()))
+                rates[batch].append(
+                    128 // batch * batch / (time.perf_counter() - start)
+                )
+    print(
+        f"{name} at {size} px, one thread, forward pass alone, images/s by batch size: ",
+        end="",
+    )
+    print(
+        ", ".join(
+            f"{batch}: {statistics.median(r[1:]):.0f}" for batch, r in rates.items()
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -25,13 +25,23 @@ D, CLASSES, K = 64, 200, 32
 
 def main() -> None:
     """Write it, and print how many MB each part has."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tiny", action="store_true", help="64 latents and 300 images, to see that it runs")
+    parser.add_argument(
+        "--tiny",
+        action="store_true",
+        help="64 latents and 300 images, to see that it runs",
+    )
     given = parser.parse_args()
     write(given.out, *((300, 64) if given.tiny else (50_000, 8192)))
     for part in ("data/saes", "data/images", "data", "."):
-        size = sum(file.stat().st_size for file in (given.out / part).rglob("*") if file.is_file())
+        size = sum(
+            file.stat().st_size
+            for file in (given.out / part).rglob("*")
+            if file.is_file()
+        )
         print(f"{part}: {size / 1e6:.1f} MB")
 
 
@@ -41,19 +51,52 @@ def write(out: Path, count: int, m: int) -> None:
     label = random.integers(0, CLASSES, count)
     directions = random.normal(size=(CLASSES, D))
     embeddings = (directions[label] + random.normal(size=(count, D))).astype(np.float32)
-    index = pd.DataFrame({"image_id": [f"image {n:05}" for n in range(count)], "label": label, "group": range(count)})
-    index = index.assign(path=index.index.astype(str), label_name=[f"class {n}" for n in label])
-    test = Activations(embeddings, index, {"dataset": {"name": "generated", "grouped": False}})
-    looks = {"topk": Method(label="Baseline"), "reg1": Method(label="Reg. 1", against="topk")}
-    names = Names(methods=looks, datasets={"generated": "Generated"}, backbones={"generated": "Generated"})
-    shown = [_sae(number, method, random, directions, m, test) for number, method in enumerate(looks)]
-    metrics = pd.DataFrame({"m": m, "l0": K, "r2": [0.8, 0.81], "ms_floor": 0.3, "ms_mean_alive": [0.5, 0.52]})
+    index = pd.DataFrame(
+        {
+            "image_id": [f"image {n:05}" for n in range(count)],
+            "label": label,
+            "group": range(count),
+        }
+    )
+    index = index.assign(
+        path=index.index.astype(str), label_name=[f"class {n}" for n in label]
+    )
+    test = Activations(
+        embeddings, index, {"dataset": {"name": "generated", "grouped": False}}
+    )
+    looks = {
+        "topk": Method(label="Baseline"),
+        "reg1": Method(label="Reg. 1", against="topk"),
+    }
+    names = Names(
+        methods=looks,
+        datasets={"generated": "Generated"},
+        backbones={"generated": "Generated"},
+    )
+    shown = [
+        _sae(number, method, random, directions, m, test)
+        for number, method in enumerate(looks)
+    ]
+    metrics = pd.DataFrame(
+        {
+            "m": m,
+            "l0": K,
+            "r2": [0.8, 0.81],
+            "ms_floor": 0.3,
+            "ms_mean_alive": [0.5, 0.52],
+        }
+    )
     metrics["detection_alive"] = [0.7, 0.75]
     explore.compose(out, names, shown, metrics, test, _picture, "Generated.")
 
 
 def _sae(
-    number: int, method: str, random: np.random.Generator, directions: np.ndarray, m: int, test: Activations
+    number: int,
+    method: str,
+    random: np.random.Generator,
+    directions: np.ndarray,
+    m: int,
+    test: Activations,
 ) -> Shown:
     """An SAE whose latents are directions of classes (CLASSES, D) with noise, and a table of random scores."""
     coder = Coder(D, m, K)
@@ -62,8 +105,17 @@ def _sae(
     coder.W_dec.data.copy_(torch.nn.functional.normalize(weight, dim=1))
     coder.W_enc.data.copy_(coder.W_dec.data.T)
     fires = coder.firing_counts(coder.open_inputs(test.embeddings))
-    table = pd.DataFrame({"n_active": fires, "ms": random.uniform(0.3, 0.9, m), "detection": random.uniform(0.4, 1, m)})
-    table = table.assign(purity=random.uniform(0, 1, m), top_class=[f"class {n % CLASSES}" for n in range(m)])
+    table = pd.DataFrame(
+        {
+            "n_active": fires,
+            "ms": random.uniform(0.3, 0.9, m),
+            "detection": random.uniform(0.4, 1, m),
+        }
+    )
+    table = table.assign(
+        purity=random.uniform(0, 1, m),
+        top_class=[f"class {n % CLASSES}" for n in range(m)],
+    )
     table.loc[fires < 2, ["ms", "detection", "purity"]] = np.nan
     return Shown(number, method, coder, table)
 

@@ -48,15 +48,28 @@ TINY = Size(1_000, 100, 16, 64, 256, 4)
 
 def main() -> None:
     """Every size, every step."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="at ImageNet's size; elsewhere one")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=os.cpu_count(),
+        help="at ImageNet's size; elsewhere one",
+    )
     parser.add_argument("--out", type=Path, default=record.OUT)
     parser.add_argument("--imagenet", action="store_true", help="ImageNet's size alone")
     parser.add_argument("--short", action="store_true", help="the smallest size alone")
-    parser.add_argument("--tiny", action="store_true", help="seconds, to see that it works")
+    parser.add_argument(
+        "--tiny", action="store_true", help="seconds, to see that it works"
+    )
     a = parser.parse_args()
-    classes, folder = (10, a.out / "memory_tiny") if a.tiny else (1000, a.out / "memory")
-    print(f"{'rows':>8}{'held out':>9}{'d':>6}{'m':>6}{'k':>5}  {'job':<18}{'MB':>6}{'formula / MB':>14}{'s':>8}")
+    classes, folder = (
+        (10, a.out / "memory_tiny") if a.tiny else (1000, a.out / "memory")
+    )
+    print(
+        f"{'rows':>8}{'held out':>9}{'d':>6}{'m':>6}{'k':>5}  {'job':<18}{'MB':>6}{'formula / MB':>14}{'s':>8}"
+    )
     sizes = [TINY] if a.tiny else [] if a.imagenet else SIZES[: 1 if a.short else None]
     for size in sizes:
         list(peaks(size, classes, folder, 1))
@@ -64,12 +77,20 @@ def main() -> None:
         return
     largest = TINY if a.tiny else IMAGENET
     found = list(peaks(largest, classes, folder, a.threads, capped=True))
-    where, shape = record.machine(a.threads), f"{largest.rows:,} rows, d = {largest.d}, m = {largest.m}"
-    rows = [record.row("9", f"GiB, {step}, {shape}", gib, "a limit", LIMIT, 1.0, where) for step, gib in found]
+    where, shape = (
+        record.machine(a.threads),
+        f"{largest.rows:,} rows, d = {largest.d}, m = {largest.m}",
+    )
+    rows = [
+        record.row("9", f"GiB, {step}, {shape}", gib, "a limit", LIMIT, 1.0, where)
+        for step, gib in found
+    ]
     record.write(a.out, folder.name, rows)
 
 
-def peaks(size: Size, classes: int, out: Path, threads: int, capped: bool = False) -> Iterator[tuple[str, float]]:
+def peaks(
+    size: Size, classes: int, out: Path, threads: int, capped: bool = False
+) -> Iterator[tuple[str, float]]:
     """(step, its peak in GiB) of each step, which are printed too.
 
     Args:
@@ -77,7 +98,11 @@ def peaks(size: Size, classes: int, out: Path, threads: int, capped: bool = Fals
     """
     rows, held_out, d, m, batch_size, k = size
     folder = out / "_".join(map(str, size))
-    recipe = RECIPE | {"m": m, "batch_size": batch_size, "auxk_k": min(m, RECIPE["auxk_k"])}
+    recipe = RECIPE | {
+        "m": m,
+        "batch_size": batch_size,
+        "auxk_k": min(m, RECIPE["auxk_k"]),
+    }
     plan, probe = bank_plan(k, recipe, {"reg2": "l1_l2_ratio"}), PROBE | {"largest": k}
     images = {"train": rows, "val": held_out, "test": held_out}
     cell = costs.Cell("synthetic", "synthetic", images, d, {"classes": classes}, {})
@@ -87,24 +112,44 @@ def peaks(size: Size, classes: int, out: Path, threads: int, capped: bool = Fals
         measured(write_command([4 * batch_size, batch_size, d, 2 * d, classes], few))
         measured(dict(commands(folder, few, plan, probe, options))["train"])
     sizes = [rows, held_out, d, 4 * d if capped else 2 * d, classes]
-    every = dict([("cache", write_command(sizes, store)), *commands(folder, store, plan, probe, options)])
+    every = dict(
+        [
+            ("cache", write_command(sizes, store)),
+            *commands(folder, store, plan, probe, options),
+        ]
+    )
     # By itself, since it comes last in `score`: a judge, here with the same embeddings, looks for each latent's images.
     settings = '{"metrics": {"detection": {}}}'
     alone = {"--settings": settings, "--out": str(folder / "scores/detection")}
     words = every["score"]
-    every["detection"] = [alone.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+    every["detection"] = [
+        alone.get(before, word)
+        for before, word in zip(["", *words], words, strict=False)
+    ]
     every["detection"] += ["--others", f"judge={store}"]
     for rule, command in every.items():
         taken = measured(command, CAP if capped and rule != "cache" else None)
-        width, used, of = d if rule == "probe_embeddings" else m, taken["peak_gib"] * 1024, ""
+        width, used, of = (
+            d if rule == "probe_embeddings" else m,
+            taken["peak_gib"] * 1024,
+            "",
+        )
         if rule != "cache":
-            bank, probes = stages.bank_sizes(cell, Plan.model_validate(plan)), stages.probe_sizes(cell, width, probe)
+            bank, probes = (
+                stages.bank_sizes(cell, Plan.model_validate(plan)),
+                stages.probe_sizes(cell, width, probe),
+            )
             like = stages.STAGES["score" if rule == "detection" else rule].like
-            read = stages.detection_sizes(cell, k, judges=1) if rule == "detection" else {}
+            read = (
+                stages.detection_sizes(cell, k, judges=1) if rule == "detection" else {}
+            )
             expected = stages.memory_of(like, bank | probes | read)
             of = f"{expected / used:.2f}"
         seconds = f"{taken['seconds']:.0f}" + ("+" if taken["stopped"] else "")
-        print(f"{rows:>8}{held_out:>9}{d:>6}{m:>6}{k:>5}  {rule:<18}{used:>6.0f}{of:>14}{seconds:>8}", flush=True)
+        print(
+            f"{rows:>8}{held_out:>9}{d:>6}{m:>6}{k:>5}  {rule:<18}{used:>6.0f}{of:>14}{seconds:>8}",
+            flush=True,
+        )
         yield rule, taken["peak_gib"]
 
 

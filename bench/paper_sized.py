@@ -32,13 +32,21 @@ TINY = {"m": 64, "batch_size": 256, "auxk_k": 8}
 
 def main() -> None:
     """Run all sizes, smallest first, and print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 300_000, 1_281_167])
-    parser.add_argument("--share", type=int, default=25, help="rows for each row of val, and of test")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[100_000, 300_000, 1_281_167]
+    )
+    parser.add_argument(
+        "--share", type=int, default=25, help="rows for each row of val, and of test"
+    )
     parser.add_argument("--d", type=int, default=1024)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--concepts", type=int, default=4096)
-    parser.add_argument("--whole", action="store_true", help="the recipe `paper` instead of one epoch")
+    parser.add_argument(
+        "--whole", action="store_true", help="the recipe `paper` instead of one epoch"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("results/bench/paper_sized"))
@@ -50,20 +58,33 @@ def main() -> None:
     if a.tiny:
         a.rows, a.d, a.k, a.concepts, classes = [1500], 24, 4, 48, 10
         recipe, probe = recipe | TINY, PROBE | {"max_train": 500}
-    plan, options = bank_plan(a.k, recipe), ["--threads", str(a.threads), "--device", a.device]
+    plan, options = (
+        bank_plan(a.k, recipe),
+        ["--threads", str(a.threads), "--device", a.device],
+    )
     times: list[dict[str, Any]] = []
     recovered: list[dict[str, Any]] = []
     for rows in sorted(a.rows):
         folder = a.out / str(rows)
         folder.mkdir(parents=True, exist_ok=True)
-        cache = write_command([rows, rows // a.share, a.d, a.concepts, classes], folder / "store")
+        cache = write_command(
+            [rows, rows // a.share, a.d, a.concepts, classes], folder / "store"
+        )
         for step, command in [
             ("cache", cache),
-            *commands(folder, folder / "store", plan, probe | {"largest": a.k}, options),
+            *commands(
+                folder, folder / "store", plan, probe | {"largest": a.k}, options
+            ),
         ]:
-            if rows < max(a.rows) and step in ("robustness", "probe", "probe_embeddings"):
+            if rows < max(a.rows) and step in (
+                "robustness",
+                "probe",
+                "probe_embeddings",
+            ):
                 continue
-            times.append({"rows": rows, "step": step, "threads": a.threads} | measured(command))
+            times.append(
+                {"rows": rows, "step": step, "threads": a.threads} | measured(command)
+            )
             print(times[-1], flush=True)
             pd.DataFrame(times).to_csv(a.out / "times.csv", index=False)
         recovered += [{"rows": rows} | row for row in truth(folder)]
@@ -78,12 +99,18 @@ def truth(folder: Path) -> Iterator[dict[str, Any]]:
     strengths = scipy.sparse.load_npz(folder / "store/truth/test.npz")
     dictionary = np.load(folder / "store/truth/dictionary.npy")
     bank = read_bank(folder / "bank.json")
-    scores = pd.read_parquet(folder / "scores/score/metrics.parquet").query("split == 'test'").set_index("method")
+    scores = (
+        pd.read_parquet(folder / "scores/score/metrics.parquet")
+        .query("split == 'test'")
+        .set_index("method")
+    )
     for entry in bank.saes:
         coder = bank.open(entry)
         with torch.inference_mode():
             codes = coder.encode(coder.open_inputs(test.embeddings))
-        found = recovery.of_codes(coder.W_dec.numpy(force=True), codes, dictionary, strengths)
+        found = recovery.of_codes(
+            coder.W_dec.numpy(force=True), codes, dictionary, strengths
+        )
         scored = scores.loc[entry.method, ["r2", "ms_mean_alive", "dead"]]
         yield {"method": entry.method} | scored.to_dict() | found
 

@@ -19,7 +19,9 @@ FEWEST = 4
 
 def main() -> None:
     """Print a row a cell, and whether all fit."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("results", type=Path)
     parser.add_argument("--out", type=Path, help="a CSV of every trial")
     a = parser.parse_args()
@@ -28,19 +30,38 @@ def main() -> None:
         rows.to_csv(a.out, index=False, float_format="%.5g")
     found = pd.DataFrame([row(cell, of) for cell, of in rows.groupby(CELL)])
     print(found.to_markdown(index=False, floatfmt=".3g"))
-    print("every cell that is there fits" if found["fits"].all() else "the ranges do not fit everywhere")
+    print(
+        "every cell that is there fits"
+        if found["fits"].all()
+        else "the ranges do not fit everywhere"
+    )
 
 
 def trials(results: Path) -> pd.DataFrame:
     """A row per trial of the baseline at its cell's common points and around them, and whether it is feasible."""
     rule = settings.fronts_plan(settings.read(str(ROOT / "config.yaml")), "fair")
-    rows = pd.concat(map(pd.read_parquet, sorted(results.glob("scores/*/*/*/validation.parquet"))), ignore_index=True)
+    rows = pd.concat(
+        map(pd.read_parquet, sorted(results.glob("scores/*/*/*/validation.parquet"))),
+        ignore_index=True,
+    )
     # Those that only say how long to train have no weight of AuxK of their own.
-    rows = rows[rows["trial"].str.contains("auxk_alpha") & (rows["seed"] == rule["tuning"])].reset_index(drop=True)
+    rows = rows[
+        rows["trial"].str.contains("auxk_alpha") & (rows["seed"] == rule["tuning"])
+    ].reset_index(drop=True)
     rows["firing"] = 1 - rows["dead_train"] / rows["m"]
     within = (rows["l0"] <= rule["l0"] * rows["k"]) & (rows["firing"] >= rule["firing"])
     rows["feasible"] = (rows["status"] == "ok") & within
-    columns = ["lr", "encoder_scale", "auxk_alpha", "steps", "r2", "ms_mean_alive", "l0", "firing", "feasible"]
+    columns = [
+        "lr",
+        "encoder_scale",
+        "auxk_alpha",
+        "steps",
+        "r2",
+        "ms_mean_alive",
+        "l0",
+        "firing",
+        "feasible",
+    ]
     return rows[[*CELL, "trial", *columns]]
 
 

@@ -31,22 +31,42 @@ from sae.scoring.metrics import _ms, _residuals, purity
 from sae.training.loop import train
 
 # Of the methods, with lambda; `--tiny` has a recipe of its own.
-METHODS: dict[str, dict[str, float]] = {"topk": {}, "reg1": {"lam": 0.003}, "reg2": {"lam": 0.003}}
+METHODS: dict[str, dict[str, float]] = {
+    "topk": {},
+    "reg1": {"lam": 0.003},
+    "reg2": {"lam": 0.003},
+}
 SCORES = ("r2", "ms", "purity", "dead")
 Splits = dict[str, Activations]
 
 
 def main() -> None:
     """Print both comparisons."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", nargs="+", default=["fashion_mnist/efficientnet_lite0"], help="DATASET/BACKBONE")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--cells",
+        nargs="+",
+        default=["fashion_mnist/efficientnet_lite0"],
+        help="DATASET/BACKBONE",
+    )
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--timed", type=int, default=512, help="images of test that are timed and compared")
+    parser.add_argument(
+        "--timed",
+        type=int,
+        default=512,
+        help="images of test that are timed and compared",
+    )
     parser.add_argument("--k", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-training", action="store_true", help="embedding alone")
-    parser.add_argument("--tiny", action="store_true", help="seconds, on handwritten digits, to see that it runs")
+    parser.add_argument(
+        "--tiny",
+        action="store_true",
+        help="seconds, on handwritten digits, to see that it runs",
+    )
     a = parser.parse_args()
     a.changed = {}
     torch.set_num_threads(a.threads)
@@ -55,32 +75,55 @@ def main() -> None:
             a.k, a.seeds, a.changed = 4, 2, {"m": 32, "batch_size": 50, "epochs": 2}
             a.results, a.cells = digits(Path(scratch)), ["digits/tiny"]
         for cell in a.cells:
-            splits = {split: store.read(a.results / "activations" / cell / split) for split in SPLITS}
-            exact = {split: np.asarray(data.embeddings) for split, data in splits.items()}
+            splits = {
+                split: store.read(a.results / "activations" / cell / split)
+                for split in SPLITS
+            }
+            exact = {
+                split: np.asarray(data.embeddings) for split, data in splits.items()
+            }
             embedding(a, cell, splits, exact)
         if not a.no_training:
-            print(f"\nTraining on {cell}, k = {a.k}, {a.seeds} seeds: float32, and bfloat16 products less float32")
+            print(
+                f"\nTraining on {cell}, k = {a.k}, {a.seeds} seeds: float32, and bfloat16 products less float32"
+            )
             table(a, splits, (exact, exact), ("float32", "bfloat16"))
 
 
-def embedding(a: argparse.Namespace, cell: str, splits: Splits, exact: dict[str, np.ndarray]) -> None:
+def embedding(
+    a: argparse.Namespace, cell: str, splits: Splits, exact: dict[str, np.ndarray]
+) -> None:
     """Compare the embeddings of a cell, and what is trained on them."""
     rates, paths = {}, splits["test"].index["path"].tolist()[: a.timed]
-    kinds: dict[str, dict[str, Any]] = {"float32": {}, "bfloat16": {"precision": "bfloat16"}, "batches of 1": {}}
-    networks = {kind: network(a, splits["test"].manifest, options) for kind, options in kinds.items()}
+    kinds: dict[str, dict[str, Any]] = {
+        "float32": {},
+        "bfloat16": {"precision": "bfloat16"},
+        "batches of 1": {},
+    }
+    networks = {
+        kind: network(a, splits["test"].manifest, options)
+        for kind, options in kinds.items()
+    }
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(1 if a.tiny else 4):
         for kind, made in networks.items():
             start = time.perf_counter()
             found = made(paths, 1 if kind == "batches of 1" else 16)
             seconds[kind].append(time.perf_counter() - start)
-            rates[kind] = f"{len(paths) / statistics.median(seconds[kind][1:] or seconds[kind]):.0f} images/s"
+            rates[kind] = (
+                f"{len(paths) / statistics.median(seconds[kind][1:] or seconds[kind]):.0f} images/s"
+            )
             rates[kind] += difference(exact["test"][: len(paths)], found)
     print(f"\nEmbedding {cell}, {len(paths)} test images, {a.threads} threads")
     for kind, said in rates.items():
         print(f"  {kind:14}{said}")
-    half = {s: networks["bfloat16"](splits[s].index["path"].tolist(), 16) for s in ("train", "test")}
-    print(f"  trained on either, k = {a.k}, {a.seeds} seeds: float32, and bfloat16 less float32")
+    half = {
+        s: networks["bfloat16"](splits[s].index["path"].tolist(), 16)
+        for s in ("train", "test")
+    }
+    print(
+        f"  trained on either, k = {a.k}, {a.seeds} seeds: float32, and bfloat16 less float32"
+    )
     table(a, splits, (exact, half), ("float32", "float32"))
 
 
@@ -88,11 +131,20 @@ def network(
     a: argparse.Namespace, manifest: dict[str, Any], options: dict[str, Any]
 ) -> Callable[[list[str], int], np.ndarray]:
     """A function from images and a batch's size to embeddings, by the backbone of a manifest with other options."""
-    index = files.read_json(a.results / "datasets" / manifest["dataset"]["name"] / "manifest.json")
+    index = files.read_json(
+        a.results / "datasets" / manifest["dataset"]["name"] / "manifest.json"
+    )
     artifacts, spec = a.results / "artifacts", manifest["backbone"]["spec"] | options
     backbone = embed.load(spec, artifacts, manifest["image_size"])
-    how = {"open_image": datasets.reader(index["spec"], artifacts), "device": "cpu", "workers": 0, "spec": spec}
-    return lambda paths, size: np.concatenate(list(embed.embed_images(backbone, paths=paths, batch_size=size, **how)))
+    how = {
+        "open_image": datasets.reader(index["spec"], artifacts),
+        "device": "cpu",
+        "workers": 0,
+        "spec": spec,
+    }
+    return lambda paths, size: np.concatenate(
+        list(embed.embed_images(backbone, paths=paths, batch_size=size, **how))
+    )
 
 
 def table(
@@ -105,14 +157,25 @@ def table(
     found: dict[str, list[pd.DataFrame]] = {}
     for method in METHODS:
         for x, precision in zip(embeddings, products, strict=True):
-            rows = [scores(a, x, splits, method, seed, precision) for seed in range(a.seeds)]
+            rows = [
+                scores(a, x, splits, method, seed, precision) for seed in range(a.seeds)
+            ]
             found.setdefault(method, []).append(pd.DataFrame(rows))
         one, other = found[method]
-        cells = [f"{one[s].mean():.4f}, {(other[s] - one[s]).mean():+.4f} ({one[s].std():.4f})" for s in SCORES]
+        cells = [
+            f"{one[s].mean():.4f}, {(other[s] - one[s]).mean():+.4f} ({one[s].std():.4f})"
+            for s in SCORES
+        ]
         print(f"  | {method} | " + " | ".join(cells) + " |", flush=True)
-    print(f"  {', '.join(SCORES)}; in brackets the standard deviation between seeds. MS above the baseline's:", end="")
+    print(
+        f"  {', '.join(SCORES)}; in brackets the standard deviation between seeds. MS above the baseline's:",
+        end="",
+    )
     for method in ("reg1", "reg2"):
-        one, other = (x["ms"].mean() - base["ms"].mean() for x, base in zip(found[method], found["topk"], strict=True))
+        one, other = (
+            x["ms"].mean() - base["ms"].mean()
+            for x, base in zip(found[method], found["topk"], strict=True)
+        )
         print(f" {method} {one:+.4f} and {other:+.4f}", end="")
     print()
 
@@ -125,17 +188,42 @@ def digits(folder: Path) -> Path:
     from sklearn.datasets import load_digits
 
     for i, (image, label) in enumerate(zip(*load_digits(return_X_y=True), strict=True)):
-        path = folder / "images" / ("train", "val", "test")[i % 3] / str(label) / f"{i}.png"
+        path = (
+            folder
+            / "images"
+            / ("train", "val", "test")[i % 3]
+            / str(label)
+            / f"{i}.png"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         if i < 600:
             Image.fromarray((image.reshape(8, 8) * 15.9).astype("uint8")).save(path)
     torch.manual_seed(0)
-    save_file(timm.create_model("test_efficientnet").state_dict(), folder / "backbone.safetensors")
-    spec: dict[str, Any] = {"type": "image_folder", "root": str(folder / "images"), "image_size": 32}
+    save_file(
+        timm.create_model("test_efficientnet").state_dict(),
+        folder / "backbone.safetensors",
+    )
+    spec: dict[str, Any] = {
+        "type": "image_folder",
+        "root": str(folder / "images"),
+        "image_size": 32,
+    }
     datasets.build("digits", spec, None, folder / "datasets/digits")
-    spec = {"loader": "timm", "model": "test_efficientnet", "checkpoint": str(folder / "backbone.safetensors")}
+    spec = {
+        "loader": "timm",
+        "model": "test_efficientnet",
+        "checkpoint": str(folder / "backbone.safetensors"),
+    }
     embed.embed(
-        embed.Job(folder / "datasets/digits", "tiny", spec, folder, folder / "activations/digits/tiny", 16, "cpu")
+        embed.Job(
+            folder / "datasets/digits",
+            "tiny",
+            spec,
+            folder,
+            folder / "activations/digits/tiny",
+            16,
+            "cpu",
+        )
     )
     return folder
 
@@ -157,16 +245,32 @@ def scores(
     precision: str,
 ) -> dict[str, float]:
     """Train by the demo's recipe on `embeddings["train"]`, score on `embeddings["test"]`, all in float32."""
-    changed = {"k": a.k, "seed": seed, "precision": precision} | METHODS[method] | a.changed
+    changed = (
+        {"k": a.k, "seed": seed, "precision": precision} | METHODS[method] | a.changed
+    )
     s, entries = settings_of(method, "demo", **changed)
-    scale = inputs.total_variance(inputs.prepare(embeddings["train"], s.input_norm)) ** -0.5
-    x = {split: inputs.prepare(embeddings[split], s.input_norm, scale) for split in ("train", "test")}
+    scale = (
+        inputs.total_variance(inputs.prepare(embeddings["train"], s.input_norm)) ** -0.5
+    )
+    x = {
+        split: inputs.prepare(embeddings[split], s.input_norm, scale)
+        for split in ("train", "test")
+    }
     coder, _ = train(x["train"], s, *entries)
     codes = coder.encode(x["test"])
-    ms = _ms.summary(_ms.scores(_ms.scale_activations(codes), embeddings["test"])).mean_alive
-    pure = purity.of_codes(codes, splits["test"].index["label"].to_numpy(dtype=np.int64))["binary"]
+    ms = _ms.summary(
+        _ms.scores(_ms.scale_activations(codes), embeddings["test"])
+    ).mean_alive
+    pure = purity.of_codes(
+        codes, splits["test"].index["label"].to_numpy(dtype=np.int64)
+    )["binary"]
     dead = int((codes.firing_counts() == 0).sum())
-    return {"r2": _residuals.fit(coder, x["test"], codes).r2, "ms": ms, "purity": pure, "dead": dead}
+    return {
+        "r2": _residuals.fit(coder, x["test"], codes).r2,
+        "ms": ms,
+        "purity": pure,
+        "dead": dead,
+    }
 
 
 if __name__ == "__main__":

@@ -55,7 +55,11 @@ class Shape(NamedTuple):
     largest: int
 
 
-DEMO, PAPER, TINY = Shape(5300, 99, 320, 512, 8), Shape(20_000, 200, 512, 2048, 32), Shape(140, 5, 16, 24, 4)
+DEMO, PAPER, TINY = (
+    Shape(5300, 99, 320, 512, 8),
+    Shape(20_000, 200, 512, 2048, 32),
+    Shape(140, 5, 16, 24, 4),
+)
 Data = tuple[dict[str, Codes], dict[str, np.ndarray]]
 
 
@@ -67,7 +71,9 @@ def generated(shape: Shape) -> Data:
         coder.W_dec.copy_(torch.from_numpy(world.dictionary))
         coder.W_enc.copy_(coder.W_dec.T)
         coder.b_dec.copy_(torch.from_numpy(world.mean))
-    counts = {split: shape.rows if split == "train" else shape.rows // 7 for split in SPLITS}
+    counts = {
+        split: shape.rows if split == "train" else shape.rows // 7 for split in SPLITS
+    }
     with tempfile.TemporaryDirectory() as folder:
         write_store(world, counts, Path(folder))
         return by_coder(coder, Path(folder))
@@ -75,19 +81,30 @@ def generated(shape: Shape) -> Data:
 
 def by_coder(coder: Coder, activations: Path) -> Data:
     """Codes and labels of the splits of a store."""
-    subject = Subject(coder, {split: store.read(activations / split) for split in SPLITS})
+    subject = Subject(
+        coder, {split: store.read(activations / split) for split in SPLITS}
+    )
     labels = {split: subject.labels(split) for split in SPLITS}
-    return {split: subject.codes(split) for split in SPLITS}, {s: y for s, y in labels.items() if y is not None}
+    return {split: subject.codes(split) for split in SPLITS}, {
+        s: y for s, y in labels.items() if y is not None
+    }
 
 
-def stock(x: dict[str, Any], y: dict[str, np.ndarray], grid: list[float], tol: float) -> list[tuple[int, int]]:
+def stock(
+    x: dict[str, Any], y: dict[str, np.ndarray], grid: list[float], tol: float
+) -> list[tuple[int, int]]:
     """Images right on val and test at each C, each fitted from zeros."""
     found = []
     for C in grid:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model = LogisticRegression(C=C, tol=tol, max_iter=ITERATIONS).fit(x["train"], y["train"])
-        on_val, on_test = (int((model.predict(x[split]) == y[split]).sum()) for split in ("val", "test"))
+            model = LogisticRegression(C=C, tol=tol, max_iter=ITERATIONS).fit(
+                x["train"], y["train"]
+            )
+        on_val, on_test = (
+            int((model.predict(x[split]) == y[split]).sum())
+            for split in ("val", "test")
+        )
         found.append((on_val, on_test))
     return found
 
@@ -110,16 +127,25 @@ def right(C: float, on_val: int, on_test: int) -> str:
     return f"C {C:g}, {on_val} of val, {on_test} of test"
 
 
-def compare(data: Data, largest: int, peers: dict[str, float], rounds: int, where: str) -> list[dict[str, Any]]:
+def compare(
+    data: Data, largest: int, peers: dict[str, float], rounds: int, where: str
+) -> list[dict[str, Any]]:
     """Print both, and return the rows."""
     codes, y = data
     options = probe.Options(**{})
     grid, scale = options.C, probe.rms(codes["train"])
-    x = {k: {s: probe.truncate(c, k, scale) for s, c in codes.items()} for k in probe.budgets(largest)}
+    x = {
+        k: {s: probe.truncate(c, k, scale) for s, c in codes.items()}
+        for k in probe.budgets(largest)
+    }
     first = {k: timed(partial(stock, x[k], y, grid, 1e-4)) for k in x}
     dearest = max(x, key=lambda k: first[k][0])
-    runs: dict[str, Callable[[], Any]] = {"ours": partial(probe.by_budget, codes, y, largest, options)}
-    runs |= {name: partial(stock, x[dearest], y, grid, tol) for name, tol in peers.items()}
+    runs: dict[str, Callable[[], Any]] = {
+        "ours": partial(probe.by_budget, codes, y, largest, options)
+    }
+    runs |= {
+        name: partial(stock, x[dearest], y, grid, tol) for name, tol in peers.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     found: dict[str, Any] = {}
     for _ in range(rounds):
@@ -129,16 +155,36 @@ def compare(data: Data, largest: int, peers: dict[str, float], rounds: int, wher
     medians = {name: statistics.median(s) for name, s in seconds.items()}
     n, m = len(codes["train"]), codes["train"].m
     what = f"s, probes at k' up to {largest}, {n} rows, {len(np.unique(y['train']))} classes, m {m}, {len(grid)} C"
-    print(f"{where}\n{what}; medians of {rounds} rounds\n  ours, all k', tol {options.tol:g}: {medians['ours']:.2f} s")
+    print(
+        f"{where}\n{what}; medians of {rounds} rounds\n  ours, all k', tol {options.tol:g}: {medians['ours']:.2f} s"
+    )
     for k, p in found["ours"].items():
-        said = right(p.C, round(p.on_val * len(y["val"])), round(p.top1 * len(y["test"])))
-        print(f"    k' {k:2}: {said}, {p.passes} passes, converged {p.converged}", end="; ")
-        print(f"scikit-learn, tol 1e-4: {right(*chosen(grid, first[k][1]))}, {first[k][0]:.2f} s")
+        said = right(
+            p.C, round(p.on_val * len(y["val"])), round(p.top1 * len(y["test"]))
+        )
+        print(
+            f"    k' {k:2}: {said}, {p.passes} passes, converged {p.converged}",
+            end="; ",
+        )
+        print(
+            f"scikit-learn, tol 1e-4: {right(*chosen(grid, first[k][1]))}, {first[k][0]:.2f} s"
+        )
     for name in peers:
-        print(f"  {name}, k' {dearest} alone: {medians[name]:.2f} s, {right(*chosen(grid, found[name]))}", end="; ")
+        print(
+            f"  {name}, k' {dearest} alone: {medians[name]:.2f} s, {right(*chosen(grid, found[name]))}",
+            end="; ",
+        )
         print(f"ours: {medians['ours'] / medians[name]:.2f} of it")
     return [
-        record.row("5", what, medians["ours"], f"{name}, k' {dearest} alone", medians[name], TARGET, where)
+        record.row(
+            "5",
+            what,
+            medians["ours"],
+            f"{name}, k' {dearest} alone",
+            medians[name],
+            TARGET,
+            where,
+        )
         for name in peers
     ]
 
@@ -152,14 +198,21 @@ def rate(data: Data, largest: int, settings: dict[str, Any]) -> None:
         x = {split: probe.truncate(c, k, scale) for split, c in codes.items()}
         spent, found = timed(partial(probe.fit, x, y, options))
         passes.append(found.passes / len(options.C))
-        print(f"  k' {k:2}: {spent:6.1f} s, {found.passes} passes, C {found.C:g}, test {found.top1:.4f}", end="")
-        print(f", {1000 * spent / found.passes:.1f} ms a pass: {spent / found.passes / share:.2f} s of 100,000 x 1000")
+        print(
+            f"  k' {k:2}: {spent:6.1f} s, {found.passes} passes, C {found.C:g}, test {found.top1:.4f}",
+            end="",
+        )
+        print(
+            f", {1000 * spent / found.passes:.1f} ms a pass: {spent / found.passes / share:.2f} s of 100,000 x 1000"
+        )
     print(f"{statistics.mean(passes):.0f} passes a fit, C {options.C}")
 
 
 def main() -> None:
     """Run the comparison, or measure the rate."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sae", type=Path, help="instead of that of the demo")
     parser.add_argument("--activations", type=Path, default=ACTIVATIONS)
     parser.add_argument("--largest", type=int, default=DEMO.largest)
@@ -182,10 +235,14 @@ def main() -> None:
     real = (a.sae or SAE.exists()) and not a.generated and not a.tiny
     shape = TINY if a.tiny else DEMO
     data, largest = (
-        (by_coder(saefile.load(sae), a.activations), a.largest) if real else (generated(shape), shape.largest)
+        (by_coder(saefile.load(sae), a.activations), a.largest)
+        if real
+        else (generated(shape), shape.largest)
     )
     peers = {name: tol for name, tol in PEERS.items() if not a.short or name != EQUAL}
-    rows = compare(data, largest, peers, 1 if a.tiny else a.rounds, record.machine(a.threads))
+    rows = compare(
+        data, largest, peers, 1 if a.tiny else a.rounds, record.machine(a.threads)
+    )
     record.write(a.out, "probe", rows)
 
 

@@ -33,10 +33,19 @@ LEFT_OUT = ("fronts.csv", "leaderboard.csv", "leaderboard.md")
 
 def main() -> None:
     """Keep, or rebuild."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("keep", "rebuild"))
-    parser.add_argument("folders", nargs="+", type=Path, help="of results where they are to be kept; of what is kept")
-    parser.add_argument("--config", nargs="*", default=[], help="files laid over config.yaml")
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        help="of results where they are to be kept; of what is kept",
+    )
+    parser.add_argument(
+        "--config", nargs="*", default=[], help="files laid over config.yaml"
+    )
     a = parser.parse_args()
     if a.what == "keep":
         results, into = a.folders
@@ -50,22 +59,52 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
     found = {name: files.read_parquet(results / name) for name in ROWS}
     # Where there are no judges there is no detection.
     latents = found["latents.parquet"].reindex(columns=[*KEY, *slim, "selected"])
-    read = latents["selected"] & (latents["split"] == "test") & latents["detection"].notna()
+    read = (
+        latents["selected"]
+        & (latents["split"] == "test")
+        & latents["detection"].notna()
+    )
     # Four decimals are a third of the bytes, and beyond what an AUC of some images tells.
-    found["latents.parquet"] = latents.loc[read, [*KEY, *slim]].astype({"detection": "float32"}).round({"detection": 4})
-    found["curves.parquet"] = found["curves.parquet"].astype({"y": "float32"})  # Three digits are ever read.
+    found["latents.parquet"] = (
+        latents.loc[read, [*KEY, *slim]]
+        .astype({"detection": "float32"})
+        .round({"detection": 4})
+    )
+    found["curves.parquet"] = found["curves.parquet"].astype(
+        {"y": "float32"}
+    )  # Three digits are ever read.
     cells = pd.MultiIndex.from_frame(found["metrics.parquet"][CELL])
-    kept = {name: files.read_parquet(into / name) for name in ROWS if (into / name).exists()}
-    others = {name: table[~pd.MultiIndex.from_frame(table[CELL]).isin(cells)] for name, table in kept.items()}
+    kept = {
+        name: files.read_parquet(into / name) for name in ROWS if (into / name).exists()
+    }
+    others = {
+        name: table[~pd.MultiIndex.from_frame(table[CELL]).isin(cells)]
+        for name, table in kept.items()
+    }
     if any(map(len, others.values())):
-        made_by = _as_one(files.read_json(into / MADE_BY, "record of what made the rows there"), made_by, into)
-        found = {name: pd.concat([table, others[name]], ignore_index=True) for name, table in found.items()}
-    spec = settings.read(str(ROOT / "config.yaml"), *overlays).experiments.get(made_by["experiment"])
+        made_by = _as_one(
+            files.read_json(into / MADE_BY, "record of what made the rows there"),
+            made_by,
+            into,
+        )
+        found = {
+            name: pd.concat([table, others[name]], ignore_index=True)
+            for name, table in found.items()
+        }
+    spec = settings.read(str(ROOT / "config.yaml"), *overlays).experiments.get(
+        made_by["experiment"]
+    )
     if spec is None:
-        raise SystemExit(f"the config has no experiment {made_by['experiment']}: see --config")
-    order = pd.MultiIndex.from_product([spec.datasets, spec.backbones, spec.k], names=CELL)
+        raise SystemExit(
+            f"the config has no experiment {made_by['experiment']}: see --config"
+        )
+    order = pd.MultiIndex.from_product(
+        [spec.datasets, spec.backbones, spec.k], names=CELL
+    )
     if unknown := sorted({*cells} - {*order}):
-        raise SystemExit(f"{results} has cells that the config's experiment lacks, such as {unknown[0]}: see --config")
+        raise SystemExit(
+            f"{results} has cells that the config's experiment lacks, such as {unknown[0]}: see --config"
+        )
     into.mkdir(parents=True, exist_ok=True)
     for name, table in found.items():
         place = order.get_indexer(pd.MultiIndex.from_frame(table[CELL]))
@@ -76,9 +115,14 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
 
 def write(path: Path, rows: pd.DataFrame) -> None:
     """Write a table in few bytes: of numbers, most of which occur once, the first bytes together, then the second."""
-    rounded = path.name == "latents.parquet"  # Its numbers are few, so a dictionary holds them.
+    rounded = (
+        path.name == "latents.parquet"
+    )  # Its numbers are few, so a dictionary holds them.
     split = [name for name in rows if rows[name].dtype.kind == "f" and not rounded]
-    how = {"use_byte_stream_split": split, "use_dictionary": [name for name in rows if name not in split]}
+    how = {
+        "use_byte_stream_split": split,
+        "use_dictionary": [name for name in rows if name not in split],
+    }
     files.write_parquet(path, rows, compression="zstd", compression_level=19, **how)
 
 
@@ -87,10 +131,18 @@ def _as_one(kept: dict[str, Any], new: dict[str, Any], into: Path) -> dict[str, 
     parts = ("cells", "columns")  # Each run has those of its own datasets.
     differ = [name for name in new if name not in parts and new[name] != kept.get(name)]
     for part in parts:
-        differ += [name for name in new[part].keys() & kept[part].keys() if new[part][name] != kept[part][name]]
+        differ += [
+            name
+            for name in new[part].keys() & kept[part].keys()
+            if new[part][name] != kept[part][name]
+        ]
     if differ:
-        raise SystemExit(f"{into} has rows of other {', '.join(differ)}: delete it to keep the new ones alone")
-    return new | {part: dict(sorted((kept[part] | new[part]).items())) for part in parts}
+        raise SystemExit(
+            f"{into} has rows of other {', '.join(differ)}: delete it to keep the new ones alone"
+        )
+    return new | {
+        part: dict(sorted((kept[part] | new[part]).items())) for part in parts
+    }
 
 
 def rebuild(folder: Path, overlays: list[str]) -> None:
@@ -100,14 +152,30 @@ def rebuild(folder: Path, overlays: list[str]) -> None:
     plan = tables.Settings.model_validate(settings.claims_plan(config, experiment))
     names = Names.model_validate(settings.names(config, experiment))
     page = folder / "README.md"
-    shown = re.findall(r"\(figures/(\w+)\.png\)", page.read_text(encoding="utf-8")) if page.exists() else []
+    shown = (
+        re.findall(r"\(figures/(\w+)\.png\)", page.read_text(encoding="utf-8"))
+        if page.exists()
+        else []
+    )
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch)
-        tables.write(folder / "metrics.parquet", folder / "latents.parquet", PUBLISHED, plan, made / "tables")
-        claims.write(folder / "metrics.parquet", folder / "curves.parquet", PUBLISHED, plan, made)
+        tables.write(
+            folder / "metrics.parquet",
+            folder / "latents.parquet",
+            PUBLISHED,
+            plan,
+            made / "tables",
+        )
+        claims.write(
+            folder / "metrics.parquet", folder / "curves.parquet", PUBLISHED, plan, made
+        )
         for name in shown:
             plot.plot(name, folder, names, made / "figures")
-        kept = [f for f in made.rglob("*") if f.suffix in (".csv", ".md", ".png") and f.name not in LEFT_OUT]
+        kept = [
+            f
+            for f in made.rglob("*")
+            if f.suffix in (".csv", ".md", ".png") and f.name not in LEFT_OUT
+        ]
         for kind in ("tables", "figures"):
             shutil.rmtree(folder / kind, ignore_errors=True)
         for file in kept:

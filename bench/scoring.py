@@ -31,7 +31,14 @@ from sae.scoring.subject import Subject
 
 EMBEDDED = {"d": 320, "m": 1024, "k": 32}
 STAGES = {
-    "score": ("reconstruction", "firing", "monosemanticity", "purity", "independent", "latents"),
+    "score": (
+        "reconstruction",
+        "firing",
+        "monosemanticity",
+        "purity",
+        "independent",
+        "latents",
+    ),
     "robustness": ("robustness", "rank_profile"),
 }
 Images = dict[str, int]  # {split: count}
@@ -39,14 +46,30 @@ Images = dict[str, int]  # {split: count}
 
 def main() -> None:
     """Print the medians, and write the comparisons."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("n", 50_000), ("d", 768), ("m", 8192), ("k", 64), ("classes", 1000), ("rounds", 5)):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, default in (
+        ("n", 50_000),
+        ("d", 768),
+        ("m", 8192),
+        ("k", 64),
+        ("classes", 1000),
+        ("rounds", 5),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--encoded", type=int, default=8192, help="images of the robustness curve at the paper's shape")
+    parser.add_argument(
+        "--encoded",
+        type=int,
+        default=8192,
+        help="images of the robustness curve at the paper's shape",
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--out", type=Path, default=record.OUT)
     parser.add_argument("--short", action="store_true", help="fewer images")
-    parser.add_argument("--tiny", action="store_true", help="seconds, to see that it runs")
+    parser.add_argument(
+        "--tiny", action="store_true", help="seconds, to see that it runs"
+    )
     a = parser.parse_args()
     images = {"train": 6000, "val": 1000, "test": 2000}
     if a.short:
@@ -61,17 +84,31 @@ def main() -> None:
         where = record.machine(threads)
         print(where)
         of = words(n=a.n, **shape)
-        print(f"metrics of codes: {of}, {a.classes} classes; median ms of {a.rounds} rounds")
+        print(
+            f"metrics of codes: {of}, {a.classes} classes; median ms of {a.rounds} rounds"
+        )
         ms = compare(metrics(a.n, a.classes, **shape), a.rounds)
         product = ms["product, float64"]
         for name in ("MS", "purity"):
-            rows.append(record.row("6", f"ms, {name}, {of}", ms[name], "product", product, 2.0, where))
+            rows.append(
+                record.row(
+                    "6", f"ms, {name}, {of}", ms[name], "product", product, 2.0, where
+                )
+            )
         for encoded in ({"n": a.encoded} | shape, {"n": images["test"]} | EMBEDDED):
             of = words(**encoded)
             print(f"robustness: {of}")
             ms = compare(curves(**encoded), a.rounds)
             rows.append(
-                record.row("6", f"ms, robustness curve, {of}", ms["all k"], "largest k", ms["largest k"], 1.5, where)
+                record.row(
+                    "6",
+                    f"ms, robustness curve, {of}",
+                    ms["all k"],
+                    "largest k",
+                    ms["largest k"],
+                    1.5,
+                    where,
+                )
             )
     torch.set_num_threads(1)
     print(f"stages of one SAE: {words(**images, **EMBEDDED)}, one thread")
@@ -99,7 +136,9 @@ def compare(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, fl
     return medians
 
 
-def metrics(n: int, classes: int, d: int, m: int, k: int) -> dict[str, Callable[[], object]]:
+def metrics(
+    n: int, classes: int, d: int, m: int, k: int
+) -> dict[str, Callable[[], object]]:
     """The metrics of codes, and the products."""
     codes = generate(n, m, k)
     rng = np.random.default_rng(0)
@@ -121,15 +160,30 @@ def generate(n: int, m: int, k: int) -> Codes:
     often = torch.arange(1, m + 1) ** -0.8
     often = often[torch.randperm(m, generator=generator)]
     # The k smallest of exponential times are a draw without repeats.
-    times = (torch.empty(min(2048, n - i), m).exponential_(generator=generator) / often for i in range(0, n, 2048))
-    indices = torch.cat([part.topk(k, dim=1, largest=False).indices.int() for part in times])
-    values = torch.randn(n, k, generator=generator).mul(0.5).exp().sort(dim=1, descending=True).values
-    return Codes(values.flatten().numpy(), indices.flatten().numpy(), np.arange(n + 1) * k, m)
+    times = (
+        torch.empty(min(2048, n - i), m).exponential_(generator=generator) / often
+        for i in range(0, n, 2048)
+    )
+    indices = torch.cat(
+        [part.topk(k, dim=1, largest=False).indices.int() for part in times]
+    )
+    values = (
+        torch.randn(n, k, generator=generator)
+        .mul(0.5)
+        .exp()
+        .sort(dim=1, descending=True)
+        .values
+    )
+    return Codes(
+        values.flatten().numpy(), indices.flatten().numpy(), np.arange(n + 1) * k, m
+    )
 
 
 def curves(n: int, d: int, m: int, k: int) -> dict[str, Callable[[], object]]:
     """The robustness curve, and its last point alone."""
-    x = torch.nn.functional.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(0)) + 1, dim=1)
+    x = torch.nn.functional.normalize(
+        torch.randn(n, d, generator=torch.Generator().manual_seed(0)) + 1, dim=1
+    )
     sae, ks = coder(x.mean(dim=0), m, k), robustness.k_grid(k, m)
     return {
         "all k": lambda: robustness.nmse_by_k(sae, x, ks),
@@ -149,11 +203,20 @@ def stages(images: Images, d: int, m: int, k: int) -> dict[str, Callable[[], obj
     rng = np.random.default_rng(0)
     splits = {}
     for split, count in images.items():
-        index = pd.DataFrame({"label": rng.integers(0, 10, count), "label_coarse": pd.NA, "label_name": "x"})
+        index = pd.DataFrame(
+            {
+                "label": rng.integers(0, 10, count),
+                "label_coarse": pd.NA,
+                "label_name": "x",
+            }
+        )
         embeddings = rng.standard_normal((count, d), dtype=np.float32) + 1
         splits[split] = Activations(embeddings, index, {"dataset": {"grouped": False}})
     judged = (images["test"], d)
-    others = {name: {"test": rng.standard_normal(judged, dtype=np.float32) + 1} for name in ("first", "second")}
+    others = {
+        name: {"test": rng.standard_normal(judged, dtype=np.float32) + 1}
+        for name in ("first", "second")
+    }
     sae = coder(torch.from_numpy(splits["train"].embeddings.mean(axis=0)), m, k)
 
     def run(names: tuple[str, ...]) -> None:

@@ -18,9 +18,16 @@ import _record as record
 import generated_site as site
 
 CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+ARGUMENTS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 ROUNDS = 10
-Times = tuple[float, float]  # milliseconds: until it is painted, and of them the page's own
+Times = tuple[
+    float, float
+]  # milliseconds: until it is painted, and of them the page's own
 FIRST, NEXT = 1000.0, 100.0  # milliseconds: targets
 # When the first view is painted, noted by the page itself.
 NOTE = """
@@ -48,39 +55,59 @@ SHOWN = "!document.querySelector('main').hasAttribute('aria-busy') && document.q
 
 def main() -> None:
     """Write the site, measure, print a table, judge it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=record.OUT)
-    parser.add_argument("--tiny", action="store_true", help="seconds, to see that it writes a site: without a browser")
+    parser.add_argument(
+        "--tiny",
+        action="store_true",
+        help="seconds, to see that it writes a site: without a browser",
+    )
     args = parser.parse_args()
     images, m = (300, 64) if args.tiny else (50_000, 8192)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "site"
         site.write(out, images, m)
         size = sum(path.stat().st_size for path in (out / "data/saes").iterdir()) / 2
-        print(f"{m:,} latents, {images:,} images, k = {site.K}: {size / 1e6:.1f} MB an SAE")
+        print(
+            f"{m:,} latents, {images:,} images, k = {site.K}: {size / 1e6:.1f} MB an SAE"
+        )
         found = {} if args.tiny else measure(out, m, images)
     rows, where = [], record.machine(2)
     for what, (times, target) in found.items():
         median, own = (statistics.median(values) for values in zip(*times, strict=True))
         slowest = max(wall for wall, _ in times)
-        print(f"{what:34} {median:6.0f} ms   slowest {slowest:6.0f}   own {own:6.0f}   target {target or 0:.0f}")
+        print(
+            f"{what:34} {median:6.0f} ms   slowest {slowest:6.0f}   own {own:6.0f}   target {target or 0:.0f}"
+        )
         if target:
-            rows.append(record.row("site in a browser", what, median, "the target", target, 1.0, where))
+            rows.append(
+                record.row(
+                    "site in a browser", what, median, "the target", target, 1.0, where
+                )
+            )
     args.out.mkdir(parents=True, exist_ok=True)
     record.write(args.out, "site_browser", rows)
 
 
-def measure(folder: Path, m: int, images: int) -> dict[str, tuple[list[Times], float | None]]:
+def measure(
+    folder: Path, m: int, images: int
+) -> dict[str, tuple[list[Times], float | None]]:
     """{what: (times of each round, target or None)}."""
     from playwright.sync_api import sync_playwright
 
     found: dict[str, tuple[list[Times], float | None]] = {}
     cell = f"generated/generated/{site.K}"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=False, args=ARGUMENTS)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, chromium_sandbox=False, args=ARGUMENTS
+        )
         first = [_first(browser, folder) for _ in range(5)]
         found["first view"] = first, FIRST
-        page = browser.new_context(offline=True, viewport={"width": 1366, "height": 900}).new_page()
+        page = browser.new_context(
+            offline=True, viewport={"width": 1366, "height": 900}
+        ).new_page()
         page.goto(f"file://{folder}/index.html")
         page.wait_for_function("SITE.route")
 
@@ -94,21 +121,42 @@ def measure(folder: Path, m: int, images: int) -> dict[str, tuple[list[Times], f
         def opened(address: str, says: str) -> Times:
             return timed(f"location.hash = '{address}'", f"{SHOWN}({says!r})")
 
-        found["open the latents (loads the SAE)"] = [opened(f"#/latents/{cell}/topk", "Latents of")], None
+        found["open the latents (loads the SAE)"] = (
+            [opened(f"#/latents/{cell}/topk", "Latents of")],
+            None,
+        )
         press = "document.querySelectorAll('thead button')[{}].click()"
         done = "document.querySelector('[aria-sort]')"
-        found[f"sort {m:,} rows"] = [timed(press.format(1 + i % 3), done) for i in range(ROUNDS)], NEXT
+        found[f"sort {m:,} rows"] = (
+            [timed(press.format(1 + i % 3), done) for i in range(ROUNDS)],
+            NEXT,
+        )
         find = "const box = document.querySelector('input[type=search]'); box.value = '{}'; "
         find += "box.dispatchEvent(new Event('input'))"
-        found[f"filter {m:,} rows"] = [timed(find.format(i), "true") for i in range(ROUNDS)], NEXT
+        found[f"filter {m:,} rows"] = (
+            [timed(find.format(i), "true") for i in range(ROUNDS)],
+            NEXT,
+        )
         scroll = "document.querySelector('.windowed').scrollTop = {}"
-        found["scroll the table"] = [timed(scroll.format(i * 5000), "true") for i in range(ROUNDS)], NEXT
+        found["scroll the table"] = (
+            [timed(scroll.format(i * 5000), "true") for i in range(ROUNDS)],
+            NEXT,
+        )
         opened(f"#/latent/{cell}/topk/0", "Latent 0 ")  # Loads the other SAE.
         some = [1 + i * (m // 2) // ROUNDS for i in range(ROUNDS)]
-        found["open a latent"] = [opened(f"#/latent/{cell}/topk/{j}", f"Latent {j} ") for j in some], NEXT
+        found["open a latent"] = (
+            [opened(f"#/latent/{cell}/topk/{j}", f"Latent {j} ") for j in some],
+            NEXT,
+        )
         places = [images // 2 + i * 97 for i in range(ROUNDS)]
-        found[f"open an image of {images:,}"] = [opened(f"#/image/{cell}/{i}", f"image {i:05}") for i in places], NEXT
-        found["compare two methods"] = [opened(f"#/compare/{cell}", "Two methods")], NEXT
+        found[f"open an image of {images:,}"] = (
+            [opened(f"#/image/{cell}/{i}", f"image {i:05}") for i in places],
+            NEXT,
+        )
+        found["compare two methods"] = (
+            [opened(f"#/compare/{cell}", "Two methods")],
+            NEXT,
+        )
         found["back to the overview"] = [opened("#/", "What Baseline")], NEXT
         browser.close()
     return found
@@ -121,7 +169,9 @@ def _own(page: Any) -> Callable[[], float]:
 
     def spent() -> float:
         metrics = session.send("Performance.getMetrics")["metrics"]
-        return 1000 * next(float(one["value"]) for one in metrics if one["name"] == "TaskDuration")
+        return 1000 * next(
+            float(one["value"]) for one in metrics if one["name"] == "TaskDuration"
+        )
 
     return spent
 

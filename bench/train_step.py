@@ -33,7 +33,12 @@ from sae.training.recipe import Settings
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("topk", "reg1", "reg2", "batch_topk")
-TARGETS = {"topk": 0.5, "batch_topk": 0.5, "reg1": 0.6, "reg2": 0.6}  # of the fastest peer's step
+TARGETS = {
+    "topk": 0.5,
+    "batch_topk": 0.5,
+    "reg1": 0.6,
+    "reg2": 0.6,
+}  # of the fastest peer's step
 # As our jobs set it (`sae.__main__`): large arrays in large pages.
 PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
 SHORT = ["--n", "1024", "--d", "256", "--m", "2048", "--k", "32"]
@@ -55,14 +60,27 @@ def settings_of(name: str, recipe: str, **changed: object) -> tuple[Settings, En
     """Settings of a method of config.yaml, by one of its recipes, and the modules of its entries."""
     config = read(ROOT / "config.yaml")
     method = config.methods[name]
-    values = config.training[recipe].model_dump() | method.recipe | {"seed": 0, "options": method.options}
-    values |= {"objective": method.objective, "penalty": method.penalty, "mask": method.mask}
+    values = (
+        config.training[recipe].model_dump()
+        | method.recipe
+        | {"seed": 0, "options": method.options}
+    )
+    values |= {
+        "objective": method.objective,
+        "penalty": method.penalty,
+        "mask": method.mask,
+    }
     values |= ({"lam": 1e-3} if method.penalty else {}) | changed
     s = Settings(**values | {"auxk_k": min(values["auxk_k"], values["m"])})
-    return s, (registry.load("objective", s.objective), registry.load("penalty", s.penalty) if s.penalty else None)
+    return s, (
+        registry.load("objective", s.objective),
+        registry.load("penalty", s.penalty) if s.penalty else None,
+    )
 
 
-def ours(x: torch.Tensor, m: int, k: int, name: str, recipe: str, **changed: object) -> peers.Trainer:
+def ours(
+    x: torch.Tensor, m: int, k: int, name: str, recipe: str, **changed: object
+) -> peers.Trainer:
     """The step of `sae.training.loop.train`, with AuxK's bookkeeping."""
     s, entries = settings_of(name, recipe, m=m, k=k, **changed)
     coder = Coder(x.shape[1], m, k)
@@ -73,7 +91,12 @@ def ours(x: torch.Tensor, m: int, k: int, name: str, recipe: str, **changed: obj
     def train(x: torch.Tensor) -> None:
         update(coder, optimiser, objective.loss(x, 1)[0])
 
-    return peers.Trainer(train, lambda x: coder.decode(coder.encode(x)), functools.partial(fires, coder), optimiser)
+    return peers.Trainer(
+        train,
+        lambda x: coder.decode(coder.encode(x)),
+        functools.partial(fires, coder),
+        optimiser,
+    )
 
 
 def fires(coder: Coder, x: torch.Tensor) -> torch.Tensor:
@@ -90,7 +113,9 @@ def plain(x: torch.Tensor, m: int, k: int, lr: float) -> peers.Trainer:
     def reconstruct(x: torch.Tensor) -> torch.Tensor:
         a = torch.relu((x - coder.b_dec) @ coder.W_enc + coder.b_enc)
         values, indices = a.topk(k, dim=1)
-        return torch.zeros_like(a).scatter(1, indices, values) @ coder.W_dec + coder.b_dec
+        return (
+            torch.zeros_like(a).scatter(1, indices, values) @ coder.W_dec + coder.b_dec
+        )
 
     def step(x: torch.Tensor) -> None:
         update(coder, optimiser, (x - reconstruct(x)).square().sum(dim=1).mean())
@@ -99,7 +124,13 @@ def plain(x: torch.Tensor, m: int, k: int, lr: float) -> peers.Trainer:
 
 
 # The recipe of before: what the bench of seconds to an FVU compares with.
-FORMER = {"encoder_scale": 1.0, "adam_beta1": 0.9, "adam_beta2": 0.999, "auxk_alpha": 0.125, "dead_after": 5000}
+FORMER = {
+    "encoder_scale": 1.0,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "auxk_alpha": 0.125,
+    "dead_after": 5000,
+}
 
 
 def work(kind: str, name: str, *arguments: str) -> None:
@@ -113,7 +144,16 @@ def work(kind: str, name: str, *arguments: str) -> None:
             return plain(x, m, k, lr)
         if kind == "time":  # As long as no latent is dead.
             return ours(x, m, k, method, "paper", precision=precision, dead_after=10**9)
-        return ours(x, m, k, method, "study", lr=lr, precision=precision, **(FORMER if former else {}))
+        return ours(
+            x,
+            m,
+            k,
+            method,
+            "study",
+            lr=lr,
+            precision=precision,
+            **(FORMER if former else {}),
+        )
 
     peers.KINDS[kind](make, *arguments)
 
@@ -123,10 +163,21 @@ def environment(library: str) -> Path:
     folder = ROOT / ".cache/bench" / library
     python = folder / "bin/python"
     if not (folder / ".complete").exists():
-        print(f"installing {peers.REQUIREMENTS[library]} into {folder.relative_to(ROOT)} ...", flush=True)
+        print(
+            f"installing {peers.REQUIREMENTS[library]} into {folder.relative_to(ROOT)} ...",
+            flush=True,
+        )
         venv.create(folder, with_pip=True, clear=True)
         same = f"torch=={torch.__version__.partition('+')[0]}"  # The library alone is compared.
-        command = [str(python), "-m", "pip", "install", "--quiet", same, peers.REQUIREMENTS[library]]
+        command = [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            same,
+            peers.REQUIREMENTS[library],
+        ]
         subprocess.run(command, check=True)
         (folder / ".complete").touch()
     return python
@@ -137,11 +188,18 @@ def compare(commands: dict[str, list[str]], rounds: int) -> dict[str, float]:
 
     Other libraries run as they are installed, unless their name ends in "large pages".
     """
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "text": True,
+        "bufsize": 1,
+    }
     processes = {}
     for name, command in commands.items():
         as_installed = name in peers.MAKERS
-        processes[name] = subprocess.Popen(command, env={**os.environ, **({} if as_installed else PAGES)}, **pipes)
+        processes[name] = subprocess.Popen(
+            command, env={**os.environ, **({} if as_installed else PAGES)}, **pipes
+        )
     times: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(rounds + 2):
         for name, process in processes.items():
@@ -162,14 +220,28 @@ def main() -> None:
     if sys.argv[1:2] == ["--worker"]:
         work(*sys.argv[2:])
         return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("n", 2048), ("d", 768), ("m", 8192), ("k", 64), ("rounds", 7)):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, default in (
+        ("n", 2048),
+        ("d", 768),
+        ("m", 8192),
+        ("k", 64),
+        ("rounds", 7),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--plain", action="store_true", help="beside a plain step, not beside other libraries")
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        help="beside a plain step, not beside other libraries",
+    )
     parser.add_argument("--out", type=Path, default=record.OUT)
     parser.add_argument("--short", action="store_true", help="a smaller shape")
-    parser.add_argument("--tiny", action="store_true", help="seconds, to see that it runs")
+    parser.add_argument(
+        "--tiny", action="store_true", help="seconds, to see that it runs"
+    )
     a = parser.parse_args()
     if a.tiny or a.short:
         a = parser.parse_args([*(TINY if a.tiny else SHORT), "--out", str(a.out)])
@@ -179,18 +251,39 @@ def main() -> None:
     commands = {"plain": [*own, "time", "plain", *numbers]}
     if not a.plain:
         script = str(Path(__file__).with_name("_peers.py"))
-        commands = {n: [str(environment(n.split()[0])), script, "time", n, *numbers] for n in peers.MAKERS}
-        commands |= {f"{name}, large pages": command for name, command in commands.items()}
-    ours = {f"{name} {precision}": name for precision in ("float32", "bfloat16") for name in METHODS}
-    medians = compare(commands | {name: [*own, "time", name, *numbers] for name in ours}, a.rounds)
+        commands = {
+            n: [str(environment(n.split()[0])), script, "time", n, *numbers]
+            for n in peers.MAKERS
+        }
+        commands |= {
+            f"{name}, large pages": command for name, command in commands.items()
+        }
+    ours = {
+        f"{name} {precision}": name
+        for precision in ("float32", "bfloat16")
+        for name in METHODS
+    }
+    medians = compare(
+        commands | {name: [*own, "time", name, *numbers] for name in ours}, a.rounds
+    )
     fastest = min(commands, key=medians.__getitem__)
     where = record.machine(a.threads)
-    print(f"{where}\nN {a.n}, d {a.d}, m {a.m}, k {a.k}; median ms of {a.rounds} steps, in turn")
+    print(
+        f"{where}\nN {a.n}, d {a.d}, m {a.m}, k {a.k}; median ms of {a.rounds} steps, in turn"
+    )
     for name, ms in medians.items():
         print(f"  {name:34}{ms:9.1f}   {ms / medians[fastest]:5.2f} of {fastest}")
     what = f"ms a step, N {a.n}, d {a.d}, m {a.m}, k {a.k}"
     rows = [
-        record.row("1", f"{what}, {name}", medians[name], fastest, medians[fastest], TARGETS[method], where)
+        record.row(
+            "1",
+            f"{what}, {name}",
+            medians[name],
+            fastest,
+            medians[fastest],
+            TARGETS[method],
+            where,
+        )
         for name, method in ours.items()
     ]
     record.write(a.out, f"train_step_{a.d}x{a.m}", rows)

@@ -10,7 +10,12 @@ import sae
 project = "sae"
 author = "The sae contributors"
 release = sae.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
 # The source is the whole repository, so that links between its files are links here too.
 root_doc = "docs/README"
 include_patterns = ["*.md", "docs/**.md", "config/*.md"]

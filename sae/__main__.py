@@ -30,19 +30,25 @@ from sae.steps import FOR_USERS, STEPS
 def parser(chosen: str = "") -> argparse.ArgumentParser:
     """The parser of command lines; of the step that is chosen it knows the options, of others what all have."""
     form = argparse.RawDescriptionHelpFormatter
-    top = argparse.ArgumentParser("python -m sae", description=_commands(), formatter_class=form)
+    top = argparse.ArgumentParser(
+        "python -m sae", description=_commands(), formatter_class=form
+    )
     top.add_argument(
         "--extensions",
         default=os.environ.get("SAE_EXTENSIONS") or None,
         help="folder with entries of your own (`extensions` in config.yaml); by default $SAE_EXTENSIONS",
     )
-    steps = top.add_subparsers(dest="step", required=True, metavar="COMMAND", help="one of the above")
+    steps = top.add_subparsers(
+        dest="step", required=True, metavar="COMMAND", help="one of the above"
+    )
     for name in STEPS:
         sub = steps.add_parser(name, formatter_class=form, add_help=name == chosen)
         if name == chosen:
             _describe(sub, STEPS[name].load())
         code = "the hash that the step's code is to have, then the modules that it covers (`sae.core.codehash`)"
-        sub.add_argument("--code", nargs="+", default=[], metavar=("HASH", "MODULE"), help=code)
+        sub.add_argument(
+            "--code", nargs="+", default=[], metavar=("HASH", "MODULE"), help=code
+        )
         text = "also write a detailed log to this file and, if all goes well, what it took to one beside it, .tsv"
         sub.add_argument("--log", type=Path, help=text)
     return top
@@ -51,7 +57,14 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
 def _commands() -> str:
     lines = {name: f"  {name:<10} {step.text}" for name, step in STEPS.items()}
     own = [lines.pop(name) for name in FOR_USERS]
-    said = ["Of use by themselves:", *own, "", "The workflow's steps, which `make run` runs:", *lines.values(), ""]
+    said = [
+        "Of use by themselves:",
+        *own,
+        "",
+        "The workflow's steps, which `make run` runs:",
+        *lines.values(),
+        "",
+    ]
     return "\n".join([*said, "Options of a command: python -m sae COMMAND --help"])
 
 
@@ -98,7 +111,10 @@ def _tried(job: workers.Job, work: Callable[[], object]) -> int:
     except UserError as error:
         log.error("error: %s", error)
         return 1
-    except (Exception, SystemExit) as error:  # `Stopped` is one, and code of one's own may raise another.
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # `Stopped` is one, and code of one's own may raise another.
         if fault := faults.explain(error, job.step, STEPS[job.step].memory):
             # Ctrl-C reaches every job of a run, which says so itself, once.
             told = fault[1] == 128 + signal.SIGINT and "SAE_RUN" in os.environ
@@ -106,8 +122,17 @@ def _tried(job: workers.Job, work: Callable[[], object]) -> int:
             return fault[1]
         theirs = own.explain(error, job.step)
         if theirs:
-            log.error("error: %s%s", theirs, f"\n  the whole traceback is in {job.log}" if job.log else "")
-        log.log(logging.DEBUG if theirs and job.log else logging.ERROR, "%s failed", job.step, exc_info=True)
+            log.error(
+                "error: %s%s",
+                theirs,
+                f"\n  the whole traceback is in {job.log}" if job.log else "",
+            )
+        log.log(
+            logging.DEBUG if theirs and job.log else logging.ERROR,
+            "%s failed",
+            job.step,
+            exc_info=True,
+        )
         return 1
     return 0
 
@@ -118,11 +143,21 @@ def _write_usage(file: Path, seconds: float) -> None:
         import resource
     except ImportError:  # Windows
         return
-    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    both = [
+        resource.getrusage(who)
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    ]
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    cpu, memory = sum(u.ru_utime + u.ru_stime for u in both), sum(u.ru_maxrss for u in both) / unit
-    with suppress(OSError):  # As a log that a full disk cuts short: what the step made is whole.
-        files.write_text(file, f"s\tcpu_time\tmax_rss\n{seconds:.2f}\t{cpu:.2f}\t{memory:.0f}\n")
+    cpu, memory = (
+        sum(u.ru_utime + u.ru_stime for u in both),
+        sum(u.ru_maxrss for u in both) / unit,
+    )
+    with suppress(
+        OSError
+    ):  # As a log that a full disk cuts short: what the step made is whole.
+        files.write_text(
+            file, f"s\tcpu_time\tmax_rss\n{seconds:.2f}\t{cpu:.2f}\t{memory:.0f}\n"
+        )
 
 
 if __name__ == "__main__":

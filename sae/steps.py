@@ -29,26 +29,53 @@ class Step(NamedTuple):
 FOR_USERS = ("encode", "import", "export", "explore", "board", "fetch")
 STEPS = {
     "fetch": Step("sae.data.fetch:fetch", "fetch one artifact"),
-    "weights": Step("sae.data.download:weights", "bring a backbone's weights into the hub's cache"),
-    "download": Step("sae.data.download:images", "bring a dataset's images below its root"),
-    "dataset": Step("sae.data.dataset:build", "build a dataset's index and splits", "compute.decode_workers"),
-    "embed": Step("sae.data.embed:embed", "embed a dataset", "compute.embed_batch_size or compute.decode_workers"),
+    "weights": Step(
+        "sae.data.download:weights", "bring a backbone's weights into the hub's cache"
+    ),
+    "download": Step(
+        "sae.data.download:images", "bring a dataset's images below its root"
+    ),
+    "dataset": Step(
+        "sae.data.dataset:build",
+        "build a dataset's index and splits",
+        "compute.decode_workers",
+    ),
+    "embed": Step(
+        "sae.data.embed:embed",
+        "embed a dataset",
+        "compute.embed_batch_size or compute.decode_workers",
+    ),
     "train": Step(
         "sae.protocols._cell:train",
         "train a cell's SAEs and choose among them",
         "compute.saes_at_once, or batch_size or m of the recipe",
     ),
     "score": Step("sae.scoring.stage:run", "score a bank"),
-    "probe": Step("sae.scoring.metrics.probe:probe_embeddings", "probe the embeddings themselves"),
-    "encode": Step("sae.models.apply:encode", "apply a trained SAE to new embeddings or images"),
-    "import": Step("sae.models.convert:import_", "turn another library's SAE into a file of this project"),
-    "export": Step("sae.models.convert:export_file", "write an SAE for another library"),
+    "probe": Step(
+        "sae.scoring.metrics.probe:probe_embeddings", "probe the embeddings themselves"
+    ),
+    "encode": Step(
+        "sae.models.apply:encode", "apply a trained SAE to new embeddings or images"
+    ),
+    "import": Step(
+        "sae.models.convert:import_",
+        "turn another library's SAE into a file of this project",
+    ),
+    "export": Step(
+        "sae.models.convert:export_file", "write an SAE for another library"
+    ),
     "collect": Step("sae.scoring.collect:collect", "join the scores of all banks"),
     "tables": Step("sae.report.tables:write", "write the paper's tables"),
     "claims": Step("sae.report.claims:write", "judge the paper's claims"),
     "gallery": Step("sae.report.gallery:build", "find the images of Figs. 1 to 3"),
     "plot": Step("sae.report.plot:plot", "draw one figure"),
-    "board": Step("sae.report.board:write", "print one board of several experiments' methods"),
-    "site": Step("sae.report.site.experiment:write", "write the experiment's site", "m of the recipe"),
+    "board": Step(
+        "sae.report.board:write", "print one board of several experiments' methods"
+    ),
+    "site": Step(
+        "sae.report.site.experiment:write",
+        "write the experiment's site",
+        "m of the recipe",
+    ),
     "explore": Step("sae.report.site.explore:explore", "write a site of any SAEs"),
 }

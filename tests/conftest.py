@@ -18,7 +18,13 @@ for _name in ("OMP", "OPENBLAS", "MKL"):
 ROOT = Path(__file__).parent.parent
 TINY = {"m": 32, "auxk_k": 32, "epochs": 4, "batch_size": 50, "log_every": 5}
 # Of its own, not the default: which lambdas are acceptable, and so how many SAEs train, is not to change with that.
-TINY |= {"lr": 0.001, "adam_beta1": 0.9, "adam_beta2": 0.999, "encoder_scale": 1, "auxk_alpha": 0.03125}
+TINY |= {
+    "lr": 0.001,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "encoder_scale": 1,
+    "auxk_alpha": 0.03125,
+}
 PARTS = ("Snakefile", "config.yaml", "environment.yml", "workflow", "sae", "profiles")
 
 
@@ -39,7 +45,10 @@ def digits(tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((image.reshape(8, 8) * 15.9).astype("uint8")).save(path)
     torch.manual_seed(0)
-    save_file(timm.create_model("test_efficientnet").state_dict(), folder / "backbone.safetensors")
+    save_file(
+        timm.create_model("test_efficientnet").state_dict(),
+        folder / "backbone.safetensors",
+    )
     return folder
 
 
@@ -55,8 +64,19 @@ def fetched(tmp_path_factory):
         if not all((root / name / "artifact.json").exists() for name in names):
             root = tmp_path_factory.mktemp("artifacts")
         for name in names:
-            command = [sys.executable, "-m", "sae", "fetch", "--name", name, "--root", str(root)]
-            subprocess.run([*command, "--spec", json.dumps(known[name])], check=True, cwd=ROOT)
+            command = [
+                sys.executable,
+                "-m",
+                "sae",
+                "fetch",
+                "--name",
+                name,
+                "--root",
+                str(root),
+            ]
+            subprocess.run(
+                [*command, "--spec", json.dumps(known[name])], check=True, cwd=ROOT
+            )
         return root
 
     return fetch
@@ -88,9 +108,19 @@ class Checkout:
             copy(source, folder / part)
         os.symlink(digits, folder / "digits")
         self.config = yaml.safe_load((ROOT / "config.yaml").read_text())
-        self.config["datasets"]["digits"] = {"type": "image_folder", "root": "digits", "image_size": 32}
-        checkpoint = {"model": "test_efficientnet", "checkpoint": "digits/backbone.safetensors"}
-        self.config["backbones"]["tiny"] = {"loader": "timm", "family": "tiny"} | checkpoint
+        self.config["datasets"]["digits"] = {
+            "type": "image_folder",
+            "root": "digits",
+            "image_size": 32,
+        }
+        checkpoint = {
+            "model": "test_efficientnet",
+            "checkpoint": "digits/backbone.safetensors",
+        }
+        self.config["backbones"]["tiny"] = {
+            "loader": "timm",
+            "family": "tiny",
+        } | checkpoint
         recipe = self.config["training"]["smoke"]
         self.config["training"]["tiny"] = recipe | TINY
         self.config["figures"] = ["fig1", "fig5", "sweep"]
@@ -100,14 +130,19 @@ class Checkout:
             "k": [4],
             "seeds": [0],
             "methods": ["topk", "reg1", "reg2", "reg1_all", "reg2_all"],
-            "sweep": {"reg1": {"lambda": [0.0001, 0.001]}, "reg2": {"lambda": [0.0001, 0.001]}},
+            "sweep": {
+                "reg1": {"lambda": [0.0001, 0.001]},
+                "reg2": {"lambda": [0.0001, 0.001]},
+            },
             "training": "tiny",
         }
         self.config["experiments"]["tiny"] = self.experiment
         self.write()
 
     def write(self):
-        plain = json.loads(json.dumps(self.config))  # Without objects that stand there twice, which YAML would join.
+        plain = json.loads(
+            json.dumps(self.config)
+        )  # Without objects that stand there twice, which YAML would join.
         (self.folder / "config.yaml").write_text(yaml.safe_dump(plain))
 
     def command(self, *arguments):
@@ -117,7 +152,11 @@ class Checkout:
     def environment(self):
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         # The copy comes before the installed packages.
-        return {**os.environ, "PATH": path, "PYTHONPATH": f"{self.folder}{os.pathsep}{self.folder / 'workflow'}"}
+        return {
+            **os.environ,
+            "PATH": path,
+            "PYTHONPATH": f"{self.folder}{os.pathsep}{self.folder / 'workflow'}",
+        }
 
     def snakemake(self, *arguments, ok=True):
         """Run Snakemake here; returns what it printed."""
@@ -135,7 +174,9 @@ class Checkout:
     def planned(self, target="tiny"):
         """{rule: jobs} of a dry run, the target `tiny` itself left out."""
         lines = self.snakemake("-n", target).splitlines()
-        start = next((i for i, line in enumerate(lines) if line.startswith("job  ")), None)
+        start = next(
+            (i for i, line in enumerate(lines) if line.startswith("job  ")), None
+        )
         if start is None:
             return {}
         rows = [line.split() for line in lines[start + 2 :]]

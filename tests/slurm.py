@@ -13,7 +13,17 @@ import subprocess
 import time
 from pathlib import Path
 
-COMMANDS = ("sbatch", "srun", "squeue", "scancel", "sinfo", "scontrol", "sacct", "sacctmgr", "sshare")
+COMMANDS = (
+    "sbatch",
+    "srun",
+    "squeue",
+    "scancel",
+    "sinfo",
+    "scontrol",
+    "sacct",
+    "sacctmgr",
+    "sshare",
+)
 DAEMONS = ("slurmd", "slurmctld", "munged")
 CONFIG = """
 ClusterName=test
@@ -72,7 +82,14 @@ class Cluster:
     def run(self, *command):
         """What a command of Slurm prints."""
         environment = os.environ | self.environment
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+        return subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
 
     def start(self):
         """Write the configuration, start the daemons, and wait until the node takes jobs."""
@@ -85,21 +102,47 @@ class Cluster:
         (root / "munge").chmod(0o700)
         (root / "munge/key").write_bytes(os.urandom(1024))
         (root / "munge/key").chmod(0o400)
-        munge = [f"--key-file={root}/munge/key", f"--socket={root}/munge.sock", f"--pid-file={root}/munged.pid"]
+        munge = [
+            f"--key-file={root}/munge/key",
+            f"--socket={root}/munge.sock",
+            f"--pid-file={root}/munged.pid",
+        ]
         munge += [f"--log-file={root}/munge/log", f"--seed-file={root}/munge/seed"]
         environment = os.environ | self.environment
-        for daemon in (["munged", "--force", *munge], ["slurmctld", "-c"], ["slurmd", "-N", self.host]):
-            subprocess.run([f"/usr/sbin/{daemon[0]}", *daemon[1:]], env=environment, check=True, capture_output=True)
+        for daemon in (
+            ["munged", "--force", *munge],
+            ["slurmctld", "-c"],
+            ["slurmd", "-N", self.host],
+        ):
+            subprocess.run(
+                [f"/usr/sbin/{daemon[0]}", *daemon[1:]],
+                env=environment,
+                check=True,
+                capture_output=True,
+            )
         for _ in range(100):
             with contextlib.suppress(subprocess.SubprocessError):
-                if self.run("sinfo", "--noheader", "--partition=cpu", "--format=%T").strip() == "idle":
+                if (
+                    self.run(
+                        "sinfo", "--noheader", "--partition=cpu", "--format=%T"
+                    ).strip()
+                    == "idle"
+                ):
                     return
             time.sleep(0.2)
-        raise RuntimeError("\n".join(log.read_text() for log in root.glob("slurm*.log")))
+        raise RuntimeError(
+            "\n".join(log.read_text() for log in root.glob("slurm*.log"))
+        )
 
     def _configure(self):
         root, ports = self.root, _free_ports(2)
-        values = {"root": root, "host": self.host, "user": getpass.getuser(), "port": ports[0], "slurmd_port": ports[1]}
+        values = {
+            "root": root,
+            "host": self.host,
+            "user": getpass.getuser(),
+            "port": ports[0],
+            "slurmd_port": ports[1],
+        }
         values |= {"cpus": self.cpus, "memory": self.memory, "gpus": self.gpus}
         (root / "slurm.conf").write_text(CONFIG.format(**values))
         (root / "plugstack.conf").write_text("")
@@ -111,7 +154,9 @@ class Cluster:
         # Inside a job the executor's plugin drops SLURM_CONF: hence wrappers that set it.
         for name in COMMANDS:
             wrapper = root / "bin" / name
-            wrapper.write_text(f'#!/bin/sh\nexport SLURM_CONF={root}/slurm.conf\nexec /usr/bin/{name} "$@"\n')
+            wrapper.write_text(
+                f'#!/bin/sh\nexport SLURM_CONF={root}/slurm.conf\nexec /usr/bin/{name} "$@"\n'
+            )
             wrapper.chmod(0o755)
 
     def stop(self):

@@ -11,12 +11,28 @@ pytestmark = pytest.mark.slow
 
 
 # They read what a run made; tests of their own give them some.
-OF_RESULTS = {"agree.py", "draws.py", "frequency.py", "mask.py", "pilot.py", "rate.py", "reference.py", "sizes.py"}
+OF_RESULTS = {
+    "agree.py",
+    "draws.py",
+    "frequency.py",
+    "mask.py",
+    "pilot.py",
+    "rate.py",
+    "reference.py",
+    "sizes.py",
+}
 
 
-@pytest.mark.parametrize("bench", sorted({file.name for file in (ROOT / "bench").glob("[a-z]*.py")} - OF_RESULTS))
+@pytest.mark.parametrize(
+    "bench",
+    sorted({file.name for file in (ROOT / "bench").glob("[a-z]*.py")} - OF_RESULTS),
+)
 def test_a_bench_runs(bench, tmp_path):
-    out = ["--out", tmp_path] if 'add_argument("--out"' in (ROOT / "bench" / bench).read_text() else []
+    out = (
+        ["--out", tmp_path]
+        if 'add_argument("--out"' in (ROOT / "bench" / bench).read_text()
+        else []
+    )
     path = os.pathsep.join([str(ROOT), str(ROOT / "workflow")])
     done = subprocess.run(
         [sys.executable, f"bench/{bench}", "--tiny", *map(str, out)],

@@ -14,11 +14,21 @@ DIRECTIVE = re.compile(r"^\.\. auto(module|function|class|exception):: (\S+)$", 
 
 
 def test_the_api_has_every_step_and_every_name_that_the_documentation_imports():
-    shown = {name: kind for kind, name in DIRECTIVE.findall((ROOT / "docs/api.md").read_text())}
-    wanted = {step.function.replace(":", ".") for step in STEPS.values()} | {"sae.load", "sae.score"}
+    shown = {
+        name: kind
+        for kind, name in DIRECTIVE.findall((ROOT / "docs/api.md").read_text())
+    }
+    wanted = {step.function.replace(":", ".") for step in STEPS.values()} | {
+        "sae.load",
+        "sae.score",
+    }
     for page in ("README.md", "docs/extending.md", "docs/other_saes.md"):
-        for module, names in re.findall(r"^from (sae[\w.]*) import (.+)$", (ROOT / page).read_text(), re.M):
-            wanted |= {f"{module}.{name.split(' as ')[0].strip()}" for name in names.split(",")}
+        for module, names in re.findall(
+            r"^from (sae[\w.]*) import (.+)$", (ROOT / page).read_text(), re.M
+        ):
+            wanted |= {
+                f"{module}.{name.split(' as ')[0].strip()}" for name in names.split(",")
+            }
 
     def there(name):
         # A module that is imported whole has some names there; a whole module has all of its own.
@@ -32,7 +42,11 @@ def blocks(page):
     """{path: text} of the files that a page shows, and its lines of shell in order."""
     text = (ROOT / page).read_text()
     files = dict(re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", text, re.S))
-    return files, [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
+    return files, [
+        line
+        for block in re.findall(r"```sh\n(.*?)```", text, re.S)
+        for line in block.splitlines()
+    ]
 
 
 @pytest.mark.slow
@@ -50,8 +64,15 @@ def test_the_tutorial_ends_in_rows_of_the_board(make_checkout, fetched):
     for line in ("python pictures.py", *lines):
         # The environment is the one that runs the tests.
         command = line.replace("make ", "make -o setup ")
-        run = {"cwd": checkout.folder, "env": checkout.environment, "shell": True, "text": True}
-        done = subprocess.run(command, **run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        run = {
+            "cwd": checkout.folder,
+            "env": checkout.environment,
+            "shell": True,
+            "text": True,
+        }
+        done = subprocess.run(
+            command, **run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         assert done.returncode == 0, done.stdout
         said += done.stdout
     assert "SAEs: 33 in 3 cells" in said and "Reg. 1 raises mean MS" in said
@@ -66,6 +87,8 @@ def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
     for cell in cells:
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), names)
-    assert names["scores"]["r2"] > 0.7 and "purity_binary_null" in capsys.readouterr().out
+    assert (
+        names["scores"]["r2"] > 0.7 and "purity_binary_null" in capsys.readouterr().out
+    )
     assert len(names["figure"].axes) == 32
     names["plt"].close("all")

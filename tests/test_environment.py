@@ -22,7 +22,11 @@ def normal(name):
 
 
 def pins(lines):
-    found = [re.match(r"([A-Za-z0-9_.-]+)(.*)", line) for line in lines if line and not line.startswith("#")]
+    found = [
+        re.match(r"([A-Za-z0-9_.-]+)(.*)", line)
+        for line in lines
+        if line and not line.startswith("#")
+    ]
     return {normal(match[1]): match[2] for match in found}
 
 
@@ -33,15 +37,22 @@ def test_environment_and_lock_agree_and_cover_what_is_needed():
     assert {name: lock[name] for name in conda} == conda
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     locked = LOCKS["requirements.lock"]
-    needed = [project["dependencies"], *(project["optional-dependencies"][group] for group in locked)]
+    needed = [
+        project["dependencies"],
+        *(project["optional-dependencies"][group] for group in locked),
+    ]
     needed = [name for group in needed for name in group]
     assert set(pins(needed)) <= set(conda) and set(pins(needed)) <= set(lock)
 
 
 def test_the_small_locks_add_what_the_other_groups_need():
     lock, *small = (pins((ROOT / name).read_text().splitlines()) for name in LOCKS)
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert sorted(groups) == sorted(group for names in LOCKS.values() for group in names)
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert sorted(groups) == sorted(
+        group for names in LOCKS.values() for group in names
+    )
     for found, names in zip(small, list(LOCKS.values())[1:], strict=True):
         needed = [name for group in names for name in groups[group]]
         assert set(pins(needed)) <= set(found) and not set(found) & set(lock)
@@ -49,17 +60,27 @@ def test_the_small_locks_add_what_the_other_groups_need():
 
 def test_only_torch_and_torchvision_are_ranges_and_no_host_is_named():
     text = "".join((ROOT / name).read_text() for name in LOCKS)
-    ranges = {name for name, version in pins(text.splitlines()).items() if not version.startswith("==")}
+    ranges = {
+        name
+        for name, version in pins(text.splitlines()).items()
+        if not version.startswith("==")
+    }
     assert ranges == {"torch", "torchvision"}
     assert "://" not in text and "+cpu" not in text
 
 
 def test_ci_and_the_actions_run_targets_of_make_and_nothing_else():
-    targets = set(re.findall(r"^([a-z-]+(?: [a-z-]+)*):", (ROOT / "Makefile").read_text(), re.M))
+    targets = set(
+        re.findall(r"^([a-z-]+(?: [a-z-]+)*):", (ROOT / "Makefile").read_text(), re.M)
+    )
     targets = {name for names in targets for name in names.split()}
     lines = (ROOT / ".ci/run").read_text().splitlines()
     own = {line.removeprefix("make ") for line in lines if line.startswith("make ")}
-    assert {line.split()[0] for line in lines if line and not line.startswith("#")} == {"set", "cd", "make"}
+    assert {line.split()[0] for line in lines if line and not line.startswith("#")} == {
+        "set",
+        "cd",
+        "make",
+    }
     run = {}
     for file in (ROOT / ".github/workflows").glob("*.yml"):
         for job in yaml.safe_load(file.read_text())["jobs"].values():
@@ -68,7 +89,11 @@ def test_ci_and_the_actions_run_targets_of_make_and_nothing_else():
                 for line in step.get("run", "").splitlines():
                     every = [line]
                     for key, values in matrix.items():
-                        every = [each.replace(f"${{{{ matrix.{key} }}}}", value) for each in every for value in values]
+                        every = [
+                            each.replace(f"${{{{ matrix.{key} }}}}", value)
+                            for each in every
+                            for value in values
+                        ]
                     run |= {each.removeprefix("make "): file.name for each in every}
     assert own <= set(run) <= targets
 
@@ -76,6 +101,14 @@ def test_ci_and_the_actions_run_targets_of_make_and_nothing_else():
 def test_one_version_everywhere_and_no_placeholders_in_the_citation():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == sae.__version__
-    assert not re.search(r"TODO|FIXME|OWNER|example\.(com|org)|XXX", (ROOT / "CITATION.cff").read_text())
-    if "date-released" in citation:  # Written on the day of a release; then the changelog has it too.
-        assert re.search(rf"^## {re.escape(sae.__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert not re.search(
+        r"TODO|FIXME|OWNER|example\.(com|org)|XXX", (ROOT / "CITATION.cff").read_text()
+    )
+    if (
+        "date-released" in citation
+    ):  # Written on the day of a release; then the changelog has it too.
+        assert re.search(
+            rf"^## {re.escape(sae.__version__)}\b",
+            (ROOT / "CHANGELOG.md").read_text(),
+            re.M,
+        )

@@ -41,8 +41,12 @@ class Method(Options):
     def trials(self) -> list[dict[str, Any]]:
         """The points of the sweep, options sorted by name; values are rounded to what paths print."""
         names = sorted(self.sweep)
-        values = [list(dict.fromkeys(rounded(v) for v in self.sweep[name])) for name in names]
-        return [dict(zip(names, point, strict=True)) for point in itertools.product(*values)]
+        values = [
+            list(dict.fromkeys(rounded(v) for v in self.sweep[name])) for name in names
+        ]
+        return [
+            dict(zip(names, point, strict=True)) for point in itertools.product(*values)
+        ]
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,9 @@ class Member:
     @property
     def path(self) -> str:
         """Where it lies, relative to its bank."""
-        return paths.SAE.format(method=self.method, trial=self.name, seed=self.settings.seed)
+        return paths.SAE.format(
+            method=self.method, trial=self.name, seed=self.settings.seed
+        )
 
     @property
     def name(self) -> str:
@@ -90,26 +96,44 @@ class Plan(Options):
     metrics: dict[str, dict[str, Any]] = Field({})
     """Of what the protocols read on validation, by name; the defaults where one is not named."""
 
-    def member(self, method: str, trial: dict[str, Any], seed: int, protocol: str) -> Member:
+    def member(
+        self, method: str, trial: dict[str, Any], seed: int, protocol: str
+    ) -> Member:
         """One SAE.
 
         Raises:
             UserError: a method sets or sweeps what it does not have, or what the whole cell has in common.
         """
         spec = self.methods[method]
-        known = {*spec.options, *Recipe.model_fields, *(["lambda"] if spec.penalty else [])}
+        known = {
+            *spec.options,
+            *Recipe.model_fields,
+            *(["lambda"] if spec.penalty else []),
+        }
         for name in trial:
             if name not in known:
                 raise UserError(f"method {method}: it has no option {name!r} to sweep")
-        for name in ("input_norm", "unit_variance"):  # All SAEs of a cell read the same inputs.
+        for name in (
+            "input_norm",
+            "unit_variance",
+        ):  # All SAEs of a cell read the same inputs.
             if name in spec.recipe or name in trial:
-                raise UserError(f"method {method}: {name} is the same for all methods; set it in the recipe")
+                raise UserError(
+                    f"method {method}: {name} is the same for all methods; set it in the recipe"
+                )
         options = {name: trial.get(name, value) for name, value in spec.options.items()}
         values = self.recipe | spec.recipe | {"k": self.k, "seed": seed}
-        values |= {"objective": spec.objective, "penalty": spec.penalty, "mask": spec.mask, "lambda": spec.lam}
+        values |= {
+            "objective": spec.objective,
+            "penalty": spec.penalty,
+            "mask": spec.mask,
+            "lambda": spec.lam,
+        }
         values |= {name: value for name, value in trial.items() if name not in options}
         if spec.penalty and values["lambda"] is None:
-            raise UserError(f"method {method}: penalty {spec.penalty} needs lambda, or a sweep of it")
+            raise UserError(
+                f"method {method}: penalty {spec.penalty} needs lambda, or a sweep of it"
+            )
         try:
             return Member(method, trial, Settings(**values, options=options), protocol)
         except ValidationError as error:

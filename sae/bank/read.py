@@ -75,12 +75,18 @@ class Bank:
     def write(self) -> None:
         """Write `file`; links of SAEs that it does not list go."""
         finished.unlink_others(self.file.parent, {entry.path for entry in self.saes})
-        files.write_json(self.file, {n: v for n, v in asdict(self).items() if n != "file"})
+        files.write_json(
+            self.file, {n: v for n, v in asdict(self).items() if n != "file"}
+        )
 
     def siblings(self, entry: Entry) -> list[Entry]:
         """The SAEs that differ from one of them in the seed alone, and can be opened."""
         same = (entry.protocol, entry.method, entry.name)
-        return [e for e in self.saes if e.ok and e.seed != entry.seed and (e.protocol, e.method, e.name) == same]
+        return [
+            e
+            for e in self.saes
+            if e.ok and e.seed != entry.seed and (e.protocol, e.method, e.name) == same
+        ]
 
     def open(self, entry: Entry) -> Coder:
         """Load one of the SAEs, its hash checked; a missing link is restored from the store.
@@ -96,7 +102,9 @@ class Bank:
         if not path.exists():
             stored = self.file.parent / self.store / entry.key
             if not (stored / path.name).is_file():
-                raise UserError(f"{path} is gone, and {stored} too; delete {self.file} and run again")
+                raise UserError(
+                    f"{path} is gone, and {stored} too; delete {self.file} and run again"
+                )
             finished.link(stored, path)
         advice = f"delete {path.resolve().parent} and {self.file}, and run again"
         files.check_sum(path, entry.sha256, self.file, advice)
@@ -111,6 +119,11 @@ def read(file: Path | str) -> Bank:
     """
     content = files.read_json(file, "bank")
     try:
-        return Bank(Path(file), **content | {"saes": [Entry(**entry) for entry in content["saes"]]})
+        return Bank(
+            Path(file),
+            **content | {"saes": [Entry(**entry) for entry in content["saes"]]},
+        )
     except (KeyError, TypeError) as error:
-        raise UserError(f"{file} is of another version of this project ({error}); delete it and run again") from None
+        raise UserError(
+            f"{file} is of another version of this project ({error}); delete it and run again"
+        ) from None

@@ -38,7 +38,12 @@ log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
 
 # What the last row of a training log says of an SAE, as far as its objective has it.
-_SAID = {"r2": "R2 {:.3f}", "l0": "L0 {:.1f}", "dead": "dead {:.0f}", "penalty": "penalty {:.3g}"}
+_SAID = {
+    "r2": "R2 {:.3f}",
+    "l0": "L0 {:.1f}",
+    "dead": "dead {:.0f}",
+    "penalty": "penalty {:.3g}",
+}
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,9 @@ class Cell:
     @functools.cached_property
     def x(self) -> torch.Tensor | Inputs:
         """(N, d) prepared training inputs."""
-        return inputs.open_inputs(self.embeddings, self.input_norm, self.input_scale, self.device)
+        return inputs.open_inputs(
+            self.embeddings, self.input_norm, self.input_scale, self.device
+        )
 
     @functools.cached_property
     def moments(self) -> Moments:
@@ -98,7 +105,9 @@ class Cell:
     def held_out(self) -> tuple[dict[str, str], torch.Tensor | Inputs]:
         """The hashes of the validation split, and its prepared inputs, of which SAEs with thresholds ask."""
         val = activations.read(self.folder / "val")
-        x = inputs.open_inputs(val.embeddings, self.input_norm, self.input_scale, self.device)
+        x = inputs.open_inputs(
+            val.embeddings, self.input_norm, self.input_scale, self.device
+        )
         return val.manifest["sha256"], x
 
 
@@ -150,28 +159,55 @@ class Trainer:
         side_by_side: a map over several processes (`sae.core.workers.pool`); without, SAEs train in this one.
     """
 
-    def __init__(self, plan: Plan, cell: Cell, place: Place, side_by_side: Map | None = None) -> None:
+    def __init__(
+        self, plan: Plan, cell: Cell, place: Place, side_by_side: Map | None = None
+    ) -> None:
         self._plan, self._cell, self._place, self._map = plan, cell, place, side_by_side
-        self._data = files.read_json(cell.folder / "train/manifest.json", "manifest of activations")["sha256"]
+        self._data = files.read_json(
+            cell.folder / "train/manifest.json", "manifest of activations"
+        )["sha256"]
         self._versions = functools.cache(finished.versions_of)
         root = os.path.relpath(place.store, place.bank.parent)
-        self.bank = Bank(place.bank, plan.dataset, plan.backbone, plan.k, cell.input_scale, root, [], {})
+        self.bank = Bank(
+            place.bank,
+            plan.dataset,
+            plan.backbone,
+            plan.k,
+            cell.input_scale,
+            root,
+            [],
+            {},
+        )
 
     def bring(self, members: list[Member]) -> list[Entry]:
         """Train what the stores lack, link all; their entries, which are added to the bank's."""
         todo = [self._todo(member) for member in members]
         self._note(todo)
         # By what made them: two names of one SAE are trained once.
-        known = {one.folder: finished.find(one.folder, self._place.shared) for one in todo}
+        known = {
+            one.folder: finished.find(one.folder, self._place.shared) for one in todo
+        }
         lacking = {one.folder: one for one in todo if known[one.folder] is None}
         todo_now = lacking.values()
-        made = self._map(_train_alone, todo_now) if self._map and len(lacking) > 1 else map(_train, todo_now)
+        made = (
+            self._map(_train_alone, todo_now)
+            if self._map and len(lacking) > 1
+            else map(_train, todo_now)
+        )
         before, entries = len(self.bank.saes), []
         for number, one in enumerate(todo, 1):
             headway.tell(before + number - 1, before + len(todo), "SAEs trained")
             result = known[one.folder] = known[one.folder] or next(made)
-            said, how = f"{self._plan.cell}: {number}/{len(todo)} {one.member}", ", found in the store"
-            progress.info("%s: %s%s", said, _said(result, one.made_by), "" if one.folder in lacking else how)
+            said, how = (
+                f"{self._plan.cell}: {number}/{len(todo)} {one.member}",
+                ", found in the store",
+            )
+            progress.info(
+                "%s: %s%s",
+                said,
+                _said(result, one.made_by),
+                "" if one.folder in lacking else how,
+            )
             entries.append(self._linked(one, result))
         self.bank = replace(self.bank, saes=[*self.bank.saes, *entries])
         return entries
@@ -180,25 +216,46 @@ class Trainer:
         """Say what is about to be trained, so that `make prune` keeps it if this job is killed."""
         keys = {key for entry in self.bank.saes for key in (entry.key, entry.trained)}
         keys |= {one.folder.name for one in todo}
-        if self._place.unfinished.exists():  # Of a job that was killed in a later round.
-            keys |= set(files.read_json(self._place.unfinished, "list of unfinished SAEs")["keys"])
+        if (
+            self._place.unfinished.exists()
+        ):  # Of a job that was killed in a later round.
+            keys |= set(
+                files.read_json(self._place.unfinished, "list of unfinished SAEs")[
+                    "keys"
+                ]
+            )
         files.write_json(self._place.unfinished, {"keys": sorted(keys)})
 
     def _todo(self, member: Member) -> Todo:
         settings = member.settings
         # Code and its versions are read together: an edit while the cell trains belongs to the next run.
         objective, _ = entries_of(settings)
-        identity, named = settings.identity(), self._versions(settings.objective, settings.penalty)
+        identity, named = (
+            settings.identity(),
+            self._versions(settings.objective, settings.penalty),
+        )
         if made_elsewhere(objective):  # What its file holds, wherever it lies.
             identity["options"] = objective.content(settings.of(objective))
-        made_by = {"data": self._data, "settings": identity, "input_scale": self._cell.input_scale}
+        made_by = {
+            "data": self._data,
+            "settings": identity,
+            "input_scale": self._cell.input_scale,
+        }
         made_by |= {"versions": named, "device": torch.device(self._cell.device).type}
-        return Todo(self._plan, self._cell, member, made_by, self._place.store / finished.key_of(made_by))
+        return Todo(
+            self._plan,
+            self._cell,
+            member,
+            made_by,
+            self._place.store / finished.key_of(made_by),
+        )
 
     def _linked(self, one: Todo, result: dict[str, Any]) -> Entry:
         member, folder, path = one.member, one.folder, None
         # The key has the versions of what these name instead.
-        settings = one.made_by["settings"] | member.settings.model_dump(include={"objective", "penalty"})
+        settings = one.made_by["settings"] | member.settings.model_dump(
+            include={"objective", "penalty"}
+        )
         if result["status"] == "ok":
             folder, result = _within_budget(one, result, self._place)
             path = member.path
@@ -219,13 +276,19 @@ class Trainer:
 def _said(result: dict[str, Any], made_by: dict[str, Any]) -> str:
     if result["status"] != "ok":
         return f"DIVERGED by step {result['step']} ({files.dumps(made_by['settings'])})"
-    return ", ".join(form.format(result[name]) for name, form in _SAID.items() if result.get(name) is not None)
+    return ", ".join(
+        form.format(result[name])
+        for name, form in _SAID.items()
+        if result.get(name) is not None
+    )
 
 
 def entries_of(settings: Settings) -> tuple[ModuleType, ModuleType | None]:
     """The objective and the penalty of an SAE, loaded."""
     objective = registry.load("objective", settings.objective)
-    return objective, registry.load("penalty", settings.penalty) if settings.penalty else None
+    return objective, registry.load(
+        "penalty", settings.penalty
+    ) if settings.penalty else None
 
 
 def made_elsewhere(objective: ModuleType) -> bool:
@@ -249,28 +312,59 @@ def _train(one: Todo) -> dict[str, Any]:
         try:
             coder, rows = _made(one.member, one.cell)
         except Diverged as error:
-            rows, result = error.rows, {"status": "diverged", "step": error.step, "sha256": None, "m": settings.m}
+            rows, result = (
+                error.rows,
+                {
+                    "status": "diverged",
+                    "step": error.step,
+                    "sha256": None,
+                    "m": settings.m,
+                },
+            )
         else:
-            coder.metadata |= {"method": one.member.method, "trial": one.member.trial, "seed": settings.seed}
-            coder.metadata |= {"dataset": one.plan.dataset, "backbone": one.plan.backbone}
-            coder.metadata |= {"embeddings": one.made_by["data"]["embeddings.npy"], "versions": one.made_by["versions"]}
-            coder.metadata["made_of"] = activations.made_of(files.read_json(one.cell.folder / "train/manifest.json"))
+            coder.metadata |= {
+                "method": one.member.method,
+                "trial": one.member.trial,
+                "seed": settings.seed,
+            }
+            coder.metadata |= {
+                "dataset": one.plan.dataset,
+                "backbone": one.plan.backbone,
+            }
+            coder.metadata |= {
+                "embeddings": one.made_by["data"]["embeddings.npy"],
+                "versions": one.made_by["versions"],
+            }
+            coder.metadata["made_of"] = activations.made_of(
+                files.read_json(one.cell.folder / "train/manifest.json")
+            )
             saefile.save(coder, temporary / "sae.safetensors")
             result = {"status": "ok", "step": rows[-1]["step"], "m": coder.m}
             result["sha256"] = files.sha256(temporary / "sae.safetensors")
         last = rows[-1]
-        result |= {name: last[name] for name in _SAID if abs(last.get(name, float("inf"))) < float("inf")}
+        result |= {
+            name: last[name]
+            for name in _SAID
+            if abs(last.get(name, float("inf"))) < float("inf")
+        }
         files.write_parquet(temporary / "train.parquet", pd.DataFrame(rows))
-        files.write_json(temporary / "result.json", result | {"made_by": one.made_by, "made_with": _versions()})
+        files.write_json(
+            temporary / "result.json",
+            result | {"made_by": one.made_by, "made_with": _versions()},
+        )
     seconds, steps = time.perf_counter() - started, last["step"] + 1
-    log.info("%.1f s, %d steps of %.2f ms", seconds, steps, 1e3 * seconds / max(1, steps))
+    log.info(
+        "%.1f s, %d steps of %.2f ms", seconds, steps, 1e3 * seconds / max(1, steps)
+    )
     # Not `result`: where another process was first with this SAE, it is the store's that counts.
     found = finished.whole(one.folder)
     assert found is not None
     return found
 
 
-def _within_budget(one: Todo, result: dict[str, Any], place: Place) -> tuple[Path, dict[str, Any]]:
+def _within_budget(
+    one: Todo, result: dict[str, Any], place: Place
+) -> tuple[Path, dict[str, Any]]:
     """The folder in the store and the result of the SAE that is judged: of `one`, or for thresholds another one.
 
     Training fixes thresholds so that k latents are active on *training* images. Held-out images of a small dataset
@@ -279,22 +373,33 @@ def _within_budget(one: Todo, result: dict[str, Any], place: Place) -> tuple[Pat
     """
     coder = saefile.load(one.folder / "sae.safetensors")
     select = coder.select
-    if not isinstance(select, Threshold) or made_elsewhere(entries_of(one.member.settings)[0]):
+    if not isinstance(select, Threshold) or made_elsewhere(
+        entries_of(one.member.settings)[0]
+    ):
         return one.folder, result
     held_out, x = one.cell.held_out
-    thresholds = {"of": one.folder.name, "on": held_out, "versions": versions.joined([("training", "calibrate")])}
+    thresholds = {
+        "of": one.folder.name,
+        "on": held_out,
+        "versions": versions.joined([("training", "calibrate")]),
+    }
     made_by = result["made_by"] | {"thresholds": thresholds}
     own = place.store / finished.key_of(made_by)
     found = finished.find(own, place.shared)
     if found is None:
         coder = coder.to(x.device)
-        coder.select = Threshold(calibrate(coder, x, select.theta.to(x.device), coder.k))
+        coder.select = Threshold(
+            calibrate(coder, x, select.theta.to(x.device), coder.k)
+        )
         coder.metadata["thresholds_fixed_on"] = held_out["embeddings.npy"]
         with files.atomic_directory(own) as temporary:
             saefile.save(coder, temporary / "sae.safetensors")
             shutil.copyfile(one.folder / "train.parquet", temporary / "train.parquet")
             digest = files.sha256(temporary / "sae.safetensors")
-            files.write_json(temporary / "result.json", result | {"sha256": digest, "made_by": made_by})
+            files.write_json(
+                temporary / "result.json",
+                result | {"sha256": digest, "made_by": made_by},
+            )
         found = finished.whole(own)
     assert found is not None
     return own, found
@@ -313,10 +418,20 @@ def _made(member: Member, cell: Cell) -> tuple[Coder, list[dict[str, Any]]]:
 
 def _log_row(row: dict[str, Any]) -> None:
     counts = ("step", "epoch", "dead")
-    log.info(" ".join(f"{name} {value:{'.0f' if name in counts else '.5g'}}" for name, value in row.items()))
+    log.info(
+        " ".join(
+            f"{name} {value:{'.0f' if name in counts else '.5g'}}"
+            for name, value in row.items()
+        )
+    )
 
 
 def _versions() -> dict[str, Any]:
     # Recorded, not part of the key: another version may give other bits.
-    packages: dict[str, Any] = {package: version(package) for package in ("torch", "numpy", "safetensors")}
-    return packages | {"python": platform.python_version(), "threads": torch.get_num_threads()}
+    packages: dict[str, Any] = {
+        package: version(package) for package in ("torch", "numpy", "safetensors")
+    }
+    return packages | {
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+    }

@@ -62,11 +62,18 @@ def read(folder: Path) -> Result:
     Raises:
         UserError: it lacks a file, or one is damaged.
     """
-    made_by = MadeBy.model_validate(files.read_json(folder / MADE_BY, "record of what made these results"))
+    made_by = MadeBy.model_validate(
+        files.read_json(folder / MADE_BY, "record of what made these results")
+    )
     table = folder / "metrics.parquet"
     if not table.exists() and not (folder / "metrics.csv").exists():
         raise UserError(f"{folder} has neither metrics.parquet nor metrics.csv")
-    return Result(files.read_parquet(table) if table.exists() else pd.read_csv(folder / "metrics.csv"), made_by)
+    return Result(
+        files.read_parquet(table)
+        if table.exists()
+        else pd.read_csv(folder / "metrics.csv"),
+        made_by,
+    )
 
 
 def joined(results: Sequence[Result]) -> tuple[pd.DataFrame, list[str]]:
@@ -90,37 +97,80 @@ def joined(results: Sequence[Result]) -> tuple[pd.DataFrame, list[str]]:
 
 def _free(method: str, experiment: str, taken: set[str]) -> str:
     """A name that no other method on the board has."""
-    names = (f"{experiment}/{method}{of}" for of in ("", *(f" ({n})" for n in range(2, len(taken) + 3))))
-    return method if method not in taken else next(name for name in names if name not in taken)
+    names = (
+        f"{experiment}/{method}{of}"
+        for of in ("", *(f" ({n})" for n in range(2, len(taken) + 3)))
+    )
+    return (
+        method
+        if method not in taken
+        else next(name for name in names if name not in taken)
+    )
 
 
 def _fitting(result: Result, mine: Result) -> tuple[pd.DataFrame, list[str]]:
     """The rows that go beside those of the first folder, MS across groups; a line about each thing that does not."""
     own, first, said = result.made_by, mine.made_by, list[str]()
-    both = {name: first.versions[name] for name in own.versions.keys() & first.versions.keys()}
-    pairs: list[tuple[str, Any, Any]] = [("versions", {n: own.versions[n] for n in both}, both)]
-    of_fronts = [{n: o for n, o in m.protocols.items() if m.fronts.protocol in (None, n)} for m in (own, first)]
-    pairs += [("protocols", of_fronts[0], of_fronts[1]), ("recipe", own.recipe, first.recipe)]
+    both = {
+        name: first.versions[name]
+        for name in own.versions.keys() & first.versions.keys()
+    }
+    pairs: list[tuple[str, Any, Any]] = [
+        ("versions", {n: own.versions[n] for n in both}, both)
+    ]
+    of_fronts = [
+        {n: o for n, o in m.protocols.items() if m.fronts.protocol in (None, n)}
+        for m in (own, first)
+    ]
+    pairs += [
+        ("protocols", of_fronts[0], of_fronts[1]),
+        ("recipe", own.recipe, first.recipe),
+    ]
     pairs.append(("fronts", own.fronts, first.fronts))
-    lost = {c for c, metric in own.columns.items() if own.metrics.get(metric) != first.metrics.get(metric)}
+    lost = {
+        c
+        for c, metric in own.columns.items()
+        if own.metrics.get(metric) != first.metrics.get(metric)
+    }
     # What feasibility rests on.
-    asked = sorted({own.columns[column] for column in lost & {"r2", "l0", "dead_train"}})
-    pairs += [(f"metric {metric}", own.metrics.get(metric), first.metrics.get(metric)) for metric in asked]
+    asked = sorted(
+        {own.columns[column] for column in lost & {"r2", "l0", "dead_train"}}
+    )
+    pairs += [
+        (f"metric {metric}", own.metrics.get(metric), first.metrics.get(metric))
+        for metric in asked
+    ]
     for what, theirs, ours in pairs:
         if theirs != ours:
-            return result.metrics[:0], [f"{own.experiment}: left out, of other {what}: {theirs}, not {ours}"]
+            return result.metrics[:0], [
+                f"{own.experiment}: left out, of other {what}: {theirs}, not {ours}"
+            ]
     metrics = fronts.of_rule(result.metrics, own.fronts)
-    cells, there = (pd.MultiIndex.from_frame(rows[[*CELL]]) for rows in (metrics, mine.metrics))
+    cells, there = (
+        pd.MultiIndex.from_frame(rows[[*CELL]]) for rows in (metrics, mine.metrics)
+    )
     if beyond := len(cells.difference(there)):
-        said.append(f"{own.experiment}: cells left out, which {first.experiment} does not have: {beyond}")
+        said.append(
+            f"{own.experiment}: cells left out, which {first.experiment} does not have: {beyond}"
+        )
     metrics = metrics[cells.isin(there)]
     for cell in sorted(own.cells.keys() & first.cells.keys()):
-        if own.cells[cell] != first.cells[cell]:  # A backbone may be trained on, or judge all others of its dataset.
+        if (
+            own.cells[cell] != first.cells[cell]
+        ):  # A backbone may be trained on, or judge all others of its dataset.
             dataset = cell.partition(" / ")[0]
-            said.append(f"{own.experiment}: {dataset} left out: {cell} is {own.cells[cell]}, not {first.cells[cell]}")
+            said.append(
+                f"{own.experiment}: {dataset} left out: {cell} is {own.cells[cell]}, not {first.cells[cell]}"
+            )
             metrics = metrics[metrics["dataset"] != dataset]
-    read = {column for score in READ.values() for column in (score.column, f"{score.column}_across_groups")}
+    read = {
+        column
+        for score in READ.values()
+        for column in (score.column, f"{score.column}_across_groups")
+    }
     for metric in sorted({own.columns[column] for column in lost & read}):
         both_of = own.metrics.get(metric), first.metrics.get(metric)
-        said.append(f"{own.experiment}: scores of {metric} left out, of {both_of[0]}, not {both_of[1]}")
+        said.append(
+            f"{own.experiment}: scores of {metric} left out, of {both_of[0]}, not {both_of[1]}"
+        )
     return across_groups(metrics.drop(columns=[c for c in lost if c in metrics])), said

@@ -44,5 +44,9 @@ def wider_interval(values: pd.Series, rule: Rule) -> tuple[float, float]:
     means = values.groupby(["dataset", "backbone"]).mean()
     if len(means) < 2:
         return float("-inf"), float("inf")
-    half = float(stdtrit(len(means) - 1, (1 + rule.confidence) / 2) * means.std(ddof=1) / np.sqrt(len(means)))
+    half = float(
+        stdtrit(len(means) - 1, (1 + rule.confidence) / 2)
+        * means.std(ddof=1)
+        / np.sqrt(len(means))
+    )
     return min(low, float(means.mean() - half)), max(high, float(means.mean() + half))

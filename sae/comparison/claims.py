@@ -21,9 +21,24 @@ from sae.comparison.scores import RUN, SCORES, by_run, diverged
 from sae.config.rule import Rule
 from sae.scoring.selection import CELL, chosen, of_chosen
 
-COLUMNS = ["claim", "statement", "published", "measured", "ci_low", "ci_high", "cells_for", "cells_against", "verdict"]
+COLUMNS = [
+    "claim",
+    "statement",
+    "published",
+    "measured",
+    "ci_low",
+    "ci_high",
+    "cells_for",
+    "cells_against",
+    "verdict",
+]
 COLUMNS += ["ours", "detection", "controls", "note"]
-VERDICTS = HOLDS, IN_PART, NOT, UNTESTED = "holds", "holds in part", "not shown", "not tested"
+VERDICTS = HOLDS, IN_PART, NOT, UNTESTED = (
+    "holds",
+    "holds in part",
+    "not shown",
+    "not tested",
+)
 
 
 class Evidence:
@@ -37,16 +52,25 @@ class Evidence:
     """
 
     def __init__(
-        self, metrics: pd.DataFrame, points: pd.DataFrame, tables: pd.DataFrame, rule: Rule, names: Methods
+        self,
+        metrics: pd.DataFrame,
+        points: pd.DataFrame,
+        tables: pd.DataFrame,
+        rule: Rule,
+        names: Methods,
     ) -> None:
         self.picked = chosen(metrics, "test", names.compared)
         self.tables, self.rule, self.names = tables, rule, names
         at = metrics["method"].isin([method for _, method in names.pairs])
-        self._rows = pd.concat([self.picked, metrics[(metrics["split"] == "test") & at]])
+        self._rows = pd.concat(
+            [self.picked, metrics[(metrics["split"] == "test") & at]]
+        )
         points = of_chosen(self.picked, points[points["curve"] == "robustness"])
         self._points = points.assign(relative=points["x"] / points["k"])
         self._diverged = diverged(metrics)
-        self.of_controls = functools.cache(self._of_controls)  # Several claims are about one score.
+        self.of_controls = functools.cache(
+            self._of_controls
+        )  # Several claims are about one score.
 
     def of(self, method: str, score: str) -> pd.Series:
         """A score of one method, by run; what is not defined is left out."""
@@ -66,11 +90,17 @@ class Evidence:
 
     def fallen(self, method: str) -> pd.Index:
         """The runs in which no trial of a method was acceptable."""
-        return self.picked[(self.picked["method"] == method) & self.picked["fallback"]].set_index(RUN).index
+        return (
+            self.picked[(self.picked["method"] == method) & self.picked["fallback"]]
+            .set_index(RUN)
+            .index
+        )
 
     def error(self, method: str) -> pd.DataFrame:
         """NMSE of one method by run (rows) and inference-time k relative to the training k (columns)."""
-        return self._points[self._points["method"] == method].pivot_table(index=RUN, columns="relative", values="y")
+        return self._points[self._points["method"] == method].pivot_table(
+            index=RUN, columns="relative", values="y"
+        )
 
     def error_below(self, method: str, other: str) -> pd.Series:
         """Mean over the k below the training k of log(NMSE / the other method's)."""
@@ -91,7 +121,10 @@ class Evidence:
     def lost(self, methods: Iterable[str]) -> list[str]:
         """How many SAEs of some methods diverged, in words; nothing where none did."""
         lost = [name for name in methods if name in self._diverged]
-        return [f"{self.names.of(name).label or name}: {self._diverged[name]} SAEs diverged" for name in lost]
+        return [
+            f"{self.names.of(name).label or name}: {self._diverged[name]} SAEs diverged"
+            for name in lost
+        ]
 
     def _of_controls(self, score: str) -> list[str]:
         """'dataset: controls' of each dataset on which controls have a score as high as the baseline."""
@@ -154,43 +187,123 @@ def _of_the_paper(e: Evidence) -> list[Claim]:
     return [
         *_of_any(e, REG1, BASELINE, both[REG1], ours=False),
         *_of_any(e, REG2, BASELINE, both[REG2], ours=False),
-        _ms(e, "reg1_ms_above_reg2", "Reg. 1 raises mean MS more than Reg. 2", REG1, REG2, methods=(REG1, REG2)),
+        _ms(
+            e,
+            "reg1_ms_above_reg2",
+            "Reg. 1 raises mean MS more than Reg. 2",
+            REG1,
+            REG2,
+            methods=(REG1, REG2),
+        ),
         *(_purity(e, method, said) for method, said in both.items()),
-        Claim("reg2_error_below_k", below, e.error_below(REG2, BASELINE), "lower (Fig. 5)", (REG2,), -1),
-        Claim("baseline_rises_above_k", above, e.rise(BASELINE), "rises (Fig. 5)", bound=rises),
-        Claim("reg2_flat_above_k", where, e.rise_where(REG2, BASELINE, rises), "flat (Fig. 5)", (REG2,), -1, flat),
+        Claim(
+            "reg2_error_below_k",
+            below,
+            e.error_below(REG2, BASELINE),
+            "lower (Fig. 5)",
+            (REG2,),
+            -1,
+        ),
+        Claim(
+            "baseline_rises_above_k",
+            above,
+            e.rise(BASELINE),
+            "rises (Fig. 5)",
+            bound=rises,
+        ),
+        Claim(
+            "reg2_flat_above_k",
+            where,
+            e.rise_where(REG2, BASELINE, rises),
+            "flat (Fig. 5)",
+            (REG2,),
+            -1,
+            flat,
+        ),
         _difference(e, "reg2_raises_probe_auc", auc, REG2, "probe_auc"),
-        _difference(e, "reg2_keeps_probe_top1", same, REG2, "probe_top1", bound=-top1, agreement=False),
+        _difference(
+            e,
+            "reg2_keeps_probe_top1",
+            same,
+            REG2,
+            "probe_top1",
+            bound=-top1,
+            agreement=False,
+        ),
         *_mask(e, REG1_ALL, REG1, both[REG1]),
         *_mask(e, REG2_ALL, REG2, both[REG2]),
-        _difference(e, "reg2_more_dead", "Reg. 2 tends to raise the number of dead latents", REG2, "dead"),
-        _difference(e, "reg1_fewer_dead", "Reg. 1 tends to lower it", REG1, "dead", sign=-1),
-        _difference(e, "reg1_raises_independent_ms", f"Reg. 1 {by_others}", REG1, "ms_independent", ours=True),
-        _difference(e, "reg2_raises_independent_ms", f"Reg. 2 {by_others}", REG2, "ms_independent", ours=True),
+        _difference(
+            e,
+            "reg2_more_dead",
+            "Reg. 2 tends to raise the number of dead latents",
+            REG2,
+            "dead",
+        ),
+        _difference(
+            e, "reg1_fewer_dead", "Reg. 1 tends to lower it", REG1, "dead", sign=-1
+        ),
+        _difference(
+            e,
+            "reg1_raises_independent_ms",
+            f"Reg. 1 {by_others}",
+            REG1,
+            "ms_independent",
+            ours=True,
+        ),
+        _difference(
+            e,
+            "reg2_raises_independent_ms",
+            f"Reg. 2 {by_others}",
+            REG2,
+            "ms_independent",
+            ours=True,
+        ),
     ]
 
 
 def _difference(
-    e: Evidence, name: str, statement: str, method: str, score: str, other: str = BASELINE, **more: Any
+    e: Evidence,
+    name: str,
+    statement: str,
+    method: str,
+    score: str,
+    other: str = BASELINE,
+    **more: Any,
 ) -> Claim:
     effect = published.effect(e.tables, method, SCORES[score].column, other)
     values = e.difference(method, other, score)
-    return Claim(name, statement, values, effect, **{"methods": (method,), "score": score, **more})
+    return Claim(
+        name,
+        statement,
+        values,
+        effect,
+        **{"methods": (method,), "score": score, **more},
+    )
 
 
-def _ms(e: Evidence, name: str, statement: str, method: str, other: str, **more: Any) -> Claim:
+def _ms(
+    e: Evidence, name: str, statement: str, method: str, other: str, **more: Any
+) -> Claim:
     """MS is judged over latents that have a score; the paper reports it with the others as 0."""
     claim = _difference(e, name, statement, method, "ms_all", other, **more)
-    values, seen = (e.difference(method, other, score) for score in ("ms", "detection_alive"))
-    return claim._replace(values=values, beside=claim.values, score="ms", detection=seen)
+    values, seen = (
+        e.difference(method, other, score) for score in ("ms", "detection_alive")
+    )
+    return claim._replace(
+        values=values, beside=claim.values, score="ms", detection=seen
+    )
 
 
-def _of_any(e: Evidence, method: str, other: str, said: str, ours: bool = True) -> list[Claim]:
+def _of_any(
+    e: Evidence, method: str, other: str, said: str, ours: bool = True
+) -> list[Claim]:
     margin = e.rule.margin_r2
     statement = f"... at no loss of R² (difference above -{margin:g})"
     keeps = {"bound": -margin, "agreement": False, "ours": ours}
     return [
-        _ms(e, f"{method}_raises_ms", f"{said} raises mean MS", method, other, ours=ours),
+        _ms(
+            e, f"{method}_raises_ms", f"{said} raises mean MS", method, other, ours=ours
+        ),
         _difference(e, f"{method}_keeps_r2", statement, method, "r2", other, **keeps),
     ]
 
@@ -206,7 +319,9 @@ def _mask(e: Evidence, method: str, base: str, said: str) -> list[Claim]:
     lower = f"... and mean MS is lower without it ({said})"
     ms = _ms(e, f"mask_raises_ms_{base}", lower, method, base, methods=(base,), sign=-1)
     return [
-        _difference(e, f"mask_prevents_dead_{base}", dead, method, "dead", base, methods=(base,)),
+        _difference(
+            e, f"mask_prevents_dead_{base}", dead, method, "dead", base, methods=(base,)
+        ),
         ms._replace(published="lower (text)"),
     ]
 
@@ -218,8 +333,18 @@ def read(file: Path) -> pd.DataFrame:
 
 def judge(claim: Claim, e: Evidence) -> dict[str, Any]:
     """One row of the claims table."""
-    row: dict[str, Any] = {"claim": claim.name, "statement": claim.statement, "published": claim.published}
-    row |= {"cells_for": 0, "cells_against": 0, "verdict": UNTESTED, "ours": claim.ours, "controls": ""}
+    row: dict[str, Any] = {
+        "claim": claim.name,
+        "statement": claim.statement,
+        "published": claim.published,
+    }
+    row |= {
+        "cells_for": 0,
+        "cells_against": 0,
+        "verdict": UNTESTED,
+        "ours": claim.ours,
+        "controls": "",
+    }
     if claim.detection is not None and len(claim.detection):
         row["detection"] = claim.detection.groupby(CELL).mean().mean()
     notes = e.lost(claim.methods)
@@ -239,7 +364,9 @@ def judge(claim: Claim, e: Evidence) -> dict[str, Any]:
     row |= {"ci_low": low, "ci_high": high}
     decided = row["cells_for"] + row["cells_against"]
     certain = low > claim.bound if claim.sign > 0 else high < claim.bound
-    agrees = not claim.agreement or (decided > 0 and row["cells_for"] >= e.rule.agreement * decided)
+    agrees = not claim.agreement or (
+        decided > 0 and row["cells_for"] >= e.rule.agreement * decided
+    )
     row["verdict"] = (HOLDS if agrees else IN_PART) if certain else NOT
     if claim.beside is not None:
         other = claim.beside.groupby(CELL).mean().mean()
@@ -248,7 +375,11 @@ def judge(claim: Claim, e: Evidence) -> dict[str, Any]:
             row["verdict"] = IN_PART
     if len(claim.values.index.unique("seed")) == 1:
         notes.append("interval across blocks only")
-    row["controls"] = "; ".join(e.of_controls(claim.score)) if claim.score and SCORES[claim.score].worth else ""
+    row["controls"] = (
+        "; ".join(e.of_controls(claim.score))
+        if claim.score and SCORES[claim.score].worth
+        else ""
+    )
     return row | {"note": "; ".join(notes)}
 
 
@@ -260,6 +391,12 @@ def _sides(claim: Claim, e: Evidence, cells: pd.Series) -> tuple[int, int]:
     beyond = claim.sign * (cells - claim.bound)
     runs = claim.values.groupby(CELL).size()
     for method in claim.methods:
-        fallen = pd.Series(1, e.fallen(method)).groupby(CELL).size().reindex(runs.index).fillna(0)
+        fallen = (
+            pd.Series(1, e.fallen(method))
+            .groupby(CELL)
+            .size()
+            .reindex(runs.index)
+            .fillna(0)
+        )
         beyond = beyond[(fallen < runs).reindex(beyond.index)]
     return int((beyond > 1e-12).sum()), int((beyond < -1e-12).sum())

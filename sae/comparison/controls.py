@@ -17,10 +17,22 @@ from sae.config.rule import Rule
 from sae.scoring.selection import CELL
 
 ALL = "all datasets"  # the name of the rows over all datasets
-COLUMNS = ["dataset", "score", "baseline", "control", "value", "difference", "low", "high", "tells_nothing"]
+COLUMNS = [
+    "dataset",
+    "score",
+    "baseline",
+    "control",
+    "value",
+    "difference",
+    "low",
+    "high",
+    "tells_nothing",
+]
 
 
-def compare(picked: pd.DataFrame, names: Methods, scores: Iterable[str], rule: Rule) -> pd.DataFrame:
+def compare(
+    picked: pd.DataFrame, names: Methods, scores: Iterable[str], rule: Rule
+) -> pd.DataFrame:
     """Each control's difference from the baseline, per dataset and score, then over all datasets (`ALL`).
 
     Args:
@@ -40,12 +52,25 @@ def compare(picked: pd.DataFrame, names: Methods, scores: Iterable[str], rule: R
     ):
         if dataset == ALL and score.endswith("_across"):
             continue  # The score itself is across groups here.
-        theirs, ours = (by_run(rows[rows["method"] == method], score) for method in (baseline, control))
+        theirs, ours = (
+            by_run(rows[rows["method"] == method], score)
+            for method in (baseline, control)
+        )
         difference = (ours - theirs).dropna()
         if difference.empty:
             continue
         enough = difference.groupby(["dataset", "backbone"]).ngroups >= rule.min_blocks
         low, high = wider_interval(difference, rule) if enough else (nan, nan)
         both = theirs[difference.index].mean(), control, ours[difference.index].mean()
-        found.append((dataset, score, *both, difference.groupby(CELL).mean().mean(), low, high, high >= 0))
+        found.append(
+            (
+                dataset,
+                score,
+                *both,
+                difference.groupby(CELL).mean().mean(),
+                low,
+                high,
+                high >= 0,
+            )
+        )
     return pd.DataFrame(found, columns=COLUMNS).astype({"tells_nothing": bool})

@@ -19,7 +19,9 @@ ABOUT = ["alive", "reweighted", "measured", "whole"]
 COLUMNS = [*CELL, "method", *ABOUT]
 
 
-def by_cell(picked: pd.DataFrame, latents: pd.DataFrame, names: Methods) -> pd.DataFrame:
+def by_cell(
+    picked: pd.DataFrame, latents: pd.DataFrame, names: Methods
+) -> pd.DataFrame:
     """Each method's detection in each cell, means over seeds.
 
     Args:
@@ -34,10 +36,22 @@ def by_cell(picked: pd.DataFrame, latents: pd.DataFrame, names: Methods) -> pd.D
     if "detection" not in latents or not names.baselines:
         return pd.DataFrame(columns=COLUMNS)
     sae = [*RUN, "trial", "source"]
-    latents = latents[(latents["split"] == "test") & latents["detection"].notna()].rename(columns={"method": "source"})
-    known = picked[[*sae, "method", "m", "n_images"]].merge(latents[[*sae, "detection", "n_active"]], on=sae)
-    band = pd.Series(np.searchsorted(BANDS, known["n_active"] / known["n_images"]), known.index, name="band")
-    bands = known.groupby([*RUN, "method", band], sort=False)["detection"].agg(["mean", "size"]).reset_index()
+    latents = latents[
+        (latents["split"] == "test") & latents["detection"].notna()
+    ].rename(columns={"method": "source"})
+    known = picked[[*sae, "method", "m", "n_images"]].merge(
+        latents[[*sae, "detection", "n_active"]], on=sae
+    )
+    band = pd.Series(
+        np.searchsorted(BANDS, known["n_active"] / known["n_images"]),
+        known.index,
+        name="band",
+    )
+    bands = (
+        known.groupby([*RUN, "method", band], sort=False)["detection"]
+        .agg(["mean", "size"])
+        .reset_index()
+    )
     theirs = bands[bands["method"] == names.baselines[0]][[*RUN, "band", "size"]]
     both = bands.merge(theirs, on=[*RUN, "band"], suffixes=("", "_baseline"))
     both["weighted"] = both["mean"] * both["size_baseline"]
@@ -61,11 +75,21 @@ def differences(table: pd.DataFrame, names: Methods) -> pd.DataFrame:
     Returns:
         A row per method and column of `ABOUT`: method, about, cells, mean, low, high.
     """
-    rows, of = list[dict[str, Any]](), dict(iter(table.set_index(CELL).groupby("method", sort=False)[ABOUT]))
+    rows, of = (
+        list[dict[str, Any]](),
+        dict(iter(table.set_index(CELL).groupby("method", sort=False)[ABOUT])),
+    )
     for method in names.order(of):
         theirs = of[names.baselines[0]]
-        found = of[method] if method == names.baselines[0] else of[method] - theirs.reindex(of[method].index)
+        found = (
+            of[method]
+            if method == names.baselines[0]
+            else of[method] - theirs.reindex(of[method].index)
+        )
         for name, values in found.dropna(how="all").items():
             ends = {"mean": values.mean(), "low": values.min(), "high": values.max()}
-            rows.append({"method": method, "about": name, "cells": int(values.notna().sum())} | ends)
+            rows.append(
+                {"method": method, "about": name, "cells": int(values.notna().sum())}
+                | ends
+            )
     return pd.DataFrame(rows)

@@ -8,7 +8,10 @@ within `NEGLIGIBLE`; else *undecided*.
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a second to import.
+from scipy.special import (
+    stdtr,
+    stdtrit,
+)  # Student's t; scipy.stats takes a second to import.
 
 from sae.comparison.scores import ENDPOINTS
 from sae.scoring.rows import CELL
@@ -16,8 +19,26 @@ from sae.scoring.rows import CELL
 BLOCK = ["dataset", "backbone"]
 NEGLIGIBLE = 0.01
 MIN_BLOCKS = 3
-READ_OFF = ["level", "shortfall", "gain", "r2_difference"]  # beside the effect, as means over cells
-MEANS = ["method", "score", "width", "cells", "infeasible", "effect", "low", "high", "p", "p_holm", "outcome", "up"]
+READ_OFF = [
+    "level",
+    "shortfall",
+    "gain",
+    "r2_difference",
+]  # beside the effect, as means over cells
+MEANS = [
+    "method",
+    "score",
+    "width",
+    "cells",
+    "infeasible",
+    "effect",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "outcome",
+    "up",
+]
 MEANS += ["low_seeds", "high_seeds", *READ_OFF, "at_lower_r2"]
 
 
@@ -29,13 +50,19 @@ def student(values: np.ndarray) -> tuple[float, float, float]:
     error = float(np.std(values, ddof=1)) / count**0.5
     if error == 0:
         return mean, 0.0, float(mean == 0)
-    return mean, float(stdtrit(count - 1, 0.975)) * error, float(2 * stdtr(count - 1, -abs(mean) / error))
+    return (
+        mean,
+        float(stdtrit(count - 1, 0.975)) * error,
+        float(2 * stdtr(count - 1, -abs(mean) / error)),
+    )
 
 
 def holm(p: pd.Series) -> pd.Series:
     """Holm's corrected p values; those that are NaN take no part."""
     known = p.dropna().sort_values(kind="stable")
-    corrected = np.maximum.accumulate((len(known) - np.arange(len(known))) * known.to_numpy())
+    corrected = np.maximum.accumulate(
+        (len(known) - np.arange(len(known))) * known.to_numpy()
+    )
     return pd.Series(np.minimum(corrected, 1.0), known.index).reindex(p.index)
 
 
@@ -53,19 +80,36 @@ def means(effects: pd.DataFrame) -> pd.DataFrame:
         width less R^2 than the baseline.
     """
     rows = []
-    for (method, score, width), of in effects.groupby(["method", "score", "width"], sort=False):
+    for (method, score, width), of in effects.groupby(
+        ["method", "score", "width"], sort=False
+    ):
         found = of[of["status"] == "ok"]
         cells = found.groupby(CELL, sort=False)[["effect", *READ_OFF]].mean()
         mean, half, p = student(cells["effect"].groupby(BLOCK).mean().to_numpy())
         # Of seeds that every cell has: else a seed would differ from another by its cells.
         fresh = found[found["fresh"].fillna(False).astype(bool)]
         by_seed = fresh.pivot_table(index=CELL, columns="seed", values="effect")
-        middle, half_seeds, _ = student(by_seed.dropna(axis="columns").mean().to_numpy())
+        middle, half_seeds, _ = student(
+            by_seed.dropna(axis="columns").mean().to_numpy()
+        )
         blocks = cells.groupby(BLOCK).ngroups
-        row = {"method": method, "score": score, "width": width, "cells": len(cells), "p": p, "blocks": blocks}
-        row |= {"infeasible": of.loc[of["status"] != "ok", CELL].drop_duplicates().shape[0]}
+        row = {
+            "method": method,
+            "score": score,
+            "width": width,
+            "cells": len(cells),
+            "p": p,
+            "blocks": blocks,
+        }
+        row |= {
+            "infeasible": of.loc[of["status"] != "ok", CELL].drop_duplicates().shape[0]
+        }
         row |= {"effect": mean, "low": mean - half, "high": mean + half}
-        row |= {"low_seeds": middle - half_seeds, "high_seeds": middle + half_seeds, "up": (cells["effect"] > 0).sum()}
+        row |= {
+            "low_seeds": middle - half_seeds,
+            "high_seeds": middle + half_seeds,
+            "up": (cells["effect"] > 0).sum(),
+        }
         row |= {name: cells[name].mean() for name in READ_OFF}
         rows.append(row | {"at_lower_r2": bool(row["shortfall"] > width)})
     table = pd.DataFrame(rows, columns=[*MEANS, "blocks"])
@@ -89,4 +133,8 @@ def _outcome(row: dict) -> str | None:
     if row["p_holm"] < 0.05:
         small = ", small" if abs(row["effect"]) <= NEGLIGIBLE else ""
         return f"shown {'higher' if row['effect'] > 0 else 'lower'}{small}"
-    return "equivalent" if row["low"] > -NEGLIGIBLE and row["high"] < NEGLIGIBLE else "undecided"
+    return (
+        "equivalent"
+        if row["low"] > -NEGLIGIBLE and row["high"] < NEGLIGIBLE
+        else "undecided"
+    )

@@ -45,23 +45,39 @@ class Methods(Options):
     @property
     def compared(self) -> dict[str, str | None]:
         """{method: the method it is compared with}, of all that have trials of their own, in the order of config."""
-        return {name: self.methods[name].against for name in self.order(self.methods) if self.methods[name].at is None}
+        return {
+            name: self.methods[name].against
+            for name in self.order(self.methods)
+            if self.methods[name].at is None
+        }
 
     @property
     def tuned(self) -> dict[str, str | None]:
         """The same of those that have fronts: neither controls, nor made elsewhere."""
-        return {n: other for n, other in self.compared.items() if not (self.of(n).control or self.of(n).imported)}
+        return {
+            n: other
+            for n, other in self.compared.items()
+            if not (self.of(n).control or self.of(n).imported)
+        }
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """(base, method) of all methods that are trained at the choice of another one, the base."""
-        return [(base, name) for name in self.order(self.methods) if (base := self.methods[name].at) is not None]
+        return [
+            (base, name)
+            for name in self.order(self.methods)
+            if (base := self.methods[name].at) is not None
+        ]
 
     @property
     def baselines(self) -> list[str]:
         """The methods that others are compared with, themselves with none; if there are none, the first trained one."""
         others = {method.against for method in self.methods.values()}
-        found = [name for name, against in self.compared.items() if against is None and name in others]
+        found = [
+            name
+            for name, against in self.compared.items()
+            if against is None and name in others
+        ]
         return found or [*self.tuned][:1]
 
     @property
@@ -71,7 +87,10 @@ class Methods(Options):
 
     def order(self, names: Iterable[str]) -> list[str]:
         """Methods in the order of config; those that it lacks come last, by id."""
-        return sorted(set(names), key=lambda name: (name not in self.methods, self.position(name), name))
+        return sorted(
+            set(names),
+            key=lambda name: (name not in self.methods, self.position(name), name),
+        )
 
     def position(self, name: str) -> int:
         """Its place among the experiment's methods."""

@@ -65,19 +65,71 @@ _DEAD = "Latents that no training image activates."
 _STABILITY = "How well another seed finds the same latents."
 # Each after its name in rows. Read after `across_groups`, MS is across groups where a dataset has groups.
 SCORES = {
-    "r2": Score("r2", "R2", "R²", "Share of the embeddings' variance that is reconstructed.", worth=True, chance=0),
-    "l0": Score("l0", "L0", "L0", "Mean number of active latents an image.", better=0, style=".1f"),
-    "ms": Score("ms_mean_alive", "MS_mean_alive", "MS", _MS, **_ENDPOINT),
-    "detection_alive": Score("detection_alive", "detection_alive", "detection", _DETECTION, **_ENDPOINT, chance=0.5),
-    "detection": Score("detection", "detection", "detection, whole dictionary", _WHOLE, **_SECOND, chance=0, at=_FOUND),
-    "measured": Score("detection_measured", "measured", "latents measured", _MEASURED, front="secondary", at=_FOUND),
-    "ms_independent": Score(
-        "ms_mean_alive_independent", "MS_independent", "MS by other families", f"{_OTHERS}.", **_SECOND
+    "r2": Score(
+        "r2",
+        "R2",
+        "R²",
+        "Share of the embeddings' variance that is reconstructed.",
+        worth=True,
+        chance=0,
     ),
-    "ms_all": Score("ms_mean", "MS_mean", "MS, dead latents as 0", "MS, mean over all latents.", **_SECOND),
+    "l0": Score(
+        "l0",
+        "L0",
+        "L0",
+        "Mean number of active latents an image.",
+        better=0,
+        style=".1f",
+    ),
+    "ms": Score("ms_mean_alive", "MS_mean_alive", "MS", _MS, **_ENDPOINT),
+    "detection_alive": Score(
+        "detection_alive",
+        "detection_alive",
+        "detection",
+        _DETECTION,
+        **_ENDPOINT,
+        chance=0.5,
+    ),
+    "detection": Score(
+        "detection",
+        "detection",
+        "detection, whole dictionary",
+        _WHOLE,
+        **_SECOND,
+        chance=0,
+        at=_FOUND,
+    ),
+    "measured": Score(
+        "detection_measured",
+        "measured",
+        "latents measured",
+        _MEASURED,
+        front="secondary",
+        at=_FOUND,
+    ),
+    "ms_independent": Score(
+        "ms_mean_alive_independent",
+        "MS_independent",
+        "MS by other families",
+        f"{_OTHERS}.",
+        **_SECOND,
+    ),
+    "ms_all": Score(
+        "ms_mean",
+        "MS_mean",
+        "MS, dead latents as 0",
+        "MS, mean over all latents.",
+        **_SECOND,
+    ),
     "ms_median": Score("ms_median", "MS_median"),
     "ms_median_alive": Score("ms_median_alive", "MS_median_alive"),
-    "ms_across": Score("ms_mean_alive_across_groups", "MS_across", "MS across groups", f"MS {_ACROSS}.", worth=True),
+    "ms_across": Score(
+        "ms_mean_alive_across_groups",
+        "MS_across",
+        "MS across groups",
+        f"MS {_ACROSS}.",
+        worth=True,
+    ),
     "ms_independent_across": Score(
         "ms_mean_alive_independent_across_groups",
         "MS_independent_across",
@@ -85,26 +137,68 @@ SCORES = {
         f"{_OTHERS}, {_ACROSS}.",
         worth=True,
     ),
-    "floor": Score("ms_floor", "floor", "MS of any two images", "Mean cosine of two test images.", better=0),
+    "floor": Score(
+        "ms_floor",
+        "floor",
+        "MS of any two images",
+        "Mean cosine of two test images.",
+        better=0,
+    ),
     "purity": Score(
-        "purity_binary", "binary-null", "purity above chance", _ABOVE, "purity_binary_null", **_SECOND, chance=0
+        "purity_binary",
+        "binary-null",
+        "purity above chance",
+        _ABOVE,
+        "purity_binary_null",
+        **_SECOND,
+        chance=0,
     ),
     "purity_raw": Score("purity_binary", "binary", "purity", f"{_PURITY}."),
     "purity_weighted": Score("purity_weighted", "weighted"),
-    "purity_weighted_null": Score("purity_weighted", "weighted-null", minus="purity_weighted_null", worth=True),
-    "purity_min10": Score("purity_binary_min10", "binary_min10", "purity of latents with 10 images", worth=True),
+    "purity_weighted_null": Score(
+        "purity_weighted", "weighted-null", minus="purity_weighted_null", worth=True
+    ),
+    "purity_min10": Score(
+        "purity_binary_min10",
+        "binary_min10",
+        "purity of latents with 10 images",
+        worth=True,
+    ),
     "purity_coarse": Score("purity_binary_coarse", "binary_coarse"),
-    "purity_coarse_null": Score("purity_binary_coarse", "binary_coarse-null", minus="purity_binary_null_coarse"),
+    "purity_coarse_null": Score(
+        "purity_binary_coarse", "binary_coarse-null", minus="purity_binary_null_coarse"
+    ),
     "probe_auc": Score("probe_auc", "AUC", "probe AUC", _PROBE, **_SECOND),
     "probe_auc_above_1": Score("probe_auc_above_1", "AUC_above_1"),
-    "probe_top1": Score("probe_top1", "top1", "probe accuracy", "Accuracy of a linear probe.", worth=True),
+    "probe_top1": Score(
+        "probe_top1",
+        "top1",
+        "probe accuracy",
+        "Accuracy of a linear probe.",
+        worth=True,
+    ),
     "probe_top1_raw": Score("probe_top1_raw", "top1_raw", better=0),
     "probe_edges": Score("probe_edges", "edges", better=0, style=".1f"),
-    "probe_unconverged": Score("probe_unconverged", "unconverged", better=0, style=".1f"),
-    "stability": Score("stability_alive", "stability", "stability", _STABILITY, front="secondary"),
-    "dead": Score("dead", "dead", "dead on test images", "Latents that no test image activates.", **_COUNT),
+    "probe_unconverged": Score(
+        "probe_unconverged", "unconverged", better=0, style=".1f"
+    ),
+    "stability": Score(
+        "stability_alive", "stability", "stability", _STABILITY, front="secondary"
+    ),
+    "dead": Score(
+        "dead",
+        "dead",
+        "dead on test images",
+        "Latents that no test image activates.",
+        **_COUNT,
+    ),
     "dead_train": Score(
-        "dead_train", "dead_train", "fewer dead on training images", _DEAD, **_COUNT, front="secondary"
+        "dead_train",
+        "dead_train",
+        "fewer dead on training images",
+        _DEAD,
+        **_COUNT,
+        front="secondary",
     ),
     "n_k_over_m": Score("n_k_over_m", "n_k_over_m", better=0, style=".0f"),
 }
@@ -120,7 +214,9 @@ def across_groups(metrics: pd.DataFrame) -> pd.DataFrame:
     """
     suffix = "_across_groups"
     found = {c.removesuffix(suffix): metrics[c] for c in metrics if c.endswith(suffix)}
-    return metrics.assign(**{c: across.fillna(metrics[c]) for c, across in found.items() if c in metrics})
+    return metrics.assign(
+        **{c: across.fillna(metrics[c]) for c, across in found.items() if c in metrics}
+    )
 
 
 def by_run(rows: pd.DataFrame, score: str) -> pd.Series:
@@ -130,7 +226,11 @@ def by_run(rows: pd.DataFrame, score: str) -> pd.Series:
 
 def values(rows: pd.DataFrame, metric: str, minus: str | None = None) -> pd.Series:
     """A metric, less `minus` if that is given, row by row; NaN where `rows` lacks either."""
-    first, *other = (rows[n].astype(float) if n in rows else pd.Series(nan, rows.index) for n in (metric, minus) if n)
+    first, *other = (
+        rows[n].astype(float) if n in rows else pd.Series(nan, rows.index)
+        for n in (metric, minus)
+        if n
+    )
     return first - other[0] if other else first
 
 
@@ -141,5 +241,11 @@ def diverged(metrics: pd.DataFrame, by: str | list[str] = "method") -> dict[Any,
         metrics: with `KEY` and status; the rows of one SAE count once.
     """
     saes = metrics.drop_duplicates([*RUN, "method", "trial"])
-    lost = saes.assign(lost=saes["status"] == "diverged").groupby(by, sort=False)["lost"].agg(["sum", "size"])
-    return {of: f"{n} of {every}" for of, n, every in lost[lost["sum"] > 0].itertuples()}
+    lost = (
+        saes.assign(lost=saes["status"] == "diverged")
+        .groupby(by, sort=False)["lost"]
+        .agg(["sum", "size"])
+    )
+    return {
+        of: f"{n} of {every}" for of, n, every in lost[lost["sum"] > 0].itertuples()
+    }

@@ -32,10 +32,17 @@ _CODE_OF_GIVEN = {"backbone": ["files", "embeddings"], "objective": ["take", "co
 _HOW = "docs/extending.md shows how"
 
 
-def splits_of_others(metrics: Iterable[str], splits: Sequence[str] = SPLITS) -> list[str]:
+def splits_of_others(
+    metrics: Iterable[str], splits: Sequence[str] = SPLITS
+) -> list[str]:
     """The splits of which metrics read what other backbones see, where they are computed on `splits`."""
     heads = [head_of("metric", name).constants for name in metrics]
-    read = {s for of in heads if "others" in of["READS"] for s in (*of["READS"], *({*of["SPLITS"]} & {*splits}))}
+    read = {
+        s
+        for of in heads
+        if "others" in of["READS"]
+        for s in (*of["READS"], *({*of["SPLITS"]} & {*splits}))
+    }
     return [split for split in SPLITS if split in read]
 
 
@@ -46,26 +53,46 @@ def head_of(kind: str, name: str) -> registry.Head:
         UserError: it cannot be read, or the file lacks what its kind needs; in one line.
     """
     head, file = registry.head(kind, name), registry.locate(registry.module(kind, name))
-    given = not head.constants.get("READS_IMAGES", True) or head.constants.get("MADE_ELSEWHERE", False)
+    given = not head.constants.get("READS_IMAGES", True) or head.constants.get(
+        "MADE_ELSEWHERE", False
+    )
     constants = _CONSTANTS.get(kind, {})
-    if missing := [n for n in (*constants, *(_CODE_OF_GIVEN if given else _CODE)[kind]) if n not in head.names]:
+    if missing := [
+        n
+        for n in (*constants, *(_CODE_OF_GIVEN if given else _CODE)[kind])
+        if n not in head.names
+    ]:
         raise UserError(f"{file} must define {', '.join(missing)}; {_HOW}")
     for constant, (form, allowed) in constants.items():
         if constant not in head.constants:
-            raise UserError(f"{file} must write out {constant}, since it is read without running the file; {_HOW}")
+            raise UserError(
+                f"{file} must write out {constant}, since it is read without running the file; {_HOW}"
+            )
         value = head.constants[constant]
         texts = [value] if form is str else value
-        fits = isinstance(texts, list | tuple) and all(isinstance(t, str) and t in (allowed or texts) for t in texts)
+        fits = isinstance(texts, list | tuple) and all(
+            isinstance(t, str) and t in (allowed or texts) for t in texts
+        )
         if not fits:
             expected = "a text" if form is str else "a list of texts"
             expected += f" among {', '.join(allowed)}" if allowed else ""
-            raise UserError(f"{file} has {constant} = {value!r}, which must be {expected}; {_HOW}")
+            raise UserError(
+                f"{file} has {constant} = {value!r}, which must be {expected}; {_HOW}"
+            )
     for metric in head.constants["METRICS"] if kind == "protocol" else ():
         of = head_of("metric", metric).constants
-        if "val" not in of["SPLITS"] or not {"train", "val", "others"} >= set(of["READS"]):
+        if "val" not in of["SPLITS"] or not {"train", "val", "others"} >= set(
+            of["READS"]
+        ):
             said = "which is no metric of val that reads train, val and others alone"
             raise UserError(f"{file} reads {metric}, {said}; {_HOW}")
-    if kind == "metric" and "others" in head.constants["READS"] and head.constants["STAGE"] != "score":
+    if (
+        kind == "metric"
+        and "others" in head.constants["READS"]
+        and head.constants["STAGE"] != "score"
+    ):
         stage = head.constants["STAGE"]
-        raise UserError(f"{file} has STAGE = {stage!r}, which gets no 'others' to read: make it 'score'; {_HOW}")
+        raise UserError(
+            f"{file} has STAGE = {stage!r}, which gets no 'others' to read: make it 'score'; {_HOW}"
+        )
     return head

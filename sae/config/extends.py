@@ -15,7 +15,9 @@ Words = dict[str, Any]
 def laid_over(inherited: Words, own: Words) -> Words:
     """All that an entry says. An experiment that names its methods takes over what is said of these alone."""
     methods = own.get("methods")
-    return (_of_methods(inherited, methods) if isinstance(methods, list) else inherited) | own
+    return (
+        _of_methods(inherited, methods) if isinstance(methods, list) else inherited
+    ) | own
 
 
 def _of_methods(words: Any, methods: list[Any]) -> Any:
@@ -26,11 +28,17 @@ def _of_methods(words: Any, methods: list[Any]) -> Any:
     for key in ("protocols", "sweep", "ranges", "trials"):
         if isinstance(said := words.get(key), dict):
             of_protocols = {name: _of_methods(of, methods) for name, of in said.items()}
-            found[key] = of_protocols if key == "protocols" else {n: of for n, of in said.items() if n in methods}
+            found[key] = (
+                of_protocols
+                if key == "protocols"
+                else {n: of for n, of in said.items() if n in methods}
+            )
     return found
 
 
-def written_out(entries: Words, lay_over: Callable[[Words, Words], Words] = laid_over) -> Words:
+def written_out(
+    entries: Words, lay_over: Callable[[Words, Words], Words] = laid_over
+) -> Words:
     """A section whose entries say all that they take over, and `extends` no more; its links are right (:func:`check`).
 
     Args:
@@ -43,27 +51,41 @@ def written_out(entries: Words, lay_over: Callable[[Words, Words], Words] = laid
         if not isinstance(own, dict):
             return own  # Which the types of a config refuse.
         inherited = words(own["extends"]) if own.get("extends") in entries else {}
-        inherited = {key: value for key, value in inherited.items() if key not in _OF_ITS_OWN}
-        return {key: value for key, value in lay_over(inherited, own).items() if key != "extends"}
+        inherited = {
+            key: value for key, value in inherited.items() if key not in _OF_ITS_OWN
+        }
+        return {
+            key: value
+            for key, value in lay_over(inherited, own).items()
+            if key != "extends"
+        }
 
     return {name: words(name) for name in entries}
 
 
-def check(section: str, word: str, links: Mapping[str, Any], problems: Problems) -> None:
+def check(
+    section: str, word: str, links: Mapping[str, Any], problems: Problems
+) -> None:
     """Each of `links`, {entry: the one that its `word` names}, must be known, and not lead back or through too many."""
     known = {
         name: named
         for name, named in links.items()
-        if named is not None and problems.known(f"{section}.{name}.{word}", [named], links)
+        if named is not None
+        and problems.known(f"{section}.{name}.{word}", [named], links)
     }
     for name, following in known.items():
         chain = [name]
         while following in known and following not in chain and len(chain) <= LONGEST:
             chain, following = [*chain, following], known[following]
         if following == name:
-            problems.add(f"{section}.{name}.{word}", f"{' -> '.join([*chain, name])} is a circle")
+            problems.add(
+                f"{section}.{name}.{word}", f"{' -> '.join([*chain, name])} is a circle"
+            )
         elif len(chain) > LONGEST:  # Once for all: the line names none.
-            problems.add(section, f"`{word}` leads through more than {LONGEST} of them in a row; shorten the way")
+            problems.add(
+                section,
+                f"`{word}` leads through more than {LONGEST} of them in a row; shorten the way",
+            )
 
 
 def resolved(raw: Words, problems: Problems) -> Words:
@@ -75,9 +97,21 @@ def resolved(raw: Words, problems: Problems) -> Words:
     sections = {s: raw[s] for s in SECTIONS if isinstance(raw.get(s), dict)}
     parents: dict[str, str] = {}
     for section, entries in sections.items():
-        links = {name: entry.get("extends") for name, entry in entries.items() if isinstance(entry, dict)}
+        links = {
+            name: entry.get("extends")
+            for name, entry in entries.items()
+            if isinstance(entry, dict)
+        }
         check(section, "extends", links, problems)
-        parents |= {f"{section}.{name}": f"{section}.{link}" for name, link in links.items() if link}
+        parents |= {
+            f"{section}.{name}": f"{section}.{link}"
+            for name, link in links.items()
+            if link
+        }
     problems.end()
     problems.parents = parents
-    return raw | {section: written_out(entries) for section, entries in sections.items() if section != "methods"}
+    return raw | {
+        section: written_out(entries)
+        for section, entries in sections.items()
+        if section != "methods"
+    }

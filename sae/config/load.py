@@ -25,8 +25,18 @@ from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
 from sae.data.entries import NAMED_BY
 
-ENTRIES = ("dataset", "backbone", "metric", "protocol")  # kinds, each with a section of that name and an s
-MEANT_OTHERWISE = ("all", "report", paths.RESULTS, "shared")  # which nobody reads as the name of one experiment
+ENTRIES = (
+    "dataset",
+    "backbone",
+    "metric",
+    "protocol",
+)  # kinds, each with a section of that name and an s
+MEANT_OTHERWISE = (
+    "all",
+    "report",
+    paths.RESULTS,
+    "shared",
+)  # which nobody reads as the name of one experiment
 DEEPEST = 50  # levels; config.yaml has 8
 MOST_SAES = 1_000_000  # of an experiment; the largest so far had 2,000
 
@@ -52,12 +62,18 @@ def parse(path: str | Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line} is not right: {getattr(error, 'problem', None) or error}") from None
+        raise UserError(
+            f"{path}{line} is not right: {getattr(error, 'problem', None) or error}"
+        ) from None
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         # Bytes that are no text, a date that is none, a tag (`!!bool x`) on what it does not fit.
-        raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
+        raise UserError(
+            f"{path} cannot be read: {type(error).__name__}: {error}"
+        ) from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} is not right: it holds {type(content).__name__}, expected keys and their values")
+        raise UserError(
+            f"{path} is not right: it holds {type(content).__name__}, expected keys and their values"
+        )
     return content
 
 
@@ -68,13 +84,17 @@ _FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class _Yaml(_FAST):
     """YAML whose mappings have no key twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Any, Any]:
         first: dict[str, int] = {}
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if line := first.get(key.value):
                     problem = f"the key {key.value!r} is there twice, first in line {line}; leave one out"
-                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                    raise yaml.MarkedYAMLError(
+                        problem=problem, problem_mark=key.start_mark
+                    )
                 first[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
@@ -95,12 +115,20 @@ def _look_through(text: str) -> None:
     depth = 0
     event: Any
     for event in yaml.parse(text, _FAST):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        problem = f"lists and mappings are nested more than {DEEPEST} deep; write it flatter" if depth > DEEPEST else ""
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
+            event, yaml.CollectionEndEvent
+        )
+        problem = (
+            f"lists and mappings are nested more than {DEEPEST} deep; write it flatter"
+            if depth > DEEPEST
+            else ""
+        )
         if isinstance(event, yaml.AliasEvent):
             problem = f"*{event.anchor} is not allowed here: write it out, or `extends: NAME` in an entry"
         elif isinstance(event, yaml.ScalarEvent) and event.value == "<<":
-            problem = "<< is not allowed here: write `extends: NAME` in an entry instead"
+            problem = (
+                "<< is not allowed here: write `extends: NAME` in an entry instead"
+            )
         if problem:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
@@ -134,61 +162,101 @@ def load(
     assert written is not None
     for name in written.figures:
         problems.tried(f"figures.{name}", head_of, "figure", name)
-    entries = {f"{kind}s": _entries(kind, written, raw, artifacts, problems) for kind in ENTRIES}
+    entries = {
+        f"{kind}s": _entries(kind, written, raw, artifacts, problems)
+        for kind in ENTRIES
+    }
     config = resolve(written.model_copy(update=entries), raw["methods"], problems)
     problems.end()
     taken = paths.shared().union(reserved, MEANT_OTHERWISE)
     for name in config.experiments:
         if name in taken:
-            problems.add(f"experiments.{name}", "this name is taken by a rule, a folder or Snakemake; choose another")
+            problems.add(
+                f"experiments.{name}",
+                "this name is taken by a rule, a folder or Snakemake; choose another",
+            )
         _check_experiment(config, name, problems)
     problems.end()
     return config
 
 
 def _entries(
-    kind: str, written: Config, raw: dict[str, Any], artifacts: Collection[str] | None, problems: Problems
+    kind: str,
+    written: Config,
+    raw: dict[str, Any],
+    artifacts: Collection[str] | None,
+    problems: Problems,
 ) -> dict[str, Entry]:
     """A section, each of its values of the class of the entry that it names."""
     section, by = f"{kind}s", NAMED_BY.get(kind)
     found, of_entry = {}, functools.cache(entry_model)
     for name, value in getattr(written, section).items():
-        key, entry = (f"{section}.{name}.{by}", getattr(value, by)) if by else (f"{section}.{name}", name)
+        key, entry = (
+            (f"{section}.{name}.{by}", getattr(value, by))
+            if by
+            else (f"{section}.{name}", name)
+        )
         model = problems.tried(key, of_entry, kind, entry)
-        if model and (built := problems.build(model, raw[section][name] or {}, f"{section}.{name}")):
+        if model and (
+            built := problems.build(
+                model, raw[section][name] or {}, f"{section}.{name}"
+            )
+        ):
             found[name] = built
             if artifacts is not None:
-                problems.known(f"{section}.{name}.artifacts", artifact_names(built.spec), artifacts)
+                problems.known(
+                    f"{section}.{name}.artifacts", artifact_names(built.spec), artifacts
+                )
     return found
 
 
 def _check_json(key: str, value: Any, problems: Problems) -> None:
     """What YAML can hold and a job's settings cannot."""
     if key.count(".") > DEEPEST:
-        problems.add(key[:80] + "...", f"it is nested more than {DEEPEST} deep; write it flatter")
+        problems.add(
+            key[:80] + "...", f"it is nested more than {DEEPEST} deep; write it flatter"
+        )
     elif isinstance(value, dict | list):
-        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        for name, inner in (
+            value.items() if isinstance(value, dict) else enumerate(value)
+        ):
             where = f"{key}.{name}" if key else str(name)
             if isinstance(value, list) or isinstance(name, str):
                 _check_json(where, inner, problems)
             else:
-                problems.add(where, f"YAML reads this key as {type(name).__name__}; put it in quotes")
+                problems.add(
+                    where,
+                    f"YAML reads this key as {type(name).__name__}; put it in quotes",
+                )
     elif isinstance(value, float) and not math.isfinite(value):
         problems.add(key, f"{value} is not allowed; it must be a finite number")
-    elif isinstance(value, str) and re.match(r"~\w*(/|$)", value) and not key.endswith((".label", ".description")):
+    elif (
+        isinstance(value, str)
+        and re.match(r"~\w*(/|$)", value)
+        and not key.endswith((".label", ".description"))
+    ):
         problems.add(key, f"{value}: ~ is not expanded; write the whole path")
     elif not isinstance(value, str | int | float | None):
-        problems.add(key, f"YAML reads {value} as {type(value).__name__}; put it in quotes")
+        problems.add(
+            key, f"YAML reads {value} as {type(value).__name__}; put it in quotes"
+        )
 
 
 def _check_experiment(config: Config, experiment: str, problems: Problems) -> None:
     spec, key = config.experiments[experiment], f"experiments.{experiment}"
     sections = ("datasets", "backbones", "methods", "metrics", "protocols")
-    known = [problems.known(f"{key}.{s}", getattr(spec, s), getattr(config, s)) for s in sections]
+    known = [
+        problems.known(f"{key}.{s}", getattr(spec, s), getattr(config, s))
+        for s in sections
+    ]
     known.append(problems.known(f"{key}.judges", spec.judges, config.backbones))
     known.append(problems.known(f"{key}.training", [spec.training], config.training))
     known.append(problems.known(f"{key}.sweep", spec.sweep, spec.methods))
-    cell: dict[str, list] = {"dataset": spec.datasets, "backbone": spec.backbones, "k": spec.k}
+    cell: dict[str, list] = {
+        "dataset": spec.datasets,
+        "backbone": spec.backbones,
+        "k": spec.k,
+    }
     for part, value in spec.gallery.model_dump(exclude_none=True).items():
         problems.known(f"{key}.gallery.{part}", [value], cell[part])
     if not all(known):
@@ -205,86 +273,182 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
             if built and (section, name) == ("protocols", "listed"):
                 _check_listed(config, experiment, built, problems)
     for b in sorted(set(spec.judges) & set(spec.backbones)):
-        problems.add(f"{key}.judges", f"{b} is one of `backbones`, which judge each other; leave it out here")
+        problems.add(
+            f"{key}.judges",
+            f"{b} is one of `backbones`, which judge each other; leave it out here",
+        )
     for d, b in itertools.product(spec.datasets, spec.embedding):
         dataset, backbone = config.datasets[d], config.backbones[b]
         if dataset.has_images != backbone.reads_images:
             pair = f"dataset {d} (type {dataset.type}) and backbone {b} (loader {backbone.loader})"
             why = "a dataset without images needs a loader of given embeddings, and images another one"
             problems.add(key, f"{pair} do not go together: {why}")
-    if (shown := spec.gallery.dataset) in spec.datasets and not config.datasets[shown].has_images:
-        problems.add(f"{key}.gallery.dataset", f"{shown} holds embeddings alone, without images to show")
+    if (shown := spec.gallery.dataset) in spec.datasets and not config.datasets[
+        shown
+    ].has_images:
+        problems.add(
+            f"{key}.gallery.dataset",
+            f"{shown} holds embeddings alone, without images to show",
+        )
     if all(config.methods[name].control for name in spec.methods):
-        problems.add(f"{key}.methods", "all of them are controls; add a method to compare them with")
+        problems.add(
+            f"{key}.methods",
+            "all of them are controls; add a method to compare them with",
+        )
     for name in spec.methods:
         _check_method(config, experiment, name, problems)
-        given, cells = config.methods[name].imported, itertools.product(spec.datasets, spec.backbones, spec.k)
+        given, cells = (
+            config.methods[name].imported,
+            itertools.product(spec.datasets, spec.backbones, spec.k),
+        )
         if given and not any(given.belongs_to(*cell) for cell in cells):
-            problems.add(f"{key}.methods", f"{name} belongs to a dataset, backbone or k that is not here; leave it out")
-    sweeps = [config.sweep(experiment, name, k) for name in spec.methods for k in spec.k]
+            problems.add(
+                f"{key}.methods",
+                f"{name} belongs to a dataset, backbone or k that is not here; leave it out",
+            )
+    sweeps = [
+        config.sweep(experiment, name, k) for name in spec.methods for k in spec.k
+    ]
     trials = sum(math.prod(map(len, sweep.values())) for sweep in sweeps)
-    if (saes := trials * len(spec.seeds) * len(spec.datasets) * len(spec.backbones)) > MOST_SAES:
+    if (
+        saes := trials * len(spec.seeds) * len(spec.datasets) * len(spec.backbones)
+    ) > MOST_SAES:
         text = f"it asks for {saes:,} SAEs; the most is {MOST_SAES:,}: sweep fewer values, or part it into several"
         problems.add(key, text)
 
 
-def _check_fair(config: Config, experiment: str, tuning: Any, problems: Problems) -> None:
+def _check_fair(
+    config: Config, experiment: str, tuning: Any, problems: Problems
+) -> None:
     """What protocol `fair` needs: a baseline, a limit of steps for every dataset, a range of every option it draws."""
-    spec, key = config.experiments[experiment], f"experiments.{experiment}.protocols.fair"
+    spec, key = (
+        config.experiments[experiment],
+        f"experiments.{experiment}.protocols.fair",
+    )
     ks = [f"k{k}" for k in spec.k]
     tuned = {name: m for name in spec.methods if (m := config.methods[name]).tuned}
     if all(method.against for method in tuned.values()):
-        problems.add(key, "no method of this experiment is a baseline, compared with no other one; add one")
+        problems.add(
+            key,
+            "no method of this experiment is a baseline, compared with no other one; add one",
+        )
     most_steps = tuning.most_steps or {}
-    problems.known(f"{key}.most_steps", most_steps, config.datasets)  # a part of an experiment has some of its datasets
-    for name in sorted(set(spec.datasets) - most_steps.keys()) if tuning.most_steps else []:
+    problems.known(
+        f"{key}.most_steps", most_steps, config.datasets
+    )  # a part of an experiment has some of its datasets
+    for name in (
+        sorted(set(spec.datasets) - most_steps.keys()) if tuning.most_steps else []
+    ):
         problems.add(f"{key}.most_steps", f"no number of steps for {name}")
-    for name in sorted(n for n, m in tuned.items() if "steps" not in m.recipe) if not most_steps else []:
-        problems.add(f"{key}.most_steps", f"it must say how many steps {name} may train, which sets none of its own")
+    for name in (
+        sorted(n for n, m in tuned.items() if "steps" not in m.recipe)
+        if not most_steps
+        else []
+    ):
+        problems.add(
+            f"{key}.most_steps",
+            f"it must say how many steps {name} may train, which sets none of its own",
+        )
     for name, most in most_steps.items():
         if most < tuning.steps.first:
-            problems.add(f"{key}.most_steps.{name}", f"{most} is less than steps.first, {tuning.steps.first}")
+            problems.add(
+                f"{key}.most_steps.{name}",
+                f"{most} is less than steps.first, {tuning.steps.first}",
+            )
     if config.training[spec.training].tied:
-        problems.add(key, f"training.{spec.training} is tied: its encoder has no scale of its own to tune")
+        problems.add(
+            key,
+            f"training.{spec.training} is tied: its encoder has no scale of its own to tune",
+        )
     problems.known(f"{key}.ranges", tuning.ranges, tuned)
     for name, method in tuned.items():
         own, where = tuning.ranges.get(name, {}), f"{key}.ranges.{name}"
         usual = config.training[spec.training].model_dump() | method.options
-        drawn = {option: ends for option, ends in own.items() if not isinstance(usual.get(option), int)}
-        checked(where, drawn, method, problems, taken=("lr", "encoder_scale", "auxk_alpha", "steps"))
+        drawn = {
+            option: ends
+            for option, ends in own.items()
+            if not isinstance(usual.get(option), int)
+        }
+        checked(
+            where,
+            drawn,
+            method,
+            problems,
+            taken=("lr", "encoder_scale", "auxk_alpha", "steps"),
+        )
         for option in sorted(own.keys() - drawn):
-            problems.add(f"{where}.{option}", "a whole number, which is not drawn from a range; sweep it instead")
+            problems.add(
+                f"{where}.{option}",
+                "a whole number, which is not drawn from a range; sweep it instead",
+            )
         if method.penalty and method.lam is None and "lambda" not in own:
-            problems.add(where, f"{name} has the penalty {method.penalty}, but no range of lambda")
+            problems.add(
+                where,
+                f"{name} has the penalty {method.penalty}, but no range of lambda",
+            )
         for option, ends in own.items():
             if isinstance(ends, dict) and (missing := [k for k in ks if k not in ends]):
                 problems.add(f"{where}.{option}", f"no range for {', '.join(missing)}")
 
 
-def _check_listed(config: Config, experiment: str, tuning: Any, problems: Problems) -> None:
+def _check_listed(
+    config: Config, experiment: str, tuning: Any, problems: Problems
+) -> None:
     """What protocol `listed` needs: methods of the experiment, and trials that they can train at."""
     where = f"experiments.{experiment}.protocols.listed.trials"
-    tuned = {name: m for name in config.experiments[experiment].methods if (m := config.methods[name]).tuned}
+    tuned = {
+        name: m
+        for name in config.experiments[experiment].methods
+        if (m := config.methods[name]).tuned
+    }
     problems.known(where, tuning.trials, tuned)
     for name in sorted(tuning.trials.keys() & tuned):
         for trial in tuning.trials[name]:
-            checked(f"{where}.{name}", {option: [value] for option, value in trial.items()}, tuned[name], problems)
-            if tuned[name].penalty and tuned[name].lam is None and "lambda" not in trial:
-                problems.add(f"{where}.{name}", f"{name} has a penalty, so that each of its trials needs a lambda")
+            checked(
+                f"{where}.{name}",
+                {option: [value] for option, value in trial.items()},
+                tuned[name],
+                problems,
+            )
+            if (
+                tuned[name].penalty
+                and tuned[name].lam is None
+                and "lambda" not in trial
+            ):
+                problems.add(
+                    f"{where}.{name}",
+                    f"{name} has a penalty, so that each of its trials needs a lambda",
+                )
 
 
-def _check_method(config: Config, experiment: str, name: str, problems: Problems) -> None:
+def _check_method(
+    config: Config, experiment: str, name: str, problems: Problems
+) -> None:
     """What a method needs in an experiment: its partners, a grid for every k, a lambda, trials that it can train at."""
-    spec, method, key = config.experiments[experiment], config.methods[name], f"experiments.{experiment}"
+    spec, method, key = (
+        config.experiments[experiment],
+        config.methods[name],
+        f"experiments.{experiment}",
+    )
     for link, other in (("at", method.at), ("against", method.against)):
         if other is not None and other not in spec.methods:
-            problems.add(f"{key}.methods", f"{name} is {link} {other}, which the experiment lacks; add {other}")
+            problems.add(
+                f"{key}.methods",
+                f"{name} is {link} {other}, which the experiment lacks; add {other}",
+            )
     ks, own = [f"k{k}" for k in spec.k], spec.sweep.get(name, {})
     for option, grid in (method.sweep | own).items():
         if isinstance(grid, dict):
-            where = f"{key}.sweep.{name}.{option}" if option in own else f"methods.{name}.sweep.{option}"
+            where = (
+                f"{key}.sweep.{name}.{option}"
+                if option in own
+                else f"methods.{name}.sweep.{option}"
+            )
             if missing := [k for k in ks if k not in grid]:
-                problems.add(where, f"no grid for {', '.join(missing)} of experiment {experiment}")
+                problems.add(
+                    where,
+                    f"no grid for {', '.join(missing)} of experiment {experiment}",
+                )
             if option in own:
                 problems.known(where, grid, ks)
     recipe = config.training[spec.training].model_dump() | method.recipe
@@ -295,18 +459,40 @@ def _check_method(config: Config, experiment: str, name: str, problems: Problems
         problems.add(f"{key}.methods", text)
     for k in spec.k:
         trials = config.sweep(experiment, method.at or name, k)
-        strange = trials.keys() - {*recipe, *method.options, *(OF_A_PENALTY if method.penalty else ())}
+        strange = trials.keys() - {
+            *recipe,
+            *method.options,
+            *(OF_A_PENALTY if method.penalty else ()),
+        }
         for option in sorted(strange):
             text = f"{name} is at {method.at}, which sweeps {option}; {name} has no such option"
             problems.add(f"{key}.methods", text)
         if method.penalty and method.lam is None and "lambda" not in trials:
-            problems.add(f"{key}.methods", f"{name} has the penalty {method.penalty}, but no lambda; set or sweep it")
+            problems.add(
+                f"{key}.methods",
+                f"{name} has the penalty {method.penalty}, but no lambda; set or sweep it",
+            )
         # k and auxk_k are at most m, in every trial.
-        m, auxk_k = min(trials.get("m", [recipe["m"]])), max(trials.get("auxk_k", [recipe["auxk_k"]]))
+        m, auxk_k = (
+            min(trials.get("m", [recipe["m"]])),
+            max(trials.get("auxk_k", [recipe["auxk_k"]])),
+        )
         set_here, swept = {*method.recipe, *trials}, f"{key}.sweep.{name}"
-        of_m = swept if "m" in own else f"methods.{name}" if "m" in set_here else f"training.{spec.training}"
+        of_m = (
+            swept
+            if "m" in own
+            else f"methods.{name}"
+            if "m" in set_here
+            else f"training.{spec.training}"
+        )
         of_auxk_k = f"methods.{name}" if {"m", "auxk_k"} & set_here else of_m
-        here = next((f"{swept}.{option}" for option in ("auxk_k", "m") if option in own), f"{of_auxk_k}.auxk_k")
+        here = next(
+            (f"{swept}.{option}" for option in ("auxk_k", "m") if option in own),
+            f"{of_auxk_k}.auxk_k",
+        )
         for option, value, where in (("k", k, f"{key}.k"), ("auxk_k", auxk_k, here)):
             if value > m:
-                problems.add(where, f"{option} = {value} is larger than m = {m} of {of_m}; allowed: 1 to {m}")
+                problems.add(
+                    where,
+                    f"{option} = {value} is larger than m = {m} of {of_m}; allowed: 1 to {m}",
+                )

@@ -4,13 +4,29 @@ import functools
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, create_model, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
 
 from sae.config.entries import head_of
 from sae.config.rule import Rule
 from sae.core import registry
 from sae.core.errors import UserError
-from sae.core.options import Count, OfOptions, Options, Positive, Precision, Seed, distinct, like
+from sae.core.options import (
+    Count,
+    OfOptions,
+    Options,
+    Positive,
+    Precision,
+    Seed,
+    distinct,
+    like,
+)
 from sae.training import recipe
 
 NAME = "^[a-z][a-z0-9_]{0,63}$"
@@ -25,7 +41,12 @@ def _given(options: Any) -> Any:
 Name = Annotated[str, like(NAME, NAMES), Field(json_schema_extra={"pattern": NAME})]
 Names = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
 # `extends` is resolved before these classes check anything.
-Extends = Annotated[str | None, Field(exclude=True, description="Another entry, whose words hold where this has none.")]
+Extends = Annotated[
+    str | None,
+    Field(
+        exclude=True, description="Another entry, whose words hold where this has none."
+    ),
+]
 _Printed = Field(description="How it is printed; its name, if not given.")
 Label = Annotated[Annotated[str, Field(min_length=1)] | None, _Printed]
 Sweep = OfOptions[Annotated[list[Any], Field(min_length=1)]]
@@ -39,17 +60,29 @@ LIMITS: dict[str, tuple[float, str]] = {
         ("batch_size embed_batch_size", 2**24, "a larger batch fits no machine"),
         ("epochs", 10**6, "it is repeated that often on the same images"),
         ("steps most_steps first", 10**9, "at 1 ms a step these take twelve days"),
-        ("lr", 10, "Adam moves each weight by about so much in a step, and rows of the decoder have length 1"),
+        (
+            "lr",
+            10,
+            "Adam moves each weight by about so much in a step, and rows of the decoder have length 1",
+        ),
         ("adam_eps", 1, "a larger one drowns the gradients"),
         ("auxk_alpha", 10**6, "nothing but AuxK would count"),
         ("lam", 10**6, "nothing but the penalty would count"),
-        ("encoder_scale", 1000, "the encoder starts as the decoder's transpose times this"),
+        (
+            "encoder_scale",
+            1000,
+            "the encoder starts as the decoder's transpose times this",
+        ),
         ("counts images max_broken", 10**10, "nobody has more images"),
         ("image_size", 2**14, "no backbone reads larger images"),
         ("d", 2**20, "no backbone has more dimensions"),
         ("concepts classes", 2**24, "more fit no machine"),
         ("points", 10**4, "each is trained, for every method in every cell"),
-        ("refined values", 100, "each is trained so many times, for every method in every cell"),
+        (
+            "refined values",
+            100,
+            "each is trained so many times, for every method in every cell",
+        ),
         ("resamples", 10**6, "the interval's ends are settled long before"),
         ("threads decode_workers saes_at_once", 4096, "no machine has more cores"),
         ("embed_shards", 10**4, "each is a job"),
@@ -63,7 +96,9 @@ MOST = 10**12, "no number of a study is larger"
 class Limited(Options):
     """Options whose numbers have a limit that no study of the next years meets: :data:`LIMITS`."""
 
-    OWN: ClassVar[frozenset[str]] = frozenset()  # Options of entries of one's own, whatever name they share.
+    OWN: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # Options of entries of one's own, whatever name they share.
 
     @field_validator("*")
     @classmethod
@@ -121,7 +156,9 @@ class Experiment(Limited):
     """By metric: options that differ from those of `metrics`, or {} to have one that is `optional` there."""
     gallery: Gallery = Gallery()
     """The cell that the galleries show."""
-    protocols: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = Field({"paper": {}})
+    protocols: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = Field(
+        {"paper": {}}
+    )
     """Which SAEs its cells train, and which of them count: by each, options that differ from those of `protocols`."""
     board: Annotated[list[str], AfterValidator(distinct)] = Field([])
     """Folders of other experiments' results (metrics.csv, made_by.json), whose methods stand on its board too."""
@@ -154,7 +191,12 @@ class _Import(Limited):
         return all(own in (None, here) for own, here in places)
 
 
-Import = Annotated[_Import, BeforeValidator(lambda given: {"place": given} if isinstance(given, str) else given)]
+Import = Annotated[
+    _Import,
+    BeforeValidator(
+        lambda given: {"place": given} if isinstance(given, str) else given
+    ),
+]
 
 
 class Method(Limited, extra="allow", validate_by_name=False):
@@ -164,23 +206,34 @@ class Method(Limited, extra="allow", validate_by_name=False):
     # required option that is swept has its first value. The class is then `Trained`, extended by these options.
 
     extends: Extends = None
-    objective: str = Field("", description="How latents are selected; required where nothing is extended.")
+    objective: str = Field(
+        "", description="How latents are selected; required where nothing is extended."
+    )
     penalty: str | None = None
     """A term on the activations before the selection, weighed by `lambda`."""
     mask: Literal["batch_active", "all"] | None = None
     """The latents that the penalty is about; those that fire in the batch, if not given."""
-    lam: Positive | None = Field(None, alias="lambda", description="Weight of the penalty's mean over the batch.")
+    lam: Positive | None = Field(
+        None, alias="lambda", description="Weight of the penalty's mean over the batch."
+    )
     at: str | None = None
     """Another method, at whose chosen trial this one is trained; it sweeps nothing."""
     against: str | None = None
     """The method that it is compared with; its R² may not be lost."""
     control: bool = False
     """Whether it says what a score is worth: it is not tuned, and stands beside the baseline."""
-    imported: Import | None = Field(None, alias="import", description="An SAE made elsewhere, then not trained.")
+    imported: Import | None = Field(
+        None, alias="import", description="An SAE made elsewhere, then not trained."
+    )
     sweep: Sweep = Field({})
     """As in an experiment, whose own is laid over it."""
     label: Label = None
-    colour: Annotated[str, like("#[0-9A-Fa-f]{6}", "write a colour such as '#1f77b4', in quotes")] | None = None
+    colour: (
+        Annotated[
+            str, like("#[0-9A-Fa-f]{6}", "write a colour such as '#1f77b4', in quotes")
+        ]
+        | None
+    ) = None
     """How it is drawn."""
 
     @property
@@ -191,12 +244,20 @@ class Method(Limited, extra="allow", validate_by_name=False):
     @property
     def options(self) -> dict[str, Any]:
         """Of its objective and its penalty."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name not in Trained.model_fields}
+        return {
+            name: getattr(self, name)
+            for name in type(self).model_fields
+            if name not in Trained.model_fields
+        }
 
     @property
     def recipe(self) -> dict[str, Any]:
         """What it trains with instead of the experiment's recipe."""
-        return {name: getattr(self, name) for name in recipe.Recipe.model_fields if name in self.model_fields_set}
+        return {
+            name: getattr(self, name)
+            for name in recipe.Recipe.model_fields
+            if name in self.model_fields_set
+        }
 
 
 _of_recipe: dict[str, Any] = {
@@ -218,7 +279,9 @@ class Entry(Limited, extra="allow"):
     @property
     def spec(self) -> dict[str, Any]:
         """The mapping that jobs get: as it is written, without what does not decide what they make."""
-        return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"label", "family"})
+        return self.model_dump(
+            exclude_unset=True, exclude_none=True, exclude={"label", "family"}
+        )
 
     def options(self, overrides: dict[str, Any]) -> dict[str, Any]:
         """All options of a metric or protocol, with an experiment's overrides laid over."""
@@ -244,7 +307,9 @@ class ImageDataset(Dataset):
     has_images: ClassVar[bool] = True
     image_size: Count | None = None
     """Pixels, for the backbones that have none of their own; each model's own, if not given."""
-    max_broken: int = Field(0, ge=0, description="How many images may be unreadable, and are then left out.")
+    max_broken: int = Field(
+        0, ge=0, description="How many images may be unreadable, and are then left out."
+    )
     max_megapixels: Positive | None = None
     """A larger image counts as unreadable, by its header; 89, if not given."""
 
@@ -257,7 +322,9 @@ class Backbone(Entry):
     loader: str
     """A file in sae/data/backbones/, or one of your own."""
     label: Label = None
-    family: Name = Field(description="Backbones of one family are no independent judges of each other's latents.")
+    family: Name = Field(
+        description="Backbones of one family are no independent judges of each other's latents."
+    )
     model: str
     """Which of the loader's models."""
 
@@ -266,24 +333,36 @@ class Network(Backbone):
     """A backbone that embeds images."""
 
     reads_images: ClassVar[bool] = True
-    image_size: Count | None = Field(None, description="Pixels; the dataset's, if not given.")
+    image_size: Count | None = Field(
+        None, description="Pixels; the dataset's, if not given."
+    )
     precision: Precision | Literal["auto"] = "float32"
     """Of the network; auto: bfloat16 where the processor has it."""
-    dtype: Literal["float32", "float16"] = Field("float32", description="Of the embeddings as they are stored.")
-    batch_size: Count | None = Field(None, description="Images a forward pass; compute.embed_batch_size, if not given.")
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="Of the embeddings as they are stored."
+    )
+    batch_size: Count | None = Field(
+        None,
+        description="Images a forward pass; compute.embed_batch_size, if not given.",
+    )
 
 
 class Metric(Entry):
     """An entry of `metrics`."""
 
-    optional: bool = Field(False, description="Whether it is computed for those experiments alone that name it.")
+    optional: bool = Field(
+        False,
+        description="Whether it is computed for those experiments alone that name it.",
+    )
 
 
 class Protocol(Entry):
     """An entry of `protocols`."""
 
 
-def entry_model(kind: Literal["dataset", "backbone", "metric", "protocol"], name: str) -> type[Entry]:
+def entry_model(
+    kind: Literal["dataset", "backbone", "metric", "protocol"], name: str
+) -> type[Entry]:
     """The class of what may be written of an entry: what all of its kind have, :func:`extended` by its own options."""
     constants = head_of(kind, name).constants
     common: type[Entry] = Protocol if kind == "protocol" else Metric
@@ -310,19 +389,32 @@ def extended(common: type[Model], kind: str, name: str) -> type[Model]:
 @functools.cache
 def _extended(common: type[Model], kind: str, name: str, is_own: bool) -> type[Model]:
     head = head_of(kind, name)
-    taken = {*common.model_fields, *dir(common)} | ({"k", "seed"} if issubclass(common, Trained) else set())
+    taken = {*common.model_fields, *dir(common)} | (
+        {"k", "seed"} if issubclass(common, Trained) else set()
+    )
     # A loader may narrow which models it knows.
-    if twice := (taken - {*dir(Options), "model"}) & {*head.options.model_fields, *dir(head.options)}:
+    if twice := (taken - {*dir(Options), "model"}) & {
+        *head.options.model_fields,
+        *dir(head.options),
+    }:
         file = registry.locate(registry.module(kind, name))
-        raise UserError(f"{name} has an option {min(twice)!r}, a name that is taken: rename it in {file}")
+        raise UserError(
+            f"{name} has an option {min(twice)!r}, a name that is taken: rename it in {file}"
+        )
     bases: Any = common if head.options is Options else (head.options, common)
     open_ended = head.options is Options and kind in ("dataset", "backbone")
     return create_model(
         name,
         __base__=bases,
-        __cls_kwargs__={"extra": "allow" if open_ended else "forbid", "use_attribute_docstrings": False},
+        __cls_kwargs__={
+            "extra": "allow" if open_ended else "forbid",
+            "use_attribute_docstrings": False,
+        },
         constants=(ClassVar[dict[str, Any]], head.constants),
-        OWN=(ClassVar[frozenset[str]], common.OWN | ({*head.options.model_fields} if is_own else set())),
+        OWN=(
+            ClassVar[frozenset[str]],
+            common.OWN | ({*head.options.model_fields} if is_own else set()),
+        ),
     )
 
 
@@ -345,7 +437,11 @@ class Compute(Limited):
     """Processes a job that read and decode images; 0: the job itself."""
     saes_at_once: Count
     """SAEs that a job trains side by side; the result is the same."""
-    shared: list[Annotated[str, like("[^:]+", "write a folder that this machine sees, without a colon")]]
+    shared: list[
+        Annotated[
+            str, like("[^:]+", "write a folder that this machine sees, without a colon")
+        ]
+    ]
     """Results folders of others, only read: embeddings and SAEs that lie there are not made again."""
     memory_factor: Positive
     """What the estimate of a job's memory is multiplied with."""
@@ -387,6 +483,11 @@ class Config(Options):
         """{option: values} that a method's trials in an experiment go through; {} if it has but one trial."""
         if self.methods[method].at:
             return {}
-        grids = self.methods[method].sweep | self.experiments[experiment].sweep.get(method, {})
-        found = {option: grid.get(f"k{k}") if isinstance(grid, dict) else grid for option, grid in grids.items()}
+        grids = self.methods[method].sweep | self.experiments[experiment].sweep.get(
+            method, {}
+        )
+        found = {
+            option: grid.get(f"k{k}") if isinstance(grid, dict) else grid
+            for option, grid in grids.items()
+        }
         return {option: values for option, values in found.items() if values}

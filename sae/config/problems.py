@@ -33,21 +33,30 @@ class Problems:
 
     def end(self, known: int = 0) -> None:
         """Raise what there is, if it is more than what was known before."""
-        lines = [self._line(key, text) for key, text in self.found if not self._is_inherited(key, text)]
+        lines = [
+            self._line(key, text)
+            for key, text in self.found
+            if not self._is_inherited(key, text)
+        ]
         if len(self.found) > known:
             raise UserError("\n".join(["the configuration is not right:", *lines]))
 
     def _line(self, key: str, text: str) -> str:
         """With the file that says the key, or the nearest one above it."""
         above = [*itertools.accumulate(key.split("."), "{}.{}".format)]
-        file = next((self._files[part] for part in reversed(above) if part in self._files), None)
+        file = next(
+            (self._files[part] for part in reversed(above) if part in self._files), None
+        )
         line = f"config key {key or '(top level)'}: {text}"
         return f"{file}: {line}" if file else line
 
     def _is_inherited(self, key: str, text: str) -> bool:
         entry = ".".join(key.split(".")[:2])
         parent = self.parents.get(entry)
-        return parent is not None and (parent + key.removeprefix(entry), text) in self.found
+        return (
+            parent is not None
+            and (parent + key.removeprefix(entry), text) in self.found
+        )
 
     def known(self, key: str, names: Iterable[Any], allowed: Iterable[Any]) -> bool:
         """Whether all names are among the allowed ones."""
@@ -55,34 +64,57 @@ class Problems:
         wrong = [name for name in names if name not in allowed]
         for name in wrong:
             there = ", ".join(sorted(map(str, allowed))) or "none"
-            self.add(key, f"{name!r} is not known; allowed: {there}{meant(name, allowed)}")
+            self.add(
+                key, f"{name!r} is not known; allowed: {there}{meant(name, allowed)}"
+            )
         return not wrong
 
-    def tried(self, key: str, function: Callable[..., Result], kind: Any, name: str) -> Result | None:
+    def tried(
+        self, key: str, function: Callable[..., Result], kind: Any, name: str
+    ) -> Result | None:
         """What a function finds of an entry; None where there is no such entry, or its file is not right."""
         try:
-            return function(kind, name) if self.known(key, [name], registry.names(kind)) else None
+            return (
+                function(kind, name)
+                if self.known(key, [name], registry.names(kind))
+                else None
+            )
         except UserError as error:
             if str(error) not in self._of_files:
                 self.add(key, str(error))
             self._of_files.add(str(error))
             return None
 
-    def build(self, model: type[Model], data: Any, key: str = "", places: Mapping[str, str] = {}) -> Model | None:
+    def build(
+        self,
+        model: type[Model],
+        data: Any,
+        key: str = "",
+        places: Mapping[str, str] = {},
+    ) -> Model | None:
         """The model of some data, None where that is not right; `places` are keys that stand elsewhere."""
         try:
             return model.model_validate(data)
         except ValidationError as error:
             for e in error.errors():
                 first, *rest = [*_parts(e["loc"], data)] or [""]
-                self.add(".".join(filter(None, (key, places.get(first, first), *rest))), in_words(e))
+                self.add(
+                    ".".join(filter(None, (key, places.get(first, first), *rest))),
+                    in_words(e),
+                )
             return None
 
 
 def _parts(loc: tuple[int | str, ...], data: Any) -> Iterator[str]:
     """The keys that lead to an error, also to what is missing, without pydantic's marks of keys and forms."""
     for part in loc:
-        inside = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
-        if inside or (isinstance(data, dict) and part not in ("[key]", "list", "mapping")):
+        inside = (
+            part in data
+            if isinstance(data, dict)
+            else isinstance(data, list) and isinstance(part, int)
+        )
+        if inside or (
+            isinstance(data, dict) and part not in ("[key]", "list", "mapping")
+        ):
             yield str(part)
         data = data[part] if inside else data

@@ -51,9 +51,17 @@ def run_what_is_hashed() -> None:
 
 class _Loader(SourceFileLoader):
     @staticmethod
-    def find_spec(name: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        name: str, _path: Sequence[str] | None, _target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         file = registry.locate(name) if _is_ours(name) else None
-        return importlib.util.spec_from_file_location(name, loader=_Loader(name, str(file))) if file else None
+        return (
+            importlib.util.spec_from_file_location(
+                name, loader=_Loader(name, str(file))
+            )
+            if file
+            else None
+        )
 
     def get_code(self, fullname: str) -> CodeType:
         return compile(_tree(fullname), self.path, "exec", dont_inherit=True)
@@ -68,10 +76,17 @@ def _module_hash(name: str, importers: tuple[str, ...]) -> str:
     if _is_core(name):
         return _CORE
     if name in importers:
-        raise UserError(f"modules import each other in a circle: {' -> '.join((*importers, name))}")
-    key = (name, sys.modules.get(registry.EXTENSIONS))  # `registry.extend` makes that package anew.
+        raise UserError(
+            f"modules import each other in a circle: {' -> '.join((*importers, name))}"
+        )
+    key = (
+        name,
+        sys.modules.get(registry.EXTENSIONS),
+    )  # `registry.extend` makes that package anew.
     if key not in _known:
-        _known[key] = sha256_text(dumps(_Meaning(_tree(name), name, (*importers, name)).value))
+        _known[key] = sha256_text(
+            dumps(_Meaning(_tree(name), name, (*importers, name)).value)
+        )
     return _known[key]
 
 
@@ -82,7 +97,9 @@ def _tree(name: str) -> ast.Module:
     return registry.parse(file)
 
 
-def _targets(node: ast.Import | ast.ImportFrom, importer: str) -> Iterator[tuple[str | None, str, str]]:
+def _targets(
+    node: ast.Import | ast.ImportFrom, importer: str
+) -> Iterator[tuple[str | None, str, str]]:
     """(module of the project or None, what of it, local name) of each name that an import binds.
 
     `from sae.core.files import sha256` binds a function of a module, `from sae.core import files` a module.
@@ -91,7 +108,9 @@ def _targets(node: ast.Import | ast.ImportFrom, importer: str) -> Iterator[tuple
     if isinstance(node, ast.ImportFrom) and node.level:
         # `from . import x` starts at the module's own package, each further dot one above.
         source, parts = registry.locate(importer), importer.split(".")
-        own = parts if source is not None and source.name == "__init__.py" else parts[:-1]
+        own = (
+            parts if source is not None and source.name == "__init__.py" else parts[:-1]
+        )
         base = ".".join([*own[: len(own) - node.level + 1], *([base] if base else [])])
     for a in node.names:
         inner, local = f"{base}.{a.name}" if base else a.name, a.asname or a.name
@@ -121,20 +140,37 @@ class _Meaning:
         self.name, self.importers, self.names = name, importers, _bound(tree)
         self.modules: dict[str, str] = {}
         self.errors: set[str] = set()
-        self.ours = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+        self.ours = {
+            node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+        }
         for node in ast.walk(tree):
-            for module, rest, local in _targets(node, name) if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            for module, rest, local in (
+                _targets(node, name)
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                else ()
+            ):
                 # A name that is bound in two ways, by an argument say, stays a name.
-                if isinstance(node, ast.ImportFrom) and module and not rest and self.names[local] == 1:
+                if (
+                    isinstance(node, ast.ImportFrom)
+                    and module
+                    and not rest
+                    and self.names[local] == 1
+                ):
                     self.modules[local] = _module_hash(module, importers)
                 if module == f"{_CORE}.errors" and self.names[local] == 1:
                     self.errors.add(local)
                 elif module and not _is_core(module):
                     self.ours.add(local)
-        self.loggers = {log for node in tree.body if (log := _logger(node)) and self.names[log] == 1}
+        self.loggers = {
+            log for node in tree.body if (log := _logger(node)) and self.names[log] == 1
+        }
         # `VERSION` is recorded beside the hash, so it is left out of it. Extensions keep it in: a helper's `VERSION`
         # appears nowhere else.
-        self.version = [node for node in tree.body if name.startswith("sae.") and _assigned(node) == "VERSION"]
+        self.version = [
+            node
+            for node in tree.body
+            if name.startswith("sae.") and _assigned(node) == "VERSION"
+        ]
         self.value = self.of(tree)
 
     def of(self, node: Any) -> Any:
@@ -143,9 +179,17 @@ class _Meaning:
             return ["module", self.modules[node.id]]
         if isinstance(node, ast.Constant):
             return ["constant", type(node.value).__name__, repr(node.value)]
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in self.errors:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in self.errors
+        ):
             return ["Call", self.of(node.func)]
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and not self._carries(node.exc.func):
+        if (
+            isinstance(node, ast.Raise)
+            and isinstance(node.exc, ast.Call)
+            and not self._carries(node.exc.func)
+        ):
             return ["Raise", self.of(node.exc.func)]
         if isinstance(node, ast.AST):
             fields = {}
@@ -153,33 +197,54 @@ class _Meaning:
                 found = self.of(value)
                 if key == "body" and found == []:
                     found = ["pass"]
-                if found not in (None, []) and not (isinstance(node, ast.Assert) and key == "msg"):
+                if found not in (None, []) and not (
+                    isinstance(node, ast.Assert) and key == "msg"
+                ):
                     fields[key] = found
             return [type(node).__name__, fields]
         if isinstance(node, list):
-            imports = self.imported([v for v in node if isinstance(v, ast.Import | ast.ImportFrom)])
-            rest = [self.of(v) for v in node if not isinstance(v, ast.Import | ast.ImportFrom) and not self._says(v)]
+            imports = self.imported(
+                [v for v in node if isinstance(v, ast.Import | ast.ImportFrom)]
+            )
+            rest = [
+                self.of(v)
+                for v in node
+                if not isinstance(v, ast.Import | ast.ImportFrom) and not self._says(v)
+            ]
             return [["import", imports], *rest] if imports else rest
         return node
 
     def _carries(self, exception: ast.expr) -> bool:
         """Whether an exception is one of the project's rooms, which may bring more than words to who catches it."""
-        return any(isinstance(node, ast.Name) and node.id in self.ours for node in ast.walk(exception))
+        return any(
+            isinstance(node, ast.Name) and node.id in self.ours
+            for node in ast.walk(exception)
+        )
 
     def _says(self, node: ast.AST) -> bool:
         """Whether a statement is there for people alone: a docstring, a logger and its calls, a warning, `VERSION`."""
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             called = node.value.func
             on = called.value if isinstance(called, ast.Attribute) else None
-            return isinstance(on, ast.Name) and (on.id in self.loggers or ast.unparse(called) == "warnings.warn")
+            return isinstance(on, ast.Name) and (
+                on.id in self.loggers or ast.unparse(called) == "warnings.warn"
+            )
         empty = isinstance(node, ast.Pass) or _is_docstring(node)
         return empty or node in self.version or _logger(node) in self.loggers
 
-    def imported(self, nodes: list[ast.Import | ast.ImportFrom]) -> list[list[str | None]]:
+    def imported(
+        self, nodes: list[ast.Import | ast.ImportFrom]
+    ) -> list[list[str | None]]:
         """[content hash or None, what of it, local name] of all that some imports bind, in an order of its own."""
         rows = [
-            [module and _module_hash(module, self.importers), rest, "" if local in self.modules else local]
-            for module, rest, local in (target for node in nodes for target in _targets(node, self.name))
+            [
+                module and _module_hash(module, self.importers),
+                rest,
+                "" if local in self.modules else local,
+            ]
+            for module, rest, local in (
+                target for node in nodes for target in _targets(node, self.name)
+            )
             if module or rest not in ("logging", "warnings") or self.names[local] > 1
         ]
         # Of two with the same local name the later one holds, so their order is kept.
@@ -188,14 +253,26 @@ class _Meaning:
 
 def _assigned(node: ast.AST) -> str | None:
     """The name that a statement binds to a value, where it is one."""
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return targets[0].id if len(targets) == 1 and isinstance(targets[0], ast.Name) else None
+    targets = (
+        node.targets
+        if isinstance(node, ast.Assign)
+        else [node.target]
+        if isinstance(node, ast.AnnAssign)
+        else []
+    )
+    return (
+        targets[0].id
+        if len(targets) == 1 and isinstance(targets[0], ast.Name)
+        else None
+    )
 
 
 def _logger(node: ast.AST) -> str | None:
     """The name of the logger that a statement makes."""
     value = getattr(node, "value", None)
-    is_made = isinstance(value, ast.Call) and ast.unparse(value.func) == "logging.getLogger"
+    is_made = (
+        isinstance(value, ast.Call) and ast.unparse(value.func) == "logging.getLogger"
+    )
     return _assigned(node) if is_made else None
 
 
@@ -207,14 +284,24 @@ def _bound(tree: ast.Module) -> Counter[str]:
             found[node.asname or node.name] += 1
         elif isinstance(node, ast.Name):
             found[node.id] += not isinstance(node.ctx, ast.Load)
-        elif not isinstance(node, ast.Attribute | ast.keyword | ast.Constant | ast.ImportFrom):
+        elif not isinstance(
+            node, ast.Attribute | ast.keyword | ast.Constant | ast.ImportFrom
+        ):
             for _, value in ast.iter_fields(node):
-                found.update(v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str))
+                found.update(
+                    v
+                    for v in (value if isinstance(value, list) else [value])
+                    if isinstance(v, str)
+                )
     return found
 
 
 def _is_docstring(node: Any) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 def _other_files(folder: Path) -> dict[str, str]:
@@ -222,9 +309,15 @@ def _other_files(folder: Path) -> dict[str, str]:
     found = {}
     for file in sorted(folder.rglob("*")):
         path = file.relative_to(folder)
-        if file.is_file() and path.suffix not in _NO_DATA and not any(part.startswith(".") for part in path.parts):
+        if (
+            file.is_file()
+            and path.suffix not in _NO_DATA
+            and not any(part.startswith(".") for part in path.parts)
+        ):
             stat = file.stat()
-            found[path.as_posix()] = _sha256(file, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
+            found[path.as_posix()] = _sha256(
+                file, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
+            )
     return found
 
 

@@ -21,12 +21,16 @@ _NAMED = dict[str, Path]
 def reader(form: Any) -> Callable[[str], Any]:
     """A function that makes a value of this type of a word of the command line."""
     adapter: TypeAdapter[Any] = TypeAdapter(form)
-    is_json = typing.get_origin(form) is dict or (isinstance(form, type) and issubclass(form, BaseModel))
+    is_json = typing.get_origin(form) is dict or (
+        isinstance(form, type) and issubclass(form, BaseModel)
+    )
 
     def read(text: str) -> Any:
         try:
             if is_json:
-                return adapter.validate_json(Path(text[1:]).read_bytes() if text.startswith("@") else text)
+                return adapter.validate_json(
+                    Path(text[1:]).read_bytes() if text.startswith("@") else text
+                )
             return adapter.validate_python(text)
         except ValidationError as error:
             raise ArgumentTypeError(told(error)) from None
@@ -42,7 +46,9 @@ def options(function: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter, s
     A parameter that is a dataclass stands for its fields.
     """
     texts = _described(function)
-    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+    for name, parameter in inspect.signature(
+        function, eval_str=True
+    ).parameters.items():
         if dataclasses.is_dataclass(parameter.annotation):
             yield from options(typing.cast(type, parameter.annotation))
         else:
@@ -60,13 +66,25 @@ def add(parser: ArgumentParser, function: Callable[..., Any]) -> None:
         how: dict[str, Any] = {"help": text.replace("%", "%%")}
         if is_many or form == _NAMED:
             how["nargs"] = "*"
-        how["type"] = _pair if form == _NAMED else reader(typing.get_args(form)[0] if is_many else form)
+        how["type"] = (
+            _pair
+            if form == _NAMED
+            else reader(typing.get_args(form)[0] if is_many else form)
+        )
         if parameter.kind is parameter.POSITIONAL_ONLY:
             parser.add_argument(parameter.name, **how)
         else:
-            how |= {"required": True} if parameter.default is parameter.empty else {"default": parameter.default}
-            flag = re.sub("_(dir|file|folder|root)$", "", parameter.name).replace("_", "-")
-            parser.add_argument(f"--{flag}", dest=parameter.name, metavar=flag.upper(), **how)
+            how |= (
+                {"required": True}
+                if parameter.default is parameter.empty
+                else {"default": parameter.default}
+            )
+            flag = re.sub("_(dir|file|folder|root)$", "", parameter.name).replace(
+                "_", "-"
+            )
+            parser.add_argument(
+                f"--{flag}", dest=parameter.name, metavar=flag.upper(), **how
+            )
 
 
 def call(function: Callable[..., Any], values: dict[str, Any]) -> Any:
@@ -74,7 +92,11 @@ def call(function: Callable[..., Any], values: dict[str, Any]) -> Any:
     bound = inspect.signature(function, eval_str=True).bind_partial()
     for name, parameter in bound.signature.parameters.items():
         form = _form(parameter)
-        value = call(typing.cast(type, form), values) if dataclasses.is_dataclass(form) else values[name]
+        value = (
+            call(typing.cast(type, form), values)
+            if dataclasses.is_dataclass(form)
+            else values[name]
+        )
         if value and (form == _NAMED or typing.get_origin(form) is tuple):
             value = typing.get_origin(form)(value)
         bound.arguments[name] = value
@@ -96,6 +118,18 @@ def _pair(text: str) -> tuple[str, Path]:
 
 def _described(function: Callable[..., Any]) -> dict[str, str]:
     """{parameter: what the docstring says of it} under `Args`, or of a dataclass under `Attributes`."""
-    block = re.search(r"^(?:Args|Attributes):\n((?: .*\n?|\n)+)", f"{inspect.getdoc(function)}\n", re.MULTILINE)
-    rows = re.findall(r"^    (\w+(?:, \w+)*): (.*(?:\n     .*)*)", block[1] if block else "", re.MULTILINE)
-    return {name: " ".join(said.split()) for names, said in rows for name in names.split(", ")}
+    block = re.search(
+        r"^(?:Args|Attributes):\n((?: .*\n?|\n)+)",
+        f"{inspect.getdoc(function)}\n",
+        re.MULTILINE,
+    )
+    rows = re.findall(
+        r"^    (\w+(?:, \w+)*): (.*(?:\n     .*)*)",
+        block[1] if block else "",
+        re.MULTILINE,
+    )
+    return {
+        name: " ".join(said.split())
+        for names, said in rows
+        for name in names.split(", ")
+    }

@@ -16,9 +16,16 @@ _DISK = {
     errno.EPERM: f"is closed to this user: operation not permitted (`ls -ld`, `lsattr -d`). {_OPEN}",
 }
 # Libraries that write by themselves put these into the text of an exception of their own.
-_IN_TEXT = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
+_IN_TEXT = {
+    code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+}
 # What PyTorch says where it raises no MemoryError: on the CPU, on a GPU, of a process that the system ended.
-_NO_MEMORY = (os.strerror(errno.ENOMEM), "out of memory", "killed by signal: Killed", "terminated abruptly")
+_NO_MEMORY = (
+    os.strerror(errno.ENOMEM),
+    "out of memory",
+    "killed by signal: Killed",
+    "terminated abruptly",
+)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _received: list[int] = []
 
@@ -47,7 +54,9 @@ def stop_on_signals() -> None:
 def hold_back(held: bool, *numbers: int) -> None:
     """Whether signals wait, here and in what is started: in an import Python may drop what one raises, and go on."""
     if hasattr(signal, "pthread_sigmask"):  # Not on Windows.
-        signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, numbers)
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, numbers
+        )
 
 
 def disk_error(error: BaseException) -> int | None:
@@ -57,7 +66,9 @@ def disk_error(error: BaseException) -> int | None:
     return next((code for code, text in _IN_TEXT.items() if text in str(error)), None)
 
 
-def explain(error: BaseException, step: str, memory: str = "") -> tuple[str, int] | None:
+def explain(
+    error: BaseException, step: str, memory: str = ""
+) -> tuple[str, int] | None:
     """(one line for the user, exit code) of an exception that a fault caused; None for any other exception.
 
     Args:
@@ -65,15 +76,28 @@ def explain(error: BaseException, step: str, memory: str = "") -> tuple[str, int
         memory: what to do where it lacks memory.
     """
     # A process that decodes may have been stopped before this one; torch then reports that one's end.
-    stopped = _received[:1] or ([signal.SIGTERM] if "killed by signal: Terminated" in str(error) else [])
+    stopped = _received[:1] or (
+        [signal.SIGTERM] if "killed by signal: Terminated" in str(error) else []
+    )
     if stopped:
         name = signal.Signals(stopped[0]).name
-        return f"{step} was told to stop ({name}); what it has finished is kept, run again to go on", 128 + stopped[0]
+        return (
+            f"{step} was told to stop ({name}); what it has finished is kept, run again to go on",
+            128 + stopped[0],
+        )
     if isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY):
         said = next(iter(str(error).splitlines()), type(error).__name__)
-        surely = "perhaps ran" if "abruptly" in said else "ran"  # A process ended, and nobody knows why.
-        return f"{step} {surely} out of memory ({said}): {memory or 'give it more'}; what is finished is kept", 1
+        surely = (
+            "perhaps ran" if "abruptly" in said else "ran"
+        )  # A process ended, and nobody knows why.
+        return (
+            f"{step} {surely} out of memory ({said}): {memory or 'give it more'}; what is finished is kept",
+            1,
+        )
     code = disk_error(error)
     if code is None:
         return None
-    return f"{getattr(error, 'filename', None) or f'what {step} makes'} {_DISK[code]}", 1
+    return (
+        f"{getattr(error, 'filename', None) or f'what {step} makes'} {_DISK[code]}",
+        1,
+    )

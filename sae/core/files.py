@@ -129,12 +129,16 @@ def writing(path: str | Path) -> Iterator[None]:
         code = faults.disk_error(error)
         # The error of a copy has the target in `filename2`.
         named = getattr(error, "filename2", None) or getattr(error, "filename", None)
-        if code is None or (named is not None and f"/.{Path(path).name}." not in str(named)):
+        if code is None or (
+            named is not None and f"/.{Path(path).name}." not in str(named)
+        ):
             raise
         raise OSError(code, os.strerror(code), str(path)) from error
 
 
-def link_or_copy(source: Path, target: Path, link: Callable[[Path, Path], Any] = os.link) -> None:
+def link_or_copy(
+    source: Path, target: Path, link: Callable[[Path, Path], Any] = os.link
+) -> None:
     """Make folder `target` hold the files of folder `source`: by hard links, which take no space, or by copies.
 
     Args:
@@ -142,7 +146,9 @@ def link_or_copy(source: Path, target: Path, link: Callable[[Path, Path], Any] =
     """
     target.mkdir(parents=True, exist_ok=True)
     for file in source.iterdir():
-        if not file.is_file() or ((target / file.name).exists() and file.samefile(target / file.name)):
+        if not file.is_file() or (
+            (target / file.name).exists() and file.samefile(target / file.name)
+        ):
             continue
         with atomic_file(target / file.name) as temporary:
             try:
@@ -199,12 +205,16 @@ def dumps(value: Any) -> str:
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
     """Write a sealed JSON file, indented and with sorted keys; beside those of `content` it has the key `seal`."""
     with atomic_file(path) as temporary:
-        text = json.dumps(content | {"seal": seals.BLANK}, indent=2, sort_keys=True, allow_nan=False)
+        text = json.dumps(
+            content | {"seal": seals.BLANK}, indent=2, sort_keys=True, allow_nan=False
+        )
         temporary.write_text(text + "\n", encoding="utf-8")
         seals.seal(temporary)
 
 
-def read_json(path: str | Path, what: str = "file", advice: str = seals.ADVICE) -> dict[str, Any]:
+def read_json(
+    path: str | Path, what: str = "file", advice: str = seals.ADVICE
+) -> dict[str, Any]:
     """The content that :func:`write_json` wrote, its seal checked.
 
     Args:
@@ -230,14 +240,18 @@ def regular(path: str | Path) -> str | Path:
     return path
 
 
-def read_foreign_json(path: str | Path, text: str | bytes | None = None) -> dict[str, Any]:
+def read_foreign_json(
+    path: str | Path, text: str | bytes | None = None
+) -> dict[str, Any]:
     """The settings in a JSON file that others wrote, or in a text of it.
 
     Raises:
         UserError: it cannot be read, is not JSON, or holds no mapping.
     """
     try:
-        content = json.loads(Path(regular(path)).read_text(encoding="utf-8") if text is None else text)
+        content = json.loads(
+            Path(regular(path)).read_text(encoding="utf-8") if text is None else text
+        )
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as settings in JSON: {error}") from None
     if not isinstance(content, dict):
@@ -259,17 +273,25 @@ def read_array(path: Path) -> "np.ndarray":
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # Of NumPy's reader alone: at bytes that are no array it raises of many kinds.
         if isinstance(error, ValueError) and "Python objects in dtype" in str(error):
-            raise UserError(f"{path} holds Python objects, expected numbers: save it as floats") from None
+            raise UserError(
+                f"{path} holds Python objects, expected numbers: save it as floats"
+            ) from None
         said = "cut short, or not written by numpy.save"
-        raise UserError(f"{path} cannot be read as an array: {error if isinstance(error, OSError) else said}") from None
+        raise UserError(
+            f"{path} cannot be read as an array: {error if isinstance(error, OSError) else said}"
+        ) from None
     if not isinstance(found, np.ndarray):
-        raise UserError(f"{path} holds several arrays; write one alone, with numpy.save")
+        raise UserError(
+            f"{path} holds several arrays; write one alone, with numpy.save"
+        )
     if found.dtype.kind not in "fiu":
         raise UserError(f"{path} holds an array of {found.dtype}, expected numbers")
     return found
 
 
-def write_parquet(path: str | Path, table: "pa.Table | pd.DataFrame", **how: Any) -> None:
+def write_parquet(
+    path: str | Path, table: "pa.Table | pd.DataFrame", **how: Any
+) -> None:
     """Write a sealed parquet file; the same table gives the same bytes. The index of a data frame is left out.
 
     Args:
@@ -306,7 +328,10 @@ def read_parquet(path: str | Path) -> "pd.DataFrame":
 
 def write_sums(path: str | Path, made: Iterable[Path]) -> None:
     """Write the SHA-256 of files beside `path`, or below, that cannot hold a seal, as a sealed JSON file."""
-    write_json(path, {file.relative_to(Path(path).parent).as_posix(): sha256(file) for file in made})
+    write_json(
+        path,
+        {file.relative_to(Path(path).parent).as_posix(): sha256(file) for file in made},
+    )
 
 
 def check_sums(path: str | Path) -> None:
@@ -319,7 +344,12 @@ def check_sums(path: str | Path) -> None:
         check_sum(Path(path).parent / name, digest, path)
 
 
-def check_sum(file: Path, digest: str, source: str | Path, advice: str = "delete both and run again") -> None:
+def check_sum(
+    file: Path,
+    digest: str,
+    source: str | Path,
+    advice: str = "delete both and run again",
+) -> None:
     """Check a file whose SHA-256 the sealed file `source` holds.
 
     Raises:
@@ -329,7 +359,9 @@ def check_sum(file: Path, digest: str, source: str | Path, advice: str = "delete
         raise UserError(f"{file} is missing, {source} lists it; {advice}")
     found = sha256(file)
     if found != digest:
-        raise UserError(f"{file} was altered or cut short: SHA-256 {found}, {source} says {digest}; {advice}")
+        raise UserError(
+            f"{file} was altered or cut short: SHA-256 {found}, {source} says {digest}; {advice}"
+        )
 
 
 def sha256(path: str | Path) -> str:

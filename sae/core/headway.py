@@ -27,7 +27,14 @@ def tell_in(file: Path) -> None:
 def tell(done: int, total: int, what: str) -> None:
     """Say that so many of all are done; `what` they are, such as "images embedded"."""
     if _file and (done >= total or time.monotonic() - _told[0] > EVERY):
-        _told[0], temporary = time.monotonic(), _file[0].with_suffix(f".{os.getpid()}.tmp")
-        with suppress(OSError):  # On a full disk, of which the step itself tells, and nobody needs this file.
-            temporary.write_text(json.dumps({"done": done, "total": total, "what": what}))
+        _told[0], temporary = (
+            time.monotonic(),
+            _file[0].with_suffix(f".{os.getpid()}.tmp"),
+        )
+        with suppress(
+            OSError
+        ):  # On a full disk, of which the step itself tells, and nobody needs this file.
+            temporary.write_text(
+                json.dumps({"done": done, "total": total, "what": what})
+            )
             os.replace(temporary, _file[0])

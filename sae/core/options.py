@@ -9,7 +9,16 @@ import traceback
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from sae.core.errors import meant
@@ -34,16 +43,24 @@ class Options(BaseModel):
         try:
             return handler(data)
         except ValidationError as error:
-            names = sorted(field.alias or name for name, field in cls.model_fields.items())
+            names = sorted(
+                field.alias or name for name, field in cls.model_fields.items()
+            )
             details = []
             for e in error.errors():
                 kind = PydanticCustomError(e["type"], e["msg"])
                 if e["type"] == "extra_forbidden" and len(e["loc"]) == 1:
                     there = f"{', '.join(names) or 'none'}{meant(e['loc'][0], names)}"
-                    kind = PydanticCustomError("unknown_key", f"there is no such key; allowed: {there}")
-                details.append(InitErrorDetails(type=kind, loc=e["loc"], input=e["input"]))
+                    kind = PydanticCustomError(
+                        "unknown_key", f"there is no such key; allowed: {there}"
+                    )
+                details.append(
+                    InitErrorDetails(type=kind, loc=e["loc"], input=e["input"])
+                )
             raise ValidationError.from_exception_data(cls.__name__, details) from None
-        except Exception as error:  # A fault of a validator, of somebody's own entry perhaps.
+        except (
+            Exception
+        ) as error:  # A fault of a validator, of somebody's own entry perhaps.
             place = traceback.extract_tb(error.__traceback__)[-1]
             raise ValueError(
                 f"{place.filename} line {place.lineno} fails as it checks this: {type(error).__name__}: {error}"
@@ -57,8 +74,12 @@ def in_words(error: Any) -> str:
         return "this key is required" if error["type"] == "missing" else said
     shown = "null" if value is None else repr(value)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    said = re.sub("^(Input|Dictionary|List|String) should", lambda _: f"{shown} should", said)
-    said = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", said)
+    said = re.sub(
+        "^(Input|Dictionary|List|String) should", lambda _: f"{shown} should", said
+    )
+    said = re.sub(
+        r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", said
+    )
     said = re.sub(r" after validation, not \d+$|, unable to parse .*", "", said)
     said = re.sub(r"0\.0{9,}\d+|\d{25,}", lambda number: f"{float(number[0]):g}", said)
     if error["type"] == "list_type" and isinstance(value, str | int | float):
@@ -74,7 +95,10 @@ def in_words(error: Any) -> str:
 
 def told(error: ValidationError) -> str:
     """All that pydantic finds wrong, in words, each after its key."""
-    places = ((".".join(str(part) for part in e["loc"] if part != "[key]"), in_words(e)) for e in error.errors())
+    places = (
+        (".".join(str(part) for part in e["loc"] if part != "[key]"), in_words(e))
+        for e in error.errors()
+    )
     return "; ".join(": ".join(filter(None, pair)) for pair in places)
 
 
@@ -127,7 +151,12 @@ _Values = TypeVar("_Values")
 _K = Annotated[str, like(r"k[1-9]\d*", "write k and a number, such as k8")]
 _ByK = Annotated[dict[_K, _Values], Field(min_length=1), Tag("mapping")]
 # {option: values, or {k8: values, ...}}
-OfOptions = dict[str, Annotated[Annotated[_Values, Tag("list")] | _ByK[_Values], Discriminator(by_container)]]
+OfOptions = dict[
+    str,
+    Annotated[
+        Annotated[_Values, Tag("list")] | _ByK[_Values], Discriminator(by_container)
+    ],
+]
 Ranges = OfOptions[Range]  # [low, high]
 Grid = Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)]
 OneArtifact = Annotated[list[str], Field(min_length=1, max_length=1)]

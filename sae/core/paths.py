@@ -57,8 +57,13 @@ ALL_SELECTIONS = f"{EXPERIMENT}/selection.parquet"
 GALLERY = f"{EXPERIMENT}/gallery/{{part}}.parquet"
 GALLERY_PARTS = ("images", "sample")
 TABLE = f"{EXPERIMENT}/tables/table{{number}}.{{suffix}}"
-NOTED_TABLES = [f"{EXPERIMENT}/tables/{name}.{{suffix}}" for name in ("controls", "fronts", "detection", "leaderboard")]
-FRONT_MEANS = [f"{EXPERIMENT}/tables/{name}.csv" for name in ("front_means", "front_sensitivity")]
+NOTED_TABLES = [
+    f"{EXPERIMENT}/tables/{name}.{{suffix}}"
+    for name in ("controls", "fronts", "detection", "leaderboard")
+]
+FRONT_MEANS = [
+    f"{EXPERIMENT}/tables/{name}.csv" for name in ("front_means", "front_sensitivity")
+]
 TABLES_SUMS = f"{EXPERIMENT}/tables/tables.sums.json"
 TABLE_NUMBERS = (1, 2, 3, 4)
 TABLE_SUFFIXES = ("csv", "md", "tex")
@@ -78,7 +83,10 @@ LOGS, EXPERIMENT_LOGS = f"{RESULTS}/logs", f"{EXPERIMENT}/logs"
 
 def trial_name(trial: dict[str, Any]) -> str:
     """A trial in paths: `lambda0.001-lr0.002`, names sorted; `default` where nothing is swept."""
-    return "-".join(f"{name}{written(value)}" for name, value in sorted(trial.items())) or "default"
+    return (
+        "-".join(f"{name}{written(value)}" for name, value in sorted(trial.items()))
+        or "default"
+    )
 
 
 def written(value: Any) -> str:
@@ -90,5 +98,9 @@ def written(value: Any) -> str:
 
 def shared() -> set[str]:
     """The folders of results/ that are no experiment's."""
-    patterns = [p for p in globals().values() if isinstance(p, str) and p.startswith(f"{RESULTS}/")]
+    patterns = [
+        p
+        for p in globals().values()
+        if isinstance(p, str) and p.startswith(f"{RESULTS}/")
+    ]
     return {pattern.split("/")[1] for pattern in patterns} - {EXPERIMENT.split("/")[1]}

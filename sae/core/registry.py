@@ -75,11 +75,15 @@ def extend(folder: str | Path | None) -> None:
         raise UserError(f"extensions: {folder} is no folder")
     for kind in PACKAGES:
         if (folder / kind).is_dir():
-            raise UserError(f"extensions: {folder / kind} is no kind of entry; did you mean {_room(kind)}?")
+            raise UserError(
+                f"extensions: {folder / kind} is no kind of entry; did you mean {_room(kind)}?"
+            )
         taken = set(_own(kind)) & set(_entries(folder / _room(kind)))
         if taken:
             file = folder / _room(kind) / f"{min(taken)}.py"
-            raise UserError(f"extensions: {file} has the name of a {kind} of the project; rename the file")
+            raise UserError(
+                f"extensions: {file} has the name of a {kind} of the project; rename the file"
+            )
     package = types.ModuleType(EXTENSIONS, "Entries of one's own.")
     package.__path__ = [str(folder)]
     sys.modules[EXTENSIONS] = package
@@ -101,7 +105,9 @@ def module(kind: str, name: str) -> str:
         return f"{PACKAGES[kind]}.{name}"
     if name in _external(kind):
         return f"{EXTENSIONS}.{_room(kind)}.{name}"
-    raise UserError(f"there is no {kind} {name!r}; there are: {', '.join(names(kind))}{meant(name, names(kind))}")
+    raise UserError(
+        f"there is no {kind} {name!r}; there are: {', '.join(names(kind))}{meant(name, names(kind))}"
+    )
 
 
 def load(kind: str, name: str) -> types.ModuleType:
@@ -115,7 +121,9 @@ def load(kind: str, name: str) -> types.ModuleType:
         return importlib.import_module(dotted)
     except (SyntaxError, ImportError) as error:
         if dotted.startswith(EXTENSIONS):
-            raise UserError(f"{kind} {name}: {locate(dotted)} cannot be imported: {error}") from error
+            raise UserError(
+                f"{kind} {name}: {locate(dotted)} cannot be imported: {error}"
+            ) from error
         raise
 
 
@@ -134,7 +142,9 @@ def head(kind: str, name: str) -> Head:
 
 @functools.cache
 def _head(kind: str, name: str, file: Path) -> Head:
-    from sae.core.options import Options  # Here: pydantic takes a third of a second, and most jobs do without.
+    from sae.core.options import (
+        Options,
+    )  # Here: pydantic takes a third of a second, and most jobs do without.
 
     tree = parse(file)
     known = constants(tree)
@@ -142,14 +152,20 @@ def _head(kind: str, name: str, file: Path) -> Head:
     space: dict[str, Any] = {"__name__": f"{kind}.{name}", **known}
     where = f"{kind} {name}: the class Options of {file}"
     try:
-        exec(compile(ast.Module(light, []), str(file), "exec", dont_inherit=True), space)
+        exec(
+            compile(ast.Module(light, []), str(file), "exec", dont_inherit=True), space
+        )
     except Exception as error:
-        raise UserError(f"{where} cannot be read ({type(error).__name__}: {error}): {_ALLOWED}") from None
+        raise UserError(
+            f"{where} cannot be read ({type(error).__name__}: {error}): {_ALLOWED}"
+        ) from None
     for node in light:
         if isinstance(node, ast.ClassDef):
             taken = _globals(symtable.symtable(ast.unparse(node), "", "exec"))
             if unknown := sorted(taken - {*space, *dir(builtins)}):
-                raise UserError(f"{kind} {name}: the class {node.name} of {file} uses {unknown[0]}: {_ALLOWED}")
+                raise UserError(
+                    f"{kind} {name}: the class {node.name} of {file} uses {unknown[0]}: {_ALLOWED}"
+                )
             if hasattr(space[node.name], "model_fields"):
                 _describe(space[node.name], node)
     options = space.get("Options", Options)
@@ -186,9 +202,19 @@ def _globals(table: symtable.SymbolTable) -> set[str]:
 def _describe(options: "type[Options]", node: ast.ClassDef) -> None:
     """Make the text below each field its description; pydantic finds it only where the file itself was run."""
     for field, text in zip(node.body, node.body[1:], strict=False):
-        name = field.target.id if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) else ""
-        if name in options.model_fields and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            options.model_fields[name].description = inspect.cleandoc(str(text.value.value))
+        name = (
+            field.target.id
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            else ""
+        )
+        if (
+            name in options.model_fields
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            options.model_fields[name].description = inspect.cleandoc(
+                str(text.value.value)
+            )
     options.model_rebuild(force=True)
 
 
@@ -202,7 +228,9 @@ def parse(file: Path) -> ast.Module:
     try:
         return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
     except SyntaxError as error:
-        raise UserError(f"{file} line {error.lineno} is not valid Python: {error.msg}") from None
+        raise UserError(
+            f"{file} line {error.lineno} is not valid Python: {error.msg}"
+        ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8: {error}") from None
 
@@ -211,7 +239,14 @@ def locate(dotted: str) -> Path | None:
     """The file of a module or package of `sae` or of the extensions; None if there is none."""
     top, *rest = dotted.split(".")
     path = roots().get(top, Path("/nowhere")).joinpath(*rest)
-    return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
+    return next(
+        (
+            file
+            for file in (path / "__init__.py", path.with_suffix(".py"))
+            if file.is_file()
+        ),
+        None,
+    )
 
 
 def roots() -> dict[str, Path]:
@@ -231,7 +266,9 @@ def _own(kind: str) -> list[str]:
 
 
 def _external(kind: str) -> list[str]:
-    return _entries(roots()[EXTENSIONS] / _room(kind)) if EXTENSIONS in sys.modules else []
+    return (
+        _entries(roots()[EXTENSIONS] / _room(kind)) if EXTENSIONS in sys.modules else []
+    )
 
 
 def _entries(folder: Path) -> list[str]:
@@ -244,4 +281,10 @@ def _is_light(node: ast.stmt) -> bool:
         return node.name.endswith("Options")
     if not isinstance(node, ast.ImportFrom) or node.level:
         return False
-    return any(name in _LIGHT for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)))
+    return any(
+        name in _LIGHT
+        for name in (
+            node.module,
+            *(f"{node.module}.{alias.name}" for alias in node.names),
+        )
+    )

@@ -33,7 +33,9 @@ def seal(path: str | Path) -> None:
 ADVICE = "delete it and run again"
 
 
-def read(path: str | Path, what: str = "file", advice: str = ADVICE, unsealed: str = "") -> bytes:
+def read(
+    path: str | Path, what: str = "file", advice: str = ADVICE, unsealed: str = ""
+) -> bytes:
     """The content of a sealed file.
 
     Args:
@@ -52,7 +54,14 @@ def read(path: str | Path, what: str = "file", advice: str = ADVICE, unsealed: s
     if not found and unsealed:
         raise UserError(unsealed)
     if len(found) != 1:
-        raise UserError(f"{what} {path} was altered or cut short, or is of an older version: no seal; {advice}")
-    if hashlib.sha256(_SEAL.sub(BLANK.encode(), content)).hexdigest() != found[0][1].decode():
-        raise UserError(f"{what} {path} was altered: it does not fit its seal (a SHA-256); {advice}")
+        raise UserError(
+            f"{what} {path} was altered or cut short, or is of an older version: no seal; {advice}"
+        )
+    if (
+        hashlib.sha256(_SEAL.sub(BLANK.encode(), content)).hexdigest()
+        != found[0][1].decode()
+    ):
+        raise UserError(
+            f"{what} {path} was altered: it does not fit its seal (a SHA-256); {advice}"
+        )
     return content

@@ -11,11 +11,18 @@ class Shown:
         raise NotImplementedError
 
     def _told(self) -> dict[str, str]:
-        return {name: f"{v:g}" if isinstance(v, float) else str(v) for name, v in self.facts().items() if v is not None}
+        return {
+            name: f"{v:g}" if isinstance(v, float) else str(v)
+            for name, v in self.facts().items()
+            if v is not None
+        }
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self._told().items())})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{n}</th><td>{html.escape(v)}</td></tr>" for n, v in self._told().items())
+        rows = "".join(
+            f"<tr><th>{n}</th><td>{html.escape(v)}</td></tr>"
+            for n, v in self._told().items()
+        )
         return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"

@@ -14,7 +14,9 @@ from sae.core.codehash import code_hash
 from sae.core.errors import UserError
 from sae.core.files import write_text
 
-Name = tuple[str, str]  # A kind of the registry and an entry; or a room, and a file in it.
+Name = tuple[
+    str, str
+]  # A kind of the registry and an entry; or a room, and a file in it.
 _NO_NUMBERS = ("importer", "exporter", "figure")  # Kinds that give none their meaning.
 
 
@@ -33,7 +35,9 @@ def of(kind: str, name: str) -> str:
 
 def joined(names: Iterable[Name]) -> str:
     """The versions of several as one text: "metric probe 1, models inputs 1"."""
-    return ", ".join(f"{kind} {name} {of(kind, name)}" for kind, name in sorted(set(names)))
+    return ", ".join(
+        f"{kind} {name} {of(kind, name)}" for kind, name in sorted(set(names))
+    )
 
 
 def module(kind: str, name: str) -> str:
@@ -42,14 +46,21 @@ def module(kind: str, name: str) -> str:
     Raises:
         UserError: there is no such entry.
     """
-    return registry.module(kind, name) if kind in registry.PACKAGES else f"sae.{kind}.{name}"
+    return (
+        registry.module(kind, name)
+        if kind in registry.PACKAGES
+        else f"sae.{kind}.{name}"
+    )
 
 
 def waiting() -> dict[Name, str]:
     """What of the library is not as it was recorded: {it: what to do about it}."""
     every, recorded, found = _every(), _recorded(), {}
     for kind, name in sorted({*every, *recorded}):
-        now, known = _now(kind, name) if (kind, name) in every else None, recorded.get((kind, name))
+        now, known = (
+            _now(kind, name) if (kind, name) in every else None,
+            recorded.get((kind, name)),
+        )
         if now == known:
             continue
         record = f"record it: `make versions RECORD='{kind} {name}'`"
@@ -76,10 +87,17 @@ def record(names: Iterable[Name]) -> None:
         if (kind, name) in every:
             now = recorded[kind, name] = _now(kind, name)
             if known and now[0] < known[0]:
-                raise UserError(f"{kind} {name}: VERSION may only grow; it is {now[0]}, recorded is {known[0]}")
+                raise UserError(
+                    f"{kind} {name}: VERSION may only grow; it is {now[0]}, recorded is {known[0]}"
+                )
         elif known is None:
-            raise UserError(f"nothing of the library that has a version is called {kind} {name}")
-    lines = [f"{kind} {name} {version} {digest}\n" for (kind, name), (version, digest) in sorted(recorded.items())]
+            raise UserError(
+                f"nothing of the library that has a version is called {kind} {name}"
+            )
+    lines = [
+        f"{kind} {name} {version} {digest}\n"
+        for (kind, name), (version, digest) in sorted(recorded.items())
+    ]
     write_text(_lock(), "".join(lines))
 
 
@@ -87,9 +105,16 @@ def _every() -> list[Name]:
     """All of the library that has a version."""
     kinds = [kind for kind in registry.PACKAGES if kind not in _NO_NUMBERS]
     entries = [(kind, name) for kind in kinds for name in registry.names(kind)]
-    files = [f for f in registry.roots()["sae"].glob("*/*.py") if "VERSION" in registry.constants(registry.parse(f))]
+    files = [
+        f
+        for f in registry.roots()["sae"].glob("*/*.py")
+        if "VERSION" in registry.constants(registry.parse(f))
+    ]
     # By their modules: an entry that lies in a room itself, as protocols do, goes by its kind.
-    found = {module(*name): name for name in [*((f.parent.name, f.stem) for f in files), *entries]}
+    found = {
+        module(*name): name
+        for name in [*((f.parent.name, f.stem) for f in files), *entries]
+    }
     return [name for dotted, name in found.items() if dotted.startswith("sae.")]
 
 
@@ -100,7 +125,9 @@ def _now(kind: str, name: str) -> tuple[int, str]:
     assert file is not None  # Else there would be no hash.
     version = registry.constants(registry.parse(file)).get("VERSION", 1)
     if type(version) is not int or version < 1:
-        raise UserError(f"{kind} {name}: VERSION of {file} is {version!r}, not a whole number from 1")
+        raise UserError(
+            f"{kind} {name}: VERSION of {file} is {version!r}, not a whole number from 1"
+        )
     return version, digest
 
 
@@ -108,9 +135,13 @@ def _recorded() -> dict[Name, tuple[int, str]]:
     lines = _lock().read_text(encoding="utf-8").splitlines() if _lock().exists() else []
     try:
         rows = [line.split() for line in lines]
-        return {(kind, name): (int(version), digest) for kind, name, version, digest in rows}
+        return {
+            (kind, name): (int(version), digest) for kind, name, version, digest in rows
+        }
     except ValueError:  # A merge that was not finished, perhaps.
-        raise UserError(f"{_lock()} does not have KIND NAME VERSION HASH in every line") from None
+        raise UserError(
+            f"{_lock()} does not have KIND NAME VERSION HASH in every line"
+        ) from None
 
 
 def _lock() -> Path:

@@ -102,7 +102,9 @@ def device(asked: str) -> str:
         return next(name for name, count in there.items() if count)
     named = re.fullmatch(rf"({'|'.join(there)})(?::(\d+))?", asked)
     if not named:
-        raise UserError(f"device {asked!r} is not known; allowed: auto, {', '.join(there)}, cuda:1 for the second")
+        raise UserError(
+            f"device {asked!r} is not known; allowed: auto, {', '.join(there)}, cuda:1 for the second"
+        )
     if int(named[2] or 0) >= there[named[1]]:
         raise UserError(
             f"PyTorch {torch.__version__} finds no {asked} on {socket.gethostname()}: ask for one, install a build "
@@ -117,11 +119,17 @@ def _log_to(file: Path | None) -> None:
     root.setLevel(logging.DEBUG)
     if not (file and _is_stderr(file)):
         console = logging.StreamHandler()
-        console.addFilter(lambda record: record.name == "sae.progress" or record.levelno >= logging.WARNING)
+        console.addFilter(
+            lambda record: (
+                record.name == "sae.progress" or record.levelno >= logging.WARNING
+            )
+        )
         root.addHandler(console)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if multiprocessing.parent_process() is None:  # The job's own process, the first that logs.
+        if (
+            multiprocessing.parent_process() is None
+        ):  # The job's own process, the first that logs.
             if not _is_stderr(file):
                 file.unlink(missing_ok=True)
             headway.tell_in(headway.file_of(file))
@@ -154,7 +162,9 @@ def pool(count: int) -> Iterator[Map | None]:
         yield None
         return
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(_jobs, _threads))
+    executor = ProcessPoolExecutor(
+        count, context, initializer=_begin, initargs=(_jobs, _threads)
+    )
     try:
         yield lambda work, items: executor.map(functools.partial(_call, work), items)
     except BaseException:
@@ -167,7 +177,9 @@ def pool(count: int) -> Iterator[Map | None]:
 
 
 def _begin(jobs: list[Job], threads: list[int]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The job gets it too, and ends this process.
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # The job gets it too, and ends this process.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         codehash.run_what_is_hashed()
@@ -175,7 +187,9 @@ def _begin(jobs: list[Job], threads: list[int]) -> None:
             job.begin()
         for number in threads:
             start_torch(number)
-    except Exception as error:  # Else the job would learn no more than that a process ended.
+    except (
+        Exception
+    ) as error:  # Else the job would learn no more than that a process ended.
         _failed.append(error)
 
 

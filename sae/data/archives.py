@@ -27,7 +27,9 @@ from sae.core import files
 from sae.core.errors import UserError, brief
 
 _BLOCK = 512  # a tar's header, and the unit of its padding
-_LOCATION = re.compile(r"(?P<file>.+)@(?P<first>\d+)(?P<kind>[+:])(?P<second>\d+)", re.DOTALL)
+_LOCATION = re.compile(
+    r"(?P<file>.+)@(?P<first>\d+)(?P<kind>[+:])(?P<second>\d+)", re.DOTALL
+)
 _IMAGES = {"jpg", "jpeg", "png", "webp"}
 _LABELS = range(2**63)
 # What is read of other people's JSON; whatever else is in it does no harm.
@@ -46,7 +48,9 @@ def _opened(path: str | Path) -> IO[bytes]:
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
-def tar_members(path: str | Path, start: int = 0, end: int | None = None) -> Iterator[tuple[str, int, int]]:
+def tar_members(
+    path: str | Path, start: int = 0, end: int | None = None
+) -> Iterator[tuple[str, int, int]]:
     """Yield (name, offset, size) of the regular files in a tar, in order; offsets in bytes from the file's start.
 
     Args:
@@ -64,7 +68,9 @@ def tar_members(path: str | Path, start: int = 0, end: int | None = None) -> Ite
                     archive.members.clear()  # type: ignore[attr-defined]  # else tarfile keeps every header, 1 KB each
                     # tarfile would go back to an earlier member, and round and round.
                     if member.size < 0 or member.issparse():
-                        raise tarfile.ReadError(f"member {member.name} has the size {member.size}, or holes")
+                        raise tarfile.ReadError(
+                            f"member {member.name} has the size {member.size}, or holes"
+                        )
                     if member.offset_data + member.size > end:
                         raise tarfile.ReadError(f"member {member.name} is cut off")
                     if member.isreg():
@@ -72,7 +78,9 @@ def tar_members(path: str | Path, start: int = 0, end: int | None = None) -> Ite
                 # tarfile stops without an error at a header that it cannot read; the true end is a block of zeros.
                 file.seek(archive.offset)
                 if archive.offset + _BLOCK > end or any(file.read(_BLOCK)):
-                    raise tarfile.ReadError(f"no end-of-archive mark at byte {archive.offset}")
+                    raise tarfile.ReadError(
+                        f"no end-of-archive mark at byte {archive.offset}"
+                    )
         except (tarfile.TarError, ValueError, OverflowError) as error:
             said = f"({error}; {end - start:,} bytes): copy or download it again"
             raise UserError(f"{path} is not a whole, uncompressed tar {said}") from None
@@ -98,12 +106,16 @@ def parquet_file(path: str | Path, columns: Iterable[str] = ()) -> pq.ParquetFil
     wrong = [c for c in columns if names.count(c) != 1]
     if wrong:
         found = "several columns" if wrong[0] in names else "no column"
-        raise UserError(f"{path} has {found} {wrong[0]!r}; it has {', '.join(names)}: set image_column or label_column")
+        raise UserError(
+            f"{path} has {found} {wrong[0]!r}; it has {', '.join(names)}: set image_column or label_column"
+        )
     return file
 
 
 def _damaged(path: str | Path, error: Exception) -> UserError:
-    return UserError(f"{path} is not a whole parquet file ({brief(error)}): copy or download it again")
+    return UserError(
+        f"{path} is not a whole parquet file ({brief(error)}): copy or download it again"
+    )
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,9 @@ class Samples:
     label_names: list[str] | None
 
 
-def samples(root: Path, files: Sequence[str], image: str = "image", label: str | None = None) -> Samples:
+def samples(
+    root: Path, files: Sequence[str], image: str = "image", label: str | None = None
+) -> Samples:
     """List the images of WebDataset tars (`key.jpg` with `key.cls`, or `key.json` with `label`) or of parquet files.
 
     Args:
@@ -140,29 +154,54 @@ def samples(root: Path, files: Sequence[str], image: str = "image", label: str |
     labels: list[Any] = []
     of_parquet = files[0].endswith(".parquet")
     for file in files:
-        found = _parquet_samples(root, file, image, label) if of_parquet else _tar_samples(root, file)
+        found = (
+            _parquet_samples(root, file, image, label)
+            if of_parquet
+            else _tar_samples(root, file)
+        )
         shard = file.rpartition(".")[0]
         for row, (key, location, number) in enumerate(found):
             keys.append(key)
             places.append(f"{shard}/{row}")
             locations.append(location)
             labels.append(number)
-    recorded = {file: _class_names(root / file, label or "label") for file in files} if of_parquet else {}
+    recorded = (
+        {file: _class_names(root / file, label or "label") for file in files}
+        if of_parquet
+        else {}
+    )
     names = agreed(root, recorded)
     if not keys:
-        raise UserError(f"{root}: there is no image in {', '.join(files[:3])}{', ...' if len(files) > 3 else ''}")
-    wrong = next((row for row, number in enumerate(labels) if number is not None and number not in _LABELS), None)
+        raise UserError(
+            f"{root}: there is no image in {', '.join(files[:3])}{', ...' if len(files) > 3 else ''}"
+        )
+    wrong = next(
+        (
+            row
+            for row, number in enumerate(labels)
+            if number is not None and number not in _LABELS
+        ),
+        None,
+    )
     if wrong is not None:
         said = f"image {keys[wrong]} ({root / places[wrong]}) has the label {str(labels[wrong])[:40]}"
         advice = "-1 often means that a split has no labels: use one that has, or leave them out of all"
         raise UserError(f"{said}, expected 0 to 2^63 - 1; {advice}")
-    if names is not None and (too_large := [n for n in labels if n is not None and n >= len(names)]):
-        raise UserError(f"{root}: label {too_large[0]} is beyond the {len(names)} class names that its files record")
+    if names is not None and (
+        too_large := [n for n in labels if n is not None and n >= len(names)]
+    ):
+        raise UserError(
+            f"{root}: label {too_large[0]} is beyond the {len(names)} class names that its files record"
+        )
     unlabelled = labels.count(None)
     if 0 < unlabelled < len(labels):
         first = labels.index(None)
-        others = f"{len(labels) - unlabelled:,} others have one: label all of them or none"
-        raise UserError(f"image {keys[first]} ({root / places[first]}) has no label, and {others}")
+        others = (
+            f"{len(labels) - unlabelled:,} others have one: label all of them or none"
+        )
+        raise UserError(
+            f"image {keys[first]} ({root / places[first]}) has no label, and {others}"
+        )
     return Samples(keys, places, locations, None if unlabelled else labels, names)
 
 
@@ -176,9 +215,15 @@ def agreed(root: Path, recorded: Mapping[str, list[str] | None]) -> list[str] | 
     for place, names in known[1:]:
         if names != known[0][1]:
             pairs = enumerate(itertools.zip_longest(known[0][1], names))
-            number, (one, other) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
-            said = f"class {number} is {one!r} in {known[0][0]} and {other!r} in {place}"
-            raise UserError(f"{root}: {said}: write all with one list of class names, in one order")
+            number, (one, other) = next(
+                (number, pair) for number, pair in pairs if pair[0] != pair[1]
+            )
+            said = (
+                f"class {number} is {one!r} in {known[0][0]} and {other!r} in {place}"
+            )
+            raise UserError(
+                f"{root}: {said}: write all with one list of class names, in one order"
+            )
     return known[0][1] if known else None
 
 
@@ -192,24 +237,37 @@ def _tar_samples(root: Path, file: str) -> _Found:
             if image := next((ending for ending in parts if ending in _IMAGES), None):
                 offset, size = parts[image]
                 whole.add(key)
-                yield key, f"{file}@{offset}+{size}", _tar_label(content, parts, f"{path}: {key}")
-            elif ending := next((ending for ending in parts if ending.rpartition(".")[2] in _IMAGES), None):
+                yield (
+                    key,
+                    f"{file}@{offset}+{size}",
+                    _tar_label(content, parts, f"{path}: {key}"),
+                )
+            elif ending := next(
+                (ending for ending in parts if ending.rpartition(".")[2] in _IMAGES),
+                None,
+            ):
                 lost.setdefault(key, ending)
     # Beside an image such a member is a mask, or another view.
     if key := next((key for key in lost if key not in whole), ""):
         said = f"{key}.{lost[key]} has the ending {lost[key]!r}, since an ending starts at the first dot"
-        raise UserError(f"{path}: {said}, and {key} has no other image: rename it with one dot")
+        raise UserError(
+            f"{path}: {said}, and {key} has no other image: rename it with one dot"
+        )
 
 
 def _keyed(path: Path) -> Iterator[tuple[str, str, tuple[int, int]]]:
     for name, offset, size in tar_members(path):
         folder, slash, base = name.removeprefix("./").rpartition("/")
-        stem, _, ending = base.partition(".")  # The ending starts at the first dot of the base name.
+        stem, _, ending = base.partition(
+            "."
+        )  # The ending starts at the first dot of the base name.
         if stem:  # Else it is hidden, as what macOS writes beside each file: no sample for WebDataset either.
             yield folder + slash + stem, ending.lower(), (offset, size)
 
 
-def _tar_label(content: IO[bytes], parts: dict[str, tuple[int, int]], what: str) -> int | None:
+def _tar_label(
+    content: IO[bytes], parts: dict[str, tuple[int, int]], what: str
+) -> int | None:
     ending = next((ending for ending in ("cls", "json") if ending in parts), None)
     if ending is None:
         return None
@@ -217,10 +275,16 @@ def _tar_label(content: IO[bytes], parts: dict[str, tuple[int, int]], what: str)
     content.seek(offset)
     text = content.read(size)
     try:
-        return int(text) if ending == "cls" else _LABEL.validate_python(json.loads(text).get("label"), strict=True)
+        return (
+            int(text)
+            if ending == "cls"
+            else _LABEL.validate_python(json.loads(text).get("label"), strict=True)
+        )
     except _OTHER_JSON:
         expected = f"a class number{' as `label`' * (ending == 'json')}"
-        raise UserError(f"{what}.{ending} holds {text[:40]!r}, expected {expected}") from None
+        raise UserError(
+            f"{what}.{ending} holds {text[:40]!r}, expected {expected}"
+        ) from None
 
 
 def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> _Found:
@@ -228,19 +292,33 @@ def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> _F
     schema, before = parquet.schema_arrow, 0
     label = label or ("label" if "label" in schema.names else None)
     if label and not pa.types.is_integer(schema.field(label).type):
-        raise UserError(f"{root / file}: column {label!r} is {schema.field(label).type}, expected class numbers")
+        raise UserError(
+            f"{root / file}: column {label!r} is {schema.field(label).type}, expected class numbers"
+        )
     kind = schema.field(image).type
-    fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {"bytes": kind}
+    fields = (
+        {field.name: field.type for field in kind}
+        if pa.types.is_struct(kind)
+        else {"bytes": kind}
+    )
     if not _holds_bytes(fields.get("bytes", pa.null())):
-        raise UserError(f"{root / file}: column {image!r} is {kind}, expected binary, or a struct with binary `bytes`")
+        raise UserError(
+            f"{root / file}: column {image!r} is {kind}, expected binary, or a struct with binary `bytes`"
+        )
     has_path = "path" in fields
     columns = ([label] if label else []) + ([f"{image}.path"] if has_path else [])
     for group in range(parquet.num_row_groups):
         count = parquet.metadata.row_group(group).num_rows
         try:
-            table = parquet.read_row_group(group, columns=columns)  # never the images' bytes
+            table = parquet.read_row_group(
+                group, columns=columns
+            )  # never the images' bytes
             numbers = table[label].to_pylist() if label else [None] * count
-            paths = pc.struct_field(table[image], "path").to_pylist() if has_path else [None] * count
+            paths = (
+                pc.struct_field(table[image], "path").to_pylist()
+                if has_path
+                else [None] * count
+            )
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _damaged(root / file, error) from None
         for row in range(count):
@@ -250,7 +328,11 @@ def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> _F
 
 def _holds_bytes(kind: pa.DataType) -> bool:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return kind in (pa.binary(), pa.large_binary(), pa.binary_view()) or pa.types.is_fixed_size_binary(kind)
+    return kind in (
+        pa.binary(),
+        pa.large_binary(),
+        pa.binary_view(),
+    ) or pa.types.is_fixed_size_binary(kind)
 
 
 def _class_names(path: Path, label: str) -> list[str] | None:
@@ -276,16 +358,24 @@ def read(root: str | Path, location: str, image: str = "image") -> bytes:
     match = _LOCATION.fullmatch(location)
     if not match:
         return Path(files.regular(Path(root) / location)).read_bytes()
-    path, first, second = Path(root) / match["file"], int(match["first"]), int(match["second"])
+    path, first, second = (
+        Path(root) / match["file"],
+        int(match["first"]),
+        int(match["second"]),
+    )
     if not path.is_file():
-        raise UserError(f"{path} is missing: put it back, or build the dataset's index again")
+        raise UserError(
+            f"{path} is missing: put it back, or build the dataset's index again"
+        )
     if match["kind"] == ":":
         return _row_group(str(path), first, image)[second].as_py()
     with open(path, "rb") as file:
         file.seek(first)
         content = file.read(second)
     if len(content) != second:
-        raise UserError(f"{path} ends before byte {first + second}: it is not the file that was indexed")
+        raise UserError(
+            f"{path} ends before byte {first + second}: it is not the file that was indexed"
+        )
     return content
 
 
@@ -295,7 +385,9 @@ def read(root: str | Path, location: str, image: str = "image") -> bytes:
 def _row_group(path: str, group: int, image: str) -> pa.Array:
     try:
         # Without threads, because a forked worker does not have those of its parent.
-        table = parquet_file(path, [image]).read_row_group(group, columns=[image], use_threads=False)
+        table = parquet_file(path, [image]).read_row_group(
+            group, columns=[image], use_threads=False
+        )
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from None
     column = table[image].combine_chunks()

@@ -16,7 +16,9 @@ def path(root: str | Path | None, name: str, file: str) -> Path:
     """
     folder, hashes = _folder(root, name), manifest(root, name)["files"]
     if file not in hashes:
-        raise UserError(f"artifact {name} has no file {file!r}; it has {', '.join(hashes)}")
+        raise UserError(
+            f"artifact {name} has no file {file!r}; it has {', '.join(hashes)}"
+        )
     files.check_sum(folder / file, hashes[file], folder / "artifact.json")
     return folder / file
 
@@ -29,7 +31,9 @@ def only_file(root: str | Path | None, name: str) -> Path:
 
 def manifest(root: str | Path | None, name: str) -> dict[str, Any]:
     """What is recorded of a fetched artifact: version, licence, citation, homepage, hashes."""
-    return files.read_json(_folder(root, name) / "artifact.json", f"manifest of artifact {name}")
+    return files.read_json(
+        _folder(root, name) / "artifact.json", f"manifest of artifact {name}"
+    )
 
 
 def manifests(root: str | Path | None, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -45,5 +49,7 @@ def names(spec: Mapping[str, Any]) -> list[str]:
 
 def _folder(root: str | Path | None, name: str) -> Path:
     if root is None:
-        raise UserError(f"artifact {name} is needed: name the folder of fetched artifacts")
+        raise UserError(
+            f"artifact {name} is needed: name the folder of fetched artifacts"
+        )
     return Path(root) / name

@@ -30,12 +30,25 @@ class Clock:
             self.told = time.monotonic()
             done, rate = self.total - self.left, self.rate()
             minutes = self.left / rate / 60
-            progress.info("%s: %d of %d images, %.0f/s, %.0f min left", self.what, done, self.total, rate, minutes)
+            progress.info(
+                "%s: %d of %d images, %.0f/s, %.0f min left",
+                self.what,
+                done,
+                self.total,
+                rate,
+                minutes,
+            )
 
     def end(self) -> None:
         """All is done."""
-        taken_up = f" ({self.total - self.count} were there)" if self.count < self.total else ""
-        progress.info("%s: %d images%s, %.0f/s", self.what, self.total, taken_up, self.rate())
+        taken_up = (
+            f" ({self.total - self.count} were there)"
+            if self.count < self.total
+            else ""
+        )
+        progress.info(
+            "%s: %d images%s, %.0f/s", self.what, self.total, taken_up, self.rate()
+        )
 
     def rate(self) -> float:
         """Images a second."""

@@ -23,12 +23,30 @@ from sae.data.splits import SPLITS
 VERSION = 1
 progress = logging.getLogger("sae.progress")
 # Keys of a spec that do not say what the images are, but where they lie or what to check.
-NO_CONTENT = {"root", "images", "max_broken", "max_megapixels", "duplicates", "download"}
-COLUMNS = ["image_id", "path", "label", "label_name", "label_coarse", "label_coarse_name", "group", "split"]
+NO_CONTENT = {
+    "root",
+    "images",
+    "max_broken",
+    "max_megapixels",
+    "duplicates",
+    "download",
+}
+COLUMNS = [
+    "image_id",
+    "path",
+    "label",
+    "label_name",
+    "label_coarse",
+    "label_coarse_name",
+    "group",
+    "split",
+]
 
 
 def _no_images(path: str) -> Image.Image:
-    raise UserError(f"the dataset has no images, so that {path!r} cannot be opened: use a loader that needs none")
+    raise UserError(
+        f"the dataset has no images, so that {path!r} cannot be opened: use a loader that needs none"
+    )
 
 
 @dataclass(frozen=True)
@@ -60,24 +78,38 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
     try:
         module, options = entry("dataset", spec)
         dataset: Dataset = module.load(options, artifacts_root)
-    except UnicodeEncodeError as error:  # Python keeps bytes of names that are no UTF-8 as surrogates.
+    except (
+        UnicodeEncodeError
+    ) as error:  # Python keeps bytes of names that are no UTF-8 as surrogates.
         place = f", root {spec['root']}" if "root" in spec else ""
         said = f"the name {error.object!r} is not UTF-8, and an index holds text"
         advice = "rename that file, folder, member of a tar or class"
-        raise UserError(f"dataset type {spec['type']}{place}: {said}: {advice}") from None
+        raise UserError(
+            f"dataset type {spec['type']}{place}: {said}: {advice}"
+        ) from None
     check(spec, dataset)
     return replace(dataset, open=_guarded(spec, dataset.open))
 
 
-def reader(spec: dict[str, Any], artifacts_root: str | Path | None) -> Callable[[str], Image.Image]:
+def reader(
+    spec: dict[str, Any], artifacts_root: str | Path | None
+) -> Callable[[str], Image.Image]:
     """The function that opens an image. A type that has a `reader` does not list its images for this."""
     module, options = entry("dataset", spec)
-    found = module.reader(options) if hasattr(module, "reader") else module.load(options, artifacts_root).open
+    found = (
+        module.reader(options)
+        if hasattr(module, "reader")
+        else module.load(options, artifacts_root).open
+    )
     return _guarded(spec, found)
 
 
-def _guarded(spec: dict[str, Any], open_image: Callable[[str], Image.Image]) -> pictures.Guard:
-    return pictures.Guard(open_image, spec.get("max_megapixels", pictures.MAX_MEGAPIXELS))
+def _guarded(
+    spec: dict[str, Any], open_image: Callable[[str], Image.Image]
+) -> pictures.Guard:
+    return pictures.Guard(
+        open_image, spec.get("max_megapixels", pictures.MAX_MEGAPIXELS)
+    )
 
 
 def check(spec: dict[str, Any], dataset: Dataset) -> None:
@@ -89,14 +121,23 @@ def check(spec: dict[str, Any], dataset: Dataset) -> None:
     """
     index = dataset.index
     if list(index.columns) != COLUMNS:
-        raise UserError(f"dataset type {spec['type']}: index has columns {list(index.columns)}, expected {COLUMNS}")
+        raise UserError(
+            f"dataset type {spec['type']}: index has columns {list(index.columns)}, expected {COLUMNS}"
+        )
     for column in ("label", "label_coarse"):
-        if not pd.api.types.is_integer_dtype(index[column]) or index[column].dtype == "uint64":
-            raise UserError(f"dataset {spec['type']}: {column} is {index[column].dtype}, expected int64 or Int64")
+        if (
+            not pd.api.types.is_integer_dtype(index[column])
+            or index[column].dtype == "uint64"
+        ):
+            raise UserError(
+                f"dataset {spec['type']}: {column} is {index[column].dtype}, expected int64 or Int64"
+            )
         negative = index[(index[column] < 0).fillna(False)]
         if len(negative):
             found = f"image {negative['image_id'].iloc[0]!r} has the {column} {negative[column].iloc[0]}"
-            advice = "expected a class number from 0: correct it, or leave the labels out"
+            advice = (
+                "expected a class number from 0: correct it, or leave the labels out"
+            )
             raise UserError(f"dataset {spec['type']}: {found}, {advice}")
     empty = [split for split in SPLITS if not (index["split"] == split).any()]
     if empty:
@@ -108,11 +149,18 @@ def check(spec: dict[str, Any], dataset: Dataset) -> None:
         return
     splits_of_group = index.groupby("group")["split"].nunique()
     if (splits_of_group > 1).any():
-        raise UserError(f"dataset {spec['type']}: group {splits_of_group.idxmax()!r} lies in more than one split")
+        raise UserError(
+            f"dataset {spec['type']}: group {splits_of_group.idxmax()!r} lies in more than one split"
+        )
 
 
 def build(
-    name: str, spec: dict[str, Any], artifacts_root: str | Path | None, out: str | Path, *, workers: Whole = 0
+    name: str,
+    spec: dict[str, Any],
+    artifacts_root: str | Path | None,
+    out: str | Path,
+    *,
+    workers: Whole = 0,
 ) -> None:
     """Write the index of dataset `name` to `out/index.parquet`, and `out/manifest.json` with its fingerprint.
 
@@ -132,46 +180,74 @@ def build(
     """
     dataset, module = load(spec, artifacts_root), registry.load("dataset", spec["type"])
     shown = _look(name, dataset, workers) if getattr(module, "HAS_IMAGES", True) else []
-    broken = {path: why for path, why in zip(dataset.index["path"], shown, strict=False) if isinstance(why, str)}
+    broken = {
+        path: why
+        for path, why in zip(dataset.index["path"], shown, strict=False)
+        if isinstance(why, str)
+    }
     if len(broken) > spec.get("max_broken", 0):
-        some = " ".join("; ".join(f"{path}: {why}" for path, why in list(broken.items())[:3]).split())
+        some = " ".join(
+            "; ".join(
+                f"{path}: {why}" for path, why in list(broken.items())[:3]
+            ).split()
+        )
         raise UserError(
             f"dataset {name}: {len(broken)} of {len(dataset.index)} images cannot be read, `max_broken` of its entry "
             f"in the config allows {spec.get('max_broken', 0)}: {some}; mend them, or allow more to leave them out"
         )
     if broken:
-        progress.warning("dataset %s: %d broken images are left out: %s", name, len(broken), ", ".join(broken))
+        progress.warning(
+            "dataset %s: %d broken images are left out: %s",
+            name,
+            len(broken),
+            ", ".join(broken),
+        )
         kept = dataset.index[~dataset.index["path"].isin(broken)].reset_index(drop=True)
         dataset = replace(dataset, index=kept)
         check(spec, dataset)
     index, doubled = dataset.index, []
     if shown:
-        index = index.assign(pixels=[pixels for pixels in shown if not isinstance(pixels, str)])
-        doubled = duplicates(f"dataset {name}", "pictures", index, index["pixels"], spec)
+        index = index.assign(
+            pixels=[pixels for pixels in shown if not isinstance(pixels, str)]
+        )
+        doubled = duplicates(
+            f"dataset {name}", "pictures", index, index["pixels"], spec
+        )
     (Path(out) / "manifest.json").unlink(missing_ok=True)
     files.write_parquet(Path(out) / "index.parquet", index)
     sources = artifacts.manifests(artifacts_root, spec)
     content = {key: value for key, value in spec.items() if key not in NO_CONTENT}
-    index_hash, labels = files.sha256(Path(out) / "index.parquet"), dataset.index["label"]
+    index_hash, labels = (
+        files.sha256(Path(out) / "index.parquet"),
+        dataset.index["label"],
+    )
     files.write_json(
         Path(out) / "manifest.json",
         {
             "name": name,
             "spec": spec,
             "grouped": dataset.grouped,
-            "images": {split: int((dataset.index["split"] == split).sum()) for split in SPLITS},
+            "images": {
+                split: int((dataset.index["split"] == split).sum()) for split in SPLITS
+            },
             "classes": int(labels.nunique()) if labels.notna().all() else 0,
             "broken": broken,
             "duplicates": doubled,
             "sha256": index_hash,
             "artifacts": sources,
-            "fingerprint": files.sha256_text(files.dumps([content, index_hash, [s["files"] for s in sources]]))[:16],
+            "fingerprint": files.sha256_text(
+                files.dumps([content, index_hash, [s["files"] for s in sources]])
+            )[:16],
         },
     )
 
 
 def duplicates(
-    what: str, things: str, index: pd.DataFrame, content: pd.Series, spec: dict[str, Any]
+    what: str,
+    things: str,
+    index: pd.DataFrame,
+    content: pd.Series,
+    spec: dict[str, Any],
 ) -> list[dict[str, list[str]]]:
     """What lies in more than one split: {split: `image_id`s} of each such content, in the order of the rows.
 
@@ -187,13 +263,23 @@ def duplicates(
     in_several = index.groupby(content)["split"].transform("nunique") > 1
     found = []
     for _, same in index[in_several].groupby(content[in_several], sort=False):
-        found.append({split: ids.tolist() for split, ids in same.groupby("split", sort=False)["image_id"]})
+        found.append(
+            {
+                split: ids.tolist()
+                for split, ids in same.groupby("split", sort=False)["image_id"]
+            }
+        )
     if found:
-        some = "; ".join(" = ".join(f"{ids[0]} ({split})" for split, ids in same.items()) for same in found[:3])
+        some = "; ".join(
+            " = ".join(f"{ids[0]} ({split})" for split, ids in same.items())
+            for same in found[:3]
+        )
         said = f"{what}: {things} that lie in more than one split: {len(found)}, such as {some}"
         if spec.get("duplicates") != "allow":
             advice = "set `duplicates: allow` in the entry of the dataset in the config: the manifest then lists them"
-            raise UserError(f"{said}: scores would rest on what was trained on; remove them, or {advice}")
+            raise UserError(
+                f"{said}: scores would rest on what was trained on; remove them, or {advice}"
+            )
         progress.warning("%s; its entry allows it", said)
     return found
 
@@ -205,15 +291,23 @@ def _look(name: str, dataset: Dataset, workers: int) -> list[int | str]:
     found: list[int | str] = []
     clock = Clock(f"dataset {name}", len(paths), len(paths))
     # A multiprocessing.Pool would wait for ever when one of its processes is killed.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) if workers else None
+    pool = (
+        ProcessPoolExecutor(workers, multiprocessing.get_context("fork"))
+        if workers
+        else None
+    )
     with pool or nullcontext():
-        for seen in pool.map(_look_at, paths, chunksize=64) if pool else map(_look_at, paths):
+        for seen in (
+            pool.map(_look_at, paths, chunksize=64) if pool else map(_look_at, paths)
+        ):
             found.append(seen)
             clock.tell(1)
     return found
 
 
-_open: Callable[[str], Image.Image]  # Forked processes have it, so that it need not be pickled.
+_open: Callable[
+    [str], Image.Image
+]  # Forked processes have it, so that it need not be pickled.
 
 
 def _look_at(path: str) -> int | str:

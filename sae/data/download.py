@@ -23,7 +23,9 @@ def images(name: str, spec: dict[str, Any], out: str | Path) -> None:
     """
     module, options = entry("dataset", spec)
     if not hasattr(module, "download"):
-        raise UserError(f"dataset {name}: type {spec['type']} cannot download: take `download` out of its entry")
+        raise UserError(
+            f"dataset {name}: type {spec['type']} cannot download: take `download` out of its entry"
+        )
     files.write_json(out, {"dataset": name, "images": module.download(options)})
 
 
@@ -43,6 +45,11 @@ def weights(name: str, spec: dict[str, Any], out: str | Path) -> None:
     module, options = entry("backbone", spec)
     fetched = module.fetch(options) if hasattr(module, "fetch") else []
     if not fetched:
-        raise UserError(f"backbone {name}: its weights are not named on the hub but local: there is nothing to fetch")
-    listed = [{"repo": file.repo, "file": file.name, "sha256": files.sha256(file.path)} for file in fetched]
+        raise UserError(
+            f"backbone {name}: its weights are not named on the hub but local: there is nothing to fetch"
+        )
+    listed = [
+        {"repo": file.repo, "file": file.name, "sha256": files.sha256(file.path)}
+        for file in fetched
+    ]
     files.write_json(out, {"backbone": name, "files": listed})

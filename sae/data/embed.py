@@ -101,12 +101,16 @@ def embed(job: Job, shard: int | None = None) -> None:
         UserError: there is no such shard, an image cannot be read, or the backbone or its embeddings are faulty.
     """
     if job.shards < 1 or not (shard is None or 0 <= shard < job.shards):
-        raise UserError(f"shard {shard} of {job.shards}: shards are numbered from 0 to their number - 1")
+        raise UserError(
+            f"shard {shard} of {job.shards}: shards are numbered from 0 to their number - 1"
+        )
     work = _Extraction(job)
     for number in range(job.shards) if shard is None else [shard]:
         # Joining needs no backbone. A shard's job loads it even if the shard is complete, to detect changed weights.
         with work.locked(number):
-            if work.restore():  # Another process may have finished while this one waited for the lock.
+            if (
+                work.restore()
+            ):  # Another process may have finished while this one waited for the lock.
                 return
             if shard is not None or job.shards == 1 or not work.is_complete(number):
                 work.embed_shard(number)
@@ -118,7 +122,9 @@ def embed(job: Job, shard: int | None = None) -> None:
                 work.finish()
 
 
-def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+def load(
+    spec: dict[str, Any], artifacts_root: str | Path | None, image_size: int | None
+) -> Backbone:
     """The backbone of a mapping in the config; see `sae.data.backbones`."""
     module, options = entry("backbone", spec)
     return module.load(options, artifacts_root, image_size)
@@ -127,13 +133,23 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None, image_size: in
 def settled(spec: dict[str, Any], device: str) -> dict[str, Any]:
     """A backbone's mapping in the config with what `precision: auto` is on a device."""
     asked = spec.get("precision") == "auto"
-    return spec | {"precision": "bfloat16" if folding.has_bfloat16(device) else "float32"} if asked else spec
+    return (
+        spec | {"precision": "bfloat16" if folding.has_bfloat16(device) else "float32"}
+        if asked
+        else spec
+    )
 
 
-def fingerprint(spec: dict[str, Any], backbone: Backbone, artifacts_root: str | Path | None) -> str:
+def fingerprint(
+    spec: dict[str, Any], backbone: Backbone, artifacts_root: str | Path | None
+) -> str:
     """A hash of a loaded backbone: of its weights, and of its :func:`settled` mapping without where they lie."""
-    weights = [manifest["files"] for manifest in artifacts.manifests(artifacts_root, spec)]
-    return _fingerprint(spec, weights or (backbone.checkpoint and files.sha256(backbone.checkpoint)))
+    weights = [
+        manifest["files"] for manifest in artifacts.manifests(artifacts_root, spec)
+    ]
+    return _fingerprint(
+        spec, weights or (backbone.checkpoint and files.sha256(backbone.checkpoint))
+    )
 
 
 def _fingerprint(spec: dict[str, Any], weights: Any) -> str:
@@ -141,7 +157,9 @@ def _fingerprint(spec: dict[str, Any], weights: Any) -> str:
 
 
 def _identity(spec: dict[str, Any]) -> dict[str, Any]:
-    places = {"checkpoint"} | ({"pretrained"} if Path(spec.get("pretrained", "/")).exists() else set())
+    places = {"checkpoint"} | (
+        {"pretrained"} if Path(spec.get("pretrained", "/")).exists() else set()
+    )
     whole = {"precision": _WHOLE} if spec.get("precision") == "bfloat16" else {}
     return {key: value for key, value in (spec | whole).items() if key not in places}
 
@@ -159,19 +177,39 @@ class _Extraction:
     """
 
     def __init__(self, job: Job) -> None:
-        self.job, self.manifest = job, files.read_json(job.dataset_dir / "manifest.json", "manifest of dataset")
-        index_file, advice = job.dataset_dir / "index.parquet", f"delete {job.dataset_dir} and run again"
-        files.check_sum(index_file, self.manifest["sha256"], f"{job.dataset_dir}/manifest.json", advice)
+        self.job, self.manifest = (
+            job,
+            files.read_json(job.dataset_dir / "manifest.json", "manifest of dataset"),
+        )
+        index_file, advice = (
+            job.dataset_dir / "index.parquet",
+            f"delete {job.dataset_dir} and run again",
+        )
+        files.check_sum(
+            index_file,
+            self.manifest["sha256"],
+            f"{job.dataset_dir}/manifest.json",
+            advice,
+        )
         index = files.read_parquet(index_file)
-        self.rows = {s: index[index["split"] == s].drop(columns="split").reset_index(drop=True) for s in SPLITS}
+        self.rows = {
+            s: index[index["split"] == s].drop(columns="split").reset_index(drop=True)
+            for s in SPLITS
+        }
         self.spec = settled(job.spec, job.device)
         self.batch_size = job.spec.get("batch_size", job.batch_size)
-        self.image_size = job.spec.get("image_size", self.manifest["spec"].get("image_size"))
+        self.image_size = job.spec.get(
+            "image_size", self.manifest["spec"].get("image_size")
+        )
         self.module, self.options = entry("backbone", job.spec)
         self.dataset = entry("dataset", self.manifest["spec"])[1]
         self.given = not getattr(self.module, "READS_IMAGES", True)
         self.cell = f"{self.manifest['name']} / {job.name}"
-        code = [("data", "embed"), ("dataset", self.manifest["spec"]["type"]), ("backbone", job.spec["loader"])]
+        code = [
+            ("data", "embed"),
+            ("dataset", self.manifest["spec"]["type"]),
+            ("backbone", job.spec["loader"]),
+        ]
         device = torch.device(job.device).type
         made_by = {
             "dataset": self.manifest["fingerprint"],
@@ -181,7 +219,9 @@ class _Extraction:
             "versions": versions.joined(code),
             "libraries": store.versions(),
         }
-        self.folder = job.out / f".embedding-{files.sha256_text(files.dumps(made_by))[:16]}"
+        self.folder = (
+            job.out / f".embedding-{files.sha256_text(files.dumps(made_by))[:16]}"
+        )
 
     def place(self, shard: int) -> Path:
         """The folder of a shard."""
@@ -189,14 +229,26 @@ class _Extraction:
 
     def locked(self, shard: int) -> AbstractContextManager[None]:
         """A context in which no other process works on a shard: two would write into the same file."""
-        tell = functools.partial(progress.info, "%s: waits for another process that embeds it", self.label(shard))
-        return files.locked(self.folder / "locks" / f"{shard}.of.{self.job.shards}", tell)
+        tell = functools.partial(
+            progress.info,
+            "%s: waits for another process that embeds it",
+            self.label(shard),
+        )
+        return files.locked(
+            self.folder / "locks" / f"{shard}.of.{self.job.shards}", tell
+        )
 
     def parts(self, shard: int) -> dict[str, tuple[int, Part]]:
         """{split: (first row, Part)} of a shard: consecutive batches of the splits laid end to end."""
         self.place(shard).mkdir(parents=True, exist_ok=True)
-        every = [(split, row) for split in SPLITS for row in range(0, len(self.rows[split]), self.batch_size)]
-        start, end = (len(every) * number // self.job.shards for number in (shard, shard + 1))
+        every = [
+            (split, row)
+            for split in SPLITS
+            for row in range(0, len(self.rows[split]), self.batch_size)
+        ]
+        start, end = (
+            len(every) * number // self.job.shards for number in (shard, shard + 1)
+        )
         found = {}
         for split, rows in self.rows.items():
             firsts = [row for of, row in every[start:end] if of == split] or [len(rows)]
@@ -212,12 +264,20 @@ class _Extraction:
     def embed_shard(self, shard: int) -> None:
         """Embed what is missing of a shard."""
         recorded, provenance = self.place(shard) / "provenance.json", self.provenance()
-        if recorded.exists() and _weights(files.read_json(recorded)) != _weights(provenance):
-            shutil.rmtree(self.place(shard))  # The weights have changed: nothing can be kept.
+        if recorded.exists() and _weights(files.read_json(recorded)) != _weights(
+            provenance
+        ):
+            shutil.rmtree(
+                self.place(shard)
+            )  # The weights have changed: nothing can be kept.
         parts = self.parts(shard)
         files.write_json(recorded, provenance)
         total = sum(part.rows for _, part in parts.values())
-        clock = Clock(self.label(shard), total, total - sum(part.done for _, part in parts.values()))
+        clock = Clock(
+            self.label(shard),
+            total,
+            total - sum(part.done for _, part in parts.values()),
+        )
         for split, (first, part) in parts.items():
             if not part.complete:
                 for batch in self.batches(split, first + part.done, first + part.rows):
@@ -227,7 +287,9 @@ class _Extraction:
 
     def label(self, shard: int) -> str:
         """What messages call a shard."""
-        return self.cell + (f", shard {shard} of {self.job.shards}" if self.job.shards > 1 else "")
+        return self.cell + (
+            f", shard {shard} of {self.job.shards}" if self.job.shards > 1 else ""
+        )
 
     def checked(self, batch: np.ndarray, split: str, first: int) -> np.ndarray:
         """A batch (n, d), of which `first` is the first row's number, in the type in which it is stored.
@@ -236,15 +298,26 @@ class _Extraction:
             UserError: it does not have two dimensions, or holds no real numbers or values that are not finite.
         """
         if batch.ndim != 2 or batch.dtype.kind != "f":
-            raise UserError(f"{self.cell}: the backbone gave {batch.dtype} of shape {batch.shape}, not floats (n, d)")
-        given = batch.dtype if self.given and batch.dtype in (np.float16, np.float32) else np.float32
+            raise UserError(
+                f"{self.cell}: the backbone gave {batch.dtype} of shape {batch.shape}, not floats (n, d)"
+            )
+        given = (
+            batch.dtype
+            if self.given and batch.dtype in (np.float16, np.float32)
+            else np.float32
+        )
         stored = batch.astype(self.job.spec.get("dtype", given))
         finite = np.isfinite(stored).all(axis=1)
         if not finite.all():
             row = first + int(finite.argmin())
-            file, image_id = self.files().get(split, split), self.rows[split]["image_id"][row]
+            file, image_id = (
+                self.files().get(split, split),
+                self.rows[split]["image_id"][row],
+            )
             where = f"row {row} (from 0) of {file}, {image_id!r}"
-            raise UserError(f"{self.cell}: {where}, holds NaN or values not finite as {stored.dtype}")
+            raise UserError(
+                f"{self.cell}: {where}, holds NaN or values not finite as {stored.dtype}"
+            )
         return stored
 
     def files(self) -> dict[str, Path]:
@@ -261,19 +334,38 @@ class _Extraction:
         for split, rows in self.rows.items():
             for batch in self.batches(split, 0, len(rows)):
                 content += [pictures.digest_bytes(row.tobytes()) for row in batch]
-        index = pd.concat([rows.assign(split=split) for split, rows in self.rows.items()], ignore_index=True)
-        return datasets.duplicates(self.cell, "embeddings", index, pd.Series(content), self.manifest["spec"])
+        index = pd.concat(
+            [rows.assign(split=split) for split, rows in self.rows.items()],
+            ignore_index=True,
+        )
+        return datasets.duplicates(
+            self.cell, "embeddings", index, pd.Series(content), self.manifest["spec"]
+        )
 
     def provenance(self) -> dict[str, Any]:
         """Entries of the splits' manifests. This loads the backbone, or hashes the given embeddings."""
         spec, root = self.spec, self.job.artifacts_root
         if self.given:
-            preprocessing, made = "none", _fingerprint(spec, {s: files.sha256(f) for s, f in self.files().items()})
+            preprocessing, made = (
+                "none",
+                _fingerprint(
+                    spec, {s: files.sha256(f) for s, f in self.files().items()}
+                ),
+            )
         else:
-            preprocessing, made = str(self.backbone.transform), fingerprint(spec, self.backbone, root)
+            preprocessing, made = (
+                str(self.backbone.transform),
+                fingerprint(spec, self.backbone, root),
+            )
         found = {
-            "dataset": {key: self.manifest[key] for key in ("name", "fingerprint", "grouped")},
-            "backbone": {"name": self.job.name, "spec": self.job.spec, "fingerprint": made},
+            "dataset": {
+                key: self.manifest[key] for key in ("name", "fingerprint", "grouped")
+            },
+            "backbone": {
+                "name": self.job.name,
+                "spec": self.job.spec,
+                "fingerprint": made,
+            },
             "preprocessing": preprocessing,
             "image_size": self.image_size,
             "precision": spec.get("precision", "float32"),
@@ -297,13 +389,26 @@ class _Extraction:
         if self.given:
             given = self.module.embeddings(self.dataset, self.options, split)
             if len(given) != len(rows):
-                raise UserError(f"{self.cell}: {len(given)} embeddings of {split} for {len(rows)} rows")
-            found: Iterator[np.ndarray] = (given[i : min(i + size, last)] for i in range(first, last, size))
+                raise UserError(
+                    f"{self.cell}: {len(given)} embeddings of {split} for {len(rows)} rows"
+                )
+            found: Iterator[np.ndarray] = (
+                given[i : min(i + size, last)] for i in range(first, last, size)
+            )
         else:
             open_image = datasets.reader(self.manifest["spec"], self.job.artifacts_root)
-            paths, pixels = rows["path"][first:last].tolist(), rows["pixels"][first:last].to_numpy()
-            how: dict[str, Any] = {"device": self.job.device, "workers": self.job.workers, "spec": self.spec}
-            found = embed_images(self.backbone, open_image, paths, batch_size=size, pixels=pixels, **how)
+            paths, pixels = (
+                rows["path"][first:last].tolist(),
+                rows["pixels"][first:last].to_numpy(),
+            )
+            how: dict[str, Any] = {
+                "device": self.job.device,
+                "workers": self.job.workers,
+                "spec": self.spec,
+            }
+            found = embed_images(
+                self.backbone, open_image, paths, batch_size=size, pixels=pixels, **how
+            )
         for batch in found:
             yield self.checked(batch, split, first)
             first += len(batch)
@@ -311,22 +416,42 @@ class _Extraction:
     def finish(self) -> None:
         """Make the store from the complete shards."""
         shards = [self.parts(shard) for shard in range(self.job.shards)]
-        recorded = [files.read_json(self.place(shard) / "provenance.json") for shard in range(self.job.shards)]
+        recorded = [
+            files.read_json(self.place(shard) / "provenance.json")
+            for shard in range(self.job.shards)
+        ]
         if len(set(map(_weights, recorded))) > 1:
-            raise UserError(f"{self.cell}: the shards in {self.folder} have other weights; delete it and run again")
-        kinds = {(split, *part.kind) for parts in shards for split, (_, part) in parts.items() if part.kind}
+            raise UserError(
+                f"{self.cell}: the shards in {self.folder} have other weights; delete it and run again"
+            )
+        kinds = {
+            (split, *part.kind)
+            for parts in shards
+            for split, (_, part) in parts.items()
+            if part.kind
+        }
         if len({kind[1:] for kind in kinds}) > 1:
             lie = {split: f" in {file}" for split, file in self.files().items()}
-            found = "; ".join(f"{s} (d = {d}, {dtype}){lie.get(s, '')}" for s, d, dtype in sorted(kinds, key=str))
-            raise UserError(f"{self.cell}: embeddings of different d or dtype: {found}: give all those of one model")
+            found = "; ".join(
+                f"{s} (d = {d}, {dtype}){lie.get(s, '')}"
+                for s, d, dtype in sorted(kinds, key=str)
+            )
+            raise UserError(
+                f"{self.cell}: embeddings of different d or dtype: {found}: give all those of one model"
+            )
         out = self.job.out
         for split in SPLITS:
             index = self.rows[split].drop(columns="pixels", errors="ignore")
-            store.adopt(out / split, [parts[split][1] for parts in shards], index, recorded[0])
+            store.adopt(
+                out / split, [parts[split][1] for parts in shards], index, recorded[0]
+            )
             # Snakemake deletes the output of a job that ended while Snakemake itself was not running. Links to the
             # finished files, which take no space, save embedding them a second time.
             files.link_or_copy(out / split, self.folder / "finished" / split)
-        for folder in [*(f for f in out.glob(".embedding-*") if f != self.folder), *self.folder.glob("*-of-*")]:
+        for folder in [
+            *(f for f in out.glob(".embedding-*") if f != self.folder),
+            *self.folder.glob("*-of-*"),
+        ]:
             shutil.rmtree(folder)
 
     def restore(self) -> bool:
@@ -335,7 +460,9 @@ class _Extraction:
         for place in (self.job.out, *self.job.shared):
             finished = place / self.folder.name / "finished"
             try:
-                recorded = {_weights(store.read(finished / split).manifest) for split in SPLITS}
+                recorded = {
+                    _weights(store.read(finished / split).manifest) for split in SPLITS
+                }
             except UserError:  # There are none, or not all, or they were altered.
                 continue
             if recorded != {_weights(self.provenance())}:
@@ -345,7 +472,11 @@ class _Extraction:
                     # Copied, not linked: Snakemake sets the time of a job's output, and these files belong to others.
                     files.link_or_copy(finished / split, ours / split, shutil.copyfile)
                 files.link_or_copy(ours / split, self.job.out / split)
-            progress.info("%s: was finished before%s", self.cell, "" if place == self.job.out else f", in {place}")
+            progress.info(
+                "%s: was finished before%s",
+                self.cell,
+                "" if place == self.job.out else f", in {place}",
+            )
             return True
         return False
 
@@ -375,7 +506,10 @@ def embed_images(
         UserError: an image cannot be read or is another one, or the backbone gives complex numbers.
     """
     place = torch.device(device)
-    cuda, lanes = place.type == "cuda", torch.get_num_threads() if place.type == "cpu" else 1
+    cuda, lanes = (
+        place.type == "cuda",
+        torch.get_num_threads() if place.type == "cpu" else 1,
+    )
     half = torch.bfloat16 if spec.get("precision") == "bfloat16" else None
     model = backbone.folded.to(device, half, memory_format=torch.channels_last)  # type: ignore[call-overload]
     split = folding.pixels(backbone.transform)
@@ -394,11 +528,16 @@ def embed_images(
             raise UserError(batch)
         batch = batch.to(device, non_blocking=True)
         # Autocast beside weights in bfloat16: a model may make float32 on its way.
-        with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=half is not None):
+        with (
+            torch.inference_mode(),
+            torch.autocast(place.type, torch.bfloat16, enabled=half is not None),
+        ):
             images = split.normalise(batch) if split else batch
             embeddings = model(images.to(dtype=half, memory_format=torch.channels_last))
             if embeddings.is_complex():
-                raise UserError(f"the backbone gave {embeddings.dtype}; embeddings are real numbers")
+                raise UserError(
+                    f"the backbone gave {embeddings.dtype}; embeddings are real numbers"
+                )
             return embeddings.float()
 
     # On a GPU a batch is copied back while the next one is computed.
@@ -416,7 +555,9 @@ def _late(items: Iterable[Item], ahead: int) -> Iterator[Item]:
     yield from pending
 
 
-def _in_lanes(forward: _Forward, batches: Iterable[torch.Tensor | str], lanes: int) -> Iterator[torch.Tensor]:
+def _in_lanes(
+    forward: _Forward, batches: Iterable[torch.Tensor | str], lanes: int
+) -> Iterator[torch.Tensor]:
     """`map` in the given order, by `lanes` threads for each of which PyTorch has one thread.
 
     Small batches side by side keep cores busier than a small batch that they share. This thread decodes meanwhile.
@@ -426,8 +567,12 @@ def _in_lanes(forward: _Forward, batches: Iterable[torch.Tensor | str], lanes: i
         return
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for future in _late((pool.submit(forward, batch) for batch in batches), 2 * lanes):
+        with ThreadPoolExecutor(
+            lanes, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            for future in _late(
+                (pool.submit(forward, batch) for batch in batches), 2 * lanes
+            ):
                 yield future.result()
     finally:
         torch.set_num_threads(lanes)
@@ -451,7 +596,9 @@ class _Images(torch.utils.data.Dataset):
             if self.pixels is not None and pictures.digest(image) != self.pixels[i]:
                 unless = "(or another version of Pillow decodes it otherwise)"
                 said = f"is not what it was when the dataset was indexed {unless}"
-                raise UserError(f"image {self.paths[i]} {said}: delete the dataset's manifest.json and run again")
+                raise UserError(
+                    f"image {self.paths[i]} {said}: delete the dataset's manifest.json and run again"
+                )
             return self.transform(image)
         except UserError as error:
             return str(error)

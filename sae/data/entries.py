@@ -5,10 +5,15 @@ from typing import Any, Literal
 
 from sae.core import registry
 
-NAMED_BY = {"dataset": "type", "backbone": "loader"}  # the key of a mapping that names its entry
+NAMED_BY = {
+    "dataset": "type",
+    "backbone": "loader",
+}  # the key of a mapping that names its entry
 
 
-def entry(kind: Literal["dataset", "backbone"], spec: dict[str, Any]) -> tuple[ModuleType, Any]:
+def entry(
+    kind: Literal["dataset", "backbone"], spec: dict[str, Any]
+) -> tuple[ModuleType, Any]:
     """The module that a mapping names, and what its functions take: its `Options`; without such a class the mapping.
 
     Raises:
@@ -17,4 +22,6 @@ def entry(kind: Literal["dataset", "backbone"], spec: dict[str, Any]) -> tuple[M
     module = registry.load(kind, spec[NAMED_BY[kind]])
     if not hasattr(module, "Options"):
         return module, spec
-    return module, module.Options.model_validate({key: spec[key] for key in module.Options.model_fields if key in spec})
+    return module, module.Options.model_validate(
+        {key: spec[key] for key in module.Options.model_fields if key in spec}
+    )

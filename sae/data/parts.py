@@ -27,7 +27,12 @@ class Part:
     """
 
     def __init__(self, path: str | Path, rows: int) -> None:
-        self.path, self.journal, self.rows, self.done = Path(path), Path(f"{path}.journal"), rows, 0
+        self.path, self.journal, self.rows, self.done = (
+            Path(path),
+            Path(f"{path}.journal"),
+            rows,
+            0,
+        )
         self.kind: Kind | None = None
         self._resume()
 
@@ -44,12 +49,21 @@ class Part:
         """
         kind, done = (batch.shape[1], batch.dtype), self.done + len(batch)
         if self.kind not in (None, kind):
-            raise UserError(f"{self.path}: the backbone gave d and type {kind} after others")
+            raise UserError(
+                f"{self.path}: the backbone gave d and type {kind} after others"
+            )
         if done > self.rows:
             raise UserError(f"{self.path}: {done} embeddings for {self.rows} images")
         content, head = np.ascontiguousarray(batch).tobytes(), _head(self.rows, kind)
-        line, mode = {"rows": len(batch), "crc32": _crc32(head, content)}, "a" if self.kind else "w"
-        with files.writing(self.path), open(self.path, f"{mode}b") as file, open(self.journal, mode) as journal:
+        line, mode = (
+            {"rows": len(batch), "crc32": _crc32(head, content)},
+            "a" if self.kind else "w",
+        )
+        with (
+            files.writing(self.path),
+            open(self.path, f"{mode}b") as file,
+            open(self.journal, mode) as journal,
+        ):
             if not self.kind:
                 file.write(header(self.rows, kind))
                 journal.write(head + "\n")
@@ -59,7 +73,9 @@ class Part:
 
     def _resume(self) -> None:
         try:
-            head, *lines = self.journal.read_text().split("\n")[:-1]  # Text after the last line break was cut short.
+            head, *lines = self.journal.read_text().split("\n")[
+                :-1
+            ]  # Text after the last line break was cut short.
             about, kept, done = json.loads(head), [head], 0
             kind = about["shape"][1], np.dtype(about["dtype"])
             start, width = header(self.rows, kind), kind[0] * kind[1].itemsize
@@ -91,6 +107,10 @@ def _crc32(head: str, content: bytes) -> int:
 def header(rows: int, kind: Kind) -> bytes:
     """The header of a `.npy` file of so many rows, which come after it."""
     stream = io.BytesIO()
-    about = {"descr": np.lib.format.dtype_to_descr(kind[1]), "fortran_order": False, "shape": (rows, kind[0])}
+    about = {
+        "descr": np.lib.format.dtype_to_descr(kind[1]),
+        "fortran_order": False,
+        "shape": (rows, kind[0]),
+    }
     np.lib.format.write_array_header_1_0(stream, about)
     return stream.getvalue()

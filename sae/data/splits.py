@@ -10,7 +10,9 @@ from sae.core.errors import UserError
 SPLITS = ("train", "val", "test")
 
 
-def grouped_split(groups: ArrayLike, strata: ArrayLike, fractions: Mapping[str, float], seed: int) -> np.ndarray:
+def grouped_split(
+    groups: ArrayLike, strata: ArrayLike, fractions: Mapping[str, float], seed: int
+) -> np.ndarray:
     """Assign every row to a split, whole groups at a time, stratum by stratum.
 
     Within a stratum the groups come in seeded random order, the largest first, and each goes to the split that is
@@ -27,8 +29,12 @@ def grouped_split(groups: ArrayLike, strata: ArrayLike, fractions: Mapping[str, 
         N split names.
     """
     groups, strata = np.asarray(groups), np.asarray(strata)
-    names, first, member, size = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
-    order = sorted(fractions)  # Sorted: the order in the config must not change the splits.
+    names, first, member, size = np.unique(
+        groups, return_index=True, return_inverse=True, return_counts=True
+    )
+    order = sorted(
+        fractions
+    )  # Sorted: the order in the config must not change the splits.
     target = np.array([fractions[split] for split in order], dtype=np.float64)
     rng = np.random.default_rng(seed)
     chosen = np.empty(len(names), dtype=np.int64)
@@ -57,6 +63,8 @@ def balanced_rows(labels: ArrayLike, count: int, seed: int) -> np.ndarray:
         wanted = count // len(classes) + (i < count % len(classes))
         available = np.flatnonzero(labels == label)
         if wanted > len(available):
-            raise UserError(f"key counts: class {label} has {len(available)} images, {wanted} are asked for")
+            raise UserError(
+                f"key counts: class {label} has {len(available)} images, {wanted} are asked for"
+            )
         rows.append(rng.permutation(available)[:wanted])
     return rng.permutation(np.concatenate(rows))

@@ -46,7 +46,9 @@ class Activations:
     def drawn(self, count: int, seed: int = 0) -> np.ndarray:
         """The numbers of at most `count` rows, drawn at random, ascending."""
         every = len(self.index)
-        return np.sort(np.random.default_rng(seed).choice(every, min(count, every), replace=False))
+        return np.sort(
+            np.random.default_rng(seed).choice(every, min(count, every), replace=False)
+        )
 
     def sample(self, count: int, seed: int = 0) -> "Activations":
         """At most `count` of the rows, those :meth:`drawn`."""
@@ -54,7 +56,9 @@ class Activations:
         if len(rows) == len(self.index):
             return self
         embeddings = rows_of(self.embeddings, rows)
-        return Activations(embeddings, self.index.iloc[rows].reset_index(drop=True), self.manifest)
+        return Activations(
+            embeddings, self.index.iloc[rows].reset_index(drop=True), self.manifest
+        )
 
 
 def rows_of(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -65,12 +69,27 @@ def rows_of(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def _anew(embeddings: np.ndarray) -> np.ndarray:
     """The same; of a whole memory map a new one, since pages read from one that stays open stay in memory."""
-    if isinstance(embeddings, np.memmap) and isinstance(embeddings.base, mmap.mmap) and embeddings.flags.c_contiguous:
-        return np.memmap(embeddings.filename, embeddings.dtype, "r", embeddings.offset, embeddings.shape)
+    if (
+        isinstance(embeddings, np.memmap)
+        and isinstance(embeddings.base, mmap.mmap)
+        and embeddings.flags.c_contiguous
+    ):
+        return np.memmap(
+            embeddings.filename,
+            embeddings.dtype,
+            "r",
+            embeddings.offset,
+            embeddings.shape,
+        )
     return embeddings
 
 
-def adopt(folder: str | Path, parts: Sequence[Part], index: pd.DataFrame, provenance: dict[str, Any]) -> None:
+def adopt(
+    folder: str | Path,
+    parts: Sequence[Part],
+    index: pd.DataFrame,
+    provenance: dict[str, Any],
+) -> None:
     """Write one split from complete parts of one d and dtype, in their order; a single part is linked, not copied."""
     folder, parts = Path(folder), [part for part in parts if part.rows]
     (folder / "manifest.json").unlink(missing_ok=True)
@@ -91,7 +110,10 @@ def adopt(folder: str | Path, parts: Sequence[Part], index: pd.DataFrame, proven
     made = {
         "shape": [len(index), kind[0]],
         "dtype": str(kind[1]),
-        "sha256": {name: files.sha256(folder / name) for name in ("embeddings.npy", "index.parquet")},
+        "sha256": {
+            name: files.sha256(folder / name)
+            for name in ("embeddings.npy", "index.parquet")
+        },
         "versions": versions(),
     }
     files.write_json(folder / "manifest.json", provenance | made)
@@ -105,7 +127,9 @@ def made_of(manifest: dict[str, Any]) -> list[str]:
 def versions() -> dict[str, str]:
     """What an embedding may depend on: {package: version}."""
     packages = ("torch", "torchvision", "timm", "open_clip_torch", "numpy", "pillow")
-    return {package: version(package) for package in packages} | {"python": platform.python_version()}
+    return {package: version(package) for package in packages} | {
+        "python": platform.python_version()
+    }
 
 
 def read(folder: str | Path) -> Activations:
@@ -115,7 +139,9 @@ def read(folder: str | Path) -> Activations:
         UserError: a file is missing, truncated or altered; the message names it.
     """
     embeddings, manifest = opened(folder)
-    return Activations(embeddings, files.read_parquet(Path(folder) / "index.parquet"), manifest)
+    return Activations(
+        embeddings, files.read_parquet(Path(folder) / "index.parquet"), manifest
+    )
 
 
 def opened(folder: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -123,5 +149,10 @@ def opened(folder: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
     folder = Path(folder)
     manifest = files.read_json(folder / "manifest.json", "manifest of activations")
     for name, digest in manifest["sha256"].items():
-        files.check_sum(folder / name, digest, folder / "manifest.json", f"delete {folder} and run again")
+        files.check_sum(
+            folder / name,
+            digest,
+            folder / "manifest.json",
+            f"delete {folder} and run again",
+        )
     return np.load(folder / "embeddings.npy", mmap_mode="r"), manifest

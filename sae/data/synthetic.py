@@ -64,7 +64,13 @@ class World:
     structure: Structure = "independent"
 
 
-def world(d: int, concepts: int, classes: int, seed: int = 0, structure: Structure = "independent") -> World:
+def world(
+    d: int,
+    concepts: int,
+    classes: int,
+    seed: int = 0,
+    structure: Structure = "independent",
+) -> World:
     """Draw a :class:`World`."""
     rng = np.random.default_rng([seed, 0])
     dictionary = rng.standard_normal((concepts, d), dtype=np.float32)
@@ -81,7 +87,9 @@ def world(d: int, concepts: int, classes: int, seed: int = 0, structure: Structu
     )
 
 
-def chunks(world: World, split: str, count: int) -> Iterator[tuple[np.ndarray, scipy.sparse.csr_matrix]]:
+def chunks(
+    world: World, split: str, count: int
+) -> Iterator[tuple[np.ndarray, scipy.sparse.csr_matrix]]:
     """Yield (embeddings (n, d) float32, strengths csr (n, concepts)) of the first `count` images of a split."""
     concepts, d = world.dictionary.shape
     for number, start in enumerate(range(0, count, CHUNK)):
@@ -97,8 +105,12 @@ def chunks(world: World, split: str, count: int) -> Iterator[tuple[np.ndarray, s
                 active[:, : children.shape[1]] |= children
         rows, columns = active.nonzero()
         values = np.exp(SPREAD * rng.standard_normal(len(rows))).astype(np.float32)
-        strengths = scipy.sparse.csr_matrix((values, (rows, columns)), shape=active.shape)
-        noise = rng.standard_normal((CHUNK, d), dtype=np.float32) * np.float32(NOISE / np.sqrt(d))
+        strengths = scipy.sparse.csr_matrix(
+            (values, (rows, columns)), shape=active.shape
+        )
+        noise = rng.standard_normal((CHUNK, d), dtype=np.float32) * np.float32(
+            NOISE / np.sqrt(d)
+        )
         x = strengths @ world.dictionary + world.mean + noise
         n = min(CHUNK, count - start)
         yield x[:n], strengths[:n]
@@ -112,13 +124,17 @@ def _active(world: World, rng: np.random.Generator) -> np.ndarray:
         factor = rng.standard_normal((CHUNK, groups), dtype=np.float32)
         own = rng.standard_normal((CHUNK, concepts), dtype=np.float32)
         shared = factor[:, np.arange(concepts) % groups]
-        return np.sqrt(CORRELATION) * shared + np.sqrt(1 - CORRELATION) * own < norm.ppf(p).astype(np.float32)
+        return np.sqrt(CORRELATION) * shared + np.sqrt(
+            1 - CORRELATION
+        ) * own < norm.ppf(p).astype(np.float32)
     drawn = rng.random((CHUNK, concepts), dtype=np.float32)
     if world.structure == "independent":
         return drawn < p
     parents = _parents(concepts)
     above = np.arange(concepts) % parents
-    given = np.where(np.arange(concepts) < parents, p, p / p[above])  # A parent is more frequent than its children.
+    given = np.where(
+        np.arange(concepts) < parents, p, p / p[above]
+    )  # A parent is more frequent than its children.
     active = drawn < given
     active[:, parents:] &= active[:, above[parents:]]
     return active
@@ -130,11 +146,15 @@ def _parents(concepts: int) -> int:
 
 def labels_of(seed: int, classes: int, split: str, count: int) -> np.ndarray:
     """The classes (count,) of a split's first images."""
-    parts = [_labels(seed, classes, split, number)[0] for number in range(-(-count // CHUNK))]
+    parts = [
+        _labels(seed, classes, split, number)[0] for number in range(-(-count // CHUNK))
+    ]
     return np.concatenate(parts)[:count]
 
 
-def _labels(seed: int, classes: int, split: str, number: int) -> tuple[np.ndarray, np.random.Generator]:
+def _labels(
+    seed: int, classes: int, split: str, number: int
+) -> tuple[np.ndarray, np.random.Generator]:
     """The class of each image of a chunk, and the generator that draws everything else of the chunk."""
     rng = np.random.default_rng([seed, 1 + SPLITS.index(split), number])
     return rng.integers(classes, size=CHUNK), rng

@@ -41,20 +41,36 @@ class Encoder(Shown):
 
     def __init__(self, sae: Path | str | Coder, device: str = "cpu") -> None:
         if not isinstance(sae, str | os.PathLike | Coder):
-            raise UserError(f"an SAE is opened by the path of its file, not by {type(sae).__name__}: give a path")
+            raise UserError(
+                f"an SAE is opened by the path of its file, not by {type(sae).__name__}: give a path"
+            )
         self.coder = (sae if isinstance(sae, Coder) else saefile.load(sae)).to(device)
         self.metadata = self.coder.metadata
 
     def facts(self) -> dict[str, object]:
         """What it is."""
         coder, said = self.coder, self.metadata
-        trial = ", ".join(f"{name} {value}" for name, value in (said.get("trial") or {}).items())
-        method = said.get("method") and f"{said['method']}{f' ({trial})' if trial else ''}"
-        found: dict[str, object] = {"d": coder.d, "m": coder.m, "k": coder.k, "method": method}
-        found |= {"select": said.get("select"), "input": f"{coder.input_norm} x {coder.input_scale:.4g}"}
+        trial = ", ".join(
+            f"{name} {value}" for name, value in (said.get("trial") or {}).items()
+        )
+        method = (
+            said.get("method") and f"{said['method']}{f' ({trial})' if trial else ''}"
+        )
+        found: dict[str, object] = {
+            "d": coder.d,
+            "m": coder.m,
+            "k": coder.k,
+            "method": method,
+        }
+        found |= {
+            "select": said.get("select"),
+            "input": f"{coder.input_norm} x {coder.input_scale:.4g}",
+        }
         return found | {name: said.get(name) for name in ("dataset", "backbone")}
 
-    def encode(self, embeddings: np.ndarray, k: int | None = None, name: str = "the array") -> Codes:
+    def encode(
+        self, embeddings: np.ndarray, k: int | None = None, name: str = "the array"
+    ) -> Codes:
         """Sparse codes of embeddings (N, d), any float type, not normalised.
 
         Args:
@@ -66,10 +82,16 @@ class Encoder(Shown):
                 above m.
         """
         backbone = self.metadata.get("backbone", "its backbone")
-        embeddings = check_embeddings(embeddings, self.coder.d, name, f"embeddings as {backbone} gives them")
+        embeddings = check_embeddings(
+            embeddings, self.coder.d, name, f"embeddings as {backbone} gives them"
+        )
         if k is not None and not 1 <= k <= self.coder.m:
-            raise UserError(f"k = {k}; this SAE has {self.coder.m} latents: give 1 to {self.coder.m}")
-        return self.coder.encode(self.coder.open_inputs(embeddings), None if k is None else TopK(k))
+            raise UserError(
+                f"k = {k}; this SAE has {self.coder.m} latents: give 1 to {self.coder.m}"
+            )
+        return self.coder.encode(
+            self.coder.open_inputs(embeddings), None if k is None else TopK(k)
+        )
 
     def decode(self, codes: Codes) -> np.ndarray:
         """Codes back to the SAE's input space, (N, d) float32: embeddings normalised and scaled as in training.
@@ -81,11 +103,15 @@ class Encoder(Shown):
             UserError: for that `input_norm`.
         """
         if self.coder.input_norm == "unit_l2_layernorm":
-            raise UserError("this SAE standardises each input (unit_l2_layernorm): use Encoder.coder.reconstruct")
+            raise UserError(
+                "this SAE standardises each input (unit_l2_layernorm): use Encoder.coder.reconstruct"
+            )
         return self.coder.decode(codes).cpu().numpy()
 
 
-def check_embeddings(embeddings: Any, d: int | None, name: str, needed: str = "embeddings") -> np.ndarray:
+def check_embeddings(
+    embeddings: Any, d: int | None, name: str, needed: str = "embeddings"
+) -> np.ndarray:
     """Embeddings (N, d) as an array, whatever float type they have.
 
     Args:
@@ -97,20 +123,37 @@ def check_embeddings(embeddings: Any, d: int | None, name: str, needed: str = "e
         UserError: no floats, another number of dimensions, no rows, masked, or values that are not finite in float32.
     """
     if isinstance(embeddings, np.ma.MaskedArray):
-        raise UserError(f"{name} is a masked array, and masks are not heeded: give a plain array without those rows")
+        raise UserError(
+            f"{name} is a masked array, and masks are not heeded: give a plain array without those rows"
+        )
     try:
         found = np.asanyarray(embeddings)
-    except (ValueError, TypeError, RuntimeError) as error:  # Rows of several lengths, a tensor that is no array.
+    except (
+        ValueError,
+        TypeError,
+        RuntimeError,
+    ) as error:  # Rows of several lengths, a tensor that is no array.
         raise UserError(f"{name} cannot be read as an array: {error}") from None
-    if found.dtype.kind != "f" or found.ndim != 2 or not len(found) or d not in (None, found.shape[1]):
+    if (
+        found.dtype.kind != "f"
+        or found.ndim != 2
+        or not len(found)
+        or d not in (None, found.shape[1])
+    ):
         shape = f"(N, {'d' if d is None else d})"
-        raise UserError(f"{name} holds {found.dtype} of shape {found.shape}; needed: {needed}, floats of shape {shape}")
+        raise UserError(
+            f"{name} holds {found.dtype} of shape {found.shape}; needed: {needed}, floats of shape {shape}"
+        )
     for start in range(0, len(found), 16_384):
         with np.errstate(over="ignore"):
-            finite = np.isfinite(found[start : start + 16_384].astype(np.float32)).all(axis=1)
+            finite = np.isfinite(found[start : start + 16_384].astype(np.float32)).all(
+                axis=1
+            )
         if not finite.all():
             row = start + int(finite.argmin())
-            raise UserError(f"row {row} (from 0) of {name} holds NaN, or a value that is not finite in float32")
+            raise UserError(
+                f"row {row} (from 0) of {name} holds NaN, or a value that is not finite in float32"
+            )
     return found
 
 
@@ -145,59 +188,109 @@ def encode(
     encoder, source, paths = Encoder(sae, device), Path(source), None
     if source.is_dir():
         if activations is None:
-            raise UserError(f"{source} is a folder of images: name the SAE's own embeddings with --activations")
+            raise UserError(
+                f"{source} is a folder of images: name the SAE's own embeddings with --activations"
+            )
         recorded = Path(activations) / "train/manifest.json"
-        manifest = files.read_json(recorded, "manifest of activations", "name a whole folder of embeddings")
+        manifest = files.read_json(
+            recorded, "manifest of activations", "name a whole folder of embeddings"
+        )
         # Not by name: the same SAE may be of backbones with several names. Other processors' embeddings have another
         # hash; what they are made of is the same. SAEs of before do not say it.
-        made_of, own = encoder.metadata.get("made_of"), encoder.metadata.get("embeddings")
-        if made_of != store.made_of(manifest) and own != manifest["sha256"]["embeddings.npy"]:
+        made_of, own = (
+            encoder.metadata.get("made_of"),
+            encoder.metadata.get("embeddings"),
+        )
+        if (
+            made_of != store.made_of(manifest)
+            and own != manifest["sha256"]["embeddings.npy"]
+        ):
             said = f"are not the embeddings that {sae} was trained on (by the fingerprints in both): name those"
             raise UserError(f"{activations} {said}")
         paths = image_paths(source)
         check_out(out, sae, *(source / image for image in paths))
-        embeddings = embed_like(manifest, source, paths, artifacts_root, device, workers)
+        embeddings = embed_like(
+            manifest, source, paths, artifacts_root, device, workers
+        )
     else:
         check_out(out, sae, source)
         if not source.exists():
-            raise UserError(f"{source} does not exist; name a folder of images, or an array saved with `numpy.save`")
+            raise UserError(
+                f"{source} does not exist; name a folder of images, or an array saved with `numpy.save`"
+            )
         embeddings = files.read_array(source)
     codes = encoder.encode(embeddings, k, str(source))
     rows = codes.row_numbers()
-    columns = {"row": rows} | ({} if paths is None else {"path": np.array(paths, dtype=object)[rows]})
-    files.write_parquet(out, pd.DataFrame(columns | {"latent": codes.indices, "activation": codes.values}))
+    columns = {"row": rows} | (
+        {} if paths is None else {"path": np.array(paths, dtype=object)[rows]}
+    )
+    files.write_parquet(
+        out,
+        pd.DataFrame(columns | {"latent": codes.indices, "activation": codes.values}),
+    )
     kind = "embeddings" if paths is None else "images"
     progress.info(
-        "%s: %s latents are active on %s %s of %s", out, f"{len(codes.values):,}", f"{len(codes):,}", kind, source
+        "%s: %s latents are active on %s %s of %s",
+        out,
+        f"{len(codes.values):,}",
+        f"{len(codes):,}",
+        kind,
+        source,
     )
 
 
 def image_paths(folder: Path) -> list[str]:
     """The images in a folder and below, relative to it, sorted."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in pictures.ENDINGS and path.is_file())
+    found = (
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in pictures.ENDINGS and path.is_file()
+    )
     paths = sorted(path.relative_to(folder).as_posix() for path in found)
     if not paths:
-        raise UserError(f"no image in {folder}; endings looked for: {', '.join(pictures.ENDINGS)}")
+        raise UserError(
+            f"no image in {folder}; endings looked for: {', '.join(pictures.ENDINGS)}"
+        )
     return paths
 
 
 def embed_like(
-    manifest: dict[str, Any], folder: Path, paths: list[str], artifacts: Path | str | None, device: str, workers: int
+    manifest: dict[str, Any],
+    folder: Path,
+    paths: list[str],
+    artifacts: Path | str | None,
+    device: str,
+    workers: int,
 ) -> np.ndarray:
     """Embeddings (N, d) of images below `folder`, made as those of a store's manifest."""
     spec, name = manifest["backbone"]["spec"], manifest["backbone"]["name"]
-    if not hasattr(registry.load("backbone", spec.get("loader", "precomputed")), "load"):
-        raise UserError(f"embeddings of {name} were given, not made: encode a .npy file of them")
+    if not hasattr(
+        registry.load("backbone", spec.get("loader", "precomputed")), "load"
+    ):
+        raise UserError(
+            f"embeddings of {name} were given, not made: encode a .npy file of them"
+        )
     if spec.get("precision") == "auto":  # What it was where they were made, not here.
         spec = spec | {"precision": manifest["precision"]}
     backbone = load(spec, artifacts, manifest["image_size"])
     if fingerprint(spec, backbone, artifacts) != manifest["backbone"]["fingerprint"]:
         said = "are not those that the SAE's embeddings were made with; put those back, or embed and train anew"
         raise UserError(f"the weights of {name} {said}")
-    options = {"batch_size": manifest["batch_size"], "device": device, "workers": workers, "spec": spec}
+    options = {
+        "batch_size": manifest["batch_size"],
+        "device": device,
+        "workers": workers,
+        "spec": spec,
+    }
     try:
-        found = list(embed_images(backbone, pictures.Guard(archives.opener(folder)), paths, **options))
+        found = list(
+            embed_images(
+                backbone, pictures.Guard(archives.opener(folder)), paths, **options
+            )
+        )
     except UserError as error:
         unread = str(error).startswith("image ")
-        raise UserError(f"{error}{f': mend it, or move it out of {folder}, and encode again' * unread}") from None
+        raise UserError(
+            f"{error}{f': mend it, or move it out of {folder}, and encode again' * unread}"
+        ) from None
     return np.concatenate(found).astype(manifest["dtype"])

@@ -60,7 +60,9 @@ class Threshold(nn.Module):
 
 def _codes(values: Tensor, indices: Tensor, lengths: Tensor, m: int) -> Codes:
     offsets = functional.pad(lengths.cumsum(0), (1, 0))
-    return Codes(values.cpu().numpy(), indices.int().cpu().numpy(), offsets.cpu().numpy(), m)
+    return Codes(
+        values.cpu().numpy(), indices.int().cpu().numpy(), offsets.cpu().numpy(), m
+    )
 
 
 class Coder(nn.Module):
@@ -107,7 +109,9 @@ class Coder(nn.Module):
 
         `mean` (d,) is that of the standardised inputs.
         """
-        rows = torch.randn(self.W_dec.shape, generator=torch.Generator().manual_seed(seed))
+        rows = torch.randn(
+            self.W_dec.shape, generator=torch.Generator().manual_seed(seed)
+        )
         self.W_dec.copy_(functional.normalize(rows, dim=1))
         self.b_dec.copy_(mean)
         if not self.tied:
@@ -119,8 +123,15 @@ class Coder(nn.Module):
         return (self.W_dec if self.tied else self.encoder).T
 
     def _named(self) -> dict[str, Tensor]:
-        found = {"W_enc": self.W_enc, "b_enc": self.b_enc, "W_dec": self.W_dec, "b_dec": self.b_dec}
-        return found | ({"theta": self.select.theta} if isinstance(self.select, Threshold) else {})
+        found = {
+            "W_enc": self.W_enc,
+            "b_enc": self.b_enc,
+            "W_dec": self.W_dec,
+            "b_dec": self.b_dec,
+        }
+        return found | (
+            {"theta": self.select.theta} if isinstance(self.select, Threshold) else {}
+        )
 
     @torch.no_grad()
     def fill(self, tensors: dict[str, Tensor]) -> None:
@@ -133,13 +144,18 @@ class Coder(nn.Module):
         own = self._named()
         for name, value in tensors.items():
             if value.shape != own[name].shape:  # `copy_` would broadcast.
-                raise RuntimeError(f"{name} is of shape {tuple(value.shape)}, not {tuple(own[name].shape)}")
+                raise RuntimeError(
+                    f"{name} is of shape {tuple(value.shape)}, not {tuple(own[name].shape)}"
+                )
             own[name].copy_(value)
 
     def tensors(self) -> dict[str, Tensor]:
         """Copies on the CPU, as a file has them: `W_enc`, `b_enc`, `W_dec`, `b_dec`, and `theta` of thresholds."""
         # Clones: a tied encoder is a view of the decoder, which safetensors refuses.
-        return {name: t.detach().cpu().clone().contiguous() for name, t in self._named().items()}
+        return {
+            name: t.detach().cpu().clone().contiguous()
+            for name, t in self._named().items()
+        }
 
     def standardise(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """x (N, d), and how to undo it: (x', scale, shift) with x = x' * scale + shift, both None without LayerNorm."""
@@ -169,18 +185,25 @@ class Coder(nn.Module):
             for part in x.split(CHUNK):
                 yield self.activations(self.standardise(part)[0])
 
-    def encode(self, x: Tensor | inputs.Inputs, select: TopK | Threshold | None = None) -> Codes:
+    def encode(
+        self, x: Tensor | inputs.Inputs, select: TopK | Threshold | None = None
+    ) -> Codes:
         """Codes of prepared inputs (N, d), by the coder's own selection or by another."""
         select = select or self.select
         return concatenate([select(a) for a in self.activations_by_chunk(x)])
 
     def firing_counts(self, x: Tensor | inputs.Inputs) -> np.ndarray:
         """(m,) the samples of prepared inputs (N, d) on which each latent is active, without keeping their codes."""
-        return np.sum([self.select(a).firing_counts() for a in self.activations_by_chunk(x)], axis=0)
+        return np.sum(
+            [self.select(a).firing_counts() for a in self.activations_by_chunk(x)],
+            axis=0,
+        )
 
     def largest(self, x: Tensor | inputs.Inputs, r: int) -> tuple[Tensor, Tensor]:
         """The r largest of `a`, whatever the selection, largest first: values, from 0, and latents, both (N, r)."""
-        values, indices = zip(*(a.topk(r, dim=1) for a in self.activations_by_chunk(x)), strict=True)
+        values, indices = zip(
+            *(a.topk(r, dim=1) for a in self.activations_by_chunk(x)), strict=True
+        )
         return torch.cat(values), torch.cat(indices)
 
     @torch.no_grad()
@@ -189,7 +212,10 @@ class Coder(nn.Module):
         device = self.b_dec.device
         parts = codes.values, codes.indices.astype(np.int64), codes.offsets
         values, indices, starts = (torch.from_numpy(part).to(device) for part in parts)
-        return gather_sum(values.to(self.W_dec.dtype), indices, self.W_dec, starts[:-1]) + self.b_dec
+        return (
+            gather_sum(values.to(self.W_dec.dtype), indices, self.W_dec, starts[:-1])
+            + self.b_dec
+        )
 
     def reconstruct(self, x: Tensor, codes: Codes) -> Tensor:
         """xhat (N, d) in the space of the prepared inputs `x` (N, d), from their codes."""
@@ -201,7 +227,9 @@ class Coder(nn.Module):
 
     def open_inputs(self, embeddings: np.ndarray) -> Tensor | inputs.Inputs:
         """The same on the model's device, without holding what does not fit: see `sae.models.inputs.open_inputs`."""
-        return inputs.open_inputs(embeddings, self.input_norm, self.input_scale, self.b_dec.device)
+        return inputs.open_inputs(
+            embeddings, self.input_norm, self.input_scale, self.b_dec.device
+        )
 
 
 def restore(x_hat: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
@@ -209,7 +237,9 @@ def restore(x_hat: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor
     return x_hat if scale is None or shift is None else x_hat * scale + shift
 
 
-def gather_sum(values: Tensor, indices: Tensor, weight: Tensor, starts: Tensor | None = None) -> Tensor:
+def gather_sum(
+    values: Tensor, indices: Tensor, weight: Tensor, starts: Tensor | None = None
+) -> Tensor:
     """sum_j values[n, j] * weight[indices[n, j]]: (N, d); never a dense (N, m) product.
 
     Args:
@@ -217,4 +247,6 @@ def gather_sum(values: Tensor, indices: Tensor, weight: Tensor, starts: Tensor |
         weight: (m, d).
         starts: (N,) where each row starts, if rows have different lengths.
     """
-    return functional.embedding_bag(indices, weight, starts, per_sample_weights=values, mode="sum")
+    return functional.embedding_bag(
+        indices, weight, starts, per_sample_weights=values, mode="sum"
+    )

@@ -27,7 +27,11 @@ class Codes(Shown):
 
     def facts(self) -> dict[str, object]:
         """What they are."""
-        return {"samples": len(self), "latents": self.m, "active": round(self.l0(), 2) if len(self) else None}
+        return {
+            "samples": len(self),
+            "latents": self.m,
+            "active": round(self.l0(), 2) if len(self) else None,
+        }
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -52,14 +56,18 @@ class Codes(Shown):
     def prefix(self, k: int) -> "Codes":
         """The codes with the k largest values of each row, of shorter rows all."""
         kept = np.arange(len(self.values)) - self.offsets[self.row_numbers()] < k
-        offsets = np.concatenate([[0], np.minimum(self.lengths(), k).cumsum()]).astype(np.int64)
+        offsets = np.concatenate([[0], np.minimum(self.lengths(), k).cumsum()]).astype(
+            np.int64
+        )
         return Codes(self.values[kept], self.indices[kept], offsets, self.m)
 
     def rows(self, start: int, stop: int) -> "Codes":
         """The codes of the samples `start` to `stop`, the latter excluded; views, not copies."""
         offsets = self.offsets[start : stop + 1]
         part = slice(offsets[0], offsets[-1])
-        return Codes(self.values[part], self.indices[part], offsets - offsets[0], self.m)
+        return Codes(
+            self.values[part], self.indices[part], offsets - offsets[0], self.m
+        )
 
     def by_latent(self) -> scipy.sparse.csc_matrix:
         """The codes as a float32 sparse matrix (N, m) in compressed columns: the samples of each latent, ascending."""
@@ -76,5 +84,8 @@ def concatenate(parts: Sequence[Codes]) -> Codes:
     """The codes of consecutive chunks of rows as one; there is at least one chunk."""
     lengths = np.concatenate([part.lengths() for part in parts])
     offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
-    values, indices = (np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "indices"))
+    values, indices = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("values", "indices")
+    )
     return Codes(values, indices, offsets, parts[0].m)

@@ -19,7 +19,12 @@ AS_SAID = Options()  # All as the checkpoint says.
 CLOSE = 1e-4  # Of what `check` compares, relative to the largest value: float32 sums in another order.
 
 
-def load(place: str, format: str = AUTO, options: Options | None = None, check: np.ndarray | None = None) -> Coder:
+def load(
+    place: str,
+    format: str = AUTO,
+    options: Options | None = None,
+    check: np.ndarray | None = None,
+) -> Coder:
     """A checkpoint of another library as a coder.
 
     Args:
@@ -38,7 +43,13 @@ def load(place: str, format: str = AUTO, options: Options | None = None, check: 
 
 
 def import_(
-    place: str, /, options: Options = AS_SAID, *, out: Path, format: str = AUTO, check: Path | None = None
+    place: str,
+    /,
+    options: Options = AS_SAID,
+    *,
+    out: Path,
+    format: str = AUTO,
+    check: Path | None = None,
 ) -> None:
     """Write a checkpoint of another library as an SAE file of this project; see :func:`load`.
 
@@ -52,12 +63,21 @@ def import_(
         UserError: as :func:`load`, or as :func:`check_out` of what is read.
     """
     checkpoint, importer, coder = _open(place, format, options)
-    check_out(out, *(file for file in (checkpoint.path, checkpoint.said_in, check) if file is not None))
+    check_out(
+        out,
+        *(
+            file
+            for file in (checkpoint.path, checkpoint.said_in, check)
+            if file is not None
+        ),
+    )
     said, doubtful = "", ""
     if check is not None:
         r2 = _check(checkpoint, importer, coder, files.read_array(check), str(check))
         doubtful = doubt(coder, r2, f"the embeddings of {check}")
-        said = f"; codes and reconstructions of embeddings of {check} are the format's own"
+        said = (
+            f"; codes and reconstructions of embeddings of {check} are the format's own"
+        )
     with files.atomic_file(out) as temporary:
         saefile.save(coder, temporary)
     kind = "Top-k" if isinstance(coder.select, TopK) else "thresholds"
@@ -73,15 +93,24 @@ def doubt(coder: Coder, r2: float, of: str) -> str:
         return ""
     space = f"input_norm {coder.input_norm}, input_scale {coder.input_scale:.6g}"
     worse = f"reconstructs {of} worse than their mean does (R2 = {r2:.3g})"
-    return f"{worse}. Its input space is taken to be {space}: say what it was trained on"
+    return (
+        f"{worse}. Its input space is taken to be {space}: say what it was trained on"
+    )
 
 
-def _open(place: str, format: str, options: Options) -> tuple[foreign.Checkpoint, ModuleType, Coder]:
+def _open(
+    place: str, format: str, options: Options
+) -> tuple[foreign.Checkpoint, ModuleType, Coder]:
     checkpoint = foreign.read(place)
     name, importer = _importer(checkpoint, format)
     coder: Coder = importer.read(checkpoint, options)
     # What a file of this project says of itself stays.
-    coder.metadata = {"method": "imported", "trial": {}, "seed": 0, "imported": name} | coder.metadata
+    coder.metadata = {
+        "method": "imported",
+        "trial": {},
+        "seed": 0,
+        "imported": name,
+    } | coder.metadata
     coder.metadata["imported_sha256"] = files.sha256(checkpoint.path)
     return checkpoint, importer, coder
 
@@ -92,29 +121,47 @@ def check_out(out: Path | str, *given: Path | str) -> None:
     try:
         if out.is_dir():
             raise UserError(f"{out} is a folder: name the file to write")
-        if out.exists() and any(Path(file).exists() and out.samefile(file) for file in given):
-            raise UserError(f"{out} is what was given to read, and would be replaced: name another file to write")
+        if out.exists() and any(
+            Path(file).exists() and out.samefile(file) for file in given
+        ):
+            raise UserError(
+                f"{out} is what was given to read, and would be replaced: name another file to write"
+            )
         with files.scratch_directory(out):
             pass
     except OSError as error:
         if faults.disk_error(error):
             raise
-        raise UserError(f"{out} cannot be written ({error}); name another place") from None
+        raise UserError(
+            f"{out} cannot be written ({error}); name another place"
+        ) from None
 
 
 @torch.no_grad()
-def _check(checkpoint: foreign.Checkpoint, importer: ModuleType, coder: Coder, x: np.ndarray, source: str) -> float:
+def _check(
+    checkpoint: foreign.Checkpoint,
+    importer: ModuleType,
+    coder: Coder,
+    x: np.ndarray,
+    source: str,
+) -> float:
     """Compare a coder's codes and reconstructions of at most 1,000 embeddings of `x` (N, d) with the format's own.
 
     Returns:
         The R^2 of these reconstructions; 1 where the embeddings do not vary.
     """
     if x.ndim != 2 or x.shape[1] != coder.d or len(x) == 0:
-        raise UserError(f"{source} holds an array of shape {x.shape}, expected (N, {coder.d}) with at least one row")
-    rows = x[:: -(-len(x) // 1000)].astype(np.float64)  # Evenly spread: they may be in the order of their classes.
+        raise UserError(
+            f"{source} holds an array of shape {x.shape}, expected (N, {coder.d}) with at least one row"
+        )
+    rows = x[:: -(-len(x) // 1000)].astype(
+        np.float64
+    )  # Evenly spread: they may be in the order of their classes.
     if not (np.abs(rows) < foreign.LARGEST).all():
         where = f"in {len(rows)} rows that were looked at"
-        raise UserError(f"{source} holds NaN, or numbers beyond {foreign.LARGEST:g}, {where}")
+        raise UserError(
+            f"{source} holds NaN, or numbers beyond {foreign.LARGEST:g}, {where}"
+        )
     rows = rows.astype(np.float32)
     raw, inputs = torch.from_numpy(rows), coder.prepare(rows)
     itself = getattr(importer, "normalises", lambda _: False)(checkpoint)
@@ -128,7 +175,10 @@ def _check(checkpoint: foreign.Checkpoint, importer: ModuleType, coder: Coder, x
     dense = torch.from_numpy(codes.matrix().toarray()).float()
     # Codes may differ by one factor: formats that normalise to another length.
     factor = float((z * dense).sum() / dense.square().sum().clamp_min(1e-30))
-    for what, theirs, mine in (("codes", z, factor * dense), ("reconstructions", x_hat, ours)):
+    for what, theirs, mine in (
+        ("codes", z, factor * dense),
+        ("reconstructions", x_hat, ours),
+    ):
         most = float((theirs - mine).abs().max() / theirs.abs().max().clamp_min(1e-30))
         if not most <= CLOSE:
             raise UserError(
@@ -150,7 +200,12 @@ def export_file(sae: Path, /, *, format: str, out: Path) -> None:
         UserError: as :func:`export`, or as the file is read.
     """
     export(saefile.load(sae), format, out)
-    progress.info("%s: %s, for %s", out, ", ".join(sorted(file.name for file in out.iterdir())), format)
+    progress.info(
+        "%s: %s, for %s",
+        out,
+        ", ".join(sorted(file.name for file in out.iterdir())),
+        format,
+    )
 
 
 def export(coder: Coder, format: str, folder: Path) -> None:
@@ -170,11 +225,22 @@ def export(coder: Coder, format: str, folder: Path) -> None:
 def _importer(checkpoint: foreign.Checkpoint, format: str) -> tuple[str, ModuleType]:
     if format != AUTO:
         return format, registry.load("importer", format)
-    names, entries = checkpoint.tensors.keys(), {n: registry.load("importer", n) for n in registry.names("importer")}
+    names, entries = (
+        checkpoint.tensors.keys(),
+        {n: registry.load("importer", n) for n in registry.names("importer")},
+    )
     fitting = [name for name, entry in entries.items() if entry.fits(checkpoint)]
-    if not fitting and checkpoint.said_in is None:  # Reading it as such a format then says what is missing.
-        fitting = [name for name, entry in entries.items() if getattr(entry, "TENSORS", {""}) <= names]
+    if (
+        not fitting and checkpoint.said_in is None
+    ):  # Reading it as such a format then says what is missing.
+        fitting = [
+            name
+            for name, entry in entries.items()
+            if getattr(entry, "TENSORS", {""}) <= names
+        ]
     if len(fitting) != 1:
         said = f"{', '.join(fitting) or 'none'} fit; tensors: {foreign.listed(names)}"
-        raise UserError(f"{checkpoint.path}: its format is not plain ({said}); say --format")
+        raise UserError(
+            f"{checkpoint.path}: its format is not plain ({said}); say --format"
+        )
     return fitting[0], entries[fitting[0]]

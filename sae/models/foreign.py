@@ -42,7 +42,9 @@ Scale = Annotated[float, Field(gt=1e-30, lt=1e30)]  # A factor of numbers in flo
 class Settings(BaseModel):
     """The settings that an importer reads, by key: nothing is converted between types, other keys are ignored."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True, extra="ignore", frozen=True, allow_inf_nan=False
+    )
     PLACE: ClassVar[str] = "cfg.json beside it"
 
     @classmethod
@@ -55,7 +57,9 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise UserError(f"{where}: {told(error)}; others cannot be imported") from None
+            raise UserError(
+                f"{where}: {told(error)}; others cannot be imported"
+            ) from None
 
 
 class Stated(Settings):
@@ -88,7 +92,10 @@ class Options:
     input_scale: float | None = None
 
     def __post_init__(self) -> None:
-        own = {name: value.item() if isinstance(value, np.generic) else value for name, value in vars(self).items()}
+        own = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in vars(self).items()
+        }
         Stated.of(own, "import options")
 
     def over(self, found: Stated) -> Stated:
@@ -122,18 +129,29 @@ class Checkpoint:
         Raises:
             UserError: there are none, and some are needed; or as :meth:`Settings.of`.
         """
-        if self.said_in is None and any(field.is_required() for field in model.model_fields.values()):
+        if self.said_in is None and any(
+            field.is_required() for field in model.model_fields.values()
+        ):
             where = f"{model.PLACE}, where its format keeps the settings"
-            raise UserError(f"{self.path} has no {where}: put it there, or name another format (--format)")
+            raise UserError(
+                f"{self.path} has no {where}: put it there, or name another format (--format)"
+            )
         return model.of(self.config, self.said_in or self.path)
 
     def made_by(self) -> Stated:
         """What `made_by.json` beside it says, which this project's exports have."""
         file = self.path.with_name("made_by.json")
-        return Stated.of(files.read_foreign_json(file), file) if file.exists() else Stated()
+        return (
+            Stated.of(files.read_foreign_json(file), file)
+            if file.exists()
+            else Stated()
+        )
 
     def take(
-        self, shapes: Mapping[str, str], d: Mapping[str, float | None] = {}, m: Mapping[str, float | None] = {}
+        self,
+        shapes: Mapping[str, str],
+        d: Mapping[str, float | None] = {},
+        m: Mapping[str, float | None] = {},
     ) -> Tensors:
         """Tensors by name, finite, of sizes that fit each other and the settings. Blame is put on the odd one out.
 
@@ -146,28 +164,56 @@ class Checkpoint:
             UserError: one is not there, does not hold floats, or does not fit; it names the file and the tensor or key.
         """
         found = {name: self._floats(name, axes) for name, axes in shapes.items()}
-        axes_of = {n: "" if axes == "m?" and found[n].ndim == 0 else axes.strip("?") for n, axes in shapes.items()}
-        said = [(k, axis, n) for axis, keys in (("d", d), ("m", m)) for k, n in keys.items() if n is not None]
-        sizes = _agreed([*((axis, size) for _, axis, size in said), *((axes_of[n], *found[n].shape) for n in shapes)])
+        axes_of = {
+            n: "" if axes == "m?" and found[n].ndim == 0 else axes.strip("?")
+            for n, axes in shapes.items()
+        }
+        said = [
+            (k, axis, n)
+            for axis, keys in (("d", d), ("m", m))
+            for k, n in keys.items()
+            if n is not None
+        ]
+        sizes = _agreed(
+            [
+                *((axis, size) for _, axis, size in said),
+                *((axes_of[n], *found[n].shape) for n in shapes),
+            ]
+        )
         for name, axes in axes_of.items():
             needed = tuple(sizes[axis] for axis in axes)
             if (shape := tuple(found[name].shape)) != needed:
                 text = str(needed).replace("'", "")
-                raise UserError(f"{self.path}: {name} is of shape {shape}, expected {text}, to fit the others")
+                raise UserError(
+                    f"{self.path}: {name} is of shape {shape}, expected {text}, to fit the others"
+                )
             if not _within(found[name], torch.inf):
-                raise UserError(f"{self.path}: {name} holds NaN, infinity or numbers beyond float32")
+                raise UserError(
+                    f"{self.path}: {name} holds NaN, infinity or numbers beyond float32"
+                )
         for key, axis, size in said:
             if size != sizes[axis]:
-                raise UserError(f"{self.said_in}: {key} is {size}, expected {sizes[axis]}, to fit {self.path}")
-        return {n: t.expand(sizes["m"]) if shapes[n] == "m?" else t for n, t in found.items()}
+                raise UserError(
+                    f"{self.said_in}: {key} is {size}, expected {sizes[axis]}, to fit {self.path}"
+                )
+        return {
+            n: t.expand(sizes["m"]) if shapes[n] == "m?" else t
+            for n, t in found.items()
+        }
 
     def _floats(self, name: str, axes: str) -> Tensor:
         if name not in self.tensors:
-            raise UserError(f"{self.path}: no tensor {name}; there are: {listed(self.tensors)}")
+            raise UserError(
+                f"{self.path}: no tensor {name}; there are: {listed(self.tensors)}"
+            )
         tensor = self.tensors[name]
         if not tensor.is_floating_point():
-            raise UserError(f"{self.path}: {name} is of {tensor.dtype}, expected floats, such as torch.float32")
-        return tensor.reshape(()) if axes in ("", "m?") and tensor.numel() == 1 else tensor
+            raise UserError(
+                f"{self.path}: {name} is of {tensor.dtype}, expected floats, such as torch.float32"
+            )
+        return (
+            tensor.reshape(()) if axes in ("", "m?") and tensor.numel() == 1 else tensor
+        )
 
 
 def _within(tensor: Tensor, limit: float) -> bool:
@@ -177,9 +223,16 @@ def _within(tensor: Tensor, limit: float) -> bool:
 
 def _agreed(parts: list[tuple]) -> dict[str, Any]:
     """What most of these (axes, *sizes) say d and m are, the first where it is a draw; the letter where none does."""
-    whole = [zip(axes, sizes, strict=True) for axes, *sizes in parts if len(axes) == len(sizes)]
+    whole = [
+        zip(axes, sizes, strict=True)
+        for axes, *sizes in parts
+        if len(axes) == len(sizes)
+    ]
     seen = [(axis, size) for part in whole for axis, size in part if size]
-    return {axis: statistics.mode([size for a, size in seen if a == axis] or [axis]) for axis in "dm"}
+    return {
+        axis: statistics.mode([size for a, size in seen if a == axis] or [axis])
+        for axis in "dm"
+    }
 
 
 def listed(names: Iterable[str]) -> str:
@@ -197,13 +250,24 @@ def find(place: str) -> Path:
     if os.path.exists(path):  # A name that is too long is none, too.
         return path
     if not REPOSITORY.fullmatch(place):
-        raise UserError(f"{place} does not exist, and is no repository owner/name[:folder] of the Hugging Face hub")
+        raise UserError(
+            f"{place} does not exist, and is no repository owner/name[:folder] of the Hugging Face hub"
+        )
     repository, _, folder = place.partition(":")
     from huggingface_hub import snapshot_download  # Slow to import.
 
     try:
-        found = Path(snapshot_download(repository, allow_patterns=[f"{folder}/*" if folder else "*"])) / folder
-    except Exception as error:  # Of the network, of the hub, or a repository that is not there.
+        found = (
+            Path(
+                snapshot_download(
+                    repository, allow_patterns=[f"{folder}/*" if folder else "*"]
+                )
+            )
+            / folder
+        )
+    except (
+        Exception
+    ) as error:  # Of the network, of the hub, or a repository that is not there.
         said = "does not exist here, and the Hugging Face hub does not give it"
         raise UserError(f"{place} {said}: {brief(error)}") from None
     if not found.exists():
@@ -223,12 +287,20 @@ def read(place: str) -> Checkpoint:
     tensors, config = _tensors(file)
     if config:
         return Checkpoint(file, tensors, config, file)
-    said_in = next((f for name in CONFIGS if (f := file.with_name(name)).exists()), None)
-    return Checkpoint(file, tensors, files.read_foreign_json(said_in) if said_in else {}, said_in)
+    said_in = next(
+        (f for name in CONFIGS if (f := file.with_name(name)).exists()), None
+    )
+    return Checkpoint(
+        file, tensors, files.read_foreign_json(said_in) if said_in else {}, said_in
+    )
 
 
 def _tensor_file(folder: Path) -> Path:
-    found = sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES and f.name != "sparsity.safetensors")
+    found = sorted(
+        f
+        for f in folder.iterdir()
+        if f.suffix in SUFFIXES and f.name != "sparsity.safetensors"
+    )
     if len(found) != 1:
         said = f"({', '.join(SUFFIXES)}); there are: {', '.join(f.name for f in found) or 'none'}"
         raise UserError(f"{folder} must hold one file of tensors {said}: name the file")
@@ -248,12 +320,18 @@ def _tensors(file: Path) -> tuple[Tensors, dict[str, Any]]:
                 header = files.read_foreign_json(file, own)
         else:
             with open(file, "rb") as stream:
-                if stream.peek(1)[:1] == b"{":  # saev's: a line of JSON, then PyTorch's.
+                if (
+                    stream.peek(1)[:1] == b"{"
+                ):  # saev's: a line of JSON, then PyTorch's.
                     header = files.read_foreign_json(file, stream.readline())
                 content = _unpickled(file, stream)
-        if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        if isinstance(content, Mapping) and isinstance(
+            content.get("state_dict"), Mapping
+        ):
             content = content["state_dict"]
-        return {name: _dense(file, name, tensor) for name, tensor in content.items()}, header
+        return {
+            name: _dense(file, name, tensor) for name, tensor in content.items()
+        }, header
     except (SafetensorError, RuntimeError, OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read as tensors: {brief(error)}") from None
 
@@ -272,22 +350,32 @@ def _unpickled(file: Path, stream: Any) -> Mapping:
         said = f"no file that torch.save wrote, or cut short{said}. Of other files, give .safetensors"
         raise UserError(f"{file} cannot be read as tensors: {said}") from None
     if not isinstance(content, Mapping):
-        raise UserError(f"{file} holds {type(content).__name__}, not a state dict of tensors")
+        raise UserError(
+            f"{file} holds {type(content).__name__}, not a state dict of tensors"
+        )
     return content
 
 
 def _dense(file: Path, name: Any, tensor: Any) -> Tensor:
     if not isinstance(name, str) or not isinstance(tensor, Tensor):
         found = f"{type(tensor).__name__} under {reprlib.repr(name)}"
-        raise UserError(f"{file} holds {found}, not a state dict of tensors under names")
+        raise UserError(
+            f"{file} holds {found}, not a state dict of tensors under names"
+        )
     if tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided:
         form = "on the device meta, nested or sparse"
-        raise UserError(f"{file}: {repr(name)[1:-1]} is no dense tensor of numbers (it is {form}): write it as one")
+        raise UserError(
+            f"{file}: {repr(name)[1:-1]} is no dense tensor of numbers (it is {form}): write it as one"
+        )
     return tensor.detach().float() if tensor.is_floating_point() else tensor
 
 
 def coder(
-    checkpoint: Checkpoint, given: Stated, tensors: Sequence[Tensor], k: float | None, theta: Tensor | None = None
+    checkpoint: Checkpoint,
+    given: Stated,
+    tensors: Sequence[Tensor],
+    k: float | None,
+    theta: Tensor | None = None,
 ) -> Coder:
     """A coder of tensors that :meth:`Checkpoint.take` gave, or that were made from them.
 
@@ -302,7 +390,9 @@ def coder(
         UserError: no k is known, it is not between 1 and m, or a number is too large to calculate with.
     """
     parts = dict(zip(("W_enc", "b_enc", "W_dec", "b_dec"), tensors, strict=True))
-    for name, value in (parts if theta is None else parts | {"the threshold": theta}).items():
+    for name, value in (
+        parts if theta is None else parts | {"the threshold": theta}
+    ).items():
         if not _within(value, LARGEST):
             said = f"comes out as NaN or beyond {LARGEST:g}: numbers too large or small"
             raise UserError(f"{checkpoint.path}: {name} {said}")
@@ -311,10 +401,18 @@ def coder(
         k = max(1, round(k or 1))
     k = given.k or k
     if k is None:
-        beside = "" if checkpoint.said_in else f" (there is no {' or '.join(CONFIGS)} beside it)"
-        raise UserError(f"{checkpoint.path} does not say how many latents are kept: give --k{beside}")
+        beside = (
+            ""
+            if checkpoint.said_in
+            else f" (there is no {' or '.join(CONFIGS)} beside it)"
+        )
+        raise UserError(
+            f"{checkpoint.path} does not say how many latents are kept: give --k{beside}"
+        )
     if not (1 <= k <= m and k == int(k)):
-        raise UserError(f"{checkpoint.path}: k = {k:g}; it should be a whole number from 1 to its {m} latents")
+        raise UserError(
+            f"{checkpoint.path}: k = {k:g}; it should be a whole number from 1 to its {m} latents"
+        )
     select = None if theta is None else Threshold(theta.clone())
     norm, scale = given.input_norm or "none", given.input_scale or 1.0
     found = Coder(d, m, int(k), select, input_norm=norm, input_scale=scale)

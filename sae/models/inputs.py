@@ -19,13 +19,20 @@ _IN_CACHE = 1 << 15
 
 
 def open_inputs(
-    embeddings: np.ndarray, input_norm: str, input_scale: float = 1.0, device: torch.device | str = "cpu"
+    embeddings: np.ndarray,
+    input_norm: str,
+    input_scale: float = 1.0,
+    device: torch.device | str = "cpu",
 ) -> "torch.Tensor | Inputs":
     """Prepared inputs to index by rows: a tensor on `device` where that fits, else :class:`Inputs`, which stay on disk.
 
     Both give the same values.
     """
-    limit = torch.cuda.mem_get_info(device)[0] // 2 if torch.device(device).type == "cuda" else RESIDENT
+    limit = (
+        torch.cuda.mem_get_info(device)[0] // 2
+        if torch.device(device).type == "cuda"
+        else RESIDENT
+    )
     if 4 * embeddings.shape[0] * embeddings.shape[1] <= limit:
         return prepare(embeddings, input_norm, input_scale, device)
     return Inputs(embeddings, input_norm, input_scale, device)
@@ -37,12 +44,26 @@ class Inputs:
     Index with a slice or with a tensor of row numbers on the CPU: a float32 tensor on `device`.
     """
 
-    def __init__(self, embeddings: np.ndarray, input_norm: str, input_scale: float, device: torch.device | str) -> None:
-        self.embeddings, self.input_norm, self.input_scale = embeddings, input_norm, input_scale
+    def __init__(
+        self,
+        embeddings: np.ndarray,
+        input_norm: str,
+        input_scale: float,
+        device: torch.device | str,
+    ) -> None:
+        self.embeddings, self.input_norm, self.input_scale = (
+            embeddings,
+            input_norm,
+            input_scale,
+        )
         self.device, self.shape = torch.device(device), embeddings.shape
         self._file: io.FileIO | None = None
         in_order = embeddings.flags.c_contiguous
-        if in_order and isinstance(embeddings, np.memmap) and isinstance(embeddings.base, mmap.mmap):
+        if (
+            in_order
+            and isinstance(embeddings, np.memmap)
+            and isinstance(embeddings.base, mmap.mmap)
+        ):
             self._file = io.FileIO(str(embeddings.filename))
             self._start: int = embeddings.offset
 
@@ -50,7 +71,9 @@ class Inputs:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | torch.Tensor) -> torch.Tensor:
-        return prepare(self._read(rows), self.input_norm, self.input_scale).to(self.device)
+        return prepare(self._read(rows), self.input_norm, self.input_scale).to(
+            self.device
+        )
 
     def _read(self, rows: slice | torch.Tensor) -> np.ndarray:
         # Not through the map: a fault for each row that is read took a quarter of a small training step, and the pages
@@ -76,7 +99,10 @@ class Inputs:
 
 
 def prepare(
-    embeddings: np.ndarray, input_norm: str, input_scale: float = 1.0, device: torch.device | str = "cpu"
+    embeddings: np.ndarray,
+    input_norm: str,
+    input_scale: float = 1.0,
+    device: torch.device | str = "cpu",
 ) -> torch.Tensor:
     """Normalise and scale embeddings: the model's input space.
 
@@ -93,7 +119,9 @@ def prepare(
     for start in range(0, len(embeddings), step):
         part = np.asarray(embeddings[start : start + step], dtype=np.float64)
         part = part if input_norm == "none" else unit_rows(part)
-        out[start : start + step] = torch.from_numpy(part.astype(np.float32)).mul_(input_scale)
+        out[start : start + step] = torch.from_numpy(part.astype(np.float32)).mul_(
+            input_scale
+        )
     return out
 
 
@@ -109,11 +137,15 @@ def total_variance(x: "np.ndarray | torch.Tensor | Inputs") -> float:
     count, mean, square = 0, 0.0, 0.0
     for start in range(0, len(x), _CHUNK):
         chunk = x[start : start + _CHUNK]
-        chunk = np.asarray(chunk.cpu() if isinstance(chunk, torch.Tensor) else chunk, dtype=np.float64)
+        chunk = np.asarray(
+            chunk.cpu() if isinstance(chunk, torch.Tensor) else chunk, dtype=np.float64
+        )
         # Chan et al. 1983: the pairwise update does not cancel, unlike E x^2 - (E x)^2.
         delta = chunk.mean(axis=0) - mean
         total = count + len(chunk)
-        square += ((chunk - chunk.mean(axis=0)) ** 2).sum() + (delta**2).sum() * count * len(chunk) / total
+        square += ((chunk - chunk.mean(axis=0)) ** 2).sum() + (
+            delta**2
+        ).sum() * count * len(chunk) / total
         mean = mean + delta * len(chunk) / total
         count = total
     return square / count

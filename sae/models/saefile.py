@@ -22,8 +22,15 @@ def save(coder: Coder, path: Path) -> None:
     under one key as sorted JSON, since the format writes several keys in random order; `seal` is among them.
     """
     tensors = coder.tensors()
-    metadata = coder.metadata | {"select": "threshold" if "theta" in tensors else "topk", "k": coder.k}
-    metadata |= {"input_norm": coder.input_norm, "input_scale": coder.input_scale, "seal": seals.BLANK}
+    metadata = coder.metadata | {
+        "select": "threshold" if "theta" in tensors else "topk",
+        "k": coder.k,
+    }
+    metadata |= {
+        "input_norm": coder.input_norm,
+        "input_scale": coder.input_scale,
+        "seal": seals.BLANK,
+    }
     header = {"sae": json.dumps(metadata, sort_keys=True, allow_nan=False)}
     # Not by `save_file`, which closes the file to others, with whom a store may be shared.
     path.write_bytes(to_bytes(tensors, header))
@@ -38,9 +45,15 @@ def load(path: Path | str) -> Coder:
     """
     theirs = f"if another library made it, `python -m sae import {path} --out sae.safetensors` makes one of it"
     if Path(path).is_dir():
-        raise UserError(f"{path} is a folder, not an SAE file: name the file in it; or {theirs}")
-    no_sae = f"{path} is not a whole SAE file of this project (sae.safetensors): {theirs}"
-    seals.read(path, "SAE file", "name a whole SAE file of this version of the project", no_sae)
+        raise UserError(
+            f"{path} is a folder, not an SAE file: name the file in it; or {theirs}"
+        )
+    no_sae = (
+        f"{path} is not a whole SAE file of this project (sae.safetensors): {theirs}"
+    )
+    seals.read(
+        path, "SAE file", "name a whole SAE file of this version of the project", no_sae
+    )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads(file.metadata()["sae"])
@@ -50,9 +63,21 @@ def load(path: Path | str) -> Coder:
                 tensors["theta"] = file.get_tensor("theta")
         norms = {name: metadata[name] for name in ("input_norm", "input_scale")}
         d, m = tensors["W_enc"].shape
-        selections: dict[str, TopK | Threshold] = {"topk": TopK(metadata["k"]), "threshold": Threshold(torch.zeros(m))}
-        coder = Coder(d, m, metadata["k"], selections[metadata["select"]], **norms, metadata=metadata)
+        selections: dict[str, TopK | Threshold] = {
+            "topk": TopK(metadata["k"]),
+            "threshold": Threshold(torch.zeros(m)),
+        }
+        coder = Coder(
+            d,
+            m,
+            metadata["k"],
+            selections[metadata["select"]],
+            **norms,
+            metadata=metadata,
+        )
         coder.fill(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path} is not a whole SAE file of this project ({brief(error)})") from None
+        raise UserError(
+            f"{path} is not a whole SAE file of this project ({brief(error)})"
+        ) from None
     return coder.requires_grad_(False)

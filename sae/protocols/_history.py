@@ -55,8 +55,13 @@ class History:
     def of(self, members: Iterable[Member]) -> pd.DataFrame:
         """The rows of these, as far as they were trained."""
         wanted = {(m.method, m.name, m.settings.seed) for m in members}
-        keys = zip(*(self.validation[name] for name in ("method", "trial", "seed")), strict=True)
-        return self.validation.loc[np.array([key in wanted for key in keys], dtype=bool)]
+        keys = zip(
+            *(self.validation[name] for name in ("method", "trial", "seed")),
+            strict=True,
+        )
+        return self.validation.loc[
+            np.array([key in wanted for key in keys], dtype=bool)
+        ]
 
 
 @dataclass(frozen=True)

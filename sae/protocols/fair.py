@@ -44,7 +44,9 @@ ENDPOINTS = ("ms", "detection_alive")
 NAME = "fair"
 COMMON = ("lr", "encoder_scale", "auxk_alpha")
 RATES = 3  # At which the baseline tries a length.
-VERTICES = 6  # What costs reckon a method to have on both fronts: the most that was seen.
+VERTICES = (
+    6  # What costs reckon a method to have on both fronts: the most that was seen.
+)
 DIMENSIONS = 8  # Of every Sobol sequence: its scramble hangs on their number.
 
 
@@ -88,7 +90,9 @@ class Options(Base):
     @classmethod
     def _apart(cls, seeds: list[int], info: ValidationInfo) -> list[int]:
         if info.data.get("tuning") in seeds:
-            raise ValueError(f"{info.data['tuning']} is the seed of `tuning` too; what is judged must not be tuned on")
+            raise ValueError(
+                f"{info.data['tuning']} is the seed of `tuning` too; what is judged must not be tuned on"
+            )
         return seeds
 
 
@@ -111,18 +115,33 @@ def choose(history: History) -> Choice:
     rounds, rows = _Rounds(history), list[dict[str, Any]]()
     for (method, score), vertices in rounds.fronts.items():
         star = rounds.star(method)
-        common = {"method": method, "seed": None, "score": score, "bar": star} | rounds.facts
+        common = {
+            "method": method,
+            "seed": None,
+            "score": score,
+            "bar": star,
+        } | rounds.facts
         if vertices.empty:
             rows.append(common | {"trial": None, "role": None, "status": "infeasible"})
             continue
         shown = vertices[["trial", "r2", *ENDPOINTS, "l0", "firing"]].to_dict("records")
         for width in history.options.widths:
-            weights = front.weights(vertices["r2"].to_numpy(float), star - width, star).tolist()
+            weights = front.weights(
+                vertices["r2"].to_numpy(float), star - width, star
+            ).tolist()
             for vertex, weight in zip(shown, weights, strict=True):
                 if weight > 0:
-                    row = common | {"width": width, "weight": weight, "reach": rounds.reach(method)}
+                    row = common | {
+                        "width": width,
+                        "weight": weight,
+                        "reach": rounds.reach(method),
+                    }
                     rows.append(row | vertex | {"role": "vertex", "status": "chosen"})
-    return Choice(rows, {(m.method, m.name, m.settings.seed) for m in rounds.judged()}, rounds.facts)
+    return Choice(
+        rows,
+        {(m.method, m.name, m.settings.seed) for m in rounds.judged()},
+        rounds.facts,
+    )
 
 
 def at_most(plan: Plan, options: Options) -> Sizes:
@@ -132,22 +151,37 @@ def at_most(plan: Plan, options: Options) -> Sizes:
     if options.most_steps:
         most = options.most_steps[plan.dataset]
         trials[_baseline(plan)] += RATES * (most // options.steps.first).bit_length()
-    judged = dict.fromkeys(trials, seeds * VERTICES) | {name: seeds for m in trials for name in plan.at(m)}
-    after = {name: count + (refined if name in trials else 0) for name, count in judged.items()}
+    judged = dict.fromkeys(trials, seeds * VERTICES) | {
+        name: seeds for m in trials for name in plan.at(m)
+    }
+    after = {
+        name: count + (refined if name in trials else 0)
+        for name, count in judged.items()
+    }
     of_both = {name: trials.get(name, 0) + count for name, count in after.items()}
-    return Sizes(sum(trials.values()), sum(after.values()), of_both, sum(judged.values()), most)
+    return Sizes(
+        sum(trials.values()), sum(after.values()), of_both, sum(judged.values()), most
+    )
 
 
 class _Rounds:
     """What is trained in each round, as far as the history says it; every answer is worked out once."""
 
     def __init__(self, history: History) -> None:
-        self._history, self._plan, self._options = history, history.plan, history.options
-        self._common: dict[str, Sequence[float]] = {name: getattr(self._options, name) for name in COMMON}
+        self._history, self._plan, self._options = (
+            history,
+            history.plan,
+            history.options,
+        )
+        self._common: dict[str, Sequence[float]] = {
+            name: getattr(self._options, name) for name in COMMON
+        }
 
     def in_turn(self) -> Iterator[list[Member]]:
         """The SAEs of each round. One may be asked for when those before it were trained."""
-        yield [member for steps in self._lengths[0] for member in self._at_length(steps)]
+        yield [
+            member for steps in self._lengths[0] for member in self._at_length(steps)
+        ]
         yield [*itertools.chain(*self.points.values())]
         yield [*itertools.chain(*self.refined.values())]
         yield self.judged()
@@ -175,7 +209,11 @@ class _Rounds:
         lengths, best = [rule.first], []
         while self._history.has(self._at_length(lengths[-1])):
             best.append(self._best(lengths[-1]))
-            gained = best[-1] - best[-2] if len(best) > 1 else {"r2": math.inf, "ms": math.inf}
+            gained = (
+                best[-1] - best[-2]
+                if len(best) > 1
+                else {"r2": math.inf, "ms": math.inf}
+            )
             settled = bool(gained["r2"] < rule.gain_r2 and gained["ms"] < rule.gain_ms)
             if settled or 2 * lengths[-1] > most:
                 return lengths, settled
@@ -186,9 +224,15 @@ class _Rounds:
         """The baseline with three learning rates."""
         low, high = self._options.lr
         # The middles of the range's thirds, in the logarithm.
-        rates = [_rounded(low * (high / low) ** ((2 * n + 1) / (2 * RATES))) for n in range(RATES)]
+        rates = [
+            _rounded(low * (high / low) ** ((2 * n + 1) / (2 * RATES)))
+            for n in range(RATES)
+        ]
         baseline, seed = _baseline(self._plan), self._options.tuning
-        return [self._plan.member(baseline, {"lr": lr, "steps": steps}, seed, NAME) for lr in rates]
+        return [
+            self._plan.member(baseline, {"lr": lr, "steps": steps}, seed, NAME)
+            for lr in rates
+        ]
 
     def _best(self, steps: int) -> pd.Series:
         """r2 and ms of a length, at its rate of highest R^2."""
@@ -207,7 +251,10 @@ class _Rounds:
         common = self._drawn(self._common, self._options.points, "points")
         found: dict[str, list[Member]] = {}
         for method in self._plan.tuned:
-            middle = {name: math.sqrt(low * high) for name, (low, high) in self._ranges(method).items()}
+            middle = {
+                name: math.sqrt(low * high)
+                for name, (low, high) in self._ranges(method).items()
+            }
             found[method] = [self._member(method, trial | middle) for trial in common]
         return found
 
@@ -217,8 +264,14 @@ class _Rounds:
         found: dict[str, list[Member]] = {method: [] for method in self._plan.tuned}
         for method, members in found.items():
             for number, trial in enumerate(self._promising(method)):
-                box = self._ranges(method) or {name: _third(self._common[name], trial[name]) for name in COMMON}
-                drawn = self._drawn(dict(sorted(box.items())), self._options.values, f"{method} {number}")
+                box = self._ranges(method) or {
+                    name: _third(self._common[name], trial[name]) for name in COMMON
+                }
+                drawn = self._drawn(
+                    dict(sorted(box.items())),
+                    self._options.values,
+                    f"{method} {number}",
+                )
                 members += [self._member(method, trial | values) for values in drawn]
         return found
 
@@ -229,38 +282,67 @@ class _Rounds:
         count, rows = self._options.refined, self._scores(self.points[method])
         feasible = rows[rows["feasible"]]
         vertices = _vertices(feasible)
-        others = feasible.drop(index=vertices.index).sort_values("r2", ascending=False, kind="stable")
+        others = feasible.drop(index=vertices.index).sort_values(
+            "r2", ascending=False, kind="stable"
+        )
         order = [*vertices["options"], *others["options"]]
         if len(order) < count:
-            order = [*rows.sort_values("firing", ascending=False, kind="stable")["options"]]
+            order = [
+                *rows.sort_values("firing", ascending=False, kind="stable")["options"]
+            ]
         return order[:count]
 
     def _member(self, method: str, trial: dict[str, Any]) -> Member:
         trial = {name: _rounded(value) for name, value in trial.items()}
-        steps = self._plan.methods[method].recipe.get("steps") or self.facts.get("steps")
+        steps = self._plan.methods[method].recipe.get("steps") or self.facts.get(
+            "steps"
+        )
         trial |= {"steps": steps} if steps else {}
         return self._plan.member(method, trial, self._options.tuning, NAME)
 
     def _ranges(self, method: str) -> dict[str, Sequence[float]]:
         """{option: its range} of a method's own options, in this cell."""
         given = self._options.ranges.get(method, {})
-        return {name: ends[f"k{self._plan.k}"] if isinstance(ends, dict) else ends for name, ends in given.items()}
+        return {
+            name: ends[f"k{self._plan.k}"] if isinstance(ends, dict) else ends
+            for name, ends in given.items()
+        }
 
-    def _drawn(self, box: dict[str, Sequence[float]], count: int, what: str) -> list[dict[str, float]]:
+    def _drawn(
+        self, box: dict[str, Sequence[float]], count: int, what: str
+    ) -> list[dict[str, float]]:
         """Points of a box, of a Sobol sequence whose scramble is the same for every k of a (dataset, backbone)."""
         text = f"{self._options.design_seed} {self._plan.dataset} {self._plan.backbone} {what}"
-        unit = sobol(count, int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big"))
-        return [{name: _between(box[name], at) for name, at in zip(box, point, strict=False)} for point in unit]
+        unit = sobol(
+            count, int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        )
+        return [
+            {
+                name: _between(box[name], at)
+                for name, at in zip(box, point, strict=False)
+            }
+            for point in unit
+        ]
 
     # Round 4: what is judged.
 
     @functools.cached_property
     def fronts(self) -> dict[tuple[str, str], pd.DataFrame]:
         """{(method, score): the vertices of its front, by falling R^2}; of scores that are measured here."""
-        tried = {method: self._scores([*self.points[method], *self.refined[method]]) for method in self._plan.tuned}
-        there = [s for s in ENDPOINTS if s == ENDPOINTS[0] or any(rows[s].notna().any() for rows in tried.values())]
+        tried = {
+            method: self._scores([*self.points[method], *self.refined[method]])
+            for method in self._plan.tuned
+        }
+        there = [
+            s
+            for s in ENDPOINTS
+            if s == ENDPOINTS[0]
+            or any(rows[s].notna().any() for rows in tried.values())
+        ]
         return {
-            (m, s): _vertices(rows[rows["feasible"] & rows[s].notna()], s) for m, rows in tried.items() for s in there
+            (m, s): _vertices(rows[rows["feasible"] & rows[s].notna()], s)
+            for m, rows in tried.items()
+            for s in there
         }
 
     def reach(self, method: str) -> float:
@@ -291,37 +373,67 @@ class _Rounds:
                 continue
             # A baseline is also read at the R^2 where other methods stop.
             others = [
-                m for m, s in self.fronts if s == score and self._plan.root(m) == method and len(self.fronts[m, s])
+                m
+                for m, s in self.fronts
+                if s == score
+                and self._plan.root(m) == method
+                and len(self.fronts[m, s])
             ]
-            r2, reaches = vertices["r2"].to_numpy(float), [math.inf, *map(self.reach, others)]
+            r2, reaches = (
+                vertices["r2"].to_numpy(float),
+                [math.inf, *map(self.reach, others)],
+            )
             widths = self._options.widths
-            windows = [front.weights(r2, star - width, star, reach) for reach in reaches for width in widths]
+            windows = [
+                front.weights(r2, star - width, star, reach)
+                for reach in reaches
+                for width in widths
+            ]
             kept = vertices["options"][np.sum(windows, axis=0) > 0]
             heaviest = vertices["options"].iloc[int(np.argmax(windows[0]))]
             for seed in self._options.fresh:
-                found += [self._plan.member(method, trial, seed, NAME) for trial in kept]
+                found += [
+                    self._plan.member(method, trial, seed, NAME) for trial in kept
+                ]
                 if score == ENDPOINTS[0]:
-                    found += [self._plan.member(other, heaviest, seed, NAME) for other in self._plan.at(method)]
+                    found += [
+                        self._plan.member(other, heaviest, seed, NAME)
+                        for other in self._plan.at(method)
+                    ]
         return found
 
     def _scores(self, members: list[Member]) -> pd.DataFrame:
         """What the rule reads of each of these: trial, options, r2, ms, l0, firing, ok, feasible."""
         rows, ms = self._history.of(members), "ms_mean_alive"
         # Where all diverged there are no columns of scores.
-        read = ["r2", "l0", ms, f"{ms}_across_groups", "dead_train", "m", "detection_alive"]
+        read = [
+            "r2",
+            "l0",
+            ms,
+            f"{ms}_across_groups",
+            "dead_train",
+            "m",
+            "detection_alive",
+        ]
         of = rows.reindex(columns=read).astype(float)
         found = of[["r2", "l0"]].assign(
-            trial=rows["trial"], ms=of[f"{ms}_across_groups"].fillna(of[ms]), firing=1 - of["dead_train"] / of["m"]
+            trial=rows["trial"],
+            ms=of[f"{ms}_across_groups"].fillna(of[ms]),
+            firing=1 - of["dead_train"] / of["m"],
         )
         ok = (rows["status"] == "ok") & found.notna().all(axis=1)
-        within = (found["l0"] <= self._options.l0 * self._plan.k) & (found["firing"] >= self._options.firing)
+        within = (found["l0"] <= self._options.l0 * self._plan.k) & (
+            found["firing"] >= self._options.firing
+        )
         options = rows["trial"].map({member.name: member.trial for member in members})
         found["detection_alive"] = of["detection_alive"]
         return found.assign(ok=ok, feasible=ok & within, options=options)
 
 
 def _vertices(rows: pd.DataFrame, score: str = ENDPOINTS[0]) -> pd.DataFrame:
-    return rows.iloc[front.hull(rows["r2"].to_numpy(float), rows[score].to_numpy(float))]
+    return rows.iloc[
+        front.hull(rows["r2"].to_numpy(float), rows[score].to_numpy(float))
+    ]
 
 
 def _baseline(plan: Plan) -> str:

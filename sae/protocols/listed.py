@@ -23,7 +23,12 @@ class Options(Base):
 def next(history: History) -> list[Member]:
     """All of them."""
     plan, trials = history.plan, history.options.trials
-    return [plan.member(m, trial, seed, NAME) for m in trials for trial in trials[m] for seed in plan.seeds]
+    return [
+        plan.member(m, trial, seed, NAME)
+        for m in trials
+        for trial in trials[m]
+        for seed in plan.seeds
+    ]
 
 
 def choose(history: History) -> Choice:
@@ -33,5 +38,8 @@ def choose(history: History) -> Choice:
 
 def at_most(plan: Plan, options: Options) -> Sizes:
     """All of them."""
-    of = {method: len(trials) * len(plan.seeds) for method, trials in options.trials.items()}
+    of = {
+        method: len(trials) * len(plan.seeds)
+        for method, trials in options.trials.items()
+    }
     return Sizes(sum(of.values()), 0, of, 0)

@@ -35,7 +35,9 @@ def next(history: History) -> list[Member]:
     if not history.has(trials):
         return trials
     _check_baselines(history)
-    chosen = {(row["method"], row["seed"]): row["trial"] for row in choose(history).rows}
+    chosen = {
+        (row["method"], row["seed"]): row["trial"] for row in choose(history).rows
+    }
     options = {(member.method, member.name): member.trial for member in trials}
     at = []
     for method, spec in plan.methods.items():
@@ -48,18 +50,33 @@ def next(history: History) -> list[Member]:
 def choose(history: History) -> Choice:
     """One trial per method and seed; see :func:`chosen`."""
     rows = chosen(history.of(_trials(history.plan)), history.plan.methods)
-    return Choice(rows, {(row["method"], row["trial"], row["seed"]) for row in rows if row["trial"] is not None})
+    return Choice(
+        rows,
+        {
+            (row["method"], row["trial"], row["seed"])
+            for row in rows
+            if row["trial"] is not None
+        },
+    )
 
 
 def at_most(plan: Plan, options: Options) -> Sizes:
     """Every trial and seed; after the choice, a seed of each `at` method."""
     specs, seeds = plan.methods.items(), len(plan.seeds)
-    trials = {name: len(_seeds(plan, spec)) * len(spec.trials()) for name, spec in specs if spec.at is None}
+    trials = {
+        name: len(_seeds(plan, spec)) * len(spec.trials())
+        for name, spec in specs
+        if spec.at is None
+    }
     after = {name: seeds for name, spec in specs if spec.at is not None}
-    return Sizes(sum(trials.values()), sum(after.values()), trials | after, seeds * len(trials))
+    return Sizes(
+        sum(trials.values()), sum(after.values()), trials | after, seeds * len(trials)
+    )
 
 
-def chosen(validation: pd.DataFrame, methods: Mapping[str, Method]) -> list[dict[str, Any]]:
+def chosen(
+    validation: pd.DataFrame, methods: Mapping[str, Method]
+) -> list[dict[str, Any]]:
     """Choose one trial per method and seed of one cell.
 
     A method without a sweep has one trial, which is chosen. With `against`: of the trials whose R^2 is at least that of
@@ -83,9 +100,13 @@ def chosen(validation: pd.DataFrame, methods: Mapping[str, Method]) -> list[dict
 
     @functools.cache
     def decide(method: str, seed: int) -> dict[str, Any]:
-        rows = validation[(validation["method"] == method) & (validation["seed"] == seed)]
+        rows = validation[
+            (validation["method"] == method) & (validation["seed"] == seed)
+        ]
         if rows.empty:
-            raise UserError(f"selection: the bank has no SAE of method {method} with seed {seed} to compare with")
+            raise UserError(
+                f"selection: the bank has no SAE of method {method} with seed {seed} to compare with"
+            )
         bar = math.nan
         if against := methods[method].against:
             other = decide(against, seed)
@@ -93,8 +114,11 @@ def chosen(validation: pd.DataFrame, methods: Mapping[str, Method]) -> list[dict
         return _one(rows, methods[method], bar)
 
     return [
-        {"method": method, "seed": int(seed), "tolerance": TOLERANCE} | decide(method, int(seed))
-        for method, seed in validation[["method", "seed"]].drop_duplicates().itertuples(index=False)
+        {"method": method, "seed": int(seed), "tolerance": TOLERANCE}
+        | decide(method, int(seed))
+        for method, seed in validation[["method", "seed"]]
+        .drop_duplicates()
+        .itertuples(index=False)
     ]
 
 
@@ -106,11 +130,27 @@ def _one(rows: pd.DataFrame, method: Method, bar: float) -> dict[str, Any]:
         if acceptable["lambda"].notna().any():
             largest = acceptable["lambda"].max()
             acceptable = acceptable[acceptable["lambda"] == largest]
-            verdict = "edge" if "lambda" in method.sweep and largest == rows["lambda"].max() else "chosen"
+            verdict = (
+                "edge"
+                if "lambda" in method.sweep and largest == rows["lambda"].max()
+                else "chosen"
+            )
     if acceptable.empty:
-        return {"trial": None, "role": None, "status": "fallback", "r2": math.nan, "bar": bar}
+        return {
+            "trial": None,
+            "role": None,
+            "status": "fallback",
+            "r2": math.nan,
+            "bar": bar,
+        }
     best = acceptable.loc[acceptable["r2"].idxmax()]
-    return {"trial": best["trial"], "role": "candidate", "status": verdict, "r2": best["r2"], "bar": bar}
+    return {
+        "trial": best["trial"],
+        "role": "candidate",
+        "status": verdict,
+        "r2": best["r2"],
+        "bar": bar,
+    }
 
 
 def _trials(plan: Plan) -> list[Member]:
@@ -118,7 +158,10 @@ def _trials(plan: Plan) -> list[Member]:
 
     Then methods are in the order of their names, since that of config.yaml should decide nothing.
     """
-    order = sorted((spec.against is not None or spec.control, name) for name, spec in plan.methods.items())
+    order = sorted(
+        (spec.against is not None or spec.control, name)
+        for name, spec in plan.methods.items()
+    )
     return [
         plan.member(method, trial, seed, NAME)
         for _, method in order
@@ -135,7 +178,11 @@ def _seeds(plan: Plan, spec: Method) -> list[int]:
 
 def _check_baselines(history: History) -> None:
     specs = history.plan.methods
-    alone = {name for name, spec in specs.items() if spec.against is None and not (spec.at or spec.control)}
+    alone = {
+        name
+        for name, spec in specs.items()
+        if spec.against is None and not (spec.at or spec.control)
+    }
     baselines = alone | {spec.against for spec in specs.values()}
     for (method, seed), own in history.validation.groupby(["method", "seed"]):
         if method in baselines and (own["status"] != "ok").all():

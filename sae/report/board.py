@@ -31,8 +31,17 @@ def render(results: Sequence[Path]) -> dict[str, str]:
     """{'leaderboard.csv' and '.md': their text} of several results folders, mine first."""
     found = [board.read(folder) for folder in results]
     means, said = board.joined(found)
-    methods = {name: method for result in reversed(found) for name, method in result.made_by.methods.methods.items()}
+    methods = {
+        name: method
+        for result in reversed(found)
+        for name, method in result.made_by.methods.methods.items()
+    }
     shown = fronts.as_text(means, Names.model_validate({"methods": methods}))
-    table = [markdown(shown), *said, fronts.NOTES] if len(shown) else [*said, fronts.NONE]
+    table = (
+        [markdown(shown), *said, fronts.NOTES] if len(shown) else [*said, fronts.NONE]
+    )
     text = "\n\n".join(["# Leaderboard", *table]) + "\n"
-    return {"leaderboard.csv": means.to_csv(index=False, lineterminator="\n"), "leaderboard.md": text}
+    return {
+        "leaderboard.csv": means.to_csv(index=False, lineterminator="\n"),
+        "leaderboard.md": text,
+    }

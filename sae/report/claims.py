@@ -16,7 +16,13 @@ from sae.report.tables import Settings
 from sae.scoring.selection import CELL, under
 
 
-def write(metrics_file: Path, curves_file: Path, published_folder: Path, settings: Settings, out: Path) -> None:
+def write(
+    metrics_file: Path,
+    curves_file: Path,
+    published_folder: Path,
+    settings: Settings,
+    out: Path,
+) -> None:
     """Write `out`/claims.csv (columns `COLUMNS`) and `out`/claims.md.
 
     Args:
@@ -27,8 +33,12 @@ def write(metrics_file: Path, curves_file: Path, published_folder: Path, setting
     """
     metrics = across_groups(under(files.read_parquet(metrics_file), "paper"))
     tables = published.read(published_folder)
-    evidence = Evidence(metrics, files.read_parquet(curves_file), tables, settings.claims, settings)
-    table = pd.DataFrame([judge(claim, evidence) for claim in claims(evidence)], columns=COLUMNS)
+    evidence = Evidence(
+        metrics, files.read_parquet(curves_file), tables, settings.claims, settings
+    )
+    table = pd.DataFrame(
+        [judge(claim, evidence) for claim in claims(evidence)], columns=COLUMNS
+    )
     files.write_text(out / "claims.csv", table.to_csv(index=False, lineterminator="\n"))
     seeds, cells = metrics["seed"].nunique(), metrics.groupby(CELL).ngroups
     files.write_text(out / "claims.md", _page(table, settings.claims, seeds, cells))
@@ -40,8 +50,16 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
     shown = []
     for row in table.to_dict("records"):
         notes = ["ours, not the paper's" if row["ours"] else "", row["note"]]
-        line = {"claim": row["statement"], "published": row["published"], "measured": _measured(row)}
-        line |= {"detection": "" if isnan(row["detection"]) else published.signed(row["detection"])}
+        line = {
+            "claim": row["statement"],
+            "published": row["published"],
+            "measured": _measured(row),
+        }
+        line |= {
+            "detection": ""
+            if isnan(row["detection"])
+            else published.signed(row["detection"])
+        }
         line |= {"for / against": f"{row['cells_for']} / {row['cells_against']}"}
         line |= {"verdict": row["verdict"] + (" ?" if row["controls"] else "")}
         shown.append(line | {"note": "; ".join(filter(None, notes))})

@@ -18,10 +18,23 @@ def as_text(table: pd.DataFrame, names: Names) -> pd.DataFrame:
     shown = []
     for (dataset, score), rows in table.groupby(["dataset", "score"], sort=False):
         said = SCORES[str(score)].label or SCORES[str(score)].heading
-        line = {"data": names.dataset(str(dataset)), "score": said, "baseline": f"{rows['baseline'].iloc[0]:.3f}"}
+        line = {
+            "data": names.dataset(str(dataset)),
+            "score": said,
+            "baseline": f"{rows['baseline'].iloc[0]:.3f}",
+        }
         for row in rows.to_dict("records"):
-            text = published.interval(row["difference"], row["low"], row["high"], "{:+.3f}".format)
-            line[names.method(row["control"])] = text + (" ?" if row["tells_nothing"] else "")
+            text = published.interval(
+                row["difference"], row["low"], row["high"], "{:+.3f}".format
+            )
+            line[names.method(row["control"])] = text + (
+                " ?" if row["tells_nothing"] else ""
+            )
         shown.append(line)
-    columns = ["data", "score", "baseline", *(names.method(name) for name in names.controls)]
+    columns = [
+        "data",
+        "score",
+        "baseline",
+        *(names.method(name) for name in names.controls),
+    ]
     return pd.DataFrame(shown, columns=columns).fillna("-")

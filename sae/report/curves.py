@@ -18,7 +18,9 @@ _BY = [*CELL, "method"]
 _HEIGHT = 1.45  # inches, of a panel
 
 
-def chosen_curves(results: Path, names: Names, curve: str, *, optional: bool = False) -> pd.DataFrame:
+def chosen_curves(
+    results: Path, names: Names, curve: str, *, optional: bool = False
+) -> pd.DataFrame:
     """Points of the chosen SAEs' `curve` on test, mean over seeds: dataset, backbone, k, method, x, y.
 
     Args:
@@ -31,18 +33,30 @@ def chosen_curves(results: Path, names: Names, curve: str, *, optional: bool = F
     if there and curve not in there and not optional:
         said = "if an experiment may lack it, say optional=True"
         raise UserError(f"no curve {curve}; there are: {', '.join(there)} ({said})")
-    return _runs(results, names, curve).groupby([*_BY, "x"], sort=False, as_index=False)["y"].mean()
+    return (
+        _runs(results, names, curve)
+        .groupby([*_BY, "x"], sort=False, as_index=False)["y"]
+        .mean()
+    )
 
 
 def chosen_points(results: Path, names: Names, curve: str) -> pd.DataFrame:
     """The same of a `curve` that is a single point, whose x differs between seeds too."""
-    return _runs(results, names, curve).groupby(_BY, sort=False, as_index=False)[["x", "y"]].mean()
+    return (
+        _runs(results, names, curve)
+        .groupby(_BY, sort=False, as_index=False)[["x", "y"]]
+        .mean()
+    )
 
 
 def _runs(results: Path, names: Names, curve: str) -> pd.DataFrame:
     points = files.read_parquet(results / "curves.parquet")
-    picked = chosen(files.read_parquet(results / "metrics.parquet"), "test", names.compared)
-    return of_chosen(picked, points[(points["curve"] == curve) & (points["split"] == "test")])
+    picked = chosen(
+        files.read_parquet(results / "metrics.parquet"), "test", names.compared
+    )
+    return of_chosen(
+        picked, points[(points["curve"] == curve) & (points["split"] == "test")]
+    )
 
 
 def draw_methods(ax: Axes, points: pd.DataFrame, names: Names) -> None:
@@ -51,12 +65,22 @@ def draw_methods(ax: Axes, points: pd.DataFrame, names: Names) -> None:
         curve = points[points["method"] == method].sort_values("x")
         every = None if len(curve) < 20 else 0.12  # A share of the panel's diagonal.
         control = method in names.controls
-        size: dict[str, Any] = {"linewidth": 0.8, "markersize": 2, "zorder": 1.5} if control else {"markersize": 2.8}
-        ax.plot(curve["x"], curve["y"], markevery=every, **style.line(names, method) | size)
+        size: dict[str, Any] = (
+            {"linewidth": 0.8, "markersize": 2, "zorder": 1.5}
+            if control
+            else {"markersize": 2.8}
+        )
+        ax.plot(
+            curve["x"], curve["y"], markevery=every, **style.line(names, method) | size
+        )
 
 
 def grid_by_k(
-    points: pd.DataFrame, names: Names, y_label: str, x_label: str, finish: Callable[[Axes, pd.DataFrame], None]
+    points: pd.DataFrame,
+    names: Names,
+    y_label: str,
+    x_label: str,
+    finish: Callable[[Axes, pd.DataFrame], None],
 ) -> Figure:
     """A figure of curves: a row per dataset and backbone, a column per training k.
 
@@ -64,18 +88,28 @@ def grid_by_k(
         points: what :func:`chosen_curves` returned.
         finish: called with a panel and its points after the lines are drawn.
     """
-    places, ks = points[["dataset", "backbone"]].drop_duplicates().to_numpy(), sorted(points["k"].unique())
+    places, ks = (
+        points[["dataset", "backbone"]].drop_duplicates().to_numpy(),
+        sorted(points["k"].unique()),
+    )
     figure, axes = style.panels(len(places), len(ks), _HEIGHT, 0.6, sharex="col")
     if points.empty:
         return style.nothing(figure, "not defined for these datasets")
     for (dataset, backbone), row in zip(places, axes, strict=True):
         for k, ax in zip(ks, row, strict=True):
-            here = points[(points["dataset"] == dataset) & (points["backbone"] == backbone) & (points["k"] == k)]
+            here = points[
+                (points["dataset"] == dataset)
+                & (points["backbone"] == backbone)
+                & (points["k"] == k)
+            ]
             if len(here):
                 draw_methods(ax, here, names)
                 finish(ax, here)
             ax.grid(True)
-        labels = [style.fit(label, _HEIGHT) for label in (names.dataset(dataset), names.backbone(backbone))]
+        labels = [
+            style.fit(label, _HEIGHT)
+            for label in (names.dataset(dataset), names.backbone(backbone))
+        ]
         row[0].set_ylabel("\n".join([*labels, y_label]))
     for k, top, bottom in zip(ks, axes[0], axes[-1], strict=True):
         top.set_title(f"trained with k = {k}")

@@ -17,7 +17,12 @@ def as_text(table: pd.DataFrame, names: Names) -> pd.DataFrame:
     shown: dict[str, dict[str, str]] = {}
     for row in table.to_dict("records"):
         sign = "" if row["method"] == names.baselines[0] else "+"
-        mean, low, high = (format(row[name], f"{sign}.3f") for name in ("mean", "low", "high"))
-        line = shown.setdefault(row["method"], {"method": names.method(row["method"]), "cells": str(row["cells"])})
+        mean, low, high = (
+            format(row[name], f"{sign}.3f") for name in ("mean", "low", "high")
+        )
+        line = shown.setdefault(
+            row["method"],
+            {"method": names.method(row["method"]), "cells": str(row["cells"])},
+        )
         line[row["about"]] = f"{mean} ({low} to {high})"
     return pd.DataFrame(shown.values())

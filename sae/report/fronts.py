@@ -29,19 +29,34 @@ without fresh seeds, they are read with the seed of the tuning, at the rule's ow
 
 def what_if(means: pd.DataFrame, names: Names) -> pd.DataFrame:
     """The means of :func:`sae.comparison.fronts.sensitivity`, for reading."""
-    parts = [as_text(rows, names).assign(**{"what if": said}) for said, rows in means.groupby("asked", sort=False)]
+    parts = [
+        as_text(rows, names).assign(**{"what if": said})
+        for said, rows in means.groupby("asked", sort=False)
+    ]
     shown = pd.concat(parts).fillna("-") if parts else pd.DataFrame(columns=["method"])
-    return shown[["what if", *shown.columns.drop(["what if", "outcome"], errors="ignore")]]
+    return shown[
+        ["what if", *shown.columns.drop(["what if", "outcome"], errors="ignore")]
+    ]
 
 
 def by_dataset(cells: pd.DataFrame, names: Names) -> pd.DataFrame:
     """The effects of :func:`sae.comparison.fronts.by_cell` at the headline's width, a column for each dataset."""
-    blocks = headline(cells).groupby(["method", "score", *BLOCK], sort=False)["effect"].mean()
+    blocks = (
+        headline(cells)
+        .groupby(["method", "score", *BLOCK], sort=False)["effect"]
+        .mean()
+    )
     shown = []
     for (method, score), of in blocks.dropna().groupby(["method", "score"], sort=False):
         line = {"method": names.method(method), "score": SCORES[score].label}
         means = of.groupby("dataset", sort=False).mean()
-        shown.append(line | {names.dataset(dataset): published.signed(effect) for dataset, effect in means.items()})
+        shown.append(
+            line
+            | {
+                names.dataset(dataset): published.signed(effect)
+                for dataset, effect in means.items()
+            }
+        )
     return pd.DataFrame(shown).fillna("-")
 
 
@@ -51,16 +66,31 @@ def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
     # Scores that are no endpoint are shown at the headline's width alone, and only with an interval.
     known = means.index.isin(headline(means).index) & means["low"].notna()
     shown_too = means["score"].isin(ENDPOINTS) | known
-    for row in means[shown_too & (means["effect"].notna() | (means["infeasible"] > 0))].to_dict("records"):
+    for row in means[
+        shown_too & (means["effect"].notna() | (means["infeasible"] > 0))
+    ].to_dict("records"):
         outcome = "-" if pd.isna(row["outcome"]) else row["outcome"]
-        line = {"method": names.method(row["method"]), "score": SCORES[row["score"]].label}
-        line |= {"width": f"{row['width']:g}", "baseline": published.interval(row["level"], write="{:.3f}".format)}
+        line = {
+            "method": names.method(row["method"]),
+            "score": SCORES[row["score"]].label,
+        }
+        line |= {
+            "width": f"{row['width']:g}",
+            "baseline": published.interval(row["level"], write="{:.3f}".format),
+        }
         line |= {"effect": published.interval(row["effect"], row["low"], row["high"])}
-        over_seeds = published.interval(row["effect"], row["low_seeds"], row["high_seeds"])
+        over_seeds = published.interval(
+            row["effect"], row["low_seeds"], row["high_seeds"]
+        )
         line |= {"over seeds": over_seeds.partition(" ")[2]}
-        line |= {"up": f"{row['up']}/{row['cells']}", "infeasible": str(row["infeasible"])}
+        line |= {
+            "up": f"{row['up']}/{row['cells']}",
+            "infeasible": str(row["infeasible"]),
+        }
         line |= {"dR2": published.interval(row["r2_difference"])}
         line |= {"shortfall": published.interval(row["shortfall"])}
-        shown.append(line | {"outcome": outcome + (" at lower R2" if row["at_lower_r2"] else "")})
+        shown.append(
+            line | {"outcome": outcome + (" at lower R2" if row["at_lower_r2"] else "")}
+        )
     table = pd.DataFrame(shown)
     return table.loc[:, (table != "").any()]  # Seeds of their own are not everywhere.

@@ -31,7 +31,17 @@ ENOUGH = 30
 IMAGES = 10
 SIDE = 64  # pixels of a thumbnail
 _SAE, _ABOUT = ["method", "trial", "seed"], ["ms", "n_active", "top_class"]
-COLUMNS = ["dataset", "backbone", "k", "seed", "figure", "rank", "method", "latent", *_ABOUT]
+COLUMNS = [
+    "dataset",
+    "backbone",
+    "k",
+    "seed",
+    "figure",
+    "rank",
+    "method",
+    "latent",
+    *_ABOUT,
+]
 COLUMNS += ["part", "place", "image_id", "activation", "png", "left_out", "credit"]
 
 
@@ -87,47 +97,93 @@ def build(
     seed = next(iter(entries.values())).seed
     coders = {method: bank.open(entry).to(device) for method, entry in entries.items()}
     # Across groups: else several drawings of one thing would make a latent look monosemantic.
-    latents = across_groups(files.read_parquet(latents_file)).reindex(columns=[*_SAE, "split", "latent", *_ABOUT])
+    latents = across_groups(files.read_parquet(latents_file)).reindex(
+        columns=[*_SAE, "split", "latent", *_ABOUT]
+    )
     tables = {}
     for m in _two(list(coders)):
-        own = (latents[[*_SAE, "split"]] == [m, entries[m].name, seed, "test"]).all(axis=1)
+        own = (latents[[*_SAE, "split"]] == [m, entries[m].name, seed, "test"]).all(
+            axis=1
+        )
         tables[m] = latents[own].set_index("latent")
-    codes = {m: coders[m].encode(coders[m].open_inputs(test.embeddings)).matrix().tocsc() for m in tables}
+    codes = {
+        m: coders[m].encode(coders[m].open_inputs(test.embeddings)).matrix().tocsc()
+        for m in tables
+    }
     rows = []
     for figure, rank, pairs in _matched(tables):
         for method, latent in pairs.items():
             about = tables[method].loc[latent, _ABOUT].to_dict()
             for part, place, row, activation in _activating(codes[method], latent):
-                shown = {"figure": figure, "rank": rank, "method": method, "latent": latent} | about
-                shown |= {"part": part, "place": place, "image_id": test.index["image_id"].iloc[row]}
+                shown = {
+                    "figure": figure,
+                    "rank": rank,
+                    "method": method,
+                    "latent": latent,
+                } | about
+                shown |= {
+                    "part": part,
+                    "place": place,
+                    "image_id": test.index["image_id"].iloc[row],
+                }
                 rows.append(shown | {"activation": activation, "png": png(row)})
-    cell = {"dataset": bank.dataset, "backbone": bank.backbone, "k": bank.k, "seed": seed}
-    cell["left_out"], cell["credit"] = _left_out(bank, entries, settings), credit(manifest["artifacts"])
-    images = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in cell]).assign(**cell)[COLUMNS]
+    cell = {
+        "dataset": bank.dataset,
+        "backbone": bank.backbone,
+        "k": bank.k,
+        "seed": seed,
+    }
+    cell["left_out"], cell["credit"] = (
+        _left_out(bank, entries, settings),
+        credit(manifest["artifacts"]),
+    )
+    images = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in cell]).assign(
+        **cell
+    )[COLUMNS]
     row = _median_image(next(iter(coders.values())), test.embeddings)
-    sample = pd.concat([_sample(m, coder, test.embeddings[row : row + 1]) for m, coder in coders.items()])
-    sample = sample.assign(image_id=test.index["image_id"].iloc[row], png=png(row), **cell)
+    sample = pd.concat(
+        [
+            _sample(m, coder, test.embeddings[row : row + 1])
+            for m, coder in coders.items()
+        ]
+    )
+    sample = sample.assign(
+        image_id=test.index["image_id"].iloc[row], png=png(row), **cell
+    )
     for name, table in (("images", images), ("sample", sample)):
         files.write_parquet(out / f"{name}.parquet", table)
 
 
 def _chosen(bank: Bank, names: Names) -> dict[str, Entry]:
     """{method: SAE} of what protocol `paper` chose with the first seed: baselines, then others, but no controls."""
-    entries = [e for e in bank.saes if e.judged and e.protocol == "paper" and e.method not in names.controls]
+    entries = [
+        e
+        for e in bank.saes
+        if e.judged and e.protocol == "paper" and e.method not in names.controls
+    ]
     first = {entry.method: entry for entry in entries if entry.seed == entries[0].seed}
     order = names.order(first)
-    return {method: first[method] for method in sorted(order, key=lambda method: method not in names.baselines)}
+    return {
+        method: first[method]
+        for method in sorted(order, key=lambda method: method not in names.baselines)
+    }
 
 
 def _left_out(bank: Bank, chosen: Iterable[str], names: Names) -> str:
     """The methods with trials of their own of which none was chosen, with spaces between them."""
-    own = {e.method for e in bank.saes if e.protocol == "paper" and names.of(e.method).at is None}
+    own = {
+        e.method
+        for e in bank.saes
+        if e.protocol == "paper" and names.of(e.method).at is None
+    }
     return " ".join(names.order(own - set(chosen) - set(names.controls)))
 
 
 def credit(sources: list[dict[str, Any]]) -> str:
     """Whom a dataset's pictures are from, and their licences; empty where it has no artifacts."""
-    return " ".join(f"{source['citation']}. Licence: {source['licence']}." for source in sources)
+    return " ".join(
+        f"{source['citation']}. Licence: {source['licence']}." for source in sources
+    )
 
 
 def _two(methods: list[str]) -> list[str]:
@@ -136,29 +192,49 @@ def _two(methods: list[str]) -> list[str]:
     return [first, *([REG1] if REG1 in others else others[:1])]
 
 
-def _matched(tables: dict[str, pd.DataFrame]) -> Iterator[tuple[str, float, dict[str, int]]]:
+def _matched(
+    tables: dict[str, pd.DataFrame],
+) -> Iterator[tuple[str, float, dict[str, int]]]:
     """(figure, rank, {method: latent}): latents at one rank of each method's own order; and the same latent of all.
 
     The order is by MS, highest first, of latents that fire on enough images (or as often as the tenth).
     """
     tenth = min(table["n_active"].nlargest(10).min() for table in tables.values())
     enough = max(3, min(ENOUGH, tenth))  # Three: a top, a middle and a bottom one.
-    shown = {m: t[(t["n_active"] >= enough) & t["ms"].notna()] for m, t in tables.items()}
-    own = {m: list(table.sort_values("ms", ascending=False).index) for m, table in shown.items()}
+    shown = {
+        m: t[(t["n_active"] >= enough) & t["ms"].notna()] for m, t in tables.items()
+    }
+    own = {
+        m: list(table.sort_values("ms", ascending=False).index)
+        for m, table in shown.items()
+    }
     first, *others = own.values()
     shared = [latent for latent in first if all(latent in order for order in others)]
     for figure, orders in (("fig2", own), ("fig3", dict.fromkeys(own, shared))):
         for rank in RANKS if all(orders.values()) else ():
-            yield figure, rank, {m: int(order[int(rank * (len(order) - 1))]) for m, order in orders.items()}
+            yield (
+                figure,
+                rank,
+                {
+                    m: int(order[int(rank * (len(order) - 1))])
+                    for m, order in orders.items()
+                },
+            )
 
 
-def _activating(codes: scipy.sparse.csc_matrix, latent: int) -> Iterator[tuple[str, int, int, float]]:
+def _activating(
+    codes: scipy.sparse.csc_matrix, latent: int
+) -> Iterator[tuple[str, int, int, float]]:
     """(part, place, row, activation) of the images with the highest, the middle and the lowest activations > 0."""
     column = codes[:, [latent]].tocsc()
     order = np.argsort(-column.data, kind="stable")
     rows, values = column.indices[order], column.data[order]
     count = min(IMAGES, len(rows) // 3)
-    for part, start in (("top", 0), ("middle", (len(rows) - count) // 2), ("bottom", len(rows) - count)):
+    for part, start in (
+        ("top", 0),
+        ("middle", (len(rows) - count) // 2),
+        ("bottom", len(rows) - count),
+    ):
         for place in range(count):
             yield part, place, int(rows[start + place]), float(values[start + place])
 
@@ -168,7 +244,12 @@ def _median_image(coder: Coder, embeddings: np.ndarray) -> int:
     """The row of (N, d) embeddings whose reconstruction has the median error."""
     error = []
     for part in coder.open_inputs(embeddings).split(4096):
-        error.append((part - coder.reconstruct(part, coder.encode(part))).square().sum(dim=1).cpu())
+        error.append(
+            (part - coder.reconstruct(part, coder.encode(part)))
+            .square()
+            .sum(dim=1)
+            .cpu()
+        )
     return int(torch.cat(error).argsort(stable=True)[len(embeddings) // 2])
 
 
@@ -176,6 +257,11 @@ def _sample(method: str, coder: Coder, embedding: np.ndarray) -> pd.DataFrame:
     """The activations > 0 of one embedding (1, d), largest first, and whether the coder keeps them."""
     x = coder.open_inputs(embedding)
     values, latents = (found[0].cpu().numpy() for found in coder.largest(x, coder.m))
-    ranks, kept = np.arange(1, len(values) + 1), np.isin(latents, coder.encode(x).indices)
-    table = pd.DataFrame({"method": method, "rank": ranks, "activation": values, "kept": kept})
+    ranks, kept = (
+        np.arange(1, len(values) + 1),
+        np.isin(latents, coder.encode(x).indices),
+    )
+    table = pd.DataFrame(
+        {"method": method, "rank": ranks, "activation": values, "kept": kept}
+    )
     return table[table["activation"] > 0]

@@ -16,24 +16,37 @@ def markdown(table: pd.DataFrame) -> str:
 
 # What would be markup: but a _ within a word, and an & that begins no entity, are themselves.
 _MARKUP = re.compile(r"[\\`*|~$<]|\](?=\()|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
-_ENTITIES = {"<": "&lt;", "&": "&amp;"}  # Some readers of markdown take \< for the beginning of a tag.
+_ENTITIES = {
+    "<": "&lt;",
+    "&": "&amp;",
+}  # Some readers of markdown take \< for the beginning of a tag.
 
 
 def _cell(text: str) -> str:
-    return _MARKUP.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), " ".join(text.split()))
+    return _MARKUP.sub(
+        lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), " ".join(text.split())
+    )
 
 
 # A row that begins with [ or * would be an option of the line break before it.
 _TEX = str.maketrans(
     {c: rf"\{c}" for c in "_%&#${}"}
-    | {"<": r"$<$", ">": r"$>$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {
+        "<": r"$<$",
+        ">": r"$>$",
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+    }
     | {"|": r"\textbar{}", "[": "{[}", "*": "{*}"}
 )
 
 
 def latex(table: pd.DataFrame, caption: str) -> str:
     """A `longtable` with booktabs rules, a space between cells (the first three columns)."""
-    head, *rows = ([v.translate(_TEX) for v in row] for row in (table.columns, *table.to_numpy()))
+    head, *rows = (
+        [v.translate(_TEX) for v in row] for row in (table.columns, *table.to_numpy())
+    )
     body = ""
     for number, row in enumerate(rows):
         if number and row[:3] != rows[number - 1][:3] and "method" in table:

@@ -20,14 +20,22 @@ DARK = ("#444444", "#000000")
 PALE = ("#9A9A9A", "#C9A97C", "#8FB39A", "#B9A0C9", "#D6A0A0")
 # The numbers of colours, markers and dashes share no factor, so that no two methods look the same.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
-DASHES = ("-", (0, (7, 1.5, 1.5, 1.5)), (0, (1.5, 1)), (0, (9, 2)), (0, (5, 1, 1, 1, 1, 1)))
+DASHES = (
+    "-",
+    (0, (7, 1.5, 1.5, 1.5)),
+    (0, (1.5, 1)),
+    (0, (9, 2)),
+    (0, (5, 1, 1, 1, 1, 1)),
+)
 BASELINE_DASHES = (0, (3.5, 1.5))
 
 Dashes = str | tuple[int, tuple[float, ...]]
 
 
 # Control characters, halves of surrogate pairs, and marks that would turn round the text after them.
-_UNPRINTED = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+_UNPRINTED = re.compile(
+    r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+"
+)
 
 
 def printed(text: str) -> str:
@@ -51,7 +59,11 @@ class Names(Methods):
     @functools.cached_property
     def _labels(self) -> dict[str, dict[str, str]]:
         methods = {name: method.label for name, method in self.methods.items()}
-        given = {"methods": methods, "datasets": self.datasets, "backbones": self.backbones}
+        given = {
+            "methods": methods,
+            "datasets": self.datasets,
+            "backbones": self.backbones,
+        }
         return {kind: _told_apart(labels) for kind, labels in given.items()}
 
     def method(self, name: str) -> str:
@@ -83,11 +95,18 @@ class Names(Methods):
 
     def dashes(self, name: str) -> Dashes:
         """A method's line style, for matplotlib."""
-        return BASELINE_DASHES if name in self.baselines else DASHES[(self.position(name) - 1) % len(DASHES)]
+        return (
+            BASELINE_DASHES
+            if name in self.baselines
+            else DASHES[(self.position(name) - 1) % len(DASHES)]
+        )
 
 
 def _told_apart(given: Mapping[str, str | None]) -> dict[str, str]:
     """{id: what is printed}: two ids that have one label are told apart."""
     labels = {name: printed(label or "") or name for name, label in given.items()}
     count = Counter(labels.values())
-    return {name: label if count[label] == 1 else f"{label} ({name})" for name, label in labels.items()}
+    return {
+        name: label if count[label] == 1 else f"{label} ({name})"
+        for name, label in labels.items()
+    }

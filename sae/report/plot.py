@@ -29,7 +29,9 @@ def plot(name: str, results: Path, settings: Names, out: Path) -> None:
     with plt.rc_context(style.RC):
         figure = draw(results, settings)
         if not isinstance(figure, Figure):
-            raise UserError(f"figure {name}: draw must return a matplotlib figure, not {type(figure).__name__}")
+            raise UserError(
+                f"figure {name}: draw must return a matplotlib figure, not {type(figure).__name__}"
+            )
         style.save(figure, out, name)
     made = [out / f"{name}.{suffix}" for suffix in FIGURE_SUFFIXES]
     files.write_sums(out / f"{name}.sums.json", made)

@@ -49,7 +49,9 @@ RC: dict[Any, Any] = {
 
 def fit(text: str, width: float, lines: int = 2) -> str:
     """A text in lines that are about `width` inches long; it ends in ... where it has more of them than `lines`."""
-    return "\n".join(textwrap.wrap(text, int(width / _LETTER), max_lines=lines, placeholder=" ..."))
+    return "\n".join(
+        textwrap.wrap(text, int(width / _LETTER), max_lines=lines, placeholder=" ...")
+    )
 
 
 def cut(text: str, width: float, size: float) -> str:
@@ -57,7 +59,9 @@ def cut(text: str, width: float, size: float) -> str:
     font = FontProperties(family=RC["font.family"], size=size)
 
     def inches(text: str) -> float:
-        return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
+        return (
+            text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
+        )
 
     if inches(text) <= width:
         return text
@@ -71,32 +75,48 @@ def place(names: Names, dataset: str, backbone: str) -> str:
     return f"{names.dataset(dataset)}, {names.backbone(backbone)}"
 
 
-def of_gallery(figure: Figure, names: Names, row: Any, bottom: float = 0, **look: Any) -> None:
+def of_gallery(
+    figure: Figure, names: Names, row: Any, bottom: float = 0, **look: Any
+) -> None:
     """Write above a gallery which cell it shows, and which methods it lacks; below it, whose pictures it shows.
 
     Args:
         row: one of the gallery's.
         bottom: of what is drawn, as a share of the figure's height.
     """
-    text = fit(f"{place(names, row['dataset'], row['backbone'])}, k = {row['k']}, seed {row['seed']}", WIDTH)
+    text = fit(
+        f"{place(names, row['dataset'], row['backbone'])}, k = {row['k']}, seed {row['seed']}",
+        WIDTH,
+    )
     if row["left_out"]:
         left_out = ", ".join(map(names.method, row["left_out"].split()))
-        text += "\n" + fit(f"Not shown, since no trial was acceptable here: {left_out}", WIDTH, 4)
+        text += "\n" + fit(
+            f"Not shown, since no trial was acceptable here: {left_out}", WIDTH, 4
+        )
     figure.suptitle(text, fontsize=8, **look)
     if row["credit"]:
         credit = fit(f"Pictures: {row['credit']}", WIDTH * _LEGEND / _CREDIT, 20)
         below = bottom - 0.06 / figure.get_figheight()
-        figure.text(0.5, below, credit, fontsize=_CREDIT, color="#777777", ha="center", va="top")
+        figure.text(
+            0.5, below, credit, fontsize=_CREDIT, color="#777777", ha="center", va="top"
+        )
 
 
 def line(names: Names, method: str) -> dict[str, Any]:
     """How the lines of a method look, for `Axes.plot`."""
-    return {"color": names.colour(method), "linestyle": names.dashes(method), "marker": names.marker(method)}
+    return {
+        "color": names.colour(method),
+        "linestyle": names.dashes(method),
+        "marker": names.marker(method),
+    }
 
 
 def handles(names: Names, methods: Iterable[str]) -> list[Line2D]:
     """Entries of a legend: the methods in the order of config."""
-    return [Line2D([], [], **line(names, method), label=names.method(method)) for method in names.order(methods)]
+    return [
+        Line2D([], [], **line(names, method), label=names.method(method))
+        for method in names.order(methods)
+    ]
 
 
 def reference(label: str, **look: Any) -> Line2D:
@@ -110,28 +130,43 @@ def legend(figure: Figure, entries: list[Line2D]) -> None:
     A figure's size has room for two rows; it grows by the others, so that panels keep their height.
     """
     labels = [fit(str(entry.get_label()), 0.6 * WIDTH) for entry in entries]
-    widths = [_LETTER * max(map(len, label.split("\n"))) + 0.62 for label in labels]  # inches, about
+    widths = [
+        _LETTER * max(map(len, label.split("\n"))) + 0.62 for label in labels
+    ]  # inches, about
 
     def fits(columns: int) -> bool:
         rows = -(-len(widths) // columns)  # Filled column by column.
-        return sum(max(widths[i : i + rows]) for i in range(0, len(widths), rows)) <= figure.get_figwidth()
+        return (
+            sum(max(widths[i : i + rows]) for i in range(0, len(widths), rows))
+            <= figure.get_figwidth()
+        )
 
     columns = next((n for n in range(len(entries), 1, -1) if fits(n)), 1)
-    look: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "frameon": False}
+    look: dict[str, Any] = {
+        "loc": "outside lower center",
+        "ncols": columns,
+        "frameon": False,
+    }
     # Handles are long enough to show the dashes.
     figure.legend(entries, labels, handlelength=3.2, columnspacing=1.2, **look)
     rows = -(-len(entries) // columns)
-    figure.set_figheight(figure.get_figheight() + 0.213 * max(0, rows - 2))  # A row of a legend, in inches.
+    figure.set_figheight(
+        figure.get_figheight() + 0.213 * max(0, rows - 2)
+    )  # A row of a legend, in inches.
 
 
 def nothing(figure: Figure, text: str) -> Figure:
     """The figure, whose panel says why it is empty."""
     figure.axes[0].axis("off")
-    figure.axes[0].text(0.5, 0.5, text, ha="center", va="center", transform=figure.axes[0].transAxes)
+    figure.axes[0].text(
+        0.5, 0.5, text, ha="center", va="center", transform=figure.axes[0].transAxes
+    )
     return figure
 
 
-def panels(rows: int, columns: int, height: float, beside: float, **look: Any) -> tuple[Figure, Any]:
+def panels(
+    rows: int, columns: int, height: float, beside: float, **look: Any
+) -> tuple[Figure, Any]:
     """A figure and its axes (rows, columns), one of each at least.
 
     Args:
@@ -140,7 +175,9 @@ def panels(rows: int, columns: int, height: float, beside: float, **look: Any) -
     """
     rows, columns = max(1, rows), max(1, columns)
     size = (max(WIDTH, 2.3 * columns), height * rows + beside)
-    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **look)
+    return plt.subplots(
+        rows, columns, figsize=size, squeeze=False, layout="constrained", **look
+    )
 
 
 def save(figure: Figure, out: Path, name: str) -> None:
@@ -151,10 +188,16 @@ def save(figure: Figure, out: Path, name: str) -> None:
         if isinstance(minor := axis.get_minor_formatter(), LogFormatterMathtext):
             axis.set_minor_formatter(_Numbers(minor))
     # No time, no version.
-    without = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    without = {
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None},
+        "svg": {"Date": None},
+    }
     for suffix, metadata in without.items():
         with files.atomic_file(out / f"{name}.{suffix}") as temporary:
-            figure.savefig(temporary, format=suffix, bbox_inches="tight", metadata=metadata)
+            figure.savefig(
+                temporary, format=suffix, bbox_inches="tight", metadata=metadata
+            )
             if suffix == "png" and not any(ax.images for ax in figure.axes):
                 _shrink(temporary)
     plt.close(figure)
@@ -163,7 +206,10 @@ def save(figure: Figure, out: Path, name: str) -> None:
 def _shrink(png: Path) -> None:
     """Write a drawing anew with the 256 colours that it has most of: a third of the bytes, as it looked."""
     with Image.open(png) as image:
-        dpi, drawing = image.info["dpi"], image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        dpi, drawing = (
+            image.info["dpi"],
+            image.convert("RGB").quantize(256, dither=Image.Dither.NONE),
+        )
     drawing.save(png, format="PNG", optimize=True, dpi=dpi)
 
 

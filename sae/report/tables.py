@@ -10,7 +10,14 @@ import pandas as pd
 from sae.comparison import controls, detection, fronts, intervals, published
 from sae.comparison.fronts import Rule as FrontRule
 from sae.comparison.paper_tables import TABLES, beside_published, effects, measured
-from sae.comparison.scores import ENDPOINTS, RUN, SCORES, across_groups, diverged, values
+from sae.comparison.scores import (
+    ENDPOINTS,
+    RUN,
+    SCORES,
+    across_groups,
+    diverged,
+    values,
+)
 from sae.config.rule import Rule
 from sae.core import files
 from sae.report import board
@@ -70,16 +77,23 @@ the row repeats the numbers of the method compared with (after a mark: in how ma
 leaves 5 % or more of its latents dead on the training images: it is not well trained; `x` so many of the SAEs among
 which was chosen diverged: none of these can be chosen."""
 _THEIR_NOTES = "The paper's numbers, for its own datasets and backbones at m = 8192."
-NO_CONTROLS = "Empty: no method of this experiment is a control (`control` in config.yaml)."
+NO_CONTROLS = (
+    "Empty: no method of this experiment is a control (`control` in config.yaml)."
+)
 _EFFECTS_NOTES = "Mean over cells (lowest to highest), and in how many it is above 0."
-_PUBLISHED_NOTE = "Published: the paper's mean, and in how many of its own cells it goes up or down."
+_PUBLISHED_NOTE = (
+    "Published: the paper's mean, and in how many of its own cells it goes up or down."
+)
 _NO_PAIRS = "Empty: no method of this experiment is trained at the choice of another one (`at` in config.yaml)."
 _NO_EFFECTS = "No effects: no method of this experiment is compared with another one (`against` in config.yaml)."
 
 
 def effects_as_text(number: int, found: pd.DataFrame, names: Names) -> pd.DataFrame:
     """What :func:`effects` returned, for reading: a line a column, each method's effect beside the published one."""
-    spec, columns = TABLES[number], {column.heading: column for column in TABLES[number].compared}
+    spec, columns = (
+        TABLES[number],
+        {column.heading: column for column in TABLES[number].compared},
+    )
     by = found.groupby(["method", "against"], sort=False)
     # What else must be named, where a method has several ablations, or methods are against different ones.
     others = [other for (_, other), _ in by]
@@ -88,7 +102,9 @@ def effects_as_text(number: int, found: pd.DataFrame, names: Names) -> pd.DataFr
     shown = [("difference", list(columns) if len(found) else [])]
     for (method, other), rows in by:
         title = names.method(method if several or not spec.of_pairs else other)
-        title += f" against {names.method(other)}" if several and not spec.of_pairs else ""
+        title += (
+            f" against {names.method(other)}" if several and not spec.of_pairs else ""
+        )
         styles = [columns[heading].about.style for heading in rows["column"]]
         shown.append((title, list(map(_effect, rows.to_dict("records"), styles))))
         shown.append((f"{title}, published", rows["published"].tolist()))
@@ -99,7 +115,9 @@ def effects_as_text(number: int, found: pd.DataFrame, names: Names) -> pd.DataFr
 def _effect(row: dict, style: str) -> str:
     if not row["cells"]:
         return "-"
-    mean, low, high = (format(row[name], "+" + style) for name in ("mean", "low", "high"))
+    mean, low, high = (
+        format(row[name], "+" + style) for name in ("mean", "low", "high")
+    )
     return f"{mean} ({low} to {high}), {row['up']}/{row['cells']}"
 
 
@@ -108,7 +126,11 @@ def effects_notes(number: int, found: pd.DataFrame) -> str:
     spec = TABLES[number]
     if found.empty:
         return _NO_PAIRS if spec.of_pairs else _NO_EFFECTS
-    first = "" if spec.of_pairs else "Difference from the method compared with (the baseline). "
+    first = (
+        ""
+        if spec.of_pairs
+        else "Difference from the method compared with (the baseline). "
+    )
     return f"{first}{_EFFECTS_NOTES}\n{_PUBLISHED_NOTE}"
 
 
@@ -136,33 +158,69 @@ def write(
         settings: :class:`Settings`.
         beside: folders of other experiments' results, whose methods stand on the board too.
     """
-    metrics, tables = under(files.read_parquet(metrics_file), "paper"), published.read(published_folder)
-    about, controlled = training(metrics, settings), ", ".join(map(settings.method, settings.controls)) or "none here"
+    metrics, tables = (
+        under(files.read_parquet(metrics_file), "paper"),
+        published.read(published_folder),
+    )
+    about, controlled = (
+        training(metrics, settings),
+        ", ".join(map(settings.method, settings.controls)) or "none here",
+    )
     general = GENERAL_NOTES.format(seeds=metrics["seed"].nunique(), controls=controlled)
     made = {}
     for number in TABLES:
         table = beside_published(number, measured(number, metrics, settings), tables)
-        shown, found = as_text(number, table, settings), effects(number, table, tables, settings)
+        shown, found = (
+            as_text(number, table, settings),
+            effects(number, table, tables, settings),
+        )
         theirs = pd.read_csv(published_folder / published.FILES[number], dtype=str)
-        title, their_title = f"Table {number}: {TITLES[number]}", f"Published (arXiv:2606.27321, Table {number})"
+        title, their_title = (
+            f"Table {number}: {TITLES[number]}",
+            f"Published (arXiv:2606.27321, Table {number})",
+        )
         notes = f"{NOTES[number]}\n{general}"
-        parts = [f"# {title}", about, markdown(shown), notes, markdown(effects_as_text(number, found, settings))]
-        parts += [effects_notes(number, found), f"# {their_title}", _THEIR_NOTES, markdown(theirs)]
-        caption, their_caption = f"{title}. {about} {notes}", f"{their_title}. {_THEIR_NOTES}"
+        parts = [
+            f"# {title}",
+            about,
+            markdown(shown),
+            notes,
+            markdown(effects_as_text(number, found, settings)),
+        ]
+        parts += [
+            effects_notes(number, found),
+            f"# {their_title}",
+            _THEIR_NOTES,
+            markdown(theirs),
+        ]
+        caption, their_caption = (
+            f"{title}. {about} {notes}",
+            f"{their_title}. {_THEIR_NOTES}",
+        )
         made[f"table{number}.csv"] = table.to_csv(index=False, lineterminator="\n")
         made[f"table{number}.md"] = "\n\n".join(parts) + "\n"
-        made[f"table{number}.tex"] = latex(shown, caption) + "\n" + latex(theirs, their_caption)
+        made[f"table{number}.tex"] = (
+            latex(shown, caption) + "\n" + latex(theirs, their_caption)
+        )
     picked = chosen(metrics, "test", settings.compared)
     worth = controls.compare(picked, settings, WORTH, settings.claims)
-    said = [markdown(of_controls.as_text(worth, settings)), of_controls.NOTES] if len(worth) else [NO_CONTROLS]
+    said = (
+        [markdown(of_controls.as_text(worth, settings)), of_controls.NOTES]
+        if len(worth)
+        else [NO_CONTROLS]
+    )
     made["controls.csv"] = worth.to_csv(index=False, lineterminator="\n")
-    made["controls.md"] = "\n\n".join(["# What the scores are worth", about, *said]) + "\n"
+    made["controls.md"] = (
+        "\n\n".join(["# What the scores are worth", about, *said]) + "\n"
+    )
     made |= _fronts(across_groups(files.read_parquet(metrics_file)), settings)
     found = detection.by_cell(picked, files.read_parquet(latents_file), settings)
     shown = of_detection.as_text(detection.differences(found, settings), settings)
     said = [markdown(shown), of_detection.NOTES] if len(found) else [of_detection.NONE]
     made["detection.csv"] = found.to_csv(index=False, lineterminator="\n")
-    made["detection.md"] = "\n\n".join(["# Detection by how often latents fire", *said]) + "\n"
+    made["detection.md"] = (
+        "\n\n".join(["# Detection by how often latents fire", *said]) + "\n"
+    )
     made |= board.render([metrics_file.parent, *beside])
     for name, text in made.items():
         files.write_text(out / name, text)
@@ -174,18 +232,36 @@ def _fronts(metrics: pd.DataFrame, names: Settings) -> dict[str, str]:
     of_rule = fronts.of_rule(metrics, names.fronts)
     found = fronts.effects(of_rule, names.tuned, names.fronts)
     cells, means = fronts.by_cell(found), intervals.means(found)
-    other = {said: intervals.means(of) for said, of in fronts.sensitivity(of_rule, names.tuned, names.fronts)}
+    other = {
+        said: intervals.means(of)
+        for said, of in fronts.sensitivity(of_rule, names.tuned, names.fronts)
+    }
     other = pd.concat([table.assign(asked=said) for said, table in other.items()])
     other = other[other["score"].isin(ENDPOINTS)]
     shown = of_fronts.as_text(means, names)
     parts = ["# Fronts: each method beside its baseline at the same R2"]
     parts += [markdown(shown), of_fronts.NOTES] if len(shown) else [of_fronts.NONE]
     if len(cells.dropna(subset="effect")["dataset"].unique()) > 1:
-        parts += ["## By dataset", markdown(of_fronts.by_dataset(cells, names)), of_fronts.BY_DATASET]
+        parts += [
+            "## By dataset",
+            markdown(of_fronts.by_dataset(cells, names)),
+            of_fronts.BY_DATASET,
+        ]
     if len(shown):
-        parts += ["## What if", markdown(of_fronts.what_if(other, names)), of_fronts.WHAT_IF]
-    made = {"fronts.csv": cells, "front_means.csv": means, "front_sensitivity.csv": other}
-    found = {name: table.to_csv(index=False, lineterminator="\n") for name, table in made.items()}
+        parts += [
+            "## What if",
+            markdown(of_fronts.what_if(other, names)),
+            of_fronts.WHAT_IF,
+        ]
+    made = {
+        "fronts.csv": cells,
+        "front_means.csv": means,
+        "front_sensitivity.csv": other,
+    }
+    found = {
+        name: table.to_csv(index=False, lineterminator="\n")
+        for name, table in made.items()
+    }
     return found | {"fronts.md": "\n\n".join(parts) + "\n"}
 
 
@@ -195,34 +271,53 @@ def training(metrics: pd.DataFrame, names: Names) -> str:
     for baseline in names.baselines[:1]:
         rows = metrics[(metrics["method"] == baseline) & (metrics["split"] == "test")]
         for dataset, of in rows[rows["selected"]].groupby("dataset", sort=False):
-            steps, images = (_range(values(of, column)) for column in ("steps", "images_per_latent"))
-            said.append(f"{names.dataset(str(dataset))}: {steps} steps, {images} training images per latent")
+            steps, images = (
+                _range(values(of, column)) for column in ("steps", "images_per_latent")
+            )
+            said.append(
+                f"{names.dataset(str(dataset))}: {steps} steps, {images} training images per latent"
+            )
         trials = int(rows.groupby(RUN)["trial"].nunique().max()) if len(rows) else 0
         plain = "it has the recipe as it is given, not tuned"
         tuned = f"validation chose among {trials} trials" if trials > 1 else plain
         said.append(f"{names.method(baseline)}: {tuned}")
-    said += [f"{names.method(name)}: {count} SAEs diverged" for name, count in diverged(metrics).items()]
+    said += [
+        f"{names.method(name)}: {count} SAEs diverged"
+        for name, count in diverged(metrics).items()
+    ]
     return "; ".join(said) + "." if said else ""
 
 
 def _range(values: pd.Series) -> str:
-    low, high = ("-" if isnan(v) else format(round(v, 1), ",g") for v in (values.min(), values.max()))
+    low, high = (
+        "-" if isnan(v) else format(round(v, 1), ",g")
+        for v in (values.min(), values.max())
+    )
     return low if low == high else f"{low} to {high}"
 
 
 def as_text(number: int, table: pd.DataFrame, names: Names) -> pd.DataFrame:
     """A table for reading, with labels; a cell that the paper has too shows 'ours (published, difference)'."""
-    shown = {"encoder": table["encoder"].map(names.backbone), "data": table["data"].map(names.dataset)}
+    shown = {
+        "encoder": table["encoder"].map(names.backbone),
+        "data": table["data"].map(names.dataset),
+    }
     shown |= {"k": table["k"].astype(str), "method": table["method"].map(names.method)}
     if TABLES[number].of_pairs:
         shown["ablation"] = table["ablation"].map(names.method)
     for column in TABLES[number].columns:
         name = column.heading
-        numbers = table.reindex(columns=[name, f"{name}_published", f"{name}_difference"])
-        shown[name] = [_written(column.about.style, *row) for row in numbers.to_numpy(float)]
+        numbers = table.reindex(
+            columns=[name, f"{name}_published", f"{name}_difference"]
+        )
+        shown[name] = [
+            _written(column.about.style, *row) for row in numbers.to_numpy(float)
+        ]
     # What was chosen: lambda alone where nothing else is swept.
     trials = " ".join(table["trial"]).split()
-    plain = all(re.fullmatch(r"default|lambda\d[\d.]*(e[+-]\d+)?", trial) for trial in trials)
+    plain = all(
+        re.fullmatch(r"default|lambda\d[\d.]*(e[+-]\d+)?", trial) for trial in trials
+    )
     choice = "lambda" if plain else "trial"
     shown[choice] = (table[choice].replace("", "-") + " " + table["mark"]).str.strip()
     return pd.DataFrame(shown)
@@ -230,4 +325,8 @@ def as_text(number: int, table: pd.DataFrame, names: Names) -> pd.DataFrame:
 
 def _written(style: str, value: float, theirs: float, difference: float) -> str:
     text = "-" if isnan(value) else format(value, style)
-    return text if isnan(theirs) else f"{text} ({format(theirs, style)}, {format(difference, '+' + style)})"
+    return (
+        text
+        if isnan(theirs)
+        else f"{text} ({format(theirs, style)}, {format(difference, '+' + style)})"
+    )

@@ -20,9 +20,19 @@ from sae.scoring.stage import options_of
 from sae.scoring.subject import Curve, PerLatent, Subject
 
 # Those that need held-out embeddings alone, and perhaps labels.
-METRICS = ("reconstruction", "monosemanticity", "purity", "density", "redundancy", "uniqueness")
+METRICS = (
+    "reconstruction",
+    "monosemanticity",
+    "purity",
+    "density",
+    "redundancy",
+    "uniqueness",
+)
 _OF_A_BANK = {"val": "a validation split", "siblings": "SAEs of other seeds"}
-_BY_GROUP = ("purity_binary_null", "purity_weighted_null")  # Chance moves labels between whole groups.
+_BY_GROUP = (
+    "purity_binary_null",
+    "purity_weighted_null",
+)  # Chance moves labels between whole groups.
 
 
 def score(
@@ -64,7 +74,9 @@ def score(
             SAE's norm, a metric is unknown, or one that was asked for by name reads what is not given.
     """
     if not isinstance(sae, Encoder | Coder):
-        raise UserError(f"sae.score takes an SAE, not {type(sae).__name__}: open a file with sae.load(path)")
+        raise UserError(
+            f"sae.score takes an SAE, not {type(sae).__name__}: open a file with sae.load(path)"
+        )
     coder = sae.coder if isinstance(sae, Encoder) else sae
     splits = {"test": data("embeddings", embeddings, groups, coder.d, coder.input_norm)}
     if train is not None:
@@ -72,38 +84,76 @@ def score(
     elif train_labels is not None:
         raise UserError("train_labels are given without train: give both")
     seen = _judges(splits, {"test": judges, "train": train_judges})
-    given = {"train": train is not None, "others": bool(seen), "train_judges": bool(train_judges)}
-    _set_labels(splits, {"test": ("labels", labels), "train": ("train_labels", train_labels)})
-    names = (*METRICS, *(["firing"] * given["train"]), *(["independent"] * given["others"]))
+    given = {
+        "train": train is not None,
+        "others": bool(seen),
+        "train_judges": bool(train_judges),
+    }
+    _set_labels(
+        splits, {"test": ("labels", labels), "train": ("train_labels", train_labels)}
+    )
+    names = (
+        *METRICS,
+        *(["firing"] * given["train"]),
+        *(["independent"] * given["others"]),
+    )
     names += ("detection",) * given["train_judges"]
     subject = Subject(coder, splits, seen)
     found: dict[str, Any] = {}
     for name in names if metrics is None else _names(metrics):
         module = registry.load("metric", name)
-        if never := [_OF_A_BANK.get(part, part) for part in module.READS if part not in given]:
+        if never := [
+            _OF_A_BANK.get(part, part) for part in module.READS if part not in given
+        ]:
             said = "which sae.score does not take: it is of the workflow alone"
             raise UserError(f"metric {name} needs {' and '.join(never)}, {said}")
-        needed = (*module.READS, *(["train_judges"] if {"train", "others"} <= {*module.READS} else []))
+        needed = (
+            *module.READS,
+            *(["train_judges"] if {"train", "others"} <= {*module.READS} else []),
+        )
         lacking = [part for part in needed if not given.get(part)]
         if lacking or "test" not in module.SPLITS:
-            reads = ", ".join({"others": "judges"}.get(part, part) for part in lacking) or "no held-out split"
+            reads = (
+                ", ".join({"others": "judges"}.get(part, part) for part in lacking)
+                or "no held-out split"
+            )
             raise UserError(f"metric {name} reads {reads}, which is not given here")
-        scores = module.score(subject.limited({"test", *module.READS}), "test", options_of(name, None))
-        columns = {key: _plain(value) for key, value in scores.items() if not isinstance(value, PerLatent)}
+        scores = module.score(
+            subject.limited({"test", *module.READS}), "test", options_of(name, None)
+        )
+        columns = {
+            key: _plain(value)
+            for key, value in scores.items()
+            if not isinstance(value, PerLatent)
+        }
         if metrics is not None and not columns:
             said = "it may need labels or train_labels, or what sae.score does not take"
-            raise UserError(f"metric {name} gives no column of what is given here: {said}")
+            raise UserError(
+                f"metric {name} gives no column of what is given here: {said}"
+            )
         found |= columns
     if said := doubt(coder, found.get("r2", 1), "these embeddings"):
         warnings.warn(f"the SAE {said}", stacklevel=2)
-    return {key: value for key, value in found.items() if groups is not None or key not in _BY_GROUP}
+    return {
+        key: value
+        for key, value in found.items()
+        if groups is not None or key not in _BY_GROUP
+    }
 
 
-def _set_labels(splits: dict[str, Activations], given: Mapping[str, tuple[str, Any]]) -> None:
+def _set_labels(
+    splits: dict[str, Activations], given: Mapping[str, tuple[str, Any]]
+) -> None:
     """Number the classes of all splits together, so that a class has one number in all of them."""
-    coded = {s: _coded(name, values, len(splits[s].index)) for s, (name, values) in given.items() if values is not None}
+    coded = {
+        s: _coded(name, values, len(splits[s].index))
+        for s, (name, values) in given.items()
+        if values is not None
+    }
     if len({classes.dtype.kind in "iufb" for classes, _ in coded.values()}) > 1:
-        raise UserError("labels and train_labels are numbers on one side and texts on the other; give one kind")
+        raise UserError(
+            "labels and train_labels are numbers on one side and texts on the other; give one kind"
+        )
     for split, (classes, numbers) in coded.items():
         every = np.unique(np.concatenate([of_split for of_split, _ in coded.values()]))
         index = splits[split].index
@@ -122,25 +172,45 @@ def _names(metrics: Any) -> list[str]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Curve):
-        return dict(zip(np.asarray(value.x).tolist(), np.asarray(value.y).tolist(), strict=True))
+        return dict(
+            zip(np.asarray(value.x).tolist(), np.asarray(value.y).tolist(), strict=True)
+        )
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _judges(
-    splits: Mapping[str, Activations], judges: Mapping[str, Mapping[str, np.ndarray] | None]
+    splits: Mapping[str, Activations],
+    judges: Mapping[str, Mapping[str, np.ndarray] | None],
 ) -> dict[str, dict[str, np.ndarray]]:
     found: dict[str, dict[str, np.ndarray]] = {}
-    for (split, of), word in zip(judges.items(), ("judges", "train_judges"), strict=True):
-        if of is not None and (not isinstance(of, Mapping) or not all(isinstance(n, str) and n for n in of)):
-            raise UserError(f"{word} must be a mapping {{name of a backbone: its embeddings (N, d')}}")
+    for (split, of), word in zip(
+        judges.items(), ("judges", "train_judges"), strict=True
+    ):
+        if of is not None and (
+            not isinstance(of, Mapping) or not all(isinstance(n, str) and n for n in of)
+        ):
+            raise UserError(
+                f"{word} must be a mapping {{name of a backbone: its embeddings (N, d')}}"
+            )
         for name, given in (of or {}).items():
-            said, rows = f"{word}[{name!r}]", len(splits[split].index) if split in splits else 0
-            seen = found.setdefault(name, {})[split] = check_embeddings(given, None, said)
+            said, rows = (
+                f"{word}[{name!r}]",
+                len(splits[split].index) if split in splits else 0,
+            )
+            seen = found.setdefault(name, {})[split] = check_embeddings(
+                given, None, said
+            )
             if len(seen) != rows:
-                raise UserError(f"{said} has {len(seen)} rows for {rows} embeddings; give the same images")
+                raise UserError(
+                    f"{said} has {len(seen)} rows for {rows} embeddings; give the same images"
+                )
             _check_variance(said, seen)
-    if lacking := [name for name, of in found.items() if judges["train"] and len(of) < len(judges)]:
-        raise UserError(f"judges and train_judges are not of the same backbones: {lacking[0]} is in one of them alone")
+    if lacking := [
+        name for name, of in found.items() if judges["train"] and len(of) < len(judges)
+    ]:
+        raise UserError(
+            f"judges and train_judges are not of the same backbones: {lacking[0]} is in one of them alone"
+        )
     return found
 
 
@@ -148,11 +218,19 @@ def _check_variance(name: str, embeddings: np.ndarray, norm: str = "none") -> No
     x = Inputs(embeddings, norm, 1.0, "cpu")
     if not differ(x, total_variance(x)):
         after = "" if norm == "none" else f" after the norm {norm}"
-        why = f"all its rows are the same{after}" if len(embeddings) > 1 else "it has one row"
-        raise UserError(f"{name} has no variance to explain ({why}); give the embeddings of several images")
+        why = (
+            f"all its rows are the same{after}"
+            if len(embeddings) > 1
+            else "it has one row"
+        )
+        raise UserError(
+            f"{name} has no variance to explain ({why}); give the embeddings of several images"
+        )
 
 
-def data(name: str, embeddings: Any, groups: Any, d: int, norm: str = "none") -> Activations:
+def data(
+    name: str, embeddings: Any, groups: Any, d: int, norm: str = "none"
+) -> Activations:
     """Embeddings (N, d) with an index without labels, as :func:`score` takes them, for an SAE of the norm `norm`.
 
     Raises:
@@ -162,9 +240,19 @@ def data(name: str, embeddings: Any, groups: Any, d: int, norm: str = "none") ->
     _check_variance(name, embeddings, norm)
     rows = len(embeddings)
     number, unknown = np.arange(rows), pd.array([pd.NA] * rows, dtype="Int64")
-    index = pd.DataFrame({"image_id": number, "label": unknown, "label_name": None, "label_coarse": unknown})
+    index = pd.DataFrame(
+        {
+            "image_id": number,
+            "label": unknown,
+            "label_name": None,
+            "label_coarse": unknown,
+        }
+    )
     index["group"] = number if groups is None else _coded("groups", groups, rows)[1]
-    about = {"dataset": {"name": "", "grouped": not index["group"].is_unique}, "backbone": {"name": ""}}
+    about = {
+        "dataset": {"name": "", "grouped": not index["group"].is_unique},
+        "backbone": {"name": ""},
+    }
     return Activations(embeddings, index, about)
 
 
@@ -172,14 +260,22 @@ def _coded(name: str, values: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """The distinct values, sorted, and of each row the number of its own (N,)."""
     # Of a list that mixes kinds, numpy alone would make texts.
     try:
-        column = np.asarray(values) if np.ndim(values) != 1 else pd.Series(values).to_numpy()
+        column = (
+            np.asarray(values) if np.ndim(values) != 1 else pd.Series(values).to_numpy()
+        )
     except (ValueError, TypeError, RuntimeError) as error:  # As in `check_embeddings`.
         raise UserError(f"{name} cannot be read as an array: {error}") from None
     if column.shape != (rows,):
-        raise UserError(f"{name} are of shape {column.shape} for {rows} embeddings; give one for each")
+        raise UserError(
+            f"{name} are of shape {column.shape} for {rows} embeddings; give one for each"
+        )
     if (missing := pd.isna(column)).any():
-        raise UserError(f"{name} has nothing in row {int(missing.argmax())} (from 0); give one for each")
+        raise UserError(
+            f"{name} has nothing in row {int(missing.argmax())} (from 0); give one for each"
+        )
     try:
         return np.unique(column, return_inverse=True)
     except TypeError:
-        raise UserError(f"{name} mixes kinds that have no order, such as numbers and texts; give one kind") from None
+        raise UserError(
+            f"{name} mixes kinds that have no order, such as numbers and texts; give one kind"
+        ) from None

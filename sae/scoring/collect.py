@@ -40,12 +40,16 @@ def collect(
     Raises:
         UserError: a file is missing or damaged, or two metrics gave a score of one name.
     """
-    selection = rows.joined(files.read_table(folder / "selection.parquet") for folder in folders)
+    selection = rows.joined(
+        files.read_table(folder / "selection.parquet") for folder in folders
+    )
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     about, owners = list[str](), dict[str, str]()
     for table in filter(len, itertools.chain(*_read(folders, stages, "metrics"))):
         names = table.column_names
-        about += [name for name in names[: names.index("status") + 1] if name not in about]
+        about += [
+            name for name in names[: names.index("status") + 1] if name not in about
+        ]
         owners |= rows.owners_of(table)
         for row in table.to_pylist():
             # Null: another stage may give it. NaN: a score that is not defined.
@@ -54,15 +58,26 @@ def collect(
             found.setdefault(tuple(row[name] for name in KEY), new).update(given)
     swept = [name for name in about if name not in [*KEY, *ABOUT, "status"]]
     metrics = mark(pd.DataFrame(list(found.values())), selection.to_pandas())
-    metrics["lambda"] = metrics["lambda"].astype(float) if "lambda" in metrics else float("nan")
+    metrics["lambda"] = (
+        metrics["lambda"].astype(float) if "lambda" in metrics else float("nan")
+    )
     first = [*KEY, *ABOUT, *swept, "status", "selected", "selection"]
-    metrics = metrics.reindex(columns=[*first, *(c for c in metrics.columns if c not in first)])
-    raw = {(r["dataset"], r["backbone"]): r["top1"] for r in (files.read_json(f, "probe") for f in references)}
+    metrics = metrics.reindex(
+        columns=[*first, *(c for c in metrics.columns if c not in first)]
+    )
+    raw = {
+        (r["dataset"], r["backbone"]): r["top1"]
+        for r in (files.read_json(f, "probe") for f in references)
+    }
     if "probe_top1" in metrics:
         cells = zip(metrics["dataset"], metrics["backbone"], strict=True)
-        of_embeddings = pd.Series([raw[cell] for cell in cells], metrics.index, dtype=float)
+        of_embeddings = pd.Series(
+            [raw[cell] for cell in cells], metrics.index, dtype=float
+        )
         metrics["probe_top1_raw"] = of_embeddings.where(metrics["probe_top1"].notna())
-    table = pa.Table.from_pandas(metrics, preserve_index=False).replace_schema_metadata()
+    table = pa.Table.from_pandas(
+        metrics, preserve_index=False
+    ).replace_schema_metadata()
     files.write_parquet(out / "metrics.parquet", table)
     with files.atomic_file(out / "metrics.csv") as temporary:
         metrics.to_csv(temporary, index=False)
@@ -71,8 +86,13 @@ def collect(
     files.write_json(out / "made_by.json", (settings or {}) | made_by)
     files.write_parquet(out / "selection.parquet", selection)
     for name in ("curves", "latents"):
-        banks = [_marked(_by_latent(rows.joined(tables)), metrics) for tables in _read(folders, stages, name)]
-        files.write_parquet(out / f"{name}.parquet", rows.joined(banks).replace_schema_metadata())
+        banks = [
+            _marked(_by_latent(rows.joined(tables)), metrics)
+            for tables in _read(folders, stages, name)
+        ]
+        files.write_parquet(
+            out / f"{name}.parquet", rows.joined(banks).replace_schema_metadata()
+        )
 
 
 def _cell(manifest: Path) -> tuple[str, dict[str, Any]]:
@@ -82,12 +102,18 @@ def _cell(manifest: Path) -> tuple[str, dict[str, Any]]:
     return " / ".join(about[kind]["name"] for kind in made_of), made_of
 
 
-def _read(folders: Sequence[Path], stages: Sequence[str], name: str) -> Iterator[list[pa.Table]]:
+def _read(
+    folders: Sequence[Path], stages: Sequence[str], name: str
+) -> Iterator[list[pa.Table]]:
     """A table of each stage, one bank after the other."""
     owners: dict[str, str] = {}
     for folder in folders:
-        tables = [files.read_table(folder / stage / f"{name}.parquet") for stage in stages]
-        for given, metric in itertools.chain(*(rows.owners_of(table).items() for table in tables)):
+        tables = [
+            files.read_table(folder / stage / f"{name}.parquet") for stage in stages
+        ]
+        for given, metric in itertools.chain(
+            *(rows.owners_of(table).items() for table in tables)
+        ):
             rows.claim(owners, metric, [given])
         yield tables
 
@@ -109,6 +135,8 @@ def _by_latent(table: pa.Table) -> pa.Table:
 
 def _marked(table: pa.Table, metrics: pd.DataFrame) -> pa.Table:
     """With the column `selected`, that `metrics` has of the same SAE."""
-    selected = pd.Series(metrics["selected"].to_numpy(), pd.MultiIndex.from_frame(metrics[KEY]))
+    selected = pd.Series(
+        metrics["selected"].to_numpy(), pd.MultiIndex.from_frame(metrics[KEY])
+    )
     of_row = selected.reindex(pd.MultiIndex.from_frame(table.select(KEY).to_pandas()))
     return table.append_column("selected", pa.array(of_row.to_numpy(), pa.bool_()))

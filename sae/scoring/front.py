@@ -27,13 +27,17 @@ def hull(r2: np.ndarray, score: np.ndarray) -> list[int]:
     return found
 
 
-def _below(right: int, middle: int, left: int, r2: np.ndarray, score: np.ndarray) -> bool:
+def _below(
+    right: int, middle: int, left: int, r2: np.ndarray, score: np.ndarray
+) -> bool:
     """Whether a point lies on or below the line between its neighbours."""
     rise, run = score[left] - score[right], r2[right] - r2[left]
     return bool((score[middle] - score[right]) * run <= rise * (r2[right] - r2[middle]))
 
 
-def weights(r2: np.ndarray, low: float, high: float, at_most: float = math.inf) -> np.ndarray:
+def weights(
+    r2: np.ndarray, low: float, high: float, at_most: float = math.inf
+) -> np.ndarray:
     """What each vertex weighs in the mean of the front over R^2 from `low` to `high`: (vertices,), of sum 1.
 
     At R^2 beyond the first vertex, which the method does not reach, that vertex stands; below the last one the last.
@@ -54,5 +58,7 @@ def weights(r2: np.ndarray, low: float, high: float, at_most: float = math.inf) 
             found[i + 1] += (1 - share) * (right - left)
     if end < high:
         there = min(end, at_most)
-        found += (high - end) * np.array([np.interp(there, r2[::-1], row[::-1]) for row in np.eye(len(r2))])
+        found += (high - end) * np.array(
+            [np.interp(there, r2[::-1], row[::-1]) for row in np.eye(len(r2))]
+        )
     return found / (high - low)

@@ -10,7 +10,12 @@ from sae.core.errors import UserError
 
 CELL = ["dataset", "backbone", "k"]
 KEY = [*CELL, "method", "trial", "seed", "split"]
-ABOUT = ["protocol", "objective", "penalty", "mask"]  # What describes every SAE, beside its swept options.
+ABOUT = [
+    "protocol",
+    "objective",
+    "penalty",
+    "mask",
+]  # What describes every SAE, beside its swept options.
 # What no metric may call a score, beside what describes an SAE: columns that joining and reports add.
 RESERVED: dict[str, tuple[str, ...]] = {
     "scalars": ("selected", "selection", "probe_top1_raw", "source", "fallback"),
@@ -27,7 +32,12 @@ def columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 def table(rows: list[dict[str, Any]], first: Iterable[str] = KEY) -> pa.Table:
     """Rows as a table with the columns `first` and then all others; what a row lacks is null, and integers stay so."""
     names = list(dict.fromkeys([*first, *columns(rows)]))
-    return pa.table({name: pa.array([row.get(name) for row in rows], from_pandas=False) for name in names})
+    return pa.table(
+        {
+            name: pa.array([row.get(name) for row in rows], from_pandas=False)
+            for name in names
+        }
+    )
 
 
 def joined(tables: Iterable[pa.Table]) -> pa.Table:
@@ -35,7 +45,12 @@ def joined(tables: Iterable[pa.Table]) -> pa.Table:
     return pa.concat_tables(list(tables), promote_options="permissive").combine_chunks()
 
 
-def claim(owners: dict[str, str], metric: str, names: Iterable[str], reserved: Collection[str] = ()) -> None:
+def claim(
+    owners: dict[str, str],
+    metric: str,
+    names: Iterable[str],
+    reserved: Collection[str] = (),
+) -> None:
     """Note in `owners`, {name: metric}, that a metric gives these columns or curves.
 
     Raises:
@@ -43,9 +58,13 @@ def claim(owners: dict[str, str], metric: str, names: Iterable[str], reserved: C
     """
     for name in names:
         if name in reserved:
-            raise UserError(f"metric {metric} gives {name!r}, a name that is reserved for another column; rename it")
+            raise UserError(
+                f"metric {metric} gives {name!r}, a name that is reserved for another column; rename it"
+            )
         if owners.setdefault(name, metric) != metric:
-            raise UserError(f"the metrics {owners[name]} and {metric} both give {name!r}; rename it in one of them")
+            raise UserError(
+                f"the metrics {owners[name]} and {metric} both give {name!r}; rename it in one of them"
+            )
 
 
 def owners_of(what: pa.Table) -> dict[str, str]:

@@ -23,7 +23,9 @@ class RowStore:
         self.path, self._used, self._in_file = path, set[str](), dict[str, str]()
         if path.exists():
             try:
-                self._in_file = {row["key"]: row["row"] for row in files.read_table(path).to_pylist()}
+                self._in_file = {
+                    row["key"]: row["row"] for row in files.read_table(path).to_pylist()
+                }
             except UserError as error:
                 log.warning("%s; its rows are computed again", error)
         self._rows = dict(self._in_file)
@@ -42,6 +44,12 @@ class RowStore:
 
     def write(self, prune: bool) -> None:
         """Replace the file, unless it holds just this; with `prune` rows that were not used are dropped."""
-        kept = {key: row for key, row in self._rows.items() if key in self._used or not prune}
+        kept = {
+            key: row
+            for key, row in self._rows.items()
+            if key in self._used or not prune
+        }
         if kept != self._in_file:
-            files.write_parquet(self.path, pa.table({"key": [*kept], "row": [*kept.values()]}))
+            files.write_parquet(
+                self.path, pa.table({"key": [*kept], "row": [*kept.values()]})
+            )

@@ -29,9 +29,15 @@ def mark(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
         A copy, its rows in the same order; the rows of one SAE agree on all splits.
     """
     by = [*CELL, "method", "seed"]
-    choice = under(selection, "paper").reindex(columns=[*by, "trial", "status"]).astype({"seed": int, "status": object})
+    choice = (
+        under(selection, "paper")
+        .reindex(columns=[*by, "trial", "status"])
+        .astype({"seed": int, "status": object})
+    )
     choice = choice.rename(columns={"trial": "_trial", "status": "_verdict"})
-    both = metrics[[*by, "trial", "status", "protocol"]].merge(choice, on=by, how="left", validate="many_to_one")
+    both = metrics[[*by, "trial", "status", "protocol"]].merge(
+        choice, on=by, how="left", validate="many_to_one"
+    )
     own = both["protocol"] == "paper"
     given = both["_verdict"].isna() & (both["status"] == "ok")
     selected = own & (given | (both["_trial"] == both["trial"]))
@@ -40,7 +46,9 @@ def mark(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
     return metrics.assign(selected=selected.to_numpy(bool), selection=verdict)
 
 
-def chosen(metrics: pd.DataFrame, split: str, against: Mapping[str, str | None]) -> pd.DataFrame:
+def chosen(
+    metrics: pd.DataFrame, split: str, against: Mapping[str, str | None]
+) -> pd.DataFrame:
     """One row per cell, method and seed, of one split: the selected SAE, or on fallback the numbers of another method.
 
     Args:
@@ -55,11 +63,19 @@ def chosen(metrics: pd.DataFrame, split: str, against: Mapping[str, str | None])
     rows = metrics[(metrics["split"] == split) & metrics["method"].isin(list(against))]
     picked = rows[rows["selected"]]
     parts = [picked.assign(source=picked["method"], fallback=False)]
-    lost = rows[rows["selection"] == "fallback"].drop_duplicates([*CELL, "method", "seed"])[[*CELL, "seed", "method"]]
+    lost = rows[rows["selection"] == "fallback"].drop_duplicates(
+        [*CELL, "method", "seed"]
+    )[[*CELL, "seed", "method"]]
     lost = lost.assign(source=lost["method"].map(against))
     while len(lost):
-        found = lost.merge(picked.rename(columns={"method": "source"}), on=[*CELL, "seed", "source"])
-        parts.append(found.assign(fallback=True, selected=False, selection="fallback")[parts[0].columns])
+        found = lost.merge(
+            picked.rename(columns={"method": "source"}), on=[*CELL, "seed", "source"]
+        )
+        parts.append(
+            found.assign(fallback=True, selected=False, selection="fallback")[
+                parts[0].columns
+            ]
+        )
         # If that method fell back too, take the one that it is compared with.
         known = found[[*CELL, "seed", "method"]].assign(found=True)
         left = lost.merge(known, on=[*CELL, "seed", "method"], how="left")
@@ -80,4 +96,6 @@ def of_chosen(picked: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """
     sae = [*CELL, "trial", "seed", "source"]
     points = points.rename(columns={"method": "source"})[[*sae, "curve", "x", "y"]]
-    return picked[[*sae, "method"]].merge(points, on=sae)[[*CELL, "method", "trial", "seed", "curve", "x", "y"]]
+    return picked[[*sae, "method"]].merge(points, on=sae)[
+        [*CELL, "method", "trial", "seed", "curve", "x", "y"]
+    ]

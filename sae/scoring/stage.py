@@ -78,15 +78,27 @@ def run(
     judged = [name for name in own if stage != "score" or heads[name].get("JUDGED")]
     everywhere = [name for name in own if name not in judged]
     options = {name: options_of(name, metrics[name]) for name in everywhere + judged}
-    scorer = Scorer(options, activations_dir, others or {}, out.parent / ".rows" / stage, device)
-    work = [(entry, everywhere + (judged if entry.judged else [])) for entry in bank.saes]
+    scorer = Scorer(
+        options, activations_dir, others or {}, out.parent / ".rows" / stage, device
+    )
+    work = [
+        (entry, everywhere + (judged if entry.judged else [])) for entry in bank.saes
+    ]
     work = [(entry, names) for entry, names in work if names]
     with scorer.kept():
         scored = scorer.score(bank, work)
     for name, table in zip(TABLES_OF_STAGE, scored, strict=True):
         files.write_parquet(out / f"{name}.parquet", table)
     said = f"{scorer.computed} of {scorer.asked} rows computed"
-    progress.info("%s / %s / k%d: %s of %d SAEs: %s", bank.dataset, bank.backbone, bank.k, stage, len(work), said)
+    progress.info(
+        "%s / %s / k%d: %s of %d SAEs: %s",
+        bank.dataset,
+        bank.backbone,
+        bank.k,
+        stage,
+        len(work),
+        said,
+    )
 
 
 def options_of(name: str, given: Mapping[str, Any] | None) -> Options:
@@ -119,10 +131,19 @@ class Scorer:
     ) -> None:
         # Code and its version are read together: an edit while the stage runs belongs to the next run.
         self._metrics = {name: registry.load("metric", name) for name in options}
-        self._versions = {name: versions.joined([("metric", name), ("models", "inputs")]) for name in options}
+        self._versions = {
+            name: versions.joined([("metric", name), ("models", "inputs")])
+            for name in options
+        }
         self._options, self._device, self._which = options, device, splits
-        read = {*splits, *(part for module in self._metrics.values() for part in module.READS)}
-        self._folders, self._others = {split: activations / split for split in SPLITS if split in read}, others
+        read = {
+            *splits,
+            *(part for module in self._metrics.values() for part in module.READS),
+        }
+        self._folders, self._others = (
+            {split: activations / split for split in SPLITS if split in read},
+            others,
+        )
         self._stored = {name: RowStore(folder / f"{name}.parquet") for name in options}
         self._hashes_of = functools.cache(_hashes_of)
         self._shared: dict[Hashable, Any] = {}
@@ -143,7 +164,9 @@ class Scorer:
         for rows in self._stored.values():
             rows.write(prune)
 
-    def score(self, bank: Bank, work: Sequence[tuple[Entry, list[str]]]) -> tuple[pa.Table, pa.Table, pa.Table]:
+    def score(
+        self, bank: Bank, work: Sequence[tuple[Entry, list[str]]]
+    ) -> tuple[pa.Table, pa.Table, pa.Table]:
         """What the metrics give of SAEs of a bank, each with the metrics that it is to have, in that order.
 
         Returns:
@@ -163,26 +186,43 @@ class Scorer:
                 row = about | {"split": split}
                 key, columns = {name: row[name] for name in KEY}, dict[str, list[Any]]()
                 for metric, parts in results.items():
-                    parts["latents"] |= parts.get("of_judged", {}) if entry.judged else {}
+                    parts["latents"] |= (
+                        parts.get("of_judged", {}) if entry.judged else {}
+                    )
                     for kind, of_kind in owners.items():
-                        reserved = tables.RESERVED[kind] + (tuple(about) if kind == "scalars" else ())
+                        reserved = tables.RESERVED[kind] + (
+                            tuple(about) if kind == "scalars" else ()
+                        )
                         tables.claim(of_kind, metric, parts[kind], reserved)
                     row |= parts["scalars"]
                     columns |= parts["latents"]
                     for name, curve in parts["curves"].items():
                         points = zip(curve["x"], curve["y"], strict=True)
-                        curves += [key | {"curve": name, "x": x, "y": y} for x, y in points]
+                        curves += [
+                            key | {"curve": name, "x": x, "y": y} for x, y in points
+                        ]
                 metrics.append(row)
                 if columns:
                     m = entry.settings["m"]
-                    of_key = {name: [value] * m for name, value in key.items()} | {"latent": [*range(m)]}
+                    of_key = {name: [value] * m for name, value in key.items()} | {
+                        "latent": [*range(m)]
+                    }
                     latents.append(pa.table(of_key | columns))
         points_of = tables.table(curves, (*KEY, "curve", "x", "y"))
-        made = tables.table(metrics, [*KEY, *tables.ABOUT]), points_of, tables.joined(latents)
+        made = (
+            tables.table(metrics, [*KEY, *tables.ABOUT]),
+            points_of,
+            tables.joined(latents),
+        )
         said = [{"metrics": json.dumps(of_kind)} for of_kind in owners.values()]
-        return tuple(table.replace_schema_metadata(about) for table, about in zip(made, said, strict=True))
+        return tuple(
+            table.replace_schema_metadata(about)
+            for table, about in zip(made, said, strict=True)
+        )
 
-    def _of_sae(self, bank: Bank, entry: Entry, metrics: list[str]) -> dict[str, dict[str, Any]]:
+    def _of_sae(
+        self, bank: Bank, entry: Entry, metrics: list[str]
+    ) -> dict[str, dict[str, Any]]:
         """{split: {metric: what it gave}}, of the splits that one of the metrics has; nothing in it if it diverged."""
         subject, found = None, dict[str, dict[str, Any]]()
         for split, name in itertools.product(self._which, metrics):
@@ -202,7 +242,14 @@ class Scorer:
                 view = subject.limited({split, *module.READS})
                 if "siblings" in module.READS:
                     view.siblings = _Siblings(bank, bank.siblings(entry), self._device)
-                stored.add(key, _parts(name, module.score(view, split, self._options[name]), subject.coder.m))
+                stored.add(
+                    key,
+                    _parts(
+                        name,
+                        module.score(view, split, self._options[name]),
+                        subject.coder.m,
+                    ),
+                )
                 self.computed += 1
             results[name] = stored.use(key)
         return found
@@ -213,7 +260,11 @@ class Scorer:
         made_by: dict[str, Any] = {
             "sae": entry.sha256,
             "split": split,
-            "data": {s: self._hashes_of(folder) for s, folder in self._folders.items() if s in (split, *reads)},
+            "data": {
+                s: self._hashes_of(folder)
+                for s, folder in self._folders.items()
+                if s in (split, *reads)
+            },
             "others": {},
             "versions": self._versions[name],
             "options": self._options[name].model_dump(mode="json"),
@@ -221,30 +272,45 @@ class Scorer:
         }
         if "others" in reads:
             every = splits_of_others([name], [split])
-            made_by["others"] = {n: {s: self._hashes_of(at / s) for s in every} for n, at in self._others.items()}
-            made_by["backbone"] = bank.backbone  # A name decides only who is a judge of whom.
+            made_by["others"] = {
+                n: {s: self._hashes_of(at / s) for s in every}
+                for n, at in self._others.items()
+            }
+            made_by["backbone"] = (
+                bank.backbone
+            )  # A name decides only who is a judge of whom.
         if "siblings" in reads:
-            made_by["siblings"] = sorted(str(sibling.sha256) for sibling in bank.siblings(entry))
+            made_by["siblings"] = sorted(
+                str(sibling.sha256) for sibling in bank.siblings(entry)
+            )
         return files.sha256_text(files.dumps(made_by))
 
     @functools.cached_property
-    def _images(self) -> tuple[dict[str, store.Activations], dict[str, dict[str, np.ndarray]]]:
+    def _images(
+        self,
+    ) -> tuple[dict[str, store.Activations], dict[str, dict[str, np.ndarray]]]:
         """{split: its activations}, {backbone: {split: its embeddings of the same images}}."""
         splits = {split: store.read(folder) for split, folder in self._folders.items()}
         others: dict[str, dict[str, np.ndarray]] = {name: {} for name in self._others}
-        for (name, of), split in itertools.product(self._others.items(), splits_of_others(self._options, self._which)):
+        for (name, of), split in itertools.product(
+            self._others.items(), splits_of_others(self._options, self._which)
+        ):
             others[name][split], manifest = store.opened(of / split)
             own, index = splits[split], "index.parquet"
             # Most often the indices have the same bytes, and need not be compared row by row.
             alike = manifest["sha256"][index] == own.manifest["sha256"][index]
-            if not alike and not files.read_parquet(of / split / index)["image_id"].equals(own.index["image_id"]):
+            if not alike and not files.read_parquet(of / split / index)[
+                "image_id"
+            ].equals(own.index["image_id"]):
                 said = "holds other images than the split it is to judge; delete it and run again"
                 raise UserError(f"{of / split} {said}")
         return splits, others
 
 
 def _hashes_of(folder: Path) -> dict[str, str]:
-    return files.read_json(folder / "manifest.json", "manifest of activations")["sha256"]
+    return files.read_json(folder / "manifest.json", "manifest of activations")[
+        "sha256"
+    ]
 
 
 class _Siblings(Sequence[Coder]):
@@ -264,10 +330,19 @@ def _about(bank: Bank, entry: Entry, swept: list[str]) -> dict[str, Any]:
     """What describes an SAE in a table of scores: its key without the split, what trained it, the swept options."""
     settings = entry.settings
     key = {"dataset": bank.dataset, "backbone": bank.backbone, "k": bank.k}
-    key |= {"method": entry.method, "trial": entry.name, "seed": entry.seed, "split": None}
-    made_by = {"protocol": entry.protocol} | {n: settings.get(n) for n in ("objective", "penalty", "mask")}
+    key |= {
+        "method": entry.method,
+        "trial": entry.name,
+        "seed": entry.seed,
+        "split": None,
+    }
+    made_by = {"protocol": entry.protocol} | {
+        n: settings.get(n) for n in ("objective", "penalty", "mask")
+    }
     every = settings.get("options", {}) | settings
-    made_by |= {name: every.get(name) for name in ("lambda", *sorted(set(swept) - {"lambda"}))}
+    made_by |= {
+        name: every.get(name) for name in ("lambda", *sorted(set(swept) - {"lambda"}))
+    }
     # As planned, where the plan counts steps: a diverged SAE took fewer.
     steps = settings.get("steps") or entry.step + 1
     return key | made_by | {"status": entry.status, "m": settings["m"], "steps": steps}
@@ -276,8 +351,15 @@ def _about(bank: Bank, entry: Entry, swept: list[str]) -> dict[str, Any]:
 def _parts(metric: str, scores: Any, m: int) -> dict[str, dict[str, Any]]:
     """Scores as JSON can hold them, by the table they belong to."""
     if not isinstance(scores, dict):
-        raise _wrong(f"{metric}: score returns a value of type {type(scores).__name__}, not a dict")
-    parts: dict[str, dict[str, Any]] = {"scalars": {}, "curves": {}, "latents": {}, "of_judged": {}}
+        raise _wrong(
+            f"{metric}: score returns a value of type {type(scores).__name__}, not a dict"
+        )
+    parts: dict[str, dict[str, Any]] = {
+        "scalars": {},
+        "curves": {},
+        "latents": {},
+        "of_judged": {},
+    }
     for name, value in scores.items():
         where = f"{metric}: {name}"
         if isinstance(value, Curve):
@@ -297,14 +379,18 @@ def _parts(metric: str, scores: Any, m: int) -> dict[str, dict[str, Any]]:
 
 def _values(where: str, values: Any) -> list[Any]:
     given = list(values) if isinstance(values, Iterable) else [values]
-    plain = [value.item() if isinstance(value, np.generic) else value for value in given]
+    plain = [
+        value.item() if isinstance(value, np.generic) else value for value in given
+    ]
     for value in plain:
         if not (value is None or isinstance(value, str | int | float)):
             raise _wrong(f"{where} is or holds a value of type {type(value).__name__}")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise _wrong(f"{where} is or holds an integer of more than 64 bits")
         if isinstance(value, float) and math.isinf(value):
-            raise _wrong(f"{where} is or holds infinity, as where all embeddings of a split are the same")
+            raise _wrong(
+                f"{where} is or holds infinity, as where all embeddings of a split are the same"
+            )
     return plain
 
 

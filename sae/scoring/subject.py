@@ -41,7 +41,9 @@ class _Declared(dict[str, Activations]):
     """The splits that a metric says it reads."""
 
     def __missing__(self, split: str) -> Activations:
-        raise UserError(f"a metric reads the split {split!r}, which neither its SPLITS nor its READS name")
+        raise UserError(
+            f"a metric reads the split {split!r}, which neither its SPLITS nor its READS name"
+        )
 
 
 # By column name: a number or text for a column of `metrics.parquet`, or one of the two above.
@@ -68,7 +70,12 @@ class Subject:
         shared: dict[Hashable, Any] | None = None,
         backbone: str = "",
     ) -> None:
-        self.coder, self.splits, self.others, self.backbone = coder, splits, others or {}, backbone
+        self.coder, self.splits, self.others, self.backbone = (
+            coder,
+            splits,
+            others or {},
+            backbone,
+        )
         self.siblings: Sequence[Coder] = ()
         self.shared: dict[Hashable, Any] = {} if shared is None else shared
         self._own: dict[Hashable, Any] = {}
@@ -76,9 +83,14 @@ class Subject:
     def limited(self, reads: Collection[str]) -> "Subject":
         """The same for a metric that reads these splits, or `others`: all else is an error or absent."""
         view = copy.copy(self)
-        view.splits = _Declared({split: data for split, data in self.splits.items() if split in reads})
+        view.splits = _Declared(
+            {split: data for split, data in self.splits.items() if split in reads}
+        )
         seen = self.others.items() if "others" in reads else ()
-        view.others = {name: {split: of[split] for split in of if split in reads} for name, of in seen}
+        view.others = {
+            name: {split: of[split] for split in of if split in reads}
+            for name, of in seen
+        }
         return view
 
     def embeddings(self, split: str) -> np.ndarray:
@@ -91,7 +103,9 @@ class Subject:
         Args:
             at_most: of more rows, only this many, drawn at random; always the same.
         """
-        self.splits[split]  # Fails for a split that the metric did not ask for, even if its inputs are kept.
+        self.splits[
+            split
+        ]  # Fails for a split that the metric did not ask for, even if its inputs are kept.
         space = (self.coder.input_norm, self.coder.input_scale)
         kept = self.shared.get(("inputs", split, at_most))
         if kept is None or kept[0] != space:
@@ -103,16 +117,23 @@ class Subject:
         """The SAE's codes of a split, encoded once."""
         count = len(self.embeddings(split))
         at_most = None if at_most is None or at_most >= count else at_most
-        return self.once(("codes", split, at_most), lambda: self.coder.encode(self.inputs(split, at_most)))
+        return self.once(
+            ("codes", split, at_most),
+            lambda: self.coder.encode(self.inputs(split, at_most)),
+        )
 
     def firing_counts(self, split: str) -> np.ndarray:
         """(m,) the images of a split on which each latent is active; a large split's codes are not kept for it."""
         self.splits[split]
         if ("codes", split, None) in self._own:
             return self.codes(split).firing_counts()
-        return self.once(("firing", split), lambda: self.coder.firing_counts(self.inputs(split)))
+        return self.once(
+            ("firing", split), lambda: self.coder.firing_counts(self.inputs(split))
+        )
 
-    def labels(self, split: str, coarse: bool = False, at_most: int | None = None) -> np.ndarray | None:
+    def labels(
+        self, split: str, coarse: bool = False, at_most: int | None = None
+    ) -> np.ndarray | None:
         """(N,) int64 class numbers from 0, fine or coarse; None where the dataset has none."""
         column = self._rows(split, at_most).index["label_coarse" if coarse else "label"]
         return None if column.isna().any() else column.to_numpy(dtype=np.int64)
@@ -132,7 +153,13 @@ class Subject:
 
     def _rows(self, split: str, at_most: int | None) -> Activations:
         data = self.splits[split]
-        return data if at_most is None else self.once_for_all(("rows", split, at_most), lambda: data.sample(at_most))
+        return (
+            data
+            if at_most is None
+            else self.once_for_all(
+                ("rows", split, at_most), lambda: data.sample(at_most)
+            )
+        )
 
 
 def _once(kept: dict[Hashable, Any], key: Hashable, make: Callable[[], T]) -> T:

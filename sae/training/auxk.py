@@ -6,7 +6,9 @@ from sae.models.coder import Coder
 from sae.training.picks import Picks, largest
 
 
-def auxk_loss(coder: Coder, x: Tensor, a: Tensor, residual: Tensor, dead: Tensor, auxk_k: int) -> Tensor:
+def auxk_loss(
+    coder: Coder, x: Tensor, a: Tensor, residual: Tensor, dead: Tensor, auxk_k: int
+) -> Tensor:
     """Mean squared error of the residual's reconstruction from the `auxk_k` most active dead latents; 0 without any.
 
     The residual is detached, and b_d takes no part: x - xhat has it already subtracted.

@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 TOLERANCE = 0.005
 
 
-def calibrate(coder: Coder, x: torch.Tensor | Inputs, theta: torch.Tensor, k: float) -> torch.Tensor:
+def calibrate(
+    coder: Coder, x: torch.Tensor | Inputs, theta: torch.Tensor, k: float
+) -> torch.Tensor:
     """`theta` (m,), >= 0, times the factor with which k latents a sample have a > theta, on average.
 
     No factor moves a threshold of 0: it counts as the smallest that is above 0, or all as 1 where none is.
@@ -38,25 +40,47 @@ def calibrate(coder: Coder, x: torch.Tensor | Inputs, theta: torch.Tensor, k: fl
     wanted = round(k * len(x))
     coarse = _histogram(bits >> 16 for bits in _ratios(coder, x, theta))
     if int(coarse.sum()) < wanted:
-        log.warning("%.4g latents a sample are active, fewer than k = %g", int(coarse.sum()) / len(x), k)
+        log.warning(
+            "%.4g latents a sample are active, fewer than k = %g",
+            int(coarse.sum()) / len(x),
+            k,
+        )
         return torch.zeros_like(theta, dtype=torch.float32)
     upper, above = _bin_of(coarse, wanted)
-    fine = _histogram(bits[bits >> 16 == upper] & 0xFFFF for bits in _ratios(coder, x, theta))
+    fine = _histogram(
+        bits[bits >> 16 == upper] & 0xFFFF for bits in _ratios(coder, x, theta)
+    )
     lower, above_value = _bin_of(fine, wanted - above)
     # `value` is the ratio at rank `wanted`. Keep it, unless equal ratios make that the worse of the two ways.
     above, with_value = above + above_value, above + above_value + int(fine[lower])
     kept = with_value if with_value - wanted <= wanted - above else above
     first = upper << 16
-    ratios = [max(first - 1, 0), *(first + fine.nonzero().squeeze(1)).tolist(), first + (1 << 16)]
+    ratios = [
+        max(first - 1, 0),
+        *(first + fine.nonzero().squeeze(1)).tolist(),
+        first + (1 << 16),
+    ]
     place = ratios.index(first + lower) + (kept != with_value)
     if abs(kept / len(x) - k) > TOLERANCE * k:
-        log.warning("equal activations: %.4g latents a sample are above the threshold, k = %g", kept / len(x), k)
-    below, least = torch.tensor(ratios[place - 1 : place + 1], dtype=torch.int32).view(torch.float32).double()
+        log.warning(
+            "equal activations: %.4g latents a sample are above the threshold, k = %g",
+            kept / len(x),
+            k,
+        )
+    below, least = (
+        torch.tensor(ratios[place - 1 : place + 1], dtype=torch.int32)
+        .view(torch.float32)
+        .double()
+    )
     middle = ((below + least) / 2).float()
-    return theta.float() * (middle if middle < least else below.float()).to(theta.device)
+    return theta.float() * (middle if middle < least else below.float()).to(
+        theta.device
+    )
 
 
-def _ratios(coder: Coder, x: torch.Tensor | Inputs, theta: torch.Tensor) -> Iterator[torch.Tensor]:
+def _ratios(
+    coder: Coder, x: torch.Tensor | Inputs, theta: torch.Tensor
+) -> Iterator[torch.Tensor]:
     """The positive a / theta of each chunk of rows, as the bits of float32."""
     divisor = theta.float().clamp_min(torch.finfo(torch.float32).tiny)
     for a in coder.activations_by_chunk(x):
@@ -65,7 +89,9 @@ def _ratios(coder: Coder, x: torch.Tensor | Inputs, theta: torch.Tensor) -> Iter
 
 
 def _histogram(parts: Iterable[torch.Tensor]) -> torch.Tensor:
-    return functools.reduce(torch.add, (torch.bincount(part, minlength=1 << 16) for part in parts))
+    return functools.reduce(
+        torch.add, (torch.bincount(part, minlength=1 << 16) for part in parts)
+    )
 
 
 def _bin_of(counts: torch.Tensor, rank: int) -> tuple[int, int]:

@@ -81,27 +81,43 @@ def train(
         return coder, [untrained(coder, x, known.variance)]
     for name in FROZEN[s.frozen]:
         getattr(coder, name).requires_grad_(False)
-    learning = [p for p in (*coder.parameters(), *state.parameters()) if p.requires_grad]
+    learning = [
+        p for p in (*coder.parameters(), *state.parameters()) if p.requires_grad
+    ]
     optimiser = adam(learning, s)
     steps = s.steps_on(count)
     rows_on = x.device if isinstance(x, Tensor) else "cpu"
-    for step, (epoch, picked) in enumerate(batches(count, min(s.batch_size, count), steps, s.seed, rows_on)):
+    for step, (epoch, picked) in enumerate(
+        batches(count, min(s.batch_size, count), steps, s.seed, rows_on)
+    ):
         # Constant, then falling linearly to 0.
-        lr = optimiser.param_groups[0]["lr"] = s.lr * min(1.0, (steps - step) / max(1.0, s.decay_fraction * steps))
+        lr = optimiser.param_groups[0]["lr"] = s.lr * min(
+            1.0, (steps - step) / max(1.0, s.decay_fraction * steps)
+        )
         loss, parts = state.loss(x[picked], step)
         if step == 0:
             check(loss, parts, s.objective)
         update(coder, optimiser, loss, state.most_norm)
 
         last = step == steps - 1
-        logged, checked = last or step % s.log_every == 0, last or step % CHECK_EVERY == 0
+        logged, checked = (
+            last or step % s.log_every == 0,
+            last or step % CHECK_EVERY == 0,
+        )
         if not logged and not checked:
             continue
-        row = {"step": step, "epoch": epoch, "lr": lr} | {name: part.item() for name, part in parts.items()}
+        row = {"step": step, "epoch": epoch, "lr": lr} | {
+            name: part.item() for name, part in parts.items()
+        }
         row["r2"] = 1 - row["reconstruction"] / known.variance
         # `not <` also catches NaN. The last step may have broken a weight after its loss was computed.
-        broken = not row["loss"] < float("inf") or not row["reconstruction"] < DIVERGED_AT * known.variance
-        if checked and (broken or (last and not all(p.isfinite().all() for p in coder.parameters()))):
+        broken = (
+            not row["loss"] < float("inf")
+            or not row["reconstruction"] < DIVERGED_AT * known.variance
+        )
+        if checked and (
+            broken or (last and not all(p.isfinite().all() for p in coder.parameters()))
+        ):
             raise Diverged(step, [*rows, row])
         if logged:
             rows.append(row)
@@ -116,22 +132,35 @@ def check(loss: Tensor, parts: dict[str, Tensor], objective: str) -> None:
     Raises:
         UserError: the loss or a part of it is no single real number, or a part that the loop needs is not there.
     """
-    every = {"the loss": loss} | {f"the part {name!r}": part for name, part in parts.items()}
+    every = {"the loss": loss} | {
+        f"the part {name!r}": part for name, part in parts.items()
+    }
     for name, value in every.items():
         if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
             found = stepping.described(value)
-            raise UserError(f"objective {objective}: {name} that loss() returns is {found}, not a tensor of one number")
+            raise UserError(
+                f"objective {objective}: {name} that loss() returns is {found}, not a tensor of one number"
+            )
     for name in ("loss", "reconstruction"):
         if name not in parts:
-            raise UserError(f"objective {objective}: the parts that loss() returns lack {name!r}")
+            raise UserError(
+                f"objective {objective}: the parts that loss() returns lack {name!r}"
+            )
 
 
 def adam(parameters: Iterable[Tensor], s: Settings) -> torch.optim.Adam:
     """The optimiser of settings; the schedule sets its rate at each step."""
-    return torch.optim.Adam(parameters, s.lr, (s.adam_beta1, s.adam_beta2), s.adam_eps, fused=True)
+    return torch.optim.Adam(
+        parameters, s.lr, (s.adam_beta1, s.adam_beta2), s.adam_eps, fused=True
+    )
 
 
-def update(coder: Coder, optimiser: torch.optim.Optimizer, loss: Tensor, most_norm: float | None = None) -> None:
+def update(
+    coder: Coder,
+    optimiser: torch.optim.Optimizer,
+    loss: Tensor,
+    most_norm: float | None = None,
+) -> None:
     """One step down the gradient of `loss`, cut to `most_norm`; the decoder's rows stay of unit norm."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
@@ -145,7 +174,9 @@ def update(coder: Coder, optimiser: torch.optim.Optimizer, loss: Tensor, most_no
 
 
 @torch.no_grad()
-def untrained(coder: Coder, x: Tensor | inputs.Inputs, variance: float) -> dict[str, Any]:
+def untrained(
+    coder: Coder, x: Tensor | inputs.Inputs, variance: float
+) -> dict[str, Any]:
     """The row of the log of a coder that no step made: its reconstruction of all prepared inputs (N, d)."""
     error = active = 0.0
     for part in x.split(16_384):
@@ -153,20 +184,36 @@ def untrained(coder: Coder, x: Tensor | inputs.Inputs, variance: float) -> dict[
         error += (part - coder.reconstruct(part, codes)).double().square().sum().item()
         active += len(codes.values)
     error /= len(x)
-    row = {"step": -1, "epoch": 0, "lr": 0.0, "loss": error, "reconstruction": error, "l0": active / len(x)}
+    row = {
+        "step": -1,
+        "epoch": 0,
+        "lr": 0.0,
+        "loss": error,
+        "reconstruction": error,
+        "l0": active / len(x),
+    }
     return row | {"r2": 1 - error / variance}
 
 
 def moments(x: Tensor | inputs.Inputs, input_norm: str) -> Moments:
     """The :class:`Moments` of prepared inputs (N, d)."""
-    coder, total = Coder(x.shape[1], 1, 1, input_norm=input_norm), torch.zeros(x.shape[1], dtype=torch.float64)
+    coder, total = (
+        Coder(x.shape[1], 1, 1, input_norm=input_norm),
+        torch.zeros(x.shape[1], dtype=torch.float64),
+    )
     for part in x.split(16_384):
-        total = total + coder.standardise(part)[0].mean(dim=0).cpu().double() * len(part)
+        total = total + coder.standardise(part)[0].mean(dim=0).cpu().double() * len(
+            part
+        )
     return Moments((total / len(x)).float().to(x.device), inputs.total_variance(x))
 
 
 def batches(
-    count: int, batch_size: int, steps: int, seed: int, device: torch.device | str = "cpu"
+    count: int,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    device: torch.device | str = "cpu",
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield `steps` times (epoch, row numbers (batch_size,)): each epoch a fresh permutation, its last part dropped.
 
@@ -177,7 +224,9 @@ def batches(
     for step in range(steps):
         epoch, batch = divmod(step, of_an_epoch)
         if batch == 0:
-            parts = torch.randperm(count, generator=generator).to(device).split(batch_size)
+            parts = (
+                torch.randperm(count, generator=generator).to(device).split(batch_size)
+            )
         yield epoch, parts[batch]
 
 
@@ -185,7 +234,9 @@ def batches(
 def remove_parallel(weight: Tensor) -> None:
     """Remove from the gradient of each unit row its component along the row."""
     assert weight.grad is not None
-    weight.grad.addcmul_(weight, (weight.grad * weight).sum(dim=1, keepdim=True), value=-1)
+    weight.grad.addcmul_(
+        weight, (weight.grad * weight).sum(dim=1, keepdim=True), value=-1
+    )
 
 
 @torch.no_grad()

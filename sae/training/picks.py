@@ -30,7 +30,9 @@ class Picks:
     m: int
     starts: Tensor | None = None
     # `replace` starts with an empty one: it may change the indices that were sorted.
-    _sorted: dict[str, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _sorted: dict[str, tuple[Tensor, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def attach(self, coder: Coder, x: Tensor) -> "Picks":
         """The same, as functions of the encoder's weights, in float32 whatever `a` was computed in.
@@ -45,7 +47,9 @@ class Picks:
 
     def gather(self, a: Tensor) -> "Picks":
         """The same, as functions of the activations `a` (N, m), whose gradient is dense anyway."""
-        values = torch.where(self.values == 0, 0, self.of(a))  # An empty place stays empty.
+        values = torch.where(
+            self.values == 0, 0, self.of(a)
+        )  # An empty place stays empty.
         return replace(self, values=values, m=a.shape[1])
 
     def of(self, a: Tensor) -> Tensor:
@@ -57,7 +61,9 @@ class Picks:
     def rows(self) -> Tensor:
         """The sample of each pick, shaped as the values."""
         if self.starts is None:
-            return torch.arange(len(self.values), device=self.values.device)[:, None].expand_as(self.values)
+            return torch.arange(len(self.values), device=self.values.device)[
+                :, None
+            ].expand_as(self.values)
         places = torch.arange(len(self.indices), device=self.indices.device)
         return torch.searchsorted(self.starts, places, right=True) - 1
 
@@ -65,7 +71,9 @@ class Picks:
         """The codes as a whole, (N, m), with their gradients."""
         samples = len(self.values) if self.starts is None else len(self.starts)
         places = (self.rows() * self.m + self.indices).reshape(-1)
-        flat = self.values.new_zeros(samples * self.m).index_add(0, places, self.values.reshape(-1))
+        flat = self.values.new_zeros(samples * self.m).index_add(
+            0, places, self.values.reshape(-1)
+        )
         return flat.view(samples, self.m)
 
     def where(self, kept: Tensor) -> "Picks":
@@ -82,12 +90,21 @@ class Picks:
         if self.starts is None:
             return self.values.sum(dim=1)
         ones, zeros = self.values.new_ones(1, 1), torch.zeros_like(self.indices)
-        return functional.embedding_bag(zeros, ones, self.starts, per_sample_weights=self.values, mode="sum").squeeze(1)
+        return functional.embedding_bag(
+            zeros, ones, self.starts, per_sample_weights=self.values, mode="sum"
+        ).squeeze(1)
 
     def fired(self) -> Tensor:
         """(m,) bool: which latents have an activation > 0 among the picks; a pick of value 0 did not fire."""
         hits = torch.zeros(self.m, device=self.values.device)
-        return hits.scatter_add_(0, self.indices.reshape(-1), (self.values > 0).to(hits.dtype).reshape(-1)) > 0
+        return (
+            hits.scatter_add_(
+                0,
+                self.indices.reshape(-1),
+                (self.values > 0).to(hits.dtype).reshape(-1),
+            )
+            > 0
+        )
 
     def sum_by_latent(self, weights: Tensor, rows: Tensor) -> Tensor:
         """For each latent the sum over its picks of their `weights`, shaped as the values, times `rows` (N, d): (m, d).
@@ -112,7 +129,9 @@ class Picks:
             flat = self.indices.reshape(-1)
             ordered, order = torch.sort(flat.to(narrow), stable=True)
             # Not by counting: `bincount` waits for a GPU.
-            first = torch.searchsorted(ordered, torch.arange(self.m, dtype=narrow, device=flat.device))
+            first = torch.searchsorted(
+                ordered, torch.arange(self.m, dtype=narrow, device=flat.device)
+            )
             self._sorted["by latent"] = (order, self.rows().reshape(-1)[order], first)
         return self._sorted["by latent"]
 
@@ -137,7 +156,12 @@ class _Encoded(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, values: Tensor, x: Tensor, picks: Picks | None, dtype: torch.dtype, *weights: Tensor
+        ctx: Any,
+        values: Tensor,
+        x: Tensor,
+        picks: Picks | None,
+        dtype: torch.dtype,
+        *weights: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(values, x, *weights)
         ctx.picks, ctx.dtype = picks, dtype
@@ -154,16 +178,24 @@ class _Encoded(torch.autograd.Function):
             of_weight = (gradient.to(ctx.dtype).T @ centred.to(ctx.dtype)).to(x.dtype)
         else:
             gradient = torch.where(values > 0, gradient, 0)
-            of_bias = gradient.new_zeros(picks.m).scatter_add_(0, picks.indices.reshape(-1), gradient.reshape(-1))
+            of_bias = gradient.new_zeros(picks.m).scatter_add_(
+                0, picks.indices.reshape(-1), gradient.reshape(-1)
+            )
             of_weight = picks.sum_by_latent(gradient, centred)
         return None, None, None, None, of_weight, of_bias, -(of_bias @ weight)
 
 
-def _encoded(values: Tensor, coder: Coder, x: Tensor, picks: Picks | None, dtype: torch.dtype) -> Tensor:
-    return _Encoded.apply(values, x, picks, dtype, coder.W_enc.T, coder.b_enc, coder.b_dec)
+def _encoded(
+    values: Tensor, coder: Coder, x: Tensor, picks: Picks | None, dtype: torch.dtype
+) -> Tensor:
+    return _Encoded.apply(
+        values, x, picks, dtype, coder.W_enc.T, coder.b_enc, coder.b_dec
+    )
 
 
-def activations(coder: Coder, x: Tensor, precision: torch.dtype, *, differentiable: bool) -> Tensor:
+def activations(
+    coder: Coder, x: Tensor, precision: torch.dtype, *, differentiable: bool
+) -> Tensor:
     """a = ReLU(pi), dense, for penalties: standardised inputs (N, d) to (N, m) float32.
 
     Args:
@@ -172,7 +204,13 @@ def activations(coder: Coder, x: Tensor, precision: torch.dtype, *, differentiab
     """
     with torch.no_grad():
         a = coder.activations(x, precision)
-    return _encoded(a, coder, x, None, x.dtype if precision == torch.float32 else precision) if differentiable else a
+    return (
+        _encoded(
+            a, coder, x, None, x.dtype if precision == torch.float32 else precision
+        )
+        if differentiable
+        else a
+    )
 
 
 def of_each(a: Tensor, k: int) -> Picks:
@@ -185,7 +223,12 @@ def of_batch(a: Tensor, k: int) -> Picks:
     n, m = a.shape
     values, flat = (part.squeeze(0) for part in largest(a.reshape(1, -1), k * n))
     flat, order = flat.sort()
-    return Picks(values[order], flat % m, m, torch.searchsorted(flat // m, torch.arange(n, device=a.device)))
+    return Picks(
+        values[order],
+        flat % m,
+        m,
+        torch.searchsorted(flat // m, torch.arange(n, device=a.device)),
+    )
 
 
 def largest(a: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -197,7 +240,9 @@ def largest(a: Tensor, k: int) -> tuple[Tensor, Tensor]:
     n, m = a.shape
     if a.device.type != "cpu" or m % _GROUP or 2 * k * _GROUP > m:
         return a.topk(k, dim=1, sorted=False)
-    count = m // _GROUP  # Each group's members lie this far apart, so that its maximum is one of whole vectors.
+    count = (
+        m // _GROUP
+    )  # Each group's members lie this far apart, so that its maximum is one of whole vectors.
     grouped = a.view(n, _GROUP, count)
     groups = grouped.amax(dim=1).topk(k, dim=1, sorted=False).indices
     members = grouped.gather(2, groups.unsqueeze(1).expand(-1, _GROUP, -1)).flatten(1)

@@ -64,7 +64,9 @@ class Recipe(Options):
     def _of_an_encoder_of_its_own(cls, value: Any, info: ValidationInfo) -> Any:
         if value not in (1, None, "all") and info.data.get("tied"):
             said = "set encoder_scale: 1 and freeze all or nothing, or set tied: false"
-            raise ValueError(f"with `tied` the encoder is the decoder's transpose; {said}")
+            raise ValueError(
+                f"with `tied` the encoder is the decoder's transpose; {said}"
+            )
         return value
 
 
@@ -93,9 +95,17 @@ class Settings(Recipe):
 
     def identity(self) -> dict[str, Any]:
         """All that decides the result beside the entries' code, as JSON: no names of entries, no cadence of the log."""
-        return self.model_dump(by_alias=True, exclude={"log_every", "objective", "penalty"})
+        return self.model_dump(
+            by_alias=True, exclude={"log_every", "objective", "penalty"}
+        )
 
     def of(self, entry: ModuleType) -> Options:
         """The options of one entry, by its class of options, if it has one."""
         form = getattr(entry, "Options", Options)
-        return form(**{name: self.options[name] for name in form.model_fields if name in self.options})
+        return form(
+            **{
+                name: self.options[name]
+                for name in form.model_fields
+                if name in self.options
+            }
+        )

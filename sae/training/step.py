@@ -85,18 +85,28 @@ class Penalty:
         """
         values, wanted = self.entry.penalty(batch), batch.a.shape[:1]
         name = self.entry.__name__.rpartition(".")[2]
-        if not isinstance(values, Tensor) or values.shape != wanted or not values.is_floating_point():
+        if (
+            not isinstance(values, Tensor)
+            or values.shape != wanted
+            or not values.is_floating_point()
+        ):
             said = f"one value a sample, floats of shape {tuple(wanted)}, of which lambda weighs the mean"
             got = f"penalty {name} ({self.entry.__file__}) returned {described(values)}"
             raise UserError(f"{got}; it has to return {said}")
-        if batch.step == 0 and not values.requires_grad:  # May be meant, if it warms up.
+        if (
+            batch.step == 0 and not values.requires_grad
+        ):  # May be meant, if it warms up.
             log.warning("penalty %s has no gradient in the first step", name)
         return values.mean()
 
 
 def described(value: Any) -> str:
     """What an entry returned, for errors."""
-    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    return (
+        f"{value.dtype} of shape {tuple(value.shape)}"
+        if isinstance(value, Tensor)
+        else type(value).__name__
+    )
 
 
 class Objective:
@@ -112,9 +122,22 @@ class Objective:
 
     most_norm: float | None = None
 
-    def __init__(self, coder: Coder, settings: Settings, options: Options, penalty: Penalty | None = None) -> None:
-        self.coder, self.settings, self.options, self.penalty = coder, settings, options, penalty
-        self.since_fired = torch.zeros(settings.m, dtype=torch.int64, device=coder.b_dec.device)
+    def __init__(
+        self,
+        coder: Coder,
+        settings: Settings,
+        options: Options,
+        penalty: Penalty | None = None,
+    ) -> None:
+        self.coder, self.settings, self.options, self.penalty = (
+            coder,
+            settings,
+            options,
+            penalty,
+        )
+        self.since_fired = torch.zeros(
+            settings.m, dtype=torch.int64, device=coder.b_dec.device
+        )
         self.start()
 
     def start(self) -> None:
@@ -147,7 +170,10 @@ class Objective:
         > 0 a sample), dead (latents).
         """
         standard, scale, shift = self.coder.standardise(x)
-        precision, penalised = getattr(torch, self.settings.precision), self.penalty is not None
+        precision, penalised = (
+            getattr(torch, self.settings.precision),
+            self.penalty is not None,
+        )
         a = activations(self.coder, standard, precision, differentiable=penalised)
         # Where a penalty needs the dense gradient in full precision, it may as well hold that of the picks.
         both = penalised and precision == torch.float32
@@ -156,7 +182,9 @@ class Objective:
             return picks.gather(a) if both else picks.attach(self.coder, standard)
 
         def left(picks: Picks) -> Tensor:
-            return x - restore(picks.decode(self.coder.W_dec) + self.coder.b_dec, scale, shift)
+            return x - restore(
+                picks.decode(self.coder.W_dec) + self.coder.b_dec, scale, shift
+            )
 
         def error(picks: Picks) -> Tensor:
             return left(picks).square().sum(dim=1).mean()
@@ -168,7 +196,14 @@ class Objective:
         return self.total(loss, reconstruction, x, a, picks, residual, step)
 
     def total(
-        self, loss: Tensor, reconstruction: Tensor, x: Tensor, a: Tensor, picks: Picks, residual: Tensor, step: int
+        self,
+        loss: Tensor,
+        reconstruction: Tensor,
+        x: Tensor,
+        a: Tensor,
+        picks: Picks,
+        residual: Tensor,
+        step: int,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch's loss with the penalty and AuxK added, and its parts; latents that fired are noted.
 
@@ -182,8 +217,12 @@ class Objective:
         self.since_fired = torch.where(fired, 0, self.since_fired + len(x))
         regularization = aux = torch.zeros((), device=x.device)
         if self.penalty is not None:
-            mask = fired.to(a.dtype) if s.mask == "batch_active" else torch.ones_like(a[0])
-            regularization = self.penalty(Batch(x, a, picks, mask, self.coder, step, self.penalty.options))
+            mask = (
+                fired.to(a.dtype) if s.mask == "batch_active" else torch.ones_like(a[0])
+            )
+            regularization = self.penalty(
+                Batch(x, a, picks, mask, self.coder, step, self.penalty.options)
+            )
             loss = loss + self.penalty.weight * regularization
         dead = self.since_fired >= s.dead_after
         # An accelerator is not asked whether any latent is dead, since that would wait for it: there AuxK is computed
@@ -191,22 +230,40 @@ class Objective:
         if dead.device.type != "cpu" or dead.any():
             aux = auxk_loss(self.coder, x, a.detach(), residual, dead, s.auxk_k)
             loss = loss + s.auxk_alpha * aux
-        parts = {"loss": loss, "reconstruction": reconstruction, "penalty": regularization, "aux": aux}
-        return loss, parts | {"l0": (picks.values > 0).sum() / len(x), "dead": dead.sum()}
+        parts = {
+            "loss": loss,
+            "reconstruction": reconstruction,
+            "penalty": regularization,
+            "aux": aux,
+        }
+        return loss, parts | {
+            "l0": (picks.values > 0).sum() / len(x),
+            "dead": dead.sum(),
+        }
 
     def _picks(self, a: Tensor, step: int) -> Picks:
-        picks, of = self.pick(a), f"objective {self.settings.objective}: pick() returned"
+        picks, of = (
+            self.pick(a),
+            f"objective {self.settings.objective}: pick() returned",
+        )
         rows = len(picks.values if picks.starts is None else picks.starts)
         if rows != len(a):  # One row would be taken for all.
             raise UserError(f"{of} picks of {rows} samples, not of {len(a)}")
         if step == 0:
             there = torch.where(picks.values == 0, 0, picks.of(a))
             if not torch.allclose(picks.values, there, rtol=0, atol=0, equal_nan=True):
-                raise UserError(f"{of} values that are neither activations of their latents nor 0")
+                raise UserError(
+                    f"{of} values that are neither activations of their latents nor 0"
+                )
         return picks
 
 
-def start(coder: Coder, settings: Settings, objective: ModuleType, penalty: ModuleType | None = None) -> Objective:
+def start(
+    coder: Coder,
+    settings: Settings,
+    objective: ModuleType,
+    penalty: ModuleType | None = None,
+) -> Objective:
     """An objective entry at work on a coder.
 
     Args:
@@ -218,6 +275,8 @@ def start(coder: Coder, settings: Settings, objective: ModuleType, penalty: Modu
     made = None
     if penalty is not None:
         if settings.lam is None or settings.mask is None:
-            raise UserError(f"penalty {settings.penalty} has no {'lambda' if settings.lam is None else 'mask'}")
+            raise UserError(
+                f"penalty {settings.penalty} has no {'lambda' if settings.lam is None else 'mask'}"
+            )
         made = Penalty(penalty, settings.of(penalty), settings.lam)
     return objective.Objective(coder, settings, settings.of(objective), made)

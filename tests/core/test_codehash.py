@@ -42,14 +42,26 @@ def hash_of(tmp_path):
 @pytest.fixture
 def hash_of_text(hash_of):
     """The hash of an entry with this text alone; `a` and `b` are two modules to import from."""
-    both = {"a.py": "def f(): return 1\ndef g(): return 2\n", "b.py": "def f(): return 3\ndef g(): return 4\n"}
+    both = {
+        "a.py": "def f(): return 1\ndef g(): return 2\n",
+        "b.py": "def f(): return 3\ndef g(): return 4\n",
+    }
     return lambda text: hash_of({"penalties/mine.py": text} | both)
 
 
 SAME = {
-    "comments, docstrings, layout": {"sub/one.py": 'def f(x):\n    "Other."\n\n    # Said.\n    return (2\n  * x)\n'},
-    "a file that is not imported": {"other.py": "VALUE = 2\n", "sub/two.py": None, "penalties/next.py": "X = 1\n"},
-    "the order of imports": {"penalties/mine.py": "\n".join(IMPORTS.split("\n")[::-1]) + MINE.removeprefix(IMPORTS)},
+    "comments, docstrings, layout": {
+        "sub/one.py": 'def f(x):\n    "Other."\n\n    # Said.\n    return (2\n  * x)\n'
+    },
+    "a file that is not imported": {
+        "other.py": "VALUE = 2\n",
+        "sub/two.py": None,
+        "penalties/next.py": "X = 1\n",
+    },
+    "the order of imports": {
+        "penalties/mine.py": "\n".join(IMPORTS.split("\n")[::-1])
+        + MINE.removeprefix(IMPORTS)
+    },
     "a module that moved": {
         "penalties/mine.py": MINE.replace("sub.one", "elsewhere"),
         "elsewhere.py": FILES["sub/one.py"],
@@ -65,7 +77,9 @@ SAME = {
         "tools.py": FILES["helper.py"],
     },
     "relative imports": {
-        "penalties/mine.py": MINE.replace("sae_extensions.sub", "..sub").replace("sae_extensions", "..")
+        "penalties/mine.py": MINE.replace("sae_extensions.sub", "..sub").replace(
+            "sae_extensions", ".."
+        )
     },
     "hidden files": {".git/HEAD": "ref", "penalties/.notes.txt": "x"},
 }
@@ -73,11 +87,15 @@ OTHER = {
     "an imported function": {"sub/one.py": "def f(x):\n    return 3 * x\n"},
     "a signature": {"sub/one.py": "def f(x, y=0):\n    return 2 * x\n"},
     "a helper that is imported as a module": {"helper.py": "def h(x):\n    return x\n"},
-    "one more import": {"penalties/mine.py": "from sae_extensions import other\n" + MINE},
+    "one more import": {
+        "penalties/mine.py": "from sae_extensions import other\n" + MINE
+    },
     "a number that becomes text": {"penalties/mine.py": MINE.replace("+ 1", "+ '1'")},
     "a file that is not Python": {"penalties/weights.json": "[1]"},
     "a function's name": {
-        "penalties/mine.py": MINE.replace("f(x)", "e(x)").replace("import f", "import e"),
+        "penalties/mine.py": MINE.replace("f(x)", "e(x)").replace(
+            "import f", "import e"
+        ),
         "sub/one.py": "def e(x):\n    return 2 * x\n",
     },
 }
@@ -98,38 +116,65 @@ def test_an_entry_may_move_and_be_renamed(hash_of):
     assert hash_of(moved, "sae_extensions.objectives.yours") == hash_of({})
 
 
-def test_a_process_runs_what_it_hashed_and_sees_other_files_change(hash_of, tmp_path, monkeypatch):
+def test_a_process_runs_what_it_hashed_and_sees_other_files_change(
+    hash_of, tmp_path, monkeypatch
+):
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     codehash.run_what_is_hashed()
     planned = hash_of({"penalties/weights.json": "[1]"})
     (tmp_path / "0/helper.py").write_text("def h(x):\n    return abs(x)\n")
-    assert registry.load("penalty", "mine").g(3) == -5 and codehash.code_hash(ENTRY) == planned
+    assert (
+        registry.load("penalty", "mine").g(3) == -5
+        and codehash.code_hash(ENTRY) == planned
+    )
     (tmp_path / "0/penalties/weights.json").write_text("[2]")
     assert codehash.code_hash(ENTRY) != planned
     (tmp_path / "0/penalties/weights.json").write_text("[1]")
     registry.extend(tmp_path / "0")  # As a new process does.
-    assert codehash.code_hash(ENTRY) != planned and registry.load("penalty", "mine").g(3) == 7
+    assert (
+        codehash.code_hash(ENTRY) != planned
+        and registry.load("penalty", "mine").g(3) == 7
+    )
 
 
 @pytest.mark.parametrize(
     ("one", "two"),
     [
-        ("def f(x): return x\ndef g(x): return -x\n", "def g(x): return x\ndef f(x): return -x\n"),
+        (
+            "def f(x): return x\ndef g(x): return -x\n",
+            "def g(x): return x\ndef f(x): return -x\n",
+        ),
         ("from A import f\nfrom B import g\n", "from B import f\nfrom A import g\n"),
-        ("from A import f\nfrom A import g\n", "from A import f as g\nfrom A import g as f\n"),
+        (
+            "from A import f\nfrom A import g\n",
+            "from A import f as g\nfrom A import g as f\n",
+        ),
         ("from A import f, g\n", "from A import f as g, g as f\n"),
         ("from A import f\nfrom B import f\n", "from B import f\nfrom A import f\n"),
-        ("from X import a, b\ny = a.f() - b.f()\n", "from X import b as a, a as b\ny = a.f() - b.f()\n"),
+        (
+            "from X import a, b\ny = a.f() - b.f()\n",
+            "from X import b as a, a as b\ny = a.f() - b.f()\n",
+        ),
         ("from X import a\ny = a.f()\n", "from X import b as a\ny = a.f()\n"),
-        ("import A as m, B as n\ny = m.f() - n.f()\n", "import B as m, A as n\ny = m.f() - n.f()\n"),
+        (
+            "import A as m, B as n\ny = m.f() - n.f()\n",
+            "import B as m, A as n\ny = m.f() - n.f()\n",
+        ),
         ("from math import sin, cos\n", "from math import sin as cos, cos as sin\n"),
         # A name that stands for a module in one place and for an argument in another.
-        ("from X import a\ndef h(a, b): return a.f()\n", "from X import a\ndef h(b, a): return a.f()\n"),
+        (
+            "from X import a\ndef h(a, b): return a.f()\n",
+            "from X import a\ndef h(b, a): return a.f()\n",
+        ),
     ],
 )
 def test_swaps_are_seen(hash_of_text, one, two):
     def text(short):
-        return short.replace("A", "sae_extensions.a").replace("B", "sae_extensions.b").replace("X", "sae_extensions")
+        return (
+            short.replace("A", "sae_extensions.a")
+            .replace("B", "sae_extensions.b")
+            .replace("X", "sae_extensions")
+        )
 
     assert hash_of_text(text(one)) != hash_of_text(text(two))
 
@@ -166,13 +211,28 @@ def f(x):
         ("if x < 0", "if x < 1", True),
         ('raise UserError(f"{x} is negative") from None', "pass", True),
         ("raise UserError", "raise ValueError", True),
-        ("Lost(x)", "Lost(-x)", True),  # An exception of the project may carry what is recorded.
-        ("logging.getLogger(__name__)", "[]", True),  # No logger: its calls may do something.
-        ("log =", "VERSION = 2\nlog =", True),  # A helper's, of which no version speaks.
+        (
+            "Lost(x)",
+            "Lost(-x)",
+            True,
+        ),  # An exception of the project may carry what is recorded.
+        (
+            "logging.getLogger(__name__)",
+            "[]",
+            True,
+        ),  # No logger: its calls may do something.
+        (
+            "log =",
+            "VERSION = 2\nlog =",
+            True,
+        ),  # A helper's, of which no version speaks.
     ],
 )
 def test_what_code_says_to_people_does_not_count(hash_of_text, old, new, counts):
-    assert old in TALKS and (hash_of_text(TALKS.replace(old, new)) != hash_of_text(TALKS)) == counts
+    assert (
+        old in TALKS
+        and (hash_of_text(TALKS.replace(old, new)) != hash_of_text(TALKS)) == counts
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,7 +242,10 @@ def test_what_code_says_to_people_does_not_count(hash_of_text, old, new, counts)
             {"helper.py": "def h(x):\n    from sae_extensions.penalties import mine\n"},
             "in a circle: sae_extensions.penalties.mine -> sae_extensions.helper -> sae_extensions.penalties.mine",
         ),
-        ({"helper.py": "def h(x):\n    return (\n"}, r"helper\.py line 2 is not valid Python"),
+        (
+            {"helper.py": "def h(x):\n    return (\n"},
+            r"helper\.py line 2 is not valid Python",
+        ),
         ({"helper.py": "import sae.nothing\n"}, r"there is no module sae\.nothing"),
     ],
 )
@@ -204,15 +267,27 @@ def test_no_module_of_the_project_imports_another_in_a_circle():
 def test_the_core_rests_on_no_other_room():
     """Else what it takes from there would be in no hash."""
     for file in ROOT.glob("sae/core/*.py"):
-        imports = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Import | ast.ImportFrom)]
+        imports = [
+            n
+            for n in ast.walk(ast.parse(file.read_text()))
+            if isinstance(n, ast.Import | ast.ImportFrom)
+        ]
         names = [getattr(n, "module", None) or a.name for n in imports for a in n.names]
-        assert not [name for name in names if name.startswith("sae.") and not name.startswith("sae.core")], file
+        assert not [
+            name
+            for name in names
+            if name.startswith("sae.") and not name.startswith("sae.core")
+        ], file
 
 
 def test_rooms_hold_no_code():
     """Importing a module runs the packages above it, which the hash does not count."""
     for file in ROOT.glob("sae/*/**/__init__.py"):
-        assert not [node for node in ast.parse(file.read_text()).body if not codehash._is_docstring(node)], file
+        assert not [
+            node
+            for node in ast.parse(file.read_text()).body
+            if not codehash._is_docstring(node)
+        ], file
 
 
 def test_stages_do_not_depend_on_each_other(monkeypatch):

@@ -34,7 +34,14 @@ class Place:
 
 
 def work(
-    given: str, /, settings: Plan, place: Place, bank_file: Path, *, others: dict[str, Path] | None = None, k: Count = 1
+    given: str,
+    /,
+    settings: Plan,
+    place: Place,
+    bank_file: Path,
+    *,
+    others: dict[str, Path] | None = None,
+    k: Count = 1,
 ):
     """Work.
 
@@ -54,8 +61,17 @@ NEEDED = ["it", "--settings", '{"name": "a", "k": 2}', "--store", "s", "--bank",
 
 
 def test_words_become_the_values_of_parameters_and_of_a_dataclass_fields():
-    assert called(*NEEDED) == ("it", Plan(name="a", k=2), Place(Path("s")), Path("b"), None, 1)
-    found = called(*NEEDED, "--shared", "x", "y z", "--others", "one=1", "two=a=b", "--k", "3")
+    assert called(*NEEDED) == (
+        "it",
+        Plan(name="a", k=2),
+        Place(Path("s")),
+        Path("b"),
+        None,
+        1,
+    )
+    found = called(
+        *NEEDED, "--shared", "x", "y z", "--others", "one=1", "two=a=b", "--k", "3"
+    )
     assert found[2:] == (
         Place(Path("s"), (Path("x"), Path("y z"))),
         Path("b"),
@@ -66,7 +82,9 @@ def test_words_become_the_values_of_parameters_and_of_a_dataclass_fields():
 
 def test_json_may_lie_in_a_file(tmp_path):
     (tmp_path / "plan.json").write_text(json.dumps({"name": "b", "k": 1}))
-    assert called("it", "--settings", f"@{tmp_path}/plan.json", *NEEDED[3:])[1] == Plan(name="b", k=1)
+    assert called("it", "--settings", f"@{tmp_path}/plan.json", *NEEDED[3:])[1] == Plan(
+        name="b", k=1
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +93,10 @@ def test_json_may_lie_in_a_file(tmp_path):
         (["--k", "0"], "argument --k: '0' should be greater than or equal to 1"),
         (["--k", "two"], "argument --k: 'two' should be a valid integer\n"),
         (["--settings", "{"], "argument --settings: '{': Invalid JSON"),
-        (["--settings", '{"name": "a", "k": -1}'], "argument --settings: k: -1 should be greater"),
+        (
+            ["--settings", '{"name": "a", "k": -1}'],
+            "argument --settings: k: -1 should be greater",
+        ),
         (["--settings", "@nowhere.json"], "argument --settings: not JSON: "),
         (["--others", "one"], "argument --others: 'one' is not of the form NAME=PATH"),
     ],
@@ -88,7 +109,10 @@ def test_a_wrong_word_is_one_line(words, said, capsys):
 
 def test_help_is_what_the_docstrings_say():
     texts = {parameter.name: text for parameter, text in command.options(work)}
-    assert texts["store"] == "where it lies, 100 % of it." and texts["bank_file"] == texts["k"] == "of both."
+    assert (
+        texts["store"] == "where it lies, 100 % of it."
+        and texts["bank_file"] == texts["k"] == "of both."
+    )
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -96,7 +120,11 @@ def test_each_step_has_a_text_for_each_of_its_options(name, capsys):
     with pytest.raises(SystemExit) as ended:
         parser(name).parse_args([name, "--help"])
     assert ended.value.code == 0
-    assert [parameter.name for parameter, text in command.options(STEPS[name].load()) if not text] == []
+    assert [
+        parameter.name
+        for parameter, text in command.options(STEPS[name].load())
+        if not text
+    ] == []
 
 
 def test_a_step_whose_code_cannot_be_imported_says_so_in_its_log(tmp_path, monkeypatch):

@@ -24,13 +24,25 @@ def plot(tmp_path, capsys):
     log = logging.getLogger("sae")
     before, level = list(log.handlers), log.level
     (tmp_path / "mine/figures").mkdir(parents=True)
-    (tmp_path / "mine/helper.py").write_text("def deeper():\n    raise KeyError('first\\nand second')\n")
+    (tmp_path / "mine/helper.py").write_text(
+        "def deeper():\n    raise KeyError('first\\nand second')\n"
+    )
 
     def run(text, *options):
         (tmp_path / "mine/figures/drawn.py").write_text(text)
-        command = ["--extensions", str(tmp_path / "mine"), "plot", "--name", "drawn", "--results", str(tmp_path)]
+        command = [
+            "--extensions",
+            str(tmp_path / "mine"),
+            "plot",
+            "--name",
+            "drawn",
+            "--results",
+            str(tmp_path),
+        ]
         names = '{"methods": {}, "datasets": {}, "backbones": {}}'
-        code = main([*command, "--out", str(tmp_path / "out"), "--settings", names, *options])
+        code = main(
+            [*command, "--out", str(tmp_path / "out"), "--settings", names, *options]
+        )
         return code, capsys.readouterr().err.replace(str(tmp_path), "").splitlines()
 
     yield run
@@ -44,31 +56,62 @@ def plot(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "place", "said"),
     [
-        (f"{DRAW}return 1 / 0\n", "figures/drawn.py line 4", "ZeroDivisionError: division by zero"),
-        (f"{DRAW}helper.deeper()\n", "helper.py line 2", r"KeyError: 'first\\nand second'"),
-        (f"{HEAD}undefined\n", "figures/drawn.py line 3", "NameError: name 'undefined' is not defined"),
+        (
+            f"{DRAW}return 1 / 0\n",
+            "figures/drawn.py line 4",
+            "ZeroDivisionError: division by zero",
+        ),
+        (
+            f"{DRAW}helper.deeper()\n",
+            "helper.py line 2",
+            r"KeyError: 'first\\nand second'",
+        ),
+        (
+            f"{HEAD}undefined\n",
+            "figures/drawn.py line 3",
+            "NameError: name 'undefined' is not defined",
+        ),
         (f"{DRAW}raise SystemExit(0)\n", "figures/drawn.py line 4", "SystemExit: 0"),
-        (f"{DRAW}raise ValueError('x\\ny' * 999)\n", "figures/drawn.py line 4", r"ValueError: x yx .*\.\.\."),
+        (
+            f"{DRAW}raise ValueError('x\\ny' * 999)\n",
+            "figures/drawn.py line 4",
+            r"ValueError: x yx .*\.\.\.",
+        ),
         (DRAW + FROM_ANOTHER, "figures/drawn.py line 7", "OSError: odd"),
     ],
 )
-def test_the_line_that_failed_comes_first_and_the_traceback_is_in_the_log(plot, tmp_path, text, place, said):
+def test_the_line_that_failed_comes_first_and_the_traceback_is_in_the_log(
+    plot, tmp_path, text, place, said
+):
     code, lines = plot(text, "--log", str(tmp_path / "log"))
     assert (code, lines[0]) == (1, f"error: figure drawn failed at /mine/{place}")
-    assert re.fullmatch(f"  {said}", lines[1]) and lines[2:] == ["  the whole traceback is in /log"]
+    assert re.fullmatch(f"  {said}", lines[1]) and lines[2:] == [
+        "  the whole traceback is in /log"
+    ]
     assert len(lines[1]) <= 402
     log = (tmp_path / "log").read_text()
-    assert log.index(f"failed at {tmp_path}/mine/{place}") < log.index("Traceback (most recent call last)")
+    assert log.index(f"failed at {tmp_path}/mine/{place}") < log.index(
+        "Traceback (most recent call last)"
+    )
 
 
 def test_what_a_process_that_decodes_reports_has_the_line_too(tmp_path):
     (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets/mine.py").write_text("def opened(path):\n    return path[9]\n")
+    (tmp_path / "datasets/mine.py").write_text(
+        "def opened(path):\n    return path[9]\n"
+    )
     registry.extend(tmp_path)
     try:
         opened = registry.load("dataset", "mine").opened
         with pytest.raises(IndexError) as caught:
-            list(DataLoader(["path"], num_workers=1, multiprocessing_context="fork", collate_fn=opened))
+            list(
+                DataLoader(
+                    ["path"],
+                    num_workers=1,
+                    multiprocessing_context="fork",
+                    collate_fn=opened,
+                )
+            )
         said = own.explain(caught.value, "dataset")
     finally:
         registry.extend(None)
@@ -79,15 +122,25 @@ def test_what_a_process_that_decodes_reports_has_the_line_too(tmp_path):
 
 def test_without_a_log_the_traceback_follows(plot):
     code, lines = plot(f"{DRAW}return 1 / 0\n")
-    assert (code, lines[0]) == (1, "error: figure drawn failed at /mine/figures/drawn.py line 4")
+    assert (code, lines[0]) == (
+        1,
+        "error: figure drawn failed at /mine/figures/drawn.py line 4",
+    )
     assert lines[2:4] == ["plot failed", "Traceback (most recent call last):"]
 
 
-def test_what_fails_after_an_entry_has_run_names_the_entries_that_were_loaded(plot, tmp_path):
-    code, lines = plot(f"{DRAW}return Figure((1e6, 1e6))\n", "--log", str(tmp_path / "log"))
+def test_what_fails_after_an_entry_has_run_names_the_entries_that_were_loaded(
+    plot, tmp_path
+):
+    code, lines = plot(
+        f"{DRAW}return Figure((1e6, 1e6))\n", "--log", str(tmp_path / "log")
+    )
     entry = "figure drawn (/mine/figures/drawn.py)"
     assert (code, len(lines)) == (1, 3)
-    assert lines[0] == f"error: plot failed after code of your own had run, and perhaps by it: {entry}"
+    assert (
+        lines[0]
+        == f"error: plot failed after code of your own had run, and perhaps by it: {entry}"
+    )
     assert lines[1].startswith("  ValueError: ")
 
 
@@ -103,5 +156,10 @@ def test_a_change_in_place_that_autograd_minds_names_the_penalty(tmp_path):
         said = own.explain(caught.value, "train")
     finally:
         registry.extend(None)
-    assert f"perhaps by it: penalty mine ({tmp_path}/penalties/mine.py)\n  RuntimeError: one of the var" in said
-    assert own.explain(caught.value, "train") is None  # Without entries of one's own it is the project's fault.
+    assert (
+        f"perhaps by it: penalty mine ({tmp_path}/penalties/mine.py)\n  RuntimeError: one of the var"
+        in said
+    )
+    assert (
+        own.explain(caught.value, "train") is None
+    )  # Without entries of one's own it is the project's fault.

@@ -4,9 +4,41 @@ import ast
 
 from conftest import ROOT
 
-ONE_SYSTEMS_OWN = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "syslog", "msvcrt", "winreg"}
-OF_OS = {"fork", "getuid", "geteuid", "getpgid", "setsid", "killpg", "uname", "getloadavg", "sched_getaffinity", "nice"}
-OF_SIGNAL = {"SIGKILL", "SIGHUP", "SIGCHLD", "SIGALRM", "SIGUSR1", "SIGUSR2", "pthread_sigmask", "alarm"}
+ONE_SYSTEMS_OWN = {
+    "fcntl",
+    "resource",
+    "pwd",
+    "grp",
+    "termios",
+    "tty",
+    "pty",
+    "posix",
+    "syslog",
+    "msvcrt",
+    "winreg",
+}
+OF_OS = {
+    "fork",
+    "getuid",
+    "geteuid",
+    "getpgid",
+    "setsid",
+    "killpg",
+    "uname",
+    "getloadavg",
+    "sched_getaffinity",
+    "nice",
+}
+OF_SIGNAL = {
+    "SIGKILL",
+    "SIGHUP",
+    "SIGCHLD",
+    "SIGALRM",
+    "SIGUSR1",
+    "SIGUSR2",
+    "pthread_sigmask",
+    "alarm",
+}
 
 
 def at_import(tree):
@@ -14,7 +46,9 @@ def at_import(tree):
     todo = list(tree.body)
     while todo:
         node = todo.pop()
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.If):
+        if not isinstance(
+            node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.If
+        ):
             yield node
             todo += ast.iter_child_nodes(node)
 
@@ -29,6 +63,11 @@ def test_no_module_needs_linux_to_be_imported():
             elif isinstance(node, ast.ImportFrom):
                 names = [str(node.module).partition(".")[0]]
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                names, own = [node.attr], {"os": OF_OS, "signal": OF_SIGNAL}.get(node.value.id, set())
-            found |= {f"{file.relative_to(ROOT)}: {name}" for name in names if name in own}
+                names, own = (
+                    [node.attr],
+                    {"os": OF_OS, "signal": OF_SIGNAL}.get(node.value.id, set()),
+                )
+            found |= {
+                f"{file.relative_to(ROOT)}: {name}" for name in names if name in own
+            }
     assert found == set()

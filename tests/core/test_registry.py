@@ -75,11 +75,23 @@ def test_a_head_is_read_without_running_the_file(extend):
     head = registry.head("penalty", "mine")
     assert head.constants == {"LARGEST": 4, "READS": ("train", "val")}
     assert issubclass(head.options, Options)
-    assert head.options(kind="a").model_dump() == {"size": 4, "kind": "a", "step": {"at": 1}}
-    for wrong in ({"kind": "a", "size": 5}, {"kind": "b"}, {"kind": "a", "sise": 1}, {"kind": "a", "step": {"at": 0}}):
+    assert head.options(kind="a").model_dump() == {
+        "size": 4,
+        "kind": "a",
+        "step": {"at": 1},
+    }
+    for wrong in (
+        {"kind": "a", "size": 5},
+        {"kind": "b"},
+        {"kind": "a", "sise": 1},
+        {"kind": "a", "step": {"at": 0}},
+    ):
         with pytest.raises(ValidationError):
             head.options(**wrong)
-    assert head.options.model_json_schema()["properties"]["size"]["description"] == "Of it."
+    assert (
+        head.options.model_json_schema()["properties"]["size"]["description"]
+        == "Of it."
+    )
     with pytest.raises(RuntimeError, match="this file was run"):
         registry.load("penalty", "mine")
 
@@ -93,7 +105,16 @@ def test_a_head_knows_what_the_file_defines(extend):
     text = "from x import y, z as penalty\ntry:\n    import a\nexcept ImportError:\n    b = c = None\n"
     text += "class D:\n    def e(self): ...\nasync def f(g):\n    h = 1\ni.j = k[l] = m(n)\nif o: p: int = 1\n"
     extend({"penalties/mine.py": text})
-    assert registry.head("penalty", "mine").names == {"y", "penalty", "a", "b", "c", "D", "f", "p"}
+    assert registry.head("penalty", "mine").names == {
+        "y",
+        "penalty",
+        "a",
+        "b",
+        "c",
+        "D",
+        "f",
+        "p",
+    }
 
 
 @pytest.mark.parametrize(
@@ -110,7 +131,10 @@ def test_a_head_knows_what_the_file_defines(extend):
         ),
         ("class Options:\n    x: int\n", "must derive from sae.core.options"),
         (
-            HEAD.replace('if kind == "b":', "helper(kind)\n        if [t for t in kind if t in torch.__all__]:"),
+            HEAD.replace(
+                'if kind == "b":',
+                "helper(kind)\n        if [t for t in kind if t in torch.__all__]:",
+            ),
             r"the class Options of .*mine\.py uses helper: it may use constants of its file and what that imports by",
         ),
     ],
@@ -133,10 +157,21 @@ def test_the_heads_of_all_entries_are_read_and_nothing_heavy_is_imported():
 
 
 def test_an_unknown_entry_lists_those_there_are(extend):
-    extend({"penalties/mine.py": "", "penalties/_helper.py": "", "datasets/other.py": ""})
-    ours = ["both", "decoder_orthogonality", "l1_l2_ratio", "monoloss", "off_support_l1"]
+    extend(
+        {"penalties/mine.py": "", "penalties/_helper.py": "", "datasets/other.py": ""}
+    )
+    ours = [
+        "both",
+        "decoder_orthogonality",
+        "l1_l2_ratio",
+        "monoloss",
+        "off_support_l1",
+    ]
     assert registry.names("penalty") == sorted([*ours, "mine"])
-    with pytest.raises(UserError, match=r"no penalty 'their'; there are: both, .*, mine, monoloss, off_support_l1"):
+    with pytest.raises(
+        UserError,
+        match=r"no penalty 'their'; there are: both, .*, mine, monoloss, off_support_l1",
+    ):
         registry.load("penalty", "their")
 
 
@@ -161,17 +196,25 @@ def test_an_entry_may_import_what_lies_beside_it(extend):
 
 def test_an_entry_that_cannot_be_imported_is_told(extend):
     extend({"penalties/mine.py": "import no_such_package\n"})
-    with pytest.raises(UserError, match=r"penalty mine: .*mine\.py cannot be imported: No module named 'no_such_pack"):
+    with pytest.raises(
+        UserError,
+        match=r"penalty mine: .*mine\.py cannot be imported: No module named 'no_such_pack",
+    ):
         registry.load("penalty", "mine")
 
 
 def test_a_folder_that_is_not_there_or_shadows_an_entry_is_refused(extend, tmp_path):
     with pytest.raises(UserError, match="nowhere is no folder"):
         registry.extend(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"penalties/l1_l2_ratio\.py has the name of a penalty of the project"):
+    with pytest.raises(
+        UserError,
+        match=r"penalties/l1_l2_ratio\.py has the name of a penalty of the project",
+    ):
         extend({"penalties/l1_l2_ratio.py": "", "datasets/mine.py": ""})
     for kind, meant in (("penalty", "penalties"), ("metric", "metrics")):
-        with pytest.raises(UserError, match=f"/{kind} is no kind of entry; did you mean {meant}\\?"):
+        with pytest.raises(
+            UserError, match=f"/{kind} is no kind of entry; did you mean {meant}\\?"
+        ):
             extend({f"{kind}/mine.py": "", "penalties/other.py": ""})
     assert "mine" not in registry.names("dataset")
     extend({"penalties_of_mine/mine.py": "", "data/mine.py": ""})

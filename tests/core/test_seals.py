@@ -8,7 +8,13 @@ import pytest
 from sae.core import files, seals
 from sae.core.errors import UserError
 
-TABLE = pd.DataFrame({"method": ["topk", "reg1", None], "r2": [0.5, 0.25, float("nan")], "alive": [3, 4, 5]})
+TABLE = pd.DataFrame(
+    {
+        "method": ["topk", "reg1", None],
+        "r2": [0.5, 0.25, float("nan")],
+        "alive": [3, 4, 5],
+    }
+)
 
 
 def test_the_digits_are_the_hash_of_the_file_with_zeros_in_their_place(tmp_path):
@@ -23,10 +29,15 @@ def test_the_digits_are_the_hash_of_the_file_with_zeros_in_their_place(tmp_path)
 def test_no_flipped_bit_is_believed(tmp_path, kind):
     file = tmp_path / f"file.{kind}"
     if kind == "json":
-        files.write_json(file, {"lambda": 0.003, "saes": [{"path": "topk", "sha256": "0" * 64}]})
+        files.write_json(
+            file, {"lambda": 0.003, "saes": [{"path": "topk", "sha256": "0" * 64}]}
+        )
     else:
         files.write_parquet(file, TABLE)
-    whole, read = file.read_bytes(), {"json": files.read_json, "parquet": files.read_parquet}[kind]
+    whole, read = (
+        file.read_bytes(),
+        {"json": files.read_json, "parquet": files.read_parquet}[kind],
+    )
     before = read(file)
     for place in range(len(whole)):
         damaged = bytearray(whole)
@@ -56,7 +67,9 @@ def test_sums_of_files_that_cannot_hold_a_seal(tmp_path):
     files.write_sums(tmp_path / "claims.sums.json", [tmp_path / "claims.csv"])
     files.check_sums(tmp_path / "claims.sums.json")
     (tmp_path / "claims.csv").write_text("claim,measured\nms,0.6\n")
-    with pytest.raises(UserError, match=r"claims.csv was altered.*claims.sums.json says"):
+    with pytest.raises(
+        UserError, match=r"claims.csv was altered.*claims.sums.json says"
+    ):
         files.check_sums(tmp_path / "claims.sums.json")
     (tmp_path / "claims.csv").unlink()
     with pytest.raises(UserError, match=r"claims.csv is missing"):

@@ -14,14 +14,20 @@ from sae.core.errors import UserError
 def test_every_version_is_stated_and_recorded():
     for kind, name in versions._every():
         file = registry.locate(versions.module(kind, name))
-        assert "VERSION" in registry.constants(registry.parse(file)), f"{file} has no VERSION"
-    assert not versions.waiting(), "\n".join(f"{' '.join(name)}: {said}" for name, said in versions.waiting().items())
+        assert "VERSION" in registry.constants(registry.parse(file)), (
+            f"{file} has no VERSION"
+        )
+    assert not versions.waiting(), "\n".join(
+        f"{' '.join(name)}: {said}" for name, said in versions.waiting().items()
+    )
 
 
 @pytest.fixture
 def edit(tmp_path, monkeypatch):
     """A function that edits files of a copy of the library; returns what waits then. Nothing is edited yet."""
-    shutil.copytree(ROOT / "sae", tmp_path / "sae", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "sae", tmp_path / "sae", ignore=shutil.ignore_patterns("__pycache__")
+    )
     monkeypatch.setattr(codehash, "_known", {})
     known = registry.roots()
     monkeypatch.setattr(registry, "roots", lambda: known | {"sae": tmp_path / "sae"})
@@ -43,52 +49,92 @@ def test_an_edit_waits_for_a_word_wherever_it_counts_and_nowhere_else(edit):
     assert edit("core/*.py", r"\Z", "\nADDED = 1\n") == set()
     assert edit("core/options.py", "leave one out", "keep one") == set()
     assert edit("scoring/subject.py", r"UserError\(f?", r"\g<0>'Oh! ' ") == set()
-    assert edit("training/step.py", "(?s)log = .*?\n", r"\g<0>log.info('here')\n") == set()
-    assert edit("scoring/metrics/purity.py", "_PERMUTATIONS = 20", "_PERMUTATIONS = 19") == {"metric purity"}
+    assert (
+        edit("training/step.py", "(?s)log = .*?\n", r"\g<0>log.info('here')\n") == set()
+    )
+    assert edit(
+        "scoring/metrics/purity.py", "_PERMUTATIONS = 20", "_PERMUTATIONS = 19"
+    ) == {"metric purity"}
     ms = {f"metric {name}" for name in ("independent", "latents", "monosemanticity")}
-    assert edit("scoring/metrics/_ms.py", r"\Z", "\nADDED = 1\n") == {"metric purity"} | ms
+    assert (
+        edit("scoring/metrics/_ms.py", r"\Z", "\nADDED = 1\n") == {"metric purity"} | ms
+    )
     shared = edit("models/inputs.py", "_CHUNK = 16_384", "_CHUNK = 8_192")
-    assert {"models inputs", "training loop", "objective topk", "penalty both", "protocols _cell"} < shared
+    assert {
+        "models inputs",
+        "training loop",
+        "objective topk",
+        "penalty both",
+        "protocols _cell",
+    } < shared
     assert not any(name.startswith(("dataset", "backbone", "data ")) for name in shared)
 
 
-def test_what_is_recorded_keeps_its_key_and_a_raised_version_changes_its_own_alone(edit):
+def test_what_is_recorded_keeps_its_key_and_a_raised_version_changes_its_own_alone(
+    edit,
+):
     def keys():
         both = {
-            f"{o}, {p}": finished.versions_of(o, p) for o in ("topk", "batch_topk") for p in (None, "off_support_l1")
+            f"{o}, {p}": finished.versions_of(o, p)
+            for o in ("topk", "batch_topk")
+            for p in (None, "off_support_l1")
         }
-        return both | {metric: versions.joined([("metric", metric)]) for metric in registry.names("metric")}
+        return both | {
+            metric: versions.joined([("metric", metric)])
+            for metric in registry.names("metric")
+        }
 
     def changed():
         return {name for name, key in keys().items() if key != before[name]}
 
     before = keys()
     assert (
-        before["topk, off_support_l1"] == "models inputs 1, objective topk 1, penalty off_support_l1 1, training loop 1"
+        before["topk, off_support_l1"]
+        == "models inputs 1, objective topk 1, penalty off_support_l1 1, training loop 1"
     )
-    edit("training/penalties/off_support_l1.py", "(?s)def penalty", "ADDED = 1\n\n\ndef penalty")
+    edit(
+        "training/penalties/off_support_l1.py",
+        "(?s)def penalty",
+        "ADDED = 1\n\n\ndef penalty",
+    )
     assert changed() == {"topk, off_support_l1", "batch_topk, off_support_l1"}
-    assert re.search(r", penalty off_support_l1 1\+[0-9a-f]{8}, ", keys()["topk, off_support_l1"])
+    assert re.search(
+        r", penalty off_support_l1 1\+[0-9a-f]{8}, ", keys()["topk, off_support_l1"]
+    )
     versions.record([("penalty", "off_support_l1")])
-    assert changed() == set() and versions.waiting().keys() == {("penalty", "both")}  # That reads it.
+    assert changed() == set() and versions.waiting().keys() == {
+        ("penalty", "both")
+    }  # That reads it.
     versions.record(versions.waiting())
     # `absorption` reads this one.
-    assert edit("scoring/metrics/sparse_probe.py", "VERSION = 1", "VERSION = 2") == {"metric sparse_probe"}
+    assert edit("scoring/metrics/sparse_probe.py", "VERSION = 1", "VERSION = 2") == {
+        "metric sparse_probe"
+    }
     assert "version 2 is not recorded" in versions.waiting()["metric", "sparse_probe"]
     versions.record(versions.waiting())
-    assert changed() == {"sparse_probe"} and versions.of("metric", "sparse_probe") == "2"
+    assert (
+        changed() == {"sparse_probe"} and versions.of("metric", "sparse_probe") == "2"
+    )
     edit("scoring/metrics/sparse_probe.py", "VERSION = 2", "VERSION = 1")
-    with pytest.raises(UserError, match=r"metric sparse_probe: VERSION may only grow; it is 1, recorded is 2"):
+    with pytest.raises(
+        UserError,
+        match=r"metric sparse_probe: VERSION may only grow; it is 1, recorded is 2",
+    ):
         versions.record(versions.waiting())
 
 
-def test_one_more_kind_of_the_registry_has_versions_at_once(edit, tmp_path, monkeypatch):
+def test_one_more_kind_of_the_registry_has_versions_at_once(
+    edit, tmp_path, monkeypatch
+):
     monkeypatch.setitem(registry.PACKAGES, "rule", "sae.rules")
     (tmp_path / "sae/rules").mkdir()
     (tmp_path / "sae/rules/mine.py").write_text("VERSION = 1\n")
     assert versions.waiting().keys() == {("rule", "mine")}
     versions.record(versions.waiting())
-    assert versions.joined([("rule", "mine"), ("metric", "probe")]) == "metric probe 2, rule mine 1"
+    assert (
+        versions.joined([("rule", "mine"), ("metric", "probe")])
+        == "metric probe 2, rule mine 1"
+    )
 
 
 def test_what_is_gone_leaves_the_lock_and_a_damaged_lock_is_named(edit, tmp_path):
@@ -101,22 +147,38 @@ def test_what_is_gone_leaves_the_lock_and_a_damaged_lock_is_named(edit, tmp_path
     with pytest.raises(UserError, match=r"nothing of the library .* metric gone"):
         versions.record([("metric", "gone")])
     lock.write_text("<<<<<<< ours\n" + before)
-    with pytest.raises(UserError, match=r"versions\.lock does not have KIND NAME VERSION HASH in every line"):
+    with pytest.raises(
+        UserError,
+        match=r"versions\.lock does not have KIND NAME VERSION HASH in every line",
+    ):
         versions.of("metric", "probe")
 
 
 @pytest.mark.parametrize(
-    ("head", "said"), [("", r"1\+[0-9a-f]{8}"), ("VERSION = 3\n", r"3\+[0-9a-f]{8}"), ("VERSION = '2b'\n", None)]
+    ("head", "said"),
+    [
+        ("", r"1\+[0-9a-f]{8}"),
+        ("VERSION = 3\n", r"3\+[0-9a-f]{8}"),
+        ("VERSION = '2b'\n", None),
+    ],
 )
 def test_an_entry_of_ones_own_always_says_its_code(tmp_path, head, said):
     (tmp_path / "penalties").mkdir()
-    (tmp_path / "penalties/mine.py").write_text(f"{head}def penalty(batch):\n    return batch.a.sum(dim=1)\n")
+    (tmp_path / "penalties/mine.py").write_text(
+        f"{head}def penalty(batch):\n    return batch.a.sum(dim=1)\n"
+    )
     try:
         registry.extend(tmp_path)
         if said:
-            assert re.fullmatch(said, versions.of("penalty", "mine")) and not versions.waiting()
+            assert (
+                re.fullmatch(said, versions.of("penalty", "mine"))
+                and not versions.waiting()
+            )
         else:
-            with pytest.raises(UserError, match=r"penalty mine: VERSION of .*mine\.py is '2b', not a whole number"):
+            with pytest.raises(
+                UserError,
+                match=r"penalty mine: VERSION of .*mine\.py is '2b', not a whole number",
+            ):
                 versions.of("penalty", "mine")
     finally:
         registry.extend(None)

@@ -36,30 +36,51 @@ def server(tmp_path):
 
 
 def spec(*sources, digest=DIGEST):
-    return {"version": "1", "licence": "MIT", "citation": "C", "files": {"a.bin": digest}, "sources": list(sources)}
+    return {
+        "version": "1",
+        "licence": "MIT",
+        "citation": "C",
+        "files": {"a.bin": digest},
+        "sources": list(sources),
+    }
 
 
-def test_second_source_serves_a_packed_file_and_nothing_is_fetched_twice(server, tmp_path):
+def test_second_source_serves_a_packed_file_and_nothing_is_fetched_twice(
+    server, tmp_path
+):
     address, folder, requests = server
     (folder / "a.bin.gz").write_bytes(gzip.compress(CONTENT))
-    both = spec({"url": f"{address}/missing/{{file}}"}, {"url": f"{address}/{{file}}.gz"})
+    both = spec(
+        {"url": f"{address}/missing/{{file}}"}, {"url": f"{address}/{{file}}.gz"}
+    )
     fetch("thing", both, tmp_path / "store")
     assert artifacts.path(tmp_path / "store", "thing", "a.bin").read_bytes() == CONTENT
     assert artifacts.manifest(tmp_path / "store", "thing")["licence"] == "MIT"
     asked = len(requests)
     fetch("thing", both, tmp_path / "store")
     assert len(requests) == asked
-    assert sorted(f.name for f in (tmp_path / "store/thing").iterdir()) == ["a.bin", "artifact.json"]
+    assert sorted(f.name for f in (tmp_path / "store/thing").iterdir()) == [
+        "a.bin",
+        "artifact.json",
+    ]
 
 
 def test_when_all_fail_each_source_is_named_with_its_reason(server, tmp_path):
     address, folder, _ = server
     (folder / "a.bin").write_bytes(b"something else")
-    sources = [{"url": f"{address}/{{file}}"}, {"torchvision": "NoSuchDataset"}, {"npm": "./no-such-folder@@"}]
+    sources = [
+        {"url": f"{address}/{{file}}"},
+        {"torchvision": "NoSuchDataset"},
+        {"npm": "./no-such-folder@@"},
+    ]
     with pytest.raises(UserError) as caught:
         fetch("thing", spec(*sources), tmp_path / "store")
     text = str(caught.value)
-    assert f"url {address}" in text and hashlib.sha256(b"something else").hexdigest() in text and DIGEST in text
+    assert (
+        f"url {address}" in text
+        and hashlib.sha256(b"something else").hexdigest() in text
+        and DIGEST in text
+    )
     assert "torchvision NoSuchDataset" in text and "npm ./no-such-folder@@" in text
     assert not list((tmp_path / "store/thing").iterdir())
 
@@ -69,7 +90,9 @@ def test_a_file_with_another_hash_is_an_error_that_shows_both(tmp_path):
     (tmp_path / "thing/a.bin").write_bytes(b"tampered")
     with pytest.raises(UserError) as caught:
         fetch("thing", spec(), tmp_path)
-    assert hashlib.sha256(b"tampered").hexdigest() in str(caught.value) and DIGEST in str(caught.value)
+    assert hashlib.sha256(b"tampered").hexdigest() in str(
+        caught.value
+    ) and DIGEST in str(caught.value)
 
 
 def test_a_wheel_of_another_hash_is_not_unpacked(tmp_path, monkeypatch):
@@ -77,8 +100,13 @@ def test_a_wheel_of_another_hash_is_not_unpacked(tmp_path, monkeypatch):
     wheel.parent.mkdir()
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("thing/a.bin", CONTENT)
-        archive.writestr(f"{of_dist}/METADATA", "Metadata-Version: 2.1\nName: thing\nVersion: 1\n")
-        archive.writestr(f"{of_dist}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{of_dist}/METADATA", "Metadata-Version: 2.1\nName: thing\nVersion: 1\n"
+        )
+        archive.writestr(
+            f"{of_dist}/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
     source = {"wheel": "thing==1", "path": "thing/{file}"}
@@ -89,10 +117,16 @@ def test_a_wheel_of_another_hash_is_not_unpacked(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"wheel thing==1: `.*` failed: .*(?i:hash)"):
         fetch("thing", spec(source | {"sha256": DIGEST}), tmp_path)
     monkeypatch.setattr(zipfile.ZipFile, "extractall", unpack)
-    fetch("thing", spec(source | {"sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}), tmp_path)
+    fetch(
+        "thing",
+        spec(source | {"sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}),
+        tmp_path,
+    )
     assert artifacts.path(tmp_path, "thing", "a.bin").read_bytes() == CONTENT
 
 
 def test_an_unknown_kind_lists_those_there_are(tmp_path):
-    with pytest.raises(UserError, match="one kind of url, wheel, npm, apt, torchvision"):
+    with pytest.raises(
+        UserError, match="one kind of url, wheel, npm, apt, torchvision"
+    ):
         fetch("thing", spec({"ftp": "x"}), tmp_path)

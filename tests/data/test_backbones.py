@@ -44,7 +44,9 @@ def embedding(backbone, image):
 @pytest.mark.slow
 def test_every_weight_is_mapped_and_the_prediction_is_sane(fetched, flower):
     weights = fetched("efficientnet_lite0")
-    spec = efficientnet_lite.Options(model="tf_efficientnet_lite0", artifacts=["efficientnet_lite0"])
+    spec = efficientnet_lite.Options(
+        model="tf_efficientnet_lite0", artifacts=["efficientnet_lite0"]
+    )
     model = efficientnet_lite.full_model(spec, weights)
     with torch.no_grad():
         image = timm_loader.preprocessing(model, None)(flower)[None]
@@ -67,10 +69,16 @@ def test_a_missing_or_unknown_weight_is_named():
     with pytest.raises(UserError, match=r"_nowhere\.weight has no place"):
         efficientnet_lite.rename({"_nowhere.weight": torch.zeros(1)}, model)
     with pytest.raises(RuntimeError, match="Missing key"):
-        model.load_state_dict(efficientnet_lite.rename({"_conv_stem.weight": model.conv_stem.weight}, model))
+        model.load_state_dict(
+            efficientnet_lite.rename(
+                {"_conv_stem.weight": model.conv_stem.weight}, model
+            )
+        )
 
 
-@pytest.mark.parametrize(("name", "size"), [("test_vit", None), ("test_vit", 96), ("test_efficientnet", 96)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("test_vit", None), ("test_vit", 96), ("test_efficientnet", 96)]
+)
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_timm_equals_its_own_pipeline(name, size, suffix, tmp_path, flower):
     torch.manual_seed(0)
@@ -78,13 +86,17 @@ def test_timm_equals_its_own_pipeline(name, size, suffix, tmp_path, flower):
     reference = timm.create_model(name, **kwargs).eval()
     path = tmp_path / f"weights.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(reference.state_dict(), path)
-    got = embedding(load("timm", {"model": name, "checkpoint": str(path)}, None, size), flower)
+    got = embedding(
+        load("timm", {"model": name, "checkpoint": str(path)}, None, size), flower
+    )
     config = resolve_data_config({}, model=reference)
     if size:
         config |= {"input_size": (3, size, size), "crop_pct": 1.0}
     image = create_transform(**config)(flower)[None]
     with torch.no_grad():
-        expected = reference.forward_head(reference.forward_features(image), pre_logits=True)
+        expected = reference.forward_head(
+            reference.forward_features(image), pre_logits=True
+        )
     torch.testing.assert_close(got, expected)
 
 
@@ -93,14 +105,38 @@ def test_timm_refuses_a_checkpoint_that_lacks_tensors(tmp_path):
     del state["blocks.0.attn.qkv.weight"]
     save_file(state, tmp_path / "cut.safetensors")
     with pytest.raises(UserError, match=r"cut\.safetensors lacks 1 tensors.*qkv"):
-        load("timm", {"model": "test_vit", "checkpoint": str(tmp_path / "cut.safetensors")}, None, None)
-    deeper = timm.create_model("test_vit", depth=7).state_dict() | {"mask_token": torch.zeros(1)}
+        load(
+            "timm",
+            {"model": "test_vit", "checkpoint": str(tmp_path / "cut.safetensors")},
+            None,
+            None,
+        )
+    deeper = timm.create_model("test_vit", depth=7).state_dict() | {
+        "mask_token": torch.zeros(1)
+    }
     save_file(deeper, tmp_path / "deeper.safetensors")
-    with pytest.raises(UserError, match=r"deeper.* holds more layers than the model test_vit has.*blocks\.6\."):
-        load("timm", {"model": "test_vit", "checkpoint": str(tmp_path / "deeper.safetensors")}, None, None)
-    last = {name: value for name, value in deeper.items() if not name.startswith("blocks.6.")}
+    with pytest.raises(
+        UserError,
+        match=r"deeper.* holds more layers than the model test_vit has.*blocks\.6\.",
+    ):
+        load(
+            "timm",
+            {"model": "test_vit", "checkpoint": str(tmp_path / "deeper.safetensors")},
+            None,
+            None,
+        )
+    last = {
+        name: value
+        for name, value in deeper.items()
+        if not name.startswith("blocks.6.")
+    }
     save_file(last, tmp_path / "extra.safetensors")
-    load("timm", {"model": "test_vit", "checkpoint": str(tmp_path / "extra.safetensors")}, None, None)
+    load(
+        "timm",
+        {"model": "test_vit", "checkpoint": str(tmp_path / "extra.safetensors")},
+        None,
+        None,
+    )
     with pytest.raises(UserError, match="does not exist"):
         load("timm", {"model": "test_vit", "checkpoint": "nowhere.pth"}, None, None)
 
@@ -126,7 +162,9 @@ def test_timm_weights_from_the_hub_equal_its_own_pipeline(size, hub, flower):
     name = "test_vit.r160_in1k"
     torch.manual_seed(0)
     snapshot = hub(f"timm/{name}")
-    save_file(timm.create_model("test_vit").state_dict(), snapshot / "model.safetensors")
+    save_file(
+        timm.create_model("test_vit").state_dict(), snapshot / "model.safetensors"
+    )
     kwargs = {"img_size": size} if size else {}
     reference = timm.create_model(name, pretrained=True, num_classes=0, **kwargs).eval()
     config = resolve_data_config({}, model=reference)
@@ -149,16 +187,28 @@ def test_timm_takes_a_repo_or_folder_in_its_format(hub, flower):
     with torch.no_grad():
         image = create_transform(**resolve_data_config({}, model=model))(flower)[None]
         expected = model.forward_head(model.forward_features(image), pre_logits=True)
-    for spec in ({"model": "hf-hub:someone/vit"}, {"model": "test_vit", "checkpoint": str(snapshot)}):
-        torch.testing.assert_close(embedding(load("timm", spec, None, None), flower), expected)
-    with pytest.raises(UserError, match=r"holds a test_vit by its config\.json; expected test_vit2"):
+    for spec in (
+        {"model": "hf-hub:someone/vit"},
+        {"model": "test_vit", "checkpoint": str(snapshot)},
+    ):
+        torch.testing.assert_close(
+            embedding(load("timm", spec, None, None), flower), expected
+        )
+    with pytest.raises(
+        UserError, match=r"holds a test_vit by its config\.json; expected test_vit2"
+    ):
         load("timm", {"model": "test_vit2", "checkpoint": str(snapshot)}, None, None)
 
 
 TEXT = {"context_length": 8, "vocab_size": 100, "width": 32, "heads": 2, "layers": 1}
 # A CLIP transformer, and the layout of ViT-SO400M-14-SigLIP2: a transformer of timm with attention pooling.
 CLIP = {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16}
-SIGLIP = {"image_size": 160, "timm_model_name": "test_vit3", "timm_pool": "map", "timm_proj": "none"}
+SIGLIP = {
+    "image_size": 160,
+    "timm_model_name": "test_vit3",
+    "timm_pool": "map",
+    "timm_proj": "none",
+}
 OPEN_CLIP = {
     "tiny-clip": {"embed_dim": 24, "vision_cfg": CLIP, "text_cfg": TEXT},
     "tiny-siglip": {
@@ -166,7 +216,8 @@ OPEN_CLIP = {
         "init_logit_bias": -10,
         "custom_text": True,
         "vision_cfg": SIGLIP,
-        "text_cfg": TEXT | {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
+        "text_cfg": TEXT
+        | {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
     },
 }
 
@@ -176,10 +227,15 @@ def tiny(hub, tmp_path, monkeypatch):
     """(name, folder of the hub's repo) of a tiny model of open_clip, registered with the tag of a real one."""
 
     def make(name):
-        tag, real = {"tiny-clip": ("openai", "ViT-L-14"), "tiny-siglip": ("webli", "ViT-SO400M-14-SigLIP2")}[name]
+        tag, real = {
+            "tiny-clip": ("openai", "ViT-L-14"),
+            "tiny-siglip": ("webli", "ViT-SO400M-14-SigLIP2"),
+        }[name]
         (tmp_path / f"{name}.json").write_text(json.dumps(OPEN_CLIP[name]))
         open_clip.add_model_config(tmp_path / f"{name}.json")
-        settings = open_clip.get_pretrained_cfg(real, tag) | {"hf_hub": f"someone/{name}/"}
+        settings = open_clip.get_pretrained_cfg(real, tag) | {
+            "hf_hub": f"someone/{name}/"
+        }
         monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, {tag: settings})
         torch.manual_seed(0)
         state = open_clip.create_model(name).state_dict()
@@ -190,7 +246,9 @@ def tiny(hub, tmp_path, monkeypatch):
             torch.save(state, tmp_path / file)
         # open_clip only warns that the openai weights need QuickGELU.
         quick = {"force_quick_gelu": True} if tag == "openai" else {}
-        reference, _, transform = open_clip.create_model_and_transforms(name, pretrained=tag, **quick)
+        reference, _, transform = open_clip.create_model_and_transforms(
+            name, pretrained=tag, **quick
+        )
         return tag, snapshot, reference.eval(), transform
 
     return make
@@ -202,24 +260,44 @@ def test_open_clip_equals_its_own_pipeline(name, tiny, tmp_path, flower):
     with torch.no_grad():
         expected = reference.encode_image(transform(flower)[None])
     hub_file = str(snapshot / "open_clip_model.safetensors")
-    preprocessing = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    preprocessing = {
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+    }
     if name == "tiny-clip":
         preprocessing = {}
-    config = {"model_cfg": OPEN_CLIP[name] | {"quick_gelu": name == "tiny-clip"}, "preprocess_cfg": preprocessing}
+    config = {
+        "model_cfg": OPEN_CLIP[name] | {"quick_gelu": name == "tiny-clip"},
+        "preprocess_cfg": preprocessing,
+    }
     (snapshot / "open_clip_config.json").write_text(json.dumps(config))
     specs = [
         ({"model": name, "pretrained": tag}, hub_file),
         ({"model": f"hf-hub:someone/{name}"}, hub_file),
         ({"model": name, "pretrained": str(snapshot)}, hub_file),
         ({"model": name, "pretrained": hub_file}, hub_file),
-        ({"model": name, "pretrained": tag, "checkpoint": str(tmp_path / "weights.pt")}, str(tmp_path / "weights.pt")),
-        ({"model": name, "pretrained": f"{tmp_path}/folder"}, f"{tmp_path}/folder/open_clip_pytorch_model.bin"),
+        (
+            {
+                "model": name,
+                "pretrained": tag,
+                "checkpoint": str(tmp_path / "weights.pt"),
+            },
+            str(tmp_path / "weights.pt"),
+        ),
+        (
+            {"model": name, "pretrained": f"{tmp_path}/folder"},
+            f"{tmp_path}/folder/open_clip_pytorch_model.bin",
+        ),
     ]
     for spec, file in specs:
         backbone = load("open_clip", spec, None, None)
         torch.testing.assert_close(embedding(backbone, flower), expected)
         assert backbone.checkpoint == file
-        assert backbone.model.state_dict().keys() == reference.visual.state_dict().keys()
+        assert (
+            backbone.model.state_dict().keys() == reference.visual.state_dict().keys()
+        )
     smaller = load("open_clip", {"model": name, "pretrained": tag}, None, 96)
     assert smaller.transform(flower).shape == (3, 96, 96)
     assert embedding(smaller, flower).shape == expected.shape
@@ -230,15 +308,23 @@ def test_open_clip_refuses_what_it_cannot_load(tiny, tmp_path):
     with pytest.raises(UserError, match="no model 'nothing'"):
         load("open_clip", {"model": "nothing", "pretrained": tag}, None, None)
     with pytest.raises(
-        UserError, match=r"nowhere is neither a tag of tiny-clip \(there are: openai\) nor a local path"
+        UserError,
+        match=r"nowhere is neither a tag of tiny-clip \(there are: openai\) nor a local path",
     ):
         load("open_clip", {"model": "tiny-clip", "pretrained": "nowhere"}, None, None)
     path = str(tmp_path / "weights.pt")
     # One tag of ViT-L-14 has another mean, others another activation: a bare file could be of any of them.
-    with pytest.raises(UserError, match=r"the tags of ViT-L-14 differ; set `pretrained` to the tag"):
+    with pytest.raises(
+        UserError, match=r"the tags of ViT-L-14 differ; set `pretrained` to the tag"
+    ):
         load("open_clip", {"model": "ViT-L-14", "pretrained": path}, None, None)
     with pytest.raises(UserError, match=r"weights\.pt cannot be loaded into RN50"):
-        load("open_clip", {"model": "RN50", "pretrained": "openai", "checkpoint": path}, None, None)
+        load(
+            "open_clip",
+            {"model": "RN50", "pretrained": "openai", "checkpoint": path},
+            None,
+            None,
+        )
     (tmp_path / "weights.pt").write_text("version https://git-lfs.github.com/spec/v1")
     with pytest.raises(UserError, match="fetch them anew if the file is broken"):
         load("open_clip", {"model": "tiny-clip", "pretrained": path}, None, None)
@@ -266,7 +352,9 @@ LARGE = "vit_large_patch16_224.augreg_in21k_ft_in1k"
         ("timm", {"model": f"hf-hub:timm/{LARGE}"}, f"timm/{LARGE}", "config.json"),
     ],
 )
-def test_without_network_the_error_tells_what_to_fetch(loader, spec, repo, file, hub, tmp_path):
+def test_without_network_the_error_tells_what_to_fetch(
+    loader, spec, repo, file, hub, tmp_path
+):
     with pytest.raises(UserError) as error:
         load(loader, spec, None, None)
     for part in (
@@ -285,7 +373,11 @@ def test_without_network_the_error_tells_what_to_fetch(loader, spec, repo, file,
         ("timm", "test_vit.r160_in1k", ["model.safetensors"]),
         ("timm", "hf-hub:someone/vit", ["config.json", "model.safetensors"]),
         ("open_clip", "tiny-clip", ["open_clip_model.safetensors"]),
-        ("open_clip", "hf-hub:someone/tiny-clip", ["open_clip_config.json", "open_clip_model.safetensors"]),
+        (
+            "open_clip",
+            "hf-hub:someone/tiny-clip",
+            ["open_clip_config.json", "open_clip_model.safetensors"],
+        ),
     ],
 )
 def test_fetched_weights_are_listed_and_load_without_asking_anybody(
@@ -295,16 +387,28 @@ def test_fetched_weights_are_listed_and_load_without_asking_anybody(
     if loader == "timm":
         repo = model.removeprefix("hf-hub:") if ":" in model else f"timm/{model}"
         snapshot = hub(repo)
-        timm.models.save_for_hf(timm.create_model("test_vit"), snapshot, safe_serialization=True)
+        timm.models.save_for_hf(
+            timm.create_model("test_vit"), snapshot, safe_serialization=True
+        )
     else:
         tag, snapshot, *_ = tiny("tiny-clip")
-        (snapshot / "open_clip_config.json").write_text(json.dumps({"model_cfg": OPEN_CLIP["tiny-clip"]}))
-        repo, spec = "someone/tiny-clip", spec if ":" in model else spec | {"pretrained": tag}
+        (snapshot / "open_clip_config.json").write_text(
+            json.dumps({"model_cfg": OPEN_CLIP["tiny-clip"]})
+        )
+        repo, spec = (
+            "someone/tiny-clip",
+            spec if ":" in model else spec | {"pretrained": tag},
+        )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     download.weights("ours", spec, tmp_path / "ours.json")
     listed = read_json(tmp_path / "ours.json")
-    digests = [hashlib.sha256((snapshot / name).read_bytes()).hexdigest() for name in names]
-    files = [{"repo": repo, "file": n, "sha256": digest} for n, digest in zip(names, digests, strict=True)]
+    digests = [
+        hashlib.sha256((snapshot / name).read_bytes()).hexdigest() for name in names
+    ]
+    files = [
+        {"repo": repo, "file": n, "sha256": digest}
+        for n, digest in zip(names, digests, strict=True)
+    ]
     assert listed == {"backbone": "ours", "files": files}
     load(loader, spec, None, None)
     assert network == []
@@ -313,7 +417,12 @@ def test_fetched_weights_are_listed_and_load_without_asking_anybody(
 def test_local_weights_are_not_fetched(tmp_path):
     for spec in (
         {"loader": "timm", "model": "test_vit", "checkpoint": "vit.pt"},
-        {"loader": "open_clip", "model": "ViT-B-32", "pretrained": "openai", "checkpoint": "vit.pt"},
+        {
+            "loader": "open_clip",
+            "model": "ViT-B-32",
+            "pretrained": "openai",
+            "checkpoint": "vit.pt",
+        },
         {"loader": "precomputed", "model": "dino"},
     ):
         with pytest.raises(UserError, match="there is nothing to fetch"):
@@ -330,7 +439,9 @@ def test_precomputed_embeddings_are_mapped_and_checked(tmp_path):
     specs = given(tmp_path, "dino")
     got = precomputed.embeddings(*specs, "train")
     assert isinstance(got, np.memmap) and np.array_equal(got, array)
-    with pytest.raises(UserError, match=r"val\.npy are float32 of shape \(4, 3, 2\); expected"):
+    with pytest.raises(
+        UserError, match=r"val\.npy are float32 of shape \(4, 3, 2\); expected"
+    ):
         precomputed.embeddings(*specs, "val")
     with pytest.raises(UserError, match=r"test\.npy cannot be read"):
         precomputed.embeddings(*specs, "test")
@@ -338,13 +449,20 @@ def test_precomputed_embeddings_are_mapped_and_checked(tmp_path):
         precomputed.embeddings(*given(tmp_path, "none"), "train")
     (tmp_path / "dino/val.npy").unlink()
     np.savez(tmp_path / "dino/val.npz", array)
-    with pytest.raises(UserError, match=r"val\.npy do not exist; .* \(a val\.npz may hold several\)"):
+    with pytest.raises(
+        UserError, match=r"val\.npy do not exist; .* \(a val\.npz may hold several\)"
+    ):
         precomputed.embeddings(*specs, "val")
 
 
 def npy(header):
     """A file of NumPy's with a header of one's own, and 24 numbers."""
-    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header.encode() + np.arange(24.0).tobytes()
+    return (
+        b"\x93NUMPY\x01\0"
+        + struct.pack("<H", len(header))
+        + header.encode()
+        + np.arange(24.0).tobytes()
+    )
 
 
 HEADER = "{{'descr': '<f8', 'fortran_order': False, 'shape': {}}}"
@@ -355,7 +473,10 @@ CUT = npy(HEADER.format("(6, 4)"))[:-8]
     ("content", "said"),
     [
         (np.ones((6, 4)) + 0j, "holds an array of complex128, expected numbers"),
-        (np.ones((6, 4), int), r"are int64 of shape \(6, 4\); expected \(N, d\) of float16, float32, float64"),
+        (
+            np.ones((6, 4), int),
+            r"are int64 of shape \(6, 4\); expected \(N, d\) of float16, float32, float64",
+        ),
         (np.ones(6), r"are float64 of shape \(6,\); expected"),
         (np.ones((0, 4)), r"are float64 of shape \(0, 4\); expected"),
         (np.full((6, 4), None), "holds Python objects, expected numbers"),
@@ -375,7 +496,9 @@ def test_files_that_are_no_embeddings_are_named(tmp_path, content, said):
     (tmp_path / "m").mkdir()
     for split in ("train", "val", "test"):
         file = tmp_path / f"m/{split}.npy"
-        file.write_bytes(content) if isinstance(content, bytes) else np.save(file, content)
+        file.write_bytes(content) if isinstance(content, bytes) else np.save(
+            file, content
+        )
     with pytest.raises(UserError, match=rf"/train\.npy {said}") as error:
         precomputed.embeddings(*given(tmp_path, "m"), "train")
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
@@ -384,7 +507,13 @@ def test_files_that_are_no_embeddings_are_named(tmp_path, content, said):
 def test_embeddings_of_any_order_of_axes_and_bytes_are_read(tmp_path):
     (tmp_path / "m").mkdir()
     array = np.arange(12, dtype=np.float32).reshape(4, 3)
-    for split, kind in (("train", np.asfortranarray(array)), ("val", array.astype(">f4")), ("test", array)):
+    for split, kind in (
+        ("train", np.asfortranarray(array)),
+        ("val", array.astype(">f4")),
+        ("test", array),
+    ):
         np.save(tmp_path / f"m/{split}.npy", kind)
     for split in ("train", "val"):
-        np.testing.assert_array_equal(precomputed.embeddings(*given(tmp_path, "m"), split), array)
+        np.testing.assert_array_equal(
+            precomputed.embeddings(*given(tmp_path, "m"), split), array
+        )

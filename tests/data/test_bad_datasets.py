@@ -29,7 +29,15 @@ def said(tmp_path, monkeypatch, capsys):
 
     def said(spec):
         monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
-        command = ["dataset", "--name", "d", "--artifacts", "/nowhere", "--out", str(tmp_path / "index")]
+        command = [
+            "dataset",
+            "--name",
+            "d",
+            "--artifacts",
+            "/nowhere",
+            "--out",
+            str(tmp_path / "index"),
+        ]
         signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
         signal.alarm(20)
         try:
@@ -74,9 +82,15 @@ def image_folder(root):
 def shards(root, kind="tar", **given):
     """Three shards with an image each; `given` in place of some."""
     for number, split in enumerate(SPLITS):
-        content = given.get(split, tar((f"{number}.png", png(number)), (f"{number}.cls", b"1")))
+        content = given.get(
+            split, tar((f"{number}.png", png(number)), (f"{number}.cls", b"1"))
+        )
         (root / f"{split}.{kind}").write_bytes(content)
-    return {"type": "shards", "root": str(root), "splits": {split: f"{split}.{kind}" for split in SPLITS}}
+    return {
+        "type": "shards",
+        "root": str(root),
+        "splits": {split: f"{split}.{kind}" for split in SPLITS},
+    }
 
 
 def parquet(columns, metadata=None):
@@ -87,38 +101,53 @@ def parquet(columns, metadata=None):
 
 
 def parquets(root, train):
-    others = {s: parquet({"image": [png(i)], "label": [0]}) for i, s in enumerate(("val", "test"))}
+    others = {
+        s: parquet({"image": [png(i)], "label": [0]})
+        for i, s in enumerate(("val", "test"))
+    }
     return shards(root, "parquet", train=train, **others)
 
 
 def table(root, train, others="image_id,label\n{},1\n"):
     for split in SPLITS:
-        (root / f"{split}.csv").write_bytes(train if split == "train" else others.format(split).encode())
+        (root / f"{split}.csv").write_bytes(
+            train if split == "train" else others.format(split).encode()
+        )
     return {"type": "table", "root": str(root)}
 
 
 def open_images(root, **given):
     (root / "annotations").mkdir()
-    for number, (folder, split) in enumerate((("train", "train"), ("validation", "val"), ("test", "test"))):
+    for number, (folder, split) in enumerate(
+        (("train", "train"), ("validation", "val"), ("test", "test"))
+    ):
         (root / folder).mkdir()
         (root / folder / f"{split}.jpg").write_bytes(png(number))
         labels = root / f"annotations/oidv7-{split}-annotations-human-imagelabels.csv"
         labels.write_text(f"ImageID,LabelName,Confidence\n{split},/m/cat,1\n")
-    (root / "annotations/oidv7-class-descriptions.csv").write_bytes(given.get("names", b"/m/cat,Cat\n"))
+    (root / "annotations/oidv7-class-descriptions.csv").write_bytes(
+        given.get("names", b"/m/cat,Cat\n")
+    )
     return {"type": "open_images", "root": str(root)}
 
 
 def imagenet(root, train=None, val=None, kit=None):
     """The original archives of two training images and a validation image, or some of them otherwise."""
     inner = tar(("n00000001_1.JPEG", png(1)), ("n00000001_2.JPEG", png(2)))
-    (root / "ILSVRC2012_img_train.tar").write_bytes(train or tar(("n00000001.tar", inner)))
-    (root / "ILSVRC2012_img_val.tar").write_bytes(val or tar(("ILSVRC2012_val_00000001.JPEG", png(3))))
+    (root / "ILSVRC2012_img_train.tar").write_bytes(
+        train or tar(("n00000001.tar", inner))
+    )
+    (root / "ILSVRC2012_img_val.tar").write_bytes(
+        val or tar(("ILSVRC2012_val_00000001.JPEG", png(3)))
+    )
     synsets = np.zeros(2, [("ILSVRC2012_ID", object), ("WNID", object)])
     synsets[:] = [(1.0, "n00000001"), (2.0, "n00000002")]
     mat = io.BytesIO()
     scipy.io.savemat(mat, {"synsets": synsets if kit is None else kit})
     truth = ("data/ILSVRC2012_validation_ground_truth.txt", b"1\n")
-    (root / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(gzip.compress(tar(("data/meta.mat", mat.getvalue()), truth)))
+    (root / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(
+        gzip.compress(tar(("data/meta.mat", mat.getvalue()), truth))
+    )
     return {"type": "imagenet", "root": str(root), "val_per_class": 1, "split_seed": 0}
 
 
@@ -131,7 +160,9 @@ ODD = {
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_what_is_no_file_is_broken_or_refused_and_not_waited_for(tmp_path, monkeypatch, said, kind):
+def test_what_is_no_file_is_broken_or_refused_and_not_waited_for(
+    tmp_path, monkeypatch, said, kind
+):
     def put(folder, name):
         monkeypatch.chdir(folder)  # The address of a socket is short.
         (folder / name).unlink(missing_ok=True)
@@ -141,7 +172,10 @@ def test_what_is_no_file_is_broken_or_refused_and_not_waited_for(tmp_path, monke
     spec = open_images(tmp_path)
     put(tmp_path / "train", "odd.jpg")
     refused(said, spec, f"train/odd.jpg {expected}; mend them, or allow more")
-    assert said(spec | {"max_broken": 1}) == (0, "dataset d: 1 broken images are left out: train/odd.jpg\n")
+    assert said(spec | {"max_broken": 1}) == (
+        0,
+        "dataset d: 1 broken images are left out: train/odd.jpg\n",
+    )
     put(tmp_path, "list.csv")
     refused(said, spec | {"subset": "list.csv"}, f"list.csv {expected}")
     for make, name in (
@@ -161,7 +195,9 @@ def test_what_is_no_file_is_broken_or_refused_and_not_waited_for(tmp_path, monke
 def test_images_of_a_folder_that_cannot_be_read_are_named(tmp_path, said):
     spec = image_folder(tmp_path)
     assert said(spec) == (0, "")
-    (tmp_path / "train/a/folder.jpg").mkdir()  # Folders are looked into, whatever their names.
+    (
+        tmp_path / "train/a/folder.jpg"
+    ).mkdir()  # Folders are looked into, whatever their names.
     os.mkfifo(tmp_path / "train/a/pipe.png")
     os.symlink("nowhere", tmp_path / "train/a/link.png")
     (tmp_path / "train/a/empty.png").touch()
@@ -169,7 +205,10 @@ def test_images_of_a_folder_that_cannot_be_read_are_named(tmp_path, said):
     refused(said, spec, "4 of 7 images cannot be read")
     assert said(spec | {"max_broken": 4})[0] == 0
     reasons = files.read_json(tmp_path / "index/manifest.json")["broken"]
-    assert {path.removeprefix("train/a/"): why.split(":")[0] for path, why in reasons.items()} == {
+    assert {
+        path.removeprefix("train/a/"): why.split(":")[0]
+        for path, why in reasons.items()
+    } == {
         "pipe.png": "OSError",
         "link.png": "FileNotFoundError",
         "empty.png": "ValueError",
@@ -177,32 +216,55 @@ def test_images_of_a_folder_that_cannot_be_read_are_named(tmp_path, said):
     }
 
 
-def test_no_picture_of_a_folder_is_dropped_or_taken_twice_without_a_word(tmp_path, said):
+def test_no_picture_of_a_folder_is_dropped_or_taken_twice_without_a_word(
+    tmp_path, said
+):
     spec = image_folder(tmp_path)
     folder, index = tmp_path / "train/a", tmp_path / "index/index.parquet"
     (folder / "below").mkdir()
     os.symlink(folder / "0.png", folder / "below/link.png")
-    os.symlink("below", folder / "again")  # What is no circle is followed, as by torchvision.
+    os.symlink(
+        "below", folder / "again"
+    )  # What is no circle is followed, as by torchvision.
     for name in ("x.GIF", "x.pnm", "x.heic", "x.svg"):
         (folder / name).write_bytes(png(9))
     (tmp_path / "val/notes.txt").touch()
     left = (
-        f"image folder {tmp_path}: 3 files that are no picture by their ending are left out, such as 'train/a/x.heic'\n"
+        f"image folder {tmp_path}: 3 files that are no picture by their ending are left out, "
+        "such as 'train/a/x.heic'\n"
     )
     assert said(spec) == (0, left)
     taken = ["0.png", "x.GIF", "x.pnm", "again/link.png", "below/link.png"]
-    assert list(files.read_parquet(index)["path"])[:-2] == [f"train/a/{name}" for name in taken]
+    assert list(files.read_parquet(index)["path"])[:-2] == [
+        f"train/a/{name}" for name in taken
+    ]
     (tmp_path / "val/x.gif").write_bytes(png(9))
-    refused(said, spec, f"{tmp_path}/val: 1 pictures lie beside the class folders, such as 'x.gif': move each into")
+    refused(
+        said,
+        spec,
+        f"{tmp_path}/val: 1 pictures lie beside the class folders, such as 'x.gif': move each into",
+    )
     (tmp_path / "val/x.gif").unlink()
-    for link, target in (("train/a/up", ".."), ("train/b", "."), ("train/a/far", tmp_path.parent)):
+    for link, target in (
+        ("train/a/up", ".."),
+        ("train/b", "."),
+        ("train/a/far", tmp_path.parent),
+    ):
         os.symlink(target, tmp_path / link)
-        refused(said, spec, f"the link '{tmp_path}/{link}' leads to a folder that it lies in: remove it")
+        refused(
+            said,
+            spec,
+            f"the link '{tmp_path}/{link}' leads to a folder that it lies in: remove it",
+        )
         (tmp_path / link).unlink()
     for name in ("b", "c"):
         (tmp_path / "train" / name).mkdir()
-        os.symlink(f"../{'c' if name == 'b' else 'b'}", tmp_path / "train" / name / "other")
-    refused(said, spec, "other' leads to a folder that it lies in: remove it")  # Through each other.
+        os.symlink(
+            f"../{'c' if name == 'b' else 'b'}", tmp_path / "train" / name / "other"
+        )
+    refused(
+        said, spec, "other' leads to a folder that it lies in: remove it"
+    )  # Through each other.
 
 
 def test_a_folder_of_classes_is_split_class_by_class(tmp_path, said):
@@ -211,17 +273,25 @@ def test_a_folder_of_classes_is_split_class_by_class(tmp_path, said):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(png(number))
     spec = {"type": "image_folder", "root": str(tmp_path / "images")}
-    refused(said, spec, "missing: train, val, test. If it holds class folders, give `fractions: {train: 0.7, val: 0.1")
+    refused(
+        said,
+        spec,
+        "missing: train, val, test. If it holds class folders, give `fractions: {train: 0.7, val: 0.1",
+    )
     shares = {"fractions": {"train": 0.7, "val": 0.1, "test": 0.2}}
 
     def split(**more):
         assert said(spec | shares | more)[0] == 0
-        return files.read_parquet(tmp_path / "index/index.parquet").set_index("path")["split"]
+        return files.read_parquet(tmp_path / "index/index.parquet").set_index("path")[
+            "split"
+        ]
 
     found = split()
     counts = found.groupby([found.index.str[0], found]).size().to_dict()
     assert counts == {
-        (c, s): n for c, of in (("a", (28, 4, 8)), ("b", (14, 2, 4))) for s, n in zip(SPLITS, of, strict=True)
+        (c, s): n
+        for c, of in (("a", (28, 4, 8)), ("b", (14, 2, 4)))
+        for s, n in zip(SPLITS, of, strict=True)
     }
     assert found.equals(split(split_seed=0)) and not found.equals(split(split_seed=1))
     for name in SPLITS:
@@ -233,31 +303,53 @@ def test_classes_of_a_folder_are_those_of_all_splits(tmp_path, said):
     spec = image_folder(tmp_path)
     (tmp_path / "val/b").mkdir()
     refused(
-        said, spec, f"{tmp_path}/val: no picture in the class folders ['b']: put some there, or remove these folders"
+        said,
+        spec,
+        f"{tmp_path}/val: no picture in the class folders ['b']: put some there, or remove these folders",
     )
     (tmp_path / "val/b/x.png").write_bytes(png(9))
-    refused(said, spec, "only one of train/ and val/ has the classes ['b']: give all splits class folders of the same")
+    refused(
+        said,
+        spec,
+        "only one of train/ and val/ has the classes ['b']: give all splits class folders of the same",
+    )
     os.rename(tmp_path / "val/b", tmp_path / "val" / os.fsdecode(b"caf\xe9"))
     refused(said, spec, r"has the classes ['caf\udce9']")
 
 
 def test_names_that_are_no_text_are_named(tmp_path, said):
-    root = {kind: tmp_path / kind for kind in ("folder", "class", "shards", "open", "imagenet")}
+    root = {
+        kind: tmp_path / kind
+        for kind in ("folder", "class", "shards", "open", "imagenet")
+    }
     for folder in root.values():
         folder.mkdir()
     spec = image_folder(root["folder"])
     (root["folder"] / os.fsdecode(b"train/a/caf\xe9.png")).write_bytes(png(9))
-    refused(said, spec, rf"image_folder, root {root['folder']}: the name 'train/a/caf\udce9.png' is not UTF-8")
+    refused(
+        said,
+        spec,
+        rf"image_folder, root {root['folder']}: the name 'train/a/caf\udce9.png' is not UTF-8",
+    )
     spec = image_folder(root["class"])
     for split in SPLITS:
-        os.rename(root["class"] / split / "a", root["class"] / split / os.fsdecode(b"caf\xe9"))
+        os.rename(
+            root["class"] / split / "a", root["class"] / split / os.fsdecode(b"caf\xe9")
+        )
     refused(said, spec, r"the name 'train/caf\udce9/0.png' is not UTF-8")
-    spec = shards(root["shards"], train=tar((b"caf\xe9.png", png(9)), (b"caf\xe9.cls", b"1")))
+    spec = shards(
+        root["shards"], train=tar((b"caf\xe9.png", png(9)), (b"caf\xe9.cls", b"1"))
+    )
     refused(said, spec, r"the name 'caf\udce9' is not UTF-8")
     spec = open_images(root["open"])
     (root["open"] / os.fsdecode(b"train/caf\xe9.jpg")).write_bytes(png(9))
     refused(said, spec, r"the name 'caf\udce9' is not UTF-8")
-    spec = imagenet(root["imagenet"], train=tar(("n00000001.tar", tar((b"caf\xe9.JPEG", png(1)), ("b.JPEG", png(2))))))
+    spec = imagenet(
+        root["imagenet"],
+        train=tar(
+            ("n00000001.tar", tar((b"caf\xe9.JPEG", png(1)), ("b.JPEG", png(2))))
+        ),
+    )
     refused(said, spec, r"the name 'caf\udce9' is not UTF-8")
 
 
@@ -268,20 +360,40 @@ RANGE = "expected 0 to 2^63 - 1"
 @pytest.mark.parametrize(
     ("ending", "text", "expected"),
     [
-        ("cls", b"1" + b"0" * 30, f"image 0 (ROOT/train/0) has the label 1{'0' * 30}, {RANGE}"),
+        (
+            "cls",
+            b"1" + b"0" * 30,
+            f"image 0 (ROOT/train/0) has the label 1{'0' * 30}, {RANGE}",
+        ),
         ("cls", b"9223372036854775808", f"has the label 9223372036854775808, {RANGE}"),
-        ("cls", b"-1", f"has the label -1, {RANGE}; -1 often means that a split has no labels"),
+        (
+            "cls",
+            b"-1",
+            f"has the label -1, {RANGE}; -1 often means that a split has no labels",
+        ),
         ("cls", b"1.0", "ROOT/train.tar: 0.cls holds b'1.0', expected a class number"),
         ("cls", b"9" * 5000, "ROOT/train.tar: 0.cls holds b'999"),
-        ("json", b'{"label": 1' + b"0" * 30 + b"}", f"has the label 1{'0' * 30}, {RANGE}"),
+        (
+            "json",
+            b'{"label": 1' + b"0" * 30 + b"}",
+            f"has the label 1{'0' * 30}, {RANGE}",
+        ),
         ("json", NESTED, "ROOT/train.tar: 0.json holds b'[[["),
-        ("json", b'{"label": 1, "x": ' + NESTED + b"]" * 100_000 + b"}", '0.json holds b\'{"label": 1, "x": [['),
+        (
+            "json",
+            b'{"label": 1, "x": ' + NESTED + b"]" * 100_000 + b"}",
+            '0.json holds b\'{"label": 1, "x": [[',
+        ),
         (
             "json",
             b'{"label": "\\ud800"}',
             '0.json holds b\'{"label": "\\\\ud800"}\', expected a class number as `label`',
         ),
-        ("json", b'{"label": true}', "0.json holds b'{\"label\": true}', expected a class number as `label`"),
+        (
+            "json",
+            b'{"label": true}',
+            "0.json holds b'{\"label\": true}', expected a class number as `label`",
+        ),
         ("json", b'{"label": 1.5}', "0.json holds b'{\"label\": 1.5}'"),
         ("json", b'{"label": "\xe9"}', '0.json holds b\'{"label": "\\xe9"}\''),
         ("json", b"[1]", "0.json holds b'[1]'"),
@@ -294,15 +406,36 @@ def test_labels_in_tars(tmp_path, said, ending, text, expected):
 
 
 def test_tars_that_look_strange_are_read(tmp_path, said):
-    odd = (("/etc/0.png", png(7)), ("../../1.png", png(8)), ("a.png", png(9)), ("b.png", png(10)), ("a.png", png(11)))
+    odd = (
+        ("/etc/0.png", png(7)),
+        ("../../1.png", png(8)),
+        ("a.png", png(9)),
+        ("b.png", png(10)),
+        ("a.png", png(11)),
+    )
     text = b'{"label": 1, "caption": "\\ud800", "x": NaN}'
-    spec = shards(tmp_path, train=tar(*(m for name, c in odd for m in ((name, c), (name[:-3] + "json", text)))))
+    spec = shards(
+        tmp_path,
+        train=tar(
+            *(m for name, c in odd for m in ((name, c), (name[:-3] + "json", text)))
+        ),
+    )
     assert said(spec) == (0, "")
     # Two samples have one key, so that all are named by place.
-    assert list(files.read_parquet(tmp_path / "index/index.parquet")["image_id"])[:2] == ["train/0", "train/1"]
+    assert list(files.read_parquet(tmp_path / "index/index.parquet")["image_id"])[
+        :2
+    ] == ["train/0", "train/1"]
     for split in SPLITS:
-        refused(said, shards(tmp_path, **{split: tar(("0.txt", b"x"))}), f"there is no image in {split}.tar")
-    refused(said, shards(tmp_path, train=b""), "train.tar is not a whole, uncompressed tar (empty file; 0 bytes)")
+        refused(
+            said,
+            shards(tmp_path, **{split: tar(("0.txt", b"x"))}),
+            f"there is no image in {split}.tar",
+        )
+    refused(
+        said,
+        shards(tmp_path, train=b""),
+        "train.tar is not a whole, uncompressed tar (empty file; 0 bytes)",
+    )
 
 
 @pytest.mark.parametrize(
@@ -322,29 +455,56 @@ def test_tars_that_look_strange_are_read(tmp_path, said):
     ],
 )
 def test_metadata_without_class_names_do_no_harm(tmp_path, said, text):
-    spec = parquets(tmp_path, parquet({"image": [png(9)], "label": [0]}, {"huggingface": text}))
+    spec = parquets(
+        tmp_path, parquet({"image": [png(9)], "label": [0]}, {"huggingface": text})
+    )
     assert said(spec) == (0, "")
 
 
 def test_an_image_that_its_second_dot_would_hide_is_named(tmp_path, said):
     label, hidden = ("1.cls", b"1"), ("._1.png", b"x")
-    masks = (("0.seg.png", b"x"), ("2.png", png(8)), ("2.cls", b"1"), ("0.png", png(9)), ("0.cls", b"1"))
-    assert said(shards(tmp_path, train=tar(*masks, ("1.png", png(7)), hidden, label, ("3.seg.txt", b"x")))) == (0, "")
+    masks = (
+        ("0.seg.png", b"x"),
+        ("2.png", png(8)),
+        ("2.cls", b"1"),
+        ("0.png", png(9)),
+        ("0.cls", b"1"),
+    )
+    assert said(
+        shards(
+            tmp_path,
+            train=tar(*masks, ("1.png", png(7)), hidden, label, ("3.seg.txt", b"x")),
+        )
+    ) == (0, "")
     assert len(files.read_parquet(tmp_path / "index/index.parquet")) == 5
     spec = shards(tmp_path, train=tar(*masks, ("a/1.v2.PNG", png(7)), label))
-    refused(said, spec, f"{tmp_path}/train.tar: a/1.v2.png has the ending 'v2.png', since an ending starts at")
+    refused(
+        said,
+        spec,
+        f"{tmp_path}/train.tar: a/1.v2.png has the ending 'v2.png', since an ending starts at",
+    )
 
 
 def test_class_names_are_one_list_in_all_files_and_splits(tmp_path, said):
     def one(number, *names):
-        features = json.dumps({"info": {"features": {"label": {"names": names}}}}) if names else "{}"
-        return parquet({"image": [png(number)], "label": [0]}, {"huggingface": features})
+        features = (
+            json.dumps({"info": {"features": {"label": {"names": names}}}})
+            if names
+            else "{}"
+        )
+        return parquet(
+            {"image": [png(number)], "label": [0]}, {"huggingface": features}
+        )
 
     splits = {"val": one(1, "cat", "dog"), "test": one(2)}
     spec = shards(tmp_path, "parquet", train=one(0, "cat", "dog"), **splits)
     assert said(spec) == (0, "")
     spec = shards(tmp_path, "parquet", train=one(0, "dog", "cat"), **splits)
-    refused(said, spec, f"{tmp_path}: class 0 is 'dog' in train and 'cat' in val: write all with one list")
+    refused(
+        said,
+        spec,
+        f"{tmp_path}: class 0 is 'dog' in train and 'cat' in val: write all with one list",
+    )
     spec["splits"] |= {"train": "*.parquet"}
     (tmp_path / "val.parquet").write_bytes(one(1, "dog", "cat", "cow"))
     refused(said, spec, "class 2 is None in train.parquet and 'cow' in val.parquet")
@@ -352,8 +512,17 @@ def test_class_names_are_one_list_in_all_files_and_splits(tmp_path, said):
     folder.mkdir()
     for part, names in (("train", ("cat", "dog")), ("validation", ("dog", "cat"))):
         (folder / f"{part}-0.parquet").write_bytes(one(3, *names))
-    spec = {"type": "imagenet", "root": str(tmp_path), "val_per_class": 1, "split_seed": 0}
-    refused(said, spec, "class 0 is 'cat' in data/train-*.parquet and 'dog' in data/validation-*.parquet")
+    spec = {
+        "type": "imagenet",
+        "root": str(tmp_path),
+        "val_per_class": 1,
+        "split_seed": 0,
+    }
+    refused(
+        said,
+        spec,
+        "class 0 is 'cat' in data/train-*.parquet and 'dog' in data/validation-*.parquet",
+    )
 
 
 @pytest.mark.parametrize(
@@ -363,34 +532,79 @@ def test_class_names_are_one_list_in_all_files_and_splits(tmp_path, said):
             {"image": [[1, 2]], "label": [0]},
             "column 'image' is list<element: int64>, expected binary, or a struct with",
         ),
-        ({"image": ["a.png"], "label": [0]}, "column 'image' is string, expected binary"),
-        ({"image": [{"path": "a"}], "label": [0]}, "column 'image' is struct<path: string>, expected binary"),
-        ({"image": [{"bytes": "a"}], "label": [0]}, "column 'image' is struct<bytes: string>, expected binary"),
-        ({"image": pa.nulls(1), "label": [0]}, "column 'image' is null, expected binary"),
-        ({"image": [b"x", None], "label": [0, 0]}, "2 of 4 images cannot be read"),
-        ({"image": [b"x"], "label": pa.array([2**64 - 1], pa.uint64())}, f"the label 18446744073709551615, {RANGE}"),
-        ({"image": [b"x"], "label": pa.nulls(1)}, "column 'label' is null, expected class numbers"),
-        ({"image": [b"x"], "label": [[0]]}, "column 'label' is list<element: int64>, expected class numbers"),
-        ({"image": [b"x"], "label": [{"a": 0}]}, "column 'label' is struct<a: int64>, expected class numbers"),
-        ({"image": [b"x", b"y"], "label": [0, None]}, "image 1 (ROOT/train/1) has no label, and 1 others have one"),
-        ({"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())}, "there is no image in train.parquet"),
         (
-            pa.Table.from_arrays([pa.array([b"x"])] * 2 + [pa.array([0])], names=["image", "image", "label"]),
+            {"image": ["a.png"], "label": [0]},
+            "column 'image' is string, expected binary",
+        ),
+        (
+            {"image": [{"path": "a"}], "label": [0]},
+            "column 'image' is struct<path: string>, expected binary",
+        ),
+        (
+            {"image": [{"bytes": "a"}], "label": [0]},
+            "column 'image' is struct<bytes: string>, expected binary",
+        ),
+        (
+            {"image": pa.nulls(1), "label": [0]},
+            "column 'image' is null, expected binary",
+        ),
+        ({"image": [b"x", None], "label": [0, 0]}, "2 of 4 images cannot be read"),
+        (
+            {"image": [b"x"], "label": pa.array([2**64 - 1], pa.uint64())},
+            f"the label 18446744073709551615, {RANGE}",
+        ),
+        (
+            {"image": [b"x"], "label": pa.nulls(1)},
+            "column 'label' is null, expected class numbers",
+        ),
+        (
+            {"image": [b"x"], "label": [[0]]},
+            "column 'label' is list<element: int64>, expected class numbers",
+        ),
+        (
+            {"image": [b"x"], "label": [{"a": 0}]},
+            "column 'label' is struct<a: int64>, expected class numbers",
+        ),
+        (
+            {"image": [b"x", b"y"], "label": [0, None]},
+            "image 1 (ROOT/train/1) has no label, and 1 others have one",
+        ),
+        (
+            {"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())},
+            "there is no image in train.parquet",
+        ),
+        (
+            pa.Table.from_arrays(
+                [pa.array([b"x"])] * 2 + [pa.array([0])],
+                names=["image", "image", "label"],
+            ),
             "train.parquet has several columns 'image'; it has image, image, label",
         ),
     ],
 )
 def test_columns_of_parquet(tmp_path, said, columns, expected):
-    refused(said, parquets(tmp_path, parquet(columns)), expected.replace("ROOT", str(tmp_path)))
+    refused(
+        said,
+        parquets(tmp_path, parquet(columns)),
+        expected.replace("ROOT", str(tmp_path)),
+    )
 
 
-@pytest.mark.parametrize("kind", [pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int32(), pa.binary())])
+@pytest.mark.parametrize(
+    "kind",
+    [pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int32(), pa.binary())],
+)
 def test_all_kinds_of_binary_are_read(tmp_path, said, kind):
     images = pa.array([png(8), png(9)]).cast(kind)
     paths = pa.StructArray.from_arrays([images, pa.array([1, 2])], ["bytes", "path"])
     for column in (images, paths):
-        assert said(parquets(tmp_path, parquet({"image": column, "label": [0, 0]}))) == (0, "")
-    assert archives.samples(tmp_path, ["train.parquet"]).keys == ["1", "2"]  # Texts, whatever `path` is.
+        assert said(
+            parquets(tmp_path, parquet({"image": column, "label": [0, 0]}))
+        ) == (0, "")
+    assert archives.samples(tmp_path, ["train.parquet"]).keys == [
+        "1",
+        "2",
+    ]  # Texts, whatever `path` is.
 
 
 HEAD = b"image_id,label\n"
@@ -404,71 +618,131 @@ INTEGERS = "labels are integers from 0 to 2^63 - 1"
             HEAD + b"caf\xe9,1\n",
             "train.csv cannot be read as a table: 'utf-8' codec can't decode byte 0xe9 in position 3",
         ),
-        ("image_id,label\na,1\n".encode("utf-16"), "train.csv cannot be read as a table: 'utf-8' codec"),
-        (HEAD + b"a,-1\n", "image 'a' has the label -1, expected a class number from 0"),
-        (b"image_id,label_coarse\na,-1\n", "image 'a' has the label_coarse -1, expected a class number from 0"),
+        (
+            "image_id,label\na,1\n".encode("utf-16"),
+            "train.csv cannot be read as a table: 'utf-8' codec",
+        ),
+        (
+            HEAD + b"a,-1\n",
+            "image 'a' has the label -1, expected a class number from 0",
+        ),
+        (
+            b"image_id,label_coarse\na,-1\n",
+            "image 'a' has the label_coarse -1, expected a class number from 0",
+        ),
         (HEAD + b"a,1.5\n", "train.csv cannot be read as a table: cannot safely cast"),
-        (HEAD + b"a,1" + b"0" * 30 + b"\n", "train.csv cannot be read as a table: Python int too large"),
+        (
+            HEAD + b"a,1" + b"0" * 30 + b"\n",
+            "train.csv cannot be read as a table: Python int too large",
+        ),
         (HEAD + b"a,9223372036854775808\n", INTEGERS),
         (HEAD + b"a,inf\n", INTEGERS),
         (HEAD + b"a,True\n", INTEGERS),
         (HEAD + b"a,cat\n", INTEGERS),
         (HEAD + b"a,1,2\n", "train.csv: its rows have more fields than its first line"),
-        (HEAD + b"a,1\nb,1,2\n", "train.csv cannot be read as a table: Error tokenizing data"),
+        (
+            HEAD + b"a,1\nb,1,2\n",
+            "train.csv cannot be read as a table: Error tokenizing data",
+        ),
         (HEAD + b"a,1\na,2\n", "image_id 'a' occurs twice"),
         (HEAD, "no image in split train"),
         (b"", "train.csv cannot be read as a table: No columns"),
     ],
 )
 def test_tables(tmp_path, said, train, expected):
-    refused(said, table(tmp_path, train, train.partition(b"\n")[0].decode("latin") + "\n{},1\n"), expected)
+    refused(
+        said,
+        table(tmp_path, train, train.partition(b"\n")[0].decode("latin") + "\n{},1\n"),
+        expected,
+    )
 
 
 def test_tables_of_other_programs_are_read(tmp_path, said):
-    assert said(table(tmp_path, b"\xef\xbb\xbfimage_id,label\na\0b,1.0\n\0,1\n")) == (0, "")
+    assert said(table(tmp_path, b"\xef\xbb\xbfimage_id,label\na\0b,1.0\n\0,1\n")) == (
+        0,
+        "",
+    )
     index = files.read_parquet(tmp_path / "index/index.parquet")
-    assert list(index["image_id"])[:2] == ["a\0b", "\0"] and index["label"].dtype == "int64"
+    assert (
+        list(index["image_id"])[:2] == ["a\0b", "\0"]
+        and index["label"].dtype == "int64"
+    )
 
 
 def test_texts_of_open_images(tmp_path, said):
     for number, (name, content, expected) in enumerate(
         [
-            ("oidv7-class-descriptions.csv", b"/m/cat,caf\xe9\n", "is not a table of class names ('utf-8' codec"),
+            (
+                "oidv7-class-descriptions.csv",
+                b"/m/cat,caf\xe9\n",
+                "is not a table of class names ('utf-8' codec",
+            ),
             (
                 "oidv7-class-descriptions.csv",
                 b"/m/cat," + b"x" * 200_000,
                 "is not a table of class names (field larger",
             ),
-            ("oidv7-train-annotations-human-imagelabels.csv", b"", "is not a file of image-level labels (Empty CSV"),
+            (
+                "oidv7-train-annotations-human-imagelabels.csv",
+                b"",
+                "is not a file of image-level labels (Empty CSV",
+            ),
             ("list.csv", b"caf\xe9\n", "list.csv cannot be read: 'utf-8' codec"),
-            ("list.csv", b"ImageID\n" + b"x" * 200_000, "list.csv cannot be read: field larger"),
+            (
+                "list.csv",
+                b"ImageID\n" + b"x" * 200_000,
+                "list.csv cannot be read: field larger",
+            ),
         ]
     ):
         root = tmp_path / str(number)
         root.mkdir()
-        spec = open_images(root) | ({"subset": f"annotations/{name}"} if name == "list.csv" else {})
+        spec = open_images(root) | (
+            {"subset": f"annotations/{name}"} if name == "list.csv" else {}
+        )
         (root / "annotations" / name).write_bytes(content)
         refused(said, spec, expected)
 
 
 def test_archives_of_imagenet(tmp_path, said):
     assert said(imagenet(tmp_path)) == (0, "")
-    refused(said, imagenet(tmp_path, kit=3), "is not ImageNet's development kit, with data/meta.mat and data/")
+    refused(
+        said,
+        imagenet(tmp_path, kit=3),
+        "is not ImageNet's development kit, with data/meta.mat and data/",
+    )
     (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").unlink()
     for part in ("train", "validation"):
         (tmp_path / f"imagenet1k-{part}-0.tar").write_bytes(tar())
-    spec = {"type": "imagenet", "root": str(tmp_path), "val_per_class": 1, "split_seed": 0}
+    spec = {
+        "type": "imagenet",
+        "root": str(tmp_path),
+        "val_per_class": 1,
+        "split_seed": 0,
+    }
     refused(said, spec, "there is no image in imagenet1k-train-0.tar")
 
 
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"fine_labels": [-1, 0] * 4}, "CIFAR100, train: its labels go from -1 to 0, expected class numbers from 0"),
-        ({"fine_labels": [2**63] * 8}, "its labels go from 9223372036854775808 to 9223372036854775808, expected"),
-        ({"fine_labels": [10**30] * 8}, "its labels are object of shape (8,), expected one class number for each of 8"),
+        (
+            {"fine_labels": [-1, 0] * 4},
+            "CIFAR100, train: its labels go from -1 to 0, expected class numbers from 0",
+        ),
+        (
+            {"fine_labels": [2**63] * 8},
+            "its labels go from 9223372036854775808 to 9223372036854775808, expected",
+        ),
+        (
+            {"fine_labels": [10**30] * 8},
+            "its labels are object of shape (8,), expected one class number for each of 8",
+        ),
         ({"fine_labels": [0.5] * 8}, "its labels are float64 of shape (8,)"),
-        ({"fine_labels": [[0], [0, 1]] * 4}, "CIFAR100, train: it gives no class numbers (ValueError: "),
+        (
+            {"fine_labels": [[0], [0, 1]] * 4},
+            "CIFAR100, train: it gives no class numbers (ValueError: ",
+        ),
         ({"fine_labels": [7] * 8}, "CIFAR100: label 7 is beyond its 2 class names"),
         (None, "CIFAR100, train: UnpicklingError: "),
         ({"data": None}, "CIFAR100, train"),
@@ -479,19 +753,46 @@ def test_files_of_torchvision(tmp_path, monkeypatch, said, changed, expected):
     folder.mkdir()
     for part in ("train", "test"):
         images = np.random.default_rng(len(part)).integers(0, 255, (8, 3072), np.uint8)
-        content = {"data": images, "fine_labels": [0, 1] * 4} | (changed or {} if part == "train" else {})
-        (folder / part).write_bytes(pickle.dumps({k: v for k, v in content.items() if v is not None}))
+        content = {"data": images, "fine_labels": [0, 1] * 4} | (
+            changed or {} if part == "train" else {}
+        )
+        (folder / part).write_bytes(
+            pickle.dumps({k: v for k, v in content.items() if v is not None})
+        )
     if changed is None:
         (folder / "train").write_bytes(b"\x80\x04junk")
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["apple", "bear"]}))
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
-    spec = {"type": "torchvision", "name": "CIFAR100", "root": str(tmp_path), "download": False}
-    spec |= {"train": {"train": True}, "test": {"train": False}, "val_fraction": 0.25, "split_seed": 0}
+    spec = {
+        "type": "torchvision",
+        "name": "CIFAR100",
+        "root": str(tmp_path),
+        "download": False,
+    }
+    spec |= {
+        "train": {"train": True},
+        "test": {"train": False},
+        "val_fraction": 0.25,
+        "split_seed": 0,
+    }
     refused(said, spec, expected)
 
 
 def test_what_torchvision_has_no_images_or_labels_of(tmp_path, said):
-    spec = {"type": "torchvision", "name": "VisionDataset", "root": str(tmp_path), "download": False}
+    spec = {
+        "type": "torchvision",
+        "name": "VisionDataset",
+        "root": str(tmp_path),
+        "download": False,
+    }
     spec |= {"train": {}, "test": {}, "val_fraction": 0.25, "split_seed": 0}
-    refused(said, spec, "VisionDataset, train: it gives no class numbers (NotImplementedError)")
-    refused(said, spec | {"name": "FakeData"}, "FakeData, train: it gives no class numbers (TypeError: ")
+    refused(
+        said,
+        spec,
+        "VisionDataset, train: it gives no class numbers (NotImplementedError)",
+    )
+    refused(
+        said,
+        spec | {"name": "FakeData"},
+        "FakeData, train: it gives no class numbers (TypeError: ",
+    )

@@ -23,13 +23,28 @@ def test_no_group_crosses_splits_and_strata_keep_their_shares():
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(400), rng.integers(1, 12, 400))
     strata = groups % 3
-    splits = grouped_split(groups, strata, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=0)
+    splits = grouped_split(
+        groups, strata, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=0
+    )
     frame = pd.DataFrame({"group": groups, "stratum": strata, "split": splits})
     assert frame.groupby("group")["split"].nunique().max() == 1
     shares = frame.groupby("stratum")["split"].value_counts(normalize=True).unstack()
-    assert np.abs(shares[["train", "val", "test"]] - [0.7, 0.1, 0.2]).to_numpy().max() < 0.01
-    assert (splits == grouped_split(groups, strata, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=0)).all()
-    assert (splits != grouped_split(groups, strata, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=1)).any()
+    assert (
+        np.abs(shares[["train", "val", "test"]] - [0.7, 0.1, 0.2]).to_numpy().max()
+        < 0.01
+    )
+    assert (
+        splits
+        == grouped_split(
+            groups, strata, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=0
+        )
+    ).all()
+    assert (
+        splits
+        != grouped_split(
+            groups, strata, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=1
+        )
+    ).any()
 
 
 def test_balanced_rows():
@@ -49,7 +64,10 @@ def test_balanced_rows():
         ("1F9D1-200D-1F692", "1F9D1-1F692"),  # firefighter
         ("1F64E-1F3FB-200D-2642-FE0F", "1F64E"),  # man pouting, light skin
         ("1F46B-1F3FB", "1F9D1-1F91D-1F9D1"),  # woman and man holding hands
-        ("1F9D1-1F3FB-200D-1F91D-200D-1F9D1-1F3FF", "1F9D1-1F91D-1F9D1"),  # people holding hands
+        (
+            "1F9D1-1F3FB-200D-1F91D-200D-1F9D1-1F3FF",
+            "1F9D1-1F91D-1F9D1",
+        ),  # people holding hands
         ("1F467", "1F9D2"),  # girl: child
         ("2640-FE0F", "2640-FE0F"),  # the sign itself keeps its name
     ],
@@ -89,56 +107,118 @@ TONES = "1F9D1-1F3FB-200D-1F91D-200D-1F9D1-1F3FC"
 def test_emoji_index_groups_and_pictures(tmp_path):
     tones = {"1F3FB-1F3FC": {"unified": TONES}}
     singles = [entry(f"1F40{i}") for i in range(8)]
-    emoji = [entry("1F46B", skin_variations=tones), entry("1F1F3-1F1F4"), entry("1F1E7-1F1FB"), *singles]
-    colours = {e["unified"]: (i * 20, 0, 0, 255) for i, e in enumerate(emoji)} | {TONES: (0, 9, 0, 0)}
-    colours["1F1E7-1F1FB"] = colours["1F1F3-1F1F4"]  # Bouvet Island flies Norway's flag.
-    shown = {f"img/google/64/{code.lower()}.png": picture(colour) for code, colour in colours.items()}
+    emoji = [
+        entry("1F46B", skin_variations=tones),
+        entry("1F1F3-1F1F4"),
+        entry("1F1E7-1F1FB"),
+        *singles,
+    ]
+    colours = {e["unified"]: (i * 20, 0, 0, 255) for i, e in enumerate(emoji)} | {
+        TONES: (0, 9, 0, 0)
+    }
+    colours["1F1E7-1F1FB"] = colours[
+        "1F1F3-1F1F4"
+    ]  # Bouvet Island flies Norway's flag.
+    shown = {
+        f"img/google/64/{code.lower()}.png": picture(colour)
+        for code, colour in colours.items()
+    }
     package(tmp_path / "pack", shown, emoji)
     spec = {"type": "emoji", "artifacts": {"google": "pack"}, "split_seed": 0}
     fractions = {"train": 0.6, "val": 0.2, "test": 0.2}
     dataset = load(spec | {"fractions": fractions}, tmp_path)
-    in_another_order = load(spec | {"fractions": dict(reversed(fractions.items()))}, tmp_path)
+    in_another_order = load(
+        spec | {"fractions": dict(reversed(fractions.items()))}, tmp_path
+    )
     assert in_another_order.index.equals(dataset.index)
-    assert files.sha256_text(dataset.index.to_csv(index=False, lineterminator="\n")) == BEFORE
+    assert (
+        files.sha256_text(dataset.index.to_csv(index=False, lineterminator="\n"))
+        == BEFORE
+    )
     groups = dataset.index.set_index("path")["group"]
     assert groups[f"google/{TONES.lower()}.png"] == groups["google/1f46b.png"]
     assert groups["google/1f1e7-1f1fb.png"] == groups["google/1f1f3-1f1f4.png"]
     assert groups.nunique() == 10 and len(groups) == 12
-    assert dataset.open(f"google/{TONES.lower()}.png").getpixel((0, 0)) == (255, 255, 255)  # Transparent: on white.
+    assert dataset.open(f"google/{TONES.lower()}.png").getpixel((0, 0)) == (
+        255,
+        255,
+        255,
+    )  # Transparent: on white.
     assert dataset.open("google/1f400.png").tobytes() == bytes([60, 0, 0]) * 64 * 64
 
 
 def test_emoji_of_other_vendors_join_by_code_points_and_are_drawn_alike(tmp_path):
     tones = {"1F3FF": {"unified": "1F468-1F3FF-200D-2696-FE0F"}}
-    emoji = [entry("1F468-200D-2696-FE0F", skin_variations=tones), entry("00A9-FE0F"), *map(entry, ("1F400", "1F401"))]
+    emoji = [
+        entry("1F468-200D-2696-FE0F", skin_variations=tones),
+        entry("00A9-FE0F"),
+        *map(entry, ("1F400", "1F401")),
+    ]
     unified = [e["unified"] for e in (*emoji, *tones.values())]
-    shown = {f"img/any/64/{code.lower()}.png": picture((i, 0, 0)) for i, code in enumerate(unified)}
+    shown = {
+        f"img/any/64/{code.lower()}.png": picture((i, 0, 0))
+        for i, code in enumerate(unified)
+    }
     package(tmp_path / "labelled", shown, emoji)
     # No zeros in front, a double by another name, one picture that is higher than wide, a flag that nobody knows.
     names = ("1f468-1f3ff-200d-2696-fe0f", "a9-fe0f", "00a9-fe0f", "1f3f4-e0067_e0062")
-    webp = {f"assets/{name}.webp": picture((0, 0, i), (256, 256), "webp") for i, name in enumerate(names)}
-    package(tmp_path / "webp", webp | {"assets/1f400.webp": picture((0, 0, 5), (256, 320), "webp")})
+    webp = {
+        f"assets/{name}.webp": picture((0, 0, i), (256, 256), "webp")
+        for i, name in enumerate(names)
+    }
+    package(
+        tmp_path / "webp",
+        webp | {"assets/1f400.webp": picture((0, 0, 5), (256, 320), "webp")},
+    )
     circle = '<circle cx="36" cy="36" r="30" fill="{}"/>'
-    circle = f'<svg viewBox="0 0 72 72" xmlns="http://www.w3.org/2000/svg">{circle}</svg>'
-    svg = {"00A9": "#00ff00", "1F468-1F3FF-200D-2696-FE0F": "#008000", "E001": "#00ffff"}
-    package(tmp_path / "svg", {f"color/svg/{name}.svg": circle.format(c).encode() for name, c in svg.items()})
+    circle = (
+        f'<svg viewBox="0 0 72 72" xmlns="http://www.w3.org/2000/svg">{circle}</svg>'
+    )
+    svg = {
+        "00A9": "#00ff00",
+        "1F468-1F3FF-200D-2696-FE0F": "#008000",
+        "E001": "#00ffff",
+    }
+    package(
+        tmp_path / "svg",
+        {f"color/svg/{name}.svg": circle.format(c).encode() for name, c in svg.items()},
+    )
     vendors = {"a": "labelled", "b": "webp", "c": "svg"}
-    spec = {"type": "emoji", "fractions": {"train": 0.5, "val": 0.25, "test": 0.25}, "split_seed": 0}
+    spec = {
+        "type": "emoji",
+        "fractions": {"train": 0.5, "val": 0.25, "test": 0.25},
+        "split_seed": 0,
+    }
     dataset = load(spec | {"artifacts": vendors}, tmp_path)
     rows = dataset.index.set_index("image_id")
     assert set(rows.index) == {f"a/{code}" for code in unified} | {
         f"{vendor}/{code}" for vendor in "bc" for code in (unified[-1], "00A9-FE0F")
     } | {"b/1F400"}
-    assert rows["group"].groupby(rows.index.str[2:]).nunique().max() == 1 and rows["group"].nunique() == 4
+    assert (
+        rows["group"].groupby(rows.index.str[2:]).nunique().max() == 1
+        and rows["group"].nunique() == 4
+    )
     assert rows["group"][f"c/{unified[-1]}"] == rows["group"][f"a/{unified[0]}"]
     pictures = {image_id: dataset.open(path) for image_id, path in rows["path"].items()}
-    assert {(image.size, image.mode) for image in pictures.values()} == {((64, 64), "RGB")}
-    assert pictures["b/00A9-FE0F"].getpixel((0, 0)) == (0, 0, 2)  # The name in full counts.
+    assert {(image.size, image.mode) for image in pictures.values()} == {
+        ((64, 64), "RGB")
+    }
+    assert pictures["b/00A9-FE0F"].getpixel((0, 0)) == (
+        0,
+        0,
+        2,
+    )  # The name in full counts.
     tall = np.asarray(pictures["b/1F400"])[32]
-    assert (tall[:6] == 255).all() and (tall[-6:] == 255).all() and (tall[8:56] == (0, 0, 5)).all()
+    assert (
+        (tall[:6] == 255).all()
+        and (tall[-6:] == 255).all()
+        and (tall[8:56] == (0, 0, 5)).all()
+    )
     drawn = np.asarray(pictures["c/00A9-FE0F"]).astype(int)
     assert (drawn[:5] == 255).all() and drawn[32, 32].tolist() == [0, 255, 0]
-    assert (255 - drawn[..., 0]).sum() / 255 == pytest.approx(np.pi * (30 * 64 / 72) ** 2, rel=0.01)
+    assert (255 - drawn[..., 0]).sum() / 255 == pytest.approx(
+        np.pi * (30 * 64 / 72) ** 2, rel=0.01
+    )
     with pytest.raises(UserError, match="emoji-datasource"):
         load(spec | {"artifacts": {"c": "svg"}}, tmp_path)
 
@@ -158,7 +238,9 @@ def test_store_gives_back_what_was_written_and_the_same_bytes_twice(split, tmp_p
     np.testing.assert_array_equal(read.embeddings, rows)
     pd.testing.assert_frame_equal(read.index, index, check_dtype=False)
     assert isinstance(read.embeddings, np.memmap)
-    write_split(tmp_path / "again", [rows], index, {"dataset": read.manifest["dataset"]})
+    write_split(
+        tmp_path / "again", [rows], index, {"dataset": read.manifest["dataset"]}
+    )
     for file in ("embeddings.npy", "index.parquet", "manifest.json"):
         assert (tmp_path / "again" / file).read_bytes() == (folder / file).read_bytes()
 
@@ -181,11 +263,18 @@ def test_damaged_files_are_refused_by_name(split, name, damage):
 
 def test_a_bad_backbone_or_manifest_is_refused(split, tmp_path):
     folder, rows, index = split
-    for second in (rows[13:, :1], rows[13:].astype(np.float16)):  # The one would be repeated, the other cast.
-        with pytest.raises(UserError, match=r"the backbone gave d and type .* after others"):
+    for second in (
+        rows[13:, :1],
+        rows[13:].astype(np.float16),
+    ):  # The one would be repeated, the other cast.
+        with pytest.raises(
+            UserError, match=r"the backbone gave d and type .* after others"
+        ):
             write_split(tmp_path / "mixed", [rows[:13], second], index, {})
     assert not list((tmp_path / "mixed").iterdir())  # Nothing half-written is left.
-    (folder / "manifest.json").write_text((folder / "manifest.json").read_text().replace("float", "gloat"))
+    (folder / "manifest.json").write_text(
+        (folder / "manifest.json").read_text().replace("float", "gloat")
+    )
     with pytest.raises(UserError, match=r"manifest\.json was altered"):
         store.read(folder)
 
@@ -194,11 +283,23 @@ def test_rows_of_a_memory_map_and_of_a_part_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "AT_ONCE", 7)
     x = np.arange(120, dtype=np.float16).reshape(40, 3)
     np.save(tmp_path / "x.npy", x)
-    mapped, rows = np.load(tmp_path / "x.npy", mmap_mode="r"), np.array([0, 3, 4, 9, 11, 12, 13, 15, 17, 19])
+    mapped, rows = (
+        np.load(tmp_path / "x.npy", mmap_mode="r"),
+        np.array([0, 3, 4, 9, 11, 12, 13, 15, 17, 19]),
+    )
     raw = np.memmap(tmp_path / "x.raw", np.float16, "w+", shape=(40, 3))
     raw[:] = x
     assert store._anew(mapped) is not mapped
-    for of in (x, mapped, x[20:], mapped[20:], mapped[::2], mapped[:, ::-1], raw, raw[20:]):
+    for of in (
+        x,
+        mapped,
+        x[20:],
+        mapped[20:],
+        mapped[::2],
+        mapped[:, ::-1],
+        raw,
+        raw[20:],
+    ):
         found = store.rows_of(of, rows)
         assert not isinstance(found, np.memmap) and found.dtype == np.float16
         np.testing.assert_array_equal(found, np.asarray(of)[rows])

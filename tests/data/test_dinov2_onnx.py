@@ -17,7 +17,9 @@ from sae.data import dataset as datasets
 from sae.data.backbones import dinov2_onnx
 
 D = 6
-SPEC = dinov2_onnx.Options(model="vit_small_patch14_dinov2", artifacts=["dinov2_vit_s14"])
+SPEC = dinov2_onnx.Options(
+    model="vit_small_patch14_dinov2", artifacts=["dinov2_vit_s14"]
+)
 ORACLE = "onnxruntime==1.32.0"
 CLASS_TOKEN = "/backbone/layernorm/Add_1_output_0"
 RUN = """
@@ -40,32 +42,59 @@ def file_of(layers):
     projection = "embeddings/patch_embeddings/projection"
     for tensor, shape in (("weight", (D, 3, 14, 14)), ("bias", (D,))):
         found.append(
-            (f"{projection}/Conv_{tensor}", "Conv", f"backbone.{projection.replace('/', '.')}.{tensor}", shape)
+            (
+                f"{projection}/Conv_{tensor}",
+                "Conv",
+                f"backbone.{projection.replace('/', '.')}.{tensor}",
+                shape,
+            )
         )
-    linear = {f"attention/attention/{part}": (D, D) for part in ("key", "value", "query")}
-    linear |= {"attention/output/dense": (D, D), "mlp/fc1": (D, 4 * D), "mlp/fc2": (4 * D, D)}
+    linear = {
+        f"attention/attention/{part}": (D, D) for part in ("key", "value", "query")
+    }
+    linear |= {
+        "attention/output/dense": (D, D),
+        "mlp/fc1": (D, 4 * D),
+        "mlp/fc2": (4 * D, D),
+    }
     for layer in range(layers):
         place = f"encoder/layer.{layer}"
         for module in ("norm1", "norm2"):
             for tensor, operation in (("weight", "Mul"), ("bias", "Add_1")):
                 name = f"backbone.encoder.layer.{layer}.{module}.{tensor}"
-                found.append((f"{place}/{module}/{operation}", operation[:3], name, (D,)))
+                found.append(
+                    (f"{place}/{module}/{operation}", operation[:3], name, (D,))
+                )
         for module in ("layer_scale1", "layer_scale2"):
             name = f"backbone.encoder.layer.{layer}.{module}.lambda1"
             found.append((f"{place}/{module}/Mul", "Mul", name, (D,)))
         for module, shape in linear.items():
             dotted = f"backbone.encoder.layer.{layer}.{module.replace('/', '.')}.bias"
             found.append((f"{place}/{module}/Add", "Add", dotted, shape[1:]))
-            found.append((f"{place}/{module}/MatMul", "MatMul", f"onnx::MatMul_{10 + len(found)}", shape))
-    return [(f"/backbone/{node}", *rest) for node, *rest in found] + [("/decoder/Conv", "Conv", "decoder.weight", (1,))]
+            found.append(
+                (
+                    f"{place}/{module}/MatMul",
+                    "MatMul",
+                    f"onnx::MatMul_{10 + len(found)}",
+                    shape,
+                )
+            )
+    return [(f"/backbone/{node}", *rest) for node, *rest in found] + [
+        ("/decoder/Conv", "Conv", "decoder.weight", (1,))
+    ]
 
 
 def write(path, nodes):
     """Write such a file with random values; returns {node: value}."""
     rng = np.random.default_rng(0)
-    values = {node: rng.normal(size=shape).astype(np.float32) for node, _, _, shape in nodes}
+    values = {
+        node: rng.normal(size=shape).astype(np.float32) for node, _, _, shape in nodes
+    }
     graph = helper.make_graph(
-        [helper.make_node(operation, ["x", tensor], [node], name=node) for node, operation, tensor, _ in nodes],
+        [
+            helper.make_node(operation, ["x", tensor], [node], name=node)
+            for node, operation, tensor, _ in nodes
+        ],
         "network",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [])],
         [],
@@ -76,7 +105,9 @@ def write(path, nodes):
 
 
 def tiny(layers=2):
-    return timm.create_model(SPEC.model, depth=layers, embed_dim=D, num_heads=2, img_size=28)
+    return timm.create_model(
+        SPEC.model, depth=layers, embed_dim=D, num_heads=2, img_size=28
+    )
 
 
 def test_every_tensor_gets_its_place(tmp_path):
@@ -85,9 +116,18 @@ def test_every_tensor_gets_its_place(tmp_path):
     state = dinov2_onnx.rename(dinov2_onnx.tensors(tmp_path / "tiny.onnx"), model)
     model.load_state_dict(state)
     attention = "/backbone/encoder/layer.1/attention/attention"
-    for part, rows in (("query", slice(0, D)), ("key", slice(D, 2 * D)), ("value", slice(2 * D, 3 * D))):
-        assert torch.equal(state["blocks.1.attn.qkv.weight"][rows], value[f"{attention}/{part}/MatMul"].T)
-        assert torch.equal(state["blocks.1.attn.qkv.bias"][rows], value[f"{attention}/{part}/Add"])
+    for part, rows in (
+        ("query", slice(0, D)),
+        ("key", slice(D, 2 * D)),
+        ("value", slice(2 * D, 3 * D)),
+    ):
+        assert torch.equal(
+            state["blocks.1.attn.qkv.weight"][rows],
+            value[f"{attention}/{part}/MatMul"].T,
+        )
+        assert torch.equal(
+            state["blocks.1.attn.qkv.bias"][rows], value[f"{attention}/{part}/Add"]
+        )
     for name, node in {
         "attn.proj.weight": "attention/output/dense/MatMul",
         "mlp.fc1.weight": "mlp/fc1/MatMul",
@@ -97,18 +137,30 @@ def test_every_tensor_gets_its_place(tmp_path):
         "norm2.bias": "norm2/Add_1",
     }.items():
         expected = value[f"/backbone/encoder/layer.0/{node}"]
-        assert torch.equal(state[f"blocks.0.{name}"], expected.T if "MatMul" in node else expected)
+        assert torch.equal(
+            state[f"blocks.0.{name}"], expected.T if "MatMul" in node else expected
+        )
     assert torch.equal(state["norm.weight"], value["/backbone/layernorm/Mul"])
-    grid = value["/backbone/embeddings/Reshape_1"].reshape(1, 3, 3, D).permute(0, 3, 1, 2)
-    grid = F.interpolate(grid, (2, 2), mode="bicubic", align_corners=False).permute(0, 2, 3, 1).reshape(1, 4, D)
-    assert torch.equal(state["pos_embed"], torch.cat([value["/backbone/embeddings/Concat_6"], grid], dim=1))
+    grid = (
+        value["/backbone/embeddings/Reshape_1"].reshape(1, 3, 3, D).permute(0, 3, 1, 2)
+    )
+    grid = (
+        F.interpolate(grid, (2, 2), mode="bicubic", align_corners=False)
+        .permute(0, 2, 3, 1)
+        .reshape(1, 4, D)
+    )
+    assert torch.equal(
+        state["pos_embed"],
+        torch.cat([value["/backbone/embeddings/Concat_6"], grid], dim=1),
+    )
 
 
 def test_tensors_that_lack_or_are_too_many_are_named(tmp_path):
     write(tmp_path / "tiny.onnx", file_of(2))
     found = dinov2_onnx.tensors(tmp_path / "tiny.onnx")
     with pytest.raises(
-        UserError, match=r"lacks encoder\.layer\.2\.norm1\.weight, which .* as blocks\.2\.norm1\.weight"
+        UserError,
+        match=r"lacks encoder\.layer\.2\.norm1\.weight, which .* as blocks\.2\.norm1\.weight",
     ):
         dinov2_onnx.rename(found, tiny(layers=3))
     with pytest.raises(RuntimeError, match=r"Unexpected key.* \"encoder\.layer\.1\."):
@@ -119,10 +171,17 @@ def test_a_file_of_another_width_or_a_size_between_patches_is_refused(tmp_path):
     file = tmp_path / "dinov2_vit_s14/tiny.onnx"
     file.parent.mkdir()
     write(file, file_of(12))
-    files.write_json(file.parent / "artifact.json", {"files": {file.name: files.sha256(file)}})
-    with pytest.raises(UserError, match=r"tiny\.onnx cannot be loaded into vit_small_patch14_dinov2: .* size mismatch"):
+    files.write_json(
+        file.parent / "artifact.json", {"files": {file.name: files.sha256(file)}}
+    )
+    with pytest.raises(
+        UserError,
+        match=r"tiny\.onnx cannot be loaded into vit_small_patch14_dinov2: .* size mismatch",
+    ):
         dinov2_onnx.load(SPEC, tmp_path, 98)
-    with pytest.raises(UserError, match=r"image_size 96 is no multiple of 14, .* such as 98"):
+    with pytest.raises(
+        UserError, match=r"image_size 96 is no multiple of 14, .* such as 98"
+    ):
         dinov2_onnx.load(SPEC, tmp_path, 96)
 
 
@@ -130,16 +189,26 @@ def test_a_file_of_another_width_or_a_size_between_patches_is_refused(tmp_path):
 def test_class_tokens_are_those_of_the_file_itself(fetched, tmp_path):
     """The file run by ONNX Runtime, in an environment of its own, on real pictures at the file's own 224 pixels."""
     root = fetched("dinov2_vit_s14", "emoji_google", "emoji_twitter")
-    spec = {"type": "emoji", "artifacts": {"google": "emoji_google", "twitter": "emoji_twitter"}, "split_seed": 0}
-    dataset = datasets.load(spec | {"fractions": {"train": 0.7, "val": 0.1, "test": 0.2}}, root)
+    spec = {
+        "type": "emoji",
+        "artifacts": {"google": "emoji_google", "twitter": "emoji_twitter"},
+        "split_seed": 0,
+    }
+    dataset = datasets.load(
+        spec | {"fractions": {"train": 0.7, "val": 0.1, "test": 0.2}}, root
+    )
     backbone = dinov2_onnx.load(SPEC, root, 224)
-    pictures = [dataset.open(path) for path in dataset.index["path"].sample(6, random_state=0)]
+    pictures = [
+        dataset.open(path) for path in dataset.index["path"].sample(6, random_state=0)
+    ]
     images = torch.stack([backbone.transform(picture) for picture in pictures])
     with torch.inference_mode():
         got = backbone.folded(images).numpy()
 
     network = onnx.load(root / "dinov2_vit_s14/vit_s_focus.onnx")
-    network.graph.output.append(helper.make_tensor_value_info(CLASS_TOKEN, TensorProto.FLOAT, None))
+    network.graph.output.append(
+        helper.make_tensor_value_info(CLASS_TOKEN, TensorProto.FLOAT, None)
+    )
     onnx.save(network, tmp_path / "network.onnx")
     np.save(tmp_path / "images.npy", images.numpy())
     venv.create(tmp_path / "venv", with_pip=True)

@@ -20,9 +20,15 @@ def root(tmp_path):
     for part, count in FILES.items():
         labels = np.arange(count, dtype=np.uint8) % 10
         pictures = np.repeat(np.arange(count, dtype=np.uint8), 28 * 28)
-        for name, shape, content in (("images-idx3", (count, 28, 28), pictures), ("labels-idx1", (count,), labels)):
+        for name, shape, content in (
+            ("images-idx3", (count, 28, 28), pictures),
+            ("labels-idx1", (count,), labels),
+        ):
             file = folder / f"{part}-{name}-ubyte"
-            file.write_bytes(np.array([2048 + len(shape), *shape], ">i4").tobytes() + content.tobytes())
+            file.write_bytes(
+                np.array([2048 + len(shape), *shape], ">i4").tobytes()
+                + content.tobytes()
+            )
             hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     files.write_json(folder / "artifact.json", {"name": "small", "files": hashes})
     return tmp_path
@@ -36,11 +42,19 @@ def test_splits_are_balanced_and_disjoint_and_a_row_is_its_picture(root):
     found = fashion_mnist.load(options(train=40, val=10, test=20), root)
     index = found.index
     assert index["image_id"].is_unique
-    for split, part, each in (("train", "train", 4), ("val", "train", 1), ("test", "t10k", 2)):
+    for split, part, each in (
+        ("train", "train", 4),
+        ("val", "train", 1),
+        ("test", "t10k", 2),
+    ):
         rows = index[index["split"] == split]
         assert rows["image_id"].str.startswith(f"{part}/").all()
-        assert (rows["label"].value_counts() == each).all() and rows["label"].nunique() == 10
-    for path, label, name in index[["path", "label", "label_name"]].itertuples(index=False):
+        assert (rows["label"].value_counts() == each).all() and rows[
+            "label"
+        ].nunique() == 10
+    for path, label, name in index[["path", "label", "label_name"]].itertuples(
+        index=False
+    ):
         number = int(path.split("/")[1])
         assert label == number % 10 and name == fashion_mnist.CLASSES[label]
         assert np.asarray(found.open(path)).tolist() == [[number] * 28] * 28

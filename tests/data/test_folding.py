@@ -77,7 +77,11 @@ def test_folded_models_compute_the_same(make, left, size):
             assert (got - expected).norm() < 1e-5 * expected.norm()
             with torch.autocast("cpu", torch.bfloat16):
                 half = folded(x)
-            assert 1e-5 * expected.norm() < (half - expected).norm() < 0.1 * expected.norm()
+            assert (
+                1e-5 * expected.norm()
+                < (half - expected).norm()
+                < 0.1 * expected.norm()
+            )
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 
@@ -96,71 +100,123 @@ class Untraceable(nn.Module):
 def test_what_cannot_be_folded_stays_and_the_log_says_why(caplog):
     caplog.set_level(logging.INFO, logger="sae.progress")
     vit = timm.create_model("test_vit")
-    assert folding.fold(vit.eval()) is vit and not caplog.messages  # There is nothing to fold.
+    assert (
+        folding.fold(vit.eval()) is vit and not caplog.messages
+    )  # There is nothing to fold.
     model = Untraceable().eval()
     assert folding.fold(model) is model
-    assert "BatchNorm is not folded, the model cannot be traced: TraceError" in caplog.text
+    assert (
+        "BatchNorm is not folded, the model cannot be traced: TraceError" in caplog.text
+    )
 
 
 @pytest.fixture(scope="module")
 def photographs():
     """40 crops of two photographs."""
-    sources, rng = [Image.fromarray(image) for image in load_sample_images().images], np.random.default_rng(0)
+    sources, rng = (
+        [Image.fromarray(image) for image in load_sample_images().images],
+        np.random.default_rng(0),
+    )
     places = rng.integers(300, size=(40, 2))
-    return {str(i): sources[i % 2].crop((x, y, x + 100, y + 90)) for i, (x, y) in enumerate(places)}
+    return {
+        str(i): sources[i % 2].crop((x, y, x + 100, y + 90))
+        for i, (x, y) in enumerate(places)
+    }
 
 
 def test_normalised_bytes_are_the_transform_bit_for_bit(photographs):
-    timms = create_transform((3, 48, 48), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    timms = create_transform(
+        (3, 48, 48), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
     for transform in (timms, open_clip.image_transform(48, is_train=False)):
         split = folding.pixels(transform)
-        got = split.normalise(torch.stack([split(image) for image in photographs.values()]))
+        got = split.normalise(
+            torch.stack([split(image) for image in photographs.values()])
+        )
         expected = torch.stack([transform(image) for image in photographs.values()])
-        assert got.is_contiguous(memory_format=torch.channels_last) and torch.equal(got, expected)
+        assert got.is_contiguous(memory_format=torch.channels_last) and torch.equal(
+            got, expected
+        )
     assert folding.pixels(lambda image: torch.zeros(3, 8, 8)) is None
     assert folding.pixels(Compose([ToTensor(), Normalize(0.5, 0.5), torch.neg])) is None
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "test_vit"])
-def test_an_embedding_depends_neither_on_threads_nor_on_what_came_before(name, precision, photographs):
+def test_an_embedding_depends_neither_on_threads_nor_on_what_came_before(
+    name, precision, photographs
+):
     model = untrained(timm.create_model(name, num_classes=0))
     size = model.pretrained_cfg["input_size"][1] if name == "test_vit" else 64
     transform = create_transform((3, size, size))
-    options = {"batch_size": 8, "device": "cpu", "workers": 0, "spec": {"precision": precision}}
+    options = {
+        "batch_size": 8,
+        "device": "cpu",
+        "workers": 0,
+        "spec": {"precision": precision},
+    }
     paths, before, found = list(photographs), torch.get_num_threads(), {}
     paths = paths[:36]  # The last batch is smaller.
     with torch.inference_mode():  # As its library runs it: images alone, NCHW, float32.
-        expected = np.concatenate([model(transform(photographs[path])[None]).numpy() for path in paths])
+        expected = np.concatenate(
+            [model(transform(photographs[path])[None]).numpy() for path in paths]
+        )
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            found[threads] = list(embed_images(Backbone(model, transform), photographs.get, paths, **options))
+            found[threads] = list(
+                embed_images(
+                    Backbone(model, transform), photographs.get, paths, **options
+                )
+            )
             assert torch.get_num_threads() == threads
-        again = list(embed_images(Backbone(model, transform), photographs.get, paths[32:], **options))
-        again += embed_images(Backbone(model, transform), photographs.get, paths[16:], **options)
+        again = list(
+            embed_images(
+                Backbone(model, transform), photographs.get, paths[32:], **options
+            )
+        )
+        again += embed_images(
+            Backbone(model, transform), photographs.get, paths[16:], **options
+        )
     finally:
         torch.set_num_threads(before)
     assert [len(batch) for batch in found[3]] == [8, 8, 8, 8, 4]
-    for one, other in zip(found[1] * 2, found[3] + [*found[1][:2], *again[1:]], strict=True):
+    for one, other in zip(
+        found[1] * 2, found[3] + [*found[1][:2], *again[1:]], strict=True
+    ):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(again[0], found[1][4])
     distance = np.linalg.norm(np.concatenate(found[3]) - expected, axis=1)
     distance /= np.linalg.norm(expected, axis=1)
-    assert (distance < 1e-5).all() if precision == "float32" else (distance > 1e-5).all() and (distance < 0.1).all()
+    assert (
+        (distance < 1e-5).all()
+        if precision == "float32"
+        else (distance > 1e-5).all() and (distance < 0.1).all()
+    )
 
 
 def test_a_processor_that_emulates_bfloat16_does_not_have_it(monkeypatch):
     asks = folding.has_bfloat16.__wrapped__
     monkeypatch.setattr(folding.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(folding, "_ONEDNN", SimpleNamespace(_is_mkldnn_bf16_supported=lambda: True))
+    monkeypatch.setattr(
+        folding, "_ONEDNN", SimpleNamespace(_is_mkldnn_bf16_supported=lambda: True)
+    )
     for native in (True, False):  # oneDNN says yes of either.
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native, raising=False)
+        monkeypatch.setattr(
+            torch.cpu,
+            "_is_avx512_bf16_supported",
+            lambda native=native: native,
+            raising=False,
+        )
         assert asks("cpu") is native
-    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")  # An older PyTorch does not say.
+    monkeypatch.delattr(
+        torch.cpu, "_is_avx512_bf16_supported"
+    )  # An older PyTorch does not say.
     assert asks("cpu") is False
     monkeypatch.setattr(folding.platform, "machine", lambda: "aarch64")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation
+    )
     assert asks("cpu") is True and not asks("cuda") and not asks("mps")
 
 
@@ -170,12 +226,19 @@ def test_batches_before_a_broken_image_are_kept(photographs):
             raise OSError("it is gone")
         return photographs[path]
 
-    model, transform, kept, before = nn.Flatten(), create_transform((3, 8, 8)), [], torch.get_num_threads()
+    model, transform, kept, before = (
+        nn.Flatten(),
+        create_transform((3, 8, 8)),
+        [],
+        torch.get_num_threads(),
+    )
     options = {"batch_size": 4, "device": "cpu", "workers": 0, "spec": {}}
     try:
         torch.set_num_threads(2)
         with pytest.raises(UserError, match="image 20 cannot be read: it is gone"):
-            for batch in embed_images(Backbone(model, transform), open_image, list(photographs), **options):
+            for batch in embed_images(
+                Backbone(model, transform), open_image, list(photographs), **options
+            ):
                 kept.append(batch)
     finally:
         torch.set_num_threads(before)

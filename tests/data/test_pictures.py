@@ -27,14 +27,18 @@ def root(tmp_path):
 def build(root, **options):
     """The manifest and the bytes of the index."""
     out = root.parent / "dataset"
-    datasets.build("six", {"type": "image_folder", "root": str(root)} | options, None, out)
+    datasets.build(
+        "six", {"type": "image_folder", "root": str(root)} | options, None, out
+    )
     return files.read_json(out / "manifest.json"), (out / "index.parquet").read_bytes()
 
 
 def test_the_fingerprint_follows_pixels_and_not_files(root):
     first, index = build(root)
     picture = root / "train/0/0.png"
-    shutil.copy(picture, root / "copy.png")  # A later time and other bytes, the same pixels.
+    shutil.copy(
+        picture, root / "copy.png"
+    )  # A later time and other bytes, the same pixels.
     Image.open(root / "copy.png").save(picture, compress_level=0)
     assert build(root) == (first, index)
     Image.open(picture).point(lambda value: value ^ 1).save(picture)
@@ -44,7 +48,11 @@ def test_the_fingerprint_follows_pixels_and_not_files(root):
 def test_the_same_picture_in_two_splits_is_an_error_unless_it_is_allowed(root):
     alone = build(root)[0]
     assert alone["duplicates"] == []
-    for name in ("train/1/again.bmp", "train/0/twice.png", "test/1/6.bmp"):  # Other bytes, two of them in train.
+    for name in (
+        "train/1/again.bmp",
+        "train/0/twice.png",
+        "test/1/6.bmp",
+    ):  # Other bytes, two of them in train.
         Image.open(root / "train/0/0.png").save(root / name)
     (root.parent / "dataset/manifest.json").unlink()
     said = r"dataset six: pictures that lie in more than one split: 1, such as train/0/0\.png .* = test/1/6\.bmp "
@@ -53,7 +61,10 @@ def test_the_same_picture_in_two_splits_is_an_error_unless_it_is_allowed(root):
     assert not (root.parent / "dataset/manifest.json").exists()
     found = build(root, duplicates="allow")[0]
     assert found["duplicates"] == [
-        {"train": ["train/0/0.png", "train/0/twice.png", "train/1/again.bmp"], "test": ["test/1/6.bmp"]}
+        {
+            "train": ["train/0/0.png", "train/0/twice.png", "train/1/again.bmp"],
+            "test": ["test/1/6.bmp"],
+        }
     ]
     (root / "test/1/6.bmp").unlink()
     assert build(root)[0]["duplicates"] == []  # Those within a split harm nothing.
@@ -67,25 +78,43 @@ def test_postscript_named_jpg_does_not_reach_ghostscript(root, tmp_path, monkeyp
     monkeypatch.setenv("PATH", str(script.parent), prepend=":")
     monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
     picture = root / "train/0/x.jpg"
-    picture.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n")
+    picture.write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n"
+    )
     with pytest.raises(OSError):
         Image.open(picture).load()
     ran.unlink()  # Pillow by itself ran it.
-    with pytest.raises(UserError, match=r"train/0/x\.jpg: ValueError: not a whole picture in one of"):
+    with pytest.raises(
+        UserError, match=r"train/0/x\.jpg: ValueError: not a whole picture in one of"
+    ):
         build(root)
     assert not ran.exists()
 
 
 def test_too_large_a_picture_is_refused_by_its_header(root):
     def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
-    bomb = chunk(b"IHDR", struct.pack(">IIBBBBB", 13000, 13000, 8, 2, 0, 0, 0)) + chunk(b"IDAT", b"")
+    bomb = chunk(b"IHDR", struct.pack(">IIBBBBB", 13000, 13000, 8, 2, 0, 0, 0)) + chunk(
+        b"IDAT", b""
+    )
     (root / "train/0/bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bomb)
-    with pytest.raises(UserError, match=r"bomb\.png: ValueError: more than 89 megapixels \(`max_megapixels`"):
+    with pytest.raises(
+        UserError,
+        match=r"bomb\.png: ValueError: more than 89 megapixels \(`max_megapixels`",
+    ):
         build(root)
     (root / "train/0/bomb.png").unlink()
     build(root, max_megapixels=0.0006)
-    with pytest.raises(UserError, match=r"6 of 6 images cannot be read.*more than 0\.000599 megapixels"):
+    with pytest.raises(
+        UserError, match=r"6 of 6 images cannot be read.*more than 0\.000599 megapixels"
+    ):
         build(root, max_megapixels=0.000599)
-    assert Image.MAX_IMAGE_PIXELS > 89e6 and "EPS" in Image.ID  # Of others that use Pillow.
+    assert (
+        Image.MAX_IMAGE_PIXELS > 89e6 and "EPS" in Image.ID
+    )  # Of others that use Pillow.

@@ -16,26 +16,45 @@ from sae.data import embed, pictures
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 # 16 bits of grey, and 255/65535 of each, rounded: 1 begins at 128.5, 255 at 65406.5.
-DEEP, GREYS = [0, 128, 129, 255, 32896, 65406, 65407, 65535], [0, 0, 1, 1, 128, 254, 255, 255]
+DEEP, GREYS = (
+    [0, 128, 129, 255, 32896, 65406, 65407, 65535],
+    [0, 0, 1, 1, 128, 254, 255, 255],
+)
 
 
 def png(bits, kind, row, **chunks):
     """A PNG of one row. `kind`: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA."""
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
     width = len(row) * 8 // (bits * channels)
-    parts = [("IHDR", struct.pack(">IIBBBBB", width, 1, bits, kind, 0, 0, 0)), *chunks.items()]
+    parts = [
+        ("IHDR", struct.pack(">IIBBBBB", width, 1, bits, kind, 0, 0, 0)),
+        *chunks.items(),
+    ]
     parts += [("IDAT", zlib.compress(b"\0" + row)), ("IEND", b"")]
     packed = [(name.encode(), content) for name, content in parts]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in packed
+        struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c))
+        for n, c in packed
     )
 
 
 def tiff(order, bits, photometric, row, samples=1, **tags):
     """A TIFF of one row, not compressed; `bits` of each sample."""
     width = len(row) * 8 // (bits * samples)
-    entries = {256: width, 257: 1, 259: 1, 262: photometric, 273: 8, 277: samples, 278: 1, 279: len(row)}
-    entries |= {258: [bits] * samples, **{int(tag[1:]): value for tag, value in tags.items()}}
+    entries = {
+        256: width,
+        257: 1,
+        259: 1,
+        262: photometric,
+        273: 8,
+        277: samples,
+        278: 1,
+        279: len(row),
+    }
+    entries |= {
+        258: [bits] * samples,
+        **{int(tag[1:]): value for tag, value in tags.items()},
+    }
     data, extra = row + b"\0" * (len(row) % 2), b""
     directory = struct.pack(order + "H", len(entries))
     for tag, value in sorted(entries.items()):
@@ -48,7 +67,14 @@ def tiff(order, bits, photometric, row, samples=1, **tags):
             place = packed.ljust(4, b"\0")
         directory += struct.pack(order + "HHI", tag, 3, len(values)) + place
     mark = b"II*\0" if order == "<" else b"MM\0*"
-    return mark + struct.pack(order + "I", 8 + len(data) + len(extra)) + data + extra + directory + b"\0" * 4
+    return (
+        mark
+        + struct.pack(order + "I", 8 + len(data) + len(extra))
+        + data
+        + extra
+        + directory
+        + b"\0" * 4
+    )
 
 
 def saved(image, kind, **options):
@@ -82,30 +108,58 @@ def little(*values):
 
 PLTE = bytes([255, 0, 0, 0, 0, 255, 9, 9, 9])
 # Red in half, nothing, and blue in full, on white.
-MIXED, ON_WHITE = bytes([255, 0, 0, 128, 7, 7, 7, 0, 0, 0, 255, 255]), [(255, 127, 127), WHITE, (0, 0, 255)]
+MIXED, ON_WHITE = (
+    bytes([255, 0, 0, 128, 7, 7, 7, 0, 0, 0, 255, 255]),
+    [(255, 127, 127), WHITE, (0, 0, 255)],
+)
 KNOWN = {
     "grey of 16 bits": (png(16, 0, big(*DEEP)), grey(*GREYS)),
     "TIFF, little-endian": (tiff("<", 16, 1, little(*DEEP)), grey(*GREYS)),
     "TIFF, big-endian": (tiff(">", 16, 1, big(*DEEP)), grey(*GREYS)),
-    "TIFF where 0 is white": (tiff("<", 16, 0, little(*DEEP)), grey(*(255 - value for value in GREYS))),
-    "TIFF of 12 bits": (tiff("<", 12, 1, bytes([0x00, 0x0F, 0xFF, 0x80, 0x00, 0x08])), grey(0, 255, 128, 0)),
+    "TIFF where 0 is white": (
+        tiff("<", 16, 0, little(*DEEP)),
+        grey(*(255 - value for value in GREYS)),
+    ),
+    "TIFF of 12 bits": (
+        tiff("<", 12, 1, bytes([0x00, 0x0F, 0xFF, 0x80, 0x00, 0x08])),
+        grey(0, 255, 128, 0),
+    ),
     "PGM": (b"P5 8 1 65535\n" + big(*DEEP), grey(*GREYS)),
     "PGM up to 1000": (b"P5 3 1 1000\n" + big(0, 250, 1000), grey(0, 64, 255)),
     # Pillow drops the lower 8 bits: 255 is 0, where rounding would give 1.
     "colours of 16 bits": (png(16, 2, big(255, 32896, 65407)), [(0, 128, 255)]),
-    "colours of 16 bits with alpha": (png(16, 6, big(65535, 0, 0, 32896)), [(255, 127, 127)]),
-    "grey of 16 bits with alpha": (png(16, 4, big(0, 32896, 65535, 65535)), grey(127, 255)),
+    "colours of 16 bits with alpha": (
+        png(16, 6, big(65535, 0, 0, 32896)),
+        [(255, 127, 127)],
+    ),
+    "grey of 16 bits with alpha": (
+        png(16, 4, big(0, 32896, 65535, 65535)),
+        grey(127, 255),
+    ),
     "colours with alpha": (png(8, 6, MIXED), ON_WHITE),
     "WebP with alpha": (
-        saved(Image.frombytes("RGBA", (3, 1), MIXED), "webp", lossless=True, exact=True),
+        saved(
+            Image.frombytes("RGBA", (3, 1), MIXED), "webp", lossless=True, exact=True
+        ),
         ON_WHITE,
     ),
-    "grey with alpha": (png(8, 4, bytes([100, 51, 100, 0, 100, 255])), grey(224, 255, 100)),
+    "grey with alpha": (
+        png(8, 4, bytes([100, 51, 100, 0, 100, 255])),
+        grey(224, 255, 100),
+    ),
     "TIFF with alpha": (tiff("<", 8, 2, MIXED, 4, t338=2), ON_WHITE),
-    "TIFF, colours times alpha": (tiff("<", 8, 2, bytes([128, 0, 0, 128]), 4, t338=1), [(255, 127, 127)]),
-    "TIFF, grey times alpha": (tiff("<", 8, 1, bytes([20, 51, 0, 0]), 2, t338=1), grey(224, 255)),
+    "TIFF, colours times alpha": (
+        tiff("<", 8, 2, bytes([128, 0, 0, 128]), 4, t338=1),
+        [(255, 127, 127)],
+    ),
+    "TIFF, grey times alpha": (
+        tiff("<", 8, 1, bytes([20, 51, 0, 0]), 2, t338=1),
+        grey(224, 255),
+    ),
     "TIFF, palette with alpha": (
-        tiff("<", 8, 3, bytes([1, 128, 0, 255]), 2, t338=2, t320=[0, 65535] + [0] * 766),
+        tiff(
+            "<", 8, 3, bytes([1, 128, 0, 255]), 2, t338=2, t320=[0, 65535] + [0] * 766
+        ),
         [(255, 127, 127), (0, 0, 0)],
     ),
     "palette": (png(8, 3, bytes([1, 0, 2]), PLTE=PLTE), [(0, 0, 255), RED, (9, 9, 9)]),
@@ -118,14 +172,38 @@ KNOWN = {
         grey(0, 255),
     ),
     "one bit": (png(1, 0, bytes([0b10100000])), grey(255, 0, 255, 0, 0, 0, 0, 0)),
-    "one bit, black transparent": (png(1, 0, bytes([0b10100000]), tRNS=big(0)), grey(*[255] * 8)),
-    "one bit, white transparent": (png(1, 0, bytes([0b10100000]), tRNS=big(1)), grey(255, 0, 255, 0, 0, 0, 0, 0)),
-    "two bits, the second transparent": (png(2, 0, bytes([0b00011011]), tRNS=big(1)), grey(0, 255, 170, 255)),
-    "four bits, the second transparent": (png(4, 0, bytes([0x01, 0x2F]), tRNS=big(1)), grey(0, 255, 34, 255)),
-    "one grey transparent": (png(8, 0, bytes([100, 101]), tRNS=big(100)), grey(255, 101)),
-    "one grey of 16 bits transparent": (png(16, 0, big(1000, 1001, 65535), tRNS=big(1000)), grey(255, 4, 255)),
-    "one colour transparent": (png(8, 2, bytes([1, 2, 3, 1, 2, 4]), tRNS=big(1, 2, 3)), [WHITE, (1, 2, 4)]),
-    "CMYK": (tiff("<", 8, 5, bytes([0, 255, 255, 0, 0, 0, 0, 255]), 4), [RED, (0, 0, 0)]),
+    "one bit, black transparent": (
+        png(1, 0, bytes([0b10100000]), tRNS=big(0)),
+        grey(*[255] * 8),
+    ),
+    "one bit, white transparent": (
+        png(1, 0, bytes([0b10100000]), tRNS=big(1)),
+        grey(255, 0, 255, 0, 0, 0, 0, 0),
+    ),
+    "two bits, the second transparent": (
+        png(2, 0, bytes([0b00011011]), tRNS=big(1)),
+        grey(0, 255, 170, 255),
+    ),
+    "four bits, the second transparent": (
+        png(4, 0, bytes([0x01, 0x2F]), tRNS=big(1)),
+        grey(0, 255, 34, 255),
+    ),
+    "one grey transparent": (
+        png(8, 0, bytes([100, 101]), tRNS=big(100)),
+        grey(255, 101),
+    ),
+    "one grey of 16 bits transparent": (
+        png(16, 0, big(1000, 1001, 65535), tRNS=big(1000)),
+        grey(255, 4, 255),
+    ),
+    "one colour transparent": (
+        png(8, 2, bytes([1, 2, 3, 1, 2, 4]), tRNS=big(1, 2, 3)),
+        [WHITE, (1, 2, 4)],
+    ),
+    "CMYK": (
+        tiff("<", 8, 5, bytes([0, 255, 255, 0, 0, 0, 0, 255]), 4),
+        [RED, (0, 0, 0)],
+    ),
 }
 # JPEG and other spaces of colour: to rounding. Adobe's JPEGs of CMYK hold 255 where there is no ink. In those of YCCK
 # the inks but black are turned as RGB is: red is cyan's opposite, with Y, Cb, Cr of 179, 171, 1.
@@ -137,7 +215,10 @@ NEAR = {
     "JPEG of YCCK": (YCCK[:ADOBE] + b"\2" + YCCK[ADOBE + 1 :], RED),
     "TIFF of YCbCr": (tiff("<", 8, 6, bytes([76, 85, 255]), 3, t530=[1, 1]), RED),
     "TIFF of LAB, white": (tiff("<", 8, 8, bytes([255, 0, 0]), 3), WHITE),
-    "TIFF of LAB, red": (tiff("<", 8, 8, bytes([138, 81, 70]), 3), RED),  # L* 54.3, a* 80.8, b* 69.9 for D50
+    "TIFF of LAB, red": (
+        tiff("<", 8, 8, bytes([138, 81, 70]), 3),
+        RED,
+    ),  # L* 54.3, a* 80.8, b* 69.9 for D50
 }
 
 
@@ -150,7 +231,9 @@ def test_a_picture_shows_what_is_meant(name):
 @pytest.mark.parametrize("name", NEAR)
 def test_other_colour_spaces_are_near(name):
     content, expected = NEAR[name]
-    assert np.abs(shown(content).astype(int) - expected).max() <= 6  # Of LAB a step of 8 bits is a step of 2 to 4.
+    assert (
+        np.abs(shown(content).astype(int) - expected).max() <= 6
+    )  # Of LAB a step of 8 bits is a step of 2 to 4.
 
 
 def test_opaque_alpha_changes_nothing():
@@ -162,7 +245,9 @@ def test_opaque_alpha_changes_nothing():
 @pytest.mark.parametrize("kind", ["jpeg", "png", "bmp", "gif", "ppm", "tiff", "webp"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_ordinary_pictures_are_as_pillow_converts_them(kind, mode):
-    content = saved(Image.fromarray(load_sample_image("china.jpg")[:60, :80]).convert(mode), kind)
+    content = saved(
+        Image.fromarray(load_sample_image("china.jpg")[:60, :80]).convert(mode), kind
+    )
     expected = Image.open(io.BytesIO(content)).convert("RGB")
     got = pictures.Guard(lambda _: Image.open(io.BytesIO(content)))("")
     assert pictures.digest(got) == pictures.digest(expected)
@@ -174,11 +259,26 @@ NO_RANGE = "which are black and white is not known; save it in 8 or 16 bits"
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (tiff("<", 32, 1, struct.pack("<2I", 0, 9)), f"its pixels are integers of 32 bits, or with a sign: {NO_RANGE}"),
-        (tiff("<", 16, 1, little(0, 9), t339=2), f"its pixels are integers .* with a sign: {NO_RANGE}"),
-        (tiff("<", 32, 1, struct.pack("<2f", 0, 0.5), t339=3), f"its pixels are floats: {NO_RANGE}"),
-        (b"Pf 1 1 -1.0\n" + struct.pack("<f", 0.5), f"its pixels are floats: {NO_RANGE}"),
-        (png(16, 2, big(1, 2, 3), tRNS=big(1, 2, 3)), "one colour of 16 bits is transparent"),
+        (
+            tiff("<", 32, 1, struct.pack("<2I", 0, 9)),
+            f"its pixels are integers of 32 bits, or with a sign: {NO_RANGE}",
+        ),
+        (
+            tiff("<", 16, 1, little(0, 9), t339=2),
+            f"its pixels are integers .* with a sign: {NO_RANGE}",
+        ),
+        (
+            tiff("<", 32, 1, struct.pack("<2f", 0, 0.5), t339=3),
+            f"its pixels are floats: {NO_RANGE}",
+        ),
+        (
+            b"Pf 1 1 -1.0\n" + struct.pack("<f", 0.5),
+            f"its pixels are floats: {NO_RANGE}",
+        ),
+        (
+            png(16, 2, big(1, 2, 3), tRNS=big(1, 2, 3)),
+            "one colour of 16 bits is transparent",
+        ),
     ],
 )
 def test_what_is_not_known_is_not_guessed(content, said):
@@ -187,7 +287,9 @@ def test_what_is_not_known_is_not_guessed(content, said):
 
 
 def test_what_is_no_picture_counts_as_broken(monkeypatch):
-    monkeypatch.setattr(datasets, "_open", pictures.Guard(lambda path: 3), raising=False)
+    monkeypatch.setattr(
+        datasets, "_open", pictures.Guard(lambda path: 3), raising=False
+    )
     assert datasets._look_at("x") == "TypeError: a int is no PIL image"
 
 
@@ -218,11 +320,17 @@ UPRIGHT = {
 def test_pictures_are_upright(kind, orientation):
     image = Image.fromarray(load_sample_image("flower.jpg")[200:232, 300:348])
     plain = saved(image, kind, **({"lossless": True} if kind == "webp" else {}))
-    turned = saved(image, kind, exif=exif(orientation), **({"lossless": True} if kind == "webp" else {}))
+    turned = saved(
+        image,
+        kind,
+        exif=exif(orientation),
+        **({"lossless": True} if kind == "webp" else {}),
+    )
     np.testing.assert_array_equal(shown(turned), UPRIGHT[orientation](shown(plain)))
     # Of torchvision some classes convert by themselves.
     np.testing.assert_array_equal(
-        np.asarray(pictures.rgb(Image.open(io.BytesIO(turned)).convert("RGB"))), shown(turned)
+        np.asarray(pictures.rgb(Image.open(io.BytesIO(turned)).convert("RGB"))),
+        shown(turned),
     )
 
 
@@ -235,24 +343,42 @@ def test_an_odd_exif_block_does_no_harm():
     image = Image.fromarray(load_sample_image("flower.jpg")[200:232, 300:348])
     block = exif(6, text="a text").tobytes()
     # A width that is a text: Pillow cannot write the block anew, once the picture is upright.
-    unwritable = block.replace(struct.pack(">HH", 0x010E, 2), struct.pack(">HH", 0x0100, 2))
+    unwritable = block.replace(
+        struct.pack(">HH", 0x010E, 2), struct.pack(">HH", 0x0100, 2)
+    )
     for kind, options in (("jpeg", {}), ("webp", {"lossless": True})):
         plain = shown(saved(image, kind, **options))
-        for wrong in (block[:14], b"Exif\0\0MM\0*\0\0\0", b"Exif\0\0XX\0*\0\0\0\x08", b"Exif\0\0II*\0" + b"\xff" * 4):
-            np.testing.assert_array_equal(shown(saved(image, kind, exif=wrong, **options)), plain)
+        for wrong in (
+            block[:14],
+            b"Exif\0\0MM\0*\0\0\0",
+            b"Exif\0\0XX\0*\0\0\0\x08",
+            b"Exif\0\0II*\0" + b"\xff" * 4,
+        ):
+            np.testing.assert_array_equal(
+                shown(saved(image, kind, exif=wrong, **options)), plain
+            )
         turned = saved(image, kind, exif=unwritable, **options)
         with pytest.raises(struct.error):
             ImageOps.exif_transpose(Image.open(io.BytesIO(turned)))
         np.testing.assert_array_equal(shown(turned), UPRIGHT[6](plain))
 
 
-def test_an_index_of_pictures_that_were_read_otherwise_is_not_used(digits, tmp_path, monkeypatch):
+def test_an_index_of_pictures_that_were_read_otherwise_is_not_used(
+    digits, tmp_path, monkeypatch
+):
     names = ("train/a/0", "val/a/1", "test/a/2")
     for i, name in enumerate(names):
         path = tmp_path / f"images/{name}.png"
         path.parent.mkdir(parents=True)
         path.write_bytes(png(16, 0, big(*DEEP[: 5 + i])))
-    spec, found = {"type": "image_folder", "root": str(tmp_path / "images"), "duplicates": "allow"}, {}
+    spec, found = (
+        {
+            "type": "image_folder",
+            "root": str(tmp_path / "images"),
+            "duplicates": "allow",
+        },
+        {},
+    )
     for how in ("before", "now"):
         with monkeypatch.context() as m:
             if how == "before":
@@ -260,7 +386,16 @@ def test_an_index_of_pictures_that_were_read_otherwise_is_not_used(digits, tmp_p
             datasets.build("deep", spec, None, tmp_path / how)
         found[how] = files.read_json(tmp_path / how / "manifest.json")["fingerprint"]
     assert found["before"] != found["now"]
-    backbone = {"loader": "timm", "model": "test_efficientnet", "checkpoint": str(digits / "backbone.safetensors")}
-    job = embed.Job(tmp_path / "before", "tiny", backbone, None, tmp_path / "out", 16, "cpu")
-    with pytest.raises(UserError, match=r"image train/a/0\.png is not what it was when the dataset was indexed"):
+    backbone = {
+        "loader": "timm",
+        "model": "test_efficientnet",
+        "checkpoint": str(digits / "backbone.safetensors"),
+    }
+    job = embed.Job(
+        tmp_path / "before", "tiny", backbone, None, tmp_path / "out", 16, "cpu"
+    )
+    with pytest.raises(
+        UserError,
+        match=r"image train/a/0\.png is not what it was when the dataset was indexed",
+    ):
         embed.embed(job)

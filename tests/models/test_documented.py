@@ -15,7 +15,9 @@ from sae.models import convert, saefile
 BLOCKS = [
     pytest.param(code, id=f"{page} {number}")
     for page in ("README.md", "docs/other_saes.md")
-    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M))
+    for number, code in enumerate(
+        re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M)
+    )
 ]
 
 
@@ -29,7 +31,9 @@ def write(name):
     elif place.suffix == ".npy":
         np.save(place, np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32))
     elif place.suffix == ".parquet":
-        pd.DataFrame({"label": np.arange(60) % 3, "group": [f"g{row}" for row in range(60)]}).to_parquet(place)
+        pd.DataFrame(
+            {"label": np.arange(60) % 3, "group": [f"g{row}" for row in range(60)]}
+        ).to_parquet(place)
     elif place.suffix == ".safetensors":
         saefile.save(made, place)
     else:
@@ -39,7 +43,11 @@ def write(name):
 @pytest.mark.parametrize("code", BLOCKS)
 def test_the_python_of_the_pages_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    texts = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+    texts = [
+        node.value
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Constant)
+    ]
     for text in texts:
         if isinstance(text, str) and "/" in text:
             write(text)

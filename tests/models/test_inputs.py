@@ -16,9 +16,15 @@ def test_prepare_and_total_variance_equal_numpy_across_chunks(dtype, monkeypatch
     rows = stored.astype(np.float64)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     expected = rows / np.where(norms > 0, norms, 1)
-    np.testing.assert_allclose(inputs.prepare(stored, "unit_l2", 3.0).numpy(), 3 * expected, rtol=1e-6)
-    np.testing.assert_array_equal(inputs.prepare(stored, "none").numpy(), rows.astype(np.float32))
-    assert inputs.total_variance(expected) == pytest.approx(expected.var(axis=0).sum(), rel=1e-12)
+    np.testing.assert_allclose(
+        inputs.prepare(stored, "unit_l2", 3.0).numpy(), 3 * expected, rtol=1e-6
+    )
+    np.testing.assert_array_equal(
+        inputs.prepare(stored, "none").numpy(), rows.astype(np.float32)
+    )
+    assert inputs.total_variance(expected) == pytest.approx(
+        expected.var(axis=0).sum(), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("norm", ["none", "unit_l2"])
@@ -32,12 +38,20 @@ def test_inputs_that_stay_on_disk_are_the_prepared_ones(norm, tmp_path, monkeypa
     lazy = inputs.open_inputs(on_disk, norm, 1.7)
     assert isinstance(lazy, inputs.Inputs) and len(lazy) == 50 and lazy.shape == (50, 6)
     rows = torch.tensor([3, 49, 0, 3])
-    assert torch.equal(lazy[rows], prepared[rows]) and torch.equal(lazy[5:9], prepared[5:9])
-    assert all(torch.equal(a, b) for a, b in zip(lazy.split(16), prepared.split(16), strict=True))
+    assert torch.equal(lazy[rows], prepared[rows]) and torch.equal(
+        lazy[5:9], prepared[5:9]
+    )
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(lazy.split(16), prepared.split(16), strict=True)
+    )
     assert inputs.total_variance(lazy) == inputs.total_variance(prepared)
     # A part of a map, and one of columns: not to be read as the file's own rows.
     np.save(tmp_path / "columns.npy", np.asfortranarray(stored))
-    for part, start in ((on_disk[20:], 20), (np.load(tmp_path / "columns.npy", mmap_mode="r"), 0)):
+    for part, start in (
+        (on_disk[20:], 20),
+        (np.load(tmp_path / "columns.npy", mmap_mode="r"), 0),
+    ):
         read = inputs.Inputs(part, norm, 1.7, "cpu")
         assert torch.equal(read[rows % 30], prepared[start + rows % 30])
 

@@ -9,7 +9,17 @@ import signal
 import numpy as np
 import pytest
 import torch
-from models.checkpoints import FORMATS, LENS, LINEAR, OURS, D, M, embeddings, folder, random
+from models.checkpoints import (
+    FORMATS,
+    LENS,
+    LINEAR,
+    OURS,
+    D,
+    M,
+    embeddings,
+    folder,
+    random,
+)
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from scoring.examples import coder as make_coder
@@ -30,10 +40,15 @@ def refused(tmp_path, caplog):
     def refuse(place, *options):
         caplog.clear()
         out = tmp_path / "out.safetensors"
-        assert main(["import", str(place), "--out", str(out), *options]) == 1 and not out.exists()
+        assert (
+            main(["import", str(place), "--out", str(out), *options]) == 1
+            and not out.exists()
+        )
         [record] = caplog.records
         line = record.getMessage()
-        assert line.startswith("error: ") and "\n" not in line and record.exc_info is None
+        assert (
+            line.startswith("error: ") and "\n" not in line and record.exc_info is None
+        )
         return line
 
     return refuse
@@ -41,7 +56,9 @@ def refused(tmp_path, caplog):
 
 def tensor_file(place):
     """The file of tensors in a folder, its header and its tensors."""
-    [file] = [path for path in place.iterdir() if path.suffix in (".pt", ".safetensors")]
+    [file] = [
+        path for path in place.iterdir() if path.suffix in (".pt", ".safetensors")
+    ]
     if file.suffix == ".safetensors":
         with safe_open(file, framework="pt") as opened:
             return file, opened.metadata(), load_file(file)
@@ -52,7 +69,9 @@ def tensor_file(place):
 
 def write(file, header, tensors):
     if file.suffix == ".safetensors":
-        save_file({name: t.contiguous() for name, t in tensors.items()}, file, metadata=header)
+        save_file(
+            {name: t.contiguous() for name, t in tensors.items()}, file, metadata=header
+        )
         return
     with open(file, "wb") as stream:
         stream.write(header)
@@ -81,7 +100,13 @@ def with_setting(place, keys, value):
     put(settings, keys, value)
     if ours:
         put(settings, "seal", seals.BLANK)
-    write(file, {"sae": json.dumps(settings)} if ours else json.dumps(settings).encode() + b"\n", tensors)
+    write(
+        file,
+        {"sae": json.dumps(settings)}
+        if ours
+        else json.dumps(settings).encode() + b"\n",
+        tensors,
+    )
     if ours:
         seals.seal(file)
     return file
@@ -91,7 +116,11 @@ def with_tensors(place, **changed):
     """Change tensors of a checkpoint, or leave them out (None); gives the file."""
     file, header, tensors = tensor_file(place)
     changed = {name.replace("__", "."): value for name, value in changed.items()}
-    write(file, header, {name: t for name, t in (tensors | changed).items() if t is not None})
+    write(
+        file,
+        header,
+        {name: t for name, t in (tensors | changed).items() if t is not None},
+    )
     return file
 
 
@@ -102,46 +131,153 @@ def made(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "keys", "value", "said"),
     [
-        ("saelens topk", "metadata", None, "metadata: null should be a mapping of keys to values"),
-        ("saelens topk", "metadata", [1], "metadata: [1] should be a mapping of keys to values"),
-        ("saelens topk", "metadata.input_scale", "2", "metadata.input_scale: '2' should be a valid number"),
-        ("saelens topk", "metadata.input_scale", NAN, "metadata.input_scale: nan should be a finite number"),
-        ("saelens topk", "metadata.input_scale", -1, "metadata.input_scale: -1 should be greater than 1e-30"),
+        (
+            "saelens topk",
+            "metadata",
+            None,
+            "metadata: null should be a mapping of keys to values",
+        ),
+        (
+            "saelens topk",
+            "metadata",
+            [1],
+            "metadata: [1] should be a mapping of keys to values",
+        ),
+        (
+            "saelens topk",
+            "metadata.input_scale",
+            "2",
+            "metadata.input_scale: '2' should be a valid number",
+        ),
+        (
+            "saelens topk",
+            "metadata.input_scale",
+            NAN,
+            "metadata.input_scale: nan should be a finite number",
+        ),
+        (
+            "saelens topk",
+            "metadata.input_scale",
+            -1,
+            "metadata.input_scale: -1 should be greater than 1e-30",
+        ),
         ("saelens topk", "metadata.input_scale", 1e300, "should be less than 1e+30"),
-        ("saelens topk", "architecture", None, "architecture: null should be 'topk', 'jumprelu'"),
-        ("saelens topk", "apply_b_dec_to_input", None, "apply_b_dec_to_input: null should be a valid boolean"),
+        (
+            "saelens topk",
+            "architecture",
+            None,
+            "architecture: null should be 'topk', 'jumprelu'",
+        ),
+        (
+            "saelens topk",
+            "apply_b_dec_to_input",
+            None,
+            "apply_b_dec_to_input: null should be a valid boolean",
+        ),
         ("saelens topk", "k", True, "k: True should be a valid number"),
-        ("saelens topk", "k", 2.5, "k = 2.5; it should be a whole number from 1 to its 16 latents"),
+        (
+            "saelens topk",
+            "k",
+            2.5,
+            "k = 2.5; it should be a whole number from 1 to its 16 latents",
+        ),
         ("saelens topk", "k", 10**400, "k: 1000"),
         ("saelens jumprelu", "k", [4], "k: [4] should be a valid number"),
-        ("saelens jumprelu", "rescale_acts_by_decoder_norm", True, "with architecture 'jumprelu' cannot be imported"),
-        ("dictionary_learning topk", "trainer", [1], "trainer: [1] should be a mapping of keys to values"),
+        (
+            "saelens jumprelu",
+            "rescale_acts_by_decoder_norm",
+            True,
+            "with architecture 'jumprelu' cannot be imported",
+        ),
+        (
+            "dictionary_learning topk",
+            "trainer",
+            [1],
+            "trainer: [1] should be a mapping of keys to values",
+        ),
         (
             "dictionary_learning topk",
             "trainer.dict_class",
             ["AutoEncoderTopK"],
             "dict_class: ['AutoEncoderTopK'] should",
         ),
-        ("dictionary_learning relu", "trainer.k", "4", "trainer.k: '4' should be a valid integer"),
-        ("dictionary_learning relu", "made_by", None, "made_by: null should be a mapping of keys to values"),
+        (
+            "dictionary_learning relu",
+            "trainer.k",
+            "4",
+            "trainer.k: '4' should be a valid integer",
+        ),
+        (
+            "dictionary_learning relu",
+            "made_by",
+            None,
+            "made_by: null should be a mapping of keys to values",
+        ),
         ("sparsify", "k", True, "k: True should be a valid integer"),
         ("sparsify", "transcode", None, "transcode: null should be False"),
-        ("saev topk", "cfg.activation", "TopK", "cfg.activation: 'TopK' should be a mapping of keys to values"),
-        ("saev topk", "cfg.activation.cls", None, "cfg.activation.cls: null should be 'TopK'"),
+        (
+            "saev topk",
+            "cfg.activation",
+            "TopK",
+            "cfg.activation: 'TopK' should be a mapping of keys to values",
+        ),
+        (
+            "saev topk",
+            "cfg.activation.cls",
+            None,
+            "cfg.activation.cls: null should be 'TopK'",
+        ),
         ("saev topk", "cfg.activation", {}, "cfg.activation.cls: this key is required"),
-        ("saev topk", "cfg.activation.params", [2], "cfg.activation.params: [2] should be a mapping"),
-        ("saev topk", "cfg.activation.params.top_k", None, "does not say how many latents are kept: give --k"),
-        ("saev batch", "cfg.activation.params.top_k", "2", "cfg.activation.params.top_k: '2' should be"),
-        ("visaebench jumprelu", "threshold", "high", "threshold: 'high' should be a valid number"),
-        ("visaebench jumprelu", "threshold", INF, "threshold: inf should be a finite number"),
-        ("visaebench jumprelu", "threshold", None, "there is no threshold, in the tensors or in config.json"),
+        (
+            "saev topk",
+            "cfg.activation.params",
+            [2],
+            "cfg.activation.params: [2] should be a mapping",
+        ),
+        (
+            "saev topk",
+            "cfg.activation.params.top_k",
+            None,
+            "does not say how many latents are kept: give --k",
+        ),
+        (
+            "saev batch",
+            "cfg.activation.params.top_k",
+            "2",
+            "cfg.activation.params.top_k: '2' should be",
+        ),
+        (
+            "visaebench jumprelu",
+            "threshold",
+            "high",
+            "threshold: 'high' should be a valid number",
+        ),
+        (
+            "visaebench jumprelu",
+            "threshold",
+            INF,
+            "threshold: inf should be a finite number",
+        ),
+        (
+            "visaebench jumprelu",
+            "threshold",
+            None,
+            "there is no threshold, in the tensors or in config.json",
+        ),
         ("ours topk", "k", "4", "k: '4' should be a valid integer"),
-        ("ours topk", "k", 17, "k = 17; it should be a whole number from 1 to its 16 latents"),
+        (
+            "ours topk",
+            "k",
+            17,
+            "k = 17; it should be a whole number from 1 to its 16 latents",
+        ),
         ("ours topk", "input_norm", None, "input_norm: null should be 'none'"),
         ("ours topk", "input_scale", NAN, "input_scale: nan should be a finite number"),
     ],
 )
-def test_a_setting_of_another_type_or_range_is_named(name, keys, value, said, tmp_path, refused):
+def test_a_setting_of_another_type_or_range_is_named(
+    name, keys, value, said, tmp_path, refused
+):
     place = made(name, tmp_path)
     file = with_setting(place, keys, value)
     line = refused(place)
@@ -164,29 +300,52 @@ def test_a_setting_of_another_type_or_range_is_named(name, keys, value, said, tm
         ("visaebench jumprelu", "hidden_dim", M, M),
     ],
 )
-def test_a_size_that_the_settings_state_must_be_that_of_the_tensors(name, keys, right, needed, tmp_path, refused):
+def test_a_size_that_the_settings_state_must_be_that_of_the_tensors(
+    name, keys, right, needed, tmp_path, refused
+):
     place = made(name, tmp_path)
     with_setting(place, keys, right)
     assert convert.load(str(place)).m == M
     file = with_setting(place, keys, 1024)
-    assert refused(place) == f"error: {file}: {keys} is 1024, expected {needed}, to fit {tensor_file(place)[0]}"
+    assert (
+        refused(place)
+        == f"error: {file}: {keys} is 1024, expected {needed}, to fit {tensor_file(place)[0]}"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
         # Latents that are not counted: those of eai-sparsify count where they are 0, those of ViSAEBench always.
-        ("sparsify", {"num_latents": 0, "expansion_factor": 3}, "d_in * expansion_factor is 18, expected 16"),
+        (
+            "sparsify",
+            {"num_latents": 0, "expansion_factor": 3},
+            "d_in * expansion_factor is 18, expected 16",
+        ),
         ("sparsify", {"num_latents": M, "expansion_factor": 3}, None),
         ("sparsify", {"expansion_factor": 3, "d_in": None}, None),
-        ("visaebench topk", {"input_dim": D, "expansion_factor": 2}, "input_dim * expansion_factor is 12"),
+        (
+            "visaebench topk",
+            {"input_dim": D, "expansion_factor": 2},
+            "input_dim * expansion_factor is 12",
+        ),
         ("visaebench topk", {"input_dim": D, "expansion_factor": M / D}, None),
-        ("saev relu", {"cfg.d_vit": D, "cfg.exp_factor": 16}, "cfg.d_vit * exp_factor is 96, expected 16"),
-        ("dictionary_learning matryoshka", {"trainer.group_sizes": [8, 7]}, "the sum of trainer.group_sizes is 15"),
+        (
+            "saev relu",
+            {"cfg.d_vit": D, "cfg.exp_factor": 16},
+            "cfg.d_vit * exp_factor is 96, expected 16",
+        ),
+        (
+            "dictionary_learning matryoshka",
+            {"trainer.group_sizes": [8, 7]},
+            "the sum of trainer.group_sizes is 15",
+        ),
         ("dictionary_learning matryoshka", {"trainer.group_sizes": [8, 8]}, None),
     ],
 )
-def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(name, settings, said, tmp_path, refused):
+def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
+    name, settings, said, tmp_path, refused
+):
     place = made(name, tmp_path)
     for keys, value in settings.items():
         with_setting(place, keys, value)
@@ -200,43 +359,155 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(name,
     ("name", "changed", "said"),
     [
         # The odd one out is blamed, also where two are, of four.
-        ("saelens topk", {"W_enc": random(M, D)}, "W_enc is of shape (16, 6), expected (6, 16), to fit the others"),
-        ("saelens topk", {"W_enc": random(M, D), "W_dec": random(D, M)}, "W_enc is of shape (16, 6), expected (6, 16)"),
-        ("saelens topk", {"b_dec": random(D + 1)}, "b_dec is of shape (7,), expected (6,)"),
-        ("saelens topk", {"W_dec": random(M)}, "W_dec is of shape (16,), expected (16, 6)"),
-        ("saelens topk", {"b_enc": random(1, M)}, "b_enc is of shape (1, 16), expected (16,)"),
-        ("saelens topk", {"b_enc": random(0)}, "b_enc is of shape (0,), expected (16,)"),
-        ("saelens jumprelu", {"threshold": random(3)}, "threshold is of shape (3,), expected (16,)"),
-        ("saelens jumprelu", {"threshold": torch.tensor(0.5)}, "threshold is of shape (), expected (16,)"),
-        ("saelens gated", {"r_mag": random(M - 1)}, "r_mag is of shape (15,), expected (16,)"),
-        ("saelens gated", {"r_mag": torch.full((M,), 1e3)}, "W_enc comes out as NaN or beyond 1e+18"),
-        ("saelens gated", {"b_gate": torch.full((M,), 1e18)}, "the threshold comes out as NaN or beyond 1e+18"),
-        ("dictionary_learning topk", {"decoder__weight": random(M, D)}, "decoder.weight is of shape (16, 6), expected"),
+        (
+            "saelens topk",
+            {"W_enc": random(M, D)},
+            "W_enc is of shape (16, 6), expected (6, 16), to fit the others",
+        ),
+        (
+            "saelens topk",
+            {"W_enc": random(M, D), "W_dec": random(D, M)},
+            "W_enc is of shape (16, 6), expected (6, 16)",
+        ),
+        (
+            "saelens topk",
+            {"b_dec": random(D + 1)},
+            "b_dec is of shape (7,), expected (6,)",
+        ),
+        (
+            "saelens topk",
+            {"W_dec": random(M)},
+            "W_dec is of shape (16,), expected (16, 6)",
+        ),
+        (
+            "saelens topk",
+            {"b_enc": random(1, M)},
+            "b_enc is of shape (1, 16), expected (16,)",
+        ),
+        (
+            "saelens topk",
+            {"b_enc": random(0)},
+            "b_enc is of shape (0,), expected (16,)",
+        ),
+        (
+            "saelens jumprelu",
+            {"threshold": random(3)},
+            "threshold is of shape (3,), expected (16,)",
+        ),
+        (
+            "saelens jumprelu",
+            {"threshold": torch.tensor(0.5)},
+            "threshold is of shape (), expected (16,)",
+        ),
+        (
+            "saelens gated",
+            {"r_mag": random(M - 1)},
+            "r_mag is of shape (15,), expected (16,)",
+        ),
+        (
+            "saelens gated",
+            {"r_mag": torch.full((M,), 1e3)},
+            "W_enc comes out as NaN or beyond 1e+18",
+        ),
+        (
+            "saelens gated",
+            {"b_gate": torch.full((M,), 1e18)},
+            "the threshold comes out as NaN or beyond 1e+18",
+        ),
+        (
+            "dictionary_learning topk",
+            {"decoder__weight": random(M, D)},
+            "decoder.weight is of shape (16, 6), expected",
+        ),
         (
             "dictionary_learning relu",
-            {"encoder__weight": random(0, D), "encoder__bias": random(0), "decoder__weight": random(D, 0)},
+            {
+                "encoder__weight": random(0, D),
+                "encoder__bias": random(0),
+                "decoder__weight": random(D, 0),
+            },
             "encoder.weight is of shape (0, 6), expected (m, 6)",
         ),
-        ("dictionary_learning by tensors", {"threshold": random(2)}, "threshold is of shape (2,), expected ()"),
-        ("dictionary_learning topk", {"k": torch.tensor([1, 2])}, "k: [1, 2] should be a valid integer"),
-        ("dictionary_learning topk", {"k": torch.tensor(True)}, "k: True should be a valid integer"),
-        ("sparsify", {"encoder__weight": random(D, M)}, "encoder.weight is of shape (6, 16), expected (16, 6)"),
-        ("overcomplete", {"dictionary__multiplier": random(2)}, "dictionary.multiplier is of shape (2,), expected ()"),
-        ("overcomplete jump", {"thresholds": torch.full((M,), 1e3)}, "the threshold comes out as NaN or beyond"),
-        ("saev batch", {"activation__threshold": random(4)}, "activation.threshold is of shape (4,), expected (16,)"),
-        ("visaebench topk", {"encoder__bias": random(D)}, "encoder.bias is of shape (6,), expected (16,)"),
-        ("ours thresholds", {"theta": torch.full((M,), NAN)}, "the threshold comes out as NaN"),
+        (
+            "dictionary_learning by tensors",
+            {"threshold": random(2)},
+            "threshold is of shape (2,), expected ()",
+        ),
+        (
+            "dictionary_learning topk",
+            {"k": torch.tensor([1, 2])},
+            "k: [1, 2] should be a valid integer",
+        ),
+        (
+            "dictionary_learning topk",
+            {"k": torch.tensor(True)},
+            "k: True should be a valid integer",
+        ),
+        (
+            "sparsify",
+            {"encoder__weight": random(D, M)},
+            "encoder.weight is of shape (6, 16), expected (16, 6)",
+        ),
+        (
+            "overcomplete",
+            {"dictionary__multiplier": random(2)},
+            "dictionary.multiplier is of shape (2,), expected ()",
+        ),
+        (
+            "overcomplete jump",
+            {"thresholds": torch.full((M,), 1e3)},
+            "the threshold comes out as NaN or beyond",
+        ),
+        (
+            "saev batch",
+            {"activation__threshold": random(4)},
+            "activation.threshold is of shape (4,), expected (16,)",
+        ),
+        (
+            "visaebench topk",
+            {"encoder__bias": random(D)},
+            "encoder.bias is of shape (6,), expected (16,)",
+        ),
+        (
+            "ours thresholds",
+            {"theta": torch.full((M,), NAN)},
+            "the threshold comes out as NaN",
+        ),
         (
             "saelens topk",
             {"b_dec": torch.full((D,), 1e300, dtype=torch.float64)},
             "b_dec holds NaN, infinity or numbers",
         ),
-        ("saelens topk", {"W_enc": OURS["W_enc"].to(torch.int8)}, "W_enc is of torch.int8, expected floats"),
-        ("saelens topk", {"W_enc": OURS["W_enc"].to(torch.complex64)}, "W_enc is of torch.complex64, expected floats"),
-        ("saelens topk", {"W_enc": OURS["W_enc"] > 0}, "W_enc is of torch.bool, expected floats"),
-        ("dictionary_learning topk", {"b_dec": torch.zeros(D, device="meta")}, "b_dec is no dense tensor of numbers"),
-        ("dictionary_learning topk", {"b_dec": torch.zeros(D).to_sparse()}, "b_dec is no dense tensor of numbers"),
-        ("visaebench topk", {"decoder__bias": None}, "its format is not plain (none fit; tensors: decoder.weight, enc"),
+        (
+            "saelens topk",
+            {"W_enc": OURS["W_enc"].to(torch.int8)},
+            "W_enc is of torch.int8, expected floats",
+        ),
+        (
+            "saelens topk",
+            {"W_enc": OURS["W_enc"].to(torch.complex64)},
+            "W_enc is of torch.complex64, expected floats",
+        ),
+        (
+            "saelens topk",
+            {"W_enc": OURS["W_enc"] > 0},
+            "W_enc is of torch.bool, expected floats",
+        ),
+        (
+            "dictionary_learning topk",
+            {"b_dec": torch.zeros(D, device="meta")},
+            "b_dec is no dense tensor of numbers",
+        ),
+        (
+            "dictionary_learning topk",
+            {"b_dec": torch.zeros(D).to_sparse()},
+            "b_dec is no dense tensor of numbers",
+        ),
+        (
+            "visaebench topk",
+            {"decoder__bias": None},
+            "its format is not plain (none fit; tensors: decoder.weight, enc",
+        ),
         (
             "sparsify",
             {"b_dec": None},
@@ -264,16 +535,23 @@ def test_the_budget_of_thresholds_is_the_nearest_whole_number(k, budget, tmp_pat
 def test_where_two_k_contradict_each_other_an_option_decides(tmp_path, refused):
     place = made("dictionary_learning topk", tmp_path)
     with_setting(place, "trainer.k", 5)
-    assert refused(place).endswith("config.json: trainer.k is 5, its tensor k is 4: say which (--k)")
+    assert refused(place).endswith(
+        "config.json: trainer.k is 5, its tensor k is 4: say which (--k)"
+    )
     assert convert.load(str(place), "auto", convert.Options(k=3)).k == 3
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_a_nested_tensor_is_named(tmp_path, refused):
     place = made("dictionary_learning topk", tmp_path)
-    with_tensors(place, b_dec=torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]))
+    with_tensors(
+        place, b_dec=torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+    )
     said = refused(place)  # Under Python 3.13 PyTorch's reader takes it for an object.
-    assert "ae.pt: b_dec is no dense tensor of numbers" in said or "ae.pt holds a pickled object" in said
+    assert (
+        "ae.pt: b_dec is no dense tensor of numbers" in said
+        or "ae.pt holds a pickled object" in said
+    )
 
 
 @pytest.mark.parametrize("threshold", [torch.tensor([0.7]), torch.full((M,), 0.7)])
@@ -281,14 +559,18 @@ def test_one_threshold_may_be_written_as_one_or_as_many(threshold, tmp_path):
     place = made("dictionary_learning batch", tmp_path)
     before = convert.load(str(place)).select.theta
     with_tensors(place, threshold=threshold)
-    assert torch.equal(convert.load(str(place)).select.theta, before) and before.shape == (M,)
+    assert torch.equal(
+        convert.load(str(place)).select.theta, before
+    ) and before.shape == (M,)
 
 
 def test_floats_of_other_widths_are_read_as_float32(tmp_path):
     place = made("saelens topk", tmp_path)
     with_tensors(place, W_enc=OURS["W_enc"].double(), W_dec=OURS["W_dec"].bfloat16())
     found = convert.load(str(place))
-    assert torch.equal(found.W_enc, OURS["W_enc"]) and torch.equal(found.W_dec, OURS["W_dec"].bfloat16().float())
+    assert torch.equal(found.W_enc, OURS["W_enc"]) and torch.equal(
+        found.W_dec, OURS["W_dec"].bfloat16().float()
+    )
 
 
 @pytest.mark.parametrize(
@@ -296,9 +578,15 @@ def test_floats_of_other_widths_are_read_as_float32(tmp_path):
     [
         (b"", "cfg.json cannot be read as settings in JSON: Expecting value"),
         (b"\xff\xfe", "cfg.json cannot be read as settings in JSON: 'utf-8' codec"),
-        (b'{"a": ' * 100_000, "cfg.json cannot be read as settings in JSON: maximum recursion depth exceeded"),
+        (
+            b'{"a": ' * 100_000,
+            "cfg.json cannot be read as settings in JSON: maximum recursion depth exceeded",
+        ),
         (b"[]", "cfg.json holds list, not settings"),
-        (None, "sae_weights.safetensors has no cfg.json beside it, where its format keeps the settings: put it there"),
+        (
+            None,
+            "sae_weights.safetensors has no cfg.json beside it, where its format keeps the settings: put it there",
+        ),
     ],
 )
 def test_settings_that_are_none_are_named(content, said, tmp_path, refused):
@@ -310,7 +598,12 @@ def test_settings_that_are_none_are_named(content, said, tmp_path, refused):
 
 
 def test_what_is_missing_is_asked_for_by_its_name(tmp_path, refused):
-    place = folder(tmp_path / "visaebench", tensor_file(made("visaebench topk", tmp_path))[2], None, "sae.pt")
+    place = folder(
+        tmp_path / "visaebench",
+        tensor_file(made("visaebench topk", tmp_path))[2],
+        None,
+        "sae.pt",
+    )
     assert f"{place}/sae.pt has no config.json beside it" in refused(place)
     place = folder(tmp_path / "sparsify", SPARSIFY, None, "sae.safetensors")
     assert "give --k (there is no cfg.json or config.json beside it)" in refused(place)
@@ -321,16 +614,43 @@ def test_what_is_missing_is_asked_for_by_its_name(tmp_path, refused):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({0: torch.zeros(2)}, "x.pt holds Tensor under 0, not a state dict of tensors under names"),
-        ({"W_enc": [1.0]}, "x.pt holds list under 'W_enc', not a state dict of tensors under names"),
-        ({"state_dict": {(1, 2): torch.zeros(2)}}, "x.pt holds Tensor under (1, 2), not a state dict"),
+        (
+            {0: torch.zeros(2)},
+            "x.pt holds Tensor under 0, not a state dict of tensors under names",
+        ),
+        (
+            {"W_enc": [1.0]},
+            "x.pt holds list under 'W_enc', not a state dict of tensors under names",
+        ),
+        (
+            {"state_dict": {(1, 2): torch.zeros(2)}},
+            "x.pt holds Tensor under (1, 2), not a state dict",
+        ),
         (torch.zeros(2), "x.pt holds Tensor, not a state dict"),
-        (b"", "x.pt cannot be read as tensors: no file that torch.save wrote, or cut short"),
-        (b"hello", "x.pt cannot be read as tensors: no file that torch.save wrote, or cut short"),
-        (b"garbage", "x.pt cannot be read as tensors: no file that torch.save wrote, or cut short"),
-        (b"PK\x03\x04", "x.pt cannot be read as tensors: no file that torch.save wrote, or cut short"),
-        (b'{"schema":' * 50_000 + b"\n", "x.pt cannot be read as settings in JSON: maximum recursion depth"),
-        (pickle.dumps({"a": np.zeros}, protocol=2), "x.pt holds a pickled object, which would have to be run"),
+        (
+            b"",
+            "x.pt cannot be read as tensors: no file that torch.save wrote, or cut short",
+        ),
+        (
+            b"hello",
+            "x.pt cannot be read as tensors: no file that torch.save wrote, or cut short",
+        ),
+        (
+            b"garbage",
+            "x.pt cannot be read as tensors: no file that torch.save wrote, or cut short",
+        ),
+        (
+            b"PK\x03\x04",
+            "x.pt cannot be read as tensors: no file that torch.save wrote, or cut short",
+        ),
+        (
+            b'{"schema":' * 50_000 + b"\n",
+            "x.pt cannot be read as settings in JSON: maximum recursion depth",
+        ),
+        (
+            pickle.dumps({"a": np.zeros}, protocol=2),
+            "x.pt holds a pickled object, which would have to be run",
+        ),
     ],
 )
 def test_a_file_of_something_else_is_named(content, said, tmp_path, refused):
@@ -345,15 +665,30 @@ def test_a_file_of_something_else_is_named(content, said, tmp_path, refused):
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (np.zeros((0, D), np.float32), "holds an array of shape (0, 6), expected (N, 6) with at least one row"),
+        (
+            np.zeros((0, D), np.float32),
+            "holds an array of shape (0, 6), expected (N, 6) with at least one row",
+        ),
         (np.zeros((3, D + 1)), "holds an array of shape (3, 7), expected (N, 6)"),
         (np.zeros(D), "holds an array of shape (6,), expected (N, 6)"),
         (np.full((3, D), "1.5"), "holds an array of <U3, expected numbers"),
         (np.full((3, D), 1j), "holds an array of complex128, expected numbers"),
-        (np.full((3, D), 1.5, object), "holds Python objects, expected numbers: save it as floats"),
-        (np.full((3, D), NAN), "holds NaN, or numbers beyond 1e+18, in 3 rows that were looked at"),
-        (np.full((3, D), 1e300), "holds NaN, or numbers beyond 1e+18, in 3 rows that were looked at"),
-        (b"PK\x03\x04", "cannot be read as an array: cut short, or not written by numpy.save"),
+        (
+            np.full((3, D), 1.5, object),
+            "holds Python objects, expected numbers: save it as floats",
+        ),
+        (
+            np.full((3, D), NAN),
+            "holds NaN, or numbers beyond 1e+18, in 3 rows that were looked at",
+        ),
+        (
+            np.full((3, D), 1e300),
+            "holds NaN, or numbers beyond 1e+18, in 3 rows that were looked at",
+        ),
+        (
+            b"PK\x03\x04",
+            "cannot be read as an array: cut short, or not written by numpy.save",
+        ),
         (None, "is no file"),
     ],
 )
@@ -363,14 +698,22 @@ def test_embeddings_to_check_with_are_named(rows, said, tmp_path, refused):
         file.write_bytes(rows)
     elif rows is not None:
         np.save(file, rows)
-    assert f"error: {file} {said}" in refused(made("saelens topk", tmp_path), "--check", str(file))
+    assert f"error: {file} {said}" in refused(
+        made("saelens topk", tmp_path), "--check", str(file)
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--input-scale=nan"], "import options: input_scale: nan should be a finite number"),
-        (["--input-scale=0"], "import options: input_scale: 0.0 should be greater than 1e-30"),
+        (
+            ["--input-scale=nan"],
+            "import options: input_scale: nan should be a finite number",
+        ),
+        (
+            ["--input-scale=0"],
+            "import options: input_scale: 0.0 should be greater than 1e-30",
+        ),
         (["--k", "17"], "k = 17; it should be a whole number from 1 to its 16 latents"),
     ],
 )
@@ -384,7 +727,11 @@ def test_options_beyond_their_range_are_named(options, said, tmp_path, refused):
 def test_a_place_that_cannot_be_written_is_named(tmp_path, caplog):
     place, file = made("saelens topk", tmp_path), tmp_path / "file"
     file.touch()
-    tensors, settings, rows = place / "sae_weights.safetensors", place / "cfg.json", tmp_path / "x.npy"
+    tensors, settings, rows = (
+        place / "sae_weights.safetensors",
+        place / "cfg.json",
+        tmp_path / "x.npy",
+    )
     np.save(rows, embeddings())
     exported = made("ours topk", tmp_path / "ours") / "sae.safetensors"
     before = [path.read_bytes() for path in (tensors, settings, rows)]
@@ -396,12 +743,25 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, caplog):
         ("export", file / "x", "cannot be written ([Errno 17] File exists"),
         ("import", "/proc/x", "cannot be written ([Errno 2] No such file"),
         ("export", "/proc/x", "cannot be written ([Errno 2] No such file"),
-        *(("import", out, "is what was given to read") for out in (tensors, settings, rows, tmp_path / "link")),
+        *(
+            ("import", out, "is what was given to read")
+            for out in (tensors, settings, rows, tmp_path / "link")
+        ),
     ):
-        source, more = (exported, []) if command == "export" else (place, ["--check", str(rows)])
+        source, more = (
+            (exported, []) if command == "export" else (place, ["--check", str(rows)])
+        )
         caplog.clear()
-        assert main([command, str(source), "--out", str(out), "--format", "saelens", *more]) == 1
-        assert f"error: {out or '.'} {said}" in caplog.text and "Traceback" not in caplog.text
+        assert (
+            main(
+                [command, str(source), "--out", str(out), "--format", "saelens", *more]
+            )
+            == 1
+        )
+        assert (
+            f"error: {out or '.'} {said}" in caplog.text
+            and "Traceback" not in caplog.text
+        )
     assert before == [path.read_bytes() for path in (tensors, settings, rows)]
 
 
@@ -415,7 +775,9 @@ def test_a_pipe_is_refused_and_not_waited_for(name, tmp_path, refused):
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
     signal.alarm(20)
     try:
-        assert f"{pipe} is a folder, pipe, socket or device, not a file" in refused(place)
+        assert f"{pipe} is a folder, pipe, socket or device, not a file" in refused(
+            place
+        )
     finally:
         signal.alarm(0)
 
@@ -425,27 +787,53 @@ def test_what_lies_beside_an_export_is_read(tmp_path, refused):
     found = convert.load(str(tmp_path / "over"))
     assert (found.k, found.input_norm, found.input_scale) == (4, "unit_l2", 2.0)
     (tmp_path / "over/made_by.json").write_text('{"k": "4"}')
-    assert f"{tmp_path}/over/made_by.json: k: '4' should be a valid integer" in refused(tmp_path / "over")
+    assert f"{tmp_path}/over/made_by.json: k: '4' should be a valid integer" in refused(
+        tmp_path / "over"
+    )
     (tmp_path / "over/made_by.json").unlink()
-    assert "does not say how many latents are kept: give --k" in refused(tmp_path / "over")
+    assert "does not say how many latents are kept: give --k" in refused(
+        tmp_path / "over"
+    )
     np.save(tmp_path / "over/b_dec.npy", np.zeros(D + 1))
-    assert "b_dec.npy is of shape (7,), expected (6,), to fit the others" in refused(tmp_path / "over", "--k=4")
+    assert "b_dec.npy is of shape (7,), expected (6,), to fit the others" in refused(
+        tmp_path / "over", "--k=4"
+    )
 
 
 @pytest.mark.parametrize(
-    "name", ["ours topk", "saelens topk", "dictionary_learning batch", "sparsify", "saev batch", "visaebench batch"]
+    "name",
+    [
+        "ours topk",
+        "saelens topk",
+        "dictionary_learning batch",
+        "sparsify",
+        "saev batch",
+        "visaebench batch",
+    ],
 )
-def test_no_value_of_a_setting_ends_otherwise_than_in_an_sae_or_an_error(name, tmp_path):
+def test_no_value_of_a_setting_ends_otherwise_than_in_an_sae_or_an_error(
+    name, tmp_path
+):
     place = made(name, tmp_path)
-    [file] = [path for path in place.iterdir() if path.suffix == ".json"] or [tensor_file(place)[0]]
+    [file] = [path for path in place.iterdir() if path.suffix == ".json"] or [
+        tensor_file(place)[0]
+    ]
     before = file.read_bytes()
     held = tensor_file(place)[1]
-    settings = json.loads(before if file.suffix == ".json" else held["sae"] if isinstance(held, dict) else held)
+    settings = json.loads(
+        before
+        if file.suffix == ".json"
+        else held["sae"]
+        if isinstance(held, dict)
+        else held
+    )
 
     def keys_of(part, above=""):
         for key, value in part.items():
             yield above + key
-            yield from keys_of(value, f"{above}{key}.") if isinstance(value, dict) else ()
+            yield from (
+                keys_of(value, f"{above}{key}.") if isinstance(value, dict) else ()
+            )
 
     for keys in keys_of(settings):
         for value in (None, [], {}, "x", True, -1, 0, 0.5, NAN, INF, 10**30):
@@ -455,5 +843,11 @@ def test_no_value_of_a_setting_ends_otherwise_than_in_an_sae_or_an_error(name, t
                 found = convert.load(str(place))
             except UserError:
                 continue
-            assert all(t.isfinite().all() for t in found.state_dict().values()) and type(found.k) is int
-            assert 1 <= found.k <= M and np.isfinite(found.encode(found.prepare(embeddings(4))).values).all()
+            assert (
+                all(t.isfinite().all() for t in found.state_dict().values())
+                and type(found.k) is int
+            )
+            assert (
+                1 <= found.k <= M
+                and np.isfinite(found.encode(found.prepare(embeddings(4))).values).all()
+            )

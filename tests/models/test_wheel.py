@@ -38,16 +38,44 @@ def test_the_wheel_loads_encodes_imports_exports_explores_and_scores(tmp_path):
     run = {"check": True, "capture_output": True, "text": True}
     python = tmp_path / "env/bin/python"
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], **run)
-    source = tmp_path / "source"  # A build leaves its folder there, which a later build would take files from.
-    for part in ("sae", "workflow/sae_workflow", "workflow/snakemake_logger_plugin_sae"):
+    source = (
+        tmp_path / "source"
+    )  # A build leaves its folder there, which a later build would take files from.
+    for part in (
+        "sae",
+        "workflow/sae_workflow",
+        "workflow/snakemake_logger_plugin_sae",
+    ):
         shutil.copytree(ROOT / part, source / part)
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
-    build = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source]
+    build = [
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        tmp_path,
+        source,
+    ]
     subprocess.run([sys.executable, *build], **run)
     (wheel,) = tmp_path.glob("sae-*.whl")
     # The versions that are tested: what the lock names of the library's own requirements.
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "-c", ROOT / "requirements.lock", wheel], **run)
+    subprocess.run(
+        [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "-c",
+            ROOT / "requirements.lock",
+            wheel,
+        ],
+        **run,
+    )
     rng = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", rng.normal(size=(60, 6)).astype(np.float32))
     np.save(tmp_path / "labels.npy", rng.integers(3, size=60))

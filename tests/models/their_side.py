@@ -17,7 +17,15 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-SIDE = {"m": 48, "k": 4, "steps": 60, "batch": 64, "lr": 0.003, "seed": 0, "options": {}}
+SIDE = {
+    "m": 48,
+    "k": 4,
+    "steps": 60,
+    "batch": 64,
+    "lr": 0.003,
+    "seed": 0,
+    "options": {},
+}
 SIDE |= json.loads(os.environ.get("SIDE", "{}"))
 M, K, STEPS, BATCH, LR = (SIDE[name] for name in ("m", "k", "steps", "batch", "lr"))
 LEVELS = [M // 16, M // 8, M // 4, M // 2, M]
@@ -34,12 +42,17 @@ def begin(model, centred):
     """Give a model the weights of `start`; `centred`: whether it subtracts b_dec from its inputs."""
     if "start" not in SIDE:
         return
-    w_enc, w_dec, b_dec = (torch.from_numpy(np.load(SIDE["start"])[name]) for name in ("W_enc", "W_dec", "b_dec"))
+    w_enc, w_dec, b_dec = (
+        torch.from_numpy(np.load(SIDE["start"])[name])
+        for name in ("W_enc", "W_dec", "b_dec")
+    )
     encoder = model.W_enc if hasattr(model, "W_enc") else model.encoder.weight
     decoder = model.W_dec if hasattr(model, "W_dec") else model.decoder.weight
     encoder.copy_(w_enc if hasattr(model, "W_enc") else w_enc.T)
     decoder.copy_(w_dec if hasattr(model, "W_dec") else w_dec.T)
-    (model.b_enc if hasattr(model, "b_enc") else model.encoder.bias).copy_(-b_dec @ w_enc * (not centred))
+    (model.b_enc if hasattr(model, "b_enc") else model.encoder.bias).copy_(
+        -b_dec @ w_enc * (not centred)
+    )
     (model.b_dec if hasattr(model, "b_dec") else model.bias).copy_(b_dec)
 
 
@@ -62,7 +75,12 @@ class Saelens:
         from sae_lens.saes import jumprelu_sae
         from sae_lens.training.sae_trainer import SAETrainer
 
-        stem = {"topk": "TopK", "batchtopk": "BatchTopK", "matryoshka": "MatryoshkaBatchTopK", "jumprelu": "JumpReLU"}
+        stem = {
+            "topk": "TopK",
+            "batchtopk": "BatchTopK",
+            "matryoshka": "MatryoshkaBatchTopK",
+            "jumprelu": "JumpReLU",
+        }
         stem |= {"gated": "Gated", "standard": "Standard"}
         options = {"d_in": x.shape[1], "d_sae": M}
         if "topk" in kind or kind == "matryoshka":
@@ -70,9 +88,13 @@ class Saelens:
         if kind == "matryoshka":
             options["matryoshka_widths"] = LEVELS
         options |= SIDE["options"]
-        if kind == "jumprelu_batch":  # Its quadratic loss, of the batch's mean L0 instead of each sample's.
+        if (
+            kind == "jumprelu_batch"
+        ):  # Its quadratic loss, of the batch's mean L0 instead of each sample's.
             kind, own = "jumprelu", jumprelu_sae.Step
-            jumprelu_sae.Step = SimpleNamespace(apply=lambda *given: own.apply(*given).mean(dim=0, keepdim=True))
+            jumprelu_sae.Step = SimpleNamespace(
+                apply=lambda *given: own.apply(*given).mean(dim=0, keepdim=True)
+            )
         config = getattr(sae_lens, f"{stem[kind]}TrainingSAEConfig")(**options)
         sae = getattr(sae_lens, f"{stem[kind]}TrainingSAE")(config)
         begin(sae, config.apply_b_dec_to_input)
@@ -95,13 +117,22 @@ class DictionaryLearning:
 
     def classes(self, kind):
         from dictionary_learning import dictionary
-        from dictionary_learning.trainers import batch_top_k, gdm, jumprelu, standard, top_k
+        from dictionary_learning.trainers import (
+            batch_top_k,
+            gdm,
+            jumprelu,
+            standard,
+            top_k,
+        )
         from dictionary_learning.trainers import matryoshka_batch_top_k as matryoshka
 
         return {
             "topk": (top_k.TopKTrainer, top_k.AutoEncoderTopK),
             "batchtopk": (batch_top_k.BatchTopKTrainer, batch_top_k.BatchTopKSAE),
-            "matryoshka": (matryoshka.MatryoshkaBatchTopKTrainer, matryoshka.MatryoshkaBatchTopKSAE),
+            "matryoshka": (
+                matryoshka.MatryoshkaBatchTopKTrainer,
+                matryoshka.MatryoshkaBatchTopKSAE,
+            ),
             "jumprelu": (jumprelu.JumpReluTrainer, dictionary.JumpReluAutoEncoder),
             "gated": (gdm.GatedSAETrainer, dictionary.GatedAutoEncoder),
             "standard": (standard.StandardTrainer, dictionary.AutoEncoder),
@@ -109,7 +140,9 @@ class DictionaryLearning:
 
     def encode(self, folder, x):
         config = json.loads((Path(folder) / "config.json").read_text())["trainer"]
-        by_class = {self.classes(kind)[1].__name__: self.classes(kind)[1] for kind in self.KINDS}
+        by_class = {
+            self.classes(kind)[1].__name__: self.classes(kind)[1] for kind in self.KINDS
+        }
         made = by_class[config["dict_class"]]
         options = {"k": config["k"]} if config.get("k") else {}
         ae = made.from_pretrained(str(Path(folder) / "ae.pt"), **options)
@@ -131,14 +164,22 @@ class DictionaryLearning:
         if "start" in SIDE:
             options["decay_start"] = STEPS - STEPS // 5
         trainer = trainer_class(
-            steps=STEPS, activation_dim=x.shape[1], dict_size=M, lr=LR, warmup_steps=2, **names, **options
+            steps=STEPS,
+            activation_dim=x.shape[1],
+            dict_size=M,
+            lr=LR,
+            warmup_steps=2,
+            **names,
+            **options,
         )
         begin(trainer.ae, not isinstance(trainer, self.classes("jumprelu")[0]))
         for step, batch in enumerate(batches(x)):
             trainer.update(step, batch)
         folder.mkdir(parents=True)
         torch.save(trainer.ae.state_dict(), folder / "ae.pt")
-        (folder / "config.json").write_text(json.dumps({"trainer": trainer.config}, default=str))
+        (folder / "config.json").write_text(
+            json.dumps({"trainer": trainer.config}, default=str)
+        )
 
 
 class Sparsify:
@@ -157,7 +198,9 @@ class Sparsify:
 
         coder = SparseCoder.load_from_disk(folder, device="cpu")
         found = coder.encode(x)
-        codes = torch.zeros(len(x), coder.num_latents).scatter(1, found.top_indices, found.top_acts)
+        codes = torch.zeros(len(x), coder.num_latents).scatter(
+            1, found.top_indices, found.top_acts
+        )
         return codes, coder.decode(found.top_acts, found.top_indices)
 
     def train(self, kind, x, folder):
@@ -168,12 +211,16 @@ class Sparsify:
         if kind == "multitopk_whole":
             sparse_coder.fused_encoder = self.encoder
         # As its Trainer does with Adam, which wants a language model around the coder.
-        coder = SparseCoder(x.shape[1], SparseCoderConfig(num_latents=M, k=K, multi_topk=kind != "topk"))
+        coder = SparseCoder(
+            x.shape[1], SparseCoderConfig(num_latents=M, k=K, multi_topk=kind != "topk")
+        )
         coder.b_dec.data = x.mean(dim=0)
         begin(coder, True)
         optimiser = torch.optim.Adam(coder.parameters(), lr=LR)
         decay = STEPS // 5 if "start" in SIDE else 1
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (STEPS - step) / decay))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: min(1.0, (STEPS - step) / decay)
+        )
         for batch in batches(x):
             coder.set_decoder_norm_to_unit_norm()
             out = coder(batch)
@@ -236,13 +283,17 @@ def main(library, what, *arguments):
     side = LIBRARIES[library]()
     if what == "train":
         kind, *arguments = arguments
-    x_file, folder, out = (arguments[1], arguments[0], arguments[2]) if what == "encode" else arguments
+    x_file, folder, out = (
+        (arguments[1], arguments[0], arguments[2]) if what == "encode" else arguments
+    )
     x, folder = torch.from_numpy(np.load(x_file)), Path(folder)
     if what == "train":
         side.train(kind, x, folder)
     with torch.no_grad():
         trained = getattr(side, "trained", None)
-        codes, rebuilt = side.encode(folder, x) if trained is None else side.coded(trained, x)
+        codes, rebuilt = (
+            side.encode(folder, x) if trained is None else side.coded(trained, x)
+        )
     np.savez(out, codes=codes.float().numpy(), rebuilt=rebuilt.float().numpy())
 
 

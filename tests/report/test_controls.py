@@ -13,10 +13,17 @@ from sae.report.names import Names
 from sae.scoring.selection import chosen
 
 NAMES = Names(
-    methods={"topk": {}, "reg1": {"against": "topk"}, "pca": {"control": True}, "raw": {"control": True}},
+    methods={
+        "topk": {},
+        "reg1": {"against": "topk"},
+        "pca": {"control": True},
+        "raw": {"control": True},
+    },
     datasets={"emoji": "Emoji"},
 )
-RULE = Rule(**yaml.safe_load((ROOT / "config.yaml").read_text())["claims"] | {"resamples": 500})
+RULE = Rule(
+    **yaml.safe_load((ROOT / "config.yaml").read_text())["claims"] | {"resamples": 500}
+)
 # A score's level differs more between backbones than between methods: what counts is the difference within a cell.
 LEVEL = {"a": 0.2, "b": 0.5, "c": 0.8}
 ADDED = {"topk": 0.0, "reg1": 0.1, "pca": -0.05, "raw": 0.0}
@@ -29,51 +36,101 @@ def metrics():
             for method, added in ADDED.items():
                 for seed in (0, 1):
                     ms = level + added + rng.normal(scale=0.005)
-                    row = {"dataset": dataset, "backbone": backbone, "k": 8, "method": method, "seed": seed}
+                    row = {
+                        "dataset": dataset,
+                        "backbone": backbone,
+                        "k": 8,
+                        "method": method,
+                        "seed": seed,
+                    }
                     # On shirts the principal axes have as much as the baseline.
                     ms += 0.06 * (method == "pca" and dataset == "shirts")
-                    row |= {"trial": "default", "split": "test", "status": "ok", "ms_mean_alive": ms, "r2": np.nan}
-                    row |= {"selected": True, "selection": "chosen", "steps": 120, "images_per_latent": 10.26}
+                    row |= {
+                        "trial": "default",
+                        "split": "test",
+                        "status": "ok",
+                        "ms_mean_alive": ms,
+                        "r2": np.nan,
+                    }
+                    row |= {
+                        "selected": True,
+                        "selection": "chosen",
+                        "steps": 120,
+                        "images_per_latent": 10.26,
+                    }
                     rows.append(row)
     return pd.DataFrame(rows)
 
 
 def test_a_score_that_a_control_has_as_high_tells_nothing():
-    found = controls.compare(chosen(metrics(), "test", NAMES.compared), NAMES, tables.WORTH, RULE)
+    found = controls.compare(
+        chosen(metrics(), "test", NAMES.compared), NAMES, tables.WORTH, RULE
+    )
     assert set(found["score"]) == {"ms"}  # The others were not measured.
     flags = found.set_index(["dataset", "control"])["tells_nothing"].unstack()
-    assert flags["pca"].to_dict() == {"emoji": False, "shirts": True, "all datasets": True} and flags["raw"].all()
+    assert (
+        flags["pca"].to_dict() == {"emoji": False, "shirts": True, "all datasets": True}
+        and flags["raw"].all()
+    )
     means = found.set_index(["dataset", "control"])["difference"]
-    assert np.isclose(means["all datasets", "pca"], (means["emoji", "pca"] + means["shirts", "pca"]) / 2)
+    assert np.isclose(
+        means["all datasets", "pca"],
+        (means["emoji", "pca"] + means["shirts", "pca"]) / 2,
+    )
     row = found.iloc[0]
-    assert abs(row["difference"] + 0.05) < 0.01 and row["low"] <= row["difference"] <= row["high"] < 0
-    assert abs(row["baseline"] - 0.5) < 0.01 and np.isclose(row["value"] - row["baseline"], row["difference"])
+    assert (
+        abs(row["difference"] + 0.05) < 0.01
+        and row["low"] <= row["difference"] <= row["high"] < 0
+    )
+    assert abs(row["baseline"] - 0.5) < 0.01 and np.isclose(
+        row["value"] - row["baseline"], row["difference"]
+    )
     text = of_controls.as_text(found, NAMES)
-    assert text["data"].tolist() == ["Emoji", "shirts", "all datasets"] and text["raw"].str.endswith(" ?").all()
+    assert (
+        text["data"].tolist() == ["Emoji", "shirts", "all datasets"]
+        and text["raw"].str.endswith(" ?").all()
+    )
     assert text["pca"].str.endswith(" ?").tolist() == [False, True, True]
 
 
 def test_with_few_blocks_there_is_no_interval_and_no_flag():
     picked = chosen(metrics(), "test", NAMES.compared).query("dataset == 'emoji'")
-    found = controls.compare(picked[picked["backbone"] != "a"], NAMES, tables.WORTH, RULE)
+    found = controls.compare(
+        picked[picked["backbone"] != "a"], NAMES, tables.WORTH, RULE
+    )
     assert found["low"].isna().all() and not found["tells_nothing"].any()
     assert of_controls.as_text(found, NAMES)["raw"].str.fullmatch(r"[+-]0.0\d\d").all()
 
 
 def test_the_head_of_a_table_says_how_the_baseline_was_trained():
     said = tables.training(metrics(), NAMES)
-    assert said.startswith("Emoji: 120 steps, 10.3 training images per latent; shirts: 120 steps")
+    assert said.startswith(
+        "Emoji: 120 steps, 10.3 training images per latent; shirts: 120 steps"
+    )
     assert said.endswith("topk: it has the recipe as it is given, not tuned.")
     tuned = metrics()
-    tuned = pd.concat([tuned, tuned[tuned["method"] == "topk"].assign(trial="lr0.1", selected=False)])
-    assert tables.training(tuned, NAMES).endswith("topk: validation chose among 2 trials.")
+    tuned = pd.concat(
+        [tuned, tuned[tuned["method"] == "topk"].assign(trial="lr0.1", selected=False)]
+    )
+    assert tables.training(tuned, NAMES).endswith(
+        "topk: validation chose among 2 trials."
+    )
 
 
 def test_over_all_datasets_near_duplicates_do_not_count():
     table = metrics()
-    table["ms_mean_alive_across_groups"] = table["ms_mean_alive"].where(table["dataset"] == "emoji")
-    table.loc[(table["dataset"] == "emoji") & (table["method"] == "pca"), "ms_mean_alive_across_groups"] -= 0.1
-    found = controls.compare(chosen(table, "test", NAMES.compared), NAMES, tables.WORTH, RULE)
+    table["ms_mean_alive_across_groups"] = table["ms_mean_alive"].where(
+        table["dataset"] == "emoji"
+    )
+    table.loc[
+        (table["dataset"] == "emoji") & (table["method"] == "pca"),
+        "ms_mean_alive_across_groups",
+    ] -= 0.1
+    found = controls.compare(
+        chosen(table, "test", NAMES.compared), NAMES, tables.WORTH, RULE
+    )
     of = found[found["control"] == "pca"].set_index(["dataset", "score"])["difference"]
     assert ("all datasets", "ms_across") not in of.index
-    assert np.isclose(of["all datasets", "ms"], (of["emoji", "ms_across"] + of["shirts", "ms"]) / 2)
+    assert np.isclose(
+        of["all datasets", "ms"], (of["emoji", "ms_across"] + of["shirts", "ms"]) / 2
+    )

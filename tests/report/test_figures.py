@@ -20,9 +20,21 @@ from sae.report.plot import plot
 from sae.report.style import plt
 
 METHODS = hostile.METHODS
-SETTINGS = {"methods": METHODS, "datasets": hostile.DATASETS, "backbones": {"b1": "$b_1$"}}
+SETTINGS = {
+    "methods": METHODS,
+    "datasets": hostile.DATASETS,
+    "backbones": {"b1": "$b_1$"},
+}
 NAMES = Names(**SETTINGS)
-MADE_BY = {"experiment": "e", "methods": {}, "fronts": {}, "versions": {}, "recipe": {}, "protocols": {}, "metrics": {}}
+MADE_BY = {
+    "experiment": "e",
+    "methods": {},
+    "fronts": {},
+    "versions": {},
+    "recipe": {},
+    "protocols": {},
+    "metrics": {},
+}
 CREDIT = "Who drew these. Licence: CC-BY-SA-4.0."
 
 
@@ -36,12 +48,31 @@ def results(tmp_path):
         ("reg1", {"lambda": 0.01}),
         ("batch", {"lr": 0.1, "epochs": 5.0}),
     ]
-    trials += [("batch", {"lr": 0.2, "epochs": 5.0}), ("batch", {"lr": 0.1, "epochs": 10.0})]
-    for (method, trial), backbone, k, seed in itertools.product(trials, ("b1", "b2"), (4, 8), (0, 1)):
-        text = "-".join(f"{name}{value:g}" for name, value in sorted(trial.items())) or "default"
-        key = {"dataset": "d", "backbone": backbone, "k": k, "method": method, "trial": text, "seed": seed}
+    trials += [
+        ("batch", {"lr": 0.2, "epochs": 5.0}),
+        ("batch", {"lr": 0.1, "epochs": 10.0}),
+    ]
+    for (method, trial), backbone, k, seed in itertools.product(
+        trials, ("b1", "b2"), (4, 8), (0, 1)
+    ):
+        text = (
+            "-".join(f"{name}{value:g}" for name, value in sorted(trial.items()))
+            or "default"
+        )
+        key = {
+            "dataset": "d",
+            "backbone": backbone,
+            "k": k,
+            "method": method,
+            "trial": text,
+            "seed": seed,
+        }
         chosen = text in ("default", "lambda0.01", "epochs5-lr0.1")
-        row = key | trial | {"selected": chosen, "selection": "chosen" if chosen else "not_selected"}
+        row = (
+            key
+            | trial
+            | {"selected": chosen, "selection": "chosen" if chosen else "not_selected"}
+        )
         row |= {
             "status": "ok",
             "protocol": "paper",
@@ -52,25 +83,58 @@ def results(tmp_path):
         rows += [row | {"split": split} for split in ("val", "test")]
         if chosen:
             size = 100 if backbone == "b2" else 1
-            points += [key | {"curve": "rank_profile", "x": x, "y": size / x} for x in range(1, 33)]
-            points += [key | {"curve": "robustness", "x": x, "y": 1 / x} for x in (k // 2, k, 2 * k)]
+            points += [
+                key | {"curve": "rank_profile", "x": x, "y": size / x}
+                for x in range(1, 33)
+            ]
+            points += [
+                key | {"curve": "robustness", "x": x, "y": 1 / x}
+                for x in (k // 2, k, 2 * k)
+            ]
             points += [key | {"curve": "probe", "x": x, "y": x / 10} for x in (1, 2, 4)]
             if method == "batch":
-                points.append(key | {"curve": "robustness_own", "x": k + 0.1 * seed, "y": 0.2})
+                points.append(
+                    key | {"curve": "robustness_own", "x": k + 0.1 * seed, "y": 0.2}
+                )
     files.write_parquet(tmp_path / "metrics.parquet", pd.DataFrame(rows))
     files.write_json(tmp_path / "made_by.json", MADE_BY)
-    files.write_parquet(tmp_path / "curves.parquet", pd.DataFrame(points).assign(split="test"))
+    files.write_parquet(
+        tmp_path / "curves.parquet", pd.DataFrame(points).assign(split="test")
+    )
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(buffer, format="PNG")
-    cell = {"dataset": "d", "backbone": "b1", "k": 4, "seed": 0, "png": buffer.getvalue()}
+    cell = {
+        "dataset": "d",
+        "backbone": "b1",
+        "k": 4,
+        "seed": 0,
+        "png": buffer.getvalue(),
+    }
     cell |= {"left_out": "batch", "credit": f"{CREDIT} Others. Licence: MIT."}
     (tmp_path / "gallery").mkdir()
-    shown = {"latent": 3, "ms": 0.5, "n_active": 40, "top_class": hostile.CLASS, "activation": 1.0, "rank": 0.0}
-    images = itertools.product(("fig2", "fig3"), ("topk", "reg1"), ("top", "middle", "bottom"), range(2))
-    images = [cell | shown | dict(zip(("figure", "method", "part", "place"), row, strict=True)) for row in images]
+    shown = {
+        "latent": 3,
+        "ms": 0.5,
+        "n_active": 40,
+        "top_class": hostile.CLASS,
+        "activation": 1.0,
+        "rank": 0.0,
+    }
+    images = itertools.product(
+        ("fig2", "fig3"), ("topk", "reg1"), ("top", "middle", "bottom"), range(2)
+    )
+    images = [
+        cell
+        | shown
+        | dict(zip(("figure", "method", "part", "place"), row, strict=True))
+        for row in images
+    ]
     files.write_parquet(tmp_path / "gallery/images.parquet", pd.DataFrame(images))
     sample = itertools.product(("topk", "reg1"), (1, 2, 3))
-    sample = [cell | {"method": m, "rank": r, "activation": 1 / r, "kept": r < 3} for m, r in sample]
+    sample = [
+        cell | {"method": m, "rank": r, "activation": 1 / r, "kept": r < 3}
+        for m, r in sample
+    ]
     files.write_parquet(tmp_path / "gallery/sample.parquet", pd.DataFrame(sample))
     return tmp_path
 
@@ -88,7 +152,9 @@ def as_text(monkeypatch):
         savefig(figure, file, **look if look["format"] == "png" else {"format": "svg"})
 
     def text(file):
-        lines = xml.etree.ElementTree.parse(file).iterfind(".//{http://www.w3.org/2000/svg}text")
+        lines = xml.etree.ElementTree.parse(file).iterfind(
+            ".//{http://www.w3.org/2000/svg}text"
+        )
         return " ".join("".join(line.itertext()) for line in lines)
 
     monkeypatch.setattr(Figure, "savefig", save)
@@ -96,7 +162,9 @@ def as_text(monkeypatch):
     return text
 
 
-@pytest.mark.parametrize("name", ["fig1", "fig2", "fig3", "fig4", "fig5", "fig5_probe", "sweep"])
+@pytest.mark.parametrize(
+    "name", ["fig1", "fig2", "fig3", "fig4", "fig5", "fig5_probe", "sweep"]
+)
 def test_a_figure_prints_labels_as_they_are(results, name, as_text):
     head = registry.head("figure", name)
     reads = [results / file for file in head.constants["READS"]]
@@ -104,23 +172,35 @@ def test_a_figure_prints_labels_as_they_are(results, name, as_text):
     plot(name, results, NAMES, results / "figures")
     assert Image.open(results / f"figures/{name}.png").width > 1000
     text = as_text(results / f"figures/{name}.pdf")
-    printed = [hostile.DATASET, "$b_1$", *hostile.LABELS, *(["40 images"] if name in ("fig2", "fig3") else [])]
+    printed = [
+        hostile.DATASET,
+        "$b_1$",
+        *hostile.LABELS,
+        *(["40 images"] if name in ("fig2", "fig3") else []),
+    ]
     assert [label for label in printed if label not in text] == []
     # No other text, such as the numbers of an axis, is written as mathematics.
     # The name of a class may be cut.
-    for label in [*printed, *(hostile.CLASS[:n] for n in range(len(hostile.CLASS), 0, -1))]:
+    for label in [
+        *printed,
+        *(hostile.CLASS[:n] for n in range(len(hostile.CLASS), 0, -1)),
+    ]:
         text = text.replace(label, "")
     assert "$" not in text
     said = f"Not shown, since no trial was acceptable here: {METHODS['batch']['label']}"
     for text in (said, f"Pictures: {CREDIT}"):
-        assert (text in as_text(results / f"figures/{name}.pdf")) == (name in ("fig1", "fig2", "fig3"))
+        assert (text in as_text(results / f"figures/{name}.pdf")) == (
+            name in ("fig1", "fig2", "fig3")
+        )
 
 
 def test_the_same_figure_gives_the_same_bytes(results):
     for out in ("once", "again"):
         plot("fig4", results, NAMES, results / out)
     for suffix in ("png", "pdf"):
-        assert (results / f"once/fig4.{suffix}").read_bytes() == (results / f"again/fig4.{suffix}").read_bytes()
+        assert (results / f"once/fig4.{suffix}").read_bytes() == (
+            results / f"again/fig4.{suffix}"
+        ).read_bytes()
     assert (results / "once/fig4.pdf").read_bytes().startswith(b"%PDF")
 
 
@@ -132,7 +212,9 @@ def test_a_figure_that_returns_no_figure_is_named(results, tmp_path, drawn):
     )
     try:
         registry.extend(tmp_path / "own")
-        with pytest.raises(UserError, match="figure mine: draw must return a matplotlib figure, not "):
+        with pytest.raises(
+            UserError, match="figure mine: draw must return a matplotlib figure, not "
+        ):
             plot("mine", results, NAMES, results / "figures")
     finally:
         registry.extend(None)
@@ -141,16 +223,34 @@ def test_a_figure_that_returns_no_figure_is_named(results, tmp_path, drawn):
 @pytest.mark.parametrize("count", [3, 7])
 def test_titles_of_fig1_do_not_overlap(results, count):
     label = "A method with a rather long name, $x$, at the choice of another"
-    methods = {f"m{i}": {"label": label, "against": "m0" if i else None} for i in range(count)}
-    shown = pd.read_parquet(results / "gallery/sample.parquet").query("method == 'topk'")
+    methods = {
+        f"m{i}": {"label": label, "against": "m0" if i else None} for i in range(count)
+    }
+    shown = pd.read_parquet(results / "gallery/sample.parquet").query(
+        "method == 'topk'"
+    )
     shown = pd.concat([shown] * 40, ignore_index=True)  # 120 active.
-    files.write_parquet(results / "gallery/sample.parquet", pd.concat([shown.assign(method=m) for m in methods]))
+    files.write_parquet(
+        results / "gallery/sample.parquet",
+        pd.concat([shown.assign(method=m) for m in methods]),
+    )
     with plt.rc_context(style.RC):
-        figure = registry.load("figure", "fig1").draw(results, Names(**SETTINGS | {"methods": methods}))
+        figure = registry.load("figure", "fig1").draw(
+            results, Names(**SETTINGS | {"methods": methods})
+        )
         figure.draw_without_rendering()
-    texts = [text for ax in figure.axes for text in (ax.title, *ax.get_xticklabels(), ax.xaxis.label) if ax.get_title()]
+    texts = [
+        text
+        for ax in figure.axes
+        for text in (ax.title, *ax.get_xticklabels(), ax.xaxis.label)
+        if ax.get_title()
+    ]
     assert sum("120 active" in text.get_text() for text in texts) == count
-    boxes = [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
+    boxes = [
+        text.get_window_extent()
+        for text in texts
+        if text.get_text() and text.get_visible()
+    ]
     titles = [ax.title.get_window_extent() for ax in figure.axes if ax.get_title()]
     assert all(sum(title.overlaps(box) for box in boxes) == 1 for title in titles)
 
@@ -161,7 +261,10 @@ def test_titles_of_galleries_do_not_overlap(results, name):
         figure = registry.load("figure", name).draw(results, NAMES)
         figure.draw_without_rendering()
     titles = [
-        text for ax in figure.axes for text in ax.get_children() if isinstance(text, Text) and "MS" in text.get_text()
+        text
+        for ax in figure.axes
+        for text in ax.get_children()
+        if isinstance(text, Text) and "MS" in text.get_text()
     ]
     assert len(titles) == 2
     boxes = [title.get_window_extent() for title in titles]
@@ -172,14 +275,23 @@ def test_fig4_cuts_no_curve(results):
     figure = registry.load("figure", "fig4").draw(results, NAMES)
     for ax in figure.axes:
         assert ax.get_ylim()[0] == 0 and len(lines(ax)) >= 3
-        assert max(line.get_ydata().max() for line in lines(ax) if len(line.get_xdata()) > 2) < ax.get_ylim()[1]
+        assert (
+            max(
+                line.get_ydata().max()
+                for line in lines(ax)
+                if len(line.get_xdata()) > 2
+            )
+            < ax.get_ylim()[1]
+        )
 
 
 def test_fig5_stars_a_coder_with_thresholds_at_its_own_point(results):
     figure = registry.load("figure", "fig5").draw(results, NAMES)
     for ax, k in zip(figure.axes, (4, 8, 4, 8), strict=True):
         (star,) = [line for line in ax.get_lines() if line.get_marker() == "*"]
-        assert (star.get_xdata()[0], star.get_ydata()[0]) == pytest.approx((k + 0.05, 0.2))
+        assert (star.get_xdata()[0], star.get_ydata()[0]) == pytest.approx(
+            (k + 0.05, 0.2)
+        )
         assert star.get_color() == NAMES.colour("batch")
 
 
@@ -189,26 +301,51 @@ def test_sweep_draws_lambda_where_it_is_swept_else_the_first_option(results):
     assert drawn == {"", "λ", "epochs"}
     top = figure.axes[0]
     line = lines(top)[1]  # After the line at 0.
-    assert line.get_xdata().tolist() == [0.001, 0.01] and line.get_ydata() == pytest.approx([0.001, 0.01])
+    assert line.get_xdata().tolist() == [
+        0.001,
+        0.01,
+    ] and line.get_ydata() == pytest.approx([0.001, 0.01])
     # Trials that differ in another option are not joined: epochs 5 and 10 at lr 0.1; and 5 alone at lr 0.2.
-    xs = [line.get_xdata().tolist() for line in figure.axes[2].get_lines()[1:] if line.get_linestyle() != "None"]
+    xs = [
+        line.get_xdata().tolist()
+        for line in figure.axes[2].get_lines()[1:]
+        if line.get_linestyle() != "None"
+    ]
     assert xs == [[5, 10], [5]] * 2
     (legend,) = figure.legends
-    shown = {text.get_text(): line.get_color() for text, line in zip(legend.texts, legend.get_lines(), strict=True)}
-    of_batch = {label: colour for label, colour in shown.items() if label.startswith(NAMES.method("batch"))}
-    assert list(of_batch) == [NAMES.method("batch") + said for said in (", lr0.1", ", lr0.2")]
+    shown = {
+        text.get_text(): line.get_color()
+        for text, line in zip(legend.texts, legend.get_lines(), strict=True)
+    }
+    of_batch = {
+        label: colour
+        for label, colour in shown.items()
+        if label.startswith(NAMES.method("batch"))
+    }
+    assert list(of_batch) == [
+        NAMES.method("batch") + said for said in (", lr0.1", ", lr0.2")
+    ]
     drawn = {line.get_color() for line in figure.axes[2].get_lines()[1:]}
     assert drawn == set(of_batch.values()) and len(drawn) == 2
 
 
 def test_sweep_shows_what_diverged(results):
     metrics = pd.read_parquet(results / "metrics.parquet")
-    lost = metrics[(metrics["method"] == "reg1") & (metrics["seed"] == 0) & metrics["selected"]]
-    lost = lost.assign(trial="lambda0.1", status="diverged", selected=False, **{"lambda": 0.1, "r2": np.nan})
+    lost = metrics[
+        (metrics["method"] == "reg1") & (metrics["seed"] == 0) & metrics["selected"]
+    ]
+    lost = lost.assign(
+        trial="lambda0.1",
+        status="diverged",
+        selected=False,
+        **{"lambda": 0.1, "r2": np.nan},
+    )
     files.write_parquet(results / "metrics.parquet", pd.concat([metrics, lost]))
     figure = registry.load("figure", "sweep").draw(results, NAMES)
     crosses = [line for line in figure.axes[0].get_lines() if line.get_marker() == "x"]
-    assert {line.get_xdata()[0] for line in crosses} == {0.1} and len(crosses) == 2  # One a k.
+    assert {line.get_xdata()[0] for line in crosses} == {0.1} and len(
+        crosses
+    ) == 2  # One a k.
     shown = [text.get_text() for text in figure.legends[0].texts]
     assert f"{NAMES.method('reg1')} (4 of 20 diverged)" in shown and "diverged" in shown
 
@@ -216,7 +353,9 @@ def test_sweep_shows_what_diverged(results):
 def test_a_long_legend_takes_no_height_from_the_panels():
     def height(entries):
         figure, ax = plt.subplots(figsize=(style.WIDTH, 2), layout="constrained")
-        style.legend(figure, [style.reference(f"a method, the {n}th") for n in range(entries)])
+        style.legend(
+            figure, [style.reference(f"a method, the {n}th") for n in range(entries)]
+        )
         figure.draw_without_rendering()
         return ax.get_window_extent().height
 
@@ -225,9 +364,17 @@ def test_a_long_legend_takes_no_height_from_the_panels():
 
 def test_what_sweep_notes_lies_on_no_curve_and_in_no_other_panel(results):
     metrics = pd.read_parquet(results / "metrics.parquet")
-    of = {method: (metrics["method"] == method) & (metrics["backbone"] == "b1") for method in ("reg1", "batch")}
-    metrics.loc[of["reg1"] & (metrics["k"] == 8), ["selected", "selection"]] = [False, "fallback"]
-    metrics.loc[of["reg1"] & (metrics["k"] == 4) & metrics["selected"], "selection"] = "edge"
+    of = {
+        method: (metrics["method"] == method) & (metrics["backbone"] == "b1")
+        for method in ("reg1", "batch")
+    }
+    metrics.loc[of["reg1"] & (metrics["k"] == 8), ["selected", "selection"]] = [
+        False,
+        "fallback",
+    ]
+    metrics.loc[of["reg1"] & (metrics["k"] == 4) & metrics["selected"], "selection"] = (
+        "edge"
+    )
     metrics.loc[of["batch"], ["selected", "selection"]] = [False, "fallback"]
     files.write_parquet(results / "metrics.parquet", metrics)
     with plt.rc_context(style.RC):
@@ -235,9 +382,15 @@ def test_what_sweep_notes_lies_on_no_curve_and_in_no_other_panel(results):
         figure.draw_without_rendering()
     notes = [" ".join(ax.get_title().split()) for ax in figure.axes]
     reg1, batch = NAMES.method("reg1"), NAMES.method("batch")
-    assert notes[0].endswith(f" at the sweep's end: {reg1}, k = 4 nothing acceptable: {reg1}, k = 8")
+    assert notes[0].endswith(
+        f" at the sweep's end: {reg1}, k = 4 nothing acceptable: {reg1}, k = 8"
+    )
     assert notes[2].endswith(f" nothing acceptable: {batch}, k = 4, 8")
-    assert not any(said in note for note in (notes[1], *notes[3:]) for said in ("end", "acceptable"))
+    assert not any(
+        said in note
+        for note in (notes[1], *notes[3:])
+        for said in ("end", "acceptable")
+    )
     panels = [ax.bbox for ax in figure.axes]
     titles = [ax.title.get_window_extent() for ax in figure.axes]
     assert not any(title.overlaps(panel) for title in titles for panel in panels)
@@ -245,20 +398,31 @@ def test_what_sweep_notes_lies_on_no_curve_and_in_no_other_panel(results):
 
 
 def test_an_unknown_curve_lists_those_there_are(results):
-    with pytest.raises(UserError, match="no curve prob; there are: probe, rank_profile, robustness, robustness_own"):
+    with pytest.raises(
+        UserError,
+        match="no curve prob; there are: probe, rank_profile, robustness, robustness_own",
+    ):
         curves.chosen_curves(results, NAMES, "prob")
     assert curves.chosen_curves(results, NAMES, "prob", optional=True).empty
     # Without any curves, nothing tells a slip from a metric that is not measured.
-    files.write_parquet(results / "curves.parquet", pd.read_parquet(results / "curves.parquet")[:0])
+    files.write_parquet(
+        results / "curves.parquet", pd.read_parquet(results / "curves.parquet")[:0]
+    )
     assert curves.chosen_curves(results, NAMES, "prob").empty
 
 
-@pytest.mark.parametrize(("name", "curve"), [("fig4", "rank_profile"), ("fig5", "robustness"), ("fig5_probe", "probe")])
+@pytest.mark.parametrize(
+    ("name", "curve"),
+    [("fig4", "rank_profile"), ("fig5", "robustness"), ("fig5_probe", "probe")],
+)
 def test_a_metric_that_is_left_out_is_said(results, name, curve):
     points = pd.read_parquet(results / "curves.parquet")
     files.write_parquet(results / "curves.parquet", points[points["curve"] != curve])
     figure = registry.load("figure", name).draw(results, NAMES)
-    assert figure.axes[0].texts[0].get_text().startswith("not ") and not figure.axes[0].get_lines()
+    assert (
+        figure.axes[0].texts[0].get_text().startswith("not ")
+        and not figure.axes[0].get_lines()
+    )
 
 
 @pytest.mark.parametrize("name", ["effects", "fig4", "fig5", "fig5_probe", "sweep"])
@@ -266,7 +430,9 @@ def test_nothing_to_show_is_said(results, name):
     metrics = pd.read_parquet(results / "metrics.parquet")
     metrics = metrics[metrics["method"] == "topk"].drop(columns="probe_top1_raw")
     files.write_parquet(results / "metrics.parquet", metrics)
-    files.write_parquet(results / "curves.parquet", pd.read_parquet(results / "curves.parquet")[:0])
+    files.write_parquet(
+        results / "curves.parquet", pd.read_parquet(results / "curves.parquet")[:0]
+    )
     figure = registry.load("figure", name).draw(results, NAMES)
     assert any(text.get_text() for text in figure.axes[0].texts)
     assert np.all([not ax.get_lines() for ax in figure.axes])
@@ -277,33 +443,74 @@ def compared(folder, gains, **more):
     rows = []
     for number, backbone in enumerate("abc"):
         for method, gain in {"topk": (0, 0, 0), **gains}.items():
-            row = {"dataset": "d", "backbone": backbone, "k": 4, "method": method, "trial": "default", "seed": 0}
-            row |= {"status": "ok", "protocol": "paper", "r2": 0.8, "l0": 4, "dead_train": 0, "m": 9}
+            row = {
+                "dataset": "d",
+                "backbone": backbone,
+                "k": 4,
+                "method": method,
+                "trial": "default",
+                "seed": 0,
+            }
+            row |= {
+                "status": "ok",
+                "protocol": "paper",
+                "r2": 0.8,
+                "l0": 4,
+                "dead_train": 0,
+                "m": 9,
+            }
             row |= {"ms_mean_alive": 0.5 + gain[number]} | more.get(method, {})
             rows += [row | {"split": split} for split in ("val", "test")]
     files.write_parquet(folder / "metrics.parquet", pd.DataFrame(rows))
     files.write_json(folder / "made_by.json", MADE_BY)
-    return Names(methods={"topk": {}, "mine": {"against": "topk"}, "reg1": {"against": "topk", "label": "Reg. 1"}})
+    return Names(
+        methods={
+            "topk": {},
+            "mine": {"against": "topk"},
+            "reg1": {"against": "topk", "label": "Reg. 1"},
+        }
+    )
 
 
 def test_effects_are_drawn_with_their_interval_and_every_cell(tmp_path):
     gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}
     names = compared(tmp_path, gains)
     (ax,) = registry.load("figure", "effects").draw(tmp_path, names).axes
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["mine", "Reg. 1"]  # upwards, the best on top
-    dots = [line.get_xdata(orig=False) for line in ax.get_lines() if line.get_marker() == "."]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "mine",
+        "Reg. 1",
+    ]  # upwards, the best on top
+    dots = [
+        line.get_xdata(orig=False)
+        for line in ax.get_lines()
+        if line.get_marker() == "."
+    ]
     np.testing.assert_allclose(dots, list(gains.values()))
     means = [line for line in ax.get_lines() if line.get_marker() == "o"]
-    assert [line.get_markerfacecolor() == "white" for line in means] == [True, False]  # Only Reg. 1 is shown.
+    assert [line.get_markerfacecolor() == "white" for line in means] == [
+        True,
+        False,
+    ]  # Only Reg. 1 is shown.
     for bar, line, gain in zip(ax.collections, means, gains.values(), strict=True):
-        half = 4.302653 * np.std(gain, ddof=1) / 3**0.5  # Student's t, 2 degrees of freedom
+        half = (
+            4.302653 * np.std(gain, ddof=1) / 3**0.5
+        )  # Student's t, 2 degrees of freedom
         np.testing.assert_allclose(line.get_xdata(orig=False), [np.mean(gain)])
-        np.testing.assert_allclose(bar.get_segments()[0][:, 0], [np.mean(gain) - half, np.mean(gain) + half], rtol=1e-5)
+        np.testing.assert_allclose(
+            bar.get_segments()[0][:, 0],
+            [np.mean(gain) - half, np.mean(gain) + half],
+            rtol=1e-5,
+        )
 
 
 def test_a_method_without_detection_keeps_its_effect_on_ms(tmp_path):
     found = {method: {"detection_alive": 0.7} for method in ("topk", "reg1")}
-    names = compared(tmp_path, {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}, **found)
+    names = compared(
+        tmp_path, {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}, **found
+    )
     ms, detection = registry.load("figure", "effects").draw(tmp_path, names).axes
     assert [label.get_text() for label in ms.get_yticklabels()] == ["mine", "Reg. 1"]
-    assert [len([line for line in ax.get_lines() if line.get_marker() == "o"]) for ax in (ms, detection)] == [2, 1]
+    assert [
+        len([line for line in ax.get_lines() if line.get_marker() == "o"])
+        for ax in (ms, detection)
+    ] == [2, 1]

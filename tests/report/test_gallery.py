@@ -22,10 +22,14 @@ def test_ranks_are_over_latents_that_fire_often():
         "reg1": table(rng.integers(0, 90, 200), rng.random(200)),
     }
     found = list(gallery._matched(often))
-    assert [(figure, rank) for figure, rank, _ in found] == [(f, r) for f in ("fig2", "fig3") for r in gallery.RANKS]
+    assert [(figure, rank) for figure, rank, _ in found] == [
+        (f, r) for f in ("fig2", "fig3") for r in gallery.RANKS
+    ]
     for _, rank, pair in found[: len(gallery.RANKS)]:
         for method, latent in pair.items():
-            shown = often[method][often[method]["n_active"] >= 30].sort_values("ms", ascending=False)
+            shown = often[method][often[method]["n_active"] >= 30].sort_values(
+                "ms", ascending=False
+            )
             assert shown.index[int(rank * (len(shown) - 1))] == latent
     both = [set(t.index[t["n_active"] >= 30]) for t in often.values()]
     pairs = [pair for figure, _, pair in found if figure == "fig3"]
@@ -37,8 +41,12 @@ def test_ranks_are_over_latents_that_fire_often():
 
 def test_where_few_fire_often_the_tenth_decides_and_nothing_is_nothing():
     rare = table([9, 8, 7, 6, 5, 5, 4, 4, 4, 4, 3, 1], np.linspace(1, 0, 12))
-    (first, *_, last) = (pair for figure, _, pair in gallery._matched({"topk": rare}) if figure == "fig2")
-    assert first["topk"] == 0 and last["topk"] == 4  # half way through the ten that fire 4 times or more
+    (first, *_, last) = (
+        pair for figure, _, pair in gallery._matched({"topk": rare}) if figure == "fig2"
+    )
+    assert (
+        first["topk"] == 0 and last["topk"] == 4
+    )  # half way through the ten that fire 4 times or more
     assert list(gallery._matched({"topk": table([2, 1, 0], [0.5, 0.4, np.nan])})) == []
 
 
@@ -46,16 +54,38 @@ def test_top_middle_and_bottom_are_in_order_of_activation():
     values = np.array([5.0, 0, 1, 4, 2, 0, 3, 6, 7])
     codes = scipy.sparse.csc_matrix(values[:, None])
     shown = list(gallery._activating(codes, 0))
-    by_part = {part: [values[row] for p, _, row, _ in shown if p == part] for part in ("top", "middle", "bottom")}
+    by_part = {
+        part: [values[row] for p, _, row, _ in shown if p == part]
+        for part in ("top", "middle", "bottom")
+    }
     assert by_part == {"top": [7, 6], "middle": [5, 4], "bottom": [2, 1]}
     assert all(values[row] == activation for _, _, row, activation in shown)
 
 
 def test_what_was_chosen_comes_baseline_first_and_reg_1_stands_beside_it():
-    names = Names(methods={"other": {"against": "topk"}, "reg1": {"against": "topk"}, "topk": {}, "lost": {}})
-    trials = [("other", {"lr": 0.001}, True), ("reg1", {"lambda": 0.1}, False), ("reg1", {"lambda": 0.2}, True)]
+    names = Names(
+        methods={
+            "other": {"against": "topk"},
+            "reg1": {"against": "topk"},
+            "topk": {},
+            "lost": {},
+        }
+    )
+    trials = [
+        ("other", {"lr": 0.001}, True),
+        ("reg1", {"lambda": 0.1}, False),
+        ("reg1", {"lambda": 0.2}, True),
+    ]
     trials += [("topk", {}, True), ("lost", {}, False)]
-    common = {"protocol": "paper", "settings": {}, "key": "", "trained": "", "sha256": "", "status": "ok", "step": 1}
+    common = {
+        "protocol": "paper",
+        "settings": {},
+        "key": "",
+        "trained": "",
+        "sha256": "",
+        "status": "ok",
+        "step": 1,
+    }
     saes = [
         Entry(method=m, trial=trial, seed=seed, judged=judged, path="", **common)
         for m, trial, judged in trials
@@ -64,16 +94,26 @@ def test_what_was_chosen_comes_baseline_first_and_reg_1_stands_beside_it():
     bank = Bank("bank.json", "d", "b", 4, 1.0, "", saes, {})
     chosen = gallery._chosen(bank, names)
     assert gallery._left_out(bank, chosen, names) == "lost"
-    assert list(chosen) == ["topk", "other", "reg1"] and {entry.seed for entry in chosen.values()} == {3}
+    assert list(chosen) == ["topk", "other", "reg1"] and {
+        entry.seed for entry in chosen.values()
+    } == {3}
     assert chosen["reg1"].trial == {"lambda": 0.2}
     assert gallery._two(list(chosen)) == ["topk", "reg1"]
-    assert gallery._two(["topk", "other"]) == ["topk", "other"] and gallery._two(["topk"]) == ["topk"]
+    assert gallery._two(["topk", "other"]) == ["topk", "other"] and gallery._two(
+        ["topk"]
+    ) == ["topk"]
 
 
 def test_a_gallery_names_whose_pictures_it_shows():
     by = {"name": "a", "version": "1", "homepage": "h"}
-    sources = [by | {"citation": "One, Title", "licence": "MIT"}, by | {"citation": "Two", "licence": "CC-BY-SA-4.0"}]
-    assert gallery.credit(sources) == "One, Title. Licence: MIT. Two. Licence: CC-BY-SA-4.0."
+    sources = [
+        by | {"citation": "One, Title", "licence": "MIT"},
+        by | {"citation": "Two", "licence": "CC-BY-SA-4.0"},
+    ]
+    assert (
+        gallery.credit(sources)
+        == "One, Title. Licence: MIT. Two. Licence: CC-BY-SA-4.0."
+    )
     assert gallery.credit([]) == ""
 
 
@@ -85,6 +125,12 @@ def test_a_sample_shows_what_the_selection_keeps():
     ):
         coder = Coder(4, 4, 2, select)
         coder.fill({"W_enc": torch.eye(4), "W_dec": torch.eye(4)})
-        shown = gallery._sample("m", coder, np.array([[3.0, 2.0, -1.0, 1.0]], dtype=np.float32))
-        assert shown["activation"].tolist() == [3, 2, 1] and shown["rank"].tolist() == [1, 2, 3]
+        shown = gallery._sample(
+            "m", coder, np.array([[3.0, 2.0, -1.0, 1.0]], dtype=np.float32)
+        )
+        assert shown["activation"].tolist() == [3, 2, 1] and shown["rank"].tolist() == [
+            1,
+            2,
+            3,
+        ]
         assert shown["kept"].tolist() == kept

@@ -11,8 +11,16 @@ from sae.report.names import DARK, DASHES, MARKERS, PALETTE, Names
 # Machado et al. 2009: what a colour, in linear RGB, becomes without the cones for long or for middle wavelengths.
 EYES = {
     "normal": np.eye(3),
-    "protanope": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranope": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "protanope": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranope": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
 }
 
 
@@ -45,7 +53,9 @@ def test_looks_follow_from_the_position_in_config():
     many = {f"m{i}": {"against": "m0" if i else None} for i in range(50)}
     names = Names(methods=many)
     assert names.baselines == ["m0"] and names.colour("m0") == DARK[0]
-    assert len({(names.marker(m), str(names.dashes(m))) for m in many}) == 50  # In grey.
+    assert (
+        len({(names.marker(m), str(names.dashes(m))) for m in many}) == 50
+    )  # In grey.
     assert len({names.colour(m) for m in list(many)[: len(PALETTE)]}) == len(PALETTE)
     # Where markers say something else, as the k of a sweep: in colour.
     assert len({(names.colour(m), str(names.dashes(m))) for m in many}) == 50
@@ -69,13 +79,39 @@ def test_labels_and_relations():
         "rival": {"against": "reg1"},
     }
     names = Names(methods=methods, datasets={"d": "Data"})
-    assert [names.method(m) for m in ("topk", "reg1", "other")] == ["Baseline", "reg1", "other"]
-    assert (names.dataset("d"), names.backbone("b"), names.colour("reg1")) == ("Data", "b", "#123456")
-    assert names.compared == {"topk": None, "reg1": "topk", "rival": "reg1"} and names.pairs == [("reg1", "reg1_all")]
-    assert names.baselines == ["topk"] and names.order(["x", "rival", "topk"]) == ["topk", "rival", "x"]
+    assert [names.method(m) for m in ("topk", "reg1", "other")] == [
+        "Baseline",
+        "reg1",
+        "other",
+    ]
+    assert (names.dataset("d"), names.backbone("b"), names.colour("reg1")) == (
+        "Data",
+        "b",
+        "#123456",
+    )
+    assert names.compared == {
+        "topk": None,
+        "reg1": "topk",
+        "rival": "reg1",
+    } and names.pairs == [("reg1", "reg1_all")]
+    assert names.baselines == ["topk"] and names.order(["x", "rival", "topk"]) == [
+        "topk",
+        "rival",
+        "x",
+    ]
     # A label is one line without what cannot be printed, and no other's.
-    labels = {"a": "One\n\tline\x07 \u202e\ud800", "b": "One line", "c": "\x00", "d": None}
+    labels = {
+        "a": "One\n\tline\x07 \u202e\ud800",
+        "b": "One line",
+        "c": "\x00",
+        "d": None,
+    }
     names = Names(datasets=labels)
-    assert [names.dataset(name) for name in labels] == ["One line (a)", "One line (b)", "c", "d"]
+    assert [names.dataset(name) for name in labels] == [
+        "One line (a)",
+        "One line (b)",
+        "c",
+        "d",
+    ]
     # Alone, or where nothing is compared, the first is the baseline: it looks the same everywhere.
     assert Names(methods={"topk": {}, "other": {}}).baselines == ["topk"]

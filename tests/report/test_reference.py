@@ -28,10 +28,23 @@ def test_every_table_follows_from_the_rows(kept, tmp_path):
     shutil.copy(kept / "made_by.json", copy)
     own = ROOT / f"config/experiments/{kept.name}.yaml"
     overlay = ["--config", own] if own.exists() else []
-    subprocess.run([sys.executable, "bench/reference.py", "rebuild", copy, *overlay], cwd=ROOT, check=True)
-    names = sorted(f.relative_to(copy).as_posix() for f in copy.rglob("*") if f.suffix in (".csv", ".md"))
-    assert len(names) > 10 and filecmp.cmpfiles(kept, copy, names, shallow=False)[0] == names
-    assert {f.name for f in (kept / "tables").iterdir()} == {f.name for f in (copy / "tables").iterdir()}
+    subprocess.run(
+        [sys.executable, "bench/reference.py", "rebuild", copy, *overlay],
+        cwd=ROOT,
+        check=True,
+    )
+    names = sorted(
+        f.relative_to(copy).as_posix()
+        for f in copy.rglob("*")
+        if f.suffix in (".csv", ".md")
+    )
+    assert (
+        len(names) > 10
+        and filecmp.cmpfiles(kept, copy, names, shallow=False)[0] == names
+    )
+    assert {f.name for f in (kept / "tables").iterdir()} == {
+        f.name for f in (copy / "tables").iterdir()
+    }
 
 
 def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
@@ -39,7 +52,9 @@ def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
     kept, into = ROOT / "docs/results/study", tmp_path / "kept"
     rows = {name: files.read_parquet(kept / name) for name in reference.ROWS}
     rows["latents.parquet"]["selected"] = True
-    wide = rows | {"curves.parquet": rows["curves.parquet"].astype({"y": "float64"})}  # as a run has it
+    wide = rows | {
+        "curves.parquet": rows["curves.parquet"].astype({"y": "float64"})
+    }  # as a run has it
     for k in (64, 16, 32):  # not in the order of the config
         results = tmp_path / str(k)
         results.mkdir()
@@ -47,17 +62,32 @@ def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
             files.write_parquet(results / name, table[table["k"] == k])
         made_by = files.read_json(kept / reference.MADE_BY)
         made_by["columns"] = {"r2": "reconstruction", f"own_of_{k}": "purity"}
-        files.write_json(results / reference.MADE_BY, made_by | ({"recipe": {}} if k == 32 else {}))
+        files.write_json(
+            results / reference.MADE_BY, made_by | ({"recipe": {}} if k == 32 else {})
+        )
     for k in (64, 16, 16):
         reference.keep(tmp_path / str(k), into, [])
     for name, table in rows.items():
-        expected = table[table["k"] != 32].reset_index(drop=True).drop(columns="selected" if "latents" in name else [])
+        expected = (
+            table[table["k"] != 32]
+            .reset_index(drop=True)
+            .drop(columns="selected" if "latents" in name else [])
+        )
         pd.testing.assert_frame_equal(files.read_parquet(into / name), expected)
-    assert files.read_json(into / reference.MADE_BY)["columns"].keys() == {"r2", "own_of_16", "own_of_64"}
+    assert files.read_json(into / reference.MADE_BY)["columns"].keys() == {
+        "r2",
+        "own_of_16",
+        "own_of_64",
+    }
     with pytest.raises(SystemExit, match="rows of other recipe: delete it"):
         reference.keep(tmp_path / "32", into, [])
-    files.write_parquet(tmp_path / "16/metrics.parquet", rows["metrics.parquet"].assign(k=17))
-    with pytest.raises(SystemExit, match=r"has cells that the config's experiment lacks, such as \('emoji_vendors'"):
+    files.write_parquet(
+        tmp_path / "16/metrics.parquet", rows["metrics.parquet"].assign(k=17)
+    )
+    with pytest.raises(
+        SystemExit,
+        match=r"has cells that the config's experiment lacks, such as \('emoji_vendors'",
+    ):
         reference.keep(tmp_path / "16", into, [])
 
 
@@ -68,7 +98,10 @@ SAID = {
         "             ms          monoloss   0.048  0.023  0.072          undecided   6      6",
         "             ms              reg1   0.019  0.009  0.028          undecided   6      6",
     ],
-    "mask docs/results/fair": ["reg1    ms_mean_alive           -0.0095", "reg2    ms_mean_alive           -0.0054"],
+    "mask docs/results/fair": [
+        "reg1    ms_mean_alive           -0.0095",
+        "reg2    ms_mean_alive           -0.0054",
+    ],
     "rate docs/results/fair": ["1          reg1            0.007            0.016"],
     "sizes docs/results/sizes": [
         "ms reg1 fashion_mnist_55k +0.005 ± 0.003",
@@ -80,7 +113,16 @@ SAID = {
 
 @pytest.mark.parametrize("command", SAID)
 def test_numbers_of_pages_come_from_the_committed_rows(command):
-    path, (bench, *options) = os.pathsep.join([str(ROOT), str(ROOT / "workflow")]), command.split()
+    path, (bench, *options) = (
+        os.pathsep.join([str(ROOT), str(ROOT / "workflow")]),
+        command.split(),
+    )
     run = [sys.executable, f"bench/{bench}.py", *options]
-    done = subprocess.run(run, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    done = subprocess.run(
+        run,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
     assert all(said in done.stdout for said in SAID[command]), done.stdout + done.stderr

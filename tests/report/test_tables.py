@@ -33,16 +33,34 @@ def metrics(r2, selection="chosen", seed=0, **cell):
     rows = []
     for method, value in r2.items():
         lost = selection == "fallback" and METHODS.get(method, {}).get("against")
-        row = {"dataset": "d", "backbone": "b", "k": 4, "method": method, "seed": seed, "split": "test", "r2": value}
+        row = {
+            "dataset": "d",
+            "backbone": "b",
+            "k": 4,
+            "method": method,
+            "seed": seed,
+            "split": "test",
+            "r2": value,
+        }
         swept = method.startswith("reg")
-        row |= {"protocol": "paper", "trial": "lambda0.001" if swept else "default", "lambda": 0.001 if swept else None}
-        row |= {"status": "ok", "selected": not lost, "selection": selection if swept else "chosen"}
+        row |= {
+            "protocol": "paper",
+            "trial": "lambda0.001" if swept else "default",
+            "lambda": 0.001 if swept else None,
+        }
+        row |= {
+            "status": "ok",
+            "selected": not lost,
+            "selection": selection if swept else "chosen",
+        }
         rows += [row, row | {"split": "val", "r2": 0.9}]
     return pd.DataFrame(rows).assign(**dict.fromkeys(SCORES, 0.9), **REST, **cell)
 
 
 def effects(number, table, names=NAMES):
-    return tables.effects_as_text(number, paper_tables.effects(number, table, PUBLISHED, names), names)
+    return tables.effects_as_text(
+        number, paper_tables.effects(number, table, PUBLISHED, names), names
+    )
 
 
 def measured(number, frame, names=NAMES):
@@ -50,10 +68,17 @@ def measured(number, frame, names=NAMES):
 
 
 def test_a_row_is_the_mean_of_the_chosen_over_seeds():
-    frame = pd.concat([metrics({"topk": 0.7, "reg1": 0.8}), metrics({"topk": 0.5, "reg1": 0.7}, "edge", seed=1)])
+    frame = pd.concat(
+        [
+            metrics({"topk": 0.7, "reg1": 0.8}),
+            metrics({"topk": 0.5, "reg1": 0.7}, "edge", seed=1),
+        ]
+    )
     table = measured(1, frame)
     assert table["R2"].to_dict() == pytest.approx({"topk": 0.6, "reg1": 0.75})
-    assert table["mark"].to_dict() == {"topk": "", "reg1": ">1/2"} and table["seeds"].tolist() == [2, 2]
+    assert table["mark"].to_dict() == {"topk": "", "reg1": ">1/2"} and table[
+        "seeds"
+    ].tolist() == [2, 2]
     assert table["lambda"].to_dict() == {"topk": "", "reg1": "0.001"}
 
 
@@ -64,21 +89,39 @@ def test_fallback_repeats_the_numbers_and_says_so():
 
 
 def test_effects_are_differences_from_what_a_method_is_against():
-    frame = pd.concat([metrics({"topk": 0.7, "reg1": 0.71}), metrics({"topk": 0.6, "reg1": 0.63}, k=8)])
-    row = effects(1, paper_tables.measured(1, frame, NAMES), NAMES).set_index("difference")
+    frame = pd.concat(
+        [
+            metrics({"topk": 0.7, "reg1": 0.71}),
+            metrics({"topk": 0.6, "reg1": 0.63}, k=8),
+        ]
+    )
+    row = effects(1, paper_tables.measured(1, frame, NAMES), NAMES).set_index(
+        "difference"
+    )
     assert row.loc["R2", "Reg. 1"] == "+0.020 (+0.010 to +0.030), 2/2"
     assert row.loc["R2", "Reg. 1, published"] == "+0.001 (up 11, down 0 of 18)"
-    assert row.loc["dead", "Reg. 1"] == "+0 (+0 to +0), 0/2" and row.loc["MS_across", "Reg. 1"] == "-"
+    assert (
+        row.loc["dead", "Reg. 1"] == "+0 (+0 to +0), 0/2"
+        and row.loc["MS_across", "Reg. 1"] == "-"
+    )
     names = Names(methods=METHODS | {"rival": {"label": "Rival", "against": "reg1"}})
-    table = paper_tables.measured(1, metrics({"topk": 0.7, "reg1": 0.71, "rival": 0.72}), names)
+    table = paper_tables.measured(
+        1, metrics({"topk": 0.7, "reg1": 0.71, "rival": 0.72}), names
+    )
     row = effects(1, table, names).set_index("difference").loc["R2"]
-    assert row["Reg. 1 against Baseline"].startswith("+0.010") and row["Rival against Reg. 1"].startswith("+0.010")
+    assert row["Reg. 1 against Baseline"].startswith("+0.010") and row[
+        "Rival against Reg. 1"
+    ].startswith("+0.010")
     assert row["Rival against Reg. 1, published"] == "-"
 
 
 def test_the_papers_own_cells_stand_beside_its_numbers():
-    frame = metrics({"topk": 0.774, "reg1": 0.8}, dataset="imagenet", backbone="clip_vit_l14").assign(k=32)
-    table = paper_tables.beside_published(1, paper_tables.measured(1, frame, NAMES), PUBLISHED)
+    frame = metrics(
+        {"topk": 0.774, "reg1": 0.8}, dataset="imagenet", backbone="clip_vit_l14"
+    ).assign(k=32)
+    table = paper_tables.beside_published(
+        1, paper_tables.measured(1, frame, NAMES), PUBLISHED
+    )
     by = table.set_index("method")
     # Table 1: CLIP, ImageNet, k = 32: R2 0.774 both.
     assert by["R2_published"].to_dict() == {"topk": 0.774, "reg1": 0.774}
@@ -87,25 +130,38 @@ def test_the_papers_own_cells_stand_beside_its_numbers():
     shown = tables.as_text(1, table, NAMES)
     assert shown["R2"].tolist() == ["0.774 (0.774, +0.000)", "0.800 (0.774, +0.026)"]
     assert shown["method"].tolist() == ["Baseline", "Reg. 1"]
-    elsewhere = paper_tables.beside_published(1, paper_tables.measured(1, metrics({"topk": 0.7}), NAMES), PUBLISHED)
+    elsewhere = paper_tables.beside_published(
+        1, paper_tables.measured(1, metrics({"topk": 0.7}), NAMES), PUBLISHED
+    )
     assert not [c for c in elsewhere.columns if c.endswith("_published")]
 
 
 def test_an_ablation_stands_beside_what_it_ablates():
-    frame = metrics({"topk": 0.7, "reg1": 0.71, "reg1_all": 0.6}, dataset="imagenet", backbone="clip_vit_l14")
+    frame = metrics(
+        {"topk": 0.7, "reg1": 0.71, "reg1_all": 0.6},
+        dataset="imagenet",
+        backbone="clip_vit_l14",
+    )
     frame = frame.assign(k=32)
     frame.loc[frame["method"] == "reg1_all", ["dead", "ms_mean_alive"]] = [7, 0.2]
-    table = paper_tables.beside_published(4, paper_tables.measured(4, frame, NAMES), PUBLISHED)
+    table = paper_tables.beside_published(
+        4, paper_tables.measured(4, frame, NAMES), PUBLISHED
+    )
     row = table.iloc[0]
     assert len(table) == 1 and (row["method"], row["ablation"]) == ("reg1", "reg1_all")
     assert (row["dead"], row["dead_no_mask"], row["dead_added"]) == (1, 7, 6)
     assert (row["dead_published"], row["dead_no_mask_published"]) == (26, 1052)
     assert row["MS_mean_alive_added"] == pytest.approx(0.2 - 0.9)
     found = effects(4, table, NAMES).set_index("difference")
-    assert found.loc["dead_added"].tolist() == ["+6 (+6 to +6), 1/1", "+722.3 (up 16, down 0 of 18)"]
+    assert found.loc["dead_added"].tolist() == [
+        "+6 (+6 to +6), 1/1",
+        "+722.3 (up 16, down 0 of 18)",
+    ]
     assert "reg1_all" not in paper_tables.measured(1, frame, NAMES)["method"].tolist()
     lost = metrics({"topk": 0.7, "reg1": 0.2}, "fallback", seed=1)
-    assert paper_tables.measured(4, pd.concat([frame, lost]), NAMES)["seeds"].tolist() == [1]
+    assert paper_tables.measured(4, pd.concat([frame, lost]), NAMES)[
+        "seeds"
+    ].tolist() == [1]
 
 
 def test_a_badly_trained_baseline_is_marked():
@@ -115,11 +171,25 @@ def test_a_badly_trained_baseline_is_marked():
 
 def test_what_diverged_is_counted_in_the_row_and_in_the_head():
     frame = metrics({"topk": 0.7, "reg1": 0.71})
-    lost = metrics({"reg1": float("nan")}).assign(status="diverged", selected=False, selection="not_selected")
-    every = [frame, *(lost.assign(trial=f"lambda{value}", seed=seed) for value in (1, 2) for seed in (0, 1))]
+    lost = metrics({"reg1": float("nan")}).assign(
+        status="diverged", selected=False, selection="not_selected"
+    )
+    every = [
+        frame,
+        *(
+            lost.assign(trial=f"lambda{value}", seed=seed)
+            for value in (1, 2)
+            for seed in (0, 1)
+        ),
+    ]
     frame = pd.concat([*every, metrics({"topk": 0.5, "reg1": 0.6}, "edge", k=8)])
     table = paper_tables.measured(1, frame, NAMES).set_index(["k", "method"])
-    assert table["mark"].to_dict() == {(4, "topk"): "", (4, "reg1"): "x4/5", (8, "topk"): "", (8, "reg1"): ">"}
+    assert table["mark"].to_dict() == {
+        (4, "topk"): "",
+        (4, "reg1"): "x4/5",
+        (8, "topk"): "",
+        (8, "reg1"): ">",
+    }
     assert tables.training(frame, NAMES).endswith("; Reg. 1: 4 of 6 SAEs diverged.")
 
 
@@ -128,18 +198,32 @@ def read(file):
     texts = (*paper_tables.CELL, "method", "ablation", "lambda", "trial", "mark")
     text = dict.fromkeys(texts, str) | {"k": int}
     table = pd.read_csv(file, keep_default_na=False, na_values={}, dtype=text)
-    return table.assign(**{name: pd.to_numeric(table[name]) for name in table if name not in text})
+    return table.assign(
+        **{name: pd.to_numeric(table[name]) for name in table if name not in text}
+    )
 
 
 def written(frame, settings, folder):
     files.write_parquet(folder / "metrics.parquet", frame)
     files.write_parquet(folder / "latents.parquet", pd.DataFrame({"latent": []}))
-    made_by = {"experiment": "e", "methods": settings, "fronts": {}, "versions": {}, "recipe": {}, "protocols": {}}
+    made_by = {
+        "experiment": "e",
+        "methods": settings,
+        "fronts": {},
+        "versions": {},
+        "recipe": {},
+        "protocols": {},
+    }
     files.write_json(folder / "made_by.json", made_by | {"metrics": {}})
-    rule = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"] | {"resamples": 100}
+    rule = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"] | {
+        "resamples": 100
+    }
     both = folder / "metrics.parquet", folder / "latents.parquet"
     tables.write(*both, PAPER, tables.Settings(**settings, claims=rule), folder)
-    return {n: (read(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text()) for n in paper_tables.TABLES}
+    return {
+        n: (read(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text())
+        for n in paper_tables.TABLES
+    }
 
 
 def test_files_hold_ids_in_csv_and_labels_elsewhere(tmp_path):
@@ -147,40 +231,82 @@ def test_files_hold_ids_in_csv_and_labels_elsewhere(tmp_path):
     frame = metrics({"topk": 0.7, "reg1": 0.71, "NA": 0.72})
     frame.loc[frame["method"] == "NA", "trial"] = "lr0.1"
     csv, md = written(frame, {"methods": methods}, tmp_path)[1]
-    assert csv["method"].tolist() == ["topk", "reg1", "NA"] and csv["data"].tolist() == ["d"] * 3
+    assert (
+        csv["method"].tolist() == ["topk", "reg1", "NA"]
+        and csv["data"].tolist() == ["d"] * 3
+    )
     assert csv.columns[:5].tolist() == ["encoder", "data", "k", "method", "R2"]
-    pd.testing.assert_frame_equal(csv, paper_tables.measured(1, frame, Names(methods=methods)), check_dtype=False)
+    pd.testing.assert_frame_equal(
+        csv, paper_tables.measured(1, frame, Names(methods=methods)), check_dtype=False
+    )
     assert r"| a\|b\_\$\\x\$ " in md and " lr0.1 " in md and " lambda0.001 " in md
-    assert r" & a\textbar{}b\_\$\textbackslash{}x\$ & " in (tmp_path / "table1.tex").read_text()
+    assert (
+        r" & a\textbar{}b\_\$\textbackslash{}x\$ & "
+        in (tmp_path / "table1.tex").read_text()
+    )
 
 
 # What TeX prints.
-TEX = {r"\textbackslash{}": "\\", r"\textbar{}": "|", r"\textasciicircum{}": "^", r"\textasciitilde{}": "~"}
-TEX |= {"$<$": "<", "$>$": ">", "{[}": "[", "{*}": "*"} | {f"\\{c}": c for c in "_%&#${}"}
+TEX = {
+    r"\textbackslash{}": "\\",
+    r"\textbar{}": "|",
+    r"\textasciicircum{}": "^",
+    r"\textasciitilde{}": "~",
+}
+TEX |= {"$<$": "<", "$>$": ">", "{[}": "[", "{*}": "*"} | {
+    f"\\{c}": c for c in "_%&#${}"
+}
 
 
 def test_a_text_is_printed_as_it_is():
-    texts = [*hostile.LABELS, hostile.DATASET, hostile.CLASS, "_a_ b_c", "[*]", "^{~}", "100 %", r"\textbar{}", "&lt;"]
+    texts = [
+        *hostile.LABELS,
+        hostile.DATASET,
+        hostile.CLASS,
+        "_a_ b_c",
+        "[*]",
+        "^{~}",
+        "100 %",
+        r"\textbar{}",
+        "&lt;",
+    ]
     frame = pd.DataFrame([texts], columns=texts)
     for line in markup.markdown(frame).splitlines()[::2]:
         cells = re.split(r"(?<!\\)\|", line)[1:-1]
         # None of these is left to begin something else.
         assert not any(re.search(r"(?<!\\)[`*$<]|(?<![\\\w])_", cell) for cell in cells)
-        assert [html.unescape(re.sub(r"\\([\W_])", r"\1", cell)).strip() for cell in cells] == texts
-    rows = [line.removesuffix(r" \\") for line in markup.latex(frame, "x").splitlines() if " & " in line]
+        assert [
+            html.unescape(re.sub(r"\\([\W_])", r"\1", cell)).strip() for cell in cells
+        ] == texts
+    rows = [
+        line.removesuffix(r" \\")
+        for line in markup.latex(frame, "x").splitlines()
+        if " & " in line
+    ]
     assert len(rows) == 2
     for row in rows:
         cells = re.split(r"(?<!\\)&", row)
         every = "|".join(map(re.escape, TEX))
-        assert not any(re.search(r"[\\$%#^~|{}&]|^[\[*]", re.sub(every, "", cell)) for cell in cells)
-        assert [re.sub(every, lambda found: TEX[found[0]], cell).strip() for cell in cells] == texts
+        assert not any(
+            re.search(r"[\\$%#^~|{}&]|^[\[*]", re.sub(every, "", cell))
+            for cell in cells
+        )
+        assert [
+            re.sub(every, lambda found: TEX[found[0]], cell).strip() for cell in cells
+        ] == texts
 
 
 def test_a_label_may_be_a_title():
     methods = METHODS | {"odd": {"label": "difference", "against": "topk"}}
     names = Names(methods=methods)
-    found = effects(1, paper_tables.measured(1, metrics(dict.fromkeys(methods, 0.7)), names), names)
-    assert found.columns[::2].tolist() == ["difference", "Reg. 1, published", "difference, published"]
+    found = effects(
+        1, paper_tables.measured(1, metrics(dict.fromkeys(methods, 0.7)), names), names
+    )
+    assert found.columns[::2].tolist() == [
+        "difference",
+        "Reg. 1, published",
+        "difference, published",
+    ]
     assert found.iloc[0, 0] == "R2" and found.iloc[0, 3].startswith("+0.000 (")
 
 
@@ -189,18 +315,35 @@ def test_without_ablations_or_comparisons_tables_are_well_formed(tmp_path, metho
     settings = {"methods": {m: METHODS[m] for m in methods}}
     found = written(metrics(dict.fromkeys(methods, 0.7)), settings, tmp_path)
     empty, text = found[4]
-    assert empty.empty and {"method", "ablation", "dead_no_mask", "lambda"} <= set(empty) and "Empty: no method" in text
+    assert (
+        empty.empty
+        and {"method", "ablation", "dead_no_mask", "lambda"} <= set(empty)
+        and "Empty: no method" in text
+    )
     assert found[1][0]["method"].tolist() == methods
     assert ("No effects:" in found[1][1]) == (methods == ["topk"])
 
 
 def test_effects_by_dataset_are_means_over_blocks_and_none_is_left_out():
     # By hand: of d the blocks b (k = 8 and 16) and c; of e, where reg1 has no feasible trial, reg2 alone.
-    cells = [("d", "b", 8, "reg1", 0.1), ("d", "b", 16, "reg1", 0.3), ("d", "c", 8, "reg1", 0.6)]
-    cells += [("e", "b", 8, "reg1", np.nan), ("d", "b", 8, "reg2", 0.01), ("e", "b", 8, "reg2", -0.02)]
-    table = pd.DataFrame(cells, columns=["dataset", "backbone", "k", "method", "effect"]).assign(score="ms", width=0.01)
+    cells = [
+        ("d", "b", 8, "reg1", 0.1),
+        ("d", "b", 16, "reg1", 0.3),
+        ("d", "c", 8, "reg1", 0.6),
+    ]
+    cells += [
+        ("e", "b", 8, "reg1", np.nan),
+        ("d", "b", 8, "reg2", 0.01),
+        ("e", "b", 8, "reg2", -0.02),
+    ]
+    table = pd.DataFrame(
+        cells, columns=["dataset", "backbone", "k", "method", "effect"]
+    ).assign(score="ms", width=0.01)
     other = table.assign(width=0.02, effect=9.0)  # Another width than the headline's.
     names = SimpleNamespace(method=str.upper, dataset=str.upper)
     shown = fronts.by_dataset(pd.concat([table, other]), names)
     assert shown.columns.tolist() == ["method", "score", "D", "E"]
-    assert shown.to_numpy().tolist() == [["REG1", "MS", "+0.400", "-"], ["REG2", "MS", "+0.010", "-0.020"]]
+    assert shown.to_numpy().tolist() == [
+        ["REG1", "MS", "+0.400", "-"],
+        ["REG2", "MS", "+0.010", "-0.020"],
+    ]

@@ -29,7 +29,12 @@ def codes_of(dense):
     order = np.argsort(-dense, axis=1, kind="stable")
     values = np.take_along_axis(dense, order, 1)
     offsets = np.concatenate([[0], (dense > 0).sum(axis=1).cumsum()])
-    return Codes(values[values > 0].astype(np.float32), order[values > 0].astype(np.int32), offsets, dense.shape[1])
+    return Codes(
+        values[values > 0].astype(np.float32),
+        order[values > 0].astype(np.int32),
+        offsets,
+        dense.shape[1],
+    )
 
 
 def ms_by_definition(dense, embeddings, groups=None):
@@ -43,10 +48,18 @@ def ms_by_definition(dense, embeddings, groups=None):
             out.append(np.nan)
             continue
         a = (column - low) / (high - low)
-        pairs = [(i, j) for i, j in itertools.combinations(range(len(a)), 2) if a[i] > 0 and a[j] > 0]
+        pairs = [
+            (i, j)
+            for i, j in itertools.combinations(range(len(a)), 2)
+            if a[i] > 0 and a[j] > 0
+        ]
         pairs = [(i, j) for i, j in pairs if groups is None or groups[i] != groups[j]]
         weight = sum(a[i] * a[j] for i, j in pairs)
-        out.append(sum(a[i] * a[j] * e[i] @ e[j] for i, j in pairs) / weight if pairs else np.nan)
+        out.append(
+            sum(a[i] * a[j] * e[i] @ e[j] for i, j in pairs) / weight
+            if pairs
+            else np.nan
+        )
     return np.array(out)
 
 
@@ -56,15 +69,23 @@ def write_activations(folder, name, d=6, labels=True, grouped=False, seed=0):
         rng = np.random.default_rng(number)
         label = rng.integers(0, 3, count)
         embeddings = (
-            np.random.default_rng([number, d, seed]).normal(size=(count, d)) + label[:, None] * np.arange(d) / d
+            np.random.default_rng([number, d, seed]).normal(size=(count, d))
+            + label[:, None] * np.arange(d) / d
         )
-        index = pd.DataFrame({"image_id": [f"{split}{i}" for i in range(count)], "path": "x"})
+        index = pd.DataFrame(
+            {"image_id": [f"{split}{i}" for i in range(count)], "path": "x"}
+        )
         index["label"] = pd.array(label if labels else [pd.NA] * count, dtype="Int64")
         index["label_name"] = [f"class {c}" if labels else None for c in label]
         index["label_coarse"] = pd.array([pd.NA] * count, dtype="Int64")
         index["group"] = [f"{split}{i // 2 if grouped else i}" for i in range(count)]
-        made_by = {"dataset": {"name": "d", "grouped": grouped}, "backbone": {"name": name}}
-        write_split(Path(folder) / split, [embeddings.astype(np.float16)], index, made_by)
+        made_by = {
+            "dataset": {"name": "d", "grouped": grouped},
+            "backbone": {"name": name},
+        }
+        write_split(
+            Path(folder) / split, [embeddings.astype(np.float16)], index, made_by
+        )
 
 
 def coder(seed, d=6, m=16, k=4, threshold=None):
@@ -82,7 +103,18 @@ class TinyBank:
     file: Path
     saes: list = field(default_factory=list)
 
-    def add(self, method, trial=None, seed=0, *, coder=None, status="ok", protocol="paper", judged=False, **settings):
+    def add(
+        self,
+        method,
+        trial=None,
+        seed=0,
+        *,
+        coder=None,
+        status="ok",
+        protocol="paper",
+        judged=False,
+        **settings,
+    ):
         trial = trial or {}
         path = Path(method) / trial_name(trial) / f"seed{seed}" / "sae.safetensors"
         sha256 = None
@@ -91,12 +123,39 @@ class TinyBank:
             coder.metadata = {"method": method, "trial": trial, "seed": seed}
             saefile.save(coder, self.file.parent / path)
             sha256 = files.sha256(self.file.parent / path)
-        made_by = {"objective": "topk", "penalty": None, "mask": None, "lambda": None, "options": {}, "m": 16}
-        about = {"method": method, "protocol": protocol, "trial": trial, "seed": seed, "judged": judged}
-        about |= {"settings": made_by | trial | settings, "path": str(path) if status == "ok" else None}
-        self.saes.append(Entry(**about, key="x", trained="x", sha256=sha256, status=status, step=1))
+        made_by = {
+            "objective": "topk",
+            "penalty": None,
+            "mask": None,
+            "lambda": None,
+            "options": {},
+            "m": 16,
+        }
+        about = {
+            "method": method,
+            "protocol": protocol,
+            "trial": trial,
+            "seed": seed,
+            "judged": judged,
+        }
+        about |= {
+            "settings": made_by | trial | settings,
+            "path": str(path) if status == "ok" else None,
+        }
+        self.saes.append(
+            Entry(**about, key="x", trained="x", sha256=sha256, status=status, step=1)
+        )
         self.write()
 
     def write(self):
         """The file, with what `saes` holds."""
-        Bank(self.file, "d", "b", 4, input_scale=2.0, store="store", saes=self.saes, facts={}).write()
+        Bank(
+            self.file,
+            "d",
+            "b",
+            4,
+            input_scale=2.0,
+            store="store",
+            saes=self.saes,
+            facts={},
+        ).write()

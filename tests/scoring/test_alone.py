@@ -13,7 +13,16 @@ from sae.scoring import stage
 from sae.scoring.metrics import sparse_probe
 from sae.scoring.rows import ABOUT, KEY
 
-NAMES = ("reconstruction", "firing", "monosemanticity", "purity", "density", "redundancy", "uniqueness", "independent")
+NAMES = (
+    "reconstruction",
+    "firing",
+    "monosemanticity",
+    "purity",
+    "density",
+    "redundancy",
+    "uniqueness",
+    "independent",
+)
 
 
 def test_the_same_arguments_give_the_numbers_of_metrics_csv(tmp_path):
@@ -23,13 +32,31 @@ def test_the_same_arguments_give_the_numbers_of_metrics_csv(tmp_path):
     bank.add("topk", coder=coder(0), judged=True)
     others = {"judge": tmp_path / "judge"}
     metrics = stage.Settings(metrics=dict.fromkeys(NAMES))
-    stage.run("score", bank.file, tmp_path / "b", metrics, tmp_path / "out", others=others)
-    row = files.read_parquet(tmp_path / "out/metrics.parquet").query("split == 'test'").iloc[0].to_dict()
-    test, train, judge = (store.read(tmp_path / f) for f in ("b/test", "b/train", "judge/test"))
+    stage.run(
+        "score", bank.file, tmp_path / "b", metrics, tmp_path / "out", others=others
+    )
+    row = (
+        files.read_parquet(tmp_path / "out/metrics.parquet")
+        .query("split == 'test'")
+        .iloc[0]
+        .to_dict()
+    )
+    test, train, judge = (
+        store.read(tmp_path / f) for f in ("b/test", "b/train", "judge/test")
+    )
     labels = [f"class {c}" for c in test.index["label"]]  # Of any kind.
-    given = {"train": train.embeddings, "groups": test.index["group"], "judges": {"judge": judge.embeddings}}
-    found = sae.score(coder(0), test.embeddings, labels, **given)  # Its own metrics are all of these.
-    assert found.keys() == set(row) - set(KEY) - {*ABOUT, "status", "m", "steps", "lambda"} and len(found) > 30
+    given = {
+        "train": train.embeddings,
+        "groups": test.index["group"],
+        "judges": {"judge": judge.embeddings},
+    }
+    found = sae.score(
+        coder(0), test.embeddings, labels, **given
+    )  # Its own metrics are all of these.
+    assert (
+        found.keys() == set(row) - set(KEY) - {*ABOUT, "status", "m", "steps", "lambda"}
+        and len(found) > 30
+    )
     for name, value in found.items():
         assert value == pytest.approx(row[name], rel=1e-6, nan_ok=True), name
     curve = sae.score(coder(0), test.embeddings, metrics=["robustness"])["robustness"]
@@ -41,10 +68,21 @@ def test_a_class_has_one_number_whatever_classes_each_split_has(tmp_path):
     test, train = (store.read(tmp_path / split) for split in ("test", "train"))
     y, y_train = (split.index["label"].to_numpy(int) for split in (test, train))
     some = y > 0
-    given = {"train": train.embeddings, "train_labels": y_train, "metrics": ["sparse_probe"]}
-    found = sae.score(coder(0), test.embeddings[some], y[some], **given)["sparse_probe_auc_5"]
-    own, their = (coder(0).encode(coder(0).open_inputs(s.embeddings)).matrix() for s in (test, train))
-    expected = sparse_probe.auc(their, y_train, own[np.flatnonzero(some)], y[some], 5, sparse_probe.Options())
+    given = {
+        "train": train.embeddings,
+        "train_labels": y_train,
+        "metrics": ["sparse_probe"],
+    }
+    found = sae.score(coder(0), test.embeddings[some], y[some], **given)[
+        "sparse_probe_auc_5"
+    ]
+    own, their = (
+        coder(0).encode(coder(0).open_inputs(s.embeddings)).matrix()
+        for s in (test, train)
+    )
+    expected = sparse_probe.auc(
+        their, y_train, own[np.flatnonzero(some)], y[some], 5, sparse_probe.Options()
+    )
     assert found == pytest.approx(expected) and 0.5 < found < 1
 
 
@@ -57,55 +95,123 @@ def test_what_is_given_decides_which_columns_come_back(tmp_path):
     bare = sae.score(*given, test.index["label"])
     # A null that ignores groups is another number, and is given only where it is said that there are none.
     assert everything["purity_binary_null"] != ungrouped["purity_binary_null"]
-    assert {name for name in ungrouped if name not in bare} == {"purity_binary_null", "purity_weighted_null"}
+    assert {name for name in ungrouped if name not in bare} == {
+        "purity_binary_null",
+        "purity_weighted_null",
+    }
     assert {name for name in everything if name not in ungrouped} == {
-        f"ms_{name}_across_groups" for name in ("mean", "median", "mean_alive", "median_alive")
+        f"ms_{name}_across_groups"
+        for name in ("mean", "median", "mean_alive", "median_alive")
     }
     assert all(everything[name] == bare[name] for name in bare)
     without = sae.score(*given, groups=test.index["group"])
-    assert {name for name in everything if name not in without} == {n for n in everything if n.startswith("purity")}
+    assert {name for name in everything if name not in without} == {
+        n for n in everything if n.startswith("purity")
+    }
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"sae": "sae.safetensors"}, r"takes an SAE, not str: open a file with sae\.load\(path\)"),
-        ({"embeddings": np.zeros((5, 9), np.float32)}, r"shape \(5, 9\); needed: embeddings, floats of shape \(N, 6\)"),
-        ({"embeddings": "test/embeddings.npy"}, r"embeddings holds <U19 of shape \(\); needed"),
-        ({"embeddings": [[1.0, 2.0], [3.0]]}, "embeddings cannot be read as an array: "),
-        ({"embeddings": np.zeros((0, 6), np.float32)}, r"float32 of shape \(0, 6\); needed"),
-        ({"embeddings": np.ones((1, 6), np.float32)}, r"no variance to explain \(it has one row\)"),
-        ({"embeddings": np.ones((9, 6), np.float32)}, r"no variance to explain \(all its rows are the same after"),
         (
-            {"embeddings": np.outer(np.arange(1, 31), np.arange(1, 7)).astype(np.float32) / 7},
+            {"sae": "sae.safetensors"},
+            r"takes an SAE, not str: open a file with sae\.load\(path\)",
+        ),
+        (
+            {"embeddings": np.zeros((5, 9), np.float32)},
+            r"shape \(5, 9\); needed: embeddings, floats of shape \(N, 6\)",
+        ),
+        (
+            {"embeddings": "test/embeddings.npy"},
+            r"embeddings holds <U19 of shape \(\); needed",
+        ),
+        (
+            {"embeddings": [[1.0, 2.0], [3.0]]},
+            "embeddings cannot be read as an array: ",
+        ),
+        (
+            {"embeddings": np.zeros((0, 6), np.float32)},
+            r"float32 of shape \(0, 6\); needed",
+        ),
+        (
+            {"embeddings": np.ones((1, 6), np.float32)},
+            r"no variance to explain \(it has one row\)",
+        ),
+        (
+            {"embeddings": np.ones((9, 6), np.float32)},
+            r"no variance to explain \(all its rows are the same after",
+        ),
+        (
+            {
+                "embeddings": np.outer(np.arange(1, 31), np.arange(1, 7)).astype(
+                    np.float32
+                )
+                / 7
+            },
             r"embeddings has no variance to explain \(all its rows are the same after the norm unit_l2\)",
         ),
-        ({"embeddings": np.full((9, 6), np.nan, np.float32)}, r"row 0 \(from 0\) of embeddings holds NaN"),
+        (
+            {"embeddings": np.full((9, 6), np.nan, np.float32)},
+            r"row 0 \(from 0\) of embeddings holds NaN",
+        ),
         ({"train": np.ones((1, 6), np.float32)}, r"train has no variance to explain"),
         ({"train_labels": [1]}, "train_labels are given without train"),
-        ({"labels": [1, 2]}, r"labels are of shape \(2,\) for 30 embeddings; give one for each"),
+        (
+            {"labels": [1, 2]},
+            r"labels are of shape \(2,\) for 30 embeddings; give one for each",
+        ),
         ({"labels": "labels.csv"}, r"labels are of shape \(\) for 30"),
         ({"labels": [None] + [1] * 29}, r"labels has nothing in row 0"),
         ({"labels": ["a", 1] * 15}, "labels mixes kinds"),
         ({"groups": [1.0, float("nan")] * 15}, r"groups has nothing in row 1"),
         ({"judges": np.zeros((30, 4))}, "judges must be a mapping"),
-        ({"judges": {"dinov2": np.zeros((29, 4))}}, r"judges\['dinov2'\] has 29 rows for 30"),
-        ({"judges": {"dinov2": np.zeros((30, 4), int)}}, r"judges\['dinov2'\] holds int64 of shape \(30, 4\); needed"),
+        (
+            {"judges": {"dinov2": np.zeros((29, 4))}},
+            r"judges\['dinov2'\] has 29 rows for 30",
+        ),
+        (
+            {"judges": {"dinov2": np.zeros((30, 4), int)}},
+            r"judges\['dinov2'\] holds int64 of shape \(30, 4\); needed",
+        ),
         ({"metrics": "purity"}, r"give a list of names, as \['purity'\]"),
-        ({"judges": {"dinov2": np.zeros((30, 4))}}, r"judges\['dinov2'\] has no variance to explain \(all its rows"),
-        ({"embeddings": np.ma.masked_array(np.eye(30, 6), np.eye(30, 6) > 0)}, "embeddings is a masked array"),
-        ({"labels": torch.ones(30, requires_grad=True)}, "labels cannot be read as an array: Can't call numpy"),
+        (
+            {"judges": {"dinov2": np.zeros((30, 4))}},
+            r"judges\['dinov2'\] has no variance to explain \(all its rows",
+        ),
+        (
+            {"embeddings": np.ma.masked_array(np.eye(30, 6), np.eye(30, 6) > 0)},
+            "embeddings is a masked array",
+        ),
+        (
+            {"labels": torch.ones(30, requires_grad=True)},
+            "labels cannot be read as an array: Can't call numpy",
+        ),
         ({"metrics": True}, r"metrics is True; give a list of names, as \['purity'\]"),
-        ({"metrics": {"purity": {"foo": 1}}}, r"metrics is {'purity': {'foo': 1}}; give a list of names"),
-        ({"metrics": ["probe"]}, "metric probe needs a validation split, which sae.score does not take: it is of the"),
-        ({"metrics": ["stability"]}, "metric stability needs SAEs of other seeds, which"),
+        (
+            {"metrics": {"purity": {"foo": 1}}},
+            r"metrics is {'purity': {'foo': 1}}; give a list of names",
+        ),
+        (
+            {"metrics": ["probe"]},
+            "metric probe needs a validation split, which sae.score does not take: it is of the",
+        ),
+        (
+            {"metrics": ["stability"]},
+            "metric stability needs SAEs of other seeds, which",
+        ),
         ({"metrics": ["firing"]}, "metric firing reads train, which is not given"),
-        ({"metrics": ["purity"]}, "metric purity gives no column of what is given here: it may need labels"),
+        (
+            {"metrics": ["purity"]},
+            "metric purity gives no column of what is given here: it may need labels",
+        ),
         ({"metrics": ["independent"]}, "metric independent reads judges"),
         ({"metrics": ["nothing"]}, "nothing"),
     ],
 )
 def test_what_does_not_fit_is_said(change, said):
-    given = {"sae": coder(0), "embeddings": np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)} | change
+    given = {
+        "sae": coder(0),
+        "embeddings": np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32),
+    } | change
     with pytest.raises(UserError, match=said):
         sae.score(**given)

@@ -15,7 +15,9 @@ from sae.scoring.subject import Subject
 
 M = 12
 SIZES = {"train": 200, "val": 40, "test": 80}
-OPTIONS = Options(shown=4, draws=2, least_train=8, least_test=3, kinds=["highest", "random"])
+OPTIONS = Options(
+    shown=4, draws=2, least_train=8, least_test=3, kinds=["highest", "random"]
+)
 
 
 def subject(seed=0, groups=None, others=("b", "c"), backbone="a"):
@@ -25,15 +27,26 @@ def subject(seed=0, groups=None, others=("b", "c"), backbone="a"):
     centres = {name: rng.normal(size=(M, 7 + i)) for i, name in enumerate(others)}
     for split, count in SIZES.items():
         thing = rng.integers(0, M, count)
-        dense[split] = np.where(thing[:, None] == np.arange(M), rng.random((count, M)) + 0.1, 0)
+        dense[split] = np.where(
+            thing[:, None] == np.arange(M), rng.random((count, M)) + 0.1, 0
+        )
         dense[split] *= rng.random((count, M)) < 0.8
         dense[split][:, 1] = rng.random(count)  # Fires on everything.
         dense[split][:, 2] = 0
-        index = pd.DataFrame({"image_id": range(count), "group": range(count) if groups is None else groups(count)})
+        index = pd.DataFrame(
+            {
+                "image_id": range(count),
+                "group": range(count) if groups is None else groups(count),
+            }
+        )
         about = {"dataset": {"grouped": groups is not None}}
-        splits[split] = store.Activations(rng.normal(size=(count, 5)).astype(np.float32), index, about)
+        splits[split] = store.Activations(
+            rng.normal(size=(count, 5)).astype(np.float32), index, about
+        )
         for name in others:
-            x = centres[name][thing] + 1.5 * rng.normal(size=(count, centres[name].shape[1]))
+            x = centres[name][thing] + 1.5 * rng.normal(
+                size=(count, centres[name].shape[1])
+            )
             seen[name][split] = x.astype(np.float32)
     found = Subject(coder(0, d=5, m=M, k=2), splits, seen, backbone=backbone)
     for split, values in dense.items():
@@ -46,9 +59,14 @@ def by_definition(dense, seen, split, latent, order, highest, groups=None):
     unit = {s: x / np.linalg.norm(x, axis=1, keepdims=True) for s, x in seen.items()}
     mean = unit["train"].mean(axis=0)
     variances, axes = np.linalg.eigh(np.cov(unit["train"].T, bias=True))
-    train, here = (((unit[s] - mean) @ axes) / np.sqrt(variances + 1e-3 * variances.max()) for s in ("train", split))
+    train, here = (
+        ((unit[s] - mean) @ axes) / np.sqrt(variances + 1e-3 * variances.max())
+        for s in ("train", split)
+    )
     active = dense["train"][:, latent]
-    by = sorted(np.flatnonzero(active), key=lambda i: -active[i] if highest else order.index(i))
+    by = sorted(
+        np.flatnonzero(active), key=lambda i: -active[i] if highest else order.index(i)
+    )
     yes, met = [], set()
     for image in by:
         if len(yes) < 4 and (groups is None or groups[image] not in met):
@@ -66,7 +84,11 @@ def test_by_definition(split, groups):
     got = detection.score(of, split, OPTIONS)
     fires = {s: (d > 0).sum(axis=0) for s, d in dense.items()}
     least = 3 if split == "test" else max(2, round(8 * 40 / 200))
-    measured = [j for j in range(M) if 8 <= fires["train"][j] <= 100 and fires[split][j] >= least]
+    measured = [
+        j
+        for j in range(M)
+        if 8 <= fires["train"][j] <= 100 and fires[split][j] >= least
+    ]
     assert 5 < len(measured) < M - 1
     orders = []
     for draw in range(2):
@@ -75,20 +97,32 @@ def test_by_definition(split, groups):
     of_train = None if groups is None else groups(200)
     for name, highest in (("detection", True), ("detection_random", False)):
         expected = {
-            j: np.mean([by_definition(dense, s, split, j, o, highest, of_train) for s in seen.values() for o in orders])
+            j: np.mean(
+                [
+                    by_definition(dense, s, split, j, o, highest, of_train)
+                    for s in seen.values()
+                    for o in orders
+                ]
+            )
             for j in measured
         }
         mean = np.mean([*expected.values()])
         assert got[f"{name}_alive"] == pytest.approx(mean, abs=1e-6) and mean > 0.6
         assert got[f"{name}_measured"] == len(measured) / M
-        assert got[name] == pytest.approx(sum(2 * v - 1 for v in expected.values()) / M, abs=1e-6)
+        assert got[name] == pytest.approx(
+            sum(2 * v - 1 for v in expected.values()) / M, abs=1e-6
+        )
         if split == "test":
             of_latent = got[f"{name}_of_latent"].values
             assert np.flatnonzero(~np.isnan(of_latent)).tolist() == measured
-            np.testing.assert_allclose(of_latent[measured], [*expected.values()], atol=1e-6)
+            np.testing.assert_allclose(
+                of_latent[measured], [*expected.values()], atol=1e-6
+            )
         curve = got[f"{name}_by_frequency"]
         band = [j for j in measured if 0.03 < fires[split][j] / SIZES[split] <= 0.1]
-        assert curve.x[2] == 0.1 and curve.y[2] == pytest.approx(np.mean([expected[j] for j in band]), abs=1e-6)
+        assert curve.x[2] == 0.1 and curve.y[2] == pytest.approx(
+            np.mean([expected[j] for j in band]), abs=1e-6
+        )
 
 
 def test_a_judge_whose_images_were_permuted_is_at_chance():
@@ -98,7 +132,11 @@ def test_a_judge_whose_images_were_permuted_is_at_chance():
         rng = np.random.default_rng(100 + seed)
         for judge in seen.values():
             judge["test"][:] = judge["test"][rng.permutation(80)]
-        found.append(detection.score(of, "test", Options(least_train=8, least_test=3))["detection_alive"])
+        found.append(
+            detection.score(of, "test", Options(least_train=8, least_test=3))[
+                "detection_alive"
+            ]
+        )
     assert abs(np.mean(found) - 0.5) < 0.03 and np.std(found) > 0
 
 
@@ -109,21 +147,36 @@ def test_a_sample_stands_for_many_training_images(groups, monkeypatch):
     rows = of.splits["train"].drawn(120)
     assert len(rows) == 120 and (np.diff(rows) > 0).all()
     of.once(("codes", "train", 120), lambda: codes_of(dense["train"][rows]))
-    alone, _, _ = subject(groups=groups)  # The same images, those of the sample being all that there are for training.
+    alone, _, _ = subject(
+        groups=groups
+    )  # The same images, those of the sample being all that there are for training.
     train = alone.splits["train"]
     of_sample = train.index.iloc[rows].reset_index(drop=True)
-    splits = {**alone.splits, "train": store.Activations(train.embeddings[rows], of_sample, train.manifest)}
-    judges = {name: {**splits_of, "train": splits_of["train"][rows]} for name, splits_of in seen.items()}
+    splits = {
+        **alone.splits,
+        "train": store.Activations(train.embeddings[rows], of_sample, train.manifest),
+    }
+    judges = {
+        name: {**splits_of, "train": splits_of["train"][rows]}
+        for name, splits_of in seen.items()
+    }
     expected = Subject(alone.coder, splits, judges, backbone="a")
-    for split, values in ({"test": dense["test"], "train": dense["train"][rows]}).items():
+    for split, values in (
+        {"test": dense["test"], "train": dense["train"][rows]}
+    ).items():
         expected.once(("codes", split, None), lambda values=values: codes_of(values))
     got = [detection.score(one, "test", OPTIONS) for one in (of, expected)]
-    assert got[0]["detection_measured"] > 0.3 and got[0]["detection_alive"] == got[1]["detection_alive"]
+    assert (
+        got[0]["detection_measured"] > 0.3
+        and got[0]["detection_alive"] == got[1]["detection_alive"]
+    )
     np.testing.assert_array_equal(*(one["detection_of_latent"].values for one in got))
 
 
 def test_equal_scores_count_half():
-    scores = np.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    scores = np.array(
+        [[1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.0, 1.0]], dtype=np.float32
+    )
     firing = codes_of(np.array([[1.0, 1.0], [0, 1.0], [0, 0], [1.0, 0]])).by_latent()
     assert detection.aucs(scores, firing).tolist() == [0.5, 0.5]
 
@@ -133,7 +186,9 @@ def test_judges_are_of_another_family_and_families_count_alike():
     of, _, seen = subject(others=("b", "c", "d", "e"))
 
     def alone(*judges):
-        view = Subject(of.coder, of.splits, {name: seen[name] for name in judges}, backbone="a")
+        view = Subject(
+            of.coder, of.splits, {name: seen[name] for name in judges}, backbone="a"
+        )
         for split in SIZES:
             view.once(("codes", split, None), lambda split=split: of.codes(split))
         given = OPTIONS.model_copy(update={"families": families})
@@ -148,14 +203,21 @@ def test_from_python_alone(tmp_path):
     for name, d in (("own", 6), ("judge", 9)):
         write_activations(tmp_path / name, name, d)
     test, train, seen, shown = (
-        store.read(tmp_path / f"{name}/{split}").embeddings for name in ("own", "judge") for split in ("test", "train")
+        store.read(tmp_path / f"{name}/{split}").embeddings
+        for name in ("own", "judge")
+        for split in ("test", "train")
     )
     both = {"train": train, "judges": {"judge": seen}, "train_judges": {"judge": shown}}
-    assert {"detection", "detection_measured"} <= sae.score(coder(0), test, **both).keys()
+    assert {"detection", "detection_measured"} <= sae.score(
+        coder(0), test, **both
+    ).keys()
     for given, said in (
         (both | {"train_judges": None}, "metric detection reads train_judges"),
         (both | {"judges": {"other": seen}}, "other is in one of them alone"),
-        (both | {"train_judges": {"judge": seen[:-1]}}, r"train_judges\['judge'\] has .* rows for"),
+        (
+            both | {"train_judges": {"judge": seen[:-1]}},
+            r"train_judges\['judge'\] has .* rows for",
+        ),
     ):
         with pytest.raises(UserError, match=said):
             sae.score(coder(0), test, metrics=["detection"], **given)

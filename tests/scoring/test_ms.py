@@ -23,7 +23,9 @@ def example(request, monkeypatch):
     dense[:, 2] = np.eye(30)[4] + np.eye(30)[9] * 0.3  # twice
     dense[:, 3] = rng.random(30) + 0.5  # always: its minimum is not 0
     dense[:, 4] = 0.7  # always the same
-    dense[:, 5] = (np.arange(30) % 3 == 0) * 0.4  # constant where it fires, silent elsewhere
+    dense[:, 5] = (
+        np.arange(30) % 3 == 0
+    ) * 0.4  # constant where it fires, silent elsewhere
     return dense, rng.normal(size=(30, 5)) + 0.5, rng.integers(0, 6, 30)
 
 
@@ -32,9 +34,20 @@ def test_ms_equals_its_definition(example):
     scaled = _ms.scale_activations(codes_of(dense))
     expected = ms_by_definition(dense, embeddings)
     np.testing.assert_allclose(_ms.scores(scaled, embeddings), expected, atol=1e-12)
-    assert np.isnan(expected).tolist() == [True, True, False, False, True, False, False, False]
+    assert np.isnan(expected).tolist() == [
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
     across = ms_by_definition(dense, embeddings, groups)
-    np.testing.assert_allclose(_ms.scores(scaled, embeddings, groups), across, atol=1e-12)
+    np.testing.assert_allclose(
+        _ms.scores(scaled, embeddings, groups), across, atol=1e-12
+    )
     one_group = np.where(dense[:, 2] > 0, "same", groups.astype(str))
     assert np.isnan(_ms.scores(scaled, embeddings, one_group)[2])
 
@@ -45,18 +58,24 @@ def test_ms_of_a_pair_is_its_cosine_also_in_float16(example):
     e = embeddings[[4, 9]] / np.linalg.norm(embeddings[[4, 9]], axis=1, keepdims=True)
     assert _ms.scores(scaled, embeddings)[2] == pytest.approx(e[0] @ e[1])
     half = embeddings.astype(np.float16)
-    np.testing.assert_allclose(_ms.scores(scaled, half), ms_by_definition(dense, half), atol=1e-12)
+    np.testing.assert_allclose(
+        _ms.scores(scaled, half), ms_by_definition(dense, half), atol=1e-12
+    )
 
 
 def test_ms_when_nothing_fires(example):
     silent = codes_of(np.zeros((30, 8)))
     for groups in (None, example[2]):
-        assert np.isnan(_ms.scores(_ms.scale_activations(silent), example[1], groups)).all()
+        assert np.isnan(
+            _ms.scores(_ms.scale_activations(silent), example[1], groups)
+        ).all()
 
 
 def test_summary_in_both_conventions():
     summary = _ms.summary(np.array([np.nan, 0.2, 0.6, np.nan]))
-    assert summary == _ms.Summary(pytest.approx(0.2), pytest.approx(0.1), pytest.approx(0.4), pytest.approx(0.4))
+    assert summary == _ms.Summary(
+        pytest.approx(0.2), pytest.approx(0.1), pytest.approx(0.4), pytest.approx(0.4)
+    )
     none = _ms.summary(np.array([np.nan, np.nan]))
     assert none.mean == 0 and np.isnan(none.mean_alive)
 
@@ -69,7 +88,11 @@ def test_floor_equals_ms_by_definition(example):
 
 def test_ms_is_bitwise_the_same_with_any_number_of_threads(example):
     dense, embeddings, groups = example
-    scaled, threads, found = _ms.scale_activations(codes_of(dense)), torch.get_num_threads(), []
+    scaled, threads, found = (
+        _ms.scale_activations(codes_of(dense)),
+        torch.get_num_threads(),
+        [],
+    )
     try:
         for count in (1, 2, 5):
             torch.set_num_threads(count)
@@ -89,7 +112,10 @@ def ms_in_60_digits(dense, embeddings, groups):
         a = [(v - min(a)) / (max(a) - min(a)) for v in a]
         pairs = itertools.combinations([i for i, v in enumerate(a) if v > 0], 2)
         weights = {(i, j): a[i] * a[j] for i, j in pairs if groups[i] != groups[j]}
-        of_pairs = sum(w * sum(p * q for p, q in zip(rows[i], rows[j], strict=True)) for (i, j), w in weights.items())
+        of_pairs = sum(
+            w * sum(p * q for p, q in zip(rows[i], rows[j], strict=True))
+            for (i, j), w in weights.items()
+        )
         out.append(float(of_pairs / sum(weights.values())))
     return np.array(out)
 
@@ -98,13 +124,29 @@ def test_one_activation_may_outweigh_all_others(example):
     rng, columns = np.random.default_rng(1), []
     for ratio in (3e-3, 1e-6, 1e-9, 1e-12, 1e-20):
         largest = np.eye(30)[3] * 1.7
-        columns += [largest + ratio * np.eye(30)[8], largest + ratio * rng.random(30) * (rng.random(30) < 0.8)]
-        columns += [largest + ratio * np.eye(30)[20] + ratio**2 * rng.random(30)]  # And one of the others all the rest.
-        columns += [np.where(np.arange(30) < 2, 1.7, ratio * rng.random(30))]  # Two images share the weight.
-    columns += [1 + np.eye(30)[3] + np.eye(30)[8] * 2.0**-23]  # It fires everywhere, all but twice the same.
-    dense, groups = np.array(columns).T, np.arange(30) // 2  # Where two share the weight, they are of one group.
+        columns += [
+            largest + ratio * np.eye(30)[8],
+            largest + ratio * rng.random(30) * (rng.random(30) < 0.8),
+        ]
+        columns += [
+            largest + ratio * np.eye(30)[20] + ratio**2 * rng.random(30)
+        ]  # And one of the others all the rest.
+        columns += [
+            np.where(np.arange(30) < 2, 1.7, ratio * rng.random(30))
+        ]  # Two images share the weight.
+    columns += [
+        1 + np.eye(30)[3] + np.eye(30)[8] * 2.0**-23
+    ]  # It fires everywhere, all but twice the same.
+    dense, groups = (
+        np.array(columns).T,
+        np.arange(30) // 2,
+    )  # Where two share the weight, they are of one group.
     scaled = _ms.scale_activations(codes_of(dense))
     with decimal.localcontext(prec=60):
         for parted in (None, groups):
-            expected = ms_in_60_digits(dense, example[1], np.arange(30) if parted is None else parted)
-            np.testing.assert_allclose(_ms.scores(scaled, example[1], parted), expected, rtol=0, atol=1e-13)
+            expected = ms_in_60_digits(
+                dense, example[1], np.arange(30) if parted is None else parted
+            )
+            np.testing.assert_allclose(
+                _ms.scores(scaled, example[1], parted), expected, rtol=0, atol=1e-13
+            )

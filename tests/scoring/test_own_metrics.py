@@ -31,8 +31,16 @@ def own(tmp_path):
     def write(**metrics):
         for name, given in metrics.items():
             returned, constants = (given, {}) if isinstance(given, str) else given
-            head = "".join(f"{key} = {value!r}\n" for key, value in (HEAD | constants).items() if value != "missing")
-            body = f"def score(subject, split, options):\n    return {returned}\n" if returned else ""
+            head = "".join(
+                f"{key} = {value!r}\n"
+                for key, value in (HEAD | constants).items()
+                if value != "missing"
+            )
+            body = (
+                f"def score(subject, split, options):\n    return {returned}\n"
+                if returned
+                else ""
+            )
             (folder / f"{name}.py").write_text(IMPORTS + head + body)
         registry.extend(folder.parent)
         return dict.fromkeys(metrics)
@@ -66,29 +74,52 @@ def test_nor_do_metrics_of_two_stages(cell, own, gives, tmp_path):
 
 
 def test_a_score_a_curve_and_a_column_of_latents_may_share_a_name(cell, own):
-    metrics = own(first="{'a': 1}", second="{'a': Curve([1], [2])}", third="{'a': PerLatent([3] * 16)}")
+    metrics = own(
+        first="{'a': 1}",
+        second="{'a': Curve([1], [2])}",
+        third="{'a': PerLatent([3] * 16)}",
+    )
     got = cell.run(metrics=metrics)
     assert (
-        set(got["metrics"]["a"].dropna()) == {1} and set(got["curves"]["y"]) == {2} and set(got["latents"]["a"]) == {3}
+        set(got["metrics"]["a"].dropna()) == {1}
+        and set(got["curves"]["y"]) == {2}
+        and set(got["latents"]["a"]) == {3}
     )
 
 
 @pytest.mark.parametrize(
     "name",
-    [*rows.KEY, "objective", "penalty", "mask", "lambda", "status", "m", "selected", "selection", "probe_top1_raw"],
+    [
+        *rows.KEY,
+        "objective",
+        "penalty",
+        "mask",
+        "lambda",
+        "status",
+        "m",
+        "selected",
+        "selection",
+        "probe_top1_raw",
+    ],
 )
 def test_a_score_has_no_name_of_what_describes_an_sae(cell, own, name):
     for _ in range(2):
-        with pytest.raises(UserError, match=f"metric mine gives {name!r}, a name that is reserved"):
+        with pytest.raises(
+            UserError, match=f"metric mine gives {name!r}, a name that is reserved"
+        ):
             cell.run(metrics=own(mine=f"{{{name!r}: 1}}"))
 
 
 def test_nor_that_of_a_swept_option_nor_a_latent_s_column_that_of_a_key(cell, own):
     cell.bank.add("reg1", {"lr": 0.5}, coder=coder(3))
-    with pytest.raises(UserError, match="metric mine gives 'lr', a name that is reserved"):
+    with pytest.raises(
+        UserError, match="metric mine gives 'lr', a name that is reserved"
+    ):
         cell.run(metrics=own(mine="{'lr': 1}"))
     for name in (*rows.KEY, "latent", "selected"):
-        with pytest.raises(UserError, match=f"metric mine gives {name!r}, a name that is reserved"):
+        with pytest.raises(
+            UserError, match=f"metric mine gives {name!r}, a name that is reserved"
+        ):
             cell.run(metrics=own(mine=f"{{{name!r}: PerLatent([0] * 16)}}"))
 
 
@@ -97,9 +128,15 @@ def test_nor_that_of_a_swept_option_nor_a_latent_s_column_that_of_a_key(cell, ow
     [
         ("{'a': PerLatent([1, 2])}", "a: 2 values for 16 latents"),
         ("{'a': PerLatent(3)}", "a: 1 values for 16 latents"),
-        ("{'a': PerLatent(np.zeros((16, 2)))}", "a is or holds a value of type ndarray"),
+        (
+            "{'a': PerLatent(np.zeros((16, 2)))}",
+            "a is or holds a value of type ndarray",
+        ),
         ("{'a': Curve([1, 2], [3])}", "a: x has 2 values, y 1"),
-        ("{'a': float('inf')}", "a is or holds infinity, as where all embeddings of a split are the same"),
+        (
+            "{'a': float('inf')}",
+            "a is or holds infinity, as where all embeddings of a split are the same",
+        ),
         ("{'a': 10**400}", "a is or holds an integer of more than 64 bits"),
         ("{'a': [1, 2]}", "a is or holds a value of type list"),
         ("{'a': np.zeros(3)}", "a is or holds a value of type ndarray"),
@@ -119,11 +156,14 @@ def test_what_a_metric_may_not_return_is_named(cell, own, returned, message):
 
 def test_what_it_may_return_is_kept_as_it_is(cell, own):
     returned = (
-        "{'a': np.int64(3), 'b': 'text', 'c': None, 'd': float('nan'), 'e': np.bool_(True), 'f': np.float32(0.5)}"
+        "{'a': np.int64(3), 'b': 'text', 'c': None, 'd': float('nan'), "
+        "'e': np.bool_(True), 'f': np.float32(0.5)}"
     )
     got = cell.run(metrics=own(mine=returned))["metrics"].iloc[0]
     assert (
-        (got["a"], got["b"], got["e"], got["f"]) == (3, "text", True, 0.5) and got["c"] is None and np.isnan(got["d"])
+        (got["a"], got["b"], got["e"], got["f"]) == (3, "text", True, 0.5)
+        and got["c"] is None
+        and np.isnan(got["d"])
     )
 
 
@@ -134,7 +174,11 @@ def test_what_it_may_return_is_kept_as_it_is(cell, own):
         ({"STAGE": "missing"}, "{}", "STAGE"),
         ({"SPLITS": ("valid",)}, "{}", "SPLITS = .*'valid'.*train, val, test"),
         ({"SPLITS": "test"}, "{}", "SPLITS = 'test'.*train, val, test"),
-        ({"READS": ("other",)}, "{}", "READS = .*'other'.*train, val, test, others, siblings"),
+        (
+            {"READS": ("other",)},
+            "{}",
+            "READS = .*'other'.*train, val, test, others, siblings",
+        ),
         ({}, "", "must define score"),
     ],
 )
@@ -148,22 +192,38 @@ def test_a_latent_has_one_row_with_what_all_stages_gave_of_it(cell, own, tmp_pat
     judge(cell)
     mine = own(
         mine="{'number': PerLatent(range(16)), 'point': Curve([0], [1])}",
-        late=("{'late': PerLatent(range(16))}", {"STAGE": "probe", "JUDGED": True, "SPLITS": ("test",)}),
+        late=(
+            "{'late': PerLatent(range(16))}",
+            {"STAGE": "probe", "JUDGED": True, "SPLITS": ("test",)},
+        ),
     )
     for name in ("score", "probe"):
         cell.run(name, mine)
     collect([cell.scores], stages_of(cell.scores), [], tmp_path / "out")
     got = pd.read_parquet(tmp_path / "out/latents.parquet")
-    assert len(got) == (3 * 2 + 2) * 16 and not got.duplicated([*rows.KEY, "latent"]).any()
+    assert (
+        len(got) == (3 * 2 + 2) * 16 and not got.duplicated([*rows.KEY, "latent"]).any()
+    )
     assert got["number"].dtype == np.int64 and got["number"].equals(got["latent"])
     metrics = pd.read_parquet(tmp_path / "out/metrics.parquet")
-    assert got["selected"].dtype == bool and metrics["selected"].tolist() == [True] * 4 + [False] * 4 + [True] * 2
-    both = got.merge(metrics, on=rows.KEY, validate="many_to_one", suffixes=("", "_there"))
+    assert (
+        got["selected"].dtype == bool
+        and metrics["selected"].tolist() == [True] * 4 + [False] * 4 + [True] * 2
+    )
+    both = got.merge(
+        metrics, on=rows.KEY, validate="many_to_one", suffixes=("", "_there")
+    )
     assert len(both) == len(got) and both["selected"].equals(both["selected_there"])
     # What only judged SAEs have: all of it, integers among it, on the rows that it is of.
     given = got[got["late"].notna()]
-    assert given["late"].equals(given["number"].astype(given["late"].dtype)) and len(given) == 32
-    assert set(zip(given["method"], given["split"], strict=True)) == {("topk", "test"), ("reg1", "test")}
+    assert (
+        given["late"].equals(given["number"].astype(given["late"].dtype))
+        and len(given) == 32
+    )
+    assert set(zip(given["method"], given["split"], strict=True)) == {
+        ("topk", "test"),
+        ("reg1", "test"),
+    }
     raw = files.read_table(tmp_path / "out/latents.parquet")
     assert str(raw.schema.field("late").type) == "int64" and not raw.schema.metadata
     curves = pd.read_parquet(tmp_path / "out/curves.parquet")
@@ -189,13 +249,25 @@ def test_the_progress_says_how_much_was_computed(cell, caplog):
     assert said(score) == "d / b / k4: score of 5 SAEs: 4 of 16 rows computed"
 
 
-@pytest.mark.parametrize("reads", ["codes('train').l0()", "inputs('train')[0, 0].item()", "firing_counts('train')[0]"])
+@pytest.mark.parametrize(
+    "reads",
+    [
+        "codes('train').l0()",
+        "inputs('train')[0, 0].item()",
+        "firing_counts('train')[0]",
+    ],
+)
 def test_a_metric_reads_only_what_it_declares(cell, own, reads):
     metrics = own(sneaky=f"{{'mine': subject.{reads}}}")
-    with pytest.raises(UserError, match="reads the split 'train', which neither its SPLITS nor its READS name"):
+    with pytest.raises(
+        UserError,
+        match="reads the split 'train', which neither its SPLITS nor its READS name",
+    ):
         # Another metric has encoded that split before.
         cell.run(metrics={"firing": None, **metrics})
-    cell.run(metrics=own(sneaky=(f"{{'mine': subject.{reads}}}", {"READS": ("train",)})))
+    cell.run(
+        metrics=own(sneaky=(f"{{'mine': subject.{reads}}}", {"READS": ("train",)}))
+    )
 
 
 def test_what_an_earlier_run_left_of_another_stage_is_not_joined(cell, own, tmp_path):

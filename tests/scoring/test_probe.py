@@ -14,14 +14,20 @@ from sae.scoring.metrics import _softmax, probe
 
 
 def test_budgets_are_powers_of_2_and_the_largest():
-    assert probe.budgets(1) == [1] and probe.budgets(8) == [1, 2, 4, 8] and probe.budgets(6) == [1, 2, 4, 6]
+    assert (
+        probe.budgets(1) == [1]
+        and probe.budgets(8) == [1, 2, 4, 8]
+        and probe.budgets(6) == [1, 2, 4, 6]
+    )
 
 
 def test_area_in_closed_form():
     ks = [1, 2, 4, 8]
     # A constant c: c (K-1) over K, or over K-1. A line through the points: trapezoids are exact on it.
     assert probe.area(ks, [0.6] * 4) == pytest.approx((0.6 * 7 / 8, 0.6))
-    assert probe.area(ks, [k / 10 for k in ks]) == pytest.approx(((64 - 1) / 20 / 8, (64 - 1) / 20 / 7))
+    assert probe.area(ks, [k / 10 for k in ks]) == pytest.approx(
+        ((64 - 1) / 20 / 8, (64 - 1) / 20 / 7)
+    )
     assert np.isnan(probe.area([1], [0.5])).all()
 
 
@@ -45,8 +51,12 @@ def problem(request):
     """(x (N, m), y): sparse codes whose classes overlap, or do not."""
     rng = np.random.default_rng(1)
     y = rng.integers(0, 5, 300)
-    x = np.maximum(rng.normal(size=(300, 20)) - 0.8 + 0.7 * (np.arange(20) % 5 == y[:, None]), 0)
-    x[:, :5] += {"noisy": 0.2, "separable": 4.0}[request.param] * (np.arange(5) == y[:, None])
+    x = np.maximum(
+        rng.normal(size=(300, 20)) - 0.8 + 0.7 * (np.arange(20) % 5 == y[:, None]), 0
+    )
+    x[:, :5] += {"noisy": 0.2, "separable": 4.0}[request.param] * (
+        np.arange(5) == y[:, None]
+    )
     return x.astype(np.float32).astype(np.float64), y
 
 
@@ -58,7 +68,9 @@ def objective(weights, x, y, C):
     rest = p - np.eye(weights.shape[1])[y]
     gradient = C * np.vstack([x.T @ rest, rest.sum(axis=0)])
     gradient[:-1] += weights[:-1]
-    return -C * np.log(p[np.arange(len(y)), y]).sum() + (weights[:-1] ** 2).sum() / 2, gradient
+    return -C * np.log(p[np.arange(len(y)), y]).sum() + (
+        weights[:-1] ** 2
+    ).sum() / 2, gradient
 
 
 @pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
@@ -76,8 +88,14 @@ def test_a_fit_is_as_near_the_optimum_as_it_says(problem, kind, C):
         assert found.converged and np.linalg.norm(gradient) <= (tol + slack) * size
         assert np.linalg.norm(weights[:-1] - optimum[:-1]) <= (tol + slack) * size
         of_intercepts = gradient[-1] @ (weights[-1] - optimum[-1])
-        assert -1e-6 * f <= f - f_best <= (gradient[:-1] ** 2).sum() / 2 + of_intercepts + 1e-6 * f
-    assert (found.predict(_softmax.features(kind(x), "cpu")) == best.predict(x)).mean() >= 1 - 1 / len(y)
+        assert (
+            -1e-6 * f
+            <= f - f_best
+            <= (gradient[:-1] ** 2).sum() / 2 + of_intercepts + 1e-6 * f
+        )
+    assert (
+        found.predict(_softmax.features(kind(x), "cpu")) == best.predict(x)
+    ).mean() >= 1 - 1 / len(y)
 
 
 def test_where_a_fit_starts_does_not_decide_where_it_ends(problem):
@@ -85,30 +103,45 @@ def test_where_a_fit_starts_does_not_decide_where_it_ends(problem):
     on_device = _softmax.features(scipy.sparse.csr_matrix(x), "cpu")
     cold = _softmax.fit(on_device, y, 5, 100.0, 0.001, 5000)
     # Not farther: in float32 a fit that starts at saturated probabilities may stall short of 0.001.
-    away = 2 * torch.randn(cold.weights.shape, generator=torch.Generator().manual_seed(0))
+    away = 2 * torch.randn(
+        cold.weights.shape, generator=torch.Generator().manual_seed(0)
+    )
     far = _softmax.Fit(away, True, 0)
     for start in (_softmax.fit(on_device, y, 5, 1.0, 0.001, 5000), far):
         warm = _softmax.fit(on_device, y, 5, 100.0, 0.001, 5000, start)
         # Both within 0.001 of the optimum; and the larger C was tried, though its start was an optimum too.
         assert warm.converged and warm.passes > 1
-        assert (warm.weights - cold.weights)[:-1].norm() <= 0.002 * cold.weights[:-1].norm()
+        assert (warm.weights - cold.weights)[:-1].norm() <= 0.002 * cold.weights[
+            :-1
+        ].norm()
 
 
 def test_principal_axes_change_no_probability():
     rng = np.random.default_rng(0)
     mixed = rng.normal(size=(6, 6))
-    x = {s: (rng.normal(size=(n, 6)) @ mixed + 3).astype(np.float32) for s, n in (("train", 90), ("test", 40))}
+    x = {
+        s: (rng.normal(size=(n, 6)) @ mixed + 3).astype(np.float32)
+        for s, n in (("train", 90), ("test", 40))
+    }
     y = (x["train"][:, 0] > 3).astype(int) + (x["train"][:, 1] > 3)
     turned = _softmax.principal(x, "train")
     gram = turned["train"].T @ turned["train"]
     assert np.abs(gram - np.diag(np.diag(gram))).max() < 1e-4 * gram.max()
     assert np.abs(turned["train"].mean(axis=0)).max() < 1e-4
-    plain, other = (LogisticRegression(solver="newton-cg", tol=1e-7).fit(v["train"], y) for v in (x, turned))
-    np.testing.assert_allclose(plain.predict_proba(x["test"]), other.predict_proba(turned["test"]), atol=1e-4)
+    plain, other = (
+        LogisticRegression(solver="newton-cg", tol=1e-7).fit(v["train"], y)
+        for v in (x, turned)
+    )
+    np.testing.assert_allclose(
+        plain.predict_proba(x["test"]), other.predict_proba(turned["test"]), atol=1e-4
+    )
 
 
 def test_embeddings_are_probed_up_to_scale_and_shift(tmp_path):
-    world, counts = synthetic.world(12, 20, classes=4), {"train": 120, "val": 40, "test": 50}
+    world, counts = (
+        synthetic.world(12, 20, classes=4),
+        {"train": 120, "val": 40, "test": 50},
+    )
     write_store(world, counts, tmp_path / "store")
     settings = probe.Options(C=[0.1, 10.0], max_train=100)
     probe.probe_embeddings(tmp_path / "store", settings, tmp_path / "out.json")
@@ -117,26 +150,49 @@ def test_embeddings_are_probed_up_to_scale_and_shift(tmp_path):
     x = {split: d.embeddings.astype(np.float64) for split, d in data.items()}
     y = {split: d.index["label"].to_numpy() for split, d in data.items()}
     scale = np.sqrt((x["train"] ** 2).mean())
-    models = [LogisticRegression(C=C, tol=1e-8, max_iter=10_000).fit(x["train"] / scale, y["train"]) for C in (0.1, 10)]
+    models = [
+        LogisticRegression(C=C, tol=1e-8, max_iter=10_000).fit(
+            x["train"] / scale, y["train"]
+        )
+        for C in (0.1, 10)
+    ]
     best = max(models, key=lambda model: model.score(x["val"] / scale, y["val"]))
     top1 = files.read_json(tmp_path / "out.json", "probe")["top1"]
-    assert top1 == pytest.approx(best.score(x["test"] / scale, y["test"]), abs=1 / 50 + 1e-9)
+    assert top1 == pytest.approx(
+        best.score(x["test"] / scale, y["test"]), abs=1 / 50 + 1e-9
+    )
 
 
 @pytest.mark.parametrize(("spread", "best"), [(0.5, 0), (1.5, 1), (8.0, 2)])
 def test_the_probe_is_the_dense_one_at_the_C_that_validation_prefers(spread, best):
     rng = np.random.default_rng(2)
-    y = {split: rng.integers(0, 3, n) for split, n in (("train", 90), ("val", 60), ("test", 60))}
+    y = {
+        split: rng.integers(0, 3, n)
+        for split, n in (("train", 90), ("val", 60), ("test", 60))
+    }
     noise = {split: rng.normal(size=(len(labels), 12)) for split, labels in y.items()}
-    dense = {s: np.maximum(noise[s] + spread * (np.arange(12) % 3 == y[s][:, None]), 0) for s in y}
+    dense = {
+        s: np.maximum(noise[s] + spread * (np.arange(12) % 3 == y[s][:, None]), 0)
+        for s in y
+    }
     grid = [0.003, 0.1, 30.0]
     options = probe.Options(C=grid)
-    found = probe.by_budget({s: codes_of(d) for s, d in dense.items()}, y, 4, options)[4]
+    found = probe.by_budget({s: codes_of(d) for s, d in dense.items()}, y, 4, options)[
+        4
+    ]
     scale = np.sqrt((dense["train"][dense["train"] > 0] ** 2).mean())
     # Dense, and truncated in another way.
-    x = {s: np.where(d >= np.sort(d, axis=1)[:, [-4]], d, 0) / scale for s, d in dense.items()}
-    models = [LogisticRegression(C=C, max_iter=1000).fit(x["train"], y["train"]) for C in grid]
-    val, test = ([model.score(x[split], y[split]) for model in models] for split in ("val", "test"))
+    x = {
+        s: np.where(d >= np.sort(d, axis=1)[:, [-4]], d, 0) / scale
+        for s, d in dense.items()
+    }
+    models = [
+        LogisticRegression(C=C, max_iter=1000).fit(x["train"], y["train"]) for C in grid
+    ]
+    val, test = (
+        [model.score(x[split], y[split]) for model in models]
+        for split in ("val", "test")
+    )
     assert grid[int(np.argmax(val))] == found.C and found.converged
     assert found.top1 == pytest.approx(test[int(np.argmax(val))], abs=1 / 60)
     assert found.at_edge == (grid[1] != found.C)
@@ -147,14 +203,24 @@ def test_C_is_chosen_on_validation_not_on_test_and_a_cut_fit_is_told():
     x = {s: rng.normal(size=(60, 6)) for s in ("train", "val", "test")}
     y = {"train": (x["train"][:, 0] + rng.normal(size=60) > 0.5).astype(int)}
     grid = [1e-3, 10.0]
-    weak, strong = (LogisticRegression(C=C, max_iter=1000).fit(x["train"], y["train"]) for C in grid)
+    weak, strong = (
+        LogisticRegression(C=C, max_iter=1000).fit(x["train"], y["train"]) for C in grid
+    )
     # Validation agrees with one fit to the last label, test with the other.
     for C, on_val, on_test in ((1e-3, weak, strong), (10.0, strong, weak)):
-        labels = y | {"val": on_val.predict(x["val"]), "test": on_test.predict(x["test"])}
+        labels = y | {
+            "val": on_val.predict(x["val"]),
+            "test": on_test.predict(x["test"]),
+        }
         found = probe.fit(x, labels, probe.Options(C=grid))
         assert found.C == C and found.at_edge and found.converged and found.top1 < 1
-        if grid[0] == C:  # The second C is clearly worse on validation: a third is not tried.
-            assert probe.fit(x, labels, probe.Options(C=[*grid, 1e3])).passes == found.passes
+        if (
+            grid[0] == C
+        ):  # The second C is clearly worse on validation: a third is not tried.
+            assert (
+                probe.fit(x, labels, probe.Options(C=[*grid, 1e3])).passes
+                == found.passes
+            )
     assert not probe.fit(x, labels, probe.Options(C=[10.0], max_passes=2)).converged
 
 
@@ -162,5 +228,8 @@ def test_the_standard_error_is_that_of_images_drawn_again():
     rng = np.random.default_rng(0)
     right = rng.random((3, 80)) < np.array([[0.3], [0.6], [0.8]])
     ks = [1, 2, 4]
-    areas = [probe.area(ks, right[:, rng.integers(0, 80, 80)].mean(axis=1).tolist())[0] for _ in range(4000)]
+    areas = [
+        probe.area(ks, right[:, rng.integers(0, 80, 80)].mean(axis=1).tolist())[0]
+        for _ in range(4000)
+    ]
     assert probe.standard_error(ks, right) == pytest.approx(np.std(areas), rel=0.05)

@@ -34,10 +34,18 @@ def test_r2_equals_scikit_learn_and_constant_dimensions_are_left_out():
     sae.initialise(x.mean(dim=0), seed=0)
     codes = sae.encode(x)
     fit = _residuals.fit(sae, x, codes)
-    x_hat = codes.matrix().toarray() @ sae.W_dec.detach().numpy() + sae.b_dec.detach().numpy()
+    x_hat = (
+        codes.matrix().toarray() @ sae.W_dec.detach().numpy()
+        + sae.b_dec.detach().numpy()
+    )
     varies = [0, 1, 3, 4, 5]
     assert fit.constant_dims == 1
-    assert fit.r2_dim_mean == pytest.approx(r2_score(x.numpy()[:, varies], x_hat[:, varies]), abs=1e-6)
-    residual, variance = ((x.numpy() - x_hat) ** 2).sum(), ((x - x.mean(dim=0)).numpy() ** 2).sum()
+    assert fit.r2_dim_mean == pytest.approx(
+        r2_score(x.numpy()[:, varies], x_hat[:, varies]), abs=1e-6
+    )
+    residual, variance = (
+        ((x.numpy() - x_hat) ** 2).sum(),
+        ((x - x.mean(dim=0)).numpy() ** 2).sum(),
+    )
     assert fit.r2 == pytest.approx(1 - residual / variance, abs=1e-5)
     assert fit.nmse == 1 - fit.r2 or fit.nmse == pytest.approx(1 - fit.r2)

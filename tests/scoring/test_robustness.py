@@ -21,7 +21,9 @@ def example(request, monkeypatch):
 
 
 @pytest.mark.parametrize("select", [None, Threshold(torch.full((16,), 0.3))])
-def test_incremental_decode_equals_separate_decodes_whatever_the_selection(example, select):
+def test_incremental_decode_equals_separate_decodes_whatever_the_selection(
+    example, select
+):
     sae, x = example
     ks = robustness.k_grid(4, 16)
     assert ks == [1, 2, 3, 4, 6, 8, 11, 16]
@@ -33,5 +35,9 @@ def test_incremental_decode_equals_separate_decodes_whatever_the_selection(examp
 def test_rank_profile_equals_sorting(example):
     sae, x = example
     a = torch.relu((sae.standardise(x)[0] - sae.b_dec) @ sae.W_enc + sae.b_enc).numpy()
-    np.testing.assert_allclose(rank_profile.profile(sae, x), np.sort(a, axis=1)[:, ::-1].mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(
+        rank_profile.profile(sae, x),
+        np.sort(a, axis=1)[:, ::-1].mean(axis=0),
+        atol=1e-5,
+    )
     assert rank_profile.profile(sae, x).shape == (16,)

@@ -37,11 +37,15 @@ def settings(**changed):
 
 def entries(s):
     """The modules of the objective and of the penalty that settings name."""
-    return registry.load("objective", s.objective), s.penalty and registry.load("penalty", s.penalty)
+    return registry.load("objective", s.objective), s.penalty and registry.load(
+        "penalty", s.penalty
+    )
 
 
 def data(n=64, d=8, seed=0):
-    return functional.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1)
+    return functional.normalize(
+        torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1
+    )
 
 
 def make_objective(x, s, seed=1):
@@ -50,7 +54,12 @@ def make_objective(x, s, seed=1):
     coder.initialise(x.mean(dim=0), seed)
     with torch.no_grad():
         for parameter in coder.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed)))
+            parameter.add_(
+                0.1
+                * torch.randn(
+                    parameter.shape, generator=torch.Generator().manual_seed(seed)
+                )
+            )
     return step.start(coder, s, *entries(s))
 
 
@@ -72,7 +81,14 @@ def kept_of_each(a, k):
 
 def kept_of_batch(a, k):
     """(N, m) bool: the k N largest of the batch."""
-    order = sorted(((value, i, j) for i, row in enumerate(a.tolist()) for j, value in enumerate(row)), reverse=True)
+    order = sorted(
+        (
+            (value, i, j)
+            for i, row in enumerate(a.tolist())
+            for j, value in enumerate(row)
+        ),
+        reverse=True,
+    )
     kept = torch.zeros_like(a, dtype=torch.bool)
     for _, i, j in order[: k * len(a)]:
         kept[i, j] = True
@@ -83,12 +99,19 @@ def dense_loss(coder, x, s, since_fired):
     """The whole loss, dense, straight from docs/protocol.md and arXiv:2412.06410; and the smallest activation kept."""
     shift, scale = 0, 1
     if s.input_norm == "unit_l2_layernorm":
-        shift, scale = x.mean(dim=1, keepdim=True), x.std(dim=1, keepdim=True, correction=0)
+        shift, scale = (
+            x.mean(dim=1, keepdim=True),
+            x.std(dim=1, keepdim=True, correction=0),
+        )
     a = (((x - shift) / scale - coder.b_dec) @ coder.W_enc + coder.b_enc).clamp_min(0)
-    kept = {"topk": kept_of_each, "batch_topk": kept_of_batch}[s.objective](a.detach(), s.k)
+    kept = {"topk": kept_of_each, "batch_topk": kept_of_batch}[s.objective](
+        a.detach(), s.k
+    )
     z = a * kept
     x_hat = (z @ coder.W_dec + coder.b_dec) * scale + shift
-    loss = (x - x_hat).square().sum() / len(x) + dense_rest(coder, s, a, z, x - x_hat, since_fired, scale)
+    loss = (x - x_hat).square().sum() / len(x) + dense_rest(
+        coder, s, a, z, x - x_hat, since_fired, scale
+    )
     return loss, z[z > 0].min().item()
 
 
@@ -96,8 +119,14 @@ def dense_rest(coder, s, a, z, residual, since_fired, scale=1):
     """What all objectives add to theirs: the penalty, and AuxK on the residual, of codes z of activations a (N, m)."""
     active, rest = (z > 0).any(dim=0), 0
     if s.penalty:
-        mask = active.double() if s.mask == "batch_active" else torch.ones_like(active).double()
-        rest = rest + s.lam * dense_penalty(s.penalty, a, z, mask.detach()).sum() / len(a)
+        mask = (
+            active.double()
+            if s.mask == "batch_active"
+            else torch.ones_like(active).double()
+        )
+        rest = rest + s.lam * dense_penalty(s.penalty, a, z, mask.detach()).sum() / len(
+            a
+        )
     dead = torch.where(active, 0, since_fired + len(a)) >= s.dead_after
     if dead.any():
         a_dead = a * dead

@@ -100,7 +100,9 @@ def train(x, settings, penalty=None, progress=None, known=None):
     steps = s.epochs * (count // batch_size)
     since_fired = torch.zeros(s.m, dtype=torch.int64, device=x.device)
     rows_on = x.device if isinstance(x, torch.Tensor) else "cpu"
-    for step, (epoch, picked) in enumerate(batches(count, batch_size, s.epochs, s.seed, rows_on)):
+    for step, (epoch, picked) in enumerate(
+        batches(count, batch_size, s.epochs, s.seed, rows_on)
+    ):
         batch = x[picked]
         lr = s.lr * min(1.0, (steps - step) / max(1.0, s.decay_fraction * steps))
         optimiser.param_groups[0]["lr"] = lr
@@ -109,12 +111,20 @@ def train(x, settings, penalty=None, progress=None, known=None):
         update(sae, optimiser, loss)
 
         if step % s.log_every == 0 or step == steps - 1:
-            row = {"step": step, "epoch": epoch, "lr": lr} | {name: part.item() for name, part in parts.items()}
+            row = {"step": step, "epoch": epoch, "lr": lr} | {
+                name: part.item() for name, part in parts.items()
+            }
             row["r2"] = 1 - row["reconstruction"] / known.variance
             rows.append(row)
             # `not <` also catches NaN. The last step may have broken a weight after this loss was computed.
-            broken = step == steps - 1 and not all(p.isfinite().all() for p in sae.parameters())
-            if broken or not row["loss"] < float("inf") or not row["reconstruction"] < DIVERGED_AT * known.variance:
+            broken = step == steps - 1 and not all(
+                p.isfinite().all() for p in sae.parameters()
+            )
+            if (
+                broken
+                or not row["loss"] < float("inf")
+                or not row["reconstruction"] < DIVERGED_AT * known.variance
+            ):
                 raise Diverged(step, rows)
             if progress is not None:
                 progress(row)
@@ -145,7 +155,9 @@ def batches(count, batch_size, epochs, seed, device="cpu"):
     """
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
-        for rows in torch.randperm(count, generator=generator).to(device).split(batch_size):
+        for rows in (
+            torch.randperm(count, generator=generator).to(device).split(batch_size)
+        ):
             if len(rows) == batch_size:
                 yield epoch, rows
 
@@ -172,7 +184,11 @@ def objective(sae, batch, settings, penalty, since_fired):
     loss = reconstruction
     regularization = aux = torch.zeros((), device=batch.device)
     if penalty is not None:
-        mask = fired.to(a.dtype) if settings.mask == "batch_active" else torch.ones_like(a[0])
+        mask = (
+            fired.to(a.dtype)
+            if settings.mask == "batch_active"
+            else torch.ones_like(a[0])
+        )
         regularization = penalty(a, values, indices, mask).mean()
         loss = loss + settings.lam * regularization
     dead = since_fired >= settings.dead_after
@@ -181,14 +197,28 @@ def objective(sae, batch, settings, penalty, since_fired):
     if dead.device.type != "cpu" or dead.any():
         aux = auxk_loss(sae, a, residual, scale, dead, settings.auxk_k)
         loss = loss + settings.auxk_alpha * aux
-    parts = {"loss": loss, "reconstruction": reconstruction, "penalty": regularization, "aux": aux}
-    return loss, parts | {"l0": (values > 0).sum() / len(batch), "dead": dead.sum()}, since_fired
+    parts = {
+        "loss": loss,
+        "reconstruction": reconstruction,
+        "penalty": regularization,
+        "aux": aux,
+    }
+    return (
+        loss,
+        parts | {"l0": (values > 0).sum() / len(batch), "dead": dead.sum()},
+        since_fired,
+    )
 
 
 def fired_latents(values, indices, m):
     """(m,) bool: which latents have an activation > 0 among the picks; a pick of value 0 did not fire."""
     hits = torch.zeros(m, device=values.device)
-    return hits.scatter_add_(0, indices.reshape(-1), (values > 0).to(hits.dtype).reshape(-1)) > 0
+    return (
+        hits.scatter_add_(
+            0, indices.reshape(-1), (values > 0).to(hits.dtype).reshape(-1)
+        )
+        > 0
+    )
 
 
 def auxk_loss(sae, a, residual, scale, dead, auxk_k):
@@ -196,7 +226,11 @@ def auxk_loss(sae, a, residual, scale, dead, auxk_k):
 
     The residual is detached, and b_d takes no part: x - xhat has it already subtracted. Without dead latents it is 0.
     """
-    values, indices = dead_picks(a, dead, auxk_k) if a.device.type == "cpu" else dead_picks_masked(a, dead, auxk_k)
+    values, indices = (
+        dead_picks(a, dead, auxk_k)
+        if a.device.type == "cpu"
+        else dead_picks_masked(a, dead, auxk_k)
+    )
     e_hat = gather_sum(values, indices, sae.W_dec)
     if scale is not None:
         e_hat = e_hat * scale
@@ -209,7 +243,9 @@ def dead_picks(a, dead, count):
     Reads the number of dead latents, and then touches their columns alone.
     """
     dead_indices = dead.nonzero().squeeze(1)
-    values, picks = a[:, dead_indices].topk(min(count, len(dead_indices)), dim=1, sorted=False)
+    values, picks = a[:, dead_indices].topk(
+        min(count, len(dead_indices)), dim=1, sorted=False
+    )
     return values, dead_indices[picks]
 
 
@@ -221,7 +257,9 @@ def dead_picks_masked(a, dead, count):
 @torch.no_grad()
 def remove_parallel(weight):
     """Remove from the gradient of each unit row its component along the row."""
-    weight.grad.addcmul_(weight, (weight.grad * weight).sum(dim=1, keepdim=True), value=-1)
+    weight.grad.addcmul_(
+        weight, (weight.grad * weight).sum(dim=1, keepdim=True), value=-1
+    )
 
 
 @torch.no_grad()
@@ -312,8 +350,14 @@ def gather_sum(values, indices, weight):
     Never a dense (N, m) product: N k d multiplications instead of N m d. The gradient of `weight` gathers too: with the
     picks sorted by latent it is the same operation, and its order of summation is fixed, on a GPU as well.
     """
-    out = functional.embedding_bag(indices, weight.detach(), per_sample_weights=values, mode="sum")
-    return _WeightGradient.apply(out, weight, values.detach(), indices) if weight.requires_grad else out
+    out = functional.embedding_bag(
+        indices, weight.detach(), per_sample_weights=values, mode="sum"
+    )
+    return (
+        _WeightGradient.apply(out, weight, values.detach(), indices)
+        if weight.requires_grad
+        else out
+    )
 
 
 class _WeightGradient(torch.autograd.Function):
@@ -332,7 +376,9 @@ class _WeightGradient(torch.autograd.Function):
         narrow = torch.short if ctx.rows < 2**15 else torch.int
         ordered, order = torch.sort(flat.to(narrow), stable=True)
         # Not by counting: `bincount` waits for a GPU.
-        starts = torch.searchsorted(ordered, torch.arange(ctx.rows, dtype=narrow, device=flat.device))
+        starts = torch.searchsorted(
+            ordered, torch.arange(ctx.rows, dtype=narrow, device=flat.device)
+        )
         weight_gradient = functional.embedding_bag(
             order // indices.shape[1],
             gradient,
@@ -385,11 +431,15 @@ def total_variance(x):
     count, mean, square = 0, 0.0, 0.0
     for start in range(0, len(x), _CHUNK):
         chunk = x[start : start + _CHUNK]
-        chunk = np.asarray(chunk.cpu() if isinstance(chunk, torch.Tensor) else chunk, dtype=np.float64)
+        chunk = np.asarray(
+            chunk.cpu() if isinstance(chunk, torch.Tensor) else chunk, dtype=np.float64
+        )
         # Chan et al. 1983: the pairwise update does not cancel, unlike E x^2 - (E x)^2.
         delta = chunk.mean(axis=0) - mean
         total = count + len(chunk)
-        square += ((chunk - chunk.mean(axis=0)) ** 2).sum() + (delta**2).sum() * count * len(chunk) / total
+        square += ((chunk - chunk.mean(axis=0)) ** 2).sum() + (
+            delta**2
+        ).sum() * count * len(chunk) / total
         mean = mean + delta * len(chunk) / total
         count = total
     return square / count

@@ -13,7 +13,14 @@ from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.models import inputs, saefile
 from sae.models.coder import Coder
-from sae.training.loop import CHECK_EVERY, Diverged, adam, batches, remove_parallel, train
+from sae.training.loop import (
+    CHECK_EVERY,
+    Diverged,
+    adam,
+    batches,
+    remove_parallel,
+    train,
+)
 from sae.training.objectives import topk
 
 
@@ -27,7 +34,11 @@ def test_inputs_on_disk_train_the_same_sae(objective, monkeypatch):
     for resident in (1 << 30, 0):
         monkeypatch.setattr(inputs, "RESIDENT", resident)
         x = inputs.open_inputs(stored, "unit_l2", 2.0)
-        trained.append(run(x, settings(objective=objective, input_norm="unit_l2_layernorm", **REG1)))
+        trained.append(
+            run(
+                x, settings(objective=objective, input_norm="unit_l2_layernorm", **REG1)
+            )
+        )
     assert isinstance(x, inputs.Inputs)
     (one, rows), (two, again) = ((coder.state_dict(), rows) for coder, rows in trained)
     assert all(torch.equal(one[name], two[name]) for name in one) and rows == again
@@ -37,7 +48,9 @@ def test_every_epoch_is_a_fresh_permutation():
     epochs = {}
     for epoch, rows in batches(10, 3, 14, seed=5):
         epochs.setdefault(epoch, []).extend(rows.tolist())
-    assert len({tuple(rows) for rows in epochs.values()}) == 5 and len(epochs.pop(4)) == 6
+    assert (
+        len({tuple(rows) for rows in epochs.values()}) == 5 and len(epochs.pop(4)) == 6
+    )
     assert all(len(rows) == 9 == len(set(rows)) for rows in epochs.values())
 
 
@@ -53,7 +66,12 @@ def test_steps_count_instead_of_epochs():
 
 def test_adam_forgets_as_its_betas_say():
     s = settings(lr=0.1, adam_eps=1e-3, adam_beta1=0.5, adam_beta2=0.9)
-    weight, by_hand, mean, square = torch.zeros(3, requires_grad=True), np.zeros(3), 0, 0
+    weight, by_hand, mean, square = (
+        torch.zeros(3, requires_grad=True),
+        np.zeros(3),
+        0,
+        0,
+    )
     optimiser = adam([weight], s)
     for t, gradient in enumerate(np.random.default_rng(0).normal(size=(6, 3)), 1):
         weight.grad = torch.tensor(gradient).float()
@@ -87,13 +105,18 @@ def test_what_is_frozen_stays_as_it_was_initialised(objective, frozen, kept):
     coder, rows = run(x, s)
     start = Coder(8, s.m, s.k, input_norm=s.input_norm)
     start.initialise(x.mean(dim=0), s.seed)
-    same = {n for n, p in start.named_parameters() if torch.allclose(p, coder.get_parameter(n), rtol=0, atol=1e-6)}
+    same = {
+        n
+        for n, p in start.named_parameters()
+        if torch.allclose(p, coder.get_parameter(n), rtol=0, atol=1e-6)
+    }
     assert same == kept
     if frozen == "all":
         (row,) = rows
         residual = x - coder.reconstruct(x, coder.encode(x))
         assert row["step"] == -1 and row["r2"] == pytest.approx(
-            1 - (residual.square().sum() / (x - x.mean(dim=0)).square().sum()).item(), abs=1e-5
+            1 - (residual.square().sum() / (x - x.mean(dim=0)).square().sum()).item(),
+            abs=1e-5,
         )
     else:
         assert rows[-1]["r2"] > rows[0]["r2"]
@@ -108,26 +131,45 @@ def test_axes_keep_the_largest_coordinates(norm):
         z = coder.standardise(x)[0]
         centred = z - z.mean(dim=0)
         # By hand: coordinates along orthonormal axes, of which the k of the largest size are kept.
-        axes = np.eye(8) if basis == "dimensions" else np.linalg.svd(centred.double().numpy(), full_matrices=False)[2]
+        axes = (
+            np.eye(8)
+            if basis == "dimensions"
+            else np.linalg.svd(centred.double().numpy(), full_matrices=False)[2]
+        )
         along = centred.double().numpy() @ axes.T
-        along[np.arange(300)[:, None], np.argsort(np.abs(along), axis=1)[:, : 8 - k]] = 0
+        along[
+            np.arange(300)[:, None], np.argsort(np.abs(along), axis=1)[:, : 8 - k]
+        ] = 0
         codes = coder.encode(x)
         torch.testing.assert_close(
-            coder.decode(codes) - z.mean(dim=0), torch.tensor(along @ axes).float(), atol=1e-5, rtol=0
+            coder.decode(codes) - z.mean(dim=0),
+            torch.tensor(along @ axes).float(),
+            atol=1e-5,
+            rtol=0,
         )
-        assert coder.m == 16 and (codes.values > 0).all() and row["l0"] == pytest.approx(k)
+        assert (
+            coder.m == 16 and (codes.values > 0).all() and row["l0"] == pytest.approx(k)
+        )
 
 
 def test_axes_keep_everything_where_k_is_above_their_number():
-    coder, (row,) = run(data(n=60), settings(objective="axes", options={"basis": "principal"}, k=20))
-    assert coder.m == coder.k == 16 and row["l0"] == pytest.approx(8) and row["r2"] == pytest.approx(1, abs=1e-5)
+    coder, (row,) = run(
+        data(n=60), settings(objective="axes", options={"basis": "principal"}, k=20)
+    )
+    assert (
+        coder.m == coder.k == 16
+        and row["l0"] == pytest.approx(8)
+        and row["r2"] == pytest.approx(1, abs=1e-5)
+    )
 
 
 def test_parallel_gradient_is_removed():
     weight = functional.normalize(torch.randn(4, 3), dim=1).requires_grad_()
     weight.grad = torch.randn(4, 3)
     remove_parallel(weight)
-    torch.testing.assert_close((weight.grad * weight).sum(dim=1), torch.zeros(4), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        (weight.grad * weight).sum(dim=1), torch.zeros(4), atol=1e-6, rtol=0
+    )
 
 
 def test_same_seed_same_bytes_whatever_is_logged(tmp_path):
@@ -148,7 +190,10 @@ def test_divergence_is_found_at_the_same_step_whatever_is_logged(log_every):
     with pytest.raises(Diverged) as caught:
         run(x, settings(lr=1e30, log_every=log_every))
     assert caught.value.step == CHECK_EVERY
-    assert [caught.value.rows[0]["step"], caught.value.rows[-1]["step"]] == [0, CHECK_EVERY]
+    assert [caught.value.rows[0]["step"], caught.value.rows[-1]["step"]] == [
+        0,
+        CHECK_EVERY,
+    ]
 
 
 def test_a_last_step_that_breaks_a_weight_diverged():
@@ -194,7 +239,10 @@ class Objective(step.Objective):
         mine.__dict__,
     )
     coder, rows = train(data(), settings(options={"jitter": 2}), mine)
-    assert coder.metadata["seen"] == [1, 2, 3, 4, 5] and len({row["l0"] for row in rows}) > 1
+    assert (
+        coder.metadata["seen"] == [1, 2, 3, 4, 5]
+        and len({row["l0"] for row in rows}) > 1
+    )
     assert coder.encode(data()).lengths().max() == 3
 
 
@@ -210,10 +258,21 @@ def test_a_penalty_sees_its_options_the_step_and_what_was_selected():
         return batch.a.pow(batch.options.power).sum(dim=1)
 
     mine.penalty = penalty
-    train(data(), settings(penalty="mine", mask="all", lam=0.1, options={"power": 3.0}), topk, mine)
-    assert [b.step for b in seen] == list(range(16)) and {b.options.power for b in seen} == {3.0}
+    train(
+        data(),
+        settings(penalty="mine", mask="all", lam=0.1, options={"power": 3.0}),
+        topk,
+        mine,
+    )
+    assert [b.step for b in seen] == list(range(16)) and {
+        b.options.power for b in seen
+    } == {3.0}
     first = seen[0]
-    assert first.x.shape == (16, 8) and first.a.shape == (16, 24) and first.mask.tolist() == [1.0] * 24
+    assert (
+        first.x.shape == (16, 8)
+        and first.a.shape == (16, 24)
+        and first.mask.tolist() == [1.0] * 24
+    )
     assert first.picks.values.shape == (16, 3)
 
 
@@ -224,9 +283,18 @@ def test_a_penalty_sees_its_options_the_step_and_what_was_selected():
             lambda loss, parts: (loss.expand(16), parts),
             r"the loss that .* is torch.float32 of shape \(16,\), not a tensor",
         ),
-        (lambda loss, parts: (loss + 0j, parts), r"the loss that .* is torch.complex64 of shape \(\), not a tensor"),
-        (lambda loss, parts: (loss, parts | {"aux": torch.ones(16)}), r"the part 'aux' .* is torch.float32 of shape"),
-        (lambda loss, parts: (loss, parts | {"aux": 0.0}), "the part 'aux' .* is float, not a tensor"),
+        (
+            lambda loss, parts: (loss + 0j, parts),
+            r"the loss that .* is torch.complex64 of shape \(\), not a tensor",
+        ),
+        (
+            lambda loss, parts: (loss, parts | {"aux": torch.ones(16)}),
+            r"the part 'aux' .* is torch.float32 of shape",
+        ),
+        (
+            lambda loss, parts: (loss, parts | {"aux": 0.0}),
+            "the part 'aux' .* is float, not a tensor",
+        ),
         (lambda loss, parts: (loss, {"loss": loss}), "lack 'reconstruction'"),
     ],
 )

@@ -26,7 +26,10 @@ RESULTS = Path("results")
 def kind(file: Path) -> str:
     """Files of one kind are read by the same code."""
     parts = file.relative_to(RESULTS).parts
-    return "/".join([parts[0], *parts[1:2]] if parts[0] == "tiny" else [parts[0]]) + f"/{parts[-1]}"
+    return (
+        "/".join([parts[0], *parts[1:2]] if parts[0] == "tiny" else [parts[0]])
+        + f"/{parts[-1]}"
+    )
 
 
 def readers(file: Path, jobs: list[dict]) -> list[dict]:
@@ -35,7 +38,12 @@ def readers(file: Path, jobs: list[dict]) -> list[dict]:
     if "/store/" in path:
         rules = ["train", "score", "robustness", "probe", "gallery", "site"]
     elif "/.rows/" in path:
-        rules = [file.relative_to(RESULTS).as_posix().partition("/.rows/")[2].partition("/")[0]]
+        rules = [
+            file.relative_to(RESULTS)
+            .as_posix()
+            .partition("/.rows/")[2]
+            .partition("/")[0]
+        ]
     elif "/.embedding-" in path:
         rules = ["embed"]
     elif file.name == "times.json":
@@ -67,7 +75,11 @@ def outcome(job: dict, damaged: Path, whole: dict[Path, bytes]) -> str:
         clear = said.count("error: ") == 1 and "Traceback" not in said
         return "error" if clear else f"{job['rule']}: no clear error: {said[-2000:]}"
     made = [output for output in map(Path, job["outputs"]) if output != damaged]
-    changed = [str(output) for output in made if not output.exists() or output.read_bytes() != whole[output]]
+    changed = [
+        str(output)
+        for output in made
+        if not output.exists() or output.read_bytes() != whole[output]
+    ]
     return f"{job['rule']}: another result: {changed}" if changed else "same"
 
 
@@ -85,10 +97,18 @@ def experiment(jobs: list[dict], seed: int, count: int) -> list[dict]:
     """Damage `count` files, drawn by kind and then by file."""
     draw, found = random.Random(seed), []
     plt.switch_backend("agg")
-    every = [file for file in sorted(RESULTS.rglob("*")) if file.is_file() and not file.is_symlink()]
+    every = [
+        file
+        for file in sorted(RESULTS.rglob("*"))
+        if file.is_file() and not file.is_symlink()
+    ]
     # Logs and times of jobs are for people: no number of a result comes from them.
     skipped = ("logs", "locks")
-    whole = {f: f.read_bytes() for f in every if f.name == "times.json" or not set(f.parts) & set(skipped)}
+    whole = {
+        f: f.read_bytes()
+        for f in every
+        if f.name == "times.json" or not set(f.parts) & set(skipped)
+    }
     kinds: dict[str, list[Path]] = {}
     for file in whole:
         kinds.setdefault(kind(file), []).append(file)
@@ -100,8 +120,14 @@ def experiment(jobs: list[dict], seed: int, count: int) -> list[dict]:
         with open(file, "r+b") as opened:
             opened.write(damaged)
         outcomes = []
-        if file.parts[1] == "tiny" or (file.parts[1] == "activations" and "finished" not in file.parts):
-            outcomes.append("error" if Check("tiny").wrong or file.name == "times.json" else "`make check` is content")
+        if file.parts[1] == "tiny" or (
+            file.parts[1] == "activations" and "finished" not in file.parts
+        ):
+            outcomes.append(
+                "error"
+                if Check("tiny").wrong or file.name == "times.json"
+                else "`make check` is content"
+            )
         outcomes += [outcome(job, file, whole) for job in readers(file, jobs)]
         found.append({"file": str(file), "byte": place, "outcomes": outcomes})
         restore(whole)

@@ -18,7 +18,9 @@ def jobs_of(text):
     found = []
     for rule, lines, command in JOB.findall(text):
         named = dict(line.strip().split(": ", 1) for line in lines.splitlines())
-        listed = {key: named.get(key[:-1], "").split(", ") for key in ("inputs", "outputs")}
+        listed = {
+            key: named.get(key[:-1], "").split(", ") for key in ("inputs", "outputs")
+        }
         found.append({"rule": rule, "command": command} | listed)
     return [job for job in found if job["command"].startswith(("python", "PYTHON"))]
 
@@ -39,7 +41,11 @@ def test_no_damaged_byte_gives_another_number(make_checkout):
     )
     assert done.returncode == 0, done.stderr
     damages = json.loads(done.stdout)
-    wrong = [damage for damage in damages if set(damage["outcomes"]) - {"error", "same"}]
+    wrong = [
+        damage for damage in damages if set(damage["outcomes"]) - {"error", "same"}
+    ]
     assert len(damages) == COUNT and not wrong, json.dumps(wrong, indent=1)
-    counts = collections.Counter(outcome for damage in damages for outcome in damage["outcomes"])
+    counts = collections.Counter(
+        outcome for damage in damages for outcome in damage["outcomes"]
+    )
     assert counts["error"] > COUNT / 2 and counts["same"], counts

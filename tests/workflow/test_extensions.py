@@ -17,17 +17,29 @@ from sae.core import files, paths
 
 pytestmark = pytest.mark.workflow
 CELL = {"experiment": "tiny", "dataset": "colours", "backbone": "mean_colour", "k": 4}
-KINDS = ("penalties", "objectives", "metrics", "protocols", "figures", "datasets", "backbones")
+KINDS = (
+    "penalties",
+    "objectives",
+    "metrics",
+    "protocols",
+    "figures",
+    "datasets",
+    "backbones",
+)
 
 
 def documented():
     """{path: code} of the files in docs/extending.md, and the config that names them."""
     text = (ROOT / "docs/extending.md").read_text()
-    code = dict(re.findall(r"<!-- file: (\S+\.py) -->\n```python\n(.*?)```", text, re.S))
+    code = dict(
+        re.findall(r"<!-- file: (\S+\.py) -->\n```python\n(.*?)```", text, re.S)
+    )
     config = {}
     for block in re.findall(r"```yaml\n(.*?)```", text, re.S):
         for key, value in yaml.safe_load(block).items():
-            config[key] = config.get(key, {}) | value if isinstance(value, dict) else value
+            config[key] = (
+                config.get(key, {}) | value if isinstance(value, dict) else value
+            )
     return code, config
 
 
@@ -67,35 +79,50 @@ def test_a_method_against_the_board(run):
     page = (ROOT / "docs/extending.md").read_text()
     block = re.search(r"<!-- file: contender.yaml -->\n```yaml\n(.*?)```", page, re.S)
     (run.folder / "contender.yaml").write_text(block[1])
-    config, said_in = settings.merged(ROOT / "config.yaml", run.folder / "contender.yaml")
+    config, said_in = settings.merged(
+        ROOT / "config.yaml", run.folder / "contender.yaml"
+    )
     config["extensions"] = str(run.folder / config["extensions"])
     contender = settings.made_by(settings.load(config, said_in), "contender")
     fair = board.read(ROOT / "docs/results/fair")
     cells = fair.metrics.query("dataset == 'emoji_vendors_split1' and k == 32")
-    kept, said = board._fitting(fair, board.Result(cells, board.MadeBy.model_validate(contender)))
+    kept, said = board._fitting(
+        fair, board.Result(cells, board.MadeBy.model_validate(contender))
+    )
     assert said == ["fair: cells left out, which contender does not have: 9"]
     assert set(kept["method"]) >= {"topk", "reg1", "reg2"}
 
 
 def results(run):
     bank = files.read_json(run.folder / paths.BANK.format(**CELL))
-    return run.folder / "results/tiny", bank, pd.read_csv(run.folder / "results/tiny/metrics.csv")
+    return (
+        run.folder / "results/tiny",
+        bank,
+        pd.read_csv(run.folder / "results/tiny/metrics.csv"),
+    )
 
 
 def test_a_dataset_and_a_backbone(run):
     manifest = files.read_json(run.folder / paths.DATASET.format(**CELL))
-    assert manifest["images"] == {"train": 120, "val": 40, "test": 40} and manifest["classes"] == 2
+    assert (
+        manifest["images"] == {"train": 120, "val": 40, "test": 40}
+        and manifest["classes"] == 2
+    )
     embeddings = np.load(run.folder / paths.EMBEDDINGS.format(**CELL, split="test"))
     assert embeddings.shape == (40, 12)
     # The first test image is red/4.
     basis = torch.randn(3, 12, generator=torch.Generator().manual_seed(0)).numpy()
-    np.testing.assert_allclose(embeddings[0], np.array([150, 8, 0]) / 255 @ basis, rtol=1e-5)
+    np.testing.assert_allclose(
+        embeddings[0], np.array([150, 8, 0]) / 255 @ basis, rtol=1e-5
+    )
 
 
 def test_a_penalty(run):
     folder, _, metrics = results(run)
     found = metrics[metrics["method"] == "runner_up"]
-    assert set(found["penalty"]) == {"runner_up"} and sorted(found["lambda"].unique()) == [0.001, 0.003, 0.01, 0.03]
+    assert set(found["penalty"]) == {"runner_up"} and sorted(
+        found["lambda"].unique()
+    ) == [0.001, 0.003, 0.01, 0.03]
     assert found["r2"].notna().all() and found["r2"].nunique() > 2
     assert "Runner-up raises mean MS" in (folder / "claims.md").read_text()
     assert re.search(r"\| Runner-up +\|", (folder / "tables/table1.md").read_text())
@@ -104,7 +131,9 @@ def test_a_penalty(run):
 def test_an_objective(run):
     _, bank, metrics = results(run)
     (entry,) = [e for e in bank["saes"] if e["method"] == "jittered"]
-    assert entry["settings"]["options"] == {"spread": 0.25} and entry["path"].startswith("jittered/default/")
+    assert entry["settings"]["options"] == {"spread": 0.25} and entry[
+        "path"
+    ].startswith("jittered/default/")
     found = metrics[(metrics["method"] == "jittered") & (metrics["split"] == "test")]
     assert found["l0"].item() <= 4 and found["objective"].item() == "jittered_topk"
 
@@ -112,40 +141,70 @@ def test_an_objective(run):
 def test_a_metric(run):
     folder, bank, metrics = results(run)
     metrics = metrics[metrics["protocol"] == "paper"]
-    (entry,) = [e for e in bank["saes"] if e["method"] == "topk" and e["protocol"] == "paper"]
+    (entry,) = [
+        e for e in bank["saes"] if e["method"] == "topk" and e["protocol"] == "paper"
+    ]
     model = sae.load(folder / "saes/colours/mean_colour/k4" / entry["path"])
-    codes = model.encode(np.load(run.folder / paths.EMBEDDINGS.format(**CELL, split="val"))).matrix().toarray()
+    codes = (
+        model.encode(np.load(run.folder / paths.EMBEDDINGS.format(**CELL, split="val")))
+        .matrix()
+        .toarray()
+    )
     expected = np.sort(codes, axis=1)[:, -3:].sum() / codes.sum()
     found = metrics[(metrics["method"] == "topk") & (metrics["split"] == "val")]
     assert found["concentration"].item() == pytest.approx(expected, rel=1e-6)
     curve = pd.read_parquet(folder / "curves.parquet").query(
         "curve == 'concentration_by_k' and method == 'topk' and selected"
     )
-    assert curve.loc[(curve["split"] == "val") & (curve["x"] == 3), "y"].item() == found["concentration"].item()
-    latents = pd.read_parquet(folder / "latents.parquet").query("method == 'topk' and split == 'test' and selected")
-    assert len(latents) == 32 and latents["share_of_activation"].sum() == pytest.approx(1)
+    assert (
+        curve.loc[(curve["split"] == "val") & (curve["x"] == 3), "y"].item()
+        == found["concentration"].item()
+    )
+    latents = pd.read_parquet(folder / "latents.parquet").query(
+        "method == 'topk' and split == 'test' and selected"
+    )
+    assert len(latents) == 32 and latents["share_of_activation"].sum() == pytest.approx(
+        1
+    )
     assert latents["n_active"].notna().all()
 
 
 def test_a_protocol(run):
     _, bank, metrics = results(run)
     own = [e for e in bank["saes"] if e["protocol"] == "better"]
-    assert [e["seed"] for e in own] == [0, 0, 1] and [e["judged"] for e in own] == [False, False, True]
-    of_val = metrics[(metrics["protocol"] == "better") & (metrics["split"] == "val") & (metrics["seed"] == 0)]
+    assert [e["seed"] for e in own] == [0, 0, 1] and [e["judged"] for e in own] == [
+        False,
+        False,
+        True,
+    ]
+    of_val = metrics[
+        (metrics["protocol"] == "better")
+        & (metrics["split"] == "val")
+        & (metrics["seed"] == 0)
+    ]
     assert paths.trial_name(own[2]["trial"]) == of_val.set_index("trial")["r2"].idxmax()
 
 
 def test_a_figure(run):
     folder, _, _ = results(run)
     assert (folder / "figures/firing.png").stat().st_size > 5000
-    assert "Latents of the chosen SAEs by the number" in (folder / "report/data/overview.js").read_text()
+    assert (
+        "Latents of the chosen SAEs by the number"
+        in (folder / "report/data/overview.js").read_text()
+    )
 
 
 @pytest.mark.parametrize(
     ("file", "says"),
     [
-        ("penalties/off_support_l1.py", "has the name of a penalty of the project; rename the file"),
-        ("penalties/runner_up.py", r"penalty: .*runner_up\.py line 1 is not valid Python"),
+        (
+            "penalties/off_support_l1.py",
+            "has the name of a penalty of the project; rename the file",
+        ),
+        (
+            "penalties/runner_up.py",
+            r"penalty: .*runner_up\.py line 1 is not valid Python",
+        ),
     ],
 )
 def test_a_wrong_file_is_named_before_any_job(run, file, says):

@@ -35,7 +35,10 @@ BANK = "results/tiny/saes/digits/tiny/k4/bank.json"
 # Like the Snakefile's targets these name what is on the way: Snakemake makes a lost file again only if it is named.
 TARGETS = [f"results/activations/digits/tiny/{split}/manifest.json" for split in SPLITS]
 TARGETS += [BANK]
-TARGETS += [f"results/tiny/scores/digits/tiny/k4/{stage}/metrics.parquet" for stage in paths.STAGES]
+TARGETS += [
+    f"results/tiny/scores/digits/tiny/k4/{stage}/metrics.parquet"
+    for stage in paths.STAGES
+]
 TARGETS += ["results/tiny/metrics.csv"]
 YEAR = 365 * 86_400
 FULL = r"could not be written: its file system is full .*\. Free some, then run again: what is finished is kept"
@@ -50,7 +53,9 @@ def mounted(folder, options):
         pytest.skip("mounting a small file system takes root")
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=True)
     try:
-        yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
+        yield lambda options: subprocess.run(
+            ["mount", "-o", f"remount,{options}", folder], check=True
+        )
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
@@ -71,31 +76,47 @@ def of_sae(file):
 
 
 def of_table(file):
-    files.write_parquet(file, pd.DataFrame(np.random.default_rng(0).random((10_000, 4)), columns=list("abcd")))
+    files.write_parquet(
+        file,
+        pd.DataFrame(
+            np.random.default_rng(0).random((10_000, 4)), columns=list("abcd")
+        ),
+    )
 
 
 def of_figure(file):
     from matplotlib.figure import Figure
 
-    Figure(figsize=(9, 9)).add_subplot().imshow(np.random.default_rng(0).random((200, 200))).figure.savefig(
-        file, format="png"
-    )
+    Figure(figsize=(9, 9)).add_subplot().imshow(
+        np.random.default_rng(0).random((200, 200))
+    ).figure.savefig(file, format="png")
 
 
 @pytest.mark.parametrize("write", [of_sae, of_table, of_figure])
 def test_whoever_writes_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, write):
     with mounted(tmp_path / "disk", "size=64k"):
         for place in (files.atomic_file, files.atomic_directory):
-            with pytest.raises(OSError) as caught, place(tmp_path / "disk/results/made") as temporary:
+            with (
+                pytest.raises(OSError) as caught,
+                place(tmp_path / "disk/results/made") as temporary,
+            ):
                 write(temporary / "part" if temporary.is_dir() else temporary)
             line, code = faults.explain(caught.value, "train")
-            assert code == 1 and re.fullmatch(f"{tmp_path}/disk/results/made {FULL}", line)
+            assert code == 1 and re.fullmatch(
+                f"{tmp_path}/disk/results/made {FULL}", line
+            )
             assert left_in(tmp_path / "disk") == ["results"]
 
 
-@pytest.mark.parametrize(("code", "says"), [(errno.EDQUOT, "quota there is used up"), (errno.EACCES, "closed to this")])
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [(errno.EDQUOT, "quota there is used up"), (errno.EACCES, "closed to this")],
+)
 def test_quota_and_missing_rights_name_the_file(tmp_path, code, says):
-    with pytest.raises(OSError) as caught, files.atomic_file(tmp_path / "made") as temporary:
+    with (
+        pytest.raises(OSError) as caught,
+        files.atomic_file(tmp_path / "made") as temporary,
+    ):
         raise OSError(code, os.strerror(code), str(temporary))
     assert faults.explain(caught.value, "score")[0].startswith(f"{tmp_path / 'made'} ")
     assert says in faults.explain(caught.value, "score")[0]
@@ -117,7 +138,10 @@ def worker_ended():
     raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
 
 
-@pytest.mark.parametrize("work", [too_large_for_torch, too_large_for_numpy, too_large_for_python, worker_ended])
+@pytest.mark.parametrize(
+    "work",
+    [too_large_for_torch, too_large_for_numpy, too_large_for_python, worker_ended],
+)
 def test_too_little_memory_is_one_line_that_says_what_to_lower(work):
     with pytest.raises((MemoryError, RuntimeError)) as caught:
         work()
@@ -127,14 +151,23 @@ def test_too_little_memory_is_one_line_that_says_what_to_lower(work):
 
 
 def test_other_troubles_stay_what_they_are(tmp_path):
-    for error in (ValueError("No such thing"), FileNotFoundError(errno.ENOENT, "gone", "x"), OSError("odd")):
+    for error in (
+        ValueError("No such thing"),
+        FileNotFoundError(errno.ENOENT, "gone", "x"),
+        OSError("odd"),
+    ):
         with pytest.raises(type(error)) as caught, files.atomic_file(tmp_path / "made"):
             raise error
         assert caught.value is error and faults.explain(error, "score") is None
     # What cannot be read while another file is written is named, not the other one.
-    with pytest.raises(PermissionError, match="images/3") as caught, files.atomic_file(tmp_path / "made"):
+    with (
+        pytest.raises(PermissionError, match="images/3") as caught,
+        files.atomic_file(tmp_path / "made"),
+    ):
         raise PermissionError(errno.EACCES, "Permission denied", "images/3")
-    assert faults.explain(caught.value, "embed")[0].startswith("images/3 is closed to this user")
+    assert faults.explain(caught.value, "embed")[0].startswith(
+        "images/3 is closed to this user"
+    )
 
 
 def test_embeddings_go_on_after_a_full_disk(tmp_path):
@@ -162,10 +195,15 @@ def test_a_full_disk_is_not_blamed_on_a_source(tmp_path):
     def from_folder(_reference, _scratch, _wanted):
         return tmp_path / "source"
 
-    spec = {"files": {"f": files.sha256(tmp_path / "source/f")}, "sources": [{"url": "here"}, {"url": "there"}]}
+    spec = {
+        "files": {"f": files.sha256(tmp_path / "source/f")},
+        "sources": [{"url": "here"}, {"url": "there"}],
+    }
     with mounted(tmp_path / "disk", "size=64k"), pytest.MonkeyPatch.context() as patch:
         patch.setitem(fetch.SOURCES, "url", from_folder)
-        with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/disk/a/f'"):
+        with pytest.raises(
+            OSError, match=f"No space left on device: '{tmp_path}/disk/a/f'"
+        ):
             fetch.fetch("a", spec, tmp_path / "disk")
         assert left_in(tmp_path / "disk") == ["a"]
 
@@ -173,12 +211,17 @@ def test_a_full_disk_is_not_blamed_on_a_source(tmp_path):
 def test_full_shared_memory_is_told_and_is_no_endless_wait(monkeypatch):
     # In a thread of the queue, where torch would do it by itself, the failure is printed and the batch never comes.
     def full(_tensor):
-        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)"
+        )
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     backbone = embed.Backbone(torch.nn.Flatten(), lambda image: torch.zeros(3, 2, 2))
     options = {"batch_size": 2, "device": "cpu", "workers": 1, "spec": {}}
-    with pytest.raises(UserError, match=r"lack shared memory .*: make /dev/shm larger, or use fewer workers"):
+    with pytest.raises(
+        UserError,
+        match=r"lack shared memory .*: make /dev/shm larger, or use fewer workers",
+    ):
         list(embed.embed_images(backbone, str, ["a", "b", "c"], **options))
 
 
@@ -189,8 +232,19 @@ def step(digits, capsys):
     before, level = list(log.handlers), log.level
 
     def run(out, *options):
-        spec = files.dumps({"type": "image_folder", "root": str(digits), "image_size": 32})
-        places = ["--name", "digits", "--artifacts", "nowhere", "--out", str(out), "--spec", spec]
+        spec = files.dumps(
+            {"type": "image_folder", "root": str(digits), "image_size": 32}
+        )
+        places = [
+            "--name",
+            "digits",
+            "--artifacts",
+            "nowhere",
+            "--out",
+            str(out),
+            "--spec",
+            spec,
+        ]
         try:
             return main(["dataset", *places, *options]), capsys.readouterr().err
         finally:
@@ -204,19 +258,25 @@ def step(digits, capsys):
     log.setLevel(level)
 
 
-def test_a_step_on_a_full_or_read_only_disk_says_one_line_though_its_log_lies_there_too(step, tmp_path):
+def test_a_step_on_a_full_or_read_only_disk_says_one_line_though_its_log_lies_there_too(
+    step, tmp_path
+):
     disk = tmp_path / "disk"
     log = ("--log", str(disk / "logs/dataset.log"))
     with mounted(disk, "size=64k") as remount:
         (disk / "logs").mkdir()
         fill(disk)
         code, said = step(disk / "dataset", *log)
-        assert code == 1 and re.fullmatch(f"error: {disk}/dataset/index.parquet {FULL}\n", said)
+        assert code == 1 and re.fullmatch(
+            f"error: {disk}/dataset/index.parquet {FULL}\n", said
+        )
         assert left_in(disk / "dataset") == []
         (disk / "filler").unlink()
         remount("ro")
         code, said = step(disk / "dataset", *log)
-        assert code == 1 and re.fullmatch(f"error: {disk}/logs/dataset.log {CLOSED}.*\n", said)
+        assert code == 1 and re.fullmatch(
+            f"error: {disk}/logs/dataset.log {CLOSED}.*\n", said
+        )
         remount("rw")
         assert step(disk / "dataset", *log) == (0, "")
 
@@ -235,7 +295,9 @@ def finished(undisturbed, tmp_path, digits):
     (tmp_path / "finished").mkdir()
     checkout = Checkout(tmp_path / "finished", digits)
     for folder in ("results", ".snakemake"):
-        shutil.copytree(undisturbed.folder / folder, checkout.folder / folder, symlinks=True)
+        shutil.copytree(
+            undisturbed.folder / folder, checkout.folder / folder, symlinks=True
+        )
     assert not planned(checkout)
     return checkout
 
@@ -248,7 +310,10 @@ def planned(checkout):
 def everything(checkout):
     """{path: content} of embeddings, SAEs, scores and metrics."""
     store = checkout.folder / "results/activations"
-    embeddings = {str(f.relative_to(store)): f.read_bytes() for f in store.glob("digits/tiny/[a-z]*/*")}
+    embeddings = {
+        str(f.relative_to(store)): f.read_bytes()
+        for f in store.glob("digits/tiny/[a-z]*/*")
+    }
     assert len(embeddings) == 9
     return checkout.results() | embeddings
 
@@ -258,7 +323,9 @@ def temporaries(checkout):
 
 
 @pytest.mark.slow
-def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_space(undisturbed, make_checkout):
+def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_space(
+    undisturbed, make_checkout
+):
     checkout = make_checkout()
     results = checkout.folder / "results"
     with mounted(results, "size=200k") as remount:
@@ -271,7 +338,9 @@ def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_space(undisturbed, 
             assert re.search(f"^error: {where} {FULL}$", output, re.M)
             assert "Traceback" not in output and "Logging error" not in output
             assert not temporaries(checkout)
-        kept = {f: f.stat().st_mtime for f in results.glob("store/saes/*/sae.safetensors")}
+        kept = {
+            f: f.stat().st_mtime for f in results.glob("store/saes/*/sae.safetensors")
+        }
         assert kept
         remount("size=20m")
         checkout.snakemake(*TARGETS)
@@ -291,7 +360,10 @@ def test_a_full_or_read_only_checkout_is_said_before_any_job(digits, tmp_path):
         (tmp_path / "disk/filler").unlink()
         remount("ro")
         output = checkout.snakemake("tiny", ok=False)
-        assert re.search(rf"^\.snakemake {CLOSED}", output, re.M) and "Traceback" not in output
+        assert (
+            re.search(rf"^\.snakemake {CLOSED}", output, re.M)
+            and "Traceback" not in output
+        )
 
 
 @pytest.mark.slow
@@ -299,22 +371,39 @@ def test_read_only_results_can_be_looked_at_but_not_added_to(finished, undisturb
     results = finished.folder / "results"
     shutil.move(results, finished.folder / "aside")
     with mounted(results, "size=20m") as remount:
-        shutil.copytree(finished.folder / "aside", results, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(
+            finished.folder / "aside", results, symlinks=True, dirs_exist_ok=True
+        )
         for table in (
             "metrics.csv",
             "metrics.sums.json",
             "made_by.json",
-            *(f"{name}.parquet" for name in ("metrics", "curves", "latents", "selection")),
+            *(
+                f"{name}.parquet"
+                for name in ("metrics", "curves", "latents", "selection")
+            ),
         ):
             (results / "tiny" / table).unlink()
         remount("ro")
         assert planned(finished)
         output = finished.snakemake(*TARGETS, ok=False)
-        assert re.search(f"^results {CLOSED}", output, re.M) and "Traceback" not in output
+        assert (
+            re.search(f"^results {CLOSED}", output, re.M) and "Traceback" not in output
+        )
         sae = next(results.glob("tiny/saes/**/topk/**/sae.safetensors"))
-        step = ["encode", "--sae", sae, "--source", results / "activations/digits/tiny/test/embeddings.npy"]
+        step = [
+            "encode",
+            "--sae",
+            sae,
+            "--source",
+            results / "activations/digits/tiny/test/embeddings.npy",
+        ]
         out = finished.folder / "codes.parquet"
-        subprocess.run([sys.executable, "-m", "sae", *step, "--out", out], cwd=finished.folder, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "sae", *step, "--out", out],
+            cwd=finished.folder,
+            check=True,
+        )
         assert len(pd.read_parquet(out)) > 100
         remount("rw")
         finished.snakemake(*TARGETS)
@@ -330,12 +419,18 @@ def test_a_dry_run_of_a_read_only_checkout_from_a_folder_of_links(finished, tmp_
         linked = tmp_path / "linked"
         recipe = f"mkdir {linked} && cd {linked} && ln -s {disk}/* . && cp -r {disk}/.snakemake . && snakemake -n"
         done = subprocess.run(
-            f"{recipe} {TARGETS[-1]}", shell=True, env=finished.environment, capture_output=True, text=True
+            f"{recipe} {TARGETS[-1]}",
+            shell=True,
+            env=finished.environment,
+            capture_output=True,
+            text=True,
         )
         assert "Nothing to be done" in done.stdout + done.stderr
 
 
-ADVICE = re.compile(r"^error: .*[;:] delete (\S+?)(?: and (\S+?))?,? and run again$", re.M)
+ADVICE = re.compile(
+    r"^error: .*[;:] delete (\S+?)(?: and (\S+?))?,? and run again$", re.M
+)
 
 
 @pytest.mark.slow
@@ -348,7 +443,9 @@ ADVICE = re.compile(r"^error: .*[;:] delete (\S+?)(?: and (\S+?))?,? and run aga
         ("tiny/saes/digits/tiny/k4/bank.json", "score"),
     ],
 )
-def test_what_the_message_on_a_damaged_file_says_is_all_that_is_to_do(finished, undisturbed, file, rule):
+def test_what_the_message_on_a_damaged_file_says_is_all_that_is_to_do(
+    finished, undisturbed, file, rule
+):
     damaged = finished.folder / "results" / file
     # Else no score is computed, and nothing is read that could be damaged.
     shutil.rmtree(finished.folder / "results/tiny/scores/digits/tiny/k4/.rows")
@@ -365,17 +462,26 @@ def test_what_the_message_on_a_damaged_file_says_is_all_that_is_to_do(finished, 
 
 
 @pytest.mark.slow
-def test_a_damaged_part_of_an_embedding_costs_its_batches_and_no_more(undisturbed, make_checkout):
+def test_a_damaged_part_of_an_embedding_costs_its_batches_and_no_more(
+    undisturbed, make_checkout
+):
     checkout = make_checkout()
     checkout.config["compute"] |= {"embed_shards": 2}
     checkout.write()
     checkout.snakemake(*TARGETS, "--until", "embed_shard")
-    (part,) = (checkout.folder / "results").glob("activations/digits/tiny/.embedding-*/0-of-2/train.npy")
+    (part,) = (checkout.folder / "results").glob(
+        "activations/digits/tiny/.embedding-*/0-of-2/train.npy"
+    )
     raw = bytearray(part.read_bytes())
     raw[len(raw) // 2] ^= 1
     part.write_bytes(raw)
     output = checkout.snakemake(*TARGETS)
-    assert re.search(r"digits / tiny, shard 0 of 2: \d+ images \((\d+) were there\)", output)[1] != "0"
+    assert (
+        re.search(
+            r"digits / tiny, shard 0 of 2: \d+ images \((\d+) were there\)", output
+        )[1]
+        != "0"
+    )
     assert everything(checkout) == everything(undisturbed)
 
 
@@ -383,18 +489,30 @@ def redate(folders, seconds):
     for folder in folders:
         for file in folder.rglob("*"):
             stat = file.lstat()
-            os.utime(file, (stat.st_atime, stat.st_mtime + seconds), follow_symlinks=False)
+            os.utime(
+                file, (stat.st_atime, stat.st_mtime + seconds), follow_symlinks=False
+            )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("folders", "seconds", "lost"),
     [
-        ([""], -YEAR, None),  # Everything older than the backbone's weights: all is looked at again.
-        (["datasets", "activations"], YEAR, "tiny"),  # The jobs that read them would fail until that date.
+        (
+            [""],
+            -YEAR,
+            None,
+        ),  # Everything older than the backbone's weights: all is looked at again.
+        (
+            ["datasets", "activations"],
+            YEAR,
+            "tiny",
+        ),  # The jobs that read them would fail until that date.
     ],
 )
-def test_a_clock_that_jumped_costs_at_most_one_rerun(finished, undisturbed, folders, seconds, lost):
+def test_a_clock_that_jumped_costs_at_most_one_rerun(
+    finished, undisturbed, folders, seconds, lost
+):
     results = finished.folder / "results"
     stored = {f: f.stat().st_ino for f in results.glob("store/saes/*/sae.safetensors")}
     redate([results / folder for folder in folders], seconds)
@@ -414,30 +532,69 @@ def wait_for(what, process):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_step_told_to_stop_says_so_leaves_nothing_and_goes_on(finished, undisturbed, workers):
+def test_a_step_told_to_stop_says_so_leaves_nothing_and_goes_on(
+    finished, undisturbed, workers
+):
     out = finished.folder / "results/activations/digits/tiny"
     shutil.rmtree(out)
     spec = finished.config["backbones"]["tiny"]
-    told = ["--name", "tiny", "--spec", files.dumps(spec), "--batch-size", "1"]  # Slow enough to be caught.
-    places = ["--dataset", "results/datasets/digits", "--artifacts", "results/artifacts", "--out", out]
-    step = [sys.executable, "-m", "sae", "embed", *places, *told, "--workers", str(workers)]
-    place = {"cwd": finished.folder, "env": finished.environment, "stderr": subprocess.PIPE, "text": True}
+    told = [
+        "--name",
+        "tiny",
+        "--spec",
+        files.dumps(spec),
+        "--batch-size",
+        "1",
+    ]  # Slow enough to be caught.
+    places = [
+        "--dataset",
+        "results/datasets/digits",
+        "--artifacts",
+        "results/artifacts",
+        "--out",
+        out,
+    ]
+    step = [
+        sys.executable,
+        "-m",
+        "sae",
+        "embed",
+        *places,
+        *told,
+        "--workers",
+        str(workers),
+    ]
+    place = {
+        "cwd": finished.folder,
+        "env": finished.environment,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
     process = subprocess.Popen(step, start_new_session=True, **place)
     journal = ".embedding-*/0-of-1/train.npy.journal"
-    wait_for(lambda: any(f.stat().st_size for f in out.glob(journal)), process)  # A first batch is kept.
+    wait_for(
+        lambda: any(f.stat().st_size for f in out.glob(journal)), process
+    )  # A first batch is kept.
     os.killpg(process.pid, signal.SIGTERM)  # As Slurm does: every process of the job.
     said = process.communicate()[1]
-    assert said == "error: embed was told to stop (SIGTERM); what it has finished is kept, run again to go on\n"
+    assert (
+        said
+        == "error: embed was told to stop (SIGTERM); what it has finished is kept, run again to go on\n"
+    )
     assert process.returncode == 143 and not temporaries(finished)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     again = subprocess.run(step, **place)
-    assert again.returncode == 0 and re.search(r"500 images \([1-9]\d* were there\)", again.stderr)
+    assert again.returncode == 0 and re.search(
+        r"500 images \([1-9]\d* were there\)", again.stderr
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("told", ["all", "snakemake"])
-def test_a_run_told_to_stop_ends_and_the_rerun_gives_the_same_bytes(make_checkout, undisturbed, told):
+def test_a_run_told_to_stop_ends_and_the_rerun_gives_the_same_bytes(
+    make_checkout, undisturbed, told
+):
     checkout = make_checkout()
     process = subprocess.Popen(
         checkout.command(*TARGETS),
@@ -456,10 +613,14 @@ def test_a_run_told_to_stop_ends_and_the_rerun_gives_the_same_bytes(make_checkou
     assert process.returncode == 1 and "Traceback" not in said, said
     bank = checkout.folder / BANK
     if told == "all":
-        assert said.count("error: train was told to stop (SIGTERM); what it has finished is kept, run again to go on")
+        assert said.count(
+            "error: train was told to stop (SIGTERM); what it has finished is kept, run again to go on"
+        )
         assert not bank.exists()
     else:
-        assert bank.exists() and not (checkout.folder / TARGETS[-1]).exists()  # Jobs at work end, no other begins.
+        assert (
+            bank.exists() and not (checkout.folder / TARGETS[-1]).exists()
+        )  # Jobs at work end, no other begins.
     assert not temporaries(checkout)
     checkout.snakemake(*TARGETS)  # No lock is left.
     assert everything(checkout) == everything(undisturbed)
@@ -470,5 +631,7 @@ def test_a_table_cut_short_between_two_jobs_is_named(tmp_path):
     file = tmp_path / "scores.parquet"
     of_table(file)
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"scores\.parquet was altered.*; delete it and run again"):
+    with pytest.raises(
+        UserError, match=r"scores\.parquet was altered.*; delete it and run again"
+    ):
         files.read_parquet(file)

@@ -30,13 +30,17 @@ def empty(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").unlink()
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv(
+        "PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
     return tmp_path
 
 
 def snakemake(*arguments):
     """What a dry run says on stdout and on stderr."""
-    done = subprocess.run(["snakemake", "-n", *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        ["snakemake", "-n", *arguments], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, done.stderr
 
@@ -54,13 +58,17 @@ def dry_run(experiment):
 def test_jobs_and_missing_data_are_what_snakemake_says(empty, monkeypatch):
     counts, said = dry_run("paper")
     assert forecast.jobs(settings.load(CONFIG), "paper") == counts
-    assert "paper: dataset imagenet: data/imagenet does not exist (docs/data.md)\n" in said
+    assert (
+        "paper: dataset imagenet: data/imagenet does not exist (docs/data.md)\n" in said
+    )
     # A process that Snakemake starts for a job says nothing.
     monkeypatch.setenv(handover.VARIABLE, "this")
     handover.write(CONFIG)
     assert "does not exist" not in "".join(snakemake("paper", "--mode", "subprocess"))
     (empty / "data/imagenet").mkdir(parents=True)
-    assert not any("imagenet" in line for line in missing.local(settings.load(CONFIG), "paper"))
+    assert not any(
+        "imagenet" in line for line in missing.local(settings.load(CONFIG), "paper")
+    )
 
 
 def test_downloads_are_jobs_of_what_is_not_pinned_or_local(empty):
@@ -77,30 +85,61 @@ def test_downloads_are_jobs_of_what_is_not_pinned_or_local(empty):
         ({"loader": "timm", "model": "test_vit", "checkpoint": "nowhere.pt"}, False),
         ({"loader": "open_clip", "model": "ViT-B-32", "pretrained": "openai"}, True),
         ({"loader": "open_clip", "model": "hf-hub:someone/clip"}, True),
-        ({"loader": "open_clip", "model": "ViT-B-32", "pretrained": "nowhere.pt"}, False),
-        ({"loader": "open_clip", "model": "ViT-B-32", "pretrained": "weights/clip"}, False),
-        ({"loader": "open_clip", "model": "ViT-B-32", "pretrained": "openai", "checkpoint": "clip.pt"}, False),
-        ({"loader": "efficientnet_lite", "model": "tf_efficientnet_lite0", "artifacts": ["efficientnet_lite0"]}, False),
+        (
+            {"loader": "open_clip", "model": "ViT-B-32", "pretrained": "nowhere.pt"},
+            False,
+        ),
+        (
+            {"loader": "open_clip", "model": "ViT-B-32", "pretrained": "weights/clip"},
+            False,
+        ),
+        (
+            {
+                "loader": "open_clip",
+                "model": "ViT-B-32",
+                "pretrained": "openai",
+                "checkpoint": "clip.pt",
+            },
+            False,
+        ),
+        (
+            {
+                "loader": "efficientnet_lite",
+                "model": "tf_efficientnet_lite0",
+                "artifacts": ["efficientnet_lite0"],
+            },
+            False,
+        ),
         ({"loader": "precomputed", "model": "dino"}, False),
     ],
 )
 def test_which_weights_come_from_the_hub(spec, expected):
-    config = settings.load(CONFIG | {"backbones": CONFIG["backbones"] | {"b": spec | {"family": "b"}}})
+    config = settings.load(
+        CONFIG | {"backbones": CONFIG["backbones"] | {"b": spec | {"family": "b"}}}
+    )
     assert settings.from_hub(config, "b") == expected
 
 
 @pytest.mark.slow
-def test_jobs_of_parts_and_without_a_second_round_or_some_metrics_are_what_snakemake_says(empty):
+def test_jobs_of_parts_and_without_a_second_round_or_some_metrics_are_what_snakemake_says(
+    empty,
+):
     config = copy.deepcopy(CONFIG)
     config["experiments"]["smoke"]["judges"] = ["efficientnet_lite2"]
     for experiment in ("fair", "smoke"):
         config["compute"] |= {"embed_shards": 3}
         (empty / "config.yaml").write_text(yaml.safe_dump(config))
-        assert forecast.jobs(settings.load(config), experiment) == dry_run(experiment)[0]
+        assert (
+            forecast.jobs(settings.load(config), experiment) == dry_run(experiment)[0]
+        )
     config["experiments"] = {"smoke": config["experiments"]["smoke"]}
     config["experiments"]["smoke"]["methods"] = ["topk", "reg1"]
     config["experiments"]["smoke"]["sweep"].pop("reg2")
-    del config["metrics"]["probe"], config["metrics"]["robustness"], config["metrics"]["rank_profile"]
+    del (
+        config["metrics"]["probe"],
+        config["metrics"]["robustness"],
+        config["metrics"]["rank_profile"],
+    )
     (empty / "config.yaml").write_text(yaml.safe_dump(config))
     counts = forecast.jobs(settings.load(config), "smoke")
     assert counts == dry_run("smoke")[0]
@@ -112,12 +151,18 @@ def test_ten_times_the_lambdas_and_seeds_are_no_more_jobs(empty):
     """68,040 SAEs; a job each would be 68,040 jobs."""
     larger = dag.times(CONFIG, 10)
     config = settings.load(larger)
-    sizes = [size for bank in costs.plans(config, "paper") for size in costs.sizes(bank)]
+    sizes = [
+        size for bank in costs.plans(config, "paper") for size in costs.sizes(bank)
+    ]
     assert sum(size.trials for size in sizes) == 18 * 30 * (6 + 2 * 60)
     (empty / "config.yaml").write_text(yaml.safe_dump(larger))
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB, of the largest child so far.
+    before = resource.getrusage(
+        resource.RUSAGE_CHILDREN
+    ).ru_maxrss  # KiB, of the largest child so far.
     assert dry_run("paper")[0] == forecast.jobs(settings.load(CONFIG), "paper")
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(2**20, before + 1)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(
+        2**20, before + 1
+    )
 
 
 def test_the_paper_by_hand(empty):
@@ -125,19 +170,42 @@ def test_the_paper_by_hand(empty):
     config = settings.load(CONFIG)
     shown = "\n".join(forecast.text(config, "paper"))
     assert "SAEs: 972 in 18 cells, and at most 108 at what validation chooses" in shown
-    size, total = re.search(r"  total ([\d.]+) GB", shown)[1], re.search(r"  total  +\d+ +0 +(\d+) +(\d+)", shown)
+    size, total = (
+        re.search(r"  total ([\d.]+) GB", shown)[1],
+        re.search(r"  total  +\d+ +0 +(\d+) +(\d+)", shown),
+    )
     said = " ".join((ROOT / "docs/paper.md").read_text().split())
-    assert f"SAEs take {float(size):.0f} GB. The plan estimates {total[1]} hours of one H100 and {total[2]} " in said
+    assert (
+        f"SAEs take {float(size):.0f} GB. The plan estimates {total[1]} hours of one H100 and {total[2]} "
+        in said
+    )
     assert len(shown.splitlines()) < 65 and max(map(len, shown.splitlines())) <= 120
-    cell = next(c for c in costs.cells(config, "paper")[0] if (c.dataset, c.backbone) == ("imagenet", "vit_l16"))
+    cell = next(
+        c
+        for c in costs.cells(config, "paper")[0]
+        if (c.dataset, c.backbone) == ("imagenet", "vit_l16")
+    )
     plans = costs.plans(config, "paper", cell)
     # (972 + 108) / 6 SAEs of 2 x 8192 x 1024 + 8192 + 1024 float32.
     assert costs.disk(cell, plans) == (2_726_230_016, 180, 12_086_231_040)
     # One bank without a GPU, 9 of 54 SAEs without a step: 45 x 50 epochs x 601 steps x 4 x 2048 x 1024 x 8224 FLOP.
-    job = Job("train", config, {"experiment": "paper", "dataset": "imagenet", "backbone": "vit_l16", "k": plans[0].k})
+    job = Job(
+        "train",
+        config,
+        {
+            "experiment": "paper",
+            "dataset": "imagenet",
+            "backbone": "vit_l16",
+            "k": plans[0].k,
+        },
+    )
     step = 68_987.6 / 1000 / costs.rate("cpu")
-    choosing = 60 * 50_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu")  # And 6 at what validation chose; val of all.
-    assert STAGES["train"].seconds(job)[2] == pytest.approx(51 * 50 * 601 * step + choosing, rel=1e-4)
+    choosing = (
+        60 * 50_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu")
+    )  # And 6 at what validation chose; val of all.
+    assert STAGES["train"].seconds(job)[2] == pytest.approx(
+        51 * 50 * 601 * step + choosing, rel=1e-4
+    )
     # Of 24 chosen SAEs, 2 x 8192 x 1024 FLOP an image: twice test.
     assert STAGES["robustness"].seconds(job)[2] == pytest.approx(
         24 * 100_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu")
@@ -153,9 +221,18 @@ def test_the_estimate_is_near_what_the_demo_took(empty):
     config = copy.deepcopy(CONFIG)
     backbones = [f"efficientnet_lite{size}" for size in (0, 1, 2)]
     methods = ["topk", "reg1", "reg2", "reg1_all", "reg2_all"]
-    config["experiments"]["demo"] |= {"gallery": {}, "backbones": backbones, "methods": methods, "k": [8, 16, 32]}
+    config["experiments"]["demo"] |= {
+        "gallery": {},
+        "backbones": backbones,
+        "methods": methods,
+        "k": [8, 16, 32],
+    }
     for name in ("reg1", "reg2"):
-        config["experiments"]["demo"]["sweep"][name]["lambda"]["k16"] = [0.001, 0.003, 0.01]
+        config["experiments"]["demo"]["sweep"][name]["lambda"]["k16"] = [
+            0.001,
+            0.003,
+            0.01,
+        ]
     config = settings.load(config)
     spent = forecast.hours(forecast.left(config, "demo"))
     assert sum(spent.values())[2] == pytest.approx((2 * 948 - 240) / 3600, rel=0.3)
@@ -167,22 +244,43 @@ def test_a_backbone_costs_what_its_own_size_does(empty):
         config = copy.deepcopy(CONFIG)
         config["datasets"]["imagenet"]["image_size"] = 112
         config["backbones"]["vit_l16"]["image_size"] = size
-        spent[size] = costs.embedding(costs.cell(settings.load(config), "imagenet", "vit_l16")[0])[0]
-    assert [spent[224] / spent[None], spent[448] / spent[None]] == pytest.approx([4, 16])
+        spent[size] = costs.embedding(
+            costs.cell(settings.load(config), "imagenet", "vit_l16")[0]
+        )[0]
+    assert [spent[224] / spent[None], spent[448] / spent[None]] == pytest.approx(
+        [4, 16]
+    )
 
 
 def test_what_nobody_knows_is_named_and_left_out(empty):
     config = copy.deepcopy(CONFIG)
-    ours = {"loader": "timm", "family": "ours", "model": "resnet18", "checkpoint": "weights/ours.pt"}
+    ours = {
+        "loader": "timm",
+        "family": "ours",
+        "model": "resnet18",
+        "checkpoint": "weights/ours.pt",
+    }
     config["backbones"]["ours"] = ours
     config["datasets"]["birds"] = {"type": "image_folder", "root": "birds"}
-    config["experiments"]["paper"] |= {"backbones": ["vit_l16", "ours"], "datasets": ["imagenet", "birds", "cifar100"]}
+    config["experiments"]["paper"] |= {
+        "backbones": ["vit_l16", "ours"],
+        "datasets": ["imagenet", "birds", "cifar100"],
+    }
     config = settings.load(config)
     shown = "\n".join(forecast.text(config, "paper"))
     assert "backbone ours: checkpoint weights/ours.pt does not exist" in shown
-    assert "left out of disk and hours: no figures of backbone ours (model resnet18): add them to workflow/" in shown
-    assert "no number of images of dataset birds: it is known once its index is made, `snakemake results/" in shown
-    assert "cifar100: will be downloaded to data/torchvision by torchvision, which needs the internet" in shown
+    assert (
+        "left out of disk and hours: no figures of backbone ours (model resnet18): add them to workflow/"
+        in shown
+    )
+    assert (
+        "no number of images of dataset birds: it is known once its index is made, `snakemake results/"
+        in shown
+    )
+    assert (
+        "cifar100: will be downloaded to data/torchvision by torchvision, which needs the internet"
+        in shown
+    )
     assert [(c.dataset, c.rows["val"]) for c in costs.cells(config, "paper")[0]] == [
         ("imagenet", 50000),
         ("cifar100", 5000),
@@ -192,25 +290,39 @@ def test_what_nobody_knows_is_named_and_left_out(empty):
 def test_weights_in_the_hubs_cache_are_not_missing(empty, monkeypatch):
     import huggingface_hub
 
-    name, repo = "vit_large_patch16_224.augreg_in21k_ft_in1k", "timm/vit_large_patch16_224.augreg_in21k_ft_in1k"
+    name, repo = (
+        "vit_large_patch16_224.augreg_in21k_ft_in1k",
+        "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
+    )
     monkeypatch.setattr(
-        huggingface_hub, "try_to_load_from_cache", lambda r, f, revision: f if r == repo else None, raising=True
+        huggingface_hub,
+        "try_to_load_from_cache",
+        lambda r, f, revision: f if r == repo else None,
+        raising=True,
     )
     lines = list(missing.hub(settings.load(CONFIG), "paper", costs.figures()["hub"]))
     assert len(lines) == 2 and not any(name in line for line in lines)
 
 
 def test_an_unknown_experiment_is_a_clear_error(empty):
-    done = subprocess.run([sys.executable, "-m", "sae_workflow.forecast", "papr"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "sae_workflow.forecast", "papr"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: there is no experiment 'papr' in the config; there are: demo, fair, ")
+    assert done.stderr.startswith(
+        "error: there is no experiment 'papr' in the config; there are: demo, fair, "
+    )
 
 
 def test_a_plan_that_nobody_reads_on_says_nothing(empty):
     command = [sys.executable, "-m", "sae_workflow.forecast", "paper"]
     plan = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     plan.stdout.close()
-    assert plan.wait() in (0, 141) and plan.stderr.read() == b""  # By whether all of it was in the buffer.
+    assert (
+        plan.wait() in (0, 141) and plan.stderr.read() == b""
+    )  # By whether all of it was in the buffer.
 
 
 def test_what_is_there_is_done(empty):
@@ -219,16 +331,39 @@ def test_what_is_there_is_done(empty):
     file.parent.mkdir(parents=True)
     file.write_text('{"shape": [10, 1024]}')
     todo, every = forecast.left(config, "paper"), forecast.jobs(config, "paper")
-    assert {rule: every[rule] - len(found) for rule, found in todo.items() if every[rule] > len(found)} == {"embed": 1}
-    assert re.search(r"^  embed +6 +1 ", "\n".join(forecast.text(config, "paper")), re.MULTILINE)
+    assert {
+        rule: every[rule] - len(found)
+        for rule, found in todo.items()
+        if every[rule] > len(found)
+    } == {"embed": 1}
+    assert re.search(
+        r"^  embed +6 +1 ", "\n".join(forecast.text(config, "paper")), re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize(
-    "name", ["check", "forecast", "housekeeping", "publish", "run", "schema", "show", "times", "versions"]
+    "name",
+    [
+        "check",
+        "forecast",
+        "housekeeping",
+        "publish",
+        "run",
+        "schema",
+        "show",
+        "times",
+        "versions",
+    ],
 )
 def test_every_command_says_what_it_takes(name, capsys):
     module = importlib.import_module(f"sae_workflow.{name}")
     with pytest.raises(SystemExit, match="0"):
-        start(getattr(module, {"schema": "write", "show": "show"}.get(name, "main")), "--help")
+        start(
+            getattr(module, {"schema": "write", "show": "show"}.get(name, "main")),
+            "--help",
+        )
     said = capsys.readouterr().out
-    assert said.startswith(f"usage: python -m sae_workflow.{name} [-h]") and module.__doc__.splitlines()[0] in said
+    assert (
+        said.startswith(f"usage: python -m sae_workflow.{name} [-h]")
+        and module.__doc__.splitlines()[0] in said
+    )

@@ -43,9 +43,18 @@ def main(*words):
 
 def everything():
     """{path: content, or where a link leads} of results/."""
-    found = [Path(folder) / name for folder, names, files in os.walk("results") for name in names + files]
+    found = [
+        Path(folder) / name
+        for folder, names, files in os.walk("results")
+        for name in names + files
+    ]
     return {
-        str(p): os.readlink(p) if p.is_symlink() else p.read_bytes() if p.is_file() else None for p in sorted(found)
+        str(p): os.readlink(p)
+        if p.is_symlink()
+        else p.read_bytes()
+        if p.is_file()
+        else None
+        for p in sorted(found)
     }
 
 
@@ -56,12 +65,26 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     embeddings = np.random.default_rng(0).normal(size=(150, 8)).astype(np.float32)
     activations = folder / "results/activations" / CELL
-    made_by = {"dataset": {"fingerprint": "images"}, "backbone": {"fingerprint": "weights"}}
+    made_by = {
+        "dataset": {"fingerprint": "images"},
+        "backbone": {"fingerprint": "weights"},
+    }
     for split in ("train", "val"):
-        write_split(activations / split, [embeddings], pd.DataFrame({"image_id": range(150)}), made_by)
+        write_split(
+            activations / split,
+            [embeddings],
+            pd.DataFrame({"image_id": range(150)}),
+            made_by,
+        )
     plan = settings.bank_plan(settings.load(CONFIG), "smoke", *CELL.split("/"), 8)
     place = Place(folder / STORE, folder / BANK)
-    _cell.train(plan, activations, place, folder / f"results/smoke/scores/{CELL}/k8", device="cpu")
+    _cell.train(
+        plan,
+        activations,
+        place,
+        folder / f"results/smoke/scores/{CELL}/k8",
+        device="cpu",
+    )
     return folder
 
 
@@ -78,12 +101,18 @@ def run(trained, tmp_path, monkeypatch):
 def old(run):
     """Adds what nothing refers to, and beside it what is ours to keep or not ours; returns the former, as paths."""
     write("results/README.md")
-    files.write_json("results/artifacts/fashion_mnist/artifact.json", {"files": {"data.gz": "0"}})
-    files.write_json("results/artifacts/emoji_google/artifact.json", {"files": {"emoji.ttf": "0"}})
+    files.write_json(
+        "results/artifacts/fashion_mnist/artifact.json", {"files": {"data.gz": "0"}}
+    )
+    files.write_json(
+        "results/artifacts/emoji_google/artifact.json", {"files": {"emoji.ttf": "0"}}
+    )
     write("results/artifacts/emoji_google/emoji.ttf")
     write("results/datasets/fashion_mnist_smoke/index.parquet")
     write("results/datasets/emoji/index.parquet")
-    write("results/activations/emoji/efficientnet_lite0/test/embeddings.npy", "x" * 1000)
+    write(
+        "results/activations/emoji/efficientnet_lite0/test/embeddings.npy", "x" * 1000
+    )
     write("results/activations/emoji/efficientnet_lite0/.embedding-0/0-of-1/train.npy")
     write(f"results/activations/{CELL}/.embedding-1/0-of-2/train.npy")
     write(f"results/smoke/scores/{CELL}/k8/.rows/select/reconstruction.parquet")
@@ -94,23 +123,44 @@ def old(run):
     write("results/smoke/saes/emoji/efficientnet_lite0/k8/bank.json")
     write("results/smoke/metrics.csv")
     write("results/logs/embed/emoji.log")
-    files.write_json("results/bygone/saes/emoji/efficientnet_lite0/k8/bank.json", {"saes": [{"key": "0" * 32}]})
+    files.write_json(
+        "results/bygone/saes/emoji/efficientnet_lite0/k8/bank.json",
+        {"saes": [{"key": "0" * 32}]},
+    )
     write("results/bygone/figures/fig5_probe.pdf")
     write("results/bygone/logs/plot/fig1.log")
-    write("results/bygone/saes/emoji/efficientnet_lite0/k8/reg1/lambda0.01-lr0.1/seed0/train.parquet")
+    write(
+        "results/bygone/saes/emoji/efficientnet_lite0/k8/reg1/lambda0.01-lr0.1/seed0/train.parquet"
+    )
     write("results/bygone/scores/emoji/efficientnet_lite0/embeddings.json")
-    made_by = {"data": {}, "settings": {}, "input_scale": 1.0, "code": "0", "device": "cpu"}
+    made_by = {
+        "data": {},
+        "settings": {},
+        "input_scale": 1.0,
+        "code": "0",
+        "device": "cpu",
+    }
     files.write_json(STORE / ("0" * 32) / "result.json", {"made_by": made_by})
     # What a killed process leaves, and what one that is alive works on.
     program = "import os, sys; from sae.core.files import scratch_directory as new; "
     program += "folder = new(sys.argv[1]); folder.__enter__(); os._exit(0)"
-    subprocess.run([sys.executable, "-c", program, STORE / ("2" * 32)], cwd=run, env={"PYTHONPATH": str(ROOT)})
+    subprocess.run(
+        [sys.executable, "-c", program, STORE / ("2" * 32)],
+        cwd=run,
+        env={"PYTHONPATH": str(ROOT)},
+    )
     (left,) = STORE.glob(".*.tmp")
     write(left / "train.parquet")
-    write(left.with_name(left.name.replace(left.name.split("-")[-1], f"{os.getpid()}.tmp")))
+    write(
+        left.with_name(
+            left.name.replace(left.name.split("-")[-1], f"{os.getpid()}.tmp")
+        )
+    )
     # A user's own.
     write("results/notes.txt")
-    files.write_json("results/mine/saes/emoji/efficientnet_lite0/k8/bank.json", {"saes": []})
+    files.write_json(
+        "results/mine/saes/emoji/efficientnet_lite0/k8/bank.json", {"saes": []}
+    )
     write("results/mine/figures/draft.pdf")
     write("results/smoke/notes.txt")
     write("results/datasets/birds/photo.png")
@@ -128,7 +178,14 @@ def old(run):
 
 
 def unused(config=CONFIG):
-    return set(map(str, Survey(settings.load(config) if isinstance(config, dict) else config).unused))
+    return set(
+        map(
+            str,
+            Survey(
+                settings.load(config) if isinstance(config, dict) else config
+            ).unused,
+        )
+    )
 
 
 def test_sizes_count_a_file_once_and_follow_no_link(tmp_path, monkeypatch):
@@ -136,7 +193,10 @@ def test_sizes_count_a_file_once_and_follow_no_link(tmp_path, monkeypatch):
     write("results/artifacts/a/b", "x" * 10)
     write("results/activations/d/b/train/embeddings.npy", "x" * 200)
     Path("results/activations/d/b/.embedding-0").mkdir()
-    os.link("results/activations/d/b/train/embeddings.npy", "results/activations/d/b/.embedding-0/train.npy")
+    os.link(
+        "results/activations/d/b/train/embeddings.npy",
+        "results/activations/d/b/.embedding-0/train.npy",
+    )
     write("results/store/saes/0/sae", "x" * 3000)
     write("results/smoke/metrics.csv", "x" * 40000)
     os.symlink("../store/saes/0", "results/smoke/sae")
@@ -161,7 +221,9 @@ def test_sizes_count_a_file_once_and_follow_no_link(tmp_path, monkeypatch):
 
 def test_the_embeddings_of_a_judge_are_used(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write("results/activations/fashion_mnist_smoke/efficientnet_lite2/test/embeddings.npy")
+    write(
+        "results/activations/fashion_mnist_smoke/efficientnet_lite2/test/embeddings.npy"
+    )
     assert unused() == {"results/activations/fashion_mnist_smoke/efficientnet_lite2"}
     config = copy.deepcopy(CONFIG)
     config["experiments"]["smoke"]["judges"] = ["efficientnet_lite2"]
@@ -171,7 +233,10 @@ def test_the_embeddings_of_a_judge_are_used(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_an_sae_is_used_if_a_bank_lists_it_or_a_job_that_was_killed_asked_for_it(run):
     stored, bank = {path.name for path in STORE.iterdir()}, read(BANK)
-    assert stored == {key for entry in bank.saes for key in (entry.key, entry.trained)} and unused() == set()
+    assert (
+        stored == {key for entry in bank.saes for key in (entry.key, entry.trained)}
+        and unused() == set()
+    )
     config = copy.deepcopy(CONFIG)
     config["experiments"]["smoke"]["sweep"]["reg2"] = {"lambda": [0.0003, 0.001, 0.003]}
     assert unused(config) == set()  # Still listed: the results of now rest on them.
@@ -187,22 +252,49 @@ def test_an_sae_is_used_if_a_bank_lists_it_or_a_job_that_was_killed_asked_for_it
 @pytest.mark.slow
 def test_every_file_that_the_workflow_writes_is_known(run):
     """Each pattern of `sae.core.paths`, filled in, below an experiment that is gone."""
-    values = {"dataset": "d", "backbone": "b", "k": 8, "stage": "score", "metric": "purity", "figure": "fig5_probe"}
+    values = {
+        "dataset": "d",
+        "backbone": "b",
+        "k": 8,
+        "stage": "score",
+        "metric": "purity",
+        "figure": "fig5_probe",
+    }
     values |= {"protocol": "paper", "part": 0, "number": 1, "experiment": "bygone"}
-    written = [p for p in vars(paths).values() if isinstance(p, str) and p.startswith(f"{paths.EXPERIMENT}/")]
+    written = [
+        p
+        for p in vars(paths).values()
+        if isinstance(p, str) and p.startswith(f"{paths.EXPERIMENT}/")
+    ]
     written.remove(paths.CONFIGURATION)  # An experiment that has one is not gone.
-    places = [p.format(**values, table="metrics", suffix="csv") for p in written if "." in p.rsplit("/", 1)[1]]
+    places = [
+        p.format(**values, table="metrics", suffix="csv")
+        for p in written
+        if "." in p.rsplit("/", 1)[1]
+    ]
     places += [paths.GALLERY.format(experiment="bygone", part="images")]
-    places += [f"results/bygone/logs/{name}" for name in ("times.json", "train/d/b/k8.log")]
+    places += [
+        f"results/bygone/logs/{name}" for name in ("times.json", "train/d/b/k8.log")
+    ]
     assert len(places) > 20
     for place in places:
         write(place)
-    write(f"results/bygone/saes/d/b/k8/{paths.SAE.format(method='m', trial='default', seed=3)}")
+    write(
+        f"results/bygone/saes/d/b/k8/{paths.SAE.format(method='m', trial='default', seed=3)}"
+    )
     assert unused() == {"results/bygone"}
-    for strange in ("figures/draft.pdf", "tables/table1.bak", "scores/d/b/k8/notes.txt", "saes/d/b/k8/m/default/x"):
+    for strange in (
+        "figures/draft.pdf",
+        "tables/table1.bak",
+        "scores/d/b/k8/notes.txt",
+        "saes/d/b/k8/m/default/x",
+    ):
         write(f"results/bygone/{strange}")
         survey = Survey(settings.load(CONFIG))
-        assert (survey.unused, survey.foreign) == ({}, {Path("results/bygone"): f"it holds {strange}"})
+        assert (survey.unused, survey.foreign) == (
+            {},
+            {Path("results/bygone"): f"it holds {strange}"},
+        )
         Path(f"results/bygone/{strange}").unlink()
 
 
@@ -211,7 +303,11 @@ def test_prune_deletes_what_unused_lists_and_nothing_else(old, capsys):
     main("unused")
     said = capsys.readouterr().out
     assert everything() == before
-    assert {line.split(" MB  ")[1].split(":")[0] for line in said.splitlines() if " MB  results" in line} == old
+    assert {
+        line.split(" MB  ")[1].split(":")[0]
+        for line in said.splitlines()
+        if " MB  results" in line
+    } == old
     for foreign in (
         "notes.txt",
         "mine: it holds figures/draft.pdf",
@@ -220,11 +316,22 @@ def test_prune_deletes_what_unused_lists_and_nothing_else(old, capsys):
     ):
         assert f"  results/{foreign}\n" in said
     main("prune", "--yes")
-    gone = {path for path in before if any(path == o or path.startswith(f"{o}/") for o in old)}
+    gone = {
+        path
+        for path in before
+        if any(path == o or path.startswith(f"{o}/") for o in old)
+    }
     # With them the folders that they leave empty.
-    gone |= {f"results/{path}" for path in ("activations/emoji", "smoke/scores/emoji", "smoke/saes/emoji")}
-    gone |= {f"results/smoke/{kind}/emoji/efficientnet_lite0" for kind in ("scores", "saes")}
-    assert everything() == {path: content for path, content in before.items() if path not in gone}
+    gone |= {
+        f"results/{path}"
+        for path in ("activations/emoji", "smoke/scores/emoji", "smoke/saes/emoji")
+    }
+    gone |= {
+        f"results/smoke/{kind}/emoji/efficientnet_lite0" for kind in ("scores", "saes")
+    }
+    assert everything() == {
+        path: content for path, content in before.items() if path not in gone
+    }
     main("unused")
     assert "          0.00 MB  in all" in capsys.readouterr().out
 
@@ -233,12 +340,26 @@ def test_what_lies_behind_a_link_is_left_alone(old, capsys):
     for kind in ("store", "activations", "bygone"):
         shutil.move(f"results/{kind}", kind)
         os.symlink(f"../{kind}", f"results/{kind}")
-    shared = {str(p) for kind in ("store", "activations", "bygone") for p in Path(kind).rglob("*")}
+    shared = {
+        str(p)
+        for kind in ("store", "activations", "bygone")
+        for p in Path(kind).rglob("*")
+    }
     main("prune", "--yes")
     said = capsys.readouterr().out
-    assert "  results/store: ../store\n" in said and "  results/activations: ../activations\n" in said
-    assert {str(p) for kind in ("store", "activations", "bygone") for p in Path(kind).rglob("*")} == shared
-    assert all(Path(f"results/{kind}").is_symlink() for kind in ("store", "activations", "bygone"))
+    assert (
+        "  results/store: ../store\n" in said
+        and "  results/activations: ../activations\n" in said
+    )
+    assert {
+        str(p)
+        for kind in ("store", "activations", "bygone")
+        for p in Path(kind).rglob("*")
+    } == shared
+    assert all(
+        Path(f"results/{kind}").is_symlink()
+        for kind in ("store", "activations", "bygone")
+    )
     assert not Path("results/datasets/emoji").exists()
     shutil.move("results", "all")
     os.symlink("all", "results")
@@ -252,8 +373,13 @@ def test_what_cannot_be_read_is_kept_and_named(old):
     write(BANK, "{")
     write("results/artifacts/emoji_google/artifact.json", "{")
     survey = Survey(settings.load(CONFIG))
-    assert set(survey.unreadable) == {BANK, Path("results/artifacts/emoji_google/artifact.json")}
-    assert str(BANK) in survey.unreadable[BANK] and not any(len(path.name) == 32 for path in survey.unused)
+    assert set(survey.unreadable) == {
+        BANK,
+        Path("results/artifacts/emoji_google/artifact.json"),
+    }
+    assert str(BANK) in survey.unreadable[BANK] and not any(
+        len(path.name) == 32 for path in survey.unused
+    )
 
 
 @pytest.mark.slow
@@ -267,12 +393,19 @@ def test_prune_refuses_while_a_run_may_be_alive(old):
     before = everything()
     alive = Path(f".snakemake/alive-{os.uname().nodename}")
     write(".snakemake/locks/0.input.lock")
-    assert refused().startswith("error: a run of this folder may be alive: nothing on this machine recorded its owner")
+    assert refused().startswith(
+        "error: a run of this folder may be alive: nothing on this machine recorded its owner"
+    )
     write(alive)
-    with open(alive) as file:  # As a run does, or a job that outlived it, after somebody removed Snakemake's lock.
+    with (
+        open(alive) as file
+    ):  # As a run does, or a job that outlived it, after somebody removed Snakemake's lock.
         fcntl.flock(file, fcntl.LOCK_SH)
         for _ in range(2):
-            assert "another Snakemake, or a job of a killed one, is running here. Nothing was deleted" in refused()
+            assert (
+                "another Snakemake, or a job of a killed one, is running here. Nothing was deleted"
+                in refused()
+            )
             shutil.rmtree(".snakemake/locks", ignore_errors=True)
     write(".snakemake/alive-elsewhere")
     assert "it may be of elsewhere, which cannot be seen from here" in refused()
@@ -286,7 +419,11 @@ DEMO["experiments"] = {"demo": DEMO["experiments"]["demo"]}
 
 
 def dangling():
-    return [path for path in Path("results").rglob("*") if path.is_symlink() and not path.exists()]
+    return [
+        path
+        for path in Path("results").rglob("*")
+        if path.is_symlink() and not path.exists()
+    ]
 
 
 @pytest.fixture
@@ -338,7 +475,8 @@ def test_a_record_that_cannot_be_read_stops_prune(elsewhere):
         before = everything()
         for command in (["unused"], ["prune", "--yes"]):
             with pytest.raises(
-                SystemExit, match=f"(?s)^error: recorded configuration {record} .*{said}.*or delete the file"
+                SystemExit,
+                match=f"(?s)^error: recorded configuration {record} .*{said}.*or delete the file",
             ):
                 main(*command)
         assert everything() == before
@@ -371,7 +509,10 @@ def test_an_experiment_that_is_gone_is_left_whole_or_deleted_whole(run, monkeypa
 
 def test_prune_asks_before_it_deletes(old, monkeypatch, capsys):
     before = everything()
-    with pytest.raises(SystemExit, match=r"^error: nothing was deleted, since there is no terminal .*YES=1"):
+    with pytest.raises(
+        SystemExit,
+        match=r"^error: nothing was deleted, since there is no terminal .*YES=1",
+    ):
         main("prune")
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     for answer in ("", "n", "nay", EOFError):
@@ -384,7 +525,9 @@ def test_prune_asks_before_it_deletes(old, monkeypatch, capsys):
 
         monkeypatch.setattr("builtins.input", reply)
         main("prune")
-        assert everything() == before and capsys.readouterr().out.endswith("Nothing was deleted.\n")
+        assert everything() == before and capsys.readouterr().out.endswith(
+            "Nothing was deleted.\n"
+        )
 
     # What a run has taken up meanwhile stays.
     def reply(_):

@@ -49,7 +49,11 @@ def interrupted(checkout, moment, times):
     ("moment", "times"),
     [
         (lambda folder: time.sleep(0.3) or True, 1),
-        pytest.param(lambda folder: any(folder.glob(".snakemake/alive-*")), 2, marks=pytest.mark.slow),
+        pytest.param(
+            lambda folder: any(folder.glob(".snakemake/alive-*")),
+            2,
+            marks=pytest.mark.slow,
+        ),
         (lambda folder: (folder / "results/logs/dataset").exists(), 1),
         (lambda folder: any(folder.glob("results/store/saes/[0-9a-f]*")), 3),
     ],
@@ -63,7 +67,10 @@ def test_one_line_says_what_is_kept_and_the_next_run_can_start(checkout, moment,
 
 
 def test_then_the_run_goes_on(checkout):
-    kept = {file: file.stat().st_ino for file in checkout.folder.glob("results/store/saes/[0-9a-f]*/sae.safetensors")}
+    kept = {
+        file: file.stat().st_ino
+        for file in checkout.folder.glob("results/store/saes/[0-9a-f]*/sae.safetensors")
+    }
     output = checkout.snakemake("tiny", "--until", "train")
     assert kept and "is gone" not in output and "found in the store" in output
     assert {file: file.stat().st_ino for file in kept} == kept
@@ -92,7 +99,11 @@ sys.meta_path.insert(0, Finder)
 """)
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     process = subprocess.run(
-        [sys.executable, "-m", *command.split()], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", *command.split()],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert process.returncode == 128 + number, process.stderr
     assert len(process.stderr.splitlines()) == 1 and "stop" in process.stderr

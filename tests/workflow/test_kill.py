@@ -30,24 +30,33 @@ def test_killed_at_any_moment_the_rerun_gives_the_same_bytes(make_checkout):
     moments = [
         lambda: (results / "datasets/digits/manifest.json").exists(),
         lambda: (
-            list(results.glob("activations/digits/tiny/.*/*")) or list(results.glob("activations/**/embeddings.npy"))
+            list(results.glob("activations/digits/tiny/.*/*"))
+            or list(results.glob("activations/**/embeddings.npy"))
         ),
         lambda: len(list(results.glob("store/saes/[0-9a-f]*"))) >= 2,
         lambda: (results / "tiny/scores/digits/tiny/k4/score/metrics.parquet").exists(),
     ]
     for moment in moments:
         process = subprocess.Popen(
-            run, cwd=killed.folder, env=killed.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            run,
+            cwd=killed.folder,
+            env=killed.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         while not moment() and process.poll() is None:
             time.sleep(0.005)
         assert process.poll() is None, "finished before it could be killed"
         kill_tree(process)
-    done = subprocess.run(run, cwd=killed.folder, env=killed.environment, capture_output=True, text=True)
+    done = subprocess.run(
+        run, cwd=killed.folder, env=killed.environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "its owner is gone: unlocking" in done.stdout
     assert killed.results() == undisturbed.results()
-    assert not list(results.rglob("*.tmp"))  # What the kills left half-written was swept away.
+    assert not list(
+        results.rglob("*.tmp")
+    )  # What the kills left half-written was swept away.
 
 
 def is_embedding(process):
@@ -61,21 +70,39 @@ def is_embedding(process):
 def test_a_live_owner_or_orphaned_job_is_an_error_and_is_left_alone(make_checkout):
     checkout = make_checkout()
     process = subprocess.Popen(
-        checkout.command("tiny"), cwd=checkout.folder, env=checkout.environment, stdout=subprocess.DEVNULL
+        checkout.command("tiny"),
+        cwd=checkout.folder,
+        env=checkout.environment,
+        stdout=subprocess.DEVNULL,
     )
     run = [sys.executable, "-m", "sae_workflow.run", "tiny", "--until", "embed"]
 
     def second_run():
-        done = subprocess.run(run, cwd=checkout.folder, env=checkout.environment, capture_output=True, text=True)
+        done = subprocess.run(
+            run,
+            cwd=checkout.folder,
+            env=checkout.environment,
+            capture_output=True,
+            text=True,
+        )
         assert (done.returncode, done.stdout) == (1, "")
-        assert "error: this folder is locked by a run: another Snakemake, or a job of a killed one" in done.stderr
+        assert (
+            "error: this folder is locked by a run: another Snakemake, or a job of a killed one"
+            in done.stderr
+        )
 
     jobs = []
     while not jobs:
         assert process.poll() is None, "finished before it was seen at work"
-        jobs = [child for child in psutil.Process(process.pid).children(recursive=True) if is_embedding(child)]
+        jobs = [
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if is_embedding(child)
+        ]
         time.sleep(0.01)
-    for job in jobs:  # Held where it is, so that it cannot end before it was asked about.
+    for (
+        job
+    ) in jobs:  # Held where it is, so that it cannot end before it was asked about.
         job.suspend()
     second_run()
     process.kill()  # Snakemake alone: its job lives on.
@@ -84,5 +111,11 @@ def test_a_live_owner_or_orphaned_job_is_an_error_and_is_left_alone(make_checkou
     for job in jobs:
         job.resume()
     psutil.wait_procs(jobs)
-    done = subprocess.run(run, cwd=checkout.folder, env=checkout.environment, capture_output=True, text=True)
+    done = subprocess.run(
+        run,
+        cwd=checkout.folder,
+        env=checkout.environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr

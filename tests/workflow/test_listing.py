@@ -10,7 +10,9 @@ from sae_workflow import listing
 
 def of(root, has_images=True, **spec):
     listing._below.cache_clear()
-    return listing.of(SimpleNamespace(spec={"root": str(root), **spec}, has_images=has_images))
+    return listing.of(
+        SimpleNamespace(spec={"root": str(root), **spec}, has_images=has_images)
+    )
 
 
 @pytest.fixture
@@ -35,7 +37,9 @@ def replaced(root):
 CHANGES = {
     "added": lambda root: (root / "train/d.png").write_bytes(b"d"),
     "replaced by one as large": replaced,
-    "larger, with its time": lambda root: (root / "b.tar").write_bytes(b"bb") and os.utime(root / "b.tar", (1, 1)),
+    "larger, with its time": lambda root: (
+        (root / "b.tar").write_bytes(b"bb") and os.utime(root / "b.tar", (1, 1))
+    ),
     "removed": lambda root: (root / "b.tar").unlink(),
     "renamed": lambda root: (root / "b.tar").rename(root / "d.tar"),
     "moved": lambda root: (root / "b.tar").rename(root / "train/b.tar"),
@@ -50,13 +54,20 @@ def test_every_change_below_the_root_shows(root, change):
     assert before == of(root) and before.startswith("3 files ")
     shutil.copytree(root, root.parent / "copy", symlinks=True)
     (root.parent / "copy/train/loop").unlink()
-    assert of(root.parent / "copy") == before  # The same names, sizes and times elsewhere.
+    assert (
+        of(root.parent / "copy") == before
+    )  # The same names, sizes and times elsewhere.
     CHANGES[change](root)
     assert of(root) != before
 
 
 def test_nothing_is_listed_where_nothing_is_followed(root):
-    assert of(root, has_images=False) == of(root, download=True) == of(root / "none", download=True) == ""
+    assert (
+        of(root, has_images=False)
+        == of(root, download=True)
+        == of(root / "none", download=True)
+        == ""
+    )
     assert of(root / "none").startswith("0 files")
 
 
@@ -64,7 +75,11 @@ def test_single_files_are_told_apart_as_images_are(root):
     files = [str(root / name) for name in ("train/a.png", "b.tar", "gone")]
     os.utime(root / "b.tar", (1, 1))
     before = listing.of_files(files)
-    assert before == listing.of_files(files) and before.startswith("2 files ") and listing.of_files(files[2:]) == ""
+    assert (
+        before == listing.of_files(files)
+        and before.startswith("2 files ")
+        and listing.of_files(files[2:]) == ""
+    )
     CHANGES["larger, with its time"](root)
     larger = listing.of_files(files)
     replaced(root)

@@ -24,7 +24,9 @@ def folder(tmp_path, monkeypatch):
 
 def queue(folder, text, code=0):
     """A `squeue` that prints `text`."""
-    (folder / "bin/squeue").write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\nexit {code}\n")
+    (folder / "bin/squeue").write_text(
+        f"#!/bin/sh\ncat <<'END'\n{text}\nEND\nexit {code}\n"
+    )
     (folder / "bin/squeue").chmod(0o755)
 
 
@@ -50,7 +52,10 @@ def test_jobs_of_a_run_that_may_be_alive_stop_this_one(folder, monkeypatch):
     (folder / ".snakemake/alive-elsewhere").touch()
     with open(lock.alive_file(), "a+") as file:
         monkeypatch.setattr(lock, "_held", [file])
-        with pytest.raises(UserError, match=r"Slurm jobs 7 are of another run .* it may be of elsewhere"):
+        with pytest.raises(
+            UserError,
+            match=r"Slurm jobs 7 are of another run .* it may be of elsewhere",
+        ):
             lock.end_orphans()
 
 
@@ -65,7 +70,10 @@ def test_the_lock_is_proven_free_only_when_its_holder_is_gone(folder):
     holder = multiprocessing.Process(target=hold, args=(ready,))
     holder.start()
     assert ready.wait(30)
-    assert lock.owner_is_gone() == (False, "another Snakemake, or a job of a killed one, is running here")
+    assert lock.owner_is_gone() == (
+        False,
+        "another Snakemake, or a job of a killed one, is running here",
+    )
     holder.kill()
     holder.join()
     assert lock.owner_is_gone() == (True, "")
@@ -82,7 +90,9 @@ def end_slowly(ready):
 
 
 def test_a_run_that_is_about_to_end_is_waited_for(folder, monkeypatch):
-    monkeypatch.setattr(run, "snakemake", lambda *_: pytest.fail("there is nothing to unlock"))
+    monkeypatch.setattr(
+        run, "snakemake", lambda *_: pytest.fail("there is nothing to unlock")
+    )
     (folder / ".snakemake/locks").mkdir()
     ready = multiprocessing.Event()
     ending = multiprocessing.Process(target=end_slowly, args=(ready,))

@@ -35,10 +35,21 @@ def test_another_workflow_uses_it_and_says_only_what_differs(make_checkout, tmp_
     (theirs / "Snakefile").write_text(THEIRS.format(folder=checkout.folder))
     with open(theirs / "config/config.yaml", "a") as config:
         config.write("    k: [4]\n")
-    run = {"cwd": theirs, "env": checkout.environment, "capture_output": True, "text": True}
+    run = {
+        "cwd": theirs,
+        "env": checkout.environment,
+        "capture_output": True,
+        "text": True,
+    }
     done = subprocess.run(checkout.command("-n", "--quiet", "host"), **run)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     # Its own k, the project's dataset; the published tables lie in the project.
-    assert "results/mine/saes/fashion_mnist_smoke/efficientnet_lite0/k4/bank.json" in said
-    assert "/workflow/resources/paper/table1" in said and "sae_train" in said and "k8" not in said
+    assert (
+        "results/mine/saes/fashion_mnist_smoke/efficientnet_lite0/k4/bank.json" in said
+    )
+    assert (
+        "/workflow/resources/paper/table1" in said
+        and "sae_train" in said
+        and "k8" not in said
+    )

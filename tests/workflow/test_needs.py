@@ -28,7 +28,12 @@ def job(config, rule, cell=CELL):
 def scoring(m):
     """Inputs of 1,231,167 x 1024 float32 stay on disk, so a quarter GiB of them; held-out ones, their codes, an SAE."""
     held_out = 2 * 50_000 * 1024 * 4 / 1e6
-    return 360 + 1.9 * (2**28 / 1e6 + held_out) + 4.1 * 8 * 100_000 * 32 / 1e6 + (2 * 4 * 4096 + 8 * 1024) * m / 1e6
+    return (
+        360
+        + 1.9 * (2**28 / 1e6 + held_out)
+        + 4.1 * 8 * 100_000 * 32 / 1e6
+        + (2 * 4 * 4096 + 8 * 1024) * m / 1e6
+    )
 
 
 def test_memory_of_training_by_hand(config):
@@ -52,11 +57,15 @@ def test_time_and_memory_of_a_cell_that_trains_several_saes_at_once(config):
     whole = 51 * 50 * 601 * step + choosing
     assert job(config, "train").runtime(1) == math.ceil(10 + 3 * (whole + 5) / 60)
     config["compute"]["saes_at_once"] = 4
-    assert job(config, "train").runtime(1) == math.ceil(10 + 3 * (whole + 5) / 60)  # On one GPU.
+    assert job(config, "train").runtime(1) == math.ceil(
+        10 + 3 * (whole + 5) / 60
+    )  # On one GPU.
     gpu = costs.figures()["memory"]["gpu"]
     beside = costs.figures()["memory"]["cluster"] + gpu
     one = 430 + 1.9 * 2**28 / 1e6 + 5.4 * 8 * 8192 * 1024 / 1e6
-    assert job(config, "train").memory(1) == math.ceil(1.5 * (4 * (one + gpu) + scoring(8192) + beside))
+    assert job(config, "train").memory(1) == math.ceil(
+        1.5 * (4 * (one + gpu) + scoring(8192) + beside)
+    )
     config["compute"] |= {"time_factor": 0.5, "time_limit": 60}
     assert [job(config, "train").runtime(attempt) for attempt in (1, 3)] == [60, 60]
 
@@ -66,7 +75,9 @@ def test_the_unknown_has_figures_of_its_own_until_its_size_is_known(config, tmp_
     config["experiments"]["paper"]["datasets"] = ["birds"]
     birds = CELL | {"dataset": "birds"}
     figures = costs.figures()
-    assert job(config, "train", birds).memory(1) == 1.5 * (figures["memory"]["unknown"] + 400)
+    assert job(config, "train", birds).memory(1) == 1.5 * (
+        figures["memory"]["unknown"] + 400
+    )
     assert job(config, "train", birds).runtime(1) == figures["runtime"]["unknown"]
     manifest = tmp_path / "results/datasets/birds/manifest.json"
     manifest.parent.mkdir(parents=True)
@@ -75,10 +86,19 @@ def test_the_unknown_has_figures_of_its_own_until_its_size_is_known(config, tmp_
     assert job(config, "train", birds).memory(1) == math.ceil(1.5 * (used + 400))
 
 
-def test_how_many_images_there_are_is_not_taken_from_another_dataset_of_the_type(config):
+def test_how_many_images_there_are_is_not_taken_from_another_dataset_of_the_type(
+    config,
+):
     config["datasets"]["split2"] = config["datasets"]["emoji_vendors"]
-    known = [costs.data_of(settings.load(config), name) for name in ("emoji", "emoji_vendors", "split2")]
-    assert [of["rows"] and sum(of["rows"].values()) for of in known] == [7572, 14730, None]
+    known = [
+        costs.data_of(settings.load(config), name)
+        for name in ("emoji", "emoji_vendors", "split2")
+    ]
+    assert [of["rows"] and sum(of["rows"].values()) for of in known] == [
+        7572,
+        14730,
+        None,
+    ]
     assert known[2]["classes"] == 99
 
 
@@ -91,7 +111,9 @@ def test_a_labelled_dataset_whose_classes_nobody_knows(config, tmp_path):
     manifest.parent.mkdir(parents=True)
     images = {"train": 1_231_167, "val": 50_000, "test": 50_000}
     manifest.write_text(json.dumps({"images": images}))
-    assert job(config, "probe", birds).runtime(1) == costs.figures()["runtime"]["unknown"]
+    assert (
+        job(config, "probe", birds).runtime(1) == costs.figures()["runtime"]["unknown"]
+    )
     manifest.write_text(json.dumps({"images": images, "classes": 1000}))
     ours, imagenet = (
         (job(given, "probe", cell).memory(1), job(given, "probe", cell).runtime(1))
@@ -102,11 +124,22 @@ def test_a_labelled_dataset_whose_classes_nobody_knows(config, tmp_path):
 
 def test_given_embeddings_of_which_only_the_manifests_tell(config, tmp_path):
     config["datasets"]["ours"] = {"type": "table", "root": "ours"}
-    config["backbones"]["given"] = {"loader": "precomputed", "family": "ours", "model": "given"}
-    config["experiments"]["paper"] |= {"datasets": ["ours"], "backbones": ["given"], "gallery": {}}
+    config["backbones"]["given"] = {
+        "loader": "precomputed",
+        "family": "ours",
+        "model": "given",
+    }
+    config["experiments"]["paper"] |= {
+        "datasets": ["ours"],
+        "backbones": ["given"],
+        "gallery": {},
+    }
     ours = CELL | {"dataset": "ours", "backbone": "given"}
     for file, content in (
-        ("datasets/ours/manifest.json", {"images": {"train": 1000, "val": 100, "test": 100}, "classes": 0}),
+        (
+            "datasets/ours/manifest.json",
+            {"images": {"train": 1000, "val": 100, "test": 100}, "classes": 0},
+        ),
         ("activations/ours/given/train/manifest.json", {"shape": [1000, 64]}),
     ):
         (tmp_path / "results" / file).parent.mkdir(parents=True)
@@ -119,12 +152,25 @@ def test_given_embeddings_of_which_only_the_manifests_tell(config, tmp_path):
 
 def test_what_a_method_and_a_sweep_say_of_size_and_time_counts(config):
     """Of swept values the largest counts, and every trial."""
-    config["experiments"]["paper"]["sweep"]["reg2"] = {"lambda": [0.001], "m": [4096, 16384], "epochs": [10]}
+    config["experiments"]["paper"]["sweep"]["reg2"] = {
+        "lambda": [0.001],
+        "m": [4096, 16384],
+        "epochs": [10],
+    }
     config["compute"]["saes_at_once"] = 9
     used = 9 * (430 + 1.9 * 2**28 / 1e6 + 5.4 * 8 * 16384 * 1024 / 1e6)
-    assert job(config, "train").memory(1) == math.ceil(1.5 * (used + scoring(16384) + 400))
-    flop = [4 * 2048 * 1024 * (m + 32) * 601 * epochs for m, epochs in [*9 * [(8192, 50)], *2 * [(16384, 10)]]]
+    assert job(config, "train").memory(1) == math.ceil(
+        1.5 * (used + scoring(16384) + 400)
+    )
+    flop = [
+        4 * 2048 * 1024 * (m + 32) * 601 * epochs
+        for m, epochs in [*9 * [(8192, 50)], *2 * [(16384, 10)]]
+    ]
     # Of `reg1_all` and `reg2_all` an SAE each and seed; what `reg2` sweeps holds for `reg2_all`.
     choosing = (3 + 18 + 6 + 5 * 3 + 6) * 50_000 * 2 * 1024 * 16384 / 1e9
-    seconds = (3 * (sum(flop) + flop[0] + flop[-1]) / 1e9 + choosing) / costs.rate("cpu")
-    assert stages.STAGES["train"].seconds(job(config, "train"))[2] == pytest.approx(seconds)
+    seconds = (3 * (sum(flop) + flop[0] + flop[-1]) / 1e9 + choosing) / costs.rate(
+        "cpu"
+    )
+    assert stages.STAGES["train"].seconds(job(config, "train"))[2] == pytest.approx(
+        seconds
+    )

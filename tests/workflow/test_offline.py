@@ -59,13 +59,19 @@ def hub(digits, monkeypatch, tmp_path):
 
 def test_only_the_local_rule_asks_the_hub(make_checkout, hub, digits):
     checkout = make_checkout()
-    checkout.config["backbones"]["tiny"] = {"loader": "timm", "family": "tiny", "model": REPO.removeprefix("timm/")}
+    checkout.config["backbones"]["tiny"] = {
+        "loader": "timm",
+        "family": "tiny",
+        "model": REPO.removeprefix("timm/"),
+    }
     checkout.write()
     manifest = checkout.folder / "results/weights/tiny.json"
     asked = hub(manifest)
     checkout.snakemake("results/activations/digits/tiny/test/manifest.json")
     assert ("GET", FILE, False) in asked
-    assert not [request for request in asked if request[-1]], "asked after the weights were there"
+    assert not [request for request in asked if request[-1]], (
+        "asked after the weights were there"
+    )
     digest = hashlib.sha256((digits / "backbone.safetensors").read_bytes()).hexdigest()
     listed = {"repo": REPO, "file": "model.safetensors", "sha256": digest}
     assert files.read_json(manifest) == {"backbone": "tiny", "files": [listed]}

@@ -26,15 +26,21 @@ def folder(tmp_path, monkeypatch):
 def test_jobs_run_the_python_that_runs_snakemake(monkeypatch):
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     preflight.activate()
-    found = subprocess.run(["bash", "-c", "command -v python"], capture_output=True, text=True).stdout.strip()
+    found = subprocess.run(
+        ["bash", "-c", "command -v python"], capture_output=True, text=True
+    ).stdout.strip()
     assert Path(found).parent == Path(sys.executable).parent
 
 
 def test_records_that_another_user_keeps_closed_are_named(folder, monkeypatch):
     preflight.records()
     (folder / ".snakemake/metadata/record").touch()
-    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "record")  # Root may write all.
-    with pytest.raises(UserError, match=r"^\.snakemake/metadata/record is closed to this user"):
+    monkeypatch.setattr(
+        os, "access", lambda path, _: Path(path).name != "record"
+    )  # Root may write all.
+    with pytest.raises(
+        UserError, match=r"^\.snakemake/metadata/record is closed to this user"
+    ):
         preflight.records()
 
 
@@ -54,9 +60,15 @@ def test_each_run_has_its_plan_for_as_long_as_it_lives(folder, monkeypatch):
     # A job's Snakemake: another process, which finds other code.
     monkeypatch.setattr(handover, "_said", {})
     assert handover.read() == {"k": 8}
-    assert (handover.code("sae.core.files"), handover.code("sae.core.paths")) == ("then", "now")
+    assert (handover.code("sae.core.files"), handover.code("sae.core.paths")) == (
+        "then",
+        "now",
+    )
     monkeypatch.setenv(handover.VARIABLE, "a-later-run")
-    with pytest.raises(UserError, match=r"plan of the run \.snakemake/planned-a-later-run\.json does not exist"):
+    with pytest.raises(
+        UserError,
+        match=r"plan of the run \.snakemake/planned-a-later-run\.json does not exist",
+    ):
         handover.read()
 
 
@@ -64,7 +76,10 @@ def test_each_run_has_its_plan_for_as_long_as_it_lives(folder, monkeypatch):
     ("words", "refused"),
     [
         (["nosuch"], True),
-        (["-n", "--configfile", "config.yaml", "mine.yaml", "--", "smoke", "nosuch"], True),
+        (
+            ["-n", "--configfile", "config.yaml", "mine.yaml", "--", "smoke", "nosuch"],
+            True,
+        ),
         (["smoke", "--cores", "2", "--forcerun", "train"], False),
         (["train"], False),
         (["results/smoke/metrics.csv"], False),
@@ -74,16 +89,25 @@ def test_each_run_has_its_plan_for_as_long_as_it_lives(folder, monkeypatch):
         ([], False),
     ],
 )
-@pytest.mark.parametrize("program", ["bin/snakemake", "snakemake/__main__.py", "my_script.py"])
-def test_an_experiment_that_does_not_exist_lists_those_there_are(folder, words, refused, program):
+@pytest.mark.parametrize(
+    "program", ["bin/snakemake", "snakemake/__main__.py", "my_script.py"]
+)
+def test_an_experiment_that_does_not_exist_lists_those_there_are(
+    folder, words, refused, program
+):
     (folder / "there.txt").touch()
     (folder / "nosuch").mkdir()  # A folder is no target.
 
     def refuse():
-        missing.refuse_unknown(CONFIG, [program, *words], {*CONFIG.experiments, "train"}.__contains__)
+        missing.refuse_unknown(
+            CONFIG, [program, *words], {*CONFIG.experiments, "train"}.__contains__
+        )
 
     if refused and program != "my_script.py":
-        with pytest.raises(UserError, match=r"no experiment 'nosuch' in the config; there are: demo, .*smoke"):
+        with pytest.raises(
+            UserError,
+            match=r"no experiment 'nosuch' in the config; there are: demo, .*smoke",
+        ):
             refuse()
     else:
         refuse()

@@ -18,8 +18,13 @@ def test_the_slurm_profile_sends_just_the_rules_that_ask_for_a_gpu_to_gpus():
 def test_the_configs_that_docs_offer_are_right():
     for name, experiment in (("s3", "from_s3"), ("other_saes", "mine")):
         raw = yaml.safe_load((ROOT / "config.yaml").read_text())
-        laid_over = yaml.safe_load((ROOT / f"docs/examples/{name}/config.yaml").read_text())
-        for key, value in laid_over.items():  # As Snakemake lays one config over another.
+        laid_over = yaml.safe_load(
+            (ROOT / f"docs/examples/{name}/config.yaml").read_text()
+        )
+        for (
+            key,
+            value,
+        ) in laid_over.items():  # As Snakemake lays one config over another.
             raw[key] = raw[key] | value if isinstance(value, dict) else value
         assert experiment in settings.load(raw).experiments
 
@@ -31,7 +36,10 @@ def test_jobs_on_an_accelerator_run_one_at_a_time(make_checkout):
     checkout.experiment["k"] = [4, 8]
     checkout.write()
     checkout.snakemake("tiny", "--until", "train", "--cores", "4")
-    spans = [times(checkout.folder / f"results/tiny/logs/train/digits/tiny/k{k}.log") for k in (4, 8)]
+    spans = [
+        times(checkout.folder / f"results/tiny/logs/train/digits/tiny/k{k}.log")
+        for k in (4, 8)
+    ]
     (_, first), (second, _) = sorted(spans)
     assert first < second
 

@@ -9,7 +9,9 @@ FORMS = {"folder": "f", "protocol": "paper"}
 def test_a_mean_over_seeds_has_an_interval_and_one_seed_has_none():
     three = ("digits", "tiny", 4, "topk", "paper", "")
     saes = [FORMS | {"same": three, "R2": r2, "L0": 4.0} for r2 in (0.1, 0.2, 0.3)]
-    saes.append(FORMS | {"same": (*three[:3], "reg1", "paper", ""), "R2": 0.5, "L0": 4.0})
+    saes.append(
+        FORMS | {"same": (*three[:3], "reg1", "paper", ""), "R2": 0.5, "L0": 4.0}
+    )
     (row,) = publish._means(pd.DataFrame(saes)).to_dict("records")
     # Student's t: .2 plus and minus 4.303 * .1 / sqrt(3).
     assert row["R2"] == "0.2 [-0.048, 0.448]" and row["L0"] == "4 [4, 4]"

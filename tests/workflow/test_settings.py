@@ -29,8 +29,12 @@ def with_changes(change):
 def test_a_plan_is_complete_and_survives_json():
     plan = settings.bank_plan(CONFIG, "demo", *CELL, 32)
     assert type(plan).model_validate_json(plan.model_dump_json()) == plan
-    words = RAW["training"]["small"] | RAW["training"]["demo"] | {"precision": "float32"}
-    assert plan.recipe == {key: value for key, value in words.items() if key != "extends"}
+    words = (
+        RAW["training"]["small"] | RAW["training"]["demo"] | {"precision": "float32"}
+    )
+    assert plan.recipe == {
+        key: value for key, value in words.items() if key != "extends"
+    }
     assert plan.methods["topk"].model_dump(by_alias=True) == {
         "objective": "topk",
         "penalty": None,
@@ -44,30 +48,55 @@ def test_a_plan_is_complete_and_survives_json():
         "control": False,
     }
     reg1 = plan.methods["reg1"]
-    assert (reg1.penalty, reg1.mask, reg1.against) == ("off_support_l1", "batch_active", "topk")
-    assert reg1.sweep == {"lambda": RAW["experiments"]["demo"]["sweep"]["reg1"]["lambda"]["k32"]}
+    assert (reg1.penalty, reg1.mask, reg1.against) == (
+        "off_support_l1",
+        "batch_active",
+        "topk",
+    )
+    assert reg1.sweep == {
+        "lambda": RAW["experiments"]["demo"]["sweep"]["reg1"]["lambda"]["k32"]
+    }
     reg1_all = plan.methods["reg1_all"]
-    assert (reg1_all.penalty, reg1_all.mask, reg1_all.at) == ("off_support_l1", "all", "reg1")
+    assert (reg1_all.penalty, reg1_all.mask, reg1_all.at) == (
+        "off_support_l1",
+        "all",
+        "reg1",
+    )
     assert reg1_all.sweep == {} and reg1_all.lam is None
     # What the config asks for: 1 + 2 x 3 trials and 5 controls, and at most two `at` methods; three listed trials.
-    assert [(size.trials, size.after) for size in costs.sizes(plan)] == [(12, 2), (3, 0)]
+    assert [(size.trials, size.after) for size in costs.sizes(plan)] == [
+        (12, 2),
+        (3, 0),
+    ]
     assert len(settings.banks(CONFIG, "demo")) == 12
 
 
 def test_an_experiments_sweep_is_laid_over_the_methods_own():
     def change(raw):
-        raw["methods"]["reg1"]["sweep"] = {"lambda": [0.5, 0.25], "lr": [0.01, 0.003000000001]}
+        raw["methods"]["reg1"]["sweep"] = {
+            "lambda": [0.5, 0.25],
+            "lr": [0.01, 0.003000000001],
+        }
         raw["methods"]["topk"]["lr"] = 0.02
         smoke = raw["experiments"]["smoke"]
-        smoke["sweep"] = {"reg1": {"lambda": {"k8": [1, 0.1]}}, "reg2": smoke["sweep"]["reg2"], "topk": {"lr": [0.1]}}
+        smoke["sweep"] = {
+            "reg1": {"lambda": {"k8": [1, 0.1]}},
+            "reg2": smoke["sweep"]["reg2"],
+            "topk": {"lr": [0.1]},
+        }
 
-    plan = settings.bank_plan(with_changes(change), "smoke", "fashion_mnist_smoke", CELL[1], 8)
+    plan = settings.bank_plan(
+        with_changes(change), "smoke", "fashion_mnist_smoke", CELL[1], 8
+    )
     assert plan.methods["reg1"].sweep == {"lambda": [0.1, 1.0], "lr": [0.003, 0.01]}
     assert plan.methods["topk"].sweep == {"lr": [0.1]}
     assert plan.methods["reg2"].recipe == {"lr": 0.02}
     paths = [member.path for member in paper._trials(plan)]
     # Baselines first, then by name. A control takes over no sweep.
-    assert paths[:2] == ["topk/lr0.1/seed0/sae.safetensors", "batch_topk/default/seed0/sae.safetensors"]
+    assert paths[:2] == [
+        "topk/lr0.1/seed0/sae.safetensors",
+        "batch_topk/default/seed0/sae.safetensors",
+    ]
     assert "reg1/lambda0.1-lr0.003/seed0/sae.safetensors" in paths
     assert "untrained/default/seed0/sae.safetensors" in paths
 
@@ -88,10 +117,20 @@ def test_the_order_of_a_grid_and_labels_change_no_plan():
 
 def test_what_decides_a_cells_saes_is_no_more_than_it_uses():
     training = set(settings.training(settings.bank_plan(CONFIG, "demo", *CELL, 8)))
-    assert {("training", "loop"), ("objective", "topk"), ("penalty", "off_support_l1")} < training
+    assert {
+        ("training", "loop"),
+        ("objective", "topk"),
+        ("penalty", "off_support_l1"),
+    } < training
     assert {("protocol", "paper"), ("metric", "reconstruction")} < training
-    assert not training & {("objective", "batch_topk"), ("protocol", "fair"), ("metric", "purity")}
-    fair = settings.training(settings.bank_plan(CONFIG, "fair", "emoji_vendors_split1", CELL[1], 32))
+    assert not training & {
+        ("objective", "batch_topk"),
+        ("protocol", "fair"),
+        ("metric", "purity"),
+    }
+    fair = settings.training(
+        settings.bank_plan(CONFIG, "fair", "emoji_vendors_split1", CELL[1], 32)
+    )
     assert {("protocol", "fair"), ("metric", "monosemanticity")} < set(fair)
 
 
@@ -109,17 +148,39 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
     assert list(stages) == ["score", "robustness", "probe"]
     of_all = ["reconstruction", "firing", "monosemanticity", "purity", "recovery"]
     assert list(stages["score"]) == [*of_all, "independent", "detection", "latents"]
-    expected = {"C": [0.1, 1.0, 10.0], "tol": 0.01, "max_passes": 5000, "max_train": 100000, "largest": 32}
-    assert stages["probe"] == {"probe": expected} and settings.probe_plan(CONFIG, "paper") == expected
+    expected = {
+        "C": [0.1, 1.0, 10.0],
+        "tol": 0.01,
+        "max_passes": 5000,
+        "max_train": 100000,
+        "largest": 32,
+    }
+    assert (
+        stages["probe"] == {"probe": expected}
+        and settings.probe_plan(CONFIG, "paper") == expected
+    )
     assert settings.probe_plan(CONFIG, "demo")["largest"] == 8
-    assert settings.scoring(CONFIG, "demo", "probe") == [("models", "inputs"), ("metric", "probe")]
+    assert settings.scoring(CONFIG, "demo", "probe") == [
+        ("models", "inputs"),
+        ("metric", "probe"),
+    ]
     # Judges of an SAE's own family are not independent.
     families = settings.stages(CONFIG, "demo")["score"]["independent"]["families"]
-    assert families == {name: CONFIG.backbones[name].family for name in RAW["experiments"]["demo"]["backbones"]}
+    assert families == {
+        name: CONFIG.backbones[name].family
+        for name in RAW["experiments"]["demo"]["backbones"]
+    }
     # What is optional is for those experiments alone that name it.
     rivals = settings.stages(CONFIG, "rivals")
-    assert "density" in rivals["score"] and "density" not in settings.stages(CONFIG, "demo")["score"]
-    assert rivals["score"]["sparse_probe"] == {"ks": [1, 5], "max_train": 10_000, "classes": 30}
+    assert (
+        "density" in rivals["score"]
+        and "density" not in settings.stages(CONFIG, "demo")["score"]
+    )
+    assert rivals["score"]["sparse_probe"] == {
+        "ks": [1, 5],
+        "max_train": 10_000,
+        "classes": 30,
+    }
     # Without a metric, its stage has nothing to do.
 
     def without_probes(raw):
@@ -132,41 +193,74 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
 
 
 def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
-    config = with_changes(lambda raw: raw["experiments"]["smoke"].update(judges=["dinov2_vit_s14"]))
+    config = with_changes(
+        lambda raw: raw["experiments"]["smoke"].update(judges=["dinov2_vit_s14"])
+    )
     cell = {"dataset": "fashion_mnist_smoke", "backbone": "efficientnet_lite0"}
     assert settings.banks(config, "smoke") == [cell | {"k": 8}]
-    assert settings.embedded(config, "smoke") == [cell, cell | {"backbone": "dinov2_vit_s14"}]
+    assert settings.embedded(config, "smoke") == [
+        cell,
+        cell | {"backbone": "dinov2_vit_s14"},
+    ]
     assert settings.others(config, "smoke", "efficientnet_lite0") == ["dinov2_vit_s14"]
-    assert settings.splits_of_others(config, "smoke", "score") == ["train", "val", "test"]
-    assert settings.splits_of_others(config, "smoke", "train") == []  # No metric of its protocols reads them.
+    assert settings.splits_of_others(config, "smoke", "score") == [
+        "train",
+        "val",
+        "test",
+    ]
+    assert (
+        settings.splits_of_others(config, "smoke", "train") == []
+    )  # No metric of its protocols reads them.
     families = settings.stages(config, "smoke")["score"]["independent"]["families"]
     assert len(families) == len(set(families.values())) == 2
     shown = "\n".join(forecast.text(config, "smoke"))
     assert "fashion_mnist_smoke / dinov2_vit_s14" in shown and "in 1 cells" in shown
     card = "\n".join(publish._sources(config, "smoke"))
-    assert card.count("- judge dinov2_vit_s14") == card.count("- backbone efficientnet_lite0") == 1
+    assert (
+        card.count("- judge dinov2_vit_s14")
+        == card.count("- backbone efficientnet_lite0")
+        == 1
+    )
 
 
 def test_names_are_of_the_experiment_alone():
     def change(raw):
-        raw["methods"] = {"unused": {"objective": "topk", "colour": "#000000"}} | raw["methods"]
-        raw["experiments"]["smoke"].update(methods=["topk", "reg2"], sweep={"reg2": {"lambda": [0.1]}})
+        raw["methods"] = {"unused": {"objective": "topk", "colour": "#000000"}} | raw[
+            "methods"
+        ]
+        raw["experiments"]["smoke"].update(
+            methods=["topk", "reg2"], sweep={"reg2": {"lambda": [0.1]}}
+        )
 
     names = settings.names(with_changes(change), "smoke")
-    assert {name: method["position"] for name, method in names["methods"].items()} == {"topk": 0, "reg2": 1}
-    assert names["methods"]["reg2"]["label"] == "Reg. 2" and names["methods"]["reg2"]["against"] == "topk"
+    assert {name: method["position"] for name, method in names["methods"].items()} == {
+        "topk": 0,
+        "reg2": 1,
+    }
+    assert (
+        names["methods"]["reg2"]["label"] == "Reg. 2"
+        and names["methods"]["reg2"]["against"] == "topk"
+    )
     assert names["datasets"] == {"fashion_mnist_smoke": "Fashion-MNIST (smoke)"}
 
 
 def test_galleries_show_what_protocol_paper_chose():
-    config = with_changes(lambda raw: raw["experiments"]["fair"]["protocols"].pop("paper"))
-    assert settings.gallery(config, "fair") is None and "fig2" not in settings.figures(config, "fair")
+    config = with_changes(
+        lambda raw: raw["experiments"]["fair"]["protocols"].pop("paper")
+    )
+    assert settings.gallery(config, "fair") is None and "fig2" not in settings.figures(
+        config, "fair"
+    )
 
 
 def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monkeypatch):
     def change(raw):
         raw["datasets"]["given"] = {"type": "table", "root": "here"}
-        raw["backbones"]["ours"] = {"loader": "precomputed", "family": "clip", "model": "clip"}
+        raw["backbones"]["ours"] = {
+            "loader": "precomputed",
+            "family": "clip",
+            "model": "clip",
+        }
         raw["experiments"]["smoke"] |= {"datasets": ["given"], "backbones": ["ours"]}
 
     config = with_changes(change)
@@ -180,9 +274,19 @@ def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monke
         "fig5_probe",
         "sweep",
     ]
-    assert settings.dataset_files(config, "given") == ["here/train.csv", "here/val.csv", "here/test.csv"]
-    assert settings.given_embeddings(config, "given", "ours")[0] == "here/clip/train.npy"
-    assert settings.given_embeddings(config, "emoji", CELL[1]) == settings.dataset_files(config, "emoji") == []
+    assert settings.dataset_files(config, "given") == [
+        "here/train.csv",
+        "here/val.csv",
+        "here/test.csv",
+    ]
+    assert (
+        settings.given_embeddings(config, "given", "ours")[0] == "here/clip/train.npy"
+    )
+    assert (
+        settings.given_embeddings(config, "emoji", CELL[1])
+        == settings.dataset_files(config, "emoji")
+        == []
+    )
     assert not settings.from_hub(config, "ours")
     monkeypatch.chdir(tmp_path)
     Path("here/clip").mkdir(parents=True)
@@ -190,33 +294,73 @@ def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monke
         Path("here/clip", name).touch()
     there = list(missing.local(config, "smoke"))
     assert there[0] == "dataset given: here/clip/val.npy does not exist"
-    assert there[1].startswith("dataset given: here/clip/test.npy does not exist (save each array of the .npz")
+    assert there[1].startswith(
+        "dataset given: here/clip/test.npy does not exist (save each array of the .npz"
+    )
 
 
 def test_a_run_that_would_find_no_images_or_weights_is_refused(tmp_path):
     def change(raw):
-        raw["datasets"]["mine"] = {"type": "image_folder", "root": str(tmp_path), "image_size": 64}
-        raw["datasets"]["lost"] = {"type": "image_folder", "root": str(tmp_path / "gone"), "image_size": 64}
-        raw["backbones"]["own"] = {"loader": "timm", "model": "m", "family": "f", "checkpoint": str(tmp_path / "gone")}
+        raw["datasets"]["mine"] = {
+            "type": "image_folder",
+            "root": str(tmp_path),
+            "image_size": 64,
+        }
+        raw["datasets"]["lost"] = {
+            "type": "image_folder",
+            "root": str(tmp_path / "gone"),
+            "image_size": 64,
+        }
+        raw["backbones"]["own"] = {
+            "loader": "timm",
+            "model": "m",
+            "family": "f",
+            "checkpoint": str(tmp_path / "gone"),
+        }
 
     config = with_changes(change)
-    missing.refuse_lost(config, [("dataset", {"dataset": "mine"}), ("train", {"dataset": "lost", "backbone": "own"})])
-    with pytest.raises(UserError, match=r"dataset lost: .*gone does not exist .*Nothing was started"):
+    missing.refuse_lost(
+        config,
+        [
+            ("dataset", {"dataset": "mine"}),
+            ("train", {"dataset": "lost", "backbone": "own"}),
+        ],
+    )
+    with pytest.raises(
+        UserError, match=r"dataset lost: .*gone does not exist .*Nothing was started"
+    ):
         missing.refuse_lost(config, [("dataset", {"dataset": "lost"})])
     # What a job of the run makes, say from a bucket, is there in time.
-    missing.refuse_lost(config, [("dataset", {"dataset": "lost"})], [str(tmp_path / "gone" / "train.csv")])
-    missing.refuse_lost(config, [("dataset", {"dataset": "lost"})], [str(tmp_path / "other"), str(tmp_path / "gone")])
+    missing.refuse_lost(
+        config,
+        [("dataset", {"dataset": "lost"})],
+        [str(tmp_path / "gone" / "train.csv")],
+    )
+    missing.refuse_lost(
+        config,
+        [("dataset", {"dataset": "lost"})],
+        [str(tmp_path / "other"), str(tmp_path / "gone")],
+    )
     with pytest.raises(UserError, match="dataset lost: "):
-        missing.refuse_lost(config, [("dataset", {"dataset": "lost"})], [str(tmp_path / "gone.csv")])
-    with pytest.raises(UserError, match=r"backbone own: checkpoint .*gone does not exist"):
+        missing.refuse_lost(
+            config, [("dataset", {"dataset": "lost"})], [str(tmp_path / "gone.csv")]
+        )
+    with pytest.raises(
+        UserError, match=r"backbone own: checkpoint .*gone does not exist"
+    ):
         missing.refuse_lost(config, [("embed", {"dataset": "mine", "backbone": "own"})])
 
 
-def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(tmp_path, monkeypatch):
+def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
 
     def change(raw):
-        raw["methods"] |= {"local": {"import": "saes/"}, "either": {"import": "saes/theirs"}}
+        raw["methods"] |= {
+            "local": {"import": "saes/"},
+            "either": {"import": "saes/theirs"},
+        }
         raw["experiments"]["smoke"]["methods"] += ["local", "either"]
 
     config, either = with_changes(change), [("imported", {"method": "either"})]
@@ -224,29 +368,47 @@ def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(tmp_path, 
         "method local: saes/ does not exist, and is no owner/name[:folder] of the Hugging Face hub",
         "method either: saes/theirs does not exist here; it is looked for on the Hugging Face hub",
     ]
-    with pytest.raises(UserError, match=r"method local: saes/ does not exist, .*Nothing was started"):
+    with pytest.raises(
+        UserError, match=r"method local: saes/ does not exist, .*Nothing was started"
+    ):
         missing.refuse_lost(config, [("imported", {"method": "local"})])
     Path("results/imported").mkdir(parents=True)
     Path("results/imported/either.safetensors").touch()
     missing.refuse_lost(config, either)
     Path("saes").mkdir()
-    with pytest.raises(UserError, match=r"method either: saes/theirs, of which results/imported/either\.safetens"):
+    with pytest.raises(
+        UserError,
+        match=r"method either: saes/theirs, of which results/imported/either\.safetens",
+    ):
         missing.refuse_lost(config, either)
     missing.refuse_lost(config, either, ["saes/theirs"])
 
 
 def test_a_board_that_is_not_there_is_named(tmp_path):
     def change(raw):
-        raw["experiments"]["smoke"]["board"] = ["docs/results/fairr", "results/demo", str(ROOT / "docs/results/fair")]
+        raw["experiments"]["smoke"]["board"] = [
+            "docs/results/fairr",
+            "results/demo",
+            str(ROOT / "docs/results/fair"),
+        ]
 
     config = with_changes(change)
-    assert list(missing.local(config, "smoke")) == ["board: docs/results/fairr has no made_by.json"]
+    assert list(missing.local(config, "smoke")) == [
+        "board: docs/results/fairr has no made_by.json"
+    ]
     for target in ("smoke", "results/smoke/metrics.csv"):
-        with pytest.raises(UserError, match=r"^experiments\.smoke\.board: docs/results/fairr has no made_by\.json$"):
-            missing.refuse_unknown(config, ["snakemake", target], ["smoke"].__contains__)
+        with pytest.raises(
+            UserError,
+            match=r"^experiments\.smoke\.board: docs/results/fairr has no made_by\.json$",
+        ):
+            missing.refuse_unknown(
+                config, ["snakemake", target], ["smoke"].__contains__
+            )
 
 
-def test_a_shared_folder_that_is_not_there_and_labels_of_several_are_told(tmp_path, capsys):
+def test_a_shared_folder_that_is_not_there_and_labels_of_several_are_told(
+    tmp_path, capsys
+):
     def change(raw):
         raw["compute"]["shared"] = [str(tmp_path), str(tmp_path / "gone")]
         raw["methods"]["reg2"]["label"] = raw["methods"]["reg1"]["label"]
@@ -258,15 +420,27 @@ def test_a_shared_folder_that_is_not_there_and_labels_of_several_are_told(tmp_pa
     ]
 
 
-def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges(capsys):
+def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges(
+    capsys,
+):
     def change(raw):
-        raw["experiments"]["rivals"]["backbones"] = ["efficientnet_lite0", "efficientnet_lite2"]
-        raw["experiments"]["study"]["backbones"] = ["dinov2_vit_s14"]  # Its protocol does not choose by detection.
-        raw["experiments"]["fair"] |= {"backbones": ["dinov2_vit_s14"], "judges": ["efficientnet_lite0"]}
+        raw["experiments"]["rivals"]["backbones"] = [
+            "efficientnet_lite0",
+            "efficientnet_lite2",
+        ]
+        raw["experiments"]["study"]["backbones"] = [
+            "dinov2_vit_s14"
+        ]  # Its protocol does not choose by detection.
+        raw["experiments"]["fair"] |= {
+            "backbones": ["dinov2_vit_s14"],
+            "judges": ["efficientnet_lite0"],
+        }
 
     missing.warn(with_changes(change), ["rivals", "study", "fair"])
     told = [line for line in capsys.readouterr().err.splitlines() if "judges" in line]
-    assert len(told) == 1 and told[0].startswith("rivals: all backbones are of the family efficientnet, so nobody")
+    assert len(told) == 1 and told[0].startswith(
+        "rivals: all backbones are of the family efficientnet, so nobody"
+    )
 
 
 def test_the_gallery_is_that_of_the_config_or_the_first_cell():
@@ -275,7 +449,11 @@ def test_the_gallery_is_that_of_the_config_or_the_first_cell():
         "backbone": "efficientnet_lite0",
         "k": 16,
     }
-    assert settings.gallery(CONFIG, "paper") == {"dataset": "imagenet", "backbone": "vit_l16", "k": 32}
+    assert settings.gallery(CONFIG, "paper") == {
+        "dataset": "imagenet",
+        "backbone": "vit_l16",
+        "k": 32,
+    }
 
 
 @pytest.mark.parametrize(
@@ -288,9 +466,13 @@ def test_the_gallery_is_that_of_the_config_or_the_first_cell():
     ],
 )
 def test_weights_from_the_hub(more, expected):
-    config = with_changes(lambda raw: raw["backbones"].update(b={"family": "b", "model": "m", **more}))
+    config = with_changes(
+        lambda raw: raw["backbones"].update(b={"family": "b", "model": "m", **more})
+    )
     assert settings.from_hub(config, "b") == expected
-    assert settings.weights_plan(config, "b") == {"model": "m"} | {k: v for k, v in more.items() if k != "checkpoint"}
+    assert settings.weights_plan(config, "b") == {"model": "m"} | {
+        k: v for k, v in more.items() if k != "checkpoint"
+    }
 
 
 def test_the_report_shows_only_what_the_experiment_uses():
@@ -305,26 +487,49 @@ def test_config_files_are_looked_at_before_snakemake_reads_them(tmp_path, monkey
     Path("config.yaml").write_text("a: 1\n")
     Path("mine.yaml").write_text("a: 1\nb: {c: 1,\n c: 2}\n")
     with pytest.raises(
-        UserError, match=r"^mine\.yaml line 3 is not right: the key 'c' is there twice, first in line 2"
+        UserError,
+        match=r"^mine\.yaml line 3 is not right: the key 'c' is there twice, first in line 2",
     ):
         settings.merged("config.yaml", tmp_path / "mine.yaml")
-    for text, said in (("a: [1\nb: 2\n", "line 2"), ("a:\n\tb: 1\n", "line 2"), ("a: {<<: {b: 1}}\n", "line 1 .*<<")):
+    for text, said in (
+        ("a: [1\nb: 2\n", "line 2"),
+        ("a:\n\tb: 1\n", "line 2"),
+        ("a: {<<: {b: 1}}\n", "line 1 .*<<"),
+    ):
         Path("mine.yaml").write_text(text)
         with pytest.raises(SystemExit, match=rf"^error: mine\.yaml {said}"):
-            run.check_configfiles(["-n", "--configfile", "config.yaml", "mine.yaml", "--cores", "2"])
-    with pytest.raises(SystemExit, match=r"^error: theirs\.yaml cannot be read: .*No such file"):
+            run.check_configfiles(
+                ["-n", "--configfile", "config.yaml", "mine.yaml", "--cores", "2"]
+            )
+    with pytest.raises(
+        SystemExit, match=r"^error: theirs\.yaml cannot be read: .*No such file"
+    ):
         run.check_configfiles(["--configfile", "config.yaml", "theirs.yaml"])
 
 
 def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, text in (("a", "x: {y: 1, z: [1, 2]}\nv: 1"), ("b", "x: {z: [3]}\nv: {w: 2}"), ("c", "x: {y: {u: 1}}")):
+    for name, text in (
+        ("a", "x: {y: 1, z: [1, 2]}\nv: 1"),
+        ("b", "x: {z: [3]}\nv: {w: 2}"),
+        ("c", "x: {y: {u: 1}}"),
+    ):
         Path(f"{name}.yaml").write_text(text)
     expected = {"x": {"y": {"u": 1}, "z": [3]}, "v": {"w": 2}}
-    said = {"x": "c.yaml", "x.y": "c.yaml", "x.y.u": "c.yaml", "x.z": "b.yaml", "v": "b.yaml", "v.w": "b.yaml"}
+    said = {
+        "x": "c.yaml",
+        "x.y": "c.yaml",
+        "x.y.u": "c.yaml",
+        "x.z": "b.yaml",
+        "v": "b.yaml",
+        "v.w": "b.yaml",
+    }
     assert settings.merged("a.yaml", "b.yaml", "c.yaml") == (expected, said)
     Path("d.yaml").write_text("x: null\nv: 2")
-    assert settings.merged("a.yaml", "b.yaml", "d.yaml")[1] == {"x": "d.yaml", "v": "d.yaml"}
+    assert settings.merged("a.yaml", "b.yaml", "d.yaml")[1] == {
+        "x": "d.yaml",
+        "v": "d.yaml",
+    }
     assert settings.merged("a.yaml") == ({"x": {"y": 1, "z": [1, 2]}, "v": 1}, {})
 
 
@@ -340,17 +545,25 @@ def test_every_target_of_make_that_reads_the_config_takes_config():
         return " ".join(done.stdout.splitlines()[-1].split())
 
     for target in ("plan", "publish", "sizes", "unused", "prune"):
-        assert command(target, "CONFIG=a.yaml b.yaml").endswith(" a.yaml b.yaml"), target
+        assert command(target, "CONFIG=a.yaml b.yaml").endswith(" a.yaml b.yaml"), (
+            target
+        )
     for target in ("run", "demo", "smoke"):
-        assert command(target, "CONFIG=a.yaml b.yaml").endswith(" --configfile config.yaml a.yaml b.yaml"), target
-    on_a_cluster = command("run", "EXPERIMENT=x", "PROFILE=profiles/slurm", "CONFIG=a.yaml")
+        assert command(target, "CONFIG=a.yaml b.yaml").endswith(
+            " --configfile config.yaml a.yaml b.yaml"
+        ), target
+    on_a_cluster = command(
+        "run", "EXPERIMENT=x", "PROFILE=profiles/slurm", "CONFIG=a.yaml"
+    )
     files = "config.yaml profiles/slurm/compute.yaml a.yaml"
     assert on_a_cluster.endswith(f"run x --configfile {files} --profile profiles/slurm")
 
 
 def test_experiments_cannot_have_the_name_of_a_rule():
     names = settings.rule_names()
-    assert {"train", "score", "collect", "gallery"} <= set(names) and len(names) == len(set(names))
+    assert {"train", "score", "collect", "gallery"} <= set(names) and len(names) == len(
+        set(names)
+    )
 
 
 def test_the_schema_is_current():
@@ -372,15 +585,37 @@ def test_the_schema_refuses_what_it_knows_and_admits_entries_from_outside():
     def errors(change):
         raw = copy.deepcopy(RAW)
         change(raw)
-        return [".".join(map(str, error.absolute_path)) for error in validator.iter_errors(raw)]
+        return [
+            ".".join(map(str, error.absolute_path))
+            for error in validator.iter_errors(raw)
+        ]
 
     assert errors(lambda raw: None) == []
-    for file in (*(ROOT / "config/experiments").glob("*.yaml"), *(ROOT / "docs/examples").glob("*/config.yaml")):
+    for file in (
+        *(ROOT / "config/experiments").glob("*.yaml"),
+        *(ROOT / "docs/examples").glob("*/config.yaml"),
+    ):
         assert list(validator.iter_errors(yaml.safe_load(file.read_text()))) == [], file
     mine = {"type": "mine", "whatever": 1}
-    assert errors(lambda raw: raw["datasets"].update(x=mine) or raw["metrics"].update(mine={"a": 1})) == []
-    assert errors(lambda raw: raw["methods"].update(x={"objective": "mine", "wobble": 1})) == []
-    assert errors(lambda raw: raw["datasets"]["emoji"].update(image_sise=1)) == ["datasets.emoji"]
+    assert (
+        errors(
+            lambda raw: (
+                raw["datasets"].update(x=mine) or raw["metrics"].update(mine={"a": 1})
+            )
+        )
+        == []
+    )
+    assert (
+        errors(lambda raw: raw["methods"].update(x={"objective": "mine", "wobble": 1}))
+        == []
+    )
+    assert errors(lambda raw: raw["datasets"]["emoji"].update(image_sise=1)) == [
+        "datasets.emoji"
+    ]
     assert errors(lambda raw: raw["metrics"]["probe"].update(D=1)) == ["metrics.probe"]
-    assert errors(lambda raw: raw["methods"]["topk"].update(lr="fast")) == ["methods.topk.lr"]
-    assert errors(lambda raw: raw["experiments"].update({"A": raw["experiments"]["demo"]})) == ["experiments"]
+    assert errors(lambda raw: raw["methods"]["topk"].update(lr="fast")) == [
+        "methods.topk.lr"
+    ]
+    assert errors(
+        lambda raw: raw["experiments"].update({"A": raw["experiments"]["demo"]})
+    ) == ["experiments"]

@@ -21,7 +21,14 @@ BANK = "results/tiny/saes/digits/tiny/k4/bank.json"
 # No GPU here, and jobs of a bank in one process; jobs are asked about as often as the executor can.
 COMPUTE = {"device": "auto", "threads": 1, "decode_workers": 0, "embed_shards": 1}
 COMPUTE |= {"time_factor": 0.02, "memory_factor": 0.1, "memory_limit": 4000}
-POLL = ["--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1", "--latency-wait", "5"]
+POLL = [
+    "--slurm-init-seconds-before-status-checks",
+    "1",
+    "--seconds-between-status-checks",
+    "1",
+    "--latency-wait",
+    "5",
+]
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +60,9 @@ class Submitted:
         self.environment = checkout.environment | cluster.environment | {"PATH": path}
 
     def command(self, *arguments, **compute):
-        (self.folder / "overlay.yaml").write_text(yaml.safe_dump({"compute": COMPUTE | compute}))
+        (self.folder / "overlay.yaml").write_text(
+            yaml.safe_dump({"compute": COMPUTE | compute})
+        )
         profile = ["--profile", "profiles/slurm", "--configfile", "overlay.yaml", *POLL]
         return [*self.checkout.command(*arguments), *profile]
 
@@ -67,7 +76,12 @@ class Submitted:
     def popen(self, command):
         # A file, not a pipe: jobs of a killed Snakemake do not hold it open.
         with open(self.folder / "printed", "w") as printed:
-            options = {"cwd": self.folder, "env": self.environment, "stdout": printed, "stderr": subprocess.STDOUT}
+            options = {
+                "cwd": self.folder,
+                "env": self.environment,
+                "stdout": printed,
+                "stderr": subprocess.STDOUT,
+            }
             return subprocess.Popen(command, **options)
 
     def finish(self, process, ok=True):
@@ -79,10 +93,16 @@ class Submitted:
     def jobs(self, rule=""):
         """Every job of this folder so far, oldest first: id, state, partition, memory, time, rule."""
         columns = "%A|%T|%P|%m|%l|%k|%Z"
-        listed = self.cluster.run("squeue", "--states=all", "--noheader", "--sort=i", f"--format={columns}")
+        listed = self.cluster.run(
+            "squeue", "--states=all", "--noheader", "--sort=i", f"--format={columns}"
+        )
         rows = [line.split("|") for line in listed.splitlines()]
         names = ("id", "state", "partition", "memory", "time", "rule")
-        found = [dict(zip(names, row, strict=False)) for row in rows if row[-1] == str(self.folder)]
+        found = [
+            dict(zip(names, row, strict=False))
+            for row in rows
+            if row[-1] == str(self.folder)
+        ]
         return [job for job in found if job["rule"].startswith(f"rule_{rule}")]
 
     def wait_for(self, condition):
@@ -110,7 +130,10 @@ def submitted(embedded, cluster, tmp_path):
     folder = tmp_path / "submitted"
     shutil.copytree(embedded.folder, folder, symlinks=True)
     checkout = Checkout.__new__(Checkout)
-    checkout.folder, checkout.config = folder, yaml.safe_load((folder / "config.yaml").read_text())
+    checkout.folder, checkout.config = (
+        folder,
+        yaml.safe_load((folder / "config.yaml").read_text()),
+    )
     checkout.experiment = checkout.config["experiments"]["tiny"]
     return Submitted(checkout, cluster)
 
@@ -127,12 +150,19 @@ def test_smoke_gives_the_same_bytes_as_without_slurm(make_checkout, cluster):
         checkout.config["compute"] |= COMPUTE
         checkout.write()
     here.snakemake("smoke")
-    shutil.copytree(here.folder / "results/artifacts", there.folder / "results/artifacts")
+    shutil.copytree(
+        here.folder / "results/artifacts", there.folder / "results/artifacts"
+    )
     shutil.rmtree(there.folder / "results/artifacts/fashion_mnist")
     there.run("smoke", memory_factor=0.5, time_factor=0.1)
     results = here.results("smoke")
     # How many SAEs there are depends on what was chosen, and so on the machine.
-    assert {f.split("/")[4] for f in results if f.endswith("sae.safetensors")} >= {"topk", "reg1", "reg2", "batch_topk"}
+    assert {f.split("/")[4] for f in results if f.endswith("sae.safetensors")} >= {
+        "topk",
+        "reg1",
+        "reg2",
+        "batch_topk",
+    }
     assert there.checkout.results("smoke") == results
     jobs = there.jobs()
     assert {job["state"] for job in jobs} == {"COMPLETED"}
@@ -141,17 +171,27 @@ def test_smoke_gives_the_same_bytes_as_without_slurm(make_checkout, cluster):
     for job in jobs:
         rule = re.match(r"rule_([a-z]+(_embeddings)?)", job["rule"])[1]
         given = "gres/gpu" in cluster.run("scontrol", "show", "job", job["id"])
-        assert (job["partition"], given) == (("gpu", True) if rule in on_gpu else ("cpu", False)), job
+        assert (job["partition"], given) == (
+            ("gpu", True) if rule in on_gpu else ("cpu", False)
+        ), job
     # Downloads are no jobs, since nodes may be offline.
-    assert not there.jobs("artifact") and (there.folder / "results/artifacts/fashion_mnist/artifact.json").exists()
+    assert (
+        not there.jobs("artifact")
+        and (there.folder / "results/artifacts/fashion_mnist/artifact.json").exists()
+    )
 
 
 def test_jobs_take_the_config_that_their_run_was_planned_with(submitted):
     process = submitted.start(BANK)
     submitted.wait_for(lambda: list(submitted.folder.glob(".snakemake/planned-*.json")))
-    slow(submitted, 1)  # Nothing is submitted before the plan is written, and no job has read the config.
+    slow(
+        submitted, 1
+    )  # Nothing is submitted before the plan is written, and no job has read the config.
     submitted.finish(process)
-    assert {entry["settings"]["epochs"] for entry in files.read_json(submitted.folder / BANK)["saes"]} == {4}
+    assert {
+        entry["settings"]["epochs"]
+        for entry in files.read_json(submitted.folder / BANK)["saes"]
+    } == {4}
     assert not list(submitted.folder.glob(".snakemake/planned-*.json"))
 
 
@@ -160,7 +200,11 @@ def test_gpu_jobs_stand_in_the_queue_side_by_side(submitted):
     submitted.checkout.experiment["k"] = [4, 8]
     submitted.checkout.write()
     process = submitted.start(BANK, BANK.replace("k4", "k8"))
-    submitted.wait_for(lambda: [job["state"] for job in submitted.jobs("train")] == ["RUNNING", "RUNNING"])
+    submitted.wait_for(
+        lambda: (
+            [job["state"] for job in submitted.jobs("train")] == ["RUNNING", "RUNNING"]
+        )
+    )
     submitted.finish(process)
 
 
@@ -168,8 +212,13 @@ def test_too_little_memory_is_retried_with_more(submitted):
     # (6000 + 400 + 3000) x 1.5 MB are asked for at a factor of 1, since nothing is known of this backbone.
     submitted.run(BANK, memory_factor=249.9 / 14100)
     jobs = submitted.jobs("train")
-    assert len(jobs) > 1 and [job["memory"] for job in jobs] == ["250M", "500M", "1000M"][: len(jobs)]
-    assert jobs[-1]["state"] == "COMPLETED" and "COMPLETED" not in {job["state"] for job in jobs[:-1]}
+    assert (
+        len(jobs) > 1
+        and [job["memory"] for job in jobs] == ["250M", "500M", "1000M"][: len(jobs)]
+    )
+    assert jobs[-1]["state"] == "COMPLETED" and "COMPLETED" not in {
+        job["state"] for job in jobs[:-1]
+    }
 
 
 def test_too_little_time_is_retried_with_more_and_nothing_is_trained_twice(submitted):
@@ -180,7 +229,9 @@ def test_too_little_time_is_retried_with_more_and_nothing_is_trained_twice(submi
     printed = submitted.finish(process)
     jobs = submitted.jobs("train")
     assert [job["time"] for job in jobs[:2]] == ["1:00", "2:00"]
-    assert [job["state"] for job in jobs] == ["TIMEOUT"] * (len(jobs) - 1) + ["COMPLETED"], printed
+    assert [job["state"] for job in jobs] == ["TIMEOUT"] * (len(jobs) - 1) + [
+        "COMPLETED"
+    ], printed
     log = (submitted.folder / "results/tiny/logs/train/digits/tiny/k4.log").read_text()
     assert before and log.count("found in the store") >= len(before)
     assert log.count(": start ") <= len(submitted.finished - before)
@@ -193,7 +244,10 @@ def test_a_cancelled_job_is_retried(submitted):
     job = submitted.jobs("train")[0]
     submitted.cluster.run("scancel", job["id"])
     submitted.finish(process)
-    assert [job["state"] for job in submitted.jobs("train")] == ["CANCELLED", "COMPLETED"]
+    assert [job["state"] for job in submitted.jobs("train")] == [
+        "CANCELLED",
+        "COMPLETED",
+    ]
     assert submitted.finished == submitted.listed
 
 
@@ -203,7 +257,9 @@ def test_snakemake_killed_on_the_login_node_picks_up(submitted, embedded):
     options = submitted.command()[1:]
     process = submitted.popen([*run, *options])
     submitted.wait_for(lambda: submitted.finished)
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
+    children = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout
     for pid in [process.pid, *map(int, children.split())]:
         os.kill(pid, signal.SIGKILL)
     process.wait()
@@ -213,7 +269,10 @@ def test_snakemake_killed_on_the_login_node_picks_up(submitted, embedded):
     printed = submitted.finish(submitted.popen([*run, *options]))
     assert "its owner is gone: unlocking" in printed
     assert f"A killed run left Slurm jobs {orphan['id']}: cancelling them" in printed
-    assert [job["state"] for job in submitted.jobs("train")] == ["CANCELLED", "COMPLETED"]
+    assert [job["state"] for job in submitted.jobs("train")] == [
+        "CANCELLED",
+        "COMPLETED",
+    ]
     assert before <= submitted.finished == submitted.listed
 
 
@@ -228,19 +287,26 @@ def test_a_failing_sae_leaves_its_finished_siblings(submitted):
     submitted.checkout.experiment["methods"].append("wrong")
     submitted.checkout.write()
     printed = submitted.run(BANK, "--retries", "0", ok=False)
-    assert "ValueError: no such penalty" in printed and not (submitted.folder / BANK).exists()
+    assert (
+        "ValueError: no such penalty" in printed
+        and not (submitted.folder / BANK).exists()
+    )
     siblings = submitted.finished
     assert len(siblings) == 5
     penalty.write_text("def penalty(batch):\n    return batch.a.sum(dim=1)\n")
     submitted.run(BANK, "--retries", "0")
     assert siblings < submitted.finished == submitted.listed
     log = (submitted.folder / "results/tiny/logs/train/digits/tiny/k4.log").read_text()
-    assert log.count("found in the store") == 5 and log.count(": start ") == len(submitted.finished - siblings)
+    assert log.count("found in the store") == 5 and log.count(": start ") == len(
+        submitted.finished - siblings
+    )
 
 
 def test_a_rejected_submission_is_an_error(submitted):
     profile = submitted.folder / "profiles/slurm/profile.yaml"
-    profile.write_text(profile.read_text().replace("slurm_partition: gpu", "slurm_partition: nowhere"))
+    profile.write_text(
+        profile.read_text().replace("slurm_partition: gpu", "slurm_partition: nowhere")
+    )
     printed = submitted.run(BANK, ok=False)
     assert "invalid partition specified: nowhere" in printed
     assert not submitted.jobs()

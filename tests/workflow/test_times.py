@@ -29,32 +29,66 @@ def test_times_are_those_of_the_experiments_own_banks(tmp_path, monkeypatch):
         file = tmp_path / "results" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{HEAD}{seconds}\t1\t{memory}\n")
-    metrics = pd.DataFrame({"dataset": "emoji", "backbone": "lite0", "k": [8, 16, 16], "ms_mean_alive_by_judge": 0.5})
+    metrics = pd.DataFrame(
+        {
+            "dataset": "emoji",
+            "backbone": "lite0",
+            "k": [8, 16, 16],
+            "ms_mean_alive_by_judge": 0.5,
+        }
+    )
     files.write_parquet(tmp_path / "results/demo/metrics.parquet", metrics)
     start(times.main, "demo", "--out", "times.json")
     assert files.read_json(tmp_path / "times.json")["jobs"] == [
-        {"step": "embed", "jobs": 3, "minutes": "3.0", "longest": "90 s", "memory": "700 MiB"},
-        {"step": "train", "jobs": 3, "minutes": "2.0", "longest": "60 s", "memory": "400 MiB"},
+        {
+            "step": "embed",
+            "jobs": 3,
+            "minutes": "3.0",
+            "longest": "90 s",
+            "memory": "700 MiB",
+        },
+        {
+            "step": "train",
+            "jobs": 3,
+            "minutes": "2.0",
+            "longest": "60 s",
+            "memory": "400 MiB",
+        },
     ]
 
 
 def test_what_an_earlier_config_left_is_not_checked(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    banks = {("old", "lite0", 8): "gone.safetensors", ("new", "lite0", 8): None, ("new", "lite0", 16): "gone"}
+    banks = {
+        ("old", "lite0", 8): "gone.safetensors",
+        ("new", "lite0", 8): None,
+        ("new", "lite0", 16): "gone",
+    }
     for (dataset, backbone, k), sae in banks.items():
         place = {"dataset": dataset, "backbone": backbone, "k": k}
         saes = [{"path": sae, "sha256": "0"}]
-        files.write_json(paths.BANK.format(experiment="demo", **place), place | {"saes": saes})
+        files.write_json(
+            paths.BANK.format(experiment="demo", **place), place | {"saes": saes}
+        )
     for backbone in ("lite0", "judge"):
         for split in SPLITS:
-            file = paths.EMBEDDINGS_MANIFEST.format(dataset="new", backbone=backbone, split=split)
+            file = paths.EMBEDDINGS_MANIFEST.format(
+                dataset="new", backbone=backbone, split=split
+            )
             files.write_json(file, {"sha256": {}})
     index = tmp_path / paths.DATASET.format(dataset="new")
     index.parent.mkdir(parents=True)
     index.with_name("index.parquet").write_bytes(b"index")
     files.write_json(index, {"sha256": files.sha256(index.with_name("index.parquet"))})
-    metrics = pd.DataFrame({"dataset": ["new"], "backbone": "lite0", "k": 8, "ms_mean_alive_by_judge": 0.5})
+    metrics = pd.DataFrame(
+        {"dataset": ["new"], "backbone": "lite0", "k": 8, "ms_mean_alive_by_judge": 0.5}
+    )
     files.write_parquet("results/demo/metrics.parquet", metrics)
     assert check.main("demo") == 0, capsys.readouterr().err
-    Path(paths.BANK.format(experiment="demo", dataset="new", backbone="lite0", k=8)).unlink()
-    assert check.main("demo") and "new / lite0 / 8, which has no bank.json" in capsys.readouterr().err
+    Path(
+        paths.BANK.format(experiment="demo", dataset="new", backbone="lite0", k=8)
+    ).unlink()
+    assert (
+        check.main("demo")
+        and "new / lite0 / 8, which has no bank.json" in capsys.readouterr().err
+    )

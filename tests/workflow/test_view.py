@@ -43,9 +43,15 @@ def test_the_time_left_follows_what_jobs_took(clock, tmp_path):
     clock(20).start(3, "train", cell, [tmp_path / "k8.log"])
     # Two at a time: in 30 s 40 s of work were done, of which 20 by the one that ended.
     assert clock(30).left() == pytest.approx((30 + 70) / (40 / 30))
-    headway.file_of(tmp_path / "k8.log").write_text(json.dumps({"done": 3, "total": 12, "what": "SAEs trained"}))
+    headway.file_of(tmp_path / "k8.log").write_text(
+        json.dumps({"done": 3, "total": 12, "what": "SAEs trained"})
+    )
     assert (
-        clock(30).line().startswith("tiny: 1 of 3 jobs, 30 s, about 75 s left; now train a/b/k8, train a/b/k8 (3 of 12")
+        clock(30)
+        .line()
+        .startswith(
+            "tiny: 1 of 3 jobs, 30 s, about 75 s left; now train a/b/k8, train a/b/k8 (3 of 12"
+        )
     )
     assert clock(30).reached() == {"embed": 1, "train": 0.25}
     # Longer than reckoned: by what it says itself, nine parts like the three that it has done.
@@ -95,19 +101,47 @@ def test_a_run_says_little_and_an_error_once(make_checkout):
     checkout = make_checkout()
 
     def run(*options):
-        command = [sys.executable, "-m", "sae_workflow.run", "tiny", "--until", "embed", *options]
-        done = subprocess.run(command, cwd=checkout.folder, env=checkout.environment, capture_output=True, text=True)
+        command = [
+            sys.executable,
+            "-m",
+            "sae_workflow.run",
+            "tiny",
+            "--until",
+            "embed",
+            *options,
+        ]
+        done = subprocess.run(
+            command,
+            cwd=checkout.folder,
+            env=checkout.environment,
+            capture_output=True,
+            text=True,
+        )
         return done.returncode, (done.stdout + done.stderr).splitlines()
 
     code, lines = run()
-    assert code == 0 and "embed: 1 jobs done" in "\n".join(lines) and len(lines) < 8, lines
+    assert code == 0 and "embed: 1 jobs done" in "\n".join(lines) and len(lines) < 8, (
+        lines
+    )
     assert not any(checkout.folder.rglob("*.progress.json"))
-    assert "500 images" in (checkout.folder / "results/logs/embed/digits/tiny.log").read_text()
+    assert (
+        "500 images"
+        in (checkout.folder / "results/logs/embed/digits/tiny.log").read_text()
+    )
     index = checkout.folder / "results/datasets/digits/index.parquet"
     index.write_bytes(index.read_bytes() + b"x")
     code, lines = run("--forcerun", "embed")
     said = "\n".join(lines)
-    assert code == 1 and said.count("altered") == 1 and "embed digits/tiny failed: results/datasets" in said, said
-    assert "its log: results/logs/embed/digits/tiny.log" in said and len(lines) < 10, said
+    assert (
+        code == 1
+        and said.count("altered") == 1
+        and "embed digits/tiny failed: results/datasets" in said
+    ), said
+    assert "its log: results/logs/embed/digits/tiny.log" in said and len(lines) < 10, (
+        said
+    )
     assert not re.search(r"RuleException|CalledProcessError|python -m sae", said), said
-    assert "python -m sae embed" in max((checkout.folder / ".snakemake/log").iterdir()).read_text()
+    assert (
+        "python -m sae embed"
+        in max((checkout.folder / ".snakemake/log").iterdir()).read_text()
+    )

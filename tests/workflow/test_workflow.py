@@ -30,20 +30,34 @@ def test_a_wrong_config_stops_before_any_job(make_checkout):
     assert "config key experiments.tiny.k: k = 33 is larger than m = 32" in output
     assert not (checkout.folder / "results").exists()
     # Snakemake alone would keep the last one in silence.
-    (checkout.folder / "mine.yaml").write_text("compute: {threads: 1}\ncompute: {device: cpu}\n")
+    (checkout.folder / "mine.yaml").write_text(
+        "compute: {threads: 1}\ncompute: {device: cpu}\n"
+    )
     output = checkout.snakemake("-n", "tiny", "--configfile", "mine.yaml", ok=False)
-    assert "mine.yaml line 2 is not right: the key 'compute' is there twice, first in line 1" in output
+    assert (
+        "mine.yaml line 2 is not right: the key 'compute' is there twice, first in line 1"
+        in output
+    )
 
 
 @pytest.mark.slow
-def test_code_edited_during_a_run_is_an_error_until_it_is_put_back(make_checkout, monkeypatch):
+def test_code_edited_during_a_run_is_an_error_until_it_is_put_back(
+    make_checkout, monkeypatch
+):
     checkout = make_checkout()
     target = "results/datasets/digits/manifest.json"
-    (checkout.folder / "edit.sh").write_text("sed -i 's/^import/X = 1\\nimport/' sae/data/dataset.py\n")
+    (checkout.folder / "edit.sh").write_text(
+        "sed -i 's/^import/X = 1\\nimport/' sae/data/dataset.py\n"
+    )
     before = (checkout.folder / "sae/data/dataset.py").read_text()
-    monkeypatch.setenv("BASH_ENV", str(checkout.folder / "edit.sh"))  # The shell of a job reads it first.
+    monkeypatch.setenv(
+        "BASH_ENV", str(checkout.folder / "edit.sh")
+    )  # The shell of a job reads it first.
     output = checkout.snakemake(target, ok=False)
-    assert "error: the code of the step dataset was edited after this run was planned" in output
+    assert (
+        "error: the code of the step dataset was edited after this run was planned"
+        in output
+    )
     assert not (checkout.folder / target).exists()
     monkeypatch.delenv("BASH_ENV")
     assert (checkout.folder / "sae/data/dataset.py").read_text() != before
@@ -65,7 +79,9 @@ def test_embedding_in_several_jobs_and_nothing_twice(make_checkout):
     assert checkout.planned(store) == {"embed": 1}
     # Neither for another number of shards, nor where Snakemake did not see the end of a job.
     output = checkout.snakemake(store)
-    assert output.count("digits / tiny: was finished before") == 1 and not re.search(r"\d images", output)
+    assert output.count("digits / tiny: was finished before") == 1 and not re.search(
+        r"\d images", output
+    )
     assert contents(checkout) == several
 
 
@@ -80,18 +96,27 @@ def test_embeddings_alone_without_images_or_labels_go_the_whole_way(make_checkou
     rng = np.random.default_rng(0)
     (checkout.folder / "given/ours").mkdir(parents=True)
     for split, count in (("train", 200), ("val", 60), ("test", 60)):
-        np.save(checkout.folder / f"given/ours/{split}.npy", rng.normal(size=(count, 12)).astype(np.float32))
+        np.save(
+            checkout.folder / f"given/ours/{split}.npy",
+            rng.normal(size=(count, 12)).astype(np.float32),
+        )
         names = "\n".join(f"{split}{i}" for i in range(count))
         (checkout.folder / f"given/{split}.csv").write_text(f"image_id\n{names}\n")
     checkout.config["datasets"]["given"] = {"type": "table", "root": "given"}
-    checkout.config["backbones"]["ours"] = {"loader": "precomputed", "family": "ours", "model": "ours"}
+    checkout.config["backbones"]["ours"] = {
+        "loader": "precomputed",
+        "family": "ours",
+        "model": "ours",
+    }
     checkout.experiment |= {"datasets": ["given"], "backbones": ["ours"]}
     checkout.write()
     checkout.snakemake("tiny")
     metrics = pd.read_parquet(checkout.folder / "results/tiny/metrics.parquet")
     assert metrics["r2"].notna().all() and metrics["ms_mean"].notna().all()
     images = payload(checkout.folder / "results/tiny/report", "images/0")
-    assert images["sheets"] == 0 and images["classes"] == [] and len(images["ids"]) == 60
+    assert (
+        images["sheets"] == 0 and images["classes"] == [] and len(images["ids"]) == 60
+    )
     assert set(unpacked(images["place"])) == {2**32 - 1}
     assert not (checkout.folder / "results/tiny/gallery").exists()
     assert not (checkout.folder / "results/tiny/figures/fig1.png").exists()
@@ -99,14 +124,20 @@ def test_embeddings_alone_without_images_or_labels_go_the_whole_way(make_checkou
     assert checkout.planned() == {}
     after = {"embed", "probe_embeddings", "train", "score", "robustness", "probe"}
     after |= {"collect", "tables", "claims", "plot", "site"}
-    for file, also in (("given/ours/train.npy", set()), ("given/test.csv", {"dataset"})):
+    for file, also in (
+        ("given/ours/train.npy", set()),
+        ("given/test.csv", {"dataset"}),
+    ):
         os.utime(checkout.folder / file, (1, 1))
         assert checkout.planned().keys() == after | also
     bank = checkout.folder / "results/tiny/saes/given/ours/k4/bank.json"
     before = bank.read_bytes()
     checkout.snakemake("tiny")
     assert bank.read_bytes() == before and checkout.planned() == {}
-    np.save(checkout.folder / "given/ours/train.npy", rng.normal(size=(200, 12)).astype(np.float32))
+    np.save(
+        checkout.folder / "given/ours/train.npy",
+        rng.normal(size=(200, 12)).astype(np.float32),
+    )
     os.utime(checkout.folder / "given/ours/train.npy", (2, 2))
     checkout.snakemake(str(bank.relative_to(checkout.folder)))
     assert bank.read_bytes() != before

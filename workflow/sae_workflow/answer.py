@@ -40,11 +40,17 @@ def _fronts(means: pd.DataFrame) -> Iterator[str]:
         return
     cells = found["cells"].max()
     yield f"Above the baseline at the same R2 (mean of at most {cells} cells, its 95 % interval, outcome):"
-    yield f"  {'':<14}" + "".join(f"{SCORES[name].label:<42}" for name in ENDPOINTS).rstrip()
+    yield (
+        f"  {'':<14}"
+        + "".join(f"{SCORES[name].label:<42}" for name in ENDPOINTS).rstrip()
+    )
     methods = list(dict.fromkeys(found["method"]))
     for method in methods[:MOST]:
         rows = found[found["method"] == method].set_index("score")
-        shown = [_effect(rows.loc[name]) if name in rows.index else "not measured" for name in ENDPOINTS]
+        shown = [
+            _effect(rows.loc[name]) if name in rows.index else "not measured"
+            for name in ENDPOINTS
+        ]
         yield f"  {method[:13]:<14}" + "".join(f"{one:<42}" for one in shown).rstrip()
     if len(methods) > MOST:
         yield f"  and {len(methods) - MOST} more in tables/fronts.md"
@@ -53,17 +59,27 @@ def _fronts(means: pd.DataFrame) -> Iterator[str]:
 
 
 def _effect(row: pd.Series) -> str:
-    outcome = f"{row['outcome']}{'*' if row['at_lower_r2'] else ''}".removeprefix("shown ")
+    outcome = f"{row['outcome']}{'*' if row['at_lower_r2'] else ''}".removeprefix(
+        "shown "
+    )
     shown = interval(row["effect"], row["low"], row["high"])
     return "in no cell" if isnan(row["effect"]) else f"{shown} {outcome}"
 
 
 def _claims(claims: pd.DataFrame) -> Iterator[str]:
     yield ""
-    yield "Claims: " + ", ".join(f"{verdict} {count}" for verdict, count in claims["verdict"].value_counts().items())
+    yield "Claims: " + ", ".join(
+        f"{verdict} {count}"
+        for verdict, count in claims["verdict"].value_counts().items()
+    )
     of_ms = claims["claim"].str.endswith(("raises_ms", "raises_independent_ms"))
-    shown = as_text(claims[of_ms & (claims["verdict"] != UNTESTED)][:MOST]).to_dict("records")
-    yield from (shorten(f"  {row['verdict']:<16}{row['measured']:<24} {row['claim']}") for row in shown)
+    shown = as_text(claims[of_ms & (claims["verdict"] != UNTESTED)][:MOST]).to_dict(
+        "records"
+    )
+    yield from (
+        shorten(f"  {row['verdict']:<16}{row['measured']:<24} {row['claim']}")
+        for row in shown
+    )
     if any(row["verdict"].endswith("?") for row in shown):
         yield "  ?: a control without training scores as high (claims.md)"
     if UNTESTED in set(claims["verdict"]):

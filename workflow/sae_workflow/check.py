@@ -48,21 +48,38 @@ class Check:
                 if file.name.endswith(".sums.json"):
                     self._listed(content, file)
                 elif file.name.startswith("bank"):
-                    sums = {entry["path"]: entry["sha256"] for entry in content["saes"] if entry["path"]}
-                    saes[content["dataset"], content["backbone"], content["k"]] = sums, file
+                    sums = {
+                        entry["path"]: entry["sha256"]
+                        for entry in content["saes"]
+                        if entry["path"]
+                    }
+                    saes[content["dataset"], content["backbone"], content["k"]] = (
+                        sums,
+                        file,
+                    )
         cell = ("dataset", "backbone", "k")
-        banks = {*zip(*(table[name].to_pylist() for name in cell), strict=True)} if table else {*saes}
+        banks = (
+            {*zip(*(table[name].to_pylist() for name in cell), strict=True)}
+            if table
+            else {*saes}
+        )
         for bank in sorted(banks):
             if bank in saes:
                 self._listed(*saes[bank])
             else:
-                self.wrong.append(f"{folder}: the metrics are of {' / '.join(map(str, bank))}, which has no bank.json")
+                self.wrong.append(
+                    f"{folder}: the metrics are of {' / '.join(map(str, bank))}, which has no bank.json"
+                )
         cells = {(dataset, backbone) for dataset, backbone, _ in banks}
         judges = times.judges(table.column_names) if table else []
         cells |= {(dataset, judge) for dataset, _ in cells for judge in judges}
         for dataset, backbone in sorted(cells):
             for split in SPLITS:
-                file = Path(paths.EMBEDDINGS_MANIFEST.format(dataset=dataset, backbone=backbone, split=split))
+                file = Path(
+                    paths.EMBEDDINGS_MANIFEST.format(
+                        dataset=dataset, backbone=backbone, split=split
+                    )
+                )
                 if manifest := self._tried(files.read_json, file):
                     self._listed(manifest["sha256"], file)
         for dataset in sorted({dataset for dataset, _ in cells}):

@@ -51,7 +51,11 @@ def rate(name: str) -> float:
 def plans(config: Config, experiment: str, of: Cell | None = None) -> list[Plan]:
     """The settings of every bank, or of a cell's."""
     banks = settings.banks(config, experiment)
-    own = [bank for bank in banks if of is None or (bank["dataset"], bank["backbone"]) == of[:2]]
+    own = [
+        bank
+        for bank in banks
+        if of is None or (bank["dataset"], bank["backbone"]) == of[:2]
+    ]
     return [settings.bank_plan(config, experiment, **bank) for bank in own]
 
 
@@ -59,7 +63,11 @@ def recipe_of(plan: Plan, method: str) -> dict[str, Any]:
     """What a method's SAEs are trained with; of what is swept, the largest value."""
     spec = plan.methods[method]
     swept = plan.methods[spec.at or method].sweep
-    return plan.recipe | spec.recipe | {option: max(values) for option, values in swept.items()}
+    return (
+        plan.recipe
+        | spec.recipe
+        | {option: max(values) for option, values in swept.items()}
+    )
 
 
 def width(plan: Plan) -> int:
@@ -69,8 +77,14 @@ def width(plan: Plan) -> int:
 
 def sizes(plan: Plan) -> list[Sizes]:
     """How many SAEs each protocol trains in a cell, at most."""
-    options = {name: registry.head("protocol", name).options(**given) for name, given in plan.protocols.items()}
-    return [registry.load("protocol", name).at_most(plan, own) for name, own in options.items()]
+    options = {
+        name: registry.head("protocol", name).options(**given)
+        for name, given in plan.protocols.items()
+    }
+    return [
+        registry.load("protocol", name).at_most(plan, own)
+        for name, own in options.items()
+    ]
 
 
 def saes(plan: Plan) -> int:
@@ -93,16 +107,28 @@ def cells(config: Config, experiment: str) -> tuple[list[Cell], list[str]]:
 def cell(config: Config, dataset: str, backbone: str) -> tuple[Cell | None, list[str]]:
     """The `Cell` of a dataset and a backbone, or None; and what of it is unknown. Embeddings that are there count."""
     data, entry = data_of(config, dataset), config.backbones[backbone]
-    shape = _made(paths.EMBEDDINGS_MANIFEST.format(dataset=dataset, backbone=backbone, split="train")).get("shape")
-    model = _figures("backbones", backbone, entry.spec) | entry.spec | ({"d": shape[1]} if shape else {})
+    shape = _made(
+        paths.EMBEDDINGS_MANIFEST.format(
+            dataset=dataset, backbone=backbone, split="train"
+        )
+    ).get("shape")
+    model = (
+        _figures("backbones", backbone, entry.spec)
+        | entry.spec
+        | ({"d": shape[1]} if shape else {})
+    )
     if not entry.reads_images:
         model["gflop"] = 0
     index = paths.DATASET.format(dataset=dataset)
     uncounted = f"no number of images of dataset {dataset}: it is known once its index is made, `snakemake {index}`"
     lacking = [] if data["rows"] else [uncounted]
     if not {"d", "gflop"} <= set(model):
-        lacking.append(f"no figures of backbone {backbone} (model {entry.model}): add them to {COSTS}")
-    return None if lacking else Cell(dataset, backbone, data["rows"], model["d"], data, model), lacking
+        lacking.append(
+            f"no figures of backbone {backbone} (model {entry.model}): add them to {COSTS}"
+        )
+    return None if lacking else Cell(
+        dataset, backbone, data["rows"], model["d"], data, model
+    ), lacking
 
 
 def data_of(config: Config, dataset: str) -> dict[str, Any]:
@@ -111,17 +137,27 @@ def data_of(config: Config, dataset: str) -> dict[str, Any]:
     `decode`, images a second.
     """
     spec = config.datasets[dataset].spec
-    known, made = _figures("datasets", dataset, spec), _made(paths.DATASET.format(dataset=dataset))
+    known, made = (
+        _figures("datasets", dataset, spec),
+        _made(paths.DATASET.format(dataset=dataset)),
+    )
     if "fractions" in spec and "total" in known:
-        rows = {split: round(known["total"] * spec["fractions"][split]) for split in SPLITS}
+        rows = {
+            split: round(known["total"] * spec["fractions"][split]) for split in SPLITS
+        }
         rows["train"] = known["total"] - rows["val"] - rows["test"]
     else:
         rows = known | spec.get("images", {}) | spec.get("counts", {})
     if "val_fraction" in spec and "train" in rows and "val" not in rows:
         rows["val"] = round(rows["train"] * spec["val_fraction"])
         rows["train"] -= rows["val"]
-    counted = {split: rows[split] for split in SPLITS} if set(SPLITS) <= set(rows) else None
-    facts = {"rows": made.get("images", counted), "classes": made.get("classes", known.get("classes"))}
+    counted = (
+        {split: rows[split] for split in SPLITS} if set(SPLITS) <= set(rows) else None
+    )
+    facts = {
+        "rows": made.get("images", counted),
+        "classes": made.get("classes", known.get("classes")),
+    }
     return known | facts | {"size": spec.get("image_size") or SIZE}
 
 
@@ -134,20 +170,32 @@ def _made(manifest: str) -> dict[str, Any]:
 
 def _figures(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     keys = [name, *(spec[key] for key in ("model", "name") if key in spec)]
-    of_type = {k: v for k, v in figures()[kind].get(spec.get("type"), {}).items() if k != "total"}  # Another one's.
-    return next((figures()[kind][key] for key in keys if key in figures()[kind]), of_type)
+    of_type = {
+        k: v
+        for k, v in figures()[kind].get(spec.get("type"), {}).items()
+        if k != "total"
+    }  # Another one's.
+    return next(
+        (figures()[kind][key] for key in keys if key in figures()[kind]), of_type
+    )
 
 
 def disk(cell: Cell, bank_plans: list[Plan]) -> tuple[int, int, int]:
     """Bytes of a cell's embeddings, its SAEs at most, and the bytes of those; a judge has none."""
     m, count = max(map(width, bank_plans), default=0), sum(map(saes, bank_plans))
     itemsize = np.dtype(cell.model.get("dtype", "float32")).itemsize
-    return sum(cell.rows.values()) * cell.d * itemsize, count, count * 4 * (2 * m * cell.d + m + cell.d)
+    return (
+        sum(cell.rows.values()) * cell.d * itemsize,
+        count,
+        count * 4 * (2 * m * cell.d + m + cell.d),
+    )
 
 
 def dense(flop: float, precision: str = "float32") -> Seconds:
     """Seconds of dense products."""
-    return np.array([flop / 1e12 / rate(f"gpu_{precision}"), 0, flop / 1e9 / rate("cpu")])
+    return np.array(
+        [flop / 1e12 / rate(f"gpu_{precision}"), 0, flop / 1e9 / rate("cpu")]
+    )
 
 
 def cores(seconds: float) -> Seconds:
@@ -164,10 +212,15 @@ def embedding(cell: Cell) -> Seconds:
     """Seconds to embed a cell's images, decoding included; 0 for embeddings that are given."""
     if not cell.model["gflop"]:
         return cores(0.0)
-    images, size = sum(cell.rows.values()), cell.model.get("image_size") or cell.data["size"]
+    images, size = (
+        sum(cell.rows.values()),
+        cell.model.get("image_size") or cell.data["size"],
+    )
     flop = images * cell.model["gflop"] * 1e9 * (size / SIZE) ** 2
     asked = cell.model.get("precision", "float32")
-    seconds = dense(flop, "bfloat16" if asked == "auto" else asked) + decoding(cell.data)
+    seconds = dense(flop, "bfloat16" if asked == "auto" else asked) + decoding(
+        cell.data
+    )
     if measured := cell.model.get("images_per_core_second"):
         nearest = min(measured, key=lambda pixels: abs(pixels - size))
         seconds[2] = images / measured[nearest] * (size / nearest) ** 2
@@ -176,15 +229,27 @@ def embedding(cell: Cell) -> Seconds:
 
 def probing(cell: Cell, probe: dict[str, Any]) -> Seconds:
     """Seconds to probe a cell's embeddings."""
-    flop = 4 * min(cell.rows["train"], probe["max_train"]) * cell.d * (cell.data["classes"] or 0)
+    flop = (
+        4
+        * min(cell.rows["train"], probe["max_train"])
+        * cell.d
+        * (cell.data["classes"] or 0)
+    )
     return dense(flop * len(probe["C"]) * 2 * rate("probe_passes"))
 
 
 def probing_codes(cell: Cell, probe: dict[str, Any]) -> Seconds:
     """Seconds to probe an SAE's codes at every k'; a pass takes a part that grows with k', and one that does not."""
     budgets = {2**e for e in range(probe["largest"].bit_length())} | {probe["largest"]}
-    size = min(cell.rows["train"], probe["max_train"]) / 1e5 * (cell.data["classes"] or 0) / 1000
-    passes = rate("probe_passes") * len(probe["C"]) * sum((k + 14) / 46 for k in budgets)
+    size = (
+        min(cell.rows["train"], probe["max_train"])
+        / 1e5
+        * (cell.data["classes"] or 0)
+        / 1000
+    )
+    passes = (
+        rate("probe_passes") * len(probe["C"]) * sum((k + 14) / 46 for k in budgets)
+    )
     return size * passes * np.array([rate("gpu_probe") / 1000, 0, rate("probe")])
 
 

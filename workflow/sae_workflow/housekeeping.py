@@ -29,11 +29,15 @@ WILDCARDS = {
     "configuration": "[0-9a-f]{16}",
     "split": "|".join(SPLITS),
     "table": "|".join(paths.TABLES_OF_STAGE),
-    "suffix": "|".join({"csv", "md", "json", *paths.TABLE_SUFFIXES, *paths.FIGURE_SUFFIXES}),
+    "suffix": "|".join(
+        {"csv", "md", "json", *paths.TABLE_SUFFIXES, *paths.FIGURE_SUFFIXES}
+    ),
     "part": "|".join([r"\d+", *paths.GALLERY_PARTS]),
     **dict.fromkeys(("k", "seed", "number", "parts", "shard", "shards"), r"\d+"),
 }
-LISTS = tuple(PurePosixPath(pattern).name for pattern in (paths.BANK, paths.UNFINISHED))  # of a cell's SAEs
+LISTS = tuple(
+    PurePosixPath(pattern).name for pattern in (paths.BANK, paths.UNFINISHED)
+)  # of a cell's SAEs
 KINDS = ("artifacts", "weights", "imported", "datasets", "activations", "store/saes")
 LEFT_OVER = "left by a process that is gone"
 # What a broken or foreign file may raise.
@@ -42,7 +46,11 @@ UNREADABLE = (UserError, OSError, KeyError, TypeError, ValueError)
 
 def _written() -> list[str]:
     """The patterns of all files that the workflow writes: `sae.core.paths`, and what lies beside it undeclared."""
-    patterns = [p for p in vars(paths).values() if isinstance(p, str) and p.startswith(f"{paths.RESULTS}/")]
+    patterns = [
+        p
+        for p in vars(paths).values()
+        if isinstance(p, str) and p.startswith(f"{paths.RESULTS}/")
+    ]
     patterns += [
         *paths.NOTED_TABLES,
         *paths.FRONT_MEANS,
@@ -63,41 +71,85 @@ def _written() -> list[str]:
 
 def _above(patterns: Iterable[str]) -> list[str]:
     """The folders that lead to what fits the patterns."""
-    return [parent.as_posix() for pattern in patterns for parent in PurePosixPath(pattern).parents]
+    return [
+        parent.as_posix()
+        for pattern in patterns
+        for parent in PurePosixPath(pattern).parents
+    ]
 
 
-def _matcher(patterns: Iterable[str], wildcards: dict[str, str]) -> Callable[[Path], bool]:
+def _matcher(
+    patterns: Iterable[str], wildcards: dict[str, str]
+) -> Callable[[Path], bool]:
     """A function that says whether a path fits one of the patterns."""
 
     def regex(pattern: str) -> str:
-        texts = re.split(r"\{(\w+)\}", pattern)  # Every second one is the name of a wildcard.
-        return "".join(f"(?:{wildcards.get(t, '[^/]+')})" if i % 2 else re.escape(t) for i, t in enumerate(texts))
+        texts = re.split(
+            r"\{(\w+)\}", pattern
+        )  # Every second one is the name of a wildcard.
+        return "".join(
+            f"(?:{wildcards.get(t, '[^/]+')})" if i % 2 else re.escape(t)
+            for i, t in enumerate(texts)
+        )
 
     joined = re.compile("|".join(map(regex, dict.fromkeys(patterns))))
     return lambda path: joined.fullmatch(path.as_posix()) is not None
 
 
-def _units(experiments: list[tuple[Config, str]]) -> dict[str, tuple[set[str] | None, str]]:
+def _units(
+    experiments: list[tuple[Config, str]],
+) -> dict[str, tuple[set[str] | None, str]]:
     """{pattern of what is deleted whole or not at all: (the paths in use, None for all; why others are unused)}.
 
     Where a path fits several patterns, the first counts.
     """
-    cells = [{"experiment": e} | cell for c, e in experiments for cell in settings.banks(c, e)]
+    cells = [
+        {"experiment": e} | cell
+        for c, e in experiments
+        for cell in settings.banks(c, e)
+    ]
     embedded = [place for c, e in experiments for place in settings.embedded(c, e)]
-    artifacts = [{"artifact": name} for c, e in experiments for name in missing.artifacts_of(c, e)]
-    imported = [{"method": name} for c, e in experiments for name in settings.imported(c, e)]
-    known, no_cell = paths.shared() | {e for _, e in experiments}, "{experiment} has no such cell"
+    artifacts = [
+        {"artifact": name}
+        for c, e in experiments
+        for name in missing.artifacts_of(c, e)
+    ]
+    imported = [
+        {"method": name} for c, e in experiments for name in settings.imported(c, e)
+    ]
+    known, no_cell = (
+        paths.shared() | {e for _, e in experiments},
+        "{experiment} has no such cell",
+    )
     gone = {top.parent.name for top in RESULTS.glob("*/saes")} - known
     units = {
-        PurePosixPath(paths.ARTIFACT).parent.as_posix(): (artifacts, "no experiment uses this artifact"),
+        PurePosixPath(paths.ARTIFACT).parent.as_posix(): (
+            artifacts,
+            "no experiment uses this artifact",
+        ),
         paths.WEIGHTS: (embedded, "no experiment uses this backbone"),
         paths.IMPORTED: (imported, "no experiment has this method"),
         paths.DATASETS: (cells, "no experiment uses this dataset"),
-        paths.ACTIVATIONS: (embedded, "no experiment has this dataset with this backbone"),
-        **{f"{RESULTS}/{name}": ([], "no configuration that is known here has this experiment") for name in gone},
-        **dict.fromkeys((paths.PROBE_OF_EMBEDDINGS, paths.BANK_FOLDER, paths.SCORES), (cells, no_cell)),
+        paths.ACTIVATIONS: (
+            embedded,
+            "no experiment has this dataset with this backbone",
+        ),
+        **{
+            f"{RESULTS}/{name}": (
+                [],
+                "no configuration that is known here has this experiment",
+            )
+            for name in gone
+        },
+        **dict.fromkeys(
+            (paths.PROBE_OF_EMBEDDINGS, paths.BANK_FOLDER, paths.SCORES),
+            (cells, no_cell),
+        ),
     }
-    found = {pattern: ({pattern.format(**place) for place in used}, why) for pattern, (used, why) in units.items()}
+    found = {
+        pattern: ({pattern.format(**place) for place in used}, why)
+        for pattern, (used, why) in units.items()
+    }
     return {paths.LOGS: (None, ""), paths.EXPERIMENT_LOGS: (None, ""), **found}
 
 
@@ -140,10 +192,15 @@ class Survey:
             figures |= set(registry.names("figure"))
         wildcards = WILDCARDS | {"figure": "|".join(figures)}
         experiments = [(c, e) for c in configs for e in c.experiments]
-        ours = wildcards | {"experiment": "|".join(re.escape(e) for _, e in experiments)}
+        ours = wildcards | {
+            "experiment": "|".join(re.escape(e) for _, e in experiments)
+        }
         self._is_written = _matcher(_written(), wildcards)
         self._leads_on = _matcher(_above(_written()), ours)
-        self._units = {_matcher([pattern], ours): unit for pattern, unit in _units(experiments).items()}
+        self._units = {
+            _matcher([pattern], ours): unit
+            for pattern, unit in _units(experiments).items()
+        }
         self._is_stored = _matcher([STORED], wildcards)
         self._look(RESULTS)
 
@@ -155,12 +212,18 @@ class Survey:
         elif _is_temporary(path.name):
             self.foreign[path] = "of a process that is alive, or of another machine"
         elif self._is_stored(path):
-            self._judge(path, self._listed, "no bank lists it, no unfinished job asked for it")
-        elif unit := next((unit for fits, unit in self._units.items() if fits(path)), None):
+            self._judge(
+                path, self._listed, "no bank lists it, no unfinished job asked for it"
+            )
+        elif unit := next(
+            (unit for fits, unit in self._units.items() if fits(path)), None
+        ):
             self._judge(path, *unit)
         elif path.is_dir() and self._leads_on(path):
             # The store last, since every bank that stays keeps its SAEs, also in a folder that is left alone.
-            for child in sorted(_children(path), key=lambda child: child.name == "store"):
+            for child in sorted(
+                _children(path), key=lambda child: child.name == "store"
+            ):
                 self._look(child)
         elif path.exists() and not self._is_written(path):
             self.foreign[path] = ""
@@ -170,7 +233,12 @@ class Survey:
         """The SAEs of the store that a bank's file or a link leads to, of those that stay; None: all may be."""
         keys: set[str] = set()
         whole = True
-        for path in (e for top in sorted(RESULTS.glob("*/saes/*")) if not self._is_stored(top) for e in _entries(top)):
+        for path in (
+            e
+            for top in sorted(RESULTS.glob("*/saes/*"))
+            if not self._is_stored(top)
+            for e in _entries(top)
+        ):
             if not self.unused.keys().isdisjoint(path.parents):
                 continue
             if path.is_symlink():
@@ -180,10 +248,16 @@ class Survey:
                     content = files.read_json(path, "bank")
                     keys.update(content.get("keys", ()))
                     # An SAE with thresholds was trained under another key (`sae.bank.train`).
-                    keys.update(entry[key] for entry in content.get("saes", ()) for key in ("key", "trained"))
+                    keys.update(
+                        entry[key]
+                        for entry in content.get("saes", ())
+                        for key in ("key", "trained")
+                    )
                 except UNREADABLE as error:
                     whole = False
-                    self.unreadable[path] = f"{_said(error)}; while it is so, no SAE of the store counts as unused"
+                    self.unreadable[path] = (
+                        f"{_said(error)}; while it is so, no SAE of the store counts as unused"
+                    )
         return {STORED.format(key=key) for key in keys} if whole else None
 
     def _judge(self, path: Path, used: set[str] | None, why: str) -> None:
@@ -193,13 +267,21 @@ class Survey:
             return
         manifest = path / PurePosixPath(paths.ARTIFACT).name
         try:
-            fetched = files.read_json(manifest, "manifest of artifact")["files"] if manifest.exists() else {}
+            fetched = (
+                files.read_json(manifest, "manifest of artifact")["files"]
+                if manifest.exists()
+                else {}
+            )
         except UNREADABLE as error:
             self.unreadable[manifest] = _said(error)
             self._keep(path)
             return
         held = {entry.relative_to(path).as_posix(): entry for entry in _entries(path)}
-        known = (name for name, e in held.items() if _is_temporary(name) or name in fetched or self._is_written(e))
+        known = (
+            name
+            for name, e in held.items()
+            if _is_temporary(name) or name in fetched or self._is_written(e)
+        )
         strange = sorted(set(held) - set(known))
         if strange or not held:
             self.foreign[path] = f"it holds {strange[0]}" if strange else "it is empty"
@@ -215,7 +297,11 @@ class Survey:
 
 
 def _said(error: Exception) -> str:
-    return str(error) if isinstance(error, (UserError, OSError)) else f"it is not what the workflow writes ({error!r})"
+    return (
+        str(error)
+        if isinstance(error, (UserError, OSError))
+        else f"it is not what the workflow writes ({error!r})"
+    )
 
 
 def _is_temporary(name: str) -> bool:
@@ -258,7 +344,10 @@ def no_run() -> Iterator[None]:
     Raises:
         UserError: it is not proven; the message says why.
     """
-    traces = [*Path(".snakemake/locks").glob("*.lock"), *Path(".snakemake").glob("alive-*")]
+    traces = [
+        *Path(".snakemake/locks").glob("*.lock"),
+        *Path(".snakemake").glob("alive-*"),
+    ]
     with lock.alone() as (gone, why):
         gone, queued = gone or not traces, lock.queued()
         if queued:
@@ -279,7 +368,10 @@ def prune(unused: Iterable[Path]) -> None:
     Raises:
         UserError: a path cannot be deleted.
     """
-    for path in filter(Path.exists, sorted(unused, key=lambda path: (path.is_relative_to(paths.STORE), path))):
+    for path in filter(
+        Path.exists,
+        sorted(unused, key=lambda path: (path.is_relative_to(paths.STORE), path)),
+    ):
         try:
             # Moved first: what is deleted by half must not pass for a result.
             with files.scratch_directory(path) as doomed:
@@ -287,7 +379,9 @@ def prune(unused: Iterable[Path]) -> None:
         except OSError as error:
             raise UserError(f"{path} cannot be deleted: {error}") from None
         if doomed.exists():
-            raise UserError(f"{path} cannot be deleted wholly; what is left is in {doomed}")
+            raise UserError(
+                f"{path} cannot be deleted wholly; what is left is in {doomed}"
+            )
         for parent in path.parents:
             if len(parent.parts) < 3 or any(parent.iterdir()):
                 break
@@ -300,7 +394,11 @@ def _sizes_text(config: Config) -> Iterator[str]:
     for kind, count in [*found.items(), ("total", sum(found.values()))]:
         yield f"  {kind:<30}{_mb(count):>14}"
     links = (RESULTS, *_children(RESULTS), Path(paths.STORE))
-    yield from (f"{path} is a link to {os.readlink(path)}" for path in links if path.is_symlink())
+    yield from (
+        f"{path} is a link to {os.readlink(path)}"
+        for path in links
+        if path.is_symlink()
+    )
 
 
 def _unused_text(survey: Survey) -> Iterator[str]:
@@ -312,15 +410,22 @@ def _unused_text(survey: Survey) -> Iterator[str]:
     yield f"{_mb(sum(counts.values())):>14} MB  in all"
     configurations = "Other configurations, whose experiments count too (delete a line's file, and they do not)"
     sections: dict[str, Mapping[Path, str]] = {
-        configurations: {path: " + ".join(configfiles) for path, configfiles in survey.records.items()},
-        "Links, perhaps to what others share: left alone": {path: os.readlink(path) for path in survey.shared},
+        configurations: {
+            path: " + ".join(configfiles)
+            for path, configfiles in survey.records.items()
+        },
+        "Links, perhaps to what others share: left alone": {
+            path: os.readlink(path) for path in survey.shared
+        },
         "Not ours: left alone": survey.foreign,
         "Cannot be read: kept": survey.unreadable,
     }
     for title, found in sections.items():
         if found:
             yield f"\n{title}"
-            yield from (f"  {path}" + (f": {why}" if why else "") for path, why in found.items())
+            yield from (
+                f"  {path}" + (f": {why}" if why else "") for path, why in found.items()
+            )
 
 
 def _mb(count: int) -> str:
@@ -334,9 +439,13 @@ def _agreed(count: int) -> bool:
         UserError: there is nobody to ask.
     """
     if not sys.stdin.isatty():
-        raise UserError("nothing was deleted, since there is no terminal to ask in: `make prune YES=1` does not ask")
+        raise UserError(
+            "nothing was deleted, since there is no terminal to ask in: `make prune YES=1` does not ask"
+        )
     with suppress(EOFError):
-        if input(f"\nDelete these {count} files and folders? [y/N] ").strip().lower() in ("y", "yes"):
+        if input(
+            f"\nDelete these {count} files and folders? [y/N] "
+        ).strip().lower() in ("y", "yes"):
             return True
     print("Nothing was deleted.")
     return False
@@ -349,11 +458,20 @@ def main(command: str, *overlays: str, yes: bool = False) -> None:
         UserError: there is no such command, a config cannot be read, or nothing can be deleted now.
     """
     if command not in ("sizes", "unused", "prune"):
-        raise UserError(f"there is no command {command!r}; there are: sizes, unused, prune")
+        raise UserError(
+            f"there is no command {command!r}; there are: sizes, unused, prune"
+        )
     config = settings.read("config.yaml", *overlays)
     survey = None if command == "sizes" else Survey(config)
-    print("\n".join(_unused_text(survey) if survey else _sizes_text(config)), flush=True)
-    if survey and survey.unused and command == "prune" and (yes or _agreed(len(survey.unused))):
+    print(
+        "\n".join(_unused_text(survey) if survey else _sizes_text(config)), flush=True
+    )
+    if (
+        survey
+        and survey.unused
+        and command == "prune"
+        and (yes or _agreed(len(survey.unused)))
+    ):
         with no_run():
             # A run may have come and gone since the question was asked.
             unused = survey.unused.keys() & Survey(config).unused.keys()

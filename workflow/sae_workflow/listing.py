@@ -18,13 +18,21 @@ def of(dataset: Dataset) -> str:
     downloads.
     """
     root = dataset.spec.get("root")
-    return "" if root is None or dataset.spec.get("download") or not dataset.has_images else _below(root)
+    return (
+        ""
+        if root is None or dataset.spec.get("download") or not dataset.has_images
+        else _below(root)
+    )
 
 
 def of_files(files: Iterable[str]) -> str:
     """The same of these files; empty where there are none."""
     there = [file for file in files if os.path.exists(file)]
-    return _told(_line(os.path.basename(file), os.stat(file)) for file in there) if there else ""
+    return (
+        _told(_line(os.path.basename(file), os.stat(file)) for file in there)
+        if there
+        else ""
+    )
 
 
 @functools.cache  # ImageNet's 1.3 million files take 5 seconds, and Snakemake asks several times.
@@ -43,7 +51,10 @@ def _told(lines: Iterable[str]) -> str:
 def _files(folder: str, name: str, above: tuple[os.stat_result, ...]) -> Iterator[str]:
     """A line for each file below a folder, in order of names. Links are followed, but for those to a folder above."""
     try:
-        here, entries = os.stat(folder), sorted(os.scandir(folder), key=lambda entry: entry.name)
+        here, entries = (
+            os.stat(folder),
+            sorted(os.scandir(folder), key=lambda entry: entry.name),
+        )
     except OSError:
         return  # The job says what is wrong.
     if any(os.path.samestat(here, one) for one in above):

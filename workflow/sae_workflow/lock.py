@@ -37,7 +37,9 @@ def hold() -> None:
         while True:
             file = open(alive_file(), "a+")  # noqa: SIM115 (held until exit); network file systems want it readable too
             fcntl.flock(file, fcntl.LOCK_SH)
-            with suppress(FileNotFoundError):  # Its owner may have removed it in between.
+            with suppress(
+                FileNotFoundError
+            ):  # Its owner may have removed it in between.
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(alive_file())):
                     _held.append(file)
                     atexit.register(_release)
@@ -78,9 +80,16 @@ def owner_is_gone() -> tuple[bool, str]:
 def _alone(file: IO[str]) -> tuple[bool, str]:
     """Whether nobody but `file`, open on this machine's lock file, can hold the lock of any machine."""
     here = Path(alive_file()).name
-    others = sorted(f.name.removeprefix("alive-") for f in Path(".snakemake").glob("alive-*") if f.name != here)
+    others = sorted(
+        f.name.removeprefix("alive-")
+        for f in Path(".snakemake").glob("alive-*")
+        if f.name != here
+    )
     if others:
-        return False, f"it may be of {', '.join(others)}, which cannot be seen from here"
+        return (
+            False,
+            f"it may be of {', '.join(others)}, which cannot be seen from here",
+        )
     return _only_holder(file)
 
 
@@ -108,19 +117,26 @@ def end_orphans() -> None:
         return
     found, why = _alone(_held[0]) if _held else (False, "this file system has no locks")
     if _held:
-        fcntl.flock(_held[0], fcntl.LOCK_SH)  # Shared again: this run's own jobs are to hold it too.
+        fcntl.flock(
+            _held[0], fcntl.LOCK_SH
+        )  # Shared again: this run's own jobs are to hold it too.
     if not found:
         raise UserError(
             f"Slurm jobs {', '.join(jobs)} are of another run of this folder: {why}. Wait for it; if it is gone, "
             f"`scancel {' '.join(jobs)}`, delete .snakemake/alive-*, and run again"
         )
-    print(f"A killed run left Slurm jobs {', '.join(jobs)}: cancelling them. What they finished is kept.", flush=True)
+    print(
+        f"A killed run left Slurm jobs {', '.join(jobs)}: cancelling them. What they finished is kept.",
+        flush=True,
+    )
     _slurm("scancel", *jobs)
     for _ in range(120):
         if not queued():
             return
         time.sleep(1)
-    raise UserError(f"Slurm jobs {', '.join(jobs)} of a killed run do not end; try again when they have")
+    raise UserError(
+        f"Slurm jobs {', '.join(jobs)} of a killed run do not end; try again when they have"
+    )
 
 
 def queued() -> list[str]:
@@ -131,16 +147,28 @@ def queued() -> list[str]:
     """
     if not (Path(".snakemake/slurm_logs").exists() and shutil.which("squeue")):
         return []
-    rows = [line.split("|", 3) for line in _slurm("squeue", "--me", "--noheader", "--format=%A|%j|%k|%Z").splitlines()]
+    rows = [
+        line.split("|", 3)
+        for line in _slurm(
+            "squeue", "--me", "--noheader", "--format=%A|%j|%k|%Z"
+        ).splitlines()
+    ]
     # Snakemake names its jobs by the run and says the rule in the comment: a job of the user's own is none of these.
     return [
-        r[0] for r in rows if len(r) == 4 and _RUN.search(r[1]) and r[2].startswith("rule_") and r[3] == os.getcwd()
+        r[0]
+        for r in rows
+        if len(r) == 4
+        and _RUN.search(r[1])
+        and r[2].startswith("rule_")
+        and r[3] == os.getcwd()
     ]
 
 
 def _slurm(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=True
+        )
     except subprocess.SubprocessError as error:
         said = (getattr(error, "stderr", None) or str(error)).strip()
         raise UserError(

@@ -15,21 +15,33 @@ from sae.data.artifacts import names as artifact_names
 from sae_workflow import settings
 
 _FROM_NPZ = " (save each array of the .npz by itself, with `numpy.save`)"
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_HUB_FILES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
 
 
 def warn(config: Config, arguments: Collection[str]) -> None:
     """Tell on stderr what the experiments named in a command line (its words) lack: data, weights, labels, judges."""
     for experiment in config.experiments:
         if experiment in arguments:
-            for line in (*local(config, experiment), *labels(config, experiment), *unjudged(config, experiment)):
+            for line in (
+                *local(config, experiment),
+                *labels(config, experiment),
+                *unjudged(config, experiment),
+            ):
                 print(f"{experiment}: {line}", file=sys.stderr)
 
 
 def labels(config: Config, experiment: str) -> Iterator[str]:
     """One line per label that several methods, datasets or backbones of an experiment have."""
     for section, found in settings.names(config, experiment).items():
-        count = Counter(entry["label"] if section == "methods" else entry for entry in found.values())
+        count = Counter(
+            entry["label"] if section == "methods" else entry
+            for entry in found.values()
+        )
         for label in (label for label in count if count[label] > 1):
             yield f"{section}: {count[label]} have the label {label!r}, so each is printed with its name behind it"
 
@@ -43,7 +55,9 @@ def unjudged(config: Config, experiment: str) -> Iterator[str]:
         yield f"{all_are}, so nobody judges `detection`: name one of another family as `judges`"
 
 
-def refuse_unknown(config: Config, command: Sequence[str], is_rule: Callable[[str], bool]) -> None:
+def refuse_unknown(
+    config: Config, command: Sequence[str], is_rule: Callable[[str], bool]
+) -> None:
     """Refuse a target that can be no experiment, rule or file, or whose experiment names a board that is not there.
 
     Args:
@@ -95,7 +109,10 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         if not Path(place).is_dir():
             yield f"compute.shared: {place} does not exist; nothing is taken from it"
     for name in settings.imported(config, experiment):
-        place, lost = settings.import_plan(config, name)["place"], [*_place(config, name)]
+        place, lost = (
+            settings.import_plan(config, name)["place"],
+            [*_place(config, name)],
+        )
         yield from lost
         if not lost and not Path(place).exists():
             yield f"method {name}: {place} does not exist here; it is looked for on the Hugging Face hub"
@@ -103,13 +120,23 @@ def local(config: Config, experiment: str) -> Iterator[str]:
 
 def board(config: Config, experiment: str) -> Iterator[str]:
     """One line per folder of an experiment's board that holds no results, nor will: those of the config are made."""
-    coming = {os.path.abspath(paths.EXPERIMENT.format(experiment=name)) for name in config.experiments}
+    coming = {
+        os.path.abspath(paths.EXPERIMENT.format(experiment=name))
+        for name in config.experiments
+    }
     for place in config.experiments[experiment].board:
-        if os.path.abspath(place) not in coming and not Path(place, "made_by.json").exists():
+        if (
+            os.path.abspath(place) not in coming
+            and not Path(place, "made_by.json").exists()
+        ):
             yield f"board: {place} has no made_by.json"
 
 
-def refuse_lost(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]], made: Iterable[str] = ()) -> None:
+def refuse_lost(
+    config: Config,
+    jobs: Iterable[tuple[str, Mapping[str, str]]],
+    made: Iterable[str] = (),
+) -> None:
     """Refuse a run that would make a file of a path that is not there, and lose the one made before.
 
     Such are indices of datasets, embeddings and imported SAEs.
@@ -131,26 +158,39 @@ def refuse_lost(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]], m
         if rule == "imported":
             lost |= dict.fromkeys(_place(config, wildcards["method"], coming))
     if lost:
-        raise UserError(f"{'; '.join(lost)}. Nothing was started: correct the entry in the config")
+        raise UserError(
+            f"{'; '.join(lost)}. Nothing was started: correct the entry in the config"
+        )
 
 
 def _root(config: Config, dataset: str, coming: Collection[str] = ()) -> Iterator[str]:
     spec = config.datasets[dataset].spec
-    if spec.get("root") and not spec.get("download") and not _there(spec["root"], coming):
+    if (
+        spec.get("root")
+        and not spec.get("download")
+        and not _there(spec["root"], coming)
+    ):
         yield f"dataset {dataset}: {spec['root']} does not exist (docs/data.md)"
 
 
-def _weights(config: Config, backbone: str, coming: Collection[str] = ()) -> Iterator[str]:
+def _weights(
+    config: Config, backbone: str, coming: Collection[str] = ()
+) -> Iterator[str]:
     for key, path in settings.weights_paths(config.backbones[backbone].spec).items():
         if not _there(path, coming):
             yield f"backbone {backbone}: {key} {path} does not exist (docs/data.md)"
 
 
 def _place(config: Config, method: str, coming: Collection[str] = ()) -> Iterator[str]:
-    place, made = settings.import_plan(config, method)["place"], paths.IMPORTED.format(method=method)
+    place, made = (
+        settings.import_plan(config, method)["place"],
+        paths.IMPORTED.format(method=method),
+    )
     if _there(place, coming):
         return
-    from sae.models.foreign import REPOSITORY  # Imports torch, which a plan does without.
+    from sae.models.foreign import (
+        REPOSITORY,
+    )  # Imports torch, which a plan does without.
 
     if not REPOSITORY.fullmatch(place):
         yield f"method {method}: {place} does not exist, and is no owner/name[:folder] of the Hugging Face hub"
@@ -160,7 +200,9 @@ def _place(config: Config, method: str, coming: Collection[str] = ()) -> Iterato
 
 def _there(path: str, coming: Collection[str]) -> bool:
     whole = os.path.abspath(path)
-    return Path(path).exists() or any(os.path.commonpath((whole, made)) in (whole, made) for made in coming)
+    return Path(path).exists() or any(
+        os.path.commonpath((whole, made)) in (whole, made) for made in coming
+    )
 
 
 def _embeddings(config: Config, dataset: str, backbone: str) -> Iterator[str]:
@@ -183,10 +225,15 @@ def hub(config: Config, experiment: str, repos: Mapping[str, str]) -> Iterator[s
         backbone = config.backbones[name].spec
         model = backbone["model"]
         key = f"{model} {backbone['pretrained']}" if "pretrained" in backbone else model
-        repo, _, revision = repos.get(key, model.removeprefix("hf-hub:") if ":" in model else "").partition("@")
+        repo, _, revision = repos.get(
+            key, model.removeprefix("hf-hub:") if ":" in model else ""
+        ).partition("@")
         if not repo:
             yield f"backbone {name}: weights of {model} come from the Hugging Face hub or its cache"
-        elif not any(isinstance(try_to_load_from_cache(repo, f, revision=revision or None), str) for f in _HUB_FILES):
+        elif not any(
+            isinstance(try_to_load_from_cache(repo, f, revision=revision or None), str)
+            for f in _HUB_FILES
+        ):
             yield f"backbone {name}: will be downloaded from the Hugging Face hub, {repo}"
 
 
@@ -194,12 +241,21 @@ def artifacts(config: Config, experiment: str) -> Iterator[str]:
     """One line per artifact that is not fetched yet."""
     for name in artifacts_of(config, experiment):
         if not Path(paths.ARTIFACT.format(artifact=name)).exists():
-            kinds = (next(iter(source)) for source in settings.artifacts()[name]["sources"])
+            kinds = (
+                next(iter(source)) for source in settings.artifacts()[name]["sources"]
+            )
             yield f"artifact {name}: will be fetched ({' or '.join(kinds)})"
 
 
 def artifacts_of(config: Config, experiment: str) -> list[str]:
     """The artifacts of an experiment's datasets and backbones, each once."""
     spec = config.experiments[experiment]
-    entries = [*(config.datasets[name] for name in spec.datasets), *(config.backbones[name] for name in spec.embedding)]
-    return list(dict.fromkeys(artifact for entry in entries for artifact in artifact_names(entry.spec)))
+    entries = [
+        *(config.datasets[name] for name in spec.datasets),
+        *(config.backbones[name] for name in spec.embedding),
+    ]
+    return list(
+        dict.fromkeys(
+            artifact for entry in entries for artifact in artifact_names(entry.spec)
+        )
+    )

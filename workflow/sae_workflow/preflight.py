@@ -32,12 +32,16 @@ def stop_in_one_line() -> None:
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
-        os.write(2, b"\n" * os.isatty(2) + _STOPPED)  # Below the live view, if there is one.
+        os.write(
+            2, b"\n" * os.isatty(2) + _STOPPED
+        )  # Below the live view, if there is one.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         raise SystemExit(128 + number)
 
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        with suppress(ValueError):  # Not the main thread, of a program that calls Snakemake.
+        with suppress(
+            ValueError
+        ):  # Not the main thread, of a program that calls Snakemake.
             signal.signal(signal.SIGINT, stop)
     faults.hold_back(False, signal.SIGINT)
 
@@ -50,7 +54,11 @@ def shell_prefix(into_log: bool) -> str:
     Args:
         into_log: all that the job says goes into the log that its command names.
     """
-    into = 'if [[ "$*" =~ --log\\ ([^\\ ]+) ]]; then exec >>"${BASH_REMATCH[1]}" 2>&1; fi; ' if into_log else ""
+    into = (
+        'if [[ "$*" =~ --log\\ ([^\\ ]+) ]]; then exec >>"${BASH_REMATCH[1]}" 2>&1; fi; '
+        if into_log
+        else ""
+    )
     held = "env --block-signal=INT"
     either = f"held=command; if {held} true 2>/dev/null; then held='{held}'; fi; "
     return f'{either}python() {{ {into}$held python "$@"; }}; '
@@ -58,7 +66,9 @@ def shell_prefix(into_log: bool) -> str:
 
 def activate() -> None:
     """Let `python` be the Python of this process, also where its environment is not activated."""
-    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+    os.environ["PATH"] = os.pathsep.join(
+        [os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]
+    )
 
 
 def records() -> None:
@@ -72,7 +82,9 @@ def records() -> None:
     for pattern in ("*/", "iocache/*", "metadata/*"):
         for path in Path(".snakemake").glob(pattern):
             if not os.access(path, os.W_OK):
-                raise _unwritable(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), path)
+                raise _unwritable(
+                    PermissionError(errno.EACCES, os.strerror(errno.EACCES)), path
+                )
 
 
 def writable(folder: str | Path) -> None:
@@ -92,7 +104,9 @@ def writable(folder: str | Path) -> None:
 def _unwritable(error: OSError, path: str | Path) -> UserError:
     # Snakemake's own log lies there too, and would add a traceback for every line that it cannot write.
     logging.raiseExceptions = False
-    line, _ = faults.explain(OSError(error.errno, error.strerror, str(path)), "Snakemake") or (str(error), 1)
+    line, _ = faults.explain(
+        OSError(error.errno, error.strerror, str(path)), "Snakemake"
+    ) or (str(error), 1)
     return UserError(line)
 
 
@@ -116,6 +130,11 @@ def no_future(*folders: str) -> None:
         try:
             os.utime(path, (now, now), follow_symlinks=False)
         except OSError as error:
-            raise UserError(f"{path} is dated in the future; `touch` it or set the clock right ({error})") from None
+            raise UserError(
+                f"{path} is dated in the future; `touch` it or set the clock right ({error})"
+            ) from None
     if found:
-        print(f"dated in the future, set to the present time: {len(found)} files, first {min(found)}", file=sys.stderr)
+        print(
+            f"dated in the future, set to the present time: {len(found)} files, first {min(found)}",
+            file=sys.stderr,
+        )

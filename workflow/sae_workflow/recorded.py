@@ -25,12 +25,17 @@ _ADVICE = (
 
 def start(workflow: Any, config: dict[str, Any]) -> None:
     """Record the merged `config` of a Snakemake that is about to run jobs (its object `workflow`)."""
-    about = {getattr(job.wildcards, "experiment", job.rule.name) for job in workflow.dag.jobs}
+    about = {
+        getattr(job.wildcards, "experiment", job.rule.name) for job in workflow.dag.jobs
+    }
     write(config, about, workflow.configfiles, workflow.config_settings.config)
 
 
 def write(
-    config: dict[str, Any], experiments: Collection[str], configfiles: Collection[Path | str], options: dict[str, Any]
+    config: dict[str, Any],
+    experiments: Collection[str],
+    configfiles: Collection[Path | str],
+    options: dict[str, Any],
 ) -> None:
     """Record a config with some experiments, but where it says of them just what config.yaml does.
 
@@ -39,22 +44,33 @@ def write(
         configfiles: what it was read from.
         options: what the command line said beside them (`--config`).
     """
-    others = [os.path.relpath(file) for file in configfiles if os.path.relpath(file) != "config.yaml"]
+    others = [
+        os.path.relpath(file)
+        for file in configfiles
+        if os.path.relpath(file) != "config.yaml"
+    ]
     source = {"configfiles": others, "options": options}
     name = files.sha256_text(files.dumps(source))[:16]
     usual = configuration.parse("config.yaml") if Path("config.yaml").exists() else {}
     for experiment in sorted(experiments & config["experiments"].keys()):
-        path = Path(paths.CONFIGURATION.format(experiment=experiment, configuration=name))
+        path = Path(
+            paths.CONFIGURATION.format(experiment=experiment, configuration=name)
+        )
         if _deciding(config, experiment) == _deciding(usual, experiment):
             path.unlink(missing_ok=True)
         else:
-            own = {experiment: written_out(config["experiments"])[experiment]}  # It needs no other then.
+            own = {
+                experiment: written_out(config["experiments"])[experiment]
+            }  # It needs no other then.
             files.write_json(path, source | {"config": config | {"experiments": own}})
 
 
 def _deciding(config: dict[str, Any], experiment: str) -> dict[str, Any]:
     """What of a config decides which files belong to an experiment: not the machine."""
-    return config | {"compute": None, "experiments": written_out(config.get("experiments", {})).get(experiment)}
+    return config | {
+        "compute": None,
+        "experiments": written_out(config.get("experiments", {})).get(experiment),
+    }
 
 
 def read() -> Iterator[tuple[Path, list[str], Config]]:
@@ -65,10 +81,14 @@ def read() -> Iterator[tuple[Path, list[str], Config]]:
     Raises:
         UserError: a record was altered, or its config is not right any more.
     """
-    for path in sorted(Path().glob(paths.CONFIGURATION.format(experiment="*", configuration="*"))):
+    for path in sorted(
+        Path().glob(paths.CONFIGURATION.format(experiment="*", configuration="*"))
+    ):
         found = files.read_json(path, "recorded configuration", _ADVICE)
         try:
             config = settings.load(found["config"])
         except UserError as error:
-            raise UserError(f"recorded configuration {path} is not right any more: {error}\n{_ADVICE}") from None
+            raise UserError(
+                f"recorded configuration {path} is not right any more: {error}\n{_ADVICE}"
+            ) from None
         yield path, found["configfiles"], config

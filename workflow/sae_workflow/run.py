@@ -8,7 +8,9 @@ import signal
 from sae.core import faults
 
 if __name__ == "__main__":
-    faults.hold_back(True, signal.SIGINT)  # Till the imports below, which take a second, are done.
+    faults.hold_back(
+        True, signal.SIGINT
+    )  # Till the imports below, which take a second, are done.
 
 import itertools
 import os
@@ -31,7 +33,9 @@ def main(experiment: str, *options: str) -> None:
     check_configfiles(options)
     free_the_folder()
     snakemake(experiment, *options, "--logger", "sae")
-    if Path(paths.CLAIMS.format(experiment=experiment, suffix="csv")).exists():  # Not with `--until train` or the like.
+    if Path(
+        paths.CLAIMS.format(experiment=experiment, suffix="csv")
+    ).exists():  # Not with `--until train` or the like.
         # Snakemake looks at times: it would not notice that a finished file was altered.
         if check.main(experiment):
             sys.exit(1)
@@ -45,7 +49,11 @@ def check_configfiles(options: Sequence[str]) -> None:
     try:
         for first, option in enumerate(options, 1):
             if option in ("--configfile", "--configfiles"):
-                settings.merged(*itertools.takewhile(lambda word: not word.startswith("-"), options[first:]))
+                settings.merged(
+                    *itertools.takewhile(
+                        lambda word: not word.startswith("-"), options[first:]
+                    )
+                )
     except UserError as error:
         sys.exit(f"error: {error}")
 
@@ -56,7 +64,9 @@ def free_the_folder() -> None:
     while any(Path(".snakemake/locks").glob("*.lock")):
         gone, why = lock.owner_is_gone()
         if gone:
-            print("A killed run left its lock; its owner is gone: unlocking.", flush=True)
+            print(
+                "A killed run left its lock; its owner is gone: unlocking.", flush=True
+            )
             snakemake("--unlock", "--quiet", "all")
             return
         if time.monotonic() > latest:
@@ -76,10 +86,19 @@ def snakemake(*arguments: str) -> None:
     faults.hold_back(True, signal.SIGINT)  # From Snakemake, until it can say one line.
     try:
         # Snakemake looks for the view (`snakemake_logger_plugin_sae`) in the folders of the path alone.
-        path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-        process = subprocess.Popen(["snakemake", *arguments], env=os.environ | {"PYTHONPATH": path})
+        path = os.pathsep.join(
+            [
+                str(Path(__file__).parents[1]),
+                *filter(None, [os.environ.get("PYTHONPATH")]),
+            ]
+        )
+        process = subprocess.Popen(
+            ["snakemake", *arguments], env=os.environ | {"PYTHONPATH": path}
+        )
     except FileNotFoundError:
-        sys.exit("error: snakemake is not on the PATH: activate .venv, or run `make demo`")
+        sys.exit(
+            "error: snakemake is not on the PATH: activate .venv, or run `make demo`"
+        )
     if told:  # While it was started: it may not have got that.
         process.send_signal(signal.SIGINT)
     faults.hold_back(False, signal.SIGINT)

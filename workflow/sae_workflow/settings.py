@@ -20,7 +20,13 @@ from sae.data.artifacts import names as artifact_names
 
 HERE = Path(__file__).parent.parent
 Plan = dict[str, Any]
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".tar")  # suffixes of a file of weights
+WEIGHTS = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".tar",
+)  # suffixes of a file of weights
 
 
 @functools.cache
@@ -31,13 +37,17 @@ def artifacts() -> dict[str, Any]:
 
 def rule_names() -> list[str]:
     """The names of the rules, which no experiment can have too."""
-    text = "\n".join(file.read_text() for file in sorted((HERE / "rules").glob("*.smk")))
+    text = "\n".join(
+        file.read_text() for file in sorted((HERE / "rules").glob("*.smk"))
+    )
     return re.findall(r"^(?:rule|checkpoint|use rule \w+ as) (\w+)", text, re.MULTILINE)
 
 
 def load(raw: dict[str, Any], files: Mapping[str, str] = {}) -> Config:
     """`sae.config.load` with what the workflow knows of artifacts and rules."""
-    return configuration.load(raw, artifacts=artifacts(), reserved=rule_names(), files=files)
+    return configuration.load(
+        raw, artifacts=artifacts(), reserved=rule_names(), files=files
+    )
 
 
 def read(*files: str | Path) -> Config:
@@ -59,8 +69,12 @@ def merged(*files: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
         content = configuration.parse(file)
         update_config(config, content)
         said |= dict.fromkeys(_keys(content), file)
-    there = {*_keys(config)}  # Below what a later file replaced, none of an earlier one is.
-    return config, {key: file for key, file in said.items() if key in there} if len({*said.values()}) > 1 else {}
+    there = {
+        *_keys(config)
+    }  # Below what a later file replaced, none of an earlier one is.
+    return config, {key: file for key, file in said.items() if key in there} if len(
+        {*said.values()}
+    ) > 1 else {}
 
 
 def _keys(content: dict[str, Any], above: str = "") -> Iterator[str]:
@@ -72,26 +86,45 @@ def _keys(content: dict[str, Any], above: str = "") -> Iterator[str]:
 
 def shell_prefix(config: Config) -> str:
     """What tells the shell of every job where the entries of one's own lie."""
-    return f"export SAE_EXTENSIONS={shlex.quote(config.extensions)}; " if config.extensions else ""
+    return (
+        f"export SAE_EXTENSIONS={shlex.quote(config.extensions)}; "
+        if config.extensions
+        else ""
+    )
 
 
 def banks(config: Config, experiment: str) -> list[dict[str, Any]]:
     """Every (dataset, backbone, k) of an experiment, as dicts, in the order of the config."""
     spec = config.experiments[experiment]
-    return [{"dataset": d, "backbone": b, "k": k} for d in spec.datasets for b in spec.backbones for k in spec.k]
+    return [
+        {"dataset": d, "backbone": b, "k": k}
+        for d in spec.datasets
+        for b in spec.backbones
+        for k in spec.k
+    ]
 
 
 def embedded(config: Config, experiment: str) -> list[dict[str, Any]]:
     """Every (dataset, backbone) of which an experiment reads embeddings, those of judges among them."""
     spec = config.experiments[experiment]
-    return [{"dataset": d, "backbone": b} for d in spec.datasets for b in spec.embedding]
+    return [
+        {"dataset": d, "backbone": b} for d in spec.datasets for b in spec.embedding
+    ]
 
 
-def bank_plan(config: Config, experiment: str, dataset: str, backbone: str, k: int) -> bank.Plan:
+def bank_plan(
+    config: Config, experiment: str, dataset: str, backbone: str, k: int
+) -> bank.Plan:
     """All that decides what a cell's SAEs are, complete with defaults; sweeps are in ascending order."""
     spec = config.experiments[experiment]
-    alien = {*imported(config, experiment)} - {*imported(config, experiment, (dataset, backbone, k))}
-    methods = {n: _method_plan(config, experiment, n, k) for n in spec.methods if n not in alien}
+    alien = {*imported(config, experiment)} - {
+        *imported(config, experiment, (dataset, backbone, k))
+    }
+    methods = {
+        n: _method_plan(config, experiment, n, k)
+        for n in spec.methods
+        if n not in alien
+    }
     return bank.Plan(
         dataset=dataset,
         backbone=backbone,
@@ -99,23 +132,48 @@ def bank_plan(config: Config, experiment: str, dataset: str, backbone: str, k: i
         seeds=spec.seeds,
         recipe=config.training[spec.training].model_dump(),
         methods=methods,
-        protocols={name: config.protocols[name].options(own) for name, own in spec.protocols.items()},
-        metrics={n: _metric_plan(config, experiment, n) for n in read_by(spec.protocols) if n in config.metrics},
+        protocols={
+            name: config.protocols[name].options(own)
+            for name, own in spec.protocols.items()
+        },
+        metrics={
+            n: _metric_plan(config, experiment, n)
+            for n in read_by(spec.protocols)
+            if n in config.metrics
+        },
     )
 
 
 def _method_plan(config: Config, experiment: str, name: str, k: int) -> bank.Method:
     method, sweep = config.methods[name], config.sweep(experiment, name, k)
-    as_said = ("objective", "penalty", "mask", "options", "recipe", "at", "against", "control")
+    as_said = (
+        "objective",
+        "penalty",
+        "mask",
+        "options",
+        "recipe",
+        "at",
+        "against",
+        "control",
+    )
     own: dict[str, Any] = {field: getattr(method, field) for field in as_said}
     own["lambda"] = None if "lambda" in sweep else method.lam
     return bank.Method(**own, sweep=sweep)
 
 
-def imported(config: Config, experiment: str, cell: tuple[str, str, int] | None = None) -> list[str]:
+def imported(
+    config: Config, experiment: str, cell: tuple[str, str, int] | None = None
+) -> list[str]:
     """The methods of an experiment, or of a cell of it (dataset, backbone, k), whose SAEs were made elsewhere."""
-    given = {name: config.methods[name].imported for name in config.experiments[experiment].methods}
-    return [name for name, of in given.items() if of and (cell is None or of.belongs_to(*cell))]
+    given = {
+        name: config.methods[name].imported
+        for name in config.experiments[experiment].methods
+    }
+    return [
+        name
+        for name, of in given.items()
+        if of and (cell is None or of.belongs_to(*cell))
+    ]
 
 
 def import_plan(config: Config, method: str) -> Plan:
@@ -129,7 +187,12 @@ def import_options(config: Config, method: str) -> str:
     """The same, as they stand on its command line."""
     options = import_plan(config, method)
     place = options.pop("place")
-    return shlex.join([place, *(f"--{name.replace('_', '-')}={value}" for name, value in options.items())])
+    return shlex.join(
+        [
+            place,
+            *(f"--{name.replace('_', '-')}={value}" for name, value in options.items()),
+        ]
+    )
 
 
 def import_files(config: Config, method: str) -> list[str]:
@@ -137,8 +200,15 @@ def import_files(config: Config, method: str) -> list[str]:
     place = Path(import_plan(config, method)["place"])
     if place.is_dir():
         return sorted(str(file) for file in place.iterdir() if file.is_file())
-    beside = [place.with_name(name) for name in ("cfg.json", "config.json", "made_by.json", "b_dec.npy")]
-    return [str(file) for file in (place, *beside) if file.exists()] if place.exists() else []
+    beside = [
+        place.with_name(name)
+        for name in ("cfg.json", "config.json", "made_by.json", "b_dec.npy")
+    ]
+    return (
+        [str(file) for file in (place, *beside) if file.exists()]
+        if place.exists()
+        else []
+    )
 
 
 def training(plan: bank.Plan) -> list[versions.Name]:
@@ -147,7 +217,12 @@ def training(plan: bank.Plan) -> list[versions.Name]:
     used |= {("penalty", m.penalty) for m in plan.methods.values() if m.penalty}
     used |= {("protocol", name) for name in plan.protocols}
     used |= {("metric", name) for name in read_by(plan.protocols)}
-    rooms = [("models", "inputs"), ("protocols", "_cell"), ("training", "loop"), ("training", "calibrate")]
+    rooms = [
+        ("models", "inputs"),
+        ("protocols", "_cell"),
+        ("training", "loop"),
+        ("training", "calibrate"),
+    ]
     return [*rooms, *sorted(used)]
 
 
@@ -157,7 +232,9 @@ def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
     found: dict[str, dict[str, Plan]] = {stage: {} for stage in STAGES}
     for name, metric in config.metrics.items():
         if not metric.optional or name in spec.metrics:
-            found[metric.constants["STAGE"]][name] = _metric_plan(config, experiment, name)
+            found[metric.constants["STAGE"]][name] = _metric_plan(
+                config, experiment, name
+            )
     return {stage: metrics for stage, metrics in found.items() if metrics}
 
 
@@ -174,12 +251,17 @@ def _metric_plan(config: Config, experiment: str, name: str) -> Plan:
 def read_by(protocols: Iterable[str]) -> list[str]:
     """The metrics that protocols read on validation."""
     heads = [registry.head("protocol", name) for name in protocols]
-    return list(dict.fromkeys(name for head in heads for name in head.constants["METRICS"]))
+    return list(
+        dict.fromkeys(name for head in heads for name in head.constants["METRICS"])
+    )
 
 
 def scoring(config: Config, experiment: str, stage: str) -> list[versions.Name]:
     """A stage's metrics, and the space that they see."""
-    return [("models", "inputs"), *(("metric", name) for name in stages(config, experiment).get(stage, {}))]
+    return [
+        ("models", "inputs"),
+        *(("metric", name) for name in stages(config, experiment).get(stage, {})),
+    ]
 
 
 def probe_plan(config: Config, experiment: str) -> Plan:
@@ -194,8 +276,15 @@ def others(config: Config, experiment: str, backbone: str) -> list[str]:
 
 def splits_of_others(config: Config, experiment: str, rule: str) -> list[str]:
     """The splits of theirs that `train` reads, or a stage of scoring."""
-    own, read = stages(config, experiment).get(rule, {}), read_by(config.experiments[experiment].protocols)
-    return entries.splits_of_others(read, ("val",)) if rule == "train" else entries.splits_of_others(own)
+    own, read = (
+        stages(config, experiment).get(rule, {}),
+        read_by(config.experiments[experiment].protocols),
+    )
+    return (
+        entries.splits_of_others(read, ("val",))
+        if rule == "train"
+        else entries.splits_of_others(own)
+    )
 
 
 def gallery(config: Config, experiment: str) -> dict[str, Any] | None:
@@ -215,8 +304,15 @@ def figures(config: Config, experiment: str) -> list[str]:
     """The figures that an experiment ends in: none of images where it has none."""
     if gallery(config, experiment) is not None:
         return config.figures
-    reads = {name: registry.head("figure", name).constants["READS"] for name in config.figures}
-    return [name for name, files in reads.items() if not any(file.startswith("gallery/") for file in files)]
+    reads = {
+        name: registry.head("figure", name).constants["READS"]
+        for name in config.figures
+    }
+    return [
+        name
+        for name, files in reads.items()
+        if not any(file.startswith("gallery/") for file in files)
+    ]
 
 
 def names(config: Config, experiment: str) -> Plan:
@@ -227,19 +323,34 @@ def names(config: Config, experiment: str) -> Plan:
     spec, methods = config.experiments[experiment], {}
     for position, name in enumerate(spec.methods):
         method = config.methods[name]
-        here = {"label": method.label or name, "imported": method.imported is not None, "position": position}
-        methods[name] = method.model_dump(include={"colour", "at", "against", "control"}) | here
+        here = {
+            "label": method.label or name,
+            "imported": method.imported is not None,
+            "position": position,
+        }
+        methods[name] = (
+            method.model_dump(include={"colour", "at", "against", "control"}) | here
+        )
     return {
         "methods": methods,
-        "datasets": {name: config.datasets[name].label or name for name in spec.datasets},
-        "backbones": {name: config.backbones[name].label or name for name in spec.embedding},
+        "datasets": {
+            name: config.datasets[name].label or name for name in spec.datasets
+        },
+        "backbones": {
+            name: config.backbones[name].label or name for name in spec.embedding
+        },
     }
 
 
 def roles(config: Config, experiment: str) -> Plan:
     """Of the same what decides which methods are shown, and nothing that is only printed."""
     methods = names(config, experiment)["methods"].items()
-    return {"methods": {name: {k: v for k, v in m.items() if k not in ("label", "colour")} for name, m in methods}}
+    return {
+        "methods": {
+            name: {k: v for k, v in m.items() if k not in ("label", "colour")}
+            for name, m in methods
+        }
+    }
 
 
 def made_by(config: Config, experiment: str) -> Plan:
@@ -247,19 +358,40 @@ def made_by(config: Config, experiment: str) -> Plan:
     spec, used = config.experiments[experiment], dict[str, Plan]()
     for of in stages(config, experiment).values():
         used |= of
-    protocols = {name: config.protocols[name].options(given) for name, given in spec.protocols.items()}
+    protocols = {
+        name: config.protocols[name].options(given)
+        for name, given in spec.protocols.items()
+    }
     methods = [config.methods[name] for name in spec.methods]
-    made_by = {("training", "loop"), ("models", "inputs"), *(("protocol", name) for name in protocols)}
-    made_by |= {("objective", m.objective) for m in methods} | {("penalty", m.penalty) for m in methods if m.penalty}
-    of_cells = ("ranges", "most_steps", "trials")  # These are of methods and data, not of how many trials there are.
+    made_by = {
+        ("training", "loop"),
+        ("models", "inputs"),
+        *(("protocol", name) for name in protocols),
+    }
+    made_by |= {("objective", m.objective) for m in methods} | {
+        ("penalty", m.penalty) for m in methods if m.penalty
+    }
+    of_cells = (
+        "ranges",
+        "most_steps",
+        "trials",
+    )  # These are of methods and data, not of how many trials there are.
     return {
         "experiment": experiment,
         "methods": roles(config, experiment),
         "fronts": fronts_plan(config, experiment),
-        "versions": {f"{kind} {name}": versions.of(kind, name) for kind, name in sorted(made_by)},
+        "versions": {
+            f"{kind} {name}": versions.of(kind, name) for kind, name in sorted(made_by)
+        },
         "recipe": config.training[spec.training].model_dump(exclude={"log_every"}),
-        "protocols": {p: {k: v for k, v in o.items() if k not in of_cells} for p, o in protocols.items()},
-        "metrics": {m: {"version": versions.of("metric", m), "options": options} for m, options in used.items()},
+        "protocols": {
+            p: {k: v for k, v in o.items() if k not in of_cells}
+            for p, o in protocols.items()
+        },
+        "metrics": {
+            m: {"version": versions.of("metric", m), "options": options}
+            for m, options in used.items()
+        },
     }
 
 
@@ -269,33 +401,58 @@ def fronts_plan(config: Config, experiment: str) -> Plan:
     fair = config.protocols["fair"].options(own.get("fair", {}))
     rule = {name: fair[name] for name in ("l0", "firing", "widths")}
     if "fair" in own:
-        rule |= {"tuning": fair["tuning"], "tuned": ["auxk_alpha", "encoder_scale", "lr"]}
+        rule |= {
+            "tuning": fair["tuning"],
+            "tuned": ["auxk_alpha", "encoder_scale", "lr"],
+        }
     return rule
 
 
 def claims_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae tables` and `claims`."""
-    return names(config, experiment) | {"claims": config.claims.model_dump(), "fronts": fronts_plan(config, experiment)}
+    return names(config, experiment) | {
+        "claims": config.claims.model_dump(),
+        "fronts": fronts_plan(config, experiment),
+    }
 
 
 def report_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae site`; `config` is the part that the experiment uses."""
     spec = config.experiments[experiment]
     unprinted = {"label", "colour"}
-    methods = {name: config.methods[name].model_dump(by_alias=True, exclude=unprinted) for name in spec.methods}
+    methods = {
+        name: config.methods[name].model_dump(by_alias=True, exclude=unprinted)
+        for name in spec.methods
+    }
     used = {
         "experiment": spec.model_dump(exclude_defaults=True),
-        "methods": {name: {k: v for k, v in m.items() if v not in (None, {})} for name, m in methods.items()},
+        "methods": {
+            name: {k: v for k, v in m.items() if v not in (None, {})}
+            for name, m in methods.items()
+        },
         "training": config.training[spec.training].model_dump(),
         "datasets": {name: config.datasets[name].spec for name in spec.datasets},
         "backbones": {name: config.backbones[name].spec for name in spec.embedding},
-        "metrics": dict(metric for stage in stages(config, experiment).values() for metric in stage.items()),
+        "metrics": dict(
+            metric
+            for stage in stages(config, experiment).values()
+            for metric in stage.items()
+        ),
         "claims": config.claims.model_dump(),
-        "protocols": {name: config.protocols[name].options(own) for name, own in spec.protocols.items()},
+        "protocols": {
+            name: config.protocols[name].options(own)
+            for name, own in spec.protocols.items()
+        },
         # Of the machine only what decides on bits: the rest is where and how fast.
-        "compute": config.compute.model_dump(include={"device", "threads", "embed_batch_size"}),
+        "compute": config.compute.model_dump(
+            include={"device", "threads", "embed_batch_size"}
+        ),
     }
-    shown = {"experiment": experiment, "figures": figures(config, experiment), "config": used}
+    shown = {
+        "experiment": experiment,
+        "figures": figures(config, experiment),
+        "config": used,
+    }
     return names(config, experiment) | shown
 
 
@@ -311,34 +468,60 @@ def weights_paths(spec: Plan) -> dict[str, str]:
 def from_hub(config: Config, backbone: str) -> bool:
     """Whether a backbone's weights come by name from the Hugging Face hub or its cache."""
     entry = config.backbones[backbone]
-    return entry.constants.get("FROM_HUB", False) and not artifact_names(entry.spec) and not weights_paths(entry.spec)
+    return (
+        entry.constants.get("FROM_HUB", False)
+        and not artifact_names(entry.spec)
+        and not weights_paths(entry.spec)
+    )
 
 
 def hub_backbones(config: Config, experiment: str) -> list[str]:
     """Those of an experiment whose weights come from there."""
-    return [name for name in config.experiments[experiment].embedding if from_hub(config, name)]
+    return [
+        name
+        for name in config.experiments[experiment].embedding
+        if from_hub(config, name)
+    ]
 
 
 def weights_plan(config: Config, backbone: str) -> Plan:
     """The settings of `python -m sae weights`: what of a backbone's entry says which weights they are."""
-    return {k: v for k, v in config.backbones[backbone].spec.items() if k in ("loader", "model", "pretrained")}
+    return {
+        k: v
+        for k, v in config.backbones[backbone].spec.items()
+        if k in ("loader", "model", "pretrained")
+    }
 
 
 def local_weights(config: Config, backbone: str) -> list[str]:
     """Files on this machine that a backbone's embeddings are made of."""
-    named = [Path(file) for file in weights_paths(config.backbones[backbone].spec).values() if Path(file).exists()]
-    return [str(file) for path in named for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    named = [
+        Path(file)
+        for file in weights_paths(config.backbones[backbone].spec).values()
+        if Path(file).exists()
+    ]
+    return [
+        str(file)
+        for path in named
+        for file in (sorted(path.iterdir()) if path.is_dir() else [path])
+    ]
 
 
 def downloaded(config: Config, experiment: str) -> list[str]:
     """The datasets of an experiment that are to be downloaded by their type's own function."""
-    return [name for name in config.experiments[experiment].datasets if config.datasets[name].spec.get("download")]
+    return [
+        name
+        for name in config.experiments[experiment].datasets
+        if config.datasets[name].spec.get("download")
+    ]
 
 
 def dataset_files(config: Config, dataset: str) -> list[str]:
     """The files that a dataset's index is made of, where its type names them."""
     entry = config.datasets[dataset]
-    return [pattern.format(**entry.spec) for pattern in entry.constants.get("FILES", ())]
+    return [
+        pattern.format(**entry.spec) for pattern in entry.constants.get("FILES", ())
+    ]
 
 
 def given_embeddings(config: Config, dataset: str, backbone: str) -> list[str]:

@@ -35,7 +35,12 @@ class Job:
     """A job of a rule; `of` are its wildcards."""
 
     def __init__(self, rule: str, config: Config, of: dict[str, Any]) -> None:
-        self.rule, self.stage, self.config, self.compute = rule, STAGES[rule], config, config.compute
+        self.rule, self.stage, self.config, self.compute = (
+            rule,
+            STAGES[rule],
+            config,
+            config.compute,
+        )
         self.of = SimpleNamespace(**of)
 
     @functools.cached_property
@@ -58,9 +63,17 @@ class Job:
     def memory(self, attempt: int) -> int:
         """What it asks for, in MB: twice as much at each attempt, from 1."""
         figures = costs.figures()["memory"]
-        gpu = figures["gpu"] if self.stage.computes and self.compute.device != "cpu" else 0
+        gpu = (
+            figures["gpu"]
+            if self.stage.computes and self.compute.device != "cpu"
+            else 0
+        )
         try:
-            used = self.stage.used(self, gpu) if self.stage.used else memory_of(self.stage.like, self.stage.sizes(self))
+            used = (
+                self.stage.used(self, gpu)
+                if self.stage.used
+                else memory_of(self.stage.like, self.stage.sizes(self))
+            )
         except Unknown:
             used = figures["unknown"]
         factor = figures["margin"] * self.compute.memory_factor * 2 ** (attempt - 1)
@@ -71,14 +84,23 @@ class Job:
         """What it asks for, in minutes: twice as much at each attempt, from 1."""
         figures = costs.figures()["runtime"]
         known = self.seconds
-        minutes = figures["least"] + figures["margin"] * known / 60 if known else figures["unknown"]
+        minutes = (
+            figures["least"] + figures["margin"] * known / 60
+            if known
+            else figures["unknown"]
+        )
         asked = math.ceil(minutes * self.compute.time_factor * 2 ** (attempt - 1))
         return min(asked, self.compute.time_limit or asked)
 
     @property
     def is_done(self) -> bool:
         """Whether what it makes is there."""
-        one = {"split": "train", "stage": self.rule, "table": paths.TABLES_OF_STAGE[0], "part": paths.GALLERY_PARTS[0]}
+        one = {
+            "split": "train",
+            "stage": self.rule,
+            "table": paths.TABLES_OF_STAGE[0],
+            "part": paths.GALLERY_PARTS[0],
+        }
         return Path(self.stage.makes.format(**one | vars(self.of))).exists()
 
     @functools.cached_property
@@ -89,7 +111,11 @@ class Job:
         except Unknown:
             return 0
         cores, cores_beside = self.stage.cores(self)
-        own = alone / cores if self.compute.device == "cpu" else on_gpu + beside / cores_beside
+        own = (
+            alone / cores
+            if self.compute.device == "cpu"
+            else on_gpu + beside / cores_beside
+        )
         return float(costs.rate("start") + own)
 
     @functools.cached_property
@@ -119,7 +145,13 @@ class Job:
     @functools.cached_property
     def plan(self) -> Plan:
         """What its cell trains."""
-        return settings.bank_plan(self.config, self.of.experiment, self.of.dataset, self.of.backbone, int(self.of.k))
+        return settings.bank_plan(
+            self.config,
+            self.of.experiment,
+            self.of.dataset,
+            self.of.backbone,
+            int(self.of.k),
+        )
 
     @functools.cached_property
     def probe(self) -> dict[str, Any]:
@@ -187,9 +219,13 @@ def memory_of(stage: str, sizes: Sizes) -> float:
     return base[1] + sum(figure * sizes.get(name, 0) for name, figure in each)
 
 
-def each(wildcard: str, names: Callable[[Config, str], Iterable[str]]) -> Callable[[Config, str], list[Wildcards]]:
+def each(
+    wildcard: str, names: Callable[[Config, str], Iterable[str]]
+) -> Callable[[Config, str], list[Wildcards]]:
     """A job for each of these names."""
-    return lambda config, experiment: [{wildcard: name} for name in names(config, experiment)]
+    return lambda config, experiment: [
+        {wildcard: name} for name in names(config, experiment)
+    ]
 
 
 def bank_sizes(cell: costs.Cell, plan: Plan) -> Sizes:
@@ -198,13 +234,22 @@ def bank_sizes(cell: costs.Cell, plan: Plan) -> Sizes:
     inputs = [4 * cell.rows[split] * cell.d for split in SPLITS]
     train, *held_out = (size if size <= RESIDENT else RESIDENT // 4 for size in inputs)
     codes = 8 * (cell.rows["val"] + cell.rows["test"]) * plan.k
-    sizes = {"train": train, "inputs": train + sum(held_out), "codes": codes, "sae": 8 * m * cell.d}
-    return {name: size / MB for name, size in (sizes | {"chunk": 4 * CHUNK * m}).items()}
+    sizes = {
+        "train": train,
+        "inputs": train + sum(held_out),
+        "codes": codes,
+        "sae": 8 * m * cell.d,
+    }
+    return {
+        name: size / MB for name, size in (sizes | {"chunk": 4 * CHUNK * m}).items()
+    }
 
 
 def detection_sizes(cell: costs.Cell, k: int, judges: int) -> Sizes:
     """Of detection: codes of the training images that it reads, their embeddings, and those of so many judges."""
-    train = min(cell.rows["train"], registry.head("metric", "detection").constants["MOST_TRAIN"])
+    train = min(
+        cell.rows["train"], registry.head("metric", "detection").constants["MOST_TRAIN"]
+    )
     of_judge = 4 * (train + cell.rows["val"] + cell.rows["test"]) * cell.d
     return {"found": (16 * train * k + 6 * train * cell.d + judges * of_judge) / MB}
 
@@ -213,14 +258,22 @@ def probe_sizes(cell: costs.Cell, width: int, probe: dict[str, Any]) -> Sizes:
     """Of probes on `width` features: embeddings that they read, a score for each image and class, weights."""
     images, classes = min(cell.rows["train"], probe["max_train"]), cell.data["classes"]
     read = 4 * (images + cell.rows["val"] + cell.rows["test"]) * cell.d
-    return {"read": read / MB, "scores": 4 * images * classes / MB, "coefficients": 4 * classes * width / MB}
+    return {
+        "read": read / MB,
+        "scores": 4 * images * classes / MB,
+        "coefficients": 4 * classes * width / MB,
+    }
 
 
 def _of_training(job: Job, gpu: float) -> float:
     # It scores, too: alone, or beside processes that train.
     sizes, at_once = bank_sizes(job.cell, job.plan), job.compute.saes_at_once
     training, scoring = memory_of("train", sizes), memory_of("score", sizes)
-    return max(training, scoring) + sizes["train"] if at_once == 1 else at_once * (training + gpu) + scoring
+    return (
+        max(training, scoring) + sizes["train"]
+        if at_once == 1
+        else at_once * (training + gpu) + scoring
+    )
 
 
 def _training(job: Job) -> costs.Seconds:
@@ -229,7 +282,9 @@ def _training(job: Job) -> costs.Seconds:
         for of in costs.sizes(job.plan)
         for method, number in of.by_method.items()
     ]
-    return np.sum(trained, axis=0) + costs.saes(job.plan) * (job.cell.rows["val"] * job.encoding)
+    return np.sum(trained, axis=0) + costs.saes(job.plan) * (
+        job.cell.rows["val"] * job.encoding
+    )
 
 
 def _judges(job: Job) -> list[str]:
@@ -239,19 +294,34 @@ def _judges(job: Job) -> list[str]:
 def _scoring(job: Job) -> costs.Seconds:
     # Each SAE encodes all splits, and other backbones find its images; a judged one is scored by each of them on test.
     rows, others = job.cell.rows, len(_judges(job))
-    ms = costs.cores(2 * job.plan.k * job.cell.d / 1e9 / costs.rate("sparse"))  # of an image
+    ms = costs.cores(
+        2 * job.plan.k * job.cell.d / 1e9 / costs.rate("sparse")
+    )  # of an image
     every = sum(rows.values()) * job.encoding + (rows["val"] + rows["test"]) * ms
-    found = settings.stages(job.config, job.of.experiment)["score"].get("detection") or {"draws": 0, "kinds": []}
+    found = settings.stages(job.config, job.of.experiment)["score"].get(
+        "detection"
+    ) or {"draws": 0, "kinds": []}
     # Of each judge, draw, kind and latent the images are ranked.
-    ranked = others * found["draws"] * len(found["kinds"]) * costs.width(job.plan) * (rows["val"] + rows["test"]) / 1e6
+    ranked = (
+        others
+        * found["draws"]
+        * len(found["kinds"])
+        * costs.width(job.plan)
+        * (rows["val"] + rows["test"])
+        / 1e6
+    )
     every = every + costs.cores(ranked * costs.rate("rank"))
-    return costs.saes(job.plan) * every + costs.judged(job.plan) * rows["test"] * (job.encoding + (1 + others) * ms)
+    return costs.saes(job.plan) * every + costs.judged(job.plan) * rows["test"] * (
+        job.encoding + (1 + others) * ms
+    )
 
 
 def _probing(job: Job) -> costs.Seconds:
     rows = job.cell.rows
     read = min(rows["train"], job.probe["max_train"]) + rows["val"] + rows["test"]
-    return costs.judged(job.plan) * (read * job.encoding + costs.probing_codes(job.cell, job.probe))
+    return costs.judged(job.plan) * (
+        read * job.encoding + costs.probing_codes(job.cell, job.probe)
+    )
 
 
 def _collected(job: Job) -> Sizes:
@@ -269,7 +339,10 @@ def _shown(job: Job) -> Job:
 def _cells(job: Job) -> list[Job]:
     """A job of each cell of its experiment."""
     banks = settings.banks(job.config, job.of.experiment)
-    return [Job("site", job.config, {"experiment": job.of.experiment} | bank) for bank in banks]
+    return [
+        Job("site", job.config, {"experiment": job.of.experiment} | bank)
+        for bank in banks
+    ]
 
 
 def _of_site(job: Job) -> Sizes:
@@ -281,22 +354,36 @@ def _of_site(job: Job) -> Sizes:
 
 def _showing(job: Job) -> costs.Seconds:
     """An SAE of each method of each cell encodes its test images."""
-    each = [len(cell.plan.methods) * cell.cell.rows["test"] * cell.encoding for cell in _cells(job)]
+    each = [
+        len(cell.plan.methods) * cell.cell.rows["test"] * cell.encoding
+        for cell in _cells(job)
+    ]
     return np.sum(each, axis=0)
 
 
 def _scored(stage: str) -> Callable[[Config, str], list[Wildcards]]:
-    return lambda config, e: settings.banks(config, e) if stage in settings.stages(config, e) else []
+    return lambda config, e: (
+        settings.banks(config, e) if stage in settings.stages(config, e) else []
+    )
 
 
 def _probed(config: Config, experiment: str) -> list[Wildcards]:
     banks = _scored("probe")(config, experiment)
-    return [{"dataset": b["dataset"], "backbone": b["backbone"]} for b in banks if b["k"] == banks[0]["k"]]
+    return [
+        {"dataset": b["dataset"], "backbone": b["backbone"]}
+        for b in banks
+        if b["k"] == banks[0]["k"]
+    ]
 
 
 def _shards(config: Config, experiment: str) -> list[Wildcards]:
     shards = config.compute.embed_shards
-    return [cell | {"shard": s} for cell in settings.embedded(config, experiment) for s in range(shards) if shards > 1]
+    return [
+        cell | {"shard": s}
+        for cell in settings.embedded(config, experiment)
+        for s in range(shards)
+        if shards > 1
+    ]
 
 
 _EMBED = Stage(
@@ -306,47 +393,79 @@ _EMBED = Stage(
     meaning=lambda job: [("data", "embed"), job.dataset, job.loader],
     computes=True,
     like="embed",
-    sizes=lambda job: {"workers": job.compute.decode_workers, "weights": 4 * job.cell.model.get("parameters", 0)},
-    seconds=lambda job: costs.embedding(job.cell) * (job.compute.embed_shards < 2),  # Else it only joins them.
-    cores=lambda job: (job.compute.threads, max(job.compute.threads, job.compute.decode_workers)),
+    sizes=lambda job: {
+        "workers": job.compute.decode_workers,
+        "weights": 4 * job.cell.model.get("parameters", 0),
+    },
+    seconds=lambda job: (
+        costs.embedding(job.cell) * (job.compute.embed_shards < 2)
+    ),  # Else it only joins them.
+    cores=lambda job: (
+        job.compute.threads,
+        max(job.compute.threads, job.compute.decode_workers),
+    ),
 )
 _SCORE = Stage(
     "score",
     paths.STAGE_TABLE,
     _scored("score"),
-    meaning=lambda job: [("scoring", "stage"), *settings.scoring(job.config, job.of.experiment, job.rule)],
+    meaning=lambda job: [
+        ("scoring", "stage"),
+        *settings.scoring(job.config, job.of.experiment, job.rule),
+    ],
     computes=True,
     like="score",
-    sizes=lambda job: bank_sizes(job.cell, job.plan) | detection_sizes(job.cell, job.plan.k, len(_judges(job))),
+    sizes=lambda job: (
+        bank_sizes(job.cell, job.plan)
+        | detection_sizes(job.cell, job.plan.k, len(_judges(job)))
+    ),
     seconds=_scoring,
 )
 # By the names of their rules, in the order in which these run.
 STAGES: dict[str, Stage] = {
     "artifact": Stage("fetch", paths.ARTIFACT, each("artifact", missing.artifacts_of)),
     "weights": Stage(
-        "weights", paths.WEIGHTS, each("backbone", settings.hub_backbones), lambda job: [versions.module(*job.loader)]
+        "weights",
+        paths.WEIGHTS,
+        each("backbone", settings.hub_backbones),
+        lambda job: [versions.module(*job.loader)],
     ),
     "imported": Stage(
         "import",
         paths.IMPORTED,
         each("method", settings.imported),
-        lambda job: [registry.module("importer", name) for name in registry.names("importer")],
+        lambda job: [
+            registry.module("importer", name) for name in registry.names("importer")
+        ],
     ),
     "download": Stage(
-        "download", paths.DOWNLOAD, each("dataset", settings.downloaded), lambda job: [versions.module(*job.dataset)]
+        "download",
+        paths.DOWNLOAD,
+        each("dataset", settings.downloaded),
+        lambda job: [versions.module(*job.dataset)],
     ),
     "dataset": Stage(
         "dataset",
         paths.DATASET,
-        each("dataset", lambda config, experiment: config.experiments[experiment].datasets),
+        each(
+            "dataset",
+            lambda config, experiment: config.experiments[experiment].datasets,
+        ),
         meaning=lambda job: [("data", "dataset"), job.dataset],
         like="dataset",
-        sizes=lambda job: {"workers": job.compute.decode_workers, "images": sum(job.data["rows"].values()) / MB},
-        seconds=lambda job: costs.decoding(job.data) * job.config.datasets[job.of.dataset].has_images,
+        sizes=lambda job: {
+            "workers": job.compute.decode_workers,
+            "images": sum(job.data["rows"].values()) / MB,
+        },
+        seconds=lambda job: (
+            costs.decoding(job.data) * job.config.datasets[job.of.dataset].has_images
+        ),
         cores=lambda job: (max(1, job.compute.decode_workers),) * 2,
     ),
     "embed_shard": replace(
-        _EMBED, jobs=_shards, seconds=lambda job: costs.embedding(job.cell) / job.compute.embed_shards
+        _EMBED,
+        jobs=_shards,
+        seconds=lambda job: costs.embedding(job.cell) / job.compute.embed_shards,
     ),
     "embed": _EMBED,
     "train": Stage(
@@ -358,20 +477,28 @@ STAGES: dict[str, Stage] = {
         like="train",
         used=_of_training,
         seconds=_training,
-        cores=lambda job: (job.compute.threads * job.compute.saes_at_once, job.compute.threads),
+        cores=lambda job: (
+            job.compute.threads * job.compute.saes_at_once,
+            job.compute.threads,
+        ),
     ),
     "score": _SCORE,
     "robustness": replace(
         _SCORE,
         jobs=_scored("robustness"),
         sizes=lambda job: bank_sizes(job.cell, job.plan),
-        seconds=lambda job: costs.judged(job.plan) * 2 * job.cell.rows["test"] * job.encoding,
+        seconds=lambda job: (
+            costs.judged(job.plan) * 2 * job.cell.rows["test"] * job.encoding
+        ),
     ),
     "probe": replace(
         _SCORE,
         jobs=_scored("probe"),
         like="probe",
-        sizes=lambda job: bank_sizes(job.cell, job.plan) | probe_sizes(job.cell, costs.width(job.plan), job.probe),
+        sizes=lambda job: (
+            bank_sizes(job.cell, job.plan)
+            | probe_sizes(job.cell, costs.width(job.plan), job.probe)
+        ),
         seconds=_probing,
     ),
     "probe_embeddings": Stage(

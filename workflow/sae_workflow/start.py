@@ -17,20 +17,35 @@ def start(main: Callable[..., int | None], *given: str) -> None:
     Each of its parameters is a word, `*parameter` all that follow, one behind a `*` an option, without a value where
     its default is False. The docstring of its module is the help.
     """
-    module, parameters = sys.modules[main.__module__], inspect.signature(main).parameters
+    module, parameters = (
+        sys.modules[main.__module__],
+        inspect.signature(main).parameters,
+    )
     program = f"python -m sae_workflow.{Path(str(module.__file__)).stem}"
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(program, description=module.__doc__, formatter_class=form)
+    parser = argparse.ArgumentParser(
+        program, description=module.__doc__, formatter_class=form
+    )
     positional = []
     for word, parameter in parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
-            how: dict[str, Any] = {"action": "store_true"} if parameter.default is False else {"required": True}
+            how: dict[str, Any] = (
+                {"action": "store_true"}
+                if parameter.default is False
+                else {"required": True}
+            )
             parser.add_argument(f"--{word}", **how)
             continue
         positional.append(word)
-        many = argparse.REMAINDER if word == "options" else "*"  # What another program takes begins with a dash.
-        parser.add_argument(word, nargs=many if parameter.kind is parameter.VAR_POSITIONAL else 1)
-    parse = parser.parse_args if "options" in parameters else parser.parse_intermixed_args
+        many = (
+            argparse.REMAINDER if word == "options" else "*"
+        )  # What another program takes begins with a dash.
+        parser.add_argument(
+            word, nargs=many if parameter.kind is parameter.VAR_POSITIONAL else 1
+        )
+    parse = (
+        parser.parse_args if "options" in parameters else parser.parse_intermixed_args
+    )
     options = vars(parse(given or sys.argv[1:]))
     words = [word for name in positional for word in options.pop(name)]
     code: int | None = 141  # As of a program that SIGPIPE ends.

@@ -48,7 +48,11 @@ class Working:
         """(done, total, what) as it says itself; None where it does not."""
         try:
             said = json.loads(headway.file_of(self.log).read_text()) if self.log else {}
-            return (said["done"], said["total"], said["what"]) if said.get("total") else None
+            return (
+                (said["done"], said["total"], said["what"])
+                if said.get("total")
+                else None
+            )
         except (OSError, ValueError, KeyError):
             return None
 
@@ -66,7 +70,12 @@ class View:
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self.name, self.working, self._now, self._began = "this run", dict[int, Working](), now, now()
+        self.name, self.working, self._now, self._began = (
+            "this run",
+            dict[int, Working](),
+            now,
+            now(),
+        )
         self.total, self.done = Counter[str](), Counter[str]()
         self._failed: dict[int, str] = {}  # {id: bar}
         self._ended: dict[int, tuple[str, float]] = {}  # {id: (rule, seconds)}
@@ -80,13 +89,23 @@ class View:
             elif rule != "total":
                 self.name = rule
 
-    def start(self, number: int, rule: str, wildcards: Mapping[str, str], log: Iterable[str]) -> None:
+    def start(
+        self, number: int, rule: str, wildcards: Mapping[str, str], log: Iterable[str]
+    ) -> None:
         """A job starts, perhaps once more."""
         if rule in _BAR_OF:
             self._failed.pop(number, None)
-            told = {name: value for name, value in wildcards.items() if name not in ("experiment", "shards")}
-            about = "/".join(f"k{value}" if name == "k" else value for name, value in told.items())
-            self.working[number] = Working(rule, f"{rule} {about}".strip(), next(map(Path, log), None), self._now())
+            told = {
+                name: value
+                for name, value in wildcards.items()
+                if name not in ("experiment", "shards")
+            }
+            about = "/".join(
+                f"k{value}" if name == "k" else value for name, value in told.items()
+            )
+            self.working[number] = Working(
+                rule, f"{rule} {about}".strip(), next(map(Path, log), None), self._now()
+            )
 
     def end(self, number: int) -> str | None:
         """A job has ended well; the bar that is full now, if one is."""
@@ -125,7 +144,9 @@ class View:
         found: dict[str, float] = dict(self.done)
         for job in self.working.values():
             if far := job.far():
-                found[_BAR_OF[job.rule]] = found.get(_BAR_OF[job.rule], 0) + min(far[0] / far[1], 1)
+                found[_BAR_OF[job.rule]] = found.get(_BAR_OF[job.rule], 0) + min(
+                    far[0] / far[1], 1
+                )
         return found
 
     def left(self) -> float | None:
@@ -133,7 +154,11 @@ class View:
 
         None where nobody can say: of a job that has not ended it is not known (it was reckoned to take 0 s).
         """
-        if not expected or any(not reckoned for n, (_, reckoned) in expected.items() if n not in self._ended):
+        if not expected or any(
+            not reckoned
+            for n, (_, reckoned) in expected.items()
+            if n not in self._ended
+        ):
             return None
         now, rest = self._now(), 0.0
         for number, (rule, reckoned) in expected.items():
@@ -142,14 +167,24 @@ class View:
             seconds, job = reckoned * self._scale(rule), self.working.get(number)
             past = now - job.since if job else 0
             far = job.far() if job and past > seconds else None
-            rest += past * (far[1] / far[0] - 1) if far and far[0] else max(0, seconds - past)
-        busy = sum(s for _, s in self._ended.values()) + sum(now - job.since for job in self.working.values())
+            rest += (
+                past * (far[1] / far[0] - 1)
+                if far and far[0]
+                else max(0, seconds - past)
+            )
+        busy = sum(s for _, s in self._ended.values()) + sum(
+            now - job.since for job in self.working.values()
+        )
         return rest / max(1, busy / max(self.seconds, 1e-9))
 
     def _scale(self, rule: str) -> float:
         """How many times as long as reckoned the jobs of a rule took that have ended; without one, all jobs."""
         for of in ({rule}, set(_BAR_OF)):
-            ended = [(seconds, expected.get(n, (r, 0))[1]) for n, (r, seconds) in self._ended.items() if r in of]
+            ended = [
+                (seconds, expected.get(n, (r, 0))[1])
+                for n, (r, seconds) in self._ended.items()
+                if r in of
+            ]
             if both := [pair for pair in ended if pair[1]]:
                 took, reckoned = map(sum, zip(*both, strict=True))
                 return took / reckoned
@@ -158,13 +193,21 @@ class View:
     def headline(self) -> str:
         """One line: jobs, time, what is left of it."""
         failed, left = self.failed.total(), self.left() if self.working else None
-        said = [f"{self.done.total()} of {self.total.total()} jobs", duration(self.seconds)]
-        said += [f"{failed} failed"] * bool(failed) + ([f"about {duration(left)} left"] if left else [])
+        said = [
+            f"{self.done.total()} of {self.total.total()} jobs",
+            duration(self.seconds),
+        ]
+        said += [f"{failed} failed"] * bool(failed) + (
+            [f"about {duration(left)} left"] if left else []
+        )
         return f"{self.name}: {', '.join(said)}"
 
     def line(self) -> str:
         """The same with the jobs at work, for where nothing can be drawn."""
-        jobs = [f"{job.name}{f' ({said(far)})' if (far := job.far()) else ''}" for job in self.working.values()]
+        jobs = [
+            f"{job.name}{f' ({said(far)})' if (far := job.far()) else ''}"
+            for job in self.working.values()
+        ]
         more = f" and {len(jobs) - 2} more" if len(jobs) > 2 else ""
         return f"{self.headline()}{'; now ' if jobs else ''}{', '.join(jobs[:2])}{more}"
 
@@ -188,8 +231,14 @@ def own_words(logs: Iterable[str]) -> list[str]:
     for log in logs:
         with suppress(OSError):
             told += Path(log).read_text(errors="replace").splitlines()
-    records = re.split(r"^\d{4}-\S+ \S+ (?=[A-Z]+ )", "\n".join(told), flags=re.MULTILINE)
-    errors = [record.removeprefix("ERROR ") for record in records[1:] if record.startswith("ERROR ")]
+    records = re.split(
+        r"^\d{4}-\S+ \S+ (?=[A-Z]+ )", "\n".join(told), flags=re.MULTILINE
+    )
+    errors = [
+        record.removeprefix("ERROR ")
+        for record in records[1:]
+        if record.startswith("ERROR ")
+    ]
     if not errors:
         return [line for line in told if line.strip()][-MOST_LINES // 2 :]
     lines = errors[-1].splitlines()
@@ -200,12 +249,18 @@ def own_words(logs: Iterable[str]) -> list[str]:
 
 def plain(message: str) -> str:
     """What Snakemake says of an error, without the kind and place of what it raised."""
-    lines = [line for line in message.strip().splitlines() if not line.startswith('  File "')]
+    lines = [
+        line for line in message.strip().splitlines() if not line.startswith('  File "')
+    ]
     head = re.match(r"\w+(Exception|Error)( in .*)?:$", lines[0]) if lines else None
     return "\n".join(lines[1:] if head else lines)
 
 
 def tells_twice(message: str) -> bool:
     """Whether a message only says what the error of a job says, too."""
-    said = ("returned non-zero exit status", "a job execution failed", "At least one job did not complete")
+    said = (
+        "returned non-zero exit status",
+        "a job execution failed",
+        "At least one job did not complete",
+    )
     return any(text in message for text in said)

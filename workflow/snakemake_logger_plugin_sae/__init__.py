@@ -19,7 +19,10 @@ from sae_workflow import view
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-EVERY, MINUTE = 0.5, 60.0  # seconds between two drawings, and between two lines where nothing can be drawn
+EVERY, MINUTE = (
+    0.5,
+    60.0,
+)  # seconds between two drawings, and between two lines where nothing can be drawn
 
 
 class _Console(Console):
@@ -30,13 +33,29 @@ class _Console(Console):
 class LogHandler(LogHandlerBase):
     """Shows what Snakemake logs. A dry run says what Snakemake says without it."""
 
-    writes_to_stream, writes_to_file, has_formatter, needs_rulegraph = True, False, False, False
+    writes_to_stream, writes_to_file, has_formatter, needs_rulegraph = (
+        True,
+        False,
+        False,
+        False,
+    )
 
     def __post_init__(self) -> None:
-        self._view, self._over, self._drawn = view.View(), threading.Event(), threading.RLock()
+        self._view, self._over, self._drawn = (
+            view.View(),
+            threading.Event(),
+            threading.RLock(),
+        )
         stream = sys.stdout if self.common_settings.stdout else sys.stderr
-        self._console = _Console(file=stream, no_color=self.common_settings.nocolor or None, highlight=False)
-        self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        self._console = _Console(
+            file=stream, no_color=self.common_settings.nocolor or None, highlight=False
+        )
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
         self._thread: threading.Thread | None = None
         self._told = set[str]()
 
@@ -60,20 +79,28 @@ class LogHandler(LogHandlerBase):
                 self._print(text)
         elif event == LogEvent.RUN_INFO:
             self._view.plan(record.stats)
-            jobs = ", ".join(f"{count} {bar}" for bar, count in self._view.total.items())
+            jobs = ", ".join(
+                f"{count} {bar}" for bar, count in self._view.total.items()
+            )
             self._lines(f"{self._view.name}: {self._view.total.total()} jobs ({jobs})")
         elif event == LogEvent.JOB_INFO:
-            self._view.start(record.jobid, record.rule_name, record.wildcards or {}, record.log)
+            self._view.start(
+                record.jobid, record.rule_name, record.wildcards or {}, record.log
+            )
             self._begin()
         elif event == LogEvent.JOB_FINISHED:
             if bar := self._view.end(record.job_id):
-                self._lines(f"{bar}: {self._view.done[bar]} jobs done, {view.duration(self._view.seconds)}")
+                self._lines(
+                    f"{bar}: {self._view.done[bar]} jobs done, {view.duration(self._view.seconds)}"
+                )
         elif event == LogEvent.JOB_ERROR:
             self._failure(record)
         elif event == LogEvent.GROUP_ERROR:
             for job in record.job_error_info:
                 self._failure(logging.makeLogRecord(job))
-        elif event == LogEvent.ERROR or (event is None and record.levelno >= logging.WARNING):
+        elif event == LogEvent.ERROR or (
+            event is None and record.levelno >= logging.WARNING
+        ):
             self._trouble(record)
         elif str(record.msg).startswith(("Nothing to be done", "Trying to restart")):
             self._print(str(record.msg))
@@ -85,7 +112,12 @@ class LogHandler(LogHandlerBase):
     def _failure(self, record: Any) -> None:
         name = self._view.fail(record.jobid)
         words = view.own_words(record.log) or ["it said nothing"]
-        self._print("\n".join([f"{name} failed: {words[0].removeprefix('error: ')}", *words[1:]]), "red")
+        self._print(
+            "\n".join(
+                [f"{name} failed: {words[0].removeprefix('error: ')}", *words[1:]]
+            ),
+            "red",
+        )
         self._print(f"  its log: {', '.join(map(str, record.log)) or 'it has none'}")
 
     def _trouble(self, record: Any) -> None:
@@ -93,7 +125,9 @@ class LogHandler(LogHandlerBase):
         if text and not view.tells_twice(text) and text not in self._told:
             self._told.add(text)
             is_error = record.levelno >= logging.ERROR
-            self._print(f"error: {text}" if is_error else text, "red" if is_error else "yellow")
+            self._print(
+                f"error: {text}" if is_error else text, "red" if is_error else "yellow"
+            )
 
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style), soft_wrap=True)
@@ -128,8 +162,19 @@ class LogHandler(LogHandlerBase):
         bars.add_column(ratio=1)
         bars.add_column(justify="right")
         for bar in (bar for bar in view.BARS if of.total[bar]):
-            colour = "red" if of.failed[bar] else "green" if of.done[bar] == of.total[bar] else "cyan"
-            drawn = ProgressBar(of.total[bar], reached.get(bar, 0), complete_style=colour, finished_style=colour)
+            colour = (
+                "red"
+                if of.failed[bar]
+                else "green"
+                if of.done[bar] == of.total[bar]
+                else "cyan"
+            )
+            drawn = ProgressBar(
+                of.total[bar],
+                reached.get(bar, 0),
+                complete_style=colour,
+                finished_style=colour,
+            )
             bars.add_row(f"  {bar}", drawn, f"{of.done[bar]}/{of.total[bar]}")
         jobs = Table.grid(padding=(0, 1), expand=True)
         jobs.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
@@ -138,9 +183,18 @@ class LogHandler(LogHandlerBase):
         most = max(1, self._console.height - bars.row_count - 3)
         for job in list(of.working.values())[:most]:
             far = job.far()
-            jobs.add_row(f"  {job.name}", view.said(far) if far else "", view.duration(of.since(job)))
+            jobs.add_row(
+                f"  {job.name}",
+                view.said(far) if far else "",
+                view.duration(of.since(job)),
+            )
         more = len(of.working) - most
-        return Group(Text(of.headline(), "bold"), bars, jobs, *([Text(f"  and {more} more")] if more > 0 else []))
+        return Group(
+            Text(of.headline(), "bold"),
+            bars,
+            jobs,
+            *([Text(f"  and {more} more")] if more > 0 else []),
+        )
 
     def close(self) -> None:
         """Draw the end of the run."""

@@ -16,6 +16,15 @@ def error(x, x_hat, pre_codes, codes, dictionary):
     return (x - x_hat).square().mean()
 
 
-loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=512, shuffle=True)
-train_sae(sae, loader, error, torch.optim.Adam(sae.parameters(), lr=5e-4), nb_epochs=40, device="cpu")
+loader = torch.utils.data.DataLoader(
+    torch.utils.data.TensorDataset(x), batch_size=512, shuffle=True
+)
+train_sae(
+    sae,
+    loader,
+    error,
+    torch.optim.Adam(sae.parameters(), lr=5e-4),
+    nb_epochs=40,
+    device="cpu",
+)
 torch.save(sae.eval().state_dict(), sys.argv[2])

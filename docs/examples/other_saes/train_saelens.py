@@ -19,7 +19,9 @@ def batches(x):
 torch.manual_seed(0)
 x = torch.from_numpy(np.load(sys.argv[1]).astype(np.float32))
 normalised = {"normalize_activations": "constant_norm_rescale"}
-sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=x.shape[1], d_sae=LATENTS, k=K, **normalised))
+sae = TopKTrainingSAE(
+    TopKTrainingSAEConfig(d_in=x.shape[1], d_sae=LATENTS, k=K, **normalised)
+)
 config = SAETrainerConfig(
     total_training_samples=BATCH * STEPS,
     train_batch_size_samples=BATCH,

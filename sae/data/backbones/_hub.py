@@ -11,14 +11,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RemoteEntryNotFoundError
+from huggingface_hub.errors import (
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+)
 from safetensors import SafetensorError
 
 from sae.core.errors import UserError, brief
 
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar")
 # open_clip and timm assert where another would raise.
-_BROKEN: tuple[type[Exception], ...] = (RuntimeError, AssertionError, ValueError, KeyError, TypeError, OSError)
+_BROKEN: tuple[type[Exception], ...] = (
+    RuntimeError,
+    AssertionError,
+    ValueError,
+    KeyError,
+    TypeError,
+    OSError,
+)
 _BROKEN += (EOFError, pickle.UnpicklingError, SafetensorError)
 
 
@@ -49,14 +60,22 @@ def fetch(repo: str, names: Sequence[str], instead: str) -> File:
                 return File(source, name, path)
         for name in names:
             try:
-                return File(source, name, hf_hub_download(repo, name, revision=revision))
+                return File(
+                    source, name, hf_hub_download(repo, name, revision=revision)
+                )
             except RemoteEntryNotFoundError:
                 reason = "the repo has no such file"
     except LocalEntryNotFoundError:
-        reason = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else "the hub cannot be reached"
+        reason = (
+            "HF_HUB_OFFLINE is set"
+            if constants.is_offline_mode()
+            else "the hub cannot be reached"
+        )
     except (OSError, HFValidationError) as error:
         reason = brief(error)
-    others = f" (or {', '.join(names[1:])}, where the repo lacks it)" if names[1:] else ""
+    others = (
+        f" (or {', '.join(names[1:])}, where the repo lacks it)" if names[1:] else ""
+    )
     option = f" --revision {revision}" if revision else ""
     raise UserError(
         f"{names[0]}{others} of {repo} is not in the Hugging Face cache and cannot be fetched ({reason}): on a machine "
@@ -76,15 +95,23 @@ def weights_file(path: str | Path, preferred: Sequence[str]) -> str:
     path = Path(path)
     if path.is_dir():
         found = sorted(p.name for p in path.iterdir() if p.suffix in _SUFFIXES)
-        chosen = [name for name in preferred if name in found] or found[: len(found) == 1]
+        chosen = [name for name in preferred if name in found] or found[
+            : len(found) == 1
+        ]
         if not chosen:
             held, expected = ", ".join(found) or "no weights", " or ".join(preferred)
-            raise UserError(f"folder {path} holds {held}; expected {expected}: name the weights file itself")
+            raise UserError(
+                f"folder {path} holds {held}; expected {expected}: name the weights file itself"
+            )
         return str(path / chosen[0])
     if not path.is_file():
-        raise UserError(f"weights {path}: the path does not exist; name a weights file, or a folder with one")
+        raise UserError(
+            f"weights {path}: the path does not exist; name a weights file, or a folder with one"
+        )
     if path.suffix not in _SUFFIXES:
-        raise UserError(f"weights {path}: expected a file of one of the types {', '.join(_SUFFIXES)}")
+        raise UserError(
+            f"weights {path}: expected a file of one of the types {', '.join(_SUFFIXES)}"
+        )
     return str(path)
 
 

@@ -54,7 +54,9 @@ def tensors(file: str | Path) -> dict[str, torch.Tensor]:
     for node in graph.node:
         if not node.name.startswith("/backbone/"):
             continue
-        module = node.name.removeprefix("/backbone/").rpartition("/")[0].replace("/", ".")
+        module = (
+            node.name.removeprefix("/backbone/").rpartition("/")[0].replace("/", ".")
+        )
         for name in values.keys() & set(node.input):
             value = torch.tensor(numpy_helper.to_array(values[name]))
             if name.startswith("backbone."):
@@ -80,10 +82,23 @@ def rename(state: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor
     for name in model.state_dict():
         sources = _sources(name)
         if lacking := [source for source in sources if source not in left]:
-            raise UserError(f"the backbone in the file lacks {lacking[0]}, which the model has as {name}")
-        renamed[name] = torch.cat([left.pop(source) for source in sources], dim=1 if name == "pos_embed" else 0)
+            raise UserError(
+                f"the backbone in the file lacks {lacking[0]}, which the model has as {name}"
+            )
+        renamed[name] = torch.cat(
+            [left.pop(source) for source in sources],
+            dim=1 if name == "pos_embed" else 0,
+        )
     grid = list(model.patch_embed.grid_size)
-    return renamed | left | {"pos_embed": resample_abs_pos_embed(renamed["pos_embed"], grid, antialias=False)}
+    return (
+        renamed
+        | left
+        | {
+            "pos_embed": resample_abs_pos_embed(
+                renamed["pos_embed"], grid, antialias=False
+            )
+        }
+    )
 
 
 def _sources(name: str) -> list[str]:
@@ -92,17 +107,25 @@ def _sources(name: str) -> list[str]:
         return ["embeddings.Concat", "embeddings.Reshape"]
     for pattern, theirs in _NAMES.items():
         name = re.sub(pattern, theirs, name)
-    return [name.replace(".qkv.", f".{part}.") for part in ("query", "key", "value")] if ".qkv." in name else [name]
+    return (
+        [name.replace(".qkv.", f".{part}.") for part in ("query", "key", "value")]
+        if ".qkv." in name
+        else [name]
+    )
 
 
-def load(spec: Options, artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+def load(
+    spec: Options, artifacts_root: str | Path | None, image_size: int | None
+) -> Backbone:
     """The model, whose output is the class token; see `sae.data.backbones`.
 
     Raises:
         UserError: `image_size` is no multiple of the patches' side, or :func:`rename` does.
     """
     # Random weights take seconds to draw, and none of them would be left.
-    model: Any = timm.create_model(spec.model, img_size=image_size, num_classes=0, weight_init="skip")
+    model: Any = timm.create_model(
+        spec.model, img_size=image_size, num_classes=0, weight_init="skip"
+    )
     side = model.patch_embed.patch_size[0]
     if image_size and image_size % side:
         # timm would leave out the pixels beyond the last whole patch.

@@ -46,5 +46,14 @@ def embeddings(dataset: Any, spec: Options, split: str) -> np.ndarray:
     for key in ("seed", "classes"):
         ours, theirs = getattr(spec, key), getattr(dataset, key, None)
         if ours != theirs:
-            raise UserError(f"a world of {key} {ours} does not fit a dataset of type generated with {key} {theirs}")
-    return np.concatenate([x for x, _ in synthetic.chunks(world(spec), split, getattr(dataset.counts, split))])
+            raise UserError(
+                f"a world of {key} {ours} does not fit a dataset of type generated with {key} {theirs}"
+            )
+    return np.concatenate(
+        [
+            x
+            for x, _ in synthetic.chunks(
+                world(spec), split, getattr(dataset.counts, split)
+            )
+        ]
+    )

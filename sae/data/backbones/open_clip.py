@@ -43,9 +43,13 @@ class Options(options.Options):
     def _weights_named_once(cls, value: str | None, info: ValidationInfo) -> str | None:
         named = str(info.data.get("model", "")).startswith("hf-hub:")
         if named and value is not None:
-            raise ValueError("`hf-hub:` names the weights too; leave it out, or change `model`")
+            raise ValueError(
+                "`hf-hub:` names the weights too; leave it out, or change `model`"
+            )
         if not named and value is None and info.field_name == "pretrained":
-            raise ValueError("this key is required: a weights tag, or a local file or folder")
+            raise ValueError(
+                "this key is required: a weights tag, or a local file or folder"
+            )
         return value
 
 
@@ -61,7 +65,9 @@ def fetch(spec: Options) -> list[_hub.File]:
         instead = "give open_clip's own name as `model` and the folder as `pretrained`"
         return [_hub.fetch(repo, [_CONFIG], instead), _hub.fetch(repo, _FILES, instead)]
     if name not in open_clip.list_models():
-        raise UserError(f"open_clip has no model {name!r}; `open_clip.list_models()` lists those there are")
+        raise UserError(
+            f"open_clip has no model {name!r}; `open_clip.list_models()` lists those there are"
+        )
     settings = open_clip.get_pretrained_cfg(name, spec.pretrained)
     if not settings or spec.checkpoint is not None:
         return []
@@ -70,7 +76,9 @@ def fetch(spec: Options) -> list[_hub.File]:
     return [_hub.fetch(repo, [single] if single else _FILES, instead)]
 
 
-def load(spec: Options, _artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+def load(
+    spec: Options, _artifacts_root: str | Path | None, image_size: int | None
+) -> Backbone:
     """The image tower; see `sae.data.backbones`."""
     name, fetched = spec.model, fetch(spec)
     settings = open_clip.get_pretrained_cfg(name, spec.pretrained)
@@ -82,11 +90,16 @@ def load(spec: Options, _artifacts_root: str | Path | None, image_size: int | No
         file, settings = _without_tag(name, spec.pretrained or "", spec.checkpoint)
     if name.startswith("hf-hub:"):
         name = f"local-dir:{Path(fetched[0].path).parent}"
-    options = {f"image_{key}": settings[key] for key in _PREPROCESSING if key in settings}
+    options = {
+        f"image_{key}": settings[key] for key in _PREPROCESSING if key in settings
+    }
     options |= {"quick_gelu": True} if settings.get("quick_gelu") else {}
     with _hub.loading(file, spec.model):
         model, transform = open_clip.create_model_from_pretrained(
-            name, None if name.startswith("local-dir:") else file, force_image_size=image_size, **options
+            name,
+            None if name.startswith("local-dir:") else file,
+            force_image_size=image_size,
+            **options,
         )
     trunk = getattr(model.visual, "trunk", None)
     if image_size and trunk is not None and hasattr(trunk, "set_input_size"):
@@ -96,7 +109,9 @@ def load(spec: Options, _artifacts_root: str | Path | None, image_size: int | No
     return Backbone(model.visual, transform, file)
 
 
-def _without_tag(name: str, path: str, checkpoint: str | None) -> tuple[str, dict[str, Any]]:
+def _without_tag(
+    name: str, path: str, checkpoint: str | None
+) -> tuple[str, dict[str, Any]]:
     """The weights file at a local path, and the preprocessing and activation that belong to it.
 
     Those that open_clip's config in the folder names; else those on which the model's tags agree; for a model without
@@ -105,14 +120,18 @@ def _without_tag(name: str, path: str, checkpoint: str | None) -> tuple[str, dic
     tags = open_clip.list_pretrained_tags_by_model(name)
     if checkpoint is not None or not Path(path).exists():
         there = ", ".join(tags) or "none"
-        raise UserError(f"pretrained: {path} is neither a tag of {name} (there are: {there}) nor a local path")
+        raise UserError(
+            f"pretrained: {path} is neither a tag of {name} (there are: {there}) nor a local path"
+        )
     file, config = _hub.weights_file(path, _LOCAL_FILES), Path(path, _CONFIG)
     if config.is_file():
         said = files.read_foreign_json(config)
         quick = said.get("model_cfg", {}).get("quick_gelu", False)
         return file, said.get("preprocess_cfg", {}) | {"quick_gelu": quick}
     every = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]
-    every = [{key: c.get(key) for key in (*_PREPROCESSING, "quick_gelu")} for c in every]
+    every = [
+        {key: c.get(key) for key in (*_PREPROCESSING, "quick_gelu")} for c in every
+    ]
     if any(settings != every[0] for settings in every):
         raise UserError(
             f"pretrained: {path} does not tell its preprocessing and activation, on which the tags of {name} differ; "

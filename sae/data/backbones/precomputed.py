@@ -17,7 +17,11 @@ from sae.data.splits import SPLITS
 VERSION = 1
 READS_IMAGES = False
 # The store is made of these files: a change in one rebuilds it.
-FILES = ["{root}/{model}/train.npy", "{root}/{model}/val.npy", "{root}/{model}/test.npy"]
+FILES = [
+    "{root}/{model}/train.npy",
+    "{root}/{model}/val.npy",
+    "{root}/{model}/test.npy",
+]
 _TYPES = ("float16", "float32", "float64")
 
 
@@ -37,8 +41,14 @@ def files(dataset: Any, spec: Options) -> dict[str, Path]:
     paths = {split: Path(dataset.root, spec.model, f"{split}.npy") for split in SPLITS}
     for path in paths.values():
         if not path.is_file():
-            instead = f" (a {path.stem}.npz may hold several)" if path.with_suffix(".npz").exists() else ""
-            raise UserError(f"embeddings {path} do not exist; save an array (N, d) there with `numpy.save`{instead}")
+            instead = (
+                f" (a {path.stem}.npz may hold several)"
+                if path.with_suffix(".npz").exists()
+                else ""
+            )
+            raise UserError(
+                f"embeddings {path} do not exist; save an array (N, d) there with `numpy.save`{instead}"
+            )
     return paths
 
 
@@ -52,5 +62,7 @@ def embeddings(dataset: Any, spec: Options, split: str) -> np.ndarray:
     array = read_array(path)
     if array.ndim != 2 or 0 in array.shape or array.dtype.name not in _TYPES:
         found = f"{array.dtype.name} of shape {array.shape}"
-        raise UserError(f"embeddings {path} are {found}; expected (N, d) of {', '.join(_TYPES)}")
+        raise UserError(
+            f"embeddings {path} are {found}; expected (N, d) of {', '.join(_TYPES)}"
+        )
     return array

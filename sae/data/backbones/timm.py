@@ -36,7 +36,9 @@ class Options(options.Options):
     @classmethod
     def _weights_named_once(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and str(info.data.get("model", "")).startswith("hf-hub:"):
-            raise ValueError("`hf-hub:` names the weights too; leave it out, or change `model`")
+            raise ValueError(
+                "`hf-hub:` names the weights too; leave it out, or change `model`"
+            )
         return value
 
 
@@ -53,40 +55,69 @@ def fetch(spec: Options) -> list[_hub.File]:
     if spec.checkpoint is not None:
         return []
     if known.hf_hub_id is None:
-        raise UserError(f"timm has no weights of {name} on the hub; name a local file as `checkpoint`")
-    return [_hub.fetch(known.hf_hub_id, _FILES, "name a local copy in the backbone's entry as `checkpoint: PATH`")]
+        raise UserError(
+            f"timm has no weights of {name} on the hub; name a local file as `checkpoint`"
+        )
+    return [
+        _hub.fetch(
+            known.hf_hub_id,
+            _FILES,
+            "name a local copy in the backbone's entry as `checkpoint: PATH`",
+        )
+    ]
 
 
-def load(spec: Options, _artifacts_root: str | Path | None, image_size: int | None) -> Backbone:
+def load(
+    spec: Options, _artifacts_root: str | Path | None, image_size: int | None
+) -> Backbone:
     """The model without its classifier; see `sae.data.backbones`."""
     name, checkpoint, fetched = spec.model, spec.checkpoint, fetch(spec)
     if name.startswith("hf-hub:"):
         checkpoint = str(Path(fetched[0].path).parent)
-        name = _architecture(Path(checkpoint)) or name  # `fetch` has seen that the config names one.
+        name = (
+            _architecture(Path(checkpoint)) or name
+        )  # `fetch` has seen that the config names one.
     if checkpoint is None:
         file = fetched[-1].path
         with _hub.loading(file, name):
-            model = _create(name, image_size, pretrained=True, pretrained_cfg_overlay={"file": file})
+            model = _create(
+                name, image_size, pretrained=True, pretrained_cfg_overlay={"file": file}
+            )
         return Backbone(model, preprocessing(model, image_size), file)
     file = _hub.weights_file(checkpoint, _FILES)
     with _hub.loading(file, name):
         model = _create(_source(name, Path(checkpoint)), image_size)
         # timm's own adaptation for this family: it renames old tensors and resizes the position embedding.
-        adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+        adapt = getattr(
+            sys.modules[type(model).__module__], "checkpoint_filter_fn", None
+        )
         # `strict` would refuse a checkpoint for its classifier, which is left out here.
-        missing, others = timm.models.load_checkpoint(model, file, strict=False, filter_fn=adapt)
+        missing, others = timm.models.load_checkpoint(
+            model, file, strict=False, filter_fn=adapt
+        )
     if missing:
-        raise UserError(f"checkpoint {file} lacks {len(missing)} tensors of the model {name}, such as {missing[0]}")
+        raise UserError(
+            f"checkpoint {file} lacks {len(missing)} tensors of the model {name}, such as {missing[0]}"
+        )
     if deeper := [key for key in others if _is_of_a_further_layer(key, model)]:
-        raise UserError(f"checkpoint {file} holds more layers than the model {name} has, such as {deeper[0]}")
+        raise UserError(
+            f"checkpoint {file} holds more layers than the model {name} has, such as {deeper[0]}"
+        )
     return Backbone(model, preprocessing(model, image_size), file)
 
 
 def _is_of_a_further_layer(key: str, model: torch.nn.Module) -> bool:
     """Whether a tensor belongs to a layer that follows the last one of its kind, as `blocks.12.norm1.weight` may."""
     parts, modules = key.split("."), {name for name, _ in model.named_modules()}
-    places = [(".".join(parts[:i]), part) for i, part in enumerate(parts) if i and part.isdigit()]
-    return any(f"{above}.0" in modules and f"{above}.{number}" not in modules for above, number in places)
+    places = [
+        (".".join(parts[:i]), part)
+        for i, part in enumerate(parts)
+        if i and part.isdigit()
+    ]
+    return any(
+        f"{above}.0" in modules and f"{above}.{number}" not in modules
+        for above, number in places
+    )
 
 
 def preprocessing(model: torch.nn.Module, image_size: int | None) -> Callable:
@@ -101,7 +132,9 @@ def _create(name: str, image_size: int | None, **options: Any) -> torch.nn.Modul
     # Transformers fix their position embedding at creation; convolutional models take any size, but not the argument.
     if image_size is not None:
         try:
-            return timm.create_model(name, num_classes=0, img_size=image_size, **options)
+            return timm.create_model(
+                name, num_classes=0, img_size=image_size, **options
+            )
         except TypeError as error:
             if "img_size" not in str(error):
                 raise
@@ -115,7 +148,9 @@ def _known(name: str) -> Any:
     except RuntimeError:  # The model exists, its tag does not.
         known = None
     if not known:
-        raise UserError(f"timm has no model {name!r}; `timm.list_models(pretrained=True)` lists those there are")
+        raise UserError(
+            f"timm has no model {name!r}; `timm.list_models(pretrained=True)` lists those there are"
+        )
     return known
 
 
@@ -125,7 +160,9 @@ def _snapshot(repo: str) -> list[_hub.File]:
     config = _hub.fetch(repo, ["config.json"], instead)
     architecture = _architecture(Path(config.path).parent)
     if not architecture:
-        raise UserError(f"backbone hf-hub:{repo} is not in timm's format: its config.json names no `architecture`")
+        raise UserError(
+            f"backbone hf-hub:{repo} is not in timm's format: its config.json names no `architecture`"
+        )
     _known(architecture)
     return [config, _hub.fetch(repo, _FILES, instead)]
 
@@ -136,7 +173,9 @@ def _source(name: str, checkpoint: Path) -> str:
     if architecture is None:
         return name
     if architecture != name.split(".")[0]:
-        raise UserError(f"checkpoint {checkpoint} holds a {architecture} by its config.json; expected {name}")
+        raise UserError(
+            f"checkpoint {checkpoint} holds a {architecture} by its config.json; expected {name}"
+        )
     return f"local-dir:{checkpoint}"
 
 

@@ -29,12 +29,25 @@ VERSION = 1
 # Dropped: joiner, variation selector, gender signs, skin tones. Mapped: man, woman -> person; boy, girl -> child;
 # old man, old woman -> older person; couples and families with a code point of their own -> their neutral sequence.
 _DROPPED = {"200D", "FE0F", "2640", "2642", "1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
-_NEUTRAL = {"1F468": "1F9D1", "1F469": "1F9D1", "1F466": "1F9D2", "1F467": "1F9D2", "1F474": "1F9D3", "1F475": "1F9D3"}
+_NEUTRAL = {
+    "1F468": "1F9D1",
+    "1F469": "1F9D1",
+    "1F466": "1F9D2",
+    "1F467": "1F9D2",
+    "1F474": "1F9D3",
+    "1F475": "1F9D3",
+}
 _NEUTRAL |= dict.fromkeys(("1F46B", "1F46C", "1F46D"), "1F9D1-1F91D-1F9D1")
-_NEUTRAL |= {"1F491": "1F9D1-2764-1F9D1", "1F48F": "1F9D1-2764-1F48B-1F9D1", "1F46A": "1F9D1-1F9D1-1F9D2"}
+_NEUTRAL |= {
+    "1F491": "1F9D1-2764-1F9D1",
+    "1F48F": "1F9D1-2764-1F48B-1F9D1",
+    "1F46A": "1F9D1-1F9D1-1F9D2",
+}
 
 # Where pictures lie in a package: emoji-datasource-*, @lobehub/fluent-emoji-3d, openmoji. A file's name is code points.
-_PICTURE = re.compile(r"package/(?:img/[^/]+/64|assets|color/svg)/([^/]+\.(?:png|webp|svg))")
+_PICTURE = re.compile(
+    r"package/(?:img/[^/]+/64|assets|color/svg)/([^/]+\.(?:png|webp|svg))"
+)
 _SIDE = 64  # Of all vendors, so that none is sharper than others.
 
 
@@ -73,13 +86,19 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
         with tarfile.open(artifacts.only_file(artifacts_root, artifact)) as archive:
             for member in archive:
                 if picture := _PICTURE.fullmatch(member.name):
-                    pictures[f"{vendor}/{picture[1]}"] = archives.content(archive, member)
+                    pictures[f"{vendor}/{picture[1]}"] = archives.content(
+                        archive, member
+                    )
                 elif member.name == "package/emoji.json":
                     emoji = json.loads(archives.content(archive, member))
         if not any(name.startswith(f"{vendor}/") for name in pictures):
-            raise UserError(f"dataset emoji, key artifacts.{vendor}: no picture of the known layouts is in {artifact}")
+            raise UserError(
+                f"dataset emoji, key artifacts.{vendor}: no picture of the known layouts is in {artifact}"
+            )
     if not emoji:
-        raise UserError("dataset emoji, key artifacts: none is a package emoji-datasource-*, which brings the labels")
+        raise UserError(
+            "dataset emoji, key artifacts: none is a package emoji-datasource-*, which brings the labels"
+        )
     places = _by_code_points(pictures)
     found: list[tuple[str, ...]] = []
     for base in emoji:
@@ -87,25 +106,40 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
             for vendor in spec.artifacts:
                 if path := places.get((vendor, _plain(variant["unified"]))):
                     # The group is that of the base: variants of mixed skin tones are spelled in another way.
-                    of_base = base["subcategory"], base["category"], neutral(base["unified"])
+                    of_base = (
+                        base["subcategory"],
+                        base["category"],
+                        neutral(base["unified"]),
+                    )
                     found.append((f"{vendor}/{variant['unified']}", path, *of_base))
-    rows = pd.DataFrame(found, columns=["image_id", "path", "subcategory", "category", "group"])
+    rows = pd.DataFrame(
+        found, columns=["image_id", "path", "subcategory", "category", "group"]
+    )
     rows = rows.sort_values("image_id", ignore_index=True)
-    group = _join(rows["group"].tolist(), [hashlib.sha256(pictures[path]).digest() for path in rows["path"]])
+    group = _join(
+        rows["group"].tolist(),
+        [hashlib.sha256(pictures[path]).digest() for path in rows["path"]],
+    )
     index = indexing.frame(
         rows["image_id"],
         rows["path"],
-        grouped_split(group, rows["category"], spec.fractions.model_dump(), spec.split_seed),
+        grouped_split(
+            group, rows["category"], spec.fractions.model_dump(), spec.split_seed
+        ),
         pd.factorize(rows["subcategory"], sort=True)[0],
         rows["subcategory"],
-        label_coarse=pd.array(pd.factorize(rows["category"], sort=True)[0], dtype="Int64"),
+        label_coarse=pd.array(
+            pd.factorize(rows["category"], sort=True)[0], dtype="Int64"
+        ),
         label_coarse_name=rows["category"],
         group=group,
     )
 
     def open_image(path: str) -> Image.Image:
         content = _drawn(pictures[path]) if path.endswith(".svg") else pictures[path]
-        return ImageOps.pad(rgb(Image.open(io.BytesIO(content))), (_SIDE, _SIDE), color="white")
+        return ImageOps.pad(
+            rgb(Image.open(io.BytesIO(content))), (_SIDE, _SIDE), color="white"
+        )
 
     return Dataset(index, open_image, grouped=True)
 
@@ -129,4 +163,6 @@ def _drawn(svg: bytes) -> bytes:
     import resvg_py
 
     # No picture has text, and what fonts a machine has must not matter.
-    return resvg_py.svg_to_bytes(svg_string=svg.decode(), width=_SIDE, height=_SIDE, skip_system_fonts=True)
+    return resvg_py.svg_to_bytes(
+        svg_string=svg.decode(), width=_SIDE, height=_SIDE, skip_system_fonts=True
+    )

@@ -14,7 +14,18 @@ from sae.data.dataset import Dataset
 from sae.data.splits import balanced_rows
 
 VERSION = 1
-CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+CLASSES = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+]
 
 
 class Options(options.Options):
@@ -30,19 +41,35 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
     (artifact,) = spec.artifacts
     images, labels = {}, {}
     for part in ("train", "t10k"):
-        images[part] = _idx(artifacts.path(artifacts_root, artifact, f"{part}-images-idx3-ubyte"), 3)
-        labels[part] = _idx(artifacts.path(artifacts_root, artifact, f"{part}-labels-idx1-ubyte"), 1)
+        images[part] = _idx(
+            artifacts.path(artifacts_root, artifact, f"{part}-images-idx3-ubyte"), 3
+        )
+        labels[part] = _idx(
+            artifacts.path(artifacts_root, artifact, f"{part}-labels-idx1-ubyte"), 1
+        )
     counts, seed = spec.counts, spec.split_seed
     # Train is a balanced part of train + val, so the two stay disjoint and both balanced.
     pool = balanced_rows(labels["train"], counts.train + counts.val, seed)
     in_train = balanced_rows(labels["train"][pool], counts.train, seed)
     test = balanced_rows(labels["t10k"], counts.test, seed)
     in_val = np.setdiff1d(np.arange(len(pool)), in_train)
-    chosen = [("train", "train", pool[in_train]), ("train", "val", pool[in_val]), ("t10k", "test", test)]
-    rows = [(part, row, split) for part, split, chosen_rows in chosen for row in chosen_rows]
+    chosen = [
+        ("train", "train", pool[in_train]),
+        ("train", "val", pool[in_val]),
+        ("t10k", "test", test),
+    ]
+    rows = [
+        (part, row, split) for part, split, chosen_rows in chosen for row in chosen_rows
+    ]
     names = [f"{part}/{row}" for part, row, _ in rows]
     label = [int(labels[part][row]) for part, row, _ in rows]
-    index = indexing.frame(names, names, [split for *_, split in rows], label, [CLASSES[number] for number in label])
+    index = indexing.frame(
+        names,
+        names,
+        [split for *_, split in rows],
+        label,
+        [CLASSES[number] for number in label],
+    )
 
     def open_image(path: str) -> Image.Image:
         part, row = path.split("/")

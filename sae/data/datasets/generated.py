@@ -29,7 +29,14 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
     counts = spec.counts.model_dump()
     names = [f"{split}/{row}" for split in SPLITS for row in range(counts[split])]
-    labels = [synthetic.labels_of(spec.seed, spec.classes, split, counts[split]) for split in SPLITS]
+    labels = [
+        synthetic.labels_of(spec.seed, spec.classes, split, counts[split])
+        for split in SPLITS
+    ]
     label = np.concatenate(labels)
     splits = np.repeat(SPLITS, [counts[split] for split in SPLITS])
-    return Dataset(indexing.frame(names, names, splits, label=label, label_name=[f"class {c}" for c in label]))
+    return Dataset(
+        indexing.frame(
+            names, names, splits, label=label, label_name=[f"class {c}" for c in label]
+        )
+    )

@@ -48,18 +48,27 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
             "class folders, give `fractions: {train: 0.7, val: 0.1, test: 0.2}`, and it is split here"
         )
     if spec.fractions and not missing:
-        raise UserError(f"image folder {root}: it has train/, val/ and test/: leave `fractions` out of its entry")
+        raise UserError(
+            f"image folder {root}: it has train/, val/ and test/: leave `fractions` out of its entry"
+        )
     rows: list[tuple[str, str, str]] = []
     others: list[str] = []
     classes: dict[str, int] = {}
     for split in [""] if spec.fractions else SPLITS:
         files, below = _files(root / split), f"{split}/" if split else ""
-        taken = {name: [f for f in found if f.lower().endswith(pictures.ENDINGS)] for name, found in files.items()}
+        taken = {
+            name: [f for f in found if f.lower().endswith(pictures.ENDINGS)]
+            for name, found in files.items()
+        }
         if stray := taken.pop("", []):
             some = f"{len(stray)} pictures lie beside the class folders, such as {stray[0]!r}"
-            raise UserError(f"image folder {root / split}: {some}: move each into the folder of its class")
+            raise UserError(
+                f"image folder {root / split}: {some}: move each into the folder of its class"
+            )
         if not taken:
-            raise UserError(f"image folder {root / split}: no class folder in it: put one there for each class")
+            raise UserError(
+                f"image folder {root / split}: no class folder in it: put one there for each class"
+            )
         if empty := [name for name, found in taken.items() if not found]:
             raise UserError(
                 f"image folder {root / split}: no picture in the class folders {empty}: put some there, or remove "
@@ -67,7 +76,9 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
             )
         every = [f for found in files.values() for f in found]
         others += [below + f for f in every if not f.lower().endswith(pictures.ENDINGS)]
-        rows += [(split, name, below + f) for name, found in taken.items() for f in found]
+        rows += [
+            (split, name, below + f) for name, found in taken.items() for f in found
+        ]
         classes = classes or {name: number for number, name in enumerate(taken)}
         if odd := sorted(classes.keys() ^ taken.keys()):
             raise UserError(
@@ -80,7 +91,11 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     splits, names, paths = map(list, zip(*rows, strict=True))
     labels = [classes[name] for name in names]
     if spec.fractions:
-        splits = list(grouped_split(paths, labels, spec.fractions.model_dump(), spec.split_seed or 0))
+        splits = list(
+            grouped_split(
+                paths, labels, spec.fractions.model_dump(), spec.split_seed or 0
+            )
+        )
     return Dataset(indexing.frame(paths, paths, splits, labels, names), reader(spec))
 
 
@@ -93,8 +108,17 @@ def _files(split: Path) -> dict[str, list[str]]:
     found: dict[str, list[tuple[str, list[str]]]] = {}
     for place, folders, names in os.walk(split, followlinks=True):
         for link in (Path(place, name) for name in folders):
-            if link.is_symlink() and any(p.resolve().is_relative_to(link.resolve()) for p in link.parents):
-                raise UserError(f"image folder: the link {str(link)!r} leads to a folder that it lies in: remove it")
+            if link.is_symlink() and any(
+                p.resolve().is_relative_to(link.resolve()) for p in link.parents
+            ):
+                raise UserError(
+                    f"image folder: the link {str(link)!r} leads to a folder that it lies in: remove it"
+                )
         above = "".join(f"{part}/" for part in Path(place).relative_to(split).parts)
-        found.setdefault(above.split("/")[0], []).append((place, [above + name for name in sorted(names)]))
-    return {name: [f for _, files in sorted(places) for f in files] for name, places in sorted(found.items())}
+        found.setdefault(above.split("/")[0], []).append(
+            (place, [above + name for name in sorted(names)])
+        )
+    return {
+        name: [f for _, files in sorted(places) for f in files]
+        for name, places in sorted(found.items())
+    }

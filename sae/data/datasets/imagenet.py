@@ -20,7 +20,11 @@ from sae.data.dataset import Dataset
 from sae.data.indexing import reader
 
 VERSION = 1
-_TRAIN, _VAL, _DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
+_TRAIN, _VAL, _DEVKIT = (
+    "ILSVRC2012_img_train.tar",
+    "ILSVRC2012_img_val.tar",
+    "ILSVRC2012_devkit_t12.tar.gz",
+)
 _WNID = re.compile(r"n\d{8}")
 # Of the N images, those of train first: names, paths, and classes (WordNet IDs, or class numbers). How many are of
 # train. The class names that the files record.
@@ -44,7 +48,9 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     known, numbers = np.unique(classes, return_inverse=True)
     names = pd.array(_names(known, recorded), dtype="str").take(numbers)
     official = np.repeat(["train", "test"], [count, len(ids) - count])
-    split = indexing.draw_val(official, ids, numbers, spec.val_per_class, spec.split_seed)
+    split = indexing.draw_val(
+        official, ids, numbers, spec.val_per_class, spec.split_seed
+    )
     indexing.check_counts(root, spec.images, split)
     return Dataset(indexing.frame(ids, paths, split, numbers, names), reader(spec))
 
@@ -56,8 +62,13 @@ def _folders(root: Path, *parts: str) -> _Found:
     try:
         train, test = (ImageFolder(root / part) for part in parts)
     except FileNotFoundError as error:
-        raise UserError(f"imagenet {root}: expected one folder a class, nXXXXXXXX/*.JPEG: {error}") from None
-    paths = [Path(path).relative_to(root).as_posix() for path, _ in train.samples + test.samples]
+        raise UserError(
+            f"imagenet {root}: expected one folder a class, nXXXXXXXX/*.JPEG: {error}"
+        ) from None
+    paths = [
+        Path(path).relative_to(root).as_posix()
+        for path, _ in train.samples + test.samples
+    ]
     wnids = [np.array(part.classes)[part.targets] for part in (train, test)]
     return _stems(paths), paths, np.concatenate(wnids), len(train.samples), None
 
@@ -66,20 +77,35 @@ def _tars(root: Path, *_: str) -> _Found:
     """The original archives, read in place: training images in a tar of one tar a class."""
     ids, paths, wnids = [], [], []
     for name, offset, size in archives.tar_members(root / _TRAIN):
-        for image, at, length in archives.tar_members(root / _TRAIN, offset, offset + size):
+        for image, at, length in archives.tar_members(
+            root / _TRAIN, offset, offset + size
+        ):
             ids.append(image)
             paths.append(f"{_TRAIN}@{at}+{length}")
             wnids.append(PurePosixPath(name).stem)
     count, truth = len(ids), _devkit(root / _DEVKIT)
     members = list(archives.tar_members(root / _VAL))
     # The n-th line of the ground truth is the label of ILSVRC2012_val_0000000n.
-    numbers = [int(m[1]) if (m := re.search(r"_(\d+)\.JPEG$", name)) else 0 for name, _, _ in members]
-    strange = [m[0] for m, n in zip(members, numbers, strict=True) if not 1 <= n <= len(truth)]
+    numbers = [
+        int(m[1]) if (m := re.search(r"_(\d+)\.JPEG$", name)) else 0
+        for name, _, _ in members
+    ]
+    strange = [
+        m[0] for m, n in zip(members, numbers, strict=True) if not 1 <= n <= len(truth)
+    ]
     if strange:
-        raise UserError(f"{root / _VAL}: no label for {strange[0]} among the {len(truth)} of {_DEVKIT}")
+        raise UserError(
+            f"{root / _VAL}: no label for {strange[0]} among the {len(truth)} of {_DEVKIT}"
+        )
     ids += [member[0] for member in members]
     paths += [f"{_VAL}@{at}+{length}" for _, at, length in members]
-    return _stems(ids), paths, np.concatenate([wnids, truth[np.array(numbers) - 1]]), count, None
+    return (
+        _stems(ids),
+        paths,
+        np.concatenate([wnids, truth[np.array(numbers) - 1]]),
+        count,
+        None,
+    )
 
 
 def _devkit(path: Path) -> np.ndarray:
@@ -88,10 +114,24 @@ def _devkit(path: Path) -> np.ndarray:
 
     try:
         with tarfile.open(files.regular(path), "r:gz") as archive:
-            content = {PurePosixPath(member.name).name: archives.content(archive, member) for member in archive}
-        synsets = scipy.io.loadmat(io.BytesIO(content["meta.mat"]), squeeze_me=True)["synsets"]
-        wnid = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
-        return np.array([wnid[int(line)] for line in content["ILSVRC2012_validation_ground_truth.txt"].split()])
+            content = {
+                PurePosixPath(member.name).name: archives.content(archive, member)
+                for member in archive
+            }
+        synsets = scipy.io.loadmat(io.BytesIO(content["meta.mat"]), squeeze_me=True)[
+            "synsets"
+        ]
+        wnid = dict(
+            zip(
+                synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True
+            )
+        )
+        return np.array(
+            [
+                wnid[int(line)]
+                for line in content["ILSVRC2012_validation_ground_truth.txt"].split()
+            ]
+        )
     except Exception as error:  # Of readers alone: at a kit that is none, or a part of one, they raise of many kinds.
         raise UserError(
             f"{path} is not ImageNet's development kit, with data/meta.mat and "
@@ -102,17 +142,29 @@ def _devkit(path: Path) -> np.ndarray:
 def _shards(root: Path, *patterns: str) -> _Found:
     """The hub's imagenet-1k in parquet shards, or WebDataset shards as timm made them."""
     train, test = (
-        archives.samples(root, sorted(p.relative_to(root).as_posix() for p in root.glob(pattern)))
+        archives.samples(
+            root, sorted(p.relative_to(root).as_posix() for p in root.glob(pattern))
+        )
         for pattern in patterns
     )
     if train.labels is None or test.labels is None:
-        raise UserError(f"imagenet {root}: images of {' or '.join(patterns)} have no class numbers, expected 0 to 999")
-    archives.agreed(root, dict(zip(patterns, (train.label_names, test.label_names), strict=True)))
-    ids, count = indexing.distinct(_stems(train.keys + test.keys), train.places + test.places), len(train.keys)
+        raise UserError(
+            f"imagenet {root}: images of {' or '.join(patterns)} have no class numbers, expected 0 to 999"
+        )
+    archives.agreed(
+        root, dict(zip(patterns, (train.label_names, test.label_names), strict=True))
+    )
+    ids, count = (
+        indexing.distinct(_stems(train.keys + test.keys), train.places + test.places),
+        len(train.keys),
+    )
     labels = np.array(train.labels + test.labels)
     known, numbers = np.unique(labels, return_inverse=True)
     # Training images are named after their class, so that the labels can be the same as in the other layouts.
-    named = {label: image_id.partition("_")[0] for image_id, label in zip(ids[:count], train.labels, strict=True)}
+    named = {
+        label: image_id.partition("_")[0]
+        for image_id, label in zip(ids[:count], train.labels, strict=True)
+    }
     wnids = [named.get(label, "") for label in known.tolist()]
     if all(map(_WNID.fullmatch, wnids)) and len(set(wnids)) == len(wnids):
         labels = np.array(wnids)[numbers]
@@ -128,17 +180,27 @@ _LAYOUTS = {
 
 
 def _found(root: Path) -> _Found:
-    missing = {patterns: [p for p in patterns if not any(root.glob(p))] for patterns in _LAYOUTS}
+    missing = {
+        patterns: [p for p in patterns if not any(root.glob(p))]
+        for patterns in _LAYOUTS
+    }
     for patterns, lacking in missing.items():
         if not lacking:
             return _LAYOUTS[patterns](root, *patterns)
-    tried = "; ".join(f"{' + '.join(patterns)} (no {', '.join(lacking)})" for patterns, lacking in missing.items())
-    raise UserError(f"imagenet: root {root} has none of the layouts {tried}; found in it: {indexing.contents(root)}")
+    tried = "; ".join(
+        f"{' + '.join(patterns)} (no {', '.join(lacking)})"
+        for patterns, lacking in missing.items()
+    )
+    raise UserError(
+        f"imagenet: root {root} has none of the layouts {tried}; found in it: {indexing.contents(root)}"
+    )
 
 
 def _stems(names: Iterable[str]) -> list[str]:
     # Some copies put the class behind the file's name: n01440764_10026_n01440764.JPEG.
-    return [re.sub(r"(_\d+)_n\d{8}$", r"\1", PurePosixPath(name).stem) for name in names]
+    return [
+        re.sub(r"(_\d+)_n\d{8}$", r"\1", PurePosixPath(name).stem) for name in names
+    ]
 
 
 def _names(known: np.ndarray, recorded: list[str] | None) -> list[str]:
@@ -152,4 +214,8 @@ def _names(known: np.ndarray, recorded: list[str] | None) -> list[str]:
         return [described.get(wnid, wnid) for wnid in known]
     if recorded:
         return [recorded[number] for number in known]
-    return list(described.values()) if known == list(range(len(described))) else [str(number) for number in known]
+    return (
+        list(described.values())
+        if known == list(range(len(described)))
+        else [str(number) for number in known]
+    )

@@ -21,7 +21,11 @@ from sae.data.indexing import reader
 
 VERSION = 1
 _FOLDERS = {"train": "train", "val": "validation", "test": "test"}
-_CLASSES = ["oidv7-class-descriptions.csv", "oidv6-class-descriptions.csv", "class-descriptions.csv"]
+_CLASSES = [
+    "oidv7-class-descriptions.csv",
+    "oidv6-class-descriptions.csv",
+    "class-descriptions.csv",
+]
 _CHUNK = 16 << 20  # bytes of CSV in memory at a time
 
 
@@ -44,8 +48,13 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
         if split == "train" and spec.subset is not None:
             part = _restrict(part, root / spec.subset)
         # From V7 back to V4.
-        files = [f"{of}-annotations-human-imagelabels" for of in (f"oidv7-{split}", f"oidv6-{split}", folder)]
-        labels = _annotations(root, [f"{file}.csv" for file in (*files, f"{files[-1]}-boxable")])
+        files = [
+            f"{of}-annotations-human-imagelabels"
+            for of in (f"oidv7-{split}", f"oidv6-{split}", folder)
+        ]
+        labels = _annotations(
+            root, [f"{file}.csv" for file in (*files, f"{files[-1]}-boxable")]
+        )
         ids.append(part)
         paths.append(pc.binary_join_element_wise(f"{folder}/", part, ".jpg", ""))
         names.append(_names(labels, part, display))
@@ -59,15 +68,22 @@ def _annotations(root: Path, names: list[str]) -> Path:
     for name in names:
         if (root / "annotations" / name).is_file():
             return root / "annotations" / name
-    raise UserError(f"open_images: {root / 'annotations'} has none of {', '.join(names)}: download the first of them")
+    raise UserError(
+        f"open_images: {root / 'annotations'} has none of {', '.join(names)}: download the first of them"
+    )
 
 
 def _images(root: Path, folder: str) -> pa.Array:
     """The IDs of a folder's images, sorted. An Arrow array takes a fifth of the memory of a list of strings."""
     if not (root / folder).is_dir():
-        raise UserError(f"open_images: no folder {folder}/ with *.jpg in {root}; it has: {indexing.contents(root)}")
+        raise UserError(
+            f"open_images: no folder {folder}/ with *.jpg in {root}; it has: {indexing.contents(root)}"
+        )
     with os.scandir(root / folder) as entries:
-        ids = pa.array((e.name.removesuffix(".jpg") for e in entries if e.name.endswith(".jpg")), pa.string())
+        ids = pa.array(
+            (e.name.removesuffix(".jpg") for e in entries if e.name.endswith(".jpg")),
+            pa.string(),
+        )
     return ids.take(pc.sort_indices(ids))
 
 
@@ -77,12 +93,23 @@ def _restrict(ids: pa.Array, path: Path) -> pa.Array:
             columns = file.readline().rstrip("\r\n").split(",")
             file.seek(0)
             if "ImageID" in columns:
-                wanted = pa.array((row["ImageID"] for row in csv.DictReader(file)), pa.string())
+                wanted = pa.array(
+                    (row["ImageID"] for row in csv.DictReader(file)), pa.string()
+                )
             else:
                 # The official downloader's lists say train/ID.
-                wanted = pa.array((line.strip().removeprefix("train/") for line in file if line.strip()), pa.string())
+                wanted = pa.array(
+                    (
+                        line.strip().removeprefix("train/")
+                        for line in file
+                        if line.strip()
+                    ),
+                    pa.string(),
+                )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"open_images, key subset: {path} cannot be read: {error}") from None
+        raise UserError(
+            f"open_images, key subset: {path} cannot be read: {error}"
+        ) from None
     absent = wanted.filter(pc.invert(pc.is_in(wanted, value_set=ids)))
     if len(absent):
         raise UserError(
@@ -98,7 +125,9 @@ def _display_names(path: Path) -> dict[str, str]:
         with open(path, newline="", encoding="utf-8") as file:
             return {row[0]: row[1] for row in csv.reader(file) if len(row) == 2}
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a table of class names ({error}): download it again") from None
+        raise UserError(
+            f"{path} is not a table of class names ({error}): download it again"
+        ) from None
 
 
 def _names(path: Path, ids: pa.Array, display: dict[str, str]) -> pa.Array:
@@ -107,17 +136,29 @@ def _names(path: Path, ids: pa.Array, display: dict[str, str]) -> pa.Array:
     The file has up to 59 million rows. It is read in chunks. Only the positive labels stay in memory, each as an ID and
     a small integer.
     """
-    types = {"ImageID": pa.string(), "LabelName": pa.dictionary(pa.int32(), pa.string()), "Confidence": pa.float32()}
+    types = {
+        "ImageID": pa.string(),
+        "LabelName": pa.dictionary(pa.int32(), pa.string()),
+        "Confidence": pa.float32(),
+    }
     convert = pa.csv.ConvertOptions(column_types=types, include_columns=list(types))
     images, labels = [], []
     codes: dict[str, int] = {}
     try:
-        with pa.csv.open_csv(path, pa.csv.ReadOptions(block_size=_CHUNK), convert_options=convert) as chunks:
+        with pa.csv.open_csv(
+            path, pa.csv.ReadOptions(block_size=_CHUNK), convert_options=convert
+        ) as chunks:
             for chunk in chunks:
                 chunk = chunk.filter(pc.equal(chunk["Confidence"], 1))
                 # Codes of this chunk's labels to codes of the file's; a label without a description names itself.
-                names = [display.get(label, label) for label in chunk["LabelName"].dictionary.to_pylist()]
-                code = np.array([codes.setdefault(name, len(codes)) for name in names], dtype=np.int32)
+                names = [
+                    display.get(label, label)
+                    for label in chunk["LabelName"].dictionary.to_pylist()
+                ]
+                code = np.array(
+                    [codes.setdefault(name, len(codes)) for name in names],
+                    dtype=np.int32,
+                )
                 images.append(chunk["ImageID"])
                 labels.append(code[chunk["LabelName"].indices.to_numpy()])
     except (pa.ArrowInvalid, KeyError) as error:
@@ -127,7 +168,9 @@ def _names(path: Path, ids: pa.Array, display: dict[str, str]) -> pa.Array:
         ) from None
     row = pc.index_in(pa.chunked_array(images, pa.string()), value_set=ids)
     known = pc.is_valid(row).to_numpy()
-    rank = np.argsort(np.argsort(list(codes)))[np.concatenate([*labels, np.empty(0, np.int32)])[known]]
+    rank = np.argsort(np.argsort(list(codes)))[
+        np.concatenate([*labels, np.empty(0, np.int32)])[known]
+    ]
     # One integer for (image, label) sorts both and drops what several annotators said.
     pairs = np.unique(row.drop_null().to_numpy() * np.int64(len(codes)) + rank)
     ends = np.searchsorted(pairs, np.arange(len(ids) + 1) * len(codes))

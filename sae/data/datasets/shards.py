@@ -45,9 +45,13 @@ class Options(options.Options):
     def _val_in_one_way(self) -> Self:
         drawn = [self.val_fraction, self.split_seed]
         if self.splits.val is None and None in drawn:
-            raise ValueError("val_fraction and split_seed are required where `splits` has no `val`")
+            raise ValueError(
+                "val_fraction and split_seed are required where `splits` has no `val`"
+            )
         if self.splits.val is not None and drawn != [None, None]:
-            raise ValueError("`splits` has a `val`: leave val_fraction and split_seed out")
+            raise ValueError(
+                "`splits` has a `val`: leave val_fraction and split_seed out"
+            )
         return self
 
 
@@ -62,19 +66,38 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
                 f"dataset type shards, key splits.{part}: no file matches {pattern!r} below {root}, expected a glob "
                 f"such as 'train-*.tar'; found there: {indexing.contents(root)}"
             )
-        found[part] = archives.samples(root, files, spec.image_column, spec.label_column)
+        found[part] = archives.samples(
+            root, files, spec.image_column, spec.label_column
+        )
     archives.agreed(root, {split: s.label_names for split, s in found.items()})
     labelled = [split for split in found if found[split].labels is not None]
     if labelled and len(labelled) < len(found):
         bare = ", ".join(split for split in found if split not in labelled)
-        raise UserError(f"dataset type shards, root {root}: {bare} has no labels, {', '.join(labelled)} has: label all")
-    ids = indexing.distinct([k for s in found.values() for k in s.keys], [p for s in found.values() for p in s.places])
+        raise UserError(
+            f"dataset type shards, root {root}: {bare} has no labels, {', '.join(labelled)} has: label all"
+        )
+    ids = indexing.distinct(
+        [k for s in found.values() for k in s.keys],
+        [p for s in found.values() for p in s.places],
+    )
     split = np.repeat(list(found), [len(s.keys) for s in found.values()])
-    labels = np.array([n for s in found.values() for n in s.labels or ()]) if labelled else None
+    labels = (
+        np.array([n for s in found.values() for n in s.labels or ()])
+        if labelled
+        else None
+    )
     if "val" not in found:
-        assert spec.val_fraction is not None and spec.split_seed is not None  # By the validator above.
-        split = indexing.draw_val(split, ids, labels, spec.val_fraction, spec.split_seed)
+        assert (
+            spec.val_fraction is not None and spec.split_seed is not None
+        )  # By the validator above.
+        split = indexing.draw_val(
+            split, ids, labels, spec.val_fraction, spec.split_seed
+        )
     recorded = next(iter(found.values())).label_names
-    names = None if labels is None else [recorded[n] if recorded else str(n) for n in labels]
+    names = (
+        None
+        if labels is None
+        else [recorded[n] if recorded else str(n) for n in labels]
+    )
     paths = [location for s in found.values() for location in s.locations]
     return Dataset(indexing.frame(ids, paths, split, labels, names), reader(spec))

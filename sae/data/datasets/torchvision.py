@@ -23,7 +23,15 @@ from sae.data.pictures import UNREADABLE
 
 # What torchvision's classes raise on files that they do not expect, or cannot do.
 _RAISED = (
-    *(*UNREADABLE, RuntimeError, AssertionError, AttributeError, EOFError, ImportError, LookupError),
+    *(
+        *UNREADABLE,
+        RuntimeError,
+        AssertionError,
+        AttributeError,
+        EOFError,
+        ImportError,
+        LookupError,
+    ),
     *(pickle.PickleError, tarfile.TarError, zipfile.BadZipFile),
 )
 
@@ -47,7 +55,9 @@ class Options(options.Options):
     @classmethod
     def _no_download(cls, keywords: dict[str, Any]) -> dict[str, Any]:
         if "download" in keywords:
-            raise ValueError("set `download` of the entry instead: jobs do not download")
+            raise ValueError(
+                "set `download` of the entry instead: jobs do not download"
+            )
         return keywords
 
 
@@ -58,11 +68,15 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     ids = [f"{part}/{row}" for part in parts for row in range(len(labels[part]))]
     official = np.repeat(list(parts), [len(labels[part]) for part in parts])
     numbers = np.concatenate(list(labels.values()))
-    split = indexing.draw_val(official, ids, numbers, spec.val_fraction, spec.split_seed)
+    split = indexing.draw_val(
+        official, ids, numbers, spec.val_fraction, spec.split_seed
+    )
     classes = getattr(parts["train"], "classes", None)
     if classes and numbers.max(initial=0) >= len(classes):
         what = f"dataset type torchvision, {spec.name}: label {numbers.max()}"
-        raise UserError(f"{what} is beyond its {len(classes)} class names: put its files under {spec.root} anew")
+        raise UserError(
+            f"{what} is beyond its {len(classes)} class names: put its files under {spec.root} anew"
+        )
     called = [classes[number] if classes else number for number in numbers]
     names = [", ".join(c) if isinstance(c, tuple) else str(c) for c in called]
 
@@ -88,8 +102,14 @@ def _open(spec: Options, part: str) -> Any:
     name = spec.name
     if name not in torchvision.datasets.__all__:
         known = ", ".join(torchvision.datasets.__all__)
-        raise UserError(f"dataset type torchvision, key name: torchvision has no dataset {name!r}; it has: {known}")
-    make, root, keywords = getattr(torchvision.datasets, name), spec.root, getattr(spec, part)
+        raise UserError(
+            f"dataset type torchvision, key name: torchvision has no dataset {name!r}; it has: {known}"
+        )
+    make, root, keywords = (
+        getattr(torchvision.datasets, name),
+        spec.root,
+        getattr(spec, part),
+    )
     what = f"dataset type torchvision, {name}, {part}"
     try:
         try:
@@ -103,15 +123,25 @@ def _open(spec: Options, part: str) -> Any:
             dataset = make(root, **keywords)
         return dataset
     except (TypeError, ValueError) as error:
-        raise UserError(f"{what}: the keywords {keywords} do not suit it ({error}): correct them") from None
+        raise UserError(
+            f"{what}: the keywords {keywords} do not suit it ({error}): correct them"
+        ) from None
     except _RAISED as error:
         here = f"put the dataset's files under {root}"
-        advice = f"the download needs the internet; or {here}" if spec.download else f"{here}, or set `download: true`"
+        advice = (
+            f"the download needs the internet; or {here}"
+            if spec.download
+            else f"{here}, or set `download: true`"
+        )
         raise UserError(f"{what}: {_said(error)}: {advice}") from None
 
 
 def _said(error: BaseException) -> str:
-    kind = "" if isinstance(error, OSError | RuntimeError) or not str(error) else f"{type(error).__name__}: "
+    kind = (
+        ""
+        if isinstance(error, OSError | RuntimeError) or not str(error)
+        else f"{type(error).__name__}: "
+    )
     return kind + brief(error)
 
 
@@ -139,17 +169,34 @@ def _labels(spec: Options, part: str, dataset: Any) -> np.ndarray:
     what = f"dataset type torchvision, {spec.name}, {part}"
     advice = f"choose a classification dataset, or put its files under {spec.root} anew"
     try:
-        kept = next((getattr(dataset, a) for a in ("targets", "_labels", "labels") if hasattr(dataset, a)), None)
+        kept = next(
+            (
+                getattr(dataset, a)
+                for a in ("targets", "_labels", "labels")
+                if hasattr(dataset, a)
+            ),
+            None,
+        )
         if kept is None:
-            pairs = dataset._samples if hasattr(dataset, "_samples") else map(dataset.__getitem__, range(len(dataset)))
+            pairs = (
+                dataset._samples
+                if hasattr(dataset, "_samples")
+                else map(dataset.__getitem__, range(len(dataset)))
+            )
             kept = [pair[1] for pair in pairs]
         labels, count = np.asarray(kept), len(dataset)
     except _RAISED as error:
-        raise UserError(f"{what}: it gives no class numbers ({_said(error)}): {advice}") from None
+        raise UserError(
+            f"{what}: it gives no class numbers ({_said(error)}): {advice}"
+        ) from None
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         found = f"{labels.dtype} of shape {labels.shape}"
-        raise UserError(f"{what}: its labels are {found}, expected one class number for each of {count}: {advice}")
+        raise UserError(
+            f"{what}: its labels are {found}, expected one class number for each of {count}: {advice}"
+        )
     if count and not 0 <= labels.min() <= labels.max() < 2**63:
         found = f"from {labels.min()} to {labels.max()}"
-        raise UserError(f"{what}: its labels go {found}, expected class numbers from 0: {advice}")
+        raise UserError(
+            f"{what}: its labels go {found}, expected class numbers from 0: {advice}"
+        )
     return labels.astype(np.int64)

@@ -11,6 +11,10 @@ def check(coder: Coder, library: str, *, thresholds: bool) -> None:
         UserError: it has.
     """
     if isinstance(coder.select, Threshold) and not thresholds:
-        raise UserError(f"{library}'s files hold Top-k SAEs alone: export one with thresholds to saelens")
+        raise UserError(
+            f"{library}'s files hold Top-k SAEs alone: export one with thresholds to saelens"
+        )
     if coder.input_norm == "unit_l2_layernorm":
-        raise UserError(f"{library} has no such LayerNorm: an SAE with input_norm unit_l2_layernorm cannot be exported")
+        raise UserError(
+            f"{library} has no such LayerNorm: an SAE with input_norm unit_l2_layernorm cannot be exported"
+        )

@@ -23,10 +23,28 @@ def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
     if theta:
         threshold, name = theta[0].clamp_min(0).unique(), "BatchTopKSAE"
         if len(threshold) != 1:
-            raise UserError("dictionary_learning's BatchTopK has one threshold for all latents: export to saelens")
-    tensors = {"encoder.weight": W_enc.T.contiguous(), "encoder.bias": b_enc, "decoder.weight": W_dec.T.contiguous()}
-    tensors |= {"b_dec": b_dec, "k": torch.tensor(coder.k, dtype=torch.int32), "threshold": threshold[0].clone()}
+            raise UserError(
+                "dictionary_learning's BatchTopK has one threshold for all latents: export to saelens"
+            )
+    tensors = {
+        "encoder.weight": W_enc.T.contiguous(),
+        "encoder.bias": b_enc,
+        "decoder.weight": W_dec.T.contiguous(),
+    }
+    tensors |= {
+        "b_dec": b_dec,
+        "k": torch.tensor(coder.k, dtype=torch.int32),
+        "threshold": threshold[0].clone(),
+    }
     torch.save(tensors, folder / "ae.pt")
-    trainer = {"dict_class": name, "k": coder.k, "activation_dim": coder.d, "dict_size": coder.m}
+    trainer = {
+        "dict_class": name,
+        "k": coder.k,
+        "activation_dim": coder.d,
+        "dict_size": coder.m,
+    }
     space = {"input_norm": coder.input_norm, "input_scale": coder.input_scale}
-    files.write_text(folder / "config.json", files.dumps({"trainer": trainer, "made_by": about | space}) + "\n")
+    files.write_text(
+        folder / "config.json",
+        files.dumps({"trainer": trainer, "made_by": about | space}) + "\n",
+    )

@@ -36,16 +36,31 @@ def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
     check(coder, "Overcomplete", thresholds=False)
     norms = coder.W_dec.norm(dim=1)
     if not torch.allclose(norms, torch.ones_like(norms), atol=1e-4):
-        raise UserError("Overcomplete's decoder rows have norm 1, and this SAE's have not: export it to saelens")
+        raise UserError(
+            "Overcomplete's decoder rows have norm 1, and this SAE's have not: export it to saelens"
+        )
     tensors = {
         "encoder.final_block.0.weight": coder.W_enc.T,
         "encoder.final_block.0.bias": coder.b_enc - coder.b_dec @ coder.W_enc,
         "dictionary._weights": coder.W_dec,
         "dictionary.multiplier": torch.zeros(()),
     }
-    torch.save({n: t.detach().clone().contiguous() for n, t in tensors.items()}, folder / "state_dict.pt")
+    torch.save(
+        {n: t.detach().clone().contiguous() for n, t in tensors.items()},
+        folder / "state_dict.pt",
+    )
     np.save(folder / "b_dec.npy", coder.b_dec.detach().numpy())
-    shape = {"d": coder.d, "m": coder.m, "k": coder.k, "norm": coder.input_norm, "scale": coder.input_scale}
+    shape = {
+        "d": coder.d,
+        "m": coder.m,
+        "k": coder.k,
+        "norm": coder.input_norm,
+        "scale": coder.input_scale,
+    }
     files.write_text(folder / "load.py", _HOW.format(**shape))
-    stated = {"k": coder.k, "input_norm": coder.input_norm, "input_scale": coder.input_scale}
+    stated = {
+        "k": coder.k,
+        "input_norm": coder.input_norm,
+        "input_scale": coder.input_scale,
+    }
     files.write_text(folder / "made_by.json", files.dumps(about | stated) + "\n")

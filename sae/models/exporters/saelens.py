@@ -41,7 +41,19 @@ def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
         "rescale_acts_by_decoder_norm": False,
     }
     # Without a version from 6 on the library drops what else is here.
-    known: dict[str, Any] = {"sae_lens_version": "6.0.0", "sae_lens_training_version": None}
-    known |= {"input_norm": coder.input_norm, "input_scale": coder.input_scale, "k": coder.k, "made_by": about}
-    (folder / "sae_weights.safetensors").write_bytes(save(tensors))  # `save_file` would close the file to others.
-    files.write_text(folder / "cfg.json", files.dumps(config | {"metadata": known}) + "\n")
+    known: dict[str, Any] = {
+        "sae_lens_version": "6.0.0",
+        "sae_lens_training_version": None,
+    }
+    known |= {
+        "input_norm": coder.input_norm,
+        "input_scale": coder.input_scale,
+        "k": coder.k,
+        "made_by": about,
+    }
+    (folder / "sae_weights.safetensors").write_bytes(
+        save(tensors)
+    )  # `save_file` would close the file to others.
+    files.write_text(
+        folder / "cfg.json", files.dumps(config | {"metadata": known}) + "\n"
+    )

@@ -18,10 +18,29 @@ def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
     """
     check(coder, "eai-sparsify", thresholds=False)
     W_enc, b_enc, W_dec, b_dec = coder.tensors().values()
-    tensors = {"encoder.weight": W_enc.T.contiguous(), "encoder.bias": b_enc, "W_dec": W_dec, "b_dec": b_dec}
-    (folder / "sae.safetensors").write_bytes(save(tensors))  # `save_file` would close the file to others.
-    config = {"activation": "topk", "num_latents": coder.m, "k": coder.k, "d_in": coder.d, "transcode": False}
-    config |= {"expansion_factor": coder.m // coder.d, "normalize_decoder": True, "multi_topk": False}
-    files.write_text(folder / "cfg.json", files.dumps(config | {"skip_connection": False}) + "\n")
+    tensors = {
+        "encoder.weight": W_enc.T.contiguous(),
+        "encoder.bias": b_enc,
+        "W_dec": W_dec,
+        "b_dec": b_dec,
+    }
+    (folder / "sae.safetensors").write_bytes(
+        save(tensors)
+    )  # `save_file` would close the file to others.
+    config = {
+        "activation": "topk",
+        "num_latents": coder.m,
+        "k": coder.k,
+        "d_in": coder.d,
+        "transcode": False,
+    }
+    config |= {
+        "expansion_factor": coder.m // coder.d,
+        "normalize_decoder": True,
+        "multi_topk": False,
+    }
+    files.write_text(
+        folder / "cfg.json", files.dumps(config | {"skip_connection": False}) + "\n"
+    )
     space = {"input_norm": coder.input_norm, "input_scale": coder.input_scale}
     files.write_text(folder / "made_by.json", files.dumps(about | space) + "\n")

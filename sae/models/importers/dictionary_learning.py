@@ -21,7 +21,8 @@ SHAPES = {
     "BatchTopKSAE": _TOPK | {"threshold": "m?"},
     "MatryoshkaBatchTopKSAE": _JUMP,
     "JumpReluAutoEncoder": _JUMP,
-    "GatedAutoEncoder": _LINEAR | {"gate_bias": "m", "mag_bias": "m", "r_mag": "m", "decoder_bias": "d"},
+    "GatedAutoEncoder": _LINEAR
+    | {"gate_bias": "m", "mag_bias": "m", "r_mag": "m", "decoder_bias": "d"},
     "AutoEncoder": _LINEAR | {"encoder.bias": "m", "bias": "d"},
 }
 OURS = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "decoder.weight": "W_dec"}
@@ -31,7 +32,9 @@ OURS |= {"bias": "b_dec", "decoder_bias": "b_dec", "mag_bias": "b_enc"}
 class Trainer(foreign.Settings):
     """What made it."""
 
-    dict_class: Annotated[str, like("|".join(SHAPES), f"allowed: {', '.join(SHAPES)}")] | None = None
+    dict_class: (
+        Annotated[str, like("|".join(SHAPES), f"allowed: {', '.join(SHAPES)}")] | None
+    ) = None
     activation_dim: foreign.Size | None = None
     dict_size: foreign.Size | None = None
     group_sizes: list[foreign.Size] | None = None
@@ -50,7 +53,11 @@ def fits(checkpoint: foreign.Checkpoint) -> bool:
     names, trainer = checkpoint.tensors.keys(), checkpoint.config.get("trainer")
     own = _LINEAR.keys() <= names and bool({"b_dec", "bias", "decoder_bias"} & names)
     named = isinstance(trainer, dict) and "dict_class" in trainer
-    return named or (own and "activation" not in checkpoint.config) or "group_sizes" in names
+    return (
+        named
+        or (own and "activation" not in checkpoint.config)
+        or "group_sizes" in names
+    )
 
 
 def _kind(checkpoint: foreign.Checkpoint) -> str:
@@ -64,44 +71,72 @@ def _kind(checkpoint: foreign.Checkpoint) -> str:
         return "JumpReluAutoEncoder"
     if "bias" in names:
         return "AutoEncoder"
-    return "BatchTopKSAE" if float(checkpoint.take({"threshold": ""})["threshold"]) >= 0 else "AutoEncoderTopK"
+    return (
+        "BatchTopKSAE"
+        if float(checkpoint.take({"threshold": ""})["threshold"]) >= 0
+        else "AutoEncoderTopK"
+    )
 
 
 def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, str, foreign.Tensors]:
     """The settings, which of the library's SAEs it is, and its tensors by the names of this project."""
     c = checkpoint.settings(Settings)
     kind = c.trainer.dict_class or _kind(checkpoint)
-    d, m = {"trainer.activation_dim": c.trainer.activation_dim}, {"trainer.dict_size": c.trainer.dict_size}
+    d, m = (
+        {"trainer.activation_dim": c.trainer.activation_dim},
+        {"trainer.dict_size": c.trainer.dict_size},
+    )
     m |= {"the sum of trainer.group_sizes": sum(c.trainer.group_sizes or []) or None}
     taken = checkpoint.take(SHAPES[kind], d, m)
-    return c, kind, {OURS.get(n, n): t.T if n.endswith(".weight") else t for n, t in taken.items()}
+    return (
+        c,
+        kind,
+        {OURS.get(n, n): t.T if n.endswith(".weight") else t for n, t in taken.items()},
+    )
 
 
-def _k(checkpoint: foreign.Checkpoint, said: int | None, options: foreign.Options) -> int | None:
+def _k(
+    checkpoint: foreign.Checkpoint, said: int | None, options: foreign.Options
+) -> int | None:
     """What the settings or the tensor k say."""
     if "k" not in checkpoint.tensors:
         return said
     held = foreign.Stated.of({"k": checkpoint.tensors["k"].tolist()}, checkpoint.path).k
     if options.k is None and said not in (None, held):
-        raise UserError(f"{checkpoint.said_in}: trainer.k is {said}, its tensor k is {held}: say which (--k)")
+        raise UserError(
+            f"{checkpoint.said_in}: trainer.k is {said}, its tensor k is {held}: say which (--k)"
+        )
     return held
 
 
 def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     """The same SAE as a coder."""
     c, kind, t = _parts(checkpoint)
-    W_enc, b_enc, W_dec, b_dec, theta = t["W_enc"], t["b_enc"], t["W_dec"], t["b_dec"], t.get("threshold")
+    W_enc, b_enc, W_dec, b_dec, theta = (
+        t["W_enc"],
+        t["b_enc"],
+        t["W_dec"],
+        t["b_dec"],
+        t.get("threshold"),
+    )
     if kind == "JumpReluAutoEncoder":  # It does not subtract b_dec.
         b_enc = b_enc + b_dec @ W_enc
     elif kind == "GatedAutoEncoder":
-        W_enc, theta = W_enc * t["r_mag"].exp(), b_enc - t["r_mag"].exp() * t["gate_bias"]
+        W_enc, theta = (
+            W_enc * t["r_mag"].exp(),
+            b_enc - t["r_mag"].exp() * t["gate_bias"],
+        )
     elif kind == "AutoEncoder":
         theta = torch.zeros_like(b_enc)
     k = _k(checkpoint, c.trainer.k, options)
-    return foreign.coder(checkpoint, options.over(c.made_by), (W_enc, b_enc, W_dec, b_dec), k, theta)
+    return foreign.coder(
+        checkpoint, options.over(c.made_by), (W_enc, b_enc, W_dec, b_dec), k, theta
+    )
 
 
-def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(
+    checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in the library's own steps."""
     _, kind, t = _parts(checkpoint)
     pre = (x if kind == "JumpReluAutoEncoder" else x - t["b_dec"]) @ t["W_enc"]

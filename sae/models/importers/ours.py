@@ -24,16 +24,28 @@ def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     """The SAE; its seal is checked."""
     sealed, c = saefile.load(checkpoint.path), checkpoint.settings(Settings)
     t = sealed.tensors()
-    coder = foreign.coder(checkpoint, options.over(c), [t[name] for name in saefile.TENSORS], c.k, t.get("theta"))
+    coder = foreign.coder(
+        checkpoint,
+        options.over(c),
+        [t[name] for name in saefile.TENSORS],
+        c.k,
+        t.get("theta"),
+    )
     coder.metadata = sealed.metadata
     return coder
 
 
-def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(
+    checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, from the tensors by the formula of `sae.models.coder`."""
     sealed = saefile.load(checkpoint.path)
     if sealed.input_norm == "unit_l2_layernorm":
-        raise UserError(f"{checkpoint.path} is a file of this project: it needs no check, leave --check out")
+        raise UserError(
+            f"{checkpoint.path} is a file of this project: it needs no check, leave --check out"
+        )
     t = sealed.tensors()
-    z = foreign.kept(((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu(), k, t.get("theta"))
+    z = foreign.kept(
+        ((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu(), k, t.get("theta")
+    )
     return z, z @ t["W_dec"] + t["b_dec"]

@@ -15,7 +15,10 @@ from sae.models.coder import Coder
 
 SHAPES = {"W_enc": "dm", "W_dec": "md", "b_dec": "d"}
 TENSORS = set(SHAPES)
-MORE = {"gated": {"r_mag": "m", "b_mag": "m", "b_gate": "m"}, "jumprelu": {"b_enc": "m", "threshold": "m"}}
+MORE = {
+    "gated": {"r_mag": "m", "b_mag": "m", "b_gate": "m"},
+    "jumprelu": {"b_enc": "m", "threshold": "m"},
+}
 
 
 class Settings(foreign.Settings):
@@ -27,7 +30,9 @@ class Settings(foreign.Settings):
     k: Annotated[float, Field(gt=0)] | None = None
     apply_b_dec_to_input: bool = True
     rescale_acts_by_decoder_norm: bool = False
-    normalize_activations: Literal["none", "constant_norm_rescale", "layer_norm"] = "none"
+    normalize_activations: Literal["none", "constant_norm_rescale", "layer_norm"] = (
+        "none"
+    )
     reshape_activations: Literal["none"] = "none"
     metadata: foreign.Stated = foreign.Stated()
 
@@ -39,14 +44,22 @@ def fits(checkpoint: foreign.Checkpoint) -> bool:
 
 def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, foreign.Tensors]:
     c = checkpoint.settings(Settings)
-    return c, checkpoint.take(SHAPES | MORE.get(c.architecture, {"b_enc": "m"}), {"d_in": c.d_in}, {"d_sae": c.d_sae})
+    return c, checkpoint.take(
+        SHAPES | MORE.get(c.architecture, {"b_enc": "m"}),
+        {"d_in": c.d_in},
+        {"d_sae": c.d_sae},
+    )
 
 
 def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     """The same SAE as a coder."""
     c, t = _parts(checkpoint)
     W_enc, W_dec, b_dec = (t[name] for name in SHAPES)
-    theta = None if c.architecture == "topk" else t.get("threshold", torch.zeros(len(W_dec)))
+    theta = (
+        None
+        if c.architecture == "topk"
+        else t.get("threshold", torch.zeros(len(W_dec)))
+    )
     if c.architecture == "gated":
         # pi + b_gate > 0 where pi e^r + b_mag > b_mag - e^r b_gate.
         b_enc, theta = t["b_mag"], t["b_mag"] - t["r_mag"].exp() * t["b_gate"]
@@ -66,16 +79,26 @@ def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
         # It divides by the unbiased deviation: its inputs are s times ours.
         s = ((len(b_dec) - 1) / len(b_dec)) ** 0.5
         W_enc, W_dec, b_dec = s * W_enc, W_dec / s, b_dec / s
-    return foreign.coder(checkpoint, given, (W_enc, b_enc, W_dec, b_dec), c.k or c.metadata.k, theta)
+    return foreign.coder(
+        checkpoint, given, (W_enc, b_enc, W_dec, b_dec), c.k or c.metadata.k, theta
+    )
 
 
-def _space(checkpoint: foreign.Checkpoint, c: Settings, options: foreign.Options, d: int) -> foreign.Stated:
+def _space(
+    checkpoint: foreign.Checkpoint, c: Settings, options: foreign.Options, d: int
+) -> foreign.Stated:
     """The input space, and a k that the options name."""
     norm = c.normalize_activations
     if norm == "none":
         return options.over(c.metadata)
-    if named := [name for name in ("input_norm", "input_scale") if getattr(options, name) is not None]:
-        raise UserError(f"{checkpoint.path} normalises its inputs itself ({norm}): leave {' and '.join(named)} out")
+    if named := [
+        name
+        for name in ("input_norm", "input_scale")
+        if getattr(options, name) is not None
+    ]:
+        raise UserError(
+            f"{checkpoint.path} normalises its inputs itself ({norm}): leave {' and '.join(named)} out"
+        )
     if norm == "layer_norm":
         return foreign.Stated(k=options.k, input_norm="unit_l2_layernorm")
     return foreign.Stated(k=options.k, input_norm="unit_l2", input_scale=d**0.5)
@@ -86,7 +109,9 @@ def normalises(checkpoint: foreign.Checkpoint) -> bool:
     return checkpoint.settings(Settings).normalize_activations != "none"
 
 
-def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(
+    checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in SAELens' own steps; `x` are raw embeddings where it normalises itself."""
     c, t = _parts(checkpoint)
     shift: torch.Tensor | float = 0.0
@@ -103,5 +128,7 @@ def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[to
         z = (pre + t["b_gate"] > 0) * (pre * t["r_mag"].exp() + t["b_mag"]).relu()
     else:
         pre = (inputs @ t["W_enc"] + t["b_enc"]) * norm
-        z = foreign.kept(pre, k, None if c.architecture == "topk" else t.get("threshold", 0.0)).relu()
+        z = foreign.kept(
+            pre, k, None if c.architecture == "topk" else t.get("threshold", 0.0)
+        ).relu()
     return z, ((z / norm) @ t["W_dec"] + t["b_dec"]) * scale + shift

@@ -46,15 +46,24 @@ class Settings(foreign.Settings):
 
 def fits(checkpoint: foreign.Checkpoint) -> bool:
     """Whether its header is saev's."""
-    return isinstance(checkpoint.config.get("cfg"), dict) and "schema" in checkpoint.config
+    return (
+        isinstance(checkpoint.config.get("cfg"), dict) and "schema" in checkpoint.config
+    )
 
 
-def _parts(checkpoint: foreign.Checkpoint) -> tuple[int | None, foreign.Tensors, torch.Tensor | None]:
+def _parts(
+    checkpoint: foreign.Checkpoint,
+) -> tuple[int | None, foreign.Tensors, torch.Tensor | None]:
     """k, the tensors, and the thresholds (m,); None for a Top-k SAE."""
     c = checkpoint.settings(Settings).cfg
-    threshold = {"activation.threshold": "m?"} if c.activation.cls == "BatchTopK" else {}
+    threshold = (
+        {"activation.threshold": "m?"} if c.activation.cls == "BatchTopK" else {}
+    )
     d = {"cfg.d_model": c.d_model, "cfg.d_vit": c.d_vit}
-    m = {"cfg.d_sae": c.d_sae, "cfg.d_vit * exp_factor": foreign.times(c.d_vit, c.exp_factor)}
+    m = {
+        "cfg.d_sae": c.d_sae,
+        "cfg.d_vit * exp_factor": foreign.times(c.d_vit, c.exp_factor),
+    }
     t = checkpoint.take(SHAPES | threshold, d, m)
     theta = t.get("activation.threshold", torch.zeros_like(t["b_enc"]))
     return c.activation.params.top_k, t, None if c.activation.cls == "TopK" else theta
@@ -67,7 +76,9 @@ def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     return foreign.coder(checkpoint, options.over(foreign.Stated()), tensors, k, theta)
 
 
-def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(
+    checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in the library's own steps."""
     _, t, theta = _parts(checkpoint)
     pre = x @ t["W_enc"] + t["b_enc"]

@@ -31,14 +31,27 @@ def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     """The same SAE as a coder."""
     c = checkpoint.settings(Settings)
     product = foreign.times(c.d_in, c.expansion_factor)
-    m = {"num_latents": c.num_latents} if c.num_latents else {"d_in * expansion_factor": product}
+    m = (
+        {"num_latents": c.num_latents}
+        if c.num_latents
+        else {"d_in * expansion_factor": product}
+    )
     encoder, b_enc, W_dec, b_dec = checkpoint.take(SHAPES, {"d_in": c.d_in}, m).values()
-    return foreign.coder(checkpoint, options.over(checkpoint.made_by()), (encoder.T, b_enc, W_dec, b_dec), c.k)
+    return foreign.coder(
+        checkpoint,
+        options.over(checkpoint.made_by()),
+        (encoder.T, b_enc, W_dec, b_dec),
+        c.k,
+    )
 
 
-def forward(checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(
+    checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and reconstruction, in the library's own steps."""
     t = checkpoint.tensors
-    pre = torch.nn.functional.linear(x - t["b_dec"], t["encoder.weight"], t["encoder.bias"]).relu()
+    pre = torch.nn.functional.linear(
+        x - t["b_dec"], t["encoder.weight"], t["encoder.bias"]
+    ).relu()
     z = foreign.kept(pre, k, None)
     return z, z @ t["W_dec"] + t["b_dec"]

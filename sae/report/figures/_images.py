@@ -34,7 +34,10 @@ def draw(table: Path, names: Names, name: str) -> Figure:
     figure, axes = plt.subplots(
         max(1, len(ranks)),
         max(1, len(methods)),
-        figsize=(width * max(1, len(methods)), max(1, len(ranks)) * (len(PARTS) * side + 0.32) + 0.2),
+        figsize=(
+            width * max(1, len(methods)),
+            max(1, len(ranks)) * (len(PARTS) * side + 0.32) + 0.2,
+        ),
         squeeze=False,
         gridspec_kw={"wspace": 0.08, "hspace": 0.3 / (len(PARTS) * side)},
     )
@@ -45,12 +48,25 @@ def draw(table: Path, names: Names, name: str) -> Figure:
         for j, method in enumerate(methods):
             here = rows[(rows["rank"] == rank) & (rows["method"] == method)]
             _panel(axes[i, j], here, places)
-            title = _title(names.method(method), here.iloc[0], width * (margins.right - margins.left))
-            axes[i, j].set_title(title, color=names.colour(method), loc="left", fontsize=_SIZE)
+            title = _title(
+                names.method(method),
+                here.iloc[0],
+                width * (margins.right - margins.left),
+            )
+            axes[i, j].set_title(
+                title, color=names.colour(method), loc="left", fontsize=_SIZE
+            )
             if j == 0:
                 axes[i, j].set_ylabel(f"rank {rank:.0%}" if rank else "highest MS")
     above_titles = margins.top + 0.24 / figure.get_figheight()
-    style.of_gallery(figure, names, rows.iloc[0], margins.bottom, y=above_titles, verticalalignment="bottom")
+    style.of_gallery(
+        figure,
+        names,
+        rows.iloc[0],
+        margins.bottom,
+        y=above_titles,
+        verticalalignment="bottom",
+    )
     return figure
 
 
@@ -63,15 +79,26 @@ def _panel(ax: Axes, rows: pd.DataFrame, places: int) -> None:
         ax.imshow(image, extent=extent, aspect="equal")
     ax.set(xlim=(0, places), ylim=(0, len(PARTS)), xticks=[], yticks=[])
     for line, part in enumerate(reversed(PARTS)):
-        look: dict[str, Any] = {"fontsize": 4.5, "rotation": 90, "ha": "center", "va": "center", "color": "#777777"}
-        ax.annotate(part, (0, line + 0.5), (-3.5, 0), textcoords="offset points", **look)
+        look: dict[str, Any] = {
+            "fontsize": 4.5,
+            "rotation": 90,
+            "ha": "center",
+            "va": "center",
+            "color": "#777777",
+        }
+        ax.annotate(
+            part, (0, line + 0.5), (-3.5, 0), textcoords="offset points", **look
+        )
     ax.yaxis.labelpad = 9
     for spine in ax.spines.values():
         spine.set_visible(False)
 
 
 def _title(method: str, row: Any, width: float) -> str:
-    parts = [style.fit(method, 0.45 * width, 1), f"latent {row['latent']}: MS {row['ms']:.2f}"]
+    parts = [
+        style.fit(method, 0.45 * width, 1),
+        f"latent {row['latent']}: MS {row['ms']:.2f}",
+    ]
     parts.append(f"{row['n_active']:.0f} images")
     # Last, so that it is the name of a class that is cut.
     parts += [printed(row["top_class"])] if isinstance(row["top_class"], str) else []

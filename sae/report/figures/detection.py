@@ -18,10 +18,18 @@ CAPTION = (
 
 def draw(results: Path, names: Names) -> Figure:
     """A row per dataset and backbone, a column per training k."""
-    points = curves.chosen_curves(results, names, "detection_by_frequency", optional=True)
+    points = curves.chosen_curves(
+        results, names, "detection_by_frequency", optional=True
+    )
     figure = curves.grid_by_k(points, names, "detection", "fires on up to", _finish)
     if len(points):
-        style.legend(figure, [*style.handles(names, points["method"]), style.reference("chance", linestyle=":")])
+        style.legend(
+            figure,
+            [
+                *style.handles(names, points["method"]),
+                style.reference("chance", linestyle=":"),
+            ],
+        )
     return figure
 
 

@@ -22,15 +22,22 @@ def draw(results: Path, names: Names) -> Figure:
     rows = files.read_parquet(results / READS[0])
     methods = names.order(rows["method"])
     columns = min(3, len(methods))
-    figure, axes = style.panels(-(-len(methods) // columns), columns, 2.1, 0, sharex=True, sharey=True)
+    figure, axes = style.panels(
+        -(-len(methods) // columns), columns, 2.1, 0, sharex=True, sharey=True
+    )
     for ax in axes.flat[len(methods) :]:
         ax.axis("off")
     for ax, method in zip(axes.flat, methods, strict=False):
         here = rows[rows["method"] == method]
         for kept, colour in ((True, names.colour(method)), (False, "#bbbbbb")):
             part = here[here["kept"] == kept]
-            ax.bar(part["rank"], part["activation"], width=1.0, color=colour, linewidth=0)
-        off, total = here.loc[~here["kept"], "activation"].sum(), here["activation"].sum()
+            ax.bar(
+                part["rank"], part["activation"], width=1.0, color=colour, linewidth=0
+            )
+        off, total = (
+            here.loc[~here["kept"], "activation"].sum(),
+            here["activation"].sum(),
+        )
         share = f"{off / total:.0%} of the sum not kept" if total else "nothing"
         label = style.fit(names.method(method), style.WIDTH / 3.4)
         ax.set_title(f"{label}\n{len(here)} active, {share}", fontsize=7)

@@ -18,13 +18,21 @@ def draw(results: Path, names: Names) -> Figure:
     k = ks[len(ks) // 2] if ks else None
     points = points[points["k"] == k]
     datasets, backbones = points["dataset"].unique(), points["backbone"].unique()
-    figure, axes = style.panels(len(datasets), len(backbones), 2.1, 0.5, sharex=True, sharey="row")
+    figure, axes = style.panels(
+        len(datasets), len(backbones), 2.1, 0.5, sharex=True, sharey="row"
+    )
     if points.empty:
         return style.nothing(figure, "not measured in this experiment")
     width = figure.get_figwidth() / len(backbones)
     for dataset, row in zip(datasets, axes, strict=True):
         for backbone, ax in zip(backbones, row, strict=True):
-            curves.draw_methods(ax, points[(points["dataset"] == dataset) & (points["backbone"] == backbone)], names)
+            curves.draw_methods(
+                ax,
+                points[
+                    (points["dataset"] == dataset) & (points["backbone"] == backbone)
+                ],
+                names,
+            )
             ax.axvline(k, color=style.GREY, linestyle=":", linewidth=1)
             ax.set_xscale("log")
             ax.set_yscale("symlog", linthresh=1e-3)
@@ -35,5 +43,11 @@ def draw(results: Path, names: Names) -> Figure:
         row[0].set_ylim(bottom=0)
     for ax in axes[-1]:
         ax.set_xlabel("rank within the sample")
-    style.legend(figure, [*style.handles(names, points["method"]), style.reference(f"k = {k}", linestyle=":")])
+    style.legend(
+        figure,
+        [
+            *style.handles(names, points["method"]),
+            style.reference(f"k = {k}", linestyle=":"),
+        ],
+    )
     return figure

@@ -27,8 +27,16 @@ def draw(results: Path, names: Names) -> Figure:
 
     def finish(ax: Axes, here: pd.DataFrame) -> None:
         ax.axvline(here["k"].iloc[0], color=style.GREY, linestyle=":", linewidth=1)
-        for star in own.merge(here[[*curves.CELL, "method"]].drop_duplicates()).to_dict("records"):
-            ax.plot(star["x"], star["y"], color=names.colour(star["method"]), zorder=3, **_STAR)
+        for star in own.merge(here[[*curves.CELL, "method"]].drop_duplicates()).to_dict(
+            "records"
+        ):
+            ax.plot(
+                star["x"],
+                star["y"],
+                color=names.colour(star["method"]),
+                zorder=3,
+                **_STAR,
+            )
         curves.powers_of_2(ax, here["x"])
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
@@ -36,7 +44,10 @@ def draw(results: Path, names: Names) -> Figure:
         ax.yaxis.set_minor_formatter(NullFormatter())
 
     figure = curves.grid_by_k(points, names, "NMSE", "inference-time k", finish)
-    entries = [*style.handles(names, points["method"]), style.reference("training k", linestyle=":")]
+    entries = [
+        *style.handles(names, points["method"]),
+        style.reference("training k", linestyle=":"),
+    ]
     if len(own):
         entries.append(style.reference("with its thresholds", **_STAR))
     style.legend(figure, entries)

@@ -18,7 +18,11 @@ def draw(results: Path, names: Names) -> Figure:
     """A row per dataset and backbone, a column per training k; the raw embedding's probe as a line."""
     points = curves.chosen_curves(results, names, "probe", optional=True)
     metrics = files.read_parquet(results / "metrics.parquet")
-    raw = metrics.groupby(curves.CELL)["probe_top1_raw"].first() if "probe_top1_raw" in metrics else {}
+    raw = (
+        metrics.groupby(curves.CELL)["probe_top1_raw"].first()
+        if "probe_top1_raw" in metrics
+        else {}
+    )
 
     def finish(ax: Axes, here: pd.DataFrame) -> None:
         value = raw.get(tuple(here[curves.CELL].iloc[0]))

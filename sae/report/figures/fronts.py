@@ -31,7 +31,9 @@ def draw(results: Path, names: Names) -> Figure:
     points = fronts.points(fronts.of_rule(across_groups(metrics), rule), rule)
     measured = [name for name in ENDPOINTS if points[name].notna().any()]
     places = points[["backbone", "k"]].drop_duplicates().to_numpy()
-    lines = [(dataset, name) for dataset in points["dataset"].unique() for name in measured]
+    lines = [
+        (dataset, name) for dataset in points["dataset"].unique() for name in measured
+    ]
     figure, axes = style.panels(len(lines), len(places), 1.7, 0.7)
     if not lines:
         return style.nothing(figure, "not measured in this experiment")
@@ -40,15 +42,25 @@ def draw(results: Path, names: Names) -> Figure:
         for ax, (backbone, k) in zip(row, places, strict=True):
             cell = points[(points[CELL] == [dataset, backbone, k]).all(axis=1)]
             _panel(ax, cell, name, names, compared, rule)
-            place = style.fit(names.dataset(dataset), width), style.fit(f"{names.backbone(backbone)}, k = {k}", width)
+            place = (
+                style.fit(names.dataset(dataset), width),
+                style.fit(f"{names.backbone(backbone)}, k = {k}", width),
+            )
             ax.set_title("\n".join(place), fontsize=7)
             ax.xaxis.set_major_locator(MaxNLocator(4))
         row[0].set_ylabel(f"{SCORES[name].label} (val)")
     for ax in axes[-1]:
         ax.set_xlabel("R² (val)")
     drawn = [name for name in names.order(points["method"]) if name in compared]
-    entries = [*style.handles(names, drawn), style.reference("not feasible", marker="o", **_HOLLOW)]
-    entries += [style.reference("control", marker="x", linestyle="none")] if names.controls else []
+    entries = [
+        *style.handles(names, drawn),
+        style.reference("not feasible", marker="o", **_HOLLOW),
+    ]
+    entries += (
+        [style.reference("control", marker="x", linestyle="none")]
+        if names.controls
+        else []
+    )
     style.legend(figure, entries)
     return figure
 
@@ -56,7 +68,14 @@ def draw(results: Path, names: Names) -> Figure:
 _HOLLOW = {"markerfacecolor": "none", "linestyle": "none"}
 
 
-def _panel(ax: Axes, cell: pd.DataFrame, name: str, names: Names, compared: dict, rule: fronts.Rule) -> None:
+def _panel(
+    ax: Axes,
+    cell: pd.DataFrame,
+    name: str,
+    names: Names,
+    compared: dict,
+    rule: fronts.Rule,
+) -> None:
     trained = cell[cell["method"].isin(list(compared)) & cell[name].notna()]
     baselines = [method for method, other in compared.items() if other is None]
     star = cell[cell["method"].isin(baselines[:1]) & cell["feasible"]]["r2"].max()
@@ -64,21 +83,37 @@ def _panel(ax: Axes, cell: pd.DataFrame, name: str, names: Names, compared: dict
         ax.axvspan(star - rule.widths[0], star, color="#f0f0f0", zorder=0)
     for method in names.order(trained["method"]):
         rows, look = trained[trained["method"] == method], style.line(names, method)
-        point, lost = look | {"linestyle": "none", "markersize": 3}, rows[~rows["feasible"]]
-        ax.plot(rows.loc[rows["feasible"], "r2"], rows.loc[rows["feasible"], name], **point)
+        point, lost = (
+            look | {"linestyle": "none", "markersize": 3},
+            rows[~rows["feasible"]],
+        )
+        ax.plot(
+            rows.loc[rows["feasible"], "r2"], rows.loc[rows["feasible"], name], **point
+        )
         ax.plot(lost["r2"], lost[name], **point | _HOLLOW)
         front = fronts.vertices(rows, name)
         if front.empty:
             continue
         # Left of its highest vertex a front is flat.
-        flat = [trained["r2"].min(), *front["r2"][::-1]], [front[name].iloc[-1], *front[name][::-1]]
+        flat = (
+            [trained["r2"].min(), *front["r2"][::-1]],
+            [front[name].iloc[-1], *front[name][::-1]],
+        )
         ax.plot(*flat, **look | {"marker": ""})
         if star == star:
-            heavy = weights(front["r2"].to_numpy(float), star - rule.widths[0], star) > 0
-            ring = look | _HOLLOW | {"marker": "o", "markersize": 7, "markeredgewidth": 0.6}
+            heavy = (
+                weights(front["r2"].to_numpy(float), star - rule.widths[0], star) > 0
+            )
+            ring = (
+                look
+                | _HOLLOW
+                | {"marker": "o", "markersize": 7, "markeredgewidth": 0.6}
+            )
             ax.plot(front["r2"][heavy], front[name][heavy], **ring)
     if len(trained):
         low, high = trained["r2"].min(), trained["r2"].max()
-        inside = cell[cell["method"].isin(names.controls) & cell["r2"].between(low, high)]
+        inside = cell[
+            cell["method"].isin(names.controls) & cell["r2"].between(low, high)
+        ]
         ax.plot(inside["r2"], inside[name], "x", color=style.GREY, markersize=4)
     ax.grid(True)

@@ -20,7 +20,15 @@ from sae.report.site import images, latents, pack
 from sae.report.site.start import Found
 
 HERE = Path(__file__).parent
-PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "pandas", "snakemake")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "scikit-learn",
+    "numpy",
+    "pandas",
+    "snakemake",
+)
 
 
 @dataclass
@@ -51,18 +59,38 @@ def folder(out: Path) -> Iterator[Path]:
 
 def shell(site: Path, about: dict[str, Any]) -> None:
     """Write `index.html`, the assets that it loads, and `data/overview.js`."""
-    shutil.copytree(HERE / "assets", site / "assets", ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    names = {suffix: sorted(p.name for p in (site / "assets").glob(f"*.{suffix}")) for suffix in ("css", "js")}
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string((HERE / "index.html").read_text(encoding="utf-8"))
+    shutil.copytree(
+        HERE / "assets",
+        site / "assets",
+        ignore=shutil.ignore_patterns("__pycache__", ".*"),
+    )
+    names = {
+        suffix: sorted(p.name for p in (site / "assets").glob(f"*.{suffix}"))
+        for suffix in ("css", "js")
+    }
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    template = environment.from_string(
+        (HERE / "index.html").read_text(encoding="utf-8")
+    )
     shown = {name: about[name] for name in ("experiment", "description", "answer")}
-    page = template.render(**shown, styles=names["css"], scripts=names["js"], files=(site / "files").exists())
+    page = template.render(
+        **shown,
+        styles=names["css"],
+        scripts=names["js"],
+        files=(site / "files").exists(),
+    )
     (site / "index.html").write_text(page, encoding="utf-8")
     pack.put(site, "overview", about)
 
 
 def add_cell(
-    site: Path, place: tuple[Any, ...], saes: Sequence[Shown], test: Activations, baselines: Sequence[str]
+    site: Path,
+    place: tuple[Any, ...],
+    saes: Sequence[Shown],
+    test: Activations,
+    baselines: Sequence[str],
 ) -> tuple[list[np.ndarray], list[Found]]:
     """Write the files of a cell's SAEs; the highest images of each, and what `start` reads of them."""
     classes, labels = images.classes(test.index)
@@ -70,7 +98,16 @@ def add_cell(
     tops, found, base = list[np.ndarray](), list[Found](), None
     for sae in saes:
         others = {other.number: other.coder for other in saes if other is not sae}
-        given = (sae.coder, test.embeddings, sae.table, classes, labels, groups, others, sae.siblings)
+        given = (
+            sae.coder,
+            test.embeddings,
+            sae.table,
+            classes,
+            labels,
+            groups,
+            others,
+            sae.siblings,
+        )
         made, top = latents.payload(*given)
         pack.put(site, f"saes/{sae.number}", made)
         pair = None
@@ -85,13 +122,17 @@ def add_cell(
 
 def machine() -> str:
     """What this runs on, in words."""
-    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return (
+        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    )
 
 
 def versions() -> dict[str, str]:
     """{package: version} of those that matter and are there."""
     found = {}
     for package in PACKAGES:
-        with suppress(PackageNotFoundError):  # The library does without a workflow engine.
+        with suppress(
+            PackageNotFoundError
+        ):  # The library does without a workflow engine.
             found[package] = version(package)
     return found

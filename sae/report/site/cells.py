@@ -29,20 +29,34 @@ def shown(bank: Bank, names: Names, selection: pd.DataFrame) -> dict[str, Entry]
     Args:
         selection: the cell's rows of selection.parquet.
     """
-    judged = [entry for entry in bank.saes if entry.judged and entry.method in names.compared]
-    weighed = selection.reindex(columns=["method", "trial", "score", "width", "weight"]).dropna()
-    weighed = headline(weighed[weighed["score"] == ENDPOINTS[0]]).sort_values("weight", kind="stable")
+    judged = [
+        entry for entry in bank.saes if entry.judged and entry.method in names.compared
+    ]
+    weighed = selection.reindex(
+        columns=["method", "trial", "score", "width", "weight"]
+    ).dropna()
+    weighed = headline(weighed[weighed["score"] == ENDPOINTS[0]]).sort_values(
+        "weight", kind="stable"
+    )
     heaviest = dict(zip(weighed["method"], weighed["trial"], strict=True))
     found: dict[str, Entry] = {}
     for protocol in ("fair", "paper"):
         of_protocol = [entry for entry in judged if entry.protocol == protocol]
         of_first = [entry for entry in of_protocol if entry.seed == of_protocol[0].seed]
-        found |= {e.method: e for e in of_first if protocol == "paper" or heaviest.get(e.method) == e.name}
+        found |= {
+            e.method: e
+            for e in of_first
+            if protocol == "paper" or heaviest.get(e.method) == e.name
+        }
     return {method: found[method] for method in names.order(found)}
 
 
 def payload(
-    bank: Bank, of_methods: dict[str, Entry], names: Names, curves: pd.DataFrame, latents: pd.DataFrame
+    bank: Bank,
+    of_methods: dict[str, Entry],
+    names: Names,
+    curves: pd.DataFrame,
+    latents: pd.DataFrame,
 ) -> dict[str, Any]:
     """What `cells/{i}` holds.
 
@@ -51,24 +65,52 @@ def payload(
         curves, latents: the cell's rows of curves.parquet and latents.parquet on test.
     """
     number = {method: place for place, method in enumerate(names.order(names.methods))}
-    made: dict[str, list[dict[str, Any]]] = {"curves": [], "distributions": [], "training": [], "settings": []}
+    made: dict[str, list[dict[str, Any]]] = {
+        "curves": [],
+        "distributions": [],
+        "training": [],
+        "settings": [],
+    }
     tables = {method: of(latents, entry) for method, entry in of_methods.items()}
     for method, entry in of_methods.items():
         for curve, points in of(curves, entry).groupby("curve", sort=False):
-            made["curves"].append({"curve": curve, "method": number[method], "x": points["x"], "y": points["y"]})
-    made["distributions"] = distributions({number[method]: table for method, table in tables.items()})
+            made["curves"].append(
+                {
+                    "curve": curve,
+                    "method": number[method],
+                    "x": points["x"],
+                    "y": points["y"],
+                }
+            )
+    made["distributions"] = distributions(
+        {number[method]: table for method, table in tables.items()}
+    )
     for entry in bank.saes:
         about = {"method": number.get(entry.method), "trial": entry.name}
-        settings = {"protocol": entry.protocol} | entry.settings | entry.settings.get("options", {})
-        settings = {k: v for k, v in settings.items() if v is not None and k not in ("options", "seed")}
+        settings = (
+            {"protocol": entry.protocol}
+            | entry.settings
+            | entry.settings.get("options", {})
+        )
+        settings = {
+            k: v
+            for k, v in settings.items()
+            if v is not None and k not in ("options", "seed")
+        }
         if (row := about | {"settings": settings}) not in made["settings"]:
             made["settings"].append(row)
         log = bank.file.parent / bank.store / entry.key / "train.parquet"
         steps = files.read_parquet(log) if log.exists() else pd.DataFrame({"step": []})
         if len(steps) > 1:
-            steps = steps.iloc[np.unique(np.linspace(0, len(steps) - 1, POINTS).astype(int))]
-            columns = {name: steps[name] for name in ("step", "r2", "dead") if name in steps}
-            made["training"].append(about | {"seed": entry.seed, "status": entry.status} | columns)
+            steps = steps.iloc[
+                np.unique(np.linspace(0, len(steps) - 1, POINTS).astype(int))
+            ]
+            columns = {
+                name: steps[name] for name in ("step", "r2", "dead") if name in steps
+            }
+            made["training"].append(
+                about | {"seed": entry.seed, "status": entry.status} | columns
+            )
     return made
 
 
@@ -76,18 +118,34 @@ def distributions(tables: Mapping[int, pd.DataFrame]) -> list[dict[str, Any]]:
     """How the scores of latents are distributed, by {method: m rows by latent}; all of a score in the same bins."""
     found = []
     every = pd.concat(tables.values()) if tables else pd.DataFrame()
-    for name in [name for name in every if name not in NO_SCORES and every[name].notna().any()]:
+    for name in [
+        name for name in every if name not in NO_SCORES and every[name].notna().any()
+    ]:
         nothing = NOTHING.get(name, 0.0)
-        edges = np.histogram_bin_edges(np.append(every[name].dropna().to_numpy(float), nothing), BINS)
+        edges = np.histogram_bin_edges(
+            np.append(every[name].dropna().to_numpy(float), nothing), BINS
+        )
         for method, table in tables.items():
             values = table[name].to_numpy(float)
             alive, _ = np.histogram(values[~np.isnan(values)], edges)
             filled, _ = np.histogram(np.nan_to_num(values, nan=nothing), edges)
             if alive.any():
-                found.append({"method": method, "score": name, "edges": edges, "alive": alive, "all": filled})
+                found.append(
+                    {
+                        "method": method,
+                        "score": name,
+                        "edges": edges,
+                        "alive": alive,
+                        "all": filled,
+                    }
+                )
     return found
 
 
 def of(rows: pd.DataFrame, entry: Entry) -> pd.DataFrame:
     """The rows of one SAE, of those of its cell."""
-    return rows[(rows["method"] == entry.method) & (rows["trial"] == entry.name) & (rows["seed"] == entry.seed)]
+    return rows[
+        (rows["method"] == entry.method)
+        & (rows["trial"] == entry.name)
+        & (rows["seed"] == entry.seed)
+    ]

@@ -10,13 +10,22 @@ from sae.core import files, registry
 from sae.report import controls, detection, fronts, tables
 
 TABLES = {
-    "tables/leaderboard.csv": ("All methods on one board", "Means over cells, also of experiments beside this one."),
+    "tables/leaderboard.csv": (
+        "All methods on one board",
+        "Means over cells, also of experiments beside this one.",
+    ),
     "tables/front_means.csv": ("Methods at the same R²", fronts.NOTES),
-    "tables/fronts.csv": ("The same, by cell", "What each method has above its baseline in each cell."),
+    "tables/fronts.csv": (
+        "The same, by cell",
+        "What each method has above its baseline in each cell.",
+    ),
     "tables/front_sensitivity.csv": ("The same, under other rules", fronts.WHAT_IF),
     "tables/detection.csv": ("Detection by how often latents fire", detection.NOTES),
     "tables/controls.csv": ("What the scores are worth", controls.NOTES),
-    **{f"tables/table{n}.csv": (f"Table {n}: {title}", tables.NOTES[n]) for n, title in tables.TITLES.items()},
+    **{
+        f"tables/table{n}.csv": (f"Table {n}: {title}", tables.NOTES[n])
+        for n, title in tables.TITLES.items()
+    },
     "claims.csv": ("Claims", "Each claim with its effect, interval and verdict."),
     "metrics.csv": ("Every score of every SAE", "A row for each SAE and split."),
 }
@@ -28,7 +37,12 @@ def check(results: Path, figures: Iterable[str]) -> None:
     Raises:
         UserError: one of them is missing or was altered.
     """
-    for sums in ("claims", "metrics", "tables/tables", *(f"figures/{name}" for name in figures)):
+    for sums in (
+        "claims",
+        "metrics",
+        "tables/tables",
+        *(f"figures/{name}" for name in figures),
+    ):
         files.check_sums(results / f"{sums}.sums.json")
 
 
@@ -38,10 +52,22 @@ def write(folder: Path, results: Path, figures: Iterable[str]) -> list[dict[str,
     out.mkdir()
     for name in figures:
         caption = registry.head("figure", name).constants["CAPTION"]
-        both = [_copied(results / f"figures/{name}.{suffix}", out) for suffix in ("png", "svg")]
-        found.append({"title": _title(name), "kind": "figure", "caption": caption, "files": both})
+        both = [
+            _copied(results / f"figures/{name}.{suffix}", out)
+            for suffix in ("png", "svg")
+        ]
+        found.append(
+            {"title": _title(name), "kind": "figure", "caption": caption, "files": both}
+        )
     for name, (title, caption) in TABLES.items():
-        found.append({"title": title, "kind": "table", "caption": caption, "files": [_copied(results / name, out)]})
+        found.append(
+            {
+                "title": title,
+                "kind": "table",
+                "caption": caption,
+                "files": [_copied(results / name, out)],
+            }
+        )
     return found
 
 

@@ -64,7 +64,9 @@ def write(
         for number, dataset in enumerate(made.tests):
             made.add_images(site, number, dataset, datasets_root, artifacts_root)
         rows = files.read_json(times, "times of jobs")["jobs"] if times else []
-        about = made.about(rows) | {"downloads": downloads.write(site, results, settings.figures)}
+        about = made.about(rows) | {
+            "downloads": downloads.write(site, results, settings.figures)
+        }
         build.shell(site, about)
 
 
@@ -76,98 +78,228 @@ class _Experiment:
         tests: {dataset: the index of its test images}.
     """
 
-    def __init__(self, results: Path, activations: Path, names: Settings, device: str) -> None:
-        self.results, self.activations, self.names, self.device = results, activations, names, device
+    def __init__(
+        self, results: Path, activations: Path, names: Settings, device: str
+    ) -> None:
+        self.results, self.activations, self.names, self.device = (
+            results,
+            activations,
+            names,
+            device,
+        )
         self.metrics = across_groups(files.read_parquet(results / "metrics.parquet"))
         self.selection = files.read_parquet(results / "selection.parquet")
-        curves, latents = (files.read_parquet(results / f"{name}.parquet") for name in ("curves", "latents"))
+        curves, latents = (
+            files.read_parquet(results / f"{name}.parquet")
+            for name in ("curves", "latents")
+        )
         self.curves = curves[curves["split"] == "test"]
         self.latents = across_groups(latents[latents["split"] == "test"])
-        self.places = list(self.metrics[CELL].drop_duplicates().itertuples(index=False, name=None))
+        self.places = list(
+            self.metrics[CELL].drop_duplicates().itertuples(index=False, name=None)
+        )
         self.numbers = overview.Numbers(self.places, names.order(names.methods))
         self.tests: dict[str, pd.DataFrame] = {}
         self._tops: dict[str, list[np.ndarray]] = {}
         self._cells, self._saes = list[dict[str, Any]](), list[dict[str, Any]]()
-        self._found, self._left_out, self._judged = list[start.Found](), list[str](), set[tuple[Any, ...]]()
+        self._found, self._left_out, self._judged = (
+            list[start.Found](),
+            list[str](),
+            set[tuple[Any, ...]](),
+        )
 
     def add(self, site: Path, number: int, place: tuple[Any, ...]) -> None:
         """Write the files of a cell."""
         dataset, backbone, k = place
-        names, bank = self.names, read_bank(self.results / f"saes/{dataset}/{backbone}/k{k}/bank.json")
+        names, bank = (
+            self.names,
+            read_bank(self.results / f"saes/{dataset}/{backbone}/k{k}/bank.json"),
+        )
         tables = (self.selection, self.curves, self.latents, self.metrics)
-        selection, curves, latents, metrics = (rows[(rows[CELL] == list(place)).all(axis=1)] for rows in tables)
+        selection, curves, latents, metrics = (
+            rows[(rows[CELL] == list(place)).all(axis=1)] for rows in tables
+        )
         of_methods = cells.shown(bank, names, selection)
-        self._judged |= {(*place, entry.method, entry.name, entry.seed) for entry in bank.saes if entry.judged}
-        pack.put(site, f"cells/{number}", cells.payload(bank, of_methods, names, curves, latents))
+        self._judged |= {
+            (*place, entry.method, entry.name, entry.seed)
+            for entry in bank.saes
+            if entry.judged
+        }
+        pack.put(
+            site,
+            f"cells/{number}",
+            cells.payload(bank, of_methods, names, curves, latents),
+        )
         test = store.read(self.activations / dataset / backbone / "test")
-        if not self.tests.setdefault(dataset, test.index)["image_id"].equals(test.index["image_id"]):
-            raise UserError(f"{self.activations / dataset}: backbones saw other test images; embed them again")
+        if not self.tests.setdefault(dataset, test.index)["image_id"].equals(
+            test.index["image_id"]
+        ):
+            raise UserError(
+                f"{self.activations / dataset}: backbones saw other test images; embed them again"
+            )
         shown = []
         for method, entry in of_methods.items():
-            sae = self.numbers.saes[(*place, method, entry.name, entry.seed)] = len(self._saes)
+            sae = self.numbers.saes[(*place, method, entry.name, entry.seed)] = len(
+                self._saes
+            )
             if method not in names.controls:  # These have no file.
-                table = cells.of(latents, entry).sort_values("latent").reset_index(drop=True)
+                table = (
+                    cells.of(latents, entry)
+                    .sort_values("latent")
+                    .reset_index(drop=True)
+                )
                 coder = bank.open(entry).to(self.device)
-                siblings = [bank.open(other).to(self.device) for other in bank.siblings(entry) if other.judged]
+                siblings = [
+                    bank.open(other).to(self.device)
+                    for other in bank.siblings(entry)
+                    if other.judged
+                ]
                 shown.append(Shown(sae, method, coder, table, siblings))
             row = cells.of(metrics[metrics["split"] == "test"], entry)
-            scores = {name: values.iloc[0] for name, values in overview.scores_of(row).items()}
-            about = {"cell": number, "method": self.numbers.methods[method], "trial": entry.name, "seed": entry.seed}
-            self._saes.append(about | {"alive": (row["m"] - row["dead"]).iloc[0], "scores": scores})
+            scores = {
+                name: values.iloc[0] for name, values in overview.scores_of(row).items()
+            }
+            about = {
+                "cell": number,
+                "method": self.numbers.methods[method],
+                "trial": entry.name,
+                "seed": entry.seed,
+            }
+            self._saes.append(
+                about | {"alive": (row["m"] - row["dead"]).iloc[0], "scores": scores}
+            )
         tops, found = build.add_cell(site, place, shown, test, names.baselines)
         self._tops[dataset] = self._tops.get(dataset, []) + tops
         self._found += found
-        lost = [method for method in names.tuned if method not in of_methods and (metrics["method"] == method).any()]
+        lost = [
+            method
+            for method in names.tuned
+            if method not in of_methods and (metrics["method"] == method).any()
+        ]
         if lost:
             where = f"{names.dataset(dataset)}, {names.backbone(backbone)}, k = {k}"
-            self._left_out.append(f"{where}: no trial was acceptable of {', '.join(map(names.method, lost))}.")
-        of_baseline = metrics[metrics["method"].isin(names.baselines[:1] or [*metrics["method"]])]
+            self._left_out.append(
+                f"{where}: no trial was acceptable of {', '.join(map(names.method, lost))}."
+            )
+        of_baseline = metrics[
+            metrics["method"].isin(names.baselines[:1] or [*metrics["method"]])
+        ]
         floor = metrics["ms_floor"].dropna().tolist() if "ms_floor" in metrics else []
-        cell = dict(zip(CELL, place, strict=True)) | {"m": of_baseline["m"].iloc[0], "d": test.embeddings.shape[1]}
-        cell |= {"images": list(self.tests).index(dataset), "saes": [one.number for one in shown]}
+        cell = dict(zip(CELL, place, strict=True)) | {
+            "m": of_baseline["m"].iloc[0],
+            "d": test.embeddings.shape[1],
+        }
+        cell |= {
+            "images": list(self.tests).index(dataset),
+            "saes": [one.number for one in shown],
+        }
         self._cells.append(cell | {"chance": {"ms": floor[0] if floor else None}})
 
-    def add_images(self, site: Path, number: int, dataset: str, root: Path, artifacts: Path) -> None:
+    def add_images(
+        self, site: Path, number: int, dataset: str, root: Path, artifacts: Path
+    ) -> None:
         """Write the test images of a dataset; what is left out of them is noted."""
-        manifest = files.read_json(root / dataset / "manifest.json", "manifest of dataset")
-        pictured = registry.head("dataset", manifest["spec"]["type"]).constants.get("HAS_IMAGES", True)
+        manifest = files.read_json(
+            root / dataset / "manifest.json", "manifest of dataset"
+        )
+        pictured = registry.head("dataset", manifest["spec"]["type"]).constants.get(
+            "HAS_IMAGES", True
+        )
         open_image = datasets.reader(manifest["spec"], artifacts) if pictured else None
-        given = self.tests[dataset], gallery.credit(manifest["artifacts"]), open_image, self._tops[dataset]
+        given = (
+            self.tests[dataset],
+            gallery.credit(manifest["artifacts"]),
+            open_image,
+            self._tops[dataset],
+        )
         lost = images.write(site, number, dataset, *given)
-        for why, ids in (("are broken and not in the dataset", manifest["broken"]), ("have no thumbnail", lost)):
+        for why, ids in (
+            ("are broken and not in the dataset", manifest["broken"]),
+            ("have no thumbnail", lost),
+        ):
             if ids:
-                some = ", ".join(map(printed, ids[:10])) + (", ..." if len(ids) > 10 else "")
-                self._left_out.append(f"{self.names.dataset(dataset)}: {len(ids)} images {why}: {some}.")
+                some = ", ".join(map(printed, ids[:10])) + (
+                    ", ..." if len(ids) > 10 else ""
+                )
+                self._left_out.append(
+                    f"{self.names.dataset(dataset)}: {len(ids)} images {why}: {some}."
+                )
 
     def about(self, times: list[dict[str, Any]]) -> dict[str, Any]:
         """The overview, but for `downloads`."""
-        names, numbers, rule = self.names, self.numbers, boards.read(self.results).made_by.fronts
-        means, of_cells = (pd.read_csv(self.results / f"tables/{name}.csv") for name in ("front_means", "fronts"))
+        names, numbers, rule = (
+            self.names,
+            self.numbers,
+            boards.read(self.results).made_by.fronts,
+        )
+        means, of_cells = (
+            pd.read_csv(self.results / f"tables/{name}.csv")
+            for name in ("front_means", "fronts")
+        )
         verdicts = verdicts_of.read(self.results / "claims.csv")
         points = fronts.points(fronts.of_rule(self.metrics, rule), rule)
         found = overview.empty() | overview.board(means, of_cells, numbers)
         found |= overview.of_fronts(points, names, rule, numbers)
-        found |= {"experiment": names.experiment, "answer": overview.answer(means, verdicts, names)}
-        found |= {"description": printed(names.config["experiment"].get("description", ""))}
-        found |= {"datasets": [{"id": name, "label": names.dataset(name)} for name in self.tests]}
+        found |= {
+            "experiment": names.experiment,
+            "answer": overview.answer(means, verdicts, names),
+        }
+        found |= {
+            "description": printed(names.config["experiment"].get("description", ""))
+        }
+        found |= {
+            "datasets": [
+                {"id": name, "label": names.dataset(name)} for name in self.tests
+            ]
+        }
         backbones = dict.fromkeys(backbone for _, backbone, _ in self.places)
-        found |= {"backbones": [{"id": name, "label": names.backbone(name)} for name in backbones]}
-        found |= {"methods": overview.methods(names), "cells": self._cells, "saes": self._saes}
-        found |= {"trials": overview.trials(self.metrics, points, self._judged, numbers)}
-        found |= {"claims": overview.claims(verdicts), "glossary": overview.of_paper(names) | found["glossary"]}
-        found |= {"start": start.views(self._found, names, found["effects"], self.places)}
+        found |= {
+            "backbones": [
+                {"id": name, "label": names.backbone(name)} for name in backbones
+            ]
+        }
+        found |= {
+            "methods": overview.methods(names),
+            "cells": self._cells,
+            "saes": self._saes,
+        }
+        found |= {
+            "trials": overview.trials(self.metrics, points, self._judged, numbers)
+        }
+        found |= {
+            "claims": overview.claims(verdicts),
+            "glossary": overview.of_paper(names) | found["glossary"],
+        }
+        found |= {
+            "start": start.views(self._found, names, found["effects"], self.places)
+        }
         return found | {"provenance": self._provenance(times)}
 
     def _provenance(self, times: list[dict[str, Any]]) -> dict[str, Any]:
-        folders = [self.activations / dataset / backbone for dataset in self.tests for backbone in self.names.backbones]
-        manifests = [files.read_json(place / "train/manifest.json", "manifest of activations") for place in folders]
-        sources = {source["name"]: source for manifest in manifests for source in manifest["artifacts"]}
+        folders = [
+            self.activations / dataset / backbone
+            for dataset in self.tests
+            for backbone in self.names.backbones
+        ]
+        manifests = [
+            files.read_json(place / "train/manifest.json", "manifest of activations")
+            for place in folders
+        ]
+        sources = {
+            source["name"]: source
+            for manifest in manifests
+            for source in manifest["artifacts"]
+        }
         fields = ("name", "version", "citation", "licence", "homepage")
         return {
-            "config": yaml.safe_dump(self.names.config, sort_keys=False, allow_unicode=True, width=100),
+            "config": yaml.safe_dump(
+                self.names.config, sort_keys=False, allow_unicode=True, width=100
+            ),
             "versions": build.versions(),
             "embeddings": [_embeddings(manifest, self.names) for manifest in manifests],
-            "sources": [{name: sources[of][name] for name in fields} for of in sorted(sources)],
+            "sources": [
+                {name: sources[of][name] for name in fields} for of in sorted(sources)
+            ],
             "times": times,
             "machine": build.machine(),
             "rebuild": f"make run EXPERIMENT={self.names.experiment}",

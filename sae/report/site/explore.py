@@ -64,31 +64,71 @@ def explore(
         UserError: an SAE or the embeddings cannot be read or do not fit each other, names or images are too few, or
             `out` holds something else.
     """
-    if out.exists() and not (out / "data/overview.js").exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there and is no site: name another folder with --out")
+    if (
+        out.exists()
+        and not (out / "data/overview.js").exists()
+        and (not out.is_dir() or any(out.iterdir()))
+    ):
+        raise UserError(
+            f"{out} is there and is no site: name another folder with --out"
+        )
     coders = [convert.load(place).to(device) for place in sae]
-    ids = list(method) or _told_apart([_name(place, coder) for place, coder in zip(sae, coders, strict=True)])
+    ids = list(method) or _told_apart(
+        [_name(place, coder) for place, coder in zip(sae, coders, strict=True)]
+    )
     if not sae or len(ids) != len(sae) or len(set(ids)) < len(ids):
         said = f"{len(sae)} SAEs have {len(set(ids))} different names"
-        raise UserError(f"{said}: give --sae one or more, and --method a name for each of them")
+        raise UserError(
+            f"{said}: give --sae one or more, and --method a name for each of them"
+        )
     test, open_image, credit = _data(activations, dataset, artifacts, images)
     for given, coder in zip(sae, coders, strict=True):
-        check_embeddings(test.embeddings, coder.d, str(activations), f"what {given} takes")
-    k, looks, shown, rows = coders[0].k, dict[str, Method](), list[Shown](), list[dict[str, Any]]()
+        check_embeddings(
+            test.embeddings, coder.d, str(activations), f"what {given} takes"
+        )
+    k, looks, shown, rows = (
+        coders[0].k,
+        dict[str, Method](),
+        list[Shown](),
+        list[dict[str, Any]](),
+    )
     for number, (name, coder) in enumerate(zip(ids, coders, strict=True)):
         label = name if coder.k == k else f"{name} (k = {coder.k})"
         looks[name] = Method(label=label, imported=coder.metadata["imported"] != "ours")
         subject = Subject(coder, {"test": test})
-        found = {key: value for metric in METRICS for key, value in _scores(metric, subject).items()}
-        table = pd.DataFrame({key: of.values for key, of in _scores("latents", subject).items()})
-        shown.append(Shown(number, name, coder, table.assign(ms=table.get("ms_across_groups", table["ms"]))))
+        found = {
+            key: value
+            for metric in METRICS
+            for key, value in _scores(metric, subject).items()
+        }
+        table = pd.DataFrame(
+            {key: of.values for key, of in _scores("latents", subject).items()}
+        )
+        shown.append(
+            Shown(
+                number,
+                name,
+                coder,
+                table.assign(ms=table.get("ms_across_groups", table["ms"])),
+            )
+        )
         rows.append({"m": coder.m, **found})
         if doubt := convert.doubt(coder, found["r2"], "these embeddings"):
             progress.warning("%s: it %s", name, doubt)
     about = test.manifest
-    names = Names(methods=looks, datasets={about["dataset"]["name"]: None}, backbones={about["backbone"]["name"]: None})
-    compose(out, names, shown, across_groups(pd.DataFrame(rows)), test, open_image, credit)
-    said = "" if open_image else "; without images, for which there are --dataset and --images"
+    names = Names(
+        methods=looks,
+        datasets={about["dataset"]["name"]: None},
+        backbones={about["backbone"]["name"]: None},
+    )
+    compose(
+        out, names, shown, across_groups(pd.DataFrame(rows)), test, open_image, credit
+    )
+    said = (
+        ""
+        if open_image
+        else "; without images, for which there are --dataset and --images"
+    )
     progress.info("%s: open it in a browser%s", out / "index.html", said)
 
 
@@ -114,62 +154,129 @@ def compose(
     key = dict(zip(overview.KEY, (*place, "", TRIAL, 0), strict=True)) | {"method": ids}
     metrics = metrics.assign(**key, split="test", status="ok", selected=True)
     numbers = overview.Numbers([place], ids)
-    numbers.saes = {of: n for n, of in enumerate(metrics[overview.KEY].itertuples(index=False, name=None))}
-    trials = overview.trials(metrics, pd.DataFrame(columns=[*fronts.TRIAL, "feasible"]), set(), numbers)
+    numbers.saes = {
+        of: n
+        for n, of in enumerate(metrics[overview.KEY].itertuples(index=False, name=None))
+    }
+    trials = overview.trials(
+        metrics, pd.DataFrame(columns=[*fronts.TRIAL, "feasible"]), set(), numbers
+    )
     scores = pd.DataFrame(overview.scores_of(metrics)).to_dict("records")
-    cell = dict(zip(CELL, place, strict=True)) | {"m": first.m, "d": first.d, "images": 0}
-    about = overview.empty() | {"experiment": out.name, "description": f"What {' and '.join(labels)} learned"}
-    about |= {"datasets": [{"id": dataset, "label": names.dataset(dataset)}], "methods": overview.methods(names)}
+    cell = dict(zip(CELL, place, strict=True)) | {
+        "m": first.m,
+        "d": first.d,
+        "images": 0,
+    }
+    about = overview.empty() | {
+        "experiment": out.name,
+        "description": f"What {' and '.join(labels)} learned",
+    }
+    about |= {
+        "datasets": [{"id": dataset, "label": names.dataset(dataset)}],
+        "methods": overview.methods(names),
+    }
     about |= {"backbones": [{"id": backbone, "label": names.backbone(backbone)}]}
     about |= {"trials": trials | {"l0": metrics["l0"]}}
-    about["cells"] = [cell | {"saes": [*range(len(shown))], "chance": {"ms": metrics["ms_floor"].iloc[0]}}]
+    about["cells"] = [
+        cell
+        | {"saes": [*range(len(shown))], "chance": {"ms": metrics["ms_floor"].iloc[0]}}
+    ]
     settings = []
     for number, (one, row) in enumerate(zip(shown, scores, strict=True)):
-        sae = {"cell": 0, "method": number, "trial": TRIAL, "seed": 0, "alive": int((one.table["n_active"] > 0).sum())}
+        sae = {
+            "cell": 0,
+            "method": number,
+            "trial": TRIAL,
+            "seed": 0,
+            "alive": int((one.table["n_active"] > 0).sum()),
+        }
         about["saes"].append(sae | {"scores": row})
-        about["answer"].append(f"{labels[number]} has an R² of {row['r2']:.3f} and an MS of {row['ms']:.3f}.")
-        said = one.coder.metadata | {"m": one.coder.m, "k": one.coder.k, "input_norm": one.coder.input_norm}
+        about["answer"].append(
+            f"{labels[number]} has an R² of {row['r2']:.3f} and an MS of {row['ms']:.3f}."
+        )
+        said = one.coder.metadata | {
+            "m": one.coder.m,
+            "k": one.coder.k,
+            "input_norm": one.coder.input_norm,
+        }
         settings.append({"method": number, "trial": TRIAL, "settings": said})
     about["answer"] = about["answer"][:3]
     with build.folder(out) as site:
         tops, found = build.add_cell(site, place, shown, test, ids)
         lost = pictured.write(site, 0, dataset, test.index, credit, open_image, tops)
-        made = {"distributions": cells.distributions({one.number: one.table for one in shown}), "settings": settings}
+        made = {
+            "distributions": cells.distributions(
+                {one.number: one.table for one in shown}
+            ),
+            "settings": settings,
+        }
         pack.put(site, "cells/0", {"curves": [], "training": []} | made)
         about["start"] = start.views(found, names, [], [place])
-        about["provenance"] = {"versions": build.versions(), "machine": build.machine(), "left_out": []}
-        about["provenance"] |= {"config": "", "embeddings": [], "sources": [], "times": [], "rebuild": ""}
+        about["provenance"] = {
+            "versions": build.versions(),
+            "machine": build.machine(),
+            "left_out": [],
+        }
+        about["provenance"] |= {
+            "config": "",
+            "embeddings": [],
+            "sources": [],
+            "times": [],
+            "rebuild": "",
+        }
         if lost:
-            about["provenance"]["left_out"] = [f"{len(lost)} images have no thumbnail: {', '.join(lost[:10])}."]
+            about["provenance"]["left_out"] = [
+                f"{len(lost)} images have no thumbnail: {', '.join(lost[:10])}."
+            ]
         build.shell(site, about)
 
 
 def _scores(name: str, subject: Subject) -> dict[str, Any]:
     module = registry.load("metric", name)
-    return module.score(subject.limited({"test", *module.READS}), "test", options_of(name, None))
+    return module.score(
+        subject.limited({"test", *module.READS}), "test", options_of(name, None)
+    )
 
 
 def _name(place: str, coder: Coder) -> str:
     """What its file is called; a sae.safetensors is called by its method, or by the library that made it."""
     stem, method = Path(place).stem, coder.metadata["method"]
-    return stem if stem != "sae" else coder.metadata["imported"] if method == "imported" else method
+    return (
+        stem
+        if stem != "sae"
+        else coder.metadata["imported"]
+        if method == "imported"
+        else method
+    )
 
 
 def _told_apart(names: list[str]) -> list[str]:
     """The names, with a number where an earlier one is the same."""
     found: list[str] = []
     for name in names:
-        found.append(next(n for n in (name, *(f"{name} {i}" for i in range(2, len(names) + 2))) if n not in found))
+        found.append(
+            next(
+                n
+                for n in (name, *(f"{name} {i}" for i in range(2, len(names) + 2)))
+                if n not in found
+            )
+        )
     return found
 
 
-def _images_beside(results: Path, about: dict[str, Any]) -> tuple[Callable[[str], Image.Image] | None, str]:
+def _images_beside(
+    results: Path, about: dict[str, Any]
+) -> tuple[Callable[[str], Image.Image] | None, str]:
     """How to open the images of the dataset that embeddings are of, and whose they are, if they lie in its results."""
     place = results / "datasets" / about["name"] / "manifest.json"
     try:
-        manifest = files.read_json(place, "manifest of dataset") if place.exists() else {}
+        manifest = (
+            files.read_json(place, "manifest of dataset") if place.exists() else {}
+        )
         if manifest and manifest["fingerprint"] == about["fingerprint"]:
-            return datasets.reader(manifest["spec"], results / "artifacts"), gallery.credit(manifest["artifacts"])
+            return datasets.reader(
+                manifest["spec"], results / "artifacts"
+            ), gallery.credit(manifest["artifacts"])
     except UserError as error:
         progress.info("images are not shown: %s", error)
     return None, ""
@@ -179,22 +286,44 @@ def _data(
     activations: Path, dataset: Path | None, artifacts: Path, images: Path | None
 ) -> tuple[Activations, Callable[[str], Image.Image] | None, str]:
     """The embeddings with their index, how to open an image, if there are any, and whose they are."""
-    credit, guard = "", None if images is None else pictures.Guard(archives.opener(images))
+    credit, guard = (
+        "",
+        None if images is None else pictures.Guard(archives.opener(images)),
+    )
     if activations.suffix == ".npy":
-        embeddings = check_embeddings(files.read_array(activations), None, str(activations))
-        paths = image_paths(images) if images else [str(row) for row in range(len(embeddings))]
+        embeddings = check_embeddings(
+            files.read_array(activations), None, str(activations)
+        )
+        paths = (
+            image_paths(images)
+            if images
+            else [str(row) for row in range(len(embeddings))]
+        )
         if len(paths) != len(embeddings):
-            raise UserError(f"{images} has {len(paths)} images for the {len(embeddings)} rows of {activations}")
+            raise UserError(
+                f"{images} has {len(paths)} images for the {len(embeddings)} rows of {activations}"
+            )
         test = alone.data("embeddings", embeddings, None, embeddings.shape[1])
         test.index["image_id"], test.index["path"] = paths, paths
-        test.manifest["dataset"]["name"], test.manifest["backbone"]["name"] = "images", activations.stem
+        test.manifest["dataset"]["name"], test.manifest["backbone"]["name"] = (
+            "images",
+            activations.stem,
+        )
     else:
-        folder = activations if (activations / "manifest.json").exists() else activations / "test"
+        folder = (
+            activations
+            if (activations / "manifest.json").exists()
+            else activations / "test"
+        )
         test = store.read(folder)
         above = folder.absolute().parents  # backbone, dataset, activations, results
         if images is None and dataset is None and len(above) > 3:
             return test, *_images_beside(above[3], test.manifest["dataset"])
     if dataset:
         manifest = files.read_json(dataset / "manifest.json", "manifest of dataset")
-        return test, datasets.reader(manifest["spec"], artifacts), gallery.credit(manifest["artifacts"])
+        return (
+            test,
+            datasets.reader(manifest["spec"], artifacts),
+            gallery.credit(manifest["artifacts"]),
+        )
     return test, guard, credit

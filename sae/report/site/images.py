@@ -19,7 +19,11 @@ from sae.report.names import printed
 from sae.report.site import pack
 
 ALL, MOST = 4096, 12_288
-SIDE, ACROSS, QUALITY = 64, 16, 70  # pixels of a thumbnail, thumbnails across a sheet, of WebP
+SIDE, ACROSS, QUALITY = (
+    64,
+    16,
+    70,
+)  # pixels of a thumbnail, thumbnails across a sheet, of WebP
 progress = logging.getLogger("sae.progress")
 
 
@@ -29,7 +33,10 @@ def classes(index: pd.DataFrame) -> tuple[list[str], np.ndarray]:
     An image without a label has the place -1. A class without a name is called by its number.
     """
     known = index[index["label"].notna()].drop_duplicates("label").sort_values("label")
-    names = [str(label) if pd.isna(name) else name for label, name in known[["label", "label_name"]].to_numpy(object)]
+    names = [
+        str(label) if pd.isna(name) else name
+        for label, name in known[["label", "label_name"]].to_numpy(object)
+    ]
     places = {label: place for place, label in enumerate(known["label"])}
     return names, index["label"].map(places).fillna(-1).to_numpy(int)
 
@@ -42,11 +49,19 @@ def shown(count: int, tops: Sequence[np.ndarray]) -> np.ndarray:
     """
     if count <= ALL:
         return np.arange(count)
-    wanted = np.concatenate([top.T for top in tops], axis=1).ravel() if len(tops) else np.zeros(0, int)
+    wanted = (
+        np.concatenate([top.T for top in tops], axis=1).ravel()
+        if len(tops)
+        else np.zeros(0, int)
+    )
     first = pd.unique(wanted[wanted >= 0])[:MOST]
     others = np.setdiff1d(np.arange(count), first)
     room = min(MOST - len(first), len(others))
-    return np.sort(np.concatenate([first, others[np.linspace(0, len(others) - 1, room).astype(int)]])).astype(int)
+    return np.sort(
+        np.concatenate(
+            [first, others[np.linspace(0, len(others) - 1, room).astype(int)]]
+        )
+    ).astype(int)
 
 
 def write(
@@ -73,7 +88,9 @@ def write(
             image = open_image(index["path"].iloc[row])  # type: ignore[misc]
         except pictures.UNREADABLE as error:
             lost.append(printed(str(index["image_id"].iloc[row])))
-            progress.warning("%s: image %s has no thumbnail: %s", dataset, lost[-1], error)
+            progress.warning(
+                "%s: image %s has no thumbnail: %s", dataset, lost[-1], error
+            )
             continue
         image.thumbnail((SIDE, SIDE))
         place[row] = len(small)
@@ -83,8 +100,14 @@ def write(
     for sheet in sheets:
         drawn = _sheet(small[sheet * ACROSS**2 : (sheet + 1) * ACROSS**2], side)
         drawn.save(folder / "data/images" / f"{number}-{sheet}.webp", quality=QUALITY)
-    payload: dict[str, Any] = {"dataset": dataset, "ids": [printed(str(name)) for name in index["image_id"]]}
-    payload |= {"label": pack.index(labels, len(names)), "classes": [printed(name) for name in names]}
+    payload: dict[str, Any] = {
+        "dataset": dataset,
+        "ids": [printed(str(name)) for name in index["image_id"]],
+    }
+    payload |= {
+        "label": pack.index(labels, len(names)),
+        "classes": [printed(name) for name in names],
+    }
     payload |= {"side": side, "sheets": len(sheets), "credit": credit}
     place = np.where(place < 0, pack.NONE["u32"], place)
     pack.put(folder, f"images/{number}", payload | {"place": pack.packed(place, "u32")})
@@ -98,5 +121,8 @@ def _sheet(small: list[Image.Image], side: int) -> Image.Image:
     sheet = Image.new("RGB" if plain else "RGBA", (ACROSS * side, rows * side))
     for number, image in enumerate(small):
         left, above = (number % ACROSS) * side, (number // ACROSS) * side
-        sheet.paste(image, (left + (side - image.width) // 2, above + (side - image.height) // 2))
+        sheet.paste(
+            image,
+            (left + (side - image.width) // 2, above + (side - image.height) // 2),
+        )
     return sheet

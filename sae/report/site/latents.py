@@ -44,36 +44,67 @@ def payload(
         UserError: the table is not of this SAE.
     """
     if len(table) != coder.m:
-        raise UserError(f"latents.parquet has {len(table)} rows of an SAE of {coder.m} latents; run the scores again")
+        raise UserError(
+            f"latents.parquet has {len(table)} rows of an SAE of {coder.m} latents; run the scores again"
+        )
     codes = coder.encode(coder.open_inputs(embeddings)).by_latent()
     offsets, fires = codes.indptr.astype(np.int64), np.diff(codes.indptr)
     # Within a latent by the exact activations; of equal ones the first image comes first.
-    order = np.lexsort((codes.indices, -codes.data, np.repeat(np.arange(coder.m), fires)))
+    order = np.lexsort(
+        (codes.indices, -codes.data, np.repeat(np.arange(coder.m), fires))
+    )
     images, values = codes.indices[order], codes.data[order]
     columns = {"n_active": pack.packed(table["n_active"], "u32")}
-    scores = {name: table[name].to_numpy(float) for name in SCORES if name in table and table[name].notna().any()}
+    scores = {
+        name: table[name].to_numpy(float)
+        for name in SCORES
+        if name in table and table[name].notna().any()
+    }
     if "purity" in scores and (labels >= 0).all():
         found, _, _ = _purity.per_latent(codes, labellings(labels, groups)[1:])
         scores["purity_null"] = np.where(fires > 0, found.mean(axis=0), np.nan)
     if siblings:
-        scores["stability"] = np.mean([nearest(coder, sibling, 1)[1][:, 0] for sibling in siblings], axis=0)
+        scores["stability"] = np.mean(
+            [nearest(coder, sibling, 1)[1][:, 0] for sibling in siblings], axis=0
+        )
     columns |= {name: pack.packed(of, "f32") for name, of in scores.items()}
     if "top_class" in table:
         places = {name: place for place, name in enumerate(classes)}
-        columns["top_class"] = pack.index(table["top_class"].map(places).fillna(-1).astype(int), len(classes))
+        columns["top_class"] = pack.index(
+            table["top_class"].map(places).fillna(-1).astype(int), len(classes)
+        )
     alike, cosine = nearest(coder, coder, NEAREST)
     made: dict[str, Any] = {"m": coder.m, "images": len(embeddings), "latents": columns}
-    made["codes"] = {"offsets": pack.packed(offsets, "u32"), "image": pack.index(images, len(embeddings))}
+    made["codes"] = {
+        "offsets": pack.packed(offsets, "u32"),
+        "image": pack.index(images, len(embeddings)),
+    }
     made["codes"]["value"] = pack.packed(values, "f16")
-    made["nearest"] = {"latent": pack.index(alike, coder.m), "cosine": pack.packed(cosine, "f16")}
-    made["matches"] = [_match(number, *nearest(coder, other, 1), other.m) for number, other in others.items()]
+    made["nearest"] = {
+        "latent": pack.index(alike, coder.m),
+        "cosine": pack.packed(cosine, "f16"),
+    }
+    made["matches"] = [
+        _match(number, *nearest(coder, other, 1), other.m)
+        for number, other in others.items()
+    ]
     places_of = offsets[:-1, None] + np.arange(NEAREST)
     padded = np.append(images, np.full(NEAREST, -1))
-    return made, np.where(np.arange(NEAREST) < fires[:, None], padded[np.minimum(places_of, len(images))], -1)
+    return made, np.where(
+        np.arange(NEAREST) < fires[:, None],
+        padded[np.minimum(places_of, len(images))],
+        -1,
+    )
 
 
-def _match(number: int, latent: np.ndarray, cosine: np.ndarray, m: int) -> dict[str, Any]:
-    return {"sae": number, "latent": pack.index(latent, m), "cosine": pack.packed(cosine, "f16")}
+def _match(
+    number: int, latent: np.ndarray, cosine: np.ndarray, m: int
+) -> dict[str, Any]:
+    return {
+        "sae": number,
+        "latent": pack.index(latent, m),
+        "cosine": pack.packed(cosine, "f16"),
+    }
 
 
 @torch.no_grad()
@@ -85,11 +116,19 @@ def nearest(coder: Coder, other: Coder, count: int) -> tuple[np.ndarray, np.ndar
     """
     rows, theirs = (functional.normalize(of.W_dec, dim=1) for of in (coder, other))
     most = min(count, other.m - (other is coder))
-    places, cosines = np.full((coder.m, count), -1), np.full((coder.m, count), np.nan, np.float32)
+    places, cosines = (
+        np.full((coder.m, count), -1),
+        np.full((coder.m, count), np.nan, np.float32),
+    )
     for start in range(0, coder.m, CHUNK):
         cosine = rows[start : start + CHUNK] @ theirs.T
         if other is coder:
-            cosine[torch.arange(len(cosine)), start + torch.arange(len(cosine))] = -torch.inf
+            cosine[
+                torch.arange(len(cosine)), start + torch.arange(len(cosine))
+            ] = -torch.inf
         values, found = cosine.topk(most, dim=1)
-        places[start : start + CHUNK, :most], cosines[start : start + CHUNK, :most] = found.cpu(), values.cpu()
+        places[start : start + CHUNK, :most], cosines[start : start + CHUNK, :most] = (
+            found.cpu(),
+            values.cpu(),
+        )
     return places, cosines

@@ -24,7 +24,10 @@ def put(folder: Path, name: str, payload: dict[str, Any]) -> None:
 
 def script(name: str, payload: dict[str, Any]) -> str:
     """The script, in ASCII: neither the page's encoding nor a `</script>`, a quote or U+2028 in a name can end it."""
-    given, text = json.dumps(name), json.dumps(plain(payload), separators=(",", ":"), allow_nan=False)
+    given, text = (
+        json.dumps(name),
+        json.dumps(plain(payload), separators=(",", ":"), allow_nan=False),
+    )
     return f"SITE.put({given},{text});\n".replace("<", "\\u003c")
 
 
@@ -33,10 +36,17 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(name): plain(of) for name, of in value.items()}
     if isinstance(value, list | tuple | np.ndarray | pd.Series):
-        return [plain(of) for of in (value if isinstance(value, list | tuple) else value.tolist())]
+        return [
+            plain(of)
+            for of in (value if isinstance(value, list | tuple) else value.tolist())
+        ]
     if isinstance(value, np.generic):
         value = value.item()
-    missing = value is pd.NA or value is pd.NaT or (isinstance(value, float) and not math.isfinite(value))
+    missing = (
+        value is pd.NA
+        or value is pd.NaT
+        or (isinstance(value, float) and not math.isfinite(value))
+    )
     return None if missing else value
 
 
@@ -50,7 +60,10 @@ def packed(values: Any, kind: str) -> dict[str, str]:
     found = np.asarray(values)
     found = np.clip(found, -LARGEST, LARGEST) if kind == "f16" else found
     raw = np.ascontiguousarray(found, dtype=KINDS[kind]).tobytes()
-    return {"type": kind, "data": base64.b64encode(gzip.compress(raw, mtime=0)).decode("ascii")}
+    return {
+        "type": kind,
+        "data": base64.b64encode(gzip.compress(raw, mtime=0)).decode("ascii"),
+    }
 
 
 def index(values: Any, count: int) -> dict[str, str]:

@@ -36,39 +36,75 @@ class Found(NamedTuple):
 
 def address(view: str, *places: Any, **filters: Any) -> str:
     """A view's address: its places, then what filters it."""
-    asked = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in filters.items())
-    return "/".join(["#", view, *(quote(str(place), safe="") for place in places)]) + (f"?{asked}" if asked else "")
+    asked = "&".join(
+        f"{name}={quote(str(value), safe='')}" for name, value in filters.items()
+    )
+    return "/".join(["#", view, *(quote(str(place), safe="") for place in places)]) + (
+        f"?{asked}" if asked else ""
+    )
 
 
 def views(
-    saes: Sequence[Found], names: Names, effects: Sequence[Mapping[str, Any]], cells: Sequence[tuple[Any, ...]]
+    saes: Sequence[Found],
+    names: Names,
+    effects: Sequence[Mapping[str, Any]],
+    cells: Sequence[tuple[Any, ...]],
 ) -> list[dict[str, str]]:
     """Rows of title, rule and href.
 
     Args:
         effects: of the overview, by number of cell and method; cells: by number.
     """
-    first = next((method for method, other in names.tuned.items() if other is not None), None)
+    first = next(
+        (method for method, other in names.tuned.items() if other is not None), None
+    )
     found, label = list[dict[str, str]](), names.method(first or "")
     number = names.order(names.methods).index(first) if first else None
-    gains = [e for e in effects if e["method"] == number and e["score"] == ENDPOINTS[0] and e["effect"] == e["effect"]]
+    gains = [
+        e
+        for e in effects
+        if e["method"] == number
+        and e["score"] == ENDPOINTS[0]
+        and e["effect"] == e["effect"]
+    ]
     shown = {sae.place for sae in saes if sae.method == first}
-    gains = [e for e in gains if cells[e["cell"]] in shown]  # Else there is nothing of it to look at.
+    gains = [
+        e for e in gains if cells[e["cell"]] in shown
+    ]  # Else there is nothing of it to look at.
     if first and gains:
         best = max(gains, key=lambda effect: effect["effect"])
         rule = f"The cell in which {label} gains most MS at the same R²."
         href = address("compare", *cells[best["cell"]], a=names.tuned[first], b=first)
         found.append({"title": f"Where {label} helps most", "rule": rule, "href": href})
     of_saes = [_latents(number, sae) for number, sae in enumerate(saes)]
-    every = pd.concat(of_saes or [pd.DataFrame(columns=[*_READ, "sae"])], ignore_index=True)
+    every = pd.concat(
+        of_saes or [pd.DataFrame(columns=[*_READ, "sae"])], ignore_index=True
+    )
     often = every[every["n_active"] >= OFTEN]
     of_often = f"Of the latents that fire on {OFTEN} test images or more, that of"
-    gained = often[[saes[n].method == first for n in often["sae"]]] if first else often[:0]
+    gained = (
+        often[[saes[n].method == first for n in often["sae"]]] if first else often[:0]
+    )
     well, badly = every[every["detection"] >= WELL], often[often["detection"] < BADLY]
     for title, rule, rows, by in (
-        (f"Most gained by {label}", f"{of_often} most gain in MS over its match in the baseline.", gained, "gain"),
-        ("Rare, and well detected", f"Of detection {WELL:g} or more, the latent that fires least.", well, "-n_active"),
-        ("High MS, badly detected", f"{of_often} highest MS with a detection below {BADLY:g}.", badly, "ms"),
+        (
+            f"Most gained by {label}",
+            f"{of_often} most gain in MS over its match in the baseline.",
+            gained,
+            "gain",
+        ),
+        (
+            "Rare, and well detected",
+            f"Of detection {WELL:g} or more, the latent that fires least.",
+            well,
+            "-n_active",
+        ),
+        (
+            "High MS, badly detected",
+            f"{of_often} highest MS with a detection below {BADLY:g}.",
+            badly,
+            "ms",
+        ),
         ("Highest MS", f"{of_often} highest MS.", often, "ms"),
         ("Across classes", f"{of_often} lowest purity.", often, "-purity"),
     ):
@@ -76,8 +112,14 @@ def views(
         if len(values):
             row = rows.loc[values.idxmin() if by[0] == "-" else values.idxmax()]
             sae = saes[int(row["sae"])]
-            beside = {"with": sae.baseline[0].method} if by == "gain" and sae.baseline else {}
-            href = address("latent", *sae.place, sae.method, int(row["latent"]), **beside)
+            beside = (
+                {"with": sae.baseline[0].method}
+                if by == "gain" and sae.baseline
+                else {}
+            )
+            href = address(
+                "latent", *sae.place, sae.method, int(row["latent"]), **beside
+            )
             found.append({"title": title, "rule": rule, "href": href})
     return found
 

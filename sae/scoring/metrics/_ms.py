@@ -51,17 +51,25 @@ class Summary(NamedTuple):
     median_alive: float
 
 
-def of_subject(subject: Subject, split: str, judge: str | None = None, across: bool = False) -> np.ndarray:
+def of_subject(
+    subject: Subject, split: str, judge: str | None = None, across: bool = False
+) -> np.ndarray:
     """(m,) MS of an SAE on a split; computed once.
 
     Args:
         judge: by the embeddings of this backbone instead of the SAE's own.
         across: without pairs of images of one group.
     """
-    embeddings = subject.embeddings(split) if judge is None else subject.others[judge][split]
-    scaled = subject.once(("scaled", split), lambda: scale_activations(subject.codes(split)))
+    embeddings = (
+        subject.embeddings(split) if judge is None else subject.others[judge][split]
+    )
+    scaled = subject.once(
+        ("scaled", split), lambda: scale_activations(subject.codes(split))
+    )
     groups = subject.groups(split) if across else None
-    return subject.once(("ms", split, judge, across), lambda: scores(scaled, embeddings, groups))
+    return subject.once(
+        ("ms", split, judge, across), lambda: scores(scaled, embeddings, groups)
+    )
 
 
 def scale_activations(codes: Codes) -> scipy.sparse.csr_matrix:
@@ -70,7 +78,10 @@ def scale_activations(codes: Codes) -> scipy.sparse.csr_matrix:
     A latent that is silent somewhere has minimum 0 and is divided by its maximum; one that fires on every image has
     its minimum subtracted. A latent constant over all images becomes empty.
     """
-    high, low = np.zeros(codes.m, dtype=np.float32), np.full(codes.m, np.inf, dtype=np.float32)
+    high, low = (
+        np.zeros(codes.m, dtype=np.float32),
+        np.full(codes.m, np.inf, dtype=np.float32),
+    )
     np.maximum.at(high, codes.indices, codes.values)
     np.minimum.at(low, codes.indices, codes.values)
     low[codes.firing_counts() < len(codes)] = 0
@@ -79,12 +90,18 @@ def scale_activations(codes: Codes) -> scipy.sparse.csr_matrix:
     span[span <= 0] = 1
     data = (codes.values - low[codes.indices]) / span[codes.indices]
     # Copies: scipy would drop zeros in place, under the values.
-    scaled = scipy.sparse.csr_matrix((data, codes.indices.copy(), codes.offsets.copy()), shape=(len(codes), codes.m))
+    scaled = scipy.sparse.csr_matrix(
+        (data, codes.indices.copy(), codes.offsets.copy()), shape=(len(codes), codes.m)
+    )
     scaled.eliminate_zeros()
     return scaled
 
 
-def scores(scaled: scipy.sparse.csr_matrix, embeddings: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+def scores(
+    scaled: scipy.sparse.csr_matrix,
+    embeddings: np.ndarray,
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
     """MS of every latent.
 
     Args:
@@ -96,7 +113,11 @@ def scores(scaled: scipy.sparse.csr_matrix, embeddings: np.ndarray, groups: np.n
         (m,) float64. NaN where undefined: fewer than two images (with `groups`: groups) with a scaled activation > 0.
         Decided by count: a sum of rounding errors is no score.
     """
-    m, latents, dot = scaled.shape[1], scaled.indices, functools.partial(_dot_of_sums, embeddings, _norms(embeddings))
+    m, latents, dot = (
+        scaled.shape[1],
+        scaled.indices,
+        functools.partial(_dot_of_sums, embeddings, _norms(embeddings)),
+    )
     square = np.bincount(latents, weights=scaled.data**2, minlength=m)
     together = dot(scaled.T)
     total = np.bincount(latents, weights=scaled.data, minlength=m) ** 2
@@ -116,7 +137,9 @@ def scores(scaled: scipy.sparse.csr_matrix, embeddings: np.ndarray, groups: np.n
     close = defined & (denominator < _CLOSE * total)
     if close.any():
         each = np.arange(scaled.shape[0]) if groups is None else groups
-        numerator[close], denominator[close] = _sums_around_largest(scaled[:, close], each, dot)
+        numerator[close], denominator[close] = _sums_around_largest(
+            scaled[:, close], each, dot
+        )
     out[defined] = numerator[defined] / denominator[defined]
     return out
 
@@ -137,7 +160,12 @@ def summary(ms: np.ndarray) -> Summary:
     filled = np.nan_to_num(ms)
     if not len(alive):
         return Summary(0.0, 0.0, float("nan"), float("nan"))
-    return Summary(*(float(v) for v in (filled.mean(), np.median(filled), alive.mean(), np.median(alive))))
+    return Summary(
+        *(
+            float(v)
+            for v in (filled.mean(), np.median(filled), alive.mean(), np.median(alive))
+        )
+    )
 
 
 def _sums_around_largest(
@@ -152,16 +180,24 @@ def _sums_around_largest(
     other = np.ones(len(latent))
     other[largest] = 0
     shape = (scaled.shape[1], len(latent))
-    rest = scipy.sparse.csr_matrix((other, (latent, np.arange(len(latent)))), shape=shape) @ by_group
+    rest = (
+        scipy.sparse.csr_matrix((other, (latent, np.arange(len(latent)))), shape=shape)
+        @ by_group
+    )
     rest_weight = np.asarray(rest.sum(axis=1)).ravel()
     numerator = 2 * dot(by_group[largest], rest) + dot(rest)
     denominator = 2 * weight[largest] * rest_weight + rest_weight**2
     within = np.bincount(latent, weights=other * dot(by_group))
-    return numerator - within, denominator - np.bincount(latent, weights=other * weight**2)
+    return numerator - within, denominator - np.bincount(
+        latent, weights=other * weight**2
+    )
 
 
 def _dot_of_sums(
-    embeddings: np.ndarray, norm: np.ndarray, v: scipy.sparse.spmatrix, w: scipy.sparse.spmatrix | None = None
+    embeddings: np.ndarray,
+    norm: np.ndarray,
+    v: scipy.sparse.spmatrix,
+    w: scipy.sparse.spmatrix | None = None,
 ) -> np.ndarray:
     """<sum_n v_rn e_n, sum_n w_rn e_n> for each row r of sparse matrices v and w (R, N), which may be one: (R,).
 
@@ -173,10 +209,16 @@ def _dot_of_sums(
         # By columns, which are images: the sums of all rows stay in the cache while the images pass by.
         part = (matrix if len(out) <= _ROWS else matrix[rows]).tocsc()
         by_norm = part.data / np.repeat(norm, np.diff(part.indptr))
-        return scipy.sparse.csc_matrix((by_norm, part.indices, part.indptr), shape=part.shape)
+        return scipy.sparse.csc_matrix(
+            (by_norm, part.indices, part.indptr), shape=part.shape
+        )
 
-    def dot(v: scipy.sparse.csc_matrix, w: scipy.sparse.csc_matrix | None, first: int) -> np.ndarray:
-        block = np.ascontiguousarray(embeddings[:, first : first + _DIMENSIONS], dtype=np.float64)
+    def dot(
+        v: scipy.sparse.csc_matrix, w: scipy.sparse.csc_matrix | None, first: int
+    ) -> np.ndarray:
+        block = np.ascontiguousarray(
+            embeddings[:, first : first + _DIMENSIONS], dtype=np.float64
+        )
         sums = v @ block
         return np.einsum("rd,rd->r", sums, sums if w is None else w @ block)
 
@@ -184,29 +226,42 @@ def _dot_of_sums(
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         for start in range(0, len(out), _ROWS):
             rows = slice(start, start + _ROWS)
-            of_rows = functools.partial(dot, divided(v, rows), None if w is None else divided(w, rows))
+            of_rows = functools.partial(
+                dot, divided(v, rows), None if w is None else divided(w, rows)
+            )
             # Added up in the order of the dimensions, whatever the number of threads.
-            for part in threads.map(of_rows, range(0, embeddings.shape[1], _DIMENSIONS)):
+            for part in threads.map(
+                of_rows, range(0, embeddings.shape[1], _DIMENSIONS)
+            ):
                 out[rows] += part
     return out
 
 
 def _norms(embeddings: np.ndarray) -> np.ndarray:
     """(N,) the l2 norm of each row, in float64; 1 for a row of zeros, which so stays zero."""
-    norm = np.concatenate([np.sqrt(np.einsum("nd,nd->n", rows, rows)) for rows in _chunks(embeddings)])
+    norm = np.concatenate(
+        [np.sqrt(np.einsum("nd,nd->n", rows, rows)) for rows in _chunks(embeddings)]
+    )
     return np.where(norm > 0, norm, 1)
 
 
 def _chunks(embeddings: np.ndarray) -> Iterator[np.ndarray]:
     """Rows of (N, d), some at a time, in float64."""
-    return (embeddings[n : n + _CHUNK].astype(np.float64) for n in range(0, len(embeddings), _CHUNK))
+    return (
+        embeddings[n : n + _CHUNK].astype(np.float64)
+        for n in range(0, len(embeddings), _CHUNK)
+    )
 
 
-def _per_group(scaled: scipy.sparse.csr_matrix, groups: np.ndarray) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
+def _per_group(
+    scaled: scipy.sparse.csr_matrix, groups: np.ndarray
+) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
     """`scaled`.T with its rows parted by group: csr (R, N), one row per (latent, group), and each row's latent."""
     names = np.unique(np.asarray(groups), return_inverse=True)[1]
     coo = scaled.tocoo()
     pair = coo.col.astype(np.int64) * (names.max() + 1) + names[coo.row]
     pairs, row = np.unique(pair, return_inverse=True)
     shape = (len(pairs), scaled.shape[0])
-    return scipy.sparse.csr_matrix((coo.data, (row, coo.row)), shape=shape), pairs // (names.max() + 1)
+    return scipy.sparse.csr_matrix((coo.data, (row, coo.row)), shape=shape), pairs // (
+        names.max() + 1
+    )

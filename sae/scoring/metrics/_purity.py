@@ -5,7 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 
-_BINS = 1 << 17  # (latent, class) pairs whose images are counted at once: they fit the cache
+_BINS = (
+    1 << 17
+)  # (latent, class) pairs whose images are counted at once: they fit the cache
 
 
 class Purity(NamedTuple):
@@ -41,15 +43,23 @@ def per_latent(matrix: scipy.sparse.csc_matrix, labellings: np.ndarray) -> Purit
     for first in range(0, m, step):
         starts = matrix.indptr[first : first + step + 1]
         part, count = slice(starts[0], starts[-1]), len(starts) - 1
-        images, values, latent = matrix.indices[part], matrix.data[part], np.repeat(np.arange(count), np.diff(starts))
+        images, values, latent = (
+            matrix.indices[part],
+            matrix.data[part],
+            np.repeat(np.arange(count), np.diff(starts)),
+        )
         here = slice(first, first + count)
         total[here] = np.bincount(latent, values, count)
         for number, labels in enumerate(labellings):
             label = labels[images]
-            counts = np.bincount(latent * classes + label, minlength=count * classes).reshape(count, classes)
+            counts = np.bincount(
+                latent * classes + label, minlength=count * classes
+            ).reshape(count, classes)
             largest = counts.argmax(axis=1)
             most[number, here], dominant[number, here] = counts.max(axis=1), largest
             ours = np.flatnonzero(label == largest[latent])
             of_dominant[number, here] = np.bincount(latent[ours], values[ours], count)
     with np.errstate(invalid="ignore"):
-        return Purity(most / np.diff(matrix.indptr), of_dominant / total, known[dominant])
+        return Purity(
+            most / np.diff(matrix.indptr), of_dominant / total, known[dominant]
+        )

@@ -42,7 +42,9 @@ def fit(coder: Coder, x: torch.Tensor | Inputs, codes: Codes) -> Fit:
     residual, variance = torch.zeros_like(mean), torch.zeros_like(mean)
     first, constant = x[:1], torch.ones(len(mean), dtype=torch.bool)
     for number, part in enumerate(x.split(CHUNK)):
-        x_hat = coder.reconstruct(part, codes.rows(number * CHUNK, number * CHUNK + len(part)))
+        x_hat = coder.reconstruct(
+            part, codes.rows(number * CHUNK, number * CHUNK + len(part))
+        )
         constant &= (part == first).all(dim=0).cpu()
         exact = part.cpu().double()
         residual += (exact - x_hat.cpu().double()).square().sum(dim=0)

@@ -58,19 +58,26 @@ class Sparse:
     def __init__(self, x: scipy.sparse.csr_matrix, device: str | torch.device) -> None:
         self.shape: tuple[int, int] = x.shape
         self.device = torch.device(device)
-        self._rows, self._columns = _compressed(x, device), _compressed(x.T.tocsr(), device)
+        self._rows, self._columns = (
+            _compressed(x, device),
+            _compressed(x.T.tocsr(), device),
+        )
         self._offsets = x.indptr.tolist()
 
     def times(self, weights: torch.Tensor, rows: slice) -> torch.Tensor:
         """Those rows of X times `weights` (m, q)."""
         values, indices, starts = self._rows
         first, last = self._offsets[rows.start], self._offsets[rows.stop]
-        return gather_sum(values[first:last], indices[first:last], weights, starts[rows] - first)
+        return gather_sum(
+            values[first:last], indices[first:last], weights, starts[rows] - first
+        )
 
     def transposed(self, scores: torch.Tensor, squared: bool = False) -> torch.Tensor:
         """X^T times `scores` (N, q); X * X instead of X if `squared`."""
         values, indices, starts = self._columns
-        return gather_sum(values.square() if squared else values, indices, scores, starts)
+        return gather_sum(
+            values.square() if squared else values, indices, scores, starts
+        )
 
 
 class Dense:
@@ -110,13 +117,21 @@ def principal(x: dict[str, np.ndarray], of: str) -> dict[str, np.ndarray]:
     mean = x[of].mean(axis=0, dtype=np.float64)
     centred = {split: (rows - mean).astype(np.float32) for split, rows in x.items()}
     # The axes need not be exact, but they must be at right angles, which float64 sees to.
-    axes = np.linalg.eigh((centred[of].T @ centred[of]).astype(np.float64))[1].astype(np.float32)
+    axes = np.linalg.eigh((centred[of].T @ centred[of]).astype(np.float64))[1].astype(
+        np.float32
+    )
     return {split: rows @ axes for split, rows in centred.items()}
 
 
-def _compressed(x: scipy.sparse.csr_matrix, device: str | torch.device) -> tuple[torch.Tensor, ...]:
+def _compressed(
+    x: scipy.sparse.csr_matrix, device: str | torch.device
+) -> tuple[torch.Tensor, ...]:
     x.sort_indices()
-    parts = (x.data.astype(np.float32), x.indices.astype(np.int64), x.indptr[:-1].astype(np.int64))
+    parts = (
+        x.data.astype(np.float32),
+        x.indices.astype(np.int64),
+        x.indptr[:-1].astype(np.int64),
+    )
     return tuple(torch.from_numpy(part).to(device) for part in parts)
 
 
@@ -135,13 +150,22 @@ class Fit(NamedTuple):
 
     def predict(self, x: Features) -> np.ndarray:
         """(N,) class numbers, of images with the features `x`."""
-        scores = (x.times(self.weights[:-1], rows) + self.weights[-1] for rows in _parts(x, self.weights.shape[1]))
+        scores = (
+            x.times(self.weights[:-1], rows) + self.weights[-1]
+            for rows in _parts(x, self.weights.shape[1])
+        )
         return torch.cat([part.argmax(dim=1) for part in scores]).cpu().numpy()
 
 
 @torch.no_grad()
 def fit(
-    x: Features, y: np.ndarray, classes: int, C: float, tol: float, max_passes: int, start: Fit | None = None
+    x: Features,
+    y: np.ndarray,
+    classes: int,
+    C: float,
+    tol: float,
+    max_passes: int,
+    start: Fit | None = None,
 ) -> Fit:
     """Fit on X (N, m).
 
@@ -153,24 +177,35 @@ def fit(
         start: a fit of the same classes and features; zeros by default. It decides how long the fit takes.
     """
     objective = _Objective(x, y, classes, C)
-    at = start.weights.clone() if start else torch.zeros(x.shape[1] + 1, classes, device=x.device)
+    at = (
+        start.weights.clone()
+        if start
+        else torch.zeros(x.shape[1] + 1, classes, device=x.device)
+    )
     value, gradient = objective.value(at), objective.gradient(at)
     while True:
         length, size = _norm(gradient), _norm(at[:-1])
         if length <= tol * size or objective.passes >= max_passes:
             return Fit(at, length <= tol * size, objective.passes)
-        residual = max(min(FORCING, length / size if size else 1.0) * length, ENOUGH * tol * size)
+        residual = max(
+            min(FORCING, length / size if size else 1.0) * length, ENOUGH * tol * size
+        )
         step = _newton_step(objective, gradient, residual, max_passes)
         slope = float(_dot(gradient, step))
         share, reached = 1.0, objective.value(at + step)
-        while reached > value + ARMIJO * share * slope + ROUNDING * value and share > SMALLEST_STEP:
+        while (
+            reached > value + ARMIJO * share * slope + ROUNDING * value
+            and share > SMALLEST_STEP
+        ):
             share /= 2
             reached = objective.value(at + share * step)
         at, value = at + share * step, reached
         gradient = objective.gradient(at)
 
 
-def _newton_step(objective: "_Objective", gradient: torch.Tensor, enough: float, max_passes: int) -> torch.Tensor:
+def _newton_step(
+    objective: "_Objective", gradient: torch.Tensor, enough: float, max_passes: int
+) -> torch.Tensor:
     """An s with ||H s + gradient|| <= `enough`, by conjugate gradients."""
     inverse = objective.preconditioner()
     step, left = torch.zeros_like(gradient), -gradient
@@ -200,14 +235,19 @@ class _Objective:
         self._y = torch.tensor(y, device=x.device)[:, None]
         self._probabilities = torch.empty(len(y), classes, device=x.device)
         self._scores = torch.empty_like(self._probabilities)
-        self._parts = [(rows, self._probabilities[rows], self._scores[rows]) for rows in _parts(x, classes)]
+        self._parts = [
+            (rows, self._probabilities[rows], self._scores[rows])
+            for rows in _parts(x, classes)
+        ]
 
     def value(self, at: torch.Tensor) -> float:
         losses = []
         for rows, probabilities, _ in self._parts:
             # By hand: `log_softmax` takes two to nine times as long.
             scores = self.x.times(at[:-1], rows).add_(at[-1])
-            total = torch.exp(scores.sub_(scores.amax(dim=1, keepdim=True)), out=probabilities).sum(dim=1, keepdim=True)
+            total = torch.exp(
+                scores.sub_(scores.amax(dim=1, keepdim=True)), out=probabilities
+            ).sum(dim=1, keepdim=True)
             losses.append((scores.gather(1, self._y[rows]) - total.log()).flatten())
             probabilities.div_(total)
         # On the CPU, since not every accelerator has float64.
@@ -218,38 +258,58 @@ class _Objective:
         self.passes += 1
         for rows, probabilities, scores in self._parts:
             # Not by `scatter_add_`, which on a GPU is not deterministic.
-            scores.copy_(probabilities).scatter_(1, self._y[rows], probabilities.gather(1, self._y[rows]) - 1)
+            scores.copy_(probabilities).scatter_(
+                1, self._y[rows], probabilities.gather(1, self._y[rows]) - 1
+            )
         return self._back(at[:-1])
 
     def hessian(self, direction: torch.Tensor) -> torch.Tensor:
         self.passes += 1
         for rows, probabilities, scores in self._parts:
-            torch.mul(self.x.times(direction[:-1], rows).add_(direction[-1]), probabilities, out=scores)
+            torch.mul(
+                self.x.times(direction[:-1], rows).add_(direction[-1]),
+                probabilities,
+                out=scores,
+            )
             scores.addcmul_(probabilities, scores.sum(dim=1, keepdim=True), value=-1)
         return self._back(direction[:-1])
 
     def preconditioner(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """V for about H V: see above."""
         for _, probabilities, scores in self._parts:
-            torch.addcmul(probabilities, probabilities, probabilities, value=-1, out=scores)
+            torch.addcmul(
+                probabilities, probabilities, probabilities, value=-1, out=scores
+            )
         degrees = self._back(0, squared=True).clamp_(min=TINY)
         e = degrees / (1 - degrees / degrees.sum(dim=1, keepdim=True))
         inverse = (1 + e).reciprocal_()
         u = e * inverse
         inverse[-1], u[-1] = 1 / e[-1], 0
         total = u.sum(dim=1, keepdim=True).clamp_(min=TINY)
-        return lambda x: (x * inverse).addcmul_(u, (x * u).sum(dim=1, keepdim=True) / total)
+        return lambda x: (x * inverse).addcmul_(
+            u, (x * u).sum(dim=1, keepdim=True) / total
+        )
 
-    def _back(self, penalty: torch.Tensor | float, squared: bool = False) -> torch.Tensor:
+    def _back(
+        self, penalty: torch.Tensor | float, squared: bool = False
+    ) -> torch.Tensor:
         # C times X^T of the scores, and of the penalty what is added; C times their sum for the intercepts.
-        found = torch.cat([self.x.transposed(self._scores, squared), self._scores.sum(dim=0, keepdim=True)])
+        found = torch.cat(
+            [
+                self.x.transposed(self._scores, squared),
+                self._scores.sum(dim=0, keepdim=True),
+            ]
+        )
         found.mul_(self.C)[:-1] += penalty
         return found
 
 
 def _parts(x: Features, classes: int) -> list[slice]:
     size = max(1, PART.get(x.device.type, PART_ELSEWHERE) // classes)
-    return [slice(first, min(first + size, x.shape[0])) for first in range(0, x.shape[0], size)]
+    return [
+        slice(first, min(first + size, x.shape[0]))
+        for first in range(0, x.shape[0], size)
+    ]
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -31,9 +31,15 @@ READS = ("train",)
 class Options(Base):
     """How classes are found, and when one is absorbed."""
 
-    share: Share = Field(0.4, description="of the projection, that another latent carries")
-    C: Positive = Field(1.0, description="inverse strength of the regressions' l2 penalty")
-    max_train: Count = Field(10_000, description="training images; of more, a seeded sample is drawn")
+    share: Share = Field(
+        0.4, description="of the projection, that another latent carries"
+    )
+    C: Positive = Field(
+        1.0, description="inverse strength of the regressions' l2 penalty"
+    )
+    max_train: Count = Field(
+        10_000, description="training images; of more, a seeded sample is drawn"
+    )
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
@@ -43,9 +49,20 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     if coarse is None or coarse_train is None:
         return {}
     coder = subject.coder
-    key = ("absorption", split, options.model_dump_json(), coder.input_norm, coder.input_scale)
-    directions = subject.once_for_all(key, lambda: _directions(subject, split, coarse_train, options))
-    train, codes = subject.codes("train", options.max_train).matrix(), subject.codes(split).matrix()
+    key = (
+        "absorption",
+        split,
+        options.model_dump_json(),
+        coder.input_norm,
+        coder.input_scale,
+    )
+    directions = subject.once_for_all(
+        key, lambda: _directions(subject, split, coarse_train, options)
+    )
+    train, codes = (
+        subject.codes("train", options.max_train).matrix(),
+        subject.codes(split).matrix(),
+    )
     decoder = coder.W_dec.detach().cpu().numpy()
     permuted = np.random.default_rng(0).permutation(coarse_train)
     found = []
@@ -56,24 +73,40 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         # What each active latent adds along the direction of the class: (images, m), sparse.
         shares = codes[images].multiply(decoder @ direction).tocsr()
         total = np.asarray(shares.sum(axis=1)).ravel()
-        carried = (total > 0) & (shares.max(axis=1).toarray().ravel() >= options.share * total)
-        main, other = (int(np.argmax(difference(train, classes == label))) for classes in (coarse_train, permuted))
-        silent, null = (codes[images][:, latent].toarray().ravel() == 0 for latent in (main, other))
-        found.append(((silent & carried).mean(), silent.mean(), (null & carried).mean()))
+        carried = (total > 0) & (
+            shares.max(axis=1).toarray().ravel() >= options.share * total
+        )
+        main, other = (
+            int(np.argmax(difference(train, classes == label)))
+            for classes in (coarse_train, permuted)
+        )
+        silent, null = (
+            codes[images][:, latent].toarray().ravel() == 0 for latent in (main, other)
+        )
+        found.append(
+            ((silent & carried).mean(), silent.mean(), (null & carried).mean())
+        )
     names = ("absorption_rate", "absorption_silent", "absorption_null")
-    return dict(zip(names, np.mean(found, axis=0).tolist(), strict=True)) if found else {}
+    return (
+        dict(zip(names, np.mean(found, axis=0).tolist(), strict=True)) if found else {}
+    )
 
 
 def _directions(
     subject: Subject, split: str, coarse_train: np.ndarray, options: Options
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """{coarse class: its direction (d,), and which images of the split (N,) are recognised as of it}."""
-    x, held_out = inputs_of(subject.inputs("train", options.max_train)), inputs_of(subject.inputs(split))
+    x, held_out = (
+        inputs_of(subject.inputs("train", options.max_train)),
+        inputs_of(subject.inputs(split)),
+    )
     mean, scale, found = x.mean(axis=0), x.std(), {}
     for label in np.unique(coarse_train):
         positive = coarse_train == label
         if positive.all():
             continue
-        probe = LogisticRegression(C=options.C, max_iter=300).fit((x - mean) / scale, positive)
+        probe = LogisticRegression(C=options.C, max_iter=300).fit(
+            (x - mean) / scale, positive
+        )
         found[int(label)] = probe.coef_[0], probe.predict((held_out - mean) / scale)
     return found

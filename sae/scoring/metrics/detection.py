@@ -33,7 +33,9 @@ SPLITS = ("val", "test")
 READS = ("train", "others")
 BANDS = (0.01, 0.03, 0.1, 1.0)
 CHUNK, LATENTS = 16_384, 256  # rows and latents that are looked at at once
-MOST_TRAIN = 100_000  # training images; of more a seeded sample stands for all, as with probes
+MOST_TRAIN = (
+    100_000  # training images; of more a seeded sample stands for all, as with probes
+)
 RIDGE = 1e-3  # Of whitening, as a share of the largest variance.
 
 
@@ -46,9 +48,11 @@ class Options(Base):
 
     shown: Count = 10
     """Images on which the latent fires, and as many on which it does not."""
-    kinds: Annotated[list[Literal["highest", "random"]], Field(min_length=1), AfterValidator(distinct)] = Field(
-        ["highest"]
-    )
+    kinds: Annotated[
+        list[Literal["highest", "random"]],
+        Field(min_length=1),
+        AfterValidator(distinct),
+    ] = Field(["highest"])
     """Which firing images are shown: those of highest activation, or random ones; of each group one at most."""
     draws: Count = 5
     """Draws of the images on which it does not fire."""
@@ -67,25 +71,42 @@ class Options(Base):
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """Detection of one SAE; nothing where no backbone of another family sees its images."""
     families = options.families or {}
-    own, judges = families.get(subject.backbone, subject.backbone), dict[str, list[str]]()
+    own, judges = (
+        families.get(subject.backbone, subject.backbone),
+        dict[str, list[str]](),
+    )
     for judge in subject.others:
         if (family := families.get(judge, judge)) != own:
             judges.setdefault(family, []).append(judge)
     if not judges:
         return {}
-    train, here = subject.codes("train", MOST_TRAIN).by_latent(), subject.codes(split).by_latent()
+    train, here = (
+        subject.codes("train", MOST_TRAIN).by_latent(),
+        subject.codes(split).by_latent(),
+    )
     rows, groups = subject.splits["train"].drawn(MOST_TRAIN), subject.groups("train")
     measured = _measured(train, here, split, options)
     here = here[:, measured]
     share = np.diff(here.indptr) / here.shape[0]
     bands, found = np.searchsorted(BANDS, share), dict[str, Any]()
     for kind in options.kinds:
-        shown = _shown(train, measured, kind, None if groups is None else groups[rows], options)
-        of_judges = [[_of_judge(subject, split, judge, rows, shown, here) for judge in of] for of in judges.values()]
+        shown = _shown(
+            train, measured, kind, None if groups is None else groups[rows], options
+        )
+        of_judges = [
+            [_of_judge(subject, split, judge, rows, shown, here) for judge in of]
+            for of in judges.values()
+        ]
         by_family = [np.mean(of, axis=0) for of in of_judges]
         auc = np.mean(by_family, axis=0)
-        name, m = "detection" if kind == "highest" else "detection_random", subject.coder.m
-        means = [auc[bands == band].mean() if (bands == band).any() else np.nan for band in range(len(BANDS))]
+        name, m = (
+            "detection" if kind == "highest" else "detection_random",
+            subject.coder.m,
+        )
+        means = [
+            auc[bands == band].mean() if (bands == band).any() else np.nan
+            for band in range(len(BANDS))
+        ]
         found |= {
             f"{name}_alive": auc.mean() if len(auc) else np.nan,
             f"{name}_measured": len(auc) / m,
@@ -93,51 +114,96 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
             f"{name}_by_frequency": Curve(BANDS, means),
         }
         if split == "test":
-            found[f"{name}_of_latent"] = PerLatent(values := np.full(m, np.nan), name, of_judged=True)
+            found[f"{name}_of_latent"] = PerLatent(
+                values := np.full(m, np.nan), name, of_judged=True
+            )
             values[measured] = auc
     return found
 
 
 def _measured(
-    train: scipy.sparse.csc_matrix, here: scipy.sparse.csc_matrix, split: str, options: Options
+    train: scipy.sparse.csc_matrix,
+    here: scipy.sparse.csc_matrix,
+    split: str,
+    options: Options,
 ) -> np.ndarray:
     """The latents that fire often enough to be judged, and not on nearly everything."""
-    fires, fires_here, count = np.diff(train.indptr), np.diff(here.indptr), here.shape[0]
+    fires, fires_here, count = (
+        np.diff(train.indptr),
+        np.diff(here.indptr),
+        here.shape[0],
+    )
     in_proportion = max(2, round(options.least_train * count / train.shape[0]))
-    least = options.least_test if split == "test" else min(in_proportion, options.least_test)
+    least = (
+        options.least_test
+        if split == "test"
+        else min(in_proportion, options.least_test)
+    )
     enough = (fires >= options.least_train) & (fires <= options.most * train.shape[0])
     return np.flatnonzero(enough & (fires_here >= least) & (fires_here < count))
 
 
 def _shown(
-    train: scipy.sparse.csc_matrix, latents: np.ndarray, kind: str, groups: np.ndarray | None, options: Options
+    train: scipy.sparse.csc_matrix,
+    latents: np.ndarray,
+    kind: str,
+    groups: np.ndarray | None,
+    options: Options,
 ) -> Shown:
     found, count = Shown(), train.shape[0]
     for draw in range(options.draws):
-        rank = np.random.default_rng([options.seed, draw]).permutation(count)  # The same for every SAE.
+        rank = np.random.default_rng([options.seed, draw]).permutation(
+            count
+        )  # The same for every SAE.
         order = np.argsort(rank)
         if not found or kind == "random":
-            by = ((rows, -values if kind == "highest" else rank[rows]) for rows, values in _columns(train, latents))
-            yes = [_first(rows, order_by, groups, options.shown) for rows, order_by in by]
-        found.append((yes, [_silent(order, rows, options.shown) for rows, _ in _columns(train, latents)]))
+            by = (
+                (rows, -values if kind == "highest" else rank[rows])
+                for rows, values in _columns(train, latents)
+            )
+            yes = [
+                _first(rows, order_by, groups, options.shown) for rows, order_by in by
+            ]
+        found.append(
+            (
+                yes,
+                [
+                    _silent(order, rows, options.shown)
+                    for rows, _ in _columns(train, latents)
+                ],
+            )
+        )
     return found
 
 
 def _of_judge(
-    subject: Subject, split: str, judge: str, rows: np.ndarray, shown: Shown, firing: scipy.sparse.csc_matrix
+    subject: Subject,
+    split: str,
+    judge: str,
+    rows: np.ndarray,
+    shown: Shown,
+    firing: scipy.sparse.csc_matrix,
 ) -> np.ndarray:
     """(measured,) AUC by one judge, mean over draws."""
     of = subject.others[judge]
-    train = subject.once_for_all(("detection", judge, "train"), lambda: rows_of(of["train"], rows))
+    train = subject.once_for_all(
+        ("detection", judge, "train"), lambda: rows_of(of["train"], rows)
+    )
     axes = subject.once_for_all(("detection", judge), lambda: whitening(train))
-    here = subject.once_for_all(("detection", judge, split), lambda: whitened(of[split], axes))
+    here = subject.once_for_all(
+        ("detection", judge, split), lambda: whitened(of[split], axes)
+    )
     found = np.zeros(firing.shape[1])
     for yes, no in shown:
         for start in range(0, len(found), LATENTS):
             part = slice(start, start + LATENTS)
             pairs = zip(yes[part], no[part], strict=True)
-            apart = np.array([mean(train, fires) - mean(train, silent) for fires, silent in pairs])
-            found[part] += aucs(here @ (apart @ axes).astype(np.float32).T, firing[:, part]) / len(shown)
+            apart = np.array(
+                [mean(train, fires) - mean(train, silent) for fires, silent in pairs]
+            )
+            found[part] += aucs(
+                here @ (apart @ axes).astype(np.float32).T, firing[:, part]
+            ) / len(shown)
     return found
 
 
@@ -159,26 +225,43 @@ def whitening(embeddings: np.ndarray) -> np.ndarray:
 def whitened(embeddings: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """(N, d') float32 of embeddings (N, d') of unit norm."""
     parts = range(0, len(embeddings), CHUNK)
-    return np.concatenate([(unit_rows(embeddings[i : i + CHUNK]) @ axes).astype(np.float32) for i in parts])
+    return np.concatenate(
+        [
+            (unit_rows(embeddings[i : i + CHUNK]) @ axes).astype(np.float32)
+            for i in parts
+        ]
+    )
 
 
 def aucs(scores: np.ndarray, firing: scipy.sparse.csc_matrix) -> np.ndarray:
     """(m,) AUC of each latent's scores (N, m) for the images on which it fires; equal ones count half."""
     count, found = scores.shape[0], []
-    for column, (rows, _) in zip(np.ascontiguousarray(scores.T), _columns(firing, range(firing.shape[1])), strict=True):
+    for column, (rows, _) in zip(
+        np.ascontiguousarray(scores.T),
+        _columns(firing, range(firing.shape[1])),
+        strict=True,
+    ):
         every, own = np.sort(column), column[rows]
-        below = np.searchsorted(every, own, "left") + np.searchsorted(every, own, "right")
-        found.append((below.sum() - len(own) ** 2) / 2 / (len(own) * (count - len(own))))
+        below = np.searchsorted(every, own, "left") + np.searchsorted(
+            every, own, "right"
+        )
+        found.append(
+            (below.sum() - len(own) ** 2) / 2 / (len(own) * (count - len(own)))
+        )
     return np.array(found)
 
 
-def _columns(codes: scipy.sparse.csc_matrix, latents: Iterable[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _columns(
+    codes: scipy.sparse.csc_matrix, latents: Iterable[int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for latent in latents:
         part = slice(codes.indptr[latent], codes.indptr[latent + 1])
         yield codes.indices[part], codes.data[part]
 
 
-def _first(rows: np.ndarray, by: np.ndarray, groups: np.ndarray | None, count: int) -> np.ndarray:
+def _first(
+    rows: np.ndarray, by: np.ndarray, groups: np.ndarray | None, count: int
+) -> np.ndarray:
     """The `count` rows that come first, of each group one at most."""
     rows = rows[np.argsort(by, kind="stable")]
     if groups is None:

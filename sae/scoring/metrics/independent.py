@@ -31,12 +31,20 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     families = options.families or {}
     found, independent, across = {}, [], []
     for judge in subject.others:
-        ms = found[f"ms_mean_alive_by_{judge}"] = _ms.summary(_ms.of_subject(subject, split, judge)).mean_alive
-        if families.get(judge, judge) == families.get(subject.backbone, subject.backbone):
+        ms = found[f"ms_mean_alive_by_{judge}"] = _ms.summary(
+            _ms.of_subject(subject, split, judge)
+        ).mean_alive
+        if families.get(judge, judge) == families.get(
+            subject.backbone, subject.backbone
+        ):
             continue
         independent.append(ms)
         if subject.groups(split) is not None:
-            across.append(_ms.summary(_ms.of_subject(subject, split, judge, across=True)).mean_alive)
+            across.append(
+                _ms.summary(
+                    _ms.of_subject(subject, split, judge, across=True)
+                ).mean_alive
+            )
     for name, values in (("", independent), ("_across_groups", across)):
         if values:
             found[f"ms_mean_alive_independent{name}"] = float(np.mean(values))

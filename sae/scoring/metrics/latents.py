@@ -23,13 +23,22 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     purity, top_class = np.full(len(fires), np.nan), np.full(len(fires), None)
     labels = subject.labels(split)
     if labels is not None:
-        (purity,), _, (dominant,) = _purity.per_latent(subject.codes(split).by_latent(), labels[None])
+        (purity,), _, (dominant,) = _purity.per_latent(
+            subject.codes(split).by_latent(), labels[None]
+        )
         named = zip(labels, subject.splits[split].index["label_name"], strict=True)
-        names = {label: str(label) if pd.isna(name) else name for label, name in named}  # A class may have no name.
-        top_class[:] = [names[c] if n else None for c, n in zip(dominant, fires, strict=True)]
+        names = {
+            label: str(label) if pd.isna(name) else name for label, name in named
+        }  # A class may have no name.
+        top_class[:] = [
+            names[c] if n else None for c, n in zip(dominant, fires, strict=True)
+        ]
     found = {"ms": _ms.of_subject(subject, split)}
     if subject.groups(split) is not None:
         found["ms_across_groups"] = _ms.of_subject(subject, split, across=True)
-    found |= {f"ms_by_{judge}": _ms.of_subject(subject, split, judge) for judge in subject.others}
+    found |= {
+        f"ms_by_{judge}": _ms.of_subject(subject, split, judge)
+        for judge in subject.others
+    }
     found |= {"n_active": fires, "purity": purity, "top_class": top_class}
     return {name: PerLatent(values) for name, values in found.items()}

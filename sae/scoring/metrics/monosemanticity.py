@@ -16,10 +16,14 @@ READS = ()
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """MS of one SAE."""
-    floor = subject.once_for_all(("ms_floor", split), lambda: _ms.floor(subject.embeddings(split)))
+    floor = subject.once_for_all(
+        ("ms_floor", split), lambda: _ms.floor(subject.embeddings(split))
+    )
     found: Scores = {"ms_floor": floor}
     for suffix, across in (("", False), ("_across_groups", True)):
         if not across or subject.groups(split) is not None:
             summary = _ms.summary(_ms.of_subject(subject, split, across=across))
-            found |= {f"ms_{name}{suffix}": value for name, value in summary._asdict().items()}
+            found |= {
+                f"ms_{name}{suffix}": value for name, value in summary._asdict().items()
+            }
     return found

@@ -29,18 +29,31 @@ class Options(Base):
     """How the classifier is fitted."""
 
     C: Positive = Field(10.0, description="inverse strength of its l2 penalty")
-    max_train: Count = Field(10_000, description="training images; of more, a seeded sample is drawn")
+    max_train: Count = Field(
+        10_000, description="training images; of more, a seeded sample is drawn"
+    )
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """What one SAE preserves; nothing where the dataset has no labels."""
-    y, y_train = subject.labels(split), subject.labels("train", at_most=options.max_train)
+    y, y_train = (
+        subject.labels(split),
+        subject.labels("train", at_most=options.max_train),
+    )
     if y is None or y_train is None:
         return {}
     coder = subject.coder
     # All SAEs of a bank see the same inputs, but for controls of another norm: hence the space in the key.
-    key = ("preserved", split, options.model_dump_json(), coder.input_norm, coder.input_scale)
-    predict, before, of_mean = subject.once_for_all(key, lambda: _classifier(subject, split, y_train, options))
+    key = (
+        "preserved",
+        split,
+        options.model_dump_json(),
+        coder.input_norm,
+        coder.input_scale,
+    )
+    predict, before, of_mean = subject.once_for_all(
+        key, lambda: _classifier(subject, split, y_train, options)
+    )
     codes, after, start = subject.codes(split), [], 0
     for part in subject.inputs(split).split(_PART):
         rebuilt = coder.reconstruct(part, codes.rows(start, start + len(part)))
@@ -61,12 +74,18 @@ def _classifier(
     """Predicts classes of inputs (n, d); what it says of the split's inputs (N,); what of the mean training input."""
     x = inputs_of(subject.inputs("train", options.max_train))
     mean, scale = x.mean(axis=0), x.std()
-    fitted = LogisticRegression(C=options.C, max_iter=300).fit((x - mean) / scale, y_train)
+    fitted = LogisticRegression(C=options.C, max_iter=300).fit(
+        (x - mean) / scale, y_train
+    )
 
     def predict(inputs: np.ndarray) -> np.ndarray:
         return fitted.predict((inputs - mean) / scale)
 
-    return predict, predict(inputs_of(subject.inputs(split))), int(predict(mean[None])[0])
+    return (
+        predict,
+        predict(inputs_of(subject.inputs(split))),
+        int(predict(mean[None])[0]),
+    )
 
 
 def inputs_of(inputs: torch.Tensor | Inputs) -> np.ndarray:

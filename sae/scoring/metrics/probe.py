@@ -41,10 +41,21 @@ FALLEN = 0.005  # share of the validation images: a C this much worse than the b
 class Options(Base):
     """How the probes are fitted."""
 
-    C: Grid = Field([0.01, 0.1, 1.0, 10.0, 100.0], description="inverse strengths of the l2 penalty to choose from")
-    tol: Positive = Field(0.01, description="a fit's weights are this near the optimum, as a share of their norm")
-    max_passes: Count = Field(5000, description="passes over the codes at each C after which a fit ends unconverged")
-    max_train: Count = Field(100_000, description="training images; of more, a seeded sample is drawn")
+    C: Grid = Field(
+        [0.01, 0.1, 1.0, 10.0, 100.0],
+        description="inverse strengths of the l2 penalty to choose from",
+    )
+    tol: Positive = Field(
+        0.01,
+        description="a fit's weights are this near the optimum, as a share of their norm",
+    )
+    max_passes: Count = Field(
+        5000,
+        description="passes over the codes at each C after which a fit ends unconverged",
+    )
+    max_train: Count = Field(
+        100_000, description="training images; of more, a seeded sample is drawn"
+    )
     largest: Count | None = None
     """K, the largest k' to probe; by default the experiment's smallest k"""
 
@@ -82,8 +93,18 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     if len(y) < len(labels):
         return {}
     codes = {s: subject.codes(s, kept.get(s)) for s in _SPLITS}
-    found = by_budget(codes, y, options.largest or subject.coder.k, options, subject.coder.b_dec.device)
-    ks, top1, last = list(found), [p.top1 for p in found.values()], list(found.values())[-1]
+    found = by_budget(
+        codes,
+        y,
+        options.largest or subject.coder.k,
+        options,
+        subject.coder.b_dec.device,
+    )
+    ks, top1, last = (
+        list(found),
+        [p.top1 for p in found.values()],
+        list(found.values())[-1],
+    )
     auc, auc_above_1 = area(ks, top1)
     return {
         "probe": Curve(ks, top1),
@@ -97,7 +118,9 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     }
 
 
-def probe_embeddings(activations_dir: Path, settings: Options, out: Path, device: str = "cpu") -> None:
+def probe_embeddings(
+    activations_dir: Path, settings: Options, out: Path, device: str = "cpu"
+) -> None:
     """The probes' reference, the same on the embeddings themselves: writes JSON to `out`.
 
     Keys: dataset, backbone, top1. `top1` is null for a dataset without labels.
@@ -112,14 +135,22 @@ def probe_embeddings(activations_dir: Path, settings: Options, out: Path, device
     splits["train"] = splits["train"].sample(settings.max_train)
     found = None
     if not any(data.index["label"].isna().any() for data in splits.values()):
-        y = {split: data.index["label"].to_numpy(dtype=np.int64) for split, data in splits.items()}
-        x = {split: np.array(data.embeddings, dtype=np.float32) for split, data in splits.items()}
+        y = {
+            split: data.index["label"].to_numpy(dtype=np.int64)
+            for split, data in splits.items()
+        }
+        x = {
+            split: np.array(data.embeddings, dtype=np.float32)
+            for split, data in splits.items()
+        }
         scale = np.sqrt(np.square(x["train"], dtype=np.float64).mean())
         for rows in x.values():
             rows /= scale
         x = _softmax.principal(x, "train")
         found = fit(x, y, settings, device).top1
-    cell = {what: splits["train"].manifest[what]["name"] for what in ("dataset", "backbone")}
+    cell = {
+        what: splits["train"].manifest[what]["name"] for what in ("dataset", "backbone")
+    }
     files.write_json(out, cell | {"top1": found})
 
 
@@ -137,10 +168,17 @@ def rms(codes: Codes) -> float:
 def truncate(codes: Codes, budget: int, scale: float) -> scipy.sparse.csr_matrix:
     """Each image's `budget` largest activations, divided by `scale`: a csr matrix (N, m), float64."""
     kept = codes.prefix(budget)
-    return Codes(kept.values / np.float32(scale), kept.indices, kept.offsets, kept.m).matrix()
+    return Codes(
+        kept.values / np.float32(scale), kept.indices, kept.offsets, kept.m
+    ).matrix()
 
 
-def fit(x: dict[str, Any], y: dict[str, np.ndarray], options: Options, device: Device = "cpu") -> Probe:
+def fit(
+    x: dict[str, Any],
+    y: dict[str, np.ndarray],
+    options: Options,
+    device: Device = "cpu",
+) -> Probe:
     """Fit on train, choose C on val (the smallest of equals), report on test.
 
     Args:
@@ -153,19 +191,47 @@ def fit(x: dict[str, Any], y: dict[str, np.ndarray], options: Options, device: D
     grid, tried, start = sorted(options.C), [], None
     last: _softmax.Fit | None = None
     for C in grid:
-        before, last = last, _softmax.fit(on["train"], train, len(classes), C, options.tol, options.max_passes, start)
-        start = last._replace(weights=2 * last.weights - before.weights) if before else last
-        of_val, of_test = (classes[last.predict(on[split])] == y[split] for split in ("val", "test"))
+        before, last = (
+            last,
+            _softmax.fit(
+                on["train"],
+                train,
+                len(classes),
+                C,
+                options.tol,
+                options.max_passes,
+                start,
+            ),
+        )
+        start = (
+            last._replace(weights=2 * last.weights - before.weights) if before else last
+        )
+        of_val, of_test = (
+            classes[last.predict(on[split])] == y[split] for split in ("val", "test")
+        )
         tried.append((float(of_val.mean()), C, of_test, last.converged, last.passes))
-        if max(tried)[0] - tried[-1][0] > max(FALLEN, 1.5 / len(y["val"])):  # Of few images two at least.
+        if max(tried)[0] - tried[-1][0] > max(
+            FALLEN, 1.5 / len(y["val"])
+        ):  # Of few images two at least.
             break
     on_val, C, right, _, _ = max(tried, key=itemgetter(0))
     *_, converged, passes = zip(*tried, strict=True)
-    return Probe(right, on_val, C, len(grid) > 1 and C in (grid[0], grid[-1]), all(converged), sum(passes))
+    return Probe(
+        right,
+        on_val,
+        C,
+        len(grid) > 1 and C in (grid[0], grid[-1]),
+        all(converged),
+        sum(passes),
+    )
 
 
 def by_budget(
-    codes: dict[str, Codes], y: dict[str, np.ndarray], largest: int, options: Options, device: Device = "cpu"
+    codes: dict[str, Codes],
+    y: dict[str, np.ndarray],
+    largest: int,
+    options: Options,
+    device: Device = "cpu",
 ) -> dict[int, Probe]:
     """{budget: its probe} of one SAE, ascending.
 
@@ -176,7 +242,12 @@ def by_budget(
     """
     scale = rms(codes["train"])
     return {
-        budget: fit({split: truncate(c, budget, scale) for split, c in codes.items()}, y, options, device)
+        budget: fit(
+            {split: truncate(c, budget, scale) for split, c in codes.items()},
+            y,
+            options,
+            device,
+        )
         for budget in budgets(largest)
     }
 
@@ -195,5 +266,10 @@ def area(budgets: list[int], top1: list[float]) -> tuple[float, float]:
 
 def standard_error(budgets: list[int], right: np.ndarray) -> float:
     """Of the area over K, by the images: `right` (budgets, N), whether each image's label is predicted at each k'."""
-    each = np.asarray(np.trapezoid(right.astype(np.float64), budgets, axis=0)) / budgets[-1]
-    return float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
+    each = (
+        np.asarray(np.trapezoid(right.astype(np.float64), budgets, axis=0))
+        / budgets[-1]
+    )
+    return (
+        float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
+    )

@@ -22,8 +22,12 @@ _CHUNK = 2048
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """The profile of one SAE."""
     coder = subject.coder
-    ranks = np.unique(np.append(np.geomspace(1, coder.m, 64).round().astype(int), coder.k))
-    return {"rank_profile": Curve(ranks, profile(coder, subject.inputs(split))[ranks - 1])}
+    ranks = np.unique(
+        np.append(np.geomspace(1, coder.m, 64).round().astype(int), coder.k)
+    )
+    return {
+        "rank_profile": Curve(ranks, profile(coder, subject.inputs(split))[ranks - 1])
+    }
 
 
 @torch.no_grad()
@@ -33,6 +37,10 @@ def profile(coder: Coder, x: torch.Tensor | Inputs) -> np.ndarray:
     for part in x.split(_CHUNK):
         a = coder.activations(coder.standardise(part)[0])
         # NumPy sorts values alone, with the vector instructions there are: some 13 times as fast as `torch.sort`.
-        ascending = np.sort(a.numpy(), axis=1) if a.device.type == "cpu" else a.sort(dim=1).values.cpu().numpy()
+        ascending = (
+            np.sort(a.numpy(), axis=1)
+            if a.device.type == "cpu"
+            else a.sort(dim=1).values.cpu().numpy()
+        )
         total += ascending.sum(axis=0, dtype=np.float64)
     return total[::-1] / len(x)

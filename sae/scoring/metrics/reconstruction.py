@@ -13,4 +13,6 @@ READS = ()
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """Reconstruction of one SAE: `r2`, `r2_dim_mean`, `nmse`, `constant_dims`, `l0`."""
     codes = subject.codes(split)
-    return _residuals.fit(subject.coder, subject.inputs(split), codes)._asdict() | {"l0": codes.l0()}
+    return _residuals.fit(subject.coder, subject.inputs(split), codes)._asdict() | {
+        "l0": codes.l0()
+    }

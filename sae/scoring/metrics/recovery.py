@@ -30,18 +30,32 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     if spec.get("loader") != "generated":
         return {}
     images = len(subject.embeddings(split))
-    dictionary, truth = subject.once_for_all(("recovery", split), lambda: _truth(spec, split, images))
-    return of_codes(subject.coder.W_dec.detach().cpu().numpy(), subject.codes(split), dictionary, truth)
+    dictionary, truth = subject.once_for_all(
+        ("recovery", split), lambda: _truth(spec, split, images)
+    )
+    return of_codes(
+        subject.coder.W_dec.detach().cpu().numpy(),
+        subject.codes(split),
+        dictionary,
+        truth,
+    )
 
 
-def _truth(spec: dict[str, Any], split: str, count: int) -> tuple[Any, scipy.sparse.csr_matrix]:
+def _truth(
+    spec: dict[str, Any], split: str, count: int
+) -> tuple[Any, scipy.sparse.csr_matrix]:
     """The directions of the concepts (concepts, d), and their strengths on the images of a split, csr (N, concepts)."""
     world = generated.world(entry("backbone", spec)[1])
-    return world.dictionary, scipy.sparse.vstack([s for _, s in synthetic.chunks(world, split, count)], format="csr")
+    return world.dictionary, scipy.sparse.vstack(
+        [s for _, s in synthetic.chunks(world, split, count)], format="csr"
+    )
 
 
 def of_codes(
-    decoder: np.ndarray, codes: Codes, dictionary: np.ndarray, truth: scipy.sparse.csr_matrix
+    decoder: np.ndarray,
+    codes: Codes,
+    dictionary: np.ndarray,
+    truth: scipy.sparse.csr_matrix,
 ) -> dict[str, float]:
     """Scores of an SAE against the truth.
 
@@ -57,7 +71,10 @@ def of_codes(
     # Column c of both: does concept c's latent fire, does the image show c.
     fires = fires.tocsc()[:, latent]
     both = np.asarray(fires.multiply(shows).sum(axis=0)).ravel()
-    fired, shown = np.asarray(fires.sum(axis=0)).ravel(), np.asarray(shows.sum(axis=0)).ravel()
+    fired, shown = (
+        np.asarray(fires.sum(axis=0)).ravel(),
+        np.asarray(shows.sum(axis=0)).ravel(),
+    )
     seen = shown > 0
     precision = both / np.maximum(fired, 1)
     return {
@@ -70,7 +87,10 @@ def of_codes(
 
 def match(decoder: np.ndarray, dictionary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each concept's most similar latent: its cosine (concepts,), signed, and its number (concepts,)."""
-    rows, truth = (w / np.maximum(np.linalg.norm(w, axis=1, keepdims=True), 1e-12) for w in (decoder, dictionary))
+    rows, truth = (
+        w / np.maximum(np.linalg.norm(w, axis=1, keepdims=True), 1e-12)
+        for w in (decoder, dictionary)
+    )
     latent, cosine = np.empty(len(truth), dtype=np.int64), np.empty(len(truth))
     for start in range(0, len(truth), 1024):
         similarity = truth[start : start + 1024] @ rows.T

@@ -23,9 +23,16 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     shape = tuple(decoder.shape)
 
     def null() -> torch.Tensor:
-        return highest_cosines(torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(decoder.device))
+        return highest_cosines(
+            torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(
+                decoder.device
+            )
+        )
 
-    found, random = highest_cosines(decoder), subject.once_for_all(("redundancy", shape), null)
+    found, random = (
+        highest_cosines(decoder),
+        subject.once_for_all(("redundancy", shape), null),
+    )
     return {
         "redundancy_mean": found.mean().item(),
         "redundancy_max": found.max().item(),

@@ -28,7 +28,9 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     found = {"robustness": Curve(ks, nmse_by_k(coder, x, ks))}
     if not isinstance(coder.select, TopK):
         codes = subject.codes(split)
-        found["robustness_own"] = Curve([codes.l0()], [_residuals.fit(coder, x, codes).nmse])
+        found["robustness_own"] = Curve(
+            [codes.l0()], [_residuals.fit(coder, x, codes).nmse]
+        )
     return found
 
 
@@ -49,18 +51,29 @@ def nmse_by_k(coder: Coder, x: torch.Tensor | Inputs, ks: list[int]) -> np.ndarr
         (len(ks),) float64.
     """
     mean = _residuals.mean_of(x, _CHUNK)
-    residual, variance = torch.zeros(len(ks), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    residual, variance = (
+        torch.zeros(len(ks), dtype=torch.float64),
+        torch.zeros((), dtype=torch.float64),
+    )
     for part in x.split(_CHUNK):
         encoded = coder.largest(part, ks[-1])
         # Few rows at a time: for every k they are looked at again, in the cache.
-        for rows, values, indices in zip(*(t.split(_ROWS) for t in (part, *encoded)), strict=True):
+        for rows, values, indices in zip(
+            *(t.split(_ROWS) for t in (part, *encoded)), strict=True
+        ):
             _, scale, shift = coder.standardise(rows)
             x_hat, done = coder.b_dec.expand_as(rows).clone(), 0
             exact = rows.cpu().double()
             variance += (exact - mean).square_().sum()
             for number, k in enumerate(ks):
                 # Largest first: going from one k to the next only adds what lies between.
-                x_hat += gather_sum(values[:, done:k].contiguous(), indices[:, done:k].contiguous(), coder.W_dec)
+                x_hat += gather_sum(
+                    values[:, done:k].contiguous(),
+                    indices[:, done:k].contiguous(),
+                    coder.W_dec,
+                )
                 done = k
-                residual[number] += (exact - restore(x_hat, scale, shift).cpu()).square_().sum()
+                residual[number] += (
+                    (exact - restore(x_hat, scale, shift).cpu()).square_().sum()
+                )
     return (residual / variance).numpy()

@@ -26,27 +26,53 @@ READS = ("train",)
 class Options(Base):
     """How the probes are fitted."""
 
-    ks: list[Count] = Field([1, 5], min_length=1, description="how many latents a probe reads")
-    max_train: Count = Field(10_000, description="training images; of more, a seeded sample is drawn")
-    classes: Count = Field(30, description="of more classes, this many are drawn, seeded")
+    ks: list[Count] = Field(
+        [1, 5], min_length=1, description="how many latents a probe reads"
+    )
+    max_train: Count = Field(
+        10_000, description="training images; of more, a seeded sample is drawn"
+    )
+    classes: Count = Field(
+        30, description="of more classes, this many are drawn, seeded"
+    )
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """AUC of one SAE's probes; nothing where the dataset has no labels."""
-    y_train, y = subject.labels("train", at_most=options.max_train), subject.labels(split)
+    y_train, y = (
+        subject.labels("train", at_most=options.max_train),
+        subject.labels(split),
+    )
     if y_train is None or y is None:
         return {}
-    train, test = subject.codes("train", options.max_train).matrix(), subject.codes(split).matrix()
-    found = {f"sparse_probe_auc_{k}": auc(train, y_train, test, y, k, options) for k in options.ks}
+    train, test = (
+        subject.codes("train", options.max_train).matrix(),
+        subject.codes(split).matrix(),
+    )
+    found = {
+        f"sparse_probe_auc_{k}": auc(train, y_train, test, y, k, options)
+        for k in options.ks
+    }
     permuted = np.random.default_rng(0).permutation(y_train)
-    return found | {"sparse_probe_auc_null": auc(train, permuted, test, y, options.ks[0], options)}
+    return found | {
+        "sparse_probe_auc_null": auc(train, permuted, test, y, options.ks[0], options)
+    }
 
 
-def auc(train: Csr, y_train: np.ndarray, test: Csr, y_test: np.ndarray, k: int, options: Options) -> float:
+def auc(
+    train: Csr,
+    y_train: np.ndarray,
+    test: Csr,
+    y_test: np.ndarray,
+    k: int,
+    options: Options,
+) -> float:
     """Mean AUC over classes of probes on k latents; codes (N, m), classes (N,)."""
     there = np.intersect1d(y_train, y_test)
     if len(there) > options.classes:
-        there = np.sort(np.random.default_rng(0).choice(there, options.classes, replace=False))
+        there = np.sort(
+            np.random.default_rng(0).choice(there, options.classes, replace=False)
+        )
     areas = []
     for label in there:
         positive, held_out = y_train == label, y_test == label
@@ -64,8 +90,12 @@ def auc(train: Csr, y_train: np.ndarray, test: Csr, y_test: np.ndarray, k: int, 
 def difference(codes: Csr, positive: np.ndarray) -> np.ndarray:
     """(m,) how much more active latents are on some images than on others, in standard deviations; 0 if constant."""
     count = codes.shape[0]
-    mean, square = (np.asarray(part.mean(axis=0)).ravel() for part in (codes, codes.multiply(codes)))
+    mean, square = (
+        np.asarray(part.mean(axis=0)).ravel() for part in (codes, codes.multiply(codes))
+    )
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
     inside = np.asarray(codes[positive].sum(axis=0)).ravel() / positive.sum()
     outside = (mean * count - inside * positive.sum()) / (count - positive.sum())
-    return np.divide(inside - outside, deviation, out=np.zeros_like(mean), where=deviation > 0)
+    return np.divide(
+        inside - outside, deviation, out=np.zeros_like(mean), where=deviation > 0
+    )

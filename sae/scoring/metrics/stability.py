@@ -28,8 +28,15 @@ SAME = 0.7
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """Stability of one SAE; nothing where it has no sibling."""
     coder = subject.coder
-    matched, shape = [matches(coder.W_dec, other.W_dec) for other in subject.siblings], (coder.d, coder.m)
-    return summary("stability", matched, lambda: subject.once_for_all(("stability", shape), lambda: _null(*shape)))
+    matched, shape = (
+        [matches(coder.W_dec, other.W_dec) for other in subject.siblings],
+        (coder.d, coder.m),
+    )
+    return summary(
+        "stability",
+        matched,
+        lambda: subject.once_for_all(("stability", shape), lambda: _null(*shape)),
+    )
 
 
 def summary(name: str, matched: list[np.ndarray], null: Callable[[], float]) -> Scores:
@@ -38,7 +45,9 @@ def summary(name: str, matched: list[np.ndarray], null: Callable[[], float]) -> 
         return {}
     return {
         name: float(np.mean([cosines.mean() for cosines in matched])),
-        f"{name}_shared": float(np.mean([(cosines > SAME).mean() for cosines in matched])),
+        f"{name}_shared": float(
+            np.mean([(cosines > SAME).mean() for cosines in matched])
+        ),
         f"{name}_null": null(),
     }
 
@@ -46,7 +55,12 @@ def summary(name: str, matched: list[np.ndarray], null: Callable[[], float]) -> 
 @torch.no_grad()
 def matches(one: torch.Tensor, other: torch.Tensor) -> np.ndarray:
     """The cosines of the rows of (m, d) with those of (m', d) that they are matched with, of the fewer of the two."""
-    cosine = (functional.normalize(one, dim=1) @ functional.normalize(other, dim=1).T).cpu().double().numpy()
+    cosine = (
+        (functional.normalize(one, dim=1) @ functional.normalize(other, dim=1).T)
+        .cpu()
+        .double()
+        .numpy()
+    )
     return cosine[linear_sum_assignment(cosine, maximize=True)]
 
 

@@ -30,7 +30,11 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         other = _live(sibling, sibling.firing_counts(inputs))
         if len(own) and len(other):
             matched.append(matches(own, other))
-            nulls.append(matches(*(_random(rows, seed) for seed, rows in enumerate((own, other)))).mean())
+            nulls.append(
+                matches(
+                    *(_random(rows, seed) for seed, rows in enumerate((own, other)))
+                ).mean()
+            )
     return summary("stability_alive", matched, lambda: float(np.mean(nulls)))
 
 

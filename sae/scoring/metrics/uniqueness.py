@@ -24,14 +24,27 @@ _PART = 512  # sets compared at once
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """Uniqueness of one SAE's top images."""
-    names = ("uniqueness", "uniqueness_shared", "uniqueness_null", "uniqueness_shared_null")
-    images, sets = len(subject.embeddings(split)), top_images(subject.codes(split).by_latent())
+    names = (
+        "uniqueness",
+        "uniqueness_shared",
+        "uniqueness_null",
+        "uniqueness_shared_null",
+    )
+    images, sets = (
+        len(subject.embeddings(split)),
+        top_images(subject.codes(split).by_latent()),
+    )
     if len(sets) < 2:
         return dict.fromkeys(names, float("nan"))
     rng = np.random.default_rng(0)
     random = np.stack([rng.choice(images, TOP, replace=False) for _ in sets])
     own, null = (highest_jaccard(of, images) for of in (sets, random))
-    values = (1 - own.mean(), (own > 1 / 3).mean(), 1 - null.mean(), (null > 1 / 3).mean())
+    values = (
+        1 - own.mean(),
+        (own > 1 / 3).mean(),
+        1 - null.mean(),
+        (null > 1 / 3).mean(),
+    )
     return dict(zip(names, values, strict=True))
 
 
@@ -49,7 +62,9 @@ def highest_jaccard(sets: np.ndarray, images: int) -> np.ndarray:
     """(L,) of each set of TOP images, (L, TOP), the highest Jaccard index with another set."""
     count = len(sets)
     rows = np.repeat(np.arange(count), TOP)
-    member = scipy.sparse.csr_matrix((np.ones(count * TOP), (rows, sets.ravel())), shape=(count, images))
+    member = scipy.sparse.csr_matrix(
+        (np.ones(count * TOP), (rows, sets.ravel())), shape=(count, images)
+    )
     most = np.empty(count)
     for start in range(0, count, _PART):
         common = member[start : start + _PART] @ member.T

@@ -36,16 +36,25 @@ class Objective(step.Objective):
     def loss(self, x: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """As of Top-k, with a part `sparsity`."""
         standard, scale, shift = self.coder.standardise(x)
-        a = activations(self.coder, standard, getattr(torch, self.settings.precision), differentiable=True)
+        a = activations(
+            self.coder,
+            standard,
+            getattr(torch, self.settings.precision),
+            differentiable=True,
+        )
         z = self.codes(a)
         residual = x - restore(z @ self.coder.W_dec + self.coder.b_dec, scale, shift)
         reconstruction, sparsity = residual.square().sum(dim=1).mean(), self.sparsity(z)
-        loss, parts = self.total(reconstruction + sparsity, reconstruction, x, a, picks_of(z), residual, step)
+        loss, parts = self.total(
+            reconstruction + sparsity, reconstruction, x, a, picks_of(z), residual, step
+        )
         return loss, parts | {"sparsity": sparsity}
 
     def finish(self, x: Tensor | Inputs) -> Coder:
         """The coder with thresholds that keep k latents a sample, on average."""
-        self.coder.select = Threshold(calibrate(self.coder, x, self.thresholds().detach(), self.settings.k))
+        self.coder.select = Threshold(
+            calibrate(self.coder, x, self.thresholds().detach(), self.settings.k)
+        )
         return self.coder
 
 

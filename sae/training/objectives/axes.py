@@ -34,10 +34,20 @@ class Objective(step.Objective):
     def finish(self, x: torch.Tensor | Inputs) -> Coder:
         """The coder of the axes, of the prepared training inputs (N, d)."""
         like = self.coder
-        axes = torch.eye(like.d) if self.options.basis == "dimensions" else principal_axes(x, like)
+        axes = (
+            torch.eye(like.d)
+            if self.options.basis == "dimensions"
+            else principal_axes(x, like)
+        )
         both = torch.cat([axes, -axes])
         m = 2 * like.d
-        coder = Coder(like.d, m, min(self.settings.k, m), input_norm=like.input_norm, tied=like.tied)
+        coder = Coder(
+            like.d,
+            m,
+            min(self.settings.k, m),
+            input_norm=like.input_norm,
+            tied=like.tied,
+        )
         coder.fill({"W_enc": both.T, "W_dec": both, "b_dec": like.b_dec})
         return coder.to(like.b_dec.device)
 

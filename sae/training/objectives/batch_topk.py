@@ -34,7 +34,11 @@ class Objective(step.Objective):
         """No batch was seen yet."""
         # In double precision, as small changes add up; Apple's GPUs have none.
         device = self.coder.b_dec.device
-        self.threshold = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        self.threshold = torch.zeros(
+            (),
+            dtype=torch.float32 if device.type == "mps" else torch.float64,
+            device=device,
+        )
         self.seen = torch.zeros_like(self.threshold)
 
     def pick(self, a: torch.Tensor) -> picks.Picks:
@@ -43,14 +47,18 @@ class Objective(step.Objective):
         self._estimate(picked.values.detach())
         return picked
 
-    def loss(self, x: torch.Tensor, step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def loss(
+        self, x: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """As of Top-k; the estimated threshold is logged too."""
         loss, parts = super().loss(x, step)
         return loss, parts | {"threshold": self.threshold}
 
     def finish(self, x: torch.Tensor | Inputs) -> Coder:
         """The coder with one threshold for all latents."""
-        self.coder.select = Threshold(calibrate(self.coder, x, torch.ones_like(self.coder.b_enc), self.settings.k))
+        self.coder.select = Threshold(
+            calibrate(self.coder, x, torch.ones_like(self.coder.b_enc), self.settings.k)
+        )
         self.coder.metadata["threshold_uncalibrated"] = self.threshold.item()
         return self.coder
 
@@ -61,4 +69,8 @@ class Objective(step.Objective):
         rate = 1 / self.seen.clamp_min(1)
         if self.options.momentum is not None:
             rate = rate.clamp_min(1 - self.options.momentum)
-        self.threshold = torch.where(smallest.isfinite(), torch.lerp(self.threshold, smallest, rate), self.threshold)
+        self.threshold = torch.where(
+            smallest.isfinite(),
+            torch.lerp(self.threshold, smallest, rate),
+            self.threshold,
+        )

@@ -38,6 +38,12 @@ class Objective(topk.Objective):
     def fit(self, fit: step.Fit) -> torch.Tensor:
         """The mean over budgets."""
         # Ranks from 0 within a sample, of equal activations the first in the order of the picks.
-        ranks = fit.picks.values.detach().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        fewer = [fit.error(fit.picks.where(ranks < budget)) for budget in self.budgets[:-1]]
+        ranks = (
+            fit.picks.values.detach()
+            .argsort(dim=1, descending=True, stable=True)
+            .argsort(dim=1)
+        )
+        fewer = [
+            fit.error(fit.picks.where(ranks < budget)) for budget in self.budgets[:-1]
+        ]
         return torch.stack([*fewer, fit.reconstruction]).mean()

@@ -33,7 +33,9 @@ def content(options: Options) -> dict[str, str]:
     return {"file_sha256": files.sha256(options.file)}
 
 
-def take(options: Options, settings: Settings, embeddings: np.ndarray) -> tuple[Coder, dict[str, float]]:
+def take(
+    options: Options, settings: Settings, embeddings: np.ndarray
+) -> tuple[Coder, dict[str, float]]:
     """The SAE, and its row of the log: what it gives on training embeddings, at most 16,384 of them.
 
     Args:
@@ -45,10 +47,14 @@ def take(options: Options, settings: Settings, embeddings: np.ndarray) -> tuple[
             the embeddings worse than their mean does: its input space is another one.
     """
     coder, where = saefile.load(options.file), f"{options.file}, an imported SAE,"
-    rows = embeddings[:: -(-len(embeddings) // _ROWS)]  # Evenly spread: rows may be in the order of their classes.
+    rows = embeddings[
+        :: -(-len(embeddings) // _ROWS)
+    ]  # Evenly spread: rows may be in the order of their classes.
     if coder.d != rows.shape[1]:
         said = "name its method in an experiment of the backbone that it was trained on"
-        raise UserError(f"{where} takes {coder.d} dimensions, and these embeddings have {rows.shape[1]}: {said}")
+        raise UserError(
+            f"{where} takes {coder.d} dimensions, and these embeddings have {rows.shape[1]}: {said}"
+        )
     if isinstance(coder.select, TopK) and coder.select.k != settings.k:
         raise UserError(
             f"{where} keeps {coder.select.k} latents of an image, and this cell has k = {settings.k}: give its "
@@ -59,5 +65,7 @@ def take(options: Options, settings: Settings, embeddings: np.ndarray) -> tuple[
     row = untrained(coder, x, total_variance(x))
     if not row["r2"] > 0:
         said = doubt(coder, row["r2"], "the training embeddings")
-        raise UserError(f"{where} {said}, `import: {{ place: ..., input_norm: ..., input_scale: ... }}`")
+        raise UserError(
+            f"{where} {said}, `import: {{ place: ..., input_norm: ..., input_scale: ... }}`"
+        )
     return coder, row

@@ -39,7 +39,11 @@ class Objective(_threshold.Objective):
 
     def start(self) -> None:
         """The thresholds."""
-        self.theta = torch.full_like(self.coder.b_enc, self.options.theta).detach().requires_grad_()
+        self.theta = (
+            torch.full_like(self.coder.b_enc, self.options.theta)
+            .detach()
+            .requires_grad_()
+        )
 
     def parameters(self) -> list[Tensor]:
         """The thresholds."""
@@ -54,7 +58,10 @@ class Objective(_threshold.Objective):
 
     def sparsity(self, z: Tensor) -> Tensor:
         """How far L0 is from k."""
-        return self.options.sparsity * (self.active / len(z) / self.settings.k - 1).square()
+        return (
+            self.options.sparsity
+            * (self.active / len(z) / self.settings.k - 1).square()
+        )
 
     def thresholds(self) -> Tensor:
         """Those that were learned; at least 0, as a coder takes them."""
@@ -65,14 +72,18 @@ class _Jump(torch.autograd.Function):
     # The codes, and how many activations of the whole batch are above their threshold.
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, theta: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, a: Tensor, theta: Tensor, bandwidth: float
+    ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(a, theta)
         ctx.bandwidth = bandwidth
         return torch.where(a > theta, a, 0), (a > theta).sum().to(a.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, of_z: Tensor, of_active: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, of_z: Tensor, of_active: Tensor
+    ) -> tuple[Tensor | None, ...]:
         a, theta = ctx.saved_tensors
         # The activations through which a threshold learns.
         inside = (a > 0) & ((a - theta).abs() < ctx.bandwidth / 2)

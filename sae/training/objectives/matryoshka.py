@@ -52,5 +52,8 @@ class Objective(batch_topk.Objective):
 
     def fit(self, fit: step.Fit) -> torch.Tensor:
         """The mean over levels."""
-        below = [fit.error(fit.picks.where(fit.picks.indices < end)) for end in self.levels[:-1]]
+        below = [
+            fit.error(fit.picks.where(fit.picks.indices < end))
+            for end in self.levels[:-1]
+        ]
         return torch.stack([*below, fit.reconstruction]).mean()

@@ -31,4 +31,6 @@ class Objective(topk.Objective):
     def fit(self, fit: step.Fit) -> torch.Tensor:
         """Both errors."""
         more = min(round(self.options.ratio * self.settings.k), self.settings.m)
-        return fit.reconstruction + self.options.weight * fit.error(fit.attach(picks.of_each(fit.a, more)))
+        return fit.reconstruction + self.options.weight * fit.error(
+            fit.attach(picks.of_each(fit.a, more))
+        )

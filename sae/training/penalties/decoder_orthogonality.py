@@ -25,8 +25,14 @@ class Options(Base):
 def penalty(batch: Batch) -> torch.Tensor:
     """Mean over latents of the square of their highest cosine within a chunk: (N,), all equal."""
     rows = torch.nn.functional.normalize(batch.coder.W_dec, dim=1)
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(batch.step)).to(rows.device)
-    highest = [_highest(rows[part]) for part in order.split(batch.options.chunk) if len(part) > 1]  # type: ignore[attr-defined]
+    order = torch.randperm(
+        len(rows), generator=torch.Generator().manual_seed(batch.step)
+    ).to(rows.device)
+    highest = [
+        _highest(rows[part])
+        for part in order.split(batch.options.chunk)
+        if len(part) > 1
+    ]  # type: ignore[attr-defined]
     return torch.cat(highest).square().mean().expand(len(batch.a))
 
 

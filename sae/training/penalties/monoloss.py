@@ -31,7 +31,9 @@ def penalty(batch: Batch) -> torch.Tensor:
     low, high = z.amin(dim=0), z.amax(dim=0)
     scaled = (z - low) / (high - low).clamp_min(torch.finfo(z.dtype).tiny)
     sums, squares = scaled.sum(dim=0), scaled.square().sum(dim=0)
-    together = (scaled.T @ functional.normalize(batch.x, dim=1)).square().sum(dim=1) - squares
+    together = (scaled.T @ functional.normalize(batch.x, dim=1)).square().sum(
+        dim=1
+    ) - squares
     weight = sums.square() - squares
     counts = weight > batch.options.least  # type: ignore[attr-defined]
     ms = torch.where(counts, together, 0) / torch.where(counts, weight, 1)

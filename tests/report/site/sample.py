@@ -13,43 +13,76 @@ from PIL import Image
 
 SITE = Path(__file__).parents[3] / "sae/report/site"
 HOSTILE = (
-    "<script>window.broken = 1</script> \"quoted\" 'single' & $dollar$ {{ 1 }} \\x <img src=x onerror=window.broken=1>"
+    "<script>window.broken = 1</script> \"quoted\" 'single' & $dollar$ {{ 1 }} \\x "
+    "<img src=x onerror=window.broken=1>"
 )
 ARABIC = "قطة <b>على</b> السجادة"
-LONG = "a name of three hundred characters " * 8 + "and so it ends, after all that &amp;"
+LONG = (
+    "a name of three hundred characters " * 8 + "and so it ends, after all that &amp;"
+)
 SIDE, ACROSS = 8, 16  # Pixels of a thumbnail; thumbnails in a row of a sheet.
 _TYPES = {"f16": "<f2", "f32": "<f4", "u8": "u1", "u16": "<u2", "u32": "<u4"}
 
 METHODS = [
-    {"id": "topk", "label": "Baseline", "colour": "#444444", "marker": "o", "against": None, "control": False},
-    {"id": "reg/1 & <b>", "label": HOSTILE, "colour": "#0072b2", "marker": "s", "against": "topk", "control": False},
-    {"id": "untrained", "label": LONG, "colour": "#aaaaaa", "marker": "X", "against": None, "control": True},
+    {
+        "id": "topk",
+        "label": "Baseline",
+        "colour": "#444444",
+        "marker": "o",
+        "against": None,
+        "control": False,
+    },
+    {
+        "id": "reg/1 & <b>",
+        "label": HOSTILE,
+        "colour": "#0072b2",
+        "marker": "s",
+        "against": "topk",
+        "control": False,
+    },
+    {
+        "id": "untrained",
+        "label": LONG,
+        "colour": "#aaaaaa",
+        "marker": "X",
+        "against": None,
+        "control": True,
+    },
 ]
 
 
 def packed(values: Any, kind: str) -> dict[str, str]:
     """An array as the format packs it."""
     raw = np.ascontiguousarray(values, dtype=_TYPES[kind]).tobytes()
-    return {"type": kind, "data": base64.b64encode(gzip.compress(raw, 5, mtime=0)).decode()}
+    return {
+        "type": kind,
+        "data": base64.b64encode(gzip.compress(raw, 5, mtime=0)).decode(),
+    }
 
 
 def unpacked(array: dict[str, str]) -> np.ndarray:
     """What was packed."""
-    return np.frombuffer(gzip.decompress(base64.b64decode(array["data"])), _TYPES[array["type"]])
+    return np.frombuffer(
+        gzip.decompress(base64.b64decode(array["data"])), _TYPES[array["type"]]
+    )
 
 
 def put(folder: Path, name: str, payload: Any) -> None:
     """Write data/{name}.js."""
     path = folder / f"data/{name}.js"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"SITE.put({json.dumps(name)}, {json.dumps(payload)})\n", encoding="utf-8")
+    path.write_text(
+        f"SITE.put({json.dumps(name)}, {json.dumps(payload)})\n", encoding="utf-8"
+    )
 
 
 def shell(folder: Path, experiment: str, description: str, answer: list[str]) -> None:
     """Write index.html and assets/."""
     shutil.copytree(SITE / "assets", folder / "assets", dirs_exist_ok=True)
     names = sorted(path.name for path in (SITE / "assets").iterdir())
-    page = jinja2.Environment(autoescape=True).from_string((SITE / "index.html").read_text(encoding="utf-8"))
+    page = jinja2.Environment(autoescape=True).from_string(
+        (SITE / "index.html").read_text(encoding="utf-8")
+    )
     text = page.render(
         experiment=experiment,
         description=description,
@@ -60,7 +93,9 @@ def shell(folder: Path, experiment: str, description: str, answer: list[str]) ->
     (folder / "index.html").write_text(text, encoding="utf-8")
 
 
-def codes(rng: np.random.Generator, m: int, images: int, k: int) -> dict[str, np.ndarray]:
+def codes(
+    rng: np.random.Generator, m: int, images: int, k: int
+) -> dict[str, np.ndarray]:
     """A random code, k latents an image: by latent, highest activation first; a twelfth of the latents is dead."""
     live = m - m // 12
     # Frequencies that fall as those of real latents do.
@@ -75,7 +110,12 @@ def codes(rng: np.random.Generator, m: int, images: int, k: int) -> dict[str, np
 
 
 def sae(
-    rng: np.random.Generator, m: int, code: dict[str, np.ndarray], images: int, classes: int, others: list[int]
+    rng: np.random.Generator,
+    m: int,
+    code: dict[str, np.ndarray],
+    images: int,
+    classes: int,
+    others: list[int],
 ) -> Any:
     """The payload of one SAE; without classes it has no class and no detection either."""
     active = np.diff(code["offsets"])
@@ -86,9 +126,14 @@ def sae(
 
     latents = {"n_active": packed(active, "u32"), "ms": packed(score(0.2, 0.9), "f32")}
     if classes:
-        latents |= {"detection": packed(score(0.4, 1), "f32"), "purity": packed(score(0.2, 1), "f32")}
+        latents |= {
+            "detection": packed(score(0.4, 1), "f32"),
+            "purity": packed(score(0.2, 1), "f32"),
+        }
         latents |= {"purity_null": packed(score(0.1, 0.2), "f32")}
-        latents["top_class"] = packed(np.where(active > 0, rng.integers(0, classes, m), 65535), "u16")
+        latents["top_class"] = packed(
+            np.where(active > 0, rng.integers(0, classes, m), 65535), "u16"
+        )
     nearest = (np.arange(m)[:, None] + rng.integers(1, m, (m, 10))) % m
     return {
         "m": m,
@@ -104,7 +149,11 @@ def sae(
             "cosine": packed(-np.sort(-rng.uniform(0, 0.9, (m, 10)), axis=1), "f16"),
         },
         "matches": [
-            {"sae": other, "latent": packed(rng.permutation(m), ids), "cosine": packed(rng.uniform(0.3, 1, m), "f16")}
+            {
+                "sae": other,
+                "latent": packed(rng.permutation(m), ids),
+                "cosine": packed(rng.uniform(0.3, 1, m), "f16"),
+            }
             for other in others
         ],
     }
@@ -141,7 +190,9 @@ def pictures(
 HOSTILES = [f"{HOSTILE}.png", f"{ARABIC}.png", f"{LONG}.png"]
 
 
-def trials(rng: np.random.Generator, cells: list[dict], scored: list[list[str]]) -> dict[str, list]:
+def trials(
+    rng: np.random.Generator, cells: list[dict], scored: list[list[str]]
+) -> dict[str, list]:
     """Eight trials of each method and cell: one that diverged, one that is not feasible."""
     rows: list[dict[str, Any]] = []
     for cell, of in enumerate(scored):
@@ -155,34 +206,75 @@ def trials(rng: np.random.Generator, cells: list[dict], scored: list[list[str]])
                     "role": "trial",
                 }
                 lost = trial == 7
-                row |= {"status": "diverged" if lost else "ok", "feasible": trial < 6, "sae": None}
+                row |= {
+                    "status": "diverged" if lost else "ok",
+                    "feasible": trial < 6,
+                    "sae": None,
+                }
                 r2 = None if lost else round(float(rng.uniform(0.5, 0.7)), 4)
-                row |= {"l0": float(cells[cell]["k"]), "dead": int(rng.integers(0, 9)), "firing": 0.95}
+                row |= {
+                    "l0": float(cells[cell]["k"]),
+                    "dead": int(rng.integers(0, 9)),
+                    "firing": 0.95,
+                }
                 row |= {"r2_val": r2, "r2_test": r2}
                 for score in ("ms", "detection_alive"):
-                    value = round(float(rng.uniform(0.3, 0.8)), 4) if score in of and not lost else None
+                    value = (
+                        round(float(rng.uniform(0.3, 0.8)), 4)
+                        if score in of and not lost
+                        else None
+                    )
                     row |= {f"{score}_val": value, f"{score}_test": value}
                 rows.append(row)
     return {key: [row[key] for row in rows] for key in rows[0]}
 
 
-def hull(trials: dict[str, list], cell: int, method: int, score: str) -> list[dict[str, Any]]:
+def hull(
+    trials: dict[str, list], cell: int, method: int, score: str
+) -> list[dict[str, Any]]:
     """Vertices of a front: enough like one that each is a trial, R² falling and the score rising."""
     found: list[dict[str, Any]] = []
-    rows = [i for i, at in enumerate(trials["cell"]) if at == cell and trials["method"][i] == method]
-    rows = [i for i in rows if trials["feasible"][i] and trials[f"{score}_val"][i] is not None]
+    rows = [
+        i
+        for i, at in enumerate(trials["cell"])
+        if at == cell and trials["method"][i] == method
+    ]
+    rows = [
+        i
+        for i in rows
+        if trials["feasible"][i] and trials[f"{score}_val"][i] is not None
+    ]
     for i in sorted(rows, key=lambda i: -trials["r2_val"][i]):
         value = trials[f"{score}_val"][i]
         if not found or value > found[-1]["value"]:
-            vertex = {"cell": cell, "method": method, "score": score, "r2": trials["r2_val"][i], "value": value}
+            vertex = {
+                "cell": cell,
+                "method": method,
+                "score": score,
+                "r2": trials["r2_val"][i],
+                "value": value,
+            }
             found.append(vertex | {"weight": 0.5 if len(found) < 2 else 0})
     return found
 
 
-def overview(rng: np.random.Generator, cells: list[dict], saes: list[dict], *, compared: bool = True) -> dict[str, Any]:
+def overview(
+    rng: np.random.Generator,
+    cells: list[dict],
+    saes: list[dict],
+    *,
+    compared: bool = True,
+) -> dict[str, Any]:
     """The overview; without `compared` that of someone's SAE alone, with neither trials nor claims."""
     scores = [
-        {"id": "ms", "label": "MS", "what": "How alike the images are.", "better": 1, "chance": None, "endpoint": True},
+        {
+            "id": "ms",
+            "label": "MS",
+            "what": "How alike the images are.",
+            "better": 1,
+            "chance": None,
+            "endpoint": True,
+        },
         {
             "id": "detection_alive",
             "label": "detection",
@@ -230,20 +322,67 @@ def overview(rng: np.random.Generator, cells: list[dict], saes: list[dict], *, c
     made["windows"] = [
         {
             "cell": cell,
-            "best": max(v["r2"] for v in made["fronts"] if v["cell"] == cell and v["method"] == 0),
+            "best": max(
+                v["r2"]
+                for v in made["fronts"]
+                if v["cell"] == cell and v["method"] == 0
+            ),
             "width": 0.01,
         }
         for cell in range(len(cells))
     ]
-    row = {"method": 1, "width": 0.01, "low_seeds": None, "high_seeds": None, "up": 2, "cells": 2, "infeasible": 0}
-    row |= {"level": 0.5, "r2_difference": -0.001, "shortfall": 0.0, "at_lower_r2": False}
+    row = {
+        "method": 1,
+        "width": 0.01,
+        "low_seeds": None,
+        "high_seeds": None,
+        "up": 2,
+        "cells": 2,
+        "infeasible": 0,
+    }
+    row |= {
+        "level": 0.5,
+        "r2_difference": -0.001,
+        "shortfall": 0.0,
+        "at_lower_r2": False,
+    }
     made["board"] = [
-        row | {"score": "ms", "effect": 0.012, "low": 0.004, "high": 0.02, "outcome": "shown higher"},
-        row | {"score": "detection_alive", "effect": -0.003, "low": -0.02, "high": 0.014, "outcome": "undecided"},
-        row | {"score": "dead", "effect": 1.0, "low": None, "high": None, "outcome": None},
-        row | {"score": "ms", "width": 0.02, "effect": 0.015, "low": 0.001, "high": 0.03, "outcome": "shown higher"},
+        row
+        | {
+            "score": "ms",
+            "effect": 0.012,
+            "low": 0.004,
+            "high": 0.02,
+            "outcome": "shown higher",
+        },
+        row
+        | {
+            "score": "detection_alive",
+            "effect": -0.003,
+            "low": -0.02,
+            "high": 0.014,
+            "outcome": "undecided",
+        },
+        row
+        | {"score": "dead", "effect": 1.0, "low": None, "high": None, "outcome": None},
+        row
+        | {
+            "score": "ms",
+            "width": 0.02,
+            "effect": 0.015,
+            "low": 0.001,
+            "high": 0.03,
+            "outcome": "shown higher",
+        },
     ]
-    claim = {"measured": 0.007, "low": 0.002, "high": 0.012, "detection": 0.01, "cells_for": 2, "cells_against": 0}
+    claim = {
+        "measured": 0.007,
+        "low": 0.002,
+        "high": 0.012,
+        "detection": 0.01,
+        "cells_for": 2,
+        "cells_against": 0,
+    }
     made["claims"] = [
         claim | {"id": "a", "statement": f"It raises MS {HOSTILE}", "verdict": "holds", "ours": False,
                  "published": "+0.043", "note": "", "controls": "d: untrained"},
@@ -251,7 +390,11 @@ def overview(rng: np.random.Generator, cells: list[dict], saes: list[dict], *, c
                  "controls": ""},
     ]  # fmt: skip
     made["start"] = [
-        {"title": f"Highest MS {HOSTILE}", "rule": "Of live latents.", "href": "#/latent/d%2F1/b/4/topk/3"}
+        {
+            "title": f"Highest MS {HOSTILE}",
+            "rule": "Of live latents.",
+            "href": "#/latent/d%2F1/b/4/topk/3",
+        }
     ]
     made["downloads"] = [
         {
@@ -260,7 +403,12 @@ def overview(rng: np.random.Generator, cells: list[dict], saes: list[dict], *, c
             "caption": LONG,
             "files": [{"label": "PNG", "href": "files/a.png"}],
         },
-        {"title": "Metrics", "kind": "table", "caption": "", "files": [{"label": "CSV", "href": "files/a.csv"}]},
+        {
+            "title": "Metrics",
+            "kind": "table",
+            "caption": "",
+            "files": [{"label": "CSV", "href": "files/a.csv"}],
+        },
     ]
     made["provenance"]["sources"] = [
         {
@@ -271,37 +419,93 @@ def overview(rng: np.random.Generator, cells: list[dict], saes: list[dict], *, c
             "homepage": "javascript:window.broken=1",
         }
     ]
-    made["provenance"]["embeddings"] = [{"dataset": HOSTILE, "shape": "9 x 3", "sha256": "ab" * 32}]
+    made["provenance"]["embeddings"] = [
+        {"dataset": HOSTILE, "shape": "9 x 3", "sha256": "ab" * 32}
+    ]
     return made
 
 
 def detail(rng: np.random.Generator, methods: int = 3) -> dict[str, list]:
     """One cell's curves, distributions, training and settings."""
     edges = [i / 10 for i in range(11)]
-    made: dict[str, list] = {"curves": [], "distributions": [], "training": [], "settings": []}
+    made: dict[str, list] = {
+        "curves": [],
+        "distributions": [],
+        "training": [],
+        "settings": [],
+    }
     for method in range(methods):
-        for curve, x in (("robustness", [1, 2, 4, 8]), ("rank_profile", list(range(1, 40))), ("other_curve", [1, 2])):
-            made["curves"].append({"curve": curve, "method": method, "x": x, "y": [1 / at for at in x]})
+        for curve, x in (
+            ("robustness", [1, 2, 4, 8]),
+            ("rank_profile", list(range(1, 40))),
+            ("other_curve", [1, 2]),
+        ):
+            made["curves"].append(
+                {"curve": curve, "method": method, "x": x, "y": [1 / at for at in x]}
+            )
         alive = rng.integers(0, 20, 10).tolist()
         made["distributions"].append(
-            {"method": method, "score": "ms", "edges": edges, "alive": alive, "all": [alive[0] + 5, *alive[1:]]}
+            {
+                "method": method,
+                "score": "ms",
+                "edges": edges,
+                "alive": alive,
+                "all": [alive[0] + 5, *alive[1:]],
+            }
         )
         for trial, status in (("lr0", "ok"), ("lr7", "diverged")):
-            run = {"method": method, "trial": trial, "seed": 0, "status": status, "step": [0, 10, 20]}
-            made["training"].append(run | {"r2": [0.1, 0.5, None if status != "ok" else 0.6], "dead": [0, 1, 2]})
-            made["settings"].append({"method": method, "trial": trial, "settings": {"lr": 0.1, "name": HOSTILE}})
+            run = {
+                "method": method,
+                "trial": trial,
+                "seed": 0,
+                "status": status,
+                "step": [0, 10, 20],
+            }
+            made["training"].append(
+                run
+                | {"r2": [0.1, 0.5, None if status != "ok" else 0.6], "dead": [0, 1, 2]}
+            )
+            made["settings"].append(
+                {
+                    "method": method,
+                    "trial": trial,
+                    "settings": {"lr": 0.1, "name": HOSTILE},
+                }
+            )
     return made
 
 
 def write(
-    folder: Path, *, m: int = 48, images: int = 300, k: int = 4, thumbnails: int = 280, seed: int = 0
+    folder: Path,
+    *,
+    m: int = 48,
+    images: int = 300,
+    k: int = 4,
+    thumbnails: int = 280,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Write a site of two cells, with images, labels and trials, and without; give the numbers that it holds."""
     rng = np.random.default_rng(seed)
     classes = [HOSTILE, ARABIC, LONG, "plain", "other"]
     cells = [
-        {"dataset": "d/1", "backbone": "b", "k": k, "m": m, "d": 16, "images": 0, "saes": [0, 1]},
-        {"dataset": "e", "backbone": "b", "k": 8, "m": m, "d": 16, "images": None, "saes": [2]},
+        {
+            "dataset": "d/1",
+            "backbone": "b",
+            "k": k,
+            "m": m,
+            "d": 16,
+            "images": 0,
+            "saes": [0, 1],
+        },
+        {
+            "dataset": "e",
+            "backbone": "b",
+            "k": 8,
+            "m": m,
+            "d": 16,
+            "images": None,
+            "saes": [2],
+        },
     ]
     found = [codes(rng, m, images, k) for _ in range(2)] + [codes(rng, m, 100, 8)]
     payloads = [sae(rng, m, found[n], images, len(classes), [1 - n]) for n in (0, 1)]
@@ -314,7 +518,16 @@ def write(
          "scores": {"r2": 0.6 + n / 100, "ms": 0.5, "detection_alive": None if cell else 0.7}}
         for n, (cell, method) in enumerate([(0, 0), (0, 1), (1, 0)])
     ]  # fmt: skip
-    listed.append({"cell": 0, "method": 2, "trial": "lr0", "seed": 0, "alive": m, "scores": {"r2": 0.1, "ms": 0.45}})
+    listed.append(
+        {
+            "cell": 0,
+            "method": 2,
+            "trial": "lr0",
+            "seed": 0,
+            "alive": m,
+            "scores": {"r2": 0.1, "ms": 0.45},
+        }
+    )
     made = overview(rng, cells, listed)
     put(folder, "overview", made)
     for cell in range(len(cells)):
@@ -332,10 +545,37 @@ def write_plain(folder: Path, *, m: int = 24, seed: int = 1) -> None:
     rng = np.random.default_rng(seed)
     code = codes(rng, m, 80, 4)
     put(folder, "saes/0", sae(rng, m, code, 80, 0, []))
-    cells = [{"dataset": "e", "backbone": "b", "k": 4, "m": m, "d": 8, "images": None, "saes": [0]}]
-    listed = [{"cell": 0, "method": 0, "trial": "mine", "seed": None, "alive": 22, "scores": {"ms": 0.5}}]
+    cells = [
+        {
+            "dataset": "e",
+            "backbone": "b",
+            "k": 4,
+            "m": m,
+            "d": 8,
+            "images": None,
+            "saes": [0],
+        }
+    ]
+    listed = [
+        {
+            "cell": 0,
+            "method": 0,
+            "trial": "mine",
+            "seed": None,
+            "alive": 22,
+            "scores": {"ms": 0.5},
+        }
+    ]
     made = overview(rng, cells, listed, compared=False)
-    made |= {"methods": made["methods"][:1], "answer": [], "datasets": made["datasets"][1:]}
+    made |= {
+        "methods": made["methods"][:1],
+        "answer": [],
+        "datasets": made["datasets"][1:],
+    }
     put(folder, "overview", made)
-    put(folder, "cells/0", {"curves": [], "distributions": [], "training": [], "settings": []})
+    put(
+        folder,
+        "cells/0",
+        {"curves": [], "distributions": [], "training": [], "settings": []},
+    )
     shell(folder, made["experiment"], "", [])

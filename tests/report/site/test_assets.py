@@ -13,18 +13,30 @@ def test_size():
     assert sum(path.stat().st_size for path in ASSETS) <= 100_000
 
 
-@pytest.mark.parametrize("path", [*ASSETS, sample.SITE / "index.html"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [*ASSETS, sample.SITE / "index.html"], ids=lambda path: path.name
+)
 def test_nothing_from_elsewhere(path):
     text = path.read_text(encoding="utf-8")
     assert re.findall(FORBIDDEN, text) == []
     # The name of SVG, and the test of whether a homepage is a web address.
-    assert re.findall(r"(?:https?:)?//[a-z][\w.]+\.[a-z]+[^\"]*", text.replace("http://www.w3.org/2000/svg", "")) == []
+    assert (
+        re.findall(
+            r"(?:https?:)?//[a-z][\w.]+\.[a-z]+[^\"]*",
+            text.replace("http://www.w3.org/2000/svg", ""),
+        )
+        == []
+    )
 
 
 def test_the_shell_alone_says_the_answer(tmp_path):
     sample.shell(tmp_path, "<b>", "what & why", ["One </p> sentence."])
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert "what &amp; why" in page and "One &lt;/p&gt; sentence." in page and ">&lt;b&gt;</b>" in page
+    assert (
+        "what &amp; why" in page
+        and "One &lt;/p&gt; sentence." in page
+        and ">&lt;b&gt;</b>" in page
+    )
     loaded = re.findall(r'(?:src|href)="(assets/[^"]+)"', page)
     assert sorted(loaded) == [f"assets/{path.name}" for path in ASSETS] and all(
         (tmp_path / name).exists() for name in loaded

@@ -15,7 +15,12 @@ from report.site import sample
 pytestmark = pytest.mark.browser
 
 CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+ARGUMENTS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 CELL = "d%2F1/b/4"  # dataset d/1, backbone b, k = 4
 SECOND = quote("reg/1 & <b>", safe="")
 VIEWS = {
@@ -38,10 +43,14 @@ VIEWS = {
 def chromium():
     from playwright.sync_api import sync_playwright
 
-    assert CHROMIUM.exists(), "Debian's: apt-get install -y --no-install-recommends chromium"
+    assert CHROMIUM.exists(), (
+        "Debian's: apt-get install -y --no-install-recommends chromium"
+    )
     with sync_playwright() as playwright:
         options = {"executable_path": str(CHROMIUM), "chromium_sandbox": False}
-        browser = playwright.chromium.launch(args=[*ARGUMENTS, "--disable-quic"], **options)
+        browser = playwright.chromium.launch(
+            args=[*ARGUMENTS, "--disable-quic"], **options
+        )
         yield browser
         browser.close()
 
@@ -67,22 +76,39 @@ def visit(chromium, site):
     wrong, contexts = [], []
 
     def opened(address="#/", folder=site[0], **options):
-        context = chromium.new_context(**{"offline": True, "viewport": {"width": 1366, "height": 900}} | options)
+        context = chromium.new_context(
+            **{"offline": True, "viewport": {"width": 1366, "height": 900}} | options
+        )
         context.set_default_timeout(10_000)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda said: (
+                wrong.append(said.text) if said.type in ("error", "warning") else None
+            ),
+        )
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("requestfailed", lambda asked: wrong.append(f"failed: {asked.url}"))
         start = (f"file://{folder}/", "data:", "about:")
-        page.on("request", lambda asked: None if asked.url.startswith(start) else wrong.append(asked.url))
+        page.on(
+            "request",
+            lambda asked: (
+                None if asked.url.startswith(start) else wrong.append(asked.url)
+            ),
+        )
         page.goto(f"file://{folder}/index.html{address}")
         settled(page)
         return page
 
     opened.wrong = wrong
     yield opened
-    broken = [page.evaluate("window.broken") for context in contexts for page in context.pages if not page.is_closed()]
+    broken = [
+        page.evaluate("window.broken")
+        for context in contexts
+        for page in context.pages
+        if not page.is_closed()
+    ]
     for context in contexts:
         context.close()
     assert wrong == [] and set(broken) <= {None}
@@ -90,7 +116,9 @@ def visit(chromium, site):
 
 def settled(page):
     """Wait until the view of the address is shown: the address changes before the page hears of it."""
-    page.wait_for_function("SITE.shown === location.hash && !document.querySelector('main').hasAttribute('aria-busy')")
+    page.wait_for_function(
+        "SITE.shown === location.hash && !document.querySelector('main').hasAttribute('aria-busy')"
+    )
 
 
 def go(page, address):
@@ -101,7 +129,9 @@ def go(page, address):
 
 def column(page, label, number):
     """The texts of a column of a table."""
-    return page.locator(f'table[aria-label="{label}"] tbody tr > :nth-child({number})').all_inner_texts()
+    return page.locator(
+        f'table[aria-label="{label}"] tbody tr > :nth-child({number})'
+    ).all_inner_texts()
 
 
 def test_every_view_shows_itself(visit, plain):
@@ -115,10 +145,20 @@ def test_every_view_shows_itself(visit, plain):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
     assert len(titles) == len(VIEWS)
     other = visit(folder=plain)
-    for address in ("#/", "#/cell", "#/latents", "#/latent/e/b/4/topk/1", "#/image", "#/image/e/b/4/2", "#/files"):
+    for address in (
+        "#/",
+        "#/cell",
+        "#/latents",
+        "#/latent/e/b/4/topk/1",
+        "#/image",
+        "#/image/e/b/4/2",
+        "#/files",
+    ):
         go(other, address)
         text = other.locator("main").inner_text()
-        assert "This cannot be shown" not in text and not re.search("undefined|NaN|Claims|Board", text), address
+        assert "This cannot be shown" not in text and not re.search(
+            "undefined|NaN|Claims|Board", text
+        ), address
 
 
 def test_narrow_pages_do_not_scroll_sideways(visit):
@@ -126,15 +166,22 @@ def test_narrow_pages_do_not_scroll_sideways(visit):
         page = visit(viewport={"width": width, "height": 844})
         for name, address in VIEWS.items():
             go(page, address)
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, name)
+            assert page.evaluate(
+                "document.documentElement.scrollWidth <= innerWidth"
+            ), (width, name)
 
 
 def test_numbers_are_the_data(visit, site):
     _, held = site
     page = visit()
-    assert column(page, "Board", 3) == ["0.500", "0.500"] and column(page, "Board", 4) == ["+0.012", "-0.003"]
+    assert column(page, "Board", 3) == ["0.500", "0.500"] and column(
+        page, "Board", 4
+    ) == ["+0.012", "-0.003"]
     assert column(page, "SAEs", 6) == ["0.600", "0.610", "0.620", "0.100"]
-    assert [item.inner_text() for item in page.locator(".claim .badge").all()] == ["holds ?", "not shown"]
+    assert [item.inner_text() for item in page.locator(".claim .badge").all()] == [
+        "holds ?",
+        "not shown",
+    ]
     go(page, VIEWS["latents"])
     ms = sample.unpacked(held["payloads"][0]["latents"]["ms"])
     known = np.sort(ms[~np.isnan(ms)])[::-1]
@@ -147,8 +194,15 @@ def test_numbers_are_the_data(visit, site):
 def test_images_stand_in_the_order_of_the_codes(visit, site):
     code = site[1]["codes"][0]
     page = visit(VIEWS["latent"])
-    strips = page.locator("main section").filter(has_text="Images that activate it most").first
-    shown = [int(a.get_attribute("data-image")) for a in strips.locator("a[data-image]").all()]
+    strips = (
+        page.locator("main section")
+        .filter(has_text="Images that activate it most")
+        .first
+    )
+    shown = [
+        int(a.get_attribute("data-image"))
+        for a in strips.locator("a[data-image]").all()
+    ]
     assert shown == list(code["image"][: len(shown)]) and len(shown) == 16
     text = page.locator("main").inner_text()
     assert f"fires on {code['offsets'][1]} of 300 test images" in text
@@ -160,9 +214,13 @@ def test_images_stand_in_the_order_of_the_codes(visit, site):
 def test_thumbnails_are_the_images(visit, site):
     page = visit(VIEWS["latent"])
     box = page.locator("a[data-image] img").first
-    image = int(page.locator("a[data-image]:has(img)").first.get_attribute("data-image"))
+    image = int(
+        page.locator("a[data-image]:has(img)").first.get_attribute("data-image")
+    )
     box.scroll_into_view_if_needed()
-    page.wait_for_function("(img) => img.complete && img.naturalWidth", arg=box.element_handle())
+    page.wait_for_function(
+        "(img) => img.complete && img.naturalWidth", arg=box.element_handle()
+    )
     assert page.evaluate(
         "(img) => [img.parentElement.clientWidth, -parseInt(img.style.left), -parseInt(img.style.top)]",
         box.element_handle(),
@@ -173,12 +231,22 @@ def test_filters_stand_in_the_address(visit):
     page = visit()
     page.get_by_role("combobox", name="Dataset", exact=True).select_option(index=1)
     page.locator("label.chip", has_text="Baseline").locator("input").uncheck()
-    assert "dataset=d%2F1" in page.url and "method=untrained" in page.url and "method=topk" not in page.url
+    assert (
+        "dataset=d%2F1" in page.url
+        and "method=untrained" in page.url
+        and "method=topk" not in page.url
+    )
     shown = column(page, "SAEs", 2)
     other = visit(page.url.split("index.html")[1])
     assert column(other, "SAEs", 2) == shown and len(shown) == 2
-    assert not other.locator("label.chip", has_text="Baseline").locator("input").is_checked()
-    assert other.get_by_role("combobox", name="Dataset", exact=True).input_value() == "d/1"
+    assert (
+        not other.locator("label.chip", has_text="Baseline")
+        .locator("input")
+        .is_checked()
+    )
+    assert (
+        other.get_by_role("combobox", name="Dataset", exact=True).input_value() == "d/1"
+    )
 
 
 def test_sorting_and_filters_of_latents(visit):
@@ -189,7 +257,9 @@ def test_sorting_and_filters_of_latents(visit):
     page.get_by_role("button", name="Detection").click()
     up = column(page, "Latents", 4)
     known = [float(text) for text in up if text != "–"]
-    assert known == sorted(known) and up[: len(known)] == [f"{value:.3f}" for value in known]  # None of them last.
+    assert known == sorted(known) and up[: len(known)] == [
+        f"{value:.3f}" for value in known
+    ]  # None of them last.
     assert page.locator("th[aria-sort=ascending]").inner_text() == "Detection"
     page.get_by_label("Show").select_option("dead")
     assert "sort=detection-up" in page.url and "alive=no" in page.url
@@ -209,12 +279,18 @@ def test_open_a_latent_and_walk(visit):
     page.wait_for_function("document.activeElement.tagName === 'H1'")
     go(page, f"#/latent/{CELL}/topk/5")
     page.get_by_role("link", name="Next").click()
-    page.wait_for_function("document.querySelector('h1').innerText.startsWith('Latent 6 ')")
+    page.wait_for_function(
+        "document.querySelector('h1').innerText.startsWith('Latent 6 ')"
+    )
     page.get_by_label("Jump to latent").fill("40")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('h1').innerText.startsWith('Latent 40 ')")
+    page.wait_for_function(
+        "document.querySelector('h1').innerText.startsWith('Latent 40 ')"
+    )
     page.go_back()
-    page.wait_for_function("document.querySelector('h1').innerText.startsWith('Latent 6 ')")
+    page.wait_for_function(
+        "document.querySelector('h1').innerText.startsWith('Latent 6 ')"
+    )
     go(page, VIEWS["dead"])
     assert "This latent is dead" in page.locator("main").inner_text()
 
@@ -222,9 +298,18 @@ def test_open_a_latent_and_walk(visit):
 def test_match_under_another_method(visit, site):
     page = visit(f"#/latent/{CELL}/topk/3?with={SECOND}")
     match = site[1]["payloads"][0]["matches"][0]
-    latent, cosine = sample.unpacked(match["latent"])[3], sample.unpacked(match["cosine"])[3]
-    section = page.locator("section", has=page.get_by_role("heading", name="Its match under another method"))
-    assert f"Latent {latent}" in section.inner_text() and f"cosine {cosine:.2f}" in section.inner_text()
+    latent, cosine = (
+        sample.unpacked(match["latent"])[3],
+        sample.unpacked(match["cosine"])[3],
+    )
+    section = page.locator(
+        "section",
+        has=page.get_by_role("heading", name="Its match under another method"),
+    )
+    assert (
+        f"Latent {latent}" in section.inner_text()
+        and f"cosine {cosine:.2f}" in section.inner_text()
+    )
 
 
 def test_image_to_latents(visit, site):
@@ -237,8 +322,14 @@ def test_image_to_latents(visit, site):
     latents = np.repeat(np.arange(48), np.diff(code["offsets"]))
     firing = set(latents[code["image"] == 12])
     links = page.locator(".card h3 a").all()
-    mine = [link.get_attribute("href") for link in links if "/topk/" in link.get_attribute("href")]
-    assert {int(href.rsplit("/", 1)[1]) for href in mine} == firing and len(mine) == len(firing)
+    mine = [
+        link.get_attribute("href")
+        for link in links
+        if "/topk/" in link.get_attribute("href")
+    ]
+    assert {int(href.rsplit("/", 1)[1]) for href in mine} == firing and len(
+        mine
+    ) == len(firing)
     links[0].click()
     page.wait_for_url("**#/latent/**")
     settled(page)
@@ -248,13 +339,25 @@ def test_image_to_latents(visit, site):
 def test_compare(visit, site):
     code, payload = site[1]["codes"][0], site[1]["payloads"][0]
     page = visit(VIEWS["compare"])
-    assert page.locator("h2").all_inner_texts() == ["Highest MS", "Rank 10 %", "Rank 25 %", "Rank 50 %"]
+    assert page.locator("h2").all_inner_texts() == [
+        "Highest MS",
+        "Rank 10 %",
+        "Rank 25 %",
+        "Rank 50 %",
+    ]
     active, ms = np.diff(code["offsets"]), sample.unpacked(payload["latents"]["ms"])
     other = np.diff(site[1]["codes"][1]["offsets"])
     enough = max(3, min(30, np.sort(active)[-10], np.sort(other)[-10]))
-    order = [j for j in np.argsort(-ms, kind="stable") if active[j] >= enough and not np.isnan(ms[j])]
+    order = [
+        j
+        for j in np.argsort(-ms, kind="stable")
+        if active[j] >= enough and not np.isnan(ms[j])
+    ]
     expected = [order[int(rank * (len(order) - 1))] for rank in (0, 0.1, 0.25, 0.5)]
-    assert [int(text.split()[1]) for text in page.locator(".pair > :first-child h3 a").all_inner_texts()] == expected
+    assert [
+        int(text.split()[1])
+        for text in page.locator(".pair > :first-child h3 a").all_inner_texts()
+    ] == expected
     page.get_by_role("combobox", name="Latents", exact=True).select_option("latent")
     page.wait_for_url("**by=latent")
     settled(page)
@@ -287,7 +390,9 @@ def test_downloads_are_there(visit, site):
     folder, _ = site
     page = visit(VIEWS["files"])
     links = page.locator("a[download]").all()
-    assert len(links) == 2 and all((folder / link.get_attribute("href")).is_file() for link in links)
+    assert len(links) == 2 and all(
+        (folder / link.get_attribute("href")).is_file() for link in links
+    )
     # A licence's homepage that is no web address is no link.
     assert page.locator("a[href^='javascript']").count() == 0
 
@@ -345,11 +450,26 @@ def test_a_missing_file_is_said(visit, site, tmp_path):
 def test_axe_reports_nothing(visit, scheme, width):
     from axe_playwright_python.sync_playwright import Axe
 
-    page = visit(color_scheme=scheme, viewport={"width": width, "height": 900}, reduced_motion="reduce")
+    page = visit(
+        color_scheme=scheme,
+        viewport={"width": width, "height": 900},
+        reduced_motion="reduce",
+    )
     found = {}
-    for name in ("overview", "cell", "latents", "latent", "find", "image", "compare", "files"):
+    for name in (
+        "overview",
+        "cell",
+        "latents",
+        "latent",
+        "find",
+        "image",
+        "compare",
+        "files",
+    ):
         go(page, VIEWS[name])
-        for violation in Axe().run(page, options={"preload": False}).response["violations"]:
+        for violation in (
+            Axe().run(page, options={"preload": False}).response["violations"]
+        ):
             nodes = [node["html"][:200] for node in violation["nodes"]]
             found[f"{name}: {violation['id']}"] = nodes[:3]
     assert found == {}, json.dumps(found, indent=1)

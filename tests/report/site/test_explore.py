@@ -25,8 +25,13 @@ def place(tmp_path):
         coder = Coder(D, M, K, metadata={"method": "topk"})
         coder.initialise(torch.zeros(D), seed)
         saefile.save(coder, tmp_path / f"sae{seed}.safetensors")
-    convert.export_file(tmp_path / "sae0.safetensors", format="saelens", out=tmp_path / "theirs")
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(N, D)).astype(np.float32))
+    convert.export_file(
+        tmp_path / "sae0.safetensors", format="saelens", out=tmp_path / "theirs"
+    )
+    np.save(
+        tmp_path / "x.npy",
+        np.random.default_rng(0).normal(size=(N, D)).astype(np.float32),
+    )
     for number in range(N):
         path = tmp_path / f"photos/{number % 2}/{number:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,32 +41,64 @@ def place(tmp_path):
 
 
 def bytes_of(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_any_sae_has_a_site(place):
-    given = {"sae": [str(place / "theirs"), str(place / "sae1.safetensors")], "activations": place / "x.npy"}
+    given = {
+        "sae": [str(place / "theirs"), str(place / "sae1.safetensors")],
+        "activations": place / "x.npy",
+    }
     explore(**given, out=place / "site", images=place / "photos")
-    about, first = payload(place / "site", "overview"), payload(place / "site", "saes/0")
-    assert [method["id"] for method in about["methods"]] == ["theirs", "sae1"] and about["claims"] == []
-    assert [one["m"] for one in about["cells"]] == [M] and about["cells"][0]["saes"] == [0, 1]
+    about, first = (
+        payload(place / "site", "overview"),
+        payload(place / "site", "saes/0"),
+    )
+    assert [method["id"] for method in about["methods"]] == [
+        "theirs",
+        "sae1",
+    ] and about["claims"] == []
+    assert [one["m"] for one in about["cells"]] == [M] and about["cells"][0][
+        "saes"
+    ] == [0, 1]
     own = sae.score(convert.load(str(place / "theirs")), np.load(place / "x.npy"))
-    assert about["saes"][0]["scores"]["r2"] == own["r2"] and about["saes"][0]["scores"]["ms"] == own["ms_mean_alive"]
-    assert about["saes"][0]["scores"]["purity"] is None and "purity" not in first["latents"]
+    assert (
+        about["saes"][0]["scores"]["r2"] == own["r2"]
+        and about["saes"][0]["scores"]["ms"] == own["ms_mean_alive"]
+    )
+    assert (
+        about["saes"][0]["scores"]["purity"] is None
+        and "purity" not in first["latents"]
+    )
     assert first["matches"][0]["sae"] == 1
     # Folder by folder, sorted; the broken one has no thumbnail, and is named.
     shown = payload(place / "site", "images/0")
-    assert shown["ids"][:2] == ["0/00.png", "0/02.png"] and shown["side"] == 64 and shown["sheets"] == 1
-    assert unpacked(shown["place"]).tolist() == [*range(39), 2**32 - 1] and shown["classes"] == []
+    assert (
+        shown["ids"][:2] == ["0/00.png", "0/02.png"]
+        and shown["side"] == 64
+        and shown["sheets"] == 1
+    )
+    assert (
+        unpacked(shown["place"]).tolist() == [*range(39), 2**32 - 1]
+        and shown["classes"] == []
+    )
     assert "1/39.png" in about["provenance"]["left_out"][0]
     sheet = Image.open(place / "site/data/images/0-0.webp")
     assert sheet.size == (16 * 64, 3 * 64)
     made = bytes_of(place / "site")
     files.check_sums(place / "site/index.sums.json")
-    assert set(files.read_json(place / "site/index.sums.json")) == set(made) - {"index.sums.json"}
+    assert set(files.read_json(place / "site/index.sums.json")) == set(made) - {
+        "index.sums.json"
+    }
     explore(**given, out=place / "site", images=place / "photos")
     assert bytes_of(place / "site") == made
-    assert sorted(path.name for path in place.glob("*site*")) == ["site"]  # What was there is gone, as a whole.
+    assert sorted(path.name for path in place.glob("*site*")) == [
+        "site"
+    ]  # What was there is gone, as a whole.
 
 
 def test_names_ks_and_no_images(place):
@@ -69,9 +106,17 @@ def test_names_ks_and_no_images(place):
     coder.initialise(torch.zeros(D), 2)
     saefile.save(coder, place / "other.safetensors")
     both = [str(place / name) for name in ("sae0.safetensors", "other.safetensors")]
-    explore(sae=both, activations=place / "x.npy", out=place / "a", method=["A </script>", "B"])
+    explore(
+        sae=both,
+        activations=place / "x.npy",
+        out=place / "a",
+        method=["A </script>", "B"],
+    )
     about = payload(place / "a", "overview")
-    assert [method["label"] for method in about["methods"]] == ["A </script>", "B (k = 2)"]
+    assert [method["label"] for method in about["methods"]] == [
+        "A </script>",
+        "B (k = 2)",
+    ]
     page = (place / "a/index.html").read_text()
     assert "A &lt;/script&gt;" in page and "A </script>" not in page
     assert payload(place / "a", "images/0")["sheets"] == 0
@@ -92,8 +137,14 @@ def test_the_images_of_the_embeddings_own_dataset_are_shown(place, caplog):
     x = np.load(place / "x.npy")[: len(index)]
     (place / "sae0.safetensors").rename(place / "sae.safetensors")
     one = [str(place / "sae.safetensors")]
-    for name, fingerprint, sheets in (("net", own["fingerprint"], 1), ("older", "another", 0)):
-        made_by = {"dataset": own | {"fingerprint": fingerprint}, "backbone": {"name": name}}
+    for name, fingerprint, sheets in (
+        ("net", own["fingerprint"], 1),
+        ("older", "another", 0),
+    ):
+        made_by = {
+            "dataset": own | {"fingerprint": fingerprint},
+            "backbone": {"name": name},
+        }
         folder = place / "results/activations/pictures" / name
         write_split(folder / "test", [x], index, made_by)
         with caplog.at_level("INFO", "sae.progress"):

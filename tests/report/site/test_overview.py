@@ -23,40 +23,101 @@ NAMES = Names(
 
 
 def entry(method, protocol, trial, seed, judged=True):
-    about = {"settings": {}, "key": "", "trained": "", "sha256": "", "status": "ok", "step": 1, "path": ""}
-    return Entry(method=method, protocol=protocol, trial={"lr": trial}, seed=seed, judged=judged, **about)
+    about = {
+        "settings": {},
+        "key": "",
+        "trained": "",
+        "sha256": "",
+        "status": "ok",
+        "step": 1,
+        "path": "",
+    }
+    return Entry(
+        method=method,
+        protocol=protocol,
+        trial={"lr": trial},
+        seed=seed,
+        judged=judged,
+        **about,
+    )
 
 
 def test_what_stands_for_a_method():
-    saes = [entry(method, "paper", 1, seed) for seed in (0, 1) for method in ("topk", "raw", "reg1_all")]
+    saes = [
+        entry(method, "paper", 1, seed)
+        for seed in (0, 1)
+        for method in ("topk", "raw", "reg1_all")
+    ]
     saes += [entry("reg1", "paper", 1, 0, judged=False), entry("reg1", "paper", 1, 1)]
-    saes += [entry(m, "fair", lr, seed) for seed in (3, 4) for m in ("topk", "reg1") for lr in (7, 8)]
+    saes += [
+        entry(m, "fair", lr, seed)
+        for seed in (3, 4)
+        for m in ("topk", "reg1")
+        for lr in (7, 8)
+    ]
     bank = Bank("bank.json", "d", "b", 4, 1.0, "", saes, {})
     row = {"score": "ms", "width": 0.01}
-    weights = [("topk", "lr7", 0.4), ("topk", "lr8", 0.6), ("reg1", "lr7", 0.7), ("reg1", "lr8", 0.3)]
-    selection = pd.DataFrame([row | dict(zip(("method", "trial", "weight"), of, strict=True)) for of in weights])
+    weights = [
+        ("topk", "lr7", 0.4),
+        ("topk", "lr8", 0.6),
+        ("reg1", "lr7", 0.7),
+        ("reg1", "lr8", 0.3),
+    ]
+    selection = pd.DataFrame(
+        [
+            row | dict(zip(("method", "trial", "weight"), of, strict=True))
+            for of in weights
+        ]
+    )
     other = selection.assign(width=0.02, weight=1 - selection["weight"])
     of_paper = pd.DataFrame({"method": ["topk"], "trial": ["lr1"]})
     found = cells.shown(bank, NAMES, pd.concat([of_paper, selection, other]))
     # The paper's rule chose no trial of Reg. 1 with its first seed: the heaviest vertex stands there.
     key = {method: (e.protocol, e.name, e.seed) for method, e in found.items()}
-    assert key == {"topk": ("paper", "lr1", 0), "reg1": ("fair", "lr7", 3), "raw": ("paper", "lr1", 0)}
+    assert key == {
+        "topk": ("paper", "lr1", 0),
+        "reg1": ("fair", "lr7", 3),
+        "raw": ("paper", "lr1", 0),
+    }
     assert list(cells.shown(bank, NAMES, of_paper)) == ["topk", "raw"]
 
 
 def test_distributions_share_bins_and_count_what_has_no_score():
-    tables = {0: pd.DataFrame({"ms": [0.5, 0.9, np.nan], "detection": [0.7, np.nan, np.nan], "top_class": "a"})}
+    tables = {
+        0: pd.DataFrame(
+            {
+                "ms": [0.5, 0.9, np.nan],
+                "detection": [0.7, np.nan, np.nan],
+                "top_class": "a",
+            }
+        )
+    }
     tables[3] = tables[0].assign(ms=[0.1, 0.2, 0.3], detection=np.nan)
     found = {(row["method"], row["score"]): row for row in cells.distributions(tables)}
     assert found.keys() == {(0, "ms"), (3, "ms"), (0, "detection")}
     ms, other, detection = found.values()
-    assert (ms["edges"] == other["edges"]).all() and ms["edges"][0] == 0 and ms["edges"][-1] == 0.9
-    assert (ms["alive"].sum(), ms["all"].sum(), ms["all"][0], other["all"].sum()) == (2, 3, 1, 3)
+    assert (
+        (ms["edges"] == other["edges"]).all()
+        and ms["edges"][0] == 0
+        and ms["edges"][-1] == 0.9
+    )
+    assert (ms["alive"].sum(), ms["all"].sum(), ms["all"][0], other["all"].sum()) == (
+        2,
+        3,
+        1,
+        3,
+    )
     assert detection["edges"][0] == 0.5 and detection["all"][0] == 2
 
 
 def means(**more):
-    row = {"method": "reg1", "score": "ms", "width": 0.01, "effect": 0.0123, "outcome": "undecided"}
+    row = {
+        "method": "reg1",
+        "score": "ms",
+        "width": 0.01,
+        "effect": 0.0123,
+        "outcome": "undecided",
+    }
     return row | {"gain": 0.0, "shortfall": 0.0002, "infeasible": 1, "cells": 2} | more
 
 
@@ -70,7 +131,9 @@ def test_the_answer_is_in_words():
             means(method="reg2", score="purity", effect=9.0),
         ]
     )
-    claims = pd.DataFrame({"ours": [False, False, True], "verdict": ["holds", "not shown", "holds"]})
+    claims = pd.DataFrame(
+        {"ours": [False, False, True], "verdict": ["holds", "not shown", "holds"]}
+    )
     assert overview.answer(table, claims, NAMES) == [
         "Reg. 2 has +0.020 MS (shown higher) beside Baseline at the same R².",
         "Reg. 1 has +0.012 MS (undecided) and -0.020 detection (shown lower) beside Baseline at the same R².",
@@ -78,41 +141,71 @@ def test_the_answer_is_in_words():
         "in 1 of 3 cells there is no comparison.",
     ]
     nothing, of_paper = overview.answer(table[:0], claims, NAMES)
-    assert "nothing compares at the same R²" in nothing and of_paper == "Of the paper's 2 claims 1 hold here."
+    assert (
+        "nothing compares at the same R²" in nothing
+        and of_paper == "Of the paper's 2 claims 1 hold here."
+    )
     assert len(overview.answer(table[:0], claims[:0], NAMES)) == 1
 
 
 def test_where_to_start_follows_the_rules():
     base = pd.DataFrame(
-        {"n_active": [50, 50, 3, 9], "ms": [0.5, 0.6, 0.9, np.nan], "detection": [0.9, 0.6, 0.99, 0.96]}
+        {
+            "n_active": [50, 50, 3, 9],
+            "ms": [0.5, 0.6, 0.9, np.nan],
+            "detection": [0.9, 0.6, 0.99, 0.96],
+        }
     )
-    own = base.assign(ms=[0.8, 0.7, 0.95, 0.1], n_active=[20, 30, 40, 50], purity=[0.9, 0.2, 0.5, 1.0])
+    own = base.assign(
+        ms=[0.8, 0.7, 0.95, 0.1], n_active=[20, 30, 40, 50], purity=[0.9, 0.2, 0.5, 1.0]
+    )
     place = ("d </script>", "b", 8)
     first = start.Found(place, "topk", base, None)
     match = np.array([0, 1, 2, 3]), np.array([0.9, 0.6, 0.9, 0.9])
-    effects = [{"cell": 0, "method": 1, "score": "ms", "effect": value} for value in (0.1, np.nan)]
-    found = start.views([first, start.Found(place, "reg1", own, (first, *match))], NAMES, effects, [place])
-    assert {
-        row["title"]: row["href"].removeprefix("#/").replace("d%20%3C%2Fscript%3E/b/8", "HERE") for row in found
-    } == {
-        "Where Reg. 1 helps most": "compare/HERE?a=topk&b=reg1",
-        "Most gained by Reg. 1": "latent/HERE/reg1/0?with=topk",  # The others have no match that fires often.
-        "Rare, and well detected": "latent/HERE/topk/2",
-        "High MS, badly detected": "latent/HERE/reg1/1",
-        "Highest MS": "latent/HERE/reg1/2",
-        "Across classes": "latent/HERE/reg1/1",
-    }
+    effects = [
+        {"cell": 0, "method": 1, "score": "ms", "effect": value}
+        for value in (0.1, np.nan)
+    ]
+    found = start.views(
+        [first, start.Found(place, "reg1", own, (first, *match))],
+        NAMES,
+        effects,
+        [place],
+    )
+    assert (
+        {
+            row["title"]: row["href"]
+            .removeprefix("#/")
+            .replace("d%20%3C%2Fscript%3E/b/8", "HERE")
+            for row in found
+        }
+        == {
+            "Where Reg. 1 helps most": "compare/HERE?a=topk&b=reg1",
+            "Most gained by Reg. 1": "latent/HERE/reg1/0?with=topk",  # The others have no match that fires often.
+            "Rare, and well detected": "latent/HERE/topk/2",
+            "High MS, badly detected": "latent/HERE/reg1/1",
+            "Highest MS": "latent/HERE/reg1/2",
+            "Across classes": "latent/HERE/reg1/1",
+        }
+    )
     assert start.views([], NAMES, [], []) == []
 
 
 def test_classes_are_those_of_the_split_by_number():
-    index = pd.DataFrame({"label": pd.array([7, 2, None, 7], "Int64"), "label_name": ["b", None, None, "b"]})
+    index = pd.DataFrame(
+        {
+            "label": pd.array([7, 2, None, 7], "Int64"),
+            "label_name": ["b", None, None, "b"],
+        }
+    )
     names, places = classes(index)
     assert names == ["2", "b"] and places.tolist() == [1, 0, -1, 1]
 
 
 @pytest.mark.parametrize("marker, shown", [(0, "o"), (1, "s"), (7, "*")])
 def test_a_method_has_a_colour_in_hex_and_a_marker_that_the_site_draws(marker, shown):
-    names = Names(methods={"a": {"colour": "red", "position": marker}}, datasets={}, backbones={})
+    names = Names(
+        methods={"a": {"colour": "red", "position": marker}}, datasets={}, backbones={}
+    )
     (row,) = overview.methods(names)
     assert (row["colour"], row["marker"]) == ("#ff0000", shown)
