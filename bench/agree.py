@@ -1,26 +1,29 @@
-"""Effects that two experiments have of the same cells: `python bench/agree.py docs/results/fair docs/results/rivals`.
+"""Effects that two experiments have of the same cells, and what each lends the other.
 
-Of each cell, method and score that both have: the effect at the same R^2 on fresh seeds, and Top-k's score there, by
-either. They differ in the draw of trials and in its number, which no interval covers. Then, of each method of the
-second, the mean effect: with the trials that it has; if Top-k, alone, is given those that it has in the first as well,
-which favours it; if all are given theirs. R* is higher then, and a few methods weigh vertices without fresh seeds: all
-are read with the seed of the tuning. Trials of one name must be the same SAE in both, as those of `fair` and `rivals`.
+    python bench/agree.py docs/results/fair docs/results/rivals
+
+First, of each cell, method and score that both have: the effect at the same R^2 and the
+baseline's score there, by either. They differ in the draw of trials and in its number,
+which no interval covers. Then, of each method of the second experiment, the mean effect:
+with the trials that it has; if the baseline, alone, is given those that it has in the
+first as well, which favours it; if all are given theirs. All of these are read with the
+seed of the tuning, since a few vertices have no fresh seeds. Trials of one name must be
+the same SAE in both experiments, as those of `fair` and `rivals` are.
 """
 
 import argparse
 from pathlib import Path
 
 import pandas as pd
-from sae_workflow import settings
+from _comparison import Experiment, read
 
-from sae.comparison import board, fronts
-from sae.comparison.intervals import headline, means
-from sae.comparison.scores import ENDPOINTS, across_groups
-from sae.report.tables import Settings
+from sae.comparison import outcomes, readings
+from sae.comparison.fronts import TRIAL
+from sae.scoring.front import ENDPOINTS
 from sae.scoring.rows import CELL
 
 SCORES = [*ENDPOINTS, "measured", "detection"]
-SAID = ["score", "method", "effect", "low", "high", "outcome", "up", "cells"]
+SHOWN = ["score", "method", "effect", "low", "high", "outcome", "up", "cells"]
 
 
 def main() -> None:
@@ -28,50 +31,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "results",
-        type=Path,
-        nargs=2,
-        help="folders of two experiments, named like these",
-    )
-    found, rows = [], []
-    for place in parser.parse_args().results:
-        names = Settings.model_validate(
-            settings.claims_plan(settings.read("config.yaml"), place.name)
-        )
-        rows.append(fronts.of_rule(across_groups(board.read(place)[0]), names.fronts))
-        effects = (
-            _effects(rows[-1], names)
-            .groupby(["score", *CELL, "method"])[["effect", "level"]]
-            .mean()
-        )
-        found.append(effects.add_suffix(f" in {place.name}"))
-    print(
-        pd.concat(found, axis=1, join="inner")
-        .round(3)
-        .reset_index()
-        .to_string(index=False)
-    )
-    first, second = (of[of["seed"] == names.fronts.tuning] for of in rows)
-    baselines = [method for method, other in names.tuned.items() if other is None]
-    more = first.merge(second[CELL].drop_duplicates())
-    of_baselines = more[more["method"].isin(baselines)]
-    given = {
+    parser.add_argument("results", type=Path, nargs=2, help="folders named like these")
+    folders = parser.parse_args().results
+    first, second = (read(folder) for folder in folders)
+    by_experiment = [
+        _cells(experiment).add_suffix(f" in {folder.name}")
+        for experiment, folder in zip((first, second), folders, strict=True)
+    ]
+    both = pd.concat(by_experiment, axis=1, join="inner")
+    print(both.round(3).reset_index().to_string(index=False))
+
+    shared = first.tuning.merge(second.tuning[CELL].drop_duplicates())
+    baselines = [name for name, other in second.names.tuned.items() if other is None]
+    of_baselines = shared[shared["method"].isin(baselines)]
+    added = {
         "as drawn": [],
-        "Top-k with its trials of both": [of_baselines],
-        "all with their trials of both": [more],
+        "the baseline with its trials of both": [of_baselines],
+        "all with their trials of both": [shared],
     }
-    for said, added in given.items():
-        of = pd.concat([second, *added]).drop_duplicates([*fronts.TRIAL, "split"])
-        table = means(_effects(of, names)).sort_values(
-            ["score", "effect"], ascending=False
-        )
-        print(f"\n{said}:\n{table[SAID].round(3).to_string(index=False, na_rep='')}")
+    for title, rows in added.items():
+        trials = pd.concat([second.tuning, *rows]).drop_duplicates([*TRIAL, "split"])
+        print(f"\n{title}:\n{_means(trials, second)}")
 
 
-def _effects(metrics: pd.DataFrame, names: Settings) -> pd.DataFrame:
-    effects = headline(fronts.effects(metrics, names.tuned, names.fronts))
-    return effects[effects["score"].isin(SCORES)]
+def _cells(experiment: Experiment) -> pd.DataFrame:
+    """Return effect and baseline by score, cell and method."""
+    effects = experiment.effects()
+    effects = effects[effects["score"].isin(SCORES)]
+    by_cell = effects.groupby(["score", *CELL, "method"])
+    return by_cell[["effect", "level"]].mean()
+
+
+def _means(trials: pd.DataFrame, experiment: Experiment) -> str:
+    """Return the means of some trials as a table of text."""
+    names = experiment.names
+    rule = names.fronts.model_copy(update={"widths": names.fronts.widths[:1]})
+    found = readings.read(trials, names.tuned, rule)
+    means = outcomes.means(found, names.families, names.intervals)
+    means = means[means["score"].isin(SCORES)]
+    means = means.sort_values(["score", "effect"], ascending=False)
+    return means[SHOWN].round(3).to_string(index=False, na_rep="")
 
 
 if __name__ == "__main__":

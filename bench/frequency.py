@@ -1,106 +1,117 @@
-"""Detection at equal R^2, as if latents fired as often as the baseline's: `python bench/frequency.py results/rivals`.
+"""The gain in detection by how often latents fire: `python bench/frequency.py docs/results/fair`.
 
-Rare latents are easier to find, so that a method whose latents are rarer may owe them its mean. Of the vertices that
-weigh in fronts.csv, read with fresh seeds on test: the mean AUC in each band of frequency minus the baseline's there,
-weighted by how many of the baseline's latents lie in the band (`reweighted`), and how many of the method's do.
+Rare latents are easier to find, so that a method whose latents are rarer may owe them its
+mean. Read are the vertices of detection's fronts, with fresh seeds on test: the mean AUC
+in each band of frequency minus the baseline's there, mean over blocks, with its interval.
+Where the folder has every latent of the judged SAEs (results of a run, not those that are
+kept in docs), `reweighted` is the gain as if latents fired as often as the baseline's.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from _comparison import over_blocks, read
 
+from sae.comparison.fronts import TRIAL
 from sae.core import files
+from sae.scoring.front import DETECTION
 from sae.scoring.metrics.detection import BANDS
-
-TRIAL = ["dataset", "backbone", "k", "method", "trial"]
+from sae.scoring.rows import CELL
 
 
 def main() -> None:
-    """Print the means over cells, and write them where `--out` says."""
+    """Print a row for each method, and write it where `--out` says."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "results", type=Path, help="folder of a run that has protocol fair"
-    )
+    parser.add_argument("results", type=Path, help="folder of a run with protocol fair")
+    parser.add_argument("--experiment", help="its name, where the folder has another")
+    parser.add_argument("--config", nargs="*", default=[], help="laid over config.yaml")
     parser.add_argument("--out", type=Path, help="a CSV")
-    a = parser.parse_args()
-    latents, metrics = (
-        files.read_parquet(a.results / f"{name}.parquet")
-        for name in ("latents", "metrics")
+    arguments = parser.parse_args()
+    experiment = read(
+        arguments.results, *arguments.config, experiment=arguments.experiment
     )
-    images = metrics[metrics["split"] == "test"].groupby("dataset")["n_images"].max()
-    fresh = latents[
-        (latents["split"] == "test")
-        & (latents["seed"] > 2)
-        & latents["detection"].notna()
+    effects = experiment.effects()
+    effects = effects[(effects["score"] == DETECTION) & (effects["status"] == "ok")]
+    curves = files.read_parquet(arguments.results / "curves.parquet")
+    curves = curves[
+        (curves["curve"] == "detection_by_frequency") & (curves["split"] == "test")
     ]
-    band = np.searchsorted(BANDS, fresh["n_active"] / fresh["dataset"].map(images))
-    seeds = (
-        fresh.assign(band=band)
-        .groupby([*TRIAL, "seed", "band"])["detection"]
-        .agg(["mean", "size"])
-    )
-    saes = seeds.index.droplevel("band").unique()
-    every = [(*sae, band) for sae in saes for band in range(len(BANDS))]
-    seeds = seeds.reindex(
-        pd.MultiIndex.from_tuples(every, names=seeds.index.names)
-    ).fillna({"size": 0})
-    trials = seeds.groupby([*TRIAL, "band"]).mean().reset_index()
+    bands = {key: rows for key, rows in curves.groupby([*TRIAL, "seed"])}
+    latents = files.read_parquet(arguments.results / "latents.parquet")
+    counts = _counts(latents, experiment.metrics)
 
-    def side(cell: tuple, method: str, vertices: str) -> pd.DataFrame:
-        parts = []
-        for vertex in vertices.split("; "):
-            trial, weight = vertex.rsplit(": ", 1)
-            rows = trials[
-                (trials[TRIAL] == [*cell, method, trial]).all(axis=1)
-            ].set_index("band")
-            parts.append(rows[["mean", "size"]].assign(w=float(weight)))
-        every = pd.concat(parts)
-        every["known"] = every["w"] * every["mean"].notna()
-        weighted = every[["mean", "size"]].mul(every["w"], axis=0).groupby("band").sum()
-        return weighted.assign(
-            mean=weighted["mean"] / every.groupby("band")["known"].sum()
-        )
-
-    found, fronts = [], pd.read_csv(a.results / "tables/fronts.csv")
-    fronts = fronts[
-        (fronts["score"] == "detection_alive")
-        & (fronts["width"] == fronts["width"].iloc[0])
-    ]
-    for row in fronts[fronts["status"] == "ok"].itertuples():
-        cell = (row.dataset, row.backbone, row.k)
-        own, base = (
-            side(cell, row.method, row.vertices),
-            side(cell, row.baseline, row.baseline_vertices),
-        )
-        both = own.merge(base, on="band", suffixes=("", "_baseline"))
-        gain = both["mean"] - both["mean_baseline"]
-        line = {"method": row.method, "effect": row.effect}
-        known = gain.notna()
-        line |= {
-            "reweighted": np.average(gain[known], weights=both["size_baseline"][known])
-        }
-        line |= {f"gain up to {BANDS[band]:.0%}": value for band, value in gain.items()}
-        found.append(
-            line
-            | {
-                f"latents up to {BANDS[band]:.0%}": size
-                for band, size in own["size"].items()
-            }
-        )
-    table = (
-        pd.DataFrame(found)
-        .groupby("method", sort=False)
-        .mean()
-        .sort_values("reweighted")
-        .round(3)
-    )
+    gains = pd.DataFrame([_gain(row, bands, counts) for row in effects.itertuples()])
+    lines = []
+    for method, rows in gains.groupby("method", sort=False):
+        line: dict[str, object] = {"method": method}
+        cells = rows.groupby(CELL).mean(numeric_only=True)
+        for column in ("effect", "reweighted", *map(_title, BANDS)):
+            known = cells[column].dropna()
+            if known.empty:
+                continue
+            mean, half, _ = over_blocks(known, experiment.names)
+            line[column] = mean
+            line[f"{column}, low"], line[f"{column}, high"] = mean - half, mean + half
+        lines.append(line)
+    table = pd.DataFrame(lines).set_index("method").round(3)
     print(table.to_string())
-    if a.out:
-        files.write_text(a.out, table.to_csv(lineterminator="\n"))
+    if arguments.out:
+        files.write_text(arguments.out, table.to_csv(lineterminator="\n"))
+
+
+def _title(band: float) -> str:
+    """Return the column of a band."""
+    return f"gain up to {band:.0%}"
+
+
+def _counts(latents: pd.DataFrame, metrics: pd.DataFrame) -> dict[tuple, np.ndarray]:
+    """Return {(trial, seed): how many measured latents lie in each band}."""
+    images = metrics[metrics["split"] == "test"].groupby("dataset")["n_images"].max()
+    measured = latents[(latents["split"] == "test") & latents["detection"].notna()]
+    share = measured["n_active"] / measured["dataset"].map(images)
+    rows = measured.assign(band=np.searchsorted(BANDS, share))
+    return {
+        key: np.bincount(of_sae["band"], minlength=len(BANDS))
+        for key, of_sae in rows.groupby([*TRIAL, "seed"])
+    }
+
+
+def _gain(row: Any, bands: dict, counts: dict) -> dict[str, object]:
+    """Return a method's gain with one seed in each band, and reweighted."""
+    own, _ = _side(row, row.method, row.vertices, bands, counts)
+    base, size = _side(row, row.baseline, row.baseline_vertices, bands, counts)
+    gain = own - base
+    cell = {"dataset": row.dataset, "backbone": row.backbone, "k": row.k}
+    line = {"method": row.method, **cell, "effect": row.effect, "reweighted": np.nan}
+    known = ~np.isnan(gain) & (size > 0)
+    if known.any():
+        line["reweighted"] = float(np.average(gain[known], weights=size[known]))
+    return line | {_title(band): value for band, value in zip(BANDS, gain, strict=True)}
+
+
+def _side(
+    row: Any, method: str, vertices: str, bands: dict, counts: dict
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean AUC of a front in each band, and how many latents it has there.
+
+    In a band the vertices that have latents there weigh as they do on the front.
+    """
+    total, weights, size = (np.zeros(len(BANDS)) for _ in range(3))
+    for vertex in vertices.split("; "):
+        trial, weight = vertex.rsplit(": ", 1)
+        key = (row.dataset, row.backbone, row.k, method, trial, row.seed)
+        curve = bands[key].set_index("x")["y"].reindex(BANDS).to_numpy(float)
+        known = ~np.isnan(curve)
+        total[known] += float(weight) * curve[known]
+        weights[known] += float(weight)
+        size += float(weight) * counts.get(key, np.zeros(len(BANDS)))
+    with np.errstate(invalid="ignore"):
+        return total / weights, size
 
 
 if __name__ == "__main__":

@@ -1,119 +1,333 @@
-"""What the comparison by fronts finds in simulated cells whose effects are known: `python bench/power.py`.
+"""How often the rule of the comparison errs, and what it finds: `python bench/power.py`.
 
-A world has six (dataset, backbone) blocks of two cells, four methods beside the baseline, and twelve trials of each
-with three fresh seeds. R^2 and MS trade off along the trials. A row says how often a method is shown higher or lower,
-called equivalent or left undecided, and the mean estimate.
+A world has the cells of a design (`fair`, `rivals`, `demo`), and its methods have effects
+that are known: the same mean everywhere, plus a deviation that is drawn for each dataset,
+each family of backbones, each backbone of a dataset, and each cell. The rule reads these
+effects, with the noise that a reading has, as it reads an experiment's. A row says how
+often any method of a world is called higher or lower in detection, where all have a mean
+of 0 (the size of the test), and which share of the methods is, where they have another
+(its power). Last, worlds in which trials are simulated, too, say whether fronts and pairs
+read the effects that are there.
+
+The deviations have a standard deviation of .009 together, as the blocks of `fair` have in
+detection. How it is divided is a scenario. This decides on the word for an effect: if the
+size exceeds .075 in a scenario in which effects vary by dataset or by family, the word is
+"in these cells" and not "shown", for all experiments.
 """
 
 import argparse
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sae.comparison import fronts, intervals
+from sae.comparison import intervals, outcomes, readings
 from sae.comparison.fronts import Rule
+from sae.comparison.outcomes import is_shown
+from sae.comparison.readings import Readings
+from sae.scoring.front import DETECTION, MS
+from sae.scoring.rows import CELL
 
-EFFECTS, PRICES = (0.0, 0.005, 0.01, 0.02), (0.0, 0.005)
-RULE = Rule(widths=[0.01], tuning=0)
+EFFECTS = (0.0, 0.01, 0.02, 0.03, 0.05)
+
+BETWEEN_CELLS = 0.009  # standard deviation of an effect between (dataset, backbone)
+WITHIN = 0.003  # between the cells of a (dataset, backbone), and again between seeds
+ALLOWED = 0.075  # size from which on the word is "in these cells"
+# {scenario: the shares of the variance between datasets, families, backbones}.
+SCENARIOS = {
+    "by backbone": (0.0, 0.0, 1.0),
+    "half by family": (0.0, 0.5, 0.5),
+    "half by dataset": (0.5, 0.0, 0.5),
+    "by dataset": (1.0, 0.0, 0.0),
+}
 
 
-def world(
+@dataclass(frozen=True)
+class Design:
+    """What an experiment compares.
+
+    Attributes:
+        datasets: How many.
+        families: {family: how many backbones}.
+        ks: How many values of k.
+        methods: How many methods beside the baseline.
+        trials: How many each method has.
+        fresh: The seeds by which vertices are judged; none if the tuning's seed does.
+    """
+
+    datasets: int = 2
+    families: dict[str, int] = field(default_factory=lambda: {"a": 2, "b": 1})
+    ks: int = 2
+    methods: int = 2
+    trials: int = 12
+    fresh: tuple[int, ...] = (3, 4, 5)
+
+    @property
+    def cells(self) -> list[tuple[str, str, str, int]]:
+        """(dataset, family, backbone, k) of each cell."""
+        backbones = [
+            (family, f"{family}{number}")
+            for family, count in self.families.items()
+            for number in range(count)
+        ]
+        datasets = [f"d{number}" for number in range(self.datasets)]
+        return [
+            (dataset, *backbone, k)
+            for dataset, backbone, k in itertools.product(
+                datasets, backbones, range(1, self.ks + 1)
+            )
+        ]
+
+
+DESIGNS = {
+    "fair": Design(),
+    "rivals": Design(ks=1, methods=15, trials=8),
+    "demo": Design(trials=4, fresh=()),
+}
+
+
+class World:
+    """A design whose methods have known effects.
+
+    Attributes:
+        design: Which cells and methods.
+        families: {backbone: its family}.
+        against: {method: what it is compared with}.
+        gains: {(method, score): its effect in each cell, (cells,)}.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        design: Design,
+        shares: tuple[float, float, float],
+        effects: dict[str, float],
+    ) -> None:
+        self._rng = rng
+        self.design = design
+        self.families = {backbone: family for _, family, backbone, _ in design.cells}
+        methods = [f"m{number}" for number in range(design.methods)]
+        self.against: dict[str, str | None] = {"topk": None}
+        self.against |= dict.fromkeys(methods, "topk")
+        self.gains = {
+            (method, score): _gains(rng, design, shares, mean)
+            for method in methods
+            for score, mean in effects.items()
+        }
+
+    def means(self, found: Readings) -> pd.DataFrame:
+        """Judge readings: a row for each method and score."""
+        return outcomes.means(found, self.families, intervals.Rule())
+
+    def readings(self) -> Readings:
+        """Return the effects that are there, with the noise of a reading."""
+        fronts, equal_r2, pairs = (
+            self._effects(seeds) for seeds in (self.design.fresh or (0,),) * 2 + ((0,),)
+        )
+        return Readings(fronts, equal_r2, pairs.assign(kappa=1.0))
+
+    def _effects(self, seeds: tuple[int, ...]) -> pd.DataFrame:
+        """Return a table as `sae.comparison.fronts.effects` gives it."""
+        cells = pd.DataFrame(
+            [(dataset, backbone, k) for dataset, _, backbone, k in self.design.cells],
+            columns=CELL,
+        )
+        parts = [
+            cells.assign(method=method, score=score, seed=seed, effect=gains)
+            for (method, score), gains in self.gains.items()
+            for seed in seeds
+        ]
+        table = pd.concat(parts, ignore_index=True)
+        noise = WITHIN * self._rng.normal(size=len(table))
+        return table.assign(
+            effect=table["effect"] + noise,
+            front=table["score"],
+            width=0.01,
+            status="ok",
+            fresh=len(seeds) > 1,
+            below_floor=False,
+            level=0.5,
+            shortfall=0.0,
+            gain=0.0,
+            r2_difference=0.0,
+        )
+
+    def read_trials(self, price: float) -> Readings:
+        """Simulate trials along a trade-off of R^2 and scores, and read them.
+
+        Args:
+            price: What the best R^2 of the methods lacks of the baseline's.
+        """
+        design = self.design
+        scores = dict.fromkeys(score for _, score in self.gains)
+        # Half of the trials are at points that all methods share.
+        common = self._rng.random((len(design.cells), design.trials // 2))
+        parts = []
+        for number, (dataset, _, backbone, k) in enumerate(design.cells):
+            best_r2 = 0.6 + 0.2 * self._rng.random()
+            levels = {score: 0.4 + 0.3 * self._rng.random() for score in scores}
+            for method in self.against:
+                own = self._rng.random(design.trials - common.shape[1])
+                along = np.concatenate([common[number], own])
+                heights, loss = levels, 0.0
+                if method != "topk":
+                    loss = price
+                    heights = {
+                        score: level + self.gains[method, score][number]
+                        for score, level in levels.items()
+                    }
+                trials = _trials(self._rng, along, best_r2, heights, loss, design)
+                about = {"dataset": dataset, "backbone": backbone, "k": k}
+                parts.append(trials.assign(method=method, **about))
+        rows = pd.concat(parts, ignore_index=True)
+        metrics = pd.concat([rows.assign(split=split) for split in ("val", "test")])
+        rule = Rule(widths=[0.01])
+        if design.fresh:
+            rule = Rule(widths=[0.01], tuning=0, tuned=["lr"])
+        return readings.read(metrics.reset_index(drop=True), self.against, rule)
+
+
+def _gains(
     rng: np.random.Generator,
+    design: Design,
+    shares: tuple[float, float, float],
+    mean: float,
+) -> np.ndarray:
+    """Return a method's effect in each cell: (cells,)."""
+    cells = design.cells
+    gains = np.full(len(cells), mean)
+    groups_of_cells: list[list[Any]] = [
+        [dataset for dataset, *_ in cells],
+        [family for _, family, *_ in cells],
+        [(dataset, backbone) for dataset, _, backbone, _ in cells],
+    ]
+    for share, groups in zip(shares, groups_of_cells, strict=True):
+        drawn = {group: rng.normal() for group in dict.fromkeys(groups)}
+        deviation = np.array([drawn[group] for group in groups])
+        gains += BETWEEN_CELLS * share**0.5 * deviation
+    return gains + WITHIN * rng.normal(size=len(cells))
+
+
+def _trials(
+    rng: np.random.Generator,
+    along: np.ndarray,
+    best_r2: float,
+    levels: dict[str, float],
+    price: float,
+    design: Design,
+) -> pd.DataFrame:
+    """Return rows of a method's trials in a cell, along a trade-off of R^2 and scores."""
+    seeds = (0, *design.fresh)
+    trial = np.repeat(np.arange(len(along)), len(seeds))
+    where = along[trial]
+    r2 = best_r2 - price - 0.04 * where**2 + 0.001 * rng.normal(size=len(trial))
+    # What reconstructs less by `price` is as far along the trade-off as its R^2 says.
+    height = 0.05 * np.sqrt(where**2 + price / 0.04)
+    rows = pd.DataFrame(
+        {
+            "trial": [f"lr{value:.6f}" for value in where],
+            "seed": np.tile(seeds, len(along)),
+            "protocol": "fair",
+            "mask": "",
+            "lr": where,
+            "status": "ok",
+            "m": 100,
+            "dead_train": 0,
+            "l0": 0.0,
+            "r2": r2,
+        }
+    )
+    columns = {DETECTION: "detection_alive", MS: "ms_mean_alive"}
+    for score, level in levels.items():
+        noise = 0.002 * rng.normal(size=len(trial))
+        rows[columns[score]] = level + height + noise
+    return rows
+
+
+def shares_shown(
+    design: Design,
+    shares: tuple[float, float, float],
     effects: dict[str, float],
     *,
-    price: float = 0.0,
-    trials: int = 12,
-) -> tuple[pd.DataFrame, dict[str, str | None]]:
-    """Metrics of simulated cells, and {method: what it is compared with}.
+    runs: int,
+    price: float | None = None,
+) -> pd.DataFrame:
+    """Return, by score, how often any method and a method is shown, and the mean effect.
 
     Args:
-        effects: {method: its MS above the baseline's at the same R^2}; blocks and cells vary about that.
-        price: what the best R^2 of these methods lacks of the baseline's.
+        design: Which cells and methods.
+        shares: Of a scenario.
+        effects: {score: the true mean effect of every method}.
+        runs: Worlds.
+        price: If it is given, trials are simulated, and their best R^2 lacks so much of
+            the baseline's.
     """
-    found = []
-    for dataset, backbone in [(d, b) for d in "de" for b in "xyz"]:
-        of_block = {method: 0.006 * rng.normal() for method in effects}
-        for k in (16, 32):
-            cell, r2, ms = (
-                {"dataset": dataset, "backbone": backbone, "k": k},
-                0.6 + 0.2 * rng.random(),
-                rng.random(),
-            )
-            for method in ("topk", *effects):
-                own = method != "topk"
-                more = own * (
-                    effects.get(method, 0.0)
-                    + of_block.get(method, 0.0)
-                    + 0.003 * rng.normal()
-                )
-                for trial, at in enumerate(rng.random(trials)):
-                    for seed in (0, 3, 4, 5):
-                        row = cell | {
-                            "method": method,
-                            "trial": f"t{trial}",
-                            "seed": seed,
-                            "status": "ok",
-                        }
-                        row |= {
-                            "r2": r2
-                            - own * price
-                            - 0.04 * at**2
-                            + 0.001 * rng.normal(),
-                            "l0": k,
-                        }
-                        # What reconstructs less by `price` is as far along the trade-off as its R^2 says.
-                        along = np.sqrt(at**2 + own * price / 0.04)
-                        row |= {
-                            "ms_mean_alive": ms
-                            + 0.05 * along
-                            + more
-                            + 0.002 * rng.normal()
-                        }
-                        row |= {"dead_train": 0, "m": 100}
-                        # One image set chooses, another is read: both see the same SAE.
-                        found += [row | {"split": "val"}, row | {"split": "test"}]
-    return pd.DataFrame(found), {"topk": None} | dict.fromkeys(effects, "topk")
-
-
-def outcomes(
-    rng: np.random.Generator, effects: dict[str, float], price: float, runs: int
-) -> pd.DataFrame:
-    """A row per method: shares of the runs by outcome, and the mean estimate."""
-    found = []
-    for _ in range(runs):
-        metrics, against = world(rng, effects, price=price)
-        means = intervals.means(fronts.effects(metrics, against, RULE))
-        found.append(
-            means[means["score"] == "ms"][["method", "outcome", "effect", "shortfall"]]
-        )
-    every = pd.concat(found)
-    every["outcome"] = every["outcome"].str.removesuffix(", small")
-    shares = (
-        every.groupby("method")["outcome"]
-        .value_counts(normalize=True)
-        .unstack(fill_value=0.0)
-    )
-    return shares.join(every.groupby("method")[["effect", "shortfall"]].mean())
+    parts = []
+    for run in range(runs):
+        world = World(np.random.default_rng(run), design, shares, effects)
+        found = world.readings() if price is None else world.read_trials(price)
+        parts.append(world.means(found).assign(run=run))
+    means = pd.concat(parts, ignore_index=True)
+    means = means[means["score"].isin(effects)]
+    means["shown"] = means["outcome"].map(is_shown).astype(float)
+    means["equivalent"] = (means["outcome"] == outcomes.EQUIVALENT).astype(float)
+    any_shown = means.groupby(["score", "run"])["shown"].max().groupby("score").mean()
+    columns = ["shown", "equivalent", "effect", "equal_r2", "pairs", "smallest"]
+    return means.groupby("score")[columns].mean().assign(any_shown=any_shown)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables, and what they decide."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=int, default=200, help="worlds a line")
+    parser.add_argument("--designs", nargs="*", default=list(DESIGNS), choices=DESIGNS)
+    parser.add_argument("--runs", type=int, default=400, help="worlds a row")
+    parser.add_argument("--trial-runs", type=int, default=40, help="with trials")
     parser.add_argument(
         "--tiny", action="store_true", help="seconds, to see that it runs"
     )
-    a = parser.parse_args()
-    names = {f"+{effect:g}": effect for effect in EFFECTS}
-    for price in PRICES:
-        print(f"price {price:g} of R2, {2 if a.tiny else a.runs} runs of 12 cells:")
-        print(
-            outcomes(np.random.default_rng(0), names, price, 2 if a.tiny else a.runs)
-            .round(3)
-            .to_string()
-        )
+    arguments = parser.parse_args()
+    runs = 2 if arguments.tiny else arguments.runs
+    trial_runs = 1 if arguments.tiny else arguments.trial_runs
+
+    rows = []
+    for design, (scenario, shares) in itertools.product(
+        arguments.designs, SCENARIOS.items()
+    ):
+        row = {"design": design, "effects vary": scenario}
+        for effect in EFFECTS:
+            effects = {DETECTION: effect, MS: 0.0}
+            found = shares_shown(DESIGNS[design], shares, effects, runs=runs)
+            if not effect:
+                row["size"] = found.loc[DETECTION, "any_shown"]
+                row["equivalent at 0"] = found.loc[DETECTION, "equivalent"]
+                continue
+            row[f"power at {effect:g}"] = found.loc[DETECTION, "shown"]
+        row["size of MS behind it"] = found.loc[MS, "any_shown"]
+        rows.append(row)
+        print(*row.values(), flush=True)
+    table = pd.DataFrame(rows)
+    print(table.round(3).to_markdown(index=False))
+
+    checks = []
+    for design, price in itertools.product(arguments.designs, (0.0, 0.005)):
+        for effect in (0.0, 0.02):
+            effects = {DETECTION: effect, MS: effect}
+            shares = SCENARIOS["by backbone"]
+            found = shares_shown(
+                DESIGNS[design], shares, effects, runs=trial_runs, price=price
+            )
+            read = found.loc[MS, ["effect", "equal_r2", "pairs"]].to_dict()
+            about = {"design": design, "price in R2": price, "true": effect}
+            checks.append(about | read)
+    print(pd.DataFrame(checks).round(4).to_markdown(index=False))
+
+    size = table.loc[table["effects vary"] != "by backbone", "size"].max()
+    word = "in these cells" if size > ALLOWED else "shown"
+    print(f"largest size where effects vary by dataset or family: {size:.3f}: {word!r}")
 
 
 if __name__ == "__main__":

@@ -128,20 +128,24 @@ def write(path: Path, rows: pd.DataFrame) -> None:
 
 def _as_one(kept: dict[str, Any], new: dict[str, Any], into: Path) -> dict[str, Any]:
     """What made both; the program ends if they were made in different ways."""
-    parts = ("cells", "columns")  # Each run has those of its own datasets.
-    differ = [name for name in new if name not in parts and new[name] != kept.get(name)]
+    parts = ("cells", "columns", "families")  # Each run has those of its own datasets.
+    differ = [
+        name
+        for name in new
+        if name not in parts and new[name] != kept.get(name, new[name])
+    ]
     for part in parts:
+        given, there = new.get(part, {}), kept.get(part, {})
         differ += [
-            name
-            for name in new[part].keys() & kept[part].keys()
-            if new[part][name] != kept[part][name]
+            name for name in given.keys() & there.keys() if given[name] != there[name]
         ]
     if differ:
         raise SystemExit(
             f"{into} has rows of other {', '.join(differ)}: delete it to keep the new ones alone"
         )
     return new | {
-        part: dict(sorted((kept[part] | new[part]).items())) for part in parts
+        part: dict(sorted((kept.get(part, {}) | new.get(part, {})).items()))
+        for part in parts
     }
 
 

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 from pydantic import Field
 
-from sae.comparison import fronts, intervals
+from sae.comparison import fronts, outcomes, readings
+from sae.comparison.intervals import Rule as IntervalRule
 from sae.comparison.methods import Methods
-from sae.comparison.scores import READ, across_groups
+from sae.comparison.scores import COMPARED, SCORES, across_groups
 from sae.core import files
 from sae.core.errors import UserError
 from sae.core.options import Options
@@ -36,6 +37,9 @@ class MadeBy(Options):
         metrics: {name: its version and options}.
         columns: {score: the metric that gave it}.
         cells: {'dataset / backbone': fingerprints and precision of the embeddings}.
+        families: {backbone: its family}; records of before the third version of the
+            comparison have none, and their backbones count as families of their own.
+        intervals: how wide intervals are.
     """
 
     experiment: str
@@ -47,6 +51,8 @@ class MadeBy(Options):
     metrics: dict[str, Any]
     columns: dict[str, str] = Field(default={})
     cells: dict[str, Any] = Field(default={})
+    families: dict[str, str] = Field(default={})
+    intervals: IntervalRule = IntervalRule()
 
 
 class Result(NamedTuple):
@@ -77,22 +83,30 @@ def read(folder: Path) -> Result:
 
 
 def joined(results: Sequence[Result]) -> tuple[pd.DataFrame, list[str]]:
-    """The means of all methods' effects (`sae.comparison.intervals.means`), and what was left out and why.
+    """Return the means of all methods' effects, and what was left out and why.
 
-    A method is compared with the baseline of its own experiment; one that an earlier folder has too is called
-    'experiment/method'.
+    A method is compared with the baseline of its own experiment; one that an earlier
+    folder has too is called 'experiment/method'. Intervals are as the first folder says.
+
+    Returns:
+        The table of `sae.comparison.outcomes.means`, and a line for each omission.
     """
-    taken, parts, said = set[str](), [], list[str]()
+    taken: set[str] = set()
+    families: dict[str, str] = {}
+    parts: list[readings.Readings] = []
+    omissions: list[str] = []
     for result in results:
-        kept, left_out = _fitting(result, results[0])
-        said += left_out
-        own = result.made_by
-        found = fronts.effects(kept, own.methods.tuned, own.fronts)
-        names = {m: _free(m, own.experiment, taken) for m in found["method"].unique()}
+        metrics, left_out = _fitting(result, results[0])
+        omissions += left_out
+        made_by = result.made_by
+        part = readings.read(metrics, made_by.methods.tuned, made_by.fronts)
+        methods = part.fronts["method"].unique()
+        names = {name: _free(name, made_by.experiment, taken) for name in methods}
         taken |= {*names.values()}
-        parts.append(found.assign(method=found["method"].map(names)))
-    known = [part for part in parts if len(part)]
-    return intervals.means(pd.concat(known or parts, ignore_index=True)), said
+        parts.append(part.renamed(names))
+        families = made_by.families | families
+    rule = results[0].made_by.intervals
+    return outcomes.means(readings.joined(parts), families, rule), omissions
 
 
 def _free(method: str, experiment: str, taken: set[str]) -> str:
@@ -145,7 +159,7 @@ def _fitting(result: Result, mine: Result) -> tuple[pd.DataFrame, list[str]]:
             return result.metrics[:0], [
                 f"{own.experiment}: left out, of other {what}: {theirs}, not {ours}"
             ]
-    metrics = fronts.of_rule(result.metrics, own.fronts)
+    metrics = fronts.of_protocol(result.metrics, own.fronts)
     cells, there = (
         pd.MultiIndex.from_frame(rows[[*CELL]]) for rows in (metrics, mine.metrics)
     )
@@ -163,11 +177,8 @@ def _fitting(result: Result, mine: Result) -> tuple[pd.DataFrame, list[str]]:
                 f"{own.experiment}: {dataset} left out: {cell} is {own.cells[cell]}, not {first.cells[cell]}"
             )
             metrics = metrics[metrics["dataset"] != dataset]
-    read = {
-        column
-        for score in READ.values()
-        for column in (score.column, f"{score.column}_across_groups")
-    }
+    columns = [SCORES[name].column for name in COMPARED]
+    read = {*columns, *(f"{column}_across_groups" for column in columns)}
     for metric in sorted({own.columns[column] for column in lost & read}):
         both_of = own.metrics.get(metric), first.metrics.get(metric)
         said.append(

@@ -1,73 +1,69 @@
-"""How methods compare that have several trials a cell: by the fronts of R^2 and a score.
+"""How methods compare that have several trials a cell: by their fronts of R^2 and a score.
 
-In a cell (dataset, backbone, k), all choices being made on validation and training images:
+In a cell (dataset, backbone, k) every choice reads validation and training images:
 
-- A trial is *feasible* if it ended well, its L0 is at most `l0` k, and a share `firing` of its latents fires on the
-  training images.
-- R* is the best R^2 of the baseline's feasible trials, the *reach* of a method that of its own.
-- The *front* of a method is the upper concave hull of (R^2, score) of its feasible trials (`sae.scoring.front`).
-- The *effect* of a method at width w is the mean over r in [R* - w, R*] of its front minus the baseline's, both read at
-  min(r, reach, R*), and both on test: at the vertices and weights that validation gave. It is the vertical distance of
-  two rate-distortion curves (Bjontegaard 2001). Where fresh seeds were trained at the vertices, they alone are read;
-  one that diverged takes its vertex out.
-- Beside it stand the *shortfall* max(0, R* - reach), the *gain* max(0, reach - R*), and the difference in test R^2 at
-  the same weights. What was not measured has no number.
-- The *strict* form compares at equal test R^2: the window ends at the best test R^2 of the baseline's vertices, and the
-  weights are those at which the same vertices, by their test R^2, reach each R^2 of it.
+- `sae.scoring.front` says which trials are *feasible*, and which are vertices of a front.
+- R* is the best R^2 of the baseline's feasible trials, one value a cell whatever the
+  score; a method's *reach* is that of its own.
+- The *floor* is the R^2 of the baseline's vertex of highest score. Left of it the
+  baseline has nothing more to gain, so neither front is read there.
+- The *effect* at width w is the mean over r in [R* - w, R*] of the method's front minus
+  the baseline's, both read at max(floor, min(r, reach)), and both on test, at the
+  vertices and weights that validation gave. It is the vertical distance of two
+  rate-distortion curves (Bjontegaard 2001).
+- A method that ends below the floor by at most `TOLERANCE` is compared at its reach, and
+  marked; one that ends further below is *out of reach*, and has no effect.
+
+Every score that each trial has on validation has a front of its own. Scores of judged
+SAEs alone are read at the vertices of detection (column `front` says whose). Endpoints
+are read with the fresh seeds that were trained at their vertices, where there are any;
+other scores with the seed of the tuning, since their vertices have no other.
 
 Any experiment whose methods have several trials has fronts; no protocol is needed.
 """
 
+from __future__ import annotations
+
+import dataclasses
 import itertools
-import math
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import isnan, nan
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from sae.comparison.scores import ENDPOINTS, READ, values
+from sae.comparison.scores import (
+    COMPARED,
+    JUDGED_ONLY,
+    OWN_FRONTS,
+    SCORES,
+    values,
+)
 from sae.core.options import Options, Share
 from sae.scoring import front
+from sae.scoring.front import ENDPOINTS, Window
 from sae.scoring.rows import CELL
 
 TRIAL = [*CELL, "method", "trial"]
-COLUMNS = [
-    *CELL,
-    "method",
-    "score",
-    "width",
-    "status",
-    "effect",
-    "level",
-    "star",
-    "reach",
-    "shortfall",
-    "gain",
-]
-COLUMNS += [
-    "r2_difference",
-    "seeds",
-    "fresh",
-    "vertices",
-    "baseline",
-    "baseline_vertices",
-    "lost",
-]
-# {(cell, method, trial): {seed: {score, r2, ok}}}, on test.
-Tests = dict[tuple[Any, ...], dict[int, dict[str, Any]]]
+TOLERANCE = 0.005  # of R^2: how far below the floor a method may end and be compared
+# The readings of an effect, as the column `reading` names them.
+VALIDATION = "validation weights"
+EQUAL_TEST_R2 = "equal test R2"
 
 
 class Rule(Options):
     """What is feasible, and where fronts are read.
 
     Attributes:
-        l0: L0 on validation, as a multiple of k, at most.
-        firing: share of the latents that fire on training images, at least.
-        widths: of the windows below R*; the first is the headline.
-        tuning: the seed of the trials, where others were trained for vertices alone.
-        tuned: options that a trial has to say to count, such as those that find a cell's length do not.
+        l0: The highest L0 on validation, as a multiple of k.
+        firing: The smallest share of the latents that fires on training images.
+        widths: The widths of the windows below R*; the first is the headline.
+        tuning: The seed of the trials, where others were trained for vertices alone.
+        tuned: Options that a trial has to have to count. Trials that only find out how
+            long a cell trains lack some of them.
     """
 
     l0: Annotated[float, Field(ge=1)] = 1.02
@@ -78,50 +74,103 @@ class Rule(Options):
 
     @property
     def protocol(self) -> str | None:
-        """The one whose SAEs alone stand on fronts, where it trains seeds for them; None: those of all."""
+        """The protocol whose SAEs alone stand on fronts, or None if those of all do."""
         return None if self.tuning is None else "fair"
 
 
-def points(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
-    """The trials of each method, by what validation says of them.
+@dataclass(frozen=True)
+class Effect:
+    """A method minus its baseline in one cell, for one score, width and seed.
+
+    Attributes:
+        front: The score whose front gave vertices and weights.
+        reading: `VALIDATION` or `EQUAL_TEST_R2`.
+        status: "ok"; "infeasible" if the method or its baseline has no feasible trial;
+            "out of reach" if the method ends too far below the floor; "seeds missing" if
+            vertices lack fresh seeds that others of the cell have; "diverged" if no seed
+            is left of one side. All but "ok" have no effect.
+        effect: The difference on test, signed so that more is better.
+        level: The baseline's score in the same reading.
+        best_r2: R*, on validation.
+        reach: The method's best R^2 on validation.
+        floor: The R^2 left of which fronts are not read.
+        shortfall, gain: What the reach lacks of R*, and what it has beyond.
+        below_floor: Whether the method ends below the floor, by the tolerance at most.
+        r2_difference: The method's R^2 on test minus the baseline's at the same weights.
+        seeds: How many seeds were read.
+        fresh: Whether they are seeds of their own, not that of the tuning.
+        vertices, baseline_vertices: "trial: weight; ..." of what weighs anything.
+        lost: The vertices that diverged with this seed.
+    """
+
+    dataset: str
+    backbone: str
+    k: int
+    method: str
+    score: str
+    width: float
+    baseline: str
+    front: str
+    reading: str
+    status: str
+    seed: int | None = None
+    effect: float = nan
+    level: float = nan
+    best_r2: float = nan
+    reach: float = nan
+    floor: float = nan
+    shortfall: float = nan
+    gain: float = nan
+    below_floor: bool = False
+    r2_difference: float = nan
+    seeds: int = 0
+    fresh: bool = False
+    vertices: str = ""
+    baseline_vertices: str = ""
+    lost: str = ""
+
+
+COLUMNS = [field.name for field in dataclasses.fields(Effect)]
+
+
+def validation_trials(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+    """Gather what validation says of each trial.
 
     Args:
-        metrics: tidy metrics, MS across groups where a dataset has groups.
+        metrics: Tidy metrics, MS across groups where a dataset has groups.
+        rule: What is feasible.
 
     Returns:
-        A row per cell, method and trial, means over its seeds: `r2`, the scores of `READ` that validation has, `l0`,
-        `firing`, `ok`, `feasible`. What was not measured keeps no trial from being feasible.
+        A row for each cell, method and trial, means over its seeds: `status`, `r2`, `l0`,
+        `firing`, `feasible`, and the scores of `COMPARED` that validation has.
     """
     rows = metrics[metrics["split"] == "val"]
-    rows = rows if rule.tuning is None else rows[rows["seed"] == rule.tuning]
-    counts = [
-        all(f"-{name}" in f"-{trial}" for name in rule.tuned) for trial in rows["trial"]
-    ]
-    rows = rows.loc[np.array(counts, dtype=bool)]
-    r2, l0, dead, m = (values(rows, name) for name in ("r2", "l0", "dead_train", "m"))
-    of = {name: score.of(rows) for name, score in READ.items()}
-    found = rows[TRIAL].assign(
-        r2=r2, l0=l0, firing=1 - dead / m, ok=rows["status"] == "ok", **of
-    )
+    if rule.tuning is not None:
+        rows = rows[rows["seed"] == rule.tuning]
+    rows = rows[_names_options(rows["trial"], rule.tuned)]
+
+    numbers = {name: SCORES[name].of(rows) for name in COMPARED}
+    numbers["r2"] = values(rows, "r2")
+    numbers["l0"] = values(rows, "l0")
+    numbers["firing"] = 1 - values(rows, "dead_train") / values(rows, "m")
+    numbers["ended_well"] = rows["status"] == "ok"
+    trials = rows[TRIAL].assign(**numbers).groupby(TRIAL, sort=False)
+    trials = trials.mean(skipna=False).reset_index()
+
     # A trial of which a seed diverged ended badly.
-    found = (
-        found.groupby(TRIAL, sort=False)
-        .agg(lambda column: column.mean(skipna=False))
-        .reset_index()
-    )
-    found["ok"] = (found["ok"] == 1) & found["r2"].notna()
-    within = ~(found["l0"] > rule.l0 * found["k"]) & ~(found["firing"] < rule.firing)
-    return found.assign(feasible=found["ok"] & within)
+    status = np.where(trials.pop("ended_well") == 1, "ok", "diverged")
+    trials = trials.assign(status=status)
+    return trials.assign(feasible=front.feasible(trials, rule))
 
 
-def vertices(points: pd.DataFrame, score: str) -> pd.DataFrame:
-    """The rows of :func:`points` of one cell and method that are vertices of its front, by falling R^2."""
-    rows = points[points["feasible"] & points[score].notna()]
-    return rows.iloc[
-        front.hull(
-            rows["r2"].to_numpy(float), READ[score].better * rows[score].to_numpy(float)
-        )
-    ]
+def _names_options(trials: pd.Series, options: Iterable[str]) -> np.ndarray:
+    """Say which trials name each of these options, such as "auxk_alpha0.1-lr0.002".
+
+    The columns of the options do not tell: a trial that leaves an option out has the
+    value of the recipe there.
+    """
+    named = [all(f"-{name}" in f"-{trial}" for name in options) for trial in trials]
+    return np.array(named, dtype=bool)
 
 
 def effects(
@@ -129,250 +178,359 @@ def effects(
     against: Mapping[str, str | None],
     rule: Rule,
     *,
-    strict: bool = False,
+    equal_test_r2: bool = False,
 ) -> pd.DataFrame:
-    """Every method's effect, in every cell, for every score and width.
+    """Compare every method with its baseline, in every cell, for every score and width.
 
     Args:
-        metrics: as :func:`points` takes it.
-        against: {method: the method that it is compared with, or None of a baseline}; others are left out.
-        strict: whether at equal test R^2.
+        metrics: As :func:`validation_trials` takes it.
+        against: {method: the method that it is compared with, or None of a baseline};
+            other methods are left out.
+        rule: What is feasible, and where fronts are read.
+        equal_test_r2: Whether both sides are read where they have the same R^2 on test.
+            The vertices are the same; with each seed they are ordered by their test R^2,
+            R* is the best of the baseline's, and the floor that of its vertex of highest
+            score on validation.
 
     Returns:
-        Columns `COLUMNS`; a row per cell, method, score, width and seed that was read (`seed`). `status`: 'ok', or
-        'infeasible' of a method without a feasible trial, or of a baseline, 'diverged' where no seed is left of one of
-        them, 'seeds missing' where vertices lack the fresh seeds that others of the cell have; these have no numbers.
-        The effect's sign: more is better. `level`: the baseline's score there. `fresh`: whether seeds of their own were
-        read. `vertices`: 'trial: weight; ...' of the method, `baseline_vertices` of the baseline, without those that
-        weigh nothing. `lost`: vertices that diverged with that seed.
+        The columns of :class:`Effect`; a row for each seed that was read, or one that
+        says why there is none. Scores that nothing has give no rows. Scores that are no
+        endpoints are read at the first width alone.
     """
-    read = _tests(metrics)
-    tried = points(metrics, rule)
-    rows = list[dict[str, Any]]()
-    for cell, of_cell in tried[tried["method"].isin(list(against))].groupby(
-        CELL, sort=False
-    ):
-        rows += _of_cell(
-            dict(zip(CELL, cell, strict=True)), of_cell, read, against, rule, strict
-        )
-    return pd.DataFrame(rows, columns=[*COLUMNS, "seed"])
+    trials = validation_trials(metrics, rule)
+    tests = read_test_scores(metrics)
+    reading = EQUAL_TEST_R2 if equal_test_r2 else VALIDATION
+    rows: list[Effect] = []
+    for cell, cell_trials in trials.groupby(CELL, sort=False):
+        for pair in _comparable_pairs(cell, cell_trials, tests, against, rule, reading):
+            rows += pair.rows()
+    return pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
 
 
 def sensitivity(
     metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """What is else, and the :func:`effects` then, at the headline's width.
+    """Yield what else could be asked, and the :func:`effects` then, at the first width.
 
-    With another bound other trials are vertices, which have no fresh seeds: all are read with the seed of the tuning.
+    With another bound on firing latents other trials are vertices, which have no fresh
+    seeds: all are read with the seed of the tuning.
     """
     rule = rule.model_copy(update={"widths": rule.widths[:1]})
-    yield "equal test R2", effects(metrics, against, rule, strict=True)
-    tuned = metrics if rule.tuning is None else metrics[metrics["seed"] == rule.tuning]
+    tuned = metrics
+    if rule.tuning is not None:
+        tuned = metrics[metrics["seed"] == rule.tuning]
     for firing in (rule.firing, 0.95, 0.0):
-        other = effects(tuned, against, rule.model_copy(update={"firing": firing}))
-        yield f"{firing:.0%} of latents must fire", other
-
-
-def _tests(metrics: pd.DataFrame) -> Tests:
-    rows, found = metrics[metrics["split"] == "test"], Tests()
-    scores = pd.DataFrame({name: score.of(rows) for name, score in READ.items()})
-    every = scores.assign(r2=values(rows, "r2"), ok=rows["status"] == "ok").to_dict(
-        "records"
-    )
-    for *trial, seed, of in zip(
-        *(rows[name] for name in (*TRIAL, "seed")), every, strict=True
-    ):
-        found.setdefault(tuple(trial), {})[int(seed)] = of
-    return found
+        other_rule = rule.model_copy(update={"firing": firing})
+        yield f"{firing:.0%} of latents must fire", effects(tuned, against, other_rule)
 
 
 def root(method: str, against: Mapping[str, str | None]) -> str:
-    """The baseline at the end of a method's chain of `against`."""
+    """Return the baseline at the end of a method's chain of `against`."""
     while (other := against.get(method)) is not None:
         method = other
     return method
 
 
-def of_rule(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
-    """The metrics of which fronts are made."""
-    return (
-        metrics
-        if rule.protocol is None
-        else metrics[metrics["protocol"] == rule.protocol]
-    )
-
-
-def _of_cell(
-    cell: dict[str, Any],
-    tried: pd.DataFrame,
-    tests: Tests,
-    against: Mapping[str, str | None],
-    rule: Rule,
-    strict: bool,
-) -> Iterator[dict[str, Any]]:
-    by_method = {
-        str(method): rows for method, rows in tried.groupby("method", sort=False)
-    }
-    fronts = {
-        (m, name): vertices(rows, name)
-        for m, rows in by_method.items()
-        for name in ENDPOINTS
-    }
-    trained = {
-        seed
-        for key in tried[TRIAL].itertuples(index=False, name=None)
-        for seed in tests.get(key, ())
-    }
-    retrained = rule.tuning is not None and trained > {rule.tuning}
-    for method, name, width in itertools.product(by_method, READ, rule.widths):
-        # A score that is no endpoint is read at the vertices of one.
-        hull, base = name if name in ENDPOINTS else READ[name].at, root(method, against)
-        if base == method or (base, hull) not in fronts:
-            continue
-        own, theirs = fronts[method, hull], fronts[base, hull]
-        row = cell | {"method": method, "score": name, "width": width, "baseline": base}
-        if theirs.empty or own.empty:
-            if tried[name].notna().any():
-                yield row | {
-                    "status": "infeasible",
-                    "star": theirs["r2"].max(),
-                    "reach": own["r2"].max(),
-                    "seeds": 0,
-                }
-            continue
-        star, reach = float(theirs["r2"].iloc[0]), float(own["r2"].iloc[0])
-        row |= {
-            "star": star,
-            "reach": reach,
-            "shortfall": max(0.0, star - reach),
-            "gain": max(0.0, reach - star),
-        }
-        both = [
-            _Side(tests, side, name, (star - width, star, reach), rule, strict)
-            for side in (own, theirs)
-        ]
-        common = [seed for seed in both[0].seeds if seed in both[1].seeds]
-        if not common or (retrained and not (both[0].fresh and both[1].fresh)):
-            yield row | {"status": "seeds missing", "seeds": 0}
-            continue
-        found = [_of_seed(both, seed, star, width) for seed in common]
-        read = [of for of in found if not math.isnan(of["effect"])]
-        for of in read:
-            yield row | {"status": "ok", "seeds": len(read)} | of
-        if not read and all(
-            of["lost"] for of in found
-        ):  # What stood on the front diverged in every seed.
-            yield row | {"status": "diverged", "seeds": 0, "lost": found[0]["lost"]}
-
-
-class _Side:
-    """A front as test reads it.
-
-    Attributes:
-        strict: whether by the vertices' test R^2.
-        seeds: those of which every vertex with weight in the window has an SAE; those of their own, if there are any.
-    """
-
-    def __init__(
-        self,
-        tests: Tests,
-        side: pd.DataFrame,
-        name: str,
-        window: tuple[float, float, float],
-        rule: Rule,
-        strict: bool,
-    ) -> None:
-        self._r2, self._trials, self._name, self.strict = (
-            side["r2"].to_numpy(float),
-            [*side["trial"]],
-            name,
-            strict,
-        )
-        self._of = [
-            tests.get(key, {}) for key in side[TRIAL].itertuples(index=False, name=None)
-        ]
-        self._needed = [
-            n for n, weight in enumerate(front.weights(self._r2, *window)) if weight > 0
-        ]
-        common = set.intersection(*(set(self._of[n]) for n in self._needed))
-        self.fresh = bool(rule.tuning is not None and common - {rule.tuning})
-        self.seeds = sorted(common - {rule.tuning} if self.fresh else common)
-
-    def lost(self, seed: int) -> list[str]:
-        """The trials of the vertices with weight that diverged with a seed."""
-        return [self._trials[n] for n in self._needed if not self._of[n][seed]["ok"]]
-
-    def _by_r2(self, seed: int) -> tuple[list[int], np.ndarray]:
-        """The vertices that did not diverge and their R^2, which falls."""
-        left = [
-            n for n, seeds in enumerate(self._of) if seed in seeds and seeds[seed]["ok"]
-        ]
-        r2 = (
-            np.array([self._of[n][seed]["r2"] for n in left])
-            if self.strict
-            else self._r2[left]
-        )
-        order = np.argsort(-r2, kind="stable")
-        return [left[n] for n in order], r2[order]
-
-    def best(self, seed: int) -> float:
-        """The R^2 that it reaches with a seed."""
-        return float(self._by_r2(seed)[1].max(initial=-math.inf))
-
-    def read(
-        self, seed: int, window: tuple[float, float], at_most: float
-    ) -> tuple[float, float, str]:
-        """Score and R^2 on test, and the weights in words."""
-        left, r2 = self._by_r2(seed)
-        heavy = [
-            (n, float(w))
-            for n, w in zip(left, front.weights(r2, *window, at_most), strict=True)
-            if w > 0
-        ]
-        value, test = (
-            sum(weight * self._of[n][seed][what] for n, weight in heavy)
-            for what in (self._name, "r2")
-        )
-        return (
-            value,
-            test,
-            "; ".join(f"{self._trials[n]}: {weight:.3f}" for n, weight in heavy),
-        )
-
-
-def _of_seed(both: list[_Side], seed: int, star: float, width: float) -> dict[str, Any]:
-    """The effect with one seed; where a vertex diverged, both sides are read as far as both still reach."""
-    lost = "; ".join(trial for side in both for trial in side.lost(seed))
-    at_most = min(side.best(seed) for side in both)
-    row = {
-        "seed": seed,
-        "lost": lost,
-        "effect": math.nan,
-        "fresh": both[0].fresh and both[1].fresh,
-    }
-    if at_most == -math.inf:
-        return row
-    star = both[1].best(seed) if both[1].strict else star
-    window = (star - width, star)
-    (ours, r2, said), (theirs, their_r2, theirs_said) = (
-        side.read(seed, window, at_most) for side in both
-    )
-    row |= {
-        "effect": READ[both[0]._name].better * (ours - theirs),
-        "level": theirs,
-        "r2_difference": r2 - their_r2,
-    }
-    return row | {"vertices": said, "baseline_vertices": theirs_said}
+def of_protocol(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+    """Return the metrics of which fronts are made."""
+    if rule.protocol is None:
+        return metrics
+    return metrics[metrics["protocol"] == rule.protocol]
 
 
 def by_cell(effects: pd.DataFrame) -> pd.DataFrame:
-    """The rows of :func:`effects`, means over seeds: `COLUMNS`, a row per cell, method, score and width."""
-    keys = [*CELL, "method", "score", "width"]
-    of: dict[str, Any] = dict.fromkeys(COLUMNS, "first") | dict.fromkeys(
-        ("effect", "level", "r2_difference"), "mean"
-    )
-    of["lost"] = lambda lost: "; ".join(sorted(set(filter(None, lost.fillna("")))))
-    grouped = effects.groupby(keys, sort=False, dropna=False)
-    return grouped.agg(
-        {name: of[name] for name in COLUMNS if name not in keys}
-    ).reset_index()[COLUMNS]
+    """Average the rows of :func:`effects` over seeds.
+
+    Returns:
+        A row for each cell, method, score, width and reading, without the seed.
+    """
+    keys = [*CELL, "method", "score", "width", "reading"]
+    how: dict[str, Any] = dict.fromkeys(COLUMNS, "first")
+    how |= dict.fromkeys(("effect", "level", "r2_difference"), "mean")
+    how["lost"] = _joined_names
+    how = {name: how[name] for name in COLUMNS if name not in [*keys, "seed"]}
+    cells = effects.groupby(keys, sort=False, dropna=False).agg(how).reset_index()
+    return cells[[name for name in COLUMNS if name != "seed"]]
+
+
+def _joined_names(lists: pd.Series) -> str:
+    """Join several lists of names, "a; b", without repeats."""
+    names = {name for text in lists for name in text.split("; ") if name}
+    return "; ".join(sorted(names))
+
+
+# -- what the SAEs score on test
+
+
+class TestedSae(NamedTuple):
+    """What one SAE scores on test; `ok` is False if it diverged."""
+
+    ok: bool
+    r2: float
+    scores: dict[str, float]
+
+
+TestScores = dict[tuple[Any, ...], dict[int, TestedSae]]  # {trial: {seed: SAE}}
+
+
+def read_test_scores(metrics: pd.DataFrame) -> TestScores:
+    """Return {(dataset, backbone, k, method, trial): {seed: what it scores on test}}."""
+    rows = metrics[metrics["split"] == "test"]
+    scores = pd.DataFrame({name: SCORES[name].of(rows) for name in COMPARED})
+    ended_well = rows["status"] == "ok"
+    tests: TestScores = {}
+    saes = zip(ended_well, values(rows, "r2"), scores.to_dict("records"), strict=True)
+    keys = rows[[*TRIAL, "seed"]].itertuples(index=False, name=None)
+    for (*trial, seed), sae in zip(keys, saes, strict=True):
+        tests.setdefault(tuple(trial), {})[int(seed)] = TestedSae(*sae)
+    return tests
+
+
+class _Front:
+    """The vertices of a front on validation, and what their SAEs score on test.
+
+    Attributes:
+        r2: (vertices,) on validation, falling.
+        names: (vertices,) of the trials.
+        saes: (vertices,) {seed: what that SAE scores on test}.
+    """
+
+    def __init__(self, vertices: pd.DataFrame, tests: TestScores) -> None:
+        keys = vertices[TRIAL].itertuples(index=False, name=None)
+        self.r2 = vertices["r2"].to_numpy(float)
+        self.names = [*vertices["trial"]]
+        self.saes = [tests.get(key, {}) for key in keys]
+
+    def standing(self, seed: int) -> list[int]:
+        """Return the vertices that have an SAE of a seed that ended well."""
+        return [n for n, saes in enumerate(self.saes) if seed in saes and saes[seed].ok]
+
+    def diverged(self, seed: int) -> list[int]:
+        """Return the vertices whose SAE of a seed diverged."""
+        return [
+            n for n, saes in enumerate(self.saes) if seed in saes and not saes[seed].ok
+        ]
+
+    def common_seeds(self, places: Iterable[int]) -> set[int]:
+        """Return the seeds with which each of some vertices was trained."""
+        return set.intersection(*(set(self.saes[place]) for place in places))
+
+
+class _Line(NamedTuple):
+    """A front with one seed: (vertices,) places and R^2, which falls."""
+
+    places: list[int]
+    r2: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A method's front and its baseline's, for one score in one cell."""
+
+    cell: tuple[Any, ...]
+    method: str
+    baseline: str
+    score: str
+    front_of: str  # the score whose front it is
+    own: _Front
+    base: _Front
+    reach: float
+    best_r2: float
+    retrained: bool  # whether seeds were trained at vertices of the cell
+    rule: Rule
+    reading: str
+
+    def rows(self) -> Iterator[Effect]:
+        """Yield a row for each width and seed, or one that says why there is none."""
+        status = self.problem()
+        is_endpoint = self.score in ENDPOINTS
+        for width in self.rule.widths if is_endpoint else self.rule.widths[:1]:
+            if status is not None:
+                yield self.row(width, status=status)
+                continue
+            seeds = self.seeds(width)
+            if not seeds:
+                yield self.row(width, status="seeds missing")
+                continue
+            read = [self.read(width, seed) for seed in seeds]
+            known = [row for row in read if not isnan(row.effect)]
+            for row in known:
+                yield dataclasses.replace(row, seeds=len(known))
+            # What stood on the front diverged with every seed.
+            if not known and all(row.lost for row in read):
+                yield self.row(width, status="diverged", lost=read[0].lost)
+
+    def problem(self) -> str | None:
+        """Say why the two cannot be compared, or None if they can."""
+        if not len(self.own.r2) or not len(self.base.r2):
+            return "infeasible"
+        if self.reach < self.base.r2[-1] - TOLERANCE:
+            return "out of reach"
+        return None
+
+    def row(self, width: float, **about: Any) -> Effect:
+        """Return a row with what is known before any seed is read."""
+        floor = float(self.base.r2[-1]) if len(self.base.r2) else nan
+        dataset, backbone, k = self.cell
+        return Effect(
+            dataset=dataset,
+            backbone=backbone,
+            k=k,
+            method=self.method,
+            score=self.score,
+            width=width,
+            baseline=self.baseline,
+            front=self.front_of,
+            reading=self.reading,
+            best_r2=self.best_r2,
+            reach=self.reach,
+            floor=floor,
+            shortfall=max(0.0, self.best_r2 - self.reach),
+            gain=max(0.0, self.reach - self.best_r2),
+            below_floor=self.reach < floor,
+            **about,
+        )
+
+    def window(self, width: float) -> Window:
+        """Return where both fronts are read by validation, if no vertex diverged."""
+        low = self.best_r2 - width
+        return Window(low, self.best_r2, float(self.base.r2[-1]), self.reach)
+
+    def seeds(self, width: float) -> list[int]:
+        """Return the seeds of which both sides have each vertex that weighs anything."""
+        window = self.window(width)
+        sides = []
+        for side in (self.own, self.base):
+            heavy = np.flatnonzero(front.weights(side.r2, window) > 0)
+            sides.append(side.common_seeds(heavy))
+        common = sides[0] & sides[1]
+        tuning = self.rule.tuning
+        if tuning is None:
+            return sorted(common)
+        if self.front_of not in ENDPOINTS:
+            return sorted(common & {tuning})
+        fresh = [side - {tuning} for side in sides]
+        if all(fresh):
+            return sorted(fresh[0] & fresh[1])
+        return [] if self.retrained else sorted(common & {tuning})
+
+    def read(self, width: float, seed: int) -> Effect:
+        """Read both fronts with one seed.
+
+        Where a vertex diverged, each side is read as far as both still reach.
+        """
+        own, base = self.line(self.own, seed), self.line(self.base, seed)
+        lost = [
+            side.names[place]
+            for side in (self.own, self.base)
+            for place in side.diverged(seed)
+        ]
+        fresh = self.rule.tuning is not None and seed != self.rule.tuning
+        row = self.row(width, status="ok", seed=seed, lost="; ".join(lost), fresh=fresh)
+        if not own.places or not base.places:
+            return row
+        window = self.window_of_seed(width, seed, own, base)
+        if window.reach < window.floor - TOLERANCE:
+            return row
+
+        score, r2, words = self.value(self.own, own, window, seed)
+        base_score, base_r2, base_words = self.value(self.base, base, window, seed)
+        return dataclasses.replace(
+            row,
+            effect=SCORES[self.score].better * (score - base_score),
+            level=base_score,
+            r2_difference=r2 - base_r2,
+            vertices=words,
+            baseline_vertices=base_words,
+        )
+
+    def line(self, side: _Front, seed: int) -> _Line:
+        """Return a front with one seed, without the vertices that diverged."""
+        places = side.standing(seed)
+        if self.reading == VALIDATION:
+            return _Line(places, side.r2[places])
+        r2 = np.array([side.saes[place][seed].r2 for place in places])
+        order = np.argsort(-r2, kind="stable")
+        return _Line([places[n] for n in order], r2[order])
+
+    def window_of_seed(
+        self, width: float, seed: int, own: _Line, base: _Line
+    ) -> Window:
+        """Return where both fronts are read with one seed."""
+        reach = float(min(own.r2[0], base.r2[0]))
+        if self.reading == VALIDATION:
+            lost = self.base.diverged(seed)
+            left = [r2 for place, r2 in enumerate(self.base.r2) if place not in lost]
+            best, floor = self.best_r2, float(min(left))
+        else:
+            # The last vertex has the highest score on validation.
+            highest = max(base.places)
+            best, floor = float(base.r2[0]), float(base.r2[base.places.index(highest)])
+        return Window(best - width, best, floor, reach)
+
+    def value(
+        self, side: _Front, line: _Line, window: Window, seed: int
+    ) -> tuple[float, float, str]:
+        """Return a front's score and R^2 on test, and its weights in words."""
+        score = r2 = 0.0
+        words = []
+        for place, weight in zip(
+            line.places, front.weights(line.r2, window), strict=True
+        ):
+            if weight > 0:
+                sae = side.saes[place][seed]
+                score += float(weight) * sae.scores[self.score]
+                r2 += float(weight) * sae.r2
+                words.append(f"{side.names[place]}: {weight:.3f}")
+        return score, r2, "; ".join(words)
+
+
+def _comparable_pairs(
+    cell: tuple[Any, ...],
+    trials: pd.DataFrame,
+    tests: TestScores,
+    against: Mapping[str, str | None],
+    rule: Rule,
+    reading: str,
+) -> Iterator[_Pair]:
+    """Yield each method's front with its baseline's, for each score of a cell."""
+    methods = {
+        str(method): rows
+        for method, rows in trials.groupby("method", sort=False)
+        if method in against
+    }
+    measured = [name for name in OWN_FRONTS if trials[name].notna().any()]
+    fronts = {
+        (method, score): _Front(
+            front.vertices(rows, score, SCORES[score].better), tests
+        )
+        for method, rows in methods.items()
+        for score in measured
+    }
+    reach = {method: front.best_r2(rows) for method, rows in methods.items()}
+
+    keys = trials[TRIAL].itertuples(index=False, name=None)
+    trained = {seed for key in keys for seed in tests.get(key, ())}
+    retrained = rule.tuning is not None and trained > {rule.tuning}
+
+    scores = [(score, score) for score in measured]
+    endpoints = [score for score in ENDPOINTS if score in measured]
+    scores += [(score, endpoints[0]) for score in JUDGED_ONLY if endpoints]
+    for method, (score, front_of) in itertools.product(methods, scores):
+        baseline = root(method, against)
+        if baseline == method or baseline not in methods:
+            continue
+        yield _Pair(
+            cell=cell,
+            method=method,
+            baseline=baseline,
+            score=score,
+            front_of=front_of,
+            own=fronts[method, front_of],
+            base=fronts[baseline, front_of],
+            reach=reach[method],
+            best_r2=reach[baseline],
+            retrained=retrained,
+            rule=rule,
+            reading=reading,
+        )

@@ -14,18 +14,18 @@ class Score(NamedTuple):
     """A score of an SAE.
 
     Attributes:
-        column: of the metrics.
-        heading: of the columns of tables.
-        label: in print.
-        what: it says, in one sentence.
-        minus: a column that is subtracted.
-        better: +1 if more is better, -1 if less; 0 of what methods are not compared in.
-        front: whether fronts are read in it. An endpoint, by which methods are judged, has a front of its own; others
-            are read at the vertices and weights of the first.
-        worth: whether the controls say what it is worth; of these, more is better.
-        style: how it is written.
-        chance: its value by chance, where that is known beforehand.
-        at: the endpoint at whose vertices it is read, if it is none itself.
+        column: The column of the metrics that holds it.
+        heading: Its heading in the paper's tables.
+        label: Its name in print.
+        what: What it says, in one sentence.
+        minus: A column that is subtracted.
+        better: +1 if more is better, -1 if less; 0 if methods are not compared in it.
+        front: "own" if every trial has it on validation, so that it has a front of its
+            own; "judged" if judged SAEs alone have it, so that it can be shown at the
+            vertices of detection only; None if methods are not compared by fronts in it.
+        worth: Whether the controls say what it is worth; of these, more is better.
+        style: How it is written.
+        chance: Its value by chance, where that is known beforehand.
     """
 
     column: str
@@ -34,27 +34,30 @@ class Score(NamedTuple):
     what: str = ""
     minus: str | None = None
     better: int = 1
-    front: Literal["endpoint", "secondary"] | None = None
+    front: Literal["own", "judged"] | None = None
     worth: bool = False
     style: str = ".3f"
     chance: float | None = None
-    at: str = "ms"
 
     def of(self, rows: pd.DataFrame) -> pd.Series:
-        """Its values, NaN where `rows` lack a column."""
+        """Return its values, NaN where `rows` lack a column."""
         return values(rows, self.column, self.minus)
 
 
-_SECOND: dict[str, Any] = {"front": "secondary", "worth": True}
-_ENDPOINT: dict[str, Any] = {"front": "endpoint", "worth": True}
+# Fields that several scores share.
+_OWN_FRONT: dict[str, Any] = {"front": "own", "worth": True}
+_JUDGED: dict[str, Any] = {"front": "judged", "worth": True}
 _COUNT: dict[str, Any] = {"better": -1, "style": ".0f"}
 # What some of them say.
-_MS = "Monosemanticity Score: how alike the images are that activate a latent, mean over latents that fire on two test "
-_MS += "images or more."
-_DETECTION = "AUC: how well another backbone tells a latent's images from others after ten examples, mean over latents "
-_DETECTION += "that fire often enough."
+_MS = (
+    "Monosemanticity Score: how alike the images are that activate a latent, mean over "
+    "latents that fire on two test images or more."
+)
+_DETECTION = (
+    "AUC: how well another backbone tells a latent's images from others after ten "
+    "examples, mean over latents that fire often enough."
+)
 _WHOLE = "2 AUC - 1, mean over all latents; of latents that fire too rarely 0."
-_FOUND = "detection_alive"
 _MEASURED = "Share of the latents that fire often enough for detection."
 _OTHERS = "MS as backbones of other families see the images"
 _ACROSS = "without pairs of near-duplicates, where the dataset knows them"
@@ -63,7 +66,8 @@ _ABOVE = f"{_PURITY}, minus the same under permuted labels."
 _PROBE = "Accuracy of linear probes on few activations, mean over how many."
 _DEAD = "Latents that no training image activates."
 _STABILITY = "How well another seed finds the same latents."
-# Each after its name in rows. Read after `across_groups`, MS is across groups where a dataset has groups.
+# Each after its name in rows. Read after `across_groups`, MS is across groups where a
+# dataset has groups.
 SCORES = {
     "r2": Score(
         "r2",
@@ -81,13 +85,12 @@ SCORES = {
         better=0,
         style=".1f",
     ),
-    "ms": Score("ms_mean_alive", "MS_mean_alive", "MS", _MS, **_ENDPOINT),
     "detection_alive": Score(
         "detection_alive",
         "detection_alive",
         "detection",
         _DETECTION,
-        **_ENDPOINT,
+        **_OWN_FRONT,
         chance=0.5,
     ),
     "detection": Score(
@@ -95,31 +98,26 @@ SCORES = {
         "detection",
         "detection, whole dictionary",
         _WHOLE,
-        **_SECOND,
+        **_OWN_FRONT,
         chance=0,
-        at=_FOUND,
     ),
+    "ms": Score("ms_mean_alive", "MS_mean_alive", "MS", _MS, **_OWN_FRONT),
     "measured": Score(
-        "detection_measured",
-        "measured",
-        "latents measured",
-        _MEASURED,
-        front="secondary",
-        at=_FOUND,
+        "detection_measured", "measured", "latents measured", _MEASURED, front="own"
     ),
     "ms_independent": Score(
         "ms_mean_alive_independent",
         "MS_independent",
         "MS by other families",
         f"{_OTHERS}.",
-        **_SECOND,
+        **_JUDGED,
     ),
     "ms_all": Score(
         "ms_mean",
         "MS_mean",
         "MS, dead latents as 0",
         "MS, mean over all latents.",
-        **_SECOND,
+        **_OWN_FRONT,
     ),
     "ms_median": Score("ms_median", "MS_median"),
     "ms_median_alive": Score("ms_median_alive", "MS_median_alive"),
@@ -150,7 +148,7 @@ SCORES = {
         "purity above chance",
         _ABOVE,
         "purity_binary_null",
-        **_SECOND,
+        **_OWN_FRONT,
         chance=0,
     ),
     "purity_raw": Score("purity_binary", "binary", "purity", f"{_PURITY}."),
@@ -168,7 +166,7 @@ SCORES = {
     "purity_coarse_null": Score(
         "purity_binary_coarse", "binary_coarse-null", minus="purity_binary_null_coarse"
     ),
-    "probe_auc": Score("probe_auc", "AUC", "probe AUC", _PROBE, **_SECOND),
+    "probe_auc": Score("probe_auc", "AUC", "probe AUC", _PROBE, **_JUDGED),
     "probe_auc_above_1": Score("probe_auc_above_1", "AUC_above_1"),
     "probe_top1": Score(
         "probe_top1",
@@ -183,7 +181,7 @@ SCORES = {
         "probe_unconverged", "unconverged", better=0, style=".1f"
     ),
     "stability": Score(
-        "stability_alive", "stability", "stability", _STABILITY, front="secondary"
+        "stability_alive", "stability", "stability", _STABILITY, front="judged"
     ),
     "dead": Score(
         "dead",
@@ -198,12 +196,15 @@ SCORES = {
         "fewer dead on training images",
         _DEAD,
         **_COUNT,
-        front="secondary",
+        front="own",
     ),
     "n_k_over_m": Score("n_k_over_m", "n_k_over_m", better=0, style=".0f"),
 }
-READ = {name: score for name, score in SCORES.items() if score.front}
-ENDPOINTS = [name for name, score in READ.items() if score.front == "endpoint"]
+# The scores in which methods are compared by fronts: each has a front of its own, or
+# judged SAEs alone have it.
+OWN_FRONTS = [name for name, score in SCORES.items() if score.front == "own"]
+JUDGED_ONLY = [name for name, score in SCORES.items() if score.front == "judged"]
+COMPARED = [*OWN_FRONTS, *JUDGED_ONLY]
 
 
 def across_groups(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -62,7 +62,8 @@ NOTED_TABLES = [
     for name in ("controls", "fronts", "detection", "leaderboard")
 ]
 FRONT_MEANS = [
-    f"{EXPERIMENT}/tables/{name}.csv" for name in ("front_means", "front_sensitivity")
+    f"{EXPERIMENT}/tables/front_{name}.csv"
+    for name in ("means", "datasets", "pairs", "controls", "sensitivity")
 ]
 TABLES_SUMS = f"{EXPERIMENT}/tables/tables.sums.json"
 TABLE_NUMBERS = (1, 2, 3, 4)

@@ -1,4 +1,6 @@
-"""Every method tuned in as many trials, read as fronts of R^2 and each of two scores (`sae.scoring.front`).
+"""Every method tuned in as many trials, read as fronts of R^2 and each of two scores.
+
+`sae.scoring.front` has the rule of feasible trials, fronts and windows.
 
 What it trains in a cell, all chosen on the validation split with one tuning seed:
 
@@ -11,8 +13,7 @@ What it trains in a cell, all chosen on the validation split with one tuning see
    the baseline also those that weigh where a method reaches no further. By these alone a method is judged. `at` methods
    train at the vertex that weighs most in the first window.
 
-A trial is feasible if it ended well, its L0 is at most `l0` times k, and a share `firing` of its latents fires on the
-training images. docs/protocol.md has the rule, and says what rests on it.
+docs/protocol.md has the rule, and says what rests on it.
 """
 
 from __future__ import annotations
@@ -33,14 +34,16 @@ from sae.core.options import Count, Range, Ranges, Seed, Share, distinct
 from sae.core.options import Options as Base
 from sae.protocols._history import Choice, History, Sizes
 from sae.scoring import front
+from sae.scoring.front import DETECTION, MS, Window
 
 if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = 2
 METRICS = ("reconstruction", "monosemanticity", "firing", "detection")
-# Each has fronts of its own; detection, where a backbone of another family sees the images.
-ENDPOINTS = ("ms", "detection_alive")
+# The scores whose fronts say what is judged; detection is measured where a backbone of
+# another family sees the images. By the first one trials are refined.
+FRONTS_OF = (MS, DETECTION)
 NAME = "fair"
 COMMON = ("lr", "encoder_scale", "auxk_alpha")
 RATES = 3  # At which the baseline tries a length.
@@ -111,37 +114,34 @@ def next(history: History) -> list[Member]:
 
 
 def choose(history: History) -> Choice:
-    """A row per method, score, window and vertex with weight in it; or one of a method without a feasible trial."""
-    rounds, rows = _Rounds(history), list[dict[str, Any]]()
+    """Say which trials are vertices, and what they weigh in each window.
+
+    Returns:
+        A row for each method, score, window and vertex with weight in it; or one for a
+        method without a feasible trial.
+    """
+    rounds = _Rounds(history)
+    rows: list[dict[str, Any]] = []
     for (method, score), vertices in rounds.fronts.items():
-        star = rounds.star(method)
-        common = {
-            "method": method,
-            "seed": None,
-            "score": score,
-            "bar": star,
-        } | rounds.facts
+        best_r2 = rounds.best_r2_of_baseline(method)
+        about = {"method": method, "seed": None, "score": score, "bar": best_r2}
+        about |= rounds.facts
         if vertices.empty:
-            rows.append(common | {"trial": None, "role": None, "status": "infeasible"})
+            rows.append(about | {"trial": None, "role": None, "status": "infeasible"})
             continue
-        shown = vertices[["trial", "r2", *ENDPOINTS, "l0", "firing"]].to_dict("records")
+        columns = ["trial", "r2", *FRONTS_OF, "l0", "firing"]
+        records = vertices[columns].to_dict("records")
         for width in history.options.widths:
-            weights = front.weights(
-                vertices["r2"].to_numpy(float), star - width, star
-            ).tolist()
-            for vertex, weight in zip(shown, weights, strict=True):
+            window = Window(best_r2 - width, best_r2)
+            weights = front.weights(vertices["r2"].to_numpy(float), window).tolist()
+            for vertex, weight in zip(records, weights, strict=True):
                 if weight > 0:
-                    row = common | {
-                        "width": width,
-                        "weight": weight,
-                        "reach": rounds.reach(method),
-                    }
-                    rows.append(row | vertex | {"role": "vertex", "status": "chosen"})
-    return Choice(
-        rows,
-        {(m.method, m.name, m.settings.seed) for m in rounds.judged()},
-        rounds.facts,
-    )
+                    reach = rounds.reach(method)
+                    place = {"width": width, "weight": weight, "reach": reach}
+                    role = {"role": "vertex", "status": "chosen"}
+                    rows.append(about | place | vertex | role)
+    judged = {(m.method, m.name, m.settings.seed) for m in rounds.judged()}
+    return Choice(rows, judged, rounds.facts)
 
 
 def at_most(plan: Plan, options: Options) -> Sizes:
@@ -237,7 +237,7 @@ class _Rounds:
     def _best(self, steps: int) -> pd.Series:
         """r2 and ms of a length, at its rate of highest R^2."""
         rows = self._scores(self._at_length(steps))
-        rows = rows.loc[rows["ok"], ["r2", "ms"]]
+        rows = rows.loc[(rows["status"] == "ok") & rows["r2"].notna(), ["r2", "ms"]]
         if rows.empty:
             said = "the baseline diverged at every learning rate: lower `lr` of protocol fair"
             raise UserError(f"{self._plan.cell}: {said}")
@@ -281,7 +281,7 @@ class _Rounds:
         """
         count, rows = self._options.refined, self._scores(self.points[method])
         feasible = rows[rows["feasible"]]
-        vertices = _vertices(feasible)
+        vertices = front.vertices(rows, MS)
         others = feasible.drop(index=vertices.index).sort_values(
             "r2", ascending=False, kind="stable"
         )
@@ -327,113 +327,107 @@ class _Rounds:
     # Round 4: what is judged.
 
     @functools.cached_property
+    def trials(self) -> dict[str, pd.DataFrame]:
+        """{method: its trials, with what validation says of them}."""
+        members = {m: [*self.points[m], *self.refined[m]] for m in self._plan.tuned}
+        return {method: self._scores(asked) for method, asked in members.items()}
+
+    @functools.cached_property
     def fronts(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """{(method, score): the vertices of its front, by falling R^2}; of scores that are measured here."""
-        tried = {
-            method: self._scores([*self.points[method], *self.refined[method]])
-            for method in self._plan.tuned
-        }
-        there = [
-            s
-            for s in ENDPOINTS
-            if s == ENDPOINTS[0]
-            or any(rows[s].notna().any() for rows in tried.values())
-        ]
+        """{(method, score): the vertices of its front}, of scores that are measured."""
+        measured = [MS]
+        if any(trials[DETECTION].notna().any() for trials in self.trials.values()):
+            measured = [*FRONTS_OF]
         return {
-            (m, s): _vertices(rows[rows["feasible"] & rows[s].notna()], s)
-            for m, rows in tried.items()
-            for s in there
+            (method, score): front.vertices(trials, score)
+            for method, trials in self.trials.items()
+            for score in measured
         }
 
     def reach(self, method: str) -> float:
-        """The best R^2 that a method has; it has a front."""
-        return float(self.fronts[method, ENDPOINTS[0]]["r2"].iloc[0])
+        """Return the best R^2 of a method's feasible trials; NaN if it has none."""
+        return front.best_r2(self.trials[method])
 
-    def star(self, method: str) -> float:
-        """R* of a method: the best R^2 that the baseline at the end of its chain of `against` has.
+    def best_r2_of_baseline(self, method: str) -> float:
+        """Return R*: the reach of the baseline at the end of a method's `against`.
 
         Raises:
             UserError: the baseline has no feasible trial.
         """
         root = self._plan.root(method)
-        if self.fronts[root, ENDPOINTS[0]].empty:
+        reach = self.reach(root)
+        if math.isnan(reach):
             raise UserError(
                 f"{self._plan.cell}: no trial of {root} is feasible under protocol fair (L0 at most "
                 f"{self._options.l0:g} k, and {self._options.firing:.0%} of the latents or more fire on training "
                 "images): its ranges of lr and auxk_alpha do not fit this cell"
             )
-        return self.reach(root)
+        return reach
 
     def judged(self) -> list[Member]:
-        """Every vertex with weight in a window, and the `at` methods, with fresh seeds."""
-        found = []
+        """Return every vertex with weight in a window, and the `at` methods, with fresh seeds."""
+        members: list[Member] = []
         for (method, score), vertices in self.fronts.items():
-            star = self.star(method)
+            windows = self._windows(method, score)
             if vertices.empty:
                 continue
-            # A baseline is also read at the R^2 where other methods stop.
-            others = [
-                m
-                for m, s in self.fronts
-                if s == score
-                and self._plan.root(m) == method
-                and len(self.fronts[m, s])
-            ]
-            r2, reaches = (
-                vertices["r2"].to_numpy(float),
-                [math.inf, *map(self.reach, others)],
-            )
-            widths = self._options.widths
-            windows = [
-                front.weights(r2, star - width, star, reach)
-                for reach in reaches
-                for width in widths
-            ]
-            kept = vertices["options"][np.sum(windows, axis=0) > 0]
-            heaviest = vertices["options"].iloc[int(np.argmax(windows[0]))]
+            r2 = vertices["r2"].to_numpy(float)
+            weights = [front.weights(r2, window) for window in windows]
+            kept = vertices["options"][np.sum(weights, axis=0) > 0]
+            heaviest = vertices["options"].iloc[int(np.argmax(weights[0]))]
             for seed in self._options.fresh:
-                found += [
+                members += [
                     self._plan.member(method, trial, seed, NAME) for trial in kept
                 ]
-                if score == ENDPOINTS[0]:
-                    found += [
+                if score == MS:
+                    at_choice = self._plan.at(method)
+                    members += [
                         self._plan.member(other, heaviest, seed, NAME)
-                        for other in self._plan.at(method)
+                        for other in at_choice
                     ]
-        return found
+        return members
+
+    def _windows(self, method: str, score: str) -> list[Window]:
+        """Return the windows in which a front is read; the headline's is the first.
+
+        A baseline is also read at the R^2 where the methods that are compared with it end.
+        """
+        best_r2 = self.best_r2_of_baseline(method)
+        compared = [
+            other
+            for other, of in self.fronts
+            if of == score
+            and self._plan.root(other) == method
+            and len(self.fronts[other, of])
+        ]
+        return [
+            Window(best_r2 - width, best_r2, reach=reach)
+            for reach in (math.inf, *map(self.reach, compared))
+            for width in self._options.widths
+        ]
 
     def _scores(self, members: list[Member]) -> pd.DataFrame:
-        """What the rule reads of each of these: trial, options, r2, ms, l0, firing, ok, feasible."""
-        rows, ms = self._history.of(members), "ms_mean_alive"
+        """Return what the rule reads of each trial, on validation.
+
+        Columns: trial, options, status, k, r2, l0, firing, feasible, and each score of
+        `FRONTS_OF`.
+        """
+        rows = self._history.of(members)
+        ms = "ms_mean_alive"
         # Where all diverged there are no columns of scores.
-        read = [
-            "r2",
-            "l0",
-            ms,
-            f"{ms}_across_groups",
-            "dead_train",
-            "m",
-            "detection_alive",
-        ]
-        of = rows.reindex(columns=read).astype(float)
-        found = of[["r2", "l0"]].assign(
+        names = ["r2", "l0", "dead_train", "m", ms, f"{ms}_across_groups", DETECTION]
+        numbers = rows.reindex(columns=names).astype(float)
+        options = {member.name: member.trial for member in members}
+        trials = numbers[["r2", "l0"]].assign(
             trial=rows["trial"],
-            ms=of[f"{ms}_across_groups"].fillna(of[ms]),
-            firing=1 - of["dead_train"] / of["m"],
+            options=rows["trial"].map(options),
+            status=rows["status"],
+            k=self._plan.k,
+            firing=1 - numbers["dead_train"] / numbers["m"],
         )
-        ok = (rows["status"] == "ok") & found.notna().all(axis=1)
-        within = (found["l0"] <= self._options.l0 * self._plan.k) & (
-            found["firing"] >= self._options.firing
-        )
-        options = rows["trial"].map({member.name: member.trial for member in members})
-        found["detection_alive"] = of["detection_alive"]
-        return found.assign(ok=ok, feasible=ok & within, options=options)
-
-
-def _vertices(rows: pd.DataFrame, score: str = ENDPOINTS[0]) -> pd.DataFrame:
-    return rows.iloc[
-        front.hull(rows["r2"].to_numpy(float), rows[score].to_numpy(float))
-    ]
+        trials[MS] = numbers[f"{ms}_across_groups"].fillna(numbers[ms])
+        trials[DETECTION] = numbers[DETECTION]
+        return trials.assign(feasible=front.feasible(trials, self._options))
 
 
 def _baseline(plan: Plan) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from sae.comparison import board
 from sae.core import files
 from sae.report import fronts
-from sae.report.markup import markdown
 from sae.report.names import Names
 
 
@@ -30,18 +29,15 @@ def write(results: Sequence[Path], /, *, out: Path | None = None) -> None:
 def render(results: Sequence[Path]) -> dict[str, str]:
     """{'leaderboard.csv' and '.md': their text} of several results folders, mine first."""
     found = [board.read(folder) for folder in results]
-    means, said = board.joined(found)
+    means, omissions = board.joined(found)
     methods = {
         name: method
         for result in reversed(found)
         for name, method in result.made_by.methods.methods.items()
     }
-    shown = fronts.as_text(means, Names.model_validate({"methods": methods}))
-    table = (
-        [markdown(shown), *said, fronts.NOTES] if len(shown) else [*said, fronts.NONE]
-    )
-    text = "\n\n".join(["# Leaderboard", *table]) + "\n"
-    return {
-        "leaderboard.csv": means.to_csv(index=False, lineterminator="\n"),
-        "leaderboard.md": text,
-    }
+    first = found[0].made_by
+    names = Names.model_validate({"methods": methods})
+    page = fronts.page(means, names, first.fronts, first.intervals)
+    text = "\n\n".join(["# Leaderboard", page[0], *omissions, *page[1:]]) + "\n"
+    csv = means.to_csv(index=False, lineterminator="\n")
+    return {"leaderboard.csv": csv, "leaderboard.md": text}

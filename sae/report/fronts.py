@@ -1,96 +1,236 @@
-"""The fronts for reading: what each method has above its baseline at the same R^2."""
+"""The fronts for reading: what each method has beside its baseline at the same R^2."""
+
+import textwrap
+from collections.abc import Iterable
+from math import nan
+from typing import Any
 
 import pandas as pd
 
-from sae.comparison import published
-from sae.comparison.intervals import BLOCK, headline
-from sae.comparison.scores import ENDPOINTS, SCORES
+from sae.comparison import fronts, outcomes
+from sae.comparison.intervals import POWER
+from sae.comparison.intervals import Rule as IntervalRule
+from sae.comparison.outcomes import headline
+from sae.comparison.pairs import NEAR
+from sae.comparison.published import interval, signed
+from sae.comparison.scores import JUDGED_ONLY, OWN_FRONTS, SCORES
+from sae.report.markup import markdown
 from sae.report.names import Names
+from sae.scoring.front import DETECTION, ENDPOINTS, MS
 
-NOTES = """\
-Baseline: its own score, over the window of R2 just below its best; mean over cells. Effect, signed so that more is
-better: mean over blocks of the method's front minus the baseline's, over that window, chosen on validation and read on
-test. In brackets the 95 % interval over (dataset, backbone) blocks, then that over fresh seeds with the cells fixed,
-where seeds were trained for it. Up: cells in which it is above 0. Outcome, of the endpoints alone: shown where p < .05
-after Holm over methods and endpoints; equivalent where the interval lies within 0.01; else undecided. At lower R2: on
-average the method reaches less, by more than the window. Infeasible: cells that are not in the mean, since no trial is
-feasible, all seeds diverged, or fresh seeds are missing. A trial is feasible where its L0 is at most 1.02 k and 90 % of
-its latents fire on training images (`l0` and `firing` of protocol fair in config.yaml). dR2: difference in test R2 at
-the same weights. `sae/comparison/fronts.py` has the rule."""
+SCALE = 2  # so many controls, the first of the config, stand beside effects
+WIDTH = 120  # of notes, in columns
+# What stands in the first table: the endpoints, and detection that cannot be raised by
+# measuring fewer latents.
+JUDGED = (DETECTION, "detection", MS)
 NONE = "Empty: no method of this experiment has trials beside a baseline's that are feasible."
-
-BY_DATASET = "The effects above, by dataset: means over its blocks. An interval over blocks hides where these differ."
-
+OTHERS = [name for name in OWN_FRONTS if name not in JUDGED]
 WHAT_IF = """\
-Equal test R2: the same vertices, weighted so that both sides have the same R2 on test. The shares of latents that fire:
-another bound of what is feasible, with the window and the fronts that follow from it. As the vertices are other ones,
-without fresh seeds, they are read with the seed of the tuning, at the rule's own bound too."""
+The share of latents that must fire is a bound of what is feasible. With another bound the window and the fronts are
+other ones, whose vertices have no fresh seeds. So all are read with the seed of the tuning, and the rule's own bound
+is, too."""
+
+
+def notes(rule: fronts.Rule, intervals: IntervalRule) -> str:
+    """Return what a reader must know of the first table."""
+    return textwrap.fill(
+        f"""\
+Baseline: its own score in the same reading, mean over cells. Effect, signed so that more
+is better: mean over blocks of the method's front minus the baseline's, over the window
+of {rule.widths[0]:g} of R2 below the baseline's best, chosen on validation and read on
+test. A block is a (dataset, family of backbones). In brackets the
+{intervals.confidence:.0%} interval over blocks; then the mean of each dataset. Up: cells
+in which the effect is above 0. At lower R2: cells in which the method ends left of where
+the baseline's score is highest, by {fronts.TOLERANCE:g} of R2 at most, and both are read
+there. dR2 is the price: the difference in test R2 at the same weights. Out of reach:
+cells in which it ends further left. No comparison: cells in which no trial is feasible,
+all seeds diverged, or fresh seeds are missing. Neither are in a mean. Outcome: detection
+is tested first, p < {intervals.level:.2g} after Holm over methods; then MS, over the
+methods whose detection passed. Higher or lower in these cells: it passed, and each
+dataset, equal test R2 and matched pairs have its sign. Equivalent: the interval lies
+within {outcomes.NEGLIGIBLE:g} of 0, uncorrected. This speaks of other families of
+backbones on these datasets, not of other datasets. Too few blocks: fewer than
+{intervals.min_blocks}. A trial is feasible where its L0 is at most {rule.l0:g} k and
+{rule.firing:.0%} of its latents fire on training images. Controls are not tuned and
+stand at their own R2: they say what a difference is worth. docs/protocol.md has the
+rule.""",
+        width=WIDTH,
+    )
+
+
+READINGS = f"""\
+The same effects otherwise read. By cell: the mean over cells. Over backbones: the interval if each (dataset, backbone)
+were a block. Over seeds: that over fresh seeds with the cells fixed. Equal test R2: both sides where they have the same
+R2 on test. Pairs: trials with the same common options, score + kappa R2 on test, kappa being what the baseline's
+vertices within {NEAR:g} of its best R2 pay for R2. Widths: other windows. Found: the smallest effect that is shown with
+a power of {POWER:g}, at the strictest step of Holm's correction."""
+OWN = """\
+Each score on a front of its own: what a method has at its best in that score, at the same R2. No outcomes. With the
+seed of the tuning, where fresh seeds were trained at the vertices of detection and MS alone."""
+AT_VERTICES = """\
+Scores of judged SAEs alone, read where {front} is highest: not at these scores' own best, so these are no effects. No
+outcomes."""
+
+
+def page(
+    means: pd.DataFrame,
+    names: Names,
+    rule: fronts.Rule,
+    intervals: IntervalRule,
+    *,
+    datasets: pd.DataFrame | None = None,
+    controls: pd.DataFrame | None = None,
+) -> list[str]:
+    """Return the paragraphs of a page about means, without a title.
+
+    Args:
+        means: Of `sae.comparison.outcomes.means`.
+        names: How methods are printed.
+        rule: Of the fronts.
+        intervals: How wide intervals are.
+        datasets: Of `sae.comparison.outcomes.by_dataset`.
+        controls: Of `sae.comparison.controls.compare`, over all datasets together.
+    """
+    judged = judged_table(means, names, datasets, controls)
+    if judged.empty:
+        return [NONE]
+    parts = [markdown(judged), notes(rule, intervals)]
+    other_readings = readings_table(means, names)
+    parts += ["## Other readings", markdown(other_readings), READINGS]
+    own = score_table(means, names, OTHERS, datasets)
+    if len(own):
+        parts += ["## Prices, and other scores", markdown(own), OWN]
+    at_vertices = score_table(means, names, JUDGED_ONLY, datasets)
+    if len(at_vertices):
+        of = headline(means)
+        front = SCORES[of.loc[of["score"].isin(JUDGED_ONLY), "front"].iloc[0]].label
+        title = f"## At {front}'s vertices"
+        parts += [title, markdown(at_vertices), AT_VERTICES.format(front=front)]
+    return parts
+
+
+def judged_table(
+    means: pd.DataFrame,
+    names: Names,
+    datasets: pd.DataFrame | None = None,
+    controls: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Return the endpoints and whole-dictionary detection, methods and then controls."""
+    rows = []
+    scale = list(names.controls)[:SCALE]
+    for score in JUDGED:
+        for row in _known(means, [score]):
+            line = _line(row, names, datasets)
+            line["no comparison"] = str(row["infeasible"])
+            line["outcome"] = "-" if pd.isna(row["outcome"]) else row["outcome"]
+            rows.append(line)
+        if rows and controls is not None:
+            of_score = controls[controls["score"] == score]
+            beside = of_score[of_score["control"].isin(scale)]
+            rows += _control_lines(beside, names)
+    return pd.DataFrame(rows).fillna("-")
+
+
+def _control_lines(controls: pd.DataFrame, names: Names) -> list[dict[str, str]]:
+    """Return a line for each control of one score."""
+    return [
+        {
+            "method": f"{names.method(row['control'])} (control, at its own R2)",
+            "score": SCORES[row["score"]].label,
+            "baseline": f"{row['baseline']:.3f}",
+            "effect": interval(row["difference"], row["low"], row["high"]),
+        }
+        for row in controls.to_dict("records")
+    ]
+
+
+def readings_table(means: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """Return how else the endpoints are read, a line for each method and endpoint."""
+    other_widths = list(means["width"].unique()[1:])
+    by_width = means.set_index(["method", "score", "width"])
+    rows = []
+    for row in _known(means, ENDPOINTS):
+        line = {"method": names.method(row["method"])}
+        line["score"] = SCORES[row["score"]].label
+        line["effect"] = _fine(row["effect"], row["low"], row["high"])
+        line["by cell"] = _fine(row["effect_by_cell"])
+        line["over backbones"] = _brackets(row["low_backbones"], row["high_backbones"])
+        line["over seeds"] = _brackets(row["low_seeds"], row["high_seeds"])
+        for title, name in (("equal test R2", "equal_r2"), ("pairs", "pairs")):
+            line[title] = _fine(row[name], row[f"{name}_low"], row[f"{name}_high"])
+        line["kappa"] = "-" if pd.isna(row["kappa"]) else f"{row['kappa']:.2f}"
+        for width in other_widths:
+            other = by_width.loc[row["method"], row["score"], width]
+            text = _fine(other["effect"], other["low"], other["high"])
+            line[f"width {width:g}"] = text
+        line["p, Holm"] = "-" if pd.isna(row["p_holm"]) else f"{row['p_holm']:.3f}"
+        line["found"] = interval(row["smallest"], write="{:.3f}".format)
+        rows.append(line)
+    table = pd.DataFrame(rows)
+    return table.loc[:, (table != "-").any()]  # Not all readings are everywhere.
+
+
+def score_table(
+    means: pd.DataFrame,
+    names: Names,
+    scores: Iterable[str],
+    datasets: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Return effects in scores that judge no method, a line for each method and score."""
+    rows = [
+        _line(row, names, datasets)
+        for score in scores
+        for row in _known(means, [score])
+    ]
+    return pd.DataFrame(rows).fillna("-")
 
 
 def what_if(means: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """The means of :func:`sae.comparison.fronts.sensitivity`, for reading."""
-    parts = [
-        as_text(rows, names).assign(**{"what if": said})
-        for said, rows in means.groupby("asked", sort=False)
-    ]
-    shown = pd.concat(parts).fillna("-") if parts else pd.DataFrame(columns=["method"])
-    return shown[
-        ["what if", *shown.columns.drop(["what if", "outcome"], errors="ignore")]
-    ]
+    """Return the means of `sae.comparison.fronts.sensitivity`, for reading."""
+    rows = []
+    for asked, table in means.groupby("asked", sort=False):
+        for row in _known(table, ENDPOINTS):
+            rows.append({"what if": asked} | _line(row, names, None))
+    return pd.DataFrame(rows).fillna("-")
 
 
-def by_dataset(cells: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """The effects of :func:`sae.comparison.fronts.by_cell` at the headline's width, a column for each dataset."""
-    blocks = (
-        headline(cells)
-        .groupby(["method", "score", *BLOCK], sort=False)["effect"]
-        .mean()
-    )
-    shown = []
-    for (method, score), of in blocks.dropna().groupby(["method", "score"], sort=False):
-        line = {"method": names.method(method), "score": SCORES[score].label}
-        means = of.groupby("dataset", sort=False).mean()
-        shown.append(
-            line
-            | {
-                names.dataset(dataset): published.signed(effect)
-                for dataset, effect in means.items()
-            }
+def _known(means: pd.DataFrame, scores: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the rows of some scores at the first width that say anything."""
+    of_first = headline(means)
+    rows = of_first[of_first["score"].isin(list(scores))]
+    left_out = rows["infeasible"] + rows["out_of_reach"] > 0
+    return rows[rows["effect"].notna() | left_out].to_dict("records")
+
+
+def _line(
+    row: dict[str, Any], names: Names, datasets: pd.DataFrame | None
+) -> dict[str, str]:
+    """Return what every table says of an effect."""
+    line = {
+        "method": names.method(row["method"]),
+        "score": SCORES[row["score"]].label,
+        "baseline": interval(row["level"], write="{:.3f}".format),
+        "effect": interval(row["effect"], row["low"], row["high"]),
+    }
+    if datasets is not None:
+        of_row = (datasets["method"] == row["method"]) & (
+            datasets["score"] == row["score"]
         )
-    return pd.DataFrame(shown).fillna("-")
+        shown = datasets[of_row & (datasets["width"] == row["width"])]
+        for dataset, effect in zip(shown["dataset"], shown["effect"], strict=True):
+            line[names.dataset(dataset)] = signed(effect)
+    line["up"] = f"{row['up']}/{row['cells']}"
+    line["at lower R2"] = str(row["at_lower_r2"])
+    line["out of reach"] = str(row["out_of_reach"])
+    line["dR2"] = interval(row["r2_difference"])
+    return line
 
 
-def as_text(means: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """What :func:`sae.comparison.intervals.means` returned, for reading."""
-    shown = []
-    # Scores that are no endpoint are shown at the headline's width alone, and only with an interval.
-    known = means.index.isin(headline(means).index) & means["low"].notna()
-    shown_too = means["score"].isin(ENDPOINTS) | known
-    for row in means[
-        shown_too & (means["effect"].notna() | (means["infeasible"] > 0))
-    ].to_dict("records"):
-        outcome = "-" if pd.isna(row["outcome"]) else row["outcome"]
-        line = {
-            "method": names.method(row["method"]),
-            "score": SCORES[row["score"]].label,
-        }
-        line |= {
-            "width": f"{row['width']:g}",
-            "baseline": published.interval(row["level"], write="{:.3f}".format),
-        }
-        line |= {"effect": published.interval(row["effect"], row["low"], row["high"])}
-        over_seeds = published.interval(
-            row["effect"], row["low_seeds"], row["high_seeds"]
-        )
-        line |= {"over seeds": over_seeds.partition(" ")[2]}
-        line |= {
-            "up": f"{row['up']}/{row['cells']}",
-            "infeasible": str(row["infeasible"]),
-        }
-        line |= {"dR2": published.interval(row["r2_difference"])}
-        line |= {"shortfall": published.interval(row["shortfall"])}
-        shown.append(
-            line | {"outcome": outcome + (" at lower R2" if row["at_lower_r2"] else "")}
-        )
-    table = pd.DataFrame(shown)
-    return table.loc[:, (table != "").any()]  # Seeds of their own are not everywhere.
+def _fine(value: float, low: float = nan, high: float = nan) -> str:
+    """Return an effect with its interval, to four decimals."""
+    return interval(value, low, high, "{:+.4f}".format)
+
+
+def _brackets(low: float, high: float) -> str:
+    """Return an interval without its mean."""
+    return "-" if pd.isna(low) else f"[{low:+.4f}, {high:+.4f}]"

@@ -6,18 +6,21 @@ from math import isnan
 from pathlib import Path
 
 import pandas as pd
+from pydantic import Field
 
-from sae.comparison import controls, detection, fronts, intervals, published
-from sae.comparison.fronts import Rule as FrontRule
-from sae.comparison.paper_tables import TABLES, beside_published, effects, measured
-from sae.comparison.scores import (
-    ENDPOINTS,
-    RUN,
-    SCORES,
-    across_groups,
-    diverged,
-    values,
+from sae.comparison import (
+    controls,
+    detection,
+    fronts,
+    outcomes,
+    published,
+    readings,
 )
+from sae.comparison.fronts import Rule as FrontRule
+from sae.comparison.intervals import Rule as IntervalRule
+from sae.comparison.pairs import COLUMNS as PAIR_COLUMNS
+from sae.comparison.paper_tables import TABLES, beside_published, effects, measured
+from sae.comparison.scores import RUN, SCORES, across_groups, diverged, values
 from sae.config.rule import Rule
 from sae.core import files
 from sae.report import board
@@ -26,14 +29,29 @@ from sae.report import detection as of_detection
 from sae.report import fronts as of_fronts
 from sae.report.markup import latex, markdown
 from sae.report.names import Names
+from sae.scoring.front import ENDPOINTS
 from sae.scoring.selection import chosen, under
 
 
 class Settings(Names):
-    """How things are printed, the rule of intervals, and that of fronts."""
+    """How things are printed, the rule of intervals, and that of fronts.
+
+    Attributes:
+        claims: The rule of the paper's claims; its confidence and fewest blocks hold for
+            fronts, too.
+        fronts: The rule of fronts.
+        families: {backbone: its family}.
+    """
 
     claims: Rule
     fronts: FrontRule = FrontRule()
+    families: dict[str, str] = Field({})
+
+    @property
+    def intervals(self) -> IntervalRule:
+        """How wide the intervals of fronts are."""
+        rule = self.claims
+        return IntervalRule(confidence=rule.confidence, min_blocks=rule.min_blocks)
 
 
 TITLES = {
@@ -65,6 +83,7 @@ The chosen SAEs of a method, and of the ablation that is trained as it was chose
 paper with the penalty on all latents instead of the batch-active ones (no_mask). _added: what the ablation adds. MS and
 dead as in Table 1.""",
 }
+_NO_PAIRS_READ = pd.DataFrame(columns=PAIR_COLUMNS)
 WORTH = [name for name, score in SCORES.items() if score.worth]
 GENERAL_NOTES = """\
 Test split; means over {seeds} seed(s). lambda is chosen on the validation split: the largest whose R2 is at least that
@@ -146,9 +165,9 @@ def write(
     """Write all tables: `out`/table{1,2,3,4}.csv, .md and .tex; md and tex end in the published table.
 
     And `out`/controls.csv and .md, what the scores of these tables are worth (`sae.comparison.controls`);
-    `out`/fronts.csv and .md and front_means.csv, how methods compare at the same R^2 (`sae.comparison.fronts`), and
-    front_sensitivity.csv; detection.csv and .md (`sae.comparison.detection`); leaderboard.csv and .md, all methods on
-    one board (`sae.comparison.board`).
+    `out`/fronts.csv and .md, front_means.csv and other front_*.csv, how methods compare at the same R^2
+    (`sae.comparison.fronts`); detection.csv and .md (`sae.comparison.detection`); leaderboard.csv and .md, all methods
+    on one board (`sae.comparison.board`).
 
     Args:
         metrics_file: metrics.parquet; made_by.json lies beside it.
@@ -213,7 +232,7 @@ def write(
     made["controls.md"] = (
         "\n\n".join(["# What the scores are worth", about, *said]) + "\n"
     )
-    made |= _fronts(across_groups(files.read_parquet(metrics_file)), settings)
+    made |= _fronts(across_groups(files.read_parquet(metrics_file)), picked, settings)
     found = detection.by_cell(picked, files.read_parquet(latents_file), settings)
     shown = of_detection.as_text(detection.differences(found, settings), settings)
     said = [markdown(shown), of_detection.NOTES] if len(found) else [of_detection.NONE]
@@ -227,42 +246,69 @@ def write(
     files.write_sums(out / "tables.sums.json", [out / name for name in made])
 
 
-def _fronts(metrics: pd.DataFrame, names: Settings) -> dict[str, str]:
-    """The fronts, their means, and what the means are where another thing is asked."""
-    of_rule = fronts.of_rule(metrics, names.fronts)
-    found = fronts.effects(of_rule, names.tuned, names.fronts)
-    cells, means = fronts.by_cell(found), intervals.means(found)
-    other = {
-        said: intervals.means(of)
-        for said, of in fronts.sensitivity(of_rule, names.tuned, names.fronts)
-    }
-    other = pd.concat([table.assign(asked=said) for said, table in other.items()])
-    other = other[other["score"].isin(ENDPOINTS)]
-    shown = of_fronts.as_text(means, names)
+def _fronts(
+    metrics: pd.DataFrame, picked: pd.DataFrame, names: Settings
+) -> dict[str, str]:
+    """Return the tables of fronts and their page, {file name: text}.
+
+    Args:
+        metrics: All SAEs, MS across groups.
+        picked: Those that protocol `paper` chose, on test, for the controls.
+        names: How things are printed, and the rules.
+    """
+    found = readings.read(metrics, names.tuned, names.fronts)
+    means = outcomes.means(found, names.families, names.intervals)
+    datasets = outcomes.by_dataset(found.fronts, names.families)
+    scale = _scale(picked, names)
+    sensitivity = _sensitivity(metrics, names)
+
     parts = ["# Fronts: each method beside its baseline at the same R2"]
-    parts += [markdown(shown), of_fronts.NOTES] if len(shown) else [of_fronts.NONE]
-    if len(cells.dropna(subset="effect")["dataset"].unique()) > 1:
-        parts += [
-            "## By dataset",
-            markdown(of_fronts.by_dataset(cells, names)),
-            of_fronts.BY_DATASET,
-        ]
-    if len(shown):
-        parts += [
-            "## What if",
-            markdown(of_fronts.what_if(other, names)),
-            of_fronts.WHAT_IF,
-        ]
+    parts += of_fronts.page(
+        means,
+        names,
+        names.fronts,
+        names.intervals,
+        datasets=datasets if len(datasets["dataset"].unique()) > 1 else None,
+        controls=scale,
+    )
+    if len(parts) > 2:
+        what_if = of_fronts.what_if(sensitivity, names)
+        parts += ["## What if", markdown(what_if), of_fronts.WHAT_IF]
     made = {
-        "fronts.csv": cells,
+        "fronts.csv": fronts.by_cell(found.fronts),
         "front_means.csv": means,
-        "front_sensitivity.csv": other,
+        "front_datasets.csv": datasets,
+        "front_pairs.csv": found.pairs,
+        "front_controls.csv": scale,
+        "front_sensitivity.csv": sensitivity,
     }
-    found = {
+    texts = {
         name: table.to_csv(index=False, lineterminator="\n")
         for name, table in made.items()
     }
-    return found | {"fronts.md": "\n\n".join(parts) + "\n"}
+    return texts | {"fronts.md": "\n\n".join(parts) + "\n"}
+
+
+def _scale(picked: pd.DataFrame, names: Settings) -> pd.DataFrame:
+    """Return the controls' differences in what methods are judged by.
+
+    They are over all datasets together, where there are several, with MS across groups.
+    """
+    judged = of_fronts.JUDGED
+    worth = controls.compare(across_groups(picked), names, judged, names.claims)
+    several = worth["dataset"] == controls.ALL
+    return worth[several] if several.any() else worth
+
+
+def _sensitivity(metrics: pd.DataFrame, names: Settings) -> pd.DataFrame:
+    """Return the means of the endpoints under other bounds of what is feasible."""
+    parts = []
+    of_protocol = fronts.of_protocol(metrics, names.fronts)
+    for asked, table in fronts.sensitivity(of_protocol, names.tuned, names.fronts):
+        found = readings.Readings(table, table[:0], _NO_PAIRS_READ)
+        means = outcomes.means(found, names.families, names.intervals)
+        parts.append(means[means["score"].isin(ENDPOINTS)].assign(asked=asked))
+    return pd.concat(parts)
 
 
 def training(metrics: pd.DataFrame, names: Names) -> str:

@@ -1,64 +1,179 @@
-"""The front of a method in a cell: the best score that its SAEs have at a reconstruction R^2.
+"""Which trials of a cell stand on a front, and where two fronts are compared.
 
-It is the upper concave hull of the points (R^2, score), with free disposal: left of the vertex of highest score it is
-flat, since worse reconstruction can be had for nothing. Between two vertices a point is a mixture of the two, as in the
-ROC convex hull (Provost and Fawcett 2001).
+Protocol `fair` trains by this rule, and `sae.comparison` reads by it. docs/protocol.md
+has it in words, with an example by hand.
+
+The *front* of a method is the best score that its trials reach at a reconstruction R^2:
+the upper concave hull of the points (R^2, score), with free disposal. Left of the vertex
+of highest score it is flat, since worse reconstruction can be had for nothing. Between
+two vertices a point is a mixture of the two, as in the ROC convex hull (Provost and
+Fawcett 2001).
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+DETECTION = "detection_alive"
+MS = "ms"
+# The scores by which methods are judged, in the order in which they are tested.
+ENDPOINTS = (DETECTION, MS)
+
+
+class Limits(Protocol):
+    """What a trial must keep to: options of protocol `fair`, or of a comparison."""
+
+    @property
+    def l0(self) -> float:
+        """The highest L0 on validation, as a multiple of k."""
+
+    @property
+    def firing(self) -> float:
+        """The smallest share of the latents that fires on training images."""
+
+
+class Window(NamedTuple):
+    """The values of R^2 at which fronts are read: those from `low` to `high`, bounded.
+
+    Attributes:
+        low: the baseline's best R^2 minus the width.
+        high: the baseline's best R^2, R*.
+        floor: the R^2 left of which no front is read: that of the baseline's vertex of
+            highest score, left of which the baseline is flat.
+        reach: the R^2 right of which no front is read: the best of the method.
+    """
+
+    low: float
+    high: float
+    floor: float = -math.inf
+    reach: float = math.inf
+
+
+def feasible(trials: pd.DataFrame, limits: Limits) -> pd.Series:
+    """Say which trials may stand on a front.
+
+    Args:
+        trials: with columns `status`, `r2` and `l0` on validation, `firing` (the share of
+            latents that fires on training images), and `k`. A missing value is not
+            feasible.
+        limits: the bounds of L0 and of firing.
+
+    Returns:
+        A boolean for each row.
+    """
+    ended_well = (trials["status"] == "ok") & trials["r2"].notna()
+    within_budget = trials["l0"] <= limits.l0 * trials["k"]
+    fires_enough = trials["firing"] >= limits.firing
+    return ended_well & within_budget & fires_enough
+
+
+def best_r2(trials: pd.DataFrame) -> float:
+    """Return the best R^2 of the feasible trials: R* of a baseline, the reach of a method.
+
+    Args:
+        trials: with columns `r2` and `feasible`.
+
+    Returns:
+        NaN if no trial is feasible.
+    """
+    return float(trials.loc[trials["feasible"], "r2"].max())
+
+
+def vertices(trials: pd.DataFrame, score: str, better: int = 1) -> pd.DataFrame:
+    """Return the trials that are vertices of a method's front, by falling R^2.
+
+    Args:
+        trials: the method's in one cell, with columns `r2`, `feasible` and the score.
+        score: the column whose front it is. A trial without the score is on no front.
+        better: +1 if a higher score is better, -1 if a lower one is.
+    """
+    rows = trials[trials["feasible"] & trials[score].notna()]
+    heights = better * rows[score].to_numpy(float)
+    return rows.iloc[hull(rows["r2"].to_numpy(float), heights)]
+
 
 def hull(r2: np.ndarray, score: np.ndarray) -> list[int]:
-    """The vertices of the front, by falling R^2: places in `r2` and `score`, (n,) each, finite.
+    """Return the vertices of the front, by falling R^2.
 
     Of points with equal R^2 the one of the highest score counts, of equal ones the first.
+
+    Args:
+        r2: (n,) finite.
+        score: (n,) finite, where more is better.
+
+    Returns:
+        Places in `r2` and `score`.
     """
     order = np.lexsort((np.arange(len(r2)), -np.asarray(score), -np.asarray(r2)))
-    found: list[int] = []
+    places: list[int] = []
     for point in map(int, order):
         # Free disposal: what reconstructs no better and scores no higher is no vertex.
-        if found and not score[point] > score[found[-1]]:
+        if places and not score[point] > score[places[-1]]:
             continue
-        while len(found) > 1 and _below(found[-2], found[-1], point, r2, score):
-            found.pop()
-        found.append(point)
-    return found
+        while len(places) > 1 and _lies_below(places[-2], places[-1], point, r2, score):
+            places.pop()
+        places.append(point)
+    return places
 
 
-def _below(
+def _lies_below(
     right: int, middle: int, left: int, r2: np.ndarray, score: np.ndarray
 ) -> bool:
-    """Whether a point lies on or below the line between its neighbours."""
-    rise, run = score[left] - score[right], r2[right] - r2[left]
+    """Say whether a point lies on or below the line between its neighbours."""
+    rise = score[left] - score[right]
+    run = r2[right] - r2[left]
     return bool((score[middle] - score[right]) * run <= rise * (r2[right] - r2[middle]))
 
 
-def weights(
-    r2: np.ndarray, low: float, high: float, at_most: float = math.inf
-) -> np.ndarray:
-    """What each vertex weighs in the mean of the front over R^2 from `low` to `high`: (vertices,), of sum 1.
+def weights(r2: np.ndarray, window: Window) -> np.ndarray:
+    """Return what each vertex weighs in the mean of a front over a window.
 
-    At R^2 beyond the first vertex, which the method does not reach, that vertex stands; below the last one the last.
+    At r from `low` to `high` the front is read at max(floor, min(r, reach)); where the
+    method does not reach the floor it is read at the reach alone. To the right of its
+    first vertex a front stands at that vertex, to the left of its last one at that one.
 
     Args:
         r2: (vertices,) of the vertices, falling.
-        at_most: where this is less than an R^2 of the window, the front is read here instead: another method's reach.
+        window: where the front is read.
+
+    Returns:
+        (vertices,) of sum 1.
     """
-    found, end = np.zeros(len(r2)), max(low, min(high, at_most))
-    found[0] += max(0.0, end - max(low, r2[0]))
-    found[-1] += max(0.0, min(end, r2[-1]) - low)
-    for i in range(len(r2) - 1):
-        right, left = min(end, r2[i]), max(low, r2[i + 1])
-        if right > left:
-            # The mean share of the right vertex on the part of the segment that lies in the window, times its length.
-            share = ((right + left) / 2 - r2[i + 1]) / (r2[i] - r2[i + 1])
-            found[i] += share * (right - left)
-            found[i + 1] += (1 - share) * (right - left)
+    low, high, floor, reach = window
+    start = max(low, min(floor, high))
+    end = max(start, min(high, reach))
+    total = _integral(r2, start, end)
+    if start > low:
+        total += (start - low) * at(r2, min(floor, reach))
     if end < high:
-        there = min(end, at_most)
-        found += (high - end) * np.array(
-            [np.interp(there, r2[::-1], row[::-1]) for row in np.eye(len(r2))]
-        )
-    return found / (high - low)
+        total += (high - end) * at(r2, min(end, reach))
+    return total / (high - low)
+
+
+def at(r2: np.ndarray, where: float) -> np.ndarray:
+    """Return what each vertex weighs in the front at one R^2: (vertices,) of sum 1."""
+    identity = np.eye(len(r2))
+    return np.array([np.interp(where, r2[::-1], row[::-1]) for row in identity])
+
+
+def _integral(r2: np.ndarray, start: float, end: float) -> np.ndarray:
+    """Return the integral of each vertex' weight over R^2 from `start` to `end`."""
+    total = np.zeros(len(r2))
+    total[0] += max(0.0, end - max(start, r2[0]))
+    total[-1] += max(0.0, min(end, r2[-1]) - start)
+    for place in range(len(r2) - 1):
+        right = min(end, r2[place])
+        left = max(start, r2[place + 1])
+        if right > left:
+            # The mean share of the right vertex on this part of the segment.
+            middle = (right + left) / 2
+            share = (middle - r2[place + 1]) / (r2[place] - r2[place + 1])
+            total[place] += share * (right - left)
+            total[place + 1] += (1 - share) * (right - left)
+    return total

@@ -1,12 +1,17 @@
 """What a row of scores is called, and tables of rows as parquet files."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from sae.core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CELL = ["dataset", "backbone", "k"]
 KEY = [*CELL, "method", "trial", "seed", "split"]
@@ -27,6 +32,15 @@ RESERVED: dict[str, tuple[str, ...]] = {
 def columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """The names in `rows`, in the order in which they first come."""
     return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def swept_options(metrics: pd.DataFrame) -> list[str]:
+    """Return the columns of tidy metrics that hold swept options, such as `lambda`.
+
+    They stand between what describes every SAE and its status.
+    """
+    names = list(metrics)
+    return names[names.index(ABOUT[-1]) + 1 : names.index("status")]
 
 
 def table(rows: list[dict[str, Any]], first: Iterable[str] = KEY) -> pa.Table:

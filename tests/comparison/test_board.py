@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sae.comparison import board, fronts, intervals
+from sae.comparison import board, fronts, intervals, outcomes, readings
 from sae.core import files
 from sae.core.errors import UserError
 from sae.report import board as printed
@@ -39,6 +39,7 @@ def result(folder, name, methods, **changed):
                 "r2": r2,
                 "ms_mean_alive": ms + shift,
             }
+            row |= {"detection_alive": ms + shift, "mask": None}
             rows.append(
                 row
                 | {
@@ -94,15 +95,10 @@ def test_mine_beside_the_stored_ones(two, tmp_path, capsys):
     means, said = board.joined([board.read(f) for f in folders])
     assert said == [] and [*means["method"].unique()] == ["mine", "reg1", "stored/mine"]
     alone = board.read(folders[1])
-    one = fronts.effects(alone.metrics, alone.made_by.methods.tuned, fronts.Rule())
-    same = (
-        intervals.means(one)
-        .query("method == 'reg1' and score == 'ms' and width == 0.01")
-        .iloc[0]
-    )
-    of_both = means.query("method == 'reg1' and score == 'ms' and width == 0.01").iloc[
-        0
-    ]
+    one = readings.read(alone.metrics, alone.made_by.methods.tuned, fronts.Rule())
+    reg1 = "method == 'reg1' and score == 'detection_alive' and width == 0.01"
+    same = outcomes.means(one, {}, intervals.Rule()).query(reg1).iloc[0]
+    of_both = means.query(reg1).iloc[0]
     assert of_both["effect"] == same["effect"] and of_both["p"] == same["p"]
     assert of_both["p_holm"] > same["p_holm"]  # Corrected for what it stands beside.
     printed.write(folders, out=tmp_path / "out")

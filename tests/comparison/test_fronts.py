@@ -1,11 +1,8 @@
-"""Effects by fronts: cells whose fronts are known, by hand, and against numeric means over the window."""
-
-import sys
+"""Effects by fronts: cells whose fronts are known by hand, and numeric means."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
 
 from sae.comparison import fronts
 from sae.comparison.fronts import Rule
@@ -13,295 +10,284 @@ from sae.comparison.fronts import Rule
 AGAINST = {"topk": None, "reg": "topk"}
 CELL = {"dataset": "d", "backbone": "b", "k": 8}
 
+# By hand, the example of docs/protocol.md. The baseline's front falls from (.70, .40) to
+# (.68, .44), the method's from (.69, .46) to (.67, .52). R* is .70, the reach .69 and the
+# floor .68. At a width of .03 a third of the window lies left of the floor and is read at
+# .68, the next third from .68 to .69, and the last at .69.
+BASELINE = {"a": (0.70, 0.40), "b": (0.68, 0.44), "c": (0.68, 0.43)}
+METHOD = {"p": (0.69, 0.46), "q": (0.67, 0.52)}
+DIVERGED = {"status": "diverged", "r2": np.nan, "ms_mean_alive": np.nan}
 
-def rows(method, trials, cell=CELL, seeds=(0,), val=None, **changed):
-    """Rows of a method's trials: {name: (R^2, MS)}, the same on val and test but for `val`, what validation saw."""
-    found = []
-    for trial, (r2, ms) in trials.items():
-        for split in ("val", "test"):
-            seen = (val or {}).get(trial, (r2, ms)) if split == "val" else (r2, ms)
+
+def trial_rows(method, trials, cell=CELL, seeds=(0,), on_validation=None, **changed):
+    """Return the metrics of trials {name: (R^2, MS)}.
+
+    Validation and test see the same, but for what `on_validation` gives of a trial;
+    `changed` gives other columns of one.
+    """
+    rows = []
+    for trial, on_test in trials.items():
+        seen = {"val": (on_validation or {}).get(trial, on_test), "test": on_test}
+        for split, (r2, ms) in seen.items():
             for seed in seeds:
-                row = cell | {
-                    "method": method,
-                    "trial": trial,
-                    "seed": seed,
-                    "split": split,
-                    "status": "ok",
-                }
-                row |= {
-                    "r2": seen[0],
-                    "ms_mean_alive": seen[1],
-                    "l0": 8.0,
-                    "dead_train": 0,
-                    "m": 100,
-                }
-                found.append(row | changed.get(trial, {}))
-    return found
+                row = {"method": method, "trial": trial, "seed": seed, "split": split}
+                row |= {"status": "ok", "r2": r2, "ms_mean_alive": ms}
+                row |= {"l0": 8.0, "dead_train": 0, "m": 100}
+                rows.append(cell | row | changed.get(trial, {}))
+    return rows
 
 
-def effect(*parts, width=0.02, score="ms", strict=False, **rule):
-    metrics, rule = (
-        pd.DataFrame([row for part in parts for row in part]),
-        Rule(widths=[width], **rule),
-    )
-    table = fronts.effects(metrics, AGAINST, rule, strict=strict)
+def read_effects(*parts, width=0.03, score="ms", equal_test_r2=False, **rule):
+    """Return the effects in one score of some trials."""
+    metrics = pd.DataFrame([row for part in parts for row in part])
+    rule = Rule(widths=[width], **rule)
+    table = fronts.effects(metrics, AGAINST, rule, equal_test_r2=equal_test_r2)
     return table[table["score"] == score]
 
 
-def only(table):
+def only_row(table):
+    """Return the one row of a table as a dictionary."""
     (row,) = table.to_dict("records")
     return row
 
 
-# By hand, the example of docs/protocol.md: the baseline's front falls from (.70, .40) to (.68, .44), the method's from
-# (.69, .46) to (.67, .50). R* is .70; the window of .02 is read from .68 to .69, and at .69 for its upper half.
-BASE, REG = (
-    {"a": (0.70, 0.40), "b": (0.68, 0.44), "c": (0.68, 0.43)},
-    {"p": (0.69, 0.46), "q": (0.67, 0.50)},
-)
-
-
-def test_by_hand():
-    row = only(effect(rows("topk", BASE), rows("reg", REG)))
-    # Of the method: .46 for the upper half, on average .47 for the lower one; the baseline: .42, and .43.
-    assert row["effect"] == pytest.approx((0.46 - 0.42) / 2 + (0.47 - 0.43) / 2)
-    assert row["level"] == pytest.approx((0.42 + 0.43) / 2)
-    assert (row["star"], row["reach"], row["gain"]) == (0.70, 0.69, 0) and row[
-        "shortfall"
-    ] == pytest.approx(0.01)
-    assert (
-        row["vertices"] == "p: 0.875; q: 0.125"
-        and row["baseline_vertices"] == "a: 0.375; b: 0.625"
-    )
-    # R^2 at these weights: 0.6875 of the method, as of the baseline.
-    assert row["r2_difference"] == pytest.approx(0, abs=1e-12) and (
-        row["status"],
-        row["seeds"],
-    ) == ("ok", 1)
+def test_the_example_of_the_docs():
+    parts = trial_rows("topk", BASELINE), trial_rows("reg", METHOD)
+    row = only_row(read_effects(*parts))
+    at_floor, between, at_reach = 0.49 - 0.44, 0.475 - 0.43, 0.46 - 0.42
+    assert row["effect"] == pytest.approx((at_floor + between + at_reach) / 3)
+    assert row["level"] == pytest.approx((0.44 + 0.43 + 0.42) / 3)
+    assert (row["best_r2"], row["reach"], row["floor"]) == (0.70, 0.69, 0.68)
+    assert row["shortfall"] == pytest.approx(0.01) and row["gain"] == 0
+    assert row["vertices"] == "p: 0.750; q: 0.250"
+    assert row["baseline_vertices"] == "a: 0.250; b: 0.750"
+    # Both have an R^2 of .685 at these weights.
+    assert row["r2_difference"] == pytest.approx(0, abs=1e-12)
+    assert (row["status"], row["seeds"], row["below_floor"]) == ("ok", 1, False)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_the_mean_over_the_window(seed):
+def test_an_effect_is_the_mean_over_the_window(seed):
     rng = np.random.default_rng(seed)
-    both = [
-        {f"t{i}": (0.6 + 0.1 * rng.random(), rng.random()) for i in range(6)}
-        for _ in range(2)
-    ]
-    row = only(effect(rows("topk", both[0]), rows("reg", both[1]), width=0.05))
-    star, reach = (max(r2 for r2, _ in side.values()) for side in both)
-    at, height = (
-        np.minimum(np.linspace(star - 0.05, star, 20_001), min(reach, star)),
-        [],
+    sides = []
+    for _ in range(2):
+        sides.append(
+            {f"t{i}": (0.6 + 0.1 * rng.random(), rng.random()) for i in range(6)}
+        )
+    # The method's best point reaches the floor in every world.
+    sides[1]["t0"] = (0.699, sides[1]["t0"][1])
+    effect = read_effects(
+        trial_rows("topk", sides[0]), trial_rows("reg", sides[1]), width=0.05
     )
-    for side in both:
-        points = np.array([*side.values()])
-        # The best mixture of two points that reconstructs so well.
-        pairs = [(p, q) for p in points for q in points]
-        best = np.full(len(at), -np.inf)
-        for p, q in pairs:
-            for share in (1.0, np.clip((at - q[0]) / (p[0] - q[0] or 1), 0, 1)):
-                r2, ms = (
-                    share * p[0] + (1 - share) * q[0],
-                    share * p[1] + (1 - share) * q[1],
-                )
-                best = np.where(r2 >= at - 1e-12, np.maximum(best, ms), best)
-        height.append(best.mean())
-    assert row["effect"] == pytest.approx(height[1] - height[0], abs=1e-4)
+    row = only_row(effect)
+
+    best_r2, reach = (max(r2 for r2, _ in side.values()) for side in sides)
+    floor = max(sides[0].values(), key=lambda point: point[1])[0]
+    window = np.linspace(best_r2 - 0.05, best_r2, 20_001)
+    where = np.maximum(floor, np.minimum(window, reach))
+    heights = [best_mixture(np.array([*side.values()]), where) for side in sides]
+    assert row["effect"] == pytest.approx(heights[1] - heights[0], abs=1e-4)
 
 
-def test_choices_are_of_validation_and_numbers_of_test():
-    seen = {
-        "p": (0.69, 0.9),
-        "q": (0.67, 0.1),
-    }  # On validation q is no vertex, and p scores .9.
-    row = only(effect(rows("topk", BASE), rows("reg", REG, val=seen)))
-    assert row["vertices"] == "p: 1.000" and row["effect"] == pytest.approx(
-        0.46 - (0.42 + 0.43) / 2
+def best_mixture(points, where):
+    """Return the mean over R^2 of the best mixture of two points that reaches it."""
+    best = np.full(len(where), -np.inf)
+    for first in points:
+        for second in points:
+            share_there = (where - second[0]) / (first[0] - second[0] or 1)
+            for share in (1.0, np.clip(share_there, 0, 1)):
+                r2 = share * first[0] + (1 - share) * second[0]
+                score = share * first[1] + (1 - share) * second[1]
+                best = np.where(r2 >= where - 1e-12, np.maximum(best, score), best)
+    return best.mean()
+
+
+def test_validation_chooses_and_test_is_read():
+    # On validation q is no vertex, and p scores .9.
+    seen = {"p": (0.69, 0.9), "q": (0.67, 0.1)}
+    method = trial_rows("reg", METHOD, on_validation=seen)
+    row = only_row(read_effects(trial_rows("topk", BASELINE), method))
+    assert row["vertices"] == "p: 1.000"
+    assert row["effect"] == pytest.approx(0.46 - (0.44 + 0.43 + 0.42) / 3)
+
+
+def test_equal_test_r2_reads_both_where_test_has_them():
+    baseline = trial_rows("topk", BASELINE)
+    plain = only_row(read_effects(baseline, trial_rows("reg", METHOD)))
+    same = read_effects(baseline, trial_rows("reg", METHOD), equal_test_r2=True)
+    assert only_row(same)["effect"] == pytest.approx(plain["effect"])
+    # Test has .01 less R^2 of the method than validation: it ends at the floor there.
+    on_test = {name: (r2 - 0.01, ms) for name, (r2, ms) in METHOD.items()}
+    method = trial_rows("reg", on_test, on_validation=METHOD)
+    row = only_row(read_effects(baseline, method, equal_test_r2=True))
+    assert row["effect"] == pytest.approx(0.46 - 0.44)
+    assert row["r2_difference"] == pytest.approx(0)
+    # Of the baseline, too: R* and floor are then those of test.
+    lower = {name: (r2 - 0.01, ms) for name, (r2, ms) in BASELINE.items()}
+    shifted = trial_rows("topk", lower, on_validation=BASELINE)
+    row = only_row(read_effects(shifted, method, equal_test_r2=True))
+    assert row["effect"] == pytest.approx(plain["effect"])
+
+
+def test_a_front_of_one_vertex_is_read_there():
+    one = trial_rows("topk", {"a": (0.70, 0.40), "b": (0.69, 0.39)})
+    further = only_row(read_effects(one, trial_rows("reg", {"p": (0.75, 0.45)})))
+    # Floor and R* are one, and the method's only vertex stands there.
+    assert further["effect"] == pytest.approx(0.45 - 0.40)
+    assert further["gain"] == pytest.approx(0.05)
+    falling = trial_rows("reg", {"p": (0.71, 0.40), "q": (0.69, 0.50)})
+    row = only_row(read_effects(one, falling))
+    assert row["effect"] == pytest.approx(0.45 - 0.40)
+    equal = {"p": (0.70, 0.40), "q": (0.70, 0.50)}
+    row = only_row(read_effects(one, trial_rows("reg", equal)))
+    assert row["effect"] == pytest.approx(0.10) and row["vertices"] == "q: 1.000"
+    same = only_row(
+        read_effects(trial_rows("topk", BASELINE), trial_rows("reg", BASELINE))
     )
-
-
-def test_the_strict_form_is_at_equal_test_r2():
-    # Test has .01 less R^2 of the method than validation saw. At equal test R^2 it is read further left on its front.
-    reg = {name: (r2 - 0.01, ms) for name, (r2, ms) in REG.items()}
-    row = only(effect(rows("topk", BASE), rows("reg", reg, val=REG), strict=True))
-    # From .68 to .70 both stand at .68, what the method reaches: .46 against .44.
-    assert row["effect"] == pytest.approx(0.46 - 0.44) and row[
-        "r2_difference"
-    ] == pytest.approx(0)
-    plain = only(effect(rows("topk", BASE), rows("reg", REG)))
-    assert only(effect(rows("topk", BASE), rows("reg", REG), strict=True))[
-        "effect"
-    ] == pytest.approx(plain["effect"])
-
-
-def test_ends_gains_and_what_lies_out_of_reach():
-    further = only(effect(rows("topk", BASE), rows("reg", {"p": (0.75, 0.45)})))
-    # One vertex: with free disposal its score holds all along the window; the baseline's mean there is .42.
-    assert further["effect"] == pytest.approx(0.45 - 0.42) and further[
-        "gain"
-    ] == pytest.approx(0.05)
-    short = only(effect(rows("topk", BASE), rows("reg", {"p": (0.5, 0.6)})))
-    # Read where the method ends, below the baseline's last vertex.
-    assert short["effect"] == pytest.approx(0.6 - 0.44) and short[
-        "shortfall"
-    ] == pytest.approx(0.2)
-    equal = only(
-        effect(rows("topk", BASE), rows("reg", {"p": (0.70, 0.40), "q": (0.70, 0.50)}))
-    )
-    assert (
-        equal["effect"] == pytest.approx(0.50 - 0.42)
-        and equal["vertices"] == "q: 1.000"
-    )
-    same = only(effect(rows("topk", BASE), rows("reg", BASE)))
     assert same["effect"] == same["r2_difference"] == 0
 
 
-def test_what_is_not_feasible_is_on_no_front_and_no_zero_is_put_in():
-    l0, silent = {"l0": 8.2}, {"dead_train": 11}
-    row = only(effect(rows("topk", BASE), rows("reg", REG, p=l0)))
-    assert row["reach"] == 0.67 and row["vertices"] == "q: 1.000"
-    assert only(effect(rows("topk", BASE), rows("reg", REG, p=silent)))["reach"] == 0.67
-    assert (
-        only(effect(rows("topk", BASE), rows("reg", REG, p=silent), firing=0.8))[
-            "reach"
-        ]
-        == 0.69
-    )
-    diverged = {"status": "diverged", "r2": np.nan, "ms_mean_alive": np.nan}
-    assert (
-        only(effect(rows("topk", BASE), rows("reg", REG, p=diverged)))["reach"] == 0.67
-    )
-    for lost in (
-        rows("reg", REG, p=l0, q=l0),
-        rows("reg", REG, p=diverged, q=diverged),
-    ):
-        row = only(effect(rows("topk", BASE), lost))
+def test_a_method_that_ends_below_the_floor():
+    baseline = trial_rows("topk", BASELINE)
+    # By .004: both are read at its reach, where the baseline is flat.
+    near = only_row(read_effects(baseline, trial_rows("reg", {"p": (0.676, 0.47)})))
+    assert near["effect"] == pytest.approx(0.47 - 0.44) and near["below_floor"]
+    assert near["r2_difference"] == pytest.approx(0.676 - 0.68)
+    # By .006: there is no effect.
+    far = only_row(read_effects(baseline, trial_rows("reg", {"p": (0.674, 0.47)})))
+    assert far["status"] == "out of reach" and np.isnan(far["effect"])
+    assert far["reach"] == 0.674 and far["shortfall"] == pytest.approx(0.026)
+
+
+def test_what_is_not_feasible_is_on_no_front():
+    too_many, silent = {"l0": 8.2}, {"dead_train": 11}
+    unknown = {"dead_train": np.nan}
+    # A slower baseline, whose floor both trials of the method reach.
+    slow = {"a": (0.69, 0.40), "b": (0.67, 0.44)}
+    baseline = trial_rows("topk", slow)
+
+    def reach(**changed):
+        limits = changed.pop("limits", {})
+        method = trial_rows("reg", METHOD, **changed)
+        return only_row(read_effects(baseline, method, **limits))["reach"]
+
+    for lost in (too_many, silent, unknown, DIVERGED):
+        assert reach(p=lost) == 0.67
+    assert reach(p=silent, limits={"firing": 0.8}) == 0.69
+
+    for lost in (too_many, DIVERGED):
+        method = trial_rows("reg", METHOD, p=lost, q=lost)
+        row = only_row(read_effects(baseline, method))
         assert row["status"] == "infeasible" and np.isnan(row["effect"])
-    row = only(
-        effect(rows("topk", BASE, a=silent, b=silent, c=silent), rows("reg", REG))
-    )
-    assert (
-        row["status"] == "infeasible"
-        and np.isnan(row["effect"])
-        and np.isnan(row["star"])
-    )
+    none = trial_rows("topk", slow, a=silent, b=silent)
+    row = only_row(read_effects(none, trial_rows("reg", METHOD)))
+    assert row["status"] == "infeasible" and np.isnan(row["best_r2"])
 
 
-def test_fresh_seeds_alone_are_read_and_one_that_diverged_takes_its_vertex_out():
-    # Validation of the tuning seed chose; the fresh seeds score .1 more, but p diverged in one of them.
-    fresh = {name: (r2, ms + 0.1) for name, (r2, ms) in REG.items()}
-    parts = (
-        rows("topk", BASE, seeds=(0, 3, 4)),
-        rows("reg", REG),
-        rows("reg", fresh, seeds=(3, 4)),
-    )
-    lost = [row for row in parts[2] if row["trial"] == "p" and row["seed"] == 4]
-    for row in lost:
-        row |= {"status": "diverged", "r2": np.nan, "ms_mean_alive": np.nan}
-    table = effect(*parts, tuning=0).set_index("seed")
-    assert (
-        sorted(table.index) == [3, 4]
-        and table["fresh"].all()
-        and (table["seeds"] == 2).all()
-    )
-    whole = (0.46 - 0.42) / 2 + (0.47 - 0.43) / 2 + 0.1
-    assert table.loc[3, "effect"] == pytest.approx(whole)
-    # Without p the method reaches .67: both are read there.
-    assert table.loc[4, "effect"] == pytest.approx(0.6 - 0.44) and table[
-        "lost"
-    ].tolist() == ["", "p"]
-    mean = only(fronts.by_cell(table.reset_index()))
-    assert (
-        mean["effect"] == pytest.approx(table["effect"].mean()) and mean["lost"] == "p"
-    )
-    for row in parts[
-        0
-    ]:  # The baseline's R* too, in the other seed: an identical method then has no effect.
-        row["status"] = "diverged" if (row["trial"], row["seed"]) == ("a", 3) else "ok"
-    same = [row | {"method": "reg", "status": "ok"} for row in parts[0]]
-    assert effect(parts[0], same, tuning=0)["effect"].tolist() == [0, 0]
-    for row in parts[0]:
+def test_r_star_is_one_value_whatever_the_score():
+    # The best trial of the baseline has no detection: its R^2 is R* all the same.
+    found = {name: {"detection_alive": 0.6} for name in ("b", "c", "p", "q")}
+    parts = trial_rows("topk", BASELINE, **found), trial_rows("reg", METHOD, **found)
+    row = only_row(read_effects(*parts, score="detection_alive"))
+    assert row["best_r2"] == 0.70 and row["floor"] == 0.68
+
+
+def test_fresh_seeds_alone_are_read_and_a_diverged_one_loses_its_vertex():
+    # The fresh seeds score .1 more than the tuning's, but p diverged with one of them.
+    baseline = trial_rows("topk", BASELINE, seeds=(0, 3, 4))
+    fresh = {name: (r2, ms + 0.1) for name, (r2, ms) in METHOD.items()}
+    of_fresh = trial_rows("reg", fresh, seeds=(3, 4))
+    for row in of_fresh:
+        if (row["trial"], row["seed"]) == ("p", 4):
+            row |= DIVERGED
+    parts = baseline, trial_rows("reg", METHOD), of_fresh
+    table = read_effects(*parts, tuning=0).set_index("seed")
+    # Without p the method ends .01 below the floor with seed 4: it is not read.
+    assert list(table.index) == [3] and table["fresh"].all()
+    assert table.loc[3, "effect"] == pytest.approx(0.045 + 0.1)
+    assert table.loc[3, "seeds"] == 1
+
+    # A baseline whose best vertex diverged: both are read as far as it reaches.
+    for row in baseline:
+        if (row["trial"], row["seed"]) == ("a", 3):
+            row |= {"status": "diverged"}
+    same = [row | {"method": "reg", "status": "ok"} for row in baseline]
+    table = read_effects(baseline, same, tuning=0).set_index("seed")
+    assert table["effect"].tolist() == [0, 0]
+    assert table.loc[3, "lost"] == "a" and table.loc[4, "lost"] == ""
+    mean = only_row(fronts.by_cell(table.reset_index()))
+    assert mean["effect"] == 0 and mean["lost"] == "a"
+
+    for row in baseline:
         row["status"] = "diverged" if row["seed"] else "ok"
-    row = only(effect(parts[0], same, tuning=0))
-    assert (
-        row["status"] == "diverged"
-        and np.isnan(row["effect"])
-        and row["lost"] == "a; b"
-    )
+    row = only_row(read_effects(baseline, same, tuning=0))
+    assert row["status"] == "diverged" and np.isnan(row["effect"])
+    assert row["lost"] == "a; b"
 
 
-def test_another_bound_is_read_in_every_cell_with_the_tuning_s_seed():
-    # In d2 a trial with many silent latents would be the best: no fresh seed was trained of it.
-    other, silent = CELL | {"dataset": "d2"}, {"dead_train": 20}
-    parts = [rows("topk", BASE, cell, seeds=(0, 3, 4)) for cell in (CELL, other)]
-    parts += [rows("reg", REG, cell, seeds=(0, 3, 4)) for cell in (CELL, other)]
-    parts.append(rows("reg", {"z": (0.71, 0.60)}, other, z=silent))
-    metrics, rule = (
-        pd.DataFrame([row for part in parts for row in part]),
-        Rule(widths=[0.02], tuning=0),
-    )
-    found = {
-        said: of[of["score"] == "ms"]
-        for said, of in fronts.sensitivity(metrics, AGAINST, rule)
+def test_other_bounds_are_read_with_the_seed_of_the_tuning():
+    # In d2 a trial with many silent latents would be best; it has no fresh seeds.
+    other = CELL | {"dataset": "d2"}
+    seeds = (0, 3, 4)
+    parts = []
+    for cell in (CELL, other):
+        parts.append(trial_rows("topk", BASELINE, cell, seeds=seeds))
+        parts.append(trial_rows("reg", METHOD, cell, seeds=seeds))
+    silent = {"z": {"dead_train": 20}}
+    parts.append(trial_rows("reg", {"z": (0.71, 0.60)}, other, **silent))
+    metrics = pd.DataFrame([row for part in parts for row in part])
+    rule = Rule(widths=[0.03], tuning=0)
+    by_bound = {
+        asked: table[table["score"] == "ms"].set_index("dataset")
+        for asked, table in fronts.sensitivity(metrics, AGAINST, rule)
     }
-    usual, free = (
-        found[f"{share}% of latents must fire"].set_index("dataset")
-        for share in (90, 0)
-    )
-    assert (usual["seed"] == 0).all() and usual["effect"].tolist() == pytest.approx(
-        [0.04, 0.04]
-    )
-    assert free.loc["d", "effect"] == pytest.approx(0.04) and free.loc[
-        "d2", "effect"
-    ] == pytest.approx(0.60 - 0.42)
+    usual = by_bound["90% of latents must fire"]
+    free = by_bound["0% of latents must fire"]
+    assert (usual["seed"] == 0).all()
+    assert usual["effect"].tolist() == pytest.approx([0.045, 0.045])
+    assert free.loc["d", "effect"] == pytest.approx(0.045)
+    baseline_mean = (0.44 + 0.43 + 0.41) / 3
+    assert free.loc["d2", "effect"] == pytest.approx(0.60 - baseline_mean)
     # By the fresh seeds that cell would have no number, and it is said.
-    table = fronts.effects(
-        metrics, AGAINST, rule.model_copy(update={"firing": 0.0})
-    ).query("score == 'ms'")
+    any_share = rule.model_copy(update={"firing": 0.0})
+    table = fronts.effects(metrics, AGAINST, any_share).query("score == 'ms'")
     assert [*table["status"]] == ["ok", "ok", "seeds missing"]
 
 
-def test_each_endpoint_has_a_front_of_its_own_and_others_are_read_at_the_first_one_s():
-    ways = {
-        "p": {"detection_alive": 0.6, "dead": 5, "dead_train": 5},
-        "q": {"detection_alive": 0.5, "dead_train": 1},
-    }
-    base = {name: {"detection_alive": 0.5, "dead_train": 3} for name in BASE}
-    table = [rows("topk", BASE, **base), rows("reg", REG, **ways)]
-    found = only(effect(*table, score="detection_alive"))
-    assert found["vertices"] == "p: 1.000" and found["effect"] == pytest.approx(0.1)
-    # Fewer dead latents are better: at the weights of MS, .875 of 5 and .125 of 1, against 3.
-    assert only(effect(*table, score="dead_train"))["effect"] == pytest.approx(
-        3 - (0.875 * 5 + 0.125)
+def test_every_score_of_all_trials_has_a_front_of_its_own():
+    columns = ("detection_alive", "detection_measured", "dead_train", "probe_auc")
+
+    def scores(*values):
+        return dict(zip(columns, values, strict=True))
+
+    base = {"a": scores(0.5, 0.90, 3, 0.30), "b": scores(0.6, 0.80, 1, 0.20)}
+    own = {"p": scores(0.7, 0.70, 5, 0.10), "q": scores(0.6, 0.95, 2, 0.40)}
+    baseline = {"a": (0.70, 0.40), "b": (0.68, 0.44)}
+    parts = trial_rows("topk", baseline, **base), trial_rows("reg", METHOD, **own)
+
+    detection = only_row(read_effects(*parts, score="detection_alive", width=0.01))
+    assert detection["vertices"] == "p: 1.000"
+    # The baseline's front of measured latents is a alone, at .70, where the method's,
+    # from p to q, ends: it lies .01 below. That is out of reach, whatever detection's is.
+    measured = only_row(read_effects(*parts, score="measured"))
+    assert measured["status"] == "out of reach" and measured["floor"] == 0.70
+    # Fewer dead latents are better: the window is read from .68 to .69, as for MS.
+    dead = only_row(read_effects(*parts, score="dead_train"))
+    baseline_mean = (1 + 1.5 + 2) / 3
+    assert dead["effect"] == pytest.approx(baseline_mean - (0.75 * 5 + 0.25 * 2))
+    # Judged SAEs alone have probes: they are read at the vertices of detection.
+    probe = only_row(read_effects(*parts, score="probe_auc", width=0.01))
+    assert (
+        probe["front"] == "detection_alive" and detection["front"] == "detection_alive"
     )
-    assert effect(*table, score="probe_auc").empty  # Nowhere measured.
+    assert probe["effect"] == pytest.approx(0.10 - (0.5 * 0.25 + 0.5 * 0.25), abs=1e-9)
+    assert read_effects(*parts, score="purity").empty  # Nowhere measured.
 
 
 def test_a_trial_that_finds_a_length_is_no_trial_of_the_method():
-    tried = {
-        "auxk_alpha0.1-encoder_scale1-lr0.01": (0.70, 0.40),
-        "lr0.01-steps500": (0.8, 0.9),
-    }
-    both = (
-        rows("topk", tried),
-        rows("reg", {"auxk_alpha0.1-encoder_scale1-lambda0.1-lr0.01": (0.70, 0.45)}),
-    )
-    row = only(effect(*both, tuned=["auxk_alpha", "encoder_scale", "lr"]))
-    assert row["star"] == 0.70 and row["effect"] == pytest.approx(0.05)
-
-
-@pytest.mark.slow
-def test_size_and_power_of_the_rule_in_simulated_cells():
-    sys.path.append(str(ROOT / "bench"))
-    import power
-
-    found = power.outcomes(
-        np.random.default_rng(0), {"reg": 0.02, "same": 0.0}, 0.0, 150
-    )
-    shown = found.filter(like="shown").sum(axis="columns")
-    # What is not there is shown in 5 % of runs, within three standard errors; .02 in nearly all; no bias.
-    assert shown["same"] < 0.05 + 3 * (0.05 * 0.95 / 150) ** 0.5 and shown["reg"] > 0.95
-    assert (
-        abs(found.loc["same", "effect"]) < 0.002
-        and abs(found.loc["reg", "effect"] - 0.02) < 0.002
-    )
+    recipe = {"auxk_alpha0.1-encoder_scale1-lr0.01": (0.70, 0.40)}
+    baseline = trial_rows("topk", recipe | {"lr0.01-steps500": (0.8, 0.9)})
+    own = {"auxk_alpha0.1-encoder_scale1-lambda0.1-lr0.01": (0.70, 0.45)}
+    tuned = ["auxk_alpha", "encoder_scale", "lr"]
+    row = only_row(read_effects(baseline, trial_rows("reg", own), tuned=tuned))
+    assert row["best_r2"] == 0.70 and row["effect"] == pytest.approx(0.05)

@@ -425,7 +425,9 @@ def test_a_metric_that_is_left_out_is_said(results, name, curve):
     )
 
 
-@pytest.mark.parametrize("name", ["effects", "fig4", "fig5", "fig5_probe", "sweep"])
+@pytest.mark.parametrize(
+    "name", ["effects", "gains", "fig4", "fig5", "fig5_probe", "sweep"]
+)
 def test_nothing_to_show_is_said(results, name):
     metrics = pd.read_parquet(results / "metrics.parquet")
     metrics = metrics[metrics["method"] == "topk"].drop(columns="probe_top1_raw")
@@ -439,7 +441,10 @@ def test_nothing_to_show_is_said(results, name):
 
 
 def compared(folder, gains, **more):
-    """Results of three backbones in which methods have so much more MS than topk; and their names."""
+    """Results of three backbones in which methods score so much higher than topk; and their names.
+
+    MS and detection are the same; `more` gives other columns of a method.
+    """
     rows = []
     for number, backbone in enumerate("abc"):
         for method, gain in {"topk": (0, 0, 0), **gains}.items():
@@ -459,7 +464,10 @@ def compared(folder, gains, **more):
                 "dead_train": 0,
                 "m": 9,
             }
-            row |= {"ms_mean_alive": 0.5 + gain[number]} | more.get(method, {})
+            score = 0.5 + gain[number]
+            row |= {"ms_mean_alive": score, "detection_alive": score} | more.get(
+                method, {}
+            )
             rows += [row | {"split": split} for split in ("val", "test")]
     files.write_parquet(folder / "metrics.parquet", pd.DataFrame(rows))
     files.write_json(folder / "made_by.json", MADE_BY)
@@ -475,7 +483,11 @@ def compared(folder, gains, **more):
 def test_effects_are_drawn_with_their_interval_and_every_cell(tmp_path):
     gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}
     names = compared(tmp_path, gains)
-    (ax,) = registry.load("figure", "effects").draw(tmp_path, names).axes
+    ax, of_ms = registry.load("figure", "effects").draw(tmp_path, names).axes
+    assert (
+        ax.get_xlabel() == "detection, above the baseline"
+        and of_ms.get_xlabel() == "MS, above the baseline"
+    )
     assert [label.get_text() for label in ax.get_yticklabels()] == [
         "mine",
         "Reg. 1",
@@ -504,13 +516,39 @@ def test_effects_are_drawn_with_their_interval_and_every_cell(tmp_path):
 
 
 def test_a_method_without_detection_keeps_its_effect_on_ms(tmp_path):
-    found = {method: {"detection_alive": 0.7} for method in ("topk", "reg1")}
-    names = compared(
-        tmp_path, {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}, **found
-    )
-    ms, detection = registry.load("figure", "effects").draw(tmp_path, names).axes
-    assert [label.get_text() for label in ms.get_yticklabels()] == ["mine", "Reg. 1"]
+    gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}
+    names = compared(tmp_path, gains, mine={"detection_alive": None})
+    detection, ms = registry.load("figure", "effects").draw(tmp_path, names).axes
+    assert [label.get_text() for label in detection.get_yticklabels()] == [
+        "mine",
+        "Reg. 1",
+    ]
     assert [
         len([line for line in ax.get_lines() if line.get_marker() == "o"])
         for ax in (ms, detection)
     ] == [2, 1]
+
+
+def test_gains_are_drawn_by_cell_with_the_share_that_is_measured(tmp_path):
+    gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}
+    shares = {"topk": 0.9, "mine": 0.8, "reg1": 0.95}
+    more = {method: {"detection_measured": share} for method, share in shares.items()}
+    names = compared(tmp_path, gains, **more)
+    detection, measured = registry.load("figure", "gains").draw(tmp_path, names).axes
+    assert [label.get_text() for label in detection.get_yticklabels()] == [
+        f"{b}, k = 4" for b in "abc"
+    ]
+    assert (
+        detection.get_title(loc="left") == "d"
+        and measured.get_xlabel() == "latents measured, above the baseline"
+    )
+    for ax, expected in (
+        (detection, [gain[cell] for cell in range(3) for gain in gains.values()]),
+        (measured, [-0.1, 0.05] * 3),
+    ):
+        points = [
+            line.get_xdata(orig=False)
+            for line in ax.get_lines()
+            if line.get_marker() not in ("", "None", None)
+        ]
+        np.testing.assert_allclose(np.ravel(points), expected)

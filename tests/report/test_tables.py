@@ -1,8 +1,8 @@
 """What the tables make of metrics: differences, marks, ablations, the paper's own cells; ids in csv, labels in md."""
 
 import html
+import itertools
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from report import hostile
 
 from sae.comparison import paper_tables, published
 from sae.core import files
-from sae.report import fronts, markup, tables
+from sae.report import markup, tables
 from sae.report.names import Names
 
 PAPER = ROOT / "workflow/resources/paper"
@@ -208,7 +208,7 @@ def written(frame, settings, folder):
     files.write_parquet(folder / "latents.parquet", pd.DataFrame({"latent": []}))
     made_by = {
         "experiment": "e",
-        "methods": settings,
+        "methods": {"methods": settings["methods"]},
         "fronts": {},
         "versions": {},
         "recipe": {},
@@ -324,26 +324,86 @@ def test_without_ablations_or_comparisons_tables_are_well_formed(tmp_path, metho
     assert ("No effects:" in found[1][1]) == (methods == ["topk"])
 
 
-def test_effects_by_dataset_are_means_over_blocks_and_none_is_left_out():
-    # By hand: of d the blocks b (k = 8 and 16) and c; of e, where reg1 has no feasible trial, reg2 alone.
-    cells = [
-        ("d", "b", 8, "reg1", 0.1),
-        ("d", "b", 16, "reg1", 0.3),
-        ("d", "c", 8, "reg1", 0.6),
+def rows_of_fronts():
+    """Return metrics of two datasets and three backbones, in which reg1 detects more than topk, and measures less."""
+    rows = []
+    for dataset, backbone in itertools.product("de", "abc"):
+        for method, (detection, measured, ms) in {
+            "topk": (0.70, 0.9, 0.5),
+            "reg1": (0.73, 0.8, 0.5),
+            "raw": (0.60, 0.9, 0.4),
+        }.items():
+            gain = 0.001 * (ord(backbone) - ord("a")) if method == "reg1" else 0
+            row = {
+                "dataset": dataset,
+                "backbone": backbone,
+                "k": 4,
+                "method": method,
+                "trial": "default",
+                "seed": 0,
+            }
+            row |= {
+                "status": "ok",
+                "protocol": "paper",
+                "selected": True,
+                "selection": "chosen",
+                "mask": None,
+            }
+            row |= {"r2": 0.8, "l0": 4, "dead_train": 0, "m": 9, "ms_mean_alive": ms}
+            row |= {
+                "detection_alive": detection + gain,
+                "detection_measured": measured,
+                "detection": 0.4,
+            }
+            rows += [
+                row | {"split": split, "lambda": np.nan} for split in ("val", "test")
+            ]
+    return pd.DataFrame(rows)
+
+
+def test_the_page_of_fronts_has_scale_and_price(tmp_path):
+    methods = {
+        "topk": {},
+        "reg1": {"against": "topk", "label": "Reg. 1"},
+        "raw": {"control": True, "label": "Raw"},
+    }
+    families = {"a": "one", "b": "one", "c": "two"}
+    settings = {"methods": methods, "families": families, "datasets": {"d": "Data"}}
+    written(rows_of_fronts(), settings, tmp_path)
+    page = (tmp_path / "fronts.md").read_text()
+    judged = page.partition("## Other readings")[0]
+    prices = page.partition("## Prices")[2]
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in judged.splitlines()
+        if line.startswith("| ")
     ]
-    cells += [
-        ("e", "b", 8, "reg1", np.nan),
-        ("d", "b", 8, "reg2", 0.01),
-        ("e", "b", 8, "reg2", -0.02),
-    ]
-    table = pd.DataFrame(
-        cells, columns=["dataset", "backbone", "k", "method", "effect"]
-    ).assign(score="ms", width=0.01)
-    other = table.assign(width=0.02, effect=9.0)  # Another width than the headline's.
-    names = SimpleNamespace(method=str.upper, dataset=str.upper)
-    shown = fronts.by_dataset(pd.concat([table, other]), names)
-    assert shown.columns.tolist() == ["method", "score", "D", "E"]
-    assert shown.to_numpy().tolist() == [
-        ["REG1", "MS", "+0.400", "-"],
-        ["REG2", "MS", "+0.010", "-0.020"],
-    ]
+    head = lines[0]
+    (gain,) = [
+        dict(zip(head, line, strict=True))
+        for line in lines
+        if line[:2] == ["Reg. 1", "detection"]
+    ][:1]
+    # By hand: family one gains .0305, family two .032, on each dataset.
+    assert (
+        gain["effect"].startswith("+0.031 [")
+        and gain["Data"] == "+0.031"
+        and gain["e"] == "+0.031"
+    )
+    assert gain["outcome"] == "higher in these cells" and gain["up"] == "6/6"
+    (scale,) = [
+        dict(zip(head, line, strict=True))
+        for line in lines
+        if line[0].startswith("Raw")
+    ][:1]
+    assert (
+        scale["effect"].startswith("-0.100")
+        and scale["method"] == "Raw (control, at its own R2)"
+    )
+    assert (
+        re.search(r"latents measured +\| 0.900 +\| -0.100", prices)
+        and "1.02 k and 90%" in judged
+    )
+    means = pd.read_csv(tmp_path / "front_means.csv").set_index(["score", "width"])
+    assert means.loc[("detection_alive", 0.01), "effect"] == pytest.approx(0.03125)
+    assert means.loc[("detection_alive", 0.01), "blocks"] == 4

@@ -266,6 +266,7 @@ def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monke
     config = with_changes(change)
     assert settings.gallery(config, "smoke") is None
     assert settings.figures(config, "smoke") == [
+        "gains",
         "effects",
         "fronts",
         "detection",

@@ -16,14 +16,14 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
         "cells": 10,
         "low": 0.004,
         "high": 0.026,
-        "outcome": "shown higher",
-        "at_lower_r2": True,
+        "outcome": "higher in these cells",
         "infeasible": 2,
     }
+    methods = ("reg1", "a_method_with_a_long_name")
     scores = [
         (m, s, w)
-        for m in ("reg1", "a_method_with_a_long_name")
-        for s in ("ms", "ms_all")
+        for m in methods
+        for s in ("detection_alive", "ms_all")
         for w in (0.01, 0.02)
     ]
     means = pd.DataFrame(
@@ -32,7 +32,24 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
             for i, (m, s, w) in enumerate(scores)
         ]
     )
+    price = {
+        "score": "measured",
+        "effect": -0.08,
+        "low": -0.12,
+        "high": -0.04,
+        "method": "reg1",
+        "width": 0.01,
+    }
+    means = pd.concat([means, pd.DataFrame([row | price])])
     means.to_csv(tmp_path / "results/x/tables/front_means.csv", index=False)
+    scale = {
+        "control": ["untrained"],
+        "score": ["detection_alive"],
+        "difference": [-0.09],
+    }
+    pd.DataFrame(scale).to_csv(
+        tmp_path / "results/x/tables/front_controls.csv", index=False
+    )
     lines = list(answer.text("x"))
     assert len(lines) <= 25 and max(map(len, lines)) <= 100
     said = "\n".join(lines)
@@ -42,9 +59,11 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
         for line in lines
         if "[" in line and line.startswith(("  reg1", "  a_"))
     ] == [
-        ["reg1", f"{'+0.000 [+0.004, +0.026] higher*':<42}not measured"],
-        ["a_method_with", f"{'+0.040 [+0.004, +0.026] higher*':<42}not measured"],
+        ["reg1", f"{'+0.000 [+0.004, +0.026] higher':<42}not measured"],
+        ["a_method_with", f"{'+0.040 [+0.004, +0.026] higher':<42}not measured"],
     ]
+    assert "untrained     -0.090" in said and "control, at its own R2" in said
+    assert "  the price of reg1: latents measured -0.080 [-0.120, -0.040]" in lines
     assert f"holds {(claims['verdict'] == 'holds').sum()}" in said
     assert (
         "holds ?" in said

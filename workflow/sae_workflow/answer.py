@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from sae.comparison.claims import UNTESTED, read
-from sae.comparison.intervals import MIN_BLOCKS, headline
-from sae.comparison.published import interval
-from sae.comparison.scores import ENDPOINTS, SCORES
+from sae.comparison.outcomes import headline
+from sae.comparison.published import interval, signed
+from sae.comparison.scores import OWN_FRONTS, SCORES
 from sae.core import paths
 from sae.report.claims import as_text
-from sae.report.fronts import NONE
+from sae.report.fronts import NONE, SCALE
+from sae.scoring.front import ENDPOINTS
 
 MOST = 8  # methods, and claims
 WIDTH = 100  # columns
@@ -26,15 +27,19 @@ def text(experiment: str) -> Iterator[str]:
     """
     where = {"experiment": experiment, "suffix": "csv"}
     folder = Path(paths.EXPERIMENT.format(**where))
-    yield from _fronts(pd.read_csv(folder / "tables/front_means.csv"))
+    tables = folder / "tables"
+    means = headline(pd.read_csv(tables / "front_means.csv"))
+    controls = pd.read_csv(tables / "front_controls.csv")
+    yield from _fronts(means, controls)
     yield from _claims(read(Path(paths.CLAIMS.format(**where))))
     yield ""
     yield f"to look at:  {paths.SITE.format(**where)} (open it in a browser)"
     yield f"to read on:  {folder}/ has tables/, figures/, claims.md and every number in metrics.csv"
 
 
-def _fronts(means: pd.DataFrame) -> Iterator[str]:
-    found = headline(means[means["score"].isin(ENDPOINTS)])
+def _fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[str]:
+    """Yield what methods have beside the baseline, what that is worth, and its price."""
+    found = means[means["score"].isin(ENDPOINTS)]
     if found.empty:
         yield NONE
         return
@@ -54,16 +59,35 @@ def _fronts(means: pd.DataFrame) -> Iterator[str]:
         yield f"  {method[:13]:<14}" + "".join(f"{one:<42}" for one in shown).rstrip()
     if len(methods) > MOST:
         yield f"  and {len(methods) - MOST} more in tables/fronts.md"
-    if found["at_lower_r2"].any():
-        yield "  *: it reaches less R2 than the baseline, by more than the window"
+    for control in list(dict.fromkeys(controls["control"]))[:SCALE]:
+        rows = controls[controls["control"] == control].set_index("score")
+        known = [name for name in ENDPOINTS if name in rows.index]
+        values = {name: signed(rows.loc[name, "difference"]) for name in known}
+        shown = [values.get(name, "not measured") for name in ENDPOINTS]
+        shown[-1] += "  control, at its own R2"
+        yield f"  {control[:13]:<14}" + "".join(f"{one:<42}" for one in shown).rstrip()
+    yield from map(shorten, _prices(means, methods[:MOST]))
+
+
+def _prices(means: pd.DataFrame, methods: list[str]) -> Iterator[str]:
+    """Yield a line for each method that is worse in a score, with its interval."""
+    worse = means[means["score"].isin(OWN_FRONTS) & (means["high"] < 0)]
+    for method in methods:
+        rows = worse[(worse["method"] == method) & ~worse["score"].isin(ENDPOINTS)]
+        costs = [
+            f"{SCORES[row.score].label} {interval(row.effect, row.low, row.high)}"
+            for row in rows.itertuples()
+        ]
+        if costs:
+            yield f"  the price of {method}: {', '.join(costs)}"
 
 
 def _effect(row: pd.Series) -> str:
-    outcome = f"{row['outcome']}{'*' if row['at_lower_r2'] else ''}".removeprefix(
-        "shown "
-    )
-    shown = interval(row["effect"], row["low"], row["high"])
-    return "in no cell" if isnan(row["effect"]) else f"{shown} {outcome}"
+    """Return an effect with its interval and outcome."""
+    if isnan(row["effect"]):
+        return "in no cell"
+    outcome = row["outcome"].replace(" in these cells", "")
+    return f"{interval(row['effect'], row['low'], row['high'])} {outcome}"
 
 
 def _claims(claims: pd.DataFrame) -> Iterator[str]:
@@ -83,7 +107,7 @@ def _claims(claims: pd.DataFrame) -> Iterator[str]:
     if any(row["verdict"].endswith("?") for row in shown):
         yield "  ?: a control without training scores as high (claims.md)"
     if UNTESTED in set(claims["verdict"]):
-        yield f"  {UNTESTED}: for most it takes {MIN_BLOCKS} pairs of a dataset and a backbone (claims.md)"
+        yield f"  {UNTESTED}: claims.md says why; for most there are too few pairs of a dataset and a backbone"
 
 
 def shorten(line: str) -> str:

@@ -17,6 +17,7 @@ from sae.config.models import Config
 from sae.core import registry, versions
 from sae.core.paths import STAGES
 from sae.data.artifacts import names as artifact_names
+from sae.protocols.fair import COMMON
 
 HERE = Path(__file__).parent.parent
 Plan = dict[str, Any]
@@ -392,7 +393,15 @@ def made_by(config: Config, experiment: str) -> Plan:
             m: {"version": versions.of("metric", m), "options": options}
             for m, options in used.items()
         },
+        "families": families(config, experiment),
+        "intervals": config.claims.model_dump(include={"confidence", "min_blocks"}),
     }
+
+
+def families(config: Config, experiment: str) -> dict[str, str]:
+    """{backbone: its family}, of those on which an experiment trains."""
+    spec = config.experiments[experiment]
+    return {name: config.backbones[name].family for name in spec.backbones}
 
 
 def fronts_plan(config: Config, experiment: str) -> Plan:
@@ -401,19 +410,18 @@ def fronts_plan(config: Config, experiment: str) -> Plan:
     fair = config.protocols["fair"].options(own.get("fair", {}))
     rule = {name: fair[name] for name in ("l0", "firing", "widths")}
     if "fair" in own:
-        rule |= {
-            "tuning": fair["tuning"],
-            "tuned": ["auxk_alpha", "encoder_scale", "lr"],
-        }
+        rule |= {"tuning": fair["tuning"], "tuned": sorted(COMMON)}
     return rule
 
 
 def claims_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae tables` and `claims`."""
-    return names(config, experiment) | {
+    rules = {
         "claims": config.claims.model_dump(),
         "fronts": fronts_plan(config, experiment),
+        "families": families(config, experiment),
     }
+    return names(config, experiment) | rules
 
 
 def report_plan(config: Config, experiment: str) -> Plan:

@@ -8,82 +8,67 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sae.comparison import board, fronts, intervals
-from sae.comparison.scores import ENDPOINTS, SCORES, across_groups
+from sae.comparison import board, outcomes, readings
+from sae.comparison.scores import SCORES, across_groups
 from sae.report import style
 from sae.report.names import Names
+from sae.scoring.front import DETECTION, ENDPOINTS
 from sae.scoring.rows import CELL
 
 READS = ["metrics.parquet", "made_by.json"]
 CAPTION = (
     "What each method has above its baseline at the same R², on test images; on top the one of highest detection. "
-    "Circle and bar: the mean over (dataset, backbone) blocks and its 95 % interval; filled where the difference is "
-    "shown. Small dots: the cells. Shaded: differences that count as none. *: on average it reaches less R² than the "
-    "baseline, by more than the window."
+    "Circle and bar: the mean over (dataset, family of backbones) blocks and its 95 % interval; filled where the "
+    "difference passes the test. Small dots: the cells. Shaded: differences that count as none. *: in a quarter of the "
+    "cells or more the method does not reach the R² at which the baseline is compared."
 )
 
 
 def draw(results: Path, names: Names) -> Figure:
-    """A panel per endpoint, a line per method."""
+    """Draw a panel per endpoint, a line per method."""
     metrics, made_by = board.read(results)
     rule = made_by.fronts.model_copy(update={"widths": made_by.fronts.widths[:1]})
-    found = fronts.effects(
-        fronts.of_rule(across_groups(metrics), rule), names.tuned, rule
-    )
-    means = (
-        intervals.means(found).dropna(subset="effect").set_index(["score", "method"])
-    )
+    found = readings.read(across_groups(metrics), names.tuned, rule)
+    means = outcomes.means(found, made_by.families, made_by.intervals)
+    means = means.dropna(subset="effect").set_index(["score", "method"])
     measured = [name for name in ENDPOINTS if name in means.index]
-    figure, axes = style.panels(
-        1, max(len(measured), 1), 0.6 + 0.19 * found["method"].nunique(), 0.5
-    )
+    height = 0.6 + 0.19 * found.fronts["method"].nunique()
+    figure, axes = style.panels(1, max(len(measured), 1), height, 0.5)
     if not measured:
         return style.nothing(figure, "no method has a front beside its baseline's")
     by_method = means["effect"].unstack("score")
-    order = by_method.sort_values(
-        measured[::-1], kind="stable", na_position="first"
-    ).index
-    cells = (
-        found[found["status"] == "ok"]
-        .groupby(["score", "method", *CELL], sort=False)["effect"]
-        .mean()
-    )
+    # The last key decides between equal values of the first.
+    by = [name for name in (DETECTION, *ENDPOINTS) if name in measured]
+    order = by_method.sort_values(by, kind="stable", na_position="first").index
+    compared = found.fronts[found.fronts["status"] == "ok"]
+    cells = compared.groupby(["score", "method", *CELL], sort=False)["effect"].mean()
     for ax, name in zip(axes[0], measured, strict=True):
         _panel(ax, means.loc[name].reindex(order), cells.loc[name], names)
         ax.set_xlabel(f"{SCORES[name].label}, above the baseline")
-    axes[0, 0].set_yticks(
-        range(len(order)),
-        labels=[style.fit(names.method(name), 1.6, 1) for name in order],
-    )
+    labels = [style.fit(names.method(name), 1.6, 1) for name in order]
+    axes[0, 0].set_yticks(range(len(order)), labels=labels)
     return figure
 
 
 def _panel(ax: Axes, means: pd.DataFrame, cells: pd.Series, names: Names) -> None:
-    ax.axvspan(-intervals.NEGLIGIBLE, intervals.NEGLIGIBLE, color="#f0f0f0", zorder=0)
+    """Draw the lines of one endpoint."""
+    negligible = outcomes.NEGLIGIBLE
+    ax.axvspan(-negligible, negligible, color="#f0f0f0", zorder=0)
     ax.axvline(0, color=style.GREY, linewidth=0.8)
     for place, row in enumerate(means.itertuples()):
         if row.effect != row.effect:
             continue
-        colour, own = names.colour(row.Index), cells.loc[row.Index]
-        ax.plot(own, [place - 0.25] * len(own), ".", color=colour, markersize=2.5)
-        face = colour if row.outcome.startswith("shown") else "white"
+        colour = names.colour(row.Index)
+        of_cells = cells.loc[row.Index]
+        heights = [place - 0.25] * len(of_cells)
+        ax.plot(of_cells, heights, ".", color=colour, markersize=2.5)
+        face = colour if outcomes.is_shown(row.outcome) else "white"
         look: dict[str, Any] = {"color": colour, "markerfacecolor": face}
-        ax.errorbar(
-            row.effect,
-            place,
-            xerr=row.high - row.effect,
-            fmt="o",
-            markersize=4.5,
-            **look,
-        )
-        if row.at_lower_r2:
-            ax.annotate(
-                "*",
-                (row.effect, place),
-                xytext=(0, 2),
-                textcoords="offset points",
-                ha="center",
-            )
+        half = row.high - row.effect
+        ax.errorbar(row.effect, place, xerr=half, fmt="o", markersize=4.5, **look)
+        if row.outcome == outcomes.OUT_OF_REACH:
+            offset: dict[str, Any] = {"xytext": (0, 2), "textcoords": "offset points"}
+            ax.annotate("*", (row.effect, place), ha="center", **offset)
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.set_yticks(range(len(means)), labels=[])
     ax.set_ylim(-0.6, len(means) - 0.4)

@@ -8,19 +8,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sae.comparison import board, fronts
-from sae.comparison.scores import ENDPOINTS, SCORES, across_groups
+from sae.comparison.scores import SCORES, across_groups
 from sae.report import style
 from sae.report.names import Names
-from sae.scoring.front import weights
+from sae.scoring.front import ENDPOINTS, Window, best_r2, vertices, weights
 from sae.scoring.rows import CELL
 
 READS = ["metrics.parquet", "made_by.json"]
 CAPTION = (
-    "R² against MS over alive latents and against detection (how well a backbone of another family finds a latent's "
-    "images; chance 0.5), on the validation split: a point a trial, hollow where it is not feasible (too many dead "
-    "latents, or too many active ones). Lines: each method's front; shaded: the window below the baseline's best R² "
-    "in which methods are compared; ringed: the vertices that weigh in it. Crosses: controls, at their own R² where "
-    "that lies in the panel."
+    "R² against detection (how well a backbone of another family finds a latent's images; chance 0.5) and against MS "
+    "over alive latents, on the validation split: a point a trial, hollow where it is not feasible (too many dead "
+    "latents, or too many active ones). Lines: each method's front; shaded: where methods are compared, below the "
+    "baseline's best R² and not left of its vertex of highest score; ringed: the vertices that weigh there. Crosses: "
+    "controls, at their own R² where that lies in the panel."
 )
 
 
@@ -28,7 +28,8 @@ def draw(results: Path, names: Names) -> Figure:
     """A row per dataset and endpoint, a column per backbone and k."""
     metrics, made_by = board.read(results)
     rule, compared = made_by.fronts, names.tuned
-    points = fronts.points(fronts.of_rule(across_groups(metrics), rule), rule)
+    of_protocol = fronts.of_protocol(across_groups(metrics), rule)
+    points = fronts.validation_trials(of_protocol, rule)
     measured = [name for name in ENDPOINTS if points[name].notna().any()]
     places = points[["backbone", "k"]].drop_duplicates().to_numpy()
     lines = [
@@ -73,47 +74,51 @@ def _panel(
     cell: pd.DataFrame,
     name: str,
     names: Names,
-    compared: dict,
+    compared: dict[str, str | None],
     rule: fronts.Rule,
 ) -> None:
+    """Draw one score of one cell: its trials, its fronts, and where they are read."""
     trained = cell[cell["method"].isin(list(compared)) & cell[name].notna()]
-    baselines = [method for method, other in compared.items() if other is None]
-    star = cell[cell["method"].isin(baselines[:1]) & cell["feasible"]]["r2"].max()
-    if star == star:
-        ax.axvspan(star - rule.widths[0], star, color="#f0f0f0", zorder=0)
+    window = _window(cell, name, compared, rule)
+    if window is not None:
+        start = max(window.low, window.floor)
+        # A window of one vertex has no width; a line is seen all the same.
+        ax.axvspan(start, window.high, color="#ececec", linewidth=1, zorder=0)
     for method in names.order(trained["method"]):
-        rows, look = trained[trained["method"] == method], style.line(names, method)
-        point, lost = (
-            look | {"linestyle": "none", "markersize": 3},
-            rows[~rows["feasible"]],
-        )
-        ax.plot(
-            rows.loc[rows["feasible"], "r2"], rows.loc[rows["feasible"], name], **point
-        )
-        ax.plot(lost["r2"], lost[name], **point | _HOLLOW)
-        front = fronts.vertices(rows, name)
+        rows = trained[trained["method"] == method]
+        look = style.line(names, method)
+        point = look | {"linestyle": "none", "markersize": 3}
+        feasible, infeasible = rows[rows["feasible"]], rows[~rows["feasible"]]
+        ax.plot(feasible["r2"], feasible[name], **point)
+        ax.plot(infeasible["r2"], infeasible[name], **point | _HOLLOW)
+        front = vertices(rows, name)
         if front.empty:
             continue
         # Left of its highest vertex a front is flat.
-        flat = (
-            [trained["r2"].min(), *front["r2"][::-1]],
-            [front[name].iloc[-1], *front[name][::-1]],
-        )
-        ax.plot(*flat, **look | {"marker": ""})
-        if star == star:
-            heavy = (
-                weights(front["r2"].to_numpy(float), star - rule.widths[0], star) > 0
-            )
-            ring = (
-                look
-                | _HOLLOW
-                | {"marker": "o", "markersize": 7, "markeredgewidth": 0.6}
-            )
-            ax.plot(front["r2"][heavy], front[name][heavy], **ring)
+        r2 = [trained["r2"].min(), *front["r2"][::-1]]
+        heights = [front[name].iloc[-1], *front[name][::-1]]
+        ax.plot(r2, heights, **look | {"marker": ""})
+        if window is not None:
+            own_window = window._replace(reach=best_r2(rows))
+            heavy = weights(front["r2"].to_numpy(float), own_window) > 0
+            size = {"marker": "o", "markersize": 7, "markeredgewidth": 0.6}
+            ax.plot(front["r2"][heavy], front[name][heavy], **look | _HOLLOW | size)
     if len(trained):
         low, high = trained["r2"].min(), trained["r2"].max()
-        inside = cell[
-            cell["method"].isin(names.controls) & cell["r2"].between(low, high)
-        ]
+        is_control = cell["method"].isin(names.controls)
+        inside = cell[is_control & cell["r2"].between(low, high)]
         ax.plot(inside["r2"], inside[name], "x", color=style.GREY, markersize=4)
     ax.grid(True)
+
+
+def _window(
+    cell: pd.DataFrame, name: str, compared: dict[str, str | None], rule: fronts.Rule
+) -> Window | None:
+    """Return where methods are read beside the first baseline; None without one."""
+    baselines = [method for method, other in compared.items() if other is None]
+    trials = cell[cell["method"].isin(baselines[:1])]
+    front = vertices(trials, name)
+    if front.empty:
+        return None
+    best = best_r2(trials)
+    return Window(best - rule.widths[0], best, float(front["r2"].iloc[-1]))

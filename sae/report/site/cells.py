@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from sae.bank.read import Bank, Entry
-from sae.comparison.intervals import headline
-from sae.comparison.scores import ENDPOINTS
+from sae.comparison.outcomes import headline
 from sae.core import files
 from sae.report.names import Names
+from sae.scoring.front import MS
 from sae.scoring.rows import KEY
 
 BINS = 40
@@ -35,7 +35,7 @@ def shown(bank: Bank, names: Names, selection: pd.DataFrame) -> dict[str, Entry]
     weighed = selection.reindex(
         columns=["method", "trial", "score", "width", "weight"]
     ).dropna()
-    weighed = headline(weighed[weighed["score"] == ENDPOINTS[0]]).sort_values(
+    weighed = headline(weighed[weighed["score"] == MS]).sort_values(
         "weight", kind="stable"
     )
     heaviest = dict(zip(weighed["method"], weighed["trial"], strict=True))

@@ -14,7 +14,22 @@ TABLES = {
         "All methods on one board",
         "Means over cells, also of experiments beside this one.",
     ),
-    "tables/front_means.csv": ("Methods at the same R²", fronts.NOTES),
+    "tables/front_means.csv": (
+        "Methods at the same R²",
+        "What each method has above its baseline, with intervals.",
+    ),
+    "tables/front_datasets.csv": (
+        "The same, by dataset",
+        "Means over the blocks of each dataset.",
+    ),
+    "tables/front_pairs.csv": (
+        "Matched pairs",
+        "A method minus its baseline in the same trial, by cell.",
+    ),
+    "tables/front_controls.csv": (
+        "What a difference is worth",
+        "The controls minus the baseline, at their own R².",
+    ),
     "tables/fronts.csv": (
         "The same, by cell",
         "What each method has above its baseline in each cell.",

@@ -232,17 +232,17 @@ class _Experiment:
             self.numbers,
             boards.read(self.results).made_by.fronts,
         )
-        means, of_cells = (
-            pd.read_csv(self.results / f"tables/{name}.csv")
-            for name in ("front_means", "fronts")
-        )
+        tables = self.results / "tables"
+        means = pd.read_csv(tables / "front_means.csv")
+        of_cells = pd.read_csv(tables / "fronts.csv")
+        controls = pd.read_csv(tables / "front_controls.csv")
         verdicts = verdicts_of.read(self.results / "claims.csv")
-        points = fronts.points(fronts.of_rule(self.metrics, rule), rule)
-        found = overview.empty() | overview.board(means, of_cells, numbers)
+        points = fronts.validation_trials(fronts.of_protocol(self.metrics, rule), rule)
+        found = overview.empty() | overview.board(means, of_cells, controls, numbers)
         found |= overview.of_fronts(points, names, rule, numbers)
         found |= {
             "experiment": names.experiment,
-            "answer": overview.answer(means, verdicts, names),
+            "answer": overview.answer(means, controls, verdicts, names),
         }
         found |= {
             "description": printed(names.config["experiment"].get("description", ""))

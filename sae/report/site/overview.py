@@ -1,5 +1,6 @@
 """What the first view shows: the answer, every trial, fronts and board, claims, what words mean, where it is from."""
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,10 +8,12 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from sae.comparison import fronts, published
-from sae.comparison.intervals import headline
-from sae.comparison.scores import ENDPOINTS, READ, values
+from sae.comparison.outcomes import headline
+from sae.comparison.scores import COMPARED, OWN_FRONTS, SCORES, values
+from sae.report.fronts import JUDGED, SCALE
 from sae.report.names import Names
 from sae.scoring import front
+from sae.scoring.front import ENDPOINTS, Window
 from sae.scoring.rows import CELL
 
 KEY = [*CELL, "method", "trial", "seed"]
@@ -34,13 +37,16 @@ GLOSSARY = {
     "cell": "A dataset, a backbone and a k: methods are compared within one.",
     "front": "The best score that a method's trials have at each R², as the hull of their points.",
     "window": "The R² just below the baseline's best in which methods are compared, so that none gains by "
-    "reconstructing less.",
+    "reconstructing less. It does not reach left of where the baseline's score is highest.",
     "feasible": "A trial counts if it has no more active latents than the budget, and enough of its latents fire.",
     "decoder cosine": "How alike the directions of two latents are: 1 of the same, 0 of unrelated ones.",
     "effect": "A method's front less the baseline's, mean over the window, chosen on validation and read on test.",
-    "shown": "The effect differs from 0 with p < .05 after Holm's correction over methods and scores.",
-    "equivalent": "The 95 % interval of the effect lies within 0.01 of 0.",
-    "undecided": "Neither shown nor equivalent: the interval is too wide.",
+    "higher in these cells": "The effect differs from 0 with p < .05 after Holm's correction over methods, and each "
+    "dataset and the other readings have its sign. It speaks of other families of backbones on these datasets. "
+    "Detection is tested first; MS only where detection is shown.",
+    "equivalent": "The 95 % interval of the effect lies within 0.01 of 0, uncorrected.",
+    "undecided": "Neither: the interval is too wide, or the readings disagree.",
+    "measured": "A latent is measured if it fires often enough for detection.",
     "control": "Not trained, or only in part: a score that it has as high says nothing about what was learned.",
     "stability": "How alike a latent's direction is to the most alike one of other seeds.",
 }
@@ -85,16 +91,14 @@ def of_paper(names: Names) -> dict[str, str]:
 
 
 def scores() -> list[dict[str, Any]]:
-    """What can be compared."""
-    fields = ("label", "what", "better", "chance")
-    about = {
-        name: {field: getattr(score, field) for field in fields}
-        for name, score in READ.items()
-    }
-    return [
-        {"id": name} | row | {"endpoint": name in ENDPOINTS}
-        for name, row in about.items()
-    ]
+    """Return what can be compared, and which of it methods are judged by."""
+    rows = []
+    for name in COMPARED:
+        score = SCORES[name]
+        row: dict[str, Any] = {"id": name, "label": score.label, "what": score.what}
+        row |= {"better": score.better, "chance": score.chance}
+        rows.append(row | {"endpoint": name in ENDPOINTS, "judged": name in JUDGED})
+    return rows
 
 
 def methods(names: Names) -> list[dict[str, Any]]:
@@ -144,7 +148,7 @@ def trials(
 
     Args:
         metrics: tidy metrics, MS across groups.
-        points: of :func:`sae.comparison.fronts.points`.
+        points: of :func:`sae.comparison.fronts.validation_trials`.
         judged: `KEY` of those that a protocol chose to be judged.
     """
     saes = metrics.drop_duplicates(KEY)
@@ -182,143 +186,184 @@ def trials(
 def scores_of(rows: pd.DataFrame) -> dict[str, pd.Series]:
     """R² and every score of rows of metrics."""
     return {"r2": values(rows, "r2")} | {
-        name: score.of(rows) for name, score in READ.items()
+        name: SCORES[name].of(rows) for name in COMPARED
     }
 
 
 def of_fronts(
     points: pd.DataFrame, names: Names, rule: fronts.Rule, numbers: Numbers
 ) -> dict[str, Any]:
-    """`fronts` and `windows`: the vertices of each method in each cell, and where its baseline's window is."""
-    vertices, windows = [], []
+    """Return `fronts` and `windows`: each method's vertices, and where they are read.
+
+    Args:
+        points: Of :func:`sae.comparison.fronts.validation_trials`.
+        names: Which methods have fronts.
+        rule: Where fronts are read; the first width is shown.
+        numbers: The places of cells and methods.
+    """
+    vertices: list[dict[str, Any]] = []
+    windows: list[dict[str, Any]] = []
+    width = rule.widths[0]
     for cell, tried in points.groupby(CELL, sort=False):
-        for name in ENDPOINTS:
-            hulls = {
-                m: fronts.vertices(tried[tried["method"] == m], name)
-                for m in names.tuned
-            }
-            for method, hull in hulls.items():
-                star = hulls.get(fronts.root(method, names.tuned), hull)["r2"].max()
-                window = star - rule.widths[0], star
-                known = len(hull) and star == star
-                weights = (
-                    front.weights(hull["r2"].to_numpy(float), *window)
-                    if known
-                    else [None] * len(hull)
-                )
-                about = {
-                    "cell": numbers.cells[cell],
-                    "method": numbers.methods[method],
-                    "score": name,
-                }
-                rows = zip(hull["r2"], hull[name], weights, hull["trial"], strict=True)
-                vertices += [
-                    about | {"r2": r2, "value": v, "weight": w, "trial": t}
-                    for r2, v, w, t in rows
-                ]
-                if (
-                    name == ENDPOINTS[0]
-                    and method in names.baselines[:1]
-                    and star == star
-                ):
-                    windows.append(
-                        {
-                            "cell": numbers.cells[cell],
-                            "best": star,
-                            "width": rule.widths[0],
-                        }
-                    )
+        by_method = dict(iter(tried.groupby("method", sort=False)))
+        for score, method in itertools.product(ENDPOINTS, names.tuned):
+            if method not in by_method:
+                continue
+            baseline = fronts.root(method, names.tuned)
+            window = _window(by_method.get(baseline), score, width)
+            own = front.vertices(by_method[method], score)
+            weights: list[float | None] = [None] * len(own)
+            if window is not None and len(own):
+                reach = front.best_r2(by_method[method])
+                r2 = own["r2"].to_numpy(float)
+                weights = front.weights(r2, window._replace(reach=reach)).tolist()
+            about = {"cell": numbers.cells[cell], "score": score}
+            of_method = about | {"method": numbers.methods[method]}
+            columns = (own["r2"], own[score], weights, own["trial"])
+            for r2, value, weight, trial in zip(*columns, strict=True):
+                vertex = {"r2": r2, "value": value, "weight": weight, "trial": trial}
+                vertices.append(of_method | vertex)
+            if window is not None and method in names.baselines[:1]:
+                start = max(window.low, window.floor)
+                window_row = {"from": start, "best": window.high, "width": width}
+                windows.append(about | window_row)
     return {"fronts": vertices, "windows": windows}
 
 
-def board(means: pd.DataFrame, cells: pd.DataFrame, numbers: Numbers) -> dict[str, Any]:
-    """`board` and `effects`, of front_means.csv and fronts.csv."""
-    shown = [
-        "score",
-        "width",
-        "level",
-        "effect",
-        "low",
-        "high",
-        "low_seeds",
-        "high_seeds",
-        "up",
-        "cells",
-        "infeasible",
-    ]
-    shown += ["r2_difference", "shortfall", "gain", "outcome", "at_lower_r2"]
-    rows = pd.DataFrame(
-        numbers.of(means) | {name: means[name] for name in shown},
-        columns=["method", *shown],
-    )
+def _window(trials: pd.DataFrame | None, score: str, width: float) -> Window | None:
+    """Return where methods are read beside a baseline; None if it has no front."""
+    if trials is None:
+        return None
+    vertices = front.vertices(trials, score)
+    if vertices.empty:
+        return None
+    best = front.best_r2(trials)
+    return Window(best - width, best, float(vertices["r2"].iloc[-1]))
+
+
+def board(
+    means: pd.DataFrame, cells: pd.DataFrame, controls: pd.DataFrame, numbers: Numbers
+) -> dict[str, Any]:
+    """Return `board` and `effects`.
+
+    Args:
+        means: front_means.csv.
+        cells: fronts.csv.
+        controls: front_controls.csv; its rows stand on the board, too.
+        numbers: The places of cells and methods.
+    """
+    shown = ["score", "width", "level", "effect", "low", "high", "low_seeds"]
+    shown += ["high_seeds", "equal_r2", "pairs", "up", "cells", "infeasible"]
+    shown += ["out_of_reach", "r2_difference", "shortfall", "gain", "outcome"]
+    shown += ["at_lower_r2"]
+    columns = numbers.of(means) | {name: means[name] for name in shown}
+    rows = pd.DataFrame(columns, columns=["method", *shown]).to_dict("records")
+    widths = dict.fromkeys(means["width"])
+    scale = list(dict.fromkeys(controls["control"]))[:SCALE]
+    beside = controls[controls["control"].isin(scale)].to_dict("records")
+    rows += [_of_control(row, width, numbers) for row in beside for width in widths]
+
     head = headline(cells)
     read = ["score", "status", "effect", "reach", "shortfall", "gain", "r2_difference"]
     effects = pd.DataFrame(numbers.of(head) | {name: head[name] for name in read})
-    return {"board": rows.to_dict("records"), "effects": effects.to_dict("records")}
+    return {"board": rows, "effects": effects.to_dict("records")}
 
 
-def answer(means: pd.DataFrame, claims: pd.DataFrame, names: Names) -> list[str]:
-    """Up to three sentences, by rule: the two methods of highest MS at the same R², and what they cost.
+def _of_control(row: dict[str, Any], width: float, numbers: Numbers) -> dict[str, Any]:
+    """Return the board's row of a control, which is not at the same R²."""
+    return {
+        "method": numbers.methods[row["control"]],
+        "score": row["score"],
+        "width": width,
+        "level": row["baseline"],
+        "effect": row["difference"],
+        "low": row["low"],
+        "high": row["high"],
+        "outcome": "control, at its own R²",
+    }
+
+
+def answer(
+    means: pd.DataFrame, controls: pd.DataFrame, claims: pd.DataFrame, names: Names
+) -> list[str]:
+    """Return sentences: the two methods of highest detection, what that is worth, and its price.
 
     Args:
-        means: front_means.csv; claims: claims.csv.
+        means: front_means.csv.
+        controls: front_controls.csv.
+        claims: claims.csv.
+        names: How methods are printed.
     """
     head = headline(means)
-    known = head.dropna(subset="effect").sort_values(
-        "effect", ascending=False, kind="stable"
-    )
-    effects = known.set_index(["method", "score"])
-    best = [method for method, score in effects.index if score == ENDPOINTS[0]][:2]
-    said = (
-        []
-        if best
-        else [
+    known = head.dropna(subset="effect").set_index(["method", "score"])
+    measured = [name for name in ENDPOINTS if name in known.index.get_level_values(1)]
+    if not measured:
+        sentences = [
             "No method here has feasible trials beside a baseline's: nothing compares at the same R²."
         ]
-    )
+        papers = claims[~claims["ours"].astype(bool)] if len(claims) else claims
+        if len(papers):
+            count = (papers["verdict"] == "holds").sum()
+            sentences.append(f"Of the paper's {len(papers)} claims {count} hold here.")
+        return sentences
+
+    first = known.xs(measured[0], level="score")["effect"]
+    best = list(first.sort_values(ascending=False, kind="stable").index[:2])
+    sentences = [_gains(method, known, names) for method in best]
+    scale = _scale(controls, measured[0], names)
+    sentences += [scale] if scale else []
+    return [*sentences, _price(best, known, measured[0], names)]
+
+
+def _gains(method: str, known: pd.DataFrame, names: Names) -> str:
+    """Say what a method has beside its baseline in each endpoint."""
+    parts = []
+    for score in ENDPOINTS:
+        if (method, score) in known.index:
+            row = known.loc[(method, score)]
+            effect = published.signed(row["effect"])
+            parts.append(f"{effect} {SCORES[score].label} ({row['outcome']})")
+    baseline = names.method(fronts.root(method, names.tuned))
+    gains = " and ".join(parts)
+    return f"{names.method(method)} has {gains} beside {baseline} at the same R²."
+
+
+def _scale(controls: pd.DataFrame, score: str, names: Names) -> str:
+    """Say what the controls have, so that a reader sees what an effect is worth."""
+    rows = controls[controls["score"] == score].head(SCALE)
+    parts = [
+        f"{names.method(row.control)} {published.signed(row.difference)}"
+        for row in rows.itertuples()
+    ]
+    if not parts:
+        return ""
+    label = SCORES[score].label
+    return f"For scale, controls at their own R² in {label}: {', '.join(parts)}."
+
+
+def _price(best: list[str], known: pd.DataFrame, score: str, names: Names) -> str:
+    """Name every score of some methods whose interval lies on the wrong side of 0."""
+    parts = []
     for method in best:
-        seen = {
-            name: effects.loc[(method, name)]
-            for name in ENDPOINTS
-            if (method, name) in effects.index
-        }
-        parts = [
-            f"{published.signed(of['effect'])} {READ[name].label} ({of['outcome']})"
-            for name, of in seen.items()
-        ]
-        baseline = names.method(fronts.root(method, names.tuned))
-        said.append(
-            f"{names.method(method)} has {' and '.join(parts)} beside {baseline} at the same R²."
-        )
-    if best:
-        of_best = [effects.loc[(method, ENDPOINTS[0])] for method in best]
-        reach = [
-            f"{names.method(m)} reaches {_reach(of)}"
-            for m, of in zip(best, of_best, strict=True)
-        ]
-        lost, every = (
-            max(of["infeasible"] + more * of["cells"] for of in of_best)
-            for more in (0, 1)
-        )
-        left_out = (
-            f"; in {lost:g} of {every:g} cells there is no comparison" if lost else ""
-        )
-        said.append(f"What it costs: {', '.join(reach)}{left_out}.")
-    papers = claims[~claims["ours"].astype(bool)] if len(claims) else claims
-    if len(said) < 3 and len(papers):
-        said.append(
-            f"Of the paper's {len(papers)} claims {(papers['verdict'] == 'holds').sum()} hold here."
-        )
-    return said
-
-
-def _reach(row: pd.Series) -> str:
-    change = round(row["gain"] - row["shortfall"], 3)
-    return (
-        f"{abs(change):.3f} {'more' if change > 0 else 'less'} R²"
-        if change
-        else "the same R²"
+        row = known.loc[(method, score)]
+        costs = [f"R² {published.signed(row['r2_difference'])}"]
+        for other in OWN_FRONTS:
+            if (method, other) in known.index and known.loc[
+                (method, other), "high"
+            ] < 0:
+                cost = known.loc[(method, other)]
+                text = published.interval(cost["effect"], cost["low"], cost["high"])
+                costs.append(f"{SCORES[other].label} {text}")
+        parts.append(f"{names.method(method)}: {', '.join(costs)}")
+    rows = [known.loc[(method, score)] for method in best]
+    left_out = max(int(row["infeasible"] + row["out_of_reach"]) for row in rows)
+    cells = max(
+        int(row["infeasible"] + row["out_of_reach"] + row["cells"]) for row in rows
     )
+    parts += (
+        [f"in {left_out} of {cells} cells there is no comparison"] if left_out else []
+    )
+    return f"What it costs: {'; '.join(parts)}."
 
 
 def claims(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -9,8 +9,9 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from sae.comparison.scores import ENDPOINTS
+from sae.comparison.scores import SCORES
 from sae.report.names import Names
+from sae.scoring.front import ENDPOINTS
 
 OFTEN = 10  # test images on which a latent fires, so that its scores rest on more than a few
 ALIKE = 0.7  # decoder cosine of two latents that are taken for the same
@@ -60,20 +61,16 @@ def views(
     )
     found, label = list[dict[str, str]](), names.method(first or "")
     number = names.order(names.methods).index(first) if first else None
-    gains = [
-        e
-        for e in effects
-        if e["method"] == number
-        and e["score"] == ENDPOINTS[0]
-        and e["effect"] == e["effect"]
-    ]
     shown = {sae.place for sae in saes if sae.method == first}
+    gains = [e for e in effects if e["method"] == number and e["effect"] == e["effect"]]
     gains = [
         e for e in gains if cells[e["cell"]] in shown
     ]  # Else there is nothing of it to look at.
+    measured = [score for score in ENDPOINTS if any(e["score"] == score for e in gains)]
+    gains = [e for e in gains if e["score"] in measured[:1]]
     if first and gains:
         best = max(gains, key=lambda effect: effect["effect"])
-        rule = f"The cell in which {label} gains most MS at the same R²."
+        rule = f"The cell in which {label} gains most {SCORES[measured[0]].label} at the same R²."
         href = address("compare", *cells[best["cell"]], a=names.tuned[first], b=first)
         found.append({"title": f"Where {label} helps most", "rule": rule, "href": href})
     of_saes = [_latents(number, sae) for number, sae in enumerate(saes)]

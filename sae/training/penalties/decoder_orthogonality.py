@@ -30,9 +30,9 @@ def penalty(batch: Batch) -> torch.Tensor:
     ).to(rows.device)
     highest = [
         _highest(rows[part])
-        for part in order.split(batch.options.chunk)
+        for part in order.split(batch.options.chunk)  # type: ignore[attr-defined]
         if len(part) > 1
-    ]  # type: ignore[attr-defined]
+    ]
     return torch.cat(highest).square().mean().expand(len(batch.a))
 
 

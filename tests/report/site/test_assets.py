@@ -10,7 +10,7 @@ FORBIDDEN = r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|\bfetc
 
 
 def test_size():
-    assert sum(path.stat().st_size for path in ASSETS) <= 100_000
+    assert sum(path.stat().st_size for path in ASSETS) <= 150_000
 
 
 @pytest.mark.parametrize(

@@ -110,42 +110,54 @@ def test_distributions_share_bins_and_count_what_has_no_score():
     assert detection["edges"][0] == 0.5 and detection["all"][0] == 2
 
 
-def means(**more):
-    row = {
-        "method": "reg1",
-        "score": "ms",
-        "width": 0.01,
-        "effect": 0.0123,
-        "outcome": "undecided",
-    }
-    return row | {"gain": 0.0, "shortfall": 0.0002, "infeasible": 1, "cells": 2} | more
+def mean_row(**more):
+    row = {"method": "reg1", "score": "detection_alive", "width": 0.01}
+    row |= {"effect": 0.0123, "low": -0.01, "high": 0.03, "outcome": "undecided"}
+    return (
+        row
+        | {"infeasible": 1, "out_of_reach": 0, "cells": 2, "r2_difference": -0.002}
+        | more
+    )
 
 
-def test_the_answer_is_in_words():
+def test_the_answer_names_gains_scale_and_every_price():
     table = pd.DataFrame(
         [
-            means(),
-            means(score="detection_alive", effect=-0.02, outcome="shown lower"),
-            means(method="reg2", effect=0.02, outcome="shown higher", shortfall=0.03),
-            means(width=0.02, effect=9.0),
-            means(method="reg2", score="purity", effect=9.0),
+            mean_row(),
+            mean_row(
+                score="ms", effect=-0.02, low=-0.03, high=-0.01, outcome="not tested"
+            ),
+            mean_row(
+                score="measured", effect=-0.08, low=-0.12, high=-0.04, outcome=None
+            ),
+            mean_row(score="dead_train", effect=-5.0, low=-9.0, high=0.5, outcome=None),
+            mean_row(score="probe_auc", effect=-0.5, low=-0.6, high=-0.4, outcome=None),
+            mean_row(
+                method="reg2", effect=0.02, low=0.01, outcome="higher in these cells"
+            ),
+            mean_row(width=0.02, effect=9.0),
+            mean_row(method="reg2", score="purity", effect=9.0, outcome=None),
         ]
     )
+    scale = {"control": ["raw"], "score": ["detection_alive"], "difference": [-0.1]}
+    controls = pd.DataFrame(scale)
     claims = pd.DataFrame(
         {"ours": [False, False, True], "verdict": ["holds", "not shown", "holds"]}
     )
-    assert overview.answer(table, claims, NAMES) == [
-        "Reg. 2 has +0.020 MS (shown higher) beside Baseline at the same R².",
-        "Reg. 1 has +0.012 MS (undecided) and -0.020 detection (shown lower) beside Baseline at the same R².",
-        "What it costs: Reg. 2 reaches 0.030 less R², Reg. 1 reaches the same R²; "
-        "in 1 of 3 cells there is no comparison.",
+    assert overview.answer(table, controls, claims, NAMES) == [
+        "Reg. 2 has +0.020 detection (higher in these cells) beside Baseline at the same R².",
+        "Reg. 1 has +0.012 detection (undecided) and -0.020 MS (not tested) beside Baseline at the same R².",
+        "For scale, controls at their own R² in detection: raw -0.100.",
+        # Not dead latents, whose interval holds 0, and not probes, which have no front of their own.
+        "What it costs: Reg. 2: R² -0.002; Reg. 1: R² -0.002, MS -0.020 [-0.030, -0.010], "
+        "latents measured -0.080 [-0.120, -0.040]; in 1 of 3 cells there is no comparison.",
     ]
-    nothing, of_paper = overview.answer(table[:0], claims, NAMES)
+    nothing, of_paper = overview.answer(table[:0], controls, claims, NAMES)
     assert (
         "nothing compares at the same R²" in nothing
         and of_paper == "Of the paper's 2 claims 1 hold here."
     )
-    assert len(overview.answer(table[:0], claims[:0], NAMES)) == 1
+    assert len(overview.answer(table[:0], controls, claims[:0], NAMES)) == 1
 
 
 def test_where_to_start_follows_the_rules():

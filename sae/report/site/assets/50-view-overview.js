@@ -60,7 +60,7 @@ function board(filters) {
   const widths = [...new Set(all.map(({ width }) => width))].sort();
   const shown = { width: SITE.overview.windows[0]?.width ?? widths[0], every: false };
   const table = SITE.table({ label: "Board", columns: boardColumns(all), sort: { id: "score", down: true }, height: 46 });
-  const fill = () => table.fill(all.filter((row) => row.width === shown.width && (shown.every || SITE.score(row.score).endpoint)));
+  const fill = () => table.fill(all.filter((row) => row.width === shown.width && (shown.every || SITE.score(row.score).judged)));
   const set = (key) => (value) => {
     shown[key] = value;
     fill();
@@ -74,25 +74,28 @@ function board(filters) {
 }
 
 function boardColumns(all) {
-  const reach = Math.max(0.001, ...all.flatMap((row) => (SITE.score(row.score).endpoint ? [row.low, row.high] : [])).map((x) => Math.abs(x || 0)));
+  const reach = Math.max(0.001, ...all.flatMap((row) => (SITE.score(row.score).judged ? [row.low, row.high] : [])).map((x) => Math.abs(x || 0)));
   const of = (id, text, what, show) => column(id, text, what, (row) => row[id], show);
   return [
     { id: "method", label: "Method", value: ({ method }) => label.method(method), show: ({ method }) => methodLabel(method) },
     { id: "score", label: "Score", value: ({ score }) => label.score(score), show: ({ score }) => label.score(score) },
     of("level", "Baseline", "What the baseline scores in the same window of R², mean over cells.", num),
     of("effect", "Effect", "On the test images, mean over the window of R² and over cells.", signed),
-    { id: "low", label: "95 % interval", what: "Over datasets and backbones; below it that over fresh seeds, the cells fixed.", value: ({ low }) => low, show: (row) => interval(row, reach) },
-    { id: "outcome", label: "Outcome", what: "Of scores that judge alone. At lower R²: the method reaches less, by more than the window.", value: ({ outcome }) => outcome, show: outcome },
-    column("up", "Cells up", "In how many cells the effect is above 0.", ({ up, cells }) => up / cells, String, { show: ({ up, cells }) => `${up} of ${cells}` }),
+    { id: "low", label: "95 % interval", what: "Over datasets and families of backbones; below it that over fresh seeds, the cells fixed.", value: ({ low }) => low, show: (row) => interval(row, reach) },
+    { id: "outcome", label: "Outcome", what: "Detection is tested first, then MS where detection is shown. At lower R²: cells in which the method ends left of where the baseline's score is highest.", value: ({ outcome }) => outcome, show: outcome },
+    column("up", "Cells up", "In how many cells the effect is above 0.", ({ up, cells }) => up / cells, String, { show: ({ up, cells }) => (missing(cells) ? "–" : `${up} of ${cells}`) }),
     of("r2_difference", "R² change", "Difference in test R² at the same weights.", signed),
     of("shortfall", "Shortfall", "How far the method's best R² stays below the other's, mean over cells.", num),
-    of("infeasible", "Infeasible", "Cells that are not in the mean: no feasible trial, all seeds diverged, or fresh seeds missing.", count),
+    of("equal_r2", "Equal test R²", "The effect where both sides have the same R² on test.", signed),
+    of("pairs", "Pairs", "The effect in trials with the same recipe, at a price for R².", signed),
+    of("out_of_reach", "Out of reach", "Cells in which the method ends too far left of where the baseline is compared; they are not in the mean.", count),
+    of("infeasible", "No comparison", "Cells that are not in the mean: no feasible trial, all seeds diverged, or fresh seeds missing.", count),
   ];
 }
 
 function outcome({ outcome: said, at_lower_r2: lower }) {
-  const kind = /^shown/.test(said) ? "yes" : /^equivalent/.test(said) ? "part" : "untested";
-  return [said ? h(`span.badge.${kind}`, said) : "–", lower && soft(" at lower R²")];
+  const kind = /^(higher|lower)/.test(said) ? "yes" : /^equivalent/.test(said) ? "part" : "untested";
+  return [said ? h(`span.badge.${kind}`, said) : "–", lower > 0 && soft(` at lower R² in ${lower}`)];
 }
 
 /** An interval as a bar around zero, with its numbers. */
@@ -139,7 +142,7 @@ SITE.panel = (cell, score, shown) => {
   const trained = series.filter(({ method }) => !methods[method].control).flatMap(({ points }) => points);
   const feasible = trained.filter(({ hollow }) => !hollow);
   const near = [feasible, trained, series.flatMap(({ points }) => points)].find(({ length }) => length) || [];
-  return { cell, score, series, near, window: windows.find((one) => one.cell === cell.index) };
+  return { cell, score, series, near, window: windows.find((one) => one.cell === cell.index && one.score === score.id) };
 };
 
 function point(i, score, vertices, cell) {
@@ -153,14 +156,14 @@ function point(i, score, vertices, cell) {
 }
 
 SITE.drawPanel = ({ cell, score, series, near, window }, yDomain, title) => {
-  const x = { label: "R² (validation)", domain: padded(extent([...near.map((p) => p.x), window && window.best - window.width])) };
+  const x = { label: "R² (validation)", domain: padded(extent([...near.map((p) => p.x), window && window.from])) };
   const y = { label: `${score.label} (validation)`, domain: yDomain || padded(extent(near.map((p) => p.y))) };
   for (const { line } of series) {
     const last = line[line.length - 1];
     if (last) line.push({ x: Math.min(last.x, x.domain[0]), y: last.y }); // Left of its highest vertex a front is flat.
   }
   const says = `${score.label} against R² of ${series.flatMap(({ points }) => points).length} trials, ${label.cell(cell)}`;
-  return SITE.chart({ title, says, x, y, series, width: 230, height: 190, bands: window ? [{ from: window.best - window.width, to: window.best }] : [] });
+  return SITE.chart({ title, says, x, y, series, width: 230, height: 190, bands: window ? [{ from: window.from, to: window.best }] : [] });
 };
 
 // -- claims

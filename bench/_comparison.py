@@ -1,0 +1,58 @@
+"""What the scripts about comparisons read: an experiment's rows, names and rules."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from sae_workflow import settings
+
+from sae.comparison import fronts, intervals
+from sae.comparison.scores import across_groups
+from sae.core import files
+from sae.report.tables import Settings
+
+
+class Experiment(NamedTuple):
+    """The rows of which an experiment's fronts are made, and its settings.
+
+    Attributes:
+        metrics: Rows of the protocol of fronts, MS across groups.
+        names: Labels, rules and families.
+    """
+
+    metrics: pd.DataFrame
+    names: Settings
+
+    @property
+    def tuning(self) -> pd.DataFrame:
+        """The rows of the seed of the tuning."""
+        return self.metrics[self.metrics["seed"] == self.names.fronts.tuning]
+
+    def effects(self, metrics: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Return the effects at the first width, of these rows or of others."""
+        rows = self.metrics if metrics is None else metrics
+        rule = self.names.fronts
+        rule = rule.model_copy(update={"widths": rule.widths[:1]})
+        return fronts.effects(rows, self.names.tuned, rule)
+
+
+def read(results: Path, *overlays: str, experiment: str | None = None) -> Experiment:
+    """Read the experiment in a folder that is named like it, or named here."""
+    config = settings.read("config.yaml", *overlays)
+    plan = settings.claims_plan(config, experiment or results.name)
+    names = Settings.model_validate(plan)
+    metrics = across_groups(files.read_parquet(results / "metrics.parquet"))
+    return Experiment(fronts.of_protocol(metrics, names.fronts), names)
+
+
+def over_blocks(cells: pd.Series, names: Settings) -> tuple[float, float, float]:
+    """Return the mean of cells over (dataset, family) blocks, half its interval, and p.
+
+    Args:
+        cells: By (dataset, backbone, k).
+        names: With the families.
+    """
+    rows = cells.rename("effect").reset_index()
+    family = rows["backbone"].map(names.families)
+    blocks = rows.groupby(["dataset", family])["effect"].mean()
+    return intervals.student(blocks.to_numpy(), names.intervals.confidence)

@@ -1,0 +1,69 @@
+"""Matched pairs, by hand: kappa, the twins, and the price of R^2."""
+
+import pandas as pd
+import pytest
+
+from sae.comparison import pairs
+from sae.comparison.fronts import Rule
+
+AGAINST = {"topk": None, "reg": "topk"}
+RULE = Rule(tuning=0, tuned=["lr"])
+
+
+def trial_row(method, lr, strength, r2, ms, detection, **changed):
+    """Return the rows of a trial on both splits."""
+    row = {"dataset": "d", "backbone": "b", "k": 8, "method": method, "seed": 0}
+    trial = f"lr{lr}" if strength is None else f"lambda{strength}-lr{lr}"
+    row |= {"trial": trial, "mask": None, "lambda": strength, "lr": lr, "status": "ok"}
+    row |= {"l0": 8.0, "dead_train": 0, "m": 100, "r2": r2, "ms_mean_alive": ms}
+    row |= {"detection_alive": detection} | changed
+    return [row | {"split": split} for split in ("val", "test")]
+
+
+# The baseline's front of MS: .01 of R^2 costs .03. Its third trial is on no front, its
+# fourth too far left to say what R^2 costs, and its fifth is not feasible.
+TOPK = [
+    ("topk", 1, None, 0.70, 0.50, 0.70),
+    ("topk", 2, None, 0.69, 0.53, 0.72),
+    ("topk", 3, None, 0.68, 0.40, 0.60),
+    ("topk", 4, None, 0.60, 0.60, 0.80),
+]
+REG = [
+    ("reg", 1, 0.1, 0.69, 0.55, 0.75),
+    ("reg", 2, 0.1, 0.69, 0.55, 0.70),
+    ("reg", 3, 0.1, 0.68, 0.43, 0.63),
+    ("reg", 2, 0.3, 0.60, 0.90, 0.95),  # Of another lambda than at most points.
+    ("reg", 9, 0.1, 0.69, 0.90, 0.95),  # The baseline has no such trial.
+]
+
+
+@pytest.fixture
+def metrics():
+    trials = [row for trial in TOPK + REG for row in trial_row(*trial)]
+    trials += trial_row("topk", 5, None, 0.72, 0.10, 0.1, dead_train=50)
+    trials += trial_row("reg", 5, 0.1, 0.70, 0.90, 0.9)
+    return pd.DataFrame(trials)
+
+
+def test_pairs_of_twins_at_the_price_of_r2(metrics):
+    table = pairs.effects(metrics, AGAINST, RULE).set_index("score")
+    ms = table.loc["ms"]
+    assert ms["kappa"] == pytest.approx(3) and ms["points"] == 3
+    # Score differences .05, .02 and .03; R^2 differences -.01, 0 and 0.
+    assert ms["effect"] == pytest.approx((0.05 - 3 * 0.01 + 0.02 + 0.03) / 3)
+    assert ms["r2_difference"] == pytest.approx(-0.01 / 3)
+    detection = table.loc["detection_alive"]
+    assert detection["kappa"] == pytest.approx(2)
+    assert detection["effect"] == pytest.approx((0.05 - 0.02 - 0.02 + 0.03) / 3)
+
+
+def test_a_loss_of_r2_is_never_credited(metrics):
+    # On test the vertex that reconstructs better scores higher, too.
+    on_test = (metrics["split"] == "test") & (metrics["trial"] == "lr1")
+    metrics.loc[on_test, "ms_mean_alive"] = 0.60
+    table = pairs.effects(metrics, AGAINST, RULE).set_index("score")
+    assert table.loc["ms", "kappa"] == 0
+
+
+def test_without_common_points_there_are_no_pairs(metrics):
+    assert pairs.effects(metrics, AGAINST, Rule()).empty
