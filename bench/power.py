@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from sae.comparison import intervals, outcomes, readings
 from sae.comparison.fronts import Rule
@@ -256,6 +257,9 @@ def shares_shown(
 ) -> pd.DataFrame:
     """Return, by score, how often any method and a method is shown, and the mean effect.
 
+    `too_narrow_by`: the standard deviation of the mean effect over worlds, in units of
+    the standard error that a world's interval has.
+
     Args:
         design: Which cells and methods.
         shares: Of a scenario.
@@ -274,8 +278,14 @@ def shares_shown(
     means["shown"] = means["outcome"].map(is_shown).astype(float)
     means["equivalent"] = (means["outcome"] == outcomes.EQUIVALENT).astype(float)
     any_shown = means.groupby(["score", "run"])["shown"].max().groupby("score").mean()
-    columns = ["shown", "equivalent", "effect", "equal_r2", "pairs", "smallest"]
-    return means.groupby("score")[columns].mean().assign(any_shown=any_shown)
+    by_score = means.groupby("score")
+    columns = ["shown", "equivalent", "effect", "equal_r2", "pairs"]
+    # The width that an interval should have had: that of the means over the worlds.
+    error = (means["high"] - means["low"]) / 2 / stdtrit(means["blocks"] - 1, 0.975)
+    known = (error**2).groupby(means["score"]).mean() ** 0.5
+    return by_score[columns].mean().assign(
+        any_shown=any_shown, too_narrow_by=by_score["effect"].std() / known
+    )
 
 
 def main() -> None:
@@ -303,6 +313,7 @@ def main() -> None:
             found = shares_shown(DESIGNS[design], shares, effects, runs=runs)
             if not effect:
                 row["size"] = found.loc[DETECTION, "any_shown"]
+                row["too narrow by"] = found.loc[DETECTION, "too_narrow_by"]
                 row["equivalent at 0"] = found.loc[DETECTION, "equivalent"]
                 continue
             row[f"power at {effect:g}"] = found.loc[DETECTION, "shown"]

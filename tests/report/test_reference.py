@@ -93,21 +93,23 @@ def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
 
 SAID = {
     "agree docs/results/fair docs/results/rivals": [
-        "ms    fashion_mnist_13k     dinov2_vit_s14 32   reg1           0.005          0.878             0.018",
-        "detection_alive              reg1   0.041  0.024  0.058       shown higher   6      6",
-        "             ms          monoloss   0.048  0.023  0.072          undecided   6      6",
-        "             ms              reg1   0.019  0.009  0.028          undecided   6      6",
+        "fashion_mnist_13k     dinov2_vit_s14 32   reg1           0.013          0.756             0.050",
+        "detection_alive        reg1_batch   0.040  0.023  0.057             undecided   6      6",
+        "detection_alive   reg2_matryoshka   0.072  0.053  0.091 higher in these cells   5      5",
     ],
     "mask docs/results/fair": [
-        "reg1    ms_mean_alive           -0.0095",
+        "reg1    ms_mean_alive           -0.0102",
         "reg2    ms_mean_alive           -0.0054",
     ],
     "rate docs/results/fair": ["1          reg1            0.007            0.016"],
     "sizes docs/results/sizes": [
-        "ms reg1 fashion_mnist_55k +0.005 ± 0.003",
-        "27k, with the high rates: ms reg1 +0.009",
+        "detection_alive reg1 fashion_mnist_55k +0.005 ± 0.003",
+        "27k, with the high rates: detection_alive reg1 +0.014",
     ],
-    "draws fair docs/results/fair --draws 2": ["ms              reg1      0.0158"],
+    "draws docs/results/fair --draws 2": ["detection_alive reg1      0.0260"],
+    "frequency docs/results/fair": [
+        "reg1     0.026        0.012          0.04          0.030"
+    ],
 }
 
 

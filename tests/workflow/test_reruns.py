@@ -274,7 +274,7 @@ def test_what_errors_and_logs_say_and_the_core_rerun_nothing(done):
         file.write_text(f"{said}\n\nADDED = 1\n")
     done.edit("sae/training/step.py", 'raise UserError(f"', 'raise UserError(f"So: ')
     done.edit(
-        "sae/training/calibrate.py", 'log.warning("equal', 'log.warning("So: equal'
+        "sae/training/calibrate.py", '"equal activations', '"So: equal activations'
     )
     assert (
         set(done.planned())

@@ -17,7 +17,6 @@ from sae.config.models import Config
 from sae.core import registry, versions
 from sae.core.paths import STAGES
 from sae.data.artifacts import names as artifact_names
-from sae.protocols.fair import COMMON
 
 HERE = Path(__file__).parent.parent
 Plan = dict[str, Any]
@@ -410,7 +409,8 @@ def fronts_plan(config: Config, experiment: str) -> Plan:
     fair = config.protocols["fair"].options(own.get("fair", {}))
     rule = {name: fair[name] for name in ("l0", "firing", "widths")}
     if "fair" in own:
-        rule |= {"tuning": fair["tuning"], "tuned": sorted(COMMON)}
+        common = registry.head("protocol", "fair").constants["COMMON"]
+        rule |= {"tuning": fair["tuning"], "tuned": sorted(common)}
     return rule
 
 
