@@ -5,6 +5,7 @@ A location is a path relative to the dataset's root, in one of three forms: `tra
 two reads, so that forked DataLoader workers and several processes can read at once.
 """
 
+import contextlib
 import functools
 import io
 import itertools
@@ -25,17 +26,20 @@ from pydantic import TypeAdapter
 
 from sae.core import files
 from sae.core.errors import UserError, brief
+from sae.data.omissions import Omissions
 
 _BLOCK = 512  # a tar's header, and the unit of its padding
 _LOCATION = re.compile(
     r"(?P<file>.+)@(?P<first>\d+)(?P<kind>[+:])(?P<second>\d+)", re.DOTALL
 )
 _IMAGES = {"jpg", "jpeg", "png", "webp"}
+_CHUNK = 1 << 20  # bytes that are looked through at once
 _LABELS = range(2**63)
 # What is read of other people's JSON; whatever else is in it does no harm.
 _LABEL: TypeAdapter[int | None] = TypeAdapter(int | None)
 _NAMES: TypeAdapter[list[str] | None] = TypeAdapter(list[str] | None)
 # What JSON raises that is none, or that holds other things than are read of it.
+_JOINED = "members behind the end of the first of several joined tars"
 _OTHER_JSON = (ValueError, RecursionError, AttributeError)
 # (key, location, label) of each image of a shard.
 _Found = Iterator[tuple[str, str, int | None]]
@@ -49,17 +53,22 @@ def _opened(path: str | Path) -> IO[bytes]:
 
 
 def tar_members(
-    path: str | Path, start: int = 0, end: int | None = None
+    path: str | Path,
+    start: int = 0,
+    end: int | None = None,
+    omissions: Omissions | None = None,
 ) -> Iterator[tuple[str, int, int]]:
     """Yield (name, offset, size) of the regular files in a tar, in order; offsets in bytes from the file's start.
 
     Args:
         start, end: the bytes of the file that are the tar, for a tar inside a tar.
+        omissions: gets the links, and what lies behind the end of the tar.
 
     Raises:
         UserError: it is no uncompressed tar, or it is cut off, damaged or closed.
     """
     end = Path(path).stat().st_size if end is None else end
+    omissions = Omissions() if omissions is None else omissions
     with _opened(path) as file:
         file.seek(start)
         try:
@@ -75,15 +84,58 @@ def tar_members(
                         raise tarfile.ReadError(f"member {member.name} is cut off")
                     if member.isreg():
                         yield member.name, member.offset_data, member.size
+                    elif not member.isdir():
+                        kind = (
+                            "links" if member.islnk() or member.issym() else "devices"
+                        )
+                        omissions.add(f"members that are {kind}", member.name)
                 # tarfile stops without an error at a header that it cannot read; the true end is a block of zeros.
                 file.seek(archive.offset)
                 if archive.offset + _BLOCK > end or any(file.read(_BLOCK)):
                     raise tarfile.ReadError(
                         f"no end-of-archive mark at byte {archive.offset}"
                     )
+                _note_what_follows(file, archive.offset + _BLOCK, end, omissions)
         except (tarfile.TarError, ValueError, OverflowError) as error:
             said = f"({error}; {end - start:,} bytes): copy or download it again"
             raise UserError(f"{path} is not a whole, uncompressed tar {said}") from None
+
+
+def _note_what_follows(
+    file: IO[bytes], start: int, end: int, omissions: Omissions
+) -> None:
+    """Note the members of tars that were joined to the end of another one.
+
+    Args:
+        start: where the zeros begin that fill up the first tar.
+    """
+    position = start
+    while position < end:
+        file.seek(position)
+        chunk = file.read(min(_CHUNK, end - position))
+        zeros = len(chunk) - len(chunk.lstrip(b"\0"))
+        position += zeros
+        if not chunk or zeros < len(chunk):
+            break
+    if position >= end:
+        return
+
+    # A tar is made of whole blocks, counted from where it begins.
+    file.seek(start + (position - start) // _BLOCK * _BLOCK)
+    has_members = False
+    try:
+        with tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as archive:
+            while (member := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined]
+                if member.offset_data >= end:
+                    break
+                if not member.isdir():
+                    has_members = True
+                    omissions.add(_JOINED, member.name)
+    except (tarfile.TarError, ValueError, OverflowError):
+        pass  # What is no tar has no members.
+    if not has_members:
+        omissions.add("files' bytes behind the end of their tar", str(file.name))
 
 
 def content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -152,12 +204,13 @@ def samples(
     """
     keys, places, locations = [], [], []
     labels: list[Any] = []
+    omissions = Omissions()
     of_parquet = files[0].endswith(".parquet")
     for file in files:
         found = (
             _parquet_samples(root, file, image, label)
             if of_parquet
-            else _tar_samples(root, file)
+            else _tar_samples(root, file, omissions)
         )
         shard = file.rpartition(".")[0]
         for row, (key, location, number) in enumerate(found):
@@ -174,7 +227,9 @@ def samples(
     if not keys:
         raise UserError(
             f"{root}: there is no image in {', '.join(files[:3])}{', ...' if len(files) > 3 else ''}"
+            + "".join(f"; left out: {line}" for line in omissions.lines())
         )
+    omissions.tell(f"shards {root}")
     wrong = next(
         (
             row
@@ -227,64 +282,121 @@ def agreed(root: Path, recorded: Mapping[str, list[str] | None]) -> list[str] | 
     return known[0][1] if known else None
 
 
-def _tar_samples(root: Path, file: str) -> _Found:
-    path, whole, lost = root / file, set(), dict[str, str]()
+def _tar_samples(root: Path, file: str, omissions: Omissions) -> _Found:
+    path = root / file
+    keys_with_image = set()
+    # {key: the ending of an image that its second dot hides}
+    hidden_images: dict[str, str] = {}
     # Only labels are read here, a few bytes each.
     with _opened(path) as content:
         # WebDataset: members of one sample follow each other.
-        for key, members in itertools.groupby(_keyed(path), operator.itemgetter(0)):
-            parts = {ending: place for _, ending, place in members}
-            if image := next((ending for ending in parts if ending in _IMAGES), None):
-                offset, size = parts[image]
-                whole.add(key)
-                yield (
-                    key,
-                    f"{file}@{offset}+{size}",
-                    _tar_label(content, parts, f"{path}: {key}"),
-                )
-            elif ending := next(
-                (ending for ending in parts if ending.rpartition(".")[2] in _IMAGES),
-                None,
-            ):
-                lost.setdefault(key, ending)
+        for key, members in itertools.groupby(
+            _keyed(path, omissions), operator.itemgetter(0)
+        ):
+            places: dict[str, tuple[int, int]] = {}
+            for _, ending, place in members:
+                if ending in places:
+                    reason = "members whose key and ending come twice in a row"
+                    omissions.add(reason, f"{file}: {key}.{ending}")
+                places[ending] = place
+
+            images = [ending for ending in places if ending in _IMAGES]
+            views = [
+                ending
+                for ending in places
+                if ending not in _IMAGES and ending.rpartition(".")[2] in _IMAGES
+            ]
+            for ending in images[1:]:
+                reason = "images beside another one of their key"
+                omissions.add(reason, f"{file}: {key}.{ending}")
+            for ending in views:
+                reason = "images of two endings, as masks have,"
+                omissions.add(reason, f"{file}: {key}.{ending}")
+            if images:
+                offset, size = places[images[0]]
+                keys_with_image.add(key)
+                label = _tar_label(content, places, file, key, path, omissions)
+                yield key, f"{file}@{offset}+{size}", label
+            elif views:
+                hidden_images.setdefault(key, views[0])
+            else:
+                known = ", ".join(sorted(_IMAGES))
+                reason = f"keys without an image ({known})"
+                omissions.add(reason, f"{file}: {key}.{next(iter(places))}")
     # Beside an image such a member is a mask, or another view.
-    if key := next((key for key in lost if key not in whole), ""):
-        said = f"{key}.{lost[key]} has the ending {lost[key]!r}, since an ending starts at the first dot"
+    if key := next((key for key in hidden_images if key not in keys_with_image), ""):
+        ending = hidden_images[key]
+        said = (
+            f"{key}.{ending} has the ending {ending!r}, since an ending starts at the "
+            "first dot"
+        )
         raise UserError(
             f"{path}: {said}, and {key} has no other image: rename it with one dot"
         )
 
 
-def _keyed(path: Path) -> Iterator[tuple[str, str, tuple[int, int]]]:
-    for name, offset, size in tar_members(path):
+def _keyed(
+    path: Path, omissions: Omissions
+) -> Iterator[tuple[str, str, tuple[int, int]]]:
+    for name, offset, size in tar_members(path, omissions=omissions):
         folder, slash, base = name.removeprefix("./").rpartition("/")
-        stem, _, ending = base.partition(
-            "."
-        )  # The ending starts at the first dot of the base name.
-        if stem:  # Else it is hidden, as what macOS writes beside each file: no sample for WebDataset either.
+        # The ending starts at the first dot of the base name.
+        stem, _, ending = base.partition(".")
+        if stem:
             yield folder + slash + stem, ending.lower(), (offset, size)
+        else:
+            # As what macOS writes beside each file: no sample for WebDataset either.
+            omissions.add("hidden members", f"{path.name}: {name}")
 
 
 def _tar_label(
-    content: IO[bytes], parts: dict[str, tuple[int, int]], what: str
+    content: IO[bytes],
+    places: dict[str, tuple[int, int]],
+    file: str,
+    key: str,
+    path: Path,
+    omissions: Omissions,
 ) -> int | None:
-    ending = next((ending for ending in ("cls", "json") if ending in parts), None)
-    if ending is None:
+    """Read the class number of a sample from its `cls`, or else from its `json`.
+
+    Args:
+        content: the open tar.
+        places: {ending: (offset, size)} of the sample's members.
+        file, path: the tar, relative to the root and from the working directory.
+        omissions: gets the label of a `json` that the `cls` contradicts.
+    """
+    if "cls" not in places and "json" not in places:
         return None
-    offset, size = parts[ending]
-    content.seek(offset)
-    text = content.read(size)
+    texts = {}
+    for ending in ("cls", "json"):
+        if ending in places:
+            offset, size = places[ending]
+            content.seek(offset)
+            texts[ending] = content.read(size)
     try:
-        return (
-            int(text)
-            if ending == "cls"
-            else _LABEL.validate_python(json.loads(text).get("label"), strict=True)
-        )
+        if "cls" not in texts:
+            return _json_label(texts["json"])
+        number = int(texts["cls"])
     except _OTHER_JSON:
-        expected = f"a class number{' as `label`' * (ending == 'json')}"
+        ending = next(iter(texts))
+        expected = "a class number" + (" as `label`" if ending == "json" else "")
         raise UserError(
-            f"{what}.{ending} holds {text[:40]!r}, expected {expected}"
+            f"{path}: {key}.{ending} holds {texts[ending][:40]!r}, expected {expected}"
         ) from None
+
+    # Whatever else a `json` says beside a `cls` is for others to read.
+    with contextlib.suppress(*_OTHER_JSON):
+        other = _json_label(texts.get("json", b"{}"))
+        if other is not None and other != number:
+            reason = "labels of a json that the cls contradicts"
+            example = f"{file}: {key}.json has {other}, {key}.cls {number}"
+            omissions.add(reason, example)
+    return number
+
+
+def _json_label(text: bytes) -> int | None:
+    """The `label` of a sample's JSON, None where it has none."""
+    return _LABEL.validate_python(json.loads(text).get("label"), strict=True)
 
 
 def _parquet_samples(root: Path, file: str, image: str, label: str | None) -> _Found:

@@ -55,6 +55,15 @@ def refused(said, spec, expected):
     assert expected in text
 
 
+ENDINGS = "jpeg, jpg, png, webp"  # of the images that WebDataset's tars hold
+
+
+def left_out(place, *lines):
+    """What a step says that leaves out `lines`, each with {} for the words."""
+    words = "are left out"
+    return 0, "".join(f"{place}: {line.format(words)}\n" for line in lines)
+
+
 def png(number):
     stream = io.BytesIO()
     Image.new("RGB", (4, 4), (number, 0, 0)).save(stream, "png")
@@ -429,12 +438,99 @@ def test_tars_that_look_strange_are_read(tmp_path, said):
         refused(
             said,
             shards(tmp_path, **{split: tar(("0.txt", b"x"))}),
-            f"there is no image in {split}.tar",
+            f"there is no image in {split}.tar; left out: 1 keys without an image "
+            f"({ENDINGS}), such as '{split}.tar: 0.txt'",
         )
     refused(
         said,
         shards(tmp_path, train=b""),
         "train.tar is not a whole, uncompressed tar (empty file; 0 bytes)",
+    )
+
+
+def link(name, target, kind):
+    """A tar of one link, cut off before its end."""
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    member.linkname = target
+    return member.tobuf()
+
+
+def test_every_image_that_a_tar_loses_is_counted_and_named(tmp_path, said):
+    sample = ("0.png", png(9)), ("0.cls", b"1")
+    links = link("1.png", "0.png", tarfile.LNKTYPE)
+    links += link("2.png", "0.png", tarfile.SYMTYPE)
+    twice = tar(("9.png", png(1)), ("8.png", png(2)))
+    for train, *lines in (
+        (
+            links + tar(*sample),
+            "2 members that are links {}, such as '1.png'",
+        ),
+        (
+            tar(*sample) + twice + twice,
+            "4 members behind the end of the first of several joined tars {}, "
+            "such as '9.png'",
+        ),
+        (
+            tar(*sample) + b"\0" * 3000 + b"x" * 700,
+            "1 files' bytes behind the end of their tar {}, "
+            f"such as '{tmp_path}/train.tar'",
+        ),
+        (
+            tar(*sample, ("0.jpg", png(8)), ("0.webp", png(8))),
+            "2 images beside another one of their key {}, such as 'train.tar: 0.jpg'",
+        ),
+        (
+            tar(("0.PNG", png(8)), *sample),
+            "1 members whose key and ending come twice in a row {}, "
+            "such as 'train.tar: 0.png'",
+        ),
+        (
+            tar(*sample, ("0.json", b'{"label": 2}')),
+            "1 labels of a json that the cls contradicts {}, "
+            "such as 'train.tar: 0.json has 2, 0.cls 1'",
+        ),
+        # What agrees, or says nothing of a class number, is no contradiction.
+        (tar(*sample, ("0.json", b'{"label": 1}')),),
+        (tar(*sample, ("0.json", b'{"label": "cat"}')),),
+        (tar(*sample, ("0.json", b"{")),),
+    ):
+        spec = shards(tmp_path, train=train)
+        assert said(spec) == left_out(f"shards {tmp_path}", *lines)
+        index = files.read_parquet(tmp_path / "index/index.parquet")
+        assert list(index["image_id"]) == ["0", "1", "2"]
+        assert list(index["label"]) == [1, 1, 1]
+
+
+def test_files_that_other_readers_pass_over_are_counted_and_named(tmp_path, said):
+    joined = tar(("n00000001_3.JPEG", png(3)))
+    inner = tar(("n00000001_1.JPEG", png(1)), ("n00000001_2.JPEG", png(2)))
+    originals = tmp_path / "originals"
+    originals.mkdir()
+    spec = imagenet(originals, train=tar(("n00000001.tar", inner + joined)))
+    assert said(spec) == left_out(
+        f"imagenet {originals}",
+        "1 members behind the end of the first of several joined tars {}, "
+        "such as 'n00000001_3.JPEG'",
+    )
+
+    unpacked = tmp_path / "unpacked"
+    for number, name in enumerate(("train/n1/1.png", "train/n1/2.png", "val/n1/3.png")):
+        (unpacked / name).parent.mkdir(parents=True, exist_ok=True)
+        (unpacked / name).write_bytes(png(number))
+    (unpacked / "train/n1/4.gif").write_bytes(png(4))
+    assert said(spec | {"root": str(unpacked)}) == left_out(
+        f"imagenet {unpacked}",
+        "1 files that are no picture by their ending {}, such as 'train/n1/4.gif'",
+    )
+
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    spec = open_images(photographs)
+    (photographs / "test/x.JPG").write_bytes(png(9))
+    assert said(spec) == left_out(
+        f"open_images {photographs}",
+        "1 files and folders that do not end in .jpg {}, such as 'test/x.JPG'",
     )
 
 
@@ -470,12 +566,16 @@ def test_an_image_that_its_second_dot_would_hide_is_named(tmp_path, said):
         ("0.png", png(9)),
         ("0.cls", b"1"),
     )
-    assert said(
-        shards(
-            tmp_path,
-            train=tar(*masks, ("1.png", png(7)), hidden, label, ("3.seg.txt", b"x")),
-        )
-    ) == (0, "")
+    spec = shards(
+        tmp_path,
+        train=tar(*masks, ("1.png", png(7)), hidden, label, ("3.seg.txt", b"x")),
+    )
+    assert said(spec) == left_out(
+        f"shards {tmp_path}",
+        "1 images of two endings, as masks have, {}, such as 'train.tar: 0.seg.png'",
+        "1 hidden members {}, such as 'train.tar: ._1.png'",
+        f"1 keys without an image ({ENDINGS}) {{}}, such as 'train.tar: 3.seg.txt'",
+    )
     assert len(files.read_parquet(tmp_path / "index/index.parquet")) == 5
     spec = shards(tmp_path, train=tar(*masks, ("a/1.v2.PNG", png(7)), label))
     refused(

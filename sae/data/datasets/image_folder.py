@@ -3,7 +3,7 @@
 With `fractions` it is `root/{class}/*`, and split here, each class by itself.
 """
 
-import logging
+import itertools
 import os
 from pathlib import Path
 from typing import Self
@@ -15,10 +15,10 @@ from sae.core.errors import UserError
 from sae.data import indexing, pictures
 from sae.data.dataset import Dataset
 from sae.data.indexing import reader
+from sae.data.omissions import Omissions
 from sae.data.splits import SPLITS, grouped_split
 
 VERSION = 1
-progress = logging.getLogger("sae.progress")
 
 
 class Options(options.Options):
@@ -52,7 +52,7 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
             f"image folder {root}: it has train/, val/ and test/: leave `fractions` out of its entry"
         )
     rows: list[tuple[str, str, str]] = []
-    others: list[str] = []
+    omissions = Omissions()
     classes: dict[str, int] = {}
     for split in [""] if spec.fractions else SPLITS:
         files, below = _files(root / split), f"{split}/" if split else ""
@@ -74,8 +74,10 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
                 f"image folder {root / split}: no picture in the class folders {empty}: put some there, or remove "
                 f"these folders; endings looked for: {', '.join(pictures.ENDINGS)}"
             )
-        every = [f for found in files.values() for f in found]
-        others += [below + f for f in every if not f.lower().endswith(pictures.ENDINGS)]
+        for file in itertools.chain.from_iterable(files.values()):
+            if not file.lower().endswith(pictures.ENDINGS):
+                reason = "files that are no picture by their ending"
+                omissions.add(reason, below + file)
         rows += [
             (split, name, below + f) for name, found in taken.items() for f in found
         ]
@@ -85,9 +87,7 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
                 f"image folder {root}: only one of train/ and {split}/ has the classes {odd}: give all splits class "
                 "folders of the same names, or remove a class from all"
             )
-    if others:
-        said = "image folder %s: %d files that are no picture by their ending are left out, such as %r"
-        progress.info(said, root, len(others), others[0])
+    omissions.tell(f"image folder {root}")
     splits, names, paths = map(list, zip(*rows, strict=True))
     labels = [classes[name] for name in names]
     if spec.fractions:

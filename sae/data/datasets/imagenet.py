@@ -18,6 +18,7 @@ from sae.core.errors import UserError
 from sae.data import archives, indexing
 from sae.data.dataset import Dataset
 from sae.data.indexing import reader
+from sae.data.omissions import Omissions
 
 VERSION = 1
 _TRAIN, _VAL, _DEVKIT = (
@@ -58,13 +59,26 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
 def _folders(root: Path, *parts: str) -> _Found:
     """train/ and val/, a folder for each WordNet ID (what torchvision's ImageNet unpacks to)."""
     from torchvision.datasets import ImageFolder
+    from torchvision.datasets.folder import is_image_file
+
+    omissions = Omissions()
+
+    def is_taken(path: str) -> bool:
+        if not is_image_file(path):
+            place = Path(path).relative_to(root).as_posix()
+            omissions.add("files that are no picture by their ending", place)
+            return False
+        return True
 
     try:
-        train, test = (ImageFolder(root / part) for part in parts)
+        train, test = (
+            ImageFolder(root / part, is_valid_file=is_taken) for part in parts
+        )
     except FileNotFoundError as error:
         raise UserError(
             f"imagenet {root}: expected one folder a class, nXXXXXXXX/*.JPEG: {error}"
         ) from None
+    omissions.tell(f"imagenet {root}")
     paths = [
         Path(path).relative_to(root).as_posix()
         for path, _ in train.samples + test.samples
@@ -76,15 +90,17 @@ def _folders(root: Path, *parts: str) -> _Found:
 def _tars(root: Path, *_: str) -> _Found:
     """The original archives, read in place: training images in a tar of one tar a class."""
     ids, paths, wnids = [], [], []
-    for name, offset, size in archives.tar_members(root / _TRAIN):
+    omissions = Omissions()
+    for name, offset, size in archives.tar_members(root / _TRAIN, omissions=omissions):
         for image, at, length in archives.tar_members(
-            root / _TRAIN, offset, offset + size
+            root / _TRAIN, offset, offset + size, omissions
         ):
             ids.append(image)
             paths.append(f"{_TRAIN}@{at}+{length}")
             wnids.append(PurePosixPath(name).stem)
     count, truth = len(ids), _devkit(root / _DEVKIT)
-    members = list(archives.tar_members(root / _VAL))
+    members = list(archives.tar_members(root / _VAL, omissions=omissions))
+    omissions.tell(f"imagenet {root}")
     # The n-th line of the ground truth is the label of ILSVRC2012_val_0000000n.
     numbers = [
         int(m[1]) if (m := re.search(r"_(\d+)\.JPEG$", name)) else 0

@@ -6,6 +6,7 @@ as present (`Confidence` 1 in the image-level CSVs below `root/annotations/`) wi
 
 import csv
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from sae.core.errors import UserError
 from sae.data import indexing
 from sae.data.dataset import Dataset
 from sae.data.indexing import reader
+from sae.data.omissions import Omissions
 
 VERSION = 1
 _FOLDERS = {"train": "train", "val": "validation", "test": "test"}
@@ -43,8 +45,9 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     root = indexing.root(spec.root)
     display = _display_names(_annotations(root, _CLASSES))
     ids, paths, names = [], [], []
+    omissions = Omissions()
     for split, folder in _FOLDERS.items():
-        part = _images(root, folder)
+        part = _images(root, folder, omissions)
         if split == "train" and spec.subset is not None:
             part = _restrict(part, root / spec.subset)
         # From V7 back to V4.
@@ -58,6 +61,7 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
         ids.append(part)
         paths.append(pc.binary_join_element_wise(f"{folder}/", part, ".jpg", ""))
         names.append(_names(labels, part, display))
+    omissions.tell(f"open_images {root}")
     splits = np.repeat(list(_FOLDERS), [len(part) for part in ids])
     indexing.check_counts(root, spec.images, splits)
     ids, paths, names = (pa.chunked_array(column) for column in (ids, paths, names))
@@ -73,18 +77,28 @@ def _annotations(root: Path, names: list[str]) -> Path:
     )
 
 
-def _images(root: Path, folder: str) -> pa.Array:
+def _images(root: Path, folder: str, omissions: Omissions) -> pa.Array:
     """The IDs of a folder's images, sorted. An Arrow array takes a fifth of the memory of a list of strings."""
     if not (root / folder).is_dir():
         raise UserError(
             f"open_images: no folder {folder}/ with *.jpg in {root}; it has: {indexing.contents(root)}"
         )
     with os.scandir(root / folder) as entries:
-        ids = pa.array(
-            (e.name.removesuffix(".jpg") for e in entries if e.name.endswith(".jpg")),
-            pa.string(),
-        )
+        names = (entry.name for entry in entries)
+        ids = pa.array(_without_ending(names, folder, omissions), pa.string())
     return ids.take(pc.sort_indices(ids))
+
+
+def _without_ending(
+    names: Iterable[str], folder: str, omissions: Omissions
+) -> Iterator[str]:
+    """Yield the names that end in .jpg, without it."""
+    for name in names:
+        if name.endswith(".jpg"):
+            yield name.removesuffix(".jpg")
+        else:
+            reason = "files and folders that do not end in .jpg"
+            omissions.add(reason, f"{folder}/{name}")
 
 
 def _restrict(ids: pa.Array, path: Path) -> pa.Array:
