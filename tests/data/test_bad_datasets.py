@@ -716,7 +716,7 @@ INTEGERS = "labels are integers from 0 to 2^63 - 1"
     [
         (
             HEAD + b"caf\xe9,1\n",
-            "train.csv cannot be read as a table: 'utf-8' codec can't decode byte 0xe9 in position 3",
+            "train.csv cannot be read as a table: 'utf-8' codec can't decode byte 0xe9 in position 18",
         ),
         (
             "image_id,label\na,1\n".encode("utf-16"),
@@ -767,6 +767,31 @@ def test_tables_of_other_programs_are_read(tmp_path, said):
         list(index["image_id"])[:2] == ["a\0b", "\0"]
         and index["label"].dtype == "int64"
     )
+
+
+MARK = b"\xef\xbb\xbf"  # a byte order mark, as spreadsheets write it
+
+
+@pytest.mark.parametrize("quote", [b"", b'"'])
+@pytest.mark.parametrize("listed", [b"train\n", b"QImageIDQ\nQtrainQ\n"])
+def test_a_byte_order_mark_is_no_part_of_the_first_field(tmp_path, said, quote, listed):
+    index = tmp_path / "index/index.parquet"
+    root = tmp_path / "photographs"
+    root.mkdir()
+    spec = open_images(root, names=MARK + b"Q/m/catQ,QCatQ\n".replace(b"Q", quote))
+    labels = root / "annotations/oidv7-train-annotations-human-imagelabels.csv"
+    labels.write_bytes(
+        MARK + b"QImageIDQ,LabelName,Confidence\ntrain,/m/cat,1\n".replace(b"Q", quote)
+    )
+    (root / "list.csv").write_bytes(MARK + listed.replace(b"Q", quote))
+    assert said(spec | {"subset": "list.csv"}) == (0, "")
+    assert list(files.read_parquet(index)["label_name"]) == ["Cat"] * 3
+
+    root = tmp_path / "embeddings"
+    root.mkdir()
+    text = MARK + b"Qimage_idQ,label\ntrain,1\n".replace(b"Q", quote)
+    assert said(table(root, text)) == (0, "")
+    assert list(files.read_parquet(index)["image_id"]) == ["train", "val", "test"]
 
 
 def test_texts_of_open_images(tmp_path, said):

@@ -4,7 +4,6 @@ An image has any number of labels: `label` is null, and `label_name` joins the n
 as present (`Confidence` 1 in the image-level CSVs below `root/annotations/`) with '; ', in alphabetical order.
 """
 
-import csv
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
-from sae.core import files, options
+from sae.core import options
 from sae.core.errors import UserError
-from sae.data import indexing
+from sae.data import csv_tables, indexing
 from sae.data.dataset import Dataset
 from sae.data.indexing import reader
 from sae.data.omissions import Omissions
@@ -28,7 +26,6 @@ _CLASSES = [
     "oidv6-class-descriptions.csv",
     "class-descriptions.csv",
 ]
-_CHUNK = 16 << 20  # bytes of CSV in memory at a time
 
 
 class Options(options.Options):
@@ -103,24 +100,9 @@ def _without_ending(
 
 def _restrict(ids: pa.Array, path: Path) -> pa.Array:
     try:
-        with open(files.regular(path), newline="", encoding="utf-8") as file:
-            columns = file.readline().rstrip("\r\n").split(",")
-            file.seek(0)
-            if "ImageID" in columns:
-                wanted = pa.array(
-                    (row["ImageID"] for row in csv.DictReader(file)), pa.string()
-                )
-            else:
-                # The official downloader's lists say train/ID.
-                wanted = pa.array(
-                    (
-                        line.strip().removeprefix("train/")
-                        for line in file
-                        if line.strip()
-                    ),
-                    pa.string(),
-                )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        listed = csv_tables.read_column(path, "ImageID")
+        wanted = pa.array(_lines(path) if listed is None else listed, pa.string())
+    except csv_tables.UNREADABLE as error:
         raise UserError(
             f"open_images, key subset: {path} cannot be read: {error}"
         ) from None
@@ -133,12 +115,21 @@ def _restrict(ids: pa.Array, path: Path) -> pa.Array:
     return ids.filter(pc.is_in(ids, value_set=wanted))
 
 
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the IDs of a list with one a line."""
+    with csv_tables.open_text(path) as file:
+        for line in file:
+            if line.strip():
+                # The official downloader's lists say train/ID.
+                yield line.strip().removeprefix("train/")
+
+
 def _display_names(path: Path) -> dict[str, str]:
     """{LabelName: display name}. Some versions of the file have a header, which does no harm here."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return {row[0]: row[1] for row in csv.reader(file) if len(row) == 2}
-    except (UnicodeDecodeError, csv.Error) as error:
+        rows = csv_tables.read_rows(path)
+        return {row[0]: row[1] for row in rows if len(row) == 2}
+    except csv_tables.UNREADABLE as error:
         raise UserError(
             f"{path} is not a table of class names ({error}): download it again"
         ) from None
@@ -155,27 +146,24 @@ def _names(path: Path, ids: pa.Array, display: dict[str, str]) -> pa.Array:
         "LabelName": pa.dictionary(pa.int32(), pa.string()),
         "Confidence": pa.float32(),
     }
-    convert = pa.csv.ConvertOptions(column_types=types, include_columns=list(types))
     images, labels = [], []
     codes: dict[str, int] = {}
     try:
-        with pa.csv.open_csv(
-            path, pa.csv.ReadOptions(block_size=_CHUNK), convert_options=convert
-        ) as chunks:
-            for chunk in chunks:
-                chunk = chunk.filter(pc.equal(chunk["Confidence"], 1))
-                # Codes of this chunk's labels to codes of the file's; a label without a description names itself.
-                names = [
-                    display.get(label, label)
-                    for label in chunk["LabelName"].dictionary.to_pylist()
-                ]
-                code = np.array(
-                    [codes.setdefault(name, len(codes)) for name in names],
-                    dtype=np.int32,
-                )
-                images.append(chunk["ImageID"])
-                labels.append(code[chunk["LabelName"].indices.to_numpy()])
-    except (pa.ArrowInvalid, KeyError) as error:
+        for chunk in csv_tables.read_batches(path, types):
+            chunk = chunk.filter(pc.equal(chunk["Confidence"], 1))
+            # Codes of this chunk's labels to codes of the file's; a label without a
+            # description names itself.
+            names = [
+                display.get(label, label)
+                for label in chunk["LabelName"].dictionary.to_pylist()
+            ]
+            code = np.array(
+                [codes.setdefault(name, len(codes)) for name in names],
+                dtype=np.int32,
+            )
+            images.append(chunk["ImageID"])
+            labels.append(code[chunk["LabelName"].indices.to_numpy()])
+    except csv_tables.UNREADABLE as error:
         raise UserError(
             f"{path} is not a file of image-level labels ({error}): expected the columns {', '.join(types)}: "
             f"download it again"

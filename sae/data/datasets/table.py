@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from sae.core import files, options
+from sae.core import options
 from sae.core.errors import UserError
-from sae.data import indexing
+from sae.data import csv_tables, indexing
 from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import SPLITS
 
@@ -55,15 +55,12 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        # Only an empty field counts as missing, because a class may be called NA or None.
-        table = pd.read_csv(
-            files.regular(path), dtype=_TYPES, keep_default_na=False, na_values=[""]
-        )
+        table = csv_tables.read_frame(path, _TYPES)
     except FileNotFoundError:
         raise UserError(
             f"table {path.parent}: no {path.name}, expected train.csv, val.csv and test.csv"
         ) from None
-    except (ValueError, TypeError, OverflowError, OSError) as error:
+    except csv_tables.UNREADABLE as error:
         said = " ".join(str(error).split())
         raise UserError(
             f"{path} cannot be read as a table: {said}; labels are integers from 0 to 2^63 - 1"
