@@ -156,7 +156,7 @@ setup: .venv/.complete
 	@$(PYTHON) -m venv .venv
 	@.venv/bin/python -m pip install --quiet --no-compile -r requirements.lock
 	@.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	@.venv/bin/python -c 'import sysconfig; open(sysconfig.get_path("purelib") + "/workflow.pth", "w").write("$(CURDIR)/workflow")'
+	@.venv/bin/python -c 'import os, sysconfig; open(sysconfig.get_path("purelib") + "/workflow.pth", "w").write(os.path.abspath("workflow"))'
 	@touch $@
 
 clean:
