@@ -963,6 +963,74 @@ def test_an_experiment_of_fewer_methods_takes_over_their_sweeps_alone():
     )
 
 
+def test_what_an_experiment_takes_over_about_another_k_is_dropped():
+    raw = put(
+        experiments__mine={"extends": "demo", "k": [8]},
+        experiments__theirs={
+            "extends": "mine",
+            "k": [32],
+            "backbones": ["efficientnet_lite0_fast"],
+        },
+    )
+    found = settings.load(raw).experiments
+    for name, k in (("mine", "k8"), ("theirs", "k32")):
+        for method in ("reg1", "reg2"):
+            grid = found["demo"].sweep[method]["lambda"][k]
+            assert found[name].sweep[method] == {"lambda": {k: grid}}
+    # Of a backbone that is not there no gallery is shown, and the demo's is.
+    assert found["mine"].gallery == found["demo"].gallery
+    assert found["theirs"].gallery.backbone is None
+    # Who writes a grid of another k means it.
+    raw = put(
+        experiments__mine={
+            "extends": "demo",
+            "k": [8],
+            "sweep": RAW["experiments"]["demo"]["sweep"],
+        }
+    )
+    assert "experiments.mine.sweep.reg1.lambda: 'k32' is not known" in refused(raw)
+
+
+@pytest.mark.parametrize(
+    ("k", "parent", "missing"),
+    [([16], "demo", "k16"), ([8, 64], "demo", "k64"), ([32, 4], "mine", "k4")],
+)
+def test_a_grid_that_an_experiment_does_not_take_over_is_written_for_the_user(
+    k, parent, missing
+):
+    entries = {
+        "experiments/mine": {"extends": "demo", "k": [8]},
+        "experiments/theirs": {"extends": parent, "k": k},
+    }
+    message = refused(changed(entries))
+    assert message.count("config key") == 1, message
+    said = rf"experiments\.theirs\.sweep: no grid of lambda for {missing}; "
+    written = re.search(said + "inherited from demo: write `(.*)` here", message)
+    assert written, message
+    entries["experiments/theirs"] |= yaml.safe_load(f"{{{written[1]}}}")
+    sweep = settings.load(changed(entries)).experiments["theirs"].sweep
+    assert [*sweep["reg1"]["lambda"]] == [f"k{number}" for number in k]
+
+
+def test_a_problem_of_what_was_taken_over_says_from_where():
+    raw = put(experiments__mine={"extends": "fair", "datasets": ["emoji"]})
+    said = "mine.protocols.fair.most_steps: no number of steps for emoji"
+    assert f"{said} (inherited from fair)" in refused(raw)
+    # A method's own grids, too, which nobody wrote who names it.
+    method = {"extends": "topk", "sweep": {"lr": {"k8": [0.1], "k32": [0.2]}}}
+    entries = {
+        "methods/fast": method,
+        "experiments/mine": {"extends": "demo", "k": [16]},
+    }
+    entries["experiments/mine"] |= {"methods": ["topk", "fast"]}
+    message = refused(changed(entries))
+    line = "sweep: {fast: {lr: {k16: [0.1]}}}"
+    said = "methods.fast.sweep.lr: no grid for k16 of experiment mine; add it, or write"
+    assert f"{said} `{line}` in experiments.mine" in message
+    entries["experiments/mine"] |= yaml.safe_load(line)
+    settings.load(changed(entries))
+
+
 def test_every_problem_has_its_line():
     raw = put(training__small__lr=0, experiments__demo__seed=1, compute__device="gpu")
     assert (

@@ -110,8 +110,88 @@ def resolved(raw: Words, problems: Problems) -> Words:
         }
     problems.end()
     problems.parents = parents
-    return raw | {
+    written = {
         section: written_out(entries)
         for section, entries in sections.items()
         if section != "methods"
     }
+    for section, entries in sections.items():
+        for name, entry in written.get(section, {}).items():
+            for key, origin in _inherited_keys(entries, name, entry).items():
+                problems.origins[f"{section}.{name}.{key}"] = origin
+    if "experiments" in written:
+        written["experiments"] = {
+            name: _without_what_is_not_there(words, entries_own)
+            for (name, words), entries_own in zip(
+                written["experiments"].items(),
+                sections["experiments"].values(),
+                strict=True,
+            )
+        }
+    return raw | written
+
+
+def _inherited_keys(entries: Words, name: str, written: Any) -> dict[str, str]:
+    """{key that an entry takes over: the entry that writes it}."""
+    origins = {}
+    for key in written if isinstance(written, dict) else ():
+        origin = name
+        while key not in entries[origin]:
+            origin = entries[origin]["extends"]
+        if origin != name:
+            origins[key] = origin
+    return origins
+
+
+def _without_what_is_not_there(words: Any, own: Any) -> Any:
+    """An experiment without what it took over about a k, dataset or backbone of others.
+
+    Grids of an option stay if none of them is of a k of this experiment: which are
+    missing is then for the checks to say.
+
+    Args:
+        words: all that the experiment says.
+        own: what it writes itself.
+    """
+    lists: dict[str, list[Any]] = {"datasets": [], "backbones": [], "k": []}
+    if not isinstance(words, dict):
+        return words  # Which the types of a config refuse.
+    for key in lists:
+        if not isinstance(words.get(key), list):
+            return words
+        lists[key] = words[key]
+    kept = dict(words)
+
+    if "sweep" not in own and isinstance(words.get("sweep"), dict):
+        names_of_k = {f"k{k}" for k in lists["k"]}
+        kept["sweep"] = {
+            method: {
+                option: _grids_of(grid, names_of_k) for option, grid in grids.items()
+            }
+            if isinstance(grids, dict)
+            else grids
+            for method, grids in words["sweep"].items()
+        }
+    if "gallery" not in own and isinstance(words.get("gallery"), dict):
+        shown_of = {
+            "dataset": lists["datasets"],
+            "backbone": lists["backbones"],
+            "k": lists["k"],
+        }
+        kept["gallery"] = {
+            part: value
+            for part, value in words["gallery"].items()
+            if value in shown_of.get(part, [value])
+        }
+    if "judges" not in own and isinstance(words.get("judges"), list):
+        kept["judges"] = [
+            name for name in words["judges"] if name not in lists["backbones"]
+        ]
+    return kept
+
+
+def _grids_of(grid: Any, names_of_k: set[str]) -> Any:
+    """The grids of an option that are of one of some k, such as {"k8"}."""
+    if not isinstance(grid, dict):
+        return grid
+    return {k: grid[k] for k in grid if k in names_of_k} or grid

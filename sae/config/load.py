@@ -295,6 +295,7 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
             f"{key}.methods",
             "all of them are controls; add a method to compare them with",
         )
+    _check_grids(config, experiment, problems)
     for name in spec.methods:
         _check_method(config, experiment, name, problems)
         given, cells = (
@@ -421,6 +422,76 @@ def _check_listed(
                 )
 
 
+def _check_grids(config: Config, experiment: str, problems: Problems) -> None:
+    """Check that what an experiment sweeps by k has a grid for each of its k, and for no other."""
+    spec, key = config.experiments[experiment], f"experiments.{experiment}"
+    names_of_k = [f"k{k}" for k in spec.k]
+    origin = problems.origin(f"{key}.sweep")
+    # What the experiment took over, and lacks: {option: its k}.
+    inherited_missing: dict[str, list[str]] = {}
+    for name in spec.methods:
+        of_method = config.methods[name].sweep
+        of_experiment = spec.sweep.get(name, {})
+        for option, grids in (of_method | of_experiment).items():
+            if not isinstance(grids, dict):
+                continue
+            missing = [k for k in names_of_k if k not in grids]
+            text = f"no grid for {', '.join(missing)} of experiment {experiment}"
+            if option not in of_experiment:
+                if missing:
+                    line = _sweep_to_write(config, experiment)
+                    advice = f"add it, or write `{line}` in {key}"
+                    problems.add(f"methods.{name}.sweep.{option}", f"{text}; {advice}")
+            elif origin is None:
+                where = f"{key}.sweep.{name}.{option}"
+                if missing:
+                    problems.add(where, text)
+                problems.known(where, grids, names_of_k)
+            elif missing:
+                inherited_missing[option] = missing
+
+    if inherited_missing:
+        lacking = " and ".join(
+            f"{option} for {', '.join(missing)}"
+            for option, missing in inherited_missing.items()
+        )
+        line = _sweep_to_write(config, experiment)
+        problems.add(
+            f"{key}.sweep",
+            f"no grid of {lacking}; inherited from {origin}: write `{line}` here, with "
+            "the values that you mean",
+        )
+
+
+def _sweep_to_write(config: Config, experiment: str) -> str:
+    """The line of an experiment that sweeps what it sweeps now, and for every k of its own.
+
+    Where a k has no grid, the line has that of the nearest one.
+    """
+    spec = config.experiments[experiment]
+    sweep: dict[str, dict[str, Any]] = {}
+    for name in spec.methods:
+        of_method = config.methods[name].sweep
+        of_experiment = spec.sweep.get(name, {})
+        for option, grids in (of_method | of_experiment).items():
+            if isinstance(grids, dict):
+                distance = {
+                    k: {other: abs(math.log(int(other[1:]) / k)) for other in grids}
+                    for k in spec.k
+                }
+                nearest = {
+                    k: min(distance[k], key=distance[k].__getitem__) for k in spec.k
+                }
+                grids = {f"k{k}": [*grids[nearest[k]]] for k in spec.k}
+            elif option not in of_experiment:
+                continue  # The method itself says it.
+            sweep.setdefault(name, {})[option] = grids
+    text = yaml.safe_dump(
+        {"sweep": sweep}, default_flow_style=True, sort_keys=False, width=math.inf
+    )
+    return text.strip()[1:-1]
+
+
 def _check_method(
     config: Config, experiment: str, name: str, problems: Problems
 ) -> None:
@@ -436,21 +507,12 @@ def _check_method(
                 f"{key}.methods",
                 f"{name} is {link} {other}, which the experiment lacks; add {other}",
             )
-    ks, own = [f"k{k}" for k in spec.k], spec.sweep.get(name, {})
-    for option, grid in (method.sweep | own).items():
-        if isinstance(grid, dict):
-            where = (
-                f"{key}.sweep.{name}.{option}"
-                if option in own
-                else f"methods.{name}.sweep.{option}"
-            )
-            if missing := [k for k in ks if k not in grid]:
-                problems.add(
-                    where,
-                    f"no grid for {', '.join(missing)} of experiment {experiment}",
-                )
-            if option in own:
-                problems.known(where, grid, ks)
+    own = spec.sweep.get(name, {})
+    # Of a k without a grid, :func:`_check_grids` says that there is none.
+    lambda_is_swept = "lambda" in {
+        *config.methods[method.at or name].sweep,
+        *spec.sweep.get(method.at or name, {}),
+    }
     recipe = config.training[spec.training].model_dump() | method.recipe
     problems.build(Recipe, recipe, f"methods.{name}")
     said = {*method.recipe, *method.sweep, *own}
@@ -467,7 +529,7 @@ def _check_method(
         for option in sorted(strange):
             text = f"{name} is at {method.at}, which sweeps {option}; {name} has no such option"
             problems.add(f"{key}.methods", text)
-        if method.penalty and method.lam is None and "lambda" not in trials:
+        if method.penalty and method.lam is None and not lambda_is_swept:
             problems.add(
                 f"{key}.methods",
                 f"{name} has the penalty {method.penalty}, but no lambda; set or sweep it",

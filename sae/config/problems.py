@@ -20,11 +20,13 @@ class Problems:
     Attributes:
         found: what was noted: (key, text).
         parents: {key of an entry: key of the one that it extends}; a problem of both is reported of the latter alone.
+        origins: {key that an entry takes over, with the entry's: the entry that writes it}.
     """
 
     def __init__(self, files: Mapping[str, str] = {}) -> None:
         self.found: dict[tuple[str, str], None] = {}
         self.parents: dict[str, str] = {}
+        self.origins: dict[str, str] = {}
         self._files, self._of_files = files, set[str]()
 
     def add(self, key: str, text: str) -> None:
@@ -47,8 +49,15 @@ class Problems:
         file = next(
             (self._files[part] for part in reversed(above) if part in self._files), None
         )
+        origin = self.origin(key)
+        if origin and "inherited from" not in text:
+            text = f"{text} (inherited from {origin})"
         line = f"config key {key or '(top level)'}: {text}"
         return f"{file}: {line}" if file else line
+
+    def origin(self, key: str) -> str | None:
+        """The entry that writes a key, such as `experiments.mine.sweep.reg1`, if another one took it over."""
+        return self.origins.get(".".join(key.split(".")[:3]))
 
     def _is_inherited(self, key: str, text: str) -> bool:
         entry = ".".join(key.split(".")[:2])
