@@ -74,3 +74,37 @@ def compare(
             )
         )
     return pd.DataFrame(found, columns=COLUMNS).astype({"tells_nothing": bool})
+
+
+IMPORTED = ["method", "score", "value", "baseline", "cells"]
+
+
+def imported_beside(
+    picked: pd.DataFrame, names: Methods, scores: Iterable[str]
+) -> pd.DataFrame:
+    """Put SAEs that were made elsewhere beside the trained baseline, not at the same R^2.
+
+    Args:
+        picked: Of :func:`sae.scoring.selection.chosen`, on test, MS across groups.
+        names: The experiment's methods.
+        scores: Of `SCORES`.
+
+    Returns:
+        Columns `IMPORTED`: the mean of a method over its cells, and that of the baseline
+        over the same cells, NaN where it has no chosen SAE there.
+    """
+    rows = []
+    for method, score in itertools.product(names.imported, scores):
+        own, base = (
+            _cell_means(picked[picked["method"] == name], score)
+            for name in (method, *names.baselines[:1])
+        )
+        if len(own):
+            beside = base.reindex(own.index).mean()
+            rows.append((method, score, own.mean(), beside, len(own)))
+    return pd.DataFrame(rows, columns=IMPORTED)
+
+
+def _cell_means(rows: pd.DataFrame, score: str) -> pd.Series:
+    """Return a score by cell, mean over seeds."""
+    return by_run(rows, score).dropna().groupby(CELL).mean()

@@ -85,6 +85,13 @@ class Methods(Options):
         """The methods that say what a score is worth: not tuned, and compared with none."""
         return [name for name in self.order(self.methods) if self.methods[name].control]
 
+    @property
+    def imported(self) -> list[str]:
+        """Return the methods whose SAEs were made elsewhere."""
+        return [
+            name for name in self.order(self.methods) if self.methods[name].imported
+        ]
+
     def order(self, names: Iterable[str]) -> list[str]:
         """Methods in the order of config; those that it lacks come last, by id."""
         return sorted(

@@ -63,7 +63,7 @@ NOTED_TABLES = [
 ]
 FRONT_MEANS = [
     f"{EXPERIMENT}/tables/front_{name}.csv"
-    for name in ("means", "datasets", "pairs", "controls", "sensitivity")
+    for name in ("means", "datasets", "pairs", "controls", "sensitivity", "imported")
 ]
 TABLES_SUMS = f"{EXPERIMENT}/tables/tables.sums.json"
 TABLE_NUMBERS = (1, 2, 3, 4)

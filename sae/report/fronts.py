@@ -67,6 +67,9 @@ a power of {POWER:g}, at the strictest step of Holm's correction."""
 OWN = """\
 Each score on a front of its own: what a method has at its best in that score, at the same R2. No outcomes. With the
 seed of the tuning, where fresh seeds were trained at the vertices of detection and MS alone."""
+IMPORTED = """\
+SAEs that were made elsewhere, beside the baseline that the paper's rule chose: means over their cells, on test. They
+are not compared at the same R2, since they were not tuned."""
 AT_VERTICES = """\
 Scores of judged SAEs alone, read where {front} is highest: not at these scores' own best, so these are no effects. No
 outcomes."""
@@ -183,6 +186,19 @@ def score_table(
         for row in _known(means, [score])
     ]
     return pd.DataFrame(rows).fillna("-")
+
+
+def imported_table(imported: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """Return SAEs that were made elsewhere, each score with the baseline's beside it."""
+    rows = []
+    for row in imported.to_dict("records"):
+        line = {"method": names.method(row["method"])}
+        line["score"] = SCORES[row["score"]].label
+        line["its own"] = interval(row["value"], write="{:.3f}".format)
+        line["baseline"] = interval(row["baseline"], write="{:.3f}".format)
+        line["cells"] = str(row["cells"])
+        rows.append(line)
+    return pd.DataFrame(rows)
 
 
 def what_if(means: pd.DataFrame, names: Names) -> pd.DataFrame:

@@ -260,6 +260,9 @@ def _fronts(
     means = outcomes.means(found, names.families, names.intervals)
     datasets = outcomes.by_dataset(found.fronts, names.families)
     scale = _scale(picked, names)
+    imported = controls.imported_beside(
+        across_groups(picked), names, ("r2", *of_fronts.JUDGED, "measured")
+    )
     sensitivity = _sensitivity(metrics, names)
 
     parts = ["# Fronts: each method beside its baseline at the same R2"]
@@ -271,7 +274,10 @@ def _fronts(
         datasets=datasets if len(datasets["dataset"].unique()) > 1 else None,
         controls=scale,
     )
-    if len(parts) > 2:
+    if len(imported):
+        beside = of_fronts.imported_table(imported, names)
+        parts += ["## Made elsewhere", markdown(beside), of_fronts.IMPORTED]
+    if len(of_fronts.judged_table(means, names)):
         what_if = of_fronts.what_if(sensitivity, names)
         parts += ["## What if", markdown(what_if), of_fronts.WHAT_IF]
     made = {
@@ -281,6 +287,7 @@ def _fronts(
         "front_pairs.csv": found.pairs,
         "front_controls.csv": scale,
         "front_sensitivity.csv": sensitivity,
+        "front_imported.csv": imported,
     }
     texts = {
         name: table.to_csv(index=False, lineterminator="\n")

@@ -50,6 +50,10 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     pd.DataFrame(scale).to_csv(
         tmp_path / "results/x/tables/front_controls.csv", index=False
     )
+    theirs = {"method": ["theirs"], "score": ["r2"], "value": [0.7], "baseline": [0.8]}
+    pd.DataFrame(theirs).to_csv(
+        tmp_path / "results/x/tables/front_imported.csv", index=False
+    )
     lines = list(answer.text("x"))
     assert len(lines) <= 25 and max(map(len, lines)) <= 100
     said = "\n".join(lines)
@@ -63,6 +67,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
         ["a_method_with", f"{'+0.040 [+0.004, +0.026] higher':<42}not measured"],
     ]
     assert "untrained     -0.090" in said and "control, at its own R2" in said
+    assert "  theirs        R² 0.700 (0.800)" in lines
     assert "  the price of reg1: latents measured -0.080 [-0.120, -0.040]" in lines
     assert f"holds {(claims['verdict'] == 'holds').sum()}" in said
     assert (

@@ -31,6 +31,7 @@ def text(experiment: str) -> Iterator[str]:
     means = headline(pd.read_csv(tables / "front_means.csv"))
     controls = pd.read_csv(tables / "front_controls.csv")
     yield from _fronts(means, controls)
+    yield from _imported(pd.read_csv(tables / "front_imported.csv"))
     yield from _claims(read(Path(paths.CLAIMS.format(**where))))
     yield ""
     yield f"to look at:  {paths.SITE.format(**where)} (open it in a browser)"
@@ -67,6 +68,19 @@ def _fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[str]:
         shown[-1] += "  control, at its own R2"
         yield f"  {control[:13]:<14}" + "".join(f"{one:<42}" for one in shown).rstrip()
     yield from map(shorten, _prices(means, methods[:MOST]))
+
+
+def _imported(imported: pd.DataFrame) -> Iterator[str]:
+    """Yield what SAEs that were made elsewhere score, the baseline in brackets."""
+    for method, rows in imported.groupby("method", sort=False):
+        parts = [
+            f"{SCORES[row.score].label} {row.value:.3f} ({row.baseline:.3f})"
+            for row in rows.itertuples()
+            if row.score in ("r2", *ENDPOINTS)
+        ]
+        yield shorten(f"  {method[:13]:<14}{', '.join(parts)}")
+    if len(imported):
+        yield "  made elsewhere (in brackets the baseline), not compared at the same R2"
 
 
 def _prices(means: pd.DataFrame, methods: list[str]) -> Iterator[str]:

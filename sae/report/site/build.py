@@ -91,8 +91,21 @@ def add_cell(
     saes: Sequence[Shown],
     test: Activations,
     baselines: Sequence[str],
+    own: Sequence[str] = (),
 ) -> tuple[list[np.ndarray], list[Found]]:
-    """Write the files of a cell's SAEs; the highest images of each, and what `start` reads of them."""
+    """Write the files of a cell's SAEs.
+
+    Args:
+        site: The folder of the site.
+        place: The cell: dataset, backbone, k.
+        saes: Those that get a file.
+        test: The test images' embeddings.
+        baselines: The methods that others are compared with.
+        own: Columns of latents that metrics of one's own gave.
+
+    Returns:
+        The highest images of each SAE, and what `start` reads of them.
+    """
     classes, labels = images.classes(test.index)
     groups = test.index["group"].to_numpy() if test.grouped else None
     tops, found, base = list[np.ndarray](), list[Found](), None
@@ -107,6 +120,7 @@ def add_cell(
             groups,
             others,
             sae.siblings,
+            own,
         )
         made, top = latents.payload(*given)
         pack.put(site, f"saes/{sae.number}", made)

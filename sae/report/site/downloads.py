@@ -26,6 +26,7 @@ TABLES = {
         "Matched pairs",
         "A method minus its baseline in the same trial, by cell.",
     ),
+    "tables/front_imported.csv": ("Made elsewhere", fronts.IMPORTED),
     "tables/front_controls.csv": (
         "What a difference is worth",
         "The controls minus the baseline, at their own R².",

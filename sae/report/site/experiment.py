@@ -1,5 +1,6 @@
 """The site of an experiment, from its scores, tables, figures, claims and SAEs."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sae.data import store
 from sae.report import gallery
 from sae.report.names import Names, printed
 from sae.report.site import build, cells, downloads, images, overview, pack, start
+from sae.report.site import latents as latents_of
 from sae.report.site.build import Shown
 from sae.scoring.rows import CELL
 
@@ -95,6 +97,11 @@ class _Experiment:
         )
         self.curves = curves[curves["split"] == "test"]
         self.latents = across_groups(latents[latents["split"] == "test"])
+        columns = boards.read(results).made_by.columns
+        numeric = set(self.metrics.select_dtypes("number"))
+        of_own = overview.own_metrics(columns).items()
+        self.own = {name: what for name, what in of_own if name in numeric}
+        self.own_latents = overview.own_latent_scores(self.latents, self.own)
         self.places = list(
             self.metrics[CELL].drop_duplicates().itertuples(index=False, name=None)
         )
@@ -119,7 +126,9 @@ class _Experiment:
         selection, curves, latents, metrics = (
             rows[(rows[CELL] == list(place)).all(axis=1)] for rows in tables
         )
-        of_methods = cells.shown(bank, names, selection)
+        chosen = cells.shown(bank, names, selection)
+        unchosen = cells.best_reconstructing(bank, names, metrics, chosen)
+        of_methods = {m: (chosen | unchosen)[m] for m in names.order(chosen | unchosen)}
         self._judged |= {
             (*place, entry.method, entry.name, entry.seed)
             for entry in bank.saes
@@ -149,6 +158,8 @@ class _Experiment:
                     .reset_index(drop=True)
                 )
                 coder = bank.open(entry).to(self.device)
+                if table.empty:
+                    table = latents_of.without_scores(coder, test.embeddings)
                 siblings = [
                     bank.open(other).to(self.device)
                     for other in bank.siblings(entry)
@@ -157,24 +168,27 @@ class _Experiment:
                 shown.append(Shown(sae, method, coder, table, siblings))
             row = cells.of(metrics[metrics["split"] == "test"], entry)
             scores = {
-                name: values.iloc[0] for name, values in overview.scores_of(row).items()
+                name: values.iloc[0]
+                for name, values in overview.scores_of(row, self.own).items()
             }
             about = {
                 "cell": number,
                 "method": self.numbers.methods[method],
                 "trial": entry.name,
                 "seed": entry.seed,
+                "chosen": method not in unchosen,
             }
             self._saes.append(
                 about | {"alive": (row["m"] - row["dead"]).iloc[0], "scores": scores}
             )
-        tops, found = build.add_cell(site, place, shown, test, names.baselines)
+        own = [score["id"] for score in self.own_latents]
+        tops, found = build.add_cell(site, place, shown, test, names.baselines, own)
         self._tops[dataset] = self._tops.get(dataset, []) + tops
-        self._found += found
+        self._found += [sae for sae in found if sae.method not in unchosen]
         lost = [
             method
             for method in names.tuned
-            if method not in of_methods and (metrics["method"] == method).any()
+            if method not in chosen and (metrics["method"] == method).any()
         ]
         if lost:
             where = f"{names.dataset(dataset)}, {names.backbone(backbone)}, k = {k}"
@@ -213,17 +227,10 @@ class _Experiment:
             self._tops[dataset],
         )
         lost = images.write(site, number, dataset, *given)
-        for why, ids in (
-            ("are broken and not in the dataset", manifest["broken"]),
-            ("have no thumbnail", lost),
-        ):
-            if ids:
-                some = ", ".join(map(printed, ids[:10])) + (
-                    ", ..." if len(ids) > 10 else ""
-                )
-                self._left_out.append(
-                    f"{self.names.dataset(dataset)}: {len(ids)} images {why}: {some}."
-                )
+        label = self.names.dataset(dataset)
+        broken = "are broken and not in the dataset"
+        self._left_out += images_left_out(label, broken, manifest["broken"])
+        self._left_out += images_left_out(label, "have no thumbnail", lost)
 
     def about(self, times: list[dict[str, Any]]) -> dict[str, Any]:
         """The overview, but for `downloads`."""
@@ -236,13 +243,14 @@ class _Experiment:
         means = pd.read_csv(tables / "front_means.csv")
         of_cells = pd.read_csv(tables / "fronts.csv")
         controls = pd.read_csv(tables / "front_controls.csv")
+        imported = pd.read_csv(tables / "front_imported.csv")
         verdicts = verdicts_of.read(self.results / "claims.csv")
         points = fronts.validation_trials(fronts.of_protocol(self.metrics, rule), rule)
         found = overview.empty() | overview.board(means, of_cells, controls, numbers)
         found |= overview.of_fronts(points, names, rule, numbers)
         found |= {
             "experiment": names.experiment,
-            "answer": overview.answer(means, controls, verdicts, names),
+            "answer": overview.answer(means, controls, imported, verdicts, names),
         }
         found |= {
             "description": printed(names.config["experiment"].get("description", ""))
@@ -264,7 +272,11 @@ class _Experiment:
             "saes": self._saes,
         }
         found |= {
-            "trials": overview.trials(self.metrics, points, self._judged, numbers)
+            "trials": overview.trials(
+                self.metrics, points, self._judged, numbers, self.own
+            ),
+            "scores": overview.scores(self.own),
+            "latent_scores": self.own_latents,
         }
         found |= {
             "claims": overview.claims(verdicts),
@@ -305,6 +317,21 @@ class _Experiment:
             "rebuild": f"make run EXPERIMENT={self.names.experiment}",
             "left_out": self._left_out,
         }
+
+
+def images_left_out(label: str, why: str, image_ids: Collection[str]) -> list[str]:
+    """Return a sentence about images that are left out, with the first ten; or none.
+
+    Args:
+        label: Of the dataset.
+        why: What is the matter with them, such as "have no thumbnail".
+        image_ids: Which; of a mapping its keys.
+    """
+    if not image_ids:
+        return []
+    first = ", ".join(printed(image_id) for image_id in list(image_ids)[:10])
+    more = ", ..." if len(image_ids) > 10 else ""
+    return [f"{label}: {len(image_ids)} images {why}: {first}{more}."]
 
 
 def _embeddings(manifest: dict[str, Any], names: Names) -> dict[str, str]:

@@ -29,6 +29,7 @@ def payload(
     groups: np.ndarray | None,
     others: Mapping[int, Coder],
     siblings: Sequence[Coder] = (),
+    own: Sequence[str] = (),
 ) -> tuple[dict[str, Any], np.ndarray]:
     """What `saes/{n}` holds, and (m, 10) the rows of each latent's highest images, -1 where it has fewer.
 
@@ -39,6 +40,7 @@ def payload(
         groups: (N,) numbers of near-duplicates, if the dataset knows them.
         others: by number, the other SAEs of the cell.
         siblings: SAEs that differ from this one in their seed alone.
+        own: columns of the table that metrics of one's own gave.
 
     Raises:
         UserError: the table is not of this SAE.
@@ -57,7 +59,7 @@ def payload(
     columns = {"n_active": pack.packed(table["n_active"], "u32")}
     scores = {
         name: table[name].to_numpy(float)
-        for name in SCORES
+        for name in (*SCORES, *own)
         if name in table and table[name].notna().any()
     }
     if "purity" in scores and (labels >= 0).all():
@@ -95,6 +97,20 @@ def payload(
         padded[np.minimum(places_of, len(images))],
         -1,
     )
+
+
+def without_scores(coder: Coder, embeddings: np.ndarray) -> pd.DataFrame:
+    """Return the table of latents of an SAE that was not scored latent by latent.
+
+    Args:
+        coder: The SAE.
+        embeddings: (N, d) of the test images.
+
+    Returns:
+        (m rows) `n_active`: on how many images each latent fires.
+    """
+    codes = coder.encode(coder.open_inputs(embeddings)).by_latent()
+    return pd.DataFrame({"n_active": np.diff(codes.indptr)})
 
 
 def _match(

@@ -1,7 +1,8 @@
 """What the first view shows: the answer, every trial, fronts and board, claims, what words mean, where it is from."""
 
+import ast
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ from matplotlib.colors import to_hex
 from sae.comparison import fronts, published
 from sae.comparison.outcomes import headline
 from sae.comparison.scores import COMPARED, OWN_FRONTS, SCORES, values
+from sae.core import registry
 from sae.report.fronts import JUDGED, SCALE
 from sae.report.names import Names
 from sae.scoring import front
@@ -72,7 +74,8 @@ def empty() -> dict[str, Any]:
         "claims",
     )
     found: dict[str, Any] = {"format": 1, "experiment": "", "description": ""}
-    found |= {name: [] for name in (*lists, "effects", "start", "downloads")}
+    more = ("effects", "start", "downloads", "latent_scores")
+    found |= {name: [] for name in (*lists, *more)}
     return found | {
         "scores": scores(),
         "trials": {},
@@ -90,14 +93,72 @@ def of_paper(names: Names) -> dict[str, str]:
     }
 
 
-def scores() -> list[dict[str, Any]]:
-    """Return what can be compared, and which of it methods are judged by."""
+def first_sentence(metric: str) -> str:
+    """Return the first sentence of the docstring of a metric's file."""
+    file = registry.locate(registry.module("metric", metric))
+    text = ast.get_docstring(registry.parse(file)) if file else None
+    return " ".join((text or "").split("\n\n")[0].split()).partition(". ")[0]
+
+
+def own_metrics(columns: Mapping[str, str]) -> dict[str, str]:
+    """Return {column of the metrics: what it says} of metrics of one's own.
+
+    Args:
+        columns: {column: the metric that gave it}, as made_by.json has it.
+    """
+    own = {
+        name
+        for name in registry.names("metric")
+        if registry.module("metric", name).startswith(registry.EXTENSIONS)
+    }
+    return {
+        column: first_sentence(metric)
+        for column, metric in columns.items()
+        if metric in own
+    }
+
+
+def own_latent_scores(
+    latents: pd.DataFrame, own: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Return the columns of latents.parquet that metrics of one's own gave.
+
+    Args:
+        latents: Rows of latents.parquet.
+        own: {column of the metrics: what it says}, of these metrics.
+
+    Returns:
+        A row of `id`, `label` and `what` for each numeric column that the library lacks.
+    """
+    known = ("ms", "detection", "purity", "n_active", "top_class")
+    about = {*KEY, "split", "latent", "selected"}
+    columns = [
+        name
+        for name in latents.select_dtypes("number")
+        if name not in about and not name.startswith(known)
+    ]
+    sentences = list(dict.fromkeys(own.values()))
+    only = sentences[0] if len(sentences) == 1 else ""
+    return [
+        {"id": name, "label": name, "what": own.get(name, only)} for name in columns
+    ]
+
+
+def scores(own: Mapping[str, str] = {}) -> list[dict[str, Any]]:
+    """Return what can be compared, and which of it methods are judged by.
+
+    Args:
+        own: {column: what it says} of metrics of one's own, which follow.
+    """
     rows = []
     for name in COMPARED:
         score = SCORES[name]
         row: dict[str, Any] = {"id": name, "label": score.label, "what": score.what}
         row |= {"better": score.better, "chance": score.chance}
         rows.append(row | {"endpoint": name in ENDPOINTS, "judged": name in JUDGED})
+    for column, what in own.items():
+        row = {"id": column, "label": column, "what": what, "better": 1, "chance": None}
+        rows.append(row | {"endpoint": False, "judged": False})
     return rows
 
 
@@ -143,6 +204,7 @@ def trials(
     points: pd.DataFrame,
     judged: set[tuple[Any, ...]],
     numbers: Numbers,
+    own: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Every SAE of an experiment as columns.
 
@@ -150,6 +212,7 @@ def trials(
         metrics: tidy metrics, MS across groups.
         points: of :func:`sae.comparison.fronts.validation_trials`.
         judged: `KEY` of those that a protocol chose to be judged.
+        own: columns of metrics of one's own.
     """
     saes = metrics.drop_duplicates(KEY)
     keys = list(saes[KEY].itertuples(index=False, name=None))
@@ -176,18 +239,18 @@ def trials(
             .set_index(KEY)
             .reindex(pd.MultiIndex.from_tuples(keys, names=KEY))
         )
-        found |= {f"{name}_{split}": of for name, of in scores_of(rows).items()}
+        found |= {f"{name}_{split}": of for name, of in scores_of(rows, own).items()}
         if split == "val":
             found |= {"l0": values(rows, "l0"), "dead": values(rows, "dead_train")}
             found["firing"] = 1 - found["dead"] / values(rows, "m")
     return found
 
 
-def scores_of(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    """R² and every score of rows of metrics."""
-    return {"r2": values(rows, "r2")} | {
-        name: SCORES[name].of(rows) for name in COMPARED
-    }
+def scores_of(rows: pd.DataFrame, own: Iterable[str] = ()) -> dict[str, pd.Series]:
+    """Return R², every score of rows of metrics, and columns of one's own metrics."""
+    compared = {name: SCORES[name].of(rows) for name in COMPARED}
+    of_own = {name: values(rows, name) for name in own}
+    return {"r2": values(rows, "r2")} | compared | of_own
 
 
 def of_fronts(
@@ -284,19 +347,27 @@ def _of_control(row: dict[str, Any], width: float, numbers: Numbers) -> dict[str
 
 
 def answer(
-    means: pd.DataFrame, controls: pd.DataFrame, claims: pd.DataFrame, names: Names
+    means: pd.DataFrame,
+    controls: pd.DataFrame,
+    imported: pd.DataFrame,
+    claims: pd.DataFrame,
+    names: Names,
 ) -> list[str]:
     """Return sentences: the two methods of highest detection, what that is worth, and its price.
 
     Args:
         means: front_means.csv.
         controls: front_controls.csv.
+        imported: front_imported.csv.
         claims: claims.csv.
         names: How methods are printed.
     """
     head = headline(means)
     known = head.dropna(subset="effect").set_index(["method", "score"])
     measured = [name for name in ENDPOINTS if name in known.index.get_level_values(1)]
+    made_elsewhere = _made_elsewhere(imported, names)
+    if not measured and made_elsewhere:
+        return made_elsewhere
     if not measured:
         sentences = [
             "No method here has feasible trials beside a baseline's: nothing compares at the same R²."
@@ -312,7 +383,7 @@ def answer(
     sentences = [_gains(method, known, names) for method in best]
     scale = _scale(controls, measured[0], names)
     sentences += [scale] if scale else []
-    return [*sentences, _price(best, known, measured[0], names)]
+    return [*sentences, _price(best, known, measured[0], names), *made_elsewhere]
 
 
 def _gains(method: str, known: pd.DataFrame, names: Names) -> str:
@@ -339,6 +410,23 @@ def _scale(controls: pd.DataFrame, score: str, names: Names) -> str:
         return ""
     label = SCORES[score].label
     return f"For scale, controls at their own R² in {label}: {', '.join(parts)}."
+
+
+def _made_elsewhere(imported: pd.DataFrame, names: Names) -> list[str]:
+    """Say what each SAE that was made elsewhere scores, with the baseline beside it."""
+    sentences = []
+    for method, rows in imported.groupby("method", sort=False):
+        parts = [
+            f"{SCORES[row.score].label} {row.value:.3f} ({row.baseline:.3f})"
+            for row in rows.itertuples()
+            if row.score in ("r2", *ENDPOINTS)
+        ]
+        baseline = names.method(names.baselines[0]) if names.baselines else "baseline"
+        sentences.append(
+            f"{names.method(str(method))}, made elsewhere (and {baseline}): {', '.join(parts)}. "
+            "They are not compared at the same R²."
+        )
+    return sentences
 
 
 def _price(best: list[str], known: pd.DataFrame, score: str, names: Names) -> str:

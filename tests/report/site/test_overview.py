@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from sae.bank.read import Bank, Entry
+from sae.core import registry
 from sae.report.names import Names
-from sae.report.site import cells, overview, start
+from sae.report.site import cells, experiment, overview, start
 from sae.report.site.images import classes
 
 NAMES = Names(
@@ -141,10 +142,11 @@ def test_the_answer_names_gains_scale_and_every_price():
     )
     scale = {"control": ["raw"], "score": ["detection_alive"], "difference": [-0.1]}
     controls = pd.DataFrame(scale)
+    none = pd.DataFrame(columns=["method", "score", "value", "baseline", "cells"])
     claims = pd.DataFrame(
         {"ours": [False, False, True], "verdict": ["holds", "not shown", "holds"]}
     )
-    assert overview.answer(table, controls, claims, NAMES) == [
+    assert overview.answer(table, controls, none, claims, NAMES) == [
         "Reg. 2 has +0.020 detection (higher in these cells) beside Baseline at the same R².",
         "Reg. 1 has +0.012 detection (undecided) and -0.020 MS (not tested) beside Baseline at the same R².",
         "For scale, controls at their own R² in detection: raw -0.100.",
@@ -152,12 +154,22 @@ def test_the_answer_names_gains_scale_and_every_price():
         "What it costs: Reg. 2: R² -0.002; Reg. 1: R² -0.002, MS -0.020 [-0.030, -0.010], "
         "latents measured -0.080 [-0.120, -0.040]; in 1 of 3 cells there is no comparison.",
     ]
-    nothing, of_paper = overview.answer(table[:0], controls, claims, NAMES)
+    nothing, of_paper = overview.answer(table[:0], controls, none, claims, NAMES)
     assert (
         "nothing compares at the same R²" in nothing
         and of_paper == "Of the paper's 2 claims 1 hold here."
     )
-    assert len(overview.answer(table[:0], controls, claims[:0], NAMES)) == 1
+    assert len(overview.answer(table[:0], controls, none, claims[:0], NAMES)) == 1
+    # An SAE that was made elsewhere, alone.
+    scores = [("r2", 0.7, 0.8), ("detection_alive", 0.65, 0.7), ("measured", 0.5, 0.9)]
+    theirs = pd.DataFrame(
+        [("reg1", score, own, base, 3) for score, own, base in scores],
+        columns=none.columns,
+    )
+    assert overview.answer(table[:0], controls, theirs, claims, NAMES) == [
+        "Reg. 1, made elsewhere (and Baseline): R² 0.700 (0.800), detection 0.650 (0.700). "
+        "They are not compared at the same R²."
+    ]
 
 
 def test_where_to_start_follows_the_rules():
@@ -221,3 +233,61 @@ def test_a_method_has_a_colour_in_hex_and_a_marker_that_the_site_draws(marker, s
     )
     (row,) = overview.methods(names)
     assert (row["colour"], row["marker"]) == ("#ff0000", shown)
+
+
+def test_a_method_without_a_chosen_trial_has_the_one_of_highest_validation_r2():
+    saes = [entry("topk", "paper", 1, 0)]
+    saes += [entry("reg1", "paper", lr, 0, judged=False) for lr in (1, 2, 3)]
+    saes += [entry("raw", "paper", 1, 0, judged=False)]  # A control has no trials.
+    bank = Bank("bank.json", "d", "b", 4, 1.0, "", saes, {})
+    r2 = {("reg1", "lr1"): 0.6, ("reg1", "lr2"): 0.7, ("reg1", "lr3"): np.nan}
+    r2 |= {("topk", "lr1"): 0.9, ("raw", "lr1"): 0.9}
+    metrics = pd.DataFrame(
+        [
+            {"method": m, "trial": t, "seed": 0, "split": split, "r2": value + shift}
+            for (m, t), value in r2.items()
+            for split, shift in (("val", 0), ("test", -value))
+        ]
+    )
+    chosen = {"topk": saes[0]}
+    best = cells.best_reconstructing(bank, NAMES, metrics, chosen)
+    assert {method: e.name for method, e in best.items()} == {"reg1": "lr2"}
+
+
+def test_images_that_are_left_out_are_named():
+    broken = {f"train/{n}.png": "truncated" for n in range(12)}
+    (sentence,) = experiment.images_left_out("Data", "are broken", broken)
+    assert sentence.startswith("Data: 12 images are broken: train/0.png, train/1.png")
+    assert sentence.endswith("train/9.png, ....")
+    (one,) = experiment.images_left_out("Data", "are broken", {"a.png": "truncated"})
+    assert one == "Data: 1 images are broken: a.png."
+    assert experiment.images_left_out("Data", "are broken", {}) == []
+
+
+def test_a_metric_of_one_s_own_stands_on_the_site(tmp_path):
+    (tmp_path / "metrics").mkdir()
+    text = (
+        '"""How sharp latents are. The rest."""\n\ndef score(subject):\n    return {}\n'
+    )
+    (tmp_path / "metrics/sharpness.py").write_text(text)
+    try:
+        registry.extend(tmp_path)
+        columns = {"r2": "reconstruction", "sharp_mean": "sharpness"}
+        own = overview.own_metrics(columns)
+    finally:
+        registry.extend(None)
+    assert own == {"sharp_mean": "How sharp latents are"}
+    (row,) = [row for row in overview.scores(own) if row["id"] == "sharp_mean"]
+    assert row["what"] == "How sharp latents are" and not row["endpoint"]
+    latents = pd.DataFrame(
+        {
+            "dataset": ["d"],
+            "k": [4],
+            "latent": [0],
+            "ms": [0.1],
+            "n_active": [3],
+            "sharp": [1.0],
+        }
+    )
+    (score,) = overview.own_latent_scores(latents, own)
+    assert score == {"id": "sharp", "label": "sharp", "what": "How sharp latents are"}

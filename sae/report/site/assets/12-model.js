@@ -6,7 +6,7 @@
  */
 (() => {
 const { read, missing } = SITE;
-const LISTS = ["datasets", "backbones", "methods", "cells", "saes", "scores", "fronts", "windows", "board", "claims", "effects", "start", "downloads", "answer"];
+const LISTS = ["datasets", "backbones", "methods", "cells", "saes", "scores", "fronts", "windows", "board", "claims", "effects", "start", "downloads", "answer", "latent_scores"];
 
 /** The indices of a list. */
 const upTo = (length) => Array.from({ length }, (_, i) => i);
@@ -41,6 +41,9 @@ SITE.label = {
 /** A score of the overview, or a stand-in that says nothing. */
 SITE.score = (id) => score(id) || { id, label: SITE.label.score(id), what: "" };
 
+/** An error that says all there is to say: nothing is missing from the folder. */
+SITE.answer = (text) => Object.assign(new Error(text), { isAnswer: true });
+
 /** The cell of an address; without an address the first that has SAEs. */
 SITE.cell = ([dataset, backbone, k]) => {
   const { cells } = SITE.overview;
@@ -66,7 +69,7 @@ SITE.saesOf = (cell) => {
 SITE.saeOf = (cell, id) => {
   const saes = SITE.saesOf(cell);
   const found = id === undefined ? saes[0] : saes.find((sae) => sae.id === id);
-  if (!found) throw new Error("No SAE of this method has its latents on this site, for this dataset, backbone and k.");
+  if (!found) throw SITE.answer("No SAE of this method has its latents on this site, for this dataset, backbone and k.");
   return found;
 };
 

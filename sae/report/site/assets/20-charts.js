@@ -125,9 +125,10 @@ function backdrop({ bands = [], rules = [] }, { x, y, left, right, top, bottom, 
  * spec.bars: [{from, to, y, method}]; spec.bands: [{from, to}]; spec.rules: [{x or y, label}].
  */
 function chart(spec) {
-  const { series = [], bars = [], width = 340, height = 230 } = spec;
+  const { series = [], bars = [], rules = [], width = 340, height = 230 } = spec;
   const points = series.flatMap((one) => one.points);
-  const around = (key) => (spec[key].log ? extent : (values) => padded(extent(values)))(points.map((p) => p[key]));
+  // The axes hold the rules, too, so that each is drawn inside the plot.
+  const around = (key) => (spec[key].log ? extent : (values) => padded(extent(values)))([...points, ...rules].map((p) => p[key]));
   const x = { domain: bars.length ? [bars[0].from, bars[bars.length - 1].to] : around("x"), ...spec.x };
   const y = { domain: bars.length ? [0, 1.05 * Math.max(...bars.map((bar) => bar.y), 1)] : around("y"), ...spec.y };
   const box = { x, y, left: 50, right: width - 10, top: 8, bottom: height - 34, height };

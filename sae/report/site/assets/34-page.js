@@ -60,6 +60,15 @@ SITE.methodPicker = (text, saes, id, changed) => SITE.select(text, saes.map((sae
 /** A cell in words, each name in its own direction. */
 SITE.cellName = (cell) => [name(SITE.label.dataset(cell.dataset)), ", ", name(SITE.label.backbone(cell.backbone)), `, k\u00a0=\u00a0${cell.k}`];
 
+/** Says of which methods the paper's rule chose no trial in a cell: what is shown of them was not chosen. */
+SITE.unchosen = (cell) => {
+  const methods = SITE.saesOf(cell).filter(({ chosen }) => chosen === false).map(({ method }) => method);
+  if (!methods.length) return null;
+  const names = methods.map((method, i) => [i ? ", " : "", name(SITE.label.method(method))]);
+  return h("p.notice", "No trial of ", names, " reached the baseline's R² here, so none was chosen. What is shown is the trial of highest R² on validation: ",
+    "it is in no mean and in no claim.");
+};
+
 /** Says which of the methods of an address have no latents here: others are then shown in their place. */
 SITE.lacking = (cell, query) => {
   const lost = ["a", "b"].map((key) => query.get(key)).filter((id) => id && !SITE.saesOf(cell).some((sae) => sae.id === id));
@@ -83,9 +92,9 @@ SITE.glossary = (words) => words.filter((word) => SITE.overview.glossary[word]).
 // -- latents
 
 /** The scores that the latents of an SAE have: {id (a column), label, what, mean (the score that is their mean)}. */
-SITE.latentScores = (sae) => [["ms", "MS", "ms"], ["detection", "Detection", "detection_alive"], ["purity", "Purity"], ["stability", "Stability", "stability"]]
+SITE.latentScores = (sae) => [["ms", "MS", "ms"], ["detection", "Detection", "detection_alive"], ["purity", "Purity"], ["stability", "Stability", "stability"], ...SITE.overview.latent_scores.map(({ id, label }) => [id, label, id])]
   .filter(([id]) => sae.column(id))
-  .map(([id, label, mean]) => ({ id, label, mean, what: SITE.overview.glossary[id] || SITE.overview.glossary[label] }));
+  .map(([id, label, mean]) => ({ id, label, mean, what: SITE.overview.latent_scores.find((one) => one.id === id)?.what || SITE.overview.glossary[id] || SITE.overview.glossary[label] }));
 
 SITE.latentHref = (cell, sae, j, query) => href("latent", [...cell.place, sae.id, j], query);
 

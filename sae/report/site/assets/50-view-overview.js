@@ -195,7 +195,7 @@ function claim({ verdict, statement, measured, low, high, detection, cells_for: 
 
 function saes(filters) {
   const rows = SITE.saeRows().filter((sae) => fits(sae.of, filters) && wanted(sae.method, filters));
-  return rows.length > 0 && section("The SAEs", h("p", "What was chosen, with its scores on the test images. A link opens its latents."),
+  return rows.length > 0 && section("The SAEs", h("p", "What was chosen, with its scores on the test images. A link opens its latents. Where no trial reached the baseline's R² the one of highest R² stands, marked as not chosen."),
     SITE.table({ label: "SAEs", columns: SITE.saeColumns(KEYS), rows }).node);
 }
 
@@ -205,7 +205,9 @@ SITE.saeRows = () => SITE.overview.saes.map((sae, n) => ({ ...sae, n, of: SITE.o
 /** Columns of a table of SAEs: the method, what of the cell is asked for ([[key, label]]), latents alive, scores. */
 SITE.saeColumns = (keys) => {
   const { saes: all, scores, methods } = SITE.overview;
-  const open = ({ n, of, method }) => (of.saes?.includes(n) ? link(href("latents", [...of.place, methods[method].id]), methodLabel(method)) : methodLabel(method));
+  const open = ({ n, of, method, chosen }) => [
+    of.saes?.includes(n) ? link(href("latents", [...of.place, methods[method].id]), methodLabel(method)) : methodLabel(method),
+    chosen === false && soft(" not chosen")];
   const r2 = scores.some(({ id }) => id === "r2") ? [] : [{ id: "r2", label: "R²", what: SITE.overview.glossary["R²"] }];
   const known = [...r2, ...scores].filter(({ id }) => all.some((sae) => !missing(sae.scores?.[id])));
   return [

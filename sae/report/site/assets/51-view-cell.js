@@ -25,7 +25,7 @@ SITE.views.cell = async ({ parts }) => {
   return SITE.page(SITE.cellName(cell), SITE.cellBar(cell, (to) => SITE.href("cell", to.place)),
     h("p", `m = ${count(cell.m)} latents on embeddings of ${count(cell.d)} numbers. On an image k = ${cell.k} of them are active.`),
     SITE.cellLinks(cell, "cell"),
-    chosen(cell), tradeOffs(cell, shown), sweeps(here, settings), distributions(distributed), curves(cell, curved), training(trained, settings), allTrials(here));
+    SITE.unchosen(cell), chosen(cell), tradeOffs(cell, shown), sweeps(here, settings), distributions(distributed), curves(cell, curved), training(trained, settings), allTrials(here));
 };
 
 function chosen(cell) {

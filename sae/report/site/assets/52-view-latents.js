@@ -3,6 +3,7 @@
 /** The table of one SAE's latents: sorted and filtered in place, with its state in the address. */
 (() => {
 const { h, name, link, num, share, count, column, go, href, select } = SITE;
+const OFTEN = 10; // Test images on which a latent fires to be shown at first.
 
 SITE.views.latents = async ({ parts, query }) => {
   const cell = SITE.cell(parts);
@@ -15,16 +16,20 @@ SITE.views.latents = async ({ parts, query }) => {
     fill();
   };
   const to = (j) => SITE.latentHref(cell, about, j);
-  const [id, way] = (state.sort || (sae.column("ms") ? "ms" : "often")).split("-");
+  const scored = ["detection", "ms"].find((score) => sae.column(score));
+  const [id, way] = (state.sort || scored || "often").split("-");
+  // Scores of latents that fire on a few images rest on these few.
+  const often = SITE.upTo(sae.m).some((j) => sae.active(j) >= OFTEN);
   const table = SITE.table({ label: "Latents", columns: columns(cell, to, sae, images), height: 58, sort: { id, down: way !== "up" }, sorted: (sort) => {
     state.sort = sort.id + (sort.down ? "" : "-up");
     SITE.remember(state);
   } });
   const said = h("p.soft", { role: "status" });
   const fill = () => {
-    const rows = SITE.upTo(sae.m).filter((j) => fits(j, state, sae, images));
+    const rows = SITE.upTo(sae.m).filter((j) => fits(j, state, sae, images, often));
     table.fill(rows);
-    said.textContent = `${count(rows.length)} of ${count(sae.m)} latents`;
+    const only = !state.alive && often ? `: those that fire on ${OFTEN} test images or more` : "";
+    said.textContent = `${count(rows.length)} of ${count(sae.m)} latents${only}`;
   };
   fill();
   const classes = images.labelled && sae.column("top_class") && select("Main class", [["", "any"], ...images.classes.map((of) => [of, of])], state.class, (value) => change("class", value));
@@ -32,17 +37,20 @@ SITE.views.latents = async ({ parts, query }) => {
     SITE.cellBar(cell, (at) => href("latents", [...at.place, about.id]),
       SITE.methodPicker("Method", SITE.saesOf(cell), about.id, (of) => go(href("latents", [...cell.place, of])))),
     SITE.words("latents"),
+    about.chosen === false && SITE.unchosen(cell),
     SITE.cellLinks(cell, "latents"),
     SITE.bar("Filters", [
-      select("Show", [["", "alive"], ["10", "on 10 images or more"], ["no", "dead"], ["all", "all"]], state.alive, (value) => change("alive", value)), classes,
+      select("Show", [["", often ? `on ${OFTEN} images or more` : "alive"], ...(often ? [["1", "alive"]] : []), ["no", "dead"], ["all", "all"]], state.alive, (value) => change("alive", value)), classes,
       SITE.field("Number or class", h("input", { type: "search", value: state.find, oninput: ({ target }) => change("find", target.value.trim()) })),
       SITE.latentFields(sae.m, () => table.order().map(to))], ({ jump }) => go(to(jump.value))),
     said, table.node, SITE.credit(images));
 };
 
-function fits(j, { alive, class: group, find }, sae, images) {
+/** Whether a latent is among those that are asked for; by default those that fire often, if there are any. */
+function fits(j, { alive, class: group, find }, sae, images, often) {
   const active = sae.active(j);
-  if (alive === "no" ? active : alive !== "all" && active < (Number(alive) || 1)) return false;
+  const fewest = Number(alive) || (often ? OFTEN : 1);
+  if (alive === "no" ? active : alive !== "all" && active < fewest) return false;
   const main = sae.main(j, images) || "";
   return (!group || main === group) && (!find || String(j) === find || main.toLowerCase().includes(find.toLowerCase()));
 }

@@ -17,7 +17,8 @@ async function show() {
     SITE.route = route = parse(address);
     built = await (Object.hasOwn(views, route.view) ? views[route.view](route) : SITE.page("There is no such view", h("p", link("#/", "Overview"))));
   } catch (error) {
-    built = SITE.page("This cannot be shown", h("p", error.message), h("p", "The folder may be incomplete, or the link of another experiment. ", link("#/", "Overview")));
+    const why = error.isAnswer ? "" : "The folder may be incomplete, or the link of another experiment. ";
+    built = SITE.page("This cannot be shown", h("p", error.message), h("p", why, link("#/", "Overview")));
   }
   if (mine !== turn) return;
   main.replaceChildren(...built.nodes.filter(Boolean));
