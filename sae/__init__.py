@@ -10,6 +10,10 @@ The package is lazy on purpose: importing it imports nothing else, so that the c
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
     from sae.models.apply import Encoder
     from sae.scoring.alone import score
 
@@ -17,8 +21,22 @@ __all__ = ["load", "score"]
 __version__ = "1.0.0"
 
 
-def load(path: str, device: str = "cpu") -> "Encoder":
-    """Load a trained SAE to apply it: `sae.load(path).encode(embeddings)`; see :class:`sae.models.apply.Encoder`."""
+def load(path: "Path | str", device: "str | torch.device" = "cpu") -> "Encoder":
+    """Load a trained SAE to apply it; see :class:`sae.models.apply.Encoder`.
+
+    An example, of embeddings (N, d) as the backbone gave them::
+
+        model = sae.load("sae.safetensors")
+        codes = model.encode(embeddings)
+        reconstructions = model.reconstruct(embeddings)  # (N, d), as raw as they are
+
+    Args:
+        path: the SAE's file, sae.safetensors.
+        device: the name of a torch device, or 'auto' for the best that there is.
+
+    Raises:
+        UserError: the file is missing, altered or no SAE; there is no such device.
+    """
     from sae.models.apply import Encoder
 
     return Encoder(path, device)

@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
-from sae.core import files, registry
+from sae.core import arguments, files, registry
 from sae.core.errors import UserError
 from sae.core.options import Count, Whole
 from sae.core.shown import Shown
 from sae.data import archives, pictures, store
 from sae.data.embed import embed_images, fingerprint, load
-from sae.models import saefile
+from sae.models import inputs, saefile
 from sae.models.coder import Coder, TopK
 from sae.models.codes import Codes
 from sae.models.convert import check_out
+from sae.models.sizes import CHUNK
 
 progress = logging.getLogger("sae.progress")
 
@@ -25,9 +27,15 @@ progress = logging.getLogger("sae.progress")
 class Encoder(Shown):
     """A trained SAE, ready for embeddings as its backbone gives them.
 
+    :meth:`encode` and :meth:`reconstruct` take raw embeddings, and a reconstruction is
+    as raw as what it was given, so that the two can be compared::
+
+        residual = embeddings - encoder.reconstruct(embeddings)
+
     Args:
         sae: the path of an SAE file, or a coder, as `sae.models.convert.load` gives it.
-        device: a torch device; a coder is moved there.
+        device: the name of a torch device, or 'auto' for the best that there is; a
+            coder is moved there.
 
     Attributes:
         coder: the `sae.models.coder.Coder`.
@@ -36,15 +44,19 @@ class Encoder(Shown):
             maker used.
 
     Raises:
-        UserError: `sae` is neither, or what :func:`sae.models.saefile.load` raises.
+        UserError: `sae` is neither, there is no such device, or what
+            :func:`sae.models.saefile.load` raises.
     """
 
-    def __init__(self, sae: Path | str | Coder, device: str = "cpu") -> None:
+    def __init__(
+        self, sae: Path | str | Coder, device: str | torch.device = "cpu"
+    ) -> None:
         if not isinstance(sae, str | os.PathLike | Coder):
             raise UserError(
                 f"an SAE is opened by the path of its file, not by {type(sae).__name__}: give a path"
             )
-        self.coder = (sae if isinstance(sae, Coder) else saefile.load(sae)).to(device)
+        place = arguments.device_name(device)
+        self.coder = (sae if isinstance(sae, Coder) else saefile.load(sae)).to(place)
         self.metadata = self.coder.metadata
 
     def facts(self) -> dict[str, object]:
@@ -79,34 +91,126 @@ class Encoder(Shown):
 
         Raises:
             UserError: no floats, another number of dimensions, no rows, values that are not finite in float32, or k
-                above m.
+                no whole number from 1 to m.
         """
-        backbone = self.metadata.get("backbone", "its backbone")
-        embeddings = check_embeddings(
-            embeddings, self.coder.d, name, f"embeddings as {backbone} gives them"
-        )
-        if k is not None and not 1 <= k <= self.coder.m:
-            raise UserError(
-                f"k = {k}; this SAE has {self.coder.m} latents: give 1 to {self.coder.m}"
-            )
-        return self.coder.encode(
-            self.coder.open_inputs(embeddings), None if k is None else TopK(k)
-        )
+        embeddings = self._checked(embeddings, name)
+        return self.coder.encode(self.coder.open_inputs(embeddings), self._select(k))
 
-    def decode(self, codes: Codes) -> np.ndarray:
-        """Codes back to the SAE's input space, (N, d) float32: embeddings normalised and scaled as in training.
+    def reconstruct(
+        self,
+        embeddings: np.ndarray,
+        k: int | None = None,
+        *,
+        codes: Codes | None = None,
+        name: str = "the array",
+    ) -> np.ndarray:
+        """Reconstruct embeddings (N, d), in the space that they are given in.
 
-        With `input_norm` 'unit_l2_layernorm' a reconstruction needs the input's own mean and scale: use
-        `coder.reconstruct`.
+        Args:
+            embeddings: (N, d), any float type, not normalised.
+            k: as in :meth:`encode`.
+            codes: what is decoded; by default the codes of the embeddings. Edited ones
+                show what some latents are worth.
+            name: what error messages call the embeddings.
+
+        Returns:
+            (N, d) float32: the decoded codes, with the SAE's norm and scale undone.
 
         Raises:
-            UserError: for that `input_norm`.
+            UserError: as :meth:`encode` and :meth:`decode`, the codes are of another
+                number of samples, or both k and codes are given.
         """
+        embeddings = self._checked(embeddings, name)
+        select = self._select(k)
+        if codes is not None:
+            if k is not None:
+                raise UserError(
+                    "k and codes are both given, and codes have a k of their own: "
+                    "leave one out"
+                )
+            _check_codes(codes, self.coder.m)
+            if len(codes) != len(embeddings):
+                raise UserError(
+                    f"codes are of {len(codes)} samples, {name} has {len(embeddings)} "
+                    "rows: give the codes of these embeddings"
+                )
+
+        coder = self.coder
+        reconstructions = np.empty(embeddings.shape, dtype=np.float32)
+        for start in range(0, len(embeddings), CHUNK):
+            rows = slice(start, min(start + CHUNK, len(embeddings)))
+            prepared = coder.prepare(embeddings[rows]).to(coder.b_dec.device)
+            part = (
+                coder.encode(prepared, select)
+                if codes is None
+                else codes.rows(rows.start, rows.stop)
+            )
+            reconstructions[rows] = inputs.undo(
+                coder.reconstruct(prepared, part).cpu().numpy(),
+                embeddings[rows],
+                coder.input_norm,
+                coder.input_scale,
+            )
+        return reconstructions
+
+    def decode(self, codes: Codes) -> np.ndarray:
+        """Decode to the SAE's input space, (N, d) float32: normalised and scaled.
+
+        Not to be compared with embeddings as the backbone gave them, which
+        :meth:`encode` takes: :meth:`reconstruct` gives what can be.
+
+        Raises:
+            UserError: `codes` are not codes of this SAE, or its `input_norm` is
+                'unit_l2_layernorm': its reconstructions need each input's own mean and
+                scale.
+        """
+        _check_codes(codes, self.coder.m)
         if self.coder.input_norm == "unit_l2_layernorm":
             raise UserError(
-                "this SAE standardises each input (unit_l2_layernorm): use Encoder.coder.reconstruct"
+                "this SAE standardises each input (unit_l2_layernorm), so codes alone "
+                "cannot be decoded: use Encoder.reconstruct(embeddings, codes=codes)"
             )
         return self.coder.decode(codes).cpu().numpy()
+
+    def _checked(self, embeddings: Any, name: str) -> np.ndarray:
+        backbone = self.metadata.get("backbone", "its backbone")
+        needed = f"embeddings as {backbone} gives them"
+        return check_embeddings(embeddings, self.coder.d, name, needed)
+
+    def _select(self, k: int | None) -> TopK | None:
+        """Return the Top-k selection of a user's k; None for the SAE's own selection.
+
+        Raises:
+            UserError: k is no whole number from 1 to m.
+        """
+        if k is None:
+            return None
+        m = self.coder.m
+        whole = arguments.whole_number(
+            "k", k, f"1 to {m}, the number of latents of this SAE"
+        )
+        if not 1 <= whole <= m:
+            raise UserError(f"k = {whole}; this SAE has {m} latents: give 1 to {m}")
+        return TopK(whole)
+
+
+def _check_codes(codes: Any, m: int) -> None:
+    """Check that codes are some of an SAE of m latents.
+
+    Raises:
+        UserError: they are something else, or of other latents.
+    """
+    if not isinstance(codes, Codes):
+        raise UserError(
+            f"codes are {type(codes).__name__}, not sae.models.codes.Codes: give what "
+            "Encoder.encode returns"
+        )
+    if codes.m != m:
+        raise UserError(
+            f"codes are of an SAE of {codes.m} latents, and this one has {m}: encode "
+            "with the SAE that decodes"
+        )
+    codes.check()
 
 
 def check_embeddings(

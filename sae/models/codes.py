@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
+from sae.core.arguments import whole_number
+from sae.core.errors import UserError
 from sae.core.shown import Shown
 
 
@@ -25,6 +27,44 @@ class Codes(Shown):
     offsets: np.ndarray
     m: int
 
+    def check(self) -> None:
+        """Check codes that a user may have put together.
+
+        Raises:
+            UserError: a part is no array of numbers of its kind and shape, a latent is
+                not one of the m, or the offsets do not cut the values into rows.
+        """
+        kinds = {"values": "fiu", "indices": "iu", "offsets": "iu"}
+        for name, kind in kinds.items():
+            part = getattr(self, name)
+            if not isinstance(part, np.ndarray) or part.ndim != 1:
+                raise UserError(
+                    f"{name} of codes are {type(part).__name__}: give an array of one "
+                    "axis"
+                )
+            if part.dtype.kind not in kind:
+                numbers = "numbers" if "f" in kind else "whole numbers"
+                raise UserError(f"{name} of codes are {part.dtype}: give {numbers}")
+
+        count = len(self.values)
+        if len(self.indices) != count:
+            raise UserError(
+                f"codes have {count} values and {len(self.indices)} indices: give a "
+                "latent for each value"
+            )
+        if count and not 0 <= self.indices.min() <= self.indices.max() < self.m:
+            raise UserError(
+                f"indices of codes go from {self.indices.min()} to "
+                f"{self.indices.max()}: give 0 to {self.m - 1}, since there are "
+                f"{self.m} latents"
+            )
+        ends = self.offsets[[0, -1]].tolist() if len(self.offsets) else None
+        if ends != [0, count] or (np.diff(self.offsets) < 0).any():
+            raise UserError(
+                f"offsets of codes do not rise from 0 to {count}, the number of "
+                "values: give where each row starts, and the end of the last"
+            )
+
     def facts(self) -> dict[str, object]:
         """What they are."""
         return {
@@ -42,8 +82,8 @@ class Codes(Shown):
         return np.diff(self.offsets)
 
     def l0(self) -> float:
-        """The mean number of active latents."""
-        return len(self.values) / len(self)
+        """The mean number of active latents; NaN of no samples."""
+        return len(self.values) / len(self) if len(self) else float("nan")
 
     def row_numbers(self) -> np.ndarray:
         """(nnz,) int64: the sample of each value."""
@@ -54,7 +94,12 @@ class Codes(Shown):
         return np.bincount(self.indices, minlength=self.m)
 
     def prefix(self, k: int) -> "Codes":
-        """The codes with the k largest values of each row, of shorter rows all."""
+        """The codes with the k largest values of each row, of shorter rows all.
+
+        Raises:
+            UserError: k is no whole number from 0 on.
+        """
+        k = whole_number("k", k, "0 or more", least=0)
         kept = np.arange(len(self.values)) - self.offsets[self.row_numbers()] < k
         offsets = np.concatenate([[0], np.minimum(self.lengths(), k).cumsum()]).astype(
             np.int64
@@ -62,7 +107,18 @@ class Codes(Shown):
         return Codes(self.values[kept], self.indices[kept], offsets, self.m)
 
     def rows(self, start: int, stop: int) -> "Codes":
-        """The codes of the samples `start` to `stop`, the latter excluded; views, not copies."""
+        """The codes of the samples `start` to `stop`, the latter excluded; views, not copies.
+
+        Raises:
+            UserError: they are no whole numbers from 0 on, `start` is beyond the last
+                sample, or `stop` is before `start`. A `stop` beyond the end is the end.
+        """
+        start = whole_number("start", start, f"0 to {len(self)}", least=0)
+        stop = whole_number("stop", stop, f"{start} or more", least=start)
+        if start > len(self):
+            raise UserError(
+                f"start is {start}; there are {len(self)} samples: give 0 to {len(self)}"
+            )
         offsets = self.offsets[start : stop + 1]
         part = slice(offsets[0], offsets[-1])
         return Codes(

@@ -1,13 +1,16 @@
 """SAEs of other libraries into this project's form, and back."""
 
 import logging
+import os
+import reprlib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 
-from sae.core import faults, files, registry
+from sae.core import arguments, faults, files, registry
 from sae.core.errors import UserError
 from sae.models import foreign, saefile
 from sae.models.coder import Coder, TopK
@@ -20,7 +23,7 @@ CLOSE = 1e-4  # Of what `check` compares, relative to the largest value: float32
 
 
 def load(
-    place: str,
+    place: Path | str,
     format: str = AUTO,
     options: Options | None = None,
     check: np.ndarray | None = None,
@@ -30,13 +33,20 @@ def load(
     Args:
         place: a file, a folder, or a repository `owner/name[:folder]` of the Hugging Face hub.
         format: an entry of `sae.models.importers`, or 'auto'.
+        options: what the checkpoint leaves open, as `Options(k=32)`.
         check: embeddings (N, d), on which codes and reconstructions must be the format's own.
 
     Raises:
         UserError: it cannot be read, or cannot be reduced to a linear encoder, Top-k or thresholds, a linear decoder;
-            or the embeddings are of another form, or codes or reconstructions differ.
+            or the embeddings are of another form, or codes or reconstructions differ; or `options` are none.
     """
-    opened = _open(place, format, options or AS_SAID)
+    if options is not None and not isinstance(options, Options):
+        raise UserError(
+            f"options are {reprlib.repr(options)}; give "
+            "sae.models.convert.Options(k=..., input_norm=..., input_scale=...)"
+        )
+    arguments.file_path("place", place)
+    opened = _open(os.fspath(place), format, options or AS_SAID)
     if check is not None:
         _check(*opened, check, "embeddings")
     return opened[2]
@@ -142,14 +152,19 @@ def _check(
     checkpoint: foreign.Checkpoint,
     importer: ModuleType,
     coder: Coder,
-    x: np.ndarray,
+    given: Any,
     source: str,
 ) -> float:
-    """Compare a coder's codes and reconstructions of at most 1,000 embeddings of `x` (N, d) with the format's own.
+    """Compare a coder's codes and reconstructions with the format's own.
+
+    Args:
+        given: (N, d) embeddings; at most 1,000 of them are compared.
+        source: what error messages call them.
 
     Returns:
         The R^2 of these reconstructions; 1 where the embeddings do not vary.
     """
+    x = _numbers(given, source)
     if x.ndim != 2 or x.shape[1] != coder.d or len(x) == 0:
         raise UserError(
             f"{source} holds an array of shape {x.shape}, expected (N, {coder.d}) with at least one row"
@@ -188,6 +203,21 @@ def _check(
     return r2
 
 
+def _numbers(given: Any, source: str) -> np.ndarray:
+    """Return embeddings that a user gave as an array of numbers, of any shape.
+
+    Raises:
+        UserError: they are something else.
+    """
+    try:
+        array = np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as error:  # As of rows of two lengths.
+        raise UserError(f"{source} cannot be read as an array: {error}") from None
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"{source} hold {array.dtype}, expected numbers (N, d)")
+    return array
+
+
 def export_file(sae: Path, /, *, format: str, out: Path) -> None:
     """Write the SAE of a file for another library.
 
@@ -208,12 +238,15 @@ def export_file(sae: Path, /, *, format: str, out: Path) -> None:
     )
 
 
-def export(coder: Coder, format: str, folder: Path) -> None:
+def export(coder: Coder, format: str, folder: Path | str) -> None:
     """Write an SAE for another library into a folder, which must not exist.
 
     Raises:
-        UserError: the folder is there or cannot be made, or the format cannot hold this SAE.
+        UserError: `coder` is no coder; the folder is there or cannot be made, or the
+            format cannot hold this SAE.
     """
+    saefile.check_coder(coder)
+    folder = arguments.file_path("folder", folder)
     if folder.exists():
         raise UserError(f"{folder} is there already; name another folder")
     check_out(folder)

@@ -125,11 +125,39 @@ def prepare(
     return out
 
 
+def undo(
+    reconstructions: np.ndarray,
+    embeddings: np.ndarray,
+    input_norm: str,
+    input_scale: float = 1.0,
+) -> np.ndarray:
+    """Bring reconstructions from the model's input space to that of the embeddings.
+
+    Args:
+        reconstructions: (N, d), in the space that :func:`prepare` gives.
+        embeddings: (N, d) what they reconstruct, as the backbone gave them: their
+            lengths are taken out by the norms other than 'none'.
+        input_norm, input_scale: as in :func:`prepare`.
+
+    Returns:
+        (N, d) float32.
+    """
+    raw = np.asarray(reconstructions, dtype=np.float64) / input_scale
+    if input_norm != "none":
+        raw *= _lengths(np.asarray(embeddings, dtype=np.float64))
+    return raw.astype(np.float32)
+
+
 def unit_rows(x: np.ndarray) -> np.ndarray:
     """(N, d) with every row divided by its l2 norm, in float64; a row of zeros stays zero."""
     x = np.asarray(x, dtype=np.float64)
+    return x / _lengths(x)
+
+
+def _lengths(x: np.ndarray) -> np.ndarray:
+    """Return the l2 norm of each row of (N, d), (N, 1); 1 of a row of zeros."""
     norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(norm > 0, norm, 1)
+    return np.where(norm > 0, norm, 1)
 
 
 def total_variance(x: "np.ndarray | torch.Tensor | Inputs") -> float:

@@ -1,26 +1,35 @@
 """A trained SAE as a safetensors file: the tensors, and what made them."""
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
-from sae.core import seals
+from sae.core import files, seals
+from sae.core.arguments import file_path
 from sae.core.errors import UserError, brief
 from sae.models.coder import Coder, Threshold, TopK
 
+NORMS = ("none", "unit_l2", "unit_l2_layernorm")
 TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
 
-def save(coder: Coder, path: Path) -> None:
+def save(coder: Coder, path: Path | str) -> None:
     """Write a coder to a safetensors file; the same coder gives the same bytes.
 
     Tensors: `W_enc` (d, m), `b_enc` (m,), `W_dec` (m, d), `b_dec` (d,), and `theta` (m,) of a threshold coder.
     Metadata: `coder.metadata` with `select` ('topk' or 'threshold'), `k`, `input_norm` and `input_scale`. They lie
     under one key as sorted JSON, since the format writes several keys in random order; `seal` is among them.
+
+    Raises:
+        UserError: `coder` is no coder, or `path` no path of a file that can be made.
     """
+    check_coder(coder)
+    path = file_path("path", path)
     tensors = coder.tensors()
     metadata = coder.metadata | {
         "select": "threshold" if "theta" in tensors else "topk",
@@ -33,21 +42,69 @@ def save(coder: Coder, path: Path) -> None:
     }
     header = {"sae": json.dumps(metadata, sort_keys=True, allow_nan=False)}
     # Not by `save_file`, which closes the file to others, with whom a store may be shared.
-    path.write_bytes(to_bytes(tensors, header))
+    try:
+        path.write_bytes(to_bytes(tensors, header))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): name a file in a folder "
+            "that is there"
+        ) from None
     seals.seal(path)
+
+
+def _check_settings(metadata: dict[str, Any], m: int) -> None:
+    """Check what a file of m latents says, by which an SAE is made.
+
+    Raises:
+        ValueError: a setting is of another type, or beyond its range.
+    """
+    k = metadata["k"]
+    if type(k) is not int or not 1 <= k <= m:
+        raise ValueError(
+            f"k = {k!r}; it should be a whole number from 1 to its {m} latents"
+        )
+    norm = metadata["input_norm"]
+    if norm not in NORMS:
+        raise ValueError(f"input_norm is {norm!r}; it should be {', '.join(NORMS)}")
+    scale = metadata["input_scale"]
+    if type(scale) not in (int, float) or not 0 < scale < math.inf:
+        raise ValueError(f"input_scale is {scale!r}; it should be a number above 0")
+
+
+def check_coder(coder: Any) -> None:
+    """Check what is to be written.
+
+    Raises:
+        UserError: it is no coder.
+    """
+    if not isinstance(coder, Coder):
+        raise UserError(
+            f"coder is {type(coder).__name__}; give a sae.models.coder.Coder, which "
+            "an Encoder has as its attribute coder"
+        )
 
 
 def load(path: Path | str) -> Coder:
     """Load an SAE that :func:`save` wrote, on the CPU, ready to encode; all that the file says is in its metadata.
 
     Raises:
-        UserError: the file is missing, altered, or holds no SAE.
+        UserError: the file is missing, closed, altered, or holds no SAE.
     """
+    path = file_path("the path of an SAE file", path)
     theirs = f"if another library made it, `python -m sae import {path} --out sae.safetensors` makes one of it"
-    if Path(path).is_dir():
+    try:
+        if path.is_dir():
+            raise UserError(
+                f"{path} is a folder, not an SAE file: name the file in it; or {theirs}"
+            )
+        if path.exists():
+            files.regular(path)  # A pipe would be waited for without end.
+            path.open("rb").close()
+    except OSError as error:
         raise UserError(
-            f"{path} is a folder, not an SAE file: name the file in it; or {theirs}"
-        )
+            f"SAE file {path} cannot be read ({error.strerror or error}): name a file "
+            "that can be"
+        ) from None
     no_sae = (
         f"{path} is not a whole SAE file of this project (sae.safetensors): {theirs}"
     )
@@ -63,6 +120,12 @@ def load(path: Path | str) -> Coder:
                 tensors["theta"] = file.get_tensor("theta")
         norms = {name: metadata[name] for name in ("input_norm", "input_scale")}
         d, m = tensors["W_enc"].shape
+        # Before an SAE of this size is made: an empty (0, m) has no bytes in the file.
+        axes = {"W_enc": (d, m), "b_enc": (m,), "W_dec": (m, d), "b_dec": (d,)}
+        for name, tensor in tensors.items():
+            if not tensor.numel() or tensor.shape != axes.get(name, (m,)):
+                raise ValueError(f"{name} is of shape {tuple(tensor.shape)}")
+        _check_settings(metadata, m)
         selections: dict[str, TopK | Threshold] = {
             "topk": TopK(metadata["k"]),
             "threshold": Threshold(torch.zeros(m)),

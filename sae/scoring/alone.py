@@ -51,8 +51,21 @@ def score(
 
     What is given decides which columns come back. `labels` bring those of classes. `groups` bring MS across groups, and
     with labels the purity that chance gives (`purity_binary_null`). `judges` bring MS by other backbones, `train` what
-    needs training images. A column that needs what is not given is left out, never computed on something else. An
-    example::
+    needs training images. A column that needs what is not given is left out, never computed on something else.
+
+    Three of `METRICS` are `optional` in config.yaml, and the demo does not name them:
+    `density`, `redundancy` and `uniqueness`. So its metrics.csv lacks their columns
+    (`dense_*`, `redundancy_*`, `uniqueness*`), which are here since they need nothing
+    but the embeddings. Write `metrics: { density: {}, redundancy: {}, uniqueness: {} }`
+    in an experiment to have them there too; leave them out of `metrics` here to have
+    the demo's alone.
+
+    In turn metrics.csv has what one SAE and held-out embeddings do not say: which SAE a
+    row is of, its training, its validation split, and metrics that read these or SAEs
+    of other seeds. `r2` is that of the SAE's own input space, as in metrics.csv, not
+    that of raw embeddings.
+
+    An example::
 
         sae.score(sae.load("sae.safetensors"), embeddings, labels, groups=index["group"], judges={"dinov2": others})
 

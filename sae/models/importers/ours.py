@@ -22,7 +22,8 @@ def fits(checkpoint: foreign.Checkpoint) -> bool:
 
 def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     """The SAE; its seal is checked."""
-    sealed, c = saefile.load(checkpoint.path), checkpoint.settings(Settings)
+    c = checkpoint.settings(Settings)
+    sealed = saefile.load(checkpoint.path)
     t = sealed.tensors()
     coder = foreign.coder(
         checkpoint,

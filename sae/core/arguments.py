@@ -1,0 +1,75 @@
+"""What users pass to the library, checked: an error names the argument and its value."""
+
+import operator
+import os
+import reprlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sae.core import workers
+from sae.core.errors import UserError
+
+
+def device_name(device: Any) -> str:
+    """Return the name of the torch device that is meant.
+
+    Raises:
+        UserError: it is no name of a device, or the device is not here.
+    """
+    import torch  # Slow to import.
+
+    if not isinstance(device, str | torch.device):
+        raise UserError(
+            f"device is {reprlib.repr(device)}; give the name of a device, such as "
+            "'cpu', 'cuda' or 'auto'"
+        )
+    return workers.device(str(device))
+
+
+def whole_number(name: str, value: Any, allowed: str, least: int | None = None) -> int:
+    """Return a user's whole number, of any integer type, as an int.
+
+    Args:
+        name: what error messages call it.
+        value: what was given.
+        allowed: what error messages say may be given.
+        least: the smallest that is allowed; None: any.
+
+    Raises:
+        UserError: it is of another type, as 8.0 and True are, or below `least`.
+    """
+    try:
+        whole = operator.index(value)
+    except (TypeError, ValueError, RuntimeError):  # An array or tensor of several.
+        whole = None
+    if whole is None or isinstance(value, bool | np.bool_):
+        raise UserError(
+            f"{name} is {reprlib.repr(value)}, of type {type(value).__name__}; give a "
+            f"whole number: {allowed}"
+        )
+    if least is not None and whole < least:
+        raise UserError(f"{name} is {whole}; give {allowed}")
+    return whole
+
+
+def file_path(name: str, value: Any) -> Path:
+    """Return a user's path of a file or folder, which need not exist.
+
+    Args:
+        name: what error messages call it.
+        value: what was given.
+
+    Raises:
+        UserError: it is no path, an empty one, or one that no file system has.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise UserError(
+            f"{name} is {reprlib.repr(value)}, of type {type(value).__name__}; give a "
+            "path"
+        )
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise UserError(f"{name} is {text!r}; give the path of a file or folder")
+    return Path(text)
