@@ -12,6 +12,7 @@ import pickle
 import re
 import reprlib
 import statistics
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,9 +33,14 @@ from sae.models.coder import Coder, Threshold
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 CONFIGS = ("cfg.json", "config.json")
 LARGEST = 1e18  # The product of two such numbers is still finite in float32.
+# The tensors of a checkpoint may take so many times its file's size: a tied encoder and
+# decoder take it twice.
+MOST_SHARED = 4
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w./-]+)?")
 Tensors = dict[str, Tensor]
 Size = Annotated[int, Field(ge=1, lt=2**31)]
+Factor = Annotated[float, Field(gt=0, lt=2**31)]  # Of a size, or a size as a float.
+Number = Annotated[float, Field(gt=-LARGEST, lt=LARGEST)]
 Norm = Literal["none", "unit_l2", "unit_l2_layernorm"]
 Scale = Annotated[float, Field(gt=1e-30, lt=1e30)]  # A factor of numbers in float32.
 
@@ -329,14 +335,18 @@ def _tensors(file: Path) -> tuple[Tensors, dict[str, Any]]:
             content.get("state_dict"), Mapping
         ):
             content = content["state_dict"]
+        _check_memory(file, content)
+        tensors = {name: tensor.detach() for name, tensor in content.items()}
         return {
-            name: _dense(file, name, tensor) for name, tensor in content.items()
+            name: tensor.float() if tensor.is_floating_point() else tensor
+            for name, tensor in tensors.items()
         }, header
     except (SafetensorError, RuntimeError, OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read as tensors: {brief(error)}") from None
 
 
 def _unpickled(file: Path, stream: Any) -> Mapping:
+    _check_packed(file)
     try:
         content = torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # Of PyTorch's reader alone: at bytes that are no checkpoint it raises of any kind.
@@ -356,7 +366,55 @@ def _unpickled(file: Path, stream: Any) -> Mapping:
     return content
 
 
-def _dense(file: Path, name: Any, tensor: Any) -> Tensor:
+def _check_packed(file: Path) -> None:
+    """Check that a file unpacks to no more than its size: torch.save compresses nothing.
+
+    Raises:
+        UserError: it unpacks to more.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except Exception:  # No zip, or a damaged one: PyTorch's reader says what it is.
+        return
+    size = file.stat().st_size
+    if unpacked > size:
+        raise UserError(
+            f"{file} is compressed: its {size:,} bytes unpack to {unpacked:,}, which "
+            "are not read. Write it by torch.save alone"
+        )
+
+
+def _check_memory(file: Path, content: Mapping) -> None:
+    """Check that values are dense tensors under names, and as large as the file.
+
+    A tensor that was expanded, or that many names share, is small in a file and large
+    once it is converted.
+
+    Raises:
+        UserError: they are something else, or larger.
+    """
+    total = 0
+    for name, tensor in content.items():
+        _check_dense(file, name, tensor)
+        held = tensor.untyped_storage().nbytes()
+        needed = tensor.numel() * tensor.element_size()
+        total += needed
+        if needed > held:
+            raise UserError(
+                f"{file}: {repr(name)[1:-1]} was expanded: its shape "
+                f"{tuple(tensor.shape)} takes {needed:,} bytes, of which the file "
+                f"holds {held:,}. Write it whole, by its method contiguous()"
+            )
+    size = file.stat().st_size
+    if total > MOST_SHARED * size:
+        raise UserError(
+            f"{file}: its tensors share their numbers: they take {total:,} bytes, and "
+            f"the file has {size:,}. Write those alone that the SAE needs"
+        )
+
+
+def _check_dense(file: Path, name: Any, tensor: Any) -> None:
     if not isinstance(name, str) or not isinstance(tensor, Tensor):
         found = f"{type(tensor).__name__} under {reprlib.repr(name)}"
         raise UserError(
@@ -367,7 +425,6 @@ def _dense(file: Path, name: Any, tensor: Any) -> Tensor:
         raise UserError(
             f"{file}: {repr(name)[1:-1]} is no dense tensor of numbers (it is {form}): write it as one"
         )
-    return tensor.detach().float() if tensor.is_floating_point() else tensor
 
 
 def coder(

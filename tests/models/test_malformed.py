@@ -4,7 +4,11 @@ import json
 import math
 import os
 import pickle
+import re
+import resource
 import signal
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from models.checkpoints import (
     LINEAR,
     OURS,
     D,
+    K,
     M,
     embeddings,
     folder,
@@ -24,8 +29,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from scoring.examples import coder as make_coder
 
+import sae
 from sae.__main__ import main
-from sae.core import seals
+from sae.core import registry, seals
 from sae.core.errors import UserError
 from sae.models import convert
 
@@ -264,6 +270,33 @@ def made(name, tmp_path):
             None,
             "there is no threshold, in the tensors or in config.json",
         ),
+        (
+            "visaebench jumprelu",
+            "threshold",
+            1e39,
+            "threshold: 1e+39 should be less than 1000000000000000000",
+        ),
+        (
+            "visaebench batch",
+            "threshold",
+            -1e39,
+            "threshold: -1e+39 should be greater than -1000000000000000000",
+        ),
+        (
+            "visaebench topk",
+            "expansion_factor",
+            1e308,
+            "expansion_factor: 1e+308 should be less than 2147483648",
+        ),
+        (
+            "visaebench topk",
+            "expansion_factor",
+            INF,
+            "expansion_factor: inf should be a finite number",
+        ),
+        ("saelens jumprelu", "k", 1e308, "k: 1e+308 should be less than 2147483648"),
+        ("sparsify", "num_latents", -1, "num_latents: -1 should be greater than or"),
+        ("sparsify", "expansion_factor", 10**30, "should be less than 2147483648"),
         ("ours topk", "k", "4", "k: '4' should be a valid integer"),
         (
             "ours topk",
@@ -330,6 +363,13 @@ def test_a_size_that_the_settings_state_must_be_that_of_the_tensors(
             "input_dim * expansion_factor is 12",
         ),
         ("visaebench topk", {"input_dim": D, "expansion_factor": M / D}, None),
+        # Of a factor that was rounded, the nearest whole number: 15.96 are 16 latents.
+        ("visaebench topk", {"input_dim": D, "expansion_factor": 2.66}, None),
+        (
+            "visaebench topk",
+            {"input_dim": D, "expansion_factor": 2.58},
+            "input_dim * expansion_factor is 15, expected 16",
+        ),
         (
             "saev relu",
             {"cfg.d_vit": D, "cfg.exp_factor": 16},
@@ -571,6 +611,119 @@ def test_floats_of_other_widths_are_read_as_float32(tmp_path):
     assert torch.equal(found.W_enc, OURS["W_enc"]) and torch.equal(
         found.W_dec, OURS["W_dec"].bfloat16().float()
     )
+
+
+@pytest.fixture
+def little_memory():
+    """Let this process have a gigabyte more than it has now, and no more."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    most = pages * resource.getpagesize() + 2**30
+    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int64])
+@pytest.mark.parametrize("name", ["saev topk", "visaebench topk", "sparsify"])
+def test_a_tensor_that_was_expanded_is_refused_before_memory_is_asked_for(
+    name, dtype, tmp_path, refused, little_memory
+):
+    place = made(name, tmp_path)
+    file, header, tensors = tensor_file(place)
+    if file.suffix == ".safetensors":  # Which writes them whole; PyTorch does not.
+        file.unlink()
+        file = place / "sae.pt"
+    tensors["W_dec"] = torch.zeros(1, dtype=dtype).expand(40_000, 40_000)
+    write(file, header if isinstance(header, bytes) else b"", tensors)
+    assert file.stat().st_size < 10_000
+    line = refused(place)
+    size = 40_000**2 * dtype.itemsize
+    assert f"{file}: W_dec was expanded: its shape (40000, 40000) takes" in line
+    assert f"{size:,} bytes, of which the file holds {dtype.itemsize:,}" in line
+
+
+def test_tensors_that_share_their_numbers_are_refused_where_they_are_many(
+    tmp_path, refused, little_memory
+):
+    place = made("sparsify", tmp_path)
+    (place / "sae.safetensors").unlink()
+    half = torch.zeros(10**6, dtype=torch.float16)
+    file = place / "sae.pt"
+    torch.save(dict.fromkeys(map(str, range(1000)), half), file)
+    assert f"{file}: its tensors share their numbers: they take" in refused(place)
+    # A decoder that is the encoder's transpose is none of these.
+    tied = {"encoder.weight": LINEAR["encoder.weight"]}
+    tied |= {"encoder.bias": random(M), "b_dec": random(D)}
+    torch.save(tied | {"W_dec": tied["encoder.weight"]}, file)
+    assert convert.load(place).m == M
+
+
+def test_a_file_that_unpacks_to_more_than_its_size_is_refused(
+    tmp_path, refused, little_memory
+):
+    place = made("visaebench topk", tmp_path)
+    file, _, tensors = tensor_file(place)
+    torch.save(tensors | {"more": torch.zeros(10**8)}, tmp_path / "whole.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pt") as whole,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for member in whole.namelist():
+            packed.writestr(member, whole.read(member))
+    (tmp_path / "whole.pt").unlink()
+    assert file.stat().st_size < 10**6
+    assert re.search(f"{file} is compressed: its .* bytes unpack to 4", refused(place))
+
+
+def sealed(file, tensors, **settings):
+    """Write a file of this project, whatever its tensors and settings are."""
+    stated = {"select": "topk", "k": K, "input_norm": "none", "input_scale": 1.0}
+    header = json.dumps(stated | settings | {"seal": seals.BLANK})
+    save_file(tensors, file, metadata={"sae": header})
+    seals.seal(file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"W_enc": torch.zeros(0, 10**9)}, "W_enc is of shape (0, 1000000000)"),
+        ({"W_enc": torch.zeros(10**9, 0)}, "W_enc is of shape (1000000000, 0)"),
+        ({"W_enc": torch.zeros(0, 10**9), "W_dec": torch.zeros(10**9, 0)}, "(0, 10"),
+        ({"b_dec": torch.zeros(D + 1)}, "b_dec is of shape (7,)"),
+    ],
+)
+def test_an_sae_is_not_made_before_its_tensors_fit(
+    changed, said, tmp_path, little_memory
+):
+    file = sealed(tmp_path / "sae.safetensors", OURS | changed)
+    with pytest.raises(UserError) as raised:
+        sae.load(file)
+    assert f"{file} is not a whole SAE file" in str(raised.value)
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"k": "4"}, "k = '4'; it should be a whole number from 1 to its 16 latents"),
+        ({"k": 17}, "k = 17; it should be a whole number"),
+        ({"k": True}, "k = True; it should be a whole number"),
+        ({"input_norm": "l2"}, "input_norm is 'l2'; it should be none, unit_l2, unit"),
+        ({"input_norm": []}, "input_norm is []; it should be none"),
+        ({"input_scale": "2"}, "input_scale is '2'; it should be a number above 0"),
+        ({"input_scale": 0}, "input_scale is 0; it should be a number above 0"),
+        ({"input_scale": NAN}, "input_scale is nan; it should be a number above 0"),
+    ],
+)
+def test_a_file_is_not_loaded_with_settings_that_cannot_be(settings, said, tmp_path):
+    sealed(tmp_path / "right.safetensors", OURS)
+    assert sae.load(tmp_path / "right.safetensors").coder.k == K
+    file = sealed(tmp_path / "sae.safetensors", OURS, **settings)
+    with pytest.raises(UserError) as raised:
+        sae.load(file)
+    assert said in str(raised.value) and str(file) in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -835,10 +988,15 @@ def test_no_value_of_a_setting_ends_otherwise_than_in_an_sae_or_an_error(
                 keys_of(value, f"{above}{key}.") if isinstance(value, dict) else ()
             )
 
-    for keys in keys_of(settings):
-        for value in (None, [], {}, "x", True, -1, 0, 0.5, NAN, INF, 10**30):
+    importer = registry.load("importer", FORMATS[name][0])
+    keys_read = [*keys_of(settings), *importer.Settings.model_fields]
+    values = (None, [], {}, "x", True, -1, 0, 0.5, NAN, INF, 10**30, 1e39, 1e308)
+    for keys in dict.fromkeys(keys_read):
+        for value in values:
             file.write_bytes(before)
             with_setting(place, keys, value)
+            if name.startswith("visaebench") and keys != "input_dim":
+                with_setting(place, "input_dim", D)  # What a factor multiplies.
             try:
                 found = convert.load(str(place))
             except UserError:

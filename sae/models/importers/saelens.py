@@ -4,10 +4,9 @@ BatchTopK and Matryoshka SAEs are saved as JumpReLU by the library. Gated ones a
 threshold of the magnitude's pre-activation.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 
 from sae.core.errors import UserError
 from sae.models import foreign
@@ -27,7 +26,7 @@ class Settings(foreign.Settings):
     architecture: Literal["topk", "jumprelu", "standard", "gated"]
     d_in: foreign.Size | None = None
     d_sae: foreign.Size | None = None
-    k: Annotated[float, Field(gt=0)] | None = None
+    k: foreign.Factor | None = None
     apply_b_dec_to_input: bool = True
     rescale_acts_by_decoder_norm: bool = False
     normalize_activations: Literal["none", "constant_norm_rescale", "layer_norm"] = (

@@ -1,8 +1,9 @@
 """eai-sparsify (MIT): a folder with `sae.safetensors` and `cfg.json`; Top-k SAEs alone."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 
 from sae.models import foreign
 from sae.models.coder import Coder
@@ -15,8 +16,8 @@ class Settings(foreign.Settings):
 
     activation: Literal["topk"] = "topk"
     d_in: foreign.Size | None = None
-    num_latents: int | None = None
-    expansion_factor: int | None = None
+    num_latents: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    expansion_factor: foreign.Size | None = None
     k: foreign.Size | None = None
     transcode: Literal[False] = False
     skip_connection: Literal[False] = False

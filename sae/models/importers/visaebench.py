@@ -4,10 +4,9 @@ Its encoder does not subtract the decoder's bias, and its BatchTopK keeps what *
 deviation of the inputs lie outside the file: embeddings have to be standardised before.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 
 from sae.core.errors import UserError
 from sae.models import foreign
@@ -29,9 +28,9 @@ class Settings(foreign.Settings):
     activation: Literal["topk", "batchtopk", "jumprelu"]
     input_dim: foreign.Size | None = None
     hidden_dim: foreign.Size | None = None
-    expansion_factor: Annotated[float, Field(gt=0)] | None = None
+    expansion_factor: foreign.Factor | None = None
     k: foreign.Size | None = None
-    threshold: float | None = None
+    threshold: foreign.Number | None = None
 
 
 def fits(checkpoint: foreign.Checkpoint) -> bool:
@@ -52,7 +51,7 @@ def _parts(
     product = foreign.times(c.input_dim, c.expansion_factor)
     m = {
         "hidden_dim": c.hidden_dim,
-        "input_dim * expansion_factor": product and int(product),
+        "input_dim * expansion_factor": None if product is None else round(product),
     }
     t = checkpoint.take(SHAPES | held, {"input_dim": c.input_dim}, m)
     if c.activation == "topk" or held:
