@@ -1,5 +1,7 @@
 """sae_workflow.times and sae_workflow.check, on files written by hand."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -55,6 +57,10 @@ def test_times_are_those_of_the_experiments_own_banks(tmp_path, monkeypatch):
             "memory": "400 MiB",
         },
     ]
+    # Also where standard streams are closed: the site's job would fail.
+    again = f"'{sys.executable}' -m sae_workflow.times demo --out again.json"
+    subprocess.run(["bash", "-c", f"{again} <&- >&- 2>&-"], check=True)
+    assert Path("again.json").read_bytes() == Path("times.json").read_bytes()
 
 
 def test_what_an_earlier_config_left_is_not_checked(tmp_path, monkeypatch, capsys):

@@ -8,7 +8,7 @@ from sae.core import paths
 from sae.core.files import dumps
 from sae.data.artifacts import names as artifact_names
 from sae.data.splits import SPLITS
-from sae_workflow import handover, listing
+from sae_workflow import expected, handover, listing
 from sae_workflow.stages import STAGES, Job
 
 ENVIRONMENT = "../../environment.yml"
@@ -208,25 +208,5 @@ def of_gallery(w, pattern, **values):
 
 
 def results_of(experiment):
-    """What an experiment ends in, and every manifest on the way.
-
-    Snakemake does not make a lost intermediate file again while the final files look fresh, and a job that fails loses
-    its old output: without the manifests, stale tables could pass for finished.
-    """
-    here = {"experiment": experiment}
-    stages = list(settings.stages(cfg, experiment))
-    gallery = settings.gallery(cfg, experiment) is not None
-    return [
-        *of_banks(experiment, paths.DATASET),
-        *of_embedded(experiment, paths.EMBEDDINGS_MANIFEST, split=SPLITS),
-        *of_banks(experiment, paths.BANK),
-        *of_banks(experiment, paths.STAGE_TABLE, stage=stages, table="metrics"),
-        *(of_banks(experiment, paths.PROBE_OF_EMBEDDINGS) if "probe" in cfg.metrics else []),
-        *expand([paths.METRICS, paths.METRICS_CSV, paths.CURVES, paths.LATENTS, paths.ALL_SELECTIONS], **here),
-        *(expand(paths.GALLERY, **here, part=paths.GALLERY_PARTS) if gallery else []),
-        *expand(paths.TABLE, **here, number=paths.TABLE_NUMBERS, suffix=paths.TABLE_SUFFIXES),
-        *expand([*paths.NOTED_TABLES, *paths.FRONT_MEANS], **here, suffix=("csv", "md")),
-        *expand(paths.FIGURE, **here, figure=settings.figures(cfg, experiment), suffix=paths.FIGURE_SUFFIXES),
-        *expand(paths.CLAIMS, **here, suffix=("csv", "md")),
-        *expand(paths.SITE, **here),
-    ]
+    """What an experiment ends in, and every manifest on the way."""
+    return expected.files_of(cfg, experiment)

@@ -1,7 +1,7 @@
 """Check the files of an experiment against the hashes that were written with them: `make check`, and after a run."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from sae.core import files, paths, seals
 from sae.core.errors import UserError
 from sae.data.splits import SPLITS
-from sae_workflow import times
-from sae_workflow.start import start
+from sae_workflow import expected, times
+from sae_workflow.start import say, start
 
 T = TypeVar("T")
 
@@ -28,9 +28,13 @@ class Check:
     Attributes:
         count: how many files were checked.
         wrong: what is wrong, a line each.
+
+    Args:
+        missing: files of which it is known that they are not there.
     """
 
-    def __init__(self, experiment: str) -> None:
+    def __init__(self, experiment: str, missing: Collection[str] = ()) -> None:
+        self._missing = {*map(Path, missing)}
         self.count = 0
         self.wrong: list[str] = []
         folder = Path(paths.EXPERIMENT.format(experiment=experiment))
@@ -98,20 +102,51 @@ class Check:
     def _listed(self, sums: dict[str, str], source: Path) -> None:
         """Check the files that the sealed file `source` lists."""
         for name, digest in sums.items():
-            self._tried(files.check_sum, source.parent / name, digest, source)
+            if source.parent / name not in self._missing:
+                self._tried(files.check_sum, source.parent / name, digest, source)
 
 
-def main(experiment: str) -> int:
-    """Say what is wrong with an experiment's files; 0 if nothing is."""
-    check = Check(experiment)
+def report(experiment: str, missing: Collection[str] = ()) -> int:
+    """Say what is wrong with the files that an experiment has; 0 if nothing is.
+
+    Args:
+        missing: files of which it is said elsewhere that they are not there.
+    """
+    check = Check(experiment, missing)
     for line in check.wrong:
         print(f"error: {line}", file=sys.stderr)
     if not check.count:
         print(f"error: results/{experiment} holds nothing to check", file=sys.stderr)
     if check.wrong or not check.count:
         return 1
-    print(f"checked: {check.count} files of {experiment} are as they were written")
+    say(f"checked: {check.count} files of {experiment} are as they were written")
     return 0
+
+
+def report_missing(experiment: str, missing: list[str] | None) -> int:
+    """Say which files an experiment lacks, if that is known; 0 unless it lacks some."""
+    if missing is None:
+        say(
+            f"no configuration of {experiment} is known here, so nobody can say whether "
+            "files are missing"
+        )
+        return 0
+    if not missing:
+        return 0
+    count = "1 file is" if len(missing) == 1 else f"{len(missing)} files are"
+    print(
+        f"error: {experiment} is incomplete, {count} missing: "
+        f"{expected.in_words(missing)}. Run it again: what is there is not made anew",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def main(experiment: str) -> int:
+    """Say what is wrong with an experiment's files, and which are missing; 0 if all is well."""
+    missing = expected.missing(experiment)
+    codes = [report(experiment, missing or ()), report_missing(experiment, missing)]
+    return max(codes)
 
 
 if __name__ == "__main__":

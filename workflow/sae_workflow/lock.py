@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from sae.core.errors import UserError
+from sae_workflow.start import say
 
 _held: list[IO[str]] = []
 _RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -125,9 +126,8 @@ def end_orphans() -> None:
             f"Slurm jobs {', '.join(jobs)} are of another run of this folder: {why}. Wait for it; if it is gone, "
             f"`scancel {' '.join(jobs)}`, delete .snakemake/alive-*, and run again"
         )
-    print(
-        f"A killed run left Slurm jobs {', '.join(jobs)}: cancelling them. What they finished is kept.",
-        flush=True,
+    say(
+        f"A killed run left Slurm jobs {', '.join(jobs)}: cancelling them. What they finished is kept."
     )
     _slurm("scancel", *jobs)
     for _ in range(120):

@@ -73,16 +73,21 @@ def _deciding(config: dict[str, Any], experiment: str) -> dict[str, Any]:
     }
 
 
-def read() -> Iterator[tuple[Path, list[str], Config]]:
+def read(experiment: str = "*") -> Iterator[tuple[Path, list[str], Config]]:
     """Each record that there is: (its file, the config files it was read from, the config with one experiment).
 
     The entries from outside that a config names are known to this process until the next one is read.
+
+    Args:
+        experiment: of which to read the records, by default of all.
 
     Raises:
         UserError: a record was altered, or its config is not right any more.
     """
     for path in sorted(
-        Path().glob(paths.CONFIGURATION.format(experiment="*", configuration="*"))
+        Path().glob(
+            paths.CONFIGURATION.format(experiment=experiment, configuration="*")
+        )
     ):
         found = files.read_json(path, "recorded configuration", _ADVICE)
         try:

@@ -1,0 +1,89 @@
+"""`make check`: what it says of an experiment that is incomplete."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from sae_workflow import check, expected, recorded, settings
+
+from sae.core import files, paths
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """A folder with each file that the experiment `smoke` ends in, tables with sums."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    names = expected.files_of(settings.read("config.yaml"), "smoke")
+    for file in map(Path, names):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}")
+    return [*map(Path, names)]
+
+
+def test_a_check_names_the_files_that_an_experiment_lacks(
+    finished, tmp_path, monkeypatch, capsys
+):
+    # What else is wrong with files that were written by hand is not asked here.
+    monkeypatch.setattr(check, "report", lambda experiment, missing: 0)
+    assert check.main("smoke") == 0 and capsys.readouterr().err == ""
+    tables = [file for file in finished if file.parent.name == "tables"]
+    for folder in ("tables", "figures"):
+        shutil.rmtree(tmp_path / "results/smoke" / folder)
+    for name in ("metrics.csv", "metrics.parquet", "gallery/images.parquet"):
+        (tmp_path / "results/smoke" / name).unlink()
+    assert check.main("smoke") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: smoke is incomplete, ") and said.count("\n") == 1
+    for name in (
+        "results/smoke/metrics.csv",
+        "results/smoke/metrics.parquet",
+        "results/smoke/gallery/images.parquet",
+        f"results/smoke/tables/ ({len(tables)} files)",
+        "results/smoke/figures/ (",
+    ):
+        assert name in said, said
+    assert "sample.parquet" not in said
+
+
+def test_a_missing_table_is_said_once_though_a_list_of_sums_names_it(
+    finished, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(check.Check, "__init__", check_sums_of_tables)
+    table = Path("results/smoke/tables/table1.csv")
+    sums = {table.name: files.sha256(table), "table2.csv": "0"}
+    files.write_json("results/smoke/tables/tables.sums.json", sums)
+    table.unlink()
+    assert check.main("smoke") == 1
+    said = capsys.readouterr().err
+    assert said.count("table1.csv") == 1 and "incomplete, 1 file is missing" in said
+    assert said.count("table2.csv") == 1
+
+
+def check_sums_of_tables(self, experiment, missing):
+    """Check the files that the list of sums of an experiment's tables names alone."""
+    self.count = 0
+    self.wrong = []
+    self._missing = {*map(Path, missing)}
+    source = Path(paths.TABLES_SUMS.format(experiment=experiment))
+    self._listed(files.read_json(source), source)
+
+
+def test_of_several_configurations_that_which_lacks_least_counts(
+    finished, tmp_path, capsys
+):
+    config = yaml.safe_load(Path("config.yaml").read_text())
+    experiment = config["experiments"]["smoke"]
+    recorded.write(config, {"smoke"}, ["mine.yaml"], {})
+    assert not list(Path("results/smoke").glob("configurations/*"))
+    experiment["k"] = [*experiment["k"], 16]
+    recorded.write(config, {"smoke"}, ["mine.yaml"], {})
+    assert list(Path("results/smoke").glob("configurations/*"))
+    assert expected.missing("smoke") == []
+    # Without config.yaml's, the one that was recorded is asked for.
+    del config["experiments"]["smoke"]
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    assert any("k16" in file for file in expected.missing("smoke"))
+    assert expected.missing("nowhere") is None
