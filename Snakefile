@@ -11,6 +11,7 @@ from sae_workflow import lock, handover, missing, preflight, recorded, settings,
 min_version("9.0")
 if workflow.is_main_process:
     preflight.stop_in_one_line()
+    preflight.pass_over_damaged_records()
     try:
         preflight.records()
     except UserError as error:
@@ -57,6 +58,7 @@ if workflow.is_main_process:
 
 
 onstart:
+    preflight.take_back_stop_signals(workflow.scheduler)
     try:
         lock.end_orphans()
         preflight.writable("results")

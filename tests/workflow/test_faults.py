@@ -610,17 +610,15 @@ def test_a_run_told_to_stop_ends_and_the_rerun_gives_the_same_bytes(
     kept = {f: f.stat().st_ino for f in stored.glob("[0-9a-f]*/sae.safetensors")}
     (os.killpg if told == "all" else os.kill)(process.pid, signal.SIGTERM)
     said = process.communicate()[0]
-    assert process.returncode == 1 and "Traceback" not in said, said
-    bank = checkout.folder / BANK
-    if told == "all":
-        assert said.count(
-            "error: train was told to stop (SIGTERM); what it has finished is kept, run again to go on"
-        )
-        assert not bank.exists()
-    else:
-        assert (
-            bank.exists() and not (checkout.folder / TARGETS[-1]).exists()
-        )  # Jobs at work end, no other begins.
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert (
+        "Traceback" not in said and "python -m sae" not in said.partition("stopped")[2]
+    )
+    assert said.count("stopped by SIGTERM: jobs at work end now") == 1
+    assert said.count(
+        "error: train was told to stop (SIGTERM); what it has finished is kept, run again to go on"
+    )
+    assert not (checkout.folder / BANK).exists()
     assert not temporaries(checkout)
     checkout.snakemake(*TARGETS)  # No lock is left.
     assert everything(checkout) == everything(undisturbed)

@@ -1,18 +1,27 @@
-"""Ctrl-C in a run, at any moment and more than once: one line that says what is kept, and the next run can start."""
+"""A run that is told to stop, at any moment and more than once, by Ctrl-C or SIGTERM.
+
+It says in one line what is kept, ends with all its jobs, and the next run can start.
+"""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.workflow
+ROOT = Path(__file__).parents[2]
 SAID = (
-    "stopped by Ctrl-C: jobs at work end now. What is finished is kept, to the SAE and the batch of embeddings; run "
+    "stopped by {}: jobs at work end now. What is finished is kept, to the SAE and the batch of embeddings; run "
     "the same again to go on."
 )
+RUN = [sys.executable, "-m", "sae_workflow.run", "tiny"]
+# `make run`, without a setup of its own.
+MAKE = ["make", "-f", ROOT / "Makefile", "-o", "setup", "run", "EXPERIMENT=tiny"]
 
 
 @pytest.fixture(scope="module")
@@ -22,47 +31,98 @@ def checkout(tmp_path_factory, digits):
     return Checkout(tmp_path_factory.mktemp("interrupted"), digits)
 
 
-def interrupted(checkout, moment, times):
-    """What a run printed that got so many Ctrl-C, the first one at a moment; a terminal sends them to all processes."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sae_workflow.run", "tiny"],
+def with_default_signals():
+    """Let a process that starts take signals, also where the tests ignore them.
+
+    A shell lets what it starts in the background ignore SIGINT, and nohup SIGHUP.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def with_sigint_ignored():
+    """Let a process that starts ignore SIGINT, as in the background of a script."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def start(checkout, command, dispositions=with_default_signals):
+    """Start a command in a checkout, in a session of its own."""
+    return subprocess.Popen(
+        command,
         cwd=checkout.folder,
         env=checkout.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=dispositions,
         text=True,
     )
+
+
+def wait_for(moment, checkout, process):
     while not moment(checkout.folder):
         assert process.poll() is None, "finished before it could be stopped"
         time.sleep(0.005)
-    for _ in range(times):
-        os.killpg(process.pid, signal.SIGINT)
-        time.sleep(0.1)
+
+
+def processes_of_session(session):
+    """The commands of the processes of a session that have not ended."""
+    commands = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == session:
+                commands.append(process.cmdline())
+        except (psutil.Error, ProcessLookupError):
+            continue
+    return commands
+
+
+def check_stopped(process, name, code):
+    """Check what a run that is told to stop says, and that all of it ends."""
     said = process.communicate()[0]
-    assert process.returncode == 128 + signal.SIGINT, said
-    return said
+    line = SAID.format(name)
+    assert process.returncode == code, said
+    from_snakemake = [text for text in said.splitlines() if "make: ***" not in text]
+    assert said.count(line) == 1 and from_snakemake[-1] == line, said
+    assert "Traceback" not in said and "python -m sae" not in said, said
+    assert "failed" not in said and "error:" not in said.lower(), said
+    assert processes_of_session(process.pid) == []
 
 
-# A run that starts, plans, embeds, and trains; each goes on where the one before it was stopped.
+def starts(folder):
+    time.sleep(0.3)
+    return True
+
+
+def plans(folder):
+    return any(folder.glob(".snakemake/alive-*"))
+
+
+def starts_its_first_job(folder):
+    return (folder / "results/logs/dataset").exists()
+
+
+def trains(folder):
+    return any(folder.glob("results/store/saes/[0-9a-f]*"))
+
+
+# Each goes on where the one before it was stopped.
 @pytest.mark.parametrize(
     ("moment", "times"),
     [
-        (lambda folder: time.sleep(0.3) or True, 1),
-        pytest.param(
-            lambda folder: any(folder.glob(".snakemake/alive-*")),
-            2,
-            marks=pytest.mark.slow,
-        ),
-        (lambda folder: (folder / "results/logs/dataset").exists(), 1),
-        (lambda folder: any(folder.glob("results/store/saes/[0-9a-f]*")), 3),
+        (starts, 1),
+        pytest.param(plans, 2, marks=pytest.mark.slow),
+        (starts_its_first_job, 1),
+        (trains, 3),
     ],
-    ids=["starts", "plans", "its first job starts", "trains"],
 )
 def test_one_line_says_what_is_kept_and_the_next_run_can_start(checkout, moment, times):
-    said = interrupted(checkout, moment, times)
-    assert said.count(SAID) == 1 and said.strip().endswith(SAID), said
-    assert "Traceback" not in said and "error" not in said.lower(), said
+    process = start(checkout, RUN)
+    wait_for(moment, checkout, process)
+    for _ in range(times):  # A terminal sends them to all processes.
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.1)
+    check_stopped(process, "Ctrl-C", 128 + signal.SIGINT)
     assert not any((checkout.folder / ".snakemake/locks").glob("*"))
 
 
@@ -76,10 +136,58 @@ def test_then_the_run_goes_on(checkout):
     assert {file: file.stat().st_ino for file in kept} == kept
 
 
+def scores(folder):
+    return any(folder.glob("results/tiny/logs/score/digits/tiny/*"))
+
+
+@pytest.mark.parametrize(
+    ("command", "is_group", "number", "code"),
+    [
+        (MAKE, False, signal.SIGTERM, -signal.SIGTERM),
+        pytest.param(
+            RUN, False, signal.SIGINT, 128 + signal.SIGINT, marks=pytest.mark.slow
+        ),
+        (RUN, True, signal.SIGTERM, 128 + signal.SIGTERM),
+        pytest.param(
+            RUN, True, signal.SIGHUP, 128 + signal.SIGHUP, marks=pytest.mark.slow
+        ),
+    ],
+    ids=["make alone", "run alone", "all its processes", "the terminal is closed"],
+)
+def test_a_run_told_to_end_ends_with_its_jobs(
+    checkout, command, is_group, number, code
+):
+    log = checkout.folder / "results/tiny/logs/score/digits/tiny/k4.log"
+    log.unlink(missing_ok=True)
+    process = start(checkout, command)
+    wait_for(scores, checkout, process)
+    (os.killpg if is_group else os.kill)(process.pid, number)
+    name = "Ctrl-C" if number == signal.SIGINT else number.name
+    check_stopped(process, name, code)
+    # The job did not go on to its end, and no other one began.
+    assert not (checkout.folder / "results/tiny/metrics.parquet").exists()
+    assert not any((checkout.folder / ".snakemake/locks").glob("*"))
+
+
+def test_a_run_in_the_background_of_a_script_ignores_ctrl_c_and_takes_sigterm(checkout):
+    log = checkout.folder / "results/tiny/logs/score/digits/tiny/k4.log"
+    log.unlink(missing_ok=True)
+    process = start(checkout, MAKE, with_sigint_ignored)
+    wait_for(plans, checkout, process)
+    os.killpg(process.pid, signal.SIGINT)
+    wait_for(scores, checkout, process)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.terminate()
+    check_stopped(process, "SIGTERM", -signal.SIGTERM)
+
+
 @pytest.mark.parametrize(
     ("command", "imported", "number"),
     [
         ("sae_workflow.run tiny", "sae_workflow.check", signal.SIGINT),
+        ("sae_workflow.run tiny", "sae_workflow.check", signal.SIGTERM),
         ("sae board nowhere", "sae.core.own", signal.SIGINT),
         ("sae board nowhere", "sae.core.own", signal.SIGTERM),
     ],
@@ -103,6 +211,7 @@ sys.meta_path.insert(0, Finder)
         cwd=tmp_path,
         env=environment,
         capture_output=True,
+        preexec_fn=with_default_signals,
         text=True,
     )
     assert process.returncode == 128 + number, process.stderr

@@ -111,3 +111,37 @@ def test_an_experiment_that_does_not_exist_lists_those_there_are(
             refuse()
     else:
         refuse()
+
+
+DAMAGES = {
+    "no text": lambda record: record.replace(b"starttime", b"start\xfftime"),
+    "no dictionary": lambda record: b"[1]",
+    "another type": lambda record: record.replace(
+        b'"rule": "copy"', b'"rule": 12345678'
+    ),
+    "cut short": lambda record: record[:-20],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_record_of_snakemakes_is_passed_over_in_one_line(folder, damage):
+    (folder / "Snakefile").write_text("""
+from sae_workflow import preflight
+preflight.pass_over_damaged_records()
+rule copy:
+    output: "made.txt"
+    shell: "echo made > {output}"
+""")
+    snakemake = [Path(sys.executable).with_name("snakemake"), "--cores", "1"]
+    subprocess.run(snakemake, check=True, capture_output=True)
+    (record,) = (
+        file for file in Path(".snakemake/metadata").iterdir() if file.is_file()
+    )
+    content = record.read_bytes()
+    record.write_bytes(DAMAGES[damage](content))
+    assert record.read_bytes() != content
+    done = subprocess.run([*snakemake, "-n"], capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and "Nothing to be done" in said, said
+    assert "Traceback" not in said
+    assert [str(record) in line for line in said.splitlines()].count(True) == 1, said

@@ -145,3 +145,31 @@ def test_a_run_says_little_and_an_error_once(make_checkout):
         "python -m sae embed"
         in max((checkout.folder / ".snakemake/log").iterdir()).read_text()
     )
+
+
+@pytest.mark.workflow
+def test_a_run_goes_on_when_nobody_reads_what_it_says(make_checkout):
+    checkout = make_checkout()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sae_workflow.run", "tiny", "--until", "dataset"],
+        cwd=checkout.folder,
+        env=checkout.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    process.stdout.readline()
+    process.stdout.close()  # As `2>&1 | head -1` does.
+    assert process.wait() == 0
+    assert (checkout.folder / "results/datasets/digits/manifest.json").exists()
+
+
+@pytest.mark.workflow
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-", "2>&1 | head -1"])
+def test_a_run_without_standard_output_has_its_site(make_checkout, closed):
+    checkout = make_checkout()
+    run = f"'{sys.executable}' -m sae_workflow.run tiny {closed}"
+    subprocess.run(["bash", "-c", run], cwd=checkout.folder, env=checkout.environment)
+    assert (checkout.folder / "results/tiny/report/index.html").exists()
+    times = json.loads((checkout.folder / "results/tiny/logs/times.json").read_text())
+    assert {row["step"] for row in times["jobs"]} >= {"embed", "train", "score"}

@@ -8,9 +8,8 @@ import signal
 from sae.core import faults
 
 if __name__ == "__main__":
-    faults.hold_back(
-        True, signal.SIGINT
-    )  # Till the imports below, which take a second, are done.
+    # Till the imports below, which take a second, are done.
+    faults.hold_back(True, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 import itertools
 import os
@@ -19,11 +18,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from sae.core import paths
 from sae.core.errors import UserError
 from sae_workflow import check, lock, preflight, settings
-from sae_workflow.start import start
+from sae_workflow.start import open_standard_streams, say, start
 
 PATIENCE = 5  # seconds that a run that was stopped a moment ago may take to end
 
@@ -37,11 +37,11 @@ def main(experiment: str, *options: str) -> None:
         paths.CLAIMS.format(experiment=experiment, suffix="csv")
     ).exists():  # Not with `--until train` or the like.
         # Snakemake looks at times: it would not notice that a finished file was altered.
-        if check.main(experiment):
+        if check.report(experiment):
             sys.exit(1)
         from sae_workflow import answer
 
-        print("\n" + "\n".join(answer.text(experiment)))
+        say("\n" + "\n".join(answer.text(experiment)))
 
 
 def check_configfiles(options: Sequence[str]) -> None:
@@ -64,9 +64,7 @@ def free_the_folder() -> None:
     while any(Path(".snakemake/locks").glob("*.lock")):
         gone, why = lock.owner_is_gone()
         if gone:
-            print(
-                "A killed run left its lock; its owner is gone: unlocking.", flush=True
-            )
+            say("A killed run left its lock; its owner is gone: unlocking.")
             snakemake("--unlock", "--quiet", "all")
             return
         if time.monotonic() > latest:
@@ -78,12 +76,30 @@ def free_the_folder() -> None:
 
 
 def snakemake(*arguments: str) -> None:
-    """Run Snakemake; exit with its code if it fails. On Ctrl-C it says so and cleans up by itself: wait for it."""
-    told: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    if callable(before):
-        signal.signal(signal.SIGINT, lambda number, _frame: told.append(number))
-    faults.hold_back(True, signal.SIGINT)  # From Snakemake, until it can say one line.
+    """Run Snakemake; exit with its code if it fails.
+
+    A signal to stop goes on to Snakemake, which says so, ends its jobs and cleans up by
+    itself: wait for that.
+    """
+    stop_signals: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        stop_signals.append(number)
+        # From a terminal Snakemake got that as well; it takes the first alone.
+        if process is not None:
+            process.send_signal(number)
+
+    # Whoever started this may have it ignore a signal, and Snakemake too.
+    handlers_before = {
+        number: handler
+        for number in preflight.STOP_SIGNALS
+        if (handler := signal.getsignal(number)) != signal.SIG_IGN
+    }
+    for number in handlers_before:
+        signal.signal(number, pass_on)
+    # From Snakemake, until it can say one line.
+    faults.hold_back(True, *preflight.STOP_SIGNALS)
     try:
         # Snakemake looks for the view (`snakemake_logger_plugin_sae`) in the folders of the path alone.
         path = os.pathsep.join(
@@ -99,15 +115,18 @@ def snakemake(*arguments: str) -> None:
         sys.exit(
             "error: snakemake is not on the PATH: activate .venv, or run `make demo`"
         )
-    if told:  # While it was started: it may not have got that.
-        process.send_signal(signal.SIGINT)
-    faults.hold_back(False, signal.SIGINT)
+    faults.hold_back(False, *preflight.STOP_SIGNALS)
     code = process.wait()
-    signal.signal(signal.SIGINT, before)
-    if code or told:
-        sys.exit(128 + told[0] if told else code)
+    for number, handler in handlers_before.items():
+        signal.signal(number, handler)
+    if stop_signals:
+        sys.exit(128 + stop_signals[0])
+    if code:
+        sys.exit(code)
 
 
 if __name__ == "__main__":
+    # First of all: what is opened would take the place of a stream that is closed.
+    open_standard_streams()
     preflight.stop_in_one_line()
     start(main)

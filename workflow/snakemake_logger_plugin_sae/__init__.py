@@ -15,7 +15,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
-from sae_workflow import view
+from sae_workflow import killed, view
+from sae_workflow.start import silence
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -26,6 +27,11 @@ EVERY, MINUTE = (
 
 
 class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Say nothing more to a reader such as `head` that has enough; the run goes on."""
+        self.quiet = True
+        silence(self.file.fileno())
+
     def show_cursor(self, show: bool = True) -> bool:
         return False  # It stays where a Ctrl-C, after which nothing is written any more, would leave it hidden.
 
@@ -58,6 +64,7 @@ class LogHandler(LogHandlerBase):
         )
         self._thread: threading.Thread | None = None
         self._told = set[str]()
+        self._killed_steps = set[str | None]()
 
     @property
     def has_filter(self) -> bool:
@@ -112,6 +119,9 @@ class LogHandler(LogHandlerBase):
     def _failure(self, record: Any) -> None:
         name = self._view.fail(record.jobid)
         words = view.own_words(record.log) or ["it said nothing"]
+        step = killed.step_of_command(str(getattr(record, "shellcmd", "")))
+        if step in self._killed_steps:
+            words = [killed.explanation(step)]
         self._print(
             "\n".join(
                 [f"{name} failed: {words[0].removeprefix('error: ')}", *words[1:]]
@@ -121,6 +131,10 @@ class LogHandler(LogHandlerBase):
         self._print(f"  its log: {', '.join(map(str, record.log)) or 'it has none'}")
 
     def _trouble(self, record: Any) -> None:
+        # A job whose shell was killed with it: `_failure` says so, which comes next.
+        if step := killed.killed_step(str(record.msg or "")):
+            self._killed_steps.add(step)
+            return
         text = view.plain(str(record.msg or ""))
         if text and not view.tells_twice(text) and text not in self._told:
             self._told.add(text)

@@ -1,0 +1,91 @@
+"""A job that the kernel kills, as it does where memory runs out, says so and what to set."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from sae_workflow import killed, preflight, view
+
+from sae.steps import STEPS
+
+# A Python whose steps are killed, and which is the real one for all else.
+PYTHON = """#!/bin/sh
+if [ "$2" = sae ]; then
+  echo "a line of progress" >&2
+  kill -KILL $$
+fi
+exec {python} "$@"
+"""
+
+
+def run_job(tmp_path, into_log):
+    """Run a job's shell whose Python is killed; gives its log and what it printed."""
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text(PYTHON.format(python=shlex.quote(sys.executable)))
+    python.chmod(0o755)
+    log = tmp_path / "k8.log"
+    log.touch()
+    prefix = f"set -euo pipefail; {preflight.shell_prefix(into_log)}"
+    done = subprocess.run(
+        ["bash", "-c", f"{prefix}python -m sae train --bank x --log {log}"],
+        env=os.environ | {"PATH": f"{python.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 128 + signal.SIGKILL
+    return log, done.stderr
+
+
+@pytest.mark.parametrize("into_log", [True, False], ids=["live view", "snakemake"])
+def test_its_shell_says_that_it_was_killed_and_what_to_set(tmp_path, into_log):
+    log, printed = run_job(tmp_path, into_log)
+    line = f"error: {killed.explanation('train')}"
+    assert "memory ran out" in line and STEPS["train"].memory in line
+    assert view.own_words([log]) == [line]
+    assert printed.count(line) == (0 if into_log else 1)
+
+
+@pytest.mark.workflow
+@pytest.mark.slow
+def test_a_job_that_is_killed_with_its_shell_is_told_of_without_its_command(
+    make_checkout,
+):
+    checkout = make_checkout()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sae_workflow.run", "tiny", "--until", "embed"],
+        cwd=checkout.folder,
+        env=checkout.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    jobs = []
+    while not jobs:
+        assert process.poll() is None, "finished before it could be killed"
+        jobs = [job for job in processes_below(process) if is_step(job, "embed")]
+        time.sleep(0.01)
+    for job in [*(job.parent() for job in jobs), *jobs]:  # The shell first.
+        job.kill()
+    said = process.communicate()[0]
+    assert process.returncode == 1
+    assert f"embed digits/tiny failed: {killed.explanation('embed')}" in said
+    assert "python -m sae" not in said and len(said.splitlines()) < 12, said
+
+
+def processes_below(process):
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def is_step(process, step):
+    try:
+        command = process.cmdline()
+    except psutil.Error:
+        return False
+    return command[1:4] == ["-m", "sae", step] and Path(command[0]).name == "python"
