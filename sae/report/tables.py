@@ -27,7 +27,7 @@ from sae.report import board
 from sae.report import controls as of_controls
 from sae.report import detection as of_detection
 from sae.report import fronts as of_fronts
-from sae.report.markup import latex, markdown
+from sae.report.markup import latex, markdown, prose
 from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS
 from sae.scoring.selection import chosen, under
@@ -181,10 +181,10 @@ def write(
         under(files.read_parquet(metrics_file), "paper"),
         published.read(published_folder),
     )
-    about, controlled = (
-        training(metrics, settings),
-        ", ".join(map(settings.method, settings.controls)) or "none here",
-    )
+    # Both hold labels, which are no markup: notes and captions are paragraphs of it.
+    about = prose(training(metrics, settings))
+    controlled = prose(", ".join(map(settings.method, settings.controls)))
+    controlled = controlled or "none here"
     general = GENERAL_NOTES.format(seeds=metrics["seed"].nunique(), controls=controlled)
     made = {}
     for number in TABLES:

@@ -4,6 +4,7 @@ import html
 import itertools
 import re
 
+import markdown_it
 import numpy as np
 import pandas as pd
 import pytest
@@ -294,6 +295,50 @@ def test_a_text_is_printed_as_it_is():
         assert [
             re.sub(every, lambda found: TEX[found[0]], cell).strip() for cell in cells
         ] == texts
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        *hostile.LABELS,
+        r"`Top`_k $1 \par & {x}^~",
+        "# 1. `a``b` &lt;",
+    ],
+)
+def test_a_label_in_a_caption_is_printed_as_it_is(label, tmp_path):
+    control = {"label": f"{label} 0", "control": True}  # A label is given once.
+    methods = {"topk": {"label": label}, "raw": control}
+    frame = metrics({"topk": 0.7, "raw": 0.2}).assign(steps=3, images_per_latent=2.0)
+    written(frame, {"methods": methods, "datasets": {"d": label}}, tmp_path)
+
+    # A dataset, its baseline, and the controls: what TeX prints of each.
+    tex = (tmp_path / "table1.tex").read_text()
+    caption = re.search(r"\\caption\{(.*)\} \\\\\n", tex)[1]
+    every = "|".join(map(re.escape, TEX))
+    assert not re.search(r"[\\$%#^~|{}&]", re.sub(every, "", caption))
+    printed = re.sub(every, lambda found: TEX[found[0]], caption)
+    assert f"{label}: 3 steps, 2 training images per latent; {label}: it has" in printed
+    assert f"Controls ({label} 0) are not tuned" in printed
+    assert "Marks: > the choice is the largest lambda of the sweep" in printed
+
+    # And what Markdown prints: paragraphs, in which nothing of a label is markup.
+    for name in ("table1.md", "controls.md"):
+        head = (tmp_path / name).read_text().split("\n\n")[1]
+        rendered = markdown_it.MarkdownIt().render(head)
+        assert rendered.startswith("<p>") and "<code>" not in rendered
+        shown = html.unescape(rendered.removeprefix("<p>").removesuffix("</p>\n"))
+        assert shown.startswith(f"{label}: 3 steps, ") and f"; {label}: it has" in shown
+    notes = (tmp_path / "table1.md").read_text()
+    rendered = markdown_it.MarkdownIt().render(notes)
+    assert f"Controls ({label} 0) are not" in html.unescape(rendered)
+
+
+@pytest.mark.parametrize(
+    "label", ["# a", "> *b* [c](d)", "- `e`", "+ f", "12. g", "12) h", "1.5 i", "---"]
+)
+def test_a_label_begins_nothing_at_the_start_of_a_paragraph(label):
+    rendered = markdown_it.MarkdownIt().render(markup.prose(label))
+    assert html.unescape(rendered) == f"<p>{label}</p>\n"
 
 
 def test_a_label_may_be_a_title():
