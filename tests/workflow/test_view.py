@@ -1,13 +1,16 @@
 """The live view of a run: what it says of stages, jobs at work, the time left and errors."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 
 import pytest
+import snakemake_logger_plugin_sae
 from sae_workflow import view
 from sae_workflow.stages import STAGES
+from sae_workflow.start import say
 
 from sae.core import headway
 
@@ -147,7 +150,27 @@ def test_a_run_says_little_and_an_error_once(make_checkout):
     )
 
 
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda stream: say("a line", stream),
+        # Rich by itself would end the program, and silence its standard output.
+        lambda stream: snakemake_logger_plugin_sae._Console(file=stream).print(
+            "a line"
+        ),
+    ],
+    ids=["run", "live view"],
+)
+def test_what_nobody_reads_any_more_is_dropped(tell):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        tell(stream)
+        tell(stream)
+
+
 @pytest.mark.workflow
+@pytest.mark.slow
 def test_a_run_goes_on_when_nobody_reads_what_it_says(make_checkout):
     checkout = make_checkout()
     process = subprocess.Popen(
@@ -161,6 +184,9 @@ def test_a_run_goes_on_when_nobody_reads_what_it_says(make_checkout):
     process.stdout.close()  # As `2>&1 | head -1` does.
     assert process.wait() == 0
     assert (checkout.folder / "results/datasets/digits/manifest.json").exists()
+    # Snakemake's own log goes on, too.
+    (log,) = (checkout.folder / ".snakemake/log").glob("*.log")
+    assert "Finished jobid" in log.read_text()
 
 
 @pytest.mark.workflow
