@@ -88,7 +88,8 @@ class Effect:
         status: "ok"; "infeasible" if the method or its baseline has no feasible trial;
             "out of reach" if the method ends too far below the floor; "seeds missing" if
             vertices lack fresh seeds that others of the cell have; "diverged" if no seed
-            is left of one side. All but "ok" have no effect.
+            is left of one side; "not measured" if a vertex lacks the score on test. All
+            but "ok" have no effect.
         effect: The difference on test, signed so that more is better.
         level: The baseline's score in the same reading.
         best_r2: R*, on validation.
@@ -204,6 +205,9 @@ def effects(
     for cell, cell_trials in trials.groupby(CELL, sort=False):
         for pair in _comparable_pairs(cell, cell_trials, tests, against, rule, reading):
             rows += pair.rows()
+    # A score that was measured nowhere says nothing.
+    measured = {row.score for row in rows if row.status != "not measured"}
+    rows = [row for row in rows if row.score in measured]
     return pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
 
 
@@ -245,11 +249,15 @@ def by_cell(effects: pd.DataFrame) -> pd.DataFrame:
         A row for each cell, method, score, width and reading, without the seed.
     """
     keys = [*CELL, "method", "score", "width", "reading"]
-    how: dict[str, Any] = dict.fromkeys(COLUMNS, "first")
-    how |= dict.fromkeys(("effect", "level", "r2_difference"), "mean")
-    how["lost"] = _joined_names
-    how = {name: how[name] for name in COLUMNS if name not in [*keys, "seed"]}
-    cells = effects.groupby(keys, sort=False, dropna=False).agg(how).reset_index()
+    averaged = ("effect", "level", "r2_difference")
+    aggregations: dict[str, Any] = {
+        name: "mean" if name in averaged else "first"
+        for name in COLUMNS
+        if name not in [*keys, "seed"]
+    }
+    aggregations["lost"] = _joined_names
+    by_cell = effects.groupby(keys, sort=False, dropna=False)
+    cells = by_cell.agg(aggregations).reset_index()
     return cells[[name for name in COLUMNS if name != "seed"]]
 
 
@@ -352,13 +360,15 @@ class _Pair:
             if not seeds:
                 yield self.row(width, status="seeds missing")
                 continue
-            read = [self.read(width, seed) for seed in seeds]
-            known = [row for row in read if not isnan(row.effect)]
-            for row in known:
-                yield dataclasses.replace(row, seeds=len(known))
-            # What stood on the front diverged with every seed.
-            if not known and all(row.lost for row in read):
-                yield self.row(width, status="diverged", lost=read[0].lost)
+            effects = [self.effect_with(width, seed) for seed in seeds]
+            measured = [effect for effect in effects if not isnan(effect.effect)]
+            for effect in measured:
+                yield dataclasses.replace(effect, seeds=len(measured))
+            if not measured and all(effect.lost for effect in effects):
+                # What stood on the front diverged with every seed.
+                yield self.row(width, status="diverged", lost=effects[0].lost)
+            elif not measured:
+                yield self.row(width, status="not measured")
 
     def problem(self) -> str | None:
         """Say why the two cannot be compared, or None if they can."""
@@ -385,8 +395,8 @@ class _Pair:
             best_r2=self.best_r2,
             reach=self.reach,
             floor=floor,
-            shortfall=max(0.0, self.best_r2 - self.reach),
-            gain=max(0.0, self.reach - self.best_r2),
+            shortfall=_positive_part(self.best_r2 - self.reach),
+            gain=_positive_part(self.reach - self.best_r2),
             below_floor=self.reach < floor,
             **about,
         )
@@ -414,7 +424,7 @@ class _Pair:
             return sorted(fresh[0] & fresh[1])
         return [] if self.retrained else sorted(common & {tuning})
 
-    def read(self, width: float, seed: int) -> Effect:
+    def effect_with(self, width: float, seed: int) -> Effect:
         """Read both fronts with one seed.
 
         Where a vertex diverged, each side is read as far as both still reach.
@@ -459,20 +469,23 @@ class _Pair:
         """Return where both fronts are read with one seed."""
         reach = float(min(own.r2[0], base.r2[0]))
         if self.reading == VALIDATION:
-            lost = self.base.diverged(seed)
-            left = [r2 for place, r2 in enumerate(self.base.r2) if place not in lost]
-            best, floor = self.best_r2, float(min(left))
+            diverged = self.base.diverged(seed)
+            places = range(len(self.base.r2))
+            floor = min(float(self.base.r2[n]) for n in places if n not in diverged)
+            best = self.best_r2
         else:
             # The last vertex has the highest score on validation.
-            highest = max(base.places)
-            best, floor = float(base.r2[0]), float(base.r2[base.places.index(highest)])
+            highest = base.places.index(max(base.places))
+            floor = float(base.r2[highest])
+            best = float(base.r2[0])
         return Window(best - width, best, floor, reach)
 
     def value(
         self, side: _Front, line: _Line, window: Window, seed: int
     ) -> tuple[float, float, str]:
         """Return a front's score and R^2 on test, and its weights in words."""
-        score = r2 = 0.0
+        score = 0.0
+        r2 = 0.0
         words = []
         for place, weight in zip(
             line.places, front.weights(line.r2, window), strict=True
@@ -483,6 +496,11 @@ class _Pair:
                 r2 += float(weight) * sae.r2
                 words.append(f"{side.names[place]}: {weight:.3f}")
         return score, r2, "; ".join(words)
+
+
+def _positive_part(value: float) -> float:
+    """Return a value, 0 in place of a negative one, and NaN of NaN."""
+    return nan if isnan(value) else max(0.0, value)
 
 
 def _comparable_pairs(

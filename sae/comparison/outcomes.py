@@ -3,12 +3,11 @@
 Blocks are (dataset, family of backbones). Detection is tested first, with Holm's
 correction over methods; then MS, over the methods whose detection was shown. The words:
 
-- *higher in these cells*, *lower in these cells*: p < .05 after the correction, the mean
-  of every dataset has the effect's sign, and so have the two other readings (equal R^2 on
-  test, and matched pairs, where there are any);
-- *equivalent*: the interval of 95 % lies within `NEGLIGIBLE` of 0, uncorrected, and the
-  other readings do not leave that;
-- *undecided*: neither;
+- *higher in these cells*, *lower in these cells*: p is below the level after the
+  correction, the mean of every dataset has the effect's sign, and so have the two other
+  readings: equal R^2 on test, and matched pairs, where there are any;
+- *equivalent*: the interval lies within `NEGLIGIBLE` of 0, uncorrected;
+- *undecided*: neither, or the readings disagree in sign;
 - *too few blocks*, *out of reach* (in a quarter of the cells or more), *not tested* (MS
   of a method whose detection is not shown): no word.
 
@@ -51,8 +50,9 @@ COLUMNS = [
     *("method", "score", "front", "width", "cells", "blocks", "infeasible"),
     *("out_of_reach", "effect", "low", "high", "p", "p_holm", "outcome", "smallest"),
     *("effect_by_cell", "low_backbones", "high_backbones", "low_seeds", "high_seeds"),
-    *("same_sign", "equal_r2", "equal_r2_low", "equal_r2_high"),
-    *("pairs", "pairs_low", "pairs_high", "kappa", "up", "level", "shortfall"),
+    *("same_sign", "equal_r2", "equal_r2_low", "equal_r2_high", "equal_r2_cells"),
+    *("pairs", "pairs_low", "pairs_high", "pairs_cells", "kappa"),
+    *("up", "level", "shortfall"),
     *("gain", "r2_difference", "at_lower_r2"),
 ]
 
@@ -79,7 +79,7 @@ def means(readings: Readings, families: Mapping[str, str], rule: Rule) -> pd.Dat
         `up`: cells above 0. `level`: the baseline, mean over cells. `smallest`: the effect
         that is found with a power of .8 at the strictest step of Holm's correction.
         `same_sign`: whether the means of all datasets have the effect's sign. `equal_r2`,
-        `pairs`: the other readings, means over blocks; `kappa`: the price of R^2 in
+        `pairs`: the other readings, means over blocks, of so many `..._cells`; `kappa`: the price of R^2 in
         pairs. `outcome` is None of scores that judge no method.
     """
     compared = readings.fronts[readings.fronts["status"] == "ok"]
@@ -177,7 +177,7 @@ def _mean(cells: pd.DataFrame, blocks: pd.Series, rule: Rule) -> dict[str, Any]:
         "effect_by_cell": cells["effect"].mean(),
         "low_backbones": middle - half_backbones,
         "high_backbones": middle + half_backbones,
-        "same_sign": bool((np.sign(datasets) == np.sign(mean)).all()),
+        "same_sign": bool(len(cells) and (np.sign(datasets) == np.sign(mean)).all()),
         "up": int((cells["effect"] > 0).sum()),
         **cells[BESIDE].mean().to_dict(),
     }
@@ -201,6 +201,7 @@ def _other_reading(name: str, cells: pd.DataFrame | None, rule: Rule) -> dict[st
     blocks = cells.groupby(BLOCK)["effect"].mean().to_numpy()
     mean, half, _ = student(blocks, rule.confidence)
     row = {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
+    row[f"{name}_cells"] = len(cells)
     if "kappa" in cells:
         row["kappa"] = cells["kappa"].iloc[0]
     return row
@@ -252,12 +253,12 @@ def _no_word(row: Any, rule: Rule) -> str | None:
 
 def _word(row: Any, rule: Rule) -> str:
     """Return the outcome of an endpoint of a method that is tested."""
-    others = [value for value in (row.equal_r2, row.pairs) if not np.isnan(value)]
-    agree = all(np.sign(value) == np.sign(row.effect) for value in others)
-    if row.p_holm < rule.level and row.same_sign and agree:
+    readings = [row.effect, row.equal_r2, row.pairs]
+    signs = {np.sign(value) for value in readings if not np.isnan(value)}
+    if len(signs) > 1:
+        return UNDECIDED
+    if row.p_holm < rule.level and row.same_sign:
         word = HIGHER if row.effect > 0 else LOWER
         return word + (SMALL if abs(row.effect) <= NEGLIGIBLE else "")
     within = row.low > -NEGLIGIBLE and row.high < NEGLIGIBLE
-    if within and all(abs(value) < NEGLIGIBLE for value in others):
-        return EQUIVALENT
-    return UNDECIDED
+    return EQUIVALENT if within else UNDECIDED

@@ -32,9 +32,9 @@ def effects(
     """Return each method's mean pair effect in each cell, for each endpoint.
 
     Args:
-        metrics: As `sae.comparison.fronts.effects` takes it.
-        against: As there.
-        rule: As there. Without `tuned` options there are no common points.
+        metrics: Tidy metrics of one protocol, MS across groups.
+        against: {method: the method that it is compared with, or None of a baseline}.
+        rule: What is feasible. Without `tuned` options there are no common points.
 
     Returns:
         Columns `COLUMNS`. `points`: how many pairs; `effect`: the mean difference of

@@ -18,8 +18,8 @@ class Readings(NamedTuple):
     """Effects by three readings; each table has a column `method`.
 
     Attributes:
-        fronts: Of :func:`sae.comparison.fronts.effects`.
-        equal_r2: The same at equal R^2 on test, endpoints alone.
+        fronts: Of :func:`sae.comparison.fronts.effects`, by the weights of validation.
+        equal_r2: Of that function at equal R^2 on test; endpoints alone.
         pairs: Of :func:`sae.comparison.pairs.effects`.
     """
 

@@ -9,13 +9,13 @@ class Rule(Options):
     """The rule of intervals and verdicts: `claims` in config.yaml."""
 
     confidence: Share
-    """Of the bootstrap interval over (dataset, backbone) blocks, seeds inside them."""
+    """Of all intervals: those of claims, a bootstrap over (dataset, backbone) blocks, and those of fronts."""
     resamples: int = Field(ge=100)
     """Of the bootstrap."""
     bootstrap_seed: Seed
     """Of the bootstrap."""
     min_blocks: int = Field(ge=2)
-    """With fewer blocks a claim is not tested."""
+    """With fewer blocks a claim is not tested, and an effect of fronts has no word."""
     agreement: float = Field(ge=0, le=1)
     """Of the cells that differ, the share that must agree with a claim."""
     margin_r2: float = Field(ge=0)

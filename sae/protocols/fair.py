@@ -237,7 +237,8 @@ class _Rounds:
     def _best(self, steps: int) -> pd.Series:
         """r2 and ms of a length, at its rate of highest R^2."""
         rows = self._scores(self._at_length(steps))
-        rows = rows.loc[(rows["status"] == "ok") & rows["r2"].notna(), ["r2", "ms"]]
+        scored = rows[["r2", "l0", "firing", MS]].notna().all(axis=1)
+        rows = rows.loc[(rows["status"] == "ok") & scored, ["r2", MS]]
         if rows.empty:
             said = "the baseline diverged at every learning rate: lower `lr` of protocol fair"
             raise UserError(f"{self._plan.cell}: {said}")
@@ -280,7 +281,7 @@ class _Rounds:
         that fire most.
         """
         count, rows = self._options.refined, self._scores(self.points[method])
-        feasible = rows[rows["feasible"]]
+        feasible = rows[rows["feasible"] & rows[MS].notna()]
         vertices = front.vertices(rows, MS)
         others = feasible.drop(index=vertices.index).sort_values(
             "r2", ascending=False, kind="stable"

@@ -31,29 +31,50 @@ other ones, whose vertices have no fresh seeds. So all are read with the seed of
 is, too."""
 
 
-def notes(rule: fronts.Rule, intervals: IntervalRule) -> str:
-    """Return what a reader must know of the first table."""
+def notes(
+    rule: fronts.Rule,
+    intervals: IntervalRule,
+    *,
+    has_datasets: bool,
+    has_controls: bool,
+) -> str:
+    """Return what a reader must know of the first table.
+
+    Args:
+        rule: Of fronts.
+        intervals: How wide intervals are.
+        has_datasets: Whether the table has a column for each dataset.
+        has_controls: Whether it has lines of controls.
+    """
+    datasets = "; then the mean of each dataset" if has_datasets else ""
+    controls = ""
+    if has_controls:
+        controls = """
+Controls are not tuned and stand at their own R2, beside the baseline that the paper's
+rule chose; they say what a difference is worth. Their intervals are those of
+controls.md."""
     return textwrap.fill(
         f"""\
 Baseline: its own score in the same reading, mean over cells. Effect, signed so that more
 is better: mean over blocks of the method's front minus the baseline's, over the window
 of {rule.widths[0]:g} of R2 below the baseline's best, chosen on validation and read on
-test. A block is a (dataset, family of backbones). In brackets the
-{intervals.confidence:.0%} interval over blocks; then the mean of each dataset. Up: cells
-in which the effect is above 0. At lower R2: cells in which the method ends left of where
-the baseline's score is highest, by {fronts.TOLERANCE:g} of R2 at most, and both are read
-there. dR2 is the price: the difference in test R2 at the same weights. Out of reach:
-cells in which it ends further left. No comparison: cells in which no trial is feasible,
-all seeds diverged, or fresh seeds are missing. Neither are in a mean. Outcome: detection
-is tested first, p < {intervals.level:.2g} after Holm over methods; then MS, over the
-methods whose detection passed. Higher or lower in these cells: it passed, and each
-dataset, equal test R2 and matched pairs have its sign. Equivalent: the interval lies
-within {outcomes.NEGLIGIBLE:g} of 0, uncorrected. This speaks of other families of
-backbones on these datasets, not of other datasets. Too few blocks: fewer than
-{intervals.min_blocks}. A trial is feasible where its L0 is at most {rule.l0:g} k and
-{rule.firing:.0%} of its latents fire on training images. Controls are not tuned and
-stand at their own R2: they say what a difference is worth. docs/protocol.md has the
-rule.""",
+test. Detection and MS are read with fresh seeds, where they were trained; detection over
+the whole dictionary with the seed of the tuning. A block is a (dataset, family of
+backbones). In brackets the {intervals.confidence:.0%} interval over blocks{datasets}.
+Up: cells in which the effect is above 0. At lower R2: cells in which the method ends
+left of where the baseline's score is highest, by {fronts.TOLERANCE:g} of R2 at most, and
+both are read there. dR2 is the price: the difference in test R2 at the same weights. Out
+of reach: cells in which it ends further left. No comparison: cells in which no trial is
+feasible, all seeds diverged, fresh seeds are missing, or the score was not measured.
+Neither are in a mean. Outcome: detection is tested first, p < {intervals.level:.2g}
+after Holm over the methods that are in reach; then MS, over those whose detection
+passed. Higher or lower in these cells: it passed, and each dataset, equal test R2 and
+matched pairs have its sign. Equivalent: the interval lies within
+{outcomes.NEGLIGIBLE:g} of 0, uncorrected. Undecided, too, where the readings disagree in
+sign. This speaks of other families of backbones on these datasets, not of other
+datasets. Too few blocks: fewer than {intervals.min_blocks}. A trial is feasible where
+its L0 is at most {rule.l0:g} k and {rule.firing:.0%} of its latents fire on training
+images.{controls} docs/protocol.md has the rule.""",
         width=WIDTH,
     )
 
@@ -97,7 +118,11 @@ def page(
     judged = judged_table(means, names, datasets, controls)
     if judged.empty:
         return [NONE]
-    parts = [markdown(judged), notes(rule, intervals)]
+    has_controls = controls is not None and len(controls) > 0
+    about = notes(
+        rule, intervals, has_datasets=datasets is not None, has_controls=has_controls
+    )
+    parts = [markdown(judged), about]
     other_readings = readings_table(means, names)
     parts += ["## Other readings", markdown(other_readings), READINGS]
     own = score_table(means, names, OTHERS, datasets)
@@ -161,11 +186,16 @@ def readings_table(means: pd.DataFrame, names: Names) -> pd.DataFrame:
         line["over seeds"] = _brackets(row["low_seeds"], row["high_seeds"])
         for title, name in (("equal test R2", "equal_r2"), ("pairs", "pairs")):
             line[title] = _fine(row[name], row[f"{name}_low"], row[f"{name}_high"])
+            if row[f"{name}_cells"] < row["cells"]:
+                line[title] += f" ({row[f'{name}_cells']:.0f} cells)"
         line["kappa"] = "-" if pd.isna(row["kappa"]) else f"{row['kappa']:.2f}"
         for width in other_widths:
-            other = by_width.loc[row["method"], row["score"], width]
-            text = _fine(other["effect"], other["low"], other["high"])
-            line[f"width {width:g}"] = text
+            key = (row["method"], row["score"], width)
+            line[f"width {width:g}"] = "-"
+            if key in by_width.index:
+                other = by_width.loc[key]
+                text = _fine(other["effect"], other["low"], other["high"])
+                line[f"width {width:g}"] = text
         line["p, Holm"] = "-" if pd.isna(row["p_holm"]) else f"{row['p_holm']:.3f}"
         line["found"] = interval(row["smallest"], write="{:.3f}".format)
         rows.append(line)

@@ -163,3 +163,19 @@ def test_mine_may_have_fewer_cells_and_protocols(two):
 def test_a_folder_that_is_none(tmp_path):
     with pytest.raises(UserError, match=r"made_by\.json"):
         board.read(tmp_path)
+
+
+def test_a_record_of_the_second_version_is_read(tmp_path):
+    # It has no families: each backbone counts as one of its own.
+    folder = result(tmp_path, "stored", ["topk", "reg1"])
+    made_by = files.read_json(folder / board.MADE_BY)
+    assert "families" not in made_by and "intervals" not in made_by
+    means, omissions = board.joined([board.read(folder)])
+    row = means.query("method == 'reg1' and score == 'detection_alive'").iloc[0]
+    assert row["blocks"] == 3 and omissions == []
+    # With two families there are too few blocks.
+    families = {"x": "one", "y": "one", "z": "two"}
+    files.write_json(folder / board.MADE_BY, made_by | {"families": families})
+    means, _ = board.joined([board.read(folder)])
+    row = means.query("method == 'reg1' and score == 'detection_alive'").iloc[0]
+    assert row["blocks"] == 2 and row["outcome"] == "too few blocks"

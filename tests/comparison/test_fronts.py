@@ -284,6 +284,17 @@ def test_every_score_of_all_trials_has_a_front_of_its_own():
     assert read_effects(*parts, score="purity").empty  # Nowhere measured.
 
 
+def test_a_score_that_a_vertex_lacks_on_test_is_said():
+    baseline = trial_rows("topk", BASELINE, a={"probe_auc": 0.5}, b={"probe_auc": 0.5})
+    cell = CELL | {"backbone": "c"}
+    parts = [baseline, trial_rows("topk", BASELINE, cell)]
+    parts.append(trial_rows("reg", METHOD, p={"probe_auc": 0.6}, q={"probe_auc": 0.6}))
+    parts.append(trial_rows("reg", METHOD, cell))
+    table = read_effects(*parts, score="probe_auc").set_index("backbone")
+    assert table.loc["b", "effect"] == pytest.approx(0.1)
+    assert table.loc["c", "status"] == "not measured"
+
+
 def test_a_trial_that_finds_a_length_is_no_trial_of_the_method():
     recipe = {"auxk_alpha0.1-encoder_scale1-lr0.01": (0.70, 0.40)}
     baseline = trial_rows("topk", recipe | {"lr0.01-steps500": (0.8, 0.9)})

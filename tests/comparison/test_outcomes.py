@@ -105,9 +105,11 @@ def test_every_reading_must_have_the_sign():
     row = agreeing.iloc[0]
     assert row["outcome"] == "higher in these cells" and row["kappa"] == 1.5
     assert row["equal_r2"] == pytest.approx(row["effect"])
-    # Equivalent is what all readings leave within the margin.
+    assert row["equal_r2_cells"] == 12
+    # An effect within the margin, too.
     nothing = effect_rows([0.001, -0.001, 0.002, -0.001])
-    assert judged(nothing, equal_r2=rows).iloc[0]["outcome"] == "undecided"
+    assert judged(nothing, equal_r2=rows).iloc[0]["outcome"] == "equivalent"
+    assert judged(nothing, equal_r2=against).iloc[0]["outcome"] == "undecided"
 
 
 def test_every_dataset_must_have_the_sign():

@@ -45,7 +45,7 @@ def _fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[str]:
         yield NONE
         return
     cells = found["cells"].max()
-    yield f"Above the baseline at the same R2 (mean of at most {cells} cells, its 95 % interval, outcome):"
+    yield f"Above the baseline at the same R2, in these {cells} cells (mean over blocks, interval, outcome):"
     yield (
         f"  {'':<14}"
         + "".join(f"{SCORES[name].label:<42}" for name in ENDPOINTS).rstrip()

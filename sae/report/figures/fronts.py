@@ -12,6 +12,7 @@ from sae.comparison.scores import SCORES, across_groups
 from sae.report import style
 from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS, Window, best_r2, vertices, weights
+from sae.scoring.front import window as window_of
 from sae.scoring.rows import CELL
 
 READS = ["metrics.parquet", "made_by.json"]
@@ -79,8 +80,8 @@ def _panel(
 ) -> None:
     """Draw one score of one cell: its trials, its fronts, and where they are read."""
     trained = cell[cell["method"].isin(list(compared)) & cell[name].notna()]
-    window = _window(cell, name, compared, rule)
-    if window is not None:
+    windows = _windows(cell, name, compared, rule)
+    for window in dict.fromkeys(windows.values()):
         start = max(window.low, window.floor)
         # A window of one vertex has no width; a line is seen all the same.
         ax.axvspan(start, window.high, color="#ececec", linewidth=1, zorder=0)
@@ -98,8 +99,8 @@ def _panel(
         r2 = [trained["r2"].min(), *front["r2"][::-1]]
         heights = [front[name].iloc[-1], *front[name][::-1]]
         ax.plot(r2, heights, **look | {"marker": ""})
-        if window is not None:
-            own_window = window._replace(reach=best_r2(rows))
+        if method in windows:
+            own_window = windows[method]._replace(reach=best_r2(rows))
             heavy = weights(front["r2"].to_numpy(float), own_window) > 0
             size = {"marker": "o", "markersize": 7, "markeredgewidth": 0.6}
             ax.plot(front["r2"][heavy], front[name][heavy], **look | _HOLLOW | size)
@@ -111,14 +112,14 @@ def _panel(
     ax.grid(True)
 
 
-def _window(
+def _windows(
     cell: pd.DataFrame, name: str, compared: dict[str, str | None], rule: fronts.Rule
-) -> Window | None:
-    """Return where methods are read beside the first baseline; None without one."""
-    baselines = [method for method, other in compared.items() if other is None]
-    trials = cell[cell["method"].isin(baselines[:1])]
-    front = vertices(trials, name)
-    if front.empty:
-        return None
-    best = best_r2(trials)
-    return Window(best - rule.widths[0], best, float(front["r2"].iloc[-1]))
+) -> dict[str, Window]:
+    """Return {method: where it is read beside its baseline}, of those that have one."""
+    windows = {}
+    for method in compared:
+        baseline = cell[cell["method"] == fronts.root(method, compared)]
+        window = window_of(baseline, name, rule.widths[0])
+        if window is not None:
+            windows[method] = window
+    return windows

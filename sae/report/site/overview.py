@@ -9,17 +9,21 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from sae.comparison import fronts, published
-from sae.comparison.outcomes import headline
+from sae.comparison.outcomes import headline, is_shown
 from sae.comparison.scores import COMPARED, OWN_FRONTS, SCORES, values
 from sae.core import registry
 from sae.report.fronts import JUDGED, SCALE
 from sae.report.names import Names
 from sae.scoring import front
-from sae.scoring.front import ENDPOINTS, Window
+from sae.scoring.front import ENDPOINTS
 from sae.scoring.rows import CELL
 
 KEY = [*CELL, "method", "trial", "seed"]
 MARKERS = "os^vDPX*"
+MOST_METHODS = 2  # of which the answer speaks
+MOST_PRICED = (
+    4  # methods: of more the price of those is named of which the answer speaks
+)
 GLOSSARY = {
     "SAE": "A sparse autoencoder writes an embedding as a sum of few directions out of many.",
     "latent": "One of an SAE's directions, and how strongly an image has it.",
@@ -43,10 +47,10 @@ GLOSSARY = {
     "feasible": "A trial counts if it has no more active latents than the budget, and enough of its latents fire.",
     "decoder cosine": "How alike the directions of two latents are: 1 of the same, 0 of unrelated ones.",
     "effect": "A method's front less the baseline's, mean over the window, chosen on validation and read on test.",
-    "higher in these cells": "The effect differs from 0 with p < .05 after Holm's correction over methods, and each "
+    "higher in these cells": "The effect differs from 0 after Holm's correction over methods, and each "
     "dataset and the other readings have its sign. It speaks of other families of backbones on these datasets. "
     "Detection is tested first; MS only where detection is shown.",
-    "equivalent": "The 95 % interval of the effect lies within 0.01 of 0, uncorrected.",
+    "equivalent": "The interval of the effect lies within 0.01 of 0, uncorrected.",
     "undecided": "Neither: the interval is too wide, or the readings disagree.",
     "measured": "A latent is measured if it fires often enough for detection.",
     "control": "Not trained, or only in part: a score that it has as high says nothing about what was learned.",
@@ -273,7 +277,9 @@ def of_fronts(
             if method not in by_method:
                 continue
             baseline = fronts.root(method, names.tuned)
-            window = _window(by_method.get(baseline), score, width)
+            window = None
+            if baseline in by_method:
+                window = front.window(by_method[baseline], score, width)
             own = front.vertices(by_method[method], score)
             weights: list[float | None] = [None] * len(own)
             if window is not None and len(own):
@@ -293,17 +299,6 @@ def of_fronts(
     return {"fronts": vertices, "windows": windows}
 
 
-def _window(trials: pd.DataFrame | None, score: str, width: float) -> Window | None:
-    """Return where methods are read beside a baseline; None if it has no front."""
-    if trials is None:
-        return None
-    vertices = front.vertices(trials, score)
-    if vertices.empty:
-        return None
-    best = front.best_r2(trials)
-    return Window(best - width, best, float(vertices["r2"].iloc[-1]))
-
-
 def board(
     means: pd.DataFrame, cells: pd.DataFrame, controls: pd.DataFrame, numbers: Numbers
 ) -> dict[str, Any]:
@@ -315,7 +310,7 @@ def board(
         controls: front_controls.csv; its rows stand on the board, too.
         numbers: The places of cells and methods.
     """
-    shown = ["score", "width", "level", "effect", "low", "high", "low_seeds"]
+    shown = ["score", "front", "width", "level", "effect", "low", "high", "low_seeds"]
     shown += ["high_seeds", "equal_r2", "pairs", "up", "cells", "infeasible"]
     shown += ["out_of_reach", "r2_difference", "shortfall", "gain", "outcome"]
     shown += ["at_lower_r2"]
@@ -337,6 +332,7 @@ def _of_control(row: dict[str, Any], width: float, numbers: Numbers) -> dict[str
     return {
         "method": numbers.methods[row["control"]],
         "score": row["score"],
+        "front": row["score"],
         "width": width,
         "level": row["baseline"],
         "effect": row["difference"],
@@ -378,12 +374,16 @@ def answer(
             sentences.append(f"Of the paper's {len(papers)} claims {count} hold here.")
         return sentences
 
-    first = known.xs(measured[0], level="score")["effect"]
-    best = list(first.sort_values(ascending=False, kind="stable").index[:2])
+    # Those with a word come first, then those of the highest mean.
+    of_first = known.xs(measured[0], level="score")
+    of_first = of_first.assign(has_word=of_first["outcome"].map(is_shown))
+    order = of_first.sort_values(["has_word", "effect"], ascending=False, kind="stable")
+    best = list(order.index[:MOST_METHODS])
     sentences = [_gains(method, known, names) for method in best]
     scale = _scale(controls, measured[0], names)
     sentences += [scale] if scale else []
-    return [*sentences, _price(best, known, measured[0], names), *made_elsewhere]
+    priced = list(order.index) if len(order) <= MOST_PRICED else best
+    return [*sentences, _price(priced, known, measured[0], names), *made_elsewhere]
 
 
 def _gains(method: str, known: pd.DataFrame, names: Names) -> str:

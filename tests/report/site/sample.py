@@ -353,7 +353,7 @@ def overview(
             "effect": 0.012,
             "low": 0.004,
             "high": 0.02,
-            "outcome": "shown higher",
+            "outcome": "higher in these cells",
         },
         row
         | {
@@ -372,7 +372,7 @@ def overview(
             "effect": 0.015,
             "low": 0.001,
             "high": 0.03,
-            "outcome": "shown higher",
+            "outcome": "higher in these cells",
         },
     ]
     claim = {

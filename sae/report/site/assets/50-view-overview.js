@@ -55,7 +55,7 @@ const wanted = (method, filters) => !filters.method.length || filters.method.inc
 // -- board
 
 function board(filters) {
-  const all = SITE.overview.board.filter((row) => wanted(row.method, filters) && (!missing(row.effect) || row.infeasible));
+  const all = SITE.overview.board.filter((row) => wanted(row.method, filters) && (!missing(row.effect) || row.infeasible || row.out_of_reach));
   if (!all.length) return null;
   const widths = [...new Set(all.map(({ width }) => width))].sort();
   const shown = { width: SITE.overview.windows[0]?.width ?? widths[0], every: false };
@@ -78,10 +78,10 @@ function boardColumns(all) {
   const of = (id, text, what, show) => column(id, text, what, (row) => row[id], show);
   return [
     { id: "method", label: "Method", value: ({ method }) => label.method(method), show: ({ method }) => methodLabel(method) },
-    { id: "score", label: "Score", value: ({ score }) => label.score(score), show: ({ score }) => label.score(score) },
+    { id: "score", label: "Score", value: ({ score }) => label.score(score), show: ({ score, front }) => [label.score(score), front !== score && soft(` at ${label.score(front)}'s vertices`)] },
     of("level", "Baseline", "What the baseline scores in the same window of R², mean over cells.", num),
-    of("effect", "Effect", "On the test images, mean over the window of R² and over cells.", signed),
-    { id: "low", label: "95 % interval", what: "Over datasets and families of backbones; below it that over fresh seeds, the cells fixed.", value: ({ low }) => low, show: (row) => interval(row, reach) },
+    of("effect", "Effect", "On the test images, mean over the window of R² and over blocks, a dataset and a family of backbones each.", signed),
+    { id: "low", label: "Interval", what: "Over datasets and families of backbones; below it that over fresh seeds, the cells fixed.", value: ({ low }) => low, show: (row) => interval(row, reach) },
     { id: "outcome", label: "Outcome", what: "Detection is tested first, then MS where detection is shown. At lower R²: cells in which the method ends left of where the baseline's score is highest.", value: ({ outcome }) => outcome, show: outcome },
     column("up", "Cells up", "In how many cells the effect is above 0.", ({ up, cells }) => up / cells, String, { show: ({ up, cells }) => (missing(cells) ? "–" : `${up} of ${cells}`) }),
     of("r2_difference", "R² change", "Difference in test R² at the same weights.", signed),
