@@ -66,9 +66,9 @@ def test_jobs_and_missing_data_are_what_snakemake_says(empty, monkeypatch):
     handover.write(CONFIG)
     assert "does not exist" not in "".join(snakemake("paper", "--mode", "subprocess"))
     (empty / "data/imagenet").mkdir(parents=True)
-    assert not any(
-        "imagenet" in line for line in missing.local(settings.load(CONFIG), "paper")
-    )
+    lines = missing.local(settings.load(CONFIG), "paper")
+    (line,) = [line for line in lines if "imagenet" in line]
+    assert "data/imagenet has none of the layouts" in line
 
 
 def test_downloads_are_jobs_of_what_is_not_pinned_or_local(empty):

@@ -319,6 +319,9 @@ def test_a_run_that_would_find_no_images_or_weights_is_refused(tmp_path):
             "checkpoint": str(tmp_path / "gone"),
         }
 
+    for split in ("train", "val", "test"):
+        (tmp_path / split / "a").mkdir(parents=True)
+        (tmp_path / split / "a" / "1.png").touch()
     config = with_changes(change)
     missing.refuse_lost(
         config,

@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 from sae.config.models import Config
-from sae.core import paths
+from sae.core import paths, registry
 from sae.core.errors import UserError, meant
 from sae.data.artifacts import names as artifact_names
-from sae_workflow import settings
+from sae.data.entries import NAMED_BY, entry
+from sae.data.splits import SPLITS
+from sae_workflow import costs, settings
 
 _FROM_NPZ = " (save each array of the .npz by itself, with `numpy.save`)"
 _HUB_FILES = (
@@ -100,10 +103,19 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         yield from _root(config, name)
         for backbone in spec.embedding if root.exists() else []:
             yield from _embeddings(config, name, backbone)
+        if not Path(paths.DATASET.format(dataset=name)).exists():
+            yield from _wrong_dataset(config, name)
         if dataset.get("download") and not root.exists():
             yield f"dataset {name}: will be downloaded to {root} by torchvision, which needs the internet"
     for name in spec.embedding:
         yield from _weights(config, name)
+        made = (
+            paths.EMBEDDINGS_MANIFEST.format(dataset=d, backbone=name, split=split)
+            for d in spec.datasets
+            for split in SPLITS
+        )
+        if not all(Path(manifest).exists() for manifest in made):
+            yield from _wrong_backbone(config, name)
     yield from board(config, experiment)
     for place in config.compute.shared:
         if not Path(place).is_dir():
@@ -137,7 +149,7 @@ def refuse_lost(
     jobs: Iterable[tuple[str, Mapping[str, str]]],
     made: Iterable[str] = (),
 ) -> None:
-    """Refuse a run that would make a file of a path that is not there, and lose the one made before.
+    """Refuse a run that would make a file of a path or a model that is not there, and lose the one made before.
 
     Such are indices of datasets, embeddings and imported SAEs.
 
@@ -153,6 +165,10 @@ def refuse_lost(
     for rule, wildcards in jobs:
         if rule in ("dataset", "embed", "embed_shard"):
             lost |= dict.fromkeys(_root(config, wildcards["dataset"], coming))
+        if rule in ("dataset", "download"):
+            lost |= dict.fromkeys(_wrong_dataset(config, wildcards["dataset"], coming))
+        if rule in ("embed", "embed_shard", "weights"):
+            lost |= dict.fromkeys(_wrong_backbone(config, wildcards["backbone"]))
         if rule in ("embed", "embed_shard"):
             lost |= dict.fromkeys(_weights(config, wildcards["backbone"], coming))
         if rule == "imported":
@@ -181,6 +197,58 @@ def _weights(
             yield f"backbone {backbone}: {key} {path} does not exist (docs/data.md)"
 
 
+def _wrong_dataset(
+    config: Config, dataset: str, coming: Collection[str] = ()
+) -> Iterator[str]:
+    """What a dataset's type finds wrong before any job: names, and folders without pictures."""
+    spec = config.datasets[dataset].spec
+    root = Path(spec.get("root", "."))
+    is_made_later = spec.get("download") or _overlaps(str(root), coming)
+    if spec["type"] == "torchvision" or (root.is_dir() and not is_made_later):
+        wrong = _found_early("dataset", spec)
+        if wrong:
+            yield f"dataset {dataset}: {wrong}"
+
+
+def _wrong_backbone(config: Config, backbone: str) -> Iterator[str]:
+    """What the library of a backbone's loader says of its name, where the name is not known without asking."""
+    spec = config.backbones[backbone].spec
+    weights = settings.weights_paths(spec).values()
+    if _hub_key(spec) in costs.figures()["hub"] or not all(
+        map(os.path.exists, weights)
+    ):
+        return
+    wrong = _found_early("backbone", spec)
+    if wrong:
+        yield f"backbone {backbone}: {wrong}"
+
+
+def _found_early(
+    kind: Literal["dataset", "backbone"], spec: dict[str, Any]
+) -> str | None:
+    """What `check_early` of an entry of the project says of its mapping; None where that is right."""
+    name = spec[NAMED_BY[kind]]
+    if (
+        registry.module(kind, name).startswith(registry.EXTENSIONS)
+        or "check_early" not in registry.head(kind, name).names
+    ):
+        return None
+    try:
+        module, options = entry(kind, spec)
+        module.check_early(options)
+    except UserError as error:
+        return str(error)
+    except OSError:  # Of a folder that is closed, say: the job names the file.
+        return None
+    return None
+
+
+def _hub_key(spec: Mapping[str, Any]) -> str:
+    """What costs.yaml calls the weights of a backbone: its model, and its tag if it has one."""
+    model: str = spec["model"]
+    return f"{model} {spec['pretrained']}" if "pretrained" in spec else model
+
+
 def _place(config: Config, method: str, coming: Collection[str] = ()) -> Iterator[str]:
     place, made = (
         settings.import_plan(config, method)["place"],
@@ -199,10 +267,13 @@ def _place(config: Config, method: str, coming: Collection[str] = ()) -> Iterato
 
 
 def _there(path: str, coming: Collection[str]) -> bool:
+    return Path(path).exists() or _overlaps(path, coming)
+
+
+def _overlaps(path: str, coming: Collection[str]) -> bool:
+    """Whether a path is among, above or below the absolute paths that are made in time."""
     whole = os.path.abspath(path)
-    return Path(path).exists() or any(
-        os.path.commonpath((whole, made)) in (whole, made) for made in coming
-    )
+    return any(os.path.commonpath((whole, made)) in (whole, made) for made in coming)
 
 
 def _embeddings(config: Config, dataset: str, backbone: str) -> Iterator[str]:
@@ -224,9 +295,8 @@ def hub(config: Config, experiment: str, repos: Mapping[str, str]) -> Iterator[s
     for name in settings.hub_backbones(config, experiment):
         backbone = config.backbones[name].spec
         model = backbone["model"]
-        key = f"{model} {backbone['pretrained']}" if "pretrained" in backbone else model
         repo, _, revision = repos.get(
-            key, model.removeprefix("hf-hub:") if ":" in model else ""
+            _hub_key(backbone), model.removeprefix("hf-hub:") if ":" in model else ""
         ).partition("@")
         if not repo:
             yield f"backbone {name}: weights of {model} come from the Hugging Face hub or its cache"

@@ -13,6 +13,11 @@ If it takes weights from the Hugging Face hub, it also has:
     fetch(spec) -> list of files
         Downloads what `load` needs into the hub's cache (`sae.data.download`).
 
+It may also have:
+
+    check_early(spec)
+        Raises a UserError if the library knows no such model; called before any job.
+
 For embeddings that are given, not made, it has in place of `load`:
 
     READS_IMAGES = False

@@ -16,7 +16,7 @@ import open_clip
 from pydantic import Field, ValidationInfo, field_validator
 
 from sae.core import files, options
-from sae.core.errors import UserError
+from sae.core.errors import UserError, meant
 from sae.data.backbones import _hub
 from sae.data.embed import Backbone
 
@@ -53,6 +53,34 @@ class Options(options.Options):
         return value
 
 
+def check_early(spec: Options) -> None:
+    """Check the name of a model and its tag; no job has run yet.
+
+    Raises:
+        UserError: open_clip does not know the model, or `pretrained` is neither a tag of it
+            nor a local path.
+    """
+    name = spec.model
+    tag_or_path = spec.pretrained or ""
+    if name.startswith("hf-hub:"):
+        return  # Which only the hub knows.
+    models = open_clip.list_models()
+    if name not in models:
+        raise UserError(
+            f"open_clip has no model {name!r}; `open_clip.list_models()` lists those there "
+            f"are{meant(name, models)}"
+        )
+    if open_clip.get_pretrained_cfg(name, tag_or_path):
+        return
+    if spec.checkpoint is not None or not Path(tag_or_path).exists():
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        there = ", ".join(tags) or "none"
+        raise UserError(
+            f"pretrained: {tag_or_path} is neither a tag of {name} (there are: {there}) nor "
+            f"a local path{meant(tag_or_path, tags)}"
+        )
+
+
 def fetch(spec: Options) -> list[_hub.File]:
     """Download into the hub's cache what a backbone needs; returns the files, weights last ([] for local weights).
 
@@ -64,10 +92,7 @@ def fetch(spec: Options) -> list[_hub.File]:
         repo = name.removeprefix("hf-hub:")
         instead = "give open_clip's own name as `model` and the folder as `pretrained`"
         return [_hub.fetch(repo, [_CONFIG], instead), _hub.fetch(repo, _FILES, instead)]
-    if name not in open_clip.list_models():
-        raise UserError(
-            f"open_clip has no model {name!r}; `open_clip.list_models()` lists those there are"
-        )
+    check_early(spec)
     settings = open_clip.get_pretrained_cfg(name, spec.pretrained)
     if not settings or spec.checkpoint is not None:
         return []
@@ -87,7 +112,7 @@ def load(
     elif settings and spec.checkpoint is not None:
         file = _hub.weights_file(spec.checkpoint, _LOCAL_FILES)
     else:
-        file, settings = _without_tag(name, spec.pretrained or "", spec.checkpoint)
+        file, settings = _without_tag(name, spec.pretrained or "")
     if name.startswith("hf-hub:"):
         name = f"local-dir:{Path(fetched[0].path).parent}"
     options = {
@@ -109,20 +134,13 @@ def load(
     return Backbone(model.visual, transform, file)
 
 
-def _without_tag(
-    name: str, path: str, checkpoint: str | None
-) -> tuple[str, dict[str, Any]]:
+def _without_tag(name: str, path: str) -> tuple[str, dict[str, Any]]:
     """The weights file at a local path, and the preprocessing and activation that belong to it.
 
     Those that open_clip's config in the folder names; else those on which the model's tags agree; for a model without
     tags {}, open_clip's defaults.
     """
     tags = open_clip.list_pretrained_tags_by_model(name)
-    if checkpoint is not None or not Path(path).exists():
-        there = ", ".join(tags) or "none"
-        raise UserError(
-            f"pretrained: {path} is neither a tag of {name} (there are: {there}) nor a local path"
-        )
     file, config = _hub.weights_file(path, _LOCAL_FILES), Path(path, _CONFIG)
     if config.is_file():
         said = files.read_foreign_json(config)

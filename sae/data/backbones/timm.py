@@ -15,7 +15,7 @@ from pydantic import ValidationInfo, field_validator
 from timm.data import create_transform, resolve_data_config
 
 from sae.core import files, options
-from sae.core.errors import UserError
+from sae.core.errors import UserError, meant
 from sae.data.backbones import _hub
 from sae.data.embed import Backbone
 
@@ -42,6 +42,22 @@ class Options(options.Options):
         return value
 
 
+def check_early(spec: Options) -> None:
+    """Check the name of a model; no job has run yet.
+
+    Raises:
+        UserError: timm does not know the model, or has no weights of it and none are named.
+    """
+    name = spec.model
+    if name.startswith("hf-hub:"):
+        return  # Which only the hub knows.
+    known = _known(name)
+    if spec.checkpoint is None and known.hf_hub_id is None:
+        raise UserError(
+            f"timm has no weights of {name} on the hub; name a local file as `checkpoint`"
+        )
+
+
 def fetch(spec: Options) -> list[_hub.File]:
     """Download into the hub's cache what a backbone needs; returns the files, weights last ([] for local weights).
 
@@ -51,16 +67,12 @@ def fetch(spec: Options) -> list[_hub.File]:
     name = spec.model
     if name.startswith("hf-hub:"):
         return _snapshot(name.removeprefix("hf-hub:"))
-    known = _known(name)
+    check_early(spec)
     if spec.checkpoint is not None:
         return []
-    if known.hf_hub_id is None:
-        raise UserError(
-            f"timm has no weights of {name} on the hub; name a local file as `checkpoint`"
-        )
     return [
         _hub.fetch(
-            known.hf_hub_id,
+            _known(name).hf_hub_id,
             _FILES,
             "name a local copy in the backbone's entry as `checkpoint: PATH`",
         )
@@ -149,7 +161,8 @@ def _known(name: str) -> Any:
         known = None
     if not known:
         raise UserError(
-            f"timm has no model {name!r}; `timm.list_models(pretrained=True)` lists those there are"
+            f"timm has no model {name!r}; `timm.list_models(pretrained=True)` lists those "
+            f"there are{meant(name, timm.list_models(pretrained=True))}"
         )
     return known
 

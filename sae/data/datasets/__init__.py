@@ -12,6 +12,8 @@ It may also have:
         Without it, `load` is called for the function.
     download(spec) -> {part: number of images}
         For mappings with `download: true`: downloads the images that are missing to below the root.
+    check_early(spec)
+        Raises a UserError if a name or a folder of the mapping is wrong; called before any job, so it is quick.
     HAS_IMAGES = False
         For embeddings without images.
     FILES = ["{root}/train.csv", ...]

@@ -5,6 +5,7 @@ With `fractions` it is `root/{class}/*`, and split here, each class by itself.
 
 import itertools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -38,8 +39,26 @@ class Options(options.Options):
         return self
 
 
-def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
-    """See `sae.data.dataset.load`."""
+def check_early(spec: Options) -> None:
+    """Check the folders; no job has run yet.
+
+    Of a class folder only what lies directly in it is looked at, so that this is quick:
+    one that has folders in it may have pictures there.
+
+    Raises:
+        UserError: a folder of a split, all class folders or all pictures of one are missing.
+    """
+    root = Path(spec.root)
+    _check_splits(spec)
+    for split in [""] if spec.fractions else SPLITS:
+        place = root / split
+        classes = sorted(path.name for path in place.iterdir() if path.is_dir())
+        _refuse_empty(
+            place, {name: _may_have_pictures(place / name) for name in classes}
+        )
+
+
+def _check_splits(spec: Options) -> None:
     root = Path(spec.root)
     missing = [split for split in SPLITS if not (root / split).is_dir()]
     if missing and not spec.fractions:
@@ -51,6 +70,37 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
         raise UserError(
             f"image folder {root}: it has train/, val/ and test/: leave `fractions` out of its entry"
         )
+
+
+def _may_have_pictures(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(
+            entry.name.lower().endswith(pictures.ENDINGS) or entry.is_dir()
+            for entry in entries
+        )
+
+
+def _refuse_empty(place: Path, has_pictures: Mapping[str, bool]) -> None:
+    """Refuse a folder without class folders, or with empty ones.
+
+    Args:
+        has_pictures: by class.
+    """
+    if not has_pictures:
+        raise UserError(
+            f"image folder {place}: no class folder in it: put one there for each class"
+        )
+    if empty := [name for name, has_some in has_pictures.items() if not has_some]:
+        raise UserError(
+            f"image folder {place}: no picture in the class folders {empty}: put some there, or remove "
+            f"these folders; endings looked for: {', '.join(pictures.ENDINGS)}"
+        )
+
+
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
+    """See `sae.data.dataset.load`."""
+    _check_splits(spec)
+    root = Path(spec.root)
     rows: list[tuple[str, str, str]] = []
     omissions = Omissions()
     classes: dict[str, int] = {}
@@ -65,15 +115,9 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
             raise UserError(
                 f"image folder {root / split}: {some}: move each into the folder of its class"
             )
-        if not taken:
-            raise UserError(
-                f"image folder {root / split}: no class folder in it: put one there for each class"
-            )
-        if empty := [name for name, found in taken.items() if not found]:
-            raise UserError(
-                f"image folder {root / split}: no picture in the class folders {empty}: put some there, or remove "
-                f"these folders; endings looked for: {', '.join(pictures.ENDINGS)}"
-            )
+        _refuse_empty(
+            root / split, {name: bool(found) for name, found in taken.items()}
+        )
         for file in itertools.chain.from_iterable(files.values()):
             if not file.lower().endswith(pictures.ENDINGS):
                 reason = "files that are no picture by their ending"

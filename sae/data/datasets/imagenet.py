@@ -42,6 +42,15 @@ class Options(options.Options):
     images: options.Images = options.Images()
 
 
+def check_early(spec: Options) -> None:
+    """Check that the root has one of the layouts; no job has run yet.
+
+    Raises:
+        UserError: it has none.
+    """
+    _layout(indexing.root(spec.root))
+
+
 def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
     root = indexing.root(spec.root)
@@ -196,13 +205,19 @@ _LAYOUTS = {
 
 
 def _found(root: Path) -> _Found:
+    patterns = _layout(root)
+    return _LAYOUTS[patterns](root, *patterns)
+
+
+def _layout(root: Path) -> tuple[str, ...]:
+    """The key of `_LAYOUTS` whose files the root has."""
     missing = {
         patterns: [p for p in patterns if not any(root.glob(p))]
         for patterns in _LAYOUTS
     }
     for patterns, lacking in missing.items():
         if not lacking:
-            return _LAYOUTS[patterns](root, *patterns)
+            return patterns
     tried = "; ".join(
         f"{' + '.join(patterns)} (no {', '.join(lacking)})"
         for patterns, lacking in missing.items()

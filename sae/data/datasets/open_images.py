@@ -37,6 +37,19 @@ class Options(options.Options):
     images: options.Images = options.Images()
 
 
+def check_early(spec: Options) -> None:
+    """Check that the folders and annotations are there; no job has run yet.
+
+    Raises:
+        UserError: a folder of images is missing, or all versions of a file of annotations.
+    """
+    root = indexing.root(spec.root)
+    _annotations(root, _CLASSES)
+    for split, folder in _FOLDERS.items():
+        _refuse_no_folder(root, folder)
+        _label_file(root, split, folder)
+
+
 def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
     root = indexing.root(spec.root)
@@ -47,14 +60,7 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
         part = _images(root, folder, omissions)
         if split == "train" and spec.subset is not None:
             part = _restrict(part, root / spec.subset)
-        # From V7 back to V4.
-        files = [
-            f"{of}-annotations-human-imagelabels"
-            for of in (f"oidv7-{split}", f"oidv6-{split}", folder)
-        ]
-        labels = _annotations(
-            root, [f"{file}.csv" for file in (*files, f"{files[-1]}-boxable")]
-        )
+        labels = _label_file(root, split, folder)
         ids.append(part)
         paths.append(pc.binary_join_element_wise(f"{folder}/", part, ".jpg", ""))
         names.append(_names(labels, part, display))
@@ -74,12 +80,27 @@ def _annotations(root: Path, names: list[str]) -> Path:
     )
 
 
-def _images(root: Path, folder: str, omissions: Omissions) -> pa.Array:
-    """The IDs of a folder's images, sorted. An Arrow array takes a fifth of the memory of a list of strings."""
+def _label_file(root: Path, split: str, folder: str) -> Path:
+    """The image-level labels of a split, from V7 back to V4."""
+    files = [
+        f"{prefix}-annotations-human-imagelabels"
+        for prefix in (f"oidv7-{split}", f"oidv6-{split}", folder)
+    ]
+    return _annotations(
+        root, [f"{file}.csv" for file in (*files, f"{files[-1]}-boxable")]
+    )
+
+
+def _refuse_no_folder(root: Path, folder: str) -> None:
     if not (root / folder).is_dir():
         raise UserError(
             f"open_images: no folder {folder}/ with *.jpg in {root}; it has: {indexing.contents(root)}"
         )
+
+
+def _images(root: Path, folder: str, omissions: Omissions) -> pa.Array:
+    """The IDs of a folder's images, sorted. An Arrow array takes a fifth of the memory of a list of strings."""
+    _refuse_no_folder(root, folder)
     with os.scandir(root / folder) as entries:
         names = (entry.name for entry in entries)
         ids = pa.array(_without_ending(names, folder, omissions), pa.string())

@@ -55,17 +55,28 @@ class Options(options.Options):
         return self
 
 
-def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
-    """See `sae.data.dataset.load`."""
+def check_early(spec: Options) -> None:
+    """Check the globs; no job has run yet.
+
+    Raises:
+        UserError: no file matches one of them.
+    """
     root = indexing.root(spec.root)
-    found = {}
     for part, pattern in spec.splits.model_dump(exclude_none=True).items():
-        files = sorted(p.relative_to(root).as_posix() for p in root.glob(pattern))
-        if not files:
+        if not any(root.glob(pattern)):
             raise UserError(
                 f"dataset type shards, key splits.{part}: no file matches {pattern!r} below {root}, expected a glob "
                 f"such as 'train-*.tar'; found there: {indexing.contents(root)}"
             )
+
+
+def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
+    """See `sae.data.dataset.load`."""
+    check_early(spec)
+    root = indexing.root(spec.root)
+    found = {}
+    for part, pattern in spec.splits.model_dump(exclude_none=True).items():
+        files = sorted(p.relative_to(root).as_posix() for p in root.glob(pattern))
         found[part] = archives.samples(
             root, files, spec.image_column, spec.label_column
         )

@@ -3,6 +3,8 @@
 The keywords `test` give the test split. Val is a stratified part of what the keywords `train` give.
 """
 
+import ast
+import importlib.util
 import os
 import pickle
 import tarfile
@@ -16,7 +18,7 @@ from PIL import Image
 from pydantic import field_validator
 
 from sae.core import files, options
-from sae.core.errors import UserError, brief
+from sae.core.errors import UserError, brief, meant
 from sae.data import indexing
 from sae.data.dataset import Dataset
 from sae.data.pictures import UNREADABLE
@@ -61,6 +63,32 @@ class Options(options.Options):
         return keywords
 
 
+def check_early(spec: Options) -> None:
+    """Check the name of a dataset; no job has run yet.
+
+    Raises:
+        UserError: torchvision has no such class.
+    """
+    name = spec.name
+    known = _class_names()
+    if name not in known:
+        raise UserError(
+            f"dataset type torchvision, key name: torchvision has no dataset {name!r}; it "
+            f"has: {', '.join(known)}{meant(name, known)}"
+        )
+
+
+def _class_names() -> list[str]:
+    """The names of torchvision's datasets, read from its file: an import takes seconds."""
+    found = importlib.util.find_spec("torchvision")
+    assert found is not None and found.origin is not None
+    file = Path(found.origin).parent / "datasets/__init__.py"
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    raise UserError(f"{file} lists no datasets: install torchvision anew")
+
+
 def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """See `sae.data.dataset.load`."""
     parts = {part: _open(spec, part) for part in ("train", "test")}
@@ -100,11 +128,7 @@ def _open(spec: Options, part: str) -> Any:
     import torchvision.datasets
 
     name = spec.name
-    if name not in torchvision.datasets.__all__:
-        known = ", ".join(torchvision.datasets.__all__)
-        raise UserError(
-            f"dataset type torchvision, key name: torchvision has no dataset {name!r}; it has: {known}"
-        )
+    check_early(spec)
     make, root, keywords = (
         getattr(torchvision.datasets, name),
         spec.root,

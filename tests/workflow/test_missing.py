@@ -1,0 +1,172 @@
+"""What a run says before its first job of names and folders that its jobs would stumble over."""
+
+import copy
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT
+from sae_workflow import costs, missing, settings
+
+from sae.core.errors import UserError
+from sae.data.splits import SPLITS
+
+RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
+CELL = {"dataset": "mine", "backbone": "own"}
+
+
+def config(dataset=None, backbone=None):
+    """The config with a dataset and a backbone of one's own."""
+    raw = copy.deepcopy(RAW)
+    raw["datasets"]["mine"] = dataset or raw["datasets"]["emoji"]
+    own = backbone or {"loader": "timm", "model": RAW["backbones"]["vit_b16"]["model"]}
+    raw["backbones"]["own"] = own | {"family": "own"}
+    raw["experiments"]["ours"] = {
+        "extends": "smoke",
+        "datasets": ["mine"],
+        "backbones": ["own"],
+    }
+    return settings.load(raw)
+
+
+def refused(config, rule):
+    """What the start of a run says that has one job; it is what a dry run says too."""
+    with pytest.raises(UserError, match="Nothing was started: correct") as caught:
+        missing.refuse_lost(config, [(rule, CELL)])
+    (line,) = missing.local(config, "ours")
+    assert str(caught.value).startswith(f"{line}. Nothing was started")
+    return line
+
+
+@pytest.mark.parametrize("rule", ["weights", "embed", "embed_shard"])
+@pytest.mark.parametrize(
+    ("backbone", "expected"),
+    [
+        (
+            {"loader": "timm", "model": "vit_base_patch16_225"},
+            "timm has no model 'vit_base_patch16_225'; .*did you mean 'vit_base_patch16",
+        ),
+        (
+            {"loader": "timm", "model": "vit_base_patch16_224.no_such_tag"},
+            "timm has no model 'vit_base_patch16_224.no_such_tag'",
+        ),
+        (
+            {"loader": "open_clip", "model": "ViT-B-33", "pretrained": "openai"},
+            "open_clip has no model 'ViT-B-33'; .*did you mean 'ViT-B-32'",
+        ),
+        (
+            {"loader": "open_clip", "model": "ViT-B-32", "pretrained": "laion2b"},
+            r"pretrained: laion2b is neither a tag of ViT-B-32 \(there are: openai",
+        ),
+    ],
+)
+def test_a_model_that_the_library_does_not_know_is_refused_before_any_job(
+    tmp_path, monkeypatch, backbone, expected, rule
+):
+    monkeypatch.chdir(tmp_path)
+    line = refused(config(backbone=backbone), rule)
+    assert re.match(f"backbone own: {expected}", line), line
+
+
+def test_a_model_that_the_library_knows_is_not_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for backbone in (
+        {"loader": "timm", "model": "resnet18"},
+        {"loader": "timm", "model": "hf-hub:org/name"},
+        {"loader": "open_clip", "model": "RN50", "pretrained": "openai"},
+    ):
+        missing.refuse_lost(config(backbone=backbone), [("embed", CELL)])
+
+
+def folders(root, *names):
+    for name in names:
+        (root / name).mkdir(parents=True)
+
+
+IMAGE_FOLDER = {"type": "image_folder", "image_size": 64}
+SHARDS = {"type": "shards", "splits": {part: f"{part}*.tar" for part in SPLITS}}
+IMAGENET = {"type": "imagenet", "val_per_class": 1, "split_seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "there", "expected"),
+    [
+        (IMAGE_FOLDER, ["train/a"], "expected train/, val/ and test/ in it; missing"),
+        (IMAGE_FOLDER, SPLITS, "train: no class folder in it: put one there for each"),
+        (
+            IMAGE_FOLDER,
+            [f"{split}/a" for split in SPLITS],
+            r"train: no picture in the class folders \['a'\]: put some there",
+        ),
+        (
+            IMAGE_FOLDER | {"fractions": {"train": 0.8, "val": 0.1, "test": 0.1}},
+            ["a"],
+            r"no picture in the class folders \['a'\]",
+        ),
+        (SHARDS, ["train"], r"key splits.train: no file matches 'train\*.tar' below"),
+        (IMAGENET, ["train"], r"has none of the layouts train/ \+ val/ \(no val/\);"),
+        ({"type": "open_images"}, ["train"], "annotations has none of oidv7-class"),
+        (
+            {
+                "type": "torchvision",
+                "name": "CIFAR11",
+                "train": {},
+                "test": {},
+                "val_fraction": 0.1,
+                "split_seed": 0,
+                "download": True,
+            },
+            [],
+            "torchvision has no dataset 'CIFAR11'; it .*did you mean 'CIFAR10'",
+        ),
+    ],
+)
+def test_a_folder_without_pictures_is_refused_before_any_job(
+    tmp_path, monkeypatch, dataset, there, expected
+):
+    monkeypatch.chdir(tmp_path)
+    folders(tmp_path / "pictures", *there)
+    mine = config(dataset | {"root": str(tmp_path / "pictures")})
+    said = refused_dataset(mine) if "name" in dataset else refused(mine, "dataset")
+    assert re.match(f"dataset mine: .*{expected}", said), said
+
+
+def refused_dataset(config):
+    """As :func:`refused`, of a dataset of which a run also says that it will be downloaded."""
+    with pytest.raises(UserError, match="Nothing was started: correct") as caught:
+        missing.refuse_lost(config, [("download", CELL)])
+    return str(caught.value)
+
+
+def test_folders_that_are_made_in_time_or_hold_pictures_deeper_are_not_refused(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "pictures"
+    folders(root, *(f"{split}/a/deeper" for split in SPLITS))
+    mine = config(IMAGE_FOLDER | {"root": str(root)})
+    missing.refuse_lost(mine, [("dataset", CELL)])
+    for split in SPLITS:
+        (root / split / "a/deeper").rmdir()
+    missing.refuse_lost(mine, [("dataset", CELL)], [str(root / "train/a/1.png")])
+    with pytest.raises(UserError, match="no picture in the class folders"):
+        missing.refuse_lost(mine, [("dataset", CELL)])
+
+
+def test_a_plan_imports_no_library_of_models_for_backbones_of_the_project(tmp_path):
+    """All names of the config are known, so that a dry run does not wait for torch."""
+    known = costs.figures()["hub"]
+    for name, backbone in RAW["backbones"].items():
+        if backbone.get("loader") in ("timm", "open_clip"):
+            names = [backbone["model"], backbone.get("pretrained")]
+            assert " ".join(filter(None, names)) in known, name
+    code = (
+        "import sys; from sae_workflow import missing, settings; "
+        f"config = settings.read({str(ROOT / 'config.yaml')!r}); "
+        "print(*(line for name in config.experiments for line in "
+        "missing.local(config, name)), sep='\\n'); "
+        "sys.exit(bool({'torch', 'timm', 'open_clip'} & {*sys.modules}))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
