@@ -274,6 +274,7 @@ def overview(
             "better": 1,
             "chance": None,
             "endpoint": True,
+            "judged": True,
         },
         {
             "id": "detection_alive",
@@ -282,6 +283,7 @@ def overview(
             "better": 1,
             "chance": 0.5,
             "endpoint": True,
+            "judged": True,
         },
         {
             "id": "dead",
@@ -290,6 +292,7 @@ def overview(
             "better": -1,
             "chance": None,
             "endpoint": False,
+            "judged": False,
         },
     ]
     made: dict[str, Any] = {
@@ -319,18 +322,16 @@ def overview(
         for score in of
         for vertex in hull(made["trials"], cell, method, score)
     ]
-    made["windows"] = [
-        {
-            "cell": cell,
-            "best": max(
-                v["r2"]
-                for v in made["fronts"]
-                if v["cell"] == cell and v["method"] == 0
-            ),
-            "width": 0.01,
-        }
-        for cell in range(len(cells))
-    ]
+    made["windows"] = []
+    for cell, score in ((0, "ms"), (0, "detection_alive"), (1, "ms")):
+        of_baseline = [
+            vertex["r2"]
+            for vertex in made["fronts"]
+            if (vertex["cell"], vertex["method"], vertex["score"]) == (cell, 0, score)
+        ]
+        best = max(of_baseline)
+        window = {"from": best - 0.01, "best": best, "width": 0.01}
+        made["windows"].append({"cell": cell, "score": score} | window)
     row = {
         "method": 1,
         "width": 0.01,
@@ -346,7 +347,7 @@ def overview(
         "shortfall": 0.0,
         "at_lower_r2": False,
     }
-    made["board"] = [
+    board = [
         row
         | {
             "score": "ms",
@@ -375,6 +376,15 @@ def overview(
             "outcome": "higher in these cells",
         },
     ]
+    other_readings = {"equal_r2": 0.01, "pairs": None, "out_of_reach": 0}
+    made["board"] = [
+        row_of_board | {"front": row_of_board["score"]} | other_readings
+        for row_of_board in board
+    ]
+    # A control beside them, at its own R².
+    scale = {"method": 2, "score": "ms", "front": "ms", "width": 0.01, "level": 0.5}
+    scale |= {"effect": -0.1, "low": -0.2, "high": None}
+    made["board"].append(scale | {"outcome": "control, at its own R²"})
     claim = {
         "measured": 0.007,
         "low": 0.002,

@@ -174,16 +174,26 @@ def test_narrow_pages_do_not_scroll_sideways(visit):
 def test_numbers_are_the_data(visit, site):
     _, held = site
     page = visit()
-    assert column(page, "Board", 3) == ["0.500", "0.500"] and column(
-        page, "Board", 4
-    ) == ["+0.012", "-0.003"]
+    assert column(page, "Board", 3) == ["0.500"] * 3
+    assert column(page, "Board", 4) == ["+0.012", "-0.100", "-0.003"]
+    assert "control, at its own R²" in column(page, "Board", 6)
     assert column(page, "SAEs", 6) == ["0.600", "0.610", "0.620", "0.100"]
     assert [item.inner_text() for item in page.locator(".claim .badge").all()] == [
         "holds ?",
         "not shown",
     ]
     go(page, VIEWS["latents"])
-    ms = sample.unpacked(held["payloads"][0]["latents"]["ms"])
+    latents = held["payloads"][0]["latents"]
+    # At first those that fire on ten images or more, by detection.
+    often = np.diff(held["codes"][0]["offsets"]) >= 10
+    order = [int(text) for text in column(page, "Latents", 1)]
+    assert 0 < len(order) == often.sum() < len(often) and often[order].all()
+    detection = sample.unpacked(latents["detection"])[order]
+    known = detection[~np.isnan(detection)]
+    assert list(known) == list(np.sort(known)[::-1])
+    page.get_by_label("Show").select_option("alive")
+    page.get_by_role("button", name="MS").click()
+    ms = sample.unpacked(latents["ms"])
     known = np.sort(ms[~np.isnan(ms)])[::-1]
     shown = column(page, "Latents", 3)
     assert shown[: len(known)] == [f"{value:.3f}" for value in known]
@@ -251,7 +261,7 @@ def test_filters_stand_in_the_address(visit):
 
 def test_sorting_and_filters_of_latents(visit):
     page = visit(VIEWS["latents"])
-    page.get_by_role("button", name="Detection").click()
+    # They come by detection.
     down = [float(text) for text in column(page, "Latents", 4) if text != "–"]
     assert down == sorted(down, reverse=True)
     page.get_by_role("button", name="Detection").click()
