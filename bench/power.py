@@ -283,8 +283,10 @@ def shares_shown(
     # The width that an interval should have had: that of the means over the worlds.
     error = (means["high"] - means["low"]) / 2 / stdtrit(means["blocks"] - 1, 0.975)
     known = (error**2).groupby(means["score"]).mean() ** 0.5
-    return by_score[columns].mean().assign(
-        any_shown=any_shown, too_narrow_by=by_score["effect"].std() / known
+    return (
+        by_score[columns]
+        .mean()
+        .assign(any_shown=any_shown, too_narrow_by=by_score["effect"].std() / known)
     )
 
 
