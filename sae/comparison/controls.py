@@ -90,18 +90,23 @@ def imported_beside(
         scores: Of `SCORES`.
 
     Returns:
-        Columns `IMPORTED`: the mean of a method over its cells, and that of the baseline
-        over the same cells, NaN where it has no chosen SAE there.
+        Columns `IMPORTED`: the means of a method and of the baseline over the cells that
+        both have. Where the baseline has none of them, its mean is NaN, and the method's
+        is over all of its own.
     """
     rows = []
     for method, score in itertools.product(names.imported, scores):
-        own, base = (
-            _cell_means(picked[picked["method"] == name], score)
-            for name in (method, *names.baselines[:1])
-        )
+        own = _cell_means(picked[picked["method"] == method], score)
+        baseline = nan
+        for name in names.baselines[:1]:
+            of_baseline = _cell_means(picked[picked["method"] == name], score)
+            common = own.index.intersection(of_baseline.index)
+            # Both over the same cells, where there are any.
+            if len(common):
+                own = own.loc[common]
+                baseline = of_baseline.loc[common].mean()
         if len(own):
-            beside = base.reindex(own.index).mean()
-            rows.append((method, score, own.mean(), beside, len(own)))
+            rows.append((method, score, own.mean(), baseline, len(own)))
     return pd.DataFrame(rows, columns=IMPORTED)
 
 

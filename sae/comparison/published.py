@@ -102,6 +102,11 @@ def signed(value: float) -> str:
     return f"{value:+.1f}" if abs(value) >= 10 else f"{value:+.3f}"
 
 
+def plain(value: float) -> str:
+    """Return a score for print, `-` where there is none."""
+    return "-" if isnan(value) else f"{value:.3f}"
+
+
 def interval(
     value: float,
     low: float = nan,

@@ -131,6 +131,19 @@ def resolved(raw: Words, problems: Problems) -> Words:
     return raw | written
 
 
+def experiment_written_out(experiments: Words, name: str) -> Any:
+    """Write out what an experiment says, without what it takes over in vain.
+
+    Args:
+        experiments: All experiments of a config, as they were written.
+        name: One of them.
+
+    Returns:
+        Its words, which need no other experiment.
+    """
+    return _without_what_is_not_there(written_out(experiments)[name], experiments[name])
+
+
 def _inherited_keys(entries: Words, name: str, written: Any) -> dict[str, str]:
     """{key that an entry takes over: the entry that writes it}."""
     origins = {}

@@ -38,8 +38,8 @@ _LABELS = range(2**63)
 # What is read of other people's JSON; whatever else is in it does no harm.
 _LABEL: TypeAdapter[int | None] = TypeAdapter(int | None)
 _NAMES: TypeAdapter[list[str] | None] = TypeAdapter(list[str] | None)
-# What JSON raises that is none, or that holds other things than are read of it.
 _JOINED = "members behind the end of the first of several joined tars"
+# What JSON raises that is none, or that holds other things than are read of it.
 _OTHER_JSON = (ValueError, RecursionError, AttributeError)
 # (key, location, label) of each image of a shard.
 _Found = Iterator[tuple[str, str, int | None]]

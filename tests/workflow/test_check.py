@@ -8,6 +8,7 @@ import yaml
 from conftest import ROOT
 from sae_workflow import check, expected, recorded, settings
 
+from sae.config import load as configuration
 from sae.core import files, paths
 
 
@@ -87,3 +88,14 @@ def test_of_several_configurations_that_which_lacks_least_counts(
     Path("config.yaml").write_text(yaml.safe_dump(config))
     assert any("k16" in file for file in expected.missing("smoke"))
     assert expected.missing("nowhere") is None
+
+
+def test_the_record_of_an_experiment_of_fewer_k_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = configuration.parse(ROOT / "config.yaml")
+    config["experiments"]["mine"] = {"extends": "demo", "k": [8]}
+    recorded.write(config, {"mine"}, ["mine.yaml"], {})
+    ((_, configfiles, read),) = recorded.read("mine")
+    assert configfiles == ["mine.yaml"] and read.experiments["mine"].k == [8]
+    # What it took over about k = 32 is not in the record.
+    assert set(read.experiments["mine"].sweep["reg1"]["lambda"]) == {"k8"}

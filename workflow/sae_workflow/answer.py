@@ -8,7 +8,7 @@ import pandas as pd
 
 from sae.comparison.claims import UNTESTED, read
 from sae.comparison.outcomes import headline
-from sae.comparison.published import interval, signed
+from sae.comparison.published import interval, plain, signed
 from sae.comparison.scores import OWN_FRONTS, SCORES
 from sae.core import paths
 from sae.report.claims import as_text
@@ -74,7 +74,7 @@ def _imported(imported: pd.DataFrame) -> Iterator[str]:
     """Yield what SAEs that were made elsewhere score, the baseline in brackets."""
     for method, rows in imported.groupby("method", sort=False):
         parts = [
-            f"{SCORES[row.score].label} {row.value:.3f} ({row.baseline:.3f})"
+            f"{SCORES[row.score].label} {row.value:.3f} ({plain(row.baseline)})"
             for row in rows.itertuples()
             if row.score in ("r2", *ENDPOINTS)
         ]

@@ -93,6 +93,9 @@ class Check:
 
     def _tried(self, check: Callable[..., T], *args: Any) -> T | None:
         self.count += 1
+        # Of a file that is missing it is said once.
+        if args and args[0] in self._missing:
+            return None
         try:
             return check(*args)
         except (UserError, OSError) as error:
@@ -144,7 +147,14 @@ def report_missing(experiment: str, missing: list[str] | None) -> int:
 
 def main(experiment: str) -> int:
     """Say what is wrong with an experiment's files, and which are missing; 0 if all is well."""
-    missing = expected.missing(experiment)
+    try:
+        missing = expected.missing(experiment)
+    except UserError as error:
+        # The files that are there can be checked all the same.
+        print(
+            f"error: which files are missing nobody can say: {error}", file=sys.stderr
+        )
+        return max(1, report(experiment))
     codes = [report(experiment, missing or ()), report_missing(experiment, missing)]
     return max(codes)
 

@@ -41,8 +41,10 @@ def stop_in_one_line() -> None:
     """
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        # A handler that does nothing: what starts now would inherit that a signal is
+        # ignored, and could not be told to end.
         for each in STOP_SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
+            signal.signal(each, lambda *_: None)
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         below_the_live_view = "\n" * os.isatty(2)
         # Standard error may be a terminal or a pipe that is gone.

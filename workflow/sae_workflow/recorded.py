@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sae.config import load as configuration
-from sae.config.extends import written_out
+from sae.config.extends import experiment_written_out
 from sae.config.models import Config
 from sae.core import files, paths
 from sae.core.errors import UserError
@@ -59,18 +59,18 @@ def write(
         if _deciding(config, experiment) == _deciding(usual, experiment):
             path.unlink(missing_ok=True)
         else:
-            own = {
-                experiment: written_out(config["experiments"])[experiment]
-            }  # It needs no other then.
-            files.write_json(path, source | {"config": config | {"experiments": own}})
+            words = experiment_written_out(config["experiments"], experiment)
+            only_it = {"experiments": {experiment: words}}
+            files.write_json(path, source | {"config": config | only_it})
 
 
 def _deciding(config: dict[str, Any], experiment: str) -> dict[str, Any]:
     """What of a config decides which files belong to an experiment: not the machine."""
-    return config | {
-        "compute": None,
-        "experiments": written_out(config.get("experiments", {})).get(experiment),
-    }
+    experiments = config.get("experiments", {})
+    words = None
+    if experiment in experiments:
+        words = experiment_written_out(experiments, experiment)
+    return config | {"compute": None, "experiments": words}
 
 
 def read(experiment: str = "*") -> Iterator[tuple[Path, list[str], Config]]:

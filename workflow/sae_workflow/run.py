@@ -96,10 +96,11 @@ def snakemake(*arguments: str) -> None:
         for number in preflight.STOP_SIGNALS
         if (handler := signal.getsignal(number)) != signal.SIG_IGN
     }
+    # From Snakemake, until it can say one line; and from here, until there is a process
+    # to pass them on to.
+    faults.hold_back(True, *preflight.STOP_SIGNALS)
     for number in handlers_before:
         signal.signal(number, pass_on)
-    # From Snakemake, until it can say one line.
-    faults.hold_back(True, *preflight.STOP_SIGNALS)
     try:
         # Snakemake looks for the view (`snakemake_logger_plugin_sae`) in the folders of the path alone.
         path = os.pathsep.join(

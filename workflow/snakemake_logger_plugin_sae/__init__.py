@@ -122,6 +122,8 @@ class LogHandler(LogHandlerBase):
         step = killed.step_of_command(str(getattr(record, "shellcmd", "")))
         if step in self._killed_steps:
             words = [killed.explanation(step)]
+            # Another job of this step may fail for another reason.
+            self._killed_steps.discard(step)
         self._print(
             "\n".join(
                 [f"{name} failed: {words[0].removeprefix('error: ')}", *words[1:]]

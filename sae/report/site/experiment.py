@@ -158,7 +158,7 @@ class _Experiment:
                     .reset_index(drop=True)
                 )
                 coder = bank.open(entry).to(self.device)
-                if table.empty:
+                if table.empty and method in unchosen:
                     table = latents_of.without_scores(coder, test.embeddings)
                 siblings = [
                     bank.open(other).to(self.device)

@@ -417,7 +417,7 @@ def _made_elsewhere(imported: pd.DataFrame, names: Names) -> list[str]:
     sentences = []
     for method, rows in imported.groupby("method", sort=False):
         parts = [
-            f"{SCORES[row.score].label} {row.value:.3f} ({row.baseline:.3f})"
+            f"{SCORES[row.score].label} {row.value:.3f} ({published.plain(row.baseline)})"
             for row in rows.itertuples()
             if row.score in ("r2", *ENDPOINTS)
         ]

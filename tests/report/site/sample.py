@@ -525,7 +525,8 @@ def write(
     alive = [int((np.diff(code["offsets"]) > 0).sum()) for code in found]
     listed = [
         {"cell": cell, "method": method, "trial": "lr0", "seed": 0, "alive": alive[n],
-         "scores": {"r2": 0.6 + n / 100, "ms": 0.5, "detection_alive": None if cell else 0.7}}
+         "scores": {"r2": 0.6 + n / 100, "ms": 0.5, "detection_alive": None if cell else 0.7},
+         "chosen": n != 1}
         for n, (cell, method) in enumerate([(0, 0), (0, 1), (1, 0)])
     ]  # fmt: skip
     listed.append(

@@ -201,6 +201,33 @@ def test_numbers_are_the_data(visit, site):
     assert list(ms[order[: len(known)]]) == list(known)
 
 
+def test_what_was_not_chosen_says_so(visit):
+    said = "reached the baseline's R² here, so none was chosen"
+    page = visit(f"#/cell/{CELL}")
+    assert said in page.locator(".notice").first.inner_text()
+    go(page, f"#/latents/{CELL}/topk")
+    assert said not in page.locator("main").inner_text()
+    go(page, f"#/latents/{CELL}/{SECOND}")
+    assert said in page.locator("main").inner_text()
+    go(page, "#/")
+    assert "not chosen" in page.locator('table[aria-label="SAEs"]').inner_text()
+    # An address of what is not there is not blamed on the folder.
+    go(page, f"#/latents/{CELL}/nobody")
+    text = page.locator("main").inner_text()
+    assert "No SAE of this method" in text and "incomplete" not in text
+
+
+def test_a_rule_lies_inside_its_chart(visit):
+    page = visit(f"#/cell/{CELL}")
+    inside = page.evaluate(
+        """[...document.querySelectorAll("svg .rule")].map((rule) => {
+          const [line, svg] = [rule.getBoundingClientRect(), rule.closest("svg").getBoundingClientRect()];
+          return line.top >= svg.top && line.bottom <= svg.bottom && line.left >= svg.left && line.right <= svg.right;
+        })"""
+    )
+    assert inside and all(inside)
+
+
 def test_images_stand_in_the_order_of_the_codes(visit, site):
     code = site[1]["codes"][0]
     page = visit(VIEWS["latent"])

@@ -50,7 +50,7 @@ SITE.cell = ([dataset, backbone, k]) => {
   const found = dataset === undefined
     ? cells.find((cell) => cell.saes?.length > 1) || cells.find((cell) => cell.saes?.length) || cells[0]
     : cells.find((cell) => cell.dataset === dataset && cell.backbone === backbone && String(cell.k) === k);
-  if (!found) throw new Error("This experiment has no such dataset, backbone and k.");
+  if (!found) throw SITE.answer("This experiment has no such dataset, backbone and k.");
   return found;
 };
 
@@ -80,7 +80,8 @@ SITE.pair = (cell, query = new URLSearchParams()) => {
   const asked = (key) => saes.find(({ id }) => id === query.get(key));
   const plain = saes.filter((sae) => !of(sae).control);
   const first = asked("a") || plain.find((sae) => missing(of(sae).against)) || saes[0];
-  const others = [...plain, ...saes].filter((sae) => sae !== first);
+  const chosen = plain.filter((sae) => sae.chosen !== false);
+  const others = [...chosen, ...plain, ...saes].filter((sae) => sae !== first);
   return [first, asked("b") || others.find((sae) => of(sae).against === first?.id) || others[0]];
 };
 

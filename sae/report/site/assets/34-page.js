@@ -60,9 +60,9 @@ SITE.methodPicker = (text, saes, id, changed) => SITE.select(text, saes.map((sae
 /** A cell in words, each name in its own direction. */
 SITE.cellName = (cell) => [name(SITE.label.dataset(cell.dataset)), ", ", name(SITE.label.backbone(cell.backbone)), `, k\u00a0=\u00a0${cell.k}`];
 
-/** Says of which methods the paper's rule chose no trial in a cell: what is shown of them was not chosen. */
-SITE.unchosen = (cell) => {
-  const methods = SITE.saesOf(cell).filter(({ chosen }) => chosen === false).map(({ method }) => method);
+/** Says of which of some SAEs' methods the paper's rule chose no trial in their cell: what is shown was not chosen. */
+SITE.unchosen = (saes) => {
+  const methods = saes.filter(({ chosen }) => chosen === false).map(({ method }) => method);
   if (!methods.length) return null;
   const names = methods.map((method, i) => [i ? ", " : "", name(SITE.label.method(method))]);
   return h("p.notice", "No trial of ", names, " reached the baseline's R² here, so none was chosen. What is shown is the trial of highest R² on validation: ",

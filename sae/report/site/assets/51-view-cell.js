@@ -25,12 +25,12 @@ SITE.views.cell = async ({ parts }) => {
   return SITE.page(SITE.cellName(cell), SITE.cellBar(cell, (to) => SITE.href("cell", to.place)),
     h("p", `m = ${count(cell.m)} latents on embeddings of ${count(cell.d)} numbers. On an image k = ${cell.k} of them are active.`),
     SITE.cellLinks(cell, "cell"),
-    SITE.unchosen(cell), chosen(cell), tradeOffs(cell, shown), sweeps(here, settings), distributions(distributed), curves(cell, curved), training(trained, settings), allTrials(here));
+    SITE.unchosen(SITE.saesOf(cell)), chosen(cell), tradeOffs(cell, shown), sweeps(here, settings), distributions(distributed), curves(cell, curved), training(trained, settings), allTrials(here));
 };
 
 function chosen(cell) {
   const rows = SITE.saeRows().filter(({ of }) => of === cell);
-  return rows.length > 0 && section("Chosen SAEs", table({ label: "SAEs of this cell", columns: SITE.saeColumns([]), rows }).node);
+  return rows.length > 0 && section("SAEs", table({ label: "SAEs of this cell", columns: SITE.saeColumns([]), rows }).node);
 }
 
 function tradeOffs(cell, shown) {

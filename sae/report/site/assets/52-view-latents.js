@@ -37,7 +37,7 @@ SITE.views.latents = async ({ parts, query }) => {
     SITE.cellBar(cell, (at) => href("latents", [...at.place, about.id]),
       SITE.methodPicker("Method", SITE.saesOf(cell), about.id, (of) => go(href("latents", [...cell.place, of])))),
     SITE.words("latents"),
-    about.chosen === false && SITE.unchosen(cell),
+    SITE.unchosen([about]),
     SITE.cellLinks(cell, "latents"),
     SITE.bar("Filters", [
       select("Show", [["", often ? `on ${OFTEN} images or more` : "alive"], ...(often ? [["1", "alive"]] : []), ["no", "dead"], ["all", "all"]], state.alive, (value) => change("alive", value)), classes,

@@ -10,7 +10,7 @@ SITE.views.latent = async ({ parts, query }) => {
   const about = SITE.saeOf(cell, parts[3]);
   const j = Number(parts[4]);
   const [sae, images] = await Promise.all([SITE.sae(about.n), SITE.imagesOf(cell)]);
-  if (!(Number.isInteger(j) && j >= 0 && j < sae.m)) throw new Error(`This SAE has latents 0 to ${sae.m - 1}.`);
+  if (!(Number.isInteger(j) && j >= 0 && j < sae.m)) throw SITE.answer(`This SAE has latents 0 to ${sae.m - 1}.`);
   const of = { cell, about, sae, images, j, firing: sae.firing(j) };
   return SITE.page([`Latent ${j} of `, name(SITE.label.method(about.method))],
     note(SITE.cellName(cell)), steps(of), SITE.facts(sae, j, images),

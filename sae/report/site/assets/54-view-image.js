@@ -9,11 +9,11 @@ const FOUND = 60;
 SITE.views.image = async ({ parts, query }) => {
   const cell = SITE.cell(parts);
   const [a, b] = SITE.pair(cell, query);
-  if (!a) throw new Error("No SAE of this dataset, backbone and k has its latents on this site.");
+  if (!a) throw SITE.answer("No SAE of this dataset, backbone and k has its latents on this site.");
   const [images, first, second] = await Promise.all([SITE.imagesOf(cell), SITE.sae(a.n), b && SITE.sae(b.n)]);
   const size = images.size ?? first.images;
   const i = parts[3] === undefined ? "" : Number(parts[3]);
-  if (i !== "" && !(Number.isInteger(i) && i >= 0 && i < size)) throw new Error(`There are images 0 to ${size - 1}.`);
+  if (i !== "" && !(Number.isInteger(i) && i >= 0 && i < size)) throw SITE.answer(`There are images 0 to ${size - 1}.`);
   const methods = { a: a.id, b: b?.id };
   const to = (at, said = methods) => href("image", [...cell.place, at], said);
   const picker = (key, text) => SITE.methodPicker(text, SITE.saesOf(cell), methods[key], (id) => go(to(i, { ...methods, [key]: id })));

@@ -21,7 +21,7 @@ SITE.views.compare = async ({ parts, query }) => {
   return SITE.page("Two methods, latent by latent",
     SITE.cellBar(cell, (at) => to(at), picker("a", "First method"), picker("b", "Second method"),
       SITE.select("Latents", [["rank", "at the same rank"], ["latent", "of the same number"]], by, (value) => go(to(cell, { by: value })))),
-    SITE.lacking(cell, query), SITE.unchosen(cell), h("p", by === "rank" ? `Latents at the same rank of ${score}, each method by its own order.` : `The same latent under both: its number, and so its start in training. Ranked by ${score} under the first.`,
+    SITE.lacking(cell, query), SITE.unchosen(pair), h("p", by === "rank" ? `Latents at the same rank of ${score}, each method by its own order.` : `The same latent under both: its number, and so its start in training. Ranked by ${score} under the first.`,
       ` Ranks are fixed beforehand, over latents that fire on ${enough} test images or more. Of each: the images that activate it most, middling and least.`),
     SITE.cellLinks(cell, "compare"),
     pairs.map(({ rank, latents }) => section(rank ? `Rank ${100 * rank} %` : `Highest ${score}`, columns(latents))),
