@@ -206,8 +206,10 @@ def effects(
         for pair in _comparable_pairs(cell, cell_trials, tests, against, rule, reading):
             rows += pair.rows()
     # A score that was measured nowhere says nothing.
-    measured = {row.score for row in rows if row.status != "not measured"}
-    rows = [row for row in rows if row.score in measured]
+    measured = {row.score for row in rows if row.status == "ok"}
+    said = {row.score for row in rows if row.status not in ("ok", "not measured")}
+    kept = measured | (said & {*OWN_FRONTS})
+    rows = [row for row in rows if row.score in kept]
     return pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
 
 

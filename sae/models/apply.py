@@ -334,7 +334,7 @@ def encode(
     )
     kind = "embeddings" if paths is None else "images"
     progress.info(
-        "%s: %s latents are active on %s %s of %s",
+        "%s: %s activations on %s %s of %s",
         out,
         f"{len(codes.values):,}",
         f"{len(codes):,}",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sae.comparison import board
 from sae.core import files
+from sae.core.errors import UserError
 from sae.report import fronts
 from sae.report.names import Names
 
@@ -28,6 +29,8 @@ def write(results: Sequence[Path], /, *, out: Path | None = None) -> None:
 
 def render(results: Sequence[Path]) -> dict[str, str]:
     """{'leaderboard.csv' and '.md': their text} of several results folders, mine first."""
+    if not results:
+        raise UserError("name at least one folder of results, such as results/demo")
     found = [board.read(folder) for folder in results]
     means, omissions = board.joined(found)
     methods = {

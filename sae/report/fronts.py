@@ -149,7 +149,6 @@ def judged_table(
     for score in JUDGED:
         for row in _known(means, [score]):
             line = _line(row, names, datasets)
-            line["no comparison"] = str(row["infeasible"])
             line["outcome"] = "-" if pd.isna(row["outcome"]) else row["outcome"]
             rows.append(line)
         if rows and controls is not None:
@@ -268,6 +267,7 @@ def _line(
     line["up"] = f"{row['up']}/{row['cells']}"
     line["at lower R2"] = str(row["at_lower_r2"])
     line["out of reach"] = str(row["out_of_reach"])
+    line["no comparison"] = str(row["infeasible"])
     line["dR2"] = interval(row["r2_difference"])
     return line
 

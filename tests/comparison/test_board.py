@@ -179,3 +179,8 @@ def test_a_record_of_the_second_version_is_read(tmp_path):
     means, _ = board.joined([board.read(folder)])
     row = means.query("method == 'reg1' and score == 'detection_alive'").iloc[0]
     assert row["blocks"] == 2 and row["outcome"] == "too few blocks"
+
+
+def test_a_board_of_nothing_is_refused():
+    with pytest.raises(UserError, match="name at least one folder"):
+        printed.write([])

@@ -18,7 +18,8 @@ import scipy.io
 from PIL import Image
 
 from sae.__main__ import main
-from sae.core import files
+from sae.core import files, registry
+from sae.core.errors import UserError
 from sae.data import archives
 from sae.data.splits import SPLITS
 
@@ -921,3 +922,13 @@ def test_what_torchvision_has_no_images_or_labels_of(tmp_path, said):
         spec | {"name": "FakeData"},
         "FakeData, train: it gives no class numbers (TypeError: ",
     )
+
+
+def test_an_image_folder_that_is_a_file_is_named_before_any_job(tmp_path):
+    file = tmp_path / "birds.zip"
+    file.write_bytes(b"PK")
+    spec = {"type": "image_folder", "root": str(file)}
+    head = registry.head("dataset", "image_folder")
+    module = registry.load("dataset", "image_folder")
+    with pytest.raises(UserError, match="is a file: name the folder that holds"):
+        module.check_early(head.options(root=spec["root"]))

@@ -204,7 +204,7 @@ def _wrong_dataset(
     spec = config.datasets[dataset].spec
     root = Path(spec.get("root", "."))
     is_made_later = spec.get("download") or _overlaps(str(root), coming)
-    if spec["type"] == "torchvision" or (root.is_dir() and not is_made_later):
+    if spec["type"] == "torchvision" or (root.exists() and not is_made_later):
         wrong = _found_early("dataset", spec)
         if wrong:
             yield f"dataset {dataset}: {wrong}"

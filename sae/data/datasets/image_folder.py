@@ -49,6 +49,10 @@ def check_early(spec: Options) -> None:
         UserError: a folder of a split, all class folders or all pictures of one are missing.
     """
     root = Path(spec.root)
+    if not root.is_dir():
+        raise UserError(
+            f"image folder {root} is a file: name the folder that holds the class folders"
+        )
     _check_splits(spec)
     for split in [""] if spec.fractions else SPLITS:
         place = root / split

@@ -442,6 +442,8 @@ def _price(best: list[str], known: pd.DataFrame, score: str, names: Names) -> st
                 cost = known.loc[(method, other)]
                 text = published.interval(cost["effect"], cost["low"], cost["high"])
                 costs.append(f"{SCORES[other].label} {text}")
+        if len(costs) == 1:
+            costs.append("no score's interval lies below 0")
         parts.append(f"{names.method(method)}: {', '.join(costs)}")
     rows = [known.loc[(method, score)] for method in best]
     left_out = max(int(row["infeasible"] + row["out_of_reach"]) for row in rows)

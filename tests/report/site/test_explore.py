@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_refused(place):
         ({"out": place / "mine"}, "mine is there and is no site"),
         ({"method": ["a", "b"]}, "1 SAEs have 2 different names"),
         ({"sae": one * 2, "method": ["a", "a"]}, "2 SAEs have 1 different names"),
-        ({"sae": []}, "give --sae one or more"),
+        ({"sae": []}, "give one file or folder or more"),
         ({"images": place / "photos/0"}, "has 20 images for the 40 rows"),
         ({"activations": place}, "manifest of activations"),
     ):
@@ -174,3 +174,11 @@ def test_what_does_not_fit_is_refused(place):
     np.save(x, np.random.default_rng(0).normal(size=(N, D + 1)).astype(np.float32))
     with pytest.raises(UserError, match=r"sae0.safetensors takes"):
         explore(sae=one, activations=x, out=place / "site")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_computed(place):
+    given = {"sae": [str(place / "sae1.safetensors")], "activations": place / "x.npy"}
+    with pytest.raises(UserError, match=r"cannot be written .*; name another place"):
+        explore(**given, out=place / "x.npy/site")
+    with pytest.raises(UserError, match="--sae names no SAE"):
+        explore(sae=[], activations=place / "x.npy", out=place / "site")

@@ -151,7 +151,8 @@ def test_the_answer_names_gains_scale_and_every_price():
         "Reg. 1 has +0.012 detection (undecided) and -0.020 MS (not tested) beside Baseline at the same R².",
         "For scale, controls at their own R² in detection: raw -0.100.",
         # Not dead latents, whose interval holds 0, and not probes, which have no front of their own.
-        "What it costs: Reg. 2: R² -0.002; Reg. 1: R² -0.002, MS -0.020 [-0.030, -0.010], "
+        "What it costs: Reg. 2: R² -0.002, no score's interval lies below 0; "
+        "Reg. 1: R² -0.002, MS -0.020 [-0.030, -0.010], "
         "latents measured -0.080 [-0.120, -0.040]; in 1 of 3 cells there is no comparison.",
     ]
     nothing, of_paper = overview.answer(table[:0], controls, none, claims, NAMES)
