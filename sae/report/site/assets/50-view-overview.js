@@ -59,7 +59,7 @@ function board(filters) {
   if (!all.length) return null;
   const widths = [...new Set(all.map(({ width }) => width))].sort();
   const shown = { width: SITE.overview.windows[0]?.width ?? widths[0], every: false };
-  const table = SITE.table({ label: "Board", columns: boardColumns(all), sort: { id: "score", down: true }, height: 46 });
+  const table = SITE.table({ label: "Board", columns: boardColumns(all), sort: { id: "score", down: false }, height: 46 });
   const fill = () => table.fill(all.filter((row) => row.width === shown.width && (shown.every || SITE.score(row.score).judged)));
   const set = (key) => (value) => {
     shown[key] = value;
@@ -78,7 +78,7 @@ function boardColumns(all) {
   const of = (id, text, what, show) => column(id, text, what, (row) => row[id], show);
   return [
     { id: "method", label: "Method", value: ({ method }) => label.method(method), show: ({ method }) => methodLabel(method) },
-    { id: "score", label: "Score", value: ({ score }) => label.score(score), show: ({ score, front }) => [label.score(score), front !== score && soft(` at ${label.score(front)}'s vertices`)] },
+    { id: "score", label: "Score", less: true, value: ({ score }) => SITE.overview.scores.findIndex(({ id }) => id === score), show: ({ score, front }) => [label.score(score), front !== score && soft(` at ${label.score(front)}'s vertices`)] },
     of("level", "Baseline", "What the baseline scores in the same window of R², mean over cells.", num),
     of("effect", "Effect", "On the test images, mean over the window of R² and over blocks, a dataset and a family of backbones each.", signed),
     { id: "low", label: "Interval", what: "Over datasets and families of backbones; below it that over fresh seeds, the cells fixed.", value: ({ low }) => low, show: (row) => interval(row, reach) },
