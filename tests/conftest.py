@@ -151,9 +151,12 @@ class Checkout:
     @property
     def environment(self):
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        # Under `make test` another `make` would say that it is one below.
+        of_make = ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")
+        outside = {k: value for k, value in os.environ.items() if k not in of_make}
         # The copy comes before the installed packages.
         return {
-            **os.environ,
+            **outside,
             "PATH": path,
             "PYTHONPATH": f"{self.folder}{os.pathsep}{self.folder / 'workflow'}",
         }
