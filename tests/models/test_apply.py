@@ -128,7 +128,7 @@ def test_the_command_encodes_a_folder_of_images_as_the_store_was(
     files.write_json(tmp_path / "renamed/train/manifest.json", renamed)
     code, said = run(path, digits / "test", out, "--activations", tmp_path / "renamed")
     assert code == 0 and re.fullmatch(
-        r".*codes.parquet: [\d,]+ latents are active on 100 images of .*test\n", said
+        r".*codes.parquet: [\d,]+ activations on 100 images of .*test\n", said
     )
     got = pd.read_parquet(out)
     test = store.read(folder / "test")
