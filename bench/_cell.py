@@ -5,18 +5,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import scipy.sparse
+import _support  # noqa: F401
+from support.embeddings import write_store
 
-from sae.core import files, paths, registry
-from sae.data import store, synthetic
-from sae.data.parts import Part
-from sae.data.splits import SPLITS
+from sae.core import paths, registry
+from sae.data import synthetic
 
 # As of a paper-sized bank.
 RECIPE: dict[str, Any] = {
@@ -64,66 +61,6 @@ def write(
     """Write a store, in a process of its own, since its memory is measured."""
     world = synthetic.world(d, concepts, classes=classes)
     write_store(world, {"train": rows, "val": held_out, "test": held_out}, Path(out))
-
-
-def write_store(world: synthetic.World, counts: dict[str, int], out: Path) -> None:
-    """Write a store of float16 embeddings to `out/{split}`, and the truth to `out/truth`.
-
-    The truth: `dictionary.npy` (concepts, d), and `test.npz`, the strengths of the test split (scipy, csr).
-
-    Args:
-        counts: {split: images}.
-    """
-    about = {
-        "seed": world.seed,
-        "counts": counts,
-        "shape": list(world.dictionary.shape),
-        "classes": len(world.own),
-    }
-    fingerprint = files.sha256_text(files.dumps(about))[:16]
-    provenance = {
-        "dataset": {"name": "synthetic", "fingerprint": fingerprint, "grouped": False},
-        "backbone": {"name": "synthetic", "spec": about, "fingerprint": fingerprint},
-    }
-    for split in SPLITS:
-        labels = synthetic.labels_of(world.seed, len(world.own), split, counts[split])
-        names = [f"{split}/{row}" for row in range(counts[split])]
-        index = pd.DataFrame(
-            {
-                "image_id": names,
-                "path": names,
-                "label": labels,
-                "label_name": labels.astype(str),
-            }
-        )
-        index["label_coarse"] = pd.array([pd.NA] * len(index), dtype="Int64")
-        index["label_coarse_name"] = pd.array([pd.NA] * len(index), dtype="string")
-        index["group"] = names
-        embeddings = (
-            x.astype(np.float16)
-            for x, _ in synthetic.chunks(world, split, counts[split])
-        )
-        write_split(out / split, embeddings, index, provenance)
-    (out / "truth").mkdir(exist_ok=True)
-    truth = scipy.sparse.vstack(
-        [strengths for _, strengths in synthetic.chunks(world, "test", counts["test"])]
-    )
-    scipy.sparse.save_npz(out / "truth/test.npz", truth)
-    np.save(out / "truth/dictionary.npy", world.dictionary)
-
-
-def write_split(
-    folder: Path,
-    batches: Iterable[np.ndarray],
-    index: pd.DataFrame,
-    provenance: dict[str, Any],
-) -> None:
-    """Write one split of a store: embeddings (n, d) of float16 or float32, in the order of the rows of `index`."""
-    with files.scratch_directory(folder / "part") as scratch:
-        part = Part(scratch / "embeddings.npy", len(index))
-        for batch in batches:
-            part.append(batch)
-        store.adopt(folder, [part], index, provenance)
 
 
 def bank_plan(

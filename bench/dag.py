@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
 
+import _support  # noqa: F401
 import yaml
 from sae_workflow import costs, settings
+from support.larger import enlarge_paper
 
 from sae.config import load as configuration
 
@@ -29,7 +30,7 @@ def main() -> None:
     config = configuration.parse("config.yaml")
     print(f"{'':<12}{'SAEs':>8}{'jobs':>7}{'seconds':>9}{'peak MB':>9}")
     for factor in (1, 10):
-        larger = times(config, factor)
+        larger = enlarge_paper(config, factor)
         plans = costs.plans(settings.load(larger), "paper")
         saes = sum(size.trials for plan in plans for size in costs.sizes(plan))
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as overlay:
@@ -39,21 +40,6 @@ def main() -> None:
         print(
             f"{f'paper x {factor}':<12}{saes:>8,}{jobs:>7}{seconds:>9.1f}{peak:>9.0f}"
         )
-
-
-def times(config: dict[str, Any], factor: int) -> dict[str, Any]:
-    """The config with `factor` times the lambdas and seeds of `paper`."""
-    paper = config["experiments"]["paper"]
-    sweep = {
-        method: {
-            "lambda": [
-                v * (1 + i / factor) for v in grids["lambda"] for i in range(factor)
-            ]
-        }
-        for method, grids in paper["sweep"].items()
-    }
-    paper = paper | {"sweep": sweep, "seeds": list(range(factor * len(paper["seeds"])))}
-    return config | {"experiments": config["experiments"] | {"paper": paper}}
 
 
 def dry_run(overlay: str) -> tuple[float, float, int]:

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import _record as record
+import _support  # noqa: F401
 import numpy as np
 import threadpoolctl
 import torch
-from _cell import write_store
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from support.embeddings import write_store
 
 from sae.data import store, synthetic
 from sae.data.splits import SPLITS

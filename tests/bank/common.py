@@ -2,8 +2,8 @@
 
 import numpy as np
 import pandas as pd
+from support.embeddings import write_split
 
-from bench._cell import write_split
 from sae.bank.plan import Plan
 
 RECIPE = {

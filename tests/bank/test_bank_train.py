@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import torch
 from bank.common import MADE_BY, METHODS, RECIPE, REG1, method, plan, write_activations
+from support.embeddings import write_split
 
-from bench._cell import write_split
 from sae.__main__ import main
 from sae.bank import finished as saes
 from sae.bank import train as train_module

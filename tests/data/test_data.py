@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from support.embeddings import write_split
 
-from bench._cell import write_split
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import store

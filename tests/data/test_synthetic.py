@@ -5,8 +5,8 @@ import pytest
 import scipy.sparse
 import torch
 from scoring.examples import codes_of
+from support.embeddings import write_split, write_store
 
-from bench._cell import write_split, write_store
 from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.data import dataset as datasets

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from support.embeddings import write_split
 
-from bench._cell import write_split
 from sae.bank.read import Bank, Entry
 from sae.core import files
 from sae.core.paths import STAGES, trial_name

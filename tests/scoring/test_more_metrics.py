@@ -11,8 +11,8 @@ import torch
 from scoring.examples import TinyBank, coder, codes_of, write_activations
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from support.embeddings import write_split
 
-from bench._cell import write_split
 from sae.core import files
 from sae.core.options import Options
 from sae.data import store

@@ -6,8 +6,8 @@ import scipy.sparse
 import torch
 from scoring.examples import codes_of
 from sklearn.linear_model import LogisticRegression
+from support.embeddings import write_store
 
-from bench._cell import write_store
 from sae.core import files
 from sae.data import store, synthetic
 from sae.scoring.metrics import _softmax, probe

@@ -15,8 +15,8 @@ from conftest import PARTS, ROOT
 from sae_workflow import costs, forecast, handover, missing, settings
 from sae_workflow.stages import STAGES, Job
 from sae_workflow.start import start
+from support.larger import enlarge_paper
 
-from bench import dag
 from sae.config import load as configuration
 
 CONFIG = configuration.parse(ROOT / "config.yaml")
@@ -149,7 +149,7 @@ def test_jobs_of_parts_and_without_a_second_round_or_some_metrics_are_what_snake
 @pytest.mark.slow
 def test_ten_times_the_lambdas_and_seeds_are_no_more_jobs(empty):
     """68,040 SAEs; a job each would be 68,040 jobs."""
-    larger = dag.times(CONFIG, 10)
+    larger = enlarge_paper(CONFIG, 10)
     config = settings.load(larger)
     sizes = [
         size for bank in costs.plans(config, "paper") for size in costs.sizes(bank)

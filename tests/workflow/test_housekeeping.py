@@ -17,8 +17,8 @@ from conftest import ROOT
 from sae_workflow import housekeeping, recorded, settings
 from sae_workflow.housekeeping import Survey, sizes
 from sae_workflow.start import start
+from support.embeddings import write_split
 
-from bench._cell import write_split
 from sae.bank.read import read
 from sae.bank.train import Place
 from sae.config import load as configuration

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 from report.site.reading import payload, unpacked
+from support.embeddings import write_split
 
 import sae
-from bench._cell import write_split
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import dataset as datasets
