@@ -45,19 +45,31 @@ FULL = r"could not be written: its file system is full .*\. Free some, then run 
 CLOSED = r"could not be written: its file system is read-only\. Make it writable"
 
 
+def run_as_root(*command):
+    """Run a command as root, or by sudo where that asks for no password."""
+    is_root = os.geteuid() == 0
+    sudo = [] if is_root else [shutil.which("sudo") or "false", "-n"]
+    return subprocess.run([*sudo, *command], capture_output=True, text=True)
+
+
 @contextmanager
 def mounted(folder, options):
-    """A file system of its own at `folder`, as a function that changes its options."""
+    """Mount a file system of its own at a folder; yields a function that remounts it.
+
+    Where that is not allowed the test is skipped, which the end of a session counts.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system takes root")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=True)
-    try:
-        yield lambda options: subprocess.run(
-            ["mount", "-o", f"remount,{options}", folder], check=True
+    mount = run_as_root("mount", "-t", "tmpfs", "-o", options, "none", folder)
+    if mount.returncode != 0:
+        pytest.skip(
+            "mounting a small file system takes root, or sudo without a password"
         )
+    try:
+        yield lambda options: run_as_root(
+            "mount", "-o", f"remount,{options}", folder
+        ).check_returncode()
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+        run_as_root("umount", "--lazy", folder).check_returncode()
 
 
 def fill(disk):
@@ -93,6 +105,7 @@ def of_figure(file):
 
 
 @pytest.mark.parametrize("write", [of_sae, of_table, of_figure])
+@pytest.mark.disk
 def test_whoever_writes_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, write):
     with mounted(tmp_path / "disk", "size=64k"):
         for place in (files.atomic_file, files.atomic_directory):
@@ -170,6 +183,7 @@ def test_other_troubles_stay_what_they_are(tmp_path):
     )
 
 
+@pytest.mark.disk
 def test_embeddings_go_on_after_a_full_disk(tmp_path):
     rows = np.arange(40_000, dtype=np.float32).reshape(-1, 8)
     batches = np.split(rows, 50)
@@ -188,6 +202,7 @@ def test_embeddings_go_on_after_a_full_disk(tmp_path):
         assert (np.load(path) == rows).all()
 
 
+@pytest.mark.disk
 def test_a_full_disk_is_not_blamed_on_a_source(tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source/f").write_bytes(bytes(100_000))
@@ -258,6 +273,7 @@ def step(digits, capsys):
     log.setLevel(level)
 
 
+@pytest.mark.disk
 def test_a_step_on_a_full_or_read_only_disk_says_one_line_though_its_log_lies_there_too(
     step, tmp_path
 ):
@@ -323,6 +339,7 @@ def temporaries(checkout):
 
 
 @pytest.mark.slow
+@pytest.mark.disk
 def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_space(
     undisturbed, make_checkout
 ):
@@ -349,6 +366,7 @@ def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_space(
 
 
 @pytest.mark.slow
+@pytest.mark.disk
 def test_a_full_or_read_only_checkout_is_said_before_any_job(digits, tmp_path):
     with mounted(tmp_path / "disk", "size=8m") as remount:
         checkout = Checkout(tmp_path / "disk", digits)
@@ -367,6 +385,7 @@ def test_a_full_or_read_only_checkout_is_said_before_any_job(digits, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.disk
 def test_read_only_results_can_be_looked_at_but_not_added_to(finished, undisturbed):
     results = finished.folder / "results"
     shutil.move(results, finished.folder / "aside")
@@ -411,6 +430,7 @@ def test_read_only_results_can_be_looked_at_but_not_added_to(finished, undisturb
 
 
 @pytest.mark.slow
+@pytest.mark.disk
 def test_a_dry_run_of_a_read_only_checkout_from_a_folder_of_links(finished, tmp_path):
     disk = tmp_path / "disk"
     with mounted(disk, "size=40m") as remount:
