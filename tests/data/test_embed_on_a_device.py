@@ -1,0 +1,155 @@
+"""Embedding elsewhere than on the CPU: on `support/pretend_device.py`.
+
+Three things are done in another way on a CPU. A folded convolution is oneDNN's, which
+adds the activation itself, and PyTorch computes attention by a kernel of its own: both
+change last digits. In bfloat16 PyTorch chooses by the device what stays in float32. And
+each of a CPU's threads embeds batches of its own, which changes no number.
+"""
+
+import copy
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from support.pretend_device import DEVICE, TO_CPU, TO_DEVICE, pretend_device
+from timm.data import create_transform
+from torch import nn
+
+from sae.core import registry
+from sae.data import embed, folding
+from sae.data.backbones import dinov2_onnx, efficientnet_lite
+
+VISION = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16}
+TEXT = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1}
+CLIP = {"embed_dim": 8, "vision_cfg": VISION | {"patch_size": 16}, "text_cfg": TEXT}
+
+
+def load_timm(folder, monkeypatch):
+    file = folder / "weights.safetensors"
+    save_file(timm.create_model("test_efficientnet").state_dict(), file)
+    spec = {"loader": "timm", "model": "test_efficientnet", "checkpoint": str(file)}
+    return embed.load(spec, None, 32)
+
+
+def load_efficientnet_lite(folder, monkeypatch):
+    def make_model(spec, artifacts_root):
+        return timm.create_model(spec.model).eval()
+
+    monkeypatch.setattr(efficientnet_lite, "full_model", make_model)
+    model = "tf_efficientnet_lite0"
+    spec = {"loader": "efficientnet_lite", "model": model, "artifacts": ["none"]}
+    return embed.load(spec, None, 32)
+
+
+def load_dinov2_onnx(folder, monkeypatch):
+    def draw_weights(tensors, model):
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        return {name: 0.05 * torch.randn(shape) for name, shape in shapes.items()}
+
+    monkeypatch.setattr(dinov2_onnx.artifacts, "only_file", lambda *_: "none")
+    monkeypatch.setattr(dinov2_onnx, "tensors", lambda file: {})
+    monkeypatch.setattr(dinov2_onnx, "rename", draw_weights)
+    model = "vit_small_patch14_dinov2"
+    spec = {"loader": "dinov2_onnx", "model": model, "artifacts": ["none"]}
+    return embed.load(spec, None, 28)
+
+
+def load_open_clip(folder, monkeypatch):
+    (folder / "pretend-clip.json").write_text(json.dumps(CLIP))
+    open_clip.add_model_config(folder / "pretend-clip.json")
+    file = folder / "open_clip_model.safetensors"
+    save_file(open_clip.create_model("pretend-clip").state_dict(), file)
+    spec = {"loader": "open_clip", "model": "pretend-clip", "pretrained": str(file)}
+    return embed.load(spec, None, None)
+
+
+# By name of the loader, what loads a small model with random weights through it.
+LOADERS = {
+    "dinov2_onnx": load_dinov2_onnx,
+    "efficientnet_lite": load_efficientnet_lite,
+    "open_clip": load_open_clip,
+    "timm": load_timm,
+}
+# The others are given embeddings, and compute nothing.
+NAMES = [
+    name
+    for name in registry.names("backbone")
+    if registry.head("backbone", name).constants.get("READS_IMAGES", True)
+]
+
+
+BATCHES, SIZES = 2, (4, 2)
+
+
+def embeddings_on(device, backbone, precision="float32", workers=0):
+    """Embed six random images, in two batches, on a device: (6, d)."""
+    images = {}
+    for number in range(sum(SIZES)):
+        pixels = np.random.default_rng(number).integers(256, size=(40, 36, 3))
+        images[str(number)] = Image.fromarray(pixels.astype(np.uint8))
+    batches = list(
+        embed.embed_images(
+            # Embedding moves the model.
+            copy.deepcopy(backbone),
+            images.get,
+            list(images),
+            batch_size=SIZES[0],
+            device=device,
+            workers=workers,
+            spec={"precision": precision},
+        )
+    )
+    assert tuple(map(len, batches)) == SIZES
+    return np.concatenate(batches)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("folds", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_device_embeds_as_a_cpu(name, folds, precision, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    backbone = LOADERS[name](tmp_path, monkeypatch)
+    if not folds:
+        monkeypatch.setattr(folding, "fold", lambda model: model)
+    on_cpu = embeddings_on("cpu", backbone, precision)
+    with pretend_device() as device:
+        on_device = embeddings_on(DEVICE.type, backbone, precision)
+    # A batch comes back as a whole; nothing else makes the host look at a number.
+    assert device.waits[TO_CPU] == BATCHES
+    assert set(device.waits) == {TO_CPU, TO_DEVICE}
+
+    same_way = has_batch_norm(backbone.model) and not folds
+    if precision == "bfloat16":
+        allowed = 0.05
+    elif same_way:
+        allowed = 0
+    else:
+        allowed = 1e-5
+    distance = np.linalg.norm(on_device - on_cpu, axis=1)
+    assert (distance <= allowed * np.linalg.norm(on_cpu, axis=1)).all()
+
+
+def has_batch_norm(model):
+    return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_images_reach_a_device_as_bytes_or_as_floats(as_bytes, workers):
+    """A transform that ends by normalising is finished on the device."""
+    torch.manual_seed(0)
+    whole = create_transform((3, 16, 16))
+    assert folding.pixels(whole) is not None
+    transform = whole if as_bytes else lambda image: whole(image)
+    backbone = embed.Backbone(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), transform
+    )
+    on_cpu = embeddings_on("cpu", backbone)
+    with pretend_device():
+        on_device = embeddings_on(DEVICE.type, backbone, workers=workers)
+    np.testing.assert_array_equal(on_device, on_cpu)
