@@ -4,11 +4,11 @@ import os
 import shlex
 from pathlib import Path
 
-from sae.core import paths
+from sae.core import paths, registry
 from sae.core.files import dumps
 from sae.data.artifacts import names as artifact_names
 from sae.data.splits import SPLITS
-from sae_workflow import expected, handover, listing
+from sae_workflow import expected, listing, settings
 from sae_workflow.stages import STAGES, Job
 
 ENVIRONMENT = "../../environment.yml"
