@@ -34,7 +34,7 @@ RECIPE: dict[str, Any] = {
 }
 PENALTIES = {"topk": None, "reg1": "off_support_l1", "reg2": "l1_l2_ratio"}
 # Ten passes: after them a fit holds all that it will.
-PROBE = {"C": [1.0], "max_passes": 10, "max_train": 100_000}
+PROBE: dict[str, Any] = {"C": [1.0], "max_passes": 10, "max_train": 100_000}
 
 PAPERS = [
     "firing",

@@ -18,6 +18,7 @@ from _cell import PROBE, RECIPE, bank_plan, commands, measured, write_command
 from sae_workflow import costs, stages
 
 from sae.bank.plan import Plan
+from sae.core import registry
 
 CAP = 150.0  # seconds
 LIMIT = 4.0  # GiB, at ImageNet's size
@@ -104,6 +105,8 @@ def peaks(
         "auxk_k": min(m, RECIPE["auxk_k"]),
     }
     plan, probe = bank_plan(k, recipe, {"reg2": "l1_l2_ratio"}), PROBE | {"largest": k}
+    fits = costs.Fits(probe["max_train"], len(probe["C"]), k)
+    most_images = registry.head("metric", "detection").constants["MOST_TRAIN"]
     images = {"train": rows, "val": held_out, "test": held_out}
     cell = costs.Cell("synthetic", "synthetic", images, d, {"classes": classes}, {})
     options, store = ["--threads", str(threads)], folder / "store"
@@ -137,11 +140,13 @@ def peaks(
         if rule != "cache":
             bank, probes = (
                 stages.bank_sizes(cell, Plan.model_validate(plan)),
-                stages.probe_sizes(cell, width, probe),
+                stages.probe_sizes(cell, width, fits),
             )
             like = stages.STAGES["score" if rule == "detection" else rule].like
             read = (
-                stages.detection_sizes(cell, k, judges=1) if rule == "detection" else {}
+                stages.ranking_sizes(cell, k, judges=1, most_images=most_images)
+                if rule == "detection"
+                else {}
             )
             expected = stages.memory_of(like, bank | probes | read)
             of = f"{expected / used:.2f}"

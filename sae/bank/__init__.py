@@ -1,1 +1,3 @@
-"""Many SAEs: what a plan asks for (plan), train what the store lacks (train, store), read what there is (read)."""
+"""Many SAEs: what a plan asks for (plan), the store of SAEs (finished), what trains those it lacks (train), and what a
+cell has (read).
+"""

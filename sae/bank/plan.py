@@ -5,12 +5,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import (
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 
 from sae.core import paths
 from sae.core.errors import UserError
-from sae.core.options import Options, told
-from sae.training.recipe import Recipe, Settings, rounded
+from sae.core.options import Options, told, without_absent
+from sae.training.recipe import Recipe, Settings, later_options_of, rounded
 
 
 class Method(Options):
@@ -32,6 +39,15 @@ class Method(Options):
     at: str | None = None
     against: str | None = None
     control: bool = False
+
+    @field_validator("options")
+    @classmethod
+    def _complete(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return later_options_of(info.data["objective"], info.data["penalty"]) | options
+
+    @field_serializer("options")
+    def _as_record(self, options: dict[str, Any]) -> dict[str, Any]:
+        return without_absent(options, later_options_of(self.objective, self.penalty))
 
     @property
     def tuned(self) -> bool:
@@ -95,6 +111,15 @@ class Plan(Options):
     """{entry of sae.protocols: its options}, in the order in which they train."""
     metrics: dict[str, dict[str, Any]] = Field({})
     """Of what the protocols read on validation, by name; the defaults where one is not named."""
+
+    @field_validator("recipe")
+    @classmethod
+    def _complete(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+        return Recipe.later_options() | recipe
+
+    @field_serializer("recipe")
+    def _as_record(self, recipe: dict[str, Any]) -> dict[str, Any]:
+        return without_absent(recipe, Recipe.later_options())
 
     def member(
         self, method: str, trial: dict[str, Any], seed: int, protocol: str

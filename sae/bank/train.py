@@ -32,7 +32,7 @@ from sae.models.coder import Coder, Threshold
 from sae.models.inputs import Inputs
 from sae.training.calibrate import calibrate
 from sae.training.loop import Diverged, Moments, moments, train
-from sae.training.recipe import Settings
+from sae.training.recipe import Settings, completed
 
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
@@ -253,9 +253,8 @@ class Trainer:
     def _linked(self, one: Todo, result: dict[str, Any]) -> Entry:
         member, folder, path = one.member, one.folder, None
         # The key has the versions of what these name instead.
-        settings = one.made_by["settings"] | member.settings.model_dump(
-            include={"objective", "penalty"}
-        )
+        names = member.settings.model_dump(include={"objective", "penalty"})
+        settings = completed(one.made_by["settings"] | names)
         if result["status"] == "ok":
             folder, result = _within_budget(one, result, self._place)
             path = member.path

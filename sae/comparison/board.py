@@ -68,7 +68,7 @@ def read(folder: Path) -> Result:
     Raises:
         UserError: it lacks a file, or one is damaged.
     """
-    made_by = MadeBy.model_validate(
+    made_by = MadeBy.of_record(
         files.read_json(folder / MADE_BY, "record of what made these results")
     )
     table = folder / "metrics.parquet"

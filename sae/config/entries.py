@@ -16,6 +16,8 @@ _CONSTANTS: dict[str, dict[str, tuple[type, tuple[str, ...]]]] = {
     "figure": {"READS": (list, ()), "CAPTION": (str, ())},
     "protocol": {"METRICS": (list, ())},
 }
+# What a metric may have the workflow fill in where one of its options is null, by its constant FILLED.
+FILLED_WITH = ("smallest_k", "families")
 _CODE = {
     "dataset": ["load"],
     "backbone": ["load"],
@@ -78,6 +80,12 @@ def head_of(kind: str, name: str) -> registry.Head:
             expected += f" among {', '.join(allowed)}" if allowed else ""
             raise UserError(
                 f"{file} has {constant} = {value!r}, which must be {expected}; {_HOW}"
+            )
+    for option, fact in head.constants.get("FILLED", {}).items():
+        if option not in head.options.model_fields or fact not in FILLED_WITH:
+            raise UserError(
+                f"{file} has FILLED = {{{option!r}: {fact!r}}}: allowed is an option of its own, filled with "
+                f"{' or '.join(FILLED_WITH)}; {_HOW}"
             )
     for metric in head.constants["METRICS"] if kind == "protocol" else ():
         of = head_of("metric", metric).constants

@@ -26,6 +26,7 @@ from sae.core.options import (
     Seed,
     distinct,
     like,
+    without_absent,
 )
 from sae.training import recipe
 
@@ -278,15 +279,31 @@ class Entry(Limited, extra="allow"):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The mapping that jobs get: as it is written, without what does not decide what they make."""
-        return self.model_dump(
-            exclude_unset=True, exclude_none=True, exclude={"label", "family"}
+        """The mapping that jobs get: as it is written, without what does not decide what they make.
+
+        Of later options (`sae.core.options.Later`) it has those that are not at the value
+        that their absence stands for, whether they are written or not.
+        """
+        no_content = {"label", "family"}
+        written = self.model_dump(
+            exclude_unset=True, exclude_none=True, exclude=no_content
         )
+        later = self.later_options()
+        set_later = {
+            name: value
+            for name, value in self.model_dump(include={*later}).items()
+            if value is not None
+        }
+        return without_absent(written | set_later, later)
 
     def options(self, overrides: dict[str, Any]) -> dict[str, Any]:
-        """All options of a metric or protocol, with an experiment's overrides laid over."""
-        given = self.model_validate(self.model_dump(exclude_unset=True) | overrides)
-        return given.model_dump(exclude={"optional"})
+        """Return all options of a metric or protocol, as records have them.
+
+        Args:
+            overrides: An experiment's, which are laid over.
+        """
+        words = self.model_dump(exclude_unset=True) | overrides
+        return self.model_validate(words).identity(exclude={"optional"})
 
 
 class Dataset(Entry):

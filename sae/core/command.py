@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from sae.core.options import told
+from sae.core.options import RECORD, told
 
 _MANY = (list, tuple, Sequence, Iterable)
 _NAMED = dict[str, Path]
@@ -28,9 +28,8 @@ def reader(form: Any) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         try:
             if is_json:
-                return adapter.validate_json(
-                    Path(text[1:]).read_bytes() if text.startswith("@") else text
-                )
+                content = Path(text[1:]).read_bytes() if text.startswith("@") else text
+                return adapter.validate_json(content, context=RECORD)
             return adapter.validate_python(text)
         except ValidationError as error:
             raise ArgumentTypeError(told(error)) from None

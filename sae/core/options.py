@@ -6,7 +6,8 @@ No torch here: the options of every entry are read while the Snakefile is parsed
 import math
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -17,6 +18,7 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -24,6 +26,27 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from sae.core.errors import meant
 
 
+@dataclass(frozen=True)
+class Later:
+    """Marks an option that was added when results without it were already stored.
+
+    An option `momentum: Annotated[float, Later(0.0)] = 0.0` is in a key or a record only
+    where it is not 0.0, so that what was made before the option existed stays valid.
+
+    Attributes:
+        absent: The value that everything made before the option existed has. It is a
+            literal that never changes: a new default is a new meaning, and changes keys.
+    """
+
+    absent: Any
+
+
+# Tells pydantic that it reads what :meth:`Options.identity` wrote, perhaps long ago.
+RECORD = {"is_record": True}
+
+
+# What names a stored result, or is kept beside it, is `identity` of the options that made it. What reads that again
+# is `of_record`. Between the two an option can be added (`Later`), and what is stored stays valid.
 class Options(BaseModel):
     """Typed settings: no unknown keys, no conversion between types, no NaN or infinity, never changed."""
 
@@ -35,6 +58,45 @@ class Options(BaseModel):
         validate_by_name=True,
         use_attribute_docstrings=True,
     )
+
+    @classmethod
+    def later_options(cls) -> dict[str, Any]:
+        """Return {key: the value that its absence stands for} of the options marked `Later`."""
+        absent_values: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            for mark in field.metadata:
+                if isinstance(mark, Later):
+                    absent_values[field.alias or name] = mark.absent
+        return absent_values
+
+    def identity(self, **dump: Any) -> dict[str, Any]:
+        """Return the options as keys and records have them: a `Later` one only where it is not `absent`.
+
+        Args:
+            dump: Arguments of pydantic's `model_dump`, such as `exclude`.
+        """
+        written = self.model_dump(by_alias=True, **dump)
+        for name, field in type(self).model_fields.items():
+            key, value = field.alias or name, getattr(self, name)
+            if key in written and isinstance(value, Options):
+                written[key] = value.identity()
+        return without_absent(written, self.later_options())
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Self:
+        """Read what :meth:`identity` wrote, before an option was added or after.
+
+        Raises:
+            pydantic.ValidationError: a key is missing, unknown or not right.
+        """
+        return cls.model_validate(record, context=RECORD)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_record(cls, data: Any, info: ValidationInfo) -> Any:
+        if info.context is RECORD and isinstance(data, Mapping):
+            return cls.later_options() | dict(data)
+        return data
 
     @model_validator(mode="wrap")
     @classmethod
@@ -65,6 +127,22 @@ class Options(BaseModel):
             raise ValueError(
                 f"{place.filename} line {place.lineno} fails as it checks this: {type(error).__name__}: {error}"
             ) from None
+
+
+def without_absent(
+    written: Mapping[str, Any], later_options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a mapping of options without the later ones that are at what their absence stands for.
+
+    Args:
+        written: {option: value}.
+        later_options: {option: the value that its absence stands for}.
+    """
+    return {
+        name: value
+        for name, value in written.items()
+        if name not in later_options or value != later_options[name]
+    }
 
 
 def in_words(error: Any) -> str:

@@ -17,6 +17,7 @@ from sae.core.errors import UserError
 from sae.core.options import Whole
 from sae.data import artifacts, pictures
 from sae.data.clock import Clock
+from sae.data.entries import content as content_of
 from sae.data.entries import entry
 from sae.data.splits import SPLITS
 
@@ -216,7 +217,11 @@ def build(
     (Path(out) / "manifest.json").unlink(missing_ok=True)
     files.write_parquet(Path(out) / "index.parquet", index)
     sources = artifacts.manifests(artifacts_root, spec)
-    content = {key: value for key, value in spec.items() if key not in NO_CONTENT}
+    content = {
+        key: value
+        for key, value in content_of("dataset", spec).items()
+        if key not in NO_CONTENT
+    }
     index_hash, labels = (
         files.sha256(Path(out) / "index.parquet"),
         dataset.index["label"],

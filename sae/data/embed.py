@@ -28,8 +28,9 @@ from sae.core.errors import UserError
 from sae.core.options import Count, Whole
 from sae.data import artifacts, folding, pictures, store
 from sae.data import dataset as datasets
+from sae.data.backbone import Backbone
 from sae.data.clock import Clock
-from sae.data.entries import entry
+from sae.data.entries import content, entry
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
 
@@ -40,26 +41,6 @@ progress = logging.getLogger("sae.progress")
 _WHOLE = "bfloat16, weights too"
 _Forward = Callable[[torch.Tensor | str], torch.Tensor]
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """What a loader of `sae.data.backbones` returns.
-
-    Attributes:
-        model: maps images (N, 3, H, W) to embeddings (N, d).
-        transform: maps a PIL image to a tensor (3, H, W).
-        checkpoint: the weights file, whose hash goes into the fingerprint; None if the weights are an artifact.
-    """
-
-    model: torch.nn.Module
-    transform: Callable[[Image.Image], torch.Tensor]
-    checkpoint: str | None = None
-
-    @functools.cached_property
-    def folded(self) -> torch.nn.Module:
-        """The model in eval mode, made faster (`sae.data.folding.fold`)."""
-        return folding.fold(self.model.eval().requires_grad_(False))
 
 
 @dataclass(frozen=True)
@@ -161,7 +142,8 @@ def _identity(spec: dict[str, Any]) -> dict[str, Any]:
         {"pretrained"} if Path(spec.get("pretrained", "/")).exists() else set()
     )
     whole = {"precision": _WHOLE} if spec.get("precision") == "bfloat16" else {}
-    return {key: value for key, value in (spec | whole).items() if key not in places}
+    told = content("backbone", spec) | whole
+    return {key: value for key, value in told.items() if key not in places}
 
 
 def _weights(provenance: dict[str, Any]) -> str:

@@ -3,11 +3,19 @@
 from types import ModuleType
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from sae.core import registry
 from sae.core.errors import UserError
-from sae.core.options import Count, Options, Positive, Precision, Whole, told
+from sae.core.options import (
+    Count,
+    Options,
+    Positive,
+    Precision,
+    Whole,
+    told,
+    without_absent,
+)
 
 NAMED_BY = {
     "dataset": "type",
@@ -53,13 +61,26 @@ def entry(
     return module, _checked(module.Options, own, f"{kind} {spec[by]}")
 
 
-def _checked(model: type[BaseModel], words: dict[str, Any], what: str) -> BaseModel:
-    """The model of some words.
+def content(
+    kind: Literal["dataset", "backbone"], spec: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what of a mapping stands in keys: all but later options at what their absence stands for.
+
+    Args:
+        kind: Of the entry.
+        spec: Its mapping in the config (`sae.core.options.Later` says what is later).
+    """
+    options = registry.head(kind, spec[NAMED_BY[kind]]).options
+    return without_absent(spec, options.later_options())
+
+
+def _checked(model: type[Options], words: dict[str, Any], what: str) -> Options:
+    """The model of some words, as a record has them.
 
     Raises:
         UserError: a key is missing or not right; says all of them, after `what`.
     """
     try:
-        return model.model_validate(words)
+        return model.of_record(words)
     except ValidationError as error:
         raise UserError(f"{what}: {told(error)}") from None

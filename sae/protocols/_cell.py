@@ -104,7 +104,7 @@ def follow(
     """Train what a protocol asks for until it asks for no more; what it then chooses, and all scores on validation."""
     protocol, typed = (
         registry.load("protocol", name),
-        registry.head("protocol", name).options(**options),
+        registry.head("protocol", name).options.of_record(options),
     )
     trained: dict[str, Member] = {}
     while True:

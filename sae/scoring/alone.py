@@ -19,15 +19,6 @@ from sae.models.inputs import Inputs, differ, total_variance
 from sae.scoring.stage import options_of
 from sae.scoring.subject import Curve, PerLatent, Subject
 
-# Those that need held-out embeddings alone, and perhaps labels.
-METRICS = (
-    "reconstruction",
-    "monosemanticity",
-    "purity",
-    "density",
-    "redundancy",
-    "uniqueness",
-)
 _OF_A_BANK = {"val": "a validation split", "siblings": "SAEs of other seeds"}
 _BY_GROUP = (
     "purity_binary_null",
@@ -53,7 +44,7 @@ def score(
     with labels the purity that chance gives (`purity_binary_null`). `judges` bring MS by other backbones, `train` what
     needs training images. A column that needs what is not given is left out, never computed on something else.
 
-    Three of `METRICS` are `optional` in config.yaml, and the demo does not name them:
+    Three of these metrics are `optional` in config.yaml, and the demo does not name them:
     `density`, `redundancy` and `uniqueness`. So its metrics.csv lacks their columns
     (`dense_*`, `redundancy_*`, `uniqueness*`), which are here since they need nothing
     but the embeddings. Write `metrics: { density: {}, redundancy: {}, uniqueness: {} }`
@@ -79,8 +70,9 @@ def score(
         train_judges: {backbone: (N', d') its embeddings of the images of `train`}, of the same judges, for `detection`.
         train, train_labels: (N', d) and (N',), what the SAE was trained on, for metrics that read it (`firing`,
             `sparse_probe`, ...).
-        metrics: names of `sae.scoring.metrics`; by default `METRICS`, `firing` with `train`, and `independent` with
-            `judges`.
+        metrics: names of `sae.scoring.metrics`; by default those whose file says `ALONE` and whose `READS` is given:
+            all of them need held-out embeddings, `firing` also `train`, `independent` also `judges`, and `detection`
+            `train`, `judges` and `train_judges`.
 
     Raises:
         UserError: something is of a wrong type or shape, not finite or missing, all embeddings are the same after the
@@ -105,26 +97,16 @@ def score(
     _set_labels(
         splits, {"test": ("labels", labels), "train": ("train_labels", train_labels)}
     )
-    names = (
-        *METRICS,
-        *(["firing"] * given["train"]),
-        *(["independent"] * given["others"]),
-    )
-    names += ("detection",) * given["train_judges"]
     subject = Subject(coder, splits, seen)
     found: dict[str, Any] = {}
-    for name in names if metrics is None else _names(metrics):
+    for name in default_metrics(given) if metrics is None else _names(metrics):
         module = registry.load("metric", name)
         if never := [
             _OF_A_BANK.get(part, part) for part in module.READS if part not in given
         ]:
             said = "which sae.score does not take: it is of the workflow alone"
             raise UserError(f"metric {name} needs {' and '.join(never)}, {said}")
-        needed = (
-            *module.READS,
-            *(["train_judges"] if {"train", "others"} <= {*module.READS} else []),
-        )
-        lacking = [part for part in needed if not given.get(part)]
+        lacking = [part for part in _needed(module.READS) if not given.get(part)]
         if lacking or "test" not in module.SPLITS:
             reads = (
                 ", ".join({"others": "judges"}.get(part, part) for part in lacking)
@@ -152,6 +134,27 @@ def score(
         for key, value in found.items()
         if groups is not None or key not in _BY_GROUP
     }
+
+
+def default_metrics(given: Mapping[str, bool]) -> list[str]:
+    """Return the metrics that :func:`score` gives by itself: entries that say `ALONE`.
+
+    Args:
+        given: {"train", "others" or "train_judges": whether the caller gave it}.
+    """
+    names = []
+    for name in registry.names("metric"):
+        constants = registry.head("metric", name).constants
+        is_given = all(given.get(part) for part in _needed(constants["READS"]))
+        if constants.get("ALONE") and is_given:
+            names.append(name)
+    return names
+
+
+def _needed(reads: Iterable[str]) -> list[str]:
+    """What a metric with these `READS` needs here: judges of training images come apart."""
+    train_judges = ["train_judges"] if {"train", "others"} <= {*reads} else []
+    return [*reads, *train_judges]
 
 
 def _set_labels(

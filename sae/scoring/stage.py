@@ -101,9 +101,16 @@ def run(
     )
 
 
-def options_of(name: str, given: Mapping[str, Any] | None) -> Options:
-    """The options of a metric, complete with its defaults."""
-    return registry.head("metric", name).options(**(given or {}))
+def options_of(name: str, record: Mapping[str, Any] | None) -> Options:
+    """Return the options of a metric.
+
+    Args:
+        name: The metric.
+        record: Its options as a plan has them (`sae.core.options.Options.identity`); with
+            None all are at their defaults.
+    """
+    form = registry.head("metric", name).options
+    return form() if record is None else form.of_record(record)
 
 
 class Scorer:
@@ -267,7 +274,7 @@ class Scorer:
             },
             "others": {},
             "versions": self._versions[name],
-            "options": self._options[name].model_dump(mode="json"),
+            "options": self._options[name].identity(mode="json"),
             "device": self._device.split(":")[0],
         }
         if "others" in reads:

@@ -5,7 +5,15 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from sae.core.options import Count, Options, Positive, Precision, Seed
+from sae.core import registry
+from sae.core.options import (
+    Count,
+    Options,
+    Positive,
+    Precision,
+    Seed,
+    without_absent,
+)
 
 
 def rounded(value: Any) -> Any:
@@ -70,6 +78,29 @@ class Recipe(Options):
         return value
 
 
+def later_options_of(objective: str, penalty: str | None) -> dict[str, Any]:
+    """Return {option: the value that its absence stands for} of an objective and a penalty.
+
+    Raises:
+        UserError: there is no such entry.
+    """
+    later = dict(registry.head("objective", objective).options.later_options())
+    if penalty is not None:
+        later |= registry.head("penalty", penalty).options.later_options()
+    return later
+
+
+def completed(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of an SAE with the later options that a record leaves out.
+
+    Args:
+        record: What :meth:`Settings.identity` gave, with `objective` and `penalty`.
+    """
+    later = later_options_of(record["objective"], record["penalty"])
+    options = {"options": later | record["options"]}
+    return Recipe.later_options() | record | options
+
+
 class Settings(Recipe):
     """One SAE: the recipe, and what its method and trial say."""
 
@@ -93,11 +124,18 @@ class Settings(Recipe):
             raise ValueError(f"{value} is larger than m = {m}")
         return value
 
-    def identity(self) -> dict[str, Any]:
-        """All that decides the result beside the entries' code, as JSON: no names of entries, no cadence of the log."""
-        return self.model_dump(
-            by_alias=True, exclude={"log_every", "objective", "penalty"}
+    def identity(self, **dump: Any) -> dict[str, Any]:
+        """Return all that decides the result beside the entries' code.
+
+        That leaves out the names of entries and the cadence of the log, and later options
+        at the value that their absence stands for (`sae.core.options.Later`).
+        """
+        written = super().identity(
+            exclude={"log_every", "objective", "penalty"}, **dump
         )
+        later = later_options_of(self.objective, self.penalty)
+        written["options"] = without_absent(self.options, later)
+        return written
 
     def of(self, entry: ModuleType) -> Options:
         """The options of one entry, by its class of options, if it has one."""

@@ -5,6 +5,7 @@ Every figure there names its source. Quick to import, since the Snakefile does.
 
 import functools
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,17 @@ class Cell(NamedTuple):
     d: int
     data: dict[str, Any]
     model: dict[str, Any]
+
+
+class Fits(NamedTuple):
+    """What a metric fits probes on, by its constant `FITS`.
+
+    images: Training images at most. strengths: How many strengths of the penalty are tried. largest: The largest k'.
+    """
+
+    images: int
+    strengths: int
+    largest: int
 
 
 @functools.cache
@@ -78,8 +90,8 @@ def width(plan: Plan) -> int:
 def sizes(plan: Plan) -> list[Sizes]:
     """How many SAEs each protocol trains in a cell, at most."""
     options = {
-        name: registry.head("protocol", name).options(**given)
-        for name, given in plan.protocols.items()
+        name: registry.head("protocol", name).options.of_record(record)
+        for name, record in plan.protocols.items()
     }
     return [
         registry.load("protocol", name).at_most(plan, own)
@@ -227,29 +239,50 @@ def embedding(cell: Cell) -> Seconds:
     return seconds
 
 
-def probing(cell: Cell, probe: dict[str, Any]) -> Seconds:
+def fits(config: Config, experiment: str) -> Fits | None:
+    """What the probes of an experiment are fitted on; None where it has none."""
+    for name, options in settings.stages(config, experiment).get("probe", {}).items():
+        names = config.metrics[name].constants.get("FITS")
+        if names is not None:
+            strengths = options[names["strengths"]]
+            return Fits(
+                options[names["images"]], len(strengths), options[names["largest"]]
+            )
+    return None
+
+
+def rankings(config: Config, experiment: str) -> int:
+    """How often each judge ranks all images for each latent, by all metrics of `score`."""
+    count = 0
+    for name, options in settings.stages(config, experiment).get("score", {}).items():
+        factors = config.metrics[name].constants.get("RANKINGS", ())
+        values = [options[factor] for factor in factors]
+        sizes = [len(value) if isinstance(value, list) else value for value in values]
+        count += math.prod(sizes) if sizes else 0
+    return count
+
+
+def ranked_images(config: Config, experiment: str) -> int:
+    """The most training images of which a metric that ranks holds codes and embeddings."""
+    names = settings.stages(config, experiment).get("score", {})
+    every = [config.metrics[name].constants for name in names]
+    return max((c["MOST_TRAIN"] for c in every if "RANKINGS" in c), default=0)
+
+
+def probing(cell: Cell, fits: Fits) -> Seconds:
     """Seconds to probe a cell's embeddings."""
-    flop = (
-        4
-        * min(cell.rows["train"], probe["max_train"])
-        * cell.d
-        * (cell.data["classes"] or 0)
-    )
-    return dense(flop * len(probe["C"]) * 2 * rate("probe_passes"))
+    images = min(cell.rows["train"], fits.images)
+    flop = 4 * images * cell.d * (cell.data["classes"] or 0)
+    return dense(flop * fits.strengths * 2 * rate("probe_passes"))
 
 
-def probing_codes(cell: Cell, probe: dict[str, Any]) -> Seconds:
+def probing_codes(cell: Cell, fits: Fits) -> Seconds:
     """Seconds to probe an SAE's codes at every k'; a pass takes a part that grows with k', and one that does not."""
-    budgets = {2**e for e in range(probe["largest"].bit_length())} | {probe["largest"]}
-    size = (
-        min(cell.rows["train"], probe["max_train"])
-        / 1e5
-        * (cell.data["classes"] or 0)
-        / 1000
-    )
-    passes = (
-        rate("probe_passes") * len(probe["C"]) * sum((k + 14) / 46 for k in budgets)
-    )
+    budgets = {2**e for e in range(fits.largest.bit_length())} | {fits.largest}
+    images = min(cell.rows["train"], fits.images)
+    size = images / 1e5 * (cell.data["classes"] or 0) / 1000
+    share_of_pass = sum((budget + 14) / 46 for budget in budgets)
+    passes = rate("probe_passes") * fits.strengths * share_of_pass
     return size * passes * np.array([rate("gpu_probe") / 1000, 0, rate("probe")])
 
 

@@ -53,7 +53,11 @@ def unjudged(config: Config, experiment: str) -> Iterator[str]:
     """One line where a protocol chooses by `detection` and all backbones are of one family, so that nobody judges."""
     spec = config.experiments[experiment]
     families = {config.backbones[name].family for name in spec.embedding}
-    if len(families) == 1 and "detection" in settings.read_by(spec.protocols):
+    judged_by_families = any(
+        "families" in registry.head("metric", name).constants.get("FILLED", {}).values()
+        for name in settings.read_by(spec.protocols)
+    )
+    if len(families) == 1 and judged_by_families:
         all_are = f"all backbones are of the family {families.pop()}"
         yield f"{all_are}, so nobody judges `detection`: name one of another family as `judges`"
 

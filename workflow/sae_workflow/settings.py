@@ -130,7 +130,7 @@ def bank_plan(
         backbone=backbone,
         k=k,
         seeds=spec.seeds,
-        recipe=config.training[spec.training].model_dump(),
+        recipe=config.training[spec.training].identity(),
         methods=methods,
         protocols={
             name: config.protocols[name].options(own)
@@ -241,10 +241,13 @@ def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
 def _metric_plan(config: Config, experiment: str, name: str) -> Plan:
     spec = config.experiments[experiment]
     options = config.metrics[name].options(spec.metrics.get(name, {}))
-    if name == "probe" and options["largest"] is None:
-        options["largest"] = min(spec.k)
-    if options.get("families", "") is None:
-        options["families"] = {b: config.backbones[b].family for b in spec.embedding}
+    facts = {
+        "smallest_k": min(spec.k),
+        "families": {b: config.backbones[b].family for b in spec.embedding},
+    }
+    for option, fact in config.metrics[name].constants.get("FILLED", {}).items():
+        if options[option] is None:
+            options[option] = facts[fact]
     return options
 
 
@@ -383,7 +386,7 @@ def made_by(config: Config, experiment: str) -> Plan:
         "versions": {
             f"{kind} {name}": versions.of(kind, name) for kind, name in sorted(made_by)
         },
-        "recipe": config.training[spec.training].model_dump(exclude={"log_every"}),
+        "recipe": config.training[spec.training].identity(exclude={"log_every"}),
         "protocols": {
             p: {k: v for k, v in o.items() if k not in of_cells}
             for p, o in protocols.items()
@@ -393,7 +396,7 @@ def made_by(config: Config, experiment: str) -> Plan:
             for m, options in used.items()
         },
         "families": families(config, experiment),
-        "intervals": config.claims.model_dump(include={"confidence", "min_blocks"}),
+        "intervals": config.claims.identity(include={"confidence", "min_blocks"}),
     }
 
 
@@ -417,7 +420,7 @@ def fronts_plan(config: Config, experiment: str) -> Plan:
 def claims_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae tables` and `claims`."""
     rules = {
-        "claims": config.claims.model_dump(),
+        "claims": config.claims.identity(),
         "fronts": fronts_plan(config, experiment),
         "families": families(config, experiment),
     }
@@ -438,7 +441,7 @@ def report_plan(config: Config, experiment: str) -> Plan:
             name: {k: v for k, v in m.items() if v not in (None, {})}
             for name, m in methods.items()
         },
-        "training": config.training[spec.training].model_dump(),
+        "training": config.training[spec.training].identity(),
         "datasets": {name: config.datasets[name].spec for name in spec.datasets},
         "backbones": {name: config.backbones[name].spec for name in spec.embedding},
         "metrics": dict(
@@ -446,7 +449,7 @@ def report_plan(config: Config, experiment: str) -> Plan:
             for stage in stages(config, experiment).values()
             for metric in stage.items()
         ),
-        "claims": config.claims.model_dump(),
+        "claims": config.claims.identity(),
         "protocols": {
             name: config.protocols[name].options(own)
             for name, own in spec.protocols.items()

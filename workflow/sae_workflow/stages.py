@@ -154,15 +154,16 @@ class Job:
         )
 
     @functools.cached_property
-    def probe(self) -> dict[str, Any]:
-        """The options of its probes.
+    def fits(self) -> costs.Fits:
+        """What its probes are fitted on.
 
         Raises:
-            Unknown: nobody knows how many classes they have.
+            Unknown: nobody knows how many classes they have, or no metric says what it fits.
         """
-        if self.cell.data["classes"] is None:
+        fits = costs.fits(self.config, self.of.experiment)
+        if self.cell.data["classes"] is None or fits is None:
             raise Unknown
-        return settings.probe_plan(self.config, self.of.experiment)
+        return fits
 
     @property
     def encoding(self) -> costs.Seconds:
@@ -245,18 +246,21 @@ def bank_sizes(cell: costs.Cell, plan: Plan) -> Sizes:
     }
 
 
-def detection_sizes(cell: costs.Cell, k: int, judges: int) -> Sizes:
-    """Of detection: codes of the training images that it reads, their embeddings, and those of so many judges."""
-    train = min(
-        cell.rows["train"], registry.head("metric", "detection").constants["MOST_TRAIN"]
-    )
+def ranking_sizes(cell: costs.Cell, k: int, judges: int, most_images: int) -> Sizes:
+    """Of metrics that rank: codes of the training images that they read, their embeddings, and those of judges.
+
+    Args:
+        judges: How many there are.
+        most_images: Training images that are read at most.
+    """
+    train = min(cell.rows["train"], most_images)
     of_judge = 4 * (train + cell.rows["val"] + cell.rows["test"]) * cell.d
     return {"found": (16 * train * k + 6 * train * cell.d + judges * of_judge) / MB}
 
 
-def probe_sizes(cell: costs.Cell, width: int, probe: dict[str, Any]) -> Sizes:
+def probe_sizes(cell: costs.Cell, width: int, fits: costs.Fits) -> Sizes:
     """Of probes on `width` features: embeddings that they read, a score for each image and class, weights."""
-    images, classes = min(cell.rows["train"], probe["max_train"]), cell.data["classes"]
+    images, classes = min(cell.rows["train"], fits.images), cell.data["classes"]
     read = 4 * (images + cell.rows["val"] + cell.rows["test"]) * cell.d
     return {
         "read": read / MB,
@@ -298,18 +302,9 @@ def _scoring(job: Job) -> costs.Seconds:
         2 * job.plan.k * job.cell.d / 1e9 / costs.rate("sparse")
     )  # of an image
     every = sum(rows.values()) * job.encoding + (rows["val"] + rows["test"]) * ms
-    found = settings.stages(job.config, job.of.experiment)["score"].get(
-        "detection"
-    ) or {"draws": 0, "kinds": []}
     # Of each judge, draw, kind and latent the images are ranked.
-    ranked = (
-        others
-        * found["draws"]
-        * len(found["kinds"])
-        * costs.width(job.plan)
-        * (rows["val"] + rows["test"])
-        / 1e6
-    )
+    rankings = others * costs.rankings(job.config, job.of.experiment)
+    ranked = rankings * costs.width(job.plan) * (rows["val"] + rows["test"]) / 1e6
     every = every + costs.cores(ranked * costs.rate("rank"))
     return costs.saes(job.plan) * every + costs.judged(job.plan) * rows["test"] * (
         job.encoding + (1 + others) * ms
@@ -318,9 +313,9 @@ def _scoring(job: Job) -> costs.Seconds:
 
 def _probing(job: Job) -> costs.Seconds:
     rows = job.cell.rows
-    read = min(rows["train"], job.probe["max_train"]) + rows["val"] + rows["test"]
+    read = min(rows["train"], job.fits.images) + rows["val"] + rows["test"]
     return costs.judged(job.plan) * (
-        read * job.encoding + costs.probing_codes(job.cell, job.probe)
+        read * job.encoding + costs.probing_codes(job.cell, job.fits)
     )
 
 
@@ -417,7 +412,12 @@ _SCORE = Stage(
     like="score",
     sizes=lambda job: (
         bank_sizes(job.cell, job.plan)
-        | detection_sizes(job.cell, job.plan.k, len(_judges(job)))
+        | ranking_sizes(
+            job.cell,
+            job.plan.k,
+            len(_judges(job)),
+            costs.ranked_images(job.config, job.of.experiment),
+        )
     ),
     seconds=_scoring,
 )
@@ -497,7 +497,7 @@ STAGES: dict[str, Stage] = {
         like="probe",
         sizes=lambda job: (
             bank_sizes(job.cell, job.plan)
-            | probe_sizes(job.cell, costs.width(job.plan), job.probe)
+            | probe_sizes(job.cell, costs.width(job.plan), job.fits)
         ),
         seconds=_probing,
     ),
@@ -508,8 +508,8 @@ STAGES: dict[str, Stage] = {
         meaning=lambda job: settings.scoring(job.config, job.of.experiment, "probe"),
         computes=True,
         like="probe_embeddings",
-        sizes=lambda job: probe_sizes(job.cell, job.cell.d, job.probe),
-        seconds=lambda job: costs.probing(job.cell, job.probe),
+        sizes=lambda job: probe_sizes(job.cell, job.cell.d, job.fits),
+        seconds=lambda job: costs.probing(job.cell, job.fits),
     ),
     "collect": Stage("collect", paths.METRICS, like="collect", sizes=_collected),
     "tables": Stage("tables", paths.TABLES_SUMS),

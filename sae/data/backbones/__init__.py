@@ -2,7 +2,7 @@
 
 A loader has `class Options`, the keys that its mapping in the config may have, and a function:
 
-    load(spec: Options, artifacts_root: str | Path | None, image_size: int | None) -> sae.data.embed.Backbone
+    load(spec: Options, artifacts_root: str | Path | None, image_size: int | None) -> sae.data.backbone.Backbone
         `spec` holds the values in the config (the mapping itself, if the entry has no such class), `artifacts_root` is
         the folder of fetched artifacts. `image_size` is the input size in pixels, of the backbone's entry or else of
         the dataset's; with None the model's own is used.

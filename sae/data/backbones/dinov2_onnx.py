@@ -18,9 +18,9 @@ from timm.layers import resample_abs_pos_embed
 from sae.core import options
 from sae.core.errors import UserError
 from sae.data import artifacts
+from sae.data.backbone import Backbone
 from sae.data.backbones import _hub
 from sae.data.backbones.timm import preprocessing
-from sae.data.embed import Backbone
 
 VERSION = 1
 # From timm's names to those of transformers.

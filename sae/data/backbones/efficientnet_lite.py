@@ -16,9 +16,9 @@ from torch import nn
 from sae.core import options
 from sae.core.errors import UserError
 from sae.data import artifacts
+from sae.data.backbone import Backbone
 from sae.data.backbones import _hub
 from sae.data.backbones.timm import preprocessing
-from sae.data.embed import Backbone
 
 VERSION = 1
 _OUTER = {

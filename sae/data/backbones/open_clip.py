@@ -17,8 +17,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from sae.core import files, options
 from sae.core.errors import UserError, meant
+from sae.data.backbone import Backbone
 from sae.data.backbones import _hub
-from sae.data.embed import Backbone
 
 VERSION = 1
 FROM_HUB = True

@@ -16,8 +16,8 @@ from timm.data import create_transform, resolve_data_config
 
 from sae.core import files, options
 from sae.core.errors import UserError, meant
+from sae.data.backbone import Backbone
 from sae.data.backbones import _hub
-from sae.data.embed import Backbone
 
 VERSION = 1
 FROM_HUB = True

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch.nn import functional
 
+from sae.core import registry
 from sae.core.errors import UserError
 from sae.models.coder import Coder
 from sae.report.site import pack
@@ -16,8 +17,12 @@ from sae.scoring.metrics.purity import labellings
 
 NEAREST = 10
 CHUNK = 1024  # latents whose cosines with all others are held at once
-# Columns of a table of latents that the site shows as they are.
-SCORES = ("ms", "detection", "purity")
+
+
+def shown_columns() -> list[str]:
+    """Return the columns of latents.parquet that the site shows: `SHOWN` of the metrics."""
+    metrics = [registry.head("metric", name) for name in registry.names("metric")]
+    return [column for head in metrics for column in head.constants.get("SHOWN", ())]
 
 
 def payload(
@@ -35,7 +40,8 @@ def payload(
 
     Args:
         embeddings: (N, d) of the test images.
-        table: m rows by latent: n_active, and of `SCORES` and top_class what was measured.
+        table: m rows by latent: n_active, and of :func:`shown_columns` and top_class what was
+            measured.
         labels: (N,) places in `classes`, -1 of an image without one.
         groups: (N,) numbers of near-duplicates, if the dataset knows them.
         others: by number, the other SAEs of the cell.
@@ -59,7 +65,7 @@ def payload(
     columns = {"n_active": pack.packed(table["n_active"], "u32")}
     scores = {
         name: table[name].to_numpy(float)
-        for name in (*SCORES, *own)
+        for name in (*shown_columns(), *own)
         if name in table and table[name].notna().any()
     }
     if "purity" in scores and (labels >= 0).all():

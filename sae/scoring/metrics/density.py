@@ -11,6 +11,7 @@ VERSION = 1
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ()
+ALONE = True
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:

@@ -17,6 +17,8 @@ STAGE = "score"
 JUDGED = True
 SPLITS = ("test",)
 READS = ("others",)
+ALONE = True
+FILLED = {"families": "families"}
 
 
 class Options(Base):

@@ -15,6 +15,7 @@ STAGE = "score"
 JUDGED = True
 SPLITS = ("test",)
 READS = ("others",)
+SHOWN = ("ms", "purity")
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:

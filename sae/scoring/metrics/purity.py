@@ -17,6 +17,7 @@ VERSION = 1
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ()
+ALONE = True
 _PERMUTATIONS = 20
 
 

@@ -14,6 +14,7 @@ VERSION = 1
 STAGE = "score"
 SPLITS = ("test",)
 READS = ()
+ALONE = True
 _PART = 4096  # rows compared at once
 
 

@@ -18,6 +18,7 @@ STAGE = "score"
 JUDGED = True
 SPLITS = ("test",)
 READS = ()
+ALONE = True
 TOP = 16
 _PART = 512  # sets compared at once
 

@@ -1,0 +1,31 @@
+"""A frozen vision model, as the loaders of `sae.data.backbones` return it."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+
+from sae.data import folding
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What a loader of `sae.data.backbones` returns.
+
+    Attributes:
+        model: Maps images (N, 3, H, W) to embeddings (N, d).
+        transform: Maps a PIL image to a tensor (3, H, W).
+        checkpoint: The file of the weights, whose hash goes into the fingerprint; None
+            if the weights are an artifact.
+    """
+
+    model: torch.nn.Module
+    transform: Callable[[Image.Image], torch.Tensor]
+    checkpoint: str | None = None
+
+    @functools.cached_property
+    def folded(self) -> torch.nn.Module:
+        """The model in eval mode, made faster (`sae.data.folding.fold`)."""
+        return folding.fold(self.model.eval().requires_grad_(False))

@@ -1,0 +1,182 @@
+"""An option that is added later leaves every stored result valid, and counts where it is set."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, Checkout
+
+from sae.comparison import board
+
+STORED_KEYS = ROOT / "tests/support/stored_keys.py"
+KINDS = ("sae", "row", "embedding", "dataset")
+
+# One more option of a metric, of a type of dataset and of a loader, with code that
+# reads it: (file, text, what comes in its place).
+EDITS = [
+    (
+        "sae/scoring/metrics/detection.py",
+        "from sae.core.options import Count, Seed, Share, distinct",
+        "from sae.core.options import Count, Later, Seed, Share, distinct",
+    ),
+    (
+        "sae/scoring/metrics/detection.py",
+        "    seed: Seed = 0\n",
+        "    rounded: Annotated[bool, Later(False)] = False\n    seed: Seed = 0\n",
+    ),
+    (
+        "sae/scoring/metrics/detection.py",
+        "    measured = _measured(train, here, split, options)\n",
+        "    measured = _measured(train, here, split, options)\n"
+        "    if options.rounded:\n"
+        "        measured = measured[:-1]\n",
+    ),
+    (
+        "sae/data/datasets/image_folder.py",
+        "    split_seed: options.Seed | None = None\n",
+        "    mirrored: Annotated[bool, options.Later(False)] = False\n"
+        "    split_seed: options.Seed | None = None\n",
+    ),
+    (
+        "sae/data/datasets/image_folder.py",
+        "from typing import ",
+        "from typing import Annotated, ",
+    ),
+    (
+        "sae/data/backbones/timm.py",
+        "    checkpoint: str | None = None\n",
+        "    pooled: Annotated[bool, options.Later(True)] = True\n"
+        "    checkpoint: str | None = None\n",
+    ),
+    (
+        "sae/data/backbones/timm.py",
+        "from typing import Any",
+        "from typing import Annotated, Any",
+    ),
+]
+# The same options, each with another default.
+OTHER_DEFAULTS = [
+    ("sae/training/recipe.py", 'Later("adam")] = "adam"', 'Later("adam")] = "sgd"'),
+    (
+        "sae/scoring/metrics/detection.py",
+        "Later(False)] = False",
+        "Later(False)] = True",
+    ),
+    (
+        "sae/data/datasets/image_folder.py",
+        "Later(False)] = False",
+        "Later(False)] = True",
+    ),
+    ("sae/data/backbones/timm.py", "Later(True)] = True", "Later(True)] = False"),
+]
+
+
+def edits_of_the_docs():
+    """Return what docs/architecture.md changes: (file, old text, new text) of each diff."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    edits = []
+    for block in re.findall(r"```diff\n# (\S+)\n(.*?)```", page, re.S):
+        file, lines = block[0], block[1].splitlines()
+        old = [line[1:] for line in lines if not line.startswith("+")]
+        new = [line[1:] for line in lines if not line.startswith("-")]
+        edits.append((file, "\n".join(old) + "\n", "\n".join(new) + "\n"))
+    assert len(edits) > 3
+    return edits
+
+
+def keys_of(checkout, *configs):
+    """Return `stored_keys` of each config, by the code of a checkout."""
+    names = []
+    for number, config in enumerate(configs):
+        names.append(f"config{number}.yaml")
+        (checkout.folder / names[-1]).write_text(json.dumps(config))
+    command = [sys.executable, STORED_KEYS, checkout.folder, *names]
+    printed = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env=checkout.environment
+    ).stdout
+    return json.loads(printed)
+
+
+def with_options(config, optimiser, rounded, mirrored, pooled):
+    """Return a config that sets the four options."""
+    changed = json.loads(json.dumps(config))
+    changed["training"]["tiny"]["optimiser"] = optimiser
+    changed["metrics"]["detection"] = {"rounded": rounded}
+    changed["datasets"]["digits"]["mirrored"] = mirrored
+    changed["backbones"]["tiny"]["pooled"] = pooled
+    return changed
+
+
+def record_all(checkout):
+    """Say that the edited code means what it meant."""
+    command = [sys.executable, "-m", "sae_workflow.versions", "all"]
+    subprocess.run(command, check=True, cwd=checkout.folder, env=checkout.environment)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory, digits):
+    """A copy of the project as it is."""
+    return Checkout(tmp_path_factory.mktemp("more"), digits)
+
+
+@pytest.fixture(scope="module")
+def keys(checkout):
+    """By what is changed, the keys of the same experiment."""
+    config = checkout.config
+    keys = {}
+    (keys["before"],) = keys_of(checkout, config)
+
+    for edit in [*edits_of_the_docs(), *EDITS]:
+        checkout.edit(*edit)
+    record_all(checkout)
+    as_absent = with_options(config, "adam", False, False, True)
+    other = with_options(config, "sgd", True, True, False)
+    keys["after"], keys["written out"], keys["set"] = keys_of(
+        checkout, config, as_absent, other
+    )
+
+    for edit in OTHER_DEFAULTS:
+        checkout.edit(*edit)
+    record_all(checkout)
+    keys["other default"], keys["set as before"] = keys_of(checkout, config, as_absent)
+    return keys
+
+
+def test_an_option_more_changes_no_key_and_no_parameter_of_a_job(keys):
+    assert keys["after"] == keys["before"]
+
+
+def test_the_board_takes_results_of_before_the_option(keys):
+    metrics = board.read(ROOT / "docs/results/fair").metrics
+    theirs, ours = (
+        board.Result(metrics, board.MadeBy.of_record(keys[when]["made_by"]))
+        for when in ("before", "after")
+    )
+    kept, omissions = board._fitting(theirs, ours)
+    assert not omissions
+    assert len(kept) == len(board._fitting(ours, ours)[0]) > 0
+
+
+def test_an_option_at_the_value_that_absence_stands_for_is_as_if_not_written(keys):
+    assert keys["written out"] == keys["before"]
+    assert keys["set as before"] == keys["before"]
+
+
+@pytest.mark.parametrize("change", ["set", "other default"])
+def test_another_value_gives_other_keys_by_the_config_or_as_default(keys, change):
+    assert_all_differ(keys[change], keys["before"])
+
+
+def assert_all_differ(keys, others):
+    """Check that every key that an option is about is another one."""
+    for kind in ("embedding", "dataset"):
+        assert keys[kind] != others[kind]
+    assert not set(keys["sae"]) & set(others["sae"])
+    changed_rows = {
+        name for name in keys["row"] if keys["row"][name] != others["row"][name]
+    }
+    assert changed_rows == {"detection"}
+    assert keys["made_by"]["recipe"] != others["made_by"]["recipe"]
+    assert keys["made_by"]["metrics"] != others["made_by"]["metrics"]
