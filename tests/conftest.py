@@ -25,7 +25,22 @@ TINY |= {
     "encoder_scale": 1,
     "auxk_alpha": 0.03125,
 }
+# The files whose tests take longest, in that order.
+LONGEST = [
+    "workflow/test_reruns.py",
+    "workflow/test_extensions.py",
+    "workflow/test_interrupt.py",
+    "core/test_versions.py",
+    "report/test_reference.py",
+    "workflow/test_forecast.py",
+]
 PARTS = ("Snakefile", "config.yaml", "environment.yml", "workflow", "sae", "profiles")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest: else one worker ends alone with them."""
+    places = {ROOT / "tests" / file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")

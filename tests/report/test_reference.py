@@ -113,7 +113,16 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("command", SAID)
+AGREE = "agree docs/results/fair docs/results/rivals"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=pytest.mark.slow if command == AGREE else ())
+        for command in SAID
+    ],
+)
 def test_numbers_of_pages_come_from_the_committed_rows(command):
     path, (bench, *options) = (
         os.pathsep.join([str(ROOT), str(ROOT / "workflow")]),

@@ -112,7 +112,7 @@ def trains(folder):
     [
         (starts, 1),
         pytest.param(plans, 2, marks=pytest.mark.slow),
-        (starts_its_first_job, 1),
+        pytest.param(starts_its_first_job, 1, marks=pytest.mark.slow),
         (trains, 3),
     ],
 )
@@ -143,7 +143,9 @@ def scores(folder):
 @pytest.mark.parametrize(
     ("command", "is_group", "number", "code"),
     [
-        (MAKE, False, signal.SIGTERM, -signal.SIGTERM),
+        pytest.param(
+            MAKE, False, signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.slow
+        ),
         pytest.param(
             RUN, False, signal.SIGINT, 128 + signal.SIGINT, marks=pytest.mark.slow
         ),
@@ -181,6 +183,8 @@ def test_a_run_in_the_background_of_a_script_ignores_ctrl_c_and_takes_sigterm(ch
     assert process.poll() is None
     process.terminate()
     check_stopped(process, "SIGTERM", -signal.SIGTERM)
+    assert not (checkout.folder / "results/tiny/metrics.parquet").exists()
+    assert not any((checkout.folder / ".snakemake/locks").glob("*"))
 
 
 @pytest.mark.parametrize(

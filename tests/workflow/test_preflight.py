@@ -123,25 +123,28 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_record_of_snakemakes_is_passed_over_in_one_line(folder, damage):
-    (folder / "Snakefile").write_text("""
+def test_damaged_records_of_snakemakes_are_passed_over_in_a_line_each(folder):
+    (folder / "Snakefile").write_text(f"""
 from sae_workflow import preflight
 preflight.pass_over_damaged_records()
+rule all:
+    input: expand("{{number}}.txt", number=range({len(DAMAGES)}))
 rule copy:
-    output: "made.txt"
-    shell: "echo made > {output}"
+    output: "{{number}}.txt"
+    shell: "echo made > {{output}}"
 """)
     snakemake = [Path(sys.executable).with_name("snakemake"), "--cores", "1"]
     subprocess.run(snakemake, check=True, capture_output=True)
-    (record,) = (
-        file for file in Path(".snakemake/metadata").iterdir() if file.is_file()
-    )
-    content = record.read_bytes()
-    record.write_bytes(DAMAGES[damage](content))
-    assert record.read_bytes() != content
+    records = [file for file in Path(".snakemake/metadata").iterdir() if file.is_file()]
+    for record, damage in zip(records, DAMAGES.values(), strict=True):
+        content = record.read_bytes()
+        record.write_bytes(damage(content))
+        assert record.read_bytes() != content
     done = subprocess.run([*snakemake, "-n"], capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0 and "Nothing to be done" in said, said
-    assert "Traceback" not in said
-    assert [str(record) in line for line in said.splitlines()].count(True) == 1, said
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    assert "Nothing to be done" in output, output
+    assert "Traceback" not in output
+    for record in records:
+        lines = [line for line in output.splitlines() if str(record) in line]
+        assert len(lines) == 1, output
