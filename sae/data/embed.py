@@ -495,6 +495,7 @@ def embed_images(
     half = torch.bfloat16 if spec.get("precision") == "bfloat16" else None
     model = backbone.folded.to(device, half, memory_format=torch.channels_last)  # type: ignore[call-overload]
     split = folding.pixels(backbone.transform)
+    on_device = split.to(place) if split else None
     loader: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
         _Images(open_image, paths, split or backbone.transform, pixels),
         batch_size=batch_size,
@@ -508,13 +509,14 @@ def embed_images(
     def forward(batch: torch.Tensor | str) -> torch.Tensor:
         if isinstance(batch, str):
             raise UserError(batch)
-        batch = batch.to(device, non_blocking=True)
+        # Not on MPS: there the copy may read memory that is given back meanwhile.
+        batch = batch.to(device, non_blocking=cuda)
         # Autocast beside weights in bfloat16: a model may make float32 on its way.
         with (
             torch.inference_mode(),
             torch.autocast(place.type, torch.bfloat16, enabled=half is not None),
         ):
-            images = split.normalise(batch) if split else batch
+            images = on_device.normalise(batch) if on_device else batch
             embeddings = model(images.to(dtype=half, memory_format=torch.channels_last))
             if embeddings.is_complex():
                 raise UserError(

@@ -10,7 +10,7 @@ import logging
 import platform
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -242,6 +242,10 @@ class Pixels:
     mean: torch.Tensor
     std: torch.Tensor
 
+    def to(self, device: str | torch.device) -> "Pixels":
+        """Return the same transform with its mean and std on a device."""
+        return replace(self, mean=self.mean.to(device), std=self.std.to(device))
+
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """An image as bytes (H, W, 3)."""
         for step in self.steps:
@@ -249,12 +253,15 @@ class Pixels:
         return torch.from_numpy(np.array(image))
 
     def normalise(self, batch: torch.Tensor) -> torch.Tensor:
-        """Bytes (N, H, W, 3) to (N, 3, H, W) float32 in channels_last, bit for bit what the transform gives."""
+        """Return bytes (N, H, W, 3) as (N, 3, H, W) float32 in channels_last, bit for bit what the transform gives.
+
+        Args:
+            batch: On the device of `mean` and `std`.
+        """
         n, height, width, channels = batch.shape
         # Row by row: three channels alone are too short a loop.
         mean, std = (
-            value.to(batch.device, torch.float32).repeat(width)
-            for value in (self.mean, self.std)
+            value.to(torch.float32).repeat(width) for value in (self.mean, self.std)
         )
         rows = (
             batch.view(n * height, width * channels)

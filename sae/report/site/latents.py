@@ -145,9 +145,8 @@ def nearest(coder: Coder, other: Coder, count: int) -> tuple[np.ndarray, np.ndar
     for start in range(0, coder.m, CHUNK):
         cosine = rows[start : start + CHUNK] @ theirs.T
         if other is coder:
-            cosine[
-                torch.arange(len(cosine)), start + torch.arange(len(cosine))
-            ] = -torch.inf
+            numbers = torch.arange(len(cosine), device=cosine.device)
+            cosine[numbers, start + numbers] = -torch.inf
         values, found = cosine.topk(most, dim=1)
         places[start : start + CHUNK, :most], cosines[start : start + CHUNK, :most] = (
             found.cpu(),
