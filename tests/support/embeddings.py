@@ -38,8 +38,8 @@ def write_split(
 def write_store(world: synthetic.World, counts: dict[str, int], out: Path) -> None:
     """Write a store of generated float16 embeddings, and the truth behind them.
 
-    The splits lie in `out/{split}`. `out/truth` holds `dictionary.npy` (concepts, d), and
-    `test.npz`, the strengths of the test split (scipy, csr).
+    The splits lie in `out/{split}`. `out/truth` holds `dictionary.npy` (concepts, d),
+    and `test.npz`, the strengths of the test split (scipy, csr).
 
     Args:
         world: what generates them.

@@ -1,5 +1,12 @@
-"""What reruns after which change: proven on the real workflow, with a tiny config. The tests run in order."""
+"""Hold every row of the table in docs/reruns.md: what reruns after which change.
 
+Most rows are held without a run: a change is made to the config, the code or a file of
+a checkout, and all that Snakemake compares of each job is read before and after it
+(`support.planned_jobs`). The others, and that this derivation agrees with Snakemake,
+are held on copies of one finished run. No test depends on another one.
+"""
+
+import copy
 import itertools
 import json
 import os
@@ -7,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +25,7 @@ from conftest import ROOT, Checkout
 from report.site.reading import payload, unpacked
 from sae_workflow import recorded
 from sae_workflow.housekeeping import Survey
+from support.planned_jobs import jobs_that_run, read_jobs, reader
 
 from sae.bank.read import read as read_bank
 from sae.config import load as configuration
@@ -25,75 +34,728 @@ from sae.data import store
 
 pytestmark = pytest.mark.workflow
 
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory, digits):
-    """One finished run of `tiny`, which the tests change step by step."""
-    checkout = Checkout(tmp_path_factory.mktemp("done"), digits)
-    checkout.snakemake("tiny")
-    return checkout
-
-
 # In the order of the stages.
 ORDER = ["dataset", "embed", "train", "score", "robustness", "probe"]
 ORDER += ["collect", "tables", "claims", "gallery", "plot", "site"]
 # Jobs of one bank, and of all that follows it.
 AFTER_TRAINING = dict.fromkeys(ORDER[ORDER.index("train") :], 1) | {"plot": 3}
-FINAL = {
-    rule: AFTER_TRAINING[rule]
-    for rule in ("collect", "tables", "claims", "plot", "site")
-}
 
-# What the tests run again: all but tables, figures and the site.
+# What is run again here: all but tables, figures and the site.
 METRICS = "results/tiny/metrics.csv"
 CELL = {"experiment": "tiny", "dataset": "digits", "backbone": "tiny", "k": 4}
 BANK = paths.BANK.format(**CELL)
+SCORES = paths.STAGE_TABLE.format(**CELL, stage="score", table="metrics")
+CHECKPOINT = "digits/backbone.safetensors"
 
 
-def documented(change):
-    """The rules that docs/reruns.md says run after a change."""
-    rows = re.findall(
-        r"^\| (.+?) \| (.*?) \| (.*?) ?\|$", (ROOT / "docs/reruns.md").read_text(), re.M
-    )
-    ((said,),) = [[jobs] for name, jobs, _ in rows if name.replace("`", "") == change]
+# The table
+
+
+def documented_rows():
+    """Read {change: the jobs that run, in words} from the table in docs/reruns.md."""
+    table = (ROOT / "docs/reruns.md").read_text().partition("\n| change |")[2]
+    rows = re.findall(r"^\| (.+?) \| (.*?) \| .*\|$", table.partition("\n\n")[0], re.M)
+    return {change.replace("`", ""): jobs for change, jobs in rows}
+
+
+def documented_rules(change):
+    """Return the rules that docs/reruns.md says run after a change."""
+    jobs = documented_rows()[change]
     rules = set()
-    for part in said.replace("none", "").split(", ") if said != "none" else []:
-        first = re.match(r"from (\w+) on", part)
-        rules |= set(ORDER[ORDER.index(first[1]) :]) if first else {part}
+    for words in [] if jobs == "none" else jobs.split(", "):
+        first = re.fullmatch(r"from (\w+) on", words)
+        rules |= set(ORDER[ORDER.index(first[1]) :]) if first else {words}
     return rules
 
 
-def stored(checkout):
-    return {f.name for f in (checkout.folder / "results/store/saes").iterdir()}
+# Changes of the config
 
 
-def trained(checkout, bank=BANK):
-    """Keys of a bank's SAEs."""
-    return {
-        entry["key"]
-        for entry in yaml.safe_load((checkout.folder / bank).read_text())["saes"]
+def change_a_claim(config, experiment):
+    config["claims"]["margin_r2"] = 0.01
+
+
+def change_the_confidence(config, experiment):
+    config["claims"]["confidence"] = 0.9
+
+
+def change_the_fewest_blocks(config, experiment):
+    config["claims"]["min_blocks"] += 1
+
+
+def change_the_probe(config, experiment):
+    config["metrics"]["probe"]["max_passes"] = 50
+
+
+def change_what_the_experiment_does_not_use(config, experiment):
+    config["experiments"]["demo"]["seeds"] = [7]
+    config["datasets"]["emoji"]["image_size"] = 32
+    # Where and how fast.
+    config["compute"] |= {
+        "time_limit": 60,
+        "memory_factor": 2,
+        "shared": ["elsewhere"],
     }
 
 
-def test_nothing_changed_nothing_runs(done):
-    assert set(done.planned()) == documented("nothing") == set()
+def change_the_recipe(config, experiment):
+    config["training"]["tiny"]["lr"] = 0.002
 
 
-def test_a_deleted_manifest_of_a_dataset_is_made_again(done):
-    manifest = done.folder / paths.DATASET.format(dataset="digits")
-    manifest.rename(done.folder / "aside")
-    assert set(done.planned()) == documented("a deleted manifest of a dataset")
-    (done.folder / "aside").rename(manifest)
+def add_a_lambda(config, experiment):
+    experiment["sweep"]["reg1"]["lambda"].append(0.01)
 
 
-def test_housekeeping_knows_every_file_of_a_run(done, monkeypatch):
-    monkeypatch.chdir(done.folder)
-    survey = Survey(configuration.load(done.config))
+def add_a_method(config, experiment):
+    experiment["methods"].append("batch_topk")
+
+
+def add_a_seed(config, experiment):
+    experiment["seeds"] = [0, 1]
+
+
+def add_a_k(config, experiment):
+    experiment["k"] = [4, 8]
+
+
+def add_a_backbone(config, experiment):
+    config["backbones"]["second"] = config["backbones"]["tiny"]
+    experiment["backbones"] = ["tiny", "second"]
+
+
+def add_a_judge(config, experiment):
+    config["backbones"]["second"] = config["backbones"]["tiny"]
+    experiment["judges"] = ["second"]
+
+
+def add_a_dataset(config, experiment):
+    config["datasets"]["larger"] = config["datasets"]["digits"] | {"image_size": 40}
+    experiment["datasets"] = ["digits", "larger"]
+
+
+def train_two_at_once(config, experiment):
+    config["compute"]["saes_at_once"] = 2
+
+
+def embed_in_two_jobs(config, experiment):
+    config["compute"]["embed_shards"] = 2
+
+
+CONFIG_CHANGES = [
+    ("claims", change_a_claim),
+    ("claims.confidence, claims.min_blocks", change_the_confidence),
+    ("claims.confidence, claims.min_blocks", change_the_fewest_blocks),
+    ("options of the metric probe", change_the_probe),
+    (
+        "a key of config.yaml that the experiment does not use",
+        change_what_the_experiment_does_not_use,
+    ),
+    ("a value of the training recipe", change_the_recipe),
+    ("one more value of a sweep", add_a_lambda),
+    ("one more method", add_a_method),
+    ("one more seed", add_a_seed),
+    ("one more k", add_a_k),
+    ("one more backbone", add_a_backbone),
+    ("one more judge", add_a_judge),
+    ("one more dataset", add_a_dataset),
+    ("saes_at_once", train_two_at_once),
+    ("embed_shards", embed_in_two_jobs),
+]
+
+
+@pytest.fixture(scope="module")
+def config_reader():
+    """Start a process that reads code once, for checkouts whose code is as it was."""
+    with reader() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def code_reader():
+    """Start processes that each read the code of one checkout."""
+    with reader(calls_per_process=1) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory, digits):
+    """Make a checkout without results, of which only the config is written anew."""
+    return Checkout(tmp_path_factory.mktemp("unchanged"), digits)
+
+
+@pytest.fixture(scope="module")
+def jobs_with(unchanged, config_reader):
+    """Return a function that reads the jobs of `tiny` after a change of the config."""
+    as_it_is = copy.deepcopy(unchanged.config)
+
+    def jobs_with(change):
+        unchanged.config = copy.deepcopy(as_it_is)
+        change(unchanged.config, unchanged.config["experiments"]["tiny"])
+        unchanged.write()
+        return config_reader.submit(read_jobs, unchanged.folder, "tiny").result()
+
+    return jobs_with
+
+
+@pytest.fixture(scope="module")
+def jobs_by_files(config_reader):
+    """Return a function that reads the jobs of a checkout whose code is as it was."""
+
+    def jobs_by_files(checkout):
+        return config_reader.submit(read_jobs, checkout.folder, "tiny").result()
+
+    return jobs_by_files
+
+
+@pytest.fixture(scope="module")
+def jobs_before(jobs_with):
+    """Read the jobs of `tiny` by the config and the code as they are."""
+    return jobs_with(lambda config, experiment: None)
+
+
+def rules_of(jobs):
+    return {job.rule for job in jobs}
+
+
+def count_rules(jobs):
+    return Counter(job.rule for job in jobs)
+
+
+@pytest.mark.parametrize(("row", "change"), CONFIG_CHANGES)
+def test_a_change_of_the_config(row, change, jobs_with, jobs_before):
+    running = jobs_that_run(jobs_before, jobs_with(change))
+    assert rules_of(running) == documented_rules(row)
+
+
+def test_what_is_added_makes_its_own_cells_and_leaves_the_others(
+    jobs_with, jobs_before
+):
+    in_a_cell = ("train", "score", "robustness", "probe")
+    for change, also in (
+        (add_a_k, {}),
+        (add_a_backbone, {"score": 2, "embed": 1}),  # The other cell has a judge more.
+        (add_a_dataset, {"dataset": 1, "embed": 1}),
+    ):
+        running = jobs_that_run(jobs_before, jobs_with(change))
+        expected = dict.fromkeys((*in_a_cell, "collect", "tables", "site"), 1) | also
+        counts = count_rules(running)
+        assert {rule: counts[rule] for rule in expected} == expected
+
+
+# Changes of the code
+
+
+def append_code(checkout, *files):
+    """Append a statement to files of code."""
+    for file in files:
+        path = checkout.folder / file
+        path.write_text(f"{path.read_text()}\n\nADDED = 1\n")
+
+
+A_METRICS_CODE = "code of a metric of all SAEs, such as purity"
+CODE_CHANGES = {
+    "code of training": "sae/training/loop.py",
+    "code of a protocol": "sae/protocols/paper.py",
+}
+
+
+@pytest.fixture(scope="module")
+def jobs_of(code_reader):
+    """Return a function that reads the jobs of a checkout whose code was changed."""
+
+    def jobs_of(checkout):
+        return code_reader.submit(read_jobs, checkout.folder, "tiny").result()
+
+    return jobs_of
+
+
+@pytest.mark.parametrize("row", CODE_CHANGES)
+def test_a_change_of_the_code(row, make_checkout, jobs_of, jobs_before):
+    checkout = make_checkout()
+    append_code(checkout, CODE_CHANGES[row])
+    running = jobs_that_run(jobs_before, jobs_of(checkout))
+    assert rules_of(running) == documented_rules(row)
+
+
+def test_the_code_of_a_figure_redraws_that_figure_alone(
+    make_checkout, jobs_of, jobs_before
+):
+    checkout = make_checkout()
+    append_code(checkout, "sae/report/figures/sweep.py")
+    running = jobs_that_run(jobs_before, jobs_of(checkout))
+    assert sorted(job.rule for job in running) == ["plot", "site"]
+    assert documented_rules("code of a figure") == {"plot", "site"}
+
+
+def test_code_that_says_the_same_reruns_nothing(make_checkout, jobs_of, jobs_before):
+    """Hold three rows: comments and docstrings, a moved module, words and sae/core."""
+    checkout = make_checkout()
+    checkout.edit("sae/training/loop.py", "def train(", "# A remark.\ndef train(")
+    checkout.edit("sae/training/loop.py", '"""', '"""Oh! ')
+
+    module = checkout.folder / "sae/training/auxk.py"
+    module.rename(checkout.folder / "sae/models/dead.py")
+    checkout.edit(
+        "sae/training/step.py",
+        "from sae.training.auxk import",
+        "from sae.models.dead import",
+    )
+
+    for file in (checkout.folder / "sae/core").glob("*.py"):
+        text = re.sub(r"(Error\(\s*f?\")", r"\1So: ", file.read_text())
+        file.write_text(f"{text}\n\nADDED = 1\n")
+    checkout.edit(
+        "sae/training/step.py", 'raise UserError(f"', 'raise UserError(f"So: '
+    )
+    checkout.edit(
+        "sae/training/calibrate.py", '"equal activations', '"So: equal activations'
+    )
+
+    assert jobs_that_run(jobs_before, jobs_of(checkout)) == []
+    for row in (
+        "a comment, a docstring, a touched file",
+        "a module moved or renamed",
+        "what an error or a log says; anything in sae/core/",
+    ):
+        assert documented_rules(row) == set()
+
+
+def test_code_that_was_edited_counts_until_it_is_recorded(
+    make_checkout, jobs_of, jobs_before
+):
+    checkout = make_checkout()
+    append_code(
+        checkout,
+        "sae/scoring/metrics/firing.py",
+        "sae/training/penalties/off_support_l1.py",
+    )
+    running = jobs_that_run(jobs_before, jobs_of(checkout))
+    assert count_rules(running) == AFTER_TRAINING
+    assert documented_rules("code of a penalty") == set(AFTER_TRAINING)
+
+    command = [sys.executable, "-m", "sae_workflow.versions"]
+    recording = subprocess.run(
+        [*command, "metric firing", "penalty off_support_l1"],
+        cwd=checkout.folder,
+        env=checkout.environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    # What uses it waits for a word of its own.
+    assert recording.stdout.startswith(
+        "penalty both: its code is not the one recorded for version 1: if its numbers"
+    )
+    assert jobs_that_run(jobs_before, jobs_of(checkout)) == []
+    row = "code that was edited and recorded (make versions)"
+    assert documented_rules(row) == set()
+
+
+WIDTH = '''"""The size of the dictionary."""
+
+from sae.core.options import Options as Base
+
+STAGE = "score"
+SPLITS = ("val", "test")
+READS = ()
+
+
+class Options(Base):
+    factor: float
+
+
+def score(subject, split, options):
+    return {"width": options.factor * subject.coder.m}
+'''
+
+
+def add_a_metric(checkout):
+    (checkout.folder / "mine/metrics").mkdir(parents=True)
+    (checkout.folder / "mine/metrics/width.py").write_text(WIDTH)
+    checkout.config["extensions"] = "mine"
+    checkout.config["metrics"]["width"] = {"factor": 2.0}
+    checkout.write()
+
+
+def test_one_more_metric(make_checkout, jobs_by_files):
+    checkout = make_checkout()
+    before = jobs_by_files(checkout)
+    add_a_metric(checkout)
+    running = jobs_that_run(before, jobs_by_files(checkout))
+    assert rules_of(running) == documented_rules("one more metric")
+
+
+# Changes of files from elsewhere
+
+AN_IMAGE = (
+    "an image touched, added, removed or replaced by one of another size or time,"
+    " below a dataset's root"
+)
+LOCAL_WEIGHTS = (
+    "given embeddings or local weights touched or replaced by ones of another size or"
+    " time"
+)
+AN_IMPORTED_SAE = "an imported SAE touched or replaced by one of another size or time"
+# Of a dataset without images.
+GIVEN_FILES = [
+    (LOCAL_WEIGHTS, "ours/train.npy"),
+    ("another validation split, the training images unchanged", "ours/val.npy"),
+    ("a table's CSV touched or replaced by one of another size or time", "test.csv"),
+]
+
+
+def copy_images(checkout):
+    """Give a checkout a copy of the images, with their times; returns its folder."""
+    images = checkout.folder / "digits"
+    shared = images.resolve()
+    images.unlink()
+    return shutil.copytree(shared, images)
+
+
+def test_an_image_below_a_datasets_root(make_checkout, jobs_of, jobs_before):
+    checkout = make_checkout()
+    image = next(copy_images(checkout).glob("train/1/*.png"))
+    shutil.copy(image, image.with_name("one_more.png"))
+    running = jobs_that_run(jobs_before, jobs_of(checkout))
+    assert rules_of(running) == documented_rules(AN_IMAGE)
+
+
+def test_local_weights(make_checkout, jobs_by_files):
+    checkout = make_checkout()
+    shutil.copy(checkout.folder / CHECKPOINT, checkout.folder / "mine.safetensors")
+    checkout.config["backbones"]["tiny"]["checkpoint"] = "mine.safetensors"
+    checkout.write()
+    before = jobs_by_files(checkout)
+    os.utime(checkout.folder / "mine.safetensors", (1, 1))
+    running = jobs_that_run(before, jobs_by_files(checkout))
+    assert rules_of(running) == documented_rules(LOCAL_WEIGHTS)
+
+
+def give_embeddings(checkout):
+    """Make an experiment of embeddings that are given, without images."""
+    folder = checkout.folder / "given"
+    (folder / "ours").mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        np.save(folder / f"ours/{split}.npy", np.zeros((9, 4), np.float32))
+        names = "\n".join(f"{split}{number}" for number in range(9))
+        (folder / f"{split}.csv").write_text(f"image_id\n{names}\n")
+    ours = {"loader": "precomputed", "family": "ours", "model": "ours"}
+    checkout.config["datasets"]["given"] = {"type": "table", "root": "given"}
+    checkout.config["backbones"]["ours"] = ours
+    checkout.experiment |= {"datasets": ["given"], "backbones": ["ours"]}
+    checkout.write()
+    return folder
+
+
+@pytest.mark.parametrize(("row", "file"), GIVEN_FILES)
+def test_given_files(row, file, make_checkout, jobs_by_files):
+    checkout = make_checkout()
+    given = give_embeddings(checkout)
+    before = jobs_by_files(checkout)
+    os.utime(given / file, (1, 1))
+    running = jobs_that_run(before, jobs_by_files(checkout))
+    # Without images there is no gallery.
+    assert rules_of(running) == documented_rules(row) - {"gallery"}
+
+
+def test_an_imported_sae(make_checkout, jobs_by_files):
+    checkout = make_checkout()
+    (checkout.folder / "theirs.safetensors").write_bytes(b"")
+    checkout.config["methods"]["theirs"] = {"import": "theirs.safetensors"}
+    checkout.experiment["methods"].append("theirs")
+    checkout.write()
+    before = jobs_by_files(checkout)
+    os.utime(checkout.folder / "theirs.safetensors", (1, 1))
+    running = jobs_that_run(before, jobs_by_files(checkout))
+    assert rules_of(running) == documented_rules(AN_IMPORTED_SAE)
+
+
+# On a finished run
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory, digits):
+    """Finish a run of `tiny`, which no test changes."""
+    checkout = Checkout(tmp_path_factory.mktemp("finished"), digits)
+    checkout.snakemake("tiny", "--cores", "2")
+    return checkout
+
+
+@pytest.fixture
+def run_copy(finished_run, make_checkout):
+    """Copy the finished run, to change it."""
+    checkout = make_checkout("run_copy")
+    for folder in ("results", ".snakemake"):
+        source = finished_run.folder / folder
+        shutil.copytree(source, checkout.folder / folder, symlinks=True)
+    return checkout
+
+
+def stored(checkout):
+    return {file.name for file in (checkout.folder / "results/store/saes").iterdir()}
+
+
+def trained(checkout, bank=BANK):
+    """Return the keys of a bank's SAEs."""
+    entries = yaml.safe_load((checkout.folder / bank).read_text())["saes"]
+    return {entry["key"] for entry in entries}
+
+
+def rows_of(checkout):
+    """Read {stage/metric: keys of its stored rows}."""
+    row_file = Path(paths.ROWS.format(**CELL, stage="score", metric="x"))
+    folder = checkout.folder / row_file.parent.parent
+    return {
+        f"{file.parent.name}/{file.stem}": set(
+            pd.read_parquet(file, columns=["key"])["key"]
+        )
+        for file in folder.glob("*/*.parquet")
+    }
+
+
+def change_config(checkout, change):
+    change(checkout.config, checkout.experiment)
+    checkout.write()
+
+
+@pytest.mark.parametrize("change", [change_the_probe, add_a_backbone])
+def test_snakemake_runs_what_is_derived(change, run_copy, jobs_with, jobs_before):
+    running = jobs_that_run(jobs_before, jobs_with(change))
+    change_config(run_copy, change)
+    assert run_copy.planned() == count_rules(running)
+
+
+def test_nothing_changed_nothing_runs(run_copy):
+    touched = ("sae/training/loop.py", "config.yaml")
+    embeddings = "results/activations/digits/tiny/train/embeddings.npy"
+    for file in (*touched, embeddings):
+        os.utime(run_copy.folder / file)
+    assert set(run_copy.planned()) == documented_rules("nothing") == set()
+    assert documented_rules("a comment, a docstring, a touched file") == set()
+
+
+DELETED_FILES = [
+    ("a deleted manifest of a dataset", paths.DATASET.format(dataset="digits")),
+    ("a deleted bank.json", BANK),
+]
+
+
+@pytest.mark.parametrize(("row", "file"), DELETED_FILES)
+def test_a_deleted_file(row, file, run_copy):
+    (run_copy.folder / file).unlink()
+    assert set(run_copy.planned()) == documented_rules(row)
+
+
+def test_a_deleted_link_or_embedding_reruns_nothing_by_itself(run_copy):
+    link = next((run_copy.folder / "results/tiny/saes").glob("**/sae.safetensors"))
+    link.unlink()
+    (run_copy.folder / "results/activations/digits/tiny/train/embeddings.npy").unlink()
+    assert run_copy.planned() == {}
+    assert documented_rules("a deleted SAE link") == set()
+    assert documented_rows()["deleted embeddings"].startswith("none; ")
+
+
+def test_a_metrics_code_computes_that_metric_alone(run_copy, jobs_of, jobs_before):
+    rows_before = rows_of(run_copy)
+    results_before = run_copy.results()
+    run_copy.edit(
+        "sae/scoring/metrics/purity.py", "_PERMUTATIONS = 20", "_PERMUTATIONS = 19"
+    )
+
+    running = jobs_that_run(jobs_before, jobs_of(run_copy))
+    assert rules_of(running) == documented_rules(A_METRICS_CODE)
+    assert run_copy.planned() == count_rules(running)
+
+    run_copy.snakemake(METRICS)
+    rows = rows_of(run_copy)
+    changed = {name for name in rows if rows[name] != rows_before[name]}
+    assert changed == {"score/purity"}
+    name = "scores/digits/tiny/k4/probe/metrics.parquet"
+    assert run_copy.results()[name] == results_before[name]
+
+
+@pytest.mark.slow
+def test_a_new_metric_computes_itself_alone(run_copy):
+    before = rows_of(run_copy)
+    add_a_metric(run_copy)
+    run_copy.snakemake(METRICS)
+    after = rows_of(run_copy)
+    assert {name: after.pop(name) for name in before} == before
+    assert set(after) == {"score/width"}
+    metrics = pd.read_csv(run_copy.folder / METRICS)
+    assert (metrics["width"] == 64).all()  # 2.0 x m
+
+
+@pytest.mark.slow
+def test_one_more_lambda_trains_one_sae(run_copy):
+    trained_before = trained(run_copy)
+    results_before = run_copy.results()
+    rows_before = rows_of(run_copy)
+    change_config(run_copy, add_a_lambda)
+    assert run_copy.planned() == AFTER_TRAINING
+    run_copy.snakemake(METRICS)
+    assert trained_before < trained(run_copy)
+    assert len(trained(run_copy)) == len(trained_before) + 1
+    for name, rows in rows_of(run_copy).items():
+        if name.startswith("score/"):
+            assert rows_before[name] <= rows
+    # The ablations may train at another lambda.
+    kept = {
+        name: content
+        for name, content in results_before.items()
+        if name.startswith("saes/") and "_all/" not in name
+    }
+    assert kept
+    assert {name: run_copy.results()[name] for name in kept} == kept
+
+
+@pytest.mark.slow
+def test_one_more_seed_trains_its_saes_only(run_copy, monkeypatch):
+    monkeypatch.chdir(run_copy.folder)
+    trained_before = trained(run_copy)
+    change_config(run_copy, add_a_seed)
+    (run_copy.folder / "mine.yaml").write_text(
+        "experiments: {tiny: {description: mine}}"
+    )
+    run_copy.snakemake(BANK, "--configfile", "mine.yaml")
+    assert trained_before < trained(run_copy)
+    assert len(trained(run_copy)) == 2 * len(trained_before)
+    # What is not config.yaml alone is recorded, for `make prune` to know.
+    ((_, configfiles, config),) = recorded.read()
+    assert "mine.yaml" in configfiles
+    assert config.experiments["tiny"].seeds == [0, 1]
+    assert config.experiments["tiny"].description == "mine"
+
+
+@pytest.mark.slow
+def test_a_deleted_link_is_restored_and_a_damaged_sae_is_named(run_copy):
+    sae = next(
+        (run_copy.folder / "results/tiny/saes").glob("**/topk/**/sae.safetensors")
+    )
+    assert sae.is_symlink()
+    assert not os.path.isabs(os.readlink(sae))
+    content = sae.read_bytes()
+    # Without its rows, since no SAE is read for those that are there.
+    rows = (run_copy.folder / SCORES).parent.parent / ".rows/score"
+
+    sae.unlink()
+    shutil.rmtree(rows)
+    run_copy.snakemake(SCORES, "--forcerun", "score")
+    assert sae.read_bytes() == content
+
+    sae.resolve().write_bytes(content[:-8])
+    shutil.rmtree(rows)
+    output = run_copy.snakemake(SCORES, "--forcerun", "score", ok=False)
+    assert re.search(r"error: .*sae\.safetensors was altered or cut short", output)
+
+    # As the message says; the damaged SAE is trained again.
+    (run_copy.folder / BANK).unlink()
+    run_copy.snakemake(SCORES)
+    assert sae.read_bytes() == content
+
+
+@pytest.mark.slow
+def test_deleted_embeddings_are_made_again_when_needed_and_nothing_is_retrained(
+    run_copy,
+):
+    saes_before = stored(run_copy)
+    folder = run_copy.folder / "results/activations/digits/tiny/train"
+    content = (folder / "embeddings.npy").read_bytes()
+    (folder / "embeddings.npy").unlink()
+    assert run_copy.planned(BANK) == {}
+    (folder / "manifest.json").unlink()
+    assert "embed" in run_copy.planned(BANK)
+    assert documented_rows()["deleted embeddings"] == (
+        "none; where their manifest is gone too, embed"
+    )
+    run_copy.snakemake(
+        str((folder / "manifest.json").relative_to(run_copy.folder)), BANK
+    )
+    assert (folder / "embeddings.npy").read_bytes() == content
+    assert stored(run_copy) == saes_before
+
+
+@pytest.mark.slow
+def test_another_version_of_a_library_reruns_nothing(run_copy):
+    # Found before the one that is installed.
+    newer = run_copy.folder / "torch-99.0.dist-info"
+    newer.mkdir()
+    metadata = "Metadata-Version: 2.1\nName: torch\nVersion: 99.0\n"
+    (newer / "METADATA").write_text(metadata)
+    row = "another version of a library"
+    assert set(run_copy.planned()) == documented_rules(row) == set()
+    saes_before = stored(run_copy)
+    run_copy.snakemake(BANK, "--forcerun", "train")
+    assert stored(run_copy) == saes_before
+
+
+HERE = "test_reruns.py"
+# Rows with a test of their own: what holds them.
+HELD_BY = {
+    "nothing": (HERE, "test_nothing_changed_nothing_runs"),
+    "a comment, a docstring, a touched file": (
+        HERE,
+        "test_code_that_says_the_same_reruns_nothing",
+    ),
+    "code edited while a run goes on, then put back": (
+        "test_workflow.py",
+        "test_code_edited_during_a_run_is_an_error_until_it_is_put_back",
+    ),
+    "a module moved or renamed": (HERE, "test_code_that_says_the_same_reruns_nothing"),
+    "what an error or a log says; anything in sae/core/": (
+        HERE,
+        "test_code_that_says_the_same_reruns_nothing",
+    ),
+    "code that was edited and recorded (make versions)": (
+        HERE,
+        "test_code_that_was_edited_counts_until_it_is_recorded",
+    ),
+    A_METRICS_CODE: (HERE, "test_a_metrics_code_computes_that_metric_alone"),
+    "code of a penalty": (
+        HERE,
+        "test_code_that_was_edited_counts_until_it_is_recorded",
+    ),
+    "one more metric": (HERE, "test_one_more_metric"),
+    "code of a figure": (HERE, "test_the_code_of_a_figure_redraws_that_figure_alone"),
+    AN_IMAGE: (HERE, "test_an_image_below_a_datasets_root"),
+    AN_IMPORTED_SAE: (HERE, "test_an_imported_sae"),
+    "a deleted SAE link": (
+        HERE,
+        "test_a_deleted_link_or_embedding_reruns_nothing_by_itself",
+    ),
+    "deleted embeddings": (
+        HERE,
+        "test_deleted_embeddings_are_made_again_when_needed_and_nothing_is_retrained",
+    ),
+    "results copied without .snakemake, with new times": (
+        "test_sharing.py",
+        "test_results_can_be_moved_and_nothing_is_made_again",
+    ),
+    "another version of a library": (
+        HERE,
+        "test_another_version_of_a_library_reruns_nothing",
+    ),
+}
+
+
+def test_every_row_of_the_table_is_held():
+    in_tables = {row for row, _ in (*CONFIG_CHANGES, *GIVEN_FILES, *DELETED_FILES)}
+    assert documented_rows().keys() == in_tables | CODE_CHANGES.keys() | HELD_BY.keys()
+    for file, test in HELD_BY.values():
+        assert f"def {test}(" in Path(__file__).with_name(file).read_text()
+
+
+# What else a finished run shows
+
+
+def test_housekeeping_knows_every_file_of_a_run(finished_run, monkeypatch):
+    monkeypatch.chdir(finished_run.folder)
+    survey = Survey(configuration.load(finished_run.config))
     assert (survey.unused, survey.foreign) == ({}, {})
     survey = Survey(
         configuration.load(
-            done.config
-            | {"experiments": {"smoke": done.config["experiments"]["smoke"]}}
+            finished_run.config
+            | {"experiments": {"smoke": finished_run.config["experiments"]["smoke"]}}
         )
     )
     assert {path.parts[1] for path in survey.unused} == {
@@ -105,8 +767,11 @@ def test_housekeeping_knows_every_file_of_a_run(done, monkeypatch):
     assert (survey.foreign, survey.unreadable) == ({}, {})
 
 
-def test_the_site_says_what_the_tables_say(done):
-    results, site = done.folder / "results/tiny", done.folder / "results/tiny/report"
+def test_the_site_says_what_the_tables_say(run_copy):
+    results, site = (
+        run_copy.folder / "results/tiny",
+        run_copy.folder / "results/tiny/report",
+    )
     about, sums = (
         payload(site, "overview"),
         json.loads((site / "index.sums.json").read_text()),
@@ -141,8 +806,8 @@ def test_the_site_says_what_the_tables_say(done):
         purity["purity_binary"] - purity["purity_binary_null"]
     )
     latents = pd.read_parquet(results / "latents.parquet")
-    bank = read_bank(done.folder / BANK)
-    test = store.read(done.folder / "results/activations/digits/tiny/test")
+    bank = read_bank(run_copy.folder / BANK)
+    test = store.read(run_copy.folder / "results/activations/digits/tiny/test")
     names = payload(site, "images/0")["classes"]
     for number in about["cells"][0]["saes"]:
         sae = about["saes"][number]
@@ -151,7 +816,7 @@ def test_the_site_says_what_the_tables_say(done):
             (methods[sae["method"]], sae["trial"], sae["seed"]),
         )
         if not sae["chosen"]:
-            # No trial of Reg. 1 reached the baseline's R^2: what is shown has no scores.
+            # No trial of Reg. 1 reached the baseline's R^2: it is shown without scores.
             assert methods[sae["method"]] == "reg1" and "ms" not in made["latents"]
             continue
         rows = latents.set_index(keys).loc[[key]].sort_values("latent")
@@ -196,41 +861,28 @@ def test_the_site_says_what_the_tables_say(done):
         zip(trials["method"], trials["trial"], strict=True)
     )
     before = {path: path.read_bytes() for path in site.rglob("*") if path.is_file()}
-    done.snakemake("results/tiny/report/index.html", "--forcerun", "site")
+    run_copy.snakemake("results/tiny/report/index.html", "--forcerun", "site")
     assert before == {
         path: path.read_bytes() for path in site.rglob("*") if path.is_file()
     }
 
 
-def rows_of(checkout):
-    """{stage/metric: keys of its stored rows}."""
-    folder = (
-        checkout.folder
-        / Path(paths.ROWS.format(**CELL, stage="score", metric="x")).parent.parent
-    )
-    files = folder.glob("*/*.parquet")
-    return {
-        f"{f.parent.name}/{f.stem}": set(pd.read_parquet(f, columns=["key"])["key"])
-        for f in files
-    }
-
-
-def test_selection_is_a_file_and_the_ablation_trains_what_it_chose(done):
-    selection = pd.read_parquet(done.folder / paths.SELECTION.format(**CELL))
+def test_selection_is_a_file_and_the_ablation_trains_what_it_chose(finished_run):
+    selection = pd.read_parquet(finished_run.folder / paths.SELECTION.format(**CELL))
     assert list(selection["method"]) == ["topk", "reg1", "reg2"] and set(
         selection["protocol"]
     ) == {"paper"}
     expected = {
         (f"{row.method}_all", row.trial) for row in selection[1:].dropna().itertuples()
     }
-    bank = files.read_json(done.folder / BANK)
+    bank = files.read_json(finished_run.folder / BANK)
     at = [e for e in bank["saes"] if e["method"].endswith("_all")]
     assert (
         expected
         and {(e["method"], paths.trial_name(e["trial"])) for e in at} == expected
     )
     assert {e["settings"]["mask"] for e in at} == {"all"}
-    metrics = pd.read_parquet(done.folder / "results/tiny/metrics.parquet")
+    metrics = pd.read_parquet(finished_run.folder / "results/tiny/metrics.parquet")
     ablated = metrics[metrics["method"].str.endswith("_all")]
     assert (
         len(ablated) == 2 * len(expected)
@@ -247,377 +899,26 @@ def test_selection_is_a_file_and_the_ablation_trains_what_it_chose(done):
         ), method
 
 
-def test_a_comment_and_a_touched_file_rerun_nothing(done):
-    done.edit("sae/training/loop.py", "def train(", "# A remark.\ndef train(")
-    for file in (
-        "sae/training/loop.py",
-        "config.yaml",
-        "results/activations/digits/tiny/train/embeddings.npy",
-    ):
-        os.utime(done.folder / file)
-    assert (
-        set(done.planned())
-        == documented("a comment, a docstring, a touched file")
-        == set()
-    )
-
-
-def test_a_moved_and_renamed_module_reruns_nothing(done):
-    (done.folder / "sae/training/auxk.py").rename(done.folder / "sae/models/dead.py")
-    done.edit(
-        "sae/training/step.py",
-        "from sae.training.auxk import",
-        "from sae.models.dead import",
-    )
-    assert set(done.planned()) == documented("a module moved or renamed") == set()
-
-
-def test_what_errors_and_logs_say_and_the_core_rerun_nothing(done):
-    for file in (done.folder / "sae/core").glob("*.py"):
-        said = re.sub(r"(Error\(\s*f?\")", r"\1So: ", file.read_text())
-        file.write_text(f"{said}\n\nADDED = 1\n")
-    done.edit("sae/training/step.py", 'raise UserError(f"', 'raise UserError(f"So: ')
-    done.edit(
-        "sae/training/calibrate.py", '"equal activations', '"So: equal activations'
-    )
-    assert (
-        set(done.planned())
-        == documented("what an error or a log says; anything in sae/core/")
-        == set()
-    )
-
-
-def test_code_is_another_one_until_it_is_recorded(done):
-    done.edit(
-        "sae/scoring/metrics/firing.py", "VERSION = 1\n", "VERSION = 1\nADDED = 1\n"
-    )
-    done.edit(
-        "sae/training/penalties/off_support_l1.py",
-        "VERSION = 1\n",
-        "VERSION = 1\nADDED = 1\n",
-    )
-    assert (
-        set(done.planned()) == documented("code of a penalty")
-        and done.planned() == AFTER_TRAINING
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "sae_workflow.versions",
-        "metric firing",
-        "penalty off_support_l1",
-    ]
-    said = subprocess.run(
-        command,
-        cwd=done.folder,
-        env=done.environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert said.stdout.startswith(
-        "penalty both: its code is not the one recorded for version 1: if its numbers"
-    )
-    assert (
-        set(done.planned())
-        == documented("code that was edited and recorded (make versions)")
-        == set()
-    )
-
-
-def test_an_unrelated_key_reruns_nothing(done):
-    done.config["experiments"]["demo"]["seeds"] = [7]
-    done.config["datasets"]["emoji"]["image_size"] = 32
-    done.config["compute"] |= {
-        "time_limit": 60,
-        "memory_factor": 2,
-        "shared": ["elsewhere"],
-    }  # Where and how fast.
-    done.write()
-    assert (
-        set(done.planned())
-        == documented("a key of config.yaml that the experiment does not use")
-        == set()
-    )
-
-
-def test_another_image_makes_its_dataset_anew(done):
-    images = done.folder / "digits"
-    original = images.resolve()
-    images.unlink()
-    shutil.copytree(original, images)  # With their times: these are the same.
-    shutil.copy(next(images.glob("train/1/*.png")), images / "train/1/one_more.png")
-    change = "an image touched, added, removed or replaced by one of another size or time, below a dataset's root"
-    assert set(done.planned()) == documented(change)
-    shutil.rmtree(images)
-    images.symlink_to(original)
-
-
 @pytest.mark.slow
-def test_another_version_of_a_library_reruns_nothing(done):
-    newer = done.folder / "torch-99.0.dist-info"  # Found before the real one.
-    newer.mkdir()
-    (newer / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: torch\nVersion: 99.0\n"
-    )
-    assert set(done.planned()) == documented("another version of a library") == set()
-    before = stored(done)
-    done.snakemake(BANK, "--forcerun", "train")
-    assert stored(done) == before
-    shutil.rmtree(newer)
-
-
-def changed(done, edit):
-    """What would run after a change of the config, which is then taken back."""
-    before = yaml.safe_dump(done.config)
-    edit(done.config, done.config["experiments"]["tiny"])
-    done.write()
-    planned = done.planned()
-    done.config = yaml.safe_load(before)
-    done.experiment = done.config["experiments"]["tiny"]
-    done.write()
-    return planned
-
-
-def test_one_more_k_backbone_or_dataset_makes_its_cells(done):
-    def k(_, experiment):
-        experiment["k"] = [4, 8]
-
-    one = {rule: 1 for rule in AFTER_TRAINING if rule not in ("gallery", "plot")}
-    found = changed(done, k)
-    assert {rule: found[rule] for rule in one} == one
-    assert set(found) == documented("one more k")
-
-    def backbone(config, experiment):
-        config["backbones"]["second"] = config["backbones"]["tiny"]
-        experiment["backbones"] = ["tiny", "second"]
-
-    found = changed(done, backbone)
-    assert {rule: found[rule] for rule in one} == one | {"score": 2} and found[
-        "embed"
-    ] == 1
-    assert set(found) == documented("one more backbone")
-
-    def judge(config, experiment):
-        config["backbones"]["second"] = config["backbones"]["tiny"]
-        experiment["judges"] = ["second"]
-
-    assert set(changed(done, judge)) == documented("one more judge")
-
-    def dataset(config, experiment):
-        config["datasets"]["larger"] = config["datasets"]["digits"] | {"image_size": 40}
-        experiment["datasets"] = ["digits", "larger"]
-
-    found = changed(done, dataset)
-    assert {rule: found[rule] for rule in one} == one and (
-        found["dataset"],
-        found["embed"],
-    ) == (1, 1)
-    assert set(found) == documented("one more dataset")
-
-
-def test_a_value_of_the_recipe_a_method_and_the_number_of_jobs(done):
-    def recipe(config, _):
-        config["training"]["tiny"]["lr"] = 0.002
-
-    assert set(changed(done, recipe)) == documented("a value of the training recipe")
-
-    def method(_, experiment):
-        experiment["methods"].append("batch_topk")
-
-    assert set(changed(done, method)) == documented("one more method")
-
-    def at_once(config, _):
-        config["compute"]["saes_at_once"] = 2
-
-    assert set(changed(done, at_once)) == documented("saes_at_once") == set()
-
-
-def test_a_figures_code_redraws_that_figure_only(done):
-    done.edit("sae/report/figures/sweep.py", "alpha=0.85", "alpha=0.8")
-    assert done.planned() == {"plot": 1, "site": 1}
-    assert documented("code of a figure") == {"plot", "site"}
-
-
-def test_the_rule_of_the_claims_judges_again(done):
-    done.config["claims"]["margin_r2"] = 0.01
-    done.write()
-    assert done.planned() == {
-        "claims": 1,
-        "tables": 1,
-        "site": 1,
-        "plot": 1,
-    }  # The plot is that of the test before.
-    assert documented("claims") == {"claims", "tables", "site"}
-
-
-def test_the_probes_settings_run_the_probes(done):
-    done.config["metrics"]["probe"]["max_passes"] = 50
-    done.write()
-    assert done.planned() == {"probe": 1, "probe_embeddings": 1} | FINAL | {
-        "plot": 2
-    }  # All but the gallery.
-    assert documented("options of the metric probe") == {
-        "probe",
-        "probe_embeddings",
-        *FINAL,
-    }
-
-
-def test_a_metrics_code_computes_that_metric_alone(done):
-    done.snakemake(METRICS)
-    before, files = rows_of(done), done.results()
-    done.edit(
-        "sae/scoring/metrics/purity.py", "_PERMUTATIONS = 20", "_PERMUTATIONS = 19"
-    )
-    assert done.planned(METRICS) == {"score": 1, "collect": 1}
-    assert set(done.planned()) == documented(
-        "code of a metric of all SAEs, such as purity"
-    )
-    done.snakemake(METRICS)
-    after = rows_of(done)
-    assert {name for name in after if after[name] != before[name]} == {"score/purity"}
-    name = "scores/digits/tiny/k4/probe/metrics.parquet"
-    assert done.results()[name] == files[name]
-
-
-@pytest.mark.slow
-def test_a_new_metric_computes_itself_alone(done):
-    (done.folder / "mine/metrics").mkdir(parents=True)
-    (done.folder / "mine/metrics/width.py").write_text(WIDTH)
-    done.config |= {
-        "extensions": "mine",
-        "metrics": done.config["metrics"] | {"width": {"factor": 2.0}},
-    }
-    done.write()
-    assert set(done.planned()) == documented("one more metric")
-    before = rows_of(done)
-    done.snakemake(METRICS)
-    after = rows_of(done)
-    assert {name: after.pop(name) for name in before} == before
-    assert set(after) == {"score/width"}
-    metrics = pd.read_csv(done.folder / METRICS)
-    assert (metrics["width"] == 64).all()  # 2.0 x m
-
-
-WIDTH = '''"""The size of the dictionary."""
-
-from sae.core.options import Options as Base
-
-STAGE = "score"
-SPLITS = ("val", "test")
-READS = ()
-
-
-class Options(Base):
-    factor: float
-
-
-def score(subject, split, options):
-    return {"width": options.factor * subject.coder.m}
-'''
-
-
-@pytest.mark.slow
-def test_one_more_lambda_trains_one_sae(done):
-    before, files = trained(done), done.results()
-    rows = rows_of(done)
-    done.experiment["sweep"]["reg1"]["lambda"] = [0.0001, 0.001, 0.01]
-    done.write()
-    assert done.planned() == AFTER_TRAINING
-    assert documented("one more value of a sweep") == set(AFTER_TRAINING)
-    done.snakemake(METRICS)
-    assert len(trained(done) - before) == 1 and before <= trained(done)
-    assert all(
-        rows[name] <= found
-        for name, found in rows_of(done).items()
-        if name.startswith("score/")
-    )
-    kept = {
-        name: content
-        for name, content in files.items()
-        if name.startswith("saes/") and "_all/" not in name
-    }
-    assert kept and {name: done.results()[name] for name in kept} == kept
-
-
-@pytest.mark.slow
-def test_one_more_seed_trains_its_saes_only(done, monkeypatch):
-    monkeypatch.chdir(done.folder)
-    before = trained(done)
-    done.experiment["seeds"] = [0, 1]
-    done.write()
-    assert set(done.planned()) == documented("one more seed") == set(AFTER_TRAINING)
-    (done.folder / "mine.yaml").write_text("experiments: {tiny: {description: mine}}")
-    done.snakemake(BANK, "--configfile", "mine.yaml")
-    assert len(trained(done) - before) == 6 and before <= trained(done)
-    # What is not config.yaml alone is recorded, for `make prune` to know.
-    ((_, configfiles, config),) = recorded.read()
-    assert "mine.yaml" in configfiles and config.experiments["tiny"].seeds == [0, 1]
-    assert config.experiments["tiny"].description == "mine"
-
-
-@pytest.mark.slow
-def test_a_deleted_link_is_restored_and_a_damaged_sae_is_named(done):
-    sae = next((done.folder / "results/tiny/saes").glob("**/topk/**/sae.safetensors"))
-    assert sae.is_symlink() and not os.path.isabs(os.readlink(sae))
-    sae.unlink()
-    scores = paths.STAGE_TABLE.format(**CELL, stage="score", table="metrics")
-    shutil.rmtree(
-        (done.folder / scores).parent.parent / ".rows/score"
-    )  # Else no SAE is read.
-    done.snakemake(scores, "--forcerun", "score")
-    assert sae.exists()
-    content = sae.read_bytes()
-    sae.resolve().write_bytes(content[:-8])
-    shutil.rmtree((done.folder / scores).parent.parent / ".rows/score")
-    output = done.snakemake(scores, "--forcerun", "score", ok=False)
-    assert re.search(r"error: .*sae\.safetensors was altered or cut short", output)
-    (done.folder / BANK).unlink()
-    done.snakemake(scores)  # As the message says; the damaged SAE is trained again.
-    assert sae.read_bytes() == content
-
-
-@pytest.mark.slow
-def test_deleted_embeddings_are_made_again_when_needed_and_nothing_is_retrained(done):
-    before = stored(done)
-    folder = done.folder / "results/activations/digits/tiny/train"
-    content = (folder / "embeddings.npy").read_bytes()
-    (folder / "embeddings.npy").unlink()
-    assert done.planned(BANK) == {}
-    (folder / "manifest.json").unlink()
-    done.snakemake(str((folder / "manifest.json").relative_to(done.folder)), BANK)
-    assert (folder / "embeddings.npy").read_bytes() == content and stored(
-        done
-    ) == before
-
-
-def test_training_code_retrains_and_touches_no_embedding(done):
-    done.edit("sae/training/loop.py", "DIVERGED_AT = 100.0", "DIVERGED_AT = 101.0")
-    assert set(done.planned()) == documented("code of training")
-    assert done.planned() == AFTER_TRAINING
-
-
-@pytest.mark.slow
-def test_a_diverged_sae_is_recorded_and_its_siblings_finish(done):
-    done.experiment |= {
+def test_a_diverged_sae_is_recorded_and_its_siblings_finish(run_copy):
+    run_copy.experiment |= {
         "methods": ["topk", "reg1"],
         "sweep": {"reg1": {"lambda": [0.001], "lr": [0.005, 10.0]}},
         "seeds": [0],
     }
-    done.write()
-    output = done.snakemake(METRICS)
+    run_copy.write()
+    output = run_copy.snakemake(METRICS)
     assert re.search(r"reg1 lambda0.001-lr10 seed 0: DIVERGED by step \d+", output)
-    bank = files.read_json(done.folder / BANK)
+    bank = files.read_json(run_copy.folder / BANK)
     assert [s["status"] for s in bank["saes"]] == ["ok", "ok", "diverged"]
 
 
 @pytest.mark.slow
-def test_an_experiment_without_any_regularizer_goes_the_whole_way(done):
-    done.experiment |= {"methods": ["topk", "batch_topk"], "sweep": {}}
-    done.write()
-    done.snakemake("tiny")
-    metrics = pd.read_csv(done.folder / METRICS)
+def test_an_experiment_without_any_regularizer_goes_the_whole_way(run_copy):
+    run_copy.experiment |= {"methods": ["topk", "batch_topk"], "sweep": {}}
+    run_copy.write()
+    run_copy.snakemake("tiny")
+    metrics = pd.read_csv(run_copy.folder / METRICS)
     assert (
         set(metrics["method"]) == {"topk", "batch_topk"}
         and metrics["penalty"].isna().all()
