@@ -30,7 +30,8 @@ RUN_VARIABLE = handover.VARIABLE
 class Error(WorkflowError):
     """An error of the user's, which Snakemake prints without the places in our code."""
 
-    __traceback__ = None
+    # Python sets it on the way up, and Snakemake would print all of it.
+    __traceback__ = property(lambda self: None, lambda self, places: None)
 
 
 def plan(workflow: Any, said_in: dict[str, str] | None) -> Config:
