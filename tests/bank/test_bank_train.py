@@ -13,7 +13,7 @@ from bank.common import MADE_BY, METHODS, RECIPE, REG1, method, plan, write_acti
 from support.embeddings import write_split
 
 from sae.__main__ import main
-from sae.bank import finished as saes
+from sae.bank import store
 from sae.bank import train as train_module
 from sae.bank.read import read
 from sae.bank.train import Place, Trainer, cell_of
@@ -108,7 +108,7 @@ def test_a_bank_is_listed_linked_and_kept(cell, caplog):
     expected["embeddings"] = files.sha256(cell.activations / "train/embeddings.npy")
     expected["made_of"] = ["images", "weights"]
     assert coders[3].metadata == expected | {
-        "versions": saes.versions_of("topk", "off_support_l1")
+        "versions": store.training_versions("topk", "off_support_l1")
     }
     assert coders[1].metadata["threshold_uncalibrated"] > 0
     links = [bank.file.parent / e.path for e in bank.saes]
@@ -161,7 +161,7 @@ def test_what_is_asked_for_is_noted_before_it_is_trained(cell, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sae.bank.train._made", killed)
+    monkeypatch.setattr("sae.bank.train._train_or_take", killed)
     with pytest.raises(KeyboardInterrupt):
         cell.train("a", plan(METHODS))
     noted = files.read_json(cell.folder / "a/.unfinished.json")["keys"]
@@ -280,10 +280,10 @@ def test_entries_from_outside_train_with_their_options_and_their_code_is_in_the_
 
 
 def test_two_names_of_one_sae_are_trained_once(cell, monkeypatch):
-    trained, before = [], train_module._made
+    trained, before = [], train_module._train_or_take
     monkeypatch.setattr(
         train_module,
-        "_made",
+        "_train_or_take",
         lambda member, of: trained.append(member) or before(member, of),
     )
     one, two = cell.train("a", plan({"topk": method(), "same": method()})).saes
