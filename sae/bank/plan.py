@@ -67,7 +67,7 @@ class PlannedMethod(Options):
 
     @property
     def tuned(self) -> bool:
-        """Whether the method is trained here with trials of its own, to be compared."""
+        """Return whether the method is trained here with trials of its own, to be compared."""
         return not (self.control or self.at or self.objective == "imported")
 
     def trials(self) -> list[dict[str, Any]]:
@@ -127,7 +127,7 @@ class Member:
 
 
 class Plan(Options):
-    """What the job of a cell is told. It travels as JSON."""
+    """The plan of a cell: all that its job is told. It travels as JSON."""
 
     dataset: str
     backbone: str

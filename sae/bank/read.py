@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def ok(self) -> bool:
-        """Whether there is an SAE to open."""
+        """Return whether there is an SAE to open."""
         return self.status == "ok"
 
     @property

@@ -1,7 +1,7 @@
 """The store of finished SAEs.
 
 `store/{key}/` holds one SAE in three files: `sae.safetensors`, its training log
-`train.parquet`, and `result.json` (see `TrainingResult`). A diverged SAE has no
+`train.parquet`, and `result.json` (see `StoredSae`). A diverged SAE has no
 `sae.safetensors`. A folder appears whole or not at all, so a killed job loses the SAE
 that it was training and no other.
 
@@ -32,10 +32,11 @@ SAE_FILE, LOG_FILE, RESULT_FILE = paths.STORED
 
 
 @dataclass(frozen=True)
-class TrainingResult:
-    """What `result.json` says of one finished SAE.
+class StoredSae:
+    """One SAE of a store, as its `result.json` describes it.
 
     Attributes:
+        folder: Its folder, named by its key. It is not written to `result.json`.
         status: "ok" or "diverged".
         step: Number of the last training step, from 0; -1 where nothing was trained.
         m: Number of latents.
@@ -46,6 +47,7 @@ class TrainingResult:
             A score is absent where the log lacks it or the value is not finite.
     """
 
+    folder: Path
     status: str
     step: int
     m: int
@@ -56,12 +58,17 @@ class TrainingResult:
 
     @property
     def ok(self) -> bool:
-        """Whether training ended with an SAE, not by divergence."""
+        """Return whether training ended with an SAE, not by divergence."""
         return self.status == "ok"
 
+    @property
+    def key(self) -> str:
+        """Return the key of the SAE."""
+        return self.folder.name
+
     @classmethod
-    def read(cls, folder: Path) -> "TrainingResult":
-        """Read the result of the SAE in a folder of the store.
+    def read(cls, folder: Path) -> "StoredSae":
+        """Read the `result.json` of a folder.
 
         Raises:
             UserError: The file is missing or altered.
@@ -70,11 +77,12 @@ class TrainingResult:
         names = ("status", "step", "m", "sha256", "made_by", "made_with")
         fields = {name: record.pop(name) for name in names}
         # What is left of the record are the scores.
-        return cls(**fields, last_scores=record)
+        return cls(folder, **fields, last_scores=record)
 
     def write(self, folder: Path) -> None:
-        """Write the result of the SAE in a folder of the store."""
+        """Write `result.json` into the folder in which the SAE's files are collected."""
         record = asdict(self)
+        del record["folder"]
         last_scores = record.pop("last_scores")
         files.write_json(folder / RESULT_FILE, {**last_scores, **record})
 
@@ -97,7 +105,7 @@ def training_versions(objective: str, penalty: str | None) -> str:
     return versions.joined(names)
 
 
-def find_result(folder: Path, shared_stores: Iterable[Path]) -> TrainingResult | None:
+def find_sae(folder: Path, shared_stores: Iterable[Path]) -> StoredSae | None:
     """Find a finished SAE in the store or, if it is not there, in a shared one.
 
     An SAE of a shared store is linked or copied into `folder`. A damaged SAE is moved
@@ -108,12 +116,12 @@ def find_result(folder: Path, shared_stores: Iterable[Path]) -> TrainingResult |
         shared_stores: Stores of others, only read.
 
     Returns:
-        Its result; None if no store has it whole.
+        The SAE in `folder`; None if no store has it whole.
     """
     if folder.exists():
-        result = intact_result(folder)
-        if result is not None:
-            return result
+        stored_sae = intact_sae(folder)
+        if stored_sae is not None:
+            return stored_sae
         log.warning("%s is damaged and is trained again", folder)
         # The scratch directory is removed with the damaged folder in it.
         with files.scratch_directory(folder) as scratch, suppress(FileNotFoundError):
@@ -122,11 +130,11 @@ def find_result(folder: Path, shared_stores: Iterable[Path]) -> TrainingResult |
     for shared_store in shared_stores:
         shared_folder = Path(shared_store) / folder.name
         try:
-            if intact_result(shared_folder) is not None:
+            if intact_sae(shared_folder) is not None:
                 with files.atomic_directory(folder) as temporary_folder:
                     files.link_or_copy(shared_folder, temporary_folder)
                 log.info("%s was taken from %s", folder.name, shared_store)
-                return intact_result(folder)
+                return intact_sae(folder)
         except (OSError, UserError) as error:
             log.warning(
                 "%s cannot be taken from %s: %s", folder.name, shared_store, error
@@ -134,24 +142,23 @@ def find_result(folder: Path, shared_stores: Iterable[Path]) -> TrainingResult |
     return None
 
 
-def intact_result(folder: Path) -> TrainingResult | None:
-    """Return the result of the SAE in a folder whose files are all as they were written.
+def intact_sae(folder: Path) -> StoredSae | None:
+    """Return the SAE in a folder if all its files are as they were written.
 
     Returns:
-        None where a file is missing or altered, or the folder has the name of another
-        SAE's key.
+        None where a file is missing or altered, or belongs to an SAE of another key.
     """
     try:
-        result = TrainingResult.read(folder)
+        stored_sae = StoredSae.read(folder)
         seals.read(folder / LOG_FILE)
-        if result.sha256 is not None:
-            files.check_sum(folder / SAE_FILE, result.sha256, folder / RESULT_FILE)
+        if stored_sae.sha256 is not None:
+            files.check_sum(folder / SAE_FILE, stored_sae.sha256, folder / RESULT_FILE)
     except UserError as error:
         log.debug("%s", error)
         return None
-    if store_key(result.made_by) != folder.name:
+    if store_key(stored_sae.made_by) != stored_sae.key:
         return None
-    return result
+    return stored_sae
 
 
 def link_sae(stored_folder: Path, bank_path: Path) -> None:

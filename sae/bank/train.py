@@ -28,7 +28,7 @@ import torch
 from sae.bank import store
 from sae.bank.plan import Member, Plan
 from sae.bank.read import Bank, Entry
-from sae.bank.store import TrainingResult
+from sae.bank.store import StoredSae
 from sae.core import files, headway, paths, registry, versions
 from sae.core.errors import UserError
 from sae.core.workers import Map
@@ -55,7 +55,7 @@ _SCORE_FORMATS = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where the SAEs of a cell come from and go to.
+    """The places that the SAEs of a cell come from and go to.
 
     Attributes:
         store: Folder of finished SAEs, of all cells and experiments.
@@ -89,7 +89,7 @@ class ValidationSplit:
 
 @dataclass(frozen=True)
 class Cell:
-    """What the SAEs of a cell are trained on.
+    """The data that the SAEs of a cell are trained on.
 
     Its files are opened when they are first asked for, and stay open. A cell that is sent
     to another process arrives there with none of them open.
@@ -216,7 +216,7 @@ def _variance_after_norm(
 
 
 class Trainer:
-    """What brings the SAEs of one cell into the store and lists them in a bank.
+    """A trainer brings the SAEs of one cell into the store and lists them in a bank.
 
     Attributes:
         bank: The SAEs that were brought so far.
@@ -265,16 +265,16 @@ class Trainer:
 
         # SAEs are told apart by their folder: two members may name one and the same SAE,
         # which is then trained once.
-        results = {
-            request.folder: store.find_result(request.folder, self._place.shared)
+        saes_by_folder = {
+            request.folder: store.find_sae(request.folder, self._place.shared)
             for request in requests
         }
         to_train = {
             request.folder: request
             for request in requests
-            if results[request.folder] is None
+            if saes_by_folder[request.folder] is None
         }
-        new_results = self._train_all(list(to_train.values()))
+        newly_trained = self._train_all(list(to_train.values()))
 
         bank_size = len(self.bank.saes)
         entries = []
@@ -282,11 +282,11 @@ class Trainer:
             headway.tell(
                 bank_size + number - 1, bank_size + len(requests), "SAEs trained"
             )
-            result = results[request.folder]
-            if result is None:
+            stored_sae = saes_by_folder[request.folder]
+            if stored_sae is None:
                 # This loop meets the folders in the order of `to_train`.
-                result = next(new_results)
-                results[request.folder] = result
+                stored_sae = next(newly_trained)
+                saes_by_folder[request.folder] = stored_sae
 
             is_new = request.folder in to_train
             progress.info(
@@ -295,20 +295,20 @@ class Trainer:
                 number,
                 len(requests),
                 request.member,
-                _describe_result(result, request.made_by["settings"]),
+                _describe(stored_sae, request.made_by["settings"]),
                 "" if is_new else ", found in the store",
             )
-            entries.append(self._link(request, result))
+            entries.append(self._link(request, stored_sae))
 
         self.bank = replace(self.bank, saes=[*self.bank.saes, *entries])
         return entries
 
-    def _train_all(self, requests: list[RequestedSae]) -> Iterator[TrainingResult]:
+    def _train_all(self, requests: list[RequestedSae]) -> Iterator[StoredSae]:
         """Train SAEs into the store, several at a time where that is possible.
 
         Returns:
-            Their results in the order of `requests`. In this process each SAE is trained
-            when its result is asked for.
+            The stored SAEs in the order of `requests`. In this process each is trained
+            when the iterator is asked for it.
         """
         if self._side_by_side is not None and len(requests) > 1:
             return self._side_by_side(_train_in_worker, requests)
@@ -360,35 +360,35 @@ class Trainer:
             folder=self._place.store / store.store_key(made_by),
         )
 
-    def _link(self, request: RequestedSae, result: TrainingResult) -> Entry:
+    def _link(self, request: RequestedSae, trained_sae: StoredSae) -> Entry:
         """Link a trained SAE to where the bank has it, and return its entry.
 
         Of an SAE with thresholds, the one with thresholds fixed on validation images is
         linked. Of a diverged SAE there is nothing to link.
         """
         member = request.member
-        folder = request.folder
         path = None
-        if result.ok:
-            folder, result = _keep_within_budget(request, result, self._place)
+        judged_sae = trained_sae
+        if trained_sae.ok:
+            judged_sae = _keep_within_budget(request, trained_sae, self._place)
             path = member.path
-            store.link_sae(folder, self._place.bank.parent / path)
+            store.link_sae(judged_sae.folder, self._place.bank.parent / path)
 
         # The key covers the code of objective and penalty; here their names stand.
         names = member.settings.model_dump(include={"objective", "penalty"})
         settings = completed(request.made_by["settings"] | names)
-        settings["m"] = result.m
+        settings["m"] = judged_sae.m
         return Entry(
             method=member.method,
             protocol=member.protocol,
             trial=member.trial,
             seed=member.settings.seed,
             settings=settings,
-            key=folder.name,
-            trained=request.folder.name,
-            sha256=result.sha256,
-            status=result.status,
-            step=result.step,
+            key=judged_sae.key,
+            trained=trained_sae.key,
+            sha256=judged_sae.sha256,
+            status=judged_sae.status,
+            step=judged_sae.step,
             path=path,
         )
 
@@ -409,22 +409,23 @@ def is_made_elsewhere(objective: ModuleType) -> bool:
     return getattr(objective, "MADE_ELSEWHERE", False)
 
 
-def _describe_result(result: TrainingResult, settings: dict[str, Any]) -> str:
+def _describe(stored_sae: StoredSae, settings: dict[str, Any]) -> str:
     """Return what the console says of a finished SAE.
 
     Args:
         settings: What decides the SAE, as its key has them.
     """
-    if not result.ok:
-        return f"DIVERGED by step {result.step} ({files.dumps(settings)})"
+    if not stored_sae.ok:
+        return f"DIVERGED by step {stored_sae.step} ({files.dumps(settings)})"
+    scores = stored_sae.last_scores
     return ", ".join(
-        text.format(result.last_scores[name])
+        text.format(scores[name])
         for name, text in _SCORE_FORMATS.items()
-        if result.last_scores.get(name) is not None
+        if scores.get(name) is not None
     )
 
 
-def _train_in_worker(request: RequestedSae) -> TrainingResult:
+def _train_in_worker(request: RequestedSae) -> StoredSae:
     """Train one SAE as :func:`_train_one`, in a process that trains several of a cell."""
     return _train_one(replace(request, cell=_opened_cell(request.cell)))
 
@@ -438,12 +439,12 @@ def _opened_cell(cell: Cell) -> Cell:
     return cell
 
 
-def _train_one(request: RequestedSae) -> TrainingResult:
+def _train_one(request: RequestedSae) -> StoredSae:
     """Train one SAE into its folder of the store.
 
     Returns:
-        Its result as the store has it. Where another process has stored the SAE in the
-        meantime, that is the result of the other process.
+        The SAE as the store has it. Where another process has stored it in the meantime,
+        that is the SAE of the other process.
     """
     log.info(
         "%s: start %s as %s", request.plan.cell, request.member, request.folder.name
@@ -467,7 +468,8 @@ def _train_one(request: RequestedSae) -> TrainingResult:
             sha256 = files.sha256(temporary_folder / store.SAE_FILE)
 
         files.write_parquet(temporary_folder / store.LOG_FILE, pd.DataFrame(log_rows))
-        result = TrainingResult(
+        finished_sae = StoredSae(
+            folder=request.folder,
             status=status,
             step=last_step,
             m=m,
@@ -476,16 +478,16 @@ def _train_one(request: RequestedSae) -> TrainingResult:
             made_with=_library_versions(),
             last_scores=_finite_scores(log_rows[-1]),
         )
-        result.write(temporary_folder)
+        finished_sae.write(temporary_folder)
 
     seconds = time.perf_counter() - start
     step_count = log_rows[-1]["step"] + 1
     milliseconds_per_step = 1e3 * seconds / max(1, step_count)
     log.info("%.1f s, %d steps of %.2f ms", seconds, step_count, milliseconds_per_step)
 
-    stored_result = store.intact_result(request.folder)
-    assert stored_result is not None
-    return stored_result
+    stored_sae = store.intact_sae(request.folder)
+    assert stored_sae is not None
+    return stored_sae
 
 
 def _names_and_origin(request: RequestedSae) -> dict[str, Any]:
@@ -513,8 +515,8 @@ def _finite_scores(log_row: dict[str, Any]) -> dict[str, float]:
 
 
 def _keep_within_budget(
-    request: RequestedSae, result: TrainingResult, place: Place
-) -> tuple[Path, TrainingResult]:
+    request: RequestedSae, trained_sae: StoredSae, place: Place
+) -> StoredSae:
     """Return the SAE that is judged for a trained one: one with k active latents.
 
     That is the trained SAE itself, unless it has thresholds. Training fixes thresholds so
@@ -525,32 +527,32 @@ def _keep_within_budget(
     validation images.
 
     Args:
-        request: The trained SAE.
-        result: Its result.
+        request: What was trained, and on what.
+        trained_sae: The trained SAE.
         place: The stores.
 
     Returns:
-        The folder in the store and the result of the SAE that is judged.
+        The SAE that is judged, as the store has it.
     """
-    coder = saefile.load(request.folder / store.SAE_FILE)
+    coder = saefile.load(trained_sae.folder / store.SAE_FILE)
     trained_select = coder.select
     objective, _ = load_objective_and_penalty(request.member.settings)
     if not isinstance(trained_select, Threshold) or is_made_elsewhere(objective):
-        return request.folder, result
+        return trained_sae
 
     validation = request.cell.validation
     made_by = {
-        **result.made_by,
+        **trained_sae.made_by,
         "thresholds": {
-            "of": request.folder.name,
+            "of": trained_sae.key,
             "on": validation.sha256,
             "versions": versions.joined([("training", "calibrate")]),
         },
     }
     folder = place.store / store.store_key(made_by)
-    stored_result = store.find_result(folder, place.shared)
-    if stored_result is not None:
-        return folder, stored_result
+    rescaled_sae = store.find_sae(folder, place.shared)
+    if rescaled_sae is not None:
+        return rescaled_sae
 
     device = validation.inputs.device
     coder = coder.to(device)
@@ -561,17 +563,21 @@ def _keep_within_budget(
     coder.metadata["thresholds_fixed_on"] = validation.sha256["embeddings.npy"]
 
     with files.atomic_directory(folder) as temporary_folder:
-        sae_file = temporary_folder / store.SAE_FILE
-        saefile.save(coder, sae_file)
+        saefile.save(coder, temporary_folder / store.SAE_FILE)
         shutil.copyfile(
-            request.folder / store.LOG_FILE, temporary_folder / store.LOG_FILE
+            trained_sae.folder / store.LOG_FILE, temporary_folder / store.LOG_FILE
         )
-        sha256 = files.sha256(sae_file)
-        replace(result, sha256=sha256, made_by=made_by).write(temporary_folder)
+        finished_sae = replace(
+            trained_sae,
+            folder=folder,
+            sha256=files.sha256(temporary_folder / store.SAE_FILE),
+            made_by=made_by,
+        )
+        finished_sae.write(temporary_folder)
 
-    stored_result = store.intact_result(folder)
-    assert stored_result is not None
-    return folder, stored_result
+    rescaled_sae = store.intact_sae(folder)
+    assert rescaled_sae is not None
+    return rescaled_sae
 
 
 def _train_or_take(member: Member, cell: Cell) -> tuple[Coder, list[dict[str, Any]]]:
