@@ -263,8 +263,8 @@ class Trainer:
         requests = [self._request(member) for member in members]
         self._note_as_unfinished(requests)
 
-        # SAEs are told apart by their folder: two members may name one and the same SAE,
-        # which is then trained once.
+        # Two members may be one SAE under two names, with one folder. It is trained once,
+        # and its file has the names of the later member.
         saes_by_folder = {
             request.folder: store.find_sae(request.folder, self._place.shared)
             for request in requests
@@ -363,32 +363,32 @@ class Trainer:
     def _link(self, request: RequestedSae, trained_sae: StoredSae) -> Entry:
         """Link a trained SAE to where the bank has it, and return its entry.
 
-        Of an SAE with thresholds, the one with thresholds fixed on validation images is
-        linked. Of a diverged SAE there is nothing to link.
+        For an SAE with thresholds, its copy with thresholds fixed on validation images is
+        linked and listed. A diverged SAE is listed, and there is nothing to link.
         """
         member = request.member
         path = None
-        judged_sae = trained_sae
+        listed_sae = trained_sae
         if trained_sae.ok:
-            judged_sae = _keep_within_budget(request, trained_sae, self._place)
+            listed_sae = _sae_within_budget(request, trained_sae, self._place)
             path = member.path
-            store.link_sae(judged_sae.folder, self._place.bank.parent / path)
+            store.link_sae(listed_sae.folder, self._place.bank.parent / path)
 
         # The key covers the code of objective and penalty; here their names stand.
         names = member.settings.model_dump(include={"objective", "penalty"})
         settings = completed(request.made_by["settings"] | names)
-        settings["m"] = judged_sae.m
+        settings["m"] = listed_sae.m
         return Entry(
             method=member.method,
             protocol=member.protocol,
             trial=member.trial,
             seed=member.settings.seed,
             settings=settings,
-            key=judged_sae.key,
+            key=listed_sae.key,
             trained=trained_sae.key,
-            sha256=judged_sae.sha256,
-            status=judged_sae.status,
-            step=judged_sae.step,
+            sha256=listed_sae.sha256,
+            status=listed_sae.status,
+            step=listed_sae.step,
             path=path,
         )
 
@@ -514,17 +514,17 @@ def _finite_scores(log_row: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _keep_within_budget(
+def _sae_within_budget(
     request: RequestedSae, trained_sae: StoredSae, place: Place
 ) -> StoredSae:
-    """Return the SAE that is judged for a trained one: one with k active latents.
+    """Return the SAE that a bank lists for a trained one: it has k active latents.
 
     That is the trained SAE itself, unless it has thresholds. Training fixes thresholds so
     that k latents are active on *training* images, on average. Images of a small dataset
     that were held out activate more (a third more, measured: docs/protocol.md), so that
     such an SAE would stand beside Top-k with a larger budget. Therefore it is stored once
     more, with all its thresholds scaled by one factor so that k latents are active on
-    validation images.
+    validation images. An SAE that was made elsewhere keeps its thresholds.
 
     Args:
         request: What was trained, and on what.
@@ -532,7 +532,7 @@ def _keep_within_budget(
         place: The stores.
 
     Returns:
-        The SAE that is judged, as the store has it.
+        The SAE that the bank lists, as the store has it.
     """
     coder = saefile.load(trained_sae.folder / store.SAE_FILE)
     trained_select = coder.select
@@ -609,8 +609,8 @@ def _log_row(log_row: dict[str, Any]) -> None:
     whole_numbers = ("step", "epoch", "dead")
     texts = []
     for name, value in log_row.items():
-        digits = ".0f" if name in whole_numbers else ".5g"
-        texts.append(f"{name} {value:{digits}}")
+        number_format = ".0f" if name in whole_numbers else ".5g"
+        texts.append(f"{name} {value:{number_format}}")
     log.info(" ".join(texts))
 
 
