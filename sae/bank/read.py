@@ -1,7 +1,7 @@
 """A bank: the SAEs of a cell, as bank.json lists them.
 
-A bank opens its SAEs. Each is checked when it is opened, and a link that is gone is made
-again.
+A bank opens its SAEs. Each is checked when it is opened, and a link that is gone is
+made again.
 """
 
 from dataclasses import asdict, dataclass
@@ -25,8 +25,8 @@ class Entry:
         settings: What it was trained with. `objective` and `penalty` are names, `m` is
             the number of its latents.
         key: Its folder in the store.
-        trained: The key that it was trained under. It is not `key` where thresholds were
-            fixed once more afterwards.
+        trained: The key that it was trained under. It is not `key` where thresholds
+            were fixed once more afterwards.
         sha256: Hash of its file; None if it diverged.
         status: "ok" or "diverged".
         step: Number of its last training step.
@@ -145,6 +145,6 @@ def read(file: Path | str) -> Bank:
         return Bank(Path(file), **content)
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{file} is of another version of this project ({error}); delete it and run "
-            "again"
+            f"{file} is of another version of this project ({error}); delete it and "
+            "run again"
         ) from None

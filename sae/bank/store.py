@@ -5,14 +5,15 @@
 `sae.safetensors`. A folder appears whole or not at all, so a killed job loses the SAE
 that it was training and no other.
 
-The key is a hash of all that made the SAE: the hashes of embeddings and index, settings,
-versions of code, and class of device. The thresholds of some SAEs are fixed once more on
-validation images: such an SAE has a second key, which also covers the key that it was
-trained under, the validation split, and the version of the code that fixes thresholds.
+The key is a hash of all that made the SAE: the hashes of embeddings and index,
+settings, versions of code, and class of device. The thresholds of some SAEs are fixed
+once more on validation images: such an SAE has a second key, which also covers the key
+that it was trained under, the validation split, and the version of the code that fixes
+thresholds.
 
 Names are not in the key. The metadata of `sae.safetensors` has the names (dataset,
-backbone, method, trial) that its first maker gave it, and its log has the cadence of its
-first maker. Under which names a bank has the SAE stands in bank.json.
+backbone, method, trial) that its first maker gave it, and its log has the cadence of
+its first maker. Under which names a bank has the SAE stands in bank.json.
 """
 
 import logging
@@ -43,7 +44,7 @@ class StoredSae:
         sha256: Hash of `sae.safetensors`; None if the SAE diverged.
         made_by: All that decides the SAE. The key is its hash.
         made_with: Versions of libraries, recorded only.
-        last_scores: {column of the training log: its last value}, such as `r2` and `l0`.
+        last_scores: {column of the training log: its last value}, such as `r2`, `l0`.
             A score is absent where the log lacks it or the value is not finite.
     """
 
@@ -80,7 +81,7 @@ class StoredSae:
         return cls(folder, **fields, last_scores=record)
 
     def write(self, folder: Path) -> None:
-        """Write `result.json` into the folder in which the SAE's files are collected."""
+        """Write `result.json` into the folder where the SAE's files are collected."""
         record = asdict(self)
         del record["folder"]
         last_scores = record.pop("last_scores")

@@ -1,7 +1,8 @@
 """Train the SAEs of a cell that the store lacks, and list all of them as a bank.
 
-A `Trainer` is given the members of a cell (`sae.bank.plan.Member`). It finds each in the
-store or trains it, links it to where the bank has it, and returns its entry of bank.json.
+A `Trainer` is given the members of a cell (`sae.bank.plan.Member`). It finds each in
+the store or trains it, links it to where the bank has it, and returns its entry of
+bank.json.
 
 The names of an SAE that count are those in bank.json. The SAE's own file has the names
 that its first maker gave it.
@@ -70,7 +71,7 @@ class Place:
 
     @property
     def unfinished(self) -> Path:
-        """The file that lists, while the cell trains, the keys that it has asked for."""
+        """The file that lists, while the cell trains, the keys that it asked for."""
         return self.bank.with_name(PurePath(paths.UNFINISHED).name)
 
 
@@ -91,8 +92,8 @@ class ValidationSplit:
 class Cell:
     """The data that the SAEs of a cell are trained on.
 
-    Its files are opened when they are first asked for, and stay open. A cell that is sent
-    to another process arrives there with none of them open.
+    Its files are opened when they are first asked for, and stay open. A cell that is
+    sent to another process arrives there with none of them open.
 
     Attributes:
         folder: Folder of the splits' embeddings.
@@ -231,8 +232,8 @@ class Trainer:
             plan: Plan of the cell.
             cell: What its SAEs are trained on.
             place: Where they come from and go to.
-            side_by_side: A map over several processes (`sae.core.workers.pool`). Without
-                it SAEs train in this process, one after the other.
+            side_by_side: A map over several processes (`sae.core.workers.pool`).
+                Without it SAEs train in this process, one after the other.
         """
         self._plan = plan
         self._cell = cell
@@ -263,8 +264,8 @@ class Trainer:
         requests = [self._request(member) for member in members]
         self._note_as_unfinished(requests)
 
-        # Two members may be one SAE under two names, with one folder. It is trained once,
-        # and its file has the names of the later member.
+        # Two members may be one SAE under two names, with one folder. It is trained
+        # once, and its file has the names of the later member.
         saes_by_folder = {
             request.folder: store.find_sae(request.folder, self._place.shared)
             for request in requests
@@ -363,8 +364,8 @@ class Trainer:
     def _link(self, request: RequestedSae, trained_sae: StoredSae) -> Entry:
         """Link a trained SAE to where the bank has it, and return its entry.
 
-        For an SAE with thresholds, its copy with thresholds fixed on validation images is
-        linked and listed. A diverged SAE is listed, and there is nothing to link.
+        For an SAE with thresholds, its copy with thresholds fixed on validation images
+        is linked and listed. A diverged SAE is listed, and there is nothing to link.
         """
         member = request.member
         path = None
@@ -426,7 +427,7 @@ def _describe(stored_sae: StoredSae, settings: dict[str, Any]) -> str:
 
 
 def _train_in_worker(request: RequestedSae) -> StoredSae:
-    """Train one SAE as :func:`_train_one`, in a process that trains several of a cell."""
+    """Train one SAE in a process that trains several SAEs of a cell."""
     return _train_one(replace(request, cell=_opened_cell(request.cell)))
 
 
@@ -443,8 +444,8 @@ def _train_one(request: RequestedSae) -> StoredSae:
     """Train one SAE into its folder of the store.
 
     Returns:
-        The SAE as the store has it. Where another process has stored it in the meantime,
-        that is the SAE of the other process.
+        The SAE as the store has it. Where another process has stored it in the
+        meantime, that is the SAE of the other process.
     """
     log.info(
         "%s: start %s as %s", request.plan.cell, request.member, request.folder.name
@@ -491,7 +492,7 @@ def _train_one(request: RequestedSae) -> StoredSae:
 
 
 def _names_and_origin(request: RequestedSae) -> dict[str, Any]:
-    """Return the metadata of an SAE's file that say how it is called and what made it."""
+    """Return the metadata of an SAE's file that say its names and what made it."""
     manifest = files.read_json(request.cell.folder / "train/manifest.json")
     return {
         "method": request.member.method,
@@ -506,7 +507,7 @@ def _names_and_origin(request: RequestedSae) -> dict[str, Any]:
 
 
 def _finite_scores(log_row: dict[str, Any]) -> dict[str, float]:
-    """Return the scores of a row of a training log that are numbers; JSON has no NaN."""
+    """Return the finite scores of a row of a training log; JSON has no NaN."""
     return {
         name: log_row[name]
         for name in _SCORE_FORMATS
@@ -519,12 +520,12 @@ def _sae_within_budget(
 ) -> StoredSae:
     """Return the SAE that a bank lists for a trained one: it has k active latents.
 
-    That is the trained SAE itself, unless it has thresholds. Training fixes thresholds so
-    that k latents are active on *training* images, on average. Images of a small dataset
-    that were held out activate more (a third more, measured: docs/protocol.md), so that
-    such an SAE would stand beside Top-k with a larger budget. Therefore it is stored once
-    more, with all its thresholds scaled by one factor so that k latents are active on
-    validation images. An SAE that was made elsewhere keeps its thresholds.
+    That is the trained SAE itself, unless it has thresholds. Training fixes thresholds
+    so that k latents are active on *training* images, on average. Held-out images of a
+    small dataset activate more latents (a third more, measured: docs/protocol.md), so
+    that such an SAE would stand beside Top-k with a larger budget. Therefore it is
+    stored once more, with all its thresholds scaled by one factor so that k latents are
+    active on validation images. An SAE that was made elsewhere keeps its thresholds.
 
     Args:
         request: What was trained, and on what.

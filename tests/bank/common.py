@@ -46,7 +46,7 @@ def method(objective="topk", **values):
 
 
 def plan(methods, **values):
-    """Return the plan of a cell with these methods; `values` replace its other fields."""
+    """Return the plan of a cell; `values` replace its fields other than methods."""
     defaults = {
         "dataset": "digits",
         "backbone": "tiny",
@@ -69,7 +69,7 @@ METHODS = {
 
 
 def write_activations(folder, n=200, d=8):
-    """Write random embeddings (n, d) of a train and of a val split; return the folder."""
+    """Write random embeddings (n, d) of the splits train and val; return the folder."""
     for split, seed in (("train", 0), ("val", 1)):
         generator = np.random.default_rng(seed)
         embeddings = generator.normal(size=(n, d)).astype(np.float32) + 1
