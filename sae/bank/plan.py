@@ -67,7 +67,7 @@ class PlannedMethod(Options):
 
     @property
     def tuned(self) -> bool:
-        """Return whether the method trains here at trials of its own, to be compared."""
+        """Return whether the method has trials of its own here, to be compared."""
         return not (self.control or self.at or self.objective == "imported")
 
     def trials(self) -> list[dict[str, Any]]:

@@ -137,6 +137,18 @@ def test_the_file_of_an_sae_says_what_it_is_and_what_made_it(workspace):
     assert coders[1].metadata["threshold_uncalibrated"] > 0
 
 
+def test_a_stored_sae_that_is_read_and_written_again_has_the_same_bytes(
+    workspace, tmp_path
+):
+    bank = workspace.train("a", plan({"topk": method()}))
+    folder = workspace.folder / "store" / bank.saes[0].key
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    store.StoredSae.read(folder).write(copy)
+    expected = (folder / "result.json").read_bytes()
+    assert (copy / "result.json").read_bytes() == expected
+
+
 def test_a_bank_links_each_sae_and_its_log_relatively_and_restores_a_link(workspace):
     bank = workspace.train("a", plan(METHODS))
     links = links_of(bank)
