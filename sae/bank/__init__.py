@@ -1,3 +1,5 @@
-"""Many SAEs: what a plan asks for (plan), the store of SAEs (finished), what trains those it lacks (train), and what a
-cell has (read).
+"""Many SAEs: the bank of a cell.
+
+`plan` says which SAEs a cell is asked to train, `store` keeps those that are finished,
+`train` trains those that the store lacks, and `read` reads the list of a cell's SAEs.
 """

@@ -1,4 +1,8 @@
-"""What a cell, a (dataset, backbone, k), is asked to train. No torch here: the workflow counts SAEs by it."""
+"""The plan of a cell: which SAEs the cell may be asked to train.
+
+A cell is a dataset, a backbone and a budget k. Nothing here imports torch, because the
+workflow counts SAEs by plans.
+"""
 
 import itertools
 from collections.abc import Iterable
@@ -19,8 +23,11 @@ from sae.core.errors import UserError
 from sae.core.options import Options, told, without_absent
 from sae.training.recipe import Recipe, Settings, later_options_of, rounded
 
+# Options of the recipe that say what the inputs are: one choice for a whole cell.
+INPUT_OPTIONS = ("input_norm", "unit_variance")
 
-class Method(Options):
+
+class PlannedMethod(Options):
     """A method as a cell trains it, complete with all defaults."""
 
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
@@ -29,51 +36,73 @@ class Method(Options):
     penalty: str | None = None
     mask: str | None = None
     lam: float | None = Field(None, alias="lambda")
-    """None where it is swept, or there is no penalty."""
+    """Weight of the penalty; None if there is no penalty, or lambda is swept."""
     options: dict[str, Any] = Field({})
-    """Of the objective and of the penalty."""
+    """{option: value} of the objective and of the penalty."""
     recipe: dict[str, Any] = Field({})
-    """What it trains with instead of the cell's recipe."""
+    """{option: value} of the recipe, where the method differs from the cell."""
     sweep: dict[str, list[Any]] = Field({})
-    """{option: values}: each point is a trial."""
+    """{option: values}; each combination of values is a trial."""
     at: str | None = None
+    """Another method, at whose chosen trial this one trains; it then sweeps nothing."""
     against: str | None = None
+    """The method that this one is compared with, if any."""
     control: bool = False
+    """Whether the method shows what a score is worth; it is not tuned."""
 
     @field_validator("options")
     @classmethod
-    def _complete(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        return later_options_of(info.data["objective"], info.data["penalty"]) | options
+    def _add_later_options(
+        cls, options: dict[str, Any], info: ValidationInfo
+    ) -> dict[str, Any]:
+        """Add the options that a plan written before they existed leaves out."""
+        later_options = later_options_of(info.data["objective"], info.data["penalty"])
+        return later_options | options
 
     @field_serializer("options")
-    def _as_record(self, options: dict[str, Any]) -> dict[str, Any]:
-        return without_absent(options, later_options_of(self.objective, self.penalty))
+    def _leave_out_absent_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Leave out later options at the value that their absence stands for."""
+        later_options = later_options_of(self.objective, self.penalty)
+        return without_absent(options, later_options)
 
     @property
     def tuned(self) -> bool:
-        """Whether it is trained here with trials of its own, to be compared."""
+        """Return whether the method has trials of its own here, to be compared."""
         return not (self.control or self.at or self.objective == "imported")
 
     def trials(self) -> list[dict[str, Any]]:
-        """The points of the sweep, options sorted by name; values are rounded to what paths print."""
-        names = sorted(self.sweep)
-        values = [
-            list(dict.fromkeys(rounded(v) for v in self.sweep[name])) for name in names
-        ]
+        """Return every combination of the swept values.
+
+        Values are rounded to what paths print; of values that are then equal one stays.
+
+        Returns:
+            {option: value} for each trial, options sorted by name. The last option
+            varies fastest. A method without a sweep has the one trial {}.
+        """
+        option_names = sorted(self.sweep)
+
+        values_by_option = []
+        for name in option_names:
+            rounded_values = [rounded(value) for value in self.sweep[name]]
+            distinct_values = list(dict.fromkeys(rounded_values))
+            values_by_option.append(distinct_values)
+
         return [
-            dict(zip(names, point, strict=True)) for point in itertools.product(*values)
+            dict(zip(option_names, values, strict=True))
+            for values in itertools.product(*values_by_option)
         ]
 
 
 @dataclass(frozen=True)
 class Member:
-    """One SAE of a cell.
+    """One SAE of a cell, trained or to be trained.
 
     Attributes:
-        method: its name.
-        trial: {option: value} in which it differs from the method's other SAEs; empty if in none.
-        settings: what it is trained with.
-        protocol: whose trial it is.
+        method: Name of its method.
+        trial: {option: value} in which it differs from the method's other SAEs, apart
+            from the seed; empty if the method sweeps nothing.
+        settings: What it is trained with.
+        protocol: Name of the protocol that asks for it.
     """
 
     method: str
@@ -83,14 +112,14 @@ class Member:
 
     @property
     def path(self) -> str:
-        """Where it lies, relative to its bank."""
+        """The path of its file, relative to the folder of its bank."""
         return paths.SAE.format(
             method=self.method, trial=self.name, seed=self.settings.seed
         )
 
     @property
     def name(self) -> str:
-        """The trial as paths have it."""
+        """The trial as paths print it, such as `lambda0.001-lr0.002`."""
         return paths.trial_name(self.trial)
 
     def __str__(self) -> str:
@@ -98,93 +127,125 @@ class Member:
 
 
 class Plan(Options):
-    """What a cell's job is told: JSON is how it travels."""
+    """The plan of a cell: all that its job is told. It travels as JSON."""
 
     dataset: str
     backbone: str
     k: int
     seeds: list[int]
     recipe: dict[str, Any]
-    """See `sae.training.recipe.Recipe`."""
-    methods: dict[str, Method]
+    """What all methods share (`sae.training.recipe.Recipe`)."""
+    methods: dict[str, PlannedMethod]
     protocols: dict[str, dict[str, Any]]
-    """{entry of sae.protocols: its options}, in the order in which they train."""
+    """{protocol: its options}, in the order in which the protocols train."""
     metrics: dict[str, dict[str, Any]] = Field({})
-    """Of what the protocols read on validation, by name; the defaults where one is not named."""
+    """{metric: its options}, of the metrics that protocols read on validation; a metric
+    that is not named has its defaults."""
 
     @field_validator("recipe")
     @classmethod
-    def _complete(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+    def _add_later_options(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+        """Add the options that a plan written before they existed leaves out."""
         return Recipe.later_options() | recipe
 
     @field_serializer("recipe")
-    def _as_record(self, recipe: dict[str, Any]) -> dict[str, Any]:
+    def _leave_out_absent_options(self, recipe: dict[str, Any]) -> dict[str, Any]:
+        """Leave out later options at the value that their absence stands for."""
         return without_absent(recipe, Recipe.later_options())
 
     def member(
         self, method: str, trial: dict[str, Any], seed: int, protocol: str
     ) -> Member:
-        """One SAE.
+        """Return the SAE of a method, a trial and a seed, with its settings.
+
+        Each setting is what the trial says; else what the method says; else what the
+        recipe of the cell says.
+
+        Args:
+            method: Name of a method of this plan.
+            trial: {option: value} of swept options.
+            seed: Seed of the SAE.
+            protocol: Name of the protocol that asks for the SAE.
 
         Raises:
-            UserError: a method sets or sweeps what it does not have, or what the whole cell has in common.
+            UserError: The method or the trial sets an option that the method does not
+                have, that all SAEs of the cell share, or whose value is not allowed.
         """
-        spec = self.methods[method]
-        known = {
-            *spec.options,
-            *Recipe.model_fields,
-            *(["lambda"] if spec.penalty else []),
+        planned = self.methods[method]
+        self._check_options(method, trial)
+
+        # Options of the objective and the penalty lie in a dictionary of their own.
+        entry_options = {
+            name: trial.get(name, value) for name, value in planned.options.items()
         }
-        for name in trial:
-            if name not in known:
-                raise UserError(f"method {method}: it has no option {name!r} to sweep")
-        for name in (
-            "input_norm",
-            "unit_variance",
-        ):  # All SAEs of a cell read the same inputs.
-            if name in spec.recipe or name in trial:
-                raise UserError(
-                    f"method {method}: {name} is the same for all methods; set it in the recipe"
-                )
-        options = {name: trial.get(name, value) for name, value in spec.options.items()}
-        values = self.recipe | spec.recipe | {"k": self.k, "seed": seed}
-        values |= {
-            "objective": spec.objective,
-            "penalty": spec.penalty,
-            "mask": spec.mask,
-            "lambda": spec.lam,
+        other_trial_values = {
+            name: value for name, value in trial.items() if name not in entry_options
         }
-        values |= {name: value for name, value in trial.items() if name not in options}
-        if spec.penalty and values["lambda"] is None:
+        values = {
+            **self.recipe,
+            **planned.recipe,
+            "k": self.k,
+            "seed": seed,
+            "objective": planned.objective,
+            "penalty": planned.penalty,
+            "mask": planned.mask,
+            "lambda": planned.lam,
+            **other_trial_values,
+        }
+        if planned.penalty and values["lambda"] is None:
             raise UserError(
-                f"method {method}: penalty {spec.penalty} needs lambda, or a sweep of it"
+                f"method {method}: penalty {planned.penalty} needs lambda, or a sweep "
+                "of it"
             )
+
         try:
-            return Member(method, trial, Settings(**values, options=options), protocol)
+            settings = Settings(**values, options=entry_options)
         except ValidationError as error:
             raise UserError(f"method {method}: {told(error)}") from None
+        return Member(method, trial, settings, protocol)
+
+    def _check_options(self, method: str, trial: dict[str, Any]) -> None:
+        """Check that a method has the options of a trial, and may set its own.
+
+        Raises:
+            UserError: It has not, or may not.
+        """
+        planned = self.methods[method]
+        options_to_sweep = {*planned.options, *Recipe.model_fields}
+        if planned.penalty:
+            options_to_sweep.add("lambda")
+
+        for name in trial:
+            if name not in options_to_sweep:
+                raise UserError(f"method {method}: it has no option {name!r} to sweep")
+        for name in INPUT_OPTIONS:
+            if name in planned.recipe or name in trial:
+                raise UserError(
+                    f"method {method}: {name} is the same for all methods; set it in "
+                    "the recipe"
+                )
 
     @property
     def cell(self) -> str:
-        """What messages call it."""
+        """The cell as messages call it, such as `digits / tiny / k4`."""
         return f"{self.dataset} / {self.backbone} / k{self.k}"
 
     @property
     def tuned(self) -> list[str]:
         """The methods with trials of their own, to be compared."""
-        return [name for name, spec in self.methods.items() if spec.tuned]
+        return [name for name, planned in self.methods.items() if planned.tuned]
 
     def at(self, method: str) -> list[str]:
-        """The methods that are trained at what is chosen for another one."""
-        return [name for name, spec in self.methods.items() if spec.at == method]
+        """Return the methods that train at what is chosen for `method`."""
+        return [name for name, planned in self.methods.items() if planned.at == method]
 
     def root(self, method: str) -> str:
-        """The baseline at the end of a method's chain of `against`."""
-        while (other := self.methods[method].against) is not None:
-            method = other
+        """Return the baseline at the end of a method's chain of `against`."""
+        while (compared_with := self.methods[method].against) is not None:
+            method = compared_with
         return method
 
 
 def named(members: Iterable[Member]) -> dict[str, Member]:
-    """{path: member}, each once, in their order."""
+    """Return {path: member}, each path once, in the order of the members."""
     return {member.path: member for member in members}

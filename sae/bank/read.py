@@ -1,10 +1,14 @@
-"""What bank.json holds: every SAE of a cell. Its SAEs are opened here, checked, their links restored."""
+"""A bank: the SAEs of a cell, as bank.json lists them.
+
+A bank opens its SAEs. Each is checked when it is opened, and a link that is gone is
+made again.
+"""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sae.bank import finished
+from sae.bank.store import link_sae, unlink_unlisted
 from sae.core import files
 from sae.core.errors import UserError
 from sae.core.paths import trial_name
@@ -17,13 +21,17 @@ class Entry:
     """One SAE of a bank.
 
     Attributes:
-        method, protocol, trial, seed: as in `sae.bank.plan.Member`.
-        settings: what trained it; `objective`, `penalty` are names, `m` the number of its latents.
-        key: of the store; `trained` is another one where its thresholds were fixed anew.
-        sha256: of its file; None if it diverged.
-        status: 'ok' or 'diverged'.
-        step: the last one.
-        judged: whether it is among those that a protocol chose to be judged.
+        method, protocol, trial, seed: As in `sae.bank.plan.Member`.
+        settings: What it was trained with. `objective` and `penalty` are names, `m` is
+            the number of its latents.
+        key: Its folder in the store.
+        trained: The key that it was trained under. It is not `key` where thresholds
+            were fixed once more afterwards.
+        sha256: Hash of its file; None if it diverged.
+        status: "ok" or "diverged".
+        step: Number of its last training step.
+        path: Of its file, relative to the folder of bank.json; None if it diverged.
+        judged: Whether a protocol chose it to get every score.
     """
 
     method: str
@@ -41,26 +49,26 @@ class Entry:
 
     @property
     def ok(self) -> bool:
-        """Whether there is an SAE to open."""
+        """Return whether there is an SAE to open."""
         return self.status == "ok"
 
     @property
     def name(self) -> str:
-        """The trial as paths have it."""
+        """The trial as paths print it."""
         return trial_name(self.trial)
 
 
 @dataclass(frozen=True)
 class Bank:
-    """A cell's SAEs.
+    """The SAEs of a cell.
 
     Attributes:
-        file: bank.json; the links to its SAEs lie beside it.
-        dataset, backbone, k: the cell.
-        input_scale: the factor of its inputs, after their norm.
-        store: folder of the SAEs themselves, relative to that of `file`.
-        saes: protocol by protocol, in the order in which they were asked for.
-        facts: {protocol: what it found out of the cell}, such as the number of steps.
+        file: Path of bank.json. The links to its SAEs lie beside it.
+        dataset, backbone, k: The cell.
+        input_scale: The factor of its inputs, after their norm.
+        store: Folder of the SAEs themselves, relative to that of `file`.
+        saes: Its SAEs, protocol by protocol, in the order in which each asked for them.
+        facts: {protocol: what it found out about the cell}, such as a number of steps.
     """
 
     file: Path
@@ -73,57 +81,70 @@ class Bank:
     facts: dict[str, dict[str, Any]]
 
     def write(self) -> None:
-        """Write `file`; links of SAEs that it does not list go."""
-        finished.unlink_others(self.file.parent, {entry.path for entry in self.saes})
-        files.write_json(
-            self.file, {n: v for n, v in asdict(self).items() if n != "file"}
-        )
+        """Write bank.json, and remove the links of SAEs that the bank does not list."""
+        listed_paths = {sae.path for sae in self.saes}
+        unlink_unlisted(self.file.parent, listed_paths)
+
+        content = asdict(self)
+        del content["file"]
+        files.write_json(self.file, content)
 
     def siblings(self, entry: Entry) -> list[Entry]:
-        """The SAEs that differ from one of them in the seed alone, and can be opened."""
-        same = (entry.protocol, entry.method, entry.name)
+        """Return the SAEs that differ from one of the bank in the seed alone.
+
+        Those that diverged are left out.
+        """
         return [
-            e
-            for e in self.saes
-            if e.ok and e.seed != entry.seed and (e.protocol, e.method, e.name) == same
+            sae
+            for sae in self.saes
+            if sae.ok
+            and sae.seed != entry.seed
+            and sae.protocol == entry.protocol
+            and sae.method == entry.method
+            and sae.name == entry.name
         ]
 
     def open(self, entry: Entry) -> Coder:
-        """Load one of the SAEs, its hash checked; a missing link is restored from the store.
+        """Check and load one SAE of the bank.
+
+        If its link is gone, it is made again from the store.
 
         Args:
-            entry: one that is `ok`.
+            entry: One that is `ok`.
 
         Raises:
-            UserError: the SAE is in neither place, or was altered.
+            UserError: The SAE is neither in the bank nor in the store, or was altered.
         """
         assert entry.path is not None and entry.sha256 is not None
         path = self.file.parent / entry.path
+
         if not path.exists():
-            stored = self.file.parent / self.store / entry.key
-            if not (stored / path.name).is_file():
+            stored_folder = self.file.parent / self.store / entry.key
+            if not (stored_folder / path.name).is_file():
                 raise UserError(
-                    f"{path} is gone, and {stored} too; delete {self.file} and run again"
+                    f"{path} is gone, and {stored_folder} too; delete {self.file} and "
+                    "run again"
                 )
-            finished.link(stored, path)
-        advice = f"delete {path.resolve().parent} and {self.file}, and run again"
+            link_sae(stored_folder, path)
+
+        real_folder = path.resolve().parent
+        advice = f"delete {real_folder} and {self.file}, and run again"
         files.check_sum(path, entry.sha256, self.file, advice)
         return saefile.load(path)
 
 
 def read(file: Path | str) -> Bank:
-    """The bank in a file.
+    """Read a bank from its bank.json.
 
     Raises:
-        UserError: the file is missing or altered.
+        UserError: The file is missing or altered, or another version wrote it.
     """
     content = files.read_json(file, "bank")
     try:
-        return Bank(
-            Path(file),
-            **content | {"saes": [Entry(**entry) for entry in content["saes"]]},
-        )
+        content["saes"] = [Entry(**record) for record in content["saes"]]
+        return Bank(Path(file), **content)
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{file} is of another version of this project ({error}); delete it and run again"
+            f"{file} is of another version of this project ({error}); delete it and "
+            "run again"
         ) from None

@@ -1,15 +1,21 @@
-"""Bring the SAEs of a cell into the store: those that it lacks are trained, several at a time if so told.
+"""Train the SAEs of a cell that the store lacks, and list all of them as a bank.
 
-What bank.json says of an SAE's names is what counts; the SAE's own file says what its first maker called it.
+A `Trainer` is given the members of a cell (`sae.bank.plan.Member`). It finds each in
+the store or trains it, links it to where the bank has it, and returns its entry of
+bank.json.
+
+The names of an SAE that count are those in bank.json. The SAE's own file has the names
+that its first maker gave it.
 """
 
 import functools
 import logging
+import math
 import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path, PurePath
@@ -20,9 +26,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sae.bank import finished
+from sae.bank import store
 from sae.bank.plan import Member, Plan
 from sae.bank.read import Bank, Entry
+from sae.bank.store import StoredSae
 from sae.core import files, headway, paths, registry, versions
 from sae.core.errors import UserError
 from sae.core.workers import Map
@@ -37,8 +44,9 @@ from sae.training.recipe import Settings, completed
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
 
-# What the last row of a training log says of an SAE, as far as its objective has it.
-_SAID = {
+# The scores of a training log whose last values are kept in result.json, and how the
+# console prints them. An objective need not have all of them.
+_SCORE_FORMATS = {
     "r2": "R2 {:.3f}",
     "l0": "L0 {:.1f}",
     "dead": "dead {:.0f}",
@@ -48,12 +56,13 @@ _SAID = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where a cell's SAEs come from and go.
+    """The places that the SAEs of a cell come from and go to.
 
     Attributes:
-        store: folder of finished SAEs, of all cells and experiments.
-        bank: bank.json; the links to its SAEs lie beside it.
-        shared: stores of others, only read: an SAE that is there is taken, not trained.
+        store: Folder of finished SAEs, of all cells and experiments.
+        bank: Path of bank.json. The links to its SAEs lie beside it.
+        shared: Stores of others, only read. An SAE that is in one is taken from there
+            and not trained.
     """
 
     store: Path
@@ -62,18 +71,35 @@ class Place:
 
     @property
     def unfinished(self) -> Path:
-        """The file that says, while the cell trains, which SAEs it has asked for."""
+        """The file that lists, while the cell trains, the keys that it asked for."""
         return self.bank.with_name(PurePath(paths.UNFINISHED).name)
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What the SAEs of a cell are trained on. It is opened when it is used, by each process for itself.
+class ValidationSplit:
+    """The validation images of a cell.
 
     Attributes:
-        folder: of the splits' activations.
-        input_norm, input_scale: of the prepared inputs.
-        device: of the job.
+        sha256: {file of the split: its hash}, of embeddings and index.
+        inputs: (N, d) prepared inputs.
+    """
+
+    sha256: dict[str, str]
+    inputs: torch.Tensor | Inputs
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The data that the SAEs of a cell are trained on.
+
+    Its files are opened when they are first asked for, and stay open. A cell that is
+    sent to another process arrives there with none of them open.
+
+    Attributes:
+        folder: Folder of the splits' embeddings.
+        input_norm: Norm of the prepared inputs.
+        input_scale: Factor of the prepared inputs, after their norm.
+        device: Name of the torch device.
     """
 
     folder: Path
@@ -81,39 +107,51 @@ class Cell:
     input_scale: float
     device: str
 
-    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:  # Closed, to another process.
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        """Leave out the cached properties when the cell is pickled."""
         return Cell, (self.folder, self.input_norm, self.input_scale, self.device)
 
     @functools.cached_property
     def embeddings(self) -> np.ndarray:
-        """(N, d) of the training split, as the backbone gave them."""
+        """(N, d) embeddings of the training split, as the backbone gave them."""
         return activations.read(self.folder / "train").embeddings
 
     @functools.cached_property
-    def x(self) -> torch.Tensor | Inputs:
-        """(N, d) prepared training inputs."""
-        return inputs.open_inputs(
-            self.embeddings, self.input_norm, self.input_scale, self.device
-        )
+    def training_inputs(self) -> torch.Tensor | Inputs:
+        """(N, d) prepared inputs of the training split."""
+        return self._prepared(self.embeddings)
 
     @functools.cached_property
     def moments(self) -> Moments:
-        """What the SAEs start from."""
-        return moments(self.x, self.input_norm)
+        """The mean and the variance of the training inputs, from which SAEs start."""
+        return moments(self.training_inputs, self.input_norm)
 
     @functools.cached_property
-    def held_out(self) -> tuple[dict[str, str], torch.Tensor | Inputs]:
-        """The hashes of the validation split, and its prepared inputs, of which SAEs with thresholds ask."""
-        val = activations.read(self.folder / "val")
-        x = inputs.open_inputs(
-            val.embeddings, self.input_norm, self.input_scale, self.device
+    def validation(self) -> ValidationSplit:
+        """The validation split, on which thresholds are fixed."""
+        split = activations.read(self.folder / "val")
+        return ValidationSplit(
+            sha256=split.manifest["sha256"], inputs=self._prepared(split.embeddings)
         )
-        return val.manifest["sha256"], x
+
+    def _prepared(self, embeddings: np.ndarray) -> torch.Tensor | Inputs:
+        """Return prepared inputs (N, d) of embeddings (N, d)."""
+        return inputs.open_inputs(
+            embeddings, self.input_norm, self.input_scale, self.device
+        )
 
 
 @dataclass(frozen=True)
-class Todo:
-    """One SAE to bring: what it is, what made it (its key hashes that), and its folder of the store."""
+class RequestedSae:
+    """One SAE that is to be in the store, with what its training needs.
+
+    Attributes:
+        plan: Plan of its cell.
+        cell: What it is trained on.
+        member: Its names and settings.
+        made_by: All that decides it. Its key is the hash of this.
+        folder: Its folder in the store, named by its key.
+    """
 
     plan: Plan
     cell: Cell
@@ -123,314 +161,469 @@ class Todo:
 
 
 def cell_of(plan: Plan, activations_dir: Path, device: str) -> Cell:
-    """Where a cell's inputs lie, and their space.
+    """Return the cell of a plan, with the scale of its inputs.
+
+    Args:
+        activations_dir: Folder of the splits' embeddings.
+        device: Name of the torch device.
 
     Raises:
-        UserError: before the first SAE trains: a split's embeddings are all the same.
+        UserError: The embeddings of the training or of the validation split are all the
+            same. This is found before the first SAE trains.
     """
-    norm = plan.recipe["input_norm"]
-    variance = _variance(activations_dir / "train", norm, "nothing can be learnt")
-    _variance(activations_dir / "val", norm, "R^2 on validation images is not defined")
-    scale = float(variance**-0.5) if plan.recipe["unit_variance"] else 1.0
-    return Cell(activations_dir, norm, scale, device)
+    input_norm = plan.recipe["input_norm"]
+    training_variance = _variance_after_norm(
+        activations_dir / "train", input_norm, "nothing can be learnt"
+    )
+    _variance_after_norm(
+        activations_dir / "val",
+        input_norm,
+        "R^2 on validation images is not defined",
+    )
+
+    input_scale = 1.0
+    if plan.recipe["unit_variance"]:
+        input_scale = float(training_variance**-0.5)
+    return Cell(activations_dir, input_norm, input_scale, device)
 
 
-def _variance(folder: Path, norm: str, so: str) -> float:
-    """The total variance of a split's embeddings after their norm; `so` ends the message about one that has none."""
-    embeddings = activations.read(folder).embeddings
-    count, x = len(embeddings), Inputs(embeddings, norm, 1.0, "cpu")
-    variance = float(inputs.total_variance(x))
-    if not inputs.differ(x, variance):
-        same = f"all {count:,} embeddings are {'the same' if x[:1].any() else 'zero'} after the norm {norm}"
-        raise UserError(
-            f"{folder}: {same if count > 1 else 'there is one embedding only'}: the variance is {variance:.3g}, so "
-            f"that {so}: look at the images, and at what the backbone makes of them"
-        )
-    return variance
+def _variance_after_norm(
+    split_folder: Path, input_norm: str, consequence: str
+) -> float:
+    """Return the total variance of a split's embeddings after their norm.
+
+    Args:
+        consequence: What the error message says cannot be done without a variance.
+
+    Raises:
+        UserError: The embeddings do not differ by more than rounding.
+    """
+    embeddings = activations.read(split_folder).embeddings
+    normed = Inputs(embeddings, input_norm, 1.0, "cpu")
+    variance = float(inputs.total_variance(normed))
+    if inputs.differ(normed, variance):
+        return variance
+
+    count = len(embeddings)
+    if count <= 1:
+        cause = "there is one embedding only"
+    else:
+        value = "the same" if normed[:1].any() else "zero"
+        cause = f"all {count:,} embeddings are {value} after the norm {input_norm}"
+    raise UserError(
+        f"{split_folder}: {cause}: the variance is {variance:.3g}, so that "
+        f"{consequence}: look at the images, and at what the backbone makes of them"
+    )
 
 
 class Trainer:
-    """Brings SAEs of one cell into the store, and lists them.
+    """A trainer brings the SAEs of one cell into the store and lists them in a bank.
 
     Attributes:
-        bank: what was brought so far.
-
-    Args:
-        side_by_side: a map over several processes (`sae.core.workers.pool`); without, SAEs train in this one.
+        bank: The SAEs that were brought so far.
     """
 
     def __init__(
         self, plan: Plan, cell: Cell, place: Place, side_by_side: Map | None = None
     ) -> None:
-        self._plan, self._cell, self._place, self._map = plan, cell, place, side_by_side
-        self._data = files.read_json(
+        """Begin with an empty bank.
+
+        Args:
+            plan: Plan of the cell.
+            cell: What its SAEs are trained on.
+            place: Where they come from and go to.
+            side_by_side: A map over several processes (`sae.core.workers.pool`).
+                Without it SAEs train in this process, one after the other.
+        """
+        self._plan = plan
+        self._cell = cell
+        self._place = place
+        self._side_by_side = side_by_side
+        manifest = files.read_json(
             cell.folder / "train/manifest.json", "manifest of activations"
-        )["sha256"]
-        self._versions = functools.cache(finished.versions_of)
-        root = os.path.relpath(place.store, place.bank.parent)
+        )
+        self._training_split_sha256 = manifest["sha256"]
+        self._training_versions = functools.cache(store.training_versions)
         self.bank = Bank(
-            place.bank,
-            plan.dataset,
-            plan.backbone,
-            plan.k,
-            cell.input_scale,
-            root,
-            [],
-            {},
+            file=place.bank,
+            dataset=plan.dataset,
+            backbone=plan.backbone,
+            k=plan.k,
+            input_scale=cell.input_scale,
+            store=os.path.relpath(place.store, place.bank.parent),
+            saes=[],
+            facts={},
         )
 
     def bring(self, members: list[Member]) -> list[Entry]:
-        """Train what the stores lack, link all; their entries, which are added to the bank's."""
-        todo = [self._todo(member) for member in members]
-        self._note(todo)
-        # By what made them: two names of one SAE are trained once.
-        known = {
-            one.folder: finished.find(one.folder, self._place.shared) for one in todo
+        """Train the SAEs that no store has, and add all of `members` to the bank.
+
+        Returns:
+            Their entries of the bank, in the order of `members`.
+        """
+        requests = [self._request(member) for member in members]
+        self._note_as_unfinished(requests)
+
+        # Two members may be one SAE under two names, with one folder. It is trained
+        # once, and its file has the names of the later member.
+        saes_by_folder = {
+            request.folder: store.find_sae(request.folder, self._place.shared)
+            for request in requests
         }
-        lacking = {one.folder: one for one in todo if known[one.folder] is None}
-        todo_now = lacking.values()
-        made = (
-            self._map(_train_alone, todo_now)
-            if self._map and len(lacking) > 1
-            else map(_train, todo_now)
-        )
-        before, entries = len(self.bank.saes), []
-        for number, one in enumerate(todo, 1):
-            headway.tell(before + number - 1, before + len(todo), "SAEs trained")
-            result = known[one.folder] = known[one.folder] or next(made)
-            said, how = (
-                f"{self._plan.cell}: {number}/{len(todo)} {one.member}",
-                ", found in the store",
+        to_train = {
+            request.folder: request
+            for request in requests
+            if saes_by_folder[request.folder] is None
+        }
+        newly_trained = self._train_all(list(to_train.values()))
+
+        bank_size = len(self.bank.saes)
+        entries = []
+        for number, request in enumerate(requests, 1):
+            headway.tell(
+                bank_size + number - 1, bank_size + len(requests), "SAEs trained"
             )
+            stored_sae = saes_by_folder[request.folder]
+            if stored_sae is None:
+                # This loop meets the folders in the order of `to_train`.
+                stored_sae = next(newly_trained)
+                saes_by_folder[request.folder] = stored_sae
+
+            is_new = request.folder in to_train
             progress.info(
-                "%s: %s%s",
-                said,
-                _said(result, one.made_by),
-                "" if one.folder in lacking else how,
+                "%s: %d/%d %s: %s%s",
+                self._plan.cell,
+                number,
+                len(requests),
+                request.member,
+                _describe(stored_sae, request.made_by["settings"]),
+                "" if is_new else ", found in the store",
             )
-            entries.append(self._linked(one, result))
+            entries.append(self._link(request, stored_sae))
+
         self.bank = replace(self.bank, saes=[*self.bank.saes, *entries])
         return entries
 
-    def _note(self, todo: list[Todo]) -> None:
-        """Say what is about to be trained, so that `make prune` keeps it if this job is killed."""
-        keys = {key for entry in self.bank.saes for key in (entry.key, entry.trained)}
-        keys |= {one.folder.name for one in todo}
-        if (
-            self._place.unfinished.exists()
-        ):  # Of a job that was killed in a later round.
-            keys |= set(
-                files.read_json(self._place.unfinished, "list of unfinished SAEs")[
-                    "keys"
-                ]
-            )
-        files.write_json(self._place.unfinished, {"keys": sorted(keys)})
+    def _train_all(self, requests: list[RequestedSae]) -> Iterator[StoredSae]:
+        """Train SAEs into the store, several at a time where that is possible.
 
-    def _todo(self, member: Member) -> Todo:
+        Returns:
+            The stored SAEs in the order of `requests`. In this process each is trained
+            when the iterator is asked for it.
+        """
+        if self._side_by_side is not None and len(requests) > 1:
+            return self._side_by_side(_train_in_worker, requests)
+        return map(_train_one, requests)
+
+    def _note_as_unfinished(self, requests: list[RequestedSae]) -> None:
+        """List the keys that the cell has asked for in a file beside bank.json.
+
+        If this job is killed, `make prune` keeps the SAEs of these keys.
+        """
+        unfinished = self._place.unfinished
+        keys = {request.folder.name for request in requests}
+        for entry in self.bank.saes:
+            keys.update((entry.key, entry.trained))
+
+        # A job that was killed in a later round has noted more keys: they stay.
+        if unfinished.exists():
+            noted = files.read_json(unfinished, "list of unfinished SAEs")
+            keys.update(noted["keys"])
+
+        files.write_json(unfinished, {"keys": sorted(keys)})
+
+    def _request(self, member: Member) -> RequestedSae:
+        """Return the request for one SAE: all that decides it, and its key."""
+        # The code is loaded when its versions are read: an edit that is made while the
+        # cell trains belongs to the next run.
         settings = member.settings
-        # Code and its versions are read together: an edit while the cell trains belongs to the next run.
-        objective, _ = entries_of(settings)
-        identity, named = (
-            settings.identity(),
-            self._versions(settings.objective, settings.penalty),
-        )
-        if made_elsewhere(objective):  # What its file holds, wherever it lies.
-            identity["options"] = objective.content(settings.of(objective))
+        objective, _ = load_objective_and_penalty(settings)
+        code_versions = self._training_versions(settings.objective, settings.penalty)
+
+        deciding_settings = settings.identity()
+        if is_made_elsewhere(objective):
+            # What the file of the SAE holds decides, wherever the file lies.
+            options = settings.of(objective)
+            deciding_settings["options"] = objective.content(options)
+
         made_by = {
-            "data": self._data,
-            "settings": identity,
+            "data": self._training_split_sha256,
+            "settings": deciding_settings,
             "input_scale": self._cell.input_scale,
+            "versions": code_versions,
+            "device": torch.device(self._cell.device).type,
         }
-        made_by |= {"versions": named, "device": torch.device(self._cell.device).type}
-        return Todo(
-            self._plan,
-            self._cell,
-            member,
-            made_by,
-            self._place.store / finished.key_of(made_by),
+        return RequestedSae(
+            plan=self._plan,
+            cell=self._cell,
+            member=member,
+            made_by=made_by,
+            folder=self._place.store / store.store_key(made_by),
         )
 
-    def _linked(self, one: Todo, result: dict[str, Any]) -> Entry:
-        member, folder, path = one.member, one.folder, None
-        # The key has the versions of what these name instead.
-        names = member.settings.model_dump(include={"objective", "penalty"})
-        settings = completed(one.made_by["settings"] | names)
-        if result["status"] == "ok":
-            folder, result = _within_budget(one, result, self._place)
+    def _link(self, request: RequestedSae, trained_sae: StoredSae) -> Entry:
+        """Link a trained SAE to where the bank has it, and return its entry.
+
+        For an SAE with thresholds, its copy with thresholds fixed on validation images
+        is linked and listed. A diverged SAE is listed, and there is nothing to link.
+        """
+        member = request.member
+        path = None
+        listed_sae = trained_sae
+        if trained_sae.ok:
+            listed_sae = _sae_within_budget(request, trained_sae, self._place)
             path = member.path
-            finished.link(folder, self._place.bank.parent / path)
+            store.link_sae(listed_sae.folder, self._place.bank.parent / path)
+
+        # The key covers the code of objective and penalty; here their names stand.
+        names = member.settings.model_dump(include={"objective", "penalty"})
+        settings = completed(request.made_by["settings"] | names)
+        settings["m"] = listed_sae.m
         return Entry(
             method=member.method,
             protocol=member.protocol,
             trial=member.trial,
             seed=member.settings.seed,
-            settings=settings | {"m": result["m"]},
-            key=folder.name,
-            trained=one.folder.name,
+            settings=settings,
+            key=listed_sae.key,
+            trained=trained_sae.key,
+            sha256=listed_sae.sha256,
+            status=listed_sae.status,
+            step=listed_sae.step,
             path=path,
-            **{name: result[name] for name in ("sha256", "status", "step")},
         )
 
 
-def _said(result: dict[str, Any], made_by: dict[str, Any]) -> str:
-    if result["status"] != "ok":
-        return f"DIVERGED by step {result['step']} ({files.dumps(made_by['settings'])})"
-    return ", ".join(
-        form.format(result[name])
-        for name, form in _SAID.items()
-        if result.get(name) is not None
-    )
-
-
-def entries_of(settings: Settings) -> tuple[ModuleType, ModuleType | None]:
-    """The objective and the penalty of an SAE, loaded."""
+def load_objective_and_penalty(
+    settings: Settings,
+) -> tuple[ModuleType, ModuleType | None]:
+    """Return the modules of an SAE's objective and of its penalty, if it has one."""
     objective = registry.load("objective", settings.objective)
-    return objective, registry.load(
-        "penalty", settings.penalty
-    ) if settings.penalty else None
+    penalty = None
+    if settings.penalty:
+        penalty = registry.load("penalty", settings.penalty)
+    return objective, penalty
 
 
-def made_elsewhere(objective: ModuleType) -> bool:
-    """Whether nothing is trained."""
+def is_made_elsewhere(objective: ModuleType) -> bool:
+    """Return whether SAEs of an objective are taken from files and not trained."""
     return getattr(objective, "MADE_ELSEWHERE", False)
 
 
-_opened: Callable[[Cell], Cell] = functools.lru_cache(maxsize=1)(lambda cell: cell)
+def _describe(stored_sae: StoredSae, settings: dict[str, Any]) -> str:
+    """Return what the console says of a finished SAE.
 
-
-def _train_alone(one: Todo) -> dict[str, Any]:
-    """:func:`_train`, in a process that trains for a job: it opens the cell once."""
-    return _train(replace(one, cell=_opened(one.cell)))
-
-
-def _train(one: Todo) -> dict[str, Any]:
-    """Train one SAE into its folder of the store; its result."""
-    log.info("%s: start %s as %s", one.plan.cell, one.member, one.folder.name)
-    settings, started = one.member.settings, time.perf_counter()
-    with files.atomic_directory(one.folder) as temporary:
-        try:
-            coder, rows = _made(one.member, one.cell)
-        except Diverged as error:
-            rows, result = (
-                error.rows,
-                {
-                    "status": "diverged",
-                    "step": error.step,
-                    "sha256": None,
-                    "m": settings.m,
-                },
-            )
-        else:
-            coder.metadata |= {
-                "method": one.member.method,
-                "trial": one.member.trial,
-                "seed": settings.seed,
-            }
-            coder.metadata |= {
-                "dataset": one.plan.dataset,
-                "backbone": one.plan.backbone,
-            }
-            coder.metadata |= {
-                "embeddings": one.made_by["data"]["embeddings.npy"],
-                "versions": one.made_by["versions"],
-            }
-            coder.metadata["made_of"] = activations.made_of(
-                files.read_json(one.cell.folder / "train/manifest.json")
-            )
-            saefile.save(coder, temporary / "sae.safetensors")
-            result = {"status": "ok", "step": rows[-1]["step"], "m": coder.m}
-            result["sha256"] = files.sha256(temporary / "sae.safetensors")
-        last = rows[-1]
-        result |= {
-            name: last[name]
-            for name in _SAID
-            if abs(last.get(name, float("inf"))) < float("inf")
-        }
-        files.write_parquet(temporary / "train.parquet", pd.DataFrame(rows))
-        files.write_json(
-            temporary / "result.json",
-            result | {"made_by": one.made_by, "made_with": _versions()},
-        )
-    seconds, steps = time.perf_counter() - started, last["step"] + 1
-    log.info(
-        "%.1f s, %d steps of %.2f ms", seconds, steps, 1e3 * seconds / max(1, steps)
-    )
-    # Not `result`: where another process was first with this SAE, it is the store's that counts.
-    found = finished.whole(one.folder)
-    assert found is not None
-    return found
-
-
-def _within_budget(
-    one: Todo, result: dict[str, Any], place: Place
-) -> tuple[Path, dict[str, Any]]:
-    """The folder in the store and the result of the SAE that is judged: of `one`, or for thresholds another one.
-
-    Training fixes thresholds so that k latents are active on *training* images. Held-out images of a small dataset
-    activate more (a third more, measured: docs/protocol.md), so that such an SAE would stand beside Top-k with a larger
-    budget. It is stored once more with all thresholds scaled so that k are active on validation images, on average.
+    Args:
+        settings: What decides the SAE, as its key has them.
     """
-    coder = saefile.load(one.folder / "sae.safetensors")
-    select = coder.select
-    if not isinstance(select, Threshold) or made_elsewhere(
-        entries_of(one.member.settings)[0]
-    ):
-        return one.folder, result
-    held_out, x = one.cell.held_out
-    thresholds = {
-        "of": one.folder.name,
-        "on": held_out,
-        "versions": versions.joined([("training", "calibrate")]),
-    }
-    made_by = result["made_by"] | {"thresholds": thresholds}
-    own = place.store / finished.key_of(made_by)
-    found = finished.find(own, place.shared)
-    if found is None:
-        coder = coder.to(x.device)
-        coder.select = Threshold(
-            calibrate(coder, x, select.theta.to(x.device), coder.k)
-        )
-        coder.metadata["thresholds_fixed_on"] = held_out["embeddings.npy"]
-        with files.atomic_directory(own) as temporary:
-            saefile.save(coder, temporary / "sae.safetensors")
-            shutil.copyfile(one.folder / "train.parquet", temporary / "train.parquet")
-            digest = files.sha256(temporary / "sae.safetensors")
-            files.write_json(
-                temporary / "result.json",
-                result | {"sha256": digest, "made_by": made_by},
-            )
-        found = finished.whole(own)
-    assert found is not None
-    return own, found
-
-
-def _made(member: Member, cell: Cell) -> tuple[Coder, list[dict[str, Any]]]:
-    """The SAE and its log: trained, or taken as it was made elsewhere."""
-    settings, (objective, penalty) = member.settings, entries_of(member.settings)
-    if made_elsewhere(objective):
-        coder, row = objective.take(settings.of(objective), settings, cell.embeddings)
-        return coder, [{"step": -1, "epoch": 0, "lr": 0.0} | row]
-    coder, rows = train(cell.x, settings, objective, penalty, _log_row, cell.moments)
-    coder.input_scale = cell.input_scale
-    return coder, rows
-
-
-def _log_row(row: dict[str, Any]) -> None:
-    counts = ("step", "epoch", "dead")
-    log.info(
-        " ".join(
-            f"{name} {value:{'.0f' if name in counts else '.5g'}}"
-            for name, value in row.items()
-        )
+    if not stored_sae.ok:
+        return f"DIVERGED by step {stored_sae.step} ({files.dumps(settings)})"
+    scores = stored_sae.last_scores
+    return ", ".join(
+        text.format(scores[name])
+        for name, text in _SCORE_FORMATS.items()
+        if scores.get(name) is not None
     )
 
 
-def _versions() -> dict[str, Any]:
-    # Recorded, not part of the key: another version may give other bits.
-    packages: dict[str, Any] = {
-        package: version(package) for package in ("torch", "numpy", "safetensors")
+def _train_in_worker(request: RequestedSae) -> StoredSae:
+    """Train one SAE in a process that trains several SAEs of a cell."""
+    return _train_one(replace(request, cell=_opened_cell(request.cell)))
+
+
+@functools.lru_cache(maxsize=1)
+def _opened_cell(cell: Cell) -> Cell:
+    """Return the equal cell that this process trained on before, if there was one.
+
+    Each request arrives with a cell that has no file open; the earlier one has.
+    """
+    return cell
+
+
+def _train_one(request: RequestedSae) -> StoredSae:
+    """Train one SAE into its folder of the store.
+
+    Returns:
+        The SAE as the store has it. Where another process has stored it in the
+        meantime, that is the SAE of the other process.
+    """
+    log.info(
+        "%s: start %s as %s", request.plan.cell, request.member, request.folder.name
+    )
+    start = time.perf_counter()
+    with files.atomic_directory(request.folder) as temporary_folder:
+        try:
+            coder, log_rows = _train_or_take(request.member, request.cell)
+        except Diverged as divergence:
+            log_rows = divergence.rows
+            status = "diverged"
+            last_step = divergence.step
+            m = request.member.settings.m
+            sha256 = None
+        else:
+            coder.metadata.update(_names_and_origin(request))
+            saefile.save(coder, temporary_folder / store.SAE_FILE)
+            status = "ok"
+            last_step = log_rows[-1]["step"]
+            m = coder.m
+            sha256 = files.sha256(temporary_folder / store.SAE_FILE)
+
+        files.write_parquet(temporary_folder / store.LOG_FILE, pd.DataFrame(log_rows))
+        finished_sae = StoredSae(
+            folder=request.folder,
+            status=status,
+            step=last_step,
+            m=m,
+            sha256=sha256,
+            made_by=request.made_by,
+            made_with=_library_versions(),
+            last_scores=_finite_scores(log_rows[-1]),
+        )
+        finished_sae.write(temporary_folder)
+
+    seconds = time.perf_counter() - start
+    step_count = log_rows[-1]["step"] + 1
+    milliseconds_per_step = 1e3 * seconds / max(1, step_count)
+    log.info("%.1f s, %d steps of %.2f ms", seconds, step_count, milliseconds_per_step)
+
+    stored_sae = store.intact_sae(request.folder)
+    assert stored_sae is not None
+    return stored_sae
+
+
+def _names_and_origin(request: RequestedSae) -> dict[str, Any]:
+    """Return the metadata of an SAE's file that say its names and what made it."""
+    manifest = files.read_json(request.cell.folder / "train/manifest.json")
+    return {
+        "method": request.member.method,
+        "trial": request.member.trial,
+        "seed": request.member.settings.seed,
+        "dataset": request.plan.dataset,
+        "backbone": request.plan.backbone,
+        "embeddings": request.made_by["data"]["embeddings.npy"],
+        "versions": request.made_by["versions"],
+        "made_of": activations.made_of(manifest),
     }
-    return packages | {
+
+
+def _finite_scores(log_row: dict[str, Any]) -> dict[str, float]:
+    """Return the finite scores of a row of a training log; JSON has no NaN."""
+    return {
+        name: log_row[name]
+        for name in _SCORE_FORMATS
+        if name in log_row and math.isfinite(log_row[name])
+    }
+
+
+def _sae_within_budget(
+    request: RequestedSae, trained_sae: StoredSae, place: Place
+) -> StoredSae:
+    """Return the SAE that a bank lists for a trained one: it has k active latents.
+
+    That is the trained SAE itself, unless it has thresholds. Training fixes thresholds
+    so that k latents are active on *training* images, on average. Held-out images of a
+    small dataset activate more latents (a third more, measured: docs/protocol.md), so
+    that such an SAE would stand beside Top-k with a larger budget. Therefore it is
+    stored once more, with all its thresholds scaled by one factor so that k latents are
+    active on validation images. An SAE that was made elsewhere keeps its thresholds.
+
+    Args:
+        request: What was trained, and on what.
+        trained_sae: The trained SAE.
+        place: The stores.
+
+    Returns:
+        The SAE that the bank lists, as the store has it.
+    """
+    coder = saefile.load(trained_sae.folder / store.SAE_FILE)
+    trained_select = coder.select
+    objective, _ = load_objective_and_penalty(request.member.settings)
+    if not isinstance(trained_select, Threshold) or is_made_elsewhere(objective):
+        return trained_sae
+
+    validation = request.cell.validation
+    made_by = {
+        **trained_sae.made_by,
+        "thresholds": {
+            "of": trained_sae.key,
+            "on": validation.sha256,
+            "versions": versions.joined([("training", "calibrate")]),
+        },
+    }
+    folder = place.store / store.store_key(made_by)
+    rescaled_sae = store.find_sae(folder, place.shared)
+    if rescaled_sae is not None:
+        return rescaled_sae
+
+    device = validation.inputs.device
+    coder = coder.to(device)
+    theta = calibrate(
+        coder, validation.inputs, trained_select.theta.to(device), coder.k
+    )
+    coder.select = Threshold(theta)
+    coder.metadata["thresholds_fixed_on"] = validation.sha256["embeddings.npy"]
+
+    with files.atomic_directory(folder) as temporary_folder:
+        saefile.save(coder, temporary_folder / store.SAE_FILE)
+        shutil.copyfile(
+            trained_sae.folder / store.LOG_FILE, temporary_folder / store.LOG_FILE
+        )
+        finished_sae = replace(
+            trained_sae,
+            folder=folder,
+            sha256=files.sha256(temporary_folder / store.SAE_FILE),
+            made_by=made_by,
+        )
+        finished_sae.write(temporary_folder)
+
+    rescaled_sae = store.intact_sae(folder)
+    assert rescaled_sae is not None
+    return rescaled_sae
+
+
+def _train_or_take(member: Member, cell: Cell) -> tuple[Coder, list[dict[str, Any]]]:
+    """Train an SAE or, if it was made elsewhere, take it from its file.
+
+    Returns:
+        The SAE, and the rows of its training log.
+
+    Raises:
+        Diverged: Training diverged.
+    """
+    settings = member.settings
+    objective, penalty = load_objective_and_penalty(settings)
+
+    if is_made_elsewhere(objective):
+        options = settings.of(objective)
+        coder, scores = objective.take(options, settings, cell.embeddings)
+        return coder, [{"step": -1, "epoch": 0, "lr": 0.0} | scores]
+
+    coder, log_rows = train(
+        cell.training_inputs, settings, objective, penalty, _log_row, cell.moments
+    )
+    coder.input_scale = cell.input_scale
+    return coder, log_rows
+
+
+def _log_row(log_row: dict[str, Any]) -> None:
+    """Write a row of a training log into the log of the job, as one line."""
+    whole_numbers = ("step", "epoch", "dead")
+    texts = []
+    for name, value in log_row.items():
+        number_format = ".0f" if name in whole_numbers else ".5g"
+        texts.append(f"{name} {value:{number_format}}")
+    log.info(" ".join(texts))
+
+
+def _library_versions() -> dict[str, Any]:
+    """Return the versions and the number of threads that an SAE was made with.
+
+    They are recorded and no part of the key: another version may give other bits.
+    """
+    return {
+        "torch": version("torch"),
+        "numpy": version("numpy"),
+        "safetensors": version("safetensors"),
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
     }

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sae.bank.plan import Member, Method, Plan
+from sae.bank.plan import Member, Plan, PlannedMethod
 from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.protocols._history import Choice, History, Sizes
@@ -75,7 +75,7 @@ def at_most(plan: Plan, options: Options) -> Sizes:
 
 
 def chosen(
-    validation: pd.DataFrame, methods: Mapping[str, Method]
+    validation: pd.DataFrame, methods: Mapping[str, PlannedMethod]
 ) -> list[dict[str, Any]]:
     """Choose one trial per method and seed of one cell.
 
@@ -122,7 +122,7 @@ def chosen(
     ]
 
 
-def _one(rows: pd.DataFrame, method: Method, bar: float) -> dict[str, Any]:
+def _one(rows: pd.DataFrame, method: PlannedMethod, bar: float) -> dict[str, Any]:
     acceptable = rows[(rows["status"] == "ok") & rows["r2"].notna()]
     verdict = "chosen"
     if method.sweep and method.against:
@@ -171,7 +171,7 @@ def _trials(plan: Plan) -> list[Member]:
     ]
 
 
-def _seeds(plan: Plan, spec: Method) -> list[int]:
+def _seeds(plan: Plan, spec: PlannedMethod) -> list[int]:
     """The seeds of a method; an SAE that was made elsewhere is one."""
     return plan.seeds[:1] if spec.objective == "imported" else plan.seeds
 

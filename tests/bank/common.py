@@ -1,4 +1,4 @@
-"""A tiny bank: what the tests of sae/bank train."""
+"""A tiny cell: plans of it, and the embeddings that its SAEs are trained on."""
 
 import numpy as np
 import pandas as pd
@@ -13,15 +13,15 @@ RECIPE = {
     "lr": 0.001,
     "adam_eps": 1e-9,
     "decay_fraction": 0.2,
-}
-RECIPE |= {
     "auxk_alpha": 0.03,
     "auxk_k": 8,
     "dead_after": 200,
     "input_norm": "unit_l2",
     "unit_variance": True,
+    "tied": False,
+    "log_every": 5,
+    "precision": "float32",
 }
-RECIPE |= {"tied": False, "log_every": 5, "precision": "float32"}
 MADE_BY = {
     "dataset": {"grouped": False, "fingerprint": "images"},
     "backbone": {"name": "tiny", "fingerprint": "weights"},
@@ -29,29 +29,34 @@ MADE_BY = {
 
 
 def method(objective="topk", **values):
-    """A method as plans have it."""
-    spec = {
+    """Return a method as plans have it; `values` replace its other fields."""
+    defaults = {
         "objective": objective,
         "penalty": None,
         "mask": None,
         "lambda": None,
         "options": {},
         "recipe": {},
+        "sweep": {},
+        "at": None,
+        "against": None,
+        "control": False,
     }
-    return spec | {"sweep": {}, "at": None, "against": None, "control": False} | values
+    return defaults | values
 
 
 def plan(methods, **values):
-    """A plan of one cell."""
-    given = {
+    """Return the plan of a cell; `values` replace its fields other than methods."""
+    defaults = {
         "dataset": "digits",
         "backbone": "tiny",
         "k": 4,
         "seeds": [0],
         "recipe": RECIPE,
         "methods": methods,
+        "protocols": {"paper": {}},
     }
-    return Plan.model_validate(given | {"protocols": {"paper": {}}} | values)
+    return Plan.model_validate(defaults | values)
 
 
 REG1 = {"penalty": "off_support_l1", "mask": "batch_active", "against": "topk"}
@@ -64,16 +69,17 @@ METHODS = {
 
 
 def write_activations(folder, n=200, d=8):
-    """Embeddings of a train and a val split."""
+    """Write random embeddings (n, d) of the splits train and val; return the folder."""
     for split, seed in (("train", 0), ("val", 1)):
-        x = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32) + 1
+        generator = np.random.default_rng(seed)
+        embeddings = generator.normal(size=(n, d)).astype(np.float32) + 1
         index = pd.DataFrame(
             {
                 "image_id": range(n),
-                "path": [str(i) for i in range(n)],
+                "path": [str(row) for row in range(n)],
                 "label": 0,
                 "group": range(n),
             }
         )
-        write_split(folder / split, [x], index, MADE_BY)
+        write_split(folder / split, [embeddings], index, MADE_BY)
     return folder

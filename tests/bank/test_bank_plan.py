@@ -1,4 +1,4 @@
-"""What a plan asks for; the workflow reads plans too, without torch."""
+"""A plan says which SAEs a cell is asked to train."""
 
 import subprocess
 import sys
@@ -6,15 +6,18 @@ import sys
 import pytest
 from bank.common import RECIPE, REG1, method, plan
 
+from sae.bank.plan import Plan
 from sae.core.errors import UserError
 from sae.protocols import paper
 
 
-def members(of):
-    return paper._trials(of)
+def members_of(cell_plan):
+    """Return what protocol `paper` asks of a plan before it has chosen anything."""
+    return paper._trials(cell_plan)
 
 
-def test_methods_then_trials_then_seeds():
+def plan_with_a_sweep():
+    """Return a plan of a baseline, of a method with four trials, and of one `at` it."""
     sweep = {"lr": [0.01, 0.001], "lambda": [0.00010000001, 1], "momentum": [0.5]}
     swept = method(
         "batch_topk",
@@ -23,41 +26,46 @@ def test_methods_then_trials_then_seeds():
         recipe={"epochs": 7},
         sweep=sweep,
     )
-    found = members(
-        plan({"topk": method(), "mine": swept, "all": method(at="mine")}, seeds=[1, 0])
-    )
+    methods = {"topk": method(), "mine": swept, "all": method(at="mine")}
+    return plan(methods, seeds=[1, 0])
+
+
+def test_members_are_listed_by_method_then_trial_then_seed():
     trials = [
         "lambda0.0001-lr0.01",
         "lambda0.0001-lr0.001",
         "lambda1-lr0.01",
         "lambda1-lr0.001",
     ]
-    expected = [
-        f"mine/{trial}-momentum0.5/seed{seed}" for trial in trials for seed in (1, 0)
+    expected = ["topk/default/seed1", "topk/default/seed0"]
+    for trial in trials:
+        for seed in (1, 0):
+            expected.append(f"mine/{trial}-momentum0.5/seed{seed}")
+
+    paths = [member.path for member in members_of(plan_with_a_sweep())]
+    assert paths == [f"{folder}/sae.safetensors" for folder in expected]
+
+
+def test_a_member_trains_with_the_recipe_what_its_method_sets_and_what_its_trial_says():
+    baseline, _, *swept = [
+        member.settings for member in members_of(plan_with_a_sweep())
     ]
-    assert [m.path.removesuffix("/sae.safetensors") for m in found] == [
-        "topk/default/seed1",
-        "topk/default/seed0",
-        *expected,
-    ]
-    last = found[-1].settings
-    assert (last.lam, last.lr, last.seed, last.k, last.epochs, last.options) == (
-        1,
-        0.001,
-        0,
-        4,
-        7,
-        {"momentum": 0.5},
-    )
-    assert found[2].settings.lam == 0.0001  # What the path says.
-    assert (
-        found[0].settings.epochs == RECIPE["epochs"] and found[0].settings.lam is None
-    )
-    assert "log_every" not in last.identity() and last.identity()["lambda"] == 1
+    assert baseline.epochs == RECIPE["epochs"]
+    assert baseline.lam is None
+
+    last = swept[-1]
+    assert (last.seed, last.k, last.epochs) == (0, 4, 7)
+    assert (last.lam, last.lr, last.options) == (1, 0.001, {"momentum": 0.5})
+    assert last.identity()["lambda"] == 1
+    assert "log_every" not in last.identity()
+
+
+def test_a_swept_value_is_rounded_to_what_its_path_prints():
+    assert members_of(plan_with_a_sweep())[2].settings.lam == 0.0001
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("planned_method", "message"),
     [
         (
             method(sweep={"lambda": [1.0]}),
@@ -79,17 +87,22 @@ def test_methods_then_trials_then_seeds():
         ),
     ],
 )
-def test_a_plan_that_cannot_be_is_said(spec, said):
-    with pytest.raises(UserError, match=said):
-        members(plan({"mine": spec}))
+def test_a_method_that_cannot_be_trained_is_refused_with_its_name(
+    planned_method, message
+):
+    with pytest.raises(UserError, match=message):
+        members_of(plan({"mine": planned_method}))
 
 
-def test_a_plan_travels_as_json_and_is_read_without_torch():
-    of = plan(
-        {"topk": method(), "mine": method(**REG1, sweep={"lambda": [0.1, 1.0]})},
-        seeds=[3],
+def test_a_plan_is_the_same_after_it_has_travelled_as_json():
+    methods = {"topk": method(), "mine": method(**REG1, sweep={"lambda": [0.1, 1.0]})}
+    sent = plan(methods, seeds=[3])
+    assert Plan.model_validate_json(sent.model_dump_json()) == sent
+
+
+def test_plans_and_protocols_are_imported_without_torch():
+    code = (
+        "import sys, sae.bank.plan, sae.protocols.paper, sae.protocols.fair; "
+        "assert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"
     )
-    assert type(of).model_validate_json(of.model_dump_json()) == of
-    code = "import sys, sae.bank.plan, sae.protocols.paper, sae.protocols.fair; "
-    code += "assert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

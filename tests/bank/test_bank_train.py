@@ -1,4 +1,4 @@
-"""A bank: trained, taken from the store, restored, its names and its code kept apart from what it holds."""
+"""A bank: its SAEs are trained, found in the store, linked, restored and listed."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ from bank.common import MADE_BY, METHODS, RECIPE, REG1, method, plan, write_acti
 from support.embeddings import write_split
 
 from sae.__main__ import main
-from sae.bank import finished as saes
+from sae.bank import store
 from sae.bank import train as train_module
 from sae.bank.read import read
 from sae.bank.train import Place, Trainer, cell_of
@@ -25,272 +25,362 @@ from sae.models.coder import Threshold, TopK
 from sae.protocols import _cell, paper
 
 
-@pytest.fixture
-def cell(tmp_path):
-    """Folder of activations; functions that train in `results/NAME` and read what the run said of each SAE."""
-    torch.set_num_threads(1)
-    return Cell(tmp_path)
+class Workspace:
+    """A folder with embeddings, a store of SAEs, and a folder for each bank.
 
+    Attributes:
+        folder: The folder.
+        activations: Folder of the embeddings of its one cell.
+    """
 
-class Cell:
     def __init__(self, folder):
-        self.folder, self.activations = (
-            folder,
-            write_activations(folder / "activations"),
-        )
+        self.folder = folder
+        self.activations = write_activations(folder / "activations")
 
-    def train(self, name, plan, **options):
-        """The bank of a plan, trained by protocol `paper`, as it is read again."""
-        others = options.pop("others", None)
+    def train(self, name, cell_plan, *, store_folder=None, shared=(), others=None):
+        """Train the SAEs of a plan, and return the bank as it is read again.
+
+        Args:
+            name: Folder of the bank.
+            store_folder: Store of SAEs, if not that of the workspace.
+            shared: Stores that are only read.
+            others: {backbone: folder of its embeddings}, of other backbones.
+        """
         place = Place(
-            options.pop("store", self.folder / "store"),
+            store_folder or self.folder / "store",
             self.folder / name / "bank.json",
-            **options,
+            shared,
         )
+        scores = self.folder / name / "scores"
         _cell.train(
-            plan,
-            self.activations,
-            place,
-            self.folder / name / "scores",
-            others=others,
-            device="cpu",
+            cell_plan, self.activations, place, scores, others=others, device="cpu"
         )
         return read(place.bank)
 
-    def stored(self):
-        return {f: f.stat().st_mtime_ns for f in self.folder.glob("store/*/*")}
+    def stored_files(self):
+        """Return {file of the store: when it was written}."""
+        return {file: file.stat().st_mtime_ns for file in self.folder.glob("store/*/*")}
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """Return a workspace in which nothing is trained yet."""
+    torch.set_num_threads(1)
+    return Workspace(tmp_path)
 
 
 def open_all(bank):
-    return [bank.open(entry) for entry in bank.saes if entry.ok]
+    """Return the coders of a bank's SAEs."""
+    return [bank.open(sae) for sae in bank.saes if sae.ok]
 
 
-def test_a_bank_is_listed_linked_and_kept(cell, caplog):
+def links_of(bank):
+    """Return the paths of a bank's SAEs."""
+    return [bank.file.parent / sae.path for sae in bank.saes]
+
+
+def test_a_bank_lists_every_sae_and_the_console_says_what_was_trained(
+    workspace, caplog
+):
     with caplog.at_level(logging.INFO, "sae.progress"):
-        bank = cell.train("a", plan(METHODS))
-    said = [r.getMessage() for r in caplog.records if r.name == "sae.progress"]
-    assert said[2].startswith("digits / tiny / k4: 3/4 reg1 lambda0.0001 seed 0: R2 ")
-    assert said[-1] == "digits / tiny / k4: protocol paper: 5 SAEs; 2 chosen, 1 edge"
-    assert (bank.dataset, bank.backbone, bank.k, bank.store) == (
-        "digits",
-        "tiny",
-        4,
-        "../store",
-    )
-    paths = [
-        "topk/default",
-        "batch_topk/default",
-        "reg1/lambda0.0001",
-        "reg1/lambda0.001",
-        "reg1_all/lambda0.001",
+        bank = workspace.train("a", plan(METHODS))
+
+    messages = [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "sae.progress"
     ]
-    assert [e.path for e in bank.saes] == [f"{p}/seed0/sae.safetensors" for p in paths]
-    assert [(e.method, e.trial, e.status) for e in bank.saes[2:4]] == [
+    third_sae = "digits / tiny / k4: 3/4 reg1 lambda0.0001 seed 0: R2 "
+    assert messages[2].startswith(third_sae)
+    assert (
+        messages[-1] == "digits / tiny / k4: protocol paper: 5 SAEs; 2 chosen, 1 edge"
+    )
+
+    assert (bank.dataset, bank.backbone, bank.k) == ("digits", "tiny", 4)
+    assert bank.store == "../store"
+    assert [sae.path for sae in bank.saes] == [
+        "topk/default/seed0/sae.safetensors",
+        "batch_topk/default/seed0/sae.safetensors",
+        "reg1/lambda0.0001/seed0/sae.safetensors",
+        "reg1/lambda0.001/seed0/sae.safetensors",
+        "reg1_all/lambda0.001/seed0/sae.safetensors",
+    ]
+    assert [(sae.method, sae.trial, sae.status) for sae in bank.saes[2:4]] == [
         ("reg1", {"lambda": 0.0001}, "ok"),
         ("reg1", {"lambda": 0.001}, "ok"),
     ]
-    assert [e.judged for e in bank.saes] == [True, True, False, True, False]
+    assert [sae.judged for sae in bank.saes] == [True, True, False, True, False]
+    assert not list(workspace.folder.rglob(".unfinished.json"))
+
+
+def test_the_file_of_an_sae_says_what_it_is_and_what_made_it(workspace):
+    bank = workspace.train("a", plan(METHODS))
     coders = open_all(bank)
-    assert [type(c.select) for c in coders] == [TopK, Threshold, TopK, TopK, TopK]
-    expected = {
+    selections = [type(coder.select) for coder in coders]
+    assert selections == [TopK, Threshold, TopK, TopK, TopK]
+
+    embeddings = workspace.activations / "train/embeddings.npy"
+    assert coders[3].metadata == {
         "method": "reg1",
         "trial": {"lambda": 0.001},
         "seed": 0,
         "dataset": "digits",
         "backbone": "tiny",
-    }
-    expected |= {
         "select": "topk",
         "k": 4,
         "input_norm": "unit_l2",
         "input_scale": bank.input_scale,
-    }
-    expected["embeddings"] = files.sha256(cell.activations / "train/embeddings.npy")
-    expected["made_of"] = ["images", "weights"]
-    assert coders[3].metadata == expected | {
-        "versions": saes.versions_of("topk", "off_support_l1")
+        "embeddings": files.sha256(embeddings),
+        "made_of": ["images", "weights"],
+        "versions": store.training_versions("topk", "off_support_l1"),
     }
     assert coders[1].metadata["threshold_uncalibrated"] > 0
-    links = [bank.file.parent / e.path for e in bank.saes]
-    assert all(
-        p.is_symlink() and not p.readlink().is_absolute()
-        for link in links
-        for p in (link, link.with_name("train.parquet"))
-    )
+
+
+def test_a_stored_sae_that_is_read_and_written_again_has_the_same_bytes(
+    workspace, tmp_path
+):
+    bank = workspace.train("a", plan({"topk": method()}))
+    folder = workspace.folder / "store" / bank.saes[0].key
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    store.StoredSae.read(folder).write(copy)
+    expected = (folder / "result.json").read_bytes()
+    assert (copy / "result.json").read_bytes() == expected
+
+
+def test_a_bank_links_each_sae_and_its_log_relatively_and_restores_a_link(workspace):
+    bank = workspace.train("a", plan(METHODS))
+    links = links_of(bank)
+    for sae_link in links:
+        for link in (sae_link, sae_link.with_name("train.parquet")):
+            assert link.is_symlink()
+            assert not link.readlink().is_absolute()
     assert len(pd.read_parquet(links[3].with_name("train.parquet"))) > 1
 
-    before = cell.stored()
-    links[0].unlink()  # A reader restores it.
+    links[0].unlink()
     open_all(bank)
     assert links[0].is_symlink()
-    # Other names, another cadence of the log, other methods: nothing is trained.
-    recipe = RECIPE | {"log_every": 3}
-    renamed = {
+
+
+def test_other_names_and_another_cadence_of_the_log_train_nothing(workspace):
+    bank = workspace.train("a", plan(METHODS))
+    stored_before = workspace.stored_files()
+
+    renamed_methods = {
         "base": METHODS["topk"],
         "mine": METHODS["batch_topk"] | {"against": "base"},
     }
-    other = cell.train("b", plan(renamed, dataset="others", recipe=recipe))
-    assert cell.stored() == before and other.dataset == "others"
-    assert [e.key for e in other.saes] == [bank.saes[0].key, bank.saes[1].key]
-    assert (
-        open_all(other)[0].metadata["dataset"] == "digits"
-    )  # As its first maker called it.
-    cell.train("a", plan({"topk": METHODS["topk"]}))
-    assert links[0].exists() and not links[1].exists()  # Of an earlier plan.
-    assert not list(cell.folder.rglob(".unfinished.json"))
-
-
-def test_side_by_side_gives_the_same_bytes(cell, monkeypatch):
-    alone = cell.train("a", plan(METHODS, seeds=[0, 1]))
-    place = Place(cell.folder / "store2", cell.folder / "a/bank.json")
-    monkeypatch.setattr(
-        workers, "_jobs", [workers.Job("train", None, (), cell.folder / "log")]
+    recipe = RECIPE | {"log_every": 3}
+    renamed = workspace.train(
+        "b", plan(renamed_methods, dataset="others", recipe=recipe)
     )
+
+    assert workspace.stored_files() == stored_before
+    assert renamed.dataset == "others"
+    assert [sae.key for sae in renamed.saes] == [sae.key for sae in bank.saes[:2]]
+    # The file has the name that its first maker gave it.
+    assert open_all(renamed)[0].metadata["dataset"] == "digits"
+
+
+def test_links_to_saes_of_an_earlier_plan_are_removed(workspace):
+    links = links_of(workspace.train("a", plan(METHODS)))
+    workspace.train("a", plan({"topk": METHODS["topk"]}))
+    assert links[0].exists()
+    assert not links[1].exists()
+
+
+def test_saes_trained_side_by_side_have_the_bytes_of_those_trained_one_by_one(
+    workspace, monkeypatch
+):
+    both_seeds = plan(METHODS, seeds=[0, 1])
+    trained_alone = workspace.train("a", both_seeds)
+
+    log = workspace.folder / "log"
+    monkeypatch.setattr(workers, "_jobs", [workers.Job("train", None, (), log)])
     monkeypatch.setattr(workers, "_threads", [1])
+    place = Place(workspace.folder / "store2", workspace.folder / "a/bank.json")
     with workers.pool(2) as side_by_side:
-        of = plan(METHODS)
-        trainer = Trainer(of, cell_of(of, cell.activations, "cpu"), place, side_by_side)
-        entries = trainer.bring(paper._trials(plan(METHODS, seeds=[0, 1])))
-    assert [e.sha256 for e in entries] == [
-        e.sha256 for e in alone.saes if e.method != "reg1_all"
-    ] and len(entries) == 8
-    assert (cell.folder / "log").read_text().count(": start ") == 8
+        cell_plan = plan(METHODS)
+        cell = cell_of(cell_plan, workspace.activations, "cpu")
+        trainer = Trainer(cell_plan, cell, place, side_by_side)
+        saes = trainer.bring(paper._trials(both_seeds))
+
+    assert len(saes) == 8
+    assert [sae.sha256 for sae in saes] == [
+        sae.sha256 for sae in trained_alone.saes if sae.method != "reg1_all"
+    ]
+    assert log.read_text().count(": start ") == 8
 
 
-def test_what_is_asked_for_is_noted_before_it_is_trained(cell, monkeypatch):
-    def killed(*_):
+def test_the_keys_that_a_cell_asks_for_are_noted_before_it_trains(
+    workspace, monkeypatch
+):
+    def be_killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sae.bank.train._made", killed)
+    monkeypatch.setattr(train_module, "_train_or_take", be_killed)
     with pytest.raises(KeyboardInterrupt):
-        cell.train("a", plan(METHODS))
-    noted = files.read_json(cell.folder / "a/.unfinished.json")["keys"]
+        workspace.train("a", plan(METHODS))
+    noted = files.read_json(workspace.folder / "a/.unfinished.json")["keys"]
+
     monkeypatch.undo()
-    bank = cell.train("a", plan(METHODS))
-    assert set(noted) == {entry.trained for entry in bank.saes[:4]}
+    bank = workspace.train("a", plan(METHODS))
+    assert set(noted) == {sae.trained for sae in bank.saes[:4]}
 
 
-def test_damaged_is_trained_again_to_the_same_bytes_and_altered_is_refused(cell):
-    bank = cell.train("a", plan(METHODS))
-    stored = (bank.file.parent / bank.saes[0].path).resolve()
-    content = stored.read_bytes()
-    stored.write_bytes(content[:-8])
-    with pytest.raises(
-        UserError,
-        match=r"was altered or cut short: .* delete .*/store/\w{32} and .*bank\.json, and run",
-    ):
-        bank.open(bank.saes[0])
-    assert cell.train("a", plan(METHODS)) == bank and stored.read_bytes() == content
+def test_an_altered_sae_is_not_opened_and_is_trained_again_to_the_same_bytes(
+    workspace,
+):
+    bank = workspace.train("a", plan(METHODS))
+    stored_file = links_of(bank)[0].resolve()
+    content = stored_file.read_bytes()
+    stored_file.write_bytes(content[:-8])
 
-
-def test_shared_stores_are_taken_from_and_left_as_they_are(cell, tmp_path):
-    bank = cell.train("a", plan(METHODS))
-    before = cell.stored()
-    shared = (tmp_path / "nowhere", tmp_path / "store")
-    assert (
-        cell.train("c", plan(METHODS), store=tmp_path / "mine", shared=shared).saes
-        == bank.saes
+    message = (
+        r"was altered or cut short: "
+        r".* delete .*/store/\w{32} and .*bank\.json, and run"
     )
-    assert cell.stored() == before
+    with pytest.raises(UserError, match=message):
+        bank.open(bank.saes[0])
+
+    assert workspace.train("a", plan(METHODS)) == bank
+    assert stored_file.read_bytes() == content
+
+
+def test_saes_of_a_shared_store_are_taken_and_left_there_as_they_are(
+    workspace, tmp_path
+):
+    bank = workspace.train("a", plan(METHODS))
+    stored_before = workspace.stored_files()
+    taken = workspace.train(
+        "c",
+        plan(METHODS),
+        store_folder=tmp_path / "mine",
+        shared=(tmp_path / "nowhere", tmp_path / "store"),
+    )
+    assert taken.saes == bank.saes
+    assert workspace.stored_files() == stored_before
 
 
 @pytest.mark.parametrize(
     "content",
     [{"dataset": "d", "saes": [{"path": "x"}]}, {"k": 4, "saes": []}, {"rows": []}],
 )
-def test_a_bank_of_another_version_and_what_is_none_are_refused(tmp_path, content):
+def test_a_file_that_is_no_bank_of_this_version_is_refused(tmp_path, content):
     files.write_json(tmp_path / "bank.json", content)
-    with pytest.raises(
-        UserError,
-        match=r"bank\.json is of another version of this .*; delete it and run again",
-    ):
+    message = r"bank\.json is of another version of this .*; delete it and run again"
+    with pytest.raises(UserError, match=message):
         read(tmp_path / "bank.json")
 
 
-def test_a_diverged_sae_is_recorded_and_its_siblings_finish(cell):
-    methods = METHODS | {
-        "reg1": method(**REG1, sweep={"lambda": [0.001], "lr": [1e30, 0.001]})
+def test_a_diverged_sae_is_recorded_and_its_siblings_finish(workspace):
+    diverging = method(**REG1, sweep={"lambda": [0.001], "lr": [1e30, 0.001]})
+    methods = METHODS | {"reg1": diverging}
+    bank = workspace.train("a", plan(methods))
+
+    diverged = next(sae for sae in bank.saes if sae.trial.get("lr") == 1e30)
+    assert (diverged.status, diverged.path) == ("diverged", None)
+    assert (diverged.sha256, diverged.judged) == (None, False)
+    assert diverged.step >= 0
+    assert all(sae.status == "ok" for sae in bank.saes if sae is not diverged)
+
+    # Its result is kept, as JSON without NaN, and it is not trained again.
+    result_file = workspace.folder / "store" / diverged.key / "result.json"
+    json.loads(result_file.read_text(), parse_constant=pytest.fail)
+    stored_before = workspace.stored_files()
+    assert workspace.train("a", plan(methods)) == bank
+    assert workspace.stored_files() == stored_before
+
+
+def test_a_diverged_baseline_fails_its_cell(workspace):
+    methods = {
+        "reg0": method(recipe={"lr": 1e30}),
+        "reg1": METHODS["reg1"] | {"against": "reg0"},
     }
-    bank = cell.train("a", plan(methods))
-    lost = next(e for e in bank.saes if e.trial.get("lr") == 1e30)
-    assert (lost.status, lost.path, lost.sha256, lost.judged) == (
-        "diverged",
-        None,
-        None,
-        False,
-    ) and lost.step >= 0
-    assert [e.status for e in bank.saes if e is not lost] == ["ok"] * (
-        len(bank.saes) - 1
-    )
-    before = cell.stored()
-    assert cell.train("a", plan(methods)) == bank and cell.stored() == before
-    json.loads(
-        (cell.folder / "store" / lost.key / "result.json").read_text(),
-        parse_constant=pytest.fail,
-    )
-    with pytest.raises(
-        UserError,
-        match=r"digits / tiny / k4: the baseline diverged \(seed 0\): .* with reg0",
-    ):
-        methods = {
-            "reg0": method(recipe={"lr": 1e30}),
-            "reg1": METHODS["reg1"] | {"against": "reg0"},
-        }
-        cell.train("b", plan(methods))
-    assert not (cell.folder / "b/bank.json").exists()
+    message = r"digits / tiny / k4: the baseline diverged \(seed 0\): .* with reg0"
+    with pytest.raises(UserError, match=message):
+        workspace.train("b", plan(methods))
+    assert not (workspace.folder / "b/bank.json").exists()
 
 
-def test_the_key_follows_data_settings_and_versions(cell, tmp_path, monkeypatch):
-    def key(**changed):
-        return cell.train("a", plan({"topk": method()}, **changed)).saes[0].key
-
-    known = key()
-    recipe = RECIPE
-    assert key(recipe=recipe | {"log_every": 1}) == key(backbone="other") == known
-    others = [key(recipe=recipe | {"lr": 0.002}), key(seeds=[1]), key(k=3)]
-    monkeypatch.setattr(versions, "of", lambda *_: "2")
-    others.append(key())
-    monkeypatch.undo()
-    write_activations(tmp_path / "activations", n=201)
-    assert len({known, *others, key()}) == 6
-
-
-def test_entries_from_outside_train_with_their_options_and_their_code_is_in_the_key(
-    cell, tmp_path
+def test_the_key_follows_data_settings_and_versions_and_no_names(
+    workspace, monkeypatch
 ):
-    (tmp_path / "own/penalties").mkdir(parents=True)
-    source = (
-        "def penalty(batch):\n    return batch.a.sum(dim=1) * batch.options.scale\n"
-    )
-    head = "from sae.core.options import Options as Base\n\nclass Options(Base):\n    scale: float = 1.0\n\n"
-    (tmp_path / "own/penalties/mine.py").write_text(head + source)
-    spec = method(penalty="mine", mask="all", options={"scale": 2.0}, **{"lambda": 0.1})
-    try:
-        registry.extend(tmp_path / "own")
-        first = cell.train("a", plan({"mine": spec})).saes[0]
-        (tmp_path / "own/penalties/mine.py").write_text(
-            head + source.replace("sum(", "amax(")
+    def trained_key(**plan_values):
+        bank = workspace.train("a", plan({"topk": method()}, **plan_values))
+        return bank.saes[0].key
+
+    key = trained_key()
+    assert trained_key(recipe=RECIPE | {"log_every": 1}) == key
+    assert trained_key(backbone="other") == key
+
+    other_keys = [
+        trained_key(recipe=RECIPE | {"lr": 0.002}),
+        trained_key(seeds=[1]),
+        trained_key(k=3),
+    ]
+    monkeypatch.setattr(versions, "of", lambda *_: "2")
+    other_keys.append(trained_key())
+    monkeypatch.undo()
+    write_activations(workspace.activations, n=201)
+    other_keys.append(trained_key())
+    assert len({key, *other_keys}) == 6
+
+
+def test_a_penalty_of_ones_own_trains_with_its_options_and_its_code_is_in_the_key(
+    workspace, tmp_path
+):
+    extensions = tmp_path / "own"
+    (extensions / "penalties").mkdir(parents=True)
+    file = extensions / "penalties/mine.py"
+    code = """
+from sae.core.options import Options as Base
+
+class Options(Base):
+    scale: float = 1.0
+
+def penalty(batch):
+    return batch.a.sum(dim=1) * batch.options.scale
+"""
+    methods = {
+        "mine": method(
+            penalty="mine", mask="all", options={"scale": 2.0}, **{"lambda": 0.1}
         )
-        registry.extend(tmp_path / "own")
-        second = cell.train("a", plan({"mine": spec})).saes[0]
+    }
+    saes = []
+    try:
+        for edited_code in (code, code.replace("sum(", "amax(")):
+            file.write_text(edited_code)
+            registry.extend(extensions)
+            saes += workspace.train("a", plan(methods)).saes
     finally:
         registry.extend(None)
-    assert first.ok and second.ok and first.key != second.key
-    assert first.settings["options"] == {"scale": 2.0} and first.sha256 != second.sha256
+
+    before_edit, after_edit = saes
+    assert before_edit.ok and after_edit.ok
+    assert before_edit.key != after_edit.key
+    assert before_edit.sha256 != after_edit.sha256
+    assert before_edit.settings["options"] == {"scale": 2.0}
 
 
-def test_two_names_of_one_sae_are_trained_once(cell, monkeypatch):
-    trained, before = [], train_module._made
-    monkeypatch.setattr(
-        train_module,
-        "_made",
-        lambda member, of: trained.append(member) or before(member, of),
-    )
-    one, two = cell.train("a", plan({"topk": method(), "same": method()})).saes
-    assert one.key == two.key and one.path != two.path and len(trained) == 1
+def test_an_sae_with_two_names_is_trained_once(workspace, monkeypatch):
+    train_or_take = train_module._train_or_take
+    trained_members = []
+
+    def train_and_note(member, cell):
+        trained_members.append(member)
+        return train_or_take(member, cell)
+
+    monkeypatch.setattr(train_module, "_train_or_take", train_and_note)
+    bank = workspace.train("a", plan({"topk": method(), "same": method()}))
+    first, second = bank.saes
+    assert first.key == second.key
+    assert first.path != second.path
+    assert len(trained_members) == 1
 
 
-JUDGED = """
+PROTOCOL_THAT_READS_SEEN = """
 METRICS = ("seen",)
 from sae.protocols._history import Choice, Sizes
 
@@ -299,196 +389,207 @@ def next(history):
 
 def choose(history):
     row = history.validation.iloc[0]
-    return Choice([{"method": "topk", "seed": 0, "trial": "default", "status": "chosen", "seen": row["seen"]}], set())
+    chosen = {"method": "topk", "seed": 0, "trial": "default", "status": "chosen"}
+    return Choice([chosen | {"seen": row["seen"]}], set())
 
 def at_most(plan, options):
     return Sizes(1, 0, {"topk": 1}, 0)
 """
-SEEN = """
+METRIC_SEEN = """
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ("train", "others")
 
 def score(subject, split, options):
-    return {"seen": sum(float(of["train"].sum() + 2 * of[split].sum()) for of in subject.others.values())}
+    seen = 0.0
+    for embeddings in subject.others.values():
+        seen += float(embeddings["train"].sum() + 2 * embeddings[split].sum())
+    return {"seen": seen}
 """
 
 
-def test_a_protocol_reads_what_other_backbones_see_of_train_and_val(cell, tmp_path):
-    for kind, name, code in (
-        ("protocols", "judged", JUDGED),
-        ("metrics", "seen", SEEN),
-    ):
-        (tmp_path / f"own/{kind}").mkdir(parents=True)
-        (tmp_path / f"own/{kind}/{name}.py").write_text(code)
-    others = {"judge": write_activations(tmp_path / "judge", d=3)}
+def test_a_protocol_reads_what_other_backbones_see_of_train_and_val(
+    workspace, tmp_path
+):
+    extensions = tmp_path / "own"
+    (extensions / "protocols").mkdir(parents=True)
+    (extensions / "protocols/judged.py").write_text(PROTOCOL_THAT_READS_SEEN)
+    (extensions / "metrics").mkdir(parents=True)
+    (extensions / "metrics/seen.py").write_text(METRIC_SEEN)
+    judge = write_activations(tmp_path / "judge", d=3)
+
+    cell_plan = plan({"topk": method()}, protocols={"judged": {}})
     try:
-        registry.extend(tmp_path / "own")
+        registry.extend(extensions)
         assert splits_of_others(["seen"], ("val",)) == ["train", "val"]
-        cell.train(
-            "a", plan({"topk": method()}, protocols={"judged": {}}), others=others
-        )
+        workspace.train("a", cell_plan, others={"judge": judge})
     finally:
         registry.extend(None)
-    of = {
-        split: np.load(tmp_path / f"judge/{split}/embeddings.npy").sum()
-        for split in ("train", "val")
-    }
-    chosen = files.read_parquet(cell.folder / "a/scores/selection.parquet")
-    assert chosen["seen"].tolist() == pytest.approx([of["train"] + 2 * of["val"]])
+
+    sum_on_train = np.load(judge / "train/embeddings.npy").sum()
+    sum_on_val = np.load(judge / "val/embeddings.npy").sum()
+    chosen = files.read_parquet(workspace.folder / "a/scores/selection.parquet")
+    assert chosen["seen"].tolist() == pytest.approx([sum_on_train + 2 * sum_on_val])
 
 
-def test_thresholds_admit_k_latents_of_held_out_images(cell):
-    methods = {
-        "topk": METHODS["topk"],
-        "batch_topk": METHODS["batch_topk"],
-        "relu_l1": method("relu_l1", against="topk"),
-    }
-    methods["jumprelu"] = method("jumprelu", against="topk")
-    bank = cell.train("a", plan(methods))
-    held_out = np.load(cell.activations / "val/embeddings.npy")
+METHODS_WITH_THRESHOLDS = {
+    "topk": METHODS["topk"],
+    "batch_topk": METHODS["batch_topk"],
+    "relu_l1": method("relu_l1", against="topk"),
+    "jumprelu": method("jumprelu", against="topk"),
+}
+
+
+def test_thresholds_are_scaled_so_that_k_latents_of_held_out_images_are_active(
+    workspace,
+):
+    bank = workspace.train("a", plan(METHODS_WITH_THRESHOLDS))
+    held_out = np.load(workspace.activations / "val/embeddings.npy")
     x = inputs.open_inputs(held_out, "unit_l2", bank.input_scale, "cpu")
-    topk, *others = open_all(bank)
+
+    topk, *coders_with_thresholds = open_all(bank)
     assert len(topk.encode(x).values) <= 4 * len(x)
-    for coder, entry in zip(others, bank.saes[1:], strict=True):
+    for coder, sae in zip(coders_with_thresholds, bank.saes[1:], strict=True):
         assert len(coder.encode(x).values) == 4 * len(x)
-        # Of what training made, thresholds alone are other ones, by one factor.
-        made_by = files.read_json(cell.folder / "store" / entry.key / "result.json")[
-            "made_by"
-        ]
+
+        # Nothing but the thresholds differs from what was trained, by one factor.
+        stored_sae = store.StoredSae.read(workspace.folder / "store" / sae.key)
+        trained_key = stored_sae.made_by["thresholds"]["of"]
         trained = saefile.load(
-            cell.folder / "store" / made_by["thresholds"]["of"] / "sae.safetensors"
+            workspace.folder / "store" / trained_key / "sae.safetensors"
         )
+        assert len(trained.encode(x).values) != 4 * len(x)
         for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
             assert torch.equal(getattr(coder, name), getattr(trained, name))
-        factor = coder.select.theta / trained.select.theta
-        assert torch.allclose(factor, factor[0]) and len(
-            trained.encode(x).values
-        ) != 4 * len(x)
-    before = cell.stored()
-    assert cell.train("a", plan(methods)) == bank and cell.stored() == before
-    # Other held-out images: thresholds are fixed anew, and nothing is trained.
+        factors = coder.select.theta / trained.select.theta
+        assert torch.allclose(factors, factors[0])
+
+
+def test_other_held_out_images_fix_thresholds_anew_and_train_nothing(workspace):
+    cell_plan = plan(METHODS_WITH_THRESHOLDS)
+    bank = workspace.train("a", cell_plan)
+    stored_before = workspace.stored_files()
+    assert workspace.train("a", cell_plan) == bank
+    assert workspace.stored_files() == stored_before
+
+    held_out = np.load(workspace.activations / "val/embeddings.npy")
     index = pd.DataFrame({"image_id": range(200)})
-    write_split(
-        cell.activations / "val",
-        [held_out[::-1] * 2 + 1],
-        index,
-        {"dataset": {"grouped": False}},
-    )
-    again = cell.train("a", plan(methods))
-    changed = [
-        e.method
-        for e, old in zip(again.saes, bank.saes, strict=True)
-        if e.key != old.key
+    made_by = {"dataset": {"grouped": False}}
+    write_split(workspace.activations / "val", [held_out[::-1] * 2 + 1], index, made_by)
+    bank_after = workspace.train("a", cell_plan)
+
+    rescaled_methods = [
+        after.method
+        for after, before in zip(bank_after.saes, bank.saes, strict=True)
+        if after.key != before.key
     ]
-    assert sorted(changed) == ["batch_topk", "jumprelu", "relu_l1"]
-    added = {path.parent.name for path in cell.stored().keys() - before.keys()}
-    assert added == {e.key for e in again.saes[1:]}
+    assert sorted(rescaled_methods) == ["batch_topk", "jumprelu", "relu_l1"]
+    new_files = workspace.stored_files().keys() - stored_before.keys()
+    new_keys = {file.parent.name for file in new_files}
+    assert new_keys == {sae.key for sae in bank_after.saes[1:]}
 
 
-def test_an_sae_of_another_key_is_not_taken(cell):
-    bank = cell.train("a", plan(METHODS))
-    first, other = (cell.folder / "store" / bank.saes[i].key for i in (2, 3))
-    content = (first / "sae.safetensors").read_bytes()
-    shutil.rmtree(first)
-    shutil.copytree(
-        other, first
-    )  # Whole, and each of its files as its maker sealed it.
-    assert (
-        cell.train("a", plan(METHODS)) == bank
-        and (first / "sae.safetensors").read_bytes() == content
-    )
+def test_an_sae_of_another_key_is_not_taken(workspace):
+    bank = workspace.train("a", plan(METHODS))
+    folder = workspace.folder / "store" / bank.saes[2].key
+    other_folder = workspace.folder / "store" / bank.saes[3].key
+    content = (folder / "sae.safetensors").read_bytes()
+
+    # The copy is whole, and each of its files is as its maker sealed it.
+    shutil.rmtree(folder)
+    shutil.copytree(other_folder, folder)
+    assert workspace.train("a", plan(METHODS)) == bank
+    assert (folder / "sae.safetensors").read_bytes() == content
 
 
 RANDOM = np.random.default_rng(0).normal(size=(200, 8)) + 1
 SAME = np.repeat(RANDOM[:1], 200, axis=0)
-NAN = RANDOM.copy()
-NAN[3, 2] = np.nan
-LEARNT, DEFINED = (
-    "so that nothing can be learnt",
-    r"so that R\^2 on validation images is not defined",
-)
+NOT_LEARNT = "so that nothing can be learnt"
+NOT_DEFINED = r"so that R\^2 on validation images is not defined"
 
 
 @pytest.mark.parametrize(
-    ("split", "x", "recipe", "said"),
+    ("split", "embeddings", "recipe", "message"),
     [
         (
             "train",
             RANDOM[:1],
             {},
-            f"there is one embedding only: the variance is 0, {LEARNT}",
+            f"there is one embedding only: the variance is 0, {NOT_LEARNT}",
         ),
         (
             "train",
             SAME,
             {},
-            f"all 200 embeddings are the same after the norm unit_l2: the variance is 0, {LEARNT}",
+            "all 200 embeddings are the same after the norm unit_l2: "
+            f"the variance is 0, {NOT_LEARNT}",
         ),
         (
             "train",
             SAME,
             {"unit_variance": False},
-            f"all 200 embeddings are the same .*, {LEARNT}",
+            f"all 200 embeddings are the same .*, {NOT_LEARNT}",
         ),
         (
             "train",
             SAME,
             {"input_norm": "none"},
-            f"all 200 embeddings are the same after the norm none: .*, {LEARNT}",
+            f"all 200 embeddings are the same after the norm none: .*, {NOT_LEARNT}",
         ),
         (
             "train",
             SAME * 0,
             {"input_norm": "none"},
-            f"all 200 embeddings are zero after the norm none: .*, {LEARNT}",
+            f"all 200 embeddings are zero after the norm none: .*, {NOT_LEARNT}",
         ),
         # They differ in length alone, which the norm takes away, up to rounding.
         (
             "train",
             SAME * np.arange(1, 201)[:, None],
             {},
-            f"all 200 .* same .*: the variance is [.0-9]+e-1[5-9], {LEARNT}",
+            f"all 200 .* same .*: the variance is [.0-9]+e-1[5-9], {NOT_LEARNT}",
         ),
         (
             "train",
             RANDOM * 1e-42,
             {"input_norm": "none"},
-            f"all 200 .*: the variance is [.0-9]+e-8[34], {LEARNT}",
+            f"all 200 .*: the variance is [.0-9]+e-8[34], {NOT_LEARNT}",
         ),
         (
             "val",
             RANDOM[:1],
             {},
-            f"there is one embedding only: the variance is 0, {DEFINED}",
+            f"there is one embedding only: the variance is 0, {NOT_DEFINED}",
         ),
         (
             "val",
             SAME,
             {},
-            f"all 200 embeddings are the same after the norm unit_l2: the variance is 0, {DEFINED}",
+            "all 200 embeddings are the same after the norm unit_l2: "
+            f"the variance is 0, {NOT_DEFINED}",
         ),
         (
             "val",
             SAME * 0,
             {},
-            f"all 200 embeddings are zero after the norm unit_l2: the variance is 0, {DEFINED}",
+            "all 200 embeddings are zero after the norm unit_l2: "
+            f"the variance is 0, {NOT_DEFINED}",
         ),
     ],
 )
-def test_embeddings_without_variance_are_told_before_training(
-    cell, monkeypatch, capsys, split, x, recipe, said
+def test_embeddings_without_variance_are_refused_before_training(
+    workspace, monkeypatch, capsys, split, embeddings, recipe, message
 ):
-    write_anew(cell.activations / split, x)
-    code, text = train_by_command(cell, monkeypatch, capsys, recipe)
-    assert code == 1 and re.fullmatch(
-        rf"error: {cell.activations / split}: {said}: look at .*\n", text
-    ), text
-    assert not (cell.folder / "store").exists()
+    folder = workspace.activations / split
+    replace_split(folder, embeddings)
+    code, stderr = train_by_command(workspace, monkeypatch, capsys, recipe)
+    assert code == 1
+    assert re.fullmatch(rf"error: {folder}: {message}: look at .*\n", stderr), stderr
+    assert not (workspace.folder / "store").exists()
 
 
 @pytest.mark.parametrize(
-    "x",
+    "embeddings",
     [
         np.where(np.arange(8) < 6, 1, RANDOM),  # Most dimensions are constant.
         SAME + 1e-4 * RANDOM,
@@ -496,41 +597,40 @@ def test_embeddings_without_variance_are_told_before_training(
         np.concatenate([SAME[:-1] * 0, RANDOM[:1]]),  # All but one are zero.
     ],
 )
-def test_embeddings_with_a_little_variance_are_trained_on(cell, monkeypatch, capsys, x):
+def test_embeddings_with_a_little_variance_are_trained_on(
+    workspace, monkeypatch, capsys, embeddings
+):
     for split in ("train", "val"):
-        write_anew(cell.activations / split, x)
-    assert train_by_command(cell, monkeypatch, capsys, {})[0] == 0
+        replace_split(workspace.activations / split, embeddings)
+    code, _ = train_by_command(workspace, monkeypatch, capsys, {})
+    assert code == 0
 
 
-def write_anew(folder, x):
-    index = pd.DataFrame(
-        {"image_id": range(len(x)), "label": 0, "group": range(len(x))}
-    )
-    write_split(folder, [x.astype(np.float32)], index, MADE_BY)
+def replace_split(folder, embeddings):
+    """Write embeddings (n, d) in the place of those of a split."""
+    rows = range(len(embeddings))
+    index = pd.DataFrame({"image_id": rows, "label": 0, "group": rows})
+    write_split(folder, [embeddings.astype(np.float32)], index, MADE_BY)
 
 
-def train_by_command(cell, monkeypatch, capsys, recipe):
-    """The exit code of the step `train`, and what it said."""
+def train_by_command(workspace, monkeypatch, capsys, recipe):
+    """Run the step `train` as the workflow does; return its exit code and its stderr.
+
+    Args:
+        recipe: {option: value} in which its recipe differs from `RECIPE`.
+    """
     monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
-    monkeypatch.setattr(
-        torch, "set_deterministic_debug_mode", lambda mode: None
-    )  # It would outlive the test.
-    settings = plan({"topk": method()}, recipe=RECIPE | recipe).model_dump_json()
-    place = [
-        "--store",
-        str(cell.folder / "store"),
-        "--bank",
-        str(cell.folder / "a/bank.json"),
-    ]
-    place += ["--scores", str(cell.folder / "a")]
+    # The mode would outlive the test.
+    monkeypatch.setattr(torch, "set_deterministic_debug_mode", lambda mode: None)
+    cell_plan = plan({"topk": method()}, recipe=RECIPE | recipe)
     code = main(
         [
             "train",
-            "--activations",
-            str(cell.activations),
-            *place,
-            "--settings",
-            settings,
+            *("--activations", str(workspace.activations)),
+            *("--store", str(workspace.folder / "store")),
+            *("--bank", str(workspace.folder / "a/bank.json")),
+            *("--scores", str(workspace.folder / "a")),
+            *("--settings", cell_plan.model_dump_json()),
         ]
     )
     return code, capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A bank elsewhere than on the CPU: on `support/pretend_device.py`."""
+"""A cell trained elsewhere than on the CPU: on `support/pretend_device.py`."""
 
 import torch
 from bank.common import METHODS, plan, write_activations
@@ -10,9 +10,10 @@ from sae.protocols import _cell
 
 
 def test_a_cell_trains_scores_and_chooses_on_a_device_as_on_a_cpu(tmp_path):
-    # With thresholds, which are fixed once more on validation images.
+    # The thresholds of `batch_topk` are fixed once more on validation images.
     methods = {name: METHODS[name] for name in ("topk", "batch_topk")}
     activations = write_activations(tmp_path / "activations")
+
     banks = []
     for device in ("cpu", DEVICE.type):
         place = Place(tmp_path / device / "store", tmp_path / device / "bank.json")
@@ -21,12 +22,16 @@ def test_a_cell_trains_scores_and_chooses_on_a_device_as_on_a_cpu(tmp_path):
             _cell.train(plan(methods), activations, place, scores, device=device)
         assert (pretended.waits[TO_CPU] > 0) is (device != "cpu")
         banks.append(read(place.bank))
-    on_cpu, on_device = banks
-    assert len(on_device.saes) == 2
-    for entry, cpu_entry in zip(on_device.saes, on_cpu.saes, strict=True):
+
+    cpu_bank, device_bank = banks
+    assert len(device_bank.saes) == 2
+    for cpu_sae, device_sae in zip(cpu_bank.saes, device_bank.saes, strict=True):
         # The class of the device is part of a key: neither stands for the other.
-        assert entry.key != cpu_entry.key
-        assert (entry.method, entry.status) == (cpu_entry.method, "ok")
-        tensors = on_device.open(entry).tensors()
-        expected = on_cpu.open(cpu_entry).tensors()
-        torch.testing.assert_close(tensors, expected, rtol=0, atol=1e-5)
+        assert device_sae.key != cpu_sae.key
+        assert (device_sae.method, device_sae.status) == (cpu_sae.method, "ok")
+        torch.testing.assert_close(
+            device_bank.open(device_sae).tensors(),
+            cpu_bank.open(cpu_sae).tensors(),
+            rtol=0,
+            atol=1e-5,
+        )

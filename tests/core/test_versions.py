@@ -6,7 +6,7 @@ import shutil
 import pytest
 from conftest import ROOT
 
-from sae.bank import finished
+from sae.bank import store
 from sae.core import codehash, registry, versions
 from sae.core.errors import UserError
 
@@ -83,7 +83,7 @@ def test_what_is_recorded_keeps_its_key_and_a_raised_version_changes_its_own_alo
 ):
     def keys():
         both = {
-            f"{o}, {p}": finished.versions_of(o, p)
+            f"{o}, {p}": store.training_versions(o, p)
             for o in ("topk", "batch_topk")
             for p in (None, "off_support_l1")
         }

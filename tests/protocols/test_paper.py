@@ -7,14 +7,17 @@ import pytest
 from bank.common import METHODS as OF_A_BANK
 from bank.common import plan
 
-from sae.bank.plan import Method
+from sae.bank.plan import PlannedMethod
 from sae.core.errors import UserError
 from sae.protocols import paper
 from sae.protocols._history import History
 
 LAMBDA = {"lambda": [0.1]}
-TOPK = Method(objective="topk")
-METHODS = {"topk": TOPK, "reg1": Method(objective="topk", against="topk", sweep=LAMBDA)}
+TOPK = PlannedMethod(objective="topk")
+METHODS = {
+    "topk": TOPK,
+    "reg1": PlannedMethod(objective="topk", against="topk", sweep=LAMBDA),
+}
 
 
 def validation(method, trials, seed=0, diverged=()):
@@ -115,7 +118,7 @@ def test_of_several_trials_with_the_largest_lambda_the_best_is_chosen_and_of_equ
     rows = validation(
         "reg1", {f"lambda{lam:g}-lr{lr:g}": (lam, r2) for (lam, lr), r2 in grid.items()}
     )
-    both = Method(
+    both = PlannedMethod(
         objective="topk", against="topk", sweep={"lambda": [0.1], "lr": [0.1]}
     )
     methods = {"topk": METHODS["topk"], "reg1": both}
@@ -128,7 +131,7 @@ def test_of_several_trials_with_the_largest_lambda_the_best_is_chosen_and_of_equ
 def test_a_sweep_without_lambda_takes_the_best_acceptable_and_has_no_edge():
     methods = {
         "topk": METHODS["topk"],
-        "other": Method(objective="topk", against="topk", sweep={"lr": [0.1]}),
+        "other": PlannedMethod(objective="topk", against="topk", sweep={"lr": [0.1]}),
     }
     for lam in (None, 0.003):  # Without a penalty, and with one whose lambda is fixed.
         rows = validation(
@@ -140,8 +143,8 @@ def test_a_sweep_without_lambda_takes_the_best_acceptable_and_has_no_edge():
 
 def test_without_a_sweep_or_without_against_there_is_no_bar_to_reach():
     swept, alone = (
-        Method(objective="topk", sweep={"lr": [0.1]}),
-        Method(objective="x", against="topk"),
+        PlannedMethod(objective="topk", sweep={"lr": [0.1]}),
+        PlannedMethod(objective="x", against="topk"),
     )
     methods = {"topk": swept, "batch_topk": alone}
     tuned = validation(
@@ -156,7 +159,9 @@ def test_without_a_sweep_or_without_against_there_is_no_bar_to_reach():
 
 
 def test_the_bar_of_what_is_against_a_fallback_is_that_fallbacks_own_bar():
-    methods = METHODS | {"reg2": Method(objective="topk", against="reg1", sweep=LAMBDA)}
+    methods = METHODS | {
+        "reg2": PlannedMethod(objective="topk", against="reg1", sweep=LAMBDA)
+    }
     reg2 = reg1({0.001: 0.73, 0.003: 0.72, 0.01: 0.69}).assign(method="reg2")
     assert choices([topk(0.7), reg1({0.001: 0.6}), reg2], methods)["reg2", 0] == (
         "lambda0.003",

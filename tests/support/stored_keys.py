@@ -63,7 +63,7 @@ def stored_keys(config_file: str) -> dict[str, object]:
             if method.at is None
             for trial in method.trials()
         ]
-        sae_keys = [trainer._todo(member).folder.name for member in members]
+        sae_keys = [trainer._request(member).folder.name for member in members]
 
         records = settings.stages(config, EXPERIMENT)["score"]
         options = {name: stage.options_of(name, of) for name, of in records.items()}

@@ -144,7 +144,9 @@ def bank_plan(
     )
 
 
-def _method_plan(config: Config, experiment: str, name: str, k: int) -> bank.Method:
+def _method_plan(
+    config: Config, experiment: str, name: str, k: int
+) -> bank.PlannedMethod:
     method, sweep = config.methods[name], config.sweep(experiment, name, k)
     as_said = (
         "objective",
@@ -158,7 +160,7 @@ def _method_plan(config: Config, experiment: str, name: str, k: int) -> bank.Met
     )
     own: dict[str, Any] = {field: getattr(method, field) for field in as_said}
     own["lambda"] = None if "lambda" in sweep else method.lam
-    return bank.Method(**own, sweep=sweep)
+    return bank.PlannedMethod(**own, sweep=sweep)
 
 
 def imported(
