@@ -24,7 +24,7 @@ from sae.training import auxk, step
 from sae.training.auxk import auxk_loss, dead_picks_masked
 from sae.training.objectives import topk
 from sae.training.penalties import l1_l2_ratio, off_support_l1
-from sae.training.picks import Picks, activations, largest, of_batch, of_each
+from sae.training.picks import Picks, compute_activations, largest, of_batch, of_each
 from sae.training.recipe import Settings
 
 PENALTIES = {
@@ -294,10 +294,12 @@ def test_dense_activations_have_the_gradients_of_the_formula(tied):
     a = torch.relu((x - coder.b_dec) @ coder.W_enc + coder.b_enc)
     same_gradients(
         coder,
-        activations(coder, x, torch.float32, differentiable=True).square(),
+        compute_activations(coder, x, torch.float32, differentiable=True).square(),
         a.square(),
     )
-    assert not activations(coder, x, torch.float32, differentiable=False).requires_grad
+    assert not compute_activations(
+        coder, x, torch.float32, differentiable=False
+    ).requires_grad
 
 
 @pytest.mark.parametrize(
