@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from sae.models.coder import Coder, gather_sum
 
-# One number for each pick: (N, k), or (P,) where samples have different numbers of picks.
+# One number for each pick: (N, k), or (P,) where samples differ in how many they have.
 FloatPerPick = Float[Tensor, "batch k"] | Float[Tensor, " picks"]
 IntPerPick = Int[Tensor, "batch k"] | Int[Tensor, " picks"]
 BoolPerPick = Bool[Tensor, "batch k"] | Bool[Tensor, " picks"]
@@ -60,12 +60,12 @@ class _Places:
         """Sort the picks by latent, once: later calls return the first one's result."""
         # Narrow integers sort faster. The sort is stable, so that the samples of a
         # latent are summed in order.
-        narrow = torch.short if self.m < 2**15 else torch.int
+        narrow_int = torch.short if self.m < 2**15 else torch.int
         latents = self.indices.reshape(-1)
-        sorted_latents, places = torch.sort(latents.to(narrow), stable=True)
+        sorted_latents, places = torch.sort(latents.to(narrow_int), stable=True)
 
         # Not by counting: `bincount` waits for a GPU.
-        all_latents = torch.arange(self.m, dtype=narrow, device=latents.device)
+        all_latents = torch.arange(self.m, dtype=narrow_int, device=latents.device)
         starts = torch.searchsorted(sorted_latents, all_latents)
         return _LatentOrder(places, self.samples().reshape(-1)[places], starts)
 
@@ -103,7 +103,7 @@ class Picks:
         return self._places.samples()
 
     def attach(self, coder: Coder, x: Float[Tensor, "batch dims"]) -> "Picks":
-        """Make the values functions of the encoder's weights, with gradients in float32.
+        """Make the values differentiable in the encoder's weights, in float32.
 
         Activations that were not picked get no gradient. So this takes no product of
         all samples with all latents.
@@ -123,7 +123,7 @@ class Picks:
         return picks._with_values(values)
 
     def gather(self, a: Float[Tensor, "batch latents"]) -> "Picks":
-        """Make the values functions of all activations `a`, which have a gradient.
+        """Make the values differentiable in all activations `a`, which are so already.
 
         Returns:
             Picks of the same values and latents.
@@ -139,7 +139,7 @@ class Picks:
         return a.flatten().gather(0, self.rows() * a.shape[1] + self.indices)
 
     def where(self, keep: BoolPerPick) -> "Picks":
-        """Empty the places that `keep`, shaped as the values, does not hold true for."""
+        """Empty the places where `keep`, shaped as the values, is false."""
         return self._with_values(torch.where(keep, self.values, 0))
 
     def dense(self) -> Float[Tensor, "batch latents"]:
@@ -215,7 +215,7 @@ class Picks:
 
 
 class _WithDecoderGradient(torch.autograd.Function):
-    """Give decoded sums, which have the gradient of their values, that of the weight."""
+    """Give decoded sums, which have the gradient of the values, that of the weight."""
 
     @staticmethod
     def forward(ctx: Any, sums: Tensor, _weight: Tensor, picks: Picks) -> Tensor:
@@ -230,7 +230,7 @@ class _WithDecoderGradient(torch.autograd.Function):
 
 
 class _WithEncoderGradient(torch.autograd.Function):
-    """Give picked activations, which are there already, the encoder's gradients.
+    """Give picked activations, which are computed already, the encoder's gradients.
 
     value = ReLU((x - b_dec) . w_j + b_j) for a pick of latent j. `encoder` is (m, d).
     """
@@ -266,7 +266,7 @@ class _WithEncoderGradient(torch.autograd.Function):
 
 
 class _WithDenseEncoderGradient(torch.autograd.Function):
-    """Give all activations of a batch, which are there already, the encoder's gradients.
+    """Give all activations, which are computed already, the encoder's gradients.
 
     a = ReLU((x - b_dec) @ encoder.T + b_enc); `encoder` is (m, d). Plain autograd would
     go through (N, m) more often, and keep more of it.
