@@ -87,17 +87,17 @@ def calibrate(
             k,
         )
 
-    # The bits of all ratios in the upper bin, ascending, between a bound on the smaller
-    # ratios and one on the larger.
+    # The bits of all ratios in the upper bin, ascending, between bits that no smaller
+    # ratio exceeds and bits that every larger ratio reaches.
     first = upper.number << _HALF_BITS
     candidates = [
         max(first - 1, 0),
         *(first + lower_counts.nonzero().squeeze(1)).tolist(),
         first + _BINS,
     ]
-    cut = candidates.index(first + lower.number)
-    least_kept = cut if keeps_cut else cut + 1
-    factor = _middle(candidates[least_kept - 1], candidates[least_kept])
+    cut_place = candidates.index(first + lower.number)
+    least_kept_place = cut_place if keeps_cut else cut_place + 1
+    factor = _middle(candidates[least_kept_place - 1], candidates[least_kept_place])
     return theta.float() * factor.to(theta.device)
 
 

@@ -49,7 +49,7 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class Moments:
-    """What every SAE of a bank needs to know of its inputs.
+    """The mean and the variance of prepared inputs, which all SAEs of a bank share.
 
     Attributes:
         mean: the mean of the inputs as the encoder sees them, where b_d starts.

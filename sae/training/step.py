@@ -100,7 +100,7 @@ class DecodedBatch:
 
 @dataclass(frozen=True)
 class Fit:
-    """What an objective's `fit` sees of one batch.
+    """A batch as an objective's `fit` sees it.
 
     Attributes:
         encoded: the batch, with its activations.
@@ -129,7 +129,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a penalty sees of one batch.
+    """A batch as a penalty sees it.
 
     Attributes:
         x: the prepared inputs.
@@ -277,6 +277,7 @@ class Objective:
         Returns:
             The loss, and its parts by name (:meth:`add_penalty_and_auxk`).
         """
+        # A penalty needs the gradients of all activations. Picks can have their own.
         encoded = self._encode(x, differentiable=self.penalty is not None)
         picks = encoded.attach(self._select(encoded.a.detach(), step))
         residual = encoded.residual(picks)
@@ -308,7 +309,7 @@ class Objective:
         self.since_fired = torch.where(fired, 0, self.since_fired + sample_count)
         zero = torch.zeros((), device=batch.x.device)
 
-        penalty = zero
+        mean_penalty = zero
         if self.penalty is not None:
             seen_by_penalty = Batch(
                 x=batch.x,
@@ -319,8 +320,8 @@ class Objective:
                 step=step,
                 options=self.penalty.options,
             )
-            penalty = self.penalty(seen_by_penalty)
-            loss = loss + self.penalty.weight * penalty
+            mean_penalty = self.penalty(seen_by_penalty)
+            loss = loss + self.penalty.weight * mean_penalty
 
         aux = zero
         dead = self.since_fired >= settings.dead_after
@@ -340,7 +341,7 @@ class Objective:
         parts = {
             "loss": loss,
             "reconstruction": batch.error,
-            "penalty": penalty,
+            "penalty": mean_penalty,
             "aux": aux,
             "l0": (batch.picks.values > 0).sum() / sample_count,
             "dead": dead.sum(),

@@ -36,7 +36,7 @@ def test_the_estimate_is_the_mean_of_the_smallest_kept_and_evaluation_leaves_it_
         rate = 1 / n if momentum is None else max(1 / n, 0.1)
         expected += (smallest - expected) * rate
     assert objective.threshold.item() == pytest.approx(expected, rel=1e-12)
-    assert objective.seen == 20
+    assert objective.batch_count == 20
 
     # Evaluation changes nothing.
     before = {
@@ -44,7 +44,7 @@ def test_the_estimate_is_the_mean_of_the_smallest_kept_and_evaluation_leaves_it_
         for name, value in vars(objective).items()
         if isinstance(value, torch.Tensor)
     }
-    assert before.keys() == {"since_fired", "threshold", "seen"}
+    assert before.keys() == {"since_fired", "threshold", "batch_count"}
     coder = objective.finish(x)
     coder.largest(x, 5)
     coder.reconstruct(x, coder.encode(x))
@@ -58,7 +58,7 @@ def test_the_estimate_is_the_mean_of_the_smallest_kept_and_evaluation_leaves_it_
         coder.b_enc.fill_(-100)
     objective.loss(x[:16], 20)
     assert objective.threshold.item() == pytest.approx(expected, rel=1e-12)
-    assert objective.seen == 20
+    assert objective.batch_count == 20
 
 
 @pytest.mark.parametrize("norm", ["unit_l2", "unit_l2_layernorm"])

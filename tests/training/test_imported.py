@@ -13,7 +13,8 @@ from sae.models import saefile
 from sae.training.objectives import imported
 from sae.training.recipe import Settings
 
-D, M, K = 6, 16, 4
+D = 6
+K = 4
 RECIPE = {
     "m": 8,
     "epochs": 1,

@@ -43,8 +43,9 @@ def test_inputs_on_disk_train_the_same_sae(objective, monkeypatch):
     assert isinstance(x, inputs.Inputs)
     coder_on_disk, rows_on_disk = train_by(x, s)
 
-    in_memory, on_disk = coder_in_memory.state_dict(), coder_on_disk.state_dict()
-    assert all(torch.equal(in_memory[name], on_disk[name]) for name in in_memory)
+    on_disk = coder_on_disk.state_dict()
+    for name, tensor in coder_in_memory.state_dict().items():
+        assert torch.equal(tensor, on_disk[name])
     assert rows_in_memory == rows_on_disk
 
 
@@ -77,7 +78,8 @@ def test_adam_forgets_as_its_betas_say():
     for t, gradient in enumerate(np.random.default_rng(0).normal(size=(6, 3)), 1):
         weight.grad = torch.tensor(gradient).float()
         optimiser.step()
-        mean, square = 0.5 * mean + 0.5 * gradient, 0.9 * square + 0.1 * gradient**2
+        mean = 0.5 * mean + 0.5 * gradient
+        square = 0.9 * square + 0.1 * gradient**2
         by_hand -= 0.1 * (mean / (1 - 0.5**t)) / (np.sqrt(square / (1 - 0.9**t)) + 1e-3)
     torch.testing.assert_close(weight.detach(), torch.tensor(by_hand).float())
 

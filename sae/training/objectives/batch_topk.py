@@ -35,12 +35,12 @@ class Objective(step.Objective):
 
     Attributes:
         threshold: the estimate, from the batches so far.
-        seen: the number of batches that it rests on: those with an activation > 0.
+        batch_count: how many batches it rests on: those with an activation > 0.
     """
 
     options: Options
     threshold: Float[Tensor, ""]
-    seen: Float[Tensor, ""]
+    batch_count: Float[Tensor, ""]
 
     def start(self) -> None:
         """Set the estimate to that of no batch."""
@@ -48,7 +48,7 @@ class Objective(step.Objective):
         device = self.coder.b_dec.device
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.threshold = torch.zeros((), dtype=dtype, device=device)
-        self.seen = torch.zeros_like(self.threshold)
+        self.batch_count = torch.zeros_like(self.threshold)
 
     def pick(self, a: Float[Tensor, "batch latents"]) -> picks.Picks:
         """Pick the k N largest activations of the batch; the picks are flat."""
@@ -92,10 +92,10 @@ class Objective(step.Objective):
         positive_or_infinite = values.where(values > 0, torch.inf)
         smallest = positive_or_infinite.min().to(self.threshold.dtype)
         has_positive = smallest.isfinite()
-        self.seen = self.seen + has_positive
+        self.batch_count = self.batch_count + has_positive
 
         # The plain mean at first, so that the start leaves no trace.
-        rate = 1 / self.seen.clamp_min(1)
+        rate = 1 / self.batch_count.clamp_min(1)
         if self.options.momentum is not None:
             rate = rate.clamp_min(1 - self.options.momentum)
         moved = torch.lerp(self.threshold, smallest, rate)
