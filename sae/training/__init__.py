@@ -1,4 +1,6 @@
-"""How an SAE is made: settings, the loop, and what objectives share (step, picks, auxk, calibrate).
+"""How an SAE is made: settings (recipe), the loop, and what objectives share.
 
-Entries: `objectives/` say what is minimised and what coder comes out, `penalties/` what is added to it.
+Objectives share the loss of a batch (step), the activations that it selects (picks),
+AuxK (auxk) and the thresholds of the end (calibrate). Entries: `objectives/` say what
+is minimised and what coder comes out, `penalties/` what is added to it.
 """

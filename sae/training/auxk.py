@@ -1,5 +1,9 @@
-"""AuxK (Gao et al. 2024, arXiv:2406.04093): dead latents learn by reconstructing what the others leave."""
+"""AuxK (Gao et al. 2024, arXiv:2406.04093): revive dead latents.
 
+They learn by reconstructing what the other latents leave of the inputs.
+"""
+
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae.models.coder import Coder
@@ -7,36 +11,68 @@ from sae.training.picks import Picks, largest
 
 
 def auxk_loss(
-    coder: Coder, x: Tensor, a: Tensor, residual: Tensor, dead: Tensor, auxk_k: int
-) -> Tensor:
-    """Mean squared error of the residual's reconstruction from the `auxk_k` most active dead latents; 0 without any.
+    coder: Coder,
+    x: Float[Tensor, "batch dims"],
+    a: Float[Tensor, "batch latents"],
+    residual: Float[Tensor, "batch dims"],
+    dead: Bool[Tensor, " latents"],
+    auxk_k: int,
+) -> Float[Tensor, ""]:
+    """Compute the error with which dead latents reconstruct a batch's residual.
 
     The residual is detached, and b_d takes no part: x - xhat has it already subtracted.
 
     Args:
-        x: (N, d) prepared inputs.
-        a: (N, m) their activations.
-        residual: (N, d) x - xhat.
-        dead: (m,) bool.
+        coder: the coder that is trained.
+        x: prepared inputs.
+        a: their activations.
+        residual: x - xhat, what the reconstruction leaves of the inputs.
+        dead: which latents are dead.
+        auxk_k: how many dead latents reconstruct a sample's residual: the most active.
+
+    Returns:
+        The mean squared error, summed over dimensions; 0 if no latent is dead.
     """
     standard, scale, _ = coder.standardise(x)
-    pick = dead_picks if a.device.type == "cpu" else dead_picks_masked
-    e_hat = pick(a, dead, auxk_k).attach(coder, standard).decode(coder.W_dec)
+    pick_dead = dead_picks if a.device.type == "cpu" else dead_picks_masked
+    picks = pick_dead(a, dead, auxk_k)
+
+    e_hat = picks.attach(coder, standard).decode(coder.W_dec)
     if scale is not None:
         e_hat = e_hat * scale
-    return (residual.detach() - e_hat).square().sum(dim=1).mean() * dead.any()
+    error = (residual.detach() - e_hat).square().sum(dim=1).mean()
+    return error * dead.any()
 
 
-def dead_picks(a: Tensor, dead: Tensor, count: int) -> Picks:
-    """The `count` most active dead latents of each sample: N rows of at most `count`.
+def dead_picks(
+    a: Float[Tensor, "batch latents"], dead: Bool[Tensor, " latents"], count: int
+) -> Picks:
+    """Pick the most active dead latents of each sample.
 
-    Reads the number of dead latents, and then touches their columns alone.
+    This reads the number of dead latents, and then touches their columns alone.
+
+    Args:
+        a: the activations.
+        dead: which latents are dead.
+        count: how many to pick of each sample; all dead ones where they are fewer.
     """
     dead_indices = dead.nonzero().squeeze(1)
-    values, picks = largest(a[:, dead_indices], min(count, len(dead_indices)))
-    return Picks(values, dead_indices[picks], a.shape[1])
+    picked_count = min(count, len(dead_indices))
+    values, places = largest(a[:, dead_indices], picked_count)
+    return Picks(values, dead_indices[places], a.shape[1])
 
 
-def dead_picks_masked(a: Tensor, dead: Tensor, count: int) -> Picks:
-    """The same without knowing their number; what is short of `count` is filled with activations of 0."""
-    return Picks(*largest(a * dead, min(count, a.shape[1])), a.shape[1])
+def dead_picks_masked(
+    a: Float[Tensor, "batch latents"], dead: Bool[Tensor, " latents"], count: int
+) -> Picks:
+    """Pick the most active dead latents of each sample, without knowing their number.
+
+    Args:
+        a: the activations.
+        dead: which latents are dead.
+        count: how many to pick of each sample. Where fewer are dead, latents that are
+            not dead fill up, with value 0.
+    """
+    picked_count = min(count, a.shape[1])
+    values, indices = largest(a * dead, picked_count)
+    return Picks(values, indices, a.shape[1])

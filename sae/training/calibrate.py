@@ -3,8 +3,11 @@
 import functools
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from sae.models.coder import Coder
 from sae.models.inputs import Inputs
@@ -12,90 +15,139 @@ from sae.models.inputs import Inputs
 VERSION = 1
 log = logging.getLogger(__name__)
 
-# Of k; farther off, it is said.
+# A share of k. Where the mean number of active latents is farther off, the log says so.
 TOLERANCE = 0.005
+
+# The bits of a positive float32 are a whole number below 2^31. They are counted in two
+# halves of 16 bits, so that a histogram of each has this many bins.
+_HALF_BITS = 16
+_BINS = 1 << _HALF_BITS
 
 
 def calibrate(
-    coder: Coder, x: torch.Tensor | Inputs, theta: torch.Tensor, k: float
-) -> torch.Tensor:
-    """`theta` (m,), >= 0, times the factor with which k latents a sample have a > theta, on average.
+    coder: Coder,
+    x: Float[Tensor, "images dims"] | Inputs,
+    theta: Float[Tensor, " latents"],
+    k: float,
+) -> Float[Tensor, " latents"]:
+    """Scale thresholds so that k latents a sample are above them, on average.
 
-    No factor moves a threshold of 0: it counts as the smallest that is above 0, or all as 1 where none is.
+    All thresholds are multiplied by one factor. No factor moves a threshold of 0: it
+    counts as the smallest that is above 0, or all count as 1 where none is.
 
-    The factor is a quantile of a / theta, found exactly in two passes over the rows: positive floats are ordered as
-    their bits are, so the first pass counts them by their upper 16 bits, the second, within the one bin that matters,
-    by the lower 16. It lies amid the gap between what is kept and what is not, so that rounding decides nothing. Equal
-    activations at the threshold are kept or dropped together. Where fewer than k latents a sample are active at all,
-    the factor is 0.
+    A latent is active on a sample if the factor is below their ratio a / theta. So the
+    factor is a quantile of all ratios. It is found exactly in two passes over the rows.
+    Positive floats are ordered as their bits are. So the first pass counts the ratios
+    by the upper half of their bits, and the second counts those of the one bin that
+    matters by the lower half. The factor lies amid the gap between the ratios that are
+    kept and those that are not, so that rounding decides nothing. Equal ratios at the
+    factor are kept or dropped together.
 
     Args:
-        x: (N, d) prepared inputs.
+        coder: the SAE, whose activations are compared with the thresholds.
+        x: prepared inputs.
+        theta: the thresholds before, at least 0.
+        k: the latents that shall be active on a sample, on average.
 
     Returns:
-        (m,) float32.
+        float32; zeros where fewer than k latents a sample have an activation above 0.
     """
-    positive = theta[theta > 0]
-    theta = theta.clamp_min(positive.min()) if len(positive) else torch.ones_like(theta)
-    wanted = round(k * len(x))
-    coarse = _histogram(bits >> 16 for bits in _ratios(coder, x, theta))
-    if int(coarse.sum()) < wanted:
+    theta = _raise_zeros(theta)
+    target = round(k * len(x))  # Ratios above the factor, of all samples together.
+
+    upper_counts = _histogram(
+        bits >> _HALF_BITS for bits in _bits_of_ratios(coder, x, theta)
+    )
+    positive_count = int(upper_counts.sum())
+    if positive_count < target:
         log.warning(
             "%.4g latents a sample are active, fewer than k = %g",
-            int(coarse.sum()) / len(x),
+            positive_count / len(x),
             k,
         )
         return torch.zeros_like(theta, dtype=torch.float32)
-    upper, above = _bin_of(coarse, wanted)
-    fine = _histogram(
-        bits[bits >> 16 == upper] & 0xFFFF for bits in _ratios(coder, x, theta)
+    upper = _find_bin(upper_counts, target)
+
+    lower_counts = _histogram(
+        bits[bits >> _HALF_BITS == upper.number] & (_BINS - 1)
+        for bits in _bits_of_ratios(coder, x, theta)
     )
-    lower, above_value = _bin_of(fine, wanted - above)
-    # `value` is the ratio at rank `wanted`. Keep it, unless equal ratios make that the worse of the two ways.
-    above, with_value = above + above_value, above + above_value + int(fine[lower])
-    kept = with_value if with_value - wanted <= wanted - above else above
-    first = upper << 16
-    ratios = [
-        max(first - 1, 0),
-        *(first + fine.nonzero().squeeze(1)).tolist(),
-        first + (1 << 16),
-    ]
-    place = ratios.index(first + lower) + (kept != with_value)
-    if abs(kept / len(x) - k) > TOLERANCE * k:
+    lower = _find_bin(lower_counts, target - upper.count_above)
+
+    # The cut is the ratio at rank `target`, from the largest. It is kept, unless equal
+    # ratios make that the worse of the two ways.
+    count_without_cut = upper.count_above + lower.count_above
+    count_with_cut = count_without_cut + int(lower_counts[lower.number])
+    keeps_cut = count_with_cut - target <= target - count_without_cut
+    kept_count = count_with_cut if keeps_cut else count_without_cut
+    if abs(kept_count / len(x) - k) > TOLERANCE * k:
         log.warning(
             "equal activations: %.4g latents a sample are above the threshold, k = %g",
-            kept / len(x),
+            kept_count / len(x),
             k,
         )
-    below, least = (
-        torch.tensor(ratios[place - 1 : place + 1], dtype=torch.int32)
-        .view(torch.float32)
-        .double()
-    )
-    middle = ((below + least) / 2).float()
-    return theta.float() * (middle if middle < least else below.float()).to(
-        theta.device
-    )
+
+    # The bits of all ratios in the upper bin, ascending, between bits that no smaller
+    # ratio exceeds and bits that every larger ratio reaches.
+    first = upper.number << _HALF_BITS
+    candidates = [
+        max(first - 1, 0),
+        *(first + lower_counts.nonzero().squeeze(1)).tolist(),
+        first + _BINS,
+    ]
+    cut_place = candidates.index(first + lower.number)
+    least_kept_place = cut_place if keeps_cut else cut_place + 1
+    factor = _middle(candidates[least_kept_place - 1], candidates[least_kept_place])
+    return theta.float() * factor.to(theta.device)
 
 
-def _ratios(
-    coder: Coder, x: torch.Tensor | Inputs, theta: torch.Tensor
-) -> Iterator[torch.Tensor]:
-    """The positive a / theta of each chunk of rows, as the bits of float32."""
+def _raise_zeros(theta: Float[Tensor, " latents"]) -> Float[Tensor, " latents"]:
+    """Raise thresholds of 0 to the smallest above 0; to 1 where none is above 0."""
+    positive = theta[theta > 0]
+    if len(positive) == 0:
+        return torch.ones_like(theta)
+    return theta.clamp_min(positive.min())
+
+
+def _bits_of_ratios(
+    coder: Coder,
+    x: Float[Tensor, "images dims"] | Inputs,
+    theta: Float[Tensor, " latents"],
+) -> Iterator[Int[Tensor, " ratios"]]:
+    """Yield the positive a / theta of each chunk of rows, as the bits of float32."""
     divisor = theta.float().clamp_min(torch.finfo(torch.float32).tiny)
     for a in coder.activations_by_chunk(x):
-        ratio = a.float() / divisor
-        yield ratio[ratio > 0].view(torch.int32)
+        ratios = a.float() / divisor
+        yield ratios[ratios > 0].view(torch.int32)
 
 
-def _histogram(parts: Iterable[torch.Tensor]) -> torch.Tensor:
-    return functools.reduce(
-        torch.add, (torch.bincount(part, minlength=1 << 16) for part in parts)
-    )
+def _histogram(chunks: Iterable[Int[Tensor, " numbers"]]) -> Int[Tensor, " bins"]:
+    """Count how often each number from 0 to 2^16 - 1 stands in some chunks."""
+    counts_by_chunk = (torch.bincount(chunk, minlength=_BINS) for chunk in chunks)
+    return functools.reduce(torch.add, counts_by_chunk)
 
 
-def _bin_of(counts: torch.Tensor, rank: int) -> tuple[int, int]:
-    """The bin in which the value of a rank lies, from the largest, 1; and how many lie in the bins above it."""
+@dataclass(frozen=True)
+class _Bin:
+    """A bin of a histogram, and how many values lie in the bins above it."""
+
+    number: int
+    count_above: int
+
+
+def _find_bin(counts: Int[Tensor, " bins"], rank: int) -> _Bin:
+    """Find the bin in which the value of a rank lies; the largest value has rank 1."""
     at_or_above = counts.flip(0).cumsum(0).flip(0)
-    found = int((at_or_above >= rank).sum()) - 1
-    return found, int(at_or_above[found] - counts[found])
+    number = int((at_or_above >= rank).sum()) - 1
+    return _Bin(number, int(at_or_above[number] - counts[number]))
+
+
+def _middle(below_bits: int, above_bits: int) -> Float[Tensor, ""]:
+    """Return the middle of two float32, given by their bits, as a float32.
+
+    It is below the larger one: where no float32 lies between them, it is the smaller.
+    """
+    bits = torch.tensor([below_bits, above_bits], dtype=torch.int32)
+    below, above = bits.view(torch.float32).double()
+    middle = ((below + above) / 2).float()
+    return middle if middle < above else below.float()

@@ -1,4 +1,7 @@
-"""Train one SAE: optimiser, schedule, log and divergence; the objective says what is minimised."""
+"""Train one SAE: optimiser, schedule, log and divergence.
+
+The objective says what is minimised, and makes the coder that comes out.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -6,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae.core.errors import UserError
@@ -17,129 +21,178 @@ from sae.training.recipe import Settings
 VERSION = 1
 # A reconstruction this many times worse than the mean's is beyond recovery.
 DIVERGED_AT = 100.0
-# The coder's parameters that an option `frozen` of the recipe leaves as they were initialised.
+# The parameters of the coder that the recipe's option `frozen` leaves as they were
+# initialised.
 FROZEN = {None: (), "encoder": ("encoder", "b_enc"), "decoder": ("W_dec",)}
-# Steps between checks for divergence. Separate from `log_every`, since logging must not change a result.
+# Steps between checks for divergence. Separate from `log_every`, since logging must not
+# change a result.
 CHECK_EVERY = 25
+# Rows that are reconstructed or averaged at once.
+_CHUNK = 16_384
+
+LogRow = dict[str, Any]
 
 
 class Diverged(Exception):
-    """Training left the finite numbers, or the reconstruction got absurd; carries the step and the log so far."""
+    """Training left the finite numbers, or the reconstruction got absurd.
 
-    def __init__(self, step: int, rows: list[dict[str, Any]]) -> None:
+    Attributes:
+        step: the step at which this was found.
+        rows: the log so far.
+    """
+
+    def __init__(self, step: int, rows: list[LogRow]) -> None:
         super().__init__(f"diverged by step {step}")
-        self.step, self.rows = step, rows
+        self.step = step
+        self.rows = rows
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What every SAE of a bank needs to know of its inputs.
+    """The mean and the variance of prepared inputs, which all SAEs of a bank share.
 
     Attributes:
-        mean: (d,) of the inputs as the encoder sees them, where b_d starts.
-        variance: total variance of the inputs.
+        mean: the mean of the inputs as the encoder sees them, where b_d starts.
+        variance: the total variance of the inputs.
     """
 
-    mean: Tensor
+    mean: Float[Tensor, " dims"]
     variance: float
 
 
 def train(
-    x: Tensor | inputs.Inputs,
+    x: Float[Tensor, "images dims"] | inputs.Inputs,
     settings: Settings,
     objective: ModuleType,
     penalty: ModuleType | None = None,
-    progress: Callable[[dict[str, Any]], None] | None = None,
-    known: Moments | None = None,
-) -> tuple[Coder, list[dict[str, Any]]]:
+    progress: Callable[[LogRow], None] | None = None,
+    input_moments: Moments | None = None,
+) -> tuple[Coder, list[LogRow]]:
     """Train an SAE on prepared inputs.
 
     Args:
-        x: (N, d) prepared inputs (`sae.models.inputs.open_inputs`) on the device to train on, total variance about 1
-            (lambda depends on that scale).
-        objective, penalty: modules of the entries that the settings name; no penalty trains without one.
+        x: prepared inputs (`sae.models.inputs.open_inputs`) on the device to train on,
+            of total variance about 1 (lambda depends on that scale).
+        settings: how to train.
+        objective: the module of the objective that the settings name.
+        penalty: the module of the penalty that they name; None trains without one.
         progress: called with each row of the log.
-        known: what :func:`moments` returned for `x`, if it was asked before.
+        input_moments: what :func:`moments` returned for `x`, if it was asked before.
 
     Returns:
-        The trained coder and the log, a list of dicts. They hold step, epoch, lr, the parts of the objective's loss (of
-        Top-k: loss, reconstruction, penalty, aux, l0, dead), r2. Where nothing is trained, it has one row, of step -1.
+        The trained coder and the log, a list of dicts. They hold step, epoch, lr, the
+        parts of the objective's loss (of Top-k: loss, reconstruction, penalty, aux, l0,
+        dead), r2. Where nothing is trained, the log has one row, of step -1.
 
     Raises:
-        Diverged: the loss is not finite, or the reconstruction error is `DIVERGED_AT` times the variance.
+        Diverged: the loss is not finite, or the reconstruction error is `DIVERGED_AT`
+            times the variance.
         UserError: an entry is not of its form.
     """
-    s = settings
-    rows: list[dict[str, Any]] = []
-    count, d = x.shape
-    known = known or moments(x, s.input_norm)
-    coder = Coder(d, s.m, s.k, input_norm=s.input_norm, tied=s.tied).to(x.device)
-    coder.initialise(known.mean, s.seed, s.encoder_scale)
-    state = stepping.start(coder, s, objective, penalty)
-    if s.frozen == "all" or not getattr(objective, "TRAINS", True):
-        coder = state.finish(x)
-        return coder, [untrained(coder, x, known.variance)]
-    for name in FROZEN[s.frozen]:
-        getattr(coder, name).requires_grad_(False)
-    learning = [
-        p for p in (*coder.parameters(), *state.parameters()) if p.requires_grad
-    ]
-    optimiser = adam(learning, s)
-    steps = s.steps_on(count)
-    rows_on = x.device if isinstance(x, Tensor) else "cpu"
-    for step, (epoch, picked) in enumerate(
-        batches(count, min(s.batch_size, count), steps, s.seed, rows_on)
-    ):
-        # Constant, then falling linearly to 0.
-        lr = optimiser.param_groups[0]["lr"] = s.lr * min(
-            1.0, (steps - step) / max(1.0, s.decay_fraction * steps)
-        )
-        loss, parts = state.loss(x[picked], step)
-        if step == 0:
-            check(loss, parts, s.objective)
-        update(coder, optimiser, loss, state.most_norm)
+    image_count, d = x.shape
+    if input_moments is None:
+        input_moments = moments(x, settings.input_norm)
 
-        last = step == steps - 1
-        logged, checked = (
-            last or step % s.log_every == 0,
-            last or step % CHECK_EVERY == 0,
-        )
-        if not logged and not checked:
+    coder = Coder(
+        d, settings.m, settings.k, input_norm=settings.input_norm, tied=settings.tied
+    ).to(x.device)
+    coder.initialise(input_moments.mean, settings.seed, settings.encoder_scale)
+    objective_at_work = stepping.start(coder, settings, objective, penalty)
+
+    takes_steps = getattr(objective, "TRAINS", True)
+    if settings.frozen == "all" or not takes_steps:
+        coder = objective_at_work.finish(x)
+        return coder, [untrained_row(coder, x, input_moments.variance)]
+
+    for name in FROZEN[settings.frozen]:
+        getattr(coder, name).requires_grad_(False)
+    parameters = [*coder.parameters(), *objective_at_work.parameters()]
+    learned = [parameter for parameter in parameters if parameter.requires_grad]
+    optimiser = adam(learned, settings)
+
+    steps = settings.steps_on(image_count)
+    batch_size = min(settings.batch_size, image_count)
+    # Inputs that stay on disk are indexed by row numbers on the CPU.
+    row_device = x.device if isinstance(x, Tensor) else "cpu"
+    all_batches = batches(image_count, batch_size, steps, settings.seed, row_device)
+    rows: list[LogRow] = []
+
+    for step, (epoch, batch_rows) in enumerate(all_batches):
+        lr = learning_rate(settings, step, steps)
+        optimiser.param_groups[0]["lr"] = lr
+        loss, parts = objective_at_work.loss(x[batch_rows], step)
+        if step == 0:
+            check_loss(loss, parts, settings.objective)
+        update(coder, optimiser, loss, objective_at_work.most_norm)
+
+        is_last = step == steps - 1
+        is_logged = is_last or step % settings.log_every == 0
+        is_checked = is_last or step % CHECK_EVERY == 0
+        # On a GPU only these steps wait for their numbers.
+        if not is_logged and not is_checked:
             continue
-        row = {"step": step, "epoch": epoch, "lr": lr} | {
-            name: part.item() for name, part in parts.items()
-        }
-        row["r2"] = 1 - row["reconstruction"] / known.variance
-        # `not <` also catches NaN. The last step may have broken a weight after its loss was computed.
-        broken = (
-            not row["loss"] < float("inf")
-            or not row["reconstruction"] < DIVERGED_AT * known.variance
-        )
-        if checked and (
-            broken or (last and not all(p.isfinite().all() for p in coder.parameters()))
-        ):
-            raise Diverged(step, [*rows, row])
-        if logged:
+
+        row = {"step": step, "epoch": epoch, "lr": lr}
+        for name, part in parts.items():
+            row[name] = part.item()
+        row["r2"] = 1 - row["reconstruction"] / input_moments.variance
+
+        if is_checked:
+            diverged = is_beyond_recovery(row, input_moments.variance)
+            # The last step may break a weight after its loss was computed.
+            if is_last and not diverged:
+                diverged = not all(p.isfinite().all() for p in coder.parameters())
+            if diverged:
+                raise Diverged(step, [*rows, row])
+        if is_logged:
             rows.append(row)
             if progress is not None:
                 progress(row)
-    return state.finish(x), rows
+
+    return objective_at_work.finish(x), rows
 
 
-def check(loss: Tensor, parts: dict[str, Tensor], objective: str) -> None:
+def learning_rate(settings: Settings, step: int, steps: int) -> float:
+    """Return the rate of a step: constant at first, then falling linearly to 0.
+
+    Args:
+        settings: of these the rate at the start, and the share of steps that it falls.
+        step: the number of the step, from 0.
+        steps: the number of all steps.
+    """
+    falling_steps = max(1.0, settings.decay_fraction * steps)
+    return settings.lr * min(1.0, (steps - step) / falling_steps)
+
+
+def is_beyond_recovery(row: LogRow, variance: float) -> bool:
+    """Tell whether a row of the log has a loss or an error that no training mends."""
+    # `not <` also catches NaN.
+    loss_is_infinite = not row["loss"] < float("inf")
+    error_is_absurd = not row["reconstruction"] < DIVERGED_AT * variance
+    return loss_is_infinite or error_is_absurd
+
+
+def check_loss(loss: Tensor, parts: dict[str, Tensor], objective: str) -> None:
     """Check what an objective's `loss` returned.
 
+    Args:
+        loss: the loss.
+        parts: its parts by name.
+        objective: the name of the objective, for the message.
+
     Raises:
-        UserError: the loss or a part of it is no single real number, or a part that the loop needs is not there.
+        UserError: the loss or a part of it is no single real number, or a part that the
+            loop needs is missing.
     """
-    every = {"the loss": loss} | {
-        f"the part {name!r}": part for name, part in parts.items()
-    }
-    for name, value in every.items():
+    values = {"the loss": loss}
+    for name, part in parts.items():
+        values[f"the part {name!r}"] = part
+
+    for name, value in values.items():
         if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
-            found = stepping.described(value)
             raise UserError(
-                f"objective {objective}: {name} that loss() returns is {found}, not a tensor of one number"
+                f"objective {objective}: {name} that loss() returns is "
+                f"{stepping.describe_value(value)}, not a tensor of one number"
             )
     for name in ("loss", "reconstruction"):
         if name not in parts:
@@ -148,20 +201,32 @@ def check(loss: Tensor, parts: dict[str, Tensor], objective: str) -> None:
             )
 
 
-def adam(parameters: Iterable[Tensor], s: Settings) -> torch.optim.Adam:
-    """The optimiser of settings; the schedule sets its rate at each step."""
+def adam(parameters: Iterable[Tensor], settings: Settings) -> torch.optim.Adam:
+    """Return Adam as the settings say; the schedule sets its rate at each step."""
     return torch.optim.Adam(
-        parameters, s.lr, (s.adam_beta1, s.adam_beta2), s.adam_eps, fused=True
+        parameters,
+        settings.lr,
+        (settings.adam_beta1, settings.adam_beta2),
+        settings.adam_eps,
+        fused=True,
     )
 
 
 def update(
     coder: Coder,
     optimiser: torch.optim.Optimizer,
-    loss: Tensor,
+    loss: Float[Tensor, ""],
     most_norm: float | None = None,
 ) -> None:
-    """One step down the gradient of `loss`, cut to `most_norm`; the decoder's rows stay of unit norm."""
+    """Take one step down the gradient of a loss; the decoder's rows stay of unit norm.
+
+    Args:
+        coder: the coder that is trained.
+        optimiser: the optimiser of all that is learned.
+        loss: the loss of a batch.
+        most_norm: the norm that all gradients together are scaled down to; None leaves
+            them as they are.
+    """
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     if most_norm is not None:
@@ -174,38 +239,52 @@ def update(
 
 
 @torch.no_grad()
-def untrained(
-    coder: Coder, x: Tensor | inputs.Inputs, variance: float
-) -> dict[str, Any]:
-    """The row of the log of a coder that no step made: its reconstruction of all prepared inputs (N, d)."""
-    error = active = 0.0
-    for part in x.split(16_384):
-        codes = coder.encode(part)
-        error += (part - coder.reconstruct(part, codes)).double().square().sum().item()
-        active += len(codes.values)
+def untrained_row(
+    coder: Coder, x: Float[Tensor, "images dims"] | inputs.Inputs, variance: float
+) -> LogRow:
+    """Return the log's one row of a coder that no step made.
+
+    Args:
+        coder: the coder.
+        x: the prepared inputs that it reconstructs, all of them.
+        variance: the total variance of the inputs.
+    """
+    error = 0.0
+    active_count = 0.0
+    for chunk in x.split(_CHUNK):
+        codes = coder.encode(chunk)
+        residual = chunk - coder.reconstruct(chunk, codes)
+        error += residual.double().square().sum().item()
+        active_count += len(codes.values)
     error /= len(x)
-    row = {
+    return {
         "step": -1,
         "epoch": 0,
         "lr": 0.0,
         "loss": error,
         "reconstruction": error,
-        "l0": active / len(x),
+        "l0": active_count / len(x),
+        "r2": 1 - error / variance,
     }
-    return row | {"r2": 1 - error / variance}
 
 
-def moments(x: Tensor | inputs.Inputs, input_norm: str) -> Moments:
-    """The :class:`Moments` of prepared inputs (N, d)."""
-    coder, total = (
-        Coder(x.shape[1], 1, 1, input_norm=input_norm),
-        torch.zeros(x.shape[1], dtype=torch.float64),
-    )
-    for part in x.split(16_384):
-        total = total + coder.standardise(part)[0].mean(dim=0).cpu().double() * len(
-            part
-        )
-    return Moments((total / len(x)).float().to(x.device), inputs.total_variance(x))
+def moments(
+    x: Float[Tensor, "images dims"] | inputs.Inputs, input_norm: str
+) -> Moments:
+    """Compute the :class:`Moments` of prepared inputs.
+
+    Args:
+        x: the prepared inputs.
+        input_norm: the recipe's option, which says how the encoder standardises.
+    """
+    d = x.shape[1]
+    coder = Coder(d, 1, 1, input_norm=input_norm)
+    total = torch.zeros(d, dtype=torch.float64)
+    for chunk in x.split(_CHUNK):
+        standard, _, _ = coder.standardise(chunk)
+        total = total + standard.mean(dim=0).cpu().double() * len(chunk)
+    mean = (total / len(x)).float().to(x.device)
+    return Moments(mean, inputs.total_variance(x))
 
 
 def batches(
@@ -214,32 +293,39 @@ def batches(
     steps: int,
     seed: int,
     device: torch.device | str = "cpu",
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield `steps` times (epoch, row numbers (batch_size,)): each epoch a fresh permutation, its last part dropped.
+) -> Iterator[tuple[int, Int[Tensor, " batch"]]]:
+    """Yield the epoch and the row numbers of each step's batch.
 
-    The permutation is drawn on the CPU, the same for every device, and moved there as a whole.
+    Each epoch is a fresh permutation of all rows, whose last incomplete batch is
+    dropped. The permutation is drawn on the CPU, so that it is the same for every
+    device, and moved there as a whole.
+
+    Args:
+        count: the number of rows.
+        batch_size: rows of a batch; at most `count`.
+        steps: how many batches to yield.
+        seed: of the permutations.
+        device: where the row numbers lie.
     """
     generator = torch.Generator().manual_seed(seed)
-    of_an_epoch = count // batch_size
+    batches_of_epoch = count // batch_size
     for step in range(steps):
-        epoch, batch = divmod(step, of_an_epoch)
-        if batch == 0:
-            parts = (
-                torch.randperm(count, generator=generator).to(device).split(batch_size)
-            )
-        yield epoch, parts[batch]
+        epoch, batch_number = divmod(step, batches_of_epoch)
+        if batch_number == 0:
+            permutation = torch.randperm(count, generator=generator).to(device)
+            epoch_batches = permutation.split(batch_size)
+        yield epoch, epoch_batches[batch_number]
 
 
 @torch.no_grad()
-def remove_parallel(weight: Tensor) -> None:
+def remove_parallel(weight: Float[Tensor, "latents dims"]) -> None:
     """Remove from the gradient of each unit row its component along the row."""
     assert weight.grad is not None
-    weight.grad.addcmul_(
-        weight, (weight.grad * weight).sum(dim=1, keepdim=True), value=-1
-    )
+    along_row = (weight.grad * weight).sum(dim=1, keepdim=True)
+    weight.grad.addcmul_(weight, along_row, value=-1)
 
 
 @torch.no_grad()
-def unit_rows_(weight: Tensor) -> None:
+def unit_rows_(weight: Float[Tensor, "latents dims"]) -> None:
     """Scale each row to unit l2 norm, in place."""
     weight.div_(weight.norm(dim=1, keepdim=True).clamp_min(1e-12))

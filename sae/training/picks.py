@@ -1,250 +1,379 @@
-"""The activations of a training batch: all, or those that are selected, and the gradients that flow through them.
+"""The activations of a training batch, the ones that are selected, and their gradients.
 
-Shapes: N samples, d dimensions, m latents, k a sample, P = k N picks. A pick of value 0 is an empty place.
+Shapes in comments: N samples in a batch, d dimensions, m latents, k picks of a sample,
+P = k N picks of a batch. A pick of value 0 is an empty place.
 """
 
+import functools
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from sae.models.coder import Coder, gather_sum
 
-_GROUP = 8  # latents whose largest activation is looked at first
+# One number for each pick: (N, k), or (P,) where samples differ in how many they have.
+FloatPerPick = Float[Tensor, "batch k"] | Float[Tensor, " picks"]
+IntPerPick = Int[Tensor, "batch k"] | Int[Tensor, " picks"]
+BoolPerPick = Bool[Tensor, "batch k"] | Bool[Tensor, " picks"]
+
+_GROUP = 8  # Latents in a group, of which `largest` compares the maxima first.
+
+
+@dataclass(frozen=True)
+class _LatentOrder:
+    """The picks of a batch, sorted by latent.
+
+    Attributes:
+        places: where each pick stood before it was sorted.
+        samples: the sample of each pick.
+        starts: where the picks of each latent begin.
+    """
+
+    places: Int[Tensor, " picks"]
+    samples: Int[Tensor, " picks"]
+    starts: Int[Tensor, " latents"]
+
+
+@dataclass(frozen=True)
+class _Places:
+    """The sample and the latent of each pick, without its value."""
+
+    indices: IntPerPick
+    m: int
+    starts: Int[Tensor, " batch"] | None
+
+    def samples(self) -> IntPerPick:
+        """Return the sample of each pick, shaped as the indices."""
+        device = self.indices.device
+        if self.starts is None:
+            samples = torch.arange(len(self.indices), device=device)
+            return samples[:, None].expand_as(self.indices)
+        places = torch.arange(len(self.indices), device=device)
+        return torch.searchsorted(self.starts, places, right=True) - 1
+
+    @functools.cached_property
+    def by_latent(self) -> _LatentOrder:
+        """Sort the picks by latent, once: later calls return the first one's result."""
+        # Narrow integers sort faster. The sort is stable, so that the samples of a
+        # latent are summed in order.
+        narrow_int = torch.short if self.m < 2**15 else torch.int
+        latents = self.indices.reshape(-1)
+        sorted_latents, places = torch.sort(latents.to(narrow_int), stable=True)
+
+        # Not by counting: `bincount` waits for a GPU.
+        all_latents = torch.arange(self.m, dtype=narrow_int, device=latents.device)
+        starts = torch.searchsorted(sorted_latents, all_latents)
+        return _LatentOrder(places, self.samples().reshape(-1)[places], starts)
 
 
 @dataclass(frozen=True)
 class Picks:
-    """Selected activations of m latents; as many for each sample, or as many as fall to it of a whole batch.
+    """Selected activations of m latents.
+
+    Either each sample has k of them, or each has as many as fall to it when they are
+    selected of a whole batch; those are flat, sample after sample.
 
     Attributes:
-        values, indices: (N, k) activations and latents, in no particular order; or (P,), row after row.
-        m: latents there are.
-        starts: (N,) where each row starts, if they are (P,).
+        values: the activations, in no particular order within a sample.
+        indices: the latent of each value.
+        m: the number of latents there are.
+        starts: where each sample begins, if the picks are flat.
     """
 
-    values: Tensor
-    indices: Tensor
+    values: FloatPerPick
+    indices: IntPerPick
     m: int
-    starts: Tensor | None = None
-    # `replace` starts with an empty one: it may change the indices that were sorted.
-    _sorted: dict[str, tuple[Tensor, ...]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    starts: Int[Tensor, " batch"] | None = None
+    _places: _Places = field(init=False, repr=False, compare=False)
 
-    def attach(self, coder: Coder, x: Tensor) -> "Picks":
-        """The same, as functions of the encoder's weights, in float32 whatever `a` was computed in.
+    def __post_init__(self) -> None:
+        places = _Places(self.indices, self.m, self.starts)
+        object.__setattr__(self, "_places", places)
 
-        Activations that were not picked get no gradient, so it takes no dense product.
+    def sample_count(self) -> int:
+        """Return the number of samples in the batch."""
+        return len(self.values if self.starts is None else self.starts)
+
+    def rows(self) -> IntPerPick:
+        """Return the sample of each pick, shaped as the values."""
+        return self._places.samples()
+
+    def attach(self, coder: Coder, x: Float[Tensor, "batch dims"]) -> "Picks":
+        """Make the values differentiable in the encoder's weights, in float32.
+
+        Activations that were not picked get no gradient. So this takes no product of
+        all samples with all latents.
 
         Args:
-            x: (N, d) standardised inputs that the values are activations of.
-        """
-        picks = replace(self, m=coder.m)  # They may be picks of the first latents.
-        return picks._with(_encoded(self.values, coder, x, picks, x.dtype))
+            coder: the coder that encoded the batch.
+            x: the standardised inputs that the values are activations of.
 
-    def gather(self, a: Tensor) -> "Picks":
-        """The same, as functions of the activations `a` (N, m), whose gradient is dense anyway."""
-        values = torch.where(
-            self.values == 0, 0, self.of(a)
-        )  # An empty place stays empty.
+        Returns:
+            Picks of the same values and latents.
+        """
+        # An objective may have picked among the first latents only.
+        picks = replace(self, m=coder.m)
+        values = _WithEncoderGradient.apply(
+            self.values, x, picks, coder.W_enc.T, coder.b_enc, coder.b_dec
+        )
+        return picks._with_values(values)
+
+    def gather(self, a: Float[Tensor, "batch latents"]) -> "Picks":
+        """Make the values differentiable in all activations `a`, which are so already.
+
+        Returns:
+            Picks of the same values and latents.
+        """
+        # An empty place stays empty, whatever its latent's activation is.
+        values = torch.where(self.values == 0, 0, self.values_in(a))
         return replace(self, values=values, m=a.shape[1])
 
-    def of(self, a: Tensor) -> Tensor:
-        """What `a` (N, m) has at the places of the picks; shaped as the values."""
+    def values_in(self, a: Float[Tensor, "batch latents"]) -> FloatPerPick:
+        """Read `a` at the places of the picks; shaped as the values."""
         if self.starts is None:
             return a.gather(1, self.indices)
         return a.flatten().gather(0, self.rows() * a.shape[1] + self.indices)
 
-    def rows(self) -> Tensor:
-        """The sample of each pick, shaped as the values."""
-        if self.starts is None:
-            return torch.arange(len(self.values), device=self.values.device)[
-                :, None
-            ].expand_as(self.values)
-        places = torch.arange(len(self.indices), device=self.indices.device)
-        return torch.searchsorted(self.starts, places, right=True) - 1
+    def where(self, keep: BoolPerPick) -> "Picks":
+        """Empty the places where `keep`, shaped as the values, is false."""
+        return self._with_values(torch.where(keep, self.values, 0))
 
-    def dense(self) -> Tensor:
-        """The codes as a whole, (N, m), with their gradients."""
-        samples = len(self.values) if self.starts is None else len(self.starts)
+    def dense(self) -> Float[Tensor, "batch latents"]:
+        """Write the picks, with their gradients, into an array of all latents."""
         places = (self.rows() * self.m + self.indices).reshape(-1)
-        flat = self.values.new_zeros(samples * self.m).index_add(
-            0, places, self.values.reshape(-1)
-        )
-        return flat.view(samples, self.m)
+        zeros = self.values.new_zeros(self.sample_count() * self.m)
+        flat = zeros.index_add(0, places, self.values.reshape(-1))
+        return flat.view(self.sample_count(), self.m)
 
-    def where(self, kept: Tensor) -> "Picks":
-        """The same picks, those that are not `kept` (bool, shaped as the values) made empty places."""
-        return self._with(torch.where(kept, self.values, 0))
+    def decode(
+        self, weight: Float[Tensor, "latents dims"]
+    ) -> Float[Tensor, "batch dims"]:
+        """Sum, for each sample, the rows of `weight` that it picked times their values.
 
-    def decode(self, weight: Tensor) -> Tensor:
-        """The sum of each row's picks times their rows of `weight` (m, d): (N, d); differentiable in both."""
-        out = gather_sum(self.values, self.indices, weight.detach(), self.starts)
-        return _Decoded.apply(out, weight, self) if weight.requires_grad else out
+        Gradients flow to the values and to the weight.
+        """
+        sums = gather_sum(self.values, self.indices, weight.detach(), self.starts)
+        if not weight.requires_grad:
+            return sums
+        return _WithDecoderGradient.apply(sums, weight, self)
 
-    def sums(self) -> Tensor:
-        """(N,) the sum of each row's values."""
+    def sums(self) -> Float[Tensor, " batch"]:
+        """Sum the values of each sample."""
         if self.starts is None:
             return self.values.sum(dim=1)
-        ones, zeros = self.values.new_ones(1, 1), torch.zeros_like(self.indices)
-        return functional.embedding_bag(
-            zeros, ones, self.starts, per_sample_weights=self.values, mode="sum"
-        ).squeeze(1)
 
-    def fired(self) -> Tensor:
-        """(m,) bool: which latents have an activation > 0 among the picks; a pick of value 0 did not fire."""
-        hits = torch.zeros(self.m, device=self.values.device)
-        return (
-            hits.scatter_add_(
-                0,
-                self.indices.reshape(-1),
-                (self.values > 0).to(hits.dtype).reshape(-1),
-            )
-            > 0
+        # Each value weighs the one row, a 1, of a table.
+        table = self.values.new_ones(1, 1)
+        rows_of_table = torch.zeros_like(self.indices)
+        sums = functional.embedding_bag(
+            rows_of_table,
+            table,
+            self.starts,
+            per_sample_weights=self.values,
+            mode="sum",
         )
+        return sums.squeeze(1)
 
-    def sum_by_latent(self, weights: Tensor, rows: Tensor) -> Tensor:
-        """For each latent the sum over its picks of their `weights`, shaped as the values, times `rows` (N, d): (m, d).
+    def fired(self) -> Bool[Tensor, " latents"]:
+        """Tell which latents fired: a pick of them has a value above 0.
 
-        With the picks sorted by latent this gathers, as decoding does, and its order of summation is fixed, on a GPU
-        as well.
+        A latent that was picked with value 0 did not fire.
         """
-        order, samples, first = self._by_latent()
-        return gather_sum(weights.reshape(-1)[order], samples, rows, first)
+        hits = torch.zeros(self.m, device=self.values.device)
+        is_positive = (self.values > 0).to(hits.dtype)
+        hits.scatter_add_(0, self.indices.reshape(-1), is_positive.reshape(-1))
+        return hits > 0
 
-    def _with(self, values: Tensor) -> "Picks":
-        """Picks of the same latents with other values; they share what is sorted."""
+    def sum_by_latent(
+        self,
+        weights: FloatPerPick,
+        rows: Float[Tensor, "batch dims"],
+    ) -> Float[Tensor, "latents dims"]:
+        """Sum, for each latent, the rows of the samples that picked it times a weight.
+
+        The picks are sorted by latent and then gathered, as in decoding. So the order
+        of summation is fixed, on a GPU too.
+
+        Args:
+            weights: a weight for each pick, shaped as the values.
+            rows: a row for each sample.
+        """
+        order = self._places.by_latent
+        sorted_weights = weights.reshape(-1)[order.places]
+        return gather_sum(sorted_weights, order.samples, rows, order.starts)
+
+    def _with_values(self, values: FloatPerPick) -> "Picks":
+        """Return picks of the same places with other values."""
         picks = replace(self, values=values)
-        object.__setattr__(picks, "_sorted", self._sorted)
+        # They share the places, so that these are sorted by latent once.
+        object.__setattr__(picks, "_places", self._places)
         return picks
 
-    def _by_latent(self) -> tuple[Tensor, ...]:
-        """Of the picks in the order of their latents: their places (P,), samples (P,), and where latents start (m,)."""
-        if not self._sorted:
-            # Narrow integers sort faster; the sort is stable, so samples are summed in order.
-            narrow = torch.short if self.m < 2**15 else torch.int
-            flat = self.indices.reshape(-1)
-            ordered, order = torch.sort(flat.to(narrow), stable=True)
-            # Not by counting: `bincount` waits for a GPU.
-            first = torch.searchsorted(
-                ordered, torch.arange(self.m, dtype=narrow, device=flat.device)
-            )
-            self._sorted["by latent"] = (order, self.rows().reshape(-1)[order], first)
-        return self._sorted["by latent"]
 
-
-class _Decoded(torch.autograd.Function):
-    # The gradient of the decoder's weight alone; that of the values is `embedding_bag`'s own.
+class _WithDecoderGradient(torch.autograd.Function):
+    """Give decoded sums, which have the gradient of the values, that of the weight."""
 
     @staticmethod
-    def forward(ctx: Any, out: Tensor, _weight: Tensor, picks: Picks) -> Tensor:
-        ctx.picks = picks._with(picks.values.detach())
-        return out.view_as(out)
+    def forward(ctx: Any, sums: Tensor, _weight: Tensor, picks: Picks) -> Tensor:
+        ctx.picks = picks._with_values(picks.values.detach())
+        return sums.view_as(sums)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return gradient, ctx.picks.sum_by_latent(ctx.picks.values, gradient), None
+        weight_gradient = ctx.picks.sum_by_latent(ctx.picks.values, gradient)
+        return gradient, weight_gradient, None
 
 
-class _Encoded(torch.autograd.Function):
-    # values = ReLU((x - b_d) . w_j + b_j) of the picked latents j, or of all where there are no picks: (N, m). Plain
-    # autograd would go through (N, m) more often, and keep more of it.
+class _WithEncoderGradient(torch.autograd.Function):
+    """Give picked activations, which are computed already, the encoder's gradients.
+
+    value = ReLU((x - b_dec) . w_j + b_j) for a pick of latent j. `encoder` is (m, d).
+    """
 
     @staticmethod
     def forward(
         ctx: Any,
         values: Tensor,
         x: Tensor,
-        picks: Picks | None,
-        dtype: torch.dtype,
-        *weights: Tensor,
+        picks: Picks,
+        encoder: Tensor,
+        _b_enc: Tensor,
+        b_dec: Tensor,
     ) -> Tensor:
-        ctx.save_for_backward(values, x, *weights)
-        ctx.picks, ctx.dtype = picks, dtype
+        ctx.save_for_backward(values, x, encoder, b_dec)
+        ctx.picks = picks
         return values.view_as(values)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        values, x, weight, _, b_dec = ctx.saved_tensors
-        picks, centred = ctx.picks, x - b_dec
-        if picks is None:
-            gradient = torch.ops.aten.threshold_backward(gradient, values, 0)
-            of_bias = gradient.sum(dim=0)
-            of_weight = (gradient.to(ctx.dtype).T @ centred.to(ctx.dtype)).to(x.dtype)
-        else:
-            gradient = torch.where(values > 0, gradient, 0)
-            of_bias = gradient.new_zeros(picks.m).scatter_add_(
-                0, picks.indices.reshape(-1), gradient.reshape(-1)
-            )
-            of_weight = picks.sum_by_latent(gradient, centred)
-        return None, None, None, None, of_weight, of_bias, -(of_bias @ weight)
+        values, x, encoder, b_dec = ctx.saved_tensors
+        picks = ctx.picks
+        centred = x - b_dec
+
+        gradient = torch.where(values > 0, gradient, 0)
+        b_enc_gradient = gradient.new_zeros(picks.m).scatter_add_(
+            0, picks.indices.reshape(-1), gradient.reshape(-1)
+        )
+        encoder_gradient = picks.sum_by_latent(gradient, centred)
+        b_dec_gradient = -(b_enc_gradient @ encoder)
+        return None, None, None, encoder_gradient, b_enc_gradient, b_dec_gradient
 
 
-def _encoded(
-    values: Tensor, coder: Coder, x: Tensor, picks: Picks | None, dtype: torch.dtype
-) -> Tensor:
-    return _Encoded.apply(
-        values, x, picks, dtype, coder.W_enc.T, coder.b_enc, coder.b_dec
-    )
+class _WithDenseEncoderGradient(torch.autograd.Function):
+    """Give all activations, which are computed already, the encoder's gradients.
+
+    a = ReLU((x - b_dec) @ encoder.T + b_enc); `encoder` is (m, d). Plain autograd would
+    go through (N, m) more often, and keep more of it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        a: Tensor,
+        x: Tensor,
+        precision: torch.dtype,
+        encoder: Tensor,
+        _b_enc: Tensor,
+        b_dec: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(a, x, encoder, b_dec)
+        ctx.precision = precision
+        return a.view_as(a)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        a, x, encoder, b_dec = ctx.saved_tensors
+        precision = ctx.precision
+        centred = x - b_dec
+
+        gradient = torch.ops.aten.threshold_backward(gradient, a, 0)
+        b_enc_gradient = gradient.sum(dim=0)
+        product = gradient.to(precision).T @ centred.to(precision)
+        encoder_gradient = product.to(x.dtype)
+        b_dec_gradient = -(b_enc_gradient @ encoder)
+        return None, None, None, encoder_gradient, b_enc_gradient, b_dec_gradient
 
 
-def activations(
-    coder: Coder, x: Tensor, precision: torch.dtype, *, differentiable: bool
-) -> Tensor:
-    """a = ReLU(pi), dense, for penalties: standardised inputs (N, d) to (N, m) float32.
+def compute_activations(
+    coder: Coder,
+    x: Float[Tensor, "batch dims"],
+    precision: torch.dtype,
+    *,
+    differentiable: bool,
+) -> Float[Tensor, "batch latents"]:
+    """Compute the activations ReLU(pi) of all latents, in float32.
 
     Args:
-        precision: of the product with the encoder, and of that of its gradient.
-        differentiable: whether gradients flow through `a`. What is picked of it gets its own (`Picks.attach`).
+        coder: the coder that encodes.
+        x: standardised inputs.
+        precision: of the product with the encoder, and of the product that gives the
+            encoder's gradient.
+        differentiable: whether gradients flow through the activations. What is picked
+            of them can have gradients without that (:meth:`Picks.attach`).
     """
     with torch.no_grad():
         a = coder.activations(x, precision)
-    return (
-        _encoded(
-            a, coder, x, None, x.dtype if precision == torch.float32 else precision
-        )
-        if differentiable
-        else a
+    if not differentiable:
+        return a
+    # In float64, which tests use, "float32" means the precision of the inputs.
+    gradient_precision = x.dtype if precision == torch.float32 else precision
+    return _WithDenseEncoderGradient.apply(
+        a, x, gradient_precision, coder.W_enc.T, coder.b_enc, coder.b_dec
     )
 
 
-def of_each(a: Tensor, k: int) -> Picks:
-    """The k largest activations of each sample, of `a` (N, m)."""
-    return Picks(*largest(a, k), a.shape[1])
+def of_each(a: Float[Tensor, "batch latents"], k: int) -> Picks:
+    """Pick the k largest activations of each sample."""
+    values, indices = largest(a, k)
+    return Picks(values, indices, a.shape[1])
 
 
-def of_batch(a: Tensor, k: int) -> Picks:
-    """The k N largest activations of the whole batch `a` (N, m), so k a sample on average."""
+def of_batch(a: Float[Tensor, "batch latents"], k: int) -> Picks:
+    """Pick the k N largest activations of a batch of N samples: k a sample on average.
+
+    Returns:
+        Flat picks, sample after sample.
+    """
     n, m = a.shape
-    values, flat = (part.squeeze(0) for part in largest(a.reshape(1, -1), k * n))
-    flat, order = flat.sort()
-    return Picks(
-        values[order],
-        flat % m,
-        m,
-        torch.searchsorted(flat // m, torch.arange(n, device=a.device)),
-    )
+    values, places = largest(a.reshape(1, -1), k * n)
+
+    places, order = places.squeeze(0).sort()
+    values = values.squeeze(0)[order]
+    starts = torch.searchsorted(places // m, torch.arange(n, device=a.device))
+    return Picks(values, places % m, m, starts)
 
 
-def largest(a: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row of `a` (N, m): values and places, both (N, k), in no particular order.
+def largest(
+    a: Float[Tensor, "rows columns"], k: int
+) -> tuple[Float[Tensor, "rows k"], Int[Tensor, "rows k"]]:
+    """Find the k largest values of each row, and their columns, in no particular order.
 
-    On a CPU the k groups of latents with the largest members are found first, and then the k largest of those groups:
-    no other group can hold one of them. That is one quick pass, and two selections among few.
+    On a CPU the columns are parted into groups. Of them the k groups with the largest
+    maxima are found first, and then the k largest values in those groups: no other
+    group can hold one of them. That is one quick pass, and two selections among few.
     """
     n, m = a.shape
     if a.device.type != "cpu" or m % _GROUP or 2 * k * _GROUP > m:
         return a.topk(k, dim=1, sorted=False)
-    count = (
-        m // _GROUP
-    )  # Each group's members lie this far apart, so that its maximum is one of whole vectors.
-    grouped = a.view(n, _GROUP, count)
+
+    # Group g holds the columns g, g + group_count, g + 2 group_count, ... They lie that
+    # far apart, so that the maxima of all groups are maxima of whole vectors.
+    group_count = m // _GROUP
+    grouped = a.view(n, _GROUP, group_count)
     groups = grouped.amax(dim=1).topk(k, dim=1, sorted=False).indices
-    members = grouped.gather(2, groups.unsqueeze(1).expand(-1, _GROUP, -1)).flatten(1)
+
+    # (n, _GROUP * k): the first members of the k groups, then their second members, ...
+    members_of_groups = groups.unsqueeze(1).expand(-1, _GROUP, -1)
+    members = grouped.gather(2, members_of_groups).flatten(1)
     values, places = members.topk(k, dim=1, sorted=False)
-    return values, groups.gather(1, places % k) + places // k * count
+
+    member_numbers = places // k
+    columns = groups.gather(1, places % k) + member_numbers * group_count
+    return values, columns

@@ -1,4 +1,7 @@
-"""Everything that decides a trained SAE, with the data. No torch here: the workflow reads plans with it."""
+"""Everything that decides a trained SAE, beside the data.
+
+No torch here: the workflow reads plans with it.
+"""
 
 from types import ModuleType
 from typing import Any, Literal
@@ -17,19 +20,22 @@ from sae.core.options import (
 
 
 def rounded(value: Any) -> Any:
-    """A swept value as it is trained: as paths print it (`sae.core.paths.written`), so that the two never differ."""
+    """Round a swept value to what paths print of it (`sae.core.paths.written`).
+
+    So the value that is trained and the one in a path never differ.
+    """
     return float(format(value, "g")) if isinstance(value, float) else value
 
 
 class Recipe(Options):
-    """How SAEs are trained, whatever the method."""
+    """The options of training that all methods share."""
 
     m: Count
     """Latents in the dictionary."""
     epochs: Count
-    """An epoch is a fresh permutation of the training rows, its incomplete batch dropped."""
+    """How often all rows are seen, permuted anew; the incomplete batch is dropped."""
     steps: Count | None = None
-    """Of the optimiser, instead of `epochs`; the last epoch may then end early."""
+    """Steps of the optimiser, instead of `epochs`; the last epoch may end early."""
     batch_size: Count
     """Images a step."""
     lr: Positive
@@ -49,101 +55,118 @@ class Recipe(Options):
     dead_after: Count
     """Samples without an activation > 0 after which a latent counts as dead."""
     input_norm: Literal["none", "unit_l2", "unit_l2_layernorm"]
-    """With unit_l2_layernorm each sample is also standardised, which is undone after decoding."""
+    """With unit_l2_layernorm each sample is also standardised; decoding undoes that."""
     unit_variance: bool
-    """Then one scalar makes the training split's total variance 1; lambda's scale rests on it."""
+    """Whether one factor makes the training variance 1; lambda's scale rests on it."""
     tied: bool
     """Whether the encoder is the decoder's transpose."""
     encoder_scale: Positive = 1.0
     """The encoder starts as the decoder's transpose times this."""
     frozen: Literal["encoder", "decoder", "all"] | None = None
-    """What stays as it was initialised; of the encoder weights and biases, of the decoder weights, or all."""
+    """What stays as it was initialised: the encoder with its bias, W_dec, or all."""
     log_every: Count
     """Steps between rows of train.parquet."""
     precision: Precision = "float32"
-    """Of the encoder's products in training; weights and all else stay float32."""
+    """Precision of the encoder's products in training; all else stays float32."""
 
     def steps_on(self, rows: int) -> int:
-        """Steps of the optimiser on so many training rows."""
-        return self.steps or self.epochs * (rows // min(self.batch_size, rows))
+        """Return the steps of the optimiser on so many training rows."""
+        if self.steps is not None:
+            return self.steps
+        batches_of_epoch = rows // min(self.batch_size, rows)
+        return self.epochs * batches_of_epoch
 
     @field_validator("encoder_scale", "frozen")
     @classmethod
-    def _of_an_encoder_of_its_own(cls, value: Any, info: ValidationInfo) -> Any:
-        if value not in (1, None, "all") and info.data.get("tied"):
-            said = "set encoder_scale: 1 and freeze all or nothing, or set tied: false"
+    def _check_encoder_is_not_tied(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what needs an encoder of its own, where it is the decoder's."""
+        fits_tied_encoder = value in (1, None, "all")
+        if info.data.get("tied") and not fits_tied_encoder:
             raise ValueError(
-                f"with `tied` the encoder is the decoder's transpose; {said}"
+                "with `tied` the encoder is the decoder's transpose; set "
+                "encoder_scale: 1 and freeze all or nothing, or set tied: false"
             )
         return value
 
 
 def later_options_of(objective: str, penalty: str | None) -> dict[str, Any]:
-    """Return {option: the value that its absence stands for} of an objective and a penalty.
+    """Return the later options of an objective and a penalty.
+
+    Returns:
+        {option: the value that its absence in a record stands for}.
 
     Raises:
         UserError: there is no such entry.
     """
-    later = dict(registry.head("objective", objective).options.later_options())
-    if penalty is not None:
-        later |= registry.head("penalty", penalty).options.later_options()
-    return later
+    of_objective = registry.head("objective", objective).options.later_options()
+    if penalty is None:
+        return of_objective
+    of_penalty = registry.head("penalty", penalty).options.later_options()
+    return of_objective | of_penalty
 
 
 def completed(record: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of an SAE with the later options that a record leaves out.
 
     Args:
-        record: What :meth:`Settings.identity` gave, with `objective` and `penalty`.
+        record: what :meth:`Settings.identity` gave, with `objective` and `penalty`.
     """
-    later = later_options_of(record["objective"], record["penalty"])
-    options = {"options": later | record["options"]}
-    return Recipe.later_options() | record | options
+    later_options = later_options_of(record["objective"], record["penalty"])
+    entry_options = later_options | record["options"]
+    return Recipe.later_options() | record | {"options": entry_options}
 
 
 class Settings(Recipe):
-    """One SAE: the recipe, and what its method and trial say."""
+    """The settings of one SAE: the recipe, and what its method and trial say."""
 
     k: Count
     """The budget, latents kept per sample or on average."""
     seed: Seed
-    """Of the initialisation and of the order of batches."""
+    """Seed of the initialisation and of the order of batches."""
     objective: str
+    """Name of the entry that says what is minimised."""
     penalty: str | None = None
+    """Name of the entry that is added to the objective, if one is."""
     mask: Literal["batch_active", "all"] | None = None
-    """The latents that a penalty is about; those active somewhere in the batch, or all."""
+    """Latents that a penalty is about: those active somewhere in the batch, or all."""
     lam: float | None = Field(None, ge=0, alias="lambda")
     """Weight of the penalty's mean over the batch."""
     options: dict[str, Any] = Field({})
-    """Of the objective and of the penalty, complete."""
+    """The options of the objective and of the penalty, complete."""
 
     @field_validator("k", "auxk_k")
     @classmethod
-    def _at_most_m(cls, value: int, info: ValidationInfo) -> int:
-        if value > (m := info.data.get("m", value)):
+    def _check_at_most_m(cls, value: int, info: ValidationInfo) -> int:
+        m = info.data.get("m", value)  # Missing where m itself is not right.
+        if value > m:
             raise ValueError(f"{value} is larger than m = {m}")
         return value
 
     def identity(self, **dump: Any) -> dict[str, Any]:
         """Return all that decides the result beside the entries' code.
 
-        That leaves out the names of entries and the cadence of the log, and later options
-        at the value that their absence stands for (`sae.core.options.Later`).
+        That leaves out the names of entries and the cadence of the log, and later
+        options at the value that their absence stands for (`sae.core.options.Later`).
+
+        Args:
+            dump: arguments of pydantic's `model_dump`, such as `mode`.
         """
-        written = super().identity(
-            exclude={"log_every", "objective", "penalty"}, **dump
-        )
-        later = later_options_of(self.objective, self.penalty)
-        written["options"] = without_absent(self.options, later)
-        return written
+        undecisive = {"log_every", "objective", "penalty"}
+        identity = super().identity(exclude=undecisive, **dump)
+        later_options = later_options_of(self.objective, self.penalty)
+        identity["options"] = without_absent(self.options, later_options)
+        return identity
 
     def of(self, entry: ModuleType) -> Options:
-        """The options of one entry, by its class of options, if it has one."""
-        form = getattr(entry, "Options", Options)
-        return form(
-            **{
-                name: self.options[name]
-                for name in form.model_fields
-                if name in self.options
-            }
-        )
+        """Return the options of one entry, in its own class `Options` if it has one.
+
+        Args:
+            entry: the module of the objective or of the penalty.
+        """
+        entry_class = getattr(entry, "Options", Options)
+        entry_options = {
+            name: self.options[name]
+            for name in entry_class.model_fields
+            if name in self.options
+        }
+        return entry_class(**entry_options)

@@ -1,4 +1,7 @@
-"""The paper's methods train as they did when every product was dense and left to autograd (`frozen_step.py`)."""
+"""The paper's methods train as they did by an older step (`frozen_step.py`).
+
+There every product was dense, and left to autograd.
+"""
 
 import pytest
 import torch
@@ -17,26 +20,28 @@ RECIPE = {
     "batch_size": 64,
     "lr": 0.003,
     "adam_eps": 6.25e-10,
-}
-RECIPE |= {
     "decay_fraction": 0.2,
     "auxk_alpha": 0.125,
     "auxk_k": 16,
     "dead_after": 150,
     "tied": False,
     "log_every": 7,
+    "input_norm": "unit_l2",
+    "precision": "float32",
 }
-RECIPE |= {"input_norm": "unit_l2", "precision": "float32"}
 
 
 @pytest.fixture(scope="module")
 def x():
-    """(700, 24) rows with structure, off centre, total variance 1, so that latents differ and some die."""
+    """Return inputs (700, 24) of total variance 1.
+
+    They have structure and are off centre, so that latents differ and some die.
+    """
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    z = torch.rand(700, 40, generator=generator) * (
-        torch.rand(700, 40, generator=generator) < 0.1
-    )
+    sizes = torch.rand(700, 40, generator=generator)
+    is_active = torch.rand(700, 40, generator=generator) < 0.1
+    z = sizes * is_active
     x = functional.normalize(z @ torch.randn(40, 24, generator=generator) + 0.5, dim=1)
     return x / frozen_step.total_variance(x) ** 0.5
 
@@ -54,29 +59,30 @@ def x():
     ],
 )
 def test_a_cell_trains_as_the_plain_step_did(x, penalty, mask, changed):
-    recipe, lam = RECIPE | changed, 0.003
-    old = frozen_step.Settings(**recipe, lam=lam if penalty else 0.0, mask=mask)
-    expected, expected_rows = frozen_step.train(
-        x, old, penalty and getattr(frozen_step, penalty)
-    )
+    recipe = RECIPE | changed
+    lam = 0.003 if penalty else 0.0
+    frozen_settings = frozen_step.Settings(**recipe, lam=lam, mask=mask)
+    frozen_penalty = penalty and getattr(frozen_step, penalty)
+    expected, expected_rows = frozen_step.train(x, frozen_settings, frozen_penalty)
+
     method = {"penalty": penalty, "mask": mask, "lam": lam} if penalty else {}
     settings = Settings(**recipe, **method, objective="topk", unit_variance=True)
-    topk = registry.load("objective", "topk")
-    coder, rows = train(
-        x, settings, topk, penalty and registry.load("penalty", penalty)
-    )
-    assert (
-        max(row["dead"] for row in rows) > 0 and max(row["aux"] for row in rows) > 0
-    )  # AuxK was at work.
-    if (
-        settings.precision == "bfloat16"
-    ):  # The plain step rounds the gradient of what is picked too.
+    objective_entry = registry.load("objective", "topk")
+    penalty_entry = penalty and registry.load("penalty", penalty)
+    coder, rows = train(x, settings, objective_entry, penalty_entry)
+
+    # AuxK was at work.
+    assert max(row["dead"] for row in rows) > 0
+    assert max(row["aux"] for row in rows) > 0
+    # The plain step rounds the gradient of what is picked too.
+    if settings.precision == "bfloat16":
         assert rows[-1]["r2"] == pytest.approx(expected_rows[-1]["r2"], abs=0.01)
         return
-    for row, wanted in zip(rows, expected_rows, strict=True):
-        assert row == pytest.approx(wanted, rel=1e-5, abs=1e-5)
-    assert {
-        "W_enc" if name == "encoder" else name for name, _ in coder.named_parameters()
-    } == {*expected.state_dict()}
-    for name, wanted in expected.named_parameters():
-        torch.testing.assert_close(getattr(coder, name), wanted, rtol=0, atol=1e-4)
+    for row, expected_row in zip(rows, expected_rows, strict=True):
+        assert row == pytest.approx(expected_row, rel=1e-5, abs=1e-5)
+    names = {name for name, _ in coder.named_parameters()}
+    assert {name.replace("encoder", "W_enc") for name in names} == {
+        *expected.state_dict()
+    }
+    for name, parameter in expected.named_parameters():
+        torch.testing.assert_close(getattr(coder, name), parameter, rtol=0, atol=1e-4)

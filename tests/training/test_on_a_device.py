@@ -44,7 +44,8 @@ WAITS_OF_A_STEP = {
     # It draws its chunks on the CPU, so that they are the same on every device.
     "decoder_orthogonality": Counter({TO_DEVICE: 1}),
 }
-IMAGES, STEPS = 12, 6
+IMAGES = 12
+STEPS = 6
 
 
 def recipe(objective, penalty=None, **changes):

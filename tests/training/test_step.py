@@ -1,4 +1,7 @@
-"""The loss of one batch and its gradients, against plain dense formulas in float64 and hand-computed values."""
+"""The loss of one batch and its gradients.
+
+They are compared with plain dense formulas in float64 and with values by hand.
+"""
 
 import re
 import types
@@ -6,10 +9,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import cosine_similarity
 from training.common import (
     REG1,
     REG2,
     data,
+    dense_activations,
     dense_loss,
     dense_penalty,
     kept_of_each,
@@ -24,7 +29,7 @@ from sae.training import auxk, step
 from sae.training.auxk import auxk_loss, dead_picks_masked
 from sae.training.objectives import topk
 from sae.training.penalties import l1_l2_ratio, off_support_l1
-from sae.training.picks import Picks, activations, largest, of_batch, of_each
+from sae.training.picks import Picks, compute_activations, largest, of_batch, of_each
 from sae.training.recipe import Settings
 
 PENALTIES = {
@@ -33,7 +38,8 @@ PENALTIES = {
 }
 
 
-def batch(a, picks, mask):
+def make_batch(a, picks, mask):
+    """Return what a penalty sees of activations, with some inputs and some coder."""
     return step.Batch(a, a, picks, mask, Coder(1, 1, 1), 0, Options())
 
 
@@ -49,43 +55,47 @@ def test_loss_and_gradients_equal_the_dense_reference(
 ):
     if dead == "without asking which":  # As on a GPU.
         monkeypatch.setattr(auxk, "dead_picks", dead_picks_masked)
-    dead = bool(dead)
+    some_are_dead = bool(dead)
     x = data().double()
-    method = method | {"lam": 0.3, "mask": mask} if method else {}
+    if method:
+        method = method | {"lam": 0.3, "mask": mask}
     s = settings(
         objective=objective, input_norm=norm, tied=tied, dead_after=500, **method
     )
-    made = make_objective(x, s)
-    if dead:  # Half the latents never fire in this batch, and have not for long.
-        made.since_fired[: s.m // 2] = 1000
+    objective_at_work = make_objective(x, s)
+    coder = objective_at_work.coder
+    if some_are_dead:  # Half the latents do not fire in this batch, nor did for long.
+        objective_at_work.since_fired[: s.m // 2] = 1000
         with torch.no_grad():
-            made.coder.b_enc[: s.m // 2] -= 0.4
-    since = made.since_fired.clone()
-    loss, parts = made.loss(x, 0)
+            coder.b_enc[: s.m // 2] -= 0.4
+    since_fired_before = objective_at_work.since_fired.clone()
+
+    loss, parts = objective_at_work.loss(x, 0)
     loss.backward()
-    gradients = {n: p.grad.clone() for n, p in made.coder.named_parameters()}
-    assert (parts["aux"] > 0) == dead and (parts["penalty"] > 0) == bool(method)
-    made.coder.zero_grad()
-    expected, _ = dense_loss(made.coder, x, s, since)
+    gradients = {n: p.grad.clone() for n, p in coder.named_parameters()}
+    assert (parts["aux"] > 0) == some_are_dead
+    assert (parts["penalty"] > 0) == bool(method)
+
+    coder.zero_grad()
+    expected, _ = dense_loss(coder, x, s, since_fired_before)
     expected.backward()
     torch.testing.assert_close(loss, expected)
-    for n, p in made.coder.named_parameters():
+    for n, p in coder.named_parameters():
         torch.testing.assert_close(gradients[n], p.grad, msg=n)
 
 
-def test_picks_of_a_batch_are_its_largest_whoever_has_them():
+def test_picks_of_a_batch_are_its_largest_whichever_samples_have_them():
     a = torch.tensor(
         [[0.0, 5.0, 4.0, 3.0], [0.0, 0.0, 0.0, 0.0], [2.0, 0.0, 6.0, 0.5]],
         requires_grad=True,
     )
     picks = of_batch(a, 2)
-    assert picks.starts.tolist() == [0, 3, picks.starts[2]] and len(picks.values) == 6
+    assert picks.starts.tolist() == [0, 3, picks.starts[2]]
+    assert len(picks.values) == 6
     assert picks.sums().tolist() == [12.0, 0.0, 8.5]
     dense = torch.zeros(3, 4)
-    dense[0, 1:], dense[2, [0, 2, 3]] = (
-        torch.tensor([5.0, 4.0, 3.0]),
-        torch.tensor([2.0, 6.0, 0.5]),
-    )
+    dense[0, 1:] = torch.tensor([5.0, 4.0, 3.0])
+    dense[2, [0, 2, 3]] = torch.tensor([2.0, 6.0, 0.5])
     weight = torch.randn(4, 2)
     torch.testing.assert_close(picks.decode(weight), dense @ weight)
     assert picks.fired().tolist() == [True, True, True, True]
@@ -94,39 +104,33 @@ def test_picks_of_a_batch_are_its_largest_whoever_has_them():
 
 @pytest.mark.parametrize("name", PENALTIES)
 @pytest.mark.parametrize("select", [of_each, of_batch])
-def test_penalty_gradcheck(name, select):
-    a = (
-        torch.rand(
-            5, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
-        )
-        + 0.1
-    )
+def test_a_penalty_is_the_dense_formula_and_has_its_gradient(name, select):
+    generator = torch.Generator().manual_seed(3)
+    a = torch.rand(5, 9, dtype=torch.float64, generator=generator) + 0.1
     mask = (torch.arange(9) % 3 > 0).double()
-    places = select(a * mask, 2)  # Picks are batch-active, as in training.
-    flat = places.indices if places.starts is not None else places.indices.reshape(-1)
-    rows = (
-        torch.arange(10) // 2
-        if places.starts is None
-        else torch.searchsorted(places.starts, torch.arange(10), right=True) - 1
-    )
+    picks = select(a * mask, 2)  # Picks are batch-active, as in training.
+    latents = picks.indices.reshape(-1)
+    samples = torch.arange(10) // 2
+    if picks.starts is not None:
+        samples = torch.searchsorted(picks.starts, torch.arange(10), right=True) - 1
 
-    def sparse(a):
-        values = a[rows, flat].reshape(places.values.shape)
-        return PENALTIES[name](
-            batch(a, Picks(values, places.indices, 9, places.starts), mask)
-        )
+    def penalty_of(a):
+        values = a[samples, latents].reshape(picks.values.shape)
+        picks_of_a = Picks(values, picks.indices, 9, picks.starts)
+        return PENALTIES[name](make_batch(a, picks_of_a, mask))
 
     z = torch.zeros_like(a)
-    z[rows, flat] = a[rows, flat]
-    torch.testing.assert_close(sparse(a), dense_penalty(name, a, z, mask))
-    assert torch.autograd.gradcheck(sparse, a.requires_grad_())
+    z[samples, latents] = a[samples, latents]
+    torch.testing.assert_close(penalty_of(a), dense_penalty(name, a, z, mask))
+    assert torch.autograd.gradcheck(penalty_of, a.requires_grad_())
 
 
-def test_ratio_by_hand_and_zero_row():
+def test_the_ratio_equals_values_by_hand_and_is_0_for_a_row_of_zeros():
     a = torch.tensor([[3.0, 4.0, 12.0], [0.0, 0.0, 5.0]], requires_grad=True)
-    value = l1_l2_ratio.penalty(batch(a, None, torch.tensor([1.0, 1.0, 0.0])))
-    torch.testing.assert_close(value, torch.tensor([7 / 5, 0.0]))
-    value.sum().backward()
+    mask = torch.tensor([1.0, 1.0, 0.0])
+    ratios = l1_l2_ratio.penalty(make_batch(a, None, mask))
+    torch.testing.assert_close(ratios, torch.tensor([7 / 5, 0.0]))
+    ratios.sum().backward()
     expected = torch.tensor(
         [[1 / 5 - 3 * 7 / 125, 1 / 5 - 4 * 7 / 125, 0.0], [0.0, 0.0, 0.0]]
     )
@@ -134,7 +138,7 @@ def test_ratio_by_hand_and_zero_row():
 
 
 @pytest.mark.parametrize(
-    ("returned", "found"),
+    ("penalty", "description"),
     [
         (lambda batch: batch.a.sum(), r"torch.float32 of shape \(\)"),
         (
@@ -147,13 +151,16 @@ def test_ratio_by_hand_and_zero_row():
         (lambda batch: 0.0, "float"),
     ],
 )
-def test_a_penalty_gives_one_value_a_sample(returned, found):
-    s, mine = settings(**REG1), types.ModuleType("sae_extensions.penalties.mine")
-    mine.penalty, mine.__file__ = returned, "penalties/mine.py"
+def test_a_penalty_has_to_return_one_float_a_sample(penalty, description):
+    s = settings(**REG1)
+    entry = types.ModuleType("sae_extensions.penalties.mine")
+    entry.penalty = penalty
+    entry.__file__ = "penalties/mine.py"
     with pytest.raises(UserError) as caught:
-        step.start(Coder(8, s.m, s.k), s, topk, mine).loss(data(), 0)
+        step.start(Coder(8, s.m, s.k), s, topk, entry).loss(data(), 0)
     assert re.fullmatch(
-        rf"penalty mine \(penalties/mine\.py\) returned {found}; .* floats of shape \(64,\), .*",
+        rf"penalty mine \(penalties/mine\.py\) returned {description}; .* "
+        r"floats of shape \(64,\), .*",
         str(caught.value),
     )
 
@@ -166,11 +173,11 @@ def test_a_penalty_has_a_lambda_and_a_mask(missing):
 
 
 @pytest.mark.parametrize("option", ["k", "auxk_k"])
-def test_no_more_latents_are_asked_for_than_there_are(option):
-    given = settings().model_dump(by_alias=True)
-    Settings(**given | {option: given["m"]})
+def test_settings_ask_for_no_more_latents_than_there_are(option):
+    values = settings().model_dump(by_alias=True)
+    Settings(**values | {option: values["m"]})
     with pytest.raises(ValueError, match=f"{option}\n.* 25 is larger than m = 24"):
-        Settings(**given | {option: 25})
+        Settings(**values | {option: 25})
 
 
 def test_picks_of_one_sample_are_not_taken_for_all():
@@ -186,118 +193,119 @@ def test_picks_of_one_sample_are_not_taken_for_all():
         OfOne(Coder(8, s.m, s.k), s, Options()).loss(data(), 0)
 
 
-def test_values_that_are_no_activations_would_get_wrong_gradients():
+def test_picked_values_that_are_no_activations_are_refused():
+    """Their gradients would be wrong."""
+
     class Doubled(step.Objective):
         def pick(self, a):
             picks = of_each(a, self.settings.k)
             return replace(picks, values=2 * picks.values)
 
-    coder, s = make_objective(data(), settings()).coder, settings(objective="doubled")
+    coder = make_objective(data(), settings()).coder
+    s = settings(objective="doubled")
     with pytest.raises(
         UserError,
-        match=r"objective doubled: pick\(\) returned values that are neither activations",
+        match=r"objective doubled: pick\(\) returned values that are neither",
     ):
         Doubled(coder, s, Options()).loss(data().double(), 0)
 
 
 @pytest.mark.parametrize("method", [{}, REG1 | {"lam": 0.3, "mask": "all"}])
 def test_picks_may_be_of_the_first_latents_and_leave_places_empty(method):
-    class Own(step.Objective):
+    class LargeOfTheFirst(step.Objective):
         def pick(self, a):
             picks = of_each(a[:, :12], self.settings.k)
-            return replace(
-                picks, values=torch.where(picks.values > 0.3, picks.values, 0)
-            )
+            values = torch.where(picks.values > 0.3, picks.values, 0)
+            return replace(picks, values=values)
 
-    x, s = data().double(), settings(dead_after=10**9, **method)
+    x = data().double()
+    s = settings(dead_after=10**9, **method)
     coder = make_objective(x, s).coder
-    made = step.start(
-        coder,
-        s,
-        types.SimpleNamespace(Objective=Own),
-        off_support_l1 if method else None,
-    )
-    a = torch.relu((x - coder.b_dec) @ coder.W_enc + coder.b_enc)
+    entry = types.SimpleNamespace(Objective=LargeOfTheFirst)
+    penalty = off_support_l1 if method else None
+    loss, _ = step.start(coder, s, entry, penalty).loss(x, 0)
+
+    a = dense_activations(coder, x)
     first = a * (torch.arange(24) < 12)
     z = first * kept_of_each(first.detach(), s.k) * (first > 0.3)
     assert len(set((z > 0).sum(dim=1).tolist())) > 1
-    loss = (x - z @ coder.W_dec - coder.b_dec).square().sum(dim=1).mean()
+    expected = (x - z @ coder.W_dec - coder.b_dec).square().sum(dim=1).mean()
     if method:
-        loss = loss + s.lam * dense_penalty(s.penalty, a, z, torch.ones(24)).mean()
-    same_gradients(coder, made.loss(x, 0)[0], loss)
+        penalties = dense_penalty(s.penalty, a, z, torch.ones(24))
+        expected = expected + s.lam * penalties.mean()
+    assert_same_gradients(coder, loss, expected)
 
 
-def random_coder(**options):
-    generator, coder = (
-        torch.Generator().manual_seed(0),
-        Coder(4, 10, 3, **options).double(),
-    )
+def make_random_coder(**options):
+    """Return a coder with random weights, and random inputs."""
+    generator = torch.Generator().manual_seed(0)
+    coder = Coder(4, 10, 3, **options).double()
     for parameter in coder.parameters():
         parameter.data.copy_(torch.randn(parameter.shape, generator=generator))
     return coder, torch.randn(6, 4, dtype=torch.float64, generator=generator)
 
 
-def same_gradients(coder, sparse, dense):
-    weight = torch.rand(
-        sparse.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
-    )
+def assert_same_gradients(coder, sparse, dense):
+    """Compare two tensors, and their gradients in the coder's parameters."""
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.rand(sparse.shape, dtype=torch.float64, generator=generator)
     torch.testing.assert_close(sparse, dense)
-    found, expected = (
+    gradients = [
         torch.autograd.grad(
-            (of * weight).sum(),
+            (tensor * weight).sum(),
             tuple(coder.parameters()),
             retain_graph=True,
             materialize_grads=True,
         )
-        for of in (sparse, dense)
-    )
-    torch.testing.assert_close(found, expected)
+        for tensor in (sparse, dense)
+    ]
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("starts", [None, [0, 3, 3, 7, 12, 12]])
 def test_picks_have_the_gradients_of_the_dense_formula(starts, tied):
-    coder, x = random_coder(tied=tied)
-    flat, rows, shape = torch.arange(18) * 7 % 10, torch.arange(18) // 3, (6, 3)
+    coder, x = make_random_coder(tied=tied)
+    latents = torch.arange(18) * 7 % 10
+    samples = torch.arange(18) // 3
+    shape = (6, 3)
     if starts is not None:
-        starts, shape = torch.tensor(starts), (18,)
-        rows = torch.bucketize(torch.arange(18), starts, right=True) - 1
-    a = torch.relu((x - coder.b_dec) @ coder.W_enc + coder.b_enc)
-    z = torch.zeros_like(a).index_put((rows, flat), a[rows, flat])
-    picks = Picks(
-        a.detach()[rows, flat].reshape(shape), flat.reshape(shape), 10, starts
-    ).attach(coder, x)
-    same_gradients(coder, picks.decode(coder.W_dec), z @ coder.W_dec)
-    same_gradients(coder, picks.sums(), z.sum(dim=1))
+        starts = torch.tensor(starts)
+        samples = torch.bucketize(torch.arange(18), starts, right=True) - 1
+        shape = (18,)
+    a = dense_activations(coder, x)
+    z = torch.zeros_like(a).index_put((samples, latents), a[samples, latents])
+    values = a.detach()[samples, latents].reshape(shape)
+    picks = Picks(values, latents.reshape(shape), 10, starts).attach(coder, x)
+    assert_same_gradients(coder, picks.decode(coder.W_dec), z @ coder.W_dec)
+    assert_same_gradients(coder, picks.sums(), z.sum(dim=1))
 
 
 def test_a_part_of_the_picks_has_gradients_of_its_own():
-    """What the one has sorted for its gradients is not taken for the other's."""
-    coder, x = random_coder()
-    a = torch.relu((x - coder.b_dec) @ coder.W_enc + coder.b_enc)
+    """It does not take what the picks have sorted for theirs."""
+    coder, x = make_random_coder()
+    a = dense_activations(coder, x)
     picks = of_each(a.detach(), 4).attach(coder, x)
     part = replace(picks, values=picks.values[:, 1:3], indices=picks.indices[:, 1:3])
-    whole, some = (
+    z, z_of_part = (
         torch.zeros_like(a).scatter(1, p.indices, a.gather(1, p.indices))
         for p in (picks, part)
     )
-    same_gradients(
+    assert_same_gradients(
         coder,
         picks.decode(coder.W_dec) + part.decode(coder.W_dec),
-        (whole + some) @ coder.W_dec,
+        (z + z_of_part) @ coder.W_dec,
     )
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_dense_activations_have_the_gradients_of_the_formula(tied):
-    coder, x = random_coder(tied=tied)
-    a = torch.relu((x - coder.b_dec) @ coder.W_enc + coder.b_enc)
-    same_gradients(
-        coder,
-        activations(coder, x, torch.float32, differentiable=True).square(),
-        a.square(),
-    )
-    assert not activations(coder, x, torch.float32, differentiable=False).requires_grad
+    coder, x = make_random_coder(tied=tied)
+    a = compute_activations(coder, x, torch.float32, differentiable=True)
+    assert_same_gradients(coder, a.square(), dense_activations(coder, x).square())
+    assert not compute_activations(
+        coder, x, torch.float32, differentiable=False
+    ).requires_grad
 
 
 @pytest.mark.parametrize(
@@ -305,11 +313,11 @@ def test_dense_activations_have_the_gradients_of_the_formula(tied):
 )
 def test_the_largest_are_those_of_a_sort(m, k):
     a = torch.randn(20, m, generator=torch.Generator().manual_seed(0))
-    a[3], a[5, 7:] = 0.0, -1.0
-    values, places = largest(a, k)
-    assert torch.equal(values, a.gather(1, places)) and all(
-        len(set(row)) == k for row in places.tolist()
-    )
+    a[3] = 0.0
+    a[5, 7:] = -1.0
+    values, columns = largest(a, k)
+    assert torch.equal(values, a.gather(1, columns))
+    assert all(len(set(row)) == k for row in columns.tolist())
     assert torch.equal(values.sort(dim=1).values, a.sort(dim=1).values[:, -k:])
 
 
@@ -320,12 +328,13 @@ def test_zero_valued_picks_did_not_fire():
     assert picks.fired().tolist() == [False, True, False, False, False]
 
 
-def test_auxk_by_hand():
+def test_auxk_and_its_gradients_equal_values_by_hand():
     coder = Coder(2, 3, 1)
     with torch.no_grad():
         coder.W_dec.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]))
         coder.b_dec.copy_(torch.tensor([100.0, 100.0]))  # Takes no part.
-    a, x = torch.tensor([[9.0, 2.0, 1.0]]), torch.tensor([[104.0, 100.0]])
+    a = torch.tensor([[9.0, 2.0, 1.0]])
+    x = torch.tensor([[104.0, 100.0]])
     residual = torch.tensor([[0.0, 3.0]], requires_grad=True)
     loss = auxk_loss(coder, x, a, residual, torch.tensor([False, True, True]), 1)
     assert loss.item() == pytest.approx(1.0)  # (0, 3) - 2 (0, 1) = (0, 1)
@@ -340,64 +349,70 @@ def test_auxk_by_hand():
 def test_auxk_without_dead_latents_is_zero(monkeypatch):
     monkeypatch.setattr(auxk, "dead_picks", dead_picks_masked)
     coder = Coder(2, 3, 1)
-    a, residual = torch.rand(4, 3), torch.rand(4, 2)
-    loss = auxk_loss(coder, residual, a, residual, torch.zeros(3, dtype=torch.bool), 2)
+    a = torch.rand(4, 3)
+    residual = torch.rand(4, 2)
+    nothing_is_dead = torch.zeros(3, dtype=torch.bool)
+    loss = auxk_loss(coder, residual, a, residual, nothing_is_dead, 2)
     loss.backward()
-    assert loss.item() == 0 and not any(
-        p.grad.any() for p in (coder.encoder, coder.b_enc, coder.W_dec)
-    )
+    assert loss.item() == 0
+    for parameter in (coder.encoder, coder.b_enc, coder.W_dec):
+        assert not parameter.grad.any()
 
 
 def test_bfloat16_rounds_the_products_and_keeps_the_weights():
-    x, gradients = data(), []
+    x = data()
+    gradients = []
     for precision in ("float32", "bfloat16"):
-        made = make_objective(x, settings(precision=precision))
-        made.coder.float()
-        made.loss(x, 0)[0].backward()
-        gradients.append(made.coder.encoder.grad)
-        assert made.coder.W_enc.dtype == made.coder.encoder.grad.dtype == torch.float32
+        objective = make_objective(x, settings(precision=precision))
+        coder = objective.coder.float()
+        loss, _ = objective.loss(x, 0)
+        loss.backward()
+        gradients.append(coder.encoder.grad)
+        assert coder.W_enc.dtype == coder.encoder.grad.dtype == torch.float32
     assert not torch.equal(*gradients)
-    assert (
-        torch.nn.functional.cosine_similarity(*(g.flatten() for g in gradients), dim=0)
-        > 0.995
-    )
+    cosine = cosine_similarity(*(g.flatten() for g in gradients), dim=0)
+    assert cosine > 0.995
 
 
 @pytest.mark.parametrize("method", [{}, REG1, REG2])
 def test_bfloat16_rounds_of_the_gradient_only_what_a_penalty_adds(method):
-    x, s = data(), settings(precision="bfloat16", dead_after=10**9, **method)
-    made = make_objective(x, s)
-    made.coder.float()
-    made.loss(x, 0)[0].backward()
-    rounded = made.coder.activations(x, torch.bfloat16).detach().double()
-    coder, x = made.coder.double(), x.double()
-    found = {name: p.grad for name, p in coder.named_parameters()}
+    x = data()
+    s = settings(precision="bfloat16", dead_after=10**9, **method)
+    objective = make_objective(x, s)
+    coder = objective.coder.float()
+    loss, _ = objective.loss(x, 0)
+    loss.backward()
+    rounded = coder.activations(x, torch.bfloat16).detach().double()
+
+    coder = coder.double()
+    x = x.double()
+    gradients = {name: p.grad for name, p in coder.named_parameters()}
     coder.zero_grad(set_to_none=True)
     pre = (x - coder.b_dec) @ coder.W_enc + coder.b_enc
-    a = rounded + (pre - pre.detach()) * (
-        rounded > 0
-    )  # Its values, with the gradients of exact ones.
+    # The values that the objective saw, with the gradients of exact ones.
+    a = rounded + (pre - pre.detach()) * (rounded > 0)
     z = a * kept_of_each(rounded, s.k)
     penalty = 0 * a
     if method:
-        penalty = s.lam * dense_penalty(s.penalty, a, z, (z > 0).any(dim=0).double())
-    (added,) = torch.autograd.grad(
+        mask = (z > 0).any(dim=0).double()
+        penalty = s.lam * dense_penalty(s.penalty, a, z, mask)
+    (gradient_of_penalty,) = torch.autograd.grad(
         penalty.mean(), coder.encoder, retain_graph=True, materialize_grads=True
     )
-    (
-        (x - z @ coder.W_dec - coder.b_dec).square().sum(dim=1).mean() + penalty.mean()
-    ).backward()
+    error = (x - z @ coder.W_dec - coder.b_dec).square().sum(dim=1).mean()
+    (error + penalty.mean()).backward()
+
     for name, p in coder.named_parameters():
-        error = (found[name] - p.grad).norm()
-        assert error < 1e-6 * p.grad.norm() + (
-            2**-8 * added.norm() if name == "encoder" else 0
-        ), name
+        tolerance = 1e-6 * p.grad.norm()
+        if name == "encoder":
+            tolerance = tolerance + 2**-8 * gradient_of_penalty.norm()
+        assert (gradients[name] - p.grad).norm() < tolerance, name
 
 
-def test_a_latent_is_dead_as_soon_as_it_was_silent_for_so_many_samples():
+def test_a_latent_is_dead_as_soon_as_it_was_silent_for_dead_after_samples():
     x = data().double()
-    made = make_objective(x, settings(dead_after=len(x)))
+    objective = make_objective(x, settings(dead_after=len(x)))
     with torch.no_grad():
-        made.coder.b_enc[:5] -= 9.0
-    _, parts = made.loss(x, 0)
-    assert parts["dead"] == (made.since_fired == len(x)).sum() >= 5
+        objective.coder.b_enc[:5] -= 9.0
+    _, parts = objective.loss(x, 0)
+    assert parts["dead"] == (objective.since_fired == len(x)).sum() >= 5

@@ -1,9 +1,20 @@
-"""Objectives: one file an entry, named by its file. It says what is minimised and which coder comes out.
+"""Objectives: what is minimised, and which coder comes out. A file is an entry.
 
-An entry holds a class `Objective`. It derives from `sae.training.step.Objective`, which has reconstruction, AuxK and
-the penalty, and most say how activations are selected: `pick(a)`. An entry may also override `start()` (set up what it
-keeps), `most_norm` (what the gradients of a step are scaled down to), `loss(x, step) -> (loss, {part: scalar})` (the
-parts `loss` and `reconstruction` are needed) and `finish(x) -> Coder` (fix a threshold, say). State lives in the
-objective, never in the coder, so that evaluation cannot change it. Its options, if any, are a class `Options`; the
-entry reads them as `self.options`. With `TRAINS = False` in the file no step is taken, and `finish(x)` makes the coder.
+An entry is named by its file and holds a class `Objective`. The class derives from
+`sae.training.step.Objective`, which has the reconstruction, AuxK and the penalty. Most
+entries only say how activations are selected: `pick(a)`.
+
+An entry may also override
+
+- `start()`, which sets up what the entry keeps from step to step,
+- `fit(fit)`, which asks for more than one reconstruction,
+- `most_norm`, the norm that the gradients of a step are scaled down to,
+- `loss(x, step) -> (loss, {part: scalar})`; the parts `loss` and `reconstruction` are
+  needed,
+- `finish(x) -> Coder`, which may fix a threshold.
+
+State lives in the objective, never in the coder, so that evaluation cannot change it.
+The options of an entry, if it has any, are a class `Options`; the entry reads them as
+`self.options`. With `TRAINS = False` in the file no step is taken, and `finish(x)`
+makes the coder.
 """

@@ -1,19 +1,23 @@
-"""What JumpReLU and ReLU with an l1 norm share: codes of any length, and a threshold a latent that is fixed at the end.
+"""What JumpReLU and ReLU with an l1 norm share: a threshold for each latent.
 
-Gradients are clipped: their norm, over all parameters, is at most 1, as in SAELens. In the first steps half of all
-latents are active, and Adam would remember gradients as large as those for a thousand steps.
+While they train, a sample may have any number of active latents. At the end the
+thresholds are fixed, so that k latents are active on average.
 
-N samples, m latents.
+Gradients are clipped: their norm, over all parameters, is at most 1, as in SAELens. In
+the first steps half of all latents are active, and Adam would remember gradients as
+large as those for a thousand steps.
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from sae.models.coder import Coder, Threshold, restore
+from sae.models.coder import Coder, Threshold
 from sae.models.inputs import Inputs
 from sae.training import step
 from sae.training.calibrate import calibrate
-from sae.training.picks import Picks, activations
+from sae.training.picks import Picks
+from sae.training.step import DecodedBatch, mean_squared_error
 
 
 class Objective(step.Objective):
@@ -21,45 +25,65 @@ class Objective(step.Objective):
 
     most_norm = 1.0
 
-    def codes(self, a: Tensor) -> Tensor:
-        """(N, m) codes of the activations, with gradients: by default the activations themselves."""
+    def codes(
+        self, a: Float[Tensor, "batch latents"]
+    ) -> Float[Tensor, "batch latents"]:
+        """Compute the codes of activations, with gradients; here they are the same."""
         return a
 
-    def sparsity(self, z: Tensor) -> Tensor:
-        """The part of the loss that asks for few active latents, of the codes that `codes` returned last."""
+    def sparsity(self, z: Float[Tensor, "batch latents"]) -> Float[Tensor, ""]:
+        """Compute the part of the loss that asks for few active latents.
+
+        Args:
+            z: the codes that :meth:`codes` returned last.
+        """
         raise NotImplementedError
 
-    def thresholds(self) -> Tensor:
-        """(m,) those that were learned, else ones; their common factor is then set so that L0 is k."""
+    def thresholds(self) -> Float[Tensor, " latents"]:
+        """Return the thresholds up to a common factor, which sets L0 to k at the end.
+
+        Here they are equal; an entry that learns some returns those.
+        """
         return torch.ones_like(self.coder.b_enc)
 
-    def loss(self, x: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """As of Top-k, with a part `sparsity`."""
-        standard, scale, shift = self.coder.standardise(x)
-        a = activations(
-            self.coder,
-            standard,
-            getattr(torch, self.settings.precision),
-            differentiable=True,
-        )
-        z = self.codes(a)
-        residual = x - restore(z @ self.coder.W_dec + self.coder.b_dec, scale, shift)
-        reconstruction, sparsity = residual.square().sum(dim=1).mean(), self.sparsity(z)
-        loss, parts = self.total(
-            reconstruction + sparsity, reconstruction, x, a, picks_of(z), residual, step
-        )
+    def loss(
+        self, x: Float[Tensor, "batch dims"], step: int
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Compute the loss of one batch, and its parts.
+
+        Args:
+            x: prepared inputs.
+            step: the number of the step, from 0.
+
+        Returns:
+            The loss, and the parts that all objectives have, with `sparsity`.
+        """
+        encoded = self._encode(x, differentiable=True)
+        z = self.codes(encoded.a)
+        residual = encoded.residual_of_sums(z @ self.coder.W_dec)
+        error = mean_squared_error(residual)
+        sparsity = self.sparsity(z)
+        loss = error + sparsity
+
+        decoded = DecodedBatch(x, encoded.a, pick_positive(z), residual, error)
+        loss, parts = self.add_penalty_and_auxk(loss, decoded, step)
         return loss, parts | {"sparsity": sparsity}
 
-    def finish(self, x: Tensor | Inputs) -> Coder:
-        """The coder with thresholds that keep k latents a sample, on average."""
-        self.coder.select = Threshold(
-            calibrate(self.coder, x, self.thresholds().detach(), self.settings.k)
-        )
+    def finish(self, x: Float[Tensor, "images dims"] | Inputs) -> Coder:
+        """Return the coder with thresholds that keep k latents a sample, on average.
+
+        Args:
+            x: the prepared training inputs.
+        """
+        thresholds = self.thresholds().detach()
+        theta = calibrate(self.coder, x, thresholds, self.settings.k)
+        self.coder.select = Threshold(theta)
         return self.coder
 
 
-def picks_of(z: Tensor) -> Picks:
-    """The codes > 0 of (N, m) as picks, with their gradients."""
-    rows, latents = (z.detach() > 0).nonzero(as_tuple=True)
-    starts = torch.searchsorted(rows, torch.arange(len(z), device=z.device))
-    return Picks(z[rows, latents], latents, z.shape[1], starts)
+def pick_positive(z: Float[Tensor, "batch latents"]) -> Picks:
+    """Pick the codes above 0, with their gradients; they are flat."""
+    samples, latents = (z.detach() > 0).nonzero(as_tuple=True)
+    sample_numbers = torch.arange(len(z), device=z.device)
+    starts = torch.searchsorted(samples, sample_numbers)
+    return Picks(z[samples, latents], latents, z.shape[1], starts)

@@ -1,13 +1,16 @@
-"""Signed orthogonal axes, a control that no step trains: the principal axes of the training inputs, or the dimensions.
+"""Signed orthogonal axes, a control that no step trains.
 
-Each of the d axes gives two latents, its positive and its negative side, since activations are not negative: m = 2d,
-whatever the recipe says. As in Top-k, the k largest activations of a sample are kept, all where k is above 2d; b_d is
-the mean of the inputs.
+The axes are the principal axes of the training inputs, or the dimensions. Each of the d
+axes gives two latents, its positive and its negative side, since activations are not
+negative: m = 2d, whatever the recipe says. As in Top-k, the k largest activations of a
+sample are kept, all where k is above 2d; b_d is the mean of the inputs.
 """
 
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sae.core.options import Options as Base
 from sae.models.coder import Coder
@@ -16,13 +19,14 @@ from sae.training import step
 
 VERSION = 1
 TRAINS = False
+_CHUNK = 16_384  # Rows whose covariance is computed at once.
 
 
 class Options(Base):
-    """Of this objective."""
+    """The options of axes."""
 
     basis: Literal["principal", "dimensions"]
-    """principal: by falling variance of the training inputs along them; dimensions: as the backbone has them."""
+    """Principal axes of the training inputs, or the backbone's own dimensions."""
 
 
 class Objective(step.Objective):
@@ -31,31 +35,54 @@ class Objective(step.Objective):
     options: Options
 
     @torch.no_grad()
-    def finish(self, x: torch.Tensor | Inputs) -> Coder:
-        """The coder of the axes, of the prepared training inputs (N, d)."""
-        like = self.coder
-        axes = (
-            torch.eye(like.d)
-            if self.options.basis == "dimensions"
-            else principal_axes(x, like)
-        )
-        both = torch.cat([axes, -axes])
-        m = 2 * like.d
+    def finish(self, x: Float[Tensor, "images dims"] | Inputs) -> Coder:
+        """Return the coder of the axes.
+
+        Args:
+            x: the prepared training inputs.
+        """
+        initial = self.coder
+        axes = self._axes(x)
+        signed_axes = torch.cat([axes, -axes])
+
+        m = 2 * initial.d
         coder = Coder(
-            like.d,
+            initial.d,
             m,
             min(self.settings.k, m),
-            input_norm=like.input_norm,
-            tied=like.tied,
+            input_norm=initial.input_norm,
+            tied=initial.tied,
         )
-        coder.fill({"W_enc": both.T, "W_dec": both, "b_dec": like.b_dec})
-        return coder.to(like.b_dec.device)
+        coder.fill(
+            {"W_enc": signed_axes.T, "W_dec": signed_axes, "b_dec": initial.b_dec}
+        )
+        return coder.to(initial.b_dec.device)
+
+    def _axes(
+        self, x: Float[Tensor, "images dims"] | Inputs
+    ) -> Float[Tensor, "dims dims"]:
+        """Return the axes, one a row, of the prepared training inputs."""
+        if self.options.basis == "dimensions":
+            return torch.eye(self.coder.d)
+        return principal_axes(x, self.coder)
 
 
-def principal_axes(x: torch.Tensor | Inputs, coder: Coder) -> torch.Tensor:
-    """(d, d) unit rows: the eigenvectors of the covariance of prepared inputs (N, d) around `b_dec`, largest first."""
+def principal_axes(
+    x: Float[Tensor, "images dims"] | Inputs, coder: Coder
+) -> Float[Tensor, "dims dims"]:
+    """Compute the eigenvectors of the covariance of prepared inputs around `b_dec`.
+
+    Args:
+        x: the prepared inputs.
+        coder: says how they are standardised, and has `b_dec`.
+
+    Returns:
+        Rows of norm 1, that of the largest variance first.
+    """
     covariance = torch.zeros(coder.d, coder.d, dtype=torch.float64)
-    for part in x.split(16_384):
-        centred = (coder.standardise(part)[0] - coder.b_dec).cpu().double()
+    for chunk in x.split(_CHUNK):
+        standard, _, _ = coder.standardise(chunk)
+        centred = (standard - coder.b_dec).cpu().double()
         covariance += centred.T @ centred
-    return torch.linalg.eigh(covariance)[1].T.flip(0).float()
+    _, eigenvectors = torch.linalg.eigh(covariance)
+    return eigenvectors.T.flip(0).float()

@@ -1,9 +1,11 @@
-"""An SAE that was made elsewhere: a method that says `import` (config.yaml) has it, and nothing trains it.
+"""An SAE that was made elsewhere: nothing trains it.
 
-It keeps its own input space, m and threshold. The rule `imported` has brought it into the project's form.
+A method that says `import` (config.yaml) has it. It keeps its own input space, m and
+threshold. The rule `imported` has brought it into the project's form.
 """
 
 import numpy as np
+from jaxtyping import Float
 
 from sae.core import files
 from sae.core.errors import UserError
@@ -12,60 +14,77 @@ from sae.models import saefile
 from sae.models.coder import Coder, TopK
 from sae.models.convert import doubt
 from sae.models.inputs import prepare, total_variance
-from sae.training.loop import untrained
+from sae.training.loop import untrained_row
 from sae.training.recipe import Settings
 
 VERSION = 1
 TRAINS = False
 MADE_ELSEWHERE = True
-_ROWS = 16_384  # at most, of the training embeddings, which the SAE must reconstruct better than their mean does
+# At most so many training embeddings are reconstructed. The SAE must do that better
+# than their mean does.
+_ROWS = 16_384
 
 
 class Options(Base):
-    """Of this objective."""
+    """The options of an imported SAE."""
 
     file: str
     """The SAE, in this project's form."""
 
 
 def content(options: Options) -> dict[str, str]:
-    """What decides the result, instead of the options: the hash of the file, wherever it lies."""
+    """Return what decides the result, instead of the options: the file's hash.
+
+    So the place of the file does not count.
+    """
     return {"file_sha256": files.sha256(options.file)}
 
 
 def take(
-    options: Options, settings: Settings, embeddings: np.ndarray
+    options: Options, settings: Settings, embeddings: Float[np.ndarray, "images dims"]
 ) -> tuple[Coder, dict[str, float]]:
-    """The SAE, and its row of the log: what it gives on training embeddings, at most 16,384 of them.
+    """Load the SAE, and check that it fits a cell.
 
     Args:
+        options: where it lies.
         settings: its k is that of the bank.
-        embeddings: (N, d) of the training split, as the backbone gave them.
+        embeddings: the training split, as the backbone gave it. The SAE reconstructs at
+            most 16,384 of its rows.
+
+    Returns:
+        The SAE, and its row of the log.
 
     Raises:
-        UserError: it has another number of dimensions or, with a Top-k, another k than the bank, or it reconstructs
-            the embeddings worse than their mean does: its input space is another one.
+        UserError: it has another number of dimensions or, with a Top-k, another k than
+            the bank, or it reconstructs the embeddings worse than their mean does: its
+            input space is another one.
     """
-    coder, where = saefile.load(options.file), f"{options.file}, an imported SAE,"
-    rows = embeddings[
-        :: -(-len(embeddings) // _ROWS)
-    ]  # Evenly spread: rows may be in the order of their classes.
+    coder = saefile.load(options.file)
+    sae_name = f"{options.file}, an imported SAE,"
+    # Evenly spread, since rows may be in the order of their classes.
+    every_nth = -(-len(embeddings) // _ROWS)
+    rows = embeddings[::every_nth]
+
     if coder.d != rows.shape[1]:
-        said = "name its method in an experiment of the backbone that it was trained on"
         raise UserError(
-            f"{where} takes {coder.d} dimensions, and these embeddings have {rows.shape[1]}: {said}"
+            f"{sae_name} takes {coder.d} dimensions, and these embeddings have "
+            f"{rows.shape[1]}: name its method in an experiment of the backbone that "
+            "it was trained on"
         )
     if isinstance(coder.select, TopK) and coder.select.k != settings.k:
         raise UserError(
-            f"{where} keeps {coder.select.k} latents of an image, and this cell has k = {settings.k}: give its "
-            f"method `import: {{ place: ..., k: {coder.select.k} }}`, and it is scored in cells of that k alone"
+            f"{sae_name} keeps {coder.select.k} latents of an image, and this cell has "
+            f"k = {settings.k}: give its method `import: {{ place: ..., k: "
+            f"{coder.select.k} }}`, and it is scored in cells of that k alone"
         )
+
     coder.k = settings.k
     x = prepare(rows, coder.input_norm, coder.input_scale)
-    row = untrained(coder, x, total_variance(x))
+    row = untrained_row(coder, x, total_variance(x))
     if not row["r2"] > 0:
-        said = doubt(coder, row["r2"], "the training embeddings")
+        complaint = doubt(coder, row["r2"], "the training embeddings")
         raise UserError(
-            f"{where} {said}, `import: {{ place: ..., input_norm: ..., input_scale: ... }}`"
+            f"{sae_name} {complaint}, `import: {{ place: ..., input_norm: ..., "
+            "input_scale: ... }`"
         )
     return coder, row

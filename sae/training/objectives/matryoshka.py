@@ -1,18 +1,24 @@
-"""Matryoshka in width (Bussmann et al. 2025, arXiv:2503.17547): every prefix of the dictionary reconstructs by itself.
+"""Matryoshka in width: every prefix of the dictionary reconstructs by itself.
 
-One BatchTopK code serves all levels m_1 < m_2 < ... < m: level i decodes the latents below m_i alone. The loss is the
-mean over levels of ||x - xhat_i||^2; AuxK is of the whole alone. Afterwards it is a coder with one threshold, as
-BatchTopK's.
+Source: Bussmann et al. 2025, arXiv:2503.17547.
 
-Public implementations scale this loss in three ways beside AuxK and the penalty: the mean over levels (the authors'),
-a mean of levels weighed by 1 / levels (dictionary_learning), the sum (SAELens). The mean is taken here: the loss then
-has the scale of one reconstruction, so that `auxk_alpha` and lambda mean what they mean elsewhere.
+One BatchTopK code serves all levels m_1 < m_2 < ... < m: level i decodes the latents
+below m_i alone. The loss is the mean over levels of ||x - xhat_i||^2; AuxK is of the
+whole alone. Afterwards the SAE is a coder with one threshold, as after BatchTopK.
+
+Public implementations scale this loss in three ways beside AuxK and the penalty: the
+mean over levels (the authors'), a mean of levels weighed by 1 / levels
+(dictionary_learning), the sum (SAELens). The mean is taken here: the loss then has the
+scale of one reconstruction, so that `auxk_alpha` and lambda mean what they mean
+elsewhere.
 """
 
 from itertools import accumulate
 
 import torch
+from jaxtyping import Float
 from pydantic import Field, field_validator
+from torch import Tensor
 
 from sae.core.options import Options as Base
 from sae.core.options import Positive
@@ -23,37 +29,45 @@ VERSION = 1
 
 
 class Options(Base):
-    """Of this objective."""
+    """The options of Matryoshka."""
 
     momentum: float | None = Field(0.99, ge=0, lt=1)
-    """As BatchTopK's: of the moving mean that estimates the threshold."""
+    """Momentum of the threshold's moving mean; null: the mean over all steps."""
     shares: list[Positive] = Field([0.0625, 0.0625, 0.125, 0.25, 0.5], min_length=1)
-    """Of m, what each level adds to the one before; they sum to 1. The authors' own by default."""
+    """The share of m that each level adds; they sum to 1. Default: the authors'."""
 
     @field_validator("shares")
     @classmethod
-    def _sum_to_one(cls, shares: list[float]) -> list[float]:
+    def _check_sum(cls, shares: list[float]) -> list[float]:
         if abs(sum(shares) - 1) > 1e-6:
             raise ValueError(f"they sum to {sum(shares):g}; they must sum to 1")
         return shares
 
 
 class Objective(batch_topk.Objective):
-    """The mean over the levels' errors."""
+    """Minimise the mean of the errors of all levels.
+
+    Attributes:
+        levels: how many latents each level has, ascending to m.
+    """
 
     options: Options  # type: ignore[assignment]
+    levels: list[int]
 
     def start(self) -> None:
-        """The levels, smallest first, the last of them the whole dictionary."""
+        """Set up the levels, and what BatchTopK keeps."""
         super().start()
         m = self.settings.m
-        ends = [max(1, round(m * share)) for share in accumulate(self.options.shares)]
-        self.levels = [*dict.fromkeys(end for end in ends if end < m), m]
+        cumulative_shares = accumulate(self.options.shares)
+        ends = [max(1, round(m * share)) for share in cumulative_shares]
+        # Levels of a small dictionary may coincide.
+        distinct_ends = dict.fromkeys(end for end in ends if end < m)
+        self.levels = [*distinct_ends, m]
 
-    def fit(self, fit: step.Fit) -> torch.Tensor:
-        """The mean over levels."""
-        below = [
+    def fit(self, fit: step.Fit) -> Float[Tensor, ""]:
+        """Return the mean of the errors of all levels."""
+        errors = [
             fit.error(fit.picks.where(fit.picks.indices < end))
             for end in self.levels[:-1]
         ]
-        return torch.stack([*below, fit.reconstruction]).mean()
+        return torch.stack([*errors, fit.reconstruction]).mean()

@@ -1,6 +1,10 @@
-"""Top-k (Gao et al. 2024, arXiv:2406.04093): the k largest activations of each sample, in training and afterwards."""
+"""Top-k: the k largest activations of each sample, in training and afterwards.
 
-import torch
+Source: Gao et al. 2024, arXiv:2406.04093.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
 
 from sae.training import picks, step
 
@@ -10,6 +14,6 @@ VERSION = 1
 class Objective(step.Objective):
     """Select the k largest activations of each sample."""
 
-    def pick(self, a: torch.Tensor) -> picks.Picks:
-        """(N, m) to N rows of k."""
+    def pick(self, a: Float[Tensor, "batch latents"]) -> picks.Picks:
+        """Pick the k largest activations of each sample."""
         return picks.of_each(a, self.settings.k)

@@ -1,15 +1,20 @@
-"""Reg. 1 of arXiv:2606.27321: the l1 norm of what the selection leaves out, over the masked latents."""
+"""Reg. 1 of arXiv:2606.27321: the l1 norm of what the selection leaves out.
 
-import torch
+It is the norm of the activations of the masked latents.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
 
 from sae.training.step import Batch
 
 VERSION = 1
 
 
-def penalty(batch: Batch) -> torch.Tensor:
-    """|| mask * (a_i - z_i) ||_1 for each sample: (N,).
+def penalty(batch: Batch) -> Float[Tensor, " batch"]:
+    """Compute || mask * (a_i - z_i) ||_1 for each sample.
 
-    A pick with a positive value is batch-active by definition, so what was kept is subtracted unmasked.
+    A pick with a positive value is batch-active by definition, so what was selected is
+    subtracted unmasked.
     """
     return batch.a @ batch.mask - batch.picks.sums()
