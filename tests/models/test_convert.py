@@ -309,7 +309,7 @@ def test_a_repository_is_asked_for_its_folder_alone(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match="the Hugging Face hub does not give it: no network"
     ):
-        foreign.read("someone/saes")
+        foreign.read_checkpoint("someone/saes")
 
 
 def test_selections_are_what_the_formats_say(tmp_path):
