@@ -247,18 +247,18 @@ class Checkpoint:
                 message names the file and the tensor or key.
         """
         tensors: Tensors = {}
-        axes_of: dict[str, str] = {}
+        expected_axes: dict[str, str] = {}
         for name, axes in declared_axes.items():
             tensor = self._float_tensor(name, axes)
             is_one_number = axes == "m?" and tensor.ndim == 0
             tensors[name] = tensor
-            axes_of[name] = "" if is_one_number else axes.strip("?")
+            expected_axes[name] = "" if is_one_number else axes.strip("?")
 
         stated_sizes = _stated_sizes("d", stated_d) + _stated_sizes("m", stated_m)
-        sizes = _most_common_sizes(stated_sizes, tensors, axes_of)
+        sizes = _most_common_sizes(stated_sizes, tensors, expected_axes)
 
         for name, tensor in tensors.items():
-            self._check_tensor(name, tensor, tuple(sizes[a] for a in axes_of[name]))
+            self._check_tensor(name, tensor, tuple(sizes[a] for a in expected_axes[name]))
         for stated in stated_sizes:
             if stated.size != sizes[stated.axis]:
                 raise UserError(
@@ -328,14 +328,14 @@ def _stated_sizes(axis: str, stated: Mapping[str, float | None]) -> list[StatedS
 def _most_common_sizes(
     stated_sizes: Iterable[StatedSize],
     tensors: Mapping[str, Tensor],
-    axes_of: Mapping[str, str],
+    expected_axes: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the size of d and of m that most settings and tensors have.
 
     Args:
         stated_sizes: what the settings state.
         tensors: {name: tensor}.
-        axes_of: {name: the axes that this tensor should have}.
+        expected_axes: {name: the axes that this tensor should have}.
 
     Returns:
         {"d": size, "m": size}. In a draw the size is the one that was met first. Where
@@ -344,7 +344,7 @@ def _most_common_sizes(
     sizes_met: dict[str, list[float]] = {"d": [], "m": []}
     for stated in stated_sizes:
         sizes_met[stated.axis].append(stated.size)
-    for name, axes in axes_of.items():
+    for name, axes in expected_axes.items():
         shape = tensors[name].shape
         # Which of its axes a tensor of another rank lacks is not known.
         if len(shape) == len(axes):
