@@ -258,7 +258,9 @@ class Checkpoint:
         sizes = _most_common_sizes(stated_sizes, tensors, expected_axes)
 
         for name, tensor in tensors.items():
-            self._check_tensor(name, tensor, tuple(sizes[a] for a in expected_axes[name]))
+            self._check_tensor(
+                name, tensor, tuple(sizes[a] for a in expected_axes[name])
+            )
         for stated in stated_sizes:
             if stated.size != sizes[stated.axis]:
                 raise UserError(
