@@ -106,7 +106,7 @@ class CoderSettings(CheckpointSettings):
 
 @dataclass(frozen=True)
 class Options:
-    """What a user says of a checkpoint which may not say so itself.
+    """Settings that a user states of a checkpoint, which may not state them itself.
 
     Attributes:
         k: the latents that are kept, or the budget of thresholds; None: as the

@@ -102,9 +102,9 @@ class Inputs:
     ) -> Float[np.ndarray, "rows d"]:
         """Read rows as the backbone gave them.
 
-        They are not read through the map: a fault for each row that is read took a
-        quarter of a small training step, and the pages would count as this process's
-        memory.
+        Those of a whole file are not read through its map: a fault for each row that is
+        read took a quarter of a small training step, and the pages would count as this
+        process's memory.
 
         Raises:
             OSError: the file ends before a row.

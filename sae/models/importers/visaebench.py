@@ -53,7 +53,7 @@ class VisaebenchSae:
 
     @property
     def keeps_equal(self) -> bool:
-        """Whether an activation that equals its threshold is kept, as by BatchTopK."""
+        """Return whether an activation that equals its threshold is kept."""
         return self.theta is not None and self.config.activation == "batchtopk"
 
 
