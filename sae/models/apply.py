@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 
 from sae.core import arguments, files, registry
 from sae.core.errors import UserError
@@ -18,10 +19,12 @@ from sae.data.embed import embed_images, fingerprint, load
 from sae.models import inputs, saefile
 from sae.models.coder import Coder, TopK
 from sae.models.codes import Codes
-from sae.models.convert import check_out
+from sae.models.convert import check_output_path
 from sae.models.sizes import CHUNK
 
 progress = logging.getLogger("sae.progress")
+# Rows whose numbers are checked at once.
+_ROWS_CHECKED = 16_384
 
 
 class Encoder(Shown):
@@ -39,9 +42,10 @@ class Encoder(Shown):
 
     Attributes:
         coder: the `sae.models.coder.Coder`.
-        metadata: select, k, input_norm, input_scale, method, trial, seed, dataset, backbone, embeddings (the SHA-256 of
-            those that it was trained on), made_of (`sae.data.store.made_of`), versions. Names are those that its first
-            maker used.
+        metadata: select, k, input_norm, input_scale, method, trial, seed, dataset,
+            backbone, embeddings (the SHA-256 of those that it was trained on), made_of
+            (`sae.data.store.made_of`), versions. Names are those that its first maker
+            used.
 
     Raises:
         UserError: `sae` is neither, there is no such device, or what
@@ -53,57 +57,68 @@ class Encoder(Shown):
     ) -> None:
         if not isinstance(sae, str | os.PathLike | Coder):
             raise UserError(
-                f"an SAE is opened by the path of its file, not by {type(sae).__name__}: give a path"
+                "an SAE is opened by the path of its file, not by "
+                f"{type(sae).__name__}: give a path"
             )
-        place = arguments.device_name(device)
-        self.coder = (sae if isinstance(sae, Coder) else saefile.load(sae)).to(place)
-        self.metadata = self.coder.metadata
+        device_name = arguments.device_name(device)
+        coder = sae if isinstance(sae, Coder) else saefile.load(sae)
+        self.coder = coder.to(device_name)
+        self.metadata = coder.metadata
 
     def facts(self) -> dict[str, object]:
-        """What it is."""
-        coder, said = self.coder, self.metadata
-        trial = ", ".join(
-            f"{name} {value}" for name, value in (said.get("trial") or {}).items()
-        )
-        method = (
-            said.get("method") and f"{said['method']}{f' ({trial})' if trial else ''}"
-        )
-        found: dict[str, object] = {
+        """Return {name: value} of what an Encoder is shown by."""
+        coder = self.coder
+        metadata = self.metadata
+        method = metadata.get("method")
+        trial = metadata.get("trial") or {}
+        if method and trial:
+            options = ", ".join(f"{name} {value}" for name, value in trial.items())
+            method = f"{method} ({options})"
+        return {
             "d": coder.d,
             "m": coder.m,
             "k": coder.k,
             "method": method,
-        }
-        found |= {
-            "select": said.get("select"),
+            "select": metadata.get("select"),
             "input": f"{coder.input_norm} x {coder.input_scale:.4g}",
+            "dataset": metadata.get("dataset"),
+            "backbone": metadata.get("backbone"),
         }
-        return found | {name: said.get(name) for name in ("dataset", "backbone")}
 
     def encode(
-        self, embeddings: np.ndarray, k: int | None = None, name: str = "the array"
+        self,
+        embeddings: Float[np.ndarray, "samples d"],
+        k: int | None = None,
+        name: str = "the array",
     ) -> Codes:
-        """Sparse codes of embeddings (N, d), any float type, not normalised.
+        """Encode embeddings (N, d), of any float type and not normalised.
 
         Args:
-            k: keep the k largest activations of each; by default the SAE selects as it does, by its k or threshold.
+            embeddings: (N, d), as the backbone gave them.
+            k: keep the k largest activations of each embedding; by default the SAE
+                selects as it was made to, by its k or its thresholds.
             name: what error messages call the embeddings.
 
+        Returns:
+            The sparse codes of the N embeddings.
+
         Raises:
-            UserError: no floats, another number of dimensions, no rows, values that are not finite in float32, or k
-                no whole number from 1 to m.
+            UserError: the embeddings are no floats, have another number of dimensions
+                or no rows, or values that are not finite in float32; or k is no whole
+                number from 1 to m.
         """
-        embeddings = self._checked(embeddings, name)
-        return self.coder.encode(self.coder.open_inputs(embeddings), self._select(k))
+        embeddings = self._check_embeddings(embeddings, name)
+        select = self._select_by(k)
+        return self.coder.encode(self.coder.open_inputs(embeddings), select)
 
     def reconstruct(
         self,
-        embeddings: np.ndarray,
+        embeddings: Float[np.ndarray, "samples d"],
         k: int | None = None,
         *,
         codes: Codes | None = None,
         name: str = "the array",
-    ) -> np.ndarray:
+    ) -> Float[np.ndarray, "samples d"]:
         """Reconstruct embeddings (N, d), in the space that they are given in.
 
         Args:
@@ -120,8 +135,8 @@ class Encoder(Shown):
             UserError: as :meth:`encode` and :meth:`decode`, the codes are of another
                 number of samples, or both k and codes are given.
         """
-        embeddings = self._checked(embeddings, name)
-        select = self._select(k)
+        embeddings = self._check_embeddings(embeddings, name)
+        select = self._select_by(k)
         if codes is not None:
             if k is not None:
                 raise UserError(
@@ -140,24 +155,24 @@ class Encoder(Shown):
         for start in range(0, len(embeddings), CHUNK):
             rows = slice(start, min(start + CHUNK, len(embeddings)))
             prepared = coder.prepare(embeddings[rows]).to(coder.b_dec.device)
-            part = (
+            chunk_codes = (
                 coder.encode(prepared, select)
                 if codes is None
                 else codes.rows(rows.start, rows.stop)
             )
             reconstructions[rows] = inputs.undo(
-                coder.reconstruct(prepared, part).cpu().numpy(),
+                coder.reconstruct(prepared, chunk_codes).cpu().numpy(),
                 embeddings[rows],
                 coder.input_norm,
                 coder.input_scale,
             )
         return reconstructions
 
-    def decode(self, codes: Codes) -> np.ndarray:
+    def decode(self, codes: Codes) -> Float[np.ndarray, "samples d"]:
         """Decode to the SAE's input space, (N, d) float32: normalised and scaled.
 
-        Not to be compared with embeddings as the backbone gave them, which
-        :meth:`encode` takes: :meth:`reconstruct` gives what can be.
+        What it returns cannot be compared with embeddings as the backbone gave them,
+        which :meth:`encode` takes. What :meth:`reconstruct` returns can.
 
         Raises:
             UserError: `codes` are not codes of this SAE, or its `input_norm` is
@@ -172,12 +187,15 @@ class Encoder(Shown):
             )
         return self.coder.decode(codes).cpu().numpy()
 
-    def _checked(self, embeddings: Any, name: str) -> np.ndarray:
+    def _check_embeddings(
+        self, embeddings: Any, name: str
+    ) -> Float[np.ndarray, "samples d"]:
+        """Return a user's embeddings as an array; see :func:`check_embeddings`."""
         backbone = self.metadata.get("backbone", "its backbone")
         needed = f"embeddings as {backbone} gives them"
         return check_embeddings(embeddings, self.coder.d, name, needed)
 
-    def _select(self, k: int | None) -> TopK | None:
+    def _select_by(self, k: int | None) -> TopK | None:
         """Return the Top-k selection of a user's k; None for the SAE's own selection.
 
         Raises:
@@ -186,12 +204,12 @@ class Encoder(Shown):
         if k is None:
             return None
         m = self.coder.m
-        whole = arguments.whole_number(
+        whole_k = arguments.whole_number(
             "k", k, f"1 to {m}, the number of latents of this SAE"
         )
-        if not 1 <= whole <= m:
-            raise UserError(f"k = {whole}; this SAE has {m} latents: give 1 to {m}")
-        return TopK(whole)
+        if not 1 <= whole_k <= m:
+            raise UserError(f"k = {whole_k}; this SAE has {m} latents: give 1 to {m}")
+        return TopK(whole_k)
 
 
 def _check_codes(codes: Any, m: int) -> None:
@@ -215,50 +233,53 @@ def _check_codes(codes: Any, m: int) -> None:
 
 def check_embeddings(
     embeddings: Any, d: int | None, name: str, needed: str = "embeddings"
-) -> np.ndarray:
-    """Embeddings (N, d) as an array, whatever float type they have.
+) -> Float[np.ndarray, "samples d"]:
+    """Return a user's embeddings (N, d) as an array, of whatever float type they are.
 
     Args:
+        embeddings: what the user gave.
         d: the number of dimensions; None: any.
         name: what error messages call the embeddings.
-        needed: what they say is needed.
+        needed: what error messages say is needed.
 
     Raises:
-        UserError: no floats, another number of dimensions, no rows, masked, or values that are not finite in float32.
+        UserError: they are no floats, have another number of dimensions or no rows, are
+            masked, or have values that are not finite in float32.
     """
     if isinstance(embeddings, np.ma.MaskedArray):
         raise UserError(
-            f"{name} is a masked array, and masks are not heeded: give a plain array without those rows"
+            f"{name} is a masked array, and masks are not heeded: give a plain array "
+            "without those rows"
         )
     try:
-        found = np.asanyarray(embeddings)
-    except (
-        ValueError,
-        TypeError,
-        RuntimeError,
-    ) as error:  # Rows of several lengths, a tensor that is no array.
+        array = np.asanyarray(embeddings)
+    # Rows of several lengths, or a tensor that is no array.
+    except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"{name} cannot be read as an array: {error}") from None
-    if (
-        found.dtype.kind != "f"
-        or found.ndim != 2
-        or not len(found)
-        or d not in (None, found.shape[1])
-    ):
+
+    is_right = (
+        array.dtype.kind == "f"
+        and array.ndim == 2
+        and len(array) > 0
+        and d in (None, array.shape[1])
+    )
+    if not is_right:
         shape = f"(N, {'d' if d is None else d})"
         raise UserError(
-            f"{name} holds {found.dtype} of shape {found.shape}; needed: {needed}, floats of shape {shape}"
+            f"{name} holds {array.dtype} of shape {array.shape}; needed: {needed}, "
+            f"floats of shape {shape}"
         )
-    for start in range(0, len(found), 16_384):
+    for start in range(0, len(array), _ROWS_CHECKED):
         with np.errstate(over="ignore"):
-            finite = np.isfinite(found[start : start + 16_384].astype(np.float32)).all(
-                axis=1
-            )
-        if not finite.all():
-            row = start + int(finite.argmin())
+            in_float32 = array[start : start + _ROWS_CHECKED].astype(np.float32)
+        is_finite = np.isfinite(in_float32).all(axis=1)
+        if not is_finite.all():
+            row = start + int(is_finite.argmin())
             raise UserError(
-                f"row {row} (from 0) of {name} holds NaN, or a value that is not finite in float32"
+                f"row {row} (from 0) of {name} holds NaN, or a value that is not "
+                "finite in float32"
             )
-    return found
+    return array
 
 
 def encode(
@@ -272,85 +293,112 @@ def encode(
     workers: Whole = 0,
     k: Count | None = None,
 ) -> None:
-    """Write the codes of `source` to `out` (parquet): columns row, path (of images), latent, activation; largest first.
+    """Write the codes of `source` to a parquet file, the largest activation first.
+
+    Its columns are row, path (of images), latent, activation.
 
     Args:
         sae: sae.safetensors.
         source: a `.npy` file of embeddings (N, d), or a folder of images.
         out: the file to write.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
-        activations: for images, the folder of the splits that the SAE was trained on: it records which backbone and
-            input size made its embeddings, and the images are embedded in the same way.
-        artifacts_root: folder of fetched artifacts, of which the backbone's weights may be one.
+        activations: for images, the folder of the splits that the SAE was trained on:
+            it records which backbone and input size made its embeddings, and the images
+            are embedded in the same way.
+        artifacts_root: folder of fetched artifacts, of which the backbone's weights may
+            be one.
         workers: processes that decode images; with 0 this process does.
         k: activations to keep; the SAE's own number by default.
 
     Raises:
-        UserError: `source` is neither or holds no image, the activations are not those of the SAE, `out` cannot be
-            written or would replace what was given, or what :meth:`Encoder.encode` raises.
+        UserError: `source` is neither or holds no image, the activations are not those
+            of the SAE, `out` cannot be written or would replace what was given, or what
+            :meth:`Encoder.encode` raises.
     """
-    encoder, source, paths = Encoder(sae, device), Path(source), None
+    encoder = Encoder(sae, device)
+    source = Path(source)
+    image_names = None
     if source.is_dir():
         if activations is None:
             raise UserError(
-                f"{source} is a folder of images: name the SAE's own embeddings with --activations"
+                f"{source} is a folder of images: name the SAE's own embeddings with "
+                "--activations"
             )
-        recorded = Path(activations) / "train/manifest.json"
-        manifest = files.read_json(
-            recorded, "manifest of activations", "name a whole folder of embeddings"
-        )
-        # Not by name: the same SAE may be of backbones with several names. Other processors' embeddings have another
-        # hash; what they are made of is the same. SAEs of before do not say it.
-        made_of, own = (
-            encoder.metadata.get("made_of"),
-            encoder.metadata.get("embeddings"),
-        )
-        if (
-            made_of != store.made_of(manifest)
-            and own != manifest["sha256"]["embeddings.npy"]
-        ):
-            said = f"are not the embeddings that {sae} was trained on (by the fingerprints in both): name those"
-            raise UserError(f"{activations} {said}")
-        paths = image_paths(source)
-        check_out(out, sae, *(source / image for image in paths))
+        manifest = _read_own_manifest(encoder, sae, activations)
+        image_names = image_paths(source)
+        check_output_path(out, sae, *(source / name for name in image_names))
         embeddings = embed_like(
-            manifest, source, paths, artifacts_root, device, workers
+            manifest, source, image_names, artifacts_root, device, workers
         )
     else:
-        check_out(out, sae, source)
+        check_output_path(out, sae, source)
         if not source.exists():
             raise UserError(
-                f"{source} does not exist; name a folder of images, or an array saved with `numpy.save`"
+                f"{source} does not exist; name a folder of images, or an array saved "
+                "with `numpy.save`"
             )
         embeddings = files.read_array(source)
+
     codes = encoder.encode(embeddings, k, str(source))
-    rows = codes.row_numbers()
-    columns = {"row": rows} | (
-        {} if paths is None else {"path": np.array(paths, dtype=object)[rows]}
-    )
-    files.write_parquet(
-        out,
-        pd.DataFrame(columns | {"latent": codes.indices, "activation": codes.values}),
-    )
-    kind = "embeddings" if paths is None else "images"
+    row_numbers = codes.row_numbers()
+    columns: dict[str, np.ndarray] = {"row": row_numbers}
+    if image_names is not None:
+        columns["path"] = np.array(image_names, dtype=object)[row_numbers]
+    columns["latent"] = codes.indices
+    columns["activation"] = codes.values
+    files.write_parquet(out, pd.DataFrame(columns))
     progress.info(
         "%s: %s activations on %s %s of %s",
         out,
         f"{len(codes.values):,}",
         f"{len(codes):,}",
-        kind,
+        "embeddings" if image_names is None else "images",
         source,
     )
 
 
+def _read_own_manifest(
+    encoder: Encoder, sae: Path | str, activations: Path | str
+) -> dict[str, Any]:
+    """Return the manifest of the embeddings that an SAE was trained on.
+
+    Args:
+        encoder: the SAE.
+        sae: its file, for error messages.
+        activations: the folder of the splits.
+
+    Raises:
+        UserError: the folder has no manifest, or holds other embeddings.
+    """
+    manifest = files.read_json(
+        Path(activations) / "train/manifest.json",
+        "manifest of activations",
+        "name a whole folder of embeddings",
+    )
+    # The backbone's name does not tell, since the same SAE may be of backbones with
+    # several names. Nor does the hash alone, since another processor gives embeddings
+    # of another hash; what they are made of is the same. Older SAEs have the hash only.
+    same_making = encoder.metadata.get("made_of") == store.made_of(manifest)
+    own_hash = encoder.metadata.get("embeddings")
+    if not same_making and own_hash != manifest["sha256"]["embeddings.npy"]:
+        raise UserError(
+            f"{activations} are not the embeddings that {sae} was trained on (by the "
+            "fingerprints in both): name those"
+        )
+    return manifest
+
+
 def image_paths(folder: Path) -> list[str]:
-    """The images in a folder and below, relative to it, sorted."""
-    found = (
-        path
+    """Return the images in a folder and below, relative to it, sorted.
+
+    Raises:
+        UserError: there is none.
+    """
+    paths = sorted(
+        path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
         if path.suffix.lower() in pictures.ENDINGS and path.is_file()
     )
-    paths = sorted(path.relative_to(folder).as_posix() for path in found)
     if not paths:
         raise UserError(
             f"no image in {folder}; endings looked for: {', '.join(pictures.ENDINGS)}"
@@ -365,36 +413,58 @@ def embed_like(
     artifacts: Path | str | None,
     device: str,
     workers: int,
-) -> np.ndarray:
-    """Embeddings (N, d) of images below `folder`, made as those of a store's manifest."""
-    spec, name = manifest["backbone"]["spec"], manifest["backbone"]["name"]
-    if not hasattr(
-        registry.load("backbone", spec.get("loader", "precomputed")), "load"
-    ):
+) -> Float[np.ndarray, "samples d"]:
+    """Embed images as the embeddings of a store were made.
+
+    Args:
+        manifest: the manifest of the store.
+        folder: where the images lie.
+        paths: the images, relative to the folder.
+        artifacts: the folder of fetched artifacts.
+        device: the torch device to embed on.
+        workers: processes that decode images; with 0 this process does.
+
+    Returns:
+        (N, d) embeddings of the N images, in the store's type.
+
+    Raises:
+        UserError: the store's embeddings were not made by a backbone, its weights are
+            other ones here, or an image cannot be read.
+    """
+    spec = manifest["backbone"]["spec"]
+    name = manifest["backbone"]["name"]
+    loader = registry.load("backbone", spec.get("loader", "precomputed"))
+    if not hasattr(loader, "load"):
         raise UserError(
             f"embeddings of {name} were given, not made: encode a .npy file of them"
         )
-    if spec.get("precision") == "auto":  # What it was where they were made, not here.
+    # Automatic precision is what it was where the embeddings were made, not here.
+    if spec.get("precision") == "auto":
         spec = spec | {"precision": manifest["precision"]}
+
     backbone = load(spec, artifacts, manifest["image_size"])
     if fingerprint(spec, backbone, artifacts) != manifest["backbone"]["fingerprint"]:
-        said = "are not those that the SAE's embeddings were made with; put those back, or embed and train anew"
-        raise UserError(f"the weights of {name} {said}")
-    options = {
-        "batch_size": manifest["batch_size"],
-        "device": device,
-        "workers": workers,
-        "spec": spec,
-    }
+        raise UserError(
+            f"the weights of {name} are not those that the SAE's embeddings were made "
+            "with; put those back, or embed and train anew"
+        )
+
+    open_image = pictures.Guard(archives.opener(folder))
     try:
-        found = list(
+        batches = list(
             embed_images(
-                backbone, pictures.Guard(archives.opener(folder)), paths, **options
+                backbone,
+                open_image,
+                paths,
+                batch_size=manifest["batch_size"],
+                device=device,
+                workers=workers,
+                spec=spec,
             )
         )
     except UserError as error:
-        unread = str(error).startswith("image ")
-        raise UserError(
-            f"{error}{f': mend it, or move it out of {folder}, and encode again' * unread}"
-        ) from None
-    return np.concatenate(found).astype(manifest["dtype"])
+        advice = ""
+        if str(error).startswith("image "):
+            advice = f": mend it, or move it out of {folder}, and encode again"
+        raise UserError(f"{error}{advice}") from None
+    return np.concatenate(batches).astype(manifest["dtype"])

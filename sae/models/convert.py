@@ -1,14 +1,17 @@
-"""SAEs of other libraries into this project's form, and back."""
+"""Convert SAEs of other libraries into this project's form, and back."""
 
 import logging
 import os
 import reprlib
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sae.core import arguments, faults, files, registry
 from sae.core.errors import UserError
@@ -18,8 +21,27 @@ from sae.models.foreign import Options
 
 progress = logging.getLogger("sae.progress")
 AUTO = "auto"
-AS_SAID = Options()  # All as the checkpoint says.
-CLOSE = 1e-4  # Of what `check` compares, relative to the largest value: float32 sums in another order.
+# A user says nothing: all is as the checkpoint states.
+NO_OPTIONS = Options()
+# The largest difference that a check accepts, as a share of the largest value: float32
+# sums in another order.
+TOLERANCE = 1e-4
+MOST_ROWS_COMPARED = 1000
+
+
+@dataclass(frozen=True)
+class ImportedSae:
+    """A checkpoint of another library, and the coder that was made of it.
+
+    Attributes:
+        checkpoint: its tensors and settings.
+        importer: the module of the importer that read it.
+        coder: the same SAE in this project's form.
+    """
+
+    checkpoint: foreign.Checkpoint
+    importer: ModuleType
+    coder: Coder
 
 
 def load(
@@ -28,17 +50,20 @@ def load(
     options: Options | None = None,
     check: np.ndarray | None = None,
 ) -> Coder:
-    """A checkpoint of another library as a coder.
+    """Load a checkpoint of another library as a coder.
 
     Args:
-        place: a file, a folder, or a repository `owner/name[:folder]` of the Hugging Face hub.
+        place: a file, a folder, or a repository `owner/name[:folder]` of the Hugging
+            Face hub.
         format: an entry of `sae.models.importers`, or 'auto'.
         options: what the checkpoint leaves open, as `Options(k=32)`.
-        check: embeddings (N, d), on which codes and reconstructions must be the format's own.
+        check: embeddings (N, d), on which codes and reconstructions must be the
+            format's own.
 
     Raises:
-        UserError: it cannot be read, or cannot be reduced to a linear encoder, Top-k or thresholds, a linear decoder;
-            or the embeddings are of another form, or codes or reconstructions differ; or `options` are none.
+        UserError: the checkpoint cannot be read, or cannot be reduced to a linear
+            encoder, Top-k or thresholds, and a linear decoder; or the embeddings are of
+            another form, or codes or reconstructions differ; or `options` are none.
     """
     if options is not None and not isinstance(options, Options):
         raise UserError(
@@ -46,96 +71,155 @@ def load(
             "sae.models.convert.Options(k=..., input_norm=..., input_scale=...)"
         )
     arguments.file_path("place", place)
-    opened = _open(os.fspath(place), format, options or AS_SAID)
+    imported = _import_checkpoint(os.fspath(place), format, options or NO_OPTIONS)
     if check is not None:
-        _check(*opened, check, "embeddings")
-    return opened[2]
+        _check_against_format(imported, check, "embeddings")
+    return imported.coder
 
 
 def import_(
     place: str,
     /,
-    options: Options = AS_SAID,
+    options: Options = NO_OPTIONS,
     *,
     out: Path,
     format: str = AUTO,
     check: Path | None = None,
 ) -> None:
-    """Write a checkpoint of another library as an SAE file of this project; see :func:`load`.
+    """Write a checkpoint of another library as an SAE file of this project.
 
     Args:
-        place: a checkpoint: a file, a folder, or owner/name[:folder] on the Hugging Face hub.
+        place: a checkpoint: a file, a folder, or owner/name[:folder] on the Hugging
+            Face hub.
+        options: what the checkpoint leaves open.
         out: the file to write.
         format: an entry of `sae.models.importers`, or auto.
-        check: embeddings (N, d) saved with `numpy.save`, to check with before anything is written.
+        check: embeddings (N, d) saved with `numpy.save`, to check with before anything
+            is written.
 
     Raises:
-        UserError: as :func:`load`, or as :func:`check_out` of what is read.
+        UserError: as :func:`load`, or as :func:`check_output_path` of what is read.
     """
-    checkpoint, importer, coder = _open(place, format, options)
-    check_out(
-        out,
-        *(
-            file
-            for file in (checkpoint.path, checkpoint.said_in, check)
-            if file is not None
-        ),
-    )
-    said, doubtful = "", ""
+    imported = _import_checkpoint(place, format, options)
+    coder = imported.coder
+    files_read = [imported.checkpoint.path]
+    if imported.checkpoint.settings_file is not None:
+        files_read.append(imported.checkpoint.settings_file)
     if check is not None:
-        r2 = _check(checkpoint, importer, coder, files.read_array(check), str(check))
-        doubtful = doubt(coder, r2, f"the embeddings of {check}")
-        said = (
+        files_read.append(check)
+    check_output_path(out, *files_read)
+
+    check_note = ""
+    input_space_doubt = ""
+    if check is not None:
+        r2 = _check_against_format(imported, files.read_array(check), str(check))
+        input_space_doubt = doubt(coder, r2, f"the embeddings of {check}")
+        check_note = (
             f"; codes and reconstructions of embeddings of {check} are the format's own"
         )
+
     with files.atomic_file(out) as temporary:
         saefile.save(coder, temporary)
+
     kind = "Top-k" if isinstance(coder.select, TopK) else "thresholds"
     form = f"{coder.m} latents of {coder.d} dimensions, {kind}"
-    progress.info("%s: %s, as %s%s", out, form, coder.metadata["imported"], said)
-    if doubtful:
-        progress.warning("%s: it %s (--input-norm, --input-scale)", out, doubtful)
+    progress.info("%s: %s, as %s%s", out, form, coder.metadata["imported"], check_note)
+    if input_space_doubt:
+        progress.warning(
+            "%s: it %s (--input-norm, --input-scale)", out, input_space_doubt
+        )
 
 
-def doubt(coder: Coder, r2: float, of: str) -> str:
-    """What an R^2 that is not above 0 says of an SAE's input space; '' of another."""
+def doubt(coder: Coder, r2: float, embeddings_name: str) -> str:
+    """Return why the input space of an SAE is in doubt; '' where R^2 is above 0.
+
+    Args:
+        coder: the SAE.
+        r2: the R^2 of its reconstructions.
+        embeddings_name: what the text calls the embeddings that were reconstructed.
+    """
     if r2 > 0:
         return ""
-    space = f"input_norm {coder.input_norm}, input_scale {coder.input_scale:.6g}"
-    worse = f"reconstructs {of} worse than their mean does (R2 = {r2:.3g})"
     return (
-        f"{worse}. Its input space is taken to be {space}: say what it was trained on"
+        f"reconstructs {embeddings_name} worse than their mean does (R2 = {r2:.3g}). "
+        f"Its input space is taken to be input_norm {coder.input_norm}, input_scale "
+        f"{coder.input_scale:.6g}: say what it was trained on"
     )
 
 
-def _open(
-    place: str, format: str, options: Options
-) -> tuple[foreign.Checkpoint, ModuleType, Coder]:
-    checkpoint = foreign.read(place)
-    name, importer = _importer(checkpoint, format)
+def _import_checkpoint(place: str, format: str, options: Options) -> ImportedSae:
+    """Read a checkpoint, and make a coder of it whose metadata say where it is from."""
+    checkpoint = foreign.read_checkpoint(place)
+    format_name = format
+    if format == AUTO:
+        format_name = _detect_format(checkpoint)
+    importer = registry.load("importer", format_name)
     coder: Coder = importer.read(checkpoint, options)
-    # What a file of this project says of itself stays.
-    coder.metadata = {
+
+    imported_metadata = {
         "method": "imported",
         "trial": {},
         "seed": 0,
-        "imported": name,
-    } | coder.metadata
+        "imported": format_name,
+    }
+    # What a file of this project states about itself stays.
+    coder.metadata = imported_metadata | coder.metadata
     coder.metadata["imported_sha256"] = files.sha256(checkpoint.path)
-    return checkpoint, importer, coder
+    return ImportedSae(checkpoint, importer, coder)
 
 
-def check_out(out: Path | str, *given: Path | str) -> None:
-    """Check that `out` can be written, before the work is done, and is none of the files that were `given`."""
+def _detect_format(checkpoint: foreign.Checkpoint) -> str:
+    """Return the name of the one importer that a checkpoint looks like.
+
+    Raises:
+        UserError: several fit, or none.
+    """
+    tensor_names = checkpoint.tensors.keys()
+    importers = {
+        name: registry.load("importer", name) for name in registry.names("importer")
+    }
+    fitting = [
+        name for name, importer in importers.items() if importer.fits(checkpoint)
+    ]
+
+    # Where the settings are missing the tensors may tell the format. Reading it as this
+    # format then says which settings are missing.
+    if not fitting and checkpoint.settings_file is None:
+        for name, importer in importers.items():
+            telling_tensors = getattr(importer, "TENSORS", None)
+            if telling_tensors is not None and telling_tensors <= tensor_names:
+                fitting.append(name)
+
+    if len(fitting) != 1:
+        raise UserError(
+            f"{checkpoint.path}: its format is not plain "
+            f"({', '.join(fitting) or 'none'} fit; tensors: "
+            f"{foreign.list_names(tensor_names)}); say --format"
+        )
+    return fitting[0]
+
+
+def check_output_path(out: Path | str, *files_read: Path | str) -> None:
+    """Check that a file can be written, before the work is done.
+
+    Args:
+        out: the file to write.
+        files_read: what the work reads, none of which may be replaced.
+
+    Raises:
+        UserError: `out` is a folder, is one of these files, or cannot be written.
+    """
     out = Path(out)
     try:
         if out.is_dir():
             raise UserError(f"{out} is a folder: name the file to write")
-        if out.exists() and any(
-            Path(file).exists() and out.samefile(file) for file in given
-        ):
+        would_replace = out.exists() and any(
+            Path(file).exists() and out.samefile(file) for file in files_read
+        )
+        if would_replace:
             raise UserError(
-                f"{out} is what was given to read, and would be replaced: name another file to write"
+                f"{out} is what was given to read, and would be replaced: name another "
+                "file to write"
             )
         with files.scratch_directory(out):
             pass
@@ -148,74 +232,120 @@ def check_out(out: Path | str, *given: Path | str) -> None:
 
 
 @torch.no_grad()
-def _check(
-    checkpoint: foreign.Checkpoint,
-    importer: ModuleType,
-    coder: Coder,
-    given: Any,
-    source: str,
-) -> float:
-    """Compare a coder's codes and reconstructions with the format's own.
+def _check_against_format(imported: ImportedSae, embeddings: Any, name: str) -> float:
+    """Check that a coder's codes and reconstructions are those of the format itself.
 
     Args:
-        given: (N, d) embeddings; at most 1,000 of them are compared.
-        source: what error messages call them.
+        imported: the checkpoint and the coder.
+        embeddings: (N, d); at most `MOST_ROWS_COMPARED` rows are compared.
+        name: what error messages call the embeddings.
 
     Returns:
-        The R^2 of these reconstructions; 1 where the embeddings do not vary.
+        The R^2 of the coder's reconstructions; 1 where the embeddings do not vary.
+
+    Raises:
+        UserError: the embeddings are of another form, or codes or reconstructions
+            differ by more than `TOLERANCE`.
     """
-    x = _numbers(given, source)
-    if x.ndim != 2 or x.shape[1] != coder.d or len(x) == 0:
-        raise UserError(
-            f"{source} holds an array of shape {x.shape}, expected (N, {coder.d}) with at least one row"
-        )
-    rows = x[:: -(-len(x) // 1000)].astype(
-        np.float64
-    )  # Evenly spread: they may be in the order of their classes.
-    if not (np.abs(rows) < foreign.LARGEST).all():
-        where = f"in {len(rows)} rows that were looked at"
-        raise UserError(
-            f"{source} holds NaN, or numbers beyond {foreign.LARGEST:g}, {where}"
-        )
-    rows = rows.astype(np.float32)
-    raw, inputs = torch.from_numpy(rows), coder.prepare(rows)
-    itself = getattr(importer, "normalises", lambda _: False)(checkpoint)
-    z, x_hat = importer.forward(checkpoint, coder.k, raw if itself else inputs)
-    codes = coder.encode(inputs)
-    ours = coder.reconstruct(inputs, codes)
-    variance = float((inputs - inputs.mean(dim=0)).square().sum())
-    r2 = 1 - float((inputs - ours).square().sum()) / variance if variance else 1.0
-    if itself:
-        ours = ours * raw.norm(dim=1, keepdim=True) / coder.input_scale
-    dense = torch.from_numpy(codes.matrix().toarray()).float()
+    checkpoint = imported.checkpoint
+    importer = imported.importer
+    coder = imported.coder
+    raw_rows = _rows_to_compare(embeddings, coder.d, name)
+    raw = torch.from_numpy(raw_rows)
+    prepared = coder.prepare(raw_rows)
+    # Some formats normalise raw embeddings themselves.
+    normalises = hasattr(importer, "normalises") and importer.normalises(checkpoint)
+
+    their_codes, their_reconstructions = importer.forward(
+        checkpoint, coder.k, raw if normalises else prepared
+    )
+    sparse_codes = coder.encode(prepared)
+    our_codes = torch.from_numpy(sparse_codes.matrix().toarray()).float()
+    our_reconstructions = coder.reconstruct(prepared, sparse_codes)
+    r2 = _r2(prepared, our_reconstructions)
+    if normalises:
+        raw_lengths = raw.norm(dim=1, keepdim=True)
+        our_reconstructions = our_reconstructions * raw_lengths / coder.input_scale
+
     # Codes may differ by one factor: formats that normalise to another length.
-    factor = float((z * dense).sum() / dense.square().sum().clamp_min(1e-30))
-    for what, theirs, mine in (
-        ("codes", z, factor * dense),
-        ("reconstructions", x_hat, ours),
-    ):
-        most = float((theirs - mine).abs().max() / theirs.abs().max().clamp_min(1e-30))
-        if not most <= CLOSE:
-            raise UserError(
-                f"{checkpoint.path}: {what} differ from the format's own by up to {most:.2g} of the largest; nothing "
-                "was written. Is the input space right (--input-norm, --input-scale), and k?"
-            )
+    inner_product = (their_codes * our_codes).sum()
+    factor = float(inner_product / our_codes.square().sum().clamp_min(1e-30))
+    _check_close(checkpoint, "codes", their_codes, factor * our_codes)
+    _check_close(
+        checkpoint, "reconstructions", their_reconstructions, our_reconstructions
+    )
     return r2
 
 
-def _numbers(given: Any, source: str) -> np.ndarray:
+def _rows_to_compare(
+    embeddings: Any, d: int, name: str
+) -> Float[np.ndarray, "samples d"]:
+    """Return some rows of a user's embeddings, evenly spread, as float32.
+
+    Evenly, because embeddings may be in the order of their classes.
+
+    Raises:
+        UserError: they are no array (N, d) of numbers, or have a row of numbers that
+            are NaN or too large.
+    """
+    array = _array_of_numbers(embeddings, name)
+    if array.ndim != 2 or array.shape[1] != d or len(array) == 0:
+        raise UserError(
+            f"{name} holds an array of shape {array.shape}, expected (N, {d}) with at "
+            "least one row"
+        )
+    step = -(-len(array) // MOST_ROWS_COMPARED)  # Rounded up.
+    rows = array[::step].astype(np.float64)
+    if not (np.abs(rows) < foreign.LARGEST_NUMBER).all():
+        raise UserError(
+            f"{name} holds NaN, or numbers beyond {foreign.LARGEST_NUMBER:g}, in "
+            f"{len(rows)} rows that were looked at"
+        )
+    return rows.astype(np.float32)
+
+
+def _array_of_numbers(embeddings: Any, name: str) -> np.ndarray:
     """Return embeddings that a user gave as an array of numbers, of any shape.
 
     Raises:
         UserError: they are something else.
     """
     try:
-        array = np.asarray(given)
+        array = np.asarray(embeddings)
     except (ValueError, TypeError, RuntimeError) as error:  # As of rows of two lengths.
-        raise UserError(f"{source} cannot be read as an array: {error}") from None
+        raise UserError(f"{name} cannot be read as an array: {error}") from None
     if array.dtype.kind not in "fiu":
-        raise UserError(f"{source} hold {array.dtype}, expected numbers (N, d)")
+        raise UserError(f"{name} hold {array.dtype}, expected numbers (N, d)")
     return array
+
+
+def _r2(
+    inputs: Float[Tensor, "samples d"], reconstructions: Float[Tensor, "samples d"]
+) -> float:
+    """Return the share of variance that is explained; 1 where there is no variance."""
+    variance = float((inputs - inputs.mean(dim=0)).square().sum())
+    if not variance:
+        return 1.0
+    return 1 - float((inputs - reconstructions).square().sum()) / variance
+
+
+def _check_close(
+    checkpoint: foreign.Checkpoint, kind: str, theirs: Tensor, ours: Tensor
+) -> None:
+    """Check that the format's values and the coder's differ by rounding alone.
+
+    Raises:
+        UserError: they differ by more.
+    """
+    largest_value = theirs.abs().max().clamp_min(1e-30)
+    difference = float((theirs - ours).abs().max() / largest_value)
+    # Not `difference > TOLERANCE`, which NaN would pass.
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"{checkpoint.path}: {kind} differ from the format's own by up to "
+            f"{difference:.2g} of the largest; nothing was written. Is the input space "
+            "right (--input-norm, --input-scale), and k?"
+        )
 
 
 def export_file(sae: Path, /, *, format: str, out: Path) -> None:
@@ -230,16 +360,17 @@ def export_file(sae: Path, /, *, format: str, out: Path) -> None:
         UserError: as :func:`export`, or as the file is read.
     """
     export(saefile.load(sae), format, out)
-    progress.info(
-        "%s: %s, for %s",
-        out,
-        ", ".join(sorted(file.name for file in out.iterdir())),
-        format,
-    )
+    file_names = sorted(file.name for file in out.iterdir())
+    progress.info("%s: %s, for %s", out, ", ".join(file_names), format)
 
 
 def export(coder: Coder, format: str, folder: Path | str) -> None:
     """Write an SAE for another library into a folder, which must not exist.
+
+    Args:
+        coder: the SAE.
+        format: an entry of `sae.models.exporters`.
+        folder: the folder to write.
 
     Raises:
         UserError: `coder` is no coder; the folder is there or cannot be made, or the
@@ -249,31 +380,7 @@ def export(coder: Coder, format: str, folder: Path | str) -> None:
     folder = arguments.file_path("folder", folder)
     if folder.exists():
         raise UserError(f"{folder} is there already; name another folder")
-    check_out(folder)
+    check_output_path(folder)
     exporter = registry.load("exporter", format)
     with files.atomic_directory(folder) as temporary:
         exporter.write(coder, temporary, coder.metadata)
-
-
-def _importer(checkpoint: foreign.Checkpoint, format: str) -> tuple[str, ModuleType]:
-    if format != AUTO:
-        return format, registry.load("importer", format)
-    names, entries = (
-        checkpoint.tensors.keys(),
-        {n: registry.load("importer", n) for n in registry.names("importer")},
-    )
-    fitting = [name for name, entry in entries.items() if entry.fits(checkpoint)]
-    if (
-        not fitting and checkpoint.said_in is None
-    ):  # Reading it as such a format then says what is missing.
-        fitting = [
-            name
-            for name, entry in entries.items()
-            if getattr(entry, "TENSORS", {""}) <= names
-        ]
-    if len(fitting) != 1:
-        said = f"{', '.join(fitting) or 'none'} fit; tensors: {foreign.listed(names)}"
-        raise UserError(
-            f"{checkpoint.path}: its format is not plain ({said}); say --format"
-        )
-    return fitting[0], entries[fitting[0]]

@@ -1,10 +1,13 @@
-"""Checkpoints of other libraries: their tensors and settings, without running what they hold.
+"""Read the tensors and settings of other libraries' checkpoints, without running code.
 
-Tensors come from safetensors files, or from PyTorch's with `weights_only=True`. A file that needs more to be opened,
-such as a pickled model, is refused: to open it is to run it.
+Tensors come from safetensors files, or from PyTorch's with `weights_only=True`. A file
+that needs more to be opened, such as a pickled model, is refused: to open it is to run
+it.
 
-Nothing that a file says is trusted. An importer declares the settings that it reads, a :class:`Settings`, and the axes
-of each tensor; :meth:`Checkpoint.settings` and :meth:`Checkpoint.take` give what fits them, and each other.
+Nothing that a file says is trusted. An importer declares the settings that it reads, as
+a :class:`CheckpointSettings`, and the axes of each tensor.
+:meth:`Checkpoint.read_settings` and :meth:`Checkpoint.take_tensors` return what fits
+this declaration, and raise a `UserError` for anything else.
 """
 
 import os
@@ -13,14 +16,16 @@ import re
 import reprlib
 import statistics
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -30,23 +35,33 @@ from sae.core.errors import UserError, brief
 from sae.core.options import told
 from sae.models.coder import Coder, Threshold
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-CONFIGS = ("cfg.json", "config.json")
-LARGEST = 1e18  # The product of two such numbers is still finite in float32.
+TENSOR_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+SETTINGS_FILES = ("cfg.json", "config.json")
+# The product of two such numbers is still finite in float32.
+LARGEST_NUMBER = 1e18
 # The tensors of a checkpoint may take so many times its file's size: a tied encoder and
 # decoder take it twice.
 MOST_SHARED = 4
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w./-]+)?")
+
 Tensors = dict[str, Tensor]
 Size = Annotated[int, Field(ge=1, lt=2**31)]
-Factor = Annotated[float, Field(gt=0, lt=2**31)]  # Of a size, or a size as a float.
-Number = Annotated[float, Field(gt=-LARGEST, lt=LARGEST)]
+# What a size is multiplied with, or a size that is written as a float.
+Factor = Annotated[float, Field(gt=0, lt=2**31)]
+Number = Annotated[float, Field(gt=-LARGEST_NUMBER, lt=LARGEST_NUMBER)]
 Norm = Literal["none", "unit_l2", "unit_l2_layernorm"]
-Scale = Annotated[float, Field(gt=1e-30, lt=1e30)]  # A factor of numbers in float32.
+# What inputs in float32 are multiplied with.
+Scale = Annotated[float, Field(gt=1e-30, lt=1e30)]
 
 
-class Settings(BaseModel):
-    """The settings that an importer reads, by key: nothing is converted between types, other keys are ignored."""
+class CheckpointSettings(BaseModel):
+    """The settings that an importer reads, one field for each key.
+
+    No value is converted to another type, and keys that are not declared are ignored.
+
+    Attributes:
+        PLACE: where the format keeps its settings, for error messages.
+    """
 
     model_config = ConfigDict(
         strict=True, extra="ignore", frozen=True, allow_inf_nan=False
@@ -54,26 +69,34 @@ class Settings(BaseModel):
     PLACE: ClassVar[str] = "cfg.json beside it"
 
     @classmethod
-    def of(cls, content: Any, where: Path | str) -> Self:
-        """The settings of some JSON.
+    def parse(cls, content: Any, source: Path | str) -> Self:
+        """Check the content of a JSON file, and return it as settings.
+
+        Args:
+            content: what the JSON file holds.
+            source: what error messages call the file.
 
         Raises:
-            UserError: a key is missing, or a value of another type or beyond its range; `where` names the source.
+            UserError: a key is missing, or a value is of another type or out of range.
         """
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             raise UserError(
-                f"{where}: {told(error)}; others cannot be imported"
+                f"{source}: {told(error)}; others cannot be imported"
             ) from None
 
 
-class Stated(Settings):
-    """What this project's exports say of themselves, and users of a checkpoint.
+class CoderSettings(CheckpointSettings):
+    """The settings of a coder that its tensors do not show.
+
+    This project's exports state them in their files, and a user states them as
+    :class:`Options`. None stands for a setting that is not stated.
 
     Attributes:
-        k: latents that are kept, or the budget of thresholds.
-        input_norm, input_scale: the space of its inputs, as in `sae.models.coder.Coder`.
+        k: the latents that are kept, or the budget of thresholds.
+        input_norm: the norm of its inputs, as in `sae.models.coder.Coder`.
+        input_scale: the scale of its inputs, as in `sae.models.coder.Coder`.
     """
 
     k: Size | None = None
@@ -83,14 +106,16 @@ class Stated(Settings):
 
 @dataclass(frozen=True)
 class Options:
-    """What a checkpoint may leave open.
+    """Settings that a user states of a checkpoint, which may not state them itself.
 
     Attributes:
-        k: latents that are kept, or the budget of thresholds; None: as the checkpoint says.
-        input_norm, input_scale: the space of its inputs; None: as the checkpoint says, else raw embeddings.
+        k: the latents that are kept, or the budget of thresholds; None: as the
+            checkpoint says.
+        input_norm: the norm of its inputs; None: as the checkpoint says, else "none".
+        input_scale: the scale of its inputs; None: as the checkpoint says, else 1.
 
     Raises:
-        UserError: a value is of another type, or beyond its range.
+        UserError: a value is of another type, or out of range.
     """
 
     k: int | None = None
@@ -98,294 +123,442 @@ class Options:
     input_scale: float | None = None
 
     def __post_init__(self) -> None:
-        own = {
+        plain_values = {
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in vars(self).items()
         }
-        Stated.of(own, "import options")
+        CoderSettings.parse(plain_values, "import options")
 
-    def over(self, found: Stated) -> Stated:
-        """These options, and the input space that the checkpoint names where they are None."""
-        own = {name: value for name, value in vars(self).items() if value is not None}
-        return found.model_copy(update={"k": None} | own)
+    def completed_by(self, stated: CoderSettings) -> CoderSettings:
+        """Return these options, with the stated input space where they leave it open.
+
+        The stated k is left out: :func:`make_coder` takes a checkpoint's k by itself.
+        """
+        chosen: dict[str, Any] = {"k": self.k}
+        if self.input_norm is not None:
+            chosen["input_norm"] = self.input_norm
+        if self.input_scale is not None:
+            chosen["input_scale"] = self.input_scale
+        return stated.model_copy(update=chosen)
 
 
-Model = TypeVar("Model", bound=Settings)
+@dataclass(frozen=True)
+class CoderTensors:
+    """The tensors of an SAE in this project's form, as in `sae.models.coder.Coder`.
+
+    Attributes:
+        W_enc: (d, m) the encoder.
+        b_enc: (m,) its bias, for inputs from which `b_dec` is subtracted.
+        W_dec: (m, d) the decoder.
+        b_dec: (d,) its bias.
+        theta: (m,) the thresholds; None for a Top-k SAE.
+    """
+
+    W_enc: Float[Tensor, "d m"]
+    b_enc: Float[Tensor, " m"]
+    W_dec: Float[Tensor, "m d"]
+    b_dec: Float[Tensor, " d"]
+    theta: Float[Tensor, " m"] | None = None
+
+
+@dataclass(frozen=True)
+class StatedSize:
+    """A size that the settings of a checkpoint state.
+
+    Attributes:
+        axis: "d" or "m".
+        key: the key of the settings, or how it follows from several keys.
+        size: what it says.
+    """
+
+    axis: str
+    key: str
+    size: float
+
+
+SettingsModel = TypeVar("SettingsModel", bound=CheckpointSettings)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file or folder holds.
+    """The tensors and settings that a file or folder holds.
 
     Attributes:
         path: the file with the tensors.
-        tensors: float32 where they are floats.
-        config: of the JSON file beside them, or in front of them; {} if there is none.
-        said_in: the file with the settings; None if there is none.
+        tensors: {name: tensor}; those of floats are float32.
+        config: the content of the JSON file beside the tensors, or of the JSON in front
+            of them; {} if there is none.
+        settings_file: the file with the settings; None if there are none.
     """
 
     path: Path
     tensors: Tensors
     config: dict[str, Any]
-    said_in: Path | None
+    settings_file: Path | None
 
-    def settings(self, model: type[Model]) -> Model:
-        """The settings that an importer reads.
+    def read_settings(self, model: type[SettingsModel]) -> SettingsModel:
+        """Return the settings that an importer declares, from `config`.
 
         Raises:
-            UserError: there are none, and some are needed; or as :meth:`Settings.of`.
+            UserError: there are no settings and the importer needs some, or what
+                :meth:`CheckpointSettings.parse` raises.
         """
-        if self.said_in is None and any(
-            field.is_required() for field in model.model_fields.values()
-        ):
-            where = f"{model.PLACE}, where its format keeps the settings"
+        needs_some = any(field.is_required() for field in model.model_fields.values())
+        if self.settings_file is None and needs_some:
             raise UserError(
-                f"{self.path} has no {where}: put it there, or name another format (--format)"
+                f"{self.path} has no {model.PLACE}, where its format keeps the "
+                "settings: put it there, or name another format (--format)"
             )
-        return model.of(self.config, self.said_in or self.path)
+        return model.parse(self.config, self.settings_file or self.path)
 
-    def made_by(self) -> Stated:
-        """What `made_by.json` beside it says, which this project's exports have."""
+    def read_made_by(self) -> CoderSettings:
+        """Return what `made_by.json` beside the tensors states.
+
+        Some of this project's exports have such a file. Without it nothing is stated.
+        """
         file = self.path.with_name("made_by.json")
-        return (
-            Stated.of(files.read_foreign_json(file), file)
-            if file.exists()
-            else Stated()
-        )
+        if not file.exists():
+            return CoderSettings()
+        return CoderSettings.parse(files.read_foreign_json(file), file)
 
-    def take(
+    def take_tensors(
         self,
-        shapes: Mapping[str, str],
-        d: Mapping[str, float | None] = {},
-        m: Mapping[str, float | None] = {},
+        declared_axes: Mapping[str, str],
+        stated_d: Mapping[str, float | None] = {},
+        stated_m: Mapping[str, float | None] = {},
     ) -> Tensors:
-        """Tensors by name, finite, of sizes that fit each other and the settings. Blame is put on the odd one out.
+        """Return finite tensors whose sizes fit each other and the settings.
+
+        The size of an axis is the one that most tensors and settings have. An error
+        names the odd one out.
 
         Args:
-            shapes: a tensor's name -> its axes: 'dm' for (d, m), '' for one number, 'm?' for (m,) or one number, which
-                is then repeated.
-            d, m: keys of the settings that state this size -> what they say; None where a key is not there.
+            declared_axes: {name of a tensor: its axes}. "dm" stands for (d, m), "" for
+                one number, and "m?" for (m,) or one number, which is then repeated.
+            stated_d: {key of the settings: the d that it states}; None where the
+                settings lack the key.
+            stated_m: as `stated_d`, of m.
+
+        Returns:
+            {name: float32 tensor} in the order of `declared_axes`.
 
         Raises:
-            UserError: one is not there, does not hold floats, or does not fit; it names the file and the tensor or key.
+            UserError: a tensor is missing, does not hold floats, or does not fit. The
+                message names the file and the tensor or key.
         """
-        found = {name: self._floats(name, axes) for name, axes in shapes.items()}
-        axes_of = {
-            n: "" if axes == "m?" and found[n].ndim == 0 else axes.strip("?")
-            for n, axes in shapes.items()
-        }
-        said = [
-            (k, axis, n)
-            for axis, keys in (("d", d), ("m", m))
-            for k, n in keys.items()
-            if n is not None
-        ]
-        sizes = _agreed(
-            [
-                *((axis, size) for _, axis, size in said),
-                *((axes_of[n], *found[n].shape) for n in shapes),
-            ]
-        )
-        for name, axes in axes_of.items():
-            needed = tuple(sizes[axis] for axis in axes)
-            if (shape := tuple(found[name].shape)) != needed:
-                text = str(needed).replace("'", "")
-                raise UserError(
-                    f"{self.path}: {name} is of shape {shape}, expected {text}, to fit the others"
-                )
-            if not _within(found[name], torch.inf):
-                raise UserError(
-                    f"{self.path}: {name} holds NaN, infinity or numbers beyond float32"
-                )
-        for key, axis, size in said:
-            if size != sizes[axis]:
-                raise UserError(
-                    f"{self.said_in}: {key} is {size}, expected {sizes[axis]}, to fit {self.path}"
-                )
-        return {
-            n: t.expand(sizes["m"]) if shapes[n] == "m?" else t
-            for n, t in found.items()
-        }
+        tensors: Tensors = {}
+        expected_axes: dict[str, str] = {}
+        for name, axes in declared_axes.items():
+            tensor = self._float_tensor(name, axes)
+            is_one_number = axes == "m?" and tensor.ndim == 0
+            tensors[name] = tensor
+            expected_axes[name] = "" if is_one_number else axes.strip("?")
 
-    def _floats(self, name: str, axes: str) -> Tensor:
-        if name not in self.tensors:
-            raise UserError(
-                f"{self.path}: no tensor {name}; there are: {listed(self.tensors)}"
+        stated_sizes = _stated_sizes("d", stated_d) + _stated_sizes("m", stated_m)
+        sizes = _most_common_sizes(stated_sizes, tensors, expected_axes)
+
+        for name, tensor in tensors.items():
+            self._check_tensor(
+                name, tensor, tuple(sizes[a] for a in expected_axes[name])
             )
+        for stated in stated_sizes:
+            if stated.size != sizes[stated.axis]:
+                raise UserError(
+                    f"{self.settings_file}: {stated.key} is {stated.size}, expected "
+                    f"{sizes[stated.axis]}, to fit {self.path}"
+                )
+
+        for name, axes in declared_axes.items():
+            if axes == "m?":
+                tensors[name] = tensors[name].expand(sizes["m"])
+        return tensors
+
+    def _float_tensor(self, name: str, axes: str) -> Tensor:
+        """Return a tensor by its name, without axes where it may be one number and is.
+
+        Raises:
+            UserError: there is no such tensor, or it does not hold floats.
+        """
+        if name not in self.tensors:
+            names = list_names(self.tensors)
+            raise UserError(f"{self.path}: no tensor {name}; there are: {names}")
         tensor = self.tensors[name]
         if not tensor.is_floating_point():
             raise UserError(
-                f"{self.path}: {name} is of {tensor.dtype}, expected floats, such as torch.float32"
+                f"{self.path}: {name} is of {tensor.dtype}, expected floats, such as "
+                "torch.float32"
             )
-        return (
-            tensor.reshape(()) if axes in ("", "m?") and tensor.numel() == 1 else tensor
-        )
+        if axes in ("", "m?") and tensor.numel() == 1:
+            return tensor.reshape(())
+        return tensor
+
+    def _check_tensor(
+        self, name: str, tensor: Tensor, expected_shape: tuple[Any, ...]
+    ) -> None:
+        """Check the shape of a tensor, and that its numbers are finite.
+
+        Raises:
+            UserError: it is of another shape, or not finite.
+        """
+        shape = tuple(tensor.shape)
+        if shape != expected_shape:
+            # A size that is not known is a letter, which is shown without quotes.
+            expected = str(expected_shape).replace("'", "")
+            raise UserError(
+                f"{self.path}: {name} is of shape {shape}, expected {expected}, to fit "
+                "the others"
+            )
+        if not _is_within(tensor, torch.inf):
+            raise UserError(
+                f"{self.path}: {name} holds NaN, infinity or numbers beyond float32"
+            )
 
 
-def _within(tensor: Tensor, limit: float) -> bool:
+def _is_within(tensor: Tensor, limit: float) -> bool:
+    """Return whether all numbers lie between -limit and limit, which NaN does not."""
     low, high = torch.aminmax(tensor)
-    return bool(-limit < low and high < limit)  # NaN is not.
+    return bool(-limit < low and high < limit)
 
 
-def _agreed(parts: list[tuple]) -> dict[str, Any]:
-    """What most of these (axes, *sizes) say d and m are, the first where it is a draw; the letter where none does."""
-    whole = [
-        zip(axes, sizes, strict=True)
-        for axes, *sizes in parts
-        if len(axes) == len(sizes)
+def _stated_sizes(axis: str, stated: Mapping[str, float | None]) -> list[StatedSize]:
+    """Return the sizes that settings state of an axis, without the keys they lack."""
+    return [
+        StatedSize(axis, key, size) for key, size in stated.items() if size is not None
     ]
-    seen = [(axis, size) for part in whole for axis, size in part if size]
-    return {
-        axis: statistics.mode([size for a, size in seen if a == axis] or [axis])
-        for axis in "dm"
-    }
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names in a line."""
+def _most_common_sizes(
+    stated_sizes: Iterable[StatedSize],
+    tensors: Mapping[str, Tensor],
+    expected_axes: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the size of d and of m that most settings and tensors have.
+
+    Args:
+        stated_sizes: what the settings state.
+        tensors: {name: tensor}.
+        expected_axes: {name: the axes that this tensor should have}.
+
+    Returns:
+        {"d": size, "m": size}. In a draw the size is the one that was met first. Where
+        nothing has a size it is the letter, "d" or "m".
+    """
+    sizes_met: dict[str, list[float]] = {"d": [], "m": []}
+    for stated in stated_sizes:
+        sizes_met[stated.axis].append(stated.size)
+    for name, axes in expected_axes.items():
+        shape = tensors[name].shape
+        # Which of its axes a tensor of another rank lacks is not known.
+        if len(shape) == len(axes):
+            for axis, size in zip(axes, shape, strict=True):
+                sizes_met[axis].append(size)
+
+    most_common: dict[str, Any] = {}
+    for axis, sizes in sizes_met.items():
+        positive_sizes = [size for size in sizes if size]
+        most_common[axis] = statistics.mode(positive_sizes or [axis])
+    return most_common
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Return the first twelve names, sorted, as text for an error message."""
     return ", ".join(repr(name)[1:-1] for name in sorted(names)[:12]) or "none"
 
 
-def find(place: str) -> Path:
-    """A local file or folder, or the local copy of a repository of the Hugging Face hub, `owner/name[:folder]`.
+def find_checkpoint(place: str) -> Path:
+    """Return the local path of a checkpoint, which may be downloaded for it.
+
+    Args:
+        place: a local file or folder, or a repository of the Hugging Face hub,
+            `owner/name[:folder]`.
 
     Raises:
         UserError: there is neither.
     """
     path = Path(place)
-    if os.path.exists(path):  # A name that is too long is none, too.
+    # Not `path.exists()`, which raises where a name is too long.
+    if os.path.exists(path):
         return path
     if not REPOSITORY.fullmatch(place):
         raise UserError(
-            f"{place} does not exist, and is no repository owner/name[:folder] of the Hugging Face hub"
+            f"{place} does not exist, and is no repository owner/name[:folder] of the "
+            "Hugging Face hub"
         )
+
     repository, _, folder = place.partition(":")
+    wanted_files = f"{folder}/*" if folder else "*"
     from huggingface_hub import snapshot_download  # Slow to import.
 
     try:
-        found = (
-            Path(
-                snapshot_download(
-                    repository, allow_patterns=[f"{folder}/*" if folder else "*"]
-                )
-            )
-            / folder
-        )
-    except (
-        Exception
-    ) as error:  # Of the network, of the hub, or a repository that is not there.
-        said = "does not exist here, and the Hugging Face hub does not give it"
-        raise UserError(f"{place} {said}: {brief(error)}") from None
-    if not found.exists():
+        snapshot = snapshot_download(repository, allow_patterns=[wanted_files])
+    # Of the network, of the hub, or because there is no such repository.
+    except Exception as error:
+        raise UserError(
+            f"{place} does not exist here, and the Hugging Face hub does not give it: "
+            f"{brief(error)}"
+        ) from None
+    path = Path(snapshot) / folder
+    if not path.exists():
         raise UserError(f"the repository {repository} has no folder {folder}")
-    return found
+    return path
 
 
-def read(place: str) -> Checkpoint:
-    """Open a checkpoint.
+def read_checkpoint(place: str) -> Checkpoint:
+    """Read the tensors and settings of a checkpoint.
+
+    Args:
+        place: as in :func:`find_checkpoint`.
 
     Raises:
-        UserError: it is not there, holds several files of tensors or none, is cut short, would have to be run, or
-            holds other tensors than dense ones under names.
+        UserError: the checkpoint is not there, holds several files of tensors or none,
+            is cut short, would have to be run, or holds something else than dense
+            tensors under names.
     """
-    path = find(place)
-    file = _tensor_file(path) if path.is_dir() else path
-    tensors, config = _tensors(file)
-    if config:
-        return Checkpoint(file, tensors, config, file)
-    said_in = next(
-        (f for name in CONFIGS if (f := file.with_name(name)).exists()), None
+    path = find_checkpoint(place)
+    tensor_file = _only_tensor_file(path) if path.is_dir() else path
+    tensors, header = _read_tensors(tensor_file)
+    if header:
+        return Checkpoint(tensor_file, tensors, header, settings_file=tensor_file)
+
+    for name in SETTINGS_FILES:
+        settings_file = tensor_file.with_name(name)
+        if settings_file.exists():
+            config = files.read_foreign_json(settings_file)
+            return Checkpoint(tensor_file, tensors, config, settings_file)
+    return Checkpoint(tensor_file, tensors, config={}, settings_file=None)
+
+
+def _only_tensor_file(folder: Path) -> Path:
+    """Return the one file of tensors in a folder.
+
+    Raises:
+        UserError: there are several, or none.
+    """
+    tensor_files = sorted(
+        file
+        for file in folder.iterdir()
+        # SAELens writes how often each latent fires into a file of its own.
+        if file.suffix in TENSOR_SUFFIXES and file.name != "sparsity.safetensors"
     )
-    return Checkpoint(
-        file, tensors, files.read_foreign_json(said_in) if said_in else {}, said_in
-    )
+    if len(tensor_files) != 1:
+        suffixes = ", ".join(TENSOR_SUFFIXES)
+        names = ", ".join(file.name for file in tensor_files) or "none"
+        raise UserError(
+            f"{folder} must hold one file of tensors ({suffixes}); there are: {names}: "
+            "name the file"
+        )
+    return tensor_files[0]
 
 
-def _tensor_file(folder: Path) -> Path:
-    found = sorted(
-        f
-        for f in folder.iterdir()
-        if f.suffix in SUFFIXES and f.name != "sparsity.safetensors"
-    )
-    if len(found) != 1:
-        said = f"({', '.join(SUFFIXES)}); there are: {', '.join(f.name for f in found) or 'none'}"
-        raise UserError(f"{folder} must hold one file of tensors {said}: name the file")
-    return found[0]
+def _read_tensors(file: Path) -> tuple[Tensors, dict[str, Any]]:
+    """Read the tensors of a file, and the settings that stand in front of them.
 
+    Returns:
+        {name: tensor}, float32 where it holds floats; and the settings, {} if none are
+        in the file.
 
-def _tensors(file: Path) -> tuple[Tensors, dict[str, Any]]:
-    """The tensors of a file, and the settings that stand in front of them."""
-    header: dict[str, Any] = {}
+    Raises:
+        UserError: the file cannot be read, would have to be run, or holds something
+            else than dense tensors under names.
+    """
     try:
         files.regular(file)
         if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as opened:
-                content: Any = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-                own = (opened.metadata() or {}).get("sae", "{}")
-            with suppress(UserError):  # Other projects may use the key.
-                header = files.read_foreign_json(file, own)
+            content, header = _read_safetensors(file)
         else:
-            with open(file, "rb") as stream:
-                if (
-                    stream.peek(1)[:1] == b"{"
-                ):  # saev's: a line of JSON, then PyTorch's.
-                    header = files.read_foreign_json(file, stream.readline())
-                content = _unpickled(file, stream)
-        if isinstance(content, Mapping) and isinstance(
-            content.get("state_dict"), Mapping
-        ):
+            content, header = _read_pytorch_file(file)
+
+        if isinstance(content.get("state_dict"), Mapping):
             content = content["state_dict"]
-        _check_memory(file, content)
-        tensors = {name: tensor.detach() for name, tensor in content.items()}
-        return {
-            name: tensor.float() if tensor.is_floating_point() else tensor
-            for name, tensor in tensors.items()
-        }, header
+        _check_tensor_sizes(file, content)
+
+        tensors: Tensors = {}
+        for name, tensor in content.items():
+            tensor = tensor.detach()
+            tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
+        return tensors, header
     except (SafetensorError, RuntimeError, OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read as tensors: {brief(error)}") from None
 
 
-def _unpickled(file: Path, stream: Any) -> Mapping:
-    _check_packed(file)
+def _read_safetensors(file: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Read a safetensors file: its tensors, and this project's header if it has one."""
+    with safe_open(file, framework="pt") as opened:
+        names = opened.keys()
+        tensors = {name: opened.get_tensor(name) for name in names}
+        header_text = (opened.metadata() or {}).get("sae", "{}")
+    header: dict[str, Any] = {}
+    # Other projects may use the key "sae" for something else than JSON.
+    with suppress(UserError):
+        header = files.read_foreign_json(file, header_text)
+    return tensors, header
+
+
+def _read_pytorch_file(file: Path) -> tuple[Mapping[Any, Any], dict[str, Any]]:
+    """Read a file that `torch.save` wrote, and the line of JSON in front if it has one.
+
+    Files of saev have such a line.
+    """
+    header: dict[str, Any] = {}
+    with open(file, "rb") as stream:
+        if stream.peek(1)[:1] == b"{":
+            header = files.read_foreign_json(file, stream.readline())
+        return _unpickle_weights(file, stream), header
+
+
+def _unpickle_weights(file: Path, stream: BufferedReader) -> Mapping[Any, Any]:
+    """Read what `torch.save` wrote from where a stream stands, without running it.
+
+    Raises:
+        UserError: it would have to be run, or is no mapping, or was not written by
+            `torch.save`.
+    """
+    _check_not_compressed(file)
     try:
         content = torch.load(stream, map_location="cpu", weights_only=True)
-    except Exception as error:  # Of PyTorch's reader alone: at bytes that are no checkpoint it raises of any kind.
+    # PyTorch's reader raises errors of any kind at bytes that are no checkpoint.
+    except Exception as error:
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             raise UserError(
-                f"{file} holds a pickled object, which would have to be run to be opened. Where you trust it, write "
-                f'its tensors with the library that made it: model = torch.load("{file.name}", weights_only=False); '
+                f"{file} holds a pickled object, which would have to be run to be "
+                "opened. Where you trust it, write its tensors with the library that "
+                f'made it: model = torch.load("{file.name}", weights_only=False); '
                 'torch.save(model.state_dict(), "state_dict.pt")'
             ) from None
-        said = f" ({brief(error, 100)})" if isinstance(error, RuntimeError) else ""
-        said = f"no file that torch.save wrote, or cut short{said}. Of other files, give .safetensors"
-        raise UserError(f"{file} cannot be read as tensors: {said}") from None
-    if not isinstance(content, Mapping):
+        reason = f" ({brief(error, 100)})" if isinstance(error, RuntimeError) else ""
         raise UserError(
-            f"{file} holds {type(content).__name__}, not a state dict of tensors"
-        )
+            f"{file} cannot be read as tensors: no file that torch.save wrote, or cut "
+            f"short{reason}. Of other files, give .safetensors"
+        ) from None
+    if not isinstance(content, Mapping):
+        kind = type(content).__name__
+        raise UserError(f"{file} holds {kind}, not a state dict of tensors")
     return content
 
 
-def _check_packed(file: Path) -> None:
-    """Check that a file unpacks to no more than its size: torch.save compresses nothing.
+def _check_not_compressed(file: Path) -> None:
+    """Check that a file unpacks to no more than its size.
+
+    What `torch.save` wrote does: it compresses nothing.
 
     Raises:
         UserError: it unpacks to more.
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-    except Exception:  # No zip, or a damaged one: PyTorch's reader says what it is.
+            unpacked_size = sum(member.file_size for member in archive.infolist())
+    # The file is no zip, or a damaged one: PyTorch's reader says what it is.
+    except Exception:
         return
     size = file.stat().st_size
-    if unpacked > size:
+    if unpacked_size > size:
         raise UserError(
-            f"{file} is compressed: its {size:,} bytes unpack to {unpacked:,}, which "
-            "are not read. Write it by torch.save alone"
+            f"{file} is compressed: its {size:,} bytes unpack to {unpacked_size:,}, "
+            "which are not read. Write it by torch.save alone"
         )
 
 
-def _check_memory(file: Path, content: Mapping) -> None:
+def _check_tensor_sizes(file: Path, content: Mapping[Any, Any]) -> None:
     """Check that values are dense tensors under names, and as large as the file.
 
     A tensor that was expanded, or that many names share, is small in a file and large
@@ -394,97 +567,165 @@ def _check_memory(file: Path, content: Mapping) -> None:
     Raises:
         UserError: they are something else, or larger.
     """
-    total = 0
+    total_bytes = 0
     for name, tensor in content.items():
         _check_dense(file, name, tensor)
-        held = tensor.untyped_storage().nbytes()
-        needed = tensor.numel() * tensor.element_size()
-        total += needed
-        if needed > held:
+        held_bytes = tensor.untyped_storage().nbytes()
+        needed_bytes = tensor.numel() * tensor.element_size()
+        total_bytes += needed_bytes
+        if needed_bytes > held_bytes:
             raise UserError(
                 f"{file}: {repr(name)[1:-1]} was expanded: its shape "
-                f"{tuple(tensor.shape)} takes {needed:,} bytes, of which the file "
-                f"holds {held:,}. Write it whole, by its method contiguous()"
+                f"{tuple(tensor.shape)} takes {needed_bytes:,} bytes, of which the "
+                f"file holds {held_bytes:,}. Write it whole, by its method contiguous()"
             )
-    size = file.stat().st_size
-    if total > MOST_SHARED * size:
+    file_bytes = file.stat().st_size
+    if total_bytes > MOST_SHARED * file_bytes:
         raise UserError(
-            f"{file}: its tensors share their numbers: they take {total:,} bytes, and "
-            f"the file has {size:,}. Write those alone that the SAE needs"
+            f"{file}: its tensors share their numbers: they take {total_bytes:,} "
+            f"bytes, and the file has {file_bytes:,}. Write those alone that the SAE "
+            "needs"
         )
 
 
 def _check_dense(file: Path, name: Any, tensor: Any) -> None:
-    if not isinstance(name, str) or not isinstance(tensor, Tensor):
-        found = f"{type(tensor).__name__} under {reprlib.repr(name)}"
-        raise UserError(
-            f"{file} holds {found}, not a state dict of tensors under names"
-        )
-    if tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided:
-        form = "on the device meta, nested or sparse"
-        raise UserError(
-            f"{file}: {repr(name)[1:-1]} is no dense tensor of numbers (it is {form}): write it as one"
-        )
-
-
-def coder(
-    checkpoint: Checkpoint,
-    given: Stated,
-    tensors: Sequence[Tensor],
-    k: float | None,
-    theta: Tensor | None = None,
-) -> Coder:
-    """A coder of tensors that :meth:`Checkpoint.take` gave, or that were made from them.
-
-    Args:
-        given: its input space, and a k that overrides the checkpoint's.
-        tensors: `W_enc` (d, m), `b_enc` (m,), `W_dec` (m, d), `b_dec` (d,).
-        k: what the checkpoint says: latents that a Top-k SAE keeps, or the budget of thresholds, where any number
-            will do.
-        theta: (m,) the thresholds; None for a Top-k SAE.
+    """Check that a value in a file is a dense tensor under a name.
 
     Raises:
-        UserError: no k is known, it is not between 1 and m, or a number is too large to calculate with.
+        UserError: the name is no text, or the value is something else.
     """
-    parts = dict(zip(("W_enc", "b_enc", "W_dec", "b_dec"), tensors, strict=True))
-    for name, value in (
-        parts if theta is None else parts | {"the threshold": theta}
-    ).items():
-        if not _within(value, LARGEST):
-            said = f"comes out as NaN or beyond {LARGEST:g}: numbers too large or small"
-            raise UserError(f"{checkpoint.path}: {name} {said}")
-    m, d = parts["W_dec"].shape
-    if theta is not None and given.k is None:
-        k = max(1, round(k or 1))
-    k = given.k or k
-    if k is None:
-        beside = (
-            ""
-            if checkpoint.said_in
-            else f" (there is no {' or '.join(CONFIGS)} beside it)"
-        )
+    if not isinstance(name, str) or not isinstance(tensor, Tensor):
         raise UserError(
-            f"{checkpoint.path} does not say how many latents are kept: give --k{beside}"
+            f"{file} holds {type(tensor).__name__} under {reprlib.repr(name)}, not a "
+            "state dict of tensors under names"
         )
+    if tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided:
+        raise UserError(
+            f"{file}: {repr(name)[1:-1]} is no dense tensor of numbers (it is on the "
+            "device meta, nested or sparse): write it as one"
+        )
+
+
+def make_coder(
+    checkpoint: Checkpoint,
+    settings: CoderSettings,
+    tensors: CoderTensors,
+    checkpoint_k: float | None,
+) -> Coder:
+    """Make a coder of a checkpoint's tensors.
+
+    Args:
+        checkpoint: where the tensors come from, for error messages.
+        settings: the input space, and a k that overrides the checkpoint's.
+        tensors: what :meth:`Checkpoint.take_tensors` gave, or was made from that.
+        checkpoint_k: the k that the checkpoint states. It is how many latents a Top-k
+            SAE keeps. With thresholds it is the budget, and any number will do.
+
+    Raises:
+        UserError: no k is known, k is not between 1 and m, or a number is too large to
+            calculate with.
+    """
+    parameters = {
+        "W_enc": tensors.W_enc,
+        "b_enc": tensors.b_enc,
+        "W_dec": tensors.W_dec,
+        "b_dec": tensors.b_dec,
+    }
+    for name, parameter in parameters.items():
+        _check_magnitude(checkpoint, name, parameter)
+    if tensors.theta is not None:
+        _check_magnitude(checkpoint, "the threshold", tensors.theta)
+
+    m, d = tensors.W_dec.shape
+    has_thresholds = tensors.theta is not None
+    k = _choose_k(checkpoint, settings.k, checkpoint_k, has_thresholds)
     if not (1 <= k <= m and k == int(k)):
         raise UserError(
-            f"{checkpoint.path}: k = {k:g}; it should be a whole number from 1 to its {m} latents"
+            f"{checkpoint.path}: k = {k:g}; it should be a whole number from 1 to its "
+            f"{m} latents"
         )
-    select = None if theta is None else Threshold(theta.clone())
-    norm, scale = given.input_norm or "none", given.input_scale or 1.0
-    found = Coder(d, m, int(k), select, input_norm=norm, input_scale=scale)
-    found.fill(parts)
-    return found.requires_grad_(False)
+
+    select = None
+    if tensors.theta is not None:
+        select = Threshold(tensors.theta.clone())
+    coder = Coder(
+        d,
+        m,
+        int(k),
+        select,
+        input_norm=settings.input_norm or "none",
+        input_scale=settings.input_scale or 1.0,
+    )
+    coder.fill(parameters)
+    return coder.requires_grad_(False)
 
 
-def kept(a: Tensor, k: int, theta: Tensor | float | None) -> Tensor:
-    """Of activations (N, m) what is above the thresholds, or the k largest of each row without any; else 0."""
+def _choose_k(
+    checkpoint: Checkpoint,
+    overriding_k: int | None,
+    checkpoint_k: float | None,
+    has_thresholds: bool,
+) -> float:
+    """Return the k of a coder.
+
+    Args:
+        checkpoint: what it is made of, for error messages.
+        overriding_k: a k that goes before the checkpoint's; None: there is none.
+        checkpoint_k: the k that the checkpoint states; None: it states none. With
+            thresholds it is rounded, and 1 where there is none.
+        has_thresholds: whether the coder selects by thresholds.
+
+    Raises:
+        UserError: no k is known, and the coder is a Top-k SAE.
+    """
+    if overriding_k is not None:
+        return overriding_k
+    if has_thresholds:
+        return max(1, round(checkpoint_k or 1))
+    if checkpoint_k is None:
+        no_file = ""
+        if checkpoint.settings_file is None:
+            no_file = f" (there is no {' or '.join(SETTINGS_FILES)} beside it)"
+        raise UserError(
+            f"{checkpoint.path} does not say how many latents are kept: give --k"
+            f"{no_file}"
+        )
+    return checkpoint_k
+
+
+def _check_magnitude(checkpoint: Checkpoint, name: str, tensor: Tensor) -> None:
+    """Check that the numbers of a coder's tensor are small enough to calculate with.
+
+    Raises:
+        UserError: one is NaN, infinite or too large.
+    """
+    if not _is_within(tensor, LARGEST_NUMBER):
+        raise UserError(
+            f"{checkpoint.path}: {name} comes out as NaN or beyond {LARGEST_NUMBER:g}: "
+            "numbers too large or small"
+        )
+
+
+def select_dense(
+    activations: Float[Tensor, "samples m"],
+    k: int,
+    theta: Float[Tensor, " m"] | float | None,
+) -> Float[Tensor, "samples m"]:
+    """Set activations to 0 unless they are above the thresholds, or the k largest.
+
+    Args:
+        activations: (N, m).
+        k: how many of each row are kept where there are no thresholds.
+        theta: the thresholds, or one for all; None: keep the k largest of each row.
+    """
     if theta is not None:
-        return a * (a > theta)
-    values, places = a.topk(k, dim=1)
-    return torch.zeros_like(a).scatter(1, places, values)
+        return activations * (activations > theta)
+    values, latents = activations.topk(k, dim=1)
+    return torch.zeros_like(activations).scatter(1, latents, values)
 
 
-def times(size: int | None, factor: float | None) -> float | None:
-    """The product; None where one of them is not known."""
-    return None if size is None or factor is None else size * factor
+def multiply_known(size: int | None, factor: float | None) -> float | None:
+    """Multiply a size and a factor; None where one of them is not known."""
+    if size is None or factor is None:
+        return None
+    return size * factor

@@ -1,4 +1,4 @@
-"""A trained SAE as a safetensors file: the tensors, and what made them."""
+"""Write a trained SAE to a safetensors file, with what made it, and load it again."""
 
 import json
 import math
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
+from torch import Tensor
 
 from sae.core import files, seals
 from sae.core.arguments import file_path
@@ -21,9 +22,10 @@ TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec")
 def save(coder: Coder, path: Path | str) -> None:
     """Write a coder to a safetensors file; the same coder gives the same bytes.
 
-    Tensors: `W_enc` (d, m), `b_enc` (m,), `W_dec` (m, d), `b_dec` (d,), and `theta` (m,) of a threshold coder.
-    Metadata: `coder.metadata` with `select` ('topk' or 'threshold'), `k`, `input_norm` and `input_scale`. They lie
-    under one key as sorted JSON, since the format writes several keys in random order; `seal` is among them.
+    Its tensors are `W_enc` (d, m), `b_enc` (m,), `W_dec` (m, d), `b_dec` (d,), and
+    `theta` (m,) of a threshold coder. Its metadata are `coder.metadata` with `select`
+    ('topk' or 'threshold'), `k`, `input_norm`, `input_scale` and `seal`. They lie under
+    one key as sorted JSON, since the format writes several keys in random order.
 
     Raises:
         UserError: `coder` is no coder, or `path` no path of a file that can be made.
@@ -34,14 +36,12 @@ def save(coder: Coder, path: Path | str) -> None:
     metadata = coder.metadata | {
         "select": "threshold" if "theta" in tensors else "topk",
         "k": coder.k,
-    }
-    metadata |= {
         "input_norm": coder.input_norm,
         "input_scale": coder.input_scale,
         "seal": seals.BLANK,
     }
     header = {"sae": json.dumps(metadata, sort_keys=True, allow_nan=False)}
-    # Not by `save_file`, which closes the file to others, with whom a store may be shared.
+    # Not by `save_file`: it closes the file to others, with whom a store may be shared.
     try:
         path.write_bytes(to_bytes(tensors, header))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
@@ -52,27 +52,8 @@ def save(coder: Coder, path: Path | str) -> None:
     seals.seal(path)
 
 
-def _check_settings(metadata: dict[str, Any], m: int) -> None:
-    """Check what a file of m latents says, by which an SAE is made.
-
-    Raises:
-        ValueError: a setting is of another type, or beyond its range.
-    """
-    k = metadata["k"]
-    if type(k) is not int or not 1 <= k <= m:
-        raise ValueError(
-            f"k = {k!r}; it should be a whole number from 1 to its {m} latents"
-        )
-    norm = metadata["input_norm"]
-    if norm not in NORMS:
-        raise ValueError(f"input_norm is {norm!r}; it should be {', '.join(NORMS)}")
-    scale = metadata["input_scale"]
-    if type(scale) not in (int, float) or not 0 < scale < math.inf:
-        raise ValueError(f"input_scale is {scale!r}; it should be a number above 0")
-
-
 def check_coder(coder: Any) -> None:
-    """Check what is to be written.
+    """Check that what a user passes as a coder is one.
 
     Raises:
         UserError: it is no coder.
@@ -85,17 +66,50 @@ def check_coder(coder: Any) -> None:
 
 
 def load(path: Path | str) -> Coder:
-    """Load an SAE that :func:`save` wrote, on the CPU, ready to encode; all that the file says is in its metadata.
+    """Load an SAE that :func:`save` wrote, on the CPU, ready to encode.
+
+    All that the file states is in its metadata.
 
     Raises:
         UserError: the file is missing, closed, altered, or holds no SAE.
     """
     path = file_path("the path of an SAE file", path)
-    theirs = f"if another library made it, `python -m sae import {path} --out sae.safetensors` makes one of it"
+    import_advice = (
+        f"if another library made it, `python -m sae import {path} --out "
+        "sae.safetensors` makes one of it"
+    )
+    _check_readable(path, import_advice)
+    seals.read(
+        path,
+        "SAE file",
+        "name a whole SAE file of this version of the project",
+        f"{path} is not a whole SAE file of this project (sae.safetensors): "
+        f"{import_advice}",
+    )
+    try:
+        coder = _read_coder(path)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path} is not a whole SAE file of this project ({brief(error)})"
+        ) from None
+    return coder.requires_grad_(False)
+
+
+def _check_readable(path: Path, import_advice: str) -> None:
+    """Check that a path, if there is something, is a file that can be read.
+
+    Args:
+        path: of an SAE file.
+        import_advice: what the error of a folder adds.
+
+    Raises:
+        UserError: it is a folder, pipe or device, or closed.
+    """
     try:
         if path.is_dir():
             raise UserError(
-                f"{path} is a folder, not an SAE file: name the file in it; or {theirs}"
+                f"{path} is a folder, not an SAE file: name the file in it; or "
+                f"{import_advice}"
             )
         if path.exists():
             files.regular(path)  # A pipe would be waited for without end.
@@ -105,42 +119,83 @@ def load(path: Path | str) -> Coder:
             f"SAE file {path} cannot be read ({error.strerror or error}): name a file "
             "that can be"
         ) from None
-    no_sae = (
-        f"{path} is not a whole SAE file of this project (sae.safetensors): {theirs}"
-    )
-    seals.read(
-        path, "SAE file", "name a whole SAE file of this version of the project", no_sae
-    )
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads(file.metadata()["sae"])
-            del metadata["seal"]
-            tensors = {name: file.get_tensor(name) for name in TENSORS}
-            if metadata["select"] == "threshold":
-                tensors["theta"] = file.get_tensor("theta")
-        norms = {name: metadata[name] for name in ("input_norm", "input_scale")}
-        d, m = tensors["W_enc"].shape
-        # Before an SAE of this size is made: an empty (0, m) has no bytes in the file.
-        axes = {"W_enc": (d, m), "b_enc": (m,), "W_dec": (m, d), "b_dec": (d,)}
-        for name, tensor in tensors.items():
-            if not tensor.numel() or tensor.shape != axes.get(name, (m,)):
-                raise ValueError(f"{name} is of shape {tuple(tensor.shape)}")
-        _check_settings(metadata, m)
-        selections: dict[str, TopK | Threshold] = {
-            "topk": TopK(metadata["k"]),
-            "threshold": Threshold(torch.zeros(m)),
-        }
-        coder = Coder(
-            d,
-            m,
-            metadata["k"],
-            selections[metadata["select"]],
-            **norms,
-            metadata=metadata,
+
+
+def _read_coder(path: Path) -> Coder:
+    """Read the coder of a file whose seal is right.
+
+    Raises:
+        SafetensorError, KeyError, TypeError, ValueError, RuntimeError: a tensor or
+            setting is missing, of another shape or type, or out of range.
+    """
+    with safe_open(path, framework="pt") as file:
+        metadata = json.loads(file.metadata()["sae"])
+        del metadata["seal"]
+        tensors = {name: file.get_tensor(name) for name in TENSORS}
+        if metadata["select"] == "threshold":
+            tensors["theta"] = file.get_tensor("theta")
+    input_norm = metadata["input_norm"]
+    input_scale = metadata["input_scale"]
+
+    # Before an SAE of this size is made: an empty (0, m) has no bytes in the file.
+    d, m = tensors["W_enc"].shape
+    _check_shapes(tensors, d, m)
+    _check_settings(metadata, m)
+
+    select: TopK | Threshold
+    if metadata["select"] == "topk":
+        select = TopK(metadata["k"])
+    elif metadata["select"] == "threshold":
+        select = Threshold(torch.zeros(m))
+    else:
+        raise ValueError(
+            f"select is {metadata['select']!r}; it should be topk or threshold"
         )
-        coder.fill(tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{path} is not a whole SAE file of this project ({brief(error)})"
-        ) from None
-    return coder.requires_grad_(False)
+    coder = Coder(
+        d,
+        m,
+        metadata["k"],
+        select,
+        input_norm=input_norm,
+        input_scale=input_scale,
+        metadata=metadata,
+    )
+    coder.fill(tensors)
+    return coder
+
+
+def _check_shapes(tensors: dict[str, Tensor], d: int, m: int) -> None:
+    """Check that the tensors of a file are those of an SAE of d dimensions, m latents.
+
+    Raises:
+        ValueError: one is empty, or of another shape.
+    """
+    shapes = {
+        "W_enc": (d, m),
+        "b_enc": (m,),
+        "W_dec": (m, d),
+        "b_dec": (d,),
+        "theta": (m,),
+    }
+    for name, tensor in tensors.items():
+        if tensor.numel() == 0 or tensor.shape != shapes[name]:
+            raise ValueError(f"{name} is of shape {tuple(tensor.shape)}")
+
+
+def _check_settings(metadata: dict[str, Any], m: int) -> None:
+    """Check the settings in a file of m latents, of which an SAE is made.
+
+    Raises:
+        ValueError: a setting is of another type, or out of range.
+    """
+    k = metadata["k"]
+    if type(k) is not int or not 1 <= k <= m:
+        raise ValueError(
+            f"k = {k!r}; it should be a whole number from 1 to its {m} latents"
+        )
+    norm = metadata["input_norm"]
+    if norm not in NORMS:
+        raise ValueError(f"input_norm is {norm!r}; it should be {', '.join(NORMS)}")
+    scale = metadata["input_scale"]
+    if type(scale) not in (int, float) or not 0 < scale < math.inf:
+        raise ValueError(f"input_scale is {scale!r}; it should be a number above 0")

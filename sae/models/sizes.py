@@ -1,5 +1,10 @@
-"""How much is done at once. Without torch, since what jobs ask a cluster for follows from it."""
+"""How much is done at once.
 
-CHUNK = 4096  # Rows that are encoded at once.
-# Prepared inputs up to this many bytes are kept in main memory; on a GPU, up to half of what is free there.
+This module does without torch, since what jobs ask a cluster for follows from it.
+"""
+
+# Rows that are encoded at once.
+CHUNK = 4096
+# Prepared inputs up to this many bytes are kept in main memory; on a GPU, up to half of
+# what is free there.
 RESIDENT = 1 << 30

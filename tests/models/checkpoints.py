@@ -1,6 +1,9 @@
 """Small valid checkpoints of every format that can be imported, with random weights."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,202 +16,235 @@ D, M, K = 6, 16, 4
 GENERATOR = torch.Generator().manual_seed(0)
 
 
-def random(*shape):
+@dataclass(frozen=True)
+class Example:
+    """A checkpoint that an importer reads.
+
+    Attributes:
+        format: the importer.
+        write: write the checkpoint into a folder that it makes, and return the folder.
+        options: what `convert.Options` must say.
+    """
+
+    format: str
+    write: Callable[[Path], Path]
+    options: dict = field(default_factory=dict)
+
+
+def random_tensor(*shape):
     return torch.randn(*shape, generator=GENERATOR)
 
 
-def embeddings(n=200):
-    return np.random.default_rng(0).normal(size=(n, D)).astype(np.float32)
+def random_embeddings(count=200):
+    generator = np.random.default_rng(0)
+    return generator.normal(size=(count, D)).astype(np.float32)
 
 
-def folder(
-    path, tensors, config, name="sae_weights.safetensors", config_name="cfg.json"
+def write_checkpoint(
+    folder,
+    tensors,
+    config,
+    tensor_file="sae_weights.safetensors",
+    config_file="cfg.json",
 ):
-    path.mkdir(parents=True)
-    tensors = {key: t.contiguous() for key, t in tensors.items()}
-    (save_file if name.endswith("safetensors") else torch.save)(tensors, path / name)
+    """Write a file of tensors and, unless it is None, a config; return the folder."""
+    folder.mkdir(parents=True)
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save = save_file if tensor_file.endswith("safetensors") else torch.save
+    save(contiguous, folder / tensor_file)
     if config is not None:
-        (path / config_name).write_text(json.dumps(config))
-    return path
+        (folder / config_file).write_text(json.dumps(config))
+    return folder
 
 
-OURS = {
-    "W_enc": random(D, M),
-    "b_enc": random(M),
-    "W_dec": random(M, D),
-    "b_dec": random(D),
+CODER_TENSORS = {
+    "W_enc": random_tensor(D, M),
+    "b_enc": random_tensor(M),
+    "W_dec": random_tensor(M, D),
+    "b_dec": random_tensor(D),
 }
-LENS = {
+SAELENS_CONFIG = {
     "architecture": "topk",
     "k": K,
     "d_in": D,
     "d_sae": M,
     "apply_b_dec_to_input": True,
 }
-GATED = {k: OURS[k] for k in ("W_enc", "W_dec", "b_dec")} | {
-    "r_mag": 0.3 * random(M),
-    "b_mag": random(M),
-    "b_gate": random(M),
+SAELENS_GATED_TENSORS = {
+    "W_enc": CODER_TENSORS["W_enc"],
+    "W_dec": CODER_TENSORS["W_dec"],
+    "b_dec": CODER_TENSORS["b_dec"],
+    "r_mag": 0.3 * random_tensor(M),
+    "b_mag": random_tensor(M),
+    "b_gate": random_tensor(M),
 }
-LINEAR = {"encoder.weight": random(M, D), "encoder.bias": random(M)}
-LEARNED = LINEAR | {
-    "decoder.weight": random(D, M),
-    "b_dec": random(D),
+LINEAR_ENCODER = {
+    "encoder.weight": random_tensor(M, D),
+    "encoder.bias": random_tensor(M),
+}
+TOPK_STATE_DICT = LINEAR_ENCODER | {
+    "decoder.weight": random_tensor(D, M),
+    "b_dec": random_tensor(D),
     "k": torch.tensor(K),
 }
-GATES = {
-    "gate_bias": random(M),
-    "mag_bias": random(M),
-    "r_mag": 0.3 * random(M),
-    "decoder_bias": random(D),
+GATED_STATE_DICT = {
+    "encoder.weight": random_tensor(M, D),
+    "decoder.weight": random_tensor(D, M),
+    "gate_bias": random_tensor(M),
+    "mag_bias": random_tensor(M),
+    "r_mag": 0.3 * random_tensor(M),
+    "decoder_bias": random_tensor(D),
 }
-UNITS = torch.nn.functional.normalize(random(M, D), dim=1)
-OVER = {
-    "encoder.final_block.0.weight": random(M, D),
-    "encoder.final_block.0.bias": random(M),
-    "dictionary._weights": 3 * UNITS,
+OVERCOMPLETE_TENSORS = {
+    "encoder.final_block.0.weight": random_tensor(M, D),
+    "encoder.final_block.0.bias": random_tensor(M),
+    # Three times unit rows: the importer has to normalise them.
+    "dictionary._weights": 3
+    * torch.nn.functional.normalize(random_tensor(M, D), dim=1),
     "dictionary.multiplier": torch.tensor(0.2),
 }
-VISAE = LINEAR | {"decoder.weight": random(M, D), "decoder.bias": random(D)}
+SPARSIFY_TENSORS = LINEAR_ENCODER | {
+    "W_dec": random_tensor(M, D),
+    "b_dec": random_tensor(D),
+}
+VISAEBENCH_TENSORS = LINEAR_ENCODER | {
+    "decoder.weight": random_tensor(M, D),
+    "decoder.bias": random_tensor(D),
+}
 
 
-def lens(**changed):
-    return lambda p: folder(
-        p, OURS | {"threshold": 0.5 + random(M).abs()}, LENS | changed
+def saelens_writer(**changed_settings):
+    """Return a function that writes a checkpoint of SAELens with some settings changed."""
+    tensors = CODER_TENSORS | {"threshold": 0.5 + random_tensor(M).abs()}
+    config = SAELENS_CONFIG | changed_settings
+    return lambda folder: write_checkpoint(folder, tensors, config)
+
+
+def dictionary_learning_writer(class_name, tensors):
+    """Return a function that writes a checkpoint of a class of dictionary_learning."""
+    config = {"trainer": {"dict_class": class_name, "k": K}}
+    return lambda folder: write_checkpoint(
+        folder, tensors, config, "ae.pt", "config.json"
     )
 
 
-def learned(name, tensors):
-    return lambda p: folder(
-        p, tensors, {"trainer": {"dict_class": name, "k": K}}, "ae.pt", "config.json"
+def overcomplete_writer(**more_tensors):
+    """Return a function that writes a checkpoint of Overcomplete."""
+    tensors = OVERCOMPLETE_TENSORS | more_tensors
+    return lambda folder: write_checkpoint(folder, tensors, None, "state_dict.pt")
+
+
+def visaebench_writer(activation):
+    """Return a function that writes a checkpoint of ViSAEBench with an activation."""
+    config = {"k": K, "threshold": 0.7, "activation": activation}
+    return lambda folder: write_checkpoint(
+        folder, VISAEBENCH_TENSORS, config, "sae.pt", "config.json"
     )
 
 
-def visae(**config):
-    return lambda p: folder(
-        p, VISAE, {"k": K, "threshold": 0.7} | config, "sae.pt", "config.json"
-    )
+def saev_writer(activation):
+    """Return a function that writes a checkpoint of saev with an activation."""
+    header = {
+        "schema": 5,
+        "cfg": {"activation": {"cls": activation, "params": {"top_k": 2}}},
+        "lib": "saev",
+    }
+    tensors = CODER_TENSORS | {"activation.threshold": torch.tensor(0.6)}
 
-
-def saev(name):
-    def write(path):
-        path.mkdir(parents=True)
-        header = {
-            "schema": 5,
-            "cfg": {"activation": {"cls": name, "params": {"top_k": 2}}},
-            "lib": "saev",
-        }
-        with open(path / "sae.pt", "wb") as stream:
+    def write(folder):
+        folder.mkdir(parents=True)
+        with open(folder / "sae.pt", "wb") as stream:
             stream.write((json.dumps(header) + "\n").encode())
-            torch.save(OURS | {"activation.threshold": torch.tensor(0.6)}, stream)
-        return path
+            torch.save(tensors, stream)
+        return folder
 
     return write
 
 
-def ours(threshold):
-    def write(path):
-        path.mkdir(parents=True)
-        made = make_coder(0, d=D, m=M, k=K, threshold=threshold)
+def our_file_writer(threshold):
+    """Return a function that writes a file of this project, Top-k for threshold None."""
+
+    def write(folder):
+        folder.mkdir(parents=True)
+        coder = make_coder(0, d=D, m=M, k=K, threshold=threshold)
         with torch.no_grad():
-            made.b_enc.copy_(0.1 * random(M)), made.b_dec.copy_(random(D))
-        saefile.save(made, path / "sae.safetensors")
-        return path
+            coder.b_enc.copy_(0.1 * random_tensor(M))
+            coder.b_dec.copy_(random_tensor(D))
+        saefile.save(coder, folder / "sae.safetensors")
+        return folder
 
     return write
 
 
-FORMATS = {
-    "ours topk": ("ours", ours(None), {}),
-    "ours thresholds": ("ours", ours(0.05), {}),
-    "saelens topk": ("saelens", lens(), {}),
-    "saelens without b_dec": ("saelens", lens(apply_b_dec_to_input=False), {}),
-    "saelens rescaled": ("saelens", lens(rescale_acts_by_decoder_norm=True), {}),
-    "saelens of constant norm": (
+def _saelens(**changed_settings):
+    return Example("saelens", saelens_writer(**changed_settings))
+
+
+def _dictionary_learning(class_name, tensors):
+    writer = dictionary_learning_writer(class_name, tensors)
+    return Example("dictionary_learning", writer)
+
+
+EXAMPLES = {
+    "ours topk": Example("ours", our_file_writer(None)),
+    "ours thresholds": Example("ours", our_file_writer(0.05)),
+    "saelens topk": _saelens(),
+    "saelens without b_dec": _saelens(apply_b_dec_to_input=False),
+    "saelens rescaled": _saelens(rescale_acts_by_decoder_norm=True),
+    "saelens of constant norm": _saelens(normalize_activations="constant_norm_rescale"),
+    "saelens layer norm": _saelens(
+        normalize_activations="layer_norm", architecture="jumprelu"
+    ),
+    "saelens jumprelu": _saelens(architecture="jumprelu"),
+    "saelens standard": _saelens(architecture="standard"),
+    "saelens gated": Example(
         "saelens",
-        lens(normalize_activations="constant_norm_rescale"),
-        {},
-    ),
-    "saelens layer norm": (
-        "saelens",
-        lens(normalize_activations="layer_norm", architecture="jumprelu"),
-        {},
-    ),
-    "saelens jumprelu": ("saelens", lens(architecture="jumprelu"), {}),
-    "saelens standard": ("saelens", lens(architecture="standard"), {}),
-    "saelens gated": (
-        "saelens",
-        lambda p: folder(p, GATED, LENS | {"architecture": "gated"}),
-        {},
-    ),
-    "dictionary_learning topk": (
-        "dictionary_learning",
-        learned("AutoEncoderTopK", LEARNED),
-        {},
-    ),
-    "dictionary_learning batch": (
-        "dictionary_learning",
-        learned("BatchTopKSAE", LEARNED | {"threshold": torch.tensor(0.7)}),
-        {},
-    ),
-    "dictionary_learning by tensors": (
-        "dictionary_learning",
-        lambda p: folder(p, LEARNED | {"threshold": torch.tensor(0.7)}, None, "ae.pt"),
-        {},
-    ),
-    "dictionary_learning matryoshka": (
-        "dictionary_learning",
-        learned(
-            "MatryoshkaBatchTopKSAE",
-            OURS
-            | {"threshold": torch.tensor(0.4), "group_sizes": torch.tensor([8, 8])},
+        lambda folder: write_checkpoint(
+            folder, SAELENS_GATED_TENSORS, SAELENS_CONFIG | {"architecture": "gated"}
         ),
-        {},
     ),
-    "dictionary_learning jumprelu": (
-        "dictionary_learning",
-        learned("JumpReluAutoEncoder", OURS | {"threshold": random(M).abs()}),
-        {},
+    "dictionary_learning topk": _dictionary_learning(
+        "AutoEncoderTopK", TOPK_STATE_DICT
     ),
-    "dictionary_learning gated": (
+    "dictionary_learning batch": _dictionary_learning(
+        "BatchTopKSAE", TOPK_STATE_DICT | {"threshold": torch.tensor(0.7)}
+    ),
+    "dictionary_learning by tensors": Example(
         "dictionary_learning",
-        learned(
-            "GatedAutoEncoder",
-            {"encoder.weight": random(M, D), "decoder.weight": random(D, M)} | GATES,
+        lambda folder: write_checkpoint(
+            folder, TOPK_STATE_DICT | {"threshold": torch.tensor(0.7)}, None, "ae.pt"
         ),
-        {},
     ),
-    "dictionary_learning relu": (
-        "dictionary_learning",
-        learned(
-            "AutoEncoder", LINEAR | {"decoder.weight": random(D, M), "bias": random(D)}
-        ),
-        {},
+    "dictionary_learning matryoshka": _dictionary_learning(
+        "MatryoshkaBatchTopKSAE",
+        CODER_TENSORS
+        | {"threshold": torch.tensor(0.4), "group_sizes": torch.tensor([8, 8])},
     ),
-    "sparsify": (
+    "dictionary_learning jumprelu": _dictionary_learning(
+        "JumpReluAutoEncoder", CODER_TENSORS | {"threshold": random_tensor(M).abs()}
+    ),
+    "dictionary_learning gated": _dictionary_learning(
+        "GatedAutoEncoder", GATED_STATE_DICT
+    ),
+    "dictionary_learning relu": _dictionary_learning(
+        "AutoEncoder",
+        LINEAR_ENCODER
+        | {"decoder.weight": random_tensor(D, M), "bias": random_tensor(D)},
+    ),
+    "sparsify": Example(
         "sparsify",
-        lambda p: folder(
-            p,
-            LINEAR | {"W_dec": random(M, D), "b_dec": random(D)},
-            {"k": K, "d_in": D},
-            "sae.safetensors",
+        lambda folder: write_checkpoint(
+            folder, SPARSIFY_TENSORS, {"k": K, "d_in": D}, "sae.safetensors"
         ),
-        {},
     ),
-    "overcomplete": (
-        "overcomplete",
-        lambda p: folder(p, OVER, None, "state_dict.pt"),
-        {"k": K},
+    "overcomplete": Example("overcomplete", overcomplete_writer(), {"k": K}),
+    "overcomplete jump": Example(
+        "overcomplete", overcomplete_writer(thresholds=random_tensor(M))
     ),
-    "overcomplete jump": (
-        "overcomplete",
-        lambda p: folder(p, OVER | {"thresholds": random(M)}, None, "state_dict.pt"),
-        {},
-    ),
-    "saev topk": ("saev", saev("TopK"), {}),
-    "saev batch": ("saev", saev("BatchTopK"), {}),
-    "saev relu": ("saev", saev("Relu"), {}),
-    "visaebench topk": ("visaebench", visae(activation="topk"), {}),
-    "visaebench batch": ("visaebench", visae(activation="batchtopk"), {}),
-    "visaebench jumprelu": ("visaebench", visae(activation="jumprelu"), {}),
+    "saev topk": Example("saev", saev_writer("TopK")),
+    "saev batch": Example("saev", saev_writer("BatchTopK")),
+    "saev relu": Example("saev", saev_writer("Relu")),
+    "visaebench topk": Example("visaebench", visaebench_writer("topk")),
+    "visaebench batch": Example("visaebench", visaebench_writer("batchtopk")),
+    "visaebench jumprelu": Example("visaebench", visaebench_writer("jumprelu")),
 }

@@ -1,7 +1,9 @@
-"""A trained SAE on new data: the same codes as when it was scored."""
+"""A trained SAE gives new data the codes that it was scored by."""
 
 import logging
 import re
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,170 +22,175 @@ from sae.models import apply
 from sae.protocols import _cell
 
 
+@dataclass(frozen=True)
+class TrainedSaes:
+    """SAEs that were trained on the digits' embeddings.
+
+    Attributes:
+        files: {method: the file of its SAE}.
+        activations: the folder of the embeddings.
+        dataset: the folder of the dataset.
+    """
+
+    files: dict[str, Path]
+    activations: Path
+    dataset: Path
+
+
 @pytest.fixture(scope="module")
 def trained(digits, tmp_path_factory):
-    """An SAE on the digits' embeddings: its file, and their folder."""
     folder = tmp_path_factory.mktemp("trained")
     torch.set_num_threads(1)
-    datasets.build(
-        "digits",
-        {"type": "image_folder", "root": str(digits), "image_size": 32},
-        None,
-        folder / "dataset",
-    )
+    dataset = folder / "dataset"
+    images = {"type": "image_folder", "root": str(digits), "image_size": 32}
+    datasets.build("digits", images, None, dataset)
     backbone = {
         "loader": "timm",
         "model": "test_efficientnet",
         "checkpoint": str(digits / "backbone.safetensors"),
     }
-    embed.embed(
-        embed.Job(
-            folder / "dataset", "tiny", backbone, None, folder / "store", 16, "cpu"
-        )
-    )
+    activations = folder / "store"
+    embed.embed(embed.Job(dataset, "tiny", backbone, None, activations, 16, "cpu"))
     methods = {
         "topk": method(),
         "batch_topk": method("batch_topk", options={"momentum": 0.99}),
     }
     place = Place(folder / "saes", folder / "bank.json")
-    _cell.train(plan(methods), folder / "store", place, folder / "scores", device="cpu")
-    return {
+    _cell.train(plan(methods), activations, place, folder / "scores", device="cpu")
+    sae_files = {
         name: folder / f"{name}/default/seed0/sae.safetensors" for name in methods
-    }, folder / "store"
+    }
+    return TrainedSaes(sae_files, activations, dataset)
 
 
 @pytest.mark.parametrize("name", ["topk", "batch_topk"])
 def test_codes_are_the_formula_on_embeddings_as_they_come(trained, name):
-    paths, folder = trained
-    model, x = sae.load(paths[name]), store.read(folder / "test").embeddings
-    codes = model.encode(x)
-    assert len(codes) == 100 and codes.m == 32
-    w = {
-        name: value.numpy().astype(np.float64)
-        for name, value in model.coder.state_dict().items()
+    encoder = sae.load(trained.files[name])
+    x = store.read(trained.activations / "test").embeddings
+    weights = {
+        key: tensor.numpy().astype(np.float64)
+        for key, tensor in encoder.coder.state_dict().items()
     }
-    inputs = (
-        x
-        / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
-        * model.metadata["input_scale"]
-    )
-    a = np.maximum((inputs - w["b_dec"]) @ w["encoder"].T + w["b_enc"], 0)
-    largest = np.where(a >= -np.sort(-a, axis=1)[:, 3:4], a, 0)
-    z = largest if name == "topk" else np.where(a > w["select.theta"], a, 0)
-    np.testing.assert_allclose(codes.matrix().toarray(), z, rtol=1e-3, atol=1e-5)
+    length = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+    inputs = x / length * encoder.metadata["input_scale"]
+    pre_activations = (inputs - weights["b_dec"]) @ weights["encoder"].T
+    activations = np.maximum(pre_activations + weights["b_enc"], 0)
+    fourth_largest = -np.sort(-activations, axis=1)[:, 3:4]
+    top_4 = np.where(activations >= fourth_largest, activations, 0)
+    expected = top_4
+    if name == "batch_topk":
+        expected = np.where(activations > weights["select.theta"], activations, 0)
+
+    codes = encoder.encode(x)
+    assert len(codes) == 100
+    assert codes.m == 32
+    np.testing.assert_allclose(codes.matrix().toarray(), expected, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(
-        model.decode(codes), z @ w["W_dec"] + w["b_dec"], rtol=1e-3, atol=1e-4
+        encoder.decode(codes),
+        expected @ weights["W_dec"] + weights["b_dec"],
+        rtol=1e-3,
+        atol=1e-4,
     )
     np.testing.assert_allclose(
-        model.encode(x, k=4).matrix().toarray(), largest, rtol=1e-3, atol=1e-5
+        encoder.encode(x, k=4).matrix().toarray(), top_4, rtol=1e-3, atol=1e-5
     )
     with pytest.raises(
         UserError,
         match=r"the array holds float32 of shape \(100, 255\); .* shape \(N, 256\)",
     ):
-        model.encode(x[:, :-1])
+        encoder.encode(x[:, :-1])
     with pytest.raises(UserError, match="this SAE has 32 latents"):
-        model.encode(x, k=33)
+        encoder.encode(x, k=33)
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """A function that runs the step `encode` in this process: its exit code, and what it said."""
-    monkeypatch.setattr(
-        torch, "set_deterministic_debug_mode", lambda mode: None
-    )  # It would outlive the test.
+def run_encode(monkeypatch, capsys):
+    """Return a function that runs the step `encode` in this process.
 
-    def run(path, source, out, *options):
+    It returns the exit code, and what was written to the console.
+    """
+    # It would outlive the test.
+    monkeypatch.setattr(torch, "set_deterministic_debug_mode", lambda mode: None)
+
+    def run(sae_file, source, out, *options):
         monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
-        code = main(
-            [
-                *map(
-                    str,
-                    (
-                        "encode",
-                        "--sae",
-                        path,
-                        "--source",
-                        source,
-                        "--out",
-                        out,
-                        *options,
-                    ),
-                )
-            ]
-        )
-        return code, capsys.readouterr().err
+        arguments = ["--sae", sae_file, "--source", source, "--out", out, *options]
+        exit_code = main(["encode", *map(str, arguments)])
+        return exit_code, capsys.readouterr().err
 
     return run
 
 
 def test_the_command_encodes_a_folder_of_images_as_the_store_was(
-    trained, digits, run, tmp_path
+    trained, digits, run_encode, tmp_path
 ):
-    paths, folder = trained
-    path, out = paths["batch_topk"], tmp_path / "codes.parquet"
+    sae_file = trained.files["batch_topk"]
+    out = tmp_path / "codes.parquet"
     # The backbone may have another name here; what it gave is the same.
-    manifest = files.read_json(folder / "train/manifest.json")
+    manifest = files.read_json(trained.activations / "train/manifest.json")
     renamed = manifest | {"backbone": manifest["backbone"] | {"name": "renamed"}}
     files.write_json(tmp_path / "renamed/train/manifest.json", renamed)
-    code, said = run(path, digits / "test", out, "--activations", tmp_path / "renamed")
-    assert code == 0 and re.fullmatch(
-        r".*codes.parquet: [\d,]+ activations on 100 images of .*test\n", said
+    exit_code, console = run_encode(
+        sae_file, digits / "test", out, "--activations", tmp_path / "renamed"
     )
-    got = pd.read_parquet(out)
-    test = store.read(folder / "test")
-    expected = sae.load(path).encode(test.embeddings)
-    rows = {
-        name.removeprefix("test/"): row for row, name in enumerate(test.index["path"])
+    assert exit_code == 0
+    assert re.fullmatch(
+        r".*codes.parquet: [\d,]+ activations on 100 images of .*test\n", console
+    )
+
+    test = store.read(trained.activations / "test")
+    expected = sae.load(sae_file).encode(test.embeddings)
+    row_of_image = {
+        path.removeprefix("test/"): row for row, path in enumerate(test.index["path"])
     }
-    assert got["path"].nunique() == (expected.lengths() > 0).sum() > 90
-    for name, codes in got.groupby("path"):
+    codes_of_images = pd.read_parquet(out)
+    active_images = (expected.lengths() > 0).sum()
+    assert codes_of_images["path"].nunique() == active_images > 90
+    for path, codes in codes_of_images.groupby("path"):
+        row = row_of_image[path]
         # Another order of images, so other batches: equal but for rounding.
         np.testing.assert_allclose(
             codes["activation"],
-            expected.rows(rows[name], rows[name] + 1).values,
+            expected.rows(row, row + 1).values,
             rtol=2e-3,
             atol=1e-4,
         )
+
     np.save(tmp_path / "x.npy", test.embeddings)
-    assert run(path, tmp_path / "x.npy", out)[0] == 0
-    given = pd.read_parquet(out)
-    np.testing.assert_array_equal(given["activation"], expected.values)
-    np.testing.assert_array_equal(given["row"], expected.row_numbers())
+    assert run_encode(sae_file, tmp_path / "x.npy", out)[0] == 0
+    codes_of_embeddings = pd.read_parquet(out)
+    np.testing.assert_array_equal(codes_of_embeddings["activation"], expected.values)
+    np.testing.assert_array_equal(codes_of_embeddings["row"], expected.row_numbers())
 
 
 def test_images_are_embedded_in_the_precision_of_the_saes_own(
     trained, digits, tmp_path, monkeypatch
 ):
-    made_by = files.read_json(trained[1] / "train/manifest.json")["backbone"]["spec"]
-    job = embed.Job(
-        trained[1].parent / "dataset",
-        "t",
-        made_by | {"precision": "auto"},
-        None,
-        tmp_path,
-        16,
-        "cpu",
-    )
+    manifest = files.read_json(trained.activations / "train/manifest.json")
+    backbone = manifest["backbone"]["spec"] | {"precision": "auto"}
+    job = embed.Job(trained.dataset, "t", backbone, None, tmp_path, 16, "cpu")
     monkeypatch.setattr(embed.folding, "has_bfloat16", lambda _device: False)
     embed.embed(job)
-    monkeypatch.setattr(
-        embed.folding, "has_bfloat16", lambda _device: True
-    )  # Another processor.
-    own = store.read(tmp_path / "test")
-    paths = [path.removeprefix("test/") for path in own.index["path"]]
-    again = apply.embed_like(own.manifest, digits / "test", paths, None, "cpu", 0)
-    np.testing.assert_allclose(again, own.embeddings, rtol=1e-5, atol=1e-6)
+    # Another processor, on which automatic precision is another one.
+    monkeypatch.setattr(embed.folding, "has_bfloat16", lambda _device: True)
+    stored = store.read(tmp_path / "test")
+    paths = [path.removeprefix("test/") for path in stored.index["path"]]
+    embeddings = apply.embed_like(
+        stored.manifest, digits / "test", paths, None, "cpu", 0
+    )
+    np.testing.assert_allclose(embeddings, stored.embeddings, rtol=1e-5, atol=1e-6)
 
 
 FLOATS = np.ones((5, 256))
-NAN, HUGE = FLOATS.copy(), FLOATS.copy()
-NAN[3, 7], HUGE[4, 0] = np.nan, 1e39
+NAN = FLOATS.copy()
+NAN[3, 7] = np.nan
+HUGE = FLOATS.copy()
+HUGE[4, 0] = 1e39
 SHAPE = r"floats of shape \(N, 256\)"
 
 
 @pytest.mark.parametrize(
-    ("array", "said"),
+    ("array", "message"),
     [
         (
             np.full((5, 256), "text"),
@@ -199,165 +206,195 @@ SHAPE = r"floats of shape \(N, 256\)"
         (np.array([None, "a"]), "source.npy holds Python objects, expected numbers"),
     ],
 )
-def test_an_array_that_is_no_embeddings_is_named(trained, run, tmp_path, array, said):
-    np.save(tmp_path / "source.npy", array)
-    refused(run(trained[0]["topk"], tmp_path / "source.npy", tmp_path / "out"), said)
+def test_an_array_that_is_no_embeddings_is_named(
+    trained, run_encode, tmp_path, array, message
+):
+    source = tmp_path / "source.npy"
+    np.save(source, array)
+    outcome = run_encode(trained.files["topk"], source, tmp_path / "out")
+    check_refusal(outcome, message)
     assert not (tmp_path / "out").exists()
 
 
-def refused(result, said):
-    code, line = result
-    assert (
-        code == 1
-        and line.startswith("error: ")
-        and line.count("\n") == 1
-        and re.search(said, line)
-    ), line
-    assert "delete" not in line  # What was given is the user's.
+def check_refusal(outcome, message):
+    """Check that a command failed with one line of error, which fits a pattern."""
+    exit_code, console = outcome
+    assert exit_code == 1
+    assert console.startswith("error: ")
+    assert console.count("\n") == 1
+    assert re.search(message, console), console
+    assert "delete" not in console  # What was given is the user's.
 
 
-def test_what_cannot_be_encoded_is_said(trained, digits, run, tmp_path):
-    (path, _), folder = trained[0].values(), trained[1]
-    x, out, other, images = (
-        tmp_path / "x.npy",
-        tmp_path / "out.parquet",
-        tmp_path / "other",
-        digits / "test",
-    )
-    np.save(x, FLOATS)
+def test_a_source_that_cannot_be_encoded_is_named(
+    trained, digits, run_encode, tmp_path
+):
     np.savez(tmp_path / "x.npz", FLOATS)
     (tmp_path / "text.npy").write_text("no array")
     (tmp_path / "empty/folder.png").mkdir(parents=True)
-    for source, said in (
+    sae_file = trained.files["topk"]
+    out = tmp_path / "out.parquet"
+    for source, message in (
         (tmp_path / "x.npz", "x.npz holds several arrays; write one alone"),
         (
             tmp_path / "text.npy",
-            "text.npy cannot be read as an array: cut short, or not written by numpy.save",
+            "text.npy cannot be read as an array: cut short, or not written by "
+            "numpy.save",
         ),
         (tmp_path / "nothing", "does not exist; name a folder of images"),
-        (images, "name the SAE's own embeddings with --activations"),
+        (digits / "test", "name the SAE's own embeddings with --activations"),
     ):
-        refused(run(path, source, out), said)
-    refused(
-        run(path, tmp_path / "empty", out, "--activations", folder),
+        check_refusal(run_encode(sae_file, source, out), message)
+    check_refusal(
+        run_encode(
+            sae_file, tmp_path / "empty", out, "--activations", trained.activations
+        ),
         "no image in .*empty; endings looked for",
     )
-    # An SAE of other embeddings, whatever their backbone is called; and no embeddings.
-    manifest = files.read_json(folder / "train/manifest.json")
+    assert not out.exists()
+
+
+def test_embeddings_that_the_sae_was_not_trained_on_are_refused(
+    trained, digits, run_encode, tmp_path
+):
+    sae_file = trained.files["topk"]
+    out = tmp_path / "out.parquet"
+    other = tmp_path / "other"
+    images = digits / "test"
+    manifest = files.read_json(trained.activations / "train/manifest.json")
     manifest |= {"sha256": {"embeddings.npy": "0" * 64}}
     files.write_json(other / "train/manifest.json", manifest)
-    assert (
-        run(path, images, out, "--activations", other)[0] == 0
-    )  # The same backbone, on another processor.
+    # The same backbone, on another processor.
+    assert run_encode(sae_file, images, out, "--activations", other)[0] == 0
     out.unlink()
-    files.write_json(
-        other / "train/manifest.json",
-        manifest | {"backbone": manifest["backbone"] | {"fingerprint": "0"}},
-    )
-    refused(
-        run(path, images, out, "--activations", other),
+
+    # Another backbone, whatever it is called.
+    manifest["backbone"] = manifest["backbone"] | {"fingerprint": "0"}
+    files.write_json(other / "train/manifest.json", manifest)
+    check_refusal(
+        run_encode(sae_file, images, out, "--activations", other),
         "other are not the embeddings that .*sae.safetens",
     )
-    refused(
-        run(path, images, out, "--activations", digits),
+    check_refusal(
+        run_encode(sae_file, images, out, "--activations", digits),
         "manifest of activations .* does not exist",
     )
-    damaged = bytearray(path.read_bytes())
-    damaged[-1] ^= 1
-    (tmp_path / "damaged").write_bytes(damaged)
-    for wrong, said in (
+    assert not out.exists()
+
+
+def test_a_file_that_is_no_sae_is_named(trained, run_encode, tmp_path):
+    x = tmp_path / "x.npy"
+    np.save(x, FLOATS)
+    content = bytearray(trained.files["topk"].read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "damaged").write_bytes(content)
+    for no_sae, message in (
         (
-            folder,
-            "is a folder, not an SAE file: name the file in it; or if another library made it, `python -m sae imp",
+            trained.activations,
+            "is a folder, not an SAE file: name the file in it; or if another library "
+            "made it, `python -m sae imp",
         ),
         (tmp_path / "nothing", "SAE file .*nothing does not exist"),
         (
             x,
-            "x.npy is not a whole SAE file of this project .* `python -m sae import .*x.npy --out sae.safetensors`",
+            "x.npy is not a whole SAE file of this project .* `python -m sae import "
+            ".*x.npy --out sae.safetensors`",
         ),
         (
             tmp_path / "damaged",
             "SAE file .*damaged was altered: .* name a whole SAE file",
         ),
     ):
-        refused(run(wrong, x, out), said)
-    for wrong, said in (
-        (other, "other is a folder: name the file to write"),
+        check_refusal(run_encode(no_sae, x, tmp_path / "out.parquet"), message)
+
+
+def test_a_place_that_cannot_be_written_is_named(trained, run_encode, tmp_path):
+    sae_file = trained.files["topk"]
+    x = tmp_path / "x.npy"
+    np.save(x, FLOATS)
+    (tmp_path / "folder").mkdir()
+    for out, message in (
+        (tmp_path / "folder", "folder is a folder: name the file to write"),
         (x / "out", "x.npy/out cannot be written .*File exists: .*x.npy"),
         (tmp_path / ("n" * 300), "cannot be written .*File name too long"),
         (x, "x.npy is what was given to read, and would be replaced"),
-        (path, "is what was given to read"),
+        (sae_file, "is what was given to read"),
     ):
-        refused(run(path, x, wrong), said)
-    refused(
-        run(path, x, out, "--device", "gpu"),
-        "device 'gpu' is not known; allowed: auto, cuda, mps, cpu, cuda:1",
-    )
-    refused(run(path, x, out, "--device", "cuda:99"), "finds no cuda:99 on .* take cpu")
-    refused(
-        run(path, x, out, "--k", 33), "k = 33; this SAE has 32 latents: give 1 to 32"
-    )
+        check_refusal(run_encode(sae_file, x, out), message)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--device", "gpu"),
+            "device 'gpu' is not known; allowed: auto, cuda, mps, cpu, cuda:1",
+        ),
+        (("--device", "cuda:99"), "finds no cuda:99 on .* take cpu"),
+        (("--k", 33), "k = 33; this SAE has 32 latents: give 1 to 32"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(
+    trained, run_encode, tmp_path, options, message
+):
+    np.save(tmp_path / "x.npy", FLOATS)
+    out = tmp_path / "out.parquet"
+    outcome = run_encode(trained.files["topk"], tmp_path / "x.npy", out, *options)
+    check_refusal(outcome, message)
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
     "option", ["--threads=0", "--threads=two", "--threads=1.5", "--k=0", "--workers=-1"]
 )
-def test_a_number_that_is_none_is_named(run, capsys, option):
+def test_a_number_that_is_none_is_named(run_encode, capsys, option):
     with pytest.raises(SystemExit, match="2"):
-        run("sae", "source", "out", option)
+        run_encode("sae", "source", "out", option)
     name, value = option.split("=")
-    assert re.search(
-        f"error: argument {name}: '{value}' should be", capsys.readouterr().err
-    )
+    console = capsys.readouterr().err
+    assert re.search(f"error: argument {name}: '{value}' should be", console)
 
 
-@pytest.mark.parametrize("given", [None, 3, b"sae.safetensors", FLOATS])
-def test_an_sae_is_opened_by_a_path(given):
+@pytest.mark.parametrize("no_path", [None, 3, b"sae.safetensors", FLOATS])
+def test_an_sae_is_opened_by_a_path(no_path):
+    kind = type(no_path).__name__
     with pytest.raises(
-        UserError,
-        match=f"by the path of its file, not by {type(given).__name__}: give a path",
+        UserError, match=f"by the path of its file, not by {kind}: give a path"
     ):
-        sae.load(given)
+        sae.load(no_path)
 
 
 def test_what_is_loaded_and_encoded_says_what_it_is(trained):
-    loaded = sae.load(trained[0]["topk"])
-    facts = {
-        "d": loaded.coder.d,
-        "m": loaded.coder.m,
-        "k": loaded.coder.k,
-        "method": "topk",
-    }
-    assert repr(loaded).startswith(
-        f"Encoder({', '.join(f'{name}={value}' for name, value in facts.items())}"
+    encoder = sae.load(trained.files["topk"])
+    coder = encoder.coder
+    assert repr(encoder).startswith(
+        f"Encoder(d={coder.d}, m={coder.m}, k={coder.k}, method=topk"
     )
-    assert f"input={loaded.coder.input_norm}" in repr(loaded)
-    codes = loaded.encode(np.random.default_rng(0).normal(size=(5, loaded.coder.d)))
-    assert (
-        repr(codes)
-        == f"Codes(samples=5, latents={loaded.coder.m}, active={len(codes.values) / 5:g})"
-    )
-    loaded.metadata["method"] = "<b>"
-    assert (
-        "<td>&lt;b&gt;</td>" in loaded._repr_html_()
-        and "<table>" in codes._repr_html_()
-    )
+    assert f"input={coder.input_norm}" in repr(encoder)
+    codes = encoder.encode(np.random.default_rng(0).normal(size=(5, coder.d)))
+    l0 = len(codes.values) / 5
+    assert repr(codes) == f"Codes(samples=5, latents={coder.m}, active={l0:g})"
+    encoder.metadata["method"] = "<b>"
+    assert "<td>&lt;b&gt;</td>" in encoder._repr_html_()
+    assert "<table>" in codes._repr_html_()
 
 
-def test_a_broken_picture_is_named_and_what_to_do(trained, digits, run, tmp_path):
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos/a.jpg").write_bytes(
-        next((digits / "test").rglob("*.png")).read_bytes()[:80]
-    )
-    result = run(
-        trained[0]["topk"],
-        tmp_path / "photos",
+def test_a_broken_picture_is_named_and_what_to_do(
+    trained, digits, run_encode, tmp_path
+):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    whole_image = next((digits / "test").rglob("*.png"))
+    (photos / "a.jpg").write_bytes(whole_image.read_bytes()[:80])
+    outcome = run_encode(
+        trained.files["topk"],
+        photos,
         tmp_path / "out",
         "--activations",
-        trained[1],
+        trained.activations,
     )
-    refused(
-        result,
-        r"image a.jpg cannot be read: .*: mend it, or move it out of .*photos, and encode again",
+    check_refusal(
+        outcome,
+        r"image a.jpg cannot be read: .*: mend it, or move it out of .*photos, and "
+        "encode again",
     )

@@ -1,6 +1,10 @@
-"""One form for all: selections, codes, decoding, and the file, against dense formulas."""
+"""The one form of all SAEs: selections, codes, decoding and the file.
+
+They are compared with dense formulas in float64.
+"""
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -16,162 +20,210 @@ from sae.models.coder import Coder, Threshold, TopK
 N, D, M, K = 50, 6, 20, 4
 
 
-def theta():
-    values = torch.rand(M, generator=torch.Generator().manual_seed(5)) * 0.3
-    values[3], values[4] = (
-        -1.0,
-        float("inf"),
-    )  # A threshold below 0 admits no zero; an infinite one nothing.
-    return values
+def random_theta():
+    """Return thresholds (m,), of which one admits no zero and one nothing at all."""
+    theta = torch.rand(M, generator=torch.Generator().manual_seed(5)) * 0.3
+    theta[3] = -1.0
+    theta[4] = float("inf")
+    return theta
 
 
 def make_coder(select=None, **options):
     coder = Coder(D, M, K, select, **options)
     coder.initialise(torch.full((D,), 0.1), seed=0)
     with torch.no_grad():
-        coder.b_enc.copy_(
-            0.1 * torch.randn(M, generator=torch.Generator().manual_seed(1))
-        )
-        coder.W_dec[7] = 0 if options.get("tied") else coder.W_dec[7]
+        b_enc = 0.1 * torch.randn(M, generator=torch.Generator().manual_seed(1))
+        coder.b_enc.copy_(b_enc)
+        if options.get("tied"):
+            coder.W_dec[7] = 0
     return coder.requires_grad_(False)
 
 
-def inputs():
+def random_inputs():
     return torch.randn(N, D, generator=torch.Generator().manual_seed(2))
 
 
-def dense(coder, x):
-    """a, z and xhat (N, m), (N, m), (N, d) in float64."""
-    x = x.double().numpy()
-    shift, scale = 0.0, 1.0
+@dataclass(frozen=True)
+class DenseForward:
+    """What a coder computes, by the formula in float64.
+
+    Attributes:
+        activations: (N, m) before the selection.
+        codes: (N, m) after it.
+        reconstructions: (N, d) in the space of the inputs.
+    """
+
+    activations: np.ndarray
+    codes: np.ndarray
+    reconstructions: np.ndarray
+
+
+def dense_forward(coder, inputs):
+    x = inputs.double().numpy()
+    shift = 0.0
+    scale = 1.0
     if coder.input_norm == "unit_l2_layernorm":
-        shift, scale = x.mean(axis=1, keepdims=True), x.std(axis=1, keepdims=True)
-    w = {
-        name: getattr(coder, name).double().numpy()
-        for name in ("W_dec", "b_dec", "b_enc")
-    }
-    a = np.maximum(
-        ((x - shift) / scale - w["b_dec"]) @ coder.W_enc.double().numpy() + w["b_enc"],
-        0,
-    )
+        shift = x.mean(axis=1, keepdims=True)
+        scale = x.std(axis=1, keepdims=True)
+    W_enc = coder.W_enc.double().numpy()
+    b_enc = coder.b_enc.double().numpy()
+    W_dec = coder.W_dec.double().numpy()
+    b_dec = coder.b_dec.double().numpy()
+
+    activations = np.maximum(((x - shift) / scale - b_dec) @ W_enc + b_enc, 0)
     if isinstance(coder.select, TopK):
-        kept = (
-            np.argsort(np.argsort(-a, axis=1, kind="stable"), axis=1) < coder.select.k
-        )
+        is_kept = descending_ranks(activations) < coder.select.k
     else:
-        kept = a > coder.select.theta.numpy()
-    z = a * kept
-    return a, z, (z @ w["W_dec"] + w["b_dec"]) * scale + shift
+        is_kept = activations > coder.select.theta.numpy()
+    codes = activations * is_kept
+    return DenseForward(activations, codes, (codes @ W_dec + b_dec) * scale + shift)
+
+
+def descending_ranks(rows):
+    """Return for each value its place in its row, 0 for the largest."""
+    return np.argsort(np.argsort(-rows, axis=1, kind="stable"), axis=1)
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_coder_takes_over_tensors_by_their_names_and_no_others(tied):
-    select, like = Threshold(torch.zeros(M)), make_coder(Threshold(theta()), tied=tied)
-    coder = Coder(D, M, K, select, tied=tied)
-    coder.fill(like.tensors())
-    assert all(
-        torch.equal(found, like.tensors()[name])
-        for name, found in coder.tensors().items()
-    )
+    source = make_coder(Threshold(random_theta()), tied=tied)
+    coder = Coder(D, M, K, Threshold(torch.zeros(M)), tied=tied)
+    coder.fill(source.tensors())
+    for name, tensor in coder.tensors().items():
+        assert torch.equal(tensor, source.tensors()[name])
     with pytest.raises(KeyError, match="encoder"):
-        coder.fill({"encoder": like.W_enc.T})
+        coder.fill({"encoder": source.W_enc.T})
     with pytest.raises(KeyError, match="theta"):
-        make_coder().fill({"theta": theta()})
+        make_coder().fill({"theta": random_theta()})
     with pytest.raises(RuntimeError, match="b_dec"):
         coder.fill({"b_dec": torch.zeros(())})
 
 
-@pytest.mark.parametrize("select", ["topk", "topk of all", "threshold"])
-@pytest.mark.parametrize(
-    "options", [{}, {"tied": True, "input_norm": "unit_l2_layernorm"}]
-)
+@pytest.fixture(params=["topk", "topk of all", "threshold"])
+def select(request):
+    """Return a selection; None for the coder's own Top-k."""
+    return {
+        "topk": None,
+        "topk of all": TopK(M),
+        "threshold": Threshold(random_theta()),
+    }[request.param]
+
+
+OPTIONS = [{}, {"tied": True, "input_norm": "unit_l2_layernorm"}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
 def test_codes_and_reconstruction_are_the_formula_in_any_chunk(
     select, options, monkeypatch
 ):
     monkeypatch.setattr(coders, "CHUNK", 7)
-    select = {"topk": None, "topk of all": TopK(M), "threshold": Threshold(theta())}[
-        select
-    ]
-    coder, x = make_coder(select, **options), inputs()
-    a, z, x_hat = dense(coder, x)
+    coder = make_coder(select, **options)
+    x = random_inputs()
+    expected = dense_forward(coder, x)
+
     codes = coder.encode(x)
-    np.testing.assert_allclose(codes.matrix().toarray(), z, rtol=1e-4, atol=1e-6)
-    assert (codes.values.dtype, codes.indices.dtype, codes.offsets.dtype) == (
-        np.float32,
-        np.int32,
-        np.int64,
+    np.testing.assert_allclose(
+        codes.matrix().toarray(), expected.codes, rtol=1e-4, atol=1e-6
     )
-    assert (
-        len(codes) == N
-        and (codes.values > 0).all()
-        and codes.l0() == pytest.approx((z > 0).sum(axis=1).mean())
+    np.testing.assert_allclose(
+        coder.reconstruct(x, codes).numpy(),
+        expected.reconstructions,
+        rtol=1e-4,
+        atol=1e-5,
     )
+    firing_counts = (expected.codes > 0).sum(axis=0)
+    np.testing.assert_array_equal(codes.firing_counts(), firing_counts)
+    np.testing.assert_array_equal(coder.firing_counts(x), firing_counts)
+    # A coder has no state that an evaluation could change.
+    assert not list(coder.buffers()) or isinstance(select, Threshold)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_largest_activations_do_not_depend_on_the_selection(
+    select, options, monkeypatch
+):
+    monkeypatch.setattr(coders, "CHUNK", 7)
+    coder = make_coder(select, **options)
+    activations = dense_forward(coder, random_inputs()).activations
+    values, latents = coder.largest(random_inputs(), 9)
+    np.testing.assert_allclose(
+        values.numpy(), -np.sort(-activations, axis=1)[:, :9], rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        np.take_along_axis(activations, latents.numpy(), 1),
+        values.numpy(),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_codes_have_rows_of_any_length_with_the_largest_value_first(select, options):
+    coder = make_coder(select, **options)
+    dense_codes = dense_forward(coder, random_inputs()).codes
+    codes = coder.encode(random_inputs())
+    assert codes.values.dtype == np.float32
+    assert codes.indices.dtype == np.int32
+    assert codes.offsets.dtype == np.int64
+    assert len(codes) == N
+    assert (codes.values > 0).all()
+    assert codes.l0() == pytest.approx((dense_codes > 0).sum(axis=1).mean())
     for row in range(N):
         values = codes.values[codes.offsets[row] : codes.offsets[row + 1]]
         assert (np.diff(values) <= 0).all()
         np.testing.assert_array_equal(codes.rows(row, row + 1).values, values)
-    np.testing.assert_array_equal(codes.firing_counts(), (z > 0).sum(axis=0))
-    np.testing.assert_array_equal(coder.firing_counts(x), (z > 0).sum(axis=0))
+
+    two_largest = np.where(descending_ranks(dense_codes) < 2, dense_codes, 0)
     np.testing.assert_allclose(
-        coder.reconstruct(x, codes).numpy(), x_hat, rtol=1e-4, atol=1e-5
+        codes.prefix(2).matrix().toarray(), two_largest, rtol=1e-4, atol=1e-6
     )
-    top = np.where(np.argsort(np.argsort(-z, axis=1, kind="stable"), axis=1) < 2, z, 0)
-    np.testing.assert_allclose(
-        codes.prefix(2).matrix().toarray(), top, rtol=1e-4, atol=1e-6
-    )
-    assert len(codes.prefix(2)) == N and codes.prefix(M).values is not codes.values
-    values, indices = coder.largest(x, 9)
-    np.testing.assert_allclose(
-        values.numpy(), -np.sort(-a, axis=1)[:, :9], rtol=1e-4, atol=1e-6
-    )
-    np.testing.assert_allclose(
-        np.take_along_axis(a, indices.numpy(), 1), values.numpy(), rtol=1e-4, atol=1e-6
-    )
-    assert not list(coder.buffers()) or isinstance(
-        select, Threshold
-    )  # No state that an evaluation could change.
+    assert len(codes.prefix(2)) == N
+    assert codes.prefix(M).values is not codes.values
+
+
+def test_gradients_stay_on_for_a_consumer_that_stops_early(monkeypatch):
+    monkeypatch.setattr(coders, "CHUNK", 7)
+    chunks = Coder(D, M, K).activations_by_chunk(random_inputs())
+    assert not next(chunks).requires_grad
+    assert torch.is_grad_enabled()
 
 
 def test_a_threshold_is_strict_and_a_row_may_be_empty():
-    codes = Threshold(torch.tensor([1.0, 0.0, 2.0]))(
-        torch.tensor([[1.0, 0.0, 2.0], [1.5, 0.5, 3.0], [0.0, 0.5, 0.0]])
-    )
+    select = Threshold(torch.tensor([1.0, 0.0, 2.0]))
+    activations = [[1.0, 0.0, 2.0], [1.5, 0.5, 3.0], [0.0, 0.5, 0.0]]
+    codes = select(torch.tensor(activations))
     assert codes.offsets.tolist() == [0, 0, 3, 4]
-    assert codes.indices.tolist() == [2, 0, 1, 1] and codes.values.tolist() == [
-        3.0,
-        1.5,
-        0.5,
-        0.5,
-    ]
+    assert codes.indices.tolist() == [2, 0, 1, 1]
+    assert codes.values.tolist() == [3.0, 1.5, 0.5, 0.5]
+
     coder = Coder(2, 3, 1, Threshold(torch.full((3,), 9.0)))
-    assert coder.encode(torch.zeros(4, 2)).matrix().nnz == 0
-    assert coder.reconstruct(
-        torch.zeros(4, 2), coder.encode(torch.zeros(4, 2))
-    ).shape == (4, 2)
+    codes = coder.encode(torch.zeros(4, 2))
+    assert codes.matrix().nnz == 0
+    assert coder.reconstruct(torch.zeros(4, 2), codes).shape == (4, 2)
 
 
 @pytest.mark.parametrize("threshold", [False, True])
 def test_a_file_holds_all_of_a_coder(threshold, tmp_path):
-    made = {"method": "mine", "trial": {"lambda": 0.1}, "seed": 3}
-    norm = {"input_norm": "unit_l2_layernorm", "input_scale": 2.5}
-    coder = make_coder(
-        Threshold(theta()) if threshold else None, tied=True, metadata=made, **norm
-    )
+    metadata = {"method": "mine", "trial": {"lambda": 0.1}, "seed": 3}
+    input_space = {"input_norm": "unit_l2_layernorm", "input_scale": 2.5}
+    select = Threshold(random_theta()) if threshold else None
+    coder = make_coder(select, tied=True, metadata=metadata, **input_space)
     for name in "ab":
         saefile.save(coder, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
     loaded = saefile.load(tmp_path / "a")
-    select = "threshold" if threshold else "topk"
-    assert loaded.metadata == made | norm | {"select": select, "k": K}
-    assert (loaded.k, loaded.input_norm, loaded.input_scale, loaded.tied) == (
-        K,
-        *norm.values(),
-        False,
-    )
-    got, expected = (c.encode(inputs()) for c in (loaded, coder))
-    np.testing.assert_array_equal(got.indices, expected.indices)
-    np.testing.assert_allclose(got.values, expected.values, rtol=1e-6)
-    assert not any(p.requires_grad for p in loaded.parameters())
+    selection = "threshold" if threshold else "topk"
+    assert loaded.metadata == metadata | input_space | {"select": selection, "k": K}
+    assert loaded.k == K
+    assert loaded.input_norm == "unit_l2_layernorm"
+    assert loaded.input_scale == 2.5
+    assert not loaded.tied
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    codes = loaded.encode(random_inputs())
+    expected = coder.encode(random_inputs())
+    np.testing.assert_array_equal(codes.indices, expected.indices)
+    np.testing.assert_allclose(codes.values, expected.values, rtol=1e-6)
     saefile.save(loaded, tmp_path / "c")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "c").read_bytes()
 
@@ -182,17 +234,20 @@ def test_what_is_no_sae_file_is_said_and_nobody_is_told_to_delete_it(tmp_path):
     (tmp_path / "cut").write_bytes(content[:-8])
     (tmp_path / "text").write_text("hello")
     save_file({"encoder.weight": torch.zeros(2, 3)}, tmp_path / "other")
+    # Sealed files: with tensors of other shapes, another selection, no thresholds.
     metadata = saefile.load(tmp_path / "whole").metadata
     tensors = {name: torch.zeros(2, 3) for name in saefile.TENSORS}
-    for name, change in (
-        ("shapes", {}),
-        ("select", {"select": "magic"}),
-        ("theta", {"select": "threshold"}),
-    ):
-        sealed = json.dumps(metadata | change | {"seal": seals.BLANK})
-        save_file(tensors, tmp_path / name, metadata={"sae": sealed})
+    changes = {
+        "shapes": {},
+        "select": {"select": "magic"},
+        "theta": {"select": "threshold"},
+    }
+    for name, change in changes.items():
+        header = json.dumps(metadata | change | {"seal": seals.BLANK})
+        save_file(tensors, tmp_path / name, metadata={"sae": header})
         seals.seal(tmp_path / name)
-    for name in ("cut", "text", "other", "shapes", "select", "theta"):
+
+    for name in ("cut", "text", "other", *changes):
         with pytest.raises(
             UserError, match=f"{name} (is not a whole SAE file|was altered)"
         ) as caught:

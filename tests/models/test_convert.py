@@ -1,6 +1,7 @@
-"""Other libraries' formats: read as their own arithmetic has it, written and read back, refused where they do harm.
+"""Other libraries' formats are read by their own arithmetic, written and read back.
 
-The libraries themselves are asked in test_libraries.py (`make test-libraries`).
+What would do harm is refused. The libraries themselves are asked in test_libraries.py
+(`make test-libraries`).
 """
 
 import re
@@ -9,21 +10,21 @@ import numpy as np
 import pytest
 import torch
 from models.checkpoints import (
-    FORMATS,
-    LEARNED,
-    LENS,
-    LINEAR,
-    OURS,
-    OVER,
+    CODER_TENSORS,
+    EXAMPLES,
+    LINEAR_ENCODER,
+    OVERCOMPLETE_TENSORS,
+    SAELENS_CONFIG,
+    TOPK_STATE_DICT,
     D,
     K,
     M,
-    embeddings,
-    folder,
-    learned,
-    lens,
-    ours,
-    random,
+    dictionary_learning_writer,
+    our_file_writer,
+    random_embeddings,
+    random_tensor,
+    saelens_writer,
+    write_checkpoint,
 )
 from safetensors.torch import save_file
 
@@ -36,83 +37,87 @@ from sae.models.apply import Encoder
 from sae.models.coder import Threshold, TopK
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_a_checkpoint_codes_and_reconstructs_as_its_own_arithmetic_does(
     name, tmp_path, monkeypatch
 ):
-    format_, write, options = FORMATS[name]
-    place, options = str(write(tmp_path / "theirs")), convert.Options(**options)
-    found = convert.load(place, "auto", options, embeddings())
-    assert found.metadata["imported"] == format_
+    example = EXAMPLES[name]
+    place = str(example.write(tmp_path / "theirs"))
+    options = convert.Options(**example.options)
+    coder = convert.load(place, "auto", options, random_embeddings())
+    assert coder.metadata["imported"] == example.format
+
     # The comparison can fail.
-    importer = registry.load("importer", format_)
+    importer = registry.load("importer", example.format)
     forward = importer.forward
-    monkeypatch.setattr(
-        importer,
-        "forward",
-        lambda *given: (forward(*given)[0], forward(*given)[1] + 0.1),
-    )
+
+    def shifted_forward(*arguments):
+        codes, reconstructions = forward(*arguments)
+        return codes, reconstructions + 0.1
+
+    monkeypatch.setattr(importer, "forward", shifted_forward)
     with pytest.raises(
         UserError,
         match=r"reconstructions differ from the format's own by up to .*; nothing was",
     ):
-        convert.load(place, "auto", options, embeddings())
+        convert.load(place, "auto", options, random_embeddings())
 
 
 def test_the_command_writes_a_file_that_encodes(tmp_path, caplog):
-    np.save(tmp_path / "x.npy", embeddings())
-    place = lens()(tmp_path / "theirs")
-    command = [
-        "import",
-        str(place),
-        "--out",
-        str(tmp_path / "sae.safetensors"),
-        "--check",
-        str(tmp_path / "x.npy"),
-    ]
+    embeddings_file = tmp_path / "x.npy"
+    np.save(embeddings_file, random_embeddings())
+    place = saelens_writer()(tmp_path / "theirs")
+    out = tmp_path / "sae.safetensors"
+    command = ["import", str(place), "--out", str(out), "--check", str(embeddings_file)]
     assert main(command) == 0
-    (tmp_path / "x.npy").write_bytes(b"no array")
-    assert main(command) == 1 and "x.npy cannot be read as an array" in caplog.text
-    coder, loaded = (
-        saefile.load(tmp_path / "sae.safetensors"),
-        sae.load(tmp_path / "sae.safetensors"),
-    )
-    assert coder.metadata["imported"] == "saelens" and coder.k == K
-    x = torch.from_numpy(embeddings())
-    pre = (x - OURS["b_dec"]) @ OURS["W_enc"] + OURS["b_enc"]
-    values = pre.topk(K, dim=1).values.relu()
-    for found in (loaded, Encoder(convert.load(str(place)))):
+
+    embeddings_file.write_bytes(b"no array")
+    assert main(command) == 1
+    assert "x.npy cannot be read as an array" in caplog.text
+
+    coder = saefile.load(out)
+    assert coder.metadata["imported"] == "saelens"
+    assert coder.k == K
+    x = torch.from_numpy(random_embeddings())
+    pre_activations = (x - CODER_TENSORS["b_dec"]) @ CODER_TENSORS["W_enc"]
+    pre_activations = pre_activations + CODER_TENSORS["b_enc"]
+    largest = pre_activations.topk(K, dim=1).values.relu()
+    for encoder in (sae.load(out), Encoder(convert.load(str(place)))):
+        codes = encoder.encode(random_embeddings())
         np.testing.assert_allclose(
-            found.encode(embeddings()).matrix().sum(axis=1).A1,
-            values.sum(dim=1),
-            rtol=1e-4,
+            codes.matrix().sum(axis=1).A1, largest.sum(dim=1), rtol=1e-4
         )
 
 
 @pytest.mark.parametrize("threshold", [None, 0.05])
 def test_a_file_of_this_project_stays_what_it_is(threshold, tmp_path):
-    file = ours(threshold)(tmp_path / "sae") / "sae.safetensors"
-    before, found = saefile.load(file), convert.load(str(file), check=embeddings())
-    assert found.metadata["imported"] == "ours" and before.b_dec.abs().max() > 0.01
-    assert all(
-        torch.equal(value, found.state_dict()[name])
-        for name, value in before.state_dict().items()
+    file = our_file_writer(threshold)(tmp_path / "sae") / "sae.safetensors"
+    saved = saefile.load(file)
+    imported = convert.load(str(file), check=random_embeddings())
+    assert imported.metadata["imported"] == "ours"
+    assert saved.b_dec.abs().max() > 0.01
+    for name, tensor in saved.state_dict().items():
+        assert torch.equal(tensor, imported.state_dict()[name])
+    assert (imported.k, imported.input_norm, imported.input_scale) == (
+        K,
+        "unit_l2",
+        2.0,
     )
-    assert (found.k, found.input_norm, found.input_scale) == (K, "unit_l2", 2.0)
-    assert before.metadata.items() <= found.metadata.items()
+    assert saved.metadata.items() <= imported.metadata.items()
 
 
 def test_an_input_space_that_cannot_be_right_is_told(tmp_path, caplog):
-    place, x = str(lens()(tmp_path / "theirs")), tmp_path / "x.npy"
-    np.save(x, embeddings())
+    place = str(saelens_writer()(tmp_path / "theirs"))
+    embeddings_file = tmp_path / "x.npy"
+    np.save(embeddings_file, random_embeddings())
     with caplog.at_level("WARNING", "sae.progress"):
-        convert.import_(place, out=tmp_path / "sae.safetensors", check=x)
+        convert.import_(place, out=tmp_path / "sae.safetensors", check=embeddings_file)
     assert re.search(
         "worse than their mean does .*input_norm none, input_scale 1: say what",
         caplog.text,
     )
     with pytest.warns(UserWarning, match="worse than their mean does") as warned:
-        sae.score(convert.load(place), np.load(x))
+        sae.score(convert.load(place), np.load(embeddings_file))
     assert warned[0].filename == __file__
     assert convert.doubt(convert.load(place), 0.1, "x") == ""
 
@@ -120,165 +125,172 @@ def test_an_input_space_that_cannot_be_right_is_told(tmp_path, caplog):
 def test_the_input_space_is_what_the_options_say_else_what_the_checkpoint_says(
     tmp_path,
 ):
-    place = str(
-        lens(metadata={"input_norm": "unit_l2", "input_scale": 3.0})(
-            tmp_path / "theirs"
-        )
-    )
-    found, other = (
-        convert.load(place),
-        convert.load(place, "auto", convert.Options(input_norm="none")),
-    )
-    assert (found.input_norm, found.input_scale) == ("unit_l2", 3.0)
-    assert (other.input_norm, other.input_scale) == ("none", 3.0)
+    stated = {"input_norm": "unit_l2", "input_scale": 3.0}
+    place = str(saelens_writer(metadata=stated)(tmp_path / "theirs"))
+    as_stated = convert.load(place)
+    assert (as_stated.input_norm, as_stated.input_scale) == ("unit_l2", 3.0)
+    with_option = convert.load(place, "auto", convert.Options(input_norm="none"))
+    assert (with_option.input_norm, with_option.input_scale) == ("none", 3.0)
 
 
 @pytest.mark.parametrize("threshold", [None, 0.05])
 @pytest.mark.parametrize("format_", registry.names("exporter"))
-def test_what_is_exported_reads_back_as_the_same_sae(
-    format_, threshold, tmp_path, monkeypatch
-):
-    source = ours(threshold)(tmp_path / "ours") / "sae.safetensors"
-    made = saefile.load(source)
-    command = [
-        "export",
-        str(source),
-        "--out",
-        str(tmp_path / "out"),
-        "--format",
-        format_,
-    ]
+def test_what_is_exported_reads_back_as_the_same_sae(format_, threshold, tmp_path):
+    source = our_file_writer(threshold)(tmp_path / "ours") / "sae.safetensors"
+    out = tmp_path / "out"
+    command = ["export", str(source), "--out", str(out), "--format", format_]
     if threshold is not None and format_ in ("sparsify", "overcomplete"):
-        assert main(command) == 1 and not (tmp_path / "out").exists()
+        assert main(command) == 1
+        assert not out.exists()
         return
+
     assert main(command) == 0
+    # Others may read the files, as any that this process makes.
     (tmp_path / "plain").touch()
-    assert {file.stat().st_mode for file in (tmp_path / "out").iterdir()} == {
-        (tmp_path / "plain").stat().st_mode
-    }
-    if (
-        format_ == "saelens"
-    ):  # It normalises itself: nothing that is said of its inputs would count.
+    modes = {file.stat().st_mode for file in out.iterdir()}
+    assert modes == {(tmp_path / "plain").stat().st_mode}
+    if format_ == "saelens":
+        # It normalises itself: nothing that is said of its inputs would count.
         with pytest.raises(
             UserError, match=r"normalises its inputs itself .*: leave input_norm out"
         ):
-            convert.load(
-                str(tmp_path / "out"), format_, convert.Options(input_norm="none")
-            )
-    back = convert.load(str(tmp_path / "out"), "auto", convert.Options(), embeddings())
+            convert.load(str(out), format_, convert.Options(input_norm="none"))
+
+    ours = saefile.load(source)
+    back = convert.load(str(out), "auto", convert.Options(), random_embeddings())
     assert (back.metadata["imported"], back.k) == (format_, K)
-    x = embeddings()
-    inputs, others = made.prepare(x), back.prepare(x)
-    one, other = made.encode(inputs), back.encode(others)
-    np.testing.assert_array_equal(one.indices, other.indices)
+    our_inputs = ours.prepare(random_embeddings())
+    back_inputs = back.prepare(random_embeddings())
+    our_codes = ours.encode(our_inputs)
+    back_codes = back.encode(back_inputs)
+    np.testing.assert_array_equal(our_codes.indices, back_codes.indices)
     # SAELens takes raw embeddings: its codes are sqrt(d) / input_scale times ours.
     factor = D**0.5 / 2 if format_ == "saelens" else 1.0
-    np.testing.assert_allclose(other.values, factor * one.values, rtol=1e-5, atol=1e-6)
-    rebuilt = back.reconstruct(others, other)
     np.testing.assert_allclose(
-        rebuilt, factor * made.reconstruct(inputs, one), rtol=1e-4, atol=1e-5
+        back_codes.values, factor * our_codes.values, rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        back.reconstruct(back_inputs, back_codes),
+        factor * ours.reconstruct(our_inputs, our_codes),
+        rtol=1e-4,
+        atol=1e-5,
     )
     assert main(command) == 1  # Nothing is overwritten.
 
 
+def saelens_with(tensors=CODER_TENSORS, **changed_settings):
+    """Return a function that writes a checkpoint of SAELens with these tensors."""
+    config = SAELENS_CONFIG | changed_settings
+    return lambda folder: write_checkpoint(folder, tensors, config)
+
+
 @pytest.mark.parametrize(
-    ("write", "said"),
+    ("write", "message"),
     [
         (
-            lambda p: folder(p, OURS, LENS | {"architecture": "temporal"}),
+            saelens_with(architecture="temporal"),
             "architecture: 'temporal' should be 'topk'.* others cannot be imported",
         ),
         (
-            lambda p: folder(
-                p, OURS, LENS | {"normalize_activations": "expected_average_only_in"}
-            ),
+            saelens_with(normalize_activations="expected_average_only_in"),
             "normalize_activations",
         ),
         (
-            lambda p: folder(p, OURS, LENS | {"k": 99}),
+            saelens_with(k=99),
             "k = 99; it should be a whole number from 1 to its 16 latents",
         ),
         (
-            lambda p: folder(p, OURS | {"b_enc": random(3)}, LENS),
+            saelens_with(CODER_TENSORS | {"b_enc": random_tensor(3)}),
             r"b_enc is of shape \(3,\), expected \(16,\)",
         ),
         (
-            lambda p: folder(p, OURS | {"b_dec": torch.full((D,), torch.nan)}, LENS),
+            saelens_with(CODER_TENSORS | {"b_dec": torch.full((D,), torch.nan)}),
             "b_dec holds NaN",
         ),
         (
-            lambda p: folder(p, {"x": random(3)}, None),
+            lambda folder: write_checkpoint(folder, {"x": random_tensor(3)}, None),
             "its format is not plain .none fit; tensors: x.; say --format",
         ),
         (
-            lambda p: folder(p, OVER, None, "s.pt"),
+            lambda folder: write_checkpoint(folder, OVERCOMPLETE_TENSORS, None, "s.pt"),
             "does not say how many latents are kept: give --k",
         ),
         (
-            lambda p: folder(
-                p, OVER | {"encoder.body.weight": random(3)}, None, "s.pt"
+            lambda folder: write_checkpoint(
+                folder,
+                OVERCOMPLETE_TENSORS | {"encoder.body.weight": random_tensor(3)},
+                None,
+                "s.pt",
             ),
             "its encoder is not linear",
         ),
         (
-            learned("GatedSomething", LEARNED),
+            dictionary_learning_writer("GatedSomething", TOPK_STATE_DICT),
             "dict_class: 'GatedSomething': allowed: AutoEncoderTopK, ",
         ),
         (
-            lambda p: folder(
-                p,
-                LINEAR | {"W_dec": random(M, D), "b_dec": random(D)},
+            lambda folder: write_checkpoint(
+                folder,
+                LINEAR_ENCODER
+                | {"W_dec": random_tensor(M, D), "b_dec": random_tensor(D)},
                 {"k": 2, "transcode": True},
             ),
             "transcode: True should be False",
         ),
         (
-            lambda p: folder(p, OURS, LENS | {"metadata": {"input_norm": "l7"}}),
+            saelens_with(metadata={"input_norm": "l7"}),
             "metadata.input_norm: 'l7' should be 'none'",
         ),
     ],
 )
 def test_what_cannot_be_reduced_or_does_not_fit_is_refused_by_name(
-    write, said, tmp_path
+    write, message, tmp_path
 ):
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         convert.load(str(write(tmp_path / "theirs")))
 
 
 class Harmful:
+    """An object that makes a file where it is unpickled."""
+
     def __reduce__(self):
         return (open, ("harm", "w"))
 
 
-def test_nothing_of_a_file_is_run_and_what_is_cut_short_is_said(tmp_path, monkeypatch):
+def test_nothing_of_a_file_is_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"model": Harmful()}, tmp_path / "model.pt")
     with pytest.raises(
         UserError, match=r"holds a pickled object.*state_dict"
     ) as caught:
         convert.load(str(tmp_path / "model.pt"))
-    assert (
-        "weights_only=False" in str(caught.value) and not (tmp_path / "harm").exists()
-    )
+    assert "weights_only=False" in str(caught.value)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_file_that_is_cut_short_or_holds_something_else_is_named(tmp_path):
     for name in ("a.safetensors", "b.pt"):
-        whole = folder(tmp_path / name, OURS, LENS, name) / name
-        whole.write_bytes(whole.read_bytes()[:-40])
+        folder = write_checkpoint(tmp_path / name, CODER_TENSORS, SAELENS_CONFIG, name)
+        file = folder / name
+        file.write_bytes(file.read_bytes()[:-40])
         with pytest.raises(
-            UserError, match=re.escape(f"{whole} cannot be read as tensors")
+            UserError, match=re.escape(f"{file} cannot be read as tensors")
         ):
-            convert.load(str(whole.parent))
+            convert.load(str(folder))
+
     (tmp_path / "c.pt").write_bytes(b'{"schema"')
     with pytest.raises(UserError, match=r"c\.pt cannot be read as settings in JSON"):
         convert.load(str(tmp_path / "c.pt"))
     torch.save([1, 2], tmp_path / "d.pt")
     with pytest.raises(UserError, match="holds list, not a state dict"):
         convert.load(str(tmp_path / "d.pt"))
-    two = folder(tmp_path / "two", OURS, LENS)
-    save_file(OURS, two / "other.safetensors")
+
+    two_files = write_checkpoint(tmp_path / "two", CODER_TENSORS, SAELENS_CONFIG)
+    save_file(CODER_TENSORS, two_files / "other.safetensors")
     with pytest.raises(
         UserError, match=r"must hold one file of tensors .*: name the file"
     ):
-        convert.load(str(two))
+        convert.load(str(two_files))
     with pytest.raises(UserError, match="does not exist, and is no repository"):
         convert.load(str(tmp_path / "nowhere"))
 
@@ -286,17 +298,16 @@ def test_nothing_of_a_file_is_run_and_what_is_cut_short_is_said(tmp_path, monkey
 def test_a_repository_is_asked_for_its_folder_alone(tmp_path, monkeypatch):
     import huggingface_hub
 
-    asked = []
+    downloads = []
 
     def download(repository, allow_patterns):
-        asked.append((repository, allow_patterns))
+        downloads.append((repository, allow_patterns))
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    lens()(tmp_path / "layer_3")
-    assert convert.load("someone/saes:layer_3").m == M and asked == [
-        ("someone/saes", ["layer_3/*"])
-    ]
+    saelens_writer()(tmp_path / "layer_3")
+    assert convert.load("someone/saes:layer_3").m == M
+    assert downloads == [("someone/saes", ["layer_3/*"])]
     with pytest.raises(
         UserError, match="the repository someone/saes has no folder layer_4"
     ):
@@ -309,24 +320,22 @@ def test_a_repository_is_asked_for_its_folder_alone(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match="the Hugging Face hub does not give it: no network"
     ):
-        foreign.read("someone/saes")
+        foreign.read_checkpoint("someone/saes")
 
 
 def test_selections_are_what_the_formats_say(tmp_path):
-    kinds = {
-        name: type(
-            convert.load(
-                str(write(tmp_path / str(i))), "auto", convert.Options(**options)
-            ).select
-        )
-        for i, (name, (_, write, options)) in enumerate(FORMATS.items())
-    }
-    topk = {name for name, kind in kinds.items() if kind is TopK}
-    assert topk == {n for n in FORMATS if n.endswith("topk")} | {
+    selections = {}
+    for number, (name, example) in enumerate(EXAMPLES.items()):
+        place = str(example.write(tmp_path / str(number)))
+        coder = convert.load(place, "auto", convert.Options(**example.options))
+        selections[name] = type(coder.select)
+
+    topk = {name for name, selection in selections.items() if selection is TopK}
+    assert topk == {name for name in EXAMPLES if name.endswith("topk")} | {
         "saelens without b_dec",
         "saelens rescaled",
         "saelens of constant norm",
         "sparsify",
         "overcomplete",
     }
-    assert set(kinds.values()) == {TopK, Threshold}
+    assert set(selections.values()) == {TopK, Threshold}

@@ -1,4 +1,4 @@
-"""Norm and scale of the inputs, on which lambda's scale rests."""
+"""Inputs are normalised and scaled; the scale of lambda rests on that."""
 
 import numpy as np
 import pytest
@@ -34,33 +34,41 @@ def test_inputs_that_stay_on_disk_are_the_prepared_ones(norm, tmp_path, monkeypa
     on_disk = np.load(tmp_path / "x.npy", mmap_mode="r")
     prepared = inputs.open_inputs(on_disk, norm, 1.7)
     assert isinstance(prepared, torch.Tensor)
+
     monkeypatch.setattr(inputs, "RESIDENT", 4 * 50 * 6 - 1)
     lazy = inputs.open_inputs(on_disk, norm, 1.7)
-    assert isinstance(lazy, inputs.Inputs) and len(lazy) == 50 and lazy.shape == (50, 6)
+    assert isinstance(lazy, inputs.Inputs)
+    assert len(lazy) == 50
+    assert lazy.shape == (50, 6)
     rows = torch.tensor([3, 49, 0, 3])
-    assert torch.equal(lazy[rows], prepared[rows]) and torch.equal(
-        lazy[5:9], prepared[5:9]
-    )
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(lazy.split(16), prepared.split(16), strict=True)
-    )
+    assert torch.equal(lazy[rows], prepared[rows])
+    assert torch.equal(lazy[5:9], prepared[5:9])
+    chunk_pairs = zip(lazy.split(16), prepared.split(16), strict=True)
+    assert all(torch.equal(chunk, expected) for chunk, expected in chunk_pairs)
     assert inputs.total_variance(lazy) == inputs.total_variance(prepared)
-    # A part of a map, and one of columns: not to be read as the file's own rows.
+
+
+@pytest.mark.parametrize("norm", ["none", "unit_l2"])
+def test_a_part_of_a_map_is_not_read_as_the_files_own_rows(norm, tmp_path):
+    stored = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float16)
+    prepared = inputs.prepare(stored, norm, 1.7)
+    np.save(tmp_path / "rows.npy", stored)
     np.save(tmp_path / "columns.npy", np.asfortranarray(stored))
-    for part, start in (
-        (on_disk[20:], 20),
-        (np.load(tmp_path / "columns.npy", mmap_mode="r"), 0),
-    ):
-        read = inputs.Inputs(part, norm, 1.7, "cpu")
-        assert torch.equal(read[rows % 30], prepared[start + rows % 30])
+    last_rows = np.load(tmp_path / "rows.npy", mmap_mode="r")[20:]
+    by_column = np.load(tmp_path / "columns.npy", mmap_mode="r")
+    rows = torch.tensor([3, 19, 0, 3])
+    for embeddings, first_row in ((last_rows, 20), (by_column, 0)):
+        lazy = inputs.Inputs(embeddings, norm, 1.7, "cpu")
+        assert torch.equal(lazy[rows], prepared[first_row + rows])
 
 
 def test_inputs_of_a_file_that_was_cut_short_are_an_error(tmp_path):
     np.save(tmp_path / "x.npy", np.ones((50, 6), dtype=np.float16))
-    lazy = inputs.Inputs(np.load(tmp_path / "x.npy", mmap_mode="r"), "none", 1.0, "cpu")
+    on_disk = np.load(tmp_path / "x.npy", mmap_mode="r")
+    lazy = inputs.Inputs(on_disk, "none", 1.0, "cpu")
+    header_bytes, row_bytes = 128, 12
     with open(tmp_path / "x.npy", "rb+") as file:
-        file.truncate(128 + 49 * 12)
+        file.truncate(header_bytes + 49 * row_bytes)
     assert torch.equal(lazy[torch.tensor([48])], torch.ones(1, 6))
     for rows in (torch.tensor([49]), slice(40, 50)):
         with pytest.raises(OSError, match="ends before row 50"):

@@ -1,4 +1,4 @@
-"""Round trips with the libraries themselves, each in an environment of its own.
+"""SAEs go to the libraries themselves and back, each in an environment of its own.
 
 `make test-libraries` runs them; the libraries are installed once.
 """
@@ -36,66 +36,65 @@ KINDS = [
 
 
 def python_of(library):
-    """The Python of an environment that holds a library; made if it is not there."""
+    """Return the Python of an environment that holds a library, which is made once."""
     folder = ROOT / ".cache/libraries" / library
-    with files.locked(
-        folder.with_suffix(".lock"), lambda: None
-    ):  # Tests of two files may ask for it at once.
+    python = folder / "bin/python"
+    # Tests of two files may ask for it at once.
+    with files.locked(folder.with_suffix(".lock"), lambda: None):
         if not (folder / ".complete").exists():
             venv.create(folder, with_pip=True, clear=True)
-            same = f"torch=={torch.__version__.partition('+')[0]}"
-            command = [
-                folder / "bin/python",
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                same,
-                *REQUIREMENTS[library],
-            ]
-            subprocess.run(command, check=True)
+            torch_version = torch.__version__.partition("+")[0]
+            requirements = [f"torch=={torch_version}", *REQUIREMENTS[library]]
+            install = [python, "-m", "pip", "install", "--quiet", *requirements]
+            subprocess.run(install, check=True)
             (folder / ".complete").touch()
-    return folder / "bin/python"
+    return python
 
 
 def theirs(library, *arguments):
-    """What a library does (`their_side.py`): codes and reconstructions."""
+    """Run `their_side.py` in a library's environment.
+
+    Args:
+        library: a key of `REQUIREMENTS`.
+        arguments: of `their_side.py`; the last one is its output file.
+
+    Returns:
+        The library's codes (N, m) and reconstructions (N, d).
+    """
     out = Path(arguments[-1])
-    command = [
-        python_of(library),
-        Path(their_side.__file__),
-        library,
-        *map(str, arguments),
-    ]
-    done = subprocess.run(
-        command,
+    script = Path(their_side.__file__)
+    process = subprocess.run(
+        [python_of(library), script, library, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         cwd=out.parent,
     )
-    assert done.returncode == 0, done.stdout
-    found = np.load(out)
-    return found["codes"], found["rebuilt"]
+    assert process.returncode == 0, process.stdout
+    arrays = np.load(out)
+    return arrays["codes"], arrays["rebuilt"]
 
 
 @pytest.fixture
 def x(tmp_path):
-    """(400, 12) embeddings with structure, and their file."""
-    rng = np.random.default_rng(0)
-    z = rng.random((400, 30)) * (rng.random((400, 30)) < 0.15)
-    embeddings = (z @ rng.normal(size=(30, 12)) + 0.3).astype(np.float32)
+    """Return embeddings (400, 12) that are sparse sums of 30 directions, in x.npy too."""
+    generator = np.random.default_rng(0)
+    magnitudes = generator.random((400, 30))
+    is_active = generator.random((400, 30)) < 0.15
+    directions = generator.normal(size=(30, 12))
+    sums = (magnitudes * is_active) @ directions
+    embeddings = (sums + 0.3).astype(np.float32)
     np.save(tmp_path / "x.npy", embeddings)
     return embeddings
 
 
 def our_coder(threshold=None, norm="none"):
-    """A coder away from its start; its k is that of the other side."""
+    """Return a coder away from its start; its m and k are those of the other side."""
     generator = torch.Generator().manual_seed(1)
-    select = (
-        None if threshold is None else Threshold(torch.full((their_side.M,), threshold))
-    )
-    made = Coder(
+    select = None
+    if threshold is not None:
+        select = Threshold(torch.full((their_side.M,), threshold))
+    coder = Coder(
         12,
         their_side.M,
         their_side.K,
@@ -103,18 +102,29 @@ def our_coder(threshold=None, norm="none"):
         input_norm=norm,
         input_scale=1.0 if norm == "none" else 1.7,
     )
+
+    def random_like(tensor):
+        return torch.randn(tensor.shape, generator=generator)
+
     with torch.no_grad():
-        made.W_dec.copy_(
-            functional.normalize(
-                torch.randn(made.W_dec.shape, generator=generator), dim=1
-            )
-        )
-        made.W_enc.copy_(
-            made.W_dec.T + 0.1 * torch.randn(made.W_enc.shape, generator=generator)
-        )
-        made.b_enc.copy_(0.1 * torch.randn(made.b_enc.shape, generator=generator))
-        made.b_dec.copy_(0.1 * torch.randn(made.b_dec.shape, generator=generator))
-    return made.requires_grad_(False)
+        coder.W_dec.copy_(functional.normalize(random_like(coder.W_dec), dim=1))
+        coder.W_enc.copy_(coder.W_dec.T + 0.1 * random_like(coder.W_enc))
+        coder.b_enc.copy_(0.1 * random_like(coder.b_enc))
+        coder.b_dec.copy_(0.1 * random_like(coder.b_dec))
+    return coder.requires_grad_(False)
+
+
+def check_same(codes, rebuilt, our_codes, our_reconstructions, rtol):
+    """Check that a library's arrays are ours but for rounding, and fire where ours do."""
+    assert ((codes > 0) == (our_codes > 0)).all()
+    codes_atol = 1e-5 * np.abs(our_codes).max()
+    np.testing.assert_allclose(codes, our_codes, rtol=rtol, atol=codes_atol)
+    np.testing.assert_allclose(
+        rebuilt,
+        our_reconstructions,
+        rtol=1e-4,
+        atol=1e-5 * np.abs(our_reconstructions).max(),
+    )
 
 
 @pytest.mark.parametrize("norm", ["none", "unit_l2"])
@@ -129,93 +139,79 @@ def our_coder(threshold=None, norm="none"):
 def test_their_loader_reads_what_we_export_and_encodes_as_we_do(
     library, threshold, norm, x, tmp_path
 ):
-    ours = our_coder(threshold, norm)
-    convert.export(ours, library, tmp_path / "exported")
-    inputs = ours.prepare(x)
-    raw = library == "saelens" and norm == "unit_l2"  # It normalises itself.
-    np.save(tmp_path / "inputs.npy", x if raw else inputs.numpy())
+    coder = our_coder(threshold, norm)
+    convert.export(coder, library, tmp_path / "exported")
+    inputs = coder.prepare(x)
+    sparse_codes = coder.encode(inputs)
+    our_codes = sparse_codes.matrix().toarray()
+    our_reconstructions = coder.reconstruct(inputs, sparse_codes).numpy()
+    their_inputs = inputs.numpy()
+    if library == "saelens" and norm == "unit_l2":
+        # It takes raw embeddings, and normalises them to another length.
+        their_inputs = x
+        our_codes = our_codes * 12**0.5 / 1.7
+        lengths = np.linalg.norm(x, axis=1, keepdims=True)
+        our_reconstructions = our_reconstructions * lengths / 1.7
+
+    inputs_file = tmp_path / "inputs.npy"
+    np.save(inputs_file, their_inputs)
     codes, rebuilt = theirs(
-        library,
-        "encode",
-        tmp_path / "exported",
-        tmp_path / "inputs.npy",
-        tmp_path / "out.npz",
+        library, "encode", tmp_path / "exported", inputs_file, tmp_path / "out.npz"
     )
-    mine = ours.encode(inputs)
-    dense, expected = mine.matrix().toarray(), ours.reconstruct(inputs, mine).numpy()
-    if raw:
-        dense, expected = (
-            dense * 12**0.5 / 1.7,
-            expected * np.linalg.norm(x, axis=1, keepdims=True) / 1.7,
-        )
-    assert ((codes > 0) == (dense > 0)).all()
-    np.testing.assert_allclose(codes, dense, rtol=1e-5, atol=1e-5 * np.abs(dense).max())
-    np.testing.assert_allclose(
-        rebuilt, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max()
-    )
+    check_same(codes, rebuilt, our_codes, our_reconstructions, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("library", "kind"), KINDS)
 def test_what_they_trained_and_saved_is_imported_as_it_encodes(
     library, kind, x, tmp_path
 ):
+    place = tmp_path / "theirs"
     codes, rebuilt = theirs(
-        library,
-        "train",
-        kind,
-        tmp_path / "x.npy",
-        tmp_path / "theirs",
-        tmp_path / "out.npz",
+        library, "train", kind, tmp_path / "x.npy", place, tmp_path / "out.npz"
     )
-    options = (
-        convert.Options(k=their_side.K)
-        if library == "overcomplete" and kind == "topk"
-        else convert.Options()
-    )
-    found = convert.load(str(tmp_path / "theirs"), "auto", options, x)
-    assert found.metadata["imported"] == library
-    assert isinstance(found.select, Threshold) == (kind not in ("topk", "multitopk"))
-    mine = found.encode(found.prepare(x))
-    dense = mine.matrix().toarray()
-    assert ((codes > 0) == (dense > 0)).all() and (codes > 0).any()
-    np.testing.assert_allclose(codes, dense, rtol=1e-4, atol=1e-5 * codes.max())
-    ours = found.reconstruct(found.prepare(x), mine).numpy()
-    np.testing.assert_allclose(rebuilt, ours, rtol=1e-4, atol=1e-5 * np.abs(ours).max())
+    options = convert.Options()
+    if library == "overcomplete" and kind == "topk":
+        options = convert.Options(k=their_side.K)
+    coder = convert.load(str(place), "auto", options, x)
+    assert coder.metadata["imported"] == library
+    assert isinstance(coder.select, Threshold) == (kind not in ("topk", "multitopk"))
+
+    inputs = coder.prepare(x)
+    sparse_codes = coder.encode(inputs)
+    our_codes = sparse_codes.matrix().toarray()
+    our_reconstructions = coder.reconstruct(inputs, sparse_codes).numpy()
+    assert (codes > 0).any()
+    check_same(codes, rebuilt, our_codes, our_reconstructions, rtol=1e-4)
 
 
 @pytest.mark.parametrize("library", ["sae", "saelens", "overcomplete"])
 def test_the_lines_of_a_published_card_load_an_sae_and_encode_as_we_do(
     library, x, tmp_path
 ):
-    ours = our_coder(norm="unit_l2")
-    convert.export(ours, "saelens", tmp_path / "an-sae")
-    block = dict(
-        zip(
-            ("sae", "saelens", "overcomplete"),
-            re.findall(r"```python\n(.*?)```", CARD.read_text(), re.S),
-            strict=True,
-        )
-    )
-    lines = [
+    coder = our_coder(norm="unit_l2")
+    convert.export(coder, "saelens", tmp_path / "an-sae")
+    blocks = re.findall(r"```python\n(.*?)```", CARD.read_text(), re.S)
+    libraries = ("sae", "saelens", "overcomplete")
+    block_of = dict(zip(libraries, blocks, strict=True))
+    script = [
         "import numpy, torch",
         "embeddings = torch.from_numpy(numpy.load('x.npy'))",
+        block_of[library].format(first="an-sae"),
+        "is_sparse = hasattr(codes, 'matrix')",
+        "codes = codes.matrix().toarray() if is_sparse else codes.detach().numpy()",
+        "numpy.save('codes.npy', codes)",
     ]
-    lines += [block[library].format(first="an-sae")]
-    lines += [
-        "codes = codes.matrix().toarray() if hasattr(codes, 'matrix') else codes.detach().numpy()"
-    ]
-    lines += ["numpy.save('codes.npy', codes)"]
     python = sys.executable if library == "sae" else python_of(library)
-    done = subprocess.run(
-        [python, "-c", "\n".join(lines)], cwd=tmp_path, capture_output=True, text=True
+    process = subprocess.run(
+        [python, "-c", "\n".join(script)], cwd=tmp_path, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    codes, mine = (
-        np.load(tmp_path / "codes.npy"),
-        ours.encode(ours.prepare(x)).matrix().toarray(),
-    )
-    factor = codes.sum() / mine.sum()
+    assert process.returncode == 0, process.stderr
+
+    codes = np.load(tmp_path / "codes.npy")
+    our_codes = coder.encode(coder.prepare(x)).matrix().toarray()
+    # SAELens normalises to another length.
+    factor = codes.sum() / our_codes.sum()
     np.testing.assert_allclose(
-        codes, factor * mine, rtol=1e-4, atol=1e-5 * np.abs(codes).max()
+        codes, factor * our_codes, rtol=1e-4, atol=1e-5 * np.abs(codes).max()
     )
     assert factor == pytest.approx(12**0.5 / 1.7, rel=1e-4)

@@ -1,5 +1,9 @@
-"""Checkpoints that are not what they say: each is refused in one line, which names the file and what is wrong in it."""
+"""A checkpoint that is not what it says is refused in one line.
 
+The line names the file, and what is wrong in it.
+"""
+
+import itertools
 import json
 import math
 import os
@@ -8,22 +12,24 @@ import re
 import resource
 import signal
 import zipfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from models.checkpoints import (
-    FORMATS,
-    LENS,
-    LINEAR,
-    OURS,
+    CODER_TENSORS,
+    EXAMPLES,
+    LINEAR_ENCODER,
+    SAELENS_CONFIG,
+    SPARSIFY_TENSORS,
     D,
     K,
     M,
-    embeddings,
-    folder,
-    random,
+    random_embeddings,
+    random_tensor,
+    write_checkpoint,
 )
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -31,111 +37,153 @@ from scoring.examples import coder as make_coder
 
 import sae
 from sae.__main__ import main
-from sae.core import registry, seals
+from sae.core import seals
 from sae.core.errors import UserError
 from sae.models import convert
+from sae.models.importers.dictionary_learning import DictionaryLearningConfig
+from sae.models.importers.ours import SaeFileHeader
+from sae.models.importers.saelens import SaelensConfig
+from sae.models.importers.saev import SaevHeader
+from sae.models.importers.sparsify import SparsifyConfig
+from sae.models.importers.visaebench import VisaebenchConfig
 
 NAN, INF = math.nan, math.inf
-SPARSIFY = LINEAR | {"W_dec": random(M, D), "b_dec": random(D)}
+SETTINGS_CLASSES = {
+    "dictionary_learning": DictionaryLearningConfig,
+    "ours": SaeFileHeader,
+    "saelens": SaelensConfig,
+    "saev": SaevHeader,
+    "sparsify": SparsifyConfig,
+    "visaebench": VisaebenchConfig,
+}
 
 
 @pytest.fixture
-def refused(tmp_path, caplog):
-    """Import a place; the one line that comes out. Nothing is written."""
+def refusal(tmp_path, caplog):
+    """Return a function that imports a place in vain, and returns the one line of error.
 
-    def refuse(place, *options):
+    Nothing is written.
+    """
+
+    def import_in_vain(place, *options):
         caplog.clear()
         out = tmp_path / "out.safetensors"
-        assert (
-            main(["import", str(place), "--out", str(out), *options]) == 1
-            and not out.exists()
-        )
+        assert main(["import", str(place), "--out", str(out), *options]) == 1
+        assert not out.exists()
         [record] = caplog.records
         line = record.getMessage()
-        assert (
-            line.startswith("error: ") and "\n" not in line and record.exc_info is None
-        )
+        assert line.startswith("error: ")
+        assert "\n" not in line
+        assert record.exc_info is None
         return line
 
-    return refuse
+    return import_in_vain
 
 
-def tensor_file(place):
-    """The file of tensors in a folder, its header and its tensors."""
-    [file] = [
+@dataclass(frozen=True)
+class TensorFile:
+    """The file of tensors of a checkpoint.
+
+    Attributes:
+        path: the file.
+        header: what stands in front of its tensors: {key: text} or None of a
+            safetensors file, a line of JSON or b"" of a file of PyTorch.
+        tensors: {name: tensor}.
+    """
+
+    path: Path
+    header: dict[str, str] | bytes | None
+    tensors: dict[str, torch.Tensor]
+
+    def write(self):
+        """Write the file anew."""
+        if self.path.suffix == ".safetensors":
+            contiguous = {name: t.contiguous() for name, t in self.tensors.items()}
+            save_file(contiguous, self.path, metadata=self.header)
+            return
+        with open(self.path, "wb") as stream:
+            stream.write(self.header)
+            torch.save(self.tensors, stream)
+
+    def settings(self):
+        """Return the settings in the header."""
+        text = self.header["sae"] if isinstance(self.header, dict) else self.header
+        return json.loads(text)
+
+
+def read_tensor_file(place):
+    """Read the one file of tensors in a folder."""
+    [path] = [
         path for path in place.iterdir() if path.suffix in (".pt", ".safetensors")
     ]
-    if file.suffix == ".safetensors":
-        with safe_open(file, framework="pt") as opened:
-            return file, opened.metadata(), load_file(file)
-    with open(file, "rb") as stream:
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as opened:
+            return TensorFile(path, opened.metadata(), load_file(path))
+    with open(path, "rb") as stream:
         header = stream.readline() if stream.peek(1)[:1] == b"{" else b""
-        return file, header, torch.load(stream, weights_only=True)
+        return TensorFile(path, header, torch.load(stream, weights_only=True))
 
 
-def write(file, header, tensors):
-    if file.suffix == ".safetensors":
-        save_file(
-            {name: t.contiguous() for name, t in tensors.items()}, file, metadata=header
-        )
-        return
-    with open(file, "wb") as stream:
-        stream.write(header)
-        torch.save(tensors, stream)
-
-
-def put(settings, keys, value):
-    """Set a value at a dotted key."""
-    *outer, last = keys.split(".")
-    for key in outer:
+def set_dotted_key(settings, dotted_key, value):
+    """Set a value of nested settings, at a key such as "trainer.k"."""
+    *outer_keys, last_key = dotted_key.split(".")
+    for key in outer_keys:
         settings = settings.setdefault(key, {})
-    settings[last] = value
+    settings[last_key] = value
 
 
-def with_setting(place, keys, value):
-    """Change a setting of a checkpoint, wherever its format keeps them; gives that file."""
-    beside = [path for path in place.iterdir() if path.suffix == ".json"]
-    if beside:
-        settings = json.loads(beside[0].read_text())
-        put(settings, keys, value)
-        beside[0].write_text(json.dumps(settings))
-        return beside[0]
-    file, header, tensors = tensor_file(place)
-    ours = isinstance(header, dict)
-    settings = json.loads(header["sae"] if ours else header)
-    put(settings, keys, value)
-    if ours:
-        put(settings, "seal", seals.BLANK)
-    write(
-        file,
-        {"sae": json.dumps(settings)}
-        if ours
-        else json.dumps(settings).encode() + b"\n",
-        tensors,
-    )
-    if ours:
-        seals.seal(file)
-    return file
+def change_setting(place, dotted_key, value):
+    """Change a setting of a checkpoint, wherever its format keeps them.
+
+    Returns:
+        The file that has the settings.
+    """
+    settings_files = [path for path in place.iterdir() if path.suffix == ".json"]
+    if settings_files:
+        settings = json.loads(settings_files[0].read_text())
+        set_dotted_key(settings, dotted_key, value)
+        settings_files[0].write_text(json.dumps(settings))
+        return settings_files[0]
+
+    file = read_tensor_file(place)
+    settings = file.settings()
+    set_dotted_key(settings, dotted_key, value)
+    if isinstance(file.header, dict):  # A file of this project.
+        settings["seal"] = seals.BLANK
+        replace(file, header={"sae": json.dumps(settings)}).write()
+        seals.seal(file.path)
+    else:
+        replace(file, header=json.dumps(settings).encode() + b"\n").write()
+    return file.path
 
 
-def with_tensors(place, **changed):
-    """Change tensors of a checkpoint, or leave them out (None); gives the file."""
-    file, header, tensors = tensor_file(place)
-    changed = {name.replace("__", "."): value for name, value in changed.items()}
-    write(
-        file,
-        header,
-        {name: t for name, t in (tensors | changed).items() if t is not None},
-    )
-    return file
+def change_tensors(place, changed):
+    """Change tensors of a checkpoint, or leave them out (None).
+
+    Args:
+        place: the folder of the checkpoint.
+        changed: {name: tensor}.
+
+    Returns:
+        The file of tensors.
+    """
+    file = read_tensor_file(place)
+    tensors = {
+        name: tensor
+        for name, tensor in (file.tensors | changed).items()
+        if tensor is not None
+    }
+    replace(file, tensors=tensors).write()
+    return file.path
 
 
-def made(name, tmp_path):
-    return FORMATS[name][1](tmp_path / "theirs")
+def write_example(name, tmp_path):
+    """Write a valid checkpoint, and return its folder."""
+    return EXAMPLES[name].write(tmp_path / "theirs")
 
 
 @pytest.mark.parametrize(
-    ("name", "keys", "value", "said"),
+    ("name", "keys", "value", "message"),
     [
         (
             "saelens topk",
@@ -309,12 +357,13 @@ def made(name, tmp_path):
     ],
 )
 def test_a_setting_of_another_type_or_range_is_named(
-    name, keys, value, said, tmp_path, refused
+    name, keys, value, message, tmp_path, refusal
 ):
-    place = made(name, tmp_path)
-    file = with_setting(place, keys, value)
-    line = refused(place)
-    assert said in line and (str(file) in line or str(tensor_file(place)[0]) in line)
+    place = write_example(name, tmp_path)
+    settings_file = change_setting(place, keys, value)
+    line = refusal(place)
+    assert message in line
+    assert str(settings_file) in line or str(read_tensor_file(place).path) in line
 
 
 @pytest.mark.parametrize(
@@ -334,20 +383,21 @@ def test_a_setting_of_another_type_or_range_is_named(
     ],
 )
 def test_a_size_that_the_settings_state_must_be_that_of_the_tensors(
-    name, keys, right, needed, tmp_path, refused
+    name, keys, right, needed, tmp_path, refusal
 ):
-    place = made(name, tmp_path)
-    with_setting(place, keys, right)
+    place = write_example(name, tmp_path)
+    change_setting(place, keys, right)
     assert convert.load(str(place)).m == M
-    file = with_setting(place, keys, 1024)
-    assert (
-        refused(place)
-        == f"error: {file}: {keys} is 1024, expected {needed}, to fit {tensor_file(place)[0]}"
+    settings_file = change_setting(place, keys, 1024)
+    tensor_file = read_tensor_file(place).path
+    assert refusal(place) == (
+        f"error: {settings_file}: {keys} is 1024, expected {needed}, to fit "
+        f"{tensor_file}"
     )
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "said"),
+    ("name", "settings", "message"),
     [
         # Latents that are not counted: those of eai-sparsify count where they are 0, those of ViSAEBench always.
         (
@@ -384,54 +434,54 @@ def test_a_size_that_the_settings_state_must_be_that_of_the_tensors(
     ],
 )
 def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
-    name, settings, said, tmp_path, refused
+    name, settings, message, tmp_path, refusal
 ):
-    place = made(name, tmp_path)
+    place = write_example(name, tmp_path)
     for keys, value in settings.items():
-        with_setting(place, keys, value)
-    if said is None:
+        change_setting(place, keys, value)
+    if message is None:
         assert convert.load(str(place)).m == M
     else:
-        assert said in refused(place)
+        assert message in refusal(place)
 
 
 @pytest.mark.parametrize(
-    ("name", "changed", "said"),
+    ("name", "changed", "message"),
     [
         # The odd one out is blamed, also where two are, of four.
         (
             "saelens topk",
-            {"W_enc": random(M, D)},
+            {"W_enc": random_tensor(M, D)},
             "W_enc is of shape (16, 6), expected (6, 16), to fit the others",
         ),
         (
             "saelens topk",
-            {"W_enc": random(M, D), "W_dec": random(D, M)},
+            {"W_enc": random_tensor(M, D), "W_dec": random_tensor(D, M)},
             "W_enc is of shape (16, 6), expected (6, 16)",
         ),
         (
             "saelens topk",
-            {"b_dec": random(D + 1)},
+            {"b_dec": random_tensor(D + 1)},
             "b_dec is of shape (7,), expected (6,)",
         ),
         (
             "saelens topk",
-            {"W_dec": random(M)},
+            {"W_dec": random_tensor(M)},
             "W_dec is of shape (16,), expected (16, 6)",
         ),
         (
             "saelens topk",
-            {"b_enc": random(1, M)},
+            {"b_enc": random_tensor(1, M)},
             "b_enc is of shape (1, 16), expected (16,)",
         ),
         (
             "saelens topk",
-            {"b_enc": random(0)},
+            {"b_enc": random_tensor(0)},
             "b_enc is of shape (0,), expected (16,)",
         ),
         (
             "saelens jumprelu",
-            {"threshold": random(3)},
+            {"threshold": random_tensor(3)},
             "threshold is of shape (3,), expected (16,)",
         ),
         (
@@ -441,7 +491,7 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
         ),
         (
             "saelens gated",
-            {"r_mag": random(M - 1)},
+            {"r_mag": random_tensor(M - 1)},
             "r_mag is of shape (15,), expected (16,)",
         ),
         (
@@ -456,21 +506,21 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
         ),
         (
             "dictionary_learning topk",
-            {"decoder__weight": random(M, D)},
+            {"decoder.weight": random_tensor(M, D)},
             "decoder.weight is of shape (16, 6), expected",
         ),
         (
             "dictionary_learning relu",
             {
-                "encoder__weight": random(0, D),
-                "encoder__bias": random(0),
-                "decoder__weight": random(D, 0),
+                "encoder.weight": random_tensor(0, D),
+                "encoder.bias": random_tensor(0),
+                "decoder.weight": random_tensor(D, 0),
             },
             "encoder.weight is of shape (0, 6), expected (m, 6)",
         ),
         (
             "dictionary_learning by tensors",
-            {"threshold": random(2)},
+            {"threshold": random_tensor(2)},
             "threshold is of shape (2,), expected ()",
         ),
         (
@@ -485,12 +535,12 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
         ),
         (
             "sparsify",
-            {"encoder__weight": random(D, M)},
+            {"encoder.weight": random_tensor(D, M)},
             "encoder.weight is of shape (6, 16), expected (16, 6)",
         ),
         (
             "overcomplete",
-            {"dictionary__multiplier": random(2)},
+            {"dictionary.multiplier": random_tensor(2)},
             "dictionary.multiplier is of shape (2,), expected ()",
         ),
         (
@@ -500,12 +550,12 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
         ),
         (
             "saev batch",
-            {"activation__threshold": random(4)},
+            {"activation.threshold": random_tensor(4)},
             "activation.threshold is of shape (4,), expected (16,)",
         ),
         (
             "visaebench topk",
-            {"encoder__bias": random(D)},
+            {"encoder.bias": random_tensor(D)},
             "encoder.bias is of shape (6,), expected (16,)",
         ),
         (
@@ -520,17 +570,17 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
         ),
         (
             "saelens topk",
-            {"W_enc": OURS["W_enc"].to(torch.int8)},
+            {"W_enc": CODER_TENSORS["W_enc"].to(torch.int8)},
             "W_enc is of torch.int8, expected floats",
         ),
         (
             "saelens topk",
-            {"W_enc": OURS["W_enc"].to(torch.complex64)},
+            {"W_enc": CODER_TENSORS["W_enc"].to(torch.complex64)},
             "W_enc is of torch.complex64, expected floats",
         ),
         (
             "saelens topk",
-            {"W_enc": OURS["W_enc"] > 0},
+            {"W_enc": CODER_TENSORS["W_enc"] > 0},
             "W_enc is of torch.bool, expected floats",
         ),
         (
@@ -545,7 +595,7 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
         ),
         (
             "visaebench topk",
-            {"decoder__bias": None},
+            {"decoder.bias": None},
             "its format is not plain (none fit; tensors: decoder.weight, enc",
         ),
         (
@@ -555,138 +605,149 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
         ),
     ],
 )
-def test_a_tensor_that_does_not_fit_is_named(name, changed, said, tmp_path, refused):
-    place = made(name, tmp_path)
-    file = with_tensors(place, **changed)
+def test_a_tensor_that_does_not_fit_is_named(name, changed, message, tmp_path, refusal):
+    place = write_example(name, tmp_path)
+    file = change_tensors(place, changed)
     if name.startswith("ours"):
-        with_setting(place, "seal", seals.BLANK)
-    assert said in (line := refused(place)) and str(file) in line
+        change_setting(place, "seal", seals.BLANK)
+    line = refusal(place)
+    assert message in line
+    assert str(file) in line
 
 
 @pytest.mark.parametrize(("k", "budget"), [(None, 9), (0.3, 1), (3.6, 4)])
 def test_the_budget_of_thresholds_is_the_nearest_whole_number(k, budget, tmp_path):
-    place = made("saelens jumprelu", tmp_path)
-    with_setting(place, "k", k)
-    with_setting(place, "metadata.k", 9)  # It counts where there is no k.
+    place = write_example("saelens jumprelu", tmp_path)
+    change_setting(place, "k", k)
+    change_setting(place, "metadata.k", 9)  # It counts where there is no k.
     assert convert.load(str(place)).k == budget
     assert convert.load(str(place), "auto", convert.Options(k=7)).k == 7
 
 
-def test_where_two_k_contradict_each_other_an_option_decides(tmp_path, refused):
-    place = made("dictionary_learning topk", tmp_path)
-    with_setting(place, "trainer.k", 5)
-    assert refused(place).endswith(
+def test_where_two_k_contradict_each_other_an_option_decides(tmp_path, refusal):
+    place = write_example("dictionary_learning topk", tmp_path)
+    change_setting(place, "trainer.k", 5)
+    assert refusal(place).endswith(
         "config.json: trainer.k is 5, its tensor k is 4: say which (--k)"
     )
     assert convert.load(str(place), "auto", convert.Options(k=3)).k == 3
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-def test_a_nested_tensor_is_named(tmp_path, refused):
-    place = made("dictionary_learning topk", tmp_path)
-    with_tensors(
-        place, b_dec=torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
-    )
-    said = refused(place)  # Under Python 3.13 PyTorch's reader takes it for an object.
+def test_a_nested_tensor_is_named(tmp_path, refusal):
+    place = write_example("dictionary_learning topk", tmp_path)
+    nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+    change_tensors(place, {"b_dec": nested})
+    line = refusal(place)
+    # Under Python 3.13 PyTorch's reader takes it for an object.
     assert (
-        "ae.pt: b_dec is no dense tensor of numbers" in said
-        or "ae.pt holds a pickled object" in said
+        "ae.pt: b_dec is no dense tensor of numbers" in line
+        or "ae.pt holds a pickled object" in line
     )
 
 
 @pytest.mark.parametrize("threshold", [torch.tensor([0.7]), torch.full((M,), 0.7)])
 def test_one_threshold_may_be_written_as_one_or_as_many(threshold, tmp_path):
-    place = made("dictionary_learning batch", tmp_path)
-    before = convert.load(str(place)).select.theta
-    with_tensors(place, threshold=threshold)
-    assert torch.equal(
-        convert.load(str(place)).select.theta, before
-    ) and before.shape == (M,)
+    place = write_example("dictionary_learning batch", tmp_path)
+    theta = convert.load(str(place)).select.theta
+    assert theta.shape == (M,)
+    change_tensors(place, {"threshold": threshold})
+    assert torch.equal(convert.load(str(place)).select.theta, theta)
 
 
 def test_floats_of_other_widths_are_read_as_float32(tmp_path):
-    place = made("saelens topk", tmp_path)
-    with_tensors(place, W_enc=OURS["W_enc"].double(), W_dec=OURS["W_dec"].bfloat16())
-    found = convert.load(str(place))
-    assert torch.equal(found.W_enc, OURS["W_enc"]) and torch.equal(
-        found.W_dec, OURS["W_dec"].bfloat16().float()
-    )
+    place = write_example("saelens topk", tmp_path)
+    W_enc = CODER_TENSORS["W_enc"]
+    W_dec = CODER_TENSORS["W_dec"]
+    change_tensors(place, {"W_enc": W_enc.double(), "W_dec": W_dec.bfloat16()})
+    coder = convert.load(str(place))
+    assert torch.equal(coder.W_enc, W_enc)
+    assert torch.equal(coder.W_dec, W_dec.bfloat16().float())
 
 
 @pytest.fixture
 def little_memory():
     """Let this process have a gigabyte more than it has now, and no more."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    most = pages * resource.getpagesize() + 2**30
-    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+    page_count = int(Path("/proc/self/statm").read_text().split()[0])
+    most_bytes = page_count * resource.getpagesize() + 2**30
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (most_bytes, limits[1]))
     yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+    resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int64])
 @pytest.mark.parametrize("name", ["saev topk", "visaebench topk", "sparsify"])
 def test_a_tensor_that_was_expanded_is_refused_before_memory_is_asked_for(
-    name, dtype, tmp_path, refused, little_memory
+    name, dtype, tmp_path, refusal, little_memory
 ):
-    place = made(name, tmp_path)
-    file, header, tensors = tensor_file(place)
-    if file.suffix == ".safetensors":  # Which writes them whole; PyTorch does not.
-        file.unlink()
-        file = place / "sae.pt"
-    tensors["W_dec"] = torch.zeros(1, dtype=dtype).expand(40_000, 40_000)
-    write(file, header if isinstance(header, bytes) else b"", tensors)
-    assert file.stat().st_size < 10_000
-    line = refused(place)
-    size = 40_000**2 * dtype.itemsize
-    assert f"{file}: W_dec was expanded: its shape (40000, 40000) takes" in line
-    assert f"{size:,} bytes, of which the file holds {dtype.itemsize:,}" in line
+    place = write_example(name, tmp_path)
+    file = read_tensor_file(place)
+    if file.path.suffix == ".safetensors":
+        # This format would write the tensor whole; PyTorch does not.
+        file.path.unlink()
+        file = replace(file, path=place / "sae.pt", header=b"")
+    expanded = torch.zeros(1, dtype=dtype).expand(40_000, 40_000)
+    replace(file, tensors=file.tensors | {"W_dec": expanded}).write()
+    assert file.path.stat().st_size < 10_000
+    line = refusal(place)
+    needed_bytes = 40_000**2 * dtype.itemsize
+    assert f"{file.path}: W_dec was expanded: its shape (40000, 40000) takes" in line
+    assert f"{needed_bytes:,} bytes, of which the file holds {dtype.itemsize:,}" in line
 
 
 def test_tensors_that_share_their_numbers_are_refused_where_they_are_many(
-    tmp_path, refused, little_memory
+    tmp_path, refusal, little_memory
 ):
-    place = made("sparsify", tmp_path)
+    place = write_example("sparsify", tmp_path)
     (place / "sae.safetensors").unlink()
     half = torch.zeros(10**6, dtype=torch.float16)
     file = place / "sae.pt"
     torch.save(dict.fromkeys(map(str, range(1000)), half), file)
-    assert f"{file}: its tensors share their numbers: they take" in refused(place)
+    assert f"{file}: its tensors share their numbers: they take" in refusal(place)
     # A decoder that is the encoder's transpose is none of these.
-    tied = {"encoder.weight": LINEAR["encoder.weight"]}
-    tied |= {"encoder.bias": random(M), "b_dec": random(D)}
-    torch.save(tied | {"W_dec": tied["encoder.weight"]}, file)
+    weight = LINEAR_ENCODER["encoder.weight"]
+    tied_tensors = {
+        "encoder.weight": weight,
+        "encoder.bias": random_tensor(M),
+        "b_dec": random_tensor(D),
+        "W_dec": weight,
+    }
+    torch.save(tied_tensors, file)
     assert convert.load(place).m == M
 
 
 def test_a_file_that_unpacks_to_more_than_its_size_is_refused(
-    tmp_path, refused, little_memory
+    tmp_path, refusal, little_memory
 ):
-    place = made("visaebench topk", tmp_path)
-    file, _, tensors = tensor_file(place)
-    torch.save(tensors | {"more": torch.zeros(10**8)}, tmp_path / "whole.pt")
+    place = write_example("visaebench topk", tmp_path)
+    file = read_tensor_file(place)
+    plain = tmp_path / "plain.pt"
+    torch.save(file.tensors | {"more": torch.zeros(10**8)}, plain)
     with (
-        zipfile.ZipFile(tmp_path / "whole.pt") as whole,
-        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed,
+        zipfile.ZipFile(plain) as archive,
+        zipfile.ZipFile(file.path, "w", zipfile.ZIP_DEFLATED) as compressed,
     ):
-        for member in whole.namelist():
-            packed.writestr(member, whole.read(member))
-    (tmp_path / "whole.pt").unlink()
-    assert file.stat().st_size < 10**6
-    assert re.search(f"{file} is compressed: its .* bytes unpack to 4", refused(place))
+        for member in archive.namelist():
+            compressed.writestr(member, archive.read(member))
+    plain.unlink()
+    assert file.path.stat().st_size < 10**6
+    line = refusal(place)
+    assert re.search(f"{file.path} is compressed: its .* bytes unpack to 4", line)
 
 
-def sealed(file, tensors, **settings):
+def write_sealed(file, tensors, **settings):
     """Write a file of this project, whatever its tensors and settings are."""
-    stated = {"select": "topk", "k": K, "input_norm": "none", "input_scale": 1.0}
-    header = json.dumps(stated | settings | {"seal": seals.BLANK})
-    save_file(tensors, file, metadata={"sae": header})
+    header = {"select": "topk", "k": K, "input_norm": "none", "input_scale": 1.0}
+    header |= settings
+    header["seal"] = seals.BLANK
+    save_file(tensors, file, metadata={"sae": json.dumps(header)})
     seals.seal(file)
     return file
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"W_enc": torch.zeros(0, 10**9)}, "W_enc is of shape (0, 1000000000)"),
         ({"W_enc": torch.zeros(10**9, 0)}, "W_enc is of shape (1000000000, 0)"),
@@ -695,18 +756,20 @@ def sealed(file, tensors, **settings):
     ],
 )
 def test_an_sae_is_not_made_before_its_tensors_fit(
-    changed, said, tmp_path, little_memory
+    changed, message, tmp_path, little_memory
 ):
-    file = sealed(tmp_path / "sae.safetensors", OURS | changed)
+    file = write_sealed(tmp_path / "sae.safetensors", CODER_TENSORS | changed)
     with pytest.raises(UserError) as raised:
         sae.load(file)
     assert f"{file} is not a whole SAE file" in str(raised.value)
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
+        ({"select": "magic"}, "select is 'magic'; it should be topk or threshold"),
+        ({"select": []}, "select is []; it should be topk or threshold"),
         ({"k": "4"}, "k = '4'; it should be a whole number from 1 to its 16 latents"),
         ({"k": 17}, "k = 17; it should be a whole number"),
         ({"k": True}, "k = True; it should be a whole number"),
@@ -717,17 +780,18 @@ def test_an_sae_is_not_made_before_its_tensors_fit(
         ({"input_scale": NAN}, "input_scale is nan; it should be a number above 0"),
     ],
 )
-def test_a_file_is_not_loaded_with_settings_that_cannot_be(settings, said, tmp_path):
-    sealed(tmp_path / "right.safetensors", OURS)
-    assert sae.load(tmp_path / "right.safetensors").coder.k == K
-    file = sealed(tmp_path / "sae.safetensors", OURS, **settings)
+def test_a_file_is_not_loaded_with_settings_that_cannot_be(settings, message, tmp_path):
+    right = write_sealed(tmp_path / "right.safetensors", CODER_TENSORS)
+    assert sae.load(right).coder.k == K
+    file = write_sealed(tmp_path / "sae.safetensors", CODER_TENSORS, **settings)
     with pytest.raises(UserError) as raised:
         sae.load(file)
-    assert said in str(raised.value) and str(file) in str(raised.value)
+    assert message in str(raised.value)
+    assert str(file) in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "cfg.json cannot be read as settings in JSON: Expecting value"),
         (b"\xff\xfe", "cfg.json cannot be read as settings in JSON: 'utf-8' codec"),
@@ -742,30 +806,28 @@ def test_a_file_is_not_loaded_with_settings_that_cannot_be(settings, said, tmp_p
         ),
     ],
 )
-def test_settings_that_are_none_are_named(content, said, tmp_path, refused):
-    place = made("saelens topk", tmp_path)
+def test_settings_that_are_none_are_named(content, message, tmp_path, refusal):
+    place = write_example("saelens topk", tmp_path)
     (place / "cfg.json").unlink()
     if content is not None:
         (place / "cfg.json").write_bytes(content)
-    assert f"{place}/{said}" in refused(place)
+    assert f"{place}/{message}" in refusal(place)
 
 
-def test_what_is_missing_is_asked_for_by_its_name(tmp_path, refused):
-    place = folder(
-        tmp_path / "visaebench",
-        tensor_file(made("visaebench topk", tmp_path))[2],
-        None,
-        "sae.pt",
+def test_what_is_missing_is_asked_for_by_its_name(tmp_path, refusal):
+    tensors = read_tensor_file(write_example("visaebench topk", tmp_path)).tensors
+    place = write_checkpoint(tmp_path / "visaebench", tensors, None, "sae.pt")
+    assert f"{place}/sae.pt has no config.json beside it" in refusal(place)
+    place = write_checkpoint(
+        tmp_path / "sparsify", SPARSIFY_TENSORS, None, "sae.safetensors"
     )
-    assert f"{place}/sae.pt has no config.json beside it" in refused(place)
-    place = folder(tmp_path / "sparsify", SPARSIFY, None, "sae.safetensors")
-    assert "give --k (there is no cfg.json or config.json beside it)" in refused(place)
-    place = folder(tmp_path / "saev", OURS, LENS, "sae.pt")
-    assert "cfg: this key is required" in refused(place, "--format", "saev")
+    assert "give --k (there is no cfg.json or config.json beside it)" in refusal(place)
+    place = write_checkpoint(tmp_path / "saev", CODER_TENSORS, SAELENS_CONFIG, "sae.pt")
+    assert "cfg: this key is required" in refusal(place, "--format", "saev")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (
             {0: torch.zeros(2)},
@@ -806,17 +868,17 @@ def test_what_is_missing_is_asked_for_by_its_name(tmp_path, refused):
         ),
     ],
 )
-def test_a_file_of_something_else_is_named(content, said, tmp_path, refused):
+def test_a_file_of_something_else_is_named(content, message, tmp_path, refusal):
     file = tmp_path / "x.pt"
     if isinstance(content, bytes):
         file.write_bytes(content)
     else:
         torch.save(content, file)
-    assert said in refused(file)
+    assert message in refusal(file)
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         (
             np.zeros((0, D), np.float32),
@@ -845,19 +907,18 @@ def test_a_file_of_something_else_is_named(content, said, tmp_path, refused):
         (None, "is no file"),
     ],
 )
-def test_embeddings_to_check_with_are_named(rows, said, tmp_path, refused):
+def test_embeddings_to_check_with_are_named(rows, message, tmp_path, refusal):
     file = tmp_path / "x.npy"
     if isinstance(rows, bytes):
         file.write_bytes(rows)
     elif rows is not None:
         np.save(file, rows)
-    assert f"error: {file} {said}" in refused(
-        made("saelens topk", tmp_path), "--check", str(file)
-    )
+    place = write_example("saelens topk", tmp_path)
+    assert f"error: {file} {message}" in refusal(place, "--check", str(file))
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (
             ["--input-scale=nan"],
@@ -870,57 +931,71 @@ def test_embeddings_to_check_with_are_named(rows, said, tmp_path, refused):
         (["--k", "17"], "k = 17; it should be a whole number from 1 to its 16 latents"),
     ],
 )
-def test_options_beyond_their_range_are_named(options, said, tmp_path, refused):
-    assert said in refused(made("saelens jumprelu", tmp_path), *options)
+def test_options_beyond_their_range_are_named(options, message, tmp_path, refusal):
+    place = write_example("saelens jumprelu", tmp_path)
+    assert message in refusal(place, *options)
     for k in (True, 0, 2.0):
         with pytest.raises(UserError, match=f"import options: k: {k} should be"):
             convert.Options(k=k)
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path, caplog):
-    place, file = made("saelens topk", tmp_path), tmp_path / "file"
+@pytest.fixture
+def files_to_read(tmp_path):
+    """Return the files that an import reads: tensors, settings, rows to check with."""
+    place = write_example("saelens topk", tmp_path)
+    np.save(tmp_path / "x.npy", random_embeddings())
+    return [place / "sae_weights.safetensors", place / "cfg.json", tmp_path / "x.npy"]
+
+
+def error_of(caplog, *command):
+    """Run a command that fails with an error, and return what it logged."""
+    caplog.clear()
+    assert main([*map(str, command)]) == 1
+    assert "Traceback" not in caplog.text
+    return caplog.text
+
+
+@pytest.mark.parametrize("command", ["import", "export"])
+def test_a_place_that_cannot_be_written_is_named(
+    command, files_to_read, tmp_path, caplog
+):
+    if command == "import":
+        source, more = files_to_read[0].parent, ["--check", files_to_read[2]]
+    else:
+        ours = write_example("ours topk", tmp_path / "ours")
+        source, more = ours / "sae.safetensors", []
+    file = tmp_path / "file"
     file.touch()
-    tensors, settings, rows = (
-        place / "sae_weights.safetensors",
-        place / "cfg.json",
-        tmp_path / "x.npy",
-    )
-    np.save(rows, embeddings())
-    exported = made("ours topk", tmp_path / "ours") / "sae.safetensors"
-    before = [path.read_bytes() for path in (tensors, settings, rows)]
-    os.symlink(tensors, tmp_path / "link")
-    for command, out, said in (
-        ("import", tmp_path, "is a folder: name the file to write"),
-        ("import", "", "is a folder: name the file to write"),
-        ("import", file / "x", "cannot be written ([Errno 17] File exists"),
-        ("export", file / "x", "cannot be written ([Errno 17] File exists"),
-        ("import", "/proc/x", "cannot be written ([Errno 2] No such file"),
-        ("export", "/proc/x", "cannot be written ([Errno 2] No such file"),
-        *(
-            ("import", out, "is what was given to read")
-            for out in (tensors, settings, rows, tmp_path / "link")
-        ),
+    for out, message in (
+        (file / "x", "cannot be written ([Errno 17] File exists"),
+        ("/proc/x", "cannot be written ([Errno 2] No such file"),
     ):
-        source, more = (
-            (exported, []) if command == "export" else (place, ["--check", str(rows)])
-        )
-        caplog.clear()
-        assert (
-            main(
-                [command, str(source), "--out", str(out), "--format", "saelens", *more]
-            )
-            == 1
-        )
-        assert (
-            f"error: {out or '.'} {said}" in caplog.text
-            and "Traceback" not in caplog.text
-        )
-    assert before == [path.read_bytes() for path in (tensors, settings, rows)]
+        arguments = [source, "--out", out, "--format", "saelens", *more]
+        assert f"error: {out} {message}" in error_of(caplog, command, *arguments)
+
+
+def test_an_import_replaces_no_folder_and_nothing_that_it_reads(
+    files_to_read, tmp_path, caplog
+):
+    contents = [file.read_bytes() for file in files_to_read]
+    os.symlink(files_to_read[0], tmp_path / "link")
+    place = files_to_read[0].parent
+    refusals = {
+        tmp_path: "is a folder: name the file to write",
+        "": "is a folder: name the file to write",
+        tmp_path / "link": "is what was given to read",
+    }
+    refusals |= dict.fromkeys(files_to_read, "is what was given to read")
+    for out, message in refusals.items():
+        arguments = [place, "--out", out, "--check", files_to_read[2]]
+        logged = error_of(caplog, "import", *arguments)
+        assert f"error: {out or '.'} {message}" in logged
+    assert contents == [file.read_bytes() for file in files_to_read]
 
 
 @pytest.mark.parametrize("name", ["", "sae_weights.safetensors", "cfg.json"])
-def test_a_pipe_is_refused_and_not_waited_for(name, tmp_path, refused):
-    place = made("saelens topk", tmp_path) if name else tmp_path / "pipe"
+def test_a_pipe_is_refused_and_not_waited_for(name, tmp_path, refusal):
+    place = write_example("saelens topk", tmp_path) if name else tmp_path / "pipe"
     pipe = place / name
     pipe.unlink(missing_ok=True)
     os.mkfifo(tmp_path / "fifo")
@@ -928,28 +1003,27 @@ def test_a_pipe_is_refused_and_not_waited_for(name, tmp_path, refused):
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
     signal.alarm(20)
     try:
-        assert f"{pipe} is a folder, pipe, socket or device, not a file" in refused(
+        assert f"{pipe} is a folder, pipe, socket or device, not a file" in refusal(
             place
         )
     finally:
         signal.alarm(0)
 
 
-def test_what_lies_beside_an_export_is_read(tmp_path, refused):
-    convert.export(make_coder(0), "overcomplete", tmp_path / "over")
-    found = convert.load(str(tmp_path / "over"))
-    assert (found.k, found.input_norm, found.input_scale) == (4, "unit_l2", 2.0)
-    (tmp_path / "over/made_by.json").write_text('{"k": "4"}')
-    assert f"{tmp_path}/over/made_by.json: k: '4' should be a valid integer" in refused(
-        tmp_path / "over"
-    )
-    (tmp_path / "over/made_by.json").unlink()
-    assert "does not say how many latents are kept: give --k" in refused(
-        tmp_path / "over"
-    )
-    np.save(tmp_path / "over/b_dec.npy", np.zeros(D + 1))
-    assert "b_dec.npy is of shape (7,), expected (6,), to fit the others" in refused(
-        tmp_path / "over", "--k=4"
+def test_what_lies_beside_an_export_is_read(tmp_path, refusal):
+    place = tmp_path / "over"
+    convert.export(make_coder(0), "overcomplete", place)
+    coder = convert.load(str(place))
+    assert (coder.k, coder.input_norm, coder.input_scale) == (4, "unit_l2", 2.0)
+
+    made_by = place / "made_by.json"
+    made_by.write_text('{"k": "4"}')
+    assert f"{made_by}: k: '4' should be a valid integer" in refusal(place)
+    made_by.unlink()
+    assert "does not say how many latents are kept: give --k" in refusal(place)
+    np.save(place / "b_dec.npy", np.zeros(D + 1))
+    assert "b_dec.npy is of shape (7,), expected (6,), to fit the others" in refusal(
+        place, "--k=4"
     )
 
 
@@ -967,45 +1041,40 @@ def test_what_lies_beside_an_export_is_read(tmp_path, refused):
 def test_no_value_of_a_setting_ends_otherwise_than_in_an_sae_or_an_error(
     name, tmp_path
 ):
-    place = made(name, tmp_path)
-    [file] = [path for path in place.iterdir() if path.suffix == ".json"] or [
-        tensor_file(place)[0]
-    ]
-    before = file.read_bytes()
-    held = tensor_file(place)[1]
-    settings = json.loads(
-        before
-        if file.suffix == ".json"
-        else held["sae"]
-        if isinstance(held, dict)
-        else held
-    )
+    place = write_example(name, tmp_path)
+    json_files = [path for path in place.iterdir() if path.suffix == ".json"]
+    if json_files:
+        settings_file = json_files[0]
+        settings = json.loads(settings_file.read_text())
+    else:
+        tensor_file = read_tensor_file(place)
+        settings_file = tensor_file.path
+        settings = tensor_file.settings()
+    valid_content = settings_file.read_bytes()
 
-    def keys_of(part, above=""):
-        for key, value in part.items():
-            yield above + key
-            yield from (
-                keys_of(value, f"{above}{key}.") if isinstance(value, dict) else ()
-            )
-
-    importer = registry.load("importer", FORMATS[name][0])
-    keys_read = [*keys_of(settings), *importer.Settings.model_fields]
+    settings_class = SETTINGS_CLASSES[EXAMPLES[name].format]
+    dotted_keys = [*dotted_keys_of(settings), *settings_class.model_fields]
     values = (None, [], {}, "x", True, -1, 0, 0.5, NAN, INF, 10**30, 1e39, 1e308)
-    for keys in dict.fromkeys(keys_read):
-        for value in values:
-            file.write_bytes(before)
-            with_setting(place, keys, value)
-            if name.startswith("visaebench") and keys != "input_dim":
-                with_setting(place, "input_dim", D)  # What a factor multiplies.
-            try:
-                found = convert.load(str(place))
-            except UserError:
-                continue
-            assert (
-                all(t.isfinite().all() for t in found.state_dict().values())
-                and type(found.k) is int
-            )
-            assert (
-                1 <= found.k <= M
-                and np.isfinite(found.encode(found.prepare(embeddings(4))).values).all()
-            )
+    for dotted_key, value in itertools.product(dict.fromkeys(dotted_keys), values):
+        settings_file.write_bytes(valid_content)
+        change_setting(place, dotted_key, value)
+        if name.startswith("visaebench") and dotted_key != "input_dim":
+            # What `expansion_factor` multiplies.
+            change_setting(place, "input_dim", D)
+        try:
+            coder = convert.load(str(place))
+        except UserError:
+            continue
+        assert all(tensor.isfinite().all() for tensor in coder.state_dict().values())
+        assert type(coder.k) is int
+        assert 1 <= coder.k <= M
+        codes = coder.encode(coder.prepare(random_embeddings(4)))
+        assert np.isfinite(codes.values).all()
+
+
+def dotted_keys_of(settings, prefix=""):
+    """Yield the keys of nested settings, such as "trainer" and "trainer.k"."""
+    for key, value in settings.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from dotted_keys_of(value, f"{prefix}{key}.")

@@ -1,4 +1,4 @@
-"""An SAE elsewhere than on the CPU: on `support/pretend_device.py`."""
+"""An SAE works elsewhere than on the CPU: on `support/pretend_device.py`."""
 
 import numpy as np
 import pytest
@@ -19,20 +19,26 @@ def test_an_encoder_gives_the_same_on_a_device(threshold, resident, monkeypatch)
     coder.initialise(torch.full((6,), 0.1), seed=0)
     encoder = Encoder(coder.requires_grad_(False))
 
-    def use():
+    def arrays_of_use():
         codes = encoder.encode(embeddings)
-        fewer = encoder.encode(embeddings, 2)
-        arrays = [codes.values, codes.indices, codes.offsets]
-        arrays += [fewer.values, fewer.indices, encoder.decode(codes)]
-        return [*arrays, encoder.reconstruct(embeddings)]
+        two_largest = encoder.encode(embeddings, 2)
+        return [
+            codes.values,
+            codes.indices,
+            codes.offsets,
+            two_largest.values,
+            two_largest.indices,
+            encoder.decode(codes),
+            encoder.reconstruct(embeddings),
+        ]
 
-    on_cpu = use()
+    on_cpu = arrays_of_use()
     if not resident:
         monkeypatch.setattr(inputs, "RESIDENT", 0)
     with pretend_device():
         # By hand, since the name of this device is none that a user may give.
         encoder.coder.to(DEVICE)
         assert encoder.coder.W_dec.device == DEVICE
-        on_device = use()
+        on_device = arrays_of_use()
     for array, expected in zip(on_device, on_cpu, strict=True):
         np.testing.assert_array_equal(array, expected)

@@ -1,4 +1,7 @@
-"""The library alone: its wheel in an empty environment, without the workflow's engine."""
+"""The library works alone: its wheel, without the workflow's engine.
+
+The wheel is installed into an empty environment.
+"""
 
 import json
 import shutil
@@ -35,54 +38,42 @@ print(json.dumps({"same": bool((back.indices == loaded.encode(x).indices).all())
 
 
 def test_the_wheel_loads_encodes_imports_exports_explores_and_scores(tmp_path):
-    run = {"check": True, "capture_output": True, "text": True}
-    python = tmp_path / "env/bin/python"
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], **run)
-    source = (
-        tmp_path / "source"
-    )  # A build leaves its folder there, which a later build would take files from.
-    for part in (
+    environment = tmp_path / "env"
+    python = environment / "bin/python"
+    run_python(sys.executable, "-m", "venv", environment)
+    # A copy: a build leaves its folder there, which a later build would take files from.
+    source = tmp_path / "source"
+    for package in (
         "sae",
         "workflow/sae_workflow",
         "workflow/snakemake_logger_plugin_sae",
     ):
-        shutil.copytree(ROOT / part, source / part)
+        shutil.copytree(ROOT / package, source / package)
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
-    build = [
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        tmp_path,
-        source,
-    ]
-    subprocess.run([sys.executable, *build], **run)
+    build = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    run_python(sys.executable, "-m", *build, "--wheel-dir", tmp_path, source)
     (wheel,) = tmp_path.glob("sae-*.whl")
-    # The versions that are tested: what the lock names of the library's own requirements.
-    subprocess.run(
-        [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "-c",
-            ROOT / "requirements.lock",
-            wheel,
-        ],
-        **run,
-    )
-    rng = np.random.default_rng(0)
-    np.save(tmp_path / "x.npy", rng.normal(size=(60, 6)).astype(np.float32))
-    np.save(tmp_path / "labels.npy", rng.integers(3, size=60))
-    saefile.save(make_coder(0, d=6, m=16, k=4), tmp_path / "sae.safetensors")
-    done = subprocess.run([python, "-c", USE, str(ROOT)], cwd=tmp_path, **run)
+    # The versions that are tested: the lock has the library's own requirements.
+    lock = ROOT / "requirements.lock"
+    run_python(python, "-m", "pip", "install", "--quiet", "-c", lock, wheel)
+
+    generator = np.random.default_rng(0)
+    embeddings = generator.normal(size=(60, 6)).astype(np.float32)
+    labels = generator.integers(3, size=60)
+    np.save(tmp_path / "x.npy", embeddings)
+    np.save(tmp_path / "labels.npy", labels)
+    sae_file = tmp_path / "sae.safetensors"
+    saefile.save(make_coder(0, d=6, m=16, k=4), sae_file)
+    output = run_python(python, "-c", USE, str(ROOT), cwd=tmp_path)
     assert "assets/" in (tmp_path / "site/index.html").read_text()
-    said = json.loads(done.stdout.splitlines()[-1])
-    x, labels = (np.load(tmp_path / f"{name}.npy") for name in ("x", "labels"))
-    here = sae.score(sae.load(tmp_path / "sae.safetensors"), x, labels)
-    assert said["same"] and said["scores"] == pytest.approx(here)
+    printed = json.loads(output.splitlines()[-1])
+    assert printed["same"]
+    expected_scores = sae.score(sae.load(sae_file), embeddings, labels)
+    assert printed["scores"] == pytest.approx(expected_scores)
+
+
+def run_python(*command, cwd=None):
+    """Run a command that must succeed, and return what it printed."""
+    done = subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True)
+    return done.stdout

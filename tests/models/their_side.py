@@ -1,11 +1,14 @@
-"""What other libraries do, run with the Python of an environment that holds one:
+"""Run another library, with the Python of an environment that holds it:
 
-    ENV/bin/python tests/models/their_side.py LIBRARY encode FOLDER X OUT     load FOLDER, encode the embeddings X
-    ENV/bin/python tests/models/their_side.py LIBRARY train KIND X FOLDER OUT   train a small SAE, save and encode it
+    PYTHON tests/models/their_side.py LIBRARY encode FOLDER X OUT
+        load FOLDER, and encode the embeddings X
+    PYTHON tests/models/their_side.py LIBRARY train KIND X FOLDER OUT
+        train a small SAE, save it and encode X
 
-OUT gets codes (N, m) and reconstructions (N, d), by the library's own loader and code alone. The variable SIDE may hold
-other settings than these, as JSON; `options` are more of the SAE's own, `start` is a file of the weights to begin with,
-W_enc (d, m), W_dec (m, d) and b_dec (d,).
+OUT gets codes (N, m) and reconstructions (N, d), by the library's own loader and code
+alone. The variable SIDE may hold other settings than those below, as JSON; `options`
+are more of the SAE's own, `start` is a file of the weights to begin with, W_enc (d, m),
+W_dec (m, d) and b_dec (d,).
 """
 
 import json
@@ -32,27 +35,37 @@ LEVELS = [M // 16, M // 8, M // 4, M // 2, M]
 
 
 def batches(x):
+    """Yield random batches of the rows of x, for each step of a training."""
     generator = torch.Generator().manual_seed(SIDE["seed"])
     for _ in range(STEPS):
         yield x[torch.randint(len(x), (BATCH,), generator=generator)]
 
 
 @torch.no_grad()
-def begin(model, centred):
-    """Give a model the weights of `start`; `centred`: whether it subtracts b_dec from its inputs."""
+def set_start_weights(model, centred):
+    """Give a model the weights of `start`, if there are some.
+
+    Args:
+        model: of any library, with its own names of tensors.
+        centred: whether it subtracts b_dec from its inputs.
+    """
     if "start" not in SIDE:
         return
-    w_enc, w_dec, b_dec = (
-        torch.from_numpy(np.load(SIDE["start"])[name])
-        for name in ("W_enc", "W_dec", "b_dec")
-    )
-    encoder = model.W_enc if hasattr(model, "W_enc") else model.encoder.weight
-    decoder = model.W_dec if hasattr(model, "W_dec") else model.decoder.weight
-    encoder.copy_(w_enc if hasattr(model, "W_enc") else w_enc.T)
-    decoder.copy_(w_dec if hasattr(model, "W_dec") else w_dec.T)
-    (model.b_enc if hasattr(model, "b_enc") else model.encoder.bias).copy_(
-        -b_dec @ w_enc * (not centred)
-    )
+    start = np.load(SIDE["start"])
+    W_enc = torch.from_numpy(start["W_enc"])
+    W_dec = torch.from_numpy(start["W_dec"])
+    b_dec = torch.from_numpy(start["b_dec"])
+    b_enc = torch.zeros(W_enc.shape[1]) if centred else -b_dec @ W_enc
+
+    if hasattr(model, "W_enc"):
+        model.W_enc.copy_(W_enc)
+    else:
+        model.encoder.weight.copy_(W_enc.T)
+    if hasattr(model, "W_dec"):
+        model.W_dec.copy_(W_dec)
+    else:
+        model.decoder.weight.copy_(W_dec.T)
+    (model.b_enc if hasattr(model, "b_enc") else model.encoder.bias).copy_(b_enc)
     (model.b_dec if hasattr(model, "b_dec") else model.bias).copy_(b_dec)
 
 
@@ -75,29 +88,33 @@ class Saelens:
         from sae_lens.saes import jumprelu_sae
         from sae_lens.training.sae_trainer import SAETrainer
 
-        stem = {
+        class_stems = {
             "topk": "TopK",
             "batchtopk": "BatchTopK",
             "matryoshka": "MatryoshkaBatchTopK",
             "jumprelu": "JumpReLU",
+            "gated": "Gated",
+            "standard": "Standard",
         }
-        stem |= {"gated": "Gated", "standard": "Standard"}
         options = {"d_in": x.shape[1], "d_sae": M}
         if "topk" in kind or kind == "matryoshka":
             options["k"] = K
         if kind == "matryoshka":
             options["matryoshka_widths"] = LEVELS
         options |= SIDE["options"]
-        if (
-            kind == "jumprelu_batch"
-        ):  # Its quadratic loss, of the batch's mean L0 instead of each sample's.
-            kind, own = "jumprelu", jumprelu_sae.Step
+        if kind == "jumprelu_batch":
+            # Its quadratic loss, of the batch's mean L0 instead of each sample's.
+            kind = "jumprelu"
+            own_step = jumprelu_sae.Step
             jumprelu_sae.Step = SimpleNamespace(
-                apply=lambda *given: own.apply(*given).mean(dim=0, keepdim=True)
+                apply=lambda *arguments: own_step.apply(*arguments).mean(
+                    dim=0, keepdim=True
+                )
             )
-        config = getattr(sae_lens, f"{stem[kind]}TrainingSAEConfig")(**options)
-        sae = getattr(sae_lens, f"{stem[kind]}TrainingSAE")(config)
-        begin(sae, config.apply_b_dec_to_input)
+        stem = class_stems[kind]
+        config = getattr(sae_lens, f"{stem}TrainingSAEConfig")(**options)
+        sae = getattr(sae_lens, f"{stem}TrainingSAE")(config)
+        set_start_weights(sae, config.apply_b_dec_to_input)
         training = SAETrainerConfig(
             total_training_samples=BATCH * STEPS,
             train_batch_size_samples=BATCH,
@@ -116,6 +133,7 @@ class DictionaryLearning:
     KINDS = ("topk", "batchtopk", "matryoshka", "jumprelu", "gated", "standard")
 
     def classes(self, kind):
+        """Return the trainer and the class of a kind of SAE."""
         from dictionary_learning import dictionary
         from dictionary_learning.trainers import (
             batch_top_k,
@@ -140,14 +158,13 @@ class DictionaryLearning:
 
     def encode(self, folder, x):
         config = json.loads((Path(folder) / "config.json").read_text())["trainer"]
-        by_class = {
-            self.classes(kind)[1].__name__: self.classes(kind)[1] for kind in self.KINDS
-        }
-        made = by_class[config["dict_class"]]
+        sae_classes = [self.classes(kind)[1] for kind in self.KINDS]
+        class_of = {sae_class.__name__: sae_class for sae_class in sae_classes}
+        sae_class = class_of[config["dict_class"]]
         options = {"k": config["k"]} if config.get("k") else {}
-        ae = made.from_pretrained(str(Path(folder) / "ae.pt"), **options)
-        codes = ae.encode(x)
-        return codes, ae.decode(codes)
+        sae = sae_class.from_pretrained(str(Path(folder) / "ae.pt"), **options)
+        codes = sae.encode(x)
+        return codes, sae.decode(codes)
 
     def train(self, kind, x, folder):
         trainer_class, _ = self.classes(kind)
@@ -172,7 +189,9 @@ class DictionaryLearning:
             **names,
             **options,
         )
-        begin(trainer.ae, not isinstance(trainer, self.classes("jumprelu")[0]))
+        set_start_weights(
+            trainer.ae, not isinstance(trainer, self.classes("jumprelu")[0])
+        )
         for step, batch in enumerate(batches(x)):
             trainer.update(step, batch)
         folder.mkdir(parents=True)
@@ -186,22 +205,25 @@ class Sparsify:
     KINDS = ("topk", "multitopk")
 
     def encoder(self, x, weight, bias, k, activation):
-        """Its `fused_encoder`, with the gradient of all activations; its own drops all but that of the k largest."""
+        """Encode as its `fused_encoder`, with the gradient of all activations.
+
+        Its own drops all but that of the k largest.
+        """
         from sparsify.fused_encoder import EncoderOutput
 
-        a = torch.relu(torch.nn.functional.linear(x, weight, bias))
-        return EncoderOutput(*a.topk(k, dim=-1, sorted=False), a)
+        activations = torch.relu(torch.nn.functional.linear(x, weight, bias))
+        values, latents = activations.topk(k, dim=-1, sorted=False)
+        return EncoderOutput(values, latents, activations)
 
     def encode(self, folder, x):
         os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
         from sparsify import SparseCoder
 
         coder = SparseCoder.load_from_disk(folder, device="cpu")
-        found = coder.encode(x)
-        codes = torch.zeros(len(x), coder.num_latents).scatter(
-            1, found.top_indices, found.top_acts
-        )
-        return codes, coder.decode(found.top_acts, found.top_indices)
+        encoded = coder.encode(x)
+        zeros = torch.zeros(len(x), coder.num_latents)
+        codes = zeros.scatter(1, encoded.top_indices, encoded.top_acts)
+        return codes, coder.decode(encoded.top_acts, encoded.top_indices)
 
     def train(self, kind, x, folder):
         os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
@@ -215,7 +237,7 @@ class Sparsify:
             x.shape[1], SparseCoderConfig(num_latents=M, k=K, multi_topk=kind != "topk")
         )
         coder.b_dec.data = x.mean(dim=0)
-        begin(coder, True)
+        set_start_weights(coder, True)
         optimiser = torch.optim.Adam(coder.parameters(), lr=LR)
         decay = STEPS // 5 if "start" in SIDE else 1
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -223,8 +245,8 @@ class Sparsify:
         )
         for batch in batches(x):
             coder.set_decoder_norm_to_unit_norm()
-            out = coder(batch)
-            (out.fvu + out.multi_topk_fvu / 8).backward()
+            losses = coder(batch)
+            (losses.fvu + losses.multi_topk_fvu / 8).backward()
             coder.remove_gradient_parallel_to_decoder_directions()
             optimiser.step()
             optimiser.zero_grad()
@@ -242,7 +264,7 @@ class Overcomplete:
             return TopKSAE(d, M, top_k=K, encoder_module="linear")
         return JumpSAE(d, M, encoder_module="linear")
 
-    def coded(self, model, x):
+    def encode_by(self, model, x):
         model.eval()
         _, codes = model.encode(x)
         return codes, model.decode(codes)
@@ -254,7 +276,7 @@ class Overcomplete:
         m, d = state["encoder.final_block.0.weight"].shape
         model = TopKSAE(d, m, top_k=K, encoder_module="linear")
         model.load_state_dict(state)
-        codes, rebuilt = self.coded(model, x)
+        codes, rebuilt = self.encode_by(model, x)
         return codes, rebuilt + torch.from_numpy(np.load(folder / "b_dec.npy"))
 
     def train(self, kind, x, folder):
@@ -278,22 +300,25 @@ LIBRARIES = {
 }
 
 
-def main(library, what, *arguments):
+def main(library, command, *arguments):
     torch.manual_seed(SIDE["seed"])
     side = LIBRARIES[library]()
-    if what == "train":
-        kind, *arguments = arguments
-    x_file, folder, out = (
-        (arguments[1], arguments[0], arguments[2]) if what == "encode" else arguments
-    )
-    x, folder = torch.from_numpy(np.load(x_file)), Path(folder)
-    if what == "train":
+    if command == "train":
+        kind, x_file, folder, out = arguments
+    else:
+        folder, x_file, out = arguments
+    x = torch.from_numpy(np.load(x_file))
+    folder = Path(folder)
+    if command == "train":
         side.train(kind, x, folder)
+
     with torch.no_grad():
+        # A model of Overcomplete is not loaded again: its file lacks what is pickled.
         trained = getattr(side, "trained", None)
-        codes, rebuilt = (
-            side.encode(folder, x) if trained is None else side.coded(trained, x)
-        )
+        if trained is None:
+            codes, rebuilt = side.encode(folder, x)
+        else:
+            codes, rebuilt = side.encode_by(trained, x)
     np.savez(out, codes=codes.float().numpy(), rebuilt=rebuilt.float().numpy())
 
 

@@ -1,67 +1,110 @@
 """dictionary_learning (MIT): a folder with `ae.pt`, a state dict, and `config.json`.
 
-Top-k, BatchTopK, Matryoshka, JumpReLU, gated and plain SAEs have state dicts of their own. A Top-k SAE of this library
-keeps `threshold` at -1; a threshold from 0 on makes the same tensors a BatchTopK SAE.
+Top-k, BatchTopK, Matryoshka, JumpReLU, gated and plain SAEs have state dicts of their
+own. A Top-k SAE of this library keeps `threshold` at -1; a threshold from 0 on makes
+the same tensors a BatchTopK SAE.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sae.core.errors import UserError
 from sae.core.options import like
 from sae.models import foreign
 from sae.models.coder import Coder
 
-_LINEAR = {"encoder.weight": "md", "decoder.weight": "dm"}
-_TOPK = _LINEAR | {"encoder.bias": "m", "b_dec": "d"}
-_JUMP = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d", "threshold": "m?"}
-SHAPES = {
-    "AutoEncoderTopK": _TOPK,
-    "BatchTopKSAE": _TOPK | {"threshold": "m?"},
-    "MatryoshkaBatchTopKSAE": _JUMP,
-    "JumpReluAutoEncoder": _JUMP,
-    "GatedAutoEncoder": _LINEAR
-    | {"gate_bias": "m", "mag_bias": "m", "r_mag": "m", "decoder_bias": "d"},
-    "AutoEncoder": _LINEAR | {"encoder.bias": "m", "bias": "d"},
+LINEAR_AXES = {"encoder.weight": "md", "decoder.weight": "dm"}
+TOPK_AXES = LINEAR_AXES | {"encoder.bias": "m", "b_dec": "d"}
+JUMPRELU_AXES = {
+    "W_enc": "dm",
+    "b_enc": "m",
+    "W_dec": "md",
+    "b_dec": "d",
+    "threshold": "m?",
 }
-OURS = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "decoder.weight": "W_dec"}
-OURS |= {"bias": "b_dec", "decoder_bias": "b_dec", "mag_bias": "b_enc"}
+GATED_AXES = LINEAR_AXES | {
+    "gate_bias": "m",
+    "mag_bias": "m",
+    "r_mag": "m",
+    "decoder_bias": "d",
+}
+# The tensors of each class of the library, by their axes.
+AXES_BY_CLASS = {
+    "AutoEncoderTopK": TOPK_AXES,
+    "BatchTopKSAE": TOPK_AXES | {"threshold": "m?"},
+    "MatryoshkaBatchTopKSAE": JUMPRELU_AXES,
+    "JumpReluAutoEncoder": JUMPRELU_AXES,
+    "GatedAutoEncoder": GATED_AXES,
+    "AutoEncoder": LINEAR_AXES | {"encoder.bias": "m", "bias": "d"},
+}
+# The names that this project has for the library's tensors.
+OUR_NAMES = {
+    "encoder.weight": "W_enc",
+    "encoder.bias": "b_enc",
+    "decoder.weight": "W_dec",
+    "bias": "b_dec",
+    "decoder_bias": "b_dec",
+    "mag_bias": "b_enc",
+}
+ClassName = Annotated[
+    str, like("|".join(AXES_BY_CLASS), f"allowed: {', '.join(AXES_BY_CLASS)}")
+]
 
 
-class Trainer(foreign.Settings):
-    """What made it."""
+class TrainerConfig(foreign.CheckpointSettings):
+    """The settings of the trainer that made an SAE."""
 
-    dict_class: (
-        Annotated[str, like("|".join(SHAPES), f"allowed: {', '.join(SHAPES)}")] | None
-    ) = None
+    dict_class: ClassName | None = None
     activation_dim: foreign.Size | None = None
     dict_size: foreign.Size | None = None
     group_sizes: list[foreign.Size] | None = None
     k: foreign.Size | None = None
 
 
-class Settings(foreign.Settings):
-    """Of config.json; `made_by` is in this project's exports."""
+class DictionaryLearningConfig(foreign.CheckpointSettings):
+    """The settings in config.json; `made_by` is in this project's exports."""
 
-    trainer: Trainer = Trainer()
-    made_by: foreign.Stated = foreign.Stated()
+    trainer: TrainerConfig = TrainerConfig()
+    made_by: foreign.CoderSettings = foreign.CoderSettings()
+
+
+@dataclass(frozen=True)
+class DictionaryLearningSae:
+    """A checkpoint of the library, checked.
+
+    Attributes:
+        config: its settings.
+        class_name: the class of the library that it is.
+        tensors: {name: tensor}, by this project's names where they have one. `W_enc` is
+            (d, m), `W_dec` (m, d).
+    """
+
+    config: DictionaryLearningConfig
+    class_name: str
+    tensors: foreign.Tensors
 
 
 def fits(checkpoint: foreign.Checkpoint) -> bool:
-    """Whether the settings name a trainer's class, or the tensors are those of one of the classes."""
-    names, trainer = checkpoint.tensors.keys(), checkpoint.config.get("trainer")
-    own = _LINEAR.keys() <= names and bool({"b_dec", "bias", "decoder_bias"} & names)
-    named = isinstance(trainer, dict) and "dict_class" in trainer
-    return (
-        named
-        or (own and "activation" not in checkpoint.config)
-        or "group_sizes" in names
-    )
+    """Return whether settings or tensors are those of a class of the library."""
+    names = checkpoint.tensors.keys()
+    trainer = checkpoint.config.get("trainer")
+    if isinstance(trainer, dict) and "dict_class" in trainer:
+        return True
+    if "group_sizes" in names:
+        return True
+
+    is_linear = LINEAR_AXES.keys() <= names
+    has_decoder_bias = not names.isdisjoint({"b_dec", "bias", "decoder_bias"})
+    # Settings that name an activation are another library's.
+    return is_linear and has_decoder_bias and "activation" not in checkpoint.config
 
 
-def _kind(checkpoint: foreign.Checkpoint) -> str:
-    """Which of the library's SAEs it is, by its tensors."""
+def _class_by_tensors(checkpoint: foreign.Checkpoint) -> str:
+    """Return which class of the library an SAE is, by its tensors."""
     names = checkpoint.tensors.keys()
     if "group_sizes" in names:
         return "MatryoshkaBatchTopKSAE"
@@ -71,78 +114,96 @@ def _kind(checkpoint: foreign.Checkpoint) -> str:
         return "JumpReluAutoEncoder"
     if "bias" in names:
         return "AutoEncoder"
-    return (
-        "BatchTopKSAE"
-        if float(checkpoint.take({"threshold": ""})["threshold"]) >= 0
-        else "AutoEncoderTopK"
+
+    threshold = checkpoint.take_tensors({"threshold": ""})["threshold"]
+    if float(threshold) >= 0:
+        return "BatchTopKSAE"
+    return "AutoEncoderTopK"
+
+
+def _read_sae(checkpoint: foreign.Checkpoint) -> DictionaryLearningSae:
+    """Read the settings, the class and the tensors of a checkpoint."""
+    config = checkpoint.read_settings(DictionaryLearningConfig)
+    trainer = config.trainer
+    class_name = trainer.dict_class or _class_by_tensors(checkpoint)
+    stated_d = {"trainer.activation_dim": trainer.activation_dim}
+    stated_m = {
+        "trainer.dict_size": trainer.dict_size,
+        "the sum of trainer.group_sizes": sum(trainer.group_sizes or []) or None,
+    }
+    their_tensors = checkpoint.take_tensors(
+        AXES_BY_CLASS[class_name], stated_d, stated_m
     )
 
-
-def _parts(checkpoint: foreign.Checkpoint) -> tuple[Settings, str, foreign.Tensors]:
-    """The settings, which of the library's SAEs it is, and its tensors by the names of this project."""
-    c = checkpoint.settings(Settings)
-    kind = c.trainer.dict_class or _kind(checkpoint)
-    d, m = (
-        {"trainer.activation_dim": c.trainer.activation_dim},
-        {"trainer.dict_size": c.trainer.dict_size},
-    )
-    m |= {"the sum of trainer.group_sizes": sum(c.trainer.group_sizes or []) or None}
-    taken = checkpoint.take(SHAPES[kind], d, m)
-    return (
-        c,
-        kind,
-        {OURS.get(n, n): t.T if n.endswith(".weight") else t for n, t in taken.items()},
-    )
+    tensors = {}
+    for name, tensor in their_tensors.items():
+        is_weight = name.endswith(".weight")
+        tensors[OUR_NAMES.get(name, name)] = tensor.T if is_weight else tensor
+    return DictionaryLearningSae(config, class_name, tensors)
 
 
-def _k(
-    checkpoint: foreign.Checkpoint, said: int | None, options: foreign.Options
+def _stated_k(
+    checkpoint: foreign.Checkpoint, config_k: int | None, options: foreign.Options
 ) -> int | None:
-    """What the settings or the tensor k say."""
+    """Return the k that a checkpoint states: that of the tensor `k`, else `trainer.k`.
+
+    Raises:
+        UserError: both are there and differ, and the options do not decide.
+    """
     if "k" not in checkpoint.tensors:
-        return said
-    held = foreign.Stated.of({"k": checkpoint.tensors["k"].tolist()}, checkpoint.path).k
-    if options.k is None and said not in (None, held):
+        return config_k
+    tensor_content = {"k": checkpoint.tensors["k"].tolist()}
+    tensor_k = foreign.CoderSettings.parse(tensor_content, checkpoint.path).k
+    if options.k is None and config_k not in (None, tensor_k):
         raise UserError(
-            f"{checkpoint.said_in}: trainer.k is {said}, its tensor k is {held}: say which (--k)"
+            f"{checkpoint.settings_file}: trainer.k is {config_k}, its tensor k is "
+            f"{tensor_k}: say which (--k)"
         )
-    return held
+    return tensor_k
 
 
 def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
-    """The same SAE as a coder."""
-    c, kind, t = _parts(checkpoint)
-    W_enc, b_enc, W_dec, b_dec, theta = (
-        t["W_enc"],
-        t["b_enc"],
-        t["W_dec"],
-        t["b_dec"],
-        t.get("threshold"),
-    )
-    if kind == "JumpReluAutoEncoder":  # It does not subtract b_dec.
+    """Return the SAE of a checkpoint as a coder."""
+    sae = _read_sae(checkpoint)
+    W_enc = sae.tensors["W_enc"]
+    b_enc = sae.tensors["b_enc"]
+    b_dec = sae.tensors["b_dec"]
+    theta = sae.tensors.get("threshold")
+
+    if sae.class_name == "JumpReluAutoEncoder":
+        # This class does not subtract b_dec from its inputs.
         b_enc = b_enc + b_dec @ W_enc
-    elif kind == "GatedAutoEncoder":
-        W_enc, theta = (
-            W_enc * t["r_mag"].exp(),
-            b_enc - t["r_mag"].exp() * t["gate_bias"],
-        )
-    elif kind == "AutoEncoder":
+    elif sae.class_name == "GatedAutoEncoder":
+        # The gate is open where the magnitude's pre-activation is above a threshold.
+        magnitude = sae.tensors["r_mag"].exp()
+        W_enc = W_enc * magnitude
+        theta = b_enc - magnitude * sae.tensors["gate_bias"]
+    elif sae.class_name == "AutoEncoder":
         theta = torch.zeros_like(b_enc)
-    k = _k(checkpoint, c.trainer.k, options)
-    return foreign.coder(
-        checkpoint, options.over(c.made_by), (W_enc, b_enc, W_dec, b_dec), k, theta
-    )
+
+    tensors = foreign.CoderTensors(W_enc, b_enc, sae.tensors["W_dec"], b_dec, theta)
+    settings = options.completed_by(sae.config.made_by)
+    checkpoint_k = _stated_k(checkpoint, sae.config.trainer.k, options)
+    return foreign.make_coder(checkpoint, settings, tensors, checkpoint_k)
 
 
 def forward(
-    checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes and reconstruction, in the library's own steps."""
-    _, kind, t = _parts(checkpoint)
-    pre = (x if kind == "JumpReluAutoEncoder" else x - t["b_dec"]) @ t["W_enc"]
-    if kind == "GatedAutoEncoder":
-        z = (pre + t["gate_bias"] > 0) * (t["r_mag"].exp() * pre + t["b_enc"]).relu()
+    checkpoint: foreign.Checkpoint, k: int, x: Float[Tensor, "samples d"]
+) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
+    """Return codes and reconstructions, by the library's own steps."""
+    sae = _read_sae(checkpoint)
+    t = sae.tensors
+
+    if sae.class_name != "JumpReluAutoEncoder":
+        x = x - t["b_dec"]
+    pre_activations = x @ t["W_enc"]
+
+    if sae.class_name == "GatedAutoEncoder":
+        is_open = pre_activations + t["gate_bias"] > 0
+        magnitudes = (t["r_mag"].exp() * pre_activations + t["b_enc"]).relu()
+        codes = is_open * magnitudes
     else:
-        z = (pre + t["b_enc"]).relu()
-        z = z if kind == "AutoEncoder" else foreign.kept(z, k, t.get("threshold"))
-    return z, z @ t["W_dec"] + t["b_dec"]
+        codes = (pre_activations + t["b_enc"]).relu()
+        if sae.class_name != "AutoEncoder":
+            codes = foreign.select_dense(codes, k, t.get("threshold"))
+    return codes, codes @ t["W_dec"] + t["b_dec"]

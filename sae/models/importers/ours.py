@@ -1,14 +1,15 @@
-"""This project's own files (`sae.models.saefile`), to be scored in another experiment as they are."""
+"""This project's own files (`sae.models.saefile`), to score in another experiment."""
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sae.core.errors import UserError
 from sae.models import foreign, saefile
 from sae.models.coder import Coder
 
 
-class Settings(foreign.Stated):
-    """Of the file's header, which says all that :class:`foreign.Stated` may leave open."""
+class SaeFileHeader(foreign.CoderSettings):
+    """The header of a file, which states all that other checkpoints may leave open."""
 
     k: foreign.Size
     input_norm: foreign.Norm
@@ -16,37 +17,40 @@ class Settings(foreign.Stated):
 
 
 def fits(checkpoint: foreign.Checkpoint) -> bool:
-    """Whether the file's header is that of this project."""
-    return {"select", "input_norm", "input_scale", "seal"} <= checkpoint.config.keys()
+    """Return whether the file's header is that of this project."""
+    header_keys = {"select", "input_norm", "input_scale", "seal"}
+    return header_keys <= checkpoint.config.keys()
 
 
 def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
-    """The SAE; its seal is checked."""
-    c = checkpoint.settings(Settings)
+    """Return the SAE of a file, whose seal is checked."""
+    header = checkpoint.read_settings(SaeFileHeader)
     sealed = saefile.load(checkpoint.path)
     t = sealed.tensors()
-    coder = foreign.coder(
-        checkpoint,
-        options.over(c),
-        [t[name] for name in saefile.TENSORS],
-        c.k,
-        t.get("theta"),
+    tensors = foreign.CoderTensors(
+        t["W_enc"], t["b_enc"], t["W_dec"], t["b_dec"], t.get("theta")
     )
+    settings = options.completed_by(header)
+    coder = foreign.make_coder(checkpoint, settings, tensors, header.k)
     coder.metadata = sealed.metadata
     return coder
 
 
 def forward(
-    checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes and reconstruction, from the tensors by the formula of `sae.models.coder`."""
+    checkpoint: foreign.Checkpoint, k: int, x: Float[Tensor, "samples d"]
+) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
+    """Return codes and reconstructions, by the formula of `sae.models.coder`.
+
+    Raises:
+        UserError: the SAE standardises each input.
+    """
     sealed = saefile.load(checkpoint.path)
     if sealed.input_norm == "unit_l2_layernorm":
         raise UserError(
-            f"{checkpoint.path} is a file of this project: it needs no check, leave --check out"
+            f"{checkpoint.path} is a file of this project: it needs no check, leave "
+            "--check out"
         )
     t = sealed.tensors()
-    z = foreign.kept(
-        ((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu(), k, t.get("theta")
-    )
-    return z, z @ t["W_dec"] + t["b_dec"]
+    activations = ((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
+    codes = foreign.select_dense(activations, k, t.get("theta"))
+    return codes, codes @ t["W_dec"] + t["b_dec"]

@@ -1,86 +1,122 @@
 """saev (MIT): `sae.pt`, a line of JSON followed by a state dict.
 
-Its encoder does not subtract b_dec. Its Top-k has no ReLU: on a sample with fewer than k positive pre-activations it
-keeps negative ones, which this project does not; `--check` tells whether that happens.
+Its encoder does not subtract b_dec. Its Top-k has no ReLU: on a sample with fewer than
+k positive pre-activations it keeps negative ones, which this project does not;
+`--check` tells whether that happens.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sae.models import foreign
 from sae.models.coder import Coder
 
-SHAPES = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d"}
+AXES = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d"}
 
 
-class Parameters(foreign.Settings):
-    """Of an activation."""
+class ActivationParameters(foreign.CheckpointSettings):
+    """The parameters of an activation."""
 
     top_k: foreign.Size | None = None
 
 
-class Activation(foreign.Settings):
-    """What follows the encoder."""
+class ActivationConfig(foreign.CheckpointSettings):
+    """The activation that follows the encoder."""
 
     cls: Literal["TopK", "BatchTopK", "Relu"]
-    params: Parameters = Parameters()
+    params: ActivationParameters = ActivationParameters()
 
 
-class SparseAutoencoder(foreign.Settings):
-    """Sizes: d_model and d_sae, in older files d_vit and exp_factor."""
+class SparseAutoencoderConfig(foreign.CheckpointSettings):
+    """The sizes of an SAE: d_model and d_sae, in older files d_vit and exp_factor."""
 
-    activation: Activation
+    activation: ActivationConfig
     d_model: foreign.Size | None = None
     d_sae: foreign.Size | None = None
     d_vit: foreign.Size | None = None
     exp_factor: foreign.Size | None = None
 
 
-class Settings(foreign.Settings):
-    """Of the line of JSON."""
+class SaevHeader(foreign.CheckpointSettings):
+    """The settings in the line of JSON."""
 
     PLACE = "line of JSON in front of its tensors"
-    cfg: SparseAutoencoder
+    cfg: SparseAutoencoderConfig
+
+
+@dataclass(frozen=True)
+class SaevSae:
+    """A checkpoint of saev, checked.
+
+    Attributes:
+        top_k: the k of its settings, if they have one.
+        tensors: {name: tensor}, by saev's names.
+        theta: (m,) the thresholds; None for a Top-k SAE.
+    """
+
+    top_k: int | None
+    tensors: foreign.Tensors
+    theta: Float[Tensor, " m"] | None
 
 
 def fits(checkpoint: foreign.Checkpoint) -> bool:
-    """Whether its header is saev's."""
-    return (
-        isinstance(checkpoint.config.get("cfg"), dict) and "schema" in checkpoint.config
-    )
+    """Return whether the header is saev's."""
+    has_config = isinstance(checkpoint.config.get("cfg"), dict)
+    return has_config and "schema" in checkpoint.config
 
 
-def _parts(
-    checkpoint: foreign.Checkpoint,
-) -> tuple[int | None, foreign.Tensors, torch.Tensor | None]:
-    """k, the tensors, and the thresholds (m,); None for a Top-k SAE."""
-    c = checkpoint.settings(Settings).cfg
-    threshold = (
-        {"activation.threshold": "m?"} if c.activation.cls == "BatchTopK" else {}
-    )
-    d = {"cfg.d_model": c.d_model, "cfg.d_vit": c.d_vit}
-    m = {
-        "cfg.d_sae": c.d_sae,
-        "cfg.d_vit * exp_factor": foreign.times(c.d_vit, c.exp_factor),
+def _read_sae(checkpoint: foreign.Checkpoint) -> SaevSae:
+    """Read the settings and tensors of a checkpoint."""
+    config = checkpoint.read_settings(SaevHeader).cfg
+    activation = config.activation
+    axes = dict(AXES)
+    if activation.cls == "BatchTopK":
+        axes["activation.threshold"] = "m?"
+    stated_d = {"cfg.d_model": config.d_model, "cfg.d_vit": config.d_vit}
+    stated_m = {
+        "cfg.d_sae": config.d_sae,
+        "cfg.d_vit * exp_factor": foreign.multiply_known(
+            config.d_vit, config.exp_factor
+        ),
     }
-    t = checkpoint.take(SHAPES | threshold, d, m)
-    theta = t.get("activation.threshold", torch.zeros_like(t["b_enc"]))
-    return c.activation.params.top_k, t, None if c.activation.cls == "TopK" else theta
+    tensors = checkpoint.take_tensors(axes, stated_d, stated_m)
+
+    theta = None
+    if activation.cls == "BatchTopK":
+        theta = tensors["activation.threshold"]
+    elif activation.cls == "Relu":
+        theta = torch.zeros_like(tensors["b_enc"])
+    return SaevSae(activation.params.top_k, tensors, theta)
 
 
 def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
-    """The same SAE as a coder."""
-    k, t, theta = _parts(checkpoint)
-    tensors = (t["W_enc"], t["b_enc"] + t["b_dec"] @ t["W_enc"], t["W_dec"], t["b_dec"])
-    return foreign.coder(checkpoint, options.over(foreign.Stated()), tensors, k, theta)
+    """Return the SAE of a checkpoint as a coder."""
+    sae = _read_sae(checkpoint)
+    t = sae.tensors
+    tensors = foreign.CoderTensors(
+        W_enc=t["W_enc"],
+        # A coder subtracts b_dec from its inputs.
+        b_enc=t["b_enc"] + t["b_dec"] @ t["W_enc"],
+        W_dec=t["W_dec"],
+        b_dec=t["b_dec"],
+        theta=sae.theta,
+    )
+    settings = options.completed_by(foreign.CoderSettings())
+    return foreign.make_coder(checkpoint, settings, tensors, sae.top_k)
 
 
 def forward(
-    checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes and reconstruction, in the library's own steps."""
-    _, t, theta = _parts(checkpoint)
-    pre = x @ t["W_enc"] + t["b_enc"]
-    z = foreign.kept(pre if theta is None else pre.relu(), k, theta)
-    return z, z @ t["W_dec"] + t["b_dec"]
+    checkpoint: foreign.Checkpoint, k: int, x: Float[Tensor, "samples d"]
+) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
+    """Return codes and reconstructions, by the library's own steps."""
+    sae = _read_sae(checkpoint)
+    t = sae.tensors
+    activations = x @ t["W_enc"] + t["b_enc"]
+    if sae.theta is not None:
+        activations = activations.relu()
+    codes = foreign.select_dense(activations, k, sae.theta)
+    return codes, codes @ t["W_dec"] + t["b_dec"]

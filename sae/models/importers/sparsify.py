@@ -1,18 +1,23 @@
-"""eai-sparsify (MIT): a folder with `sae.safetensors` and `cfg.json`; Top-k SAEs alone."""
+"""eai-sparsify (MIT): a folder with `sae.safetensors` and `cfg.json`; Top-k alone."""
 
 from typing import Annotated, Literal
 
-import torch
+from jaxtyping import Float
 from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
 
 from sae.models import foreign
 from sae.models.coder import Coder
 
-SHAPES = {"encoder.weight": "md", "encoder.bias": "m", "W_dec": "md", "b_dec": "d"}
+AXES = {"encoder.weight": "md", "encoder.bias": "m", "W_dec": "md", "b_dec": "d"}
 
 
-class Settings(foreign.Settings):
-    """Of cfg.json; where `num_latents` is 0, there are d_in * expansion_factor latents."""
+class SparsifyConfig(foreign.CheckpointSettings):
+    """The settings in cfg.json.
+
+    Where `num_latents` is 0, there are d_in * expansion_factor latents.
+    """
 
     activation: Literal["topk"] = "topk"
     d_in: foreign.Size | None = None
@@ -24,35 +29,36 @@ class Settings(foreign.Settings):
 
 
 def fits(checkpoint: foreign.Checkpoint) -> bool:
-    """Whether the tensors have eai-sparsify's names."""
-    return SHAPES.keys() <= checkpoint.tensors.keys()
+    """Return whether the tensors have eai-sparsify's names."""
+    return AXES.keys() <= checkpoint.tensors.keys()
 
 
 def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
-    """The same SAE as a coder."""
-    c = checkpoint.settings(Settings)
-    product = foreign.times(c.d_in, c.expansion_factor)
-    m = (
-        {"num_latents": c.num_latents}
-        if c.num_latents
-        else {"d_in * expansion_factor": product}
+    """Return the SAE of a checkpoint as a coder."""
+    config = checkpoint.read_settings(SparsifyConfig)
+    stated_m: dict[str, float | None]
+    if config.num_latents:
+        stated_m = {"num_latents": config.num_latents}
+    else:
+        product = foreign.multiply_known(config.d_in, config.expansion_factor)
+        stated_m = {"d_in * expansion_factor": product}
+    t = checkpoint.take_tensors(AXES, {"d_in": config.d_in}, stated_m)
+
+    tensors = foreign.CoderTensors(
+        t["encoder.weight"].T, t["encoder.bias"], t["W_dec"], t["b_dec"]
     )
-    encoder, b_enc, W_dec, b_dec = checkpoint.take(SHAPES, {"d_in": c.d_in}, m).values()
-    return foreign.coder(
-        checkpoint,
-        options.over(checkpoint.made_by()),
-        (encoder.T, b_enc, W_dec, b_dec),
-        c.k,
-    )
+    settings = options.completed_by(checkpoint.read_made_by())
+    return foreign.make_coder(checkpoint, settings, tensors, config.k)
 
 
 def forward(
-    checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes and reconstruction, in the library's own steps."""
+    checkpoint: foreign.Checkpoint, k: int, x: Float[Tensor, "samples d"]
+) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
+    """Return codes and reconstructions, by the library's own steps."""
     t = checkpoint.tensors
-    pre = torch.nn.functional.linear(
-        x - t["b_dec"], t["encoder.weight"], t["encoder.bias"]
+    centred = x - t["b_dec"]
+    activations = functional.linear(
+        centred, t["encoder.weight"], t["encoder.bias"]
     ).relu()
-    z = foreign.kept(pre, k, None)
-    return z, z @ t["W_dec"] + t["b_dec"]
+    codes = foreign.select_dense(activations, k, theta=None)
+    return codes, codes @ t["W_dec"] + t["b_dec"]

@@ -1,28 +1,32 @@
-"""ViSAEBench's GenericSAE: a folder with `config.json` and `sae.pt` or `model.safetensors`.
+"""ViSAEBench's GenericSAE: `config.json` and `sae.pt` or `model.safetensors`.
 
-Its encoder does not subtract the decoder's bias, and its BatchTopK keeps what *reaches* the threshold. Mean and
-deviation of the inputs lie outside the file: embeddings have to be standardised before.
+Its encoder does not subtract the decoder's bias, and its BatchTopK keeps what *reaches*
+the threshold. Mean and deviation of the inputs lie outside the file: embeddings have to
+be standardised before.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sae.core.errors import UserError
 from sae.models import foreign
 from sae.models.coder import Coder
 
-SHAPES = {
+AXES = {
     "encoder.weight": "md",
     "encoder.bias": "m",
     "decoder.weight": "md",
     "decoder.bias": "d",
 }
-TENSORS = set(SHAPES)
+TENSORS = set(AXES)
 
 
-class Settings(foreign.Settings):
-    """Of config.json."""
+class VisaebenchConfig(foreign.CheckpointSettings):
+    """The settings in config.json."""
 
     PLACE = "config.json beside it"
     activation: Literal["topk", "batchtopk", "jumprelu"]
@@ -33,59 +37,92 @@ class Settings(foreign.Settings):
     threshold: foreign.Number | None = None
 
 
+@dataclass(frozen=True)
+class VisaebenchSae:
+    """A checkpoint of ViSAEBench, checked.
+
+    Attributes:
+        config: its settings.
+        tensors: {name: tensor}, by ViSAEBench's names.
+        theta: (m,) the thresholds; None for a Top-k SAE.
+    """
+
+    config: VisaebenchConfig
+    tensors: foreign.Tensors
+    theta: Float[Tensor, " m"] | None
+
+    @property
+    def keeps_equal(self) -> bool:
+        """Return whether an activation that equals its threshold is kept."""
+        return self.theta is not None and self.config.activation == "batchtopk"
+
+
 def fits(checkpoint: foreign.Checkpoint) -> bool:
-    """Whether settings and tensors have ViSAEBench's names."""
+    """Return whether settings and tensors have ViSAEBench's names."""
     return checkpoint.tensors.keys() >= TENSORS and "activation" in checkpoint.config
 
 
-def _parts(
-    checkpoint: foreign.Checkpoint,
-) -> tuple[Settings, foreign.Tensors, torch.Tensor | None]:
-    """The settings, the tensors, and the thresholds (m,); None for a Top-k SAE."""
-    c = checkpoint.settings(Settings)
-    held = (
-        {"threshold": "m?"}
-        if c.activation != "topk" and "threshold" in checkpoint.tensors
-        else {}
-    )
-    product = foreign.times(c.input_dim, c.expansion_factor)
-    m = {
-        "hidden_dim": c.hidden_dim,
+def _read_sae(checkpoint: foreign.Checkpoint) -> VisaebenchSae:
+    """Read the settings and tensors of a checkpoint.
+
+    Raises:
+        UserError: there is no threshold where one is needed, or as
+            :meth:`Checkpoint.take_tensors`.
+    """
+    config = checkpoint.read_settings(VisaebenchConfig)
+    axes = dict(AXES)
+    if config.activation != "topk" and "threshold" in checkpoint.tensors:
+        axes["threshold"] = "m?"
+    product = foreign.multiply_known(config.input_dim, config.expansion_factor)
+    stated_m = {
+        "hidden_dim": config.hidden_dim,
         "input_dim * expansion_factor": None if product is None else round(product),
     }
-    t = checkpoint.take(SHAPES | held, {"input_dim": c.input_dim}, m)
-    if c.activation == "topk" or held:
-        return c, t, t.get("threshold")
-    if c.threshold is None:
-        raise UserError(
-            f"{checkpoint.path}: there is no threshold, in the tensors or in config.json"
-        )
-    return c, t, torch.full_like(t["encoder.bias"], c.threshold)
+    tensors = checkpoint.take_tensors(axes, {"input_dim": config.input_dim}, stated_m)
+
+    theta = tensors.get("threshold")
+    if config.activation != "topk" and theta is None:
+        if config.threshold is None:
+            raise UserError(
+                f"{checkpoint.path}: there is no threshold, in the tensors or in "
+                "config.json"
+            )
+        theta = torch.full_like(tensors["encoder.bias"], config.threshold)
+    return VisaebenchSae(config, tensors, theta)
 
 
 def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
-    """The same SAE as a coder."""
-    c, t, theta = _parts(checkpoint)
-    W_enc, b_dec = t["encoder.weight"].T, t["decoder.bias"]
-    if (
-        theta is not None and c.activation == "batchtopk"
-    ):  # The next smaller float: ours keeps what is above it.
+    """Return the SAE of a checkpoint as a coder."""
+    sae = _read_sae(checkpoint)
+    t = sae.tensors
+    W_enc = t["encoder.weight"].T
+    b_dec = t["decoder.bias"]
+
+    theta = sae.theta
+    if theta is not None and sae.keeps_equal:
+        # The next smaller float: a coder keeps what is above its threshold.
         theta = torch.nextafter(theta, torch.full_like(theta, -torch.inf))
-    tensors = (W_enc, t["encoder.bias"] + b_dec @ W_enc, t["decoder.weight"], b_dec)
-    return foreign.coder(
-        checkpoint, options.over(foreign.Stated()), tensors, c.k, theta
+    tensors = foreign.CoderTensors(
+        W_enc=W_enc,
+        # A coder subtracts b_dec from its inputs.
+        b_enc=t["encoder.bias"] + b_dec @ W_enc,
+        W_dec=t["decoder.weight"],
+        b_dec=b_dec,
+        theta=theta,
     )
+    settings = options.completed_by(foreign.CoderSettings())
+    return foreign.make_coder(checkpoint, settings, tensors, sae.config.k)
 
 
 def forward(
-    checkpoint: foreign.Checkpoint, k: int, x: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes and reconstruction, in the library's own steps."""
-    c, t, theta = _parts(checkpoint)
-    pre = (x @ t["encoder.weight"].T + t["encoder.bias"]).relu()
-    z = (
-        pre * (pre >= theta)
-        if theta is not None and c.activation == "batchtopk"
-        else foreign.kept(pre, k, theta)
-    )
-    return z, z @ t["decoder.weight"] + t["decoder.bias"]
+    checkpoint: foreign.Checkpoint, k: int, x: Float[Tensor, "samples d"]
+) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
+    """Return codes and reconstructions, by the library's own steps."""
+    sae = _read_sae(checkpoint)
+    t = sae.tensors
+    activations = (x @ t["encoder.weight"].T + t["encoder.bias"]).relu()
+    if sae.theta is not None and sae.keeps_equal:
+        codes = activations * (activations >= sae.theta)
+    else:
+        codes = foreign.select_dense(activations, k, sae.theta)
+    return codes, codes @ t["decoder.weight"] + t["decoder.bias"]
