@@ -230,6 +230,8 @@ def _set_labels(
         if values is not None:
             row_count = len(splits[split].index)
             classes_by_split[split] = _number(argument, values, row_count)
+    if not classes_by_split:
+        return
 
     are_numbers = {
         classes.distinct.dtype.kind in "iufb" for classes in classes_by_split.values()
@@ -241,8 +243,8 @@ def _set_labels(
         )
 
     distinct_by_split = [classes.distinct for classes in classes_by_split.values()]
+    all_classes = np.unique(np.concatenate(distinct_by_split))
     for split, classes in classes_by_split.items():
-        all_classes = np.unique(np.concatenate(distinct_by_split))
         number = np.searchsorted(all_classes, classes.distinct)[classes.numbers]
         index = splits[split].index
         index["label"] = pd.array(number, "Int64")

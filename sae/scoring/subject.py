@@ -168,7 +168,7 @@ class Subject:
     def labels(
         self, split: str, coarse: bool = False, at_most: int | None = None
     ) -> Int[np.ndarray, " images"] | None:
-        """Return class numbers from 0; None where the dataset has none.
+        """Return class numbers from 0; None where an image has none.
 
         Args:
             split: the split.

@@ -36,8 +36,8 @@ def test_truncation_keeps_the_largest_and_divides_by_one_scalar():
     codes = codes_of(np.array([[3.0, 0, 4, 1], [0, 0, 0, 2]]))
     scale = probe.rms(codes)
     assert scale == pytest.approx(np.sqrt((9 + 16 + 1 + 4) / 4))
-    kept = probe.truncate(codes, 2, scale).toarray() * scale
-    np.testing.assert_allclose(kept, [[3, 0, 4, 0], [0, 0, 0, 2]], rtol=1e-6)
+    truncated = probe.truncate(codes, 2, scale).toarray() * scale
+    np.testing.assert_allclose(truncated, [[3, 0, 4, 0], [0, 0, 0, 2]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("rows", [1, 7, 12])

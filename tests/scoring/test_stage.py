@@ -5,7 +5,7 @@ It believes no damaged row.
 
 import logging
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -495,62 +495,99 @@ def test_an_unknown_metric_and_a_judge_of_other_images_are_named(cell):
         cell.run("score", ALL, **judges)
 
 
-def test_each_latent_has_its_ms_by_each_judge_its_purity_and_its_top_class():
+@pytest.fixture
+def judged_latents():
+    """An SAE of 6 latents on 40 images in groups of 4, and two judges, `b` and `c`.
+
+    Latent 2 never fires.
+    """
     rng = np.random.default_rng(1)
     dense = np.maximum(rng.normal(size=(40, 6)), 0) * (rng.random((40, 6)) < 0.3)
     dense[:, 2] = 0
-    own, other = rng.normal(size=(40, 5)), rng.normal(size=(40, 7))
+    embeddings = rng.normal(size=(40, 5))
+    seen_by_b = rng.normal(size=(40, 7))
     labels = rng.integers(0, 3, 40)
-    index = pd.DataFrame(
-        {"label": labels, "label_name": [f"class {c}" for c in labels]}
-    )
-    data = store.Activations(own, index, {"dataset": {"grouped": False}})
-    others = {"b": {"test": other}, "c": {"test": rng.normal(size=(40, 3))}}
-    subject = Subject(coder(0, d=5, m=6, k=2), {"test": data}, others, backbone="a")
-    subject.once(("codes", "test", None), lambda: codes_of(dense))
-    table = pd.DataFrame(
-        {
-            name: column.values
-            for name, column in latents.score(subject, "test", None).items()
-        }
-    )
-    np.testing.assert_allclose(table["ms"], ms_by_definition(dense, own), atol=1e-12)
-    expected = ms_by_definition(dense, other)
-    np.testing.assert_allclose(table["ms_by_b"], expected, atol=1e-12)
-    by_c = np.nanmean(ms_by_definition(dense, others["c"]["test"]))
-    for families, judges in (
-        ({"a": "one", "b": "two", "c": "one"}, [np.nanmean(expected)]),
-        ({"a": "one", "b": "two", "c": "two"}, [np.nanmean(expected), by_c]),
-        (None, [np.nanmean(expected), by_c]),
-    ):
-        summary = independent.score(
-            subject, "test", independent.Options(families=families)
+    seen_by_c = rng.normal(size=(40, 3))
+    return JudgedLatents(dense, embeddings, {"b": seen_by_b, "c": seen_by_c}, labels)
+
+
+@dataclass
+class JudgedLatents:
+    """Codes (40, 6), embeddings, {judge: its embeddings} and labels of 40 images."""
+
+    dense: np.ndarray
+    embeddings: np.ndarray
+    judges: dict[str, np.ndarray]
+    labels: np.ndarray
+
+    def subject(self, groups=None):
+        """Return the subject; with `groups`, (40,), its images are in groups."""
+        index = pd.DataFrame(
+            {
+                "label": self.labels,
+                "label_name": [f"class {label}" for label in self.labels],
+                "group": range(40) if groups is None else groups,
+            }
         )
-        assert summary["ms_mean_alive_by_b"] == pytest.approx(np.nanmean(expected))
-        assert summary["ms_mean_alive_by_c"] == pytest.approx(by_c)
-        assert summary["ms_mean_alive_independent"] == pytest.approx(np.mean(judges))
-    # Without pairs of one group, by hand.
-    index["group"] = np.arange(40) // 4
-    grouped = store.Activations(own, index, {"dataset": {"grouped": True}})
-    of_groups = Subject(subject.coder, {"test": grouped}, others, backbone="a")
-    of_groups.once(("codes", "test", None), lambda: codes_of(dense))
-    summary = independent.score(
-        of_groups,
-        "test",
-        independent.Options(families={"a": "one", "b": "two", "c": "one"}),
-    )
-    by_hand = np.nanmean(ms_by_definition(dense, other, index["group"].to_numpy()))
-    assert summary["ms_mean_alive_independent_across_groups"] == pytest.approx(by_hand)
-    relatives = independent.Options(families=dict.fromkeys("abc", "one"))
-    assert "ms_mean_alive_independent" not in independent.score(
-        subject, "test", relatives
-    )
+        manifest = {"dataset": {"grouped": groups is not None}}
+        images = store.Activations(self.embeddings, index, manifest)
+        others = {judge: {"test": x} for judge, x in self.judges.items()}
+        sae = coder(0, d=5, m=6, k=2)
+        subject = Subject(sae, {"test": images}, others, backbone="a")
+        subject.once(("codes", "test", None), lambda: codes_of(self.dense))
+        return subject
+
+
+def test_each_latent_has_its_ms_by_each_judge_its_purity_and_its_top_class(
+    judged_latents,
+):
+    dense = judged_latents.dense
+    labels = judged_latents.labels
+    columns = latents.score(judged_latents.subject(), "test", None)
+    table = pd.DataFrame({name: column.values for name, column in columns.items()})
+    ms = ms_by_definition(dense, judged_latents.embeddings)
+    np.testing.assert_allclose(table["ms"], ms, atol=1e-12)
+    for judge, x in judged_latents.judges.items():
+        ms = ms_by_definition(dense, x)
+        np.testing.assert_allclose(table[f"ms_by_{judge}"], ms, atol=1e-12)
     assert table["n_active"].tolist() == (dense > 0).sum(axis=0).tolist()
     for latent in (0, 1, 3, 4, 5):
         counts = np.bincount(labels[dense[:, latent] > 0], minlength=3)
         assert table["top_class"][latent] == f"class {counts.argmax()}"
         assert table["purity"][latent] == pytest.approx(counts.max() / counts.sum())
     assert table["top_class"][2] is None or pd.isna(table["top_class"][2])
+
+
+def test_judges_of_another_family_are_independent(judged_latents):
+    subject = judged_latents.subject()
+    by_b, by_c = (
+        np.nanmean(ms_by_definition(judged_latents.dense, x))
+        for x in judged_latents.judges.values()
+    )
+    for families, judges in (
+        ({"a": "one", "b": "two", "c": "one"}, [by_b]),
+        ({"a": "one", "b": "two", "c": "two"}, [by_b, by_c]),
+        (None, [by_b, by_c]),
+    ):
+        options = independent.Options(families=families)
+        scores = independent.score(subject, "test", options)
+        assert scores["ms_mean_alive_by_b"] == pytest.approx(by_b)
+        assert scores["ms_mean_alive_by_c"] == pytest.approx(by_c)
+        mean = pytest.approx(np.mean(judges))
+        assert scores["ms_mean_alive_independent"] == mean
+    relatives = independent.Options(families=dict.fromkeys("abc", "one"))
+    scores = independent.score(subject, "test", relatives)
+    assert "ms_mean_alive_independent" not in scores
+
+
+def test_across_groups_pairs_of_one_group_do_not_count(judged_latents):
+    groups = np.arange(40) // 4
+    subject = judged_latents.subject(groups)
+    options = independent.Options(families={"a": "one", "b": "two", "c": "one"})
+    scores = independent.score(subject, "test", options)
+    by_b = ms_by_definition(judged_latents.dense, judged_latents.judges["b"], groups)
+    mean = pytest.approx(np.nanmean(by_b))
+    assert scores["ms_mean_alive_independent_across_groups"] == mean
 
 
 def test_firing_counts_are_those_by_hand():

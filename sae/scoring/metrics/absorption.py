@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
+from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
 from sae.core.options import Count, Positive, Share
@@ -55,7 +56,7 @@ class _ClassDirection(NamedTuple):
 
     Attributes:
         direction: the weights of the regression.
-        recognised: of the images of the split.
+        recognised: which images of the split are recognised as of the class.
     """
 
     direction: Float[np.ndarray, " dim"]
@@ -106,14 +107,9 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         images = np.flatnonzero((coarse == label) & of_class.recognised)
         if not len(images):
             continue
-        # What each active latent adds along the direction of the class: (images, m).
-        projection_of_latent = (
-            codes[images].multiply(decoder @ of_class.direction).tocsr()
+        is_carried = _is_carried_by_one(
+            codes[images], decoder @ of_class.direction, options.share
         )
-        projection = np.asarray(projection_of_latent.sum(axis=1)).ravel()
-        largest = projection_of_latent.max(axis=1).toarray().ravel()
-        is_carried = (projection > 0) & (largest >= options.share * projection)
-
         main_latent = int(np.argmax(difference(codes_train, coarse_train == label)))
         null_latent = int(np.argmax(difference(codes_train, permuted_train == label)))
         is_silent = codes[images][:, main_latent].toarray().ravel() == 0
@@ -133,6 +129,25 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         "absorption_silent": mean.silent,
         "absorption_null": mean.null,
     }
+
+
+def _is_carried_by_one(
+    codes: Float[csr_matrix, "images latents"],
+    projection_of_row: Float[np.ndarray, " latents"],
+    share: float,
+) -> Bool[np.ndarray, " images"]:
+    """Say where one latent carries much of a reconstruction's projection.
+
+    Args:
+        codes: activations.
+        projection_of_row: of each decoder row, on the direction of a class.
+        share: how much of the projection is much.
+    """
+    # What each active latent adds along the direction.
+    projection_of_latent = codes.multiply(projection_of_row).tocsr()
+    projection = np.asarray(projection_of_latent.sum(axis=1)).ravel()
+    largest = projection_of_latent.max(axis=1).toarray().ravel()
+    return (projection > 0) & (largest >= share * projection)
 
 
 def _fit_directions(

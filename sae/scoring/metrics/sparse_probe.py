@@ -54,6 +54,8 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         f"sparse_probe_auc_{k}": auc(train, y_train, test, y, k, options)
         for k in options.ks
     }
+
+    # By chance the AUC is about a half at any k, so one k is enough.
     permuted = np.random.default_rng(0).permutation(y_train)
     null = auc(train, permuted, test, y, options.ks[0], options)
     scores["sparse_probe_auc_null"] = null
