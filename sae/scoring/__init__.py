@@ -1,4 +1,6 @@
-"""What an SAE is worth: a stage scores a bank (`stage`), a rule chooses (`selection`), banks are joined (`collect`).
+"""This room says what an SAE is worth.
 
-`metrics/` holds the scores, one file each; a `subject` is what they read of an SAE.
+A stage scores a bank (`stage`), rows are marked by what was chosen (`selection`), and
+banks are joined (`collect`). `metrics/` holds the scores, one file each; a `subject` is
+what they read of an SAE.
 """

@@ -3,10 +3,11 @@
 import reprlib
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from sae.core import registry
@@ -19,37 +20,39 @@ from sae.models.inputs import Inputs, differ, total_variance
 from sae.scoring.stage import options_of
 from sae.scoring.subject import Curve, PerLatent, Subject
 
+# What metrics read that only a bank has.
 _OF_A_BANK = {"val": "a validation split", "siblings": "SAEs of other seeds"}
-_BY_GROUP = (
-    "purity_binary_null",
-    "purity_weighted_null",
-)  # Chance moves labels between whole groups.
+# Chance moves labels between whole groups, so these need groups.
+_BY_GROUP = ("purity_binary_null", "purity_weighted_null")
 
 
 def score(
     sae: Encoder | Coder,
-    embeddings: np.ndarray,
+    embeddings: Float[np.ndarray, "images dim"],
     labels: ArrayLike | None = None,
     *,
     groups: ArrayLike | None = None,
-    judges: Mapping[str, np.ndarray] | None = None,
-    train: np.ndarray | None = None,
-    train_judges: Mapping[str, np.ndarray] | None = None,
+    judges: Mapping[str, Float[np.ndarray, "images judge_dim"]] | None = None,
+    train: Float[np.ndarray, "train_images dim"] | None = None,
+    train_judges: Mapping[str, Float[np.ndarray, "train_images judge_dim"]]
+    | None = None,
     train_labels: ArrayLike | None = None,
     metrics: Iterable[str] | None = None,
 ) -> dict[str, Any]:
-    """The columns that metrics give of one SAE on held-out embeddings, as in metrics.csv.
+    """Return the columns that metrics give of one SAE on held-out embeddings.
 
-    What is given decides which columns come back. `labels` bring those of classes. `groups` bring MS across groups, and
-    with labels the purity that chance gives (`purity_binary_null`). `judges` bring MS by other backbones, `train` what
-    needs training images. A column that needs what is not given is left out, never computed on something else.
+    They are those of metrics.csv. What is given decides which columns come back.
+    `labels` bring those of classes. `groups` bring MS across groups, and with labels
+    the purity that chance gives (`purity_binary_null`). `judges` bring MS by other
+    backbones, `train` what needs training images. A column that needs what is not given
+    is left out, never computed on something else.
 
-    Three of these metrics are `optional` in config.yaml, and the demo does not name them:
-    `density`, `redundancy` and `uniqueness`. So its metrics.csv lacks their columns
-    (`dense_*`, `redundancy_*`, `uniqueness*`), which are here since they need nothing
-    but the embeddings. Write `metrics: { density: {}, redundancy: {}, uniqueness: {} }`
-    in an experiment to have them there too; leave them out of `metrics` here to have
-    the demo's alone.
+    Three of these metrics are `optional` in config.yaml, and the demo does not name
+    them: `density`, `redundancy` and `uniqueness`. So its metrics.csv lacks their
+    columns (`dense_*`, `redundancy_*`, `uniqueness*`), which are here since they need
+    nothing but the embeddings. Write
+    `metrics: { density: {}, redundancy: {}, uniqueness: {} }` in an experiment to have
+    them there too; leave them out of `metrics` here to have the demo's alone.
 
     In turn metrics.csv has what one SAE and held-out embeddings do not say: which SAE a
     row is of, its training, its validation split, and metrics that read these or SAEs
@@ -58,82 +61,80 @@ def score(
 
     An example::
 
-        sae.score(sae.load("sae.safetensors"), embeddings, labels, groups=index["group"], judges={"dinov2": others})
+        sae.score(
+            sae.load("sae.safetensors"),
+            embeddings,
+            labels,
+            groups=index["group"],
+            judges={"dinov2": others},
+        )
 
     Args:
+        sae: what `sae.load` returns.
         embeddings: (N, d) of any float type, as the backbone gave them; N is 2 or more.
         labels: (N,) classes, numbers or texts.
-        groups: (N,) numbers or texts, equal for near-duplicates (images of one thing). `range(N)` says that there are
-            none.
-        judges: {backbone: (N, d') its embeddings of the same images}, d' of its own. All count as independent: name
-            none of the family of the SAE's own backbone.
-        train_judges: {backbone: (N', d') its embeddings of the images of `train`}, of the same judges, for `detection`.
-        train, train_labels: (N', d) and (N',), what the SAE was trained on, for metrics that read it (`firing`,
-            `sparse_probe`, ...).
-        metrics: names of `sae.scoring.metrics`; by default those whose file says `ALONE` and whose `READS` is given:
-            all of them need held-out embeddings, `firing` also `train`, `independent` also `judges`, and `detection`
-            `train`, `judges` and `train_judges`.
+        groups: (N,) numbers or texts, equal for near-duplicates (images of one thing).
+            `range(N)` says that there are none.
+        judges: {backbone: (N, d') its embeddings of the same images}, d' of its own.
+            All count as independent: name none of the family of the SAE's own backbone.
+        train: (N', d) embeddings that the SAE was trained on, for metrics that read
+            them (`firing`, `sparse_probe`, ...).
+        train_judges: {backbone: (N', d') its embeddings of the images of `train`}, of
+            the same judges, for `detection`.
+        train_labels: (N',) classes of the images of `train`.
+        metrics: names of `sae.scoring.metrics`; by default those whose file says
+            `ALONE` and whose `READS` is given: all of them need held-out embeddings,
+            `firing` also `train`, `independent` also `judges`, and `detection` `train`,
+            `judges` and `train_judges`.
 
     Raises:
-        UserError: something is of a wrong type or shape, not finite or missing, all embeddings are the same after the
-            SAE's norm, a metric is unknown, or one that was asked for by name reads what is not given.
+        UserError: something is of a wrong type or shape, not finite or missing, all
+            embeddings are the same after the SAE's norm, a metric is unknown, or one
+            that was asked for by name reads what is not given.
     """
     if not isinstance(sae, Encoder | Coder):
         raise UserError(
-            f"sae.score takes an SAE, not {type(sae).__name__}: open a file with sae.load(path)"
+            f"sae.score takes an SAE, not {type(sae).__name__}: open a file with "
+            "sae.load(path)"
         )
     coder = sae.coder if isinstance(sae, Encoder) else sae
+
+    # What metrics read.
     splits = {"test": data("embeddings", embeddings, groups, coder.d, coder.input_norm)}
     if train is not None:
         splits["train"] = data("train", train, None, coder.d, coder.input_norm)
     elif train_labels is not None:
         raise UserError("train_labels are given without train: give both")
-    seen = _judges(splits, {"test": judges, "train": train_judges})
-    given = {
-        "train": train is not None,
-        "others": bool(seen),
-        "train_judges": bool(train_judges),
-    }
+    judged = _read_judges(splits, {"test": judges, "train": train_judges})
     _set_labels(
         splits, {"test": ("labels", labels), "train": ("train_labels", train_labels)}
     )
-    subject = Subject(coder, splits, seen)
-    found: dict[str, Any] = {}
-    for name in default_metrics(given) if metrics is None else _names(metrics):
-        module = registry.load("metric", name)
-        if never := [
-            _OF_A_BANK.get(part, part) for part in module.READS if part not in given
-        ]:
-            said = "which sae.score does not take: it is of the workflow alone"
-            raise UserError(f"metric {name} needs {' and '.join(never)}, {said}")
-        lacking = [part for part in _needed(module.READS) if not given.get(part)]
-        if lacking or "test" not in module.SPLITS:
-            reads = (
-                ", ".join({"others": "judges"}.get(part, part) for part in lacking)
-                or "no held-out split"
-            )
-            raise UserError(f"metric {name} reads {reads}, which is not given here")
-        scores = module.score(
-            subject.limited({"test", *module.READS}), "test", options_of(name, None)
-        )
-        columns = {
-            key: _plain(value)
-            for key, value in scores.items()
-            if not isinstance(value, PerLatent)
-        }
-        if metrics is not None and not columns:
-            said = "it may need labels or train_labels, or what sae.score does not take"
-            raise UserError(
-                f"metric {name} gives no column of what is given here: {said}"
-            )
-        found |= columns
-    if said := doubt(coder, found.get("r2", 1), "these embeddings"):
-        warnings.warn(f"the SAE {said}", stacklevel=2)
-    return {
-        key: value
-        for key, value in found.items()
-        if groups is not None or key not in _BY_GROUP
+    subject = Subject(coder, splits, judged)
+
+    is_given = {
+        "train": train is not None,
+        "others": bool(judged),
+        "train_judges": bool(train_judges),
     }
+    names = default_metrics(is_given) if metrics is None else _check_names(metrics)
+
+    columns: dict[str, Any] = {}
+    for name in names:
+        columns_of_metric = _compute(name, subject, is_given)
+        if metrics is not None and not columns_of_metric:
+            raise UserError(
+                f"metric {name} gives no column of what is given here: it may need "
+                "labels or train_labels, or what sae.score does not take"
+            )
+        columns.update(columns_of_metric)
+
+    reason = doubt(coder, columns.get("r2", 1), "these embeddings")
+    if reason:
+        warnings.warn(f"the SAE {reason}", stacklevel=2)
+    if groups is None:
+        for column in _BY_GROUP:
+            columns.pop(column, None)
+    return columns
 
 
 def default_metrics(given: Mapping[str, bool]) -> list[str]:
@@ -145,117 +146,232 @@ def default_metrics(given: Mapping[str, bool]) -> list[str]:
     names = []
     for name in registry.names("metric"):
         constants = registry.head("metric", name).constants
-        is_given = all(given.get(part) for part in _needed(constants["READS"]))
+        is_given = all(given.get(need) for need in _needs(constants["READS"]))
         if constants.get("ALONE") and is_given:
             names.append(name)
     return names
 
 
-def _needed(reads: Iterable[str]) -> list[str]:
-    """What a metric with these `READS` needs here: judges of training images come apart."""
-    train_judges = ["train_judges"] if {"train", "others"} <= {*reads} else []
-    return [*reads, *train_judges]
+def _needs(reads: Iterable[str]) -> list[str]:
+    """Return what a metric with these `READS` needs of the arguments of :func:`score`.
+
+    Embeddings of training images by judges are an argument of their own.
+    """
+    needs = [*reads]
+    if {"train", "others"} <= set(needs):
+        needs.append("train_judges")
+    return needs
+
+
+def _compute(
+    name: str, subject: Subject, is_given: Mapping[str, bool]
+) -> dict[str, Any]:
+    """Compute the columns of one metric on held-out embeddings.
+
+    Args:
+        name: the metric.
+        subject: the SAE and what it is scored on.
+        is_given: {argument: whether the caller gave it}, of what metrics read.
+
+    Raises:
+        UserError: there is no such metric, or it reads what is not given.
+    """
+    module = registry.load("metric", name)
+    never_given = [part for part in module.READS if part not in is_given]
+    if never_given:
+        needs = " and ".join(_OF_A_BANK.get(part, part) for part in never_given)
+        raise UserError(
+            f"metric {name} needs {needs}, which sae.score does not take: it is of the "
+            "workflow alone"
+        )
+    lacking = [need for need in _needs(module.READS) if not is_given.get(need)]
+    if lacking or "test" not in module.SPLITS:
+        arguments = ["judges" if need == "others" else need for need in lacking]
+        reads = ", ".join(arguments) or "no held-out split"
+        raise UserError(f"metric {name} reads {reads}, which is not given here")
+
+    view = subject.limited({"test", *module.READS})
+    scores = module.score(view, "test", options_of(name, None))
+    return {
+        column: _plain(value)
+        for column, value in scores.items()
+        if not isinstance(value, PerLatent)
+    }
+
+
+class _Numbered(NamedTuple):
+    """Values of any kind that are numbered.
+
+    Attributes:
+        distinct: the values without repetition, sorted.
+        numbers: of each value its place in `distinct`.
+    """
+
+    distinct: np.ndarray
+    numbers: Int[np.ndarray, " rows"]
 
 
 def _set_labels(
-    splits: dict[str, Activations], given: Mapping[str, tuple[str, Any]]
+    splits: dict[str, Activations], labels: Mapping[str, tuple[str, Any]]
 ) -> None:
-    """Number the classes of all splits together, so that a class has one number in all of them."""
-    coded = {
-        s: _coded(name, values, len(splits[s].index))
-        for s, (name, values) in given.items()
-        if values is not None
+    """Write labels into the indices of their splits.
+
+    Classes of all splits are numbered together, so that a class has one number in all.
+
+    Args:
+        splits: the splits; their indices get the columns `label` and `label_name`.
+        labels: {split: (name of the argument, its value or None)}.
+
+    Raises:
+        UserError: labels are of another form, or of two kinds.
+    """
+    classes_by_split = {}
+    for split, (argument, values) in labels.items():
+        if values is not None:
+            row_count = len(splits[split].index)
+            classes_by_split[split] = _number(argument, values, row_count)
+    if not classes_by_split:
+        return
+
+    are_numbers = {
+        classes.distinct.dtype.kind in "iufb" for classes in classes_by_split.values()
     }
-    if len({classes.dtype.kind in "iufb" for classes, _ in coded.values()}) > 1:
+    if len(are_numbers) > 1:
         raise UserError(
-            "labels and train_labels are numbers on one side and texts on the other; give one kind"
+            "labels and train_labels are numbers on one side and texts on the other; "
+            "give one kind"
         )
-    for split, (classes, numbers) in coded.items():
-        every = np.unique(np.concatenate([of_split for of_split, _ in coded.values()]))
+
+    distinct_by_split = [classes.distinct for classes in classes_by_split.values()]
+    all_classes = np.unique(np.concatenate(distinct_by_split))
+    for split, classes in classes_by_split.items():
+        number = np.searchsorted(all_classes, classes.distinct)[classes.numbers]
         index = splits[split].index
-        index["label"] = pd.array(np.searchsorted(every, classes)[numbers], "Int64")
-        index["label_name"] = classes[numbers].astype(str)
+        index["label"] = pd.array(number, "Int64")
+        index["label_name"] = classes.distinct[classes.numbers].astype(str)
 
 
-def _names(metrics: Any) -> list[str]:
-    several = isinstance(metrics, Iterable) and not isinstance(metrics, str | Mapping)
-    names = list(metrics) if several else []
-    if not several or not all(isinstance(name, str) for name in names):
-        said = "give a list of names, as ['purity']; options of metrics are not taken"
-        raise UserError(f"metrics is {reprlib.repr(metrics)}; {said}")
+def _check_names(metrics: Any) -> list[str]:
+    """Return the names of metrics as a list.
+
+    Raises:
+        UserError: they are no sequence of texts.
+    """
+    is_sequence = isinstance(metrics, Iterable) and not isinstance(
+        metrics, str | Mapping
+    )
+    names = list(metrics) if is_sequence else []
+    if not is_sequence or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"metrics is {reprlib.repr(metrics)}; give a list of names, as ['purity']; "
+            "options of metrics are not taken"
+        )
     return names
 
 
 def _plain(value: Any) -> Any:
+    """Return a score as Python's own number; a curve as {x: y}."""
     if isinstance(value, Curve):
-        return dict(
-            zip(np.asarray(value.x).tolist(), np.asarray(value.y).tolist(), strict=True)
-        )
+        x = np.asarray(value.x).tolist()
+        y = np.asarray(value.y).tolist()
+        return dict(zip(x, y, strict=True))
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _judges(
+def _read_judges(
     splits: Mapping[str, Activations],
     judges: Mapping[str, Mapping[str, np.ndarray] | None],
 ) -> dict[str, dict[str, np.ndarray]]:
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for (split, of), word in zip(
-        judges.items(), ("judges", "train_judges"), strict=True
-    ):
-        if of is not None and (
-            not isinstance(of, Mapping) or not all(isinstance(n, str) and n for n in of)
+    """Check the embeddings by other backbones.
+
+    Args:
+        splits: the images that they are of.
+        judges: {"test": `judges`, "train": `train_judges`}, as the caller gave them.
+
+    Returns:
+        {backbone: {split: its embeddings}}.
+
+    Raises:
+        UserError: they are of another form, have no variance, or are not of the same
+            backbones on both splits.
+    """
+    embeddings: dict[str, dict[str, np.ndarray]] = {}
+    for split, argument in (("test", "judges"), ("train", "train_judges")):
+        of_split = judges[split]
+        if of_split is None:
+            continue
+        if not isinstance(of_split, Mapping) or not all(
+            isinstance(backbone, str) and backbone for backbone in of_split
         ):
             raise UserError(
-                f"{word} must be a mapping {{name of a backbone: its embeddings (N, d')}}"
+                f"{argument} must be a mapping {{name of a backbone: its embeddings "
+                "(N, d')}"
             )
-        for name, given in (of or {}).items():
-            said, rows = (
-                f"{word}[{name!r}]",
-                len(splits[split].index) if split in splits else 0,
-            )
-            seen = found.setdefault(name, {})[split] = check_embeddings(
-                given, None, said
-            )
-            if len(seen) != rows:
+        row_count = len(splits[split].index) if split in splits else 0
+        for backbone, values in of_split.items():
+            name = f"{argument}[{backbone!r}]"
+            checked = check_embeddings(values, None, name)
+            embeddings.setdefault(backbone, {})[split] = checked
+            if len(checked) != row_count:
                 raise UserError(
-                    f"{said} has {len(seen)} rows for {rows} embeddings; give the same images"
+                    f"{name} has {len(checked)} rows for {row_count} embeddings; give "
+                    "the same images"
                 )
-            _check_variance(said, seen)
-    if lacking := [
-        name for name, of in found.items() if judges["train"] and len(of) < len(judges)
-    ]:
-        raise UserError(
-            f"judges and train_judges are not of the same backbones: {lacking[0]} is in one of them alone"
-        )
-    return found
+            _check_variance(name, checked)
+
+    if judges["train"]:
+        for backbone, by_split in embeddings.items():
+            if len(by_split) < len(judges):
+                raise UserError(
+                    "judges and train_judges are not of the same backbones: "
+                    f"{backbone} is in one of them alone"
+                )
+    return embeddings
 
 
-def _check_variance(name: str, embeddings: np.ndarray, norm: str = "none") -> None:
+def _check_variance(
+    name: str, embeddings: Float[np.ndarray, "images dim"], norm: str = "none"
+) -> None:
+    """Check that embeddings differ after a norm.
+
+    Raises:
+        UserError: they have no variance.
+    """
     x = Inputs(embeddings, norm, 1.0, "cpu")
-    if not differ(x, total_variance(x)):
+    if differ(x, total_variance(x)):
+        return
+    reason = "it has one row"
+    if len(embeddings) > 1:
         after = "" if norm == "none" else f" after the norm {norm}"
-        why = (
-            f"all its rows are the same{after}"
-            if len(embeddings) > 1
-            else "it has one row"
-        )
-        raise UserError(
-            f"{name} has no variance to explain ({why}); give the embeddings of several images"
-        )
+        reason = f"all its rows are the same{after}"
+    raise UserError(
+        f"{name} has no variance to explain ({reason}); give the embeddings of several "
+        "images"
+    )
 
 
 def data(
     name: str, embeddings: Any, groups: Any, d: int, norm: str = "none"
 ) -> Activations:
-    """Embeddings (N, d) with an index without labels, as :func:`score` takes them, for an SAE of the norm `norm`.
+    """Return embeddings with an index without labels.
+
+    Args:
+        name: of the argument, for messages.
+        embeddings: (N, d) as :func:`score` takes them.
+        groups: (N,) as :func:`score` takes them; with None each image is one of its
+            own.
+        d: the SAE's number of dimensions.
+        norm: the SAE's norm.
 
     Raises:
         UserError: they are of another form, or have no variance.
     """
     embeddings = check_embeddings(embeddings, d, name).astype(np.float32, copy=False)
     _check_variance(name, embeddings, norm)
-    rows = len(embeddings)
-    number, unknown = np.arange(rows), pd.array([pd.NA] * rows, dtype="Int64")
+
+    row_count = len(embeddings)
+    number = np.arange(row_count)
+    unknown = pd.array([pd.NA] * row_count, dtype="Int64")
     index = pd.DataFrame(
         {
             "image_id": number,
@@ -264,34 +380,52 @@ def data(
             "label_coarse": unknown,
         }
     )
-    index["group"] = number if groups is None else _coded("groups", groups, rows)[1]
-    about = {
+    if groups is None:
+        index["group"] = number
+    else:
+        index["group"] = _number("groups", groups, row_count).numbers
+
+    manifest = {
         "dataset": {"name": "", "grouped": not index["group"].is_unique},
         "backbone": {"name": ""},
     }
-    return Activations(embeddings, index, about)
+    return Activations(embeddings, index, manifest)
 
 
-def _coded(name: str, values: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct values, sorted, and of each row the number of its own (N,)."""
+def _number(name: str, values: Any, row_count: int) -> _Numbered:
+    """Number values of any one kind.
+
+    Args:
+        name: of the argument, for messages.
+        values: (N,).
+        row_count: N.
+
+    Raises:
+        UserError: they are of another shape, one is missing, or they are of kinds that
+            have no order.
+    """
     # Of a list that mixes kinds, numpy alone would make texts.
     try:
-        column = (
-            np.asarray(values) if np.ndim(values) != 1 else pd.Series(values).to_numpy()
-        )
+        is_column = np.ndim(values) == 1
+        column = pd.Series(values).to_numpy() if is_column else np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:  # As in `check_embeddings`.
         raise UserError(f"{name} cannot be read as an array: {error}") from None
-    if column.shape != (rows,):
+    if column.shape != (row_count,):
         raise UserError(
-            f"{name} are of shape {column.shape} for {rows} embeddings; give one for each"
+            f"{name} are of shape {column.shape} for {row_count} embeddings; give one "
+            "for each"
         )
-    if (missing := pd.isna(column)).any():
+    is_missing = pd.isna(column)
+    if is_missing.any():
         raise UserError(
-            f"{name} has nothing in row {int(missing.argmax())} (from 0); give one for each"
+            f"{name} has nothing in row {int(is_missing.argmax())} (from 0); give one "
+            "for each"
         )
     try:
-        return np.unique(column, return_inverse=True)
+        distinct, numbers = np.unique(column, return_inverse=True)
     except TypeError:
         raise UserError(
-            f"{name} mixes kinds that have no order, such as numbers and texts; give one kind"
+            f"{name} mixes kinds that have no order, such as numbers and texts; give "
+            "one kind"
         ) from None
+    return _Numbered(distinct, numbers)

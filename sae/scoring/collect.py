@@ -1,7 +1,7 @@
 """Join what all banks of an experiment gave into its tidy tables."""
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,21 @@ from sae.scoring.rows import ABOUT, KEY
 from sae.scoring.selection import mark
 
 
+@dataclass
+class _JoinedRows:
+    """Rows of metrics, one for each SAE and split, with what all stages gave of them.
+
+    Attributes:
+        rows: in the order of the banks.
+        swept: the columns of swept options.
+        owners: {column: the metric that gave it}.
+    """
+
+    rows: list[dict[str, Any]]
+    swept: list[str]
+    owners: dict[str, str]
+
+
 def collect(
     folders: Sequence[Path],
     stages: Sequence[str],
@@ -24,119 +39,185 @@ def collect(
     activations: Sequence[Path] = (),
     settings: dict[str, Any] | None = None,
 ) -> None:
-    """Write `out`/metrics.parquet and .csv, curves.parquet, latents.parquet, selection.parquet and made_by.json.
+    """Write an experiment's tables into `out`.
 
-    Rows are in the order of the banks; within a bank as trained, the `at` methods last. The CSV holds the same numbers
-    with all their digits. A latent has one row, whatever the stages that scored it; `selected` is that of its SAE.
+    These are metrics.parquet and .csv, curves.parquet, latents.parquet,
+    selection.parquet and made_by.json. Rows are in the order of the banks; within a
+    bank as trained, the `at` methods last. The CSV holds the numbers of metrics.parquet
+    with all their digits. A latent has one row, whatever the stages that scored it;
+    `selected` is that of its SAE.
 
     Args:
-        folders: one a bank, with selection.parquet and a folder for each stage (`sae.scoring.stage`).
+        folders: one a bank, with selection.parquet and a folder for each stage
+            (`sae.scoring.stage`).
         stages: those to join; what an earlier run left of others is passed over.
-        references: what `sae.scoring.metrics.probe.probe_embeddings` wrote, one a (dataset, backbone).
+        references: what `sae.scoring.metrics.probe.probe_embeddings` wrote, one a
+            (dataset, backbone).
         out: the folder to write into.
         activations: manifests of embeddings, one a (dataset, backbone).
-        settings: for made_by.json, what gives the rows their meaning (`sae.comparison.board.MadeBy`).
+        settings: for made_by.json, what gives the rows their meaning
+            (`sae.comparison.board.MadeBy`).
 
     Raises:
-        UserError: a file is missing or damaged, or two metrics gave a score of one name.
+        UserError: a file is missing or damaged, or two metrics gave a score of one
+            name.
     """
     selection = rows.joined(
         files.read_table(folder / "selection.parquet") for folder in folders
     )
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    about, owners = list[str](), dict[str, str]()
-    for table in filter(len, itertools.chain(*_read(folders, stages, "metrics"))):
-        names = table.column_names
-        about += [
-            name for name in names[: names.index("status") + 1] if name not in about
-        ]
-        owners |= rows.owners_of(table)
-        for row in table.to_pylist():
-            # Null: another stage may give it. NaN: a score that is not defined.
-            given = {name: value for name, value in row.items() if value is not None}
-            new = dict.fromkeys(names[: len(KEY) + len(ABOUT)])
-            found.setdefault(tuple(row[name] for name in KEY), new).update(given)
-    swept = [name for name in about if name not in [*KEY, *ABOUT, "status"]]
-    metrics = mark(pd.DataFrame(list(found.values())), selection.to_pandas())
-    metrics["lambda"] = (
-        metrics["lambda"].astype(float) if "lambda" in metrics else float("nan")
-    )
-    first = [*KEY, *ABOUT, *swept, "status", "selected", "selection"]
-    metrics = metrics.reindex(
-        columns=[*first, *(c for c in metrics.columns if c not in first)]
-    )
-    raw = {
-        (r["dataset"], r["backbone"]): r["top1"]
-        for r in (files.read_json(f, "probe") for f in references)
-    }
+    joined = _join_metrics(folders, stages)
+
+    metrics = mark(pd.DataFrame(joined.rows), selection.to_pandas())
+    metrics = _in_order(metrics, joined.swept)
+    references_by_cell = _read_references(references)
     if "probe_top1" in metrics:
-        cells = zip(metrics["dataset"], metrics["backbone"], strict=True)
-        of_embeddings = pd.Series(
-            [raw[cell] for cell in cells], metrics.index, dtype=float
-        )
-        metrics["probe_top1_raw"] = of_embeddings.where(metrics["probe_top1"].notna())
-    table = pa.Table.from_pandas(
-        metrics, preserve_index=False
-    ).replace_schema_metadata()
-    files.write_parquet(out / "metrics.parquet", table)
+        metrics["probe_top1_raw"] = _reference_column(metrics, references_by_cell)
+
+    table = pa.Table.from_pandas(metrics, preserve_index=False)
+    files.write_parquet(out / "metrics.parquet", table.replace_schema_metadata())
     with files.atomic_file(out / "metrics.csv") as temporary:
         metrics.to_csv(temporary, index=False)
     files.write_sums(out / "metrics.sums.json", [out / "metrics.csv"])
-    made_by = {"columns": owners, "cells": dict(map(_cell, activations))}
-    files.write_json(out / "made_by.json", (settings or {}) | made_by)
+
+    made_by = dict(settings or {})
+    made_by["columns"] = joined.owners
+    made_by["cells"] = dict(_describe_cell(manifest) for manifest in activations)
+    files.write_json(out / "made_by.json", made_by)
+
     files.write_parquet(out / "selection.parquet", selection)
     for name in ("curves", "latents"):
-        banks = [
-            _marked(_by_latent(rows.joined(tables)), metrics)
-            for tables in _read(folders, stages, name)
-        ]
-        files.write_parquet(
-            out / f"{name}.parquet", rows.joined(banks).replace_schema_metadata()
-        )
+        tables_of_banks = []
+        for tables_of_stages in _read_tables(folders, stages, name):
+            table = rows.joined(tables_of_stages)
+            if "latent" in table.column_names:
+                table = _join_latents(table)
+            tables_of_banks.append(_with_selected(table, metrics))
+        table = rows.joined(tables_of_banks).replace_schema_metadata()
+        files.write_parquet(out / f"{name}.parquet", table)
 
 
-def _cell(manifest: Path) -> tuple[str, dict[str, Any]]:
-    """A (dataset, backbone) in words, and what its embeddings are of."""
-    about = files.read_json(manifest, "manifest of activations")
-    made_of = {kind: about[kind]["fingerprint"] for kind in ("dataset", "backbone")}
-    return " / ".join(about[kind]["name"] for kind in made_of), made_of
+def _join_metrics(folders: Sequence[Path], stages: Sequence[str]) -> _JoinedRows:
+    """Join the rows of metrics of all stages of all banks.
+
+    Raises:
+        UserError: a file is missing or damaged, or two metrics gave a score of one
+            name.
+    """
+    row_by_key: dict[tuple[Any, ...], dict[str, Any]] = {}
+    descriptive: list[str] = []
+    owners: dict[str, str] = {}
+    for tables_of_stages in _read_tables(folders, stages, "metrics"):
+        for table in tables_of_stages:
+            if not len(table):
+                continue
+            names = table.column_names
+            for name in names[: names.index("status") + 1]:
+                if name not in descriptive:
+                    descriptive.append(name)
+            owners.update(rows.owners_of(table))
+
+            for row in table.to_pylist():
+                key = tuple(row[name] for name in KEY)
+                if key not in row_by_key:
+                    row_by_key[key] = dict.fromkeys(names[: len(KEY) + len(ABOUT)])
+                # Null: another stage may give it. NaN: a score that is not defined.
+                scores = {n: value for n, value in row.items() if value is not None}
+                row_by_key[key].update(scores)
+
+    swept = [name for name in descriptive if name not in [*KEY, *ABOUT, "status"]]
+    return _JoinedRows(list(row_by_key.values()), swept, owners)
 
 
-def _read(
+def _in_order(metrics: pd.DataFrame, swept: list[str]) -> pd.DataFrame:
+    """Put what describes an SAE first; `lambda` is there always, as floats."""
+    if "lambda" in metrics:
+        metrics["lambda"] = metrics["lambda"].astype(float)
+    else:
+        metrics["lambda"] = float("nan")
+    first = [*KEY, *ABOUT, *swept, "status", "selected", "selection"]
+    scores = [name for name in metrics.columns if name not in first]
+    return metrics.reindex(columns=[*first, *scores])
+
+
+def _read_references(
+    references: Iterable[Path],
+) -> dict[tuple[str, str], float | None]:
+    """Return {(dataset, backbone): the top-1 of a probe on the embeddings}."""
+    top1_by_cell = {}
+    for file in references:
+        reference = files.read_json(file, "probe")
+        cell = (reference["dataset"], reference["backbone"])
+        top1_by_cell[cell] = reference["top1"]
+    return top1_by_cell
+
+
+def _reference_column(
+    metrics: pd.DataFrame, top1_by_cell: dict[tuple[str, str], float | None]
+) -> pd.Series:
+    """Return the reference of each row that has a probe, NaN elsewhere."""
+    cells = zip(metrics["dataset"], metrics["backbone"], strict=True)
+    top1 = pd.Series([top1_by_cell[cell] for cell in cells], metrics.index, dtype=float)
+    return top1.where(metrics["probe_top1"].notna())
+
+
+def _describe_cell(manifest_file: Path) -> tuple[str, dict[str, Any]]:
+    """Return "dataset / backbone", and the fingerprints of both."""
+    manifest = files.read_json(manifest_file, "manifest of activations")
+    kinds = ("dataset", "backbone")
+    name = " / ".join(manifest[kind]["name"] for kind in kinds)
+    return name, {kind: manifest[kind]["fingerprint"] for kind in kinds}
+
+
+def _read_tables(
     folders: Sequence[Path], stages: Sequence[str], name: str
 ) -> Iterator[list[pa.Table]]:
-    """A table of each stage, one bank after the other."""
+    """Yield, bank after bank, a table of each stage.
+
+    Raises:
+        UserError: a file is missing or damaged, or two metrics gave a score of one
+            name.
+    """
     owners: dict[str, str] = {}
     for folder in folders:
         tables = [
             files.read_table(folder / stage / f"{name}.parquet") for stage in stages
         ]
-        for given, metric in itertools.chain(
-            *(rows.owners_of(table).items() for table in tables)
-        ):
-            rows.claim(owners, metric, [given])
+        for table in tables:
+            for column, metric in rows.owners_of(table).items():
+                rows.claim(owners, metric, [column])
         yield tables
 
 
-def _by_latent(table: pa.Table) -> pa.Table:
-    """One row per SAE, split and latent: beside each other what several stages gave of it; other tables as they are."""
-    if "latent" not in table.column_names:
-        return table
-    by = table.select([*KEY, "latent"]).to_pandas()
-    row = by.groupby(list(by), sort=False).ngroup().to_numpy(np.int64)
-    joined = {}
+def _join_latents(table: pa.Table) -> pa.Table:
+    """Join the rows of each latent of an SAE and split, which several stages may give.
+
+    Args:
+        table: the rows of all stages below each other; a stage leaves the columns of
+            another one null.
+
+    Returns:
+        In each column the value of the row where it is not null.
+    """
+    key = table.select([*KEY, "latent"]).to_pandas()
+    # (rows of table,) the row of the joined table that each goes into.
+    target = key.groupby(list(key), sort=False).ngroup().to_numpy(np.int64)
+    target_count = target.max(initial=-1) + 1
+
+    columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        there = column.is_valid().to_numpy()
-        source = np.full(row.max(initial=-1) + 1, -1)
-        source[row[there]] = np.flatnonzero(there)
-        joined[name] = column.take(pa.array(source, mask=source < 0))
-    return pa.table(joined)
+        has_value = column.is_valid().to_numpy()
+        # (joined rows,) the row of `table` that holds the value; -1 where none does.
+        source = np.full(target_count, -1)
+        source[target[has_value]] = np.flatnonzero(has_value)
+        columns[name] = column.take(pa.array(source, mask=source < 0))
+    return pa.table(columns)
 
 
-def _marked(table: pa.Table, metrics: pd.DataFrame) -> pa.Table:
-    """With the column `selected`, that `metrics` has of the same SAE."""
-    selected = pd.Series(
+def _with_selected(table: pa.Table, metrics: pd.DataFrame) -> pa.Table:
+    """Add the column `selected`, which `metrics` has of each SAE and split."""
+    selected_by_key = pd.Series(
         metrics["selected"].to_numpy(), pd.MultiIndex.from_frame(metrics[KEY])
     )
-    of_row = selected.reindex(pd.MultiIndex.from_frame(table.select(KEY).to_pandas()))
-    return table.append_column("selected", pa.array(of_row.to_numpy(), pa.bool_()))
+    keys = pd.MultiIndex.from_frame(table.select(KEY).to_pandas())
+    selected = selected_by_key.reindex(keys).to_numpy()
+    return table.append_column("selected", pa.array(selected, pa.bool_()))

@@ -1,13 +1,13 @@
-"""Which trials of a cell stand on a front, and where two fronts are compared.
+"""Say which trials of a cell stand on a front, and where two fronts are compared.
 
 Protocol `fair` trains by this rule, and `sae.comparison` reads by it. docs/protocol.md
 has it in words, with an example by hand.
 
 The *front* of a method is the best score that its trials reach at a reconstruction R^2:
-the upper concave hull of the points (R^2, score), with free disposal. Left of the vertex
-of highest score it is flat, since worse reconstruction can be had for nothing. Between
-two vertices a point is a mixture of the two, as in the ROC convex hull (Provost and
-Fawcett 2001).
+the upper concave hull of the points (R^2, score), with free disposal. Left of the
+vertex of highest score it is flat, since worse reconstruction can be had for nothing.
+Between two vertices a point is a mixture of the two, as in the ROC convex hull (Provost
+and Fawcett 2001).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
+    from jaxtyping import Float
 
 DETECTION = "detection_alive"
 MS = "ms"
@@ -27,7 +28,7 @@ ENDPOINTS = (DETECTION, MS)
 
 
 class Limits(Protocol):
-    """What a trial must keep to: options of protocol `fair`, or of a comparison."""
+    """Bounds that a trial must keep to: of protocol `fair`, or of a comparison."""
 
     @property
     def l0(self) -> float:
@@ -59,8 +60,8 @@ def feasible(trials: pd.DataFrame, limits: Limits) -> pd.Series:
     """Say which trials may stand on a front.
 
     Args:
-        trials: with columns `status`, `r2` and `l0` on validation, `firing` (the share of
-            latents that fires on training images), and `k`. A missing value is not
+        trials: with columns `status`, `r2` and `l0` on validation, `firing` (the share
+            of latents that fires on training images), and `k`. A missing value is not
             feasible.
         limits: the bounds of L0 and of firing.
 
@@ -74,7 +75,9 @@ def feasible(trials: pd.DataFrame, limits: Limits) -> pd.Series:
 
 
 def best_r2(trials: pd.DataFrame) -> float:
-    """Return the best R^2 of the feasible trials: R* of a baseline, the reach of a method.
+    """Return the best R^2 of the feasible trials.
+
+    It is R* of a baseline, the reach of a method.
 
     Args:
         trials: with columns `r2` and `feasible`.
@@ -119,14 +122,17 @@ def window(
     return Window(best - width, best, floor=float(front["r2"].iloc[-1]))
 
 
-def hull(r2: np.ndarray, score: np.ndarray) -> list[int]:
+def hull(
+    r2: Float[np.ndarray, " points"], score: Float[np.ndarray, " points"]
+) -> list[int]:
     """Return the vertices of the front, by falling R^2.
 
-    Of points with equal R^2 the one of the highest score counts, of equal ones the first.
+    Of points with equal R^2 the one of the highest score counts, of equal ones the
+    first.
 
     Args:
-        r2: (n,) finite.
-        score: (n,) finite, where more is better.
+        r2: finite.
+        score: finite, where more is better.
 
     Returns:
         Places in `r2` and `score`.
@@ -137,6 +143,7 @@ def hull(r2: np.ndarray, score: np.ndarray) -> list[int]:
         # Free disposal: what reconstructs no better and scores no higher is no vertex.
         if places and not score[point] > score[places[-1]]:
             continue
+        # The last vertex goes if it lies below the line from the one before it to here.
         while len(places) > 1 and _lies_below(places[-2], places[-1], point, r2, score):
             places.pop()
         places.append(point)
@@ -144,15 +151,31 @@ def hull(r2: np.ndarray, score: np.ndarray) -> list[int]:
 
 
 def _lies_below(
-    right: int, middle: int, left: int, r2: np.ndarray, score: np.ndarray
+    before: int,
+    point: int,
+    after: int,
+    r2: Float[np.ndarray, " points"],
+    score: Float[np.ndarray, " points"],
 ) -> bool:
-    """Say whether a point lies on or below the line between its neighbours."""
-    rise = score[left] - score[right]
-    run = r2[right] - r2[left]
-    return bool((score[middle] - score[right]) * run <= rise * (r2[right] - r2[middle]))
+    """Say whether a point lies on or below the line between its neighbours.
+
+    Args:
+        before: the neighbour of higher R^2.
+        point: the point.
+        after: the neighbour of lower R^2.
+        r2: of all points.
+        score: of all points.
+    """
+    rise = score[after] - score[before]
+    run = r2[before] - r2[after]
+    rise_to_point = score[point] - score[before]
+    run_to_point = r2[before] - r2[point]
+    return bool(rise_to_point * run <= rise * run_to_point)
 
 
-def weights(r2: np.ndarray, window: Window) -> np.ndarray:
+def weights(
+    r2: Float[np.ndarray, " vertices"], window: Window
+) -> Float[np.ndarray, " vertices"]:
     """Return what each vertex weighs in the mean of a front over a window.
 
     At r from `low` to `high` the front is read at max(floor, min(r, reach)); where the
@@ -160,16 +183,18 @@ def weights(r2: np.ndarray, window: Window) -> np.ndarray:
     first vertex a front stands at that vertex, to the left of its last one at that one.
 
     Args:
-        r2: (vertices,) of the vertices, falling.
+        r2: of the vertices, falling.
         window: where the front is read.
 
     Returns:
-        (vertices,) of sum 1.
+        Weights of sum 1.
     """
     low, high, floor, reach = window
     start = max(low, min(floor, high))
     end = max(start, min(high, reach))
     total = _integral(r2, start, end)
+    # To the left of `start` the front is read at the floor, to the right of `end` at
+    # the reach.
     if start > low:
         total += (start - low) * at(r2, min(floor, reach))
     if end < high:
@@ -177,24 +202,30 @@ def weights(r2: np.ndarray, window: Window) -> np.ndarray:
     return total / (high - low)
 
 
-def at(r2: np.ndarray, where: float) -> np.ndarray:
-    """Return what each vertex weighs in the front at one R^2: (vertices,) of sum 1."""
+def at(
+    r2: Float[np.ndarray, " vertices"], point: float
+) -> Float[np.ndarray, " vertices"]:
+    """Return what each vertex weighs in the front at one R^2; the sum is 1."""
     identity = np.eye(len(r2))
-    return np.array([np.interp(where, r2[::-1], row[::-1]) for row in identity])
+    return np.array([np.interp(point, r2[::-1], row[::-1]) for row in identity])
 
 
-def _integral(r2: np.ndarray, start: float, end: float) -> np.ndarray:
+def _integral(
+    r2: Float[np.ndarray, " vertices"], start: float, end: float
+) -> Float[np.ndarray, " vertices"]:
     """Return the integral of each vertex' weight over R^2 from `start` to `end`."""
     total = np.zeros(len(r2))
+    # Beyond the first and the last vertex the front stands at that vertex.
     total[0] += max(0.0, end - max(start, r2[0]))
     total[-1] += max(0.0, min(end, r2[-1]) - start)
     for place in range(len(r2) - 1):
-        right = min(end, r2[place])
-        left = max(start, r2[place + 1])
-        if right > left:
-            # The mean share of the right vertex on this part of the segment.
-            middle = (right + left) / 2
+        # The part of the segment between two vertices that lies from `start` to `end`.
+        high = min(end, r2[place])
+        low = max(start, r2[place + 1])
+        if high > low:
+            # The mean share of the vertex of higher R^2 on this part.
+            middle = (high + low) / 2
             share = (middle - r2[place + 1]) / (r2[place] - r2[place + 1])
-            total[place] += share * (right - left)
-            total[place + 1] += (1 - share) * (right - left)
+            total[place] += share * (high - low)
+            total[place + 1] += (1 - share) * (high - low)
     return total

@@ -15,13 +15,10 @@ if TYPE_CHECKING:
 
 CELL = ["dataset", "backbone", "k"]
 KEY = [*CELL, "method", "trial", "seed", "split"]
-ABOUT = [
-    "protocol",
-    "objective",
-    "penalty",
-    "mask",
-]  # What describes every SAE, beside its swept options.
-# What no metric may call a score, beside what describes an SAE: columns that joining and reports add.
+# What describes every SAE, beside its swept options.
+ABOUT = ["protocol", "objective", "penalty", "mask"]
+# What no metric may call a score, beside what describes an SAE: columns that joining
+# and reports add. By table, as `sae.scoring.stage.MetricScores` names them.
 RESERVED: dict[str, tuple[str, ...]] = {
     "scalars": ("selected", "selection", "probe_top1_raw", "source", "fallback"),
     "curves": (),
@@ -30,7 +27,7 @@ RESERVED: dict[str, tuple[str, ...]] = {
 
 
 def columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The names in `rows`, in the order in which they first come."""
+    """Return the names in `rows`, in the order in which they first come."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
@@ -44,18 +41,22 @@ def swept_options(metrics: pd.DataFrame) -> list[str]:
 
 
 def table(rows: list[dict[str, Any]], first: Iterable[str] = KEY) -> pa.Table:
-    """Rows as a table with the columns `first` and then all others; what a row lacks is null, and integers stay so."""
+    """Make a table of rows.
+
+    Args:
+        rows: {column: value}; what a row lacks is null, and integers stay integers.
+        first: the columns that come first, even if no row has them.
+    """
     names = list(dict.fromkeys([*first, *columns(rows)]))
-    return pa.table(
-        {
-            name: pa.array([row.get(name) for row in rows], from_pandas=False)
-            for name in names
-        }
-    )
+    arrays = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        arrays[name] = pa.array(values, from_pandas=False)
+    return pa.table(arrays)
 
 
 def joined(tables: Iterable[pa.Table]) -> pa.Table:
-    """All rows of several tables; a column that one lacks is null there."""
+    """Return all rows of several tables; a column that a table lacks is null there."""
     return pa.concat_tables(list(tables), promote_options="permissive").combine_chunks()
 
 
@@ -65,7 +66,13 @@ def claim(
     names: Iterable[str],
     reserved: Collection[str] = (),
 ) -> None:
-    """Note in `owners`, {name: metric}, that a metric gives these columns or curves.
+    """Note which columns or curves a metric gives.
+
+    Args:
+        owners: {column or curve: the metric that gives it}; gets the new ones.
+        metric: the metric.
+        names: what it gives.
+        reserved: names that no metric may give.
 
     Raises:
         UserError: another metric gives one of them, or its name is a reserved one.
@@ -73,14 +80,18 @@ def claim(
     for name in names:
         if name in reserved:
             raise UserError(
-                f"metric {metric} gives {name!r}, a name that is reserved for another column; rename it"
+                f"metric {metric} gives {name!r}, a name that is reserved for another "
+                "column; rename it"
             )
-        if owners.setdefault(name, metric) != metric:
+        owner = owners.setdefault(name, metric)
+        if owner != metric:
             raise UserError(
-                f"the metrics {owners[name]} and {metric} both give {name!r}; rename it in one of them"
+                f"the metrics {owner} and {metric} both give {name!r}; rename it in "
+                "one of them"
             )
 
 
 def owners_of(what: pa.Table) -> dict[str, str]:
-    """{column or curve: the metric that gave it}, as far as the table says it."""
-    return json.loads((what.schema.metadata or {}).get(b"metrics", "{}"))
+    """Return {column or curve: the metric that gave it}, as far as a table says it."""
+    metadata = what.schema.metadata or {}
+    return json.loads(metadata.get(b"metrics", "{}"))

@@ -1,4 +1,4 @@
-"""What a metric has computed, kept between jobs."""
+"""The store that keeps between jobs what a metric has computed."""
 
 import json
 import logging
@@ -14,21 +14,27 @@ log = logging.getLogger(__name__)
 
 
 class RowStore:
-    """What a metric gave for each SAE and split, by key, in one file that is replaced whole.
+    """Rows that a metric gave, one for each SAE and split, in a file replaced whole.
 
-    Columns: `key`; `row`, the result as JSON. A file that was altered counts as empty.
+    Its columns are `key` and `row`, what the metric gave as JSON. A file that was
+    altered counts as empty.
+
+    Attributes:
+        path: the file.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self._used, self._in_file = path, set[str](), dict[str, str]()
+        self.path = path
+        # {key: row as JSON}
+        self._rows_in_file: dict[str, str] = {}
         if path.exists():
             try:
-                self._in_file = {
-                    row["key"]: row["row"] for row in files.read_table(path).to_pylist()
-                }
+                for record in files.read_table(path).to_pylist():
+                    self._rows_in_file[record["key"]] = record["row"]
             except UserError as error:
                 log.warning("%s; its rows are computed again", error)
-        self._rows = dict(self._in_file)
+        self._rows = dict(self._rows_in_file)
+        self._used_keys: set[str] = set()
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows
@@ -38,18 +44,19 @@ class RowStore:
         self._rows[key] = json.dumps(row)
 
     def use(self, key: str) -> dict[str, Any]:
-        """The row of a key."""
-        self._used.add(key)
+        """Return the row of a key, and note that it is used."""
+        self._used_keys.add(key)
         return json.loads(self._rows[key])
 
     def write(self, prune: bool) -> None:
-        """Replace the file, unless it holds just this; with `prune` rows that were not used are dropped."""
-        kept = {
-            key: row
-            for key, row in self._rows.items()
-            if key in self._used or not prune
-        }
-        if kept != self._in_file:
-            files.write_parquet(
-                self.path, pa.table({"key": [*kept], "row": [*kept.values()]})
-            )
+        """Replace the file, unless it holds just these rows.
+
+        Args:
+            prune: whether to drop rows that were not used.
+        """
+        rows = self._rows
+        if prune:
+            rows = {key: row for key, row in rows.items() if key in self._used_keys}
+        if rows != self._rows_in_file:
+            table = pa.table({"key": list(rows.keys()), "row": list(rows.values())})
+            files.write_parquet(self.path, table)

@@ -1,19 +1,21 @@
-"""Run one stage of scoring over a bank: every metric of the stage on every SAE that it is for, computed once.
+"""Run one stage of scoring over a bank: each of its metrics on every SAE it is for.
 
-A metric's rows lie in a store of their own, `.rows/{stage}/{metric}.parquet` beside the stage's folder. A row's key
-hashes all that decides it: the SAE, the embeddings and indices that were read, the metric's version and options. A row
-whose key stands is kept bit for bit, so that a new SAE or an edited metric computes its own rows alone.
+A metric's rows lie in a store of their own, `.rows/{stage}/{metric}.parquet` beside the
+stage's folder. A row's key hashes all that decides it: the SAE, the embeddings and
+indices that were read, the metric's version and options. A row whose key stands is kept
+bit for bit, so that a new SAE or an edited metric computes its own rows alone.
 """
 
 import functools
-import itertools
 import json
 import logging
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +30,7 @@ from sae.core.paths import TABLES_OF_STAGE
 from sae.data import store
 from sae.data.splits import SPLITS
 from sae.models.coder import Coder
-from sae.scoring import rows as tables
+from sae.scoring import rows
 from sae.scoring.rows import KEY
 from sae.scoring.rowstore import RowStore
 from sae.scoring.subject import Curve, PerLatent, Subject
@@ -39,9 +41,52 @@ progress = logging.getLogger("sae.progress")
 
 
 class Settings(Options):
-    """What is asked of a stage: {name: options or None} of metrics; those of other stages are passed over."""
+    """Settings say which metrics a stage is asked for.
+
+    Attributes:
+        metrics: {name: its options, or None for the defaults}; metrics of other stages
+            are passed over.
+    """
 
     metrics: dict[str, dict[str, Any] | None]
+
+
+class StageTables(NamedTuple):
+    """The tables that a stage writes; the metadata of each says which metric gave what.
+
+    Attributes:
+        metrics: a row for each SAE and split.
+        curves: a row for each point of a curve.
+        latents: a row for each latent.
+    """
+
+    metrics: pa.Table
+    curves: pa.Table
+    latents: pa.Table
+
+
+@dataclass
+class MetricScores:
+    """Scores that one metric gave of one SAE on one split, as JSON can hold them.
+
+    The row store keeps them under the names of these attributes.
+
+    Attributes:
+        scalars: {column of metrics: number, text or None}.
+        curves: {curve: {"x": its values, "y": its values}}.
+        latents: {column of latents: a value for each latent}.
+        of_judged: such columns, which only SAEs have that a protocol chose to be
+            judged.
+    """
+
+    scalars: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    latents: dict[str, list[Any]] = field(default_factory=dict)
+    of_judged: dict[str, list[Any]] = field(default_factory=dict)
+
+    def latent_columns(self, is_judged: bool) -> dict[str, list[Any]]:
+        """Return the columns that an SAE has which was chosen to be judged, or not."""
+        return self.latents | self.of_judged if is_judged else self.latents
 
 
 def run(
@@ -54,10 +99,11 @@ def run(
     others: dict[str, Path] | None = None,
     device: str = "cpu",
 ) -> None:
-    """Score a bank; write `out`/metrics.parquet, curves.parquet and latents.parquet, maybe without rows.
+    """Score a bank; write `out`/metrics.parquet, curves.parquet and latents.parquet.
 
-    A metric of `score` runs on every SAE. One whose file says `JUDGED`, or of another stage, runs only on the SAEs that
-    a protocol chose to be judged. A diverged SAE has rows without scores.
+    A metric of `score` runs on every SAE. One whose file says `JUDGED`, or of another
+    stage, runs only on the SAEs that a protocol chose to be judged. A diverged SAE has
+    rows without scores. A table may be without rows.
 
     Args:
         stage: score, robustness or probe.
@@ -69,35 +115,43 @@ def run(
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
     Raises:
-        UserError: a file is missing or damaged, a metric unknown or what it gives not right, or another backbone's
-            images are other ones.
+        UserError: a file is missing or damaged, a metric unknown or what it gives not
+            right, or another backbone's images are other ones.
     """
-    bank, metrics = read_bank(bank_file), settings.metrics
-    heads = {name: head_of("metric", name).constants for name in metrics}
-    own = [name for name in metrics if heads[name]["STAGE"] == stage]
-    judged = [name for name in own if stage != "score" or heads[name].get("JUDGED")]
-    everywhere = [name for name in own if name not in judged]
-    options = {name: options_of(name, metrics[name]) for name in everywhere + judged}
-    scorer = Scorer(
-        options, activations_dir, others or {}, out.parent / ".rows" / stage, device
-    )
-    work = [
-        (entry, everywhere + (judged if entry.judged else [])) for entry in bank.saes
+    bank = read_bank(bank_file)
+
+    heads = {name: head_of("metric", name).constants for name in settings.metrics}
+    of_stage = [name for name in settings.metrics if heads[name]["STAGE"] == stage]
+    for_judged = [
+        name for name in of_stage if stage != "score" or heads[name].get("JUDGED")
     ]
-    work = [(entry, names) for entry, names in work if names]
+    for_all = [name for name in of_stage if name not in for_judged]
+
+    work = []
+    for entry in bank.saes:
+        names = for_all + for_judged if entry.judged else for_all
+        if names:
+            work.append((entry, names))
+
+    options = {
+        name: options_of(name, settings.metrics[name]) for name in for_all + for_judged
+    }
+    row_folder = out.parent / ".rows" / stage
+    scorer = Scorer(options, activations_dir, others or {}, row_folder, device)
     with scorer.kept():
-        scored = scorer.score(bank, work)
-    for name, table in zip(TABLES_OF_STAGE, scored, strict=True):
+        stage_tables = scorer.score(bank, work)
+    for name, table in zip(TABLES_OF_STAGE, stage_tables, strict=True):
         files.write_parquet(out / f"{name}.parquet", table)
-    said = f"{scorer.computed} of {scorer.asked} rows computed"
+
     progress.info(
-        "%s / %s / k%d: %s of %d SAEs: %s",
+        "%s / %s / k%d: %s of %d SAEs: %d of %d rows computed",
         bank.dataset,
         bank.backbone,
         bank.k,
         stage,
         len(work),
-        said,
+        scorer.computed,
+        scorer.asked,
     )
 
 
@@ -106,24 +160,26 @@ def options_of(name: str, record: Mapping[str, Any] | None) -> Options:
 
     Args:
         name: The metric.
-        record: Its options as a plan has them (`sae.core.options.Options.identity`); with
-            None all are at their defaults.
+        record: Its options as a plan has them (`sae.core.options.Options.identity`);
+            with None all are at their defaults.
     """
     form = registry.head("metric", name).options
     return form() if record is None else form.of_record(record)
 
 
 class Scorer:
-    """Metrics, and their rows, computed where the store of rows lacks them.
+    """Metrics and the stores of their rows: a row that a store lacks is computed.
 
     Attributes:
-        asked, computed: how many rows were asked for, and how many of them were computed.
+        asked: the number of rows that were asked for.
+        computed: the number of those that were computed.
 
     Args:
         options: {metric: its options}, in the order of their columns.
         activations: folder of the splits of the bank's images.
         others: {backbone: folder of its splits}, of the experiment's other backbones.
-        folder: of the row store.
+        folder: of the row stores.
+        device: of PyTorch.
         splits: a metric's other splits are left out.
     """
 
@@ -136,141 +192,137 @@ class Scorer:
         device: str,
         splits: Sequence[str] = SPLITS,
     ) -> None:
-        # Code and its version are read together: an edit while the stage runs belongs to the next run.
-        self._metrics = {name: registry.load("metric", name) for name in options}
+        # Code and its version are read together: an edit while the stage runs belongs
+        # to the next run.
+        self._modules: dict[str, ModuleType] = {
+            name: registry.load("metric", name) for name in options
+        }
         self._versions = {
             name: versions.joined([("metric", name), ("models", "inputs")])
             for name in options
         }
-        self._options, self._device, self._which = options, device, splits
-        read = {
-            *splits,
-            *(part for module in self._metrics.values() for part in module.READS),
+        self._row_stores = {
+            name: RowStore(folder / f"{name}.parquet") for name in options
         }
-        self._folders, self._others = (
-            {split: activations / split for split in SPLITS if split in read},
-            others,
-        )
-        self._stored = {name: RowStore(folder / f"{name}.parquet") for name in options}
-        self._hashes_of = functools.cache(_hashes_of)
-        self._shared: dict[Hashable, Any] = {}
-        self.asked = self.computed = 0
+        self._options = options
+        self._device = device
+        self._splits = splits
+
+        splits_read = set(splits)
+        for module in self._modules.values():
+            splits_read.update(module.READS)
+        self._split_folders = {
+            split: activations / split for split in SPLITS if split in splits_read
+        }
+        self._other_folders = others
+        self._sums_of = functools.cache(_sums_of)
+        self._kept_for_all: dict[Hashable, Any] = {}
+        self.asked = 0
+        self.computed = 0
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Write the rows at the end, without those that were not asked for; a job that was stopped keeps all it has."""
-        whole = False
+        """Write the rows at the end, without those that were not asked for.
+
+        A job that is stopped keeps all rows that it has.
+        """
+        has_ended = False
         try:
             yield
-            whole = True
+            has_ended = True
         finally:
-            self.write(prune=whole)
+            self.write(prune=has_ended)
 
     def write(self, prune: bool = False) -> None:
-        """Write the rows; `prune`: without those that were not asked for."""
-        for rows in self._stored.values():
-            rows.write(prune)
+        """Write the rows; with `prune`, without those that were not asked for."""
+        for row_store in self._row_stores.values():
+            row_store.write(prune)
 
-    def score(
-        self, bank: Bank, work: Sequence[tuple[Entry, list[str]]]
-    ) -> tuple[pa.Table, pa.Table, pa.Table]:
-        """What the metrics give of SAEs of a bank, each with the metrics that it is to have, in that order.
+    def score(self, bank: Bank, work: Sequence[tuple[Entry, list[str]]]) -> StageTables:
+        """Score SAEs of a bank.
 
-        Returns:
-            metrics, curves and latents: a row per SAE and split, per point of a curve, per latent. Each table says
-            which metric gave what.
+        Args:
+            bank: the bank.
+            work: each SAE with the names of the metrics that it is to have, in the
+                order of their columns.
 
         Raises:
-            UserError: what a metric gives is not right, or has the name of another column.
+            UserError: what a metric gives is not right, or has the name of another
+                column.
         """
-        swept = tables.columns(entry.trial for entry in bank.saes)
-        metrics, curves, latents = [], [], [tables.table([], (*KEY, "latent"))]
-        owners: dict[str, dict[str, str]] = {kind: {} for kind in tables.RESERVED}
-        for number, (entry, names) in enumerate(work):
+        swept = rows.columns(entry.trial for entry in bank.saes)
+        table_rows = _TableRows()
+        for number, (entry, metrics) in enumerate(work):
             headway.tell(number, len(work), "SAEs scored")
-            about = _about(bank, entry, swept)
-            for split, results in self._of_sae(bank, entry, names).items():
-                row = about | {"split": split}
-                key, columns = {name: row[name] for name in KEY}, dict[str, list[Any]]()
-                for metric, parts in results.items():
-                    parts["latents"] |= (
-                        parts.get("of_judged", {}) if entry.judged else {}
-                    )
-                    for kind, of_kind in owners.items():
-                        reserved = tables.RESERVED[kind] + (
-                            tuple(about) if kind == "scalars" else ()
-                        )
-                        tables.claim(of_kind, metric, parts[kind], reserved)
-                    row |= parts["scalars"]
-                    columns |= parts["latents"]
-                    for name, curve in parts["curves"].items():
-                        points = zip(curve["x"], curve["y"], strict=True)
-                        curves += [
-                            key | {"curve": name, "x": x, "y": y} for x, y in points
-                        ]
-                metrics.append(row)
-                if columns:
-                    m = entry.settings["m"]
-                    of_key = {name: [value] * m for name, value in key.items()} | {
-                        "latent": [*range(m)]
-                    }
-                    latents.append(pa.table(of_key | columns))
-        points_of = tables.table(curves, (*KEY, "curve", "x", "y"))
-        made = (
-            tables.table(metrics, [*KEY, *tables.ABOUT]),
-            points_of,
-            tables.joined(latents),
-        )
-        said = [{"metrics": json.dumps(of_kind)} for of_kind in owners.values()]
-        return tuple(
-            table.replace_schema_metadata(about)
-            for table, about in zip(made, said, strict=True)
+            description = _describe(bank, entry, swept)
+            for split, scores in self._score_sae(bank, entry, metrics).items():
+                table_rows.add(entry, description, split, scores)
+        return table_rows.to_tables()
+
+    def _score_sae(
+        self, bank: Bank, entry: Entry, metrics: list[str]
+    ) -> dict[str, dict[str, MetricScores]]:
+        """Score one SAE.
+
+        Returns:
+            {split: {metric: its scores}} of the splits that one of the metrics has; of
+            a diverged SAE these hold no metrics.
+        """
+        # It is opened only where a row is to be computed.
+        subject: Subject | None = None
+        scores_by_split: dict[str, dict[str, MetricScores]] = {}
+        for split in self._splits:
+            for name in metrics:
+                if split not in self._modules[name].SPLITS:
+                    continue
+                scores = scores_by_split.setdefault(split, {})
+                if not entry.ok:
+                    continue
+
+                key = self._key(name, split, bank, entry)
+                row_store = self._row_stores[name]
+                self.asked += 1
+                if key not in row_store:
+                    if subject is None:
+                        subject = self._open(bank, entry)
+                    computed = self._compute(name, split, bank, entry, subject)
+                    row_store.add(key, vars(computed))
+                    self.computed += 1
+                scores[name] = MetricScores(**row_store.use(key))
+        return scores_by_split
+
+    def _open(self, bank: Bank, entry: Entry) -> Subject:
+        """Open an SAE and the images that it is scored on."""
+        log.info("score %s", entry.path)
+        return Subject(
+            bank.open(entry).to(self._device),
+            self._activations,
+            self._other_embeddings,
+            self._kept_for_all,
+            bank.backbone,
         )
 
-    def _of_sae(
-        self, bank: Bank, entry: Entry, metrics: list[str]
-    ) -> dict[str, dict[str, Any]]:
-        """{split: {metric: what it gave}}, of the splits that one of the metrics has; nothing in it if it diverged."""
-        subject, found = None, dict[str, dict[str, Any]]()
-        for split, name in itertools.product(self._which, metrics):
-            module, stored = self._metrics[name], self._stored[name]
-            if split not in module.SPLITS:
-                continue
-            results = found.setdefault(split, {})
-            if not entry.ok:
-                continue
-            key = self._key(name, split, bank, entry)
-            self.asked += 1
-            if key not in stored:
-                if subject is None:
-                    log.info("score %s", entry.path)
-                    coder = bank.open(entry).to(self._device)
-                    subject = Subject(coder, *self._images, self._shared, bank.backbone)
-                view = subject.limited({split, *module.READS})
-                if "siblings" in module.READS:
-                    view.siblings = _Siblings(bank, bank.siblings(entry), self._device)
-                stored.add(
-                    key,
-                    _parts(
-                        name,
-                        module.score(view, split, self._options[name]),
-                        subject.coder.m,
-                    ),
-                )
-                self.computed += 1
-            results[name] = stored.use(key)
-        return found
+    def _compute(
+        self, name: str, split: str, bank: Bank, entry: Entry, subject: Subject
+    ) -> MetricScores:
+        """Compute one metric of one SAE on one split, and check what it gives."""
+        module = self._modules[name]
+        view = subject.limited({split, *module.READS})
+        if "siblings" in module.READS:
+            view.siblings = _Siblings(bank, bank.siblings(entry), self._device)
+        scores = module.score(view, split, self._options[name])
+        return _checked(name, scores, subject.coder.m)
 
     def _key(self, name: str, split: str, bank: Bank, entry: Entry) -> str:
-        """The key of a row: a hash of all that decides it."""
-        reads = self._metrics[name].READS
-        made_by: dict[str, Any] = {
+        """Return the key of a row: a hash of all that decides it."""
+        reads = self._modules[name].READS
+        identity: dict[str, Any] = {
             "sae": entry.sha256,
             "split": split,
             "data": {
-                s: self._hashes_of(folder)
-                for s, folder in self._folders.items()
-                if s in (split, *reads)
+                split_read: self._sums_of(folder)
+                for split_read, folder in self._split_folders.items()
+                if split_read in (split, *reads)
             },
             "others": {},
             "versions": self._versions[name],
@@ -278,53 +330,136 @@ class Scorer:
             "device": self._device.split(":")[0],
         }
         if "others" in reads:
-            every = splits_of_others([name], [split])
-            made_by["others"] = {
-                n: {s: self._hashes_of(at / s) for s in every}
-                for n, at in self._others.items()
+            splits_read = splits_of_others([name], [split])
+            identity["others"] = {
+                backbone: {
+                    split_read: self._sums_of(folder / split_read)
+                    for split_read in splits_read
+                }
+                for backbone, folder in self._other_folders.items()
             }
-            made_by["backbone"] = (
-                bank.backbone
-            )  # A name decides only who is a judge of whom.
+            # A name decides only who is a judge of whom.
+            identity["backbone"] = bank.backbone
         if "siblings" in reads:
-            made_by["siblings"] = sorted(
-                str(sibling.sha256) for sibling in bank.siblings(entry)
-            )
-        return files.sha256_text(files.dumps(made_by))
+            siblings = bank.siblings(entry)
+            identity["siblings"] = sorted(str(sibling.sha256) for sibling in siblings)
+        return files.sha256_text(files.dumps(identity))
 
     @functools.cached_property
-    def _images(
+    def _activations(self) -> dict[str, store.Activations]:
+        """Images of the splits that metrics read, by split."""
+        return {
+            split: store.read(folder) for split, folder in self._split_folders.items()
+        }
+
+    @functools.cached_property
+    def _other_embeddings(self) -> dict[str, dict[str, np.ndarray]]:
+        """Embeddings of these images by the other backbones, by backbone and split."""
+        embeddings: dict[str, dict[str, np.ndarray]] = {
+            backbone: {} for backbone in self._other_folders
+        }
+        for backbone, splits_folder in self._other_folders.items():
+            for split in splits_of_others(self._options, self._splits):
+                folder = splits_folder / split
+                embeddings[backbone][split], manifest = store.opened(folder)
+                _check_same_images(folder, manifest, self._activations[split])
+        return embeddings
+
+
+class _TableRows:
+    """The rows of a stage's tables, gathered SAE by SAE and split by split."""
+
+    def __init__(self) -> None:
+        self._metrics: list[dict[str, Any]] = []
+        self._curves: list[dict[str, Any]] = []
+        # The columns of a table without SAEs.
+        self._latents = [rows.table([], (*KEY, "latent"))]
+        # {table: {column or curve: the metric that gives it}}
+        self._owners: dict[str, dict[str, str]] = {kind: {} for kind in rows.RESERVED}
+
+    def add(
         self,
-    ) -> tuple[dict[str, store.Activations], dict[str, dict[str, np.ndarray]]]:
-        """{split: its activations}, {backbone: {split: its embeddings of the same images}}."""
-        splits = {split: store.read(folder) for split, folder in self._folders.items()}
-        others: dict[str, dict[str, np.ndarray]] = {name: {} for name in self._others}
-        for (name, of), split in itertools.product(
-            self._others.items(), splits_of_others(self._options, self._which)
-        ):
-            others[name][split], manifest = store.opened(of / split)
-            own, index = splits[split], "index.parquet"
-            # Most often the indices have the same bytes, and need not be compared row by row.
-            alike = manifest["sha256"][index] == own.manifest["sha256"][index]
-            if not alike and not files.read_parquet(of / split / index)[
-                "image_id"
-            ].equals(own.index["image_id"]):
-                said = "holds other images than the split it is to judge; delete it and run again"
-                raise UserError(f"{of / split} {said}")
-        return splits, others
+        entry: Entry,
+        description: dict[str, Any],
+        split: str,
+        scores_by_metric: dict[str, MetricScores],
+    ) -> None:
+        """Add what all metrics gave of one SAE on one split.
 
+        Args:
+            entry: the SAE.
+            description: the columns that describe it (:func:`_describe`).
 
-def _hashes_of(folder: Path) -> dict[str, str]:
-    return files.read_json(folder / "manifest.json", "manifest of activations")[
-        "sha256"
-    ]
+        Raises:
+            UserError: two metrics give a column of one name, or its name is reserved.
+        """
+        row = description | {"split": split}
+        key = {name: row[name] for name in KEY}
+        latent_columns: dict[str, list[Any]] = {}
+        for metric, scores in scores_by_metric.items():
+            own_latent_columns = scores.latent_columns(entry.judged)
+            self._claim("scalars", metric, scores.scalars, tuple(description))
+            self._claim("curves", metric, scores.curves)
+            self._claim("latents", metric, own_latent_columns)
+
+            row.update(scores.scalars)
+            latent_columns.update(own_latent_columns)
+            for curve, points in scores.curves.items():
+                for x, y in zip(points["x"], points["y"], strict=True):
+                    self._curves.append(key | {"curve": curve, "x": x, "y": y})
+
+        self._metrics.append(row)
+        if latent_columns:
+            latent_count = entry.settings["m"]
+            key_columns = {name: [value] * latent_count for name, value in key.items()}
+            number = {"latent": list(range(latent_count))}
+            self._latents.append(pa.table(key_columns | number | latent_columns))
+
+    def _claim(
+        self,
+        kind: str,
+        metric: str,
+        names: Iterable[str],
+        described: tuple[str, ...] = (),
+    ) -> None:
+        """Note the columns or curves that a metric gives.
+
+        Args:
+            kind: the table.
+            metric: the metric.
+            names: what it gives to the table.
+            described: columns that describe an SAE, so that no metric may give them.
+
+        Raises:
+            UserError: another metric gives one of them, or its name is reserved.
+        """
+        reserved = rows.RESERVED[kind] + described
+        rows.claim(self._owners[kind], metric, names, reserved)
+
+    def to_tables(self) -> StageTables:
+        """Return the tables, with the metrics that gave the columns as metadata."""
+        metrics = rows.table(self._metrics, [*KEY, *rows.ABOUT])
+        curves = rows.table(self._curves, (*KEY, "curve", "x", "y"))
+        latents = rows.joined(self._latents)
+        return StageTables(
+            self._with_owners(metrics, "scalars"),
+            self._with_owners(curves, "curves"),
+            self._with_owners(latents, "latents"),
+        )
+
+    def _with_owners(self, table: pa.Table, kind: str) -> pa.Table:
+        """Write into a table which metric gave what."""
+        owners = json.dumps(self._owners[kind])
+        return table.replace_schema_metadata({"metrics": owners})
 
 
 class _Siblings(Sequence[Coder]):
-    """Coders, each opened when it is asked for."""
+    """The coders of an SAE's siblings, each opened when it is asked for."""
 
     def __init__(self, bank: Bank, entries: list[Entry], device: str) -> None:
-        self._bank, self._entries, self._device = bank, entries, device
+        self._bank = bank
+        self._entries = entries
+        self._device = device
 
     def __getitem__(self, number: Any) -> Any:
         return self._bank.open(self._entries[number]).to(self._device)
@@ -333,76 +468,132 @@ class _Siblings(Sequence[Coder]):
         return len(self._entries)
 
 
-def _about(bank: Bank, entry: Entry, swept: list[str]) -> dict[str, Any]:
-    """What describes an SAE in a table of scores: its key without the split, what trained it, the swept options."""
+def _sums_of(folder: Path) -> dict[str, str]:
+    """Return {file: its SHA-256}, as the manifest of a split says it."""
+    manifest = files.read_json(folder / "manifest.json", "manifest of activations")
+    return manifest["sha256"]
+
+
+def _check_same_images(
+    folder: Path, manifest: dict[str, Any], images: store.Activations
+) -> None:
+    """Check that another backbone's embeddings are of the images of a split.
+
+    Args:
+        folder: of the other backbone's split.
+        manifest: of the other backbone's split.
+        images: the split.
+
+    Raises:
+        UserError: they are of other images.
+    """
+    # Most often the indices have the same bytes, and need not be compared row by row.
+    index = "index.parquet"
+    if manifest["sha256"][index] == images.manifest["sha256"][index]:
+        return
+    image_ids = files.read_parquet(folder / index)["image_id"]
+    if not image_ids.equals(images.index["image_id"]):
+        raise UserError(
+            f"{folder} holds other images than the split it is to judge; delete it and "
+            "run again"
+        )
+
+
+def _describe(bank: Bank, entry: Entry, swept: list[str]) -> dict[str, Any]:
+    """Return the columns that describe an SAE in a table of scores.
+
+    Args:
+        swept: the options that trials of the bank vary.
+
+    Returns:
+        Its key, without the split; what trained it; swept options, `lambda` first; its
+        status, size and steps.
+    """
     settings = entry.settings
-    key = {"dataset": bank.dataset, "backbone": bank.backbone, "k": bank.k}
-    key |= {
+    description: dict[str, Any] = {
+        "dataset": bank.dataset,
+        "backbone": bank.backbone,
+        "k": bank.k,
         "method": entry.method,
         "trial": entry.name,
         "seed": entry.seed,
         "split": None,
+        "protocol": entry.protocol,
     }
-    made_by = {"protocol": entry.protocol} | {
-        n: settings.get(n) for n in ("objective", "penalty", "mask")
-    }
-    every = settings.get("options", {}) | settings
-    made_by |= {
-        name: every.get(name) for name in ("lambda", *sorted(set(swept) - {"lambda"}))
-    }
+    for name in ("objective", "penalty", "mask"):
+        description[name] = settings.get(name)
+
+    all_options = settings.get("options", {}) | settings
+    for name in ("lambda", *sorted(set(swept) - {"lambda"})):
+        description[name] = all_options.get(name)
+
+    description["status"] = entry.status
+    description["m"] = settings["m"]
     # As planned, where the plan counts steps: a diverged SAE took fewer.
-    steps = settings.get("steps") or entry.step + 1
-    return key | made_by | {"status": entry.status, "m": settings["m"], "steps": steps}
+    description["steps"] = settings.get("steps") or entry.step + 1
+    return description
 
 
-def _parts(metric: str, scores: Any, m: int) -> dict[str, dict[str, Any]]:
-    """Scores as JSON can hold them, by the table they belong to."""
+def _checked(metric: str, scores: Any, m: int) -> MetricScores:
+    """Return what a metric gave, in a form that JSON can hold.
+
+    Raises:
+        UserError: it is not what a metric may give of an SAE of m latents.
+    """
     if not isinstance(scores, dict):
-        raise _wrong(
-            f"{metric}: score returns a value of type {type(scores).__name__}, not a dict"
+        kind = type(scores).__name__
+        raise _not_allowed(
+            f"{metric}: score returns a value of type {kind}, not a dict"
         )
-    parts: dict[str, dict[str, Any]] = {
-        "scalars": {},
-        "curves": {},
-        "latents": {},
-        "of_judged": {},
-    }
+    checked = MetricScores()
     for name, value in scores.items():
         where = f"{metric}: {name}"
         if isinstance(value, Curve):
-            x, y = _values(f"{where}: x", value.x), _values(f"{where}: y", value.y)
+            x = _plain_values(f"{where}: x", value.x)
+            y = _plain_values(f"{where}: y", value.y)
             if len(x) != len(y):
-                raise _wrong(f"{where}: x has {len(x)} values, y {len(y)}")
-            parts["curves"][name] = {"x": x, "y": y}
+                raise _not_allowed(f"{where}: x has {len(x)} values, y {len(y)}")
+            checked.curves[name] = {"x": x, "y": y}
         elif isinstance(value, PerLatent):
-            kind = "of_judged" if value.of_judged else "latents"
-            parts[kind][value.name or name] = values = _values(where, value.values)
-            if len(values) != m:
-                raise _wrong(f"{where}: {len(values)} values for {m} latents")
+            column = _plain_values(where, value.values)
+            if len(column) != m:
+                raise _not_allowed(f"{where}: {len(column)} values for {m} latents")
+            columns = checked.of_judged if value.of_judged else checked.latents
+            columns[value.name or name] = column
         else:
-            (parts["scalars"][name],) = _values(where, [value])
-    return parts
+            (checked.scalars[name],) = _plain_values(where, [value])
+    return checked
 
 
-def _values(where: str, values: Any) -> list[Any]:
-    given = list(values) if isinstance(values, Iterable) else [values]
+def _plain_values(where: str, values: Any) -> list[Any]:
+    """Return a value, or those of a sequence, as Python's own numbers and texts.
+
+    Raises:
+        UserError: one is something else, or no JSON or parquet holds it.
+    """
+    sequence = list(values) if isinstance(values, Iterable) else [values]
     plain = [
-        value.item() if isinstance(value, np.generic) else value for value in given
+        value.item() if isinstance(value, np.generic) else value for value in sequence
     ]
     for value in plain:
         if not (value is None or isinstance(value, str | int | float)):
-            raise _wrong(f"{where} is or holds a value of type {type(value).__name__}")
+            raise _not_allowed(
+                f"{where} is or holds a value of type {type(value).__name__}"
+            )
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise _wrong(f"{where} is or holds an integer of more than 64 bits")
+            raise _not_allowed(f"{where} is or holds an integer of more than 64 bits")
         if isinstance(value, float) and math.isinf(value):
-            raise _wrong(
-                f"{where} is or holds infinity, as where all embeddings of a split are the same"
+            raise _not_allowed(
+                f"{where} is or holds infinity, as where all embeddings of a split are "
+                "the same"
             )
     return plain
 
 
-def _wrong(what: str) -> UserError:
+def _not_allowed(problem: str) -> UserError:
+    """Return the error of a metric that gives what none may give."""
     return UserError(
-        f"metric {what}; allowed is a dict of numbers, texts, None, Curve(x, y) with x and y of one length, "
-        "and PerLatent(values) with a value for each of the m latents"
+        f"metric {problem}; allowed is a dict of numbers, texts, None, Curve(x, y) "
+        "with x and y of one length, and PerLatent(values) with a value for each of "
+        "the m latents"
     )

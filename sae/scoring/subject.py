@@ -1,11 +1,15 @@
-"""What a metric is given: one SAE, the images it is scored on, and its codes of them, encoded once for all metrics."""
+"""Give a metric one SAE, the images it is scored on, and its codes of them.
+
+Codes are computed once for all metrics.
+"""
 
 import copy
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from sae.core.errors import UserError
 from sae.data.store import Activations
@@ -17,14 +21,14 @@ T = TypeVar("T")
 
 
 class Curve(NamedTuple):
-    """What a metric returns for a curve: `y` at each `x`, both of one length."""
+    """A curve that a metric returns: `y` at each `x`, both of one length."""
 
     x: Sequence[float] | np.ndarray
     y: Sequence[float] | np.ndarray
 
 
 class PerLatent(NamedTuple):
-    """What a metric returns for a column of `latents.parquet`.
+    """A column of `latents.parquet` that a metric returns.
 
     Attributes:
         values: (m,), numbers or texts or None.
@@ -37,16 +41,18 @@ class PerLatent(NamedTuple):
     of_judged: bool = False
 
 
-class _Declared(dict[str, Activations]):
+class _DeclaredSplits(dict[str, Activations]):
     """The splits that a metric says it reads."""
 
     def __missing__(self, split: str) -> Activations:
         raise UserError(
-            f"a metric reads the split {split!r}, which neither its SPLITS nor its READS name"
+            f"a metric reads the split {split!r}, which neither its SPLITS nor its "
+            "READS name"
         )
 
 
-# By column name: a number or text for a column of `metrics.parquet`, or one of the two above.
+# By column name: a number or text for a column of `metrics.parquet`, or one of the two
+# above.
 Scores = dict[str, Any]
 
 
@@ -55,9 +61,12 @@ class Subject:
 
     Attributes:
         coder: the SAE (`sae.models.coder.Coder`).
-        splits: {split: `sae.data.store.Activations`}: embeddings as the backbone gave them, and their index.
-        others: {backbone: {split: (N, d') embeddings of its images by another backbone of the experiment}}.
-        siblings: coders of the same method and trial that were trained with other seeds, for a metric that reads them.
+        splits: {split: `sae.data.store.Activations`}: embeddings as the backbone gave
+            them, and their index.
+        others: {backbone: {split: (N, d') embeddings of its images by another backbone
+            of the experiment}}.
+        siblings: coders of the same method and trial that were trained with other
+            seeds, for a metric that reads them.
         shared: what is kept for all SAEs of a bank; give the same dict to each.
         backbone: name of the one whose embeddings the SAE was trained on.
     """
@@ -70,62 +79,87 @@ class Subject:
         shared: dict[Hashable, Any] | None = None,
         backbone: str = "",
     ) -> None:
-        self.coder, self.splits, self.others, self.backbone = (
-            coder,
-            splits,
-            others or {},
-            backbone,
-        )
+        self.coder = coder
+        self.splits = splits
+        self.others = others or {}
+        self.backbone = backbone
         self.siblings: Sequence[Coder] = ()
         self.shared: dict[Hashable, Any] = {} if shared is None else shared
-        self._own: dict[Hashable, Any] = {}
+        # What is kept for this SAE alone.
+        self._kept: dict[Hashable, Any] = {}
 
     def limited(self, reads: Collection[str]) -> "Subject":
-        """The same for a metric that reads these splits, or `others`: all else is an error or absent."""
-        view = copy.copy(self)
-        view.splits = _Declared(
-            {split: data for split, data in self.splits.items() if split in reads}
-        )
-        seen = self.others.items() if "others" in reads else ()
-        view.others = {
-            name: {split: of[split] for split in of if split in reads}
-            for name, of in seen
-        }
-        return view
+        """Return this subject as a metric sees it.
 
-    def embeddings(self, split: str) -> np.ndarray:
-        """(N, d) embeddings as the backbone gave them, a memory map."""
-        return self.splits[split].embeddings
-
-    def inputs(self, split: str, at_most: int | None = None) -> torch.Tensor | Inputs:
-        """(N, d) prepared inputs, on the coder's device.
+        To read another split is an error; other backbones are absent where `reads` does
+        not name `others`. What the view keeps is kept for the subject too.
 
         Args:
+            reads: splits, and perhaps `others`.
+        """
+        view = copy.copy(self)
+        view.splits = _DeclaredSplits(
+            {split: images for split, images in self.splits.items() if split in reads}
+        )
+        view.others = {}
+        if "others" in reads:
+            view.others = {
+                backbone: {split: x for split, x in by_split.items() if split in reads}
+                for backbone, by_split in self.others.items()
+            }
+        return view
+
+    def embeddings(self, split: str) -> Float[np.ndarray, "images dim"]:
+        """Return embeddings as the backbone gave them, a memory map."""
+        return self.splits[split].embeddings
+
+    def inputs(
+        self, split: str, at_most: int | None = None
+    ) -> Float[Tensor, "images dim"] | Inputs:
+        """Return prepared inputs (N, d), on the coder's device.
+
+        Args:
+            split: the split.
             at_most: of more rows, only this many, drawn at random; always the same.
         """
-        self.splits[
-            split
-        ]  # Fails for a split that the metric did not ask for, even if its inputs are kept.
+        # This fails for a split that the metric did not ask for, even if its inputs are
+        # kept.
+        self.splits[split]
+
+        # SAEs of a bank have the same inputs, unless their norms differ.
+        key = ("inputs", split, at_most)
         space = (self.coder.input_norm, self.coder.input_scale)
-        kept = self.shared.get(("inputs", split, at_most))
-        if kept is None or kept[0] != space:
-            kept = space, self.coder.open_inputs(self._rows(split, at_most).embeddings)
-            self.shared["inputs", split, at_most] = kept
-        return kept[1]
+        kept_space, inputs = self.shared.get(key, (None, None))
+        if kept_space != space:
+            embeddings = self._images(split, at_most).embeddings
+            inputs = self.coder.open_inputs(embeddings)
+            self.shared[key] = (space, inputs)
+        return inputs
 
     def codes(self, split: str, at_most: int | None = None) -> Codes:
-        """The SAE's codes of a split, encoded once."""
+        """Return the SAE's codes of a split, encoded once.
+
+        Args:
+            split: the split.
+            at_most: of more rows, only this many, drawn at random; always the same.
+        """
+        # This fails for a split that the metric did not ask for.
         count = len(self.embeddings(split))
-        at_most = None if at_most is None or at_most >= count else at_most
+        if at_most is not None and at_most >= count:
+            at_most = None
         return self.once(
             ("codes", split, at_most),
             lambda: self.coder.encode(self.inputs(split, at_most)),
         )
 
-    def firing_counts(self, split: str) -> np.ndarray:
-        """(m,) the images of a split on which each latent is active; a large split's codes are not kept for it."""
+    def firing_counts(self, split: str) -> Int[np.ndarray, " latents"]:
+        """Return the number of images of a split on which each latent is active.
+
+        Codes of a large split are not kept for it.
+        """
+        # This fails for a split that the metric did not ask for.
         self.splits[split]
-        if ("codes", split, None) in self._own:
+        if ("codes", split, None) in self._kept:
             return self.codes(split).firing_counts()
         return self.once(
             ("firing", split), lambda: self.coder.firing_counts(self.inputs(split))
@@ -133,36 +167,49 @@ class Subject:
 
     def labels(
         self, split: str, coarse: bool = False, at_most: int | None = None
-    ) -> np.ndarray | None:
-        """(N,) int64 class numbers from 0, fine or coarse; None where the dataset has none."""
-        column = self._rows(split, at_most).index["label_coarse" if coarse else "label"]
+    ) -> Int[np.ndarray, " images"] | None:
+        """Return class numbers from 0; None where an image has none.
+
+        Args:
+            split: the split.
+            coarse: whether of the coarse classes.
+            at_most: of more rows, only this many, drawn at random; always the same.
+        """
+        index = self._images(split, at_most).index
+        column = index["label_coarse" if coarse else "label"]
         return None if column.isna().any() else column.to_numpy(dtype=np.int64)
 
     def groups(self, split: str) -> np.ndarray | None:
-        """(N,) group names; None where each image is a group of its own."""
-        data = self.splits[split]
-        return data.index["group"].to_numpy() if data.grouped else None
+        """Return (N,) group names; None where each image is a group of its own."""
+        images = self.splits[split]
+        return images.index["group"].to_numpy() if images.grouped else None
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` returns; made once for this SAE, for all metrics that ask for the same key."""
-        return _once(self._own, key, make)
+        """Return what `make` returns.
+
+        It is made once for this SAE, for all metrics that ask for the same key.
+        """
+        return _keep(self._kept, key, make)
 
     def once_for_all(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The same for all SAEs of the bank: for what depends on the data alone."""
-        return _once(self.shared, key, make)
+        """Return what `make` returns, of what depends on the data alone.
 
-    def _rows(self, split: str, at_most: int | None) -> Activations:
-        data = self.splits[split]
-        return (
-            data
-            if at_most is None
-            else self.once_for_all(
-                ("rows", split, at_most), lambda: data.sample(at_most)
-            )
+        It is made once for all SAEs of the bank.
+        """
+        return _keep(self.shared, key, make)
+
+    def _images(self, split: str, at_most: int | None) -> Activations:
+        """Return the images of a split, or a sample of them."""
+        images = self.splits[split]
+        if at_most is None:
+            return images
+        return self.once_for_all(
+            ("rows", split, at_most), lambda: images.sample(at_most)
         )
 
 
-def _once(kept: dict[Hashable, Any], key: Hashable, make: Callable[[], T]) -> T:
-    if key not in kept:
-        kept[key] = make()
-    return kept[key]
+def _keep(cache: dict[Hashable, Any], key: Hashable, make: Callable[[], T]) -> T:
+    """Return what a cache holds under a key; make it if there is nothing."""
+    if key not in cache:
+        cache[key] = make()
+    return cache[key]

@@ -1,4 +1,8 @@
-"""What the tests of scoring share: codes of a dense array, MS by definition, and tiny activations and banks on disk."""
+"""Make what the tests of scoring share.
+
+That is codes of a dense array, MS by definition, and tiny activations and banks on
+disk.
+"""
 
 import itertools
 from dataclasses import dataclass, field
@@ -20,12 +24,12 @@ COUNTS = {"train": 60, "val": 24, "test": 30}
 
 
 def stages_of(scores):
-    """The stages that were run, by the folders that they left."""
+    """Return the stages that were run, by the folders that they left."""
     return [stage for stage in STAGES if (scores / stage).exists()]
 
 
 def codes_of(dense):
-    """Codes of a dense (N, m) array."""
+    """Return the codes of a dense (N, m) array."""
     order = np.argsort(-dense, axis=1, kind="stable")
     values = np.take_along_axis(dense, order, 1)
     offsets = np.concatenate([[0], (dense > 0).sum(axis=1).cumsum()])
@@ -38,14 +42,14 @@ def codes_of(dense):
 
 
 def ms_by_definition(dense, embeddings, groups=None):
-    """MS by a double loop over pairs of images."""
+    """Compute MS by a double loop over pairs of images."""
     e = embeddings.astype(np.float64)
     e = e / np.linalg.norm(e, axis=1, keepdims=True)
-    out = []
+    ms = []
     for column in dense.astype(np.float32).astype(np.float64).T:
         low, high = column.min(), column.max()
         if high == low:
-            out.append(np.nan)
+            ms.append(np.nan)
             continue
         a = (column - low) / (high - low)
         pairs = [
@@ -55,23 +59,21 @@ def ms_by_definition(dense, embeddings, groups=None):
         ]
         pairs = [(i, j) for i, j in pairs if groups is None or groups[i] != groups[j]]
         weight = sum(a[i] * a[j] for i, j in pairs)
-        out.append(
-            sum(a[i] * a[j] * e[i] @ e[j] for i, j in pairs) / weight
-            if pairs
-            else np.nan
-        )
-    return np.array(out)
+        similarity = sum(a[i] * a[j] * e[i] @ e[j] for i, j in pairs)
+        ms.append(similarity / weight if pairs else np.nan)
+    return np.array(ms)
 
 
 def write_activations(folder, name, d=6, labels=True, grouped=False, seed=0):
-    """Splits of random embeddings (N, d) of the same images for every `name` and seed."""
+    """Write splits of random embeddings (N, d).
+
+    They are of the same images for every `name` and seed.
+    """
     for number, (split, count) in enumerate(COUNTS.items()):
         rng = np.random.default_rng(number)
         label = rng.integers(0, 3, count)
-        embeddings = (
-            np.random.default_rng([number, d, seed]).normal(size=(count, d))
-            + label[:, None] * np.arange(d) / d
-        )
+        noise = np.random.default_rng([number, d, seed]).normal(size=(count, d))
+        embeddings = noise + label[:, None] * np.arange(d) / d
         index = pd.DataFrame(
             {"image_id": [f"{split}{i}" for i in range(count)], "path": "x"}
         )
@@ -89,11 +91,11 @@ def write_activations(folder, name, d=6, labels=True, grouped=False, seed=0):
 
 
 def coder(seed, d=6, m=16, k=4, threshold=None):
-    """An untrained SAE."""
+    """Make an untrained SAE."""
     select = None if threshold is None else Threshold(torch.full((m,), threshold))
-    made = Coder(d, m, k, select, input_norm="unit_l2", input_scale=2.0)
-    made.initialise(torch.zeros(d), seed)
-    return made.requires_grad_(False)
+    sae = Coder(d, m, k, select, input_norm="unit_l2", input_scale=2.0)
+    sae.initialise(torch.zeros(d), seed)
+    return sae.requires_grad_(False)
 
 
 @dataclass
@@ -115,6 +117,7 @@ class TinyBank:
         judged=False,
         **settings,
     ):
+        """Add an SAE, and write its file where its status is ok."""
         trial = trial or {}
         path = Path(method) / trial_name(trial) / f"seed{seed}" / "sae.safetensors"
         sha256 = None
@@ -123,7 +126,7 @@ class TinyBank:
             coder.metadata = {"method": method, "trial": trial, "seed": seed}
             saefile.save(coder, self.file.parent / path)
             sha256 = files.sha256(self.file.parent / path)
-        made_by = {
+        defaults = {
             "objective": "topk",
             "penalty": None,
             "mask": None,
@@ -131,24 +134,25 @@ class TinyBank:
             "options": {},
             "m": 16,
         }
-        about = {
-            "method": method,
-            "protocol": protocol,
-            "trial": trial,
-            "seed": seed,
-            "judged": judged,
-        }
-        about |= {
-            "settings": made_by | trial | settings,
-            "path": str(path) if status == "ok" else None,
-        }
-        self.saes.append(
-            Entry(**about, key="x", trained="x", sha256=sha256, status=status, step=1)
+        entry = Entry(
+            method=method,
+            protocol=protocol,
+            trial=trial,
+            seed=seed,
+            settings=defaults | trial | settings,
+            key="x",
+            trained="x",
+            sha256=sha256,
+            status=status,
+            step=1,
+            path=str(path) if status == "ok" else None,
+            judged=judged,
         )
+        self.saes.append(entry)
         self.write()
 
     def write(self):
-        """The file, with what `saes` holds."""
+        """Write the file, with what `saes` holds."""
         Bank(
             self.file,
             "d",

@@ -35,83 +35,89 @@ def test_the_same_arguments_give_the_numbers_of_metrics_csv(tmp_path):
     stage.run(
         "score", bank.file, tmp_path / "b", metrics, tmp_path / "out", others=others
     )
-    row = (
-        files.read_parquet(tmp_path / "out/metrics.parquet")
-        .query("split == 'test'")
-        .iloc[0]
-        .to_dict()
-    )
+    table = files.read_parquet(tmp_path / "out/metrics.parquet")
+    row = table.query("split == 'test'").iloc[0].to_dict()
+
     test, train, judge = (
         store.read(tmp_path / f) for f in ("b/test", "b/train", "judge/test")
     )
     labels = [f"class {c}" for c in test.index["label"]]  # Of any kind.
-    given = {
-        "train": train.embeddings,
-        "groups": test.index["group"],
-        "judges": {"judge": judge.embeddings},
-    }
-    found = sae.score(
-        coder(0), test.embeddings, labels, **given
-    )  # Its own metrics are all of these.
-    assert (
-        found.keys() == set(row) - set(KEY) - {*ABOUT, "status", "m", "steps", "lambda"}
-        and len(found) > 30
+    # The metrics that it gives by itself are all of NAMES.
+    columns = sae.score(
+        coder(0),
+        test.embeddings,
+        labels,
+        train=train.embeddings,
+        groups=test.index["group"],
+        judges={"judge": judge.embeddings},
     )
-    for name, value in found.items():
+    described = {*KEY, *ABOUT, "status", "m", "steps", "lambda"}
+    assert columns.keys() == set(row) - described and len(columns) > 30
+    for name, value in columns.items():
         assert value == pytest.approx(row[name], rel=1e-6, nan_ok=True), name
     curve = sae.score(coder(0), test.embeddings, metrics=["robustness"])["robustness"]
-    assert curve[4] == pytest.approx(found["nmse"])
+    assert curve[4] == pytest.approx(columns["nmse"])
 
 
 def test_a_class_has_one_number_whatever_classes_each_split_has(tmp_path):
     write_activations(tmp_path, "b")
     test, train = (store.read(tmp_path / split) for split in ("test", "train"))
     y, y_train = (split.index["label"].to_numpy(int) for split in (test, train))
-    some = y > 0
-    given = {
-        "train": train.embeddings,
-        "train_labels": y_train,
-        "metrics": ["sparse_probe"],
-    }
-    found = sae.score(coder(0), test.embeddings[some], y[some], **given)[
-        "sparse_probe_auc_5"
-    ]
-    own, their = (
-        coder(0).encode(coder(0).open_inputs(s.embeddings)).matrix()
-        for s in (test, train)
+    not_first_class = y > 0
+    columns = sae.score(
+        coder(0),
+        test.embeddings[not_first_class],
+        y[not_first_class],
+        train=train.embeddings,
+        train_labels=y_train,
+        metrics=["sparse_probe"],
+    )
+    codes, codes_train = (
+        coder(0).encode(coder(0).open_inputs(split.embeddings)).matrix()
+        for split in (test, train)
     )
     expected = sparse_probe.auc(
-        their, y_train, own[np.flatnonzero(some)], y[some], 5, sparse_probe.Options()
+        codes_train,
+        y_train,
+        codes[np.flatnonzero(not_first_class)],
+        y[not_first_class],
+        5,
+        sparse_probe.Options(),
     )
-    assert found == pytest.approx(expected) and 0.5 < found < 1
+    assert columns["sparse_probe_auc_5"] == pytest.approx(expected)
+    assert 0.5 < expected < 1
 
 
 def test_what_is_given_decides_which_columns_come_back(tmp_path):
     write_activations(tmp_path / "own", "b", grouped=True)
     test = store.read(tmp_path / "own/test")
-    given = (coder(0), test.embeddings)
-    everything = sae.score(*given, test.index["label"], groups=test.index["group"])
-    ungrouped = sae.score(*given, test.index["label"], groups=range(len(test.index)))
-    bare = sae.score(*given, test.index["label"])
-    # A null that ignores groups is another number, and is given only where it is said that there are none.
-    assert everything["purity_binary_null"] != ungrouped["purity_binary_null"]
-    assert {name for name in ungrouped if name not in bare} == {
+    sae_and_images = (coder(0), test.embeddings)
+    labels = test.index["label"]
+    groups = test.index["group"]
+    grouped = sae.score(*sae_and_images, labels, groups=groups)
+    ungrouped = sae.score(*sae_and_images, labels, groups=range(len(groups)))
+    without_groups = sae.score(*sae_and_images, labels)
+    without_labels = sae.score(*sae_and_images, groups=groups)
+
+    # A null that ignores groups is another number, and is given only where it is said
+    # that there are none.
+    assert grouped["purity_binary_null"] != ungrouped["purity_binary_null"]
+    assert ungrouped.keys() - without_groups.keys() == {
         "purity_binary_null",
         "purity_weighted_null",
     }
-    assert {name for name in everything if name not in ungrouped} == {
+    assert grouped.keys() - ungrouped.keys() == {
         f"ms_{name}_across_groups"
         for name in ("mean", "median", "mean_alive", "median_alive")
     }
-    assert all(everything[name] == bare[name] for name in bare)
-    without = sae.score(*given, groups=test.index["group"])
-    assert {name for name in everything if name not in without} == {
-        n for n in everything if n.startswith("purity")
-    }
+    for name, value in without_groups.items():
+        assert grouped[name] == value
+    of_labels = {name for name in grouped if name.startswith("purity")}
+    assert grouped.keys() - without_labels.keys() == of_labels
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             {"sae": "sae.safetensors"},
@@ -208,10 +214,10 @@ def test_what_is_given_decides_which_columns_come_back(tmp_path):
         ({"metrics": ["nothing"]}, "nothing"),
     ],
 )
-def test_what_does_not_fit_is_said(change, said):
-    given = {
+def test_what_does_not_fit_is_said(change, message):
+    arguments = {
         "sae": coder(0),
         "embeddings": np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32),
     } | change
-    with pytest.raises(UserError, match=said):
-        sae.score(**given)
+    with pytest.raises(UserError, match=message):
+        sae.score(**arguments)

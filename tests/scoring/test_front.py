@@ -9,21 +9,21 @@ import pytest
 from sae.scoring import front
 
 
-def best_at(r2, score, at):
-    """The highest score of a mixture of two points whose R^2 is at least `at`."""
-    found = -np.inf
+def best_mixture(r2, score, at):
+    """Return the highest score of a mixture of two points of an R^2 of `at` or more."""
+    best = -np.inf
     for i, j in itertools.product(range(len(r2)), repeat=2):
         if max(r2[i], r2[j]) < at:
             continue
         share = 1.0 if r2[i] == r2[j] else np.clip((at - r2[j]) / (r2[i] - r2[j]), 0, 1)
         for t in (0.0, 1.0, share):
             if t * r2[i] + (1 - t) * r2[j] >= at - 1e-12:
-                found = max(found, t * score[i] + (1 - t) * score[j])
-    return found
+                best = max(best, t * score[i] + (1 - t) * score[j])
+    return best
 
 
-def height(r2, score, at):
-    """The front at an R^2, from its vertices."""
+def front_height(r2, score, at):
+    """Read the front at an R^2, from its vertices."""
     vertices = front.hull(r2, score)
     x, y = r2[vertices][::-1], score[vertices][::-1]
     return np.interp(min(at, x[-1]), x, y)
@@ -32,12 +32,12 @@ def height(r2, score, at):
 @pytest.mark.parametrize("seed", range(20))
 def test_the_front_is_the_best_mixture(seed):
     rng = np.random.default_rng(seed)
-    r2, score = (
-        rng.integers(0, 6, 9) / 10,
-        rng.integers(0, 6, 9) / 10,
-    )  # Many equal ones.
+    # Many equal ones.
+    r2 = rng.integers(0, 6, 9) / 10
+    score = rng.integers(0, 6, 9) / 10
     for at in np.linspace(-0.1, r2.max(), 23):
-        assert height(r2, score, at) == pytest.approx(best_at(r2, score, at), abs=1e-12)
+        best = best_mixture(r2, score, at)
+        assert front_height(r2, score, at) == pytest.approx(best, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -53,13 +53,14 @@ def test_weights_are_those_of_the_mean_over_the_window(seed):
     for reach, floor in itertools.product(reaches, floors):
         weights = front.weights(r2, front.Window(low, high, floor, reach))
         # What the method does not reach is read at its reach, below the floor too.
-        where = np.minimum(np.maximum(np.minimum(grid, reach), floor), reach)
-        mean = np.interp(where, r2[::-1], score[::-1]).mean()  # Flat beyond both ends.
+        read_at = np.minimum(np.maximum(np.minimum(grid, reach), floor), reach)
+        # Flat beyond both ends.
+        mean = np.interp(read_at, r2[::-1], score[::-1]).mean()
         assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
         assert weights @ score == pytest.approx(mean, abs=1e-5)
 
 
-def test_by_hand():
+def test_vertices_and_weights_are_those_by_hand():
     r2 = np.array([0.7, 0.69, 0.68, 0.68, 0.5])
     score = np.array([0.4, 0.45, 0.47, 0.48, 0.48])
     # Of equal R^2 the higher; what only reconstructs worse is no vertex.
@@ -69,9 +70,11 @@ def test_by_hand():
     def weights(*window):
         return front.weights(r2[vertices], front.Window(*window))
 
-    # From .68 to .70 each segment is half of the window, whose ends weigh a quarter each.
+    # From .68 to .70 each segment is half of the window, whose ends weigh a quarter
+    # each.
     assert weights(0.68, 0.70) == pytest.approx([0.25, 0.5, 0.25])
-    # Half of the window lies beyond what the method reaches: its first vertex stands there.
+    # Half of the window lies beyond what the method reaches: its first vertex stands
+    # there.
     assert weights(0.69, 0.71) == pytest.approx([0.75, 0.25, 0])
     # The half left of the floor is read at the floor.
     assert weights(0.68, 0.70, 0.69) == pytest.approx([0.25, 0.75, 0])

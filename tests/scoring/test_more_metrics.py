@@ -1,4 +1,4 @@
-"""The measures beside the paper's, each against brute force, a closed form, or a world where the answer is known."""
+"""Scores beside the paper's are those of brute force, or of a world that is known."""
 
 import itertools
 import tracemalloc
@@ -31,46 +31,51 @@ from sae.scoring.metrics import (
 from sae.scoring.subject import Subject
 
 
-def subject(tmp_path, made, embeddings, labels=None, coarse=None):
-    """A coder, and embeddings of train and test, with labels."""
+def make_subject(folder, coder, embeddings, labels=None, coarse=None):
+    """Write embeddings with labels into a folder, and make a subject of them.
+
+    Args:
+        embeddings: {split: (N, d)}.
+        labels: {split: (N,)}, or None.
+        coarse: {split: (N,) coarse labels}, or None.
+    """
     for split, x in embeddings.items():
-        rows = len(x)
-        index = pd.DataFrame(
-            {"image_id": [f"{split}{i}" for i in range(rows)], "path": "x"}
-        )
-        for name, values in (("label", labels), ("label_coarse", coarse)):
-            index[name] = pd.array(
-                [pd.NA] * rows if values is None else values[split], dtype="Int64"
-            )
-        index["label_name"], index["group"] = None, index["image_id"]
-        about = {"dataset": {"name": "d", "grouped": False}, "backbone": {"name": "b"}}
-        write_split(tmp_path / split, [np.asarray(x, np.float32)], index, about)
-    return Subject(
-        made, {split: store.read(tmp_path / split) for split in embeddings}, {}, {}, "b"
-    )
+        count = len(x)
+        image_ids = [f"{split}{i}" for i in range(count)]
+        index = pd.DataFrame({"image_id": image_ids, "path": "x"})
+        for name, classes in (("label", labels), ("label_coarse", coarse)):
+            of_split = [pd.NA] * count if classes is None else classes[split]
+            index[name] = pd.array(of_split, dtype="Int64")
+        index["label_name"] = None
+        index["group"] = index["image_id"]
+        provenance = {
+            "dataset": {"name": "d", "grouped": False},
+            "backbone": {"name": "b"},
+        }
+        write_split(folder / split, [np.asarray(x, np.float32)], index, provenance)
+    splits = {split: store.read(folder / split) for split in embeddings}
+    return Subject(coder, splits, {}, {}, "b")
 
 
 def identity(d, k, decoder=None):
-    """Latent j is dimension j."""
-    made = Coder(d, d, k)
+    """Make an SAE whose latent j is dimension j.
+
+    Args:
+        decoder: (d, d) another decoder.
+    """
+    sae = Coder(d, d, k)
     with torch.no_grad():
-        made.W_dec.copy_(torch.eye(d) if decoder is None else torch.as_tensor(decoder))
-        made.W_enc.copy_(torch.eye(d))
-    return made.requires_grad_(False)
+        sae.W_dec.copy_(torch.eye(d) if decoder is None else torch.as_tensor(decoder))
+        sae.W_enc.copy_(torch.eye(d))
+    return sae.requires_grad_(False)
 
 
-def test_density_by_hand(tmp_path):
+def test_density_is_the_share_of_latents_that_fire_on_more_than_a_share(tmp_path):
     x = np.zeros((100, 4))
-    x[:, 0], x[:11, 1], x[:2, 2], x[0, 3] = (
-        1,
-        1,
-        1,
-        1,
-    )  # On 100, 11, 2 and 1 % of the images.
-    got = density.score(
-        subject(tmp_path, identity(4, 4), {"test": x}), "test", Options()
-    )
-    assert got == {
+    for dimension, images in enumerate((100, 11, 2, 1)):
+        x[:images, dimension] = 1
+    subject = make_subject(tmp_path, identity(4, 4), {"test": x})
+    assert density.score(subject, "test", Options()) == {
         "dense_1": 0.75,
         "dense_10": 0.5,
         "dense_null": 1.0,
@@ -86,19 +91,17 @@ def test_redundancy_by_brute_force_and_its_null(part, monkeypatch, tmp_path):
     unit = (rows / rows.norm(dim=1, keepdim=True)).numpy()
     expected = [max(unit[i] @ unit[j] for j in range(7) if j != i) for i in range(7)]
     np.testing.assert_allclose(redundancy.highest_cosines(rows), expected, rtol=1e-5)
-    made = Coder(300, 8, 2)
-    made.initialise(torch.zeros(300), 3)
-    got = redundancy.score(
-        subject(tmp_path, made.requires_grad_(False), {"test": np.ones((3, 300))}),
-        "test",
-        Options(),
+    sae = Coder(300, 8, 2)
+    sae.initialise(torch.zeros(300), 3)
+    subject = make_subject(
+        tmp_path, sae.requires_grad_(False), {"test": np.ones((3, 300))}
     )
-    # Eight random directions of 300 dimensions: the highest of seven cosines of standard deviation 1 / sqrt(300).
-    assert (
-        got["redundancy_null"] == pytest.approx(1.35 / 300**0.5, abs=0.03)
-        and got["redundancy_max"] < 0.3
-    )
-    assert got["redundancy_null"] < got["redundancy_max_null"] < 0.3
+    scores = redundancy.score(subject, "test", Options())
+    # Eight random directions of 300 dimensions: the highest of seven cosines of
+    # standard deviation 1 / sqrt(300).
+    assert scores["redundancy_null"] == pytest.approx(1.35 / 300**0.5, abs=0.03)
+    assert scores["redundancy_max"] < 0.3
+    assert scores["redundancy_null"] < scores["redundancy_max_null"] < 0.3
 
 
 @pytest.mark.parametrize("part", [2, 512])
@@ -128,12 +131,12 @@ def test_uniqueness_takes_little_memory_where_all_sets_share_an_image():
         [[0, *rng.choice(np.arange(1, 500), 15, replace=False)] for _ in range(1500)]
     )
     tracemalloc.start()
-    found = uniqueness.highest_jaccard(sets, 500)
+    jaccard = uniqueness.highest_jaccard(sets, 500)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (
-        found >= 1 / 31
-    ).all() and peak < 1500**2 * 12  # A number and a column for each pair.
+    assert (jaccard >= 1 / 31).all()
+    # A number and a column for each pair.
+    assert peak < 1500**2 * 12
 
 
 def test_stability_by_all_matchings_and_of_a_shuffled_copy():
@@ -151,44 +154,44 @@ def test_stability_by_all_matchings_and_of_a_shuffled_copy():
 
 
 def test_stability_of_the_living_by_all_matchings_whatever_the_dead_are(tmp_path):
-    x = (
-        np.random.default_rng(1).random((40, 3)) + 0.1
-    )  # All above 0: a latent that points below is dead.
-    given = subject(tmp_path, coder(0, 3, 7, 7), {"train": x, "test": -x})
-    given.siblings = [coder(1, 3, 6, 6), coder(2, 3, 6, 6)]
-    own = given.coder
-    for made, dead in (
-        (own, [2, 5]),
-        (given.siblings[0], [0]),
-        (given.siblings[1], [4]),
+    # All above 0: a latent that points below is dead.
+    x = np.random.default_rng(1).random((40, 3)) + 0.1
+    subject = make_subject(tmp_path, coder(0, 3, 7, 7), {"train": x, "test": -x})
+    subject.siblings = [coder(1, 3, 6, 6), coder(2, 3, 6, 6)]
+    sae = subject.coder
+    sae.W_enc.abs_()[:, [2, 5]] *= -1
+    subject.siblings[0].W_enc.abs_()[:, [0]] *= -1
+    subject.siblings[1].W_enc.abs_()[:, [4]] *= -1
+    scores = stability_alive.score(subject, "test", Options())
+
+    live = [0, 1, 3, 4, 6]
+    means = []
+    shares = []
+    for sibling, sibling_live in zip(
+        subject.siblings, ([1, 2, 3, 4, 5], [0, 1, 2, 3, 5]), strict=True
     ):
-        made.W_enc.abs_()[:, dead] *= -1
-    got = stability_alive.score(given, "test", Options())
-    living, means, shares = [0, 1, 3, 4, 6], [], []
-    for other, kept in zip(
-        given.siblings, ([1, 2, 3, 4, 5], [0, 1, 2, 3, 5]), strict=True
-    ):
-        unit = [
-            torch.nn.functional.normalize(made.W_dec, dim=1).numpy()
-            for made in (own, other)
-        ]
-        cosine = unit[0][living] @ unit[1][kept].T
+        rows, sibling_rows = (
+            torch.nn.functional.normalize(one.W_dec, dim=1).numpy()
+            for one in (sae, sibling)
+        )
+        cosine = rows[live] @ sibling_rows[sibling_live].T
         matchings = (
             [cosine[i, j] for i, j in enumerate(order)]
             for order in itertools.permutations(range(5))
         )
         best = np.array(max(matchings, key=np.mean))
-        means.append(best.mean()), shares.append((best > 0.7).mean())
-    assert got["stability_alive"] == pytest.approx(np.mean(means), rel=1e-5)
-    assert got["stability_alive_shared"] == pytest.approx(np.mean(shares))
-    assert (
-        0 < got["stability_alive_null"] < 0.95
-    )  # Of five random directions in three dimensions; of the same ones 1.
-    own.W_dec[2].neg_()
-    assert stability_alive.score(given, "test", Options()) == got
-    for other in given.siblings:
-        other.W_enc.abs_().neg_()
-    assert stability_alive.score(given, "test", Options()) == {}
+        means.append(best.mean())
+        shares.append((best > 0.7).mean())
+    assert scores["stability_alive"] == pytest.approx(np.mean(means), rel=1e-5)
+    assert scores["stability_alive_shared"] == pytest.approx(np.mean(shares))
+    # Of five random directions in three dimensions; of the same ones 1.
+    assert 0 < scores["stability_alive_null"] < 0.95
+
+    sae.W_dec[2].neg_()
+    assert stability_alive.score(subject, "test", Options()) == scores
+    for sibling in subject.siblings:
+        sibling.W_enc.abs_().neg_()
+    assert stability_alive.score(subject, "test", Options()) == {}
 
 
 def test_siblings_are_the_other_seeds_of_a_trial_and_a_new_one_computes_anew(tmp_path):
@@ -205,14 +208,14 @@ def test_siblings_are_the_other_seeds_of_a_trial_and_a_new_one_computes_anew(tmp
         stage.run("score", bank.file, tmp_path / "own", settings, tmp_path / "out")
         return files.read_parquet(tmp_path / "out/metrics.parquet").set_index("method")
 
-    got = run()
+    metrics = run()
     expected = stability.matches(coder(0).W_dec, coder(1).W_dec).mean()
-    assert got.loc["topk", "stability"] == pytest.approx(expected) and np.isnan(
-        got.loc["reg1", "stability"]
-    )
+    assert metrics.loc["topk", "stability"] == pytest.approx(expected)
+    assert np.isnan(metrics.loc["reg1", "stability"])
     bank.add("topk", coder=coder(4), seed=3)
-    more = np.mean([expected, stability.matches(coder(0).W_dec, coder(4).W_dec).mean()])
-    assert run().loc["topk", "stability"] == pytest.approx(more)
+    with_new = stability.matches(coder(0).W_dec, coder(4).W_dec).mean()
+    mean = np.mean([expected, with_new])
+    assert run().loc["topk", "stability"] == pytest.approx(mean)
 
 
 def test_a_class_with_a_latent_of_its_own_is_read_off_one_and_ranked_on_training_images_alone(
@@ -225,34 +228,29 @@ def test_a_class_with_a_latent_of_its_own_is_read_off_one_and_ranked_on_training
     x = {split: rng.random((len(y), 6)) * 0.5 for split, y in labels.items()}
     for split, y in labels.items():
         x[split][np.arange(len(y)), y] += 1  # Latent c is class c's.
-    # On test images alone latent 3 would tell class 0: a ranking that looked there would take it.
+    # On test images alone latent 3 would tell class 0: a ranking that looked there
+    # would take it.
     x["test"][labels["test"] == 0, 3] += 9
     x["test"][labels["test"] == 0, 0] = 0
-    made = subject(tmp_path, identity(6, 6), x, labels)
-    got = sparse_probe.score(made, "test", sparse_probe.Options(ks=[1]))
+    subject = make_subject(tmp_path, identity(6, 6), x, labels)
+    scores = sparse_probe.score(subject, "test", sparse_probe.Options(ks=[1]))
     areas = [roc_auc_score(labels["test"] == c, x["test"][:, c]) for c in range(3)]
-    assert areas[0] < 0.5 and got["sparse_probe_auc_1"] == pytest.approx(
-        np.mean(areas), abs=1e-6
-    )
+    assert areas[0] < 0.5
+    assert scores["sparse_probe_auc_1"] == pytest.approx(np.mean(areas), abs=1e-6)
+
     codes = scipy.sparse.csr_matrix(x["train"])
     positive = labels["train"] == 1
-    inside, outside = (
-        x["train"][positive].mean(axis=0),
-        x["train"][~positive].mean(axis=0),
-    )
+    inside = x["train"][positive].mean(axis=0)
+    outside = x["train"][~positive].mean(axis=0)
     np.testing.assert_allclose(
         sparse_probe.difference(codes, positive),
         (inside - outside) / x["train"].std(axis=0),
     )
-    assert (
-        sparse_probe.score(
-            subject(tmp_path / "no", identity(6, 6), x), "test", sparse_probe.Options()
-        )
-        == {}
-    )
+    unlabelled = make_subject(tmp_path / "no", identity(6, 6), x)
+    assert sparse_probe.score(unlabelled, "test", sparse_probe.Options()) == {}
 
 
-def test_what_a_classifier_still_sees(tmp_path):
+def test_a_classifier_sees_all_in_a_copy_and_nothing_without_its_dimension(tmp_path):
     rng = np.random.default_rng(0)
     labels = {
         split: rng.integers(0, 2, n) for split, n in (("train", 80), ("test", 40))
@@ -260,27 +258,25 @@ def test_what_a_classifier_still_sees(tmp_path):
     x = {split: rng.random((len(y), 4)) for split, y in labels.items()}
     for split, y in labels.items():
         x[split][:, 0] += 5 * y
-    whole = preserved.score(
-        subject(tmp_path / "a", identity(4, 4), x, labels), "test", preserved.Options()
-    )
-    assert (
-        whole["preserved_top1"]
-        == whole["preserved_share"]
-        == whole["preserved_agreement"]
-        == 1
-    )
+    subject = make_subject(tmp_path / "a", identity(4, 4), x, labels)
+    copied = preserved.score(subject, "test", preserved.Options())
+    for name in ("preserved_top1", "preserved_share", "preserved_agreement"):
+        assert copied[name] == 1
     # A decoder without dimension 0 leaves nothing to see: all images look as one class.
     blind = identity(4, 4, np.diag([0.0, 1, 1, 1]))
-    lost = preserved.score(
-        subject(tmp_path / "b", blind, x, labels), "test", preserved.Options()
-    )
+    subject = make_subject(tmp_path / "b", blind, x, labels)
+    lost = preserved.score(subject, "test", preserved.Options())
     share = max((labels["test"] == c).mean() for c in (0, 1))
-    assert lost["preserved_share"] in (pytest.approx(share), pytest.approx(1 - share))
-    assert whole["preserved_null"] in (pytest.approx(share), pytest.approx(1 - share))
+    one_class = (pytest.approx(share), pytest.approx(1 - share))
+    assert lost["preserved_share"] in one_class
+    assert copied["preserved_null"] in one_class
 
 
 def test_a_fine_latent_that_takes_over_is_absorption(tmp_path):
-    """Coarse class 0 lies along dimension 0. On a finer class latent 0 is silent, and latent 1 has its direction."""
+    """Latent 0 is silent on a finer class, and latent 1 has its direction.
+
+    Coarse class 0 lies along dimension 0.
+    """
     rng = np.random.default_rng(0)
     coarse = {split: np.repeat([0, 1], 40) for split in ("train", "test")}
     x = {}
@@ -289,47 +285,38 @@ def test_a_fine_latent_that_takes_over_is_absorption(tmp_path):
         x[split][:40, 0] += 1  # Class 0,
         x[split][:10, 1] += 1  # a quarter of it of a finer class,
         x[split][40:, 3] += 1  # and class 1.
-    made = identity(4, 2)
-    with (
-        torch.no_grad()
-    ):  # Latent 0 does not fire where dimension 1 is on; latent 1 writes both.
-        made.W_enc[:, 0] = torch.tensor([1.0, -5, 0, 0])
-        made.W_dec[1] = torch.tensor([1.0, 1, 0, 0])
-    got = absorption.score(
-        subject(tmp_path / "a", made, x, coarse, coarse), "test", absorption.Options()
-    )
-    assert got["absorption_silent"] == pytest.approx((0.25 + 0) / 2) and got[
-        "absorption_rate"
-    ] == pytest.approx(0.125)
-    whole = absorption.score(
-        subject(tmp_path / "b", identity(4, 2), x, coarse, coarse),
-        "test",
-        absorption.Options(),
-    )
-    assert whole["absorption_rate"] == whole["absorption_silent"] == 0
-    assert (
-        absorption.score(
-            subject(tmp_path / "c", made, x, coarse), "test", absorption.Options()
-        )
-        == {}
-    )
-    # With one latent for each class, permuted labels either find the same two latents or have them the wrong way round.
-    for count, turned in ((40, False), (20, True)):
-        coarse = dict.fromkeys(("train", "test"), np.repeat([0, 1], count))
-        assert (
-            (
-                np.random.default_rng(0).permutation(coarse["train"]) == coarse["train"]
-            ).mean()
-            < 0.5
-        ) == turned
-        x = {split: np.eye(4)[3 * labels] for split, labels in coarse.items()}
-        made = subject(tmp_path / f"{count}", identity(4, 1), x, coarse, coarse)
-        alone = absorption.score(made, "test", absorption.Options())
-        assert alone == {
-            "absorption_rate": 0,
-            "absorption_silent": 0,
-            "absorption_null": turned,
-        }
+    sae = identity(4, 2)
+    with torch.no_grad():
+        # Latent 0 does not fire where dimension 1 is on; latent 1 writes both.
+        sae.W_enc[:, 0] = torch.tensor([1.0, -5, 0, 0])
+        sae.W_dec[1] = torch.tensor([1.0, 1, 0, 0])
+    subject = make_subject(tmp_path / "a", sae, x, coarse, coarse)
+    scores = absorption.score(subject, "test", absorption.Options())
+    assert scores["absorption_silent"] == pytest.approx((0.25 + 0) / 2)
+    assert scores["absorption_rate"] == pytest.approx(0.125)
+
+    subject = make_subject(tmp_path / "b", identity(4, 2), x, coarse, coarse)
+    scores = absorption.score(subject, "test", absorption.Options())
+    assert scores["absorption_rate"] == scores["absorption_silent"] == 0
+
+    without_coarse = make_subject(tmp_path / "c", sae, x, coarse)
+    assert absorption.score(without_coarse, "test", absorption.Options()) == {}
+
+
+@pytest.mark.parametrize(("count", "turned"), [(40, False), (20, True)])
+def test_with_a_latent_for_each_class_permuted_labels_find_both_or_swap_them(
+    count, turned, tmp_path
+):
+    coarse = dict.fromkeys(("train", "test"), np.repeat([0, 1], count))
+    permuted = np.random.default_rng(0).permutation(coarse["train"])
+    assert ((permuted == coarse["train"]).mean() < 0.5) == turned
+    x = {split: np.eye(4)[3 * labels] for split, labels in coarse.items()}
+    subject = make_subject(tmp_path, identity(4, 1), x, coarse, coarse)
+    assert absorption.score(subject, "test", absorption.Options()) == {
+        "absorption_rate": 0,
+        "absorption_silent": 0,
+        "absorption_null": turned,
+    }
 
 
 def test_probes_on_several_latents_weigh_them_in_units_of_their_own_on_both_splits(
@@ -341,24 +328,19 @@ def test_probes_on_several_latents_weigh_them_in_units_of_their_own_on_both_spli
     }
     # Either latent tells a little of the class; one is a thousand times as large.
     x = {
-        split: rng.random((len(y), 2)) + 0.3 * y[:, None] for split, y in labels.items()
+        split: (rng.random((len(y), 2)) + 0.3 * y[:, None]) * [1000, 1]
+        for split, y in labels.items()
     }
-    x = {split: values * [1000, 1] for split, values in x.items()}
-    made = subject(tmp_path, identity(2, 2), x, labels)
-    got = sparse_probe.score(made, "test", sparse_probe.Options(ks=[2]))
+    subject = make_subject(tmp_path, identity(2, 2), x, labels)
+    scores = sparse_probe.score(subject, "test", sparse_probe.Options(ks=[2]))
+
     scale = x["train"].std(axis=0)
     areas = []
     for label in (0, 1):
-        probe = LogisticRegression(max_iter=1000).fit(
-            x["train"] / scale, labels["train"] == label
-        )
-        areas.append(
-            roc_auc_score(
-                labels["test"] == label, probe.predict_proba(x["test"] / scale)[:, 1]
-            )
-        )
-    alone = roc_auc_score(labels["test"], x["test"][:, 0])
-    assert (
-        got["sparse_probe_auc_2"] == pytest.approx(np.mean(areas), abs=1e-3)
-        and areas[1] > alone + 0.02
-    )
+        probe = LogisticRegression(max_iter=1000)
+        probe.fit(x["train"] / scale, labels["train"] == label)
+        share = probe.predict_proba(x["test"] / scale)[:, 1]
+        areas.append(roc_auc_score(labels["test"] == label, share))
+    assert scores["sparse_probe_auc_2"] == pytest.approx(np.mean(areas), abs=1e-3)
+    of_one_latent = roc_auc_score(labels["test"], x["test"][:, 0])
+    assert areas[1] > of_one_latent + 0.02

@@ -1,4 +1,4 @@
-"""The Monosemanticity Score against its definition."""
+"""The Monosemanticity Score is that of its definition."""
 
 import decimal
 import itertools
@@ -13,6 +13,7 @@ from sae.scoring.metrics import _ms
 
 @pytest.fixture(params=["whole", "in small pieces"])
 def example(request, monkeypatch):
+    """Make codes whose latents fire never, once, twice, always; embeddings; groups."""
     if request.param != "whole":
         for name, size in (("_ROWS", 3), ("_DIMENSIONS", 2), ("_CHUNK", 7)):
             monkeypatch.setattr(_ms, name, size)
@@ -63,7 +64,7 @@ def test_ms_of_a_pair_is_its_cosine_also_in_float16(example):
     )
 
 
-def test_ms_when_nothing_fires(example):
+def test_ms_is_undefined_where_nothing_fires(example):
     silent = codes_of(np.zeros((30, 8)))
     for groups in (None, example[2]):
         assert np.isnan(
@@ -71,7 +72,7 @@ def test_ms_when_nothing_fires(example):
         ).all()
 
 
-def test_summary_in_both_conventions():
+def test_a_summary_counts_undefined_scores_as_0_or_leaves_them_out():
     summary = _ms.summary(np.array([np.nan, 0.2, 0.6, np.nan]))
     assert summary == _ms.Summary(
         pytest.approx(0.2), pytest.approx(0.1), pytest.approx(0.4), pytest.approx(0.4)
@@ -88,25 +89,24 @@ def test_floor_equals_ms_by_definition(example):
 
 def test_ms_is_bitwise_the_same_with_any_number_of_threads(example):
     dense, embeddings, groups = example
-    scaled, threads, found = (
-        _ms.scale_activations(codes_of(dense)),
-        torch.get_num_threads(),
-        [],
-    )
+    scaled = _ms.scale_activations(codes_of(dense))
+    threads = torch.get_num_threads()
+    scores_by_count = []
     try:
         for count in (1, 2, 5):
             torch.set_num_threads(count)
-            found.append(_ms.scores(scaled, embeddings, groups).tobytes())
+            ms = _ms.scores(scaled, embeddings, groups)
+            scores_by_count.append(ms.tobytes())
     finally:
         torch.set_num_threads(threads)
-    assert len(set(found)) == 1
+    assert len(set(scores_by_count)) == 1
 
 
 def ms_in_60_digits(dense, embeddings, groups):
-    """MS by its definition; each number of the inputs is taken as it stands in float32."""
+    """Compute MS by its definition; inputs are taken as they stand in float32."""
     rows = [[decimal.Decimal(float(v)) for v in row] for row in embeddings]
     rows = [[v / sum(w * w for w in row).sqrt() for v in row] for row in rows]
-    out = []
+    ms = []
     for column in dense.astype(np.float32).T:
         a = [decimal.Decimal(float(v)) for v in column]
         a = [(v - min(a)) / (max(a) - min(a)) for v in a]
@@ -116,31 +116,27 @@ def ms_in_60_digits(dense, embeddings, groups):
             w * sum(p * q for p, q in zip(rows[i], rows[j], strict=True))
             for (i, j), w in weights.items()
         )
-        out.append(float(of_pairs / sum(weights.values())))
-    return np.array(out)
+        ms.append(float(of_pairs / sum(weights.values())))
+    return np.array(ms)
 
 
 def test_one_activation_may_outweigh_all_others(example):
-    rng, columns = np.random.default_rng(1), []
+    rng = np.random.default_rng(1)
+    columns = []
     for ratio in (3e-3, 1e-6, 1e-9, 1e-12, 1e-20):
         largest = np.eye(30)[3] * 1.7
         columns += [
             largest + ratio * np.eye(30)[8],
             largest + ratio * rng.random(30) * (rng.random(30) < 0.8),
         ]
-        columns += [
-            largest + ratio * np.eye(30)[20] + ratio**2 * rng.random(30)
-        ]  # And one of the others all the rest.
-        columns += [
-            np.where(np.arange(30) < 2, 1.7, ratio * rng.random(30))
-        ]  # Two images share the weight.
-    columns += [
-        1 + np.eye(30)[3] + np.eye(30)[8] * 2.0**-23
-    ]  # It fires everywhere, all but twice the same.
-    dense, groups = (
-        np.array(columns).T,
-        np.arange(30) // 2,
-    )  # Where two share the weight, they are of one group.
+        # One of the others outweighs all the rest.
+        columns.append(largest + ratio * np.eye(30)[20] + ratio**2 * rng.random(30))
+        # Two images share the weight; they are of one group.
+        columns.append(np.where(np.arange(30) < 2, 1.7, ratio * rng.random(30)))
+    # It fires everywhere, all but twice the same.
+    columns.append(1 + np.eye(30)[3] + np.eye(30)[8] * 2.0**-23)
+    dense = np.array(columns).T
+    groups = np.arange(30) // 2
     scaled = _ms.scale_activations(codes_of(dense))
     with decimal.localcontext(prec=60):
         for parted in (None, groups):

@@ -1,4 +1,7 @@
-"""What a newcomer's metric gives is joined well, and what is wrong with it is said in one line."""
+"""What a newcomer's metric gives is joined well.
+
+What is wrong with it is said in one line.
+"""
 
 import logging
 
@@ -6,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scoring.examples import coder, stages_of
-from scoring.test_stage import Cell, judge
+from scoring.test_stage import Cell, choose_judged
 
 from sae.core import files, registry
 from sae.core.errors import UserError
@@ -24,23 +27,28 @@ def cell(tmp_path):
 
 @pytest.fixture
 def own(tmp_path):
-    """A function that writes metrics of one's own: {name: what `score` returns}, or that and other constants."""
+    """A function that writes metrics of one's own.
+
+    Its arguments are {name: what `score` returns, as code}, or that and other
+    constants; a constant that is "missing" is left out. It returns the metrics for a
+    stage.
+    """
     folder = tmp_path / "extensions/metrics"
     folder.mkdir(parents=True)
 
     def write(**metrics):
-        for name, given in metrics.items():
-            returned, constants = (given, {}) if isinstance(given, str) else given
+        for name, definition in metrics.items():
+            if isinstance(definition, str):
+                definition = (definition, {})
+            returned, constants = definition
             head = "".join(
                 f"{key} = {value!r}\n"
                 for key, value in (HEAD | constants).items()
                 if value != "missing"
             )
-            body = (
-                f"def score(subject, split, options):\n    return {returned}\n"
-                if returned
-                else ""
-            )
+            body = ""
+            if returned:
+                body = f"def score(subject, split, options):\n    return {returned}\n"
             (folder / f"{name}.py").write_text(IMPORTS + head + body)
         registry.extend(folder.parent)
         return dict.fromkeys(metrics)
@@ -63,8 +71,10 @@ def test_two_metrics_do_not_give_scores_of_one_name(cell, own, gives):
 
 
 @pytest.mark.parametrize("gives", ["1", "Curve([1], [2])", "PerLatent([0] * 16)"])
-def test_nor_do_metrics_of_two_stages(cell, own, gives, tmp_path):
-    judge(cell)
+def test_two_metrics_of_two_stages_do_not_give_scores_of_one_name(
+    cell, own, gives, tmp_path
+):
+    choose_judged(cell)
     late = {"STAGE": "probe", "SPLITS": ("test",)}
     metrics = own(first=f"{{'mine': {gives}}}", second=(f"{{'mine': {gives}}}", late))
     cell.run("score", metrics)
@@ -79,12 +89,10 @@ def test_a_score_a_curve_and_a_column_of_latents_may_share_a_name(cell, own):
         second="{'a': Curve([1], [2])}",
         third="{'a': PerLatent([3] * 16)}",
     )
-    got = cell.run(metrics=metrics)
-    assert (
-        set(got["metrics"]["a"].dropna()) == {1}
-        and set(got["curves"]["y"]) == {2}
-        and set(got["latents"]["a"]) == {3}
-    )
+    tables = cell.run(metrics=metrics)
+    assert set(tables["metrics"]["a"].dropna()) == {1}
+    assert set(tables["curves"]["y"]) == {2}
+    assert set(tables["latents"]["a"]) == {3}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +118,9 @@ def test_a_score_has_no_name_of_what_describes_an_sae(cell, own, name):
             cell.run(metrics=own(mine=f"{{{name!r}: 1}}"))
 
 
-def test_nor_that_of_a_swept_option_nor_a_latent_s_column_that_of_a_key(cell, own):
+def test_a_score_has_no_name_of_a_swept_option_nor_a_latent_s_column_one_of_a_key(
+    cell, own
+):
     cell.bank.add("reg1", {"lr": 0.5}, coder=coder(3))
     with pytest.raises(
         UserError, match="metric mine gives 'lr', a name that is reserved"
@@ -159,12 +169,9 @@ def test_what_it_may_return_is_kept_as_it_is(cell, own):
         "{'a': np.int64(3), 'b': 'text', 'c': None, 'd': float('nan'), "
         "'e': np.bool_(True), 'f': np.float32(0.5)}"
     )
-    got = cell.run(metrics=own(mine=returned))["metrics"].iloc[0]
-    assert (
-        (got["a"], got["b"], got["e"], got["f"]) == (3, "text", True, 0.5)
-        and got["c"] is None
-        and np.isnan(got["d"])
-    )
+    row = cell.run(metrics=own(mine=returned))["metrics"].iloc[0]
+    assert (row["a"], row["b"], row["e"], row["f"]) == (3, "text", True, 0.5)
+    assert row["c"] is None and np.isnan(row["d"])
 
 
 @pytest.mark.parametrize(
@@ -189,7 +196,7 @@ def test_what_a_metric_s_file_lacks_is_named(cell, own, constants, returned, mes
 
 
 def test_a_latent_has_one_row_with_what_all_stages_gave_of_it(cell, own, tmp_path):
-    judge(cell)
+    choose_judged(cell)
     mine = own(
         mine="{'number': PerLatent(range(16)), 'point': Curve([0], [1])}",
         late=(
@@ -200,32 +207,34 @@ def test_a_latent_has_one_row_with_what_all_stages_gave_of_it(cell, own, tmp_pat
     for name in ("score", "probe"):
         cell.run(name, mine)
     collect([cell.scores], stages_of(cell.scores), [], tmp_path / "out")
-    got = pd.read_parquet(tmp_path / "out/latents.parquet")
-    assert (
-        len(got) == (3 * 2 + 2) * 16 and not got.duplicated([*rows.KEY, "latent"]).any()
-    )
-    assert got["number"].dtype == np.int64 and got["number"].equals(got["latent"])
+    latents = pd.read_parquet(tmp_path / "out/latents.parquet")
+    assert len(latents) == (3 * 2 + 2) * 16
+    assert not latents.duplicated([*rows.KEY, "latent"]).any()
+    assert latents["number"].dtype == np.int64
+    assert latents["number"].equals(latents["latent"])
+
+    # `selected` is that of the SAE.
     metrics = pd.read_parquet(tmp_path / "out/metrics.parquet")
-    assert (
-        got["selected"].dtype == bool
-        and metrics["selected"].tolist() == [True] * 4 + [False] * 4 + [True] * 2
+    assert latents["selected"].dtype == bool
+    assert metrics["selected"].tolist() == [True] * 4 + [False] * 4 + [True] * 2
+    merged = latents.merge(
+        metrics, on=rows.KEY, validate="many_to_one", suffixes=("", "_of_sae")
     )
-    both = got.merge(
-        metrics, on=rows.KEY, validate="many_to_one", suffixes=("", "_there")
-    )
-    assert len(both) == len(got) and both["selected"].equals(both["selected_there"])
-    # What only judged SAEs have: all of it, integers among it, on the rows that it is of.
-    given = got[got["late"].notna()]
-    assert (
-        given["late"].equals(given["number"].astype(given["late"].dtype))
-        and len(given) == 32
-    )
-    assert set(zip(given["method"], given["split"], strict=True)) == {
+    assert len(merged) == len(latents)
+    assert merged["selected"].equals(merged["selected_of_sae"])
+
+    # What only judged SAEs have: all of it, integers among it, on the rows that it is
+    # of.
+    judged = latents[latents["late"].notna()]
+    assert judged["late"].equals(judged["number"].astype(judged["late"].dtype))
+    assert len(judged) == 32
+    assert set(zip(judged["method"], judged["split"], strict=True)) == {
         ("topk", "test"),
         ("reg1", "test"),
     }
-    raw = files.read_table(tmp_path / "out/latents.parquet")
-    assert str(raw.schema.field("late").type) == "int64" and not raw.schema.metadata
+    table = files.read_table(tmp_path / "out/latents.parquet")
+    assert str(table.schema.field("late").type) == "int64"
+    assert not table.schema.metadata
     curves = pd.read_parquet(tmp_path / "out/curves.parquet")
     assert curves.columns.tolist() == [*rows.KEY, "curve", "x", "y", "selected"]
     assert curves["selected"].tolist() == [True] * 4 + [False] * 2 + [True] * 2
@@ -234,19 +243,16 @@ def test_a_latent_has_one_row_with_what_all_stages_gave_of_it(cell, own, tmp_pat
 def test_the_progress_says_how_much_was_computed(cell, caplog):
     metrics = {"reconstruction": None, "firing": None}
 
-    def said(run):
+    def last_message():
         caplog.clear()
         with caplog.at_level(logging.INFO, "sae.progress"):
-            run()
+            cell.run(metrics=metrics)
         return caplog.messages[-1]
 
-    def score():
-        cell.run(metrics=metrics)
-
-    assert said(score) == "d / b / k4: score of 4 SAEs: 12 of 12 rows computed"
-    assert said(score).endswith(": 0 of 12 rows computed")
+    assert last_message() == "d / b / k4: score of 4 SAEs: 12 of 12 rows computed"
+    assert last_message().endswith(": 0 of 12 rows computed")
     cell.bank.add("reg1", {"lambda": 0.0001}, coder=coder(3))
-    assert said(score) == "d / b / k4: score of 5 SAEs: 4 of 16 rows computed"
+    assert last_message() == "d / b / k4: score of 5 SAEs: 4 of 16 rows computed"
 
 
 @pytest.mark.parametrize(
@@ -271,7 +277,7 @@ def test_a_metric_reads_only_what_it_declares(cell, own, reads):
 
 
 def test_what_an_earlier_run_left_of_another_stage_is_not_joined(cell, own, tmp_path):
-    judge(cell)
+    choose_judged(cell)
     cell.run("score", own(mine="{'a': 1}"))
     cell.run("probe", own(late=("{'old': 2}", {"STAGE": "probe"})))
     collect([cell.scores], ["score"], [], tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Probes under truncation, against closed forms, dense fits and scikit-learn's optimum."""
+"""Probes under truncation agree with dense fits and scikit-learn's optimum."""
 
 import numpy as np
 import pytest
@@ -21,9 +21,10 @@ def test_budgets_are_powers_of_2_and_the_largest():
     )
 
 
-def test_area_in_closed_form():
+def test_the_area_is_that_in_closed_form():
     ks = [1, 2, 4, 8]
-    # A constant c: c (K-1) over K, or over K-1. A line through the points: trapezoids are exact on it.
+    # A constant c: c (K-1) over K, or over K-1. A line through the points: trapezoids
+    # are exact on it.
     assert probe.area(ks, [0.6] * 4) == pytest.approx((0.6 * 7 / 8, 0.6))
     assert probe.area(ks, [k / 10 for k in ks]) == pytest.approx(
         ((64 - 1) / 20 / 8, (64 - 1) / 20 / 7)
@@ -35,20 +36,20 @@ def test_truncation_keeps_the_largest_and_divides_by_one_scalar():
     codes = codes_of(np.array([[3.0, 0, 4, 1], [0, 0, 0, 2]]))
     scale = probe.rms(codes)
     assert scale == pytest.approx(np.sqrt((9 + 16 + 1 + 4) / 4))
-    kept = probe.truncate(codes, 2, scale).toarray() * scale
-    np.testing.assert_allclose(kept, [[3, 0, 4, 0], [0, 0, 0, 2]], rtol=1e-6)
+    truncated = probe.truncate(codes, 2, scale).toarray() * scale
+    np.testing.assert_allclose(truncated, [[3, 0, 4, 0], [0, 0, 0, 2]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("rows", [1, 7, 12])
 def test_no_image_is_left_out_where_a_fit_works_on_some_at_once(rows, monkeypatch):
     monkeypatch.setitem(_softmax.PART, "cpu", 4 * 3)
-    parts = _softmax._parts(_softmax.features(np.zeros((rows, 2)), "cpu"), 3)
+    parts = _softmax._row_slices(_softmax.features(np.zeros((rows, 2)), "cpu"), 3)
     assert [row for part in parts for row in range(rows)[part]] == [*range(rows)]
 
 
 @pytest.fixture(scope="module", params=["noisy", "separable"])
 def problem(request):
-    """(x (N, m), y): sparse codes whose classes overlap, or do not."""
+    """Make codes x (N, m) whose classes y overlap, or do not."""
     rng = np.random.default_rng(1)
     y = rng.integers(0, 5, 300)
     x = np.maximum(
@@ -61,7 +62,7 @@ def problem(request):
 
 
 def objective(weights, x, y, C):
-    """f and its gradient (m + 1, q), by the formula, in float64."""
+    """Return f and its gradient (m + 1, q), by the formula, in float64."""
     scores = x @ weights[:-1] + weights[-1]
     p = np.exp(scores - scores.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
@@ -81,11 +82,11 @@ def test_a_fit_is_as_near_the_optimum_as_it_says(problem, kind, C):
     optimum = np.vstack([best.coef_.T, best.intercept_])
     f_best = objective(optimum, x, y, C)[0]
     for tol in (0.01, 0.001):
-        found = _softmax.fit(_softmax.features(kind(x), "cpu"), y, 5, C, tol, 5000)
-        weights = found.weights.numpy().astype(np.float64)
+        fitted = _softmax.fit(_softmax.features(kind(x), "cpu"), y, 5, C, tol, 5000)
+        weights = fitted.weights.numpy().astype(np.float64)
         f, gradient = objective(weights, x, y, C)
         size, slack = np.linalg.norm(weights[:-1]), 1e-5  # Of float32.
-        assert found.converged and np.linalg.norm(gradient) <= (tol + slack) * size
+        assert fitted.converged and np.linalg.norm(gradient) <= (tol + slack) * size
         assert np.linalg.norm(weights[:-1] - optimum[:-1]) <= (tol + slack) * size
         of_intercepts = gradient[-1] @ (weights[-1] - optimum[-1])
         assert (
@@ -94,7 +95,7 @@ def test_a_fit_is_as_near_the_optimum_as_it_says(problem, kind, C):
             <= (gradient[:-1] ** 2).sum() / 2 + of_intercepts + 1e-6 * f
         )
     assert (
-        found.predict(_softmax.features(kind(x), "cpu")) == best.predict(x)
+        fitted.predict(_softmax.features(kind(x), "cpu")) == best.predict(x)
     ).mean() >= 1 - 1 / len(y)
 
 
@@ -102,14 +103,16 @@ def test_where_a_fit_starts_does_not_decide_where_it_ends(problem):
     x, y = problem
     on_device = _softmax.features(scipy.sparse.csr_matrix(x), "cpu")
     cold = _softmax.fit(on_device, y, 5, 100.0, 0.001, 5000)
-    # Not farther: in float32 a fit that starts at saturated probabilities may stall short of 0.001.
+    # Not farther: in float32 a fit that starts at saturated probabilities may stall
+    # short of 0.001.
     away = 2 * torch.randn(
         cold.weights.shape, generator=torch.Generator().manual_seed(0)
     )
     far = _softmax.Fit(away, True, 0)
     for start in (_softmax.fit(on_device, y, 5, 1.0, 0.001, 5000), far):
         warm = _softmax.fit(on_device, y, 5, 100.0, 0.001, 5000, start)
-        # Both within 0.001 of the optimum; and the larger C was tried, though its start was an optimum too.
+        # Both within 0.001 of the optimum; and the larger C was tried, though its start
+        # was an optimum too.
         assert warm.converged and warm.passes > 1
         assert (warm.weights - cold.weights)[:-1].norm() <= 0.002 * cold.weights[
             :-1
@@ -138,10 +141,8 @@ def test_principal_axes_change_no_probability():
 
 
 def test_embeddings_are_probed_up_to_scale_and_shift(tmp_path):
-    world, counts = (
-        synthetic.world(12, 20, classes=4),
-        {"train": 120, "val": 40, "test": 50},
-    )
+    world = synthetic.world(12, 20, classes=4)
+    counts = {"train": 120, "val": 40, "test": 50}
     write_store(world, counts, tmp_path / "store")
     settings = probe.Options(C=[0.1, 10.0], max_train=100)
     probe.probe_embeddings(tmp_path / "store", settings, tmp_path / "out.json")
@@ -177,7 +178,7 @@ def test_the_probe_is_the_dense_one_at_the_C_that_validation_prefers(spread, bes
     }
     grid = [0.003, 0.1, 30.0]
     options = probe.Options(C=grid)
-    found = probe.by_budget({s: codes_of(d) for s, d in dense.items()}, y, 4, options)[
+    fitted = probe.by_budget({s: codes_of(d) for s, d in dense.items()}, y, 4, options)[
         4
     ]
     scale = np.sqrt((dense["train"][dense["train"] > 0] ** 2).mean())
@@ -193,9 +194,9 @@ def test_the_probe_is_the_dense_one_at_the_C_that_validation_prefers(spread, bes
         [model.score(x[split], y[split]) for model in models]
         for split in ("val", "test")
     )
-    assert grid[int(np.argmax(val))] == found.C and found.converged
-    assert found.top1 == pytest.approx(test[int(np.argmax(val))], abs=1 / 60)
-    assert found.at_edge == (grid[1] != found.C)
+    assert grid[int(np.argmax(val))] == fitted.C and fitted.converged
+    assert fitted.top1 == pytest.approx(test[int(np.argmax(val))], abs=1 / 60)
+    assert fitted.at_edge == (grid[1] != fitted.C)
 
 
 def test_C_is_chosen_on_validation_not_on_test_and_a_cut_fit_is_told():
@@ -212,14 +213,14 @@ def test_C_is_chosen_on_validation_not_on_test_and_a_cut_fit_is_told():
             "val": on_val.predict(x["val"]),
             "test": on_test.predict(x["test"]),
         }
-        found = probe.fit(x, labels, probe.Options(C=grid))
-        assert found.C == C and found.at_edge and found.converged and found.top1 < 1
+        fitted = probe.fit(x, labels, probe.Options(C=grid))
+        assert fitted.C == C and fitted.at_edge and fitted.converged and fitted.top1 < 1
         if (
             grid[0] == C
         ):  # The second C is clearly worse on validation: a third is not tried.
             assert (
                 probe.fit(x, labels, probe.Options(C=[*grid, 1e3])).passes
-                == found.passes
+                == fitted.passes
             )
     assert not probe.fit(x, labels, probe.Options(C=[10.0], max_passes=2)).converged
 

@@ -9,7 +9,8 @@ from scoring.examples import codes_of
 from sae.scoring.metrics import _purity, purity
 
 
-def brute_force(dense, labels):
+def purity_by_brute_force(dense, labels):
+    """Return mean binary and mean weighted purity, latent by latent."""
     binary, weighted = [], []
     for column in dense.T:
         fires = np.flatnonzero(column > 0)
@@ -29,33 +30,36 @@ def test_purity_equals_brute_force(bins, monkeypatch):
     dense = rng.random((60, 9)) * (rng.random((60, 9)) < rng.random(9) ** 2)
     dense[:, 4] = 0
     labels = rng.integers(0, 5, 60)
-    got = purity.of_codes(codes_of(dense), labels)
-    assert (got["binary"], got["weighted"]) == pytest.approx(
-        brute_force(dense.astype(np.float32), labels), rel=1e-6
+    averages = purity.of_codes(codes_of(dense), labels)
+    assert (averages["binary"], averages["weighted"]) == pytest.approx(
+        purity_by_brute_force(dense.astype(np.float32), labels), rel=1e-6
     )
-    # Whatever the classes' numbers: so large ones would not fit into memory if it were by number.
+    # Whatever the classes' numbers: so large ones would not fit into memory if it were
+    # by number.
     numbers = np.array([3, 7, 10**9, 10**12, 2**63 - 1])
     matrix = codes_of(dense).by_latent()
-    small, large = (
-        _purity.per_latent(matrix, of[None]) for of in (labels, numbers[labels])
-    )
+    small = _purity.per_latent(matrix, labels[None])
+    large = _purity.per_latent(matrix, numbers[labels][None])
     assert all(
         np.array_equal(a, b, equal_nan=True)
         for a, b in zip(small[:2], large[:2], strict=True)
     )
     np.testing.assert_array_equal(numbers[small.dominant], large.dominant)
     often = dense[:, (dense > 0).sum(axis=0) >= 10]
-    assert got["binary_min10"] == pytest.approx(brute_force(often, labels)[0])
+    assert averages["binary_min10"] == pytest.approx(
+        purity_by_brute_force(often, labels)[0]
+    )
 
 
-def test_by_hand():
+def test_purity_is_that_by_hand():
     dense = np.array([[2.0, 0], [1, 3], [1, 0], [0, 0]])
-    got = purity.of_codes(codes_of(dense), np.array([1, 0, 0, 1]))
-    # Latent 0 fires on classes 1, 0, 0: class 0, 2/3 of the images, half the activation. Latent 1 fires once: pure.
-    assert (got["binary"], got["weighted"]) == pytest.approx(
+    averages = purity.of_codes(codes_of(dense), np.array([1, 0, 0, 1]))
+    # Latent 0 fires on classes 1, 0, 0: class 0, 2/3 of the images, half the
+    # activation. Latent 1 fires once: pure.
+    assert (averages["binary"], averages["weighted"]) == pytest.approx(
         ((2 / 3 + 1) / 2, (1 / 2 + 1) / 2)
     )
-    assert np.isnan(got["binary_min10"])
+    assert np.isnan(averages["binary_min10"])
     assert np.isnan(
         purity.of_codes(codes_of(dense * 0), np.array([1, 0, 0, 1]))["binary"]
     )
@@ -64,9 +68,8 @@ def test_by_hand():
 def test_the_null_is_the_chance_level_of_a_latent_that_fires_n_times():
     labels = np.repeat([0, 1], 20)
     dense = np.zeros((40, 200))
-    for latent in range(
-        200
-    ):  # Each fires on 4 of 40 images, half of them of each class.
+    # Each fires on 4 of 40 images, half of them of each class.
+    for latent in range(200):
         dense[np.random.default_rng(latent).permutation(40)[:4], latent] = 1
     chance = sum(
         math.comb(20, a) * math.comb(20, 4 - a) * max(a, 4 - a) / 4 for a in range(5)
@@ -81,12 +84,13 @@ def test_the_null_keeps_the_pictures_of_one_thing_together():
     groups = rng.permutation(np.repeat([f"g{i}" for i in range(30)], 4))
     of_group = {name: label for label, name in enumerate(np.unique(groups))}
     labels = np.array([of_group[name] % 5 for name in groups])
-    # Each latent fires on all four pictures of one thing: as pure as can be, and by chance as pure.
+    # Each latent fires on all four pictures of one thing: as pure as can be, and by
+    # chance as pure.
     dense = np.stack([groups == name for name in np.unique(groups)], axis=1).astype(
         float
     )
-    got = purity.of_codes(codes_of(dense), labels, groups)
-    assert got["binary"] == got["binary_null"] == 1
+    averages = purity.of_codes(codes_of(dense), labels, groups)
+    assert averages["binary"] == averages["binary_null"] == 1
     assert purity.of_codes(codes_of(dense), labels)["binary_null"] < 0.7
     # Groups of another size do not trade places with these: class 5 has the only pairs.
     pairs, more = np.array(["p"] * 2 + ["q"] * 2), np.array([5] * 4)
@@ -99,13 +103,18 @@ def test_the_null_is_of_permuted_labels_alone_and_ten_images_are_enough(monkeypa
     labels = np.repeat([0, 1], 10)
     dense = np.zeros((20, 2))
     dense[:10, 0] = dense[10:, 1] = 1
-    # Half of each latent's images get the other class: its purity by chance is a half, its own is 1.
+    # Half of each latent's images get the other class: its purity by chance is a half,
+    # its own is 1.
     monkeypatch.setattr(
         purity, "_permuted", lambda labels, rows, rng: np.tile([0, 1], 10)
     )
-    got = purity.of_codes(codes_of(dense), labels)
-    assert (got["binary"], got["binary_null"], got["weighted_null"]) == (1, 0.5, 0.5)
-    assert got["binary_min10"] == 1
+    averages = purity.of_codes(codes_of(dense), labels)
+    assert (averages["binary"], averages["binary_null"], averages["weighted_null"]) == (
+        1,
+        0.5,
+        0.5,
+    )
+    assert averages["binary_min10"] == 1
     dense[0, 0] = 0
     dense[10, 1] = 0
     assert np.isnan(purity.of_codes(codes_of(dense), labels)["binary_min10"])

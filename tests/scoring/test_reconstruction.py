@@ -1,4 +1,4 @@
-"""R^2 against scikit-learn and hand-computed values."""
+"""R^2 is that of scikit-learn, and that by hand."""
 
 import pytest
 import torch
@@ -8,8 +8,8 @@ from sae.models.coder import Coder
 from sae.scoring.metrics import _residuals
 
 
-def mean_predictor(x):
-    """An SAE whose latents never fire and whose b_d is the mean."""
+def make_mean_predictor(x):
+    """Make an SAE whose latents never fire and whose b_d is the mean."""
     sae = Coder(x.shape[1], 6, 2)
     with torch.no_grad():
         sae.b_dec.copy_(x.double().mean(dim=0))
@@ -19,7 +19,7 @@ def mean_predictor(x):
 
 def test_r2_of_the_mean_predictor_is_zero_even_far_from_the_origin():
     x = torch.randn(500, 7, generator=torch.Generator().manual_seed(0)) + 30.0
-    sae = mean_predictor(x)
+    sae = make_mean_predictor(x)
     fit = _residuals.fit(sae, x, sae.encode(x))
     assert fit.r2 == pytest.approx(0, abs=1e-6)
     assert fit.r2_dim_mean == pytest.approx(0, abs=1e-6)
@@ -43,9 +43,7 @@ def test_r2_equals_scikit_learn_and_constant_dimensions_are_left_out():
     assert fit.r2_dim_mean == pytest.approx(
         r2_score(x.numpy()[:, varies], x_hat[:, varies]), abs=1e-6
     )
-    residual, variance = (
-        ((x.numpy() - x_hat) ** 2).sum(),
-        ((x - x.mean(dim=0)).numpy() ** 2).sum(),
-    )
+    residual = ((x.numpy() - x_hat) ** 2).sum()
+    variance = ((x - x.mean(dim=0)).numpy() ** 2).sum()
     assert fit.r2 == pytest.approx(1 - residual / variance, abs=1e-5)
     assert fit.nmse == 1 - fit.r2 or fit.nmse == pytest.approx(1 - fit.r2)

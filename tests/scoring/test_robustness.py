@@ -10,6 +10,7 @@ from sae.scoring.metrics import _residuals, rank_profile, robustness
 
 @pytest.fixture(params=["none", "unit_l2_layernorm"])
 def example(request, monkeypatch):
+    """Make an untrained SAE and its inputs, looked at in small pieces."""
     monkeypatch.setattr(robustness, "_CHUNK", 17)
     monkeypatch.setattr(robustness, "_ROWS", 5)
     monkeypatch.setattr(rank_profile, "_CHUNK", 17)

@@ -1,4 +1,7 @@
-"""Rows are marked by what protocol `paper` chose; on fallback those of another method stand for them."""
+"""Rows are marked by what protocol `paper` chose.
+
+On fallback those of another method stand for them.
+"""
 
 import pandas as pd
 import pytest
@@ -11,24 +14,28 @@ from sae.scoring.selection import chosen, mark, of_chosen
 CELL = {"dataset": "d", "backbone": "b", "k": 4}
 
 
-def tidy(rows, extra=()):
-    """Metrics of both splits, marked; the numbers of test are 0.1 lower."""
-    rows = pd.concat(rows, ignore_index=True)
-    selection = pd.DataFrame(paper.chosen(rows, METHODS)).assign(
-        **CELL, protocol="paper"
-    )
-    rows = pd.concat([rows, *extra], ignore_index=True).assign(**CELL, split="val")
-    both = pd.concat(
-        [rows, rows.assign(split="test", r2=rows["r2"] - 0.1)], ignore_index=True
-    )
-    return mark(both.assign(protocol="paper"), selection)
+def marked_metrics(trials, at_methods=()):
+    """Make metrics of both splits, marked by what protocol `paper` chooses.
+
+    Args:
+        trials: frames of trials on validation; on test their R^2 is 0.1 lower.
+        at_methods: frames of methods that are trained at the choice of another one.
+    """
+    tuned = pd.concat(trials, ignore_index=True)
+    choices = pd.DataFrame(paper.chosen(tuned, METHODS))
+    selection = choices.assign(**CELL, protocol="paper")
+    all_trials = pd.concat([tuned, *at_methods], ignore_index=True)
+    val = all_trials.assign(**CELL, split="val")
+    test = val.assign(split="test", r2=val["r2"] - 0.1)
+    metrics = pd.concat([val, test], ignore_index=True)
+    return mark(metrics.assign(protocol="paper"), selection)
 
 
 def test_marks_agree_on_both_splits_and_at_methods_are_chosen_unless_they_diverged():
     at = reg1({0.001: 0.2, 0.003: 0.2}, diverged=["lambda0.003"]).assign(
         method="reg1_all"
     )
-    marked = tidy([topk(0.7), reg1({0.001: 0.71, 0.003: 0.5})], [at])
+    marked = marked_metrics([topk(0.7), reg1({0.001: 0.71, 0.003: 0.5})], [at])
     for split in ("val", "test"):
         rows = marked[marked["split"] == split].set_index(["method", "trial"])
         assert rows["selection"].to_dict() == {
@@ -41,8 +48,10 @@ def test_marks_agree_on_both_splits_and_at_methods_are_chosen_unless_they_diverg
         assert (rows["selected"] == (rows["selection"] == "chosen")).all()
 
 
-def test_on_fallback_the_numbers_and_curves_are_those_of_the_method_it_is_against():
-    marked = tidy(
+@pytest.fixture
+def marked():
+    """Mark metrics of two seeds: `reg1` falls back at seed 0, and is chosen at 1."""
+    return marked_metrics(
         [
             topk(0.7),
             reg1({0.001: 0.69, 0.003: 0.5}),
@@ -50,56 +59,56 @@ def test_on_fallback_the_numbers_and_curves_are_those_of_the_method_it_is_agains
             reg1({0.001: 0.6, 0.003: 0.4}, 1),
         ]
     )
-    assert set(
-        marked[(marked["method"] == "reg1") & (marked["seed"] == 0)]["selection"]
-    ) == {"fallback"}
-    got = chosen(marked, "test", {"topk": None, "reg1": "topk"}).set_index(
-        ["method", "seed"]
-    )
-    assert got["fallback"].to_dict() == {
+
+
+def test_on_fallback_the_numbers_and_curves_are_those_of_the_method_it_is_against(
+    marked,
+):
+    reg1_of_seed_0 = marked[(marked["method"] == "reg1") & (marked["seed"] == 0)]
+    assert set(reg1_of_seed_0["selection"]) == {"fallback"}
+
+    picked = chosen(marked, "test", {"topk": None, "reg1": "topk"})
+    by_method = picked.set_index(["method", "seed"])
+    assert by_method["fallback"].to_dict() == {
         ("topk", 0): 0,
         ("topk", 1): 0,
         ("reg1", 0): 1,
         ("reg1", 1): 0,
     }
-    assert got["r2"]["reg1", 0] == got["r2"]["topk", 0] and got["r2"][
-        "reg1", 1
-    ] == pytest.approx(0.5)
-    assert (
-        got["source"]["reg1", 0] == "topk" and got["selection"]["reg1", 0] == "fallback"
-    )
-    points = pd.DataFrame(
-        [
-            {
-                **CELL,
-                "seed": 0,
-                "split": "test",
-                "curve": "probe",
-                "x": 1,
-                "trial": "default",
-            }
-        ]
-    )
-    points = points.assign(method="topk", y=0.25)
-    curves = of_chosen(got.reset_index(), points).set_index("method")
+    assert by_method["r2"]["reg1", 0] == by_method["r2"]["topk", 0]
+    assert by_method["r2"]["reg1", 1] == pytest.approx(0.5)
+    assert by_method["source"]["reg1", 0] == "topk"
+    assert by_method["selection"]["reg1", 0] == "fallback"
+
+    point = {
+        **CELL,
+        "seed": 0,
+        "split": "test",
+        "curve": "probe",
+        "x": 1,
+        "trial": "default",
+        "method": "topk",
+        "y": 0.25,
+    }
+    curves = of_chosen(picked, pd.DataFrame([point])).set_index("method")
     assert curves["y"].to_dict() == {"topk": 0.25, "reg1": 0.25}
-    # A fallback on a fallback goes on; one on nothing has no row; a method that is not asked for is left out.
-    twice = pd.concat(
-        [marked, marked[marked["method"] == "reg1"].assign(method="reg2")],
-        ignore_index=True,
-    )
-    got = chosen(twice, "test", {"topk": None, "reg1": "topk", "reg2": "reg1"})
-    of_reg2 = got[(got["method"] == "reg2") & (got["seed"] == 0)]
-    assert of_reg2["source"].tolist() == ["topk"] and of_reg2["fallback"].tolist() == [
-        True
-    ]
-    alone = chosen(marked, "test", {"reg1": None})
-    assert alone[["method", "seed"]].to_numpy().tolist() == [["reg1", 1]]
+
+
+def test_a_fallback_on_a_fallback_goes_on_and_one_on_nothing_has_no_row(marked):
+    reg2 = marked[marked["method"] == "reg1"].assign(method="reg2")
+    with_reg2 = pd.concat([marked, reg2], ignore_index=True)
+    against = {"topk": None, "reg1": "topk", "reg2": "reg1"}
+    picked = chosen(with_reg2, "test", against)
+    reg2_of_seed_0 = picked[(picked["method"] == "reg2") & (picked["seed"] == 0)]
+    assert reg2_of_seed_0["source"].tolist() == ["topk"]
+    assert reg2_of_seed_0["fallback"].tolist() == [True]
+    # A method that is not asked for is left out.
+    without_baseline = chosen(marked, "test", {"reg1": None})
+    assert without_baseline[["method", "seed"]].to_numpy().tolist() == [["reg1", 1]]
 
 
 def test_nothing_is_marked_where_no_protocol_chose_anything():
-    nothing = rows.table([], [*CELL, "method", "seed", "protocol"]).to_pandas()
-    marked = mark(topk(0.7).assign(**CELL, protocol="own"), nothing)
-    assert marked["selected"].tolist() == [False] and marked["selection"].tolist() == [
-        "not_selected"
-    ]
+    no_choices = rows.table([], [*CELL, "method", "seed", "protocol"]).to_pandas()
+    marked = mark(topk(0.7).assign(**CELL, protocol="own"), no_choices)
+    assert marked["selected"].tolist() == [False]
+    assert marked["selection"].tolist() == ["not_selected"]

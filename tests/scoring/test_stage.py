@@ -1,8 +1,11 @@
-"""A stage computes what is missing, keeps what stands bit for bit, and believes no damaged row."""
+"""A stage computes what is missing, and keeps what stands bit for bit.
+
+It believes no damaged row.
+"""
 
 import logging
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -37,10 +40,20 @@ ALL = (
 
 
 class Cell:
-    """A tiny cell on disk: activations, another backbone's, a bank of four SAEs, and ways to run the steps."""
+    """A tiny cell on disk, and ways to run the steps.
+
+    It has activations, another backbone's, and a bank of four SAEs.
+
+    Attributes:
+        folder: of all of it.
+        scores: folder of the cell's scores.
+        bank: the bank.
+        opened: paths of the SAEs that the last run opened, where `cell` made it.
+    """
 
     def __init__(self, folder):
-        self.folder, self.scores = folder, folder / "scores/k4"
+        self.folder = folder
+        self.scores = folder / "scores/k4"
         self.opened = []
         write_activations(folder / "own", "b", grouped=True)
         write_activations(folder / "judge", "judge", d=5)
@@ -57,6 +70,7 @@ class Cell:
         )
 
     def run(self, name="score", metrics=QUICK, **options):
+        """Run a stage; return {table: what it wrote}."""
         self.opened.clear()
         out = self.scores / name
         stage.run(
@@ -73,94 +87,94 @@ class Cell:
         }
 
     def stored(self, name="score"):
-        """{metric: {key: row}} of the row store."""
-        found = (self.scores / ".rows" / name).glob("*.parquet")
+        """Return {metric: {key: row}} of the row stores of a stage."""
         return {
             file.stem: dict(pd.read_parquet(file)[["key", "row"]].to_numpy())
-            for file in found
+            for file in (self.scores / ".rows" / name).glob("*.parquet")
+        }
+
+    def store_times(self):
+        """Return {metric: when the row store of a metric of `score` was written}."""
+        return {
+            file.stem: file.stat().st_mtime_ns
+            for file in (self.scores / ".rows/score").iterdir()
         }
 
     def written(self, name="score"):
+        """Return {file: its bytes} of what a stage wrote."""
         return {file.name: file.read_bytes() for file in (self.scores / name).iterdir()}
 
 
 @pytest.fixture
 def cell(tmp_path, monkeypatch):
-    made, load = Cell(tmp_path), Bank.open
+    """A cell that notes which SAEs are opened."""
+    cell = Cell(tmp_path)
+    open_entry = Bank.open
 
-    def opening(bank, entry):
-        made.opened.append(entry.path)
-        return load(bank, entry)
+    def note_and_open(bank, entry):
+        cell.opened.append(entry.path)
+        return open_entry(bank, entry)
 
-    monkeypatch.setattr(Bank, "open", opening)
-    return made
+    monkeypatch.setattr(Bank, "open", note_and_open)
+    return cell
 
 
 def test_one_row_per_sae_and_split_with_what_made_it_and_its_scores(cell):
-    got = cell.run()["metrics"]
-    assert got.columns[:11].tolist() == [
-        *rows.KEY,
-        "protocol",
-        "objective",
-        "penalty",
-        "mask",
-    ]
-    assert (
-        got[["method", "trial", "split"]].drop_duplicates().shape == (8, 3)
-        and len(got) == 8
-    )
-    assert got["lambda"].isna().tolist() == [True] * 2 + [False] * 6
-    lost = got[got["status"] == "diverged"]
-    assert (
-        len(lost) == 2
-        and lost["m"].eq(16).all()
-        and lost.drop(columns=got.columns[:15]).isna().all(axis=None)
-    )
-    row = got[(got["method"] == "topk") & (got["split"] == "test")].iloc[0]
-    test, sae = store.read(cell.folder / "own/test"), coder(0)
+    metrics = cell.run()["metrics"]
+    first = [*rows.KEY, "protocol", "objective", "penalty", "mask"]
+    assert metrics.columns[:11].tolist() == first
+    assert len(metrics) == 8
+    assert not metrics[["method", "trial", "split"]].duplicated().any()
+    assert metrics["lambda"].isna().tolist() == [True] * 2 + [False] * 6
+
+    diverged = metrics[metrics["status"] == "diverged"]
+    assert len(diverged) == 2 and diverged["m"].eq(16).all()
+    scores = diverged.drop(columns=metrics.columns[:15])
+    assert scores.isna().all(axis=None)
+
+    is_topk_on_test = (metrics["method"] == "topk") & (metrics["split"] == "test")
+    row = metrics[is_topk_on_test].iloc[0]
+    test = store.read(cell.folder / "own/test")
+    sae = coder(0)
     dense = sae.encode(sae.open_inputs(test.embeddings)).matrix().toarray()
     ms = ms_by_definition(dense, test.embeddings)
     across = ms_by_definition(dense, test.embeddings, test.index["group"].to_numpy())
-    assert row["ms_mean_alive"] == pytest.approx(np.nanmean(ms)) and row[
-        "ms_mean"
-    ] == pytest.approx(np.nansum(ms) / 16)
+    assert row["ms_mean_alive"] == pytest.approx(np.nanmean(ms))
+    assert row["ms_mean"] == pytest.approx(np.nansum(ms) / 16)
     assert row["ms_mean_alive_across_groups"] == pytest.approx(np.nanmean(across))
     fires = (dense > 0).sum(axis=0)
-    assert (row["dead"], row["fires_below_10"]) == (
-        (fires == 0).sum(),
-        (fires < 10).sum(),
-    )
-    assert (row["n_images"], row["n_k_over_m"], row["images_per_latent"]) == (
-        30,
-        30 * 4 / 16,
-        60 / 16,
-    )
-    assert row["l0"] == fires.sum() / 30 and 0 < row["purity_binary"] <= 1
+    assert row["dead"] == (fires == 0).sum()
+    assert row["fires_below_10"] == (fires < 10).sum()
+    assert row["n_images"] == 30
+    assert row["n_k_over_m"] == 30 * 4 / 16
+    assert row["images_per_latent"] == 60 / 16
+    assert row["l0"] == fires.sum() / 30
+    assert 0 < row["purity_binary"] <= 1
 
 
 def test_what_stands_is_not_computed_again_and_is_kept_bit_for_bit(cell, monkeypatch):
     cell.run()
     assert len(cell.opened) == 3
-    before, stored = cell.written(), cell.stored()
+    before = cell.written()
+    stored = cell.stored()
     with monkeypatch.context() as patched:
         patched.setattr(store, "read", lambda folder: pytest.fail(f"{folder} is read"))
         cell.run()
     assert cell.opened == [] and cell.written() == before
+
     cell.bank.add("reg1", {"lambda": 0.0001}, coder=coder(3))
-    got = cell.run()["metrics"]
-    assert cell.opened == ["reg1/lambda0.0001/seed0/sae.safetensors"] and len(got) == 10
-    after = cell.stored()
-    for metric, kept in stored.items():
-        assert (
-            len(after[metric]) == len(kept) + 2
-            and kept.items() <= after[metric].items()
-        )
+    metrics = cell.run()["metrics"]
+    assert cell.opened == ["reg1/lambda0.0001/seed0/sae.safetensors"]
+    assert len(metrics) == 10
+    for metric, rows_now in cell.stored().items():
+        assert len(rows_now) == len(stored[metric]) + 2
+        assert stored[metric].items() <= rows_now.items()
+
+    # Rows of what is gone go too.
     cell.bank.saes.pop(1)
     cell.bank.add("reg2", coder=coder(4))
     cell.run()
-    assert {len(kept) for kept in cell.stored().values()} == {
-        8
-    }  # Rows of what is gone go too.
+    assert {len(rows_now) for rows_now in cell.stored().values()} == {8}
 
 
 def test_an_edited_metric_and_other_options_compute_their_own_rows_alone(
@@ -173,43 +187,43 @@ def test_an_edited_metric_and_other_options_compute_their_own_rows_alone(
         "STAGE, SPLITS, READS = None, None, None\n"
         "STAGE = 'score'\nSPLITS = ('test',)\nREADS = ()\n"
         "class Options(Base):\n    plus: int = 0\n"
-        "def score(subject, split, options):\n    return {'mine': len(subject.codes(split)) + options.plus}\n"
+        "def score(subject, split, options):\n"
+        "    return {'mine': len(subject.codes(split)) + options.plus}\n"
     )
     (extensions / "metrics/mine.py").write_text(text)
     try:
         registry.extend(extensions)
-        got = cell.run(metrics=QUICK | {"mine": None})["metrics"]
-        assert got["mine"].dropna().unique().tolist() == [30]
+        metrics = cell.run(metrics=QUICK | {"mine": None})["metrics"]
+        assert metrics["mine"].dropna().unique().tolist() == [30]
         stored = cell.stored()
-        for edit, plus, expected in (
-            (("+ options", "+ 1 + options"), 0, 31),
-            (("", ""), 5, 36),
-        ):
-            text = text.replace(*edit) if edit[0] else text
-            (extensions / "metrics/mine.py").write_text(text)
+        edited = text.replace("+ options", "+ 1 + options")
+        for plus, expected in ((0, 31), (5, 36)):
+            (extensions / "metrics/mine.py").write_text(edited)
             registry.extend(extensions)
-            times = {
-                f.stem: f.stat().st_mtime_ns
-                for f in (cell.scores / ".rows/score").iterdir()
-            }
-            got = cell.run(metrics=QUICK | {"mine": {"plus": plus}})["metrics"]
-            assert (
-                got["mine"].dropna().unique().tolist() == [expected]
-                and len(cell.opened) == 3
-            )
-            after = cell.stored()
-            assert {name: after[name] for name in QUICK} == {
-                name: stored[name] for name in QUICK
-            }
-            now = {
-                f.stem: f.stat().st_mtime_ns
-                for f in (cell.scores / ".rows/score").iterdir()
-            }
-            assert {name for name in now if now[name] != times[name]} == {"mine"}
-            assert not after["mine"].keys() & stored["mine"].keys()
-            stored = after
+            times = cell.store_times()
+            metrics = cell.run(metrics=QUICK | {"mine": {"plus": plus}})["metrics"]
+            assert metrics["mine"].dropna().unique().tolist() == [expected]
+            assert len(cell.opened) == 3
+
+            stored_now = cell.stored()
+            for name in QUICK:
+                assert stored_now[name] == stored[name]
+            times_now = cell.store_times()
+            written = {name for name in times_now if times_now[name] != times[name]}
+            assert written == {"mine"}
+            assert not stored_now["mine"].keys() & stored["mine"].keys()
+            stored = stored_now
     finally:
         registry.extend(None)
+
+
+def changed_metrics(stored, stored_now):
+    """Return the metrics whose rows have other keys now."""
+    return {
+        metric
+        for metric, rows_now in stored_now.items()
+        if rows_now.keys() != stored[metric].keys()
+    }
 
 
 def test_other_embeddings_are_other_rows_of_what_reads_them(cell):
@@ -217,44 +231,39 @@ def test_other_embeddings_are_other_rows_of_what_reads_them(cell):
     stored = cell.stored()
     shutil.rmtree(cell.folder / "own")
     write_activations(cell.folder / "own", "b", grouped=True)
-    keep = files.read_json(cell.folder / "own/val/manifest.json")
+    manifest = files.read_json(cell.folder / "own/val/manifest.json")
     write_activations(cell.folder / "new", "b", grouped=True, seed=1)
     shutil.rmtree(cell.folder / "own/train")
     (cell.folder / "new/train").rename(cell.folder / "own/train")
-    assert files.read_json(cell.folder / "own/val/manifest.json") == keep
+    assert files.read_json(cell.folder / "own/val/manifest.json") == manifest
     cell.run()
-    changed = {
-        name
-        for name, of_metric in cell.stored().items()
-        if of_metric.keys() != stored[name].keys()
-    }
-    assert changed == {"firing"}  # It alone reads the training split.
+    # It alone reads the training split.
+    assert changed_metrics(stored, cell.stored()) == {"firing"}
 
 
 def test_a_flipped_byte_in_the_row_store_never_gives_another_number(cell, caplog):
     cell.run()
-    file, before = cell.scores / ".rows/score/purity.parquet", cell.written()
-    whole = file.read_bytes()
-    for position in [
-        *range(0, len(whole), len(whole) // 20),
-        len(whole) - 5,
-        len(whole) - 1,
-    ]:
-        file.write_bytes(
-            whole[:position] + bytes([whole[position] ^ 0x10]) + whole[position + 1 :]
-        )
+    file = cell.scores / ".rows/score/purity.parquet"
+    before = cell.written()
+    content = file.read_bytes()
+    size = len(content)
+    for position in [*range(0, size, size // 20), size - 5, size - 1]:
+        flipped = bytes([content[position] ^ 0x10])
+        file.write_bytes(content[:position] + flipped + content[position + 1 :])
         caplog.clear()
         with caplog.at_level(logging.WARNING, "sae"):
             cell.run()
-        assert "purity.parquet was altered" in caplog.text and cell.written() == before
-    file.write_bytes(whole[: len(whole) // 2])
+        assert "purity.parquet was altered" in caplog.text
+        assert cell.written() == before
+    file.write_bytes(content[: size // 2])
     cell.run()
     assert cell.written() == before and len(cell.opened) == 3
 
 
 def test_a_row_that_was_edited_well_is_still_not_believed(cell):
     cell.run()
-    file, before = cell.scores / ".rows/score/purity.parquet", cell.written()
+    file = cell.scores / ".rows/score/purity.parquet"
+    before = cell.written()
     table = pd.read_parquet(file)
     table["row"] = table["row"].str.replace('"purity_binary": 0', '"purity_binary": 1')
     table.to_parquet(file)
@@ -263,16 +272,17 @@ def test_a_row_that_was_edited_well_is_still_not_believed(cell):
 
 
 def test_a_job_that_stops_keeps_what_it_has(cell, monkeypatch):
-    whole, count = registry.load("metric", "purity").score, []
+    score = registry.load("metric", "purity").score
+    calls = []
 
-    def stops(*arguments):
-        count.append(1)
-        if len(count) > 3:
+    def score_three_times(*arguments):
+        calls.append(arguments)
+        if len(calls) > 3:
             raise KeyboardInterrupt
-        return whole(*arguments)
+        return score(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr("sae.scoring.metrics.purity.score", stops)
+        patched.setattr("sae.scoring.metrics.purity.score", score_three_times)
         with pytest.raises(KeyboardInterrupt):
             cell.run()
     assert len(cell.stored()["purity"]) == 3
@@ -280,8 +290,16 @@ def test_a_job_that_stops_keeps_what_it_has(cell, monkeypatch):
     assert cell.opened == [cell.bank.saes[1].path, cell.bank.saes[2].path]
 
 
-def judge(cell, trial="lambda0.001", at=True):
-    """Let a baseline and one trial be judged, and an `at` method follow; the selection, and where judges lie."""
+def choose_judged(cell, trial="lambda0.001", at=True):
+    """Let a baseline and one trial be chosen, so that they are judged.
+
+    Args:
+        trial: of `reg1`; with None it falls back.
+        at: whether an `at` method follows.
+
+    Returns:
+        What a stage needs to be told of the judge.
+    """
     head = {
         "dataset": "d",
         "backbone": "b",
@@ -290,51 +308,42 @@ def judge(cell, trial="lambda0.001", at=True):
         "protocol": "paper",
         "tolerance": 0.0,
         "bar": 0.5,
+        "r2": 0.5,
     }
-    choice = [
-        head | {"method": "topk", "trial": "default", "status": "chosen", "r2": 0.5}
+    baseline = {"method": "topk", "trial": "default", "status": "chosen"}
+    status = "chosen" if trial else "fallback"
+    choices = [
+        head | baseline,
+        head | {"method": "reg1", "trial": trial, "status": status},
     ]
-    choice.append(
-        head
-        | {
-            "method": "reg1",
-            "trial": trial,
-            "status": "chosen" if trial else "fallback",
-            "r2": 0.5,
-        }
-    )
-    files.write_parquet(cell.scores / "selection.parquet", rows.table(choice, ()))
+    files.write_parquet(cell.scores / "selection.parquet", rows.table(choices, ()))
     if at:
         cell.bank.add("reg1_all", {"lambda": 0.001}, coder=coder(7))
-    chosen = {(row["method"], row["trial"]) for row in choice}
+    chosen = {(choice["method"], choice["trial"]) for choice in choices}
     cell.bank.saes[:] = [
-        replace(e, judged=(e.method, e.name) in chosen) for e in cell.bank.saes
+        replace(entry, judged=(entry.method, entry.name) in chosen)
+        for entry in cell.bank.saes
     ]
     cell.bank.write()
     return {"others": {"judge": cell.folder / "judge"}}
 
 
 def test_judged_saes_get_the_dear_metrics_too(cell):
-    judges = judge(cell)
-    got = cell.run("score", ALL, **judges)
-    assert len(cell.opened) == 4 and got["metrics"].groupby("method")[
-        "r2"
-    ].count().to_dict() == {
-        "reg1": 4,
-        "reg1_all": 2,
-        "topk": 2,
-    }
-    independent = (
-        got["metrics"]
-        .set_index(["method", "trial", "split"])["ms_mean_alive_independent"]
-        .dropna()
-    )
-    assert set(independent.index) == {
+    judges = choose_judged(cell)
+    tables = cell.run("score", ALL, **judges)
+    metrics = tables["metrics"]
+    assert len(cell.opened) == 4
+    scored = metrics.groupby("method")["r2"].count().to_dict()
+    assert scored == {"reg1": 4, "reg1_all": 2, "topk": 2}
+    sae_and_split = metrics.set_index(["method", "trial", "split"])
+    independent_ms = sae_and_split["ms_mean_alive_independent"].dropna()
+    assert set(independent_ms.index) == {
         ("topk", "default", "test"),
         ("reg1", "lambda0.001", "test"),
     }
-    assert got["latents"].groupby("method").size().to_dict() == {"reg1": 16, "topk": 16}
-    assert got["latents"].columns.tolist() == [
+    latent_rows = tables["latents"]
+    assert latent_rows.groupby("method").size().to_dict() == {"reg1": 16, "topk": 16}
+    assert latent_rows.columns.tolist() == [
         *rows.KEY,
         "latent",
         "ms",
@@ -344,10 +353,12 @@ def test_judged_saes_get_the_dear_metrics_too(cell):
         "purity",
         "top_class",
     ]
+
     # A judge of the same family is named, and is no independent one.
-    siblings = {"independent": {"families": {"b": "conv", "judge": "conv"}}}
-    row = cell.run("score", siblings, **judges)["metrics"].iloc[0]
+    relatives = {"independent": {"families": {"b": "conv", "judge": "conv"}}}
+    row = cell.run("score", relatives, **judges)["metrics"].iloc[0]
     assert row["ms_mean_alive_by_judge"] > 0 and "ms_mean_alive_independent" not in row
+
     curves = cell.run("robustness", ALL)["curves"]
     assert curves.groupby(["method", "curve"]).size().index.tolist() == [
         (method, curve)
@@ -355,36 +366,45 @@ def test_judged_saes_get_the_dear_metrics_too(cell):
         for curve in ("rank_profile", "robustness")
     ]
     probes = cell.run("probe", ALL)
-    assert (
-        probes["curves"]["x"].tolist() == [1, 2] * 2
-        and probes["metrics"]["probe_top1"].notna().all()
-    )
+    assert probes["curves"]["x"].tolist() == [1, 2] * 2
+    assert probes["metrics"]["probe_top1"].notna().all()
 
 
-def test_an_experiment_is_joined_into_tidy_tables(cell, tmp_path):
-    judges = judge(cell)
+@pytest.fixture
+def join(cell, tmp_path):
+    """A function that joins what a cell's stages gave.
+
+    Its argument is the reference of the probe. It returns a function that reads one of
+    the tables.
+    """
+
+    def write(top1):
+        reference = tmp_path / "embeddings.json"
+        files.write_json(reference, {"dataset": "d", "backbone": "b", "top1": top1})
+        collect([cell.scores], stages_of(cell.scores), [reference], tmp_path / "out")
+        return lambda table: pd.read_parquet(tmp_path / f"out/{table}.parquet")
+
+    return write
+
+
+def test_other_embeddings_of_a_judge_are_other_rows_of_what_reads_it(cell):
+    judges = choose_judged(cell)
     cell.run("score", ALL, **judges)
     stored = cell.stored("score")
     write_activations(cell.folder / "judge", "judge", d=5, seed=1)
     cell.run("score", ALL, **judges)
-    changed = {
-        name
-        for name, kept in cell.stored("score").items()
-        if kept.keys() != stored[name].keys()
-    }
+    changed = changed_metrics(stored, cell.stored("score"))
     assert changed == {"independent", "latents"}
+
+
+def test_an_experiment_is_joined_into_tidy_tables(cell, join, tmp_path):
+    judges = choose_judged(cell)
+    cell.run("score", ALL, **judges)
     cell.run("robustness", ALL)
     cell.run("probe", ALL)
-    files.write_json(
-        tmp_path / "embeddings.json", {"dataset": "d", "backbone": "b", "top1": 0.75}
-    )
-    collect(
-        [cell.scores],
-        stages_of(cell.scores),
-        [tmp_path / "embeddings.json"],
-        tmp_path / "out",
-    )
-    got = pd.read_parquet(tmp_path / "out/metrics.parquet")
+    joined = join(top1=0.75)
+
+    metrics = joined("metrics")
     first = [
         *rows.KEY,
         "protocol",
@@ -398,88 +418,64 @@ def test_an_experiment_is_joined_into_tidy_tables(cell, tmp_path):
         "m",
         "steps",
     ]
-    assert got.columns[: len(first)].tolist() == first
-    assert got["method"].tolist() == ["topk"] * 2 + ["reg1"] * 6 + ["reg1_all"] * 2
-    assert (
-        got["selection"].tolist()
-        == ["chosen"] * 4 + ["not_selected"] * 4 + ["chosen"] * 2
-    )
-    assert (
-        got["m"].dtype == got["seed"].dtype == np.int64
-        and got["lambda"].dtype == np.float64
-    )
+    assert metrics.columns[: len(first)].tolist() == first
+    methods = ["topk"] * 2 + ["reg1"] * 6 + ["reg1_all"] * 2
+    assert metrics["method"].tolist() == methods
+    selection = ["chosen"] * 4 + ["not_selected"] * 4 + ["chosen"] * 2
+    assert metrics["selection"].tolist() == selection
+    assert metrics["m"].dtype == metrics["seed"].dtype == np.int64
+    assert metrics["lambda"].dtype == np.float64
     scored = files.read_parquet(cell.scores / "score/metrics.parquet")
-    pd.testing.assert_frame_equal(got[scored.columns], scored, check_dtype=False)
-    raw = (
-        got.set_index(["method", "trial", "split"])["probe_top1_raw"].dropna().to_dict()
-    )
-    assert raw == {
+    pd.testing.assert_frame_equal(metrics[scored.columns], scored, check_dtype=False)
+    sae_and_split = metrics.set_index(["method", "trial", "split"])
+    assert sae_and_split["probe_top1_raw"].dropna().to_dict() == {
         ("topk", "default", "test"): 0.75,
         ("reg1", "lambda0.001", "test"): 0.75,
     }
     csv = pd.read_csv(tmp_path / "out/metrics.csv")
-    np.testing.assert_array_equal(csv["ms_mean"], got["ms_mean"])
-    curves = pd.read_parquet(tmp_path / "out/curves.parquet")
-    assert (
-        curves.columns.tolist() == [*rows.KEY, "curve", "x", "y", "selected"]
-        and curves["selected"].all()
-    )
+    np.testing.assert_array_equal(csv["ms_mean"], metrics["ms_mean"])
+
+    curves = joined("curves")
+    assert curves.columns.tolist() == [*rows.KEY, "curve", "x", "y", "selected"]
+    assert curves["selected"].all()
     assert set(curves["curve"]) == {"robustness", "rank_profile", "probe"}
-    assert len(pd.read_parquet(tmp_path / "out/latents.parquet")) == 32
-    assert len(pd.read_parquet(tmp_path / "out/selection.parquet")) == 2
+    assert len(joined("latents")) == 32
+    assert len(joined("selection")) == 2
+
     # Where every integer is known they stay integers.
     cell.bank.saes[:] = [entry for entry in cell.bank.saes if entry.ok]
     cell.bank.add("topk", seed=1, coder=coder(9))
     cell.run("score", QUICK)
-    collect(
-        [cell.scores],
-        stages_of(cell.scores),
-        [tmp_path / "embeddings.json"],
-        tmp_path / "out",
-    )
-    got = pd.read_parquet(tmp_path / "out/metrics.parquet")
-    assert (
-        got["dead"].dtype
-        == got["dead_train"].dtype
-        == got["n_images"].dtype
-        == np.int64
-    )
+    metrics = join(top1=0.75)("metrics")
+    for name in ("dead", "dead_train", "n_images"):
+        assert metrics[name].dtype == np.int64
 
 
 def test_without_labels_there_is_no_column_that_needs_them_and_without_penalties_none_is_lost(
-    cell, tmp_path
+    cell, join
 ):
     write_activations(cell.folder / "own", "b", labels=False)
     cell.bank.saes.clear()
     cell.bank.add("other", coder=coder(0))
-    judge(cell, at=False)
+    choose_judged(cell, at=False)
     cell.run("score", ALL)
     cell.run("probe", ALL)
-    files.write_json(
-        tmp_path / "embeddings.json", {"dataset": "d", "backbone": "b", "top1": None}
-    )
-    collect(
-        [cell.scores],
-        stages_of(cell.scores),
-        [tmp_path / "embeddings.json"],
-        tmp_path / "out",
-    )
-    got = pd.read_parquet(tmp_path / "out/metrics.parquet")
+    joined = join(top1=None)
+    metrics = joined("metrics")
     assert not [
-        c for c in got if c.startswith(("purity", "probe")) or "independent" in c
+        name
+        for name in metrics
+        if name.startswith(("purity", "probe")) or "independent" in name
     ]
-    assert (
-        got["lambda"].dtype == np.float64
-        and got["lambda"].isna().all()
-        and got["penalty"].isna().all()
-    )
-    assert pd.read_parquet(tmp_path / "out/curves.parquet").empty
+    assert metrics["lambda"].dtype == np.float64
+    assert metrics["lambda"].isna().all() and metrics["penalty"].isna().all()
+    assert joined("curves").empty
 
 
 def test_a_threshold_coder_is_scored_by_its_own_codes(cell):
     cell.bank.saes.clear()
     cell.bank.add("topk", coder=coder(0, threshold=0.4))
-    judge(cell, trial=None, at=False)
+    choose_judged(cell, trial=None, at=False)
     row = cell.run("score", QUICK)["metrics"].set_index("split").loc["test"]
     curves = cell.run("robustness", ALL)["curves"].set_index("curve")
     assert (
@@ -489,66 +485,71 @@ def test_a_threshold_coder_is_scored_by_its_own_codes(cell):
     assert cell.run("probe", ALL)["curves"]["y"].between(0, 1).all()
 
 
-def test_mistakes_are_named(cell):
+def test_an_unknown_metric_and_a_judge_of_other_images_are_named(cell):
     with pytest.raises(UserError, match="no metric 'puriti'"):
         cell.run(metrics={"puriti": None})
-    judges = judge(cell)
+    judges = choose_judged(cell)
     shutil.rmtree(cell.folder / "judge/test")
     shutil.copytree(cell.folder / "own/val", cell.folder / "judge/test")
     with pytest.raises(UserError, match="holds other images"):
         cell.run("score", ALL, **judges)
 
 
-def test_latents_are_judged_by_other_embeddings():
+@pytest.fixture
+def judged_latents():
+    """An SAE of 6 latents on 40 images in groups of 4, and two judges, `b` and `c`.
+
+    Latent 2 never fires.
+    """
     rng = np.random.default_rng(1)
     dense = np.maximum(rng.normal(size=(40, 6)), 0) * (rng.random((40, 6)) < 0.3)
     dense[:, 2] = 0
-    own, other = rng.normal(size=(40, 5)), rng.normal(size=(40, 7))
+    embeddings = rng.normal(size=(40, 5))
+    seen_by_b = rng.normal(size=(40, 7))
     labels = rng.integers(0, 3, 40)
-    index = pd.DataFrame(
-        {"label": labels, "label_name": [f"class {c}" for c in labels]}
-    )
-    data = store.Activations(own, index, {"dataset": {"grouped": False}})
-    others = {"b": {"test": other}, "c": {"test": rng.normal(size=(40, 3))}}
-    subject = Subject(coder(0, d=5, m=6, k=2), {"test": data}, others, backbone="a")
-    subject.once(("codes", "test", None), lambda: codes_of(dense))
-    table = pd.DataFrame(
-        {
-            name: column.values
-            for name, column in latents.score(subject, "test", None).items()
-        }
-    )
-    np.testing.assert_allclose(table["ms"], ms_by_definition(dense, own), atol=1e-12)
-    expected = ms_by_definition(dense, other)
-    np.testing.assert_allclose(table["ms_by_b"], expected, atol=1e-12)
-    by_c = np.nanmean(ms_by_definition(dense, others["c"]["test"]))
-    for families, judges in (
-        ({"a": "one", "b": "two", "c": "one"}, [np.nanmean(expected)]),
-        ({"a": "one", "b": "two", "c": "two"}, [np.nanmean(expected), by_c]),
-        (None, [np.nanmean(expected), by_c]),
-    ):
-        summary = independent.score(
-            subject, "test", independent.Options(families=families)
+    seen_by_c = rng.normal(size=(40, 3))
+    return JudgedLatents(dense, embeddings, {"b": seen_by_b, "c": seen_by_c}, labels)
+
+
+@dataclass
+class JudgedLatents:
+    """Codes (40, 6), embeddings, {judge: its embeddings} and labels of 40 images."""
+
+    dense: np.ndarray
+    embeddings: np.ndarray
+    judges: dict[str, np.ndarray]
+    labels: np.ndarray
+
+    def subject(self, groups=None):
+        """Return the subject; with `groups`, (40,), its images are in groups."""
+        index = pd.DataFrame(
+            {
+                "label": self.labels,
+                "label_name": [f"class {label}" for label in self.labels],
+                "group": range(40) if groups is None else groups,
+            }
         )
-        assert summary["ms_mean_alive_by_b"] == pytest.approx(np.nanmean(expected))
-        assert summary["ms_mean_alive_by_c"] == pytest.approx(by_c)
-        assert summary["ms_mean_alive_independent"] == pytest.approx(np.mean(judges))
-    # Without pairs of one group, by hand.
-    index["group"] = np.arange(40) // 4
-    grouped = store.Activations(own, index, {"dataset": {"grouped": True}})
-    of_groups = Subject(subject.coder, {"test": grouped}, others, backbone="a")
-    of_groups.once(("codes", "test", None), lambda: codes_of(dense))
-    summary = independent.score(
-        of_groups,
-        "test",
-        independent.Options(families={"a": "one", "b": "two", "c": "one"}),
-    )
-    by_hand = np.nanmean(ms_by_definition(dense, other, index["group"].to_numpy()))
-    assert summary["ms_mean_alive_independent_across_groups"] == pytest.approx(by_hand)
-    relatives = independent.Options(families=dict.fromkeys("abc", "one"))
-    assert "ms_mean_alive_independent" not in independent.score(
-        subject, "test", relatives
-    )
+        manifest = {"dataset": {"grouped": groups is not None}}
+        images = store.Activations(self.embeddings, index, manifest)
+        others = {judge: {"test": x} for judge, x in self.judges.items()}
+        sae = coder(0, d=5, m=6, k=2)
+        subject = Subject(sae, {"test": images}, others, backbone="a")
+        subject.once(("codes", "test", None), lambda: codes_of(self.dense))
+        return subject
+
+
+def test_each_latent_has_its_ms_by_each_judge_its_purity_and_its_top_class(
+    judged_latents,
+):
+    dense = judged_latents.dense
+    labels = judged_latents.labels
+    columns = latents.score(judged_latents.subject(), "test", None)
+    table = pd.DataFrame({name: column.values for name, column in columns.items()})
+    ms = ms_by_definition(dense, judged_latents.embeddings)
+    np.testing.assert_allclose(table["ms"], ms, atol=1e-12)
+    for judge, x in judged_latents.judges.items():
+        ms = ms_by_definition(dense, x)
+        np.testing.assert_allclose(table[f"ms_by_{judge}"], ms, atol=1e-12)
     assert table["n_active"].tolist() == (dense > 0).sum(axis=0).tolist()
     for latent in (0, 1, 3, 4, 5):
         counts = np.bincount(labels[dense[:, latent] > 0], minlength=3)
@@ -557,7 +558,39 @@ def test_latents_are_judged_by_other_embeddings():
     assert table["top_class"][2] is None or pd.isna(table["top_class"][2])
 
 
-def test_firing_counts_by_hand():
+def test_judges_of_another_family_are_independent(judged_latents):
+    subject = judged_latents.subject()
+    by_b, by_c = (
+        np.nanmean(ms_by_definition(judged_latents.dense, x))
+        for x in judged_latents.judges.values()
+    )
+    for families, judges in (
+        ({"a": "one", "b": "two", "c": "one"}, [by_b]),
+        ({"a": "one", "b": "two", "c": "two"}, [by_b, by_c]),
+        (None, [by_b, by_c]),
+    ):
+        options = independent.Options(families=families)
+        scores = independent.score(subject, "test", options)
+        assert scores["ms_mean_alive_by_b"] == pytest.approx(by_b)
+        assert scores["ms_mean_alive_by_c"] == pytest.approx(by_c)
+        mean = pytest.approx(np.mean(judges))
+        assert scores["ms_mean_alive_independent"] == mean
+    relatives = independent.Options(families=dict.fromkeys("abc", "one"))
+    scores = independent.score(subject, "test", relatives)
+    assert "ms_mean_alive_independent" not in scores
+
+
+def test_across_groups_pairs_of_one_group_do_not_count(judged_latents):
+    groups = np.arange(40) // 4
+    subject = judged_latents.subject(groups)
+    options = independent.Options(families={"a": "one", "b": "two", "c": "one"})
+    scores = independent.score(subject, "test", options)
+    by_b = ms_by_definition(judged_latents.dense, judged_latents.judges["b"], groups)
+    mean = pytest.approx(np.nanmean(by_b))
+    assert scores["ms_mean_alive_independent_across_groups"] == mean
+
+
+def test_firing_counts_are_those_by_hand():
     dense = np.zeros((12, 5))
     for latent, images in enumerate((0, 1, 2, 9, 10)):
         dense[:images, latent] = 1.0

@@ -1,65 +1,82 @@
-"""Class purity of single latents (arXiv:2606.27321)."""
+"""Compute the class purity of single latents (arXiv:2606.27321)."""
 
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
+from jaxtyping import Float, Float64, Int
+from scipy.sparse import csc_matrix
 
-_BINS = (
-    1 << 17
-)  # (latent, class) pairs whose images are counted at once: they fit the cache
+# (latent, class) pairs whose images are counted at once: they fit the cache.
+_BINS = 1 << 17
 
 
 class Purity(NamedTuple):
-    """Of each latent, by each labelling: (L, m).
+    """Purity of each latent, by each labelling.
 
     Attributes:
-        binary, weighted: float64, NaN for a latent that never fires.
-        dominant: class numbers.
+        binary: of the images; NaN for a latent that never fires.
+        weighted: of the activation; NaN for a latent that never fires.
+        dominant: the number of the dominant class.
     """
 
-    binary: np.ndarray
-    weighted: np.ndarray
-    dominant: np.ndarray
+    binary: Float64[np.ndarray, "labellings latents"]
+    weighted: Float64[np.ndarray, "labellings latents"]
+    dominant: Int[np.ndarray, "labellings latents"]
 
 
-def per_latent(matrix: scipy.sparse.csc_matrix, labellings: np.ndarray) -> Purity:
-    """Purity and dominant class of every latent.
+def per_latent(
+    matrix: Float[csc_matrix, "images latents"],
+    labellings: Int[np.ndarray, "labellings images"],
+) -> Purity:
+    """Compute purity and dominant class of every latent.
 
-    Dominant: the class of most of the images on which the latent fires (the first of equals). Binary purity: that
-    class's share of those images. Weighted purity: its share of the activation.
+    Dominant is the class of most of the images on which the latent fires (the first of
+    equals). Binary purity is that class's share of those images, weighted purity its
+    share of the activation.
 
     Args:
-        matrix: codes latent by latent, csc (N, m) without explicit zeros, as `sae.models.codes.Codes.by_latent`.
-        labellings: (L, N) class numbers from 0.
+        matrix: codes latent by latent without explicit zeros, as
+            `sae.models.codes.Codes.by_latent`.
+        labellings: class numbers from 0.
     """
-    # By place: a class number may be large, as WordNet's are.
-    known, places = np.unique(labellings, return_inverse=True)
-    labellings = places.reshape(labellings.shape)
-    m, classes = matrix.shape[1], len(known)
-    most, dominant = np.zeros((2, len(labellings), m), dtype=np.int64)
-    of_dominant, total = np.zeros((len(labellings), m)), np.zeros(m)
-    step = max(1, _BINS // classes)
-    for first in range(0, m, step):
-        starts = matrix.indptr[first : first + step + 1]
-        part, count = slice(starts[0], starts[-1]), len(starts) - 1
-        images, values, latent = (
-            matrix.indices[part],
-            matrix.data[part],
-            np.repeat(np.arange(count), np.diff(starts)),
-        )
-        here = slice(first, first + count)
-        total[here] = np.bincount(latent, values, count)
-        for number, labels in enumerate(labellings):
-            label = labels[images]
-            counts = np.bincount(
-                latent * classes + label, minlength=count * classes
-            ).reshape(count, classes)
-            largest = counts.argmax(axis=1)
-            most[number, here], dominant[number, here] = counts.max(axis=1), largest
-            ours = np.flatnonzero(label == largest[latent])
-            of_dominant[number, here] = np.bincount(latent[ours], values[ours], count)
+    # Classes are counted by place: a class number may be large, as WordNet's are.
+    classes, places = np.unique(labellings, return_inverse=True)
+    place_labellings = places.reshape(labellings.shape)
+    labelling_count = len(labellings)
+    latent_count = matrix.shape[1]
+    class_count = len(classes)
+
+    images_of_dominant = np.zeros((labelling_count, latent_count), dtype=np.int64)
+    dominant = np.zeros((labelling_count, latent_count), dtype=np.int64)
+    activation_of_dominant = np.zeros((labelling_count, latent_count))
+    activation = np.zeros(latent_count)
+
+    latents_at_once = max(1, _BINS // class_count)
+    for first in range(0, latent_count, latents_at_once):
+        # What these latents' values are: their images, and the latents counted from 0.
+        starts = matrix.indptr[first : first + latents_at_once + 1]
+        count = len(starts) - 1
+        latents = slice(first, first + count)
+        images = matrix.indices[starts[0] : starts[-1]]
+        values = matrix.data[starts[0] : starts[-1]]
+        latent = np.repeat(np.arange(count), np.diff(starts))
+        activation[latents] = np.bincount(latent, values, count)
+
+        for number, place_of_image in enumerate(place_labellings):
+            place = place_of_image[images]
+            image_counts = np.bincount(
+                latent * class_count + place, minlength=count * class_count
+            ).reshape(count, class_count)
+            most_frequent = image_counts.argmax(axis=1)
+            dominant[number, latents] = most_frequent
+            images_of_dominant[number, latents] = image_counts.max(axis=1)
+
+            in_dominant = np.flatnonzero(place == most_frequent[latent])
+            activation_of_dominant[number, latents] = np.bincount(
+                latent[in_dominant], values[in_dominant], count
+            )
+
     with np.errstate(invalid="ignore"):
-        return Purity(
-            most / np.diff(matrix.indptr), of_dominant / total, known[dominant]
-        )
+        binary = images_of_dominant / np.diff(matrix.indptr)
+        weighted = activation_of_dominant / activation
+    return Purity(binary, weighted, classes[dominant])

@@ -1,13 +1,19 @@
-"""Sums of squared residuals, and the scores made of them: float64, in the model's input space."""
+"""Sum squared residuals, and make scores of them.
+
+Sums are in float64, in the model's input space.
+"""
 
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
 
 from sae.models.coder import Coder
 from sae.models.codes import Codes
 from sae.models.inputs import Inputs
 
+# Images that are looked at at once.
 CHUNK = 4096
 
 
@@ -16,7 +22,8 @@ class Fit(NamedTuple):
 
     Attributes:
         r2: 1 - total residual / total variance.
-        r2_dim_mean: mean over dimensions of the per-dimension R^2; dimensions without variance are left out.
+        r2_dim_mean: mean over dimensions of the per-dimension R^2; dimensions without
+            variance are left out.
         nmse: total residual / total variance = 1 - r2.
         constant_dims: number of dimensions left out.
     """
@@ -27,8 +34,17 @@ class Fit(NamedTuple):
     constant_dims: int
 
 
-def mean_of(x: torch.Tensor | Inputs, chunk: int) -> torch.Tensor:
-    """(d,) mean of prepared inputs (N, d), float64 on the CPU: not every accelerator has float64."""
+def mean_of(
+    x: Float[Tensor, "images dim"] | Inputs, chunk: int
+) -> Float64[Tensor, " dim"]:
+    """Return the mean of prepared inputs.
+
+    It is on the CPU: not every accelerator has float64.
+
+    Args:
+        x: the inputs.
+        chunk: how many are looked at at once.
+    """
     total = torch.zeros(x.shape[1], dtype=torch.float64)
     for part in x.split(chunk):
         total += part.cpu().double().sum(dim=0)
@@ -36,22 +52,40 @@ def mean_of(x: torch.Tensor | Inputs, chunk: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def fit(coder: Coder, x: torch.Tensor | Inputs, codes: Codes) -> Fit:
-    """Scores of `codes` for prepared inputs `x` (N, d)."""
+def fit(coder: Coder, x: Float[Tensor, "images dim"] | Inputs, codes: Codes) -> Fit:
+    """Score how well codes reconstruct prepared inputs.
+
+    Args:
+        coder: the SAE.
+        x: the inputs.
+        codes: its codes of them.
+    """
     mean = mean_of(x, CHUNK)
-    residual, variance = torch.zeros_like(mean), torch.zeros_like(mean)
-    first, constant = x[:1], torch.ones(len(mean), dtype=torch.bool)
-    for number, part in enumerate(x.split(CHUNK)):
-        x_hat = coder.reconstruct(
-            part, codes.rows(number * CHUNK, number * CHUNK + len(part))
-        )
-        constant &= (part == first).all(dim=0).cpu()
+    residual_of_dim = torch.zeros_like(mean)
+    variance_of_dim = torch.zeros_like(mean)
+    is_constant = torch.ones(len(mean), dtype=torch.bool)
+    first_image = x[:1]
+    start = 0
+    for part in x.split(CHUNK):
+        part_codes = codes.rows(start, start + len(part))
+        reconstruction = coder.reconstruct(part, part_codes)
+        is_constant &= (part == first_image).all(dim=0).cpu()
         exact = part.cpu().double()
-        residual += (exact - x_hat.cpu().double()).square().sum(dim=0)
-        variance += (exact - mean).square().sum(dim=0)
-    # A dimension whose float32 values are all equal has a sum of rounding errors, not a variance.
-    variance[constant] = 0
-    varies, of_each, total = (variance > 0).numpy(), residual.numpy(), variance.numpy()
-    nmse = float(of_each.sum() / total.sum())
-    per_dimension = 1 - of_each[varies] / total[varies]
-    return Fit(1 - nmse, float(per_dimension.mean()), nmse, int((~varies).sum()))
+        residual_of_dim += (exact - reconstruction.cpu().double()).square().sum(dim=0)
+        variance_of_dim += (exact - mean).square().sum(dim=0)
+        start += len(part)
+
+    # A dimension whose float32 values are all equal has a sum of rounding errors, not a
+    # variance.
+    variance_of_dim[is_constant] = 0
+    varies = (variance_of_dim > 0).numpy()
+    residual = residual_of_dim.numpy()
+    variance = variance_of_dim.numpy()
+    nmse = float(residual.sum() / variance.sum())
+    r2_of_dim = 1 - residual[varies] / variance[varies]
+    return Fit(
+        r2=1 - nmse,
+        r2_dim_mean=float(r2_of_dim.mean()),
+        nmse=nmse,
+        constant_dims=int((~varies).sum()),
+    )

@@ -1,25 +1,35 @@
-"""Whether another model finds the images of a latent, shown some of them: an AUC, .5 by chance.
+"""Score how well another model finds the images of a latent: an AUC, .5 by chance.
 
-A judge, a backbone of another family, is shown training images on which the latent fires, and as many random ones on
-which it does not. It ranks the images of a split along the difference of the two means of its embeddings: of unit norm,
-centred, and whitened by the principal axes of train. The score is the AUC of firing against not firing, mean over draws
-of the random images, over the judges of a family, and over families. Kin to the Machine Interpretability Score
-(Zimmermann et al. 2024) and to detection scoring (Paulo et al. 2024, arXiv:2410.13928), whose judges are shown and
-asked alike. docs/protocol.md says what is measured, and why. Of more than `MOST_TRAIN` training images a seeded sample
-stands for all: whatever is read of training images, how often a latent fires on them included, is read of the sample.
+A judge, a backbone of another family, is shown training images on which the latent
+fires, and as many random ones on which it does not. It ranks the images of a split
+along the difference of the two means of its embeddings: of unit norm, centred, and
+whitened by the principal axes of train. The score is the AUC of firing against not
+firing, mean over draws of the random images, over the judges of a family, and over
+families. Kin to the Machine Interpretability Score (Zimmermann et al. 2024) and to
+detection scoring (Paulo et al. 2024, arXiv:2410.13928), whose judges are shown and
+asked alike. docs/protocol.md says what is measured, and why. Of more than `MOST_TRAIN`
+training images a seeded sample stands for all: whatever is read of training images, how
+often a latent fires on them included, is read of the sample.
 
-`detection_alive`: mean over the latents that are measured; `detection_measured`: their share of the dictionary;
-`detection`: mean of 2 AUC - 1 over all latents, what was not measured counting as 0; curve `detection_by_frequency`:
-mean by the share of the images on which a latent fires, at the upper end of each of `BANDS`; per latent `detection`, on
-test. Where `kinds` has `random`, the same with random firing images in place of the highest: `detection_random`, ...
+- `detection_alive`: the mean AUC over the latents that are measured;
+- `detection_measured`: their share of the dictionary;
+- `detection`: the mean of 2 AUC - 1 over all latents; one that was not measured counts
+  as 0;
+- curve `detection_by_frequency`: the mean AUC by the share of the images on which a
+  latent fires, at the upper end of each of `BANDS`;
+- per latent `detection`, on test: its AUC.
+
+Where `kinds` has `random`, `detection_random`, ... are these with random firing images
+in place of the highest.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-import scipy.sparse
+from jaxtyping import Float, Int
 from pydantic import AfterValidator, Field
+from scipy.sparse import csc_matrix
 
 from sae.core.options import Count, Seed, Share, distinct
 from sae.core.options import Options as Base
@@ -36,19 +46,29 @@ SHOWN = ("detection",)
 FILLED = {"families": "families"}
 RANKINGS = ("draws", "kinds")
 BANDS = (0.01, 0.03, 0.1, 1.0)
-CHUNK, LATENTS = 16_384, 256  # rows and latents that are looked at at once
-MOST_TRAIN = (
-    100_000  # training images; of more a seeded sample stands for all, as with probes
-)
-RIDGE = 1e-3  # Of whitening, as a share of the largest variance.
+# Images, and latents, that are looked at at once.
+CHUNK = 16_384
+LATENTS = 256
+# Training images; of more a seeded sample stands for all, as with probes.
+MOST_TRAIN = 100_000
+# What whitening adds to each variance, as a share of the largest one.
+RIDGE = 1e-3
 
 
-# Of each draw, by latent: the training images that are shown, on which it fires and on which it does not.
-Shown = list[tuple[list[np.ndarray], list[np.ndarray]]]
+class ShownImages(NamedTuple):
+    """The training images that a judge is shown in one draw, by number.
+
+    Attributes:
+        firing: for each latent, images on which it fires.
+        silent: for each latent, images on which it does not.
+    """
+
+    firing: list[Int[np.ndarray, " shown"]]
+    silent: list[Int[np.ndarray, " shown"]]
 
 
 class Options(Base):
-    """What a judge is shown, and which latents are measured."""
+    """Options say what a judge is shown, and which latents are measured."""
 
     shown: Count = 10
     """Images on which the latent fires, and as many on which it does not."""
@@ -73,214 +93,313 @@ class Options(Base):
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
-    """Detection of one SAE; nothing where no backbone of another family sees its images."""
-    families = options.families or {}
-    own, judges = (
-        families.get(subject.backbone, subject.backbone),
-        dict[str, list[str]](),
-    )
-    for judge in subject.others:
-        if (family := families.get(judge, judge)) != own:
-            judges.setdefault(family, []).append(judge)
+    """Score the detection of one SAE's latents.
+
+    Returns:
+        Nothing where no backbone of another family sees the SAE's images.
+    """
+    judges = judges_by_family(subject, options.families or {})
     if not judges:
         return {}
-    train, here = (
-        subject.codes("train", MOST_TRAIN).by_latent(),
-        subject.codes(split).by_latent(),
-    )
-    rows, groups = subject.splits["train"].drawn(MOST_TRAIN), subject.groups("train")
-    measured = _measured(train, here, split, options)
-    here = here[:, measured]
-    share = np.diff(here.indptr) / here.shape[0]
-    bands, found = np.searchsorted(BANDS, share), dict[str, Any]()
+
+    train_images = subject.splits["train"].drawn(MOST_TRAIN)
+    train_codes = subject.codes("train", MOST_TRAIN).by_latent()
+    groups = subject.groups("train")
+    train_groups = None if groups is None else groups[train_images]
+    split_codes = subject.codes(split).by_latent()
+
+    measured = measured_latents(train_codes, split_codes, split, options)
+    measured_codes = split_codes[:, measured]
+    firing_share = np.diff(measured_codes.indptr) / measured_codes.shape[0]
+
+    scores: Scores = {}
     for kind in options.kinds:
-        shown = _shown(
-            train, measured, kind, None if groups is None else groups[rows], options
-        )
-        of_judges = [
-            [_of_judge(subject, split, judge, rows, shown, here) for judge in of]
-            for of in judges.values()
-        ]
-        by_family = [np.mean(of, axis=0) for of in of_judges]
-        auc = np.mean(by_family, axis=0)
-        name, m = (
-            "detection" if kind == "highest" else "detection_random",
-            subject.coder.m,
-        )
-        means = [
-            auc[bands == band].mean() if (bands == band).any() else np.nan
-            for band in range(len(BANDS))
-        ]
-        found |= {
-            f"{name}_alive": auc.mean() if len(auc) else np.nan,
-            f"{name}_measured": len(auc) / m,
-            name: (2 * auc - 1).sum() / m,
-            f"{name}_by_frequency": Curve(BANDS, means),
-        }
+        draws = choose_shown_images(train_codes, measured, kind, train_groups, options)
+        auc_by_family = []
+        for judges_of_family in judges.values():
+            auc_by_judge = [
+                judge_latents(
+                    subject, split, judge, train_images, draws, measured_codes
+                )
+                for judge in judges_of_family
+            ]
+            auc_by_family.append(np.mean(auc_by_judge, axis=0))
+        auc = np.mean(auc_by_family, axis=0)
+
+        name = "detection" if kind == "highest" else "detection_random"
+        scores.update(summarise(name, auc, firing_share, subject.coder.m))
         if split == "test":
-            found[f"{name}_of_latent"] = PerLatent(
-                values := np.full(m, np.nan), name, of_judged=True
-            )
-            values[measured] = auc
-    return found
+            auc_of_latent = np.full(subject.coder.m, np.nan)
+            auc_of_latent[measured] = auc
+            scores[f"{name}_of_latent"] = PerLatent(auc_of_latent, name, of_judged=True)
+    return scores
 
 
-def _measured(
-    train: scipy.sparse.csc_matrix,
-    here: scipy.sparse.csc_matrix,
+def judges_by_family(
+    subject: Subject, families: dict[str, str]
+) -> dict[str, list[str]]:
+    """Return the judges of each family but that of the SAE's own backbone.
+
+    Args:
+        families: {backbone: family}; a backbone that is not in it is its own family.
+    """
+    own_family = families.get(subject.backbone, subject.backbone)
+    judges: dict[str, list[str]] = {}
+    for judge in subject.others:
+        family = families.get(judge, judge)
+        if family != own_family:
+            judges.setdefault(family, []).append(judge)
+    return judges
+
+
+def measured_latents(
+    train_codes: Float[csc_matrix, "train_images latents"],
+    split_codes: Float[csc_matrix, "images latents"],
     split: str,
     options: Options,
-) -> np.ndarray:
-    """The latents that fire often enough to be judged, and not on nearly everything."""
-    fires, fires_here, count = (
-        np.diff(train.indptr),
-        np.diff(here.indptr),
-        here.shape[0],
+) -> Int[np.ndarray, " measured"]:
+    """Return the latents that fire often enough to be judged, and not on nearly all."""
+    train_count = train_codes.shape[0]
+    split_count = split_codes.shape[0]
+    fires_on_train = np.diff(train_codes.indptr)
+    fires_on_split = np.diff(split_codes.indptr)
+
+    least_on_split = options.least_test
+    if split != "test":
+        in_proportion = max(2, round(options.least_train * split_count / train_count))
+        least_on_split = min(in_proportion, options.least_test)
+
+    often_on_train = fires_on_train >= options.least_train
+    often_on_split = fires_on_split >= least_on_split
+    rare_on_train = fires_on_train <= options.most * train_count
+    silent_somewhere = fires_on_split < split_count
+    return np.flatnonzero(
+        often_on_train & often_on_split & rare_on_train & silent_somewhere
     )
-    in_proportion = max(2, round(options.least_train * count / train.shape[0]))
-    least = (
-        options.least_test
-        if split == "test"
-        else min(in_proportion, options.least_test)
-    )
-    enough = (fires >= options.least_train) & (fires <= options.most * train.shape[0])
-    return np.flatnonzero(enough & (fires_here >= least) & (fires_here < count))
 
 
-def _shown(
-    train: scipy.sparse.csc_matrix,
-    latents: np.ndarray,
+def choose_shown_images(
+    train_codes: Float[csc_matrix, "train_images latents"],
+    latents: Int[np.ndarray, " measured"],
     kind: str,
     groups: np.ndarray | None,
     options: Options,
-) -> Shown:
-    found, count = Shown(), train.shape[0]
+) -> list[ShownImages]:
+    """Choose the training images that a judge is shown, for each draw and latent.
+
+    Args:
+        train_codes: activations on the training images.
+        latents: the columns to choose images for.
+        kind: "highest" shows the images of highest activation, "random" any firing
+            ones.
+        groups: (train_images,) the group of each image; of a group one image is shown
+            at most. With None each image is a group of its own.
+        options: how many images, and how many draws.
+
+    Returns:
+        The images of each draw.
+    """
+    image_count = train_codes.shape[0]
+    firing_images: list[np.ndarray] = []
+    draws: list[ShownImages] = []
     for draw in range(options.draws):
-        rank = np.random.default_rng([options.seed, draw]).permutation(
-            count
-        )  # The same for every SAE.
-        order = np.argsort(rank)
-        if not found or kind == "random":
-            by = (
-                (rows, -values if kind == "highest" else rank[rows])
-                for rows, values in _columns(train, latents)
-            )
-            yes = [
-                _first(rows, order_by, groups, options.shown) for rows, order_by in by
-            ]
-        found.append(
-            (
-                yes,
-                [
-                    _silent(order, rows, options.shown)
-                    for rows, _ in _columns(train, latents)
-                ],
-            )
-        )
-    return found
+        # A draw is the same for every SAE.
+        generator = np.random.default_rng([options.seed, draw])
+        random_rank = generator.permutation(image_count)
+        in_random_order = np.argsort(random_rank)
+
+        # The images of highest activation are the same in every draw.
+        if draw == 0 or kind == "random":
+            firing_images = []
+            for images, activations in columns(train_codes, latents):
+                rank = -activations if kind == "highest" else random_rank[images]
+                chosen = first_of_each_group(images, rank, groups, options.shown)
+                firing_images.append(chosen)
+
+        silent_images = [
+            first_silent(in_random_order, images, options.shown)
+            for images, _ in columns(train_codes, latents)
+        ]
+        draws.append(ShownImages(firing_images, silent_images))
+    return draws
 
 
-def _of_judge(
+def judge_latents(
     subject: Subject,
     split: str,
     judge: str,
-    rows: np.ndarray,
-    shown: Shown,
-    firing: scipy.sparse.csc_matrix,
-) -> np.ndarray:
-    """(measured,) AUC by one judge, mean over draws."""
-    of = subject.others[judge]
+    train_images: Int[np.ndarray, " train_images"],
+    draws: list[ShownImages],
+    codes: Float[csc_matrix, "images measured"],
+) -> Float[np.ndarray, " measured"]:
+    """Return the AUC of each latent by one judge, mean over draws.
+
+    Args:
+        train_images: the rows of train that the numbers in `draws` count.
+        draws: what the judge is shown.
+        codes: activations on the images of the split.
+    """
+    # What depends on the images alone is kept for all SAEs of the bank.
+    embeddings = subject.others[judge]
     train = subject.once_for_all(
-        ("detection", judge, "train"), lambda: rows_of(of["train"], rows)
+        ("detection", judge, "train"),
+        lambda: rows_of(embeddings["train"], train_images),
     )
     axes = subject.once_for_all(("detection", judge), lambda: whitening(train))
-    here = subject.once_for_all(
-        ("detection", judge, split), lambda: whitened(of[split], axes)
+    ranked = subject.once_for_all(
+        ("detection", judge, split), lambda: whitened(embeddings[split], axes)
     )
-    found = np.zeros(firing.shape[1])
-    for yes, no in shown:
-        for start in range(0, len(found), LATENTS):
+
+    auc = np.zeros(codes.shape[1])
+    for shown in draws:
+        for start in range(0, len(auc), LATENTS):
             part = slice(start, start + LATENTS)
-            pairs = zip(yes[part], no[part], strict=True)
-            apart = np.array(
-                [mean(train, fires) - mean(train, silent) for fires, silent in pairs]
+            pairs = zip(shown.firing[part], shown.silent[part], strict=True)
+            difference = np.array(
+                [mean(train, firing) - mean(train, silent) for firing, silent in pairs]
             )
-            found[part] += aucs(
-                here @ (apart @ axes).astype(np.float32).T, firing[:, part]
-            ) / len(shown)
-    return found
+            # Nothing is centred: that would change neither a difference nor an order.
+            directions = (difference @ axes).astype(np.float32)
+            auc[part] += aucs(ranked @ directions.T, codes[:, part]) / len(draws)
+    return auc
 
 
-def mean(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(d') the mean of some rows (N, d') at unit norm."""
-    return unit_rows(embeddings[np.sort(rows)]).mean(axis=0)
+def summarise(
+    name: str,
+    auc: Float[np.ndarray, " measured"],
+    firing_share: Float[np.ndarray, " measured"],
+    latent_count: int,
+) -> Scores:
+    """Return the columns and the curve of one kind of shown images.
+
+    Args:
+        name: what the columns begin with.
+        firing_share: the share of the split's images on which each latent fires.
+        latent_count: all latents of the dictionary.
+    """
+    band = np.searchsorted(BANDS, firing_share)
+    mean_by_band = []
+    for number in range(len(BANDS)):
+        in_band = band == number
+        mean_by_band.append(auc[in_band].mean() if in_band.any() else np.nan)
+    return {
+        f"{name}_alive": auc.mean() if len(auc) else np.nan,
+        f"{name}_measured": len(auc) / latent_count,
+        name: (2 * auc - 1).sum() / latent_count,
+        f"{name}_by_frequency": Curve(BANDS, mean_by_band),
+    }
 
 
-def whitening(embeddings: np.ndarray) -> np.ndarray:
-    """(d', d') that whitens embeddings (N, d') of unit norm by their principal axes."""
-    count, mean, square = len(embeddings), 0.0, 0.0
+def mean(
+    embeddings: Float[np.ndarray, "images dim"], images: Int[np.ndarray, " shown"]
+) -> Float[np.ndarray, " dim"]:
+    """Return the mean of some images' embeddings at unit norm."""
+    return unit_rows(embeddings[np.sort(images)]).mean(axis=0)
+
+
+def whitening(
+    embeddings: Float[np.ndarray, "images dim"],
+) -> Float[np.ndarray, "dim dim"]:
+    """Return what whitens embeddings of unit norm, by their principal axes."""
+    count = len(embeddings)
+    mean = 0.0
+    square = 0.0
     for start in range(0, count, CHUNK):
         rows = unit_rows(embeddings[start : start + CHUNK])
-        mean, square = mean + rows.sum(axis=0) / count, square + rows.T @ rows / count
+        mean = mean + rows.sum(axis=0) / count
+        square = square + rows.T @ rows / count
     variances, axes = np.linalg.eigh(square - np.outer(mean, mean))
     return axes / np.sqrt(np.maximum(variances, 0) + RIDGE * variances[-1])
 
 
-def whitened(embeddings: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """(N, d') float32 of embeddings (N, d') of unit norm."""
-    parts = range(0, len(embeddings), CHUNK)
-    return np.concatenate(
-        [
-            (unit_rows(embeddings[i : i + CHUNK]) @ axes).astype(np.float32)
-            for i in parts
-        ]
-    )
+def whitened(
+    embeddings: Float[np.ndarray, "images dim"], axes: Float[np.ndarray, "dim dim"]
+) -> Float[np.ndarray, "images dim"]:
+    """Bring embeddings to unit norm and multiply them by `axes`; float32."""
+    parts = []
+    for start in range(0, len(embeddings), CHUNK):
+        rows = unit_rows(embeddings[start : start + CHUNK])
+        parts.append((rows @ axes).astype(np.float32))
+    return np.concatenate(parts)
 
 
-def aucs(scores: np.ndarray, firing: scipy.sparse.csc_matrix) -> np.ndarray:
-    """(m,) AUC of each latent's scores (N, m) for the images on which it fires; equal ones count half."""
-    count, found = scores.shape[0], []
-    for column, (rows, _) in zip(
-        np.ascontiguousarray(scores.T),
-        _columns(firing, range(firing.shape[1])),
-        strict=True,
+def aucs(
+    scores: Float[np.ndarray, "images latents"],
+    firing: Float[csc_matrix, "images latents"],
+) -> Float[np.ndarray, " latents"]:
+    """Return how well the scores of each latent part the images on which it fires.
+
+    Args:
+        scores: higher where an image is more like those on which the latent fires.
+        firing: the activations, which say where a latent fires.
+
+    Returns:
+        The area under the ROC curve; equal scores count half.
+    """
+    image_count = scores.shape[0]
+    auc = []
+    scores_by_latent = np.ascontiguousarray(scores.T)
+    activations_by_latent = columns(firing, range(firing.shape[1]))
+    for of_latent, (firing_images, _) in zip(
+        scores_by_latent, activations_by_latent, strict=True
     ):
-        every, own = np.sort(column), column[rows]
-        below = np.searchsorted(every, own, "left") + np.searchsorted(
-            every, own, "right"
-        )
-        found.append(
-            (below.sum() - len(own) ** 2) / 2 / (len(own) * (count - len(own)))
-        )
-    return np.array(found)
+        ascending = np.sort(of_latent)
+        of_firing = of_latent[firing_images]
+        firing_count = len(of_firing)
+        silent_count = image_count - firing_count
+
+        # For each firing image: twice the images below it, and once those level with
+        # it.
+        lower = np.searchsorted(ascending, of_firing, "left")
+        not_higher = np.searchsorted(ascending, of_firing, "right")
+        doubled = (lower + not_higher).sum()
+        # Among themselves the firing images add up to the square of their number.
+        ahead_of_silent = (doubled - firing_count**2) / 2
+        auc.append(ahead_of_silent / (firing_count * silent_count))
+    return np.array(auc)
 
 
-def _columns(
-    codes: scipy.sparse.csc_matrix, latents: Iterable[int]
+def columns(
+    codes: Float[csc_matrix, "images latents"], latents: Iterable[int]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the images on which each latent fires, and its activations there."""
     for latent in latents:
         part = slice(codes.indptr[latent], codes.indptr[latent + 1])
         yield codes.indices[part], codes.data[part]
 
 
-def _first(
-    rows: np.ndarray, by: np.ndarray, groups: np.ndarray | None, count: int
-) -> np.ndarray:
-    """The `count` rows that come first, of each group one at most."""
-    rows = rows[np.argsort(by, kind="stable")]
+def first_of_each_group(
+    images: Int[np.ndarray, " firing"],
+    rank: Float[np.ndarray, " firing"],
+    groups: np.ndarray | None,
+    count: int,
+) -> Int[np.ndarray, " shown"]:
+    """Return the `count` images of the lowest rank, of each group one at most."""
+    images = images[np.argsort(rank, kind="stable")]
     if groups is None:
-        return rows[:count]
-    _, first = np.unique(groups[rows], return_index=True)
-    return rows[np.sort(first)[:count]]
+        return images[:count]
+    _, first = np.unique(groups[images], return_index=True)
+    return images[np.sort(first)[:count]]
 
 
-def _silent(order: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-    """The first `count` of an order that are none of `rows`, which are ascending."""
+def first_silent(
+    order: Int[np.ndarray, " images"],
+    firing_images: Int[np.ndarray, " firing"],
+    count: int,
+) -> Int[np.ndarray, " shown"]:
+    """Return the first `count` images of an order on which a latent does not fire.
+
+    Args:
+        order: all images.
+        firing_images: those on which it fires, ascending; at least one.
+    """
+    # Most often they are among the very first.
     reach = 4 * count
     while True:
-        some = order[:reach]
-        at = np.minimum(np.searchsorted(rows, some), len(rows) - 1)
-        silent = some[rows[at] != some]
+        candidates = order[:reach]
+        place = np.searchsorted(firing_images, candidates)
+        place = np.minimum(place, len(firing_images) - 1)
+        silent = candidates[firing_images[place] != candidates]
         if len(silent) >= count or reach >= len(order):
             return silent[:count]
         reach *= 4

@@ -1,8 +1,12 @@
-"""How often latents fire on a split: on an image, a latent fires where its activation is > 0 (and selected).
+"""Count how often latents fire on a split.
 
-`dead`, `fires_1`, `fires_below_10`: latents that fire on none, on one, on less than 10 images; `alive`: on two or more;
-`n_active_median`: median number of images; `dead_train`: latents that fire on no training image; `n_images` N;
-`n_k_over_m`: N k / m, the images of a latent if all fired equally often; `images_per_latent`: training images / m.
+On an image, a latent fires where its activation is > 0 (and selected).
+
+`dead`, `fires_1`, `fires_below_10`: latents that fire on none, on one, on less than 10
+images; `alive`: on two or more; `n_active_median`: median number of images;
+`dead_train`: latents that fire on no training image; `n_images` N; `n_k_over_m`: N k /
+m, the images of a latent if all fired equally often; `images_per_latent`: training
+images / m.
 """
 
 import numpy as np
@@ -18,17 +22,19 @@ ALONE = True
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
-    """Firing counts of one SAE."""
-    counts, coder = subject.firing_counts(split), subject.coder
-    images = len(subject.embeddings(split))
+    """Return the firing counts of one SAE."""
+    coder = subject.coder
+    counts = subject.firing_counts(split)
+    counts_on_train = subject.firing_counts("train")
+    image_count = len(subject.embeddings(split))
     return {
         "dead": (counts == 0).sum(),
         "fires_1": (counts == 1).sum(),
         "fires_below_10": (counts < 10).sum(),
         "alive": (counts >= 2).sum(),
         "n_active_median": np.median(counts),
-        "dead_train": (subject.firing_counts("train") == 0).sum(),
-        "n_images": images,
-        "n_k_over_m": images * coder.k / coder.m,
+        "dead_train": (counts_on_train == 0).sum(),
+        "n_images": image_count,
+        "n_k_over_m": image_count * coder.k / coder.m,
         "images_per_latent": len(subject.embeddings("train")) / coder.m,
     }

@@ -1,9 +1,12 @@
-"""Monosemanticity by the embeddings of other backbones, which took no part in training.
+"""Compute monosemanticity by the embeddings of other backbones.
 
-`ms_mean_alive_by_{backbone}` for each other backbone of the experiment, and each of its judges;
-`ms_mean_alive_independent`, the mean over those of another family. Sizes of one architecture, trained alike on the same
-images, are no independent judges.
-`ms_mean_alive_independent_across_groups`: the same without pairs of images of one group, where the dataset has groups.
+These took no part in training.
+
+`ms_mean_alive_by_{backbone}` for each other backbone of the experiment, and each of its
+judges; `ms_mean_alive_independent`, the mean over those of another family. Sizes of one
+architecture, trained alike on the same images, are no independent judges.
+`ms_mean_alive_independent_across_groups`: that mean without pairs of images of one
+group, where the dataset has groups.
 """
 
 import numpy as np
@@ -22,32 +25,41 @@ FILLED = {"families": "families"}
 
 
 class Options(Base):
-    """Who judges whom."""
+    """Options say who judges whom."""
 
     families: dict[str, str] | None = None
     """{backbone: family}; by default as the backbones' entries say"""
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
-    """MS of one SAE by each judge; nothing where there is no other backbone."""
+    """Return the MS of one SAE by each judge; nothing where there is no judge."""
     families = options.families or {}
-    found, independent, across = {}, [], []
+    own_family = families.get(subject.backbone, subject.backbone)
+    scores: Scores = {}
+    independent = []
+    independent_across_groups = []
     for judge in subject.others:
-        ms = found[f"ms_mean_alive_by_{judge}"] = _ms.summary(
-            _ms.of_subject(subject, split, judge)
-        ).mean_alive
-        if families.get(judge, judge) == families.get(
-            subject.backbone, subject.backbone
-        ):
+        ms = _mean_alive(subject, split, judge)
+        scores[f"ms_mean_alive_by_{judge}"] = ms
+        if families.get(judge, judge) == own_family:
             continue
         independent.append(ms)
         if subject.groups(split) is not None:
-            across.append(
-                _ms.summary(
-                    _ms.of_subject(subject, split, judge, across=True)
-                ).mean_alive
-            )
-    for name, values in (("", independent), ("_across_groups", across)):
-        if values:
-            found[f"ms_mean_alive_independent{name}"] = float(np.mean(values))
-    return found
+            across_groups = _mean_alive(subject, split, judge, across=True)
+            independent_across_groups.append(across_groups)
+
+    if independent:
+        scores["ms_mean_alive_independent"] = float(np.mean(independent))
+    if independent_across_groups:
+        scores["ms_mean_alive_independent_across_groups"] = float(
+            np.mean(independent_across_groups)
+        )
+    return scores
+
+
+def _mean_alive(
+    subject: Subject, split: str, judge: str, across: bool = False
+) -> float:
+    """Return the mean MS by one judge, over the latents that have one."""
+    ms = _ms.subject_scores(subject, split, judge, across)
+    return _ms.summary(ms).mean_alive

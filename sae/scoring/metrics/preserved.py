@@ -1,16 +1,20 @@
-"""What a classifier of embeddings still sees in reconstructions (ViSAEBench's M3, on held-out images).
+"""Ask what a classifier of embeddings still sees in reconstructions.
 
-A multinomial logistic regression is fitted on training inputs, and applied to the split's inputs and to their
-reconstructions. `preserved_top1`: its top-1 on the latter; `preserved_share`: as a share of that on the inputs;
-`preserved_agreement`: on how many images it says the same. `preserved_null`: the share that the mean input keeps.
+It is ViSAEBench's M3, on held-out images.
+
+A multinomial logistic regression is fitted on training inputs, and applied to the
+split's inputs and to their reconstructions. `preserved_top1`: its top-1 on the latter;
+`preserved_share`: as a share of that on the inputs; `preserved_agreement`: on how many
+images it says the same. `preserved_null`: the share that the mean input keeps.
 """
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
-import torch
+from jaxtyping import Float, Int
 from pydantic import Field
 from sklearn.linear_model import LogisticRegression
+from torch import Tensor
 
 from sae.core.options import Count, Positive
 from sae.core.options import Options as Base
@@ -22,11 +26,12 @@ STAGE = "score"
 JUDGED = True
 SPLITS = ("test",)
 READS = ("train",)
-_PART = 4096  # images at once
+# Images that are looked at at once.
+_PART = 4096
 
 
 class Options(Base):
-    """How the classifier is fitted."""
+    """Options say how the classifier is fitted."""
 
     C: Positive = Field(10.0, description="inverse strength of its l2 penalty")
     max_train: Count = Field(
@@ -34,16 +39,50 @@ class Options(Base):
     )
 
 
+class _Classifier(NamedTuple):
+    """A classifier of inputs (n, d).
+
+    Attributes:
+        regression: fitted on standardised training inputs.
+        mean: (d,) of the training inputs.
+        scale: their standard deviation.
+    """
+
+    regression: LogisticRegression
+    mean: Float[np.ndarray, " dim"]
+    scale: float
+
+    def predict(
+        self, inputs: Float[np.ndarray, "images dim"]
+    ) -> Int[np.ndarray, " images"]:
+        """Return the class of each input."""
+        return self.regression.predict((inputs - self.mean) / self.scale)
+
+
+class _Reference(NamedTuple):
+    """A classifier, and what it says of inputs that are no reconstructions.
+
+    Attributes:
+        classifier: the classifier.
+        of_inputs: the class of each of the split's inputs.
+        of_mean: the class of the mean training input.
+    """
+
+    classifier: _Classifier
+    of_inputs: Int[np.ndarray, " images"]
+    of_mean: int
+
+
 def score(subject: Subject, split: str, options: Options) -> Scores:
-    """What one SAE preserves; nothing where the dataset has no labels."""
-    y, y_train = (
-        subject.labels(split),
-        subject.labels("train", at_most=options.max_train),
-    )
+    """Return what one SAE preserves; nothing where the dataset has no labels."""
+    y = subject.labels(split)
+    y_train = subject.labels("train", at_most=options.max_train)
     if y is None or y_train is None:
         return {}
+
+    # All SAEs of a bank see the same inputs, but for controls of another norm: hence
+    # the space in the key.
     coder = subject.coder
-    # All SAEs of a bank see the same inputs, but for controls of another norm: hence the space in the key.
     key = (
         "preserved",
         split,
@@ -51,43 +90,61 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         coder.input_norm,
         coder.input_scale,
     )
-    predict, before, of_mean = subject.once_for_all(
-        key, lambda: _classifier(subject, split, y_train, options)
+    reference = subject.once_for_all(
+        key, lambda: _make_reference(subject, split, y_train, options)
     )
-    codes, after, start = subject.codes(split), [], 0
-    for part in subject.inputs(split).split(_PART):
-        rebuilt = coder.reconstruct(part, codes.rows(start, start + len(part)))
-        after.append(predict(rebuilt.cpu().numpy()))
-        start += len(part)
-    said, top1 = np.concatenate(after), float((before == y).mean())
+    of_reconstructions = _classify_reconstructions(subject, split, reference.classifier)
+
+    top1_of_inputs = float((reference.of_inputs == y).mean())
+    top1 = float((of_reconstructions == y).mean())
+    top1_of_mean = float((y == reference.of_mean).mean())
+    agreement = float((of_reconstructions == reference.of_inputs).mean())
     return {
-        "preserved_top1": float((said == y).mean()),
-        "preserved_share": float((said == y).mean()) / top1 if top1 else float("nan"),
-        "preserved_agreement": float((said == before).mean()),
-        "preserved_null": float((y == of_mean).mean()) / top1 if top1 else float("nan"),
+        "preserved_top1": top1,
+        "preserved_share": top1 / top1_of_inputs if top1_of_inputs else float("nan"),
+        "preserved_agreement": agreement,
+        "preserved_null": (
+            top1_of_mean / top1_of_inputs if top1_of_inputs else float("nan")
+        ),
     }
 
 
-def _classifier(
-    subject: Subject, split: str, y_train: np.ndarray, options: Options
-) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray, int]:
-    """Predicts classes of inputs (n, d); what it says of the split's inputs (N,); what of the mean training input."""
+def _make_reference(
+    subject: Subject,
+    split: str,
+    y_train: Int[np.ndarray, " train_images"],
+    options: Options,
+) -> _Reference:
+    """Fit the classifier on training inputs, and apply it to the split's inputs."""
     x = inputs_of(subject.inputs("train", options.max_train))
-    mean, scale = x.mean(axis=0), x.std()
-    fitted = LogisticRegression(C=options.C, max_iter=300).fit(
-        (x - mean) / scale, y_train
-    )
+    mean = x.mean(axis=0)
+    scale = x.std()
+    regression = LogisticRegression(C=options.C, max_iter=300)
+    regression.fit((x - mean) / scale, y_train)
 
-    def predict(inputs: np.ndarray) -> np.ndarray:
-        return fitted.predict((inputs - mean) / scale)
-
-    return (
-        predict,
-        predict(inputs_of(subject.inputs(split))),
-        int(predict(mean[None])[0]),
-    )
+    classifier = _Classifier(regression, mean, scale)
+    of_inputs = classifier.predict(inputs_of(subject.inputs(split)))
+    of_mean = int(classifier.predict(mean[None])[0])
+    return _Reference(classifier, of_inputs, of_mean)
 
 
-def inputs_of(inputs: torch.Tensor | Inputs) -> np.ndarray:
-    """Prepared inputs (N, d) as an array."""
+def _classify_reconstructions(
+    subject: Subject, split: str, classifier: _Classifier
+) -> Int[np.ndarray, " images"]:
+    """Return the class of each reconstruction of a split's inputs."""
+    codes = subject.codes(split)
+    predicted = []
+    start = 0
+    for part in subject.inputs(split).split(_PART):
+        part_codes = codes.rows(start, start + len(part))
+        reconstruction = subject.coder.reconstruct(part, part_codes)
+        predicted.append(classifier.predict(reconstruction.cpu().numpy()))
+        start += len(part)
+    return np.concatenate(predicted)
+
+
+def inputs_of(
+    inputs: Float[Tensor, "images dim"] | Inputs,
+) -> Float[np.ndarray, "images dim"]:
+    """Return prepared inputs as an array."""
     return np.concatenate([part.cpu().numpy() for part in inputs.split(_PART)])

@@ -1,24 +1,29 @@
-"""Linear probes under truncation (arXiv:2606.27321, Table 3): what each image's largest activations tell of its label.
+"""Fit linear probes under truncation (arXiv:2606.27321, Table 3).
 
-Keep each image's `budget` (k') largest activations, fit a multinomial logistic regression on the truncated training
-codes, report top-1 on test. C is chosen on val, for every SAE and budget anew, from one fixed grid: with a fixed C the
-sign of a difference between methods depends on that C. The grid is tried upwards, until one is worse on val (`FALLEN`).
-`_softmax` says what is minimised, and how far.
+They say what each image's largest activations tell of its label.
 
-Curve `probe`: top-1 by k', powers of 2 up to K. `probe_auc`, `probe_auc_above_1`: the normalised area under it (over K,
-over K - 1); `probe_auc_se`: the standard error of the first by the test images that happened to be drawn, beside which
-the solver's `tol` is small (an image or less at each k'); `probe_top1`, `probe_C`: at K; `probe_edges`: probes whose C
-is at the grid's edge; `probe_unconverged`: those of which a fit, at any C, stopped at `max_passes`.
+Keep each image's `budget` (k') largest activations, fit a multinomial logistic
+regression on the truncated training codes, report top-1 on test. C is chosen on val,
+for every SAE and budget anew, from one fixed grid: with a fixed C the sign of a
+difference between methods depends on that C. The grid is tried upwards, until one is
+worse on val (`FALLEN`). `_softmax` says what is minimised, and how far.
+
+Curve `probe`: top-1 by k', powers of 2 up to K. `probe_auc`, `probe_auc_above_1`: the
+normalised area under it (over K, over K - 1); `probe_auc_se`: the standard error of the
+first by the test images that happened to be drawn, beside which the solver's `tol` is
+small (an image or less at each k'); `probe_top1`, `probe_C`: at K; `probe_edges`:
+probes whose C is at the grid's edge; `probe_unconverged`: those of which a fit, at any
+C, stopped at `max_passes`.
 """
 
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse
 import torch
+from jaxtyping import Bool, Float64, Int
 from pydantic import Field
+from scipy.sparse import csr_matrix
 
 from sae.core import files
 from sae.core.options import Count, Grid, Positive
@@ -37,11 +42,13 @@ FILLED = {"largest": "smallest_k"}
 FITS = {"images": "max_train", "strengths": "C", "largest": "largest"}
 _SPLITS = ("train", "val", "test")
 Device = str | torch.device
-FALLEN = 0.005  # share of the validation images: a C this much worse than the best so far is the last that is tried
+# Share of the validation images: a C this much worse than the best so far is the last
+# that is tried.
+FALLEN = 0.005
 
 
 class Options(Base):
-    """How the probes are fitted."""
+    """Options say how the probes are fitted."""
 
     C: Grid = Field(
         [0.01, 0.1, 1.0, 10.0, 100.0],
@@ -66,15 +73,17 @@ class Probe(NamedTuple):
     """One fitted probe.
 
     Attributes:
-        right: (N,) bool, whether each test image's label is predicted.
+        right: whether each test image's label is predicted.
         on_val: share of the validation images whose label is.
         C: the chosen inverse strength of the l2 penalty.
-        at_edge: whether C is the grid's first or last value, so that one outside might do better.
-        converged: whether every fit came within `tol`; else one stopped at `max_passes`.
+        at_edge: whether C is the grid's first or last value, so that one outside might
+            do better.
+        converged: whether every fit came within `tol`; else one stopped at
+            `max_passes`.
         passes: over the training features, of all fits.
     """
 
-    right: np.ndarray
+    right: Bool[np.ndarray, " images"]
     on_val: float
     C: float
     at_edge: bool
@@ -87,43 +96,61 @@ class Probe(NamedTuple):
         return float(self.right.mean())
 
 
+class _Trial(NamedTuple):
+    """A fit at one C, and how it predicts.
+
+    Attributes:
+        C: the inverse strength of the l2 penalty.
+        on_val: share of the validation images whose label is predicted.
+        right: whether each test image's label is predicted.
+        fit: the fit.
+    """
+
+    C: float
+    on_val: float
+    right: Bool[np.ndarray, " images"]
+    fit: _softmax.Fit
+
+
 def score(subject: Subject, split: str, options: Options) -> Scores:
-    """The probes of one SAE; nothing where the dataset has no labels."""
-    kept = {"train": options.max_train}
-    labels = {s: subject.labels(s, at_most=kept.get(s)) for s in _SPLITS}
-    y = {s: of_split for s, of_split in labels.items() if of_split is not None}
-    if len(y) < len(labels):
+    """Probe one SAE; nothing where the dataset has no labels."""
+    at_most = {"train": options.max_train}
+    labels = {}
+    for probed_split in _SPLITS:
+        y = subject.labels(probed_split, at_most=at_most.get(probed_split))
+        if y is not None:
+            labels[probed_split] = y
+    if len(labels) < len(_SPLITS):
         return {}
-    codes = {s: subject.codes(s, kept.get(s)) for s in _SPLITS}
-    found = by_budget(
-        codes,
-        y,
-        options.largest or subject.coder.k,
-        options,
-        subject.coder.b_dec.device,
-    )
-    ks, top1, last = (
-        list(found),
-        [p.top1 for p in found.values()],
-        list(found.values())[-1],
-    )
+
+    codes = {
+        probed_split: subject.codes(probed_split, at_most.get(probed_split))
+        for probed_split in _SPLITS
+    }
+    largest = options.largest or subject.coder.k
+    device = subject.coder.b_dec.device
+    probe_by_budget = by_budget(codes, labels, largest, options, device)
+
+    ks = list(probe_by_budget)
+    probes = list(probe_by_budget.values())
+    top1 = [probe.top1 for probe in probes]
     auc, auc_above_1 = area(ks, top1)
     return {
         "probe": Curve(ks, top1),
         "probe_auc": auc,
         "probe_auc_above_1": auc_above_1,
-        "probe_auc_se": standard_error(ks, np.stack([p.right for p in found.values()])),
-        "probe_top1": last.top1,
-        "probe_C": last.C,
-        "probe_edges": sum(p.at_edge for p in found.values()),
-        "probe_unconverged": sum(not p.converged for p in found.values()),
+        "probe_auc_se": standard_error(ks, np.stack([probe.right for probe in probes])),
+        "probe_top1": probes[-1].top1,
+        "probe_C": probes[-1].C,
+        "probe_edges": sum(probe.at_edge for probe in probes),
+        "probe_unconverged": sum(not probe.converged for probe in probes),
     }
 
 
 def probe_embeddings(
     activations_dir: Path, settings: Options, out: Path, device: str = "cpu"
 ) -> None:
-    """The probes' reference, the same on the embeddings themselves: writes JSON to `out`.
+    """Probe the embeddings themselves, as a reference; write JSON to `out`.
 
     Keys: dataset, backbone, top1. `top1` is null for a dataset without labels.
 
@@ -135,143 +162,180 @@ def probe_embeddings(
     """
     splits = {split: store.read(activations_dir / split) for split in _SPLITS}
     splits["train"] = splits["train"].sample(settings.max_train)
-    found = None
-    if not any(data.index["label"].isna().any() for data in splits.values()):
-        y = {
-            split: data.index["label"].to_numpy(dtype=np.int64)
-            for split, data in splits.items()
-        }
-        x = {
-            split: np.array(data.embeddings, dtype=np.float32)
-            for split, data in splits.items()
-        }
+
+    top1 = None
+    has_labels = not any(
+        images.index["label"].isna().any() for images in splits.values()
+    )
+    if has_labels:
+        y = {}
+        x = {}
+        for split, images in splits.items():
+            y[split] = images.index["label"].to_numpy(dtype=np.int64)
+            x[split] = np.array(images.embeddings, dtype=np.float32)
         scale = np.sqrt(np.square(x["train"], dtype=np.float64).mean())
         for rows in x.values():
             rows /= scale
         x = _softmax.principal(x, "train")
-        found = fit(x, y, settings, device).top1
-    cell = {
-        what: splits["train"].manifest[what]["name"] for what in ("dataset", "backbone")
+        top1 = fit(x, y, settings, device).top1
+
+    manifest = splits["train"].manifest
+    reference = {
+        "dataset": manifest["dataset"]["name"],
+        "backbone": manifest["backbone"]["name"],
+        "top1": top1,
     }
-    files.write_json(out, cell | {"top1": found})
+    files.write_json(out, reference)
 
 
 def budgets(largest: int) -> list[int]:
-    """The k' at which to probe: powers of 2 from 1, and `largest` (K)."""
-    return sorted({2**e for e in range(largest.bit_length())} | {largest})
+    """Return the k' at which to probe: powers of 2 from 1, and `largest` (K)."""
+    powers = {2**exponent for exponent in range(largest.bit_length())}
+    return sorted(powers | {largest})
 
 
 def rms(codes: Codes) -> float:
-    """Root mean square of the activations > 0: the one scalar that an SAE's codes are divided by."""
+    """Return the root mean square of the activations > 0.
+
+    It is the one scalar that an SAE's codes are divided by.
+    """
     values = codes.values.astype(np.float64)
     return float(np.sqrt((values**2).mean())) if len(values) else 1.0
 
 
-def truncate(codes: Codes, budget: int, scale: float) -> scipy.sparse.csr_matrix:
-    """Each image's `budget` largest activations, divided by `scale`: a csr matrix (N, m), float64."""
-    kept = codes.prefix(budget)
-    return Codes(
-        kept.values / np.float32(scale), kept.indices, kept.offsets, kept.m
-    ).matrix()
+def truncate(
+    codes: Codes, budget: int, scale: float
+) -> Float64[csr_matrix, "images latents"]:
+    """Return each image's `budget` largest activations, divided by `scale`."""
+    largest = codes.prefix(budget)
+    scaled = largest.values / np.float32(scale)
+    return Codes(scaled, largest.indices, largest.offsets, largest.m).matrix()
 
 
 def fit(
     x: dict[str, Any],
-    y: dict[str, np.ndarray],
+    y: dict[str, Int[np.ndarray, " images"]],
     options: Options,
     device: Device = "cpu",
 ) -> Probe:
     """Fit on train, choose C on val (the smallest of equals), report on test.
 
+    The grid is tried upwards, as far as `FALLEN` says; the fits of two C say where the
+    next one starts.
+
     Args:
-        x, y: {split: (N, m) features, sparse or dense}, {split: (N,) class numbers}.
-        options: the grid is tried upwards, as far as `FALLEN` says; the fits of two C say where the next one starts.
+        x: {split: (N, m) features, sparse or dense}.
+        y: {split: class numbers}.
+        options: the grid of C, and how exact a fit is.
         device: to compute on.
     """
-    classes, train = np.unique(y["train"], return_inverse=True)
-    on = {split: _softmax.features(rows, device) for split, rows in x.items()}
-    grid, tried, start = sorted(options.C), [], None
-    last: _softmax.Fit | None = None
+    classes, y_train = np.unique(y["train"], return_inverse=True)
+    features = {split: _softmax.features(rows, device) for split, rows in x.items()}
+    grid = sorted(options.C)
+    # Of few validation images two at least.
+    much_worse = max(FALLEN, 1.5 / len(y["val"]))
+
+    trials: list[_Trial] = []
     for C in grid:
-        before, last = (
-            last,
-            _softmax.fit(
-                on["train"],
-                train,
-                len(classes),
-                C,
-                options.tol,
-                options.max_passes,
-                start,
-            ),
+        fitted = _softmax.fit(
+            features["train"],
+            y_train,
+            len(classes),
+            C,
+            options.tol,
+            options.max_passes,
+            _extrapolate([trial.fit for trial in trials]),
         )
-        start = (
-            last._replace(weights=2 * last.weights - before.weights) if before else last
-        )
-        of_val, of_test = (
-            classes[last.predict(on[split])] == y[split] for split in ("val", "test")
-        )
-        tried.append((float(of_val.mean()), C, of_test, last.converged, last.passes))
-        if max(tried)[0] - tried[-1][0] > max(
-            FALLEN, 1.5 / len(y["val"])
-        ):  # Of few images two at least.
+        right_on_val = classes[fitted.predict(features["val"])] == y["val"]
+        right_on_test = classes[fitted.predict(features["test"])] == y["test"]
+        trials.append(_Trial(C, float(right_on_val.mean()), right_on_test, fitted))
+        best_on_val = max(trial.on_val for trial in trials)
+        if best_on_val - trials[-1].on_val > much_worse:
             break
-    on_val, C, right, _, _ = max(tried, key=itemgetter(0))
-    *_, converged, passes = zip(*tried, strict=True)
+
+    # Of equals the first, which has the smallest C.
+    best = max(trials, key=lambda trial: trial.on_val)
     return Probe(
-        right,
-        on_val,
-        C,
-        len(grid) > 1 and C in (grid[0], grid[-1]),
-        all(converged),
-        sum(passes),
+        right=best.right,
+        on_val=best.on_val,
+        C=best.C,
+        at_edge=len(grid) > 1 and best.C in (grid[0], grid[-1]),
+        converged=all(trial.fit.converged for trial in trials),
+        passes=sum(trial.fit.passes for trial in trials),
     )
+
+
+def _extrapolate(fits: list[_softmax.Fit]) -> _softmax.Fit | None:
+    """Return where the next fit starts.
+
+    It is as far beyond the last fit as that is from the one before it.
+
+    Args:
+        fits: with rising C.
+    """
+    if not fits:
+        return None
+    last = fits[-1]
+    if len(fits) == 1:
+        return last
+    return last._replace(weights=2 * last.weights - fits[-2].weights)
 
 
 def by_budget(
     codes: dict[str, Codes],
-    y: dict[str, np.ndarray],
+    y: dict[str, Int[np.ndarray, " images"]],
     largest: int,
     options: Options,
     device: Device = "cpu",
 ) -> dict[int, Probe]:
-    """{budget: its probe} of one SAE, ascending.
+    """Fit the probes of one SAE.
 
     Args:
         codes: {split: `Codes`}; a row may have fewer than `largest` active latents.
+        y: {split: class numbers}.
         largest: K.
+        options: how a probe is fitted.
         device: to compute on.
+
+    Returns:
+        {k': its probe}, ascending.
     """
     scale = rms(codes["train"])
-    return {
-        budget: fit(
-            {split: truncate(c, budget, scale) for split, c in codes.items()},
-            y,
-            options,
-            device,
-        )
-        for budget in budgets(largest)
-    }
+    probes = {}
+    for budget in budgets(largest):
+        x = {
+            split: truncate(of_split, budget, scale)
+            for split, of_split in codes.items()
+        }
+        probes[budget] = fit(x, y, options, device)
+    return probes
 
 
 def area(budgets: list[int], top1: list[float]) -> tuple[float, float]:
-    """Normalised area under top-1 over k' in [1, K] by trapezoids: divided by K (maximum (K-1)/K), and by K-1.
+    """Return the normalised area under top-1 over k' in [1, K], by trapezoids.
 
-    With K = 1 there is no area: NaN.
+    Returns:
+        It divided by K (maximum (K-1)/K), and by K-1. With K = 1 there is no area: NaN.
     """
     largest = budgets[-1]
     if largest == 1:
         return float("nan"), float("nan")
-    found = float(np.trapezoid(top1, budgets))
-    return found / largest, found / (largest - 1)
+    under = float(np.trapezoid(top1, budgets))
+    return under / largest, under / (largest - 1)
 
 
-def standard_error(budgets: list[int], right: np.ndarray) -> float:
-    """Of the area over K, by the images: `right` (budgets, N), whether each image's label is predicted at each k'."""
-    each = (
-        np.asarray(np.trapezoid(right.astype(np.float64), budgets, axis=0))
-        / budgets[-1]
-    )
-    return (
-        float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
-    )
+def standard_error(
+    budgets: list[int], right: Bool[np.ndarray, "budgets images"]
+) -> float:
+    """Return the standard error of the area over K, by the images.
+
+    Args:
+        budgets: the k'.
+        right: whether each image's label is predicted at each k'.
+    """
+    under = np.asarray(np.trapezoid(right.astype(np.float64), budgets, axis=0))
+    area_of_image = under / budgets[-1]
+    image_count = len(area_of_image)
+    if image_count < 2:
+        return float("nan")
+    return float(area_of_image.std(ddof=1) / np.sqrt(image_count))

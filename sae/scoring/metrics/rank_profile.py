@@ -1,10 +1,14 @@
-"""Mean activation by rank (arXiv:2606.27321, Fig. 5): each image's m activations sorted, largest first, then averaged.
+"""Average activations by rank (arXiv:2606.27321, Fig. 5).
+
+Each image's m activations are sorted, largest first, then averaged over the images.
 
 Curve `rank_profile`: about 64 ranks from 1 to m, evenly on a log scale, and k.
 """
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
 
 from sae.core.options import Options
 from sae.models.coder import Coder
@@ -20,27 +24,32 @@ _CHUNK = 2048
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
-    """The profile of one SAE."""
+    """Return the profile of one SAE."""
     coder = subject.coder
-    ranks = np.unique(
-        np.append(np.geomspace(1, coder.m, 64).round().astype(int), coder.k)
-    )
-    return {
-        "rank_profile": Curve(ranks, profile(coder, subject.inputs(split))[ranks - 1])
-    }
+    log_spaced = np.geomspace(1, coder.m, 64).round().astype(int)
+    ranks = np.unique(np.append(log_spaced, coder.k))
+    mean_activations = profile(coder, subject.inputs(split))
+    return {"rank_profile": Curve(ranks, mean_activations[ranks - 1])}
 
 
 @torch.no_grad()
-def profile(coder: Coder, x: torch.Tensor | Inputs) -> np.ndarray:
-    """(m,) float64: the mean over prepared inputs (N, d) of the activations at each rank."""
+def profile(
+    coder: Coder, x: Float[Tensor, "images dim"] | Inputs
+) -> Float64[np.ndarray, " ranks"]:
+    """Return the mean activation at each rank, from 1 to m.
+
+    Args:
+        coder: the SAE.
+        x: prepared inputs, over which the mean is.
+    """
     total = np.zeros(coder.m)
     for part in x.split(_CHUNK):
-        a = coder.activations(coder.standardise(part)[0])
-        # NumPy sorts values alone, with the vector instructions there are: some 13 times as fast as `torch.sort`.
-        ascending = (
-            np.sort(a.numpy(), axis=1)
-            if a.device.type == "cpu"
-            else a.sort(dim=1).values.cpu().numpy()
-        )
+        activations = coder.activations(coder.standardise(part)[0])
+        # NumPy sorts values alone, with the vector instructions there are: some 13
+        # times as fast as `torch.sort`.
+        if activations.device.type == "cpu":
+            ascending = np.sort(activations.numpy(), axis=1)
+        else:
+            ascending = activations.sort(dim=1).values.cpu().numpy()
         total += ascending.sum(axis=0, dtype=np.float64)
     return total[::-1] / len(x)

@@ -1,4 +1,7 @@
-"""How well the codes reconstruct: R^2 in both conventions (`_residuals` defines them), NMSE, and L0."""
+"""Score how well the codes reconstruct: R^2 in both conventions, NMSE, and L0.
+
+`_residuals` defines the conventions.
+"""
 
 from sae.core.options import Options
 from sae.scoring.metrics import _residuals
@@ -12,8 +15,7 @@ ALONE = True
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
-    """Reconstruction of one SAE: `r2`, `r2_dim_mean`, `nmse`, `constant_dims`, `l0`."""
+    """Return `r2`, `r2_dim_mean`, `nmse`, `constant_dims` and `l0` of one SAE."""
     codes = subject.codes(split)
-    return _residuals.fit(subject.coder, subject.inputs(split), codes)._asdict() | {
-        "l0": codes.l0()
-    }
+    fit = _residuals.fit(subject.coder, subject.inputs(split), codes)
+    return {**fit._asdict(), "l0": codes.l0()}

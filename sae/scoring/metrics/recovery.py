@@ -1,15 +1,20 @@
-"""Whether an SAE has found the concepts that generated its inputs; nothing where these are not known.
+"""Say whether an SAE has found the concepts that generated its inputs.
 
-Means over the concepts that the split shows (`sae.data.synthetic` knows them), each matched with its most similar
-latent: `recovery_cosine`, of its direction and the latent's decoder row; `recovery_found`, the share above 0.9;
-`recovery_precision`, the share of the images on which the latent fires that show the concept, 0 if it never fires;
-`recovery_recall`, the share of the images that show the concept on which the latent fires.
+There is nothing to say where these are not known.
+
+Means over the concepts that the split shows (`sae.data.synthetic` knows them), each
+matched with its most similar latent: `recovery_cosine`, of its direction and the
+latent's decoder row; `recovery_found`, the share above 0.9; `recovery_precision`, the
+share of the images on which the latent fires that show the concept, 0 if it never
+fires; `recovery_recall`, the share of the images that show the concept on which the
+latent fires.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse
+from jaxtyping import Float, Int
+from scipy.sparse import csr_matrix, vstack
 
 from sae.core.options import Options
 from sae.data import synthetic
@@ -24,76 +29,101 @@ SPLITS = ("val", "test")
 READS = ()
 
 
+class _Truth(NamedTuple):
+    """The concepts that generated the images of a split.
+
+    Attributes:
+        dictionary: the direction of each concept.
+        strengths: > 0 where an image shows a concept.
+    """
+
+    dictionary: Float[np.ndarray, "concepts dim"]
+    strengths: Float[csr_matrix, "images concepts"]
+
+
 def score(subject: Subject, split: str, options: Options) -> Scores:
-    """Recovery of one SAE."""
+    """Return the recovery of one SAE."""
     spec = subject.splits[split].manifest["backbone"].get("spec", {})
     if spec.get("loader") != "generated":
         return {}
-    images = len(subject.embeddings(split))
-    dictionary, truth = subject.once_for_all(
-        ("recovery", split), lambda: _truth(spec, split, images)
+    image_count = len(subject.embeddings(split))
+    truth = subject.once_for_all(
+        ("recovery", split), lambda: _read_truth(spec, split, image_count)
     )
-    return of_codes(
-        subject.coder.W_dec.detach().cpu().numpy(),
-        subject.codes(split),
-        dictionary,
-        truth,
-    )
+    decoder = subject.coder.W_dec.detach().cpu().numpy()
+    return of_codes(decoder, subject.codes(split), truth.dictionary, truth.strengths)
 
 
-def _truth(
-    spec: dict[str, Any], split: str, count: int
-) -> tuple[Any, scipy.sparse.csr_matrix]:
-    """The directions of the concepts (concepts, d), and their strengths on the images of a split, csr (N, concepts)."""
+def _read_truth(spec: dict[str, Any], split: str, image_count: int) -> _Truth:
+    """Generate the truth behind a split.
+
+    Args:
+        spec: of the backbone that generated the embeddings.
+        split: the split.
+        image_count: its number of images.
+    """
     world = generated.world(entry("backbone", spec)[1])
-    return world.dictionary, scipy.sparse.vstack(
-        [s for _, s in synthetic.chunks(world, split, count)], format="csr"
-    )
+    chunks = synthetic.chunks(world, split, image_count)
+    strengths = vstack([of_chunk for _, of_chunk in chunks], format="csr")
+    return _Truth(world.dictionary, strengths)
 
 
 def of_codes(
-    decoder: np.ndarray,
+    decoder: Float[np.ndarray, "latents dim"],
     codes: Codes,
-    dictionary: np.ndarray,
-    truth: scipy.sparse.csr_matrix,
+    dictionary: Float[np.ndarray, "concepts dim"],
+    truth: Float[csr_matrix, "images concepts"],
 ) -> dict[str, float]:
-    """Scores of an SAE against the truth.
+    """Score an SAE against the truth.
 
     Args:
-        decoder: (m, d) decoder rows.
+        decoder: decoder rows.
         codes: of N images.
-        dictionary: (concepts, d) true directions.
-        truth: csr (N, concepts), > 0 where a concept is active.
+        dictionary: true directions.
+        truth: > 0 where a concept is active.
     """
-    cosine, latent = match(decoder, dictionary)
-    fires = (codes.matrix() > 0).astype(np.float64)
-    shows = (truth > 0).astype(np.float64)
+    cosine, latent_of_concept = match(decoder, dictionary)
     # Column c of both: does concept c's latent fire, does the image show c.
-    fires = fires.tocsc()[:, latent]
-    both = np.asarray(fires.multiply(shows).sum(axis=0)).ravel()
-    fired, shown = (
-        np.asarray(fires.sum(axis=0)).ravel(),
-        np.asarray(shows.sum(axis=0)).ravel(),
-    )
-    seen = shown > 0
-    precision = both / np.maximum(fired, 1)
+    all_fire = (codes.matrix() > 0).astype(np.float64)
+    fires = all_fire.tocsc()[:, latent_of_concept]
+    shows = (truth > 0).astype(np.float64)
+
+    fire_and_show_counts = np.asarray(fires.multiply(shows).sum(axis=0)).ravel()
+    fire_counts = np.asarray(fires.sum(axis=0)).ravel()
+    show_counts = np.asarray(shows.sum(axis=0)).ravel()
+
+    is_shown = show_counts > 0
+    precision = fire_and_show_counts / np.maximum(fire_counts, 1)
+    recall = fire_and_show_counts[is_shown] / show_counts[is_shown]
     return {
-        "recovery_cosine": float(cosine[seen].mean()),
-        "recovery_found": float((cosine[seen] > 0.9).mean()),
-        "recovery_precision": float(precision[seen].mean()),
-        "recovery_recall": float((both[seen] / shown[seen]).mean()),
+        "recovery_cosine": float(cosine[is_shown].mean()),
+        "recovery_found": float((cosine[is_shown] > 0.9).mean()),
+        "recovery_precision": float(precision[is_shown].mean()),
+        "recovery_recall": float(recall.mean()),
     }
 
 
-def match(decoder: np.ndarray, dictionary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each concept's most similar latent: its cosine (concepts,), signed, and its number (concepts,)."""
-    rows, truth = (
-        w / np.maximum(np.linalg.norm(w, axis=1, keepdims=True), 1e-12)
-        for w in (decoder, dictionary)
-    )
-    latent, cosine = np.empty(len(truth), dtype=np.int64), np.empty(len(truth))
-    for start in range(0, len(truth), 1024):
-        similarity = truth[start : start + 1024] @ rows.T
+def match(
+    decoder: Float[np.ndarray, "latents dim"],
+    dictionary: Float[np.ndarray, "concepts dim"],
+) -> tuple[Float[np.ndarray, " concepts"], Int[np.ndarray, " concepts"]]:
+    """Match each concept with its most similar latent.
+
+    Returns:
+        The cosine of each match, signed; and the number of the latent.
+    """
+    rows = _unit(decoder)
+    directions = _unit(dictionary)
+    latent = np.empty(len(directions), dtype=np.int64)
+    cosine = np.empty(len(directions))
+    for start in range(0, len(directions), 1024):
+        similarity = directions[start : start + 1024] @ rows.T
         latent[start : start + 1024] = similarity.argmax(axis=1)
         cosine[start : start + 1024] = similarity.max(axis=1)
     return cosine, latent
+
+
+def _unit(rows: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
+    """Divide rows by their norms; a row of zeros stays zero."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.maximum(norms, 1e-12)

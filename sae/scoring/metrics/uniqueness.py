@@ -1,14 +1,16 @@
-"""Whether latents have top images of their own (Pach et al. 2025, arXiv:2504.02821).
+"""Ask whether latents have top images of their own (Pach et al., arXiv:2504.02821).
 
-The top images of a latent are the 16 that activate it most; latents that fire on fewer are left out.
-`uniqueness`: 1 - the mean over latents of the highest Jaccard index of its top images and another latent's.
-`uniqueness_shared`: the share of latents that share more than half of their top images with another (Jaccard index
-above 1/3). `uniqueness_null`, `uniqueness_shared_null`: what these are for as many sets of 16 random images. NaN for
-less than two latents.
+The top images of a latent are the 16 that activate it most; latents that fire on fewer
+are left out. `uniqueness`: 1 - the mean over latents of the highest Jaccard index of
+its top images and another latent's. `uniqueness_shared`: the share of latents that
+share more than half of their top images with another (Jaccard index above 1/3).
+`uniqueness_null`, `uniqueness_shared_null`: what these are for as many sets of 16
+random images. NaN for less than two latents.
 """
 
 import numpy as np
-import scipy.sparse
+from jaxtyping import Float, Float64, Int
+from scipy.sparse import csc_matrix, csr_matrix
 
 from sae.core.options import Options
 from sae.scoring.subject import Scores, Subject
@@ -20,55 +22,69 @@ SPLITS = ("test",)
 READS = ()
 ALONE = True
 TOP = 16
-_PART = 512  # sets compared at once
+# Sets that are compared with all others at once.
+_PART = 512
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
-    """Uniqueness of one SAE's top images."""
-    names = (
-        "uniqueness",
-        "uniqueness_shared",
-        "uniqueness_null",
-        "uniqueness_shared_null",
-    )
-    images, sets = (
-        len(subject.embeddings(split)),
-        top_images(subject.codes(split).by_latent()),
-    )
+    """Return the uniqueness of one SAE's top images."""
+    image_count = len(subject.embeddings(split))
+    sets = top_images(subject.codes(split).by_latent())
     if len(sets) < 2:
-        return dict.fromkeys(names, float("nan"))
+        nan = float("nan")
+        return {
+            "uniqueness": nan,
+            "uniqueness_shared": nan,
+            "uniqueness_null": nan,
+            "uniqueness_shared_null": nan,
+        }
     rng = np.random.default_rng(0)
-    random = np.stack([rng.choice(images, TOP, replace=False) for _ in sets])
-    own, null = (highest_jaccard(of, images) for of in (sets, random))
-    values = (
-        1 - own.mean(),
-        (own > 1 / 3).mean(),
-        1 - null.mean(),
-        (null > 1 / 3).mean(),
-    )
-    return dict(zip(names, values, strict=True))
+    random_sets = np.stack([rng.choice(image_count, TOP, replace=False) for _ in sets])
+    overlap = highest_jaccard(sets, image_count)
+    null_overlap = highest_jaccard(random_sets, image_count)
+    return {
+        "uniqueness": 1 - overlap.mean(),
+        "uniqueness_shared": (overlap > 1 / 3).mean(),
+        "uniqueness_null": 1 - null_overlap.mean(),
+        "uniqueness_shared_null": (null_overlap > 1 / 3).mean(),
+    }
 
 
-def top_images(by_latent: scipy.sparse.csc_matrix) -> np.ndarray:
-    """(latents, TOP) the images of the highest activations of each latent that has as many; of equal ones the first."""
-    found = []
-    for start, end in zip(by_latent.indptr[:-1], by_latent.indptr[1:], strict=True):
+def top_images(
+    codes: Float[csc_matrix, "images latents"],
+) -> Int[np.ndarray, "sets top"]:
+    """Return the images that activate each latent most; of equal ones the first.
+
+    Args:
+        codes: latent by latent; one that fires on fewer than TOP images is left out.
+    """
+    sets = []
+    for start, end in zip(codes.indptr[:-1], codes.indptr[1:], strict=True):
         if end - start >= TOP:
-            order = np.argsort(-by_latent.data[start:end], kind="stable")[:TOP]
-            found.append(by_latent.indices[start:end][order])
-    return np.stack(found) if found else np.empty((0, TOP), dtype=np.int64)
+            order = np.argsort(-codes.data[start:end], kind="stable")[:TOP]
+            sets.append(codes.indices[start:end][order])
+    return np.stack(sets) if sets else np.empty((0, TOP), dtype=np.int64)
 
 
-def highest_jaccard(sets: np.ndarray, images: int) -> np.ndarray:
-    """(L,) of each set of TOP images, (L, TOP), the highest Jaccard index with another set."""
-    count = len(sets)
-    rows = np.repeat(np.arange(count), TOP)
-    member = scipy.sparse.csr_matrix(
-        (np.ones(count * TOP), (rows, sets.ravel())), shape=(count, images)
+def highest_jaccard(
+    sets: Int[np.ndarray, "sets top"], image_count: int
+) -> Float64[np.ndarray, " sets"]:
+    """Return the highest Jaccard index of each set with another one.
+
+    Args:
+        sets: TOP images each.
+        image_count: all images.
+    """
+    set_count = len(sets)
+    set_of_member = np.repeat(np.arange(set_count), TOP)
+    is_member = csr_matrix(
+        (np.ones(set_count * TOP), (set_of_member, sets.ravel())),
+        shape=(set_count, image_count),
     )
-    most = np.empty(count)
-    for start in range(0, count, _PART):
-        common = member[start : start + _PART] @ member.T
+    most_common = np.empty(set_count)
+    for start in range(0, set_count, _PART):
+        common = is_member[start : start + _PART] @ is_member.T
+        # Not with the set itself.
         common.setdiag(0, start)
-        most[start : start + _PART] = common.max(axis=1).toarray().ravel()
-    return most / (2 * TOP - most)
+        most_common[start : start + _PART] = common.max(axis=1).toarray().ravel()
+    return most_common / (2 * TOP - most_common)
