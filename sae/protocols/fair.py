@@ -89,9 +89,11 @@ class Options(Base):
         description="By dataset: longer SAEs are not trained. "
         "If it is not given, every method sets its own number of steps.",
     )
-    ranges: dict[str, Ranges] = Field({})
-    """By method, its own options: [lowest, highest], or {k8: [lowest, highest], ...}.
-    """
+    ranges: dict[str, Ranges] = Field(
+        {},
+        description="By method, its own options: [lowest, highest], "
+        "or {k8: [lowest, highest], ...}.",
+    )
     tuning: Seed
     """The seed of every trial."""
     fresh: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
