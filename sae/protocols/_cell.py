@@ -21,9 +21,7 @@ from sae.core import files, registry, workers
 from sae.core.errors import UserError
 from sae.core.options import Count
 from sae.protocols._history import Choice, History, table_key
-from sae.scoring import rows as rows_of
-from sae.scoring import stage
-from sae.scoring.rows import CELL
+from sae.scoring import rows, stage
 
 VERSION = 1
 progress = logging.getLogger("sae.progress")
@@ -80,9 +78,7 @@ def train(
 
     _write_bank(trainer.bank, choices)
     place.unfinished.unlink(missing_ok=True)
-    files.write_parquet(
-        scores / "validation.parquet", rows_of.joined(validation_tables)
-    )
+    files.write_parquet(scores / "validation.parquet", rows.joined(validation_tables))
     files.write_parquet(scores / "selection.parquet", _selection(plan, choices))
 
 
@@ -109,12 +105,13 @@ def _follow(
     protocol_options = registry.head("protocol", name).options.of_record(options)
     trained: dict[str, Member] = {}
     while True:
-        to_score = [
+        # Rows that were computed in an earlier turn are read again.
+        metrics_by_sae = [
             (entry, list(protocol.METRICS))
             for entry in trainer.bank.saes
             if entry.protocol == name
         ]
-        validation, _, _ = scorer.score(trainer.bank, to_score)
+        validation, _, _ = scorer.score(trainer.bank, metrics_by_sae)
         scorer.write()
 
         history = History(plan, protocol_options, trained, validation.to_pandas())
@@ -160,13 +157,13 @@ def _check_no_other_protocol_has(
 def _report(plan: Plan, name: str, sae_count: int, choice: Choice) -> None:
     """Log how many SAEs a protocol trained, and how many of its rows have a status."""
     row_counts = Counter(row["status"] for row in choice.rows)
-    in_words = ", ".join(f"{count} {status}" for status, count in row_counts.items())
+    counts_text = ", ".join(f"{count} {status}" for status, count in row_counts.items())
     progress.info(
         "%s: protocol %s: %d SAEs; %s",
         plan.cell,
         name,
         sae_count,
-        in_words or "nothing to choose",
+        counts_text or "nothing to choose",
     )
 
 
@@ -193,9 +190,9 @@ def _selection(plan: Plan, choices: Mapping[str, Choice]) -> pa.Table:
 
     `seed` is null where a choice is of all seeds.
     """
-    cell = plan.model_dump(include={*CELL})
-    rows = []
+    cell = plan.model_dump(include={*rows.CELL})
+    chosen_rows = []
     for name, choice in choices.items():
         for row in choice.rows:
-            rows.append({**cell, "protocol": name, **row})
-    return rows_of.table(rows, [*CELL, "method", "seed", "protocol"])
+            chosen_rows.append({**cell, "protocol": name, **row})
+    return rows.table(chosen_rows, [*rows.CELL, "method", "seed", "protocol"])

@@ -1,4 +1,4 @@
-"""Every method tuned in as many trials, read as fronts of R^2 and each of two scores.
+"""Tune every method in as many trials, and judge its fronts of R^2 and two scores.
 
 `sae.scoring.front` has the rule of feasible trials, fronts and windows.
 
@@ -124,25 +124,27 @@ def next(history: History) -> list[Member]:
         UserError: the baseline diverged at every learning rate, or none of its trials
             is feasible.
     """
+    # Round 1: the baseline at lengths that double.
     lengths = _find_lengths(history)
-    members = [
-        member
-        for steps in lengths.steps
-        for member in _baseline_at_length(history, steps)
-    ]
+    members: list[Member] = []
+    for steps in lengths.steps:
+        members += _baseline_at_length(history, steps)
     if not history.has(members):
         return members
 
+    # Round 2: every method at the same points of the common options.
     points_by_method = _common_points(history, lengths)
     members += _flatten(points_by_method)
     if not history.has(members):
         return members
 
+    # Round 3: further points around the best trials of each method.
     refined_by_method = _refined_points(history, lengths, points_by_method)
     members += _flatten(refined_by_method)
     if not history.has(members):
         return members
 
+    # Round 4: the vertices of fronts, with fresh seeds.
     fronts = _find_fronts(history, points_by_method, refined_by_method)
     members += _judged_members(history, fronts)
     return members
@@ -151,52 +153,19 @@ def next(history: History) -> list[Member]:
 def choose(history: History) -> Choice:
     """Say which trials are vertices, and what they weigh in each window.
 
+    All rounds were trained: what each of them asked for is worked out once more.
+
     Returns:
-        A row for each method, score, window and vertex with weight in it; or one for a
-        method and score without a vertex. Judged are the SAEs of the last round.
+        Rows as :func:`_vertex_rows` has them. Judged are the SAEs of the last round.
     """
-    # All rounds were trained: what each asked for follows from the history once more.
     lengths = _find_lengths(history)
     points_by_method = _common_points(history, lengths)
     refined_by_method = _refined_points(history, lengths, points_by_method)
     fronts = _find_fronts(history, points_by_method, refined_by_method)
 
-    facts = lengths.facts()
-    rows: list[dict[str, Any]] = []
-    for (method, score), vertices in fronts.vertices.items():
-        best_r2 = fronts.best_r2_of_baseline(method)
-        front_columns = {
-            "method": method,
-            "seed": None,
-            "score": score,
-            "bar": best_r2,
-            **facts,
-        }
-        if vertices.empty:
-            no_vertex = {"trial": None, "role": None, "status": "infeasible"}
-            rows.append({**front_columns, **no_vertex})
-            continue
-
-        columns = ["trial", "r2", *FRONT_SCORES, "l0", "firing"]
-        vertex_records = vertices[columns].to_dict("records")
-        for width in history.options.widths:
-            window = Window(best_r2 - width, best_r2)
-            weights = front.weights(vertices["r2"].to_numpy(float), window).tolist()
-            for vertex, weight in zip(vertex_records, weights, strict=True):
-                if weight > 0:
-                    row = {
-                        **front_columns,
-                        "width": width,
-                        "weight": weight,
-                        "reach": fronts.reach(method),
-                        **vertex,
-                        "role": "vertex",
-                        "status": "chosen",
-                    }
-                    rows.append(row)
-
+    rows = _vertex_rows(history, lengths, fronts)
     judged = {table_key(member) for member in _judged_members(history, fronts)}
-    return Choice(rows, judged, facts)
+    return Choice(rows, judged, lengths.facts())
 
 
 def at_most(plan: Plan, options: Options) -> Sizes:
@@ -210,6 +179,7 @@ def at_most(plan: Plan, options: Options) -> Sizes:
     most_steps = None
     if options.most_steps:
         most_steps = options.most_steps[plan.dataset]
+        # The lengths first, 2 first, 4 first, ... up to the longest.
         length_count = (most_steps // options.steps.first).bit_length()
         trial_counts[_baseline(plan)] += RATES_OF_LENGTH * length_count
 
@@ -283,8 +253,7 @@ def _find_lengths(history: History) -> _Lengths:
         if best_before is not None:
             gain = best - best_before
             settled = bool(
-                gain["r2"] < options.steps.gain_r2
-                and gain["ms"] < options.steps.gain_ms
+                gain["r2"] < options.steps.gain_r2 and gain[MS] < options.steps.gain_ms
             )
         if settled or 2 * lengths[-1] > most_steps:
             return _Lengths(lengths, settled)
@@ -311,10 +280,13 @@ def _baseline_at_length(history: History, steps: int) -> list[Member]:
 
 
 def _best_of_length(history: History, steps: int) -> pd.Series:
-    """Return r2 and ms of the baseline at one length, at its rate of highest R^2.
+    """Return R^2 and MS of the baseline at one length, at its rate of highest R^2.
+
+    Returns:
+        Two numbers, under the names r2 and `MS`.
 
     Raises:
-        UserError: it diverged at every learning rate.
+        UserError: the baseline diverged at every learning rate.
     """
     trials = _score_trials(history, _baseline_at_length(history, steps))
     ended_well = trials["status"] == "ok"
@@ -364,6 +336,7 @@ def _own_ranges(history: History, method: str) -> dict[str, Sequence[float]]:
     """Return {option: [lowest, highest]} of a method's own options, at the cell's k."""
     ranges = {}
     for name, ends in history.options.ranges.get(method, {}).items():
+        # The rule has one range for all cells, or {k8: [lowest, highest], ...}.
         ranges[name] = ends[f"k{history.plan.k}"] if isinstance(ends, dict) else ends
     return ranges
 
@@ -431,7 +404,7 @@ def _tuning_member(
         lengths: Of round 1, which has ended. A method that sets its own number of steps
             keeps it.
         method: Its name.
-        trial: {option: value}, without the steps.
+        trial: {option: value}. The steps are set here, whatever it says of them.
     """
     settings: dict[str, Any] = {name: _rounded(value) for name, value in trial.items()}
     steps = history.plan.methods[method].recipe.get("steps")
@@ -469,6 +442,7 @@ def _refined_points(
                     name: _third_around(getattr(options, name), trial[name])
                     for name in COMMON
                 }
+            # By name, since the order of config.yaml should decide nothing.
             box_by_name = dict(sorted(box.items()))
             purpose = f"{method} {number}"
             for point in _draw_points(history, box_by_name, options.values, purpose):
@@ -481,7 +455,8 @@ def _promising_trials(history: History, members: list[Member]) -> list[dict[str,
     """Return the options of the trials to refine, as many as the rule says.
 
     First come those on the front of MS, then the other feasible ones, both by falling
-    R^2. Where these are too few, those of which most latents fire stand for all.
+    R^2. Where these are too few, the trials whose latents fire most are returned
+    instead, feasible or not.
 
     Args:
         history: Of the cell.
@@ -502,6 +477,7 @@ def _promising_trials(history: History, members: list[Member]) -> list[dict[str,
 
 def _third_around(ends: Sequence[float], middle: float) -> list[float]:
     """Return the third of a range around a value, in the logarithm, cut at its ends."""
+    # The factor that spans half of a third, as the whole range has six such halves.
     half_third = (ends[1] / ends[0]) ** (1 / 6)
     return [max(ends[0], middle / half_third), min(ends[1], middle * half_third)]
 
@@ -550,14 +526,15 @@ class _Fronts:
     def windows(self, method: str, score: str) -> list[Window]:
         """Return the windows in which a front is read; the headline's is the first.
 
-        A baseline is also read at the R^2 where the methods that are compared with it
-        end.
+        A baseline is also read at the R^2 where it and the methods that are compared
+        with it end.
         """
         best_r2 = self.best_r2_of_baseline(method)
         reaches = [math.inf]
         for (other_method, other_score), vertices in self.vertices.items():
-            is_compared = self.history.plan.root(other_method) == method
-            if is_compared and other_score == score and not vertices.empty:
+            # Only a baseline is at the end of another method's `against`.
+            is_its_baseline = self.history.plan.root(other_method) == method
+            if is_its_baseline and other_score == score and not vertices.empty:
                 reaches.append(self.reach(other_method))
         return [
             Window(best_r2 - width, best_r2, reach=reach)
@@ -584,6 +561,7 @@ def _find_fronts(
         )
         for method in history.plan.tuned
     }
+    # Detection is missing where no backbone of another family sees the images.
     measured_scores: tuple[str, ...] = (MS,)
     if any(of_method[DETECTION].notna().any() for of_method in trials.values()):
         measured_scores = FRONT_SCORES
@@ -622,6 +600,50 @@ def _judged_members(history: History, fronts: _Fronts) -> list[Member]:
     return members
 
 
+def _vertex_rows(
+    history: History, lengths: _Lengths, fronts: _Fronts
+) -> list[dict[str, Any]]:
+    """Return what selection.parquet says of the fronts.
+
+    Returns:
+        A row for each method, score, window and vertex with weight in it; or one for a
+        method and score without a vertex.
+    """
+    rows: list[dict[str, Any]] = []
+    for (method, score), vertices in fronts.vertices.items():
+        best_r2 = fronts.best_r2_of_baseline(method)
+        front_columns = {
+            "method": method,
+            "seed": None,
+            "score": score,
+            "bar": best_r2,
+            **lengths.facts(),
+        }
+        if vertices.empty:
+            no_vertex = {"trial": None, "role": None, "status": "infeasible"}
+            rows.append({**front_columns, **no_vertex})
+            continue
+
+        columns = ["trial", "r2", *FRONT_SCORES, "l0", "firing"]
+        vertex_records = vertices[columns].to_dict("records")
+        for width in history.options.widths:
+            window = Window(best_r2 - width, best_r2)
+            weights = front.weights(vertices["r2"].to_numpy(float), window).tolist()
+            for vertex, weight in zip(vertex_records, weights, strict=True):
+                if weight > 0:
+                    row = {
+                        **front_columns,
+                        "width": width,
+                        "weight": weight,
+                        "reach": fronts.reach(method),
+                        **vertex,
+                        "role": "vertex",
+                        "status": "chosen",
+                    }
+                    rows.append(row)
+    return rows
+
+
 # What several rounds use.
 
 
@@ -639,7 +661,7 @@ def _score_trials(history: History, members: list[Member]) -> pd.DataFrame:
     """
     rows = history.of(members)
     ms = "ms_mean_alive"
-    # Where all diverged there are no columns of scores.
+    # Where all diverged there are no columns of scores: they become NaN.
     names = ["r2", "l0", "dead_train", "m", ms, f"{ms}_across_groups", DETECTION]
     numbers = rows.reindex(columns=names).astype(float)
     options_by_name = {member.name: member.trial for member in members}
@@ -650,6 +672,7 @@ def _score_trials(history: History, members: list[Member]) -> pd.DataFrame:
         k=history.plan.k,
         firing=1 - numbers["dead_train"] / numbers["m"],
     )
+    # Across groups, where the images of the cell have groups.
     trials[MS] = numbers[f"{ms}_across_groups"].fillna(numbers[ms])
     trials[DETECTION] = numbers[DETECTION]
     return trials.assign(feasible=front.feasible(trials, history.options))

@@ -230,7 +230,7 @@ def _check_baselines(history: History) -> None:
         UserError: one did.
     """
     specs = history.plan.methods
-    baselines = {spec.against for spec in specs.values()}
+    baselines = {spec.against for spec in specs.values() if spec.against is not None}
     for method, spec in specs.items():
         if spec.against is None and not (spec.at or spec.control):
             baselines.add(method)
