@@ -1,11 +1,13 @@
-"""Which SAEs a cell trains next, given what validation says so far, and which of them count: one file an entry.
+"""Which SAEs a cell trains next, and which of them count: one file a protocol.
 
-An entry has `VERSION`; `METRICS`, what it reads of each SAE on the validation split; perhaps a class `Options`; and
+A protocol sees what validation says so far. It has `VERSION`; `METRICS`, what it reads
+of each SAE on the validation split; perhaps a class `Options`; and
 
     next(history) -> list[Member]       every SAE that it asks for, as far as it can say
     choose(history) -> Choice           when nothing that it asks for is missing
     at_most(plan, options) -> Sizes     how many SAEs these may be
 
-`history` is what was trained for it, with its scores on validation (:class:`sae.protocols._history.History`): no number
-of the test split can reach it. `_cell` trains what is asked for, scores it, and asks again.
+`history` is what was trained for it, with its scores on validation
+(:class:`sae.protocols._history.History`): no number of the test split can reach it.
+`_cell` trains what is asked for, scores it, and asks again.
 """

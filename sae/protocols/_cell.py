@@ -1,11 +1,13 @@
-"""Train a cell: each protocol says which SAEs come next, they are trained, scored on validation, and it is asked again.
+"""Train a cell: each protocol says which SAEs come next, until it asks for no more.
 
-No test image is read. What was trained lies in the store, what was scored in the store of rows: a choice that fails, or
-a job that is killed, loses the SAE in training and no more.
+They are trained, scored on validation, and the protocol is asked again. No test image
+is read. What was trained lies in the store, what was scored in the store of rows: a
+choice that fails, or a job that is killed, loses the SAE in training and no more.
 """
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,13 @@ from typing import Any
 import pyarrow as pa
 
 from sae.bank.plan import Member, Plan, named
+from sae.bank.read import Bank
 from sae.bank.train import Place, Trainer, cell_of
 from sae.core import files, registry, workers
 from sae.core.errors import UserError
 from sae.core.options import Count
-from sae.protocols._history import Choice, History
-from sae.scoring import rows as rows_of
-from sae.scoring import stage
-from sae.scoring.rows import CELL
+from sae.protocols._history import Choice, History, table_key
+from sae.scoring import rows, stage
 
 VERSION = 1
 progress = logging.getLogger("sae.progress")
@@ -36,107 +37,162 @@ def train(
     at_once: Count = 1,
     device: str = "cpu",
 ) -> None:
-    """Write bank.json (`place.bank`), and selection.parquet and validation.parquet in `scores`.
+    """Train and choose the SAEs of a cell.
+
+    Writes bank.json (`place.bank`), and selection.parquet and validation.parquet in
+    `scores`.
 
     Args:
         settings: what the cell trains; JSON of `sae.bank.plan.Plan`.
-        activations_dir: folder of the splits of one (dataset, backbone); `train` and `val` are read.
+        activations_dir: folder of the splits of one (dataset, backbone); `train` and
+            `val` are read.
         scores: folder of the cell's scores.
-        others: {backbone: folder of its splits} of the experiment's other backbones, where a protocol reads them.
-        at_once: SAEs to train side by side, each in a process of its own; the result is the same.
+        others: {backbone: folder of its splits} of the experiment's other backbones,
+            where a protocol reads them.
+        at_once: SAEs to train side by side, each in a process of its own; the result is
+            the same.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
     Raises:
         UserError: a bad plan or bad activations, or what a protocol raises.
     """
-    plan, choices, tables = settings, dict[str, Choice](), []
+    plan = settings
+    choices: dict[str, Choice] = {}
+    validation_tables = []
     with workers.pool(at_once) as side_by_side:
-        trainer = Trainer(
-            plan, cell_of(plan, activations_dir, device), place, side_by_side
-        )
+        cell = cell_of(plan, activations_dir, device)
+        trainer = Trainer(plan, cell, place, side_by_side)
         for name, options in plan.protocols.items():
-            read = registry.load("protocol", name).METRICS
             metrics = {
                 metric: stage.options_of(metric, plan.metrics.get(metric))
-                for metric in read
+                for metric in registry.load("protocol", name).METRICS
             }
-            rows = scores / ".rows/train" / name
+            stored_rows = scores / ".rows/train" / name
             scorer = stage.Scorer(
-                metrics, activations_dir, others or {}, rows, device, ("val",)
+                metrics, activations_dir, others or {}, stored_rows, device, ("val",)
             )
             with scorer.kept():
-                choices[name], table = follow(plan, name, options, trainer, scorer)
-            tables.append(table)
-    judged = set[tuple[str, str, int]]().union(
-        *(choice.judged for choice in choices.values())
-    )
-    saes = [
-        replace(e, judged=e.ok and (e.method, e.name, e.seed) in judged)
-        for e in trainer.bank.saes
-    ]
-    replace(
-        trainer.bank,
-        saes=saes,
-        facts={name: choice.facts for name, choice in choices.items()},
-    ).write()
+                choice, validation = _follow(plan, name, options, trainer, scorer)
+            choices[name] = choice
+            validation_tables.append(validation)
+
+    _write_bank(trainer.bank, choices)
     place.unfinished.unlink(missing_ok=True)
-    files.write_parquet(scores / "validation.parquet", rows_of.joined(tables))
-    cell = plan.model_dump(include={*CELL})
-    chosen = [
-        cell | {"protocol": name} | row
-        for name, choice in choices.items()
-        for row in choice.rows
-    ]
-    # A seed is none where a choice is of all seeds.
-    files.write_parquet(
-        scores / "selection.parquet",
-        rows_of.table(chosen, [*CELL, "method", "seed", "protocol"]),
-    )
+    files.write_parquet(scores / "validation.parquet", rows.joined(validation_tables))
+    files.write_parquet(scores / "selection.parquet", _selection(plan, choices))
 
 
-def follow(
+def _follow(
     plan: Plan,
     name: str,
     options: dict[str, Any],
     trainer: Trainer,
     scorer: stage.Scorer,
 ) -> tuple[Choice, pa.Table]:
-    """Train what a protocol asks for until it asks for no more; what it then chooses, and all scores on validation."""
-    protocol, typed = (
-        registry.load("protocol", name),
-        registry.head("protocol", name).options.of_record(options),
-    )
+    """Train what a protocol asks for until it asks for no more, and let it choose.
+
+    Args:
+        plan: What the cell trains.
+        name: The protocol.
+        options: Its options, as the plan has them.
+        trainer: Trains SAEs, and lists those of the whole cell.
+        scorer: Gives what the protocol reads on validation.
+
+    Returns:
+        What the protocol chose, and the scores of its SAEs on validation.
+    """
+    protocol = registry.load("protocol", name)
+    protocol_options = registry.head("protocol", name).options.of_record(options)
     trained: dict[str, Member] = {}
     while True:
-        own = [
+        # Rows that were computed in an earlier turn are read again.
+        metrics_by_sae = [
             (entry, list(protocol.METRICS))
             for entry in trainer.bank.saes
             if entry.protocol == name
         ]
-        table = scorer.score(trainer.bank, own)[0]
+        validation, _, _ = scorer.score(trainer.bank, metrics_by_sae)
         scorer.write()
-        history = History(plan, typed, trained, table.to_pandas())
-        new = named(
+
+        history = History(plan, protocol_options, trained, validation.to_pandas())
+        lacking = named(
             member for member in protocol.next(history) if member.path not in trained
         )
-        if not new:
+        if not lacking:
             break
-        asked = {(m.method, m.name, m.settings.seed): path for path, m in new.items()}
-        for (
-            entry
-        ) in trainer.bank.saes:  # By names, since one that diverged has no path.
-            if path := asked.get((entry.method, entry.name, entry.seed)):
-                said = f"protocols {entry.protocol} and {name} both ask for {path}"
-                raise UserError(
-                    f"{plan.cell}: {said}: give one of them a trial or seed of its own"
-                )
-        trainer.bring(list(new.values()))
-        trained = trained | new
+        _check_no_other_protocol_has(lacking, trainer.bank, plan, name)
+        trainer.bring(list(lacking.values()))
+        trained = {**trained, **lacking}
+
     choice = protocol.choose(history)
-    counts = Counter(row["status"] for row in choice.rows)
-    said = (
-        ", ".join(f"{count} {status}" for status, count in counts.items())
-        or "nothing to choose"
+    _report(plan, name, len(trained), choice)
+    return choice, validation
+
+
+def _check_no_other_protocol_has(
+    members: Mapping[str, Member], bank: Bank, plan: Plan, name: str
+) -> None:
+    """Check that no protocol before this one asked for an SAE of the same path.
+
+    Args:
+        members: {path: SAE} that the protocol asks for now.
+        bank: What was trained in the cell so far, for any protocol.
+        plan: What the cell trains.
+        name: The protocol that asks.
+
+    Raises:
+        UserError: another one asked for one of them.
+    """
+    # By names, since an SAE that diverged has no path in the bank.
+    path_by_key = {table_key(member): path for path, member in members.items()}
+    for entry in bank.saes:
+        key = (entry.method, entry.name, entry.seed)
+        if key in path_by_key:
+            raise UserError(
+                f"{plan.cell}: protocols {entry.protocol} and {name} both ask for "
+                f"{path_by_key[key]}: give one of them a trial or seed of its own"
+            )
+
+
+def _report(plan: Plan, name: str, sae_count: int, choice: Choice) -> None:
+    """Log how many SAEs a protocol trained, and how many of its rows have a status."""
+    row_counts = Counter(row["status"] for row in choice.rows)
+    counts_text = ", ".join(f"{count} {status}" for status, count in row_counts.items())
+    progress.info(
+        "%s: protocol %s: %d SAEs; %s",
+        plan.cell,
+        name,
+        sae_count,
+        counts_text or "nothing to choose",
     )
-    progress.info("%s: protocol %s: %d SAEs; %s", plan.cell, name, len(trained), said)
-    return choice, table
+
+
+def _write_bank(bank: Bank, choices: Mapping[str, Choice]) -> None:
+    """Write bank.json with what the protocols chose.
+
+    Args:
+        bank: What was trained in the cell.
+        choices: {protocol: what it chose}.
+    """
+    judged = set[tuple[str, str, int]]()
+    for choice in choices.values():
+        judged.update(choice.judged)
+    saes = []
+    for entry in bank.saes:
+        is_judged = entry.ok and (entry.method, entry.name, entry.seed) in judged
+        saes.append(replace(entry, judged=is_judged))
+    facts = {name: choice.facts for name, choice in choices.items()}
+    replace(bank, saes=saes, facts=facts).write()
+
+
+def _selection(plan: Plan, choices: Mapping[str, Choice]) -> pa.Table:
+    """Return selection.parquet: the rows of all choices, protocol by protocol.
+
+    `seed` is null where a choice is of all seeds.
+    """
+    cell = plan.model_dump(include={*rows.CELL})
+    chosen_rows = []
+    for name, choice in choices.items():
+        for row in choice.rows:
+            chosen_rows.append({**cell, "protocol": name, **row})
+    return rows.table(chosen_rows, [*rows.CELL, "method", "seed", "protocol"])

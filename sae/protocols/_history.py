@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 
 class Sizes(NamedTuple):
-    """How many SAEs a protocol trains in a cell: those that are known beforehand, and those that it chooses, at most.
+    """How many SAEs a protocol trains in a cell, at most.
 
     Attributes:
-        trials, after: counts.
+        trials: How many are known beforehand.
+        after: How many it chooses, given scores.
         by_method: {method: how many of both}.
-        judged: how many are judged, at most.
-        most_steps: of the longest training, where the protocol decides on it.
+        judged: How many are judged.
+        most_steps: The steps of the longest training, where the protocol decides on it.
     """
 
     trials: int
@@ -36,11 +37,12 @@ class History:
     """What was trained for a protocol in a cell.
 
     Attributes:
-        plan: of the cell.
-        options: the protocol's own.
+        plan: What the cell trains.
+        options: The protocol's own.
         trained: {path: SAE}, in the order in which they were asked for.
-        validation: a row per SAE in that order: method, trial (its name), seed, the swept options, status, m, and what
-            the protocol's `METRICS` give on the validation split, NaN where an SAE diverged.
+        validation: A row for each SAE in that order, with the columns method, trial
+            (its name), seed, the swept options, status, m, and what the protocol's
+            `METRICS` give on the validation split; NaN where an SAE diverged.
     """
 
     plan: Plan
@@ -49,19 +51,20 @@ class History:
     validation: pd.DataFrame
 
     def has(self, members: Iterable[Member]) -> bool:
-        """Whether all of these were trained."""
+        """Say whether all of some SAEs were trained."""
         return named(members).keys() <= self.trained.keys()
 
     def of(self, members: Iterable[Member]) -> pd.DataFrame:
-        """The rows of these, as far as they were trained."""
-        wanted = {(m.method, m.name, m.settings.seed) for m in members}
-        keys = zip(
-            *(self.validation[name] for name in ("method", "trial", "seed")),
+        """Return the rows of `validation` of some SAEs, as far as they were trained."""
+        member_keys = {table_key(member) for member in members}
+        row_keys = zip(
+            self.validation["method"],
+            self.validation["trial"],
+            self.validation["seed"],
             strict=True,
         )
-        return self.validation.loc[
-            np.array([key in wanted for key in keys], dtype=bool)
-        ]
+        is_of_members = np.array([key in member_keys for key in row_keys], dtype=bool)
+        return self.validation.loc[is_of_members]
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,18 @@ class Choice:
     """What a protocol chose.
 
     Attributes:
-        rows: of selection.parquet, without the cell and the protocol: method, seed, trial, role, status, ...
-        judged: the SAEs that get every score: (method, trial's name, seed).
-        facts: what it found out of the cell.
+        rows: Rows of selection.parquet, {column: value}, without the cell and the
+            protocol: method, seed, trial, role, status, and columns of the protocol's
+            own.
+        judged: The SAEs that get every score, as :func:`table_key` names them.
+        facts: What the protocol found out about the cell.
     """
 
     rows: list[dict[str, Any]]
     judged: set[tuple[str, str, int]]
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+def table_key(member: Member) -> tuple[str, str, int]:
+    """Return what names an SAE in a cell's tables: (method, trial's name, seed)."""
+    return member.method, member.name, member.settings.seed

@@ -1,17 +1,21 @@
-"""Every method tuned in as many trials, read as fronts of R^2 and each of two scores.
+"""Tune every method in as many trials, and judge its fronts of R^2 and two scores.
 
 `sae.scoring.front` has the rule of feasible trials, fronts and windows.
 
-What it trains in a cell, all chosen on the validation split with one tuning seed:
+A cell trains in four rounds. All of them are chosen on the validation split, the first
+three with one tuning seed:
 
 1. The baseline at lengths that double, as long as it gains from more steps.
-2. The same points of a Sobol sequence over learning rate, encoder scale and AuxK's alpha for every method, its own
-   options at the geometric middle of their ranges. Each (dataset, backbone) has a scramble of its own.
-3. Around two of a method's trials, those of highest R^2 on its front of MS, further values of its own options; a method
-   without any has points in a box of a third of each common range.
-4. Every vertex of a front that weighs anything in a window below R*, the best R^2 of the baseline, with fresh seeds; of
-   the baseline also those that weigh where a method reaches no further. By these alone a method is judged. `at` methods
-   train at the vertex that weighs most in the first window.
+2. The same points of a Sobol sequence over learning rate, encoder scale and AuxK's
+   alpha for every method, its own options at the geometric middle of their ranges. Each
+   (dataset, backbone) has a scramble of its own.
+3. Around two of a method's trials, those of highest R^2 on its front of MS, further
+   values of its own options; a method without any has points in a box of a third of
+   each common range.
+4. Every vertex of a front that weighs anything in a window below R*, the best R^2 of
+   the baseline, with fresh seeds; of the baseline also those that weigh where a method
+   reaches no further. By these alone a method is judged. `at` methods train at the
+   vertex that weighs most in the first window.
 
 docs/protocol.md has the rule, and says what rests on it.
 """
@@ -20,9 +24,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -32,7 +36,7 @@ from sae.bank.plan import Member, Plan
 from sae.core.errors import UserError
 from sae.core.options import Count, Range, Ranges, Seed, Share, distinct
 from sae.core.options import Options as Base
-from sae.protocols._history import Choice, History, Sizes
+from sae.protocols._history import Choice, History, Sizes, table_key
 from sae.scoring import front
 from sae.scoring.front import DETECTION, MS, Window
 
@@ -41,20 +45,24 @@ if TYPE_CHECKING:
 
 VERSION = 2
 METRICS = ("reconstruction", "monosemanticity", "firing", "detection")
-# The scores whose fronts say what is judged; detection is measured where a backbone of
-# another family sees the images. By the first one trials are refined.
-FRONTS_OF = (MS, DETECTION)
 NAME = "fair"
+# The scores whose fronts say what is judged. By the first one trials are refined.
+# Detection is measured where a backbone of another family sees the images.
+FRONT_SCORES = (MS, DETECTION)
+# The options that every method has, in the order of the Sobol sequence's dimensions.
 COMMON = ("lr", "encoder_scale", "auxk_alpha")
-RATES = 3  # At which the baseline tries a length.
-VERTICES = (
-    6  # What costs reckon a method to have on both fronts: the most that was seen.
-)
-DIMENSIONS = 8  # Of every Sobol sequence: its scramble hangs on their number.
+# At how many learning rates the baseline tries a length.
+RATES_OF_LENGTH = 3
+# How many vertices costs reckon a method to have on both fronts: the most ever seen.
+EXPECTED_VERTICES = 6
+# The dimensions of every Sobol sequence: its scramble hangs on their number.
+SOBOL_DIMENSIONS = 8
 
 
 class StepsOptions(Base):
-    """How long a cell's SAEs train: steps double until the baseline gains less than both."""
+    """
+    How long a cell's SAEs train: steps double until the baseline gains less than both.
+    """
 
     first: Count
     gain_r2: Share
@@ -76,10 +84,16 @@ class Options(Base):
     """Trials around each of these."""
     design_seed: Seed
     steps: StepsOptions
-    most_steps: dict[str, Count] | None = None
-    """By dataset: longer SAEs are not trained. If it is not given, every method sets its own number of steps."""
-    ranges: dict[str, Ranges] = Field({})
-    """By method, its own options: [lowest, highest], or {k8: [lowest, highest], ...}."""
+    most_steps: dict[str, Count] | None = Field(
+        None,
+        description="By dataset: longer SAEs are not trained. "
+        "If it is not given, every method sets its own number of steps.",
+    )
+    ranges: dict[str, Ranges] = Field(
+        {},
+        description="By method, its own options: [lowest, highest], "
+        "or {k8: [lowest, highest], ...}.",
+    )
     tuning: Seed
     """The seed of every trial."""
     fresh: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
@@ -91,259 +105,401 @@ class Options(Base):
 
     @field_validator("fresh")
     @classmethod
-    def _apart(cls, seeds: list[int], info: ValidationInfo) -> list[int]:
-        if info.data.get("tuning") in seeds:
+    def _check_not_tuned_on(cls, seeds: list[int], info: ValidationInfo) -> list[int]:
+        tuning_seed = info.data.get("tuning")
+        if tuning_seed in seeds:
             raise ValueError(
-                f"{info.data['tuning']} is the seed of `tuning` too; what is judged must not be tuned on"
+                f"{tuning_seed} is the seed of `tuning` too; "
+                "what is judged must not be tuned on"
             )
         return seeds
 
 
 def next(history: History) -> list[Member]:
-    """The rounds of this module, each once all that it rests on is there.
+    """Return the SAEs of all rounds that can be said so far, round after round.
+
+    A round can be said when all SAEs of the rounds before it were trained.
 
     Raises:
-        UserError: the baseline diverged at every learning rate, or none of its trials is feasible.
+        UserError: the baseline diverged at every learning rate, or none of its trials
+            is feasible.
     """
-    asked: list[Member] = []
-    for members in _Rounds(history).in_turn():
-        asked += members
-        if not history.has(asked):
-            break
-    return asked
+    # Round 1: the baseline at lengths that double.
+    lengths = _find_lengths(history)
+    members: list[Member] = []
+    for steps in lengths.steps:
+        members += _baseline_at_length(history, steps)
+    if not history.has(members):
+        return members
+
+    # Round 2: every method at the same points of the common options.
+    points_by_method = _common_points(history, lengths)
+    members += _flatten(points_by_method)
+    if not history.has(members):
+        return members
+
+    # Round 3: further points around the best trials of each method.
+    refined_by_method = _refined_points(history, lengths, points_by_method)
+    members += _flatten(refined_by_method)
+    if not history.has(members):
+        return members
+
+    # Round 4: the vertices of fronts, with fresh seeds.
+    fronts = _find_fronts(history, points_by_method, refined_by_method)
+    members += _judged_members(history, fronts)
+    return members
 
 
 def choose(history: History) -> Choice:
     """Say which trials are vertices, and what they weigh in each window.
 
+    All rounds were trained: what each of them asked for is worked out once more.
+
     Returns:
-        A row for each method, score, window and vertex with weight in it; or one for a
-        method without a feasible trial.
+        Rows as :func:`_vertex_rows` has them. Judged are the SAEs of the last round.
     """
-    rounds = _Rounds(history)
-    rows: list[dict[str, Any]] = []
-    for (method, score), vertices in rounds.fronts.items():
-        best_r2 = rounds.best_r2_of_baseline(method)
-        about = {"method": method, "seed": None, "score": score, "bar": best_r2}
-        about |= rounds.facts
-        if vertices.empty:
-            rows.append(about | {"trial": None, "role": None, "status": "infeasible"})
-            continue
-        columns = ["trial", "r2", *FRONTS_OF, "l0", "firing"]
-        records = vertices[columns].to_dict("records")
-        for width in history.options.widths:
-            window = Window(best_r2 - width, best_r2)
-            weights = front.weights(vertices["r2"].to_numpy(float), window).tolist()
-            for vertex, weight in zip(records, weights, strict=True):
-                if weight > 0:
-                    reach = rounds.reach(method)
-                    place = {"width": width, "weight": weight, "reach": reach}
-                    role = {"role": "vertex", "status": "chosen"}
-                    rows.append(about | place | vertex | role)
-    judged = {(m.method, m.name, m.settings.seed) for m in rounds.judged()}
-    return Choice(rows, judged, rounds.facts)
+    lengths = _find_lengths(history)
+    points_by_method = _common_points(history, lengths)
+    refined_by_method = _refined_points(history, lengths, points_by_method)
+    fronts = _find_fronts(history, points_by_method, refined_by_method)
+
+    rows = _vertex_rows(history, lengths, fronts)
+    judged = {table_key(member) for member in _judged_members(history, fronts)}
+    return Choice(rows, judged, lengths.facts())
 
 
 def at_most(plan: Plan, options: Options) -> Sizes:
-    """As many trials of each method; after them its refined ones, and as many vertices as are to be expected."""
-    seeds, refined, most = len(options.fresh), options.refined * options.values, None
-    trials = dict.fromkeys(plan.tuned, options.points)
+    """Count the SAEs of a cell.
+
+    Known beforehand are the trials of the first two rounds, at the most lengths that
+    are possible. Chosen are the refined trials and what is judged, with as many
+    vertices as are to be expected.
+    """
+    trial_counts = dict.fromkeys(plan.tuned, options.points)
+    most_steps = None
     if options.most_steps:
-        most = options.most_steps[plan.dataset]
-        trials[_baseline(plan)] += RATES * (most // options.steps.first).bit_length()
-    judged = dict.fromkeys(trials, seeds * VERTICES) | {
-        name: seeds for m in trials for name in plan.at(m)
-    }
-    after = {
-        name: count + (refined if name in trials else 0)
-        for name, count in judged.items()
-    }
-    of_both = {name: trials.get(name, 0) + count for name, count in after.items()}
+        most_steps = options.most_steps[plan.dataset]
+        # The lengths first, 2 first, 4 first, ... up to the longest.
+        length_count = (most_steps // options.steps.first).bit_length()
+        trial_counts[_baseline(plan)] += RATES_OF_LENGTH * length_count
+
+    # A method is judged at all its vertices, its `at` methods at one of them.
+    seed_count = len(options.fresh)
+    judged_counts = dict.fromkeys(trial_counts, seed_count * EXPECTED_VERTICES)
+    for method in trial_counts:
+        for at_method in plan.at(method):
+            judged_counts[at_method] = seed_count
+
+    chosen_counts = dict(judged_counts)
+    for method in trial_counts:
+        chosen_counts[method] += options.refined * options.values
+
     return Sizes(
-        sum(trials.values()), sum(after.values()), of_both, sum(judged.values()), most
+        trials=sum(trial_counts.values()),
+        after=sum(chosen_counts.values()),
+        by_method={
+            method: trial_counts.get(method, 0) + count
+            for method, count in chosen_counts.items()
+        },
+        judged=sum(judged_counts.values()),
+        most_steps=most_steps,
     )
 
 
-class _Rounds:
-    """What is trained in each round, as far as the history says it; every answer is worked out once."""
+# Round 1: how long the SAEs train.
 
-    def __init__(self, history: History) -> None:
-        self._history, self._plan, self._options = (
-            history,
-            history.plan,
-            history.options,
-        )
-        self._common: dict[str, Sequence[float]] = {
-            name: getattr(self._options, name) for name in COMMON
-        }
 
-    def in_turn(self) -> Iterator[list[Member]]:
-        """The SAEs of each round. One may be asked for when those before it were trained."""
-        yield [
-            member for steps in self._lengths[0] for member in self._at_length(steps)
-        ]
-        yield [*itertools.chain(*self.points.values())]
-        yield [*itertools.chain(*self.refined.values())]
-        yield self.judged()
+@dataclass(frozen=True)
+class _Lengths:
+    """The lengths of training that the baseline tries, in steps.
 
-    # Round 1: the steps.
+    Attributes:
+        steps: The lengths tried so far, and the next one while round 1 goes on; when it
+            has ended, the last one is the cell's. Empty where every method sets its own
+            number of steps.
+        settled: Whether the last doubling gained little in both scores.
+    """
 
-    @property
+    steps: list[int]
+    settled: bool
+
     def facts(self) -> dict[str, Any]:
-        """{steps, undertrained}: how long the cell trains, and whether the baseline would still gain from more.
+        """Return {steps, undertrained}, or {} where every method sets its own steps.
 
-        Nothing where every method sets its own. Only after the first round.
+        `steps` says how long the cell trains, `undertrained` whether the baseline would
+        still gain from more. Both hold only when round 1 has ended.
         """
-        lengths, settled = self._lengths
-        return {"steps": lengths[-1], "undertrained": not settled} if lengths else {}
+        if not self.steps:
+            return {}
+        return {"steps": self.steps[-1], "undertrained": not self.settled}
 
-    @functools.cached_property
-    def _lengths(self) -> tuple[list[int], bool]:
-        """The lengths tried so far and the next one, and whether the last doubling gained little in both scores.
 
-        No length where every method sets its own.
-        """
-        if not self._options.most_steps:
-            return [], True
-        most, rule = self._options.most_steps[self._plan.dataset], self._options.steps
-        lengths, best = [rule.first], []
-        while self._history.has(self._at_length(lengths[-1])):
-            best.append(self._best(lengths[-1]))
-            gained = (
-                best[-1] - best[-2]
-                if len(best) > 1
-                else {"r2": math.inf, "ms": math.inf}
+def _find_lengths(history: History) -> _Lengths:
+    """Double the length of training as long as the baseline gains, up to the longest.
+
+    Raises:
+        UserError: the baseline diverged at every learning rate.
+    """
+    options = history.options
+    if not options.most_steps:
+        return _Lengths([], settled=True)
+
+    most_steps = options.most_steps[history.plan.dataset]
+    lengths = [options.steps.first]
+    best_before = None
+    while history.has(_baseline_at_length(history, lengths[-1])):
+        best = _best_of_length(history, lengths[-1])
+        settled = False
+        if best_before is not None:
+            gain = best - best_before
+            settled = bool(
+                gain["r2"] < options.steps.gain_r2 and gain[MS] < options.steps.gain_ms
             )
-            settled = bool(gained["r2"] < rule.gain_r2 and gained["ms"] < rule.gain_ms)
-            if settled or 2 * lengths[-1] > most:
-                return lengths, settled
-            lengths.append(2 * lengths[-1])
-        return lengths, False
+        if settled or 2 * lengths[-1] > most_steps:
+            return _Lengths(lengths, settled)
 
-    def _at_length(self, steps: int) -> list[Member]:
-        """The baseline with three learning rates."""
-        low, high = self._options.lr
-        # The middles of the range's thirds, in the logarithm.
-        rates = [
-            _rounded(low * (high / low) ** ((2 * n + 1) / (2 * RATES)))
-            for n in range(RATES)
+        best_before = best
+        lengths.append(2 * lengths[-1])
+    return _Lengths(lengths, settled=False)
+
+
+def _baseline_at_length(history: History, steps: int) -> list[Member]:
+    """Return the baseline's SAEs of one length, at each of three learning rates."""
+    plan, options = history.plan, history.options
+    low, high = options.lr
+    # The middles of the range's thirds, in the logarithm.
+    rates = [
+        _rounded(low * (high / low) ** ((2 * n + 1) / (2 * RATES_OF_LENGTH)))
+        for n in range(RATES_OF_LENGTH)
+    ]
+    baseline = _baseline(plan)
+    return [
+        plan.member(baseline, {"lr": lr, "steps": steps}, options.tuning, NAME)
+        for lr in rates
+    ]
+
+
+def _best_of_length(history: History, steps: int) -> pd.Series:
+    """Return R^2 and MS of the baseline at one length, at its rate of highest R^2.
+
+    Returns:
+        Two numbers, under the names r2 and `MS`.
+
+    Raises:
+        UserError: the baseline diverged at every learning rate.
+    """
+    trials = _score_trials(history, _baseline_at_length(history, steps))
+    ended_well = trials["status"] == "ok"
+    is_scored = trials[["r2", "l0", "firing", MS]].notna().all(axis=1)
+    scores = trials.loc[ended_well & is_scored, ["r2", MS]]
+    if scores.empty:
+        raise UserError(
+            f"{history.plan.cell}: the baseline diverged at every learning rate: "
+            "lower `lr` of protocol fair"
+        )
+    return scores.loc[scores["r2"].idxmax()]
+
+
+def _baseline(plan: Plan) -> str:
+    """Return the method that says how many steps are enough.
+
+    It is the first tuned one that is compared with no other method.
+    """
+    compared_with_none = [
+        method for method in plan.tuned if plan.methods[method].against is None
+    ]
+    return compared_with_none[0]
+
+
+# Round 2: every method at the same points of the common options.
+
+
+def _common_points(history: History, lengths: _Lengths) -> dict[str, list[Member]]:
+    """Return {method: its trials at the common points}, own options in the middle."""
+    options = history.options
+    common_box = {name: getattr(options, name) for name in COMMON}
+    common_points = _draw_points(history, common_box, options.points, "points")
+    points_by_method = {}
+    for method in history.plan.tuned:
+        middle = {
+            name: math.sqrt(low * high)
+            for name, (low, high) in _own_ranges(history, method).items()
+        }
+        points_by_method[method] = [
+            _tuning_member(history, lengths, method, {**point, **middle})
+            for point in common_points
         ]
-        baseline, seed = _baseline(self._plan), self._options.tuning
-        return [
-            self._plan.member(baseline, {"lr": lr, "steps": steps}, seed, NAME)
-            for lr in rates
-        ]
+    return points_by_method
 
-    def _best(self, steps: int) -> pd.Series:
-        """r2 and ms of a length, at its rate of highest R^2."""
-        rows = self._scores(self._at_length(steps))
-        scored = rows[["r2", "l0", "firing", MS]].notna().all(axis=1)
-        rows = rows.loc[(rows["status"] == "ok") & scored, ["r2", MS]]
-        if rows.empty:
-            said = "the baseline diverged at every learning rate: lower `lr` of protocol fair"
-            raise UserError(f"{self._plan.cell}: {said}")
-        return rows.loc[rows["r2"].idxmax()]
 
-    # Rounds 2 and 3: the trials.
+def _own_ranges(history: History, method: str) -> dict[str, Sequence[float]]:
+    """Return {option: [lowest, highest]} of a method's own options, at the cell's k."""
+    ranges = {}
+    for name, ends in history.options.ranges.get(method, {}).items():
+        # The rule has one range for all cells, or {k8: [lowest, highest], ...}.
+        ranges[name] = ends[f"k{history.plan.k}"] if isinstance(ends, dict) else ends
+    return ranges
 
-    @functools.cached_property
-    def points(self) -> dict[str, list[Member]]:
-        """Every method at the common points."""
-        common = self._drawn(self._common, self._options.points, "points")
-        found: dict[str, list[Member]] = {}
-        for method in self._plan.tuned:
-            middle = {
-                name: math.sqrt(low * high)
-                for name, (low, high) in self._ranges(method).items()
-            }
-            found[method] = [self._member(method, trial | middle) for trial in common]
-        return found
 
-    @functools.cached_property
-    def refined(self) -> dict[str, list[Member]]:
-        """Around the trials of a method that promise most, its own options; without any, the common ones nearby."""
-        found: dict[str, list[Member]] = {method: [] for method in self._plan.tuned}
-        for method, members in found.items():
-            for number, trial in enumerate(self._promising(method)):
-                box = self._ranges(method) or {
-                    name: _third(self._common[name], trial[name]) for name in COMMON
+def _draw_points(
+    history: History, box: Mapping[str, Sequence[float]], count: int, purpose: str
+) -> list[dict[str, float]]:
+    """Draw points in a box from a Sobol sequence, evenly in the logarithm.
+
+    Args:
+        history: Of the cell. Cells that differ in k alone have the same scramble.
+        box: {option: [lowest, highest]}, in the order of the sequence's dimensions.
+        count: How many points.
+        purpose: What they are drawn for; each purpose has a scramble of its own.
+
+    Returns:
+        {option: value} of each point.
+    """
+    plan = history.plan
+    text = f"{history.options.design_seed} {plan.dataset} {plan.backbone} {purpose}"
+    digest = hashlib.sha256(text.encode()).digest()
+    unit_points = sobol(count, int.from_bytes(digest[:4], "big"))
+    # A box has fewer options than the sequence has dimensions: the first ones are read.
+    return [
+        {
+            name: _value_at(ends, share)
+            for (name, ends), share in zip(box.items(), unit_point, strict=False)
+        }
+        for unit_point in unit_points
+    ]
+
+
+@functools.cache
+def sobol(count: int, seed: int) -> list[list[float]]:
+    """Return the first points of a scrambled Sobol sequence in the unit cube.
+
+    Args:
+        count: How many points.
+        seed: Of the scramble.
+
+    Returns:
+        (count, SOBOL_DIMENSIONS) coordinates.
+    """
+    from scipy.stats import qmc  # Takes half a second.
+
+    sequence = qmc.Sobol(SOBOL_DIMENSIONS, scramble=True, rng=seed)
+    # It warns unless the number of points that are drawn is a power of 2.
+    exponent = max(0, count - 1).bit_length()
+    return sequence.random_base2(exponent)[:count].tolist()
+
+
+def _value_at(ends: Sequence[float], share: float) -> float:
+    """Return the value at a share of a range, from 0 to 1, in the logarithm."""
+    low, high = map(math.log, ends)
+    return math.exp(low + share * (high - low))
+
+
+def _tuning_member(
+    history: History, lengths: _Lengths, method: str, trial: Mapping[str, float]
+) -> Member:
+    """Return the SAE of a trial: values rounded, with its steps, of the tuning seed.
+
+    Args:
+        history: Of the cell.
+        lengths: Of round 1, which has ended. A method that sets its own number of steps
+            keeps it.
+        method: Its name.
+        trial: {option: value}. The steps are set here, whatever it says of them.
+    """
+    settings: dict[str, Any] = {name: _rounded(value) for name, value in trial.items()}
+    steps = history.plan.methods[method].recipe.get("steps")
+    if not steps and lengths.steps:
+        steps = lengths.steps[-1]
+    if steps:
+        settings["steps"] = steps
+    return history.plan.member(method, settings, history.options.tuning, NAME)
+
+
+def _rounded(value: float) -> float:
+    """Round to three significant digits."""
+    return float(f"{value:.3g}")
+
+
+# Round 3: further points around the best trials of each method.
+
+
+def _refined_points(
+    history: History, lengths: _Lengths, points_by_method: Mapping[str, list[Member]]
+) -> dict[str, list[Member]]:
+    """Return {method: further trials around those of its points that promise most}.
+
+    They differ in the method's own options; if it has none, in the common ones nearby.
+    """
+    options = history.options
+    refined_by_method: dict[str, list[Member]] = {}
+    for method in history.plan.tuned:
+        refined_by_method[method] = []
+        promising_trials = _promising_trials(history, points_by_method[method])
+        for number, trial in enumerate(promising_trials):
+            box = _own_ranges(history, method)
+            if not box:
+                box = {
+                    name: _third_around(getattr(options, name), trial[name])
+                    for name in COMMON
                 }
-                drawn = self._drawn(
-                    dict(sorted(box.items())),
-                    self._options.values,
-                    f"{method} {number}",
-                )
-                members += [self._member(method, trial | values) for values in drawn]
-        return found
+            # By name, since the order of config.yaml should decide nothing.
+            box_by_name = dict(sorted(box.items()))
+            purpose = f"{method} {number}"
+            for point in _draw_points(history, box_by_name, options.values, purpose):
+                member = _tuning_member(history, lengths, method, {**trial, **point})
+                refined_by_method[method].append(member)
+    return refined_by_method
 
-    def _promising(self, method: str) -> list[dict[str, Any]]:
-        """The trials of highest R^2 on the front, then among the other feasible ones; where these are too few, those
-        that fire most.
-        """
-        count, rows = self._options.refined, self._scores(self.points[method])
-        feasible = rows[rows["feasible"] & rows[MS].notna()]
-        vertices = front.vertices(rows, MS)
-        others = feasible.drop(index=vertices.index).sort_values(
-            "r2", ascending=False, kind="stable"
-        )
-        order = [*vertices["options"], *others["options"]]
-        if len(order) < count:
-            order = [
-                *rows.sort_values("firing", ascending=False, kind="stable")["options"]
-            ]
-        return order[:count]
 
-    def _member(self, method: str, trial: dict[str, Any]) -> Member:
-        trial = {name: _rounded(value) for name, value in trial.items()}
-        steps = self._plan.methods[method].recipe.get("steps") or self.facts.get(
-            "steps"
-        )
-        trial |= {"steps": steps} if steps else {}
-        return self._plan.member(method, trial, self._options.tuning, NAME)
+def _promising_trials(history: History, members: list[Member]) -> list[dict[str, Any]]:
+    """Return the options of the trials to refine, as many as the rule says.
 
-    def _ranges(self, method: str) -> dict[str, Sequence[float]]:
-        """{option: its range} of a method's own options, in this cell."""
-        given = self._options.ranges.get(method, {})
-        return {
-            name: ends[f"k{self._plan.k}"] if isinstance(ends, dict) else ends
-            for name, ends in given.items()
-        }
+    First come those on the front of MS, then the other feasible ones, both by falling
+    R^2. Where these are too few, the trials whose latents fire most are returned
+    instead, feasible or not.
 
-    def _drawn(
-        self, box: dict[str, Sequence[float]], count: int, what: str
-    ) -> list[dict[str, float]]:
-        """Points of a box, of a Sobol sequence whose scramble is the same for every k of a (dataset, backbone)."""
-        text = f"{self._options.design_seed} {self._plan.dataset} {self._plan.backbone} {what}"
-        unit = sobol(
-            count, int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-        )
-        return [
-            {
-                name: _between(box[name], at)
-                for name, at in zip(box, point, strict=False)
-            }
-            for point in unit
-        ]
+    Args:
+        history: Of the cell.
+        members: A method's trials at the common points.
+    """
+    count = history.options.refined
+    trials = _score_trials(history, members)
+    vertices = front.vertices(trials, MS)
+    feasible_trials = trials[trials["feasible"] & trials[MS].notna()]
+    below_front = feasible_trials.drop(index=vertices.index)
+    below_front = below_front.sort_values("r2", ascending=False, kind="stable")
+    in_order = [*vertices["options"], *below_front["options"]]
+    if len(in_order) < count:
+        by_firing = trials.sort_values("firing", ascending=False, kind="stable")
+        in_order = [*by_firing["options"]]
+    return in_order[:count]
 
-    # Round 4: what is judged.
 
-    @functools.cached_property
-    def trials(self) -> dict[str, pd.DataFrame]:
-        """{method: its trials, with what validation says of them}."""
-        members = {m: [*self.points[m], *self.refined[m]] for m in self._plan.tuned}
-        return {method: self._scores(asked) for method, asked in members.items()}
+def _third_around(ends: Sequence[float], middle: float) -> list[float]:
+    """Return the third of a range around a value, in the logarithm, cut at its ends."""
+    # The factor that spans half of a third, as the whole range has six such halves.
+    half_third = (ends[1] / ends[0]) ** (1 / 6)
+    return [max(ends[0], middle / half_third), min(ends[1], middle * half_third)]
 
-    @functools.cached_property
-    def fronts(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """{(method, score): the vertices of its front}, of scores that are measured."""
-        measured = [MS]
-        if any(trials[DETECTION].notna().any() for trials in self.trials.values()):
-            measured = [*FRONTS_OF]
-        return {
-            (method, score): front.vertices(trials, score)
-            for method, trials in self.trials.items()
-            for score in measured
-        }
+
+# Round 4: what is judged.
+
+
+@dataclass(frozen=True)
+class _Fronts:
+    """The fronts of a cell's methods on validation.
+
+    Attributes:
+        history: Of the cell.
+        trials: {method: the rows of its trials of rounds 2 and 3}, with the columns of
+            :func:`_score_trials`.
+        vertices: {(method, score): the rows that are vertices of its front}, of the
+            scores that are measured.
+    """
+
+    history: History
+    trials: dict[str, pd.DataFrame]
+    vertices: dict[tuple[str, str], pd.DataFrame]
 
     def reach(self, method: str) -> float:
         """Return the best R^2 of a method's feasible trials; NaN if it has none."""
@@ -355,109 +511,173 @@ class _Rounds:
         Raises:
             UserError: the baseline has no feasible trial.
         """
-        root = self._plan.root(method)
-        reach = self.reach(root)
+        plan, options = self.history.plan, self.history.options
+        baseline = plan.root(method)
+        reach = self.reach(baseline)
         if math.isnan(reach):
             raise UserError(
-                f"{self._plan.cell}: no trial of {root} is feasible under protocol fair (L0 at most "
-                f"{self._options.l0:g} k, and {self._options.firing:.0%} of the latents or more fire on training "
-                "images): its ranges of lr and auxk_alpha do not fit this cell"
+                f"{plan.cell}: no trial of {baseline} is feasible under protocol fair "
+                f"(L0 at most {options.l0:g} k, and {options.firing:.0%} of the "
+                "latents or more fire on training images): its ranges of lr and "
+                "auxk_alpha do not fit this cell"
             )
         return reach
 
-    def judged(self) -> list[Member]:
-        """Return every vertex with weight in a window, and the `at` methods, with fresh seeds."""
-        members: list[Member] = []
-        for (method, score), vertices in self.fronts.items():
-            windows = self._windows(method, score)
-            if vertices.empty:
-                continue
-            r2 = vertices["r2"].to_numpy(float)
-            weights = [front.weights(r2, window) for window in windows]
-            kept = vertices["options"][np.sum(weights, axis=0) > 0]
-            heaviest = vertices["options"].iloc[int(np.argmax(weights[0]))]
-            for seed in self._options.fresh:
-                members += [
-                    self._plan.member(method, trial, seed, NAME) for trial in kept
-                ]
-                if score == MS:
-                    at_choice = self._plan.at(method)
-                    members += [
-                        self._plan.member(other, heaviest, seed, NAME)
-                        for other in at_choice
-                    ]
-        return members
-
-    def _windows(self, method: str, score: str) -> list[Window]:
+    def windows(self, method: str, score: str) -> list[Window]:
         """Return the windows in which a front is read; the headline's is the first.
 
-        A baseline is also read at the R^2 where the methods that are compared with it end.
+        A baseline is also read at the R^2 where it and the methods that are compared
+        with it end.
         """
         best_r2 = self.best_r2_of_baseline(method)
-        compared = [
-            other
-            for other, of in self.fronts
-            if of == score
-            and self._plan.root(other) == method
-            and len(self.fronts[other, of])
-        ]
+        reaches = [math.inf]
+        for (other_method, other_score), vertices in self.vertices.items():
+            # Only a baseline is at the end of another method's `against`.
+            is_its_baseline = self.history.plan.root(other_method) == method
+            if is_its_baseline and other_score == score and not vertices.empty:
+                reaches.append(self.reach(other_method))
         return [
             Window(best_r2 - width, best_r2, reach=reach)
-            for reach in (math.inf, *map(self.reach, compared))
-            for width in self._options.widths
+            for reach in reaches
+            for width in self.history.options.widths
         ]
 
-    def _scores(self, members: list[Member]) -> pd.DataFrame:
-        """Return what the rule reads of each trial, on validation.
 
-        Columns: trial, options, status, k, r2, l0, firing, feasible, and each score of
-        `FRONTS_OF`.
-        """
-        rows = self._history.of(members)
-        ms = "ms_mean_alive"
-        # Where all diverged there are no columns of scores.
-        names = ["r2", "l0", "dead_train", "m", ms, f"{ms}_across_groups", DETECTION]
-        numbers = rows.reindex(columns=names).astype(float)
-        options = {member.name: member.trial for member in members}
-        trials = numbers[["r2", "l0"]].assign(
-            trial=rows["trial"],
-            options=rows["trial"].map(options),
-            status=rows["status"],
-            k=self._plan.k,
-            firing=1 - numbers["dead_train"] / numbers["m"],
+def _find_fronts(
+    history: History,
+    points_by_method: Mapping[str, list[Member]],
+    refined_by_method: Mapping[str, list[Member]],
+) -> _Fronts:
+    """Find each method's front of each score that is measured in the cell.
+
+    Args:
+        history: Of the cell.
+        points_by_method: {method: its trials of round 2}.
+        refined_by_method: {method: its trials of round 3}.
+    """
+    trials = {
+        method: _score_trials(
+            history, [*points_by_method[method], *refined_by_method[method]]
         )
-        trials[MS] = numbers[f"{ms}_across_groups"].fillna(numbers[ms])
-        trials[DETECTION] = numbers[DETECTION]
-        return trials.assign(feasible=front.feasible(trials, self._options))
+        for method in history.plan.tuned
+    }
+    # Detection is missing where no backbone of another family sees the images.
+    measured_scores: tuple[str, ...] = (MS,)
+    if any(of_method[DETECTION].notna().any() for of_method in trials.values()):
+        measured_scores = FRONT_SCORES
+    vertices = {
+        (method, score): front.vertices(of_method, score)
+        for method, of_method in trials.items()
+        for score in measured_scores
+    }
+    return _Fronts(history, trials, vertices)
 
 
-def _baseline(plan: Plan) -> str:
-    """The method that says how many steps are enough: the first that is compared with no other one."""
-    first, *_ = (name for name in plan.tuned if plan.methods[name].against is None)
-    return first
+def _judged_members(history: History, fronts: _Fronts) -> list[Member]:
+    """Return what is trained with fresh seeds, and judged by them.
+
+    These are the vertices of each front that weigh anything in one of its windows. A
+    method that is `at` another one trains at the vertex of that one's front of MS that
+    weighs most in the headline's window.
+    """
+    plan = history.plan
+    members: list[Member] = []
+    for (method, score), vertices in fronts.vertices.items():
+        windows = fronts.windows(method, score)
+        if vertices.empty:
+            continue
+
+        r2 = vertices["r2"].to_numpy(float)
+        weights = [front.weights(r2, window) for window in windows]
+        weighing_trials = vertices["options"][np.sum(weights, axis=0) > 0]
+        heaviest_trial = vertices["options"].iloc[int(np.argmax(weights[0]))]
+        for seed in history.options.fresh:
+            for trial in weighing_trials:
+                members.append(plan.member(method, trial, seed, NAME))
+            if score == MS:
+                for at_method in plan.at(method):
+                    members.append(plan.member(at_method, heaviest_trial, seed, NAME))
+    return members
 
 
-def _between(ends: Sequence[float], at: float) -> float:
-    """The value at a share of a range, in the logarithm."""
-    low, high = map(math.log, ends)
-    return math.exp(low + at * (high - low))
+def _vertex_rows(
+    history: History, lengths: _Lengths, fronts: _Fronts
+) -> list[dict[str, Any]]:
+    """Return what selection.parquet says of the fronts.
+
+    Returns:
+        A row for each method, score, window and vertex with weight in it; or one for a
+        method and score without a vertex.
+    """
+    rows: list[dict[str, Any]] = []
+    for (method, score), vertices in fronts.vertices.items():
+        best_r2 = fronts.best_r2_of_baseline(method)
+        front_columns = {
+            "method": method,
+            "seed": None,
+            "score": score,
+            "bar": best_r2,
+            **lengths.facts(),
+        }
+        if vertices.empty:
+            no_vertex = {"trial": None, "role": None, "status": "infeasible"}
+            rows.append({**front_columns, **no_vertex})
+            continue
+
+        columns = ["trial", "r2", *FRONT_SCORES, "l0", "firing"]
+        vertex_records = vertices[columns].to_dict("records")
+        for width in history.options.widths:
+            window = Window(best_r2 - width, best_r2)
+            weights = front.weights(vertices["r2"].to_numpy(float), window).tolist()
+            for vertex, weight in zip(vertex_records, weights, strict=True):
+                if weight > 0:
+                    row = {
+                        **front_columns,
+                        "width": width,
+                        "weight": weight,
+                        "reach": fronts.reach(method),
+                        **vertex,
+                        "role": "vertex",
+                        "status": "chosen",
+                    }
+                    rows.append(row)
+    return rows
 
 
-def _third(ends: Sequence[float], middle: float) -> list[float]:
-    """The third of a range around a value, in the logarithm, as far as it lies in the range."""
-    apart = (ends[1] / ends[0]) ** (1 / 6)
-    return [max(ends[0], middle / apart), min(ends[1], middle * apart)]
+# What several rounds use.
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.3g}")
+def _score_trials(history: History, members: list[Member]) -> pd.DataFrame:
+    """Return what the rule reads of trials, on validation.
+
+    Args:
+        history: Of the cell.
+        members: The SAEs of one method, all with the tuning seed.
+
+    Returns:
+        A row for each one that was trained. Columns: trial (its name), options (a
+        dict), status, k, r2, l0, firing (the share of latents that fires on training
+        images), feasible, and each score of `FRONT_SCORES`.
+    """
+    rows = history.of(members)
+    ms = "ms_mean_alive"
+    # Where all diverged there are no columns of scores: they become NaN.
+    names = ["r2", "l0", "dead_train", "m", ms, f"{ms}_across_groups", DETECTION]
+    numbers = rows.reindex(columns=names).astype(float)
+    options_by_name = {member.name: member.trial for member in members}
+    trials = numbers[["r2", "l0"]].assign(
+        trial=rows["trial"],
+        options=rows["trial"].map(options_by_name),
+        status=rows["status"],
+        k=history.plan.k,
+        firing=1 - numbers["dead_train"] / numbers["m"],
+    )
+    # Across groups, where the images of the cell have groups.
+    trials[MS] = numbers[f"{ms}_across_groups"].fillna(numbers[ms])
+    trials[DETECTION] = numbers[DETECTION]
+    return trials.assign(feasible=front.feasible(trials, history.options))
 
 
-@functools.cache
-def sobol(count: int, seed: int) -> list[list[float]]:
-    """(count, DIMENSIONS) points in the unit cube: the first of a scrambled Sobol sequence."""
-    from scipy.stats import qmc  # Takes half a second.
-
-    # Its length must be a power of 2, or it warns.
-    sequence = qmc.Sobol(DIMENSIONS, scramble=True, rng=seed)
-    return sequence.random_base2(max(0, count - 1).bit_length())[:count].tolist()
+def _flatten(members_by_method: Mapping[str, list[Member]]) -> list[Member]:
+    """Return the SAEs of all methods, method by method."""
+    return [member for members in members_by_method.values() for member in members]

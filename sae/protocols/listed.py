@@ -1,4 +1,7 @@
-"""Trials that the config lists, beside those of other protocols, for fronts; nothing is chosen of them."""
+"""Trials that the config lists, beside those of other protocols, for fronts.
+
+Nothing is chosen of them.
+"""
 
 from typing import Any
 
@@ -16,30 +19,34 @@ NAME = "listed"
 class Options(Base):
     """What an experiment lists."""
 
-    trials: dict[str, list[dict[str, Any]]] = Field({})
-    """{method: its trials}, {option: value} each; every one is trained with every seed."""
+    trials: dict[str, list[dict[str, Any]]] = Field(
+        {},
+        description="{method: its trials}, {option: value} each; "
+        "every one is trained with every seed.",
+    )
 
 
 def next(history: History) -> list[Member]:
-    """All of them."""
-    plan, trials = history.plan, history.options.trials
-    return [
-        plan.member(m, trial, seed, NAME)
-        for m in trials
-        for trial in trials[m]
-        for seed in plan.seeds
-    ]
+    """Return every listed trial with every seed."""
+    members = []
+    for method, trials in history.options.trials.items():
+        for trial in trials:
+            for seed in history.plan.seeds:
+                members.append(history.plan.member(method, trial, seed, NAME))
+    return members
 
 
 def choose(history: History) -> Choice:
-    """Nothing."""
+    """Choose nothing."""
     return Choice([], set())
 
 
 def at_most(plan: Plan, options: Options) -> Sizes:
-    """All of them."""
-    of = {
+    """Count the SAEs; all are known beforehand, and none is judged."""
+    sae_counts = {
         method: len(trials) * len(plan.seeds)
         for method, trials in options.trials.items()
     }
-    return Sizes(sum(of.values()), 0, of, 0)
+    return Sizes(
+        trials=sum(sae_counts.values()), after=0, by_method=sae_counts, judged=0
+    )

@@ -1,14 +1,16 @@
-"""The rule of arXiv:2606.27321: the largest lambda that loses no R^2 against the baseline, on the validation split.
+"""The rule of arXiv:2606.27321: the largest lambda that loses no R^2, on validation.
 
-Every method trains the trials of its sweep with every seed; one that is `at` another one then trains at what was chosen
-for that one. Each seed chooses for itself.
+Every method trains the trials of its sweep with every seed. Of a method's trials whose
+R^2 is at least the baseline's, that of the largest lambda is chosen. A method that is
+`at` another one then trains at what was chosen for that one. Each seed chooses for
+itself.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sae.bank.plan import Member, Plan, PlannedMethod
@@ -26,51 +28,65 @@ TOLERANCE = 0.0  # R^2 at least the other's, not one bit less.
 
 
 def next(history: History) -> list[Member]:
-    """Every trial with every seed; then the `at` methods at what was chosen.
+    """Return every trial with every seed; then `at` methods too, at what was chosen.
 
     Raises:
         UserError: a method that others are compared with diverged.
     """
-    plan, trials = history.plan, _trials(history.plan)
-    if not history.has(trials):
-        return trials
+    plan = history.plan
+    trial_members = _trials(plan)
+    if not history.has(trial_members):
+        return trial_members
     _check_baselines(history)
-    chosen = {
+
+    options_of_trial = {
+        (member.method, member.name): member.trial for member in trial_members
+    }
+    chosen_trials = {
         (row["method"], row["seed"]): row["trial"] for row in choose(history).rows
     }
-    options = {(member.method, member.name): member.trial for member in trials}
-    at = []
+    at_members = []
     for method, spec in plan.methods.items():
+        if spec.at is None:
+            continue
         for seed in plan.seeds:
-            if spec.at and (trial := chosen.get((spec.at, seed))):
-                at.append(plan.member(method, options[spec.at, trial], seed, NAME))
-    return trials + at
+            trial = chosen_trials.get((spec.at, seed))
+            # On fallback there is nothing to train at.
+            if trial is not None:
+                trial_options = options_of_trial[spec.at, trial]
+                at_members.append(plan.member(method, trial_options, seed, NAME))
+    return trial_members + at_members
 
 
 def choose(history: History) -> Choice:
-    """One trial per method and seed; see :func:`chosen`."""
-    rows = chosen(history.of(_trials(history.plan)), history.plan.methods)
-    return Choice(
-        rows,
-        {
-            (row["method"], row["trial"], row["seed"])
-            for row in rows
-            if row["trial"] is not None
-        },
-    )
+    """Choose one trial per method and seed; :func:`chosen` has the rule.
+
+    Judged is what was chosen.
+    """
+    validation = history.of(_trials(history.plan))
+    rows = chosen(validation, history.plan.methods)
+    judged = {
+        (row["method"], row["trial"], row["seed"])
+        for row in rows
+        if row["trial"] is not None
+    }
+    return Choice(rows, judged)
 
 
 def at_most(plan: Plan, options: Options) -> Sizes:
-    """Every trial and seed; after the choice, a seed of each `at` method."""
-    specs, seeds = plan.methods.items(), len(plan.seeds)
-    trials = {
-        name: len(_seeds(plan, spec)) * len(spec.trials())
-        for name, spec in specs
-        if spec.at is None
-    }
-    after = {name: seeds for name, spec in specs if spec.at is not None}
+    """Count the SAEs: every trial and seed, and after the choice the `at` methods."""
+    trial_counts = {}
+    at_counts = {}
+    for method, spec in plan.methods.items():
+        if spec.at is None:
+            trial_counts[method] = len(_seeds(plan, spec)) * len(spec.trials())
+        else:
+            at_counts[method] = len(plan.seeds)
     return Sizes(
-        sum(trials.values()), sum(after.values()), trials | after, seeds * len(trials)
+        trials=sum(trial_counts.values()),
+        after=sum(at_counts.values()),
+        by_method={**trial_counts, **at_counts},
+        judged=len(plan.seeds) * len(trial_counts),
     )
 
 
@@ -79,112 +95,151 @@ def chosen(
 ) -> list[dict[str, Any]]:
     """Choose one trial per method and seed of one cell.
 
-    A method without a sweep has one trial, which is chosen. With `against`: of the trials whose R^2 is at least that of
-    the other method's choice of the same seed (an equal one is enough), those of the largest lambda; of several the one
-    with the highest R^2. Without `against`: the highest R^2. Of equals the first in the order of `validation`. A
-    diverged SAE is never chosen.
+    A method without a sweep has one trial, which is chosen. With `against`: of the
+    trials whose R^2 is at least that of the other method's choice of the same seed (an
+    equal one is enough), those of the largest lambda; of several the one with the
+    highest R^2. Without `against`: the highest R^2. Of equals the first in the order of
+    `validation`. A diverged SAE is never chosen.
 
     Args:
-        validation: a row per SAE: method, trial, seed, lambda, status, r2 on val.
+        validation: A row per SAE: method, trial, seed, lambda, status, and r2 on the
+            validation split.
+        methods: {name: method}, of all that stand in `validation` or are an `against`.
 
     Returns:
-        A row per method and seed, in the order of `validation`: method, seed, tolerance, trial, role, status, r2, bar.
-        `role`: 'candidate', None on fallback. `status`: 'chosen'; 'edge' where the choice is the sweep's largest
-        lambda, so that a larger one might have done too; 'fallback' where nothing is acceptable: `trial` is then None,
-        and the numbers of the method it is `against` stand for it. `r2`: of the choice, NaN on fallback.
-        `bar`: R^2 to reach, NaN where there is none.
+        A row per method and seed, in the order of `validation`: method, seed,
+        tolerance, trial, role, status, r2, bar.
+
+        - `trial`: the choice; None on fallback, where the numbers of the method that it
+          is `against` stand for it.
+        - `role`: 'candidate'; None on fallback.
+        - `status`: 'chosen'; 'edge' where the choice is the sweep's largest lambda, so
+          that a larger one might have done too; 'fallback' where nothing is acceptable.
+        - `r2`: of the choice; NaN on fallback.
+        - `bar`: the R^2 to reach; NaN where there is none.
 
     Raises:
-        UserError: `validation` has no row of a method that another one is `against`, with the same seed.
+        UserError: `validation` has no row of a method that another one is `against`,
+            with the same seed.
     """
-
-    @functools.cache
-    def decide(method: str, seed: int) -> dict[str, Any]:
-        rows = validation[
-            (validation["method"] == method) & (validation["seed"] == seed)
-        ]
-        if rows.empty:
-            raise UserError(
-                f"selection: the bank has no SAE of method {method} with seed {seed} to compare with"
-            )
-        bar = math.nan
-        if against := methods[method].against:
-            other = decide(against, seed)
-            bar = other["r2"] if other["trial"] is not None else other["bar"]
-        return _one(rows, methods[method], bar)
-
-    return [
-        {"method": method, "seed": int(seed), "tolerance": TOLERANCE}
-        | decide(method, int(seed))
-        for method, seed in validation[["method", "seed"]]
-        .drop_duplicates()
-        .itertuples(index=False)
-    ]
+    rows = []
+    methods_and_seeds = validation[["method", "seed"]].drop_duplicates()
+    for method, seed in methods_and_seeds.itertuples(index=False):
+        decision = _decide(validation, methods, method, int(seed))
+        rows.append(
+            {
+                "method": method,
+                "seed": int(seed),
+                "tolerance": TOLERANCE,
+                "trial": decision.trial,
+                "role": None if decision.trial is None else "candidate",
+                "status": decision.status,
+                "r2": decision.r2,
+                "bar": decision.bar,
+            }
+        )
+    return rows
 
 
-def _one(rows: pd.DataFrame, method: PlannedMethod, bar: float) -> dict[str, Any]:
-    acceptable = rows[(rows["status"] == "ok") & rows["r2"].notna()]
-    verdict = "chosen"
-    if method.sweep and method.against:
+@dataclass(frozen=True)
+class _Decision:
+    """What was chosen for a method and a seed; :func:`chosen` explains the fields."""
+
+    trial: str | None
+    status: str
+    r2: float
+    bar: float
+
+
+def _decide(
+    validation: pd.DataFrame,
+    methods: Mapping[str, PlannedMethod],
+    method: str,
+    seed: int,
+) -> _Decision:
+    """Choose among the trials of one method with one seed.
+
+    Args:
+        validation: As :func:`chosen` takes it.
+        methods: As :func:`chosen` takes it.
+        method: The method to choose for.
+        seed: Of its SAEs, and of those of the method that it is compared with.
+    """
+    is_of_method = validation["method"] == method
+    trials = validation[is_of_method & (validation["seed"] == seed)]
+    if trials.empty:
+        raise UserError(
+            f"selection: the bank has no SAE of method {method} with seed {seed} "
+            "to compare with"
+        )
+
+    # The R^2 to reach is that of the other method's choice; on a fallback, what that
+    # method had to reach itself.
+    spec = methods[method]
+    bar = math.nan
+    if spec.against:
+        other = _decide(validation, methods, spec.against, seed)
+        bar = other.bar if other.trial is None else other.r2
+
+    acceptable = trials[(trials["status"] == "ok") & trials["r2"].notna()]
+    status = "chosen"
+    if spec.sweep and spec.against:
         acceptable = acceptable[acceptable["r2"] >= bar]
         if acceptable["lambda"].notna().any():
             largest = acceptable["lambda"].max()
             acceptable = acceptable[acceptable["lambda"] == largest]
-            verdict = (
-                "edge"
-                if "lambda" in method.sweep and largest == rows["lambda"].max()
-                else "chosen"
-            )
+            # Diverged trials count here: the sweep had their lambda too.
+            if "lambda" in spec.sweep and largest == trials["lambda"].max():
+                status = "edge"
     if acceptable.empty:
-        return {
-            "trial": None,
-            "role": None,
-            "status": "fallback",
-            "r2": math.nan,
-            "bar": bar,
-        }
+        return _Decision(trial=None, status="fallback", r2=math.nan, bar=bar)
+
     best = acceptable.loc[acceptable["r2"].idxmax()]
-    return {
-        "trial": best["trial"],
-        "role": "candidate",
-        "status": verdict,
-        "r2": best["r2"],
-        "bar": bar,
-    }
+    return _Decision(trial=best["trial"], status=status, r2=best["r2"], bar=bar)
 
 
 def _trials(plan: Plan) -> list[Member]:
-    """Baselines, compared with no other method, come first.
+    """Return every trial with every seed, of all methods that are not `at` another one.
 
-    Then methods are in the order of their names, since that of config.yaml should decide nothing.
+    Baselines, which are compared with no other method, come first. Then methods are in
+    the order of their names, since that of config.yaml should decide nothing.
     """
-    order = sorted(
-        (spec.against is not None or spec.control, name)
-        for name, spec in plan.methods.items()
-    )
-    return [
-        plan.member(method, trial, seed, NAME)
-        for _, method in order
-        if (spec := plan.methods[method]).at is None
-        for trial in spec.trials()
-        for seed in _seeds(plan, spec)
-    ]
+
+    def place_in_order(method: str) -> tuple[bool, str]:
+        spec = plan.methods[method]
+        is_no_baseline = spec.against is not None or spec.control
+        return is_no_baseline, method
+
+    members = []
+    for method in sorted(plan.methods, key=place_in_order):
+        spec = plan.methods[method]
+        if spec.at is not None:
+            continue
+        for trial in spec.trials():
+            for seed in _seeds(plan, spec):
+                members.append(plan.member(method, trial, seed, NAME))
+    return members
 
 
 def _seeds(plan: Plan, spec: PlannedMethod) -> list[int]:
-    """The seeds of a method; an SAE that was made elsewhere is one."""
+    """Return the seeds of a method: the first alone if its SAE was made elsewhere."""
     return plan.seeds[:1] if spec.objective == "imported" else plan.seeds
 
 
 def _check_baselines(history: History) -> None:
+    """Check that no baseline diverged in all its trials with a seed.
+
+    Raises:
+        UserError: one did.
+    """
     specs = history.plan.methods
-    alone = {
-        name
-        for name, spec in specs.items()
-        if spec.against is None and not (spec.at or spec.control)
-    }
-    baselines = alone | {spec.against for spec in specs.values()}
-    for (method, seed), own in history.validation.groupby(["method", "seed"]):
-        if method in baselines and (own["status"] != "ok").all():
-            said = f"the baseline diverged (seed {seed}): nothing can be compared with {method}; lower lr"
-            raise UserError(f"{history.plan.cell}: {said}")
+    baselines = {spec.against for spec in specs.values() if spec.against is not None}
+    for method, spec in specs.items():
+        if spec.against is None and not (spec.at or spec.control):
+            baselines.add(method)
+    for (method, seed), trials in history.validation.groupby(["method", "seed"]):
+        if method in baselines and (trials["status"] != "ok").all():
+            raise UserError(
+                f"{history.plan.cell}: the baseline diverged (seed {seed}): "
+                f"nothing can be compared with {method}; lower lr"
+            )

@@ -1,4 +1,7 @@
-"""What protocol `fair` trains and judges, in planted worlds where it is known what an SAE of given settings scores."""
+"""What protocol `fair` trains and judges, in planted worlds.
+
+In a world it is known what an SAE of given settings scores.
+"""
 
 import hashlib
 import math
@@ -24,225 +27,282 @@ RULE = {
     "encoder_scale": [0.1, 1.0],
     "auxk_alpha": [0.01, 0.3],
     "design_seed": 0,
-}
-RULE |= {
     "points": 6,
     "refined": 2,
     "values": 3,
     "tuning": 0,
     "fresh": [3, 4, 5],
     "widths": [0.01, 0.02],
-}
-RULE |= {
     "steps": {"first": 10, "gain_r2": 0.003, "gain_ms": 0.005},
     "most_steps": {"digits": 80},
-}
-RULE |= {
     "l0": 1.02,
     "firing": 0.9,
     "ranges": {"reg1": {"lambda": {"k4": [0.001, 0.1]}}},
 }
-WHOLE = RECIPE | {"encoder_scale": 1.0, "steps": None, "frozen": None}
+SCALED_RECIPE = RECIPE | {"encoder_scale": 1.0, "steps": None, "frozen": None}
 
 
-def trained(settings):
-    """R^2 and MS trade off with the learning rate, on a concave front; more than 40 steps gain nothing."""
-    rate, gain = math.log10(settings.lr / 0.0003) / 1.5, 1 - 1 / min(settings.steps, 40)
-    lam = 0 if settings.lam is None else math.log10(settings.lam / 0.0001) / 100
+def concave_world(settings):
+    """Return scores of an SAE: R^2 and MS trade off with the learning rate.
+
+    Their front is concave, and more than 40 steps gain nothing.
+    """
+    rate = math.log10(settings.lr / 0.0003) / 1.5
+    trained_share = 1 - 1 / min(settings.steps, 40)
+    penalty = 0 if settings.lam is None else math.log10(settings.lam / 0.0001) / 100
     return {
-        "r2": 0.5 + gain * (0.2 * rate - lam / 10),
-        "ms": gain * (0.5 - 0.1 * rate**2 + lam),
+        "r2": 0.5 + trained_share * (0.2 * rate - penalty / 10),
+        "ms": trained_share * (0.5 - 0.1 * rate**2 + penalty),
     }
 
 
-def rows(members, world):
-    for m in members:
-        values = (
-            {"l0": 4.0, "dead_train": 0, "m": 32, "status": "ok"}
-            | world(m.settings)
-            | {"method": m.method}
-        )
-        values["ms_mean_alive"] = values.pop("ms")
-        if values["status"] != "ok":
-            values |= dict.fromkeys(("r2", "l0", "ms_mean_alive", "dead_train"))
-        yield values | {"trial": m.name, "seed": m.settings.seed}
+def validation_table(members, world):
+    """Return a history's table of validation: a row for each SAE, scored by a world."""
+    rows = []
+    for member in members:
+        row = {
+            "l0": 4.0,
+            "dead_train": 0,
+            "m": 32,
+            "status": "ok",
+            **world(member.settings),
+            "method": member.method,
+            "trial": member.name,
+            "seed": member.settings.seed,
+        }
+        row["ms_mean_alive"] = row.pop("ms")
+        if row["status"] != "ok":
+            row.update(dict.fromkeys(("r2", "l0", "ms_mean_alive", "dead_train")))
+        rows.append(row)
+    if not rows:
+        return pd.DataFrame(columns=["method", "trial", "seed", "status"])
+    return pd.DataFrame(rows)
 
 
-def follow(world=trained, methods=METHODS, **rule):
-    """Train what is asked for until it is no more: the rounds, lists of SAEs, and the last history."""
-    of = plan(methods, recipe=WHOLE, protocols={"fair": RULE | rule})
-    rounds, done = [], {}
+def run_protocol(world=concave_world, methods=METHODS, **changed_rule):
+    """Train what is asked for until it is no more.
+
+    Returns:
+        The rounds, each a list of SAEs, and the last history.
+    """
+    rule = RULE | changed_rule
+    cell = plan(methods, recipe=SCALED_RECIPE, protocols={"fair": rule})
+    rounds = []
+    trained = {}
     while True:
-        none = pd.DataFrame(columns=["method", "trial", "seed", "status"])
-        table = pd.DataFrame(rows(done.values(), world)) if done else none
-        history = History(of, fair.Options(**RULE | rule), done, table)
-        new = [m for m in fair.next(history) if m.path not in done]
-        if not new:
+        table = validation_table(trained.values(), world)
+        history = History(cell, fair.Options(**rule), trained, table)
+        lacking = [m for m in fair.next(history) if m.path not in trained]
+        if not lacking:
             return rounds, history
-        rounds.append(new)
-        done = done | named(new)
+        rounds.append(lacking)
+        trained = trained | named(lacking)
 
 
-def test_the_rounds():
-    rounds, history = follow()
-    lengths, (points, refined, judged) = rounds[:-3], rounds[-3:]
-    # 10, 20, 40 and 80 steps, three rates each: the last doubling gains nothing.
-    assert [{m.settings.steps for m in each} for each in lengths] == [
-        {10},
-        {20},
-        {40},
-        {80},
-    ]
-    assert all(
-        [m.settings.lr for m in each] == [0.000538, 0.00173, 0.00557]
-        for each in lengths
+@pytest.fixture(scope="module")
+def concave_run():
+    """The rounds and the last history of the whole rule in the concave world."""
+    return run_protocol()
+
+
+def settings_of(members, method):
+    """Return the settings of a method's SAEs."""
+    return [member.settings for member in members if member.method == method]
+
+
+def test_the_baseline_trains_longer_until_a_doubling_gains_nothing(concave_run):
+    rounds, history = concave_run
+    lengths = rounds[:-3]
+    steps_by_round = [{m.settings.steps for m in members} for members in lengths]
+    assert steps_by_round == [{10}, {20}, {40}, {80}]
+    for members in lengths:
+        assert {m.method for m in members} == {"topk"}
+        assert [m.settings.lr for m in members] == [0.000538, 0.00173, 0.00557]
+    facts = fair.choose(history).facts
+    assert facts == {"steps": 80, "undertrained": False}
+
+
+def test_every_method_tries_the_same_points_of_one_sobol_sequence(concave_run):
+    rounds, _ = concave_run
+    points = rounds[-3]
+    assert {m.method for m in points} == {"topk", "reg1"}
+    common_of_topk, common_of_reg1 = (
+        [
+            (s.lr, s.encoder_scale, s.auxk_alpha, s.steps)
+            for s in settings_of(points, method)
+        ]
+        for method in ("topk", "reg1")
     )
-    assert history.plan.methods["topk"] and fair.choose(history).facts == {
-        "steps": 80,
-        "undertrained": False,
-    }
-    # Six common points, of one Sobol sequence in the unit cube; a method's own option at the geometric middle.
-    by_method = {
-        name: [m.settings for m in points if m.method == name]
-        for name in ("topk", "reg1")
-    }
-    common = [(s.lr, s.encoder_scale, s.auxk_alpha, s.steps) for s in by_method["topk"]]
-    assert (
-        common
-        == [(s.lr, s.encoder_scale, s.auxk_alpha, s.steps) for s in by_method["reg1"]]
-        and len(common) == 6
-    )
-    scramble = int.from_bytes(
-        hashlib.sha256(b"0 digits tiny points").digest()[:4], "big"
-    )
-    unit = qmc.Sobol(8, scramble=True, rng=scramble).random(8)[:6]
-    assert [s[0] for s in common] == pytest.approx(
-        [0.0003 * (0.01 / 0.0003) ** u for u in unit[:, 0]], rel=0.005
-    )
-    assert {s.lam for s in by_method["reg1"]} == {0.01} and {
-        m.method for m in points
-    } == {"topk", "reg1"}
-    # Three values of lambda at each of the two rates that reconstruct best; without options of its own, points nearby.
-    best = sorted({s.lr for s in by_method["topk"]})[-2:]
-    own = [m.settings for m in refined if m.method == "reg1"]
-    assert (
-        sorted(s.lr for s in own) == sorted(3 * best) and len({s.lam for s in own}) == 6
-    )
-    near = [m.settings for m in refined if m.method == "topk"]
-    third = (0.01 / 0.0003) ** (1 / 6)
-    for rate, around in zip(reversed(best), (near[:3], near[3:]), strict=True):
-        assert all(
-            rate / third <= s.lr * 1.005 and s.lr <= rate * third * 1.005
-            for s in around
-        )
-    assert {m.settings.seed for each in rounds[:-1] for m in each} == {0}
-    assert {m.settings.seed for m in judged} == {3, 4, 5}
+    assert len(common_of_topk) == 6
+    assert common_of_topk == common_of_reg1
+
+    digest = hashlib.sha256(b"0 digits tiny points").digest()
+    scramble = int.from_bytes(digest[:4], "big")
+    unit_points = qmc.Sobol(8, scramble=True, rng=scramble).random(8)[:6]
+    rates = [0.0003 * (0.01 / 0.0003) ** share for share in unit_points[:, 0]]
+    assert [point[0] for point in common_of_topk] == pytest.approx(rates, rel=0.005)
+
+    # A method's own option stands at the geometric middle of its range.
+    assert {s.lam for s in settings_of(points, "reg1")} == {0.01}
+
+
+def test_own_options_are_refined_at_the_two_trials_that_reconstruct_best(concave_run):
+    rounds, _ = concave_run
+    points, refined = rounds[-3], rounds[-2]
+    best_rates = sorted({s.lr for s in settings_of(points, "topk")})[-2:]
+    refined_reg1 = settings_of(refined, "reg1")
+    assert sorted(s.lr for s in refined_reg1) == sorted(3 * best_rates)
+    assert len({s.lam for s in refined_reg1}) == 6
     assert len(points) + len(refined) == 24
 
 
-def test_every_vertex_with_weight_is_judged_and_the_ablation_at_the_heaviest():
-    _, history = follow()
+def test_a_method_without_own_options_is_refined_at_common_points_nearby(concave_run):
+    rounds, _ = concave_run
+    points, refined = rounds[-3], rounds[-2]
+    second_rate, best_rate = sorted({s.lr for s in settings_of(points, "topk")})[-2:]
+    refined_topk = settings_of(refined, "topk")
+    assert len(refined_topk) == 6
+    half_third = (0.01 / 0.0003) ** (1 / 6)
+    for rate, nearby in (
+        (best_rate, refined_topk[:3]),
+        (second_rate, refined_topk[3:]),
+    ):
+        for settings in nearby:
+            assert rate / half_third <= settings.lr * 1.005
+            assert settings.lr <= rate * half_third * 1.005
+
+
+def test_only_what_is_judged_has_fresh_seeds(concave_run):
+    rounds, _ = concave_run
+    *tuning_rounds, judged = rounds
+    tuning_seeds = {m.settings.seed for members in tuning_rounds for m in members}
+    assert tuning_seeds == {0}
+    assert {m.settings.seed for m in judged} == {3, 4, 5}
+
+
+def test_every_vertex_with_weight_is_judged_and_the_ablation_at_the_heaviest(
+    concave_run,
+):
+    _, history = concave_run
     choice = fair.choose(history)
-    table = pd.DataFrame(choice.rows)
-    assert table.groupby(["method", "width"])[
-        "weight"
-    ].sum().to_numpy() == pytest.approx(1)
-    assert (
-        set(table["role"]) == {"vertex"}
-        and set(table["status"]) == {"chosen"}
-        and table["seed"].isna().all()
-    )
-    judged = {(name, trial) for name, trial, _ in choice.judged}
-    assert {(r["method"], r["trial"]) for r in choice.rows} == {
-        key for key in judged if key[0] != "reg1_all"
-    }
-    first = table[(table["method"] == "reg1") & (table["width"] == 0.01)]
-    assert {t for name, t in judged if name == "reg1_all"} == {
-        first.loc[first["weight"].idxmax(), "trial"]
-    }
-    of_topk = [
-        trained(m.settings)["r2"]
-        for m in history.trained.values()
-        if m.method == "topk" and len(m.trial) > 2
+    vertices = pd.DataFrame(choice.rows)
+    weight_sums = vertices.groupby(["method", "width"])["weight"].sum()
+    assert weight_sums.to_numpy() == pytest.approx(1)
+    assert set(vertices["role"]) == {"vertex"}
+    assert set(vertices["status"]) == {"chosen"}
+    assert vertices["seed"].isna().all()
+
+    judged_trials = {(method, trial) for method, trial, _ in choice.judged}
+    chosen_trials = {(row["method"], row["trial"]) for row in choice.rows}
+    ablation_trials = {key for key in judged_trials if key[0] == "reg1_all"}
+    assert chosen_trials == judged_trials - ablation_trials
+    is_headline = (vertices["method"] == "reg1") & (vertices["width"] == 0.01)
+    headline = vertices[is_headline]
+    heaviest_trial = headline.loc[headline["weight"].idxmax(), "trial"]
+    assert ablation_trials == {("reg1_all", heaviest_trial)}
+
+
+def test_the_bar_is_the_best_r2_of_the_baselines_trials(concave_run):
+    _, history = concave_run
+    vertices = pd.DataFrame(fair.choose(history).rows)
+    # Those of the first round have a rate and steps alone, and are no trials.
+    r2_of_topk = [
+        concave_world(member.settings)["r2"]
+        for member in history.trained.values()
+        if member.method == "topk" and len(member.trial) > 2
     ]
-    assert (
-        table["bar"].iloc[0] == max(of_topk) and (table["r2"] <= table["reach"]).all()
-    )
+    assert vertices["bar"].iloc[0] == max(r2_of_topk)
+    assert (vertices["r2"] <= vertices["reach"]).all()
 
 
 def test_what_kills_latents_or_spends_more_of_them_is_on_no_front():
-    def world(s):
-        # The highest rates reconstruct best by letting half of the dictionary die; low lambdas spend more latents.
-        return trained(s) | {
-            "dead_train": 16 if s.lr > 0.003 else 3,
-            "l0": 4.1 if s.lam and s.lam < 0.01 else 4.0,
+    def world(settings):
+        # The highest rates reconstruct best by letting half of the dictionary die; low
+        # lambdas spend more latents.
+        return concave_world(settings) | {
+            "dead_train": 16 if settings.lr > 0.003 else 3,
+            "l0": 4.1 if settings.lam and settings.lam < 0.01 else 4.0,
         }
 
-    _, history = follow(world)
+    _, history = run_protocol(world)
+    settings_by_trial = {
+        (member.method, member.name): member.settings
+        for member in history.trained.values()
+    }
     for row in fair.choose(history).rows:
-        member = next(
-            m
-            for m in history.trained.values()
-            if (m.method, m.name) == (row["method"], row["trial"])
-        )
-        assert member.settings.lr <= 0.003 and not (member.settings.lam or 1) < 0.01
+        settings = settings_by_trial[row["method"], row["trial"]]
+        assert settings.lr <= 0.003
+        assert settings.lam is None or settings.lam >= 0.01
 
 
-def test_a_method_without_a_feasible_trial_says_so_and_a_baseline_without_one_fails():
-    def dead(name):
-        return lambda s: (
-            trained(s)
-            | ({"dead_train": 9} if (s.penalty is None) == (name == "topk") else {})
-        )
+def world_of_dead(method):
+    """Return a world where too many latents of a method, topk or reg1, are dead."""
 
-    rounds, history = follow(dead("reg1"))
-    lost = [row for row in fair.choose(history).rows if row["method"] == "reg1"]
-    assert [(row["trial"], row["status"]) for row in lost] == [(None, "infeasible")]
-    # Its trials are refined all the same, and none of it is judged.
-    assert sum(m.method == "reg1" for m in rounds[-2]) == 6 and {
-        m.method for m in rounds[-1]
-    } == {"topk"}
-    with pytest.raises(
-        UserError,
-        match=r"no trial of topk is feasible .* 90% of the latents or more fire",
-    ):
-        follow(dead("topk"))
+    def world(settings):
+        is_of_method = (settings.penalty is None) == (method == "topk")
+        return concave_world(settings) | ({"dead_train": 9} if is_of_method else {})
+
+    return world
 
 
-def test_diverged_trials_are_out_and_all_of_them_fail_the_cell():
-    _, history = follow(
-        lambda s: trained(s) | ({"status": "diverged"} if s.lr > 0.002 else {})
-    )
+def test_a_method_without_a_feasible_trial_is_refined_but_not_judged():
+    rounds, history = run_protocol(world_of_dead("reg1"))
+    rows_of_reg1 = [row for row in fair.choose(history).rows if row["method"] == "reg1"]
+    trials_and_status = [(row["trial"], row["status"]) for row in rows_of_reg1]
+    assert trials_and_status == [(None, "infeasible")]
+    refined, judged = rounds[-2:]
+    assert sum(m.method == "reg1" for m in refined) == 6
+    assert {m.method for m in judged} == {"topk"}
+
+
+def test_a_baseline_without_a_feasible_trial_fails_its_cell():
+    message = r"no trial of topk is feasible .* 90% of the latents or more fire"
+    with pytest.raises(UserError, match=message):
+        run_protocol(world_of_dead("topk"))
+
+
+def test_diverged_trials_are_on_no_front():
+    def world(settings):
+        is_lost = settings.lr > 0.002
+        return concave_world(settings) | ({"status": "diverged"} if is_lost else {})
+
+    _, history = run_protocol(world)
     rates = [
         float(row["trial"].split("-lr")[1].split("-")[0])
         for row in fair.choose(history).rows
     ]
-    assert rates and max(rates) <= 0.002
-    with pytest.raises(
-        UserError,
-        match="the baseline diverged at every learning rate: lower `lr` of protocol fair",
-    ):
-        follow(lambda s: trained(s) | {"status": "diverged"})
+    assert rates
+    assert max(rates) <= 0.002
 
 
-def test_a_baseline_that_gains_at_the_longest_is_undertrained_and_own_steps_are_kept():
-    _, history = follow(most_steps={"digits": 20})
-    assert fair.choose(history).facts == {"steps": 20, "undertrained": True}
-    own = {name: spec | {"recipe": {"steps": 7}} for name, spec in METHODS.items()}
-    rounds, history = follow(methods=own, most_steps=None)
-    assert len(rounds) == 3 and {m.settings.steps for each in rounds for m in each} == {
-        7
-    }
+def test_a_baseline_that_diverges_at_every_rate_fails_its_cell():
+    message = (
+        "the baseline diverged at every learning rate: lower `lr` of protocol fair"
+    )
+    with pytest.raises(UserError, match=message):
+        run_protocol(lambda s: concave_world(s) | {"status": "diverged"})
+
+
+def test_a_baseline_that_still_gains_at_the_longest_is_undertrained():
+    _, history = run_protocol(most_steps={"digits": 20})
+    facts = fair.choose(history).facts
+    assert facts == {"steps": 20, "undertrained": True}
+
+
+def test_methods_keep_their_own_steps_where_the_rule_has_no_longest():
+    methods = {name: spec | {"recipe": {"steps": 7}} for name, spec in METHODS.items()}
+    rounds, history = run_protocol(methods=methods, most_steps=None)
+    assert len(rounds) == 3
+    steps = {member.settings.steps for members in rounds for member in members}
+    assert steps == {7}
     assert fair.choose(history).facts == {}
 
 
-def test_no_more_saes_than_costs_reckon():
-    rounds, history = follow()
+def test_no_more_saes_are_trained_than_costs_reckon(concave_run):
+    rounds, history = concave_run
     sizes = fair.at_most(history.plan, history.options)
-    *first, refined, judged = rounds
-    assert (
-        sum(map(len, first)) == sizes.trials == 12 + 2 * 6
-        and len(refined) + len(judged) <= sizes.after
-    )
+    *first_rounds, refined, judged = rounds
+    assert sum(map(len, first_rounds)) == sizes.trials == 12 + 2 * 6
+    assert len(refined) + len(judged) <= sizes.after
     assert sum(sizes.by_method.values()) == sizes.trials + sizes.after
     assert sizes.most_steps == 80

@@ -1,4 +1,4 @@
-"""Protocol `listed`: further trials beside another protocol's, of which nothing is chosen."""
+"""Protocol `listed`: further trials beside another protocol's, none of them chosen."""
 
 from bank.common import METHODS, plan, write_activations
 
@@ -7,33 +7,41 @@ from sae.bank.train import Place
 from sae.core import files
 from sae.protocols import _cell
 
+LISTED_TRIALS = {
+    "topk": [{"lr": 0.003}, {"lr": 0.01, "auxk_alpha": 0.1}],
+    "reg1": [{"lambda": 0.01, "lr": 0.003}],
+}
 
-def test_listed_trials_train_beside_what_protocol_paper_chooses_and_change_nothing_of_it(
+
+def train_cell(folder, activations, protocols):
+    """Train a tiny cell; return its SAEs and the tables selection and validation."""
+    place = Place(folder / "store", folder / "bank.json")
+    _cell.train(plan(METHODS, protocols=protocols), activations, place, folder)
+    selection = files.read_parquet(folder / "selection.parquet")
+    validation = files.read_parquet(folder / "validation.parquet")
+    return read(place.bank).saes, selection, validation
+
+
+def test_listed_trials_change_nothing_of_what_protocol_paper_trains_and_chooses(
     tmp_path,
 ):
-    def run(name, **protocols):
-        place = Place(tmp_path / name / "store", tmp_path / name / "bank.json")
-        of, activations = (
-            plan(METHODS, protocols={"paper": {}} | protocols),
-            write_activations(tmp_path / "activations"),
-        )
-        _cell.train(of, activations, place, tmp_path / name)
-        return read(place.bank).saes, *(
-            files.read_parquet(tmp_path / name / f"{t}.parquet") for t in tables
-        )
+    activations = write_activations(tmp_path / "activations")
+    saes_alone, selection_alone, validation_alone = train_cell(
+        tmp_path / "alone", activations, {"paper": {}}
+    )
+    saes, selection, validation = train_cell(
+        tmp_path / "both",
+        activations,
+        {"paper": {}, "listed": {"trials": LISTED_TRIALS}},
+    )
+    assert saes[: len(saes_alone)] == saes_alone
+    assert selection.equals(selection_alone)
+    assert validation.equals(validation_alone)
 
-    tables = ("selection", "validation")
-    trials = {
-        "topk": [{"lr": 0.003}, {"lr": 0.01, "auxk_alpha": 0.1}],
-        "reg1": [{"lambda": 0.01, "lr": 0.003}],
-    }
-    alone, chosen, validation = run("alone")
-    both, same, scored = run("both", listed={"trials": trials})
-    assert both[: len(alone)] == alone and same.equals(chosen)
-    assert [(e.method, e.name, e.protocol, e.judged) for e in both[len(alone) :]] == [
+    listed_saes = saes[len(saes_alone) :]
+    assert [(e.method, e.name, e.protocol, e.judged) for e in listed_saes] == [
         ("topk", "lr0.003", "listed", False),
         ("topk", "auxk_alpha0.1-lr0.01", "listed", False),
         ("reg1", "lambda0.01-lr0.003", "listed", False),
     ]
-    assert len({e.sha256 for e in both}) == len(both)
-    assert scored.equals(validation)
+    assert len({entry.sha256 for entry in saes}) == len(saes)

@@ -6,16 +6,24 @@ import sys
 import pandas as pd
 from conftest import ROOT
 
+RATES = [0.001, 0.002, 0.004, 0.008, 0.009]
+# The last rate is the best: whether it is feasible decides where the best one lies.
+R2 = [0.80, 0.85, 0.84, 0.86, 0.87]
+# Of 100 latents; a trial with more than 10 is not feasible.
+DEAD_BY_BACKBONE = {
+    "inside": [0, 10, 0, 5, 50],
+    "edge": [0, 10, 0, 0, 0],
+    "few": [0, 11, 0, 5, 50],
+}
 
-def test_a_cell_fits_where_four_trials_count_and_the_best_rate_lies_inside(tmp_path):
-    lr, r2 = [0.001, 0.002, 0.004, 0.008, 0.009], [0.80, 0.85, 0.84, 0.86, 0.87]
-    dead = {
-        "inside": [0, 10, 0, 5, 50],
-        "edge": [0, 10, 0, 0, 0],
-        "few": [0, 11, 0, 5, 50],
-    }  # Of 100.
-    for backbone, of in dead.items():
-        cell = {
+
+def write_validation(results, backbone, dead):
+    """Write validation.parquet of a cell whose trials have these dead latents.
+
+    Beside the trials there are SAEs of a fresh seed, and one of the lengths' round.
+    """
+    trials = pd.DataFrame(
+        {
             "dataset": "digits",
             "backbone": backbone,
             "k": 8,
@@ -23,42 +31,42 @@ def test_a_cell_fits_where_four_trials_count_and_the_best_rate_lies_inside(tmp_p
             "status": "ok",
             "steps": 500,
             "m": 100,
+            "trial": [f"auxk_alpha1-lr{rate}" for rate in RATES],
+            "lr": RATES,
+            "r2": R2,
+            "dead_train": dead,
+            "l0": 8.0,
+            "encoder_scale": 0.1,
+            "auxk_alpha": 1.0,
+            "ms_mean_alive": 0.5,
         }
-        names = [f"auxk_alpha1-lr{rate}" for rate in lr]
-        rows = pd.DataFrame(
-            cell | {"trial": names, "lr": lr, "r2": r2, "dead_train": of, "l0": 8.0}
-        )
-        rows = rows.assign(encoder_scale=0.1, auxk_alpha=1.0, ms_mean_alive=0.5)
-        length = rows.head(1).assign(trial="lr0.1-steps500", lr=0.1, auxk_alpha=None)
-        folder = tmp_path / "scores/digits" / backbone / "k8"
-        folder.mkdir(parents=True)
-        pd.concat([rows, rows.assign(seed=3, r2=1.0), length]).to_parquet(
-            folder / "validation.parquet"
-        )
-    command = [
-        sys.executable,
-        "bench/pilot.py",
-        tmp_path,
-        "--out",
-        tmp_path / "trials.csv",
-    ]
-    said = subprocess.run(
+    )
+    of_fresh_seed = trials.assign(seed=3, r2=1.0)
+    of_a_length = trials.head(1).assign(trial="lr0.1-steps500", lr=0.1, auxk_alpha=None)
+    folder = results / "scores/digits" / backbone / "k8"
+    folder.mkdir(parents=True)
+    rows = pd.concat([trials, of_fresh_seed, of_a_length])
+    rows.to_parquet(folder / "validation.parquet")
+
+
+def test_a_cell_fits_where_four_trials_count_and_the_best_rate_lies_inside(tmp_path):
+    for backbone, dead in DEAD_BY_BACKBONE.items():
+        write_validation(tmp_path, backbone, dead)
+    table_file = tmp_path / "trials.csv"
+    command = [sys.executable, "bench/pilot.py", tmp_path, "--out", table_file]
+    printed = subprocess.run(
         command, cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
-    cells = {
-        line.split("|")[2].strip(): line
-        for line in said.splitlines()
-        if "digits" in line
-    }
-    assert {name: line.split("|")[5].strip() for name, line in cells.items()} == {
-        "inside": "4/5",
-        "edge": "5/5",
-        "few": "3/5",
-    }
-    assert {name: line.split("|")[-2].strip() for name, line in cells.items()} == {
-        "inside": "True",
-        "edge": "False",
-        "few": "False",
-    }
-    assert "0.008 " in cells["inside"] and "do not fit" in said
-    assert len(pd.read_csv(tmp_path / "trials.csv")) == 15
+
+    columns_by_backbone = {}
+    for line in printed.splitlines():
+        if "digits" in line:
+            columns = [column.strip() for column in line.split("|")]
+            columns_by_backbone[columns[2]] = columns
+    feasible_counts = {name: row[5] for name, row in columns_by_backbone.items()}
+    assert feasible_counts == {"inside": "4/5", "edge": "5/5", "few": "3/5"}
+    fits = {name: row[-2] for name, row in columns_by_backbone.items()}
+    assert fits == {"inside": "True", "edge": "False", "few": "False"}
+    assert "0.008" in columns_by_backbone["inside"]
+    assert "do not fit" in printed
+    assert len(pd.read_csv(table_file)) == 15
