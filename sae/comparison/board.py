@@ -30,7 +30,7 @@ FEASIBILITY_COLUMNS = {"r2", "l0", "dead_train"}
 
 
 class MadeBy(Options):
-    """What gave an experiment's rows their meaning.
+    """A record of what gave an experiment's rows their meaning.
 
     Attributes:
         experiment: Its name.
@@ -69,12 +69,12 @@ class MadeBy(Options):
             if self.fronts.protocol in (None, name)
         }
 
-    def columns_made_otherwise(self, other: "MadeBy") -> set[str]:
-        """Return the scores whose metric has another version or options in `other`."""
+    def columns_made_otherwise(self, record: "MadeBy") -> set[str]:
+        """Return the scores whose metric has another version or options in `record`."""
         return {
             column
             for column, metric in self.columns.items()
-            if self.metrics.get(metric) != other.metrics.get(metric)
+            if self.metrics.get(metric) != record.metrics.get(metric)
         }
 
 
@@ -174,7 +174,7 @@ def _fitting(result: Result, first: Result) -> tuple[pd.DataFrame, list[str]]:
 
 
 class _Condition(NamedTuple):
-    """What must be alike in two experiments for their methods to share a board."""
+    """A property that two experiments must share to stand on one board."""
 
     name: str
     theirs: Any

@@ -49,7 +49,7 @@ class Evidence:
     def __init__(
         self,
         metrics: pd.DataFrame,
-        points: pd.DataFrame,
+        curves: pd.DataFrame,
         tables: pd.DataFrame,
         rule: Rule,
         names: Methods,
@@ -59,7 +59,7 @@ class Evidence:
         Args:
             metrics: metrics.parquet under protocol `paper`, with MS across groups where
                 a dataset has groups (:func:`sae.comparison.scores.across_groups`).
-            points: curves.parquet.
+            curves: curves.parquet.
             tables: What :func:`sae.comparison.published.read` returned.
             rule: The rule of intervals and verdicts.
             names: The experiment's methods.
@@ -75,7 +75,8 @@ class Evidence:
         ablations = metrics[(metrics["split"] == "test") & is_trained_at_a_choice]
         self._rows = pd.concat([self.picked, ablations])
 
-        robustness = of_chosen(self.picked, points[points["curve"] == "robustness"])
+        # NMSE (y) of codes that are cut to another k at inference (x).
+        robustness = of_chosen(self.picked, curves[curves["curve"] == "robustness"])
         relative_k = robustness["x"] / robustness["k"]
         self._robustness = robustness.assign(relative=relative_k)
 
@@ -87,17 +88,17 @@ class Evidence:
         """Return a score of one method by run, without runs where it is not defined."""
         return by_run(self._rows[self._rows["method"] == method], score).dropna()
 
-    def difference(self, method: str, other: str, score: str) -> pd.Series:
+    def difference(self, method: str, against: str, score: str) -> pd.Series:
         """Return a score of one method minus another's, paired by run.
 
-        Where `method` trains at the choice of `other`, the difference is 0 in runs in
-        which `other` had no choice. It is empty if no run has an SAE of `method`: the
-        method is not in the experiment, or `other` never had a choice.
+        Where `method` trains at the choice of `against`, the difference is 0 in runs in
+        which `against` had no choice. It is empty if no run has an SAE of `method`: the
+        method is not in the experiment, or `against` never had a choice.
         """
         scores = self.scores_by_run(method, score)
-        difference = scores - self.scores_by_run(other, score)
-        if len(scores) and self.names.of(method).at == other:
-            difference[difference.index.isin(self.fallback_runs(other))] = 0.0
+        difference = scores - self.scores_by_run(against, score)
+        if len(scores) and self.names.of(method).at == against:
+            difference[difference.index.isin(self.fallback_runs(against))] = 0.0
         return difference.dropna()
 
     def fallback_runs(self, method: str) -> pd.Index:
@@ -115,10 +116,10 @@ class Evidence:
         of_method = self._robustness[self._robustness["method"] == method]
         return of_method.pivot_table(index=RUN, columns="relative", values="y")
 
-    def log_error_ratio_below_k(self, method: str, other: str) -> pd.Series:
-        """Return log(NMSE / NMSE of `other`) by run, mean over k below training's."""
+    def log_error_ratio_below_k(self, method: str, against: str) -> pd.Series:
+        """Return log(NMSE / NMSE of `against`) by run, mean over k below training's."""
         log_ratio = np.log(
-            self.error_by_relative_k(method) / self.error_by_relative_k(other)
+            self.error_by_relative_k(method) / self.error_by_relative_k(against)
         )
         below_k = log_ratio.loc[:, log_ratio.columns < 1]
         return below_k.mean(axis=1).dropna()
@@ -128,17 +129,19 @@ class Evidence:
         error = self.error_by_relative_k(method).reindex(columns=[1.0, 4.0])
         return (error[4.0] / error[1.0]).dropna()
 
-    def error_rise_where(self, method: str, other: str, threshold: float) -> pd.Series:
+    def error_rise_where(
+        self, method: str, decider: str, threshold: float
+    ) -> pd.Series:
         """Return the error rise of a method, in cells where that of another is large.
 
         Args:
             method: The method whose :meth:`error_rise` is returned.
-            other: The method that decides on the cells, by its mean over seeds.
-            threshold: The smallest error rise of `other` in a cell that counts.
+            decider: The method that decides on the cells, by its mean over seeds.
+            threshold: The smallest error rise of `decider` in a cell that counts.
         """
         rise = self.error_rise(method)
-        rise_of_other = self.error_rise(other).groupby(CELL).mean()
-        rising_cells = rise_of_other.index[rise_of_other >= threshold]
+        rise_by_cell = self.error_rise(decider).groupby(CELL).mean()
+        rising_cells = rise_by_cell.index[rise_by_cell >= threshold]
         return rise[rise.index.droplevel("seed").isin(rising_cells)]
 
     def divergence_notes(self, methods: Iterable[str]) -> list[str]:
@@ -254,11 +257,11 @@ def claims(evidence: Evidence) -> list[Claim]:
     it is compared with.
     """
     all_claims = _paper_claims(evidence)
-    for method, other in evidence.names.compared.items():
-        if other is not None and method not in (REG1, REG2):
+    for method, against in evidence.names.compared.items():
+        if against is not None and method not in (REG1, REG2):
             label = evidence.names.of(method).label or method
             all_claims += _claims_of_any_method(
-                evidence, method, other, label, ours=True
+                evidence, method, against, label, ours=True
             )
     return all_claims
 
@@ -321,7 +324,7 @@ def _paper_claims(evidence: Evidence) -> list[Claim]:
 
 
 def _claims_of_any_method(
-    evidence: Evidence, method: str, other: str, label: str, *, ours: bool
+    evidence: Evidence, method: str, against: str, label: str, *, ours: bool
 ) -> list[Claim]:
     """Return the two claims that any method is tried for: more MS, at no loss of R²."""
     margin = evidence.rule.margin_r2
@@ -330,7 +333,7 @@ def _claims_of_any_method(
         f"{method}_raises_ms",
         f"{label} raises mean MS",
         method,
-        other,
+        against,
         ours=ours,
     )
     keeps_r2 = _difference_claim(
@@ -339,7 +342,7 @@ def _claims_of_any_method(
         f"... at no loss of R² (difference above -{margin:g})",
         method,
         "r2",
-        other=other,
+        against=against,
         bound=-margin,
         needs_agreement=False,
         ours=ours,
@@ -431,7 +434,7 @@ def _mask_claims(
         f"Without the batch-active mask {label} leaves more latents dead",
         unmasked,
         "dead",
-        other=masked,
+        against=masked,
         methods=(masked,),
     )
     lowers_ms = _ms_claim(
@@ -451,7 +454,7 @@ def _ms_claim(
     name: str,
     statement: str,
     method: str,
-    other: str,
+    against: str,
     *,
     methods: tuple[str, ...] | None = None,
     sign: int = 1,
@@ -468,17 +471,17 @@ def _ms_claim(
         statement,
         method,
         "ms_all",
-        other=other,
+        against=against,
         methods=methods,
         sign=sign,
         ours=ours,
     )
     return dataclasses.replace(
         with_dead_as_0,
-        values=evidence.difference(method, other, "ms"),
+        values=evidence.difference(method, against, "ms"),
         values_with_dead_as_0=with_dead_as_0.values,
         score="ms",
-        detection=evidence.difference(method, other, "detection_alive"),
+        detection=evidence.difference(method, against, "detection_alive"),
     )
 
 
@@ -489,23 +492,23 @@ def _difference_claim(
     method: str,
     score: str,
     *,
-    other: str = BASELINE,
+    against: str = BASELINE,
     methods: tuple[str, ...] | None = None,
     sign: int = 1,
     bound: float = 0.0,
     needs_agreement: bool = True,
     ours: bool = False,
 ) -> Claim:
-    """Return a claim about a score of `method` minus that of `other`.
+    """Return a claim about a score of `method` minus that of `against`.
 
     Without `methods` the claim is about `method` alone.
     """
     return Claim(
         name,
         statement,
-        values=evidence.difference(method, other, score),
+        values=evidence.difference(method, against, score),
         published=published.effect(
-            evidence.tables, method, SCORES[score].column, other
+            evidence.tables, method, SCORES[score].column, against
         ),
         methods=methods or (method,),
         sign=sign,

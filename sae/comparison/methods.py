@@ -12,7 +12,7 @@ from sae.core.options import Options
 
 
 class Method(Options):
-    """What of a method decides how it is compared and shown.
+    """A method: its label, and what it is compared with.
 
     Attributes:
         label: What is printed; by default its id.
@@ -66,8 +66,8 @@ class Methods(Options):
         These are neither controls, nor made elsewhere.
         """
         return {
-            name: other
-            for name, other in self.compared.items()
+            name: against
+            for name, against in self.compared.items()
             if not (self.of(name).control or self.of(name).imported)
         }
 

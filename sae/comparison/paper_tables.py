@@ -48,12 +48,12 @@ class Column(NamedTuple):
 
     @property
     def about(self) -> Score:
-        """What is known of its score."""
+        """The score, with its label and direction."""
         return SCORES[self.score]
 
     @property
     def heading(self) -> str:
-        """What stands above the column."""
+        """The text above the column."""
         return self.about.heading + self.suffix
 
     def values(self, runs: pd.DataFrame) -> pd.Series:
@@ -208,7 +208,7 @@ def measured(number: int, metrics: pd.DataFrame, names: Methods) -> pd.DataFrame
 
 
 class _Line(NamedTuple):
-    """What a line of a table is made of, within a cell.
+    """A line of a table in one cell: its names and its runs.
 
     Attributes:
         method: The method.
@@ -309,11 +309,11 @@ def beside_published(
     return beside
 
 
-class _Pair(NamedTuple):
+class _Comparison(NamedTuple):
     """A method, and the method whose numbers are subtracted from its own."""
 
     method: str
-    other: str
+    against: str
 
 
 def effects(
@@ -337,19 +337,19 @@ def effects(
     """
     spec = TABLES[number]
     rows = []
-    for pair in _compared_pairs(spec, table, names):
+    for comparison in _comparisons(spec, table, names):
         for column in spec.compared:
-            differences = _cell_differences(spec, table, pair, column.heading)
+            differences = _cell_differences(spec, table, comparison, column.heading)
             published_effect = "-"
             if column.about.minus is None:
                 published_effect = published.effect(
-                    tables, pair.method, column.about.column, pair.other
+                    tables, comparison.method, column.about.column, comparison.against
                 )
             rows.append(
                 {
                     "column": column.heading,
-                    "method": pair.method,
-                    "against": pair.other,
+                    "method": comparison.method,
+                    "against": comparison.against,
                     "mean": differences.mean(),
                     "low": differences.min(),
                     "high": differences.max(),
@@ -361,33 +361,33 @@ def effects(
     return pd.DataFrame(rows, columns=EFFECTS)
 
 
-def _compared_pairs(spec: Table, table: pd.DataFrame, names: Methods) -> list[_Pair]:
-    """Return the pairs of methods that a table compares, if it has rows of both."""
+def _comparisons(spec: Table, table: pd.DataFrame, names: Methods) -> list[_Comparison]:
+    """Return which methods a table compares, of those that it has rows of."""
     if spec.of_pairs:
         ablations = set(table["ablation"])
         return [
-            _Pair(ablation, base)
+            _Comparison(ablation, base)
             for base, ablation in names.pairs
             if ablation in ablations
         ]
     methods = set(table["method"])
     return [
-        _Pair(method, other)
-        for method, other in names.compared.items()
-        if other is not None and method in methods and other in methods
+        _Comparison(method, against)
+        for method, against in names.compared.items()
+        if against is not None and method in methods and against in methods
     ]
 
 
 def _cell_differences(
-    spec: Table, table: pd.DataFrame, pair: _Pair, heading: str
+    spec: Table, table: pd.DataFrame, comparison: _Comparison, heading: str
 ) -> pd.Series:
-    """Return what a method has more than the other one in a column, for each cell."""
+    """Return what a method has more than what it is compared with, for each cell."""
     if spec.of_pairs:
         # The column itself holds what the ablation adds to its base.
-        is_base = table["method"] == pair.other
-        is_ablation = table["ablation"] == pair.method
+        is_base = table["method"] == comparison.against
+        is_ablation = table["ablation"] == comparison.method
         return table[is_base & is_ablation][heading].dropna()
     by_cell = table.set_index(CELL)
-    of_method = by_cell[by_cell["method"] == pair.method][heading]
-    of_other = by_cell[by_cell["method"] == pair.other][heading]
-    return (of_method - of_other).dropna()
+    of_method = by_cell[by_cell["method"] == comparison.method][heading]
+    of_against = by_cell[by_cell["method"] == comparison.against][heading]
+    return (of_method - of_against).dropna()

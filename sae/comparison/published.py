@@ -93,7 +93,7 @@ def _unmasked_dead(table4: pd.DataFrame) -> pd.DataFrame:
 
 
 def effect(
-    tables: pd.DataFrame, method: str, metric: str, other: str | None = BASELINE
+    tables: pd.DataFrame, method: str, metric: str, against: str | None = BASELINE
 ) -> str:
     """Return what the paper reports of a metric of one method minus that of another.
 
@@ -101,7 +101,7 @@ def effect(
         tables: What :func:`read` returned.
         method: The first method.
         metric: A column of the tables.
-        other: The method that is subtracted.
+        against: The method whose numbers are subtracted.
 
     Returns:
         The mean difference, and in how many cells it is above and below 0, such as
@@ -111,8 +111,8 @@ def effect(
         return "-"
     by_cell = tables.set_index(["encoder", "data", "k"])
     of_method = by_cell.loc[by_cell["method"] == method, metric]
-    of_other = by_cell.loc[by_cell["method"] == other, metric]
-    differences = (of_method - of_other).dropna().round(6)
+    of_against = by_cell.loc[by_cell["method"] == against, metric]
+    differences = (of_method - of_against).dropna().round(6)
     if differences.empty:
         return "-"
     up = int((differences > 0).sum())

@@ -20,7 +20,7 @@ class Score(NamedTuple):
         column: The column of the metrics that holds it.
         heading: Its heading in the paper's tables.
         label: Its name in print.
-        what: What it says, in one sentence.
+        what: Its meaning, in one sentence.
         minus: A column that is subtracted.
         better: +1 if more is better, -1 if less; 0 if methods are not compared in it.
         front: "own" if every trial has it on validation, so that it has a front of its
