@@ -253,7 +253,7 @@ def _drop_other_metrics(
 
     All of these columns go; a line says so only of metrics that the board shows.
     """
-    shown = set()
+    shown: set[str] = set()
     for name in COMPARED:
         column = SCORES[name].column
         shown.update((column, f"{column}_across_groups"))
