@@ -1,8 +1,10 @@
-"""One board of several experiments' methods: mine beside those whose results are stored somewhere.
+"""One board of the methods of several experiments: mine beside stored ones.
 
-What is joined are rows: `metrics.csv` (or .parquet) of a results folder and, beside it, `made_by.json`, which says what
-gave them their meaning. Rows whose versions, options, fingerprints or precision differ from those of the first folder
-are left out, and so are rows of cells that it does not have. One line says what they were.
+The board joins rows: `metrics.parquet` (or .csv) of several results folders. Beside
+them lies `made_by.json`, which says what gave the rows their meaning. Rows whose
+versions, options, fingerprints or precision differ from those of the first folder are
+left out, and so are rows of cells that the first folder does not have. A line about
+each omission says what was left out.
 """
 
 from collections.abc import Sequence
@@ -23,23 +25,27 @@ from sae.scoring.rows import CELL
 
 MADE_BY = "made_by.json"
 
+# The columns that decide whether a trial is feasible (`sae.scoring.front.feasible`).
+FEASIBILITY_COLUMNS = {"r2", "l0", "dead_train"}
+
 
 class MadeBy(Options):
-    """What gave an experiment's rows their meaning.
+    """A record of what gave an experiment's rows their meaning.
 
     Attributes:
-        experiment: its name.
-        methods: its methods.
-        fronts: the rule of its fronts.
-        versions: {'training loop': its version, ...}, of objectives, penalties and protocols too.
-        recipe: the experiment's.
-        protocols: {name: options that decide how many trials a method has}.
+        experiment: Its name.
+        methods: Its methods.
+        fronts: The rule of its fronts.
+        versions: {"training loop": its version, ...}, with those of objectives,
+            penalties and protocols.
+        recipe: The experiment's.
+        protocols: {name: the options that decide how many trials a method has}.
         metrics: {name: its version and options}.
         columns: {score: the metric that gave it}.
-        cells: {'dataset / backbone': fingerprints and precision of the embeddings}.
+        cells: {"dataset / backbone": fingerprints and precision of the embeddings}.
         families: {backbone: its family}; records of before the third version of the
             comparison have none, and their backbones count as families of their own.
-        intervals: how wide intervals are.
+        intervals: How wide intervals are.
     """
 
     experiment: str
@@ -54,134 +60,209 @@ class MadeBy(Options):
     families: dict[str, str] = Field(default={})
     intervals: IntervalRule = IntervalRule()
 
+    @property
+    def protocols_of_fronts(self) -> dict[str, dict[str, Any]]:
+        """The protocols whose SAEs stand on fronts."""
+        return {
+            name: options
+            for name, options in self.protocols.items()
+            if self.fronts.protocol in (None, name)
+        }
+
+    def columns_made_otherwise(self, record: "MadeBy") -> set[str]:
+        """Return the scores whose metric has another version or options in `record`."""
+        return {
+            column
+            for column, metric in self.columns.items()
+            if self.metrics.get(metric) != record.metrics.get(metric)
+        }
+
 
 class Result(NamedTuple):
-    """The rows of a results folder, and what made them."""
+    """The rows of a results folder, and what made them.
+
+    Attributes:
+        metrics: Tidy metrics.
+        made_by: What gave them their meaning.
+    """
 
     metrics: pd.DataFrame
     made_by: MadeBy
 
 
 def read(folder: Path) -> Result:
-    """The result in a folder.
+    """Read the metrics of a results folder, and what made them.
 
     Raises:
-        UserError: it lacks a file, or one is damaged.
+        UserError: The folder lacks a file, or one is damaged.
     """
-    made_by = MadeBy.of_record(
-        files.read_json(folder / MADE_BY, "record of what made these results")
-    )
-    table = folder / "metrics.parquet"
-    if not table.exists() and not (folder / "metrics.csv").exists():
-        raise UserError(f"{folder} has neither metrics.parquet nor metrics.csv")
-    return Result(
-        files.read_parquet(table)
-        if table.exists()
-        else pd.read_csv(folder / "metrics.csv"),
-        made_by,
-    )
+    record = files.read_json(folder / MADE_BY, "record of what made these results")
+    made_by = MadeBy.of_record(record)
+    parquet = folder / "metrics.parquet"
+    if parquet.exists():
+        return Result(files.read_parquet(parquet), made_by)
+    csv = folder / "metrics.csv"
+    if csv.exists():
+        return Result(pd.read_csv(csv), made_by)
+    raise UserError(f"{folder} has neither metrics.parquet nor metrics.csv")
 
 
 def joined(results: Sequence[Result]) -> tuple[pd.DataFrame, list[str]]:
     """Return the means of all methods' effects, and what was left out and why.
 
-    A method is compared with the baseline of its own experiment; one that an earlier
-    folder has too is called 'experiment/method'. Intervals are as the first folder says.
+    A method is compared with the baseline of its own experiment. A method that an
+    earlier folder has, too, is called "experiment/method". Intervals are as the first
+    folder says.
 
     Returns:
         The table of `sae.comparison.outcomes.means`, and a line for each omission.
     """
-    taken: set[str] = set()
+    names_on_board: set[str] = set()
     families: dict[str, str] = {}
     parts: list[readings.Readings] = []
     omissions: list[str] = []
     for result in results:
         metrics, left_out = _fitting(result, results[0])
         omissions += left_out
+
         made_by = result.made_by
         part = readings.read(metrics, made_by.methods.tuned, made_by.fronts)
-        methods = part.fronts["method"].unique()
-        names = {name: _free(name, made_by.experiment, taken) for name in methods}
-        taken |= {*names.values()}
-        parts.append(part.renamed(names))
+        new_names = {
+            method: _free_name(method, made_by.experiment, names_on_board)
+            for method in part.fronts["method"].unique()
+        }
+        names_on_board.update(new_names.values())
+        parts.append(part.renamed(new_names))
+        # Where two folders know a backbone, its family is that of the earlier one.
         families = made_by.families | families
+
     rule = results[0].made_by.intervals
     return outcomes.means(readings.joined(parts), families, rule), omissions
 
 
-def _free(method: str, experiment: str, taken: set[str]) -> str:
-    """A name that no other method on the board has."""
-    names = (
-        f"{experiment}/{method}{of}"
-        for of in ("", *(f" ({n})" for n in range(2, len(taken) + 3)))
-    )
-    return (
-        method
-        if method not in taken
-        else next(name for name in names if name not in taken)
-    )
+def _free_name(method: str, experiment: str, names_on_board: set[str]) -> str:
+    """Return a name for a method that no other method on the board has."""
+    if method not in names_on_board:
+        return method
+    name = f"{experiment}/{method}"
+    number = 1
+    while name in names_on_board:
+        number += 1
+        name = f"{experiment}/{method} ({number})"
+    return name
 
 
-def _fitting(result: Result, mine: Result) -> tuple[pd.DataFrame, list[str]]:
-    """The rows that go beside those of the first folder, MS across groups; a line about each thing that does not."""
-    own, first, said = result.made_by, mine.made_by, list[str]()
-    both = {
-        name: first.versions[name]
-        for name in own.versions.keys() & first.versions.keys()
-    }
-    pairs: list[tuple[str, Any, Any]] = [
-        ("versions", {n: own.versions[n] for n in both}, both)
+def _fitting(result: Result, first: Result) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of a result that may stand beside those of the first folder.
+
+    Args:
+        result: The rows of any folder, the first one included.
+        first: Those of the first folder.
+
+    Returns:
+        Tidy metrics with MS across groups, and a line about each thing left out.
+    """
+    mismatch = _mismatch(result.made_by, first.made_by)
+    if mismatch is not None:
+        return result.metrics[:0], [mismatch]
+
+    metrics = fronts.of_protocol(result.metrics, result.made_by.fronts)
+    metrics, foreign_cells = _drop_foreign_cells(metrics, result.made_by, first)
+    metrics, datasets = _drop_other_embeddings(metrics, result.made_by, first.made_by)
+    metrics, scores = _drop_other_metrics(metrics, result.made_by, first.made_by)
+    return across_groups(metrics), [*foreign_cells, *datasets, *scores]
+
+
+class _Condition(NamedTuple):
+    """A property that two experiments must share to stand on one board."""
+
+    name: str
+    theirs: Any
+    ours: Any
+
+
+def _mismatch(theirs: MadeBy, ours: MadeBy) -> str | None:
+    """Say why no row of an experiment fits beside the first one; None if some may."""
+    # Each may have objectives, penalties and protocols that the other lacks.
+    shared = [name for name in ours.versions if name in theirs.versions]
+    conditions = [
+        _Condition(
+            "versions",
+            {name: theirs.versions[name] for name in shared},
+            {name: ours.versions[name] for name in shared},
+        ),
+        _Condition("protocols", theirs.protocols_of_fronts, ours.protocols_of_fronts),
+        _Condition("recipe", theirs.recipe, ours.recipe),
+        _Condition("fronts", theirs.fronts, ours.fronts),
     ]
-    of_fronts = [
-        {n: o for n, o in m.protocols.items() if m.fronts.protocol in (None, n)}
-        for m in (own, first)
-    ]
-    pairs += [
-        ("protocols", of_fronts[0], of_fronts[1]),
-        ("recipe", own.recipe, first.recipe),
-    ]
-    pairs.append(("fronts", own.fronts, first.fronts))
-    lost = {
-        c
-        for c, metric in own.columns.items()
-        if own.metrics.get(metric) != first.metrics.get(metric)
-    }
-    # What feasibility rests on.
-    asked = sorted(
-        {own.columns[column] for column in lost & {"r2", "l0", "dead_train"}}
-    )
-    pairs += [
-        (f"metric {metric}", own.metrics.get(metric), first.metrics.get(metric))
-        for metric in asked
-    ]
-    for what, theirs, ours in pairs:
-        if theirs != ours:
-            return result.metrics[:0], [
-                f"{own.experiment}: left out, of other {what}: {theirs}, not {ours}"
-            ]
-    metrics = fronts.of_protocol(result.metrics, own.fronts)
-    cells, there = (
-        pd.MultiIndex.from_frame(rows[[*CELL]]) for rows in (metrics, mine.metrics)
-    )
-    if beyond := len(cells.difference(there)):
-        said.append(
-            f"{own.experiment}: cells left out, which {first.experiment} does not have: {beyond}"
-        )
-    metrics = metrics[cells.isin(there)]
-    for cell in sorted(own.cells.keys() & first.cells.keys()):
-        if (
-            own.cells[cell] != first.cells[cell]
-        ):  # A backbone may be trained on, or judge all others of its dataset.
-            dataset = cell.partition(" / ")[0]
-            said.append(
-                f"{own.experiment}: {dataset} left out: {cell} is {own.cells[cell]}, not {first.cells[cell]}"
+    columns = theirs.columns_made_otherwise(ours) & FEASIBILITY_COLUMNS
+    for metric in sorted({theirs.columns[column] for column in columns}):
+        of_theirs = theirs.metrics.get(metric)
+        of_ours = ours.metrics.get(metric)
+        conditions.append(_Condition(f"metric {metric}", of_theirs, of_ours))
+
+    for name, of_theirs, of_ours in conditions:
+        if of_theirs != of_ours:
+            return (
+                f"{theirs.experiment}: left out, of other {name}: "
+                f"{of_theirs}, not {of_ours}"
             )
-            metrics = metrics[metrics["dataset"] != dataset]
-    columns = [SCORES[name].column for name in COMPARED]
-    read = {*columns, *(f"{column}_across_groups" for column in columns)}
-    for metric in sorted({own.columns[column] for column in lost & read}):
-        both_of = own.metrics.get(metric), first.metrics.get(metric)
-        said.append(
-            f"{own.experiment}: scores of {metric} left out, of {both_of[0]}, not {both_of[1]}"
+    return None
+
+
+def _drop_foreign_cells(
+    metrics: pd.DataFrame, theirs: MadeBy, first: Result
+) -> tuple[pd.DataFrame, list[str]]:
+    """Leave out cells that the first folder does not have, and say how many."""
+    cells = pd.MultiIndex.from_frame(metrics[CELL])
+    first_cells = pd.MultiIndex.from_frame(first.metrics[CELL])
+    omissions = []
+    foreign_cells = cells.difference(first_cells)
+    if len(foreign_cells):
+        omissions.append(
+            f"{theirs.experiment}: cells left out, which {first.made_by.experiment} "
+            f"does not have: {len(foreign_cells)}"
         )
-    return across_groups(metrics.drop(columns=[c for c in lost if c in metrics])), said
+    return metrics[cells.isin(first_cells)], omissions
+
+
+def _drop_other_embeddings(
+    metrics: pd.DataFrame, theirs: MadeBy, ours: MadeBy
+) -> tuple[pd.DataFrame, list[str]]:
+    """Leave out datasets of which a backbone has other embeddings, and say which.
+
+    The whole dataset goes, since a backbone may judge the latents of all others.
+    """
+    omissions = []
+    for cell in sorted(theirs.cells.keys() & ours.cells.keys()):
+        if theirs.cells[cell] == ours.cells[cell]:
+            continue
+        dataset = cell.partition(" / ")[0]
+        omissions.append(
+            f"{theirs.experiment}: {dataset} left out: {cell} is "
+            f"{theirs.cells[cell]}, not {ours.cells[cell]}"
+        )
+        metrics = metrics[metrics["dataset"] != dataset]
+    return metrics, omissions
+
+
+def _drop_other_metrics(
+    metrics: pd.DataFrame, theirs: MadeBy, ours: MadeBy
+) -> tuple[pd.DataFrame, list[str]]:
+    """Leave out scores of metrics of another version or options.
+
+    All of these columns go; a line says so only of metrics that the board shows.
+    """
+    shown: set[str] = set()
+    for name in COMPARED:
+        column = SCORES[name].column
+        shown.update((column, f"{column}_across_groups"))
+    differing = theirs.columns_made_otherwise(ours)
+    omissions = []
+    for metric in sorted({theirs.columns[column] for column in differing & shown}):
+        omissions.append(
+            f"{theirs.experiment}: scores of {metric} left out, of "
+            f"{theirs.metrics.get(metric)}, not {ours.metrics.get(metric)}"
+        )
+    columns = [column for column in differing if column in metrics]
+    return metrics.drop(columns=columns), omissions

@@ -1,4 +1,4 @@
-"""The interval of a mean over an experiment's cells."""
+"""Bootstrap intervals of a mean over an experiment's cells."""
 
 import numpy as np
 import pandas as pd
@@ -8,45 +8,67 @@ from sae.config.rule import Rule
 
 
 def interval(values: pd.Series, rule: Rule) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over cells.
+    """Return the percentile bootstrap interval of the mean over cells.
+
+    Blocks (dataset, backbone) are drawn with replacement; in each drawn block, so are
+    its seeds. With one seed the interval speaks of blocks only.
 
     Args:
-        values: indexed by (dataset, backbone, k, seed).
+        values: Indexed by (dataset, backbone, k, seed).
+        rule: How many resamples are drawn, and the interval's coverage.
 
-    Blocks (dataset, backbone) are drawn with replacement; in each drawn block, so are its seeds. With one seed the
-    interval speaks of blocks only.
+    Returns:
+        The lower and the upper end.
     """
-    frame = values.rename("value").reset_index()
-    block = frame.groupby(["dataset", "backbone"], sort=False).ngroup()
-    totals = frame.groupby([block, "seed"], sort=True)["value"].agg(["sum", "count"])
-    per_block = [rows.to_numpy(dtype=float) for _, rows in totals.groupby(level=0)]
+    rows = values.rename("value").reset_index()
+    block = rows.groupby(["dataset", "backbone"], sort=False).ngroup()
+    totals = rows.groupby([block, "seed"], sort=True)["value"].agg(["sum", "count"])
+    # Of each block (seeds, 2): the sum of its values, and how many there are.
+    seed_totals = [
+        of_block.to_numpy(dtype=float) for _, of_block in totals.groupby(level=0)
+    ]
+
     rng = np.random.default_rng(rule.bootstrap_seed)
-    drawn = rng.integers(len(per_block), size=(rule.resamples, len(per_block)))
-    sums = np.zeros((rule.resamples, 2))
-    for number, rows in enumerate(per_block):
-        # Each of the times this block was drawn, draw as many seeds as it has.
-        times = (drawn == number).sum(axis=1)
-        for time in range(times.max(initial=0)):
-            seeds = rng.integers(len(rows), size=(rule.resamples, len(rows)))
-            sums += rows[seeds].sum(axis=1) * (times > time)[:, None]
-    means = sums[:, 0] / sums[:, 1]
+    block_count = len(seed_totals)
+    drawn_blocks = rng.integers(block_count, size=(rule.resamples, block_count))
+    resampled = np.zeros((rule.resamples, 2))  # sum and count of each resample
+    for number, of_block in enumerate(seed_totals):
+        # Each of the times that this block was drawn, draw as many seeds as it has.
+        times_drawn = (drawn_blocks == number).sum(axis=1)
+        seed_count = len(of_block)
+        for repeat in range(times_drawn.max(initial=0)):
+            seeds = rng.integers(seed_count, size=(rule.resamples, seed_count))
+            is_drawn = (times_drawn > repeat)[:, None]
+            resampled += of_block[seeds].sum(axis=1) * is_drawn
+
+    means = resampled[:, 0] / resampled[:, 1]
     tail = (1 - rule.confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 
 
 def wider_interval(values: pd.Series, rule: Rule) -> tuple[float, float]:
-    """The lower of two lower ends and the higher of two higher ones: :func:`interval`, and Student's t of block means.
+    """Return the union of two intervals: :func:`interval`, and Student's t of blocks.
 
-    With few blocks the bootstrap is too narrow. With one block there is no t: both ends are then infinite.
+    With few blocks the bootstrap is too narrow. With one block there is no t: both ends
+    are then infinite.
+
+    Args:
+        values: Indexed by (dataset, backbone, k, seed).
+        rule: The number of resamples, and the coverage of both intervals.
+
+    Returns:
+        The lower of the two lower ends, and the higher of the two upper ones.
     """
     low, high = interval(values, rule)
-    means = values.groupby(["dataset", "backbone"]).mean()
-    if len(means) < 2:
+    block_means = values.groupby(["dataset", "backbone"]).mean()
+    block_count = len(block_means)
+    if block_count < 2:
         return float("-inf"), float("inf")
-    half = float(
-        stdtrit(len(means) - 1, (1 + rule.confidence) / 2)
-        * means.std(ddof=1)
-        / np.sqrt(len(means))
+    half_width = float(
+        stdtrit(block_count - 1, (1 + rule.confidence) / 2)
+        * block_means.std(ddof=1)
+        / np.sqrt(block_count)
     )
-    return min(low, float(means.mean() - half)), max(high, float(means.mean() + half))
+    mean = block_means.mean()
+    return min(low, float(mean - half_width)), max(high, float(mean + half_width))

@@ -1,11 +1,10 @@
-"""Detection of the chosen SAEs beside the baseline's, as if their latents fired as often as the baseline's do.
+"""Detection of each method, as if its latents fired as often as the baseline's do.
 
-Rare latents are easier to find: a method whose latents fire less often may owe them its mean. So beside the mean
-stands the mean of the method's own means in each band of frequency (`sae.scoring.metrics.detection.BANDS`), weighted by
-the baseline's share of latents in it.
+Rare latents are easier to find: a method whose latents fire less often may owe its mean
+to that. So beside the mean stands a reweighted one. It takes the method's own means in
+each band of frequency (`sae.scoring.metrics.detection.BANDS`), weighted by the
+baseline's number of latents in the band.
 """
-
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,74 +21,102 @@ COLUMNS = [*CELL, "method", *ABOUT]
 def by_cell(
     picked: pd.DataFrame, latents: pd.DataFrame, names: Methods
 ) -> pd.DataFrame:
-    """Each method's detection in each cell, means over seeds.
+    """Return each method's detection in each cell, means over seeds.
 
     Args:
-        picked: of :func:`sae.scoring.selection.chosen`, on test.
+        picked: Of :func:`sae.scoring.selection.chosen`, on test.
         latents: latents.parquet.
+        names: The experiment's methods.
 
     Returns:
-        Columns `COLUMNS`. `alive`: mean AUC of measured latents; `reweighted`: the same by the baseline's bands, over
-        those in which both have latents; `measured`: the share of the dictionary that is; `whole`: mean of 2 AUC - 1
+        Columns `COLUMNS`. `alive`: the mean AUC of measured latents; `reweighted`: that
+        mean at the baseline's frequencies, over bands in which both have latents;
+        `measured`: the measured share of the dictionary; `whole`: the mean of 2 AUC - 1
         over all latents. Empty where nothing was measured.
     """
     if "detection" not in latents or not names.baselines:
         return pd.DataFrame(columns=COLUMNS)
+
+    saes = picked.set_index([*RUN, "method"])
+    saes = saes.assign(
+        alive=saes["detection_alive"],
+        reweighted=_reweighted(picked, latents, names.baselines[0]),
+        measured=saes["detection_measured"],
+        whole=saes["detection"],
+    )
+    return saes.groupby([*CELL, "method"], sort=False)[ABOUT].mean().reset_index()
+
+
+def _reweighted(
+    picked: pd.DataFrame, latents: pd.DataFrame, baseline: str
+) -> pd.Series:
+    """Return the mean detection of each SAE at the baseline's frequencies of firing.
+
+    Returns:
+        Indexed by `RUN` and method.
+    """
+    bands = _means_by_band(picked, latents)
+    of_baseline = bands[bands["method"] == baseline][[*RUN, "band", "size"]]
+    shared_bands = bands.merge(
+        of_baseline, on=[*RUN, "band"], suffixes=("", "_baseline")
+    )
+    shared_bands["weighted"] = shared_bands["mean"] * shared_bands["size_baseline"]
+    by_sae = shared_bands.groupby([*RUN, "method"])
+    sums = by_sae[["weighted", "size_baseline"]].sum()
+    return sums["weighted"] / sums["size_baseline"]
+
+
+def _means_by_band(picked: pd.DataFrame, latents: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean detection of each SAE's latents in each band of frequency.
+
+    Returns:
+        Columns `RUN`, method, band, mean, and size, the number of measured latents.
+    """
+    # On fallback an SAE of another method, its source, stands for a method.
     sae = [*RUN, "trial", "source"]
-    latents = latents[
-        (latents["split"] == "test") & latents["detection"].notna()
-    ].rename(columns={"method": "source"})
-    known = picked[[*sae, "method", "m", "n_images"]].merge(
-        latents[[*sae, "detection", "n_active"]], on=sae
+    is_measured = (latents["split"] == "test") & latents["detection"].notna()
+    measured = latents[is_measured].rename(columns={"method": "source"})
+    measured = picked[[*sae, "method", "m", "n_images"]].merge(
+        measured[[*sae, "detection", "n_active"]], on=sae
     )
-    band = pd.Series(
-        np.searchsorted(BANDS, known["n_active"] / known["n_images"]),
-        known.index,
-        name="band",
-    )
-    bands = (
-        known.groupby([*RUN, "method", band], sort=False)["detection"]
-        .agg(["mean", "size"])
-        .reset_index()
-    )
-    theirs = bands[bands["method"] == names.baselines[0]][[*RUN, "band", "size"]]
-    both = bands.merge(theirs, on=[*RUN, "band"], suffixes=("", "_baseline"))
-    both["weighted"] = both["mean"] * both["size_baseline"]
-    sums = both.groupby([*RUN, "method"])[["weighted", "size_baseline"]].sum()
-    found = picked.set_index([*RUN, "method"])
-    found = found.assign(
-        alive=found["detection_alive"],
-        reweighted=sums["weighted"] / sums["size_baseline"],
-        measured=found["detection_measured"],
-        whole=found["detection"],
-    )
-    return found.groupby([*CELL, "method"], sort=False)[ABOUT].mean().reset_index()
+
+    frequency = measured["n_active"] / measured["n_images"]
+    band = pd.Series(np.searchsorted(BANDS, frequency), measured.index, name="band")
+    by_band = measured.groupby([*RUN, "method", band], sort=False)["detection"]
+    return by_band.agg(["mean", "size"]).reset_index()
 
 
 def differences(table: pd.DataFrame, names: Methods) -> pd.DataFrame:
-    """Of the baseline its values, of others what they have above it: mean over cells, lowest, highest.
+    """Return what each method has above the baseline, and the baseline's own values.
 
     Args:
-        table: what :func:`by_cell` returned.
+        table: What :func:`by_cell` returned.
+        names: The experiment's methods.
 
     Returns:
-        A row per method and column of `ABOUT`: method, about, cells, mean, low, high.
+        A row for each method and column of `ABOUT`: method, about, cells, and the mean
+        over these cells, the lowest (`low`) and the highest (`high`). Of the baseline
+        they are its values, of others their differences from it.
     """
-    rows, of = (
-        list[dict[str, Any]](),
-        dict(iter(table.set_index(CELL).groupby("method", sort=False)[ABOUT])),
-    )
-    for method in names.order(of):
-        theirs = of[names.baselines[0]]
-        found = (
-            of[method]
-            if method == names.baselines[0]
-            else of[method] - theirs.reindex(of[method].index)
-        )
-        for name, values in found.dropna(how="all").items():
-            ends = {"mean": values.mean(), "low": values.min(), "high": values.max()}
-            rows.append(
-                {"method": method, "about": name, "cells": int(values.notna().sum())}
-                | ends
+    by_method = {}
+    for method, rows in table.set_index(CELL).groupby("method", sort=False):
+        by_method[str(method)] = rows[ABOUT]
+
+    lines = []
+    for method in names.order(by_method):
+        baseline = names.baselines[0]
+        shown = by_method[method]
+        if method != baseline:
+            shown = shown - by_method[baseline].reindex(shown.index)
+        for about, values in shown.dropna(how="all").items():
+            lines.append(
+                {
+                    "method": method,
+                    "about": about,
+                    "cells": int(values.notna().sum()),
+                    "mean": values.mean(),
+                    "low": values.min(),
+                    "high": values.max(),
+                }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(lines)

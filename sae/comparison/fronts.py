@@ -1,8 +1,9 @@
-"""How methods compare that have several trials a cell: by their fronts of R^2 and a score.
+"""How methods with several trials a cell compare: by fronts of R^2 and a score.
 
 In a cell (dataset, backbone, k) every choice reads validation and training images:
 
-- `sae.scoring.front` says which trials are *feasible*, and which are vertices of a front.
+- `sae.scoring.front` says which trials are *feasible*, and which are vertices of a
+  front.
 - R* is the best R^2 of the baseline's feasible trials, one value a cell whatever the
   score; a method's *reach* is that of its own.
 - The *floor* is the R^2 of the baseline's vertex of highest score. Left of it the
@@ -11,8 +12,8 @@ In a cell (dataset, backbone, k) every choice reads validation and training imag
   the baseline's, both read at max(floor, min(r, reach)), and both on test, at the
   vertices and weights that validation gave. It is the vertical distance of two
   rate-distortion curves (Bjontegaard 2001).
-- A method that ends below the floor by at most `TOLERANCE` is compared at its reach, and
-  marked; one that ends further below is *out of reach*, and has no effect.
+- A method that ends below the floor by at most `TOLERANCE` is compared at its reach,
+  and marked; one that ends further below is *out of reach*, and has no effect.
 
 Every score that each trial has on validation has a front of its own. Scores of judged
 SAEs alone are read at the vertices of detection (column `front` says whose). Endpoints
@@ -55,7 +56,7 @@ EQUAL_TEST_R2 = "equal test R2"
 
 
 class Rule(Options):
-    """What is feasible, and where fronts are read.
+    """The rule of fronts: what is feasible, and where fronts are read.
 
     Attributes:
         l0: The highest L0 on validation, as a multiple of k.
@@ -86,10 +87,10 @@ class Effect:
         front: The score whose front gave vertices and weights.
         reading: `VALIDATION` or `EQUAL_TEST_R2`.
         status: "ok"; "infeasible" if the method or its baseline has no feasible trial;
-            "out of reach" if the method ends too far below the floor; "seeds missing" if
-            vertices lack fresh seeds that others of the cell have; "diverged" if no seed
-            is left of one side; "not measured" if a vertex lacks the score on test. All
-            but "ok" have no effect.
+            "out of reach" if the method ends too far below the floor; "seeds missing"
+            if vertices lack fresh seeds that others of the cell have; "diverged" if no
+            seed is left of one side; "not measured" if a vertex lacks the score on
+            test. All but "ok" have no effect.
         effect: The difference on test, signed so that more is better.
         level: The baseline's score in the same reading.
         best_r2: R*, on validation.
@@ -97,7 +98,8 @@ class Effect:
         floor: The R^2 left of which fronts are not read.
         shortfall, gain: What the reach lacks of R*, and what it has beyond.
         below_floor: Whether the method ends below the floor, by the tolerance at most.
-        r2_difference: The method's R^2 on test minus the baseline's at the same weights.
+        r2_difference: The method's R^2 on test minus the baseline's at the same
+            weights.
         seeds: How many seeds were read.
         fresh: Whether they are seeds of their own, not that of the tuning.
         vertices, baseline_vertices: "trial: weight; ..." of what weighs anything.
@@ -142,8 +144,8 @@ def validation_trials(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
         rule: What is feasible.
 
     Returns:
-        A row for each cell, method and trial, means over its seeds: `status`, `r2`, `l0`,
-        `firing`, `feasible`, and the scores of `COMPARED` that validation has.
+        A row for each cell, method and trial, means over its seeds: `status`, `r2`,
+        `l0`, `firing`, `feasible`, and the scores of `COMPARED` that validation has.
     """
     rows = metrics[metrics["split"] == "val"]
     if rule.tuning is not None:
@@ -189,9 +191,9 @@ def effects(
             other methods are left out.
         rule: What is feasible, and where fronts are read.
         equal_test_r2: Whether both sides are read where they have the same R^2 on test.
-            The vertices are the same; with each seed they are ordered by their test R^2,
-            R* is the best of the baseline's, and the floor that of its vertex of highest
-            score on validation.
+            The vertices are the same; with each seed they are ordered by their test
+            R^2, R* is the best of the baseline's, and the floor that of its vertex of
+            highest score on validation.
 
     Returns:
         The columns of :class:`Effect`; a row for each seed that was read, or one that
@@ -205,21 +207,25 @@ def effects(
     for cell, cell_trials in trials.groupby(CELL, sort=False):
         for pair in _comparable_pairs(cell, cell_trials, tests, against, rule, reading):
             rows += pair.rows()
-    # A score that was measured nowhere says nothing.
+
+    # A score without any effect goes, unless its own fronts say why there is none.
     measured = {row.score for row in rows if row.status == "ok"}
-    said = {row.score for row in rows if row.status not in ("ok", "not measured")}
-    kept = measured | (said & {*OWN_FRONTS})
-    rows = [row for row in rows if row.score in kept]
+    without_effect = {
+        row.score for row in rows if row.status not in ("ok", "not measured")
+    }
+    shown = measured | (without_effect & set(OWN_FRONTS))
+    rows = [row for row in rows if row.score in shown]
     return pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
 
 
 def sensitivity(
     metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield what else could be asked, and the :func:`effects` then, at the first width.
+    """Yield the effects under other rules of what is feasible, at the first width.
 
-    With another bound on firing latents other trials are vertices, which have no fresh
-    seeds: all are read with the seed of the tuning.
+    Each comes with the rule as text, such as "95% of latents must fire". With another
+    bound on firing latents other trials are vertices, which have no fresh seeds: all
+    are read with the seed of the tuning.
     """
     rule = rule.model_copy(update={"widths": rule.widths[:1]})
     tuned = metrics
@@ -232,8 +238,10 @@ def sensitivity(
 
 def root(method: str, against: Mapping[str, str | None]) -> str:
     """Return the baseline at the end of a method's chain of `against`."""
-    while (other := against.get(method)) is not None:
-        method = other
+    compared_with = against.get(method)
+    while compared_with is not None:
+        method = compared_with
+        compared_with = against.get(method)
     return method
 
 
@@ -258,8 +266,8 @@ def by_cell(effects: pd.DataFrame) -> pd.DataFrame:
         if name not in [*keys, "seed"]
     }
     aggregations["lost"] = _joined_names
-    by_cell = effects.groupby(keys, sort=False, dropna=False)
-    cells = by_cell.agg(aggregations).reset_index()
+    seeds_by_cell = effects.groupby(keys, sort=False, dropna=False)
+    cells = seeds_by_cell.agg(aggregations).reset_index()
     return cells[[name for name in COLUMNS if name != "seed"]]
 
 
@@ -273,7 +281,13 @@ def _joined_names(lists: pd.Series) -> str:
 
 
 class TestedSae(NamedTuple):
-    """What one SAE scores on test; `ok` is False if it diverged."""
+    """The scores of one SAE on test.
+
+    Attributes:
+        ok: Whether it ended well; False if it diverged.
+        r2: Its R^2.
+        scores: {name of a score: its value}.
+    """
 
     ok: bool
     r2: float
@@ -284,15 +298,17 @@ TestScores = dict[tuple[Any, ...], dict[int, TestedSae]]  # {trial: {seed: SAE}}
 
 
 def read_test_scores(metrics: pd.DataFrame) -> TestScores:
-    """Return {(dataset, backbone, k, method, trial): {seed: what it scores on test}}."""
+    """Return the scores on test of every trial (`TRIAL`), by its seeds."""
     rows = metrics[metrics["split"] == "test"]
-    scores = pd.DataFrame({name: SCORES[name].of(rows) for name in COMPARED})
-    ended_well = rows["status"] == "ok"
-    tests: TestScores = {}
-    saes = zip(ended_well, values(rows, "r2"), scores.to_dict("records"), strict=True)
     keys = rows[[*TRIAL, "seed"]].itertuples(index=False, name=None)
+    ended_well = rows["status"] == "ok"
+    r2 = values(rows, "r2")
+    scores = pd.DataFrame({name: SCORES[name].of(rows) for name in COMPARED})
+
+    saes = map(TestedSae, ended_well, r2, scores.to_dict("records"))
+    tests: TestScores = {}
     for (*trial, seed), sae in zip(keys, saes, strict=True):
-        tests.setdefault(tuple(trial), {})[int(seed)] = TestedSae(*sae)
+        tests.setdefault(tuple(trial), {})[int(seed)] = sae
     return tests
 
 
@@ -303,6 +319,8 @@ class _Front:
         r2: (vertices,) on validation, falling.
         names: (vertices,) of the trials.
         saes: (vertices,) {seed: what that SAE scores on test}.
+
+    A *place* is that of a vertex in these.
     """
 
     def __init__(self, vertices: pd.DataFrame, tests: TestScores) -> None:
@@ -311,14 +329,25 @@ class _Front:
         self.names = [*vertices["trial"]]
         self.saes = [tests.get(key, {}) for key in keys]
 
+    @property
+    def floor(self) -> float:
+        """The R^2 of the vertex of highest score, NaN if there is no vertex."""
+        return float(self.r2[-1]) if len(self.r2) else nan
+
     def standing(self, seed: int) -> list[int]:
-        """Return the vertices that have an SAE of a seed that ended well."""
-        return [n for n, saes in enumerate(self.saes) if seed in saes and saes[seed].ok]
+        """Return the places of vertices that have an SAE of a seed that ended well."""
+        return [
+            place
+            for place, saes in enumerate(self.saes)
+            if seed in saes and saes[seed].ok
+        ]
 
     def diverged(self, seed: int) -> list[int]:
-        """Return the vertices whose SAE of a seed diverged."""
+        """Return the places of vertices whose SAE of a seed diverged."""
         return [
-            n for n, saes in enumerate(self.saes) if seed in saes and not saes[seed].ok
+            place
+            for place, saes in enumerate(self.saes)
+            if seed in saes and not saes[seed].ok
         ]
 
     def common_seeds(self, places: Iterable[int]) -> set[int]:
@@ -327,62 +356,109 @@ class _Front:
 
 
 class _Line(NamedTuple):
-    """A front with one seed: (vertices,) places and R^2, which falls."""
+    """A front as it stands with one seed, without vertices that diverged.
+
+    Attributes:
+        places: (vertices,) of the vertices in the :class:`_Front`.
+        r2: (vertices,) by which the front is read, falling.
+    """
 
     places: list[int]
     r2: np.ndarray
 
 
+class _Mean(NamedTuple):
+    """The mean of a front over a window, on test.
+
+    Attributes:
+        score: Of the score.
+        r2: Of R^2.
+        weights: What each vertex weighs, "trial: weight; ...".
+    """
+
+    score: float
+    r2: float
+    weights: str
+
+
 @dataclass(frozen=True)
-class _Pair:
-    """A method's front and its baseline's, for one score in one cell."""
+class _FrontPair:
+    """A method's front and its baseline's, for one score in one cell.
+
+    Attributes:
+        cell: (dataset, backbone, k).
+        method: The method.
+        baseline: The method at the end of its chain of `against`.
+        score: The score that is compared.
+        front_of: The score whose fronts these are.
+        method_front: The front of the method.
+        baseline_front: The front of the baseline.
+        reach: The best R^2 of the method's feasible trials, on validation.
+        best_r2: That of the baseline, R*.
+        retrained: Whether fresh seeds were trained at vertices of the cell.
+        rule: The rule of fronts.
+        reading: `VALIDATION` or `EQUAL_TEST_R2`.
+    """
 
     cell: tuple[Any, ...]
     method: str
     baseline: str
     score: str
-    front_of: str  # the score whose front it is
-    own: _Front
-    base: _Front
+    front_of: str
+    method_front: _Front
+    baseline_front: _Front
     reach: float
     best_r2: float
-    retrained: bool  # whether seeds were trained at vertices of the cell
+    retrained: bool
     rule: Rule
     reading: str
 
     def rows(self) -> Iterator[Effect]:
         """Yield a row for each width and seed, or one that says why there is none."""
-        status = self.problem()
-        is_endpoint = self.score in ENDPOINTS
-        for width in self.rule.widths if is_endpoint else self.rule.widths[:1]:
-            if status is not None:
-                yield self.row(width, status=status)
-                continue
-            seeds = self.seeds(width)
-            if not seeds:
-                yield self.row(width, status="seeds missing")
-                continue
-            effects = [self.effect_with(width, seed) for seed in seeds]
-            measured = [effect for effect in effects if not isnan(effect.effect)]
+        widths = self.rule.widths
+        if self.score not in ENDPOINTS:
+            widths = widths[:1]
+        problem = self.problem()
+        for width in widths:
+            if problem is not None:
+                yield self.row(width, status=problem)
+            else:
+                yield from self.rows_of_width(width)
+
+    def rows_of_width(self, width: float) -> Iterator[Effect]:
+        """Yield a row for each seed with an effect, or one that says why none has."""
+        seeds = self.seeds(width)
+        if not seeds:
+            yield self.row(width, status="seeds missing")
+            return
+
+        effects = [self.effect_with(width, seed) for seed in seeds]
+        measured = [effect for effect in effects if not isnan(effect.effect)]
+        if measured:
             for effect in measured:
                 yield dataclasses.replace(effect, seeds=len(measured))
-            if not measured and all(effect.lost for effect in effects):
-                # What stood on the front diverged with every seed.
-                yield self.row(width, status="diverged", lost=effects[0].lost)
-            elif not measured:
-                yield self.row(width, status="not measured")
+        elif all(effect.lost for effect in effects):
+            # With every seed a vertex diverged.
+            yield self.row(width, status="diverged", lost=effects[0].lost)
+        else:
+            yield self.row(width, status="not measured")
 
     def problem(self) -> str | None:
-        """Say why the two cannot be compared, or None if they can."""
-        if not len(self.own.r2) or not len(self.base.r2):
+        """Say why the two fronts cannot be compared, or None if they can."""
+        if not len(self.method_front.r2) or not len(self.baseline_front.r2):
             return "infeasible"
-        if self.reach < self.base.r2[-1] - TOLERANCE:
+        if self.reach < self.baseline_front.floor - TOLERANCE:
             return "out of reach"
         return None
 
     def row(self, width: float, **about: Any) -> Effect:
-        """Return a row with what is known before any seed is read."""
-        floor = float(self.base.r2[-1]) if len(self.base.r2) else nan
+        """Return a row with what is known before any seed is read.
+
+        Args:
+            width: Of the window.
+            about: Other fields of the row.
+        """
+        floor = self.baseline_front.floor
         dataset, backbone, k = self.cell
         return Effect(
             dataset=dataset,
@@ -406,54 +482,66 @@ class _Pair:
     def window(self, width: float) -> Window:
         """Return where both fronts are read by validation, if no vertex diverged."""
         low = self.best_r2 - width
-        return Window(low, self.best_r2, float(self.base.r2[-1]), self.reach)
+        return Window(low, self.best_r2, self.baseline_front.floor, self.reach)
 
     def seeds(self, width: float) -> list[int]:
-        """Return the seeds of which both sides have each vertex that weighs anything."""
+        """Return the seeds that are read: both fronts have them at each vertex.
+
+        A vertex that weighs nothing in the window does not count. Endpoints are read
+        with fresh seeds where there are any, other scores with the seed of the tuning.
+        """
         window = self.window(width)
-        sides = []
-        for side in (self.own, self.base):
-            heavy = np.flatnonzero(front.weights(side.r2, window) > 0)
-            sides.append(side.common_seeds(heavy))
-        common = sides[0] & sides[1]
+        seeds_by_front = []
+        for side in (self.method_front, self.baseline_front):
+            weighing_places = np.flatnonzero(front.weights(side.r2, window) > 0)
+            seeds_by_front.append(side.common_seeds(weighing_places))
+        common_seeds = set.intersection(*seeds_by_front)
+
         tuning = self.rule.tuning
         if tuning is None:
-            return sorted(common)
+            return sorted(common_seeds)
         if self.front_of not in ENDPOINTS:
-            return sorted(common & {tuning})
-        fresh = [side - {tuning} for side in sides]
-        if all(fresh):
-            return sorted(fresh[0] & fresh[1])
-        return [] if self.retrained else sorted(common & {tuning})
+            return sorted(common_seeds & {tuning})
+        fresh_by_front = [seeds - {tuning} for seeds in seeds_by_front]
+        if all(fresh_by_front):
+            return sorted(set.intersection(*fresh_by_front))
+        if self.retrained:
+            return []
+        return sorted(common_seeds & {tuning})
 
     def effect_with(self, width: float, seed: int) -> Effect:
         """Read both fronts with one seed.
 
-        Where a vertex diverged, each side is read as far as both still reach.
+        Where a vertex diverged, each front is read as far as both still reach. The
+        effect is NaN where a front has no vertex left, or the method ends too far below
+        the floor.
         """
-        own, base = self.line(self.own, seed), self.line(self.base, seed)
         lost = [
             side.names[place]
-            for side in (self.own, self.base)
+            for side in (self.method_front, self.baseline_front)
             for place in side.diverged(seed)
         ]
         fresh = self.rule.tuning is not None and seed != self.rule.tuning
         row = self.row(width, status="ok", seed=seed, lost="; ".join(lost), fresh=fresh)
-        if not own.places or not base.places:
+
+        method_line = self.line(self.method_front, seed)
+        baseline_line = self.line(self.baseline_front, seed)
+        if not method_line.places or not baseline_line.places:
             return row
-        window = self.window_of_seed(width, seed, own, base)
+        window = self.window_of_seed(width, seed, method_line, baseline_line)
         if window.reach < window.floor - TOLERANCE:
             return row
 
-        score, r2, words = self.value(self.own, own, window, seed)
-        base_score, base_r2, base_words = self.value(self.base, base, window, seed)
+        of_method = self.mean(self.method_front, method_line, window, seed)
+        of_baseline = self.mean(self.baseline_front, baseline_line, window, seed)
+        better = SCORES[self.score].better
         return dataclasses.replace(
             row,
-            effect=SCORES[self.score].better * (score - base_score),
-            level=base_score,
-            r2_difference=r2 - base_r2,
-            vertices=words,
-            baseline_vertices=base_words,
+            effect=better * (of_method.score - of_baseline.score),
+            level=of_baseline.score,
+            r2_difference=of_method.r2 - of_baseline.r2,
+            vertices=of_method.weights,
+            baseline_vertices=of_baseline.weights,
         )
 
     def line(self, side: _Front, seed: int) -> _Line:
@@ -461,43 +549,45 @@ class _Pair:
         places = side.standing(seed)
         if self.reading == VALIDATION:
             return _Line(places, side.r2[places])
-        r2 = np.array([side.saes[place][seed].r2 for place in places])
-        order = np.argsort(-r2, kind="stable")
-        return _Line([places[n] for n in order], r2[order])
+        test_r2 = np.array([side.saes[place][seed].r2 for place in places])
+        order = np.argsort(-test_r2, kind="stable")
+        return _Line([places[n] for n in order], test_r2[order])
 
     def window_of_seed(
-        self, width: float, seed: int, own: _Line, base: _Line
+        self, width: float, seed: int, method_line: _Line, baseline_line: _Line
     ) -> Window:
         """Return where both fronts are read with one seed."""
-        reach = float(min(own.r2[0], base.r2[0]))
+        reach = float(min(method_line.r2[0], baseline_line.r2[0]))
         if self.reading == VALIDATION:
-            diverged = self.base.diverged(seed)
-            places = range(len(self.base.r2))
-            floor = min(float(self.base.r2[n]) for n in places if n not in diverged)
-            best = self.best_r2
+            baseline_r2 = self.baseline_front.r2
+            diverged = self.baseline_front.diverged(seed)
+            floor = min(
+                float(baseline_r2[place])
+                for place in range(len(baseline_r2))
+                if place not in diverged
+            )
+            best_r2 = self.best_r2
         else:
             # The last vertex has the highest score on validation.
-            highest = base.places.index(max(base.places))
-            floor = float(base.r2[highest])
-            best = float(base.r2[0])
-        return Window(best - width, best, floor, reach)
+            highest = baseline_line.places.index(max(baseline_line.places))
+            floor = float(baseline_line.r2[highest])
+            best_r2 = float(baseline_line.r2[0])
+        return Window(best_r2 - width, best_r2, floor, reach)
 
-    def value(
-        self, side: _Front, line: _Line, window: Window, seed: int
-    ) -> tuple[float, float, str]:
-        """Return a front's score and R^2 on test, and its weights in words."""
+    def mean(self, side: _Front, line: _Line, window: Window, seed: int) -> _Mean:
+        """Return the mean of a front over a window, on test, with one seed."""
         score = 0.0
         r2 = 0.0
-        words = []
-        for place, weight in zip(
-            line.places, front.weights(line.r2, window), strict=True
-        ):
+        texts = []
+        weights = front.weights(line.r2, window)
+        for place, weight in zip(line.places, weights, strict=True):
+            # A vertex that weighs nothing may lack the score.
             if weight > 0:
                 sae = side.saes[place][seed]
                 score += float(weight) * sae.scores[self.score]
                 r2 += float(weight) * sae.r2
-                words.append(f"{side.names[place]}: {weight:.3f}")
-        return score, r2, "; ".join(words)
+                texts.append(f"{side.names[place]}: {weight:.3f}")
+        return _Mean(score, r2, "; ".join(texts))
 
 
 def _positive_part(value: float) -> float:
@@ -512,14 +602,14 @@ def _comparable_pairs(
     against: Mapping[str, str | None],
     rule: Rule,
     reading: str,
-) -> Iterator[_Pair]:
+) -> Iterator[_FrontPair]:
     """Yield each method's front with its baseline's, for each score of a cell."""
     methods = {
         str(method): rows
         for method, rows in trials.groupby("method", sort=False)
         if method in against
     }
-    measured = [name for name in OWN_FRONTS if trials[name].notna().any()]
+    measured = [score for score in OWN_FRONTS if trials[score].notna().any()]
     fronts = {
         (method, score): _Front(
             front.vertices(rows, score, SCORES[score].better), tests
@@ -530,24 +620,26 @@ def _comparable_pairs(
     reach = {method: front.best_r2(rows) for method, rows in methods.items()}
 
     keys = trials[TRIAL].itertuples(index=False, name=None)
-    trained = {seed for key in keys for seed in tests.get(key, ())}
-    retrained = rule.tuning is not None and trained > {rule.tuning}
+    trained_seeds = {seed for key in keys for seed in tests.get(key, ())}
+    retrained = rule.tuning is not None and trained_seeds > {rule.tuning}
 
+    # Each score, and the score whose fronts it is read at.
     scores = [(score, score) for score in measured]
     endpoints = [score for score in ENDPOINTS if score in measured]
-    scores += [(score, endpoints[0]) for score in JUDGED_ONLY if endpoints]
+    if endpoints:
+        scores += [(score, endpoints[0]) for score in JUDGED_ONLY]
     for method, (score, front_of) in itertools.product(methods, scores):
         baseline = root(method, against)
         if baseline == method or baseline not in methods:
             continue
-        yield _Pair(
+        yield _FrontPair(
             cell=cell,
             method=method,
             baseline=baseline,
             score=score,
             front_of=front_of,
-            own=fronts[method, front_of],
-            base=fronts[baseline, front_of],
+            method_front=fronts[method, front_of],
+            baseline_front=fronts[baseline, front_of],
             reach=reach[method],
             best_r2=reach[baseline],
             retrained=retrained,

@@ -1,4 +1,8 @@
-"""How an experiment's methods stand to each other: which are compared, with which, and which are controls."""
+"""How an experiment's methods stand to each other.
+
+They say with which method each is compared, at whose choice it is trained, and whether
+it is a control.
+"""
 
 from collections.abc import Iterable
 
@@ -8,16 +12,17 @@ from sae.core.options import Options
 
 
 class Method(Options):
-    """What of a method decides how it is shown.
+    """A method: its label, and what it is compared with.
 
     Attributes:
-        label: what is printed; by default its id.
-        colour: of its own.
-        against: the method that it is compared with.
-        at: the method at whose choice it is trained.
-        control: whether it says what a score is worth.
-        imported: whether its SAEs were made elsewhere.
-        position: among the experiment's methods; by default that in `Names.methods`.
+        label: What is printed; by default its id.
+        colour: Its own, instead of one of the palette.
+        against: The method that it is compared with.
+        at: The method at whose choice it is trained.
+        control: Whether it says what a score is worth.
+        imported: Whether its SAEs were made elsewhere.
+        position: Its place among the experiment's methods; by default that in
+            `Methods.methods`.
     """
 
     label: str | None = None
@@ -33,18 +38,21 @@ class Methods(Options):
     """An experiment's methods.
 
     Attributes:
-        methods: by id.
+        methods: {id: what is known of the method}, in the order of config.
     """
 
     methods: dict[str, Method] = Field({})
 
     def of(self, name: str) -> Method:
-        """What is known of a method; nothing of one that is not the experiment's."""
+        """Return what is known of a method; the defaults, of one that is not here."""
         return self.methods.get(name, Method())
 
     @property
     def compared(self) -> dict[str, str | None]:
-        """{method: the method it is compared with}, of all that have trials of their own, in the order of config."""
+        """{method: the method that it is compared with}, in the order of config.
+
+        These are the methods that have trials of their own.
+        """
         return {
             name: self.methods[name].against
             for name in self.order(self.methods)
@@ -53,53 +61,64 @@ class Methods(Options):
 
     @property
     def tuned(self) -> dict[str, str | None]:
-        """The same of those that have fronts: neither controls, nor made elsewhere."""
+        """{method: the method that it is compared with}, of methods that have fronts.
+
+        These are neither controls, nor made elsewhere.
+        """
         return {
-            n: other
-            for n, other in self.compared.items()
-            if not (self.of(n).control or self.of(n).imported)
+            name: against
+            for name, against in self.compared.items()
+            if not (self.of(name).control or self.of(name).imported)
         }
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """(base, method) of all methods that are trained at the choice of another one, the base."""
-        return [
-            (base, name)
-            for name in self.order(self.methods)
-            if (base := self.methods[name].at) is not None
-        ]
+        """(base, method) of each method that is trained at the choice of its base."""
+        pairs = []
+        for name in self.order(self.methods):
+            base = self.methods[name].at
+            if base is not None:
+                pairs.append((base, name))
+        return pairs
 
     @property
     def baselines(self) -> list[str]:
-        """The methods that others are compared with, themselves with none; if there are none, the first trained one."""
-        others = {method.against for method in self.methods.values()}
-        found = [
+        """The methods that others are compared with, and that are compared with none.
+
+        If there are none of these, it is the first method that has fronts.
+        """
+        compared_with = {method.against for method in self.methods.values()}
+        baselines = [
             name
             for name, against in self.compared.items()
-            if against is None and name in others
+            if against is None and name in compared_with
         ]
-        return found or [*self.tuned][:1]
+        if baselines:
+            return baselines
+        return list(self.tuned)[:1]
 
     @property
     def controls(self) -> list[str]:
-        """The methods that say what a score is worth: not tuned, and compared with none."""
+        """The methods that say what a score is worth; they are not tuned."""
         return [name for name in self.order(self.methods) if self.methods[name].control]
 
     @property
     def imported(self) -> list[str]:
-        """Return the methods whose SAEs were made elsewhere."""
+        """The methods whose SAEs were made elsewhere."""
         return [
             name for name in self.order(self.methods) if self.methods[name].imported
         ]
 
     def order(self, names: Iterable[str]) -> list[str]:
-        """Methods in the order of config; those that it lacks come last, by id."""
+        """Return methods in the order of config; unknown ones come last, by id."""
         return sorted(
             set(names),
             key=lambda name: (name not in self.methods, self.position(name), name),
         )
 
     def position(self, name: str) -> int:
-        """Its place among the experiment's methods."""
-        given, places = self.of(name).position, [*self.methods, name]
-        return places.index(name) if given is None else given
+        """Return a method's place in the experiment; an unknown one comes last."""
+        position = self.of(name).position
+        if position is not None:
+            return position
+        return [*self.methods, name].index(name)

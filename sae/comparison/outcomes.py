@@ -1,7 +1,7 @@
-"""What may be said of each effect: its mean over blocks, its intervals, and a word.
+"""What may be said of each effect: its mean over blocks, its intervals, its outcome.
 
 Blocks are (dataset, family of backbones). Detection is tested first, with Holm's
-correction over methods; then MS, over the methods whose detection was shown. The words:
+correction over methods; then MS, over the methods whose detection was shown. Outcomes:
 
 - *higher in these cells*, *lower in these cells*: p is below the level after the
   correction, the mean of every dataset has the effect's sign, and so have the two other
@@ -9,7 +9,7 @@ correction over methods; then MS, over the methods whose detection was shown. Th
 - *equivalent*: the interval lies within `NEGLIGIBLE` of 0, uncorrected;
 - *undecided*: neither, or the readings disagree in sign;
 - *too few blocks*, *out of reach* (in a quarter of the cells or more), *not tested* (MS
-  of a method whose detection is not shown): no word.
+  of a method whose detection is not shown): there was no test.
 
 "In these cells" speaks of other families of backbones on these datasets. With two or
 three datasets nothing can be said of others: `bench/power.py` shows how often the rule
@@ -37,7 +37,7 @@ KEYS = ["method", "score", "width"]
 BLOCK = ["dataset", "family"]
 BESIDE = ["level", "shortfall", "gain", "r2_difference"]  # averaged beside the effect
 NEGLIGIBLE = 0.01
-MOST_OUT_OF_REACH = 0.25  # of the cells: from this share on there is no word
+MOST_OUT_OF_REACH = 0.25  # of the cells: from this share on nothing is tested
 HIGHER = "higher in these cells"
 LOWER = "lower in these cells"
 SMALL = ", small"  # of a shown effect within `NEGLIGIBLE` of 0
@@ -71,40 +71,52 @@ def means(readings: Readings, families: Mapping[str, str], rule: Rule) -> pd.Dat
         rule: How wide intervals are.
 
     Returns:
-        A row for each method, score and width. `effect`, `low`, `high`, `p`: over blocks;
-        `effect_by_cell`: the mean over cells; `low_backbones`: over (dataset, backbone);
-        `low_seeds`: over fresh seeds, the cells fixed. `infeasible`: cells without a
-        comparison; `out_of_reach`: cells in which the method ends too far below the
-        floor; both are in no mean. `at_lower_r2`: cells in which it ends below the floor.
-        `up`: cells above 0. `level`: the baseline, mean over cells. `smallest`: the effect
-        that is found with a power of .8 at the strictest step of Holm's correction.
-        `same_sign`: whether the means of all datasets have the effect's sign. `equal_r2`,
-        `pairs`: the other readings, means over blocks, of so many `..._cells`; `kappa`: the price of R^2 in
-        pairs. `outcome` is None of scores that judge no method.
+        A row for each method, score and width, with `COLUMNS`:
+
+        - `cells`, `blocks`: how many have an effect;
+        - `infeasible`: cells without a comparison; `out_of_reach`: cells in which the
+          method ends too far below the floor; both are in no mean;
+        - `effect`, `low`, `high`, `p`: the mean over blocks, its interval and p value;
+        - `p_holm`, `outcome`: of endpoints, None of other scores; `smallest`: the
+          effect that a test finds with a power of .8 at the strictest step of Holm's
+          correction;
+        - `effect_by_cell`: the mean over cells; `low_backbones`, `high_backbones`: the
+          interval over (dataset, backbone); `low_seeds`, `high_seeds`: that over fresh
+          seeds, the cells fixed;
+        - `same_sign`: whether the means of all datasets have the effect's sign;
+        - `equal_r2`, `pairs`: the other readings, means over blocks, with intervals and
+          the number of cells; `kappa`: the price of R^2 in pairs;
+        - `up`: cells in which the effect is above 0; `at_lower_r2`: cells in which the
+          method ends below the floor;
+        - `level`: the baseline's score; `shortfall`, `gain`, `r2_difference`: as
+          `sae.comparison.fronts.Effect` has them; all means over cells.
     """
     compared = readings.fronts[readings.fronts["status"] == "ok"]
     cells = _cell_means(compared, families)
     cells_by_key = _by_key(cells)
     seeds_by_key = _by_key(compared[compared["fresh"].astype(bool)])
-    equal_r2 = _by_key(_cell_means(readings.equal_r2, families))
-    pairs = _by_key(readings.pairs.assign(family=_family(readings.pairs, families)), 2)
+    equal_r2_by_key = _by_key(_cell_means(readings.equal_r2, families))
+    pairs = readings.pairs.assign(family=_family(readings.pairs, families))
+    pairs_by_key = _by_key(pairs, 2)  # pairs have no width
+
     rows = []
-    blocks = []
+    blocks_by_row = []
     for key, effects in _by_key(readings.fronts).items():
-        of_key = cells_by_key.get(key, cells[:0])
-        blocks.append(of_key.groupby(BLOCK, sort=False)["effect"].mean())
-        rows.append(
-            dict(zip(KEYS, key, strict=True))
-            | _counts(effects)
-            | _mean(of_key, blocks[-1], rule)
-            | _over_seeds(seeds_by_key.get(key), rule)
-            | _other_reading("equal_r2", equal_r2.get(key), rule)
-            | _other_reading("pairs", pairs.get(key[:2]), rule)
-        )
+        cells_of_key = cells_by_key.get(key, cells[:0])
+        blocks = cells_of_key.groupby(BLOCK, sort=False)["effect"].mean()
+        blocks_by_row.append(blocks)
+        row: dict[str, Any] = dict(zip(KEYS, key, strict=True))
+        row.update(_count_cells(effects))
+        row.update(_average(cells_of_key, blocks, rule))
+        row.update(_interval_over_seeds(seeds_by_key.get(key), rule))
+        row.update(_average_reading("equal_r2", equal_r2_by_key.get(key), rule))
+        row.update(_average_reading("pairs", pairs_by_key.get(key[:2]), rule))
+        rows.append(row)
     table = pd.DataFrame(rows, columns=COLUMNS)
+
     table["outcome"] = table["outcome"].astype(object)
     for width in dict.fromkeys(table["width"]):
-        _judge(table, table["width"] == width, blocks, rule)
+        _fill_outcomes(table, table["width"] == width, blocks_by_row, rule)
     return table
 
 
@@ -116,7 +128,7 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_dataset(effects: pd.DataFrame, families: Mapping[str, str]) -> pd.DataFrame:
-    """Return each dataset's mean over its blocks, of every method and score.
+    """Return the mean over blocks of each dataset, for every method and score.
 
     Args:
         effects: Of `sae.comparison.fronts.effects`, or its means over seeds.
@@ -148,117 +160,145 @@ def _by_key(table: pd.DataFrame, length: int = 3) -> dict[Any, pd.DataFrame]:
     return dict(iter(table.groupby(KEYS[:length], sort=False)))
 
 
-def _counts(effects: pd.DataFrame) -> dict[str, Any]:
-    """Return how many cells there are no effects of, and why, and those at lower R^2."""
-    left_out = effects[effects["status"] != "ok"].drop_duplicates(CELL)
-    out_of_reach = int((left_out["status"] == "out of reach").sum())
-    lower = effects[(effects["status"] == "ok") & effects["below_floor"].astype(bool)]
+def _count_cells(effects: pd.DataFrame) -> dict[str, Any]:
+    """Count the cells without an effect, by the reason, and those at a lower R^2."""
+    without_effect = effects[effects["status"] != "ok"].drop_duplicates(CELL)
+    out_of_reach = int((without_effect["status"] == "out of reach").sum())
+    ends_below = effects["below_floor"].astype(bool)
+    at_lower_r2 = effects[(effects["status"] == "ok") & ends_below]
     return {
         "front": effects["front"].iloc[0],
-        "infeasible": len(left_out) - out_of_reach,
+        "infeasible": len(without_effect) - out_of_reach,
         "out_of_reach": out_of_reach,
-        "at_lower_r2": len(lower.drop_duplicates(CELL)),
+        "at_lower_r2": len(at_lower_r2.drop_duplicates(CELL)),
     }
 
 
-def _mean(cells: pd.DataFrame, blocks: pd.Series, rule: Rule) -> dict[str, Any]:
-    """Return the means and intervals of one method, score and width."""
-    mean, half, p = student(blocks.to_numpy(), rule.confidence)
+def _average(cells: pd.DataFrame, blocks: pd.Series, rule: Rule) -> dict[str, Any]:
+    """Return the means and intervals of one method, score and width.
+
+    Args:
+        cells: Effects by cell, of :func:`_cell_means`.
+        blocks: Their means, indexed by `BLOCK`.
+        rule: How wide intervals are.
+    """
+    over_blocks = student(blocks.to_numpy(), rule.confidence)
+    mean = over_blocks.mean
     backbones = cells.groupby(BACKBONE)["effect"].mean().to_numpy()
-    middle, half_backbones, _ = student(backbones, rule.confidence)
+    over_backbones = student(backbones, rule.confidence)
     datasets = blocks.groupby(level="dataset").mean()
     return {
         "cells": len(cells),
         "blocks": len(blocks),
         "effect": mean,
-        "low": mean - half,
-        "high": mean + half,
-        "p": p,
+        "low": mean - over_blocks.half_width,
+        "high": mean + over_blocks.half_width,
+        "p": over_blocks.p,
         "effect_by_cell": cells["effect"].mean(),
-        "low_backbones": middle - half_backbones,
-        "high_backbones": middle + half_backbones,
+        "low_backbones": over_backbones.mean - over_backbones.half_width,
+        "high_backbones": over_backbones.mean + over_backbones.half_width,
         "same_sign": bool(len(cells) and (np.sign(datasets) == np.sign(mean)).all()),
         "up": int((cells["effect"] > 0).sum()),
         **cells[BESIDE].mean().to_dict(),
     }
 
 
-def _over_seeds(effects: pd.DataFrame | None, rule: Rule) -> dict[str, Any]:
-    """Return the interval over fresh seeds, the cells fixed."""
+def _interval_over_seeds(effects: pd.DataFrame | None, rule: Rule) -> dict[str, Any]:
+    """Return the interval over fresh seeds, the cells fixed; nothing without any."""
     if effects is None:
         return {}
     # Of seeds that every cell has: else a seed would differ from another by its cells.
     by_seed = effects.set_index([*CELL, "seed"])["effect"].unstack("seed")
-    means = by_seed.dropna(axis="columns").mean().to_numpy()
-    middle, half, _ = student(means, rule.confidence)
-    return {"low_seeds": middle - half, "high_seeds": middle + half}
+    seed_means = by_seed.dropna(axis="columns").mean().to_numpy()
+    mean, half_width, _ = student(seed_means, rule.confidence)
+    return {"low_seeds": mean - half_width, "high_seeds": mean + half_width}
 
 
-def _other_reading(name: str, cells: pd.DataFrame | None, rule: Rule) -> dict[str, Any]:
-    """Return mean and interval of another reading; nothing where there is none."""
+def _average_reading(
+    name: str, cells: pd.DataFrame | None, rule: Rule
+) -> dict[str, Any]:
+    """Return mean and interval of a reading beside the headline; nothing without it.
+
+    Args:
+        name: Of the reading, "equal_r2" or "pairs", with which its columns begin.
+        cells: Its effects by cell.
+        rule: How wide intervals are.
+    """
     if cells is None:
         return {}
     blocks = cells.groupby(BLOCK)["effect"].mean().to_numpy()
-    mean, half, _ = student(blocks, rule.confidence)
-    row = {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
-    row[f"{name}_cells"] = len(cells)
+    mean, half_width, _ = student(blocks, rule.confidence)
+    row = {
+        name: mean,
+        f"{name}_low": mean - half_width,
+        f"{name}_high": mean + half_width,
+        f"{name}_cells": len(cells),
+    }
     if "kappa" in cells:
         row["kappa"] = cells["kappa"].iloc[0]
     return row
 
 
-def _judge(
-    table: pd.DataFrame, of_width: pd.Series, blocks: list[pd.Series], rule: Rule
+def _fill_outcomes(
+    table: pd.DataFrame,
+    has_width: pd.Series,
+    blocks_by_row: list[pd.Series],
+    rule: Rule,
 ) -> None:
     """Fill `p_holm`, `outcome` and `smallest` of the endpoints of one width.
 
     Args:
         table: What :func:`means` returns; it is changed.
-        of_width: Which of its rows have the width.
-        blocks: The block means of each row.
+        has_width: Which of its rows have the width.
+        blocks_by_row: The block means of each row.
         rule: The level of the tests.
     """
-    passed = set(table["method"])
+    methods_to_test = set(table["method"])
     for score in ENDPOINTS:
-        rows = table[of_width & (table["score"] == score)]
+        rows = table[has_width & (table["score"] == score)]
         tested = []
         for row in rows.itertuples():
-            word = _no_word(row, rule)
-            if word is None and row.method not in passed:
-                word = NOT_TESTED
-            if word is None:
+            reason = _reason_not_to_test(row, rule)
+            if reason is None and row.method not in methods_to_test:
+                reason = NOT_TESTED
+            if reason is None:
                 tested.append(row.Index)
             else:
-                table.loc[row.Index, "outcome"] = word
+                table.loc[row.Index, "outcome"] = reason
 
         # The first step of Holm's correction divides the level by the number of tests.
         table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].astype(float))
         for row in table.loc[tested].itertuples():
             strictest = rule.level / len(tested)
-            sample = blocks[row.Index].to_numpy()
+            sample = blocks_by_row[row.Index].to_numpy()
             table.loc[row.Index, "smallest"] = smallest_found(sample, strictest)
-            table.loc[row.Index, "outcome"] = _word(row, rule)
+            table.loc[row.Index, "outcome"] = _outcome_of_test(row, rule)
+
+        # The next endpoint is tested of the methods that were shown in this one.
         shown = table.loc[tested, "outcome"].map(is_shown).astype(bool)
-        passed = set(table.loc[tested, "method"][shown])
+        methods_to_test = set(table.loc[tested, "method"][shown])
 
 
-def _no_word(row: Any, rule: Rule) -> str | None:
+def _reason_not_to_test(row: Any, rule: Rule) -> str | None:
     """Say why an endpoint of a method is not tested, or None if it may be."""
     if not row.cells and not row.out_of_reach:
         return NOT_TESTED
     if row.out_of_reach >= MOST_OUT_OF_REACH * (row.cells + row.out_of_reach):
         return OUT_OF_REACH
-    return TOO_FEW if row.blocks < rule.min_blocks else None
+    if row.blocks < rule.min_blocks:
+        return TOO_FEW
+    return None
 
 
-def _word(row: Any, rule: Rule) -> str:
+def _outcome_of_test(row: Any, rule: Rule) -> str:
     """Return the outcome of an endpoint of a method that is tested."""
     readings = [row.effect, row.equal_r2, row.pairs]
     signs = {np.sign(value) for value in readings if not np.isnan(value)}
     if len(signs) > 1:
         return UNDECIDED
     if row.p_holm < rule.level and row.same_sign:
-        word = HIGHER if row.effect > 0 else LOWER
-        return word + (SMALL if abs(row.effect) <= NEGLIGIBLE else "")
-    within = row.low > -NEGLIGIBLE and row.high < NEGLIGIBLE
-    return EQUIVALENT if within else UNDECIDED
+        direction = HIGHER if row.effect > 0 else LOWER
+        is_small = abs(row.effect) <= NEGLIGIBLE
+        return direction + SMALL if is_small else direction
+    is_negligible = row.low > -NEGLIGIBLE and row.high < NEGLIGIBLE
+    return EQUIVALENT if is_negligible else UNDECIDED

@@ -1,14 +1,16 @@
 """Matched pairs: a method minus its baseline in the same trial, at a price for R^2.
 
-At a *common point* a method and its baseline have the same learning rate, encoder scale,
-AuxK weight and steps, and the method its own options at the middle of their ranges. The
-two are twins. Where both are feasible, the pair's effect is the difference on test of
+At a *common point* a method and its baseline have the same learning rate, encoder
+scale, AuxK weight and steps, and the method its own options at the middle of their
+ranges. The two are twins. Where both are feasible, the pair's effect is the difference
+on test of
 
     score + kappa R^2,
 
 where kappa is what the baseline pays in score for R^2: minus the slope of the score on
-R^2 over the vertices of its fronts. So a method is not credited for what it loses in R^2.
-This asks what a penalty does to the average recipe; fronts ask about the best ones.
+R^2 over the vertices of its fronts. So a method is not credited for what it loses in
+R^2. This asks what a penalty does to the average recipe; fronts ask about the best
+ones.
 """
 
 from collections.abc import Mapping
@@ -55,20 +57,20 @@ def effects(
             twins = _twins(trials[trials["method"] == method], of_baseline, options)
             cells = _cell_means(twins, score, price)
             parts.append(cells.assign(method=method, score=score))
-    known = [part for part in parts if len(part)]
-    if not known:
+    not_empty = [part for part in parts if len(part)]
+    if not not_empty:
         return pd.DataFrame(columns=COLUMNS)
-    return pd.concat(known, ignore_index=True)[COLUMNS]
+    return pd.concat(not_empty, ignore_index=True)[COLUMNS]
 
 
 def kappa(baseline: pd.DataFrame, score: str) -> float:
     """Return what the baseline pays in a score for R^2.
 
     It is minus the slope of the score on R^2, both on test, over the vertices of its
-    fronts that lie within `NEAR` of R* on validation; the means of cells are removed. One
-    value for all cells. The vertices alone trade one for the other: of trials that were
-    badly trained both are low. It is not below 0, so that no loss of R^2 is credited, and
-    NaN where no cell has two such vertices.
+    fronts that lie within `NEAR` of R* on validation; the means of cells are removed.
+    One value for all cells. The vertices alone trade one for the other: of trials that
+    were badly trained both are low. It is not below 0, so that no loss of R^2 is
+    credited, and NaN where no cell has two such vertices.
 
     Args:
         baseline: Its rows of :func:`_tested_trials`.
@@ -82,11 +84,11 @@ def kappa(baseline: pd.DataFrame, score: str) -> float:
     centred = [part - part.mean() for part in parts if len(part)]
     if not centred:
         return np.nan
-    r2, height = pd.concat(centred).to_numpy(float).T
+    r2, scores = pd.concat(centred).to_numpy(float).T
     spread = float(r2 @ r2)
     if spread == 0:
         return np.nan
-    return max(0.0, -SCORES[score].better * float(r2 @ height) / spread)
+    return max(0.0, -SCORES[score].better * float(r2 @ scores) / spread)
 
 
 def _tested_trials(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
@@ -110,7 +112,13 @@ def _twins(
 ) -> pd.DataFrame:
     """Return a row for each common point at which both twins are feasible.
 
-    Columns of the method's twin end in `_own`, those of the baseline's in `_base`.
+    Args:
+        of_method: The method's trials, of :func:`_tested_trials`.
+        of_baseline: The baseline's.
+        options: The swept options.
+
+    Returns:
+        Columns of the method's twin end in `_own`, those of the baseline's in `_base`.
     """
     shared = [name for name in options if of_baseline[name].notna().any()]
     own_options = [name for name in options if name not in shared]
@@ -123,20 +131,27 @@ def _twins(
 
 
 def _with_most_frequent(trials: pd.DataFrame, options: list[str]) -> pd.DataFrame:
-    """Return the trials that have the most frequent values of these options in a cell."""
-    kept = []
+    """Return the trials with the most frequent values of some options in each cell."""
+    parts = []
     for _, cell in trials.groupby(CELL, sort=False):
         groups = cell.groupby(options, sort=False, dropna=False)
-        kept.append(cell[groups.ngroup() == groups.size().to_numpy().argmax()])
-    return pd.concat(kept)
+        most_frequent = groups.size().to_numpy().argmax()
+        parts.append(cell[groups.ngroup() == most_frequent])
+    return pd.concat(parts)
 
 
 def _cell_means(twins: pd.DataFrame, score: str, price: float) -> pd.DataFrame:
-    """Return the mean over the pairs of each cell."""
-    height = twins[f"test_{score}_own"] - twins[f"test_{score}_base"]
-    r2 = twins["test_r2_own"] - twins["test_r2_base"]
-    effect = SCORES[score].better * height + price * r2
-    pairs = twins[CELL].assign(effect=effect, r2_difference=r2).dropna()
+    """Return the mean effect over the pairs of each cell.
+
+    Args:
+        twins: Of :func:`_twins`.
+        score: An endpoint.
+        price: What a unit of R^2 costs in the score: kappa.
+    """
+    difference = twins[f"test_{score}_own"] - twins[f"test_{score}_base"]
+    r2_difference = twins["test_r2_own"] - twins["test_r2_base"]
+    effect = SCORES[score].better * difference + price * r2_difference
+    pairs = twins[CELL].assign(effect=effect, r2_difference=r2_difference).dropna()
     cells = pairs.groupby(CELL, sort=False)
     means = cells[["effect", "r2_difference"]].mean()
     return means.assign(points=cells.size(), kappa=price).reset_index()

@@ -1,9 +1,12 @@
-"""The paper's four tables, from the tidy metrics: rows, differences from the baseline, and what was published."""
+"""The paper's four tables, from tidy metrics.
 
-import itertools
-from collections.abc import Iterable
+:func:`measured` gives the rows of a table, :func:`effects` the differences between
+methods over them, and :func:`beside_published` puts the paper's own numbers beside.
+"""
+
+from collections.abc import Iterator
 from math import nan
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -12,8 +15,9 @@ from sae.comparison.methods import Methods
 from sae.comparison.scores import RUN, SCORES, Score, diverged, values
 from sae.scoring.selection import chosen
 
+# From this share of dead latents on a baseline is marked as badly trained.
 DEAD_LIMIT = 0.05
-CELL = ["encoder", "data", "k"]
+CELL = ["encoder", "data", "k"]  # what identifies a cell in the paper's tables
 EFFECTS = [
     "column",
     "method",
@@ -25,246 +29,365 @@ EFFECTS = [
     "cells",
     "published",
 ]
-_OF_ABLATION = "_no_mask"
+# Whose score a column has in a table of pairs, if not the method's: that of its
+# ablation, or what the ablation adds to the method's. Headings end in it.
+OF_ABLATION = "_no_mask"
+ADDED = "_added"
 
 
 class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
-        score: of `SCORES`.
-        of: whose: the row's own; in a table of pairs also the ablation's ('_no_mask'), or what it adds ('_added').
+        score: Its score, by the name in `SCORES`.
+        suffix: Whose score it is: "" for the row's method, `OF_ABLATION` or `ADDED`.
     """
 
     score: str
-    of: str = ""
+    suffix: str = ""
 
     @property
     def about(self) -> Score:
-        """Its score."""
+        """The score, with its label and direction."""
         return SCORES[self.score]
 
     @property
     def heading(self) -> str:
-        """What stands above it."""
-        return self.about.heading + self.of
+        """The text above the column."""
+        return self.about.heading + self.suffix
 
     def values(self, runs: pd.DataFrame) -> pd.Series:
-        """Its values by run."""
-        if not self.of:
+        """Return the column's value for each run.
+
+        Args:
+            runs: Metrics of one method, a row for each run; those of its ablation in
+                columns that end in `OF_ABLATION`.
+        """
+        if not self.suffix:
             return self.about.of(runs)
-        of_ablation = values(runs, self.about.column + _OF_ABLATION)
-        return (
-            of_ablation
-            if self.of == _OF_ABLATION
-            else of_ablation - self.about.of(runs)
-        )
+        of_ablation = values(runs, self.about.column + OF_ABLATION)
+        if self.suffix == OF_ABLATION:
+            return of_ablation
+        return of_ablation - self.about.of(runs)
 
 
 class Table(NamedTuple):
-    """One of the paper's tables: its columns; those that are no difference between methods here; whether of pairs.
+    """One of the paper's tables.
 
-    A row of a table of pairs is a method and its ablation.
+    Attributes:
+        columns: Its columns.
+        not_compared: The scores in which it compares no methods, although more or less
+            of them is better.
+        of_pairs: Whether a row is a pair, a method and its ablation.
     """
 
     columns: tuple[Column, ...]
-    beside: tuple[str, ...] = ()
+    not_compared: tuple[str, ...] = ()
     of_pairs: bool = False
 
     @property
     def compared(self) -> list[Column]:
         """The columns in which methods are compared."""
-        added = [c for c in self.columns if c.of == "_added"]
-        return added or [
-            c for c in self.columns if c.about.better and c.score not in self.beside
+        added = [column for column in self.columns if column.suffix == ADDED]
+        if added:
+            return added
+        return [
+            column
+            for column in self.columns
+            if column.about.better and column.score not in self.not_compared
         ]
 
 
-def _columns(names: str) -> tuple[Column, ...]:
-    return tuple(map(Column, names.split()))
+def _columns(*scores: str) -> tuple[Column, ...]:
+    """Return a column for each score, of the row's method."""
+    return tuple(Column(score) for score in scores)
 
 
-_MS = (
-    "ms_all ms_median ms ms_median_alive ms_across ms_independent ms_independent_across"
-)
-_PURITY = "purity_raw purity_weighted purity purity_weighted_null purity_min10 purity_coarse purity_coarse_null"
-_PROBE = "probe_auc probe_auc_above_1 probe_top1 probe_top1_raw probe_edges probe_unconverged"
-_ABLATED = [
-    ("dead", ""),
-    ("dead", _OF_ABLATION),
-    ("dead", "_added"),
-    ("dead_train", "_added"),
-    ("ms", ""),
-]
-_ABLATED += [(name, "_added") for name in ("ms", "ms_across", "ms_all", "r2")]
 TABLES = {
-    1: Table(_columns(f"r2 {_MS} dead dead_train floor n_k_over_m")),
-    2: Table(_columns(f"r2 {_PURITY}"), beside=("r2",)),
-    3: Table(_columns(f"r2 {_PROBE}"), beside=("r2",)),
-    4: Table(tuple(Column(name, of) for name, of in _ABLATED), of_pairs=True),
+    1: Table(
+        _columns(
+            "r2",
+            "ms_all",
+            "ms_median",
+            "ms",
+            "ms_median_alive",
+            "ms_across",
+            "ms_independent",
+            "ms_independent_across",
+            "dead",
+            "dead_train",
+            "floor",
+            "n_k_over_m",
+        )
+    ),
+    2: Table(
+        _columns(
+            "r2",
+            "purity_raw",
+            "purity_weighted",
+            "purity",
+            "purity_weighted_null",
+            "purity_min10",
+            "purity_coarse",
+            "purity_coarse_null",
+        ),
+        not_compared=("r2",),
+    ),
+    3: Table(
+        _columns(
+            "r2",
+            "probe_auc",
+            "probe_auc_above_1",
+            "probe_top1",
+            "probe_top1_raw",
+            "probe_edges",
+            "probe_unconverged",
+        ),
+        not_compared=("r2",),
+    ),
+    4: Table(
+        (
+            Column("dead"),
+            Column("dead", OF_ABLATION),
+            Column("dead", ADDED),
+            Column("dead_train", ADDED),
+            Column("ms"),
+            Column("ms", ADDED),
+            Column("ms_across", ADDED),
+            Column("ms_all", ADDED),
+            Column("r2", ADDED),
+        ),
+        of_pairs=True,
+    ),
 }
 
 
 def measured(number: int, metrics: pd.DataFrame, names: Methods) -> pd.DataFrame:
-    """The rows of table `number` on the test split, means over seeds.
+    """Return the rows of a table on the test split, means over seeds.
+
+    Args:
+        number: Of the table, from 1 to 4.
+        metrics: Tidy metrics under protocol `paper`.
+        names: The experiment's methods.
 
     Returns:
-        A row per backbone (`encoder`), dataset (`data`), k and method; in a table of pairs a row per such method and
-        `ablation`. Then the table's columns, `lambda`, `trial`, `mark`, `seeds`. Names are ids.
+        A row for each backbone (`encoder`), dataset (`data`), k and method; in a table
+        of pairs a row for each such method and its `ablation`. Then the table's
+        columns, `lambda`, `trial`, `mark`, `seeds`. Names are ids.
     """
-    spec, by = TABLES[number], ["backbone", "dataset", "k"]
-    lost, out = diverged(metrics, [*by, "method"]), []
-    for place, cell in chosen(metrics, "test", names.compared).groupby(by, sort=False):
-        for key, runs in _rows(spec, cell, metrics, names):
-            row = dict(zip(CELL, place, strict=True)) | key
-            row |= {
-                column.heading: column.values(runs).mean() for column in spec.columns
-            }
-            row["lambda"] = " ".join(
-                format(v, "g") for v in sorted(values(runs, "lambda").dropna().unique())
-            )
+    spec = TABLES[number]
+    cell_columns = ["backbone", "dataset", "k"]  # in the order of `CELL`
+    diverged_saes = diverged(metrics, [*cell_columns, "method"])
+    picked = chosen(metrics, "test", names.compared)
+
+    rows = []
+    for cell, picked_in_cell in picked.groupby(cell_columns, sort=False):
+        for line in _lines_of_cell(spec, picked_in_cell, metrics, names):
+            runs = line.runs
+            row: dict[str, Any] = dict(zip(CELL, cell, strict=True))
+            row["method"] = line.method
+            if line.ablation is not None:
+                row["ablation"] = line.ablation
+            for column in spec.columns:
+                row[column.heading] = column.values(runs).mean()
+            lambdas = sorted(values(runs, "lambda").dropna().unique())
+            row["lambda"] = " ".join(format(value, "g") for value in lambdas)
             row["trial"] = " ".join(sorted(runs["trial"].unique()))
-            row["mark"] = _marks(runs, lost.get((*place, key["method"])), names)
-            out.append(row | {"seeds": len(runs)})
-    keys = [*CELL, "method", *(["ablation"] if spec.of_pairs else [])]
+            diverged_here = diverged_saes.get((*cell, line.method))
+            row["mark"] = _marks(runs, diverged_here, names)
+            row["seeds"] = len(runs)
+            rows.append(row)
+
+    keys = [*CELL, "method"]
+    if spec.of_pairs:
+        keys.append("ablation")
+    headings = [column.heading for column in spec.columns]
     return pd.DataFrame(
-        out,
-        columns=[
-            *keys,
-            *(c.heading for c in spec.columns),
-            "lambda",
-            "trial",
-            "mark",
-            "seeds",
-        ],
+        rows, columns=[*keys, *headings, "lambda", "trial", "mark", "seeds"]
     )
 
 
-def _rows(
-    spec: Table, cell: pd.DataFrame, metrics: pd.DataFrame, names: Methods
-) -> Iterable[tuple[dict[str, str], pd.DataFrame]]:
-    """What identifies a row within a cell, and its runs."""
+class _Line(NamedTuple):
+    """A line of a table in one cell: its names and its runs.
+
+    Attributes:
+        method: The method.
+        ablation: Its ablation, in a table of pairs.
+        runs: Metrics of the method, a row for each seed; those of the ablation in
+            columns that end in `OF_ABLATION`.
+    """
+
+    method: str
+    ablation: str | None
+    runs: pd.DataFrame
+
+
+def _lines_of_cell(
+    spec: Table, picked: pd.DataFrame, metrics: pd.DataFrame, names: Methods
+) -> Iterator[_Line]:
+    """Yield the lines of a table in one cell.
+
+    Args:
+        picked: The chosen SAEs of the cell.
+        metrics: All SAEs, of which those of ablations are taken.
+    """
     if not spec.of_pairs:
-        for method in names.order(cell["method"]):
-            yield {"method": method}, cell[cell["method"] == method]
+        for method in names.order(picked["method"]):
+            yield _Line(method, None, picked[picked["method"] == method])
         return
-    for base, method in names.pairs:
-        rows = metrics[(metrics["method"] == method) & (metrics["split"] == "test")]
+
+    for base, ablation in names.pairs:
+        is_ablation = metrics["method"] == ablation
+        of_ablation = metrics[is_ablation & (metrics["split"] == "test")]
         # Where the base fell back on another method there is nothing to ablate.
-        own = cell[(cell["method"] == base) & ~cell["fallback"]]
-        runs = own.merge(rows, on=RUN, suffixes=("", _OF_ABLATION))
+        of_base = picked[(picked["method"] == base) & ~picked["fallback"]]
+        runs = of_base.merge(of_ablation, on=RUN, suffixes=("", OF_ABLATION))
         if len(runs):
-            yield {"method": base, "ablation": method}, runs
+            yield _Line(base, ablation, runs)
 
 
-def _marks(runs: pd.DataFrame, lost: str | None, names: Methods) -> str:
-    """What is said of a row: of its runs, and of how many of the SAEs among which was chosen diverged."""
-    counts = {
-        ">": (runs["selection"] == "edge").sum(),
-        "=": (runs["selection"] == "fallback").sum(),
-    }
-    marks = [
-        mark if n == len(runs) else f"{mark}{n}/{len(runs)}"
-        for mark, n in counts.items()
-        if n
-    ]
-    badly = (values(runs, "dead_train") >= DEAD_LIMIT * runs["m"]).any()
-    marks += ["!"] if badly and runs["method"].iloc[0] in names.baselines else []
-    marks += [f"x{lost.replace(' of ', '/')}"] if lost else []
+def _marks(runs: pd.DataFrame, diverged_saes: str | None, names: Methods) -> str:
+    """Return the marks of a row: what a reader must know of its runs.
+
+    Args:
+        runs: Metrics of one method in one cell, a row for each seed.
+        diverged_saes: How many of the method's SAEs diverged, such as "1 of 6"; None if
+            none did.
+
+    Returns:
+        Marks parted by blanks. ">": validation chose the edge of the sweep; "=": the
+        method fell back on another one. Each with the number of seeds, if not of all.
+        "!": a baseline that is badly trained; "x1/6": SAEs that diverged.
+    """
+    marks = []
+    for mark, selection in ((">", "edge"), ("=", "fallback")):
+        count = (runs["selection"] == selection).sum()
+        if count == len(runs):
+            marks.append(mark)
+        elif count:
+            marks.append(f"{mark}{count}/{len(runs)}")
+
+    is_baseline = runs["method"].iloc[0] in names.baselines
+    many_are_dead = values(runs, "dead_train") >= DEAD_LIMIT * runs["m"]
+    if is_baseline and many_are_dead.any():
+        marks.append("!")
+    if diverged_saes is not None:
+        marks.append(f"x{diverged_saes.replace(' of ', '/')}")
     return " ".join(marks)
 
 
 def beside_published(
     number: int, table: pd.DataFrame, tables: pd.DataFrame
 ) -> pd.DataFrame:
-    """`table` with `{column}_published` and `{column}_difference` where the paper has that very cell.
+    """Put the paper's numbers beside those of a table, where it has that very cell.
 
     Args:
-        table: what :func:`measured` returned.
-        tables: what `sae.comparison.published.read` returned.
+        number: Of the table.
+        table: What :func:`measured` returned.
+        tables: What `sae.comparison.published.read` returned.
+
+    Returns:
+        The table with `{column}_published` and `{column}_difference`.
     """
-    out, theirs = table.copy(), tables.set_index(published.KEY)
+    beside = table.copy()
+    paper = tables.set_index(published.KEY)
     for column in TABLES[number].columns:
         metric = column.about.column
-        if (
-            column.about.minus is not None
-            or column.of == "_added"
-            or metric not in theirs
-        ):
+        is_reported = (
+            column.about.minus is None and column.suffix != ADDED and metric in paper
+        )
+        if not is_reported:
             continue
-        known, method = (
-            theirs[metric].to_dict(),
-            out["ablation" if column.of else "method"],
-        )
-        found = pd.Series(
-            [
-                known.get(key, nan)
-                for key in zip(*(out[c] for c in CELL), method, strict=True)
-            ],
-            out.index,
-        )
-        if found.notna().any():
-            out[f"{column.heading}_published"] = found
-            out[f"{column.heading}_difference"] = out[column.heading] - found
-    return out
+        of_paper = paper[metric].to_dict()
+        methods = beside["ablation" if column.suffix == OF_ABLATION else "method"]
+        keys = zip(*(beside[name] for name in CELL), methods, strict=True)
+        reported = pd.Series([of_paper.get(key, nan) for key in keys], beside.index)
+        if reported.notna().any():
+            heading = column.heading
+            beside[f"{heading}_published"] = reported
+            beside[f"{heading}_difference"] = beside[heading] - reported
+    return beside
+
+
+class _Comparison(NamedTuple):
+    """A method, and the method whose numbers are subtracted from its own."""
+
+    method: str
+    against: str
 
 
 def effects(
     number: int, table: pd.DataFrame, tables: pd.DataFrame, names: Methods
 ) -> pd.DataFrame:
-    """Each method's effect over the cells of :func:`measured`: its difference from the method that it is `against`.
+    """Return each method's effect over the cells of a table.
 
-    In a table of pairs, what the ablation adds to its base.
+    An effect is the difference from the method that it is `against`; in a table of
+    pairs, what the ablation adds to its base.
+
+    Args:
+        number: Of the table.
+        table: What :func:`measured` returned.
+        tables: What `sae.comparison.published.read` returned.
+        names: The experiment's methods.
 
     Returns:
-        Columns `EFFECTS`: `column` is a heading, `mean`, `low` and `high` are over cells, `up` says in how many of
-        `cells` it is above 0, `published` what the paper has, in words. Empty where no method is compared.
+        Columns `EFFECTS`: `column` is a heading; `mean`, `low` and `high` are over
+        cells; `up` says in how many of `cells` the effect is above 0; `published` is
+        what the paper has, as text. Empty where no method is compared.
     """
-    spec, rows = TABLES[number], []
-    for (method, other), column in itertools.product(
-        _compared(spec, table, names), spec.compared
-    ):
-        if spec.of_pairs:
-            differences = table[
-                (table["method"] == other) & (table["ablation"] == method)
-            ][column.heading]
-        else:
-            of = (
-                table[table["method"] == name].set_index(CELL)[column.heading]
-                for name in (method, other)
+    spec = TABLES[number]
+    rows = []
+    for comparison in _comparisons(spec, table, names):
+        for column in spec.compared:
+            differences = _cell_differences(spec, table, comparison, column.heading)
+            published_effect = "-"
+            if column.about.minus is None:
+                published_effect = published.effect(
+                    tables, comparison.method, column.about.column, comparison.against
+                )
+            rows.append(
+                {
+                    "column": column.heading,
+                    "method": comparison.method,
+                    "against": comparison.against,
+                    "mean": differences.mean(),
+                    "low": differences.min(),
+                    "high": differences.max(),
+                    "up": int((differences > 0).sum()),
+                    "cells": len(differences),
+                    "published": published_effect,
+                }
             )
-            differences = next(of) - next(of)
-        differences = differences.dropna()
-        row = {
-            "column": column.heading,
-            "method": method,
-            "against": other,
-            "cells": len(differences),
-        }
-        row |= {
-            name: getattr(differences, of)()
-            for name, of in (("mean", "mean"), ("low", "min"), ("high", "max"))
-        }
-        raw = column.about.minus is None
-        of_paper = (
-            published.effect(tables, method, column.about.column, other) if raw else "-"
-        )
-        rows.append(row | {"up": int((differences > 0).sum()), "published": of_paper})
     return pd.DataFrame(rows, columns=EFFECTS)
 
 
-def _compared(
-    spec: Table, table: pd.DataFrame, names: Methods
-) -> list[tuple[str, str]]:
-    """(method, the method whose numbers are subtracted)."""
-    there = set(table["ablation" if spec.of_pairs else "method"])
-    pairs = (
-        [(method, base) for base, method in names.pairs]
-        if spec.of_pairs
-        else list(names.compared.items())
-    )
+def _comparisons(spec: Table, table: pd.DataFrame, names: Methods) -> list[_Comparison]:
+    """Return which methods a table compares, of those that it has rows of."""
+    if spec.of_pairs:
+        ablations = set(table["ablation"])
+        return [
+            _Comparison(ablation, base)
+            for base, ablation in names.pairs
+            if ablation in ablations
+        ]
+    methods = set(table["method"])
     return [
-        (m, other)
-        for m, other in pairs
-        if m in there and other is not None and (spec.of_pairs or other in there)
+        _Comparison(method, against)
+        for method, against in names.compared.items()
+        if against is not None and method in methods and against in methods
     ]
+
+
+def _cell_differences(
+    spec: Table, table: pd.DataFrame, comparison: _Comparison, heading: str
+) -> pd.Series:
+    """Return what a method has more than what it is compared with, for each cell."""
+    if spec.of_pairs:
+        # The column itself holds what the ablation adds to its base.
+        is_base = table["method"] == comparison.against
+        is_ablation = table["ablation"] == comparison.method
+        return table[is_base & is_ablation][heading].dropna()
+    by_cell = table.set_index(CELL)
+    of_method = by_cell[by_cell["method"] == comparison.method][heading]
+    of_against = by_cell[by_cell["method"] == comparison.against][heading]
+    return (of_method - of_against).dropna()

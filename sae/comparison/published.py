@@ -1,4 +1,7 @@
-"""The paper's four tables as tidy numbers under this project's ids (arXiv:2606.27321)."""
+"""The paper's four tables (arXiv:2606.27321), tidy and under this project's ids.
+
+Beside them stand the functions that write scores and differences for print.
+"""
 
 from collections.abc import Callable
 from math import isnan, nan
@@ -13,19 +16,20 @@ FILES = {
     4: "table4_mask_ablation_dead.csv",
 }
 KEY = ["encoder", "data", "k", "method"]
-BASELINE, REG1, REG2, REG1_ALL, REG2_ALL = (
-    "topk",
-    "reg1",
-    "reg2",
-    "reg1_all",
-    "reg2_all",
-)
+# The paper's methods; the last two without the batch-active mask.
+BASELINE = "topk"
+REG1 = "reg1"
+REG2 = "reg2"
+REG1_ALL = "reg1_all"
+REG2_ALL = "reg2_all"
+
+# What the files call them: {name in the files: id or column}.
 _ENCODERS = {"CLIP": "clip_vit_l14", "SigLIP": "siglip2_so400m", "ViT": "vit_l16"}
 _DATA = {"ImageNet": "imagenet", "OpenImages": "openimages"}
 _METHODS = {"Baseline": BASELINE, "Reg1": REG1, "Reg2": REG2}
-_SUFFIXES = {"base": BASELINE, "reg1": REG1, "reg2": REG2}
-_NOMASK = {"imagenet_nomask": "ImageNet", "openimages_nomask": "OpenImages"}
-_UNMASKED = {"Reg1": REG1_ALL, "Reg2": REG2_ALL}
+_METHOD_SUFFIXES = {"base": BASELINE, "reg1": REG1, "reg2": REG2}
+_UNMASKED_DATA = {"imagenet_nomask": "ImageNet", "openimages_nomask": "OpenImages"}
+_UNMASKED_METHODS = {"Reg1": REG1_ALL, "Reg2": REG2_ALL}
 _METRICS = {
     "bin": "purity_binary",
     "wtd": "purity_weighted",
@@ -35,75 +39,94 @@ _METRICS = {
 
 
 def read(folder: Path) -> pd.DataFrame:
-    """All published numbers: one row per (encoder, data, k, method), a column per metric, else NaN.
+    """Read all published numbers.
 
     Args:
-        folder: of the four CSV files.
+        folder: Of the four CSV files.
 
     Returns:
-        Backbones, datasets and methods are our ids; `reg1_all` and `reg2_all` have the number of dead latents alone.
+        A row for each (encoder, data, k, method), a column for each metric, NaN where
+        the paper reports none. Backbones, datasets and methods are this project's ids.
+        `reg1_all` and `reg2_all` have the number of dead latents alone.
     """
-    one, two, three, four = (pd.read_csv(folder / name) for name in FILES.values())
-    one = one.rename(
-        columns={"R2": "r2", "MS_mean": "ms_mean", "MS_median": "ms_median"}
+    table1, table2, table3, table4 = (
+        pd.read_csv(folder / name) for name in FILES.values()
     )
-    one = one.assign(method=one["method"].map(_METHODS))
-    of_imagenet = pd.concat(
-        [table.melt(["encoder", "k"]) for table in (two, three)]
-    ).assign(data="ImageNet")
-    parts = of_imagenet.pop("variable").str.rsplit("_", n=1, expand=True)
-    of_imagenet = of_imagenet.assign(
-        metric=parts[0].map(_METRICS), method=parts[1].map(_SUFFIXES)
+    columns = {"R2": "r2", "MS_mean": "ms_mean", "MS_median": "ms_median"}
+    table1 = table1.rename(columns=columns)
+    table1 = table1.assign(method=table1["method"].map(_METHODS))
+
+    long = pd.concat([_purity_and_probes(table2, table3), _unmasked_dead(table4)])
+    wide = long.pivot(index=KEY, columns="metric", values="value").reset_index()
+    numbers = table1.merge(wide, on=KEY, how="outer", suffixes=("", "_unmasked"))
+    unmasked_dead = numbers.pop("dead_unmasked")
+    numbers["dead"] = numbers["dead"].fillna(unmasked_dead)
+    return numbers.assign(
+        encoder=numbers["encoder"].map(_ENCODERS), data=numbers["data"].map(_DATA)
     )
-    # The masked half of Table 4 repeats Table 1.
-    dead = four.melt(["encoder", "k", "method"], list(_NOMASK), "data").assign(
-        metric="dead"
+
+
+def _purity_and_probes(table2: pd.DataFrame, table3: pd.DataFrame) -> pd.DataFrame:
+    """Return Tables 2 and 3, a row for each number: `KEY`, metric and value.
+
+    They are about ImageNet alone. Their columns are called METRIC_METHOD.
+    """
+    long = pd.concat([table.melt(["encoder", "k"]) for table in (table2, table3)])
+    long = long.assign(data="ImageNet")
+    parts = long.pop("variable").str.rsplit("_", n=1, expand=True)
+    return long.assign(
+        metric=parts[0].map(_METRICS), method=parts[1].map(_METHOD_SUFFIXES)
     )
-    dead = dead.assign(
-        method=dead["method"].map(_UNMASKED), data=dead["data"].map(_NOMASK)
-    )
-    wide = (
-        pd.concat([of_imagenet, dead])
-        .pivot(index=KEY, columns="metric", values="value")
-        .reset_index()
-    )
-    both = one.merge(wide, on=KEY, how="outer", suffixes=("", "_unmasked"))
-    both["dead"] = both["dead"].fillna(both.pop("dead_unmasked"))
-    return both.assign(
-        encoder=both["encoder"].map(_ENCODERS), data=both["data"].map(_DATA)
+
+
+def _unmasked_dead(table4: pd.DataFrame) -> pd.DataFrame:
+    """Return the dead latents without the mask, a row for each: `KEY`, metric, value.
+
+    The masked half of Table 4 repeats Table 1.
+    """
+    long = table4.melt(["encoder", "k", "method"], list(_UNMASKED_DATA), "data")
+    return long.assign(
+        metric="dead",
+        method=long["method"].map(_UNMASKED_METHODS),
+        data=long["data"].map(_UNMASKED_DATA),
     )
 
 
 def effect(
-    tables: pd.DataFrame, method: str, metric: str, other: str | None = BASELINE
+    tables: pd.DataFrame, method: str, metric: str, against: str | None = BASELINE
 ) -> str:
-    """A metric of `method` minus that of `other` as text: its mean, and in how many cells it is above and below 0.
+    """Return what the paper reports of a metric of one method minus that of another.
 
     Args:
-        tables: what :func:`read` returned.
+        tables: What :func:`read` returned.
+        method: The first method.
+        metric: A column of the tables.
+        against: The method whose numbers are subtracted.
 
     Returns:
-        '-' where the paper does not report both.
+        The mean difference, and in how many cells it is above and below 0, such as
+        "+0.043 (up 18, down 0 of 18)"; "-" where the paper does not report both.
     """
     if metric not in tables:
         return "-"
-    cells = tables.set_index(["encoder", "data", "k"])
-    first, second = (
-        cells.loc[cells["method"] == name, metric] for name in (method, other)
-    )
-    d = (first - second).dropna().round(6)
-    if d.empty:
+    by_cell = tables.set_index(["encoder", "data", "k"])
+    of_method = by_cell.loc[by_cell["method"] == method, metric]
+    of_against = by_cell.loc[by_cell["method"] == against, metric]
+    differences = (of_method - of_against).dropna().round(6)
+    if differences.empty:
         return "-"
-    return f"{signed(d.mean())} (up {int((d > 0).sum())}, down {int((d < 0).sum())} of {len(d)})"
+    up = int((differences > 0).sum())
+    down = int((differences < 0).sum())
+    return f"{signed(differences.mean())} (up {up}, down {down} of {len(differences)})"
 
 
 def signed(value: float) -> str:
-    """A difference for print."""
+    """Write a difference, with its sign."""
     return f"{value:+.1f}" if abs(value) >= 10 else f"{value:+.3f}"
 
 
 def plain(value: float) -> str:
-    """Return a score for print, `-` where there is none."""
+    """Write a score, "-" where there is none."""
     return "-" if isnan(value) else f"{value:.3f}"
 
 
@@ -113,9 +136,16 @@ def interval(
     high: float = nan,
     write: Callable[[float], str] = signed,
 ) -> str:
-    """A difference for print, `-` where there is none; and in brackets its interval, where that is known."""
-    return (
-        "-"
-        if isnan(value)
-        else write(value) + ("" if isnan(low) else f" [{write(low)}, {write(high)}]")
-    )
+    """Write a difference and its interval, such as "+0.031 [+0.020, +0.042]".
+
+    Args:
+        value: The difference; where it is NaN, "-" is written.
+        low: The lower end; where it is NaN, the interval is left out.
+        high: The upper end.
+        write: What writes a number.
+    """
+    if isnan(value):
+        return "-"
+    if isnan(low):
+        return write(value)
+    return f"{write(value)} [{write(low)}, {write(high)}]"

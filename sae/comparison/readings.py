@@ -1,8 +1,8 @@
 """The three readings of what a method has beside its baseline, as tables of effects.
 
 Fronts at the weights of validation are the headline. Fronts at equal R^2 on test, and
-matched pairs of trials, stand beside them. There is a word only where all three agree
-(`sae.comparison.outcomes`).
+matched pairs of trials, stand beside them. A difference counts as shown only where all
+three agree in sign (`sae.comparison.outcomes`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,8 +40,8 @@ def read(
     """Read what every method has beside its baseline, in each cell.
 
     Args:
-        metrics: Tidy metrics of an experiment, MS across groups; SAEs of other protocols
-            than the rule's are left out.
+        metrics: Tidy metrics of an experiment, MS across groups; SAEs of other
+            protocols than the rule's are left out.
         against: {method: the method that it is compared with, or None of a baseline}.
         rule: What is feasible, and where fronts are read.
     """
@@ -58,6 +58,6 @@ def joined(parts: Iterable[Readings]) -> Readings:
     """Join the readings of several experiments, whose methods have different names."""
     tables = []
     for of_one_kind in zip(*parts, strict=True):
-        known = [table for table in of_one_kind if len(table)]
-        tables.append(pd.concat(known or of_one_kind[:1], ignore_index=True))
+        not_empty = [table for table in of_one_kind if len(table)]
+        tables.append(pd.concat(not_empty or of_one_kind[:1], ignore_index=True))
     return Readings(*tables)

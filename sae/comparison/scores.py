@@ -1,4 +1,7 @@
-"""What is said of an SAE: each score once. Every table, figure, claim and page looks up here what it shows."""
+"""The scores of an SAE, each once: its column, its label, which direction is better.
+
+Every table, figure, claim and page looks up here what it shows.
+"""
 
 from math import nan
 from typing import Any, Literal, NamedTuple
@@ -17,12 +20,13 @@ class Score(NamedTuple):
         column: The column of the metrics that holds it.
         heading: Its heading in the paper's tables.
         label: Its name in print.
-        what: What it says, in one sentence.
+        what: Its meaning, in one sentence.
         minus: A column that is subtracted.
         better: +1 if more is better, -1 if less; 0 if methods are not compared in it.
         front: "own" if every trial has it on validation, so that it has a front of its
             own; "judged" if judged SAEs alone have it, so that it can be shown at the
-            vertices of detection only; None if methods are not compared by fronts in it.
+            vertices of detection only; None if methods are not compared by fronts in
+            it.
         worth: Whether the controls say what it is worth; of these, more is better.
         style: How it is written.
         chance: Its value by chance, where that is known beforehand.
@@ -48,7 +52,7 @@ class Score(NamedTuple):
 _OWN_FRONT: dict[str, Any] = {"front": "own", "worth": True}
 _JUDGED: dict[str, Any] = {"front": "judged", "worth": True}
 _COUNT: dict[str, Any] = {"better": -1, "style": ".0f"}
-# What some of them say.
+# Sentences of `what`, and parts of sentences.
 _MS = (
     "Monosemanticity Score: how alike the images are that activate a latent, mean over "
     "latents that fire on two test images or more."
@@ -66,8 +70,8 @@ _ABOVE = f"{_PURITY}, minus the same under permuted labels."
 _PROBE = "Accuracy of linear probes on few activations, mean over how many."
 _DEAD = "Latents that no training image activates."
 _STABILITY = "How well another seed finds the same latents."
-# Each after its name in rows. Read after `across_groups`, MS is across groups where a
-# dataset has groups.
+# By name. Where metrics went through `across_groups`, "ms" is across groups in datasets
+# that have groups.
 SCORES = {
     "r2": Score(
         "r2",
@@ -208,45 +212,66 @@ COMPARED = [*OWN_FRONTS, *JUDGED_ONLY]
 
 
 def across_groups(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The metrics with every score replaced by its `{score}_across_groups` where that is there.
+    """Replace every score by its `{score}_across_groups`, where that is there.
 
-    Several pictures of one thing, near-duplicates, inflate a score that compares images. Datasets that know them have
-    the score without such pairs: it is the one to read.
+    Several pictures of one thing, near-duplicates, inflate a score that compares
+    images. Datasets that know their near-duplicates have the score without such pairs,
+    too: it is the one to read.
     """
     suffix = "_across_groups"
-    found = {c.removesuffix(suffix): metrics[c] for c in metrics if c.endswith(suffix)}
-    return metrics.assign(
-        **{c: across.fillna(metrics[c]) for c, across in found.items() if c in metrics}
-    )
+    replaced = {}
+    for name in metrics:
+        score = name.removesuffix(suffix)
+        if name.endswith(suffix) and score in metrics:
+            replaced[score] = metrics[name].fillna(metrics[score])
+    return metrics.assign(**replaced)
 
 
 def by_run(rows: pd.DataFrame, score: str) -> pd.Series:
-    """A score of `SCORES` of one method, by `RUN`."""
+    """Return a score of one method, indexed by `RUN`.
+
+    Args:
+        rows: Metrics of the method, a row for each run.
+        score: Its name in `SCORES`.
+    """
     return SCORES[score].of(rows).set_axis(pd.MultiIndex.from_frame(rows[RUN]))
 
 
 def values(rows: pd.DataFrame, metric: str, minus: str | None = None) -> pd.Series:
-    """A metric, less `minus` if that is given, row by row; NaN where `rows` lacks either."""
-    first, *other = (
-        rows[n].astype(float) if n in rows else pd.Series(nan, rows.index)
-        for n in (metric, minus)
-        if n
-    )
-    return first - other[0] if other else first
+    """Return a metric of each row, less that of `minus` if it is given.
+
+    The values are NaN where `rows` lack a column.
+    """
+    column = _column_or_nan(rows, metric)
+    if not minus:
+        return column
+    return column - _column_or_nan(rows, minus)
+
+
+def _column_or_nan(rows: pd.DataFrame, name: str) -> pd.Series:
+    """Return a column as floats, NaN if there is none."""
+    if name in rows:
+        return rows[name].astype(float)
+    return pd.Series(nan, rows.index)
 
 
 def diverged(metrics: pd.DataFrame, by: str | list[str] = "method") -> dict[Any, str]:
-    """{method, or what `by` names: how many of its SAEs diverged, as '1 of 6'}, of those that have any.
+    """Return how many SAEs diverged, of each method that lost any.
 
     Args:
-        metrics: with `KEY` and status; the rows of one SAE count once.
+        metrics: With the columns of `sae.scoring.rows.KEY` and the status. An SAE
+            counts once, however many rows it has.
+        by: The column or columns whose values are the keys.
+
+    Returns:
+        {method, or the values of several columns: a text such as "1 of 6"}.
     """
     saes = metrics.drop_duplicates([*RUN, "method", "trial"])
-    lost = (
-        saes.assign(lost=saes["status"] == "diverged")
-        .groupby(by, sort=False)["lost"]
-        .agg(["sum", "size"])
-    )
+    saes = saes.assign(is_diverged=saes["status"] == "diverged")
+    groups = saes.groupby(by, sort=False)
+    counts = groups["is_diverged"].agg(["sum", "size"])
+    counts = counts[counts["sum"] > 0]
     return {
-        of: f"{n} of {every}" for of, n, every in lost[lost["sum"] > 0].itertuples()
+        key: f"{diverged_count} of {count}"
+        for key, diverged_count, count in counts.itertuples()
     }

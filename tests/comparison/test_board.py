@@ -1,4 +1,4 @@
-"""Methods of several experiments on one board; what does not fit is left out, and said."""
+"""Methods of several experiments on one board; what does not fit is left out."""
 
 import numpy as np
 import pandas as pd
@@ -7,180 +7,205 @@ import pytest
 from sae.comparison import board, fronts, intervals, outcomes, readings
 from sae.core import files
 from sae.core.errors import UserError
-from sae.report import board as printed
+from sae.report import board as board_page
 
+# {method: {trial: (R^2, MS)}}
 TRIALS = {
     "topk": {"a": (0.7, 0.4), "b": (0.68, 0.44)},
     "reg1": {"p": (0.695, 0.46)},
     "mine": {"q": (0.70, 0.47)},
 }
+BACKBONES = ("x", "y", "z")
 
 
-def result(folder, name, methods, **changed):
-    """A results folder of some methods in three cells."""
-    rng, rows = np.random.default_rng(len(name)), []
-    for backbone, method in [(b, m) for b in ("x", "y", "z") for m in methods]:
-        shift = 0.002 * rng.normal()
-        for (trial, (r2, ms)), split in [
-            (t, s) for t in TRIALS[method].items() for s in ("val", "test")
-        ]:
-            row = {
-                "dataset": "d",
-                "backbone": backbone,
-                "k": 8,
-                "method": method,
-                "trial": trial,
-                "seed": 0,
-            }
-            row |= {
-                "split": split,
-                "protocol": "paper",
-                "status": "ok",
-                "r2": r2,
-                "ms_mean_alive": ms + shift,
-            }
-            row |= {"detection_alive": ms + shift, "mask": None}
-            rows.append(
-                row
-                | {
+def write_results(folder, name, methods, **changed):
+    """Write a results folder of some methods in three cells, and return it.
+
+    Args:
+        name: Of the experiment.
+        changed: Fields of made_by.json.
+    """
+    rng = np.random.default_rng(len(name))
+    rows = []
+    for backbone in BACKBONES:
+        for method in methods:
+            shift = 0.002 * rng.normal()
+            for trial, (r2, ms) in TRIALS[method].items():
+                row = {
+                    "dataset": "d",
+                    "backbone": backbone,
+                    "k": 8,
+                    "method": method,
+                    "trial": trial,
+                    "seed": 0,
+                    "protocol": "paper",
+                    "mask": None,
+                    "status": "ok",
+                    "r2": r2,
+                    "ms_mean_alive": ms + shift,
+                    "detection_alive": ms + shift,
                     "l0": 8.0,
                     "dead_train": 0,
                     "m": 100,
                     "purity_binary": 0.5,
                     "purity_binary_null": 0.1,
                 }
-            )
+                rows += [row | {"split": split} for split in ("val", "test")]
+    pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
+
+    against = {method: None if method == "topk" else "topk" for method in methods}
     made_by = {
         "experiment": name,
         "versions": {"training loop": "1", f"objective {methods[-1]}": "1"},
         "protocols": {"paper": {}},
         "fronts": {},
-    }
-    made_by |= {
         "methods": {
-            "methods": {
-                m: {"against": None if m == "topk" else "topk"} for m in methods
-            }
-        }
-    }
-    made_by |= {"columns": {"purity_binary": "purity", "ms_mean_alive": "ms"}}
-    made_by |= {
+            "methods": {method: {"against": other} for method, other in against.items()}
+        },
+        "columns": {"purity_binary": "purity", "ms_mean_alive": "ms"},
         "recipe": {"m": 100},
         "metrics": {"purity": {"version": "1"}, "ms": {"version": "1"}},
+        "cells": {
+            f"d / {backbone}": {"dataset": "1", "backbone": backbone}
+            for backbone in BACKBONES
+        },
     }
-    made_by |= {
-        "cells": {f"d / {b}": {"dataset": "1", "backbone": b} for b in "xyz"}
-    } | changed
-    pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
-    files.write_json(folder / board.MADE_BY, made_by)
+    files.write_json(folder / board.MADE_BY, made_by | changed)
     return folder
 
 
 @pytest.fixture
-def two(tmp_path):
-    def make(**changed):
+def two_folders(tmp_path):
+    """A function that writes two results folders, the second one changed."""
+
+    def write(**changed):
         for name in ("own", "stored"):
             (tmp_path / name).mkdir(exist_ok=True)
-        own = result(tmp_path / "own", "own", ["topk", "mine"])
-        return [
-            own,
-            result(tmp_path / "stored", "stored", ["topk", "reg1", "mine"], **changed),
-        ]
+        own = write_results(tmp_path / "own", "own", ["topk", "mine"])
+        methods = ["topk", "reg1", "mine"]
+        stored = write_results(tmp_path / "stored", "stored", methods, **changed)
+        return [own, stored]
 
-    return make
-
-
-def test_mine_beside_the_stored_ones(two, tmp_path, capsys):
-    folders = two()
-    means, said = board.joined([board.read(f) for f in folders])
-    assert said == [] and [*means["method"].unique()] == ["mine", "reg1", "stored/mine"]
-    alone = board.read(folders[1])
-    one = readings.read(alone.metrics, alone.made_by.methods.tuned, fronts.Rule())
-    reg1 = "method == 'reg1' and score == 'detection_alive' and width == 0.01"
-    same = outcomes.means(one, {}, intervals.Rule()).query(reg1).iloc[0]
-    of_both = means.query(reg1).iloc[0]
-    assert of_both["effect"] == same["effect"] and of_both["p"] == same["p"]
-    assert of_both["p_holm"] > same["p_holm"]  # Corrected for what it stands beside.
-    printed.write(folders, out=tmp_path / "out")
-    assert (
-        "stored/mine"
-        in capsys.readouterr().out
-        == (tmp_path / "out/leaderboard.md").read_text() + "\n"
-    )
+    return write
 
 
-def test_what_does_not_fit_is_left_out_and_said(two):
-    def joined(**changed):
-        return board.joined([board.read(f) for f in two(**changed)])
+@pytest.fixture
+def board_of(two_folders):
+    """A function that joins two folders, the second one changed, on one board."""
 
-    for changed, what in (
+    def join(**changed):
+        return board.joined([board.read(folder) for folder in two_folders(**changed)])
+
+    return join
+
+
+def reg1_detection(means):
+    """Return the row of reg1's effect on detection at the first width."""
+    query = "method == 'reg1' and score == 'detection_alive' and width == 0.01"
+    return means.query(query).iloc[0]
+
+
+def test_my_methods_stand_beside_the_stored_ones(two_folders, tmp_path, capsys):
+    folders = two_folders()
+    means, omissions = board.joined([board.read(folder) for folder in folders])
+    assert omissions == []
+    assert [*means["method"].unique()] == ["mine", "reg1", "stored/mine"]
+
+    # The effect is that of the experiment alone, corrected for what it stands beside.
+    stored = board.read(folders[1])
+    methods = stored.made_by.methods.tuned
+    effects = readings.read(stored.metrics, methods, fronts.Rule())
+    alone = reg1_detection(outcomes.means(effects, {}, intervals.Rule()))
+    on_board = reg1_detection(means)
+    assert on_board["effect"] == alone["effect"] and on_board["p"] == alone["p"]
+    assert on_board["p_holm"] > alone["p_holm"]
+
+    board_page.write(folders, out=tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert "stored/mine" in printed
+    assert printed == (tmp_path / "out/leaderboard.md").read_text() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
         (
             {"versions": {"training loop": "2"}},
             "versions: {'training loop': '2'}, not {'training loop': '1'}",
         ),
         ({"recipe": {"m": 200}}, "recipe: {'m': 200}, not {'m': 100}"),
+        # What feasibility rests on was measured otherwise.
         (
             {"columns": {"dead_train": "ms"}, "metrics": {"ms": {"version": "2"}}},
             "metric ms: {'version': '2'}, not",
         ),
-    ):
-        means, said = joined(**changed)
-        assert [*means["method"].unique()] == ["mine"] and len(said) == 1
-        assert said[0].startswith(f"stored: left out, of other {what}")
+    ],
+)
+def test_an_experiment_that_was_made_otherwise_is_left_out(board_of, changed, reason):
+    means, (omission,) = board_of(**changed)
+    assert [*means["method"].unique()] == ["mine"]
+    assert omission.startswith(f"stored: left out, of other {reason}")
+
+
+def test_a_dataset_of_other_embeddings_is_left_out(board_of):
     cells = {
-        f"d / {b}": {"dataset": "1", "backbone": "other" if b == "x" else b}
-        for b in "xyz"
+        f"d / {backbone}": {
+            "dataset": "1",
+            "backbone": "other" if backbone == "x" else backbone,
+        }
+        for backbone in BACKBONES
     }
-    means, said = joined(cells=cells)
-    assert "reg1" not in set(means["method"]) and said[0].startswith(
-        "stored: d left out: d / x is {"
-    )
-    means, said = joined(metrics={"purity": {"version": "2"}, "ms": {"version": "1"}})
-    of_reg1 = means[means["method"] == "reg1"]
-    assert "purity" not in set(of_reg1["score"]) and "ms" in set(of_reg1["score"])
-    assert said == [
+    means, omissions = board_of(cells=cells)
+    assert "reg1" not in set(means["method"])
+    assert omissions[0].startswith("stored: d left out: d / x is {")
+
+
+def test_scores_of_another_metric_are_left_out(board_of):
+    versions = {"purity": {"version": "2"}, "ms": {"version": "1"}}
+    means, omissions = board_of(metrics=versions)
+    scores = set(means.loc[means["method"] == "reg1", "score"])
+    assert "purity" not in scores and "ms" in scores
+    assert omissions == [
         "stored: scores of purity left out, of {'version': '2'}, not {'version': '1'}"
     ]
 
 
-def test_mine_may_have_fewer_cells_and_protocols(two):
-    rule, fair = {"tuning": 0, "tuned": ["lr"]}, {"fair": {"points": 6}}
-    own, stored = (
-        board.read(f) for f in two(fronts=rule, protocols={"paper": {}} | fair)
-    )
+def test_the_first_folder_may_have_fewer_cells_and_protocols(two_folders):
+    rule = {"tuning": 0, "tuned": ["lr"]}
+    fair = {"fair": {"points": 6}}
+    folders = two_folders(fronts=rule, protocols={"paper": {}} | fair)
+    own, stored = (board.read(folder) for folder in folders)
     stored = stored._replace(metrics=stored.metrics.assign(protocol="fair"))
-    mine = own.made_by.model_copy(
+    made_by = own.made_by.model_copy(
         update={"fronts": stored.made_by.fronts, "protocols": fair}
     )
-    kept, said = board._fitting(
-        stored, board.Result(own.metrics[own.metrics["backbone"] != "z"], mine)
-    )
-    assert set(kept["backbone"]) == {"x", "y"} and said == [
-        "stored: cells left out, which own does not have: 1"
-    ]
+    two_cells = own.metrics[own.metrics["backbone"] != "z"]
+    rows, omissions = board._fitting(stored, board.Result(two_cells, made_by))
+    assert set(rows["backbone"]) == {"x", "y"}
+    assert omissions == ["stored: cells left out, which own does not have: 1"]
 
 
-def test_a_folder_that_is_none(tmp_path):
+def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"made_by\.json"):
         board.read(tmp_path)
 
 
 def test_a_record_of_the_second_version_is_read(tmp_path):
     # It has no families: each backbone counts as one of its own.
-    folder = result(tmp_path, "stored", ["topk", "reg1"])
+    folder = write_results(tmp_path, "stored", ["topk", "reg1"])
     made_by = files.read_json(folder / board.MADE_BY)
     assert "families" not in made_by and "intervals" not in made_by
     means, omissions = board.joined([board.read(folder)])
-    row = means.query("method == 'reg1' and score == 'detection_alive'").iloc[0]
-    assert row["blocks"] == 3 and omissions == []
+    assert reg1_detection(means)["blocks"] == 3 and omissions == []
+
     # With two families there are too few blocks.
     families = {"x": "one", "y": "one", "z": "two"}
     files.write_json(folder / board.MADE_BY, made_by | {"families": families})
     means, _ = board.joined([board.read(folder)])
-    row = means.query("method == 'reg1' and score == 'detection_alive'").iloc[0]
+    row = reg1_detection(means)
     assert row["blocks"] == 2 and row["outcome"] == "too few blocks"
 
 
-def test_a_board_of_nothing_is_refused():
+def test_a_board_of_no_folder_is_refused():
     with pytest.raises(UserError, match="name at least one folder"):
-        printed.write([])
+        board_page.write([])

@@ -8,81 +8,87 @@ from sae.comparison import detection
 from sae.comparison.methods import Methods
 
 NAMES = Methods.model_validate({"methods": {"topk": {}, "reg": {"against": "topk"}}})
-CELL = {"dataset": "d", "backbone": "b", "k": 8, "seed": 0}
+RUN = {"dataset": "d", "backbone": "b", "k": 8, "seed": 0}
 
 
-def rows(method, auc, **more):
-    """The chosen SAE of a method, and its latents: (images it fires on of 1,000, AUC or NaN)."""
-    sae = (
-        CELL
-        | {
-            "method": method,
-            "source": method,
-            "trial": "default",
-            "m": 10,
-            "n_images": 1000,
-        }
-        | more
-    )
-    latents = [
-        CELL | {"method": method, "trial": "default", "split": "test", "n_active": n}
-        for n, _ in auc
-    ]
-    of = [a for _, a in auc]
-    sae |= {
-        "detection_alive": np.nanmean(of),
-        "detection": np.nansum([2 * a - 1 for a in of]) / 10,
+def chosen_sae(method, latents):
+    """Return the metrics of a method's chosen SAE of 10 latents, and its latents.
+
+    Args:
+        latents: (images of 1,000 on which it fires, its AUC or NaN) for each.
+    """
+    auc = [value for _, value in latents]
+    sae = RUN | {
+        "method": method,
+        "source": method,
+        "trial": "default",
+        "m": 10,
+        "n_images": 1000,
+        "detection_alive": np.nanmean(auc),
+        "detection": np.nansum([2 * value - 1 for value in auc]) / 10,
+        "detection_measured": np.isfinite(auc).sum() / 10,
     }
-    sae["detection_measured"] = np.isfinite(of).sum() / 10
-    return sae, pd.DataFrame(latents).assign(detection=of)
+    latent = RUN | {"method": method, "trial": "default", "split": "test"}
+    rows = [
+        latent | {"n_active": count, "detection": value} for count, value in latents
+    ]
+    return sae, pd.DataFrame(rows)
+
+
+def detection_by_method(saes, latents):
+    """Return the table of chosen SAEs in one cell, indexed by method."""
+    table = detection.by_cell(pd.DataFrame(saes), latents, NAMES)
+    return table.set_index("method")
 
 
 def test_reweighted_is_the_methods_own_means_at_the_baselines_frequencies():
-    # Bands of up to 1 %, 3 %, 10 %, all. The baseline: two rare latents, two frequent. The method: three rare, one.
-    base, of_base = rows(
+    # Bands end at 1 %, 3 %, 10 % and 100 %. The baseline has two rare latents and two
+    # frequent ones, the method three rare ones and one frequent.
+    base, base_latents = chosen_sae(
         "topk", [(5, 0.8), (10, 0.9), (50, 0.6), (60, 0.7), (1, np.nan)]
     )
-    own, of_own = rows("reg", [(5, 0.9), (6, 0.9), (7, 0.9), (50, 0.65), (200, 0.5)])
-    table = detection.by_cell(
-        pd.DataFrame([base, own]), pd.concat([of_base, of_own]), NAMES
-    ).set_index("method")
-    assert (
-        table.loc["topk", "alive"]
-        == table.loc["topk", "reweighted"]
-        == pytest.approx(0.75)
+    own, own_latents = chosen_sae(
+        "reg", [(5, 0.9), (6, 0.9), (7, 0.9), (50, 0.65), (200, 0.5)]
     )
-    # Half of .9 and half of .65; the latent that fires on a fifth of the images has no counterpart.
-    assert table.loc["reg", "reweighted"] == pytest.approx((2 * 0.9 + 2 * 0.65) / 4)
+    latents = pd.concat([base_latents, own_latents])
+    table = detection_by_method([base, own], latents)
+    assert table.loc["topk", "alive"] == pytest.approx(0.75)
+    assert table.loc["topk", "reweighted"] == table.loc["topk", "alive"]
+    # Half of .9 and half of .65; the latent that fires on a fifth of the images has no
+    # counterpart.
+    expected = (2 * 0.9 + 2 * 0.65) / 4
+    assert table.loc["reg", "reweighted"] == pytest.approx(expected)
     assert table["measured"].tolist() == [0.4, 0.5]
 
 
-def test_a_method_that_fell_back_has_the_numbers_of_the_other_one():
-    base, of_base = rows("topk", [(5, 0.8), (50, 0.6)])
-    fallen = base | {"method": "reg"}
-    table = detection.by_cell(pd.DataFrame([base, fallen]), of_base, NAMES).set_index(
-        "method"
-    )
-    ours, theirs = table.loc[["reg", "topk"], detection.ABOUT].to_numpy(float)
-    assert np.allclose(ours, theirs)
+def test_a_method_that_fell_back_has_the_numbers_of_the_baseline():
+    base, latents = chosen_sae("topk", [(5, 0.8), (50, 0.6)])
+    table = detection_by_method([base, base | {"method": "reg"}], latents)
+    fell_back, baseline = table.loc[["reg", "topk"], detection.ABOUT].to_numpy(float)
+    assert np.allclose(fell_back, baseline)
 
 
-def test_a_run_in_which_nothing_was_measured_counts_as_none_measured_and_what_is_missing_as_no_cell():
-    base, of_base = rows("topk", [(5, 0.8), (50, 0.6)])
-    nothing = base | {
+def test_a_run_in_which_nothing_was_measured_counts_as_a_share_of_0():
+    base, latents = chosen_sae("topk", [(5, 0.8), (50, 0.6)])
+    unmeasured = base | {
         "seed": 1,
         "detection_alive": np.nan,
         "detection": 0,
         "detection_measured": 0,
     }
-    table = detection.by_cell(pd.DataFrame([base, nothing]), of_base, NAMES)
+    table = detection_by_method([base, unmeasured], latents)
     assert table["measured"].tolist() == [0.1]
-    both = pd.concat([table, table.assign(k=16, reweighted=np.nan)])
-    cells = detection.differences(both, NAMES).set_index("about")["cells"]
+
+
+def test_a_cell_without_a_value_does_not_count():
+    base, latents = chosen_sae("topk", [(5, 0.8), (50, 0.6)])
+    table = detection.by_cell(pd.DataFrame([base]), latents, NAMES)
+    both_cells = pd.concat([table, table.assign(k=16, reweighted=np.nan)])
+    cells = detection.differences(both_cells, NAMES).set_index("about")["cells"]
     assert cells.to_dict() == {"alive": 2, "reweighted": 1, "measured": 2, "whole": 2}
 
 
-def test_without_judges_there_is_nothing():
-    base, latents = rows("topk", [(5, 0.8)])
-    assert detection.by_cell(
-        pd.DataFrame([base]), latents.drop(columns="detection"), NAMES
-    ).empty
+def test_without_judges_the_table_is_empty():
+    base, latents = chosen_sae("topk", [(5, 0.8)])
+    not_judged = latents.drop(columns="detection")
+    assert detection.by_cell(pd.DataFrame([base]), not_judged, NAMES).empty

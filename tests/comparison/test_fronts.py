@@ -10,10 +10,10 @@ from sae.comparison.fronts import Rule
 AGAINST = {"topk": None, "reg": "topk"}
 CELL = {"dataset": "d", "backbone": "b", "k": 8}
 
-# By hand, the example of docs/protocol.md. The baseline's front falls from (.70, .40) to
-# (.68, .44), the method's from (.69, .46) to (.67, .52). R* is .70, the reach .69 and the
-# floor .68. At a width of .03 a third of the window lies left of the floor and is read at
-# .68, the next third from .68 to .69, and the last at .69.
+# By hand, the example of docs/protocol.md. The baseline's front falls from (.70, .40)
+# to (.68, .44), the method's from (.69, .46) to (.67, .52). R* is .70, the reach .69
+# and the floor .68. At a width of .03 a third of the window lies left of the floor and
+# is read at .68, the next third from .68 to .69, and the last at .69.
 BASELINE = {"a": (0.70, 0.40), "b": (0.68, 0.44), "c": (0.68, 0.43)}
 METHOD = {"p": (0.69, 0.46), "q": (0.67, 0.52)}
 DIVERGED = {"status": "diverged", "r2": np.nan, "ms_mean_alive": np.nan}
@@ -51,7 +51,7 @@ def only_row(table):
     return row
 
 
-def test_the_example_of_the_docs():
+def test_the_example_of_the_docs_is_read_as_by_hand():
     parts = trial_rows("topk", BASELINE), trial_rows("reg", METHOD)
     row = only_row(read_effects(*parts))
     at_floor, between, at_reach = 0.49 - 0.44, 0.475 - 0.43, 0.46 - 0.42
@@ -114,8 +114,9 @@ def test_validation_chooses_and_test_is_read():
 def test_equal_test_r2_reads_both_where_test_has_them():
     baseline = trial_rows("topk", BASELINE)
     plain = only_row(read_effects(baseline, trial_rows("reg", METHOD)))
-    same = read_effects(baseline, trial_rows("reg", METHOD), equal_test_r2=True)
-    assert only_row(same)["effect"] == pytest.approx(plain["effect"])
+    method = trial_rows("reg", METHOD)
+    equal_on_both = only_row(read_effects(baseline, method, equal_test_r2=True))
+    assert equal_on_both["effect"] == pytest.approx(plain["effect"])
     # Test has .01 less R^2 of the method than validation: it ends at the floor there.
     on_test = {name: (r2 - 0.01, ms) for name, (r2, ms) in METHOD.items()}
     method = trial_rows("reg", on_test, on_validation=METHOD)
@@ -141,13 +142,15 @@ def test_a_front_of_one_vertex_is_read_there():
     equal = {"p": (0.70, 0.40), "q": (0.70, 0.50)}
     row = only_row(read_effects(one, trial_rows("reg", equal)))
     assert row["effect"] == pytest.approx(0.10) and row["vertices"] == "q: 1.000"
-    same = only_row(
-        read_effects(trial_rows("topk", BASELINE), trial_rows("reg", BASELINE))
-    )
-    assert same["effect"] == same["r2_difference"] == 0
 
 
-def test_a_method_that_ends_below_the_floor():
+def test_a_method_with_the_baselines_trials_has_no_effect():
+    parts = trial_rows("topk", BASELINE), trial_rows("reg", BASELINE)
+    row = only_row(read_effects(*parts))
+    assert row["effect"] == row["r2_difference"] == 0
+
+
+def test_a_method_that_ends_below_the_floor_is_read_there_or_out_of_reach():
     baseline = trial_rows("topk", BASELINE)
     # By .004: both are read at its reach, where the baseline is flat.
     near = only_row(read_effects(baseline, trial_rows("reg", {"p": (0.676, 0.47)})))
@@ -171,12 +174,12 @@ def test_what_is_not_feasible_is_on_no_front():
         method = trial_rows("reg", METHOD, **changed)
         return only_row(read_effects(baseline, method, **limits))["reach"]
 
-    for lost in (too_many, silent, unknown, DIVERGED):
-        assert reach(p=lost) == 0.67
+    for change in (too_many, silent, unknown, DIVERGED):
+        assert reach(p=change) == 0.67
     assert reach(p=silent, limits={"firing": 0.8}) == 0.69
 
-    for lost in (too_many, DIVERGED):
-        method = trial_rows("reg", METHOD, p=lost, q=lost)
+    for change in (too_many, DIVERGED):
+        method = trial_rows("reg", METHOD, p=change, q=change)
         row = only_row(read_effects(baseline, method))
         assert row["status"] == "infeasible" and np.isnan(row["effect"])
     none = trial_rows("topk", slow, a=silent, b=silent)
@@ -186,8 +189,9 @@ def test_what_is_not_feasible_is_on_no_front():
 
 def test_r_star_is_one_value_whatever_the_score():
     # The best trial of the baseline has no detection: its R^2 is R* all the same.
-    found = {name: {"detection_alive": 0.6} for name in ("b", "c", "p", "q")}
-    parts = trial_rows("topk", BASELINE, **found), trial_rows("reg", METHOD, **found)
+    detection = {name: {"detection_alive": 0.6} for name in ("b", "c", "p", "q")}
+    baseline = trial_rows("topk", BASELINE, **detection)
+    parts = baseline, trial_rows("reg", METHOD, **detection)
     row = only_row(read_effects(*parts, score="detection_alive"))
     assert row["best_r2"] == 0.70 and row["floor"] == 0.68
 
@@ -248,7 +252,7 @@ def test_other_bounds_are_read_with_the_seed_of_the_tuning():
     assert free.loc["d", "effect"] == pytest.approx(0.045)
     baseline_mean = (0.44 + 0.43 + 0.41) / 3
     assert free.loc["d2", "effect"] == pytest.approx(0.60 - baseline_mean)
-    # By the fresh seeds that cell would have no number, and it is said.
+    # By the fresh seeds that cell has no effect, and the status says why.
     any_share = rule.model_copy(update={"firing": 0.0})
     table = fronts.effects(metrics, AGAINST, any_share).query("score == 'ms'")
     assert [*table["status"]] == ["ok", "ok", "seeds missing"]
@@ -267,8 +271,8 @@ def test_every_score_of_all_trials_has_a_front_of_its_own():
 
     detection = only_row(read_effects(*parts, score="detection_alive", width=0.01))
     assert detection["vertices"] == "p: 1.000"
-    # The baseline's front of measured latents is a alone, at .70, where the method's,
-    # from p to q, ends: it lies .01 below. That is out of reach, whatever detection's is.
+    # The baseline's front of measured latents is a alone, at .70. The method's, from p
+    # to q, ends .01 below. That is out of reach, whatever the front of detection is.
     measured = only_row(read_effects(*parts, score="measured"))
     assert measured["status"] == "out of reach" and measured["floor"] == 0.70
     # Fewer dead latents are better: the window is read from .68 to .69, as for MS.
@@ -284,7 +288,7 @@ def test_every_score_of_all_trials_has_a_front_of_its_own():
     assert read_effects(*parts, score="purity").empty  # Nowhere measured.
 
 
-def test_a_score_that_a_vertex_lacks_on_test_is_said():
+def test_a_score_that_a_vertex_lacks_on_test_is_not_measured():
     baseline = trial_rows("topk", BASELINE, a={"probe_auc": 0.5}, b={"probe_auc": 0.5})
     cell = CELL | {"backbone": "c"}
     parts = [baseline, trial_rows("topk", BASELINE, cell)]

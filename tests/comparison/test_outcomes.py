@@ -1,4 +1,4 @@
-"""What is said of effects: crossed blocks, the order of tests, and every outcome."""
+"""Effects over crossed blocks, the order of their tests, and every outcome."""
 
 import numpy as np
 import pandas as pd
@@ -77,22 +77,22 @@ def test_blocks_are_crossed_of_datasets_and_families():
         ([0.03, -0.03, 0.02, -0.01], "undecided"),
     ],
 )
-def test_outcomes(blocks, outcome):
+def test_an_effect_has_the_outcome_of_its_size_and_spread(blocks, outcome):
     assert judged(effect_rows(blocks)).iloc[0]["outcome"] == outcome
 
 
-def test_too_few_blocks_have_no_word():
+def test_too_few_blocks_are_not_tested():
     of_one_dataset = [row for row in effect_rows(CLEAR) if row["dataset"] == "d"]
     row = judged(of_one_dataset).iloc[0]
     assert row["outcome"] == "too few blocks" and row["blocks"] == 2
     # Each backbone a family of its own: three blocks.
     table = pd.DataFrame(of_one_dataset)
     none = table[:0]
-    found = outcomes.means(Readings(table, none, none), {}, intervals.Rule())
-    assert found.iloc[0]["blocks"] == 3 and found.iloc[0]["outcome"] != "too few blocks"
+    row = outcomes.means(Readings(table, none, none), {}, intervals.Rule()).iloc[0]
+    assert row["blocks"] == 3 and row["outcome"] != "too few blocks"
     two = intervals.Rule(min_blocks=2)
-    found = outcomes.means(Readings(table, none, none), FAMILIES, two)
-    assert found.iloc[0]["outcome"] != "too few blocks"
+    row = outcomes.means(Readings(table, none, none), FAMILIES, two).iloc[0]
+    assert row["outcome"] != "too few blocks"
 
 
 def test_every_reading_must_have_the_sign():
@@ -143,11 +143,11 @@ def test_detection_is_tested_first_and_ms_only_where_it_passed():
     assert table.loc["purity", "outcome"].isna().all()
     expected = intervals.smallest_found(np.array(CLEAR), 0.05 / 3)
     assert detection.loc["one", "smallest"] == pytest.approx(expected)
-    # Where no backbone of another family judges, MS has no word.
+    # Where no backbone of another family judges, MS is not tested.
     assert judged(effect_rows(CLEAR, "ms")).iloc[0]["outcome"] == "not tested"
 
 
-def test_cells_out_of_reach_are_in_no_mean_and_many_leave_no_word():
+def test_cells_out_of_reach_are_in_no_mean_and_many_prevent_a_test():
     rows = effect_rows(CLEAR)
 
     def lose(count):

@@ -45,7 +45,7 @@ def metrics():
     return pd.DataFrame(trials)
 
 
-def test_pairs_of_twins_at_the_price_of_r2(metrics):
+def test_twins_are_compared_at_the_price_of_r2(metrics):
     table = pairs.effects(metrics, AGAINST, RULE).set_index("score")
     ms = table.loc["ms"]
     assert ms["kappa"] == pytest.approx(3) and ms["points"] == 3

@@ -1,4 +1,7 @@
-"""What the tables make of metrics: differences, marks, ablations, the paper's own cells; ids in csv, labels in md."""
+"""The tables of metrics: differences, marks, ablations, the paper's own cells.
+
+Tables hold ids in csv, labels in md and tex.
+"""
 
 import html
 import itertools
@@ -25,15 +28,24 @@ METHODS = {
     "reg1_all": {"label": "Reg. 1, no mask", "against": "topk", "at": "reg1"},
 }
 NAMES = Names(methods=METHODS)
-SCORES = ("ms_mean", "ms_median", "ms_mean_alive", "ms_median_alive")
-REST = {"m": 20, "dead": 1, "dead_train": 0, "ms_floor": 0.3, "n_k_over_m": 20.0}
+# What every SAE of `cell_metrics` has.
+MS_SCORES = ("ms_mean", "ms_median", "ms_mean_alive", "ms_median_alive")
+COUNTS = {"m": 20, "dead": 1, "dead_train": 0, "ms_floor": 0.3, "n_k_over_m": 20.0}
+PAPER_CELL = {"dataset": "imagenet", "backbone": "clip_vit_l14", "k": 32}
 
 
-def metrics(r2, selection="chosen", seed=0, **cell):
-    """One cell: a row per method with its R^2 on test; others score 0.9."""
+def cell_metrics(r2, selection="chosen", seed=0, **columns):
+    """Return the metrics of one cell, a row for each method and split.
+
+    Args:
+        r2: {method: its R^2 on test}; on validation it is 0.9, as MS is.
+        selection: Of the methods that are regularised.
+        columns: Values of other columns, or of those of the cell.
+    """
     rows = []
     for method, value in r2.items():
-        lost = selection == "fallback" and METHODS.get(method, {}).get("against")
+        is_swept = method.startswith("reg")
+        is_compared = METHODS.get(method, {}).get("against") is not None
         row = {
             "dataset": "d",
             "backbone": "b",
@@ -42,156 +54,146 @@ def metrics(r2, selection="chosen", seed=0, **cell):
             "seed": seed,
             "split": "test",
             "r2": value,
-        }
-        swept = method.startswith("reg")
-        row |= {
             "protocol": "paper",
-            "trial": "lambda0.001" if swept else "default",
-            "lambda": 0.001 if swept else None,
-        }
-        row |= {
+            "trial": "lambda0.001" if is_swept else "default",
+            "lambda": 0.001 if is_swept else None,
             "status": "ok",
-            "selected": not lost,
-            "selection": selection if swept else "chosen",
+            "selected": not (selection == "fallback" and is_compared),
+            "selection": selection if is_swept else "chosen",
         }
         rows += [row, row | {"split": "val", "r2": 0.9}]
-    return pd.DataFrame(rows).assign(**dict.fromkeys(SCORES, 0.9), **REST, **cell)
+    table = pd.DataFrame(rows)
+    return table.assign(**dict.fromkeys(MS_SCORES, 0.9), **COUNTS).assign(**columns)
 
 
-def effects(number, table, names=NAMES):
-    return tables.effects_as_text(
-        number, paper_tables.effects(number, table, PUBLISHED, names), names
-    )
+def table_by_method(number, metrics, names=NAMES):
+    """Return a table of one cell, indexed by method."""
+    return paper_tables.measured(number, metrics, names).set_index("method")
 
 
-def measured(number, frame, names=NAMES):
-    return paper_tables.measured(number, frame, names).set_index("method")
+def effects_as_text(number, table, names=NAMES):
+    """Return the effects of a table as they are printed, a row for each column of it."""
+    effects = paper_tables.effects(number, table, PUBLISHED, names)
+    return tables.effects_as_text(number, effects, names)
 
 
-def test_a_row_is_the_mean_of_the_chosen_over_seeds():
-    frame = pd.concat(
-        [
-            metrics({"topk": 0.7, "reg1": 0.8}),
-            metrics({"topk": 0.5, "reg1": 0.7}, "edge", seed=1),
-        ]
-    )
-    table = measured(1, frame)
+def test_a_row_is_the_mean_of_the_chosen_saes_over_seeds():
+    seeds = [
+        cell_metrics({"topk": 0.7, "reg1": 0.8}),
+        cell_metrics({"topk": 0.5, "reg1": 0.7}, "edge", seed=1),
+    ]
+    table = table_by_method(1, pd.concat(seeds))
     assert table["R2"].to_dict() == pytest.approx({"topk": 0.6, "reg1": 0.75})
-    assert table["mark"].to_dict() == {"topk": "", "reg1": ">1/2"} and table[
-        "seeds"
-    ].tolist() == [2, 2]
+    assert table["mark"].to_dict() == {"topk": "", "reg1": ">1/2"}
+    assert table["seeds"].tolist() == [2, 2]
     assert table["lambda"].to_dict() == {"topk": "", "reg1": "0.001"}
 
 
-def test_fallback_repeats_the_numbers_and_says_so():
-    table = measured(1, metrics({"topk": 0.7, "reg1": 0.2}, "fallback"))
+def test_a_method_that_fell_back_repeats_the_baseline_and_is_marked():
+    table = table_by_method(1, cell_metrics({"topk": 0.7, "reg1": 0.2}, "fallback"))
     assert table["mark"].to_dict() == {"topk": "", "reg1": "="}
     assert table.loc["reg1", "R2"] == table.loc["topk", "R2"] == 0.7
 
 
-def test_effects_are_differences_from_what_a_method_is_against():
-    frame = pd.concat(
-        [
-            metrics({"topk": 0.7, "reg1": 0.71}),
-            metrics({"topk": 0.6, "reg1": 0.63}, k=8),
-        ]
-    )
-    row = effects(1, paper_tables.measured(1, frame, NAMES), NAMES).set_index(
-        "difference"
-    )
-    assert row.loc["R2", "Reg. 1"] == "+0.020 (+0.010 to +0.030), 2/2"
-    assert row.loc["R2", "Reg. 1, published"] == "+0.001 (up 11, down 0 of 18)"
-    assert (
-        row.loc["dead", "Reg. 1"] == "+0 (+0 to +0), 0/2"
-        and row.loc["MS_across", "Reg. 1"] == "-"
-    )
+def test_effects_are_differences_from_the_method_that_one_is_compared_with():
+    cells = [
+        cell_metrics({"topk": 0.7, "reg1": 0.71}),
+        cell_metrics({"topk": 0.6, "reg1": 0.63}, k=8),
+    ]
+    table = paper_tables.measured(1, pd.concat(cells), NAMES)
+    effects = effects_as_text(1, table).set_index("difference")
+    assert effects.loc["R2", "Reg. 1"] == "+0.020 (+0.010 to +0.030), 2/2"
+    assert effects.loc["R2", "Reg. 1, published"] == "+0.001 (up 11, down 0 of 18)"
+    assert effects.loc["dead", "Reg. 1"] == "+0 (+0 to +0), 0/2"
+    assert effects.loc["MS_across", "Reg. 1"] == "-"
+
+
+def test_effects_name_what_methods_are_compared_with_where_that_differs():
     names = Names(methods=METHODS | {"rival": {"label": "Rival", "against": "reg1"}})
-    table = paper_tables.measured(
-        1, metrics({"topk": 0.7, "reg1": 0.71, "rival": 0.72}), names
-    )
-    row = effects(1, table, names).set_index("difference").loc["R2"]
-    assert row["Reg. 1 against Baseline"].startswith("+0.010") and row[
-        "Rival against Reg. 1"
-    ].startswith("+0.010")
+    metrics = cell_metrics({"topk": 0.7, "reg1": 0.71, "rival": 0.72})
+    table = paper_tables.measured(1, metrics, names)
+    row = effects_as_text(1, table, names).set_index("difference").loc["R2"]
+    assert row["Reg. 1 against Baseline"].startswith("+0.010")
+    assert row["Rival against Reg. 1"].startswith("+0.010")
     assert row["Rival against Reg. 1, published"] == "-"
 
 
 def test_the_papers_own_cells_stand_beside_its_numbers():
-    frame = metrics(
-        {"topk": 0.774, "reg1": 0.8}, dataset="imagenet", backbone="clip_vit_l14"
-    ).assign(k=32)
-    table = paper_tables.beside_published(
-        1, paper_tables.measured(1, frame, NAMES), PUBLISHED
-    )
-    by = table.set_index("method")
+    metrics = cell_metrics({"topk": 0.774, "reg1": 0.8}, **PAPER_CELL)
+    measured = paper_tables.measured(1, metrics, NAMES)
+    table = paper_tables.beside_published(1, measured, PUBLISHED)
+    by_method = table.set_index("method")
     # Table 1: CLIP, ImageNet, k = 32: R2 0.774 both.
-    assert by["R2_published"].to_dict() == {"topk": 0.774, "reg1": 0.774}
-    assert by["R2_difference"].to_dict() == pytest.approx({"topk": 0.0, "reg1": 0.026})
-    assert by["dead_published"].to_dict() == {"topk": 29, "reg1": 26}
-    shown = tables.as_text(1, table, NAMES)
-    assert shown["R2"].tolist() == ["0.774 (0.774, +0.000)", "0.800 (0.774, +0.026)"]
-    assert shown["method"].tolist() == ["Baseline", "Reg. 1"]
-    elsewhere = paper_tables.beside_published(
-        1, paper_tables.measured(1, metrics({"topk": 0.7}), NAMES), PUBLISHED
-    )
-    assert not [c for c in elsewhere.columns if c.endswith("_published")]
+    published_r2 = by_method["R2_published"].to_dict()
+    assert published_r2 == {"topk": 0.774, "reg1": 0.774}
+    difference = by_method["R2_difference"].to_dict()
+    assert difference == pytest.approx({"topk": 0.0, "reg1": 0.026})
+    assert by_method["dead_published"].to_dict() == {"topk": 29, "reg1": 26}
+
+    text = tables.as_text(1, table, NAMES)
+    assert text["R2"].tolist() == ["0.774 (0.774, +0.000)", "0.800 (0.774, +0.026)"]
+    assert text["method"].tolist() == ["Baseline", "Reg. 1"]
+
+
+def test_nothing_published_stands_beside_other_cells():
+    measured = paper_tables.measured(1, cell_metrics({"topk": 0.7}), NAMES)
+    table = paper_tables.beside_published(1, measured, PUBLISHED)
+    assert not [name for name in table if name.endswith("_published")]
 
 
 def test_an_ablation_stands_beside_what_it_ablates():
-    frame = metrics(
-        {"topk": 0.7, "reg1": 0.71, "reg1_all": 0.6},
-        dataset="imagenet",
-        backbone="clip_vit_l14",
-    )
-    frame = frame.assign(k=32)
-    frame.loc[frame["method"] == "reg1_all", ["dead", "ms_mean_alive"]] = [7, 0.2]
-    table = paper_tables.beside_published(
-        4, paper_tables.measured(4, frame, NAMES), PUBLISHED
-    )
-    row = table.iloc[0]
-    assert len(table) == 1 and (row["method"], row["ablation"]) == ("reg1", "reg1_all")
+    r2 = {"topk": 0.7, "reg1": 0.71, "reg1_all": 0.6}
+    metrics = cell_metrics(r2, **PAPER_CELL)
+    is_ablation = metrics["method"] == "reg1_all"
+    metrics.loc[is_ablation, ["dead", "ms_mean_alive"]] = [7, 0.2]
+    measured = paper_tables.measured(4, metrics, NAMES)
+    table = paper_tables.beside_published(4, measured, PUBLISHED)
+    (row,) = table.to_dict("records")
+    assert (row["method"], row["ablation"]) == ("reg1", "reg1_all")
     assert (row["dead"], row["dead_no_mask"], row["dead_added"]) == (1, 7, 6)
     assert (row["dead_published"], row["dead_no_mask_published"]) == (26, 1052)
     assert row["MS_mean_alive_added"] == pytest.approx(0.2 - 0.9)
-    found = effects(4, table, NAMES).set_index("difference")
-    assert found.loc["dead_added"].tolist() == [
+    effects = effects_as_text(4, table).set_index("difference")
+    assert effects.loc["dead_added"].tolist() == [
         "+6 (+6 to +6), 1/1",
         "+722.3 (up 16, down 0 of 18)",
     ]
-    assert "reg1_all" not in paper_tables.measured(1, frame, NAMES)["method"].tolist()
-    lost = metrics({"topk": 0.7, "reg1": 0.2}, "fallback", seed=1)
-    assert paper_tables.measured(4, pd.concat([frame, lost]), NAMES)[
-        "seeds"
-    ].tolist() == [1]
+    assert "reg1_all" not in set(paper_tables.measured(1, metrics, NAMES)["method"])
+
+
+def test_a_seed_in_which_the_base_fell_back_has_no_ablation():
+    r2 = {"topk": 0.7, "reg1": 0.71, "reg1_all": 0.6}
+    fell_back = cell_metrics({"topk": 0.7, "reg1": 0.2}, "fallback", seed=1)
+    metrics = pd.concat([cell_metrics(r2), fell_back])
+    assert paper_tables.measured(4, metrics, NAMES)["seeds"].tolist() == [1]
 
 
 def test_a_badly_trained_baseline_is_marked():
-    frame = metrics({"topk": 0.7, "reg1": 0.71}).assign(dead_train=1)  # 1 of 20 is 5 %.
-    assert measured(1, frame)["mark"].to_dict() == {"topk": "!", "reg1": ""}
+    # 1 of 20 latents is 5 %.
+    metrics = cell_metrics({"topk": 0.7, "reg1": 0.71}, dead_train=1)
+    marks = table_by_method(1, metrics)["mark"]
+    assert marks.to_dict() == {"topk": "!", "reg1": ""}
 
 
-def test_what_diverged_is_counted_in_the_row_and_in_the_head():
-    frame = metrics({"topk": 0.7, "reg1": 0.71})
-    lost = metrics({"reg1": float("nan")}).assign(
+def test_saes_that_diverged_are_counted_in_the_row_and_in_the_head():
+    diverged = cell_metrics({"reg1": float("nan")}).assign(
         status="diverged", selected=False, selection="not_selected"
     )
-    every = [
-        frame,
-        *(
-            lost.assign(trial=f"lambda{value}", seed=seed)
-            for value in (1, 2)
-            for seed in (0, 1)
-        ),
-    ]
-    frame = pd.concat([*every, metrics({"topk": 0.5, "reg1": 0.6}, "edge", k=8)])
-    table = paper_tables.measured(1, frame, NAMES).set_index(["k", "method"])
+    parts = [cell_metrics({"topk": 0.7, "reg1": 0.71})]
+    for strength in (1, 2):
+        for seed in (0, 1):
+            parts.append(diverged.assign(trial=f"lambda{strength}", seed=seed))
+    parts.append(cell_metrics({"topk": 0.5, "reg1": 0.6}, "edge", k=8))
+    metrics = pd.concat(parts)
+    table = paper_tables.measured(1, metrics, NAMES).set_index(["k", "method"])
     assert table["mark"].to_dict() == {
         (4, "topk"): "",
         (4, "reg1"): "x4/5",
         (8, "topk"): "",
         (8, "reg1"): ">",
     }
-    assert tables.training(frame, NAMES).endswith("; Reg. 1: 4 of 6 SAEs diverged.")
+    head = tables.training(metrics, NAMES)
+    assert head.endswith("; Reg. 1: 4 of 6 SAEs diverged.")
 
 
 def read(file):
@@ -229,7 +231,7 @@ def written(frame, settings, folder):
 
 def test_files_hold_ids_in_csv_and_labels_elsewhere(tmp_path):
     methods = METHODS | {"NA": {"label": r"a|b_$\x$", "against": "topk"}}
-    frame = metrics({"topk": 0.7, "reg1": 0.71, "NA": 0.72})
+    frame = cell_metrics({"topk": 0.7, "reg1": 0.71, "NA": 0.72})
     frame.loc[frame["method"] == "NA", "trial"] = "lr0.1"
     csv, md = written(frame, {"methods": methods}, tmp_path)[1]
     assert (
@@ -308,7 +310,9 @@ def test_a_text_is_printed_as_it_is():
 def test_a_label_in_a_caption_is_printed_as_it_is(label, tmp_path):
     control = {"label": f"{label} 0", "control": True}  # A label is given once.
     methods = {"topk": {"label": label}, "raw": control}
-    frame = metrics({"topk": 0.7, "raw": 0.2}).assign(steps=3, images_per_latent=2.0)
+    frame = cell_metrics({"topk": 0.7, "raw": 0.2}).assign(
+        steps=3, images_per_latent=2.0
+    )
     written(frame, {"methods": methods, "datasets": {"d": label}}, tmp_path)
 
     # A dataset, its baseline, and the controls: what TeX prints of each.
@@ -344,8 +348,10 @@ def test_a_label_begins_nothing_at_the_start_of_a_paragraph(label):
 def test_a_label_may_be_a_title():
     methods = METHODS | {"odd": {"label": "difference", "against": "topk"}}
     names = Names(methods=methods)
-    found = effects(
-        1, paper_tables.measured(1, metrics(dict.fromkeys(methods, 0.7)), names), names
+    found = effects_as_text(
+        1,
+        paper_tables.measured(1, cell_metrics(dict.fromkeys(methods, 0.7)), names),
+        names,
     )
     assert found.columns[::2].tolist() == [
         "difference",
@@ -358,7 +364,7 @@ def test_a_label_may_be_a_title():
 @pytest.mark.parametrize("methods", [["topk"], ["topk", "reg1"]])
 def test_without_ablations_or_comparisons_tables_are_well_formed(tmp_path, methods):
     settings = {"methods": {m: METHODS[m] for m in methods}}
-    found = written(metrics(dict.fromkeys(methods, 0.7)), settings, tmp_path)
+    found = written(cell_metrics(dict.fromkeys(methods, 0.7)), settings, tmp_path)
     empty, text = found[4]
     assert (
         empty.empty
