@@ -15,7 +15,7 @@ from sae.config import extends
 from sae.config import load as config
 from sae.core import registry
 from sae.core.errors import UserError
-from sae.core.options import Options
+from sae.core.options import Options, as_record
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
 REMOVED = object()
@@ -86,9 +86,8 @@ def test_recipe_paper_has_the_papers_values_whatever_the_default():
         "unit_variance": True,
         "precision": "bfloat16",
     }
-    assert (
-        settings.read(ROOT / "config.yaml").training["paper"].model_dump() == expected
-    )
+    recipe = settings.read(ROOT / "config.yaml").training["paper"]
+    assert as_record(recipe) == expected
 
 
 def test_the_config_is_right_and_typed():
@@ -1063,7 +1062,7 @@ def test_every_section_of_named_entries_knows_extends():
         "precision": "float32",
         "adam_eps": 6.25e-10,
     }
-    assert found.training["b"].model_dump() == expected
+    assert as_record(found.training["b"]) == expected
     assert found.datasets["a"].spec == found.datasets["emoji"].spec | {"image_size": 32}
     assert found.datasets["a"].label is None
     assert found.backbones["a"].spec == found.backbones["vit_b16"].spec | {

@@ -20,7 +20,7 @@ from pydantic import (
 
 from sae.core import paths
 from sae.core.errors import UserError
-from sae.core.options import Options, told, without_absent
+from sae.core.options import Options, later_options, told, without_absent
 from sae.training.recipe import Recipe, Settings, later_options_of, rounded
 
 # Options of the recipe that say what the inputs are: one choice for a whole cell.
@@ -37,7 +37,7 @@ class PlannedMethod(Options):
     mask: str | None = None
     lam: float | None = Field(None, alias="lambda")
     """Weight of the penalty; None if there is no penalty, or lambda is swept."""
-    options: dict[str, Any] = Field({})
+    options: dict[str, Any] = Field({}, validate_default=True)
     """{option: value} of the objective and of the penalty."""
     recipe: dict[str, Any] = Field({})
     """{option: value} of the recipe, where the method differs from the cell."""
@@ -56,14 +56,21 @@ class PlannedMethod(Options):
         cls, options: dict[str, Any], info: ValidationInfo
     ) -> dict[str, Any]:
         """Add the options that a plan written before they existed leaves out."""
-        later_options = later_options_of(info.data["objective"], info.data["penalty"])
-        return later_options | options
+        if (
+            not {"objective", "penalty"} <= info.data.keys()
+        ):  # One of them is not right.
+            return options
+        try:
+            later = later_options_of(info.data["objective"], info.data["penalty"])
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return later | options
 
     @field_serializer("options")
     def _leave_out_absent_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Leave out later options at the value that their absence stands for."""
-        later_options = later_options_of(self.objective, self.penalty)
-        return without_absent(options, later_options)
+        later = later_options_of(self.objective, self.penalty)
+        return without_absent(options, later)
 
     @property
     def tuned(self) -> bool:
@@ -146,12 +153,12 @@ class Plan(Options):
     @classmethod
     def _add_later_options(cls, recipe: dict[str, Any]) -> dict[str, Any]:
         """Add the options that a plan written before they existed leaves out."""
-        return Recipe.later_options() | recipe
+        return later_options(Recipe) | recipe
 
     @field_serializer("recipe")
     def _leave_out_absent_options(self, recipe: dict[str, Any]) -> dict[str, Any]:
         """Leave out later options at the value that their absence stands for."""
-        return without_absent(recipe, Recipe.later_options())
+        return without_absent(recipe, later_options(Recipe))
 
     def member(
         self, method: str, trial: dict[str, Any], seed: int, protocol: str

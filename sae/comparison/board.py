@@ -20,7 +20,7 @@ from sae.comparison.methods import Methods
 from sae.comparison.scores import COMPARED, SCORES, across_groups
 from sae.core import files
 from sae.core.errors import UserError
-from sae.core.options import Options
+from sae.core.options import Options, from_record
 from sae.scoring.rows import CELL
 
 MADE_BY = "made_by.json"
@@ -97,7 +97,7 @@ def read(folder: Path) -> Result:
         UserError: The folder lacks a file, or one is damaged.
     """
     record = files.read_json(folder / MADE_BY, "record of what made these results")
-    made_by = MadeBy.of_record(record)
+    made_by = from_record(MadeBy, record)
     parquet = folder / "metrics.parquet"
     if parquet.exists():
         return Result(files.read_parquet(parquet), made_by)

@@ -18,6 +18,8 @@ _CONSTANTS: dict[str, dict[str, tuple[type, tuple[str, ...]]]] = {
 }
 # What a metric may have the workflow fill in where one of its options is null, by its constant FILLED.
 FILLED_WITH = ("smallest_k", "families")
+# What a metric says of the probes that it fits, by its constant FITS.
+FITS_SAY = ("images", "strengths", "largest")
 _CODE = {
     "dataset": ["load"],
     "backbone": ["load"],
@@ -46,6 +48,47 @@ def splits_of_others(
         for s in (*of["READS"], *({*of["SPLITS"]} & {*splits}))
     }
     return [split for split in SPLITS if split in read]
+
+
+def _check_what_a_metric_says(head: registry.Head, says: str) -> None:
+    """Check the constants of a metric that the workflow reads beside those it must have.
+
+    Args:
+        says: The beginning of a message, up to the constant.
+
+    Raises:
+        UserError: one is of another form, or names no option of the metric.
+    """
+    options = head.options.model_fields.keys()
+    filled = head.constants.get("FILLED", {})
+    if not isinstance(filled, dict) or any(
+        option not in options or fact not in FILLED_WITH
+        for option, fact in filled.items()
+    ):
+        facts = " or ".join(map(repr, FILLED_WITH))
+        raise UserError(
+            f"{says} FILLED = {filled!r}: write {{an option of the metric: {facts}}}; "
+            f"{_HOW}"
+        )
+
+    rankings = head.constants.get("RANKINGS", ())
+    if not isinstance(rankings, list | tuple) or not options >= {*rankings}:
+        raise UserError(
+            f"{says} RANKINGS = {rankings!r}: write a list of options of the metric; {_HOW}"
+        )
+    if rankings and not isinstance(head.constants.get("MOST_TRAIN"), int):
+        raise UserError(f"{says} RANKINGS, and no number MOST_TRAIN beside it; {_HOW}")
+
+    fits = head.constants.get("FITS", {})
+    if fits and not (
+        isinstance(fits, dict)
+        and fits.keys() == {*FITS_SAY}
+        and options >= {*fits.values()}
+    ):
+        raise UserError(
+            f"{says} FITS = {fits!r}: write an option of the metric for each of "
+            f"{', '.join(FITS_SAY)}; {_HOW}"
+        )
 
 
 def head_of(kind: str, name: str) -> registry.Head:
@@ -81,12 +124,8 @@ def head_of(kind: str, name: str) -> registry.Head:
             raise UserError(
                 f"{file} has {constant} = {value!r}, which must be {expected}; {_HOW}"
             )
-    for option, fact in head.constants.get("FILLED", {}).items():
-        if option not in head.options.model_fields or fact not in FILLED_WITH:
-            raise UserError(
-                f"{file} has FILLED = {{{option!r}: {fact!r}}}: allowed is an option of its own, filled with "
-                f"{' or '.join(FILLED_WITH)}; {_HOW}"
-            )
+    if kind == "metric":
+        _check_what_a_metric_says(head, f"{file} has")
     for metric in head.constants["METRICS"] if kind == "protocol" else ():
         of = head_of("metric", metric).constants
         if "val" not in of["SPLITS"] or not {"train", "val", "others"} >= set(

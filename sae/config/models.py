@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -24,7 +24,9 @@ from sae.core.options import (
     Positive,
     Precision,
     Seed,
+    as_record,
     distinct,
+    later_options,
     like,
     without_absent,
 )
@@ -286,15 +288,16 @@ class Entry(Limited, extra="allow"):
         """
         no_content = {"label", "family"}
         written = self.model_dump(
-            exclude_unset=True, exclude_none=True, exclude=no_content
+            by_alias=True, exclude_unset=True, exclude_none=True, exclude=no_content
         )
-        later = self.later_options()
-        set_later = {
-            name: value
-            for name, value in self.model_dump(include={*later}).items()
-            if value is not None
-        }
-        return without_absent(written | set_later, later)
+        complete = self.model_dump(by_alias=True)
+        absent_values = later_options(type(self))
+        later = {name: complete[name] for name in absent_values}
+        return without_absent(written | later, absent_values)
+
+    def laid_over(self, overrides: dict[str, Any]) -> Self:
+        """Return a metric or protocol with an experiment's options instead of its own."""
+        return self.model_validate(self.model_dump(exclude_unset=True) | overrides)
 
     def options(self, overrides: dict[str, Any]) -> dict[str, Any]:
         """Return all options of a metric or protocol, as records have them.
@@ -302,8 +305,11 @@ class Entry(Limited, extra="allow"):
         Args:
             overrides: An experiment's, which are laid over.
         """
-        words = self.model_dump(exclude_unset=True) | overrides
-        return self.model_validate(words).identity(exclude={"optional"})
+        return as_record(self.laid_over(overrides), exclude=NO_OPTIONS)
+
+
+# What an entry of the config says beside its options.
+NO_OPTIONS = ("optional",)
 
 
 class Dataset(Entry):

@@ -6,7 +6,7 @@ No torch here: the options of every entry are read while the Snakefile is parsed
 import math
 import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -25,6 +25,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from sae.core.errors import meant
 
+_Form = TypeVar("_Form", bound="Options")
+
 
 @dataclass(frozen=True)
 class Later:
@@ -41,12 +43,13 @@ class Later:
     absent: Any
 
 
-# Tells pydantic that it reads what :meth:`Options.identity` wrote, perhaps long ago.
+# Tells pydantic that it reads what :func:`as_record` wrote, perhaps long ago.
 RECORD = {"is_record": True}
 
 
-# What names a stored result, or is kept beside it, is `identity` of the options that made it. What reads that again
-# is `of_record`. Between the two an option can be added (`Later`), and what is stored stays valid.
+# What names a stored result, or is kept beside it, is written by `as_record`. What reads
+# that again is `from_record`. Between the two an option can be added (`Later`), and what
+# is stored stays valid. These are functions: a name here may be an option of an entry.
 class Options(BaseModel):
     """Typed settings: no unknown keys, no conversion between types, no NaN or infinity, never changed."""
 
@@ -59,43 +62,11 @@ class Options(BaseModel):
         use_attribute_docstrings=True,
     )
 
-    @classmethod
-    def later_options(cls) -> dict[str, Any]:
-        """Return {key: the value that its absence stands for} of the options marked `Later`."""
-        absent_values: dict[str, Any] = {}
-        for name, field in cls.model_fields.items():
-            for mark in field.metadata:
-                if isinstance(mark, Later):
-                    absent_values[field.alias or name] = mark.absent
-        return absent_values
-
-    def identity(self, **dump: Any) -> dict[str, Any]:
-        """Return the options as keys and records have them: a `Later` one only where it is not `absent`.
-
-        Args:
-            dump: Arguments of pydantic's `model_dump`, such as `exclude`.
-        """
-        written = self.model_dump(by_alias=True, **dump)
-        for name, field in type(self).model_fields.items():
-            key, value = field.alias or name, getattr(self, name)
-            if key in written and isinstance(value, Options):
-                written[key] = value.identity()
-        return without_absent(written, self.later_options())
-
-    @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> Self:
-        """Read what :meth:`identity` wrote, before an option was added or after.
-
-        Raises:
-            pydantic.ValidationError: a key is missing, unknown or not right.
-        """
-        return cls.model_validate(record, context=RECORD)
-
     @model_validator(mode="before")
     @classmethod
     def _fill_record(cls, data: Any, info: ValidationInfo) -> Any:
         if info.context is RECORD and isinstance(data, Mapping):
-            return cls.later_options() | dict(data)
+            return later_options(cls) | dict(data)
         return data
 
     @model_validator(mode="wrap")
@@ -129,20 +100,82 @@ class Options(BaseModel):
             ) from None
 
 
-def without_absent(
-    written: Mapping[str, Any], later_options: Mapping[str, Any]
+def later_options(form: type[Options]) -> dict[str, Any]:
+    """Return the options of a class that are marked `Later`.
+
+    Returns:
+        {key: the value that its absence in a record stands for}.
+    """
+    absent_values: dict[str, Any] = {}
+    for name, field in form.model_fields.items():
+        for mark in field.metadata:
+            if isinstance(mark, Later):
+                absent_values[field.alias or name] = mark.absent
+    return absent_values
+
+
+def as_record(
+    options: Options, *, exclude: Iterable[str] = (), mode: str = "python"
 ) -> dict[str, Any]:
-    """Return a mapping of options without the later ones that are at what their absence stands for.
+    """Return options as keys and records have them.
+
+    An option that is marked `Later` is there only where it is not at the value that its
+    absence stands for.
+
+    Args:
+        options: They may hold further options.
+        exclude: Names that are left out.
+        mode: "json" makes values that JSON has, "python" leaves them.
+    """
+    written = options.model_dump(by_alias=True, exclude={*exclude}, mode=mode)
+    for name, field in type(options).model_fields.items():
+        key = field.alias or name
+        if key in written:
+            written[key] = _part_of_record(getattr(options, name), written[key], mode)
+    return without_absent(written, later_options(type(options)))
+
+
+def _part_of_record(value: Any, written: Any, mode: str) -> Any:
+    """Return a value of a record, with :func:`as_record` of the options that it holds."""
+    if isinstance(value, Options):
+        return as_record(value, mode=mode)
+    if isinstance(value, list):
+        pairs = zip(value, written, strict=True)
+        return [_part_of_record(part, text, mode) for part, text in pairs]
+    if isinstance(value, dict):
+        pairs = zip(value.values(), written.items(), strict=True)
+        return {key: _part_of_record(part, text, mode) for part, (key, text) in pairs}
+    return written
+
+
+def from_record(form: type[_Form], record: Mapping[str, Any]) -> _Form:
+    """Read what :func:`as_record` wrote, before an option was added or after.
+
+    Raises:
+        pydantic.ValidationError: a key is missing, unknown or not right.
+    """
+    return form.model_validate(record, context=RECORD)
+
+
+def without_absent(
+    written: Mapping[str, Any], absent_values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a mapping of options without those at the value that their absence stands for.
 
     Args:
         written: {option: value}.
-        later_options: {option: the value that its absence stands for}.
+        absent_values: {option: that value}, of later options.
     """
     return {
         name: value
         for name, value in written.items()
-        if name not in later_options or value != later_options[name]
+        if name not in absent_values or not _is_same(value, absent_values[name])
     }
+
+
+def _is_same(value: Any, absent: Any) -> bool:
+    # Python holds True for 1.
+    return isinstance(value, bool) == isinstance(absent, bool) and value == absent
 
 
 def in_words(error: Any) -> str:

@@ -249,6 +249,11 @@ def locate(dotted: str) -> Path | None:
     )
 
 
+def extensions() -> types.ModuleType | None:
+    """Return the package of entries of one's own; each call of :func:`extend` makes another."""
+    return sys.modules.get(EXTENSIONS)
+
+
 def roots() -> dict[str, Path]:
     """{top-level package: its folder}: of the library, and of the extensions if there are any."""
     found = {"sae": Path(__file__).parent.parent}

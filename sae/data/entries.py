@@ -13,6 +13,8 @@ from sae.core.options import (
     Positive,
     Precision,
     Whole,
+    from_record,
+    later_options,
     told,
     without_absent,
 )
@@ -71,7 +73,7 @@ def content(
         spec: Its mapping in the config (`sae.core.options.Later` says what is later).
     """
     options = registry.head(kind, spec[NAMED_BY[kind]]).options
-    return without_absent(spec, options.later_options())
+    return without_absent(spec, later_options(options))
 
 
 def _checked(model: type[Options], words: dict[str, Any], what: str) -> Options:
@@ -81,6 +83,6 @@ def _checked(model: type[Options], words: dict[str, Any], what: str) -> Options:
         UserError: a key is missing or not right; says all of them, after `what`.
     """
     try:
-        return model.of_record(words)
+        return from_record(model, words)
     except ValidationError as error:
         raise UserError(f"{what}: {told(error)}") from None

@@ -19,7 +19,7 @@ from sae.bank.read import Bank
 from sae.bank.train import Place, Trainer, cell_of
 from sae.core import files, registry, workers
 from sae.core.errors import UserError
-from sae.core.options import Count
+from sae.core.options import Count, from_record
 from sae.protocols._history import Choice, History, table_key
 from sae.scoring import rows, stage
 
@@ -102,7 +102,7 @@ def _follow(
         What the protocol chose, and the scores of its SAEs on validation.
     """
     protocol = registry.load("protocol", name)
-    protocol_options = registry.head("protocol", name).options.of_record(options)
+    protocol_options = from_record(registry.head("protocol", name).options, options)
     trained: dict[str, Member] = {}
     while True:
         # Rows that were computed in an earlier turn are read again.

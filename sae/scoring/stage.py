@@ -25,7 +25,7 @@ from sae.bank.read import read as read_bank
 from sae.config.entries import head_of, splits_of_others
 from sae.core import files, headway, registry, versions
 from sae.core.errors import UserError
-from sae.core.options import Options
+from sae.core.options import Options, as_record, from_record
 from sae.core.paths import TABLES_OF_STAGE
 from sae.data import store
 from sae.data.splits import SPLITS
@@ -160,11 +160,11 @@ def options_of(name: str, record: Mapping[str, Any] | None) -> Options:
 
     Args:
         name: The metric.
-        record: Its options as a plan has them (`sae.core.options.Options.identity`);
+        record: Its options as a plan has them (`sae.core.options.as_record`);
             with None all are at their defaults.
     """
     form = registry.head("metric", name).options
-    return form() if record is None else form.of_record(record)
+    return form() if record is None else from_record(form, record)
 
 
 class Scorer:
@@ -326,7 +326,7 @@ class Scorer:
             },
             "others": {},
             "versions": self._versions[name],
-            "options": self._options[name].identity(mode="json"),
+            "options": as_record(self._options[name], mode="json"),
             "device": self._device.split(":")[0],
         }
         if "others" in reads:

@@ -3,6 +3,7 @@
 No torch here: the workflow reads plans with it.
 """
 
+import functools
 from types import ModuleType
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from sae.core.options import (
     Positive,
     Precision,
     Seed,
+    as_record,
+    later_options,
     without_absent,
 )
 
@@ -98,11 +101,18 @@ def later_options_of(objective: str, penalty: str | None) -> dict[str, Any]:
     Raises:
         UserError: there is no such entry.
     """
-    of_objective = registry.head("objective", objective).options.later_options()
+    return dict(_later_options_of(objective, penalty, registry.extensions()))
+
+
+@functools.lru_cache(maxsize=1024)
+def _later_options_of(
+    objective: str, penalty: str | None, _extensions: ModuleType | None
+) -> dict[str, Any]:
+    # A head takes a millisecond, one of an extension many: it is asked once an SAE.
+    of_objective = later_options(registry.head("objective", objective).options)
     if penalty is None:
         return of_objective
-    of_penalty = registry.head("penalty", penalty).options.later_options()
-    return of_objective | of_penalty
+    return of_objective | later_options(registry.head("penalty", penalty).options)
 
 
 def completed(record: dict[str, Any]) -> dict[str, Any]:
@@ -111,9 +121,9 @@ def completed(record: dict[str, Any]) -> dict[str, Any]:
     Args:
         record: what :meth:`Settings.identity` gave, with `objective` and `penalty`.
     """
-    later_options = later_options_of(record["objective"], record["penalty"])
-    entry_options = later_options | record["options"]
-    return Recipe.later_options() | record | {"options": entry_options}
+    absent_values = later_options_of(record["objective"], record["penalty"])
+    entry_options = absent_values | record["options"]
+    return later_options(Recipe) | record | {"options": entry_options}
 
 
 class Settings(Recipe):
@@ -142,19 +152,16 @@ class Settings(Recipe):
             raise ValueError(f"{value} is larger than m = {m}")
         return value
 
-    def identity(self, **dump: Any) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Return all that decides the result beside the entries' code.
 
         That leaves out the names of entries and the cadence of the log, and later
         options at the value that their absence stands for (`sae.core.options.Later`).
-
-        Args:
-            dump: arguments of pydantic's `model_dump`, such as `mode`.
         """
         undecisive = {"log_every", "objective", "penalty"}
-        identity = super().identity(exclude=undecisive, **dump)
-        later_options = later_options_of(self.objective, self.penalty)
-        identity["options"] = without_absent(self.options, later_options)
+        identity = as_record(self, exclude=undecisive)
+        absent_values = later_options_of(self.objective, self.penalty)
+        identity["options"] = without_absent(self.options, absent_values)
         return identity
 
     def of(self, entry: ModuleType) -> Options:

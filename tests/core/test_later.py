@@ -1,14 +1,23 @@
 """Options that are added later: they are in keys and records only where they say something new."""
 
 import json
+import typing
 from typing import Annotated
 
 import pytest
 from conftest import ROOT
 from pydantic import Field
 
+from sae.config.models import Network as Backbone
 from sae.core import registry
-from sae.core.options import Later, Options
+from sae.core.options import (
+    Later,
+    Options,
+    as_record,
+    from_record,
+    later_options,
+    without_absent,
+)
 from sae.training.recipe import Recipe
 
 # The options that each class had when keys became additive. Do not add to it: mark a
@@ -27,29 +36,61 @@ class Example(Options):
     momentum: Annotated[float, Later(0.0)] = 0.9
     lam: Annotated[float, Later(1.0), Field(alias="lambda")] = 1.0
     inner: Inner = Inner()
+    layers: list[Inner] = Field([])
 
 
 def test_a_later_option_is_written_only_where_it_is_not_what_its_absence_says():
-    assert Example(rate=1.0).identity() == {
+    assert as_record(Example(rate=1.0)) == {
         "rate": 1.0,
         "momentum": 0.9,
         "inner": {"width": 2},
+        "layers": [],
     }
-    before = Example(rate=1.0, momentum=0.0, inner=Inner(depth=3))
-    assert before.identity() == {"rate": 1.0, "inner": {"width": 2, "depth": 3}}
-    assert Example(rate=1.0, lam=2.0).identity()["lambda"] == 2.0
+    before = Example(rate=1.0, momentum=0.0, inner=Inner(depth=3), layers=[Inner()])
+    assert as_record(before) == {
+        "rate": 1.0,
+        "inner": {"width": 2, "depth": 3},
+        "layers": [{"width": 2}],
+    }
+    assert as_record(Example(rate=1.0, lam=2.0), mode="json")["lambda"] == 2.0
+
+
+def test_true_is_not_one():
+    assert without_absent({"a": True, "b": 1.0}, {"a": 1.0, "b": 1}) == {"a": True}
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_record_is_read_as_it_was_written(momentum, depth):
-    options = Example(rate=1.0, momentum=momentum, inner=Inner(depth=depth))
-    assert Example.of_record(json.loads(json.dumps(options.identity()))) == options
+    layers = [Inner(depth=depth), Inner(width=5)]
+    options = Example(
+        rate=1.0, momentum=momentum, inner=Inner(depth=depth), layers=layers
+    )
+    record = json.loads(json.dumps(as_record(options)))
+    assert from_record(Example, record) == options
 
 
 def test_a_config_that_lacks_an_option_has_its_default_and_a_record_what_was_before():
     assert Example.model_validate({"rate": 1.0}).momentum == 0.9
-    assert Example.of_record({"rate": 1.0}).momentum == 0.0
+    assert from_record(Example, {"rate": 1.0}).momentum == 0.0
+
+
+@pytest.mark.parametrize(
+    ("written", "spec"),
+    [
+        ({}, {"crop": None}),
+        ({"crop": None}, {"crop": None}),
+        ({"crop": 0.875}, {}),
+        ({"crop": 0.5}, {"crop": 0.5}),
+    ],
+)
+def test_a_mapping_of_the_config_has_a_later_option_of_any_value(written, spec):
+    class MyBackbone(Backbone):
+        crop: Annotated[float | None, Later(0.875)] = None
+
+    words = {"loader": "timm", "family": "mine", "model": "m"}
+    shown = MyBackbone(**words, **written).spec
+    assert shown == {"loader": "timm", "model": "m"} | spec
 
 
 def test_every_option_that_came_later_is_marked():
@@ -60,10 +101,33 @@ def test_every_option_that_came_later_is_marked():
     assert {"recipe", "metric detection"} <= classes.keys() & FIRST_OPTIONS.keys()
 
     for what in classes.keys() & FIRST_OPTIONS.keys():
-        options = classes[what]
-        unmarked = {*options.model_fields} - {*FIRST_OPTIONS[what]}
-        unmarked -= {*options.later_options()}
+        first = {*FIRST_OPTIONS[what]}
+        unmarked = {*options_of(classes[what], is_marked=False)} - first
         assert not unmarked, (
             f"{what}: mark {', '.join(unmarked)} with sae.core.options.Later, or every "
             "result that is stored is void (docs/architecture.md, 'An option more')"
         )
+    # The mapping of a dataset or backbone is kept as it is written, also in what lies deeper.
+    for what, form in classes.items():
+        if what.startswith(("dataset ", "backbone ", "objective ", "penalty ")):
+            deeper = [o for o in options_of(form, is_marked=True) if "." in o]
+            assert not deeper, f"{what}: {deeper} may not be Later below the top level"
+
+
+def options_of(form, is_marked, above=""):
+    """Yield the options of a class that are marked, or are not, and of those below it."""
+    for name, field in form.model_fields.items():
+        key = f"{above}{field.alias or name}"
+        marked = (field.alias or name) in later_options(form)
+        if marked == is_marked:
+            yield key
+        for part in nested_options(field.annotation):
+            yield from options_of(part, is_marked, f"{key}.")
+
+
+def nested_options(annotation):
+    """Yield the classes of options in a type."""
+    if isinstance(annotation, type) and issubclass(annotation, Options):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from nested_options(part)

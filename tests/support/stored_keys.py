@@ -30,6 +30,7 @@ def stored_keys(config_file: str) -> dict[str, object]:
     from sae.bank.read import Entry
     from sae.bank.train import Cell, Place, Trainer
     from sae.core import files
+    from sae.core.options import from_record
     from sae.data import dataset as datasets
     from sae.data import embed
     from sae.scoring import stage
@@ -38,7 +39,7 @@ def stored_keys(config_file: str) -> dict[str, object]:
     plan = settings.bank_plan(config, EXPERIMENT, *CELL)
     # As a job gets it: text goes over the command line.
     plan_text = plan.model_dump_json()
-    plan = type(plan).of_record(json.loads(plan_text))
+    plan = from_record(type(plan), json.loads(plan_text))
 
     with tempfile.TemporaryDirectory() as scratch_name:
         scratch = Path(scratch_name)

@@ -15,6 +15,7 @@ import yaml
 from sae.bank.plan import Plan
 from sae.config.models import Config
 from sae.core import paths, registry
+from sae.core.options import from_record
 from sae.data.splits import SPLITS
 from sae.protocols._history import Sizes
 from sae_workflow import settings
@@ -90,7 +91,7 @@ def width(plan: Plan) -> int:
 def sizes(plan: Plan) -> list[Sizes]:
     """How many SAEs each protocol trains in a cell, at most."""
     options = {
-        name: registry.head("protocol", name).options.of_record(record)
+        name: from_record(registry.head("protocol", name).options, record)
         for name, record in plan.protocols.items()
     }
     return [
@@ -241,22 +242,25 @@ def embedding(cell: Cell) -> Seconds:
 
 def fits(config: Config, experiment: str) -> Fits | None:
     """What the probes of an experiment are fitted on; None where it has none."""
-    for name, options in settings.stages(config, experiment).get("probe", {}).items():
-        names = config.metrics[name].constants.get("FITS")
-        if names is not None:
-            strengths = options[names["strengths"]]
-            return Fits(
-                options[names["images"]], len(strengths), options[names["largest"]]
+    for name, record in settings.stages(config, experiment).get("probe", {}).items():
+        fits = config.metrics[name].constants.get("FITS")
+        if fits is not None:
+            options = from_record(registry.head("metric", name).options, record)
+            images, strengths, largest = (
+                getattr(options, fits[what])
+                for what in ("images", "strengths", "largest")
             )
+            return Fits(images, len(strengths), largest)
     return None
 
 
 def rankings(config: Config, experiment: str) -> int:
     """How often each judge ranks all images for each latent, by all metrics of `score`."""
     count = 0
-    for name, options in settings.stages(config, experiment).get("score", {}).items():
+    for name, record in settings.stages(config, experiment).get("score", {}).items():
         factors = config.metrics[name].constants.get("RANKINGS", ())
-        values = [options[factor] for factor in factors]
+        options = from_record(registry.head("metric", name).options, record)
+        values = [getattr(options, factor) for factor in factors]
         sizes = [len(value) if isinstance(value, list) else value for value in values]
         count += math.prod(sizes) if sizes else 0
     return count

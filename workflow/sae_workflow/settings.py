@@ -13,8 +13,9 @@ import yaml
 from sae.bank import plan as bank
 from sae.config import entries
 from sae.config import load as configuration
-from sae.config.models import Config
+from sae.config.models import NO_OPTIONS, Config
 from sae.core import registry, versions
+from sae.core.options import as_record, from_record
 from sae.core.paths import STAGES
 from sae.data.artifacts import names as artifact_names
 
@@ -130,7 +131,7 @@ def bank_plan(
         backbone=backbone,
         k=k,
         seeds=spec.seeds,
-        recipe=config.training[spec.training].identity(),
+        recipe=as_record(config.training[spec.training]),
         methods=methods,
         protocols={
             name: config.protocols[name].options(own)
@@ -242,15 +243,17 @@ def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
 
 def _metric_plan(config: Config, experiment: str, name: str) -> Plan:
     spec = config.experiments[experiment]
-    options = config.metrics[name].options(spec.metrics.get(name, {}))
+    metric = config.metrics[name].laid_over(spec.metrics.get(name, {}))
     facts = {
         "smallest_k": min(spec.k),
         "families": {b: config.backbones[b].family for b in spec.embedding},
     }
-    for option, fact in config.metrics[name].constants.get("FILLED", {}).items():
-        if options[option] is None:
-            options[option] = facts[fact]
-    return options
+    filled = {
+        option: facts[fact]
+        for option, fact in metric.constants.get("FILLED", {}).items()
+        if getattr(metric, option) is None
+    }
+    return as_record(metric.model_copy(update=filled), exclude=NO_OPTIONS)
 
 
 def read_by(protocols: Iterable[str]) -> list[str]:
@@ -388,7 +391,7 @@ def made_by(config: Config, experiment: str) -> Plan:
         "versions": {
             f"{kind} {name}": versions.of(kind, name) for kind, name in sorted(made_by)
         },
-        "recipe": config.training[spec.training].identity(exclude={"log_every"}),
+        "recipe": as_record(config.training[spec.training], exclude=["log_every"]),
         "protocols": {
             p: {k: v for k, v in o.items() if k not in of_cells}
             for p, o in protocols.items()
@@ -398,7 +401,7 @@ def made_by(config: Config, experiment: str) -> Plan:
             for m, options in used.items()
         },
         "families": families(config, experiment),
-        "intervals": config.claims.identity(include={"confidence", "min_blocks"}),
+        "intervals": config.claims.model_dump(include={"confidence", "min_blocks"}),
     }
 
 
@@ -411,18 +414,19 @@ def families(config: Config, experiment: str) -> dict[str, str]:
 def fronts_plan(config: Config, experiment: str) -> Plan:
     """The rule of an experiment's fronts (`sae.comparison.fronts.Rule`)."""
     own = config.experiments[experiment].protocols
-    fair = config.protocols["fair"].options(own.get("fair", {}))
-    rule = {name: fair[name] for name in ("l0", "firing", "widths")}
+    words = config.protocols["fair"].options(own.get("fair", {}))
+    fair: Any = from_record(registry.head("protocol", "fair").options, words)
+    rule = {name: getattr(fair, name) for name in ("l0", "firing", "widths")}
     if "fair" in own:
         common = registry.head("protocol", "fair").constants["COMMON"]
-        rule |= {"tuning": fair["tuning"], "tuned": sorted(common)}
+        rule |= {"tuning": fair.tuning, "tuned": sorted(common)}
     return rule
 
 
 def claims_plan(config: Config, experiment: str) -> Plan:
     """The settings of `python -m sae tables` and `claims`."""
     rules = {
-        "claims": config.claims.identity(),
+        "claims": as_record(config.claims),
         "fronts": fronts_plan(config, experiment),
         "families": families(config, experiment),
     }
@@ -434,7 +438,7 @@ def report_plan(config: Config, experiment: str) -> Plan:
     spec = config.experiments[experiment]
     unprinted = {"label", "colour"}
     methods = {
-        name: config.methods[name].model_dump(by_alias=True, exclude=unprinted)
+        name: as_record(config.methods[name], exclude=unprinted)
         for name in spec.methods
     }
     used = {
@@ -443,7 +447,7 @@ def report_plan(config: Config, experiment: str) -> Plan:
             name: {k: v for k, v in m.items() if v not in (None, {})}
             for name, m in methods.items()
         },
-        "training": config.training[spec.training].identity(),
+        "training": as_record(config.training[spec.training]),
         "datasets": {name: config.datasets[name].spec for name in spec.datasets},
         "backbones": {name: config.backbones[name].spec for name in spec.embedding},
         "metrics": dict(
@@ -451,7 +455,7 @@ def report_plan(config: Config, experiment: str) -> Plan:
             for stage in stages(config, experiment).values()
             for metric in stage.items()
         ),
-        "claims": config.claims.identity(),
+        "claims": as_record(config.claims),
         "protocols": {
             name: config.protocols[name].options(own)
             for name, own in spec.protocols.items()
