@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Sizes(NamedTuple):
-    """How many SAEs a protocol trains in a cell, at most.
+    """Counts of the SAEs that a protocol trains in a cell, at most.
 
     Attributes:
         trials: How many are known beforehand.
@@ -34,7 +34,7 @@ class Sizes(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """What was trained for a protocol in a cell.
+    """The SAEs that were trained for a protocol in a cell, with their scores.
 
     Attributes:
         plan: What the cell trains.
@@ -69,7 +69,7 @@ class History:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a protocol chose.
+    """A protocol's answer: what it chose of its SAEs, and what it says of them.
 
     Attributes:
         rows: Rows of selection.parquet, {column: value}, without the cell and the

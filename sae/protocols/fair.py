@@ -532,7 +532,7 @@ class _Fronts:
         best_r2 = self.best_r2_of_baseline(method)
         reaches = [math.inf]
         for (other_method, other_score), vertices in self.vertices.items():
-            # Only a baseline is at the end of another method's `against`.
+            # Nothing but a baseline stands at the end of an `against`.
             is_its_baseline = self.history.plan.root(other_method) == method
             if is_its_baseline and other_score == score and not vertices.empty:
                 reaches.append(self.reach(other_method))

@@ -143,7 +143,7 @@ def chosen(
 
 @dataclass(frozen=True)
 class _Decision:
-    """What was chosen for a method and a seed; :func:`chosen` explains the fields."""
+    """The choice for a method and a seed; :func:`chosen` explains the fields."""
 
     trial: str | None
     status: str
@@ -164,6 +164,9 @@ def _decide(
         methods: As :func:`chosen` takes it.
         method: The method to choose for.
         seed: Of its SAEs, and of those of the method that it is compared with.
+
+    Raises:
+        UserError: `validation` has no row of a method in the chain of `against`.
     """
     is_of_method = validation["method"] == method
     trials = validation[is_of_method & (validation["seed"] == seed)]
@@ -233,6 +236,7 @@ def _check_baselines(history: History) -> None:
         UserError: one did.
     """
     specs = history.plan.methods
+    # What others are compared with, and what is itself compared with nothing.
     baselines = {spec.against for spec in specs.values() if spec.against is not None}
     for method, spec in specs.items():
         if spec.against is None and not (spec.at or spec.control):
