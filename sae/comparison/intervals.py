@@ -91,7 +91,8 @@ def smallest_found(sample: np.ndarray, level: float) -> float:
         return np.nan
     error = float(np.std(sample, ddof=1)) / count**0.5
     critical = float(stdtrit(count - 1, 1 - level / 2))
-    # By bisection, in units of the standard error; the power rises with the mean.
+    # By bisection, in units of the standard error; the power rises with the mean. Sixty
+    # halvings are as exact as a float.
     low = 0.0
     high = 100.0 + critical
     for _ in range(60):

@@ -280,7 +280,12 @@ def _fill_outcomes(
 
 
 def _reason_not_to_test(row: Any, rule: Rule) -> str | None:
-    """Say why an endpoint of a method is not tested, or None if it may be."""
+    """Say why an endpoint of a method is not tested, or None if it may be.
+
+    Args:
+        row: Of the table that :func:`means` returns.
+        rule: How many blocks a test needs.
+    """
     if not row.cells and not row.out_of_reach:
         return NOT_TESTED
     if row.out_of_reach >= MOST_OUT_OF_REACH * (row.cells + row.out_of_reach):
@@ -291,7 +296,12 @@ def _reason_not_to_test(row: Any, rule: Rule) -> str | None:
 
 
 def _outcome_of_test(row: Any, rule: Rule) -> str:
-    """Return the outcome of an endpoint of a method that is tested."""
+    """Return the outcome of an endpoint of a method that is tested.
+
+    Args:
+        row: Of the table that :func:`means` returns, with `p_holm`.
+        rule: The level of the test.
+    """
     readings = [row.effect, row.equal_r2, row.pairs]
     signs = {np.sign(value) for value in readings if not np.isnan(value)}
     if len(signs) > 1:

@@ -59,6 +59,7 @@ def read(folder: Path) -> pd.DataFrame:
     long = pd.concat([_purity_and_probes(table2, table3), _unmasked_dead(table4)])
     wide = long.pivot(index=KEY, columns="metric", values="value").reset_index()
     numbers = table1.merge(wide, on=KEY, how="outer", suffixes=("", "_unmasked"))
+    # Table 1 has the dead latents of methods with the mask, Table 4 of those without.
     unmasked_dead = numbers.pop("dead_unmasked")
     numbers["dead"] = numbers["dead"].fillna(unmasked_dead)
     return numbers.assign(
