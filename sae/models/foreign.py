@@ -257,6 +257,7 @@ class Checkpoint:
         stated_sizes = _stated_sizes("d", stated_d) + _stated_sizes("m", stated_m)
         sizes = _most_common_sizes(stated_sizes, tensors, expected_axes)
 
+        # What has another size is the odd one out.
         for name, tensor in tensors.items():
             self._check_tensor(
                 name, tensor, tuple(sizes[a] for a in expected_axes[name])
@@ -268,6 +269,7 @@ class Checkpoint:
                     f"{sizes[stated.axis]}, to fit {self.path}"
                 )
 
+        # One number for all latents becomes one for each.
         for name, axes in declared_axes.items():
             if axes == "m?":
                 tensors[name] = tensors[name].expand(sizes["m"])
@@ -362,6 +364,7 @@ def _most_common_sizes(
 
 def list_names(names: Iterable[str]) -> str:
     """Return the first twelve names, sorted, as text for an error message."""
+    # By `repr`, since a name may hold a line break, and an error is one line.
     return ", ".join(repr(name)[1:-1] for name in sorted(names)[:12]) or "none"
 
 

@@ -114,7 +114,7 @@ VISAEBENCH_TENSORS = LINEAR_ENCODER | {
 
 
 def saelens_writer(**changed_settings):
-    """Return a function that writes a checkpoint of SAELens with some settings changed."""
+    """Return a function that writes a checkpoint of SAELens, some settings changed."""
     tensors = CODER_TENSORS | {"threshold": 0.5 + random_tensor(M).abs()}
     config = SAELENS_CONFIG | changed_settings
     return lambda folder: write_checkpoint(folder, tensors, config)
@@ -162,7 +162,7 @@ def saev_writer(activation):
 
 
 def our_file_writer(threshold):
-    """Return a function that writes a file of this project, Top-k for threshold None."""
+    """Return a function that writes a file of this project; Top-k for None."""
 
     def write(folder):
         folder.mkdir(parents=True)

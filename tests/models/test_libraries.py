@@ -77,7 +77,7 @@ def theirs(library, *arguments):
 
 @pytest.fixture
 def x(tmp_path):
-    """Return embeddings (400, 12) that are sparse sums of 30 directions, in x.npy too."""
+    """Return embeddings (400, 12), sparse sums of 30 directions; x.npy has them, too."""
     generator = np.random.default_rng(0)
     magnitudes = generator.random((400, 30))
     is_active = generator.random((400, 30)) < 0.15
@@ -115,7 +115,7 @@ def our_coder(threshold=None, norm="none"):
 
 
 def check_same(codes, rebuilt, our_codes, our_reconstructions, rtol):
-    """Check that a library's arrays are ours but for rounding, and fire where ours do."""
+    """Check that a library's arrays are ours but for rounding, and fire as ours do."""
     assert ((codes > 0) == (our_codes > 0)).all()
     codes_atol = 1e-5 * np.abs(our_codes).max()
     np.testing.assert_allclose(codes, our_codes, rtol=rtol, atol=codes_atol)

@@ -60,9 +60,9 @@ SETTINGS_CLASSES = {
 
 @pytest.fixture
 def refusal(tmp_path, caplog):
-    """Return a function that imports a place in vain, and returns the one line of error.
+    """Return a function that imports a place in vain, and returns the error's line.
 
-    Nothing is written.
+    It checks that the error is one line, and that nothing is written.
     """
 
     def import_in_vain(place, *options):
@@ -399,7 +399,8 @@ def test_a_size_that_the_settings_state_must_be_that_of_the_tensors(
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        # Latents that are not counted: those of eai-sparsify count where they are 0, those of ViSAEBench always.
+        # The factor of eai-sparsify counts where the number of latents is 0 or not
+        # there, that of ViSAEBench always.
         (
             "sparsify",
             {"num_latents": 0, "expansion_factor": 3},
