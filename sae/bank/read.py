@@ -17,7 +17,7 @@ from sae.models.coder import Coder
 
 
 @dataclass(frozen=True)
-class Entry:
+class BankedSae:
     """One SAE of a bank.
 
     Attributes:
@@ -77,7 +77,7 @@ class Bank:
     k: int
     input_scale: float
     store: str
-    saes: list[Entry]
+    saes: list[BankedSae]
     facts: dict[str, dict[str, Any]]
 
     def write(self) -> None:
@@ -89,7 +89,7 @@ class Bank:
         del content["file"]
         files.write_json(self.file, content)
 
-    def siblings(self, entry: Entry) -> list[Entry]:
+    def siblings(self, entry: BankedSae) -> list[BankedSae]:
         """Return the SAEs that differ from one of the bank in the seed alone.
 
         Those that diverged are left out.
@@ -104,7 +104,7 @@ class Bank:
             and sae.name == entry.name
         ]
 
-    def open(self, entry: Entry) -> Coder:
+    def open(self, entry: BankedSae) -> Coder:
         """Check and load one SAE of the bank.
 
         If its link is gone, it is made again from the store.
@@ -141,7 +141,7 @@ def read(file: Path | str) -> Bank:
     """
     content = files.read_json(file, "bank")
     try:
-        content["saes"] = [Entry(**record) for record in content["saes"]]
+        content["saes"] = [BankedSae(**record) for record in content["saes"]]
         return Bank(Path(file), **content)
     except (KeyError, TypeError) as error:
         raise UserError(

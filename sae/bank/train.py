@@ -28,7 +28,7 @@ import torch
 
 from sae.bank import store
 from sae.bank.plan import Member, Plan
-from sae.bank.read import Bank, Entry
+from sae.bank.read import Bank, BankedSae
 from sae.bank.store import StoredSae
 from sae.core import files, headway, paths, registry, versions
 from sae.core.errors import UserError
@@ -255,7 +255,7 @@ class Trainer:
             facts={},
         )
 
-    def bring(self, members: list[Member]) -> list[Entry]:
+    def bring(self, members: list[Member]) -> list[BankedSae]:
         """Train the SAEs that no store has, and add all of `members` to the bank.
 
         Returns:
@@ -361,7 +361,7 @@ class Trainer:
             folder=self._place.store / store.store_key(made_by),
         )
 
-    def _link(self, request: RequestedSae, trained_sae: StoredSae) -> Entry:
+    def _link(self, request: RequestedSae, trained_sae: StoredSae) -> BankedSae:
         """Link a trained SAE to where the bank has it, and return its entry.
 
         For an SAE with thresholds, its copy with thresholds fixed on validation images
@@ -379,7 +379,7 @@ class Trainer:
         names = member.settings.model_dump(include={"objective", "penalty"})
         settings = completed(request.made_by["settings"] | names)
         settings["m"] = listed_sae.m
-        return Entry(
+        return BankedSae(
             method=member.method,
             protocol=member.protocol,
             trial=member.trial,

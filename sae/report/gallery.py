@@ -13,7 +13,7 @@ import pandas as pd
 import scipy.sparse
 import torch
 
-from sae.bank.read import Bank, Entry
+from sae.bank.read import Bank, BankedSae
 from sae.bank.read import read as read_bank
 from sae.comparison.published import REG1
 from sae.comparison.scores import across_groups
@@ -154,7 +154,7 @@ def build(
         files.write_parquet(out / f"{name}.parquet", table)
 
 
-def _chosen(bank: Bank, names: Names) -> dict[str, Entry]:
+def _chosen(bank: Bank, names: Names) -> dict[str, BankedSae]:
     """{method: SAE} of what protocol `paper` chose with the first seed: baselines, then others, but no controls."""
     entries = [
         e

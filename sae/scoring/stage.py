@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from sae.bank.read import Bank, Entry
+from sae.bank.read import Bank, BankedSae
 from sae.bank.read import read as read_bank
 from sae.config.entries import head_of, splits_of_others
 from sae.core import files, headway, registry, versions
@@ -238,7 +238,9 @@ class Scorer:
         for row_store in self._row_stores.values():
             row_store.write(prune)
 
-    def score(self, bank: Bank, work: Sequence[tuple[Entry, list[str]]]) -> StageTables:
+    def score(
+        self, bank: Bank, work: Sequence[tuple[BankedSae, list[str]]]
+    ) -> StageTables:
         """Score SAEs of a bank.
 
         Args:
@@ -260,7 +262,7 @@ class Scorer:
         return table_rows.to_tables()
 
     def _score_sae(
-        self, bank: Bank, entry: Entry, metrics: list[str]
+        self, bank: Bank, entry: BankedSae, metrics: list[str]
     ) -> dict[str, dict[str, MetricScores]]:
         """Score one SAE.
 
@@ -291,7 +293,7 @@ class Scorer:
                 scores[name] = MetricScores(**row_store.use(key))
         return scores_by_split
 
-    def _open(self, bank: Bank, entry: Entry) -> Subject:
+    def _open(self, bank: Bank, entry: BankedSae) -> Subject:
         """Open an SAE and the images that it is scored on."""
         log.info("score %s", entry.path)
         return Subject(
@@ -303,7 +305,7 @@ class Scorer:
         )
 
     def _compute(
-        self, name: str, split: str, bank: Bank, entry: Entry, subject: Subject
+        self, name: str, split: str, bank: Bank, entry: BankedSae, subject: Subject
     ) -> MetricScores:
         """Compute one metric of one SAE on one split, and check what it gives."""
         module = self._modules[name]
@@ -313,7 +315,7 @@ class Scorer:
         scores = module.score(view, split, self._options[name])
         return _checked(name, scores, subject.coder.m)
 
-    def _key(self, name: str, split: str, bank: Bank, entry: Entry) -> str:
+    def _key(self, name: str, split: str, bank: Bank, entry: BankedSae) -> str:
         """Return the key of a row: a hash of all that decides it."""
         reads = self._modules[name].READS
         identity: dict[str, Any] = {
@@ -379,7 +381,7 @@ class _TableRows:
 
     def add(
         self,
-        entry: Entry,
+        entry: BankedSae,
         description: dict[str, Any],
         split: str,
         scores_by_metric: dict[str, MetricScores],
@@ -456,7 +458,7 @@ class _TableRows:
 class _Siblings(Sequence[Coder]):
     """The coders of an SAE's siblings, each opened when it is asked for."""
 
-    def __init__(self, bank: Bank, entries: list[Entry], device: str) -> None:
+    def __init__(self, bank: Bank, entries: list[BankedSae], device: str) -> None:
         self._bank = bank
         self._entries = entries
         self._device = device
@@ -499,7 +501,7 @@ def _check_same_images(
         )
 
 
-def _describe(bank: Bank, entry: Entry, swept: list[str]) -> dict[str, Any]:
+def _describe(bank: Bank, entry: BankedSae, swept: list[str]) -> dict[str, Any]:
     """Return the columns that describe an SAE in a table of scores.
 
     Args:

@@ -5,7 +5,7 @@ import pandas as pd
 import scipy.sparse
 import torch
 
-from sae.bank.read import Bank, Entry
+from sae.bank.read import Bank, BankedSae
 from sae.models.coder import Coder, Threshold, TopK
 from sae.report import gallery
 from sae.report.names import Names
@@ -87,7 +87,7 @@ def test_what_was_chosen_comes_baseline_first_and_reg_1_stands_beside_it():
         "step": 1,
     }
     saes = [
-        Entry(method=m, trial=trial, seed=seed, judged=judged, path="", **common)
+        BankedSae(method=m, trial=trial, seed=seed, judged=judged, path="", **common)
         for m, trial, judged in trials
         for seed in (3, 4)
     ]

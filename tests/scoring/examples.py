@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from support.embeddings import write_split
 
-from sae.bank.read import Bank, Entry
+from sae.bank.read import Bank, BankedSae
 from sae.core import files
 from sae.core.paths import STAGES, trial_name
 from sae.models import saefile
@@ -134,7 +134,7 @@ class TinyBank:
             "options": {},
             "m": 16,
         }
-        entry = Entry(
+        entry = BankedSae(
             method=method,
             protocol=protocol,
             trial=trial,

@@ -27,7 +27,7 @@ def stored_keys(config_file: str) -> dict[str, object]:
     """
     from sae_workflow import settings
 
-    from sae.bank.read import Entry
+    from sae.bank.read import BankedSae
     from sae.bank.train import Cell, Place, Trainer
     from sae.core import files
     from sae.core.options import from_record
@@ -69,7 +69,7 @@ def stored_keys(config_file: str) -> dict[str, object]:
         records = settings.stages(config, EXPERIMENT)["score"]
         options = {name: stage.options_of(name, of) for name, of in records.items()}
         scorer = stage.Scorer(options, cell.folder, {}, scratch / "rows", "cpu")
-        entry = Entry(
+        entry = BankedSae(
             "topk", "paper", {}, 0, {}, "key", "key", "s" * 64, "ok", 1, None, False
         )
         row_keys = {

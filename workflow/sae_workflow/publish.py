@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from sae.bank.read import Bank, Entry
+from sae.bank.read import Bank, BankedSae
 from sae.bank.read import read as read_bank
 from sae.comparison import intervals, published
 from sae.comparison.scores import SCORES
@@ -155,7 +155,7 @@ def _number(value: Any) -> str:
     return "-" if pd.isna(value) else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
-def _entries(config: Config, experiment: str) -> Iterator[tuple[Bank, Entry]]:
+def _entries(config: Config, experiment: str) -> Iterator[tuple[Bank, BankedSae]]:
     """Every SAE of the experiment's methods that was trained here, but for controls, with its bank."""
     named = config.experiments[experiment].methods
     ours = [

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sae.bank.read import Bank, Entry
+from sae.bank.read import Bank, BankedSae
 from sae.comparison.outcomes import headline
 from sae.core import files
 from sae.report.names import Names
@@ -20,7 +20,7 @@ NOTHING = {"detection": 0.5, "detection_random": 0.5}
 NO_SCORES = (*KEY, "n_active", "top_class", "latent", "selected", "ms_across_groups")
 
 
-def shown(bank: Bank, names: Names, selection: pd.DataFrame) -> dict[str, Entry]:
+def shown(bank: Bank, names: Names, selection: pd.DataFrame) -> dict[str, BankedSae]:
     """{method: the SAE that stands for it}: what protocol `paper` chose with its first seed.
 
     Of a method without one it is the vertex of `fair` that weighs most at the headline's width, on the front of MS,
@@ -39,7 +39,7 @@ def shown(bank: Bank, names: Names, selection: pd.DataFrame) -> dict[str, Entry]
         "weight", kind="stable"
     )
     heaviest = dict(zip(weighed["method"], weighed["trial"], strict=True))
-    found: dict[str, Entry] = {}
+    found: dict[str, BankedSae] = {}
     for protocol in ("fair", "paper"):
         of_protocol = [entry for entry in judged if entry.protocol == protocol]
         of_first = [entry for entry in of_protocol if entry.seed == of_protocol[0].seed]
@@ -52,8 +52,8 @@ def shown(bank: Bank, names: Names, selection: pd.DataFrame) -> dict[str, Entry]
 
 
 def best_reconstructing(
-    bank: Bank, names: Names, metrics: pd.DataFrame, chosen: Mapping[str, Entry]
-) -> dict[str, Entry]:
+    bank: Bank, names: Names, metrics: pd.DataFrame, chosen: Mapping[str, BankedSae]
+) -> dict[str, BankedSae]:
     """Return the trial of highest validation R² of each method without a chosen SAE.
 
     Protocol `paper` chooses none where no trial reaches the baseline's R². Such a method
@@ -70,7 +70,7 @@ def best_reconstructing(
     """
     validation = metrics[metrics["split"] == "val"]
     r2 = validation.set_index(["method", "trial", "seed"])["r2"]
-    best: dict[str, Entry] = {}
+    best: dict[str, BankedSae] = {}
     for entry in bank.saes:
         if entry.method in chosen or entry.method not in names.tuned or not entry.ok:
             continue
@@ -85,7 +85,7 @@ def best_reconstructing(
 
 def payload(
     bank: Bank,
-    of_methods: dict[str, Entry],
+    of_methods: dict[str, BankedSae],
     names: Names,
     curves: pd.DataFrame,
     latents: pd.DataFrame,
@@ -174,7 +174,7 @@ def distributions(tables: Mapping[int, pd.DataFrame]) -> list[dict[str, Any]]:
     return found
 
 
-def of(rows: pd.DataFrame, entry: Entry) -> pd.DataFrame:
+def of(rows: pd.DataFrame, entry: BankedSae) -> pd.DataFrame:
     """The rows of one SAE, of those of its cell."""
     return rows[
         (rows["method"] == entry.method)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sae.bank.read import Bank, Entry
+from sae.bank.read import Bank, BankedSae
 from sae.core import registry
 from sae.report.names import Names
 from sae.report.site import cells, experiment, overview, start
@@ -33,7 +33,7 @@ def entry(method, protocol, trial, seed, judged=True):
         "step": 1,
         "path": "",
     }
-    return Entry(
+    return BankedSae(
         method=method,
         protocol=protocol,
         trial={"lr": trial},
