@@ -1,9 +1,18 @@
 """What the card of published SAEs says; tests/models/test_libraries.py runs its lines, test_imported.py the command."""
 
+import string
+
 import pandas as pd
 from sae_workflow import publish
 
 FORMS = {"folder": "f", "protocol": "paper"}
+
+
+def test_the_card_leaves_names_to_be_filled_in_and_no_other_brace():
+    text = publish.CARD.read_text(encoding="utf-8")
+    fields = {field for _, field, _, _ in string.Formatter().parse(text) if field}
+    assert {"first", "tables", "sources"} <= fields
+    assert all(field.isidentifier() for field in fields)
 
 
 def test_a_mean_over_seeds_has_an_interval_and_one_seed_has_none():
