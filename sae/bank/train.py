@@ -275,6 +275,7 @@ class Trainer:
             for request in requests
             if saes_by_folder[request.folder] is None
         }
+        # Without a pool none is trained yet: `next` below trains one at a time.
         newly_trained = self._train_all(list(to_train.values()))
 
         bank_size = len(self.bank.saes)
@@ -285,7 +286,8 @@ class Trainer:
             )
             stored_sae = saes_by_folder[request.folder]
             if stored_sae is None:
-                # This loop meets the folders in the order of `to_train`.
+                # This loop meets the folders in the order of `to_train`, since a dict
+                # keeps the place at which a folder first came.
                 stored_sae = next(newly_trained)
                 saes_by_folder[request.folder] = stored_sae
 
@@ -305,12 +307,13 @@ class Trainer:
         return entries
 
     def _train_all(self, requests: list[RequestedSae]) -> Iterator[StoredSae]:
-        """Train SAEs into the store, several at a time where that is possible.
+        """Return an iterator that trains SAEs into the store.
 
         Returns:
-            The stored SAEs in the order of `requests`. In this process each is trained
-            when the iterator is asked for it.
+            The stored SAEs in the order of `requests`. A pool of processes begins with
+            all of them at once; without one, each is trained when it is asked for.
         """
+        # One SAE alone gains nothing from another process.
         if self._side_by_side is not None and len(requests) > 1:
             return self._side_by_side(_train_in_worker, requests)
         return map(_train_one, requests)

@@ -157,20 +157,23 @@ def _fitting(result: Result, first: Result) -> tuple[pd.DataFrame, list[str]]:
 
     Args:
         result: The rows of any folder, the first one included.
-        first: Those of the first folder.
+        first: The rows of the first folder.
 
     Returns:
-        Tidy metrics with MS across groups, and a line about each thing left out.
+        Tidy metrics with MS across groups, and a line about each thing left out. If
+        nothing fits these are no rows, with the columns as they were read.
     """
     mismatch = _mismatch(result.made_by, first.made_by)
     if mismatch is not None:
         return result.metrics[:0], [mismatch]
 
     metrics = fronts.of_protocol(result.metrics, result.made_by.fronts)
-    metrics, foreign_cells = _drop_foreign_cells(metrics, result.made_by, first)
-    metrics, datasets = _drop_other_embeddings(metrics, result.made_by, first.made_by)
-    metrics, scores = _drop_other_metrics(metrics, result.made_by, first.made_by)
-    return across_groups(metrics), [*foreign_cells, *datasets, *scores]
+    metrics, cell_lines = _drop_foreign_cells(metrics, result.made_by, first)
+    metrics, dataset_lines = _drop_other_embeddings(
+        metrics, result.made_by, first.made_by
+    )
+    metrics, score_lines = _drop_other_metrics(metrics, result.made_by, first.made_by)
+    return across_groups(metrics), [*cell_lines, *dataset_lines, *score_lines]
 
 
 class _Condition(NamedTuple):

@@ -169,15 +169,15 @@ class Encoder(Shown):
         return reconstructions
 
     def decode(self, codes: Codes) -> Float[np.ndarray, "samples d"]:
-        """Decode to the SAE's input space, (N, d) float32: normalised and scaled.
+        """Decode to the space that the SAE reconstructs, (N, d) float32.
 
-        What it returns cannot be compared with embeddings as the backbone gave them,
-        which :meth:`encode` takes. What :meth:`reconstruct` returns can.
+        That is the space of embeddings after norm and scale. Do not compare its vectors
+        with embeddings as the backbone gave them; :meth:`reconstruct` is for that.
 
         Raises:
-            UserError: `codes` are not codes of this SAE, or its `input_norm` is
-                'unit_l2_layernorm': its reconstructions need each input's own mean and
-                scale.
+            UserError: `codes` are no codes, or of another number of latents, or the
+                SAE's `input_norm` is 'unit_l2_layernorm': it undoes a LayerNorm after
+                decoding, which needs the mean and scale of each input.
         """
         _check_codes(codes, self.coder.m)
         if self.coder.input_norm == "unit_l2_layernorm":

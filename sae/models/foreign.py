@@ -622,7 +622,8 @@ def make_coder(
         settings: the input space, and a k that overrides the checkpoint's.
         tensors: what :meth:`Checkpoint.take_tensors` gave, or was made from that.
         checkpoint_k: the k that the checkpoint states. It is how many latents a Top-k
-            SAE keeps. With thresholds it is the budget, and any number will do.
+            SAE keeps. With thresholds it is the budget, and it is rounded. None: it
+            states none.
 
     Raises:
         UserError: no k is known, k is not between 1 and m, or a number is too large to

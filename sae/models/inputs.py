@@ -204,13 +204,14 @@ def _row_lengths(x: Float[np.ndarray, "samples d"]) -> Float[np.ndarray, "sample
 
 
 def total_variance(x: "np.ndarray | Tensor | Inputs") -> float:
-    """Sum the variances of all dimensions, in float64: E || x - E x ||^2.
+    """Sum the variances of all dimensions, in float64: E || x - E x ||^2, divided by N.
 
     Args:
-        x: (N, d), an array, tensor or `Inputs`, of which a chunk is held at a time.
+        x: (N, d), N at least 1: an array, tensor or `Inputs`, of which a chunk is held
+            at a time.
     """
     row_count = 0
-    mean = 0.0
+    mean = 0.0  # (d,) after the first chunk
     squares = 0.0  # sum over rows of || x - mean ||^2
     for start in range(0, len(x), _CHUNK):
         chunk = x[start : start + _CHUNK]
@@ -218,14 +219,15 @@ def total_variance(x: "np.ndarray | Tensor | Inputs") -> float:
             chunk = chunk.cpu()
         chunk = np.asarray(chunk, dtype=np.float64)
 
-        # Chan et al. 1983: the pairwise update does not cancel, unlike E x^2 - (E x)^2.
+        # Chan et al. 1983 merge the mean and the squares of two sets of rows.
+        # E x^2 - (E x)^2 would subtract two large and nearly equal numbers.
         chunk_mean = chunk.mean(axis=0)
-        delta = chunk_mean - mean
+        mean_shift = chunk_mean - mean
         new_count = row_count + len(chunk)
-        within_chunk = ((chunk - chunk_mean) ** 2).sum()
-        between = (delta**2).sum() * row_count * len(chunk) / new_count
-        squares += within_chunk + between
-        mean = mean + delta * len(chunk) / new_count
+        squares_within_chunk = ((chunk - chunk_mean) ** 2).sum()
+        squares_between = (mean_shift**2).sum() * row_count * len(chunk) / new_count
+        squares += squares_within_chunk + squares_between
+        mean = mean + mean_shift * len(chunk) / new_count
         row_count = new_count
     return squares / row_count
 

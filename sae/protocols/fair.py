@@ -151,12 +151,13 @@ def next(history: History) -> list[Member]:
 
 
 def choose(history: History) -> Choice:
-    """Say which trials are vertices, and what they weigh in each window.
+    """Say which trials are vertices, and what they weigh in each window below R*.
 
     All rounds were trained: what each of them asked for is worked out once more.
 
     Returns:
-        Rows as :func:`_vertex_rows` has them. Judged are the SAEs of the last round.
+        Rows as :func:`_vertex_rows` has them. Judged are the SAEs of the last round,
+        which are more: of the baseline also the vertices where a method reaches less.
     """
     lengths = _find_lengths(history)
     points_by_method = _common_points(history, lengths)

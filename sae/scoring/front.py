@@ -135,22 +135,27 @@ def hull(
         score: finite, where more is better.
 
     Returns:
-        Places in `r2` and `score`.
+        Indices into `r2` and `score`.
     """
+    # The last key counts most: R^2, then the score, then the place.
     order = np.lexsort((np.arange(len(r2)), -np.asarray(score), -np.asarray(r2)))
-    places: list[int] = []
-    for point in map(int, order):
+    vertices: list[int] = []
+    for newcomer in map(int, order):
         # Free disposal: what reconstructs no better and scores no higher is no vertex.
-        if places and not score[point] > score[places[-1]]:
+        # Scores of the vertices rise, so that the last one is the highest so far.
+        if vertices and not score[newcomer] > score[vertices[-1]]:
             continue
-        # The last vertex goes if it lies below the line from the one before it to here.
-        while len(places) > 1 and _lies_below(places[-2], places[-1], point, r2, score):
-            places.pop()
-        places.append(point)
-    return places
+        # The last vertex goes if it does not rise above the line from the vertex before
+        # it to the newcomer.
+        while len(vertices) > 1 and _lies_on_or_below(
+            vertices[-2], vertices[-1], newcomer, r2, score
+        ):
+            vertices.pop()
+        vertices.append(newcomer)
+    return vertices
 
 
-def _lies_below(
+def _lies_on_or_below(
     before: int,
     point: int,
     after: int,
@@ -166,6 +171,7 @@ def _lies_below(
         r2: of all points.
         score: of all points.
     """
+    # The slopes are compared without a division; both runs are above 0.
     rise = score[after] - score[before]
     run = r2[before] - r2[after]
     rise_to_point = score[point] - score[before]

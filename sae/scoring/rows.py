@@ -44,8 +44,10 @@ def table(rows: list[dict[str, Any]], first: Iterable[str] = KEY) -> pa.Table:
     """Make a table of rows.
 
     Args:
-        rows: {column: value}; what a row lacks is null, and integers stay integers.
-        first: the columns that come first, even if no row has them.
+        rows: {column: value}. What a row lacks is null, apart from NaN, a score that is
+            not defined. Integers stay integers beside nulls, unlike in pandas.
+        first: the columns that come first, even if no row has them. The others follow
+            in the order in which they first come.
     """
     names = list(dict.fromkeys([*first, *columns(rows)]))
     arrays = {}

@@ -32,16 +32,17 @@ def calibrate(
 ) -> Float[Tensor, " latents"]:
     """Scale thresholds so that k latents a sample are above them, on average.
 
-    All thresholds are multiplied by one factor. No factor moves a threshold of 0: it
-    counts as the smallest that is above 0, or all count as 1 where none is.
+    All thresholds are multiplied by one factor. A threshold of 0 would stay 0, so it is
+    first raised to the smallest that is above 0; if none is, all become 1.
 
-    A latent is active on a sample if the factor is below their ratio a / theta. So the
-    factor is a quantile of all ratios. It is found exactly in two passes over the rows.
-    Positive floats are ordered as their bits are. So the first pass counts the ratios
-    by the upper half of their bits, and the second counts those of the one bin that
-    matters by the lower half. The factor lies amid the gap between the ratios that are
-    kept and those that are not, so that rounding decides nothing. Equal ratios at the
-    factor are kept or dropped together.
+    A latent is active on a sample if the factor is below the ratio of its activation to
+    its threshold. So the factor is a quantile of all ratios. It is found exactly in two
+    passes over the rows. Positive floats are ordered as their bits are. So the first
+    pass counts the ratios by the upper half of their bits, and the second counts those
+    of the one bin that matters by the lower half. The factor lies amid the gap between
+    the ratios that are kept and those that are not, so that rounding decides nothing
+    where there is room between them. Equal ratios at the factor are kept or dropped
+    together.
 
     Args:
         coder: the SAE, whose activations are compared with the thresholds.
@@ -53,33 +54,35 @@ def calibrate(
         float32; zeros where fewer than k latents a sample have an activation above 0.
     """
     theta = _raise_zeros(theta)
-    target = round(k * len(x))  # Ratios above the factor, of all samples together.
+    # How many ratios shall be above the factor, of all samples together.
+    target_count = round(k * len(x))
 
     upper_counts = _histogram(
         bits >> _HALF_BITS for bits in _bits_of_ratios(coder, x, theta)
     )
     positive_count = int(upper_counts.sum())
-    if positive_count < target:
+    if positive_count < target_count:
         log.warning(
             "%.4g latents a sample are active, fewer than k = %g",
             positive_count / len(x),
             k,
         )
         return torch.zeros_like(theta, dtype=torch.float32)
-    upper = _find_bin(upper_counts, target)
+    upper = _find_bin(upper_counts, target_count)
 
+    # Within the upper bin a lower bin is one value, and its count that of equal ratios.
     lower_counts = _histogram(
         bits[bits >> _HALF_BITS == upper.number] & (_BINS - 1)
         for bits in _bits_of_ratios(coder, x, theta)
     )
-    lower = _find_bin(lower_counts, target - upper.count_above)
+    lower = _find_bin(lower_counts, target_count - upper.count_above)
 
-    # The cut is the ratio at rank `target`, from the largest. It is kept, unless equal
-    # ratios make that the worse of the two ways.
-    count_without_cut = upper.count_above + lower.count_above
-    count_with_cut = count_without_cut + int(lower_counts[lower.number])
-    keeps_cut = count_with_cut - target <= target - count_without_cut
-    kept_count = count_with_cut if keeps_cut else count_without_cut
+    # The cut is the ratio at rank `target_count`, from the largest. All ratios that are
+    # equal to it are kept, or all dropped: whichever is nearer to that count.
+    count_if_dropped = upper.count_above + lower.count_above
+    count_if_kept = count_if_dropped + int(lower_counts[lower.number])
+    keeps_cut = count_if_kept - target_count <= target_count - count_if_dropped
+    kept_count = count_if_kept if keeps_cut else count_if_dropped
     if abs(kept_count / len(x) - k) > TOLERANCE * k:
         log.warning(
             "equal activations: %.4g latents a sample are above the threshold, k = %g",
@@ -87,17 +90,18 @@ def calibrate(
             k,
         )
 
-    # The bits of all ratios in the upper bin, ascending, between bits that no smaller
-    # ratio exceeds and bits that every larger ratio reaches.
-    first = upper.number << _HALF_BITS
-    candidates = [
-        max(first - 1, 0),
-        *(first + lower_counts.nonzero().squeeze(1)).tolist(),
-        first + _BINS,
+    # The bits of all ratios in the upper bin, ascending. Before them stands the most
+    # that a ratio of a lower bin can be (at least 0), after them the least of a higher
+    # bin.
+    first_bits = upper.number << _HALF_BITS
+    ratio_bits = [
+        max(first_bits - 1, 0),
+        *(first_bits + lower_counts.nonzero().squeeze(1)).tolist(),
+        first_bits + _BINS,
     ]
-    cut_place = candidates.index(first + lower.number)
+    cut_place = ratio_bits.index(first_bits + lower.number)
     least_kept_place = cut_place if keeps_cut else cut_place + 1
-    factor = _middle(candidates[least_kept_place - 1], candidates[least_kept_place])
+    factor = _between(ratio_bits[least_kept_place - 1], ratio_bits[least_kept_place])
     return theta.float() * factor.to(theta.device)
 
 
@@ -142,12 +146,15 @@ def _find_bin(counts: Int[Tensor, " bins"], rank: int) -> _Bin:
     return _Bin(number, int(at_or_above[number] - counts[number]))
 
 
-def _middle(below_bits: int, above_bits: int) -> Float[Tensor, ""]:
+def _between(below_bits: int, above_bits: int) -> Float[Tensor, ""]:
     """Return the middle of two float32, given by their bits, as a float32.
 
-    It is below the larger one: where no float32 lies between them, it is the smaller.
+    The middle is below the larger number, since a latent at a threshold is not active:
+    where no float32 lies between the two, or the larger is infinite, the smaller number
+    is returned.
     """
     bits = torch.tensor([below_bits, above_bits], dtype=torch.int32)
+    # In double precision: a sum of two float32 may overflow.
     below, above = bits.view(torch.float32).double()
     middle = ((below + above) / 2).float()
     return middle if middle < above else below.float()

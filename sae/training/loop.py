@@ -173,7 +173,9 @@ def is_beyond_recovery(row: LogRow, variance: float) -> bool:
 
 
 def check_loss(loss: Tensor, parts: dict[str, Tensor], objective: str) -> None:
-    """Check what an objective's `loss` returned.
+    """Check the form of what an objective's `loss` returned, in the first step.
+
+    Whether the numbers are finite is checked all along (`is_beyond_recovery`).
 
     Args:
         loss: the loss.
@@ -184,14 +186,14 @@ def check_loss(loss: Tensor, parts: dict[str, Tensor], objective: str) -> None:
         UserError: the loss or a part of it is no single real number, or a part that the
             loop needs is missing.
     """
-    values = {"the loss": loss}
+    value_by_description = {"the loss": loss}
     for name, part in parts.items():
-        values[f"the part {name!r}"] = part
+        value_by_description[f"the part {name!r}"] = part
 
-    for name, value in values.items():
+    for description, value in value_by_description.items():
         if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
             raise UserError(
-                f"objective {objective}: {name} that loss() returns is "
+                f"objective {objective}: {description} that loss() returns is "
                 f"{stepping.describe_value(value)}, not a tensor of one number"
             )
     for name in ("loss", "reconstruction"):

@@ -158,7 +158,11 @@ def measured_latents(
     split: str,
     options: Options,
 ) -> Int[np.ndarray, " measured"]:
-    """Return the latents that fire often enough to be judged, and not on nearly all."""
+    """Return the latents that fire often enough to be judged, and not on nearly all.
+
+    On validation the least number of images is that of train in proportion to the size
+    of the split, at least 2 and at most that of test.
+    """
     train_count = train_codes.shape[0]
     split_count = split_codes.shape[0]
     fires_on_train = np.diff(train_codes.indptr)
@@ -192,8 +196,9 @@ def choose_shown_images(
         latents: the columns to choose images for.
         kind: "highest" shows the images of highest activation, "random" any firing
             ones.
-        groups: (train_images,) the group of each image; of a group one image is shown
-            at most. With None each image is a group of its own.
+        groups: (train_images,) the group of each image. Of the firing images of a group
+            one is shown at most; silent images are not limited. With None each image is
+            a group of its own.
         options: how many images, and how many draws.
 
     Returns:
@@ -203,7 +208,7 @@ def choose_shown_images(
     firing_images: list[np.ndarray] = []
     draws: list[ShownImages] = []
     for draw in range(options.draws):
-        # A draw is the same for every SAE.
+        # A draw is the same for every SAE, so that all are judged on the same images.
         generator = np.random.default_rng([options.seed, draw])
         random_rank = generator.permutation(image_count)
         in_random_order = np.argsort(random_rank)
