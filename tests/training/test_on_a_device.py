@@ -43,6 +43,12 @@ TRAINED = [
 ]
 METHODS = [(name, None) for name in OBJECTIVES]
 METHODS += [("topk", name) for name in registry.names("penalty")]
+# They do not run on MPS today: they sum the error of their reconstructions in float64
+# on the device. One that is mended is taken out here.
+NEEDING_FLOAT64 = ["axes"]
+# Theirs is a mean over steps in float64, and on MPS in float32.
+ESTIMATING_A_THRESHOLD = ["batch_topk", "matryoshka"]
+PRECISIONS = ["float32", "bfloat16"]
 # What an entry waits for in each step. All others wait for nothing.
 WAITS_OF_A_STEP = {
     # Their codes have any length, and the host asks how long they are.
@@ -51,12 +57,6 @@ WAITS_OF_A_STEP = {
     # It draws its chunks on the CPU, so that they are the same on every device.
     "decoder_orthogonality": Counter({TO_DEVICE: 1}),
 }
-# They do not run on MPS today: they sum the error of their reconstructions in float64
-# on the device. One that is mended is taken out here.
-NEEDING_FLOAT64 = ["axes"]
-# Theirs is a mean over steps in float64, and on MPS in float32.
-ESTIMATING_A_THRESHOLD = ["batch_topk", "matryoshka"]
-PRECISIONS = ["float32", "bfloat16"]
 IMAGES, STEPS = 12, 6
 
 
