@@ -3,11 +3,15 @@
 import pytest
 import torch
 from support.pretend_device import (
+    CUDA,
     DEVICE,
+    MPS,
     TO_CPU,
     TO_DEVICE,
+    CopyNotAwaited,
     DevicesMixed,
     PretendTensor,
+    TypeLacking,
     pretend_device,
 )
 
@@ -28,6 +32,12 @@ MIXING = {
     "row numbers": lambda x: x[torch.tensor([0, 1])],
     "its generator": lambda x: x.normal_(generator=torch.Generator()),
 }
+NEEDING_FLOAT64 = {
+    "moving": lambda x: x.cpu().double().to(x.device),
+    "converting": lambda x: x.double(),
+    "making": lambda x: torch.zeros(3, dtype=torch.float64, device=x.device),
+    "summing": lambda x: x.sum(dtype=torch.float64),
+}
 
 
 @pytest.fixture
@@ -46,12 +56,12 @@ def test_what_the_host_waits_for_is_counted(name, numbers):
 
 
 def test_what_stays_on_the_device_is_not_waited_for(numbers):
-    with pretend_device() as device:
-        x = numbers.to(DEVICE, non_blocking=True).requires_grad_()
-        y = torch.where(x > 1, 0, x * 2 + torch.ones(3, device=DEVICE))
-        y[torch.arange(2, device=DEVICE)].square().sum().backward()
+    with pretend_device(CUDA) as device:
+        x = numbers.to(CUDA, non_blocking=True).requires_grad_()
+        y = torch.where(x > 1, 0, x * 2 + torch.ones(3, device=CUDA))
+        y[torch.arange(2, device=CUDA)].square().sum().backward()
         assert not device.waits
-        assert isinstance(y, PretendTensor) and y.device == DEVICE
+        assert isinstance(y, PretendTensor) and y.device == CUDA
         assert (x.grad.tolist(), y.tolist()) == ([4, 12, 0], [1, 3, 0])
 
 
@@ -61,10 +71,44 @@ def test_what_is_the_cpus_is_refused_on_the_device(name, numbers):
         MIXING[name](numbers.to(DEVICE))
 
 
-def test_nothing_of_it_stays():
-    replaced = (torch.tensor, torch.autocast, torch.inference_mode)
-    with pretend_device():
-        assert torch.tensor is not replaced[0]
-    assert (torch.tensor, torch.autocast, torch.inference_mode) == replaced
+@pytest.mark.parametrize("place", [CUDA, MPS])
+def test_a_copy_that_may_be_read_too_early_is_refused(place, numbers):
+    with pretend_device(place):
+        x = numbers.to(place)
+        with pytest.raises(CopyNotAwaited):
+            x.to("cpu", non_blocking=True)
+        with pytest.raises(CopyNotAwaited):
+            numbers.copy_(x, non_blocking=True)
+        numbers.copy_(x)
+
+
+def test_a_copy_of_memory_that_may_be_used_again_is_refused_on_mps(numbers):
+    with pretend_device(MPS), pytest.raises(CopyNotAwaited):
+        numbers.to(MPS, non_blocking=True)
+
+
+@pytest.mark.parametrize("name", NEEDING_FLOAT64)
+def test_float64_is_refused_on_mps_alone(name, numbers):
+    operation = NEEDING_FLOAT64[name]
+    with pretend_device(CUDA):
+        assert operation(numbers.to(CUDA)).dtype == torch.float64
+    with pretend_device(MPS):
+        x = numbers.to(MPS)
+        assert x.cpu().double().dtype == torch.float64
+        with pytest.raises(TypeLacking):
+            operation(x)
+
+
+@pytest.mark.parametrize("place", [CUDA, MPS])
+def test_nothing_of_it_stays(place):
+    def replaced():
+        functions = (torch.tensor, torch.autocast, torch.inference_mode)
+        return (*functions, torch.cuda.mem_get_info)
+
+    before = replaced()
+    with pretend_device(place):
+        assert not set(before) & set(replaced())
+        assert torch.ones(2, device=place).device == place
+    assert replaced() == before
     assert not torch.__future__.get_swap_module_params_on_conversion()
-    assert type(torch.ones(2, device=DEVICE)) is torch.Tensor
+    assert type(torch.ones(2).to("meta")) is torch.Tensor

@@ -256,7 +256,8 @@ def untrained_row(
     for chunk in x.split(_CHUNK):
         codes = coder.encode(chunk)
         residual = chunk - coder.reconstruct(chunk, codes)
-        error += residual.double().square().sum().item()
+        # On the CPU, since Apple's GPUs have no double precision.
+        error += residual.cpu().double().square().sum().item()
         active_count += len(codes.values)
     error /= len(x)
     return {

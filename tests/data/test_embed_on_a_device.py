@@ -8,6 +8,7 @@ each of a CPU's threads embeds batches of its own, which changes no number.
 
 import copy
 import json
+from collections import Counter
 
 import numpy as np
 import open_clip
@@ -16,7 +17,14 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from support.pretend_device import DEVICE, TO_CPU, TO_DEVICE, pretend_device
+from support.pretend_device import (
+    CUDA,
+    DEVICE,
+    MPS,
+    TO_CPU,
+    TO_DEVICE,
+    pretend_device,
+)
 from timm.data import create_transform
 from torch import nn
 
@@ -83,50 +91,70 @@ NAMES = [
 ]
 
 
-BATCHES, SIZES = 2, (4, 2)
+# Of the batches of six images.
+SIZES = (2, 2, 2)
+# Only their BatchNorm is folded.
+FOLDED = {"efficientnet_lite", "timm"}
 
 
-def embeddings_on(device, backbone, precision="float32", workers=0):
-    """Embed six random images, in two batches, on a device: (6, d)."""
+def embed_on(device, backbone, precision="float32", workers=0):
+    """Yield the embeddings of six random images, batch by batch, made on a device."""
     images = {}
     for number in range(sum(SIZES)):
         pixels = np.random.default_rng(number).integers(256, size=(40, 36, 3))
         images[str(number)] = Image.fromarray(pixels.astype(np.uint8))
-    batches = list(
-        embed.embed_images(
-            # Embedding moves the model.
-            copy.deepcopy(backbone),
-            images.get,
-            list(images),
-            batch_size=SIZES[0],
-            device=device,
-            workers=workers,
-            spec={"precision": precision},
-        )
+    return embed.embed_images(
+        # Embedding moves the model.
+        copy.deepcopy(backbone),
+        images.get,
+        list(images),
+        batch_size=SIZES[0],
+        device=device,
+        workers=workers,
+        spec={"precision": precision},
     )
+
+
+def embed_and_count(place, *arguments, **options):
+    """Embed on a device.
+
+    Returns:
+        The embeddings (6, d), and for each batch what was waited for since the last.
+    """
+    batches, waits = [], []
+    with pretend_device(place) as device:
+        for batch in embed_on(place.type, *arguments, **options):
+            batches.append(batch)
+            waits.append(Counter(device.waits))
+            device.waits.clear()
     assert tuple(map(len, batches)) == SIZES
-    return np.concatenate(batches)
+    return np.concatenate(batches), waits
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("folds", [True, False])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "folds"),
+    [(name, True) for name in NAMES] + [(name, False) for name in sorted(FOLDED)],
+)
 def test_a_device_embeds_as_a_cpu(name, folds, precision, tmp_path, monkeypatch):
     torch.manual_seed(0)
     backbone = LOADERS[name](tmp_path, monkeypatch)
+    assert has_batch_norm(backbone.model) is (name in FOLDED)
     if not folds:
         monkeypatch.setattr(folding, "fold", lambda model: model)
-    on_cpu = embeddings_on("cpu", backbone, precision)
-    with pretend_device() as device:
-        on_device = embeddings_on(DEVICE.type, backbone, precision)
-    # A batch comes back as a whole; nothing else makes the host look at a number.
-    assert device.waits[TO_CPU] == BATCHES
-    assert set(device.waits) == {TO_CPU, TO_DEVICE}
+    on_cpu = np.concatenate([*embed_on("cpu", backbone, precision)])
+    on_device, waits = embed_and_count(DEVICE, backbone, precision)
+    # The model is moved before the first batch. A batch goes there as a whole and comes
+    # back as a whole; nothing else makes the host look at a number.
+    assert waits[0].keys() == {TO_CPU, TO_DEVICE}
+    assert waits[0][TO_CPU] == 1
+    for waits_of_batch in waits[1:]:
+        assert waits_of_batch == Counter({TO_CPU: 1, TO_DEVICE: 1})
 
-    same_way = has_batch_norm(backbone.model) and not folds
     if precision == "bfloat16":
         allowed = 0.05
-    elif same_way:
+    elif not folds:
+        # A CPU goes the same way.
         allowed = 0
     else:
         allowed = 1e-5
@@ -138,18 +166,38 @@ def has_batch_norm(model):
     return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
+def tiny_backbone(transform):
+    """Return a convolution behind a transform, and a list that grows by each batch."""
+    batches = []
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
+    # A copy of the model has this hook too.
+    model.register_forward_hook(lambda *_: batches.append("computed"))
+    return embed.Backbone(model, transform), batches
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("as_bytes", [True, False])
-def test_images_reach_a_device_as_bytes_or_as_floats(as_bytes, workers):
+@pytest.mark.parametrize("place", [CUDA, MPS], ids=str)
+def test_images_reach_a_device_as_bytes_or_as_floats(place, as_bytes, workers):
     """A transform that ends by normalising is finished on the device."""
     torch.manual_seed(0)
     whole = create_transform((3, 16, 16))
     assert folding.pixels(whole) is not None
     transform = whole if as_bytes else lambda image: whole(image)
-    backbone = embed.Backbone(
-        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), transform
-    )
-    on_cpu = embeddings_on("cpu", backbone)
-    with pretend_device():
-        on_device = embeddings_on(DEVICE.type, backbone, workers=workers)
+    backbone, _ = tiny_backbone(transform)
+    on_cpu = np.concatenate([*embed_on("cpu", backbone)])
+    on_device, waits = embed_and_count(place, backbone, workers=workers)
     np.testing.assert_array_equal(on_device, on_cpu)
+    waits_of_batch = Counter({TO_CPU: 1})
+    if place == MPS:
+        # On CUDA nothing waits for a batch that goes there, from pinned memory.
+        waits_of_batch[TO_DEVICE] = 1
+    assert waits[1:] == [waits_of_batch] * (len(SIZES) - 1)
+
+
+@pytest.mark.parametrize(("place", "computed"), [(CUDA, [2, 3, 3]), (MPS, [1, 2, 3])])
+def test_cuda_computes_a_batch_while_the_one_before_is_copied_back(place, computed):
+    backbone, batches = tiny_backbone(create_transform((3, 16, 16)))
+    with pretend_device(place):
+        embeddings = embed_on(place.type, backbone)
+        assert [len(batches) for _ in embeddings] == computed
