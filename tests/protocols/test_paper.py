@@ -149,7 +149,7 @@ def test_a_sweep_without_lambda_takes_the_best_acceptable_and_has_no_edge(lam):
 def test_without_a_sweep_or_without_against_there_is_no_bar_to_reach():
     methods = {
         "topk": PlannedMethod(objective="topk", sweep={"lr": [0.1]}),
-        "batch_topk": PlannedMethod(objective="x", against="topk"),
+        "batch_topk": PlannedMethod(objective="batch_topk", against="topk"),
     }
     swept = validation_rows(
         "topk", {"lr0.1": (None, 0.7), "lr0.2": (None, 0.8), "lr0.3": (None, 0.75)}

@@ -113,13 +113,18 @@ SAID = {
 }
 
 
-AGREE = "agree docs/results/fair docs/results/rivals"
+# These take longest.
+SLOW = (
+    "agree docs/results/fair docs/results/rivals",
+    "draws docs/results/fair --draws 2",
+    "frequency docs/results/fair",
+)
 
 
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(command, marks=pytest.mark.slow if command == AGREE else ())
+        pytest.param(command, marks=pytest.mark.slow if command in SLOW else ())
         for command in SAID
     ],
 )

@@ -55,6 +55,7 @@ def dry_run(experiment):
     return {rule: int(count) for rule, count in rows if rule != experiment}, said[1]
 
 
+@pytest.mark.slow
 def test_jobs_and_missing_data_are_what_snakemake_says(empty, monkeypatch):
     counts, said = dry_run("paper")
     assert forecast.jobs(settings.load(CONFIG), "paper") == counts

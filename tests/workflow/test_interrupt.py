@@ -126,6 +126,7 @@ def test_one_line_says_what_is_kept_and_the_next_run_can_start(checkout, moment,
     assert not any((checkout.folder / ".snakemake/locks").glob("*"))
 
 
+@pytest.mark.slow
 def test_then_the_run_goes_on(checkout):
     kept = {
         file: file.stat().st_ino
@@ -149,7 +150,9 @@ def scores(folder):
         pytest.param(
             RUN, False, signal.SIGINT, 128 + signal.SIGINT, marks=pytest.mark.slow
         ),
-        (RUN, True, signal.SIGTERM, 128 + signal.SIGTERM),
+        pytest.param(
+            RUN, True, signal.SIGTERM, 128 + signal.SIGTERM, marks=pytest.mark.slow
+        ),
         pytest.param(
             RUN, True, signal.SIGHUP, 128 + signal.SIGHUP, marks=pytest.mark.slow
         ),

@@ -522,7 +522,10 @@ def change_config(checkout, change):
     checkout.write()
 
 
-@pytest.mark.parametrize("change", [change_the_probe, add_a_backbone])
+@pytest.mark.parametrize(
+    "change",
+    [change_the_probe, pytest.param(add_a_backbone, marks=pytest.mark.slow)],
+)
 def test_snakemake_runs_what_is_derived(change, run_copy, jobs_with, jobs_before):
     running = jobs_that_run(jobs_before, jobs_with(change))
     change_config(run_copy, change)
@@ -559,6 +562,7 @@ def test_a_deleted_link_or_embedding_reruns_nothing_by_itself(run_copy):
     assert documented_rows()["deleted embeddings"].startswith("none; ")
 
 
+@pytest.mark.slow
 def test_a_metrics_code_computes_that_metric_alone(run_copy, jobs_of, jobs_before):
     rows_before = rows_of(run_copy)
     results_before = run_copy.results()
