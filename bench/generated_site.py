@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from sae.comparison.methods import Method
+from sae.comparison.methods import MethodRelations
 from sae.data.store import Activations
 from sae.models.coder import Coder
 from sae.report.names import Names
@@ -65,8 +65,8 @@ def write(out: Path, count: int, m: int) -> None:
         embeddings, index, {"dataset": {"name": "generated", "grouped": False}}
     )
     looks = {
-        "topk": Method(label="Baseline"),
-        "reg1": Method(label="Reg. 1", against="topk"),
+        "topk": MethodRelations(label="Baseline"),
+        "reg1": MethodRelations(label="Reg. 1", against="topk"),
     }
     names = Names(
         methods=looks,

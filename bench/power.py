@@ -25,7 +25,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from sae.comparison import intervals, outcomes, readings
-from sae.comparison.fronts import Rule
+from sae.comparison.fronts import FrontRule
 from sae.comparison.outcomes import is_shown
 from sae.comparison.readings import Readings
 from sae.scoring.front import DETECTION, MS
@@ -120,7 +120,7 @@ class World:
 
     def means(self, found: Readings) -> pd.DataFrame:
         """Judge readings: a row for each method and score."""
-        return outcomes.means(found, self.families, intervals.Rule())
+        return outcomes.means(found, self.families, intervals.IntervalRule())
 
     def readings(self) -> Readings:
         """Return the effects that are there, with the noise of a reading."""
@@ -184,9 +184,9 @@ class World:
                 parts.append(trials.assign(method=method, **about))
         rows = pd.concat(parts, ignore_index=True)
         metrics = pd.concat([rows.assign(split=split) for split in ("val", "test")])
-        rule = Rule(widths=[0.01])
+        rule = FrontRule(widths=[0.01])
         if design.fresh:
-            rule = Rule(widths=[0.01], tuning=0, tuned=["lr"])
+            rule = FrontRule(widths=[0.01], tuning=0, tuned=["lr"])
         return readings.read(metrics.reset_index(drop=True), self.against, rule)
 
 

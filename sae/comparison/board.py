@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import Field
 
 from sae.comparison import fronts, outcomes, readings
-from sae.comparison.intervals import Rule as IntervalRule
+from sae.comparison.intervals import IntervalRule
 from sae.comparison.methods import Methods
 from sae.comparison.scores import COMPARED, SCORES, across_groups
 from sae.core import files
@@ -50,7 +50,7 @@ class MadeBy(Options):
 
     experiment: str
     methods: Methods
-    fronts: fronts.Rule
+    fronts: fronts.FrontRule
     versions: dict[str, str]
     recipe: dict[str, Any]
     protocols: dict[str, dict[str, Any]]

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # Student's t; scipy.stats takes a second to import.
 
-from sae.config.rule import Rule
+from sae.config.rule import ClaimRule
 
 
-def interval(values: pd.Series, rule: Rule) -> tuple[float, float]:
+def interval(values: pd.Series, rule: ClaimRule) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the mean over cells.
 
     Blocks (dataset, backbone) are drawn with replacement; in each drawn block, so are
@@ -47,7 +47,7 @@ def interval(values: pd.Series, rule: Rule) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def wider_interval(values: pd.Series, rule: Rule) -> tuple[float, float]:
+def wider_interval(values: pd.Series, rule: ClaimRule) -> tuple[float, float]:
     """Return the union of two intervals: :func:`interval`, and Student's t of blocks.
 
     With few blocks the bootstrap is too narrow. With one block there is no t: both ends

@@ -21,7 +21,7 @@ from sae.comparison import bootstrap, controls, published
 from sae.comparison.methods import Methods
 from sae.comparison.published import BASELINE, REG1, REG1_ALL, REG2, REG2_ALL
 from sae.comparison.scores import RUN, SCORES, by_run, diverged
-from sae.config.rule import Rule
+from sae.config.rule import ClaimRule
 from sae.scoring.selection import CELL, chosen, of_chosen
 
 HOLDS = "holds"
@@ -51,7 +51,7 @@ class Evidence:
         metrics: pd.DataFrame,
         curves: pd.DataFrame,
         tables: pd.DataFrame,
-        rule: Rule,
+        rule: ClaimRule,
         names: Methods,
     ) -> None:
         """Gather the rows of the chosen SAEs and of those trained at their choice.
@@ -573,7 +573,7 @@ def judge(claim: Claim, evidence: Evidence) -> JudgedClaim:
     )
 
 
-def _verdict(claim: Claim, row: JudgedClaim, rule: Rule) -> str:
+def _verdict(claim: Claim, row: JudgedClaim, rule: ClaimRule) -> str:
     """Return the verdict on a claim whose interval is known.
 
     A claim is shown if its interval lies beyond the bound. It then holds, unless too

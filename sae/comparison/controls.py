@@ -14,7 +14,7 @@ import pandas as pd
 from sae.comparison.bootstrap import wider_interval
 from sae.comparison.methods import Methods
 from sae.comparison.scores import across_groups, by_run
-from sae.config.rule import Rule
+from sae.config.rule import ClaimRule
 from sae.scoring.selection import CELL
 
 ALL = "all datasets"  # the name of the rows over all datasets
@@ -33,7 +33,7 @@ IMPORTED = ["method", "score", "value", "baseline", "cells"]
 
 
 def compare(
-    picked: pd.DataFrame, names: Methods, scores: Iterable[str], rule: Rule
+    picked: pd.DataFrame, names: Methods, scores: Iterable[str], rule: ClaimRule
 ) -> pd.DataFrame:
     """Compare each control with the baseline, for each dataset and score.
 
@@ -85,7 +85,7 @@ def compare(
     return pd.DataFrame(compared, columns=COLUMNS).astype({"tells_nothing": bool})
 
 
-def _interval(difference: pd.Series, rule: Rule) -> tuple[float, float]:
+def _interval(difference: pd.Series, rule: ClaimRule) -> tuple[float, float]:
     """Return the interval of a mean difference, NaN with too few blocks."""
     blocks = difference.groupby(["dataset", "backbone"]).ngroups
     if blocks < rule.min_blocks:

@@ -55,7 +55,7 @@ VALIDATION = "validation weights"
 EQUAL_TEST_R2 = "equal test R2"
 
 
-class Rule(Options):
+class FrontRule(Options):
     """The rule of fronts: what is feasible, and where fronts are read.
 
     Attributes:
@@ -136,7 +136,7 @@ class Effect:
 COLUMNS = [field.name for field in dataclasses.fields(Effect)]
 
 
-def validation_trials(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+def validation_trials(metrics: pd.DataFrame, rule: FrontRule) -> pd.DataFrame:
     """Gather what validation says of each trial.
 
     Args:
@@ -179,7 +179,7 @@ def _names_options(trials: pd.Series, options: Iterable[str]) -> np.ndarray:
 def effects(
     metrics: pd.DataFrame,
     against: Mapping[str, str | None],
-    rule: Rule,
+    rule: FrontRule,
     *,
     equal_test_r2: bool = False,
 ) -> pd.DataFrame:
@@ -219,7 +219,7 @@ def effects(
 
 
 def sensitivity(
-    metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule
+    metrics: pd.DataFrame, against: Mapping[str, str | None], rule: FrontRule
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the effects under other rules of what is feasible, at the first width.
 
@@ -245,7 +245,7 @@ def root(method: str, against: Mapping[str, str | None]) -> str:
     return method
 
 
-def of_protocol(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+def of_protocol(metrics: pd.DataFrame, rule: FrontRule) -> pd.DataFrame:
     """Return the metrics of which fronts are made."""
     if rule.protocol is None:
         return metrics
@@ -410,7 +410,7 @@ class _FrontPair:
     reach: float
     best_r2: float
     retrained: bool
-    rule: Rule
+    rule: FrontRule
     reading: str
 
     def rows(self) -> Iterator[Effect]:
@@ -600,7 +600,7 @@ def _comparable_pairs(
     trials: pd.DataFrame,
     tests: TestScores,
     against: Mapping[str, str | None],
-    rule: Rule,
+    rule: FrontRule,
     reading: str,
 ) -> Iterator[_FrontPair]:
     """Yield each method's front with its baseline's, for each score of a cell."""

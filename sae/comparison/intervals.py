@@ -21,7 +21,7 @@ BACKBONE = ["dataset", "backbone"]
 POWER = 0.8  # with which the smallest effect is found
 
 
-class Rule(Options):
+class IntervalRule(Options):
     """The rule of intervals: their coverage, and how many blocks a test needs.
 
     Attributes:

@@ -11,7 +11,7 @@ from pydantic import Field
 from sae.core.options import Options
 
 
-class Method(Options):
+class MethodRelations(Options):
     """A method: its label, and what it is compared with.
 
     Attributes:
@@ -41,11 +41,11 @@ class Methods(Options):
         methods: {id: what is known of the method}, in the order of config.
     """
 
-    methods: dict[str, Method] = Field({})
+    methods: dict[str, MethodRelations] = Field({})
 
-    def of(self, name: str) -> Method:
+    def of(self, name: str) -> MethodRelations:
         """Return what is known of a method; the defaults, of one that is not here."""
-        return self.methods.get(name, Method())
+        return self.methods.get(name, MethodRelations())
 
     @property
     def compared(self) -> dict[str, str | None]:

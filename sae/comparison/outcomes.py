@@ -24,7 +24,7 @@ import pandas as pd
 
 from sae.comparison.intervals import (
     BACKBONE,
-    Rule,
+    IntervalRule,
     holm,
     smallest_found,
     student,
@@ -62,7 +62,9 @@ def is_shown(outcome: Any) -> bool:
     return isinstance(outcome, str) and outcome.startswith((HIGHER, LOWER))
 
 
-def means(readings: Readings, families: Mapping[str, str], rule: Rule) -> pd.DataFrame:
+def means(
+    readings: Readings, families: Mapping[str, str], rule: IntervalRule
+) -> pd.DataFrame:
     """Average every method's effects over blocks, with intervals and an outcome.
 
     Args:
@@ -174,7 +176,9 @@ def _count_cells(effects: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _average(cells: pd.DataFrame, blocks: pd.Series, rule: Rule) -> dict[str, Any]:
+def _average(
+    cells: pd.DataFrame, blocks: pd.Series, rule: IntervalRule
+) -> dict[str, Any]:
     """Return the means and intervals of one method, score and width.
 
     Args:
@@ -203,7 +207,9 @@ def _average(cells: pd.DataFrame, blocks: pd.Series, rule: Rule) -> dict[str, An
     }
 
 
-def _interval_over_seeds(effects: pd.DataFrame | None, rule: Rule) -> dict[str, Any]:
+def _interval_over_seeds(
+    effects: pd.DataFrame | None, rule: IntervalRule
+) -> dict[str, Any]:
     """Return the interval over fresh seeds, the cells fixed; nothing without any."""
     if effects is None:
         return {}
@@ -215,7 +221,7 @@ def _interval_over_seeds(effects: pd.DataFrame | None, rule: Rule) -> dict[str, 
 
 
 def _average_reading(
-    name: str, cells: pd.DataFrame | None, rule: Rule
+    name: str, cells: pd.DataFrame | None, rule: IntervalRule
 ) -> dict[str, Any]:
     """Return mean and interval of a reading beside the headline; nothing without it.
 
@@ -243,7 +249,7 @@ def _fill_outcomes(
     table: pd.DataFrame,
     has_width: pd.Series,
     blocks_by_row: list[pd.Series],
-    rule: Rule,
+    rule: IntervalRule,
 ) -> None:
     """Fill `p_holm`, `outcome` and `smallest` of the endpoints of one width.
 
@@ -279,7 +285,7 @@ def _fill_outcomes(
         methods_to_test = set(table.loc[tested, "method"][shown])
 
 
-def _reason_not_to_test(row: Any, rule: Rule) -> str | None:
+def _reason_not_to_test(row: Any, rule: IntervalRule) -> str | None:
     """Say why an endpoint of a method is not tested, or None if it may be.
 
     Args:
@@ -295,7 +301,7 @@ def _reason_not_to_test(row: Any, rule: Rule) -> str | None:
     return None
 
 
-def _outcome_of_test(row: Any, rule: Rule) -> str:
+def _outcome_of_test(row: Any, rule: IntervalRule) -> str:
     """Return the outcome of an endpoint of a method that is tested.
 
     Args:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from sae.comparison.fronts import TRIAL, Rule, root, validation_trials
+from sae.comparison.fronts import TRIAL, FrontRule, root, validation_trials
 from sae.comparison.scores import SCORES, values
 from sae.scoring import front
 from sae.scoring.front import ENDPOINTS
@@ -29,7 +29,7 @@ COLUMNS = [*CELL, "method", "score", "points", "effect", "r2_difference", "kappa
 
 
 def effects(
-    metrics: pd.DataFrame, against: Mapping[str, str | None], rule: Rule
+    metrics: pd.DataFrame, against: Mapping[str, str | None], rule: FrontRule
 ) -> pd.DataFrame:
     """Return each method's mean pair effect in each cell, for each endpoint.
 
@@ -91,7 +91,7 @@ def kappa(baseline: pd.DataFrame, score: str) -> float:
     return max(0.0, -SCORES[score].better * float(r2 @ scores) / spread)
 
 
-def _tested_trials(metrics: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+def _tested_trials(metrics: pd.DataFrame, rule: FrontRule) -> pd.DataFrame:
     """Return the trials that validation knows, with their options and scores on test.
 
     Columns beside those of `validation_trials`: the swept options, and `test_r2` and

@@ -35,7 +35,7 @@ class Readings(NamedTuple):
 
 
 def read(
-    metrics: pd.DataFrame, against: Mapping[str, str | None], rule: fronts.Rule
+    metrics: pd.DataFrame, against: Mapping[str, str | None], rule: fronts.FrontRule
 ) -> Readings:
     """Read what every method has beside its baseline, in each cell.
 

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from sae.config.entries import head_of
-from sae.config.rule import Rule
+from sae.config.rule import ClaimRule
 from sae.core import registry
 from sae.core.errors import UserError
 from sae.core.options import (
@@ -441,7 +441,7 @@ def _extended(common: type[Model], kind: str, name: str, is_own: bool) -> type[M
     )
 
 
-class Claims(Limited, Rule):
+class Claims(Limited, ClaimRule):
     """The rule by which the paper's claims are judged (sae/comparison/claims.py)."""
 
 

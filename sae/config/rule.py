@@ -5,7 +5,7 @@ from pydantic import Field
 from sae.core.options import Options, Seed, Share
 
 
-class Rule(Options):
+class ClaimRule(Options):
     """The rule of intervals and verdicts: `claims` in config.yaml."""
 
     confidence: Share

@@ -60,9 +60,7 @@ SOBOL_DIMENSIONS = 8
 
 
 class StepsOptions(Base):
-    """
-    How long a cell's SAEs train: steps double until the baseline gains less than both.
-    """
+    """The length of training: steps double until the baseline gains less than both."""
 
     first: Count
     gain_r2: Share

@@ -17,7 +17,7 @@ NAME = "listed"
 
 
 class Options(Base):
-    """What an experiment lists."""
+    """The trials that an experiment lists."""
 
     trials: dict[str, list[dict[str, Any]]] = Field(
         {},

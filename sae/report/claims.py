@@ -9,7 +9,7 @@ import pandas as pd
 from sae.comparison import published
 from sae.comparison.claims import COLUMNS, Evidence, claims, judge
 from sae.comparison.scores import across_groups
-from sae.config.rule import Rule
+from sae.config.rule import ClaimRule
 from sae.core import files
 from sae.report.markup import markdown
 from sae.report.tables import Settings
@@ -72,7 +72,7 @@ def _measured(row: dict[str, Any]) -> str:
     return published.interval(row["measured"], row["ci_low"], row["ci_high"], write)
 
 
-def _page(table: pd.DataFrame, rule: Rule, seeds: int, cells: int) -> str:
+def _page(table: pd.DataFrame, rule: ClaimRule, seeds: int, cells: int) -> str:
     drawn = "seeds inside them" if seeds > 1 else "one seed, so across blocks only"
     return f"""\
 # Claims of the paper, and what was measured here

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sae.comparison import fronts, outcomes
-from sae.comparison.intervals import POWER
-from sae.comparison.intervals import Rule as IntervalRule
+from sae.comparison.intervals import POWER, IntervalRule
 from sae.comparison.outcomes import headline
 from sae.comparison.pairs import NEAR
 from sae.comparison.published import interval, signed
@@ -32,7 +31,7 @@ is, too."""
 
 
 def notes(
-    rule: fronts.Rule,
+    rule: fronts.FrontRule,
     intervals: IntervalRule,
     *,
     has_datasets: bool,
@@ -99,7 +98,7 @@ outcomes."""
 def page(
     means: pd.DataFrame,
     names: Names,
-    rule: fronts.Rule,
+    rule: fronts.FrontRule,
     intervals: IntervalRule,
     *,
     datasets: pd.DataFrame | None = None,

@@ -16,12 +16,12 @@ from sae.comparison import (
     published,
     readings,
 )
-from sae.comparison.fronts import Rule as FrontRule
-from sae.comparison.intervals import Rule as IntervalRule
+from sae.comparison.fronts import FrontRule
+from sae.comparison.intervals import IntervalRule
 from sae.comparison.pairs import COLUMNS as PAIR_COLUMNS
 from sae.comparison.paper_tables import TABLES, beside_published, effects, measured
 from sae.comparison.scores import RUN, SCORES, across_groups, diverged, values
-from sae.config.rule import Rule
+from sae.config.rule import ClaimRule
 from sae.core import files
 from sae.report import board
 from sae.report import controls as of_controls
@@ -43,7 +43,7 @@ class Settings(Names):
         families: {backbone: its family}.
     """
 
-    claims: Rule
+    claims: ClaimRule
     fronts: FrontRule = FrontRule()
     families: dict[str, str] = Field({})
 

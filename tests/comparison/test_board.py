@@ -114,8 +114,8 @@ def test_my_methods_stand_beside_the_stored_ones(two_folders, tmp_path, capsys):
     # The effect is that of the experiment alone, corrected for what it stands beside.
     stored = board.read(folders[1])
     methods = stored.made_by.methods.tuned
-    effects = readings.read(stored.metrics, methods, fronts.Rule())
-    alone = reg1_detection(outcomes.means(effects, {}, intervals.Rule()))
+    effects = readings.read(stored.metrics, methods, fronts.FrontRule())
+    alone = reg1_detection(outcomes.means(effects, {}, intervals.IntervalRule()))
     on_board = reg1_detection(means)
     assert on_board["effect"] == alone["effect"] and on_board["p"] == alone["p"]
     assert on_board["p_holm"] > alone["p_holm"]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from sae.comparison import fronts
-from sae.comparison.fronts import Rule
+from sae.comparison.fronts import FrontRule
 
 AGAINST = {"topk": None, "reg": "topk"}
 CELL = {"dataset": "d", "backbone": "b", "k": 8}
@@ -40,7 +40,7 @@ def trial_rows(method, trials, cell=CELL, seeds=(0,), on_validation=None, **chan
 def read_effects(*parts, width=0.03, score="ms", equal_test_r2=False, **rule):
     """Return the effects in one score of some trials."""
     metrics = pd.DataFrame([row for part in parts for row in part])
-    rule = Rule(widths=[width], **rule)
+    rule = FrontRule(widths=[width], **rule)
     table = fronts.effects(metrics, AGAINST, rule, equal_test_r2=equal_test_r2)
     return table[table["score"] == score]
 
@@ -240,7 +240,7 @@ def test_other_bounds_are_read_with_the_seed_of_the_tuning():
     silent = {"z": {"dead_train": 20}}
     parts.append(trial_rows("reg", {"z": (0.71, 0.60)}, other, **silent))
     metrics = pd.DataFrame([row for part in parts for row in part])
-    rule = Rule(widths=[0.03], tuning=0)
+    rule = FrontRule(widths=[0.03], tuning=0)
     by_bound = {
         asked: table[table["score"] == "ms"].set_index("dataset")
         for asked, table in fronts.sensitivity(metrics, AGAINST, rule)

@@ -45,7 +45,9 @@ def judged(rows, equal_r2=None, pairs=None):
     equal = table[:0] if equal_r2 is None else pd.DataFrame(equal_r2)
     if pairs is None:
         pairs = pd.DataFrame(columns=PAIR_COLUMNS)
-    return outcomes.means(Readings(table, equal, pairs), FAMILIES, intervals.Rule())
+    return outcomes.means(
+        Readings(table, equal, pairs), FAMILIES, intervals.IntervalRule()
+    )
 
 
 def test_blocks_are_crossed_of_datasets_and_families():
@@ -88,9 +90,11 @@ def test_too_few_blocks_are_not_tested():
     # Each backbone a family of its own: three blocks.
     table = pd.DataFrame(of_one_dataset)
     none = table[:0]
-    row = outcomes.means(Readings(table, none, none), {}, intervals.Rule()).iloc[0]
+    row = outcomes.means(
+        Readings(table, none, none), {}, intervals.IntervalRule()
+    ).iloc[0]
     assert row["blocks"] == 3 and row["outcome"] != "too few blocks"
-    two = intervals.Rule(min_blocks=2)
+    two = intervals.IntervalRule(min_blocks=2)
     row = outcomes.means(Readings(table, none, none), FAMILIES, two).iloc[0]
     assert row["outcome"] != "too few blocks"
 

@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 
 from sae.comparison import pairs
-from sae.comparison.fronts import Rule
+from sae.comparison.fronts import FrontRule
 
 AGAINST = {"topk": None, "reg": "topk"}
-RULE = Rule(tuning=0, tuned=["lr"])
+RULE = FrontRule(tuning=0, tuned=["lr"])
 
 
 def trial_row(method, lr, strength, r2, ms, detection, **changed):
@@ -66,4 +66,4 @@ def test_a_loss_of_r2_is_never_credited(metrics):
 
 
 def test_without_common_points_there_are_no_pairs(metrics):
-    assert pairs.effects(metrics, AGAINST, Rule()).empty
+    assert pairs.effects(metrics, AGAINST, FrontRule()).empty

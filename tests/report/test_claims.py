@@ -14,13 +14,13 @@ from conftest import ROOT
 from sae.comparison import bootstrap, claims, published
 from sae.comparison.claims import VERDICTS
 from sae.comparison.scores import across_groups
-from sae.config.rule import Rule
+from sae.config.rule import ClaimRule
 from sae.core import files
 from sae.report import claims as page
 from sae.report.names import Names
 from sae.report.tables import Settings
 
-RULE = Rule(**yaml.safe_load((ROOT / "config.yaml").read_text())["claims"])
+RULE = ClaimRule(**yaml.safe_load((ROOT / "config.yaml").read_text())["claims"])
 FEW_RESAMPLES = RULE.model_copy(update={"resamples": 100})
 PAPER = ROOT / "workflow/resources/paper"
 PUBLISHED = published.read(PAPER)

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from sae.comparison import controls
 from sae.comparison.methods import Methods
-from sae.config.rule import Rule
+from sae.config.rule import ClaimRule
 from sae.report import controls as of_controls
 from sae.report import tables
 from sae.report.names import Names
@@ -23,7 +23,7 @@ NAMES = Names(
     },
     datasets={"emoji": "Emoji"},
 )
-RULE = Rule(
+RULE = ClaimRule(
     **yaml.safe_load((ROOT / "config.yaml").read_text())["claims"] | {"resamples": 500}
 )
 # A score's level differs more between backbones than between methods: what counts is the difference within a cell.

@@ -10,7 +10,8 @@ from support.embeddings import write_store
 
 from sae.core import files
 from sae.data import store, synthetic
-from sae.scoring.metrics import _softmax, probe
+from sae.scoring import softmax_solver
+from sae.scoring.metrics import probe
 
 
 def test_budgets_are_powers_of_2_and_the_largest():
@@ -42,8 +43,10 @@ def test_truncation_keeps_the_largest_and_divides_by_one_scalar():
 
 @pytest.mark.parametrize("rows", [1, 7, 12])
 def test_no_image_is_left_out_where_a_fit_works_on_some_at_once(rows, monkeypatch):
-    monkeypatch.setitem(_softmax.PART, "cpu", 4 * 3)
-    parts = _softmax._row_slices(_softmax.features(np.zeros((rows, 2)), "cpu"), 3)
+    monkeypatch.setitem(softmax_solver.PART, "cpu", 4 * 3)
+    parts = softmax_solver._row_slices(
+        softmax_solver.features(np.zeros((rows, 2)), "cpu"), 3
+    )
     assert [row for part in parts for row in range(rows)[part]] == [*range(rows)]
 
 
@@ -82,7 +85,9 @@ def test_a_fit_is_as_near_the_optimum_as_it_says(problem, kind, C):
     optimum = np.vstack([best.coef_.T, best.intercept_])
     f_best = objective(optimum, x, y, C)[0]
     for tol in (0.01, 0.001):
-        fitted = _softmax.fit(_softmax.features(kind(x), "cpu"), y, 5, C, tol, 5000)
+        fitted = softmax_solver.fit(
+            softmax_solver.features(kind(x), "cpu"), y, 5, C, tol, 5000
+        )
         weights = fitted.weights.numpy().astype(np.float64)
         f, gradient = objective(weights, x, y, C)
         size, slack = np.linalg.norm(weights[:-1]), 1e-5  # Of float32.
@@ -95,22 +100,22 @@ def test_a_fit_is_as_near_the_optimum_as_it_says(problem, kind, C):
             <= (gradient[:-1] ** 2).sum() / 2 + of_intercepts + 1e-6 * f
         )
     assert (
-        fitted.predict(_softmax.features(kind(x), "cpu")) == best.predict(x)
+        fitted.predict(softmax_solver.features(kind(x), "cpu")) == best.predict(x)
     ).mean() >= 1 - 1 / len(y)
 
 
 def test_where_a_fit_starts_does_not_decide_where_it_ends(problem):
     x, y = problem
-    on_device = _softmax.features(scipy.sparse.csr_matrix(x), "cpu")
-    cold = _softmax.fit(on_device, y, 5, 100.0, 0.001, 5000)
+    on_device = softmax_solver.features(scipy.sparse.csr_matrix(x), "cpu")
+    cold = softmax_solver.fit(on_device, y, 5, 100.0, 0.001, 5000)
     # Not farther: in float32 a fit that starts at saturated probabilities may stall
     # short of 0.001.
     away = 2 * torch.randn(
         cold.weights.shape, generator=torch.Generator().manual_seed(0)
     )
-    far = _softmax.Fit(away, True, 0)
-    for start in (_softmax.fit(on_device, y, 5, 1.0, 0.001, 5000), far):
-        warm = _softmax.fit(on_device, y, 5, 100.0, 0.001, 5000, start)
+    far = softmax_solver.Fit(away, True, 0)
+    for start in (softmax_solver.fit(on_device, y, 5, 1.0, 0.001, 5000), far):
+        warm = softmax_solver.fit(on_device, y, 5, 100.0, 0.001, 5000, start)
         # Both within 0.001 of the optimum; and the larger C was tried, though its start
         # was an optimum too.
         assert warm.converged and warm.passes > 1
@@ -127,7 +132,7 @@ def test_principal_axes_change_no_probability():
         for s, n in (("train", 90), ("test", 40))
     }
     y = (x["train"][:, 0] > 3).astype(int) + (x["train"][:, 1] > 3)
-    turned = _softmax.principal(x, "train")
+    turned = softmax_solver.principal(x, "train")
     gram = turned["train"].T @ turned["train"]
     assert np.abs(gram - np.diag(np.diag(gram))).max() < 1e-4 * gram.max()
     assert np.abs(turned["train"].mean(axis=0)).max() < 1e-4

@@ -412,7 +412,7 @@ def families(config: Config, experiment: str) -> dict[str, str]:
 
 
 def fronts_plan(config: Config, experiment: str) -> Plan:
-    """The rule of an experiment's fronts (`sae.comparison.fronts.Rule`)."""
+    """The rule of an experiment's fronts (`sae.comparison.fronts.FrontRule`)."""
     own = config.experiments[experiment].protocols
     words = config.protocols["fair"].options(own.get("fair", {}))
     fair: Any = from_record(registry.head("protocol", "fair").options, words)

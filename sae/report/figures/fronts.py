@@ -76,7 +76,7 @@ def _panel(
     name: str,
     names: Names,
     compared: dict[str, str | None],
-    rule: fronts.Rule,
+    rule: fronts.FrontRule,
 ) -> None:
     """Draw one score of one cell: its trials, its fronts, and where they are read."""
     trained = cell[cell["method"].isin(list(compared)) & cell[name].notna()]
@@ -113,7 +113,10 @@ def _panel(
 
 
 def _windows(
-    cell: pd.DataFrame, name: str, compared: dict[str, str | None], rule: fronts.Rule
+    cell: pd.DataFrame,
+    name: str,
+    compared: dict[str, str | None],
+    rule: fronts.FrontRule,
 ) -> dict[str, Window]:
     """Return {method: where it is read beside its baseline}, of those that have one."""
     windows = {}

@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from sae.comparison import fronts
-from sae.comparison.methods import Method
+from sae.comparison.methods import MethodRelations
 from sae.comparison.scores import across_groups
 from sae.core import faults, files, registry
 from sae.core.errors import UserError
@@ -91,13 +91,15 @@ def explore(
         )
     k, looks, shown, rows = (
         coders[0].k,
-        dict[str, Method](),
+        dict[str, MethodRelations](),
         list[Shown](),
         list[dict[str, Any]](),
     )
     for number, (name, coder) in enumerate(zip(ids, coders, strict=True)):
         label = name if coder.k == k else f"{name} (k = {coder.k})"
-        looks[name] = Method(label=label, imported=coder.metadata["imported"] != "ours")
+        looks[name] = MethodRelations(
+            label=label, imported=coder.metadata["imported"] != "ours"
+        )
         subject = Subject(coder, {"test": test})
         found = {
             key: value

@@ -258,7 +258,7 @@ def scores_of(rows: pd.DataFrame, own: Iterable[str] = ()) -> dict[str, pd.Serie
 
 
 def of_fronts(
-    points: pd.DataFrame, names: Names, rule: fronts.Rule, numbers: Numbers
+    points: pd.DataFrame, names: Names, rule: fronts.FrontRule, numbers: Numbers
 ) -> dict[str, Any]:
     """Return `fronts` and `windows`: each method's vertices, and where they are read.
 

@@ -6,7 +6,8 @@ Keep each image's `budget` (k') largest activations, fit a multinomial logistic
 regression on the truncated training codes, report top-1 on test. C is chosen on val,
 for every SAE and budget anew, from one fixed grid: with a fixed C the sign of a
 difference between methods depends on that C. The grid is tried upwards, until one is
-worse on val (`FALLEN`). `_softmax` says what is minimised, and how far.
+worse on val (`FALLEN`). `sae.scoring.softmax_solver` says what is minimised, and how
+far.
 
 Curve `probe`: top-1 by k', powers of 2 up to K. `probe_auc`, `probe_auc_above_1`: the
 normalised area under it (over K, over K - 1); `probe_auc_se`: the standard error of the
@@ -30,7 +31,7 @@ from sae.core.options import Count, Grid, Positive
 from sae.core.options import Options as Base
 from sae.data import store
 from sae.models.codes import Codes
-from sae.scoring.metrics import _softmax
+from sae.scoring import softmax_solver
 from sae.scoring.subject import Curve, Scores, Subject
 
 VERSION = 2
@@ -109,7 +110,7 @@ class _Trial(NamedTuple):
     C: float
     on_val: float
     right: Bool[np.ndarray, " images"]
-    fit: _softmax.Fit
+    fit: softmax_solver.Fit
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
@@ -176,7 +177,7 @@ def probe_embeddings(
         scale = np.sqrt(np.square(x["train"], dtype=np.float64).mean())
         for rows in x.values():
             rows /= scale
-        x = _softmax.principal(x, "train")
+        x = softmax_solver.principal(x, "train")
         top1 = fit(x, y, settings, device).top1
 
     manifest = splits["train"].manifest
@@ -230,14 +231,16 @@ def fit(
         device: to compute on.
     """
     classes, y_train = np.unique(y["train"], return_inverse=True)
-    features = {split: _softmax.features(rows, device) for split, rows in x.items()}
+    features = {
+        split: softmax_solver.features(rows, device) for split, rows in x.items()
+    }
     grid = sorted(options.C)
     # Of few validation images two at least.
     much_worse = max(FALLEN, 1.5 / len(y["val"]))
 
     trials: list[_Trial] = []
     for C in grid:
-        fitted = _softmax.fit(
+        fitted = softmax_solver.fit(
             features["train"],
             y_train,
             len(classes),
@@ -265,7 +268,7 @@ def fit(
     )
 
 
-def _extrapolate(fits: list[_softmax.Fit]) -> _softmax.Fit | None:
+def _extrapolate(fits: list[softmax_solver.Fit]) -> softmax_solver.Fit | None:
     """Return where the next fit starts.
 
     It is as far beyond the last fit as that is from the one before it.
