@@ -204,11 +204,11 @@ def _row_lengths(x: Float[np.ndarray, "samples d"]) -> Float[np.ndarray, "sample
 
 
 def total_variance(x: "np.ndarray | Tensor | Inputs") -> float:
-    """Sum the variances of all dimensions, in float64: E || x - E x ||^2, divided by N.
+    """Sum the variances of all dimensions, in float64: E || x - E x ||^2.
 
     Args:
         x: (N, d), N at least 1: an array, tensor or `Inputs`, of which a chunk is held
-            at a time.
+            at a time. The mean E is over these N rows.
     """
     row_count = 0
     mean = 0.0  # (d,) after the first chunk

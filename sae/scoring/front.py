@@ -139,20 +139,20 @@ def hull(
     """
     # The last key counts most: R^2, then the score, then the place.
     order = np.lexsort((np.arange(len(r2)), -np.asarray(score), -np.asarray(r2)))
-    vertices: list[int] = []
+    vertex_places: list[int] = []
     for newcomer in map(int, order):
         # Free disposal: what reconstructs no better and scores no higher is no vertex.
         # Scores of the vertices rise, so that the last one is the highest so far.
-        if vertices and not score[newcomer] > score[vertices[-1]]:
+        if vertex_places and not score[newcomer] > score[vertex_places[-1]]:
             continue
         # The last vertex goes if it does not rise above the line from the vertex before
         # it to the newcomer.
-        while len(vertices) > 1 and _lies_on_or_below(
-            vertices[-2], vertices[-1], newcomer, r2, score
+        while len(vertex_places) > 1 and _lies_on_or_below(
+            vertex_places[-2], vertex_places[-1], newcomer, r2, score
         ):
-            vertices.pop()
-        vertices.append(newcomer)
-    return vertices
+            vertex_places.pop()
+        vertex_places.append(newcomer)
+    return vertex_places
 
 
 def _lies_on_or_below(

@@ -36,7 +36,7 @@ class Recipe(Options):
     m: Count
     """Latents in the dictionary."""
     epochs: Count
-    """How often all rows are seen, permuted anew; the incomplete batch is dropped."""
+    """Passes over the rows, each permuted anew; its incomplete batch is dropped."""
     steps: Count | None = None
     """Steps of the optimiser, instead of `epochs`; the last epoch may end early."""
     batch_size: Count

@@ -14,6 +14,7 @@ Shapes in comments: N samples in a batch, d dimensions, m latents.
 """
 
 import logging
+import warnings
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -287,6 +288,34 @@ class Objective:
 
         decoded = DecodedBatch(x, encoded.a, picks, residual, error)
         return self.add_penalty_and_auxk(loss, decoded, step)
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Refuse an objective that changes the loss by a name that it had before.
+
+        Raises:
+            UserError: the class has a method `total`, which nothing would call.
+        """
+        super().__init_subclass__(**arguments)
+        if "total" in vars(cls):
+            raise UserError(
+                f"{cls.__module__}: the method total of an objective is called "
+                "add_penalty_and_auxk now, and takes a DecodedBatch (docs/api.md)"
+            )
+
+    def total(
+        self,
+        loss: Float[Tensor, ""],
+        reconstruction: Float[Tensor, ""],
+        x: Float[Tensor, "batch dims"],
+        a: Float[Tensor, "batch latents"],
+        picks: Picks,
+        residual: Float[Tensor, "batch dims"],
+        step: int,
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Call :meth:`add_penalty_and_auxk` by the name that it had before."""
+        warnings.warn("total is add_penalty_and_auxk now", FutureWarning, stacklevel=2)
+        batch = DecodedBatch(x, a, picks, residual, reconstruction)
+        return self.add_penalty_and_auxk(loss, batch, step)
 
     def add_penalty_and_auxk(
         self, loss: Float[Tensor, ""], batch: DecodedBatch, step: int

@@ -416,3 +416,17 @@ def test_a_latent_is_dead_as_soon_as_it_was_silent_for_dead_after_samples():
         objective.coder.b_enc[:5] -= 9.0
     _, parts = objective.loss(x, 0)
     assert parts["dead"] == (objective.since_fired == len(x)).sum() >= 5
+
+
+def test_the_earlier_name_of_a_seam_can_be_called_and_not_overridden():
+    x = data().double()
+    objective = make_objective(x, settings())
+    a = dense_activations(objective.coder, x).detach()
+    picks = of_each(a, 4)
+    error = torch.tensor(1.0, dtype=torch.float64)
+    with pytest.warns(FutureWarning, match="add_penalty_and_auxk"):
+        loss, parts = objective.total(error, error, x, a, picks, x, 0)
+    assert (float(loss), float(parts["reconstruction"])) == (1.0, 1.0)
+
+    with pytest.raises(UserError, match="total of an objective is called"):
+        type("Mine", (step.Objective,), {"total": lambda self: None})

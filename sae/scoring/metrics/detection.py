@@ -263,7 +263,8 @@ def judge_latents(
             difference = np.array(
                 [mean(train, firing) - mean(train, silent) for firing, silent in pairs]
             )
-            # Nothing is centred: that would change neither a difference nor an order.
+            # Nothing is centred here: it would change neither a difference of means nor
+            # the order of images.
             directions = (difference @ axes).astype(np.float32)
             auc[part] += aucs(ranked @ directions.T, codes[:, part]) / len(draws)
     return auc

@@ -104,13 +104,15 @@ class _Trial(NamedTuple):
         C: the inverse strength of the l2 penalty.
         on_val: share of the validation images whose label is predicted.
         right: whether each test image's label is predicted.
-        fit: the fit.
+        converged: whether the fit did not stop at `max_passes`.
+        passes: its passes over the training images.
     """
 
     C: float
     on_val: float
     right: Bool[np.ndarray, " images"]
-    fit: softmax_solver.Fit
+    converged: bool
+    passes: int
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
@@ -239,6 +241,8 @@ def fit(
     much_worse = max(FALLEN, 1.5 / len(y["val"]))
 
     trials: list[_Trial] = []
+    # Of earlier ones only the numbers are kept: weights of the whole grid are large.
+    last_fits: list[softmax_solver.Fit] = []
     for C in grid:
         fitted = softmax_solver.fit(
             features["train"],
@@ -247,11 +251,13 @@ def fit(
             C,
             options.tol,
             options.max_passes,
-            _extrapolate([trial.fit for trial in trials]),
+            _extrapolate(last_fits),
         )
         right_on_val = classes[fitted.predict(features["val"])] == y["val"]
         right_on_test = classes[fitted.predict(features["test"])] == y["test"]
-        trials.append(_Trial(C, float(right_on_val.mean()), right_on_test, fitted))
+        on_val = float(right_on_val.mean())
+        trials.append(_Trial(C, on_val, right_on_test, fitted.converged, fitted.passes))
+        last_fits = [*last_fits[-1:], fitted]
         best_on_val = max(trial.on_val for trial in trials)
         if best_on_val - trials[-1].on_val > much_worse:
             break
@@ -263,8 +269,8 @@ def fit(
         on_val=best.on_val,
         C=best.C,
         at_edge=len(grid) > 1 and best.C in (grid[0], grid[-1]),
-        converged=all(trial.fit.converged for trial in trials),
-        passes=sum(trial.fit.passes for trial in trials),
+        converged=all(trial.converged for trial in trials),
+        passes=sum(trial.passes for trial in trials),
     )
 
 

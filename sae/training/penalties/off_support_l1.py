@@ -1,6 +1,6 @@
 """Reg. 1 of arXiv:2606.27321: the l1 norm of what the selection leaves out.
 
-It is the norm of the activations of the masked latents.
+Of the masked latents these are the activations that were not selected.
 """
 
 from jaxtyping import Float
