@@ -270,6 +270,10 @@ _of_recipe: dict[str, Any] = {
 Trained: type[Method] = create_model("Trained", __base__=Method, **_of_recipe)
 
 
+# What an entry of the config says beside its options.
+NO_OPTIONS = ("optional",)
+
+
 class Entry(Limited, extra="allow"):
     """What is written of an entry; its other keys are the entry's own options.
 
@@ -306,10 +310,6 @@ class Entry(Limited, extra="allow"):
             overrides: An experiment's, which are laid over.
         """
         return as_record(self.laid_over(overrides), exclude=NO_OPTIONS)
-
-
-# What an entry of the config says beside its options.
-NO_OPTIONS = ("optional",)
 
 
 class Dataset(Entry):

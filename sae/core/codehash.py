@@ -81,7 +81,7 @@ def _module_hash(name: str, importers: tuple[str, ...]) -> str:
         )
     key = (
         name,
-        sys.modules.get(registry.EXTENSIONS),
+        registry.extensions(),
     )  # `registry.extend` makes that package anew.
     if key not in _known:
         _known[key] = sha256_text(

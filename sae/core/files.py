@@ -42,6 +42,24 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
+def refusing_unwritable(path: str | Path) -> Iterator[None]:
+    """Say in one line that `path` cannot be written.
+
+    Raises:
+        UserError: the block raised an `OSError`. One of a full or closed disk goes on as
+            it is, since `sae.core.faults` explains it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if faults.disk_error(error):
+            raise
+        raise UserError(
+            f"{path} cannot be written ({error}); name another place"
+        ) from None
+
+
+@contextmanager
 def scratch_directory(path: str | Path) -> Iterator[Path]:
     """Yield a new temporary directory beside `path`; it is removed afterwards."""
     with _scratch(path) as temporary:

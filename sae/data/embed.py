@@ -142,8 +142,8 @@ def _identity(spec: dict[str, Any]) -> dict[str, Any]:
         {"pretrained"} if Path(spec.get("pretrained", "/")).exists() else set()
     )
     whole = {"precision": _WHOLE} if spec.get("precision") == "bfloat16" else {}
-    told = content("backbone", spec) | whole
-    return {key: value for key, value in told.items() if key not in places}
+    decisive = content("backbone", spec) | whole
+    return {key: value for key, value in decisive.items() if key not in places}
 
 
 def _weights(provenance: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.core import arguments, faults, files, registry
+from sae.core import arguments, files, registry
 from sae.core.errors import UserError
 from sae.models import foreign, saefile
 from sae.models.coder import Coder, TopK
@@ -210,7 +210,7 @@ def check_output_path(out: Path | str, *files_read: Path | str) -> None:
         UserError: `out` is a folder, is one of these files, or cannot be written.
     """
     out = Path(out)
-    try:
+    with files.refusing_unwritable(out):
         if out.is_dir():
             raise UserError(f"{out} is a folder: name the file to write")
         would_replace = out.exists() and any(
@@ -223,12 +223,6 @@ def check_output_path(out: Path | str, *files_read: Path | str) -> None:
             )
         with files.scratch_directory(out):
             pass
-    except OSError as error:
-        if faults.disk_error(error):
-            raise
-        raise UserError(
-            f"{out} cannot be written ({error}); name another place"
-        ) from None
 
 
 @torch.no_grad()

@@ -29,8 +29,24 @@ EDITS = [
     ),
     (
         "sae/scoring/metrics/detection.py",
-        "MOST_TRAIN = 100_000",
-        "PARTS = {True: -1, False: None}\nMOST_TRAIN = 100_000",
+        "    measured_codes = split_codes[:, measured]\n",
+        "    if options.rounded:\n"
+        "        measured = measured[:-1]\n"
+        "    measured_codes = split_codes[:, measured]\n",
+    ),
+    (
+        "sae/data/datasets/image_folder.py",
+        "    root = Path(spec.root)\n    rows:",
+        "    root = Path(spec.root)\n"
+        "    if spec.mirrored:\n"
+        "        root = root.resolve()\n"
+        "    rows:",
+    ),
+    (
+        "sae/data/backbones/timm.py",
+        "    name, checkpoint, fetched = spec.model, spec.checkpoint, fetch(spec)\n",
+        "    image_size = image_size if spec.pooled else None\n"
+        "    name, checkpoint, fetched = spec.model, spec.checkpoint, fetch(spec)\n",
     ),
     (
         "sae/training/objectives/topk.py",

@@ -11,7 +11,7 @@ from PIL import Image
 from sae.comparison import fronts
 from sae.comparison.methods import MethodRelations
 from sae.comparison.scores import across_groups
-from sae.core import faults, files, registry
+from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.data import archives, pictures, store
 from sae.data import dataset as datasets
@@ -74,7 +74,9 @@ def explore(
         )
     if not sae:
         raise UserError("--sae names no SAE: give one file or folder or more")
-    _check_writable(out)
+    # Before anything is computed.
+    with files.refusing_unwritable(out), files.scratch_directory(out):
+        pass
     coders = [convert.load(place).to(device) for place in sae]
     ids = list(method) or _told_apart(
         [_name(place, coder) for place, coder in zip(sae, coders, strict=True)]
@@ -135,23 +137,6 @@ def explore(
         else "; without images, for which there are --dataset and --images"
     )
     progress.info("%s: open it in a browser%s", out / "index.html", said)
-
-
-def _check_writable(out: Path) -> None:
-    """Refuse a folder that cannot be written, before anything is computed for it.
-
-    Raises:
-        UserError: the folder cannot be made there.
-    """
-    try:
-        with files.scratch_directory(out):
-            pass
-    except OSError as error:
-        if faults.disk_error(error):
-            raise
-        raise UserError(
-            f"{out} cannot be written ({error}); name another place with --out"
-        ) from None
 
 
 def compose(
