@@ -46,8 +46,8 @@ def refusing_unwritable(path: str | Path) -> Iterator[None]:
     """Say in one line that `path` cannot be written.
 
     Raises:
-        UserError: the block raised an `OSError`. One of a full or closed disk goes on as
-            it is, since `sae.core.faults` explains it.
+        UserError: the block raised an `OSError`. One of a full or closed disk goes on
+            as it is, since `sae.core.faults` explains it.
     """
     try:
         yield
