@@ -113,7 +113,7 @@ def trains(folder):
         (starts, 1),
         pytest.param(plans, 2, marks=pytest.mark.slow),
         pytest.param(starts_its_first_job, 1, marks=pytest.mark.slow),
-        (trains, 3),
+        pytest.param(trains, 3, marks=pytest.mark.slow),
     ],
 )
 def test_one_line_says_what_is_kept_and_the_next_run_can_start(checkout, moment, times):
