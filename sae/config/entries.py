@@ -11,7 +11,7 @@ _CONSTANTS: dict[str, dict[str, tuple[type, tuple[str, ...]]]] = {
     "metric": {
         "STAGE": (str, paths.STAGES),
         "SPLITS": (list, SPLITS),
-        "READS": (list, (*SPLITS, "others", "siblings")),
+        "READS": (list, (*SPLITS, "others", "siblings", "concepts")),
     },
     "figure": {"READS": (list, ()), "CAPTION": (str, ())},
     "protocol": {"METRICS": (list, ())},
@@ -23,6 +23,7 @@ FITS_SAY = ("images", "strengths", "largest")
 _CODE = {
     "dataset": ["load"],
     "backbone": ["load"],
+    "annotation": ["load"],
     "objective": ["Objective"],
     "penalty": ["penalty"],
     "metric": ["score"],

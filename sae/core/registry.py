@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PACKAGES = {
     "dataset": "sae.data.datasets",
     "backbone": "sae.data.backbones",
+    "annotation": "sae.data.annotations",
     "objective": "sae.training.objectives",
     "penalty": "sae.training.penalties",
     "metric": "sae.scoring.metrics",

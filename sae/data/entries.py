@@ -22,6 +22,7 @@ from sae.core.options import (
 NAMED_BY = {
     "dataset": "type",
     "backbone": "loader",
+    "annotation": "source",
 }  # the key of a mapping that names its entry
 
 
@@ -43,7 +44,7 @@ class _OfAll(Options, extra="ignore"):
 
 
 def entry(
-    kind: Literal["dataset", "backbone"], spec: dict[str, Any]
+    kind: Literal["dataset", "backbone", "annotation"], spec: dict[str, Any]
 ) -> tuple[ModuleType, Any]:
     """The module that a mapping names, and what its functions take: its `Options`; without such a class the mapping.
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae.core.errors import UserError
+from sae.data.concepts import SplitConcepts
 from sae.data.store import Activations
 from sae.models.coder import Coder
 from sae.models.codes import Codes
@@ -69,6 +70,7 @@ class Subject:
             seeds, for a metric that reads them.
         shared: what is kept for all SAEs of a bank; give the same dict to each.
         backbone: name of the one whose embeddings the SAE was trained on.
+        concepts: {split: what people call its images}, for a metric that reads them.
     """
 
     def __init__(
@@ -78,11 +80,13 @@ class Subject:
         others: Mapping[str, Mapping[str, np.ndarray]] | None = None,
         shared: dict[Hashable, Any] | None = None,
         backbone: str = "",
+        concepts: Mapping[str, SplitConcepts] | None = None,
     ) -> None:
         self.coder = coder
         self.splits = splits
         self.others = others or {}
         self.backbone = backbone
+        self.concepts = dict(concepts or {})
         self.siblings: Sequence[Coder] = ()
         self.shared: dict[Hashable, Any] = {} if shared is None else shared
         # What is kept for this SAE alone.
@@ -101,6 +105,8 @@ class Subject:
         view.splits = _DeclaredSplits(
             {split: images for split, images in self.splits.items() if split in reads}
         )
+        if "concepts" not in reads:
+            view.concepts = {}
         view.others = {}
         if "others" in reads:
             view.others = {

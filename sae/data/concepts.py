@@ -1,0 +1,198 @@
+"""Annotations of a dataset: keywords that people gave its pictures, and pairs that differ in one attribute.
+
+They lie beside the dataset's index: `concepts.parquet` has a row for each image and
+keyword, `attributes.parquet` one for each image and attribute, and `concepts.json` says
+where they come from and holds the hashes of both. No embedding depends on them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse
+
+from sae.core import files
+from sae.core.errors import UserError
+from sae.data import artifacts
+from sae.data.entries import entry
+
+KEYWORDS = ["image_id", "concept"]
+ATTRIBUTES = ["image_id", "attribute", "value", "drawing"]
+MANIFEST, KEYWORD_FILE, ATTRIBUTE_FILE = (
+    "concepts.json",
+    "concepts.parquet",
+    "attributes.parquet",
+)
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What people say of a dataset's pictures.
+
+    Attributes:
+        keywords: A row for each image and keyword: `image_id`, `concept`.
+        attributes: A row for each image and attribute: `image_id`, `attribute`, `value`,
+            `drawing`. Pictures of one drawing differ in that attribute alone.
+    """
+
+    keywords: pd.DataFrame
+    attributes: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One attribute of the images of a split.
+
+    Attributes:
+        values: The names of its values, sorted.
+        value_numbers: (images,) places in `values`, -1 of an image without one.
+        drawing_numbers: (images,) which pictures differ in this attribute alone; -1 of an
+            image without a value.
+    """
+
+    values: list[str]
+    value_numbers: np.ndarray
+    drawing_numbers: np.ndarray
+
+
+@dataclass(frozen=True)
+class SplitConcepts:
+    """The annotations of the images of one split, in the order of its index.
+
+    Attributes:
+        names: The concepts of the whole dataset, sorted.
+        holds: (images, concepts) sparse, 1.0 where an image has the keyword.
+        attributes: By name.
+    """
+
+    names: list[str]
+    holds: scipy.sparse.csr_matrix
+    attributes: dict[str, Attribute]
+
+
+def build(
+    dataset_dir: Path,
+    spec: dict[str, Any],
+    artifacts_root: str | Path | None,
+) -> None:
+    """Write the annotations of a dataset beside its index.
+
+    Args:
+        dataset_dir: The folder that `sae.data.dataset.build` wrote.
+        spec: Where they come from: the mapping `concepts` of the dataset's entry.
+        artifacts_root: Folder of fetched artifacts; None where none are needed.
+
+    Raises:
+        UserError: the source is unknown or its files are not right, or an image that it
+            names is not in the index.
+    """
+    manifest = files.read_json(dataset_dir / "manifest.json", "manifest of dataset")
+    index_file = dataset_dir / "index.parquet"
+    files.check_sum(index_file, manifest["sha256"], dataset_dir / "manifest.json")
+    index = files.read_parquet(index_file)
+
+    module, options = entry("annotation", spec)
+    annotations = module.load(options, artifacts_root, index)
+    check(annotations, index)
+
+    keywords = annotations.keywords.sort_values(KEYWORDS, ignore_index=True)
+    attributes = annotations.attributes.sort_values(ATTRIBUTES, ignore_index=True)
+    (dataset_dir / MANIFEST).unlink(missing_ok=True)
+    files.write_parquet(dataset_dir / KEYWORD_FILE, keywords)
+    files.write_parquet(dataset_dir / ATTRIBUTE_FILE, attributes)
+    files.write_json(
+        dataset_dir / MANIFEST,
+        {
+            "spec": spec,
+            "index": manifest["sha256"],
+            "artifacts": artifacts.manifests(artifacts_root, spec),
+            "sha256": {
+                name: files.sha256(dataset_dir / name)
+                for name in (KEYWORD_FILE, ATTRIBUTE_FILE)
+            },
+        },
+    )
+
+
+def check(annotations: Annotations, index: pd.DataFrame) -> None:
+    """Check annotations against the index.
+
+    Raises:
+        UserError: columns are missing, an image is not in the index or has one keyword
+            or attribute twice.
+    """
+    tables = (
+        ("keywords", annotations.keywords, KEYWORDS, KEYWORDS),
+        ("attributes", annotations.attributes, ATTRIBUTES, ATTRIBUTES[:2]),
+    )
+    for what, table, columns, key in tables:
+        if list(table.columns) != columns:
+            raise UserError(
+                f"{what} have columns {list(table.columns)}, expected {columns}"
+            )
+        unknown = table.loc[~table["image_id"].isin(index["image_id"]), "image_id"]
+        if len(unknown):
+            raise UserError(
+                f"{what} name image {unknown.iloc[0]!r}, which is not in the dataset"
+            )
+        repeated = table[table.duplicated(key)]
+        if len(repeated):
+            first = repeated.iloc[0]
+            raise UserError(
+                f"{what}: image {first['image_id']!r} has {first[key[1]]!r} twice"
+            )
+
+
+def read(dataset_dir: Path) -> Annotations:
+    """Read the annotations beside a dataset's index.
+
+    Raises:
+        UserError: they are missing, altered, or of another index.
+    """
+    manifest = files.read_json(dataset_dir / MANIFEST, "manifest of concepts")
+    for name, digest in manifest["sha256"].items():
+        files.check_sum(dataset_dir / name, digest, dataset_dir / MANIFEST)
+    return Annotations(
+        files.read_parquet(dataset_dir / KEYWORD_FILE),
+        files.read_parquet(dataset_dir / ATTRIBUTE_FILE),
+    )
+
+
+def of_images(annotations: Annotations, image_ids: pd.Series) -> SplitConcepts:
+    """Return the annotations of some images, in their order.
+
+    Args:
+        annotations: Of the whole dataset.
+        image_ids: Of the images, unique.
+    """
+    place = pd.Series(np.arange(len(image_ids)), index=image_ids.to_numpy())
+    names = sorted(annotations.keywords["concept"].unique())
+    concept_number = pd.Series(np.arange(len(names)), index=names)
+
+    here = annotations.keywords[annotations.keywords["image_id"].isin(place.index)]
+    rows = place.loc[here["image_id"]].to_numpy()
+    columns = concept_number.loc[here["concept"]].to_numpy()
+    holds = scipy.sparse.csr_matrix(
+        (np.ones(len(here)), (rows, columns)), shape=(len(image_ids), len(names))
+    )
+
+    attributes = {}
+    for name, table in annotations.attributes.groupby("attribute"):
+        values = sorted(table["value"].unique())
+        value_number = pd.Series(np.arange(len(values)), index=values)
+        drawings = pd.Series(pd.factorize(table["drawing"], sort=True)[0], table.index)
+        of_split = table[table["image_id"].isin(place.index)]
+        rows = place.loc[of_split["image_id"]].to_numpy()
+        value_numbers = np.full(len(image_ids), -1)
+        value_numbers[rows] = value_number.loc[of_split["value"]].to_numpy()
+        drawing_numbers = np.full(len(image_ids), -1)
+        drawing_numbers[rows] = drawings.loc[of_split.index].to_numpy()
+        attributes[str(name)] = Attribute(values, value_numbers, drawing_numbers)
+    return SplitConcepts(names, holds, attributes)
+
+
+def no_attributes() -> pd.DataFrame:
+    """Return a table of attributes without rows, for a source that knows of none."""
+    return pd.DataFrame({column: pd.array([], dtype="str") for column in ATTRIBUTES})

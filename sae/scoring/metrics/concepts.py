@@ -1,0 +1,393 @@
+"""Whether latents mean what people call pictures: match with keywords, and switching with an attribute.
+
+Keywords and attributes are the dataset's (`sae.data.concepts`). Latents are chosen for a
+concept on training images and scored on the split (`sae.scoring.concept_matching`; kin to
+arXiv:2606.24716). A concept counts with enough images and groups in both splits; of
+concepts that hold for the same images one counts.
+
+`concepts_match`: the mean over concepts of F1 minus chance. `concepts_f1`,
+`concepts_chance`: its two parts; chance moves keywords between whole groups in both
+splits, and chooses latents again. `concepts_ceiling`: F1 of a linear probe on the
+embeddings, its threshold chosen on train. `concepts_count`: concepts that count.
+`concepts_pairs_{attribute}`: how surely latents switch where a picture changes in that
+attribute alone, 1 if always; `concepts_drawings_{attribute}`: of how many drawings.
+`concepts_named`: the share of the dictionary that has a name. On test, per latent:
+`concept`, the one of its best F1, with `concept_f1`, `concept_precision`,
+`concept_recall`, and `named`, whether that F1 passes what chance gives it.
+Of more than `MOST_TRAIN` training images a seeded sample stands for all.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from jaxtyping import Float, Int
+
+from sae.core.options import Count, Seed
+from sae.core.options import Options as Base
+from sae.data.concepts import SplitConcepts
+from sae.data.store import rows_of
+from sae.models.codes import Codes
+from sae.models.inputs import unit_rows
+from sae.scoring import concept_matching as matching
+from sae.scoring.subject import PerLatent, Scores, Subject
+
+VERSION = 1
+STAGE = "score"
+SPLITS = ("val", "test")
+READS = ("train", "concepts")
+ALONE = True
+SHOWN = ("concept_f1", "concept_precision", "concept_recall", "named")
+MOST_TRAIN = 100_000  # training images; of more a seeded sample stands for all
+RIDGE = 1e-2  # Of the probe, as a share of the mean variance of a dimension.
+NAME_LEVEL = 0.95  # A name's F1 passes that share of what chance gives.
+
+
+class Options(Base):
+    """Which concepts count, and how chance is drawn."""
+
+    least_train: Count = 20
+    """Training images of a concept at least."""
+    least_train_groups: Count = 5
+    """Groups in which these lie at least."""
+    least_split: Count = 5
+    """Images of a concept at least in the split that is scored."""
+    least_split_groups: Count = 3
+    """Groups in which these lie at least."""
+    latents: Count = 3
+    """Latents that may stand for a concept at most."""
+    draws: Count = 20
+    """Draws of chance."""
+    seed: Seed = 0
+    """Of these."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One split as this metric reads it.
+
+    Attributes:
+        holds: (images, concepts) sparse, of the concepts that count.
+        groups: (images,) numbers of groups.
+        weights: (images,) 1 over the size of an image's group.
+    """
+
+    holds: scipy.sparse.csr_matrix
+    groups: Int[np.ndarray, " images"]
+    weights: Float[np.ndarray, " images"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The concepts of a dataset that count for one split; the same for all SAEs.
+
+    Attributes:
+        names: Of the concepts.
+        train, split: Both sides, in the order of their images.
+        train_rows: The training images that are read.
+        train_concepts, split_concepts: All annotations of both sides.
+        ceiling: (concepts,) F1 of a linear probe on the embeddings.
+    """
+
+    names: list[str]
+    train: Side
+    split: Side
+    train_rows: Int[np.ndarray, " images"]
+    train_concepts: SplitConcepts
+    split_concepts: SplitConcepts
+    ceiling: Float[np.ndarray, " concepts"]
+
+
+def score(subject: Subject, split: str, options: Options) -> Scores:
+    """Score the match of one SAE's latents with concepts; nothing where no concept counts."""
+    if not {"train", split} <= subject.concepts.keys():
+        return {}
+    key = ("concepts", split, options.model_dump_json())
+    task = subject.once_for_all(key, lambda: make_task(subject, split, options))
+    train_fires = firing(subject.codes("train", MOST_TRAIN))
+    split_fires = firing(subject.codes(split))
+    scores: dict[str, Any] = {"concepts_count": len(task.names)}
+
+    if task.names:
+        chosen = matching.choose_latents(
+            train_fires, task.train.holds, task.train.weights, options.latents
+        )
+        f1 = matching.f1_of_chosen(
+            chosen, split_fires, task.split.holds, task.split.weights
+        )
+        chance, name_bar = draw_chance(task, train_fires, split_fires, options)
+        scores["concepts_match"] = float((f1 - chance).mean())
+        scores["concepts_f1"] = float(f1.mean())
+        scores["concepts_chance"] = float(chance.mean())
+        scores["concepts_ceiling"] = float(task.ceiling.mean())
+        scores |= name_latents(task, split_fires, name_bar, split == "test")
+
+    for name in sorted(task.split_concepts.attributes):
+        rate, drawings = pair_rate(task, name, train_fires, split_fires, options)
+        if drawings:
+            scores[f"concepts_pairs_{name}"] = rate
+            scores[f"concepts_drawings_{name}"] = drawings
+    return scores
+
+
+def firing(codes: Codes) -> scipy.sparse.csr_matrix:
+    """Return (images, latents), 1.0 where a latent fires."""
+    fires = codes.by_latent().tocsr()
+    return scipy.sparse.csr_matrix(
+        (np.ones(len(fires.data)), fires.indices, fires.indptr), shape=fires.shape
+    )
+
+
+def make_task(subject: Subject, split: str, options: Options) -> Task:
+    """Find the concepts that count, and how well a linear probe finds them."""
+    train_rows = subject.splits["train"].drawn(MOST_TRAIN)
+    train_concepts = take_rows(subject.concepts["train"], train_rows)
+    split_concepts = subject.concepts[split]
+    train_groups = group_numbers(subject, "train")[train_rows]
+    split_groups = group_numbers(subject, split)
+
+    is_enough = counts_enough(
+        train_concepts.holds,
+        train_groups,
+        options.least_train,
+        options.least_train_groups,
+    ) & counts_enough(
+        split_concepts.holds,
+        split_groups,
+        options.least_split,
+        options.least_split_groups,
+    )
+    both = scipy.sparse.vstack([train_concepts.holds, split_concepts.holds]).tocsc()
+    numbers = first_of_equal_columns(both, np.flatnonzero(is_enough))
+
+    train = Side(
+        train_concepts.holds[:, numbers],
+        train_groups,
+        matching.group_weights(train_groups),
+    )
+    held_out = Side(
+        split_concepts.holds[:, numbers],
+        split_groups,
+        matching.group_weights(split_groups),
+    )
+    train_embeddings = rows_of(subject.embeddings("train"), train_rows)
+    ceiling = probe_ceiling(
+        train_embeddings, train, subject.embeddings(split), held_out
+    )
+    names = [train_concepts.names[number] for number in numbers]
+    return Task(
+        names, train, held_out, train_rows, train_concepts, split_concepts, ceiling
+    )
+
+
+def take_rows(
+    concepts: SplitConcepts, rows: Int[np.ndarray, " images"]
+) -> SplitConcepts:
+    """Return the annotations of some images of a split."""
+    attributes = {
+        name: type(attribute)(
+            attribute.values,
+            attribute.value_numbers[rows],
+            attribute.drawing_numbers[rows],
+        )
+        for name, attribute in concepts.attributes.items()
+    }
+    return SplitConcepts(concepts.names, concepts.holds[rows], attributes)
+
+
+def group_numbers(subject: Subject, split: str) -> Int[np.ndarray, " images"]:
+    """Return the number of each image's group; without groups each image is one."""
+    groups = subject.groups(split)
+    if groups is None:
+        return np.arange(len(subject.embeddings(split)))
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def counts_enough(
+    holds: scipy.sparse.csr_matrix,
+    groups: Int[np.ndarray, " images"],
+    least_images: int,
+    least_groups: int,
+) -> np.ndarray:
+    """Return (concepts,) bool: whether a concept holds for enough images and groups."""
+    columns = holds.tocsc()
+    images_of_concept = np.diff(columns.indptr)
+    groups_of_concept = [
+        len(np.unique(groups[columns.indices[start:stop]]))
+        for start, stop in zip(columns.indptr, columns.indptr[1:], strict=False)
+    ]
+    return (images_of_concept >= least_images) & (
+        np.array(groups_of_concept, dtype=np.int64) >= least_groups
+    )
+
+
+def first_of_equal_columns(
+    columns: scipy.sparse.csc_matrix, numbers: Int[np.ndarray, " some"]
+) -> list[int]:
+    """Return those numbers whose column differs from the column of each earlier one."""
+    kept: list[int] = []
+    seen: set[bytes] = set()
+    for number in numbers:
+        rows = columns.indices[columns.indptr[number] : columns.indptr[number + 1]]
+        pattern = np.sort(rows).tobytes()
+        if pattern not in seen:
+            seen.add(pattern)
+            kept.append(int(number))
+    return kept
+
+
+def draw_chance(
+    task: Task,
+    train_fires: scipy.sparse.csr_matrix,
+    split_fires: scipy.sparse.csr_matrix,
+    options: Options,
+) -> tuple[Float[np.ndarray, " concepts"], Float[np.ndarray, " latents"]]:
+    """Draw what chance gives: keywords are moved between whole groups.
+
+    Returns:
+        The mean F1 of each concept, and for each latent the F1 that its best concept
+        has to pass to be its name.
+    """
+    f1_sums = np.zeros(len(task.names))
+    best_f1 = np.zeros((options.draws, split_fires.shape[1]))
+    for draw in range(options.draws):
+        generator = np.random.default_rng([options.seed, draw])
+        train_rows = matching.draw_moved_rows(task.train.groups, generator)
+        split_rows = matching.draw_moved_rows(task.split.groups, generator)
+        moved_train = task.train.holds[train_rows]
+        moved_split = task.split.holds[split_rows]
+
+        chosen = matching.choose_latents(
+            train_fires, moved_train, task.train.weights, options.latents
+        )
+        f1_sums += matching.f1_of_chosen(
+            chosen, split_fires, moved_split, task.split.weights
+        )
+        f1_alone = matching.f1_of_latents(split_fires, moved_split, task.split.weights)
+        best_f1[draw] = f1_alone.max(axis=0)
+    return f1_sums / options.draws, np.quantile(best_f1, NAME_LEVEL, axis=0)
+
+
+def name_latents(
+    task: Task,
+    fires: scipy.sparse.csr_matrix,
+    name_bar: Float[np.ndarray, " latents"],
+    of_each: bool,
+) -> Scores:
+    """Return the share of latents with a name, and with `of_each` what each is called."""
+    weights = task.split.weights
+    f1 = matching.f1_of_latents(fires, task.split.holds, weights)
+    best = f1.argmax(axis=0)
+    latents = np.arange(f1.shape[1])
+    best_f1 = f1[best, latents]
+    is_named = best_f1 > name_bar
+    scores: Scores = {"concepts_named": float(is_named.mean())}
+    if not of_each:
+        return scores
+
+    fired = fires.T @ weights
+    weighted_fires = scipy.sparse.diags_array(weights) @ fires
+    matched = (task.split.holds.T @ weighted_fires).toarray()[best, latents]
+    concept_weight = (task.split.holds.T @ weights)[best]
+    is_firing = fired > 0
+    precision = np.divide(
+        matched, fired, out=np.full(len(fired), np.nan), where=is_firing
+    )
+    names = [
+        task.names[number] if fires_at_all else None
+        for number, fires_at_all in zip(best, is_firing, strict=True)
+    ]
+    scores["concept"] = PerLatent(names)
+    scores["concept_f1"] = PerLatent(np.where(is_firing, best_f1, np.nan))
+    scores["concept_precision"] = PerLatent(precision)
+    scores["concept_recall"] = PerLatent(
+        np.where(is_firing, matched / concept_weight, np.nan)
+    )
+    scores["named"] = PerLatent(is_named.astype(float))
+    return scores
+
+
+def pair_rate(
+    task: Task,
+    attribute_name: str,
+    train_fires: scipy.sparse.csr_matrix,
+    split_fires: scipy.sparse.csr_matrix,
+    options: Options,
+) -> tuple[float, int]:
+    """Return how surely latents switch with an attribute, and of how many drawings.
+
+    The latents of each value are chosen on those training images that have the attribute:
+    what tells one value from the others is asked, not what tells such images from all.
+    """
+    on_train = task.train_concepts.attributes[attribute_name]
+    on_split = task.split_concepts.attributes[attribute_name]
+    has_value = np.flatnonzero(on_train.value_numbers >= 0)
+    value_numbers = on_train.value_numbers[has_value]
+    holds = scipy.sparse.csr_matrix(
+        (np.ones(len(has_value)), (np.arange(len(has_value)), value_numbers)),
+        shape=(len(has_value), len(on_train.values)),
+    )
+    weights = matching.group_weights(task.train.groups[has_value])
+    chosen = matching.choose_latents(
+        train_fires[has_value], holds, weights, options.latents
+    )
+    return matching.swap_rate(
+        chosen, split_fires, on_split.value_numbers, on_split.drawing_numbers
+    )
+
+
+def probe_ceiling(
+    train_embeddings: np.ndarray,
+    train: Side,
+    split_embeddings: np.ndarray,
+    split: Side,
+) -> Float[np.ndarray, " concepts"]:
+    """Return F1 of a linear probe on embeddings for each concept, by ridge regression.
+
+    Its threshold is the one of highest F1 on the training images.
+    """
+    if not train.holds.shape[1]:
+        return np.zeros(0)
+    train_rows = unit_rows(np.asarray(train_embeddings, dtype=np.float32))
+    split_rows = unit_rows(np.asarray(split_embeddings, dtype=np.float32))
+    mean = np.average(train_rows, axis=0, weights=train.weights)
+    train_rows = (train_rows - mean).astype(np.float64)
+    split_rows = (split_rows - mean).astype(np.float64)
+
+    weighted = train_rows * train.weights[:, None]
+    gram = weighted.T @ train_rows
+    ridge = RIDGE * np.trace(gram) / len(gram)
+    targets = (train.holds.T @ weighted).T
+    directions = np.linalg.solve(gram + ridge * np.eye(len(gram)), targets)
+
+    f1 = np.zeros(train.holds.shape[1])
+    train_holds = train.holds.tocsc()
+    split_holds = split.holds.tocsc()
+    for concept in range(len(f1)):
+        on_train = train_rows @ directions[:, concept]
+        on_split = split_rows @ directions[:, concept]
+        train_truth = train_holds[:, [concept]].toarray().ravel() > 0
+        split_truth = split_holds[:, [concept]].toarray().ravel() > 0
+        threshold = best_threshold(on_train, train_truth, train.weights)
+        guess = on_split >= threshold
+        f1[concept] = matching.f_score(
+            split.weights[guess & split_truth].sum(),
+            split.weights[guess].sum(),
+            split.weights[split_truth].sum(),
+            1.0,
+        )
+    return f1
+
+
+def best_threshold(
+    value: Float[np.ndarray, " images"],
+    truth: np.ndarray,
+    weights: Float[np.ndarray, " images"],
+) -> float:
+    """Return the threshold from which on "the concept holds" has the highest F1."""
+    order = np.argsort(-value, kind="stable")
+    matched = np.cumsum((weights * truth)[order])
+    fired = np.cumsum(weights[order])
+    f1 = matching.f_score(matched, fired, np.sum(weights * truth), 1.0)
+    return float(value[order[f1.argmax()]])
