@@ -1,0 +1,109 @@
+"""What people call pictures: where it comes from, and what is refused."""
+
+import pandas as pd
+import pytest
+
+from sae.core import files
+from sae.core.errors import UserError
+from sae.data import concepts, indexing
+from sae.data.annotations import cldr_emoji
+
+INDEX = indexing.frame(
+    ["a.png", "b.png", "c.png"],
+    ["a.png", "b.png", "c.png"],
+    ["train", "train", "test"],
+    [0, 1, 1],
+    ["cat", "dog", "dog"],
+)
+
+
+@pytest.fixture
+def dataset_dir(tmp_path):
+    """A dataset of three images as `sae.data.dataset.build` leaves it."""
+    folder = tmp_path / "dataset"
+    files.write_parquet(folder / "index.parquet", INDEX)
+    digest = files.sha256(folder / "index.parquet")
+    files.write_json(folder / "manifest.json", {"sha256": digest})
+    return folder
+
+
+def write_csv(folder, text):
+    (folder / "mine.csv").write_text(text)
+    return {"source": "csv", "file": str(folder / "mine.csv")}
+
+
+def test_keywords_of_ones_own_are_read_in_the_order_of_a_split(dataset_dir, tmp_path):
+    text = "image,concept\nc.png,animal\na.png,pet\na.png,animal\n"
+    concepts.build(dataset_dir, write_csv(tmp_path, text), None)
+    annotations = concepts.read(dataset_dir)
+    split = concepts.of_images(annotations, pd.Series(["b.png", "a.png"]))
+    assert split.names == ["animal", "pet"]
+    assert split.holds.toarray().tolist() == [[0, 0], [1, 1]]
+    assert split.attributes == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image;concept\n", "begins with 'image;concept', expected 'image,concept'"),
+        ("", "begins with 'nothing'"),
+        ("image,concept\na.png,pet\nd.png,pet\n", "row 3 names the image 'd.png'"),
+        ("image,concept\na.png\n", "row 2 is 'a.png', expected 'image,concept'"),
+        ("image,concept\na.png, \n", "row 2 is"),
+        ("image,concept\na.png,pet\n\na.png,pet\n", "row 4 says the same as row 2"),
+    ],
+)
+def test_a_wrong_row_is_one_line_with_its_number(dataset_dir, tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        concepts.build(dataset_dir, write_csv(tmp_path, text), None)
+    assert not (dataset_dir / "concepts.json").exists()
+
+
+def test_altered_annotations_are_refused(dataset_dir):
+    concepts.build(dataset_dir, {"source": "classes"}, None)
+    path = dataset_dir / "concepts.parquet"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match=r"concepts\.parquet"):
+        concepts.read(dataset_dir)
+
+
+def test_classes_are_concepts_where_nothing_else_is_said(dataset_dir):
+    concepts.build(dataset_dir, {"source": "classes"}, None)
+    split = concepts.of_images(concepts.read(dataset_dir), INDEX["image_id"])
+    assert split.names == ["cat", "dog"]
+    assert split.holds.toarray().tolist() == [[1, 0], [0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        # A firefighter: a woman of medium skin tone.
+        (
+            ["1F469", "1F3FD", "200D", "1F692"],
+            {
+                ("vendor", "google", "1F469-1F3FD-200D-1F692"),
+                ("tone", "medium", "google/1F469-200D-1F692"),
+                ("sex", "female", "google/adult-1F3FD-200D-1F692"),
+            },
+        ),
+        # A person running, as a man: the sign says so, and a selector says nothing.
+        (
+            ["1F3C3", "200D", "2642", "FE0F"],
+            {
+                ("vendor", "google", "1F3C3-200D-2642"),
+                ("sex", "male", "google/1F3C3-200D-sign"),
+            },
+        ),
+        # Two people of two tones and sexes have no single value.
+        (
+            ["1F469", "1F3FB", "200D", "1F468", "1F3FF"],
+            {("vendor", "google", "1F469-1F3FB-200D-1F468-1F3FF")},
+        ),
+    ],
+)
+def test_attributes_follow_from_code_points(points, expected):
+    assert set(cldr_emoji.attributes_of("google", points)) == expected
+
+
+def test_keywords_are_those_of_the_emoji_without_its_tone():
+    assert cldr_emoji.without_tone(["1F469", "1F3FD", "200D", "FE0F"]) == "1F469-200D"
