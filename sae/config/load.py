@@ -166,6 +166,7 @@ def load(
         f"{kind}s": _entries(kind, written, raw, artifacts, problems)
         for kind in ENTRIES
     }
+    entries["datasets"] = _with_concepts(entries["datasets"], artifacts, problems)
     config = resolve(written.model_copy(update=entries), raw["methods"], problems)
     problems.end()
     taken = paths.shared().union(reserved, MEANT_OTHERWISE)
@@ -208,6 +209,28 @@ def _entries(
                     f"{section}.{name}.artifacts", artifact_names(built.spec), artifacts
                 )
     return found
+
+
+def _with_concepts(
+    datasets: dict[str, Any], artifacts: Collection[str] | None, problems: Problems
+) -> dict[str, Any]:
+    """Return the datasets, the `concepts` of each of the class of the source that it names."""
+    complete = {}
+    for name, dataset in datasets.items():
+        key = f"datasets.{name}.concepts"
+        given = dataset.concepts
+        model = problems.tried(
+            f"{key}.source", entry_model, "annotation", given.source
+        )
+        if model is None:
+            continue
+        built = problems.build(model, given.model_dump(exclude_unset=True), key)
+        if built is None:
+            continue
+        if artifacts is not None:
+            problems.known(f"{key}.artifacts", artifact_names(built.spec), artifacts)
+        complete[name] = dataset.model_copy(update={"concepts": built})
+    return complete
 
 
 def _check_json(key: str, value: Any, problems: Problems) -> None:

@@ -133,6 +133,13 @@ class Gallery(Limited):
     """One of the experiment's; the first, if not given."""
 
 
+class Concepts(Limited):
+    """How an experiment scores the match of latents with concepts."""
+
+    test: Literal["all", "baselines"] = "all"
+    """Whose scores on test are computed: of all methods, or of baselines and controls alone."""
+
+
 class Experiment(Limited):
     """A grid of datasets, backbones, k, methods and seeds, and a target of Snakemake."""
 
@@ -159,6 +166,8 @@ class Experiment(Limited):
     """By metric: options that differ from those of `metrics`, or {} to have one that is `optional` there."""
     gallery: Gallery = Gallery()
     """The cell that the galleries show."""
+    concepts: Concepts = Concepts()
+    """How the match of latents with concepts is scored."""
     protocols: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = Field(
         {"paper": {}}
     )
@@ -290,7 +299,7 @@ class Entry(Limited, extra="allow"):
         Of later options (`sae.core.options.Later`) it has those that are not at the value
         that their absence stands for, whether they are written or not.
         """
-        no_content = {"label", "family"}
+        no_content = {"label", "family", "concepts"}
         written = self.model_dump(
             by_alias=True, exclude_unset=True, exclude_none=True, exclude=no_content
         )
@@ -312,6 +321,20 @@ class Entry(Limited, extra="allow"):
         return as_record(self.laid_over(overrides), exclude=NO_OPTIONS)
 
 
+class Annotation(Entry):
+    """Where the names come from that people gave a dataset's images."""
+
+    source: str
+    """A file in sae/data/annotations/, or one of your own."""
+
+
+def _file_of_concepts(given: Any) -> Any:
+    """Return the mapping that a path of a CSV stands for; all else as it is."""
+    if isinstance(given, str):
+        return {"source": "csv", "file": given}
+    return given
+
+
 class Dataset(Entry):
     """An entry of `datasets`."""
 
@@ -322,6 +345,10 @@ class Dataset(Entry):
     label: Label = None
     duplicates: Literal["allow"] | None = None
     """Whether the same image may lie in several splits; an error, if not given."""
+    concepts: Annotated[Annotation, BeforeValidator(_file_of_concepts)] = Annotation(
+        source="classes"
+    )
+    """What people call its images (docs/data.md): a CSV, or a `source` with its options; the classes, if not given."""
 
 
 class ImageDataset(Dataset):
@@ -384,7 +411,7 @@ class Protocol(Entry):
 
 
 def entry_model(
-    kind: Literal["dataset", "backbone", "metric", "protocol"], name: str
+    kind: Literal["dataset", "backbone", "annotation", "metric", "protocol"], name: str
 ) -> type[Entry]:
     """The class of what may be written of an entry: what all of its kind have, :func:`extended` by its own options."""
     constants = head_of(kind, name).constants
@@ -393,6 +420,8 @@ def entry_model(
         common = ImageDataset if constants.get("HAS_IMAGES", True) else Dataset
     elif kind == "backbone":
         common = Network if constants.get("READS_IMAGES", True) else Backbone
+    elif kind == "annotation":
+        common = Annotation
     return extended(common, kind, name)
 
 

@@ -18,13 +18,12 @@ from sae.core.errors import UserError
 from sae.data import artifacts
 from sae.data.entries import entry
 
+VERSION = 1
 KEYWORDS = ["image_id", "concept"]
 ATTRIBUTES = ["image_id", "attribute", "value", "drawing"]
-MANIFEST, KEYWORD_FILE, ATTRIBUTE_FILE = (
-    "concepts.json",
-    "concepts.parquet",
-    "attributes.parquet",
-)
+MANIFEST = "concepts.json"
+KEYWORD_FILE = "concepts.parquet"
+ATTRIBUTE_FILE = "attributes.parquet"
 
 
 @dataclass(frozen=True)
@@ -158,6 +157,15 @@ def read(dataset_dir: Path) -> Annotations:
         files.read_parquet(dataset_dir / KEYWORD_FILE),
         files.read_parquet(dataset_dir / ATTRIBUTE_FILE),
     )
+
+
+def sums(dataset_dir: Path) -> dict[str, str]:
+    """Return the hashes of the annotations beside a dataset's index, by file.
+
+    Raises:
+        UserError: they are missing.
+    """
+    return files.read_json(dataset_dir / MANIFEST, "manifest of concepts")["sha256"]
 
 
 def of_images(annotations: Annotations, image_ids: pd.Series) -> SplitConcepts:

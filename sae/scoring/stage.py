@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from sae.bank.read import Bank, BankedSae
 from sae.bank.read import read as read_bank
@@ -27,7 +28,7 @@ from sae.core import files, headway, registry, versions
 from sae.core.errors import UserError
 from sae.core.options import Options, as_record, from_record
 from sae.core.paths import TABLES_OF_STAGE
-from sae.data import store
+from sae.data import concepts, store
 from sae.data.splits import SPLITS
 from sae.models.coder import Coder
 from sae.scoring import rows
@@ -46,9 +47,12 @@ class Settings(Options):
     Attributes:
         metrics: {name: its options, or None for the defaults}; metrics of other stages
             are passed over.
+        tested: {metric: the methods whose test scores it computes}; of a metric that is
+            not named, those of all methods.
     """
 
     metrics: dict[str, dict[str, Any] | None]
+    tested: dict[str, list[str]] = Field({})
 
 
 class StageTables(NamedTuple):
@@ -97,6 +101,7 @@ def run(
     out: Path,
     *,
     others: dict[str, Path] | None = None,
+    concepts_dir: Path | None = None,
     device: str = "cpu",
 ) -> None:
     """Score a bank; write `out`/metrics.parquet, curves.parquet and latents.parquet.
@@ -112,6 +117,7 @@ def run(
         settings: metrics with their options; those of other stages are passed over.
         out: the folder to write into.
         others: {backbone: folder of its splits} of the experiment's other backbones.
+        concepts_dir: folder of the dataset's annotations (`sae.data.concepts`).
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
     Raises:
@@ -137,7 +143,15 @@ def run(
         name: options_of(name, settings.metrics[name]) for name in for_all + for_judged
     }
     row_folder = out.parent / ".rows" / stage
-    scorer = Scorer(options, activations_dir, others or {}, row_folder, device)
+    scorer = Scorer(
+        options,
+        activations_dir,
+        others or {},
+        row_folder,
+        device,
+        concepts_dir=concepts_dir,
+        tested=settings.tested,
+    )
     with scorer.kept():
         stage_tables = scorer.score(bank, work)
     for name, table in zip(TABLES_OF_STAGE, stage_tables, strict=True):
@@ -181,6 +195,8 @@ class Scorer:
         folder: of the row stores.
         device: of PyTorch.
         splits: a metric's other splits are left out.
+        concepts_dir: folder of the annotations of the bank's images.
+        tested: as in :class:`Settings`.
     """
 
     def __init__(
@@ -191,6 +207,9 @@ class Scorer:
         folder: Path,
         device: str,
         splits: Sequence[str] = SPLITS,
+        *,
+        concepts_dir: Path | None = None,
+        tested: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         # Code and its version are read together: an edit while the stage runs belongs
         # to the next run.
@@ -215,6 +234,8 @@ class Scorer:
             split: activations / split for split in SPLITS if split in splits_read
         }
         self._other_folders = others
+        self._concepts_dir = concepts_dir
+        self._tested = tested or {}
         self._sums_of = functools.cache(_sums_of)
         self._kept_for_all: dict[Hashable, Any] = {}
         self.asked = 0
@@ -277,6 +298,9 @@ class Scorer:
             for name in metrics:
                 if split not in self._modules[name].SPLITS:
                     continue
+                tested_methods = self._tested.get(name, [entry.method])
+                if split == "test" and entry.method not in tested_methods:
+                    continue
                 scores = scores_by_split.setdefault(split, {})
                 if not entry.ok:
                     continue
@@ -302,6 +326,7 @@ class Scorer:
             self._other_embeddings,
             self._kept_for_all,
             bank.backbone,
+            self._concepts,
         )
 
     def _compute(
@@ -342,6 +367,8 @@ class Scorer:
             }
             # A name decides only who is a judge of whom.
             identity["backbone"] = bank.backbone
+        if "concepts" in reads and self._concepts_dir is not None:
+            identity["concepts"] = concepts.sums(self._concepts_dir)
         if "siblings" in reads:
             siblings = bank.siblings(entry)
             identity["siblings"] = sorted(str(sibling.sha256) for sibling in siblings)
@@ -352,6 +379,17 @@ class Scorer:
         """Images of the splits that metrics read, by split."""
         return {
             split: store.read(folder) for split, folder in self._split_folders.items()
+        }
+
+    @functools.cached_property
+    def _concepts(self) -> dict[str, concepts.SplitConcepts]:
+        """What people call the images of the splits that metrics read, by split."""
+        if self._concepts_dir is None:
+            return {}
+        annotations = concepts.read(self._concepts_dir)
+        return {
+            split: concepts.of_images(annotations, images.index["image_id"])
+            for split, images in self._activations.items()
         }
 
     @functools.cached_property

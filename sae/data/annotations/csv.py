@@ -14,6 +14,7 @@ from sae.data import csv_tables
 from sae.data.concepts import Annotations, no_attributes
 
 VERSION = 1
+FILES = ("{file}",)
 COLUMNS = ["image", "concept"]
 
 

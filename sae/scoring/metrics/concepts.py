@@ -1,4 +1,4 @@
-"""Whether latents mean what people call pictures: match with keywords, and switching with an attribute.
+"""Score whether latents mean what people call pictures.
 
 Keywords and attributes are the dataset's (`sae.data.concepts`). Latents are chosen for a
 concept on training images and scored on the split (`sae.scoring.concept_matching`; kin to
@@ -11,7 +11,7 @@ splits, and chooses latents again. `concepts_ceiling`: F1 of a linear probe on t
 embeddings, its threshold chosen on train. `concepts_count`: concepts that count.
 `concepts_pairs_{attribute}`: how surely latents switch where a picture changes in that
 attribute alone, 1 if always; `concepts_drawings_{attribute}`: of how many drawings.
-`concepts_named`: the share of the dictionary that has a name. On test, per latent:
+`concepts_pairs`: the mean of these over attributes. `concepts_named`: the share of the dictionary that has a name. On test, per latent:
 `concept`, the one of its best F1, with `concept_f1`, `concept_precision`,
 `concept_recall`, and `named`, whether that F1 passes what chance gives it.
 Of more than `MOST_TRAIN` training images a seeded sample stands for all.
@@ -60,7 +60,7 @@ class Options(Base):
     draws: Count = 20
     """Draws of chance."""
     seed: Seed = 0
-    """Of these."""
+    """The seed of the draws of chance."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,15 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         scores["concepts_ceiling"] = float(task.ceiling.mean())
         scores |= name_latents(task, split_fires, name_bar, split == "test")
 
+    rates = []
     for name in sorted(task.split_concepts.attributes):
         rate, drawings = pair_rate(task, name, train_fires, split_fires, options)
         if drawings:
+            rates.append(rate)
             scores[f"concepts_pairs_{name}"] = rate
             scores[f"concepts_drawings_{name}"] = drawings
+    if rates:
+        scores["concepts_pairs"] = float(np.mean(rates))
     return scores
 
 
@@ -298,13 +302,13 @@ def name_latents(
         task.names[number] if fires_at_all else None
         for number, fires_at_all in zip(best, is_firing, strict=True)
     ]
-    scores["concept"] = PerLatent(names)
-    scores["concept_f1"] = PerLatent(np.where(is_firing, best_f1, np.nan))
-    scores["concept_precision"] = PerLatent(precision)
-    scores["concept_recall"] = PerLatent(
-        np.where(is_firing, matched / concept_weight, np.nan)
-    )
-    scores["named"] = PerLatent(is_named.astype(float))
+    f1_or_nan = np.where(is_firing, best_f1, np.nan)
+    recall = np.where(is_firing, matched / concept_weight, np.nan)
+    scores["concept"] = PerLatent(names, of_judged=True)
+    scores["concept_f1"] = PerLatent(f1_or_nan, of_judged=True)
+    scores["concept_precision"] = PerLatent(precision, of_judged=True)
+    scores["concept_recall"] = PerLatent(recall, of_judged=True)
+    scores["named"] = PerLatent(is_named.astype(float), of_judged=True)
     return scores
 
 
