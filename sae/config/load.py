@@ -219,9 +219,7 @@ def _with_concepts(
     for name, dataset in datasets.items():
         key = f"datasets.{name}.concepts"
         given = dataset.concepts
-        model = problems.tried(
-            f"{key}.source", entry_model, "annotation", given.source
-        )
+        model = problems.tried(f"{key}.source", entry_model, "annotation", given.source)
         if model is None:
             continue
         built = problems.build(model, given.model_dump(exclude_unset=True), key)

@@ -21,6 +21,8 @@ from sae.data.entries import entry
 VERSION = 1
 KEYWORDS = ["image_id", "concept"]
 ATTRIBUTES = ["image_id", "attribute", "value", "drawing"]
+# Between several concepts in one text; no concept's name has it.
+SEPARATOR = " | "
 MANIFEST = "concepts.json"
 KEYWORD_FILE = "concepts.parquet"
 ATTRIBUTE_FILE = "attributes.parquet"
@@ -120,7 +122,7 @@ def check(annotations: Annotations, index: pd.DataFrame) -> None:
 
     Raises:
         UserError: columns are missing, an image is not in the index or has one keyword
-            or attribute twice.
+            or attribute twice, or a keyword has the separator in it.
     """
     tables = (
         ("keywords", annotations.keywords, KEYWORDS, KEYWORDS),
@@ -142,6 +144,13 @@ def check(annotations: Annotations, index: pd.DataFrame) -> None:
             raise UserError(
                 f"{what}: image {first['image_id']!r} has {first[key[1]]!r} twice"
             )
+    names = annotations.keywords["concept"]
+    with_separator = names[names.str.contains(SEPARATOR.strip(), regex=False)]
+    if len(with_separator):
+        raise UserError(
+            f"the keyword {with_separator.iloc[0]!r} contains "
+            f"{SEPARATOR.strip()!r}, which parts keywords; write it without"
+        )
 
 
 def read(dataset_dir: Path) -> Annotations:

@@ -13,7 +13,8 @@ embeddings, its threshold chosen on train. `concepts_count`: concepts that count
 attribute alone, 1 if always; `concepts_drawings_{attribute}`: of how many drawings.
 `concepts_pairs`: the mean of these over attributes. `concepts_named`: the share of the dictionary that has a name. On test, per latent:
 `concept`, the one of its best F1, with `concept_f1`, `concept_precision`,
-`concept_recall`, and `named`, whether that F1 passes what chance gives it.
+`concept_recall`, `named`, whether that F1 passes what chance gives it, and `stands_for`,
+the concepts that it was chosen for on training images.
 Of more than `MOST_TRAIN` training images a seeded sample stands for all.
 """
 
@@ -26,7 +27,7 @@ from jaxtyping import Float, Int
 
 from sae.core.options import Count, Seed
 from sae.core.options import Options as Base
-from sae.data.concepts import SplitConcepts
+from sae.data.concepts import SEPARATOR, SplitConcepts
 from sae.data.store import rows_of
 from sae.models.codes import Codes
 from sae.models.inputs import unit_rows
@@ -38,7 +39,14 @@ STAGE = "score"
 SPLITS = ("val", "test")
 READS = ("train", "concepts")
 ALONE = True
-SHOWN = ("concept_f1", "concept_precision", "concept_recall", "named")
+SHOWN = (
+    "concept",
+    "concept_f1",
+    "concept_precision",
+    "concept_recall",
+    "named",
+    "stands_for",
+)
 MOST_TRAIN = 100_000  # training images; of more a seeded sample stands for all
 RIDGE = 1e-2  # Of the probe, as a share of the mean variance of a dimension.
 NAME_LEVEL = 0.95  # A name's F1 passes that share of what chance gives.
@@ -121,7 +129,10 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         scores["concepts_f1"] = float(f1.mean())
         scores["concepts_chance"] = float(chance.mean())
         scores["concepts_ceiling"] = float(task.ceiling.mean())
-        scores |= name_latents(task, split_fires, name_bar, split == "test")
+        scores.update(name_latents(task, split_fires, name_bar, split == "test"))
+        if split == "test":
+            stands_for = concepts_of_latents(chosen, task.names, split_fires.shape[1])
+            scores["stands_for"] = PerLatent(stands_for, of_judged=True)
 
     rates = []
     for name in sorted(task.split_concepts.attributes):
@@ -310,6 +321,22 @@ def name_latents(
     scores["concept_recall"] = PerLatent(recall, of_judged=True)
     scores["named"] = PerLatent(is_named.astype(float), of_judged=True)
     return scores
+
+
+def concepts_of_latents(
+    chosen: matching.ChosenLatents, names: list[str], m: int
+) -> list[str | None]:
+    """Return for each of m latents the concepts that it was chosen to stand for.
+
+    Returns:
+        (m,) names joined by `SEPARATOR`, None of a latent that stands for no concept.
+    """
+    names_by_latent: list[list[str]] = [[] for _ in range(m)]
+    for latents in chosen.latents:
+        for name, latent in zip(names, latents, strict=True):
+            if latent >= 0:
+                names_by_latent[latent].append(name)
+    return [SEPARATOR.join(sorted(of_latent)) or None for of_latent in names_by_latent]
 
 
 def pair_rate(
