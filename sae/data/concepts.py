@@ -5,6 +5,7 @@ keyword, `attributes.parquet` one for each image and attribute, and `concepts.js
 where they come from and holds the hashes of both. No embedding depends on them.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,7 @@ def read(dataset_dir: Path) -> Annotations:
     """Read the annotations beside a dataset's index.
 
     Raises:
-        UserError: they are missing, altered, or of another index.
+        UserError: they are missing or altered.
     """
     manifest = files.read_json(dataset_dir / MANIFEST, "manifest of concepts")
     for name, digest in manifest["sha256"].items():
@@ -208,6 +209,36 @@ def of_images(annotations: Annotations, image_ids: pd.Series) -> SplitConcepts:
         drawing_numbers[rows] = drawings.loc[of_split.index].to_numpy()
         attributes[str(name)] = Attribute(values, value_numbers, drawing_numbers)
     return SplitConcepts(names, holds, attributes)
+
+
+def from_keywords(
+    keywords: Mapping[str, Sequence[Iterable[str]]],
+) -> dict[str, SplitConcepts]:
+    """Return annotations without attributes of keywords in lists.
+
+    Args:
+        keywords: {split: for each of its images, its keywords}; a keyword that stands
+            twice counts once.
+
+    Returns:
+        {split: its annotations}; the concepts are those of all splits.
+    """
+    rows = [
+        (f"{split}/{number}", word)
+        for split, images in keywords.items()
+        for number, of_image in enumerate(images)
+        for word in sorted(set(of_image))
+    ]
+    annotations = Annotations(
+        pd.DataFrame(rows, columns=KEYWORDS, dtype="str"), no_attributes()
+    )
+    return {
+        split: of_images(
+            annotations,
+            pd.Series([f"{split}/{number}" for number in range(len(images))]),
+        )
+        for split, images in keywords.items()
+    }
 
 
 def no_attributes() -> pd.DataFrame:

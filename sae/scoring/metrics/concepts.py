@@ -11,11 +11,13 @@ splits, and chooses latents again. `concepts_ceiling`: F1 of a linear probe on t
 embeddings, its threshold chosen on train. `concepts_count`: concepts that count.
 `concepts_pairs_{attribute}`: how surely latents switch where a picture changes in that
 attribute alone, 1 if always; `concepts_drawings_{attribute}`: of how many drawings.
-`concepts_pairs`: the mean of these over attributes. `concepts_named`: the share of the dictionary that has a name. On test, per latent:
-`concept`, the one of its best F1, with `concept_f1`, `concept_precision`,
-`concept_recall`, `named`, whether that F1 passes what chance gives it, and `stands_for`,
-the concepts that it was chosen for on training images.
-Of more than `MOST_TRAIN` training images a seeded sample stands for all.
+`concepts_pairs`: the mean of these over attributes.
+`concepts_named`: the share of the dictionary that has a name.
+
+On test, per latent: `concept`, the one of its best F1, with `concept_f1`,
+`concept_precision`, `concept_recall`, `named`, whether that F1 passes what chance gives
+it, and `stands_for`, the concepts that it was chosen for on training images. Of more
+than `MOST_TRAIN` training images a seeded sample stands for all.
 """
 
 from dataclasses import dataclass
