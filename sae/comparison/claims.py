@@ -40,7 +40,7 @@ class Evidence:
 
     Attributes:
         picked: One row for each cell, method and seed: the SAE that was chosen
-            (:func:`sae.scoring.selection.chosen`).
+            (:func:`sae.scoring.selection.chosen_rows`).
         tables: The paper's numbers.
         rule: The rule of intervals and verdicts.
         names: The experiment's methods.
