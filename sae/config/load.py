@@ -18,7 +18,7 @@ import yaml
 from sae.config.entries import head_of
 from sae.config.extends import resolved
 from sae.config.methods import OF_A_PENALTY, checked, resolve
-from sae.config.models import Config, Entry, Recipe, entry_model
+from sae.config.models import Config, Entry, RecipeEntry, entry_model
 from sae.config.problems import Problems
 from sae.core import paths, registry
 from sae.core.errors import UserError
@@ -535,7 +535,7 @@ def _check_method(
         *spec.sweep.get(method.at or name, {}),
     }
     recipe = config.training[spec.training].model_dump() | method.recipe
-    problems.build(Recipe, recipe, f"methods.{name}")
+    problems.build(RecipeEntry, recipe, f"methods.{name}")
     said = {*method.recipe, *method.sweep, *own}
     if recipe["steps"] and "epochs" in said and "steps" not in said:
         text = f"training.{spec.training} counts steps, so that epochs of {name} would change nothing; give it steps"

@@ -116,8 +116,8 @@ class Limited(Options):
         return value
 
 
-class Recipe(Limited, recipe.Recipe):
-    """How SAEs are trained, whatever the method."""
+class RecipeEntry(Limited, recipe.Recipe):
+    """An entry of `training`: how SAEs are trained, whatever the method."""
 
     extends: Extends = None
 
@@ -514,7 +514,7 @@ class Config(Options):
     """Grids of datasets, backbones, k, methods and seeds; each is a target of Snakemake."""
     methods: dict[Name, Method] = Field(min_length=1)
     """Ways to train an SAE, which experiments compare."""
-    training: dict[Name, Recipe] = Field(min_length=1)
+    training: dict[Name, RecipeEntry] = Field(min_length=1)
     """Recipes: how SAEs are trained, whatever the method."""
     datasets: dict[Name, Dataset]
     """Where images come from (docs/data.md)."""

@@ -16,8 +16,8 @@ from sae.data.concepts import SplitConcepts, from_keywords
 from sae.data.store import Activations
 from sae.models.apply import Encoder, check_embeddings
 from sae.models.coder import Coder
-from sae.models.convert import doubt
-from sae.models.inputs import Inputs, differ, total_variance
+from sae.models.convert import describe_doubt
+from sae.models.inputs import Inputs, rows_differ, total_variance
 from sae.scoring.stage import options_of
 from sae.scoring.subject import Curve, PerLatent, Subject
 
@@ -136,7 +136,7 @@ def score(
             )
         columns.update(columns_of_metric)
 
-    reason = doubt(coder, columns.get("r2", 1), "these embeddings")
+    reason = describe_doubt(coder, columns.get("r2", 1), "these embeddings")
     if reason:
         warnings.warn(f"the SAE {reason}", stacklevel=2)
     if groups is None:
@@ -399,7 +399,7 @@ def _check_variance(
         UserError: they have no variance.
     """
     x = Inputs(embeddings, norm, 1.0, "cpu")
-    if differ(x, total_variance(x)):
+    if rows_differ(x, total_variance(x)):
         return
     reason = "it has one row"
     if len(embeddings) > 1:

@@ -131,7 +131,7 @@ def test_a_stage_opens_each_sae_on_its_device(cell):
                 "score",
                 cell / "bank.json",
                 cell / "embeddings",
-                stage.Settings(metrics=metrics),
+                stage.StageSettings(metrics=metrics),
                 cell / device / "score",
                 device=device,
             )

@@ -57,7 +57,7 @@ def run(bank, dataset_dir, **settings):
         The tables of metrics and of latents.
     """
     folder = bank.file.parent
-    asked = stage.Settings(metrics={"concepts": None}, **settings)
+    asked = stage.StageSettings(metrics={"concepts": None}, **settings)
     stage.run(
         "score",
         bank.file,

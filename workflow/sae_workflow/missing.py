@@ -260,7 +260,7 @@ def _place(config: Config, method: str, coming: Collection[str] = ()) -> Iterato
     )
     if _there(place, coming):
         return
-    from sae.models.foreign import (
+    from sae.models.checkpoints import (
         REPOSITORY,
     )  # Imports torch, which a plan does without.
 

@@ -25,8 +25,14 @@ from sae.report.site.build import Shown
 from sae.scoring.rows import CELL
 
 
-class Settings(Names):
-    """How things are printed, and of the experiment its name, its figures, and what of the config it uses."""
+class SiteSettings(Names):
+    """How things are printed, and what the site says of the experiment itself.
+
+    Attributes:
+        experiment: Its name.
+        figures: Its figures, by name.
+        config: What it uses of the config.
+    """
 
     experiment: str
     figures: list[str]
@@ -38,7 +44,7 @@ def write(
     activations_root: Path,
     datasets_root: Path,
     artifacts_root: Path,
-    settings: Settings,
+    settings: SiteSettings,
     out: Path,
     *,
     times: Path | None = None,
@@ -50,7 +56,7 @@ def write(
         results: folder of the experiment's scores, tables, figures, claims and SAEs.
         activations_root: folder with a folder for each dataset, and in it for each backbone, of embeddings.
         datasets_root, artifacts_root: folders of the datasets' indices, and of fetched artifacts.
-        settings: :class:`Settings`.
+        settings: :class:`SiteSettings`.
         out: the folder to write.
         times: JSON of what the jobs took: `jobs`, rows of step, jobs, minutes, longest, memory.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
@@ -81,7 +87,7 @@ class _Experiment:
     """
 
     def __init__(
-        self, results: Path, activations: Path, names: Settings, device: str
+        self, results: Path, activations: Path, names: SiteSettings, device: str
     ) -> None:
         self.results, self.activations, self.names, self.device = (
             results,

@@ -120,7 +120,7 @@ def explore(
             )
         )
         rows.append({"m": coder.m, **found})
-        if doubt := convert.doubt(coder, found["r2"], "these embeddings"):
+        if doubt := convert.describe_doubt(coder, found["r2"], "these embeddings"):
             progress.warning("%s: it %s", name, doubt)
     about = test.manifest
     names = Names(
