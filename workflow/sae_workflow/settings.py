@@ -257,7 +257,7 @@ def _metric_plan(config: Config, experiment: str, name: str) -> Plan:
 
 
 def stage_settings(config: Config, experiment: str, stage: str) -> Plan:
-    """Return what `python -m sae score` is told of a stage (`sae.scoring.stage.Settings`)."""
+    """Return what `python -m sae score` is told of a stage (`sae.scoring.stage.StageSettings`)."""
     metrics = stages(config, experiment).get(stage, {})
     plan: Plan = {"metrics": metrics}
     withheld = [name for name in metrics if name in _reading_concepts(config)]
