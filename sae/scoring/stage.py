@@ -298,8 +298,8 @@ class Scorer:
             for name in metrics:
                 if split not in self._modules[name].SPLITS:
                     continue
-                tested_methods = self._tested.get(name, [sae.method])
-                if split == "test" and sae.method not in tested_methods:
+                tested_methods = self._tested.get(name, [banked_sae.method])
+                if split == "test" and banked_sae.method not in tested_methods:
                     continue
                 scores = scores_by_split.setdefault(split, {})
                 if not banked_sae.ok:
