@@ -40,7 +40,7 @@ STEPS = {
         "build a dataset's index and splits",
         "compute.decode_workers",
     ),
-    "concepts": Step(
+    "annotate": Step(
         "sae.data.concepts:build", "find what people call a dataset's images"
     ),
     "embed": Step(

@@ -74,8 +74,8 @@ _MATCH = (
     "mean over concepts."
 )
 _PAIRS = (
-    "How surely latents switch where a picture changes in one attribute alone, mean over "
-    "attributes; 1 if always."
+    "How surely latents switch where a picture changes in one attribute alone, mean "
+    "over attributes; 1 if always."
 )
 _STABILITY = "How well another seed finds the same latents."
 # By name. Where metrics went through `across_groups`, "ms" is across groups in datasets
@@ -179,10 +179,20 @@ SCORES = {
         "purity_binary_coarse", "binary_coarse-null", minus="purity_binary_null_coarse"
     ),
     "concepts_match": Score(
-        "concepts_match", "concepts_match", "concepts", _MATCH, **_OWN_FRONT, chance=0
+        "concepts_match",
+        "concepts_match",
+        "match with concepts",
+        _MATCH,
+        **_OWN_FRONT,
+        chance=0,
     ),
     "concepts_pairs": Score(
-        "concepts_pairs", "concepts_pairs", "attributes", _PAIRS, **_OWN_FRONT, chance=0
+        "concepts_pairs",
+        "concepts_pairs",
+        "switching with attributes",
+        _PAIRS,
+        **_OWN_FRONT,
+        chance=0,
     ),
     "probe_auc": Score("probe_auc", "AUC", "probe AUC", _PROBE, **_JUDGED),
     "probe_auc_above_1": Score("probe_auc_above_1", "AUC_above_1"),

@@ -214,15 +214,17 @@ def _entries(
 def _with_concepts(
     datasets: dict[str, Any], artifacts: Collection[str] | None, problems: Problems
 ) -> dict[str, Any]:
-    """Return the datasets, the `concepts` of each of the class of the source that it names."""
+    """Return the datasets, each with its `concepts` by the model of their source."""
     complete = {}
     for name, dataset in datasets.items():
         key = f"datasets.{name}.concepts"
-        given = dataset.concepts
-        model = problems.tried(f"{key}.source", entry_model, "annotation", given.source)
+        written = dataset.concepts
+        model = problems.tried(
+            f"{key}.source", entry_model, "annotation", written.source
+        )
         if model is None:
             continue
-        built = problems.build(model, given.model_dump(exclude_unset=True), key)
+        built = problems.build(model, written.model_dump(exclude_unset=True), key)
         if built is None:
             continue
         if artifacts is not None:

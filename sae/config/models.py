@@ -134,10 +134,10 @@ class Gallery(Limited):
 
 
 class Concepts(Limited):
-    """How an experiment scores the match of latents with concepts."""
+    """Concepts say how an experiment scores the match of latents with them."""
 
     test: Literal["all", "baselines"] = "all"
-    """Whose scores on test are computed: of all methods, or of baselines and controls alone."""
+    """Whose test scores are computed: of all, or of baselines and controls alone."""
 
 
 class Experiment(Limited):
@@ -322,17 +322,17 @@ class Entry(Limited, extra="allow"):
 
 
 class Annotation(Entry):
-    """Where the names come from that people gave a dataset's images."""
+    """An annotation says where the names come from that people gave a dataset's images."""
 
     source: str
     """A file in sae/data/annotations/, or one of your own."""
 
 
-def _file_of_concepts(given: Any) -> Any:
+def _file_of_concepts(written: Any) -> Any:
     """Return the mapping that a path of a CSV stands for; all else as it is."""
-    if isinstance(given, str):
-        return {"source": "csv", "file": given}
-    return given
+    if isinstance(written, str):
+        return {"source": "csv", "file": written}
+    return written
 
 
 class Dataset(Entry):
@@ -348,7 +348,7 @@ class Dataset(Entry):
     concepts: Annotated[Annotation, BeforeValidator(_file_of_concepts)] = Annotation(
         source="classes"
     )
-    """What people call its images (docs/data.md): a CSV, or a `source` with its options; the classes, if not given."""
+    """What people call its images: a CSV, or a `source` with its options; its classes."""
 
 
 class ImageDataset(Dataset):

@@ -1,4 +1,4 @@
-"""Annotations of a dataset: keywords that people gave its pictures, and pairs that differ in one attribute.
+"""Annotations of a dataset: keywords of its pictures, and what pairs of them differ in.
 
 They lie beside the dataset's index: `concepts.parquet` has a row for each image and
 keyword, `attributes.parquet` one for each image and attribute, and `concepts.json` says
@@ -31,12 +31,12 @@ ATTRIBUTE_FILE = "attributes.parquet"
 
 @dataclass(frozen=True)
 class Annotations:
-    """What people say of a dataset's pictures.
+    """Annotations hold what people say of a dataset's pictures.
 
     Attributes:
         keywords: A row for each image and keyword: `image_id`, `concept`.
-        attributes: A row for each image and attribute: `image_id`, `attribute`, `value`,
-            `drawing`. Pictures of one drawing differ in that attribute alone.
+        attributes: A row for each image and attribute: `image_id`, `attribute`,
+            `value`, `drawing`. Pictures of one drawing differ in that attribute alone.
     """
 
     keywords: pd.DataFrame
@@ -50,8 +50,8 @@ class Attribute:
     Attributes:
         values: The names of its values, sorted.
         value_numbers: (images,) places in `values`, -1 of an image without one.
-        drawing_numbers: (images,) which pictures differ in this attribute alone; -1 of an
-            image without a value.
+        drawing_numbers: (images,) which pictures differ in this attribute alone; -1 of
+            an image without a value.
     """
 
     values: list[str]
@@ -129,21 +129,21 @@ def check(annotations: Annotations, index: pd.DataFrame) -> None:
         ("keywords", annotations.keywords, KEYWORDS, KEYWORDS),
         ("attributes", annotations.attributes, ATTRIBUTES, ATTRIBUTES[:2]),
     )
-    for what, table, columns, key in tables:
+    for kind, table, columns, key in tables:
         if list(table.columns) != columns:
             raise UserError(
-                f"{what} have columns {list(table.columns)}, expected {columns}"
+                f"{kind} have columns {list(table.columns)}, expected {columns}"
             )
         unknown = table.loc[~table["image_id"].isin(index["image_id"]), "image_id"]
         if len(unknown):
             raise UserError(
-                f"{what} name image {unknown.iloc[0]!r}, which is not in the dataset"
+                f"{kind} name image {unknown.iloc[0]!r}, which is not in the dataset"
             )
         repeated = table[table.duplicated(key)]
         if len(repeated):
             first = repeated.iloc[0]
             raise UserError(
-                f"{what}: image {first['image_id']!r} has {first[key[1]]!r} twice"
+                f"{kind}: image {first['image_id']!r} has {first[key[1]]!r} twice"
             )
     names = annotations.keywords["concept"]
     with_separator = names[names.str.contains(SEPARATOR.strip(), regex=False)]
@@ -154,7 +154,7 @@ def check(annotations: Annotations, index: pd.DataFrame) -> None:
         )
 
 
-def read(dataset_dir: Path) -> Annotations:
+def load_annotations(dataset_dir: Path) -> Annotations:
     """Read the annotations beside a dataset's index.
 
     Raises:
@@ -189,11 +189,12 @@ def of_images(annotations: Annotations, image_ids: pd.Series) -> SplitConcepts:
     names = sorted(annotations.keywords["concept"].unique())
     concept_number = pd.Series(np.arange(len(names)), index=names)
 
-    here = annotations.keywords[annotations.keywords["image_id"].isin(place.index)]
-    rows = place.loc[here["image_id"]].to_numpy()
-    columns = concept_number.loc[here["concept"]].to_numpy()
+    is_of_split = annotations.keywords["image_id"].isin(place.index)
+    keywords = annotations.keywords[is_of_split]
+    rows = place.loc[keywords["image_id"]].to_numpy()
+    columns = concept_number.loc[keywords["concept"]].to_numpy()
     holds = scipy.sparse.csr_matrix(
-        (np.ones(len(here)), (rows, columns)), shape=(len(image_ids), len(names))
+        (np.ones(len(keywords)), (rows, columns)), shape=(len(image_ids), len(names))
     )
 
     attributes = {}

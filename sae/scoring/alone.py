@@ -354,18 +354,20 @@ def _read_concepts(
     Raises:
         UserError: one of the two is given alone, or is of another form.
     """
-    given = {split: values for split, values in keywords.items() if values is not None}
-    if not given:
+    keywords_by_split = {
+        split: values for split, values in keywords.items() if values is not None
+    }
+    if not keywords_by_split:
         return {}
     arguments = {"train": "train_concepts", "test": "concepts"}
-    if given.keys() != keywords.keys() or "train" not in splits:
+    if keywords_by_split.keys() != keywords.keys() or "train" not in splits:
         raise UserError(
             "latents are matched with concepts on training images: give concepts, "
             "train_concepts and train together"
         )
     for split, argument in arguments.items():
-        _check_keywords(argument, given[split], len(splits[split].index))
-    return from_keywords(given)
+        _check_keywords(argument, keywords_by_split[split], len(splits[split].index))
+    return from_keywords(keywords_by_split)
 
 
 def _check_keywords(argument: str, keywords: Any, row_count: int) -> None:
@@ -376,10 +378,10 @@ def _check_keywords(argument: str, keywords: Any, row_count: int) -> None:
     """
     is_sequence = isinstance(keywords, Sequence) and not isinstance(keywords, str)
     if not is_sequence or len(keywords) != row_count:
-        what = f"{len(keywords)} entries" if is_sequence else reprlib.repr(keywords)
+        shown = f"{len(keywords)} entries" if is_sequence else reprlib.repr(keywords)
         raise UserError(
-            f"{argument} has {what} for {row_count} embeddings; give a list of keywords "
-            "for each image, [['cat', 'animal'], [], ...]"
+            f"{argument} has {shown} for {row_count} embeddings; give a list of "
+            "keywords for each image, [['cat', 'animal'], [], ...]"
         )
     for number, of_image in enumerate(keywords):
         is_list = isinstance(of_image, Iterable) and not isinstance(of_image, str)

@@ -1,9 +1,9 @@
 """Match latents with concepts: which latents stand for a concept, and how well.
 
-A concept is a set of images that people have given one keyword. All matrices are sparse,
-(images, latents) or (images, concepts), with 1 where a latent fires or a concept holds.
-Each image has a weight, 1 over the size of its group in its split, so that each group of
-near-duplicates weighs 1.
+A concept is a set of images that people have given one keyword. All matrices are
+sparse, (images, latents) or (images, concepts), with 1 where a latent fires or a
+concept holds. Each image has a weight, 1 over the size of its group in its split, so
+that each group of near-duplicates weighs 1.
 
 Kin to matching with annotated concepts in arXiv:2606.24716; latents are chosen on one
 split and scored on another one.
@@ -105,7 +105,8 @@ def _choose_latents(
     """Choose latents for so few concepts that (concepts, latents) fits into memory.
 
     Args:
-        weighted_fires: (images, latents) the weight of an image on which a latent fires.
+        weighted_fires: (images, latents) the weight of an image on which a latent
+            fires.
     """
     concept_count = concepts.shape[1]
     every_concept = np.arange(concept_count)
@@ -156,7 +157,7 @@ def _choose_latents(
 def _weight_in_both(
     images: scipy.sparse.csr_matrix, weighted_fires: scipy.sparse.csr_matrix
 ) -> Float[np.ndarray, "sets latents"]:
-    """Return for each column of `images` the weight of those on which a latent fires."""
+    """Return for each column of `images` the weight of those that a latent fires on."""
     # Both are of compressed rows: else SciPy would sort the larger one anew.
     return (images.T.tocsr() @ weighted_fires).toarray()
 
@@ -211,8 +212,9 @@ def draw_moved_rows(
 ) -> Int[np.ndarray, " images"]:
     """Draw for each image the one whose concepts it gets under chance.
 
-    Concepts are moved between whole groups: the images of a group get those of one other
-    group, in turn. So a concept keeps its weight, and near-duplicates stay together.
+    Concepts are moved between whole groups: the images of a group get those of one
+    other group, in turn. So a concept keeps its weight, and near-duplicates stay
+    together.
     """
     _, group_numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     rows_by_group = np.argsort(group_numbers, kind="stable")
@@ -269,7 +271,8 @@ def swap_rate(
         chosen: The latents of each value, chosen on training images.
         fires: (images, latents).
         values: Each image's value of the attribute, -1 where it has none.
-        drawings: Each image's drawing; the pictures of one differ in the attribute alone.
+        drawings: Each image's drawing; the pictures of one differ in the attribute
+            alone.
 
     Returns:
         The rate, NaN without a pair, and the number of drawings that have one.

@@ -383,10 +383,10 @@ class Scorer:
 
     @functools.cached_property
     def _concepts(self) -> dict[str, concepts.SplitConcepts]:
-        """What people call the images of the splits that metrics read, by split."""
+        """Annotations of the images of the splits that metrics read, by split."""
         if self._concepts_dir is None:
             return {}
-        annotations = concepts.read(self._concepts_dir)
+        annotations = concepts.load_annotations(self._concepts_dir)
         return {
             split: concepts.of_images(annotations, images.index["image_id"])
             for split, images in self._activations.items()

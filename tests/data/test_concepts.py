@@ -35,7 +35,7 @@ def write_csv(folder, text):
 def test_keywords_of_ones_own_are_read_in_the_order_of_a_split(dataset_dir, tmp_path):
     text = "image,concept\nc.png,animal\na.png,pet\na.png,animal\n"
     concepts.build(dataset_dir, write_csv(tmp_path, text), None)
-    annotations = concepts.read(dataset_dir)
+    annotations = concepts.load_annotations(dataset_dir)
     split = concepts.of_images(annotations, pd.Series(["b.png", "a.png"]))
     assert split.names == ["animal", "pet"]
     assert split.holds.toarray().tolist() == [[0, 0], [1, 1]]
@@ -64,12 +64,14 @@ def test_altered_annotations_are_refused(dataset_dir):
     path = dataset_dir / "concepts.parquet"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(UserError, match=r"concepts\.parquet"):
-        concepts.read(dataset_dir)
+        concepts.load_annotations(dataset_dir)
 
 
 def test_classes_are_concepts_where_nothing_else_is_said(dataset_dir):
     concepts.build(dataset_dir, {"source": "classes"}, None)
-    split = concepts.of_images(concepts.read(dataset_dir), INDEX["image_id"])
+    split = concepts.of_images(
+        concepts.load_annotations(dataset_dir), INDEX["image_id"]
+    )
     assert split.names == ["cat", "dog"]
     assert split.holds.toarray().tolist() == [[1, 0], [0, 1], [0, 1]]
 

@@ -32,7 +32,7 @@ rule dataset:
 
 
 # What people call the images, and in what they differ; no embedding depends on it.
-rule concepts:
+rule annotate:
     input:
         lambda w: artifact_files(cfg.datasets[w.dataset].concepts.spec),
         lambda w: settings.concept_files(cfg, w.dataset),
@@ -42,19 +42,19 @@ rule concepts:
         paths.CONCEPT_TABLES,
         manifest=paths.CONCEPTS,
     log:
-        f"{paths.LOGS}/concepts/{{dataset}}.log",
+        f"{paths.LOGS}/annotate/{{dataset}}.log",
     conda:
         ENVIRONMENT
     resources:
-        **asks("concepts"),
+        **asks("annotate"),
     params:
         settings=lambda w: dumps(cfg.datasets[w.dataset].concepts.spec),
-        meaning=says("concepts", lambda w: settings.concept_files(cfg, w.dataset)),
+        meaning=says("annotate", lambda w: settings.concept_files(cfg, w.dataset)),
         artifacts=paths.ARTIFACTS,
         dataset=lambda w: paths.DATASETS.format(**w),
     shell:
         command(
-            "concepts",
+            "annotate",
             "--dataset {params.dataset} --spec {params.settings:q} --artifacts {params.artifacts}",
         )
 

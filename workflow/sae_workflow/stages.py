@@ -467,8 +467,8 @@ STAGES: dict[str, Stage] = {
         ),
         cores=lambda job: (max(1, job.compute.decode_workers),) * 2,
     ),
-    "concepts": Stage(
-        "concepts",
+    "annotate": Stage(
+        "annotate",
         paths.CONCEPTS,
         each("dataset", settings.annotated),
         meaning=lambda job: [("data", "concepts"), job.annotation],

@@ -1,4 +1,4 @@
-"""A dataset's own classes as concepts: the fine ones, and the coarse ones where it has them."""
+"""A dataset's classes are its concepts, the fine ones and, if it has them, the coarse."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ VERSION = 1
 
 
 class Options(options.Options):
-    """How class names are read."""
+    """Options say how class names are read."""
 
     separator: str | None = None
-    """What parts several labels in one class name, as `; ` does in those of Open Images; without it a name is one."""
+    """What parts several labels in one class name, as `; ` in those of Open Images."""
 
 
 def load(
     spec: Options, _artifacts_root: str | Path | None, index: pd.DataFrame
 ) -> Annotations:
-    """Load what `sae.data.annotations` says; a dataset without classes has no concepts."""
+    """Load class names as keywords; a dataset without classes has none."""
     tables = []
     for column in ("label_name", "label_coarse_name"):
         names = index[column].astype("str")

@@ -1,9 +1,9 @@
-"""ImageNet's classes and all that WordNet says they are: a tench is a fish, and an animal.
+"""ImageNet's classes, and what WordNet says they are: a tench is a fish, and an animal.
 
 Its files are those that ImageNet gives beside its images: `wordnet.is_a.txt`, a line
 `PARENT CHILD` of WordNet IDs for each link, and `words.txt`, a line `ID<tab>NAMES` for
-each synset (Fellbaum 1998, WordNet 3.0). Where they are not there, the classes alone are
-concepts.
+each synset (Fellbaum 1998, WordNet 3.0). Where they are not there, the classes alone
+are concepts.
 """
 
 import logging
@@ -25,7 +25,7 @@ progress = logging.getLogger("sae.progress")
 
 
 class Options(options.Options):
-    """Where the files lie."""
+    """Options say where the files lie."""
 
     root: str
     """The folder of `wordnet.is_a.txt` and `words.txt`."""
@@ -85,8 +85,8 @@ def find_wnids(index: pd.DataFrame) -> dict[int, str]:
     unknown = sorted(set(index["label"].astype("int64")) - wnids.keys())
     if unknown:
         raise UserError(
-            f"concepts of source wordnet: no training image of class {unknown[0]} is named "
-            "after its WordNet ID, as n01440764_10026: use the source classes"
+            f"concepts of source wordnet: no training image of class {unknown[0]} is "
+            "named after its WordNet ID, as n01440764_10026: use the source classes"
         )
     return wnids
 
@@ -104,7 +104,8 @@ def read_parents(file: Path) -> dict[str, list[str]]:
             continue
         if len(wnids) != 2 or not all(re.fullmatch(r"n\d{8}", wnid) for wnid in wnids):
             raise UserError(
-                f"{file} line {number} is {line!r}, expected two WordNet IDs, PARENT CHILD"
+                f"{file} line {number} is {line!r}, expected two WordNet IDs, PARENT "
+                "CHILD"
             )
         parent, child = wnids
         parents.setdefault(child, []).append(parent)
@@ -113,14 +114,14 @@ def read_parents(file: Path) -> dict[str, list[str]]:
 
 def ancestors(wnid: str, parents: dict[str, list[str]]) -> list[str]:
     """Return all that a synset is, each once, near ones first."""
-    found: dict[str, None] = {}
+    ancestor_ids: dict[str, None] = {}
     waiting = list(parents.get(wnid, []))
     while waiting:
         ancestor = waiting.pop(0)
-        if ancestor not in found:
-            found[ancestor] = None
+        if ancestor not in ancestor_ids:
+            ancestor_ids[ancestor] = None
             waiting += parents.get(ancestor, [])
-    return list(found)
+    return list(ancestor_ids)
 
 
 def read_names(file: Path, used: set[str]) -> dict[str, str]:
@@ -138,7 +139,8 @@ def read_names(file: Path, used: set[str]) -> dict[str, str]:
             continue
         if not tab or not names.strip():
             raise UserError(
-                f"{file} line {number} is {line!r}, expected a WordNet ID, a tab and names"
+                f"{file} line {number} is {line!r}, expected a WordNet ID, a tab and "
+                "names"
             )
         if wnid in used:
             first_name[wnid] = names.split(",")[0].strip()

@@ -1,9 +1,9 @@
 """Score whether latents mean what people call pictures.
 
-Keywords and attributes are the dataset's (`sae.data.concepts`). Latents are chosen for a
-concept on training images and scored on the split (`sae.scoring.concept_matching`; kin to
-arXiv:2606.24716). A concept counts with enough images and groups in both splits; of
-concepts that hold for the same images one counts.
+Keywords and attributes are the dataset's (`sae.data.concepts`). Latents are chosen for
+a concept on training images and scored on the split (`sae.scoring.concept_matching`;
+kin to arXiv:2606.24716). A concept counts with enough images and groups in both splits;
+of concepts that hold for the same images one counts.
 
 `concepts_match`: the mean over concepts of F1 minus chance. `concepts_f1`,
 `concepts_chance`: its two parts; chance moves keywords between whole groups in both
@@ -132,15 +132,16 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     """
     if not {"train", split} <= subject.concepts.keys():
         return {}
-    asked = options.model_dump_json()
+    options_text = options.model_dump_json()
     train = subject.once_for_all(
-        ("concepts", "train", asked), lambda: training_side(subject, options)
+        ("concepts", "train", options_text), lambda: training_side(subject, options)
     )
     task = subject.once_for_all(
-        ("concepts", split, asked), lambda: make_task(subject, split, train, options)
+        ("concepts", split, options_text),
+        lambda: make_task(subject, split, train, options),
     )
     match = subject.once(
-        ("concepts", asked), lambda: match_on_train(subject, train, options)
+        ("concepts", options_text), lambda: match_on_train(subject, train, options)
     )
     split_fires = firing(subject.codes(split))
 
@@ -214,8 +215,10 @@ def make_task(subject: Subject, split: str, train: Side, options: Options) -> Ta
         options.least_split,
         options.least_split_groups,
     )
-    both = scipy.sparse.vstack([train.holds, annotations.holds[:, train.concepts]])
-    places = first_of_equal_columns(both.tocsc(), np.flatnonzero(is_enough))
+    all_images = scipy.sparse.vstack(
+        [train.holds, annotations.holds[:, train.concepts]]
+    )
+    places = first_of_equal_columns(all_images.tocsc(), np.flatnonzero(is_enough))
     held_out = make_side(annotations, train.concepts[places], groups)
 
     rows = subject.splits["train"].drawn(MOST_TRAIN)
@@ -296,15 +299,15 @@ def first_of_equal_columns(
     columns: scipy.sparse.csc_matrix, numbers: Int[np.ndarray, " some"]
 ) -> Int[np.ndarray, " kept"]:
     """Return those numbers whose column differs from the column of each earlier one."""
-    kept: list[int] = []
-    seen: set[bytes] = set()
+    distinct_numbers: list[int] = []
+    patterns: set[bytes] = set()
     for number in numbers:
         rows = columns.indices[columns.indptr[number] : columns.indptr[number + 1]]
         pattern = np.sort(rows).tobytes()
-        if pattern not in seen:
-            seen.add(pattern)
-            kept.append(int(number))
-    return np.array(kept, dtype=np.int64)
+        if pattern not in patterns:
+            patterns.add(pattern)
+            distinct_numbers.append(int(number))
+    return np.array(distinct_numbers, dtype=np.int64)
 
 
 def chance_on_split(
@@ -337,7 +340,7 @@ def name_latents(
     name_bar: Float[np.ndarray, " latents"],
     of_each: bool,
 ) -> Scores:
-    """Return the share of latents with a name, and with `of_each` what each is called."""
+    """Return the share of latents with a name; with `of_each` what each is called."""
     holds = task.held_out.holds
     weights = task.held_out.weights
     f1 = matching.f1_of_latents(fires, holds, weights)
@@ -397,8 +400,9 @@ def pair_rate(
 ) -> tuple[float, int]:
     """Return how surely latents switch with an attribute, and of how many drawings.
 
-    The latents of each value are chosen on those training images that have the attribute:
-    what tells one value from the others is asked, not what tells such images from all.
+    The latents of each value are chosen on those training images that have the
+    attribute: what tells one value from the others is asked, not what tells such images
+    from all.
     """
     on_train = train.annotations.attributes[attribute_name]
     on_split = held_out.annotations.attributes[attribute_name]
