@@ -24,6 +24,7 @@ KINDS = (
     "protocols",
     "figures",
     "datasets",
+    "annotations",
     "backbones",
 )
 
@@ -64,6 +65,7 @@ def run(tmp_path_factory, digits):
     }.items():
         checkout.config[kind] |= {name: config[kind][name] for name in names}
     checkout.config["figures"] = ["fig5", "firing"]
+    checkout.config["metrics"] |= {"concepts": {}}
     checkout.experiment |= {"datasets": ["colours"], "backbones": ["mean_colour"]}
     checkout.experiment |= {
         "methods": ["topk", "runner_up", "jittered"],
