@@ -15,6 +15,7 @@ SITE.views.image = async ({ parts, query }) => {
   const i = parts[3] === undefined ? "" : Number(parts[3]);
   if (i !== "" && !(Number.isInteger(i) && i >= 0 && i < size)) throw SITE.answer(`There are images 0 to ${size - 1}.`);
   const methods = { a: a.id, b: b?.id };
+  const partner = query.get("pair");
   const to = (at, said = methods) => href("image", [...cell.place, at], said);
   const picker = (key, text) => SITE.methodPicker(text, SITE.saesOf(cell), methods[key], (id) => go(to(i, { ...methods, [key]: id })));
   const bar = SITE.cellBar(cell, (at) => href("image", [...at.place, at.dataset === cell.dataset ? i : ""], methods), b && [picker("a", "First method"), picker("b", "Second method")]);
@@ -23,7 +24,9 @@ SITE.views.image = async ({ parts, query }) => {
   return page(["What fires on ", name(images.id(i))], bar, SITE.lacking(cell, query),
     h(".bar", SITE.thumbnail(images, i, 128), h("",
       h("p", `Test image ${i} of ${count(size)}`, images.group(i) && [", class ", name(images.group(i))]),
+      images.conceptsOf(i).length > 0 && h("p", "Concepts: ", SITE.conceptLinks(cell, images, images.conceptsOf(i))),
       h("p.links", i > 0 && link(to(i - 1), "← Previous"), i < size - 1 && link(to(i + 1), "Next →"), link(to(""), "Find another")))),
+    SITE.partners(images, i, (other) => to(i, { ...methods, pair: other })), partner && await SITE.switches(cell, images, i, Number(partner)),
     b ? two(at, i, [a, first], [b, second]) : section("Latents that fire", h(".rows", first.firingOn(i).map((one) => card(at, [a, first], one)))),
     credit(images));
 };
