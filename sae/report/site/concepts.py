@@ -1,8 +1,8 @@
-"""What the site says of concepts: an SAE's names for its latents, F1, and pairs of images.
+"""Pack concepts for the site: names of latents, F1 by concept, and pairs of images.
 
-Concepts are keywords that people gave images (`sae.data.concepts`). The scores are those
-of the metric `concepts`, read from latents.parquet; the F1 of each concept is computed
-here, from the same latents and test codes.
+Concepts are keywords that people gave images (`sae.data.concepts`). Names are those of
+the metric `concepts`, read from latents.parquet; the F1 of each concept is computed
+here, from the latents that latents.parquet has for it and the test codes.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from sae.scoring.metrics import concepts as metric
 
 @dataclass(frozen=True)
 class ShownConcepts:
-    """What people say of the test images of a dataset.
+    """The annotations of the test images of a dataset.
 
     Attributes:
         names: The C concepts that count, sorted.
@@ -144,12 +144,12 @@ def attribute_payload(name: str, attribute: concepts.Attribute) -> dict[str, Any
 
 
 def is_scored(table: pd.DataFrame) -> bool:
-    """Return whether the metric scored an SAE on test, by its rows of latents.parquet."""
+    """Return whether the metric scored an SAE on test, by its latents' table."""
     return "named" in table and bool(table["named"].notna().any())
 
 
 def latent_columns(table: pd.DataFrame, shown: ShownConcepts) -> dict[str, Any]:
-    """Return the packed columns of names that `saes/{n}` has, of an SAE that was scored.
+    """Return the packed columns of names of `saes/{n}`, of an SAE that was scored.
 
     Args:
         table: (m rows by latent) `concept`, `concept_f1`, `concept_precision`,
@@ -243,6 +243,6 @@ def check_known(concept_names: pd.Series | list[str], known: Mapping[str, Any]) 
     unknown = [name for name in concept_names if name not in known]
     if unknown:
         raise UserError(
-            f"latents.parquet names the concept {unknown[0]!r}, which does not count in "
-            "these images; run the scores again"
+            f"latents.parquet names the concept {unknown[0]!r}, which does not count "
+            "in these images; run the scores again"
         )

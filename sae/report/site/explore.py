@@ -71,15 +71,18 @@ def explore(
         artifacts: folder of fetched artifacts, which its images may be in.
         images: a folder of images to show instead: paths are those of the embeddings' index; of a .npy file the
             sorted images of the folder are its rows.
-        concepts: a CSV with the columns image,concept: keywords of images, of which latents get names. Latents are
-            chosen on training images and named on test images: of a folder of splits those are train and test. Of one
-            set of images a seeded half is kept for choosing and the site shows the other half alone; near-duplicates
-            that no `group` joins may lie in both, which makes names look better than they are.
+        concepts: a CSV with the columns image,concept: keywords of images, of which
+            latents get names. Latents are chosen for concepts on training images and
+            scored on test images: of a folder of splits these are train and test. One
+            set of images is halved by a seed, and the site shows the half that is not
+            used for choosing. Near-duplicates that no `group` joins may lie in both
+            halves, which makes names look better than they are.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
     Raises:
-        UserError: an SAE or the embeddings cannot be read or do not fit each other, names or images are too few, a row
-            of `concepts` is not right or none of its concepts counts, or `out` holds something else.
+        UserError: an SAE or the embeddings cannot be read or do not fit each other, names or images are too few, or
+            `out` holds something else; a row of `concepts` is not right, or none of its
+            concepts counts.
     """
     if (
         out.exists()

@@ -55,11 +55,12 @@ GLOSSARY = {
     "undecided": "Neither: the interval is too wide, or the readings disagree.",
     "measured": "A latent is measured if it fires often enough for detection.",
     "control": "Not trained, or only in part: a score that it has as high says nothing about what was learned.",
-    "concept": "A keyword that people gave images; it counts with enough images in training and test.",
-    "name": "A latent's name is the concept that its firing tells best on test, by F1, where chance seldom "
-    "tells one as well.",
-    "stands for": "Up to three latents stand for a concept: where it holds, one of them should fire. They are "
-    "chosen on training images and scored on test.",
+    "concept": "A keyword that people gave images; it counts with enough images in "
+    "training and test.",
+    "name": "The concept that a latent's firing tells best on test, by F1, where "
+    "chance seldom tells one as well.",
+    "stands for": "Up to three latents stand for a concept: where it holds, one of "
+    "them should fire. They are chosen on training images and scored on test.",
     "stability": "How alike a latent's direction is to the most alike one of other seeds.",
 }
 PAPER = {
