@@ -25,22 +25,27 @@ SITE.latentName = (sae, images, latent) => {
   return [name(images.concepts[concept]), `, F1 ${num(f1, 2)}`];
 };
 
+/** So many of some images, spread evenly over their order, since near-duplicates stand side by side. */
+SITE.spread = (images, most) => {
+  const shown = Math.min(most, images.length);
+  return SITE.upTo(shown).map((place) => ({ image: images[Math.floor((place * images.length) / shown)] }));
+};
+
 /** Says of which of a cell's SAEs concepts are not scored on the test images; null where of none. */
 SITE.unscored = (saes) => saes.length > 0 && h("p.notice", "Not scored here: ",
   saes.map(({ method }, place) => [place ? ", " : "", name(SITE.label.method(method))]),
   ". The experiment does not match the latents of these SAEs with concepts on the test images.");
 
-/** How well a latent's name fits, and for which concepts it was chosen. */
+/** How well the name of a latent that fires fits, and for which concepts it was chosen. */
 SITE.aboutName = ({ cell, about, sae, images, j }, matching) => {
   if (!images.concepts) return null;
   if (!sae.isNamed) return section("Its name", SITE.unscored([about]));
   const { concept, f1, precision, recall, isName } = sae.called(j);
-  if (concept === null) return section("Its name", h("p", "It fires on no test image, so that it has no name."));
-  const told = ["“", link(SITE.conceptHref(cell, images.concepts[concept]), name(images.concepts[concept])), "”"];
+  const quoted = ["“", link(SITE.conceptHref(cell, images.concepts[concept]), name(images.concepts[concept])), "”"];
   const fit = `${share(precision)} of its images have it, and it fires on ${share(recall)} of those that do: F1 ${num(f1, 2)}`;
   const chosenFor = matching.standsFor(about.n, j);
   return section("Its name",
-    h("p", isName ? [told, `: ${fit}.`] : ["No name. It fits ", told, ` best, but chance gives as much: ${fit}.`]),
+    h("p", isName ? [quoted, `: ${fit}.`] : ["No name. It fits ", quoted, ` best, but chance gives as much: ${fit}.`]),
     chosenFor.length > 0 && h("p", "Chosen on the training images to stand for ", SITE.conceptLinks(cell, images, chosenFor), "."),
     soft("On the test images; each group of near-duplicates counts as one image."));
 };

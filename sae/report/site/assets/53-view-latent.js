@@ -17,9 +17,9 @@ SITE.views.latent = async ({ parts, query }) => {
   const unnamed = SITE.whyUnnamed(sae, images, j);
   return SITE.page(called ?? [numbered, unnamed && soft(`: ${unnamed}`)],
     note(called && [numbered, ", "], SITE.cellName(cell)), steps(of), SITE.facts(sae, j, images),
-    of.firing.length ? [highest(of), intervals(of), h(".pair", histogram(of), classes(of))]
+    of.firing.length ? [highest(of), SITE.aboutName(of, matching), intervals(of), h(".pair", histogram(of), classes(of))]
       : SITE.words("dead"),
-    SITE.aboutName(of, matching), scores(of), await match(of, query.get("with")), like(of), SITE.credit(images));
+    scores(of), await match(of, query.get("with")), like(of), SITE.credit(images));
 };
 
 function steps({ cell, about, sae, j }) {

@@ -5,8 +5,8 @@
 const { h, name, link, soft, note, num, count, column, section, go, href } = SITE;
 const [LEAST_F1, EXAMPLES, MOST_NAMED] = [[0, 0.3, 0.5, 0.7], 16, 12];
 
-/** Pickers of a cell, for both views. */
-const pickers = (cell) => SITE.cellBar(cell, (at) => href("concepts", at.place));
+/** Pickers of a cell; of a concept they stay with it where the dataset is the same. */
+const pickers = (cell, concept) => SITE.cellBar(cell, (at) => (concept && at.dataset === cell.dataset ? SITE.conceptHref(at, concept) : href("concepts", at.place)));
 
 /** A cell's SAEs in two lists: those whose match with concepts is scored, and the others. */
 function byScored(cell, matching) {
@@ -24,7 +24,8 @@ SITE.views.concepts = async ({ parts, query }) => {
   const [images, matching] = await Promise.all([SITE.imagesOf(cell), SITE.conceptsOf(cell)]);
   const [scored, others] = byScored(cell, matching);
   const state = Object.fromEntries(["sort", "find", "least"].map((key) => [key, query.get(key) || ""]));
-  const [sortedBy, way] = (state.sort || "images").split(/-(up)$/);
+  const byFirst = scored.length ? `f1-${scored[0].method}` : "images";
+  const [sortedBy, way] = (state.sort || byFirst).split(/-(up)$/);
   const table = SITE.table({ label: "Concepts", columns: columns(cell, images, matching, scored), height: 58,
     sort: { id: sortedBy, down: way !== "up" }, sorted: ({ id, down }) => {
       state.sort = id + (down ? "" : "-up");
@@ -57,7 +58,6 @@ SITE.views.concepts = async ({ parts, query }) => {
 
 /** The columns of the table of concepts. */
 function columns(cell, images, matching, scored) {
-  const examples = (concept) => images.having(concept).slice(0, 5).map((image) => ({ image }));
   const f1Columns = scored.map(({ n, method }) => column(`f1-${method}`, `F1, ${SITE.label.method(method)}`,
     "How well “one of the latents that stand for it fires” tells the concept, on the test images.", (concept) => matching.of(n).f1[concept], num));
   return [
@@ -65,7 +65,7 @@ function columns(cell, images, matching, scored) {
       show: (concept) => link(SITE.conceptHref(cell, images.concepts[concept]), name(images.concepts[concept])) },
     ...f1Columns,
     column("images", "Test images", "Test images that people gave the keyword.", (concept) => images.having(concept).length, count),
-    { id: "examples", label: "Some of them", class: "pictures", show: (concept) => SITE.strip(cell, images, examples(concept), 44) },
+    { id: "examples", label: "Some of them", class: "pictures", show: (concept) => SITE.strip(cell, images, SITE.spread(images.having(concept), 5), 44) },
   ];
 }
 
@@ -78,9 +78,9 @@ SITE.views.concept = async ({ parts }) => {
   const [scored, others] = byScored(cell, matching);
   const saes = await Promise.all(scored.map(({ n }) => SITE.sae(n)));
   const having = images.having(concept);
-  return SITE.page(name(images.concepts[concept]), pickers(cell), h("p.links", link(href("concepts", cell.place), "All concepts")),
-    section(`The ${SITE.pictures(having.length)} of it`, SITE.strip(cell, images, having.slice(0, EXAMPLES).map((image) => ({ image }))),
-      having.length > EXAMPLES && note(`The first ${EXAMPLES} of them, of ${count(images.size)} test images.`)),
+  return SITE.page(name(images.concepts[concept]), pickers(cell, images.concepts[concept]), h("p.links", link(href("concepts", cell.place), "All concepts")),
+    section(`Test images of it (${count(having.length)})`, SITE.strip(cell, images, SITE.spread(having, EXAMPLES)),
+      having.length > EXAMPLES && note(`${EXAMPLES} of them, spread evenly.`)),
     scored.map((about, place) => latentsOf({ cell, images, concept, about, sae: saes[place], ...matching.of(about.n) })),
     SITE.unscored(others), SITE.credit(images));
 };
@@ -89,12 +89,13 @@ SITE.views.concept = async ({ parts }) => {
 function latentsOf({ cell, images, concept, about, sae, f1, standing }) {
   const chosen = standing(concept);
   const isChosen = new Set(chosen.map(({ latent }) => latent));
-  const named = SITE.upTo(sae.m).filter((latent) => sae.called(latent).isName && sae.called(latent).concept === concept && !isChosen.has(latent))
+  const isCalledSo = (latent) => sae.called(latent).isName && sae.called(latent).concept === concept;
+  const named = SITE.upTo(sae.m).filter((latent) => isCalledSo(latent) && !isChosen.has(latent))
     .sort((first, second) => sae.called(second).f1 - sae.called(first).f1);
   const card = (latent, told) => SITE.latentCard(cell, images, about, sae, latent, told, 10);
   return section([SITE.methodLabel(about.method), soft(` F1 ${num(f1[concept])}`)],
-    chosen.length > 0 ? note("Chosen on the training images to stand for it, each with its own F1 on the test images.") : note("No latent stands for it."),
-    h(".cards", chosen.map(({ latent, alone }) => card(latent, `alone F1 ${num(alone, 2)}`))),
+    chosen.length > 0 ? note("Chosen on the training images to stand for it.") : note("No latent stands for it."),
+    h(".cards", chosen.map(({ latent, alone }) => card(latent, isCalledSo(latent) ? "" : `F1 ${num(alone, 2)} for it`))),
     named.length > 0 && [h("h3", "Others that have its name"), h(".cards", named.slice(0, MOST_NAMED).map((latent) => card(latent, ""))),
       named.length > MOST_NAMED && note(`and ${named.length - MOST_NAMED} more`)]);
 }

@@ -2,15 +2,16 @@
 
 /** Images that differ in one attribute alone, and the latents that switch between two of them: a part of the view of an image. */
 (() => {
-const { h, name, link, soft, note, section } = SITE;
+const { h, name, soft, note, section } = SITE;
 const SHOWN = 6; // Latents of a column that are shown at once.
 
-/** The partners of an image by attribute; each opens the pair at the address that `to(partner)` gives. */
-SITE.partners = (images, image, to) => {
+/** The partners of an image by attribute; each opens the pair at the address that `to(partner)` gives; `chosen` is open. */
+SITE.partners = (images, image, chosen, to) => {
   const attributes = images.partners(image);
-  const picture = ({ image: partner, value }) => h("li", link(to(partner), SITE.thumbnail(images, partner, 64), h("span.caption", name(value))));
+  const picture = ({ image: partner, value }) => h("li", h("a", { href: to(partner), "aria-current": partner === chosen && "true" },
+    SITE.thumbnail(images, partner, 64), h("span.caption", name(value))));
   return attributes.length > 0 && section("Images that differ in one attribute alone", note("A click shows which latents switch."),
-    h(".bar", attributes.map((attribute) => h("", h("h3", name(attribute.name), ": ", name(attribute.value), " to"),
+    h(".partners", attributes.map((attribute) => h("", h("h3", name(attribute.name), soft(" here ", name(attribute.value))),
       h("ul.strip", attribute.partners.map(picture))))));
 };
 
