@@ -78,7 +78,8 @@ SITE.lacking = (cell, query) => {
 /** Links to what else there is of a cell. */
 SITE.cellLinks = (cell, except) => {
   const saes = SITE.saesOf(cell);
-  const views = [["cell", "Cell"], ...(saes.length ? [["image", "Images"]] : []), ...(cell.concepts ? [["concepts", "Concepts"]] : []), ...(saes.length > 1 ? [["compare", "Compare"]] : [])];
+  const views = [["cell", "Cell"], ...(saes.length ? [["image", "Images"]] : []), ...(saes.length > 1 ? [["compare", "Compare"]] : []),
+    ...(cell.concepts ? [["concepts", "Concepts"]] : [])];
   return h("p.links", views.filter(([view]) => view !== except).map(([view, text]) => link(href(view, cell.place), text)),
     saes.map(({ id, method }) => h("span", link(href("latents", [...cell.place, id]), "Latents of ", name(SITE.label.method(method))))));
 };

@@ -51,7 +51,9 @@ SITE.views.latents = async ({ parts, query }) => {
 
 /** Links to the concepts that were searched for, where the latents of every method are. */
 function searched(cell, images, words) {
-  const fitting = SITE.upTo(images.concepts && words ? images.concepts.length : 0).filter((concept) => images.concepts[concept].toLowerCase().includes(words.toLowerCase()));
+  if (!images.concepts || !words) return [];
+  const fits = (concept) => images.concepts[concept].toLowerCase().includes(words.toLowerCase());
+  const fitting = SITE.upTo(images.concepts.length).filter(fits);
   if (!fitting.length) return [];
   const more = fitting.length > LINKED && [", ", link(href("concepts", cell.place, { find: words }), `and ${fitting.length - LINKED} more`)];
   return ["Latents of every method for ", ...SITE.conceptLinks(cell, images, fitting.slice(0, LINKED)), more].flat(2).filter(Boolean);
@@ -64,7 +66,8 @@ function fits(j, { alive, class: group, find }, sae, images, often) {
   if (alive === "no" ? active : alive !== "all" && active < fewest) return false;
   const main = sae.main(j, images) || "";
   const texts = [main, nameText(sae, images, j) ?? ""];
-  return (!group || main === group) && (!find || String(j) === find || texts.some((text) => text.toLowerCase().includes(find.toLowerCase())));
+  const isFound = !find || String(j) === find || texts.some((text) => text.toLowerCase().includes(find.toLowerCase()));
+  return (!group || main === group) && isFound;
 }
 
 /** The concept that a latent is called by, or null. */
@@ -75,8 +78,10 @@ function nameText(sae, images, j) {
 
 /** The columns of a latent's name and its F1, where names are scored. */
 const nameColumns = (sae, images) => (images.concepts && sae.isNamed ? [
-  { id: "name", label: "Name", less: true, value: (j) => nameText(sae, images, j), show: (j) => (nameText(sae, images, j) === null ? soft("no name") : name(nameText(sae, images, j))) },
-  column("concept_f1", "F1 of name", "How well the latent's firing tells its name, on the test images.", (j) => (sae.called(j).isName ? sae.called(j).f1 : null), (f1) => num(f1, 2)),
+  { id: "name", label: "Name", less: true, value: (j) => nameText(sae, images, j),
+    show: (j) => (nameText(sae, images, j) === null ? soft("no name") : name(nameText(sae, images, j))) },
+  column("concept_f1", "F1 of name", "How well the latent's firing tells its name, on the test images.",
+    (j) => (sae.called(j).isName ? sae.called(j).f1 : null), (f1) => num(f1, 2)),
 ] : []);
 
 function columns(cell, to, sae, images) {

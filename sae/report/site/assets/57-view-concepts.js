@@ -6,7 +6,8 @@ const { h, name, link, soft, note, num, count, column, section, go, href } = SIT
 const [LEAST_F1, EXAMPLES, MOST_NAMED] = [[0, 0.3, 0.5, 0.7], 16, 12];
 
 /** Pickers of a cell; of a concept they stay with it where the dataset is the same. */
-const pickers = (cell, concept) => SITE.cellBar(cell, (at) => (concept && at.dataset === cell.dataset ? SITE.conceptHref(at, concept) : href("concepts", at.place)));
+const pickers = (cell, concept) => SITE.cellBar(cell, (at) =>
+  (concept && at.dataset === cell.dataset ? SITE.conceptHref(at, concept) : href("concepts", at.place)));
 
 /** A cell's SAEs in two lists: those whose match with concepts is scored, and the others. */
 function byScored(cell, matching) {
@@ -36,8 +37,8 @@ SITE.views.concepts = async ({ parts, query }) => {
   /** Show the concepts that fit what is asked for. */
   function fill() {
     const bestF1 = (concept) => Math.max(0, ...scored.map(({ n }) => matching.of(n).f1[concept]));
-    const fits = (concept) => images.concepts[concept].toLowerCase().includes(state.find.toLowerCase()) && bestF1(concept) >= Number(state.least);
-    const shown = SITE.upTo(images.concepts.length).filter(fits);
+    const isFound = (concept) => images.concepts[concept].toLowerCase().includes(state.find.toLowerCase());
+    const shown = SITE.upTo(images.concepts.length).filter((concept) => isFound(concept) && bestF1(concept) >= Number(state.least));
     table.fill(shown);
     said.textContent = `${count(shown.length)} of ${count(images.concepts.length)} concepts`;
   }
@@ -52,14 +53,16 @@ SITE.views.concepts = async ({ parts, query }) => {
   return SITE.page("Concepts", pickers(cell), SITE.words("concepts"), SITE.unscored(others),
     SITE.bar("Filters", [
       SITE.field("Concept", h("input", { type: "search", value: state.find, oninput: ({ target }) => change("find", target.value.trim()) })),
-      scored.length > 0 && SITE.select("F1 under any method", LEAST_F1.map((f1) => [f1 || "", f1 ? `${f1} or more` : "any"]), state.least, (value) => change("least", value))]),
+      scored.length > 0 && SITE.select("F1 under any method", LEAST_F1.map((f1) => [f1 || "", f1 ? `${f1} or more` : "any"]), state.least,
+        (value) => change("least", value))]),
     said, table.node, SITE.credit(images));
 };
 
 /** The columns of the table of concepts. */
 function columns(cell, images, matching, scored) {
   const f1Columns = scored.map(({ n, method }) => column(`f1-${method}`, `F1, ${SITE.label.method(method)}`,
-    "How well “one of the latents that stand for it fires” tells the concept, on the test images.", (concept) => matching.of(n).f1[concept], num));
+    "How well “one of the latents that stand for it fires” tells the concept, on the test images.",
+    (concept) => matching.of(n).f1[concept], num));
   return [
     { id: "concept", label: "Concept", less: true, value: (concept) => images.concepts[concept],
       show: (concept) => link(SITE.conceptHref(cell, images.concepts[concept]), name(images.concepts[concept])) },
