@@ -65,13 +65,22 @@ def choose_shown(
     )
     test_concepts = concepts.of_images(annotations, test.index["image_id"])
     test_groups = group_numbers(test)
-    numbers = metric.concepts_that_count(
-        train_concepts,
-        group_numbers(train)[train_rows],
-        test_concepts,
-        test_groups,
-        options,
+    train_groups = group_numbers(train)[train_rows]
+    in_train = metric.counts_enough(
+        train_concepts.holds,
+        train_groups,
+        options.least_train,
+        options.least_train_groups,
     )
+    in_test = metric.counts_enough(
+        test_concepts.holds,
+        test_groups,
+        options.least_split,
+        options.least_split_groups,
+    )
+    # Of concepts that hold for the same images the first one counts.
+    holds = scipy.sparse.vstack([train_concepts.holds, test_concepts.holds]).tocsc()
+    numbers = metric.first_of_equal_columns(holds, np.flatnonzero(in_train & in_test))
     return ShownConcepts(
         [test_concepts.names[number] for number in numbers],
         test_concepts.holds.tocsc()[:, numbers],

@@ -140,7 +140,9 @@ def test_f1_and_concepts_are_those_of_the_metric(splits):
         {name: v.values for name, v in scores.items() if isinstance(v, PerLatent)}
     )
     of_site = concepts.choose_shown(annotations, train, test, metric.Options(), "me")
-    task = metric.make_task(subject, "test", metric.Options())
+    options = metric.Options()
+    train_side = metric.training_side(subject, options)
+    task = metric.make_task(subject, "test", train_side, options)
     assert of_site.names == task.names == ["cat", "dog"]
     made = concepts.stands_for_payload(
         table, latents.encode(sae, test.embeddings), of_site
