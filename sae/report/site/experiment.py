@@ -250,7 +250,7 @@ class _Experiment:
         manifest = files.read_json(folder / MANIFEST, "manifest of concepts")
         self._annotation_sources += manifest["artifacts"]
         return choose_shown(
-            annotations.read(folder),
+            annotations.load_annotations(folder),
             read_index(self.activations / dataset / backbone / "train"),
             test,
             concepts_metric.Options(**self.names.config["metrics"]["concepts"]),
