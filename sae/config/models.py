@@ -322,7 +322,7 @@ class Entry(Limited, extra="allow"):
 
 
 class Annotation(Entry):
-    """An annotation says where the names come from that people gave a dataset's images."""
+    """An annotation says where the names of a dataset's images come from."""
 
     source: str
     """A file in sae/data/annotations/, or one of your own."""
@@ -348,7 +348,7 @@ class Dataset(Entry):
     concepts: Annotated[Annotation, BeforeValidator(_file_of_concepts)] = Annotation(
         source="classes"
     )
-    """What people call its images: a CSV, or a `source` with its options; its classes."""
+    """What people call its images: a CSV, or a `source` with options; the classes."""
 
 
 class ImageDataset(Dataset):

@@ -257,7 +257,7 @@ def _metric_plan(config: Config, experiment: str, name: str) -> Plan:
 
 
 def stage_settings(config: Config, experiment: str, stage: str) -> Plan:
-    """Return what `python -m sae score` is told of a stage (`sae.scoring.stage.StageSettings`)."""
+    """Return the settings of a stage (`sae.scoring.stage.StageSettings`)."""
     metrics = stages(config, experiment).get(stage, {})
     plan: Plan = {"metrics": metrics}
     withheld = [name for name in metrics if name in _reading_concepts(config)]
@@ -267,7 +267,7 @@ def stage_settings(config: Config, experiment: str, stage: str) -> Plan:
 
 
 def baselines(config: Config, experiment: str) -> list[str]:
-    """Return the methods of an experiment that are compared with no other one: baselines and controls."""
+    """Return the methods that are compared with no other one: baselines, controls."""
     return [
         name
         for name in config.experiments[experiment].methods
@@ -277,13 +277,13 @@ def baselines(config: Config, experiment: str) -> list[str]:
 
 
 def reads_concepts(config: Config, experiment: str) -> bool:
-    """Return whether an experiment has a metric that reads what people call the images."""
+    """Return whether an experiment has a metric that reads annotations."""
     metrics = stages(config, experiment).get("score", {})
     return any(name in metrics for name in _reading_concepts(config))
 
 
 def annotated(config: Config, experiment: str) -> list[str]:
-    """Return the datasets of an experiment of which it reads what people call the images."""
+    """Return the datasets of an experiment whose annotations a metric reads."""
     spec = config.experiments[experiment]
     return spec.datasets if reads_concepts(config, experiment) else []
 

@@ -1,4 +1,4 @@
-"""A dataset's classes are its concepts, the fine ones and, if it has them, the coarse."""
+"""A dataset's classes are its concepts: the fine ones, and coarse ones if any."""
 
 from pathlib import Path
 
