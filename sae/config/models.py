@@ -291,6 +291,8 @@ class Entry(Limited, extra="allow"):
     """
 
     constants: ClassVar[dict[str, Any]] = {}
+    # Keys that do not decide what jobs make.
+    NO_CONTENT: ClassVar[frozenset[str]] = frozenset({"label", "family"})
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -299,9 +301,11 @@ class Entry(Limited, extra="allow"):
         Of later options (`sae.core.options.Later`) it has those that are not at the value
         that their absence stands for, whether they are written or not.
         """
-        no_content = {"label", "family", "concepts"}
         written = self.model_dump(
-            by_alias=True, exclude_unset=True, exclude_none=True, exclude=no_content
+            by_alias=True,
+            exclude_unset=True,
+            exclude_none=True,
+            exclude=set(self.NO_CONTENT),
         )
         complete = self.model_dump(by_alias=True)
         absent_values = later_options(type(self))
@@ -324,6 +328,7 @@ class Entry(Limited, extra="allow"):
 class Annotation(Entry):
     """An annotation says where the names of a dataset's images come from."""
 
+    NO_CONTENT: ClassVar[frozenset[str]] = frozenset()
     source: str
     """A file in sae/data/annotations/, or one of your own."""
 
@@ -339,6 +344,7 @@ class Dataset(Entry):
     """An entry of `datasets`."""
 
     has_images: ClassVar[bool] = False  # It holds embeddings alone.
+    NO_CONTENT: ClassVar[frozenset[str]] = Entry.NO_CONTENT | {"concepts"}
     extends: Extends = None
     type: str
     """A file in sae/data/datasets/, or one of your own."""

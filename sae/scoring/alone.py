@@ -38,6 +38,7 @@ def score(
     train_judges: Mapping[str, Float[np.ndarray, "train_images judge_dim"]]
     | None = None,
     train_labels: ArrayLike | None = None,
+    train_groups: ArrayLike | None = None,
     concepts: Sequence[Iterable[str]] | None = None,
     train_concepts: Sequence[Iterable[str]] | None = None,
     metrics: Iterable[str] | None = None,
@@ -85,6 +86,7 @@ def score(
         train_judges: {backbone: (N', d') its embeddings of the images of `train`}, of
             the same judges, for `detection`.
         train_labels: (N',) classes of the images of `train`.
+        train_groups: (N',) groups of the images of `train`, as `groups`.
         concepts: (N,) what people call each image: any number of keywords, or none.
         train_concepts: (N',) keywords of the images of `train`, for `concepts`.
         metrics: names of `sae.scoring.metrics`; by default those whose file says
@@ -108,9 +110,10 @@ def score(
     # What metrics read.
     splits = {"test": data("embeddings", embeddings, groups, coder.d, coder.input_norm)}
     if train is not None:
-        splits["train"] = data("train", train, None, coder.d, coder.input_norm)
-    elif train_labels is not None:
-        raise UserError("train_labels are given without train: give both")
+        splits["train"] = data("train", train, train_groups, coder.d, coder.input_norm)
+    elif train_labels is not None or train_groups is not None:
+        name = "train_labels" if train_labels is not None else "train_groups"
+        raise UserError(f"{name} are given without train: give both")
     judged = _read_judges(splits, {"test": judges, "train": train_judges})
     _set_labels(
         splits, {"test": ("labels", labels), "train": ("train_labels", train_labels)}
@@ -365,31 +368,41 @@ def _read_concepts(
             "latents are matched with concepts on training images: give concepts, "
             "train_concepts and train together"
         )
-    for split, argument in arguments.items():
-        _check_keywords(argument, keywords_by_split[split], len(splits[split].index))
-    return from_keywords(keywords_by_split)
+    return from_keywords(
+        {
+            split: _as_lists(
+                argument, keywords_by_split[split], len(splits[split].index)
+            )
+            for split, argument in arguments.items()
+        }
+    )
 
 
-def _check_keywords(argument: str, keywords: Any, row_count: int) -> None:
-    """Check the keywords of the images of a split.
+def _as_lists(argument: str, keywords: Any, row_count: int) -> list[list[str]]:
+    """Return the keywords of each image of a split.
 
     Raises:
-        UserError: they are no sequence with some texts for each image.
+        UserError: they are nothing with some texts for each image.
     """
-    is_sequence = isinstance(keywords, Sequence) and not isinstance(keywords, str)
-    if not is_sequence or len(keywords) != row_count:
-        shown = f"{len(keywords)} entries" if is_sequence else reprlib.repr(keywords)
+    advice = "give a list of keywords for each image, [['cat', 'animal'], [], ...]"
+    if isinstance(keywords, str | Mapping) or not isinstance(keywords, Iterable):
+        raise UserError(f"{argument} is {reprlib.repr(keywords)}; {advice}")
+    by_image = list(keywords)
+    if len(by_image) != row_count:
         raise UserError(
-            f"{argument} has {shown} for {row_count} embeddings; give a list of "
-            "keywords for each image, [['cat', 'animal'], [], ...]"
+            f"{argument} has {len(by_image)} entries for {row_count} embeddings; "
+            f"{advice}"
         )
-    for number, of_image in enumerate(keywords):
+    lists: list[list[str]] = []
+    for number, of_image in enumerate(by_image):
         is_list = isinstance(of_image, Iterable) and not isinstance(of_image, str)
-        if not is_list or not all(isinstance(word, str) for word in of_image):
+        words = list(of_image) if is_list else []
+        if not is_list or not all(isinstance(word, str) for word in words):
             raise UserError(
-                f"{argument}[{number}] is {reprlib.repr(of_image)}; give a list of "
-                "keywords for each image, [['cat', 'animal'], [], ...]"
+                f"{argument}[{number}] is {reprlib.repr(of_image)}; {advice}"
             )
+        lists.append(words)
+    return lists
 
 
 def _check_variance(

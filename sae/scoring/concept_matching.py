@@ -84,7 +84,7 @@ def choose_latents(
     columns = concepts.tocsc()
     weighted_fires = (scipy.sparse.diags_array(weights) @ fires).tocsr()
     parts = [
-        _choose_latents(
+        _choose_at_once(
             fires, weighted_fires, columns[:, start : start + AT_ONCE], weights, most
         )
         for start in range(0, max(concepts.shape[1], 1), AT_ONCE)
@@ -95,7 +95,7 @@ def choose_latents(
     )
 
 
-def _choose_latents(
+def _choose_at_once(
     fires: scipy.sparse.csr_matrix,
     weighted_fires: scipy.sparse.csr_matrix,
     concepts: scipy.sparse.csc_matrix,
@@ -213,8 +213,8 @@ def draw_moved_rows(
     """Draw for each image the one whose concepts it gets under chance.
 
     Concepts are moved between whole groups: the images of a group get those of one
-    other group, in turn. So a concept keeps its weight, and near-duplicates stay
-    together.
+    other group, in turn from a random one on. So near-duplicates stay together, and a
+    concept keeps its weight on average, also one that only some images of a group have.
     """
     _, group_numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     rows_by_group = np.argsort(group_numbers, kind="stable")
@@ -222,9 +222,11 @@ def draw_moved_rows(
     place_in_group = np.empty(len(groups), dtype=np.int64)
     place_in_group[rows_by_group] = np.arange(len(groups)) - np.repeat(starts, sizes)
 
-    source_group = generator.permutation(len(sizes))[group_numbers]
-    place_in_source = place_in_group % sizes[source_group]
-    return rows_by_group[starts[source_group] + place_in_source]
+    source_of_group = generator.permutation(len(sizes))
+    first_place = generator.integers(0, sizes[source_of_group])
+    source = source_of_group[group_numbers]
+    place_in_source = (place_in_group + first_place[group_numbers]) % sizes[source]
+    return rows_by_group[starts[source] + place_in_source]
 
 
 def split_shared(

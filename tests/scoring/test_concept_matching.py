@@ -51,7 +51,8 @@ def brute_choice(fires, truth, weights):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_choice_and_its_scores_are_those_of_brute_force(seed):
+def test_the_choice_and_its_scores_are_those_of_brute_force(seed, monkeypatch):
+    monkeypatch.setattr(matching, "AT_ONCE", 3)  # Of four concepts.
     fires, holds, groups = random_bank(seed)
     weights = matching.group_weights(groups)
     assert weights == pytest.approx([1 / (groups == g).sum() for g in groups])
@@ -103,13 +104,29 @@ def test_chance_moves_concepts_between_whole_groups():
         source = groups[rows]
         for group in range(4):
             members = np.flatnonzero(groups == group)
-            # The images of a group get those of one group, in turn.
+            # The images of a group get those of one group, in turn from one of them on.
             assert len(set(source[members])) == 1
-            sources = np.flatnonzero(groups == source[members[0]])
-            expected = [sources[i % len(sources)] for i in range(len(members))]
+            sources = np.flatnonzero(groups == source[members[0]]).tolist()
+            first = sources.index(rows[members[0]])
+            in_turn = sources[first:] + sources[:first]
+            expected = [in_turn[i % len(sources)] for i in range(len(members))]
             assert rows[members].tolist() == expected
         seen.add(tuple(source[[0, 2, 3, 6]]))
     assert seen == set(itertools.permutations(range(4)))
+
+
+def test_chance_keeps_the_weight_of_a_concept_that_some_images_of_a_group_have():
+    groups = np.repeat([0, 1, 2, 3, 4, 5], [2, 2, 2, 2, 12, 30])
+    weights = matching.group_weights(groups)
+    # The last images of the large groups have the concept.
+    holds = np.zeros(len(groups))
+    holds[[15, 16, 17, 18, 19, *range(44, 50)]] = 1
+    moved_weights = []
+    for seed in range(2000):
+        rows = matching.draw_moved_rows(groups, np.random.default_rng(seed))
+        moved_weights.append(weights @ holds[rows])
+    error = np.std(moved_weights) / len(moved_weights) ** 0.5
+    assert abs(np.mean(moved_weights) - weights @ holds) < 3 * error
 
 
 def test_latents_that_swap_with_an_attribute_have_a_rate_of_one():

@@ -111,6 +111,19 @@ def test_shuffled_keywords_score_nothing():
     assert abs(np.mean(matches)) < 3 * error + 0.01
 
 
+def test_a_latent_that_fires_at_random_has_a_name_in_a_twentieth_of_cases():
+    named = []
+    for seed in range(8):
+        generator = np.random.default_rng(seed)
+        fires = {s: generator.random((n, 60)) < 0.2 for s, n in IMAGES.items()}
+        subject = FakeSubject(fires, annotated(seed))
+        named += metric.score(subject, "test", metric.Options())[
+            "named"
+        ].values.tolist()
+    # Within three standard deviations of 480 draws.
+    assert abs(np.mean(named) - 0.05) < 3 * (0.05 * 0.95 / len(named)) ** 0.5
+
+
 def test_rare_concepts_and_concepts_that_are_one_do_not_count():
     concepts = annotated(concept_count=4)
     for split in concepts:

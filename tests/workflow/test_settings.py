@@ -145,6 +145,41 @@ def test_an_experiment_may_have_no_penalty_at_all():
     assert [(size.trials, size.after) for size in costs.sizes(plan)] == [(2, 0)]
 
 
+def test_concepts_on_test_are_those_of_baselines_and_controls_alone():
+    controls = ["untrained", "frozen_decoder", "frozen_encoder", "pca", "raw"]
+    for experiment in ("demo", "study", "smoke", "laptop", "paper"):
+        score = settings.stage_settings(CONFIG, experiment, "score")
+        assert score["tested"] == {"concepts": ["topk", *controls]}
+        assert "tested" not in settings.stage_settings(CONFIG, experiment, "probe")
+    raw = copy.deepcopy(RAW)
+    del raw["experiments"]["demo"]["concepts"]
+    of_all = settings.load(raw)
+    assert "tested" not in settings.stage_settings(of_all, "demo", "score")
+    # Nothing of an experiment without the metric is another than it was.
+    assert settings.stage_settings(CONFIG, "fair", "score") == {
+        "metrics": settings.stages(CONFIG, "fair")["score"]
+    }
+    assert settings.annotated(CONFIG, "fair") == []
+
+
+def test_files_of_concepts_that_are_not_there_are_told_unless_they_are_optional(
+    tmp_path,
+):
+    raw = copy.deepcopy(RAW)
+    raw["datasets"]["fashion_mnist"]["concepts"] = str(tmp_path / "mine.csv")
+    raw["datasets"]["emoji"]["concepts"] = {"source": "wordnet", "root": str(tmp_path)}
+    config = settings.load(raw)
+    assert settings.concept_files(config, "emoji") == []
+    told = [line for line in missing.local(config, "demo") if "concepts" in line]
+    file = tmp_path / "mine.csv"
+    line = f"dataset fashion_mnist: concepts {file} does not exist (docs/data.md)"
+    assert told == [line]
+    file.write_text("image,concept\n")
+    (tmp_path / "words.txt").write_text("")
+    assert not any("concepts" in line for line in missing.local(config, "demo"))
+    assert settings.concept_files(config, "emoji") == [str(tmp_path / "words.txt")]
+
+
 def test_metrics_are_sorted_into_stages_with_all_their_options():
     stages = settings.stages(CONFIG, "paper")
     assert list(stages) == ["score", "robustness", "probe"]

@@ -164,8 +164,13 @@ def of_others(rule):
 
 def concepts_of(w):
     """What people call the images of a job's dataset, where a metric of the experiment reads it."""
-    files = [paths.CONCEPTS, *paths.CONCEPT_TABLES] if settings.reads_concepts(cfg, w.experiment) else []
-    return [file.format(**w) for file in files]
+    files = [paths.CONCEPTS, *paths.CONCEPT_TABLES]
+    return [file.format(**w) for file in files] if settings.reads_concepts(cfg, w.experiment) else []
+
+
+def named_concepts(w):
+    """The option that names the folder of these files."""
+    return ["--concepts", paths.DATASETS.format(**w)] if concepts_of(w) else []
 
 
 def named_others(rule):

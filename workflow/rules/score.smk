@@ -27,11 +27,10 @@ rule score:
         **asks("score"),
     params:
         **stage_params("score"),
-        others=named_others("score"),
-        # Only the folder: that it is read at all follows from the metrics, and the files are inputs.
-        concepts=lambda w: f"--concepts {paths.DATASETS.format(**w)}" if concepts_of(w) else "",
+        # The last of them is no other backbone: a parameter more would run all jobs of before again.
+        others=lambda w: named_others("score")(w) + named_concepts(w),
     shell:
-        f"{SCORE} --others {{params.others}} {{params.concepts}}"
+        f"{SCORE} --others {{params.others}}"
 
 
 # How the chosen SAEs reconstruct at other k than they were trained with.

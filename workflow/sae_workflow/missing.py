@@ -105,6 +105,7 @@ def local(config: Config, experiment: str) -> Iterator[str]:
         dataset = config.datasets[name].spec
         root = Path(dataset.get("root") or ".")
         yield from _root(config, name)
+        yield from _concepts(config, experiment, name)
         for backbone in spec.embedding if root.exists() else []:
             yield from _embeddings(config, name, backbone)
         if not Path(paths.DATASET.format(dataset=name)).exists():
@@ -191,6 +192,15 @@ def _root(config: Config, dataset: str, coming: Collection[str] = ()) -> Iterato
         and not _there(spec["root"], coming)
     ):
         yield f"dataset {dataset}: {spec['root']} does not exist (docs/data.md)"
+
+
+def _concepts(config: Config, experiment: str, dataset: str) -> Iterator[str]:
+    """Yield a line for each file of concepts that an experiment reads and lacks."""
+    if not settings.reads_concepts(config, experiment):
+        return
+    for file in settings.concept_files(config, dataset):
+        if not Path(file).exists():
+            yield f"dataset {dataset}: concepts {file} does not exist (docs/data.md)"
 
 
 def _weights(

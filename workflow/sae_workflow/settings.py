@@ -582,10 +582,16 @@ def dataset_files(config: Config, dataset: str) -> list[str]:
 
 
 def concept_files(config: Config, dataset: str) -> list[str]:
-    """Return the files of one's own that say what people call a dataset's images."""
+    """Return the files of one's own that say what people call a dataset's images.
+
+    Optional ones are left out where they are not there.
+    """
     annotation = config.datasets[dataset].concepts
-    patterns = annotation.constants.get("FILES", ())
-    return [pattern.format(**annotation.spec) for pattern in patterns]
+    constants = annotation.constants
+    files = [file.format(**annotation.spec) for file in constants.get("FILES", ())]
+    if constants.get("FILES_ARE_OPTIONAL"):
+        return [file for file in files if Path(file).exists()]
+    return files
 
 
 def given_embeddings(config: Config, dataset: str, backbone: str) -> list[str]:

@@ -25,7 +25,8 @@ def load(
     for column in ("label_name", "label_coarse_name"):
         names = index[column].astype("str")
         if spec.separator is not None:
-            names = names.str.split(spec.separator).explode()
+            parts = names.str.split(spec.separator).explode()
+            names = parts.astype("str").str.strip()
         named = names[names.notna() & (names != "")]
         image_ids = index["image_id"].loc[named.index]
         tables.append(

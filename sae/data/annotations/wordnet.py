@@ -19,6 +19,7 @@ from sae.data.concepts import KEYWORDS, Annotations, no_attributes
 
 VERSION = 1
 FILES = ("{root}/wordnet.is_a.txt", "{root}/words.txt")
+FILES_ARE_OPTIONAL = True
 # A training image is named after its class: n01440764_10026.
 TRAINING_IMAGE = re.compile(r"(n\d{8})_\d+")
 progress = logging.getLogger("sae.progress")
@@ -74,8 +75,14 @@ def find_wnids(index: pd.DataFrame) -> dict[int, str]:
     """Return {label: WordNet ID}, by the names of training images.
 
     Raises:
-        UserError: a class has no training image with such a name.
+        UserError: an image has no class, or a class no training image with such a name.
     """
+    if index["label"].isna().any():
+        image_id = index.loc[index["label"].isna(), "image_id"].iloc[0]
+        raise UserError(
+            f"concepts of source wordnet: image {image_id!r} has no class: use the "
+            "source csv"
+        )
     wnids: dict[int, str] = {}
     first_of_class = index.groupby(["label", "split"], sort=True)["image_id"].first()
     for (label, _), image_id in first_of_class.items():
@@ -91,6 +98,18 @@ def find_wnids(index: pd.DataFrame) -> dict[int, str]:
     return wnids
 
 
+def read_lines(file: Path) -> list[str]:
+    """Return the lines of a text.
+
+    Raises:
+        UserError: it is no UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is no text in UTF-8: {error}") from None
+
+
 def read_parents(file: Path) -> dict[str, list[str]]:
     """Return {WordNet ID: IDs of what it directly is}.
 
@@ -98,7 +117,7 @@ def read_parents(file: Path) -> dict[str, list[str]]:
         UserError: a line is not `PARENT CHILD`.
     """
     parents: dict[str, list[str]] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(file), 1):
         wnids = line.split()
         if not wnids:
             continue
@@ -133,7 +152,7 @@ def read_names(file: Path, used: set[str]) -> dict[str, str]:
         UserError: a line is not `ID<tab>NAMES`, or a synset has none.
     """
     first_name: dict[str, str] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(file), 1):
         wnid, tab, names = line.partition("\t")
         if not line.strip():
             continue
