@@ -231,6 +231,28 @@ def test_a_change_of_the_config(row, change, jobs_with, jobs_before):
     assert rules_of(running) == documented_rules(row)
 
 
+def test_other_concepts_are_scored_anew_and_nothing_is_trained(jobs_with, tmp_path):
+    file = tmp_path / "mine.csv"
+
+    def score_concepts(config, experiment):
+        config["metrics"]["concepts"] = {}
+        config["datasets"]["digits"]["concepts"] = str(file)
+
+    file.write_text("image,concept\n")
+    before = jobs_with(score_concepts)
+    row = "another source of a dataset's concepts, or another CSV"
+    file.write_text("image,concept\n0/a.png,round\n")
+    assert rules_of(jobs_that_run(before, jobs_with(score_concepts))) == (
+        documented_rules(row)
+    )
+
+    def score_classes(config, experiment):
+        config["metrics"]["concepts"] = {}
+
+    after = jobs_with(score_classes)
+    assert rules_of(jobs_that_run(before, after)) == documented_rules(row)
+
+
 def test_what_is_added_makes_its_own_cells_and_leaves_the_others(
     jobs_with, jobs_before
 ):

@@ -331,8 +331,8 @@ def chance_on_split(
         f1_sums += matching.f1_of_chosen(chosen, split_fires, moved, held_out.weights)
         f1_alone = matching.f1_of_latents(split_fires, moved, held_out.weights)
         best_f1[draw] = f1_alone.max(axis=0)
-    # By this method a latent that fires at random passes in just 5 % of cases, also with
-    # few draws.
+    # By this method a latent that fires at random passes in just 5 % of cases, however
+    # few the draws are.
     name_bar = np.quantile(best_f1, NAME_LEVEL, axis=0, method="weibull")
     return f1_sums / options.draws, name_bar
 
