@@ -8,17 +8,22 @@ a smaller size. `--imagenet` does that alone (about 15 minutes and 3 GB of disk)
 """
 
 import argparse
+import functools
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import _record as record
+import pandas as pd
 from _cell import PROBE, RECIPE, bank_plan, commands, measured, write_command
 from sae_workflow import costs, stages
 
 from sae.bank.plan import Plan
-from sae.core import registry
+from sae.core import files, registry
+from sae.data import concepts
+from sae.data.splits import SPLITS
 
 CAP = 150.0  # seconds
 LIMIT = 4.0  # GiB, at ImageNet's size
@@ -121,16 +126,14 @@ def peaks(
             *commands(folder, store, plan, probe, options),
         ]
     )
-    # By itself, since it comes last in `score`: a judge, here with the same embeddings, looks for each latent's images.
-    settings = '{"metrics": {"detection": {}}}'
-    alone = {"--settings": settings, "--out": str(folder / "scores/detection")}
-    words = every["score"]
-    every["detection"] = [
-        alone.get(before, word)
-        for before, word in zip(["", *words], words, strict=False)
-    ]
-    every["detection"] += ["--others", f"judge={store}"]
+    # These by themselves, since they come last in `score`. A judge, here with the same embeddings, looks for each
+    # latent's images; and latents are matched with concepts, a class and its ten ancestors for each image.
+    alone = functools.partial(metric_alone, every["score"], folder)
+    every["detection"] = [*alone("detection"), "--others", f"judge={store}"]
+    every["concepts"] = [*alone("concepts"), "--concepts", str(folder / "concepts")]
     for rule, command in every.items():
+        if rule == "concepts":
+            write_concepts(store, folder / "concepts")
         taken = measured(command, CAP if capped and rule != "cache" else None)
         width, used, of = (
             d if rule == "probe_embeddings" else m,
@@ -142,7 +145,8 @@ def peaks(
                 stages.bank_sizes(cell, Plan.model_validate(plan)),
                 stages.probe_sizes(cell, width, fits),
             )
-            like = stages.STAGES["score" if rule == "detection" else rule].like
+            is_metric = rule in ("detection", "concepts")
+            like = stages.STAGES["score" if is_metric else rule].like
             read = (
                 stages.ranking_sizes(cell, k, judges=1, most_images=most_images)
                 if rule == "detection"
@@ -156,6 +160,44 @@ def peaks(
             flush=True,
         )
         yield rule, taken["peak_gib"]
+
+
+def metric_alone(words: list[str], folder: Path, metric: str) -> list[str]:
+    """Return the command of the stage `score` with one metric.
+
+    Args:
+        words: The command with all of them.
+    """
+    replaced = {
+        "--settings": json.dumps({"metrics": {metric: {}}}),
+        "--out": str(folder / "scores" / metric),
+    }
+    return [
+        replaced.get(option, word)
+        for option, word in zip(["", *words], words, strict=False)
+    ]
+
+
+def write_concepts(store: Path, folder: Path) -> None:
+    """Write annotations of generated images: the class of each, and ten ancestors.
+
+    Two classes have one parent, two parents one grandparent, and so on.
+    """
+    tables = []
+    for split in SPLITS:
+        index = pd.read_parquet(store / split / "index.parquet")
+        for level in range(11):
+            ancestor = index["label"].astype("int64") // 2**level
+            names = f"level {level}: " + ancestor.astype("str")
+            table = {"image_id": index["image_id"], "concept": names}
+            tables.append(pd.DataFrame(table))
+    keywords = pd.concat(tables, ignore_index=True)
+
+    names = (concepts.KEYWORD_FILE, concepts.ATTRIBUTE_FILE)
+    files.write_parquet(folder / names[0], keywords)
+    files.write_parquet(folder / names[1], concepts.no_attributes())
+    sums = {name: files.sha256(folder / name) for name in names}
+    files.write_json(folder / concepts.MANIFEST, {"sha256": sums})
 
 
 if __name__ == "__main__":
