@@ -86,6 +86,8 @@ DESIGNS = {
     "fair": Design(),
     "rivals": Design(ks=1, methods=15, trials=8),
     "demo": Design(trials=4, fresh=()),
+    # The nine cells of many images; of few it has nine more, which are read alike.
+    "decisive": Design(datasets=3, ks=1, trials=24),
 }
 
 
