@@ -2,8 +2,8 @@
 
 Runs the workflow's own commands on generated embeddings of several sizes and prints peak memory in MB, and the formulas
 of `sae_workflow.stages` (before their margin) divided by it. Then the same at ImageNet's size, where no step may take
-over 4 GiB: there a step is stopped after CAP seconds, since its peak comes early, and what follows it takes the SAE of
-a smaller size. `--imagenet` does that alone (about 15 minutes and 3 GB of disk); `--short` the smallest size alone;
+over 4 GiB: there most steps are stopped after CAP seconds, since their peak comes early, and what follows takes the SAE
+of a smaller size. `--imagenet` does that alone (about 15 minutes and 3 GB of disk); `--short` the smallest size alone;
 `--tiny` takes seconds, to see that it works.
 """
 
@@ -134,7 +134,8 @@ def peaks(
     for rule, command in every.items():
         if rule == "concepts":
             write_concepts(store, folder / "concepts")
-        taken = measured(command, CAP if capped and rule != "cache" else None)
+        has_end = rule in ("cache", "detection", "concepts")
+        taken = measured(command, CAP if capped and not has_end else None)
         width, used, of = (
             d if rule == "probe_embeddings" else m,
             taken["peak_gib"] * 1024,

@@ -51,6 +51,9 @@ SHOWN = (
 )
 MOST_TRAIN = 100_000  # training images; of more a seeded sample stands for all
 RIDGE = 1e-2  # Of the probe, as a share of the mean variance of a dimension.
+# Of the probe: what is looked at at once.
+CONCEPTS_AT_ONCE = 64
+ROWS_AT_ONCE = 16_384
 NAME_LEVEL = 0.95  # A name's F1 passes that share of what chance gives.
 
 
@@ -438,37 +441,63 @@ def probe_ceiling(
 
     Its threshold is the one of highest F1 on the training images.
     """
-    if not train_holds.shape[1]:
+    concept_count = train_holds.shape[1]
+    if not concept_count:
         return np.zeros(0)
     train_rows = unit_rows(np.asarray(train_embeddings, dtype=np.float32))
     split_rows = unit_rows(np.asarray(split_embeddings, dtype=np.float32))
-    mean = np.average(train_rows, axis=0, weights=train_weights)
-    train_rows = train_rows - mean
-    split_rows = split_rows - mean
+    mean = np.average(train_rows, axis=0, weights=train_weights).astype(np.float32)
+    train_rows -= mean
+    split_rows -= mean
+    directions = ridge_directions(train_rows, train_holds, train_weights)
 
-    weighted = train_rows * train_weights[:, None]
-    gram = weighted.T @ train_rows
-    ridge = RIDGE * np.trace(gram) / len(gram)
-    targets = (train_holds.T @ weighted).T
-    directions = np.linalg.solve(gram + ridge * np.eye(len(gram)), targets)
-
-    f1 = np.zeros(train_holds.shape[1])
+    f1 = np.zeros(concept_count)
     train_columns = train_holds.tocsc()
     split_columns = held_out.holds.tocsc()
-    for concept in range(len(f1)):
-        on_train = train_rows @ directions[:, concept]
-        on_split = split_rows @ directions[:, concept]
-        train_truth = train_columns[:, [concept]].toarray().ravel() > 0
-        split_truth = split_columns[:, [concept]].toarray().ravel() > 0
-        threshold = best_threshold(on_train, train_truth, train_weights)
-        guess = on_split >= threshold
-        f1[concept] = matching.f_score(
-            held_out.weights[guess & split_truth].sum(),
-            held_out.weights[guess].sum(),
-            held_out.weights[split_truth].sum(),
-            1.0,
-        )
+    for start in range(0, concept_count, CONCEPTS_AT_ONCE):
+        block = slice(start, min(start + CONCEPTS_AT_ONCE, concept_count))
+        on_train = train_rows @ directions[:, block]
+        on_split = split_rows @ directions[:, block]
+        train_truths = train_columns[:, block].toarray() > 0
+        split_truths = split_columns[:, block].toarray() > 0
+        for place, concept in enumerate(range(block.start, block.stop)):
+            threshold = best_threshold(
+                on_train[:, place], train_truths[:, place], train_weights
+            )
+            guess = on_split[:, place] >= threshold
+            truth = split_truths[:, place]
+            f1[concept] = matching.f_score(
+                held_out.weights[guess & truth].sum(),
+                held_out.weights[guess].sum(),
+                held_out.weights[truth].sum(),
+                1.0,
+            )
     return f1
+
+
+def ridge_directions(
+    rows: Float[np.ndarray, "images dim"],
+    holds: scipy.sparse.csr_matrix,
+    weights: Float[np.ndarray, " images"],
+) -> Float[np.ndarray, "dim concepts"]:
+    """Return the directions of ridge regression from embeddings to concepts.
+
+    Args:
+        rows: centred embeddings.
+        holds: (images, concepts) sparse.
+        weights: of the images.
+    """
+    dim = rows.shape[1]
+    gram = np.zeros((dim, dim))
+    targets = np.zeros((dim, holds.shape[1]))
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        block = slice(start, start + ROWS_AT_ONCE)
+        block_rows = rows[block].astype(np.float64)
+        weighted = block_rows * weights[block, None]
+        gram += weighted.T @ block_rows
+        targets += (holds[block].T @ weighted).T
+    ridge = RIDGE * np.trace(gram) / dim
+    return np.linalg.solve(gram + ridge * np.eye(dim), targets).astype(np.float32)
 
 
 def best_threshold(
