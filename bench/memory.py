@@ -126,8 +126,9 @@ def peaks(
             *commands(folder, store, plan, probe, options),
         ]
     )
-    # These by themselves, since they come last in `score`. A judge, here with the same embeddings, looks for each
-    # latent's images; and latents are matched with concepts, a class and its ten ancestors for each image.
+    # These by themselves, since they come last in `score`. A judge, here with the same
+    # embeddings, looks for each latent's images; and latents are matched with concepts,
+    # a class and its ten ancestors for each image.
     alone = functools.partial(metric_alone, every["score"], folder)
     every["detection"] = [*alone("detection"), "--others", f"judge={store}"]
     every["concepts"] = [*alone("concepts"), "--concepts", str(folder / "concepts")]
