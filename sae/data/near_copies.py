@@ -1,0 +1,157 @@
+"""Find near-copies: by the names of pictures, by what they show, or to the pixel."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+import scipy.sparse
+from jaxtyping import Bool, Float
+from PIL import Image
+
+from sae.data import pictures
+
+# A drawing in other colours, or as an outline, has the name of the first one and these.
+COLOURS = {
+    "bw",
+    "black",
+    "white",
+    "grey",
+    "gray",
+    "red",
+    "green",
+    "blue",
+    "yellow",
+    "orange",
+    "purple",
+    "pink",
+    "brown",
+}
+# File names were cut off after about 24 letters, in the middle of the maker's name. A
+# stem of so many letters that begins another stem is taken for that one, cut off.
+CUT_OFF = 14
+# Of 63 bits; and the root mean square of the differences of 16 x 16 pixels, of 255.
+MOST_BITS = 4
+MOST_DIFFERENCE = 20.0
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Hold by what pictures are known again.
+
+    Attributes:
+        bits: (pictures, 63) the perceptual hash: whether each low frequency of 32 x 32
+            grey pixels is above their median.
+        thumbnails: (pictures, 768) 16 x 16 pixels in RGB, 0 to 255.
+        digests: Of the pixels, one a picture.
+    """
+
+    bits: Bool[np.ndarray, "pictures 63"]
+    thumbnails: Float[np.ndarray, "pictures 768"]
+    digests: list[int]
+
+
+def signs_of(images: Sequence[Image.Image]) -> Signs:
+    """Return by what RGB pictures are known again."""
+    bits = np.empty((len(images), 63), dtype=bool)
+    thumbnails = np.empty((len(images), 768), dtype=np.float32)
+    for row, image in enumerate(images):
+        grey = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+        frequencies = scipy.fft.dctn(np.asarray(grey, dtype=np.float64), norm="ortho")
+        # Without the first of them, the mean.
+        low_frequencies = frequencies[:8, :8].ravel()[1:]
+        bits[row] = low_frequencies > np.median(low_frequencies)
+        thumbnail = image.resize((16, 16), Image.Resampling.LANCZOS)
+        thumbnails[row] = np.asarray(thumbnail, dtype=np.float32).ravel()
+    return Signs(bits, thumbnails, [pictures.digest(image) for image in images])
+
+
+def stem(file_name: str) -> str:
+    """Return what a file's name says of the drawing, without which copy it is.
+
+    That is without numbers, colours and short last words: `muffin1_bw` and `muffin_3`
+    are both `muffin`, `led_circle_red` is `led circle`, `bullet_hole_linda_kim_aa` is
+    `bullet hole linda kim`. A name that has nothing else keeps its words.
+    """
+    words = re.split(r"[^a-z0-9]+", file_name.lower())
+    without_numbers = [word.strip("0123456789") for word in words]
+    kept = [word for word in without_numbers if word and word not in COLOURS]
+    while len(kept) > 1 and len(kept[-1]) <= 2:
+        kept.pop()
+    return " ".join(kept or filter(None, words))
+
+
+def common_stems(stems: Sequence[str]) -> list[str]:
+    """Replace each stem by the shortest long one that begins it (`CUT_OFF`)."""
+    beginning = ""
+    replaced = {}
+    for name in sorted(set(stems)):
+        if len(beginning) < CUT_OFF or not name.startswith(beginning):
+            beginning = name
+        replaced[name] = beginning
+    return [replaced[name] for name in stems]
+
+
+def groups_of(
+    names: Sequence[str],
+    stems: Sequence[str],
+    signs: Signs,
+    is_series: Bool[np.ndarray, "pictures"],
+) -> list[str]:
+    """Join near-copies, be it through other pictures.
+
+    Args:
+        names: Of the pictures, unique.
+        stems: Of the pictures, :func:`stem`.
+        signs: Of the pictures.
+        is_series: Which pictures are of series whose members are alike and yet are what
+            they are, such as flags: they are joined to the pixel alone.
+
+    Returns:
+        The group of each picture: the first of its members' names.
+    """
+    count = len(names)
+    edges = _edges_of_equals([f"pixels {digest}" for digest in signs.digests])
+    own_stems = common_stems(stems)
+    edges += _edges_of_equals(
+        [
+            f"series {row}" if is_series[row] else f"stem {own_stems[row]}"
+            for row in range(count)
+        ]
+    )
+    edges += _edges_of_likeness(signs, np.flatnonzero(~is_series))
+
+    first, second = np.array(edges, dtype=np.int64).reshape(-1, 2).T
+    graph = scipy.sparse.coo_matrix(
+        (np.ones(len(first)), (first, second)), shape=(count, count)
+    )
+    _, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    first_name: dict[int, str] = {}
+    for name, number in sorted(zip(names, component.tolist(), strict=True)):
+        first_name.setdefault(number, name)
+    return [first_name[number] for number in component.tolist()]
+
+
+def _edges_of_equals(values: Sequence[str]) -> list[tuple[int, int]]:
+    """Return a pair of rows for each value that an earlier row has too."""
+    first_row: dict[str, int] = {}
+    edges = []
+    for row, value in enumerate(values):
+        earlier = first_row.setdefault(value, row)
+        if earlier != row:
+            edges.append((earlier, row))
+    return edges
+
+
+def _edges_of_likeness(signs: Signs, rows: np.ndarray) -> list[tuple[int, int]]:
+    """Return the pairs of some rows whose hashes and thumbnails are both alike."""
+    edges = []
+    bits = signs.bits[rows]
+    for place, row in enumerate(rows):
+        differing_bits = (bits[place + 1 :] != bits[place]).sum(axis=1)
+        alike = rows[place + 1 :][differing_bits <= MOST_BITS]
+        differences = signs.thumbnails[alike] - signs.thumbnails[row]
+        root_mean_square = np.sqrt(np.square(differences).mean(axis=1))
+        edges += [(row, other) for other in alike[root_mean_square <= MOST_DIFFERENCE]]
+    return edges
