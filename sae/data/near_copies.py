@@ -37,34 +37,33 @@ MOST_DIFFERENCE = 20.0
 
 
 @dataclass(frozen=True)
-class Signs:
-    """Hold by what pictures are known again.
+class Sign:
+    """Hold by what a picture is known again.
 
     Attributes:
-        bits: (pictures, 63) the perceptual hash: whether each low frequency of 32 x 32
-            grey pixels is above their median.
-        thumbnails: (pictures, 768) 16 x 16 pixels in RGB, 0 to 255.
-        digests: Of the pixels, one a picture.
+        bits: The perceptual hash: whether each low frequency of 32 x 32 grey pixels is
+            above their median.
+        thumbnail: 16 x 16 pixels in RGB, 0 to 255.
+        digest: Of the pixels.
     """
 
-    bits: Bool[np.ndarray, "pictures 63"]
-    thumbnails: Float[np.ndarray, "pictures 768"]
-    digests: list[int]
+    bits: Bool[np.ndarray, "63"]
+    thumbnail: Float[np.ndarray, "768"]
+    digest: int
 
 
-def signs_of(images: Sequence[Image.Image]) -> Signs:
-    """Return by what RGB pictures are known again."""
-    bits = np.empty((len(images), 63), dtype=bool)
-    thumbnails = np.empty((len(images), 768), dtype=np.float32)
-    for row, image in enumerate(images):
-        grey = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
-        frequencies = scipy.fft.dctn(np.asarray(grey, dtype=np.float64), norm="ortho")
-        # Without the first of them, the mean.
-        low_frequencies = frequencies[:8, :8].ravel()[1:]
-        bits[row] = low_frequencies > np.median(low_frequencies)
-        thumbnail = image.resize((16, 16), Image.Resampling.LANCZOS)
-        thumbnails[row] = np.asarray(thumbnail, dtype=np.float32).ravel()
-    return Signs(bits, thumbnails, [pictures.digest(image) for image in images])
+def sign_of(image: Image.Image) -> Sign:
+    """Return by what an RGB picture is known again."""
+    grey = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+    frequencies = scipy.fft.dctn(np.asarray(grey, dtype=np.float64), norm="ortho")
+    # Without the first of them, the mean.
+    low_frequencies = frequencies[:8, :8].ravel()[1:]
+    thumbnail = image.resize((16, 16), Image.Resampling.LANCZOS)
+    return Sign(
+        bits=low_frequencies > np.median(low_frequencies),
+        thumbnail=np.asarray(thumbnail, dtype=np.float32).ravel(),
+        digest=pictures.digest(image),
+    )
 
 
 def stem(file_name: str) -> str:
@@ -96,7 +95,7 @@ def common_stems(stems: Sequence[str]) -> list[str]:
 def groups_of(
     names: Sequence[str],
     stems: Sequence[str],
-    signs: Signs,
+    signs: Sequence[Sign],
     is_series: Bool[np.ndarray, "pictures"],
 ) -> list[str]:
     """Join near-copies, be it through other pictures.
@@ -112,7 +111,7 @@ def groups_of(
         The group of each picture: the first of its members' names.
     """
     count = len(names)
-    edges = _edges_of_equals([f"pixels {digest}" for digest in signs.digests])
+    edges = _edges_of_equals([f"pixels {sign.digest}" for sign in signs])
     own_stems = common_stems(stems)
     edges += _edges_of_equals(
         [
@@ -144,14 +143,19 @@ def _edges_of_equals(values: Sequence[str]) -> list[tuple[int, int]]:
     return edges
 
 
-def _edges_of_likeness(signs: Signs, rows: np.ndarray) -> list[tuple[int, int]]:
+def _edges_of_likeness(
+    signs: Sequence[Sign], rows: np.ndarray
+) -> list[tuple[int, int]]:
     """Return the pairs of some rows whose hashes and thumbnails are both alike."""
-    edges = []
-    bits = signs.bits[rows]
+    edges: list[tuple[int, int]] = []
+    if not len(rows):
+        return edges
+    bits = np.array([signs[row].bits for row in rows])
+    thumbnails = np.array([sign.thumbnail for sign in signs])
     for place, row in enumerate(rows):
         differing_bits = (bits[place + 1 :] != bits[place]).sum(axis=1)
         alike = rows[place + 1 :][differing_bits <= MOST_BITS]
-        differences = signs.thumbnails[alike] - signs.thumbnails[row]
+        differences = thumbnails[alike] - thumbnails[row]
         root_mean_square = np.sqrt(np.square(differences).mean(axis=1))
         edges += [(row, other) for other in alike[root_mean_square <= MOST_DIFFERENCE]]
     return edges

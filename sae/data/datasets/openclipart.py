@@ -77,7 +77,8 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
     drawing.draw_all(svgs, folder, "dataset openclipart: drawn")
 
     omissions = Omissions()
-    images: dict[str, Image.Image] = {}
+    drawn: list[str] = []
+    signs: list[near_copies.Sign] = []
     undrawn: list[str] = []
     for name in sorted(svgs):
         try:
@@ -89,14 +90,14 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
         if is_of_one_colour(image):
             omissions.add("pictures of one colour", name)
         else:
-            images[name] = image
+            drawn.append(name)
+            signs.append(near_copies.sign_of(image))
     omissions.tell("dataset openclipart")
 
-    drawn = list(images)
     group_of_drawn = near_copies.groups_of(
         drawn,
         [near_copies.stem(name.rpartition("/")[2]) for name in drawn],
-        near_copies.signs_of(list(images.values())),
+        signs,
         np.array([name.startswith(SERIES) for name in drawn]),
     )
     names = drawn + undrawn
